@@ -1,0 +1,33 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+BIN := .venv/bin
+SERVE ?= 1
+STUDY ?= studies/demo
+
+.PHONY: demo test docs bench clean
+
+demo: .venv/ready
+	$(BIN)/workbench demo --out $(STUDY) $(if $(filter 0,$(SERVE)),--no-serve)
+
+test: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2
+
+docs: .venv/ready
+	$(BIN)/mkdocs build --strict
+
+bench: .venv/ready
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv site build *.egg-info
+
+# Set up once, and again whenever a dependency changes.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 13) else "The pinned set-up needs Python 3.11 or 3.12; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[clap,dev,docs]'
+	touch $@

@@ -1,0 +1,1 @@
+"""Computations from traces, caches and scores to labelled results."""

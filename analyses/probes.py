@@ -1,0 +1,296 @@
+"""Linear probes: where and when a concept can be read out of the activations, for prompts not trained on."""
+
+import time
+from collections.abc import Callable
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Float, Int, Shaped
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from analyses.statistics import bootstrap_interval
+from cache import ActivationCache
+from cache.errors import UserError
+from workbench.study import Study
+
+KIND = "probes"
+SCHEMA_VERSION = 1
+MAX_ITERATIONS = 1000
+
+
+class ProbeSpec(BaseModel):
+    """What to probe, and how. Empty sites, steps or concepts mean all that the study has.
+
+    `C` is the inverse strength of the probes' L2 penalty; `seed` decides folds and control labels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sites: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+    concepts: tuple[str, ...] = ()
+    pass_name: str = "cond"
+    folds: int = Field(5, ge=2)
+    C: float = Field(0.1, gt=0)
+    seed: int = 0
+
+
+class Folds(NamedTuple):
+    """A labelling of clips with its cross-validation: (train, test) clip positions, each clip tested once."""
+
+    labels: Shaped[np.ndarray, " clip"]
+    splits: list[tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]]
+
+
+class ProbeTask(NamedTuple):
+    """A concept made ready for probing; the same at all sites and steps."""
+
+    clips: Int[np.ndarray, " clip"]  # rows of the clip table that have a value of the concept
+    groups: Int[np.ndarray, " clip"]
+    true: Folds
+    control: Folds
+
+
+class ProbeScores(NamedTuple):
+    """What probing one concept in one place gave; `probe_arrays` says what each figure means."""
+
+    accuracy: Float[np.ndarray, " fold"]
+    control: Float[np.ndarray, " fold"]
+    accuracy_lo: float
+    accuracy_hi: float
+    p_value: float
+
+
+def run_probes(
+    study: Study, spec: ProbeSpec, progress: Callable[[int, int], None] | None = None
+) -> xr.Dataset:
+    """Probe the concepts at the sites and steps of a study; saves and gives the result "probes".
+
+    The features of a clip are its activations of one pass, averaged over tokens; clips without a value of a
+    concept are left out of its probes. `probe_arrays` tells the figures. `progress(done, total)` is told of
+    (site, step) cells.
+
+    Raises:
+        UserError: the study lacks a site, step, pass or concept that is asked for, or a value of a concept
+            has fewer prompts than there are folds.
+    """
+    started = time.monotonic()
+    cache = study.cache
+    tasks = {concept: _concept_task(study, concept, spec) for concept in _concepts(study, spec)}
+    cells = list(product(spec.sites or cache.sites, spec.steps or cache.plan.steps))
+    for site, step in cells:  # before any work: each raises for what is unknown
+        cache.channels(site)
+        cache.positions("step", [step])
+    cache.positions("pass", [spec.pass_name])
+
+    scores = []
+    for done, (site, step) in enumerate(cells):
+        if progress:
+            progress(done, len(cells))
+        features = pooled_activations(cache, site, step, spec.pass_name)
+        scores.append([score_task(features[task.clips], task, spec.C) for task in tasks.values()])
+    if progress:
+        progress(len(cells), len(cells))
+    study.save_result("probes", _dataset(scores, tasks, spec, cache), spec, time.monotonic() - started)
+    return study.result("probes")
+
+
+def probe_arrays(
+    features: Float[np.ndarray, "clip channel"],
+    labels: Shaped[np.ndarray, " clip"],
+    groups: Shaped[np.ndarray, " clip"],
+    folds: int = 5,
+    C: float = 0.1,
+    seed: int = 0,
+) -> ProbeScores:
+    """Cross-validated logistic regression of `labels` on `features`, no group in both training and test.
+
+    - accuracy: balanced accuracy of each fold (mean over classes of the share of its test clips that is
+      right).
+    - control: the same with the labels shuffled between groups, so that only chance can be right (a control
+      task, Hewitt & Liang 2019, arXiv 1909.03368). Selectivity is mean accuracy minus mean control.
+    - accuracy_lo, accuracy_hi: 95 % BCa bootstrap interval of the mean accuracy, whole groups of test clips
+      resampled. It covers the choice of prompts that are tested; probes are not fitted anew, so not that of
+      training prompts.
+    - p_value: one-sided paired t-test over groups, of the share of a group's clips that is right, true labels
+      against control labels. The control is one shuffle, decided by `seed`. Not corrected for the number of
+      probes.
+
+    Raises:
+        UserError: there is only one class, a class has fewer groups than folds, or a group has several
+        labels.
+    """
+    return score_task(features, _task(labels, groups, folds, seed), C)
+
+
+def pooled_activations(
+    cache: ActivationCache, site: str, step: int, pass_name: str
+) -> Float[np.ndarray, "clip channel"]:
+    """Activations of every clip at one site, step and pass, averaged over tokens; read shard by shard."""
+    n_clips, size = cache.plan.n_clips, cache.plan.clips_per_shard
+    shards = [list(range(first, min(first + size, n_clips))) for first in range(0, n_clips, size)]
+    acts = [cache.read(site, clips=clips, steps=[step], passes=[pass_name]) for clips in shards]
+    return np.concatenate([block[:, 0, 0].mean(axis=1, dtype=np.float64) for block in acts])
+
+
+def _concepts(study: Study, spec: ProbeSpec) -> list[str]:
+    known = [name.removeprefix("label_") for name in study.clips.columns if name.startswith("label_")]
+    for concept in spec.concepts:
+        if concept not in known:
+            raise UserError(
+                f"The clips of {study.path} have no concept '{concept}'; they have {', '.join(known)}."
+            )
+    return list(spec.concepts) or known
+
+
+def _concept_task(study: Study, concept: str, spec: ProbeSpec) -> ProbeTask:
+    labels = study.clips[f"label_{concept}"]
+    clips = np.flatnonzero(labels != "")
+    groups = study.clips["prompt_id"].to_numpy()[clips]
+    try:
+        return _task(labels.to_numpy()[clips].astype(str), groups, spec.folds, spec.seed)._replace(
+            clips=clips
+        )
+    except UserError as error:
+        raise UserError(f"Concept '{concept}' cannot be probed: {error}") from error
+
+
+def _task(
+    labels: Shaped[np.ndarray, " clip"], groups: Shaped[np.ndarray, " clip"], folds: int, seed: int
+) -> ProbeTask:
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    group_labels = labels[first]
+    mixed = labels != group_labels[group]
+    if mixed.any():
+        raise UserError(f"clips of prompt {groups[mixed][0]} have several values; a prompt must have one.")
+    values, counts = np.unique(group_labels, return_counts=True)
+    if len(values) < 2:
+        raise UserError(f"its clips have {len(values)} value(s); a probe needs two to tell apart.")
+    if counts.min() < folds:
+        raise UserError(
+            f"'{values[counts.argmin()]}' has {counts.min()} prompts, fewer than the {folds} folds: "
+            "trace more prompts, or probe with fewer folds."
+        )
+    shuffled = np.random.default_rng(seed).permutation(group_labels)[group]
+    return ProbeTask(
+        clips=np.arange(len(labels)),
+        groups=group,
+        true=_folds(labels, group, folds, seed),
+        control=_folds(shuffled, group, folds, seed),
+    )
+
+
+def _folds(
+    labels: Shaped[np.ndarray, " clip"], groups: Int[np.ndarray, " clip"], folds: int, seed: int
+) -> Folds:
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    return Folds(labels, list(splitter.split(labels, labels, groups)))
+
+
+def score_task(features: Float[np.ndarray, "clip channel"], task: ProbeTask, C: float) -> ProbeScores:
+    """Figures of one task from the features of its clips; see `probe_arrays`."""
+    right = _right(features, task.true, C)
+    control = _right(features, task.control, C)
+    accuracy_lo, accuracy_hi = _interval(right, task)
+    return ProbeScores(
+        accuracy=_accuracy(right, task.true),
+        control=_accuracy(control, task.control),
+        accuracy_lo=accuracy_lo,
+        accuracy_hi=accuracy_hi,
+        p_value=_p_value(right, control, task.groups),
+    )
+
+
+def _right(features: Float[np.ndarray, "clip channel"], folds: Folds, C: float) -> Bool[np.ndarray, " clip"]:
+    """Whether each clip is predicted right by the probe of the fold that tests it."""
+    right = np.zeros(len(features), dtype=bool)
+    with threadpool_limits(1):  # the matrices are small: threads would wait for each other ten times as long
+        for train, test in folds.splits:
+            # Classes may differ in size; balanced weights keep chance at one over the number of classes.
+            logistic = LogisticRegression(C=C, class_weight="balanced", max_iter=MAX_ITERATIONS)
+            probe = make_pipeline(StandardScaler(), logistic).fit(features[train], folds.labels[train])
+            right[test] = probe.predict(features[test]) == folds.labels[test]
+    return right
+
+
+def _accuracy(right: Bool[np.ndarray, " clip"], folds: Folds) -> Float[np.ndarray, " fold"]:
+    """Balanced accuracy of each fold, over the classes that it tests."""
+    return np.array([_class_weights(folds.labels[test]) @ right[test] for _, test in folds.splits])
+
+
+def _class_weights(labels: Shaped[np.ndarray, " clip"]) -> Float[np.ndarray, " clip"]:
+    """Weights that sum to 1, equal between classes and equal within a class."""
+    _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return 1 / (len(counts) * counts[index])
+
+
+def _interval(right: Bool[np.ndarray, " clip"], task: ProbeTask) -> tuple[float, float]:
+    """Bootstrap interval of the mean over folds of the balanced accuracy, groups resampled.
+
+    The mean is a weighted mean over clips; a resample is divided by the weight it happens to hold.
+    """
+    weights = np.zeros(len(right))
+    for _, test in task.true.splits:
+        weights[test] = _class_weights(task.true.labels[test]) / len(task.true.splits)
+    hits = np.bincount(task.groups, weights * right)
+    return bootstrap_interval(_ratio_of_sums, (hits, np.bincount(task.groups, weights)))
+
+
+def _ratio_of_sums(hits: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    return np.asarray(hits.sum(axis) / weights.sum(axis))
+
+
+def _p_value(
+    right: Bool[np.ndarray, " clip"], control: Bool[np.ndarray, " clip"], groups: Int[np.ndarray, " clip"]
+) -> float:
+    difference = np.bincount(groups, right.astype(float) - control) / np.bincount(groups)
+    if not difference.any():  # a t-test of equal samples is undefined; they give no reason to tell them apart
+        return 1.0
+    return float(stats.ttest_1samp(difference, 0, alternative="greater").pvalue)
+
+
+def _description(spec: ProbeSpec) -> str:
+    return (
+        f"logistic regression, L2 penalty with C={spec.C:g}, balanced class weights, on token means "
+        f"standardised by the training clips; {spec.folds} folds, grouped by prompt, stratified by value"
+    )
+
+
+def _dataset(
+    scores: list[list[ProbeScores]], tasks: dict[str, ProbeTask], spec: ProbeSpec, cache: ActivationCache
+) -> xr.Dataset:
+    """The result from the scores of each (site, step) cell and concept."""
+    sites, steps = spec.sites or tuple(cache.sites), spec.steps or cache.plan.steps
+    dims = ("site", "step", "concept")
+    shape = (len(sites), len(steps), len(tasks))
+
+    def variable(name: str) -> tuple[tuple[str, ...], np.ndarray]:
+        values = np.array([[getattr(score, name) for score in cell] for cell in scores])
+        return (*dims, "fold")[: values.ndim + 1], values.reshape(*shape, *values.shape[2:])
+
+    dataset = xr.Dataset(
+        {name: variable(name) for name in ProbeScores._fields},
+        {
+            "concept": list(tasks),
+            "site": list(sites),
+            "step": list(steps),
+            "fold": np.arange(spec.folds),
+            "sigma": ("step", [cache.plan.sigmas[position] for position in cache.positions("step", steps)]),
+        },
+        {"kind": KIND, "schema_version": SCHEMA_VERSION, "pass": spec.pass_name, "probe": _description(spec)},
+    )
+    dataset["accuracy_mean"] = dataset["accuracy"].mean("fold")
+    dataset["control_mean"] = dataset["control"].mean("fold")
+    dataset["selectivity"] = dataset["accuracy_mean"] - dataset["control_mean"]
+    dataset["chance"] = ("concept", [1 / len(np.unique(task.true.labels)) for task in tasks.values()])
+    dataset["n"] = ("concept", [len(task.clips) for task in tasks.values()])
+    dataset["groups"] = ("concept", [len(np.unique(task.groups)) for task in tasks.values()])
+    return dataset.transpose("concept", "site", "step", "fold")

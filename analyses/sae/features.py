@@ -1,0 +1,159 @@
+"""What each feature of a sparse autoencoder responds to: its activity, top examples, steps and concepts."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float, Int
+from scipy.stats import rankdata
+
+from analyses.sae.topk import TopKSAE
+from cache import CachePlan
+
+TOP_CLIPS = 12
+BINS = 30
+
+ClipActivations = Iterable[Float[np.ndarray, "step token channel"]]
+
+
+class Activity(NamedTuple):
+    """Feature activations of all clips, reduced to what the table of features is made of."""
+
+    peak: Float[np.ndarray, "clip feature"]  # largest activation over steps and tokens
+    peak_row: Int[np.ndarray, "clip feature"]  # where: step position * tokens + token
+    clip_mean: Float[np.ndarray, "clip feature"]
+    step_mean: Float[np.ndarray, "step feature"]
+    density: Float[np.ndarray, " feature"]  # share of rows (clip, step, token) with a positive activation
+
+
+def feature_table(
+    sae: TopKSAE, clip_acts: Callable[[], ClipActivations], clips: pd.DataFrame, plan: CachePlan
+) -> xr.Dataset:
+    """Everything about the features that a result of kind "sae" holds; one clip at a time is in memory.
+
+    `clip_acts()` gives the activations of every row of the clip table `clips`, in its order; it is called
+    twice.
+
+    - density: share of rows with a positive activation. alive: density above 0.
+    - max_activation; mean_activation: mean over the rows where the feature is positive (0 for a dead one).
+    - top_clip, top_activation, top_second, top_step: clips in falling order of their largest activation, and
+      where in the clip (start of the token in seconds, denoising step) it lies. A clip takes one rank at
+      most; ranks beyond the clips in which the feature is positive have clip and step -1 and NaN.
+    - hist_count, hist_edge: positive activations in equal bins from 0 to the largest; left edges.
+    - step_profile: mean activation over clips and tokens, zeros included.
+    - auroc: of the clip-mean activation for "the clip has this value" among the clips with a value of the
+      concept; NaN when all or none of them have it, and for dead features.
+    """
+    activity = measure_activity(sae, clip_acts())
+    peak = activity.peak.max(axis=0)
+    clip_mean = activity.clip_mean.mean(axis=0)
+    alive = activity.density > 0
+    mean = np.divide(clip_mean, activity.density, out=np.zeros_like(clip_mean), where=alive)
+    values, aurocs = concept_aurocs(activity.clip_mean, clips)
+    return xr.Dataset(
+        {
+            "density": ("feature", activity.density),
+            "alive": ("feature", alive),
+            "max_activation": ("feature", peak),
+            "mean_activation": ("feature", mean),
+            **top_clips(activity, clips["clip"].to_numpy(), plan),
+            "hist_count": (("feature", "bin"), histograms(sae, clip_acts(), peak)),
+            "hist_edge": (("feature", "bin"), peak[:, None] * np.arange(BINS) / BINS),
+            "step_profile": (("feature", "step"), activity.step_mean.T),
+            "auroc": (("feature", "value"), np.where(alive[:, None], aurocs, np.nan)),
+        },
+        {
+            "feature": np.arange(len(peak)),
+            "rank": np.arange(min(TOP_CLIPS, len(clips))),
+            "bin": np.arange(BINS),
+            "step": list(plan.steps),
+            "value": values,
+        },
+    )
+
+
+def measure_activity(sae: TopKSAE, clip_acts: ClipActivations) -> Activity:
+    """Encode all clips and reduce their feature activations."""
+    peaks, peak_rows, clip_means = [], [], []
+    step_sum, density_sum = np.zeros((1, sae.config.d_sae)), np.zeros(sae.config.d_sae)
+    for acts in encoded(sae, clip_acts):
+        peak = acts.flatten(0, 1).max(dim=0)
+        step_mean = acts.mean(dim=1, dtype=torch.float64)
+        peaks.append(peak.values.numpy(force=True))
+        peak_rows.append(peak.indices.numpy(force=True))
+        clip_means.append(step_mean.mean(dim=0).numpy(force=True))
+        step_sum = step_sum + step_mean.numpy(force=True)
+        density_sum += (acts > 0).double().mean(dim=(0, 1)).numpy(force=True)
+    return Activity(
+        peak=np.stack(peaks),
+        peak_row=np.stack(peak_rows),
+        clip_mean=np.stack(clip_means),
+        step_mean=step_sum / len(peaks),
+        density=density_sum / len(peaks),
+    )
+
+
+def histograms(
+    sae: TopKSAE, clip_acts: ClipActivations, peak: Float[np.ndarray, " feature"]
+) -> Int[np.ndarray, "feature bin"]:
+    """Counts of positive activations of each feature in `BINS` equal bins from 0 to its peak (included)."""
+    counts = np.zeros(len(peak) * BINS, dtype=np.int64)
+    for acts in encoded(sae, clip_acts):
+        rows = acts.flatten(0, 1).numpy(force=True)
+        row, feature = rows.nonzero()
+        position = np.minimum((rows[row, feature] / peak[feature] * BINS).astype(np.int64), BINS - 1)
+        counts += np.bincount(feature * BINS + position, minlength=len(counts))
+    return counts.reshape(len(peak), BINS)
+
+
+def encoded(sae: TopKSAE, clip_acts: ClipActivations) -> Iterator[Float[torch.Tensor, "step token feature"]]:
+    """Feature activations of one clip after another, on the device of the SAE."""
+    for acts in clip_acts:
+        with torch.no_grad():
+            z = sae.encode(torch.from_numpy(acts).to(sae.W_enc.device))
+        yield z
+
+
+def top_clips(
+    activity: Activity, clips: Int[np.ndarray, " clip"], plan: CachePlan
+) -> dict[str, tuple[tuple[str, str], np.ndarray]]:
+    """The variables `top_...` of the table, dims (feature, rank)."""
+    order = np.argsort(-activity.peak, axis=0, kind="stable")[:TOP_CLIPS]
+    activation = np.take_along_axis(activity.peak, order, axis=0).T
+    step, token = np.divmod(np.take_along_axis(activity.peak_row, order, axis=0).T, plan.tokens)
+    fires = activation > 0
+    variables = {
+        "top_clip": np.where(fires, clips[order.T], -1),
+        "top_activation": np.where(fires, activation, np.nan),
+        "top_second": np.where(fires, token * plan.token_seconds, np.nan),
+        "top_step": np.where(fires, np.array(plan.steps)[step], -1),
+    }
+    return {name: (("feature", "rank"), values) for name, values in variables.items()}
+
+
+def concept_aurocs(
+    clip_mean: Float[np.ndarray, "clip feature"], clips: pd.DataFrame
+) -> tuple[list[str], Float[np.ndarray, "feature value"]]:
+    """AUROC of each feature for each value of the `label_<concept>` columns, named "concept=value"."""
+    names, columns = [], []
+    for column in (name for name in clips.columns if name.startswith("label_")):
+        known = (clips[column] != "").to_numpy()
+        labels = clips[column][known].to_numpy(str)
+        for value in np.unique(labels):
+            names.append(f"{column.removeprefix('label_')}={value}")
+            columns.append(auroc(clip_mean[known], labels == value))
+    return names, np.array(columns, dtype=np.float64).reshape(len(names), clip_mean.shape[1]).T
+
+
+def auroc(
+    scores: Float[np.ndarray, "clip feature"], positive: Bool[np.ndarray, " clip"]
+) -> Float[np.ndarray, " feature"]:
+    """Area under the ROC curve of every column, as the Mann–Whitney U over the pairs; ties count one half."""
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    if n_positive == 0 or n_negative == 0:
+        return np.full(scores.shape[1], np.nan)
+    rank_sum = rankdata(scores, axis=0)[positive].sum(axis=0)
+    return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)

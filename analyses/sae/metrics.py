@@ -1,0 +1,85 @@
+"""What is measured of a sparse autoencoder, each figure with its formula and convention.
+
+x is a row of activations, x_hat its reconstruction, z its feature activations; sums run over all rows seen.
+
+- explained variance: `1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2`, the mean taken per channel over the
+  rows. Perfect reconstruction gives 1, predicting the mean gives 0, worse gives less than 0. SAELens'
+  convention since 6.45.1; its older figures measure against zero in place of the mean and are higher.
+- normalised error: mean over rows of `||x - x_hat||^2 / ||x||^2`. Perfect gives 0, predicting zero gives 1.
+  Rows of zeros have no such ratio and are left out.
+- L0: mean over rows of the number of positive features.
+- dead share: share of features that are positive on no row.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+EXPLAINED_VARIANCE = "1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2 over held-out rows"
+
+
+class Reconstruction:
+    """The figures above, summed in float64 over batches of rows, however the rows are cut into batches."""
+
+    def __init__(self, d_in: int, d_sae: int) -> None:
+        self._rows = 0
+        self._mean = torch.zeros(d_in, dtype=torch.float64)
+        self._spread = 0.0
+        self._error = 0.0
+        self._ratio = 0.0
+        self._nonzero_rows = 0
+        self._active = 0
+        self._fired = torch.zeros(d_sae, dtype=torch.bool)
+
+    def add(
+        self,
+        x: Float[Tensor, "row channel"],
+        x_hat: Float[Tensor, "row channel"],
+        acts: Float[Tensor, "row feature"],
+    ) -> None:
+        """Take in one batch."""
+        x = x.double().cpu()
+        error = (x - x_hat.double().cpu()).square().sum(-1)
+        square = x.square().sum(-1)
+        nonzero = square > 0
+        self._add_spread(x)
+        self._error += error.sum().item()
+        self._ratio += (error[nonzero] / square[nonzero]).sum().item()
+        self._nonzero_rows += int(nonzero.sum())
+        self._active += int((acts > 0).sum())
+        self._fired |= (acts > 0).any(0).cpu()
+
+    def _add_spread(self, x: Float[Tensor, "row channel"]) -> None:
+        # Chan, Golub & LeVeque (1979): sums about the mean of both parts together, without cancellation.
+        rows = self._rows + len(x)
+        mean = x.mean(0)
+        shift = mean - self._mean
+        between = shift.square().sum().item() * self._rows * len(x) / rows
+        self._spread += (x - mean).square().sum().item() + between
+        self._mean += shift * len(x) / rows
+        self._rows = rows
+
+    @property
+    def squared_error(self) -> float:
+        """Mean over rows and channels of the squared error, in squared units of the activations."""
+        return self._error / (self._rows * len(self._mean))
+
+    @property
+    def explained_variance(self) -> float:
+        """Share of the variance about the mean that is reconstructed; NaN when all rows are equal."""
+        return 1 - self._error / self._spread if self._spread > 0 else float("nan")
+
+    @property
+    def normalised_error(self) -> float:
+        """Mean squared error of a row relative to its squared norm; NaN when every row is zero."""
+        return self._ratio / self._nonzero_rows if self._nonzero_rows else float("nan")
+
+    @property
+    def l0(self) -> float:
+        """Mean number of positive features of a row."""
+        return self._active / self._rows
+
+    @property
+    def dead_share(self) -> float:
+        """Share of features that were positive on no row."""
+        return 1 - self._fired.double().mean().item()

@@ -1,0 +1,128 @@
+"""A study's sparse autoencoders: train one on the cache, describe its features, look a feature up."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from analyses.sae.features import ClipActivations, encoded, feature_table
+from analyses.sae.metrics import EXPLAINED_VARIANCE, Reconstruction
+from analyses.sae.rows import by_clip, split_by_prompt, training_rows
+from analyses.sae.topk import TopKSAE
+from analyses.sae.train import TrainSpec, train_sae
+from cache.errors import UserError
+from workbench.study import Study
+
+KIND = "sae"
+SCHEMA_VERSION = 1
+
+
+def run_sae(
+    study: Study,
+    spec: TrainSpec,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """Train an SAE on a site of a study, save it at `sae/<site>/`, and save and give the result "sae-<site>".
+
+    Prompts of `held_out_share` take no part in the training; the `final_` figures are theirs
+    (`analyses.sae.metrics` has the formulas; `final_loss` is the squared error per channel in the scale of
+    the training). The table of features (`analyses.sae.features`) covers all clips. `progress(done, total)`
+    is told of training steps.
+
+    Raises:
+        UserError: the study lacks the site or pass, has fewer than two prompts, or its rows are all equal.
+    """
+    started = time.monotonic()
+    cache = study.cache
+    cache.channels(spec.site)
+    cache.positions("pass", [spec.pass_name])
+    training, held_out = split_by_prompt(study.clips, spec.held_out_share, spec.seed)
+    rows = training_rows(cache, spec.site, spec.pass_name, training, spec.batch_size)
+    sae, curves = train_sae(rows, spec, device, progress)
+    sae.save(sae_folder(study, spec.site))
+    sae.to(device)
+
+    of_clips = partial(by_clip, cache, spec.site, spec.pass_name)
+    final = final_figures(sae, of_clips(held_out), curves.attrs["input_scale"])
+    table = feature_table(sae, lambda: of_clips(study.clips["clip"].tolist()), study.clips, cache.plan)
+    result = xr.merge([curves, final, table], combine_attrs="drop")
+    result.attrs = {
+        "kind": KIND,
+        "schema_version": SCHEMA_VERSION,
+        "site": spec.site,
+        "pass": spec.pass_name,
+        "k": spec.k,
+        "d_sae": sae.config.d_sae,
+        "explained_variance_convention": EXPLAINED_VARIANCE,
+        "held_out_clips": held_out,
+    }
+    name = f"sae-{spec.site}"
+    study.save_result(name, result, spec, time.monotonic() - started)
+    return study.result(name)
+
+
+def load_sae(study: Study, site: str) -> TopKSAE:
+    """The trained SAE of a site; raises UserError when there is none."""
+    folder = sae_folder(study, site)
+    if not folder.is_dir():
+        trained = ", ".join(sorted(path.name for path in folder.parent.glob("*"))) or "none yet"
+        raise UserError(
+            f"{study.path} has no sparse autoencoder for '{site}' (it has {trained}): train one first."
+        )
+    return TopKSAE.load(folder)
+
+
+def feature_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataArray:
+    """Activations of one feature over one clip, dims (step, token) with coords step, sigma and seconds.
+
+    The cached activations of the pass that the SAE was trained on are encoded anew.
+
+    Raises:
+        UserError: there is no SAE for the site, or no such feature or clip.
+    """
+    sae = load_sae(study, site)
+    if not 0 <= feature < sae.config.d_sae:
+        raise UserError(
+            f"The sparse autoencoder of '{site}' has features 0 to {sae.config.d_sae - 1}, not {feature}."
+        )
+    cache = study.cache
+    acts = next(encoded(sae, by_clip(cache, site, sae.config.metadata["pass_name"], [clip])))
+    return xr.DataArray(
+        acts[..., feature].numpy(),
+        dims=("step", "token"),
+        coords={
+            "step": list(cache.plan.steps),
+            "sigma": ("step", list(cache.plan.sigmas)),
+            "seconds": ("token", np.arange(cache.plan.tokens) * cache.plan.token_seconds),
+        },
+        name=f"{site} feature {feature}",
+    )
+
+
+def sae_folder(study: Study, site: str) -> Path:
+    """Where the SAE of a site is kept."""
+    return study.path / "sae" / site
+
+
+def final_figures(sae: TopKSAE, clip_acts: ClipActivations, input_scale: float) -> xr.Dataset:
+    """The scalar figures `final_...` over the rows of the given clips, one clip at a time."""
+    figures = Reconstruction(sae.config.d_in, sae.config.d_sae)
+    for acts in clip_acts:
+        x = torch.from_numpy(acts).flatten(0, 1).to(sae.W_enc.device)
+        with torch.no_grad():
+            z = sae.encode(x)
+            figures.add(x, sae.decode(z), z)
+    return xr.Dataset(
+        {
+            "final_loss": figures.squared_error * input_scale**2,
+            "final_explained_variance": figures.explained_variance,
+            "final_normalised_error": figures.normalised_error,
+            "final_l0": figures.l0,
+            "final_dead_share": figures.dead_share,
+        }
+    )

@@ -1,0 +1,225 @@
+"""Training of a TopK sparse autoencoder on rows of activations."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from analyses.sae.metrics import Reconstruction
+from analyses.sae.rows import Rows
+from analyses.sae.topk import TopKConfig, TopKSAE, keep_largest
+from cache.errors import UserError
+
+# Mean and scale of the inputs are measured on at most this many rows.
+MEASURED_ROWS = 65_536
+# A feature that was positive on no row for this many training steps is dead: the auxiliary loss revives it.
+DEAD_AFTER = 100
+# Points of the training curves.
+CURVE_POINTS = 50
+# The learning rate falls linearly to zero over this last share of the training.
+DECAY_SHARE = 0.2
+# Variance below this share of the mean square, and squared errors below this, are rounding.
+ROUNDING = 1e-12
+
+
+class TrainSpec(BaseModel):
+    """What to train on, and how: all steps and tokens of one pass at one site.
+
+    The SAE has `expansion` features per channel, `k` of them active on a row. `held_out_share` of the prompts
+    is kept for the final figures. `aux_coefficient` weighs the loss that revives dead features.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    site: str
+    pass_name: str = "cond"
+    expansion: int = Field(4, ge=1)
+    k: int = Field(8, ge=1)
+    train_steps: int = Field(1000, ge=1)
+    batch_size: int = Field(1024, ge=1)
+    learning_rate: float = Field(3e-3, gt=0)
+    aux_coefficient: float = Field(1 / 32, ge=0)
+    held_out_share: float = Field(0.1, gt=0, lt=1)
+    seed: int = 0
+
+
+class Scale(NamedTuple):
+    """Location and size of the inputs."""
+
+    mean: Float[Tensor, " channel"]
+    factor: float  # multiplies the inputs, so that their mean variance over channels is 1
+
+
+def train_sae(
+    rows: Callable[[int], Rows],
+    spec: TrainSpec,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[TopKSAE, xr.Dataset]:
+    """Train an SAE; gives it, on the CPU, with its training curves.
+
+    `rows(seed)` is one pass over the training rows in an order that `seed` decides, in batches (row,
+    channel); it is called anew with another seed when a pass is used up. Equal rows, spec and device give
+    equal weights. `progress(done, total)` is told of training steps.
+
+    The inputs are scaled by one number to unit mean variance; the scale is folded back into the biases at the
+    end, so the SAE works on activations as they are. `b_dec` starts at the mean, the encoder as the
+    transposed decoder with unit-norm random rows. Loss: mean squared error over rows and channels, plus
+    `aux_coefficient` times the error with which dead features predict the residual (Gao et al. 2024, appendix
+    A.2). Decoder rows stay at unit norm and see no gradient along themselves.
+
+    The curves have dim `train_step`: `loss` (squared error of the scaled training batch, auxiliary loss left
+    out), `explained_variance`, `l0` (of the batch) and `dead_share` (features silent for the last
+    `DEAD_AFTER` steps); the scale is their attribute `input_scale`.
+
+    Raises:
+        UserError: there are no rows, all rows are equal, or k is larger than the number of features.
+    """
+    scale = measure_scale(rows(spec.seed))
+    sae = initial_sae(scale, spec).to(device)
+    trainer = _Trainer(sae, spec)
+    batches = _endless(rows, spec.seed, scale.factor)
+    for step in range(spec.train_steps):
+        if progress:
+            progress(step, spec.train_steps)
+        trainer.step(step, next(batches).to(device))
+    if progress:
+        progress(spec.train_steps, spec.train_steps)
+    unscale(sae, scale.factor)
+    return sae.cpu(), trainer.curves().assign_attrs(input_scale=scale.factor)
+
+
+def measure_scale(rows: Rows) -> Scale:
+    """Mean per channel and the factor to unit mean variance, over the first `MEASURED_ROWS` rows."""
+    count, total, square = 0, np.zeros(1), 0.0
+    for batch in rows:
+        values = batch.astype(np.float64)
+        count, total, square = count + len(values), total + values.sum(0), square + float((values**2).sum())
+        if count >= MEASURED_ROWS:
+            break
+    mean = total / max(count, 1)
+    mean_square = square / max(count, 1) / len(mean)
+    variance = mean_square - float((mean**2).mean())
+    if not variance > ROUNDING * mean_square:
+        raise UserError(f"A sparse autoencoder needs finite rows that differ; the {count} rows given do not.")
+    return Scale(torch.from_numpy(mean).float(), variance**-0.5)
+
+
+def initial_sae(scale: Scale, spec: TrainSpec) -> TopKSAE:
+    """The SAE before training: random unit decoder rows, encoder its transpose, `b_dec` at the mean."""
+    d_in = len(scale.mean)
+    origin = {"hook_name": spec.site, "pass_name": spec.pass_name}
+    sae = TopKSAE(TopKConfig(d_in=d_in, d_sae=spec.expansion * d_in, k=spec.k, metadata=origin))
+    generator = torch.Generator().manual_seed(spec.seed)
+    directions = torch.randn(sae.W_dec.shape, generator=generator)
+    with torch.no_grad():
+        sae.W_dec.copy_(directions / directions.norm(dim=1, keepdim=True))
+        sae.W_enc.copy_(sae.W_dec.T)
+        sae.b_dec.copy_(scale.mean * scale.factor)
+    return sae
+
+
+@torch.no_grad()
+def unscale(sae: TopKSAE, factor: float) -> None:
+    """Turn an SAE of inputs multiplied by `factor` into the same SAE of the inputs as they are.
+
+    With both biases divided by the factor, pre-activations and features are those of the scaled inputs
+    divided by it; their order, and so the k largest, stays.
+    """
+    sae.b_enc.div_(factor)
+    sae.b_dec.div_(factor)
+
+
+def auxiliary_loss(
+    sae: TopKSAE,
+    pre: Float[Tensor, "row feature"],
+    residual: Float[Tensor, "row channel"],
+    dead: Bool[Tensor, " feature"],
+) -> Float[Tensor, ""]:
+    """Squared error with which the largest dead features predict the residual, relative to its own square.
+
+    As many dead features take part in a row as half the channels (Gao et al. 2024, appendix A.2).
+    """
+    dead_pre = pre[:, dead]
+    count = min(dead_pre.shape[-1], residual.shape[-1] // 2)
+    prediction = keep_largest(dead_pre, count) @ sae.W_dec[dead]
+    return (prediction - residual).square().mean() / residual.square().mean().clamp(min=ROUNDING)
+
+
+class _Trainer:
+    """State of one training: optimiser, silence of the features, curves."""
+
+    def __init__(self, sae: TopKSAE, spec: TrainSpec) -> None:
+        self.sae = sae
+        self.spec = spec
+        self.optimiser = torch.optim.Adam(sae.parameters(), lr=spec.learning_rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
+        self.silent_steps = torch.zeros_like(sae.b_enc, dtype=torch.int64)
+        self.points: list[tuple[int, float, float, float, float]] = []
+
+    def step(self, step: int, x: Float[Tensor, "row channel"]) -> None:
+        """One optimiser step on a scaled batch."""
+        pre = self.sae.pre_activations(x)
+        acts = keep_largest(torch.relu(pre), self.spec.k)
+        x_hat = self.sae.decode(acts)
+        error = (x_hat - x).square().mean()
+        dead = self.silent_steps >= DEAD_AFTER
+        loss = error
+        if self.spec.aux_coefficient > 0 and dead.any():
+            revival = auxiliary_loss(self.sae, pre, (x - x_hat).detach(), dead)
+            loss = error + self.spec.aux_coefficient * revival
+        self.optimiser.zero_grad()
+        loss.backward()
+        self._keep_unit_decoder_gradient()
+        self.optimiser.step()
+        self.schedule.step()
+        self._keep_unit_decoder()
+        self.silent_steps = torch.where((acts > 0).any(0), 0, self.silent_steps + 1)
+        if step % self._interval == 0 or step == self.spec.train_steps - 1:
+            self._record(step, x, x_hat.detach(), acts.detach(), error.item())
+
+    def curves(self) -> xr.Dataset:
+        """Training curves, dim `train_step`."""
+        step, *values = (np.array(column) for column in zip(*self.points, strict=True))
+        names = ("loss", "explained_variance", "l0", "dead_share")
+        return xr.Dataset(
+            {name: ("train_step", value) for name, value in zip(names, values, strict=True)},
+            {"train_step": step},
+        )
+
+    @property
+    def _interval(self) -> int:
+        return max(1, self.spec.train_steps // CURVE_POINTS)
+
+    def _rate(self, step: int) -> float:
+        left = (self.spec.train_steps - step) / (DECAY_SHARE * self.spec.train_steps)
+        return min(1.0, left)
+
+    def _record(self, step: int, x: Tensor, x_hat: Tensor, acts: Tensor, loss: float) -> None:
+        batch = Reconstruction(x.shape[-1], acts.shape[-1])
+        batch.add(x, x_hat, acts)
+        dead_share = (self.silent_steps >= DEAD_AFTER).double().mean().item()
+        self.points.append((step, loss, batch.explained_variance, batch.l0, dead_share))
+
+    @torch.no_grad()
+    def _keep_unit_decoder_gradient(self) -> None:
+        # Movement along a row would be undone by the normalisation, yet would fill Adam's moments.
+        gradient, rows = self.sae.W_dec.grad, self.sae.W_dec
+        assert gradient is not None
+        gradient -= (gradient * rows).sum(1, keepdim=True) * rows
+
+    @torch.no_grad()
+    def _keep_unit_decoder(self) -> None:
+        self.sae.W_dec.div_(self.sae.W_dec.norm(dim=1, keepdim=True))
+
+
+def _endless(rows: Callable[[int], Rows], seed: int, factor: float) -> Iterator[Float[Tensor, "row channel"]]:
+    while True:
+        for batch in rows(seed):
+            yield torch.from_numpy(batch).float() * factor
+        seed += 1

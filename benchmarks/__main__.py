@@ -1,0 +1,18 @@
+"""Run every benchmark: `python -m benchmarks`, or those named: `python -m benchmarks tracing sweep`."""
+
+import sys
+from importlib import import_module
+
+BENCHMARKS = ("tracing", "sweep", "cache_io")
+
+
+def main() -> None:
+    """Run the benchmarks named on the command line, or all."""
+    for name in sys.argv[1:] or BENCHMARKS:
+        if name not in BENCHMARKS:
+            sys.exit(f"There is no benchmark '{name}': choose from {', '.join(BENCHMARKS)}.")
+        import_module(f"benchmarks.{name}").main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""An array for xarray that reads from disk only what is indexed."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from cache.pages import Positions
+from cache.protocol import Shape
+
+Read = Callable[[Sequence[Positions]], Float[np.ndarray, "..."]]
+
+
+class _OnDisk(BackendArray):
+    """The part of xarray's reading protocol that it asks of a file format."""
+
+    def __init__(self, shape: Shape, read: Read) -> None:
+        self.shape = shape
+        self.dtype = np.dtype(np.float32)
+        self._read = read
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.OUTER, self._outer
+        )
+
+    def _outer(self, key: tuple[Any, ...]) -> Float[np.ndarray, "..."]:
+        """Read the positions of a key of integers (which drop their dimension), slices and arrays."""
+        positions = [
+            np.atleast_1d(np.arange(length)[item]) for length, item in zip(self.shape, key, strict=True)
+        ]
+        dropped = tuple(axis for axis, item in enumerate(key) if isinstance(item, int | np.integer))
+        return self._read(positions).squeeze(axis=dropped)
+
+
+def lazy_array(shape: Shape, read: Read) -> indexing.LazilyIndexedArray:
+    """An array of float32 that is read when its values are needed, by `read(positions)`.
+
+    Args:
+        shape: of the whole array.
+        read: gets the wanted positions of each dimension and returns the values there.
+    """
+    return indexing.LazilyIndexedArray(_OnDisk(shape, read))

@@ -1,0 +1,132 @@
+"""The plan of a cache: what will be stored, in which layout, and what it costs on disk."""
+
+import hashlib
+import json
+import math
+from collections.abc import Collection
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from cache import protocol
+from cache.errors import UserError
+from cache.protocol import Dtype, Shape
+
+
+class CachePlan(BaseModel):
+    """What a cache holds. Two plans with the same `hash` describe the same store.
+
+    Attributes:
+        sites: site name -> channels (length of the activation vectors there).
+        n_clips: clips, numbered from 0.
+        steps: step indices of the denoiser that are kept, in the order of the step axis.
+        sigmas: noise level of each kept step.
+        passes: guidance passes kept, in the order of the pass axis.
+        tokens: token positions per clip.
+        token_seconds: seconds of music per token.
+        dtype: number format on disk.
+        clips_per_shard: clips in one shard, the unit that is written and resumed.
+        identity: what produced the activations (model, weights hash, settings); plain JSON, not read here.
+
+    Raises:
+        UserError: for labels that are not unique, site names that cannot be folders, and the like.
+        pydantic.ValidationError: for values of the wrong type or sign.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sites: dict[str, PositiveInt]
+    n_clips: PositiveInt
+    steps: tuple[int, ...]
+    sigmas: tuple[float, ...]
+    passes: tuple[Literal["cond", "null"], ...]
+    tokens: PositiveInt
+    token_seconds: float = Field(gt=0, allow_inf_nan=False)
+    dtype: Dtype
+    clips_per_shard: PositiveInt
+    identity: dict[str, Any]
+
+    @field_validator("identity")
+    @classmethod
+    def _identity_as_json(cls, identity: dict[str, Any]) -> dict[str, Any]:
+        """The identity as it will be read back, so that a reopened plan equals the one given."""
+        try:
+            return dict(json.loads(protocol.canonical_json(identity)))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the plan's identity must be plain JSON values: {error}") from error
+
+    @model_validator(mode="after")
+    def _labels_are_usable(self) -> "CachePlan":
+        for site in self.sites:
+            if not protocol.SITE_NAME.fullmatch(site) or site in protocol.RESERVED:
+                raise UserError(
+                    f"site name {site!r} cannot be a folder of the cache: "
+                    "use letters, digits, '.', '_' and '-', such as tf6.cross_attn"
+                )
+        for name, labels in (("sites", self.sites), ("steps", self.steps), ("passes", self.passes)):
+            if not labels or len(set(labels)) < len(labels):
+                raise UserError(f"the plan's {name} must be given, each once; got {list(labels)}")
+        if len(self.sigmas) != len(self.steps) or not all(math.isfinite(sigma) for sigma in self.sigmas):
+            raise UserError(
+                f"the plan needs one finite sigma for each of its {len(self.steps)} steps; "
+                f"got {list(self.sigmas)}"
+            )
+        return self
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of the plan's canonical JSON: the identity of the store."""
+        return hashlib.sha256(protocol.canonical_json(self.model_dump(mode="json")).encode()).hexdigest()
+
+    @property
+    def n_shards(self) -> int:
+        """How many shards each site has; they are numbered from 0."""
+        return math.ceil(self.n_clips / self.clips_per_shard)
+
+    @property
+    def shards(self) -> list[tuple[int, int]]:
+        """First and last clip (both included) of each shard."""
+        return [self.shard_clips(shard) for shard in range(self.n_shards)]
+
+    def shard_clips(self, shard: int) -> tuple[int, int]:
+        """First and last clip (both included) of one shard."""
+        first = shard * self.clips_per_shard
+        return (first, min(first + self.clips_per_shard, self.n_clips) - 1)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one stored value."""
+        return protocol.ITEMSIZE[self.dtype]
+
+    def shape(self, site: str) -> Shape:
+        """Shape of a site's array: (clip, step, pass, token, channel)."""
+        return (self.n_clips, len(self.steps), len(self.passes), self.tokens, self.sites[site])
+
+    def shard_shape(self, site: str) -> Shape:
+        """Shape of a full shard of a site: (clip, step, pass, token, channel)."""
+        return (min(self.clips_per_shard, self.n_clips), *self.shape(site)[1:])
+
+    def chunk_shape(self, site: str) -> Shape:
+        """Shape of the inner chunks of a site's shards: (clip, step, pass, token, channel)."""
+        return protocol.chunk_shape(self.shard_shape(site), self.itemsize)
+
+    def bytes_of(self, shards: Collection[int]) -> dict[str, int]:
+        """Bytes that each site's files of some shards take on disk, exactly."""
+        last = self.n_shards - 1
+        tails = int(last in shards)
+        first_clip, last_clip = self.shard_clips(last)
+        sizes = {}
+        for site in self.sites:
+            shard = self.shard_shape(site)
+            full = protocol.shard_file_bytes(shard[0], shard, self.itemsize)
+            tail = protocol.shard_file_bytes(last_clip - first_clip + 1, shard, self.itemsize)
+            sizes[site] = (len(shards) - tails) * full + tails * tail
+        return sizes
+
+    def bytes_per_site(self) -> dict[str, int]:
+        """Bytes that each site's shard files take on disk, exactly."""
+        return self.bytes_of(range(self.n_shards))
+
+    def total_bytes(self) -> int:
+        """Bytes that all shard files take on disk, exactly (metadata and tables come on top)."""
+        return sum(self.bytes_per_site().values())

@@ -1,0 +1,72 @@
+"""Names and layout of an activation cache on disk: the constants and formulas of docs/cache-protocol.md.
+
+That page is normative; what is here follows it.
+"""
+
+import json
+import math
+import re
+from typing import Any, Literal
+
+PROTOCOL = "activation-cache"
+VERSION = 1
+
+GROUP = "zarr.json"
+CLIPS = "clips.parquet"
+CALLS = "calls.parquet"
+MANIFEST = "manifest.jsonl"
+STAGING = ".staging"
+LOCK = ".lock"
+
+DIMS = ("clip", "step", "pass", "token", "channel")
+SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+RESERVED = (GROUP, CLIPS, CALLS, MANIFEST)
+
+Dtype = Literal["float16", "bfloat16", "float32"]
+ITEMSIZE: dict[str, int] = {"float16": 2, "bfloat16": 2, "float32": 4}
+
+MIN_CHUNK_BYTES = 2**20
+INDEX_ENTRY_BYTES = 16
+INDEX_CHECKSUM_BYTES = 4
+
+Shape = tuple[int, int, int, int, int]
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of a value: keys sorted, no spaces, ASCII only, no NaN.
+
+    Raises:
+        ValueError: for NaN or infinity. TypeError: for what JSON cannot hold.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def chunk_shape(shard: Shape, itemsize: int) -> Shape:
+    """Inner chunk of a shard, (clip, step, pass, token, channel).
+
+    A chunk is one whole page (token, channel). While it holds less than 1 MiB it grows along pass, then step,
+    then clip, each time to the smallest divisor of the shard's length that reaches 1 MiB, or the whole
+    length.
+    """
+    chunk = [1, 1, 1, shard[3], shard[4]]
+    for axis in (2, 1, 0):
+        lacking = MIN_CHUNK_BYTES / (math.prod(chunk) * itemsize)
+        length = shard[axis]
+        chunk[axis] = next(
+            n for n in range(1, length + 1) if length % n == 0 and (n >= lacking or n == length)
+        )
+    return (chunk[0], chunk[1], chunk[2], chunk[3], chunk[4])
+
+
+def shard_file_bytes(clips: int, shard: Shape, itemsize: int) -> int:
+    """Size of one shard file that holds `clips` clips: its chunks (the last one padded), then its index."""
+    chunk = chunk_shape(shard, itemsize)
+    per_clip_row = math.prod(shard[axis] // chunk[axis] for axis in (1, 2))
+    written = math.ceil(clips / chunk[0]) * per_clip_row
+    index = shard[0] // chunk[0] * per_clip_row * INDEX_ENTRY_BYTES + INDEX_CHECKSUM_BYTES
+    return written * math.prod(chunk) * itemsize + index
+
+
+def shard_file_name(site: str, shard: int) -> str:
+    """Path of a shard file inside the cache, with forward slashes: the zarr key of shard number `shard`."""
+    return f"{site}/c.{shard}.0.0.0.0"

@@ -1,0 +1,79 @@
+"""The export button of a figure: a menu of formats that downloads what `workbench export` writes."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dash
+import dash_mantine_components as dmc
+from dash import ALL, MATCH, Input, Output, State, ctx, dcc, html, no_update
+from dash.development.base_component import Component
+
+from cache.errors import UserError
+from dashboards.export import export_figure
+from dashboards.specs import FigureSpec
+from workbench.study import Study
+
+FORMATS = {"pdf": "PDF", "svg": "SVG", "png": "PNG"}
+
+
+def figure_data(figure: str, spec: FigureSpec) -> dict[str, Any]:
+    """What an export button must know of the figure beside it."""
+    return {"figure": figure, "options": spec.model_dump(mode="json")}
+
+
+def export_button(key: str, data: dict[str, Any] | None = None) -> Component:
+    """The export button of the figure `key`; `data` (see `figure_data`) may be set later by a callback."""
+    items = [
+        dmc.MenuItem(name, id={"type": "export", "key": key, "format": format}) for format, name in FORMATS.items()
+    ]
+    label = dmc.MenuLabel("Figure + CSV + provenance")
+    target = dmc.Button("Export", variant="default", size="compact-sm", fw=500, id={"type": "export-menu", "key": key})
+    return html.Div(
+        [
+            dmc.Menu([dmc.MenuTarget(target), dmc.MenuDropdown([label, *items])], position="bottom-end", shadow="md"),
+            dcc.Store(id={"type": "figure", "key": key}, data=data),
+            dcc.Download(id={"type": "download", "key": key}),
+        ]
+    )
+
+
+def zip_files(files: list[Path]) -> bytes:
+    """A zip archive of `files`, by their names, without dates of its own."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for file in files:
+            archive.writestr(zipfile.ZipInfo(file.name), file.read_bytes(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def register(app: dash.Dash, study: Study) -> None:
+    """Let every export button write its figure into the study's `figures` folder and download it as a zip."""
+
+    @app.callback(
+        Output({"type": "download", "key": MATCH}, "data"),
+        Input({"type": "export", "key": MATCH, "format": ALL}, "n_clicks"),
+        State({"type": "figure", "key": MATCH}, "data"),
+        prevent_initial_call=True,
+    )
+    def export(clicks: list[int | None], data: dict[str, Any] | None) -> Any:
+        if not any(clicks):
+            return no_update
+        if data is None:
+            notify("Nothing to export yet", "Select what the figure is to show first.", "gray")
+            return no_update
+        try:
+            files = export_figure(study, data["figure"], ctx.triggered_id["format"], **data["options"])
+        except UserError as error:
+            notify("The figure was not exported", str(error), "red")
+            return no_update
+        notify("Exported", f"Also written to {files[0].parent}", "teal")
+        return dcc.send_bytes(zip_files(files), f"{files[0].stem}.zip")
+
+
+def notify(title: str, message: str, colour: str) -> None:
+    """Show a message at the corner of the page."""
+    shown = {"id": uuid4().hex, "action": "show", "title": title, "message": message, "color": colour}
+    dash.set_props("notices", {"sendNotifications": [shown]})

@@ -1,0 +1,18 @@
+"""A figure's panel: title, explanation, export button and graph."""
+
+from dash import dcc
+from dash.development.base_component import Component
+
+from dashboards.components.export import export_button
+from dashboards.components.text import panel
+from dashboards.screen.style import GRAPH_CONFIG
+
+
+def graph(id: str) -> dcc.Graph:
+    """A graph that sends nothing anywhere; a callback fills it."""
+    return dcc.Graph(id=id, config=GRAPH_CONFIG, className="graph")
+
+
+def figure_panel(key: str, title: str, help: str, *above: Component) -> Component:
+    """The panel of the figure `key`: its graph has the id `<key>-graph`, `above` stands over it."""
+    return panel(title, *above, graph(f"{key}-graph"), help=help, actions=[export_button(key)])

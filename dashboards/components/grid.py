@@ -1,0 +1,43 @@
+"""Tables in which a row can be selected."""
+
+from typing import Any
+
+import dash_ag_grid as dag
+
+# Colours come from the page, so that the table follows its light or dark scheme.
+THEME = {
+    "function": """themeQuartz.withParams({
+        fontFamily: 'inherit', fontSize: 12, spacing: 4.5, headerFontWeight: 600, wrapperBorderRadius: 6,
+        backgroundColor: 'var(--mantine-color-body)', foregroundColor: 'var(--mantine-color-text)',
+        headerBackgroundColor: 'var(--ground)', borderColor: 'var(--rule)',
+    })"""
+}
+
+
+def row_grid(id: str, columns: list[dict[str, Any]], height: int, rows: list[dict[str, Any]] | None = None) -> dag.AgGrid:
+    """A table whose rows are told apart by their text field `id`, one of which can be selected; `height` in pixels."""
+    return dag.AgGrid(
+        id=id,
+        columnDefs=columns,
+        rowData=rows or [],
+        defaultColDef={"sortable": True, "resizable": True, "suppressHeaderMenuButton": True, "suppressHeaderFilterButton": True},
+        dashGridOptions={
+            "theme": THEME,
+            "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
+            "tooltipShowDelay": 300,
+            "suppressNoRowsOverlay": True,
+        },
+        getRowId="params.data.id",
+        style={"height": height},
+    )
+
+
+def number_column(format: str, missing: str = "–") -> dict[str, Any]:
+    """Column settings for numbers, written in a d3 `format`."""
+    shown = {"function": f"params.value == null ? '{missing}' : d3.format('{format}')(params.value)"}
+    return {"valueFormatter": shown, "type": "rightAligned"}
+
+
+def selected_row(rows: list[dict[str, Any]] | dict[str, Any] | None) -> dict[str, Any] | None:
+    """The row that a person selected, from a table's `selectedRows`; None when it is a callback's own setting."""
+    return rows[0] if isinstance(rows, list) and rows else None

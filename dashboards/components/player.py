@@ -1,0 +1,31 @@
+"""A player: the mel spectrogram of a clip with a playhead over it, and the audio's controls."""
+
+from urllib.parse import quote
+
+from dash import html
+from dash.development.base_component import Component
+
+from dashboards.media import audio_url, spectrogram_url
+
+PICTURE_HELP = "Mel spectrogram, 80 dB deep. Click to jump to a place."
+
+
+def player(path: str, seconds: float, overlay: str | None = None, strip: str | None = None) -> Component:
+    """A player for the audio at `path` (relative to the study), `seconds` long.
+
+    `overlay` is the address of a picture drawn over the spectrogram, `strip` of one below it; both share its time axis.
+    """
+    layers = [html.Img(src=quote(spectrogram_url(path)), className="mel", alt="mel spectrogram", title=PICTURE_HELP)]
+    if overlay is not None:
+        layers.append(html.Img(src=overlay, className="overlay", alt="activation over time"))
+    layers.append(html.Div(className="playhead"))
+    parts = [html.Div(layers, className="picture")]
+    if strip is not None:
+        parts.append(html.Img(src=strip, className="strip", alt="activation at each step", title=STRIP_HELP))
+    ticks = [html.Span(f"{seconds * share:g} s") for share in (0, 0.5, 1)]
+    parts.append(html.Div(ticks, className="seconds"))
+    parts.append(html.Audio(src=quote(audio_url(path)), controls=True, preload="metadata"))
+    return html.Div(parts, className="player")
+
+
+STRIP_HELP = "The feature's activation: denoising steps from top to bottom, time from left to right."

@@ -1,0 +1,68 @@
+"""Headings, explanations, numbers and empty states."""
+
+import dash_mantine_components as dmc
+from dash import html
+from dash.development.base_component import Component
+
+
+def page_header(title: str, sentence: str) -> Component:
+    """A page's title with the one sentence that says what it shows."""
+    return dmc.Stack([dmc.Title(title, order=2), dmc.Text(sentence, c="dimmed", size="sm", maw=980)], gap=4, mb="md")
+
+
+def panel(title: str, *children: object, help: str = "", actions: list[Component] | None = None) -> Component:
+    """A card with a title, an explanation that opens on hover, and actions at the right."""
+    heading = [dmc.Title(title, order=4)]
+    if help:
+        mark = html.Span("?", className="help", tabIndex=0, **{"aria-label": help})
+        heading.append(dmc.Tooltip(mark, label=help, multiline=True, w=320, withArrow=True))
+    header = dmc.Group(
+        [dmc.Group(heading, gap=8), dmc.Group(actions or [], gap=8, wrap="nowrap")],
+        justify="space-between",
+        mb="xs",
+        mih=30,
+        wrap="nowrap",
+    )
+    return dmc.Paper([header, *children], withBorder=True, radius="md", p="md")
+
+
+def numbers(values: dict[str, str], helps: dict[str, str] | None = None) -> Component:
+    """A row of figures, each under its name; `helps` explains some of them on hover."""
+    cells = []
+    for name, value in values.items():
+        cell = dmc.Stack(
+            [dmc.Text(name, size="xs", c="dimmed"), dmc.Text(value, fw=600, size="sm", className="figure")], gap=0
+        )
+        explanation = (helps or {}).get(name)
+        cells.append(dmc.Tooltip(cell, label=explanation, multiline=True, w=300) if explanation else cell)
+    return dmc.Group(cells, gap="lg", className="numbers")
+
+
+def empty_state(what: str, then: str, command: str) -> Component:
+    """What a page shows while its result does not exist: what is missing, what it would show, how to make it."""
+    return dmc.Paper(
+        dmc.Stack(
+            [
+                dmc.Text(what, fw=600),
+                dmc.Text(then, size="sm", c="dimmed"),
+                dmc.Code(command, block=True, className="command"),
+                dmc.Text("Then reload this page.", size="sm", c="dimmed"),
+            ],
+            gap="xs",
+        ),
+        withBorder=True,
+        radius="md",
+        p="xl",
+        className="empty",
+    )
+
+
+def hint(text: str) -> Component:
+    """A quiet line that says what to do next."""
+    return dmc.Center(dmc.Text(text, c="dimmed", size="sm", ta="center", maw=360), mih=240, className="hint")
+
+
+def key_values(rows: dict[str, str]) -> Component:
+    """A two-column table of names and values."""
+    body = [dmc.TableTr([dmc.TableTh(name, w=190), dmc.TableTd(value)]) for name, value in rows.items()]
+    return dmc.Table(dmc.TableTbody(body), className="key-values", verticalSpacing=4, fz="sm")

@@ -1,0 +1,92 @@
+"""Figures as files for papers: PDF, SVG or PNG with the plotted numbers (CSV) and their provenance (JSON) beside."""
+
+import io
+import json
+import os
+import re
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure as PaperFigure
+
+from cache.errors import UserError
+from dashboards.figures import FIGURES, find_figure, make_spec
+from dashboards.paper.style import PAPER_STYLE
+from dashboards.specs import FigureSpec
+from workbench.provenance import code_version
+from workbench.study import Study
+
+# No dates and no version strings: the same figure gives the same bytes.
+METADATA: dict[str, dict[str, None]] = {
+    "pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None},
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+}
+LIBRARIES = ("matplotlib", "numpy", "pandas", "xarray")
+# matplotlib's settings are global, and the dashboard exports from several threads.
+_DRAWING = threading.Lock()
+
+
+def export_figure(
+    study: Study, figure: str, format: str = "pdf", out_dir: Path | None = None, **options: Any
+) -> list[Path]:
+    """Write a figure with its numbers and provenance, by default into the study's `figures` folder.
+
+    `figure` is a name in `FIGURES`, `format` one of pdf, svg, png, `options` the fields of the figure's spec. Gives
+    the paths of the figure, the CSV and the JSON. Raises UserError for unknown names or options, missing results, and
+    a folder that cannot be written.
+    """
+    find_figure(figure)
+    if format not in METADATA:
+        raise UserError(f"Unknown format '{format}': choose one of {', '.join(METADATA)}.")
+    spec = make_spec(study, figure, options)
+    frame = FIGURES[figure].frame(study, spec)
+    with _DRAWING, matplotlib.rc_context(PAPER_STYLE):
+        picture = _render(FIGURES[figure].paper(study, spec, frame), format)
+    contents = {
+        format: picture,
+        "csv": frame.to_csv(index=False, lineterminator="\n").encode(),
+        "json": (json.dumps(_provenance(study, figure, spec), indent=2, ensure_ascii=False) + "\n").encode(),
+    }
+    folder = out_dir or study.path / "figures"
+    stem = re.sub(r"[^\w.+=-]", "_", "-".join((figure, *spec.labels)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_write(folder / f"{stem}.{suffix}", content) for suffix, content in contents.items()]
+    except OSError as error:
+        raise UserError(f"The figure could not be written to {folder}: {error.strerror}.") from error
+
+
+def _render(picture: PaperFigure, format: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.savefig(buffer, format=format, metadata=METADATA[format])
+    return buffer.getvalue()
+
+
+def _provenance(study: Study, figure: str, spec: FigureSpec) -> dict[str, Any]:
+    result = study.result(spec.result_name)
+    return {
+        "figure": figure,
+        "spec": spec.model_dump(mode="json"),
+        "result": {
+            "name": spec.result_name,
+            "kind": result.attrs["kind"],
+            "schema_version": int(result.attrs["schema_version"]),
+            "result_id": result.attrs["result_id"],
+            "spec": json.loads(result.attrs["spec"]),
+            "provenance": json.loads(result.attrs["provenance"]),
+        },
+        "study": {"spec": study.spec.model_dump(mode="json"), "model": study.model},
+        "code_version": code_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def _write(file: Path, content: bytes) -> Path:
+    partial = file.with_name(file.name + ".part")
+    partial.write_bytes(content)
+    os.replace(partial, file)
+    return file

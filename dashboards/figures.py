@@ -1,0 +1,150 @@
+"""The figures: each is (result, spec), with one table of numbers behind its screen and its paper version."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure as PaperFigure
+from pydantic import ValidationError
+
+from cache.errors import UserError
+from dashboards.frames.features import feature_frame, trace_frame, training_frame
+from dashboards.frames.patching import patching_frame
+from dashboards.frames.probes import folds_frame, probes_frame
+from dashboards.paper import features as paper_features
+from dashboards.paper import patching as paper_patching
+from dashboards.paper import probes as paper_probes
+from dashboards.results import load_result, sae_sites
+from dashboards.specs import (
+    FeatureClipSpec,
+    FeatureSpec,
+    FigureSpec,
+    PatchingSpec,
+    ProbeFoldsSpec,
+    ProbesSpec,
+    SaeSpec,
+)
+from dashboards.traces import activation_trace
+from dashboards.truth import planted_blocks
+from workbench.audio import mel_spectrogram, read_audio
+from workbench.study import Study
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One kind of figure: its spec, its table of numbers and its paper version; the pages draw the same table."""
+
+    title: str
+    spec: type[FigureSpec]
+    frame: Callable[[Study, Any], pd.DataFrame]
+    paper: Callable[[Study, Any, pd.DataFrame], PaperFigure]
+
+
+def _patching(study: Study, spec: PatchingSpec) -> pd.DataFrame:
+    return patching_frame(load_result(study, "patching"), planted_blocks(study) if spec.truth else None)
+
+
+def _probes(study: Study, spec: ProbesSpec) -> pd.DataFrame:
+    frame = probes_frame(load_result(study, "probes"))
+    _check("part", spec.part, list(frame["part"].unique()))
+    return frame[frame["part"] == spec.part].reset_index(drop=True)
+
+
+def _probe_folds(study: Study, spec: ProbeFoldsSpec) -> pd.DataFrame:
+    result = load_result(study, "probes")
+    for name, value in (("concept", spec.concept), ("site", spec.site), ("step", spec.step)):
+        _check(name, value, result[name].values.tolist())
+    return folds_frame(result, spec.concept, spec.site, spec.step)
+
+
+def _sae_training(study: Study, spec: SaeSpec) -> pd.DataFrame:
+    return training_frame(load_result(study, spec.result_name))
+
+
+def _feature(study: Study, spec: FeatureSpec) -> pd.DataFrame:
+    result = load_result(study, spec.result_name)
+    _check("feature", spec.feature, result["feature"].values.tolist())
+    return feature_frame(result, spec.feature)
+
+
+def _feature_clip(study: Study, spec: FeatureClipSpec) -> pd.DataFrame:
+    _check("feature", spec.feature, load_result(study, spec.result_name)["feature"].values.tolist())
+    _check("clip", spec.clip, study.clips["clip"].tolist())
+    return trace_frame(activation_trace(study, spec.site, spec.feature, spec.clip), spec.feature, spec.clip)
+
+
+def _feature_clip_paper(study: Study, spec: FeatureClipSpec, frame: pd.DataFrame) -> PaperFigure:
+    audio, sample_rate = read_audio(study.audio_path(spec.clip))
+    seconds = audio.shape[1] / sample_rate
+    return paper_features.feature_clip(frame, mel_spectrogram(audio, sample_rate), seconds, spec.width)
+
+
+FIGURES = {
+    "patching": Figure(
+        "Patching map",
+        PatchingSpec,
+        _patching,
+        lambda _, spec, frame: paper_patching.patching_map(frame, spec.width),
+    ),
+    "probes": Figure(
+        "Probe maps",
+        ProbesSpec,
+        _probes,
+        lambda _, spec, frame: paper_probes.probes_map(frame, spec.quantity, spec.width),
+    ),
+    "probe-folds": Figure(
+        "Folds of one probe",
+        ProbeFoldsSpec,
+        _probe_folds,
+        lambda _, spec, frame: paper_probes.probe_folds(frame, spec.width),
+    ),
+    "sae-training": Figure(
+        "Training of a sparse autoencoder",
+        SaeSpec,
+        _sae_training,
+        lambda _, spec, frame: paper_features.sae_training(frame, spec.width),
+    ),
+    "feature": Figure(
+        "One feature",
+        FeatureSpec,
+        _feature,
+        lambda _, spec, frame: paper_features.feature_panels(frame, spec.width),
+    ),
+    "feature-clip": Figure("One feature in one clip", FeatureClipSpec, _feature_clip, _feature_clip_paper),
+}
+
+
+def find_figure(name: str) -> Figure:
+    """The figure of that name; raises UserError listing them all."""
+    if name not in FIGURES:
+        raise UserError(f"Unknown figure '{name}': choose one of {', '.join(FIGURES)}.")
+    return FIGURES[name]
+
+
+def make_spec(study: Study, name: str, options: dict[str, Any]) -> FigureSpec:
+    """The spec of figure `name` from `options`; raises UserError saying which option is wrong and what is allowed.
+
+    Without `site` it is the first that has a sparse autoencoder, without `part` the first part that was probed.
+    """
+    kind = find_figure(name).spec
+    given = dict(options)
+    if issubclass(kind, SaeSpec) and sae_sites(study):
+        _check("sparse autoencoder for site", given.setdefault("site", sae_sites(study)[0]), sae_sites(study))
+    if kind is ProbesSpec and "part" not in given:
+        given["part"] = probes_frame(load_result(study, "probes"))["part"].iloc[0]
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = ".".join(str(part) for part in problem["loc"])
+        raise UserError(
+            f"Figure '{name}', option '{option}': {problem['msg'].lower()} "
+            f"(its options are {', '.join(kind.model_fields)})."
+        ) from error
+
+
+def _check(what: str, value: object, allowed: list[Any]) -> None:
+    if value not in allowed:
+        shown = ", ".join(map(str, allowed[:12])) + (" …" if len(allowed) > 12 else "")
+        raise UserError(f"There is no {what} '{value}' in this study's results: they have {shown}.")

@@ -1,0 +1,56 @@
+"""Numbers of probe maps."""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from analyses.statistics import benjamini_hochberg
+from workbench.sites import Site
+
+COLUMNS = {
+    "accuracy_mean": "accuracy",
+    "accuracy_lo": "accuracy_lo",
+    "accuracy_hi": "accuracy_hi",
+    "control_mean": "control",
+    "selectivity": "selectivity",
+    "p_value": "p_value",
+    "q_value": "q_value",
+    "sigma": "sigma",
+    "chance": "chance",
+    "n": "n",
+    "groups": "groups",
+}
+
+
+def probes_frame(result: xr.Dataset) -> pd.DataFrame:
+    """One row for each probe (concept, site, step), sites in order of computation.
+
+    Columns: concept, site, block, part, step, accuracy with its interval, control, selectivity, p_value, q_value
+    (Benjamini–Hochberg over all probes of the result), sigma, chance, n, groups.
+    """
+    q_values = benjamini_hochberg(np.asarray(result["p_value"].values, dtype=np.float64))
+    sites = sorted((Site.parse(str(site)) for site in result["site"].values), key=lambda site: site.order)
+    probes = result.assign(q_value=(result["p_value"].dims, q_values)).sel(site=[str(site) for site in sites])
+    frame = probes[list(COLUMNS)].to_dataframe(dim_order=["concept", "site", "step"]).reset_index()
+    frame = frame.rename(columns=COLUMNS)
+    blocks = {str(site): (site.block, site.part) for site in sites}
+    frame["block"] = [blocks[site][0] for site in frame["site"]]
+    frame["part"] = [blocks[site][1] for site in frame["site"]]
+    return frame[["concept", "site", "block", "part", "step", *COLUMNS.values()]]
+
+
+def folds_frame(result: xr.Dataset, concept: str, site: str, step: int) -> pd.DataFrame:
+    """One row for each fold of one probe: concept, site, step, fold, accuracy, control, chance."""
+    cell = result.sel(concept=concept, site=site, step=step)
+    folds = [int(fold) for fold in result["fold"].values]
+    return pd.DataFrame(
+        {
+            "concept": concept,
+            "site": site,
+            "step": step,
+            "fold": folds,
+            "accuracy": cell["accuracy"].values.astype(float),
+            "control": cell["control"].values.astype(float),
+            "chance": float(cell["chance"]),
+        }
+    )

@@ -1,0 +1,113 @@
+"""One feature: its numbers, its figure, and the clips that excite it most."""
+
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+import pandas as pd
+import plotly.graph_objects as go
+from dash import Input, Output, html
+from dash.development.base_component import Component
+
+from dashboards.components.export import export_button, figure_data
+from dashboards.components.graph import graph
+from dashboards.components.player import player
+from dashboards.components.text import hint, numbers, panel
+from dashboards.figures import FIGURES
+from dashboards.frames.features import examples_frame, features_frame
+from dashboards.links import read_query
+from dashboards.results import load_result, sae_sites
+from dashboards.screen.features import feature_panels
+from dashboards.specs import FeatureClipSpec, FeatureSpec
+from workbench.study import Study
+
+SHOWN_CLIPS = 6
+CLIPS_HELP = (
+    "Line: the feature's activation over time (largest over the steps; the top of the picture is the feature's maximum). "
+    "Strip: denoising steps from top to bottom."
+)
+
+
+def layout() -> Component:
+    """The card, empty until a feature is selected."""
+    body = html.Div(
+        [
+            html.Div(hint("Select a feature in the table to see what it does and hear what excites it."), id="feature-hint", hidden=True),
+            html.Div(
+                [html.Div(id="feature-numbers"), graph("feature-graph"), html.Div(id="feature-clips")],
+                id="feature",
+                hidden=True,
+            ),
+        ]
+    )
+    return panel("Feature", body, help=CLIPS_HELP, actions=[export_button("feature")])
+
+
+def register(app: dash.Dash, study: Study) -> None:
+    """Show the feature of the address."""
+
+    @app.callback(
+        Output("feature", "hidden"),
+        Output("feature-hint", "hidden"),
+        Output("feature-numbers", "children"),
+        Output("feature-graph", "figure"),
+        Output({"type": "figure", "key": "feature"}, "data"),
+        Output("feature-clips", "children"),
+        Input("url", "search"),
+    )
+    def show_feature(search: str | None) -> tuple[Any, ...]:
+        query = read_query(search)
+        nothing = (True, False, None, go.Figure(), None, None)
+        site = query.get("site", "")
+        if site not in sae_sites(study):
+            return nothing
+        result = load_result(study, f"sae-{site}")
+        table = features_frame(result)
+        chosen = table[table["feature"].astype(str) == query.get("feature")]
+        if chosen.empty:
+            return nothing
+        row = chosen.iloc[0]
+        spec = FeatureSpec(site=site, feature=int(row["feature"]))
+        picture = feature_panels(FIGURES["feature"].frame(study, spec))
+        clips = _clips(study, spec, examples_frame(result, spec.feature))
+        return False, True, _numbers(row), picture, figure_data("feature", spec), clips
+
+
+def _numbers(row: pd.Series) -> Component:
+    best = f"{row['best_value']} ({row['best_auroc']:.3f})" if row["best_value"] else "none"
+    return numbers(
+        {
+            "feature": str(row["feature"]),
+            "state": "alive" if row["alive"] else "dead",
+            "density": f"{row['density']:.2%}",
+            "max": f"{row['max_activation']:.3g}",
+            "mean when active": f"{row['mean_activation']:.3g}",
+            "best concept (AUROC)": best,
+        }
+    )
+
+
+def _clips(study: Study, spec: FeatureSpec, examples: pd.DataFrame) -> Component:
+    if examples.empty:
+        return hint("This feature is dead: no clip excites it.")
+    cards = [_clip(study, spec, example) for _, example in examples.head(SHOWN_CLIPS).iterrows()]
+    return html.Div([dmc.Title("Clips that excite it most", order=5, mt="md", mb="xs"), dmc.SimpleGrid(cards, cols=2)])
+
+
+def _clip(study: Study, spec: FeatureSpec, example: pd.Series) -> Component:
+    clip = int(example["clip"])
+    row = study.clips.set_index("clip").loc[clip]
+    path = study.audio_path(clip).relative_to(study.path).as_posix()
+    picture = f"/activation/{spec.site}/{spec.feature}/{clip}"
+    clip_spec = FeatureClipSpec(site=spec.site, feature=spec.feature, clip=clip)
+    button = export_button(f"feature-clip-{clip}", figure_data("feature-clip", clip_spec))
+    peak = f"{example['activation']:.3g} at {example['second']:.2f} s, step {example['step']:.0f}"
+    heading = dmc.Group([dmc.Text(f"Clip {clip}", fw=600, size="sm"), dmc.Text(peak, size="xs")], gap="sm")
+    return html.Div(
+        [
+            dmc.Group([heading, button], justify="space-between", wrap="nowrap"),
+            dmc.Text(row["prompt"], size="xs", c="dimmed", truncate=True, mb=4),
+            player(path, float(row["duration"]), overlay=f"{picture}.svg", strip=f"{picture}.png"),
+        ],
+        className="clip",
+    )

@@ -1,0 +1,160 @@
+"""Features: the table of a sparse autoencoder's features, and how it was trained."""
+
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+import plotly.graph_objects as go
+from dash import Input, Output, State, html, no_update
+from dash.development.base_component import Component
+
+from dashboards.components.export import figure_data
+from dashboards.components.graph import figure_panel
+from dashboards.components.grid import number_column, row_grid, selected_row
+from dashboards.components.text import empty_state, numbers, page_header, panel
+from dashboards.figures import FIGURES
+from dashboards.frames.features import features_frame
+from dashboards.links import change_query, read_query
+from dashboards.pages import feature_card
+from dashboards.results import command, load_result, sae_sites
+from dashboards.screen.features import sae_training
+from dashboards.specs import SaeSpec
+from workbench.study import Study
+
+PATH = "/features"
+NAME = "Features"
+SENTENCE = (
+    "What the model's activations are made of: each feature is a direction that a sparse autoencoder found at one site, "
+    "with the clips that excite it most and the concepts that it tells apart."
+)
+TABLE_HELP = (
+    "Density: share of activation rows in which the feature is active. Best concept: the concept value that the feature "
+    "tells apart best, by the AUROC of its mean over a clip (0.5 = chance). Dead features never fire. Select a row."
+)
+TRAINING_HELP = "Curves over the training steps; dashed: the same measure on rows that were held out."
+
+
+def layout(study: Study, query: dict[str, str]) -> Component:
+    """The page, or what to do while there is no sparse autoencoder."""
+    header = page_header(NAME, SENTENCE)
+    sites = sae_sites(study)
+    if not sites:
+        then = "The table lists its features, each with the clips that excite it most, to be heard and seen."
+        return html.Div([header, empty_state("There is no sparse autoencoder yet.", then, command(study, "sae"))])
+    site = _site(query, sites)
+    chooser = dmc.Select(id="sae-site", data=sites, value=site, allowDeselect=False, size="xs", w=150)
+    search = dmc.TextInput(id="feature-search", placeholder="Search, e.g. violin", size="xs", w=140)
+    return html.Div(
+        [
+            header,
+            dmc.Grid(
+                [
+                    dmc.GridCol(
+                        panel("Features", _grid(), help=TABLE_HELP, actions=[search, chooser]),
+                        span=11,
+                    ),
+                    dmc.GridCol(feature_card.layout(), span=13),
+                    dmc.GridCol(
+                        figure_panel("sae-training", "Training", TRAINING_HELP, html.Div(id="sae-numbers")), span=24
+                    ),
+                ],
+                columns=24,
+                gutter="md",
+            ),
+        ]
+    )
+
+
+def _grid() -> Component:
+    columns = [
+        {"field": "feature", "width": 76, **_filter("Number")},
+        {"field": "best_value", "headerName": "best concept", "flex": 1, "tooltipField": "best_value", **_filter("Text")},
+        {"field": "best_auroc", "headerName": "AUROC", "width": 66, **number_column(".3f"), **_filter("Number")},
+        {"field": "density", "width": 72, **number_column(".2%"), **_filter("Number")},
+        {"field": "max_activation", "headerName": "max", "width": 58, **number_column(".2f"), **_filter("Number")},
+        {"field": "alive", "width": 58, **_filter("Text")},
+    ]
+    return row_grid("features-grid", columns, height=640)
+
+
+def _filter(kind: str) -> dict[str, Any]:
+    """Settings of a column with a filter of its own below its name."""
+    return {"filter": f"ag{kind}ColumnFilter", "floatingFilter": True, "suppressFloatingFilterButton": True}
+
+
+def register(app: dash.Dash, study: Study) -> None:
+    """Keep table, feature and training in step with the selection in the address."""
+    feature_card.register(app, study)
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("sae-site", "value"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select_site(site: str, search: str | None) -> Any:
+        if site == _site(read_query(search), sae_sites(study)):
+            return no_update
+        return change_query(search, site=site, feature=None)
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("features-grid", "selectedRows"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select_feature(rows: Any, search: str | None) -> Any:
+        query, row = read_query(search), selected_row(rows)
+        if row is None or row["id"] == query.get("feature"):
+            return no_update
+        return change_query(search, site=_site(query, sae_sites(study)), feature=row["id"])
+
+    @app.callback(
+        Output("features-grid", "rowData"),
+        Output("features-grid", "selectedRows"),
+        Output("sae-training-graph", "figure"),
+        Output("sae-numbers", "children"),
+        Output({"type": "figure", "key": "sae-training"}, "data"),
+        Input("sae-site", "value"),
+        State("url", "search"),
+    )
+    def show_site(site: str, search: str | None) -> tuple[Any, ...]:
+        spec = SaeSpec(site=site)
+        table = features_frame(load_result(study, spec.result_name))
+        table = table.assign(id=table["feature"].astype(str), alive=table["alive"].map({True: "yes", False: "dead"}))
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        picture: go.Figure = sae_training(FIGURES["sae-training"].frame(study, spec))
+        chosen = read_query(search).get("feature")
+        selected = {"ids": [chosen]} if chosen else []
+        return rows, selected, picture, _numbers(study, spec), figure_data("sae-training", spec)
+
+    @app.callback(
+        Output("features-grid", "dashGridOptions"),
+        Input("feature-search", "value"),
+        State("features-grid", "dashGridOptions"),
+        prevent_initial_call=True,
+    )
+    def search_table(text: str | None, options: dict[str, Any]) -> dict[str, Any]:
+        return {**options, "quickFilterText": text or ""}
+
+
+def _site(query: dict[str, str], sites: list[str]) -> str:
+    return query["site"] if query.get("site") in sites else sites[0]
+
+
+def _numbers(study: Study, spec: SaeSpec) -> Component:
+    result = load_result(study, spec.result_name)
+    convention = str(result.attrs["explained_variance_convention"])
+    figures = numbers(
+        {
+            "site": spec.site,
+            "features": str(result.sizes["feature"]),
+            "alive": str(int(result["alive"].sum())),
+            "held-out loss": f"{float(result['final_loss']):.4g}",
+            "held-out explained variance": f"{float(result['final_explained_variance']):.3f}",
+            "held-out L0": f"{float(result['final_l0']):.1f}",
+            "held-out dead share": f"{float(result['final_dead_share']):.1%}",
+        },
+        {"held-out L0": "Mean number of active features a row.", "held-out explained variance": convention},
+    )
+    return html.Div([figures, dmc.Text(f"Explained variance is {convention}.", size="xs", c="dimmed", mb="xs")])

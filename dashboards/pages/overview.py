@@ -1,0 +1,164 @@
+"""Overview: what the study is, what it has, where it comes from, and its clips."""
+
+import json
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+from dash import Input, Output, State, html, no_update
+from dash.development.base_component import Component
+
+from dashboards.components.grid import row_grid, selected_row
+from dashboards.components.player import player
+from dashboards.components.text import hint, key_values, numbers, page_header, panel
+from dashboards.links import change_query, read_query
+from dashboards.results import command, sae_sites
+from dashboards.truth import truth_frame
+from workbench.study import Study
+
+PATH = "/"
+NAME = "Overview"
+SENTENCE = "What this study looked at, what has been computed from it, and the music that its model made."
+KINDS = {
+    "patching": ("Patching", "/patching", "Which blocks put a concept into the music"),
+    "probes": ("Probes", "/probes", "Where a concept can be read off the activations"),
+    "sae": ("Features", "/features", "Which features a sparse autoencoder found"),
+}
+
+
+def layout(study: Study, query: dict[str, str]) -> Component:
+    """The page."""
+    del query  # the clip's callback reads the address
+    return html.Div(
+        [
+            page_header(NAME, SENTENCE),
+            dmc.Stack(
+                [
+                    html.Div([panel("Study", _counts(study)), html.Div(id="truth-table")]),
+                    dmc.SimpleGrid([_result_card(study, kind) for kind in KINDS], cols=3),
+                    panel(
+                        "Clips",
+                        dmc.Grid(
+                            [
+                                dmc.GridCol(_clip_grid(study), span=9),
+                                dmc.GridCol(html.Div(id="clip-player"), span=3),
+                            ],
+                            gutter="lg",
+                        ),
+                        help="Every clip that was generated and traced. Select one to hear it.",
+                    ),
+                    dmc.SimpleGrid(
+                        [
+                            panel("Settings", key_values(_settings(study))),
+                            panel("Provenance", key_values(_provenance(study))),
+                        ],
+                        cols=2,
+                    ),
+                ],
+                gap="md",
+            ),
+        ]
+    )
+
+
+def register(app: dash.Dash, study: Study) -> None:
+    """Select a clip, play it, and show the planted truth when asked."""
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("clips-grid", "selectedRows"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select_clip(rows: Any, search: str | None) -> Any:
+        row = selected_row(rows)
+        if row is None or row["id"] == read_query(search).get("clip"):
+            return no_update
+        return change_query(search, clip=row["id"])
+
+    @app.callback(Output("clip-player", "children"), Input("url", "search"))
+    def show_clip(search: str | None) -> Component:
+        chosen = study.clips[study.clips["clip"].astype(str) == read_query(search).get("clip")]
+        if chosen.empty:
+            return hint("Select a clip to hear it and see its spectrogram.")
+        clip = chosen.iloc[0]
+        path = study.audio_path(int(clip["clip"])).relative_to(study.path).as_posix()
+        title = dmc.Text(f"Clip {clip['clip']}: {clip['prompt']}", size="sm", fw=500, mb="xs")
+        return html.Div([title, player(path, float(clip["duration"]))])
+
+    @app.callback(Output("truth-table", "children"), Input("truth", "checked"))
+    def show_truth(on: bool | None) -> Component | None:
+        if not on:
+            return None
+        rows = {str(row.concept): str(row.blocks) for row in truth_frame(study).itertuples()}
+        told = "The blocks that were built to read each concept. They are outlined on the patching map."
+        return html.Div(panel("Planted truth", key_values(rows), help=told), style={"marginTop": "16px"})
+
+
+def _counts(study: Study) -> Component:
+    spec = study.spec
+    return numbers(
+        {
+            "model": str(study.model.get("model", spec.model)),
+            "clips": f"{len(study.clips)}",
+            "prompts": f"{study.clips['prompt_id'].nunique()}",
+            "seeds a prompt": f"{spec.seeds}",
+            "seconds a clip": f"{spec.settings.duration:g}",
+            "denoising steps": f"{spec.settings.num_steps}, {len(spec.steps)} kept",
+            "sites": f"{len(spec.sites)}",
+            "concepts": ", ".join(spec.prompts.concepts),
+        },
+        {"sites": ", ".join(spec.sites), "denoising steps": "Kept steps: " + ", ".join(map(str, spec.steps))},
+    )
+
+
+def _result_card(study: Study, kind: str) -> Component:
+    title, path, sentence = KINDS[kind]
+    sites = sae_sites(study)
+    present = bool(sites) if kind == "sae" else kind in study.result_names()
+    badge = dmc.Badge("computed" if present else "missing", color="teal" if present else "gray", variant="light", tt="none")
+    heading = dmc.Group([dmc.Title(title, order=4), badge], justify="space-between")
+    detail = f"{sentence}. Sites: {', '.join(sites)}." if kind == "sae" and present else f"{sentence}."
+    action = dmc.Anchor(f"Open {title.lower()}", href=path, size="sm", fw=500)
+    if not present:
+        action = dmc.Code(command(study, kind), block=True, className="command")
+    return dmc.Paper(
+        dmc.Stack([heading, dmc.Text(detail, size="sm", c="dimmed"), action], gap="xs"),
+        withBorder=True,
+        radius="md",
+        p="md",
+    )
+
+
+def _clip_grid(study: Study) -> Component:
+    labels = [name for name in study.clips if name.startswith("label_")]
+    shown = study.clips[["clip", "prompt", "seed", *labels]]
+    columns = [
+        {"field": "clip", "width": 64},
+        {"field": "prompt", "flex": 1, "minWidth": 200, "tooltipField": "prompt"},
+        {"field": "seed", "width": 64},
+        *({"field": name, "headerName": name.removeprefix("label_"), "width": 108} for name in labels),
+    ]
+    rows = shown.assign(id=shown["clip"].astype(str)).to_dict("records")
+    return row_grid("clips-grid", columns, height=330, rows=rows)
+
+
+def _settings(study: Study) -> dict[str, str]:
+    spec = study.spec
+    return {
+        **{name.replace("_", " "): str(value) for name, value in spec.settings.model_dump().items()},
+        "prompt templates": "; ".join(spec.prompts.templates),
+        "sites": ", ".join(spec.sites),
+        "steps kept": ", ".join(map(str, spec.steps)),
+        "passes kept": ", ".join(spec.passes),
+        "first seed": str(spec.seed),
+        "cache": f"{spec.cache_dtype}, {spec.clips_per_shard} clips a shard",
+    }
+
+
+def _provenance(study: Study) -> dict[str, str]:
+    document = json.loads((study.path / "study.json").read_text(encoding="utf-8"))
+    told = {**study.model, **document["provenance"]}
+    libraries = told.pop("libraries", {})
+    rows = {name.replace("_", " "): str(value) for name, value in told.items()}
+    return {**rows, "libraries": ", ".join(f"{name} {value}" for name, value in libraries.items())}

@@ -1,0 +1,178 @@
+"""Probes: where a concept can be read off the activations, and the folds behind each probe."""
+
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+import pandas as pd
+import plotly.graph_objects as go
+from dash import Input, Output, State, html, no_update
+from dash.development.base_component import Component
+
+from dashboards.components.export import export_button, figure_data
+from dashboards.components.graph import figure_panel, graph
+from dashboards.components.text import empty_state, hint, numbers, page_header, panel
+from dashboards.figures import FIGURES
+from dashboards.frames.probes import probes_frame
+from dashboards.links import change_query, read_query
+from dashboards.results import command, has_result, load_result
+from dashboards.screen.probes import probe_at, probe_folds, probes_map
+from dashboards.specs import ProbeFoldsSpec, ProbesSpec
+from workbench.study import Study
+
+PATH = "/probes"
+NAME = "Probes"
+SENTENCE = (
+    "Where a concept can be read off the activations: each cell is a linear probe for one concept, trained on one block "
+    "at one denoising step and tested on prompts that it has not seen."
+)
+HELP = (
+    "Accuracy is balanced and cross-validated by prompt. Control: the same probe trained on shuffled labels. Selectivity: "
+    "accuracy − control. Hatched: not clearly above the control (p over prompts, q ≥ 0.05 after Benjamini–Hochberg over "
+    "all maps). Click a cell for its folds."
+)
+QUANTITIES = ("accuracy", "control", "selectivity")
+
+
+def layout(study: Study, query: dict[str, str]) -> Component:
+    """The page, or what to do while there is no probes result."""
+    header = page_header(NAME, SENTENCE)
+    if not has_result(study, "probes"):
+        then = "The maps show at which block and step a linear probe can tell the values of each concept apart."
+        return html.Div([header, empty_state("There is no probes result yet.", then, command(study, "probes"))])
+    parts = _parts(study)
+    controls = dmc.Group(
+        [
+            dmc.SegmentedControl(id="probes-quantity", data=list(QUANTITIES), value=_quantity(query), size="xs"),
+            dmc.Group(
+                [
+                    dmc.Text("part of the block", size="xs", c="dimmed"),
+                    dmc.Select(
+                        id="probes-part", data=parts, value=_part(query, parts), allowDeselect=False, size="xs", w=140
+                    ),
+                ],
+                gap="xs",
+            ),
+        ],
+        justify="space-between",
+        mb="xs",
+    )
+    detail = html.Div(
+        [
+            html.Div(hint("Click a cell of a map to see the scores of its folds."), id="probe-hint", hidden=True),
+            html.Div([html.Div(id="probe-numbers"), graph("probe-folds-graph")], id="probe", hidden=True),
+        ]
+    )
+    told = "The scores of one probe, fold by fold."
+    return html.Div(
+        [
+            header,
+            dmc.Grid(
+                [
+                    dmc.GridCol(figure_panel("probes", "Probe maps", HELP, controls), span=8),
+                    dmc.GridCol(panel("Probe", detail, help=told, actions=[export_button("probe-folds")]), span=4),
+                ],
+                gutter="md",
+            ),
+        ]
+    )
+
+
+def register(app: dash.Dash, study: Study) -> None:
+    """Keep maps and folds in step with the selection in the address."""
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("probes-part", "value"),
+        Input("probes-quantity", "value"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def choose_map(part: str, quantity: str, search: str | None) -> Any:
+        query = read_query(search)
+        if (part, quantity) == (_part(query, _parts(study)), _quantity(query)):
+            return no_update
+        return change_query(search, part=part, quantity=quantity)
+
+    @app.callback(
+        Output("probes-graph", "figure"),
+        Output("probes-graph", "clickData"),
+        Output({"type": "figure", "key": "probes"}, "data"),
+        Input("url", "search"),
+    )
+    def draw(search: str | None) -> tuple[go.Figure, None, dict[str, Any]]:
+        query = read_query(search)
+        spec = ProbesSpec(part=_part(query, _parts(study)), quantity=_quantity(query))
+        selected = (query.get("concept", ""), query.get("site", ""), int(query.get("step", -1)))
+        picture = probes_map(FIGURES["probes"].frame(study, spec), spec.quantity, selected)
+        return picture, None, figure_data("probes", spec)
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("probes-graph", "clickData"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select_probe(click: dict[str, Any] | None, search: str | None) -> Any:
+        if not click:
+            return no_update
+        part = _part(read_query(search), _parts(study))
+        point = click["points"][0]
+        frame = FIGURES["probes"].frame(study, ProbesSpec(part=part))
+        probe = probe_at(frame, point["curveNumber"], point["x"], point["y"])
+        if probe is None:
+            return no_update
+        return change_query(search, concept=probe[0], site=probe[1], step=probe[2])
+
+    @app.callback(
+        Output("probe", "hidden"),
+        Output("probe-hint", "hidden"),
+        Output("probe-numbers", "children"),
+        Output("probe-folds-graph", "figure"),
+        Output({"type": "figure", "key": "probe-folds"}, "data"),
+        Input("url", "search"),
+    )
+    def show_probe(search: str | None) -> tuple[Any, ...]:
+        query = read_query(search)
+        frame = probes_frame(load_result(study, "probes"))
+        named = (frame["concept"] == query.get("concept")) & (frame["site"] == query.get("site"))
+        probe = frame[named & (frame["step"].astype(str) == query.get("step"))]
+        if probe.empty:
+            return True, False, None, go.Figure(), None
+        row = probe.iloc[0]
+        spec = ProbeFoldsSpec(concept=row["concept"], site=row["site"], step=int(row["step"]))
+        folds = FIGURES["probe-folds"].frame(study, spec)
+        return False, True, _numbers(row), probe_folds(folds), figure_data("probe-folds", spec)
+
+
+def _parts(study: Study) -> list[str]:
+    return list(probes_frame(load_result(study, "probes"))["part"].unique())
+
+
+def _part(query: dict[str, str], parts: list[str]) -> str:
+    return query["part"] if query.get("part") in parts else parts[0]
+
+
+def _quantity(query: dict[str, str]) -> Any:
+    return query["quantity"] if query.get("quantity") in QUANTITIES else QUANTITIES[0]
+
+
+def _numbers(row: pd.Series) -> Component:
+    return dmc.Stack(
+        [
+            dmc.Text(f"{row['concept']} at {row['site']}, step {row['step']} (σ = {row['sigma']:.3f})", fw=600, size="sm"),
+            numbers(
+                {
+                    "accuracy, 95 % interval": f"{row['accuracy']:.3f}  [{row['accuracy_lo']:.3f}, {row['accuracy_hi']:.3f}]",
+                    "control": f"{row['control']:.3f}",
+                    "selectivity": f"{row['selectivity']:.3f}",
+                    "chance": f"{row['chance']:.3f}",
+                    "q": f"{row['q_value']:.3g}",
+                    "n": f"{row['n']} clips, {row['groups']} prompts",
+                },
+                {"control": "Mean accuracy with shuffled labels.", "q": "p-value of accuracy above control, after Benjamini–Hochberg over all probes."},
+            ),
+        ],
+        gap="xs",
+        mb="sm",
+    )

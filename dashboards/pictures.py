@@ -1,0 +1,71 @@
+"""Pictures that the server draws: mel spectrograms and a feature's activation over a clip's time."""
+
+import io
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from matplotlib.colors import Colormap
+from matplotlib.image import imsave
+
+from dashboards.paper.style import CMAP
+from workbench.audio import mel_spectrogram, read_audio
+
+FLOOR_DB = -80.0
+REMEMBERED = 256
+
+
+def spectrogram_png(file: Path) -> bytes:
+    """Mel spectrogram of an audio file as PNG, without axes: left edge 0 s, right edge its end, 80 dB deep."""
+    return _spectrogram(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _spectrogram(file: Path, changed: int) -> bytes:
+    del changed  # part of the key only: a file that was written anew is drawn anew
+    levels = mel_spectrogram(*read_audio(file)) / -FLOOR_DB + 1.0
+    return _png(levels[::-1], matplotlib.colormaps["magma"])
+
+
+def warm_up() -> None:
+    """Draw a short silence, so that the first person to look does not wait for librosa to load and compile."""
+    mel_spectrogram(np.zeros((1, 4096), dtype=np.float32), 16000)
+
+
+def activation_png(trace: xr.DataArray) -> bytes:
+    """A feature's activation as PNG without axes: steps down, time across, white 0, dark the trace's maximum."""
+    values = trace.transpose("step", "token").values
+    return _png(values / max(float(values.max()), 1e-12), CMAP)
+
+
+def activation_svg(trace: xr.DataArray, maximum: float) -> str:
+    """A feature's activation over time, the largest over the steps, as an SVG line on a transparent ground.
+
+    `maximum` is the activation at the top of the picture, so that the clips of one feature can be compared.
+    """
+    heights = trace.max("step").values / max(maximum, 1e-12)
+    seconds = trace["seconds"].values.astype(float)
+    end = seconds[-1] + (seconds[1] - seconds[0] if len(seconds) > 1 else 1.0)
+    points = [
+        f"{100 * edge / end:.2f},{97 - 90 * min(float(height), 1.0):.2f}"
+        for start, stop, height in zip(seconds, [*seconds[1:], end], heights, strict=True)
+        for edge in (start, stop)
+    ]
+    line = " ".join(points)
+    stroke = 'vector-effect="non-scaling-stroke" fill="none"'
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100" preserveAspectRatio="none">'
+        f'<polygon points="0,97 {line} 100,97" fill="#ffffff" fill-opacity="0.18"/>'
+        f'<polyline points="{line}" {stroke} stroke="#000000" stroke-opacity="0.6" stroke-width="4"/>'
+        f'<polyline points="{line}" {stroke} stroke="#7df9ff" stroke-width="1.8"/></svg>'
+    )
+
+
+def _png(levels: Float[np.ndarray, "row column"], colours: Colormap) -> bytes:
+    """Levels from 0 to 1 as a PNG, row 0 on top."""
+    buffer = io.BytesIO()
+    imsave(buffer, colours(np.clip(levels, 0, 1), bytes=True), format="png")
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Plotly versions of the figures, for the screen."""

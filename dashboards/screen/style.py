@@ -1,0 +1,73 @@
+"""The look that all Plotly figures share."""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Bool
+
+from dashboards import palette
+
+FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+COLORSCALE = [[index / (len(palette.SEQUENTIAL) - 1), colour] for index, colour in enumerate(palette.SEQUENTIAL)]
+# The modebar offers zooming only: export has its own button, and nothing is sent anywhere.
+GRAPH_CONFIG = {
+    "showSendToCloud": False,
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d"],
+}
+
+
+def style(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
+    """Give `figure` the shared fonts, margins and background; `height` in pixels."""
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        font={"family": FONT, "size": 12, "color": palette.INK},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hoverlabel={"bgcolor": "white", "bordercolor": palette.RULE, "font": {"size": 12, "color": palette.INK, "family": FONT}},
+        showlegend=False,
+        uirevision="keep",
+        **layout,
+    )
+    figure.update_xaxes(automargin=True, zeroline=False, ticklabelstandoff=4)
+    figure.update_yaxes(automargin=True, zeroline=False, ticklabelstandoff=4)
+    return figure
+
+
+def color_axis(title: str) -> dict[str, Any]:
+    """The shared colours of a map from 0 to 1, with a slim bar; values beyond keep the end colours."""
+    bar = {"title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0, "tickvals": [0, 0.25, 0.5, 0.75, 1]}
+    return {"colorscale": COLORSCALE, "cmin": 0, "cmax": 1, "colorbar": bar}
+
+
+def hatch(
+    unclear: Bool[np.ndarray, "row column"], x: list[float], y: list[float], sparse: bool = False
+) -> go.Scatter:
+    """Diagonal lines over the unclear cells of a heatmap, one a cell where `sparse`.
+
+    `x` and `y` are the cells' left and top edges, 1 apart.
+    """
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    for row, column in zip(*np.nonzero(unclear), strict=True):
+        left, top = x[column], y[row]
+        for start in (1.0,) if sparse else (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75):
+            xs += [left + max(0.0, start - 1), left + min(1.0, start), None]
+            ys += [top + min(1.0, start), top + max(0.0, start - 1), None]
+    line = {"color": "rgba(60, 70, 82, 0.35)", "width": 1}
+    return go.Scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+
+
+def outline(left: float, top: float, colour: str, width: float = 2.5) -> dict[str, Any]:
+    """A rectangle just inside the cell whose left top corner is (`left`, `top`)."""
+    corners = {"x0": left + 0.05, "x1": left + 0.95, "y0": top + 0.07, "y1": top + 0.93}
+    return {"type": "rect", **corners, "line": {"color": colour, "width": width}, "layer": "above"}
+
+
+def selection(left: float, top: float) -> list[dict[str, Any]]:
+    """A dark frame on a white one around a cell: seen on every colour."""
+    corners = {"x0": left, "x1": left + 1, "y0": top, "y1": top + 1, "type": "rect", "layer": "above"}
+    return [{**corners, "line": {"color": colour, "width": width}} for colour, width in (("white", 6), (palette.INK, 2.5))]

@@ -1,0 +1,129 @@
+"""Exported figures: the same bytes every time, with their numbers and their origin."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from cache.errors import UserError
+from dashboards.export import export_figure
+from dashboards.figures import FIGURES, make_spec
+from tests.dashboards.synthetic_study import UNDEFINED
+from workbench.study import Study
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "patching": {"truth": True},
+    "probes": {"part": "mlp", "quantity": "selectivity"},
+    "probe-folds": {"concept": "drums", "site": "tf4.mlp", "step": 4},
+    "sae-training": {"site": "tf4.cross_attn"},
+    "feature": {"feature": 7, "width": "single"},
+    "feature-clip": {"feature": 5, "clip": 3},
+}
+
+
+def test_every_figure_has_its_case() -> None:
+    assert set(OPTIONS) == set(FIGURES)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_two_exports_are_equal_to_the_byte(study: Study, tmp_path: Path, figure: str) -> None:
+    first = export_figure(study, figure, "pdf", tmp_path / "a", **OPTIONS[figure])
+    second = export_figure(study, figure, "pdf", tmp_path / "b", **OPTIONS[figure])
+    assert [file.suffix for file in first] == [".pdf", ".csv", ".json"]
+    assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
+    pdf = first[0].read_bytes()
+    assert b"/FontFile2" in pdf  # TrueType, embedded
+    assert b"/Type3" not in pdf
+    assert b"CreationDate" not in pdf
+
+
+@pytest.mark.parametrize("format", ["svg", "png"])
+def test_other_formats_are_equal_to_the_byte(study: Study, tmp_path: Path, format: str) -> None:
+    first, second = (export_figure(study, "patching", format, tmp_path / name)[0] for name in "ab")
+    assert first.suffix == f".{format}"
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_svg_text_stays_text_and_says_undefined(study: Study, tmp_path: Path) -> None:
+    svg = export_figure(study, "patching", "svg", tmp_path)[0].read_text()
+    assert svg.count(">undefined</text>") == 10
+    assert svg.count(">0.68</text>") == 1
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_the_csv_holds_the_plotted_numbers(study: Study, tmp_path: Path, figure: str) -> None:
+    written = pd.read_csv(export_figure(study, figure, "svg", tmp_path, **OPTIONS[figure])[1], keep_default_na=True)
+    shown = FIGURES[figure].frame(study, make_spec(study, figure, OPTIONS[figure]))
+    assert list(written) == list(shown)
+    for name in shown.select_dtypes("number"):
+        assert written[name].tolist() == pytest.approx(shown[name].tolist(), rel=0, abs=0, nan_ok=True)
+
+
+def test_undefined_cells_have_no_number_in_the_csv(study: Study, tmp_path: Path) -> None:
+    written = pd.read_csv(export_figure(study, "patching", "svg", tmp_path)[1])
+    undefined = written[written["concept"] == UNDEFINED]
+    assert undefined["impact"].isna().all()
+    assert (undefined["status"] == "undefined").all()
+
+
+def test_the_json_says_where_the_figure_comes_from(study: Study, tmp_path: Path) -> None:
+    told = json.loads(export_figure(study, "patching", "svg", tmp_path)[2].read_text())
+    result = study.result("patching")
+    assert told["spec"] == {"width": "single", "truth": False}
+    assert told["result"]["result_id"] == result.attrs["result_id"]
+    assert told["result"]["provenance"]["weights_hash"] == "0123456789abcdef"
+    assert told["study"]["spec"] == study.spec.model_dump(mode="json")
+    assert "matplotlib" in told["libraries"]
+
+
+def test_figures_go_into_the_study_and_keep_apart(study: Study) -> None:
+    first = export_figure(study, "feature", "svg", feature=1)
+    second = export_figure(study, "feature", "svg", feature=2, site="tf4.cross_attn")
+    assert first[0] == study.path / "figures" / "feature-tf3.cross_attn-1.svg"
+    assert second[0] == study.path / "figures" / "feature-tf4.cross_attn-2.svg"
+    assert not list((study.path / "figures").glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("figure", "format", "options", "words"),
+    [
+        ("patchin", "pdf", {}, ["'patchin'", "patching", "sae-training"]),
+        ("patching", "gif", {}, ["'gif'", "pdf, svg, png"]),
+        ("patching", "pdf", {"size": 3}, ["'size'", "width, truth"]),
+        ("patching", "pdf", {"width": "huge"}, ["'width'", "single"]),
+        ("feature", "pdf", {}, ["'feature'", "field required"]),
+        ("feature", "pdf", {"feature": 999}, ["feature '999'", "0, 1, 2"]),
+        ("feature", "pdf", {"feature": 1, "site": "tf9.mlp"}, ["'tf9.mlp'", "tf3.cross_attn, tf4.cross_attn"]),
+        ("probes", "pdf", {"part": "block"}, ["part 'block'", "cross_attn, mlp"]),
+        ("probe-folds", "pdf", {"concept": "key", "site": "tf0.mlp", "step": 0}, ["concept 'key'", "tempo"]),
+        ("feature-clip", "pdf", {"feature": 1, "clip": 99}, ["clip '99'"]),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(
+    study: Study, tmp_path: Path, figure: str, format: str, options: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(UserError) as told:
+        export_figure(study, figure, format, tmp_path / "none", **options)
+    assert all(word in str(told.value) for word in words), str(told.value)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_missing_result_names_its_command(bare_study: Study) -> None:
+    with pytest.raises(UserError, match="workbench patch "):
+        export_figure(bare_study, "patching")
+    with pytest.raises(UserError, match=r"workbench sae .* --site tf0\.cross_attn"):
+        export_figure(bare_study, "sae-training", site="tf0.cross_attn")
+
+
+def test_a_folder_that_cannot_be_written_is_told(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="could not be written"):
+        export_figure(study, "patching", "svg", tmp_path / "file")
+
+
+def test_the_truth_needs_a_card(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Study, "truth_card", lambda self: None)
+    with pytest.raises(UserError, match="no truth card"):
+        export_figure(study, "patching", "svg", tmp_path, truth=True)

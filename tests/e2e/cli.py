@@ -1,0 +1,36 @@
+"""Run the command line in this process, as a user's shell would see it."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from workbench.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Exit code and what was printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Workbench = Callable[..., Outcome]
+
+
+@pytest.fixture
+def workbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Workbench:
+    """`workbench("trace", model, "--out", folder)` runs that command."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_info:
+            main()
+        out, err = capsys.readouterr()
+        return Outcome(int(exit_info.value.code or 0), out, err)
+
+    return run

@@ -1,0 +1,151 @@
+"""What a user gets wrong: one clear sentence, exit code 2, no traceback, nothing half-written."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cli import Outcome, Workbench, workbench
+from tests.workbench.test_study import study_spec
+from workbench.capture import trace_study
+from workbench.models.ace_step import AceStep15
+
+__all__ = ["workbench"]
+
+
+def assert_refused(outcome: Outcome, *words: str) -> None:
+    text = " ".join(outcome.err.split())
+    assert outcome.code == 2, outcome
+    assert all(word in text for word in words), text
+    assert "Traceback" not in text
+
+
+@pytest.fixture(scope="module")
+def traced(tiny: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished tiny study, not to be changed."""
+    return trace_study(tmp_path_factory.mktemp("traced") / "study", study_spec(tiny), tiny).path
+
+
+@pytest.fixture
+def study(traced: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be broken."""
+    return shutil.copytree(traced, tmp_path / "study")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("no-such-model",),
+            ("Unknown model 'no-such-model'", "organism-shared", "ACE-Step/acestep-v15-base"),
+        ),
+        (("nobody/nothing",), ("weights of 'nobody/nothing'", "hf download")),
+        (("{tiny}", "--site", "tf9.cross_attn"), ("tf9 does not exist", "tf0 to tf1")),
+        (("{tiny}", "--site", "cross_attn"), ("'cross_attn' is not a site", "tf6.cross_attn")),
+        (("{tiny}", "--steps", "1,x"), ("'1,x' are not steps",)),
+        (("{tiny}", "--steps", "40"), ("steps 0 to 7",)),
+        (("{tiny}", "--n-prompts", "900"), ("900 prompts were asked for", "1 to 56")),
+        (("{tiny}", "--prompts", "missing.yaml"), ("no prompt set 'missing.yaml'",)),
+        (("{tiny}", "--prompts", "{empty}"), ("templates",)),
+        (("{tiny}", "--passes", "both"), ("'both'", "cond,null")),
+        (("{tiny}", "--dtype", "int8"), ("'int8'", "bfloat16")),
+        (("{folder}",), ("is not a diffusers pipeline", "model_index.json")),
+    ],
+)
+def test_trace_refuses(
+    workbench: Workbench,
+    tiny_folder: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    words: tuple[str, ...],
+) -> None:
+    (tmp_path / "empty.yaml").write_text("templates: []\nconcepts: {}\n")
+    (tmp_path / "folder").mkdir()
+    names = {"tiny": tiny_folder, "empty": tmp_path / "empty.yaml", "folder": tmp_path / "folder"}
+    outcome = workbench("trace", *(a.format(**names) for a in arguments), "--out", tmp_path / "new")
+    assert_refused(outcome, *words)
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_missing_from_a_folder(workbench: Workbench, tiny_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink()
+    assert_refused(workbench("trace", folder, "--out", tmp_path / "new"), "cannot be loaded", str(folder))
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_room_on_the_disk(
+    workbench: Workbench, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10**6})())
+    assert_refused(workbench("trace", tiny_folder, "--out", tmp_path / "new"), "1000000 bytes free")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["patch", "probe", "dashboard", "export --figure patching", "sae --site tf0.cross_attn"]
+)
+def test_commands_refuse_a_missing_study(workbench: Workbench, tmp_path: Path, command: str) -> None:
+    name, *options = command.split()
+    assert_refused(workbench(name, tmp_path / "nowhere", *options), "is not a study", "workbench trace")
+
+
+def test_a_study_of_another_version(workbench: Workbench, study: Path) -> None:
+    document = json.loads((study / "study.json").read_text())
+    (study / "study.json").write_text(json.dumps(document | {"study_version": 7}))
+    assert_refused(workbench("probe", study), "format 7", "format 1")
+
+
+def test_a_half_written_study(workbench: Workbench, study: Path) -> None:
+    manifest = study / "activations.zarr" / "manifest.jsonl"
+    manifest.write_bytes(b"".join(manifest.read_bytes().splitlines(keepends=True)[:-1]))
+    assert_refused(workbench("probe", study), "half-written")
+
+
+@pytest.mark.parametrize(
+    "command", [("probe",), ("sae", "--site", "tf0.cross_attn", "--d-sae", "16", "--k", "2")]
+)
+def test_a_corrupt_shard_is_found_by_its_checksum(
+    workbench: Workbench, study: Path, command: tuple[str, ...]
+) -> None:
+    shard = sorted((study / "activations.zarr" / "tf0.cross_attn").rglob("c/**/*"))[-1]
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    name, *options = command
+    assert_refused(workbench(name, study, *options), "checksum", shard.relative_to(study).parts[1])
+    assert not (study / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("patch", "--concept", "genre"), ("Unknown concept 'genre'", "tempo, drums")),
+        (("patch", "--set", "3+4"), ("'3+4' is not a set of blocks",)),
+        (("patch", "--set", "tf0+tf5"), ("tf5 does not exist",)),
+        (("patch", "--scorer", "ears"), ("no scorer 'ears'", "embedded")),
+        (("patch", "--scorer", "clap"), ("music_audioset_epoch_15_esc_90.14.pt", "download")),
+        (("probe", "--concept", "genre"), ("genre", "tempo")),
+        (("probe", "--site", "tf1.mlp"), ("tf1.mlp", "tf1.block")),
+        (("sae", "--site", "tf1.mlp"), ("tf1.mlp", "tf1.block")),
+        (("export", "--figure", "portrait"), ("portrait", "patching")),
+        (("export", "--figure", "patching"), ("no result 'patching'",)),
+        (("export", "--figure", "patching", "--format", "gif"), ("'gif'", "pdf")),
+    ],
+)
+def test_commands_refuse(
+    workbench: Workbench, traced: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    name, *options = arguments
+    assert_refused(workbench(name, traced, *options), *words)
+    assert not (traced / "results").exists()
+
+
+def test_a_port_in_use(workbench: Workbench, traced: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert_refused(workbench("dashboard", traced, "--port", port), str(port), "in use")

@@ -1,0 +1,49 @@
+"""Shared fixtures: tiny models built on the spot."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny_ace_step import save_tiny_pipeline
+from workbench.models import load_model
+from workbench.models.ace_step import AceStep15
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline folder of a random two-block ACE-Step 1.5."""
+    return save_tiny_pipeline(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> AceStep15:
+    """That pipeline behind its adapter, float32."""
+    return load_model(str(tiny_folder))
+
+
+@pytest.fixture(scope="session")
+def tiny64(tiny_folder: Path) -> AceStep15:
+    """The same weights in float64, for exact comparisons."""
+    return load_model(str(tiny_folder), dtype="float64")
+
+
+@pytest.fixture(scope="session")
+def tiny_turbo(tmp_path_factory: pytest.TempPathFactory) -> AceStep15:
+    """A turbo checkpoint (distilled guidance) whose condition encoder is narrower than its transformer, as in XL."""
+    folder = save_tiny_pipeline(tmp_path_factory.mktemp("tiny") / "turbo", hidden_size=48, is_turbo=True)
+    return load_model(str(folder))
+
+
+@pytest.fixture(scope="session")
+def organism_shared() -> AceStep15:
+    """The shipped organism whose concepts all enter at the same two blocks."""
+    return load_model("organism-shared")
+
+
+@pytest.fixture(scope="session")
+def organism_split() -> AceStep15:
+    """The shipped organism whose concepts enter at different blocks."""
+    return load_model("organism-split")

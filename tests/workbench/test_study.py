@@ -1,0 +1,182 @@
+"""The study folder: made whole or not at all, continued, refused, and its results with their provenance."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from pydantic import BaseModel
+
+from cache.errors import UserError
+from workbench.capture import trace_study
+from workbench.models.ace_step import AceStep15
+from workbench.models.protocol import Capture, Clip, GenerationSettings
+from workbench.prompts import PromptSet
+from workbench.sites import parse_sites
+from workbench.study import Study, StudySpec
+
+PROMPTS = PromptSet.model_validate(
+    {
+        "templates": ["a {tempo} song {drums}"],
+        "concepts": {
+            "tempo": {"slow": "slow", "fast": "fast"},
+            "drums": {"with drums": "with drums", "without drums": "without drums"},
+        },
+    }
+)
+
+
+def study_spec(model: AceStep15, **changes: object) -> StudySpec:
+    values = {
+        "model": model.name,
+        "prompts": PROMPTS,
+        "settings": GenerationSettings(duration=0.5, num_steps=3),
+        "n_prompts": 4,
+        "seeds": 2,
+        "sites": ("tf0.cross_attn", "tf1.block"),
+        "steps": (0, 2),
+        "passes": ("cond",),
+        "clips_per_shard": 3,
+    }
+    return StudySpec.model_validate(values | changes)
+
+
+@pytest.fixture(scope="module")
+def study(tiny: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return trace_study(tmp_path_factory.mktemp("studies") / "tiny", study_spec(tiny), tiny)
+
+
+def test_every_clip_has_its_row_its_audio_and_its_seed(study: Study) -> None:
+    assert list(study.clips["clip"]) == list(range(8))
+    assert study.clips["seed"].is_unique
+    assert study.clips.groupby("prompt_id")["prompt"].nunique().eq(1).all()
+    assert set(study.clips["label_tempo"]) == {"slow", "fast"}
+    assert all(study.audio_path(clip).is_file() for clip in study.clips["clip"])
+
+
+def test_the_cache_holds_what_a_clip_alone_gives(study: Study, tiny: AceStep15) -> None:
+    row = study.clips.iloc[5]
+    capture = Capture(parse_sites(study.spec.sites, 2), (0, 2), ("cond",))
+    alone = tiny.generate([Clip(row.prompt, int(row.seed))], study.spec.settings, capture=capture).activations
+    for site, value in alone.items():
+        cached = study.cache.read(str(site), clips=[5])
+        np.testing.assert_allclose(cached, value.numpy(), rtol=1e-3, atol=2e-3)  # float16 on disk
+
+
+def test_tracing_again_changes_nothing(
+    study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AceStep15, "generate", lambda *_: pytest.fail("nothing is missing"))
+    assert trace_study(study.path, study.spec, tiny).clips.equals(study.clips)
+
+
+def test_another_spec_is_refused_by_name(study: Study, tiny: AceStep15) -> None:
+    with pytest.raises(UserError, match=r"another study \(seeds differs\)"):
+        trace_study(study.path, study_spec(tiny, seeds=3), tiny)
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tiny: AceStep15, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="is not a study"):
+        trace_study(tmp_path, study_spec(tiny), tiny)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sites": ("tf7.mlp",)}, "tf7 does not exist"),
+        ({"steps": (5,)}, "steps 0 to 2"),
+        ({"n_prompts": 9}, "9 prompts were asked for"),
+        (
+            {"settings": GenerationSettings(duration=0.5, guidance_scale=1), "passes": ("null",)},
+            "null pass needs a guidance",
+        ),
+    ],
+)
+def test_bad_requests_leave_no_folder_behind(
+    tiny: AceStep15, tmp_path: Path, changes: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        trace_study(tmp_path / "new", study_spec(tiny, **changes), tiny)
+    assert not (tmp_path / "new").exists()
+
+
+def test_no_room_on_the_disk_leaves_no_folder_behind(
+    tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(UserError, match="1000 bytes free"):
+        trace_study(tmp_path / "new", study_spec(tiny), tiny)
+    assert not (tmp_path / "new").exists()
+
+
+def broken(path: Path, how: str) -> Path:
+    path.mkdir()
+    document = {"study_version": 1, "spec": {}, "model": {}}
+    if how == "version":
+        document["study_version"] = 99
+    text = json.dumps(document)
+    (path / "study.json").write_text(text[:20] if how == "torn" else text)
+    if how != "clips":
+        (path / "clips.parquet").touch()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [("torn", "damaged"), ("version", "format 99"), ("clips", "no clips.parquet"), ("spec", "damaged")],
+)
+def test_damaged_studies_get_one_sentence(tmp_path: Path, how: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        Study.open(broken(tmp_path / "study", how))
+
+
+def test_missing_study(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a study"):
+        Study.open(tmp_path / "nowhere")
+
+
+class Spec(BaseModel):
+    folds: int = 5
+
+
+def test_results_keep_labels_spec_and_provenance(study: Study) -> None:
+    dataset = xr.Dataset(
+        {"accuracy": (("site", "step"), np.array([[0.5, np.nan]]))},
+        coords={"site": ["tf0.cross_attn"], "step": [0, 2]},
+        attrs={"kind": "probes", "schema_version": 1},
+    )
+    study.save_result("probes", dataset, Spec(), seconds=1.23)
+    loaded = study.result("probes")
+    xr.testing.assert_equal(loaded, dataset)
+    assert json.loads(loaded.attrs["spec"]) == {"folds": 5}
+    facts = json.loads(loaded.attrs["provenance"])
+    assert facts["weights_hash"] == study.model["weights_hash"]
+    assert facts["duration_s"] == 1.2
+    assert {"torch", "nnsight", "diffusers", "zarr"} <= set(facts["libraries"])
+    assert study.is_done("probes", Spec())
+    assert not study.is_done("probes", Spec(folds=4))
+    assert study.result_names() == ["probes"]
+
+
+def test_result_ids_tell_specs_apart(study: Study) -> None:
+    dataset = xr.Dataset(attrs={"kind": "probes", "schema_version": 1})
+    ids = []
+    for folds in (3, 3, 4):
+        study.save_result("other", dataset, Spec(folds=folds), seconds=0.0)
+        ids.append(study.result("other").attrs["result_id"])
+    (study.path / "results" / "other.nc").unlink()
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_missing_and_damaged_results(study: Study) -> None:
+    with pytest.raises(UserError, match="has no result 'magic'"):
+        study.result("magic")
+    file = study.path / "results" / "torn.nc"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"not a netcdf file")
+    with pytest.raises(UserError, match="damaged"):
+        study.result("torn")
+    file.unlink()

@@ -1,0 +1,41 @@
+"""Audio files and their spectrograms."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from jaxtyping import Float
+
+
+def write_flac(path: Path, audio: Float[np.ndarray, "channel sample"], sample_rate: int) -> None:
+    """Write audio in [-1, 1] as 16-bit FLAC, under a temporary name first so that no half file is ever seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    soundfile.write(partial, np.clip(audio, -1.0, 1.0).T, sample_rate, format="FLAC", subtype="PCM_16")
+    os.replace(partial, path)
+
+
+def read_audio(path: Path) -> tuple[Float[np.ndarray, "channel sample"], int]:
+    """Read an audio file; gives float32 samples (channel, sample) and the sample rate in Hz."""
+    audio, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return np.ascontiguousarray(audio.T), int(sample_rate)
+
+
+def mel_spectrogram(
+    audio: Float[np.ndarray, "channel sample"], sample_rate: int, n_mels: int = 96, hop_seconds: float = 0.01
+) -> Float[np.ndarray, "mel frame"]:
+    """Mel power spectrogram of the channel mean in dB relative to its maximum, floored at -80 dB.
+
+    Frames are `hop_seconds` apart, the first centred on time 0.
+    """
+    import librosa  # slow to import, and only pictures need it
+
+    power = librosa.feature.melspectrogram(
+        y=audio.mean(axis=0),
+        sr=sample_rate,
+        n_fft=2048 if sample_rate > 24000 else 1024,
+        hop_length=round(hop_seconds * sample_rate),
+        n_mels=n_mels,
+    )
+    return librosa.power_to_db(power, ref=np.max, top_db=80.0)

@@ -1,0 +1,297 @@
+"""The `workbench` command. Everything slow to import is imported inside the commands, so that `--help` is quick."""
+
+import errno
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from cache.errors import UserError
+from workbench.models.organism.cli import app as organism_app
+
+if TYPE_CHECKING:
+    from workbench.models.protocol import AudioDiffusionModel
+    from workbench.study import Study
+
+app = typer.Typer(
+    help="Mechanistic interpretability of music diffusion models: trace, patch, probe, decompose, look and listen.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(
+    organism_app,
+    name="organism",
+    help="The embedded models with a planted circuit: train, synthesise, evaluate.",
+)
+console = Console(stderr=True)
+
+StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder.")]
+Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]
+
+# The demonstration: every prompt of the organisms' prompt set, four seeds each.
+DEMO_MODEL = "organism-shared"
+DEMO_SET = "tf3+tf4"
+DEMO_SITE = "tf4.cross_attn"
+
+
+@app.command()
+def trace(
+    model: Annotated[
+        str, typer.Argument(help="organism-shared, organism-split, a pipeline folder, or a hub id.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Study folder to make or to continue.")],
+    prompts: Annotated[str, typer.Option(help="Built-in prompt set, or a YAML file.")] = "organism",
+    n_prompts: Annotated[int, typer.Option(min=1, help="Different prompts.")] = 56,
+    seeds: Annotated[int, typer.Option(min=1, help="Clips of each prompt, each with its own seed.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
+    site: Annotated[
+        list[str] | None, typer.Option(help="Site to keep; '*.cross_attn' means every block's.")
+    ] = None,
+    steps: Annotated[str, typer.Option(help="Step indices to keep, such as 0,3,7, or 'all'.")] = "all",
+    passes: Annotated[
+        Literal["cond", "null", "cond,null"], typer.Option(help="Guidance passes to keep.")
+    ] = "cond",
+    duration: Annotated[float, typer.Option(min=0.1, help="Seconds of each clip.")] = 4.0,
+    num_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 8,
+    guidance: Annotated[float, typer.Option(min=1.0, help="Guidance scale; 1 is off.")] = 3.0,
+    shift: Annotated[float, typer.Option(min=0.1, help="Shift of the sigma schedule.")] = 3.0,
+    dtype: Annotated[
+        Literal["float16", "bfloat16", "float32"], typer.Option(help="Of the cache.")
+    ] = "float16",
+    clips_per_shard: Annotated[int, typer.Option(min=1, help="Clips generated and committed together.")] = 16,
+    device: Device = "cpu",
+) -> None:
+    """Run prompts through the model; write activations to the cache and clips as FLAC. Run again to continue."""
+    from workbench.capture import trace_study
+    from workbench.models import load_model
+    from workbench.models.protocol import GenerationSettings
+    from workbench.prompts import load_prompt_set
+    from workbench.sites import parse_sites
+    from workbench.study import StudySpec
+
+    prompt_set = load_prompt_set(prompts)
+    adapter = load_model(model, device=device)
+    spec = StudySpec(
+        model=model,
+        prompts=prompt_set,
+        settings=GenerationSettings(
+            duration=duration, num_steps=num_steps, guidance_scale=guidance, shift=shift
+        ),
+        n_prompts=n_prompts,
+        seeds=seeds,
+        seed=seed,
+        sites=tuple(str(s) for s in parse_sites(site or ["*.cross_attn", "*.block"], adapter.n_blocks)),
+        steps=_parse_steps(steps, num_steps),
+        passes=tuple(passes.split(",")),
+        cache_dtype=dtype,
+        clips_per_shard=clips_per_shard,
+    )
+    with _progress("Tracing clips") as report:
+        trace_study(out, spec, adapter, report)
+
+
+@app.command()
+def patch(
+    study_folder: StudyFolder,
+    concept: Annotated[
+        list[str] | None, typer.Option(help="Concept to patch; all of the study's by default.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Counterfactual pairs of each concept.")] = 6,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each pair.")] = 2,
+    blocks: Annotated[
+        list[str] | None, typer.Option("--set", help="Blocks patched together, such as tf3+tf4.")
+    ] = None,
+    mode: Annotated[
+        Literal["conditioning", "output"], typer.Option(help="The paper's, or outputs.")
+    ] = "conditioning",
+    part: Annotated[str, typer.Option(help="Part of the block to patch.")] = "cross_attn",
+    scorer: Annotated[str, typer.Option(help="embedded, clap or clap-laion.")] = "embedded",
+    seed: Annotated[int, typer.Option(min=0, help="Draws the pairs.")] = 0,
+    device: Device = "cpu",
+) -> None:
+    """Patch every block of every counterfactual pair; give the impact map block × concept."""
+    from analyses.patching import PatchingSpec, run_patching
+
+    study = _open(study_folder)
+    spec = PatchingSpec.model_validate(
+        {
+            "concepts": tuple(concept or ()),
+            "pairs": pairs,
+            "seeds": seeds,
+            "sets": tuple(_parse_blocks(text) for text in blocks or ()),
+            "mode": mode,
+            "part": part,
+            "scorer": scorer,
+            "seed": seed,
+        }
+    )
+    if study.is_done("patching", spec):
+        console.print("Patching is done already.")
+        return
+    adapter = _study_model(study, device)
+    with _progress("Patching pairs") as report:
+        run_patching(study, adapter, spec, report)
+
+
+@app.command()
+def probe(
+    study_folder: StudyFolder,
+    concept: Annotated[list[str] | None, typer.Option(help="Concept to probe; all by default.")] = None,
+    site: Annotated[list[str] | None, typer.Option(help="Site to probe; all cached ones by default.")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Cross-validation folds, grouped by prompt.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Draws folds and control labels.")] = 0,
+) -> None:
+    """Linear probes of each concept at each site and step, against shuffled labels."""
+    from analyses.probes import ProbeSpec, run_probes
+
+    study = _open(study_folder)
+    spec = ProbeSpec(concepts=tuple(concept or ()), sites=tuple(site or ()), folds=folds, seed=seed)
+    if study.is_done("probes", spec):
+        console.print("Probing is done already.")
+        return
+    with _progress("Probing sites") as report:
+        run_probes(study, spec, report)
+
+
+@app.command()
+def sae(
+    study_folder: StudyFolder,
+    site: Annotated[str, typer.Option(help="Cached site to decompose.")],
+    expansion: Annotated[int, typer.Option(min=1, help="Features per channel of the site.")] = 4,
+    k: Annotated[int, typer.Option(min=1, help="Active features per token.")] = 8,
+    train_steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Initialisation and data order.")] = 0,
+) -> None:
+    """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""
+    from analyses.sae import TrainSpec, run_sae
+
+    study = _open(study_folder)
+    spec = TrainSpec(site=site, expansion=expansion, k=k, train_steps=train_steps, seed=seed)
+    if study.is_done(f"sae-{site}", spec):
+        console.print("The autoencoder is trained already.")
+        return
+    with _progress("Training the autoencoder") as report:
+        run_sae(study, spec, progress=report)
+
+
+@app.command()
+def dashboard(
+    study_folder: StudyFolder,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8050,
+) -> None:
+    """Browse a study: patching maps, probes, features, audio."""
+    from dashboards.app import serve
+
+    _open(study_folder)
+    serve(study_folder, host, port)
+
+
+@app.command()
+def export(
+    study_folder: StudyFolder,
+    figure: Annotated[str, typer.Option(help="Figure to export: patching, probes, …")],
+    fmt: Annotated[Literal["pdf", "svg", "png"], typer.Option("--format", help="File format.")] = "pdf",
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; STUDY/figures by default.")] = None,
+) -> None:
+    """Write a figure for a paper, with the plotted numbers (CSV) and their provenance (JSON)."""
+    from dashboards.export import export_figure
+
+    for file in export_figure(_open(study_folder), figure, fmt, out):
+        typer.echo(file)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Study folder.")] = Path("studies/demo"),
+    serve: Annotated[bool, typer.Option(help="Open the dashboard when the study is finished.")] = True,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard.")] = 8050,
+) -> None:
+    """The main job on the embedded model: trace, patch, probe, decompose, and open the dashboard."""
+    marker = out / "demo-finished"
+    if not marker.exists():
+        console.rule(f"Demonstration study of {DEMO_MODEL} in {out}")
+        trace(DEMO_MODEL, out)
+        patch(out, blocks=[DEMO_SET])
+        probe(out)
+        sae(out, DEMO_SITE)
+        for figure in ("patching", "probes"):
+            export(out, figure)
+        marker.touch()
+    if serve:
+        dashboard(out, port=port)
+
+
+def main() -> None:
+    """Entry point: a mistake of the user's gets one sentence and exit code 2, without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _fail(
+            f"There is no room left on the disk of {error.filename or 'the study'}: "
+            "free some and run the command again."
+        )
+
+
+def _fail(sentence: str) -> None:
+    console.print(f"[bold red]Error:[/] {sentence}", highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that says what runs, how far it is and how long it still takes; give it (done, total)."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
+        bar = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def _open(folder: Path) -> "Study":
+    from workbench.study import Study
+
+    return Study.open(folder)
+
+
+def _study_model(study: "Study", device: str) -> "AudioDiffusionModel":
+    """The study's model; refuses other weights than the study was made with."""
+    from workbench.models import load_model
+
+    adapter = load_model(study.spec.model, device=device)
+    if adapter.weights_hash != study.model["weights_hash"]:
+        raise UserError(
+            f"The weights of {study.spec.model} have changed since {study.path} was traced: "
+            "trace it anew into another folder."
+        )
+    return adapter
+
+
+def _parse_steps(text: str, num_steps: int) -> tuple[int, ...]:
+    if text == "all":
+        return tuple(range(num_steps))
+    if not all(part.strip().isdigit() for part in text.split(",")):
+        raise UserError(f"'{text}' are not steps: write indices such as 0,3,7, or 'all'.")
+    return tuple(sorted({int(part) for part in text.split(",")}))
+
+
+def _parse_blocks(text: str) -> tuple[int, ...]:
+    names = text.split("+")
+    if not all(name.startswith("tf") and name[2:].isdigit() for name in names):
+        raise UserError(f"'{text}' is not a set of blocks: write it like tf3+tf4.")
+    return tuple(int(name[2:]) for name in names)

@@ -1,0 +1,137 @@
+"""What every architecture offers to the rest of the workbench."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench.interventions import Intervention
+from workbench.sites import Site
+
+
+class GenerationSettings(BaseModel):
+    """How a clip is generated; every row of a batch shares these.
+
+    `duration` is in seconds; `shift` bends the sigma schedule towards noise; guidance acts while 1 - sigma lies in
+    [cfg_interval_start, cfg_interval_end] and `guidance_scale` is above 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    duration: float = Field(4.0, gt=0)
+    num_steps: int = Field(8, ge=1)
+    guidance_scale: float = Field(3.0, ge=1)
+    shift: float = Field(3.0, gt=0)
+    cfg_interval_start: float = Field(0.0, ge=0, le=1)
+    cfg_interval_end: float = Field(1.0, ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One generated piece of audio: prompt, lyrics, and the seed of its initial noise."""
+
+    prompt: str
+    seed: int
+    lyrics: str = ""
+
+
+@dataclass(frozen=True)
+class CallLabel:
+    """One run of the denoiser: step index, sigma, and for each batch row its clip (row of the request) and pass."""
+
+    step: int
+    sigma: float
+    clips: tuple[int, ...]
+    passes: tuple[str, ...]
+
+    def row(self, clip: int, pass_name: str) -> int:
+        """Batch row that holds this pass of this clip; raises KeyError when the call does not run it."""
+        for row, (row_clip, row_pass) in enumerate(zip(self.clips, self.passes, strict=True)):
+            if (row_clip, row_pass) == (clip, pass_name):
+                return row
+        raise KeyError((clip, pass_name))
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What to keep of a run: sites, step indices, passes."""
+
+    sites: tuple[Site, ...]
+    steps: tuple[int, ...]
+    passes: tuple[str, ...]
+
+
+@dataclass
+class Generation:
+    """What a run gives: latents (clip, frame, channel), the calls' labels, and the captured activations by site."""
+
+    latents: Float[torch.Tensor, "clip frame latent_channel"]
+    calls: list[CallLabel]
+    activations: dict[Site, Float[torch.Tensor, "clip step pass token channel"]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class AudioDiffusionModel(Protocol):
+    """A music diffusion model that can be listened to, traced and intervened on."""
+
+    name: str
+    sample_rate: int
+    n_blocks: int
+    weights_hash: str
+    device: str
+
+    def sites(self) -> list[Site]:
+        """Every site, in order of computation."""
+        ...
+
+    def channels(self, site: Site) -> int:
+        """Width of the site's last axis; bytes per token are this times the item size."""
+        ...
+
+    def tokens(self, duration: float) -> int:
+        """Number of latent-time tokens of a clip of `duration` seconds."""
+        ...
+
+    @property
+    def token_seconds(self) -> float:
+        """Seconds of music per token."""
+        ...
+
+    def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
+        """Passes that a generation with these settings runs: ("cond",) or ("cond", "null")."""
+        ...
+
+    def sigmas(self, settings: GenerationSettings) -> list[float]:
+        """Sigma of each step."""
+        ...
+
+    def segments(self, clip: Clip, settings: GenerationSettings) -> dict[str, tuple[int, int]]:
+        """Spans (first, last + 1) of the conditioning tokens: lyrics, timbre, text."""
+        ...
+
+    def check_capture(self, capture: Capture, settings: GenerationSettings) -> None:
+        """Raise UserError for sites, steps or passes that a generation with these settings does not have."""
+        ...
+
+    def generate(
+        self,
+        clips: Sequence[Clip],
+        settings: GenerationSettings,
+        interventions: Sequence[Intervention] = (),
+        capture: Capture | None = None,
+    ) -> Generation:
+        """Generate all clips as one batch, intervening and capturing on the way."""
+        ...
+
+    def decode(
+        self, latents: Float[torch.Tensor, "clip frame latent_channel"]
+    ) -> Float[torch.Tensor, "clip channel sample"]:
+        """Latents to audio in [-1, 1] at `sample_rate`, peak-normalised as the pipeline does."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Name, source, weights hash, device and dtype: what provenance records."""
+        ...

@@ -1,0 +1,83 @@
+"""Sites: places in the network, written `tf6.cross_attn`."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cache.errors import UserError
+
+# In the order in which a block computes them, which is also the order in which a trace must visit them.
+PARTS = (
+    "self_attn.q",
+    "self_attn.k",
+    "self_attn.v",
+    "self_attn.heads",
+    "self_attn",
+    "cross_attn.q",
+    "cross_attn.k",
+    "cross_attn.v",
+    "cross_attn.heads",
+    "cross_attn",
+    "mlp",
+    "block",
+)
+_PATTERN = re.compile(r"tf(\d+)\.([a-z_.]+)")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in the network: block number (0-based) and part.
+
+    Parts: `self_attn`, `cross_attn` and `mlp` are what that part adds to the residual stream (before any gate),
+    `block` is the residual stream after the block; `q`, `k`, `v` and `heads` (the heads' outputs before they are
+    mixed) lie inside an attention, as in `tf6.cross_attn.heads`.
+    """
+
+    block: int
+    part: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Site":
+        """Read `tf<block>.<part>`; raises UserError when the text is no site."""
+        match = _PATTERN.fullmatch(text)
+        if match is None or match[2] not in PARTS:
+            raise UserError(
+                f"'{text}' is not a site: write tf<block>.<part>, such as tf6.cross_attn, "
+                f"with part one of {', '.join(PARTS)}."
+            )
+        return cls(int(match[1]), match[2])
+
+    def __str__(self) -> str:
+        return f"tf{self.block}.{self.part}"
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Sort key: the order of computation."""
+        return self.block, PARTS.index(self.part)
+
+    @property
+    def on_conditioning(self) -> bool:
+        """Whether the token axis runs over the conditioning instead of over latent time."""
+        return self.part in ("cross_attn.k", "cross_attn.v")
+
+
+def parse_sites(texts: Iterable[str], n_blocks: int) -> tuple[Site, ...]:
+    """Parse sites and wildcards (`*.cross_attn`: that part of every block) for a network of `n_blocks` blocks.
+
+    Gives them in order of computation, each once. Raises UserError for unknown blocks or parts, or an empty list.
+    """
+    sites: set[Site] = set()
+    for text in texts:
+        names = [f"tf{block}{text[1:]}" for block in range(n_blocks)] if text.startswith("*.") else [text]
+        sites.update(Site.parse(name) for name in names)
+    check_blocks([site.block for site in sites], n_blocks)
+    if not sites:
+        raise UserError("No site was given: name at least one, such as tf3.cross_attn or '*.cross_attn'.")
+    return tuple(sorted(sites, key=lambda site: site.order))
+
+
+def check_blocks(blocks: Sequence[int], n_blocks: int) -> None:
+    """Raise UserError when a block number is outside the network."""
+    for block in blocks:
+        if not 0 <= block < n_blocks:
+            raise UserError(f"Block tf{block} does not exist: this model has tf0 to tf{n_blocks - 1}.")
