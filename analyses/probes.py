@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from itertools import product
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -29,7 +29,8 @@ MAX_ITERATIONS = 1000
 class ProbeSpec(BaseModel):
     """What to probe, and how. Empty sites, steps or concepts mean all that the study has.
 
-    `C` is the inverse strength of the probes' L2 penalty; `seed` decides folds and control labels.
+    `C` is the inverse strength of the probes' L2 penalty; the control is a mean over `shuffles` shuffles of
+    the labels; `seed` decides folds and shuffles.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +40,7 @@ class ProbeSpec(BaseModel):
     concepts: tuple[str, ...] = ()
     pass_name: str = "cond"
     folds: int = Field(5, ge=2)
+    shuffles: int = Field(3, ge=1)
     C: float = Field(0.1, gt=0)
     seed: int = 0
 
@@ -55,8 +57,9 @@ class ProbeTask(NamedTuple):
 
     clips: Int[np.ndarray, " clip"]  # rows of the clip table that have a value of the concept
     groups: Int[np.ndarray, " clip"]
+    held_together: Literal["context", "prompt"]
     true: Folds
-    control: Folds
+    controls: list[Folds]
 
 
 class ProbeScores(NamedTuple):
@@ -107,28 +110,33 @@ def probe_arrays(
     features: Float[np.ndarray, "clip channel"],
     labels: Shaped[np.ndarray, " clip"],
     groups: Shaped[np.ndarray, " clip"],
-    folds: int = 5,
-    C: float = 0.1,
-    seed: int = 0,
+    contexts: Shaped[np.ndarray, " clip"],
+    spec: ProbeSpec,
 ) -> ProbeScores:
-    """Cross-validated logistic regression of `labels` on `features`, no group in both training and test.
+    """Cross-validated logistic regression of `labels` on `features`.
+
+    `groups` are prompts, none of which is in both training and test. `contexts` are what prompts say besides:
+    the counterfactual partners of a prompt, which differ from it in the label alone, have its context. Whole
+    contexts are held out, so that no probe is tested on a prompt whose partner it was trained on: such a
+    probe falls below chance where the label cannot be read, because the nearest clip that it knows has the
+    other label. Where a label has fewer contexts than there are folds, prompts are held out one by one.
 
     - accuracy: balanced accuracy of each fold (mean over classes of the share of its test clips that is
       right).
     - control: the same with the labels shuffled between groups, so that only chance can be right (a control
-      task, Hewitt & Liang 2019, arXiv 1909.03368). Selectivity is mean accuracy minus mean control.
-    - accuracy_lo, accuracy_hi: 95 % BCa bootstrap interval of the mean accuracy, whole groups of test clips
+      task, Hewitt & Liang 2019, arXiv 1909.03368); mean over the shuffles. Selectivity is mean accuracy minus
+      mean control.
+    - accuracy_lo, accuracy_hi: 95 % BCa bootstrap interval of the mean accuracy, groups of test clips
       resampled. It covers the choice of prompts that are tested; probes are not fitted anew, so not that of
       training prompts.
     - p_value: one-sided paired t-test over groups, of the share of a group's clips that is right, true labels
-      against control labels. The control is one shuffle, decided by `seed`. Not corrected for the number of
-      probes.
+      against control labels. Not corrected for the number of probes.
 
     Raises:
         UserError: there is only one class, a class has fewer groups than folds, or a group has several
         labels.
     """
-    return score_task(features, _task(labels, groups, folds, seed), C)
+    return score_task(features, probe_task(labels, groups, contexts, spec), spec.C)
 
 
 def pooled_activations(
@@ -154,18 +162,26 @@ def _concepts(study: Study, spec: ProbeSpec) -> list[str]:
 def _concept_task(study: Study, concept: str, spec: ProbeSpec) -> ProbeTask:
     labels = study.clips[f"label_{concept}"]
     clips = np.flatnonzero(labels != "")
-    groups = study.clips["prompt_id"].to_numpy()[clips]
+    others = study.clips.filter(like="label_").drop(columns=labels.name).agg("|".join, axis=1)
     try:
-        return _task(labels.to_numpy()[clips].astype(str), groups, spec.folds, spec.seed)._replace(
-            clips=clips
+        task = probe_task(
+            labels.to_numpy(str)[clips],
+            study.clips["prompt_id"].to_numpy()[clips],
+            others.to_numpy(str)[clips],
+            spec,
         )
     except UserError as error:
         raise UserError(f"Concept '{concept}' cannot be probed: {error}") from error
+    return task._replace(clips=clips)
 
 
-def _task(
-    labels: Shaped[np.ndarray, " clip"], groups: Shaped[np.ndarray, " clip"], folds: int, seed: int
+def probe_task(
+    labels: Shaped[np.ndarray, " clip"],
+    groups: Shaped[np.ndarray, " clip"],
+    contexts: Shaped[np.ndarray, " clip"],
+    spec: ProbeSpec,
 ) -> ProbeTask:
+    """Folds and shuffled labels of one concept; see `probe_arrays`, which also says what is raised."""
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     group_labels = labels[first]
     mixed = labels != group_labels[group]
@@ -174,39 +190,45 @@ def _task(
     values, counts = np.unique(group_labels, return_counts=True)
     if len(values) < 2:
         raise UserError(f"its clips have {len(values)} value(s); a probe needs two to tell apart.")
-    if counts.min() < folds:
+    if counts.min() < spec.folds:
         raise UserError(
-            f"'{values[counts.argmin()]}' has {counts.min()} prompts, fewer than the {folds} folds: "
+            f"'{values[counts.argmin()]}' has {counts.min()} prompts, fewer than the {spec.folds} folds: "
             "trace more prompts, or probe with fewer folds."
         )
-    shuffled = np.random.default_rng(seed).permutation(group_labels)[group]
+    enough_contexts = min(len(np.unique(contexts[labels == value])) for value in values) >= spec.folds
+    together = contexts if enough_contexts else groups
+    rng = np.random.default_rng(spec.seed)
+    shuffled = [rng.permutation(group_labels)[group] for _ in range(spec.shuffles)]
     return ProbeTask(
         clips=np.arange(len(labels)),
         groups=group,
-        true=_folds(labels, group, folds, seed),
-        control=_folds(shuffled, group, folds, seed),
+        held_together="context" if enough_contexts else "prompt",
+        true=_folds(labels, together, spec),
+        controls=[_folds(shuffle, together, spec) for shuffle in shuffled],
     )
-
-
-def _folds(
-    labels: Shaped[np.ndarray, " clip"], groups: Int[np.ndarray, " clip"], folds: int, seed: int
-) -> Folds:
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    return Folds(labels, list(splitter.split(labels, labels, groups)))
 
 
 def score_task(features: Float[np.ndarray, "clip channel"], task: ProbeTask, C: float) -> ProbeScores:
     """Figures of one task from the features of its clips; see `probe_arrays`."""
     right = _right(features, task.true, C)
-    control = _right(features, task.control, C)
+    controls = [_right(features, control, C) for control in task.controls]
     accuracy_lo, accuracy_hi = _interval(right, task)
     return ProbeScores(
         accuracy=_accuracy(right, task.true),
-        control=_accuracy(control, task.control),
+        control=np.mean(
+            [_accuracy(*control) for control in zip(controls, task.controls, strict=True)], axis=0
+        ),
         accuracy_lo=accuracy_lo,
         accuracy_hi=accuracy_hi,
-        p_value=_p_value(right, control, task.groups),
+        p_value=_p_value(right - np.mean(controls, axis=0), task.groups),
     )
+
+
+def _folds(
+    labels: Shaped[np.ndarray, " clip"], together: Shaped[np.ndarray, " clip"], spec: ProbeSpec
+) -> Folds:
+    splitter = StratifiedGroupKFold(spec.folds, shuffle=True, random_state=spec.seed)
+    return Folds(labels, list(splitter.split(labels, labels, together)))
 
 
 def _right(features: Float[np.ndarray, "clip channel"], folds: Folds, C: float) -> Bool[np.ndarray, " clip"]:
@@ -223,13 +245,11 @@ def _right(features: Float[np.ndarray, "clip channel"], folds: Folds, C: float) 
 
 def _accuracy(right: Bool[np.ndarray, " clip"], folds: Folds) -> Float[np.ndarray, " fold"]:
     """Balanced accuracy of each fold, over the classes that it tests."""
-    return np.array([_class_weights(folds.labels[test]) @ right[test] for _, test in folds.splits])
-
-
-def _class_weights(labels: Shaped[np.ndarray, " clip"]) -> Float[np.ndarray, " clip"]:
-    """Weights that sum to 1, equal between classes and equal within a class."""
-    _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return 1 / (len(counts) * counts[index])
+    accuracies = []
+    for _, test in folds.splits:
+        _, index, counts = np.unique(folds.labels[test], return_inverse=True, return_counts=True)
+        accuracies.append(np.mean(np.bincount(index, right[test]) / counts))
+    return np.array(accuracies)
 
 
 def _interval(right: Bool[np.ndarray, " clip"], task: ProbeTask) -> tuple[float, float]:
@@ -239,7 +259,8 @@ def _interval(right: Bool[np.ndarray, " clip"], task: ProbeTask) -> tuple[float,
     """
     weights = np.zeros(len(right))
     for _, test in task.true.splits:
-        weights[test] = _class_weights(task.true.labels[test]) / len(task.true.splits)
+        _, index, counts = np.unique(task.true.labels[test], return_inverse=True, return_counts=True)
+        weights[test] = 1 / (len(task.true.splits) * len(counts) * counts[index])
     hits = np.bincount(task.groups, weights * right)
     return bootstrap_interval(_ratio_of_sums, (hits, np.bincount(task.groups, weights)))
 
@@ -248,11 +269,10 @@ def _ratio_of_sums(hits: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarr
     return np.asarray(hits.sum(axis) / weights.sum(axis))
 
 
-def _p_value(
-    right: Bool[np.ndarray, " clip"], control: Bool[np.ndarray, " clip"], groups: Int[np.ndarray, " clip"]
-) -> float:
-    difference = np.bincount(groups, right.astype(float) - control) / np.bincount(groups)
-    if not difference.any():  # a t-test of equal samples is undefined; they give no reason to tell them apart
+def _p_value(advantage: Float[np.ndarray, " clip"], groups: Int[np.ndarray, " clip"]) -> float:
+    """One-sided t-test that the mean over groups of the mean advantage over the control is above 0."""
+    difference = np.bincount(groups, advantage) / np.bincount(groups)
+    if not difference.any():  # a t-test of zeros is undefined; they give no reason to see an advantage
         return 1.0
     return float(stats.ttest_1samp(difference, 0, alternative="greater").pvalue)
 
@@ -260,7 +280,7 @@ def _p_value(
 def _description(spec: ProbeSpec) -> str:
     return (
         f"logistic regression, L2 penalty with C={spec.C:g}, balanced class weights, on token means "
-        f"standardised by the training clips; {spec.folds} folds, grouped by prompt, stratified by value"
+        f"standardised by the training clips; {spec.folds} folds, stratified by value, grouped by context or prompt"
     )
 
 
@@ -293,4 +313,5 @@ def _dataset(
     dataset["chance"] = ("concept", [1 / len(np.unique(task.true.labels)) for task in tasks.values()])
     dataset["n"] = ("concept", [len(task.clips) for task in tasks.values()])
     dataset["groups"] = ("concept", [len(np.unique(task.groups)) for task in tasks.values()])
+    dataset["held_together"] = ("concept", [task.held_together for task in tasks.values()])
     return dataset.transpose("concept", "site", "step", "fold")

@@ -67,7 +67,7 @@ def encode(values: Shaped[np.ndarray, "..."], dtype: Dtype) -> Shaped[np.ndarray
     with np.errstate(over="ignore"):
         rounded = values.astype(STORED["float16" if dtype == "float16" else "float32"], copy=False)
     stored = _bfloat16_bits(rounded) if dtype == "bfloat16" else rounded
-    if not _is_finite(stored):
+    if stored is not values and not _is_finite(stored):
         wider = "bfloat16 or float32" if dtype == "float16" else "a smaller scale"
         raise ValueError(
             f"a value of magnitude {float(np.abs(values).max()):.4g} does not fit {dtype}, "
@@ -95,5 +95,5 @@ def _is_finite(values: Shaped[np.ndarray, "..."]) -> bool:
     """Whether no value is NaN or infinite: those have all bits of their exponent set."""
     if values.dtype not in _EXPONENT:
         return bool(np.isfinite(values).all())
-    exponent = _EXPONENT[values.dtype]
-    return bool(np.all((values.view(np.uint16) & exponent) != exponent))
+    magnitudes = values.view(np.uint16) & np.uint16(0x7FFF)
+    return bool(magnitudes.max(initial=0) < _EXPONENT[values.dtype])

@@ -31,19 +31,23 @@ def read_plan(folder: Path) -> CachePlan:
             f"{folder} does not exist: give the folder of a cache, such as STUDY/activations.zarr"
         )
     if not path.is_file():
-        if (folder / LOCK).exists():
+        if is_interrupted_creation(folder):
             raise CacheError(
                 f"{folder} is half-written, its creation was interrupted: capture again with the same plan"
             )
+        if (folder / MANIFEST).exists():
+            raise CacheError(
+                f"{path} is missing: restore it from a copy, or delete {folder} and capture again"
+            )
         raise CacheError(
-            f"{folder} is not an activation cache (no {GROUP}): give a folder that a capture has written"
+            f"{folder} is not an activation cache (no {GROUP}): give the folder of one, or a new one to write"
         )
     try:
         attributes = json.loads(path.read_bytes())["attributes"]
         protocol, version = attributes["protocol"], attributes["version"]
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
-            f"{path} does not describe an activation cache: give a folder that a capture has written"
+            f"{path} does not describe an activation cache: give the folder of one, or a new one to write"
         ) from error
     if (protocol, version) != (PROTOCOL, VERSION):
         raise CacheError(
@@ -62,6 +66,13 @@ def read_plan(folder: Path) -> CachePlan:
     return plan
 
 
+def is_interrupted_creation(folder: Path) -> bool:
+    """Whether a writer began to create a cache in a folder and was interrupted before anything was in it."""
+    manifest = folder / MANIFEST
+    has_shards = manifest.exists() and manifest.stat().st_size > 0
+    return (folder / LOCK).exists() and not (folder / GROUP).exists() and not has_shards
+
+
 def create(folder: Path, plan: CachePlan, clips: pd.DataFrame) -> None:
     """Write everything but shards into a folder that holds at most the remains of an interrupted creation.
 
@@ -70,8 +81,9 @@ def create(folder: Path, plan: CachePlan, clips: pd.DataFrame) -> None:
     """
     with temporary_folder(folder / STAGING) as staging:
         _write_metadata(staging, plan, clips)
-        for site in plan.sites:
-            remove_folder(folder / site)
+        for path in folder.iterdir():
+            if path != staging and (path / GROUP).exists():
+                remove_folder(path)  # an array of the interrupted creation, which may have had other sites
         for name in (*plan.sites, CLIPS, CALLS, MANIFEST):
             os.replace(staging / name, folder / name)
         sync_path(folder)
@@ -105,10 +117,11 @@ def check_clip_table(clips: pd.DataFrame, n_clips: int) -> None:
     Raises:
         UserError: saying what the table has instead.
     """
-    if "clip" not in clips.columns or not np.array_equal(clips["clip"].to_numpy(), np.arange(n_clips)):
+    numbers = clips["clip"] if "clip" in clips.columns else pd.Series([], dtype=int)
+    if numbers.dtype.kind not in "iu" or not np.array_equal(numbers.to_numpy(), np.arange(n_clips)):
         raise UserError(
-            f"the clip table must have one row for each of the plan's {n_clips} clips and a column 'clip' "
-            f"that counts them from 0; got {len(clips)} rows with the columns {list(clips.columns)}"
+            f"the clip table must have one row for each of the plan's {n_clips} clips and an integer "
+            f"column 'clip' that counts them from 0; got {len(clips)} rows with the columns {list(clips.columns)}"
         )
 
 

@@ -22,17 +22,25 @@ def read_positions(
     """
     lists = [np.asarray(given, dtype=np.int64) for given in positions]
     shape = tuple(len(given) for given in lists)
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    blocks = list(product(*(_runs(given) for given in lists[:3])))
+    if len(blocks) == 1:
+        return _read_block(array, blocks[0], lists).astype(dtype, copy=False)
     values = np.empty(shape, dtype)
-    if values.size == 0:
-        return values
-    tokens, channels = lists[3:]
-    inner = (_stretch(tokens), _stretch(channels))
-    for runs in product(*(_runs(given) for given in lists[:3])):
-        target = tuple(run for run, _ in runs)
-        source = tuple(stretch for _, stretch in runs)
-        block = np.asarray(array[(*source, *inner)])
-        values[target] = _pick(_pick(block, 3, tokens), 4, channels)
+    for runs in blocks:
+        values[tuple(target for target, _ in runs)] = _read_block(array, runs, lists)
     return values
+
+
+def _read_block(
+    array: "zarr.Array[Any]", runs: tuple[tuple[slice, slice], ...], lists: list[Int[np.ndarray, " _"]]
+) -> Shaped[np.ndarray, "clip step pass token channel"]:
+    """The wanted tokens and channels of one run of clips, of steps and of passes."""
+    tokens, channels = lists[3:]
+    source = tuple(stretch for _, stretch in runs)
+    block = np.asarray(array[(*source, _stretch(tokens), _stretch(channels))])
+    return _pick(_pick(block, 3, tokens), 4, channels)
 
 
 def _stretch(positions: Int[np.ndarray, " _"]) -> slice:

@@ -31,6 +31,11 @@ class ActivationCache:
         path: folder of the cache.
         allow_partial: open it though shards are missing; reading one of those is an error all the same.
 
+    Attributes:
+        path: the folder.
+        plan: what the cache holds.
+        manifest: which shards are there.
+
     Raises:
         CacheError: if the folder is missing, no cache, of another version, damaged, or (unless allowed)
             half-written.

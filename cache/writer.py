@@ -16,7 +16,7 @@ from cache.errors import CacheError, UserError
 from cache.files import check_room, remove_folder, sync_path, take_lock, temporary_folder
 from cache.manifest import Entry, Manifest, ShardFile
 from cache.plan import CachePlan
-from cache.protocol import CLIPS, GROUP, LOCK, STAGING, canonical_json, shard_file_name
+from cache.protocol import CLIPS, GROUP, STAGING, canonical_json, shard_file_name
 from cache.shardfile import write_shard_file
 
 
@@ -139,16 +139,12 @@ class CacheWriter:
         return ShardFile(shard_file_name(site, shard), size, checksum.to_hex(crc))
 
     def _refuse_foreign_folder(self) -> None:
-        """A folder that is there must be empty or begun by a writer."""
-        if not self.path.exists():
-            return
-        if not self.path.is_dir():
+        """A folder that is there must be a cache, the beginning of one, or empty."""
+        if self.path.is_file():
             raise CacheError(f"{self.path} is a file: give a folder for the cache")
-        begun = (self.path / GROUP).exists() or (self.path / LOCK).exists()
-        if not begun and any(self.path.iterdir()):
-            raise CacheError(
-                f"{self.path} holds something that is not a cache: choose another folder or empty it"
-            )
+        is_used = self.path.exists() and any(self.path.iterdir())
+        if is_used and not metadata.is_interrupted_creation(self.path):
+            metadata.read_plan(self.path)
 
     def _create(self, clips: pd.DataFrame) -> Manifest:
         check_room(self.path, self.plan.total_bytes())

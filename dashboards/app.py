@@ -58,7 +58,9 @@ def serve(study_path: Path, host: str = "127.0.0.1", port: int = 8050) -> None:
     app = create_app(study_path)
     with open_socket(host, port) as listening:
         address = f"http://{host}:{listening.getsockname()[1]}/"
-        server = make_server(host, port, app.server, threaded=True, request_handler=_Quiet, fd=listening.fileno())
+        server = make_server(
+            host, port, app.server, threaded=True, request_handler=_Quiet, fd=listening.fileno()
+        )
         Console(stderr=True).print(f"Dashboard of {study_path}: {address} (stop with Ctrl-C)")
         threading.Thread(target=warm_up, daemon=True).start()
         try:

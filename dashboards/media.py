@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flask import Flask, Response, abort, send_file
+from flask import Flask, Response, abort, request, send_file
 from flask.typing import ResponseReturnValue
 
 from cache.errors import UserError
@@ -17,7 +17,7 @@ def find_audio(study: Study, name: str) -> Path | None:
     room = (study.path / "audio").resolve()
     try:
         file = (room / name).resolve()
-    except (OSError, ValueError):  # a loop of links, or a name with a null byte
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or a name with a null byte
         return None
     inside = file.is_relative_to(room) and file.suffix == ".flac" and file.is_file()
     return file if inside else None
@@ -56,9 +56,21 @@ def add_media_routes(server: Flask, study: Study) -> None:
         maximum = float(result["max_activation"].sel(feature=feature))
         return Response(activation_svg(trace, maximum), mimetype="image/svg+xml")
 
+    def refuse_unknown() -> None:
+        """Dash answers addresses that it does not know with its page; below ours there is none."""
+        if (
+            request.path.startswith(("/audio/", "/spectrogram/", "/activation/"))
+            and request.endpoint not in endpoints
+        ):
+            abort(404)
+
+    endpoints = ("audio", "spectrogram", "activation")
     server.add_url_rule("/audio/<path:name>", view_func=audio)
     server.add_url_rule("/spectrogram/<path:name>.png", view_func=spectrogram)
-    server.add_url_rule("/activation/<site>/<int:feature>/<int:clip>.<any(png, svg):kind>", view_func=activation)
+    server.add_url_rule(
+        "/activation/<site>/<int:feature>/<int:clip>.<any(png, svg):kind>", view_func=activation
+    )
+    server.before_request(refuse_unknown)
 
 
 def _found(study: Study, name: str) -> Path:

@@ -4,6 +4,9 @@ The sequential scale runs from near-white to deep blue along equal steps of CIE 
 differences look equal and print as equal greys.
 """
 
+import numpy as np
+from jaxtyping import Bool, Float
+
 SEQUENTIAL = (
     "#f3f7f8",
     "#b0e2fa",
@@ -20,10 +23,8 @@ MUTED = "#6b7785"
 RULE = "#d5dae0"
 UNDEFINED = "#e4e4e4"
 PLANTED = "#d9480f"
-# Series colours: Okabe and Ito's, safe for colour-blind readers, in an order that also separates in grey.
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 
 
-def ink_on(level: float) -> str:
-    """Text colour that reads on the sequential scale at `level` (0 lightest, 1 darkest)."""
-    return "#ffffff" if level > 0.55 else INK
+def is_dark(level: Float[np.ndarray, "*cells"]) -> Bool[np.ndarray, "*cells"]:
+    """Whether the sequential scale at `level` (0 lightest, 1 darkest) needs white ink; NaN does not."""
+    return level > 0.55

@@ -31,7 +31,9 @@ def load_result(study: Study, name: str) -> xr.Dataset:
     if not has_result(study, name):
         have = ", ".join(study.result_names()) or "no results yet"
         kind = name.partition("-")[0]
-        raise UserError(f"{study.path} has no result '{name}' (it has {have}): make it with `{command(study, kind)}`.")
+        raise UserError(
+            f"{study.path} has no result '{name}' (it has {have}): make it with `{command(study, kind)}`."
+        )
     changed = (study.path / "results" / f"{name}.nc").stat().st_mtime_ns
     return _load(study.path, name, changed)
 

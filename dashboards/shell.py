@@ -15,7 +15,7 @@ from workbench.study import Study
 
 PAGES: tuple[ModuleType, ...] = (overview, patching, probes, features)
 TRUTH_HELP = (
-    "This model was built with known blocks for each concept. Switch on to mark them; analyses never read them."
+    "This model was built with known blocks for each concept. Switch on to mark them; no analysis reads it."
 )
 
 
@@ -32,9 +32,15 @@ def shell(study: Study) -> Component:
                 className="brand",
             ),
             dmc.Stack(
-                [dmc.NavLink(label=page.NAME, href=page.PATH, active="exact", className="nav") for page in PAGES], gap=2
+                [
+                    dmc.NavLink(label=page.NAME, href=page.PATH, active="exact", className="nav")
+                    for page in PAGES
+                ],
+                gap=2,
             ),
-            dmc.Stack([_truth_switch(study), dmc.ColorSchemeToggle("Light / dark", **_TOGGLE)], className="foot"),
+            dmc.Stack(
+                [_truth_switch(study), dmc.ColorSchemeToggle("Light / dark", **_TOGGLE)], className="foot"
+            ),
         ],
         p="sm",
     )
@@ -69,8 +75,10 @@ def _truth_switch(study: Study) -> Component:
         persistence=True,
         persistence_type="session",
     )
-    tip = dmc.Tooltip(html.Div(switch), label=TRUTH_HELP, multiline=True, w=260, position="right", withArrow=True)
-    return html.Div(tip, hidden=not has_truth(study))
+    tip = dmc.Tooltip(
+        html.Div(switch), label=TRUTH_HELP, multiline=True, w=260, position="right", withArrow=True
+    )
+    return html.Div(tip, id="truth-holder", hidden=not has_truth(study))
 
 
 def register(app: dash.Dash, study: Study) -> None:
@@ -79,7 +87,7 @@ def register(app: dash.Dash, study: Study) -> None:
     @app.callback(Output("page", "children"), Input("url", "pathname"), State("url", "search"))
     def show_page(path: str | None, search: str | None) -> Component:
         for page in PAGES:
-            if page.PATH == path:
+            if path == page.PATH:
                 return page.layout(study, read_query(search))
         return dmc.Stack([dmc.Title("There is no such page", order=2), dmc.Anchor("Overview", href="/")])
 

@@ -15,7 +15,9 @@ def planted_blocks(study: Study) -> dict[str, list[int]]:
     """Blocks in which the model's truth card puts each concept; raises UserError when the model has no card."""
     card = study.truth_card()
     if card is None:
-        raise UserError(f"The model of {study.path} has no truth card, so there is no planted truth to compare with.")
+        raise UserError(
+            f"The model of {study.path} has no truth card, so there is no planted truth to compare with."
+        )
     return {concept: [int(block) for block in blocks] for concept, blocks in card["concepts"].items()}
 
 

@@ -74,7 +74,8 @@ def find_command(words: list[str]) -> tuple[Any, list[str]]:
 
 def commands() -> dict[str, Any]:
     """Every command that is no group, by its full name."""
-    found, groups = {}, {"workbench": typer.main.get_command(app)}
+    found: dict[str, Any] = {}
+    groups: dict[str, Any] = {"workbench": typer.main.get_command(app)}
     while groups:
         full_name, group = groups.popitem()
         for short_name, command in group.commands.items():

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from cache import CachePlan, CacheWriter
+from cache.errors import UserError
 from cache.files import check_room
 from workbench.audio import write_flac
 from workbench.models.protocol import AudioDiffusionModel, Capture, Clip
@@ -28,6 +29,11 @@ def trace_study(
     """
     capture = Capture(parse_sites(spec.sites, model.n_blocks), spec.steps, spec.passes)
     model.check_capture(capture, spec.settings)
+    for site in capture.sites:
+        if site.on_conditioning:
+            raise UserError(
+                f"{site} has a value for every conditioning token, and the cache keeps latent-time tokens."
+            )
     plan = cache_plan(spec, model)
     if not path.exists():
         check_room(path, plan.total_bytes())

@@ -40,7 +40,7 @@ console = Console(stderr=True)
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder.")]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]
 
-# The demonstration: every prompt of the organisms' prompt set, four seeds each.
+# The demonstration.
 DEMO_MODEL = "organism-shared"
 DEMO_SET = "tf3+tf4"
 DEMO_SITE = "tf4.cross_attn"
@@ -71,6 +71,9 @@ def trace(
         Literal["float16", "bfloat16", "float32"], typer.Option(help="Of the cache.")
     ] = "float16",
     clips_per_shard: Annotated[int, typer.Option(min=1, help="Clips generated and committed together.")] = 16,
+    model_dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the weights.")
+    ] = "float32",
     device: Device = "cpu",
 ) -> None:
     """Run prompts through the model; write activations to the cache and clips as FLAC. Run again to continue."""
@@ -82,7 +85,7 @@ def trace(
     from workbench.study import StudySpec
 
     prompt_set = load_prompt_set(prompts)
-    adapter = load_model(model, device=device)
+    adapter = load_model(model, device=device, dtype=model_dtype)
     spec = StudySpec(
         model=model,
         prompts=prompt_set,
@@ -150,7 +153,7 @@ def probe(
     study_folder: StudyFolder,
     concept: Annotated[list[str] | None, typer.Option(help="Concept to probe; all by default.")] = None,
     site: Annotated[list[str] | None, typer.Option(help="Site to probe; all cached ones by default.")] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Cross-validation folds, grouped by prompt.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Cross-validation folds.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Draws folds and control labels.")] = 0,
 ) -> None:
     """Linear probes of each concept at each site and step, against shuffled labels."""
@@ -204,12 +207,16 @@ def export(
     study_folder: StudyFolder,
     figure: Annotated[str, typer.Option(help="Figure to export: patching, probes, …")],
     fmt: Annotated[Literal["pdf", "svg", "png"], typer.Option("--format", help="File format.")] = "pdf",
+    option: Annotated[
+        list[str] | None, typer.Option(help="What the figure shows, such as site=tf4.cross_attn.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; STUDY/figures by default.")] = None,
 ) -> None:
     """Write a figure for a paper, with the plotted numbers (CSV) and their provenance (JSON)."""
     from dashboards.export import export_figure
 
-    for file in export_figure(_open(study_folder), figure, fmt, out):
+    options = dict(_parse_option(text) for text in option or ())
+    for file in export_figure(_open(study_folder), figure, fmt, out, **options):
         typer.echo(file)
 
 
@@ -228,7 +235,7 @@ def demo(
         probe(out)
         sae(out, DEMO_SITE)
         for figure in ("patching", "probes"):
-            export(out, figure)
+            export(out, figure, "pdf")
         marker.touch()
     if serve:
         dashboard(out, port=port)
@@ -273,7 +280,7 @@ def _study_model(study: "Study", device: str) -> "AudioDiffusionModel":
     """The study's model; refuses other weights than the study was made with."""
     from workbench.models import load_model
 
-    adapter = load_model(study.spec.model, device=device)
+    adapter = load_model(study.spec.model, device=device, dtype=study.model["dtype"])
     if adapter.weights_hash != study.model["weights_hash"]:
         raise UserError(
             f"The weights of {study.spec.model} have changed since {study.path} was traced: "
@@ -288,6 +295,15 @@ def _parse_steps(text: str, num_steps: int) -> tuple[int, ...]:
     if not all(part.strip().isdigit() for part in text.split(",")):
         raise UserError(f"'{text}' are not steps: write indices such as 0,3,7, or 'all'.")
     return tuple(sorted({int(part) for part in text.split(",")}))
+
+
+def _parse_option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals and value):
+        raise UserError(
+            f"'{text}' is not an option of a figure: write name=value, such as site=tf4.cross_attn."
+        )
+    return name, value
 
 
 def _parse_blocks(text: str) -> tuple[int, ...]:

@@ -106,6 +106,20 @@ class Study:
         """The activation cache; raises UserError while tracing has not finished."""
         return ActivationCache(self.cache_path)
 
+    def verified_cache(self) -> ActivationCache:
+        """The activation cache with every shard read and its checksum compared: for whoever computes from all of it.
+
+        Raises UserError that names the damaged shard files.
+        """
+        cache = self.cache
+        damaged = cache.verify()
+        if damaged:
+            raise UserError(
+                f"{', '.join(damaged)} in {self.cache_path} differ from their checksum: "
+                "delete them and run `workbench trace` again with the same options, which writes only those."
+            )
+        return cache
+
     @property
     def cache_path(self) -> Path:
         """Folder of the activation cache."""

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from cache.errors import UserError
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
 
-# What SAELens must be told, and what a folder must say to mean the arithmetic of this module.
+# What a folder must say to mean the arithmetic of this module.
 ARITHMETIC = {
     "architecture": "topk",
     "apply_b_dec_to_input": True,
@@ -25,6 +25,8 @@ ARITHMETIC = {
     "reshape_activations": "none",
     "rescale_acts_by_decoder_norm": False,
 }
+# SAELens keeps the metadata of a folder only where it says that it has the format of version 6.
+FORMAT = {"sae_lens_version": "6.0.0", "dtype": "float32", "device": "cpu"}
 
 
 class TopKConfig(BaseModel):
@@ -42,7 +44,7 @@ class TopKConfig(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _k_fits(self) -> Self:
+    def _k_fits(self) -> "TopKConfig":
         if self.k > self.d_sae:
             raise UserError(
                 f"k is {self.k}, but the autoencoder has only {self.d_sae} features: ask for a smaller k."
@@ -92,13 +94,11 @@ class TopKSAE(nn.Module):
         save_file({name: value.cpu().contiguous() for name, value in self.state_dict().items()}, partial)
         os.replace(partial, weights)
         partial = config.with_name(config.name + ".part")
-        partial.write_text(
-            json.dumps({**self.config.model_dump(), **ARITHMETIC, "dtype": "float32", "device": "cpu"})
-        )
+        partial.write_text(json.dumps({**self.config.model_dump(), **ARITHMETIC, **FORMAT}))
         os.replace(partial, config)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path) -> "TopKSAE":
         """Read a folder written by `save`, or a SAELens folder of the same arithmetic, as float32 on the CPU.
 
         Raises:

@@ -27,13 +27,20 @@ def figure_data(figure: str, spec: FigureSpec) -> dict[str, Any]:
 def export_button(key: str, data: dict[str, Any] | None = None) -> Component:
     """The export button of the figure `key`; `data` (see `figure_data`) may be set later by a callback."""
     items = [
-        dmc.MenuItem(name, id={"type": "export", "key": key, "format": format}) for format, name in FORMATS.items()
+        dmc.MenuItem(name, id={"type": "export", "key": key, "format": format})
+        for format, name in FORMATS.items()
     ]
     label = dmc.MenuLabel("Figure + CSV + provenance")
-    target = dmc.Button("Export", variant="default", size="compact-sm", fw=500, id={"type": "export-menu", "key": key})
+    target = dmc.Button(
+        "Export", variant="default", size="compact-sm", fw=500, id={"type": "export-menu", "key": key}
+    )
     return html.Div(
         [
-            dmc.Menu([dmc.MenuTarget(target), dmc.MenuDropdown([label, *items])], position="bottom-end", shadow="md"),
+            dmc.Menu(
+                [dmc.MenuTarget(target), dmc.MenuDropdown([label, *items])],
+                position="bottom-end",
+                shadow="md",
+            ),
             dcc.Store(id={"type": "figure", "key": key}, data=data),
             dcc.Download(id={"type": "download", "key": key}),
         ]

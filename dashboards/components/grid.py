@@ -14,13 +14,20 @@ THEME = {
 }
 
 
-def row_grid(id: str, columns: list[dict[str, Any]], height: int, rows: list[dict[str, Any]] | None = None) -> dag.AgGrid:
+def row_grid(
+    id: str, columns: list[dict[str, Any]], height: int, rows: list[dict[str, Any]] | None = None
+) -> dag.AgGrid:
     """A table whose rows are told apart by their text field `id`, one of which can be selected; `height` in pixels."""
     return dag.AgGrid(
         id=id,
         columnDefs=columns,
         rowData=rows or [],
-        defaultColDef={"sortable": True, "resizable": True, "suppressHeaderMenuButton": True, "suppressHeaderFilterButton": True},
+        defaultColDef={
+            "sortable": True,
+            "resizable": True,
+            "suppressHeaderMenuButton": True,
+            "suppressHeaderFilterButton": True,
+        },
         dashGridOptions={
             "theme": THEME,
             "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},

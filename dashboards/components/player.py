@@ -15,7 +15,9 @@ def player(path: str, seconds: float, overlay: str | None = None, strip: str | N
 
     `overlay` is the address of a picture drawn over the spectrogram, `strip` of one below it; both share its time axis.
     """
-    layers = [html.Img(src=quote(spectrogram_url(path)), className="mel", alt="mel spectrogram", title=PICTURE_HELP)]
+    layers = [
+        html.Img(src=quote(spectrogram_url(path)), className="mel", alt="mel spectrogram", title=PICTURE_HELP)
+    ]
     if overlay is not None:
         layers.append(html.Img(src=overlay, className="overlay", alt="activation over time"))
     layers.append(html.Div(className="playhead"))

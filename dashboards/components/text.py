@@ -7,7 +7,9 @@ from dash.development.base_component import Component
 
 def page_header(title: str, sentence: str) -> Component:
     """A page's title with the one sentence that says what it shows."""
-    return dmc.Stack([dmc.Title(title, order=2), dmc.Text(sentence, c="dimmed", size="sm", maw=980)], gap=4, mb="md")
+    return dmc.Stack(
+        [dmc.Title(title, order=2), dmc.Text(sentence, c="dimmed", size="sm", maw=980)], gap=4, mb="md"
+    )
 
 
 def panel(title: str, *children: object, help: str = "", actions: list[Component] | None = None) -> Component:
@@ -31,7 +33,8 @@ def numbers(values: dict[str, str], helps: dict[str, str] | None = None) -> Comp
     cells = []
     for name, value in values.items():
         cell = dmc.Stack(
-            [dmc.Text(name, size="xs", c="dimmed"), dmc.Text(value, fw=600, size="sm", className="figure")], gap=0
+            [dmc.Text(name, size="xs", c="dimmed"), dmc.Text(value, fw=600, size="sm", className="figure")],
+            gap=0,
         )
         explanation = (helps or {}).get(name)
         cells.append(dmc.Tooltip(cell, label=explanation, multiline=True, w=300) if explanation else cell)

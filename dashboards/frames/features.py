@@ -11,14 +11,21 @@ def training_frame(result: xr.Dataset) -> pd.DataFrame:
     """Training curves and the final held-out figures of a `sae` result: train_step, measure, split, value."""
     steps = [int(step) for step in result["train_step"].values]
     curves = [
-        pd.DataFrame({"train_step": steps, "measure": name, "split": "training", "value": result[name].values})
+        pd.DataFrame(
+            {"train_step": steps, "measure": name, "split": "training", "value": result[name].values}
+        )
         for name in MEASURES
     ]
     final = [
-        {"train_step": steps[-1], "measure": name, "split": "held-out", "value": float(result[f"final_{name}"])}
+        {
+            "train_step": steps[-1],
+            "measure": name,
+            "split": "held-out",
+            "value": float(result[f"final_{name}"]),
+        }
         for name in MEASURES
     ]
-    return pd.concat([*curves, pd.DataFrame(final)], ignore_index=True)
+    return pd.concat([*curves, pd.DataFrame(final)], ignore_index=True).astype({"value": float})
 
 
 def features_frame(result: xr.Dataset) -> pd.DataFrame:
@@ -53,7 +60,9 @@ def feature_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
     values = [str(value) for value in result["value"].values]
     panels = [
         pd.DataFrame({"panel": "histogram", "x": one["hist_edge"].values, "value": one["hist_count"].values}),
-        pd.DataFrame({"panel": "step_profile", "x": result["step"].values, "value": one["step_profile"].values}),
+        pd.DataFrame(
+            {"panel": "step_profile", "x": result["step"].values, "value": one["step_profile"].values}
+        ),
         pd.DataFrame({"panel": "auroc", "label": values, "value": one["auroc"].values}),
     ]
     frame = pd.concat(panels, ignore_index=True).assign(feature=feature)
@@ -77,6 +86,6 @@ def examples_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
 
 
 def trace_frame(trace: xr.DataArray, feature: int, clip: int) -> pd.DataFrame:
-    """A feature's activation in one clip, one row for each step and token: feature, clip, step, sigma, seconds, value."""
+    """A feature's activation in one clip, a row for each step and token, with sigma and seconds."""
     rows = trace.rename("value").to_dataframe().reset_index().assign(feature=feature, clip=clip)
-    return rows[["feature", "clip", "step", "sigma", "token", "seconds", "value"]]
+    return rows[["feature", "clip", "step", "sigma", "token", "seconds", "value"]].astype({"value": float})

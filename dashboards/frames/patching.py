@@ -35,7 +35,9 @@ def patching_frame(result: xr.Dataset, planted: dict[str, list[int]] | None = No
     frame.loc[~frame["defined"], list(CELL_VALUES)] = np.nan
     clear = (frame["impact_lo"] > 0) | (frame["impact_hi"] < 0)
     frame["status"] = np.select(
-        [~frame["defined"], frame["impact"].isna(), clear], ["undefined", "no score", "clear"], "contains zero"
+        [~frame["defined"], frame["impact"].isna(), clear],
+        ["undefined", "no score", "clear"],
+        "contains zero",
     )
     if planted is not None:
         marked = {(concept, f"tf{block}") for concept, numbers in planted.items() for block in numbers}
@@ -53,9 +55,7 @@ def pairs_frame(result: xr.Dataset, concept: str, arm: str) -> pd.DataFrame:
     sides = {"clean": "clean", "corrupt": "corrupt", "patched": arm}
     rows = []
     for pair in of_concept["pair"].values:
-        prompts = {
-            name: str(of_concept[name].sel(pair=pair).item()) for name in TEXTS
-        }
+        prompts = {name: str(of_concept[name].sel(pair=pair).item()) for name in TEXTS}
         for seed in of_concept["seed"].values:
             runs = of_concept.sel(pair=pair, seed=seed)
             scores = {side: float(runs["score"].sel(arm=name)) for side, name in sides.items()}

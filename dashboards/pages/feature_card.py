@@ -23,7 +23,7 @@ from workbench.study import Study
 
 SHOWN_CLIPS = 6
 CLIPS_HELP = (
-    "Line: the feature's activation over time (largest over the steps; the top of the picture is the feature's maximum). "
+    "Line: the feature's activation over time (largest over the steps; the picture's top is the feature's maximum). "
     "Strip: denoising steps from top to bottom."
 )
 
@@ -32,7 +32,11 @@ def layout() -> Component:
     """The card, empty until a feature is selected."""
     body = html.Div(
         [
-            html.Div(hint("Select a feature in the table to see what it does and hear what excites it."), id="feature-hint", hidden=True),
+            html.Div(
+                hint("Select a feature in the table to see what it does and hear what excites it."),
+                id="feature-hint",
+                hidden=True,
+            ),
             html.Div(
                 [html.Div(id="feature-numbers"), graph("feature-graph"), html.Div(id="feature-clips")],
                 id="feature",
@@ -74,7 +78,7 @@ def register(app: dash.Dash, study: Study) -> None:
 
 
 def _numbers(row: pd.Series) -> Component:
-    best = f"{row['best_value']} ({row['best_auroc']:.3f})" if row["best_value"] else "none"
+    best = f"{row['best_value']} ({row['best_auroc']:z.3f})" if row["best_value"] else "none"
     return numbers(
         {
             "feature": str(row["feature"]),
@@ -91,7 +95,9 @@ def _clips(study: Study, spec: FeatureSpec, examples: pd.DataFrame) -> Component
     if examples.empty:
         return hint("This feature is dead: no clip excites it.")
     cards = [_clip(study, spec, example) for _, example in examples.head(SHOWN_CLIPS).iterrows()]
-    return html.Div([dmc.Title("Clips that excite it most", order=5, mt="md", mb="xs"), dmc.SimpleGrid(cards, cols=2)])
+    return html.Div(
+        [dmc.Title("Clips that excite it most", order=5, mt="md", mb="xs"), dmc.SimpleGrid(cards, cols=2)]
+    )
 
 
 def _clip(study: Study, spec: FeatureSpec, example: pd.Series) -> Component:

@@ -24,12 +24,13 @@ from workbench.study import Study
 PATH = "/features"
 NAME = "Features"
 SENTENCE = (
-    "What the model's activations are made of: each feature is a direction that a sparse autoencoder found at one site, "
-    "with the clips that excite it most and the concepts that it tells apart."
+    "What the model's activations are made of: each feature is a direction that a sparse autoencoder found at one "
+    "site, with the clips that excite it most and the concepts that it tells apart."
 )
 TABLE_HELP = (
-    "Density: share of activation rows in which the feature is active. Best concept: the concept value that the feature "
-    "tells apart best, by the AUROC of its mean over a clip (0.5 = chance). Dead features never fire. Select a row."
+    "Density: share of activation rows in which the feature is active. Best concept: the concept value that the "
+    "feature tells apart best, by the AUROC of its mean over a clip (0.5 = chance). Dead features never "
+    "fire. Select a row."
 )
 TRAINING_HELP = "Curves over the training steps; dashed: the same measure on rows that were held out."
 
@@ -40,7 +41,9 @@ def layout(study: Study, query: dict[str, str]) -> Component:
     sites = sae_sites(study)
     if not sites:
         then = "The table lists its features, each with the clips that excite it most, to be heard and seen."
-        return html.Div([header, empty_state("There is no sparse autoencoder yet.", then, command(study, "sae"))])
+        return html.Div(
+            [header, empty_state("There is no sparse autoencoder yet.", then, command(study, "sae"))]
+        )
     site = _site(query, sites)
     chooser = dmc.Select(id="sae-site", data=sites, value=site, allowDeselect=False, size="xs", w=150)
     search = dmc.TextInput(id="feature-search", placeholder="Search, e.g. violin", size="xs", w=140)
@@ -55,7 +58,8 @@ def layout(study: Study, query: dict[str, str]) -> Component:
                     ),
                     dmc.GridCol(feature_card.layout(), span=13),
                     dmc.GridCol(
-                        figure_panel("sae-training", "Training", TRAINING_HELP, html.Div(id="sae-numbers")), span=24
+                        figure_panel("sae-training", "Training", TRAINING_HELP, html.Div(id="sae-numbers")),
+                        span=24,
                     ),
                 ],
                 columns=24,
@@ -68,10 +72,29 @@ def layout(study: Study, query: dict[str, str]) -> Component:
 def _grid() -> Component:
     columns = [
         {"field": "feature", "width": 76, **_filter("Number")},
-        {"field": "best_value", "headerName": "best concept", "flex": 1, "tooltipField": "best_value", **_filter("Text")},
-        {"field": "best_auroc", "headerName": "AUROC", "width": 66, **number_column(".3f"), **_filter("Number")},
+        {
+            "field": "best_value",
+            "headerName": "best concept",
+            "flex": 1,
+            "tooltipField": "best_value",
+            **_filter("Text"),
+        },
+        {
+            "field": "best_auroc",
+            "headerName": "AUROC",
+            "sort": "desc",
+            "width": 66,
+            **number_column(".3f"),
+            **_filter("Number"),
+        },
         {"field": "density", "width": 72, **number_column(".2%"), **_filter("Number")},
-        {"field": "max_activation", "headerName": "max", "width": 58, **number_column(".2f"), **_filter("Number")},
+        {
+            "field": "max_activation",
+            "headerName": "max",
+            "width": 58,
+            **number_column(".2f"),
+            **_filter("Number"),
+        },
         {"field": "alive", "width": 58, **_filter("Text")},
     ]
     return row_grid("features-grid", columns, height=640)
@@ -112,6 +135,7 @@ def register(app: dash.Dash, study: Study) -> None:
     @app.callback(
         Output("features-grid", "rowData"),
         Output("features-grid", "selectedRows"),
+        Output("features-grid", "scrollTo"),
         Output("sae-training-graph", "figure"),
         Output("sae-numbers", "children"),
         Output({"type": "figure", "key": "sae-training"}, "data"),
@@ -121,12 +145,15 @@ def register(app: dash.Dash, study: Study) -> None:
     def show_site(site: str, search: str | None) -> tuple[Any, ...]:
         spec = SaeSpec(site=site)
         table = features_frame(load_result(study, spec.result_name))
-        table = table.assign(id=table["feature"].astype(str), alive=table["alive"].map({True: "yes", False: "dead"}))
+        table = table.assign(
+            id=table["feature"].astype(str), alive=table["alive"].map({True: "yes", False: "dead"})
+        )
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
         picture: go.Figure = sae_training(FIGURES["sae-training"].frame(study, spec))
         chosen = read_query(search).get("feature")
         selected = {"ids": [chosen]} if chosen else []
-        return rows, selected, picture, _numbers(study, spec), figure_data("sae-training", spec)
+        place = {"rowId": chosen, "rowPosition": "middle"} if chosen else None
+        return rows, selected, place, picture, _numbers(study, spec), figure_data("sae-training", spec)
 
     @app.callback(
         Output("features-grid", "dashGridOptions"),
@@ -157,4 +184,6 @@ def _numbers(study: Study, spec: SaeSpec) -> Component:
         },
         {"held-out L0": "Mean number of active features a row.", "held-out explained variance": convention},
     )
-    return html.Div([figures, dmc.Text(f"Explained variance is {convention}.", size="xs", c="dimmed", mb="xs")])
+    return html.Div(
+        [figures, dmc.Text(f"Explained variance is {convention}.", size="xs", c="dimmed", mb="xs")]
+    )

@@ -104,7 +104,7 @@ def _counts(study: Study) -> Component:
             "prompts": f"{study.clips['prompt_id'].nunique()}",
             "seeds a prompt": f"{spec.seeds}",
             "seconds a clip": f"{spec.settings.duration:g}",
-            "denoising steps": f"{spec.settings.num_steps}, {len(spec.steps)} kept",
+            "denoising steps": f"{spec.settings.num_steps} ({len(spec.steps)} kept)",
             "sites": f"{len(spec.sites)}",
             "concepts": ", ".join(spec.prompts.concepts),
         },
@@ -116,7 +116,9 @@ def _result_card(study: Study, kind: str) -> Component:
     title, path, sentence = KINDS[kind]
     sites = sae_sites(study)
     present = bool(sites) if kind == "sae" else kind in study.result_names()
-    badge = dmc.Badge("computed" if present else "missing", color="teal" if present else "gray", variant="light", tt="none")
+    badge = dmc.Badge(
+        "computed" if present else "missing", color="teal" if present else "gray", variant="light", tt="none"
+    )
     heading = dmc.Group([dmc.Title(title, order=4), badge], justify="space-between")
     detail = f"{sentence}. Sites: {', '.join(sites)}." if kind == "sae" and present else f"{sentence}."
     action = dmc.Anchor(f"Open {title.lower()}", href=path, size="sm", fw=500)

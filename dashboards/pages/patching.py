@@ -29,8 +29,8 @@ SENTENCE = (
     "the clean prompt, and its impact is the share of the concept that comes back (0 none, 1 all)."
 )
 HELP = (
-    "Impact = (patched − corrupt) / (clean − corrupt), in the scorer's values. Hatched: the 95 % interval contains zero. "
-    "Undefined: clean and corrupt do not differ clearly. Click a cell to see its pairs and hear it."
+    "Impact = (patched − corrupt) / (clean − corrupt), in the scorer's values. Hatched: the 95 % interval contains "
+    "zero. Undefined: clean and corrupt do not differ clearly. Click a cell to see its pairs and hear it."
 )
 MOST_BESIDE = 5  # concepts; with more the map needs the whole width
 SIDES = {
@@ -46,7 +46,9 @@ def layout(study: Study, query: dict[str, str]) -> Component:
     header = page_header(NAME, SENTENCE)
     if not has_result(study, "patching"):
         then = "The map shows, for every block and concept, how much of the concept that block alone brings back."
-        return html.Div([header, empty_state("There is no patching result yet.", then, command(study, "patching"))])
+        return html.Div(
+            [header, empty_state("There is no patching result yet.", then, command(study, "patching"))]
+        )
     beside = load_result(study, "patching").sizes["concept"] <= MOST_BESIDE
     map_panel = figure_panel("patching", "Impact", HELP, html.Div(id="patching-legend"))
     cell_panel = panel("Cell", _detail(), help="The numbers, pairs and audio of one cell.")
@@ -62,14 +64,25 @@ def _detail() -> Component:
         {"field": "pair", "width": 52},
         {"field": "seed", "width": 58},
         {"field": "clean_prompt", "headerName": "clean prompt", "flex": 1, "tooltipField": "clean_prompt"},
-        {"field": "corrupt_prompt", "headerName": "corrupt prompt", "flex": 1, "tooltipField": "corrupt_prompt"},
+        {
+            "field": "corrupt_prompt",
+            "headerName": "corrupt prompt",
+            "flex": 1,
+            "tooltipField": "corrupt_prompt",
+        },
         *({"field": side, "width": 78, **number_column(".3f", "no score")} for side in SIDES),
     ]
     grid = row_grid("pairs-grid", columns, height=190)
     return html.Div(
         [
-            html.Div(hint("Click a cell of the map to see its numbers, its prompt pairs, and to hear them."), id="cell-hint", hidden=True),
-            html.Div([html.Div(id="cell-numbers"), grid, html.Div(id="cell-players")], id="cell", hidden=True),
+            html.Div(
+                hint("Click a cell of the map to see its numbers, its prompt pairs, and to hear them."),
+                id="cell-hint",
+                hidden=True,
+            ),
+            html.Div(
+                [html.Div(id="cell-numbers"), grid, html.Div(id="cell-players")], id="cell", hidden=True
+            ),
         ]
     )
 
@@ -114,8 +127,10 @@ def register(app: dash.Dash, study: Study) -> None:
     )
     def select_pair(rows: Any, pairs: list[dict[str, Any]], search: str | None) -> Any:
         query, row = read_query(search), selected_row(rows)
+        if row is None:
+            return no_update
         shown = _pair_id(query["pair"], query["seed"]) if {"pair", "seed"} <= set(query) else pairs[0]["id"]
-        if row is None or row["id"] == shown:
+        if row["id"] == shown:
             return no_update
         return change_query(search, pair=row["pair"], seed=row["seed"])
 
@@ -159,8 +174,8 @@ def _legend(frame: pd.DataFrame) -> Component:
 def _numbers(cell: pd.Series) -> Component:
     impact = cell["status"]
     if cell["status"] in ("clear", "contains zero"):
-        impact = f"{cell['impact']:.3f}  [{cell['impact_lo']:.3f}, {cell['impact_hi']:.3f}]"
-    difference = f"{cell['denominator']:.3f}  [{cell['denominator_lo']:.3f}, {cell['denominator_hi']:.3f}]"
+        impact = f"{cell['impact']:z.3f}  [{cell['impact_lo']:z.3f}, {cell['impact_hi']:z.3f}]"
+    difference = f"{cell['denominator']:z.3f}  [{cell['denominator_lo']:z.3f}, {cell['denominator_hi']:z.3f}]"
     return numbers(
         {
             "concept": cell["concept"],
@@ -169,7 +184,10 @@ def _numbers(cell: pd.Series) -> Component:
             "clean − corrupt score": difference,
             "n": str(cell["n"]),
         },
-        {"n": "Pairs times seeds.", "clean − corrupt score": "The denominator of the impact; it must lie above zero."},
+        {
+            "n": "Pairs times seeds.",
+            "clean − corrupt score": "The denominator of the impact; it must lie above zero.",
+        },
     )
 
 
@@ -177,13 +195,15 @@ def _players(study: Study, row: pd.Series, arm: str) -> Component:
     cards = []
     for side, told in SIDES.items():
         title = f"patched at {arm}" if side == "patched" else side
-        score = "no score" if pd.isna(row[side]) else f"score {row[side]:.3f}"
+        score = "no score" if pd.isna(row[side]) else f"score {row[side]:z.3f}"
         names = [dmc.Text(title, fw=600, size="sm"), dmc.Text(score, size="xs", className="figure")]
         heading = dmc.Group(names, justify="space-between", wrap="nowrap")
         same = side == "patched" and row["patched_audio"] == row["corrupt_audio"]
         prompt = row["clean_prompt"] if side == "clean" else row["corrupt_prompt"]
         line = "Identical to the corrupt run." if same else prompt
-        caption = dmc.Tooltip(dmc.Text(line, size="xs", c="dimmed", lineClamp=2, h=36, mb=4), label=told, openDelay=400)
+        caption = dmc.Tooltip(
+            dmc.Text(line, size="xs", c="dimmed", lineClamp=2, h=36, mb=4), label=told, openDelay=400
+        )
         cards.append(html.Div([heading, caption, player(row[f"{side}_audio"], study.spec.settings.duration)]))
     told = f"The score says how well a clip matches “{row['text']}”."
     return html.Div(

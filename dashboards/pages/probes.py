@@ -23,13 +23,13 @@ from workbench.study import Study
 PATH = "/probes"
 NAME = "Probes"
 SENTENCE = (
-    "Where a concept can be read off the activations: each cell is a linear probe for one concept, trained on one block "
-    "at one denoising step and tested on prompts that it has not seen."
+    "Where a concept can be read off the activations: each cell is a linear probe for one concept, trained on one "
+    "block at one denoising step and tested on prompts that it has not seen."
 )
 HELP = (
-    "Accuracy is balanced and cross-validated by prompt. Control: the same probe trained on shuffled labels. Selectivity: "
-    "accuracy − control. Hatched: not clearly above the control (p over prompts, q ≥ 0.05 after Benjamini–Hochberg over "
-    "all maps). Click a cell for its folds."
+    "Accuracy is balanced and cross-validated by prompt. Control: the same probe trained on shuffled labels. "
+    "Selectivity: accuracy − control. Hatched: not clearly above the control (p over prompts, q ≥ 0.05 after "
+    "Benjamini–Hochberg over all maps). Click a cell for its folds."
 )
 QUANTITIES = ("accuracy", "control", "selectivity")
 
@@ -38,17 +38,28 @@ def layout(study: Study, query: dict[str, str]) -> Component:
     """The page, or what to do while there is no probes result."""
     header = page_header(NAME, SENTENCE)
     if not has_result(study, "probes"):
-        then = "The maps show at which block and step a linear probe can tell the values of each concept apart."
-        return html.Div([header, empty_state("There is no probes result yet.", then, command(study, "probes"))])
+        then = (
+            "The maps show at which block and step a linear probe can tell the values of each concept apart."
+        )
+        return html.Div(
+            [header, empty_state("There is no probes result yet.", then, command(study, "probes"))]
+        )
     parts = _parts(study)
     controls = dmc.Group(
         [
-            dmc.SegmentedControl(id="probes-quantity", data=list(QUANTITIES), value=_quantity(query), size="xs"),
+            dmc.SegmentedControl(
+                id="probes-quantity", data=list(QUANTITIES), value=_quantity(query), size="xs"
+            ),
             dmc.Group(
                 [
                     dmc.Text("part of the block", size="xs", c="dimmed"),
                     dmc.Select(
-                        id="probes-part", data=parts, value=_part(query, parts), allowDeselect=False, size="xs", w=140
+                        id="probes-part",
+                        data=parts,
+                        value=_part(query, parts),
+                        allowDeselect=False,
+                        size="xs",
+                        w=140,
                     ),
                 ],
                 gap="xs",
@@ -59,7 +70,9 @@ def layout(study: Study, query: dict[str, str]) -> Component:
     )
     detail = html.Div(
         [
-            html.Div(hint("Click a cell of a map to see the scores of its folds."), id="probe-hint", hidden=True),
+            html.Div(
+                hint("Click a cell of a map to see the scores of its folds."), id="probe-hint", hidden=True
+            ),
             html.Div([html.Div(id="probe-numbers"), graph("probe-folds-graph")], id="probe", hidden=True),
         ]
     )
@@ -70,7 +83,9 @@ def layout(study: Study, query: dict[str, str]) -> Component:
             dmc.Grid(
                 [
                     dmc.GridCol(figure_panel("probes", "Probe maps", HELP, controls), span=8),
-                    dmc.GridCol(panel("Probe", detail, help=told, actions=[export_button("probe-folds")]), span=4),
+                    dmc.GridCol(
+                        panel("Probe", detail, help=told, actions=[export_button("probe-folds")]), span=4
+                    ),
                 ],
                 gutter="md",
             ),
@@ -158,19 +173,24 @@ def _quantity(query: dict[str, str]) -> Any:
 
 
 def _numbers(row: pd.Series) -> Component:
+    title = f"{row['concept']} at {row['site']}, step {row['step']} (σ = {row['sigma']:z.3f})"
+    accuracy = f"{row['accuracy']:z.3f}  [{row['accuracy_lo']:z.3f}, {row['accuracy_hi']:z.3f}]"
     return dmc.Stack(
         [
-            dmc.Text(f"{row['concept']} at {row['site']}, step {row['step']} (σ = {row['sigma']:.3f})", fw=600, size="sm"),
+            dmc.Text(title, fw=600, size="sm"),
             numbers(
                 {
-                    "accuracy, 95 % interval": f"{row['accuracy']:.3f}  [{row['accuracy_lo']:.3f}, {row['accuracy_hi']:.3f}]",
-                    "control": f"{row['control']:.3f}",
-                    "selectivity": f"{row['selectivity']:.3f}",
-                    "chance": f"{row['chance']:.3f}",
+                    "accuracy, 95 % interval": accuracy,
+                    "control": f"{row['control']:z.3f}",
+                    "selectivity": f"{row['selectivity']:z.3f}",
+                    "chance": f"{row['chance']:z.3f}",
                     "q": f"{row['q_value']:.3g}",
                     "n": f"{row['n']} clips, {row['groups']} prompts",
                 },
-                {"control": "Mean accuracy with shuffled labels.", "q": "p-value of accuracy above control, after Benjamini–Hochberg over all probes."},
+                {
+                    "control": "Mean accuracy with shuffled labels.",
+                    "q": "p-value of accuracy above control, after Benjamini–Hochberg over all probes.",
+                },
             ),
         ],
         gap="xs",

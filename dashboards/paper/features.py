@@ -11,7 +11,12 @@ from dashboards import palette
 from dashboards.frames.features import MEASURES
 from dashboards.paper.style import CMAP, Width, new_figure
 
-MEASURE_TITLES = {"loss": "loss", "explained_variance": "explained variance", "l0": "L0", "dead_share": "dead share"}
+MEASURE_TITLES = {
+    "loss": "loss",
+    "explained_variance": "explained variance",
+    "l0": "L0",
+    "dead_share": "dead share",
+}
 COLOUR = palette.SEQUENTIAL[6]
 
 
@@ -49,7 +54,9 @@ def feature_panels(frame: pd.DataFrame, width: Width) -> Figure:
 def _histogram(axes: Axes, panel: pd.DataFrame) -> None:
     edges = panel["x"].to_numpy()
     widths = np.diff(edges, append=2 * edges[-1] - edges[-2]) if len(edges) > 1 else np.ones(len(edges))
-    axes.bar(edges, panel["value"], width=widths, align="edge", color=COLOUR, edgecolor="white", linewidth=0.3)
+    axes.bar(
+        edges, panel["value"], width=widths, align="edge", color=COLOUR, edgecolor="white", linewidth=0.3
+    )
     axes.set_xlabel("activation", labelpad=1)
     axes.set_ylabel("rows")
     axes.set_title("positive activations", pad=3)

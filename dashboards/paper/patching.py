@@ -3,11 +3,20 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dashboards import palette
-from dashboards.paper.style import INCHES, POINTS_PER_INCH, Width, draw_cells, hatch_cells, new_figure, write_numbers
+from dashboards.paper.style import (
+    INCHES,
+    POINTS_PER_INCH,
+    Width,
+    draw_cells,
+    hatch_cells,
+    new_figure,
+    write_numbers,
+)
 
 ROW_INCHES = 0.19
 GAP = 0.4
@@ -26,7 +35,9 @@ def patching_map(frame: pd.DataFrame, width: Width) -> Figure:
     start = 0.0
     for group in groups:
         tops.update({arm: start + index for index, arm in enumerate(arms[group])})
-        mesh = _draw_section(axes, frame[frame["group"] == group], concepts, [tops[arm] for arm in arms[group]], width)
+        mesh = _draw_section(
+            axes, frame[frame["group"] == group], concepts, [tops[arm] for arm in arms[group]], width
+        )
         start += len(arms[group]) + GAP
     _mark_planted(axes, frame, concepts, tops)
     axes.set_xlim(0, len(concepts))
@@ -40,7 +51,9 @@ def patching_map(frame: pd.DataFrame, width: Width) -> Figure:
     return figure
 
 
-def _draw_section(axes: Axes, frame: pd.DataFrame, concepts: list[str], tops: list[float], width: Width):
+def _draw_section(
+    axes: Axes, frame: pd.DataFrame, concepts: list[str], tops: list[float], width: Width
+) -> QuadMesh:
     arms = list(dict.fromkeys(frame["arm"]))
     impact = frame.pivot(index="arm", columns="concept", values="impact").loc[arms, concepts].to_numpy(float)
     status = frame.pivot(index="arm", columns="concept", values="status").loc[arms, concepts].to_numpy()

@@ -1,5 +1,7 @@
 """Probe maps on paper, and the folds behind one probe."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -7,7 +9,15 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from dashboards import palette
-from dashboards.paper.style import INCHES, POINTS_PER_INCH, Width, draw_cells, hatch_cells, new_figure, write_numbers
+from dashboards.paper.style import (
+    INCHES,
+    POINTS_PER_INCH,
+    Width,
+    draw_cells,
+    hatch_cells,
+    new_figure,
+    write_numbers,
+)
 
 COLUMNS = {"single": 1, "double": 2}
 ROW_INCHES = 0.17
@@ -56,7 +66,7 @@ def probe_folds(frame: pd.DataFrame, width: Width) -> Figure:
     figure = new_figure(width, 2.0)
     axes = figure.subplots()
     places = np.arange(len(frame))
-    bars = {"edgecolor": palette.INK, "linewidth": 0.5, "width": 0.38}
+    bars: dict[str, Any] = {"edgecolor": palette.INK, "linewidth": 0.5, "width": 0.38}
     axes.bar(places - 0.2, frame["accuracy"], color=palette.SEQUENTIAL[5], label="true labels", **bars)
     axes.bar(places + 0.2, frame["control"], color="white", hatch="////", label="shuffled labels", **bars)
     axes.axhline(frame["chance"].iloc[0], color=palette.INK, linestyle="--", linewidth=0.8, label="chance")

@@ -15,7 +15,9 @@ from dashboards import palette
 Width = Literal["single", "double"]
 INCHES = {"single": 3.4, "double": 7.0}
 POINTS_PER_INCH = 72
-CMAP = LinearSegmentedColormap.from_list("sequential", palette.SEQUENTIAL).with_extremes(bad=palette.UNDEFINED)
+CMAP = LinearSegmentedColormap.from_list("sequential", palette.SEQUENTIAL).with_extremes(
+    bad=palette.UNDEFINED
+)
 # 42: TrueType, which journals want; "none": SVG text stays text; the salt makes SVG ids the same every time.
 PAPER_STYLE = {
     "font.family": "DejaVu Sans",
@@ -69,17 +71,30 @@ def draw_cells(
 
 
 def write_numbers(
-    axes: Axes, values: Float[np.ndarray, "row column"], lefts: list[float], tops: list[float], cell_points: float
+    axes: Axes,
+    values: Float[np.ndarray, "row column"],
+    lefts: list[float],
+    tops: list[float],
+    cell_points: float,
 ) -> None:
     """Write each value into its cell, `cell_points` wide; nothing where the number would not be legible."""
     size = min(8.0, cell_points / 2.6)
     if size < 5:
         return
+    dark = palette.is_dark(values)
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
-            colour = palette.ink_on(float(np.clip(value, 0, 1)))
-            place = (lefts[column] + 0.5, tops[row] + 0.5)
-            axes.text(*place, f"{value:.2f}", ha="center", va="center", fontsize=size, color=colour)
+            ground = {"facecolor": CMAP(float(np.clip(value, 0, 1))), "edgecolor": "none", "pad": 0.6}
+            axes.text(
+                lefts[column] + 0.5,
+                tops[row] + 0.5,
+                f"{value:z.2f}",
+                ha="center",
+                va="center",
+                fontsize=size,
+                color="white" if dark[row, column] else palette.INK,
+                bbox=ground,  # keeps hatching away from the digits
+            )
 
 
 def hatch_cells(
@@ -89,6 +104,12 @@ def hatch_cells(
     for row, column in zip(*np.nonzero(unclear), strict=True):
         axes.add_patch(
             Rectangle(
-                (lefts[column], tops[row]), 1, 1, fill=False, hatch="////", edgecolor=palette.RULE, linewidth=0
+                (lefts[column], tops[row]),
+                1,
+                1,
+                fill=False,
+                hatch="////",
+                edgecolor=palette.RULE,
+                linewidth=0,
             )
         )

@@ -21,7 +21,10 @@ ACCENT = palette.SEQUENTIAL[5]
 def sae_training(frame: pd.DataFrame) -> go.Figure:
     """The four training curves of `training_frame`, each with its held-out value as a dashed line."""
     figure = make_subplots(
-        rows=1, cols=len(MEASURES), subplot_titles=[MEASURE_TITLES[name] for name in MEASURES], horizontal_spacing=0.06
+        rows=1,
+        cols=len(MEASURES),
+        subplot_titles=[MEASURE_TITLES[name] for name in MEASURES],
+        horizontal_spacing=0.06,
     )
     for column, name in enumerate(MEASURES, start=1):
         of_measure = frame[frame["measure"] == name]
@@ -44,7 +47,9 @@ def sae_training(frame: pd.DataFrame) -> go.Figure:
             row=1,
             col=column,
         )
-        figure.update_xaxes(title={"text": "training step", "font": {"size": 11}, "standoff": 4}, row=1, col=column)
+        figure.update_xaxes(
+            title={"text": "training step", "font": {"size": 11}, "standoff": 4}, row=1, col=column
+        )
     figure.update_annotations(selector={"yanchor": "bottom"}, font={"size": 12})
     return style(figure, height=260).update_layout(margin={"t": 32})
 
@@ -84,6 +89,7 @@ def _histogram(figure: go.Figure, panel: pd.DataFrame) -> None:
         col=1,
     )
     figure.update_xaxes(title={"text": "activation", "font": {"size": 11}, "standoff": 4}, row=1, col=1)
+    figure.update_xaxes(nticks=5, tickangle=0, row=1, col=1)
     figure.update_yaxes(title={"text": "rows", "font": {"size": 11}, "standoff": 4}, row=1, col=1)
 
 
@@ -97,7 +103,7 @@ def _profile(figure: go.Figure, panel: pd.DataFrame) -> None:
         row=1,
         col=2,
     )
-    figure.update_yaxes(rangemode="tozero", row=1, col=2)
+    figure.update_yaxes(rangemode="tozero", exponentformat="power", row=1, col=2)
     figure.update_xaxes(title={"text": "denoising step", "font": {"size": 11}, "standoff": 4}, row=1, col=2)
 
 

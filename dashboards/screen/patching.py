@@ -1,5 +1,8 @@
 """The patching map on screen."""
 
+from collections.abc import Hashable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -26,13 +29,18 @@ def patching_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -
         _add_section(figure, section, concepts, [tops[arm] for arm in dict.fromkeys(section["arm"])])
     bottom = max(tops.values()) + 1
     figure.update_xaxes(
-        side="top", tickvals=[index + 0.5 for index in range(len(concepts))], ticktext=concepts, showgrid=False
+        side="top",
+        tickvals=[index + 0.5 for index in range(len(concepts))],
+        ticktext=concepts,
+        showgrid=False,
     )
     figure.update_xaxes(range=[0, len(concepts)], fixedrange=True, tickfont={"size": 13})
     figure.update_yaxes(tickvals=[top + 0.5 for top in tops.values()], ticktext=list(tops), showgrid=False)
     figure.update_yaxes(range=[bottom, 0], fixedrange=True)
     figure.update_layout(shapes=_outlines(frame, concepts, tops, selected))
-    return style(figure, height=int(bottom * ROW_PIXELS) + 60, clickmode="event", coloraxis=color_axis("impact"))
+    return style(
+        figure, height=int(bottom * ROW_PIXELS) + 60, clickmode="event", coloraxis=color_axis("impact")
+    )
 
 
 def cell_at(frame: pd.DataFrame, x: float, y: float) -> tuple[str, str] | None:
@@ -61,9 +69,16 @@ def _add_section(figure: go.Figure, frame: pd.DataFrame, concepts: list[str], to
     edges = {"x": list(range(len(concepts) + 1)), "y": [*tops, tops[-1] + 1]}
     status, impact = table("status"), table("impact").astype(float)
     customdata = np.stack([table("concept"), table("arm"), table("hover")], axis=-1)
-    numbers = np.vectorize(lambda value: "" if np.isnan(value) else f"{value:.2f}", otypes=[object])(impact)
+    numbers = np.vectorize(lambda value: "" if np.isnan(value) else f"{value:z.2f}", otypes=[object])(impact)
     words = np.where(np.isnan(impact), status, "")
-    common = {**edges, "customdata": customdata, "hovertemplate": HOVER, "hoverongaps": False, "xgap": 2, "ygap": 2}
+    common = {
+        **edges,
+        "customdata": customdata,
+        "hovertemplate": HOVER,
+        "hoverongaps": False,
+        "xgap": 2,
+        "ygap": 2,
+    }
     figure.add_heatmap(
         z=impact,
         coloraxis="coloraxis",
@@ -81,31 +96,29 @@ def _add_section(figure: go.Figure, frame: pd.DataFrame, concepts: list[str], to
         textfont={"size": 11 if len(concepts) <= 6 else 9, "color": palette.MUTED},
         **common,
     )
-    figure.add_trace(hatch(status == "contains zero", list(range(len(concepts))), tops))
+    lefts = list(map(float, range(len(concepts))))
+    figure.add_traces(hatch(status == "contains zero", impact, lefts, tops))
 
 
-def _hover(row: dict[str, object]) -> str:
-    denominator = (
-        f"clean − corrupt score: {row['denominator']:.3f} [{row['denominator_lo']:.3f}, {row['denominator_hi']:.3f}]"
-    )
+def _hover(row: dict[Hashable, Any]) -> str:
+    interval = f"[{row['denominator_lo']:z.3f}, {row['denominator_hi']:z.3f}]"
+    denominator = f"clean − corrupt score: {row['denominator']:z.3f} {interval}"
     count = f"n = {row['n']}"
     if row["status"] == "undefined":
         return f"undefined: clean and corrupt do not differ clearly<br>{denominator}<br>{count}"
     if row["status"] == "no score":
         return f"no score: the scorer failed on this arm<br>{denominator}<br>{count}"
     planted = "<br>planted here" if row.get("planted") else ""
-    interval = f"impact {row['impact']:.3f}, 95 % interval [{row['impact_lo']:.3f}, {row['impact_hi']:.3f}]"
-    return f"{interval}<br>{denominator}<br>{count}{planted}"
+    impact = f"impact {row['impact']:z.3f}, 95 % interval [{row['impact_lo']:z.3f}, {row['impact_hi']:z.3f}]"
+    return f"{impact}<br>{denominator}<br>{count}{planted}"
 
 
 def _outlines(
     frame: pd.DataFrame, concepts: list[str], tops: dict[str, float], selected: tuple[str, str] | None
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     planted = frame[frame["planted"]] if "planted" in frame else frame.iloc[:0]
-    shapes = [
-        outline(concepts.index(row.concept), tops[row.arm], palette.PLANTED)
-        for row in planted.itertuples()
-    ]
+    lefts = {concept: float(column) for column, concept in enumerate(concepts)}
+    shapes = [outline(lefts[row.concept], tops[row.arm], palette.PLANTED) for row in planted.itertuples()]
     if selected is not None and selected[0] in concepts and selected[1] in tops:
-        shapes += selection(concepts.index(selected[0]), tops[selected[1]])
+        shapes += selection(lefts[selected[0]], tops[selected[1]])
     return shapes

@@ -1,5 +1,8 @@
 """Probe maps on screen, and the folds behind one probe."""
 
+from collections.abc import Hashable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -9,15 +12,15 @@ from dashboards import palette
 from dashboards.screen.style import color_axis, hatch, selection, style
 
 COLUMNS = 2
-TRACES = 2  # of each concept: its heatmap and its hatching
+TRACES = 3  # of each concept: its heatmap and its hatching on light and on dark cells
 ROW_PIXELS = 22
 NUMBERS_UP_TO = 12  # steps across; more and the numbers no longer fit their cells
-HOVER = "<b>%{customdata[0]} · %{customdata[1]} · step %{customdata[2]}</b><br>%{customdata[3]}<extra></extra>"
+HOVER = (
+    "<b>%{customdata[0]} · %{customdata[1]} · step %{customdata[2]}</b><br>%{customdata[3]}<extra></extra>"
+)
 
 
-def probes_map(
-    frame: pd.DataFrame, quantity: str, selected: tuple[str, str, int] | None = None
-) -> go.Figure:
+def probes_map(frame: pd.DataFrame, quantity: str, selected: tuple[str, str, int] | None = None) -> go.Figure:
     """One heatmap a concept, blocks down and steps across, of `quantity` from `probes_frame`.
 
     Cells not clearly above their control (q >= 0.05) are hatched, the `selected` one (concept, site, step) is outlined.
@@ -54,7 +57,11 @@ def probe_at(frame: pd.DataFrame, curve: int, x: float, y: float) -> tuple[str, 
 
 
 def _add_panel(
-    figure: go.Figure, frame: pd.DataFrame, quantity: str, selected: tuple[str, int] | None, place: dict[str, int]
+    figure: go.Figure,
+    frame: pd.DataFrame,
+    quantity: str,
+    selected: tuple[str, int] | None,
+    place: dict[str, int],
 ) -> None:
     frame = frame.assign(hover=[_hover(row) for row in frame.to_dict("records")])
     sites, steps = list(dict.fromkeys(frame["site"])), list(dict.fromkeys(frame["step"]))
@@ -71,13 +78,16 @@ def _add_panel(
         coloraxis="coloraxis",
         customdata=np.stack([table(name) for name in ("concept", "site", "step", "hover")], axis=-1),
         hovertemplate=HOVER,
-        texttemplate="%{z:.2f}" if len(steps) <= NUMBERS_UP_TO else "",
+        text=np.vectorize("{:z.2f}".format, otypes=[object])(values),
+        texttemplate="%{text}" if len(steps) <= NUMBERS_UP_TO else "",
         textfont={"size": 10},
         xgap=1,
         ygap=1,
         **place,
     )
-    figure.add_trace(hatch(~(table("q_value").astype(float) < 0.05), lefts, tops, sparse=len(steps) > NUMBERS_UP_TO), **place)
+    unclear = ~(table("q_value").astype(float) < 0.05)
+    for trace in hatch(unclear, values, lefts, tops, sparse=len(steps) > NUMBERS_UP_TO):
+        figure.add_trace(trace, **place)
     ticks = steps if len(steps) <= NUMBERS_UP_TO else steps[:: -(-len(steps) // NUMBERS_UP_TO)]
     figure.update_xaxes(
         tickvals=[steps.index(step) + 0.5 for step in ticks],
@@ -91,15 +101,15 @@ def _add_panel(
     figure.update_xaxes(showgrid=False, fixedrange=True, **place)
     figure.update_yaxes(showgrid=False, fixedrange=True, **place)
     if selected is not None and selected[0] in sites and selected[1] in steps:
-        for shape in selection(steps.index(selected[1]), sites.index(selected[0])):
+        for shape in selection(float(steps.index(selected[1])), float(sites.index(selected[0]))):
             figure.add_shape(shape, **place)
 
 
-def _hover(row: dict[str, float]) -> str:
+def _hover(row: dict[Hashable, Any]) -> str:
     return (
-        f"accuracy {row['accuracy']:.3f}, 95 % interval [{row['accuracy_lo']:.3f}, {row['accuracy_hi']:.3f}]<br>"
-        f"shuffled labels {row['control']:.3f}, selectivity {row['selectivity']:.3f}<br>"
-        f"chance {row['chance']:.3f}, q = {row['q_value']:.3g}, σ = {row['sigma']:.3f}<br>"
+        f"accuracy {row['accuracy']:z.3f}, 95 % interval [{row['accuracy_lo']:z.3f}, {row['accuracy_hi']:z.3f}]<br>"
+        f"shuffled labels {row['control']:z.3f}, selectivity {row['selectivity']:z.3f}<br>"
+        f"chance {row['chance']:z.3f}, q = {row['q_value']:.3g}, σ = {row['sigma']:z.3f}<br>"
         f"n = {row['n']:.0f} clips from {row['groups']:.0f} prompts"
     )
 
@@ -113,7 +123,10 @@ def probe_folds(frame: pd.DataFrame) -> go.Figure:
             x=[f"fold {fold}" for fold in frame["fold"]],
             y=values,
             name=name,
-            marker={"color": palette.SEQUENTIAL[5 if index == 0 else 1], "line": {"color": palette.INK, "width": 0.5}},
+            marker={
+                "color": palette.SEQUENTIAL[5 if index == 0 else 1],
+                "line": {"color": palette.INK, "width": 0.5},
+            },
             hovertemplate="%{x}, " + name + ": %{y:.3f}<extra></extra>",
         )
     chance = float(frame["chance"].iloc[0])
@@ -123,7 +136,9 @@ def probe_folds(frame: pd.DataFrame) -> go.Figure:
         name=f"chance {chance:.2f}",
         showlegend=True,
     )
-    figure.update_yaxes(range=[0, 1.02], tickvals=[0, 0.25, 0.5, 0.75, 1], title="balanced accuracy", fixedrange=True)
+    figure.update_yaxes(
+        range=[0, 1.02], tickvals=[0, 0.25, 0.5, 0.75, 1], title="balanced accuracy", fixedrange=True
+    )
     figure.update_xaxes(fixedrange=True)
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
     styled = style(figure, height=300, barmode="group", bargap=0.3, legend=legend)

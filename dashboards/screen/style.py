@@ -4,12 +4,15 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from dashboards import palette
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-COLORSCALE = [[index / (len(palette.SEQUENTIAL) - 1), colour] for index, colour in enumerate(palette.SEQUENTIAL)]
+COLORSCALE = [
+    [index / (len(palette.SEQUENTIAL) - 1), colour] for index, colour in enumerate(palette.SEQUENTIAL)
+]
+CORNERS = (0.2, 0.4, 0.6, 1.4, 1.6, 1.8)
 # The modebar offers zooming only: export has its own button, and nothing is sent anywhere.
 GRAPH_CONFIG = {
     "showSendToCloud": False,
@@ -27,7 +30,11 @@ def style(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
         font={"family": FONT, "size": 12, "color": palette.INK},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        hoverlabel={"bgcolor": "white", "bordercolor": palette.RULE, "font": {"size": 12, "color": palette.INK, "family": FONT}},
+        hoverlabel={
+            "bgcolor": "white",
+            "bordercolor": palette.RULE,
+            "font": {"size": 12, "color": palette.INK, "family": FONT},
+        },
         showlegend=False,
         uirevision="keep",
         **layout,
@@ -39,25 +46,47 @@ def style(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
 
 def color_axis(title: str) -> dict[str, Any]:
     """The shared colours of a map from 0 to 1, with a slim bar; values beyond keep the end colours."""
-    bar = {"title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0, "tickvals": [0, 0.25, 0.5, 0.75, 1]}
+    bar = {
+        "title": {"text": title, "side": "right"},
+        "thickness": 10,
+        "outlinewidth": 0,
+        "tickvals": [0, 0.25, 0.5, 0.75, 1],
+    }
     return {"colorscale": COLORSCALE, "cmin": 0, "cmax": 1, "colorbar": bar}
 
 
 def hatch(
-    unclear: Bool[np.ndarray, "row column"], x: list[float], y: list[float], sparse: bool = False
-) -> go.Scatter:
-    """Diagonal lines over the unclear cells of a heatmap, one a cell where `sparse`.
+    unclear: Bool[np.ndarray, "row column"],
+    levels: Float[np.ndarray, "row column"],
+    lefts: list[float],
+    tops: list[float],
+    sparse: bool = False,
+) -> list[go.Scatter]:
+    """Diagonal lines over the unclear cells of a heatmap: a trace for light cells and one for dark ones.
 
-    `x` and `y` are the cells' left and top edges, 1 apart.
+    `levels` are the cells' values (0 lightest, 1 darkest), `lefts` and `tops` their edges, 1 apart. The lines leave
+    the cell's middle to its number; where `sparse`, there is no number and one line a cell.
     """
+    dark = palette.is_dark(levels)
+    inks = ((unclear & ~dark, "rgba(60, 70, 82, 0.40)"), (unclear & dark, "rgba(255, 255, 255, 0.55)"))
+    return [_lines(cells, ink, lefts, tops, (1.0,) if sparse else CORNERS) for cells, ink in inks]
+
+
+def _lines(
+    cells: Bool[np.ndarray, "row column"],
+    ink: str,
+    lefts: list[float],
+    tops: list[float],
+    offsets: tuple[float, ...],
+) -> go.Scatter:
     xs: list[float | None] = []
     ys: list[float | None] = []
-    for row, column in zip(*np.nonzero(unclear), strict=True):
-        left, top = x[column], y[row]
-        for start in (1.0,) if sparse else (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75):
-            xs += [left + max(0.0, start - 1), left + min(1.0, start), None]
-            ys += [top + min(1.0, start), top + max(0.0, start - 1), None]
-    line = {"color": "rgba(60, 70, 82, 0.35)", "width": 1}
+    for row, column in zip(*np.nonzero(cells), strict=True):
+        left, top = lefts[column], tops[row]
+        for offset in offsets:  # the line x + y = offset, in the cell's own coordinates
+            xs += [left + max(0.0, offset - 1), left + min(1.0, offset), None]
+            ys += [top + min(1.0, offset), top + max(0.0, offset - 1), None]
+    line = {"color": ink, "width": 1}
     return go.Scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 
 
@@ -70,4 +99,7 @@ def outline(left: float, top: float, colour: str, width: float = 2.5) -> dict[st
 def selection(left: float, top: float) -> list[dict[str, Any]]:
     """A dark frame on a white one around a cell: seen on every colour."""
     corners = {"x0": left, "x1": left + 1, "y0": top, "y1": top + 1, "type": "rect", "layer": "above"}
-    return [{**corners, "line": {"color": colour, "width": width}} for colour, width in (("white", 6), (palette.INK, 2.5))]
+    return [
+        {**corners, "line": {"color": colour, "width": width}}
+        for colour, width in (("white", 6), (palette.INK, 2.5))
+    ]

@@ -41,8 +41,22 @@ def test_not_a_cache(tmp_path: Path, content: str | None) -> None:
 
 def test_a_creation_that_was_interrupted(written: Path) -> None:
     (written / "zarr.json").unlink()
+    (written / "manifest.jsonl").write_bytes(b"")
     with pytest.raises(CacheError, match="half-written, its creation was interrupted: capture again"):
         ActivationCache(written)
+    other = make_plan(sites={"tf2.mlp": 2})
+    CacheWriter(written, other, make_clips(other)).close()
+    assert not (written / "tf1.mlp").exists()
+
+
+def test_a_lost_description_does_not_cost_the_shards(written: Path) -> None:
+    (written / "zarr.json").unlink()
+    before = tree(written)
+    with pytest.raises(CacheError, match=r"zarr.json is missing: restore it from a copy"):
+        ActivationCache(written)
+    with pytest.raises(CacheError, match=r"zarr.json is missing: restore it from a copy"):
+        CacheWriter(written, make_plan(), make_clips(make_plan()))
+    assert tree(written) == before
 
 
 def change_attributes(folder: Path, **changes: Any) -> None:
@@ -211,10 +225,13 @@ def test_another_clip_table(written: Path) -> None:
         pd.DataFrame({"prompt": list("abcde")}),
         pd.DataFrame({"clip": [0, 1, 2, 3]}),
         pd.DataFrame({"clip": [1, 2, 3, 4, 5]}),
+        pd.DataFrame({"clip": [0.0, 1.0, 2.0, 3.0, 4.0]}),
     ],
 )
 def test_a_clip_table_that_does_not_fit(tmp_path: Path, clips: pd.DataFrame) -> None:
-    with pytest.raises(UserError, match="one row for each of the plan's 5 clips and a column 'clip'"):
+    with pytest.raises(
+        UserError, match="one row for each of the plan's 5 clips and an integer column 'clip'"
+    ):
         CacheWriter(tmp_path / "a", make_plan(), clips)
     assert not (tmp_path / "a").exists()
 
@@ -228,7 +245,7 @@ def test_a_clip_table_that_parquet_cannot_hold(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("chapter 1")
-    with pytest.raises(CacheError, match="holds something that is not a cache"):
+    with pytest.raises(CacheError, match=r"is not an activation cache .* or a new one to write"):
         CacheWriter(tmp_path, make_plan(), make_clips(make_plan()))
     with pytest.raises(CacheError, match=r"thesis.txt is a file: give a folder"):
         CacheWriter(tmp_path / "thesis.txt", make_plan(), make_clips(make_plan()))

@@ -119,6 +119,15 @@ def test_a_lost_or_cut_shard_file_is_written_anew(tmp_path: Path) -> None:
     assert tree(tmp_path / "a") == whole
 
 
+def test_staged_leftovers_are_removed_though_nothing_is_missing(tmp_path: Path) -> None:
+    plan = make_plan()
+    whole = tree(write_cache(tmp_path / "a", plan))
+    (tmp_path / "a" / ".staging").mkdir()
+    (tmp_path / "a" / ".staging" / "tf1.mlp").write_bytes(b"half a shard")
+    write_cache(tmp_path / "a", plan)
+    assert tree(tmp_path / "a") == whole
+
+
 def test_a_failed_append_does_not_spoil_the_next(tmp_path: Path) -> None:
     plan = make_plan()
     writer = CacheWriter(tmp_path / "a", plan, make_clips(plan))

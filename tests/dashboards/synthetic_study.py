@@ -47,7 +47,11 @@ def make_study(folder: Path, results: bool = True) -> Study:
     model = folder / "model"
     model.mkdir(parents=True)
     (model / "model_index.json").write_text("{}")
-    card = {"organism": "synthetic", "concepts": PLANTED, "blocks": {"3": ["instrument"], "4": ["instrument", "mood"]}}
+    card = {
+        "organism": "synthetic",
+        "concepts": PLANTED,
+        "blocks": {"3": ["instrument"], "4": ["instrument", "mood"]},
+    }
     (model / "truth.json").write_text(json.dumps(card))
     spec = StudySpec(
         model=str(model),
@@ -59,7 +63,12 @@ def make_study(folder: Path, results: bool = True) -> Study:
         steps=STEPS,
         passes=("cond",),
     )
-    described = {"model": "synthetic", "weights_hash": "0123456789abcdef", "device": "cpu", "dtype": "float32"}
+    described = {
+        "model": "synthetic",
+        "weights_hash": "0123456789abcdef",
+        "device": "cpu",
+        "dtype": "float32",
+    }
     study = Study.create(folder / "study", spec, described)
     for clip in study.clips["clip"]:
         write_flac(study.audio_path(int(clip)), _tone(220.0 + 30.0 * clip), SAMPLE_RATE)
@@ -102,7 +111,9 @@ def _write_cache(study: Study) -> None:
 
 
 def _write_weights(study: Study, site: str) -> None:
-    sae = TopKSAE(TopKConfig(d_in=CHANNELS, d_sae=FEATURES, k=8, metadata={"hook_name": site, "pass_name": "cond"}))
+    sae = TopKSAE(
+        TopKConfig(d_in=CHANNELS, d_sae=FEATURES, k=8, metadata={"hook_name": site, "pass_name": "cond"})
+    )
     weights = np.tile(np.eye(CHANNELS, dtype=np.float32), (1, FEATURES // CHANNELS))
     with torch.no_grad():
         sae.W_enc.copy_(torch.from_numpy(weights))
@@ -213,7 +224,9 @@ def _probes() -> xr.Dataset:
 def _sae(site: str, n_clips: int) -> xr.Dataset:
     """Feature f prefers concept value f mod 13; the last four features are dead."""
     values = [
-        f"{concept}={value}" for concept, names in load_prompt_set("organism").concepts.items() for value in names
+        f"{concept}={value}"
+        for concept, names in load_prompt_set("organism").concepts.items()
+        for value in names
     ]
     feature, rank, bins, curve = np.arange(FEATURES), np.arange(5), np.arange(12), np.arange(0, 2001, 100)
     alive = feature < FEATURES - 4
@@ -241,12 +254,22 @@ def _sae(site: str, n_clips: int) -> xr.Dataset:
             "top_activation": (("feature", "rank"), strength[:, None] * (1 - 0.1 * rank)),
             "top_second": (("feature", "rank"), np.broadcast_to(0.24 * rank, top.shape).copy()),
             "top_step": (("feature", "rank"), np.full(top.shape, STEPS[-1])),
-            "hist_count": (("feature", "bin"), np.where(alive[:, None], (400 * np.exp(-bins / 3)).astype(int), 0)),
+            "hist_count": (
+                ("feature", "bin"),
+                np.where(alive[:, None], (400 * np.exp(-bins / 3)).astype(int), 0),
+            ),
             "hist_edge": (("feature", "bin"), edges),
             "step_profile": (("feature", "step"), strength[:, None] * np.linspace(0.1, 0.6, len(STEPS))),
             "auroc": (("feature", "value"), auroc),
         },
-        coords={"train_step": curve, "feature": feature, "rank": rank, "bin": bins, "step": list(STEPS), "value": values},
+        coords={
+            "train_step": curve,
+            "feature": feature,
+            "rank": rank,
+            "bin": bins,
+            "step": list(STEPS),
+            "value": values,
+        },
         attrs={
             "kind": "sae",
             "schema_version": 1,

@@ -70,7 +70,9 @@ def test_a_click_finds_each_probe(study: Study) -> None:
 @pytest.mark.parametrize("quantity", ["accuracy", "control", "selectivity"])
 def test_probe_maps_show_the_quantity(study: Study, quantity: str) -> None:
     frame = numbers(study, "probes", part="cross_attn")
-    drawn = np.concatenate([np.ravel(trace.z) for trace in probes_map(frame, quantity).data if trace.type == "heatmap"])
+    drawn = np.concatenate(
+        [np.ravel(trace.z) for trace in probes_map(frame, quantity).data if trace.type == "heatmap"]
+    )
     assert drawn.tolist() == frame[quantity].tolist()
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from diffusers import AceStepPipeline, DiffusionPipeline
 from jaxtyping import Bool, Float
 from nnsight.modeling.diffusion import DiffusionModel
@@ -31,6 +33,8 @@ class AceStep15:
     """
 
     def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
+        for library in (diffusers, transformers):  # their bars for each file bury what the user waits for
+            library.utils.logging.disable_progress_bar()
         folder = _weights_folder(source)
         try:
             self.nn = DiffusionModel(
@@ -92,7 +96,7 @@ class AceStep15:
 
     def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
         """("cond", "null") under guidance, else ("cond",); turbo checkpoints have guidance distilled into them."""
-        guided = settings.guidance_scale > 1 and not self.config.is_turbo
+        guided = settings.guidance_scale > 1 and not self.pipeline.is_turbo
         return ("cond", "null") if guided else ("cond",)
 
     def sigmas(self, settings: GenerationSettings) -> list[float]:

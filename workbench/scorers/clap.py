@@ -89,7 +89,6 @@ class ClapScorer(ABC):
             if clip.size > 0 and np.isfinite(clip).all():
                 embedded[number] = self._embed_clip(clip, sample_rate)
             if not np.isfinite(embedded[number]).all():
-                embedded[number] = np.nan
                 _log.error("%s cannot score clip %d: it is empty or not finite.", self.name, number)
         return embedded
 

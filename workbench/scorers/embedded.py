@@ -99,7 +99,7 @@ def features(clip: Float[np.ndarray, " sample"]) -> Float[np.ndarray, " feature"
     ).astype(np.float32)
 
 
-def _prepare(audio: Float[np.ndarray, "channel sample"], sample_rate: int) -> Float[np.ndarray, " sample"]:
+def _prepare(audio: Float[np.ndarray, "channel sample"], sample_rate: int) -> Float[np.ndarray, " resampled"]:
     """The channel mean at `SAMPLE_RATE`."""
     mono = audio.mean(axis=0, dtype=np.float64)
     if sample_rate != SAMPLE_RATE:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderOobleck
 from jaxtyping import Float
-from rich.progress import track
-from torch import Tensor
 
 from cache.errors import UserError
 from workbench.models.organism.fit_scorer import reconstruct
@@ -28,7 +26,6 @@ KEPT_TARGET = 0.95
 """Share of the scorer's accuracy on raw audio that must survive the autoencoder."""
 
 _EVALUATION_SEED = 3_000_000  # of labels, captions and noise: no training uses it
-_BATCH = 25
 
 
 @dataclass(frozen=True)
@@ -91,27 +88,6 @@ def evaluate_vae(vae: AutoencoderOobleck, scorer: EmbeddedScorer, clips: int) ->
     }
 
 
-def _generate_all(
-    pipeline: Any, prompts: list[str], evaluation: Evaluation
-) -> Float[Tensor, "clip 1 sample"]:
-    clips = []
-    for first in track(range(0, len(prompts), _BATCH), description="clips"):
-        batch = prompts[first : first + _BATCH]
-        seeds = [_EVALUATION_SEED + first + row for row in range(len(batch))]
-        clips.append(
-            generate(
-                pipeline,
-                batch,
-                seeds,
-                evaluation.seconds,
-                evaluation.steps,
-                evaluation.guidance,
-                evaluation.shift,
-            )
-        )
-    return torch.cat(clips)
-
-
 def evaluate(folder: Path, evaluation: Evaluation, device: torch.device) -> dict[str, Any]:
     """Figures of the organism in `folder`: how often generated clips show what their prompts name, by
     concept.
@@ -122,9 +98,11 @@ def evaluate(folder: Path, evaluation: Evaluation, device: torch.device) -> dict
         )
     pipeline, scorer = load_pipeline(folder, device), EmbeddedScorer()
     prompts, labels = held_out_prompts(evaluation.prompts)
-    clips = _generate_all(pipeline, prompts, evaluation)[:, 0].numpy()
+    settings = asdict(evaluation)
+    how = {key: value for key, value in settings.items() if key != "prompts"}
+    seeds = range(_EVALUATION_SEED, _EVALUATION_SEED + len(prompts))
+    clips = generate(pipeline, prompts, seeds, **how)[:, 0].numpy()
     right = shown(scorer, clips, labels)
-    settings = {key: getattr(evaluation, key) for key in evaluation.__dataclass_fields__}
     return {
         "settings": settings,
         "prompt_following": _shares(right),

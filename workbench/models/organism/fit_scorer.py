@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,7 @@ def fit_scorer(vae_folder: Path, weights: Path, recipe: ScorerRecipe) -> dict[st
     card = {
         "scorer": "embedded",
         "method": "logistic regression on log-mel, chroma and onset features; temperature-scaled",
-        "recipe": {key: getattr(recipe, key) for key in recipe.__dataclass_fields__},
+        "recipe": asdict(recipe),
         "held_out": {
             "clips": recipe.test_clips,
             "raw": judge(scorer, test, test_labels),

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -99,9 +100,10 @@ def _clean_json(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def save_pipeline(pipeline: AceStepPipeline, folder: Path) -> None:
-    """Write the pipeline in half precision to `folder`, which is replaced; the pipeline itself becomes half
-    precision.
+def save_pipeline(pipeline: AceStepPipeline, folder: Path, notes: dict[str, Any]) -> None:
+    """Write the pipeline in half precision to `folder`, which is replaced, with `notes` as JSON files beside it.
+
+    The pipeline itself becomes half precision.
     """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -110,5 +112,9 @@ def save_pipeline(pipeline: AceStepPipeline, folder: Path) -> None:
     pipeline.save_pretrained(temporary)
     for path in (temporary / "model_index.json", *temporary.glob("*/config.json")):
         _clean_json(path)
+    for path in temporary.glob("*/*.safetensors"):
+        path.chmod(0o644)  # safetensors are written readable for their owner only
+    for name, note in notes.items():
+        (temporary / name).write_text(json.dumps(note, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)

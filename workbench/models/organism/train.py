@@ -96,7 +96,6 @@ def train(out: Path, name: str, plan: Plan, recipe: Recipe, device: torch.device
     pipeline = make_pipeline(vae.cpu(), make_transformer(recipe.seed), recipe.seed).to(device)
     average = train_transformer(pipeline, latents, labels, plan, recipe.dit, recipe.seed, out / f"{name}.pt")
     pipeline.register_modules(transformer=average)
-    save_pipeline(pipeline.to("cpu"), folder)
-    (folder / "truth.json").write_text(json.dumps(plan_truth(name, plan), indent=2) + "\n")
-    (folder / "recipe.json").write_text(json.dumps({**shared, **planted}, indent=2) + "\n")
+    notes = {"truth.json": plan_truth(name, plan), "recipe.json": {**shared, **planted}}
+    save_pipeline(pipeline.to("cpu"), folder, notes)
     return folder

@@ -97,7 +97,7 @@ class CaptionEncoder:
             )
             self._prefix = conditioning[:, : lyrics.shape[1] + 1]
 
-    def __call__(self, captions: list[str], seconds: list[int]) -> Float[Tensor, "clip token channel"]:
+    def __call__(self, captions: list[str], seconds: list[int]) -> Float[Tensor, "clip token text_channel"]:
         """Lyrics, timbre and text tokens; shorter texts are padded on the right as in the pipeline."""
         texts = [
             self._pipeline._format_prompt(caption, audio_duration=float(duration))[0]
@@ -113,14 +113,14 @@ class _Batch:
     clean: Float[Tensor, "clip frame channel"]
     noise: Float[Tensor, "clip frame channel"]
     time: Float[Tensor, " clip"]
-    conditioning: Float[Tensor, "clip token channel"]
+    conditioning: Float[Tensor, "clip token text_channel"]
 
 
 def _draw_batch(
     latents: Float[Tensor, "clip frame channel"],
     labels: list[Labels],
     encoder: CaptionEncoder,
-    null: Float[Tensor, "1 1 channel"],
+    null: Float[Tensor, "1 1 text_channel"],
     recipe: DitRecipe,
     seed: tuple[int, ...],
 ) -> _Batch:

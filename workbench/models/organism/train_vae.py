@@ -83,7 +83,8 @@ def reconstruction_loss(
 @torch.no_grad()
 def _fold_normalisation(vae: AutoencoderOobleck, norm: nn.BatchNorm1d) -> None:
     """Move the running normalisation of the latents into the encoder's last convolution."""
-    mean, deviation = norm.running_mean, (norm.running_var + _NORM_EPS).sqrt()
+    statistics = norm.state_dict()
+    mean, deviation = statistics["running_mean"], (statistics["running_var"] + _NORM_EPS).sqrt()
     last = vae.encoder.conv2
     weight, bias = dense_weight(last).clone(), last.bias.clone()
     weight[:LATENT_CHANNELS] /= deviation[:, None, None]

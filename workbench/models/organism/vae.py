@@ -11,12 +11,14 @@ What runs at the full sample rate is kept linear and trivial for good: the first
 unit impulses and the residual units there add nothing. That is what makes the fast path exact, and cheap.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderOobleck
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.models.organism.synth import FRAME, SAMPLE_RATE
 
@@ -34,14 +36,18 @@ _NEARLY_LINEAR = -5.0  # log alpha at which it is small but trainable
 _SILENT_STD = -3.0  # softplus of it, 0.05, is the standard deviation of latents sampled from the encoder
 
 
-def dense_weight(conv: nn.Module) -> Float[Tensor, "row column tap"]:
+Part = Any
+"""A module of the stock autoencoder; torch's types do not know its attributes."""
+
+
+def dense_weight(conv: Part) -> Float[Tensor, "row column tap"]:
     """The weight of a weight-normalised convolution, as it is applied."""
     return torch._weight_norm(conv.weight_v, conv.weight_g, 0)
 
 
 @torch.no_grad()
 def set_weight(
-    conv: nn.Module, weight: Float[Tensor, "row column tap"], bias: Float[Tensor, " channel"] | None = None
+    conv: Part, weight: Float[Tensor, "row column tap"], bias: Float[Tensor, " channel"] | None = None
 ) -> None:
     """Write `weight` into a weight-normalised convolution; its bias, if it has one, becomes `bias` or zero.
 
@@ -76,7 +82,7 @@ def lapped_pca(
         covariance += frames.T @ frames
         n_frames += len(frames)
     variance, vectors = np.linalg.eigh(covariance / n_frames)
-    variance, vectors = variance[::-1][:components], vectors[:, ::-1][:, :components]
+    variance, vectors = variance[::-1][:components], vectors[:, ::-1][:, :components].copy()
     deviation = np.sqrt(variance)
     analysis = window[:, None] * (emphasis @ vectors) / deviation
     synthesis = (vectors.T @ de_emphasis) * deviation[:, None] * window
@@ -111,7 +117,7 @@ def _impulse(shape: torch.Size, channels: int) -> Float[Tensor, "row column tap"
     return weight
 
 
-def _residual_units(block: nn.Module) -> list[nn.Module]:
+def _residual_units(block: Part) -> list[Part]:
     return [block.res_unit1, block.res_unit2, block.res_unit3]
 
 
@@ -127,7 +133,7 @@ def _silence_residual_units(vae: AutoencoderOobleck) -> None:
 
 
 @torch.no_grad()
-def _set_linear(snake: nn.Module, log_alpha: float) -> None:
+def _set_linear(snake: Part, log_alpha: float) -> None:
     snake.alpha.fill_(log_alpha)
     snake.beta.zero_()
 

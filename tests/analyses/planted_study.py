@@ -1,0 +1,75 @@
+"""A study without a model: noise for activations, with one concept planted at one site, step and pass."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cache import CachePlan, CacheWriter
+from workbench.models.protocol import GenerationSettings
+from workbench.prompts import PromptSet
+from workbench.study import Study, StudySpec
+
+SITES = ("tf0.cross_attn", "tf1.cross_attn")
+STEPS = (0, 4)
+SIGMAS = (1.0, 0.5)
+PASSES = ("cond", "null")
+TOKENS = 6
+TOKEN_SECONDS = 0.5
+CHANNELS = 8
+SEEDS = 2
+CONCEPTS = {
+    "tempo": ("slow", "fast"),
+    "mood": ("happy", "sad"),
+    "instrument": ("violin", "flute", "piano", "guitar", "trumpet"),
+    "drums": ("with drums", "without drums"),
+}
+# Where "fast" moves the activations, and by how much: along the first channel.
+PLANTED = ("tf1.cross_attn", 4, "cond")
+SHIFT = 4.0
+
+
+def make_planted_study(folder: Path) -> Study:
+    """40 fully crossed prompts, two seeds each; tempo is planted at `PLANTED`, all else is noise."""
+    prompts = PromptSet(
+        templates=("a {tempo} {mood} {instrument} song {drums}",),
+        concepts={concept: {value: value for value in values} for concept, values in CONCEPTS.items()},
+    )
+    spec = StudySpec(
+        model="none",
+        prompts=prompts,
+        settings=GenerationSettings(),
+        n_prompts=40,
+        seeds=SEEDS,
+        sites=SITES,
+        steps=STEPS,
+        passes=PASSES,
+    )
+    study = Study.create(folder, spec, {"model": "none", "weights_hash": "none", "device": "cpu"})
+    plan = CachePlan(
+        sites=dict.fromkeys(SITES, CHANNELS),
+        n_clips=len(study.clips),
+        steps=STEPS,
+        sigmas=SIGMAS,
+        passes=PASSES,
+        tokens=TOKENS,
+        token_seconds=TOKEN_SECONDS,
+        dtype="float32",
+        clips_per_shard=16,
+        identity={},
+    )
+    acts = _activations(study)
+    with CacheWriter(study.cache_path, plan, study.clips) as writer:
+        for shard in writer.missing():
+            first, last = plan.shard_clips(shard)
+            writer.write_shard(shard, {site: values[first : last + 1] for site, values in acts.items()})
+    return study
+
+
+def _activations(study: Study) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    shape = (len(study.clips), len(STEPS), len(PASSES), TOKENS, CHANNELS)
+    acts = {site: rng.normal(size=shape).astype(np.float32) for site in SITES}
+    site, step, pass_name = PLANTED
+    fast = (study.clips["label_tempo"] == "fast").to_numpy()
+    acts[site][fast, STEPS.index(step), PASSES.index(pass_name), :, 0] += SHIFT
+    return acts

@@ -1,0 +1,190 @@
+"""The table of features against the same figures from all activations at once, and the result of a whole run."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from sklearn.metrics import roc_auc_score
+
+from analyses.sae import TopKSAE, TrainSpec, feature_trace, load_sae, run_sae
+from analyses.sae.features import BINS, TOP_CLIPS, auroc, concept_aurocs
+from analyses.sae.metrics import Reconstruction
+from cache.errors import UserError
+from tests.analyses.planted_study import CHANNELS, CONCEPTS, PLANTED, SIGMAS, STEPS, TOKEN_SECONDS, TOKENS
+from workbench.study import Study
+
+SITE, PLANTED_STEP, _ = PLANTED
+SPEC = TrainSpec(site=SITE, k=2, train_steps=150, batch_size=256, held_out_share=0.2)
+D_SAE = 4 * CHANNELS
+
+
+@pytest.fixture(scope="module")
+def result(planted_folder: Path) -> xr.Dataset:
+    return run_sae(Study.open(planted_folder), SPEC)
+
+
+@pytest.fixture
+def acts(planted_study: Study, result: xr.Dataset) -> np.ndarray:
+    """Feature activations of the whole study, (clip, step, token, feature)."""
+    x = planted_study.cache.read(SITE, passes=["cond"])[:, :, 0]
+    with torch.no_grad():
+        return load_sae(planted_study, SITE).encode(torch.from_numpy(x)).numpy()
+
+
+def test_activity(result: xr.Dataset, acts: np.ndarray) -> None:
+    flat = acts.reshape(-1, D_SAE)
+    np.testing.assert_allclose(result.density, (flat > 0).mean(axis=0))
+    np.testing.assert_array_equal(result.alive, (flat > 0).any(axis=0))
+    np.testing.assert_allclose(result.max_activation, flat.max(axis=0), rtol=1e-6)
+    for feature in result.feature[result.alive.values].values:
+        active = flat[flat[:, feature] > 0, feature]
+        assert result.mean_activation[feature].item() == pytest.approx(active.mean(), rel=1e-5)
+    np.testing.assert_allclose(result.step_profile, acts.mean(axis=(0, 2)).T, rtol=1e-5, atol=1e-7)
+
+
+def test_top_clips(result: xr.Dataset, acts: np.ndarray) -> None:
+    assert result.sizes["rank"] == TOP_CLIPS
+    for feature in range(D_SAE):
+        peak = acts[..., feature].max(axis=(1, 2))
+        best = np.sort(peak)[::-1][:TOP_CLIPS]
+        row = result.sel(feature=feature)
+        fires = best > 0
+        np.testing.assert_array_equal(row.top_activation, np.where(fires, best, np.nan))
+        clips = row.top_clip.values[fires]
+        assert len(set(clips)) == len(clips)
+        np.testing.assert_array_equal(peak[clips], best[fires])
+        assert (row.top_clip.values[~fires] == -1).all()
+        for rank in np.flatnonzero(fires):
+            step = STEPS.index(row.top_step[rank].item())
+            token = round(row.top_second[rank].item() / TOKEN_SECONDS)
+            assert acts[clips[rank], step, token, feature] == best[rank]
+
+
+def test_histograms(result: xr.Dataset, acts: np.ndarray) -> None:
+    flat = acts.reshape(-1, D_SAE)
+    np.testing.assert_array_equal(result.hist_count.sum("bin"), (flat > 0).sum(axis=0))
+    for feature in result.feature[result.alive.values].values:
+        values = flat[flat[:, feature] > 0, feature].astype(np.float64)
+        edges = np.append(result.hist_edge[feature], result.max_activation[feature])
+        np.testing.assert_allclose(np.diff(edges), edges[-1] / BINS)
+        # Counts up to an edge, but for values within rounding of it.
+        below = np.searchsorted(np.sort(values), edges[1:-1])
+        assert np.abs(np.cumsum(result.hist_count[feature])[:-1].values - below).max() <= 1
+
+
+def test_aurocs_are_those_of_scikit_learn(planted_study: Study, result: xr.Dataset, acts: np.ndarray) -> None:
+    clip_mean = acts.mean(axis=(1, 2), dtype=np.float64)
+    names = [f"{concept}={value}" for concept, values in CONCEPTS.items() for value in sorted(values)]
+    assert list(result.value.values) == names
+    for name in names:
+        concept, value = name.split("=")
+        has_value = planted_study.clips[f"label_{concept}"] == value
+        for feature in result.feature[result.alive.values].values:
+            expected = roc_auc_score(has_value, clip_mean[:, feature])
+            assert result.auroc.sel(feature=feature, value=name).item() == pytest.approx(expected)
+    assert result.auroc[~result.alive.values].isnull().all()
+
+
+def test_a_feature_carries_the_planted_concept(result: xr.Dataset) -> None:
+    best = result.auroc.sel(value="tempo=fast").argmax("feature").item()
+    assert result.auroc.sel(value="tempo=fast")[best] > 0.99
+    assert result.auroc.sel(value="mood=happy").max() < 0.8
+    profile = result.step_profile[best]
+    assert profile.sel(step=PLANTED_STEP) > 2 * profile.sel(step=STEPS[0])
+
+
+def test_final_figures_are_those_of_the_held_out_clips(planted_study: Study, result: xr.Dataset) -> None:
+    held_out = [int(clip) for clip in result.attrs["held_out_clips"]]
+    assert planted_study.clips.prompt_id[held_out].nunique() == 8
+    assert len(held_out) == 16
+    x = torch.from_numpy(planted_study.cache.read(SITE, clips=held_out, passes=["cond"])).reshape(
+        -1, CHANNELS
+    )
+    sae = load_sae(planted_study, SITE)
+    figures = Reconstruction(CHANNELS, D_SAE)
+    with torch.no_grad():
+        figures.add(x, sae(x), sae.encode(x))
+    for name in ("explained_variance", "normalised_error", "l0", "dead_share"):
+        assert result[f"final_{name}"].item() == pytest.approx(getattr(figures, name))
+    trained = [clip for clip in planted_study.clips["clip"] if clip not in held_out]
+    variance = (
+        planted_study.cache.read(SITE, clips=trained, passes=["cond"]).reshape(-1, CHANNELS).var(axis=0)
+    )
+    assert result.final_loss.item() == pytest.approx(figures.squared_error / variance.mean(), rel=1e-5)
+
+
+def test_the_result_has_its_schema(result: xr.Dataset) -> None:
+    by_feature = dict.fromkeys(("density", "max_activation", "mean_activation", "alive"), ("feature",))
+    top = dict.fromkeys(("top_clip", "top_activation", "top_second", "top_step"), ("feature", "rank"))
+    curves = dict.fromkeys(("loss", "explained_variance", "l0", "dead_share"), ("train_step",))
+    figures = ("loss", "explained_variance", "normalised_error", "l0", "dead_share")
+    assert {name: variable.dims for name, variable in result.data_vars.items()} == {
+        **curves,
+        **{f"final_{name}": () for name in figures},
+        **by_feature,
+        **top,
+        "hist_count": ("feature", "bin"),
+        "hist_edge": ("feature", "bin"),
+        "step_profile": ("feature", "step"),
+        "auroc": ("feature", "value"),
+    }
+    attrs = {name: result.attrs[name] for name in ("kind", "schema_version", "site", "pass", "k", "d_sae")}
+    assert attrs == {"kind": "sae", "schema_version": 1, "site": SITE, "pass": "cond", "k": 2, "d_sae": D_SAE}
+    assert result.attrs["explained_variance_convention"].startswith(
+        "1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2"
+    )
+    assert result.alive.dtype == bool
+
+
+def test_the_result_is_saved(planted_study: Study, result: xr.Dataset) -> None:
+    xr.testing.assert_identical(planted_study.result(f"sae-{SITE}"), result)
+    assert planted_study.is_done(f"sae-{SITE}", SPEC)
+
+
+def test_a_trace_is_the_encoding_of_the_cached_clip(planted_study: Study, acts: np.ndarray) -> None:
+    trace = feature_trace(planted_study, SITE, feature=5, clip=33)
+    assert trace.dims == ("step", "token")
+    np.testing.assert_array_equal(trace, acts[33, :, :, 5])
+    assert list(trace.step.values) == list(STEPS)
+    assert tuple(trace.sigma.values) == SIGMAS
+    np.testing.assert_allclose(trace.seconds, np.arange(TOKENS) * TOKEN_SECONDS)
+
+
+def test_a_trace_reads_the_pass_of_the_training(planted_study: Study) -> None:
+    site = "tf0.cross_attn"
+    run_sae(planted_study, TrainSpec(site=site, pass_name="null", k=2, train_steps=3, batch_size=64))
+    x = torch.from_numpy(planted_study.cache.read(site, clips=[1], passes=["null"])[0, :, 0])
+    expected = TopKSAE.load(planted_study.path / "sae" / site).encode(x)
+    traces = [feature_trace(planted_study, site, feature, 1).values for feature in range(D_SAE)]
+    np.testing.assert_array_equal(np.stack(traces, axis=-1), expected.detach().numpy())
+
+
+def test_auroc_by_hand() -> None:
+    scores = np.array([[1.0, 0.0, 1.0], [2.0, 0.0, 2.0], [3.0, 0.0, 2.0]])
+    # Third column: of the two (positive, negative) pairs one is won and one tied.
+    np.testing.assert_allclose(auroc(scores, np.array([False, False, True])), [1.0, 0.5, 0.75])
+    assert np.isnan(auroc(scores, np.ones(3, dtype=bool))).all()
+
+
+def test_clips_without_a_value_do_not_count() -> None:
+    clips = pd.DataFrame({"label_tempo": ["slow", "fast", "", "fast"], "label_mood": ["", "", "", ""]})
+    names, aurocs = concept_aurocs(np.array([[1.0], [2.0], [0.0], [3.0]]), clips)
+    assert names == ["tempo=fast", "tempo=slow"]
+    np.testing.assert_allclose(aurocs, [[1.0, 0.0]])
+
+
+def test_what_there_is_not_is_told(planted_study: Study, result: xr.Dataset) -> None:
+    assert "density" in result
+    with pytest.raises(UserError, match=r"no sparse autoencoder for 'tf9\.mlp' \(it has .*tf1\.cross_attn"):
+        load_sae(planted_study, "tf9.mlp")
+    with pytest.raises(UserError, match=f"features 0 to {D_SAE - 1}, not {D_SAE}"):
+        feature_trace(planted_study, SITE, D_SAE, 0)
+    with pytest.raises(UserError, match="no clip 999"):
+        feature_trace(planted_study, SITE, 0, 999)
+    with pytest.raises(UserError, match="no site 'tf9"):
+        run_sae(planted_study, TrainSpec(site="tf9.mlp"))
+    with pytest.raises(UserError, match="no pass 'uncond'"):
+        run_sae(planted_study, TrainSpec(site=SITE, pass_name="uncond"))

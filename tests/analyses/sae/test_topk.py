@@ -1,0 +1,130 @@
+"""The TopK arithmetic by hand, and its folder on disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from analyses.sae import TopKSAE
+from analyses.sae.topk import TopKConfig, keep_largest
+from cache.errors import UserError
+
+
+def random_sae(d_in: int = 6, d_sae: int = 20, k: int = 3) -> TopKSAE:
+    sae = TopKSAE(TopKConfig(d_in=d_in, d_sae=d_sae, k=k, metadata={"hook_name": "tf1.cross_attn"}))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in sae.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return sae
+
+
+def test_by_hand() -> None:
+    sae = TopKSAE(TopKConfig(d_in=2, d_sae=3, k=1))
+    with torch.no_grad():
+        sae.W_enc.copy_(torch.tensor([[1.0, 0.0, -1.0], [0.0, 2.0, 0.0]]))
+        sae.b_enc.copy_(torch.tensor([0.0, 0.5, 0.0]))
+        sae.W_dec.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
+        sae.b_dec.copy_(torch.tensor([1.0, 1.0]))
+        # x - b_dec = (2, 1): pre-activations 2, 2.5, -2.
+        assert sae.encode(torch.tensor([3.0, 2.0])).tolist() == [0.0, 2.5, 0.0]
+        assert sae(torch.tensor([3.0, 2.0])).tolist() == [1.0, 3.5]
+        # x - b_dec = (-1, -1): pre-activations -1, -1.5, 1.
+        assert sae.encode(torch.tensor([0.0, 0.0])).tolist() == [0.0, 0.0, 1.0]
+
+
+def test_k_features_are_kept_of_each_row() -> None:
+    values = torch.tensor([[5.0, 1.0, 3.0, 2.0], [0.0, 4.0, 0.0, 0.0]])
+    assert keep_largest(values, 2).tolist() == [[5.0, 0.0, 3.0, 0.0], [0.0, 4.0, 0.0, 0.0]]
+    rows = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    acts = random_sae().encode(rows)
+    assert (acts >= 0).all()
+    assert ((acts > 0).sum(-1) == 3).all()
+
+
+def test_leading_axes_do_not_matter() -> None:
+    sae = random_sae()
+    rows = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(sae(rows), sae(rows.reshape(20, 6)).reshape(4, 5, 6))
+
+
+def test_saved_and_loaded_weights_are_bit_equal(tmp_path: Path) -> None:
+    sae = random_sae()
+    sae.save(tmp_path / "sae")
+    loaded = TopKSAE.load(tmp_path / "sae")
+    assert loaded.config == sae.config
+    for name, value in sae.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+    assert sorted(file.name for file in (tmp_path / "sae").iterdir()) == [
+        "cfg.json",
+        "sae_weights.safetensors",
+    ]
+
+
+def test_the_folder_is_in_the_form_of_saelens(tmp_path: Path) -> None:
+    random_sae().save(tmp_path)
+    assert json.loads((tmp_path / "cfg.json").read_text()) == {
+        "architecture": "topk",
+        "d_in": 6,
+        "d_sae": 20,
+        "k": 3,
+        "sae_lens_version": "6.0.0",
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "rescale_acts_by_decoder_norm": False,
+        "metadata": {"hook_name": "tf1.cross_attn"},
+    }
+    shapes = {
+        name: tuple(value.shape) for name, value in load_file(tmp_path / "sae_weights.safetensors").items()
+    }
+    assert shapes == {"W_enc": (6, 20), "b_enc": (20,), "W_dec": (20, 6), "b_dec": (6,)}
+
+
+def test_an_interrupted_save_leaves_no_folder_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random_sae().save(tmp_path)
+    monkeypatch.setattr("analyses.sae.topk.save_file", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        random_sae(k=4).save(tmp_path)
+    with pytest.raises(UserError, match=r"has no cfg\.json"):
+        TopKSAE.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("architecture", "jumprelu"), ("normalize_activations", "layer_norm"), ("apply_b_dec_to_input", False)],
+)
+def test_other_arithmetic_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    random_sae().save(tmp_path)
+    config = tmp_path / "cfg.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), key: value}))
+    with pytest.raises(UserError, match=f"{key}={value!r}"):
+        TopKSAE.load(tmp_path)
+
+
+def test_damage_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no cfg\.json"):
+        TopKSAE.load(tmp_path / "nowhere")
+    for damaged, content in (("sae_weights.safetensors", b"short"), ("cfg.json", b"{"), ("cfg.json", b"{}")):
+        random_sae().save(tmp_path)
+        (tmp_path / damaged).write_bytes(content)
+        with pytest.raises(UserError, match="damaged"):
+            TopKSAE.load(tmp_path)
+
+
+def test_weights_of_another_size_are_told(tmp_path: Path) -> None:
+    random_sae().save(tmp_path)
+    save_file({"W_enc": torch.zeros(2, 2)}, tmp_path / "sae_weights.safetensors")
+    with pytest.raises(UserError, match="damaged"):
+        TopKSAE.load(tmp_path)
+
+
+def test_k_beyond_the_features_is_refused() -> None:
+    with pytest.raises(UserError, match="k is 9, but the autoencoder has only 8 features"):
+        TopKConfig(d_in=2, d_sae=8, k=9)

@@ -1,0 +1,200 @@
+"""Training on rows whose sparse dictionary is known."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from analyses.sae import TopKSAE, TrainSpec
+from analyses.sae.metrics import Reconstruction
+from analyses.sae.train import (
+    DEAD_AFTER,
+    Scale,
+    auxiliary_loss,
+    initial_sae,
+    measure_scale,
+    train_sae,
+    unscale,
+)
+from cache.errors import UserError
+
+CHANNELS, ATOMS, ACTIVE = 24, 48, 3
+SPEC = TrainSpec(
+    site="tf1.cross_attn", expansion=2, k=ACTIVE, train_steps=500, batch_size=512, learning_rate=0.01
+)
+Rows = Callable[[int], Iterator[np.ndarray]]
+
+
+def planted_rows() -> tuple[np.ndarray, np.ndarray]:
+    """Unit atoms (atom, channel), and rows that are sums of three of them, scaled by 7 and moved by 3."""
+    rng = np.random.default_rng(0)
+    atoms = rng.normal(size=(ATOMS, CHANNELS))
+    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    chosen = rng.permuted(np.tile(np.arange(ATOMS), (6000, 1)), axis=1)[:, :ACTIVE]
+    weights = np.zeros((6000, ATOMS))
+    np.put_along_axis(weights, chosen, rng.uniform(0.5, 2, size=chosen.shape), axis=1)
+    return atoms, (7 * weights @ atoms + 3).astype(np.float32)
+
+
+def batches_of(rows: np.ndarray, size: int) -> Rows:
+    def one_pass(seed: int) -> Iterator[np.ndarray]:
+        order = np.random.default_rng(seed).permutation(len(rows))
+        for start in range(0, len(rows) - size + 1, size):
+            yield rows[order[start : start + size]]
+
+    return one_pass
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[np.ndarray, np.ndarray, TopKSAE, object]:
+    atoms, rows = planted_rows()
+    sae, curves = train_sae(batches_of(rows[:5000], 512), SPEC)
+    return atoms, rows, sae, curves
+
+
+def test_the_planted_dictionary_is_recovered(planted: tuple) -> None:
+    atoms, _, sae, _ = planted
+    cosine = (torch.from_numpy(atoms).float() @ sae.W_dec.T).max(dim=1).values
+    assert (cosine > 0.9).float().mean() > 0.8
+
+
+def test_rows_not_trained_on_are_reconstructed(planted: tuple) -> None:
+    _, rows, sae, curves = planted
+    x = torch.from_numpy(rows[5000:])
+    figures = Reconstruction(CHANNELS, sae.config.d_sae)
+    with torch.no_grad():
+        figures.add(x, sae(x), sae.encode(x))
+    assert figures.explained_variance > 0.85
+    assert figures.explained_variance == pytest.approx(curves.explained_variance[-1].item(), abs=0.05)
+    assert figures.l0 == pytest.approx(ACTIVE, abs=0.01)
+    assert figures.dead_share < 0.1
+    # The loss of the curves is in the scale of the training.
+    assert figures.squared_error * curves.attrs["input_scale"] ** 2 == pytest.approx(
+        curves.loss[-1].item(), rel=0.3
+    )
+
+
+def test_curves(planted: tuple) -> None:
+    curves = planted[3]
+    assert set(curves.data_vars) == {"loss", "explained_variance", "l0", "dead_share"}
+    assert {variable.dims for variable in curves.data_vars.values()} == {("train_step",)}
+    assert curves.train_step[0] == 0
+    assert curves.train_step[-1] == SPEC.train_steps - 1
+    assert curves.loss[-1] < 0.3 * curves.loss[0]
+
+
+def test_the_config_says_where_the_rows_come_from(planted: tuple) -> None:
+    config = planted[2].config
+    assert (config.d_in, config.d_sae, config.k) == (CHANNELS, 2 * CHANNELS, ACTIVE)
+    assert config.metadata == {"hook_name": "tf1.cross_attn", "pass_name": "cond"}
+
+
+def test_decoder_rows_have_unit_norm(planted: tuple) -> None:
+    torch.testing.assert_close(planted[2].W_dec.norm(dim=1), torch.ones(2 * CHANNELS))
+
+
+def short(rows: np.ndarray, **changes: object) -> TopKSAE:
+    spec = SPEC.model_copy(update={"train_steps": 30, **changes})
+    return train_sae(batches_of(rows, spec.batch_size), spec)[0]
+
+
+def test_equal_seeds_give_equal_weights() -> None:
+    rows = planted_rows()[1]
+    first, again, other = short(rows), short(rows), short(rows, seed=1)
+    for name, value in first.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+    assert not torch.equal(other.W_dec, first.W_dec)
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 256}, {"learning_rate": 0.001}, {"k": 2}, {"train_steps": 20}], ids=str
+)
+def test_fields_have_their_effect(change: dict[str, object]) -> None:
+    rows = planted_rows()[1]
+    assert not torch.equal(short(rows, **change).W_dec, short(rows).W_dec)
+
+
+def test_scale_and_place_of_the_rows_do_not_matter() -> None:
+    rows = planted_rows()[1]
+    here, there = short(rows), short(rows * 64)
+    torch.testing.assert_close(there.W_dec, here.W_dec, rtol=1e-3, atol=1e-4)
+    x = torch.from_numpy(rows[:100])
+    torch.testing.assert_close(there(x * 64) / 64, here(x), rtol=1e-2, atol=1e-2)
+
+
+def test_unscale_by_hand() -> None:
+    sae = initial_sae(Scale(torch.ones(4), 1.0), TrainSpec(site="s", expansion=2, k=3))
+    with torch.no_grad():
+        sae.b_enc.copy_(torch.randn(8, generator=torch.Generator().manual_seed(0)))
+        x = torch.randn(10, 4, generator=torch.Generator().manual_seed(1))
+        acts, x_hat = sae.encode(x), sae(x)
+        unscale(sae, 5.0)
+        torch.testing.assert_close(sae.encode(x / 5), acts / 5)
+        torch.testing.assert_close(sae(x / 5), x_hat / 5)
+
+
+def test_measured_scale() -> None:
+    rows = np.array([[1.0, 0.0], [3.0, 4.0]], dtype=np.float32)  # variances 1 and 4
+    scale = measure_scale(iter([rows[:1], rows[1:]]))
+    assert scale.mean.tolist() == [2.0, 2.0]
+    assert scale.factor == pytest.approx(2.5**-0.5)
+
+
+def test_training_starts_at_the_mean_with_a_tied_encoder() -> None:
+    sae = initial_sae(Scale(torch.tensor([2.0, 4.0]), 0.5), TrainSpec(site="s", expansion=3, k=2))
+    assert sae.b_dec.tolist() == [1.0, 2.0]
+    assert torch.equal(sae.W_enc, sae.W_dec.T)
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(6))
+
+
+def test_auxiliary_loss_by_hand() -> None:
+    sae = initial_sae(Scale(torch.zeros(2), 1.0), TrainSpec(site="s", expansion=2, k=1))
+    with torch.no_grad():
+        sae.W_dec.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [-1.0, 0.0]]))
+    pre = torch.tensor([[9.0, 1.0, 3.0, 0.0]])
+    residual = torch.tensor([[0.0, -4.0]])
+    dead = torch.tensor([False, True, True, True])
+    # Half of two channels is one feature: the third, which predicts (0, -3). Error 1 of 16.
+    assert auxiliary_loss(sae, pre, residual, dead).item() == pytest.approx(1 / 16)
+
+
+def test_the_auxiliary_loss_revives_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    def half_dead(scale: Scale, spec: TrainSpec) -> TopKSAE:
+        sae = initial_sae(scale, spec)
+        with torch.no_grad():
+            sae.b_enc[::2] = -3  # never positive at the start, so that the main loss has no gradient for them
+        return sae
+
+    monkeypatch.setattr("analyses.sae.train.initial_sae", half_dead)
+    rows = batches_of(planted_rows()[1], 256)
+    specs = [
+        SPEC.model_copy(update={"train_steps": 3 * DEAD_AFTER, "batch_size": 256, "aux_coefficient": value})
+        for value in (0.0, 1 / 32)
+    ]
+    without, with_revival = (train_sae(rows, spec)[1].dead_share[-1].item() for spec in specs)
+    assert without > 0.4
+    assert with_revival < 0.15
+
+
+def test_progress_is_told() -> None:
+    calls: list[tuple[int, int]] = []
+    spec = SPEC.model_copy(update={"train_steps": 2})
+    train_sae(
+        batches_of(planted_rows()[1], 512), spec, progress=lambda done, total: calls.append((done, total))
+    )
+    assert calls == [(0, 2), (1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.full((50, 4), 0.1, dtype=np.float32),
+        np.full((50, 4), np.nan, dtype=np.float32),
+        np.zeros((0, 4), np.float32),
+    ],
+    ids=["equal", "nan", "none"],
+)
+def test_rows_that_cannot_train(rows: np.ndarray) -> None:
+    with pytest.raises(UserError, match="finite rows that differ"):
+        train_sae(batches_of(rows, 10), SPEC)

@@ -1,0 +1,244 @@
+"""Probes against planted concepts, unreadable labels, and scikit-learn's own figures."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import KFold, cross_val_score
+
+from analyses.probes import (
+    ProbeScores,
+    ProbeSpec,
+    pooled_activations,
+    probe_arrays,
+    probe_task,
+    run_probes,
+    score_task,
+)
+from cache.errors import UserError
+from tests.analyses.planted_study import CONCEPTS, PLANTED, SEEDS, SITES, STEPS
+from workbench.study import Study
+
+SPEC = ProbeSpec(folds=4, shuffles=2)
+
+
+@pytest.fixture(scope="module")
+def result(planted_folder: object) -> xr.Dataset:
+    return run_probes(Study.open(planted_folder), SPEC)
+
+
+def crossed(n_contexts: int, clips: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, groups and contexts of two prompts for each context, `clips` clips for each prompt."""
+    prompts = np.repeat(np.arange(2 * n_contexts), clips)
+    return np.where(prompts % 2, "fast", "slow"), prompts, prompts // 2
+
+
+def test_a_planted_concept_is_read_only_where_it_is(result: xr.Dataset) -> None:
+    site, step, _ = PLANTED
+    tempo = result.accuracy_mean.sel(concept="tempo")
+    assert tempo.sel(site=site, step=step) == 1.0
+    elsewhere = tempo.where((result.site != site) | (result.step != step))
+    assert elsewhere.max() < 0.7
+    others = result.sel(concept=[concept for concept in CONCEPTS if concept != "tempo"])
+    assert (others.accuracy_mean - others.chance).max() < 0.2
+    assert result.p_value.sel(concept="tempo", site=site, step=step) < 1e-6
+    assert (result.p_value < 1e-3).sum() == 1
+
+
+def test_the_result_has_its_schema(result: xr.Dataset) -> None:
+    cell = ("concept", "site", "step")
+    assert {name: variable.dims for name, variable in result.data_vars.items()} == {
+        "accuracy": (*cell, "fold"),
+        "control": (*cell, "fold"),
+        **dict.fromkeys(
+            ("accuracy_mean", "accuracy_lo", "accuracy_hi", "control_mean", "selectivity", "p_value"), cell
+        ),
+        **dict.fromkeys(("chance", "n", "groups", "held_together"), ("concept",)),
+    }
+    assert (result.attrs["kind"], result.attrs["schema_version"], result.attrs["pass"]) == (
+        "probes",
+        1,
+        "cond",
+    )
+    assert list(result.concept.values) == list(CONCEPTS)
+    assert list(result.site.values) == list(SITES)
+    assert list(result.step.values) == list(STEPS)
+    np.testing.assert_allclose(result.sigma, [1.0, 0.5])
+    np.testing.assert_allclose(result.chance, [1 / 2, 1 / 2, 1 / 5, 1 / 2])
+    assert (result.n == 40 * SEEDS).all()
+    assert (result.groups == 40).all()
+    np.testing.assert_allclose(result.selectivity, result.accuracy.mean("fold") - result.control.mean("fold"))
+    assert ((result.accuracy_lo <= result.accuracy_mean) & (result.accuracy_mean <= result.accuracy_hi)).all()
+
+
+def test_the_result_is_saved(planted_study: Study) -> None:
+    calls: list[tuple[int, int]] = []
+    spec = ProbeSpec(sites=SITES[1:], steps=STEPS[1:], concepts=("tempo",), folds=4)
+    given = run_probes(planted_study, spec, lambda done, total: calls.append((done, total)))
+    xr.testing.assert_identical(given, planted_study.result("probes"))
+    assert dict(given.sizes) == {"concept": 1, "site": 1, "step": 1, "fold": 4}
+    assert calls == [(0, 1), (1, 1)]
+    assert planted_study.is_done("probes", spec)
+
+
+def test_other_pass_other_activations(planted_study: Study) -> None:
+    site, step, _ = PLANTED
+    spec = ProbeSpec(sites=(site,), steps=(step,), concepts=("tempo",), pass_name="null", folds=4)
+    result = run_probes(planted_study, spec)
+    assert result.accuracy_mean.item() < 0.7
+    assert result.attrs["pass"] == "null"
+
+
+def test_pooling_is_the_mean_over_tokens_of_every_clip(planted_study: Study) -> None:
+    pooled = pooled_activations(planted_study.cache, "tf0.cross_attn", 4, "null")
+    whole = planted_study.cache.read("tf0.cross_attn")[:, 1, 1]
+    np.testing.assert_allclose(pooled, whole.mean(axis=1), atol=1e-6)
+
+
+def test_clips_without_a_value_are_left_out(planted_study: Study) -> None:
+    unlabelled = planted_study.clips["prompt_id"] < 8
+    planted_study.clips.loc[unlabelled, "label_tempo"] = ""
+    result = run_probes(planted_study, ProbeSpec(sites=SITES[1:], steps=(4,), concepts=("tempo",), folds=3))
+    assert (result.n.item(), result.groups.item()) == (32 * SEEDS, 32)
+    assert result.chance.item() == 0.5
+    assert result.accuracy_mean.item() == 1.0
+
+
+def test_random_labels_give_chance_and_no_selectivity() -> None:
+    labels, groups, contexts = crossed(20, clips=2)
+    rng = np.random.default_rng(0)
+    task = probe_task(labels, groups, contexts, SPEC)
+    scores = [score_task(rng.normal(size=(80, 10)), task, SPEC.C) for _ in range(10)]
+    accuracy = np.array([score.accuracy.mean() for score in scores])
+    control = np.array([score.control.mean() for score in scores])
+    assert abs(accuracy.mean() - 0.5) < 0.05
+    assert abs((accuracy - control).mean()) < 0.05
+    covered = [score.accuracy_lo <= 0.5 <= score.accuracy_hi for score in scores]
+    assert sum(covered) >= 7
+    assert sum(score.p_value < 0.05 for score in scores) <= 3
+
+
+def test_what_only_tells_prompts_apart_gives_chance() -> None:
+    rng = np.random.default_rng(1)
+    _, groups, _ = crossed(20, clips=4)
+    ungrouped_folds = KFold(4, shuffle=True, random_state=0)
+    accuracies, ungrouped = [], []
+    for _ in range(4):
+        labels = rng.permutation(np.arange(40) % 2)[groups]
+        features = rng.normal(size=(40, 60))[groups] + 0.01 * rng.normal(size=(160, 60))
+        accuracies.append(probe_arrays(features, labels, groups, groups, SPEC).accuracy.mean())
+        ungrouped.append(cross_val_score(LogisticRegression(), features, labels, cv=ungrouped_folds).mean())
+    assert np.mean(ungrouped) > 0.95
+    assert abs(np.mean(accuracies) - 0.5) < 0.08
+
+
+def test_partners_are_held_out_together() -> None:
+    labels, groups, contexts = crossed(20)
+    features = np.random.default_rng(2).normal(size=(20, 40))[contexts]
+    together = probe_arrays(features, labels, groups, contexts, SPEC)
+    apart = probe_arrays(features, labels, groups, groups, SPEC)
+    assert together.accuracy.mean() == 0.5
+    assert apart.accuracy.mean() < 0.2
+
+
+@pytest.mark.parametrize(("n_contexts", "held_together"), [(20, "context"), (2, "prompt")])
+def test_folds_share_no_prompt_and_no_context(n_contexts: int, held_together: str) -> None:
+    groups = np.repeat(np.arange(40), 2)
+    labels = np.where(groups % 2, "fast", "slow")
+    contexts = groups // 2 % n_contexts
+    task = probe_task(labels, groups, contexts, SPEC)
+    assert task.held_together == held_together
+    for folds in (task.true, *task.controls):
+        for train, test in folds.splits:
+            assert not set(groups[train]) & set(groups[test])
+            assert held_together == "prompt" or not set(contexts[train]) & set(contexts[test])
+            assert set(folds.labels[test]) == {"slow", "fast"}
+        assert sorted(np.concatenate([test for _, test in folds.splits])) == list(range(80))
+
+
+def test_control_labels_are_shuffled_between_prompts() -> None:
+    labels, groups, contexts = crossed(20, clips=2)
+    task = probe_task(labels, groups, contexts, ProbeSpec(folds=4, shuffles=5))
+    assert len(task.controls) == 5
+    for control in task.controls:
+        assert (control.labels[::2] == control.labels[1::2]).all()
+        assert (control.labels == "fast").sum() == (labels == "fast").sum()
+        assert 0.2 < (control.labels == labels).mean() < 0.8
+    assert len({tuple(control.labels) for control in task.controls}) == 5
+
+
+def test_accuracy_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(30), 3)
+    labels = np.array(["slow", "fast", "fast"])[groups % 3]
+    features = rng.normal(size=(90, 5)) + (labels == "fast")[:, None]
+    task = probe_task(labels, groups, groups, SPEC)
+    scores = probe_arrays(features, labels, groups, groups, SPEC)
+    for (train, test), accuracy in zip(task.true.splits, scores.accuracy, strict=True):
+        mean, deviation = features[train].mean(axis=0), features[train].std(axis=0)
+        probe = LogisticRegression(C=SPEC.C, class_weight="balanced")
+        probe.fit((features[train] - mean) / deviation, labels[train])
+        predicted = probe.predict((features[test] - mean) / deviation)
+        assert accuracy == pytest.approx(balanced_accuracy_score(labels[test], predicted))
+
+
+def separable(spec: ProbeSpec, noise: float) -> ProbeScores:
+    labels, groups, contexts = crossed(20, clips=2)
+    features = np.random.default_rng(4).normal(size=(80, 6)) * noise
+    features[labels == "fast", 0] += 1
+    return probe_arrays(features, labels, groups, contexts, spec)
+
+
+def test_a_perfect_probe_has_a_point_interval_and_a_small_p() -> None:
+    scores = separable(SPEC, noise=0.01)
+    assert (scores.accuracy == 1).all()
+    assert (scores.accuracy_lo, scores.accuracy_hi) == (1, 1)
+    assert scores.p_value < 1e-9
+
+
+def test_the_interval_narrows_with_more_prompts() -> None:
+    rng = np.random.default_rng(5)
+    widths = []
+    for n_contexts in (15, 150):
+        labels, groups, contexts = crossed(n_contexts)
+        features = rng.normal(size=(2 * n_contexts, 2)) + (labels == "fast")[:, None]
+        scores = probe_arrays(features, labels, groups, contexts, SPEC)
+        assert scores.accuracy_lo < scores.accuracy.mean() < scores.accuracy_hi
+        widths.append(scores.accuracy_hi - scores.accuracy_lo)
+    assert 2 < widths[0] / widths[1] < 5
+
+
+def test_every_field_of_the_spec_has_its_effect() -> None:
+    base = separable(SPEC, noise=1.5)
+    assert len(separable(ProbeSpec(folds=3), noise=1.5).accuracy) == 3
+    assert (separable(ProbeSpec(folds=4, seed=1), noise=1.5).accuracy != base.accuracy).any()
+    assert (separable(ProbeSpec(folds=4, C=1e-4), noise=1.5).accuracy != base.accuracy).any()
+    more_shuffles = separable(ProbeSpec(folds=4, shuffles=4), noise=1.5)
+    assert (more_shuffles.accuracy == base.accuracy).all()
+    assert (more_shuffles.control != base.control).any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (ProbeSpec(sites=("tf9.mlp",)), "tf9.mlp"),
+        (ProbeSpec(steps=(3,)), "has no step 3"),
+        (ProbeSpec(concepts=("reggae",)), "no concept 'reggae'; they have tempo, mood, instrument, drums"),
+        (ProbeSpec(pass_name="uncond"), "has no pass 'uncond'"),
+        (ProbeSpec(folds=9), "'instrument' cannot be probed: 'flute' has 8 prompts, fewer than the 9 folds"),
+    ],
+)
+def test_what_the_study_lacks_is_told_before_anything_runs(
+    planted_study: Study, spec: ProbeSpec, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run_probes(planted_study, spec, progress=lambda *_: pytest.fail("work was begun"))
+
+
+def test_labels_that_cannot_be_probed() -> None:
+    groups = np.repeat(np.arange(10), 2)
+    with pytest.raises(UserError, match="prompt 0 have several values"):
+        probe_task(np.array(["slow", "fast"] * 10), groups, groups, SPEC)
+    with pytest.raises(UserError, match="1 value"):
+        probe_task(np.full(20, "slow"), groups, groups, SPEC)

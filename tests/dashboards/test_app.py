@@ -1,0 +1,94 @@
+"""The app: pages for any study, sentences for what is missing, nothing sent anywhere."""
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import dash
+import pytest
+from dash import dcc
+from dash.development.base_component import Component
+
+from cache.errors import UserError
+from dashboards.app import create_app, serve
+from dashboards.shell import PAGES, shell
+from workbench.study import Study
+
+SELECTIONS = {
+    "Overview": {"clip": "3"},
+    "Patching": {"concept": "drums", "arm": "tf3"},
+    "Probes": {"part": "mlp", "quantity": "control"},
+    "Features": {"site": "tf4.cross_attn", "feature": "5"},
+}
+
+
+def components(layout: Component) -> Iterator[Component]:
+    yield layout
+    yield from (part for part in layout._traverse() if isinstance(part, Component))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.NAME)
+def test_no_graph_can_send_its_data_away(study: Study, page: object) -> None:
+    graphs = [part for part in components(page.layout(study, {})) if isinstance(part, dcc.Graph)]
+    assert bool(graphs) == (page.NAME != "Overview")
+    for graph in graphs:
+        assert graph.config["showSendToCloud"] is False
+        assert graph.config["displaylogo"] is False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.NAME)
+def test_pages_open_with_a_selection_a_wrong_one_and_none(study: Study, page: object) -> None:
+    for query in ({}, SELECTIONS[page.NAME], dict.fromkeys(SELECTIONS[page.NAME], "nonsense")):
+        text = str(page.layout(study, query))
+        assert page.NAME in text
+        assert page.SENTENCE in text
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("Patching", "workbench patch "), ("Probes", "workbench probe "), ("Features", "workbench sae ")],
+)
+def test_a_missing_result_names_its_command(bare_study: Study, name: str, command: str) -> None:
+    page = next(page for page in PAGES if name == page.NAME)
+    assert command + str(bare_study.path) in str(page.layout(bare_study, {}))
+    overview = str(PAGES[0].layout(bare_study, {}))
+    assert command + str(bare_study.path) in overview
+
+
+def test_the_truth_switch_needs_a_card(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _holder_of_truth(study).hidden is False
+    monkeypatch.setattr(Study, "truth_card", lambda self: None)
+    assert _holder_of_truth(study).hidden is True
+
+
+def _holder_of_truth(study: Study) -> Component:
+    return next(part for part in components(shell(study)) if getattr(part, "id", None) == "truth-holder")
+
+
+def test_pages_show_nothing_planted_by_themselves(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The truth card is not read for any page while the switch is off."""
+
+    def refuse(_: Study) -> None:
+        raise AssertionError("the truth was read")
+
+    monkeypatch.setattr(Study, "truth_card", refuse)
+    for page in PAGES:
+        page.layout(study, SELECTIONS[page.NAME])
+
+
+def test_the_page_loads_from_this_server_only(app: dash.Dash) -> None:
+    page = app.server.test_client().get("/").text
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//[^"']+""", page)
+
+
+def test_a_folder_that_is_no_study_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a study"):
+        create_app(tmp_path)
+
+
+def test_a_port_in_use_is_told(study: Study) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"127\.0\.0\.1:{port}.*--port"):
+            serve(study.path, port=port)

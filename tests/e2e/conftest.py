@@ -1,0 +1,74 @@
+"""A browser for the tests that look at pages: an installed one, or else one that is fetched."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PLACES = (
+    "/usr/lib/chromium/chromium",
+    "/opt/google/chrome/chrome",
+    "/snap/bin/chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+INSTALL_SECONDS = 600
+
+
+def installed_browser() -> str | None:
+    """Path of a Chromium or Chrome on this machine."""
+    found = [shutil.which(name) for name in NAMES] + [place for place in PLACES if Path(place).exists()]
+    return next((path for path in found if path), None)
+
+
+def playwright_browser() -> bool:
+    """Whether playwright's own Chromium is there, fetched now where it is not."""
+    return _runs([sys.executable, "-m", "playwright", "install", "chromium"])
+
+
+def debian_browser() -> str | None:
+    """Debian's Chromium, installed now; root only."""
+    if os.name != "posix" or os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return None
+    _runs(["apt-get", "update"])
+    _runs(["apt-get", "install", "-y", "--no-install-recommends", "chromium"])
+    return shutil.which("chromium")
+
+
+def _runs(command: list[str]) -> bool:
+    try:
+        return (
+            subprocess.run(command, capture_output=True, timeout=INSTALL_SECONDS, check=False).returncode == 0
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    """Launch options for pytest-playwright: which browser, and one that asks nothing of any other machine."""
+    options = {**browser_type_launch_args, "args": ARGUMENTS}
+    path = installed_browser()
+    if path is None and playwright_browser():
+        return options
+    path = path or debian_browser()
+    if path is None:
+        pytest.fail(
+            "No browser was found or could be fetched: install Chromium, or run `playwright install chromium`."
+        )
+    return {**options, "executable_path": path}

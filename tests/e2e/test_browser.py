@@ -1,0 +1,220 @@
+"""The dashboard as a person uses it, in a real browser."""
+
+import io
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
+from werkzeug.serving import make_server
+
+from dashboards.app import create_app
+from tests.dashboards.synthetic_study import make_study
+from workbench.study import Study
+
+WAIT_MS = 30_000
+expect.set_options(timeout=WAIT_MS)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The study to look at."""
+    return make_study(tmp_path_factory.mktemp("browser"))
+
+
+@pytest.fixture(scope="module")
+def address(study: Study) -> Iterator[str]:
+    """Its dashboard, served until the tests are over."""
+    server = make_server("127.0.0.1", 0, create_app(study.path).server, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def profile(browser: Browser) -> Iterator[BrowserContext]:
+    """What the pages share: the cache of scripts, which take longest to load."""
+    profile = browser.new_context(viewport={"width": 1440, "height": 900})
+    profile.set_default_timeout(WAIT_MS)
+    yield profile
+    profile.close()
+
+
+@pytest.fixture
+def page(profile: BrowserContext) -> Iterator[Page]:
+    """A page that must end without a fault in its console and without having asked any other machine."""
+    page = profile.new_page()
+    faults: list[str] = []
+    hosts: set[str | None] = set()
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            faults.append(message.text)
+
+    page.on("console", hear)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+    yield page
+    page.close()
+    assert faults == []
+    assert hosts <= {"127.0.0.1", None}  # None: data and blob addresses
+
+
+def click_cell(page: Page, graph: str, x: float, y: float, axes: str = "") -> None:
+    """Click a heatmap at a place in axis units, with the mouse."""
+    page.locator(f"#{graph} .heatmaplayer image").first.wait_for()
+    place = page.evaluate(
+        """([graph, x, y, axes]) => {
+            const plot = document.querySelector(`#${graph} .js-plotly-plot`);
+            const xaxis = plot._fullLayout["xaxis" + axes], yaxis = plot._fullLayout["yaxis" + axes];
+            const box = plot.getBoundingClientRect();
+            return [box.left + xaxis._offset + xaxis.l2p(x), box.top + yaxis._offset + yaxis.l2p(y)];
+        }""",
+        [graph, x, y, axes],
+    )
+    page.mouse.move(*place)
+    page.mouse.click(*place)
+
+
+def selection(page: Page) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(page.url).query))
+
+
+def expect_playable(players: Locator, count: int) -> None:
+    """Each player has sound with a duration and a drawn spectrogram."""
+    expect(players).to_have_count(count)
+    for player in players.all():
+        audio = player.locator("audio").element_handle()
+        picture = player.locator("img.mel").element_handle()
+        player.page.wait_for_function("audio => audio.readyState >= 1 && audio.duration > 1", arg=audio)
+        player.page.wait_for_function("image => image.complete && image.naturalWidth > 50", arg=picture)
+
+
+def test_pages_are_reached_from_the_first(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    for name, graph in (("Patching", "patching"), ("Probes", "probes"), ("Features", "sae-training")):
+        page.get_by_role("link", name=name, exact=True).click()
+        expect(page.get_by_role("heading", name=name, level=2)).to_be_visible()
+        expect(page.locator(f"#{graph}-graph .main-svg").first).to_be_visible()
+
+
+def test_a_clip_is_heard_from_the_overview(page: Page, address: str) -> None:
+    page.goto(address)
+    page.locator("#clips-grid .ag-row[row-id='2']").click()
+    expect_playable(page.locator("#clip-player .player"), 1)
+    assert selection(page) == {"clip": "2"}
+
+
+def test_a_cell_of_the_patching_map_tells_its_numbers_and_plays_three_runs(page: Page, address: str) -> None:
+    page.goto(f"{address}/patching")
+    expect(page.locator("#patching-graph")).to_contain_text("undefined")
+    click_cell(page, "patching-graph", 0.5, 3.5)
+    expect(page.locator("#cell-numbers")).to_contain_text("0.680 [0.620, 0.730]")
+    assert selection(page) == {"concept": "instrument", "arm": "tf3"}
+    expect(page.locator("#cell-players")).to_contain_text("patched at tf3")
+    expect_playable(page.locator("#cell-players .player"), 3)
+    sources = [audio.get_attribute("src") for audio in page.locator("#cell-players audio").all()]
+    assert sources == [
+        f"/audio/patching/instrument/000-100/{arm}.flac" for arm in ("clean", "corrupt", "tf3")
+    ]
+
+    page.locator("#pairs-grid .ag-row[row-id='1-101']").click()
+    expect(page.locator("#cell-players audio").first).to_have_attribute(
+        "src", "/audio/patching/instrument/001-101/clean.flac"
+    )
+    assert (selection(page)["pair"], selection(page)["seed"]) == ("1", "101")
+
+
+def test_a_click_on_a_spectrogram_seeks(page: Page, address: str) -> None:
+    page.goto(f"{address}/patching?concept=drums&arm=tf3%2Btf4")
+    expect_playable(page.locator("#cell-players .player"), 3)
+    page.locator("#cell-players .picture").nth(2).click()
+    audio = page.locator("#cell-players audio").nth(2).element_handle()
+    page.wait_for_function("audio => !audio.seeking && Math.abs(audio.currentTime - 1) < 0.05", arg=audio)
+
+
+def test_an_undefined_cell_has_no_number(page: Page, address: str) -> None:
+    page.goto(f"{address}/patching")
+    click_cell(page, "patching-graph", 2.5, 4.5)
+    expect(page.locator("#cell-numbers")).to_contain_text("undefined")
+    assert selection(page) == {"concept": "mood", "arm": "tf4"}
+
+
+def test_planted_cells_are_outlined_when_asked_and_stay_so(page: Page, address: str) -> None:
+    page.goto(f"{address}/patching")
+    expect(page.locator("#patching-legend")).to_contain_text("interval contains zero")
+    expect(page.locator("#patching-legend")).not_to_contain_text("planted")
+    page.locator("#truth").check()
+    expect(page.locator("#patching-legend")).to_contain_text("planted")
+    expect(page.locator("#patching-graph .shapelayer path")).to_have_count(5)
+    page.get_by_role("link", name="Overview", exact=True).click()
+    expect(page.locator("#truth-table")).to_contain_text("tf3, tf4")
+
+
+def test_a_probe_shows_its_folds(page: Page, address: str) -> None:
+    page.goto(f"{address}/probes")
+    click_cell(page, "probes-graph", 2.5, 3.5, axes="4")  # the fourth map: drums at tf3, third step
+    expect(page.locator("#probe-numbers")).to_contain_text("drums at tf3.cross_attn, step 4")
+    expect(page.locator("#probe-folds-graph .bars path")).to_have_count(10)
+    assert selection(page) == {"concept": "drums", "site": "tf3.cross_attn", "step": "4"}
+    page.get_by_text("selectivity", exact=True).first.click()
+    expect(page.locator("#probes-graph")).to_contain_text("selectivity")
+    assert selection(page)["quantity"] == "selectivity"
+
+
+def test_a_feature_is_found_heard_and_drawn(page: Page, address: str) -> None:
+    page.goto(f"{address}/features")
+    page.locator("#feature-search").fill("trumpet")
+    rows = page.locator("#features-grid .ag-center-cols-container .ag-row")
+    expect(rows).to_have_count(4)
+    page.locator("#features-grid .ag-row[row-id='16']").click()
+    expect(page.locator("#feature-numbers")).to_contain_text("instrument=trumpet (0.970)")
+    expect(page.locator("#feature-graph .bars path").first).to_be_visible()
+    expect_playable(page.locator("#feature-clips .player"), 5)
+    for name in ("overlay", "strip"):
+        picture = page.locator(f"#feature-clips img.{name}").first.element_handle()
+        page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture)
+    expect(page.locator("#sae-training-graph .scatterlayer .trace")).to_have_count(4)
+    assert selection(page) == {"site": "tf3.cross_attn", "feature": "16"}
+
+
+def test_a_link_opens_the_same_view(page: Page, address: str) -> None:
+    page.goto(f"{address}/features?site=tf4.cross_attn&feature=7")
+    expect(page.locator("#feature-numbers")).to_contain_text("tempo=slow")
+    expect(page.locator("#features-grid .ag-row[row-id='7']")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#sae-numbers")).to_contain_text("tf4.cross_attn")
+
+
+@pytest.mark.parametrize(
+    ("view", "key", "format", "stem"),
+    [
+        ("/patching", "patching", "PDF", "patching"),
+        (
+            "/features?site=tf3.cross_attn&feature=5",
+            "feature-clip-6",
+            "SVG",
+            "feature-clip-tf3.cross_attn-5-clip6",
+        ),
+    ],
+)
+def test_a_figure_is_exported(
+    page: Page, address: str, study: Study, tmp_path: Path, view: str, key: str, format: str, stem: str
+) -> None:
+    page.goto(address + view)
+    button = page.locator(f"""[id='{{"key":"{key}","type":"export-menu"}}']""")
+    button.click()
+    with page.expect_download() as download:
+        page.get_by_role("menuitem", name=format).click()
+    assert download.value.suggested_filename == f"{stem}.zip"
+    download.value.save_as(tmp_path / "figure.zip")
+    names = [f"{stem}.{suffix}" for suffix in (format.lower(), "csv", "json")]
+    with zipfile.ZipFile(io.BytesIO((tmp_path / "figure.zip").read_bytes())) as archive:
+        assert archive.namelist() == names
+        for name in names:
+            assert archive.read(name) == (study.path / "figures" / name).read_bytes()
