@@ -86,7 +86,7 @@ def run_probes(
             has fewer prompts than there are folds.
     """
     started = time.monotonic()
-    cache = study.cache
+    cache = study.verified_cache()
     tasks = {concept: _concept_task(study, concept, spec) for concept in _concepts(study, spec)}
     cells = list(product(spec.sites or cache.sites, spec.steps or cache.plan.steps))
     for site, step in cells:  # before any work: each raises for what is unknown
@@ -160,16 +160,12 @@ def _concepts(study: Study, spec: ProbeSpec) -> list[str]:
 
 
 def _concept_task(study: Study, concept: str, spec: ProbeSpec) -> ProbeTask:
-    labels = study.clips[f"label_{concept}"]
+    labels = study.clips[f"label_{concept}"].to_numpy(str)
     clips = np.flatnonzero(labels != "")
-    others = study.clips.filter(like="label_").drop(columns=labels.name).agg("|".join, axis=1)
+    others = study.clips.filter(regex="^label_").drop(columns=f"label_{concept}")
+    contexts = np.array(["|".join(values) for values in others.to_numpy(str)])
     try:
-        task = probe_task(
-            labels.to_numpy(str)[clips],
-            study.clips["prompt_id"].to_numpy()[clips],
-            others.to_numpy(str)[clips],
-            spec,
-        )
+        task = probe_task(labels[clips], study.clips["prompt_id"].to_numpy()[clips], contexts[clips], spec)
     except UserError as error:
         raise UserError(f"Concept '{concept}' cannot be probed: {error}") from error
     return task._replace(clips=clips)

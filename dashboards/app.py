@@ -63,10 +63,7 @@ def serve(study_path: Path, host: str = "127.0.0.1", port: int = 8050) -> None:
         )
         Console(stderr=True).print(f"Dashboard of {study_path}: {address} (stop with Ctrl-C)")
         threading.Thread(target=warm_up, daemon=True).start()
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            server.shutdown()
+        server.serve_forever()  # until Ctrl-C
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -74,6 +71,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port))
     except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
         raise UserError(
-            f"The dashboard cannot listen on {host}:{port} ({error.strerror or error}): give a free port with --port."
+            f"The dashboard cannot listen on {host}:{port} ({reason}): give a free --port, or this machine's --host."
         ) from error

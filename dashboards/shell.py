@@ -66,13 +66,13 @@ _TOGGLE = {
 
 
 def _truth_switch(study: Study) -> Component:
-    """The switch, which a browser session remembers; hidden where the model has no truth card."""
+    """The switch, which a browser session remembers for this study; hidden where the model has no truth card."""
     switch = dmc.Switch(
         id="truth",
         label="Compare with the planted truth",
         size="sm",
         checked=False,
-        persistence=True,
+        persistence=str(study.path.resolve()),
         persistence_type="session",
     )
     tip = dmc.Tooltip(

@@ -266,8 +266,8 @@ def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar that says what runs, how far it is and how long it still takes; give it (done, total)."""
     columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
-        bar = bars.add_task(title, total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
+        bar = bars.add_task(title, total=None, visible=False)
+        yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
 
 
 def _open(folder: Path) -> "Study":

@@ -38,7 +38,7 @@ def run_sae(
         UserError: the study lacks the site or pass, has fewer than two prompts, or its rows are all equal.
     """
     started = time.monotonic()
-    cache = study.cache
+    cache = study.verified_cache()
     cache.channels(spec.site)
     cache.positions("pass", [spec.pass_name])
     training, held_out = split_by_prompt(study.clips, spec.held_out_share, spec.seed)

@@ -82,7 +82,7 @@ def train_sae(
     """
     scale = measure_scale(rows(spec.seed))
     sae = initial_sae(scale, spec).to(device)
-    trainer = _Trainer(sae, spec)
+    trainer = Trainer(sae, spec)
     batches = _endless(rows, spec.seed, scale.factor)
     for step in range(spec.train_steps):
         if progress:
@@ -151,14 +151,21 @@ def auxiliary_loss(
     return (prediction - residual).square().mean() / residual.square().mean().clamp(min=ROUNDING)
 
 
-class _Trainer:
+def learning_rate_share(step: int, train_steps: int) -> float:
+    """Learning rate of a step relative to the first: 1, then falling linearly towards 0 at the end."""
+    return min(1.0, (train_steps - step) / (DECAY_SHARE * train_steps))
+
+
+class Trainer:
     """State of one training: optimiser, silence of the features, curves."""
 
     def __init__(self, sae: TopKSAE, spec: TrainSpec) -> None:
         self.sae = sae
         self.spec = spec
         self.optimiser = torch.optim.Adam(sae.parameters(), lr=spec.learning_rate)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimiser, lambda step: learning_rate_share(step, spec.train_steps)
+        )
         self.silent_steps = torch.zeros_like(sae.b_enc, dtype=torch.int64)
         self.points: list[tuple[int, float, float, float, float]] = []
 
@@ -195,10 +202,6 @@ class _Trainer:
     @property
     def _interval(self) -> int:
         return max(1, self.spec.train_steps // CURVE_POINTS)
-
-    def _rate(self, step: int) -> float:
-        left = (self.spec.train_steps - step) / (DECAY_SHARE * self.spec.train_steps)
-        return min(1.0, left)
 
     def _record(self, step: int, x: Tensor, x_hat: Tensor, acts: Tensor, loss: float) -> None:
         batch = Reconstruction(x.shape[-1], acts.shape[-1])

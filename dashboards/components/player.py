@@ -5,16 +5,23 @@ from urllib.parse import quote
 from dash import html
 from dash.development.base_component import Component
 
-from dashboards.media import audio_url, spectrogram_url
+from dashboards.components.text import hint
+from dashboards.media import audio_url, find_audio, spectrogram_url
+from workbench.study import Study
 
 PICTURE_HELP = "Mel spectrogram, 80 dB deep. Click to jump to a place."
+STRIP_HELP = "The feature's activation: denoising steps from top to bottom, time from left to right."
 
 
-def player(path: str, seconds: float, overlay: str | None = None, strip: str | None = None) -> Component:
-    """A player for the audio at `path` (relative to the study), `seconds` long.
+def player(
+    study: Study, path: str, seconds: float, overlay: str | None = None, strip: str | None = None
+) -> Component:
+    """A player for the audio at `path` (relative to the study), `seconds` long; a sentence where the file is gone.
 
     `overlay` is the address of a picture drawn over the spectrogram, `strip` of one below it; both share its time axis.
     """
+    if find_audio(study, path.removeprefix("audio/")) is None:
+        return hint(f"The audio file {path} is not in the study any more.")
     layers = [
         html.Img(src=quote(spectrogram_url(path)), className="mel", alt="mel spectrogram", title=PICTURE_HELP)
     ]
@@ -28,6 +35,3 @@ def player(path: str, seconds: float, overlay: str | None = None, strip: str | N
     parts.append(html.Div(ticks, className="seconds"))
     parts.append(html.Audio(src=quote(audio_url(path)), controls=True, preload="metadata"))
     return html.Div(parts, className="player")
-
-
-STRIP_HELP = "The feature's activation: denoising steps from top to bottom, time from left to right."

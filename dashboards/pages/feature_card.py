@@ -113,7 +113,7 @@ def _clip(study: Study, spec: FeatureSpec, example: pd.Series) -> Component:
         [
             dmc.Group([heading, button], justify="space-between", wrap="nowrap"),
             dmc.Text(row["prompt"], size="xs", c="dimmed", truncate=True, mb=4),
-            player(path, float(row["duration"]), overlay=f"{picture}.svg", strip=f"{picture}.png"),
+            player(study, path, float(row["duration"]), overlay=f"{picture}.svg", strip=f"{picture}.png"),
         ],
         className="clip",
     )

@@ -82,7 +82,6 @@ def _grid() -> Component:
         {
             "field": "best_auroc",
             "headerName": "AUROC",
-            "sort": "desc",
             "width": 66,
             **number_column(".3f"),
             **_filter("Number"),
@@ -145,6 +144,7 @@ def register(app: dash.Dash, study: Study) -> None:
     def show_site(site: str, search: str | None) -> tuple[Any, ...]:
         spec = SaeSpec(site=site)
         table = features_frame(load_result(study, spec.result_name))
+        table = table.sort_values("best_auroc", ascending=False, kind="stable")
         table = table.assign(
             id=table["feature"].astype(str), alive=table["alive"].map({True: "yes", False: "dead"})
         )

@@ -84,7 +84,7 @@ def register(app: dash.Dash, study: Study) -> None:
         clip = chosen.iloc[0]
         path = study.audio_path(int(clip["clip"])).relative_to(study.path).as_posix()
         title = dmc.Text(f"Clip {clip['clip']}: {clip['prompt']}", size="sm", fw=500, mb="xs")
-        return html.Div([title, player(path, float(clip["duration"]))])
+        return html.Div([title, player(study, path, float(clip["duration"]))])
 
     @app.callback(Output("truth-table", "children"), Input("truth", "checked"))
     def show_truth(on: bool | None) -> Component | None:

@@ -204,7 +204,9 @@ def _players(study: Study, row: pd.Series, arm: str) -> Component:
         caption = dmc.Tooltip(
             dmc.Text(line, size="xs", c="dimmed", lineClamp=2, h=36, mb=4), label=told, openDelay=400
         )
-        cards.append(html.Div([heading, caption, player(row[f"{side}_audio"], study.spec.settings.duration)]))
+        cards.append(
+            html.Div([heading, caption, player(study, row[f"{side}_audio"], study.spec.settings.duration)])
+        )
     told = f"The score says how well a clip matches “{row['text']}”."
     return html.Div(
         [

@@ -89,7 +89,7 @@ def _histogram(figure: go.Figure, panel: pd.DataFrame) -> None:
         col=1,
     )
     figure.update_xaxes(title={"text": "activation", "font": {"size": 11}, "standoff": 4}, row=1, col=1)
-    figure.update_xaxes(nticks=5, tickangle=0, row=1, col=1)
+    figure.update_xaxes(nticks=4, tickangle=0, row=1, col=1)
     figure.update_yaxes(title={"text": "rows", "font": {"size": 11}, "standoff": 4}, row=1, col=1)
 
 
@@ -103,7 +103,7 @@ def _profile(figure: go.Figure, panel: pd.DataFrame) -> None:
         row=1,
         col=2,
     )
-    figure.update_yaxes(rangemode="tozero", exponentformat="power", row=1, col=2)
+    figure.update_yaxes(rangemode="tozero", exponentformat="e", nticks=6, row=1, col=2)
     figure.update_xaxes(title={"text": "denoising step", "font": {"size": 11}, "standoff": 4}, row=1, col=2)
 
 

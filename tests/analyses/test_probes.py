@@ -68,6 +68,7 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
     np.testing.assert_allclose(result.chance, [1 / 2, 1 / 2, 1 / 5, 1 / 2])
     assert (result.n == 40 * SEEDS).all()
     assert (result.groups == 40).all()
+    assert (result.held_together == "context").all()
     np.testing.assert_allclose(result.selectivity, result.accuracy.mean("fold") - result.control.mean("fold"))
     assert ((result.accuracy_lo <= result.accuracy_mean) & (result.accuracy_mean <= result.accuracy_hi)).all()
 
@@ -102,6 +103,14 @@ def test_clips_without_a_value_are_left_out(planted_study: Study) -> None:
     result = run_probes(planted_study, ProbeSpec(sites=SITES[1:], steps=(4,), concepts=("tempo",), folds=3))
     assert (result.n.item(), result.groups.item()) == (32 * SEEDS, 32)
     assert result.chance.item() == 0.5
+    assert result.accuracy_mean.item() == 1.0
+
+
+def test_a_study_of_one_concept_holds_out_prompts(planted_study: Study) -> None:
+    planted_study.clips = planted_study.clips.drop(columns=["label_mood", "label_instrument", "label_drums"])
+    result = run_probes(planted_study, ProbeSpec(sites=SITES[1:], steps=(4,), folds=3))
+    assert list(result.concept.values) == ["tempo"]
+    assert result.held_together.item() == "prompt"
     assert result.accuracy_mean.item() == 1.0
 
 

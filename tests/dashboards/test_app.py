@@ -4,6 +4,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import dash
 import pytest
@@ -28,21 +29,21 @@ def components(layout: Component) -> Iterator[Component]:
     yield from (part for part in layout._traverse() if isinstance(part, Component))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.NAME)
-def test_no_graph_can_send_its_data_away(study: Study, page: object) -> None:
-    graphs = [part for part in components(page.layout(study, {})) if isinstance(part, dcc.Graph)]
-    assert bool(graphs) == (page.NAME != "Overview")
+@pytest.mark.parametrize("module", PAGES, ids=lambda module: module.NAME)
+def test_no_graph_can_send_its_data_away(study: Study, module: ModuleType) -> None:
+    graphs = [part for part in components(module.layout(study, {})) if isinstance(part, dcc.Graph)]
+    assert bool(graphs) == (module.NAME != "Overview")
     for graph in graphs:
         assert graph.config["showSendToCloud"] is False
         assert graph.config["displaylogo"] is False
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.NAME)
-def test_pages_open_with_a_selection_a_wrong_one_and_none(study: Study, page: object) -> None:
-    for query in ({}, SELECTIONS[page.NAME], dict.fromkeys(SELECTIONS[page.NAME], "nonsense")):
-        text = str(page.layout(study, query))
-        assert page.NAME in text
-        assert page.SENTENCE in text
+@pytest.mark.parametrize("module", PAGES, ids=lambda module: module.NAME)
+def test_pages_open_with_a_selection_a_wrong_one_and_none(study: Study, module: ModuleType) -> None:
+    for query in ({}, SELECTIONS[module.NAME], dict.fromkeys(SELECTIONS[module.NAME], "nonsense")):
+        text = str(module.layout(study, query))
+        assert module.NAME in text
+        assert module.SENTENCE in text
 
 
 @pytest.mark.parametrize(

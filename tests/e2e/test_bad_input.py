@@ -106,12 +106,13 @@ def test_a_half_written_study(workbench: Workbench, study: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("probe",), ("sae", "--site", "tf0.cross_attn", "--d-sae", "16", "--k", "2")]
+    "command",
+    [("probe", "--folds", "2"), ("sae", "--site", "tf0.cross_attn", "--expansion", "1", "--k", "2")],
 )
 def test_a_corrupt_shard_is_found_by_its_checksum(
     workbench: Workbench, study: Path, command: tuple[str, ...]
 ) -> None:
-    shard = sorted((study / "activations.zarr" / "tf0.cross_attn").rglob("c/**/*"))[-1]
+    shard = sorted((study / "activations.zarr" / "tf0.cross_attn").glob("c.*"))[-1]
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
     shard.write_bytes(content)
@@ -129,7 +130,7 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
         (("patch", "--scorer", "ears"), ("no scorer 'ears'", "embedded")),
         (("patch", "--scorer", "clap"), ("music_audioset_epoch_15_esc_90.14.pt", "download")),
         (("probe", "--concept", "genre"), ("genre", "tempo")),
-        (("probe", "--site", "tf1.mlp"), ("tf1.mlp", "tf1.block")),
+        (("probe", "--folds", "2", "--site", "tf1.mlp"), ("tf1.mlp", "tf1.block")),
         (("sae", "--site", "tf1.mlp"), ("tf1.mlp", "tf1.block")),
         (("export", "--figure", "portrait"), ("portrait", "patching")),
         (("export", "--figure", "feature", "--option", "site"), ("'site' is not an option",)),

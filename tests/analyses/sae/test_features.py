@@ -10,8 +10,9 @@ import xarray as xr
 from sklearn.metrics import roc_auc_score
 
 from analyses.sae import TopKSAE, TrainSpec, feature_trace, load_sae, run_sae
-from analyses.sae.features import BINS, TOP_CLIPS, auroc, concept_aurocs
+from analyses.sae.features import BINS, TOP_CLIPS, auroc, concept_aurocs, feature_table
 from analyses.sae.metrics import Reconstruction
+from analyses.sae.topk import TopKConfig
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, CONCEPTS, PLANTED, SIGMAS, STEPS, TOKEN_SECONDS, TOKENS
 from workbench.study import Study
@@ -160,6 +161,26 @@ def test_a_trace_reads_the_pass_of_the_training(planted_study: Study) -> None:
     expected = TopKSAE.load(planted_study.path / "sae" / site).encode(x)
     traces = [feature_trace(planted_study, site, feature, 1).values for feature in range(D_SAE)]
     np.testing.assert_array_equal(np.stack(traces, axis=-1), expected.detach().numpy())
+
+
+def test_dead_features_and_clips_in_which_a_feature_is_silent(planted_study: Study) -> None:
+    sae = TopKSAE(TopKConfig(d_in=1, d_sae=2, k=2))
+    with torch.no_grad():
+        sae.W_enc.copy_(torch.tensor([[1.0, 0.0]]))
+        sae.b_enc.copy_(torch.tensor([0.0, -1.0]))
+    clips = pd.DataFrame({"clip": [0, 1, 2], "label_tempo": ["slow", "fast", "fast"]})
+    acts = np.zeros((3, len(STEPS), TOKENS, 1), dtype=np.float32)
+    acts[1, 1, 2] = 4.0
+    table = feature_table(sae, lambda: acts, clips, planted_study.cache.plan)
+    assert table.top_clip.values.tolist() == [[1, -1, -1], [-1, -1, -1]]
+    np.testing.assert_array_equal(table.top_activation, [[4, np.nan, np.nan], [np.nan] * 3])
+    np.testing.assert_array_equal(table.top_second[0], [2 * TOKEN_SECONDS, np.nan, np.nan])
+    assert table.top_step.values.tolist() == [[STEPS[1], -1, -1], [-1, -1, -1]]
+    assert table.alive.values.tolist() == [True, False]
+    np.testing.assert_allclose(table.density, [1 / acts.size, 0])
+    np.testing.assert_allclose(table.mean_activation, [4, 0])
+    assert table.hist_count.values.tolist() == [[0] * (BINS - 1) + [1], [0] * BINS]
+    np.testing.assert_array_equal(table.auroc, [[0.75, 0.25], [np.nan, np.nan]])
 
 
 def test_auroc_by_hand() -> None:

@@ -69,6 +69,22 @@ def test_rows_of_different_clips_are_mixed(planted_study: Study) -> None:
     assert len({clip_of[row.tobytes()] for row in first}) >= 8
 
 
+def test_clips_are_visited_in_random_order(planted_study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "BUFFER_BYTES", 1)  # one clip at a time
+    cache, clips = planted_study.cache, list(range(12))
+    visited = []
+    for batch in training_rows(cache, SITE, "cond", clips, batch_size=ROWS_PER_CLIP)(0):
+        (clip,) = (
+            clip
+            for clip in clips
+            if as_set([batch])
+            == as_set([cache.read(SITE, clips=[clip], passes=["cond"]).reshape(-1, CHANNELS)])
+        )
+        visited.append(clip)
+    assert sorted(visited) == clips
+    assert visited != clips
+
+
 def test_a_batch_larger_than_all_rows_is_all_rows(planted_study: Study) -> None:
     (batch,) = training_rows(planted_study.cache, SITE, "cond", [3], batch_size=1000)(0)
     assert batch.shape == (ROWS_PER_CLIP, CHANNELS)

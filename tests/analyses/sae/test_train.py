@@ -11,8 +11,10 @@ from analyses.sae.metrics import Reconstruction
 from analyses.sae.train import (
     DEAD_AFTER,
     Scale,
+    Trainer,
     auxiliary_loss,
     initial_sae,
+    learning_rate_share,
     measure_scale,
     train_sae,
     unscale,
@@ -175,6 +177,41 @@ def test_the_auxiliary_loss_revives_features(monkeypatch: pytest.MonkeyPatch) ->
     without, with_revival = (train_sae(rows, spec)[1].dead_share[-1].item() for spec in specs)
     assert without > 0.4
     assert with_revival < 0.15
+
+
+def test_the_decoder_sees_no_gradient_along_its_rows() -> None:
+    rows = planted_rows()[1]
+    sae = initial_sae(measure_scale(iter([rows])), SPEC)
+    before = sae.W_dec.detach().clone()
+    trainer = Trainer(sae, SPEC)
+    trainer.step(0, torch.from_numpy(rows[:512]))
+    assert sae.W_dec.grad is not None
+    assert sae.W_dec.grad.norm() > 0.1
+    torch.testing.assert_close((sae.W_dec.grad * before).sum(1), torch.zeros(len(before)), atol=1e-5, rtol=0)
+
+
+def test_the_learning_rate_falls_at_the_end() -> None:
+    shares = [learning_rate_share(step, 100) for step in (0, 79, 80, 90, 99)]
+    assert shares == pytest.approx([1, 1, 1, 0.5, 0.05])
+    rows = planted_rows()[1]
+    trainer = Trainer(
+        initial_sae(measure_scale(iter([rows])), SPEC), SPEC.model_copy(update={"train_steps": 2})
+    )
+    for step in range(2):
+        trainer.step(step, torch.from_numpy(rows[:64]))
+    assert trainer.optimiser.param_groups[0]["lr"] == 0
+
+
+def test_every_pass_has_another_seed() -> None:
+    rows = planted_rows()[1]
+    seeds: list[int] = []
+
+    def two_batches(seed: int) -> Iterator[np.ndarray]:
+        seeds.append(seed)
+        yield from (rows[:64], rows[64:128])
+
+    train_sae(two_batches, SPEC.model_copy(update={"train_steps": 5, "seed": 7}))
+    assert seeds == [7, 7, 8, 9]  # the first is for the scale
 
 
 def test_progress_is_told() -> None:
