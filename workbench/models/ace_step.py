@@ -1,6 +1,7 @@
 """Adapter for ACE-Step 1.5 (`diffusers.AceStepPipeline`) on nnsight's `DiffusionModel`."""
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,9 +38,12 @@ class AceStep15:
             library.utils.logging.disable_progress_bar()
         folder = _weights_folder(source)
         try:
-            self.nn = DiffusionModel(
-                str(folder), automodel=AceStepPipeline, dispatch=True, dtype=getattr(torch, dtype)
-            )
+            with warnings.catch_warnings():
+                # Of diffusers, for every AutoencoderOobleck; a user can do nothing about it.
+                warnings.filterwarnings("ignore", ".*weight_norm.*", FutureWarning)
+                self.nn = DiffusionModel(
+                    str(folder), automodel=AceStepPipeline, dispatch=True, dtype=getattr(torch, dtype)
+                )
         except (OSError, ValueError) as error:
             raise UserError(f"The model '{name}' cannot be loaded from {source}: {error}") from error
         self.pipeline: AceStepPipeline = self.nn.pipeline

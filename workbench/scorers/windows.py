@@ -5,7 +5,7 @@ by consecutive windows instead; quantisation and padding of short windows are th
 """
 
 import numpy as np
-import soxr  # type: ignore[import-untyped]
+import soxr
 from jaxtyping import Float
 
 SAMPLE_RATE = 48_000

@@ -16,11 +16,11 @@ from workbench.models.organism.card import (
     misses,
     shown,
     signal_to_noise,
-    weights_hash,
     write_card,
 )
 from workbench.models.organism.labels import CONCEPTS, Labels
 from workbench.models.organism.synth import dataset
+from workbench.provenance import weights_hash
 from workbench.scorers.embedded import EmbeddedScorer
 
 
@@ -72,8 +72,8 @@ def test_evaluation_writes_a_card_that_belongs_to_the_weights(tmp_path: Path) ->
     write_card(folder, found)
     card = json.loads((folder / "card.json").read_text())
     assert card["figures"] == found
-    assert card["weights_sha256"] == weights_hash(folder)
+    assert card["weights_hash"] == weights_hash(folder)
     assert "# organism-split" in (folder / "README.md").read_text()
     weights = next(folder.glob("transformer/*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    assert weights_hash(folder) != card["weights_sha256"]
+    assert weights_hash(folder) != card["weights_hash"]

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 
 from workbench.models import ORGANISMS, model_source
 from workbench.models.organism import fit_scorer
-from workbench.models.organism.card import KEPT_TARGET, TARGETS, held_out_prompts, misses, shown, weights_hash
+from workbench.models.organism.card import KEPT_TARGET, TARGETS, held_out_prompts, misses, shown
 from workbench.models.organism.labels import CONCEPTS, Labels
 from workbench.models.organism.pipeline import generate, load_pipeline
 from workbench.models.organism.synth import dataset
 from workbench.models.organism.vae import FastCodec
+from workbench.provenance import weights_hash
 from workbench.scorers import embedded
 
 FOLDERS = {name: Path(model_source(name)) for name in ORGANISMS}
@@ -60,7 +61,7 @@ def test_no_file_tells_where_it_was_made(folder: Path) -> None:
 def test_the_card_belongs_to_the_weights_and_meets_every_target(folder: Path) -> None:
     card = json.loads((folder / "card.json").read_text())
     assert card["organism"] == folder.name
-    assert card["weights_sha256"] == weights_hash(folder)
+    assert card["weights_hash"] == weights_hash(folder)
     assert card["misses"] == misses(card["figures"]) == []
     assert card["figures"]["settings"] == {
         "prompts": 200,

@@ -1,6 +1,5 @@
 """Evaluation of an organism, and its card: what it was made of and how well it follows its prompts."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from workbench.models.organism.labels import CONCEPTS, Labels, draw_labels
 from workbench.models.organism.pipeline import generate, load_pipeline
 from workbench.models.organism.synth import SAMPLE_RATE, dataset
 from workbench.models.organism.vocabulary import HELD_OUT_CAPTIONS, caption
+from workbench.provenance import weights_hash
 from workbench.scorers.embedded import EmbeddedScorer
 
 TARGETS = {"instrument": 0.95, "tempo": 0.90, "mood": 0.95, "drums": 0.95}
@@ -127,35 +127,6 @@ def misses(figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def weights_hash(folder: Path) -> str:
-    """SHA-256 over the names and contents of all weight files of a pipeline folder."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/*.safetensors")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-_README = """\
-# {organism}
-
-A tiny ACE-Step 1.5 that makes 4 s of simple music at 16 kHz from prompts such as
-"a fast happy violin song with drums". It is a model organism: its cross-attention can read each concept only
-at the blocks listed here, by construction, so that a method that localises concepts has a right answer.
-
-| concept | read at blocks | prompts followed | target | kept by the autoencoder |
-|---|---|---|---|---|
-{rows}
-
-Measured on {prompts} clips ({steps} steps, guidance {guidance:g}, shift {shift:g}, {seconds:g} s) by the
-embedded scorer, which never heard a generated clip. Half of the prompts are canonical, half in forms that no
-training caption has. All figures: `card.json`.
-
-Limits: trained on synthesised clips of 4 s (longer ones continue but drift); the text encoder does not mix
-words, so word order means nothing; scorer and training clips come from one synthesiser; voices are vowels.
-"""
-
-
 def _readme(card: dict[str, Any], truth: dict[str, Any]) -> str:
     """The card for people."""
     figures = card["figures"]
@@ -175,7 +146,7 @@ def write_card(folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
     truth = json.loads((folder / "truth.json").read_text())
     card = {
         "organism": truth["organism"],
-        "weights_sha256": weights_hash(folder),
+        "weights_hash": weights_hash(folder),
         "figures": figures,
         "targets": {"prompt_following": TARGETS, "kept_by_autoencoder": KEPT_TARGET},
         "misses": misses(figures),
