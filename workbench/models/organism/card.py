@@ -127,6 +127,26 @@ def misses(figures: dict[str, Any]) -> list[str]:
     ]
 
 
+_README = """\
+# {organism}
+
+A tiny ACE-Step 1.5 that makes 4 s of simple music at 16 kHz from prompts such as
+"a fast happy violin song with drums". It is a model organism: its cross-attention can read each concept only
+at the blocks listed here, by construction, so that a method that localises concepts has a right answer.
+
+| concept | read at blocks | prompts followed | target | kept by the autoencoder |
+|---|---|---|---|---|
+{rows}
+
+Measured on {prompts} clips ({steps} steps, guidance {guidance:g}, shift {shift:g}, {seconds:g} s) by the
+embedded scorer, which never heard a generated clip. Half of the prompts are canonical, half in forms that no
+training caption has. All figures: `card.json`.
+
+Limits: trained on synthesised clips of 4 s (longer ones continue but drift); the text encoder does not mix
+words, so word order means nothing; scorer and training clips come from one synthesiser; voices are vowels.
+"""
+
+
 def _readme(card: dict[str, Any], truth: dict[str, Any]) -> str:
     """The card for people."""
     figures = card["figures"]

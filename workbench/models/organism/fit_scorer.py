@@ -143,7 +143,7 @@ def fit_scorer(vae_folder: Path, weights: Path, recipe: ScorerRecipe) -> dict[st
     """Fit the scorer with the autoencoder in `vae_folder`, write it to `weights` and its card beside it;
     gives the card.
     """
-    vae = AutoencoderOobleck.from_pretrained(vae_folder, torch_dtype=torch.float32).eval()
+    vae = AutoencoderOobleck.from_pretrained(vae_folder, dtype=torch.float32).eval()
     clips, labels = _mixture(vae, recipe.fit_clips, recipe.fit_seed, recipe.noise)
     spare_clips, spare_labels = _mixture(vae, recipe.calibration_clips, recipe.calibration_seed, recipe.noise)
     fit, calibration = _features(clips), _features(spare_clips)

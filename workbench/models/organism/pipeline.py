@@ -49,7 +49,7 @@ def make_pipeline(
 
 def load_pipeline(folder: Path, device: torch.device) -> AceStepPipeline:
     """The pipeline of `folder` in single precision."""
-    pipeline = AceStepPipeline.from_pretrained(folder, torch_dtype=torch.float32).to(device)
+    pipeline = AceStepPipeline.from_pretrained(folder, dtype=torch.float32).to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
