@@ -306,7 +306,7 @@ def _weights_folder(source: str) -> Path:
         return Path(DiffusionPipeline.download(source))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"The weights of '{source}' are neither in the hub cache nor can they be downloaded: "
-            f"check the name and the network, or run `hf download {source}` where there is one "
-            f"({type(error).__name__})."
+            f"The weights of '{source}' are neither in the hub cache nor can they be downloaded: check the name, the "
+            f"network (or run `hf download {source}` where there is one), and that it is in diffusers' layout, "
+            f"with a model_index.json ({type(error).__name__})."
         ) from error
