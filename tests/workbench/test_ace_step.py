@@ -91,6 +91,13 @@ def test_labels_do_not_depend_on_earlier_generations(tiny: AceStep15) -> None:
     assert tiny.generate([LONG], SETTINGS).calls == first
 
 
+def test_noise_follows_each_clips_seed_and_nothing_else(tiny: AceStep15) -> None:
+    noise = tiny.noise([Clip("a slow song", 1), Clip("a slow song", 2), Clip("a fast song", 1)], 1.0)
+    assert torch.equal(noise[0], noise[2])
+    assert not torch.equal(noise[0], noise[1])
+    assert torch.equal(tiny.noise([Clip("a song", 2)], 1.0)[0], noise[1])
+
+
 def test_batch_rows_equal_single_runs_even_when_prompts_differ_in_length(tiny64: AceStep15) -> None:
     together = tiny64.generate([SHORT, LONG], SETTINGS).latents
     alone = torch.cat([tiny64.generate([clip], SETTINGS).latents for clip in (SHORT, LONG)])
