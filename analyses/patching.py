@@ -67,14 +67,15 @@ def run_arms(
     seed: int,
     arms: dict[str, PatchSpec],
     settings: GenerationSettings,
+    lyrics: str = "",
 ) -> Float[torch.Tensor, "arm frame latent_channel"]:
     """Latents of a pair's clean run, corrupt run, and the corrupt run under each arm, as one batch with shared noise.
 
     The patch source of every arm is row 0, the clean run, in the same denoiser call.
     """
-    clips = [Clip(pair.clean.text, seed)] + [Clip(pair.corrupt.text, seed)] * (1 + len(arms))
+    clean, corrupt = (Clip(prompt.text, seed, lyrics) for prompt in (pair.clean, pair.corrupt))
     interventions = [Intervention(2 + i, patch, source=0) for i, patch in enumerate(arms.values())]
-    return model.generate(clips, settings, interventions).latents
+    return model.generate([clean] + [corrupt] * (1 + len(arms)), settings, interventions).latents
 
 
 def run_patching(
@@ -101,7 +102,7 @@ def run_patching(
         if progress:
             progress(done, len(cells))
         pair = pairs[concept][p]
-        latents = run_arms(model, pair, seed, arms, study.spec.settings)
+        latents = run_arms(model, pair, seed, arms, study.spec.settings, study.spec.lyrics)
         distinct, arm_of = _distinct_rows(latents)
         audio = model.decode(latents[distinct]).cpu().numpy()
         cell = {"concept": concept, "pair": p, "seed": seed}

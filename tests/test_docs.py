@@ -211,7 +211,7 @@ def option_default(parameter: Any) -> str:
         return "required"
     if isinstance(parameter.default, bool):
         return (parameter.opts if parameter.default else parameter.secondary_opts)[0]
-    return "–" if parameter.default in (None, ()) else str(parameter.default)
+    return "–" if parameter.default in (None, (), "") else str(parameter.default)
 
 
 @pytest.mark.parametrize("command", sorted(commands()))

@@ -69,6 +69,7 @@ def cache_plan(spec: StudySpec, model: AudioDiffusionModel) -> CachePlan:
             "settings": spec.settings.model_dump(mode="json"),
             "prompts": spec.prompts.model_dump(mode="json"),
             "seed": spec.seed,
+            "lyrics": spec.lyrics,
         },
     )
 

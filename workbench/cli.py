@@ -67,6 +67,13 @@ def trace(
     num_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 8,
     guidance: Annotated[float, typer.Option(min=1.0, help="Guidance scale; 1 is off.")] = 3.0,
     shift: Annotated[float, typer.Option(min=0.1, help="Shift of the sigma schedule.")] = 3.0,
+    cfg_interval_start: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Guidance acts from here in 1 - sigma.")
+    ] = 0.0,
+    cfg_interval_end: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Guidance acts up to here.")
+    ] = 1.0,
+    lyrics: Annotated[str, typer.Option(help="Lyrics of every clip.")] = "",
     dtype: Annotated[
         Literal["float16", "bfloat16", "float32"], typer.Option(help="Of the cache.")
     ] = "float16",
@@ -90,11 +97,17 @@ def trace(
         model=model,
         prompts=prompt_set,
         settings=GenerationSettings(
-            duration=duration, num_steps=num_steps, guidance_scale=guidance, shift=shift
+            duration=duration,
+            num_steps=num_steps,
+            guidance_scale=guidance,
+            shift=shift,
+            cfg_interval_start=cfg_interval_start,
+            cfg_interval_end=cfg_interval_end,
         ),
         n_prompts=n_prompts,
         seeds=seeds,
         seed=seed,
+        lyrics=lyrics,
         sites=tuple(str(s) for s in parse_sites(site or ["*.cross_attn", "*.block"], adapter.n_blocks)),
         steps=_parse_steps(steps, num_steps),
         passes=tuple(passes.split(",")),

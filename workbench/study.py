@@ -23,7 +23,8 @@ STUDY_VERSION = 1
 class StudySpec(BaseModel):
     """What a study investigates: the model, its prompts and clips, and what is kept of each run.
 
-    `n_prompts` prompts times `seeds` seeds give the clips; `sites`, `steps` and `passes` give the activations.
+    `n_prompts` prompts times `seeds` seeds give the clips, all with the same `lyrics`; `sites`, `steps` and `passes`
+    give the activations.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +35,7 @@ class StudySpec(BaseModel):
     n_prompts: int = Field(ge=1)
     seeds: int = Field(ge=1)
     seed: int = 0
+    lyrics: str = ""
     sites: tuple[str, ...]
     steps: tuple[int, ...]
     passes: tuple[Pass, ...]
@@ -191,7 +193,7 @@ def clip_table(spec: StudySpec) -> pd.DataFrame:
     rows = [
         {
             "prompt": prompt.text,
-            "lyrics": "",
+            "lyrics": spec.lyrics,
             "duration": spec.settings.duration,
             "prompt_id": prompt_id,
             **{f"label_{concept}": value for concept, value in prompt.labels.items()},

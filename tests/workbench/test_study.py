@@ -55,6 +55,18 @@ def test_every_clip_has_its_row_its_audio_and_its_seed(study: Study) -> None:
     assert all(study.audio_path(clip).is_file() for clip in study.clips["clip"])
 
 
+def test_lyrics_reach_every_clip(tiny: AceStep15, tmp_path: Path) -> None:
+    study = trace_study(tmp_path / "sung", study_spec(tiny, lyrics="happy song", n_prompts=2, seeds=1), tiny)
+    row = study.clips.iloc[1]
+    assert row.lyrics == "happy song"
+    capture = Capture(parse_sites(["tf1.block"], 2), (2,), ("cond",))
+    for lyrics, is_the_same in (("happy song", True), ("", False)):
+        clip = Clip(row.prompt, int(row.seed), lyrics)
+        alone = tiny.generate([clip], study.spec.settings, capture=capture).activations[capture.sites[0]]
+        cached = study.cache.read("tf1.block", clips=[1], steps=[2])
+        assert np.allclose(cached, alone.numpy(), rtol=1e-3, atol=2e-3) is is_the_same
+
+
 def test_the_cache_holds_what_a_clip_alone_gives(study: Study, tiny: AceStep15) -> None:
     row = study.clips.iloc[5]
     capture = Capture(parse_sites(study.spec.sites, 2), (0, 2), ("cond",))

@@ -1,9 +1,12 @@
 """Models: one adapter per architecture behind one protocol."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cache.errors import UserError
-from workbench.models.protocol import AudioDiffusionModel
+
+if TYPE_CHECKING:
+    import workbench.models.protocol  # imports torch, which no command may wait for that does not need it
 
 ORGANISMS = ("organism-shared", "organism-split")
 _ORGANISM_WEIGHTS = Path(__file__).parent / "organism" / "weights"
@@ -28,7 +31,9 @@ def model_source(name: str) -> str:
     )
 
 
-def load_model(name: str, device: str = "cpu", dtype: str = "float32") -> AudioDiffusionModel:
+def load_model(
+    name: str, device: str = "cpu", dtype: str = "float32"
+) -> "workbench.models.protocol.AudioDiffusionModel":
     """Load a model by name (see `model_source`) with weights in `dtype` on `device`.
 
     Raises UserError for an unknown name and for weights that are missing.
