@@ -16,6 +16,7 @@ from workbench.audio import write_flac
 from workbench.interventions import Intervention, PatchSpec
 from workbench.models.protocol import AudioDiffusionModel, Clip, GenerationSettings
 from workbench.prompts import Pair
+from workbench.provenance import content_hash
 from workbench.scorers import load_scorer
 from workbench.sites import check_blocks
 from workbench.study import Study
@@ -95,6 +96,8 @@ def run_patching(
     pairs = {concept: study.spec.prompts.pairs(concept, spec.pairs, spec.seed) for concept in concepts}
     first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
     result = _empty_result(pairs, range(first_seed, first_seed + spec.seeds), ["clean", "corrupt", *arms])
+    # A folder of its own for each spec: while a new sweep runs, an older result keeps its audio.
+    folder = f"audio/patching/{content_hash(spec.model_dump(mode='json'), 8)}"
     cells = [
         (concept, p, int(seed)) for concept in concepts for p in range(spec.pairs) for seed in result.seed
     ]
@@ -108,7 +111,7 @@ def run_patching(
         cell = {"concept": concept, "pair": p, "seed": seed}
         result.score.loc[cell] = scorer.score(audio, model.sample_rate, [pair.text])[arm_of, 0]
         names = [str(result.arm.values[row]) for row in distinct]
-        files = [f"audio/patching/{concept}/{p:03d}-{seed}/{name}.flac" for name in names]
+        files = [f"{folder}/{concept}/{p:03d}-{seed}/{name}.flac" for name in names]
         for file, samples in zip(files, audio, strict=True):
             write_flac(study.path / file, samples, model.sample_rate)
         result.audio.loc[cell] = np.array(files, dtype=object)[arm_of]

@@ -97,6 +97,19 @@ def test_equal_latents_are_heard_once(study: Study, tiny: AceStep15, monkeypatch
     assert decoded == [4], "clean = all, and corrupt, tf0, tf1 differ"
 
 
+def test_sweeps_with_other_specs_keep_their_audio_apart(study: Study, tiny: AceStep15) -> None:
+    files = [
+        set(
+            run_patching(
+                study, tiny, PatchingSpec(concepts=("tempo",), pairs=1, seeds=1, mode=mode)
+            ).audio.values.flat
+        )
+        for mode in ("conditioning", "output")
+    ]
+    assert not files[0] & files[1]
+    assert all((study.path / file).is_file() for file in files[0] | files[1])
+
+
 def test_arms_take_the_part_and_mode_asked_for() -> None:
     arms = patch_arms(PatchingSpec(mode="output", part="mlp", sets=((0, 2),)), 3)
     assert list(arms) == ["tf0", "tf1", "tf2", "tf0+tf2", "all"]
