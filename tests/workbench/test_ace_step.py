@@ -6,7 +6,6 @@ import torch
 from analyses.patching import PatchingSpec, patch_arms, run_arms
 from cache.errors import UserError
 from workbench.interventions import AblationSpec, Intervention, PatchSpec, SteerSpec
-from workbench.models import load_model
 from workbench.models.ace_step import AceStep15
 from workbench.models.protocol import Capture, Clip, GenerationSettings
 from workbench.prompts import load_prompt_set
@@ -187,29 +186,17 @@ def test_a_batch_of_arms_equals_one_run_per_arm(tiny64: AceStep15) -> None:
         assert (together[2 + i] - together[1]).abs().max() > 1e-6, f"{spec} does something"
 
 
-def test_organism_arms_equal_single_runs() -> None:
-    model = load_model("organism-shared", dtype="float64")
+def test_organism_arms_equal_single_runs(organism_shared: AceStep15) -> None:
+    """In float32, over a whole guided run, relative to the latents' size."""
     pair = load_prompt_set("organism").pairs("mood", 1, seed=0)[0]
-    arms = patch_arms(PatchingSpec(), model.n_blocks)
-    together = run_arms(model, pair, 5, arms, GenerationSettings())
+    arms = patch_arms(PatchingSpec(), organism_shared.n_blocks)
+    together = run_arms(organism_shared, pair, 5, arms, GenerationSettings())
     for i, (name, arm) in enumerate(arms.items()):
-        alone = run_arms(model, pair, 5, {name: arm}, GenerationSettings())
-        assert (together[2 + i] - alone[2]).abs().max() < 1e-12
-
-
-def test_organism_call_gives_a_row_what_it_gives_it_alone(organism_shared: AceStep15) -> None:
-    """In float32, one call: over a whole guided run rounding grows to some 2e-6 of the latents' size."""
-    rows, generator = 24, torch.Generator().manual_seed(0)
-    shapes = {"hidden_states": (100, 32), "encoder_hidden_states": (60, 64), "context_latents": (100, 64)}
-    inputs = {name: torch.randn(rows, *shape, generator=generator) for name, shape in shapes.items()}
-    inputs |= {"timestep": torch.full((rows,), 0.7), "timestep_r": torch.full((rows,), 0.7)}
-    with torch.no_grad():
-        together = organism_shared.pipeline.transformer(**inputs).sample
-        for row in range(rows):
-            alone = organism_shared.pipeline.transformer(
-                **{k: v[row : row + 1] for k, v in inputs.items()}
-            ).sample
-            assert (together[row] - alone[0]).abs().max() <= 1e-6 * alone.abs().max()
+        alone = run_arms(organism_shared, pair, 5, {name: arm}, GenerationSettings())
+        assert (together[2 + i] - alone[2]).abs().max() <= 1e-6 * alone.abs().max()
+    for row, prompt in enumerate([pair.clean, pair.corrupt]):
+        alone = organism_shared.generate([Clip(prompt.text, 5)], GenerationSettings()).latents
+        assert (together[row] - alone[0]).abs().max() <= 1e-6 * alone.abs().max()
 
 
 def test_interventions_act_on_their_rows_steps_and_passes_only(tiny: AceStep15) -> None:
