@@ -41,14 +41,6 @@ def bootstrap_interval(
     return (point, point) if np.isnan(low) or np.isnan(high) else (low, high)
 
 
-def mean_interval(
-    values: Float[np.ndarray, " n"], confidence: float = 0.95, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean of `values` with its BCa bootstrap interval: (mean, low, high)."""
-    low, high = bootstrap_interval(np.mean, (np.asarray(values, dtype=np.float64),), confidence, seed)
-    return float(np.mean(values)), low, high
-
-
 def benjamini_hochberg(p_values: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:
     """Benjamini–Hochberg adjusted p-values over all cells of a map; NaN cells stay NaN and do not count."""
     adjusted = np.full(p_values.shape, np.nan)

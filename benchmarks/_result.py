@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from workbench.files import replacing
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -32,7 +34,6 @@ def write_result(name: str, figures: dict[str, Any]) -> Path:
     }
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.json"
-    partial = file.with_suffix(".part")
-    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return file

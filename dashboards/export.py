@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import threading
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from cache.errors import UserError
 from dashboards.figures import FIGURES, find_figure, make_spec
 from dashboards.paper.style import PAPER_STYLE
 from dashboards.specs import FigureSpec
+from workbench.files import replacing
 from workbench.provenance import code_version
 from workbench.study import Study
 
@@ -86,7 +86,6 @@ def _provenance(study: Study, figure: str, spec: FigureSpec) -> dict[str, Any]:
 
 
 def _write(file: Path, content: bytes) -> Path:
-    partial = file.with_name(file.name + ".part")
-    partial.write_bytes(content)
-    os.replace(partial, file)
+    with replacing(file) as partial:
+        partial.write_bytes(content)
     return file

@@ -1,19 +1,19 @@
 """Audio files and their spectrograms."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from jaxtyping import Float
 
+from workbench.files import replacing
+
 
 def write_flac(path: Path, audio: Float[np.ndarray, "channel sample"], sample_rate: int) -> None:
     """Write audio in [-1, 1] as 16-bit FLAC, under a temporary name first so that no half file is ever seen."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    soundfile.write(partial, np.clip(audio, -1.0, 1.0).T, sample_rate, format="FLAC", subtype="PCM_16")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        soundfile.write(partial, np.clip(audio, -1.0, 1.0).T, sample_rate, format="FLAC", subtype="PCM_16")
 
 
 def read_audio(path: Path) -> tuple[Float[np.ndarray, "channel sample"], int]:

@@ -1,20 +1,16 @@
 """Where a result comes from: code, weights, libraries, device and time."""
 
 import hashlib
-import json
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from cache.protocol import canonical_json
+
 DISTRIBUTION = "audio-diffusion-workbench"
 LIBRARIES = ("torch", "diffusers", "nnsight", "transformers", "numpy", "scikit-learn", "xarray", "zarr")
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text, so that its hash can name them."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def content_hash(value: Any, length: int = 16) -> str:

@@ -1,7 +1,6 @@
 """A study: a folder with everything of one investigation (plan, activations, audio, results, provenance)."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cache import ActivationCache
 from cache.errors import UserError
+from cache.protocol import canonical_json
+from workbench.files import replacing
 from workbench.interventions import Pass
 from workbench.models import model_source
 from workbench.models.protocol import GenerationSettings
 from workbench.prompts import PromptSet
-from workbench.provenance import canonical_json, content_hash, provenance
+from workbench.provenance import content_hash, provenance
 
 STUDY_VERSION = 1
 
@@ -70,14 +71,16 @@ class Study:
             raise UserError(f"{path} exists and is not a study: give a new or an empty folder.")
         clips = clip_table(spec)
         path.mkdir(parents=True, exist_ok=True)
-        _replace(path / "clips.parquet", clips)
+        with replacing(path / "clips.parquet") as partial:
+            clips.to_parquet(partial, index=False)
         document = {
             "study_version": STUDY_VERSION,
             "spec": spec.model_dump(mode="json"),
             "model": model,
             "provenance": provenance(seed=spec.seed),
         }
-        _replace(path / "study.json", json.dumps(document, indent=2))  # last: a folder without it is no study
+        with replacing(path / "study.json") as partial:  # last: a folder without it is no study
+            partial.write_text(json.dumps(document, indent=2), encoding="utf-8")
         return cls(path, spec, model)
 
     @classmethod
@@ -178,9 +181,8 @@ class Study:
         )
         file = self.path / "results" / f"{name}.nc"
         file.parent.mkdir(exist_ok=True)
-        partial = file.with_name(file.name + ".part")
-        labelled.to_netcdf(partial, engine="h5netcdf")
-        os.replace(partial, file)
+        with replacing(file) as partial:
+            labelled.to_netcdf(partial, engine="h5netcdf")
         return file
 
 
@@ -214,14 +216,5 @@ def _difference(study: Study, spec: StudySpec) -> str:
 
 def _only_clip_table(path: Path) -> bool:
     """What a creation that was interrupted leaves behind."""
-    return all(file.name.startswith(("clips.parquet", "study.json.part")) for file in path.iterdir())
-
-
-def _replace(file: Path, content: pd.DataFrame | str) -> None:
-    """Write under a temporary name, then rename: the file is whole or not there."""
-    partial = file.with_name(file.name + ".part")
-    if isinstance(content, pd.DataFrame):
-        content.to_parquet(partial, index=False)
-    else:
-        partial.write_text(content, encoding="utf-8")
-    os.replace(partial, file)
+    leftovers = {"clips.parquet", "part-clips.parquet", "part-study.json"}
+    return {file.name for file in path.iterdir()} <= leftovers

@@ -1,7 +1,6 @@
 """The TopK sparse autoencoder and its folder on disk."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cache.errors import UserError
+from workbench.files import replacing
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
@@ -90,12 +90,10 @@ class TopKSAE(nn.Module):
         config, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
         # A folder has its configuration only while its weights are whole.
         config.unlink(missing_ok=True)
-        partial = weights.with_name(weights.name + ".part")
-        save_file({name: value.cpu().contiguous() for name, value in self.state_dict().items()}, partial)
-        os.replace(partial, weights)
-        partial = config.with_name(config.name + ".part")
-        partial.write_text(json.dumps({**self.config.model_dump(), **ARITHMETIC, **FORMAT}))
-        os.replace(partial, config)
+        with replacing(weights) as partial:
+            save_file({name: value.cpu().contiguous() for name, value in self.state_dict().items()}, partial)
+        with replacing(config) as partial:
+            partial.write_text(json.dumps({**self.config.model_dump(), **ARITHMETIC, **FORMAT}))
 
     @classmethod
     def load(cls, folder: Path) -> "TopKSAE":

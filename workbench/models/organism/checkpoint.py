@@ -1,19 +1,19 @@
 """Training state on disk: written whole or not at all, read back without executing anything."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from workbench.files import replacing
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings, and dicts and lists of them) under a temporary name, then
     rename.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as partial:
+        torch.save(state, partial)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:

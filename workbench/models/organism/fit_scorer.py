@@ -1,7 +1,6 @@
 """Fitting of the embedded scorer: logistic regression on synthesised clips, raw and reconstructed."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from workbench.files import replacing
 from workbench.models.organism.labels import CONCEPTS, Labels
 from workbench.models.organism.synth import dataset
 from workbench.models.organism.vae import FastCodec
@@ -157,9 +157,8 @@ def fit_scorer(vae_folder: Path, weights: Path, recipe: ScorerRecipe) -> dict[st
         arrays[f"{concept}.values"] = np.array(values)
         arrays[f"{concept}.weight"], arrays[f"{concept}.bias"] = weight, bias
     weights.parent.mkdir(parents=True, exist_ok=True)
-    temporary = weights.with_name("tmp-" + weights.name)
-    np.savez(temporary, **arrays)
-    os.replace(temporary, weights)
+    with replacing(weights) as partial:
+        np.savez(partial, **arrays)
     test, test_labels = dataset(recipe.test_clips, recipe.test_seed)
     scorer = EmbeddedScorer(weights)
     card = {

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cache.errors import UserError
+from workbench.files import replacing
 from workbench.models.organism.labels import Labels
 from workbench.models.organism.pipeline import make_pipeline, save_pipeline
 from workbench.models.organism.planting import Plan, plan_truth
@@ -52,9 +52,8 @@ def _claim(path: Path, settings: dict[str, Any]) -> None:
                 f"{path.parent} holds a training with other settings (see {path.name}); choose another --out"
             )
         return
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with replacing(path) as partial:
+        partial.write_text(text)
 
 
 @torch.no_grad()
@@ -68,9 +67,8 @@ def encode_dataset(
             audio, _ = dataset(min(_ENCODE_BATCH, clips - first), seed, first)
             latents = codec.encode(torch.from_numpy(audio)[:, None].to(vae.device))
             encoded.append(latents.transpose(1, 2).half().cpu().numpy())
-        temporary = path.with_name("tmp-" + path.name)
-        np.save(temporary, np.concatenate(encoded))
-        os.replace(temporary, path)
+        with replacing(path) as partial:
+            np.save(partial, np.concatenate(encoded))
     return torch.from_numpy(np.load(path)).to(vae.device)
 
 
