@@ -86,7 +86,7 @@ def run_probes(
             has fewer prompts than there are folds.
     """
     started = time.monotonic()
-    cache = study.verified_cache()
+    cache = study.cache
     tasks = {concept: _concept_task(study, concept, spec) for concept in _concepts(study, spec)}
     cells = list(product(spec.sites or cache.sites, spec.steps or cache.plan.steps))
     for site, step in cells:  # before any work: each raises for what is unknown

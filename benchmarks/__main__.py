@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("tracing", "sweep", "cache_io")
+BENCHMARKS = ("tracing", "sweep", "cache_io", "cache_open", "trace_memory", "faults")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Writing and reading activations through the cache, against the same bytes in plain files.
 
-Run as `python -m benchmarks.cache_io`. Both sides sync what they write and take turns in the same rounds; before
-each reading the kernel is told to forget the files. Ratios are speed of the cache / speed of plain files.
+Run as `python -m benchmarks.cache_io`. Both sides sync what they write and take turns in the same rounds; before each
+reading the kernel is told to forget the files. Ratios are speed of the cache / speed of its peer.
 """
 
 import os
@@ -13,27 +13,30 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+import torch
 
 from benchmarks._result import write_result
 from cache import ActivationCache, CachePlan, CacheWriter
+from cache.maintenance import verify
+from cache.ring import DeviceRing
 
 ROUNDS = 5
 BATCH_SIZE = 4096
+RING_BYTES = 512 * 2**20
 PLAN = CachePlan(
     sites={"tf0.cross_attn": 2048, "tf1.cross_attn": 2048},
-    n_clips=4,
+    dtypes="float16",
+    n_clips=16,
     steps=(0, 20, 40, 59),
     sigmas=(1.0, 0.7, 0.3, 0.02),
     passes=("cond", "null"),
     tokens=1024,
     token_seconds=0.04,
-    dtype="float16",
     clips_per_shard=2,
     identity={"benchmark": "cache_io"},
 )
 SITE = "tf0.cross_attn"
-Values = Float[np.ndarray, "clip step pass token channel"]
+Arrays = dict[str, torch.Tensor]
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -51,111 +54,127 @@ def forget(folder: Path) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def write_plain(folder: Path, shards: list[dict[str, Values]]) -> None:
-    """One synced file per site and shard, values only."""
+def write_plain(folder: Path, arrays: Arrays) -> None:
+    """One synced file per site and shard, values only, one after the other."""
     folder.mkdir()
-    for shard, arrays in enumerate(shards):
+    for shard in range(PLAN.n_shards):
         for site, values in arrays.items():
             with (folder / f"{site}-{shard}").open("wb") as file:
-                values.tofile(file)
+                values.numpy().tofile(file)
                 file.flush()
                 os.fsync(file.fileno())
 
 
-def write_cache(folder: Path, shards: list[dict[str, Values]]) -> None:
+def write_cache(folder: Path, arrays: Arrays) -> None:
     """The same values through the cache."""
     with CacheWriter(folder, PLAN, pd.DataFrame({"clip": range(PLAN.n_clips)})) as writer:
-        for shard, arrays in enumerate(shards):
+        for shard in writer.missing():
             writer.write_shard(shard, arrays)
 
 
 def read_plain(folder: Path) -> None:
-    """All stored values, file by file."""
-    for path in sorted(folder.iterdir()):
+    """All stored values of one site, file by file."""
+    for path in sorted(folder.glob(f"{SITE}-*")):
         np.fromfile(path, np.float16)
 
 
 def read_cache(folder: Path) -> None:
     """The same values through the cache, shard by shard, as stored."""
     cache = ActivationCache(folder)
-    for site in cache.sites:
-        for first, last in PLAN.shards:
-            shape = (last - first + 1, *PLAN.shape(site)[1:])
-            cache.read_stored(site, [range(first, last + 1), *map(range, shape[1:])])
+    for first, last in PLAN.shards:
+        shape = (last - first + 1, *PLAN.shape(SITE)[1:])
+        cache.read_stored(SITE, [range(first, last + 1), *map(range, shape[1:])])
+
+
+def read_shuffled(folder: Path) -> None:
+    """The same values as shuffled tensors: what training asks for."""
+    for _ in ActivationCache(folder).shuffled_rows(SITE, BATCH_SIZE, seed=0):
+        pass
 
 
 def read_pages(folder: Path) -> None:
-    """Every page (clip, step, pass) of one site on its own, as float32: what a browser asks for."""
+    """Every page (clip, step, pass) of one shard on its own, as float32: what a browser asks for."""
     cache = ActivationCache(folder)
-    for clip in range(PLAN.n_clips):
+    for clip in range(PLAN.clips_per_shard):
         for step in PLAN.steps:
             for name in PLAN.passes:
                 cache.read(SITE, clips=[clip], steps=[step], passes=[name])
 
 
-def read_rows(folder: Path) -> None:
-    """Every row of one site in shuffled float32 batches: what training asks for."""
-    for _ in ActivationCache(folder).shuffled_rows(SITE, BATCH_SIZE, seed=0):
-        pass
-
-
-def one_round(
-    folder: Path, shards: list[dict[str, Values]], plain_first: bool
-) -> Iterator[tuple[str, float]]:
+def one_round(folder: Path, arrays: Arrays, plain_first: bool) -> Iterator[tuple[str, float]]:
     """Name and seconds of each action; which side goes first alternates, because it finds the disk idle."""
     plain, cached = folder / "plain", folder / "cached"
-    pairs: list[list[tuple[str, Callable[[], object]]]] = [
+    groups: list[list[tuple[str, Callable[[], object]]]] = [
         [
-            ("write_plain", lambda: write_plain(plain, shards)),
-            ("write_cache", lambda: write_cache(cached, shards)),
+            ("write_plain", lambda: write_plain(plain, arrays)),
+            ("write_cache", lambda: write_cache(cached, arrays)),
         ],
-        [("read_plain", lambda: read_plain(plain)), ("read_cache", lambda: read_cache(cached))],
-        [("read_pages", lambda: read_pages(cached)), ("read_rows", lambda: read_rows(cached))],
-        [("verify", lambda: ActivationCache(cached).verify())],
+        [
+            ("read_plain", lambda: read_plain(plain)),
+            ("read_shuffled", lambda: read_shuffled(cached)),
+            ("read_cache", lambda: read_cache(cached)),
+        ],
+        [("read_pages", lambda: read_pages(cached)), ("verify", lambda: verify(cached))],
     ]
-    for pair in pairs:
-        for name, action in pair if plain_first else reversed(pair):
+    for group in groups:
+        for name, action in group if plain_first else reversed(group):
             forget(folder)
             yield name, seconds(action)
 
 
-def main() -> None:
-    """Measure and write results/cache_io.json."""
-    rng = np.random.default_rng(0)
-    arrays = {
-        site: rng.standard_normal((2, *PLAN.shape(site)[1:]), dtype=np.float32).astype(np.float16)
-        for site in PLAN.sites
-    }
+def ring_rounds(folder: Path) -> Iterator[tuple[str, float]]:
+    """Random batches from the ring, and by `torch.randint` from a tensor of its size, in turns."""
+    ring = DeviceRing(ActivationCache(folder).shuffled_rows(SITE, BATCH_SIZE, seed=0), RING_BYTES)
+    tensor = torch.randn(ring.filled, PLAN.sites[SITE]).half()
+    for _ in range(200):
+        yield "ring", seconds(lambda: ring.sample(BATCH_SIZE))
+        yield "gather", seconds(lambda: tensor[torch.randint(len(tensor), (BATCH_SIZE,))])
+
+
+def measure() -> dict[str, list[float]]:
+    """Seconds of every action in every round."""
     times: dict[str, list[float]] = {}
+    arrays = {site: torch.randn(PLAN.shard_shape(site)).half() for site in PLAN.sites}
     for round_number in range(ROUNDS):
         with tempfile.TemporaryDirectory() as temporary:
-            for name, seconds_taken in one_round(Path(temporary), [arrays, arrays], round_number % 2 == 0):
-                times.setdefault(name, []).append(seconds_taken)
+            for name, taken in one_round(Path(temporary), arrays, round_number % 2 == 0):
+                times.setdefault(name, []).append(taken)
+            if round_number == ROUNDS - 1:
+                for name, taken in ring_rounds(Path(temporary) / "cached"):
+                    times.setdefault(name, []).append(taken)
+    return times
+
+
+def main() -> None:
+    """Measure and write results/cache_io.json."""
+    times = measure()
     median = {name: statistics.median(values) for name, values in times.items()}
     megabytes = PLAN.total_bytes() / 1e6
-    site_rows = int(np.prod(PLAN.shape(SITE)[:4]))
+    site_megabytes = PLAN.bytes_per_site()[SITE] / 1e6
+    rows = int(np.prod(PLAN.shape(SITE)[:4]))
     figures = {
         "ratio_write": median["write_plain"] / median["write_cache"],
+        "ratio_read_shuffled": median["read_plain"] / median["read_shuffled"],
         "ratio_read": median["read_plain"] / median["read_cache"],
+        "ratio_ring": median["gather"] / median["ring"],
         "megabytes": megabytes,
         "rounds": ROUNDS,
-        "dtype": PLAN.dtype,
-        "page_bytes": PLAN.tokens * PLAN.sites[SITE] * PLAN.itemsize,
-        "shard_file_bytes": PLAN.bytes_of([0])[SITE],
         "write_plain_mb_per_s": megabytes / median["write_plain"],
         "write_cache_mb_per_s": megabytes / median["write_cache"],
-        "read_plain_mb_per_s": megabytes / median["read_plain"],
-        "read_cache_mb_per_s": megabytes / median["read_cache"],
-        "page_milliseconds": 1e3 * median["read_pages"] / (site_rows / PLAN.tokens),
-        "shuffled_rows_per_s": site_rows / median["read_rows"],
+        "read_plain_mb_per_s": site_megabytes / median["read_plain"],
+        "read_cache_mb_per_s": site_megabytes / median["read_cache"],
+        "shuffled_rows_per_s": rows / median["read_shuffled"],
+        "ring_rows_per_s": BATCH_SIZE / median["ring"],
+        "page_milliseconds": 1e3 * median["read_pages"] / (PLAN.clips_per_shard * 8),
+        "page_bytes": PLAN.tokens * PLAN.sites[SITE] * 2,
         "verify_mb_per_s": megabytes / median["verify"],
         "load_average": os.getloadavg()[0],
-        "seconds": times,
+        "seconds": {name: values for name, values in times.items() if name not in ("ring", "gather")},
     }
     file = write_result("cache_io", figures)
-    print(
-        f"cache / plain files: write {figures['ratio_write']:.2f}, read {figures['ratio_read']:.2f} ({file})"
-    )
+    for name in ("ratio_write", "ratio_read_shuffled", "ratio_read", "ratio_ring"):
+        print(f"{name}: {figures[name]:.2f}")
+    print(file)
 
 
 if __name__ == "__main__":

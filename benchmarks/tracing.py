@@ -1,51 +1,92 @@
-"""Traced generation, all cross-attention sites kept, against the same generation untraced: seconds and their ratio."""
+"""Generation traced into a cache, against the same generation untraced: seconds and their ratio.
+
+Run as `python -m benchmarks.tracing`. Every cross-attention output of both passes at every step is stored, committed
+shards included. Measured on the embedded organism, whose calls take milliseconds, and on a transformer of the real
+width (2048, with the real heads and feed-forward) and random weights, eight blocks deep.
+"""
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
 
 from benchmarks._result import write_result
+from cache import CachePlan, CacheWriter
+from cache.pipeline import ShardPipeline
+from tests.tiny_ace_step import save_tiny_pipeline
 from workbench.models import load_model
 from workbench.models.ace_step import AceStep15
 from workbench.models.protocol import Capture, Clip, GenerationSettings
 from workbench.sites import parse_sites
 
 SETTINGS = GenerationSettings()
-CLIPS = [
-    Clip(f"a {tempo} {mood} violin song with drums", seed)
-    for seed, (tempo, mood) in enumerate(
-        (tempo, mood) for tempo in ("slow", "fast") for mood in ("happy", "sad")
-    )
-]
+WIDE_SETTINGS = GenerationSettings(duration=10.0, num_steps=4)
+WIDE = {
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+}
+PROMPTS = ("slow happy", "slow sad", "fast happy", "fast sad")
 ROUNDS = 7
+WIDE_ROUNDS = 3
 
 
-def untraced(model: AceStep15) -> None:
+def untraced(model: AceStep15, clips: list[Clip], settings: GenerationSettings) -> None:
     """The pipeline as diffusers runs it."""
     model.pipeline(
-        prompt=[clip.prompt for clip in CLIPS],
-        lyrics=[clip.lyrics for clip in CLIPS],
-        audio_duration=SETTINGS.duration,
-        num_inference_steps=SETTINGS.num_steps,
-        guidance_scale=SETTINGS.guidance_scale,
-        shift=SETTINGS.shift,
-        latents=model.noise(CLIPS, SETTINGS.duration),
+        prompt=[clip.prompt for clip in clips],
+        lyrics=[clip.lyrics for clip in clips],
+        audio_duration=settings.duration,
+        num_inference_steps=settings.num_steps,
+        guidance_scale=settings.guidance_scale,
+        shift=settings.shift,
+        latents=model.noise(clips, settings.duration),
         output_type="latent",
     )
 
 
-def traced(model: AceStep15) -> None:
-    """The same, with every cross-attention output of both passes kept."""
+def traced(model: AceStep15, clips: list[Clip], settings: GenerationSettings) -> None:
+    """The same, with every cross-attention output of both passes written to a cache and committed."""
     sites = parse_sites(["*.cross_attn"], model.n_blocks)
-    model.generate(
-        CLIPS, SETTINGS, capture=Capture(sites, tuple(range(SETTINGS.num_steps)), ("cond", "null"))
+    capture = Capture(sites, tuple(range(settings.num_steps)), ("cond", "null"))
+    plan = CachePlan(
+        sites={str(site): model.channels(site) for site in sites},
+        dtypes="bfloat16",
+        n_clips=len(clips),
+        steps=capture.steps,
+        sigmas=tuple(model.sigmas(settings)),
+        passes=("cond", "null"),
+        tokens=model.tokens(settings.duration),
+        token_seconds=model.token_seconds,
+        clips_per_shard=len(clips),
+        identity={},
     )
+    table = pd.DataFrame({"clip": range(len(clips))})
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        CacheWriter(Path(folder) / "cache", plan, table) as writer,
+        ShardPipeline(writer, model.device) as pipeline,
+    ):
+        pipeline.begin(0)
+        model.generate(
+            clips,
+            settings,
+            capture=capture,
+            sink=lambda site, step, values: pipeline.add(str(site), step, values),
+        )
+        pipeline.end()
 
 
-def interleaved_seconds(*runs: Callable[[], None]) -> list[float]:
+def interleaved_seconds(*runs: Callable[[], None], rounds: int = ROUNDS) -> list[float]:
     """Median seconds of each run; the runs take turns, so that a slow moment of the machine hits all alike."""
     times: list[list[float]] = [[] for _ in runs]
-    for round_number in range(ROUNDS + 1):
+    for round_number in range(rounds + 1):
         for run, seconds in zip(runs, times, strict=True):
             started = time.perf_counter()
             run()
@@ -54,18 +95,37 @@ def interleaved_seconds(*runs: Callable[[], None]) -> list[float]:
     return [statistics.median(seconds) for seconds in times]
 
 
-def main() -> None:
-    """Measure and write results/tracing.json."""
-    model = load_model("organism-shared")
-    plain, observed = interleaved_seconds(lambda: untraced(model), lambda: traced(model))
-    figures = {
-        "clips": len(CLIPS),
+def compare(
+    model: AceStep15, clips: list[Clip], settings: GenerationSettings, rounds: int
+) -> dict[str, float]:
+    """Seconds of both and their ratio."""
+    plain, observed = interleaved_seconds(
+        lambda: untraced(model, clips, settings), lambda: traced(model, clips, settings), rounds=rounds
+    )
+    return {
+        "clips": len(clips),
         "sites": model.n_blocks,
+        "calls": settings.num_steps,
         "untraced_s": plain,
         "traced_s": observed,
         "ratio_traced_to_untraced": observed / plain,
     }
-    print(write_result("tracing", figures).read_text())
+
+
+def wide_model(folder: Path) -> AceStep15:
+    """A pipeline of the real width with random weights."""
+    return load_model(str(save_tiny_pipeline(folder / "wide", **WIDE)))
+
+
+def main() -> None:
+    """Measure and write results/tracing.json."""
+    clips = [Clip(f"a {words} violin song with drums", seed) for seed, words in enumerate(PROMPTS)]
+    organism = compare(load_model("organism-shared"), clips, SETTINGS, ROUNDS)
+    with tempfile.TemporaryDirectory() as folder:
+        wide = compare(
+            wide_model(Path(folder)), [Clip("a slow happy violin song", 0)], WIDE_SETTINGS, WIDE_ROUNDS
+        )
+    print(write_result("tracing", {"real_width": wide, "organism": organism}).read_text())
 
 
 if __name__ == "__main__":

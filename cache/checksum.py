@@ -1,36 +1,33 @@
-"""CRC-32C, the checksum of shard files, of shard indexes and of manifest lines."""
+"""Checksums: CRC-32C after each chunk and index, as zarr's codec has it; XXH3 of files and of manifest lines.
 
-from pathlib import Path
-from typing import Any
+Two kinds, because the CRC-32C of bytes that end in their own CRC-32C is the same whatever the bytes are.
+"""
 
-import google_crc32c
-import numpy as np
-from jaxtyping import Shaped
+import xxhash
+from crc32c import crc32c
+
+from cache.protocol import CHECKSUM_BYTES
+from cache.storage import Storage
 
 _PIECE_BYTES = 4 * 2**20
 
 
-def extend(crc: int, values: Shaped[np.ndarray, "..."]) -> int:
-    """The checksum after more bytes: those of a C-contiguous array."""
-    # The C function refuses writable memoryviews but takes byte arrays, without a copy.
-    data: Any = values.reshape(-1).view(np.uint8)
-    return int(google_crc32c.extend(crc, data))
+def crc_bytes(data: bytes | memoryview) -> bytes:
+    """The CRC-32C of some bytes as it follows them in a shard file: 4 bytes, little endian."""
+    return int(crc32c(data)).to_bytes(CHECKSUM_BYTES, "little")
 
 
-def of_bytes(data: bytes) -> int:
-    """The checksum of some bytes."""
-    return int(google_crc32c.value(data))
+def xxh3(data: bytes) -> str:
+    """The XXH3 (64 bits) of some bytes: 16 lowercase hexadecimal digits."""
+    return str(xxhash.xxh3_64_hexdigest(data))
 
 
-def of_file(path: Path) -> int:
-    """The checksum of a file's content, read in pieces."""
-    crc = 0
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            crc = int(google_crc32c.extend(crc, piece))
-    return crc
-
-
-def to_hex(crc: int) -> str:
-    """A checksum as written in the manifest: 8 lowercase hexadecimal digits."""
-    return f"{crc:08x}"
+def xxh3_of_file(storage: Storage, name: str, size: int) -> str:
+    """The XXH3 of a name's `size` bytes, read in pieces."""
+    digest = xxhash.xxh3_64()
+    buffer = memoryview(bytearray(min(_PIECE_BYTES, size)))
+    for offset in range(0, size, _PIECE_BYTES):
+        piece = buffer[: min(_PIECE_BYTES, size - offset)]
+        storage.read_into(name, offset, piece)
+        digest.update(piece)
+    return digest.hexdigest()

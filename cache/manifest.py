@@ -1,30 +1,27 @@
 """The manifest: one checksummed JSON line for each committed shard; a shard without a line is not there."""
 
 import json
-import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from cache import checksum
-from cache.errors import CacheError
-from cache.files import replace_file, temporary_folder
-from cache.protocol import MANIFEST, STAGING, canonical_json
+from cache.plan import CachePlan
+from cache.protocol import ENTRIES, MANIFEST, canonical_json, entry_name, shard_file_name
+from cache.storage import Storage
 
 
 @dataclass(frozen=True)
 class ShardFile:
-    """One site's file of a shard: its path inside the cache, size in bytes and CRC-32C (8 hex digits)."""
+    """One site's file of a shard: its bytes, its XXH3 (16 hex digits), and what rounding its values lost.
 
-    name: str
+    `largest`, `max_error` and `rms_error` are those of `cache.rounding.Rounding.figures`.
+    """
+
     bytes: int
-    crc32c: str
-
-    def has_right_size(self, folder: Path) -> bool:
-        """Whether the file is there and has its size (its content is not read)."""
-        path = folder / self.name
-        return path.is_file() and path.stat().st_size == self.bytes
+    xxh3: str
+    largest: float
+    max_error: float
+    rms_error: float
 
 
 @dataclass(frozen=True)
@@ -35,14 +32,14 @@ class Entry:
     clips: tuple[int, int]
     files: dict[str, ShardFile]
 
-    def is_intact(self, folder: Path) -> bool:
-        """Whether all its files are there and have their sizes."""
-        return all(file.has_right_size(folder) for file in self.files.values())
+    def sizes(self) -> dict[str, int]:
+        """Name of each of its files -> bytes."""
+        return {shard_file_name(site, self.shard): file.bytes for site, file in self.files.items()}
 
     def to_line(self) -> bytes:
         """The manifest line, newline included."""
         fields = asdict(self)
-        return canonical_json({**fields, "crc32c": _checksum(fields)}).encode() + b"\n"
+        return canonical_json({**fields, "xxh3": _checksum(fields)}).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> "Entry":
@@ -51,76 +48,104 @@ class Entry:
         Raises:
             ValueError: if the line is damaged.
         """
-        fields = json.loads(line)
-        if not isinstance(fields, dict):
-            raise ValueError("not a JSON object")
-        if fields.pop("crc32c", None) != _checksum(fields):
+        try:
+            fields = json.loads(line)
+            stated = fields.pop("xxh3")
+            first, last = fields["clips"]
+            files = {site: ShardFile(**file) for site, file in fields["files"].items()}
+            entry = cls(**{**fields, "clips": (first, last), "files": files})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no manifest entry ({error})") from error
+        if stated != _checksum(fields):
             raise ValueError("checksum mismatch")
-        first, last = fields["clips"]
-        files = {site: ShardFile(**file) for site, file in fields["files"].items()}
-        return cls(shard=fields["shard"], clips=(first, last), files=files)
+        return entry
 
 
 class Manifest:
-    """The committed shards of a cache folder, by number.
+    """The committed shards of a cache, by number.
+
+    While shards are being written each has an entry of its own under `manifest/`; when all are there, the entries are
+    settled as the lines of `manifest.jsonl`. Reading takes both.
 
     Attributes:
-        entries: shard number -> entry, in the order of the file.
-
-    Raises:
-        CacheError: if the file is missing, or damaged anywhere but in its last line. A damaged last line is
-            what a crash while appending leaves behind; it is ignored here and gone after the next write.
+        entries: shard number -> entry, ascending.
+        damaged: names of lines and entries that are damaged. Their shards count as not written.
+        is_settled: whether `manifest.jsonl` names all shards.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / MANIFEST
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError as error:
-            raise CacheError(
-                f"{self.path} is missing: restore it from a copy, or delete {folder} and capture again"
-            ) from error
+    def __init__(self, storage: Storage, plan: CachePlan) -> None:
+        self._storage = storage
+        self._plan = plan
         self.entries: dict[int, Entry] = {}
-        self._end = 0
-        lines = content.split(b"\n")
-        torn = lines.pop()
-        for number, line in enumerate(lines, start=1):
+        self.damaged: list[str] = []
+        self.load()
+
+    def load(self) -> None:
+        """Read the manifest anew."""
+        found: dict[int, Entry] = {}
+        self.damaged = []
+        entry_names = self._storage.sizes(ENTRIES)
+        # The entries first: settling writes the lines before it removes the entries, so none can be missed.
+        for name in entry_names:
             try:
-                entry = Entry.from_line(line)
-                if entry.shard in self.entries:
-                    raise ValueError(f"shard {entry.shard} is there twice")
-            except (ValueError, KeyError, TypeError) as error:
-                if number == len(lines) and not torn:
-                    break
-                raise CacheError(
-                    f"{self.path} is damaged in line {number} ({error}): delete that line and capture again "
-                    "with the same plan, which writes only its shard"
-                ) from error
-            self.entries[entry.shard] = entry
-            self._end += len(line) + 1
+                line = self._storage.read(name).rstrip(b"\n")
+            except FileNotFoundError:
+                continue
+            self._take(found, name, line)
+        for number, line in enumerate(self._lines(), start=1):
+            self._take(found, f"{MANIFEST} line {number}", line)
+        self.entries = dict(sorted(found.items()))
+        complete = len(found) == self._plan.n_shards
+        self.is_settled = complete and not entry_names and not self.damaged
 
     def append(self, entry: Entry) -> None:
-        """Commit a shard: append its line and wait until it is on the disk."""
-        line = entry.to_line()
-        with self.path.open("r+b") as file:
-            # Not simply at the end: an append that failed half-way (a full disk) leaves part of a line there.
-            file.truncate(self._end)
-            file.seek(self._end)
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        self._end += len(line)
+        """Commit a shard. Raises FileExistsError if another writer has committed it."""
+        self._storage.put(entry_name(entry.shard), [entry.to_line()], new=True)
         self.entries[entry.shard] = entry
 
-    def settle(self, shards: Iterable[int]) -> None:
-        """Bring the file to its settled form: whole lines, of these shards only, in ascending order."""
-        self.entries = {shard: self.entries[shard] for shard in sorted(shards)}
-        content = b"".join(entry.to_line() for entry in self.entries.values())
-        if content != self.path.read_bytes():
-            with temporary_folder(self.path.with_name(STAGING)) as staging:
-                replace_file(self.path, content, staging / MANIFEST)
-        self._end = len(content)
+    def drop(self, shards: set[int]) -> None:
+        """Make shards count as not written."""
+        kept = {shard: entry for shard, entry in self.entries.items() if shard not in shards}
+        if self._storage.size(MANIFEST) is not None:
+            self._write_lines(kept)
+        self._storage.delete([entry_name(shard) for shard in shards])
+        self.entries = kept
+        self.is_settled = False
+
+    def settle(self) -> None:
+        """Write all entries as the lines of one file, in ascending order."""
+        self.entries = dict(sorted(self.entries.items()))
+        self._write_lines(self.entries)
+        self._storage.delete(list(self._storage.sizes(ENTRIES)))
+        self.damaged = []
+        self.is_settled = True
+
+    def _write_lines(self, entries: dict[int, Entry]) -> None:
+        self._storage.put(MANIFEST, [entry.to_line() for entry in entries.values()])
+
+    def _lines(self) -> list[bytes]:
+        try:
+            return self._storage.read(MANIFEST).split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
+
+    def _is_planned(self, entry: Entry) -> bool:
+        return (
+            entry.shard in range(self._plan.n_shards)
+            and entry.clips == self._plan.shard_clips(entry.shard)
+            and set(entry.files) == set(self._plan.sites)
+        )
+
+    def _take(self, found: dict[int, Entry], name: str, line: bytes) -> None:
+        try:
+            entry = Entry.from_line(line)
+            if not self._is_planned(entry):
+                raise ValueError("not of this plan")
+        except ValueError as error:
+            self.damaged.append(f"{name} ({error})")
+            return
+        found[entry.shard] = entry
 
 
 def _checksum(fields: dict[str, Any]) -> str:
-    return checksum.to_hex(checksum.of_bytes(canonical_json(fields).encode()))
+    return checksum.xxh3(canonical_json(fields).encode())

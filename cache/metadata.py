@@ -1,162 +1,197 @@
-"""The metadata of a cache folder: zarr's JSON, the plan in it, and the tables beside it."""
+"""The metadata of a cache: zarr's JSON, the plan in it, and the tables beside it."""
 
+import hashlib
 import io
 import json
-import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-import zarr
 from pydantic import ValidationError
 
 from cache.encoding import FILL, STORED
 from cache.errors import CacheError, UserError
-from cache.files import remove_folder, sync_path, sync_tree, temporary_folder
 from cache.plan import CachePlan
-from cache.protocol import CALLS, CLIPS, DIMS, GROUP, LOCK, MANIFEST, PROTOCOL, STAGING, VERSION
+from cache.protocol import CALLS, CLIPS, DIMS, GROUP, MANIFEST, PROTOCOL, VERSION, canonical_json
+from cache.storage import Storage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def read_plan(folder: Path) -> CachePlan:
-    """The plan of the cache in a folder.
+class Group(NamedTuple):
+    """What the group's `zarr.json` says: the plan, and the hash of the clip table (see `table_hash`)."""
+
+    plan: CachePlan
+    clips_hash: str
+
+
+def read_plan(storage: Storage) -> CachePlan:
+    """The plan of the cache in a storage; raises like `read_group`."""
+    return read_group(storage).plan
+
+
+def read_group(storage: Storage) -> Group:
+    """What the cache in a storage is.
 
     Raises:
-        CacheError: if the folder is missing, is no cache, was not created completely, is of another protocol
-            version, or its plan is damaged.
+        CacheError: if there is no cache, it is of another protocol version, or its plan is damaged.
     """
-    path = folder / GROUP
-    if not folder.is_dir():
-        raise CacheError(
-            f"{folder} does not exist: give the folder of a cache, such as STUDY/activations.zarr"
-        )
-    if not path.is_file():
-        if is_interrupted_creation(folder):
-            raise CacheError(
-                f"{folder} is half-written, its creation was interrupted: capture again with the same plan"
-            )
-        if (folder / MANIFEST).exists():
-            raise CacheError(
-                f"{path} is missing: restore it from a copy, or delete {folder} and capture again"
-            )
-        raise CacheError(
-            f"{folder} is not an activation cache (no {GROUP}): give the folder of one, or a new one to write"
-        )
+    where = storage.location
     try:
-        attributes = json.loads(path.read_bytes())["attributes"]
+        content = storage.read(GROUP)
+    except FileNotFoundError as error:
+        if storage.size(MANIFEST) is not None:
+            raise CacheError(
+                f"{where}/{GROUP} is missing: restore it from a copy, or delete {where} and capture again"
+            ) from error
+        raise CacheError(
+            f"{where} is not an activation cache (no {GROUP}): give the folder of one, "
+            "such as STUDY/activations.zarr, or a new one to write"
+        ) from error
+    try:
+        attributes = json.loads(content)["attributes"]
         protocol, version = attributes["protocol"], attributes["version"]
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
-            f"{path} does not describe an activation cache: give the folder of one, or a new one to write"
+            f"{where}/{GROUP} does not describe an activation cache: give the folder of one, or a new one to write"
         ) from error
     if (protocol, version) != (PROTOCOL, VERSION):
         raise CacheError(
-            f"{folder} is of {protocol} version {version}, this program reads {PROTOCOL} version {VERSION}: "
+            f"{where} is of {protocol} version {version}, this program reads {PROTOCOL} version {VERSION}: "
             "use the program version that wrote it, or capture again"
         )
     try:
-        plan = CachePlan.model_validate(attributes["plan"])
-        intact = plan.hash == attributes["plan_hash"]
+        group = Group(CachePlan.model_validate(attributes["plan"]), str(attributes["clips_hash"]))
+        intact = group.plan.hash == attributes["plan_hash"]
     except (KeyError, ValidationError, UserError):
         intact = False
     if not intact:
         raise CacheError(
-            f"{path} is damaged (the plan does not fit its hash): restore it from a copy, or capture again"
+            f"{where}/{GROUP} is damaged (the plan does not fit its hash): restore it from a copy, or capture again"
         )
-    return plan
+    return group
 
 
-def is_interrupted_creation(folder: Path) -> bool:
-    """Whether a writer began to create a cache in a folder and was interrupted before anything was in it."""
-    manifest = folder / MANIFEST
-    has_shards = manifest.exists() and manifest.stat().st_size > 0
-    return (folder / LOCK).exists() and not (folder / GROUP).exists() and not has_shards
+def create(storage: Storage, group: Group) -> Group:
+    """Make a storage a cache, and return what it is: as given, or as who was quicker made it.
 
-
-def create(folder: Path, plan: CachePlan, clips: pd.DataFrame) -> None:
-    """Write everything but shards into a folder that holds at most the remains of an interrupted creation.
-
-    All of it is made and synced in the staging folder first. The group's metadata is moved last: with it the
-    folder is a cache, and without it none.
+    Raises:
+        UserError: if something else is at the location. CacheError: see `read_group`.
     """
-    with temporary_folder(folder / STAGING) as staging:
-        _write_metadata(staging, plan, clips)
-        for path in folder.iterdir():
-            if path != staging and (path / GROUP).exists():
-                remove_folder(path)  # an array of the interrupted creation, which may have had other sites
-        for name in (*plan.sites, CLIPS, CALLS, MANIFEST):
-            os.replace(staging / name, folder / name)
-        sync_path(folder)
-        os.replace(staging / GROUP, folder / GROUP)
-        sync_path(folder)
-    sync_path(folder.absolute().parent)
+    if storage.is_there():
+        return read_group(storage)
+    try:
+        storage.put(GROUP, [_group_json(group)], new=True)
+    except FileExistsError:
+        return read_group(storage)
+    return group
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A parquet table of the cache.
+def complete(storage: Storage, group: Group, clips: "pd.DataFrame") -> None:
+    """Put all that a cache has beside its shards and the manifest, where it is missing or damaged.
+
+    `clips` is the group's clip table.
+    """
+    files = {f"{site}/{GROUP}": _array_json(group.plan, site) for site in group.plan.sites}
+    files[CALLS] = to_parquet(_calls_table(group.plan))
+    files[CLIPS] = to_parquet(clips)
+    files[GROUP] = _group_json(group)
+    for name in damaged_files(storage, group):
+        storage.put(name, [files[name]])
+
+
+def damaged_files(storage: Storage, group: Group) -> list[str]:
+    """Names of the metadata files that are missing or damaged."""
+    plan = group.plan
+    expected = {f"{site}/{GROUP}": _array_json(plan, site) for site in plan.sites}
+    expected[GROUP] = _group_json(group)
+    damaged = [name for name, content in expected.items() if _content(storage, name) != content]
+    for name, digest in ((CLIPS, group.clips_hash), (CALLS, table_hash(_calls_table(plan)))):
+        try:
+            intact = table_hash(_parse_parquet(_content(storage, name) or b"")) == digest
+        except (OSError, ValueError):
+            intact = False
+        if not intact:
+            damaged.append(name)
+    return damaged
+
+
+def read_clips(storage: Storage, group: Group) -> "pd.DataFrame":
+    """The clip table.
 
     Raises:
         CacheError: if it is missing or damaged.
     """
+    return _read_table(storage, CLIPS, group.clips_hash)
+
+
+def read_calls(storage: Storage, group: Group) -> "pd.DataFrame":
+    """The table of kept calls.
+
+    Raises:
+        CacheError: if it is missing or damaged.
+    """
+    return _read_table(storage, CALLS, table_hash(_calls_table(group.plan)))
+
+
+def table_hash(table: "pd.DataFrame") -> str:
+    """SHA-256 (hex) of a table's values: canonical JSON of column name -> values, missing ones as null.
+
+    What JSON has no number, text or truth value for goes in as its text.
+    """
+    columns = {
+        str(name): [
+            None if missing else value for missing, value in zip(column.isna(), column.tolist(), strict=True)
+        ]
+        for name, column in table.items()
+    }
+    text = json.dumps(columns, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_table(storage: Storage, name: str, digest: str) -> "pd.DataFrame":
     try:
-        return pd.read_parquet(path, engine="pyarrow")
+        table = _parse_parquet(storage.read(name))
+        problem = "" if table_hash(table) == digest else "other values than were written"
     except (OSError, ValueError) as error:
+        problem = str(error)
+    if problem:
         raise CacheError(
-            f"{path} cannot be read ({error}): restore it from a copy, or capture again"
-        ) from error
+            f"{storage.location}/{name} is missing or damaged ({problem}): delete it and capture again "
+            "with the same plan, which writes it anew"
+        )
+    return table
 
 
-def is_same_table(given: pd.DataFrame, stored: pd.DataFrame) -> bool:
-    """Whether a table equals one that was read back, types included."""
-    return pd.read_parquet(io.BytesIO(_to_parquet(given)), engine="pyarrow").equals(stored)
+def _content(storage: Storage, name: str) -> bytes | None:
+    try:
+        return storage.read(name)
+    except FileNotFoundError:
+        return None
 
 
-def check_clip_table(clips: pd.DataFrame, n_clips: int) -> None:
-    """Refuse a clip table that does not number the clips 0 .. n_clips - 1 in its column `clip`, in order.
+def _calls_table(plan: CachePlan) -> "pd.DataFrame":
+    import pandas as pd  # not at the top: opening a cache must not wait for it
+
+    return pd.DataFrame({"step": plan.steps, "sigma": plan.sigmas})
+
+
+def check_clip_table(clips: "pd.DataFrame", n_clips: int) -> None:
+    """Refuse a clip table that does not number the clips 0 .. n_clips - 1 in its column `clip`, or is no parquet.
 
     Raises:
         UserError: saying what the table has instead.
     """
-    numbers = clips["clip"] if "clip" in clips.columns else pd.Series([], dtype=int)
-    if numbers.dtype.kind not in "iu" or not np.array_equal(numbers.to_numpy(), np.arange(n_clips)):
+    numbers = clips["clip"].to_numpy() if "clip" in clips.columns else np.array([])
+    if numbers.dtype.kind not in "iu" or not np.array_equal(numbers, np.arange(n_clips)):
         raise UserError(
             f"the clip table must have one row for each of the plan's {n_clips} clips and an integer "
             f"column 'clip' that counts them from 0; got {len(clips)} rows with the columns {list(clips.columns)}"
         )
+    to_parquet(clips)
 
 
-def _group_attributes(plan: CachePlan) -> dict[str, Any]:
-    return {
-        "protocol": PROTOCOL,
-        "version": VERSION,
-        "plan": plan.model_dump(mode="json"),
-        "plan_hash": plan.hash,
-    }
-
-
-def _write_metadata(staging: Path, plan: CachePlan, clips: pd.DataFrame) -> None:
-    zarr.create_group(store=staging, attributes=_group_attributes(plan))
-    for site in plan.sites:
-        zarr.create_array(
-            store=staging / site,
-            shape=plan.shape(site),
-            dtype=STORED[plan.dtype],
-            shards=plan.shard_shape(site),
-            chunks=plan.chunk_shape(site),
-            filters=None,
-            compressors=None,
-            fill_value=FILL[plan.dtype],
-            dimension_names=DIMS,
-            chunk_key_encoding={"name": "default", "separator": "."},
-            attributes={"value_dtype": plan.dtype},
-        )
-    (staging / CLIPS).write_bytes(_to_parquet(clips))
-    (staging / CALLS).write_bytes(_to_parquet(pd.DataFrame({"step": plan.steps, "sigma": plan.sigmas})))
-    (staging / MANIFEST).touch()
-    sync_tree(staging)
-
-
-def _to_parquet(table: pd.DataFrame) -> bytes:
+def to_parquet(table: "pd.DataFrame") -> bytes:
     """A table as a parquet file, without its index; the same table gives the same bytes.
 
     Raises:
@@ -164,9 +199,62 @@ def _to_parquet(table: pd.DataFrame) -> bytes:
     """
     buffer = io.BytesIO()
     try:
-        table.to_parquet(buffer, engine="pyarrow", index=False)
+        table.to_parquet(buffer, engine="pyarrow", index=False, write_page_checksum=True)
     except (ValueError, TypeError) as error:
         raise UserError(
             f"the clip table cannot be stored as parquet, use one plain type a column: {error}"
         ) from error
     return buffer.getvalue()
+
+
+def _parse_parquet(content: bytes) -> "pd.DataFrame":
+    """A table from a parquet file; raises ValueError if it is damaged."""
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(io.BytesIO(content), engine="pyarrow", page_checksum_verification=True)
+    except Exception as error:  # pandas and pyarrow raise all kinds
+        raise ValueError(str(error).split("\n", 1)[0] or type(error).__name__) from error
+
+
+def _group_json(group: Group) -> bytes:
+    attributes = {
+        "protocol": PROTOCOL,
+        "version": VERSION,
+        "plan": group.plan.model_dump(mode="json"),
+        "plan_hash": group.plan.hash,
+        "clips_hash": group.clips_hash,
+    }
+    return canonical_json({"zarr_format": 3, "node_type": "group", "attributes": attributes}).encode()
+
+
+def _array_json(plan: CachePlan, site: str) -> bytes:
+    """The zarr v3 metadata of a site's array."""
+    dtype = plan.dtypes[site]
+    little: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+    codecs = [little]
+    if plan.zstd_level:
+        codecs.append({"name": "zstd", "configuration": {"level": plan.zstd_level, "checksum": False}})
+    codecs.append({"name": "crc32c"})
+    sharding = {
+        "chunk_shape": plan.chunk_shape(site),
+        "codecs": codecs,
+        "index_codecs": [little, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    fill = FILL[dtype]
+    return canonical_json(
+        {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": plan.shape(site),
+            "data_type": STORED[dtype].name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": plan.shard_shape(site)}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+            "fill_value": "NaN" if fill != fill else fill,
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+            "dimension_names": DIMS,
+            "storage_transformers": [],
+            "attributes": {"value_dtype": dtype},
+        }
+    ).encode()

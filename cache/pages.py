@@ -1,64 +1,155 @@
-"""Reading any positions of a zarr array by whole runs of pages."""
+"""Reading any positions of a site from its shard files: whole chunks, checked, many at a time."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
-from typing import Any
 
 import numpy as np
-import zarr
 from jaxtyping import Int, Shaped
 
+from cache.encoding import STORED
+from cache.errors import CacheError
+from cache.manifest import Manifest
+from cache.plan import CachePlan
+from cache.protocol import index_bytes, shard_file_name
+from cache.shardfile import Index, parse_chunk, parse_index
+from cache.storage import Storage
+
 Positions = Sequence[int] | Int[np.ndarray, " _"]
+Stored = Shaped[np.ndarray, "clip step pass token channel"]
+
+# Enough to hide the latency of an object store; a local disk is busy with two.
+THREADS = 8
+_INDICES_KEPT = 1024
 
 
-def read_positions(
-    array: "zarr.Array[Any]", positions: Sequence[Positions], dtype: np.dtype[Any]
-) -> Shaped[np.ndarray, "clip step pass token channel"]:
-    """The values at some positions of each of the five dimensions, in the order given, cast to a dtype.
+@dataclass(frozen=True)
+class Chunk:
+    """One inner chunk: its shard, its place (clip, step, pass) in the shard's grid, and its first clip, step, pass."""
 
-    Clips, steps and passes are read in runs that follow each other on disk; tokens and channels are picked
-    from whole stretches in memory. zarr's own selection by index lists costs 100 times as much on pages of
-    this size.
+    shard: int
+    place: tuple[int, int, int]
+    corner: tuple[int, int, int]
+
+
+class Pages:
+    """The pages (token, channel) of one site, read by whole chunks, each of which is checked.
+
+    Args:
+        storage, plan, manifest: of the cache.
+        site: name of the site.
     """
-    lists = [np.asarray(given, dtype=np.int64) for given in positions]
-    shape = tuple(len(given) for given in lists)
-    if 0 in shape:
-        return np.empty(shape, dtype)
-    blocks = list(product(*(_runs(given) for given in lists[:3])))
-    if len(blocks) == 1:
-        return _read_block(array, blocks[0], lists).astype(dtype, copy=False)
-    values = np.empty(shape, dtype)
-    for runs in blocks:
-        values[tuple(target for target, _ in runs)] = _read_block(array, runs, lists)
-    return values
+
+    def __init__(self, storage: Storage, plan: CachePlan, manifest: Manifest, site: str) -> None:
+        self._storage = storage
+        self._plan = plan
+        self._manifest = manifest
+        self._site = site
+        self.dtype = STORED[plan.dtypes[site]]
+        self.chunk_shape = plan.chunk_shape(site)
+        self._index = lru_cache(_INDICES_KEPT)(self._read_index)
+
+    def read(self, positions: Sequence[Positions]) -> Stored:
+        """The values, as stored, at some positions of each of the five dimensions, in the order given.
+
+        Raises:
+            CacheError: for a shard that is not written, missing or damaged.
+        """
+        lists = [np.asarray(given, dtype=np.int64) for given in positions]
+        values = np.empty(tuple(len(given) for given in lists), self.dtype)
+        if values.size == 0:
+            return values
+        chunks = self.chunks(*lists[:3])
+        if len(chunks) == 1:
+            self._copy(chunks[0], lists, values)
+            return values
+        with ThreadPoolExecutor(min(THREADS, len(chunks)), "cache-reader") as pool:
+            for done in [pool.submit(self._copy, chunk, lists, values) for chunk in chunks]:
+                done.result()
+        return values
+
+    def chunks(self, clips: Positions, steps: Positions, passes: Positions) -> list[Chunk]:
+        """The chunks that hold some pages, in the order of the files."""
+        per_shard = self._plan.clips_per_shard
+        shards, local = np.divmod(np.unique(clips), per_shard)
+        inner = [
+            np.unique(np.asarray(given) // n)
+            for given, n in zip((steps, passes), self.chunk_shape[1:3], strict=True)
+        ]
+        found = []
+        for shard in np.unique(shards).tolist():
+            outer = np.unique(local[shards == shard] // self.chunk_shape[0])
+            for place in product(outer.tolist(), inner[0].tolist(), inner[1].tolist()):
+                clip, step, pass_number = (i * n for i, n in zip(place, self.chunk_shape[:3], strict=True))
+                found.append(Chunk(shard, place, (shard * per_shard + clip, step, pass_number)))
+        return found
+
+    def read_chunk(self, chunk: Chunk) -> Stored:
+        """The values of a chunk, as stored; what lies beyond the last clip is the fill value.
+
+        Raises:
+            CacheError: for a shard that is not written, missing or damaged.
+        """
+        offset, length = map(int, self._index(chunk.shard)[chunk.place])
+        content = memoryview(np.empty(length, np.uint8).data)
+        try:
+            self._storage.read_into(shard_file_name(self._site, chunk.shard), offset, content)
+            return parse_chunk(self._plan, self._site, content)
+        except (OSError, EOFError, ValueError, RuntimeError) as error:
+            raise self._damaged(chunk.shard, error) from error
+
+    def _copy(self, chunk: Chunk, lists: list[Int[np.ndarray, " _"]], values: Stored) -> None:
+        """Read a chunk and put what is wanted of it where it belongs."""
+        content = self.read_chunk(chunk)
+        targets, sources = [], []
+        for given, start, length in zip(lists[:3], chunk.corner, self.chunk_shape[:3], strict=True):
+            target = np.flatnonzero((given >= start) & (given < start + length))
+            targets.append(target)
+            sources.append(given[target] - start)
+        targets += [np.arange(len(given)) for given in lists[3:]]
+        sources += lists[3:]
+        values[_selection(targets)] = content[_selection(sources)]
+
+    def _read_index(self, shard: int) -> Index:
+        """The index of a shard file, having checked that the file is there and has its size."""
+        first, last = self._plan.shard_clips(shard)
+        where = self._storage.location
+        if shard not in self._manifest.entries:
+            raise CacheError(
+                f"shard {shard} of {where} (clips {first} to {last}) is not written yet: "
+                "capture again with the same plan, or read other clips"
+            )
+        name, size = shard_file_name(self._site, shard), self._manifest.entries[shard].files[self._site].bytes
+        if self._storage.size(name) != size:
+            raise CacheError(
+                f"{where}/{name} (clips {first} to {last}) is missing or not {size} bytes: "
+                "capture again with the same plan, which writes it anew"
+            )
+        length = index_bytes(self._plan.shard_shape(self._site), self.chunk_shape)
+        tail = bytearray(length)
+        try:
+            self._storage.read_into(name, size - length, memoryview(tail))
+            return parse_index(self._plan, self._site, bytes(tail), size)
+        except (OSError, EOFError, ValueError) as error:
+            raise self._damaged(shard, error) from error
+
+    def _damaged(self, shard: int, error: Exception) -> CacheError:
+        first, last = self._plan.shard_clips(shard)
+        return CacheError(
+            f"{self._storage.location}/{shard_file_name(self._site, shard)} (clips {first} to {last}) is damaged "
+            f"({error}): run `workbench cache verify --repair` on the cache, then capture again with the same plan"
+        )
 
 
-def _read_block(
-    array: "zarr.Array[Any]", runs: tuple[tuple[slice, slice], ...], lists: list[Int[np.ndarray, " _"]]
-) -> Shaped[np.ndarray, "clip step pass token channel"]:
-    """The wanted tokens and channels of one run of clips, of steps and of passes."""
-    tokens, channels = lists[3:]
-    source = tuple(stretch for _, stretch in runs)
-    block = np.asarray(array[(*source, _stretch(tokens), _stretch(channels))])
-    return _pick(_pick(block, 3, tokens), 4, channels)
-
-
-def _stretch(positions: Int[np.ndarray, " _"]) -> slice:
-    """The smallest slice that holds all positions."""
-    return slice(int(positions.min()), int(positions.max()) + 1)
-
-
-def _pick(
-    block: Shaped[np.ndarray, "..."], axis: int, positions: Int[np.ndarray, " _"]
-) -> Shaped[np.ndarray, "..."]:
-    """The positions along an axis of a block that has the stretch of them; a copy only where it must be."""
-    if len(_runs(positions)) == 1:
-        return block
-    return np.take(block, positions - positions.min(), axis=axis)
-
-
-def _runs(positions: Int[np.ndarray, " _"]) -> list[tuple[slice, slice]]:
-    """Consecutive positions as (where in the list, where in the array) slices."""
-    ends = [*(np.flatnonzero(np.diff(positions) != 1) + 1).tolist(), len(positions)]
-    starts = [0, *ends[:-1]]
-    return [(slice(i, j), _stretch(positions[i:j])) for i, j in zip(starts, ends, strict=True)]
+def _selection(
+    positions: list[Int[np.ndarray, " _"]],
+) -> tuple[slice, ...] | tuple[Int[np.ndarray, "..."], ...]:
+    """An index of the positions along each axis: slices, which copy fast, where all of them follow each other."""
+    if all(len(given) == 0 or np.array_equal(given, np.arange(len(given)) + given[0]) for given in positions):
+        return tuple(
+            slice(int(given[0]), int(given[0]) + len(given)) if len(given) else slice(0)
+            for given in positions
+        )
+    return np.ix_(*positions)

@@ -13,19 +13,44 @@ from cache.errors import UserError
 from cache.protocol import Dtype, Shape
 
 
+class TokenReduction(BaseModel):
+    """How the denoiser's tokens become the stored ones.
+
+    "none" keeps all (`size` 1); "stride" keeps every `size`-th from the first on; "mean" keeps the mean of each
+    `size` neighbours (the last group may be smaller).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["none", "stride", "mean"] = "none"
+    size: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _none_keeps_all(self) -> "TokenReduction":
+        if self.kind == "none" and self.size != 1:
+            raise UserError(f"a token reduction of kind 'none' has the size 1, not {self.size}")
+        return self
+
+    def stored_tokens(self, tokens: int) -> int:
+        """How many tokens are stored of `tokens`."""
+        return math.ceil(tokens / self.size)
+
+
 class CachePlan(BaseModel):
     """What a cache holds. Two plans with the same `hash` describe the same store.
 
     Attributes:
         sites: site name -> channels (length of the activation vectors there).
+        dtypes: site name -> number format on disk; given as one name, it holds for every site.
         n_clips: clips, numbered from 0.
         steps: step indices of the denoiser that are kept, in the order of the step axis.
         sigmas: noise level of each kept step.
         passes: guidance passes kept, in the order of the pass axis.
-        tokens: token positions per clip.
-        token_seconds: seconds of music per token.
-        dtype: number format on disk.
+        tokens: stored token positions per clip.
+        token_seconds: seconds of music from one stored token to the next.
+        token_reduction: how the stored tokens were made of the denoiser's.
         clips_per_shard: clips in one shard, the unit that is written and resumed.
+        zstd_level: 0 stores numbers as they are; 1 to 22 compress each chunk with zstd.
         identity: what produced the activations (model, weights hash, settings); plain JSON, not read here.
 
     Raises:
@@ -36,15 +61,24 @@ class CachePlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sites: dict[str, PositiveInt]
+    dtypes: dict[str, Dtype]
     n_clips: PositiveInt
     steps: tuple[int, ...]
     sigmas: tuple[float, ...]
     passes: tuple[Literal["cond", "null"], ...]
     tokens: PositiveInt
     token_seconds: float = Field(gt=0, allow_inf_nan=False)
-    dtype: Dtype
+    token_reduction: TokenReduction = TokenReduction()
     clips_per_shard: PositiveInt
+    zstd_level: int = Field(0, ge=0, le=22)
     identity: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_dtype_for_all(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and isinstance(fields.get("dtypes"), str):
+            return {**fields, "dtypes": dict.fromkeys(fields.get("sites", {}), fields["dtypes"])}
+        return fields
 
     @field_validator("identity")
     @classmethod
@@ -66,6 +100,10 @@ class CachePlan(BaseModel):
         for name, labels in (("sites", self.sites), ("steps", self.steps), ("passes", self.passes)):
             if not labels or len(set(labels)) < len(labels):
                 raise UserError(f"the plan's {name} must be given, each once; got {list(labels)}")
+        if set(self.dtypes) != set(self.sites):
+            raise UserError(
+                f"the plan's dtypes are for {sorted(self.dtypes)}, give one for each site: {sorted(self.sites)}"
+            )
         if len(self.sigmas) != len(self.steps) or not all(math.isfinite(sigma) for sigma in self.sigmas):
             raise UserError(
                 f"the plan needs one finite sigma for each of its {len(self.steps)} steps; "
@@ -93,10 +131,9 @@ class CachePlan(BaseModel):
         first = shard * self.clips_per_shard
         return (first, min(first + self.clips_per_shard, self.n_clips) - 1)
 
-    @property
-    def itemsize(self) -> int:
-        """Bytes of one stored value."""
-        return protocol.ITEMSIZE[self.dtype]
+    def itemsize(self, site: str) -> int:
+        """Bytes of one stored value of a site."""
+        return protocol.ITEMSIZE[self.dtypes[site]]
 
     def shape(self, site: str) -> Shape:
         """Shape of a site's array: (clip, step, pass, token, channel)."""
@@ -108,25 +145,25 @@ class CachePlan(BaseModel):
 
     def chunk_shape(self, site: str) -> Shape:
         """Shape of the inner chunks of a site's shards: (clip, step, pass, token, channel)."""
-        return protocol.chunk_shape(self.shard_shape(site), self.itemsize)
+        return protocol.chunk_shape(self.shard_shape(site), self.itemsize(site))
 
     def bytes_of(self, shards: Collection[int]) -> dict[str, int]:
-        """Bytes that each site's files of some shards take on disk, exactly."""
+        """Bytes that each site's files of some shards take on disk: exact; an upper estimate when compressed."""
         last = self.n_shards - 1
         tails = int(last in shards)
         first_clip, last_clip = self.shard_clips(last)
         sizes = {}
         for site in self.sites:
             shard = self.shard_shape(site)
-            full = protocol.shard_file_bytes(shard[0], shard, self.itemsize)
-            tail = protocol.shard_file_bytes(last_clip - first_clip + 1, shard, self.itemsize)
+            full = protocol.shard_file_bytes(shard[0], shard, self.itemsize(site))
+            tail = protocol.shard_file_bytes(last_clip - first_clip + 1, shard, self.itemsize(site))
             sizes[site] = (len(shards) - tails) * full + tails * tail
         return sizes
 
     def bytes_per_site(self) -> dict[str, int]:
-        """Bytes that each site's shard files take on disk, exactly."""
+        """Bytes that each site's shard files take on disk: exact; an upper estimate when compressed."""
         return self.bytes_of(range(self.n_shards))
 
     def total_bytes(self) -> int:
-        """Bytes that all shard files take on disk, exactly (metadata and tables come on top)."""
+        """Bytes that all shard files take on disk (metadata and tables come on top); see `bytes_per_site`."""
         return sum(self.bytes_per_site().values())

@@ -9,25 +9,29 @@ import re
 from typing import Any, Literal
 
 PROTOCOL = "activation-cache"
-VERSION = 1
+VERSION = 2
 
 GROUP = "zarr.json"
 CLIPS = "clips.parquet"
 CALLS = "calls.parquet"
 MANIFEST = "manifest.jsonl"
+ENTRIES = "manifest/"
 STAGING = ".staging"
 LOCK = ".lock"
+WRITERS = ".writers"
 
 DIMS = ("clip", "step", "pass", "token", "channel")
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-RESERVED = (GROUP, CLIPS, CALLS, MANIFEST)
+RESERVED = (GROUP, CLIPS, CALLS, MANIFEST, ENTRIES.rstrip("/"))
+CONCEPT_PREFIX = "label_"
 
 Dtype = Literal["float16", "bfloat16", "float32"]
 ITEMSIZE: dict[str, int] = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 MIN_CHUNK_BYTES = 2**20
 INDEX_ENTRY_BYTES = 16
-INDEX_CHECKSUM_BYTES = 4
+CHECKSUM_BYTES = 4  # after each chunk, and after the index
+NO_CHUNK = 2**64 - 1
 
 Shape = tuple[int, int, int, int, int]
 
@@ -58,15 +62,29 @@ def chunk_shape(shard: Shape, itemsize: int) -> Shape:
     return (chunk[0], chunk[1], chunk[2], chunk[3], chunk[4])
 
 
+def chunk_grid(shard: Shape, chunk: Shape) -> tuple[int, int, int]:
+    """How many chunks a shard has along clip, step and pass."""
+    return (shard[0] // chunk[0], shard[1] // chunk[1], shard[2] // chunk[2])
+
+
+def index_bytes(shard: Shape, chunk: Shape) -> int:
+    """Size of the index at the end of a shard file, its checksum included."""
+    return math.prod(chunk_grid(shard, chunk)) * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
+
+
 def shard_file_bytes(clips: int, shard: Shape, itemsize: int) -> int:
-    """Size of one shard file that holds `clips` clips: its chunks (the last one padded), then its index."""
+    """Size of one uncompressed shard file that holds `clips` clips: chunks (the last padded), then the index."""
     chunk = chunk_shape(shard, itemsize)
-    per_clip_row = math.prod(shard[axis] // chunk[axis] for axis in (1, 2))
-    written = math.ceil(clips / chunk[0]) * per_clip_row
-    index = shard[0] // chunk[0] * per_clip_row * INDEX_ENTRY_BYTES + INDEX_CHECKSUM_BYTES
-    return written * math.prod(chunk) * itemsize + index
+    _, steps, passes = chunk_grid(shard, chunk)
+    written = math.ceil(clips / chunk[0]) * steps * passes
+    return written * (math.prod(chunk) * itemsize + CHECKSUM_BYTES) + index_bytes(shard, chunk)
 
 
 def shard_file_name(site: str, shard: int) -> str:
     """Path of a shard file inside the cache, with forward slashes: the zarr key of shard number `shard`."""
     return f"{site}/c.{shard}.0.0.0.0"
+
+
+def entry_name(shard: int) -> str:
+    """Path of a shard's manifest entry while the cache is not complete."""
+    return f"{ENTRIES}{shard}.json"

@@ -1,56 +1,63 @@
 """Reading a cache: by label, lazily, or shuffled for training. Nothing here writes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import xarray as xr
-import zarr
 from jaxtyping import Float, Shaped
 
-from cache import checksum, metadata
-from cache.encoding import STORED, WIDE, decode
+from cache import metadata
+from cache.encoding import decode
 from cache.errors import CacheError, UserError
-from cache.lazy import lazy_array
 from cache.manifest import Manifest
-from cache.pages import Positions, read_positions
-from cache.protocol import CALLS, CLIPS, DIMS
-from cache.shuffle import shuffled_rows
+from cache.pages import Pages, Positions
+from cache.protocol import CONCEPT_PREFIX, DIMS
+from cache.storage import Location, open_storage
 
-# zarr's default of 10 reads at a time leaves a disk idle between the pages of a shard.
-zarr.config.set({"async.concurrency": 64})
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    import xarray as xr
+
+    from cache.shuffle import ShuffledRows
 
 
 class ActivationCache:
-    """A cache folder, opened for reading.
+    """A cache, opened for reading.
+
+    Every chunk that is read is compared with its checksum, so that damage is an error and never a number.
 
     Args:
-        path: folder of the cache.
+        location: folder or URL of the cache, or a `Storage`.
         allow_partial: open it though shards are missing; reading one of those is an error all the same.
 
     Attributes:
-        path: the folder.
+        storage: where the cache lies.
+        group: what the cache's `zarr.json` says.
         plan: what the cache holds.
         manifest: which shards are there.
 
     Raises:
-        CacheError: if the folder is missing, no cache, of another version, damaged, or (unless allowed)
-            half-written.
+        CacheError: if there is no cache, it is of another version, damaged, or (unless allowed) half-written.
     """
 
-    def __init__(self, path: Path | str, allow_partial: bool = False) -> None:
-        self.path = Path(path)
-        self.plan = metadata.read_plan(self.path)
-        self.manifest = Manifest(self.path)
-        self._arrays: dict[str, zarr.Array[Any]] = {}
+    def __init__(self, location: Location, allow_partial: bool = False) -> None:
+        self.storage = open_storage(location)
+        self.group = metadata.read_group(self.storage)
+        self.plan = self.group.plan
+        self.manifest = Manifest(self.storage, self.plan)
+        self._pages: dict[str, Pages] = {}
         missing = [shard for shard in range(self.plan.n_shards) if shard not in self.manifest.entries]
         if missing and not allow_partial:
+            damaged = (
+                f"; damaged in the manifest: {', '.join(self.manifest.damaged)}"
+                if self.manifest.damaged
+                else ""
+            )
             raise CacheError(
-                f"{self.path} is half-written, {len(missing)} of {self.plan.n_shards} shards are missing "
-                f"(the first is {missing[0]}): capture again with the same plan, "
+                f"{self.storage.location} is half-written, {len(missing)} of {self.plan.n_shards} shards are missing "
+                f"(the first is {missing[0]}{damaged}): capture again with the same plan, "
                 "or open it with allow_partial=True"
             )
 
@@ -60,14 +67,14 @@ class ActivationCache:
         return list(self.plan.sites)
 
     @cached_property
-    def clips(self) -> pd.DataFrame:
+    def clips(self) -> "pd.DataFrame":
         """The clip table: one row per clip, column `clip` counting from 0."""
-        return metadata.read_table(self.path / CLIPS)
+        return metadata.read_clips(self.storage, self.group)
 
     @cached_property
-    def calls(self) -> pd.DataFrame:
+    def calls(self) -> "pd.DataFrame":
         """The kept calls of the denoiser: columns `step` (index) and `sigma` (noise level)."""
-        return metadata.read_table(self.path / CALLS)
+        return metadata.read_calls(self.storage, self.group)
 
     def read(
         self,
@@ -76,6 +83,10 @@ class ActivationCache:
         steps: Sequence[int] | None = None,
         passes: Sequence[str] | None = None,
         tokens: slice | None = None,
+        *,
+        concepts: Mapping[str, Any] | None = None,
+        sigmas: tuple[float, float] | None = None,
+        seconds: tuple[float, float] | None = None,
     ) -> Float[np.ndarray, "clip step pass token channel"]:
         """Activations as float32, in the order of the labels asked for; None means all.
 
@@ -85,32 +96,40 @@ class ActivationCache:
             steps: step indices, as in `calls`.
             passes: "cond", "null".
             tokens: slice of token positions.
+            concepts: value of each concept that the clips must have, such as {"mood": "sad"}: the column
+                `label_mood` of the clip table.
+            sigmas: smallest and largest noise level, both included.
+            seconds: stretch of the music: the tokens that begin at `seconds[0]` or later and before `seconds[1]`.
 
         Raises:
             UserError: for an unknown site or label. CacheError: for a shard that is missing or damaged.
         """
         positions = (
-            self.positions("clip", clips),
-            self.positions("step", steps),
+            self.clips_where(concepts, self.positions("clip", clips)),
+            self.steps_within(sigmas, self.positions("step", steps)),
             self.positions("pass", passes),
-            range(self.plan.tokens)[tokens or slice(None)],
+            self.tokens_within(seconds, range(self.plan.tokens)[tokens or slice(None)]),
             range(self.channels(site)),
         )
         return self.read_positions(site, positions)
 
-    def dataset(self, site: str) -> xr.DataArray:
+    def dataset(self, site: str) -> "xr.DataArray":
         """A site as an array that reads from disk what is indexed, when its values are asked for.
 
-        Dims (clip, step, pass, token, channel), float32; coordinates clip, step, sigma (along step), pass,
-        and seconds (along token: where in the music the token begins).
+        Dims (clip, step, pass, token, channel), float32; coordinates clip and the columns of the clip table, step,
+        sigma (along step), pass, and seconds (along token: where in the music the token begins).
         """
+        import xarray as xr  # not at the top: opening a cache must not wait for it
+
+        from cache.lazy import lazy_array
+
         plan = self.plan
         self.channels(site)
         return xr.DataArray(
             lazy_array(plan.shape(site), lambda positions: self.read_positions(site, positions)),
             dims=DIMS,
             coords={
-                "clip": np.arange(plan.n_clips),
+                **{name: ("clip", self.clips[name].to_numpy()) for name in self.clips.columns},
                 "step": list(plan.steps),
                 "sigma": ("step", list(plan.sigmas)),
                 "pass": list(plan.passes),
@@ -124,27 +143,15 @@ class ActivationCache:
         site: str,
         batch_size: int,
         seed: int,
+        clips: Sequence[int] | None = None,
         steps: Sequence[int] | None = None,
         passes: Sequence[str] | None = None,
-    ) -> Iterator[Float[np.ndarray, "row channel"]]:
-        """Every activation vector of a site exactly once, in random order, as float32 batches.
+        device: "str | torch.device" = "cpu",
+    ) -> "ShuffledRows":
+        """Every activation vector of a site once an epoch, in random order; see `cache.shuffle.ShuffledRows`."""
+        from cache.shuffle import ShuffledRows
 
-        See `cache.shuffle.shuffled_rows`.
-        """
-        return shuffled_rows(self, site, batch_size, seed, steps, passes)
-
-    def verify(self) -> list[str]:
-        """Read every committed shard file and name those that are missing or differ from their checksum.
-
-        To repair: delete the named files and capture again with the same plan, which writes their shards.
-        """
-        files = [file for entry in self.manifest.entries.values() for file in entry.files.values()]
-        return [
-            file.name
-            for file in files
-            if not file.has_right_size(self.path)
-            or checksum.to_hex(checksum.of_file(self.path / file.name)) != file.crc32c
-        ]
+        return ShuffledRows(self, site, batch_size, seed, clips, steps, passes, device)
 
     def channels(self, site: str) -> int:
         """Channels of a site.
@@ -153,7 +160,7 @@ class ActivationCache:
             UserError: if the cache has no such site.
         """
         if site not in self.plan.sites:
-            raise UserError(f"{self.path} has no site {site!r}: it has {', '.join(self.sites)}")
+            raise UserError(f"{self.storage.location} has no site {site!r}: it has {', '.join(self.sites)}")
         return self.plan.sites[site]
 
     def positions(self, dim: str, labels: Sequence[int | str] | None) -> Sequence[int]:
@@ -171,65 +178,81 @@ class ActivationCache:
             return range(len(known[dim]))
         unknown = [label for label in labels if label not in known[dim]]
         if unknown:
-            raise UserError(f"{self.path} has no {dim} {unknown[0]!r}: it has {_listed(known[dim])}")
+            raise UserError(
+                f"{self.storage.location} has no {dim} {unknown[0]!r}: it has {_listed(known[dim])}"
+            )
         return [known[dim].index(label) for label in labels]
+
+    def clips_where(self, concepts: Mapping[str, Any] | None, clips: Sequence[int]) -> Sequence[int]:
+        """Those of some clips that have a value of each concept.
+
+        Raises:
+            UserError: for a concept or a value that no clip has.
+        """
+        for concept, value in (concepts or {}).items():
+            column = f"{CONCEPT_PREFIX}{concept}"
+            if column not in self.clips.columns:
+                known = [
+                    name.removeprefix(CONCEPT_PREFIX)
+                    for name in self.clips
+                    if name.startswith(CONCEPT_PREFIX)
+                ]
+                raise UserError(
+                    f"{self.storage.location} has no concept {concept!r}: it has {', '.join(known) or 'none'}"
+                )
+            matches = (self.clips[column] == value).to_numpy()
+            if not matches.any():
+                values = ", ".join(map(str, self.clips[column].unique()))
+                raise UserError(
+                    f"{self.storage.location} has no clip with {concept}={value}: it has {values}"
+                )
+            clips = [clip for clip in clips if matches[clip]]
+        return clips
+
+    def steps_within(self, sigmas: tuple[float, float] | None, steps: Sequence[int]) -> Sequence[int]:
+        """Those of some positions along step whose sigma lies within a range, both ends included."""
+        if sigmas is None:
+            return steps
+        low, high = sigmas
+        kept = [step for step in steps if low <= self.plan.sigmas[step] <= high]
+        if not kept:
+            raise UserError(
+                f"{self.storage.location} has no step with a sigma from {low:g} to {high:g}: "
+                f"it has {', '.join(f'{sigma:.3g}' for sigma in self.plan.sigmas)}"
+            )
+        return kept
+
+    def tokens_within(self, seconds: tuple[float, float] | None, tokens: Sequence[int]) -> Sequence[int]:
+        """Those of some tokens that begin within a stretch of the music (its end is not included)."""
+        if seconds is None:
+            return tokens
+        start, end = seconds
+        kept = [token for token in tokens if start <= token * self.plan.token_seconds < end]
+        if not kept:
+            length = self.plan.tokens * self.plan.token_seconds
+            raise UserError(
+                f"{self.storage.location} has no token from {start:g} to {end:g} s: clips are {length:g} s long"
+            )
+        return kept
 
     def read_positions(
         self, site: str, positions: Sequence[Positions]
     ) -> Float[np.ndarray, "clip step pass token channel"]:
         """Activations as float32 at the positions given for each dimension; raises like `read`."""
-        return decode(self._read(site, positions, WIDE[self.plan.dtype]), self.plan.dtype)
+        return decode(self.read_stored(site, positions), self.plan.dtypes[site])
 
     def read_stored(
         self, site: str, positions: Sequence[Positions]
     ) -> Shaped[np.ndarray, "clip step pass token channel"]:
         """Values as stored (bfloat16 as uint16) at the positions given; raises like `read`."""
-        return self._read(site, positions, STORED[self.plan.dtype])
+        return self.pages(site).read(positions)
 
-    def _read(
-        self, site: str, positions: Sequence[Positions], dtype: np.dtype[Any]
-    ) -> Shaped[np.ndarray, "clip step pass token channel"]:
-        for shard in sorted({int(clip) // self.plan.clips_per_shard for clip in positions[0]}):
-            self._check_shard(site, shard)
-        try:
-            return read_positions(self._array(site), positions, dtype)
-        except (ValueError, OSError) as error:
-            raise CacheError(
-                f"{self.path / site} cannot be read ({error}): find the damaged shards with verify(), "
-                "delete their files and capture again with the same plan"
-            ) from error
-
-    def _check_shard(self, site: str, shard: int) -> None:
-        """Refuse what zarr would fill with its fill value without a word."""
-        first, last = self.plan.shard_clips(shard)
-        if shard not in self.manifest.entries:
-            raise CacheError(
-                f"shard {shard} of {self.path} (clips {first} to {last}) is not written yet: "
-                "capture again with the same plan, or read other clips"
-            )
-        file = self.manifest.entries[shard].files[site]
-        if not file.has_right_size(self.path):
-            raise CacheError(
-                f"{self.path / file.name} (clips {first} to {last}) is missing or not {file.bytes} bytes: "
-                "capture again with the same plan, which writes it anew"
-            )
-
-    def _array(self, site: str) -> "zarr.Array[Any]":
-        """The site's zarr array, opened once."""
-        if site not in self._arrays:
-            path = self.path / site
-            try:
-                array = zarr.open_array(store=path, mode="r")
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise _damaged_array(path) from error
-            if (array.shape, array.dtype) != (self.plan.shape(site), STORED[self.plan.dtype]):
-                raise _damaged_array(path)
-            self._arrays[site] = array
-        return self._arrays[site]
-
-
-def _damaged_array(path: Path) -> CacheError:
-    return CacheError(f"{path / 'zarr.json'} is missing or damaged: restore it from a copy, or capture again")
+    def pages(self, site: str) -> Pages:
+        """The chunks of a site, for whoever reads in an order of its own."""
+        self.channels(site)
+        if site not in self._pages:
+            self._pages[site] = Pages(self.storage, self.plan, self.manifest, site)
+        return self._pages[site]
 
 
 def _listed(labels: Sequence[int | str]) -> str:

@@ -1,108 +1,296 @@
-"""Activation vectors in random order at the speed of sequential reading."""
+"""Activation vectors in random order at the speed of sequential reading, resumable at any row."""
 
-import math
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+import hashlib
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+import torch
+from jaxtyping import Int64, Shaped
 
-from cache.encoding import STORED, decode
 from cache.errors import UserError
+from cache.protocol import canonical_json
+from cache.rounding import TORCH
 
 if TYPE_CHECKING:
     from cache.reader import ActivationCache
 
 BUFFER_BYTES = 512 * 2**20
+# What a row costs in the buffer beside its values: its place in the random order.
+_INDEX_BYTES = 8
+_BITS = {2: torch.int16, 4: torch.int32}
 
 
-def shuffled_rows(
-    cache: "ActivationCache",
-    site: str,
-    batch_size: int,
-    seed: int,
-    steps: Sequence[int] | None = None,
-    passes: Sequence[str] | None = None,
-) -> Iterator[Float[np.ndarray, "row channel"]]:
-    """Every vector (clip, step, pass, token) of a site exactly once, as float32 batches.
+class ShuffledRows:
+    """Every vector (clip, step, pass, token) of a site exactly once an epoch, in random order.
 
-    Shards are visited in random order and read whole, as many at a time as fit 512 MiB and at least two; the
-    vectors of those are mixed with each other. Where all shards fit at once the order is uniformly random.
-    The same seed gives the same order. Of a partial cache, the shards that are there.
+    The chunks of the store are shuffled and cut into groups that fit half the buffer; the rows of each group are
+    shuffled; the rows of an epoch are those of one group after the other. While one group is given out, the next is
+    read. Each chunk is read once an epoch, and checked; what fits one group is read once and kept.
+
+    The order depends on the seed, the epoch, the selection and `buffer_bytes` alone. Batches are consecutive pieces of
+    it, and only the last one of an epoch is smaller. Iterating runs to the end of the current epoch, from wherever it
+    stands; iterating again runs the next epoch. One iteration at a time.
+
+    Of a partial cache, the rows of the shards that are there.
 
     Args:
         cache: where to read.
         site: name of the site.
-        batch_size: rows of a batch; only the last batch has fewer.
-        seed: of the order; use another one for each epoch.
-        steps, passes: labels to keep; None means all.
+        batch_size: rows of a batch.
+        seed: of the order; not negative.
+        clips, steps, passes: labels to keep; None means all.
+        device: of the batches. Those for CUDA are gathered in pinned memory and copied without waiting.
+        workers: threads that read and check chunks.
+        buffer_bytes: memory for rows and their order; at least one chunk is held whatever it is, and a second one
+            while it is being read.
+
+    Attributes:
+        batch_size: rows of a batch.
+        n_rows: rows of an epoch.
+        channels: length of a row.
+        dtype: number format of the batches, which is the stored one.
 
     Raises:
-        UserError: for an unknown site or label, or a batch size below 1.
+        UserError: for a batch size below 1, a negative seed, an unknown site or label, or when nothing is selected.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size must be at least 1, got {batch_size}")
-    source = _Shards(cache, site, cache.positions("step", steps), cache.positions("pass", passes))
-    return _batches(source, batch_size, np.random.default_rng(seed))
-
-
-class _Shards:
-    """The wanted rows of each committed shard of one site."""
 
     def __init__(
-        self, cache: "ActivationCache", site: str, steps: Sequence[int], passes: Sequence[int]
+        self,
+        cache: "ActivationCache",
+        site: str,
+        batch_size: int,
+        seed: int,
+        clips: Sequence[int] | None = None,
+        steps: Sequence[int] | None = None,
+        passes: Sequence[str] | None = None,
+        device: str | torch.device = "cpu",
+        workers: int = 2,
+        buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
-        self.cache = cache
-        self.site = site
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, got {batch_size}")
+        if seed < 0:
+            raise UserError(f"the seed must not be negative, got {seed}")
+        self._source = _Source(cache, site, clips, steps, passes)
+        self.batch_size = batch_size
+        self.n_rows = int(self._source.sizes.sum())
         self.channels = cache.channels(site)
-        self.numbers = sorted(cache.manifest.entries)
-        self._steps = steps
-        self._passes = passes
-        self._tokens = range(cache.plan.tokens)
-        self._rows_per_clip = len(steps) * len(passes) * len(self._tokens)
+        self.dtype = TORCH[cache.plan.dtypes[site]]
+        self._seed = seed
+        self._device = torch.device(device)
+        self._workers = workers
+        self._buffer_bytes = buffer_bytes
+        self._group_rows = buffer_bytes // 2 // (self.channels * self.dtype.itemsize + _INDEX_BYTES)
+        self._kept: torch.Tensor | None = None
+        self._epoch = 0
+        self._row = 0
 
-    def rows(self, shard: int) -> int:
-        """How many rows a shard has."""
-        first, last = self.cache.plan.shard_clips(shard)
-        return (last - first + 1) * self._rows_per_clip
+    def __len__(self) -> int:
+        """Batches of a whole epoch."""
+        return -(-self.n_rows // self.batch_size)
 
-    def read(self, shard: int) -> Shaped[np.ndarray, "row channel"]:
-        """The rows of a shard as stored."""
-        first, last = self.cache.plan.shard_clips(shard)
-        positions = (range(first, last + 1), self._steps, self._passes, self._tokens, range(self.channels))
-        return self.cache.read_stored(self.site, positions).reshape(-1, self.channels)
+    def __iter__(self) -> Iterator[Shaped[torch.Tensor, "row channel"]]:
+        """Batches (row, channel) from the current row to the end of the epoch.
+
+        Raises:
+            CacheError: when a shard is missing or damaged.
+        """
+        with closing(self._groups()) as groups:
+            gather = _Gather(groups)
+            for first in range(self._row, self.n_rows, self.batch_size):
+                size = min(self.batch_size, self.n_rows - first)
+                # One for each batch: torch uses pinned memory anew only when the copy out of it is done.
+                batch = torch.empty(
+                    (size, self.channels), dtype=self.dtype, pin_memory=self._device.type == "cuda"
+                )
+                gather.fill(batch)
+                self._row = first + size
+                if self._row == self.n_rows:
+                    self._epoch, self._row = self._epoch + 1, 0
+                yield batch.to(self._device, non_blocking=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the iteration stands, as plain JSON: the epoch, the next row in it, and what decides the order."""
+        return {"epoch": self._epoch, "row": self._row, **self._order()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a `state_dict` was taken, with the next iteration.
+
+        Raises:
+            UserError: for the state of another order.
+        """
+        for name, value in self._order().items():
+            if state.get(name) != value:
+                raise UserError(
+                    f"the state is of rows in another order: its {name} is {state.get(name)}, here it is {value}; "
+                    "give the same cache, site, labels, seed and buffer_bytes"
+                )
+        self._epoch, self._row = state["epoch"], state["row"]
+
+    def _order(self) -> dict[str, Any]:
+        """All that decides the order."""
+        return {
+            "seed": self._seed,
+            "buffer_bytes": self._buffer_bytes,
+            "selection": self._source.selection,
+        }
+
+    def _groups(self) -> Generator["_Group", None, None]:
+        """The groups that are left of the current epoch, the first one from the current row on."""
+        epoch, sizes = self._epoch, self._source.sizes
+        groups = _cut(self._rng(epoch, 0).permutation(len(sizes)), sizes, self._group_rows)
+        rows = np.array([sizes[chunks].sum() for chunks in groups])
+        firsts = np.cumsum(rows) - rows
+        start = int(np.searchsorted(firsts, self._row, side="right")) - 1
+        skipped = self._row - int(firsts[start])
+        # Used in turn, and no memory before they are written to.
+        buffers = [torch.empty((int(rows.max()), self.channels), dtype=self.dtype) for _ in range(2)]
+        with _threads(1) as ahead, _threads(self._workers) as readers:
+
+            def load(number: int) -> "Future[_Group]":
+                buffer = buffers[number % 2][: rows[number]]
+                return ahead.submit(self._load, readers, groups[number], self._rng(epoch, 1 + number), buffer)
+
+            loading = load(start)
+            for number in range(start, len(groups)):
+                group = loading.result()
+                if number + 1 < len(groups):
+                    loading = load(number + 1)
+                yield _Group(group.rows, group.order[skipped:])
+                skipped = 0
+
+    def _load(
+        self,
+        readers: ThreadPoolExecutor,
+        chunks: Int64[np.ndarray, " chunk"],
+        rng: np.random.Generator,
+        buffer: Shaped[torch.Tensor, "row channel"],
+    ) -> "_Group":
+        """Read chunks into a buffer, each to its own place whichever thread reads it, and draw the rows' order."""
+        if self._kept is None:
+            places = buffer.split(self._source.sizes[chunks].tolist())
+            list(readers.map(self._source.read, chunks.tolist(), places))
+            if self.n_rows <= self._group_rows:
+                self._kept = buffer
+        rows = buffer if self._kept is None else self._kept
+        return _Group(rows, torch.from_numpy(rng.permutation(len(rows))))
+
+    def _rng(self, epoch: int, number: int) -> np.random.Generator:
+        """Random numbers for the order of an epoch's chunks (0), or of the rows of its group `number` - 1."""
+        return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch, number)))
 
 
-def _batches(
-    source: _Shards, batch_size: int, rng: np.random.Generator
-) -> Iterator[Float[np.ndarray, "row channel"]]:
-    plan = source.cache.plan
-    order = rng.permutation(source.numbers).tolist()
-    shard_bytes = math.prod(plan.shard_shape(source.site)) * plan.itemsize
-    together = max(2, BUFFER_BYTES // shard_bytes)
-    left = np.empty((0, source.channels), STORED[plan.dtype])
-    for start in range(0, len(order), together):
-        shards = order[start : start + together]
-        buffer = _fill(source, shards, left)
-        mixed = rng.permutation(len(buffer))
-        is_last = start + together >= len(order)
-        whole = len(buffer) if is_last else len(buffer) // batch_size * batch_size
-        for first in range(0, whole, batch_size):
-            yield decode(buffer[mixed[first : first + batch_size]], plan.dtype)
-        # What does not fill a batch is mixed with the next shards.
-        left = buffer[mixed[whole:]]
+class _Group(NamedTuple):
+    """Rows that are in memory, and the order in which they are still to be given out."""
+
+    rows: Shaped[torch.Tensor, "row channel"]
+    order: Int64[torch.Tensor, " left"]
 
 
-def _fill(
-    source: _Shards, shards: Sequence[int], left: Shaped[np.ndarray, "left channel"]
-) -> Shaped[np.ndarray, "row channel"]:
-    """The rows left over from before and those of some shards, one after the other."""
-    total = len(left) + sum(source.rows(shard) for shard in shards)
-    buffer = np.empty((total, source.channels), left.dtype)
-    buffer[: len(left)] = left
-    end = len(left)
-    for shard in shards:
-        rows = source.read(shard)
-        buffer[end : end + len(rows)] = rows
-        end += len(rows)
-    return buffer
+class _Source:
+    """The wanted rows of a site, chunk by chunk in the order of the files.
+
+    Attributes:
+        sizes: wanted rows of each chunk.
+        selection: SHA-256 (hex) of what the rows are: the store, the site and the positions.
+    """
+
+    def __init__(
+        self,
+        cache: "ActivationCache",
+        site: str,
+        clips: Sequence[int] | None,
+        steps: Sequence[int] | None,
+        passes: Sequence[str] | None,
+    ) -> None:
+        plan = cache.plan
+        self._pages = cache.pages(site)
+        self._wanted = [
+            np.unique(np.asarray(cache.positions(dim, labels), dtype=np.int64))
+            for dim, labels in (("clip", clips), ("step", steps), ("pass", passes))
+        ]
+        there = np.isin(self._wanted[0] // plan.clips_per_shard, list(cache.manifest.entries))
+        self._wanted[0] = self._wanted[0][there]
+        if not all(map(len, self._wanted)):
+            raise UserError(
+                f"no rows of {site} in {cache.storage.location} are selected: "
+                "give at least one clip that is written, one step and one pass, or none to have them all"
+            )
+        self._chunks = self._pages.chunks(*self._wanted)
+        self._shape = self._pages.chunk_shape[:3]
+        corners = np.array([chunk.corner for chunk in self._chunks])
+        pages = np.ones(len(self._chunks), dtype=np.int64)
+        for wanted, length, corner in zip(self._wanted, self._shape, corners.T, strict=True):
+            pages *= np.bincount(wanted // length)[corner // length]
+        self.sizes: Int64[np.ndarray, " chunk"] = pages * plan.tokens
+        what = [plan.hash, site, *(wanted.tolist() for wanted in self._wanted)]
+        self.selection = hashlib.sha256(canonical_json(what).encode()).hexdigest()
+
+    def read(self, number: int, target: Shaped[torch.Tensor, "row channel"]) -> None:
+        """Read a chunk and put the wanted rows of it into memory of its size.
+
+        Raises:
+            CacheError: for a shard that is missing or damaged.
+        """
+        chunk = self._chunks[number]
+        content = self._pages.read_chunk(chunk)
+        inside = []
+        for wanted, start, length in zip(self._wanted, chunk.corner, self._shape, strict=True):
+            low, high = np.searchsorted(wanted, (start, start + length))
+            inside.append(wanted[low:high] - start)
+        pages = np.ravel_multi_index(np.ix_(*inside), self._shape).ravel()
+        # The bits alone are copied (numpy has no bfloat16). "clip" lets numpy write to `out` without a copy.
+        bits = target.view(_BITS[target.itemsize]).numpy().reshape(len(pages), -1)
+        np.take(content.view(bits.dtype).reshape(-1, bits.shape[1]), pages, axis=0, out=bits, mode="clip")
+
+
+class _Gather:
+    """Fills batches from one group after the other."""
+
+    def __init__(self, groups: Iterator[_Group]) -> None:
+        self._groups = groups
+        self._group = _Group(torch.empty((0, 0)), torch.empty(0, dtype=torch.int64))
+
+    def fill(self, batch: Shaped[torch.Tensor, "row channel"]) -> None:
+        """Put the next rows into a batch."""
+        filled = 0
+        while filled < len(batch):
+            if len(self._group.order) == 0:
+                self._group = next(self._groups)
+            rows, order = self._group
+            index, left = order[: len(batch) - filled], order[len(batch) - filled :]
+            torch.index_select(rows, 0, index, out=batch[filled : filled + len(index)])
+            filled += len(index)
+            self._group = _Group(rows, left)
+
+
+def _cut(
+    order: Int64[np.ndarray, " chunk"], sizes: Int64[np.ndarray, " chunk"], limit: int
+) -> list[Int64[np.ndarray, " _"]]:
+    """Cut chunks, in an order, into groups of about as many rows each, at most `limit`, but one chunk at least.
+
+    Within a group chunks are in the order of the files: they are read the faster, and a group of all chunks is the same
+    memory in every epoch.
+    """
+    total, largest = int(sizes.sum()), int(sizes.max())
+    if total <= limit:
+        return [np.sort(order)]
+    # A group takes the chunks that begin within a stretch of rows, and the last one may reach beyond it.
+    longest = max(1, limit - largest)
+    stretch = -(-total // -(-total // longest))
+    begins = np.cumsum(sizes[order]) - sizes[order]
+    cuts = np.flatnonzero(np.diff(begins // stretch)) + 1
+    return [np.sort(group) for group in np.split(order, cuts)]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that end with the block, whatever was still to be done."""
+    pool = ThreadPoolExecutor(count, "cache-rows")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -210,6 +210,8 @@ def option_default(parameter: Any) -> str:
     if parameter.required:
         return "required"
     if isinstance(parameter.default, bool):
+        if not parameter.secondary_opts:
+            return "on" if parameter.default else "off"
         return (parameter.opts if parameter.default else parameter.secondary_opts)[0]
     return "–" if parameter.default in (None, (), "") else str(parameter.default)
 

@@ -1,6 +1,7 @@
 """A random ACE-Step 1.5 pipeline small enough for tests: two blocks, width 32, 16 kHz mono."""
 
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 import torch
@@ -21,23 +22,25 @@ WORDS = (
 )
 
 
-def save_tiny_pipeline(folder: Path, hidden_size: int = WIDTH, is_turbo: bool = False) -> Path:
-    """Write a pipeline folder with random weights; `hidden_size` is the transformer's width."""
+TRANSFORMER = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "in_channels": 3 * LATENT_CHANNELS,
+    "audio_acoustic_hidden_dim": LATENT_CHANNELS,
+    "patch_size": 2,
+    "sliding_window": 4,
+    "encoder_hidden_size": WIDTH,
+}
+
+
+def save_tiny_pipeline(folder: Path, **changes: Any) -> Path:
+    """Write a pipeline folder with random weights; `changes` are to the transformer's configuration."""
     torch.manual_seed(0)
-    transformer = AceStepTransformer1DModel(
-        hidden_size=hidden_size,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        in_channels=3 * LATENT_CHANNELS,
-        audio_acoustic_hidden_dim=LATENT_CHANNELS,
-        patch_size=2,
-        sliding_window=4,
-        encoder_hidden_size=WIDTH,
-        is_turbo=is_turbo,
-    )
+    transformer = AceStepTransformer1DModel(**(TRANSFORMER | changes))
     condition_encoder = AceStepConditionEncoder(
         hidden_size=WIDTH,
         intermediate_size=64,

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from cache import CachePlan, CacheWriter
 from cache.errors import UserError
-from cache.files import check_room
+from cache.pipeline import ShardPipeline
+from cache.storage import open_storage
 from workbench.audio import write_flac
 from workbench.models.protocol import AudioDiffusionModel, Capture, Clip
+from workbench.pricing import check_price
 from workbench.sites import parse_sites
 from workbench.study import Study, StudySpec
 
@@ -20,12 +21,48 @@ def trace_study(
     spec: StudySpec,
     model: AudioDiffusionModel,
     progress: Callable[[int, int], None] | None = None,
+    store: str | None = None,
+    part: tuple[int, int] = (1, 1),
 ) -> Study:
     """Make or continue a study: generate the clips that its cache does not hold yet.
 
-    Activations go to the cache shard by shard; a shard's audio is written before the shard is committed, so that
-    every committed clip has its audio. `progress(done, total)` is told of clips. Raises UserError, before anything is
-    written, for sites, steps or passes that the model does not have, and for lack of disk room.
+    Activations go to the cache shard by shard, written while the next shard is generated; a shard's audio is written
+    before the shard is, so that every committed clip has its audio. `progress(done, total)` is told of clips. `store`
+    is the URL of the cache where it is not to lie in the folder. `part` (k, n) generates only the k-th of n parts, so
+    that several processes can share the work. Raises UserError, before anything is written, for sites, steps or passes
+    that the model does not have, and for lack of disk room.
+    """
+    capture = study_capture(spec, model)
+    plan = cache_plan(spec, model)
+    shards = _shards_of_part(plan, part)
+    check_price(plan, open_storage(store or path / "activations.zarr"))
+    study = Study.create(path, spec, model.describe(), store)
+    first, last = plan.shard_clips(shards[0])[0], plan.shard_clips(shards[1])[1]
+    total = last + 1 - first
+    with (
+        CacheWriter(study.cache_location, plan, study.clips, shards) as writer,
+        ShardPipeline(writer, model.device) as pipeline,
+    ):
+        missing = writer.missing()
+        done = total - sum(len(_clips_of(study, plan, shard)) for shard in missing)
+        for shard in missing:
+            if progress:
+                progress(done, total)
+            clips = _clips_of(study, plan, shard)
+            pipeline.begin(shard)
+            _run_clips(study, model, clips, capture, pipeline)
+            pipeline.end()
+            done += len(clips)
+    if progress:
+        progress(done, total)
+    return study
+
+
+def study_capture(spec: StudySpec, model: AudioDiffusionModel) -> Capture:
+    """What is kept of each run.
+
+    Raises:
+        UserError: for sites, steps or passes that the model does not have or the cache cannot hold.
     """
     capture = Capture(parse_sites(spec.sites, model.n_blocks), spec.steps, spec.passes)
     model.check_capture(capture, spec.settings)
@@ -34,36 +71,32 @@ def trace_study(
             raise UserError(
                 f"{site} has a value for every conditioning token, and the cache keeps latent-time tokens."
             )
-    plan = cache_plan(spec, model)
-    if not path.exists():
-        check_room(path, plan.total_bytes())
-    study = Study.create(path, spec, model.describe())
-    with CacheWriter(study.cache_path, plan, study.clips) as writer:
-        done = plan.n_clips - sum(last + 1 - first for first, last in map(plan.shard_clips, writer.missing()))
-        for shard in writer.missing():
-            if progress:
-                progress(done, plan.n_clips)
-            first, last = plan.shard_clips(shard)
-            writer.write_shard(shard, _run_clips(study, model, study.clips.iloc[first : last + 1], capture))
-            done += last + 1 - first
-    if progress:
-        progress(done, plan.n_clips)
-    return study
+    return capture
 
 
 def cache_plan(spec: StudySpec, model: AudioDiffusionModel) -> CachePlan:
-    """What the study's cache will hold; its price can be read off before anything runs."""
+    """What the study's cache will hold; its price can be read off before anything runs.
+
+    Raises:
+        UserError: for a dtype of a site that is not kept.
+    """
     sigmas = model.sigmas(spec.settings)
+    sites = {str(site): model.channels(site) for site in parse_sites(spec.sites, model.n_blocks)}
+    stray = spec.site_dtypes.keys() - sites.keys()
+    if stray:
+        raise UserError(f"{min(stray)} was given a dtype but is not kept: name it as a site, too.")
     return CachePlan(
-        sites={str(site): model.channels(site) for site in parse_sites(spec.sites, model.n_blocks)},
+        sites=sites,
+        dtypes={site: spec.site_dtypes.get(site, spec.cache_dtype) for site in sites},
         n_clips=spec.n_prompts * spec.seeds,
         steps=spec.steps,
         sigmas=tuple(sigmas[step] for step in spec.steps),
         passes=spec.passes,
-        tokens=model.tokens(spec.settings.duration),
-        token_seconds=model.token_seconds,
-        dtype=spec.cache_dtype,
+        tokens=spec.tokens.stored_tokens(model.tokens(spec.settings.duration)),
+        token_seconds=model.token_seconds * spec.tokens.size,
+        token_reduction=spec.tokens,
         clips_per_shard=spec.clips_per_shard,
+        zstd_level=spec.zstd_level,
         identity={
             "weights_hash": model.weights_hash,
             "settings": spec.settings.model_dump(mode="json"),
@@ -74,12 +107,32 @@ def cache_plan(spec: StudySpec, model: AudioDiffusionModel) -> CachePlan:
     )
 
 
+def _shards_of_part(plan: CachePlan, part: tuple[int, int]) -> tuple[int, int]:
+    """First and last shard of part k of n."""
+    number, parts = part
+    if not 1 <= number <= parts <= plan.n_shards:
+        raise UserError(
+            f"Part {number}/{parts} cannot be: this plan has {plan.n_shards} shards, so there are 1 to {plan.n_shards} "
+            "parts, counted from 1."
+        )
+    return plan.n_shards * (number - 1) // parts, plan.n_shards * number // parts - 1
+
+
+def _clips_of(study: Study, plan: CachePlan, shard: int) -> pd.DataFrame:
+    first, last = plan.shard_clips(shard)
+    return study.clips.iloc[first : last + 1]
+
+
 def _run_clips(
-    study: Study, model: AudioDiffusionModel, clips: pd.DataFrame, capture: Capture
-) -> dict[str, torch.Tensor]:
-    """Generate clips as one batch, write their audio, and give the activations by site name."""
+    study: Study, model: AudioDiffusionModel, clips: pd.DataFrame, capture: Capture, pipeline: ShardPipeline
+) -> None:
+    """Generate clips as one batch, give their activations to the pipeline, and write their audio."""
     requests = [Clip(row.prompt, int(row.seed), row.lyrics) for row in clips.itertuples()]
-    generation = model.generate(requests, study.spec.settings, capture=capture)
+    generation = model.generate(
+        requests,
+        study.spec.settings,
+        capture=capture,
+        sink=lambda site, step, values: pipeline.add(str(site), step, values),
+    )
     for clip, samples in zip(clips["clip"], model.decode(generation.latents).cpu().numpy(), strict=True):
         write_flac(study.audio_path(clip), samples, model.sample_rate)
-    return {str(site): value.cpu() for site, value in generation.activations.items()}

@@ -1,11 +1,12 @@
 """The `workbench` command. Everything slow to import is imported inside the commands, so that `--help` is quick."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 from rich.console import Console
@@ -19,11 +20,13 @@ from rich.progress import (
 )
 
 from cache.errors import UserError
+from cache.protocol import ITEMSIZE, Dtype
+from workbench.cache_cli import app as cache_app
 from workbench.models.organism.cli import app as organism_app
 
 if TYPE_CHECKING:
     from workbench.models.protocol import AudioDiffusionModel
-    from workbench.study import Study
+    from workbench.study import Study, StudySpec
 
 app = typer.Typer(
     help="Mechanistic interpretability of music diffusion models: trace, patch, probe, decompose, look and listen.",
@@ -35,6 +38,7 @@ app.add_typer(
     name="organism",
     help="The embedded models with a planted circuit: train, synthesise, evaluate.",
 )
+app.add_typer(cache_app, name="cache", help="Activation caches: verify, describe, remove, merge, export.")
 console = Console(stderr=True)
 
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder.")]
@@ -59,7 +63,12 @@ def trace(
     site: Annotated[
         list[str] | None, typer.Option(help="Site to keep; '*.cross_attn' means every block's.")
     ] = None,
-    steps: Annotated[str, typer.Option(help="Step indices to keep, such as 0,3,7, or 'all'.")] = "all",
+    steps: Annotated[
+        str, typer.Option(help="Steps to keep: 0,3,7, or '8 stratified' over the sigmas, or 'all'.")
+    ] = "all",
+    tokens: Annotated[
+        str, typer.Option(help="Tokens to keep: 'all', 'every 4', 'mean 4' (of neighbours), 'mean' (of all).")
+    ] = "all",
     passes: Annotated[
         Literal["cond", "null", "cond,null"], typer.Option(help="Guidance passes to keep.")
     ] = "cond",
@@ -77,6 +86,18 @@ def trace(
     dtype: Annotated[
         Literal["float16", "bfloat16", "float32"], typer.Option(help="Of the cache.")
     ] = "float16",
+    site_dtype: Annotated[
+        list[str] | None, typer.Option(help="Another dtype for a site, such as '*.block=float32'.")
+    ] = None,
+    zstd: Annotated[int, typer.Option(min=0, max=22, help="Compress the cache at this level; 0 is off.")] = 0,
+    store: Annotated[
+        str | None,
+        typer.Option(help="URL of the cache, such as s3://bucket/name.zarr, instead of the folder."),
+    ] = None,
+    part: Annotated[
+        str, typer.Option(help="Do the k-th of n parts, such as 2/4; parts can run at once.")
+    ] = "1/1",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the price and write nothing.")] = False,
     clips_per_shard: Annotated[int, typer.Option(min=1, help="Clips generated and committed together.")] = 16,
     model_dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the weights.")
@@ -88,34 +109,42 @@ def trace(
     from workbench.models import load_model
     from workbench.models.protocol import GenerationSettings
     from workbench.prompts import load_prompt_set
+    from workbench.selection import parse_steps, parse_tokens
     from workbench.sites import parse_sites
     from workbench.study import StudySpec
 
     prompt_set = load_prompt_set(prompts)
     adapter = load_model(model, device=device, dtype=model_dtype)
+    settings = GenerationSettings(
+        duration=duration,
+        num_steps=num_steps,
+        guidance_scale=guidance,
+        shift=shift,
+        cfg_interval_start=cfg_interval_start,
+        cfg_interval_end=cfg_interval_end,
+    )
     spec = StudySpec(
         model=model,
         prompts=prompt_set,
-        settings=GenerationSettings(
-            duration=duration,
-            num_steps=num_steps,
-            guidance_scale=guidance,
-            shift=shift,
-            cfg_interval_start=cfg_interval_start,
-            cfg_interval_end=cfg_interval_end,
-        ),
+        settings=settings,
         n_prompts=n_prompts,
         seeds=seeds,
         seed=seed,
         lyrics=lyrics,
         sites=tuple(str(s) for s in parse_sites(site or ["*.cross_attn", "*.block"], adapter.n_blocks)),
-        steps=_parse_steps(steps, num_steps),
+        steps=parse_steps(steps, adapter.sigmas(settings)),
         passes=tuple(passes.split(",")),
+        tokens=parse_tokens(tokens, adapter.tokens(duration)),
         cache_dtype=dtype,
+        site_dtypes=_parse_site_dtypes(site_dtype or [], adapter.n_blocks),
+        zstd_level=zstd,
         clips_per_shard=clips_per_shard,
     )
+    if dry_run:
+        _print_price(out, spec, adapter, store)
+        return
     with _progress("Tracing clips") as report:
-        trace_study(out, spec, adapter, report)
+        trace_study(out, spec, adapter, report, store, _parse_part(part))
 
 
 @app.command()
@@ -254,6 +283,9 @@ def demo(
         dashboard(out, port=port)
 
 
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+
+
 def main() -> None:
     """Entry point: a mistake of the user's gets one sentence and exit code 2, without a traceback."""
     try:
@@ -261,11 +293,11 @@ def main() -> None:
     except UserError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in _DISK_ERRORS:
             raise
         _fail(
-            f"There is no room left on the disk of {error.filename or 'the study'}: "
-            "free some and run the command again."
+            f"{error.filename or 'The study'} cannot be written ({os.strerror(error.errno)}): "
+            "make room or mend the disk, and run the command again."
         )
 
 
@@ -302,12 +334,37 @@ def _study_model(study: "Study", device: str) -> "AudioDiffusionModel":
     return adapter
 
 
-def _parse_steps(text: str, num_steps: int) -> tuple[int, ...]:
-    if text == "all":
-        return tuple(range(num_steps))
-    if not all(part.strip().isdigit() for part in text.split(",")):
-        raise UserError(f"'{text}' are not steps: write indices such as 0,3,7, or 'all'.")
-    return tuple(sorted({int(part) for part in text.split(",")}))
+def _print_price(out: Path, spec: "StudySpec", model: "AudioDiffusionModel", store: str | None) -> None:
+    """What the trace will cost, as a table; raises UserError when there is no room."""
+    from cache.storage import open_storage
+    from workbench.capture import cache_plan, study_capture
+    from workbench.pricing import check_price, price
+    from workbench.pricing_table import price_table
+
+    study_capture(spec, model)
+    plan = cache_plan(spec, model)
+    storage = open_storage(store or out / "activations.zarr")
+    Console().print(price_table(price(spec, plan, model, storage)))
+    check_price(plan, storage)
+
+
+def _parse_site_dtypes(texts: list[str], n_blocks: int) -> dict[str, Dtype]:
+    from workbench.sites import parse_sites
+
+    dtypes: dict[str, Dtype] = {}
+    for text in texts:
+        name, _, dtype = text.partition("=")
+        if dtype not in ITEMSIZE:
+            raise UserError(f"'{text}' is not a site's dtype: write it like '*.block=float32'.")
+        dtypes.update({str(site): cast(Dtype, dtype) for site in parse_sites([name], n_blocks)})
+    return dtypes
+
+
+def _parse_part(text: str) -> tuple[int, int]:
+    number, slash, parts = text.partition("/")
+    if not (number.isdigit() and slash and parts.isdigit()):
+        raise UserError(f"'{text}' is not a part: write it like 2/4.")
+    return int(number), int(parts)
 
 
 def _parse_option(text: str) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import xarray as xr
@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cache import ActivationCache
 from cache.errors import UserError
-from cache.protocol import canonical_json
+from cache.plan import TokenReduction
+from cache.protocol import Dtype, canonical_json
 from workbench.files import replacing
 from workbench.interventions import Pass
 from workbench.models import model_source
@@ -18,14 +19,14 @@ from workbench.models.protocol import GenerationSettings
 from workbench.prompts import PromptSet
 from workbench.provenance import content_hash, provenance
 
-STUDY_VERSION = 1
+STUDY_VERSION = 2
 
 
 class StudySpec(BaseModel):
     """What a study investigates: the model, its prompts and clips, and what is kept of each run.
 
-    `n_prompts` prompts times `seeds` seeds give the clips, all with the same `lyrics`; `sites`, `steps` and `passes`
-    give the activations.
+    `n_prompts` prompts times `seeds` seeds give the clips, all with the same `lyrics`; `sites`, `steps`, `passes` and
+    `tokens` give the activations, stored as `cache_dtype` or, for the sites named there, as `site_dtypes` says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,24 +41,29 @@ class StudySpec(BaseModel):
     sites: tuple[str, ...]
     steps: tuple[int, ...]
     passes: tuple[Pass, ...]
-    cache_dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    tokens: TokenReduction = TokenReduction()
+    cache_dtype: Dtype = "float16"
+    site_dtypes: dict[str, Dtype] = {}
+    zstd_level: int = Field(0, ge=0, le=22)
     clips_per_shard: int = Field(16, ge=1)
 
 
 class Study:
     """An existing study folder: `Study.create` makes one, `Study.open` opens one."""
 
-    def __init__(self, path: Path, spec: StudySpec, model: dict[str, Any]) -> None:
+    def __init__(self, path: Path, spec: StudySpec, model: dict[str, Any], store: str | None = None) -> None:
         self.path = path
         self.spec = spec
         self.model = model
+        self.store = store
         self.clips = pd.read_parquet(path / "clips.parquet")
 
     @classmethod
-    def create(cls, path: Path, spec: StudySpec, model: dict[str, Any]) -> "Study":
+    def create(cls, path: Path, spec: StudySpec, model: dict[str, Any], store: str | None = None) -> "Study":
         """Create the folder, or reopen it when it holds the same spec and model.
 
-        `model` is the adapter's `describe()`. Raises UserError when the folder holds another study or other files.
+        `model` is the adapter's `describe()`; `store` is the URL of the activation cache where it does not lie in the
+        folder. Raises UserError when the folder holds another study or other files.
         """
         if (path / "study.json").exists():
             study = cls.open(path)
@@ -65,6 +71,11 @@ class Study:
                 raise UserError(
                     f"{path} already holds another study ({_difference(study, spec)} differs): "
                     "give another folder, or delete that one."
+                )
+            if study.store != store:
+                raise UserError(
+                    f"{path} keeps its activations in {study.cache_location}, not in {store or 'its folder'}: "
+                    "give the same store, or another folder."
                 )
             return study
         if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _only_clip_table(path))):
@@ -77,11 +88,12 @@ class Study:
             "study_version": STUDY_VERSION,
             "spec": spec.model_dump(mode="json"),
             "model": model,
+            "store": store,
             "provenance": provenance(seed=spec.seed),
         }
         with replacing(path / "study.json") as partial:  # last: a folder without it is no study
             partial.write_text(json.dumps(document, indent=2), encoding="utf-8")
-        return cls(path, spec, model)
+        return cls(path, spec, model, store)
 
     @classmethod
     def open(cls, path: Path) -> "Study":
@@ -102,33 +114,20 @@ class Study:
         if not (path / "clips.parquet").is_file():
             raise UserError(f"{path} has no clips.parquet: make the study anew with `workbench trace`.")
         try:
-            return cls(path, StudySpec.model_validate(document["spec"]), document["model"])
+            spec = StudySpec.model_validate(document["spec"])
+            return cls(path, spec, document["model"], document["store"])
         except (ValidationError, KeyError) as error:
             raise UserError(f"{file} is damaged: make the study anew with `workbench trace`.") from error
 
     @property
     def cache(self) -> ActivationCache:
         """The activation cache; raises UserError while tracing has not finished."""
-        return ActivationCache(self.cache_path)
-
-    def verified_cache(self) -> ActivationCache:
-        """The activation cache with every shard read and its checksum compared: for whoever computes from all of it.
-
-        Raises UserError that names the damaged shard files.
-        """
-        cache = self.cache
-        damaged = cache.verify()
-        if damaged:
-            raise UserError(
-                f"{', '.join(damaged)} in {self.cache_path} differ from their checksum: "
-                "delete them and run `workbench trace` again with the same options, which writes only those."
-            )
-        return cache
+        return ActivationCache(self.cache_location)
 
     @property
-    def cache_path(self) -> Path:
-        """Folder of the activation cache."""
-        return self.path / "activations.zarr"
+    def cache_location(self) -> Path | str:
+        """Folder or URL of the activation cache."""
+        return self.store or self.path / "activations.zarr"
 
     def audio_path(self, clip: int) -> Path:
         """FLAC file of a clip."""

@@ -10,10 +10,8 @@ from jaxtyping import Bool, Float
 
 from cache.errors import UserError
 from workbench.interventions import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec
-from workbench.models.protocol import CallLabel, Capture
+from workbench.models.protocol import CallLabel, Capture, Sink
 from workbench.sites import PARTS, Site
-
-Kept = dict[Site, list[torch.Tensor]]
 
 
 @runtime_checkable
@@ -63,9 +61,9 @@ def visit_call(
     interventions: Sequence[Intervention],
     capture: Capture | None,
     mask: Bool[torch.Tensor, "row token"] | None,
-    kept: Kept,
+    sink: Sink,
 ) -> None:
-    """Apply the interventions to one call and append the captured values, each (clip, pass, token, channel), to `kept`.
+    """Apply the interventions to one call and give the captured values, each (clip, pass, token, channel), to `sink`.
 
     `mask` marks the real (True) and padding (False) conditioning tokens of each row of the call, or is None when
     nothing is padded. A patch reads its source row as it was before any edit of that site in this call; captured
@@ -88,7 +86,7 @@ def visit_call(
                 value = _edited(value, outputs)
                 access.write(site, value)
             if capture is not None and site in captured:
-                kept[site].append(_by_clip(value, label, capture.passes))
+                sink(site, label.step, _by_clip(value, label, capture.passes))
 
 
 def _resolve(label: CallLabel, interventions: Sequence[Intervention]) -> dict[Site, list[_Edit]]:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from analyses.sae.features import ClipActivations, encoded, feature_table
 from analyses.sae.metrics import EXPLAINED_VARIANCE, Reconstruction
-from analyses.sae.rows import by_clip, split_by_prompt, training_rows
+from analyses.sae.rows import by_clip, split_by_prompt
 from analyses.sae.topk import TopKSAE
 from analyses.sae.train import TrainSpec, train_sae
 from cache.errors import UserError
@@ -38,11 +38,13 @@ def run_sae(
         UserError: the study lacks the site or pass, has fewer than two prompts, or its rows are all equal.
     """
     started = time.monotonic()
-    cache = study.verified_cache()
+    cache = study.cache
     cache.channels(spec.site)
     cache.positions("pass", [spec.pass_name])
     training, held_out = split_by_prompt(study.clips, spec.held_out_share, spec.seed)
-    rows = training_rows(cache, spec.site, spec.pass_name, training, spec.batch_size)
+    rows = cache.shuffled_rows(
+        spec.site, spec.batch_size, spec.seed, clips=training, passes=[spec.pass_name], device=device
+    )
     sae, curves = train_sae(rows, spec, device, progress)
     sae.save(sae_folder(study, spec.site))
     sae.to(device)

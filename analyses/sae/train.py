@@ -1,6 +1,6 @@
 """Training of a TopK sparse autoencoder on rows of activations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from analyses.sae.metrics import Reconstruction
-from analyses.sae.rows import Rows
 from analyses.sae.topk import TopKConfig, TopKSAE, keep_largest
 from cache.errors import UserError
 
@@ -25,6 +24,8 @@ CURVE_POINTS = 50
 DECAY_SHARE = 0.2
 # Variance below this share of the mean square, and squared errors below this, are rounding.
 ROUNDING = 1e-12
+
+Rows = Iterable[Float[Tensor, "row channel"]]
 
 
 class TrainSpec(BaseModel):
@@ -56,16 +57,16 @@ class Scale(NamedTuple):
 
 
 def train_sae(
-    rows: Callable[[int], Rows],
+    rows: Rows,
     spec: TrainSpec,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[TopKSAE, xr.Dataset]:
     """Train an SAE; gives it, on the CPU, with its training curves.
 
-    `rows(seed)` is one pass over the training rows in an order that `seed` decides, in batches (row,
-    channel); it is called anew with another seed when a pass is used up. Equal rows, spec and device give
-    equal weights. `progress(done, total)` is told of training steps.
+    `rows` gives one pass over the training rows in batches (row, channel), and is iterated anew when a pass is
+    used up; `cache.shuffle.ShuffledRows` has another order then. The short batch at the end of a pass is left out.
+    Equal rows, spec and device give equal weights. `progress(done, total)` is told of training steps.
 
     The inputs are scaled by one number to unit mean variance; the scale is folded back into the biases at the
     end, so the SAE works on activations as they are. `b_dec` starts at the mean, the encoder as the
@@ -80,14 +81,14 @@ def train_sae(
     Raises:
         UserError: there are no rows, all rows are equal, or k is larger than the number of features.
     """
-    scale = measure_scale(rows(spec.seed))
+    scale = measure_scale(rows)
     sae = initial_sae(scale, spec).to(device)
     trainer = Trainer(sae, spec)
-    batches = _endless(rows, spec.seed, scale.factor)
+    batches = _full_batches(rows)
     for step in range(spec.train_steps):
         if progress:
             progress(step, spec.train_steps)
-        trainer.step(step, next(batches).to(device))
+        trainer.step(step, next(batches).to(device).float() * scale.factor)
     if progress:
         progress(spec.train_steps, spec.train_steps)
     unscale(sae, scale.factor)
@@ -95,10 +96,10 @@ def train_sae(
 
 
 def measure_scale(rows: Rows) -> Scale:
-    """Mean per channel and the factor to unit mean variance, over the first `MEASURED_ROWS` rows."""
+    """Mean per channel and the factor to unit mean variance, over `MEASURED_ROWS` rows or else one pass."""
     count, total, square = 0, np.zeros(1), 0.0
     for batch in rows:
-        values = batch.astype(np.float64)
+        values = batch.cpu().double().numpy()
         count, total, square = count + len(values), total + values.sum(0), square + float((values**2).sum())
         if count >= MEASURED_ROWS:
             break
@@ -221,8 +222,11 @@ class Trainer:
         self.sae.W_dec.div_(self.sae.W_dec.norm(dim=1, keepdim=True))
 
 
-def _endless(rows: Callable[[int], Rows], seed: int, factor: float) -> Iterator[Float[Tensor, "row channel"]]:
+def _full_batches(rows: Rows) -> Iterator[Float[Tensor, "row channel"]]:
+    """Batches of pass after pass without end, save short ones: a step on the few rows left of a pass is noise."""
+    size = 0
     while True:
-        for batch in rows(seed):
-            yield torch.from_numpy(batch).float() * factor
-        seed += 1
+        for batch in rows:
+            if len(batch) >= size:
+                size = len(batch)
+                yield batch

@@ -53,12 +53,12 @@ def make_planted_study(folder: Path) -> Study:
         passes=PASSES,
         tokens=TOKENS,
         token_seconds=TOKEN_SECONDS,
-        dtype="float32",
+        dtypes="float32",
         clips_per_shard=16,
         identity={},
     )
     acts = _activations(study)
-    with CacheWriter(study.cache_path, plan, study.clips) as writer:
+    with CacheWriter(study.cache_location, plan, study.clips) as writer:
         for shard in writer.missing():
             first, last = plan.shard_clips(shard)
             writer.write_shard(shard, {site: values[first : last + 1] for site, values in acts.items()})

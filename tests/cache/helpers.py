@@ -1,13 +1,16 @@
-"""Small plans, values that are known at every coordinate, and whole folders as comparable dictionaries."""
+"""Small plans, values that are known at every coordinate, and whole caches as comparable dictionaries."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from cache import CachePlan, CacheWriter
+from cache.storage import Location, open_storage
+
+AnyLocation = TypeVar("AnyLocation", bound=Location)
 
 
 def make_plan(**changes: Any) -> CachePlan:
@@ -20,7 +23,7 @@ def make_plan(**changes: Any) -> CachePlan:
         "passes": ("cond", "null"),
         "tokens": 4,
         "token_seconds": 0.04,
-        "dtype": "float16",
+        "dtypes": "float16",
         "clips_per_shard": 2,
         "identity": {"model": "made up", "seed": 3},
     }
@@ -51,17 +54,28 @@ def shard_values(plan: CachePlan, shard: int) -> dict[str, Float[np.ndarray, "cl
     return {site: make_values(plan, site)[first : last + 1] for site in plan.sites}
 
 
-def write_cache(path: Path, plan: CachePlan, order: list[int] | None = None) -> Path:
-    """Write what is missing of a cache, in ascending or the given order of shards."""
-    with CacheWriter(path, plan, make_clips(plan)) as writer:
+def write_cache(
+    location: AnyLocation,
+    plan: CachePlan,
+    order: list[int] | None = None,
+    shards: tuple[int, int] | None = None,
+) -> AnyLocation:
+    """Write what is missing of a cache (or of a range of its shards), in ascending or the given order of shards."""
+    with CacheWriter(location, plan, make_clips(plan), shards) as writer:
         for shard in order or writer.missing():
             writer.write_shard(shard, shard_values(plan, shard))
-    return path
+    return location
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
-    """Everything in a folder: path -> content (None for folders)."""
+    """Everything in a folder, hidden names included: path -> content (None for folders)."""
     return {
         str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes()
         for path in sorted(folder.rglob("*"))
     }
+
+
+def contents(location: Location) -> dict[str, bytes]:
+    """Every name of a cache, wherever it lies -> its bytes."""
+    storage = open_storage(location)
+    return {name: storage.read(name) for name in sorted(storage.sizes())}

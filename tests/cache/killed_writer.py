@@ -1,120 +1,203 @@
-"""Kills real writers with SIGKILL at every point where they touch the disk, and resumes them.
+"""Writers in processes of their own, which can be killed with SIGKILL: at a moment, or at a call that touches the disk.
 
-Run as `python -m tests.cache.killed_writer FOLDER`: prints how many kills there were; exits with 1 and a
-sentence when a resumed folder differs from the uninterrupted one, or when a shard was lost that `write_shard`
-had returned for. One process forks all writers, because each new interpreter would import for a second.
+They are forked by a server that has imported everything, because each new interpreter would import for seconds.
 """
 
+import fcntl
+import io
+import multiprocessing
 import os
 import signal
-import sys
-import traceback
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from cache import ActivationCache, CacheWriter, checksum
-from cache.errors import CacheError
-from tests.cache.helpers import make_clips, make_plan, shard_values, tree
+import obstore.store
+import pyarrow.dataset
+import pyarrow.parquet
+import torch
 
-PLAN = make_plan(n_clips=3)
+from cache import CachePlan, CacheWriter, UserError, local_storage, object_storage
+from cache.pipeline import ShardPipeline
+from cache.storage import Location
+from tests.cache.helpers import make_clips, make_values
+
+PRELOADED = [obstore.store, pyarrow.dataset, pyarrow.parquet, object_storage]
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__])
 
 
-def capture(folder: Path, written: Callable[[], None] = lambda: None) -> None:
-    """Write what is missing, calling `written` after each shard."""
-    with CacheWriter(folder, PLAN, make_clips(PLAN)) as writer:
+class Victim:
+    """A writer of what is missing, in a process of its own.
+
+    Args:
+        location: of the cache; may be a storage.
+        plan: of the cache.
+        shards: first and last shard to write; all by default.
+        is_pipelined: whether a `ShardPipeline` writes in the background.
+        stop_after: number of the shard that it writes last, to wait for its end with the cache open; 0: none.
+        kill_at: number of the call that touches the disk in whose place the process kills itself (and then syncs
+            nothing, because a kill loses nothing that was written); 0: none.
+
+    Attributes:
+        acknowledged: shards for which `write_shard` has returned.
+        error: the sentence with which the writer gave up.
+        exit_code: minus the signal that ended it.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        plan: CachePlan,
+        shards: tuple[int, int] | None = None,
+        *,
+        is_pipelined: bool = False,
+        stop_after: int = 0,
+        kill_at: int = 0,
+    ) -> None:
+        self.acknowledged: list[int] = []
+        self.error: str | None = None
+        self._reports, theirs = CONTEXT.Pipe(duplex=False)
+        arguments = (location, plan, shards, is_pipelined, stop_after, kill_at, theirs)
+        self._process = CONTEXT.Process(target=_write, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def wait_until_ready(self) -> None:
+        """Until it has imported everything and goes on to its first call of the cache."""
+        assert self._reports.recv() == "ready"
+
+    def wait_for_a_shard(self) -> None:
+        """Until it has written its next shard."""
+        known = len(self.acknowledged)
+        while len(self.acknowledged) == known:
+            self._take(self._reports.recv())
+
+    def kill_after(self, seconds: float) -> None:
+        """Kill it with SIGKILL after some time, unless it ends before."""
+        wait([self._process.sentinel], timeout=seconds)
+        self._process.kill()
+
+    def end(self) -> None:
+        """Wait until it has ended, and take in what it said."""
+        self._process.join()
+        while True:
+            try:
+                self._take(self._reports.recv())
+            except EOFError:
+                break
+        self.exit_code = self._process.exitcode
+        self._reports.close()
+        self._process.close()
+
+    def _take(self, report: int | str) -> None:
+        if isinstance(report, int):
+            self.acknowledged.append(report)
+        elif report != "ready":
+            self.error = report
+
+
+def _write(
+    location: Location,
+    plan: CachePlan,
+    shards: tuple[int, int] | None,
+    is_pipelined: bool,
+    stop_after: int,
+    kill_at: int,
+    reports: Connection,
+) -> None:
+    """What a victim does."""
+    torch.set_num_threads(1)
+    clips = make_clips(plan)
+    sites = {site: make_values(plan, site) for site in plan.sites}
+    values = [{site: array[first : last + 1] for site, array in sites.items()} for first, last in plan.shards]
+    if kill_at:
+        _kill_at(kill_at)
+    reports.send("ready")
+    try:
+        with _ReportingWriter(location, plan, clips, shards) as writer:
+            writer.reports, writer.shards_left = reports, stop_after
+            (_write_pipelined if is_pipelined else _write_plainly)(writer, values)
+    except UserError as error:
+        reports.send(str(error))
+
+
+class _ReportingWriter(CacheWriter):
+    """Says which shards it has written, and may stop then."""
+
+    reports: Connection
+    shards_left: int
+
+    def write_shard(self, shard: int, *args: Any, **kwargs: Any) -> None:
+        """See `CacheWriter`."""
+        super().write_shard(shard, *args, **kwargs)
+        self.reports.send(shard)
+        self.shards_left -= 1
+        if self.shards_left == 0:
+            threading.Event().wait()
+
+
+def _write_plainly(writer: CacheWriter, values: list[dict[str, Any]]) -> None:
+    for shard in writer.missing():
+        writer.write_shard(shard, values[shard])
+
+
+def _write_pipelined(writer: CacheWriter, values: list[dict[str, Any]]) -> None:
+    with ShardPipeline(writer) as pipeline:
         for shard in writer.missing():
-            writer.write_shard(shard, shard_values(PLAN, shard))
-            written()
+            pipeline.begin(shard)
+            for site, array in values[shard].items():
+                for position, step in enumerate(writer.plan.steps):
+                    pipeline.add(site, step, torch.from_numpy(array[:, position]))
+            pipeline.end()
 
 
-def kill_at(call: int) -> None:
-    """Make this process kill itself in place of its nth call that changes the disk or sums up a chunk."""
+def _kill_at(call: int) -> None:
+    """Make this process kill itself in place of its nth call that changes a folder or asks for a lock."""
     count = 0
+    counting = threading.Lock()
 
-    def deadly(function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            nonlocal count
+    def die_in_turn() -> None:
+        nonlocal count
+        with counting:
             count += 1
             if count == call:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    def deadly(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            die_in_turn()
             return function(*args, **kwargs)
 
         return wrapper
 
-    # A kill loses nothing that was written but not synced, so waiting for the disk would only take time.
-    os.fsync = lambda _: None
-    for name in ("mkdir", "replace", "fsync", "rmdir", "unlink"):
+    def deadly_open(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if set(mode) & set("wax+"):
+            die_in_turn()
+        return opened(file, mode, *args, **kwargs)
+
+    def write_half_and_half(file: Any, piece: memoryview) -> None:
+        write_all(file, piece[: len(piece) // 2])
+        die_in_turn()
+        write_all(file, piece[len(piece) // 2 :])
+
+    opened, io.open = io.open, deadly_open
+    write_all, local_storage._write_all = local_storage._write_all, write_half_and_half
+    os.fsync = deadly(lambda _: None)
+    fcntl.flock = deadly(fcntl.flock)
+    for name in ("mkdir", "replace", "rmdir", "unlink"):
         setattr(os, name, deadly(getattr(os, name)))
-    checksum.extend = deadly(checksum.extend)
 
 
-def in_child(function: Callable[[], None]) -> int:
-    """Run a function in a forked process; the exit code, or minus the signal that ended it."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            function()
-            code = 0
-        finally:
-            if code:
-                traceback.print_exc()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def killed_capture(folder: Path, call: int, report: int) -> None:
-    """A capture that is killed; it writes one byte to `report` for each shard it was told is written."""
-    kill_at(call)
-    capture(folder, written=lambda: os.write(report, b".") and None)
-
-
-def resume(folder: Path, acknowledged: int) -> None:
-    """Check what a killed capture left, then go on with it."""
-    os.fsync = lambda _: None
+@contextmanager
+def victims(*made: Victim) -> Iterator[None]:
+    """See to it that no victim outlives a test."""
     try:
-        cache = ActivationCache(folder, allow_partial=True)
-    except CacheError:
-        assert acknowledged == 0, "the cache cannot be opened though shards were written"
-    else:
-        committed = sorted(cache.manifest.entries)
-        assert committed == list(range(len(committed))), f"shards out of order: {committed}"
-        assert acknowledged <= len(committed) <= acknowledged + 1, (
-            f"{acknowledged} written, {committed} there"
-        )
-        assert cache.verify() == [], "a committed shard is damaged"
-    capture(folder)
-
-
-def main(root: Path) -> int:
-    """Kill at every point in turn until a capture gets through."""
-    assert in_child(partial(capture, root / "whole")) == 0
-    whole = tree(root / "whole")
-    call = 0
-    while True:
-        call += 1
-        folder = root / str(call)
-        reader, report = os.pipe()
-        status = in_child(partial(killed_capture, folder, call, report))
-        os.close(report)
-        acknowledged = len(os.read(reader, 100))
-        os.close(reader)
-        if status == 0:
-            break
-        if status != -signal.SIGKILL or in_child(partial(resume, folder, acknowledged)) != 0:
-            sys.stdout.write(f"kill at call {call}: status {status}, or resuming failed\n")
-            return 1
-        if tree(folder) != whole:
-            sys.stdout.write(
-                f"kill at call {call}: differs in {sorted(tree(folder).items() ^ whole.items())[0][0]}\n"
-            )
-            return 1
-    sys.stdout.write(f"{call - 1}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+        yield
+    finally:
+        for victim in made:
+            if victim._process._closed is False:
+                victim.kill_after(0)
+                victim.end()

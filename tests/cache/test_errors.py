@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import struct
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from crc32c import crc32c
 
-import cache.writer
+import cache.local_storage
 from cache import ActivationCache, CacheError, CacheWriter, UserError
 from tests.cache.helpers import make_clips, make_plan, shard_values, tree, write_cache
 
@@ -26,27 +28,21 @@ def written(tmp_path: Path) -> Path:
 # Opening
 
 
-def test_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(CacheError, match="nowhere does not exist"):
-        ActivationCache(tmp_path / "nowhere")
+def test_nothing_there(tmp_path: Path) -> None:
+    for location in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(
+            CacheError, match=rf"^{location} is not an activation cache \(no zarr.json\): give the"
+        ):
+            ActivationCache(location)
+    assert tree(tmp_path) == {}
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"attributes": {"protocol": "other"}}'])
-def test_not_a_cache(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        (tmp_path / "zarr.json").write_text(content)
-    with pytest.raises(CacheError, match=r"is not an activation cache|does not describe an activation cache"):
-        ActivationCache(tmp_path)
-
-
-def test_a_creation_that_was_interrupted(written: Path) -> None:
-    (written / "zarr.json").unlink()
-    (written / "manifest.jsonl").write_bytes(b"")
-    with pytest.raises(CacheError, match="half-written, its creation was interrupted: capture again"):
-        ActivationCache(written)
-    other = make_plan(sites={"tf2.mlp": 2})
-    CacheWriter(written, other, make_clips(other)).close()
-    assert not (written / "tf1.mlp").exists()
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"attributes": {"protocol": "other"}}', "\u00ff"])
+def test_a_group_of_something_else(tmp_path: Path, content: str) -> None:
+    (tmp_path / "zarr.json").write_text(content, encoding="latin-1")
+    for opened in (ActivationCache, lambda path: CacheWriter(path, make_plan(), make_clips(make_plan()))):
+        with pytest.raises(CacheError, match=r"zarr.json does not describe an activation cache"):
+            opened(tmp_path)
 
 
 def test_a_lost_description_does_not_cost_the_shards(written: Path) -> None:
@@ -66,11 +62,13 @@ def change_attributes(folder: Path, **changes: Any) -> None:
 
 
 def test_another_version(written: Path) -> None:
-    change_attributes(written, version=2)
-    with pytest.raises(CacheError, match=r"version 2, this program reads activation-cache version 1"):
-        ActivationCache(written)
-    with pytest.raises(CacheError, match="version 2"):
-        CacheWriter(written, make_plan(), make_clips(make_plan()))
+    for changes in ({"version": 1}, {"version": 3}, {"protocol": "other"}):
+        change_attributes(written, **({"protocol": "activation-cache", "version": 2} | changes))
+        for opened in (ActivationCache, lambda path: CacheWriter(path, make_plan(), make_clips(make_plan()))):
+            with pytest.raises(
+                CacheError, match=r"is of .* version \d, this program reads activation-cache version 2: use"
+            ):
+                opened(written)
 
 
 def test_a_damaged_plan(written: Path) -> None:
@@ -78,6 +76,8 @@ def test_a_damaged_plan(written: Path) -> None:
         change_attributes(written, plan=plan)
         with pytest.raises(CacheError, match=r"zarr.json is damaged \(the plan does not fit its hash\)"):
             ActivationCache(written)
+        with pytest.raises(CacheError, match=r"zarr.json is damaged"):
+            CacheWriter(written, make_plan(), make_clips(make_plan()))
 
 
 def test_half_written(tmp_path: Path) -> None:
@@ -102,22 +102,85 @@ def test_a_shard_file_without_its_manifest_line_is_not_read(written: Path) -> No
     assert (written / "tf1.mlp" / "c.2.0.0.0.0").exists()
     with pytest.raises(CacheError, match=r"shard 2 of .* \(clips 4 to 4\) is not written yet"):
         ActivationCache(written, allow_partial=True).read("tf1.mlp", clips=[4])
-    assert CacheWriter(written, make_plan(), make_clips(make_plan())).missing() == [2]
+    with CacheWriter(written, make_plan(), make_clips(make_plan())) as writer:
+        assert writer.missing() == [2]
     assert not list(written.glob("*/c.2.*"))
 
 
-def test_a_missing_manifest(written: Path) -> None:
+def test_a_missing_manifest_is_one_without_lines(written: Path) -> None:
     (written / "manifest.jsonl").unlink()
-    with pytest.raises(CacheError, match=r"manifest.jsonl is missing: restore it"):
+    with pytest.raises(CacheError, match=r"half-written, 3 of 3 shards are missing"):
         ActivationCache(written)
+
+
+def damage(file: Path) -> None:
+    """Change a digit of its checksum."""
+    content = file.read_bytes()
+    place = content.index(b'"xxh3":"') + 9
+    file.write_bytes(
+        content[:place] + (b"1" if content[place : place + 1] == b"0" else b"0") + content[place + 1 :]
+    )
+
+
+def test_an_invalid_line_of_the_manifest_is_named_and_costs_its_shard(written: Path) -> None:
+    before = tree(written)
+    damage(written / "manifest.jsonl")
+    with pytest.raises(
+        CacheError, match=r"1 of 3 shards .*damaged in the manifest: manifest.jsonl line 1 \(checksum"
+    ):
+        ActivationCache(written)
+    with pytest.raises(CacheError, match=r"shard 0 of .* is not written yet"):
+        ActivationCache(written, allow_partial=True).read("tf1.mlp", clips=[0])
+    assert tree(write_cache(written, make_plan())) == before
+
+
+def test_an_invalid_entry_of_a_half_written_cache(tmp_path: Path) -> None:
+    folder = write_cache(tmp_path / "a", make_plan(), order=[0, 1])
+    damage(folder / "manifest" / "1.json")
+    with pytest.raises(
+        CacheError, match=r"2 of 3 .*damaged in the manifest: manifest/1.json \(checksum mismatch\)"
+    ):
+        ActivationCache(folder)
+    assert list(ActivationCache(folder, allow_partial=True).manifest.entries) == [0]
+    assert tree(write_cache(folder, make_plan())) == tree(write_cache(tmp_path / "whole", make_plan()))
 
 
 @pytest.mark.parametrize("name", ["clips.parquet", "calls.parquet"])
 def test_a_damaged_table(written: Path, name: str) -> None:
-    for damage in (lambda path: path.write_bytes(b"PAR1"), lambda path: path.unlink()):
-        damage(written / name)
-        with pytest.raises(CacheError, match=f"{name} cannot be read .* restore it from a copy"):
+    before = tree(written)
+    for damage_it in (lambda path: path.write_bytes(b"PAR1"), lambda path: path.unlink()):
+        damage_it(written / name)
+        with pytest.raises(CacheError, match=f"{name} is missing or damaged .*: delete it and capture again"):
             getattr(ActivationCache(written), name.split(".")[0])
+        assert ActivationCache(written).read("tf1.mlp").shape[0] == 5
+    CacheWriter(written, make_plan(), make_clips(make_plan())).close()
+    assert tree(written) == before
+
+
+@pytest.mark.parametrize("name", ["clips.parquet", "calls.parquet"])
+def test_a_damaged_table_is_refused_by_readers_and_mended_by_the_writer(written: Path, name: str) -> None:
+    before = tree(written)
+    (written / name).write_bytes(b"PAR1")
+    with pytest.raises(CacheError, match=rf"{name} is missing or damaged"):
+        getattr(ActivationCache(written), name.partition(".")[0])
+    CacheWriter(written, make_plan(), make_clips(make_plan())).close()
+    assert tree(written) == before
+
+
+def test_a_table_with_other_values_is_refused(written: Path) -> None:
+    clips = make_clips(make_plan())
+    clips.loc[2, "prompt"] = "a slow song"
+    clips.to_parquet(written / "clips.parquet", index=False)
+    with pytest.raises(CacheError, match="other values than were written"):
+        _ = ActivationCache(written).clips
+
+
+def test_arrays_without_metadata_are_read_and_described_anew(written: Path) -> None:
+    before = tree(written)
+    (written / "tf1.mlp" / "zarr.json").unlink()
+    assert ActivationCache(written).read("tf1.mlp").shape == (5, 3, 2, 4, 5)
+    CacheWriter(written, make_plan(), make_clips(make_plan())).close()
+    assert tree(written) == before
 
 
 # Shards
@@ -127,48 +190,38 @@ def test_a_missing_or_cut_shard_file(written: Path) -> None:
     file = written / "tf1.mlp" / "c.1.0.0.0.0"
     size = file.stat().st_size
     opened = ActivationCache(written)
-    for damage in (lambda: file.write_bytes(file.read_bytes()[:-1]), file.unlink):
-        damage()
+    for lose in (lambda: file.write_bytes(file.read_bytes()[:-1]), file.unlink):
+        lose()
         with pytest.raises(CacheError, match=rf"c.1.0.0.0.0 \(clips 2 to 3\) is missing or not {size} bytes"):
             opened.read("tf1.mlp", clips=[2])
-        assert opened.verify() == ["tf1.mlp/c.1.0.0.0.0"]
         assert opened.read("tf1.mlp", clips=[0, 4]).shape[0] == 2
 
 
-def test_verify_names_the_file_with_a_flipped_bit(written: Path) -> None:
-    for name in ("tf0.cross_attn/c.2.0.0.0.0", "tf1.mlp/c.0.0.0.0.0"):
-        content = (written / name).read_bytes()
-        for place in (0, len(content) // 2, len(content) - 1):
-            (written / name).write_bytes(
-                content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :]
-            )
-            assert ActivationCache(written).verify() == [name]
-        (written / name).write_bytes(content)
-    assert ActivationCache(written).verify() == []
+@pytest.mark.parametrize("place", [0, 100, -30, -24, -5, -1])
+def test_a_damaged_chunk_or_index_is_an_error_that_names_the_file(written: Path, place: int) -> None:
+    file = written / "tf1.mlp" / "c.1.0.0.0.0"
+    content = bytearray(file.read_bytes())
+    content[place] ^= 16
+    file.write_bytes(content)
+    what = "a chunk does not fit" if place in (0, 100, -30, -24) else "its index does not fit"
+    with pytest.raises(
+        CacheError,
+        match=rf"tf1.mlp/c.1.0.0.0.0 \(clips 2 to 3\) is damaged \({what} its checksum\): "
+        "run `workbench cache verify --repair` on the cache, then capture again",
+    ):
+        ActivationCache(written).read("tf1.mlp", clips=[2])
+    assert ActivationCache(written).read("tf1.mlp", clips=[0, 1, 4]).shape[0] == 3
+    assert ActivationCache(written).read("tf0.cross_attn").shape[0] == 5
 
 
-def test_a_damaged_index_is_an_error_not_other_values(written: Path) -> None:
+def test_a_shard_of_another_size_of_chunk_is_damaged(written: Path) -> None:
+    """An index may fit its checksum and yet name places that are not in the file."""
     file = written / "tf1.mlp" / "c.1.0.0.0.0"
     content = file.read_bytes()
-    file.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
-    with pytest.raises(CacheError, match=r"tf1.mlp cannot be read .* verify\(\), delete their files"):
+    index = struct.pack("<QQ", len(content), 8)
+    file.write_bytes(content[:-20] + index + crc32c(index).to_bytes(4, "little"))
+    with pytest.raises(CacheError, match=r"is damaged \(its index names chunks outside the file\)"):
         ActivationCache(written).read("tf1.mlp", clips=[2])
-
-
-@pytest.mark.parametrize("content", [None, "", "{}", '{"shape": [1]}'])
-def test_damaged_array_metadata(written: Path, content: str | None) -> None:
-    file = written / "tf1.mlp" / "zarr.json"
-    file.unlink()
-    if content is not None:
-        file.write_text(content)
-    with pytest.raises(CacheError, match=r"tf1.mlp/zarr.json is missing or damaged"):
-        ActivationCache(written).read("tf1.mlp")
-
-
-def test_array_metadata_of_another_shape(written: Path) -> None:
-    shutil.copy(written / "tf0.cross_attn" / "zarr.json", written / "tf1.mlp" / "zarr.json")
-    with pytest.raises(CacheError, match=r"tf1.mlp/zarr.json is missing or damaged"):
-        ActivationCache(written).read("tf1.mlp")
 
 
 # Labels
@@ -182,11 +235,28 @@ def test_array_metadata_of_another_shape(written: Path) -> None:
         ({"site": "tf1.mlp", "clips": [-1]}, "no clip -1"),
         ({"site": "tf1.mlp", "steps": [0, 1]}, "no step 1: it has 0, 7, 21"),
         ({"site": "tf1.mlp", "passes": ["both"]}, "no pass 'both': it has cond, null"),
+        ({"site": "tf1.mlp", "concepts": {"key": "C"}}, "no concept 'key': it has mood"),
+        ({"site": "tf1.mlp", "concepts": {"mood": "angry"}}, "no clip with mood=angry: it has sad, happy"),
+        (
+            {"site": "tf1.mlp", "sigmas": (0.2, 0.5)},
+            "no step with a sigma from 0.2 to 0.5: it has 1, 0.6, 0.1",
+        ),
+        ({"site": "tf1.mlp", "seconds": (1.0, 2.0)}, "no token from 1 to 2 s: clips are 0.16 s long"),
     ],
 )
-def test_unknown_labels(written: Path, arguments: dict[str, Any], sentence: str) -> None:
+def test_unknown_labels(tmp_path: Path, arguments: dict[str, Any], sentence: str) -> None:
+    plan = make_plan()
+    moods = make_clips(plan).assign(label_mood=["sad", "happy"] * 2 + ["sad"])
+    with CacheWriter(tmp_path / "a", plan, moods) as writer:
+        for shard in writer.missing():
+            writer.write_shard(shard, shard_values(plan, shard))
     with pytest.raises(UserError, match=sentence):
-        ActivationCache(written).read(**arguments)
+        ActivationCache(tmp_path / "a").read(**arguments)
+
+
+def test_a_concept_of_a_table_without_labels(written: Path) -> None:
+    with pytest.raises(UserError, match="no concept 'mood': it has none"):
+        ActivationCache(written).read("tf1.mlp", concepts={"mood": "sad"})
 
 
 # Writing
@@ -196,7 +266,10 @@ def test_unknown_labels(written: Path, arguments: dict[str, Any], sentence: str)
     ("changes", "sentence"),
     [
         ({"tokens": 8}, r"differs in tokens \(tokens: 4 there, 8 given\)"),
-        ({"steps": (0, 7, 22), "dtype": "float32"}, r"differs in steps, dtype \(steps: \[0,7,21\] there"),
+        (
+            {"steps": (0, 7, 22), "dtypes": "float32"},
+            r"differs in dtypes, steps \(dtypes: {\"tf0.cross_attn\":\"float16\",.*} there, .*\"float32\".* given\)",
+        ),
         (
             {"identity": {"model": "other"}},
             r"differs in identity \(identity: {\"model\":\"made up\",\"seed\":3}",
@@ -215,7 +288,7 @@ def test_another_plan(written: Path, changes: dict[str, Any], sentence: str) -> 
 def test_another_clip_table(written: Path) -> None:
     clips = make_clips(make_plan())
     clips.loc[2, "prompt"] = "a slow song"
-    with pytest.raises(UserError, match=r"clips.parquet is another clip table than the one given"):
+    with pytest.raises(UserError, match=r"has another clip table than the one given"):
         CacheWriter(written, make_plan(), clips)
 
 
@@ -276,20 +349,33 @@ def test_resuming_needs_room_for_what_is_missing_only(
     assert CacheWriter(tmp_path / "a", plan, make_clips(plan)).missing() == [2]
 
 
-def test_a_disk_that_fills_up_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOSPC, r"the disk of .* is full: make room and capture .* goes on with shard 1"),
+        (errno.EDQUOT, r"the disk of .* is full"),
+        (errno.EIO, r"shard 1 of .* cannot be written \(Input/output error\): mend the disk and capture"),
+        (errno.EROFS, r"shard 1 of .* cannot be written \(Read-only file system\)"),
+    ],
+)
+def test_a_disk_that_fails_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, sentence: str
+) -> None:
     plan = make_plan()
-    writer = CacheWriter(tmp_path / "a", plan, make_clips(plan))
 
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def fails(*_: Any) -> None:
+        raise OSError(number, "as the operating system says it")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(cache.writer, "write_shard_file", full)
-        with pytest.raises(UserError, match=r"the disk of .* is full: make room .* goes on with shard 0"):
-            writer.write_shard(0, shard_values(plan, 0))
-    assert not (tmp_path / "a" / ".staging").exists()
-    writer.write_shard(0, shard_values(plan, 0))
-    assert writer.missing() == [1, 2]
+    with CacheWriter(tmp_path / "a", plan, make_clips(plan)) as writer:
+        writer.write_shard(0, shard_values(plan, 0))
+        before = tree(tmp_path / "a")
+        with monkeypatch.context() as patch:
+            patch.setattr(cache.local_storage, "_write_all", fails)
+            with pytest.raises(UserError, match=sentence):
+                writer.write_shard(1, shard_values(plan, 1))
+        assert tree(tmp_path / "a") == before
+        writer.write_shard(1, shard_values(plan, 1))
+        assert writer.missing() == [2]
 
 
 def with_value(shard: int, value: float) -> dict[str, Any]:
@@ -318,10 +404,20 @@ def without(shard: int, site: str) -> dict[str, Any]:
         (
             3,
             shard_values(make_plan(), 0),
-            r"shard 3 .* not planned: give one of the missing ones: \[0, 1, 2\]",
+            r"shard 3 .* written already or not this writer's: give one of the missing ones: \[0, 1, 2\]",
         ),
-        (-1, shard_values(make_plan(), 0), "not planned"),
+        (-1, shard_values(make_plan(), 0), "not this writer's"),
         (0, {s: np.zeros((2, 3, 2, 4, c), int) for s, c in make_plan().sites.items()}, "numbers, not int64"),
+        (
+            0,
+            {s: np.zeros((2, 3, 2, 4, c), object) for s, c in make_plan().sites.items()},
+            "numbers, not object",
+        ),
+        (
+            0,
+            {s: np.zeros((2, 3, 2, 4, c), complex) for s, c in make_plan().sites.items()},
+            "numbers, not complex",
+        ),
         (0, {s: np.zeros((2, 3, 2, 4, c)).tolist() for s, c in make_plan().sites.items()}, "not list"),
     ],
 )
@@ -329,12 +425,14 @@ def test_values_that_cannot_be_written(
     tmp_path: Path, shard: int, arrays: dict[str, Any], sentence: str
 ) -> None:
     plan = make_plan()
-    writer = CacheWriter(tmp_path / "a", plan, make_clips(plan))
-    before = tree(tmp_path)
-    with pytest.raises(UserError, match=sentence):
-        writer.write_shard(shard, arrays)
-    assert tree(tmp_path) == before
-    assert writer.missing() == [0, 1, 2]
+    with CacheWriter(tmp_path / "a", plan, make_clips(plan)) as writer:
+        with pytest.raises(UserError, match=sentence):
+            writer.write_shard(shard, arrays)
+        assert writer.missing() == [0, 1, 2]
+        assert not ActivationCache(tmp_path / "a", allow_partial=True).manifest.entries
+        for shard in writer.missing():
+            writer.write_shard(shard, shard_values(plan, shard))
+    assert tree(tmp_path / "a") == tree(write_cache(tmp_path / "whole", plan))
 
 
 def test_a_shard_is_written_once(written: Path) -> None:

@@ -13,7 +13,9 @@ from tests.cache.helpers import make_plan, write_cache
 
 @pytest.fixture(scope="module", params=["float16", "bfloat16", "float32"])
 def cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ActivationCache:
-    return ActivationCache(write_cache(tmp_path_factory.mktemp("lazy") / "a", make_plan(dtype=request.param)))
+    return ActivationCache(
+        write_cache(tmp_path_factory.mktemp("lazy") / "a", make_plan(dtypes=request.param))
+    )
 
 
 def test_labels(cache: ActivationCache) -> None:

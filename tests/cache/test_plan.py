@@ -1,18 +1,16 @@
 """Plans: identity, price and layout."""
 
+import hashlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cache import CachePlan, UserError, protocol
-from tests.cache.helpers import make_plan, write_cache
+from tests.cache.helpers import make_plan
 
 
 def test_the_hash_is_of_the_content_not_of_the_order() -> None:
@@ -24,7 +22,13 @@ def test_the_hash_is_of_the_content_not_of_the_order() -> None:
     )
     assert swapped.hash == plan.hash
     # Stored with every cache, so it may not change while the protocol's version stays.
-    assert plan.hash == "3d7954bc7d5351ef000e3bfad9446182751041a9ca8f21862c0462308131d83f"
+    canonical = (
+        '{"clips_per_shard":2,"dtypes":{"tf0.cross_attn":"float16","tf1.mlp":"float16"},'
+        '"identity":{"model":"made up","seed":3},"n_clips":5,"passes":["cond","null"],"sigmas":[1.0,0.6,0.1],'
+        '"sites":{"tf0.cross_attn":3,"tf1.mlp":5},"steps":[0,7,21],"token_reduction":{"kind":"none","size":1},'
+        '"token_seconds":0.04,"tokens":4,"zstd_level":0}'
+    )
+    assert plan.hash == hashlib.sha256(canonical.encode()).hexdigest()
 
 
 @pytest.mark.parametrize("field", sorted(CachePlan.model_fields))
@@ -37,8 +41,10 @@ def test_the_hash_depends_on_every_field(field: str) -> None:
         "passes": ("null", "cond"),
         "tokens": 5,
         "token_seconds": 0.08,
-        "dtype": "bfloat16",
+        "token_reduction": {"kind": "mean", "size": 2},
+        "dtypes": "bfloat16",
         "clips_per_shard": 3,
+        "zstd_level": 1,
         "identity": {"model": "made up", "seed": 4},
     }
     assert make_plan(**{field: other[field]}).hash != make_plan().hash
@@ -56,16 +62,34 @@ def test_shards() -> None:
     assert make_plan(clips_per_shard=9).shards == [(0, 4)]
 
 
-def test_the_price_is_what_lies_on_the_disk(tmp_path: Path) -> None:
-    plan = make_plan(dtype="float32")
-    write_cache(tmp_path / "a", plan)
-    on_disk = {
-        site: sum(f.stat().st_size for f in (tmp_path / "a" / site).glob("c.*")) for site in plan.sites
+def test_one_dtype_is_that_of_every_site() -> None:
+    assert make_plan(dtypes="bfloat16").dtypes == {"tf0.cross_attn": "bfloat16", "tf1.mlp": "bfloat16"}
+    mixed = {"tf0.cross_attn": "float16", "tf1.mlp": "float32"}
+    assert make_plan(dtypes=mixed).dtypes == mixed
+    assert make_plan(dtypes=dict.fromkeys(make_plan().sites, "float16")).hash == make_plan().hash
+
+
+def test_a_price_by_hand() -> None:
+    plan = make_plan(dtypes={"tf0.cross_attn": "float32", "tf1.mlp": "bfloat16"})
+    # 3 files of one chunk (2 clips, 3 steps, 2 passes, 4 tokens, the channels; the last padded), and an index; a
+    # checksum after each.
+    sizes = {
+        "tf0.cross_attn": 2 * 3 * 2 * 4 * 3 * 4 + 4 + 16 + 4,
+        "tf1.mlp": 2 * 3 * 2 * 4 * 5 * 2 + 4 + 16 + 4,
     }
-    assert plan.bytes_per_site() == on_disk
-    assert plan.total_bytes() == sum(on_disk.values())
-    # 3 files of one chunk (2 clips, 3 steps, 2 passes, 4 tokens, 3 channels; the last padded) and an index.
-    assert on_disk["tf0.cross_attn"] == 3 * (2 * 3 * 2 * 4 * 3 * 4 + 16 + 4)
+    assert plan.bytes_of([2]) == plan.bytes_of([0]) == sizes
+    assert plan.bytes_of([]) == {"tf0.cross_attn": 0, "tf1.mlp": 0}
+    assert plan.bytes_per_site() == {site: 3 * size for site, size in sizes.items()}
+    assert plan.total_bytes() == 3 * sum(sizes.values())
+
+
+def test_chunks_beyond_the_last_clip_cost_nothing() -> None:
+    # Pages of 1 MiB: shard 0 has two clips, shard 1 has one and a chunk less for each of its 6 pages.
+    plan = make_plan(sites={"x": 512}, tokens=1024, n_clips=3)
+    index, chunk = 12 * 16 + 4, 2**20 + 4
+    assert plan.bytes_of([0]) == {"x": 12 * chunk + index}
+    assert plan.bytes_of([1]) == {"x": 6 * chunk + index}
+    assert plan.bytes_per_site() == {"x": 18 * chunk + 2 * index}
 
 
 def test_chunks_are_pages_where_a_page_is_large() -> None:
@@ -77,22 +101,6 @@ def test_chunks_are_pages_where_a_page_is_large() -> None:
     assert protocol.chunk_shape((3, 2, 2, 4, 4), 2) == (3, 2, 2, 4, 4)
 
 
-@given(
-    shard=st.tuples(*[st.integers(1, 40)] * 3, st.integers(1, 2000), st.integers(1, 3000)),
-    itemsize=st.sampled_from([2, 4]),
-)
-def test_chunks_fill_the_shard_and_are_at_least_one_mebibyte(
-    shard: tuple[int, int, int, int, int], itemsize: int
-) -> None:
-    chunk = protocol.chunk_shape(shard, itemsize)
-    assert all(length % inner == 0 for length, inner in zip(shard, chunk, strict=True))
-    assert chunk[3:] == shard[3:]
-    size = itemsize
-    for inner in chunk:
-        size *= inner
-    assert size >= 2**20 or chunk == shard
-
-
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -100,9 +108,23 @@ def test_chunks_fill_the_shard_and_are_at_least_one_mebibyte(
         ({"sites": {"a/b": 1}}, "site name 'a/b' cannot be a folder"),
         ({"sites": {"../a": 1}}, "cannot be a folder"),
         ({"sites": {".staging": 1}}, "cannot be a folder"),
-        ({"sites": {"zarr.json": 1}}, "cannot be a folder"),
+        *[
+            ({"sites": {name: 1}}, "cannot be a folder")
+            for name in (
+                "",
+                "tf1.mlp\n",
+                "é",
+                "zarr.json",
+                "clips.parquet",
+                "calls.parquet",
+                "manifest.jsonl",
+                "manifest",
+            )
+        ],
         ({"steps": (1, 1, 2)}, "steps must be given, each once"),
         ({"passes": ()}, "passes must be given"),
+        ({"dtypes": {"tf1.mlp": "float16"}}, r"dtypes are for \['tf1.mlp'\], give one for each site"),
+        ({"token_reduction": {"kind": "none", "size": 2}}, "size"),
         ({"sigmas": (1.0,)}, "one finite sigma for each of its 3 steps"),
         ({"sigmas": (1.0, 0.5, float("nan"))}, "one finite sigma"),
         ({"identity": {"a": float("nan")}}, "identity must be plain JSON"),
@@ -115,7 +137,21 @@ def test_unusable_plans_are_refused_in_one_sentence(changes: dict[str, Any], sen
 
 
 @pytest.mark.parametrize(
-    "changes", [{"n_clips": 0}, {"dtype": "float8"}, {"passes": ("both",)}, {"extra": 1}]
+    "changes",
+    [
+        {"n_clips": 0},
+        {"tokens": 0},
+        {"clips_per_shard": 0},
+        {"token_seconds": 0.0},
+        {"token_seconds": float("inf")},
+        {"zstd_level": 23},
+        {"zstd_level": -1},
+        {"dtypes": "float8"},
+        {"passes": ("both",)},
+        {"token_reduction": {"kind": "max", "size": 2}},
+        {"token_reduction": {"kind": "mean", "size": 0}},
+        {"dtype": "float16"},
+    ],
 )
 def test_wrong_types_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

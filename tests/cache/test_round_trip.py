@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 
 from cache import ActivationCache, CachePlan, CacheWriter, protocol
+from cache.maintenance import verify
 from tests.cache.helpers import make_clips, make_plan, make_values, shard_values, write_cache
 
 
@@ -25,8 +26,9 @@ def plans(draw: st.DrawFn) -> CachePlan:
         sigmas=[step / 100 for step in steps],
         passes=draw(st.sampled_from([("cond",), ("null", "cond"), ("cond", "null")])),
         tokens=draw(st.integers(1, 5)),
-        dtype=draw(st.sampled_from(["float16", "bfloat16", "float32"])),
+        dtypes={name: draw(st.sampled_from(["float16", "bfloat16", "float32"])) for name in names},
         clips_per_shard=draw(st.integers(1, 10)),
+        zstd_level=draw(st.sampled_from([0, 3])),
     )
 
 
@@ -47,14 +49,15 @@ def test_every_coordinate(
     path = tmp_path_factory.mktemp("cache") / "a"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocol, "MIN_CHUNK_BYTES", min_chunk)
-        write_cache(path, plan)
-        sizes = plan.bytes_per_site()
+        check_every_coordinate(write_cache(path, plan), plan, data)
+
+
+def check_every_coordinate(path: Path, plan: CachePlan, data: st.DataObject) -> None:
     cache = ActivationCache(path)
     assert cache.plan == plan
     for site in plan.sites:
-        written = rounded(make_values(plan, site), plan.dtype)
+        written = rounded(make_values(plan, site), plan.dtypes[site])
         np.testing.assert_array_equal(cache.read(site), written)
-        assert sum(file.stat().st_size for file in (path / site).glob("c.*")) == sizes[site]
 
         clips = some(data, list(range(plan.n_clips)))
         steps = some(data, list(plan.steps))
@@ -67,13 +70,13 @@ def test_every_coordinate(
         read = cache.read(site, clips=clips, steps=steps, passes=passes, tokens=tokens)
         assert read.dtype == np.float32
         np.testing.assert_array_equal(read, part)
-    assert cache.verify() == []
+    assert verify(path) == []
 
 
 @pytest.mark.parametrize("stored", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("given_dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_torch_tensors(tmp_path: Path, stored: str, given_dtype: torch.dtype) -> None:
-    plan = make_plan(dtype=stored, n_clips=2)
+    plan = make_plan(dtypes=stored, n_clips=2)
     values = {site: torch.from_numpy(make_values(plan, site)).to(given_dtype) for site in plan.sites}
     # Not contiguous, and part of a graph: as activations come out of a model.
     values["tf1.mlp"] = (
@@ -86,20 +89,18 @@ def test_torch_tensors(tmp_path: Path, stored: str, given_dtype: torch.dtype) ->
         np.testing.assert_array_equal(ActivationCache(tmp_path / "a").read(site), expected)
 
 
-def test_bfloat16_is_stored_bit_for_bit(tmp_path: Path) -> None:
-    plan = make_plan(
-        sites={"x": 256}, dtype="bfloat16", n_clips=1, steps=[0], sigmas=[1], passes=["cond"], tokens=256
-    )
-    bits = np.arange(2**16, dtype=np.uint16)
-    bits[(bits & 0x7F80) == 0x7F80] = 0  # NaN and infinity
+def test_numpy_arrays_in_any_layout(tmp_path: Path) -> None:
+    plan = make_plan(n_clips=2, dtypes={"tf0.cross_attn": "float32", "tf1.mlp": "bfloat16"})
+    values = {site: make_values(plan, site) for site in plan.sites}
+    given_arrays: dict[str, Any] = {
+        "tf0.cross_attn": np.asfortranarray(values["tf0.cross_attn"]),
+        "tf1.mlp": np.repeat(values["tf1.mlp"], 2, axis=-1).astype(np.float64)[..., ::2],
+    }
     with CacheWriter(tmp_path / "a", plan, make_clips(plan)) as writer:
-        writer.write_shard(
-            0, {"x": torch.from_numpy(bits.copy()).view(torch.bfloat16).reshape(plan.shape("x"))}
-        )
+        writer.write_shard(0, given_arrays)
     cache = ActivationCache(tmp_path / "a")
-    stored = cache.read_stored("x", [range(length) for length in plan.shape("x")])
-    np.testing.assert_array_equal(stored.ravel(), bits)
-    np.testing.assert_array_equal(cache.read("x").view(np.uint32).ravel(), bits.astype(np.uint32) << 16)
+    for site in plan.sites:
+        np.testing.assert_array_equal(cache.read(site), rounded(values[site], plan.dtypes[site]))
 
 
 def test_all_zeros_are_written_like_other_values(tmp_path: Path) -> None:
@@ -121,6 +122,29 @@ def test_tables_and_labels(tmp_path: Path) -> None:
     assert cache.calls["sigma"].tolist() == [1.0, 0.6, 0.1]
 
 
+def test_chosen_by_concept_sigma_and_seconds(tmp_path: Path) -> None:
+    plan = make_plan(dtypes="float32", token_seconds=0.5)
+    clips = make_clips(plan).assign(
+        label_mood=["sad", "happy", "sad", "sad", "happy"], label_fast=[0, 0, 0, 1, 1]
+    )
+    with CacheWriter(tmp_path / "a", plan, clips) as writer:
+        for shard in writer.missing():
+            writer.write_shard(shard, shard_values(plan, shard))
+    cache, whole = ActivationCache(tmp_path / "a"), make_values(plan, "tf1.mlp")
+    np.testing.assert_array_equal(cache.read("tf1.mlp", concepts={"mood": "sad"}), whole[[0, 2, 3]])
+    np.testing.assert_array_equal(cache.read("tf1.mlp", concepts={"mood": "sad", "fast": 1}), whole[[3]])
+    np.testing.assert_array_equal(
+        cache.read("tf1.mlp", clips=[4, 2, 0], concepts={"mood": "sad"}), whole[[2, 0]]
+    )
+    np.testing.assert_array_equal(cache.read("tf1.mlp", sigmas=(0.6, 1.0)), whole[:, :2])
+    np.testing.assert_array_equal(cache.read("tf1.mlp", steps=[21, 7], sigmas=(0.1, 0.6)), whole[:, [2, 1]])
+    # Tokens begin at 0, 0.5, 1 and 1.5 s.
+    np.testing.assert_array_equal(cache.read("tf1.mlp", seconds=(0.5, 1.5)), whole[:, :, :, 1:3])
+    np.testing.assert_array_equal(
+        cache.read("tf1.mlp", tokens=slice(2, None), seconds=(0.0, 1.1)), whole[:, :, :, 2:3]
+    )
+
+
 def test_reading_changes_nothing_on_disk(tmp_path: Path) -> None:
     write_cache(tmp_path / "a", make_plan())
 
@@ -131,7 +155,7 @@ def test_reading_changes_nothing_on_disk(tmp_path: Path) -> None:
     cache = ActivationCache(tmp_path / "a")
     cache.read("tf1.mlp")
     cache.dataset("tf1.mlp").load()
-    assert cache.verify() == []
+    assert verify(tmp_path / "a") == []
     assert len(cache.clips) + len(cache.calls) == 8
     assert len(list(cache.shuffled_rows("tf1.mlp", 7, 0))) == 18
     assert state() == before

@@ -1,150 +1,405 @@
-"""Shuffled rows: all of them, once each, in an order without a trace of the disk's."""
+"""Shuffled rows: all of them, once each, in an order without a trace of the disk's, resumable anywhere."""
 
+import json
+import threading
+import time
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float, Int
 from scipy.stats import spearmanr
 
-from cache import ActivationCache, CachePlan, CacheWriter, UserError, shuffle
-from tests.cache.helpers import make_clips, make_plan, shard_values, write_cache
+from cache import ActivationCache, CacheError, CachePlan, CacheWriter, UserError, protocol
+from cache.object_storage import ObjectStorage, memory_storage
+from cache.protocol import Dtype, shard_file_name
+from cache.shuffle import ShuffledRows
+
+ROW_BYTES = 2 * 4 + 8  # two float32 channels and the place in the order
 
 
-def numbered_cache(path: Path, plan: CachePlan) -> ActivationCache:
-    """A cache whose site "x" holds (row number on disk, the same / 2) in its two channels."""
-    numbers = np.arange(np.prod(plan.shape("x")[:4]), dtype=np.float32).reshape(*plan.shape("x")[:4])
+class WatchedStorage(ObjectStorage):
+    """An object store in memory that counts how often each chunk is read, each read taking a time of its own."""
+
+    def __init__(self, longest_read: float = 0) -> None:
+        super().__init__(memory_storage().store, "memory://watched")
+        self.chunks_read: Counter[tuple[str, int]] = Counter()
+        self.longest_read = longest_read
+        self._lock = threading.Lock()
+
+    def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
+        super().read_into(name, offset, buffer)
+        if offset + len(buffer) < (self.size(name) or 0):  # not the index
+            time.sleep(self.longest_read * (hash((name, offset)) % 100) / 100)
+            with self._lock:
+                self.chunks_read[name, offset] += 1
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every page (token, channel) is a chunk of its own."""
+    monkeypatch.setattr(protocol, "MIN_CHUNK_BYTES", 1)
+
+
+def make_plan(**changes: Any) -> CachePlan:
+    fields: dict[str, Any] = {
+        "sites": {"x": 2},
+        "n_clips": 5,
+        "steps": (0, 7, 21),
+        "sigmas": (1.0, 0.6, 0.1),
+        "passes": ("cond", "null"),
+        "tokens": 4,
+        "token_seconds": 0.04,
+        "dtypes": "float32",
+        "clips_per_shard": 2,
+        "identity": {},
+    }
+    return CachePlan(**(fields | changes))
+
+
+def row_numbers_on_disk(plan: CachePlan) -> Float[np.ndarray, "clip step pass token"]:
+    shape = plan.shape("x")[:4]
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+
+
+def numbered_cache(
+    plan: CachePlan, storage: ObjectStorage | None = None, shards: list[int] | None = None
+) -> ActivationCache:
+    """A cache in memory whose site "x" holds (row number on disk, the same / 2) in its two channels."""
+    storage = storage or memory_storage()
+    numbers = row_numbers_on_disk(plan)
     values = np.stack([numbers, numbers / 2], axis=-1)
-    with CacheWriter(path, plan, make_clips(plan)) as writer:
-        for shard, (first, last) in enumerate(plan.shards):
+    with CacheWriter(storage, plan, pd.DataFrame({"clip": range(plan.n_clips)})) as writer:
+        for shard in writer.missing() if shards is None else shards:
+            first, last = plan.shard_clips(shard)
             writer.write_shard(shard, {"x": values[first : last + 1]})
-    return ActivationCache(path)
+    return ActivationCache(storage, allow_partial=shards is not None)
 
 
-def numbered_plan(n_clips: int, tokens: int, clips_per_shard: int = 1) -> CachePlan:
-    return make_plan(
-        sites={"x": 2}, dtype="float32", n_clips=n_clips, tokens=tokens, clips_per_shard=clips_per_shard
+def shuffled(cache: ActivationCache, batch_size: int = 8, seed: int = 0, **options: Any) -> ShuffledRows:
+    return ShuffledRows(cache, "x", batch_size, seed, **options)
+
+
+def epoch_of(rows: ShuffledRows) -> Int[np.ndarray, " row"]:
+    """Row numbers of what is left of the epoch."""
+    values = torch.cat(list(rows)).numpy()
+    np.testing.assert_array_equal(values[:, 1], values[:, 0] / 2)
+    return values[:, 0].astype(int)
+
+
+def living_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("cache-rows")]
+
+
+@st.composite
+def selections(draw: st.DrawFn) -> tuple[CachePlan, dict[str, list[Any]]]:
+    """A plan and labels to keep of each dimension."""
+    steps, passes = (
+        draw(st.sampled_from([(3,), (0, 7, 21)])),
+        draw(st.sampled_from([("cond",), ("cond", "null")])),
     )
-
-
-def row_numbers(batches: list[Float[np.ndarray, "_ channel"]]) -> Int[np.ndarray, " row"]:
-    rows = np.concatenate(batches)
-    np.testing.assert_array_equal(rows[:, 1], rows[:, 0] / 2)
-    return rows[:, 0].astype(int)
+    plan = make_plan(
+        n_clips=draw(st.integers(1, 9)),
+        steps=steps,
+        sigmas=tuple(float(step) for step in steps),
+        passes=passes,
+        tokens=draw(st.integers(1, 4)),
+        clips_per_shard=draw(st.integers(1, 6)),
+    )
+    labels = {"clips": range(plan.n_clips), "steps": steps, "passes": passes}
+    return plan, {
+        name: draw(st.lists(st.sampled_from(list(known)), min_size=1)) for name, known in labels.items()
+    }
 
 
 @given(
-    n_clips=st.integers(1, 9),
-    clips_per_shard=st.integers(1, 4),
-    batch_size=st.integers(1, 300),
-    shards_together=st.integers(0, 4),
+    selection=selections(),
+    chunk_bytes=st.sampled_from([1, 64, 150, 2**20]),
+    batch_size=st.integers(1, 60),
+    buffer_bytes=st.integers(0, 300 * ROW_BYTES),
 )
-@settings(max_examples=25, deadline=None)
-def test_every_row_once_in_full_batches(
-    tmp_path_factory: pytest.TempPathFactory,
-    n_clips: int,
-    clips_per_shard: int,
-    batch_size: int,
-    shards_together: int,
+@settings(max_examples=100, deadline=None)
+def test_every_row_once_an_epoch_in_full_batches(
+    selection: tuple[CachePlan, dict[str, list[Any]]], chunk_bytes: int, batch_size: int, buffer_bytes: int
 ) -> None:
-    plan = numbered_plan(n_clips, tokens=3, clips_per_shard=clips_per_shard)
-    cache = numbered_cache(tmp_path_factory.mktemp("rows") / "a", plan)
+    plan, labels = selection
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shuffle, "BUFFER_BYTES", shards_together * np.prod(plan.shard_shape("x")) * 4)
-        batches = list(cache.shuffled_rows("x", batch_size, seed=1))
-    total = n_clips * 3 * 2 * 3
-    np.testing.assert_array_equal(np.sort(row_numbers(batches)), np.arange(total))
-    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    assert 1 <= len(batches[-1]) <= batch_size
+        patch.setattr(protocol, "MIN_CHUNK_BYTES", chunk_bytes)
+        cache = numbered_cache(plan)
+        rows = shuffled(cache, batch_size, seed=1, buffer_bytes=buffer_bytes, **labels)
+        epochs = [list(rows), list(rows)]
+    steps = [plan.steps.index(step) for step in set(labels["steps"])]
+    passes = [plan.passes.index(name) for name in set(labels["passes"])]
+    wanted = row_numbers_on_disk(plan)[np.ix_(list(set(labels["clips"])), steps, passes)].ravel()
+    assert rows.n_rows == len(wanted)
+    for batches in epochs:
+        given_rows = torch.cat(batches).numpy()
+        np.testing.assert_array_equal(np.sort(given_rows[:, 0]), np.sort(wanted))
+        np.testing.assert_array_equal(given_rows[:, 1], given_rows[:, 0] / 2)
+        assert len(batches) == len(rows)
+        assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+        assert 1 <= len(batches[-1]) <= batch_size
 
 
-def test_the_seed_decides_the_order(tmp_path: Path) -> None:
-    cache = numbered_cache(tmp_path / "a", numbered_plan(6, tokens=5))
-    first, again, other = (row_numbers(list(cache.shuffled_rows("x", 8, seed))) for seed in (3, 3, 4))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).mean() > 0.9
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_rows_are_the_stored_bits(dtype: Dtype) -> None:
+    plan = make_plan(sites={"x": 5}, dtypes=dtype)
+    values = np.random.default_rng(0).standard_normal(plan.shape("x"), dtype=np.float32)
+    storage = memory_storage()
+    with CacheWriter(storage, plan, pd.DataFrame({"clip": range(plan.n_clips)})) as writer:
+        for shard, (first, last) in enumerate(plan.shards):
+            writer.write_shard(shard, {"x": values[first : last + 1]})
+    batches = list(ActivationCache(storage).shuffled_rows("x", 11, seed=0))
+    assert {batch.dtype for batch in batches} == {getattr(torch, dtype)}
+    expected = torch.from_numpy(values).to(batches[0].dtype).reshape(-1, 5)
+    assert sorted(torch.cat(batches).tolist()) == sorted(expected.tolist())
 
 
-def test_only_the_steps_and_passes_asked_for(tmp_path: Path) -> None:
-    plan = numbered_plan(4, tokens=5, clips_per_shard=2)
-    cache = numbered_cache(tmp_path / "a", plan)
-    rows = row_numbers(list(cache.shuffled_rows("x", 7, 0, steps=[21, 0], passes=["null"])))
-    wanted = cache.read("x", steps=[0, 21], passes=["null"])[..., 0]
-    np.testing.assert_array_equal(np.sort(rows), np.sort(wanted.ravel().astype(int)))
+@pytest.mark.usefixtures("small_chunks")
+def test_the_order_is_the_same_for_any_workers_and_batch_size() -> None:
+    cache = numbered_cache(make_plan(), WatchedStorage(longest_read=0.002))
+    orders = [
+        epoch_of(shuffled(cache, batch_size, workers=workers, buffer_bytes=2 * 30 * ROW_BYTES))
+        for workers, batch_size in [(1, 1), (2, 7), (5, 7), (5, 64), (2, 1000)]
+    ]
+    for order in orders[1:]:
+        np.testing.assert_array_equal(order, orders[0])
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_rows_equal_those_that_read_gives(tmp_path: Path, dtype: str) -> None:
-    cache = ActivationCache(write_cache(tmp_path / "a", make_plan(dtype=dtype)))
-    rows = np.concatenate(list(cache.shuffled_rows("tf1.mlp", 11, 0)))
-    expected = cache.read("tf1.mlp").reshape(-1, 5)
-    assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
+@pytest.mark.parametrize("buffer_rows", [30, 1000])
+@pytest.mark.usefixtures("small_chunks")
+def test_seed_and_epoch_decide_the_order(buffer_rows: int) -> None:
+    cache = numbered_cache(make_plan())
+    options = {"buffer_bytes": 2 * buffer_rows * ROW_BYTES}
+    rows, other = shuffled(cache, seed=3, **options), shuffled(cache, seed=4, **options)
+    orders = [epoch_of(rows), epoch_of(rows), epoch_of(rows), epoch_of(other), epoch_of(other)]
+    for i, first in enumerate(orders):
+        for second in orders[:i]:
+            assert (first != second).mean() > 0.9
+    again = shuffled(cache, seed=3, **options)
+    for order in orders[:3]:
+        np.testing.assert_array_equal(epoch_of(again), order)
 
 
-def test_uniform_where_all_shards_fit_at_once(tmp_path: Path) -> None:
-    cache = numbered_cache(tmp_path / "a", numbered_plan(30, tokens=20))
-    for seed in range(3):
-        order = row_numbers(list(cache.shuffled_rows("x", 64, seed)))
+@pytest.mark.parametrize("buffer_rows", [0, 10, 30, 1000])
+@pytest.mark.usefixtures("small_chunks")
+def test_resuming_at_any_row_gives_the_uninterrupted_rest(buffer_rows: int) -> None:
+    cache = numbered_cache(make_plan(n_clips=3))
+    options = {"seed": 5, "buffer_bytes": 2 * buffer_rows * ROW_BYTES}
+    whole = shuffled(cache, **options)
+    epochs = [epoch_of(whole) for _ in range(3)]
+    state = shuffled(cache, **options).state_dict()
+    for row in range(whole.n_rows):
+        resumed = shuffled(cache, **options)
+        resumed.load_state_dict(state | {"epoch": 1, "row": row})
+        np.testing.assert_array_equal(epoch_of(resumed), epochs[1][row:])
+        np.testing.assert_array_equal(epoch_of(resumed), epochs[2])
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_state_taken_between_batches_goes_on_with_the_next_one() -> None:
+    cache = numbered_cache(make_plan())
+    whole, interrupted = shuffled(cache, 7, buffer_bytes=2 * 30 * ROW_BYTES), None
+    expected = np.concatenate([epoch_of(whole), epoch_of(whole)])
+    seen: list[float] = []
+    while len(seen) < len(expected):
+        rows = shuffled(cache, 7, buffer_bytes=2 * 30 * ROW_BYTES)
+        if interrupted:
+            rows.load_state_dict(json.loads(interrupted))
+        for batch, _ in zip(rows, range(3), strict=False):
+            seen += batch[:, 0].tolist()
+            interrupted = json.dumps(rows.state_dict())
+    np.testing.assert_array_equal(seen, expected)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_resuming_reads_only_the_groups_that_are_left() -> None:
+    storage = WatchedStorage()
+    rows = shuffled(
+        numbered_cache(make_plan(), storage), buffer_bytes=0
+    )  # each chunk is a group: 30 of 4 rows
+    rows.load_state_dict(rows.state_dict() | {"row": 101})
+    list(rows)
+    assert storage.chunks_read.total() == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("seed", {"seed": 1}),
+        ("buffer_bytes", {"buffer_bytes": 77}),
+        ("selection", {"clips": [0, 1]}),
+        ("selection", {"steps": [0, 7]}),
+        ("selection", {"passes": ["null"]}),
+    ],
+)
+def test_the_state_of_another_order_is_refused(name: str, options: dict[str, Any]) -> None:
+    cache = numbered_cache(make_plan())
+    with pytest.raises(UserError, match=f"another order: its {name} is"):
+        shuffled(cache).load_state_dict(shuffled(cache, **options).state_dict())
+
+
+def test_the_state_of_another_store_is_refused() -> None:
+    here, there = (numbered_cache(make_plan(identity={"model": name})) for name in "ab")
+    with pytest.raises(UserError, match="another order: its selection is"):
+        shuffled(here).load_state_dict(shuffled(there).state_dict())
+
+
+def test_uniform_where_all_rows_fit_at_once() -> None:
+    cache = numbered_cache(make_plan(n_clips=30, tokens=20, clips_per_shard=1))
+    rows = shuffled(cache, 64)
+    for _ in range(3):
+        order = epoch_of(rows)
         n = len(order)
         assert abs(spearmanr(order, np.arange(n)).statistic) < 4 / np.sqrt(n)
-        # Neighbours on disk come one after the other as rarely as in any random order: n * 2 / n of them.
+        # Neighbours on disk come one after the other as rarely as in any random order: 2 times on average.
         assert (np.abs(np.diff(order)) == 1).sum() < 12
 
 
-def test_no_correlation_with_the_disk_where_few_shards_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = numbered_plan(60, tokens=4)
-    cache = numbered_cache(tmp_path / "a", plan)
-    monkeypatch.setattr(shuffle, "BUFFER_BYTES", 6 * np.prod(plan.shard_shape("x")) * 4)
+@pytest.mark.usefixtures("small_chunks")
+def test_no_correlation_with_the_disk_where_few_chunks_fit() -> None:
+    cache = numbered_cache(make_plan(n_clips=50, clips_per_shard=10))
+    rows = shuffled(cache, 32, buffer_bytes=2 * 60 * ROW_BYTES)  # 300 chunks of 4 rows; 15 fit a group
     correlations = []
-    for seed in range(5):
-        order = row_numbers(list(cache.shuffled_rows("x", 32, seed)))
+    for _ in range(6):
+        order = epoch_of(rows)
         correlations.append(spearmanr(order, np.arange(len(order))).statistic)
-        # The first batch is mixed from 6 shards of 24 rows.
-        assert len(set(order[:32] // 24)) >= 4
-    # The order of 60 shards is random: a correlation has the standard deviation 1 / sqrt(59).
-    assert np.abs(correlations).max() < 4 / np.sqrt(59)
-    assert abs(np.mean(correlations)) < 4 / np.sqrt(5 * 59)
+        assert len(set(order[:32] // 4)) >= 10  # the first batch mixes the group's chunks
+    # The order of 300 chunks is random, so a correlation has a standard deviation of 1 / sqrt(299) at most.
+    assert np.abs(correlations).max() < 4 / np.sqrt(299)
+    assert abs(np.mean(correlations)) < 4 / np.sqrt(6 * 299)
 
 
-def test_each_shard_is_read_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = numbered_cache(tmp_path / "a", numbered_plan(10, tokens=3, clips_per_shard=2))
-    monkeypatch.setattr(shuffle, "BUFFER_BYTES", 1)
-    reads: list[list[int]] = []
-    read_stored = ActivationCache.read_stored
+@pytest.mark.usefixtures("small_chunks")
+def test_each_chunk_is_read_once_an_epoch_and_those_of_a_group_in_the_order_of_the_files() -> None:
+    storage = WatchedStorage()
+    cache = numbered_cache(make_plan(), storage)
+    rows = shuffled(cache, 5, buffer_bytes=2 * 30 * ROW_BYTES, workers=1)  # 30 chunks in 5 groups
+    list(rows)
+    chunks = list(storage.chunks_read)
+    assert len(chunks) == 30
+    assert set(storage.chunks_read.values()) == {1}
+    assert 1 <= sum(first > second for first, second in pairwise(chunks)) <= 4
+    list(rows)
+    assert set(storage.chunks_read.values()) == {2}
 
-    def spy(self: ActivationCache, site: str, positions: list[list[int]]) -> Float[np.ndarray, "..."]:
-        reads.append(list(positions[0]))
-        return read_stored(self, site, positions)
 
-    monkeypatch.setattr(ActivationCache, "read_stored", spy)
-    batches = cache.shuffled_rows("x", 5, 0)
+@pytest.mark.usefixtures("small_chunks")
+def test_only_the_chunks_asked_for_are_read() -> None:
+    storage = WatchedStorage()
+    list(shuffled(numbered_cache(make_plan(), storage), clips=[1, 4], steps=[21]))
+    assert storage.chunks_read.total() == 2 * 1 * 2
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_what_fits_one_group_is_read_in_the_first_epoch_only() -> None:
+    storage = WatchedStorage()
+    rows = shuffled(numbered_cache(make_plan(), storage), buffer_bytes=2 * 120 * ROW_BYTES)
+    for _ in range(3):
+        list(rows)
+    assert set(storage.chunks_read.values()) == {1}
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_two_groups_are_in_memory_and_no_more() -> None:
+    storage = WatchedStorage()
+    cache = numbered_cache(make_plan(n_clips=20), storage)
+    rows = shuffled(cache, 4, buffer_bytes=2 * 27 * ROW_BYTES)  # half holds 6 chunks of 4 rows
+    ahead = []
+    for given_out, _ in enumerate(rows):  # a batch has as many rows as a chunk
+        time.sleep(0.002)  # for the reading in the background
+        ahead.append(storage.chunks_read.total() - given_out)
+    assert 6 < max(ahead) <= 2 * 6
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_an_abandoned_iteration_stops_reading() -> None:
+    storage = WatchedStorage(longest_read=0.01)
+    cache = numbered_cache(make_plan(n_clips=20), storage)
+    rows = shuffled(cache, 4, buffer_bytes=2 * 240 * ROW_BYTES)  # 120 chunks in 3 groups of 40
+    batches = iter(rows)
     next(batches)
-    assert len(reads) == 2
-    list(batches)
-    assert sorted(reads) == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
-    assert reads != sorted(reads)
+    time.sleep(0.02)  # the next group is being read
+    assert living_threads()
+    batches.close()  # type: ignore[attr-defined]
+    assert not living_threads()
+    assert storage.chunks_read.total() < 60
+    for _ in rows:
+        break
+    assert not living_threads()
+    assert rows.state_dict()["row"] == 8
 
 
-def test_a_partial_cache_gives_what_is_there(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("small_chunks")
+def test_no_thread_outlives_an_error_that_is_still_looked_at() -> None:
+    batches = iter(shuffled(numbered_cache(make_plan()), buffer_bytes=0))
+    next(batches)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        batches.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+    assert kept.tb
+    assert not living_threads()
+
+
+@pytest.mark.parametrize("buffer_bytes", [0, 2**20])
+@pytest.mark.usefixtures("small_chunks")
+def test_damage_reaches_the_caller(buffer_bytes: int) -> None:
+    storage = memory_storage()
+    cache = numbered_cache(make_plan(), storage)
+    name = shard_file_name("x", 1)
+    content = bytearray(storage.read(name))
+    content[100] ^= 1
+    storage.put(name, [bytes(content)])
+    with pytest.raises(CacheError, match=r"x/c\.1\.0\.0\.0\.0 \(clips 2 to 3\) is damaged"):
+        list(shuffled(cache, buffer_bytes=buffer_bytes))
+    assert not living_threads()
+
+
+def test_a_partial_cache_gives_what_is_there() -> None:
     plan = make_plan()
-    with CacheWriter(tmp_path / "a", plan, make_clips(plan)) as writer:
-        writer.write_shard(1, shard_values(plan, 1))
-    cache = ActivationCache(tmp_path / "a", allow_partial=True)
-    rows = np.concatenate(list(cache.shuffled_rows("tf1.mlp", 10, 0)))
-    np.testing.assert_array_equal(
-        np.sort(rows, axis=None), np.sort(cache.read("tf1.mlp", clips=[2, 3]), axis=None)
-    )
+    cache = numbered_cache(plan, shards=[2])
+    numbers = row_numbers_on_disk(plan)
+    np.testing.assert_array_equal(np.sort(epoch_of(shuffled(cache))), numbers[4].ravel())
+    with pytest.raises(UserError, match="give at least one clip that is written"):
+        shuffled(cache, clips=[0, 1])
 
 
-def test_nonsense_is_refused_at_once(tmp_path: Path) -> None:
-    cache = ActivationCache(write_cache(tmp_path / "a", make_plan()))
+def test_rows_of_a_folder(tmp_path: Path) -> None:
+    plan = make_plan()
+    with CacheWriter(tmp_path / "a", plan, pd.DataFrame({"clip": range(5)})) as writer:
+        for shard, (first, last) in enumerate(plan.shards):
+            writer.write_shard(shard, {"x": np.ones((last - first + 1, *plan.shape("x")[1:]), np.float32)})
+    (batch,) = ActivationCache(tmp_path / "a").shuffled_rows("x", 1000, seed=0)
+    assert torch.equal(batch, torch.ones(120, 2))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_rows_on_a_gpu_are_those_of_the_cpu() -> None:
+    cache = numbered_cache(make_plan())
+    on_gpu = list(shuffled(cache, 7, device="cuda"))
+    assert {batch.device.type for batch in on_gpu} == {"cuda"}
+    assert torch.equal(torch.cat(on_gpu).cpu(), torch.cat(list(shuffled(cache, 7))))
+
+
+def test_nonsense_is_refused_at_once() -> None:
+    cache = numbered_cache(make_plan())
     with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
-        cache.shuffled_rows("tf1.mlp", 0, 0)
-    with pytest.raises(UserError, match="no site 'x'"):
-        cache.shuffled_rows("x", 1, 0)
+        cache.shuffled_rows("x", 0, 0)
+    with pytest.raises(UserError, match="seed must not be negative, got -1"):
+        cache.shuffled_rows("x", 1, -1)
+    with pytest.raises(UserError, match="no site 'y'"):
+        cache.shuffled_rows("y", 1, 0)
+    with pytest.raises(UserError, match="no clip 5"):
+        cache.shuffled_rows("x", 1, 0, clips=[5])
     with pytest.raises(UserError, match="no step 3"):
-        cache.shuffled_rows("tf1.mlp", 1, 0, steps=[3])
+        cache.shuffled_rows("x", 1, 0, steps=[3])
+    with pytest.raises(UserError, match="no rows of x in memory://cache are selected"):
+        cache.shuffled_rows("x", 1, 0, clips=[])
+    with pytest.raises(UserError, match="no rows of x in memory://cache are selected"):
+        cache.shuffled_rows("x", 1, 0, steps=[])

@@ -81,7 +81,7 @@ def test_no_room_on_the_disk(
     workbench: Workbench, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10**6})())
-    assert_refused(workbench("trace", tiny_folder, "--out", tmp_path / "new"), "1000000 bytes free")
+    assert_refused(workbench("trace", tiny_folder, "--out", tmp_path / "new"), "1 MB free")
     assert not (tmp_path / "new").exists()
 
 
@@ -96,7 +96,7 @@ def test_commands_refuse_a_missing_study(workbench: Workbench, tmp_path: Path, c
 def test_a_study_of_another_version(workbench: Workbench, study: Path) -> None:
     document = json.loads((study / "study.json").read_text())
     (study / "study.json").write_text(json.dumps(document | {"study_version": 7}))
-    assert_refused(workbench("probe", study), "format 7", "format 1")
+    assert_refused(workbench("probe", study), "format 7", "format 2")
 
 
 def test_a_half_written_study(workbench: Workbench, study: Path) -> None:

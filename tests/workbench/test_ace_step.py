@@ -57,17 +57,18 @@ def test_organism_traced_equals_untraced_bit_for_bit(organism_shared: AceStep15)
     assert torch.equal(traced.latents, stock_latents(organism_shared, clips, settings))
 
 
-def test_decode_equals_the_pipelines_audio(tiny: AceStep15) -> None:
-    latents = stock_latents(tiny, SAME_LENGTH, SETTINGS)
-    audio = tiny.pipeline(
-        prompt=[clip.prompt for clip in SAME_LENGTH],
-        lyrics=["", ""],
-        audio_duration=SETTINGS.duration,
-        num_inference_steps=SETTINGS.num_steps,
-        guidance_scale=SETTINGS.guidance_scale,
-        latents=tiny.noise(SAME_LENGTH, SETTINGS.duration),
-    ).audios
-    assert torch.equal(tiny.decode(latents), audio)
+def test_each_clip_is_decoded_as_the_pipeline_decodes_it_alone(tiny: AceStep15) -> None:
+    latents = torch.cat([stock_latents(tiny, [clip], SETTINGS) for clip in SAME_LENGTH])
+    for clip, decoded in zip(SAME_LENGTH, tiny.decode(latents), strict=True):
+        audio = tiny.pipeline(
+            prompt=[clip.prompt],
+            lyrics=[""],
+            audio_duration=SETTINGS.duration,
+            num_inference_steps=SETTINGS.num_steps,
+            guidance_scale=SETTINGS.guidance_scale,
+            latents=tiny.noise([clip], SETTINGS.duration),
+        ).audios
+        assert torch.equal(decoded, audio[0])
 
 
 def test_labels_are_read_off_the_calls(tiny: AceStep15) -> None:

@@ -8,13 +8,14 @@ import pytest
 import xarray as xr
 from pydantic import BaseModel
 
-from cache.errors import UserError
+from cache.errors import CacheError, UserError
+from cache.plan import TokenReduction
 from workbench.capture import trace_study
 from workbench.models.ace_step import AceStep15
 from workbench.models.protocol import Capture, Clip, GenerationSettings
 from workbench.prompts import PromptSet
 from workbench.sites import parse_sites
-from workbench.study import Study, StudySpec
+from workbench.study import STUDY_VERSION, Study, StudySpec
 
 PROMPTS = PromptSet.model_validate(
     {
@@ -119,14 +120,67 @@ def test_no_room_on_the_disk_leaves_no_folder_behind(
     tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    with pytest.raises(UserError, match="1000 bytes free"):
+    with pytest.raises(UserError, match=r"1 kB free"):
         trace_study(tmp_path / "new", study_spec(tiny), tiny)
     assert not (tmp_path / "new").exists()
 
 
+def test_a_trace_is_the_same_whether_its_parts_are_written_by_one_process_or_two(
+    study: Study, tiny: AceStep15, tmp_path: Path
+) -> None:
+    half = trace_study(tmp_path / "parts", study.spec, tiny, part=(2, 2))
+    with pytest.raises(CacheError, match="half-written, 1 of 3 shards are missing"):
+        _ = half.cache
+    parts = trace_study(tmp_path / "parts", study.spec, tiny, part=(1, 2))
+    assert contents(parts.path / "activations.zarr") == contents(study.path / "activations.zarr")
+    assert contents(parts.path / "audio") == contents(study.path / "audio")
+
+
+@pytest.mark.parametrize("part", [(0, 2), (3, 2), (1, 4)])
+def test_parts_that_cannot_be(tiny: AceStep15, tmp_path: Path, part: tuple[int, int]) -> None:
+    with pytest.raises(UserError, match="this plan has 3 shards"):
+        trace_study(tmp_path / "new", study_spec(tiny), tiny, part=part)
+
+
+def test_the_cache_may_lie_in_an_object_store(study: Study, tiny: AceStep15, tmp_path: Path) -> None:
+    store = f"file://{tmp_path}/bucket/activations.zarr"
+    (tmp_path / "bucket" / "activations.zarr").mkdir(parents=True)
+    trace_study(tmp_path / "study", study.spec, tiny, store=store)
+    far = Study.open(tmp_path / "study")
+    assert far.store == store
+    assert np.array_equal(far.cache.read("tf1.block"), study.cache.read("tf1.block"))
+    with pytest.raises(UserError, match="keeps its activations in file://"):
+        trace_study(tmp_path / "study", study.spec, tiny)
+
+
+def test_reduced_tokens_and_dtypes_of_sites_reach_the_cache(
+    study: Study, tiny: AceStep15, tmp_path: Path
+) -> None:
+    reduced = study_spec(
+        tiny, tokens=TokenReduction(kind="mean", size=2), site_dtypes={"tf1.block": "float32"}, zstd_level=3
+    )
+    cache = trace_study(tmp_path / "reduced", reduced, tiny).cache
+    assert cache.plan.token_seconds == 2 * tiny.token_seconds
+    whole = study.cache.read("tf1.block")
+    pairs = [whole[:, :, :, token : token + 2].mean(axis=3) for token in range(0, whole.shape[3], 2)]
+    np.testing.assert_allclose(cache.read("tf1.block"), np.stack(pairs, axis=3), rtol=1e-3, atol=2e-3)
+    rounding = {site: file.rms_error for site, file in cache.manifest.entries[0].files.items()}
+    assert rounding["tf1.block"] == 0
+    assert 1e-5 < rounding["tf0.cross_attn"] < 4.9e-4  # half a unit in the last place of float16
+
+
+def test_a_dtype_of_a_site_that_is_not_kept_is_refused(tiny: AceStep15, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="tf0.mlp was given a dtype but is not kept"):
+        trace_study(tmp_path / "new", study_spec(tiny, site_dtypes={"tf0.mlp": "float32"}), tiny)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def broken(path: Path, how: str) -> Path:
     path.mkdir()
-    document = {"study_version": 1, "spec": {}, "model": {}}
+    document = {"study_version": STUDY_VERSION, "spec": {}, "model": {}, "store": None}
     if how == "version":
         document["study_version"] = 99
     text = json.dumps(document)

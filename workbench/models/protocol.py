@@ -1,6 +1,6 @@
 """What every architecture offers to the rest of the workbench."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,9 +64,16 @@ class Capture:
     passes: tuple[str, ...]
 
 
+Sink = Callable[[Site, int, Float[torch.Tensor, "clip pass token channel"]], None]
+"""Takes the captured values of a site at a step index, as soon as they are there, on the model's device."""
+
+
 @dataclass
 class Generation:
-    """What a run gives: latents (clip, frame, channel), the calls' labels, and the captured activations by site."""
+    """What a run gives: latents (clip, frame, channel), the calls' labels, and the captured activations by site.
+
+    Activations that went to a sink are not in it.
+    """
 
     latents: Float[torch.Tensor, "clip frame latent_channel"]
     calls: list[CallLabel]
@@ -122,8 +129,9 @@ class AudioDiffusionModel(Protocol):
         settings: GenerationSettings,
         interventions: Sequence[Intervention] = (),
         capture: Capture | None = None,
+        sink: Sink | None = None,
     ) -> Generation:
-        """Generate all clips as one batch, intervening and capturing on the way."""
+        """Generate all clips as one batch, intervening and capturing on the way; captured values go to the sink."""
         ...
 
     def decode(

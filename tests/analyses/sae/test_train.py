@@ -1,6 +1,6 @@
 """Training on rows whose sparse dictionary is known."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -25,7 +25,20 @@ CHANNELS, ATOMS, ACTIVE = 24, 48, 3
 SPEC = TrainSpec(
     site="tf1.cross_attn", expansion=2, k=ACTIVE, train_steps=500, batch_size=512, learning_rate=0.01
 )
-Rows = Callable[[int], Iterator[np.ndarray]]
+
+
+class Shuffled:
+    """Passes over rows, each in another order, in batches; the last one of a pass may be short."""
+
+    def __init__(self, rows: np.ndarray, size: int) -> None:
+        self.rows = torch.from_numpy(rows)
+        self.size = size
+        self.passes = 0
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        self.passes += 1
+        order = np.random.default_rng(self.passes).permutation(len(self.rows))
+        yield from self.rows[order].split(self.size)
 
 
 def planted_rows() -> tuple[np.ndarray, np.ndarray]:
@@ -39,19 +52,10 @@ def planted_rows() -> tuple[np.ndarray, np.ndarray]:
     return atoms, (7 * weights @ atoms + 3).astype(np.float32)
 
 
-def batches_of(rows: np.ndarray, size: int) -> Rows:
-    def one_pass(seed: int) -> Iterator[np.ndarray]:
-        order = np.random.default_rng(seed).permutation(len(rows))
-        for start in range(0, len(rows) - size + 1, size):
-            yield rows[order[start : start + size]]
-
-    return one_pass
-
-
 @pytest.fixture(scope="module")
 def planted() -> tuple[np.ndarray, np.ndarray, TopKSAE, object]:
     atoms, rows = planted_rows()
-    sae, curves = train_sae(batches_of(rows[:5000], 512), SPEC)
+    sae, curves = train_sae(Shuffled(rows[:5000], 512), SPEC)
     return atoms, rows, sae, curves
 
 
@@ -98,7 +102,7 @@ def test_decoder_rows_have_unit_norm(planted: tuple) -> None:
 
 def short(rows: np.ndarray, **changes: object) -> TopKSAE:
     spec = SPEC.model_copy(update={"train_steps": 30, **changes})
-    return train_sae(batches_of(rows, spec.batch_size), spec)[0]
+    return train_sae(Shuffled(rows, spec.batch_size), spec)[0]
 
 
 def test_equal_seeds_give_equal_weights() -> None:
@@ -137,8 +141,8 @@ def test_unscale_by_hand() -> None:
 
 
 def test_measured_scale() -> None:
-    rows = np.array([[1.0, 0.0], [3.0, 4.0]], dtype=np.float32)  # variances 1 and 4
-    scale = measure_scale(iter([rows[:1], rows[1:]]))
+    rows = torch.tensor([[1.0, 0.0], [3.0, 4.0]], dtype=torch.float16)  # variances 1 and 4
+    scale = measure_scale([rows[:1], rows[1:]])
     assert scale.mean.tolist() == [2.0, 2.0]
     assert scale.factor == pytest.approx(2.5**-0.5)
 
@@ -169,7 +173,7 @@ def test_the_auxiliary_loss_revives_features(monkeypatch: pytest.MonkeyPatch) ->
         return sae
 
     monkeypatch.setattr("analyses.sae.train.initial_sae", half_dead)
-    rows = batches_of(planted_rows()[1], 256)
+    rows = Shuffled(planted_rows()[1], 256)
     specs = [
         SPEC.model_copy(update={"train_steps": 3 * DEAD_AFTER, "batch_size": 256, "aux_coefficient": value})
         for value in (0.0, 1 / 32)
@@ -181,7 +185,7 @@ def test_the_auxiliary_loss_revives_features(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_decoder_sees_no_gradient_along_its_rows() -> None:
     rows = planted_rows()[1]
-    sae = initial_sae(measure_scale(iter([rows])), SPEC)
+    sae = initial_sae(measure_scale([torch.from_numpy(rows)]), SPEC)
     before = sae.W_dec.detach().clone()
     trainer = Trainer(sae, SPEC)
     trainer.step(0, torch.from_numpy(rows[:512]))
@@ -195,30 +199,46 @@ def test_the_learning_rate_falls_at_the_end() -> None:
     assert shares == pytest.approx([1, 1, 1, 0.5, 0.05])
     rows = planted_rows()[1]
     trainer = Trainer(
-        initial_sae(measure_scale(iter([rows])), SPEC), SPEC.model_copy(update={"train_steps": 2})
+        initial_sae(measure_scale([torch.from_numpy(rows)]), SPEC), SPEC.model_copy(update={"train_steps": 2})
     )
     for step in range(2):
         trainer.step(step, torch.from_numpy(rows[:64]))
     assert trainer.optimiser.param_groups[0]["lr"] == 0
 
 
-def test_every_pass_has_another_seed() -> None:
-    rows = planted_rows()[1]
-    seeds: list[int] = []
+def test_passes_follow_each_other_without_their_short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    step = Trainer.step
 
-    def two_batches(seed: int) -> Iterator[np.ndarray]:
-        seeds.append(seed)
-        yield from (rows[:64], rows[64:128])
+    def spy(self: Trainer, number: int, x: torch.Tensor) -> None:
+        sizes.append(len(x))
+        step(self, number, x)
 
-    train_sae(two_batches, SPEC.model_copy(update={"train_steps": 5, "seed": 7}))
-    assert seeds == [7, 7, 8, 9]  # the first is for the scale
+    monkeypatch.setattr(Trainer, "step", spy)
+    rows = Shuffled(planted_rows()[1][:133], 64)  # batches of 64, 64 and 5
+    train_sae(rows, SPEC.model_copy(update={"train_steps": 5}))
+    assert sizes == [64] * 5
+    assert rows.passes == 4  # the first is for the scale
+
+
+def test_a_pass_of_one_short_batch_trains() -> None:
+    sae, _ = train_sae(Shuffled(planted_rows()[1][:50], 512), SPEC.model_copy(update={"train_steps": 2}))
+    assert sae.config.d_in == CHANNELS
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rows_as_stored_are_trained_on_in_float32(dtype: torch.dtype) -> None:
+    stored = torch.from_numpy(planted_rows()[1]).to(dtype).split(64)
+    wide = [batch.float() for batch in stored]
+    spec = SPEC.model_copy(update={"train_steps": 20})
+    assert torch.equal(train_sae(stored, spec)[0].W_dec, train_sae(wide, spec)[0].W_dec)
 
 
 def test_progress_is_told() -> None:
     calls: list[tuple[int, int]] = []
     spec = SPEC.model_copy(update={"train_steps": 2})
     train_sae(
-        batches_of(planted_rows()[1], 512), spec, progress=lambda done, total: calls.append((done, total))
+        Shuffled(planted_rows()[1], 512), spec, progress=lambda done, total: calls.append((done, total))
     )
     assert calls == [(0, 2), (1, 2), (2, 2)]
 
@@ -234,4 +254,4 @@ def test_progress_is_told() -> None:
 )
 def test_rows_that_cannot_train(rows: np.ndarray) -> None:
     with pytest.raises(UserError, match="finite rows that differ"):
-        train_sae(batches_of(rows, 10), SPEC)
+        train_sae(Shuffled(rows, 10), SPEC)

@@ -1,0 +1,527 @@
+"""Looking after caches: verify, repair, describe, find, remove and merge them, in folders and object stores alike."""
+
+import errno
+import fcntl
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from cache import metadata
+from cache.checksum import xxh3_of_file
+from cache.errors import CacheError, UserError
+from cache.local_storage import LocalStorage, sync_path
+from cache.manifest import Entry, Manifest, ShardFile
+from cache.plan import CachePlan
+from cache.protocol import (
+    CALLS,
+    CLIPS,
+    ENTRIES,
+    GROUP,
+    LOCK,
+    MANIFEST,
+    PROTOCOL,
+    STAGING,
+    VERSION,
+    WRITERS,
+    shard_file_name,
+)
+from cache.reader import ActivationCache
+from cache.room import check_room
+from cache.storage import Location, Storage, open_storage
+
+# Called with the bytes done and the bytes there are.
+Progress = Callable[[int, int], None]
+
+_THREADS = 4
+_PIECE_BYTES = 8 * 2**20
+_HIDDEN = {LOCK, WRITERS, STAGING}
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing wrong with a cache: the file (or manifest line), what is wrong, and for shard files whose it is.
+
+    `clips` are the first and last clip (both included) of the shard.
+    """
+
+    name: str
+    problem: str
+    shard: int | None = None
+    clips: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        if self.clips is None:
+            return f"{self.name} {self.problem}"
+        return f"{self.name} {self.problem} (shard {self.shard}, clips {self.clips[0]} to {self.clips[1]})"
+
+
+@dataclass(frozen=True)
+class SiteInfo:
+    """One site of a cache.
+
+    Attributes:
+        channels: length of its activation vectors.
+        dtype: number format on disk.
+        bytes: of its committed shard files.
+        planned_bytes: what those would take without compression.
+        largest: largest magnitude before the values were cast to the stored format.
+        max_error: largest absolute difference that the cast made.
+        rms_error: root of the mean over clips of the shards' squared relative errors. The relative error of all values
+            exactly where every clip has the same sum of squares, and close to it otherwise.
+
+    The last three are None while no shard is committed.
+    """
+
+    channels: int
+    dtype: str
+    bytes: int
+    planned_bytes: int
+    largest: float | None
+    max_error: float | None
+    rms_error: float | None
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What a cache holds, and how much of it is there; fields that are not explained are those of the plan.
+
+    Attributes:
+        version: of the protocol.
+        shards: how many the plan has.
+        committed: how many of them are there.
+        bytes: of all its files.
+    """
+
+    location: str
+    version: int
+    plan_hash: str
+    sites: dict[str, SiteInfo]
+    n_clips: int
+    clips_per_shard: int
+    shards: int
+    committed: int
+    steps: tuple[int, ...]
+    sigmas: tuple[float, ...]
+    passes: tuple[str, ...]
+    tokens: int
+    token_seconds: float
+    token_reduction: dict[str, Any]
+    zstd_level: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """A cache that was found: its location and bytes; its description, or why it has none."""
+
+    location: str
+    bytes: int
+    info: CacheInfo | None
+    problem: str | None = None
+
+
+def verify(location: Location, progress: Progress | None = None) -> list[Damage]:
+    """Everything that is damaged: committed shards are read whole and compared with their checksums.
+
+    Files without a committed shard are no damage: the next writer removes them.
+
+    Raises:
+        CacheError: if there is no cache, its `zarr.json` is damaged, or a file must not be read.
+    """
+    storage = open_storage(location)
+    group = metadata.read_group(storage)
+    return _find_damage(storage, group, Manifest(storage, group.plan), progress)
+
+
+def repair(location: Location, progress: Progress | None = None) -> list[Damage]:
+    """Drop what `verify` finds damaged, so that capturing again with the same plan writes it anew.
+
+    Damaged shards leave the manifest and then their files go, so that a repair that is killed can be repeated.
+    Damaged metadata is written anew at once where the plan and the clip table tell it; a damaged clip table is removed.
+
+    Returns:
+        What was damaged.
+
+    Raises:
+        CacheError: like `verify`, and while another writer has the cache open.
+    """
+    storage = open_storage(location)
+    group = metadata.read_group(storage)
+    plan = group.plan
+    with closing(storage.claim(0, plan.n_shards - 1)) as claim:
+        manifest = Manifest(storage, plan)
+        damage = _find_damage(storage, group, manifest, progress)
+        if not damage:
+            return []
+        claim.check()
+        _drop(storage, plan, manifest, {found.shard for found in damage if found.shard is not None})
+        damaged = {found.name for found in damage} & storage.sizes().keys()
+        storage.delete(damaged)
+        if storage.size(CLIPS) is not None:
+            metadata.complete(storage, group, metadata.read_clips(storage, group))
+    return damage
+
+
+def describe(location: Location) -> CacheInfo:
+    """What a cache holds, from its plan and manifest; no shard is read.
+
+    Raises:
+        CacheError: if there is no cache, or its `zarr.json` is damaged.
+    """
+    storage = open_storage(location)
+    plan = metadata.read_plan(storage)
+    entries = Manifest(storage, plan).entries
+    return CacheInfo(
+        location=storage.location,
+        version=VERSION,
+        plan_hash=plan.hash,
+        sites={site: _describe_site(plan, site, entries) for site in plan.sites},
+        n_clips=plan.n_clips,
+        clips_per_shard=plan.clips_per_shard,
+        shards=plan.n_shards,
+        committed=len(entries),
+        steps=plan.steps,
+        sigmas=plan.sigmas,
+        passes=plan.passes,
+        tokens=plan.tokens,
+        token_seconds=plan.token_seconds,
+        token_reduction=plan.token_reduction.model_dump(),
+        zstd_level=plan.zstd_level,
+        bytes=sum(storage.sizes().values()),
+    )
+
+
+def find(location: Path | str) -> list[Found]:
+    """The caches under a folder or URL, itself included, by location; links to folders are not followed.
+
+    Raises:
+        UserError: if there is no such folder.
+    """
+    found = []
+    for place in sorted(_cache_places(location), key=str):
+        storage = open_storage(place)
+        try:
+            info = describe(storage)
+            found.append(Found(storage.location, info.bytes, info))
+        except CacheError as error:
+            found.append(Found(storage.location, sum(storage.sizes().values()), None, str(error)))
+    return found
+
+
+def removable_bytes(location: Location) -> int:
+    """Bytes of a cache that `remove` would remove.
+
+    Raises:
+        CacheError: if the location holds no cache, one of another version, or other files besides.
+    """
+    storage = open_storage(location)
+    _last_shard_of_removable(storage)
+    return sum(storage.sizes().values())
+
+
+def remove(location: Location) -> None:
+    """Remove a cache, its folder included.
+
+    The manifest goes first and `zarr.json` last: after a kill no reader takes what is left for complete, and removing
+    it again finishes.
+
+    Raises:
+        CacheError: see `removable_bytes`; and while a writer has the cache open.
+    """
+    storage = open_storage(location)
+    with closing(storage.claim(0, _last_shard_of_removable(storage))):
+        names = storage.sizes().keys()
+        manifest = {name for name in names if name == MANIFEST or name.startswith(ENTRIES)}
+        storage.delete(manifest)
+        storage.delete(names - manifest - {GROUP})
+        storage.delete([GROUP])
+    if isinstance(storage, LocalStorage):
+        _remove_folder(storage.folder)
+
+
+def remove_shards(location: Location, shards: Collection[int]) -> None:
+    """Remove single shards, so that they are captured again.
+
+    Raises:
+        UserError: for a shard that the plan does not have. CacheError: if there is no cache, or a writer has it open.
+    """
+    storage = open_storage(location)
+    plan = metadata.read_plan(storage)
+    unknown = sorted(set(shards) - set(range(plan.n_shards)))
+    if unknown:
+        raise UserError(
+            f"{storage.location} has no shard {unknown[0]}: its shards are 0 to {plan.n_shards - 1}"
+        )
+    with closing(storage.claim(0, plan.n_shards - 1)):
+        _drop(storage, plan, Manifest(storage, plan), set(shards))
+
+
+def merge(sources: Sequence[Location], target: Location, progress: Progress | None = None) -> None:
+    """Copy the committed shards of caches of one plan into one cache, which is made or continued.
+
+    Every file is compared with its checksum while it is copied; a shard is committed when its files are there. A merge
+    that was killed goes on where it was when it is repeated. With a single source it copies a cache, to an object store
+    and back, too.
+
+    Raises:
+        UserError: if the plans or clip tables differ, if two caches hold different files for a shard, if the target is
+            something else or has no room. CacheError: for a damaged source, and while a writer has the target open.
+    """
+    caches = [ActivationCache(source, allow_partial=True) for source in sources]
+    _refuse_other_captures(caches)
+    group, plan, clips = caches[0].group, caches[0].plan, caches[0].clips
+    origins = _origins(caches)
+    storage = open_storage(target)
+    if storage.is_there():
+        _refuse_another(storage, metadata.read_group(storage), group)
+    else:
+        check_room(storage, plan, origins.keys())
+    with closing(storage.claim(0, plan.n_shards - 1)) as claim:
+        _refuse_another(storage, metadata.create(storage, group), group)
+        if storage.size(CLIPS) is None:
+            storage.put(CLIPS, [caches[0].storage.read(CLIPS)])  # as it is: byte for byte the same cache
+        metadata.complete(storage, group, clips)
+        manifest = Manifest(storage, plan)
+        wanted = _lacking(storage, manifest, origins)
+        check_room(storage, plan, wanted)
+
+        def copy(shard: int) -> int:
+            source = origins[shard]
+            entry = source.manifest.entries[shard]
+            for site, file in entry.files.items():
+                name = shard_file_name(site, shard)
+                storage.put(name, _checked_pieces(source.storage, name, file))
+            claim.check()
+            manifest.append(entry)
+            return sum(entry.sizes().values())
+
+        total = sum(sum(origins[shard].manifest.entries[shard].sizes().values()) for shard in wanted)
+        done = 0
+        try:
+            with ThreadPoolExecutor(_THREADS, "cache-merge") as pool:
+                for copied in pool.map(copy, wanted):
+                    done += copied
+                    _report(progress, done, total)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise UserError(
+                f"{storage.location} cannot be written ({reason}): mend that and merge again, "
+                "which goes on where it was"
+            ) from error
+        if len(manifest.entries) == plan.n_shards and not manifest.is_settled:
+            manifest.settle()
+
+
+def _find_damage(
+    storage: Storage, group: metadata.Group, manifest: Manifest, progress: Progress | None
+) -> list[Damage]:
+    """See `verify`."""
+    damage = []
+    for damaged in manifest.damaged:
+        name, _, reason = damaged.partition(" (")
+        damage.append(Damage(name, f"is damaged ({reason}"))
+    damage += [Damage(name, "is missing or damaged") for name in metadata.damaged_files(storage, group)]
+    sizes = storage.sizes()
+    files = [(entry, site) for entry in manifest.entries.values() for site in entry.files]
+    total, done = sum(entry.files[site].bytes for entry, site in files), 0
+    with ThreadPoolExecutor(_THREADS, "cache-verify") as pool:
+        problems = pool.map(lambda file: _problem(storage, sizes, *file), files)
+        for (entry, site), problem in zip(files, problems, strict=True):
+            done += entry.files[site].bytes
+            _report(progress, done, total)
+            if problem:
+                damage.append(Damage(shard_file_name(site, entry.shard), problem, entry.shard, entry.clips))
+    return damage
+
+
+def _problem(storage: Storage, sizes: dict[str, int], entry: Entry, site: str) -> str | None:
+    """What is wrong with one committed shard file, or None."""
+    name, expected = shard_file_name(site, entry.shard), entry.files[site]
+    if name not in sizes:
+        return "is missing"
+    if sizes[name] != expected.bytes:
+        return f"has {sizes[name]} bytes, not {expected.bytes}"
+    try:
+        found = xxh3_of_file(storage, name, expected.bytes)
+    except (FileNotFoundError, EOFError):
+        return "is missing or cut"
+    except OSError as error:
+        # A broken disk is damage; what may only not be read now is not, and must not be dropped by a repair.
+        if error.errno == errno.EIO:
+            return f"cannot be read ({error.strerror})"
+        raise CacheError(
+            f"{storage.location}/{name} cannot be read ({error.strerror}): make it readable and run again"
+        ) from error
+    return None if found == expected.xxh3 else "differs from its checksum"
+
+
+def _drop(storage: Storage, plan: CachePlan, manifest: Manifest, shards: set[int]) -> None:
+    """Remove shards: their entries first, so that what is there is never without its file. Drops damaged lines, too."""
+    manifest.drop(shards)
+    storage.delete([shard_file_name(site, shard) for shard in shards for site in plan.sites])
+
+
+def _describe_site(plan: CachePlan, site: str, entries: dict[int, Entry]) -> SiteInfo:
+    files = [entry.files[site] for entry in entries.values()]
+    clips = [entry.clips[1] - entry.clips[0] + 1 for entry in entries.values()]
+    squares = sum(n * file.rms_error**2 for n, file in zip(clips, files, strict=True))
+    return SiteInfo(
+        channels=plan.sites[site],
+        dtype=plan.dtypes[site],
+        bytes=sum(file.bytes for file in files),
+        planned_bytes=plan.bytes_of(entries.keys())[site],
+        largest=max((file.largest for file in files), default=None),
+        max_error=max((file.max_error for file in files), default=None),
+        rms_error=math.sqrt(squares / sum(clips)) if files else None,
+    )
+
+
+def _cache_places(location: Path | str) -> Iterator[Path | str]:
+    """Locations of the caches under a folder or URL."""
+    if isinstance(location, str) and "://" in location:
+        storage = open_storage(location)
+        names = [f"/{name}" for name in storage.sizes()]
+        places: list[str] = []
+        for name in sorted((name for name in names if name.endswith(f"/{GROUP}")), key=len):
+            place = name.removesuffix(f"/{GROUP}")
+            inside = any(place.startswith(f"{other}/") for other in places)
+            if not inside and _is_cache(storage.read(name.removeprefix("/"))):
+                places.append(place)
+        yield from (f"{storage.location}{place}" for place in places)
+        return
+    if not Path(location).is_dir():
+        raise UserError(f"{location} is not a folder: give the folder in which to look for caches")
+    for folder, folders, files in os.walk(location):
+        if GROUP in files and _is_cache(Path(folder, GROUP).read_bytes()):
+            folders.clear()
+            yield Path(folder)
+
+
+def _is_cache(content: bytes) -> bool:
+    """Whether some zarr.json is that of a cache, of whatever version."""
+    try:
+        return bool(json.loads(content)["attributes"]["protocol"] == PROTOCOL)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _last_shard_of_removable(storage: Storage) -> int:
+    """Last shard of the cache in a storage; 0 if only hidden names are left in its folder.
+
+    Raises:
+        CacheError: see `removable_bytes`.
+    """
+    if isinstance(storage, LocalStorage) and storage.folder.is_dir():
+        names = set(os.listdir(storage.folder))
+        if names <= _HIDDEN:
+            return 0  # a removal was interrupted
+    else:
+        names = {name.partition("/")[0] for name in storage.sizes()}
+    plan = metadata.read_plan(storage)
+    own = {GROUP, CLIPS, CALLS, MANIFEST, ENTRIES.rstrip("/"), *plan.sites, *_HIDDEN}
+    if names - own:
+        raise CacheError(
+            f"{storage.location} has files that are not the cache's ({', '.join(sorted(names - own))}): "
+            "move them elsewhere first"
+        )
+    return plan.n_shards - 1
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove what is left of a cache's folder, unless a writer has begun a new cache there."""
+    with (folder / LOCK).open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # nobody claims shards meanwhile
+        if not (folder / WRITERS).exists() and not (folder / GROUP).exists():
+            shutil.rmtree(folder)
+            sync_path(folder.absolute().parent)
+
+
+def _refuse_other_captures(caches: Sequence[ActivationCache]) -> None:
+    """Refuse to merge what does not belong together."""
+    if not caches:
+        raise UserError("nothing to merge: give the folder or URL of at least one cache")
+    first = caches[0]
+    for other in caches[1:]:
+        _refuse_another(other.storage, other.group, first.group)
+
+
+def _refuse_another(storage: Storage, stored: metadata.Group, group: metadata.Group) -> None:
+    if stored.plan != group.plan:
+        fields = [
+            name for name in CachePlan.model_fields if getattr(stored.plan, name) != getattr(group.plan, name)
+        ]
+        raise UserError(
+            f"{storage.location} holds another plan than the first cache, it differs in {', '.join(fields)}: "
+            "merge caches of the same plan"
+        )
+    if stored != group:
+        raise UserError(
+            f"{storage.location} has another clip table than the first cache: merge caches of the same clips"
+        )
+
+
+def _origins(caches: Sequence[ActivationCache]) -> dict[int, ActivationCache]:
+    """Shard -> the first cache that has it, ascending."""
+    origins: dict[int, ActivationCache] = {}
+    for cache in caches:
+        for shard, entry in cache.manifest.entries.items():
+            first = origins.setdefault(shard, cache)
+            _refuse_conflict(first.storage, first.manifest.entries[shard], cache.storage, entry)
+    return dict(sorted(origins.items()))
+
+
+def _lacking(storage: Storage, manifest: Manifest, origins: dict[int, ActivationCache]) -> list[int]:
+    """Shards that a target does not have yet, having compared those that it has."""
+    for shard in origins.keys() & manifest.entries.keys():
+        origin = origins[shard]
+        _refuse_conflict(storage, manifest.entries[shard], origin.storage, origin.manifest.entries[shard])
+    return [shard for shard in origins if shard not in manifest.entries]
+
+
+def _refuse_conflict(one: Storage, entry: Entry, other: Storage, other_entry: Entry) -> None:
+    different = [site for site, file in entry.files.items() if file.xxh3 != other_entry.files[site].xxh3]
+    if different:
+        raise UserError(
+            f"shard {entry.shard} differs between {one.location} and {other.location} (in {', '.join(different)}): "
+            f"remove it from the wrong one with `workbench cache rm --shard {entry.shard}`, and merge again"
+        )
+
+
+def _checked_pieces(source: Storage, name: str, file: ShardFile) -> Iterator[memoryview]:
+    """The content of a shard file.
+
+    Read in a thread of its own, because an object store cannot read in the thread that takes what it puts.
+
+    Raises:
+        CacheError: when it ends, if it is not what the manifest says.
+    """
+    digest = xxhash.xxh3_64()
+    damaged = CacheError(
+        f"{source.location}/{name} is missing or damaged: run `workbench cache verify --repair` on "
+        f"{source.location}, and merge again"
+    )
+    try:
+        with ThreadPoolExecutor(1, "cache-merge-reader") as reader:
+            for offset in range(0, file.bytes, _PIECE_BYTES):
+                piece = memoryview(bytearray(min(_PIECE_BYTES, file.bytes - offset)))
+                reader.submit(source.read_into, name, offset, piece).result()
+                digest.update(piece)
+                yield piece
+    except (FileNotFoundError, EOFError) as error:
+        raise damaged from error
+    if digest.hexdigest() != file.xxh3:
+        raise damaged
+
+
+def _report(progress: Progress | None, done: int, total: int) -> None:
+    if progress is not None:
+        progress(done, total)

@@ -1,0 +1,216 @@
+"""A cache on object storage (S3, Google Cloud, Azure, or in memory), through obstore."""
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.store import MemoryStore, from_url
+
+from cache.errors import CacheError
+from cache.protocol import WRITERS
+
+LEASE_SECONDS = 60.0
+_PART_BYTES = 8 * 2**20
+
+
+class ObjectStorage:
+    """The `Storage` of a prefix of an object store.
+
+    Objects appear whole when they are put and are durable then; what an object store lacks is a lock, so a
+    writer's claim is an object with a time until which it holds, put anew while the writer lives.
+
+    Args:
+        store: any obstore store, with the cache's prefix.
+        location: its name in messages.
+        lease_seconds: how long a claim outlives a writer that was killed.
+    """
+
+    def __init__(self, store: Any, location: str, lease_seconds: float = LEASE_SECONDS) -> None:
+        self.store = store
+        self.location = location
+        self.lease_seconds = lease_seconds
+
+    @classmethod
+    def from_url(cls, url: str) -> "ObjectStorage":
+        """The storage at a URL; credentials come from the environment, as obstore documents them."""
+        try:
+            return cls(from_url(url), url.rstrip("/"))
+        except (BaseError, ValueError) as error:
+            raise CacheError(f"{url} is no address of an object store: {_first_line(error)}") from error
+
+    def read(self, name: str) -> bytes:
+        """See `Storage`."""
+        with self._explained(name):
+            return bytes(obstore.get(self.store, name).bytes())
+
+    def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
+        """See `Storage`."""
+        if len(buffer) == 0:
+            return
+        end = offset + len(buffer)
+        try:
+            with self._explained(name):
+                content = memoryview(obstore.get_range(self.store, name, start=offset, end=end))
+        except CacheError as error:  # such as a range that begins beyond the end
+            if (self.size(name) or 0) < end:
+                raise EOFError(f"{self.location}/{name} ends before byte {end}") from error
+            raise
+        if len(content) != len(buffer):
+            raise EOFError(f"{self.location}/{name} ends before byte {end}")
+        buffer[:] = content
+
+    def size(self, name: str) -> int | None:
+        """See `Storage`."""
+        try:
+            with self._explained(name):
+                return int(obstore.head(self.store, name)["size"])
+        except FileNotFoundError:
+            return None
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """See `Storage`."""
+        with self._explained(prefix):
+            return {meta["path"]: int(meta["size"]) for meta in self._visible(prefix)}
+
+    def put(self, name: str, pieces: Iterable[Any], new: bool = False) -> None:
+        """See `Storage`; larger objects go up in parts and appear with the last."""
+        with self._explained(name):
+            if new:
+                obstore.put(self.store, name, b"".join(pieces), mode="create")
+            else:
+                obstore.put(self.store, name, (bytes(piece) for piece in pieces), chunk_size=_PART_BYTES)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """See `Storage`."""
+        try:
+            with self._explained(""):
+                obstore.delete(self.store, list(names))
+        except FileNotFoundError:  # of a store that minds; the others are gone
+            return
+
+    def claim(self, first: int, last: int) -> "_Lease":
+        """See `Storage`: an object in `.writers/`. Two that claim at once may both be refused."""
+        lease = _Lease(self, f"{WRITERS}/{first}-{last}-{uuid.uuid4().hex}")
+        try:
+            self._refuse_others(lease.name, first, last)
+        except BaseException:
+            lease.close()
+            raise
+        return lease
+
+    def _refuse_others(self, own: str, first: int, last: int) -> None:
+        """Raise CacheError if another claim than `own` holds one of some shards; remove those that have expired."""
+        for name in self._claims():
+            if name == own:
+                continue
+            other_first, other_last = map(int, name.removeprefix(f"{WRITERS}/").split("-")[:2])
+            if not (first <= other_last and other_first <= last):
+                continue
+            remaining = self._expiry(name) - time.time()
+            if remaining > 0:
+                raise CacheError(
+                    f"{self.location} is being written by another writer (shards {other_first} to {other_last}), and "
+                    "a shard has one writer at a time: wait until it has finished; if it was killed, its claim "
+                    f"ends in {remaining:.0f} s"
+                )
+            self.delete([name])
+
+    def is_there(self) -> bool:
+        """See `Storage`."""
+        with self._explained(""):
+            return any(True for _ in self._visible(""))
+
+    def free_bytes(self) -> int | None:
+        """See `Storage`."""
+        return None
+
+    def renew_claim(self, name: str, content: bytes) -> None:
+        """Put a claim anew where it still is: one that another writer removed must not come back."""
+        with self._explained(name):
+            meta = obstore.head(self.store, name)
+            version: Any = {key: meta[key] for key in ("e_tag", "version") if meta[key] is not None}
+            obstore.put(self.store, name, content, mode=version)
+
+    def _visible(self, prefix: str) -> Iterator[Any]:
+        """What the store says of each object whose name is not hidden, as it lists them."""
+        for batch in obstore.list(self.store, prefix or None):
+            for meta in batch:
+                if not any(part.startswith(".") for part in meta["path"].split("/")):
+                    yield meta
+
+    def _claims(self) -> list[str]:
+        with self._explained(WRITERS):
+            return [meta["path"] for batch in obstore.list(self.store, WRITERS) for meta in batch]
+
+    def _expiry(self, name: str) -> float:
+        """Unix time until which a claim holds; 0 if it is gone."""
+        try:
+            return float(json.loads(self.read(name))["expires"])
+        except FileNotFoundError:
+            return 0.0
+
+    @contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        """The store's errors as Python's own where there is one, else as one sentence."""
+        try:
+            yield
+        except AlreadyExistsError as error:
+            raise FileExistsError(f"{self.location}/{name} is there already") from error
+        except (NotFoundError, FileNotFoundError) as error:
+            raise FileNotFoundError(f"{self.location}/{name}") from error
+        except BaseError as error:
+            raise CacheError(
+                f"{self.location}/{name} cannot be reached: {_first_line(error)}; check the address, the network and "
+                "the credentials, and run again"
+            ) from error
+
+
+class _Lease:
+    """A claim that is renewed in the background until it is closed or the process ends."""
+
+    def __init__(self, storage: ObjectStorage, name: str) -> None:
+        self.name = name
+        self._storage = storage
+        self._closed = threading.Event()
+        storage.put(name, [self._content()])
+        self._thread = threading.Thread(target=self._keep, name="cache-lease", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise CacheError if another writer found the claim expired and removed it."""
+        if self._storage.size(self.name) is None:
+            raise CacheError(
+                f"the claim on {self._storage.location} was lost to another writer, because it was not renewed for "
+                f"{self._storage.lease_seconds:.0f} s: open the cache for writing again"
+            )
+
+    def close(self) -> None:
+        """Give the claim back."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._thread.join()
+            self._storage.delete([self.name])
+
+    def _keep(self) -> None:
+        while not self._closed.wait(max(self._storage.lease_seconds / 3, 0.01)):
+            # What comes of a renewal that fails, `check` says before anything is committed.
+            with suppress(CacheError, FileNotFoundError):
+                self._storage.renew_claim(self.name, self._content())
+
+    def _content(self) -> bytes:
+        return json.dumps({"expires": time.time() + self._storage.lease_seconds}).encode()
+
+
+def memory_storage() -> ObjectStorage:
+    """An empty object store in this process's memory."""
+    return ObjectStorage(MemoryStore(), "memory://cache")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0].rstrip(".")

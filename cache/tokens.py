@@ -1,0 +1,18 @@
+"""Fewer tokens than the denoiser has: every n-th, or means of neighbours."""
+
+import torch
+from jaxtyping import Float
+
+from cache.plan import TokenReduction
+
+
+def reduce_tokens(
+    values: Float[torch.Tensor, "*axes token channel"], reduction: TokenReduction
+) -> Float[torch.Tensor, "*axes stored_token channel"]:
+    """The tokens that are stored; means are taken in float32 (or wider) and of what is there at the end."""
+    if reduction.kind == "none" or reduction.size == 1:
+        return values
+    if reduction.kind == "stride":
+        return values[..., :: reduction.size, :]
+    wide = values if values.dtype == torch.float64 else values.float()
+    return torch.stack([group.mean(dim=-2) for group in wide.split(reduction.size, dim=-2)], dim=-2)
