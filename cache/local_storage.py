@@ -19,23 +19,25 @@ class LocalStorage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.location = str(folder)
-        if folder.is_file():
-            raise CacheError(f"{folder} is a file: give a folder for the cache")
+        file = next((path for path in (folder, *folder.parents) if path.is_file()), None)
+        if file is not None:
+            raise CacheError(f"{file} is a file: give a folder for the cache")
 
     def read(self, name: str) -> bytes:
         """See `Storage`."""
         return (self.folder / name).read_bytes()
 
-    def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
+    def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
         """See `Storage`."""
+        left = [buffer for buffer in buffers if len(buffer)]
         descriptor = os.open(self.folder / name, os.O_RDONLY)
         try:
-            while len(buffer):
-                count = os.preadv(descriptor, [buffer], offset)
+            while left:
+                count = os.preadv(descriptor, left, offset)
                 if count == 0:
-                    raise EOFError(f"{self.folder / name} ends before byte {offset + len(buffer)}")
+                    raise EOFError(f"{self.folder / name} ends before byte {offset + sum(map(len, left))}")
                 offset += count
-                buffer = buffer[count:]
+                left = _without_first(left, count)
         finally:
             os.close(descriptor)
 
@@ -192,6 +194,14 @@ def remove_folder(path: Path) -> None:
     """Remove a folder and what is in it, if it is there."""
     if path.exists():
         shutil.rmtree(path)
+
+
+def _without_first(buffers: list[memoryview], count: int) -> list[memoryview]:
+    """What is left of some buffers after their first `count` bytes."""
+    while buffers and count >= len(buffers[0]):
+        count -= len(buffers[0])
+        buffers = buffers[1:]
+    return [buffers[0][count:], *buffers[1:]] if buffers else []
 
 
 def _write_all(file: IO[bytes], piece: memoryview) -> None:

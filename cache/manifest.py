@@ -144,7 +144,7 @@ class Manifest:
         except ValueError as error:
             self.damaged.append(f"{name} ({error})")
             return
-        found[entry.shard] = entry
+        found.setdefault(entry.shard, entry)
 
 
 def _checksum(fields: dict[str, Any]) -> str:

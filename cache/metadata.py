@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -108,7 +109,7 @@ def damaged_files(storage: Storage, group: Group) -> list[str]:
     damaged = [name for name, content in expected.items() if _content(storage, name) != content]
     for name, digest in ((CLIPS, group.clips_hash), (CALLS, table_hash(_calls_table(plan)))):
         try:
-            intact = table_hash(_parse_parquet(_content(storage, name) or b"")) == digest
+            intact = _stored_table_hash(_parse_parquet(_content(storage, name) or b"")) == digest
         except (OSError, ValueError):
             intact = False
         if not intact:
@@ -135,24 +136,37 @@ def read_calls(storage: Storage, group: Group) -> "pd.DataFrame":
 
 
 def table_hash(table: "pd.DataFrame") -> str:
-    """SHA-256 (hex) of a table's values: canonical JSON of column name -> values, missing ones as null.
+    """SHA-256 (hex) of what parquet holds of a table: canonical JSON of column name -> values.
 
-    What JSON has no number, text or truth value for goes in as its text.
+    Missing values are null, and what JSON has no number, text or truth value for is its text.
+
+    Raises:
+        UserError: if a column holds what parquet cannot.
     """
+    return _stored_table_hash(_parse_parquet(to_parquet(table)))
+
+
+def _stored_table_hash(table: "pd.DataFrame") -> str:
     columns = {
         str(name): [
-            None if missing else value for missing, value in zip(column.isna(), column.tolist(), strict=True)
+            None if missing else _plain(value) for missing, value in zip(column.isna(), column, strict=True)
         ]
         for name, column in table.items()
     }
-    text = json.dumps(columns, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical_json(columns).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it, or as its text."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    is_json = isinstance(plain, str | bool | int) or (isinstance(plain, float) and math.isfinite(plain))
+    return plain if is_json else str(plain)
 
 
 def _read_table(storage: Storage, name: str, digest: str) -> "pd.DataFrame":
     try:
         table = _parse_parquet(storage.read(name))
-        problem = "" if table_hash(table) == digest else "other values than were written"
+        problem = "" if _stored_table_hash(table) == digest else "other values than were written"
     except (OSError, ValueError) as error:
         problem = str(error)
     if problem:
@@ -177,7 +191,7 @@ def _calls_table(plan: CachePlan) -> "pd.DataFrame":
 
 
 def check_clip_table(clips: "pd.DataFrame", n_clips: int) -> None:
-    """Refuse a clip table that does not number the clips 0 .. n_clips - 1 in its column `clip`, or is no parquet.
+    """Refuse a clip table that does not number the clips 0 .. n_clips - 1 in its column `clip`, in order.
 
     Raises:
         UserError: saying what the table has instead.
@@ -188,7 +202,6 @@ def check_clip_table(clips: "pd.DataFrame", n_clips: int) -> None:
             f"the clip table must have one row for each of the plan's {n_clips} clips and an integer "
             f"column 'clip' that counts them from 0; got {len(clips)} rows with the columns {list(clips.columns)}"
         )
-    to_parquet(clips)
 
 
 def to_parquet(table: "pd.DataFrame") -> bytes:

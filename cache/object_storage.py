@@ -1,11 +1,13 @@
 """A cache on object storage (S3, Google Cloud, Azure, or in memory), through obstore."""
 
+import itertools
 import json
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import obstore
@@ -17,6 +19,9 @@ from cache.protocol import WRITERS
 
 LEASE_SECONDS = 60.0
 _PART_BYTES = 8 * 2**20
+# obstore would let a silent server hold a command for three minutes. An endpoint on http is the user's own word.
+_CLIENT: Any = {"connect_timeout": "5s", "timeout": "30s", "allow_http": True}
+_RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
 
 
 class ObjectStorage:
@@ -40,7 +45,7 @@ class ObjectStorage:
     def from_url(cls, url: str) -> "ObjectStorage":
         """The storage at a URL; credentials come from the environment, as obstore documents them."""
         try:
-            return cls(from_url(url), url.rstrip("/"))
+            return cls(from_url(url, client_options=_CLIENT, retry_config=_RETRIES), url.rstrip("/"))
         except (BaseError, ValueError) as error:
             raise CacheError(f"{url} is no address of an object store: {_first_line(error)}") from error
 
@@ -49,11 +54,12 @@ class ObjectStorage:
         with self._explained(name):
             return bytes(obstore.get(self.store, name).bytes())
 
-    def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
+    def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
         """See `Storage`."""
-        if len(buffer) == 0:
+        length = sum(map(len, buffers))
+        if length == 0:
             return
-        end = offset + len(buffer)
+        end = offset + length
         try:
             with self._explained(name):
                 content = memoryview(obstore.get_range(self.store, name, start=offset, end=end))
@@ -61,9 +67,10 @@ class ObjectStorage:
             if (self.size(name) or 0) < end:
                 raise EOFError(f"{self.location}/{name} ends before byte {end}") from error
             raise
-        if len(content) != len(buffer):
+        if len(content) != length:
             raise EOFError(f"{self.location}/{name} ends before byte {end}")
-        buffer[:] = content
+        for buffer in buffers:
+            buffer[:], content = content[: len(buffer)], content[len(buffer) :]
 
     def size(self, name: str) -> int | None:
         """See `Storage`."""
@@ -79,12 +86,17 @@ class ObjectStorage:
             return {meta["path"]: int(meta["size"]) for meta in self._visible(prefix)}
 
     def put(self, name: str, pieces: Iterable[Any], new: bool = False) -> None:
-        """See `Storage`; larger objects go up in parts and appear with the last."""
+        """See `Storage`; what is larger than a part goes up in parts and appears with the last."""
+        parts = iter(pieces)
+        first = _up_to(_PART_BYTES, parts)
         with self._explained(name):
             if new:
-                obstore.put(self.store, name, b"".join(pieces), mode="create")
+                obstore.put(self.store, name, b"".join([first, *parts]), mode="create")
+            elif len(first) < _PART_BYTES:
+                obstore.put(self.store, name, first)
             else:
-                obstore.put(self.store, name, (bytes(piece) for piece in pieces), chunk_size=_PART_BYTES)
+                rest = (bytes(piece) for piece in parts)
+                obstore.put(self.store, name, itertools.chain([first], rest), chunk_size=_PART_BYTES)
 
     def delete(self, names: Iterable[str]) -> None:
         """See `Storage`."""
@@ -210,6 +222,16 @@ class _Lease:
 def memory_storage() -> ObjectStorage:
     """An empty object store in this process's memory."""
     return ObjectStorage(MemoryStore(), "memory://cache")
+
+
+def _up_to(size: int, pieces: Iterator[Any]) -> bytes:
+    """The first pieces together: all of them, or as many as have at least `size` bytes."""
+    first = bytearray()
+    for piece in pieces:
+        first += piece
+        if len(first) >= size:
+            break
+    return bytes(first)
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -13,8 +14,8 @@ from cache.encoding import STORED
 from cache.errors import CacheError
 from cache.manifest import Manifest
 from cache.plan import CachePlan
-from cache.protocol import index_bytes, shard_file_name
-from cache.shardfile import Index, parse_chunk, parse_index
+from cache.protocol import CHECKSUM_BYTES, index_bytes, shard_file_name
+from cache.shardfile import Index, check_chunk, decompress, parse_index
 from cache.storage import Storage
 
 Positions = Sequence[int] | Int[np.ndarray, " _"]
@@ -86,23 +87,36 @@ class Pages:
                 found.append(Chunk(shard, place, (shard * per_shard + clip, step, pass_number)))
         return found
 
-    def read_chunk(self, chunk: Chunk) -> Stored:
+    def read_chunk(self, chunk: Chunk, out: Stored | None = None) -> Stored:
         """The values of a chunk, as stored; what lies beyond the last clip is the fill value.
+
+        Args:
+            chunk: one of `chunks()`.
+            out: C-contiguous array of `chunk_shape` and `dtype` to read into, without a copy; a new one by default.
 
         Raises:
             CacheError: for a shard that is not written, missing or damaged.
         """
         offset, length = map(int, self._index(chunk.shard)[chunk.place])
-        content = memoryview(np.empty(length, np.uint8).data)
+        values = np.empty(self.chunk_shape, self.dtype) if out is None else out
+        is_packed = self._plan.zstd_level > 0
+        content = np.empty(length - CHECKSUM_BYTES, np.uint8).data if is_packed else values.data.cast("B")
+        crc = bytearray(CHECKSUM_BYTES)
         try:
-            self._storage.read_into(shard_file_name(self._site, chunk.shard), offset, content)
-            return parse_chunk(self._plan, self._site, content)
-        except (OSError, EOFError, ValueError, RuntimeError) as error:
+            if len(content) + CHECKSUM_BYTES != length:
+                raise ValueError(f"a chunk has {length} bytes, not {len(content) + CHECKSUM_BYTES}")
+            self._storage.read_into(
+                shard_file_name(self._site, chunk.shard), offset, content, memoryview(crc)
+            )
+            check_chunk(content, crc)
+            if is_packed:
+                decompress(content, values)
+        except (OSError, EOFError, ValueError) as error:
             raise self._damaged(chunk.shard, error) from error
+        return values
 
     def _copy(self, chunk: Chunk, lists: list[Int[np.ndarray, " _"]], values: Stored) -> None:
         """Read a chunk and put what is wanted of it where it belongs."""
-        content = self.read_chunk(chunk)
         targets, sources = [], []
         for given, start, length in zip(lists[:3], chunk.corner, self.chunk_shape[:3], strict=True):
             target = np.flatnonzero((given >= start) & (given < start + length))
@@ -110,7 +124,14 @@ class Pages:
             sources.append(given[target] - start)
         targets += [np.arange(len(given)) for given in lists[3:]]
         sources += lists[3:]
-        values[_selection(targets)] = content[_selection(sources)]
+        into, out_of = _selection(targets), _selection(sources)
+        if self._is_whole_chunk(out_of) and _is_sliced(into) and values[into].flags.c_contiguous:
+            self.read_chunk(chunk, values[into])
+        else:
+            values[into] = self.read_chunk(chunk)[out_of]
+
+    def _is_whole_chunk(self, selection: tuple[Any, ...]) -> bool:
+        return _is_sliced(selection) and selection == tuple(slice(0, n) for n in self.chunk_shape)
 
     def _read_index(self, shard: int) -> Index:
         """The index of a shard file, having checked that the file is there and has its size."""
@@ -143,13 +164,15 @@ class Pages:
         )
 
 
-def _selection(
-    positions: list[Int[np.ndarray, " _"]],
-) -> tuple[slice, ...] | tuple[Int[np.ndarray, "..."], ...]:
+def _selection(positions: list[Int[np.ndarray, " _"]]) -> tuple[Any, ...]:
     """An index of the positions along each axis: slices, which copy fast, where all of them follow each other."""
     if all(len(given) == 0 or np.array_equal(given, np.arange(len(given)) + given[0]) for given in positions):
         return tuple(
             slice(int(given[0]), int(given[0]) + len(given)) if len(given) else slice(0)
             for given in positions
         )
-    return np.ix_(*positions)
+    return tuple(np.ix_(*positions))
+
+
+def _is_sliced(selection: tuple[Any, ...]) -> bool:
+    return isinstance(selection[0], slice)

@@ -65,14 +65,17 @@ class ShardPipeline:
     def begin(self, shard: int) -> None:
         """Start filling a shard; waits for a slot, and raises what went wrong in writing an earlier one."""
         self._raise_error()
+        if self._filling is not None:  # what was added to a shard that was not ended is given up
+            self._free.put(self._filling)
+            self._filling = None
         if self._free.empty() and self._slots_left:
             self._slots_left -= 1
             slot = _Slot(self._writer, pinned=self._stream is not None)
         else:
             slot = self._free.get()
             self._raise_error()
-        slot.start(shard)
         self._filling = slot
+        slot.start(shard)
 
     def add(self, site: str, step: int, values: Float[torch.Tensor, "clip pass token channel"]) -> None:
         """Take the values of one site at one kept step, all tokens that the denoiser has.
@@ -82,6 +85,8 @@ class ShardPipeline:
         """
         slot, plan = self._filling, self._writer.plan
         assert slot is not None, "begin() comes first"
+        if not values.dtype.is_floating_point:
+            raise UserError(f"{site} at step {step} must hold floating-point numbers, not {values.dtype}")
         with self._on_side_stream(values):
             kept = reduce_tokens(values.detach(), plan.token_reduction)
             target = slot.page(site, step)
@@ -110,12 +115,13 @@ class ShardPipeline:
         lacking = [
             (site, step) for site in plan.sites for step in plan.steps if (site, step) not in slot.added
         ]
+        self._filling = None
         if lacking:
+            self._free.put(slot)
             site, step = lacking[0]
             raise UserError(f"shard {slot.shard} was given no values of {site} at step {step}")
         if self._stream is not None:
             slot.copied = self._stream.record_event()
-        self._filling = None
         self._full.put(slot)
 
     def _write(self) -> None:

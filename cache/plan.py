@@ -148,20 +148,22 @@ class CachePlan(BaseModel):
         return protocol.chunk_shape(self.shard_shape(site), self.itemsize(site))
 
     def bytes_of(self, shards: Collection[int]) -> dict[str, int]:
-        """Bytes that each site's files of some shards take on disk: exact; an upper estimate when compressed."""
+        """Bytes that each site's files of some shards take on disk: exact; an upper bound when compressed."""
         last = self.n_shards - 1
         tails = int(last in shards)
         first_clip, last_clip = self.shard_clips(last)
         sizes = {}
         for site in self.sites:
             shard = self.shard_shape(site)
-            full = protocol.shard_file_bytes(shard[0], shard, self.itemsize(site))
-            tail = protocol.shard_file_bytes(last_clip - first_clip + 1, shard, self.itemsize(site))
+            full = protocol.shard_file_bytes(shard[0], shard, self.itemsize(site), self.zstd_level > 0)
+            tail = protocol.shard_file_bytes(
+                last_clip - first_clip + 1, shard, self.itemsize(site), self.zstd_level > 0
+            )
             sizes[site] = (len(shards) - tails) * full + tails * tail
         return sizes
 
     def bytes_per_site(self) -> dict[str, int]:
-        """Bytes that each site's shard files take on disk: exact; an upper estimate when compressed."""
+        """Bytes that each site's shard files take on disk: exact; an upper bound when compressed."""
         return self.bytes_of(range(self.n_shards))
 
     def total_bytes(self) -> int:

@@ -72,12 +72,19 @@ def index_bytes(shard: Shape, chunk: Shape) -> int:
     return math.prod(chunk_grid(shard, chunk)) * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
 
 
-def shard_file_bytes(clips: int, shard: Shape, itemsize: int) -> int:
-    """Size of one uncompressed shard file that holds `clips` clips: chunks (the last padded), then the index."""
+def shard_file_bytes(clips: int, shard: Shape, itemsize: int, is_compressed: bool = False) -> int:
+    """Size of one shard file that holds `clips` clips: chunks (the last padded), then the index.
+
+    An upper bound where chunks are compressed: zstd makes what it cannot compress a little larger, at most by the
+    amount of its ZSTD_COMPRESSBOUND.
+    """
     chunk = chunk_shape(shard, itemsize)
     _, steps, passes = chunk_grid(shard, chunk)
     written = math.ceil(clips / chunk[0]) * steps * passes
-    return written * (math.prod(chunk) * itemsize + CHECKSUM_BYTES) + index_bytes(shard, chunk)
+    size = math.prod(chunk) * itemsize
+    if is_compressed:
+        size += size // 256 + max(0, 2**17 - size) // 2**11
+    return written * (size + CHECKSUM_BYTES) + index_bytes(shard, chunk)
 
 
 def shard_file_name(site: str, shard: int) -> str:

@@ -8,7 +8,6 @@ from jaxtyping import Shaped, UInt64
 from numcodecs.zstd import Zstd
 
 from cache import checksum
-from cache.encoding import STORED
 from cache.plan import CachePlan
 from cache.protocol import CHECKSUM_BYTES, NO_CHUNK, chunk_grid
 
@@ -32,17 +31,15 @@ def parse_index(plan: CachePlan, site: str, tail: bytes, file_bytes: int) -> Ind
     return index
 
 
-def parse_chunk(
-    plan: CachePlan, site: str, content: memoryview
-) -> Shaped[np.ndarray, "clip step pass token channel"]:
-    """The values, as stored, of a chunk as it lies in a shard file; uncompressed ones share its memory.
-
-    Raises:
-        ValueError: if it does not fit its checksum or its shape.
-    """
-    values, stated = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
-    if stated != checksum.crc_bytes(values):
+def check_chunk(content: memoryview, crc: bytes | bytearray) -> None:
+    """Compare a chunk as it lies in a shard file with the 4 bytes that follow it; raises ValueError."""
+    if checksum.crc_bytes(content) != crc:
         raise ValueError("a chunk does not fit its checksum")
-    if plan.zstd_level:
-        values = memoryview(Zstd().decode(values))
-    return np.frombuffer(values, STORED[plan.dtypes[site]]).reshape(plan.chunk_shape(site))
+
+
+def decompress(content: memoryview, out: Shaped[np.ndarray, "clip step pass token channel"]) -> None:
+    """Put the values of a compressed chunk into an array of its shape; raises ValueError if they do not fit."""
+    try:
+        Zstd().decode(content, out=out)
+    except RuntimeError as error:
+        raise ValueError(f"a chunk cannot be decompressed ({error})") from error

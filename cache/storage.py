@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 
 @runtime_checkable
@@ -32,8 +34,11 @@ class Storage(Protocol):
         """The whole content; raises FileNotFoundError."""
         ...
 
-    def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
-        """Fill a writable buffer from `offset` on; raises FileNotFoundError, and EOFError if there is less."""
+    def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
+        """Fill writable buffers of bytes, one after the other, from `offset` on.
+
+        Raises FileNotFoundError, and EOFError if there is less.
+        """
         ...
 
     def size(self, name: str) -> int | None:
@@ -76,6 +81,8 @@ def open_storage(location: Location) -> Storage:
     """The storage at a folder or a URL (such as s3://bucket/caches/one.zarr); a storage is passed through."""
     if isinstance(location, Storage):
         return location
+    if isinstance(location, str) and location.startswith("file://"):
+        location = url2pathname(urlsplit(location).path)
     if isinstance(location, str) and "://" in location:
         from cache.object_storage import ObjectStorage
 

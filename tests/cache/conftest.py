@@ -36,6 +36,15 @@ def s3_endpoint() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture
+def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables by which a URL such as s3://caches/… is on that server."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+
 @pytest.fixture(scope="session")
 def object_server(s3_endpoint: str) -> Callable[[], ObjectStorage]:
     """A function that gives an empty storage on the S3 server: a prefix of its own each time."""

@@ -151,9 +151,9 @@ class Interrupted:
         """See `Storage`."""
         return self._operation(f"read {name}", lambda: self._inner.read(name))
 
-    def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
+    def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
         """See `Storage`."""
-        self._operation(f"read_into {name}", lambda: self._inner.read_into(name, offset, buffer))
+        self._operation(f"read_into {name}", lambda: self._inner.read_into(name, offset, *buffers))
 
     def size(self, name: str) -> int | None:
         """See `Storage`."""

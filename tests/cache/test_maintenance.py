@@ -289,8 +289,20 @@ def test_nothing_is_said_of_values_that_are_not_there(tmp_path: Path) -> None:
     assert (site.bytes, site.largest, site.max_error, site.rms_error) == (0, None, None, None)
 
 
-@pytest.mark.parametrize("kind", ["folder", "url"])
-def test_caches_are_found_wherever_they_are(tmp_path: Path, kind: str) -> None:
+@pytest.mark.usefixtures("s3_environment")
+def test_caches_are_found_in_a_bucket(object_server: Callable[[], ObjectStorage]) -> None:
+    top = object_server()
+    write(f"{top.location}/studies/one", make_plan())
+    top.put("two/zarr.json", [b'{"attributes":{"protocol":"activation-cache","version":1}}'])
+    top.put("other/zarr.json", [b"{}"])
+    one, two = find(top.location)
+    assert (one.location, two.location) == (f"{top.location}/studies/one", f"{top.location}/two")
+    assert one.info is not None
+    assert one.info.committed == 3
+    assert "version 1" in str(two.problem)
+
+
+def test_caches_are_found_wherever_they_are(tmp_path: Path) -> None:
     top = tmp_path / "top"
     write(top / "one", make_plan())
     write(top / "studies" / "s" / "activations.zarr", make_plan(n_clips=2), [])
@@ -300,12 +312,9 @@ def test_caches_are_found_wherever_they_are(tmp_path: Path, kind: str) -> None:
     (top / "plain" / GROUP).write_text('{"zarr_format":3,"node_type":"group","attributes":{}}')
     (top / "old").mkdir()
     (top / "old" / GROUP).write_text('{"attributes":{"protocol":"activation-cache","version":1}}')
-    place = top if kind == "folder" else f"file://{top}"
-    if kind == "url":
-        (top / "link").unlink()  # an object store has none
-    found = find(place)
+    found = find(top)
     assert [item.location for item in found] == [
-        f"{place}/{name}" for name in ("old", "one", "studies/s/activations.zarr")
+        f"{top}/{name}" for name in ("old", "one", "studies/s/activations.zarr")
     ]
     old, one, empty = found
     assert old.info is None

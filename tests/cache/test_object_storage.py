@@ -98,6 +98,11 @@ def test_a_part_of_a_name(storage: Storage) -> None:
     storage.read_into("a", 90, memoryview(buffer))
     assert buffer == bytes(range(90, 100))
     storage.read_into("a", 3, memoryview(bytearray(0)))
+    first, second, third = bytearray(7), bytearray(0), bytearray(2)
+    storage.read_into("a", 50, memoryview(first), memoryview(second), memoryview(third))
+    assert first + third == bytes(range(50, 59))
+    with pytest.raises(EOFError, match="a ends before byte 102"):
+        storage.read_into("a", 93, memoryview(first), memoryview(third))
     for offset in (91, 99, 100, 1000):
         with pytest.raises(EOFError, match="a ends before byte"):
             storage.read_into("a", offset, memoryview(buffer))
@@ -200,17 +205,8 @@ def test_a_url_without_a_cache() -> None:
         ActivationCache("memory:///a")
 
 
-def test_a_cache_by_its_url(
-    object_server: Callable[[], ObjectStorage], s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3_endpoint,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-    }.items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.usefixtures("s3_environment")
+def test_a_cache_by_its_url(object_server: Callable[[], ObjectStorage]) -> None:
     storage = write_cache(object_server(), make_plan())
     by_url = ActivationCache(f"{storage.location}/")
     assert by_url.storage.location == storage.location

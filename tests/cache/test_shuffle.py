@@ -34,9 +34,9 @@ class WatchedStorage(ObjectStorage):
         self.longest_read = longest_read
         self._lock = threading.Lock()
 
-    def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
-        super().read_into(name, offset, buffer)
-        if offset + len(buffer) < (self.size(name) or 0):  # not the index
+    def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
+        super().read_into(name, offset, *buffers)
+        if offset + sum(map(len, buffers)) < (self.size(name) or 0):  # not the index
             time.sleep(self.longest_read * (hash((name, offset)) % 100) / 100)
             with self._lock:
                 self.chunks_read[name, offset] += 1
