@@ -18,7 +18,7 @@ from cache.rounding import TORCH
 if TYPE_CHECKING:
     from cache.reader import ActivationCache
 
-BUFFER_BYTES = 512 * 2**20
+BUFFER_BYTES = 256 * 2**20
 # What a row costs in the buffer beside its values: its place in the random order.
 _INDEX_BYTES = 8
 _BITS = {2: torch.int16, 4: torch.int32}
@@ -35,7 +35,7 @@ class ShuffledRows:
     it, and only the last one of an epoch is smaller. Iterating runs to the end of the current epoch, from wherever it
     stands; iterating again runs the next epoch. One iteration at a time.
 
-    Of a partial cache, the rows of the shards that are there.
+    Of a partial cache, the rows of the shards that are there, unless clips are named.
 
     Args:
         cache: where to read.
@@ -214,8 +214,9 @@ class _Source:
             np.unique(np.asarray(cache.positions(dim, labels), dtype=np.int64))
             for dim, labels in (("clip", clips), ("step", steps), ("pass", passes))
         ]
-        there = np.isin(self._wanted[0] // plan.clips_per_shard, list(cache.manifest.entries))
-        self._wanted[0] = self._wanted[0][there]
+        if clips is None:
+            there = np.isin(self._wanted[0] // plan.clips_per_shard, list(cache.manifest.entries))
+            self._wanted[0] = self._wanted[0][there]
         if not all(map(len, self._wanted)):
             raise UserError(
                 f"no rows of {site} in {cache.storage.location} are selected: "

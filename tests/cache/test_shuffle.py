@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -26,20 +25,24 @@ ROW_BYTES = 2 * 4 + 8  # two float32 channels and the place in the order
 
 
 class WatchedStorage(ObjectStorage):
-    """An object store in memory that counts how often each chunk is read, each read taking a time of its own."""
+    """An object store in memory that counts how often each chunk is read."""
 
-    def __init__(self, longest_read: float = 0) -> None:
+    def __init__(self) -> None:
         super().__init__(memory_storage().store, "memory://watched")
         self.chunks_read: Counter[tuple[str, int]] = Counter()
-        self.longest_read = longest_read
-        self._lock = threading.Lock()
+        self._counted = threading.Condition()
 
     def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
         super().read_into(name, offset, *buffers)
         if offset + sum(map(len, buffers)) < (self.size(name) or 0):  # not the index
-            time.sleep(self.longest_read * (hash((name, offset)) % 100) / 100)
-            with self._lock:
+            with self._counted:
                 self.chunks_read[name, offset] += 1
+                self._counted.notify_all()
+
+    def wait_for_chunks(self, count: int) -> bool:
+        """Whether that many chunks are read within ten seconds."""
+        with self._counted:
+            return self._counted.wait_for(lambda: self.chunks_read.total() >= count, timeout=10)
 
 
 @pytest.fixture
@@ -164,7 +167,7 @@ def test_rows_are_the_stored_bits(dtype: Dtype) -> None:
 
 @pytest.mark.usefixtures("small_chunks")
 def test_the_order_is_the_same_for_any_workers_and_batch_size() -> None:
-    cache = numbered_cache(make_plan(), WatchedStorage(longest_read=0.002))
+    cache = numbered_cache(make_plan(), WatchedStorage())
     orders = [
         epoch_of(shuffled(cache, batch_size, workers=workers, buffer_bytes=2 * 30 * ROW_BYTES))
         for workers, batch_size in [(1, 1), (2, 7), (5, 7), (5, 64), (2, 1000)]
@@ -314,23 +317,22 @@ def test_two_groups_are_in_memory_and_no_more() -> None:
     rows = shuffled(cache, 4, buffer_bytes=2 * 27 * ROW_BYTES)  # half holds 6 chunks of 4 rows
     ahead = []
     for given_out, _ in enumerate(rows):  # a batch has as many rows as a chunk
-        time.sleep(0.002)  # for the reading in the background
+        if given_out == 0:
+            assert storage.wait_for_chunks(7)  # the second group is read while the first is given out
         ahead.append(storage.chunks_read.total() - given_out)
-    assert 6 < max(ahead) <= 2 * 6
+    assert max(ahead) <= 2 * 6
 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_an_abandoned_iteration_stops_reading() -> None:
-    storage = WatchedStorage(longest_read=0.01)
+    storage = WatchedStorage()
     cache = numbered_cache(make_plan(n_clips=20), storage)
     rows = shuffled(cache, 4, buffer_bytes=2 * 240 * ROW_BYTES)  # 120 chunks in 3 groups of 40
     batches = iter(rows)
     next(batches)
-    time.sleep(0.02)  # the next group is being read
-    assert living_threads()
     batches.close()  # type: ignore[attr-defined]
     assert not living_threads()
-    assert storage.chunks_read.total() < 60
+    assert storage.chunks_read.total() <= 80  # the third group was not begun
     for _ in rows:
         break
     assert not living_threads()
@@ -366,8 +368,8 @@ def test_a_partial_cache_gives_what_is_there() -> None:
     cache = numbered_cache(plan, shards=[2])
     numbers = row_numbers_on_disk(plan)
     np.testing.assert_array_equal(np.sort(epoch_of(shuffled(cache))), numbers[4].ravel())
-    with pytest.raises(UserError, match="give at least one clip that is written"):
-        shuffled(cache, clips=[0, 1])
+    with pytest.raises(CacheError, match=r"shard 0 of .* is not written yet"):
+        list(shuffled(cache, clips=[0, 1]))
 
 
 def test_rows_of_a_folder(tmp_path: Path) -> None:

@@ -105,16 +105,16 @@ def _write_cache(study: Study) -> None:
     clip, step, token, channel = np.ogrid[: plan.n_clips, : len(STEPS), :TOKENS, :CHANNELS]
     beat = np.exp(-((token % 6) / 2.0)) * (1 + np.cos(2 * np.pi * (token / TOKENS + channel / CHANNELS)))
     values = beat * (1 + step) * (1 + 0.2 * np.cos(clip * (1 + channel)))
-    writer = CacheWriter(study.cache_location, plan, study.clips)
-    for shard in writer.missing():
-        writer.write_shard(shard, {site: values[:, :, None].astype(np.float32) for site in SAE_SITES})
+    with CacheWriter(study.cache_location, plan, study.clips) as writer:
+        for shard in writer.missing():
+            writer.write_shard(shard, {site: values[:, :, None].astype(np.float32) for site in SAE_SITES})
 
 
 def _write_weights(study: Study, site: str) -> None:
     sae = TopKSAE(
         TopKConfig(d_in=CHANNELS, d_sae=FEATURES, k=8, metadata={"hook_name": site, "pass_name": "cond"})
     )
-    weights = np.tile(np.eye(CHANNELS, dtypes=np.float32), (1, FEATURES // CHANNELS))
+    weights = np.tile(np.eye(CHANNELS, dtype=np.float32), (1, FEATURES // CHANNELS))
     with torch.no_grad():
         sae.W_enc.copy_(torch.from_numpy(weights))
         sae.W_dec.copy_(torch.from_numpy(weights.T))
@@ -127,8 +127,8 @@ def _patching(study: Study) -> xr.Dataset:
     shape = (len(CONCEPTS), pairs, len(seeds), len(ARMS))
     impact, score = np.full((len(CONCEPTS), len(ARMS)), np.nan), np.zeros(shape)
     low, high = impact.copy(), impact.copy()
-    audio = np.empty(shape, dtypes=object)
-    texts = {name: np.empty((len(CONCEPTS), pairs), dtypes=object) for name in _TEXTS}
+    audio = np.empty(shape, dtype=object)
+    texts = {name: np.empty((len(CONCEPTS), pairs), dtype=object) for name in _TEXTS}
     for c, concept in enumerate(CONCEPTS):
         for p, pair in enumerate(study.spec.prompts.pairs(concept, pairs, seed=0)):
             told = (pair.clean.text, pair.corrupt.text, pair.clean_value, pair.corrupt_value, pair.text)
