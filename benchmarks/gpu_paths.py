@@ -94,7 +94,7 @@ def ring_against_gather(folder: Path) -> dict[str, float]:
 
     ours, plain = interleaved_seconds(
         many(lambda: ring.sample(BATCH_SIZE)),
-        many(lambda: tensor[torch.randint(len(tensor), (BATCH_SIZE,), device="cuda")]),
+        many(lambda: tensor.index_select(0, torch.randint(len(tensor), (BATCH_SIZE,), device="cuda"))),
     )
     return {"ring_rows_per_s": 200 * BATCH_SIZE / ours, "ratio_ring": plain / ours}
 

@@ -33,32 +33,34 @@ WIDE = {
     "head_dim": 128,
 }
 PROMPTS = ("slow happy", "slow sad", "fast happy", "fast sad")
-ROUNDS = 7
+BATCHES = 8
+ROUNDS = 5
 WIDE_ROUNDS = 3
 
 
-def untraced(model: AceStep15, clips: list[Clip], settings: GenerationSettings) -> None:
+def untraced(model: AceStep15, clips: list[Clip], settings: GenerationSettings, batches: int) -> None:
     """The pipeline as diffusers runs it."""
-    model.pipeline(
-        prompt=[clip.prompt for clip in clips],
-        lyrics=[clip.lyrics for clip in clips],
-        audio_duration=settings.duration,
-        num_inference_steps=settings.num_steps,
-        guidance_scale=settings.guidance_scale,
-        shift=settings.shift,
-        latents=model.noise(clips, settings.duration),
-        output_type="latent",
-    )
+    for _ in range(batches):
+        model.pipeline(
+            prompt=[clip.prompt for clip in clips],
+            lyrics=[clip.lyrics for clip in clips],
+            audio_duration=settings.duration,
+            num_inference_steps=settings.num_steps,
+            guidance_scale=settings.guidance_scale,
+            shift=settings.shift,
+            latents=model.noise(clips, settings.duration),
+            output_type="latent",
+        )
 
 
-def traced(model: AceStep15, clips: list[Clip], settings: GenerationSettings) -> None:
-    """The same, with every cross-attention output of both passes written to a cache and committed."""
+def traced(model: AceStep15, clips: list[Clip], settings: GenerationSettings, batches: int) -> None:
+    """The same, with every cross-attention output of both passes written to a new cache, a shard for each batch."""
     sites = parse_sites(["*.cross_attn"], model.n_blocks)
     capture = Capture(sites, tuple(range(settings.num_steps)), ("cond", "null"))
     plan = CachePlan(
         sites={str(site): model.channels(site) for site in sites},
         dtypes="bfloat16",
-        n_clips=len(clips),
+        n_clips=len(clips) * batches,
         steps=capture.steps,
         sigmas=tuple(model.sigmas(settings)),
         passes=("cond", "null"),
@@ -67,20 +69,21 @@ def traced(model: AceStep15, clips: list[Clip], settings: GenerationSettings) ->
         clips_per_shard=len(clips),
         identity={},
     )
-    table = pd.DataFrame({"clip": range(len(clips))})
+    table = pd.DataFrame({"clip": range(plan.n_clips)})
     with (
         tempfile.TemporaryDirectory() as folder,
         CacheWriter(Path(folder) / "cache", plan, table) as writer,
         ShardPipeline(writer, model.device) as pipeline,
     ):
-        pipeline.begin(0)
-        model.generate(
-            clips,
-            settings,
-            capture=capture,
-            sink=lambda site, step, values: pipeline.add(str(site), step, values),
-        )
-        pipeline.end()
+        for shard in writer.missing():
+            pipeline.begin(shard)
+            model.generate(
+                clips,
+                settings,
+                capture=capture,
+                sink=lambda site, step, values: pipeline.add(str(site), step, values),
+            )
+            pipeline.end()
 
 
 def interleaved_seconds(*runs: Callable[[], None], rounds: int = ROUNDS) -> list[float]:
@@ -96,14 +99,17 @@ def interleaved_seconds(*runs: Callable[[], None], rounds: int = ROUNDS) -> list
 
 
 def compare(
-    model: AceStep15, clips: list[Clip], settings: GenerationSettings, rounds: int
+    model: AceStep15, clips: list[Clip], settings: GenerationSettings, batches: int, rounds: int
 ) -> dict[str, float]:
     """Seconds of both and their ratio."""
     plain, observed = interleaved_seconds(
-        lambda: untraced(model, clips, settings), lambda: traced(model, clips, settings), rounds=rounds
+        lambda: untraced(model, clips, settings, batches),
+        lambda: traced(model, clips, settings, batches),
+        rounds=rounds,
     )
     return {
-        "clips": len(clips),
+        "batches": batches,
+        "clips_per_batch": len(clips),
         "sites": model.n_blocks,
         "calls": settings.num_steps,
         "untraced_s": plain,
@@ -120,11 +126,10 @@ def wide_model(folder: Path) -> AceStep15:
 def main() -> None:
     """Measure and write results/tracing.json."""
     clips = [Clip(f"a {words} violin song with drums", seed) for seed, words in enumerate(PROMPTS)]
-    organism = compare(load_model("organism-shared"), clips, SETTINGS, ROUNDS)
+    organism = compare(load_model("organism-shared"), clips, SETTINGS, BATCHES, ROUNDS)
     with tempfile.TemporaryDirectory() as folder:
-        wide = compare(
-            wide_model(Path(folder)), [Clip("a slow happy violin song", 0)], WIDE_SETTINGS, WIDE_ROUNDS
-        )
+        clip = Clip("a slow happy violin song", 0)
+        wide = compare(wide_model(Path(folder)), [clip], WIDE_SETTINGS, 1, WIDE_ROUNDS)
     print(write_result("tracing", {"real_width": wide, "organism": organism}).read_text())
 
 

@@ -68,7 +68,7 @@ class ShuffledRows:
         steps: Sequence[int] | None = None,
         passes: Sequence[str] | None = None,
         device: str | torch.device = "cpu",
-        workers: int = 2,
+        workers: int = 4,
         buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
         if batch_size < 1:

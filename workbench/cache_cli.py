@@ -37,7 +37,9 @@ _HASH_DIGITS = 12
 @app.command()
 def verify(
     store: Store,
-    repair: Annotated[bool, typer.Option("--repair", help="Drop what is damaged, to be captured again.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop what is damaged, to be captured again.")
+    ] = False,
 ) -> None:
     """Read every shard and compare it with its checksum. Exit code 1 if there is damage that was not repaired."""
     from cache import maintenance
@@ -219,13 +221,16 @@ def _info_tables(described: "CacheInfo") -> Iterator[Table]:
     }.items():
         facts.add_row(name, str(value))
     yield facts
-    headers = ("channels", "format", "size", "of planned", "largest", "max error", "rms error")
-    sites = Table(Column("site", no_wrap=True), *headers, box=None)
+    names = ("site", "channels", "format", "size", "of planned", "largest", "max error", "rms error")
+    headers = [name for name in names if described.zstd_level or name != "of planned"]
+    sites = Table(*(Column(name, no_wrap=True) for name in headers), box=None)
     for name, site in described.sites.items():
-        ratio = f"{site.bytes / site.planned_bytes:.0%}" if described.zstd_level and site.bytes else "–"
+        ratio = (
+            [f"{site.bytes / site.planned_bytes:.0%}" if site.bytes else "–"] if described.zstd_level else []
+        )
         figures = (site.largest, site.max_error, site.rms_error)
         cells = ["–" if figure is None else f"{figure:.3g}" for figure in figures]
-        sites.add_row(name, str(site.channels), site.dtype, decimal(site.bytes), ratio, *cells)
+        sites.add_row(name, str(site.channels), site.dtype, decimal(site.bytes), *ratio, *cells)
     yield sites
 
 

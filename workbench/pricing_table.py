@@ -13,7 +13,9 @@ def price_table(price: Price) -> Group:
     sizes = plan.bytes_per_site()
     sites = Table(box=box.SIMPLE_HEAD)
     for column in ("site", "channels", "dtype", "bytes", "largest", "float16\nerror", "bfloat16\nerror"):
-        sites.add_column(column, justify="left" if column in ("site", "dtype") else "right", no_wrap=column == "site")
+        sites.add_column(
+            column, justify="left" if column in ("site", "dtype") else "right", no_wrap=column == "site"
+        )
     for site, figures in price.probe.rounding.items():
         errors = [_error(figures[dtype], dtype) for dtype in ("float16", "bfloat16")]
         largest = f"{figures['float32']['largest']:.3g}"

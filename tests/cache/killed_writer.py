@@ -77,8 +77,8 @@ class Victim:
 
     def kill_after(self, seconds: float) -> None:
         """Kill it with SIGKILL after some time, unless it ends before."""
-        wait([self._process.sentinel], timeout=seconds)
-        self._process.kill()
+        if not wait([self._process.sentinel], timeout=seconds):
+            self._process.kill()
 
     def end(self) -> None:
         """Wait until it has ended, and take in what it said."""

@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import run
-from cache import CacheError, CacheWriter, UserError, room
+from cache import ActivationCache, CacheError, CacheWriter, UserError, room
 from cache.local_storage import LocalStorage
 from cache.maintenance import repair, verify
 from cache.object_storage import memory_storage
+from cache.protocol import chunk_grid
 from cache.storage import Storage
 from tests.cache.faults import (
     FAILING,
     FailingDisk,
     Interrupted,
+    Survey,
     flip,
     survey,
     write_missing,
@@ -210,6 +212,19 @@ def test_a_flipped_bit_is_never_another_number(tmp_path: Path, name: str, zstd_l
             assert repair(tmp_path / "a") != []
             assert verify(tmp_path / "a") == [] or name.endswith("zarr.json")
             assert tree(write_cache(tmp_path / "a", plan)) == whole
+
+
+def test_chunks_that_changed_places_in_the_index_are_noticed(tmp_path: Path) -> None:
+    plan = make_plan(n_clips=1, sites={"tf1.mlp": 512}, tokens=1024)
+    path = write_cache(tmp_path / "a", plan) / "tf1.mlp" / "c.0.0.0.0.0"
+    content = path.read_bytes()
+    _, steps, passes = chunk_grid(plan.shard_shape("tf1.mlp"), plan.chunk_shape("tf1.mlp"))
+    start = len(content) - 4 - 16 * steps * passes
+    first, second = content[start : start + 16], content[start + 16 : start + 32]
+    path.write_bytes(content[:start] + second + first + content[start + 32 :])
+    assert survey(tmp_path / "a", plan) == Survey(committed=frozenset({0}))
+    with pytest.raises(CacheError, match="its index does not fit its checksum"):
+        ActivationCache(tmp_path / "a").read("tf1.mlp")
 
 
 @pytest.mark.parametrize("name", ["clips.parquet", "calls.parquet"])

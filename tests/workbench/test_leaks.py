@@ -41,7 +41,9 @@ def test_200_traces_leave_memory_files_and_threads_where_they_were(tiny: AceStep
     )
     trace_study(tmp_path / "many", spec, tiny, look)
     before, after = seen[WARM_UP], seen[TRACES]
-    assert after[0] - before[0] < 8 * 2**20  # 160 traces; a leak of one clip's activations alone would be 10 MB
+    assert (
+        after[0] - before[0] < 8 * 2**20
+    )  # 160 traces; a leak of one clip's activations alone would be 10 MB
     assert after[1] <= before[1]
     assert after[2] <= before[2]
     assert after[3] <= before[3] + 5

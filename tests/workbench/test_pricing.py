@@ -110,11 +110,9 @@ def test_a_plan_that_fits_is_not_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_command_prints_the_price_and_writes_nothing(tiny_folder: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(
-        app,
-        ["trace", str(tiny_folder), "--out", str(tmp_path / "study"), "--dry-run", "--duration", "1"]
-        + ["--n-prompts", "4", "--steps", "3 stratified", "--tokens", "mean 5", "--site-dtype", "*.block=float32"],
-    )
+    command = ["trace", str(tiny_folder), "--out", str(tmp_path / "study"), "--dry-run", "--duration", "1"]
+    options = ["--steps", "3 stratified", "--tokens", "mean 5", "--site-dtype", "*.block=float32"]
+    result = CliRunner().invoke(app, [*command, "--n-prompts", "4", *options])
     assert result.exit_code == 0, result.output
     assert not (tmp_path / "study").exists()
     for text in ("tf1.block", "float32", "bfloat16", "12 of 12", "means of 5", "free disk", "estimated time"):

@@ -170,7 +170,7 @@ def test_reduced_tokens_and_dtypes_of_sites_reach_the_cache(
 
 
 def test_a_dtype_of_a_site_that_is_not_kept_is_refused(tiny: AceStep15, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="tf0.mlp was given a dtype but is not kept"):
+    with pytest.raises(UserError, match=r"tf0\.mlp was given a dtype but is not kept"):
         trace_study(tmp_path / "new", study_spec(tiny, site_dtypes={"tf0.mlp": "float32"}), tiny)
 
 

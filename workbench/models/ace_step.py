@@ -198,10 +198,7 @@ class AceStep15:
         One clip at a time: that bounds the memory of a large sweep, and on a CPU it is three times as fast as eight at
         once, whose intermediate values the system must map into memory anew for every layer.
         """
-        decoded = [
-            self.pipeline.vae.decode(rows.transpose(1, 2)).sample.float()
-            for rows in latents.split(1)
-        ]
+        decoded = [self.pipeline.vae.decode(rows.transpose(1, 2)).sample.float() for rows in latents.split(1)]
         audio = torch.cat(decoded)
         audio = audio / audio.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1.0)
         return audio * (PEAK / audio.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-6))
