@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
+from cache import checksum
 from cache.encoding import FILL, STORED
 from cache.errors import CacheError, UserError
 from cache.plan import CachePlan
@@ -63,12 +64,13 @@ def read_group(storage: Storage) -> Group:
         )
     try:
         group = Group(CachePlan.model_validate(attributes["plan"]), str(attributes["clips_hash"]))
-        intact = group.plan.hash == attributes["plan_hash"]
+        intact = attributes == _group_attributes(group)
     except (KeyError, ValidationError, UserError):
         intact = False
     if not intact:
         raise CacheError(
-            f"{where}/{GROUP} is damaged (the plan does not fit its hash): restore it from a copy, or capture again"
+            f"{where}/{GROUP} is damaged (its attributes do not fit their checksums): restore it from a copy, "
+            "or capture again"
         )
     return group
 
@@ -230,7 +232,7 @@ def _parse_parquet(content: bytes) -> "pd.DataFrame":
         raise ValueError(str(error).split("\n", 1)[0] or type(error).__name__) from error
 
 
-def _group_json(group: Group) -> bytes:
+def _group_attributes(group: Group) -> dict[str, Any]:
     attributes = {
         "protocol": PROTOCOL,
         "version": VERSION,
@@ -238,7 +240,13 @@ def _group_json(group: Group) -> bytes:
         "plan_hash": group.plan.hash,
         "clips_hash": group.clips_hash,
     }
-    return canonical_json({"zarr_format": 3, "node_type": "group", "attributes": attributes}).encode()
+    return {**attributes, "xxh3": checksum.xxh3(canonical_json(attributes).encode())}
+
+
+def _group_json(group: Group) -> bytes:
+    return canonical_json(
+        {"zarr_format": 3, "node_type": "group", "attributes": _group_attributes(group)}
+    ).encode()
 
 
 def _array_json(plan: CachePlan, site: str) -> bytes:

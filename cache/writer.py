@@ -142,8 +142,7 @@ class CacheWriter:
         """When all shards are there, whoever wrote them, bring the manifest to its final form."""
         if self.missing():
             return
-        if len(self._manifest.entries) < self.plan.n_shards:
-            self._manifest.load()
+        self._manifest.load()  # what the others have written, and what was removed since
         if len(self._manifest.entries) == self.plan.n_shards and not self._manifest.is_settled:
             self._manifest.settle()
 

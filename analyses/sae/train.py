@@ -25,7 +25,7 @@ DECAY_SHARE = 0.2
 # Variance below this share of the mean square, and squared errors below this, are rounding.
 ROUNDING = 1e-12
 
-Rows = Iterable[Float[Tensor, "row channel"]]
+Rows = Iterable[Float[Tensor, "_row channel"]]  # batches need not be of one length
 
 
 class TrainSpec(BaseModel):

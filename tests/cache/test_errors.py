@@ -71,10 +71,16 @@ def test_another_version(written: Path) -> None:
                 opened(written)
 
 
+def test_a_damaged_hash_of_the_clip_table_is_damage_of_the_group(written: Path) -> None:
+    change_attributes(written, clips_hash="0" * 64)
+    with pytest.raises(CacheError, match=r"zarr.json is damaged"):
+        ActivationCache(written)
+
+
 def test_a_damaged_plan(written: Path) -> None:
     for plan in (make_plan(tokens=3).model_dump(mode="json"), {"sites": 3}, None):
         change_attributes(written, plan=plan)
-        with pytest.raises(CacheError, match=r"zarr.json is damaged \(the plan does not fit its hash\)"):
+        with pytest.raises(CacheError, match=r"zarr.json is damaged \(its attributes do not fit"):
             ActivationCache(written)
         with pytest.raises(CacheError, match=r"zarr.json is damaged"):
             CacheWriter(written, make_plan(), make_clips(make_plan()))

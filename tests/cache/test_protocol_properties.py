@@ -221,6 +221,10 @@ def test_the_group_holds_the_plan_and_its_hash(identity: JSON, sigma: float, sec
     }
     digest = hashlib.sha256(canonical(stored).encode()).hexdigest()
     assert group["attributes"]["plan_hash"] == digest == plan.hash
+    attributes = dict(group["attributes"])
+    assert set(attributes) == {"protocol", "version", "plan", "plan_hash", "clips_hash", "xxh3"}
+    stated = attributes.pop("xxh3")
+    assert stated == xxhash.xxh3_64_hexdigest(canonical(attributes).encode())
 
 
 CELLS = {
