@@ -30,9 +30,7 @@ def test_stratified_steps_lie_in_the_middle_of_equal_strata_of_sigma() -> None:
 
 
 def test_strata_without_a_step_take_the_nearest_that_is_free() -> None:
-    assert stratified_steps([1.0, 0.99, 0.98, 0.0], 3) == (0, 2, 3) or stratified_steps(
-        [1.0, 0.99, 0.98, 0.0], 3
-    ) == (1, 2, 3)
+    assert stratified_steps([1.0, 0.99, 0.98, 0.0], 3) == (1, 2, 3)
 
 
 @pytest.mark.parametrize("n", range(1, 61))
