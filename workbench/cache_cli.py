@@ -140,12 +140,13 @@ def merge(
     out: Annotated[str, typer.Option(help="Cache to make or to continue: folder, URL or study.")],
 ) -> None:
     """Copy the shards of caches of one plan into one cache. Run again to continue."""
-    from cache import maintenance
+    from cache.maintenance import describe
+    from cache.merge import merge as merge_caches
 
     target = _location(out)
     with _explained(), _bar("Merging") as progress:
-        maintenance.merge([_location(source) for source in sources], target, progress)
-        merged = maintenance.describe(target)
+        merge_caches([_location(source) for source in sources], target, progress)
+        merged = describe(target)
     typer.echo(f"{target} has {merged.committed} of {merged.shards} shards.")
 
 

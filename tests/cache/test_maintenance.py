@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 from jaxtyping import Float
 
-from cache import ActivationCache, CacheError, CachePlan, CacheWriter, UserError, maintenance
+from cache import ActivationCache, CacheError, CachePlan, CacheWriter, UserError
 from cache.local_storage import LocalStorage
-from cache.maintenance import Damage, describe, find, merge, remove, remove_shards, repair, verify
+from cache.maintenance import Damage, describe, find, remove, remove_shards, repair, verify
 from cache.manifest import Manifest
+from cache.merge import merge
 from cache.object_storage import ObjectStorage, memory_storage
 from cache.protocol import ENTRIES, GROUP
 from cache.storage import Location, Storage, open_storage
@@ -465,7 +466,7 @@ def test_a_cache_goes_to_an_object_store_to_another_and_back(
     plan = make_plan(zstd_level=2)
     whole = contents(write(tmp_path / "a", plan))
     memory, other = memory_storage(), memory_storage()
-    monkeypatch.setattr(maintenance, "_PIECE_BYTES", 50)
+    monkeypatch.setattr("cache.merge._PIECE_BYTES", 50)
     merge([tmp_path / "a"], memory)
     merge([memory], other)
     merge([other], tmp_path / "b")
