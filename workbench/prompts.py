@@ -94,13 +94,21 @@ class PromptSet(BaseModel):
 
     def fill(self, n: int, seed: int) -> list[Prompt]:
         """`n` different prompts, drawn with `seed` from all fillings of all templates (raises UserError if too few)."""
-        fillings = [(template, choice) for template in self.templates for choice in self._choices(template)]
+        fillings = self._fillings()
         if not 0 < n <= len(fillings):
             raise UserError(
                 f"{n} prompts were asked for, but this prompt set has 1 to {len(fillings)} different ones."
             )
         drawn = random.Random(seed).sample(fillings, n)
         return [self._prompt(template, choice) for template, choice in drawn]
+
+    @property
+    def n_prompts(self) -> int:
+        """How many different prompts there are."""
+        return len(self._fillings())
+
+    def _fillings(self) -> list[tuple[str, dict[str, str]]]:
+        return [(template, choice) for template in self.templates for choice in self._choices(template)]
 
     def pairs(self, concept: str, n: int, seed: int) -> list[Pair]:
         """`n` different counterfactual pairs of a concept: one slot swapped, everything else equal.
@@ -125,6 +133,14 @@ class PromptSet(BaseModel):
                 f"{n} pairs of {concept} were asked for, but this prompt set has 1 to {len(available)}."
             )
         return available[:n]
+
+    def changed(self, prompt: Prompt, values: dict[str, str]) -> Prompt:
+        """The prompt with other `values` of some of its concepts; raises UserError for one that is not of this set."""
+        choice = {concept: value for concept, value in prompt.labels.items() if value}
+        for template in self.templates:
+            if _slots(template) == set(choice) and self._prompt(template, choice).text == prompt.text:
+                return self._prompt(template, {**choice, **values})
+        raise UserError(f"'{prompt.text}' is not a prompt of this prompt set.")
 
     def _shuffled_contexts(
         self, concept: str, templates: list[str], draw: random.Random

@@ -92,11 +92,21 @@ class ClapScorer(ABC):
                 _log.error("%s cannot score clip %d: it is empty or not finite.", self.name, number)
         return embedded
 
-    @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
         """Unit embeddings of texts, each put into the template and cut at 77 tokens."""
+        return self._embed_sentences([self._template.replace("{text}", text) for text in texts])
+
+    def compare_texts(
+        self, captions: Sequence[str], texts: Sequence[str]
+    ) -> Float[np.ndarray, "caption text"]:
+        """Cosine similarity of captions, embedded as they are, with texts, each put into the template."""
+        # No matrix product, as in `score`.
+        return (self._embed_sentences(captions)[:, None] * self.embed_texts(texts)).sum(axis=-1)
+
+    @torch.inference_mode()
+    def _embed_sentences(self, sentences: Sequence[str]) -> Float[np.ndarray, "sentence dim"]:
         tokens = self._tokenizer(
-            [self._template.replace("{text}", text) for text in texts],
+            list(sentences),
             padding="max_length",
             truncation=True,
             max_length=_TEXT_TOKENS,

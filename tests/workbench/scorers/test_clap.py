@@ -103,6 +103,20 @@ def test_the_template_is_put_around_every_text(scorer: ClapScorer, checkpoint: P
     assert not np.allclose(scorer.embed_texts(["violin"]), plain.embed_texts(["violin"]), atol=1e-3)
 
 
+def test_captions_are_compared_as_they_are_with_texts_in_the_template(
+    scorer: ClapScorer, checkpoint: Path, tokenizer: Path
+) -> None:
+    plain = load_scorer("clap", checkpoint=checkpoint, tokenizer=tokenizer, template="{text}")
+    assert isinstance(plain, ClapScorer)
+    captions = ["a fast violin tune", "violin", "This is a music of violin"]
+    similarities = scorer.compare_texts(captions, TEXTS)
+    assert similarities.shape == (3, 2)
+    expected = plain.embed_texts(captions) @ scorer.embed_texts(TEXTS).T
+    assert similarities == pytest.approx(expected, abs=1e-12)
+    assert similarities[2, 0] == pytest.approx(1)
+    assert similarities[1, 0] < 0.999
+
+
 def test_a_template_without_a_place_for_the_text_is_refused(checkpoint: Path, tokenizer: Path) -> None:
     with pytest.raises(UserError, match=r"'music' has no place for the text: write \{text\}"):
         load_scorer("clap", checkpoint=checkpoint, tokenizer=tokenizer, template="music")
