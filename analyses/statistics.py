@@ -1,13 +1,28 @@
-"""Intervals for the numbers that people read off a map."""
+"""Intervals, tests and rankings for the numbers that people read off a map."""
 
 import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 
 RESAMPLES = 2000
+CLUSTER_RESAMPLES = 4000
+EXACT_PAIRS = 12  # up to here all 2**n sign patterns are tried
+SIGN_FLIPS = 2**15 - 1  # beyond, that many random ones: the least p is 2 / 2**15
+MIN_CELLS = 3  # fewer make no ranking
+LEAST_TAIL = 1e-9  # its quantile is the resamples' least value, and its normal quantile is finite
+
+
+class ClusterBootstrap(NamedTuple):
+    """A statistic of each cell, its interval, and its values in the resamples; NaN where there is none."""
+
+    value: Float[np.ndarray, " cell"]
+    low: Float[np.ndarray, " cell"]
+    high: Float[np.ndarray, " cell"]
+    resampled: Float[np.ndarray, "cell resample"]
 
 
 def bootstrap_interval(
@@ -41,6 +56,72 @@ def bootstrap_interval(
     return (point, point) if np.isnan(low) or np.isnan(high) else (low, high)
 
 
+def expanded_confidence(confidence: float, n: int) -> float:
+    """The nominal level at which a bootstrap percentile interval of `n` units is as wide as Student's t interval.
+
+    The bootstrap leaves out the factor sqrt(n / (n - 1)) and uses normal in place of t quantiles; each tail is
+    therefore set to Phi(-sqrt(n / (n - 1)) t), t being Student's quantile with n - 1 degrees of freedom
+    (Hesterberg, What Teachers Should Know about the Bootstrap, The American Statistician 69, 2015). `n` is at
+    least 2; for 2 or 3 the interval is all that the resamples span.
+    """
+    t = stats.t.ppf((1 + confidence) / 2, n - 1)
+    return float(1 - 2 * max(stats.norm.cdf(-np.sqrt(n / (n - 1)) * t), LEAST_TAIL))
+
+
+def cluster_bootstrap(
+    samples: tuple[Float[np.ndarray, "cluster cell"], ...],
+    statistic: Callable[..., np.ndarray],
+    confidence: float = 0.95,
+    resamples: int = CLUSTER_RESAMPLES,
+    seed: int = 0,
+) -> ClusterBootstrap:
+    """BCa bootstrap of `statistic(*totals)` over whole clusters, for all cells of a map at once.
+
+    `samples` hold the clusters' totals, the same clusters and cells in each; NaN where a cell has nothing in a
+    cluster, which is then no cluster of that cell. `statistic` maps their sums over clusters, (..., cell), to
+    (..., cell). All cells with the same clusters share the resamples (`scipy.stats.bootstrap` over the clusters'
+    numbers), at the level `expanded_confidence` of their number. Where no resample differs from the whole, the
+    interval is that point; for fewer than two clusters it is NaN.
+    """
+    known = ~np.isnan(samples).any(axis=0)
+    low, high = np.full((2, known.shape[1]), np.nan)
+    resampled = np.full((known.shape[1], resamples), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = statistic(*(np.where(known, sample, 0).sum(axis=0) for sample in samples))
+        for pattern in np.unique(known, axis=1).T:
+            cells = (known == pattern[:, None]).all(axis=0)
+            if pattern.sum() > 1:
+                some = tuple(sample[np.ix_(pattern, cells)] for sample in samples)
+                low[cells], high[cells], resampled[cells] = _bca(some, statistic, confidence, resamples, seed)
+    same = (resampled == resampled[:, :1]).all(axis=1)
+    return ClusterBootstrap(value, np.where(same, value, low), np.where(same, value, high), resampled)
+
+
+def sign_flip_p(
+    changes: Float[np.ndarray, "cluster cell"], flips: int = SIGN_FLIPS, seed: int = 0
+) -> Float[np.ndarray, " cell"]:
+    """Two-sided permutation p-value that a cell's mean change over clusters is 0, its sign being arbitrary.
+
+    Exact over all sign patterns for up to 12 clusters, else from `flips` random ones, the observed counted among
+    them (`scipy.stats.permutation_test`, "samples"); every cell sees the same patterns. A NaN change is left out;
+    a cell of nothing else has p NaN.
+    """
+    unknown = np.isnan(changes).all(axis=0)
+    changes = np.nan_to_num(changes[~np.isnan(changes).all(axis=1)])
+    n = len(changes)
+    if n < 2:  # either sign is as likely
+        return np.where(unknown, np.nan, 1.0)
+    p = stats.permutation_test(
+        (np.ones(n),),  # the sample whose signs are flipped: one for all cells
+        lambda signs, axis: signs @ changes,  # noqa: ARG005
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**n if n <= EXACT_PAIRS else flips,
+        random_state=np.random.default_rng(seed),
+    ).pvalue
+    return np.where(unknown, np.nan, p)
+
+
 def benjamini_hochberg(p_values: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:
     """Benjamini–Hochberg adjusted p-values over all cells of a map; NaN cells stay NaN and do not count."""
     adjusted = np.full(p_values.shape, np.nan)
@@ -48,6 +129,91 @@ def benjamini_hochberg(p_values: Float[np.ndarray, "*cells"]) -> Float[np.ndarra
     if known.any():
         adjusted[known] = stats.false_discovery_control(p_values[known], method="bh")
     return adjusted
+
+
+def rank_correlation(
+    a: Float[np.ndarray, "*batch cell"], b: Float[np.ndarray, "*#batch cell"]
+) -> Float[np.ndarray, "*batch"]:
+    """Spearman's rank correlation over the last axis; NaN for fewer than 3 cells, equal values, or any NaN."""
+    if a.shape[-1] < MIN_CELLS:
+        return np.full(a.shape[:-1], np.nan)
+    ranks = [stats.rankdata(values, axis=-1, nan_policy="propagate") for values in (a, b)]
+    x, y = (rank - rank.mean(axis=-1, keepdims=True) for rank in ranks)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((x * y).sum(axis=-1) / np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1)))
+
+
+def two_stage_weights(
+    n_clusters: int, n_members: int, resamples: int, seed: int = 0
+) -> Float[np.ndarray, "resample row"]:
+    """How often each row, cluster by cluster, is drawn when clusters are drawn and then members of each draw."""
+    rng = np.random.default_rng(seed)
+    clusters = rng.integers(n_clusters, size=(resamples, n_clusters, 1))
+    members = rng.integers(n_members, size=(resamples, n_clusters, n_members))
+    rows = (clusters * n_members + members).reshape(resamples, -1)
+    return _times_drawn(rows, n_clusters * n_members)
+
+
+def separated(
+    impact: Float[np.ndarray, " cell"],
+    low: Float[np.ndarray, " cell"],
+    high: Float[np.ndarray, " cell"],
+    top: int,
+) -> bool:
+    """Whether the intervals of the `top` highest cells lie above the intervals of all the others.
+
+    Cells without an impact are left out; False while not more than `top` are left, or an interval is missing.
+    Raises ValueError for a `top` below 1. It is the rule by which a sweep stops adding pairs. Each look is one
+    more chance to stop on luck: intervals and p-values after such a stop are somewhat too good, the more the
+    oftener one looks. Look seldom (the pairs doubled each time), and take what must hold from new pairs.
+    """
+    if top < 1:
+        raise ValueError(f"`top` is {top}, and must be 1 or more.")
+    known = np.flatnonzero(~np.isnan(impact))
+    order = known[np.argsort(-impact[known], kind="stable")]
+    if len(order) <= top:
+        return False
+    return bool(low[order[:top]].min() > high[order[top:]].max())
+
+
+def _bca(
+    samples: tuple[Float[np.ndarray, "cluster cell"], ...],
+    statistic: Callable[..., np.ndarray],
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Interval ends (cell) and resampled values (cell, resample) of cells that have all the clusters."""
+    n = len(samples[0])
+    whole = statistic(*(sample.sum(axis=0) for sample in samples))
+    slack = 1e-12 * np.abs(whole)  # BCa counts the resamples at, below and above the whole: not by rounding
+
+    def of_drawn(clusters: np.ndarray, axis: int) -> np.ndarray:  # noqa: ARG001  the drawn are on the last
+        times = _times_drawn(clusters, n)
+        values = statistic(*(times @ sample for sample in samples))
+        values = np.where(np.abs(values - whole) <= slack, whole, values)
+        return np.moveaxis(values, -1, 0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # its NaN says so
+        result = stats.bootstrap(
+            (np.arange(n),),
+            of_drawn,
+            vectorized=True,
+            confidence_level=expanded_confidence(confidence, n),
+            n_resamples=resamples,
+            method="BCa",
+            random_state=np.random.default_rng(seed),
+        )
+    return result.confidence_interval.low, result.confidence_interval.high, result.bootstrap_distribution
+
+
+def _times_drawn(drawn: Int[np.ndarray, "*resamples draw"], n: int) -> Float[np.ndarray, "*resamples unit"]:
+    """How often each of `n` units is among the draws of each resample."""
+    rows = drawn.reshape(-1, drawn.shape[-1])
+    offset = n * np.arange(len(rows))[:, None]
+    times = np.bincount((rows + offset).ravel(), minlength=n * len(rows))
+    return times.reshape(*drawn.shape[:-1], n).astype(float)
 
 
 def _constant(samples: tuple[np.ndarray, ...]) -> bool:

@@ -1,0 +1,178 @@
+"""Impact of a patching sweep's arms: what share of the clean-corrupt difference each one moves, and how surely."""
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Float
+
+from analyses.statistics import (
+    benjamini_hochberg,
+    cluster_bootstrap,
+    rank_correlation,
+    sign_flip_p,
+    two_stage_weights,
+)
+
+CONFIDENCE = 0.95
+STABILITY_RESAMPLES = 500
+DIMS = ("concept", "pair", "seed", "arm", "scorer")
+OF_ARM = ("impact", "impact_lo", "impact_hi", "p")
+OF_MAP = ("null_lo", "null_hi", "stability", "stability_lo", "stability_hi")
+
+Rows = Float[np.ndarray, "pair seed arm"]
+
+
+def impact(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) -> xr.Dataset:
+    """Impact of each arm on each concept by each scorer, with intervals, p-values, a null band and stability.
+
+    `score` has dims (concept, pair, seed, arm, scorer), NaN where there is none, the arms `clean` and `corrupt`, and
+    along `arm` the coordinates `direction` ("sufficiency", "necessity", "" for runs) and `role` ("run", "cell",
+    "null"). With s the mean over (pair, seed) rows, the impact is (s_arm - s_corrupt) / (s_clean - s_corrupt) for
+    sufficiency, the arm's base being the corrupt run, and (s_clean - s_arm) / (s_clean - s_corrupt) for necessity,
+    its base being the clean run (TADA, arXiv 2602.11910, Eq. 2, not floored). A row without a clean or a corrupt
+    score is left out; a row in which an arm has none, for that arm. `seed` is that of all random draws.
+
+    Gives, by (concept, arm, scorer), NaN for runs and where not `defined`: `impact`, `impact_lo`, `impact_hi`
+    (BCa bootstrap over whole pairs, all their seeds with them), `p` (sign flips of the pairs' mean change against
+    the base), `p_adjusted` (Benjamini–Hochberg over all cells of all concepts of a scorer; null arms have none).
+
+    By (concept, scorer): `denominator`, `denominator_lo`, `denominator_hi` (s_clean - s_corrupt, in the score's
+    units), `n` (rows), `n_pairs`, `defined` (the denominator's interval lies above 0), `null_lo`, `null_hi` (the
+    central `confidence` of all null arms' bootstrap distributions, pooled), `stability`, `stability_lo`,
+    `stability_hi` (mean and percentiles of Spearman's correlation of the cells' impacts in the sample with those
+    in resamples of its pairs, and of the seeds of each). By (concept, scorer, scorer_b): `agreement`, Spearman's
+    correlation of two scorers' impacts over the cells.
+    """
+    score = score.transpose(*DIMS)
+    gain, rest = _gain_and_rest(score)
+    by_concept = _denominator(score, confidence, seed)
+    maps = _maps(gain, rest, confidence, seed).where(by_concept.defined)
+    result = by_concept.merge(maps)
+    result[list(OF_ARM)] = result[list(OF_ARM)].where(score.role != "run")
+    cells = score.role == "cell"
+    result["p_adjusted"] = xr.apply_ufunc(
+        benjamini_hochberg,
+        result.p.where(cells),
+        input_core_dims=[("concept", "arm")],
+        output_core_dims=[("concept", "arm")],
+        vectorize=True,
+    ).transpose("concept", "arm", "scorer")
+    result["agreement"] = _agreement(result.impact.sel(arm=cells))
+    return result
+
+
+def _gain_and_rest(score: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """What each arm moves away from its base run, and what is left to the other run.
+
+    They sum to clean - corrupt, and either is exactly 0 for an arm that equals a run: so is gain / (gain + rest).
+    """
+    clean, corrupt = (score.sel(arm=arm).reset_coords(drop=True) for arm in ("clean", "corrupt"))
+    sufficiency = score.direction == "sufficiency"
+    above, below = score - corrupt, clean - score
+    known = above.notnull() & below.notnull()
+    gain = xr.where(sufficiency, above, below).where(known)
+    rest = xr.where(sufficiency, below, above).where(known)
+    return gain.transpose(*DIMS), rest.transpose(*DIMS)
+
+
+def _denominator(score: xr.DataArray, confidence: float, seed: int) -> xr.Dataset:
+    """The clean-corrupt difference by (concept, scorer), with its interval, its rows and its pairs."""
+    clean, corrupt = (score.sel(arm=arm).reset_coords(drop=True) for arm in ("clean", "corrupt"))
+    difference = clean - corrupt
+
+    def mean(values: Float[np.ndarray, "pair seed"]) -> tuple[float, float, float]:
+        totals, rows = _totals(values[..., None]), _totals(np.where(np.isnan(values), np.nan, 1.0)[..., None])
+        boot = cluster_bootstrap((totals, rows), lambda total, n: total / n, confidence, seed=seed)
+        return float(boot.value[0]), float(boot.low[0]), float(boot.high[0])
+
+    value, low, high = xr.apply_ufunc(
+        mean, difference, input_core_dims=[("pair", "seed")], output_core_dims=[()] * 3, vectorize=True
+    )
+    known = difference.notnull()
+    return xr.Dataset(
+        {
+            "denominator": value,
+            "denominator_lo": low,
+            "denominator_hi": high,
+            "n": known.sum(("pair", "seed")),
+            "n_pairs": known.any("seed").sum("pair"),
+            "defined": low > 0,
+        }
+    )
+
+
+def _maps(gain: xr.DataArray, rest: xr.DataArray, confidence: float, seed: int) -> xr.Dataset:
+    """All that belongs to one map, the arms of one concept by one scorer, for each of them."""
+    is_null, is_cell = ((gain.role == role).values for role in ("null", "cell"))
+    values = xr.apply_ufunc(
+        lambda gain, rest: (
+            *_of_arms(gain, rest, is_null, confidence, seed),
+            *_stability(gain[..., is_cell], rest[..., is_cell], confidence, seed),
+        ),
+        gain,
+        rest,
+        input_core_dims=[("pair", "seed", "arm")] * 2,
+        output_core_dims=[("arm",)] * len(OF_ARM) + [()] * len(OF_MAP),
+        vectorize=True,
+    )
+    maps = xr.Dataset(dict(zip(OF_ARM + OF_MAP, values, strict=True)))
+    return maps.transpose("concept", "arm", "scorer")
+
+
+def _of_arms(
+    gain: Rows, rest: Rows, is_null: Bool[np.ndarray, " arm"], confidence: float, seed: int
+) -> tuple[np.ndarray | float, ...]:
+    """Impact, its interval and p of each arm, and the null arms' band; NaN where an arm's own rows have no sum > 0."""
+    totals = _totals(gain), _totals(rest)
+    boot = cluster_bootstrap(totals, share, confidence, seed=seed)
+    p = sign_flip_p(totals[0] / (~np.isnan(gain)).sum(axis=1).clip(min=1), seed=seed)
+    known = np.nansum(totals, axis=(0, 1)) > 0
+    of_arm = (np.where(known, values, np.nan) for values in (boot.value, boot.low, boot.high, p))
+    return *of_arm, *_central(boot.resampled[is_null & known], confidence)
+
+
+def _stability(gain: Rows, rest: Rows, confidence: float, seed: int) -> tuple[float, ...]:
+    """Mean and percentiles of the rank correlation of the cells' impacts with those in resamples."""
+    run = ~np.isnan(gain).all(axis=(1, 2))
+    if not run.any():
+        return (np.nan,) * 3
+    weights = two_stage_weights(int(run.sum()), gain.shape[1], STABILITY_RESAMPLES, seed)
+    sums = [np.nan_to_num(rows[run]).reshape(weights.shape[1], -1) for rows in (gain, rest)]
+    sample = share(*(rows.sum(axis=0) for rows in sums))
+    known = ~np.isnan(sample)
+    resamples = share(*(weights @ rows for rows in sums))
+    rho = rank_correlation(resamples[:, known], sample[known])
+    rho = rho[~np.isnan(rho)]
+    return float(rho.mean()) if rho.size else np.nan, *_central(rho, confidence)
+
+
+def _central(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The central `confidence` of all values that are known."""
+    values = values[~np.isnan(values)]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(values, [tail, 1 - tail]) if values.size else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def _agreement(impacts: xr.DataArray) -> xr.DataArray:
+    """Rank correlation over the cells that both of two scorers know."""
+
+    def correlation(a: Float[np.ndarray, " cell"], b: Float[np.ndarray, " cell"]) -> float:
+        both = ~np.isnan(a) & ~np.isnan(b)
+        return float(rank_correlation(a[both], b[both]))
+
+    other = impacts.rename(scorer="scorer_b")
+    return xr.apply_ufunc(
+        correlation, impacts, other, input_core_dims=[("arm",)] * 2, vectorize=True
+    ).transpose("concept", "scorer", "scorer_b")
+
+
+def share(gain: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """gain / (gain + rest) of totals, the ratio of means that the impact is; NaN where they sum to 0."""
+    whole = gain + rest
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(whole == 0, np.nan, gain / whole)
+
+
+def _totals(rows: Rows) -> Float[np.ndarray, "pair arm"]:
+    """Sums over each pair's seeds of what is known; NaN where nothing is."""
+    return np.where(np.isnan(rows).all(axis=1), np.nan, np.nansum(rows, axis=1))
