@@ -1,223 +1,352 @@
-"""Activation patching: which blocks hold a concept. One batch per pair: clean, corrupt, and every patched arm."""
+"""Activation patching: impact maps for every question, from sweeps of arms over counterfactual pairs and seeds."""
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 import xarray as xr
-from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 
-from analyses.statistics import bootstrap_interval
+from analyses.arms import (
+    QUESTIONS,
+    Ablation,
+    Arm,
+    Direction,
+    Null,
+    Request,
+    arm_from_json,
+    null_arms,
+    patch_arm,
+    set_name,
+)
+from analyses.contexts import PairContext, listed_contexts, prompt_set_contexts
+from analyses.impact import CONFIDENCE, impact
+from analyses.screening import choose_arms, rank_agreement, screen_arms
+from analyses.statistics import separated
+from analyses.sweep import Sweep
 from cache.errors import UserError
-from workbench.audio import write_flac
-from workbench.interventions import Intervention, PatchSpec
-from workbench.models.protocol import AudioDiffusionModel, Clip, GenerationSettings
+from workbench.interventions import PatchSpec
+from workbench.memory import clips_that_fit
+from workbench.models.protocol import AudioDiffusionModel
 from workbench.prompts import Pair
-from workbench.provenance import content_hash
 from workbench.scorers import load_scorer
-from workbench.sites import check_blocks
 from workbench.study import Study
 
-SCHEMA_VERSION = 1
-CONFIDENCE = 0.95
+SCHEMA_VERSION = 2
+CORRECTION = "Benjamini–Hochberg"
+Question = Literal[
+    "blocks",
+    "steps",
+    "sigmas",
+    "parts",
+    "heads",
+    "passes",
+    "conditioning",
+    "seconds",
+    "sets",
+    "paths",
+    "custom",
+]
+Arms = dict[str, list[Arm]]
+Progress = Callable[[int, int], None]
 
-Means = np.ndarray | np.floating
 
+class Screening(BaseModel):
+    """Screen, then confirm: which arms of a map are run, out of all that were screened cheaply.
 
-class PatchingSpec(BaseModel):
-    """A sweep: `pairs` counterfactual pairs of each concept times `seeds` seeds, every block patched alone.
-
-    `sets` are block sets patched together besides (each a tuple of block numbers); all blocks together are always an
-    arm. Empty `concepts` means all of the study's. `part` is what an output patch replaces.
+    Of each concept the `top` arms and a `sample` drawn at random from the others are confirmed by exact patching.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    method: Literal["velocity", "attribution"] = "velocity"
+    pairs: int = Field(4, ge=1)
+    top: int = Field(8, ge=1)
+    sample: int = Field(8, ge=2)
+
+
+class PatchingSpec(BaseModel):
+    """A map: a question, asked of `pairs` counterfactual pairs of each concept times `seeds` seeds.
+
+    Empty `concepts`, `blocks` and `segments` mean all. `sets` are block sets patched together besides the single ones
+    (question blocks); `windows` is the number of windows of steps, noise levels or seconds; `receivers` are the parts
+    that paths lead to. `nulls` are null arms of every block's patch. With `stop_top` pairs are added, from
+    `min_pairs` on, until the intervals of that many top cells lie above all others' or `pairs` are done. With
+    `greedy_share` (question sets) blocks are added one at a time until that share of the concept comes back.
+    `custom_arms` (question custom) are arms as JSON, and `pairs_file` is a CSV file of pairs instead of the study's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: Question = "blocks"
+    name: str = Field("", pattern=r"^[\w.+-]*$")
     concepts: tuple[str, ...] = ()
-    pairs: int = Field(6, ge=1)
-    seeds: int = Field(2, ge=1)
-    sets: tuple[tuple[int, ...], ...] = ()
+    pairs: int = Field(12, ge=1)
+    seeds: int = Field(1, ge=1)
+    seed: int = 0
+    directions: tuple[Direction, ...] = ("sufficiency", "necessity")
+    ablations: tuple[Ablation, ...] = ()
+    nulls: tuple[Null, ...] = ()
     mode: Literal["conditioning", "output"] = "conditioning"
     part: str = "cross_attn"
-    scorer: str = "embedded"
-    seed: int = 0
+    blocks: tuple[int, ...] = ()
+    sets: tuple[tuple[int, ...], ...] = ()
+    windows: int = Field(8, ge=1)
+    segments: tuple[str, ...] = ()
+    receivers: tuple[str, ...] = ()
+    scorers: tuple[str, ...] = ("embedded",)
+    stop_top: int = Field(0, ge=0)
+    min_pairs: int = Field(6, ge=2)
+    greedy_share: float = Field(0.0, ge=0.0, le=1.0)
+    screening: Screening | None = None
+    custom_arms: str = ""
+    pairs_file: str = ""
+
+    @property
+    def result_name(self) -> str:
+        """Name of the result: `patching-` and the map's name, which is its question by default."""
+        return f"patching-{self.name or self.question}"
 
 
-def patch_arms(spec: PatchingSpec, n_blocks: int) -> dict[str, PatchSpec]:
-    """The patched arms by name: `tf0` …, the sets (`tf3+tf4`) and `all`; raises UserError for wrong sets."""
-    check_blocks([block for blocks in spec.sets for block in blocks], n_blocks)
-    if any(len(set(blocks)) < 2 for blocks in spec.sets):
-        raise UserError(
-            "A set of blocks needs at least two different ones, such as tf3+tf4: single blocks are arms anyway."
-        )
-    blocks_by_arm: dict[str, tuple[int, ...]] = {f"tf{block}": (block,) for block in range(n_blocks)}
-    blocks_by_arm |= {"+".join(f"tf{block}" for block in blocks): blocks for blocks in spec.sets}
-    blocks_by_arm["all"] = tuple(range(n_blocks))
-    return {
-        arm: PatchSpec(sites=tuple(f"tf{block}.{spec.part}" for block in blocks), mode=spec.mode)
-        for arm, blocks in blocks_by_arm.items()
-    }
-
-
-def run_arms(
-    model: AudioDiffusionModel,
-    pair: Pair,
-    seed: int,
-    arms: dict[str, PatchSpec],
-    settings: GenerationSettings,
-    lyrics: str = "",
-) -> Float[torch.Tensor, "arm frame latent_channel"]:
-    """Latents of a pair's clean run, corrupt run, and the corrupt run under each arm, as one batch with shared noise.
-
-    The patch source of every arm is row 0, the clean run, in the same denoiser call.
-    """
-    clean, corrupt = (Clip(prompt.text, seed, lyrics) for prompt in (pair.clean, pair.corrupt))
-    interventions = [Intervention(2 + i, patch, source=0) for i, patch in enumerate(arms.values())]
-    return model.generate([clean] + [corrupt] * (1 + len(arms)), settings, interventions).latents
+def question_arms(spec: PatchingSpec, study: Study, model: AudioDiffusionModel) -> list[Arm]:
+    """The arms of a map, null arms last; raises UserError for blocks, sets, windows … that make no sense."""
+    if spec.question == "custom":
+        return [arm_from_json(entry) for entry in json.loads(spec.custom_arms or "[]")]
+    fields = ("blocks", "directions", "ablations", "mode", "part", "sets", "windows", "segments", "receivers")
+    request = Request(model, study.spec.settings, **{name: getattr(spec, name) for name in fields})
+    arms = QUESTIONS[spec.question][0](request)
+    singles = [
+        patch_arm(f"tf{block}", "sufficiency", request.patch((block,))) for block in request.chosen_blocks
+    ]
+    return arms + null_arms(singles, spec.nulls)
 
 
 def run_patching(
-    study: Study,
-    model: AudioDiffusionModel,
-    spec: PatchingSpec,
-    progress: Callable[[int, int], None] | None = None,
+    study: Study, model: AudioDiffusionModel, spec: PatchingSpec, progress: Progress | None = None
 ) -> xr.Dataset:
-    """Run the sweep, write every arm's audio, and save the result "patching" (its schema is in the reference).
+    """Run what the map needs and is not in the study yet, and save its result (schema: the reference of results).
 
-    `progress(done, total)` is told of batches. Raises UserError for unknown concepts, blocks or scorers.
+    `progress(done, total)` is told of pairs times seeds. Raises UserError for unknown concepts, blocks or scorers.
     """
     started = time.monotonic()
-    scorer = load_scorer(spec.scorer)
-    arms = patch_arms(spec, model.n_blocks)
-    concepts = spec.concepts or tuple(study.spec.prompts.concepts)
-    pairs = {concept: study.spec.prompts.pairs(concept, spec.pairs, spec.seed) for concept in concepts}
-    first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
-    result = _empty_result(pairs, range(first_seed, first_seed + spec.seeds), ["clean", "corrupt", *arms])
-    # A folder of its own for each spec: while a new sweep runs, an older result keeps its audio.
-    folder = f"audio/patching/{content_hash(spec.model_dump(mode='json'), 8)}"
-    cells = [
-        (concept, p, int(seed)) for concept in concepts for p in range(spec.pairs) for seed in result.seed
-    ]
-    for done, (concept, p, seed) in enumerate(cells):
-        if progress:
-            progress(done, len(cells))
-        pair = pairs[concept][p]
-        latents = run_arms(model, pair, seed, arms, study.spec.settings, study.spec.lyrics)
-        distinct, arm_of = _distinct_rows(latents)
-        audio = model.decode(latents[distinct]).cpu().numpy()
-        cell = {"concept": concept, "pair": p, "seed": seed}
-        result.score.loc[cell] = scorer.score(audio, model.sample_rate, [pair.text])[arm_of, 0]
-        names = [str(result.arm.values[row]) for row in distinct]
-        files = [f"{folder}/{concept}/{p:03d}-{seed}/{name}.flac" for name in names]
-        for file, samples in zip(files, audio, strict=True):
-            write_flac(study.path / file, samples, model.sample_rate)
-        result.audio.loc[cell] = np.array(files, dtype=object)[arm_of]
-    if progress:
-        progress(len(cells), len(cells))
-    result = result.merge(impact(result.score))
-    result.attrs = {
+    scorers = {name: load_scorer(name) for name in spec.scorers}
+    arms = question_arms(spec, study, model)
+    contexts = _contexts(study, spec)
+    sweep = Sweep(study, model, scorers, clips_that_fit(model, study.spec.settings))
+    runner = _Runner(study, spec, sweep, contexts, progress or _no_progress)
+    screen: xr.DataArray | None = None
+    chosen: Arms = dict.fromkeys(contexts, arms)
+    if spec.screening is not None:
+        few = {concept: pairs[: spec.screening.pairs] for concept, pairs in contexts.items()}
+        screen = screen_arms(study, model, spec.screening.method, few, runner.seeds[0], arms)
+        chosen = choose_arms(screen, arms, spec.screening.top, spec.screening.sample, spec.seed)
+    stopped = runner.run(chosen)
+    steps: dict[str, list[dict[str, object]]] = {}
+    if spec.greedy_share:
+        arms, chosen, steps = runner.greedy(arms, model.n_blocks)
+    result = runner.dataset(arms)
+    result = result.merge(impact(result.score), compat="no_conflicts")
+    if screen is not None:
+        result = _with_screen(result, screen, spec)
+    result.attrs |= {
         "kind": "patching",
         "schema_version": SCHEMA_VERSION,
+        "question": spec.question,
+        "row_label": "block",
+        "column_label": QUESTIONS[spec.question][1] if spec.question in QUESTIONS else "arm",
         "mode": spec.mode,
-        "part": spec.part,
-        "scorer": scorer.name,
         "confidence": CONFIDENCE,
+        "correction": CORRECTION,
+        "stopped": stopped,
+        "greedy": json.dumps(steps),
+        "screened": result.attrs.get("screened", ""),
+        "arms": json.dumps([arm.to_json() for arm in arms]),
+        "denoiser_rows": sweep.rows,
     }
-    study.save_result("patching", result, spec, time.monotonic() - started)
-    return study.result("patching")
+    study.save_result(spec.result_name, result, spec, time.monotonic() - started)
+    return study.result(spec.result_name)
 
 
-def impact(score: xr.DataArray) -> xr.Dataset:
-    """Impact of each arm on each concept, I = (s_arm - s_corrupt) / (s_clean - s_corrupt), with intervals.
+def _no_progress(done: int, total: int) -> None:
+    del done, total
 
-    `score` has dims (concept, pair, seed, arm); s is the mean over pairs and seeds (TADA, arXiv 2602.11910, Eq. 2,
-    not floored). Intervals are 95 % BCa bootstraps over the (pair, seed) rows, clean, corrupt and arm drawn together.
-    Where the denominator's interval does not lie above zero, `defined` is False and the impact NaN. Rows in which any
-    arm has no score are left out, and do not count in `n`.
-    """
-    rows = score.stack(row=("pair", "seed")).transpose("concept", "row", "arm")
-    by_concept = [
-        _concept_impact(rows.sel(concept=concept).values, list(score.arm.values)) for concept in score.concept
-    ]
-    dims = {"impact": "arm", "impact_lo": "arm", "impact_hi": "arm"}
-    return xr.Dataset(
-        {
-            name: (
-                ("concept", dims[name]) if name in dims else ("concept",),
-                np.array([b[name] for b in by_concept]),
+
+def _contexts(study: Study, spec: PatchingSpec) -> dict[str, list[PairContext]]:
+    """The pairs of each concept, with what surrounds them."""
+    if spec.pairs_file:
+        from workbench.pair_files import load_pairs
+
+        listed: dict[str, list[Pair]] = load_pairs(Path(spec.pairs_file))
+        unknown = set(spec.concepts) - set(listed)
+        if unknown:
+            raise UserError(
+                f"{spec.pairs_file} has no pairs of {', '.join(sorted(unknown))}: it has {', '.join(listed)}."
             )
-            for name in by_concept[0]
-        },
-        coords={"concept": score.concept, "arm": score.arm},
-    )
-
-
-def _concept_impact(rows: Float[np.ndarray, "row arm"], arms: list[str]) -> dict[str, object]:
-    rows = rows[~np.isnan(rows).any(axis=1)]
-    clean, corrupt = rows[:, arms.index("clean")], rows[:, arms.index("corrupt")]
-    low, high = bootstrap_interval(_mean_difference, (clean, corrupt), CONFIDENCE)
-    defined = bool(low > 0)
-    impacts = np.full((3, len(arms)), np.nan)
-    for i in range(len(arms) if defined else 0):
-        samples = (rows[:, i], corrupt, clean)
-        impacts[:, i] = [_ratio(*samples), *bootstrap_interval(_ratio, samples, CONFIDENCE)]
+        return {concept: listed_contexts(listed[concept], spec.pairs) for concept in spec.concepts or listed}
+    prompts = study.spec.prompts
     return {
-        "impact": impacts[0],
-        "impact_lo": impacts[1],
-        "impact_hi": impacts[2],
-        "denominator": _mean_difference(clean, corrupt) if len(rows) else np.nan,
-        "denominator_lo": low,
-        "denominator_hi": high,
-        "n": len(rows),
-        "defined": defined,
+        concept: prompt_set_contexts(prompts, concept, spec.pairs, spec.seed)
+        for concept in spec.concepts or prompts.concepts
     }
 
 
-def _mean_difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> Means:
-    return a.mean(axis=axis) - b.mean(axis=axis)
+class _Runner:
+    """Goes through a map's pairs and seeds, and puts together what came out."""
+
+    def __init__(
+        self,
+        study: Study,
+        spec: PatchingSpec,
+        sweep: Sweep,
+        contexts: dict[str, list[PairContext]],
+        progress: Progress,
+    ) -> None:
+        self.spec = spec
+        self.sweep = sweep
+        self.contexts = contexts
+        self.progress = progress
+        first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
+        self.seeds = range(first_seed, first_seed + spec.seeds)
+
+    def run(self, arms: Arms) -> str:
+        """Run the arms of every pair; gives a sentence on where it stopped, "" when all pairs were asked for."""
+        active, sentences = list(self.contexts), []
+        total = len(self.contexts) * self.spec.pairs * self.spec.seeds
+        done = 0
+        # Each look is a chance to stop on luck: look seldom.
+        looks = {self.spec.min_pairs * 2**k for k in range(32)} - {self.spec.pairs}
+        self.progress(done, total)
+        for pair in range(self.spec.pairs):
+            for concept in active:
+                for seed in self.seeds:
+                    self.sweep.ensure(self.contexts[concept][pair], seed, arms[concept])
+                    done += 1
+                    self.progress(done, total)
+            if self.spec.stop_top and pair + 1 in looks:
+                finished = [
+                    concept for concept in active if self._is_separated(concept, pair + 1, arms[concept])
+                ]
+                sentences += [f"{concept} after {pair + 1} pairs" for concept in finished]
+                active = [concept for concept in active if concept not in finished]
+                total -= len(finished) * (self.spec.pairs - pair - 1) * self.spec.seeds
+        if not self.spec.stop_top:
+            return ""
+        when = ", ".join(sentences) or "none"
+        apart = f"Stopped when the top {self.spec.stop_top} cells' intervals lay above all others': {when}."
+        left = f" Ended with the budget of {self.spec.pairs} pairs: {', '.join(active)}." if active else ""
+        return apart + left
+
+    def _is_separated(self, concept: str, n_pairs: int, arms: Sequence[Arm]) -> bool:
+        cells = [arm for arm in arms if arm.role == "cell"]
+        found = impact(self.scores({concept: self.contexts[concept][:n_pairs]}, cells)).sel(concept=concept)
+        cells_only = found.sel(arm=found.role == "cell")
+        return all(
+            separated(
+                cells_only.impact.sel(scorer=scorer).values,
+                cells_only.impact_lo.sel(scorer=scorer).values,
+                cells_only.impact_hi.sel(scorer=scorer).values,
+                self.spec.stop_top,
+            )
+            for scorer in self.spec.scorers
+        )
+
+    def greedy(
+        self, arms: list[Arm], n_blocks: int
+    ) -> tuple[list[Arm], Arms, dict[str, list[dict[str, object]]]]:
+        """The smallest set of blocks, added one at a time, that brings back the share asked for; for each concept."""
+        added: dict[str, Arm] = {}
+        steps: dict[str, list[dict[str, object]]] = {}
+        for concept, contexts in self.contexts.items():
+            chosen: tuple[int, ...] = ()
+            steps[concept] = []
+            share = 0.0
+            while share < self.spec.greedy_share and len(chosen) < n_blocks:
+                groups = [tuple(sorted((*chosen, block))) for block in range(n_blocks) if block not in chosen]
+                candidates = [self._set_arm(group) for group in groups]
+                for context in contexts:
+                    for seed in self.seeds:
+                        self.sweep.ensure(context, seed, candidates)
+                found = impact(self.scores({concept: contexts}, candidates)).isel(concept=0, scorer=0)
+                values = found.impact.sel(arm=[arm.name for arm in candidates]).values
+                if np.isnan(values).all():
+                    break
+                best = int(np.nanargmax(values))
+                chosen, share = groups[best], float(values[best])
+                added[candidates[best].name] = candidates[best]
+                steps[concept].append({"blocks": list(chosen), "share": share})
+        everything = arms + list(added.values())
+        return everything, dict.fromkeys(self.contexts, everything), steps
+
+    def _set_arm(self, group: Sequence[int]) -> Arm:
+        sites = tuple(f"tf{block}.{self.spec.part}" for block in group)
+        return patch_arm(set_name(group), "greedy", PatchSpec(sites=sites, mode=self.spec.mode))
+
+    def scores(self, contexts: dict[str, list[PairContext]], arms: Sequence[Arm]) -> xr.DataArray:
+        """Scores with dims (concept, pair, seed, arm, scorer), the arms labelled; NaN where not run."""
+        n_pairs = max(len(pairs) for pairs in contexts.values())
+        shape = (len(contexts), n_pairs, len(self.seeds), 2 + len(arms), len(self.spec.scorers))
+        values = np.full(shape, np.nan)
+        for c, pairs in enumerate(contexts.values()):
+            for p, context in enumerate(pairs):
+                for s, seed in enumerate(self.seeds):
+                    values[c, p, s] = self.sweep.scores(context, seed, arms)
+        coords = {
+            "concept": list(contexts),
+            "pair": range(n_pairs),
+            "seed": list(self.seeds),
+            "scorer": list(self.spec.scorers),
+            **_arm_coords(arms),
+        }
+        return xr.DataArray(values, coords=coords, dims=("concept", "pair", "seed", "arm", "scorer"))
+
+    def dataset(self, arms: Sequence[Arm]) -> xr.Dataset:
+        """Scores, audio files and texts of the whole map."""
+        score = self.scores(self.contexts, arms)
+        audio = [
+            [[self.sweep.audio(context, seed, arms) for seed in self.seeds] for context in pairs]
+            for pairs in self.contexts.values()
+        ]
+        pairs = [[context.pair for context in contexts] for contexts in self.contexts.values()]
+        texts = {
+            "clean_prompt": [[pair.clean.text for pair in row] for row in pairs],
+            "corrupt_prompt": [[pair.corrupt.text for pair in row] for row in pairs],
+            "clean_value": [[pair.clean_value for pair in row] for row in pairs],
+            "corrupt_value": [[pair.corrupt_value for pair in row] for row in pairs],
+            "text": [[pair.text for pair in row] for row in pairs],
+        }
+        return xr.Dataset(
+            {
+                "score": score,
+                "audio": (("concept", "pair", "seed", "arm"), np.array(audio, dtype=object)),
+                **{
+                    name: (("concept", "pair"), np.array(values, dtype=object))
+                    for name, values in texts.items()
+                },
+            }
+        )
 
 
-def _ratio(arm: np.ndarray, corrupt: np.ndarray, clean: np.ndarray, axis: int = -1) -> Means:
-    return _mean_difference(arm, corrupt, axis) / _mean_difference(clean, corrupt, axis)
-
-
-def _distinct_rows(
-    latents: Float[torch.Tensor, "arm frame latent_channel"],
-) -> tuple[list[int], Int[np.ndarray, " arm"]]:
-    """Rows that differ from all before them, and for each row its place among them: equal latents are heard once."""
-    distinct: list[int] = []
-    places = np.zeros(len(latents), dtype=np.int64)
-    for row, value in enumerate(latents):
-        equal = [place for place, other in enumerate(distinct) if torch.equal(value, latents[other])]
-        places[row] = equal[0] if equal else len(distinct)
-        if not equal:
-            distinct.append(row)
-    return distinct, places
-
-
-def _empty_result(pairs: dict[str, list[Pair]], seeds: range, arms: list[str]) -> xr.Dataset:
-    """The result's frame: coordinates, the pairs' texts, and scores and files still to be filled in."""
-    n_pairs = len(next(iter(pairs.values())))
-    coords = {"concept": list(pairs), "pair": range(n_pairs), "seed": list(seeds), "arm": arms}
-    shape = tuple(len(values) for values in coords.values())
-    texts = {
-        "clean_prompt": [[pair.clean.text for pair in row] for row in pairs.values()],
-        "corrupt_prompt": [[pair.corrupt.text for pair in row] for row in pairs.values()],
-        "clean_value": [[pair.clean_value for pair in row] for row in pairs.values()],
-        "corrupt_value": [[pair.corrupt_value for pair in row] for row in pairs.values()],
-        "text": [[pair.text for pair in row] for row in pairs.values()],
+def _arm_coords(arms: Sequence[Arm]) -> dict[str, tuple[str, list[str]]]:
+    specs = [json.dumps(arm.to_json()["edits"]) for arm in arms]
+    return {
+        "arm": ("arm", ["clean", "corrupt", *(arm.name for arm in arms)]),
+        "row": ("arm", ["", "", *(arm.row for arm in arms)]),
+        "column": ("arm", ["", "", *(arm.column for arm in arms)]),
+        "direction": ("arm", ["", "", *(arm.direction for arm in arms)]),
+        "role": ("arm", ["run", "run", *(arm.role for arm in arms)]),
+        "spec": ("arm", ["", "", *specs]),
     }
-    variables = {
-        name: (("concept", "pair"), np.array(values, dtype=object)) for name, values in texts.items()
-    }
-    return xr.Dataset(
-        {
-            "score": (tuple(coords), np.full(shape, np.nan)),
-            "audio": (tuple(coords), np.full(shape, "", dtype=object)),
-            **variables,
-        },
-        coords={name: list(values) for name, values in coords.items()},
-    )
+
+
+def _with_screen(result: xr.Dataset, screen: xr.DataArray, spec: PatchingSpec) -> xr.Dataset:
+    """The result with every cell's screening score, and how its ranks agree with those of exact patching."""
+    assert spec.screening is not None
+    result["screen"] = screen.reindex(arm=result.arm)
+    agreement = rank_agreement(result.screen, result.impact.isel(scorer=0))
+    result["screen_agreement"] = agreement
+    told = {**spec.screening.model_dump(), "rows": int(screen.attrs["rows"])}
+    result.attrs["screened"] = json.dumps(told)
+    return result

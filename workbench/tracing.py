@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 
 from cache.errors import UserError
+from workbench.conditioning import ConditioningTable
 from workbench.interventions import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec
 from workbench.models.protocol import CallLabel, Capture, Sink
+from workbench.rows import CallRows
 from workbench.sites import PARTS, Site
 
 
@@ -19,6 +21,7 @@ class CallAccess(Protocol):
     """Read and write one running call; sites must be visited in order of computation."""
 
     n_blocks: int
+    head_dim: int
 
     def read(self, site: Site) -> Float[torch.Tensor, "row token channel"]:
         """The site's output."""
@@ -28,125 +31,212 @@ class CallAccess(Protocol):
         """Replace the site's output."""
         ...
 
-    def read_conditioning(self, block: int) -> Float[torch.Tensor, "row token channel"]:
-        """The states that the block's cross-attention takes its keys and values from."""
+    def skip(self, site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
+        """Use this output instead of computing the site."""
         ...
 
-    def write_conditioning(
-        self,
-        block: int,
-        states: Float[torch.Tensor, "row token channel"],
-        mask: Bool[torch.Tensor, "row token"] | None,
-    ) -> None:
-        """Replace those states; a row does not see the tokens where its mask is False."""
+    def write_mask(self, block: int, mask: Bool[torch.Tensor, "row token"]) -> None:
+        """A row of the block's cross-attention does not see the conditioning tokens where its mask is False."""
         ...
 
 
 @dataclass(frozen=True)
-class _Edit:
-    """An intervention resolved to batch rows of one call."""
+class Edit:
+    """An intervention resolved to computed rows of one call; `positions` are conditioning tokens, None for all."""
 
     spec: Spec
     row: int
-    source: int | None
+    sources: tuple[int, ...]
+    positions: tuple[int, ...] | None = None
 
     @property
     def on_conditioning(self) -> bool:
+        """Whether it exchanges what the cross-attention reads, and not a site's output."""
         return isinstance(self.spec, PatchSpec) and self.spec.mode == "conditioning"
 
 
 def visit_call(
     access: CallAccess,
-    label: CallLabel,
+    rows: CallRows,
     interventions: Sequence[Intervention],
+    positions: Sequence[tuple[int, ...] | None],
     capture: Capture | None,
     mask: Bool[torch.Tensor, "row token"] | None,
     sink: Sink,
+    table: ConditioningTable | None = None,
 ) -> None:
     """Apply the interventions to one call and give the captured values, each (clip, pass, token, channel), to `sink`.
 
-    `mask` marks the real (True) and padding (False) conditioning tokens of each row of the call, or is None when
-    nothing is padded. A patch reads its source row as it was before any edit of that site in this call; captured
-    values are those after the edits.
+    `positions` are the conditioning tokens of each intervention (None for all). `mask` marks the real (True) and
+    padding (False) conditioning tokens of each computed row, or is None when nothing is padded. A patch reads its
+    source row as it was before any edit of that site in this call; captured values are those after the edits. With a
+    `table`, keys and values of the constant conditioning are computed in the first call and used again in the others.
     """
-    edits = _resolve(label, interventions)
+    edits = resolve(rows, interventions, positions)
+    label = rows.label
     captured = capture.sites if capture is not None and label.step in capture.steps else ()
     for block in range(access.n_blocks):
         for part in PARTS:
             site = Site(block, part)
             if part == "cross_attn.q":
-                _edit_conditioning(
+                _write_mask(
                     access, block, [e for e in edits[Site(block, "cross_attn")] if e.on_conditioning], mask
                 )
+            known = table.rows(site) if table is not None and site.on_conditioning else None
             outputs = [edit for edit in edits[site] if not edit.on_conditioning]
-            if not outputs and site not in captured:
+            if site.on_conditioning:
+                whole = edits[Site(block, "cross_attn")]
+                outputs = [e for e in whole if e.on_conditioning and _carries(e, site)] + outputs
+            if known is None and not outputs and site not in captured and not _wanted(table, site):
                 continue
-            value = access.read(site)
-            if outputs:
-                value = _edited(value, outputs)
-                access.write(site, value)
+            value = access.read(site) if known is None else known
+            if table is not None and site.on_conditioning and known is None:
+                table.keep(site, value)
+            edited = _edited(value, outputs, site, access.head_dim) if outputs else value
+            if known is not None:
+                access.skip(site, edited)
+            elif outputs:
+                access.write(site, edited)
             if capture is not None and site in captured:
-                sink(site, label.step, _by_clip(value, label, capture.passes))
+                sink(site, label.step, _by_clip(edited, rows, capture.passes))
 
 
-def _resolve(label: CallLabel, interventions: Sequence[Intervention]) -> dict[Site, list[_Edit]]:
+def resolve(
+    rows: CallRows, interventions: Sequence[Intervention], positions: Sequence[tuple[int, ...] | None]
+) -> dict[Site, list[Edit]]:
     """Edits of this call by site: each intervention once for every pass of its row that the call runs."""
-    edits: dict[Site, list[_Edit]] = defaultdict(list)
-    for intervention in interventions:
-        for pass_name in set(label.passes):
-            if not intervention.spec.acts_at(label.step, pass_name):
+    edits: dict[Site, list[Edit]] = defaultdict(list)
+    label = rows.label
+    for intervention, where in zip(interventions, positions, strict=True):
+        for pass_name in dict.fromkeys(label.passes):
+            if not intervention.spec.acts_at(label.step, label.sigma, pass_name):
                 continue
-            row = label.row(intervention.row, pass_name)
-            source = None if intervention.source is None else label.row(intervention.source, pass_name)
+            row = rows.place(intervention.row, pass_name)
+            sources = tuple(rows.place(source, pass_name) for source in intervention.sources)
             for site in intervention.spec.sites:
-                edits[Site.parse(site)].append(_Edit(intervention.spec, row, source))
+                edits[Site.parse(site)].append(Edit(intervention.spec, row, sources, where))
     return edits
 
 
-def _edit_conditioning(
-    access: CallAccess, block: int, edits: list[_Edit], mask: Bool[torch.Tensor, "row token"] | None
+def _wanted(table: ConditioningTable | None, site: Site) -> bool:
+    return table is not None and site.on_conditioning
+
+
+def _carries(edit: Edit, site: Site) -> bool:
+    assert isinstance(edit.spec, PatchSpec)
+    return ("keys" if site.part.endswith(".k") else "values") in edit.spec.carry
+
+
+def _write_mask(
+    access: CallAccess, block: int, edits: list[Edit], mask: Bool[torch.Tensor, "row token"] | None
 ) -> None:
-    """Exchange conditioning rows, states and padding mask together, and hide padding where there is any."""
-    if not edits and mask is None:
+    """Hide the padding, each row's own or, where an edit carries it, its source's."""
+    if mask is None:
         return
-    states = access.read_conditioning(block)
-    rows = torch.arange(len(states), device=states.device)
+    seen = mask.clone()
     for edit in edits:
-        assert edit.source is not None
-        rows[edit.row] = edit.source
-    access.write_conditioning(block, states[rows], None if mask is None else mask[rows])
+        assert isinstance(edit.spec, PatchSpec)
+        if "mask" in edit.spec.carry:
+            at = slice(None) if edit.positions is None else list(edit.positions)
+            seen[edit.row, at] = mask[edit.sources[0], at]
+    access.write_mask(block, seen)
 
 
-def _edited(value: Float[torch.Tensor, "row *axes"], edits: list[_Edit]) -> Float[torch.Tensor, "row *axes"]:
+def _edited(
+    value: Float[torch.Tensor, "row token channel"], edits: list[Edit], site: Site, head_dim: int
+) -> Float[torch.Tensor, "row token channel"]:
     """A copy of a site's output with its edits applied in order."""
     edited = value.clone()
     for edit in edits:
-        if isinstance(edit.spec, PatchSpec):
-            assert edit.source is not None
-            edited[edit.row] = value[edit.source]
-        elif isinstance(edit.spec, AblationSpec):
-            edited[edit.row] = 0
-        elif isinstance(edit.spec, SteerSpec):
-            direction = torch.tensor(edit.spec.direction, dtype=value.dtype, device=value.device)
-            if direction.shape != value.shape[-1:]:
-                raise UserError(
-                    f"A steering direction has {len(direction)} numbers "
-                    f"but {edit.spec.sites[0]} has {value.shape[-1]} channels."
-                )
-            edited[edit.row] += edit.spec.strength * direction
+        where = Region(edit, head_dim)
+        where.write(edited[edit.row], _new_value(where, edit, value, edited, site))
     return edited
 
 
+class Region:
+    """The tokens and channels of a row that an edit reaches."""
+
+    def __init__(self, edit: Edit, head_dim: int) -> None:
+        heads, tokens, positions = edit.spec.heads, edit.spec.tokens, edit.positions
+        self.tokens: slice | list[int] = slice(None)
+        if tokens is not None:
+            self.tokens = slice(tokens[0], tokens[1] + 1)
+        elif positions is not None:
+            self.tokens = list(positions)
+        self.channels: slice | list[int] = slice(None)
+        if heads is not None:
+            self.channels = [channel for h in heads for channel in range(h * head_dim, (h + 1) * head_dim)]
+
+    def read(
+        self, row: Float[torch.Tensor, "token channel"]
+    ) -> Float[torch.Tensor, "some_tokens some_channels"]:
+        """The region of a row."""
+        return row[self.tokens][:, self.channels]
+
+    def write(
+        self,
+        row: Float[torch.Tensor, "token channel"],
+        value: Float[torch.Tensor, "some_tokens some_channels"],
+    ) -> None:
+        """Put a value into the region of a row."""
+        part = row[self.tokens]
+        part[:, self.channels] = value
+        row[self.tokens] = part
+
+
+def _new_value(
+    where: Region,
+    edit: Edit,
+    before: Float[torch.Tensor, "row token channel"],
+    edited: Float[torch.Tensor, "row token channel"],
+    site: Site,
+) -> Float[torch.Tensor, "some_tokens some_channels"]:
+    """What the edit puts into its region; sources are read as they were `before` all edits of the site."""
+    spec, own = edit.spec, where.read(edited[edit.row])
+    if isinstance(spec, SteerSpec):
+        return own + spec.strength * _direction(spec, own)
+    if isinstance(spec, AblationSpec) and spec.method == "zero":
+        return torch.zeros_like(own)
+    if isinstance(spec, AblationSpec) and spec.method == "mean":
+        return where.read(before[list(edit.sources)].mean(dim=(0, 1))[None].expand_as(before[0]))
+    source = where.read(before[edit.sources[0]])
+    if isinstance(spec, PatchSpec) and spec.random_seed is not None:
+        return _as_far(own, source, spec.random_seed, site)
+    return source
+
+
+def _direction(spec: SteerSpec, own: Float[torch.Tensor, "token channel"]) -> Float[torch.Tensor, " channel"]:
+    direction = torch.tensor(spec.direction, dtype=own.dtype, device=own.device)
+    if direction.shape != own.shape[-1:]:
+        raise UserError(
+            f"A steering direction has {len(direction)} numbers but {spec.sites[0]} has {own.shape[-1]} channels."
+        )
+    return direction
+
+
+def _as_far(
+    own: Float[torch.Tensor, "token channel"],
+    source: Float[torch.Tensor, "token channel"],
+    seed: int,
+    site: Site,
+) -> Float[torch.Tensor, "token channel"]:
+    """A value as far from `own` as `source`, token by token, in directions drawn once for the seed and the site."""
+    draws = torch.Generator().manual_seed(seed * 100_003 + site.block * len(PARTS) + PARTS.index(site.part))
+    direction = torch.randn(own.shape, generator=draws).to(own)
+    unit = direction / direction.norm(dim=-1, keepdim=True)
+    return own + unit * (source - own).norm(dim=-1, keepdim=True)
+
+
 def _by_clip(
-    value: Float[torch.Tensor, "row token channel"], label: CallLabel, passes: Sequence[str]
+    value: Float[torch.Tensor, "row token channel"], rows: CallRows, passes: Sequence[str]
 ) -> Float[torch.Tensor, "clip pass token channel"]:
     """The rows of the wanted passes as (clip, pass, token, channel)."""
-    clips = sorted(set(label.clips))
+    label: CallLabel = rows.label
     missing = [pass_name for pass_name in passes if pass_name not in label.passes]
     if missing:
         raise UserError(
             f"The {missing[0]} pass is not run at step {label.step} (guidance is off there): "
             "capture other steps or passes."
         )
-    rows = [[label.row(clip, pass_name) for pass_name in passes] for clip in clips]
-    return value[torch.tensor(rows, device=value.device)]
+    places = [[rows.place(clip, pass_name) for pass_name in passes] for clip in sorted(set(label.clips))]
+    return value[torch.tensor(places, device=value.device)]

@@ -1,5 +1,6 @@
-"""Patching: the impact against closed forms, and the sweep on a tiny model with a scorer of known answers."""
+"""The sweep behind a map on a tiny model: labels, audio, scores, sharing, and going on where it was cut off."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,113 +9,192 @@ import pytest
 import xarray as xr
 
 from analyses import patching
-from analyses.patching import PatchingSpec, impact, patch_arms, run_patching
+from analyses.arms import Arm
+from analyses.contexts import PairContext
+from analyses.patching import PatchingSpec, Screening, run_patching
+from analyses.sweep import Sweep
 from cache.errors import UserError
 from tests.workbench.test_study import study_spec
 from workbench.audio import read_audio
 from workbench.models.ace_step import AceStep15
+from workbench.prompts import Pair, Prompt
 from workbench.study import Study
 
 
-def scores(clean: Sequence[float], corrupt: Sequence[float], arm: Sequence[float]) -> xr.DataArray:
-    """One concept, one seed, a pair for each entry."""
-    values = np.stack([clean, corrupt, arm], axis=-1)[None, :, None, :]
-    coords = {
-        "concept": ["tempo"],
-        "pair": range(len(clean)),
-        "seed": [7],
-        "arm": ["clean", "corrupt", "tf0"],
-    }
-    return xr.DataArray(values, coords=coords, dims=tuple(coords))
-
-
-def test_impact_is_the_recovered_share() -> None:
-    result = impact(scores([0.9, 0.8, 1.0, 0.9], [0.1, 0.2, 0.0, 0.1], [0.5, 0.4, 0.6, 0.3]))
-    assert result.impact.sel(concept="tempo").values == pytest.approx([1.0, 0.0, (0.45 - 0.1) / 0.8])
-    low, high = (float(result[f"impact_{end}"].sel(concept="tempo", arm="tf0")) for end in ("lo", "hi"))
-    assert low < (0.45 - 0.1) / 0.8 < high
-    assert float(result.denominator.sel(concept="tempo")) == pytest.approx(0.8)
-    assert int(result.n.sel(concept="tempo")) == 4
-    assert bool(result.defined.sel(concept="tempo"))
-
-
-def test_an_arm_that_changes_nothing_has_exactly_no_impact() -> None:
-    corrupt = [0.1, 0.2, 0.05, 0.1]
-    result = impact(scores([0.9, 0.8, 1.0, 0.9], corrupt, corrupt)).sel(concept="tempo", arm="tf0")
-    assert (float(result.impact), float(result.impact_lo), float(result.impact_hi)) == (0.0, 0.0, 0.0)
-
-
-def test_a_denominator_that_may_be_zero_makes_the_impact_undefined() -> None:
-    result = impact(scores([0.5, 0.1, 0.9, 0.4], [0.4, 0.3, 0.6, 0.6], [0.5, 0.5, 0.5, 0.5]))
-    assert not bool(result.defined.sel(concept="tempo"))
-    assert np.isnan(result.impact).all()
-    assert float(result.denominator_lo.sel(concept="tempo")) < 0
-
-
-def test_rows_without_a_score_do_not_count() -> None:
-    whole = impact(scores([0.9, 0.8, 1.0], [0.1, 0.2, 0.0], [0.5, 0.4, 0.6]))
-    holed = impact(scores([0.9, 0.8, 1.0, 0.7], [0.1, 0.2, 0.0, 0.1], [0.5, 0.4, 0.6, np.nan]))
-    xr.testing.assert_equal(holed, whole)
-
-
-class LoudnessOfRow:
+class Loudness:
     """Scores a clip by its mean square: a number that the test can compute again from the FLAC."""
 
     name = "loudness"
+    heard = 0
 
     def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
+        self.heard += len(audio)
         return np.repeat((audio**2).mean(axis=(1, 2))[:, None], len(texts), axis=1)
+
+
+class Peak(Loudness):
+    """Scores a clip by its largest sample, and fails for the first clip that it hears."""
+
+    name = "peak"
+
+    def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
+        scores = np.repeat(audio.max(axis=(1, 2))[:, None], len(texts), axis=1)
+        if self.heard == 0:
+            scores[0] = np.nan
+        self.heard += len(audio)
+        return scores
+
+
+SCORERS = {"embedded": Loudness, "clap": Peak}
 
 
 @pytest.fixture
 def study(tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    monkeypatch.setattr(patching, "load_scorer", lambda name: LoudnessOfRow())
+    made = {name: scorer() for name, scorer in SCORERS.items()}
+    monkeypatch.setattr(patching, "load_scorer", made.__getitem__)
     return Study.create(tmp_path / "study", study_spec(tiny), tiny.describe())
 
 
-def test_the_sweep_labels_scores_and_audio(study: Study, tiny: AceStep15) -> None:
-    spec = PatchingSpec(concepts=("tempo",), pairs=2, seeds=2, sets=((0, 1),))
-    result = run_patching(study, tiny, spec)
-    assert list(result.arm.values) == ["clean", "corrupt", "tf0", "tf1", "tf0+tf1", "all"]
-    assert result.score.dims == ("concept", "pair", "seed", "arm")
+@pytest.fixture
+def generated(tiny: AceStep15, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that were generated for arms (probes of the memory have one step)."""
+    batches: list[int] = []
+    generate = tiny.generate
+
+    def counting(clips, settings, *args, **kwargs):
+        if settings.num_steps > 1:
+            batches.append(len(clips))
+        return generate(clips, settings, *args, **kwargs)
+
+    monkeypatch.setattr(tiny, "generate", counting)
+    return batches
+
+
+SPEC = PatchingSpec(concepts=("tempo",), pairs=2, seeds=2, sets=((0, 1),), nulls=("unrelated",))
+
+
+def test_the_map_labels_scores_and_audio(study: Study, tiny: AceStep15) -> None:
+    result = run_patching(study, tiny, SPEC)
+    assert list(result.arm.values) == [
+        "clean", "corrupt", "tf0", "tf1", "tf0+tf1", "tf0 necessity", "tf1 necessity", "tf0+tf1 necessity",
+        "tf0 null unrelated", "tf1 null unrelated",
+    ]  # fmt: skip
+    assert list(result.role.values) == ["run"] * 2 + ["cell"] * 6 + ["null"] * 2
+    assert result.row.sel(arm="tf1 necessity").item() == "tf1"
+    assert result.column.sel(arm="tf1 necessity").item() == "necessity"
+    assert result.score.dims == ("concept", "pair", "seed", "arm", "scorer")
     assert not np.isnan(result.score).any()
     assert not set(result.seed.values) & set(study.clips["seed"]), "pairs have seeds of their own"
     for file, score in zip(result.audio.values.flat, result.score.values.flat, strict=True):
         audio, rate = read_audio(study.path / file)
         assert rate == 16000
-        assert score == pytest.approx(float((audio**2).mean()), rel=1e-2)
-    np.testing.assert_array_equal(result.score.sel(arm="all"), result.score.sel(arm="clean"))
-    np.testing.assert_array_equal(result.score.sel(arm="tf0+tf1"), result.score.sel(arm="clean"))
+        assert score == pytest.approx(float((audio**2).mean()), rel=1e-6)
+    score = result.score.squeeze("scorer", drop=True)
+    np.testing.assert_array_equal(score.sel(arm="tf0+tf1"), score.sel(arm="clean"))
+    np.testing.assert_array_equal(score.sel(arm="tf0+tf1 necessity"), score.sel(arm="corrupt"))
+    assert (score.sel(arm="tf0") != score.sel(arm="corrupt")).all()
     assert (result.clean_value != result.corrupt_value).all()
-    assert result.attrs["kind"] == "patching"
+    attrs = result.attrs
+    assert (attrs["kind"], attrs["question"], attrs["schema_version"]) == ("patching", "blocks", 2)
+    assert study.result_names() == ["patching-blocks"]
 
 
-def test_equal_latents_are_heard_once(study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded = []
-    decode = tiny.decode
-    monkeypatch.setattr(tiny, "decode", lambda latents: decoded.append(len(latents)) or decode(latents))
-    run_patching(study, tiny, PatchingSpec(concepts=("tempo",), pairs=1, seeds=1))
-    assert decoded == [4], "clean = all, and corrupt, tf0, tf1 differ"
+def test_equal_latents_share_a_file(study: Study, tiny: AceStep15) -> None:
+    audio = run_patching(study, tiny, SPEC).audio.isel(concept=0, pair=0, seed=0)
+    assert audio.sel(arm="tf0+tf1").item() == audio.sel(arm="clean").item()
+    assert audio.sel(arm="tf0").item() != audio.sel(arm="corrupt").item()
 
 
-def test_sweeps_with_other_specs_keep_their_audio_apart(study: Study, tiny: AceStep15) -> None:
-    files = [
-        set(
-            run_patching(
-                study, tiny, PatchingSpec(concepts=("tempo",), pairs=1, seeds=1, mode=mode)
-            ).audio.values.flat
-        )
-        for mode in ("conditioning", "output")
-    ]
-    assert not files[0] & files[1]
-    assert all((study.path / file).is_file() for file in files[0] | files[1])
+def test_what_was_run_is_not_run_again(study: Study, tiny: AceStep15, generated: list[int]) -> None:
+    first = run_patching(study, tiny, SPEC)
+    assert generated == [2 + 1 + 8] * 4, "clean, corrupt, the unrelated run and eight arms"
+    again = run_patching(study, tiny, SPEC)
+    assert len(generated) == 4
+    xr.testing.assert_identical(first.drop_attrs(), again.drop_attrs())
+    more = run_patching(study, tiny, SPEC.model_copy(update={"question": "steps", "windows": 3, "nulls": ()}))
+    assert generated[4:] == [2 + 12] * 4
+    assert list(more.audio.sel(arm="clean").values.flat) == list(first.audio.sel(arm="clean").values.flat)
+    wider = run_patching(study, tiny, SPEC.model_copy(update={"pairs": 3, "name": "wider"}))
+    assert len(generated) == 10, "the two seeds of the third pair"
+    np.testing.assert_array_equal(wider.score.isel(pair=slice(2)), first.score)
 
 
-def test_arms_take_the_part_and_mode_asked_for() -> None:
-    arms = patch_arms(PatchingSpec(mode="output", part="mlp", sets=((0, 2),)), 3)
-    assert list(arms) == ["tf0", "tf1", "tf2", "tf0+tf2", "all"]
-    assert arms["tf0+tf2"].sites == ("tf0.mlp", "tf2.mlp")
-    assert all(arm.mode == "output" for arm in arms.values())
+def test_a_map_goes_on_where_it_was_cut_off(
+    study: Study, tiny: AceStep15, generated: list[int], tmp_path: Path
+) -> None:
+    other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe())
+    whole = run_patching(other, tiny, SPEC)
+    generated.clear()
+    generate = tiny.generate
+
+    def failing(clips, settings, *args, **kwargs):
+        if len(generated) == 3:
+            raise KeyboardInterrupt
+        return generate(clips, settings, *args, **kwargs)
+
+    tiny.generate = failing  # type: ignore[method-assign]  # the fixture takes it back
+    with pytest.raises(KeyboardInterrupt):
+        run_patching(study, tiny, SPEC)
+    tiny.generate = generate  # type: ignore[method-assign]
+    assert study.result_names() == []
+    result = run_patching(study, tiny, SPEC)
+    assert len(generated) == 4
+    xr.testing.assert_identical(result.drop_attrs(), whole.drop_attrs())
+
+
+def test_small_batches_give_the_same_scores(
+    study: Study, tiny: AceStep15, tmp_path: Path, monkeypatch
+) -> None:
+    whole = run_patching(study, tiny, SPEC)
+    monkeypatch.setattr(patching, "clips_that_fit", lambda model, settings: 4)
+    other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe())
+    in_parts = run_patching(other, tiny, SPEC)
+    np.testing.assert_allclose(in_parts.score, whole.score, rtol=1e-4)
+    assert in_parts.attrs["denoiser_rows"] > whole.attrs["denoiser_rows"]
+
+
+def test_every_scorer_hears_each_file_once_and_a_failure_is_no_number(study: Study, tiny: AceStep15) -> None:
+    run_patching(study, tiny, SPEC)
+    loudness = patching.load_scorer("embedded")
+    heard = loudness.heard
+    both = run_patching(study, tiny, SPEC.model_copy(update={"scorers": ("embedded", "clap"), "name": "two"}))
+    assert loudness.heard == heard
+    assert list(both.scorer.values) == ["embedded", "clap"]
+    failed = both.score.sel(scorer="clap").isel(concept=0, pair=0, seed=0)
+    assert np.isnan(failed.sel(arm="clean"))
+    assert not np.isnan(both.score.isel(pair=1)).any()
+    assert int(both.n.sel(scorer="clap").item()) == int(both.n.sel(scorer="embedded").item()) - 1
+
+
+def test_arms_rerun_from_the_file_of_a_result(study: Study, tiny: AceStep15, generated: list[int]) -> None:
+    first = run_patching(study, tiny, SPEC)
+    custom = SPEC.model_copy(update={"question": "custom", "custom_arms": first.attrs["arms"]})
+    again = run_patching(study, tiny, custom)
+    assert len(generated) == 4
+    np.testing.assert_array_equal(again.score, first.score)
+
+
+def test_pairs_of_a_file_are_used_instead(study: Study, tiny: AceStep15, tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text(
+        "original_feature,clean_prompt,corrupted_prompt\n"
+        "fast,a fast song with drums,a slow song with drums\n"
+        "fast,a fast song without drums,a slow song without drums\n"
+    )
+    spec = PatchingSpec(pairs=2, pairs_file=str(file), nulls=("unrelated",))
+    result = run_patching(study, tiny, spec)
+    assert list(result.concept.values) == ["fast"]
+    assert result.corrupt_prompt.values.tolist() == [["a slow song with drums", "a slow song without drums"]]
+    with pytest.raises(UserError, match="no pairs of slow"):
+        run_patching(study, tiny, spec.model_copy(update={"concepts": ("slow",)}))
+
+
+def test_a_damaged_record_of_arms_names_its_file(study: Study, tiny: AceStep15) -> None:
+    run_patching(study, tiny, SPEC)
+    record = next(iter(sorted(study.path.rglob("arms.json"))))
+    record.write_text(record.read_text()[:-9])
+    with pytest.raises(UserError, match=r"arms\.json is damaged"):
+        run_patching(study, tiny, SPEC)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +204,101 @@ def test_arms_take_the_part_and_mode_asked_for() -> None:
         ({"sets": ((0, 5),)}, "tf5 does not exist"),
         ({"pairs": 99}, "99 pairs of tempo were asked for"),
         ({"sets": ((0,),)}, "at least two different"),
+        ({"question": "steps", "windows": 9}, "a run has 3 steps"),
+        ({"pairs": 2, "screening": Screening()}, "cannot be screened"),
     ],
 )
 def test_bad_requests_get_one_sentence(study: Study, tiny: AceStep15, values: dict, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         run_patching(study, tiny, PatchingSpec.model_validate({"concepts": ("tempo",)} | values))
     assert not (study.path / "audio").exists()
+
+
+# Strategies, against scores that are known
+
+
+class KnownScores(Sweep):
+    """A sweep whose scores follow from the blocks that an arm patches, plus a little noise."""
+
+    def __init__(self, share: dict[frozenset[int], float], noise: float) -> None:
+        self.share, self.noise, self.asked = share, noise, 0
+
+    def ensure(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> None:
+        self.asked += 1
+
+    def scores(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> np.ndarray:
+        draw = np.random.default_rng([seed, len(context.pair.clean.text)])
+        blocks = [frozenset(int(site[2]) for site in arm.edits[0].spec.sites) for arm in arms]
+        best = [max((v for k, v in self.share.items() if k <= found), default=0.0) for found in blocks]
+        values = np.array([1.0, 0.0, *best])
+        return (values + self.noise * draw.standard_normal(len(values)))[:, None]
+
+
+def known_runner(study: Study, spec: PatchingSpec, sweep: KnownScores) -> patching._Runner:
+    pairs = [
+        Pair("tempo", Prompt("x" * (i + 1), {"tempo": "fast"}), Prompt("y", {"tempo": "slow"}), "fast")
+        for i in range(spec.pairs)
+    ]
+    contexts = {"tempo": [PairContext(pair, None, None, ()) for pair in pairs]}
+    return patching._Runner(study, spec, sweep, contexts, lambda done, total: None)
+
+
+def block_arms(study: Study, tiny: AceStep15) -> list[Arm]:
+    return patching.question_arms(PatchingSpec(directions=("sufficiency",)), study, tiny)
+
+
+def test_pairs_are_added_until_the_top_cell_is_clear(study: Study, tiny: AceStep15) -> None:
+    spec = PatchingSpec(pairs=30, min_pairs=4, stop_top=1)
+    arms = {"tempo": block_arms(study, tiny)}
+    clear = KnownScores({frozenset({1}): 0.8}, noise=0.05)
+    sentence = known_runner(study, spec, clear).run(arms)
+    assert clear.asked == 4
+    assert sentence == "Stopped when the top 1 cells' intervals lay above all others': tempo after 4 pairs."
+    unclear = KnownScores({frozenset({1}): 0.5, frozenset({0}): 0.5}, noise=0.3)
+    sentence = known_runner(study, spec, unclear).run(arms)
+    assert unclear.asked == 30
+    assert sentence.endswith("none. Ended with the budget of 30 pairs: tempo.")
+
+
+def test_greedy_finds_the_smallest_set(study: Study, tiny: AceStep15) -> None:
+    spec = PatchingSpec(question="sets", pairs=8, greedy_share=0.9)
+    both_needed = KnownScores({frozenset({1}): 0.3, frozenset({1, 3}): 0.95}, noise=0.01)
+    arms, _, steps = known_runner(study, spec, both_needed).greedy([], 5)
+    assert [step["blocks"] for step in steps["tempo"]] == [[1], [1, 3]]
+    assert steps["tempo"][1]["share"] == pytest.approx(0.95, abs=0.02)
+    assert [arm.name for arm in arms] == ["tf1 greedy", "tf1+tf3 greedy"]
+
+
+def test_greedy_in_a_real_map(study: Study, tiny: AceStep15) -> None:
+    spec = PatchingSpec(
+        question="sets", concepts=("tempo",), directions=("sufficiency",), pairs=3, greedy_share=0.99
+    )
+    result = run_patching(study, tiny, spec)
+    steps = json.loads(result.attrs["greedy"])["tempo"]
+    undefined = not bool(result.defined.item())
+    assert (
+        undefined
+        or (steps[-1]["blocks"] == [0, 1] and steps[-1]["share"] == 1.0)
+        or steps[0]["share"] >= 0.99
+    )
+    assert {"tf0 with tf1", "tf0 all but this"} <= set(result.arm.values)
+
+
+def test_screened_maps_run_the_top_and_a_sample(study: Study, tiny: AceStep15, generated: list[int]) -> None:
+    spec = PatchingSpec(
+        question="steps",
+        concepts=("tempo",),
+        pairs=2,
+        windows=3,
+        directions=("sufficiency",),
+        screening=Screening(pairs=1, top=1, sample=2),
+    )
+    result = run_patching(study, tiny, spec)
+    screen = result.screen.isel(concept=0)
+    run = ~np.isnan(result.score.isel(concept=0, pair=0, seed=0, scorer=0))
+    assert int(run.sum()) == 2 + 3
+    assert bool(run.sel(arm=screen.idxmax("arm").item()))
+    assert int((~np.isnan(screen)).sum()) == 6
+    told = json.loads(result.attrs["screened"])
+    assert told["rows"] == 3 * (2 + 3), "of three steps: corrupt in both passes, clean and two blocks in one"
+    assert "screen_agreement" in result

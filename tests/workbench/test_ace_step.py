@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from analyses.patching import PatchingSpec, patch_arms, run_arms
+from analyses.arms import patch_arm
+from analyses.contexts import prompt_set_contexts
+from analyses.sweep import run_arms
 from cache.errors import UserError
 from workbench.interventions import AblationSpec, Intervention, PatchSpec, SteerSpec
 from workbench.models.ace_step import AceStep15
@@ -168,34 +170,19 @@ def test_patching_the_last_block_output_gives_the_sources_velocity(tiny: AceStep
     assert torch.equal(latents[1], latents[0])
 
 
-def test_a_batch_of_arms_equals_one_run_per_arm(tiny64: AceStep15) -> None:
-    clean, corrupt = Clip("a slow happy song", 7), Clip("a fast happy song", 7)
-    specs = [
-        PatchSpec(sites=("tf0.cross_attn",)),
-        PatchSpec(sites=("tf1.cross_attn",), steps=(1, 2)),
-        PatchSpec(sites=("tf1.cross_attn",), mode="output", passes=("cond",)),
-        AblationSpec(sites=("tf0.mlp",)),
-        SteerSpec(sites=("tf1.self_attn",), direction=tuple([0.5] * 32), strength=2.0),
-    ]
-    edits = [Intervention(2 + i, spec, source=0) for i, spec in enumerate(specs)]
-    together = tiny64.generate([clean, corrupt] + [corrupt] * len(specs), SETTINGS, edits).latents
-    for i, spec in enumerate(specs):
-        alone = tiny64.generate(
-            [clean, corrupt, corrupt], SETTINGS, [Intervention(2, spec, source=0)]
-        ).latents
-        assert (together[2 + i] - alone[2]).abs().max() < 1e-12
-        assert (together[2 + i] - together[1]).abs().max() > 1e-6, f"{spec} does something"
-
-
 def test_organism_arms_equal_single_runs(organism_shared: AceStep15) -> None:
     """In float32, over a whole guided run, relative to the latents' size."""
-    pair = load_prompt_set("organism").pairs("mood", 1, seed=0)[0]
-    arms = patch_arms(PatchingSpec(), organism_shared.n_blocks)
-    together = run_arms(organism_shared, pair, 5, arms, GenerationSettings())
-    for i, (name, arm) in enumerate(arms.items()):
-        alone = run_arms(organism_shared, pair, 5, {name: arm}, GenerationSettings())
+    (context,) = prompt_set_contexts(load_prompt_set("organism"), "mood", 1, seed=0)
+    arms = [
+        patch_arm(f"tf{block}", direction, PatchSpec(sites=(f"tf{block}.cross_attn",)), direction)
+        for direction in ("sufficiency", "necessity")
+        for block in range(organism_shared.n_blocks)
+    ]
+    together = run_arms(organism_shared, context, 5, arms, GenerationSettings()).latents
+    for i, arm in enumerate(arms):
+        alone = run_arms(organism_shared, context, 5, [arm], GenerationSettings()).latents
         assert (together[2 + i] - alone[2]).abs().max() <= 1e-6 * alone.abs().max()
-    for row, prompt in enumerate([pair.clean, pair.corrupt]):
+    for row, prompt in enumerate([context.pair.clean, context.pair.corrupt]):
         alone = organism_shared.generate([Clip(prompt.text, 5)], GenerationSettings()).latents
         assert (together[row] - alone[0]).abs().max() <= 1e-6 * alone.abs().max()
 

@@ -45,8 +45,8 @@ def test_hashes_tell_specs_apart(a: Spec, b: Spec) -> None:
 @given(windows, st.integers(0, 9))
 def test_window_ends_are_included(window: tuple[int, int] | None, step: int) -> None:
     spec = AblationSpec(sites=("tf0.mlp",), steps=window, passes=("cond",))
-    assert spec.acts_at(step, "cond") == (window is None or step in range(window[0], window[1] + 1))
-    assert not spec.acts_at(step, "null")
+    assert spec.acts_at(step, 0.5, "cond") == (window is None or step in range(window[0], window[1] + 1))
+    assert not spec.acts_at(step, 0.5, "null")
 
 
 def test_a_conditioning_patch_acts_on_cross_attention_only() -> None:

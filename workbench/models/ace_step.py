@@ -1,6 +1,7 @@
 """Adapter for ACE-Step 1.5 (`diffusers.AceStepPipeline`) on nnsight's `DiffusionModel`."""
 
 import math
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,12 +13,26 @@ import torch
 import transformers
 from diffusers import AceStepPipeline, DiffusionPipeline
 from jaxtyping import Bool, Float
+from nnsight import NNsight
 from nnsight.modeling.diffusion import DiffusionModel
 
 from cache.errors import UserError
-from workbench.interventions import Intervention
-from workbench.models.protocol import CallLabel, Capture, Clip, Generation, GenerationSettings, Sink
+from workbench.conditioning import ConditioningTable
+from workbench.interventions import Intervention, PatchSpec
+from workbench.linearise import linearise
+from workbench.models.protocol import (
+    CallInputs,
+    CallLabel,
+    Capture,
+    Clip,
+    Generation,
+    GenerationSettings,
+    Linearisation,
+    Sink,
+)
 from workbench.provenance import weights_hash
+from workbench.rows import CallRows, call_rows, started_clips
+from workbench.segments import Conditioning, segment_positions
 from workbench.sites import PARTS, Site, check_blocks
 from workbench.tracing import visit_call
 
@@ -55,7 +70,13 @@ class AceStep15:
         self.weights_hash = weights_hash(folder)
         self.config = self.pipeline.transformer.config
         self.n_blocks: int = self.config.num_hidden_layers
+        self.head_dim: int = self.config.head_dim
         self.sample_rate: int = self.pipeline.sample_rate
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The diffusion transformer."""
+        return self.pipeline.transformer
 
     def describe(self) -> dict[str, Any]:
         """Name, source, weights hash, device and dtype: what provenance records."""
@@ -122,6 +143,30 @@ class AceStep15:
             "text": (n_lyrics + 1, n_lyrics + 1 + n_text),
         }
 
+    def heads(self, part: str) -> int:
+        """Heads of an attention part: key and value heads at `k` and `v`, else query heads."""
+        keys = part.rpartition(".")[2] in ("k", "v")
+        return int(self.config.num_key_value_heads if keys else self.config.num_attention_heads)
+
+    def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
+        """Where the segments of a clip's conditioning and the words of its prompt lie."""
+        segments = self.segments(clip, settings)
+        text, _ = self.pipeline._format_prompt(clip.prompt, clip.lyrics, audio_duration=settings.duration)
+        offsets = self.pipeline.tokenizer(
+            text, truncation=True, max_length=256, return_offsets_mapping=True
+        ).offset_mapping
+        start, first = text.rindex(clip.prompt), segments["text"][0]
+        words = []
+        for word in re.finditer(r"\S+", clip.prompt):
+            inside = [
+                first + token
+                for token, (begin, end) in enumerate(offsets)
+                if begin < start + word.end() and end > start + word.start()
+            ]
+            if inside:  # a long prompt is cut off
+                words.append((word.group(), inside[0], inside[-1] + 1))
+        return Conditioning(segments, tuple(words))
+
     # Running
 
     def noise(
@@ -139,32 +184,102 @@ class AceStep15:
         interventions: Sequence[Intervention] = (),
         capture: Capture | None = None,
         sink: Sink | None = None,
+        velocity_steps: Sequence[int] = (),
     ) -> Generation:
         """Generate all clips as one batch, intervening and capturing on the way; captured values go to the sink.
 
-        Raises UserError for an empty batch, for unknown blocks, and for passes or steps that the run does not have.
+        Rows that equal another one, and shadows that nobody reads, are not computed. Where there are interventions,
+        keys and values of the conditioning are computed once. Raises UserError for an empty batch, for unknown
+        blocks, heads, segments and clips, and for passes or steps that the run does not have.
         """
         self._check(clips, settings, interventions, capture)
         calls: list[CallLabel] = []
         kept: dict[Site, list[torch.Tensor]] = defaultdict(list)
+        velocities: dict[int, torch.Tensor] = {}
+        table = ConditioningTable() if interventions else None
+        inputs: dict[int, CallInputs] = {}
+        positions = self.positions(clips, settings, interventions)
+        started: set[int] = set()
+        computed: list[int] = []
 
         def keep(site: Site, step: int, values: torch.Tensor) -> None:  # noqa: ARG001 - steps come in order
             kept[site].append(values)
 
-        access = _Access(self.nn.transformer, self.n_blocks)
+        access = _Access(self.nn.transformer, self.n_blocks, self.head_dim)
         with torch.no_grad(), self.nn.trace(**self._pipeline_arguments(clips, settings)) as tracer:
             real_tokens = self.nn.condition_encoder.output[1]
             for _ in tracer.iter[: settings.num_steps]:
                 label = self.label_call(self.nn.transformer.inputs[1], len(clips))
+                probing = label.step in velocity_steps
+                rows = call_rows(label, clips, interventions, started, probing)
+                started |= started_clips(label, interventions)
                 calls.append(label)
-                mask = _row_mask(real_tokens, label)
-                visit_call(access, label, interventions, capture, mask, sink or keep)
+                computed.append(len(rows.run))
+                if probing:
+                    inputs[label.step] = _cond_inputs(
+                        access.inputs(rows, clips), label, len(clips), real_tokens
+                    )
+                access.choose_rows(rows, clips)
+                if table is not None:
+                    table.start_call(_conditionings(rows, clips))
+                    if table.complete:
+                        access.skip_conditioning(len(rows.run))
+                mask = _row_mask(real_tokens, rows)
+                visit_call(access, rows, interventions, positions, capture, mask, sink or keep, table)
+                velocity = access.give_rows(rows, read=probing)
+                if velocity is not None:
+                    cond = [label.row(clip, "cond") for clip in range(len(clips))]
+                    velocities[label.step] = velocity[cond]
             output = self.nn.output.save()
         return Generation(
             latents=output.audios,
             calls=calls,
             activations={site: torch.stack(values, dim=1) for site, values in kept.items()},
+            velocities=velocities,
+            inputs=inputs,
+            rows=sum(computed),
         )
+
+    def positions(
+        self, clips: Sequence[Clip], settings: GenerationSettings, interventions: Sequence[Intervention]
+    ) -> list[tuple[int, ...] | None]:
+        """Conditioning tokens that each intervention is limited to; None for all."""
+        where: list[tuple[int, ...] | None] = []
+        if not any(isinstance(i.spec, PatchSpec) and i.spec.segments is not None for i in interventions):
+            return [None] * len(interventions)
+        spans = [self.segments(clip, settings).values() for clip in clips]
+        n_tokens = sum(max(last - first for first, last in of_all) for of_all in zip(*spans, strict=True))
+        for intervention in interventions:
+            names = intervention.spec.segments if isinstance(intervention.spec, PatchSpec) else None
+            if names is None:
+                where.append(None)
+                continue
+            target, source = (
+                self.conditioning(clips[row], settings) for row in (intervention.row, intervention.sources[0])
+            )
+            where.append(tuple(segment_positions(names, target, source, n_tokens)))
+        return where
+
+    def linearise(
+        self,
+        inputs: CallInputs,
+        clip: int,
+        sites: Sequence[Site],
+        direction: Float[torch.Tensor, "frame latent_channel"] | None = None,
+    ) -> Linearisation:
+        """Repeat a call for one clip, and differentiate its velocity along a direction at the sites.
+
+        Without a direction there are values only.
+        """
+        arguments = {
+            name: value[clip : clip + 1] if isinstance(value, torch.Tensor) else value
+            for name, value in inputs.arguments.items()
+        }
+        network = NNsight(self.pipeline.transformer)
+        access = _Access(network, self.n_blocks, self.head_dim)
+        along = None if direction is None else lambda velocity: (velocity * direction).sum()
+        mask = None if inputs.mask is None else inputs.mask[clip : clip + 1]
+        return linearise(network, access, arguments, sites, along, mask)
 
     def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
         """Label of a call, read off its own inputs: step and sigma from its timestep, passes from its conditioning.
@@ -243,21 +358,71 @@ class AceStep15:
             [Site.parse(site).block for intervention in interventions for site in intervention.spec.sites],
             self.n_blocks,
         )
-        rows = [row for i in interventions for row in (i.row, i.source) if row is not None]
+        rows = [row for i in interventions for row in (i.row, *i.sources)]
+        rows += [clip.shadow_of for clip in clips if clip.shadow_of is not None]
         if any(not 0 <= row < len(clips) for row in rows):
             raise UserError(
-                f"An intervention names row {max(rows)}, but the batch has {len(clips)} clips (0-based)."
+                f"An intervention or a shadow names row {max(rows)}, but the batch has {len(clips)} clips (0-based)."
             )
+        if any(clip.shadow_of is not None and clips[clip.shadow_of].shadow_of is not None for clip in clips):
+            raise UserError(
+                "A clip shadows another one that is itself a shadow: let it shadow a clip of its own."
+            )
+        self._check_heads(interventions)
         if capture is not None:
             self.check_capture(capture, settings)
+
+    def _check_heads(self, interventions: Sequence[Intervention]) -> None:
+        for spec in (i.spec for i in interventions if i.spec.heads is not None):
+            assert spec.heads is not None
+            for site in map(Site.parse, spec.sites):
+                if not all(0 <= head < self.heads(site.part) for head in spec.heads):
+                    raise UserError(
+                        f"{site} has heads 0 to {self.heads(site.part) - 1}, not {max(spec.heads)} "
+                        "(keys and values have heads of their own, each shared by several query heads)."
+                    )
 
 
 class _Access:
     """`CallAccess` of an `AceStepTransformer1DModel` envoy inside a running nnsight trace."""
 
-    def __init__(self, transformer: Any, n_blocks: int) -> None:
+    def __init__(self, transformer: Any, n_blocks: int, head_dim: int) -> None:
+        self.transformer = transformer
         self.layers = transformer.layers
         self.n_blocks = n_blocks
+        self.head_dim = head_dim
+
+    def choose_rows(self, rows: CallRows, clips: Sequence[Clip]) -> None:
+        """Let the network compute only the rows that are needed, shadows with the latents of whom they shadow."""
+        shadows = any(clip.shadow_of is not None for clip in clips)
+        if rows.all_run and not shadows:
+            return
+        chosen = _select(self.inputs(rows, clips), list(rows.run), len(rows.take))
+        self.transformer.inputs = (self.transformer.inputs[0], chosen)
+
+    def inputs(self, rows: CallRows, clips: Sequence[Clip]) -> dict[str, Any]:
+        """The call's arguments for all rows, shadows with the latents of whom they shadow."""
+        given = self.transformer.inputs[1]
+        owners = [
+            rows.label.row(_owner(clip, clips), pass_name)
+            for clip, pass_name in zip(rows.label.clips, rows.label.passes, strict=True)
+        ]
+        return {**given, "hidden_states": given["hidden_states"][owners]}
+
+    def give_rows(self, rows: CallRows, read: bool) -> Float[torch.Tensor, "row frame latent_channel"] | None:
+        """Give every row of the call its output, from the computed ones; gives them all where they are to be `read`."""
+        if rows.all_run and not read:
+            return None
+        output = self.transformer.output[0][list(rows.take)]
+        if not rows.all_run:
+            self.transformer.output = (output,)
+        return output
+
+    def skip_conditioning(self, n_rows: int) -> None:
+        """Do not embed the conditioning: all that depends on it is known."""
+        n_tokens = self.transformer.inputs[1]["encoder_hidden_states"].shape[1]
+        nothing = self.transformer.inputs[1]["hidden_states"].new_zeros(())
+        self.transformer.condition_embedder.skip(nothing.expand(n_rows, n_tokens, 1))
 
     def read(self, site: Site) -> Float[torch.Tensor, "row token channel"]:
         envoy, attribute = self._locate(site)
@@ -267,21 +432,13 @@ class _Access:
         envoy, attribute = self._locate(site)
         setattr(envoy, attribute, value)
 
-    def read_conditioning(self, block: int) -> Float[torch.Tensor, "row token channel"]:
-        return self.layers[block].cross_attn.inputs[1]["encoder_hidden_states"]
+    def skip(self, site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
+        envoy, _ = self._locate(site)
+        envoy.skip(value)
 
-    def write_conditioning(
-        self,
-        block: int,
-        states: Float[torch.Tensor, "row token channel"],
-        mask: Bool[torch.Tensor, "row token"] | None,
-    ) -> None:
+    def write_mask(self, block: int, mask: Bool[torch.Tensor, "row token"]) -> None:
         args, kwargs = self.layers[block].cross_attn.inputs
-        attention_mask = None if mask is None else mask[:, None, None, :]
-        self.layers[block].cross_attn.inputs = (
-            args,
-            {**kwargs, "encoder_hidden_states": states, "attention_mask": attention_mask},
-        )
+        self.layers[block].cross_attn.inputs = (args, {**kwargs, "attention_mask": mask[:, None, None, :]})
 
     def _locate(self, site: Site) -> tuple[Any, str]:
         """The envoy and the attribute of it that hold a site's value."""
@@ -296,12 +453,45 @@ class _Access:
 
 
 def _row_mask(
-    real_tokens: Bool[torch.Tensor, "clip token"], label: CallLabel
+    real_tokens: Bool[torch.Tensor, "clip token"], rows: CallRows
 ) -> Bool[torch.Tensor, "row token"] | None:
-    """Which conditioning tokens each row of a call may see; None when no clip is padded."""
+    """Which conditioning tokens each computed row may see; None when no clip is padded."""
     if bool(real_tokens.all()):
         return None
-    return real_tokens.bool()[torch.tensor(label.clips, device=real_tokens.device)]
+    clips = [rows.label.clips[row] for row in rows.run]
+    return real_tokens.bool()[torch.tensor(clips, device=real_tokens.device)]
+
+
+def _conditionings(rows: CallRows, clips: Sequence[Clip]) -> list[tuple[str, str, str]]:
+    """What tells the conditioning of each computed row from that of others."""
+    label = rows.label
+    return [
+        (clips[label.clips[row]].prompt, clips[label.clips[row]].lyrics, label.passes[row])
+        for row in rows.run
+    ]
+
+
+def _select(arguments: dict[str, Any], rows: list[int], n_rows: int) -> dict[str, Any]:
+    """Arguments of a call with some of its rows; what has no rows stays."""
+    return {
+        name: value[rows] if isinstance(value, torch.Tensor) and len(value) == n_rows else value
+        for name, value in arguments.items()
+    }
+
+
+def _cond_inputs(
+    arguments: dict[str, Any], label: CallLabel, n_clips: int, real_tokens: Bool[torch.Tensor, "clip token"]
+) -> CallInputs:
+    """What repeats a call's cond pass."""
+    rows = [label.row(clip, "cond") for clip in range(n_clips)]
+    mask = None if bool(real_tokens.all()) else real_tokens.bool()
+    return CallInputs(_select(arguments, rows, len(label.passes)), mask)
+
+
+def _owner(clip: int, clips: Sequence[Clip]) -> int:
+    """The clip whose latents a clip sees."""
+    main = clips[clip].shadow_of
+    return clip if main is None else main
 
 
 def _weights_folder(source: str) -> Path:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.interventions import Intervention
@@ -31,11 +31,16 @@ class GenerationSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Clip:
-    """One generated piece of audio: prompt, lyrics, and the seed of its initial noise."""
+    """One generated piece of audio: prompt, lyrics, and the seed of its initial noise.
+
+    A clip that is `shadow_of` another (its row in the batch) has no latents of its own: in every call it sees the
+    other's, with its own prompt. It serves as a source of patches and to read velocities off another's trajectory.
+    """
 
     prompt: str
     seed: int
     lyrics: str = ""
+    shadow_of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,16 +73,38 @@ Sink = Callable[[Site, int, Float[torch.Tensor, "clip pass token channel"]], Non
 """Takes the captured values of a site at a step index, as soon as they are there, on the model's device."""
 
 
+@dataclass(frozen=True)
+class CallInputs:
+    """Inputs of one call in the cond pass, a row for each clip, and which conditioning tokens each row may see."""
+
+    arguments: dict[str, Any]
+    mask: Bool[torch.Tensor, "clip token"] | None
+
+
 @dataclass
 class Generation:
     """What a run gives: latents (clip, frame, channel), the calls' labels, and the captured activations by site.
 
-    Activations that went to a sink are not in it.
+    Activations that went to a sink are not in it. For each step asked for, `velocities` has what the network predicted
+    in the cond pass, and `inputs` what repeats that call (see `linearise`). `rows` counts the rows of denoiser calls
+    that were computed.
     """
 
     latents: Float[torch.Tensor, "clip frame latent_channel"]
     calls: list[CallLabel]
     activations: dict[Site, Float[torch.Tensor, "clip step pass token channel"]] = field(default_factory=dict)
+    velocities: dict[int, Float[torch.Tensor, "clip frame latent_channel"]] = field(default_factory=dict)
+    inputs: dict[int, "CallInputs"] = field(default_factory=dict)
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """A call linearised: values and gradients at sites, by row of the call, and the network's output."""
+
+    values: dict[Site, Float[torch.Tensor, "_row _token _channel"]]
+    gradients: dict[Site, Float[torch.Tensor, "_row _token _channel"]]
+    output: Float[torch.Tensor, "row frame latent_channel"]
 
 
 @runtime_checkable
@@ -87,8 +114,14 @@ class AudioDiffusionModel(Protocol):
     name: str
     sample_rate: int
     n_blocks: int
+    head_dim: int
     weights_hash: str
     device: str
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The network that is run once a step."""
+        ...
 
     def sites(self) -> list[Site]:
         """Every site, in order of computation."""
@@ -119,6 +152,10 @@ class AudioDiffusionModel(Protocol):
         """Spans (first, last + 1) of the conditioning tokens: lyrics, timbre, text."""
         ...
 
+    def heads(self, part: str) -> int:
+        """Heads of an attention part: key and value heads at `k` and `v`, else query heads."""
+        ...
+
     def check_capture(self, capture: Capture, settings: GenerationSettings) -> None:
         """Raise UserError for sites, steps or passes that a generation with these settings does not have."""
         ...
@@ -130,8 +167,28 @@ class AudioDiffusionModel(Protocol):
         interventions: Sequence[Intervention] = (),
         capture: Capture | None = None,
         sink: Sink | None = None,
+        velocity_steps: Sequence[int] = (),
     ) -> Generation:
-        """Generate all clips as one batch, intervening and capturing on the way; captured values go to the sink."""
+        """Generate all clips as one batch, intervening and capturing on the way; captured values go to the sink.
+
+        Interventions are `Intervention`s on the rows of `clips`; at `velocity_steps` the velocities are kept.
+        """
+        ...
+
+    def positions(
+        self, clips: Sequence[Clip], settings: GenerationSettings, interventions: Sequence[Intervention]
+    ) -> list[tuple[int, ...] | None]:
+        """Conditioning tokens that each intervention is limited to; None for all."""
+        ...
+
+    def linearise(
+        self,
+        inputs: CallInputs,
+        clip: int,
+        sites: Sequence[Site],
+        direction: Float[torch.Tensor, "frame latent_channel"] | None = None,
+    ) -> Linearisation:
+        """Repeat a call for one clip, and differentiate its velocity along a direction at the sites."""
         ...
 
     def decode(
