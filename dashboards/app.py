@@ -13,15 +13,18 @@ from dashboards import shell
 from dashboards.components import export
 from dashboards.components.export import notify
 from dashboards.media import add_media_routes, add_security_headers
+from dashboards.others import Others
 from dashboards.pictures import warm_up
+from dashboards.shell import NOTHING
 from workbench.study import Study
 
 ASSETS = Path(__file__).parent / "assets"
 
 
-def create_app(study_path: Path) -> dash.Dash:
-    """The Dash app of a study; raises UserError when the folder is no study."""
+def create_app(study_path: Path, others: Others = NOTHING) -> dash.Dash:
+    """The Dash app of a study; raises UserError when the folder is no study, or `others` cannot be read."""
     study = Study.open(study_path)
+    others.check()
     app = dash.Dash(
         "workbench",
         assets_folder=str(ASSETS),
@@ -31,9 +34,9 @@ def create_app(study_path: Path) -> dash.Dash:
         suppress_callback_exceptions=True,  # a page's components exist only while it is shown
         on_error=_tell_user,
     )
-    app.layout = shell.shell(study)
-    shell.register(app, study)
-    export.register(app, study)
+    app.layout = shell.shell(study, others)
+    shell.register(app, study, others)
+    export.register(app, study, others)
     add_media_routes(app.server, study)
     add_security_headers(app.server, app.csp_hashes())
     return app
@@ -53,9 +56,9 @@ class _Quiet(WSGIRequestHandler):
         """Say nothing."""
 
 
-def serve(study_path: Path, host: str = "127.0.0.1", port: int = 8050) -> None:
+def serve(study_path: Path, host: str = "127.0.0.1", port: int = 8050, others: Others = NOTHING) -> None:
     """Serve a study's dashboard until interrupted; raises UserError when the study or the address cannot be used."""
-    app = create_app(study_path)
+    app = create_app(study_path, others)
     with open_socket(host, port) as listening:
         address = f"http://{host}:{listening.getsockname()[1]}/"
         server = make_server(

@@ -1,5 +1,6 @@
-"""Figures as files for papers: PDF, SVG or PNG with the plotted numbers (CSV) and their provenance (JSON) beside."""
+"""Figures as files for papers: PDF, SVG or PNG, with numbers (CSV), provenance (JSON), table (LaTeX) and caption."""
 
+import hashlib
 import io
 import json
 import re
@@ -12,9 +13,10 @@ import matplotlib
 from matplotlib.figure import Figure as PaperFigure
 
 from cache.errors import UserError
-from dashboards.figures import FIGURES, find_figure, make_spec
+from dashboards.figures import find_figure, make_spec
+from dashboards.latex import latex_table
 from dashboards.paper.style import PAPER_STYLE
-from dashboards.specs import FigureSpec
+from dashboards.specs import FigureSpec, PatchingCompareSpec
 from workbench.files import replacing
 from workbench.provenance import code_version
 from workbench.study import Study
@@ -33,26 +35,31 @@ _DRAWING = threading.Lock()
 def export_figure(
     study: Study, figure: str, format: str = "pdf", out_dir: Path | None = None, **options: Any
 ) -> list[Path]:
-    """Write a figure with its numbers and provenance, by default into the study's `figures` folder.
+    """Write a figure with its numbers, provenance, table and caption, by default into the study's `figures` folder.
 
     `figure` is a name in `FIGURES`, `format` one of pdf, svg, png, `options` the fields of the figure's spec. Gives
-    the paths of the figure, the CSV and the JSON. Raises UserError for unknown names or options, missing results, and
-    a folder that cannot be written.
+    the paths of the figure, the CSV, the JSON, the LaTeX table and the caption. Raises UserError for unknown names or
+    options, missing results, and a folder that cannot be written.
     """
-    find_figure(figure)
+    kind = find_figure(figure)
     if format not in METADATA:
         raise UserError(f"Unknown format '{format}': choose one of {', '.join(METADATA)}.")
     spec = make_spec(study, figure, options)
-    frame = FIGURES[figure].frame(study, spec)
+    frame = kind.frame(study, spec)
+    caption = kind.caption(study, spec, frame)
+    stem = re.sub(r"[^\w.+=-]", "_", "-".join((figure, *spec.labels)))
+    table = latex_table(kind.table(frame), caption, f"tab:{stem}")
     with _DRAWING, matplotlib.rc_context(PAPER_STYLE):
-        picture = _render(FIGURES[figure].paper(study, spec, frame), format)
+        picture = _render(kind.paper(study, spec, frame), format)
+    provenance = {**_provenance(study, figure, spec), "caption": caption}
     contents = {
         format: picture,
         "csv": frame.to_csv(index=False, lineterminator="\n").encode(),
-        "json": (json.dumps(_provenance(study, figure, spec), indent=2, ensure_ascii=False) + "\n").encode(),
+        "json": (json.dumps(provenance, indent=2, ensure_ascii=False) + "\n").encode(),
+        "tex": table.encode(),
+        "txt": f"{caption}\n".encode(),
     }
     folder = out_dir or study.path / "figures"
-    stem = re.sub(r"[^\w.+=-]", "_", "-".join((figure, *spec.labels)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [_write(folder / f"{stem}.{suffix}", content) for suffix, content in contents.items()]
@@ -67,21 +74,33 @@ def _render(picture: PaperFigure, format: str) -> bytes:
 
 
 def _provenance(study: Study, figure: str, spec: FigureSpec) -> dict[str, Any]:
-    result = study.result(spec.result_name)
+    beside = {}
+    if isinstance(spec, PatchingCompareSpec) and spec.compare:
+        beside["compared_with"] = _origin(Study.open(Path(spec.compare)), spec.result_name)
+    elif isinstance(spec, PatchingCompareSpec):
+        digest = hashlib.sha256(Path(spec.published).read_bytes()).hexdigest()
+        beside["compared_with"] = {"file": spec.published, "sha256": digest}
     return {
         "figure": figure,
         "spec": spec.model_dump(mode="json"),
-        "result": {
-            "name": spec.result_name,
-            "kind": result.attrs["kind"],
-            "schema_version": int(result.attrs["schema_version"]),
-            "result_id": result.attrs["result_id"],
-            "spec": json.loads(result.attrs["spec"]),
-            "provenance": json.loads(result.attrs["provenance"]),
-        },
+        "result": _origin(study, spec.result_name),
+        **beside,
         "study": {"spec": study.spec.model_dump(mode="json"), "model": study.model},
         "code_version": code_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def _origin(study: Study, name: str) -> dict[str, Any]:
+    """Where a result comes from."""
+    result = study.result(name)
+    return {
+        "name": name,
+        "kind": result.attrs["kind"],
+        "schema_version": int(result.attrs["schema_version"]),
+        "result_id": result.attrs["result_id"],
+        "spec": json.loads(result.attrs["spec"]),
+        "provenance": json.loads(result.attrs["provenance"]),
     }
 
 

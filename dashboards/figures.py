@@ -9,17 +9,23 @@ from matplotlib.figure import Figure as PaperFigure
 from pydantic import ValidationError
 
 from cache.errors import UserError
+from dashboards import captions
+from dashboards.comparison import compare
 from dashboards.frames.features import feature_frame, trace_frame, training_frame
-from dashboards.frames.patching import patching_frame
+from dashboards.frames.patching import cells_frame, changes_frame, patching_frame, scorers
 from dashboards.frames.probes import folds_frame, probes_frame
+from dashboards.paper import comparison as paper_comparison
 from dashboards.paper import features as paper_features
 from dashboards.paper import patching as paper_patching
 from dashboards.paper import probes as paper_probes
-from dashboards.results import load_result, sae_sites
+from dashboards.results import load_patching, load_result, patching_names, sae_sites
 from dashboards.specs import (
     FeatureClipSpec,
     FeatureSpec,
     FigureSpec,
+    PatchingCompareSpec,
+    PatchingNameSpec,
+    PatchingPairsSpec,
     PatchingSpec,
     ProbeFoldsSpec,
     ProbesSpec,
@@ -33,16 +39,45 @@ from workbench.study import Study
 
 @dataclass(frozen=True)
 class Figure:
-    """One kind of figure: its spec, its table of numbers and its paper version; the pages draw the same table."""
+    """One kind of figure: its spec, its table of numbers and its paper version; the pages draw the same table.
+
+    `caption` says what the figure shows, `table` how its numbers stand in a paper (as they are, without it).
+    """
 
     title: str
     spec: type[FigureSpec]
     frame: Callable[[Study, Any], pd.DataFrame]
     paper: Callable[[Study, Any, pd.DataFrame], PaperFigure]
+    caption: Callable[[Study, Any, pd.DataFrame], str]
+    table: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame
 
 
 def _patching(study: Study, spec: PatchingSpec) -> pd.DataFrame:
-    return patching_frame(load_result(study, "patching"), planted_blocks(study) if spec.truth else None)
+    result = load_patching(study, spec.result_name)
+    planted = planted_blocks(study) if spec.truth else None
+    return patching_frame(result, spec.scorer, spec.concept, spec.column, planted)
+
+
+def _patching_pairs(study: Study, spec: PatchingPairsSpec) -> pd.DataFrame:
+    result = load_patching(study, spec.result_name)
+    _check("concept", spec.concept, result["concept"].values.tolist())
+    _check("arm", spec.arm, result["arm"].values[result["role"].values != "run"].tolist())
+    _check("scorer", spec.scorer, ["", *scorers(result)])
+    return changes_frame(result, spec.concept, spec.arm, spec.scorer)
+
+
+def _patching_pairs_caption(study: Study, spec: PatchingPairsSpec, frame: pd.DataFrame) -> str:
+    result = load_patching(study, spec.result_name)
+    cells = cells_frame(result, spec.scorer)
+    cell = cells[(cells["concept"] == spec.concept) & (cells["arm"] == spec.arm)].iloc[0]
+    return captions.pairs_caption(result, frame, cell)
+
+
+def _patching_compare(study: Study, spec: PatchingCompareSpec) -> pd.DataFrame:
+    compared = compare(study, spec)
+    if compared.frame.empty:
+        raise UserError(compared.notes[0])
+    return compared.frame
 
 
 def _probes(study: Study, spec: ProbesSpec) -> pd.DataFrame:
@@ -86,32 +121,59 @@ FIGURES = {
         PatchingSpec,
         _patching,
         lambda _, spec, frame: paper_patching.patching_map(frame, spec.width),
+        lambda study, spec, frame: captions.patching_caption(load_patching(study, spec.result_name), frame),
+        captions.patching_table,
+    ),
+    "patching-pairs": Figure(
+        "What one patch moves in each pair",
+        PatchingPairsSpec,
+        _patching_pairs,
+        lambda _, spec, frame: paper_patching.changes(frame, spec.width),
+        _patching_pairs_caption,
+    ),
+    "patching-compare": Figure(
+        "Two patching maps",
+        PatchingCompareSpec,
+        _patching_compare,
+        lambda study, spec, _: paper_comparison.comparison(compare(study, spec), spec.width),
+        lambda study, spec, _: captions.compare_caption(compare(study, spec)),
+        captions.compare_table,
     ),
     "probes": Figure(
         "Probe maps",
         ProbesSpec,
         _probes,
         lambda _, spec, frame: paper_probes.probes_map(frame, spec.quantity, spec.width),
+        lambda _, spec, frame: captions.probes_caption(frame, spec.quantity),
     ),
     "probe-folds": Figure(
         "Folds of one probe",
         ProbeFoldsSpec,
         _probe_folds,
         lambda _, spec, frame: paper_probes.probe_folds(frame, spec.width),
+        lambda _study, _spec, frame: captions.folds_caption(frame),
     ),
     "sae-training": Figure(
         "Training of a sparse autoencoder",
         SaeSpec,
         _sae_training,
         lambda _, spec, frame: paper_features.sae_training(frame, spec.width),
+        lambda _, spec, frame: captions.training_caption(frame, spec.site),
     ),
     "feature": Figure(
         "One feature",
         FeatureSpec,
         _feature,
         lambda _, spec, frame: paper_features.feature_panels(frame, spec.width),
+        lambda _study, spec, _frame: captions.feature_caption(spec.site, spec.feature),
     ),
-    "feature-clip": Figure("One feature in one clip", FeatureClipSpec, _feature_clip, _feature_clip_paper),
+    "feature-clip": Figure(
+        "One feature in one clip",
+        FeatureClipSpec,
+        _feature_clip,
+        _feature_clip_paper,
+        lambda _study, spec, _frame: captions.feature_clip_caption(spec.site, spec.feature, spec.clip),
+    ),
 }
 
 
@@ -125,12 +187,18 @@ def find_figure(name: str) -> Figure:
 def make_spec(study: Study, name: str, options: dict[str, Any]) -> FigureSpec:
     """The spec of figure `name` from `options`; raises UserError saying which option is wrong and what is allowed.
 
-    Without `site` it is the first that has a sparse autoencoder, without `part` the first part that was probed.
+    Without `site` it is the first that has a sparse autoencoder, without `part` the first part that was probed, without
+    `name` the first patching result.
     """
     kind = find_figure(name).spec
     given = dict(options)
     if issubclass(kind, SaeSpec) and sae_sites(study):
         _check("sparse autoencoder for site", given.setdefault("site", sae_sites(study)[0]), sae_sites(study))
+    if issubclass(kind, PatchingNameSpec):
+        known = patching_names(study)
+        given["name"] = given.get("name") or (known[0] if known else "blocks")
+        if known:
+            _check("patching result", given["name"], known)
     if kind is ProbesSpec and "part" not in given:
         given["part"] = probes_frame(load_result(study, "probes"))["part"].iloc[0]
     try:
@@ -138,9 +206,10 @@ def make_spec(study: Study, name: str, options: dict[str, Any]) -> FigureSpec:
     except ValidationError as error:
         problem = error.errors()[0]
         option = ".".join(str(part) for part in problem["loc"])
+        where = f"Figure '{name}', option '{option}'" if option else f"Figure '{name}'"
+        message = problem["msg"].removeprefix("Value error, ")
         raise UserError(
-            f"Figure '{name}', option '{option}': {problem['msg'].lower()} "
-            f"(its options are {', '.join(kind.model_fields)})."
+            f"{where}: {message[0].lower()}{message[1:]} (its options are {', '.join(kind.model_fields)})."
         ) from error
 
 

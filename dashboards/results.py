@@ -9,6 +9,7 @@ import xarray as xr
 from cache.errors import UserError
 from workbench.study import Study
 
+PATCHING_SCHEMA = 2
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae"}
 
 
@@ -47,3 +48,21 @@ def _load(study_path: Path, name: str, changed: int) -> xr.Dataset:
 def sae_sites(study: Study) -> list[str]:
     """Sites that have a trained sparse autoencoder."""
     return [name.removeprefix("sae-") for name in study.result_names() if name.startswith("sae-")]
+
+
+def patching_names(study: Study) -> list[str]:
+    """Names of the study's patching results, without "patching-"; that of the blocks first."""
+    names = [name.removeprefix("patching-") for name in study.result_names() if name.startswith("patching-")]
+    return sorted(names, key=lambda name: name != "blocks")
+
+
+def load_patching(study: Study, name: str) -> xr.Dataset:
+    """Load a patching result; raises UserError when there is none of that name, or it is of another version."""
+    result = load_result(study, name)
+    version = int(result.attrs["schema_version"])
+    if version != PATCHING_SCHEMA:
+        raise UserError(
+            f"The result '{name}' of {study.path} has schema version {version}, and this version reads "
+            f"{PATCHING_SCHEMA}: make it anew with `{command(study, 'patching')}`."
+        )
+    return result

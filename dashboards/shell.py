@@ -8,19 +8,22 @@ from dash import Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 from dashboards.links import read_query
-from dashboards.pages import features, overview, patching, probes
+from dashboards.others import Others
+from dashboards.pages import comparison, features, overview, patching, probes
 from dashboards.screen.style import FONT
 from dashboards.truth import has_truth
 from workbench.study import Study
 
 PAGES: tuple[ModuleType, ...] = (overview, patching, probes, features)
+NOTHING = Others()
 TRUTH_HELP = (
     "This model was built with known blocks for each concept. Switch on to mark them; no analysis reads it."
 )
 
 
-def shell(study: Study) -> Component:
-    """The frame around the pages of a study."""
+def shell(study: Study, others: Others = NOTHING) -> Component:
+    """The frame around the pages of a study; the comparison has a link where there is something to compare with."""
+    pages = [*PAGES, comparison] if others.choices else PAGES
     navbar = dmc.AppShellNavbar(
         [
             dmc.Stack(
@@ -34,7 +37,7 @@ def shell(study: Study) -> Component:
             dmc.Stack(
                 [
                     dmc.NavLink(label=page.NAME, href=page.PATH, active="exact", className="nav")
-                    for page in PAGES
+                    for page in pages
                 ],
                 gap=2,
             ),
@@ -81,7 +84,7 @@ def _truth_switch(study: Study) -> Component:
     return html.Div(tip, id="truth-holder", hidden=not has_truth(study))
 
 
-def register(app: dash.Dash, study: Study) -> None:
+def register(app: dash.Dash, study: Study, others: Others = NOTHING) -> None:
     """Show the page of the address."""
 
     @app.callback(Output("page", "children"), Input("url", "pathname"), State("url", "search"))
@@ -89,7 +92,10 @@ def register(app: dash.Dash, study: Study) -> None:
         for page in PAGES:
             if path == page.PATH:
                 return page.layout(study, read_query(search))
+        if path == comparison.PATH:
+            return comparison.layout(study, others, read_query(search))
         return dmc.Stack([dmc.Title("There is no such page", order=2), dmc.Anchor("Overview", href="/")])
 
     for page in PAGES:
         page.register(app, study)
+    comparison.register(app, study, others)

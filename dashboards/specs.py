@@ -1,8 +1,9 @@
 """Figure specs: which numbers a figure shows and how wide it is; together with a result it fixes a figure."""
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dashboards.paper.style import Width
 
@@ -27,21 +28,81 @@ class FigureSpec(BaseModel):
         return ()
 
 
-class PatchingSpec(FigureSpec):
-    """Patching map; `truth` marks the blocks that the model's truth card names."""
+class PatchingNameSpec(FigureSpec):
+    """One patching result, by its `name` (its question, unless it was given another), and one of its scorers.
 
-    width: Width = "single"
-    truth: bool = False
+    Without a name it is the study's first result, without a scorer the result's first.
+    """
+
+    name: str = ""
+    scorer: str = ""
 
     @property
     def result_name(self) -> str:
         """The patching result."""
-        return "patching"
+        return f"patching-{self.name}"
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Whether the truth is marked."""
-        return ("truth",) if self.truth else ()
+        """Name, and scorer where one was asked for."""
+        return tuple(filter(None, (self.name, self.scorer)))
+
+
+class PatchingSpec(PatchingNameSpec):
+    """Patching map; `truth` marks the blocks that the model's truth card names.
+
+    `concept` is one concept, whose columns go across, or `all`; `column` is what a map of all concepts shows.
+    """
+
+    width: Width = "double"
+    concept: str = ""
+    column: str = ""
+    truth: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What was asked for."""
+        asked = (self.name, self.concept, self.column, self.scorer, "truth" if self.truth else "")
+        return tuple(filter(None, asked))
+
+
+class PatchingPairsSpec(PatchingNameSpec):
+    """What one arm of a patching result moves in each pair of a concept."""
+
+    width: Width = "single"
+    concept: str
+    arm: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The cell."""
+        return tuple(filter(None, (self.name, self.concept, self.arm, self.scorer)))
+
+
+class PatchingCompareSpec(PatchingNameSpec):
+    """A patching map beside that of another study, or beside a published table; exactly one of the two.
+
+    `compare` is the other study's folder, `published` the table's file, `model` a model of the table (may be left
+    out where there is one), `column` the map's column (the first by default), `top` how many blocks are on top.
+    """
+
+    column: str = ""
+    compare: str = ""
+    published: str = ""
+    model: str = ""
+    top: int = Field(3, ge=1)
+
+    @model_validator(mode="after")
+    def _one_other(self) -> "PatchingCompareSpec":
+        if bool(self.compare) == bool(self.published):
+            raise ValueError("give either compare=STUDY or published=TABLE.csv")
+        return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name, column, scorer, and what it stands beside."""
+        other = self.model or Path(self.compare or self.published).stem
+        return tuple(filter(None, (self.name, self.column, self.scorer, f"vs-{other}")))
 
 
 class ProbesSpec(FigureSpec):

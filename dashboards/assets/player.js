@@ -19,7 +19,10 @@
 
   // Media events do not bubble, but they can be caught on their way down.
   document.addEventListener("play", (event) => {
-    document.querySelectorAll(".player audio").forEach((other) => {
+    if (!event.target.closest(".player")) {
+      return;
+    }
+    document.querySelectorAll("audio").forEach((other) => {
       if (other !== event.target) {
         other.pause();
       }

@@ -13,9 +13,11 @@ from dash.development.base_component import Component
 
 from cache.errors import UserError
 from dashboards.export import export_figure
+from dashboards.others import Others
 from dashboards.specs import FigureSpec
 from workbench.study import Study
 
+PATHS = ("compare", "published")
 FORMATS = {"pdf": "PDF", "svg": "SVG", "png": "PNG"}
 
 
@@ -30,7 +32,7 @@ def export_button(key: str, data: dict[str, Any] | None = None) -> Component:
         dmc.MenuItem(name, id={"type": "export", "key": key, "format": format})
         for format, name in FORMATS.items()
     ]
-    label = dmc.MenuLabel("Figure + CSV + provenance")
+    label = dmc.MenuLabel("Figure, CSV, LaTeX, caption, origin")
     target = dmc.Button(
         "Export", variant="default", size="compact-sm", fw=500, id={"type": "export-menu", "key": key}
     )
@@ -47,6 +49,13 @@ def export_button(key: str, data: dict[str, Any] | None = None) -> Component:
     )
 
 
+def figure_options(data: dict[str, Any], others: Others) -> dict[str, Any]:
+    """The options of a figure that a browser asks for: files beside the study are the server's own, by their names."""
+    options = {name: value for name, value in data["options"].items() if name not in PATHS}
+    other = options.pop("other", None)
+    return {**options, **others.choices.get(other, {})}
+
+
 def zip_files(files: list[Path]) -> bytes:
     """A zip archive of `files`, by their names, without dates of its own."""
     buffer = io.BytesIO()
@@ -56,7 +65,7 @@ def zip_files(files: list[Path]) -> bytes:
     return buffer.getvalue()
 
 
-def register(app: dash.Dash, study: Study) -> None:
+def register(app: dash.Dash, study: Study, others: Others) -> None:
     """Let every export button write its figure into the study's `figures` folder and download it as a zip."""
 
     @app.callback(
@@ -72,7 +81,8 @@ def register(app: dash.Dash, study: Study) -> None:
             notify("Nothing to export yet", "Select what the figure is to show first.", "gray")
             return no_update
         try:
-            files = export_figure(study, data["figure"], ctx.triggered_id["format"], **data["options"])
+            options = figure_options(data, others)
+            files = export_figure(study, data["figure"], ctx.triggered_id["format"], **options)
         except UserError as error:
             notify("The figure was not exported", str(error), "red")
             return no_update

@@ -1,64 +1,280 @@
-"""Numbers of a patching map."""
+"""Numbers of a patching map, of the pairs behind its cells, and of two maps side by side."""
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-BLOCK = re.compile(r"tf(\d+)")
+from cache.errors import UserError
+
+ALPHA = 0.05
+ALL = "all"
+DIRECTIONS = ("sufficiency", "necessity")
+BLOCK = re.compile(r"tf(\d+)(?=\.|$)")
 CELL_VALUES = ("impact", "impact_lo", "impact_hi")
+TESTS = ("p", "p_adjusted")
 TEXTS = ("clean_prompt", "corrupt_prompt", "clean_value", "corrupt_value", "text")
-CONCEPT_VALUES = ("n", "defined", "denominator", "denominator_lo", "denominator_hi")
+CONCEPT_VALUES = (
+    "n",
+    "n_pairs",
+    "defined",
+    "denominator",
+    "denominator_lo",
+    "denominator_hi",
+    "stability",
+    "stability_lo",
+    "stability_hi",
+    "null_lo",
+    "null_hi",
+)
+UNCLEAR = ("not significant", "inside null band")  # statuses that are hatched
 
 
-def map_arms(result: xr.Dataset) -> tuple[list[str], list[str]]:
-    """Arms of a patching result that a map shows: (blocks in the network's order, sets of blocks)."""
-    arms = [str(arm) for arm in result["arm"].values]
-    blocks = sorted((arm for arm in arms if BLOCK.fullmatch(arm)), key=lambda arm: int(arm[2:]))
-    return blocks, [arm for arm in arms if arm not in {"clean", "corrupt", *blocks}]
+def scorers(result: xr.Dataset) -> list[str]:
+    """The scorers of a patching result."""
+    return [str(name) for name in result["scorer"].values]
 
 
-def patching_frame(result: xr.Dataset, planted: dict[str, list[int]] | None = None) -> pd.DataFrame:
-    """One row for each cell (concept, arm) of the map of a `patching` result.
+def columns(result: xr.Dataset) -> list[str]:
+    """The columns of a patching result's cells, in its own order."""
+    of_cells = result["column"].values[result["role"].values == "cell"]
+    return [str(name) for name in dict.fromkeys(of_cells)]
 
-    Columns: concept, arm, group ("block" or "set"), impact with its interval (NaN unless `status` says there is a
-    number), n, defined, the denominator with its interval, and status: "clear" (interval without zero),
-    "contains zero", "undefined" (denominator not above zero) or "no score". With `planted` (concept -> block
-    numbers) a column `planted` marks the cells in which the model's truth card puts the concept.
+
+def default_columns(result: xr.Dataset) -> list[str]:
+    """The columns that a map of all concepts shows when none is asked for: both directions, or the first column."""
+    known = columns(result)
+    return list(DIRECTIONS) if set(DIRECTIONS) <= set(known) else known[:1]
+
+
+def default_concept(result: xr.Dataset) -> str:
+    """What a map shows when no concept is asked for: all where the question has few columns, else the first one."""
+    few = result.attrs["question"] == "blocks" or len(columns(result)) == 1
+    return ALL if few else str(result["concept"].values[0])
+
+
+def cells_frame(
+    result: xr.Dataset, scorer: str = "", planted: dict[str, list[int]] | None = None
+) -> pd.DataFrame:
+    """One row for each cell and null arm (concept, arm) of a `patching` result by one scorer, the first by default.
+
+    Columns: concept, arm, row, column, direction, group ("cell" or "null"), label and beside (the row and the column of
+    a map at which it stands: a null arm stands below the cells of the column that it is the null of), scorer, impact
+    with its interval (NaN unless `status` says there is a number), p, p_adjusted, n and n_pairs, defined, the
+    denominator and the stability with their intervals, the null band, and status: "clear", "not significant"
+    (p_adjusted above 0.05 or missing), "inside null band", "null arm" (which is not tested), "undefined" (denominator
+    not above zero) or "no score".
+    With `planted` (concept -> block numbers) a column `planted` marks the cells in which the model's truth card puts
+    the concept.
     """
-    blocks, sets = map_arms(result)
-    cells = result[[*CELL_VALUES, *CONCEPT_VALUES]].sel(arm=blocks + sets)
-    frame = cells.to_dataframe(dim_order=["concept", "arm"]).reset_index()
-    frame.insert(2, "group", np.where(frame["arm"].isin(blocks), "block", "set"))
-    frame["defined"] = frame["defined"].astype(bool)
-    frame.loc[~frame["defined"], list(CELL_VALUES)] = np.nan
-    clear = (frame["impact_lo"] > 0) | (frame["impact_hi"] < 0)
-    frame["status"] = np.select(
-        [~frame["defined"], frame["impact"].isna(), clear],
-        ["undefined", "no score", "clear"],
-        "contains zero",
+    name = _chosen("scorer", scorer, scorers(result))
+    one = (
+        result[[*CELL_VALUES, *TESTS, *CONCEPT_VALUES]].sel(scorer=name).drop_vars("scorer", errors="ignore")
     )
+    one = one.isel(arm=np.flatnonzero(result["role"].values != "run"))
+    frame = one.to_dataframe(dim_order=["concept", "arm"]).reset_index()
+    frame["group"] = np.where(frame["role"] == "null", "null", "cell")
+    frame["label"], frame["beside"] = zip(*_places(frame), strict=True)
+    frame["scorer"] = name
+    frame["defined"] = frame["defined"].astype(bool)
+    frame.loc[~frame["defined"], [*CELL_VALUES, *TESTS]] = np.nan
+    frame["status"] = _status(frame)
+    told = ["concept", "arm", "row", "column", "direction", "group", "label", "beside", "scorer"]
+    frame = frame[[*told, *CELL_VALUES, *TESTS, *CONCEPT_VALUES, "status"]]
+    frame = frame.sort_values("group", key=lambda group: group == "null", kind="stable")
     if planted is not None:
-        marked = {(concept, f"tf{block}") for concept, numbers in planted.items() for block in numbers}
-        frame["planted"] = [cell in marked for cell in zip(frame["concept"], frame["arm"], strict=True)]
-    return frame
+        frame["planted"] = [_is_planted(planted.get(row.concept, []), row) for row in frame.itertuples()]
+    return frame.reset_index(drop=True)
 
 
-def pairs_frame(result: xr.Dataset, concept: str, arm: str) -> pd.DataFrame:
-    """One row for each pair and seed behind the cell (concept, arm).
+def patching_frame(
+    result: xr.Dataset,
+    scorer: str = "",
+    concept: str = "",
+    column: str = "",
+    planted: dict[str, list[int]] | None = None,
+) -> pd.DataFrame:
+    """One row for each cell that a map shows: those of `cells_frame`, with `panel` and `across` in front.
 
-    Columns: pair, seed, the pair's `TEXTS`, the scores clean, corrupt and patched, and clean_audio, corrupt_audio,
+    `concept` names one concept, whose columns then go across, or "all": then concepts go across, in a panel for
+    `column`, or for each of `default_columns` without it. Without `concept` it is `default_concept`. Where cells were
+    patched in both directions, each direction has its panel. Of the null arms that would stand at one place the one
+    with the largest impact is kept, and its label says of how many. Raises UserError for names that the result does
+    not have.
+    """
+    cells = cells_frame(result, scorer, planted)
+    shown = concept or default_concept(result)
+    if shown != ALL:
+        _chosen("concept", shown, list(dict.fromkeys(cells["concept"])))
+    both = cells[cells["group"] == "cell"].duplicated(["concept", "row", "column"]).any()
+    if shown != ALL:
+        frame = cells[cells["concept"] == shown].reset_index(drop=True)
+        frame.insert(0, "panel", frame["direction"] if both else shown)
+        frame.insert(1, "across", frame["beside"])
+        return _largest_nulls(frame)
+    panels = [_chosen("column", column, columns(result))] if column else default_columns(result)
+    frame = pd.concat([cells[_in_panel(cells, panel)].assign(panel=panel) for panel in panels])
+    if both:
+        frame["panel"] += ", " + frame["direction"]
+    frame.insert(0, "panel", frame.pop("panel"))
+    frame.insert(1, "across", frame["concept"])
+    return _largest_nulls(frame.reset_index(drop=True))
+
+
+def pairs_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") -> pd.DataFrame:
+    """One row for each pair and seed that was run behind the cell (concept, arm).
+
+    Columns: pair, seed, the pair's `TEXTS`, the scores clean, corrupt and patched, `change` (what the arm moves:
+    patched − corrupt, or clean − patched for necessity), `whole` (clean − corrupt), and clean_audio, corrupt_audio,
     patched_audio (paths relative to the study).
     """
-    of_concept = result.sel(concept=concept)
+    name = _chosen("scorer", scorer, scorers(result))
+    of_concept = result.sel(concept=concept, scorer=name)
     sides = {"clean": "clean", "corrupt": "corrupt", "patched": arm}
-    rows = []
-    for pair in of_concept["pair"].values:
-        prompts = {name: str(of_concept[name].sel(pair=pair).item()) for name in TEXTS}
-        for seed in of_concept["seed"].values:
-            runs = of_concept.sel(pair=pair, seed=seed)
-            scores = {side: float(runs["score"].sel(arm=name)) for side, name in sides.items()}
-            audio = {f"{side}_audio": str(runs["audio"].sel(arm=name).item()) for side, name in sides.items()}
-            rows.append({"pair": int(pair), "seed": int(seed), **prompts, **scores, **audio})
-    return pd.DataFrame(rows)
+    necessity = str(of_concept["direction"].sel(arm=arm).item()) == "necessity"
+    rows: list[dict[str, Any]] = []
+    for pair, seed in runs(result, concept):
+        one = of_concept.sel(pair=pair, seed=seed)
+        prompts = {text: str(one[text].item()) for text in TEXTS}
+        scores = {side: float(one["score"].sel(arm=run)) for side, run in sides.items()}
+        change = scores["clean"] - scores["patched"] if necessity else scores["patched"] - scores["corrupt"]
+        audio = {f"{side}_audio": str(one["audio"].sel(arm=run).item()) for side, run in sides.items()}
+        whole = scores["clean"] - scores["corrupt"]
+        rows.append(
+            {"pair": pair, "seed": seed, **prompts, **scores, "change": change, "whole": whole, **audio}
+        )
+    names = ["pair", "seed", *TEXTS, *sides, "change", "whole", *(f"{side}_audio" for side in sides)]
+    return pd.DataFrame(rows, columns=names)
+
+
+def runs(result: xr.Dataset, concept: str) -> list[tuple[int, int]]:
+    """The (pair, seed) of a concept that were run; sequential stopping leaves pairs out."""
+    audio = result["audio"].sel(concept=concept).transpose("pair", "seed", "arm").values
+    score = result["score"].sel(concept=concept).transpose("pair", "seed", "arm", "scorer").values
+    run = (audio != "").any(axis=2) | ~np.isnan(score).all(axis=(2, 3))
+    pairs, seeds = result["pair"].values, result["seed"].values
+    return [(int(pairs[p]), int(seeds[s])) for p, s in zip(*np.nonzero(run), strict=True)]
+
+
+def arms_frame(result: xr.Dataset, concept: str, pair: int, seed: int, scorer: str = "") -> pd.DataFrame:
+    """One row for each different recording of a pair and seed: audio, arms (which sound the same), score."""
+    name = _chosen("scorer", scorer, scorers(result))
+    one = result.sel(concept=concept, pair=pair, seed=seed, scorer=name)
+    table = pd.DataFrame(
+        {
+            "audio": one["audio"].values.astype(str),
+            "arm": one["arm"].values.astype(str),
+            "score": one["score"].values.astype(float),
+        }
+    )
+    table = table[table["audio"] != ""]
+    grouped = table.groupby("audio", sort=False)
+    return grouped.agg(arms=("arm", list), score=("score", "first")).reset_index()
+
+
+def changes_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") -> pd.DataFrame:
+    """What one arm moves, a row for each pair, seed and quantity: pair, seed, prompts, quantity, value.
+
+    Quantities: what the arm moves, named after its base ("patched − corrupt" or "clean − patched"), and
+    "clean − corrupt", what there was to move.
+    """
+    pairs = pairs_frame(result, concept, arm, scorer)
+    necessity = str(result["direction"].sel(arm=arm).item()) == "necessity"
+    named = {"change": "clean − patched" if necessity else "patched − corrupt", "whole": "clean − corrupt"}
+    told = {
+        "concept": concept,
+        "arm": arm,
+        "scorer": _chosen("scorer", scorer, scorers(result)),
+    }
+    parts = [
+        pairs[["pair", "seed", "clean_prompt", "corrupt_prompt"]].assign(
+            **told, quantity=name, value=pairs[column]
+        )
+        for column, name in named.items()
+    ]
+    return pd.concat(parts, ignore_index=True)[
+        [*told, "quantity", "pair", "seed", "clean_prompt", "corrupt_prompt", "value"]
+    ]
+
+
+def agreement(result: xr.Dataset, concept: str, scorer: str = "") -> dict[str, float]:
+    """Rank correlation of one scorer's map of a concept with that of each other scorer."""
+    name = _chosen("scorer", scorer, scorers(result))
+    return {
+        other: float(result["agreement"].sel(concept=concept, scorer=name, scorer_b=other))
+        for other in scorers(result)
+        if other != name
+    }
+
+
+def tested_cells(result: xr.Dataset, scorer: str = "") -> int:
+    """Over how many cells the p-values of a scorer are corrected."""
+    name = _chosen("scorer", scorer, scorers(result))
+    return int(result["p_adjusted"].sel(scorer=name).notnull().sum())
+
+
+def _places(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Row and column of a map at which each arm stands."""
+    cells = frame[frame["group"] == "cell"].drop_duplicates("arm").set_index("arm")
+    rows = set(cells["row"])
+
+    def place(arm: Any) -> tuple[str, str]:
+        cell, _, kind = str(arm.arm).rpartition(" null ")
+        if arm.group == "cell":
+            return str(arm.row), str(arm.column)
+        if cell in cells.index:
+            return f"null: {kind}", str(cells["column"][cell])
+        return (f"null at {arm.row}" if arm.row in rows else str(arm.row or arm.arm)), str(arm.column)
+
+    return [place(arm) for arm in frame.itertuples()]
+
+
+def _largest_nulls(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with one null arm at each place, that of the largest impact, up or down."""
+    place = ["panel", "across", "label"]
+    nulls = frame[frame["group"] == "null"]
+    order = nulls["impact"].abs().fillna(-1.0).sort_values(ascending=False, kind="stable").index
+    kept = nulls.loc[order].drop_duplicates(place).sort_index()
+    count = nulls.groupby(place).size().groupby("label").max()
+    several = kept["label"].map(count) > 1
+    named = kept["label"] + " (largest of " + kept["label"].map(count).astype(str) + ")"
+    kept = kept.assign(label=kept["label"].where(~several, named))
+    return pd.concat([frame[frame["group"] == "cell"], kept], ignore_index=True)
+
+
+def _status(frame: pd.DataFrame) -> np.ndarray:
+    inside = (frame["impact"] >= frame["null_lo"]) & (frame["impact"] <= frame["null_hi"])
+    return np.select(
+        [
+            ~frame["defined"],
+            frame["impact"].isna(),
+            frame["group"] == "null",
+            ~(frame["p_adjusted"] <= ALPHA),
+            inside,
+        ],
+        ["undefined", "no score", "null arm", "not significant", "inside null band"],
+        "clear",
+    )
+
+
+def _is_planted(blocks: Sequence[int], row: Any) -> bool:
+    block = BLOCK.match(row.row)
+    return row.group == "cell" and "+" not in row.row and block is not None and int(block[1]) in blocks
+
+
+def _in_panel(cells: pd.DataFrame, panel: str) -> pd.Series:
+    """The cells of a column, with the null arms below it: its own, and those of its direction that have no column."""
+    of_column = cells["beside"] == panel
+    known = set(cells.loc[cells["group"] == "cell", "beside"])
+    directions = {*cells.loc[of_column, "direction"], ""}
+    of_direction = (cells["group"] == "null") & cells["direction"].isin(directions)
+    return of_column | (of_direction & ~cells["beside"].isin(known))
+
+
+def _chosen(what: str, name: str, known: list[str]) -> str:
+    if name and name not in known:
+        raise UserError(f"There is no {what} '{name}' in this patching result: it has {', '.join(known)}.")
+    return name or known[0]

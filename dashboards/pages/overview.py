@@ -12,7 +12,7 @@ from dashboards.components.grid import row_grid, selected_row
 from dashboards.components.player import player
 from dashboards.components.text import hint, key_values, numbers, page_header, panel
 from dashboards.links import change_query, read_query
-from dashboards.results import command, sae_sites
+from dashboards.results import command, patching_names, sae_sites
 from dashboards.truth import truth_frame
 from workbench.study import Study
 
@@ -20,7 +20,7 @@ PATH = "/"
 NAME = "Overview"
 SENTENCE = "What this study looked at, what has been computed from it, and the music that its model made."
 KINDS = {
-    "patching": ("Patching", "/patching", "Which blocks put a concept into the music"),
+    "patching": ("Patching", "/patching", "Which parts of the network put a concept into the music"),
     "probes": ("Probes", "/probes", "Where a concept can be read off the activations"),
     "sae": ("Features", "/features", "Which features a sparse autoencoder found"),
 }
@@ -114,13 +114,14 @@ def _counts(study: Study) -> Component:
 
 def _result_card(study: Study, kind: str) -> Component:
     title, path, sentence = KINDS[kind]
-    sites = sae_sites(study)
-    present = bool(sites) if kind == "sae" else kind in study.result_names()
+    found = {"sae": sae_sites(study), "patching": patching_names(study)}.get(kind, [])
+    present = bool(found) or (kind == "probes" and kind in study.result_names())
     badge = dmc.Badge(
         "computed" if present else "missing", color="teal" if present else "gray", variant="light", tt="none"
     )
     heading = dmc.Group([dmc.Title(title, order=4), badge], justify="space-between")
-    detail = f"{sentence}. Sites: {', '.join(sites)}." if kind == "sae" and present else f"{sentence}."
+    named = {"sae": "Sites", "patching": "Questions"}
+    detail = f"{sentence}. {named[kind]}: {', '.join(found)}." if found else f"{sentence}."
     action = dmc.Anchor(f"Open {title.lower()}", href=path, size="sm", fw=500)
     if not present:
         action = dmc.Code(command(study, kind), block=True, className="command")

@@ -1,4 +1,4 @@
-"""Patching: the map of impact, and the pairs and audio behind each of its cells."""
+"""Patching: the map of impact of each of a study's questions, and what is known of how sure it is."""
 
 from typing import Any
 
@@ -6,104 +6,208 @@ import dash
 import dash_mantine_components as dmc
 import pandas as pd
 import plotly.graph_objects as go
+import xarray as xr
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
+from dashboards.captions import band, confidence, interval, short_sample
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
-from dashboards.components.grid import number_column, row_grid, selected_row
-from dashboards.components.player import player
-from dashboards.components.text import empty_state, hint, numbers, page_header, panel
+from dashboards.components.text import empty_state, page_header
 from dashboards.figures import FIGURES
-from dashboards.frames.patching import pairs_frame
+from dashboards.frames.patching import (
+    ALL,
+    UNCLEAR,
+    agreement,
+    columns,
+    default_columns,
+    default_concept,
+    scorers,
+    tested_cells,
+)
+from dashboards.grids import cell_at, lay_out
 from dashboards.links import change_query, read_query
-from dashboards.results import command, has_result, load_result
-from dashboards.screen.patching import cell_at, patching_map
+from dashboards.pages import patching_cell
+from dashboards.results import command, has_result, load_patching, patching_names
+from dashboards.screen.patching import patching_map
 from dashboards.specs import PatchingSpec
 from workbench.study import Study
 
 PATH = "/patching"
 NAME = "Patching"
 SENTENCE = (
-    "Which blocks put a concept into the music: each cell is a run with the corrupt prompt in which one block is given "
-    "the clean prompt, and its impact is the share of the concept that comes back (0 none, 1 all)."
+    "Which parts of the network put a concept into the music: each cell is a run in which one part is given another "
+    "prompt, and its impact is the share of the concept that comes back (sufficiency) or is lost (necessity)."
 )
 HELP = (
-    "Impact = (patched − corrupt) / (clean − corrupt), in the scorer's values. Hatched: the 95 % interval contains "
-    "zero. Undefined: clean and corrupt do not differ clearly. Click a cell to see its pairs and hear it."
+    "Sufficiency = (patched − corrupt) / (clean − corrupt), necessity = (clean − patched) / (clean − corrupt), in the "
+    "scorer's values. Hatched: not significant after correction, or inside the null band. Undefined: clean and corrupt "
+    "do not differ clearly. Null arms should have no impact. Click a cell for its pairs, and to hear it."
 )
-MOST_BESIDE = 5  # concepts; with more the map needs the whole width
-SIDES = {
-    "clean": "The run with the clean prompt.",
-    "corrupt": "The run with the corrupt prompt, from the same noise.",
-    "patched": "The corrupt run in which the block is given the clean prompt.",
+QUESTIONS = {
+    "blocks": "Which blocks?",
+    "steps": "At which steps?",
+    "sigmas": "At which noise levels?",
+    "parts": "Through which parts?",
+    "heads": "Through which heads?",
+    "passes": "In which guidance pass?",
+    "conditioning": "Which conditioning tokens?",
+    "seconds": "At which seconds?",
+    "sets": "Which blocks together?",
+    "paths": "Along which paths?",
+}
+MOST_BESIDE = 8.5  # columns; a wider map needs the whole width
+FACTS = {
+    "pairs × seeds": "Counterfactual pairs, seeds of each, and rows that count.",
+    "clean − corrupt": "The denominator of the impact, with its interval; it must lie clearly above zero.",
+    "stability": "Rank correlation of the map with maps of resampled pairs and seeds.",
+    "null band": "Where the impacts of null arms lie.",
+    "agreement": "Rank correlation of the map with that of another scorer.",
 }
 
 
 def layout(study: Study, query: dict[str, str]) -> Component:
     """The page, or what to do while there is no patching result."""
-    del query  # the callbacks read the address
     header = page_header(NAME, SENTENCE)
-    if not has_result(study, "patching"):
+    if not patching_names(study):
         then = "The map shows, for every block and concept, how much of the concept that block alone brings back."
-        return html.Div(
-            [header, empty_state("There is no patching result yet.", then, command(study, "patching"))]
-        )
-    beside = load_result(study, "patching").sizes["concept"] <= MOST_BESIDE
-    map_panel = figure_panel("patching", "Impact", HELP, html.Div(id="patching-legend"))
-    cell_panel = panel("Cell", _detail(), help="The numbers, pairs and audio of one cell.")
-    columns = [
-        dmc.GridCol(map_panel, span=9 if beside else 24),
-        dmc.GridCol(cell_panel, span=15 if beside else 24),
-    ]
-    return html.Div([header, dmc.Grid(columns, columns=24, gutter="md")])
-
-
-def _detail() -> Component:
-    columns = [
-        {"field": "pair", "width": 52},
-        {"field": "seed", "width": 58},
-        {"field": "clean_prompt", "headerName": "clean prompt", "flex": 1, "tooltipField": "clean_prompt"},
-        {
-            "field": "corrupt_prompt",
-            "headerName": "corrupt prompt",
-            "flex": 1,
-            "tooltipField": "corrupt_prompt",
-        },
-        *({"field": side, "width": 78, **number_column(".3f", "no score")} for side in SIDES),
-    ]
-    grid = row_grid("pairs-grid", columns, height=190)
+        missing = "There is no patching result yet."
+        if has_result(study, "patching"):
+            missing = "This study's patching result is of an older version: make it anew."
+        return html.Div([header, empty_state(missing, then, command(study, "patching"))])
+    spec = view(study, query)
+    above = html.Div([_controls(study, spec), html.Div(id="patching-legend")])
+    map_panel = figure_panel("patching", "Impact", HELP, above)
+    map_panel.children.append(html.Div(id="patching-facts"))
     return html.Div(
         [
-            html.Div(
-                hint("Click a cell of the map to see its numbers, its prompt pairs, and to hear them."),
-                id="cell-hint",
-                hidden=True,
-            ),
-            html.Div(
-                [html.Div(id="cell-numbers"), grid, html.Div(id="cell-players")], id="cell", hidden=True
+            header,
+            dmc.Grid(
+                [
+                    dmc.GridCol(map_panel, id="patching-map", span=24),
+                    dmc.GridCol(patching_cell.layout(), id="patching-detail", span=24),
+                ],
+                columns=24,
+                gutter="md",
             ),
         ]
     )
 
 
+def view(study: Study, query: dict[str, str]) -> PatchingSpec:
+    """What the map shows, by the address; what the study does not have is left to its default."""
+    names = patching_names(study)
+    name = query["result"] if query.get("result") in names else names[0]
+    result = load_patching(study, f"patching-{name}")
+    known = {
+        "scorer": scorers(result),
+        "concept": [ALL, *map(str, result["concept"].values)],
+        "column": columns(result),
+    }
+    asked = {"scorer": query.get("scorer"), "concept": query.get("shown"), "column": query.get("column")}
+    chosen = {field: value for field, value in asked.items() if value in known[field]}
+    return PatchingSpec(name=name, **chosen)
+
+
+def _controls(study: Study, spec: PatchingSpec) -> Component:
+    names = patching_names(study)
+    results = [{"value": name, "label": _question(study, name)} for name in names]
+    selects = [
+        _select("patching-result", "question", results, spec.name),
+        *(
+            _select(f"patching-{field}", label, data, value)
+            for field, (label, data, value) in _choices(study, spec).items()
+        ),
+    ]
+    return html.Div(selects, className="controls")
+
+
+def _select(id: str, label: str, data: list[Any], value: str) -> Component:
+    return dmc.Select(id=id, label=label, data=data, value=value, allowDeselect=False, size="xs")
+
+
+def _choices(study: Study, spec: PatchingSpec) -> dict[str, tuple[str, list[Any], str]]:
+    """The controls that depend on the result: label, choices, the chosen one."""
+    result = load_patching(study, spec.result_name)
+    concepts = [{"value": ALL, "label": "all concepts"}, *map(str, result["concept"].values)]
+    default = default_columns(result)
+    known: list[Any] = columns(result)
+    if len(default) > 1:
+        known = [{"value": "-", "label": "both directions"}, *known]
+    column = spec.column or ("-" if len(default) > 1 else default[0])
+    return {
+        "scorer": ("scorer", scorers(result), spec.scorer or scorers(result)[0]),
+        "shown": ("concept", concepts, spec.concept or default_concept(result)),
+        "column": (str(result.attrs["column_label"]), known, column),
+    }
+
+
+def _question(study: Study, name: str) -> str:
+    question = str(load_patching(study, f"patching-{name}").attrs["question"])
+    told = QUESTIONS.get(question, question)
+    return told if name == question else f"{told} ({name})"
+
+
 def register(app: dash.Dash, study: Study) -> None:
-    """Keep map, pairs and players in step with the selection in the address."""
+    """Keep controls, map and cell in step with the selection in the address."""
+    patching_cell.register(app, study)
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("patching-result", "value"),
+        Input("patching-scorer", "value"),
+        Input("patching-shown", "value"),
+        Input("patching-column", "value"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def choose(name: str, scorer: str, shown: str, column: str, search: str | None) -> Any:
+        spec = view(study, read_query(search))
+        if name != spec.name:
+            cleared = dict.fromkeys(("scorer", "shown", "column", *patching_cell.SELECTION))
+            return change_query(search, **{**cleared, "result": name})
+        now = {field: value for field, (_, _, value) in _choices(study, spec).items()}
+        asked = {"scorer": scorer, "shown": shown, "column": column}
+        changed = {field: value for field, value in asked.items() if value and value != now[field]}
+        return change_query(search, **changed) if changed else no_update
+
+    @app.callback(
+        Output("patching-result", "value"),
+        *(
+            Output(f"patching-{field}", part)
+            for field in ("scorer", "shown", "column")
+            for part in ("data", "value")
+        ),
+        Output("patching-column", "label"),
+        Output("patching-column", "display"),
+        Input("url", "search"),
+    )
+    def show_controls(search: str | None) -> tuple[Any, ...]:
+        spec = view(study, read_query(search))
+        choices = _choices(study, spec)
+        parts = [part for _, data, value in choices.values() for part in (data, value)]
+        return spec.name, *parts, choices["column"][0], "block" if choices["shown"][2] == ALL else "none"
 
     @app.callback(
         Output("patching-graph", "figure"),
         Output("patching-graph", "clickData"),
         Output({"type": "figure", "key": "patching"}, "data"),
         Output("patching-legend", "children"),
+        Output("patching-facts", "children"),
+        Output("patching-map", "span"),
+        Output("patching-detail", "span"),
         Input("url", "search"),
         Input("truth", "checked"),
     )
-    def draw(search: str | None, truth: bool | None) -> tuple[go.Figure, None, dict[str, Any], Component]:
+    def draw(search: str | None, truth: bool | None) -> tuple[Any, ...]:
         query = read_query(search)
-        spec = PatchingSpec(truth=bool(truth))
+        spec = view(study, query).model_copy(update={"truth": bool(truth)})
         frame = FIGURES["patching"].frame(study, spec)
-        picture = patching_map(frame, (query.get("concept", ""), query.get("arm", "")))
-        return picture, None, figure_data("patching", spec), _legend(frame)
+        result = load_patching(study, spec.result_name)
+        picture: go.Figure = patching_map(frame, (query.get("concept", ""), query.get("arm", "")))
+        beside = lay_out(frame).width <= MOST_BESIDE
+        spans = [{"base": 24, "lg": span if beside else 24} for span in (13, 11)]
+        return picture, None, figure_data("patching", spec), _legend(frame), facts(result, frame), *spans
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -112,58 +216,17 @@ def register(app: dash.Dash, study: Study) -> None:
         prevent_initial_call=True,
     )
     def select_cell(click: dict[str, Any] | None, search: str | None) -> Any:
-        frame = FIGURES["patching"].frame(study, PatchingSpec())
-        cell = cell_at(frame, click["points"][0]["x"], click["points"][0]["y"]) if click else None
+        if not click:
+            return no_update
+        frame = FIGURES["patching"].frame(study, view(study, read_query(search)))
+        cell = cell_at(frame, click["points"][0]["x"], click["points"][0]["y"])
         if cell is None:
             return no_update
         return change_query(search, concept=cell[0], arm=cell[1], pair=None, seed=None)
 
-    @app.callback(
-        Output("url", "search", allow_duplicate=True),
-        Input("pairs-grid", "selectedRows"),
-        State("pairs-grid", "rowData"),
-        State("url", "search"),
-        prevent_initial_call=True,
-    )
-    def select_pair(rows: Any, pairs: list[dict[str, Any]], search: str | None) -> Any:
-        query, row = read_query(search), selected_row(rows)
-        if row is None:
-            return no_update
-        shown = _pair_id(query["pair"], query["seed"]) if {"pair", "seed"} <= set(query) else pairs[0]["id"]
-        if row["id"] == shown:
-            return no_update
-        return change_query(search, pair=row["pair"], seed=row["seed"])
-
-    @app.callback(
-        Output("cell", "hidden"),
-        Output("cell-hint", "hidden"),
-        Output("cell-numbers", "children"),
-        Output("pairs-grid", "rowData"),
-        Output("pairs-grid", "selectedRows"),
-        Output("cell-players", "children"),
-        Input("url", "search"),
-    )
-    def show_cell(search: str | None) -> tuple[Any, ...]:
-        query = read_query(search)
-        frame = FIGURES["patching"].frame(study, PatchingSpec())
-        cell = frame[(frame["concept"] == query.get("concept")) & (frame["arm"] == query.get("arm"))]
-        if cell.empty:
-            return True, False, None, [], [], None
-        concept, arm = query["concept"], query["arm"]
-        pairs = pairs_frame(load_result(study, "patching"), concept, arm)
-        pairs["id"] = [_pair_id(pair, seed) for pair, seed in zip(pairs["pair"], pairs["seed"], strict=True)]
-        chosen = pairs[pairs["id"] == _pair_id(query.get("pair"), query.get("seed"))]
-        row = (pairs if chosen.empty else chosen).iloc[0]
-        players = _players(study, row, arm)
-        return False, True, _numbers(cell.iloc[0]), pairs.to_dict("records"), {"ids": [row["id"]]}, players
-
-
-def _pair_id(pair: object, seed: object) -> str:
-    return f"{pair}-{seed}"
-
 
 def _legend(frame: pd.DataFrame) -> Component:
-    keys = [("key-hatched", "interval contains zero")]
+    keys = [("key-hatched", "not significant or inside null band")]
     if (frame["status"] == "undefined").any():
         keys.append(("key-undefined", "undefined"))
     if "planted" in frame:
@@ -171,46 +234,49 @@ def _legend(frame: pd.DataFrame) -> Component:
     return html.Div([html.Span([html.I(className=name), text]) for name, text in keys], className="legend")
 
 
-def _numbers(cell: pd.Series) -> Component:
-    impact = cell["status"]
-    if cell["status"] in ("clear", "contains zero"):
-        impact = f"{cell['impact']:z.3f}  [{cell['impact_lo']:z.3f}, {cell['impact_hi']:z.3f}]"
-    difference = f"{cell['denominator']:z.3f}  [{cell['denominator_lo']:z.3f}, {cell['denominator_hi']:z.3f}]"
-    return numbers(
-        {
-            "concept": cell["concept"],
-            "patched": cell["arm"],
-            "impact, 95 % interval": impact,
-            "clean − corrupt score": difference,
-            "n": str(cell["n"]),
-        },
-        {
-            "n": "Pairs times seeds.",
-            "clean − corrupt score": "The denominator of the impact; it must lie above zero.",
-        },
-    )
-
-
-def _players(study: Study, row: pd.Series, arm: str) -> Component:
-    cards = []
-    for side, told in SIDES.items():
-        title = f"patched at {arm}" if side == "patched" else side
-        score = "no score" if pd.isna(row[side]) else f"score {row[side]:z.3f}"
-        names = [dmc.Text(title, fw=600, size="sm"), dmc.Text(score, size="xs", className="figure")]
-        heading = dmc.Group(names, justify="space-between", wrap="nowrap")
-        same = side == "patched" and row["patched_audio"] == row["corrupt_audio"]
-        prompt = row["clean_prompt"] if side == "clean" else row["corrupt_prompt"]
-        line = "Identical to the corrupt run." if same else prompt
-        caption = dmc.Tooltip(
-            dmc.Text(line, size="xs", c="dimmed", lineClamp=2, h=36, mb=4), label=told, openDelay=400
-        )
-        cards.append(
-            html.Div([heading, caption, player(study, row[f"{side}_audio"], study.spec.settings.duration)])
-        )
-    told = f"The score says how well a clip matches “{row['text']}”."
-    return html.Div(
-        [
-            dmc.Text(told, size="xs", c="dimmed", mt="sm", mb="xs"),
-            dmc.SimpleGrid(cards, cols=3, spacing="md"),
+def facts(result: xr.Dataset, frame: pd.DataFrame) -> Component:
+    """How much data a map rests on and how sure it is: a row a concept, and sentences on the whole."""
+    scorer = str(frame["scorer"].iloc[0])
+    others = [name for name in scorers(result) if name != scorer]
+    names = [*list(FACTS)[:4], *(f"agreement with {name}" for name in others)]
+    heads = [dmc.TableTh("concept")]
+    for name in names:
+        told = FACTS[name.partition(" with ")[0]]
+        heads.append(dmc.TableTh(html.Span(name, title=told)))
+    rows = []
+    for _, row in frame.drop_duplicates("concept").iterrows():
+        agreed = agreement(result, row["concept"], scorer)
+        cells = [
+            row["concept"],
+            short_sample(row, result.sizes["seed"]),
+            interval(row, "denominator"),
+            interval(row, "stability"),
+            band(row),
+            *("undefined" if pd.isna(agreed[name]) else f"{agreed[name]:z.2f}" for name in others),
         ]
+        rows.append(dmc.TableTr([dmc.TableTd(cell) for cell in cells]))
+    table = dmc.Table(
+        [dmc.TableThead(dmc.TableTr(heads)), dmc.TableTbody(rows)],
+        verticalSpacing=3,
+        horizontalSpacing=6,
+        fz=12,
     )
+    notes = html.Ul([html.Li(note) for note in _notes(result, frame)], className="notes")
+    return html.Div([html.Div(table, className="facts-wrap"), notes], className="facts")
+
+
+def _notes(result: xr.Dataset, frame: pd.DataFrame) -> list[str]:
+    scorer = str(frame["scorer"].iloc[0])
+    cells = frame[frame["group"] == "cell"]
+    notes = [
+        f"p-values: {result.attrs['correction']} over the {tested_cells(result, scorer)} cells of all concepts. "
+        f"Intervals: {confidence(result)} bootstrap over pairs. {int(cells['status'].isin(UNCLEAR).sum())} of "
+        f"{len(cells)} cells are not clear."
+    ]
+    if not (result["role"].values == "null").any():
+        notes.append("This map has no null arms.")
+    if result.attrs.get("screened"):
+        notes.append("The cells were screened first, and only those that were kept were run in full.")
+    if result.attrs.get("stopped"):
+        notes.append(str(result.attrs["stopped"]))
+    return notes

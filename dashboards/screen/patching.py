@@ -1,4 +1,4 @@
-"""The patching map on screen."""
+"""The patching map on screen, and what one cell moves in each pair."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -8,69 +8,90 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards import palette
+from dashboards.frames.patching import UNCLEAR
+from dashboards.grids import Grid, Section, lay_out, panel_title
 from dashboards.screen.style import color_axis, hatch, outline, selection, style
 
 ROW_PIXELS = 32
-GAP = 0.5
-HOVER = "<b>%{customdata[0]} · patch %{customdata[1]}</b><br>%{customdata[2]}<extra></extra>"
+LOW_ROW_PIXELS = 24  # where there are many rows
+MANY_ROWS = 14
+NUMBERS_UP_TO = 16  # columns; with more the numbers no longer fit their cells
+HOVER = "<b>%{customdata[0]} · %{customdata[1]}</b><br>%{customdata[2]}<extra></extra>"
+WORDLESS = {
+    "undefined": "undefined",
+    "no score": "no score",
+}  # statuses without a number, with what cells say
 
 
 def patching_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go.Figure:
-    """Heatmap of impact, arms down and concepts across, from `patching_frame`.
+    """Heatmap of impact from `patching_frame`: rows down, a panel of columns beside each other, null arms below.
 
-    Cells whose interval contains zero are hatched, undefined ones are grey and say so, planted ones (column
-    `planted`) and the `selected` cell (concept, arm) are outlined.
+    Cells that are not significant or lie inside the null band are hatched, undefined ones are grey and say so, planted
+    ones (column `planted`) and the `selected` cell (concept, arm) are outlined.
     """
-    concepts = list(dict.fromkeys(frame["concept"]))
-    frame = frame.assign(hover=[_hover(row) for row in frame.to_dict("records")])
+    return draw_map(frame.assign(hover=[_hover(row) for row in frame.to_dict("records")]), selected)
+
+
+def draw_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go.Figure:
+    """Draw a frame that `lay_out` can place, whose column `hover` says what a cell tells."""
+    grid = lay_out(frame)
     figure = go.Figure()
-    tops = _tops(frame)
-    for _, section in frame.groupby("group", sort=False):
-        _add_section(figure, section, concepts, [tops[arm] for arm in dict.fromkeys(section["arm"])])
-    bottom = max(tops.values()) + 1
-    figure.update_xaxes(
-        side="top",
-        tickvals=[index + 0.5 for index in range(len(concepts))],
-        ticktext=concepts,
-        showgrid=False,
-    )
-    figure.update_xaxes(range=[0, len(concepts)], fixedrange=True, tickfont={"size": 13})
-    figure.update_yaxes(tickvals=[top + 0.5 for top in tops.values()], ticktext=list(tops), showgrid=False)
-    figure.update_yaxes(range=[bottom, 0], fixedrange=True)
-    figure.update_layout(shapes=_outlines(frame, concepts, tops, selected))
+    for section in grid.sections:
+        _add_section(figure, section, len(grid.lefts))
+    _label_axes(figure, grid, frame)
+    figure.update_layout(shapes=_outlines(frame, grid, selected))
+    pixels = ROW_PIXELS if len(grid.tops) <= MANY_ROWS else LOW_ROW_PIXELS
+    height = int(grid.height * pixels) + 100
     return style(
-        figure, height=int(bottom * ROW_PIXELS) + 60, clickmode="event", coloraxis=color_axis("impact")
+        figure, height=height, clickmode="event", coloraxis=color_axis("impact", height)
+    ).update_layout(margin={"t": 44})
+
+
+def _label_axes(figure: go.Figure, grid: Grid, frame: pd.DataFrame) -> None:
+    nulls = set(frame.loc[frame["group"] == "null", "label"])
+    names = [_null_name(label) if label in nulls else label for label in grid.tops]
+    figure.update_xaxes(
+        tickvals=[left + 0.5 for left in grid.lefts.values()],
+        ticktext=[across for _, across in grid.lefts],
+        range=[0, grid.width],
     )
+    figure.update_yaxes(
+        tickvals=[top + 0.5 for top in grid.tops.values()], ticktext=names, range=[grid.height, 0]
+    )
+    figure.update_xaxes(showgrid=False, fixedrange=True)
+    figure.update_yaxes(showgrid=False, fixedrange=True)
+    for panel, middle in grid.panels.items():
+        figure.add_annotation(
+            x=middle,
+            y=0,
+            text="<br>".join(_title_lines(panel)),
+            showarrow=False,
+            yanchor="bottom",
+            yshift=4,
+            font={"size": 12, "color": palette.INK},
+        )
 
 
-def cell_at(frame: pd.DataFrame, x: float, y: float) -> tuple[str, str] | None:
-    """The cell (concept, arm) at a place of the map in axis units; None beside the cells.
-
-    A click on a heatmap tells its place and nothing else.
-    """
-    concepts = list(dict.fromkeys(frame["concept"]))
-    arms = [arm for arm, top in _tops(frame).items() if top <= y < top + 1]
-    return (concepts[int(x)], arms[0]) if arms and 0 <= x < len(concepts) else None
+def _null_name(label: str) -> str:
+    name, bracket, rest = label.partition(" (")
+    return f"<i>{name}</i>" + (f"<br><span style='font-size:9px'>{bracket[1:]}{rest}</span>" if rest else "")
 
 
-def _tops(frame: pd.DataFrame) -> dict[str, float]:
-    """Top edge of each arm's row: blocks first, a gap, then the sets."""
-    first = frame.drop_duplicates("arm")
-    has_blocks = (first["group"] == "block").any()
-    shift = [GAP if has_blocks and group == "set" else 0.0 for group in first["group"]]
-    return {arm: row + gap for row, (arm, gap) in enumerate(zip(first["arm"], shift, strict=True))}
+def _title_lines(panel: str) -> list[str]:
+    """A panel's name, and below it, smaller, what it means."""
+    name, _, meaning = panel_title(panel).partition(": ")
+    return [f"<b>{name}</b>", *([f"<span style='font-size:11px'>{meaning}</span>"] if meaning else [])]
 
 
-def _add_section(figure: go.Figure, frame: pd.DataFrame, concepts: list[str], tops: list[float]) -> None:
-    def table(column: str) -> np.ndarray:
-        grid = frame.pivot(index="arm", columns="concept", values=column)
-        return grid.loc[list(dict.fromkeys(frame["arm"])), concepts].to_numpy()
-
-    edges = {"x": list(range(len(concepts) + 1)), "y": [*tops, tops[-1] + 1]}
-    status, impact = table("status"), table("impact").astype(float)
-    customdata = np.stack([table("concept"), table("arm"), table("hover")], axis=-1)
+def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
+    edges = {
+        "x": [*section.lefts, section.lefts[-1] + 1],
+        "y": [*section.tops, section.tops[-1] + 1],
+    }
+    status, impact = section.table("status"), section.numbers("impact")
+    customdata = np.stack([section.table(name) for name in ("concept", "arm", "hover")], axis=-1)
     numbers = np.vectorize(lambda value: "" if np.isnan(value) else f"{value:z.2f}", otypes=[object])(impact)
-    words = np.where(np.isnan(impact), status, "")
+    words = np.vectorize(lambda name: WORDLESS.get(name, ""), otypes=[object])(status)
     common = {
         **edges,
         "customdata": customdata,
@@ -83,42 +104,102 @@ def _add_section(figure: go.Figure, frame: pd.DataFrame, concepts: list[str], to
         z=impact,
         coloraxis="coloraxis",
         text=numbers,
-        texttemplate="%{text}",
-        textfont={"size": 13 if len(concepts) <= 8 else 11},
+        texttemplate="%{text}" if columns <= NUMBERS_UP_TO else "",
+        textfont={"size": 13 if columns <= 8 else 11},
         **common,
     )
     figure.add_heatmap(
-        z=np.where(np.isnan(impact), 0.0, np.nan),
+        z=np.where(words != "", 0.0, np.nan),
         colorscale=[[0, palette.UNDEFINED], [1, palette.UNDEFINED]],
         showscale=False,
         text=words,
-        texttemplate="%{text}",
-        textfont={"size": 11 if len(concepts) <= 6 else 9, "color": palette.MUTED},
+        texttemplate="%{text}" if columns <= NUMBERS_UP_TO / 2 else "",
+        textfont={"size": 11 if columns <= 4 else 9, "color": palette.MUTED},
         **common,
     )
-    lefts = list(map(float, range(len(concepts))))
-    figure.add_traces(hatch(status == "contains zero", impact, lefts, tops))
+    unclear = np.isin(status.astype(str), UNCLEAR)
+    lines = hatch(unclear, impact, section.lefts, section.tops, sparse=columns > NUMBERS_UP_TO)
+    figure.add_traces(lines)
 
 
 def _hover(row: dict[Hashable, Any]) -> str:
     interval = f"[{row['denominator_lo']:z.3f}, {row['denominator_hi']:z.3f}]"
     denominator = f"clean − corrupt score: {row['denominator']:z.3f} {interval}"
-    count = f"n = {row['n']}"
+    count = f"n = {row['n']:.0f} from {row['n_pairs']:.0f} pairs"
     if row["status"] == "undefined":
         return f"undefined: clean and corrupt do not differ clearly<br>{denominator}<br>{count}"
     if row["status"] == "no score":
         return f"no score: the scorer failed on this arm<br>{denominator}<br>{count}"
-    planted = "<br>planted here" if row.get("planted") else ""
     impact = f"impact {row['impact']:z.3f}, 95 % interval [{row['impact_lo']:z.3f}, {row['impact_hi']:z.3f}]"
-    return f"{impact}<br>{denominator}<br>{count}{planted}"
+    test = "null arm: what chance gives"
+    if row["group"] == "cell":
+        test = f"p = {row['p']:.2g}, adjusted {row['p_adjusted']:.2g}: {row['status']}"
+    planted = "<br>planted here" if row.get("planted") else ""
+    return f"{row['direction']} {impact}<br>{test}<br>{denominator}<br>{count}{planted}"
 
 
-def _outlines(
-    frame: pd.DataFrame, concepts: list[str], tops: dict[str, float], selected: tuple[str, str] | None
-) -> list[dict[str, Any]]:
+def _outlines(frame: pd.DataFrame, grid: Grid, selected: tuple[str, str] | None) -> list[dict[str, Any]]:
     planted = frame[frame["planted"]] if "planted" in frame else frame.iloc[:0]
-    lefts = {concept: float(column) for column, concept in enumerate(concepts)}
-    shapes = [outline(lefts[row.concept], tops[row.arm], palette.PLANTED) for row in planted.itertuples()]
-    if selected is not None and selected[0] in concepts and selected[1] in tops:
-        shapes += selection(lefts[selected[0]], tops[selected[1]])
+    shapes = [outline(*grid.corner(row), palette.PLANTED) for row in planted.itertuples()]
+    if selected is not None:
+        chosen = frame[(frame["concept"] == selected[0]) & (frame["arm"] == selected[1])]
+        for row in chosen.itertuples():
+            shapes += selection(*grid.corner(row))
     return shapes
+
+
+def changes(frame: pd.DataFrame, selected: tuple[int, int] | None = None) -> go.Figure:
+    """What one arm moves in each pair beside what there was to move, from `changes_frame`: box and one dot a run.
+
+    The runs of the `selected` pair and seed are ringed; a dot's customdata is (pair, seed).
+    """
+    figure = go.Figure()
+    for index, (quantity, part) in enumerate(frame.groupby("quantity", sort=False)):
+        scored = part.dropna(subset=["value"])
+        chosen = [(row.pair, row.seed) == selected for row in scored.itertuples()]
+        dots = {
+            "color": palette.SEQUENTIAL[5 if index == 0 else 3],
+            "size": 8,
+            "opacity": 1,
+            "line": {
+                "width": [2.5 if one else 0.5 for one in chosen],
+                "color": [palette.PLANTED if one else "white" for one in chosen],
+            },
+        }
+        line = {"color": palette.MUTED, "width": 1.2}
+        figure.add_box(
+            x=scored["value"],
+            y0=index,
+            name=str(quantity),
+            orientation="h",
+            boxpoints=False,
+            hoverinfo="skip",
+            line=line,
+            fillcolor="rgba(107, 119, 133, 0.12)",
+            width=0.5,
+        )
+        figure.add_scatter(
+            x=scored["value"],
+            y=index + _spread(len(scored)),
+            mode="markers",
+            marker=dots,
+            customdata=scored[["pair", "seed", "clean_prompt", "corrupt_prompt"]].to_numpy(),
+            hovertemplate=(
+                f"{quantity}: %{{x:.3f}}<br>pair %{{customdata[0]}}, seed %{{customdata[1]}}"
+                "<br>clean: %{customdata[2]}<br>corrupt: %{customdata[3]}<extra></extra>"
+            ),
+        )
+    names = list(dict.fromkeys(frame["quantity"]))
+    figure.add_vline(x=0, line={"color": palette.MUTED, "width": 1, "dash": "dot"})
+    figure.update_xaxes(title={"text": "difference of scores", "font": {"size": 11}, "standoff": 4})
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5], showgrid=False
+    )
+    figure.update_xaxes(fixedrange=True)
+    figure.update_yaxes(fixedrange=True)
+    return style(figure, height=190, clickmode="event", hovermode="closest")
+
+
+def _spread(count: int) -> np.ndarray:
+    """Offsets that keep dots of one row apart, the same every time."""
+    return 0.32 * (((np.arange(count) * 0.618034) % 1.0) - 0.5)

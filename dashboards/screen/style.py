@@ -12,6 +12,7 @@ FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', A
 COLORSCALE = [
     [index / (len(palette.SEQUENTIAL) - 1), colour] for index, colour in enumerate(palette.SEQUENTIAL)
 ]
+BAR_PIXELS = 320
 CORNERS = (0.2, 0.4, 0.6, 1.4, 1.6, 1.8)
 # The modebar offers zooming only: export has its own button, and nothing is sent anywhere.
 GRAPH_CONFIG = {
@@ -44,14 +45,19 @@ def style(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
     return figure
 
 
-def color_axis(title: str) -> dict[str, Any]:
-    """The shared colours of a map from 0 to 1, with a slim bar; values beyond keep the end colours."""
+def color_axis(title: str, height: int | None = None) -> dict[str, Any]:
+    """The shared colours of a map from 0 to 1, with a slim bar; values beyond keep the end colours.
+
+    Where the figure's `height` in pixels is given, a tall map's bar stays short and on top.
+    """
     bar = {
         "title": {"text": title, "side": "right"},
         "thickness": 10,
         "outlinewidth": 0,
         "tickvals": [0, 0.25, 0.5, 0.75, 1],
     }
+    if height is not None and height > BAR_PIXELS:
+        bar |= {"lenmode": "pixels", "len": BAR_PIXELS, "y": 1, "yanchor": "top"}
     return {"colorscale": COLORSCALE, "cmin": 0, "cmax": 1, "colorbar": bar}
 
 

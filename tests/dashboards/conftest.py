@@ -6,7 +6,7 @@ import dash
 import pytest
 
 from dashboards.app import create_app
-from tests.dashboards.synthetic_study import make_study
+from tests.dashboards.synthetic_study import make_study, save_changed
 from workbench.study import Study
 
 
@@ -14,6 +14,30 @@ from workbench.study import Study
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A complete study."""
     return make_study(tmp_path_factory.mktemp("complete"))
+
+
+@pytest.fixture(scope="session")
+def other_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study like the first, with other impacts."""
+    study = make_study(tmp_path_factory.mktemp("other"))
+    study.path.rename(study.path.with_name("other"))
+    study = Study.open(study.path.with_name("other"))
+    save_changed(study, "patching-blocks", 0.5)
+    return study
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published table of two models: one as deep as the study's, one deeper."""
+    rows = [
+        f"{model},clap,{concept},tf{block},cross,{0.9 if block == 3 else 0.01 * block:g}"
+        for model, blocks in (("tiny", 8), ("deep", 12))
+        for concept in ("tempo", "drums", "jazz")
+        for block in range(blocks)
+    ]
+    file = tmp_path_factory.mktemp("published") / "paper.csv"
+    file.write_text("\n".join(["model,metric,concept,block,attn,impact", *rows]) + "\n")
+    return file
 
 
 @pytest.fixture(scope="session")

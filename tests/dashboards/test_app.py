@@ -18,7 +18,14 @@ from workbench.study import Study
 
 SELECTIONS = {
     "Overview": {"clip": "3"},
-    "Patching": {"concept": "drums", "arm": "tf3"},
+    "Patching": {
+        "result": "steps",
+        "scorer": "clap",
+        "shown": "tempo",
+        "column": "steps 2–3",
+        "concept": "drums",
+        "arm": "tf3",
+    },
     "Probes": {"part": "mlp", "quantity": "control"},
     "Features": {"site": "tf4.cross_attn", "feature": "5"},
 }

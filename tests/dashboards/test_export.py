@@ -1,5 +1,6 @@
 """Exported figures: the same bytes every time, with their numbers and their origin."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -7,21 +8,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from cache.errors import UserError
 from dashboards.export import export_figure
 from dashboards.figures import FIGURES, make_spec
 from tests.dashboards.synthetic_study import UNDEFINED
+from workbench.cli import app
 from workbench.study import Study
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "patching": {"truth": True},
+    "patching-pairs": {"concept": "drums", "arm": "tf3 necessity"},
+    "patching-compare": {},  # the other study is only known when there is one
     "probes": {"part": "mlp", "quantity": "selectivity"},
     "probe-folds": {"concept": "drums", "site": "tf4.mlp", "step": 4},
     "sae-training": {"site": "tf4.cross_attn"},
     "feature": {"feature": 7, "width": "single"},
     "feature-clip": {"feature": 5, "clip": 3},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compared(other_study: Study) -> None:
+    """The study that the comparison is with."""
+    OPTIONS["patching-compare"]["compare"] = str(other_study.path)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +54,7 @@ def test_two_exports_are_equal_to_the_byte(
 ) -> None:
     first = exported[figure]
     second = export_figure(study, figure, "pdf", tmp_path, **OPTIONS[figure])
-    assert [file.suffix for file in first] == [".pdf", ".csv", ".json"]
+    assert [file.suffix for file in first] == [".pdf", ".csv", ".json", ".tex", ".txt"]
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
     pdf = first[0].read_bytes()
     assert b"/FontFile2" in pdf  # TrueType, embedded
@@ -60,7 +71,7 @@ def test_other_formats_are_equal_to_the_byte(study: Study, tmp_path: Path, forma
 
 def test_svg_text_stays_text_and_says_undefined(study: Study, tmp_path: Path) -> None:
     svg = export_figure(study, "patching", "svg", tmp_path)[0].read_text()
-    assert svg.count(">undefined</text>") == 10
+    assert svg.count(">undefined</text>") == 10 + 10 + 3
     assert svg.count(">0.68</text>") == 1
 
 
@@ -84,12 +95,40 @@ def test_undefined_cells_have_no_number_in_the_csv(study: Study, tmp_path: Path)
 
 def test_the_json_says_where_the_figure_comes_from(study: Study, tmp_path: Path) -> None:
     told = json.loads(export_figure(study, "patching", "svg", tmp_path)[2].read_text())
-    result = study.result("patching")
-    assert told["spec"] == {"width": "single", "truth": False}
+    result = study.result("patching-blocks")
+    assert told["spec"] == {
+        "width": "double", "name": "blocks", "scorer": "", "concept": "", "column": "", "truth": False,
+    }  # fmt: skip
+    assert told["caption"] == (tmp_path / "patching-blocks.txt").read_text().rstrip("\n")
     assert told["result"]["result_id"] == result.attrs["result_id"]
     assert told["result"]["provenance"]["weights_hash"] == "0123456789abcdef"
     assert told["study"]["spec"] == study.spec.model_dump(mode="json")
     assert "matplotlib" in told["libraries"]
+
+
+def test_the_json_of_a_comparison_names_both_sources(
+    study: Study, other_study: Study, tmp_path: Path, published: Path
+) -> None:
+    options = {"compare": str(other_study.path)}
+    told = json.loads(export_figure(study, "patching-compare", "svg", tmp_path, **options)[2].read_text())
+    other = other_study.result("patching-blocks").attrs["result_id"]
+    assert told["compared_with"]["result_id"] == other != told["result"]["result_id"]
+    options = {"published": str(published), "model": "tiny"}
+    told = json.loads(export_figure(study, "patching-compare", "svg", tmp_path, **options)[2].read_text())
+    assert told["compared_with"]["sha256"] == hashlib.sha256(published.read_bytes()).hexdigest()
+
+
+def test_a_map_of_another_question_goes_through_the_command_line(study: Study, tmp_path: Path) -> None:
+    words = ["export", str(study.path), "--figure", "patching", "--format", "svg", "--out", str(tmp_path)]
+    chosen = ["--option", "name=steps", "--option", "concept=tempo"]
+    done = CliRunner().invoke(app, [*words, *chosen])
+    assert done.exit_code == 0, done.output
+    files = [Path(line) for line in done.stdout.split()]
+    assert [file.name for file in files] == [
+        f"patching-steps-tempo.{suffix}" for suffix in ("svg", "csv", "json", "tex", "txt")
+    ]
+    assert set(pd.read_csv(files[1])["concept"]) == {"tempo"}
+    assert ">steps 2–3</text>" in files[0].read_text()
 
 
 def test_figures_go_into_the_study_and_keep_apart(study: Study) -> None:
@@ -105,8 +144,14 @@ def test_figures_go_into_the_study_and_keep_apart(study: Study) -> None:
     [
         ("patchin", "pdf", {}, ["'patchin'", "patching", "sae-training"]),
         ("patching", "gif", {}, ["'gif'", "pdf, svg, png"]),
-        ("patching", "pdf", {"size": 3}, ["'size'", "width, truth"]),
+        ("patching", "pdf", {"size": 3}, ["'size'", "width, name, scorer, concept"]),
         ("patching", "pdf", {"width": "huge"}, ["'width'", "single"]),
+        ("patching", "pdf", {"name": "heads"}, ["patching result 'heads'", "blocks, steps"]),
+        ("patching", "pdf", {"concept": "key"}, ["concept 'key'", "tempo"]),
+        ("patching-pairs", "pdf", {"concept": "tempo", "arm": "tf99"}, ["arm 'tf99'", "tf0, tf1"]),
+        ("patching-pairs", "pdf", {"concept": "tempo", "arm": "clean"}, ["arm 'clean'"]),
+        ("patching-compare", "pdf", {}, ["compare=STUDY or published=TABLE.csv"]),
+        ("patching-compare", "pdf", {"compare": "nowhere"}, ["nowhere is not a study"]),
         ("feature", "pdf", {}, ["'feature'", "field required"]),
         ("feature", "pdf", {"feature": 999}, ["feature '999'", "0, 1, 2"]),
         (

@@ -1,10 +1,14 @@
 """The tables behind the figures hold the results' numbers, and say where there is none."""
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 from analyses.statistics import benjamini_hochberg
+from cache.errors import UserError
 from dashboards.frames.features import (
     examples_frame,
     feature_frame,
@@ -12,65 +16,207 @@ from dashboards.frames.features import (
     trace_frame,
     training_frame,
 )
-from dashboards.frames.patching import map_arms, pairs_frame, patching_frame
+from dashboards.frames.patching import (
+    arms_frame,
+    cells_frame,
+    changes_frame,
+    pairs_frame,
+    patching_frame,
+)
 from dashboards.frames.probes import folds_frame, probes_frame
 from dashboards.traces import activation_trace
-from tests.dashboards.synthetic_study import PLANTED, SAE_SITES, UNDEFINED
+from tests.dashboards.synthetic_study import (
+    PLANTED,
+    RUNS,
+    SAE_SITES,
+    UNDEFINED,
+    WINDOWS,
+    arm,
+    part_arms,
+    patching_result,
+)
 from workbench.study import Study
 
 SITE = SAE_SITES[0]
 
 
+BLOCKS_MAP = "patching-blocks"
+
+
+def cells(result: xr.Dataset, **options: Any) -> pd.DataFrame:
+    return cells_frame(result, **options).set_index(["concept", "arm"])
+
+
 def test_patching_cells_equal_the_result(study: Study) -> None:
-    result = study.result("patching")
-    frame = patching_frame(result)
-    assert len(frame) == 4 * (8 + 2)
-    for row in frame[frame["concept"] != UNDEFINED].itertuples():
-        cell = result.sel(concept=row.concept, arm=row.arm)
-        assert (row.impact, row.impact_lo, row.impact_hi) == (cell.impact, cell.impact_lo, cell.impact_hi)
-        assert (row.denominator, row.n) == (cell.denominator, cell.n)
+    result = study.result(BLOCKS_MAP)
+    for scorer in ("embedded", "clap"):
+        frame = cells_frame(result, scorer)
+        assert len(frame) == 4 * (2 * 10 + 3 * 8)
+        assert set(frame["scorer"]) == {scorer}
+        for row in frame[frame["concept"] != UNDEFINED].itertuples():
+            cell = result.sel(concept=row.concept, arm=row.arm, scorer=scorer)
+            assert (row.impact, row.impact_lo, row.impact_hi) == (cell.impact, cell.impact_lo, cell.impact_hi)
+            assert (row.p, row.denominator, row.n_pairs) == (cell.p, cell.denominator, cell.n_pairs)
+            assert (row.null_lo, row.stability_hi) == (cell.null_lo, cell.stability_hi)
+            assert row.direction == str(result.direction.sel(arm=row.arm).item())
+
+
+def test_the_first_scorer_is_shown_unless_another_is_asked_for(study: Study) -> None:
+    result = study.result(BLOCKS_MAP).copy(deep=True)
+    result.impact.loc["tempo", "tf3", "clap"] = 0.5
+    assert cells(result).loc[("tempo", "tf3"), "impact"] == 0.93
+    assert cells(result, scorer="clap").loc[("tempo", "tf3"), "impact"] == 0.5
+    with pytest.raises(UserError, match=r"scorer 'ear'.*embedded, clap"):
+        cells_frame(result, "ear")
 
 
 def test_patching_says_what_each_cell_means(study: Study) -> None:
-    result = study.result("patching").copy(deep=True)
+    result = study.result(BLOCKS_MAP).copy(deep=True)
     result.impact.loc["tempo", "tf1"] = np.nan
     result.impact.loc[UNDEFINED, "tf4"] = 0.76  # a number that must not be shown
-    cells = patching_frame(result).set_index(["concept", "arm"])
-    assert cells.loc[("tempo", "tf3"), "status"] == "clear"
-    assert cells.loc[("tempo", "tf0"), "status"] == "contains zero"
-    assert cells.loc[("tempo", "tf1"), "status"] == "no score"
-    assert (cells.loc[UNDEFINED, "status"] == "undefined").all()
-    assert cells.loc[UNDEFINED, ["impact", "impact_lo", "impact_hi"]].isna().all(axis=None)
+    status = cells(result)["status"]
+    assert status["tempo", "tf3"] == "clear"
+    assert status["tempo", "tf0"] == "not significant"
+    assert status["tempo", "tf6"] == "inside null band"
+    assert status["tempo", "tf1"] == "no score"
+    assert status["tempo", "tf1 null random"] == "null arm"
+    assert (status[UNDEFINED] == "undefined").all()
+    assert cells(result).loc[UNDEFINED, ["impact", "impact_lo", "impact_hi", "p"]].isna().all(axis=None)
 
 
-def test_an_impact_below_zero_is_clear_too(study: Study) -> None:
-    result = study.result("patching").copy(deep=True)
-    for name, value in (("impact", -0.3), ("impact_lo", -0.4), ("impact_hi", -0.2)):
+def test_a_cell_that_was_not_tested_is_not_clear(study: Study) -> None:
+    result = study.result(BLOCKS_MAP).copy(deep=True)
+    result.p_adjusted.loc["tempo", "tf3"] = np.nan
+    assert cells(result)["status"]["tempo", "tf3"] == "not significant"
+
+
+def test_an_impact_below_the_null_band_is_clear_too(study: Study) -> None:
+    result = study.result(BLOCKS_MAP).copy(deep=True)
+    for name, value in (("impact", -0.3), ("impact_lo", -0.4), ("impact_hi", -0.2), ("p_adjusted", 0.01)):
         result[name].loc["tempo", "tf0"] = value
-    assert patching_frame(result).set_index(["concept", "arm"]).loc[("tempo", "tf0"), "status"] == "clear"
+    assert cells(result)["status"]["tempo", "tf0"] == "clear"
 
 
-def test_arms_are_in_the_networks_order() -> None:
-    result = xr.Dataset(coords={"arm": ["clean", "tf10", "all", "corrupt", "tf2", "tf2+tf10"]})
-    assert map_arms(result) == (["tf2", "tf10"], ["all", "tf2+tf10"])
+def test_without_null_arms_there_is_no_band_to_lie_in(study: Study) -> None:
+    result = study.result(BLOCKS_MAP).copy(deep=True)
+    result["null_lo"][:], result["null_hi"][:] = np.nan, np.nan
+    assert cells(result)["status"]["tempo", "tf6"] == "clear"
+
+
+def test_a_map_of_blocks_has_a_panel_for_each_direction(study: Study) -> None:
+    frame = patching_frame(study.result(BLOCKS_MAP))
+    assert list(dict.fromkeys(frame["panel"])) == ["sufficiency", "necessity"]
+    assert set(frame["across"]) == set(frame["concept"]) == set(PLANTED)
+    one = patching_frame(study.result(BLOCKS_MAP), concept="tempo")
+    assert list(dict.fromkeys(one["across"])) == ["sufficiency", "necessity"]
+    assert set(one["concept"]) == set(one["panel"]) == {"tempo"}
+
+
+def test_a_map_of_steps_shows_one_concept_or_one_window(study: Study) -> None:
+    result = study.result("patching-steps")
+    windows = patching_frame(result)
+    assert set(windows["concept"]) == {"instrument"}
+    assert list(dict.fromkeys(windows["across"])) == list(WINDOWS)
+    of_all = patching_frame(result, concept="all", column="steps 2–3")
+    assert set(of_all["panel"]) == {"steps 2–3"} == set(of_all.loc[of_all["group"] == "cell", "column"])
+    assert set(patching_frame(result, concept="all")["panel"]) == {"steps 0–1"}
+
+
+def test_both_directions_of_a_part_have_panels_of_their_own(study: Study) -> None:
+    result = patching_result(study, "parts", part_arms())
+    one = patching_frame(result, concept="tempo")
+    assert list(dict.fromkeys(zip(one["panel"], one["across"], strict=True))) == [
+        ("sufficiency", "keys"), ("sufficiency", "values"), ("necessity", "keys"), ("necessity", "values"),
+    ]  # fmt: skip
+    assert not one.duplicated(["panel", "across", "label"]).any()
+    every = patching_frame(result, concept="all", column="keys")
+    assert list(dict.fromkeys(every["panel"])) == ["keys, sufficiency", "keys, necessity"]
+
+
+def test_the_largest_null_arm_stands_for_its_kind(study: Study) -> None:
+    result = study.result(BLOCKS_MAP).copy(deep=True)
+    result.impact.loc["tempo", "tf5 null random"] = -0.4
+    frame = patching_frame(result)
+    nulls = frame[(frame["group"] == "null") & (frame["concept"] == "tempo")].set_index("label")
+    assert set(nulls.index) == {f"null: {kind} (largest of 8)" for kind in ("unrelated", "random", "control")}
+    assert nulls.loc["null: random (largest of 8)", ["arm", "impact"]].tolist() == ["tf5 null random", -0.4]
+    assert set(nulls["panel"]) == {"sufficiency"}
+
+
+def test_null_arms_of_other_names_keep_their_row(study: Study) -> None:
+    arms = [
+        *RUNS,
+        arm("tf0", "a", "sufficiency"),
+        arm("noise", "a", role="null"),
+        arm("tf0", "b", role="null"),
+    ]
+    frame = patching_frame(patching_result(study, "parts", arms), concept="tempo")
+    places = dict(zip(frame["arm"], zip(frame["label"], frame["across"], strict=True), strict=True))
+    assert places == {"tf0 a": ("tf0", "a"), "noise a": ("noise", "a"), "tf0 b": ("null at tf0", "b")}
 
 
 def test_planted_cells_are_marked(study: Study) -> None:
-    assert "planted" not in patching_frame(study.result("patching"))
-    frame = patching_frame(study.result("patching"), PLANTED)
+    assert "planted" not in patching_frame(study.result(BLOCKS_MAP))
+    frame = patching_frame(study.result(BLOCKS_MAP), planted=PLANTED)
     marked = {(row.concept, row.arm) for row in frame[frame["planted"]].itertuples()}
-    assert marked == {(concept, f"tf{block}") for concept, blocks in PLANTED.items() for block in blocks}
+    assert marked == {
+        (concept, f"tf{block}{direction}")
+        for concept, blocks in PLANTED.items()
+        for block in blocks
+        for direction in ("", " necessity")
+    }
 
 
-def test_pairs_hold_the_scores_and_audio_of_three_arms(study: Study) -> None:
-    result = study.result("patching")
+@pytest.mark.parametrize(
+    ("options", "words"), [({"concept": "key"}, "tempo"), ({"column": "up"}, "necessity")]
+)
+def test_what_a_map_does_not_have_is_told(study: Study, options: dict[str, str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        patching_frame(study.result(BLOCKS_MAP), **options)
+
+
+@pytest.mark.parametrize("direction", ["sufficiency", "necessity"])
+def test_pairs_hold_scores_changes_and_audio(study: Study, direction: str) -> None:
+    result = study.result(BLOCKS_MAP)
+    name = "tf3" if direction == "sufficiency" else "tf3 necessity"
+    frame = pairs_frame(result, "drums", name)
+    last, runs = frame.iloc[-1], result.sel(concept="drums", pair=1, seed=101, scorer="embedded")
+    for side, run in (("clean", "clean"), ("corrupt", "corrupt"), ("patched", name)):
+        assert last[side] == runs.score.sel(arm=run)
+        assert last[f"{side}_audio"] == f"audio/patching/blocks/drums/001-101/{run.replace(' ', '_')}.flac"
+        assert (study.path / last[f"{side}_audio"]).is_file()
+    ends = ("patched", "corrupt") if direction == "sufficiency" else ("clean", "patched")
+    assert last["change"] == last[ends[0]] - last[ends[1]]
+    assert last["change"] > 0
+    assert last["whole"] == last["clean"] - last["corrupt"]
+
+
+def test_pairs_that_were_not_run_are_not_listed(study: Study) -> None:
+    result = study.result(BLOCKS_MAP)
     frame = pairs_frame(result, "drums", "tf3")
     assert list(zip(frame["pair"], frame["seed"], strict=True)) == [(0, 100), (0, 101), (1, 100), (1, 101)]
-    last, runs = frame.iloc[-1], result.sel(concept="drums", pair=1, seed=101)
-    for side, arm in (("clean", "clean"), ("corrupt", "corrupt"), ("patched", "tf3")):
-        assert last[side] == runs.score.sel(arm=arm)
-        assert last[f"{side}_audio"] == f"audio/patching/drums/001-101/{arm}.flac"
-        assert (study.path / last[f"{side}_audio"]).is_file()
+    failed = result.copy(deep=True)
+    failed.score.loc["drums", 1, 101] = np.nan  # it was run and can be heard, but the scorer failed
+    assert len(pairs_frame(failed, "drums", "tf3")) == 4
+    assert set(changes_frame(result, "drums", "tf3")["pair"]) == {0, 1}
+
+
+def test_changes_stand_beside_what_there_was_to_move(study: Study) -> None:
+    result = study.result(BLOCKS_MAP)
+    frame = changes_frame(result, "drums", "tf3 necessity", "clap")
+    assert list(dict.fromkeys(frame["quantity"])) == ["clean − patched", "clean − corrupt"]
+    pairs = pairs_frame(result, "drums", "tf3 necessity", "clap")
+    assert frame.loc[frame["quantity"] == "clean − patched", "value"].tolist() == pairs["change"].tolist()
+    assert changes_frame(result, "drums", "tf3")["quantity"].iloc[0] == "patched − corrupt"
+
+
+def test_recordings_name_all_arms_that_sound_the_same(study: Study) -> None:
+    frame = arms_frame(study.result(BLOCKS_MAP), "tempo", 0, 100)
+    shared = frame.set_index("audio")["arms"]
+    folder = "audio/patching/blocks/tempo/000-100"
+    assert shared[f"{folder}/corrupt.flac"][:3] == ["corrupt", "tf0", "tf1"]
+    assert shared[f"{folder}/tf3.flac"] == ["tf3"]
+    assert sum(map(len, shared)) == study.result(BLOCKS_MAP).sizes["arm"]
 
 
 def test_probes_equal_the_result(study: Study) -> None:

@@ -35,7 +35,7 @@ def test_audio_is_served_whole_and_in_ranges(client: FlaskClient, study: Study) 
 
 
 def test_audio_of_a_set_of_blocks_is_served(client: FlaskClient) -> None:
-    assert client.get("/audio/patching/drums/000-100/tf3%2Btf4.flac").status_code == 200
+    assert client.get("/audio/patching/blocks/drums/000-100/tf3%2Btf4.flac").status_code == 200
 
 
 @pytest.mark.parametrize("route", ["/audio/", "/spectrogram/"])

@@ -3,23 +3,31 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dashboards import palette
 from dashboards.figures import FIGURES, make_spec
+from dashboards.grids import cell_at, lay_out
 from dashboards.screen.features import feature_panels, sae_training
-from dashboards.screen.patching import cell_at, patching_map
+from dashboards.screen.patching import changes, patching_map
 from dashboards.screen.probes import TRACES, probe_at, probe_folds, probes_map
 from tests.dashboards.synthetic_study import UNDEFINED
 from workbench.study import Study
 
 
-def numbers(study: Study, name: str, **options: Any) -> Any:
-    return FIGURES[name].frame(study, make_spec(study, name, options))
+def numbers(study: Study, figure: str, /, **options: Any) -> Any:
+    return FIGURES[figure].frame(study, make_spec(study, figure, options))
 
 
-def test_every_patching_cell_shows_its_number_or_says_undefined(study: Study) -> None:
-    frame = numbers(study, "patching")
+MAPS: list[dict[str, Any]] = [{}, {"name": "steps"}, {"name": "blocks", "concept": "tempo"}]
+
+
+@pytest.mark.parametrize("options", MAPS)
+def test_every_patching_cell_shows_its_number_or_says_undefined(
+    study: Study, options: dict[str, Any]
+) -> None:
+    frame = numbers(study, "patching", **options)
     shown: dict[tuple[str, str], str] = {}
     for trace in patching_map(frame).data:
         if trace.type == "heatmap":
@@ -35,26 +43,71 @@ def test_every_patching_cell_shows_its_number_or_says_undefined(study: Study) ->
         assert shown[row.concept, row.arm] == expected
 
 
-def test_only_cells_with_zero_in_their_interval_are_hatched(study: Study) -> None:
-    frame = numbers(study, "patching")
+@pytest.mark.parametrize("options", MAPS)
+def test_only_unclear_cells_are_hatched(study: Study, options: dict[str, Any]) -> None:
+    frame = numbers(study, "patching", **options)
     lines = [trace for trace in patching_map(frame).data if trace.type == "scatter"]
     ends = [(x, y) for trace in lines for x, y in zip(trace.x, trace.y, strict=True) if x is not None]
     middles = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) for a, b in zip(ends[::2], ends[1::2], strict=True)]
-    hatched = {cell_at(frame, x, y) for x, y in middles}
-    unclear = frame[frame["status"] == "contains zero"]
-    assert hatched == set(zip(unclear["concept"], unclear["arm"], strict=True))
+    unclear = frame[frame["status"].isin(["not significant", "inside null band"])]
+    assert {cell_at(frame, x, y) for x, y in middles} == set(
+        zip(unclear["concept"], unclear["arm"], strict=True)
+    )
+    if options.get("name") != "steps":
+        assert ("tempo", "tf6") in {cell_at(frame, x, y) for x, y in middles}
 
 
-def test_a_click_finds_each_patching_cell(study: Study) -> None:
-    frame = numbers(study, "patching")
+@pytest.mark.parametrize("options", MAPS)
+def test_a_click_finds_each_patching_cell(study: Study, options: dict[str, Any]) -> None:
+    frame = numbers(study, "patching", **options)
+    found = set()
     for trace in patching_map(frame).data:
         if trace.type == "heatmap":
             for row, column in np.ndindex(trace.customdata.shape[:2]):
                 x = (trace.x[column] + trace.x[column + 1]) / 2
                 y = (trace.y[row] + trace.y[row + 1]) / 2
-                assert cell_at(frame, x, y) == tuple(trace.customdata[row, column][:2])
-    assert cell_at(frame, 0.5, 8.2) is None  # the gap between blocks and sets
-    assert cell_at(frame, 9.0, 0.5) is None
+                cell = cell_at(frame, x, y)
+                assert cell == (tuple(trace.customdata[row, column][:2]) if cell else None)
+                found.add(cell)
+    assert found - {None} == set(zip(frame["concept"], frame["arm"], strict=True))
+
+
+def test_beside_the_cells_there_is_nothing_to_click(study: Study) -> None:
+    frame = numbers(study, "patching")
+    assert cell_at(frame, 0.5, 10.2) is None  # the gap above the null arms
+    assert cell_at(frame, 4.2, 0.5) is None  # the gap between the panels
+    assert cell_at(frame, 4.6, 0.5) == ("instrument", "tf0 necessity")
+    assert cell_at(frame, 19.0, 0.5) is None
+
+
+def test_rows_that_one_panel_lacks_leave_its_other_cells_in_place() -> None:
+    frame = pd.DataFrame(
+        {
+            "panel": ["left", "left", "right", "right"],
+            "across": "c",
+            "label": ["tf0", "all", "tf0", "tf10"],
+            "group": "cell",
+            "impact": [0.1, 0.2, 0.3, 0.4],
+        }
+    )
+    grid = lay_out(frame)
+    assert list(grid.tops) == ["tf0", "tf10", "all"]
+    left, right = grid.sections
+    np.testing.assert_array_equal(left.numbers("impact"), [[0.1], [np.nan], [0.2]])
+    np.testing.assert_array_equal(right.numbers("impact"), [[0.3], [0.4], [np.nan]])
+    assert left.tops == right.tops == [0, 1, 2]
+
+
+def test_changes_are_drawn_with_one_dot_a_run_and_its_prompts(study: Study) -> None:
+    frame = numbers(study, "patching-pairs", concept="drums", arm="tf3")
+    dots = [trace for trace in changes(frame, (1, 101)).data if trace.type == "scatter"]
+    assert [list(trace.x) for trace in dots] == [
+        frame.loc[frame["quantity"] == quantity, "value"].tolist()
+        for quantity in ("patched − corrupt", "clean − corrupt")
+    ]
+    first = frame.iloc[0]
+    assert list(dots[0].customdata[0]) == [0, 100, first["clean_prompt"], first["corrupt_prompt"]]
+    assert [colour == palette.PLANTED for colour in dots[0].marker.line.color] == [False, False, False, True]
 
 
 def test_a_click_finds_each_probe(study: Study) -> None:
@@ -78,11 +131,11 @@ def test_probe_maps_show_the_quantity(study: Study, quantity: str) -> None:
 
 def test_planted_and_selected_cells_are_outlined(study: Study) -> None:
     planted = patching_map(numbers(study, "patching", truth=True)).layout.shapes
-    assert len(planted) == 5
+    assert len(planted) == 2 * 5
     assert {shape.line.color for shape in planted} == {palette.PLANTED}
     assert not patching_map(numbers(study, "patching")).layout.shapes
-    chosen = patching_map(numbers(study, "patching"), ("tempo", "tf3")).layout.shapes
-    assert {(shape.x0, shape.y0) for shape in chosen} == {(1, 3)}
+    chosen = patching_map(numbers(study, "patching"), ("tempo", "tf3 necessity")).layout.shapes
+    assert {(shape.x0, shape.y0) for shape in chosen} == {(5.5, 3)}
 
 
 def test_folds_are_drawn_with_their_control_and_chance(study: Study) -> None:

@@ -5,6 +5,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -12,7 +13,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator
 from werkzeug.serving import make_server
 
 from dashboards.app import create_app
-from tests.dashboards.synthetic_study import make_study
+from dashboards.others import Others
+from tests.dashboards.synthetic_study import make_study, save_changed
 from workbench.study import Study
 
 WAIT_MS = 30_000
@@ -26,9 +28,21 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def address(study: Study) -> Iterator[str]:
+def others(tmp_path_factory: pytest.TempPathFactory) -> Others:
+    """What its maps stand beside: another study, and a published table of a deeper network."""
+    other = make_study(tmp_path_factory.mktemp("other"))
+    save_changed(other, "patching-blocks", 0.5)
+    folder = other.path.rename(other.path.with_name("other"))
+    rows = [f"deep,{concept},tf{block},0.1" for concept in ("tempo", "jazz") for block in range(12)]
+    table = folder.parent / "paper.csv"
+    table.write_text("\n".join(["model,concept,block,impact", *rows]), encoding="utf-8")
+    return Others(folder, table)
+
+
+@pytest.fixture(scope="module")
+def address(study: Study, others: Others) -> Iterator[str]:
     """Its dashboard, served until the tests are over."""
-    server = make_server("127.0.0.1", 0, create_app(study.path).server, threaded=True)
+    server = make_server("127.0.0.1", 0, create_app(study.path, others).server, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.port}"
@@ -114,29 +128,135 @@ def test_a_clip_is_heard_from_the_overview(page: Page, address: str) -> None:
 def test_a_cell_of_the_patching_map_tells_its_numbers_and_plays_three_runs(page: Page, address: str) -> None:
     page.goto(f"{address}/patching")
     expect(page.locator("#patching-graph")).to_contain_text("undefined")
+    for words in (
+        "2 × 2 (n = 4)",
+        "0.93 [0.81, 0.98]",
+        "[−0.05, 0.07]",
+        "over the 60 cells",
+        "Stopped after 2 of 3",
+    ):
+        expect(page.locator("#patching-facts")).to_contain_text(words)
     click_cell(page, "patching-graph", 0.5, 3.5)
     expect(page.locator("#cell-numbers")).to_contain_text("0.680 [0.620, 0.730]")
+    expect(page.locator("#cell-numbers")).to_contain_text("0.002, 0.003")
     assert selection(page) == {"concept": "instrument", "arm": "tf3"}
-    expect(page.locator("#cell-players")).to_contain_text("patched at tf3")
-    expect_playable(page.locator("#cell-players .player"), 3)
+    expect_playable(page.locator("#cell-players .ab-side"), 3)
     sources = [audio.get_attribute("src") for audio in page.locator("#cell-players audio").all()]
     assert sources == [
-        f"/audio/patching/instrument/000-100/{arm}.flac" for arm in ("clean", "corrupt", "tf3")
+        f"/audio/patching/blocks/instrument/000-100/{arm}.flac" for arm in ("clean", "corrupt", "tf3")
     ]
 
     page.locator("#pairs-grid .ag-row[row-id='1-101']").click()
     expect(page.locator("#cell-players audio").first).to_have_attribute(
-        "src", "/audio/patching/instrument/001-101/clean.flac"
+        "src", "/audio/patching/blocks/instrument/001-101/clean.flac"
+    )
+    assert (selection(page)["pair"], selection(page)["seed"]) == ("1", "101")
+    expect(page.locator("#pairs-grid .ag-center-cols-container .ag-row")).to_have_count(4)
+
+
+def test_a_dot_of_the_distribution_chooses_its_pair(page: Page, address: str) -> None:
+    page.goto(f"{address}/patching?concept=drums&arm=tf3")
+    dots = page.locator("#patching-pairs-graph .scatterlayer .point")
+    expect(dots).to_have_count(2 * 4)
+    page.locator("#patching-pairs-graph").scroll_into_view_if_needed()
+    box = dots.nth(3).bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.locator("#patching-pairs-graph .hoverlayer")).to_contain_text("pair 1, seed 101")
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.locator("#cell-players audio").first).to_have_attribute(
+        "src", "/audio/patching/blocks/drums/001-101/clean.flac"
     )
     assert (selection(page)["pair"], selection(page)["seed"]) == ("1", "101")
 
 
-def test_a_click_on_a_spectrogram_seeks(page: Page, address: str) -> None:
+def test_another_question_concept_and_scorer_are_chosen(page: Page, address: str) -> None:
+    page.goto(f"{address}/patching?concept=drums&arm=tf3")
+    expect(page.locator("#cell")).to_be_visible()
+    page.locator("#patching-result").click()
+    page.get_by_role("option", name="At which steps?").click()
+    expect(page.locator("#patching-graph")).to_contain_text("steps 2–3")
+    expect(page.locator("#cell")).to_be_hidden()
+    expect(page.locator("#patching-column")).to_be_hidden()  # all columns of a concept are shown
+    assert selection(page) == {"result": "steps"}
+    page.locator("#patching-shown").click()
+    page.get_by_role("option", name="all concepts").click()
+    expect(page.locator("#patching-graph")).to_contain_text("undefined")
+    page.locator("#patching-column").click()
+    page.get_by_role("option", name="steps 2–3").click()
+    page.locator("#patching-scorer").click()
+    page.get_by_role("option", name="clap").click()
+    expect(page.locator("#patching-facts")).to_contain_text("agreement with embedded")
+    click_cell(page, "patching-graph", 3.5, 3.5)
+    expect(page.locator("#cell-numbers")).to_contain_text("0.392")
+    assert selection(page) == {
+        "result": "steps", "shown": "all", "column": "steps 2–3", "scorer": "clap",
+        "concept": "drums", "arm": "tf3 steps 2–3",
+    }  # fmt: skip
+
+
+def heard(page: Page) -> dict[str, Any]:
+    """Which recording sounds, where it and the others are, and whether it plays."""
+    return page.evaluate(
+        """() => {
+            const audios = [...document.querySelectorAll("#cell-players audio")];
+            return {
+                sounding: audios.map((audio, place) => (audio.muted ? -1 : place)).filter((place) => place >= 0),
+                places: audios.map((audio) => audio.currentTime),
+                playing: audios.map((audio) => !audio.paused),
+            };
+        }"""
+    )
+
+
+def test_a_switch_keeps_the_position(page: Page, address: str) -> None:
     page.goto(f"{address}/patching?concept=drums&arm=tf3%2Btf4")
-    expect_playable(page.locator("#cell-players .player"), 3)
-    page.locator("#cell-players .picture").nth(2).click()
-    audio = page.locator("#cell-players audio").nth(2).element_handle()
-    page.wait_for_function("audio => !audio.seeking && Math.abs(audio.currentTime - 1) < 0.05", arg=audio)
+    expect_playable(page.locator("#cell-players .ab-side"), 3)
+    page.locator("#cell-players .picture").first.click()  # its middle
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#cell-players audio')].every((a) => Math.abs(a.currentTime - 1) < 0.05)"
+    )
+    page.get_by_role("radio", name="hear corrupt").click()
+    assert heard(page)["sounding"] == [1]
+    assert heard(page)["places"] == pytest.approx([1, 1, 1], abs=0.06)
+    expect(page.get_by_role("radio", name="hear corrupt")).to_have_attribute("aria-checked", "true")
+    expect(page.get_by_role("radio", name="hear clean")).to_have_attribute("aria-checked", "false")
+    expect(page.locator("#cell-players .ab-time")).to_contain_text("1.0 / 2.0 s")
+
+    page.get_by_role("slider", name="position").press("Home")
+    page.get_by_role("slider", name="position").press(" ")
+    page.wait_for_function("() => document.querySelectorAll('#cell-players audio')[1].currentTime > 0.3")
+    page.keyboard.press("3")
+    state = heard(page)
+    assert state["sounding"] == [2]
+    assert state["playing"] == [True, True, True]
+    assert 0.3 <= state["places"][2] < 1.9
+    assert state["places"][2] == pytest.approx(state["places"][1], abs=0.1)
+    page.get_by_role("button", name="pause").click()
+    assert heard(page)["playing"] == [False, False, False]
+    stopped = heard(page)["places"][2]
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(
+        "place => Math.abs(document.querySelectorAll('#cell-players audio')[2].currentTime - place) < 0.03",
+        arg=max(0.0, stopped - 0.1),
+    )
+
+
+def test_all_arms_of_a_pair_are_heard(page: Page, address: str) -> None:
+    page.goto(f"{address}/patching?result=steps&concept=drums&arm=tf3%20steps%200%E2%80%931")
+    button = page.locator("#all-arms")
+    expect(button).to_contain_text("Show all arms of this pair (8 recordings)")
+    button.click()
+    expect_playable(page.locator("#cell-arms .player"), 8)
+    expect(page.locator("#cell-arms")).to_contain_text("corrupt, tf0 steps 0–1")
+    audio = page.locator("#cell-arms audio").first
+    audio.evaluate("audio => audio.play()")
+    page.get_by_role("button", name="play", exact=True).first.click()
+    assert audio.evaluate("audio => audio.paused"), "one thing sounds at a time"
+    page.get_by_role("button", name="pause").first.click()
+    button.click()
+    expect(page.locator("#cell-arms .player")).to_have_count(0)
+    assert "arms" not in selection(page)
 
 
 def test_an_undefined_cell_has_no_number(page: Page, address: str) -> None:
@@ -148,13 +268,38 @@ def test_an_undefined_cell_has_no_number(page: Page, address: str) -> None:
 
 def test_planted_cells_are_outlined_when_asked_and_stay_so(page: Page, address: str) -> None:
     page.goto(f"{address}/patching")
-    expect(page.locator("#patching-legend")).to_contain_text("interval contains zero")
+    expect(page.locator("#patching-legend")).to_contain_text("not significant or inside null band")
     expect(page.locator("#patching-legend")).not_to_contain_text("planted")
     page.locator("#truth").check()
     expect(page.locator("#patching-legend")).to_contain_text("planted")
-    expect(page.locator("#patching-graph .shapelayer path")).to_have_count(5)
+    expect(page.locator("#patching-graph .shapelayer path")).to_have_count(10)
     page.get_by_role("link", name="Overview", exact=True).click()
     expect(page.locator("#truth-table")).to_contain_text("tf3, tf4")
+
+
+def test_two_maps_are_compared(page: Page, address: str) -> None:
+    page.goto(f"{address}/comparison")
+    expect(page.locator("#compare-numbers")).to_contain_text("8 rows over the common concepts: 1.00")
+    expect(page.locator("#compare-numbers")).to_contain_text("Of the 3 rows on top, 3 are the same: tf3, tf4")
+    expect(page.locator("#patching-compare-graph")).to_contain_text("0.93")
+    expect(page.locator("#compare-scatter .scatterlayer .trace")).to_have_count(4)
+    page.locator("#compare-other").click()
+    page.get_by_role("option", name="paper, deep").click()
+    expect(page.locator("#compare-notes")).to_contain_text("study has 8 blocks, paper, deep has 12")
+    expect(page.locator("#compare-matched")).to_be_hidden()
+    page.locator("#compare-result").click()
+    page.get_by_role("option", name="steps").click()
+    expect(page.locator("#compare-notes")).to_contain_text("compare the result of the question 'blocks'")
+
+
+@pytest.mark.parametrize("width", [1000, 1440])
+@pytest.mark.parametrize("view", ["/patching?concept=tempo&arm=tf3", "/patching?result=steps", "/comparison"])
+def test_nothing_is_wider_than_the_window(page: Page, address: str, width: int, view: str) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{address}{view}")
+    expect(page.locator(".graph .main-svg").first).to_be_visible()
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a_probe_shows_its_folds(page: Page, address: str) -> None:
@@ -194,7 +339,9 @@ def test_a_link_opens_the_same_view(page: Page, address: str) -> None:
 @pytest.mark.parametrize(
     ("view", "key", "format", "stem"),
     [
-        ("/patching", "patching", "PDF", "patching"),
+        ("/patching", "patching", "PDF", "patching-blocks"),
+        ("/patching?concept=drums&arm=tf3", "patching-pairs", "PNG", "patching-pairs-blocks-drums-tf3"),
+        ("/comparison", "patching-compare", "PDF", "patching-compare-blocks-sufficiency-embedded-vs-other"),
         (
             "/features?site=tf3.cross_attn&feature=5",
             "feature-clip-6",
@@ -207,13 +354,16 @@ def test_a_figure_is_exported(
     page: Page, address: str, study: Study, tmp_path: Path, view: str, key: str, format: str, stem: str
 ) -> None:
     page.goto(address + view)
+    expect(page.locator(f"#{key}-graph .main-svg").first).to_be_visible() if key.startswith(
+        "patching"
+    ) else None
     button = page.locator(f"""[id='{{"key":"{key}","type":"export-menu"}}']""")
     button.click()
     with page.expect_download() as download:
         page.get_by_role("menuitem", name=format).click()
     assert download.value.suggested_filename == f"{stem}.zip"
     download.value.save_as(tmp_path / "figure.zip")
-    names = [f"{stem}.{suffix}" for suffix in (format.lower(), "csv", "json")]
+    names = [f"{stem}.{suffix}" for suffix in (format.lower(), "csv", "json", "tex", "txt")]
     with zipfile.ZipFile(io.BytesIO((tmp_path / "figure.zip").read_bytes())) as archive:
         assert archive.namelist() == names
         for name in names:

@@ -1,0 +1,210 @@
+"""What stands under a figure in a paper: what it shows, over how much data, and how its numbers were tested."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+import xarray as xr
+
+from dashboards.comparison import Comparison
+from dashboards.frames.patching import agreement, tested_cells
+
+MEANING = {
+    "sufficiency": "Sufficiency is the share of the concept that comes back in the corrupt run.",
+    "necessity": "Necessity is the share of the concept that is lost in the clean run.",
+}
+
+
+def interval(row: pd.Series, name: str) -> str:
+    """A number with its interval; "undefined" where there is none."""
+    return "undefined" if pd.isna(row[name]) else f"{_number(row[name])} {_span(row, name)}"
+
+
+def band(row: pd.Series) -> str:
+    """The null band of a row."""
+    return "none" if pd.isna(row["null_lo"]) else _span(row, "null")
+
+
+def _span(row: pd.Series, name: str) -> str:
+    return f"[{_number(row[f'{name}_lo'])}, {_number(row[f'{name}_hi'])}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:z.2f}".replace("-", "−")
+
+
+def sample(row: pd.Series, seeds: int) -> str:
+    """Pairs, seeds and rows of a concept."""
+    return f"{row['n_pairs']:.0f} pairs × {seeds} seeds (n = {row['n']:.0f})"
+
+
+def short_sample(row: pd.Series, seeds: int) -> str:
+    """The same where a heading says what is counted."""
+    return f"{row['n_pairs']:.0f} × {seeds} (n = {row['n']:.0f})"
+
+
+def patching_caption(result: xr.Dataset, frame: pd.DataFrame) -> str:
+    """Caption of a patching map, from its result and its frame."""
+    scorer = str(frame["scorer"].iloc[0])
+    concepts = list(dict.fromkeys(frame["concept"]))
+    across = result.attrs["column_label"] if len(concepts) == 1 else "concept"
+    on_concept = f" on {concepts[0]}" if len(concepts) == 1 else ""
+    cells = frame[frame["group"] == "cell"]
+    shown = "" if len(concepts) == 1 else f" ({', '.join(dict.fromkeys(cells['panel']))})"
+    sentences = [
+        f"Impact of patching{on_concept}, by {result.attrs['row_label']} (rows) and {across} (columns){shown}; "
+        f"question {result.attrs['question']}, mode {result.attrs['mode']}, scorer {scorer}.",
+        *(text for direction, text in MEANING.items() if direction in set(cells["direction"])),
+        _tests(result, scorer),
+    ]
+    if (frame["group"] == "null").any():
+        sentences.append("Rows below the gap are null arms, which are not tested.")
+    if "planted" in frame:
+        sentences.append("Outlined: the blocks that the model's truth card names.")
+    seeds = result.sizes["seed"]
+    for _, row in frame.drop_duplicates("concept").iterrows():
+        sentences.append(
+            f"{row['concept']}: {_concept(row, seeds, agreement(result, row['concept'], scorer))}."
+        )
+    return " ".join([*sentences, str(result.attrs["stopped"])]).strip()
+
+
+def _tests(result: xr.Dataset, scorer: str) -> str:
+    return (
+        f"Intervals are {confidence(result)} BCa bootstraps over pairs. Hatched (dagger in the table): not significant "
+        f"(p > 0.05 after {result.attrs['correction']} over {tested_cells(result, scorer)} cells) or inside the "
+        "null band."
+    )
+
+
+def confidence(result: xr.Dataset) -> str:
+    """The confidence of a result's intervals, as in "95 %"."""
+    return f"{100 * float(result.attrs['confidence']):g} %"
+
+
+def _concept(row: pd.Series, seeds: int, agreements: dict[str, float]) -> str:
+    told = [sample(row, seeds), f"denominator (clean − corrupt) {interval(row, 'denominator')}"]
+    if not row["defined"]:
+        return ", ".join([*told, "not clearly above zero, so that impacts are undefined"])
+    told += [f"null band {band(row)}", f"stability {interval(row, 'stability')}"]
+    told += [
+        f"agreement with {name} {'undefined' if pd.isna(value) else _number(value)}"
+        for name, value in agreements.items()
+    ]
+    return ", ".join(told)
+
+
+def pairs_caption(result: xr.Dataset, frame: pd.DataFrame, cell: pd.Series) -> str:
+    """Caption of what one arm moves in each pair."""
+    first = frame.iloc[0]
+    place = f"{result.attrs['row_label']} {cell['row']}, {cell['column']}"
+    quantities = " and ".join(dict.fromkeys(frame["quantity"]))
+    return (
+        f"What patching moves in each pair of {first['concept']} ({place}): {quantities}, one dot a pair and seed, "
+        f"scorer {first['scorer']}; boxes are quartiles and medians. Impact {interval(cell, 'impact')} "
+        f"({confidence(result)} BCa bootstrap over pairs), p = {cell['p']:.2g}, "
+        f"{cell['p_adjusted']:.2g} after {result.attrs['correction']} over "
+        f"{tested_cells(result, first['scorer'])} cells. {sample(cell, result.sizes['seed'])}, denominator "
+        f"{interval(cell, 'denominator')}, null band {band(cell)}, stability {interval(cell, 'stability')}."
+    )
+
+
+def compare_caption(compared: Comparison) -> str:
+    """Caption of two maps beside each other."""
+    left, right = compared.names
+    told = [f"Impact maps of {left} and {right} on their common concepts.", *compared.notes]
+    return " ".join([*told, *compare_numbers(compared)])
+
+
+def compare_numbers(compared: Comparison) -> list[str]:
+    """How much two maps agree, in sentences; none where their cells cannot be matched."""
+    if compared.matched.empty:
+        return []
+    rho = "undefined" if pd.isna(compared.spearman) else _number(compared.spearman)
+    top = len(compared.tops[0])
+    shared = f": {', '.join(compared.overlap)}" if compared.overlap else ""
+    return [
+        f"Spearman's rank correlation of the means of {len(compared.means)} rows over the common concepts: {rho}.",
+        f"Of the {top} rows on top, {len(compared.overlap)} are the same{shared}.",
+    ]
+
+
+def probes_caption(frame: pd.DataFrame, quantity: str) -> str:
+    """Caption of probe maps."""
+    counts = frame.drop_duplicates("concept")
+    sizes = "; ".join(
+        f"{row.concept}: {row.n:.0f} clips of {row.groups:.0f} prompts, chance {row.chance:.2f}"
+        for row in counts.itertuples()
+    )
+    return (
+        f"Linear probes of each concept on {frame['part'].iloc[0]} by block and denoising step: {quantity} (balanced, "
+        "cross-validated by prompt; control: shuffled labels; selectivity: accuracy − control). Intervals are 95 % BCa "
+        "bootstraps over prompts. Hatched: not above the control (q ≥ 0.05 after Benjamini–Hochberg over all probes). "
+        f"{sizes}."
+    )
+
+
+def folds_caption(frame: pd.DataFrame) -> str:
+    """Caption of the folds of one probe."""
+    first = frame.iloc[0]
+    return (
+        f"Balanced accuracy of the probe of {first['concept']} at {first['site']}, step {first['step']}, in each of "
+        f"{len(frame)} folds, beside the same probe with shuffled labels; chance is {first['chance']:.2f}."
+    )
+
+
+def training_caption(frame: pd.DataFrame, site: str) -> str:
+    """Caption of the training curves of a sparse autoencoder."""
+    held_out = frame[frame["split"] == "held-out"]
+    told = ", ".join(f"{row.measure.replace('_', ' ')} {row.value:.3g}" for row in held_out.itertuples())
+    return f"Training of the sparse autoencoder of {site}; dashed, the measures on held-out rows: {told}."
+
+
+def feature_caption(site: str, feature: int) -> str:
+    """Caption of the panels of one feature."""
+    return (
+        f"Feature {feature} of the sparse autoencoder of {site}: its positive activations, its mean activation by "
+        "denoising step, and how well its mean over a clip tells each concept value (AUROC, chance 0.5)."
+    )
+
+
+def feature_clip_caption(site: str, feature: int, clip: int) -> str:
+    """Caption of one feature in one clip."""
+    return (
+        f"Feature {feature} of the sparse autoencoder of {site} in clip {clip}: mel spectrogram, activation over time "
+        "(the largest over the denoising steps), and activation step by step."
+    )
+
+
+def patching_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The map as a table: a row a row, a column a panel and column, impact with its interval in each cell."""
+    panels = frame["panel"].nunique() > 1
+    named = frame.assign(
+        name=frame["across"] + (" (" + frame["panel"] + ")" if panels else ""),
+        text=[_cell_text(row) for _, row in frame.iterrows()],
+    )
+    wide = named.pivot(index="label", columns="name", values="text")
+    wide = wide.loc[_in_order(named["label"]), _in_order(named["name"])].fillna("")
+    return wide.rename_axis(index="row", columns=None).reset_index().rename(columns={"row": ""})
+
+
+def compare_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Both maps of a comparison as a table: a row a concept and row, with both impacts."""
+    frame = frame.assign(text=[_cell_text(row) for _, row in frame.iterrows()])
+    sides = [
+        part[["concept", "row", "text"]].rename(columns={"text": str(name)})
+        for name, part in frame.groupby("map", sort=False)
+    ]
+    return sides[0].merge(sides[1], on=["concept", "row"], how="outer", sort=False).fillna("")
+
+
+def _cell_text(row: pd.Series) -> str:
+    if pd.isna(row["impact"]):
+        return str(row["status"])
+    mark = "†" if row["status"] in ("not significant", "inside null band") else ""
+    if pd.isna(row["impact_lo"]):
+        return _number(row["impact"]) + mark
+    return interval(row, "impact") + mark
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))

@@ -1,0 +1,203 @@
+"""A patching map beside that of another study, or beside the impacts that a paper published."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cache.errors import UserError
+from dashboards.frames.patching import BLOCK, cells_frame, columns, default_columns, scorers
+from dashboards.results import load_patching
+from dashboards.specs import PatchingCompareSpec
+from workbench.published import load_published, published_impacts
+from workbench.study import Study
+
+VALUES = ["impact", "impact_lo", "impact_hi", "status"]
+SIDES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class Map:
+    """One map to compare: its name, its cells (concept, row, `VALUES`), and how many blocks its network has."""
+
+    name: str
+    cells: pd.DataFrame
+    n_blocks: int | None
+
+    @property
+    def concepts(self) -> list[str]:
+        """Its concepts, in its order."""
+        return list(dict.fromkeys(self.cells["concept"]))
+
+    @property
+    def rows(self) -> list[str]:
+        """Its rows, in its order."""
+        return list(dict.fromkeys(self.cells["row"]))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two maps of the same question on their common concepts.
+
+    `frame` has one row for each cell of either map: side ("left", "right"), map, concept, row, impact with its
+    interval, status. `notes` are sentences about what differs or cannot be compared. `matched` has one row for each
+    cell that both maps have as a number (impact_left, impact_right and their intervals); empty where rows do not mean
+    the same. `means` are the mean impacts over the common concepts of single blocks, or of all rows where none is one;
+    `spearman` is their rank correlation, NaN where it is undefined, and `tops` the `top` rows of each side.
+    """
+
+    names: tuple[str, str]
+    frame: pd.DataFrame
+    matched: pd.DataFrame
+    notes: list[str]
+    means: pd.DataFrame
+    spearman: float
+    tops: tuple[list[str], list[str]]
+
+    @property
+    def overlap(self) -> list[str]:
+        """The rows that are on top on both sides."""
+        return [row for row in self.tops[0] if row in self.tops[1]]
+
+
+def compare(study: Study, spec: PatchingCompareSpec) -> Comparison:
+    """Compare a study's map with the one that `spec` names.
+
+    Raises UserError for what does not exist, and for maps of different questions.
+    """
+    ours = load_patching(study, spec.result_name)
+    column = _column(ours.attrs["question"], columns(ours), spec.column or default_columns(ours)[0])
+    scorer = spec.scorer or scorers(ours)[0]
+    left = _study_map(study, spec.result_name, column, scorer)
+    notes: list[str] = []
+    if spec.published:
+        if ours.attrs["question"] != "blocks":
+            raise UserError(
+                "A published table has impacts of blocks: compare the result of the question 'blocks', "
+                f"not of '{ours.attrs['question']}'."
+            )
+        right = _published_map(Path(spec.published), spec.model)
+        notes.append("The published table has no intervals.")
+    else:
+        other = Study.open(Path(spec.compare))
+        theirs = load_patching(other, spec.result_name)
+        if theirs.attrs["question"] != ours.attrs["question"]:
+            raise UserError(
+                f"'{spec.name}' asks about {ours.attrs['question']} in {study.path} and about "
+                f"{theirs.attrs['question']} in {other.path}: give results of the same question."
+            )
+        _column(f"{other.path}", columns(theirs), column)
+        their_scorer = scorer if scorer in scorers(theirs) else scorers(theirs)[0]
+        if their_scorer != scorer:
+            notes.append(f"The scorers differ: {scorer} on the left, {their_scorer} on the right.")
+        right = _study_map(other, spec.result_name, column, their_scorer)
+    return compare_maps(left, right, spec.top, notes)
+
+
+def compare_maps(left: Map, right: Map, top: int, notes: list[str]) -> Comparison:
+    """Compare two maps; `notes` are what is known already."""
+    names = (
+        (left.name, right.name)
+        if left.name != right.name
+        else (f"{left.name} (this)", f"{right.name} (other)")
+    )
+    common = [concept for concept in left.concepts if concept in right.concepts]
+    found = [*_concept_notes(left, right, common), *_row_notes(left, right)]
+    comparable = bool(common) and _same_rows(left, right)
+    parts = [
+        one.cells[one.cells["concept"].isin(common)].assign(side=side, map=name)
+        for side, name, one in zip(SIDES, names, (left, right), strict=True)
+    ]
+    parts = [
+        part.sort_values("concept", key=lambda names: names.map(common.index), kind="stable")
+        for part in parts
+    ]
+    frame = pd.concat(parts, ignore_index=True)[["side", "map", "concept", "row", *VALUES]]
+    matched = _matched(frame) if comparable else _matched(frame.iloc[:0])
+    means = row_means(matched)
+    varied = len(means) > 1 and (means.nunique() > 1).all()
+    rho = float(means.corr(method="spearman").iloc[0, 1]) if varied else float("nan")
+    tops = tuple(means[f"impact_{side}"].nlargest(top).index.tolist() for side in SIDES)
+    return Comparison(names, frame, matched, [*found, *notes], means, rho, (tops[0], tops[1]))
+
+
+def row_means(matched: pd.DataFrame) -> pd.DataFrame:
+    """Mean impacts over concepts, a row a block: of sets of blocks and the like only where no row is a single block."""
+    single = matched[matched["row"].map(lambda row: BLOCK.fullmatch(row) is not None)]
+    means = (matched if single.empty else single).groupby("row", sort=False)
+    return means[["impact_left", "impact_right"]].mean()
+
+
+def _matched(frame: pd.DataFrame) -> pd.DataFrame:
+    sides = [
+        frame[frame["side"] == side].drop(columns=["side", "map", "status"]).dropna(subset="impact")
+        for side in SIDES
+    ]
+    return sides[0].merge(sides[1], on=["concept", "row"], suffixes=("_left", "_right"))
+
+
+def _concept_notes(left: Map, right: Map, common: list[str]) -> list[str]:
+    if not common:
+        return [
+            f"Nothing can be compared: {left.name} has the concepts {', '.join(left.concepts)}, "
+            f"{right.name} has {', '.join(right.concepts)}, and none is the same."
+        ]
+    only = [
+        f"{one.name} alone has {', '.join(concept for concept in one.concepts if concept not in common)}."
+        for one in (left, right)
+        if set(one.concepts) - set(common)
+    ]
+    return [f"Compared on {', '.join(common)}. {' '.join(only)}".strip()] if only else []
+
+
+def _row_notes(left: Map, right: Map) -> list[str]:
+    if left.n_blocks is not None and right.n_blocks is not None and left.n_blocks != right.n_blocks:
+        return [
+            f"Blocks cannot be compared one by one: {left.name} has {left.n_blocks} blocks, {right.name} has "
+            f"{right.n_blocks}, and the same number is not the same place. The maps stand beside each other only."
+        ]
+    common = set(left.rows) & set(right.rows)
+    if not common:
+        return ["The maps have no row in common, so that cells cannot be compared one by one."]
+    missing = [
+        f"{one.name} alone has {', '.join(row for row in one.rows if row not in common)}."
+        for one in (left, right)
+        if set(one.rows) - common
+    ]
+    return [f"Compared on {len(common)} rows that both have. {' '.join(missing)}"] if missing else []
+
+
+def _same_rows(left: Map, right: Map) -> bool:
+    counts = {left.n_blocks, right.n_blocks} - {None}
+    return len(counts) <= 1 and bool(set(left.rows) & set(right.rows))
+
+
+def _study_map(study: Study, result_name: str, column: str, scorer: str) -> Map:
+    cells = cells_frame(load_patching(study, result_name), scorer)
+    cells = cells[(cells["group"] == "cell") & (cells["column"] == column)]
+    sites = [*cells["row"], *study.spec.sites]
+    return Map(
+        study.path.resolve().name, cells[["concept", "row", *VALUES]], _block_count(cells["row"], sites)
+    )
+
+
+def _published_map(file: Path, model: str) -> Map:
+    impacts = published_impacts(load_published(file), model).rename(columns={"block": "row"})
+    status = np.where(impacts["impact"].isna(), "no score", "clear")
+    cells = impacts.assign(impact_lo=np.nan, impact_hi=np.nan, status=status)
+    name = f"{file.stem}, {model}" if model else file.stem
+    return Map(name, cells[["concept", "row", *VALUES]], _block_count(cells["row"], list(cells["row"])))
+
+
+def _block_count(rows: pd.Series, names: list[str]) -> int | None:
+    """How many blocks a network has, from all that is known of its sites; None where rows are no blocks."""
+    if not rows.map(lambda row: BLOCK.match(row) is not None).any():
+        return None
+    return 1 + max(int(found[1]) for found in map(BLOCK.match, names) if found)
+
+
+def _column(where: str, known: list[str], column: str) -> str:
+    if column not in known:
+        raise UserError(f"There is no column '{column}' for {where}: it has {', '.join(known)}.")
+    return column

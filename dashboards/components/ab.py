@@ -1,0 +1,82 @@
+"""Recordings of one length side by side, with one transport and a switch for which of them is heard."""
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from dash import html
+from dash.development.base_component import Component
+
+from dashboards.components.text import hint
+from dashboards.media import audio_url, find_audio, spectrogram_url
+from workbench.study import Study
+
+HELP = "Space plays and pauses, the arrow keys move by 5 %, 1, 2 and 3 choose what is heard."
+
+
+@dataclass(frozen=True)
+class Side:
+    """One recording: its name, a word on it, what it is, and its audio's path relative to the study."""
+
+    name: str
+    detail: str
+    note: str
+    path: str
+
+
+def ab_player(study: Study, sides: list[Side], seconds: float) -> Component:
+    """Players for `sides`, all `seconds` long, that share their position; a sentence in the place of lost files."""
+    there = [find_audio(study, side.path.removeprefix("audio/")) is not None for side in sides]
+    heard = there.index(True) if any(there) else -1
+    cards = [
+        _card(side, number, found, number == heard)
+        for number, (side, found) in enumerate(zip(sides, there, strict=True))
+    ]
+    play = html.Button("Play", className="ab-play", type="button", **{"aria-label": "play"})
+    seek = html.Div(
+        html.Div(className="ab-done"),
+        className="ab-seek",
+        role="slider",
+        tabIndex=0,
+        **{
+            "aria-label": "position",
+            "aria-valuemin": "0",
+            "aria-valuemax": "100",
+            "aria-valuenow": "0",
+        },
+    )
+    time = html.Span(f"0.0 / {seconds:.1f} s", className="ab-time")
+    return html.Div(
+        [
+            html.Div(cards, className="ab-sides", role="radiogroup", **{"aria-label": "what is heard"}),
+            html.Div([play, seek, time], className="ab-transport"),
+            html.Div(HELP, className="ab-help"),
+        ],
+        className="ab",
+        role="group",
+        tabIndex=0,
+        **{"aria-label": "compare by ear", "data-seconds": f"{seconds:g}"},
+    )
+
+
+def _card(side: Side, number: int, found: bool, heard: bool) -> Component:
+    heading = [html.Span(f"{number + 1}", className="ab-number"), html.Span(side.name, className="ab-name")]
+    switch = html.Button(
+        [*heading, html.Span(side.detail, className="figure ab-detail")],
+        className="ab-switch",
+        type="button",
+        role="radio",
+        disabled=not found,
+        **{"aria-checked": "true" if heard else "false", "aria-label": f"hear {side.name}"},
+    )
+    note = html.Div(side.note, className="ab-note", title=side.note)
+    if not found:
+        return html.Div(
+            [switch, note, hint(f"The audio file {side.path} is not in the study any more.")],
+            className="ab-side",
+        )
+    mel = html.Img(
+        src=quote(spectrogram_url(side.path)), className="mel", alt=f"mel spectrogram, {side.name}"
+    )
+    audio = html.Audio(src=quote(audio_url(side.path)), preload="auto")
+    picture = html.Div([mel, html.Div(className="playhead")], className="picture")
+    return html.Div([switch, note, picture, audio], className="ab-side")

@@ -1,0 +1,134 @@
+"""Where the cells of a patching map lie, the same on screen and on paper: panels side by side, null arms below."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+PANEL_GAP = 0.5
+NULL_GAP = 0.5
+GROUPS = ("cell", "null")
+TITLES = {
+    "sufficiency": "sufficiency: share that comes back",
+    "necessity": "necessity: share that is lost",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A block of cells without gaps: the cells of one panel and group, with their left and top edges."""
+
+    panel: str
+    frame: pd.DataFrame
+    across: list[str]
+    labels: list[str]
+    lefts: list[float]
+    tops: list[float]
+
+    def table(self, column: str) -> np.ndarray:
+        """A column of the section's frame as (row, column); None where the map has no cell."""
+        grid = self.frame.astype(object).pivot(index="label", columns="across", values=column)
+        grid = grid.reindex(index=self.labels, columns=self.across)
+        return grid.where(grid.notna(), None).to_numpy()
+
+    def numbers(self, column: str) -> np.ndarray:
+        """A numeric column as (row, column); NaN where the map has no cell or the cell no number."""
+        return self.table(column).astype(float)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A map's sections, its rows' top edges by label, and its columns' left edges by (panel, across)."""
+
+    sections: list[Section]
+    tops: dict[str, float]
+    lefts: dict[tuple[str, str], float]
+
+    @property
+    def width(self) -> float:
+        """Right edge of the map, in cells."""
+        return max(self.lefts.values()) + 1
+
+    @property
+    def height(self) -> float:
+        """Bottom edge of the map, in cells."""
+        return max(self.tops.values()) + 1
+
+    @property
+    def panels(self) -> dict[str, float]:
+        """Middle of each panel, by its name."""
+        names = dict.fromkeys(panel for panel, _ in self.lefts)
+        places = {name: [left for (panel, _), left in self.lefts.items() if panel == name] for name in names}
+        return {name: (min(lefts) + max(lefts) + 1) / 2 for name, lefts in places.items()}
+
+    def corner(self, cell: Any) -> tuple[float, float]:
+        """Left and top edge of a row of the map's frame."""
+        return self.lefts[cell.panel, cell.across], self.tops[cell.label]
+
+
+def lay_out(frame: pd.DataFrame) -> Grid:
+    """Places of the cells of `patching_frame`: panels in their order, cells on top, blocks first, nulls below."""
+    labels = {
+        group: sorted(dict.fromkeys(frame.loc[frame["group"] == group, "label"]), key=_block_order)
+        for group in GROUPS
+    }
+    tops: dict[str, float] = {}
+    for group, names in labels.items():
+        start = max(tops.values(), default=-1.0) + 1 + (NULL_GAP if tops and group == "null" else 0)
+        tops.update({name: start + row for row, name in enumerate(names)})
+    lefts: dict[tuple[str, str], float] = {}
+    for panel in dict.fromkeys(frame["panel"]):
+        start = max(lefts.values(), default=-1.0 - PANEL_GAP) + 1 + PANEL_GAP
+        columns = dict.fromkeys(frame.loc[frame["panel"] == panel, "across"])
+        lefts.update({(panel, name): start + column for column, name in enumerate(columns)})
+    sections = [
+        _section(part, str(panel), labels[str(group)], tops, lefts)
+        for (panel, group), part in frame.groupby(["panel", "group"], sort=False)
+    ]
+    return Grid(sections, tops, lefts)
+
+
+def _block_order(label: str) -> tuple[int, int]:
+    """Single blocks by their number, then everything else as it is."""
+    return (0, int(label[2:])) if re.fullmatch(r"tf\d+", label) else (1, 0)
+
+
+def cell_at(frame: pd.DataFrame, x: float, y: float) -> tuple[str, str] | None:
+    """The cell (concept, arm) at a place of the map in axis units; None beside the cells.
+
+    A click on a heatmap tells its place and nothing else.
+    """
+    grid = lay_out(frame)
+    for cell in frame.itertuples():
+        left, top = grid.corner(cell)
+        if left <= x < left + 1 and top <= y < top + 1:
+            return str(cell.concept), str(cell.arm)
+    return None
+
+
+def panel_title(panel: str) -> str:
+    """What stands over a panel."""
+    name, comma, direction = panel.rpartition(", ")
+    return f"{name}{comma}{TITLES.get(direction, direction)}"
+
+
+def _section(
+    part: pd.DataFrame,
+    panel: str,
+    labels: list[str],
+    tops: dict[str, float],
+    lefts: dict[tuple[str, str], float],
+) -> Section:
+    # Not every panel has every row and column: a section has them all, so that there are no gaps.
+    across = [name for owner, name in lefts if owner == panel]
+    places = [lefts[panel, name] for name in across]
+    return Section(panel, part, across, labels, places, [tops[label] for label in labels])
+
+
+def as_map(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame of a comparison as one that `lay_out` can place: a panel a map, concepts across."""
+    return frame.assign(
+        panel=frame["map"], across=frame["concept"], label=frame["row"], group="cell", arm=frame["row"]
+    )

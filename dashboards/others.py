@@ -1,0 +1,38 @@
+"""What a study's dashboard compares with: another study, a published table, or nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dashboards.specs import PatchingCompareSpec
+from workbench.published import load_published, published_models
+from workbench.study import Study
+
+
+@dataclass(frozen=True)
+class Others:
+    """Another study's folder and a published table's file, each where one was given."""
+
+    study: Path | None = None
+    published: Path | None = None
+
+    def check(self) -> None:
+        """Raise UserError when what was given cannot be read."""
+        if self.study is not None:
+            Study.open(self.study)
+        if self.published is not None:
+            load_published(self.published)
+
+    @property
+    def choices(self) -> dict[str, dict[str, str]]:
+        """What a map can stand beside: a name for people, and the options of a figure."""
+        found = {}
+        if self.study is not None:
+            found[self.study.resolve().name] = {"compare": str(self.study)}
+        if self.published is not None:
+            for model in published_models(load_published(self.published)):
+                found[f"{self.published.stem}, {model}"] = {"published": str(self.published), "model": model}
+        return found
+
+    def spec(self, choice: str, **options: str) -> PatchingCompareSpec:
+        """The figure of a map beside one of `choices`."""
+        return PatchingCompareSpec.model_validate({**options, **self.choices[choice]})

@@ -1,0 +1,174 @@
+"""Comparison: a patching map beside another study's, or beside a published table."""
+
+import shlex
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+import plotly.graph_objects as go
+from dash import Input, Output, State, html, no_update
+from dash.development.base_component import Component
+
+from cache.errors import UserError
+from dashboards.captions import compare_numbers
+from dashboards.comparison import compare
+from dashboards.components.graph import figure_panel, graph
+from dashboards.components.text import empty_state, page_header, panel
+from dashboards.figures import FIGURES
+from dashboards.frames.patching import columns, default_columns, scorers
+from dashboards.links import change_query, read_query
+from dashboards.others import Others
+from dashboards.results import command, load_patching, patching_names
+from dashboards.screen.comparison import comparison_map, comparison_scatter
+from dashboards.specs import PatchingCompareSpec
+from workbench.study import Study
+
+PATH = "/comparison"
+NAME = "Comparison"
+SENTENCE = (
+    "The same question asked twice: this study's impact map beside another study's, or beside the impacts that a paper "
+    "published, on the concepts that both have."
+)
+HELP = (
+    "Cells that are not significant or lie inside the null band are hatched. A published table has no intervals and no "
+    "tests."
+)
+SCATTER_HELP = (
+    "Each dot is a cell that both maps have, with its intervals; on the dotted line both are equal."
+)
+LABELS = {"other": "beside", "result": "result", "scorer": "scorer", "column": "column"}
+CONTROLS = tuple(LABELS)
+
+
+def layout(study: Study, others: Others, query: dict[str, str]) -> Component:
+    """The page, or what to do while there is nothing to compare."""
+    header = page_header(NAME, SENTENCE)
+    then = (
+        "Two heatmaps beside each other, their impacts against each other, and how much their rankings agree."
+    )
+    if not patching_names(study):
+        return html.Div(
+            [header, empty_state("There is no patching result yet.", then, command(study, "patching"))]
+        )
+    if not others.choices:
+        told = (
+            f"workbench dashboard {shlex.quote(str(study.path))} --compare OTHER_STUDY --published TABLE.csv"
+        )
+        return html.Div([header, empty_state("There is nothing to compare with yet.", then, told)])
+    selects = [
+        dmc.Select(id=f"compare-{name}", label=label, data=data, value=value, allowDeselect=False, size="xs")
+        for (name, label), (data, value) in zip(
+            LABELS.items(), _choices(study, others, query).values(), strict=True
+        )
+    ]
+    matched = [html.Div(id="compare-numbers"), html.Div(graph("compare-scatter"), className="square")]
+    above = html.Div([html.Div(selects, className="controls"), html.Div(id="compare-notes")])
+    return html.Div(
+        [
+            header,
+            dmc.Stack(
+                [
+                    figure_panel("patching-compare", "Two maps", HELP, above),
+                    html.Div(
+                        panel("Cell by cell", *matched, help=SCATTER_HELP),
+                        id="compare-matched",
+                        hidden=True,
+                    ),
+                ],
+                gap="md",
+            ),
+        ]
+    )
+
+
+def _choices(study: Study, others: Others, query: dict[str, str]) -> dict[str, tuple[list[str], str]]:
+    """Each control's choices and the chosen one, by the address; what does not exist is left to its default."""
+    names = patching_names(study)
+    name = _known(query.get("result"), names)
+    result = load_patching(study, f"patching-{name}")
+    known = columns(result)
+    column = query["column"] if query.get("column") in known else default_columns(result)[0]
+    return {
+        "other": (list(others.choices), _known(query.get("other"), list(others.choices))),
+        "result": (names, name),
+        "scorer": (scorers(result), _known(query.get("scorer"), scorers(result))),
+        "column": (known, column),
+    }
+
+
+def _known(asked: str | None, known: list[str]) -> str:
+    return asked if asked in known else known[0]
+
+
+def _spec(study: Study, others: Others, query: dict[str, str]) -> PatchingCompareSpec:
+    chosen = {name: value for name, (_, value) in _choices(study, others, query).items()}
+    return others.spec(
+        chosen["other"], name=chosen["result"], scorer=chosen["scorer"], column=chosen["column"]
+    )
+
+
+def register(app: dash.Dash, study: Study, others: Others) -> None:
+    """Keep the two maps in step with the selection in the address."""
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        *(Input(f"compare-{name}", "value") for name in CONTROLS),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def choose(other: str, name: str, scorer: str, column: str, search: str | None) -> Any:
+        now = {field: value for field, (_, value) in _choices(study, others, read_query(search)).items()}
+        if name != now["result"]:
+            return change_query(search, result=name, scorer=None, column=None)
+        asked = {"other": other, "scorer": scorer, "column": column}
+        changed = {field: value for field, value in asked.items() if value and value != now[field]}
+        return change_query(search, **changed) if changed else no_update
+
+    @app.callback(
+        *(Output(f"compare-{name}", part) for name in CONTROLS for part in ("data", "value")),
+        Input("url", "search"),
+    )
+    def show_controls(search: str | None) -> tuple[Any, ...]:
+        choices = _choices(study, others, read_query(search))
+        return tuple(part for choice in choices.values() for part in choice)
+
+    @app.callback(
+        Output("patching-compare-graph", "figure"),
+        Output("patching-compare-graph", "style"),
+        Output({"type": "figure", "key": "patching-compare"}, "data"),
+        Output("compare-notes", "children"),
+        Output("compare-matched", "hidden"),
+        Output("compare-numbers", "children"),
+        Output("compare-scatter", "figure"),
+        Input("url", "search"),
+    )
+    def show(search: str | None) -> tuple[Any, ...]:
+        spec = _spec(study, others, read_query(search))
+        hidden = {"display": "none"}
+        try:
+            compared = compare(study, spec)
+        except UserError as error:
+            return go.Figure(), hidden, None, _notes([str(error)]), True, None, go.Figure()
+        if compared.frame.empty:
+            return go.Figure(), hidden, None, _notes(compared.notes), True, None, go.Figure()
+        picture = comparison_map(FIGURES["patching-compare"].frame(study, spec))
+        return (
+            picture,
+            {},
+            {"figure": "patching-compare", "options": _told(spec, others)},
+            _notes(compared.notes),
+            compared.matched.empty,
+            _notes(compare_numbers(compared)),
+            comparison_scatter(compared.matched, compared.names),
+        )
+
+
+def _told(spec: PatchingCompareSpec, others: Others) -> dict[str, Any]:
+    """What the export button knows: no path, only which of the server's own choices it is."""
+    options = spec.model_dump(mode="json", exclude={"compare", "published", "model"})
+    own = spec.model_dump(include={"compare", "published", "model"}, exclude_defaults=True)
+    return {**options, "other": next(name for name, choice in others.choices.items() if choice == own)}
+
+
+def _notes(sentences: list[str]) -> Component:
+    return html.Ul([html.Li(sentence) for sentence in sentences], className="notes compare-notes")

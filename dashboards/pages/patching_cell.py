@@ -1,0 +1,247 @@
+"""One cell of a patching map: its numbers, what it moves in each pair, its pairs, and their audio side by side."""
+
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+import pandas as pd
+import plotly.graph_objects as go
+from dash import Input, Output, State, html, no_update
+from dash.development.base_component import Component
+
+from dashboards.components.ab import Side, ab_player
+from dashboards.components.export import export_button, figure_data
+from dashboards.components.graph import graph
+from dashboards.components.grid import number_column, row_grid, selected_row
+from dashboards.components.player import player
+from dashboards.components.text import hint, numbers, panel
+from dashboards.figures import FIGURES
+from dashboards.frames.patching import arms_frame, cells_frame, pairs_frame
+from dashboards.links import change_query, read_query
+from dashboards.results import load_patching, patching_names
+from dashboards.screen.patching import changes
+from dashboards.specs import PatchingPairsSpec
+from workbench.study import Study
+
+SELECTION = ("concept", "arm", "pair", "seed", "arms")
+SIDES = ("clean", "corrupt", "patched")
+SHOWN_ARMS = 3  # names of arms that share a recording; the others are counted
+
+
+def layout() -> Component:
+    """The panel, empty until a cell is selected."""
+    prompts = [f"{side}_prompt" for side in SIDES[:2]]
+    columns = [
+        {"field": "pair", "headerName": "pair", "width": 46},
+        {"field": "seed", "headerName": "seed", "width": 54},
+        *(
+            {
+                "field": name,
+                "headerName": name.replace("_", " "),
+                "flex": 1,
+                "minWidth": 84,
+                "tooltipField": name,
+            }
+            for name in prompts
+        ),
+        *(
+            {"field": side, "headerName": side, "width": 76, **number_column(".3f", "no score")}
+            for side in SIDES
+        ),
+    ]
+    all_arms = dmc.Button("", id="all-arms", variant="default", size="compact-sm", fw=500, mt="md")
+    body = html.Div(
+        [
+            html.Div(
+                hint("Click a cell of the map to see its numbers, its prompt pairs, and to hear them."),
+                id="cell-hint",
+                hidden=True,
+            ),
+            html.Div(
+                [
+                    html.Div(id="cell-numbers"),
+                    graph("patching-pairs-graph"),
+                    row_grid("pairs-grid", columns, height=190),
+                    html.Div(id="cell-players"),
+                    all_arms,
+                    html.Div(id="cell-arms"),
+                ],
+                id="cell",
+                hidden=True,
+            ),
+        ]
+    )
+    told = "The numbers, pairs and audio of one cell. A dot is a pair and seed; click it to hear it."
+    return panel("Cell", body, help=told, actions=[export_button("patching-pairs")])
+
+
+def register(app: dash.Dash, study: Study) -> None:
+    """Show the cell and the pair of the address."""
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("pairs-grid", "selectedRows"),
+        State("pairs-grid", "rowData"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select_pair(rows: Any, pairs: list[dict[str, Any]], search: str | None) -> Any:
+        query, row = read_query(search), selected_row(rows)
+        if row is None:
+            return no_update
+        shown = _pair_id(query["pair"], query["seed"]) if {"pair", "seed"} <= set(query) else pairs[0]["id"]
+        if row["id"] == shown:
+            return no_update
+        return change_query(search, pair=row["pair"], seed=row["seed"])
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Output("patching-pairs-graph", "clickData"),
+        Input("patching-pairs-graph", "clickData"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select_dot(click: dict[str, Any] | None, search: str | None) -> Any:
+        told = click["points"][0].get("customdata") if click else None
+        if not told:
+            return no_update, no_update
+        return change_query(search, pair=told[0], seed=told[1]), None
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("all-arms", "n_clicks"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def toggle_arms(clicks: int | None, search: str | None) -> Any:
+        if not clicks:
+            return no_update
+        return change_query(search, arms=None if read_query(search).get("arms") == "all" else "all")
+
+    @app.callback(
+        Output("cell", "hidden"),
+        Output("cell-hint", "hidden"),
+        Output("cell-numbers", "children"),
+        Output("patching-pairs-graph", "figure"),
+        Output({"type": "figure", "key": "patching-pairs"}, "data"),
+        Output("pairs-grid", "rowData"),
+        Output("pairs-grid", "selectedRows"),
+        Output("cell-players", "children"),
+        Output("all-arms", "children"),
+        Output("cell-arms", "children"),
+        Input("url", "search"),
+    )
+    def show_cell(search: str | None) -> tuple[Any, ...]:
+        query = read_query(search)
+        name = query["result"] if query.get("result") in patching_names(study) else patching_names(study)[0]
+        result = load_patching(study, f"patching-{name}")
+        scorer = query["scorer"] if query.get("scorer") in result["scorer"].values else ""
+        cells = cells_frame(result, scorer)
+        cell = cells[(cells["concept"] == query.get("concept")) & (cells["arm"] == query.get("arm"))]
+        if cell.empty:
+            return True, False, None, go.Figure(), None, [], [], None, "", None
+        spec = PatchingPairsSpec(name=name, scorer=scorer, concept=query["concept"], arm=query["arm"])
+        pairs = pairs_frame(result, spec.concept, spec.arm, scorer)
+        pairs["id"] = [_pair_id(pair, seed) for pair, seed in zip(pairs["pair"], pairs["seed"], strict=True)]
+        chosen = pairs[pairs["id"] == _pair_id(query.get("pair"), query.get("seed"))]
+        row = (pairs if chosen.empty else chosen).iloc[0]
+        pair, seed = int(row["pair"]), int(row["seed"])
+        picture = changes(FIGURES["patching-pairs"].frame(study, spec), (pair, seed))
+        recordings = arms_frame(result, spec.concept, pair, seed, scorer)
+        open_arms = query.get("arms") == "all"
+        label = f"{'Hide' if open_arms else 'Show'} all arms of this pair ({len(recordings)} recordings)"
+        return (
+            False,
+            True,
+            _numbers(cell.iloc[0]),
+            picture,
+            figure_data("patching-pairs", spec),
+            pairs.astype(object).where(pairs.notna(), None).to_dict("records"),
+            {"ids": [row["id"]]},
+            _players(study, row, cell.iloc[0]),
+            label,
+            _arms(study, recordings) if open_arms else None,
+        )
+
+
+def _pair_id(pair: object, seed: object) -> str:
+    return f"{pair}-{seed}"
+
+
+def _numbers(cell: pd.Series) -> Component:
+    impact = cell["status"] if pd.isna(cell["impact"]) else _with_interval(cell, "impact")
+    found = {
+        "concept": cell["concept"],
+        "patched": cell["arm"],
+        f"{cell['direction'] or 'impact'}, 95 % interval": impact,
+        "p, adjusted": f"{_p(cell['p'])}, {_p(cell['p_adjusted'])}",
+        "clean − corrupt score": _with_interval(cell, "denominator"),
+        "n": f"{cell['n']:.0f} from {cell['n_pairs']:.0f} pairs",
+    }
+    if cell["status"] not in ("clear", "undefined", "no score"):
+        found["verdict"] = cell["status"]
+    return numbers(
+        found,
+        {
+            "n": "Pairs times seeds that count, and pairs.",
+            "p, adjusted": "By flipping the signs of the pairs' changes; then corrected over all concepts' cells. "
+            "Null arms are not corrected.",
+            "clean − corrupt score": "The denominator of the impact; it must lie above zero.",
+        },
+    )
+
+
+def _with_interval(cell: pd.Series, name: str) -> str:
+    return f"{cell[name]:z.3f}  [{cell[f'{name}_lo']:z.3f}, {cell[f'{name}_hi']:z.3f}]"
+
+
+def _p(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.2g}"
+
+
+def _players(study: Study, row: pd.Series, cell: pd.Series) -> Component:
+    base = "clean" if cell["direction"] == "necessity" else "corrupt"
+    sides = []
+    for side in SIDES:
+        same = side == "patched" and row["patched_audio"] == row[f"{base}_audio"]
+        prompt = row[f"{base if side == 'patched' else side}_prompt"]
+        score = "no score" if pd.isna(row[side]) else f"{row[side]:z.3f}"
+        sides.append(
+            Side(
+                name=side,
+                detail=score,
+                note=f"Identical to the {base} run." if same else prompt,
+                path=row[f"{side}_audio"],
+            )
+        )
+    told = (
+        f"Pair {row['pair']}, seed {row['seed']}. The number is the score: how well the clip matches “{row['text']}”. "
+        f"The patched run is the {base} one with the patch, from the same noise."
+    )
+    return html.Div(
+        [
+            dmc.Text(told, size="xs", c="dimmed", mt="sm", mb="xs"),
+            ab_player(study, sides, study.spec.settings.duration),
+        ]
+    )
+
+
+def _arms(study: Study, recordings: pd.DataFrame) -> Component:
+    cards = []
+    for row in recordings.itertuples():
+        names = ", ".join(row.arms[:SHOWN_ARMS])
+        more = len(row.arms) - SHOWN_ARMS
+        title = f"{names} and {more} more" if more > 0 else names
+        score = "no score" if pd.isna(row.score) else f"{row.score:z.3f}"
+        heading = html.Div(title, className="arms-shared", title=", ".join(row.arms))
+        line = dmc.Group(
+            [dmc.Text(heading, size="xs", fw=600, miw=0), dmc.Text(score, size="xs", className="figure")],
+            justify="space-between",
+            wrap="nowrap",
+            gap="xs",
+            mb=4,
+        )
+        cards.append(
+            html.Div([line, player(study, row.audio, study.spec.settings.duration)], className="clip")
+        )
+    return dmc.SimpleGrid(cards, cols={"base": 2, "sm": 3}, spacing="md", mt="sm")

@@ -1,0 +1,194 @@
+"""What the pages answer when something is chosen or clicked, without a browser."""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import dash
+import pytest
+from dash import no_update
+
+from dashboards.app import create_app
+from dashboards.components.export import figure_options
+from dashboards.links import read_query
+from dashboards.others import Others
+from dashboards.pages import comparison, overview, patching, patching_cell
+from tests.dashboards.synthetic_study import STOPPED, make_study
+from workbench.study import Study
+
+
+def callback(app: dash.Dash, module: ModuleType, name: str) -> Callable[..., Any]:
+    """A page's callback, as it was written."""
+    functions = [entry["callback"].__wrapped__ for entry in app.callback_map.values()]
+    (found,) = (one for one in functions if one.__name__ == name and one.__module__ == module.__name__)
+    return found
+
+
+def draw(app: dash.Dash, search: str, truth: bool = False) -> dict[str, Any]:
+    names = ("figure", "click", "export", "legend", "facts", "map", "detail")
+    return dict(zip(names, callback(app, patching, "draw")(search, truth), strict=True))
+
+
+def test_the_address_says_what_the_map_shows(study: Study) -> None:
+    assert patching.view(study, {}).model_dump(exclude={"width", "truth"}) == {
+        "name": "blocks", "scorer": "", "concept": "", "column": "",
+    }  # fmt: skip
+    asked = {"result": "steps", "scorer": "clap", "shown": "tempo", "column": "steps 2–3"}
+    spec = patching.view(study, asked)
+    assert (spec.name, spec.scorer, spec.concept, spec.column) == ("steps", "clap", "tempo", "steps 2–3")
+    assert patching.view(study, dict.fromkeys(asked, "nonsense")) == patching.view(study, {})
+
+
+def test_the_map_tells_what_it_rests_on(app: dash.Dash) -> None:
+    told = str(draw(app, "?shown=tempo")["facts"])
+    for words in (
+        "2 × 2 (n = 4)",
+        "0.60 [0.50, 0.70]",
+        "0.93 [0.81, 0.98]",
+        "[−0.05, 0.07]",
+        "agreement with clap",
+    ):
+        assert words in told
+    assert "Benjamini–Hochberg over the 60 cells" in told
+    assert STOPPED in told
+    assert "drums" not in told
+
+
+def test_the_legend_has_what_the_map_has(app: dash.Dash) -> None:
+    assert "undefined" in str(draw(app, "")["legend"])
+    assert "undefined" not in str(draw(app, "?shown=tempo")["legend"])
+    assert "planted" not in str(draw(app, "")["legend"])
+    assert "planted" in str(draw(app, "", truth=True)["legend"])
+
+
+def test_a_wide_map_has_the_whole_width(app: dash.Dash, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert draw(app, "")["map"]["lg"] + draw(app, "")["detail"]["lg"] == 24
+    monkeypatch.setattr(patching, "MOST_BESIDE", 8)
+    assert draw(app, "")["map"]["lg"] == draw(app, "")["detail"]["lg"] == 24
+
+
+def test_a_click_selects_its_cell_and_forgets_the_pair(app: dash.Dash) -> None:
+    select = callback(app, patching, "select_cell")
+    click = {"points": [{"x": 5.7, "y": 3.2}]}
+    changed = read_query(select(click, "?scorer=clap&concept=mood&arm=tf1&pair=1&seed=100"))
+    assert changed == {"scorer": "clap", "concept": "tempo", "arm": "tf3 necessity"}
+    assert select({"points": [{"x": 4.2, "y": 3.2}]}, "") is no_update
+    assert select(None, "") is no_update
+
+
+def test_another_question_forgets_what_the_last_one_showed(app: dash.Dash) -> None:
+    choose = callback(app, patching, "choose")
+    assert choose("blocks", "embedded", "all", "-", "") is no_update
+    search = "?scorer=clap&shown=tempo&column=necessity&concept=tempo&arm=tf3&pair=1&seed=100&arms=all"
+    assert read_query(choose("steps", "clap", "tempo", "necessity", search)) == {"result": "steps"}
+    assert read_query(choose("blocks", "clap", "all", "-", "?concept=mood&arm=tf3")) == {
+        "concept": "mood", "arm": "tf3", "scorer": "clap",
+    }  # fmt: skip
+
+
+def test_the_controls_follow_the_address(app: dash.Dash) -> None:
+    names = ("result", "scorers", "scorer", "concepts", "shown", "columns", "column", "label", "display")
+    show = callback(app, patching, "show_controls")
+    blocks, steps = (
+        dict(zip(names, show(search), strict=True)) for search in ("", "?result=steps&shown=all")
+    )
+    assert (blocks["shown"], blocks["column"], blocks["display"]) == ("all", "-", "block")
+    assert (steps["result"], steps["column"], steps["label"]) == ("steps", "steps 0–1", "step window")
+    assert dict(zip(names, show("?result=steps"), strict=True))["display"] == "none"
+
+
+CELL = ("hidden", "hint", "numbers", "figure", "export", "rows", "selected", "players", "button", "arms")
+
+
+def show_cell(app: dash.Dash, search: str) -> dict[str, Any]:
+    return dict(zip(CELL, callback(app, patching_cell, "show_cell")(search), strict=True))
+
+
+def test_a_cell_tells_its_numbers_and_pairs(app: dash.Dash) -> None:
+    cell = show_cell(app, "?concept=drums&arm=tf3+necessity&pair=1&seed=101")
+    assert not cell["hidden"]
+    for words in ("0.784  [0.724, 0.834]", "0.002, 0.003", "4 from 2 pairs", "necessity, 95 % interval"):
+        assert words in str(cell["numbers"])
+    assert [row["id"] for row in cell["rows"]] == ["0-100", "0-101", "1-100", "1-101"]
+    assert cell["selected"] == {"ids": ["1-101"]}
+    assert "001-101/tf3_necessity.flac" in str(cell["players"])
+    assert cell["export"]["options"]["arm"] == "tf3 necessity"
+    assert cell["arms"] is None
+
+
+def test_a_hatched_cell_says_why(app: dash.Dash) -> None:
+    assert "inside null band" in str(show_cell(app, "?concept=tempo&arm=tf6")["numbers"])
+    assert "not significant" in str(show_cell(app, "?concept=tempo&arm=tf0")["numbers"])
+    assert "verdict" not in str(show_cell(app, "?concept=tempo&arm=tf3")["numbers"])
+
+
+def test_an_arm_that_changes_nothing_says_so(app: dash.Dash) -> None:
+    assert "Identical to the corrupt run." in str(show_cell(app, "?concept=tempo&arm=tf0")["players"])
+    assert "Identical to the clean run." in str(show_cell(app, "?concept=tempo&arm=tf0+necessity")["players"])
+    assert "Identical" not in str(show_cell(app, "?concept=tempo&arm=tf3")["players"])
+
+
+def test_all_arms_are_shown_when_asked(app: dash.Dash) -> None:
+    cell = show_cell(app, "?result=steps&concept=drums&arm=tf3+steps+0–1&arms=all")
+    assert cell["button"].startswith("Hide all arms of this pair (8 ")
+    assert str(cell["arms"]).count("Audio(") == 8
+    toggle = callback(app, patching_cell, "toggle_arms")
+    assert read_query(toggle(1, "?arm=tf3")) == {"arm": "tf3", "arms": "all"}
+    assert read_query(toggle(2, "?arm=tf3&arms=all")) == {"arm": "tf3"}
+
+
+@pytest.mark.parametrize("search", ["", "?concept=drums&arm=nonsense", "?result=steps&concept=drums&arm=tf3"])
+def test_without_a_known_cell_there_is_a_hint(app: dash.Dash, search: str) -> None:
+    cell = show_cell(app, search)
+    assert (cell["hidden"], cell["hint"]) == (True, False)
+    assert cell["export"] is None
+
+
+def test_a_result_of_the_older_version_is_to_be_made_anew(bare_study: Study) -> None:
+    file = bare_study.path / "results" / "patching.nc"
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    try:
+        page = str(patching.layout(bare_study, {}))
+    finally:
+        file.unlink()
+    assert "older version" in page
+    assert f"workbench patch {bare_study.path}" in page
+
+
+def test_the_overview_names_the_questions_that_were_asked(study: Study, bare_study: Study) -> None:
+    assert "Questions: blocks, steps." in str(overview.layout(study, {}))
+    assert "Questions:" not in str(overview.layout(bare_study, {}))
+
+
+def test_without_another_study_the_comparison_names_its_command(study: Study, bare_study: Study) -> None:
+    told = str(comparison.layout(study, Others(), {}))
+    assert f"workbench dashboard {study.path} --compare OTHER_STUDY --published TABLE.csv" in told
+    assert "workbench patch " in str(comparison.layout(bare_study, Others(), {}))
+
+
+def test_a_browser_cannot_name_files(study: Study, other_study: Study) -> None:
+    """What a figure is compared with is the server's own choice, by its name."""
+    others = Others(other_study.path)
+    app = create_app(study.path, others)
+    data = callback(app, comparison, "show")("")[2]
+    assert str(other_study.path) not in str(data)
+    assert figure_options(data, others)["compare"] == str(other_study.path)
+    forged = {"options": {"name": "blocks", "compare": "/etc", "published": "/etc/passwd"}}
+    assert figure_options(forged, others) == {"name": "blocks"}
+
+
+def test_what_cannot_be_compared_is_a_sentence_on_the_page(study: Study, tmp_path: Any) -> None:
+    table = tmp_path / "jazz.csv"
+    table.write_text("model,concept,block,impact\nm,jazz,tf0,1\n", encoding="utf-8")
+    app = create_app(study.path, Others(published=table))
+    _, style, export, notes, hidden, *_ = callback(app, comparison, "show")("")
+    assert "Nothing can be compared" in str(notes)
+    assert (style, export, hidden) == ({"display": "none"}, None, True)
+    *_, notes, hidden, _, _ = callback(app, comparison, "show")("?result=steps")
+    assert "question 'blocks'" in str(notes)
+
+
+def test_a_study_with_patching_only_from_elsewhere_opens(tmp_path: Any) -> None:
+    app = create_app(make_study(tmp_path, results=False).path)
+    assert app.server.test_client().get("/patching").status_code == 200
