@@ -1,35 +1,25 @@
 """The `workbench` command. Everything slow to import is imported inside the commands, so that `--help` is quick."""
 
 import errno
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from cache.errors import UserError
 from cache.protocol import ITEMSIZE, Dtype
 from workbench.cache_cli import app as cache_app
+from workbench.console import Device, StudyFolder, console, open_study, progress
 from workbench.models.organism.cli import app as organism_app
 from workbench.pairs_cli import app as pairs_app
+from workbench.patch_cli import patch
 
 if TYPE_CHECKING:
-    from analyses.patching import PatchingSpec
     from workbench.models.protocol import AudioDiffusionModel
-    from workbench.study import Study, StudySpec
+    from workbench.study import StudySpec
 
 app = typer.Typer(
     help="Mechanistic interpretability of music diffusion models: trace, patch, probe, decompose, look and listen.",
@@ -43,10 +33,6 @@ app.add_typer(
 )
 app.add_typer(cache_app, name="cache", help="Activation caches: verify, describe, remove, merge, export.")
 app.add_typer(pairs_app, name="pairs", help="Counterfactual pairs from captions: build, filter, import.")
-console = Console(stderr=True)
-
-StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder.")]
-Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]
 
 # The demonstration.
 DEMO_MODEL = "organism-shared"
@@ -147,127 +133,11 @@ def trace(
     if dry_run:
         _print_price(out, spec, adapter, store)
         return
-    with _progress("Tracing clips") as report:
+    with progress("Tracing clips") as report:
         trace_study(out, spec, adapter, report, store, _parse_part(part))
 
 
-@app.command()
-def patch(
-    study_folder: StudyFolder,
-    question: Annotated[
-        Literal[
-            "blocks",
-            "steps",
-            "sigmas",
-            "parts",
-            "heads",
-            "passes",
-            "conditioning",
-            "seconds",
-            "sets",
-            "paths",
-        ],
-        typer.Option(help="What the map asks: which blocks, when, through what, which tokens, together …"),
-    ] = "blocks",
-    name: Annotated[str, typer.Option(help="Name of the map; its question by default.")] = "",
-    concept: Annotated[
-        list[str] | None, typer.Option(help="Concept to patch; all of the study's by default.")
-    ] = None,
-    pairs: Annotated[int, typer.Option(min=1, help="Counterfactual pairs of each concept.")] = 12,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each pair.")] = 1,
-    direction: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="sufficiency (clean into corrupt) or necessity; both for blocks, else sufficiency."
-        ),
-    ] = None,
-    ablation: Annotated[
-        list[str] | None, typer.Option(help="Ablate every block, too: zero, mean or resample.")
-    ] = None,
-    null: Annotated[
-        list[str] | None,
-        typer.Option(help="Null arms of every block: unrelated, random or control."),
-    ] = None,
-    block: Annotated[list[str] | None, typer.Option(help="Block to patch; all by default.")] = None,
-    blocks: Annotated[
-        list[str] | None, typer.Option("--set", help="Blocks patched together, such as tf3+tf4.")
-    ] = None,
-    mode: Annotated[
-        Literal["conditioning", "output"], typer.Option(help="The paper's, or outputs.")
-    ] = "conditioning",
-    part: Annotated[str, typer.Option(help="Part of the block to patch.")] = "cross_attn",
-    windows: Annotated[int, typer.Option(min=1, help="Windows of steps, noise levels or seconds.")] = 8,
-    segment: Annotated[
-        list[str] | None, typer.Option(help="Conditioning tokens: text, swapped, word:violin …")
-    ] = None,
-    receiver: Annotated[list[str] | None, typer.Option(help="Part that paths lead to.")] = None,
-    greedy_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Find the smallest set that brings back this share (sets).")
-    ] = 0.0,
-    screen: Annotated[
-        Literal["velocity", "attribution"] | None,
-        typer.Option(help="Screen all cells cheaply, and run the top ones and a random sample."),
-    ] = None,
-    screen_pairs: Annotated[int, typer.Option(min=1, help="Pairs to screen with.")] = 4,
-    top: Annotated[int, typer.Option(min=1, help="Top cells of the screening to run.")] = 8,
-    sample: Annotated[int, typer.Option(min=2, help="Other cells to run, drawn at random.")] = 8,
-    stop_top: Annotated[
-        int, typer.Option(min=0, help="Stop when this many top cells lie above all others; 0: never.")
-    ] = 0,
-    min_pairs: Annotated[int, typer.Option(min=2, help="Pairs before it may stop.")] = 6,
-    pairs_file: Annotated[
-        Path | None, typer.Option(help="CSV file of pairs (see `workbench pairs`) instead of the study's.")
-    ] = None,
-    arms: Annotated[
-        Path | None, typer.Option(help="JSON file of arms to run instead of a question's.")
-    ] = None,
-    scorer: Annotated[list[str] | None, typer.Option(help="embedded, clap or clap-laion.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the pairs.")] = 0,
-    device: Device = "cpu",
-) -> None:
-    """Patch every counterfactual pair under every arm of a question; give the map of impacts.
-
-    Runs that the study holds already are not run again, so that a sweep continues where it was cut off.
-    """
-    from analyses.arms import arms_from_file
-    from analyses.patching import run_patching
-
-    study = _open(study_folder)
-    custom = "" if arms is None else json.dumps([arm.to_json() for arm in arms_from_file(_read(arms))])
-    screening = {"method": screen, "pairs": screen_pairs, "top": top, "sample": sample} if screen else None
-    spec = _patching_spec(
-        question="custom" if custom else question,
-        name=name,
-        concepts=concept or (),
-        pairs=pairs,
-        seeds=seeds,
-        directions=direction or _directions(question, screen is not None),
-        ablations=ablation or (),
-        nulls=null or (),
-        blocks=[_parse_block(text) for text in block or ()],
-        sets=[_parse_blocks(text) for text in blocks or ()],
-        mode=mode,
-        part=part,
-        windows=windows,
-        segments=segment or (),
-        receivers=receiver or (),
-        greedy_share=greedy_share,
-        screening=screening,
-        stop_top=stop_top,
-        min_pairs=min_pairs,
-        pairs_file="" if pairs_file is None else str(pairs_file),
-        custom_arms=custom,
-        scorers=scorer or ("embedded",),
-        seed=seed,
-    )
-    if study.is_done(spec.result_name, spec):
-        console.print(f"The map {spec.result_name} is done already.")
-        return
-    adapter = _study_model(study, device)
-    with _progress("Patching pairs") as report:
-        result = run_patching(study, adapter, spec, report)
-    if result.attrs["stopped"]:
-        console.print(result.attrs["stopped"])
+app.command()(patch)
 
 
 @app.command()
@@ -281,12 +151,12 @@ def probe(
     """Linear probes of each concept at each site and step, against shuffled labels."""
     from analyses.probes import ProbeSpec, run_probes
 
-    study = _open(study_folder)
+    study = open_study(study_folder)
     spec = ProbeSpec(concepts=tuple(concept or ()), sites=tuple(site or ()), folds=folds, seed=seed)
     if study.is_done("probes", spec):
         console.print("Probing is done already.")
         return
-    with _progress("Probing sites") as report:
+    with progress("Probing sites") as report:
         run_probes(study, spec, report)
 
 
@@ -302,12 +172,12 @@ def sae(
     """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""
     from analyses.sae import TrainSpec, run_sae
 
-    study = _open(study_folder)
+    study = open_study(study_folder)
     spec = TrainSpec(site=site, expansion=expansion, k=k, train_steps=train_steps, seed=seed)
     if study.is_done(f"sae-{site}", spec):
         console.print("The autoencoder is trained already.")
         return
-    with _progress("Training the autoencoder") as report:
+    with progress("Training the autoencoder") as report:
         run_sae(study, spec, progress=report)
 
 
@@ -327,7 +197,7 @@ def dashboard(
     from dashboards.app import serve
     from dashboards.others import Others
 
-    _open(study_folder)
+    open_study(study_folder)
     serve(study_folder, host, port, Others(compare, published))
 
 
@@ -345,7 +215,7 @@ def export(
     from dashboards.export import export_figure
 
     options = dict(_parse_option(text) for text in option or ())
-    for file in export_figure(_open(study_folder), figure, fmt, out, **options):
+    for file in export_figure(open_study(study_folder), figure, fmt, out, **options):
         typer.echo(file)
 
 
@@ -393,34 +263,6 @@ def _fail(sentence: str) -> None:
     sys.exit(2)
 
 
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that says what runs, how far it is and how long it still takes; give it (done, total)."""
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
-        bar = bars.add_task(title, total=None, visible=False)
-        yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
-
-
-def _open(folder: Path) -> "Study":
-    from workbench.study import Study
-
-    return Study.open(folder)
-
-
-def _study_model(study: "Study", device: str) -> "AudioDiffusionModel":
-    """The study's model; refuses other weights than the study was made with."""
-    from workbench.models import load_model
-
-    adapter = load_model(study.spec.model, device=device, dtype=study.model["dtype"])
-    if adapter.weights_hash != study.model["weights_hash"]:
-        raise UserError(
-            f"The weights of {study.spec.model} have changed since {study.path} was traced: "
-            "trace it anew into another folder."
-        )
-    return adapter
-
-
 def _print_price(out: Path, spec: "StudySpec", model: "AudioDiffusionModel", store: str | None) -> None:
     """What the trace will cost, as a table; raises UserError when there is no room."""
     from cache.storage import open_storage
@@ -461,41 +303,3 @@ def _parse_option(text: str) -> tuple[str, str]:
             f"'{text}' is not an option of a figure: write name=value, such as site=tf4.cross_attn."
         )
     return name, value
-
-
-def _directions(question: str, screened: bool) -> tuple[str, ...]:
-    both = question == "blocks" and not screened
-    return ("sufficiency", "necessity") if both else ("sufficiency",)
-
-
-def _patching_spec(**values: Any) -> "PatchingSpec":
-    """The spec of these options; raises UserError naming the one that is wrong."""
-    from pydantic import ValidationError
-
-    from analyses.patching import PatchingSpec
-
-    try:
-        return PatchingSpec.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        option = ".".join(str(part) for part in problem["loc"])
-        raise UserError(f"The option {option} of a map is wrong: {problem['msg'].lower()}.") from error
-
-
-def _read(file: Path) -> str:
-    if not file.is_file():
-        raise UserError(f"There is no file {file}.")
-    return file.read_text(encoding="utf-8")
-
-
-def _parse_block(text: str) -> int:
-    if not (text.startswith("tf") and text[2:].isdigit()):
-        raise UserError(f"'{text}' is not a block: write it like tf3.")
-    return int(text[2:])
-
-
-def _parse_blocks(text: str) -> tuple[int, ...]:
-    names = text.split("+")
-    if not all(name.startswith("tf") and name[2:].isdigit() for name in names):
-        raise UserError(f"'{text}' is not a set of blocks: write it like tf3+tf4.")
-    return tuple(int(name[2:]) for name in names)

@@ -1,15 +1,12 @@
 """Commands that make files of counterfactual pairs."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cache.errors import UserError
+from workbench.console import progress
 
 if TYPE_CHECKING:
     from workbench.counterfactuals import Candidate, Tokenizer
@@ -87,9 +84,9 @@ def filter_command(
 
     loaded = load_pairs(pairs, load_features(feature_set))
     separation = scorer_separation(load_scorer(scorer, device=device))
-    with _bar("Comparing texts") as progress:
+    with progress("Comparing texts") as advance:
         candidates = filter_pairs(
-            [pair for each in loaded.values() for pair in each], separation, margin, progress
+            [pair for each in loaded.values() for pair in each], separation, margin, advance
         )
     _write(candidates, out, report)
 
@@ -167,12 +164,3 @@ def _write(candidates: "list[Candidate]", out: Path, report_file: Path | None) -
         raise UserError(f"No pair was kept, so {out} is not written: the reasons are above.")
     save_pairs(out, pairs)
     typer.echo(out)
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that says how many pairs are done; give it (done, total)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True)) as bars:
-        bar = bars.add_task(title, total=None, visible=False)
-        yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)

@@ -8,6 +8,7 @@ from cache.errors import UserError
 WORD = "word:"
 ROLES = ("prompt", "template", "swapped", "before", "after")
 Span = tuple[int, int]
+Aligned = tuple[tuple[tuple[str, ...], tuple[str, ...]], int, int]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def _positions(name: str, target: Conditioning, source: Conditioning, n_tokens: 
         return _segment("text", target, source, n_tokens) - _tokens(words)
     if name.startswith(WORD):
         wanted = name.removeprefix(WORD)
-        return _tokens([word for word in words if wanted in word[0]])
+        return _tokens([word for word in words if any(wanted in texts for texts in word[0])])
     swapped = [i for i, (texts, _, _) in enumerate(words) if texts[0] != texts[1]]
     if not swapped:
         return set()
@@ -71,19 +72,23 @@ def _segment(name: str, target: Conditioning, source: Conditioning, n_tokens: in
     return set(range(first, n_tokens if final else last))
 
 
-def _aligned_words(target: Conditioning, source: Conditioning) -> list[tuple[tuple[str, str], int, int]]:
-    """Words of both prompts with their common span of tokens."""
-    spans = [[(first, last) for _, first, last in side.words] for side in (target, source)]
-    if spans[0] != spans[1]:
+def _aligned_words(target: Conditioning, source: Conditioning) -> list[Aligned]:
+    """Words of both prompts with their common span of tokens; those that share one token are one entry."""
+    ours, theirs = _by_span(target), _by_span(source)
+    if list(ours) != list(theirs):
         raise UserError(
             "The words of the two prompts do not lie at the same tokens: use pairs whose prompts have equally many "
             "tokens, word by word, or patch the segment text as a whole."
         )
-    return [
-        ((ours, theirs), first, last)
-        for (ours, first, last), (theirs, _, _) in zip(target.words, source.words, strict=True)
-    ]
+    return [((ours[span], theirs[span]), *span) for span in ours]
 
 
-def _tokens(words: Sequence[tuple[tuple[str, str], int, int]]) -> set[int]:
+def _by_span(side: Conditioning) -> dict[Span, tuple[str, ...]]:
+    words: dict[Span, tuple[str, ...]] = {}
+    for word, first, last in side.words:
+        words[first, last] = (*words.get((first, last), ()), word)
+    return words
+
+
+def _tokens(words: Sequence[Aligned]) -> set[int]:
     return {position for _, first, last in words for position in range(first, last)}

@@ -1,0 +1,57 @@
+"""What the commands share: messages, progress bars, and opening a study with its model."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from cache.errors import UserError
+
+if TYPE_CHECKING:
+    from workbench.models.protocol import AudioDiffusionModel
+    from workbench.study import Study
+
+StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder.")]
+Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]
+
+console = Console(stderr=True)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that says what runs, how far it is and how long it still takes; give it (done, total)."""
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
+        bar = bars.add_task(title, total=None, visible=False)
+        yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
+
+
+def open_study(folder: Path) -> "Study":
+    """The study in a folder; raises UserError where there is none."""
+    from workbench.study import Study
+
+    return Study.open(folder)
+
+
+def study_model(study: "Study", device: str) -> "AudioDiffusionModel":
+    """The study's model; raises UserError for other weights than the study was made with."""
+    from workbench.models import load_model
+
+    adapter = load_model(study.spec.model, device=device, dtype=study.model["dtype"])
+    if adapter.weights_hash != study.model["weights_hash"]:
+        raise UserError(
+            f"The weights of {study.spec.model} have changed since {study.path} was traced: "
+            "trace it anew into another folder."
+        )
+    return adapter
