@@ -112,13 +112,14 @@ def ablation_arm(row: str, column: str, site: str, method: Ablation) -> Arm:
 
 
 def null_arms(arms: Iterable[Arm], kinds: Sequence[Null]) -> list[Arm]:
-    """Null arms of sufficiency arms that patch from the clean run: the same patch from where the concept is not.
+    """Null arms of those arms that patch from the clean run: the same patch from where the concept is not.
 
     "unrelated": from the run of another context that has the corrupt value; "control": from a run that differs in
     another concept only; "random": as far from the arm's own value as the clean run's, in a random direction.
     """
+    patches = [arm for arm in arms if arm.sources == {"clean"}]
     nulls = []
-    for kind, arm in itertools.product(kinds, arms):
+    for kind, arm in itertools.product(kinds, patches):
         (edit,) = arm.edits
         assert isinstance(edit.spec, PatchSpec)
         if kind == "random":

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from analyses.arms import (
     QUESTIONS,
@@ -29,7 +29,6 @@ from analyses.statistics import separated
 from analyses.sweep import Sweep
 from cache.errors import UserError
 from workbench.interventions import PatchSpec
-from workbench.memory import clips_that_fit
 from workbench.models.protocol import AudioDiffusionModel
 from workbench.prompts import Pair
 from workbench.scorers import load_scorer
@@ -50,6 +49,18 @@ Question = Literal[
     "paths",
     "custom",
 ]
+WINDOWED = ("steps", "sigmas", "seconds")
+# Fields that only some questions heed.
+HEEDED: dict[str, tuple[str, ...]] = {
+    "sets": ("blocks",),
+    "ablations": ("blocks",),
+    "windows": WINDOWED,
+    "segments": ("conditioning",),
+    "receivers": ("paths",),
+    "greedy_share": ("sets",),
+    "nulls": tuple(question for question in QUESTIONS if question != "paths"),
+    "custom_arms": ("custom",),
+}
 Arms = dict[str, list[Arm]]
 Progress = Callable[[int, int], None]
 
@@ -73,7 +84,7 @@ class PatchingSpec(BaseModel):
 
     Empty `concepts`, `blocks` and `segments` mean all. `sets` are block sets patched together besides the single ones
     (question blocks); `windows` is the number of windows of steps, noise levels or seconds; `receivers` are the parts
-    that paths lead to. `nulls` are null arms of every block's patch. With `stop_top` pairs are added, from
+    that paths lead to. `nulls` are null arms of every patch from the clean run. With `stop_top` pairs are added, from
     `min_pairs` on, until the intervals of that many top cells lie above all others' or `pairs` are done. With
     `greedy_share` (question sets) blocks are added one at a time until that share of the concept comes back.
     `custom_arms` (question custom) are arms as JSON, and `pairs_file` is a CSV file of pairs instead of the study's.
@@ -99,11 +110,19 @@ class PatchingSpec(BaseModel):
     receivers: tuple[str, ...] = ()
     scorers: tuple[str, ...] = ("embedded",)
     stop_top: int = Field(0, ge=0)
-    min_pairs: int = Field(6, ge=2)
+    min_pairs: int = Field(10, ge=2)
     greedy_share: float = Field(0.0, ge=0.0, le=1.0)
     screening: Screening | None = None
     custom_arms: str = ""
     pairs_file: str = ""
+
+    @model_validator(mode="after")
+    def _heeded(self) -> "PatchingSpec":
+        for name, questions in HEEDED.items():
+            changed = getattr(self, name) != type(self).model_fields[name].default
+            if changed and self.question not in questions:
+                raise ValueError(f"{name} is for {' or '.join(questions)}, and not heeded by {self.question}")
+        return self
 
     @property
     def result_name(self) -> str:
@@ -118,10 +137,7 @@ def question_arms(spec: PatchingSpec, study: Study, model: AudioDiffusionModel) 
     fields = ("blocks", "directions", "ablations", "mode", "part", "sets", "windows", "segments", "receivers")
     request = Request(model, study.spec.settings, **{name: getattr(spec, name) for name in fields})
     arms = QUESTIONS[spec.question][0](request)
-    singles = [
-        patch_arm(f"tf{block}", "sufficiency", request.patch((block,))) for block in request.chosen_blocks
-    ]
-    return arms + null_arms(singles, spec.nulls)
+    return arms + null_arms(arms, spec.nulls)
 
 
 def run_patching(
@@ -135,7 +151,9 @@ def run_patching(
     scorers = {name: load_scorer(name) for name in spec.scorers}
     arms = question_arms(spec, study, model)
     contexts = _contexts(study, spec)
-    sweep = Sweep(study, model, scorers, clips_that_fit(model, study.spec.settings))
+    sweep = Sweep(study, model, scorers)
+    for context in (context for pairs in contexts.values() for context in pairs):
+        sweep.check(context, arms)
     runner = _Runner(study, spec, sweep, contexts, progress or _no_progress)
     screen: xr.DataArray | None = None
     chosen: Arms = dict.fromkeys(contexts, arms)
@@ -232,6 +250,7 @@ class _Runner:
                 sentences += [f"{concept} after {pair + 1} pairs" for concept in finished]
                 active = [concept for concept in active if concept not in finished]
                 total -= len(finished) * (self.spec.pairs - pair - 1) * self.spec.seeds
+                self.progress(done, total)
         if not self.spec.stop_top:
             return ""
         when = ", ".join(sentences) or "none"

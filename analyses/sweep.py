@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from cache.errors import UserError
 from workbench.audio import read_audio, write_flac
 from workbench.files import replacing
 from workbench.interventions import Intervention
+from workbench.memory import clips_that_fit
 from workbench.models.protocol import AudioDiffusionModel, Clip, Generation, GenerationSettings
 from workbench.provenance import content_hash
 from workbench.scorers import Scorer
@@ -96,14 +97,21 @@ class Sweep:
     what they do, not by the map that asked for them. Every score is computed from the audio file.
     """
 
-    def __init__(
-        self, study: Study, model: AudioDiffusionModel, scorers: dict[str, Scorer], rows_per_batch: int
-    ) -> None:
+    def __init__(self, study: Study, model: AudioDiffusionModel, scorers: dict[str, Scorer]) -> None:
         self.study = study
         self.model = model
         self.scorers = scorers
-        self.rows_per_batch = rows_per_batch
         self.rows = 0
+
+    @cached_property
+    def rows_per_batch(self) -> int:
+        """Rows of one batch that fit into memory, tried once, when something is to be run."""
+        return clips_that_fit(self.model, self.study.spec.settings)
+
+    def check(self, context: PairContext, arms: Sequence[Arm]) -> None:
+        """Raise UserError for arms that this pair cannot be run with, before anything is run."""
+        batch = build_batch(context, 0, arms, self.study.spec.lyrics)
+        self.model.positions(batch.clips, self.study.spec.settings, batch.interventions)
 
     def ensure(self, context: PairContext, seed: int, arms: Iterable[Arm]) -> None:
         """Run and score what is missing of these arms, and of the clean and the corrupt run."""

@@ -17,8 +17,9 @@ _PER_HEAD = ("q", "k", "v", "heads")
 class Spec:
     """What every intervention states: sites, and the window in which it acts.
 
-    `steps` (first, last) and `sigmas` (low, high) bound the calls, ends included; `passes` are the guidance's halves;
-    `tokens` (first, last) bounds the site's token axis; `heads` names attention heads of `q`, `k`, `v` or `heads`
+    `steps` (first, last) bounds the calls, ends included, as do `sigmas` (low, high), the low end excluded, so that
+    neighbouring windows share no call; `passes` are the guidance's halves; `tokens` (first, last) bounds the site's
+    token axis; `heads` names attention heads of `q`, `k`, `v` or `heads`
     sites (numbers of key and value heads at `k` and `v`). None is everywhere.
     """
 
@@ -49,7 +50,7 @@ class Spec:
     def acts_at(self, step: int, sigma: float, pass_name: str) -> bool:
         """Whether the intervention applies to this pass of this call."""
         in_steps = self.steps is None or self.steps[0] <= step <= self.steps[1]
-        in_sigmas = self.sigmas is None or self.sigmas[0] <= sigma <= self.sigmas[1]
+        in_sigmas = self.sigmas is None or self.sigmas[0] < sigma <= self.sigmas[1]
         return in_steps and in_sigmas and pass_name in self.passes
 
     def to_json(self) -> dict[str, Any]:

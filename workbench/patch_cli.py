@@ -75,7 +75,7 @@ def patch(
     stop_top: Annotated[
         int, typer.Option(min=0, help="Stop when this many top cells lie above all others; 0: never.")
     ] = 0,
-    min_pairs: Annotated[int, typer.Option(min=2, help="Pairs before it may stop.")] = 6,
+    min_pairs: Annotated[int, typer.Option(min=2, help="Pairs before it may stop.")] = 10,
     pairs_file: Annotated[
         Path | None, typer.Option(help="CSV file of pairs (see `workbench pairs`) instead of the study's.")
     ] = None,
@@ -146,8 +146,10 @@ def _patching_spec(**values: Any) -> "PatchingSpec":
         return PatchingSpec.model_validate(values)
     except ValidationError as error:
         problem = error.errors()[0]
-        option = ".".join(str(part) for part in problem["loc"])
-        raise UserError(f"The option {option} of a map is wrong: {problem['msg'].lower()}.") from error
+        where = "".join(f" {part}:" for part in problem["loc"][:1])
+        raise UserError(
+            f"The map cannot be made:{where} {problem['msg'].removeprefix('Value error, ')}."
+        ) from error
 
 
 def _read(file: Path) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from pydantic import ValidationError
 
-from analyses import patching
+from analyses import patching, sweep
 from analyses.arms import Arm
 from analyses.contexts import PairContext
 from analyses.patching import PatchingSpec, Screening, run_patching
@@ -77,9 +78,9 @@ def test_the_map_labels_scores_and_audio(study: Study, tiny: AceStep15) -> None:
     result = run_patching(study, tiny, SPEC)
     assert list(result.arm.values) == [
         "clean", "corrupt", "tf0", "tf1", "tf0+tf1", "tf0 necessity", "tf1 necessity", "tf0+tf1 necessity",
-        "tf0 null unrelated", "tf1 null unrelated",
+        "tf0 null unrelated", "tf1 null unrelated", "tf0+tf1 null unrelated",
     ]  # fmt: skip
-    assert list(result.role.values) == ["run"] * 2 + ["cell"] * 6 + ["null"] * 2
+    assert list(result.role.values) == ["run"] * 2 + ["cell"] * 6 + ["null"] * 3
     assert result.row.sel(arm="tf1 necessity").item() == "tf1"
     assert result.column.sel(arm="tf1 necessity").item() == "necessity"
     assert result.score.dims == ("concept", "pair", "seed", "arm", "scorer")
@@ -107,7 +108,7 @@ def test_equal_latents_share_a_file(study: Study, tiny: AceStep15) -> None:
 
 def test_what_was_run_is_not_run_again(study: Study, tiny: AceStep15, generated: list[int]) -> None:
     first = run_patching(study, tiny, SPEC)
-    assert generated == [2 + 1 + 8] * 4, "clean, corrupt, the unrelated run and eight arms"
+    assert generated == [2 + 1 + 9] * 4, "clean, corrupt, the unrelated run and nine arms"
     again = run_patching(study, tiny, SPEC)
     assert len(generated) == 4
     xr.testing.assert_identical(first.drop_attrs(), again.drop_attrs())
@@ -146,7 +147,7 @@ def test_small_batches_give_the_same_scores(
     study: Study, tiny: AceStep15, tmp_path: Path, monkeypatch
 ) -> None:
     whole = run_patching(study, tiny, SPEC)
-    monkeypatch.setattr(patching, "clips_that_fit", lambda model, settings: 4)
+    monkeypatch.setattr(sweep, "clips_that_fit", lambda model, settings: 4)
     other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe())
     in_parts = run_patching(other, tiny, SPEC)
     np.testing.assert_allclose(in_parts.score, whole.score, rtol=1e-4)
@@ -168,7 +169,9 @@ def test_every_scorer_hears_each_file_once_and_a_failure_is_no_number(study: Stu
 
 def test_arms_rerun_from_the_file_of_a_result(study: Study, tiny: AceStep15, generated: list[int]) -> None:
     first = run_patching(study, tiny, SPEC)
-    custom = SPEC.model_copy(update={"question": "custom", "custom_arms": first.attrs["arms"]})
+    custom = PatchingSpec(
+        question="custom", concepts=("tempo",), pairs=2, seeds=2, custom_arms=first.attrs["arms"]
+    )
     again = run_patching(study, tiny, custom)
     assert len(generated) == 4
     np.testing.assert_array_equal(again.score, first.score)
@@ -214,6 +217,23 @@ def test_bad_requests_get_one_sentence(study: Study, tiny: AceStep15, values: di
     assert not (study.path / "audio").exists()
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"segments": ("text",)},
+        {"windows": 3},
+        {"question": "steps", "sets": ((0, 1),)},
+        {"question": "heads", "ablations": ("zero",)},
+        {"greedy_share": 0.9},
+        {"question": "paths", "nulls": ("random",)},
+        {"question": "custom", "custom_arms": "[]", "receivers": ("mlp",)},
+    ],
+)
+def test_options_that_a_question_does_not_heed_are_refused(values: dict) -> None:
+    with pytest.raises(ValidationError, match="not heeded by"):
+        PatchingSpec.model_validate(values)
+
+
 # Strategies, against scores that are known
 
 
@@ -234,13 +254,13 @@ class KnownScores(Sweep):
         return (values + self.noise * draw.standard_normal(len(values)))[:, None]
 
 
-def known_runner(study: Study, spec: PatchingSpec, sweep: KnownScores) -> patching._Runner:
+def known_runner(study: Study, spec: PatchingSpec, known: KnownScores) -> patching._Runner:
     pairs = [
         Pair("tempo", Prompt("x" * (i + 1), {"tempo": "fast"}), Prompt("y", {"tempo": "slow"}), "fast")
         for i in range(spec.pairs)
     ]
     contexts = {"tempo": [PairContext(pair, None, None, ()) for pair in pairs]}
-    return patching._Runner(study, spec, sweep, contexts, lambda done, total: None)
+    return patching._Runner(study, spec, known, contexts, lambda done, total: None)
 
 
 def block_arms(study: Study, tiny: AceStep15) -> list[Arm]:

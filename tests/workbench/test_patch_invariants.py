@@ -238,6 +238,19 @@ def test_keys_and_values_are_computed_in_the_first_call_only(tiny64: AceStep15, 
     assert patched.rows == [4], "clean and corrupt, cond and null"
 
 
+def test_equal_prompts_are_encoded_once(tiny64: AceStep15) -> None:
+    linears = [
+        next(module for module in encoder.modules() if isinstance(module, torch.nn.Linear))
+        for encoder in (tiny64.pipeline.text_encoder, tiny64.pipeline.condition_encoder)
+    ]
+    arms = [[PatchSpec(sites=("tf0.cross_attn",), steps=(step, step))] for step in range(4)]
+    with LinearRows(linears[0].weight) as text, LinearRows(linears[1].weight) as conditions:
+        patched = run(tiny64, 1, *arms, prompts="padded")
+        plain = run(tiny64, 1, prompts="padded")
+    assert text.rows == conditions.rows == [2, 2], "of six clips, and of two"
+    assert difference(patched[:2], plain) < EXACT
+
+
 def test_the_conditioning_is_embedded_in_the_first_call_only(tiny64: AceStep15) -> None:
     with LinearRows(tiny64.pipeline.transformer.condition_embedder.weight) as embedded:
         run(tiny64, 1, [PatchSpec(sites=("tf0.cross_attn",))])

@@ -189,8 +189,9 @@ class AceStep15:
         """Generate all clips as one batch, intervening and capturing on the way; captured values go to the sink.
 
         Rows that equal another one, and shadows that nobody reads, are not computed. Where there are interventions,
-        keys and values of the conditioning are computed once. Raises UserError for an empty batch, for unknown
-        blocks, heads, segments and clips, and for passes or steps that the run does not have.
+        equal prompts are encoded once, and keys and values of the conditioning are computed once. Raises UserError
+        for an empty batch, for unknown blocks, heads, segments and clips, and for passes or steps that the run does
+        not have.
         """
         self._check(clips, settings, interventions, capture)
         calls: list[CallLabel] = []
@@ -207,6 +208,8 @@ class AceStep15:
 
         access = _Access(self.nn.transformer, self.n_blocks, self.head_dim)
         with torch.no_grad(), self.nn.trace(**self._pipeline_arguments(clips, settings)) as tracer:
+            if interventions:
+                self._encode_once(clips)
             real_tokens = self.nn.condition_encoder.output[1]
             for _ in tracer.iter[: settings.num_steps]:
                 label = self.label_call(self.nn.transformer.inputs[1], len(clips))
@@ -239,6 +242,22 @@ class AceStep15:
             inputs=inputs,
             rows=sum(computed),
         )
+
+    def _encode_once(self, clips: Sequence[Clip]) -> None:
+        """Inside a trace: encode each different conditioning once, and give every clip its own."""
+        texts = [(clip.prompt, clip.lyrics) for clip in clips]
+        first = [row for row, text in enumerate(texts) if text not in texts[:row]]
+        own = [texts.index(text) for text in texts]
+        places = [first.index(row) for row in own]
+        args, inputs = self.nn.text_encoder.inputs
+        self.nn.text_encoder.inputs = (args, _select(inputs, first, len(clips)))
+        encoded = self.nn.text_encoder.output
+        encoded.last_hidden_state = encoded.last_hidden_state[places]
+        args, inputs = self.nn.condition_encoder.inputs
+        order = {"refer_audio_order_mask": inputs["refer_audio_order_mask"][: len(first)]}
+        self.nn.condition_encoder.inputs = (args, {**_select(inputs, first, len(clips)), **order})
+        states, mask = self.nn.condition_encoder.output
+        self.nn.condition_encoder.output = (states[places], mask[places])
 
     def positions(
         self, clips: Sequence[Clip], settings: GenerationSettings, interventions: Sequence[Intervention]
