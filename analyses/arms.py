@@ -12,7 +12,7 @@ from workbench.models.protocol import AudioDiffusionModel, GenerationSettings
 from workbench.sites import PARTS, Site, check_blocks
 
 Direction = Literal["sufficiency", "necessity"]
-Source = Literal["clean", "corrupt", "unrelated", "control", "references", "base", "path"]
+Source = Literal["clean", "corrupt", "unrelated", "control", "references", "arm", "path"]
 Target = Literal["arm", "path"]
 Ablation = Literal["zero", "mean", "resample"]
 Null = Literal["unrelated", "random", "control"]
@@ -24,7 +24,10 @@ RANDOM_NULL_SEED = 1
 
 @dataclass(frozen=True)
 class Edit:
-    """A spec, whose run it reads from, and which run it changes: the arm's, or the helper run of a path."""
+    """A spec, whose run it reads from ("arm" and "path": its own runs), and which run it changes.
+
+    That is the arm's, or the helper run of a path, which sees the arm's latents.
+    """
 
     spec: Spec
     source: Source | None = None
@@ -144,7 +147,7 @@ def path_arm(sender: int, receiver: Site, mode: Literal["conditioning", "output"
     ]
     edits = [Edit(PatchSpec(sites=(f"tf{sender}.cross_attn",), mode=mode), "clean", "path")]
     if between:
-        edits.append(Edit(PatchSpec(sites=tuple(between), mode="output"), "base", "path"))
+        edits.append(Edit(PatchSpec(sites=tuple(between), mode="output"), "arm", "path"))
     edits.append(Edit(PatchSpec(sites=(str(receiver),), mode="output"), "path"))
     row, column = f"tf{sender}", str(receiver)
     return Arm(_name(row, column, "sufficiency"), row, column, tuple(edits))

@@ -87,7 +87,8 @@ class PatchingSpec(BaseModel):
     that paths lead to. `nulls` are null arms of every patch from the clean run. With `stop_top` pairs are added, from
     `min_pairs` on, until the intervals of that many top cells lie above all others' or `pairs` are done. With
     `greedy_share` (question sets) blocks are added one at a time until that share of the concept comes back.
-    `custom_arms` (question custom) are arms as JSON, and `pairs_file` is a CSV file of pairs instead of the study's.
+    `custom_arms` (question custom) are arms as JSON, and `pairs_file` is a CSV file of pairs instead of the study's;
+    `pairs_hash` tells its versions apart.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -115,6 +116,7 @@ class PatchingSpec(BaseModel):
     screening: Screening | None = None
     custom_arms: str = ""
     pairs_file: str = ""
+    pairs_hash: str = ""
 
     @model_validator(mode="after")
     def _heeded(self) -> "PatchingSpec":
@@ -165,7 +167,7 @@ def run_patching(
     steps: dict[str, list[dict[str, object]]] = {}
     if spec.greedy_share:
         arms, chosen, steps = runner.greedy(arms, model.n_blocks)
-    result = runner.dataset(arms)
+    result = runner.dataset(arms, chosen)
     result = result.merge(impact(result.score), compat="no_conflicts")
     if screen is not None:
         result = _with_screen(result, screen, spec)
@@ -226,6 +228,7 @@ class _Runner:
         self.sweep = sweep
         self.contexts = contexts
         self.progress = progress
+        self.n_run = dict.fromkeys(contexts, 0)
         first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
         self.seeds = range(first_seed, first_seed + spec.seeds)
 
@@ -243,6 +246,7 @@ class _Runner:
                     self.sweep.ensure(self.contexts[concept][pair], seed, arms[concept])
                     done += 1
                     self.progress(done, total)
+                self.n_run[concept] = pair + 1
             if self.spec.stop_top and pair + 1 in looks:
                 finished = [
                     concept for concept in active if self._is_separated(concept, pair + 1, arms[concept])
@@ -304,7 +308,7 @@ class _Runner:
         return patch_arm(set_name(group), "greedy", PatchSpec(sites=sites, mode=self.spec.mode))
 
     def scores(self, contexts: dict[str, list[PairContext]], arms: Sequence[Arm]) -> xr.DataArray:
-        """Scores with dims (concept, pair, seed, arm, scorer), the arms labelled; NaN where not run."""
+        """Scores with dims (concept, pair, seed, arm, scorer), the arms labelled; NaN where the study holds none."""
         n_pairs = max(len(pairs) for pairs in contexts.values())
         shape = (len(contexts), n_pairs, len(self.seeds), 2 + len(arms), len(self.spec.scorers))
         values = np.full(shape, np.nan)
@@ -321,13 +325,25 @@ class _Runner:
         }
         return xr.DataArray(values, coords=coords, dims=("concept", "pair", "seed", "arm", "scorer"))
 
-    def dataset(self, arms: Sequence[Arm]) -> xr.Dataset:
-        """Scores, audio files and texts of the whole map."""
+    def dataset(self, arms: Sequence[Arm], chosen: Arms) -> xr.Dataset:
+        """Scores, audio files and texts of the whole map; arms that were not `chosen` and pairs after a stop are empty.
+
+        The study may hold them, run for another map.
+        """
         score = self.scores(self.contexts, arms)
-        audio = [
-            [[self.sweep.audio(context, seed, arms) for seed in self.seeds] for context in pairs]
-            for pairs in self.contexts.values()
-        ]
+        audio = np.array(
+            [
+                [[self.sweep.audio(context, seed, arms) for seed in self.seeds] for context in pairs]
+                for pairs in self.contexts.values()
+            ],
+            dtype=object,
+        )
+        for c, concept in enumerate(self.contexts):
+            names = {"clean", "corrupt", *(arm.name for arm in chosen[concept])}
+            left_out = np.array([arm not in names for arm in score.arm.values])
+            for empty in ((slice(None), slice(None), left_out), (slice(self.n_run[concept], None),)):
+                score.values[c][empty] = np.nan
+                audio[c][empty] = ""
         pairs = [[context.pair for context in contexts] for contexts in self.contexts.values()]
         texts = {
             "clean_prompt": [[pair.clean.text for pair in row] for row in pairs],
@@ -339,7 +355,7 @@ class _Runner:
         return xr.Dataset(
             {
                 "score": score,
-                "audio": (("concept", "pair", "seed", "arm"), np.array(audio, dtype=object)),
+                "audio": (("concept", "pair", "seed", "arm"), audio),
                 **{
                     name: (("concept", "pair"), np.array(values, dtype=object))
                     for name, values in texts.items()

@@ -28,6 +28,8 @@ from workbench.study import Study
 CLEAN = Arm("clean", "", "", (), "necessity")
 CORRUPT = Arm("corrupt", "", "", (), "sufficiency")
 RUNS = (CLEAN, CORRUPT)
+# Sources that need no run besides the pair's and the arm's own.
+OWN = {"clean", "corrupt", "arm", "path"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def build_batch(
     if probe:
         clips[0] = Clip(clips[0].prompt, seed, lyrics, shadow_of=1)
     places: dict[str, tuple[int, ...]] = {"clean": (0,), "corrupt": (1,)}
-    for source in sorted({source for arm in arms for source in arm.sources} - {*places, "base", "path"}):
+    for source in sorted({source for arm in arms for source in arm.sources} - OWN):
         prompts = context.prompts(source)
         places[source] = tuple(range(len(clips), len(clips) + len(prompts)))
         clips += [Clip(prompt, seed, lyrics) for prompt in prompts]
@@ -63,9 +65,9 @@ def build_batch(
         base = clips[places[arm.base][0]]
         clips.append(Clip(base.prompt, seed, lyrics, shadow_of=1 if probe else None))
         targets = {"arm": row}
-        if {"path", "base"} & arm.sources:  # the same latents, without the arm's edits
-            targets |= {"path": row + 1, "base": row + 2}
-            clips += [Clip(base.prompt, seed, lyrics, shadow_of=row)] * 2
+        if "path" in arm.sources:  # the same latents, without the arm's edits
+            targets["path"] = row + 1
+            clips.append(Clip(base.prompt, seed, lyrics, shadow_of=row))
         here = {**places, **{name: (place,) for name, place in targets.items()}}
         interventions += [
             Intervention(targets[edit.target], edit.spec, here[edit.source] if edit.source else None)
@@ -160,7 +162,7 @@ class _Unit:
 
     def key(self, arm: Arm) -> str:
         """What tells an arm from others of this unit: what it does, and the prompts it reads from."""
-        others = sorted(arm.sources - {"clean", "corrupt", "base", "path"})
+        others = sorted(arm.sources - OWN)
         what = arm.to_json()
         return _key(
             json.dumps(
@@ -249,6 +251,6 @@ def _chunks(arms: Sequence[Arm], rows: int) -> list[list[Arm]]:
 
 
 def _n_rows(arms: Sequence[Arm]) -> int:
-    sources = {source for arm in arms for source in arm.sources} - {"clean", "corrupt", "base", "path"}
+    sources = {source for arm in arms for source in arm.sources} - OWN
     references = 3 if "references" in sources else 0
-    return 2 + len(sources) + references + sum(3 if "path" in arm.sources else 1 for arm in arms)
+    return 2 + len(sources) + references + sum(2 if "path" in arm.sources else 1 for arm in arms)

@@ -42,7 +42,10 @@ class Spec:
             )
         for name in ("steps", "sigmas", "tokens"):
             window = getattr(self, name)
-            if window is not None and window[0] > window[1]:
+            # Sigmas exclude their low end.
+            if window is not None and (
+                window[0] > window[1] or (name == "sigmas" and window[0] == window[1])
+            ):
                 raise UserError(
                     f"The {name} window {window[0]} to {window[1]} is empty: give the lower end first."
                 )

@@ -8,6 +8,7 @@ import typer
 
 from cache.errors import UserError
 from workbench.console import Device, StudyFolder, console, open_study, progress, study_model
+from workbench.provenance import content_hash
 
 if TYPE_CHECKING:
     from analyses.patching import PatchingSpec
@@ -117,6 +118,7 @@ def patch(
         stop_top=stop_top,
         min_pairs=min_pairs,
         pairs_file="" if pairs_file is None else str(pairs_file),
+        pairs_hash="" if pairs_file is None else content_hash(_read(pairs_file)),
         custom_arms=custom,
         scorers=scorer or ("embedded",),
         seed=seed,

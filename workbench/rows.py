@@ -9,11 +9,15 @@ from workbench.models.protocol import CallLabel, Clip
 
 @dataclass(frozen=True)
 class CallRows:
-    """The rows of one call: `run` are those that the network computes; row r's output is that of `run[take[r]]`."""
+    """The rows of one call: `run` are those that the network computes; row r's output is that of `run[take[r]]`.
+
+    `idle` are the clips and passes whose output nobody uses: a row of another stands for them, unedited.
+    """
 
     label: CallLabel
     run: tuple[int, ...]
     take: tuple[int, ...]
+    idle: frozenset[tuple[int, str]] = frozenset()
 
     def place(self, clip: int, pass_name: str) -> int:
         """Where, among the computed rows, this pass of this clip lies (or a row that equals it)."""
@@ -49,16 +53,19 @@ def call_rows(
     keys: dict[Hashable, int] = {}
     run: list[int] = []
     take: list[int] = []
+    idle: set[tuple[int, str]] = set()
     for clip, pass_name in zip(label.clips, label.passes, strict=True):
         main = clips[clip].shadow_of
-        idle = main is not None and (clip, pass_name) not in needed  # its output is not used
-        computed = main if idle and main is not None else clip
+        computed = clip
+        if main is not None and (clip, pass_name) not in needed:
+            computed = main
+            idle.add((clip, pass_name))
         key = _key(computed, pass_name, clips, changed, started)
         if key not in keys:
             keys[key] = len(run)
             run.append(label.row(computed, pass_name))
         take.append(keys[key])
-    return CallRows(label, tuple(run), tuple(take))
+    return CallRows(label, tuple(run), tuple(take), frozenset(idle))
 
 
 def _needed(

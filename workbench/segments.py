@@ -1,5 +1,6 @@
 """Which conditioning tokens a name means: segments, single words of the prompt, and the words that a pair swaps."""
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,12 @@ def _positions(name: str, target: Conditioning, source: Conditioning, n_tokens: 
         return _segment("text", target, source, n_tokens) - _tokens(words)
     if name.startswith(WORD):
         wanted = name.removeprefix(WORD)
-        return _tokens([word for word in words if any(wanted in texts for texts in word[0])])
+        found = [word for word in words if any(wanted in map(_bare, texts) for texts in word[0])]
+        if not found:
+            raise UserError(
+                f"Neither prompt of a pair has the word '{wanted}': choose one that all pairs have."
+            )
+        return _tokens(found)
     swapped = [i for i, (texts, _, _) in enumerate(words) if texts[0] != texts[1]]
     if not swapped:
         return set()
@@ -88,6 +94,10 @@ def _by_span(side: Conditioning) -> dict[Span, tuple[str, ...]]:
     for word, first, last in side.words:
         words[first, last] = (*words.get((first, last), ()), word)
     return words
+
+
+def _bare(word: str) -> str:
+    return word.strip(string.punctuation)
 
 
 def _tokens(words: Sequence[Aligned]) -> set[int]:

@@ -109,7 +109,8 @@ def resolve(
     label = rows.label
     for intervention, where in zip(interventions, positions, strict=True):
         for pass_name in dict.fromkeys(label.passes):
-            if not intervention.spec.acts_at(label.step, label.sigma, pass_name):
+            acts = intervention.spec.acts_at(label.step, label.sigma, pass_name)
+            if not acts or (intervention.row, pass_name) in rows.idle:
                 continue
             row = rows.place(intervention.row, pass_name)
             sources = tuple(rows.place(source, pass_name) for source in intervention.sources)

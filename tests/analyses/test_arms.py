@@ -114,7 +114,7 @@ def test_a_path_holds_everything_between_sender_and_receiver() -> None:
     sender, held, receiver = arm.edits
     assert (sender.spec.sites, sender.source, sender.target) == (("tf0.cross_attn",), "clean", "path")
     assert (held.spec.sites, held.source, held.target) == (
-        ("tf0.mlp", "tf1.self_attn", "tf1.cross_attn"), "base", "path",
+        ("tf0.mlp", "tf1.self_attn", "tf1.cross_attn"), "arm", "path",
     )  # fmt: skip
     assert (receiver.spec.sites, receiver.source, receiver.target) == (("tf1.mlp",), "path", "arm")
     nearest = path_arm(0, Site(0, "mlp"), "conditioning")

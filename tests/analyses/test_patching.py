@@ -304,6 +304,19 @@ def test_greedy_in_a_real_map(study: Study, tiny: AceStep15) -> None:
     assert {"tf0 with tf1", "tf0 all but this"} <= set(result.arm.values)
 
 
+def test_a_map_shows_only_what_it_asked_for(study: Study, tiny: AceStep15) -> None:
+    """Though the study holds more, run for another map."""
+    whole = PatchingSpec(
+        question="steps", concepts=("tempo",), pairs=2, windows=3, directions=("sufficiency",)
+    )
+    run_patching(study, tiny, whole)
+    screened = whole.model_copy(update={"screening": Screening(pairs=1, top=1, sample=2), "name": "screened"})
+    result = run_patching(study, tiny, screened)
+    run = (result.audio != "").isel(concept=0, pair=0, seed=0)
+    assert int(run.sum()) == 2 + 3
+    np.testing.assert_array_equal(run, ~np.isnan(result.score.isel(concept=0, pair=0, seed=0, scorer=0)))
+
+
 def test_screened_maps_run_the_top_and_a_sample(study: Study, tiny: AceStep15, generated: list[int]) -> None:
     spec = PatchingSpec(
         question="steps",

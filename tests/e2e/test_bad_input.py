@@ -125,7 +125,36 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
     ("arguments", "words"),
     [
         (("patch", "--concept", "genre"), ("Unknown concept 'genre'", "tempo, drums")),
-        (("patch", "--set", "3+4"), ("'3+4' is not a set of blocks",)),
+        (("patch", "--set", "3+4"), ("'3+4' is not a set of blocks", "tf3+tf4")),
+        (("patch", "--set", "tf1"), ("at least two different",)),
+        (("patch", "--block", "x"), ("'x' is not a block", "tf3")),
+        (("patch", "--block", "tf2"), ("tf2 does not exist", "tf0 to tf1")),
+        (("patch", "--direction", "up"), ("directions", "'sufficiency' or 'necessity'")),
+        (("patch", "--null", "zero"), ("nulls", "'unrelated', 'random' or 'control'")),
+        (("patch", "--ablation", "noise"), ("ablations", "'zero', 'mean' or 'resample'")),
+        (("patch", "--question", "why"), ("'why'", "blocks")),
+        (("patch", "--name", "a/b"), ("map cannot be made", "name")),
+        (("patch", "--part", "mlp"), ("cross_attn sites only",)),
+        (("patch", "--part", "ears", "--mode", "output"), ("'tf0.ears' is not a site",)),
+        (
+            ("patch", "--question", "steps", "--windows", "9"),
+            ("9 windows were asked for", "a run has 3 steps"),
+        ),
+        (
+            ("patch", "--pairs", "1", "--question", "conditioning", "--segment", "verse"),
+            ("segment 'verse'", "lyrics, timbre"),
+        ),
+        (
+            ("patch", "--pairs", "1", "--screen", "velocity", "--direction", "necessity"),
+            ("cannot be screened", "leave out necessity"),
+        ),
+        (("patch", "--pairs", "99"), ("99 pairs of tempo were asked for",)),
+        (("patch", "--pairs-file", "missing.csv"), ("missing.csv",)),
+        (("patch", "--pairs-file", "{broken}"), ("broken.json",)),
+        (("patch", "--arms", "missing.json"), ("There is no file missing.json",)),
+        (("patch", "--arms", "{broken}"), ("file of arms is not valid JSON",)),
+        (("patch", "--arms", "{nothing}"), ("JSON list of arms",)),
+        (("patch", "--arms", "{wrong}"), ("'edits'",)),
         (("patch", "--set", "tf0+tf5"), ("tf5 does not exist",)),
         (("patch", "--scorer", "ears"), ("no scorer 'ears'", "embedded")),
         (("patch", "--scorer", "clap"), ("music_audioset_epoch_15_esc_90.14.pt", "download")),
@@ -134,16 +163,21 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
         (("sae", "--site", "tf1.mlp"), ("tf1.mlp", "tf1.block")),
         (("export", "--figure", "portrait"), ("portrait", "patching")),
         (("export", "--figure", "feature", "--option", "site"), ("'site' is not an option",)),
-        (("export", "--figure", "patching"), ("no result 'patching'",)),
+        (("export", "--figure", "patching"), ("no result 'patching",)),
         (("export", "--figure", "patching", "--format", "gif"), ("'gif'", "pdf")),
     ],
 )
 def test_commands_refuse(
-    workbench: Workbench, traced: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+    workbench: Workbench, traced: Path, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    name, *options = arguments
+    texts = {"broken": "{", "nothing": "[]", "wrong": '[{"name": "x"}]'}
+    files = {name: tmp_path / f"{name}.json" for name in texts}
+    for name, file in files.items():
+        file.write_text(texts[name])
+    name, *options = (argument.format(**files) for argument in arguments)
     assert_refused(workbench(name, traced, *options), *words)
     assert not (traced / "results").exists()
+    assert not (traced / "audio" / "patching").exists()
 
 
 def test_a_port_in_use(workbench: Workbench, traced: Path) -> None:

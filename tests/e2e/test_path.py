@@ -37,13 +37,68 @@ def test_trace(workbench: Workbench, folder: Path) -> None:
     assert spectrum[200 * 4 : 4000 * 4].sum() > 0.5 * spectrum.sum(), "music, not rumble or hiss"
 
 
+MAP = ("--concept", "mood", "--pairs", "2", "--seeds", "1")
+
+
 def test_patch(workbench: Workbench, folder: Path) -> None:
-    outcome = workbench("patch", folder, "--concept", "mood", "--pairs", "2", "--seeds", "1")
+    outcome = workbench("patch", folder, *MAP, "--null", "unrelated")
     assert outcome.code == 0, outcome
-    impact = Study.open(folder).result("patching").impact.sel(concept="mood")
-    assert str(impact.drop_sel(arm=["clean", "all"]).idxmax("arm").item()) == "tf4"
-    again = workbench("patch", folder, "--concept", "mood", "--pairs", "2", "--seeds", "1")
-    assert "done already" in again.err
+    impact = Study.open(folder).result("patching-blocks").impact.sel(concept="mood", scorer="embedded")
+    for direction in ("sufficiency", "necessity"):
+        cells = impact.sel(arm=(impact.direction == direction) & (impact.role == "cell"))
+        assert cells.row.sel(arm=cells.idxmax("arm").item()).item() == "tf4"
+    again = workbench("patch", folder, *MAP, "--null", "unrelated")
+    assert again.code == 0, again
+    assert "The map patching-blocks is done already." in " ".join(again.err.split())
+
+
+def test_patch_by_steps(workbench: Workbench, folder: Path) -> None:
+    """Of a map with a name of its own; the clean and the corrupt run are those of the other map."""
+    outcome = workbench(
+        "patch", folder, *MAP, "--question", "steps", "--windows", "2", "--name", "when", "--block", "tf4"
+    )
+    assert outcome.code == 0, outcome
+    study = Study.open(folder)
+    steps = study.result("patching-when")
+    assert list(steps.arm.values) == ["clean", "corrupt", "tf4 steps 0–3", "tf4 steps 4–7"]
+    assert steps.attrs["question"] == "steps"
+    runs = study.result("patching-blocks").audio.sel(arm=["clean", "corrupt"])
+    np.testing.assert_array_equal(steps.audio.sel(arm=["clean", "corrupt"]).values, runs.values)
+    impact = steps.impact.sel(concept="mood", scorer="embedded")
+    assert float(impact.sel(arm="tf4 steps 0–3")) < 0.1
+    assert float(impact.sel(arm="tf4 steps 4–7")) > 0.9
+
+
+@pytest.mark.parametrize("method", ["velocity", "attribution"])
+def test_patch_what_a_screening_finds(workbench: Workbench, folder: Path, method: str) -> None:
+    """On other pairs: runs that the study holds already are in every map."""
+    screening = ("--screen", method, "--screen-pairs", "1", "--top", "1", "--sample", "3")
+    seed = {"velocity": 3, "attribution": 4}[method]
+    outcome = workbench("patch", folder, *MAP, *screening, "--name", method, "--seed", seed)
+    assert outcome.code == 0, outcome
+    result = Study.open(folder).result(f"patching-{method}").sel(concept="mood")
+    assert result.screen.idxmax("arm").item() == "tf4", "mood is written at tf4"
+    run = result.score.isel(scorer=0).notnull().all(("pair", "seed"))
+    assert bool(run.sel(arm="tf4"))
+    assert int(run.sum()) == 2 + 1 + 3
+    assert int(result.screen.notnull().sum()) == 8
+    assert json.loads(result.attrs["screened"])["method"] == method
+
+
+def test_patch_arms_of_a_file_and_pairs_of_a_file(workbench: Workbench, folder: Path, tmp_path: Path) -> None:
+    arms, pairs = tmp_path / "arms.json", tmp_path / "pairs.csv"
+    arms.write_text(Study.open(folder).result("patching-when").attrs["arms"], encoding="utf-8")
+    pairs.write_text(
+        "original_feature,clean_prompt,corrupted_prompt\n"
+        "happy,a slow happy violin song with drums,a slow sad violin song with drums\n",
+        encoding="utf-8",
+    )
+    outcome = workbench("patch", folder, "--arms", arms, "--pairs-file", pairs, "--pairs", "1")
+    assert outcome.code == 0, outcome
+    result = Study.open(folder).result("patching-custom")
+    assert list(result.arm.values) == ["clean", "corrupt", "tf4 steps 0–3", "tf4 steps 4–7"]
+    assert result.corrupt_prompt.values.tolist() == [["a slow sad violin song with drums"]]
+    assert result.score.notnull().all()
 
 
 def test_probe(workbench: Workbench, folder: Path) -> None:
@@ -65,16 +120,29 @@ def test_sae(workbench: Workbench, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("figure", "fmt", "start"),
-    [("patching", "pdf", b"%PDF"), ("probes", "svg", b"<?xml"), ("patching", "png", b"\x89PNG")],
+    ("figure", "options", "result", "fmt", "start"),
+    [
+        ("patching", (), "patching-blocks", "pdf", b"%PDF"),
+        ("patching", ("name=when",), "patching-when", "png", b"\x89PNG"),
+        ("probes", (), "probes", "svg", b"<?xml"),
+    ],
+    ids=["blocks", "steps", "probes"],
 )
 def test_export(
-    workbench: Workbench, folder: Path, tmp_path: Path, figure: str, fmt: str, start: bytes
+    workbench: Workbench,
+    folder: Path,
+    tmp_path: Path,
+    figure: str,
+    options: tuple[str, ...],
+    result: str,
+    fmt: str,
+    start: bytes,
 ) -> None:
-    outcome = workbench("export", folder, "--figure", figure, "--format", fmt, "--out", tmp_path)
+    chosen = [word for option in options for word in ("--option", option)]
+    outcome = workbench("export", folder, "--figure", figure, *chosen, "--format", fmt, "--out", tmp_path)
     assert outcome.code == 0, outcome
     files = {file.suffix: file for file in map(Path, outcome.out.split())}
     assert files[f".{fmt}"].read_bytes().startswith(start)
-    assert len(pd.read_csv(files[".csv"])) > 4
+    assert len(pd.read_csv(files[".csv"])) > 1
     facts = json.loads(files[".json"].read_text())
-    assert Study.open(folder).result(figure).attrs["result_id"] in json.dumps(facts)
+    assert Study.open(folder).result(result).attrs["result_id"] in json.dumps(facts)

@@ -1,5 +1,6 @@
 """Adapter for ACE-Step 1.5 (`diffusers.AceStepPipeline`) on nnsight's `DiffusionModel`."""
 
+import itertools
 import math
 import re
 import warnings
@@ -151,16 +152,21 @@ class AceStep15:
     def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
         """Where the segments of a clip's conditioning and the words of its prompt lie."""
         segments = self.segments(clip, settings)
-        text, _ = self.pipeline._format_prompt(clip.prompt, clip.lyrics, audio_duration=settings.duration)
+        text, mark = (
+            self.pipeline._format_prompt(prompt, clip.lyrics, audio_duration=settings.duration)[0]
+            for prompt in (clip.prompt, "\0")
+        )
+        start, first = mark.index("\0"), segments["text"][0]
         offsets = self.pipeline.tokenizer(
             text, truncation=True, max_length=256, return_offsets_mapping=True
         ).offset_mapping
-        start, first = text.rindex(clip.prompt), segments["text"][0]
+        # A token begins where the one before it ends: where a tokenizer rewrites its text, beginnings may be wrong.
+        ends = [0, *itertools.accumulate((end for _, end in offsets), max)]
         words = []
         for word in re.finditer(r"\S+", clip.prompt):
             inside = [
                 first + token
-                for token, (begin, end) in enumerate(offsets)
+                for token, (begin, end) in enumerate(itertools.pairwise(ends))
                 if begin < start + word.end() and end > start + word.start()
             ]
             if inside:  # a long prompt is cut off
