@@ -99,12 +99,16 @@ def choose_arms(
 
 
 def rank_agreement(screen: xr.DataArray, exact: xr.DataArray) -> xr.DataArray:
-    """Spearman's rank correlation, by concept, of screening scores and exact impacts over the arms that have both."""
+    """Spearman's rank correlation, by concept, of screening scores and exact impacts over the arms that have both.
+
+    Both are floored at 0, as the paper's impact is: an arm that does nothing would otherwise rank by its noise, below
+    those that can do nothing at all.
+    """
 
     def correlation(a: np.ndarray, b: np.ndarray) -> float:
         known = ~np.isnan(a) & ~np.isnan(b)
-        if known.sum() < 3 or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
+        if known.sum() < 3 or any(np.ptp(values[known].clip(min=0)) == 0 for values in (a, b)):
             return float("nan")
-        return float(stats.spearmanr(a[known], b[known]).statistic)
+        return float(stats.spearmanr(a[known].clip(min=0), b[known].clip(min=0)).statistic)
 
     return xr.apply_ufunc(correlation, screen, exact, input_core_dims=[["arm"], ["arm"]], vectorize=True)

@@ -3,7 +3,16 @@
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("tracing", "sweep", "cache_io", "cache_open", "trace_memory", "faults")
+BENCHMARKS = (
+    "tracing",
+    "sweep",
+    "ground_truth",
+    "power",
+    "cache_io",
+    "cache_open",
+    "trace_memory",
+    "faults",
+)
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ def _number(value: float) -> str:
 
 def sample(row: pd.Series, seeds: int) -> str:
     """Pairs, seeds and rows of a concept."""
-    return f"{row['n_pairs']:.0f} pairs × {seeds} seeds (n = {row['n']:.0f})"
+    return f"{row['n_pairs']:.0f} pairs × {seeds} seed{'' if seeds == 1 else 's'} (n = {row['n']:.0f})"
 
 
 def short_sample(row: pd.Series, seeds: int) -> str:

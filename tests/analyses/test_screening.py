@@ -380,3 +380,13 @@ def test_rank_agreement_is_over_arms_that_have_both() -> None:
     screen = table([1.0, 2, 3, nan, 0], [1, 2, nan, nan, 3], [1, 1, 1, 1, 1], [1, 2, 3, 4, 5])
     exact = table([3.0, 2, 1, 9, nan], [1, nan, 2, 3, 4], [1, 2, 3, 4, 5], [2, 2, 2, 2, 2])
     np.testing.assert_allclose(rank_agreement(screen, exact), [-1.0, nan, nan, nan])
+
+
+def test_ranks_below_zero_are_ties() -> None:
+    """What cannot have an effect and what has none by a hair are alike."""
+    coords = {"concept": ["c"], "arm": list("abcd")}
+    screen = xr.DataArray([[0.0, 0.0, 0.3, 0.9]], coords=coords, dims=("concept", "arm"))
+    exact = xr.DataArray([[0.0, -1e-7, -1e-9, 0.8]], coords=coords, dims=("concept", "arm"))
+    floored = xr.DataArray([[0.0, 0.0, 0.0, 0.8]], coords=coords, dims=("concept", "arm"))
+    assert float(rank_agreement(screen, exact)) == pytest.approx(float(rank_agreement(screen, floored)))
+    assert float(rank_agreement(screen, exact)) > 0.7
