@@ -52,7 +52,14 @@ def test_the_table_goes_between_its_markers(tmp_path: Path, monkeypatch: pytest.
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- table: begin -->\nold\n<!-- table: end -->\nafter\n")
     monkeypatch.setattr(ground_truth, "DOCS", page)
-    row = {"circuit": "decoy", "map": "blocks", "method": "exact", "AUROC": 1.0, "found": "1 of 1", "false": 0}
+    row = {
+        "circuit": "decoy",
+        "map": "blocks",
+        "method": "exact",
+        "AUROC": 1.0,
+        "found": "1 of 1",
+        "false": 0,
+    }
     row |= {"false, any size": 2, "coverage": 0.95, "rows": 296.0, "shape": "sufficient"}
     write_table(pd.DataFrame([row, {**row, "coverage": float("nan"), "rows": float("nan")}]))
     lines = page.read_text().splitlines()
