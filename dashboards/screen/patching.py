@@ -41,9 +41,9 @@ def draw_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go
     _label_axes(figure, grid, frame)
     figure.update_layout(shapes=_outlines(frame, grid, selected))
     pixels = ROW_PIXELS if len(grid.tops) <= MANY_ROWS else LOW_ROW_PIXELS
-    height = int(grid.height * pixels) + 100
+    height = int(grid.height * pixels)
     return style(
-        figure, height=height, clickmode="event", coloraxis=color_axis("impact", height)
+        figure, height=height + 100, clickmode="event", coloraxis=color_axis("impact", height)
     ).update_layout(margin={"t": 44})
 
 

@@ -48,7 +48,7 @@ def style(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
 def color_axis(title: str, height: int | None = None) -> dict[str, Any]:
     """The shared colours of a map from 0 to 1, with a slim bar; values beyond keep the end colours.
 
-    Where the figure's `height` in pixels is given, a tall map's bar stays short and on top.
+    Where the map's `height` in pixels is given, a tall map's bar stays short and on top.
     """
     bar = {
         "title": {"text": title, "side": "right"},
