@@ -13,7 +13,7 @@ import diffusers
 import torch
 import transformers
 from diffusers import AceStepPipeline, DiffusionPipeline
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from nnsight import NNsight
 from nnsight.modeling.diffusion import DiffusionModel
 
@@ -21,6 +21,13 @@ from cache.errors import UserError
 from workbench.conditioning import ConditioningTable
 from workbench.interventions import Intervention, PatchSpec
 from workbench.linearise import linearise
+from workbench.models.ace_step_call import (
+    CallOfAceStep,
+    cond_inputs,
+    conditionings,
+    row_mask,
+    select_rows,
+)
 from workbench.models.protocol import (
     CallInputs,
     CallLabel,
@@ -32,7 +39,7 @@ from workbench.models.protocol import (
     Sink,
 )
 from workbench.provenance import weights_hash
-from workbench.rows import CallRows, call_rows, started_clips
+from workbench.rows import call_rows, started_clips
 from workbench.segments import Conditioning, segment_positions
 from workbench.sites import PARTS, Site, check_blocks
 from workbench.tracing import visit_call
@@ -212,7 +219,7 @@ class AceStep15:
         def keep(site: Site, step: int, values: torch.Tensor) -> None:  # noqa: ARG001 - steps come in order
             kept[site].append(values)
 
-        access = _Access(self.nn.transformer, self.n_blocks, self.head_dim)
+        access = CallOfAceStep(self.nn.transformer, self.n_blocks, self.head_dim)
         with torch.no_grad(), self.nn.trace(**self._pipeline_arguments(clips, settings)) as tracer:
             if interventions:
                 self._encode_once(clips)
@@ -225,15 +232,15 @@ class AceStep15:
                 calls.append(label)
                 computed.append(len(rows.run))
                 if probing:
-                    inputs[label.step] = _cond_inputs(
+                    inputs[label.step] = cond_inputs(
                         access.inputs(rows, clips), label, len(clips), real_tokens
                     )
                 access.choose_rows(rows, clips)
                 if table is not None:
-                    table.start_call(_conditionings(rows, clips))
+                    table.start_call(conditionings(rows, clips))
                     if table.complete:
                         access.skip_conditioning(len(rows.run))
-                mask = _row_mask(real_tokens, rows)
+                mask = row_mask(real_tokens, rows)
                 visit_call(access, rows, interventions, positions, capture, mask, sink or keep, table)
                 velocity = access.give_rows(rows, read=probing)
                 if velocity is not None:
@@ -256,12 +263,12 @@ class AceStep15:
         own = [texts.index(text) for text in texts]
         places = [first.index(row) for row in own]
         args, inputs = self.nn.text_encoder.inputs
-        self.nn.text_encoder.inputs = (args, _select(inputs, first, len(clips)))
+        self.nn.text_encoder.inputs = (args, select_rows(inputs, first, len(clips)))
         encoded = self.nn.text_encoder.output
         encoded.last_hidden_state = encoded.last_hidden_state[places]
         args, inputs = self.nn.condition_encoder.inputs
         order = {"refer_audio_order_mask": inputs["refer_audio_order_mask"][: len(first)]}
-        self.nn.condition_encoder.inputs = (args, {**_select(inputs, first, len(clips)), **order})
+        self.nn.condition_encoder.inputs = (args, {**select_rows(inputs, first, len(clips)), **order})
         states, mask = self.nn.condition_encoder.output
         self.nn.condition_encoder.output = (states[places], mask[places])
 
@@ -301,7 +308,7 @@ class AceStep15:
             for name, value in inputs.arguments.items()
         }
         network = NNsight(self.pipeline.transformer)
-        access = _Access(network, self.n_blocks, self.head_dim)
+        access = CallOfAceStep(network, self.n_blocks, self.head_dim)
         along = None if direction is None else lambda velocity: (velocity * direction).sum()
         mask = None if inputs.mask is None else inputs.mask[clip : clip + 1]
         return linearise(network, access, arguments, sites, along, mask)
@@ -406,117 +413,6 @@ class AceStep15:
                         f"{site} has heads 0 to {self.heads(site.part) - 1}, not {max(spec.heads)} "
                         "(keys and values have heads of their own, each shared by several query heads)."
                     )
-
-
-class _Access:
-    """`CallAccess` of an `AceStepTransformer1DModel` envoy inside a running nnsight trace."""
-
-    def __init__(self, transformer: Any, n_blocks: int, head_dim: int) -> None:
-        self.transformer = transformer
-        self.layers = transformer.layers
-        self.n_blocks = n_blocks
-        self.head_dim = head_dim
-
-    def choose_rows(self, rows: CallRows, clips: Sequence[Clip]) -> None:
-        """Let the network compute only the rows that are needed, shadows with the latents of whom they shadow."""
-        shadows = any(clip.shadow_of is not None for clip in clips)
-        if rows.all_run and not shadows:
-            return
-        chosen = _select(self.inputs(rows, clips), list(rows.run), len(rows.take))
-        self.transformer.inputs = (self.transformer.inputs[0], chosen)
-
-    def inputs(self, rows: CallRows, clips: Sequence[Clip]) -> dict[str, Any]:
-        """The call's arguments for all rows, shadows with the latents of whom they shadow."""
-        given = self.transformer.inputs[1]
-        owners = [
-            rows.label.row(_owner(clip, clips), pass_name)
-            for clip, pass_name in zip(rows.label.clips, rows.label.passes, strict=True)
-        ]
-        return {**given, "hidden_states": given["hidden_states"][owners]}
-
-    def give_rows(self, rows: CallRows, read: bool) -> Float[torch.Tensor, "row frame latent_channel"] | None:
-        """Give every row of the call its output, from the computed ones; gives them all where they are to be `read`."""
-        if rows.all_run and not read:
-            return None
-        output = self.transformer.output[0][list(rows.take)]
-        if not rows.all_run:
-            self.transformer.output = (output,)
-        return output
-
-    def skip_conditioning(self, n_rows: int) -> None:
-        """Do not embed the conditioning: all that depends on it is known."""
-        n_tokens = self.transformer.inputs[1]["encoder_hidden_states"].shape[1]
-        nothing = self.transformer.inputs[1]["hidden_states"].new_zeros(())
-        self.transformer.condition_embedder.skip(nothing.expand(n_rows, n_tokens, 1))
-
-    def read(self, site: Site) -> Float[torch.Tensor, "row token channel"]:
-        envoy, attribute = self._locate(site)
-        return getattr(envoy, attribute)
-
-    def write(self, site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
-        envoy, attribute = self._locate(site)
-        setattr(envoy, attribute, value)
-
-    def skip(self, site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
-        envoy, _ = self._locate(site)
-        envoy.skip(value)
-
-    def write_mask(self, block: int, mask: Bool[torch.Tensor, "row token"]) -> None:
-        args, kwargs = self.layers[block].cross_attn.inputs
-        self.layers[block].cross_attn.inputs = (args, {**kwargs, "attention_mask": mask[:, None, None, :]})
-
-    def _locate(self, site: Site) -> tuple[Any, str]:
-        """The envoy and the attribute of it that hold a site's value."""
-        layer = self.layers[site.block]
-        if site.part == "block":
-            return layer, "output"
-        name, _, inner = site.part.partition(".")
-        module = getattr(layer, name)
-        if inner == "heads":
-            return module.to_out[0], "input"
-        return (getattr(module, f"to_{inner}") if inner else module), "output"
-
-
-def _row_mask(
-    real_tokens: Bool[torch.Tensor, "clip token"], rows: CallRows
-) -> Bool[torch.Tensor, "row token"] | None:
-    """Which conditioning tokens each computed row may see; None when no clip is padded."""
-    if bool(real_tokens.all()):
-        return None
-    clips = [rows.label.clips[row] for row in rows.run]
-    return real_tokens.bool()[torch.tensor(clips, device=real_tokens.device)]
-
-
-def _conditionings(rows: CallRows, clips: Sequence[Clip]) -> list[tuple[str, str, str]]:
-    """What tells the conditioning of each computed row from that of others."""
-    label = rows.label
-    return [
-        (clips[label.clips[row]].prompt, clips[label.clips[row]].lyrics, label.passes[row])
-        for row in rows.run
-    ]
-
-
-def _select(arguments: dict[str, Any], rows: list[int], n_rows: int) -> dict[str, Any]:
-    """Arguments of a call with some of its rows; what has no rows stays."""
-    return {
-        name: value[rows] if isinstance(value, torch.Tensor) and len(value) == n_rows else value
-        for name, value in arguments.items()
-    }
-
-
-def _cond_inputs(
-    arguments: dict[str, Any], label: CallLabel, n_clips: int, real_tokens: Bool[torch.Tensor, "clip token"]
-) -> CallInputs:
-    """What repeats a call's cond pass."""
-    rows = [label.row(clip, "cond") for clip in range(n_clips)]
-    mask = None if bool(real_tokens.all()) else real_tokens.bool()
-    return CallInputs(_select(arguments, rows, len(label.passes)), mask)
-
-
-def _owner(clip: int, clips: Sequence[Clip]) -> int:
-    """The clip whose latents a clip sees."""
-    main = clips[clip].shadow_of
-    return clip if main is None else main
 
 
 def _weights_folder(source: str) -> Path:
