@@ -37,10 +37,9 @@ def attribute_arms(
     where = model.positions(batch.clips, settings, [Intervention(1, _spec(arm), 0) for arm in arms])
     totals, whole, rows = np.zeros(len(arms)), 0.0, run.rows
     sigmas = model.sigmas(settings)
-    for step, sigma in enumerate(sigmas):
+    for step, (sigma, size) in enumerate(zip(sigmas, step_sizes(model, settings), strict=True)):
         clean, corrupt = run.velocities[step]
         difference = clean - corrupt
-        size = sigma - (sigmas[step + 1] if step + 1 < len(sigmas) else 0.0)
         whole += size * float((difference.double() ** 2).sum())
         there = model.linearise(run.inputs[step], 0, sites)
         here = model.linearise(run.inputs[step], 1, sites, difference)
@@ -50,6 +49,11 @@ def attribute_arms(
                 edit = Edit(_spec(arm), 0, (0,), positions)
                 totals[i] += size * attribution(here, there, _sites(arm), edit, model.head_dim)
     return totals / whole if whole else np.full(len(arms), np.nan), rows
+
+
+def step_sizes(model: AudioDiffusionModel, settings: GenerationSettings) -> Float[np.ndarray, " step"]:
+    """How far sigma falls in each step; the last one ends at 0."""
+    return -np.diff([*model.sigmas(settings), 0.0])
 
 
 def attribution(

@@ -30,7 +30,7 @@ from analyses.sweep import Sweep
 from cache.errors import UserError
 from workbench.interventions import PatchSpec
 from workbench.models.protocol import AudioDiffusionModel
-from workbench.prompts import Pair
+from workbench.pair_files import load_pairs
 from workbench.scorers import load_scorer
 from workbench.study import Study
 
@@ -197,9 +197,7 @@ def _no_progress(done: int, total: int) -> None:
 def _contexts(study: Study, spec: PatchingSpec) -> dict[str, list[PairContext]]:
     """The pairs of each concept, with what surrounds them."""
     if spec.pairs_file:
-        from workbench.pair_files import load_pairs
-
-        listed: dict[str, list[Pair]] = load_pairs(Path(spec.pairs_file))
+        listed = load_pairs(Path(spec.pairs_file))
         unknown = set(spec.concepts) - set(listed)
         if unknown:
             raise UserError(

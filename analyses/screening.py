@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from analyses.arms import Arm
-from analyses.attribution import attribute_arms
+from analyses.attribution import attribute_arms, step_sizes
 from analyses.contexts import PairContext
 from analyses.sweep import build_batch
 from cache.errors import UserError
@@ -44,11 +44,6 @@ def velocity_screen(
             changes = torch.stack(patched) - corrupt
             projected += size * (changes * difference).sum(dim=(1, 2)).cpu().numpy()
     return projected / whole if whole else np.full(len(arms), np.nan), run.rows
-
-
-def step_sizes(model: AudioDiffusionModel, settings: GenerationSettings) -> Float[np.ndarray, " step"]:
-    """How far sigma falls in each step; the last one ends at 0."""
-    return -np.diff([*model.sigmas(settings), 0.0])
 
 
 def screen_arms(

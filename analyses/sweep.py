@@ -119,9 +119,10 @@ class Sweep:
         """Run and score what is missing of these arms, and of the clean and the corrupt run."""
         unit = _Unit(self.study, context, seed)
         missing = [arm for arm in arms if unit.key(arm) not in unit.arms]
-        for chunk in _chunks(missing, self.rows_per_batch) or (
-            [[]] if unit.key(CLEAN) not in unit.arms else []
-        ):
+        chunks = _chunks(missing, self.rows_per_batch) if missing else []
+        if not chunks and unit.key(CLEAN) not in unit.arms:
+            chunks = [[]]
+        for chunk in chunks:
             generation = run_arms(
                 self.model, context, seed, chunk, self.study.spec.settings, self.study.spec.lyrics
             )

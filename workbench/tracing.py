@@ -82,16 +82,17 @@ def visit_call(
                 _write_mask(
                     access, block, [e for e in edits[Site(block, "cross_attn")] if e.on_conditioning], mask
                 )
-            known = table.rows(site) if table is not None and site.on_conditioning else None
+            constant = table if site.on_conditioning else None
+            known = None if constant is None else constant.rows(site)
             outputs = [edit for edit in edits[site] if not edit.on_conditioning]
             if site.on_conditioning:
                 whole = edits[Site(block, "cross_attn")]
                 outputs = [e for e in whole if e.on_conditioning and _carries(e, site)] + outputs
-            if known is None and not outputs and site not in captured and not _wanted(table, site):
+            if constant is None and not outputs and site not in captured:
                 continue
             value = access.read(site) if known is None else known
-            if table is not None and site.on_conditioning and known is None:
-                table.keep(site, value)
+            if constant is not None and known is None:
+                constant.keep(site, value)
             edited = _edited(value, outputs, site, access.head_dim) if outputs else value
             if known is not None:
                 access.skip(site, edited)
@@ -117,10 +118,6 @@ def resolve(
             for site in intervention.spec.sites:
                 edits[Site.parse(site)].append(Edit(intervention.spec, row, sources, where))
     return edits
-
-
-def _wanted(table: ConditioningTable | None, site: Site) -> bool:
-    return table is not None and site.on_conditioning
 
 
 def _carries(edit: Edit, site: Site) -> bool:

@@ -57,14 +57,19 @@ def study(tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 @pytest.fixture
-def generated(tiny: AceStep15, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the batches that were generated for arms (probes of the memory have one step)."""
+def probed() -> list[int]:
+    """Sizes of the one-step batches that tried the memory."""
+    return []
+
+
+@pytest.fixture
+def generated(tiny: AceStep15, probed: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that were generated for arms."""
     batches: list[int] = []
     generate = tiny.generate
 
     def counting(clips, settings, *args, **kwargs):
-        if settings.num_steps > 1:
-            batches.append(len(clips))
+        (batches if settings.num_steps > 1 else probed).append(len(clips))
         return generate(clips, settings, *args, **kwargs)
 
     monkeypatch.setattr(tiny, "generate", counting)
@@ -106,12 +111,15 @@ def test_equal_latents_share_a_file(study: Study, tiny: AceStep15) -> None:
     assert audio.sel(arm="tf0").item() != audio.sel(arm="corrupt").item()
 
 
-def test_what_was_run_is_not_run_again(study: Study, tiny: AceStep15, generated: list[int]) -> None:
+def test_what_was_run_is_not_run_again(
+    study: Study, tiny: AceStep15, generated: list[int], probed: list[int]
+) -> None:
     first = run_patching(study, tiny, SPEC)
     assert generated == [2 + 1 + 9] * 4, "clean, corrupt, the unrelated run and nine arms"
     again = run_patching(study, tiny, SPEC)
     assert len(generated) == 4
     xr.testing.assert_identical(first.drop_attrs(), again.drop_attrs())
+    assert len(probed) == 2, "memory is tried once, and not where nothing is to be run"
     more = run_patching(study, tiny, SPEC.model_copy(update={"question": "steps", "windows": 3, "nulls": ()}))
     assert generated[4:] == [2 + 12] * 4
     assert list(more.audio.sel(arm="clean").values.flat) == list(first.audio.sel(arm="clean").values.flat)
