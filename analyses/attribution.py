@@ -1,6 +1,6 @@
 """Attribution patching: all arms of a map from one backward pass a step (Nanda 2023; Syed et al., arXiv 2310.10348)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -57,15 +57,18 @@ def step_sizes(model: AudioDiffusionModel, settings: GenerationSettings) -> Floa
 
 
 def attribution(
-    here: Linearisation, there: Linearisation, sites: Sequence[Site], edit: Edit, head_dim: int
+    here: Linearisation,
+    there: Linearisation,
+    sites: Sequence[Site],
+    edit: Edit,
+    head_dim: Callable[[int], int],
 ) -> float:
     """First-order effect on the objective of `here` of taking the sites' values from `there`, in the edit's region."""
-    region = Region(edit, head_dim)
     total = 0.0
     for site in sites:
         change = there.values[site][edit.sources[0]] - here.values[site][edit.row]
         product = change.double() * here.gradients[site][edit.row].double()
-        total += float(region.read(product).sum())
+        total += float(Region(edit, head_dim(site.block)).read(product).sum())
     return total
 
 

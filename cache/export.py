@@ -27,7 +27,7 @@ ExportDtype = Literal["stored", "float32"]
 
 # Held in memory at once, as float32; also the size up to which a safetensors file grows (at least one clip).
 BLOCK_BYTES = 256 * 2**20
-PASS_CODES = {"cond": 0, "null": 1}
+PASS_CODES = {"cond": 0, "null": 1, "text": 2}
 # clip, step and token as int32, sigma as float64, pass as uint8
 _LABEL_BYTES = 3 * 4 + 8 + 1
 

@@ -65,7 +65,7 @@ class CachePlan(BaseModel):
     n_clips: PositiveInt
     steps: tuple[int, ...]
     sigmas: tuple[float, ...]
-    passes: tuple[Literal["cond", "null"], ...]
+    passes: tuple[Literal["cond", "text", "null"], ...]
     tokens: PositiveInt
     token_seconds: float = Field(gt=0, allow_inf_nan=False)
     token_reduction: TokenReduction = TokenReduction()

@@ -59,9 +59,7 @@ def trace(
     tokens: Annotated[
         str, typer.Option(help="Tokens to keep: 'all', 'every 4', 'mean 4' (of neighbours), 'mean' (of all).")
     ] = "all",
-    passes: Annotated[
-        Literal["cond", "null", "cond,null"], typer.Option(help="Guidance passes to keep.")
-    ] = "cond",
+    passes: Annotated[str, typer.Option(help="Guidance passes to keep, such as cond,null.")] = "cond",
     duration: Annotated[float, typer.Option(min=0.1, help="Seconds of each clip.")] = 4.0,
     num_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 8,
     guidance: Annotated[float, typer.Option(min=1.0, help="Guidance scale; 1 is off.")] = 3.0,
@@ -73,6 +71,10 @@ def trace(
         float, typer.Option(min=0.0, max=1.0, help="Guidance acts up to here.")
     ] = 1.0,
     lyrics: Annotated[str, typer.Option(help="Lyrics of every clip.")] = "",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Setting that only this model has, such as cfg_type=cfg; see the docs on models."),
+    ] = None,
     dtype: Annotated[
         Literal["float16", "bfloat16", "float32"], typer.Option(help="Of the cache.")
     ] = "float16",
@@ -99,7 +101,7 @@ def trace(
     from workbench.models import load_model
     from workbench.models.protocol import GenerationSettings
     from workbench.prompts import load_prompt_set
-    from workbench.selection import parse_steps, parse_tokens
+    from workbench.selection import parse_options, parse_passes, parse_steps, parse_tokens
     from workbench.sites import parse_sites
     from workbench.study import StudySpec
 
@@ -112,7 +114,9 @@ def trace(
         shift=shift,
         cfg_interval_start=cfg_interval_start,
         cfg_interval_end=cfg_interval_end,
+        options=parse_options(option or []),
     )
+    adapter.check_settings(settings)
     spec = StudySpec(
         model=model,
         prompts=prompt_set,
@@ -123,7 +127,7 @@ def trace(
         lyrics=lyrics,
         sites=tuple(str(s) for s in parse_sites(site or ["*.cross_attn", "*.block"], adapter.n_blocks)),
         steps=parse_steps(steps, adapter.sigmas(settings)),
-        passes=tuple(passes.split(",")),
+        passes=parse_passes(passes),
         tokens=parse_tokens(tokens, adapter.tokens(duration)),
         cache_dtype=dtype,
         site_dtypes=_parse_site_dtypes(site_dtype or [], adapter.n_blocks),

@@ -7,7 +7,7 @@ from cache.errors import UserError
 from workbench.provenance import content_hash
 from workbench.sites import Site
 
-Pass = Literal["cond", "null"]
+Pass = Literal["cond", "text", "null"]
 Carried = Literal["keys", "values", "mask"]
 CARRIED: tuple[Carried, ...] = ("keys", "values", "mask")
 _PER_HEAD = ("q", "k", "v", "heads")
@@ -18,7 +18,7 @@ class Spec:
     """What every intervention states: sites, and the window in which it acts.
 
     `steps` (first, last) bounds the calls, ends included, as do `sigmas` (low, high), the low end excluded, so that
-    neighbouring windows share no call; `passes` are the guidance's halves; `tokens` (first, last) bounds the site's
+    neighbouring windows share no call; `passes` are the guidance's; `tokens` (first, last) bounds the site's
     token axis; `heads` names attention heads of `q`, `k`, `v` or `heads`
     sites (numbers of key and value heads at `k` and `v`). None is everywhere.
     """
@@ -27,7 +27,7 @@ class Spec:
     sites: tuple[str, ...]
     steps: tuple[int, int] | None = None
     sigmas: tuple[float, float] | None = None
-    passes: tuple[Pass, ...] = ("cond", "null")
+    passes: tuple[Pass, ...] | None = None
     tokens: tuple[int, int] | None = None
     heads: tuple[int, ...] | None = None
 
@@ -54,7 +54,8 @@ class Spec:
         """Whether the intervention applies to this pass of this call."""
         in_steps = self.steps is None or self.steps[0] <= step <= self.steps[1]
         in_sigmas = self.sigmas is None or self.sigmas[0] < sigma <= self.sigmas[1]
-        return in_steps and in_sigmas and pass_name in self.passes
+        in_passes = self.passes is None or pass_name in self.passes
+        return in_steps and in_sigmas and in_passes
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, with the kind; `spec_from_json` reads it back."""

@@ -1,13 +1,15 @@
-"""Which steps and tokens of a run are kept, written as a user writes them: "8 stratified", "every 4", "mean"."""
+"""What of a run is kept, and how it is run, as a user writes it: "8 stratified", "every 4", "cond,null", "omega=7"."""
 
 import re
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from cache.errors import UserError
 from cache.plan import TokenReduction
+from workbench.interventions import Pass
 
 
 def parse_steps(text: str, sigmas: Sequence[float]) -> tuple[int, ...]:
@@ -58,3 +60,44 @@ def parse_tokens(text: str, tokens: int) -> TokenReduction:
     if len(words) == 2 and words[0] in ("every", "mean") and words[1].isdigit() and int(words[1]) >= 1:
         return TokenReduction(kind="stride" if words[0] == "every" else "mean", size=int(words[1]))
     raise UserError(f"'{text}' are not tokens: write 'all', 'every 4', 'mean 4', or 'mean'.")
+
+
+def parse_passes(text: str) -> tuple[Pass, ...]:
+    """Guidance passes, such as "cond,null".
+
+    Raises:
+        UserError: for unknown passes, and where one is named twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    known = {str(name): name for name in get_args(Pass)}
+    if not set(names) <= set(known) or len(set(names)) != len(names):
+        raise UserError(f"'{text}' are not passes: write some of {', '.join(known)}, such as cond,null.")
+    return tuple(known[name] for name in names)
+
+
+def parse_options(texts: Sequence[str]) -> dict[str, bool | int | float | str]:
+    """Settings of one model written as name=value: true and false, whole numbers, numbers, and words.
+
+    Raises:
+        UserError: for what is not written so, and where one is named twice.
+    """
+    options: dict[str, bool | int | float | str] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name.isidentifier() and equals and value) or name in options:
+            raise UserError(
+                f"'{text}' is not a setting, or is there twice: write name=value, such as omega=7."
+            )
+        options[name] = _value(value)
+    return options
+
+
+def _value(text: str) -> bool | int | float | str:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -21,7 +21,10 @@ class CallAccess(Protocol):
     """Read and write one running call; sites must be visited in order of computation."""
 
     n_blocks: int
-    head_dim: int
+
+    def head_dim(self, block: int) -> int:
+        """Channels of a head in a block's attentions."""
+        ...
 
     def read(self, site: Site) -> Float[torch.Tensor, "row token channel"]:
         """The site's output."""
@@ -37,6 +40,13 @@ class CallAccess(Protocol):
 
     def write_mask(self, block: int, mask: Bool[torch.Tensor, "row token"]) -> None:
         """A row of the block's cross-attention does not see the conditioning tokens where its mask is False."""
+        ...
+
+    def move_positions(self, block: int, moves: Sequence[tuple[int, int, tuple[int, ...] | None]]) -> None:
+        """Let rows of the block's cross-attention take the positions of others' conditioning tokens, if it has any.
+
+        A move is (row, row that it takes them of, conditioning tokens; None for all).
+        """
         ...
 
 
@@ -79,9 +89,9 @@ def visit_call(
         for part in PARTS:
             site = Site(block, part)
             if part == "cross_attn.q":
-                _write_mask(
-                    access, block, [e for e in edits[Site(block, "cross_attn")] if e.on_conditioning], mask
-                )
+                exchanged = [e for e in edits[Site(block, "cross_attn")] if e.on_conditioning]
+                _write_mask(access, block, exchanged, mask)
+                _move_positions(access, block, exchanged)
             constant = table if site.on_conditioning else None
             known = None if constant is None else constant.rows(site)
             outputs = [edit for edit in edits[site] if not edit.on_conditioning]
@@ -93,7 +103,7 @@ def visit_call(
             value = access.read(site) if known is None else known
             if constant is not None and known is None:
                 constant.keep(site, value)
-            edited = _edited(value, outputs, site, access.head_dim) if outputs else value
+            edited = _edited(value, outputs, site, access.head_dim(block)) if outputs else value
             if known is not None:
                 access.skip(site, edited)
             elif outputs:
@@ -138,6 +148,17 @@ def _write_mask(
             at = slice(None) if edit.positions is None else list(edit.positions)
             seen[edit.row, at] = mask[edit.sources[0], at]
     access.write_mask(block, seen)
+
+
+def _move_positions(access: CallAccess, block: int, edits: list[Edit]) -> None:
+    """Keys that are carried lie where they lie in their source: a rotary embedding tells."""
+    moves = [
+        (edit.row, edit.sources[0], edit.positions)
+        for edit in edits
+        if isinstance(edit.spec, PatchSpec) and "keys" in edit.spec.carry
+    ]
+    if moves:
+        access.move_positions(block, moves)
 
 
 def _edited(

@@ -99,7 +99,7 @@ def test_rows_and_labels_equal_the_cache(
                 "hook_name": "tf1.mlp",
                 "d_in": "5",
                 "plan_hash": plan.hash,
-                "pass_codes": '{"cond":0,"null":1}',
+                "pass_codes": '{"cond":0,"null":1,"text":2}',
             }
             parts.append({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
     rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

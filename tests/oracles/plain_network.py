@@ -91,7 +91,10 @@ class PlainAccess:
     def __init__(self, envoy: Any, network: PlainTransformer) -> None:
         self.blocks = envoy.blocks
         self.n_blocks = len(network.blocks)
-        self.head_dim = network.head_dim
+        self._head_dim = network.head_dim
+
+    def head_dim(self, block: int) -> int:
+        return self._head_dim
 
     def read(self, site: Site) -> torch.Tensor:
         module, attribute = self._locate(site)
@@ -105,6 +108,9 @@ class PlainAccess:
         self._locate(site)[0].skip(value)
 
     def write_mask(self, block: int, mask: torch.Tensor) -> None:
+        raise NotImplementedError("this network has no conditioning")
+
+    def move_positions(self, block: int, moves: Sequence[tuple[int, int, tuple[int, ...] | None]]) -> None:
         raise NotImplementedError("this network has no conditioning")
 
     def _locate(self, site: Site) -> tuple[Any, str]:

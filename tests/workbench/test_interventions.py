@@ -10,7 +10,7 @@ from cache.errors import UserError
 from workbench.interventions import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec, spec_from_json
 
 windows = st.one_of(st.none(), st.tuples(st.integers(0, 5), st.integers(5, 9)))
-passes = st.sampled_from([("cond",), ("null",), ("cond", "null")])
+passes = st.sampled_from([None, ("cond",), ("null",), ("text",), ("cond", "null")])
 specs = st.one_of(
     st.builds(
         PatchSpec,

@@ -7,7 +7,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from workbench.interventions import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec
-from workbench.models import ace_step
+from workbench.models import traced_pipeline
 from workbench.models.ace_step import AceStep15
 from workbench.models.protocol import Capture, Clip, GenerationSettings
 from workbench.rows import CallRows
@@ -192,7 +192,7 @@ def test_arms_cost_nothing_before_they_start(tiny64: AceStep15, monkeypatch: pyt
         rows = tuple(range(len(label.clips)))
         return CallRows(label, rows, rows)
 
-    monkeypatch.setattr(ace_step, "call_rows", every_row)
+    monkeypatch.setattr(traced_pipeline, "call_rows", every_row)
     whole = tiny64.generate([*clips, *[clips[1]] * 4], SETTINGS, edits)
     assert whole.rows == 6 * 2 * 4
     assert difference(shared.latents, whole.latents) < EXACT

@@ -5,7 +5,7 @@ import pytest
 
 from cache.errors import UserError
 from cache.plan import TokenReduction
-from workbench.selection import parse_steps, parse_tokens, stratified_steps
+from workbench.selection import parse_options, parse_passes, parse_steps, parse_tokens, stratified_steps
 
 # 60 steps bent towards noise by a shift of 3, as ACE-Step has them.
 EVEN = np.linspace(1, 0, 60, endpoint=False)
@@ -62,3 +62,27 @@ def test_tokens(text: str, reduction: TokenReduction, stored: int) -> None:
 def test_what_are_no_tokens(text: str) -> None:
     with pytest.raises(UserError, match="are not tokens"):
         parse_tokens(text, 10)
+
+
+def test_passes() -> None:
+    assert parse_passes("cond") == ("cond",)
+    assert parse_passes("cond, text,null") == ("cond", "text", "null")
+
+
+@pytest.mark.parametrize("text", ["", "both", "cond,cond", "cond,uncond"])
+def test_bad_passes(text: str) -> None:
+    with pytest.raises(UserError, match="are not passes"):
+        parse_passes(text)
+
+
+def test_options_have_the_types_that_they_look_like() -> None:
+    texts = ["erg_tag=false", "omega=7", "guidance_interval=0.5", "cfg_type=apg"]
+    options = parse_options(texts)
+    assert options == {"erg_tag": False, "omega": 7, "guidance_interval": 0.5, "cfg_type": "apg"}
+    assert [type(value) for value in options.values()] == [bool, int, float, str]
+
+
+@pytest.mark.parametrize("texts", [["omega"], ["=7"], ["omega="], ["a b=1"], ["omega=7", "omega=8"]])
+def test_bad_options(texts: list[str]) -> None:
+    with pytest.raises(UserError, match="name=value"):
+        parse_options(texts)

@@ -16,7 +16,8 @@ class GenerationSettings(BaseModel):
     """How a clip is generated; every row of a batch shares these.
 
     `duration` is in seconds; `shift` bends the sigma schedule towards noise; guidance acts while 1 - sigma lies in
-    [cfg_interval_start, cfg_interval_end] and `guidance_scale` is above 1.
+    [cfg_interval_start, cfg_interval_end] and `guidance_scale` is above 1. `options` are those that only some models
+    have (see `docs/reference/models.md`); a model refuses what it does not know.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,6 +28,7 @@ class GenerationSettings(BaseModel):
     shift: float = Field(3.0, gt=0)
     cfg_interval_start: float = Field(0.0, ge=0, le=1)
     cfg_interval_end: float = Field(1.0, ge=0, le=1)
+    options: dict[str, bool | int | float | str] = {}
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,14 @@ class AudioDiffusionModel(Protocol):
     """A music diffusion model that can be listened to, traced and intervened on."""
 
     name: str
-    sample_rate: int
     n_blocks: int
-    head_dim: int
     weights_hash: str
     device: str
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of the decoded audio."""
+        ...
 
     @property
     def denoiser(self) -> torch.nn.Module:
@@ -141,7 +146,7 @@ class AudioDiffusionModel(Protocol):
         ...
 
     def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
-        """Passes that a generation with these settings runs: ("cond",) or ("cond", "null")."""
+        """Passes that a generation with these settings runs, such as ("cond",) or ("cond", "null")."""
         ...
 
     def sigmas(self, settings: GenerationSettings) -> list[float]:
@@ -149,11 +154,19 @@ class AudioDiffusionModel(Protocol):
         ...
 
     def segments(self, clip: Clip, settings: GenerationSettings) -> dict[str, tuple[int, int]]:
-        """Spans (first, last + 1) of the conditioning tokens: lyrics, timbre, text."""
+        """Spans (first, last + 1) of the conditioning tokens, such as lyrics, timbre and text."""
+        ...
+
+    def head_dim(self, block: int) -> int:
+        """Channels of a head in a block's attentions."""
         ...
 
     def heads(self, part: str) -> int:
         """Heads of an attention part: key and value heads at `k` and `v`, else query heads."""
+        ...
+
+    def check_settings(self, settings: GenerationSettings) -> None:
+        """Raise UserError for settings that this model does not have."""
         ...
 
     def check_capture(self, capture: Capture, settings: GenerationSettings) -> None:

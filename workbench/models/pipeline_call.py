@@ -1,0 +1,180 @@
+"""One running call of a pipeline's denoiser inside an nnsight trace: its rows, its sites, and what they attend to."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+
+from workbench.models.protocol import CallInputs, Clip
+from workbench.rows import CallRows
+from workbench.sites import Site
+
+Move = tuple[int, int, tuple[int, ...] | None]
+"""A row, the row whose conditioning positions it takes, and at which conditioning tokens (None for all)."""
+
+
+class PipelineCall:
+    """`CallAccess` of a denoiser whose attentions have diffusers' parts (`to_q`, `to_k`, `to_v`, `to_out`).
+
+    `network` is the denoiser's envoy inside a running trace, or the module itself where only sizes are asked for. A
+    subclass says what its blocks, their parts, and the call's arguments are named.
+    """
+
+    part_names: ClassVar[dict[str, str]]
+    """Attribute of a block by part: self_attn, cross_attn and mlp."""
+    argument_names: ClassVar[tuple[str, ...]] = ()
+    """Names of the arguments that the pipeline gives by position."""
+    latents: ClassVar[str] = "hidden_states"
+    """Name of the argument that holds the latents."""
+    mask_name: ClassVar[str] = "attention_mask"
+    """Name of the cross-attention's argument that hides conditioning tokens."""
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+        self.blocks = self.find_blocks(network)
+        self.n_blocks = len(self.blocks)
+
+    def find_blocks(self, network: Any) -> Any:
+        """The blocks that see the conditioning, in order of computation."""
+        raise NotImplementedError
+
+    # Rows
+
+    def arguments(self) -> dict[str, Any]:
+        """The call's arguments by name."""
+        args, given = self.network.inputs
+        return {**dict(zip(self.argument_names, args, strict=False)), **given}
+
+    def inputs(self, rows: CallRows, clips: Sequence[Clip]) -> dict[str, Any]:
+        """The call's arguments for all rows, shadows with the latents of whom they shadow."""
+        given = self.arguments()
+        owners = [
+            rows.label.row(_owner(clip, clips), pass_name)
+            for clip, pass_name in zip(rows.label.clips, rows.label.passes, strict=True)
+        ]
+        return {**given, self.latents: given[self.latents][owners]}
+
+    def choose_rows(self, rows: CallRows, clips: Sequence[Clip]) -> None:
+        """Let the network compute only the rows that are needed, shadows with the latents of whom they shadow."""
+        shadows = any(clip.shadow_of is not None for clip in clips)
+        if rows.all_run and not shadows:
+            return
+        chosen = select_rows(self.inputs(rows, clips), list(rows.run), len(rows.take))
+        self.network.inputs = ((), chosen)
+
+    def give_rows(self, rows: CallRows, read: bool) -> Float[torch.Tensor, "row frame latent_channel"] | None:
+        """Give every row of the call its output, from the computed ones; gives them all where they are to be `read`."""
+        if rows.all_run and not read:
+            return None
+        velocity = self.network.output[0][list(rows.take)]
+        if not rows.all_run:
+            self.network.output = (velocity,)
+        return self.as_latents(velocity)
+
+    def as_latents(self, output: torch.Tensor) -> Float[torch.Tensor, "row frame latent_channel"]:
+        """The network's output with latent time as its second axis."""
+        return output
+
+    def skip_conditioning(self, n_rows: int) -> None:
+        """Do not embed the conditioning, if that is done in every call: all that depends on it is known."""
+
+    # What rows attend to
+
+    def row_mask(self, rows: CallRows) -> Bool[torch.Tensor, "row token"] | None:  # noqa: ARG002
+        """Which conditioning tokens each computed row may see; None when nothing needs to be hidden."""
+        return None
+
+    def write_mask(self, block: int, mask: Bool[torch.Tensor, "row token"]) -> None:
+        """A row of the block's cross-attention does not see the conditioning tokens where its mask is False."""
+        attention = self._part(block, "cross_attn")
+        args, given = attention.inputs
+        attention.inputs = (args, {**given, self.mask_name: self.as_attention_mask(mask)})
+
+    def as_attention_mask(self, mask: Bool[torch.Tensor, "row token"]) -> torch.Tensor:
+        """The mask in the form that the cross-attention takes."""
+        return mask[:, None, None, :]
+
+    def move_positions(self, block: int, moves: Sequence[Move]) -> None:
+        """Let rows of the block's cross-attention take the positions of others' conditioning tokens, if it has any."""
+
+    # Sites
+
+    def read(self, site: Site) -> Float[torch.Tensor, "row token channel"]:
+        """The site's output."""
+        envoy, attribute = self._locate(site)
+        return getattr(envoy, attribute)
+
+    def write(self, site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
+        """Replace the site's output."""
+        envoy, attribute = self._locate(site)
+        setattr(envoy, attribute, value)
+
+    def skip(self, site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
+        """Use this output instead of computing the site."""
+        envoy, _ = self._locate(site)
+        envoy.skip(value)
+
+    def _part(self, block: int, part: str) -> Any:
+        return getattr(self.blocks[block], self.part_names[part])
+
+    def _locate(self, site: Site) -> tuple[Any, str]:
+        """The module and the attribute of it that hold a site's value."""
+        if site.part == "block":
+            return self.blocks[site.block], "output"
+        name, _, inner = site.part.partition(".")
+        module = self._part(site.block, name)
+        if inner == "heads":
+            return module.to_out[0], "input"
+        return (getattr(module, f"to_{inner}") if inner else module), "output"
+
+    # Sizes
+
+    def channels(self, site: Site) -> int:
+        """Width of the site's last axis."""
+        name, _, inner = site.part.partition(".")
+        attention = self._part(site.block, name if inner else "cross_attn")
+        if inner == "heads":
+            return int(attention.to_out[0].in_features)
+        return int((getattr(attention, f"to_{inner}") if inner else attention.to_out[0]).out_features)
+
+    def head_dim(self, block: int) -> int:
+        """Channels of a head in a block's attentions."""
+        attention = self._part(block, "cross_attn")
+        return int(attention.to_q.out_features // attention.heads)
+
+
+def conditionings(rows: CallRows, clips: Sequence[Clip]) -> list[tuple[str, str, str]]:
+    """What tells the conditioning of each computed row from that of others."""
+    label = rows.label
+    return [
+        (clips[label.clips[row]].prompt, clips[label.clips[row]].lyrics, label.passes[row])
+        for row in rows.run
+    ]
+
+
+def select_rows(arguments: dict[str, Any], rows: list[int], n_rows: int) -> dict[str, Any]:
+    """Arguments of a call with some of its rows; what has no rows stays."""
+    return {
+        name: value[rows]
+        if isinstance(value, torch.Tensor) and value.ndim and len(value) == n_rows
+        else value
+        for name, value in arguments.items()
+    }
+
+
+def cond_inputs(access: PipelineCall, rows: CallRows, clips: Sequence[Clip]) -> CallInputs:
+    """What repeats a call's cond pass."""
+    label = rows.label
+    cond = [label.row(clip, "cond") for clip in range(len(clips))]
+    everything = CallRows(label, tuple(range(len(label.clips))), tuple(range(len(label.clips))))
+    mask = access.row_mask(everything)
+    return CallInputs(
+        select_rows(access.inputs(rows, clips), cond, len(label.passes)), None if mask is None else mask[cond]
+    )
+
+
+def _owner(clip: int, clips: Sequence[Clip]) -> int:
+    """The clip whose latents a clip sees."""
+    main = clips[clip].shadow_of
+    return clip if main is None else main
