@@ -44,7 +44,7 @@ def linearise(
             for site in inside[len(before) :]:
                 values[site] = access.read(site)
         result = network.output
-        outputs.append(result[0] if isinstance(result, tuple) else result)
+        outputs.append(access.as_latents(result[0] if isinstance(result, tuple) else result))
     gradients: dict[Site, torch.Tensor] = {}
     if objective is not None:
         found = torch.autograd.grad(objective(outputs[0]), list(values.values()), allow_unused=True)

@@ -22,7 +22,7 @@ def weights_hash(folder: Path) -> str:
     """Hash of a model folder: SHA-256 over names and contents of its weight and JSON files, cards left out."""
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("*/*")), folder / "model_index.json"]:
-        if path.suffix in {".safetensors", ".json", ".bin", ".txt"}:
+        if path.is_file() and path.suffix in {".safetensors", ".json", ".bin", ".txt"}:
             digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]

@@ -42,6 +42,10 @@ class CallAccess(Protocol):
         """A row of the block's cross-attention does not see the conditioning tokens where its mask is False."""
         ...
 
+    def as_latents(self, output: torch.Tensor) -> Float[torch.Tensor, "row frame channel"]:
+        """The network's output with latent time as its second axis."""
+        ...
+
     def move_positions(self, block: int, moves: Sequence[tuple[int, int, tuple[int, ...] | None]]) -> None:
         """Let rows of the block's cross-attention take the positions of others' conditioning tokens, if it has any.
 

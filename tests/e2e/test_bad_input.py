@@ -52,7 +52,7 @@ def study(traced: Path, tmp_path: Path) -> Path:
         (("{tiny}", "--prompts", "{empty}"), ("templates",)),
         (("{tiny}", "--passes", "both"), ("'both'", "cond,null")),
         (("{tiny}", "--dtype", "int8"), ("'int8'", "bfloat16")),
-        (("{folder}",), ("is not a diffusers pipeline", "model_index.json")),
+        (("{folder}",), ("is not a pipeline", "model_index.json")),
     ],
 )
 def test_trace_refuses(

@@ -110,6 +110,9 @@ class PlainAccess:
     def write_mask(self, block: int, mask: torch.Tensor) -> None:
         raise NotImplementedError("this network has no conditioning")
 
+    def as_latents(self, output: torch.Tensor) -> torch.Tensor:
+        return output
+
     def move_positions(self, block: int, moves: Sequence[tuple[int, int, tuple[int, ...] | None]]) -> None:
         raise NotImplementedError("this network has no conditioning")
 

@@ -1,5 +1,7 @@
 """Models: one adapter per architecture behind one protocol."""
 
+import importlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,14 @@ if TYPE_CHECKING:
 
 ORGANISMS = ("organism-shared", "organism-split")
 _ORGANISM_WEIGHTS = Path(__file__).parent / "organism" / "weights"
+_INDEX = "model_index.json"
+_V1_CONFIG = "ace_step_transformer/config.json"  # the published folder of ACE-Step v1 has no index
+_ADAPTERS = {
+    "AceStepPipeline": ("workbench.models.ace_step", "AceStep15"),
+    "AceStepV1Pipeline": ("workbench.models.ace_step_v1.adapter", "AceStepV1"),
+    "StableAudioPipeline": ("workbench.models.stable_audio", "StableAudioOpen"),
+    "AudioLDM2Pipeline": ("workbench.models.audioldm2", "AudioLDM2"),
+}
 
 
 def model_source(name: str) -> str:
@@ -20,8 +30,11 @@ def model_source(name: str) -> str:
     if name in ORGANISMS:
         return str(_ORGANISM_WEIGHTS / name)
     if Path(name).is_dir():
-        if not (Path(name) / "model_index.json").is_file():
-            raise UserError(f"The folder {name} is not a diffusers pipeline: it has no model_index.json.")
+        if not any((Path(name) / file).is_file() for file in (_INDEX, _V1_CONFIG)):
+            raise UserError(
+                f"The folder {name} is not a pipeline: it has neither a {_INDEX} (diffusers) nor an "
+                f"{_V1_CONFIG} (ACE-Step v1)."
+            )
         return name
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return name
@@ -34,10 +47,47 @@ def model_source(name: str) -> str:
 def load_model(
     name: str, device: str = "cpu", dtype: str = "float32"
 ) -> "workbench.models.protocol.AudioDiffusionModel":
-    """Load a model by name (see `model_source`) with weights in `dtype` on `device`.
+    """Load a model by name (see `model_source`) with weights in `dtype` on `device`; its files tell which adapter.
 
-    Raises UserError for an unknown name and for weights that are missing.
+    Raises UserError for an unknown name, for weights that are missing, and for a pipeline without an adapter.
     """
-    from workbench.models.ace_step import AceStep15  # imports torch, diffusers and nnsight: seconds
+    source = model_source(name)
+    kind = _pipeline_class(source)
+    if kind not in _ADAPTERS:
+        raise UserError(f"'{name}' is a {kind}, and the workbench knows {', '.join(_ADAPTERS)}.")
+    module, adapter = _ADAPTERS[kind]
+    # Imports torch, diffusers and nnsight, which takes seconds.
+    return getattr(importlib.import_module(module), adapter)(name, source, device=device, dtype=dtype)
 
-    return AceStep15(name, model_source(name), device=device, dtype=dtype)
+
+def _pipeline_class(source: str) -> str:
+    """Name of the pipeline's class."""
+    index = _model_file(source, _INDEX)
+    if index is None:
+        return "AceStepV1Pipeline"
+    try:
+        return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"The {_INDEX} of {source} does not name its pipeline: get the model anew.") from error
+
+
+def _model_file(source: str, file: str) -> Path | None:
+    """A file of a model, downloaded if it is on the hub; None where only ACE-Step v1's own file is there."""
+    if Path(source).is_dir():
+        path = Path(source) / file
+        return path if path.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        try:
+            return Path(hf_hub_download(source, file))
+        except EntryNotFoundError:  # not in the repository, or, without a network, not in the hub cache
+            hf_hub_download(source, _V1_CONFIG)
+            return None
+    except (OSError, ValueError, EntryNotFoundError) as error:
+        raise UserError(
+            f"The weights of '{source}' are neither in the hub cache nor can they be downloaded: check the name, the "
+            f"network (or run `hf download {source}` where there is one), and that it is in diffusers' layout, with "
+            f"a {_INDEX}, or in ACE-Step v1's ({type(error).__name__})."
+        ) from error

@@ -1,0 +1,257 @@
+"""Adapter for ACE-Step v1 3.5B, the model of the TADA paper (arXiv 2602.11910)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cache.errors import UserError
+from workbench.interventions import Intervention
+from workbench.models.ace_step_v1.audio import decode_latents
+from workbench.models.ace_step_v1.pipeline import (
+    FRAMES_PER_SECOND,
+    MAX_TEXT_TOKENS,
+    SAMPLE_RATE,
+    SCHEDULERS,
+    AceStepV1Pipeline,
+    CfgType,
+    Guidance,
+    published_folder,
+)
+from workbench.models.ace_step_v1.schedulers import OmegaReduction
+from workbench.models.pipeline_call import Move, PipelineCall
+from workbench.models.protocol import CallLabel, Capture, Clip, GenerationSettings
+from workbench.models.traced_pipeline import TracedPipeline, words_at_tokens
+from workbench.rows import CallRows
+from workbench.segments import Conditioning, Span
+
+
+class AceStepV1Options(BaseModel):
+    """`GenerationSettings.options` of ACE-Step v1, with the published pipeline's defaults; see `Guidance`.
+
+    Heun's scheduler is the pipeline's only: it calls the denoiser twice at a sigma, which a label cannot tell apart.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scheduler: Literal["euler", "pingpong"] = "euler"
+    cfg_type: CfgType = "apg"
+    guidance_interval: float = Field(0.5, gt=0, le=1)
+    guidance_interval_decay: float = Field(0.0, ge=0, le=1)
+    min_guidance_scale: float = Field(3.0, ge=0)
+    guidance_scale_text: float = Field(0.0, ge=0)
+    guidance_scale_lyric: float = Field(0.0, ge=0)
+    erg_tag: bool = True
+    erg_lyric: bool = True
+    erg_diffusion: bool = True
+    omega: float = 10.0
+    omega_reduction: OmegaReduction = "sample"
+
+
+class CallOfAceStepV1(PipelineCall):
+    """`CallAccess` of an `AceStepV1Transformer` envoy inside a running nnsight trace."""
+
+    part_names: ClassVar[dict[str, str]] = {"self_attn": "attn", "cross_attn": "cross_attn", "mlp": "ff"}
+    mask_name = "encoder_attention_mask"
+
+    def find_blocks(self, network: Any) -> Any:
+        """The transformer's blocks."""
+        return network.transformer_blocks
+
+    def row_mask(self, rows: CallRows) -> Bool[torch.Tensor, "row token"] | None:
+        """Which conditioning tokens each computed row may see; None when no clip is padded."""
+        mask = self.arguments()["encoder_attention_mask"][list(rows.run)]
+        return None if bool(mask.all()) else mask
+
+    def as_attention_mask(self, mask: Bool[torch.Tensor, "row token"]) -> torch.Tensor:
+        """As it is."""
+        return mask
+
+    def move_positions(self, block: int, moves: Sequence[Move]) -> None:
+        """Let rows take others' rotary table at conditioning tokens."""
+        attention = self._part(block, "cross_attn")
+        args, given = attention.inputs
+        attention.inputs = (
+            args,
+            {**given, "encoder_rotary": tuple(_moved(table, moves) for table in given["encoder_rotary"])},
+        )
+
+    def as_latents(
+        self, output: Float[torch.Tensor, "row channel band frame"]
+    ) -> Float[torch.Tensor, "row frame latent_channel"]:
+        """The velocity with latent time first, and one axis for channels and bands."""
+        return latents_by_frame(output)
+
+
+class AceStepV1(TracedPipeline):
+    """ACE-Step v1 3.5B behind the `AudioDiffusionModel` protocol."""
+
+    pipeline_class = AceStepV1Pipeline
+    call_class = CallOfAceStepV1
+    sample_rate = SAMPLE_RATE
+    token_seconds = 1 / FRAMES_PER_SECOND
+
+    @classmethod
+    def weights_folder(cls, source: str) -> Path:
+        """The local folder of the published layout; a hub id is downloaded (or found in the hub cache) first."""
+        return published_folder(source)
+
+    def tokens(self, duration: float) -> int:
+        """Latent-time tokens of a clip of `duration` seconds: one for each latent frame, part of one dropped."""
+        return self.pipeline.frames(duration)
+
+    def check_settings(self, settings: GenerationSettings) -> None:
+        """Raise UserError for options that this model does not have, and for ACE-Step 1.5's interval of guidance."""
+        options(settings)
+        if (settings.cfg_interval_start, settings.cfg_interval_end) != (0.0, 1.0):
+            raise UserError(
+                "ACE-Step v1 has no cfg_interval_start and cfg_interval_end: its guidance acts in the middle of the "
+                "steps, as much of them as the option guidance_interval says, such as guidance_interval=0.5."
+            )
+
+    def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
+        """cond; under guidance also null, and text between them where text and lyrics are guided apart."""
+        return guidance(settings).passes
+
+    def sigmas(self, settings: GenerationSettings) -> list[float]:
+        """Sigma of each step."""
+        scheduler = SCHEDULERS[options(settings).scheduler](shift=settings.shift)
+        scheduler.set_timesteps(settings.num_steps)
+        return [float(sigma) for sigma in scheduler.sigmas[:-1]]
+
+    def segments(self, clip: Clip, settings: GenerationSettings) -> dict[str, Span]:  # noqa: ARG002
+        """Spans of the conditioning tokens of a clip: speaker (one token), text, lyrics."""
+        return _segments(self.pipeline.text_tokens(clip.prompt), len(self.pipeline.lyric_ids(clip.lyrics)))
+
+    def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
+        """Where the segments of a clip's conditioning and the words of its prompt lie."""
+        offsets = self.pipeline.tokenizer(
+            clip.prompt, truncation=True, max_length=MAX_TEXT_TOKENS, return_offsets_mapping=True
+        ).offset_mapping
+        return Conditioning(self.segments(clip, settings), words_at_tokens(clip.prompt, 0, offsets, 1))
+
+    def _conditionings(self, clips: Sequence[Clip], settings: GenerationSettings) -> list[Conditioning]:
+        """As `conditioning`, with texts padded to the batch's longest, so that lyrics begin at the same token."""
+        alone = super()._conditionings(clips, settings)
+        n_text = max(last for place in alone for first, last in [place.segments["text"]]) - 1
+        lengths = [last - first for place in alone for first, last in [place.segments["lyrics"]]]
+        return [
+            Conditioning(_segments(n_text, length), place.words)
+            for place, length in zip(alone, lengths, strict=True)
+        ]
+
+    def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
+        """Label of a call, read off its own inputs: step and sigma from its timestep, passes as the call names them."""
+        timesteps = self.pipeline.scheduler.timesteps
+        step = self.step_of(inputs["timestep"].flatten()[0], timesteps)
+        return CallLabel(
+            step=step,
+            sigma=float(timesteps[step]) / 1000,
+            clips=tuple(row % n_clips for row in range(len(inputs["passes"]))),
+            passes=inputs["passes"],
+        )
+
+    def decode(
+        self, latents: Float[torch.Tensor, "clip frame latent_channel"]
+    ) -> Float[torch.Tensor, "clip channel sample"]:
+        """Latents to 48 kHz stereo: autoencoder and vocoder, as the pipeline does."""
+        maps = latents.unflatten(-1, (self.config.in_channels, -1)).permute(0, 2, 3, 1)
+        return decode_latents(maps, self.pipeline.dcae, self.pipeline.vocoder, SAMPLE_RATE)
+
+    def check_capture(self, capture: Capture, settings: GenerationSettings) -> None:
+        """Raise UserError for sites, steps or passes that a generation with these settings does not have."""
+        super().check_capture(capture, settings)
+        guided = guidance(settings).steps(settings.num_steps)
+        outside = [step for step in capture.steps if step not in guided]
+        if outside and set(capture.passes) != {"cond"}:
+            raise UserError(
+                f"Step {outside[0]} runs the cond pass only: guidance acts in steps {guided.start} to "
+                f"{guided.stop - 1}. Keep those, keep the cond pass, or set guidance_interval=1."
+            )
+
+    def _check(
+        self,
+        clips: Sequence[Clip],
+        settings: GenerationSettings,
+        interventions: Sequence[Intervention],
+        capture: Capture | None,
+    ) -> None:
+        super()._check(clips, settings, interventions, capture)
+        if interventions and options(settings).omega_reduction == "batch":
+            raise UserError(
+                "With omega_reduction=batch the clips of a batch influence each other, so that one arm's patch would "
+                "show in all: use omega_reduction=sample."
+            )
+
+    def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
+        chosen = options(settings)
+        return {
+            "prompt": [clip.prompt for clip in clips],
+            "lyrics": [clip.lyrics for clip in clips],
+            "seeds": [clip.seed for clip in clips],
+            "audio_duration": settings.duration,
+            "num_inference_steps": settings.num_steps,
+            "scheduler": chosen.scheduler,
+            "shift": settings.shift,
+            "omega": chosen.omega,
+            "omega_reduction": chosen.omega_reduction,
+            "guidance": guidance(settings),
+            "output_type": "latent",
+        }
+
+    def _latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
+        return latents_by_frame(output.audios)
+
+
+def options(settings: GenerationSettings) -> AceStepV1Options:
+    """The settings' options; raises UserError for what this model does not have."""
+    try:
+        return AceStepV1Options.model_validate(settings.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UserError(
+            f"The option {name} of ACE-Step v1 cannot be '{first['input']}' ({first['msg']}): "
+            f"its options are {', '.join(AceStepV1Options.model_fields)}."
+        ) from error
+
+
+def guidance(settings: GenerationSettings) -> Guidance:
+    """The guidance that settings mean."""
+    chosen = options(settings)
+    return Guidance(
+        cfg_type=chosen.cfg_type,
+        scale=settings.guidance_scale,
+        interval=chosen.guidance_interval,
+        interval_decay=chosen.guidance_interval_decay,
+        min_scale=chosen.min_guidance_scale,
+        text_scale=chosen.guidance_scale_text,
+        lyric_scale=chosen.guidance_scale_lyric,
+        erg_tag=chosen.erg_tag,
+        erg_lyric=chosen.erg_lyric,
+        erg_diffusion=chosen.erg_diffusion,
+    )
+
+
+def latents_by_frame(
+    maps: Float[torch.Tensor, "row channel band frame"],
+) -> Float[torch.Tensor, "row frame latent_channel"]:
+    """Latents with time as the second axis: channels and bands become one axis, channel by channel."""
+    return maps.permute(0, 3, 1, 2).flatten(2)
+
+
+def _segments(n_text: int, n_lyrics: int) -> dict[str, Span]:
+    return {"speaker": (0, 1), "text": (1, 1 + n_text), "lyrics": (1 + n_text, 1 + n_text + n_lyrics)}
+
+
+def _moved(
+    table: Float[torch.Tensor, "row token channel"], moves: Sequence[Move]
+) -> Float[torch.Tensor, "row token channel"]:
+    moved = table.clone()
+    for row, source, tokens in moves:
+        at: slice | list[int] = slice(None) if tokens is None else list(tokens)
+        moved[row, at] = table[source, at]
+    return moved

@@ -1,0 +1,416 @@
+"""The pipeline of ACE-Step v1 3.5B: a prompt and lyrics to 48 kHz stereo."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from diffusers import AudioPipelineOutput, AutoencoderDC, DiffusionPipeline
+from huggingface_hub import snapshot_download
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+
+from cache.errors import UserError
+from workbench.models.ace_step_v1.audio import decode_latents
+from workbench.models.ace_step_v1.guidance import Momentum, apg, cfg, cfg_star, double_guidance
+from workbench.models.ace_step_v1.lyrics import LyricTokenizer
+from workbench.models.ace_step_v1.schedulers import (
+    AceStepV1EulerScheduler,
+    AceStepV1HeunScheduler,
+    AceStepV1PingPongScheduler,
+    OmegaReduction,
+)
+from workbench.models.ace_step_v1.transformer import AceStepV1Transformer
+from workbench.models.ace_step_v1.vocoder import AceStepV1Vocoder
+
+SAMPLE_RATE = 48_000
+FRAMES_PER_SECOND = 44_100 / 512 / 8
+"""Latent frames: the audio autoencoder works at 44.1 kHz, on mel frames of 512 samples, eight to a latent frame."""
+MAX_TEXT_TOKENS = 256
+SCHEDULERS = {
+    "euler": AceStepV1EulerScheduler,
+    "heun": AceStepV1HeunScheduler,
+    "pingpong": AceStepV1PingPongScheduler,
+}
+FOLDERS = {
+    "transformer": "ace_step_transformer",
+    "dcae": "music_dcae_f8c8",
+    "vocoder": "music_vocoder",
+    "text_encoder": "umt5-base",
+}
+WEAK_TEXT_LAYERS = range(8, 10)
+"""Layers of the text encoder whose queries are weakened for the null pass (entropy rectifying guidance)."""
+WEAKENED = 0.01
+
+CfgType = Literal["apg", "cfg", "cfg_star"]
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How the passes of a step make one velocity; the defaults are the published pipeline's.
+
+    `scale` 1 (or 0) is no guidance. Guidance acts in the middle `interval` of the steps (1 is all of them), with a
+    scale that falls towards `min_scale` over it as `interval_decay` goes to 1. Where `text_scale` and `lyric_scale` are
+    both above 1, a third pass sees the text without its lyrics, and each scale acts on its own part instead of `scale`.
+    The three `erg_*` switches weaken the null pass's attention instead of emptying it (entropy rectifying guidance):
+    in the text encoder, in the lyric encoder (without which `erg_tag` does nothing), and in the denoiser.
+    """
+
+    cfg_type: CfgType = "apg"
+    scale: float = 15.0
+    interval: float = 0.5
+    interval_decay: float = 0.0
+    min_scale: float = 3.0
+    text_scale: float = 0.0
+    lyric_scale: float = 0.0
+    erg_tag: bool = True
+    erg_lyric: bool = True
+    erg_diffusion: bool = True
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """Passes of a guided step, in the order of its rows."""
+        if self.scale in (0.0, 1.0):
+            return ("cond",)
+        return ("cond", "text", "null") if self.doubled else ("cond", "null")
+
+    @property
+    def doubled(self) -> bool:
+        """Whether text and lyrics are guided apart."""
+        return self.text_scale > 1 and self.lyric_scale > 1
+
+    def steps(self, num_steps: int) -> range:
+        """The steps that are guided."""
+        return range(int(num_steps * ((1 - self.interval) / 2)), int(num_steps * (self.interval / 2 + 0.5)))
+
+    def passes_at(self, step: int, num_steps: int) -> tuple[str, ...]:
+        """Passes of a step: outside the interval there is one."""
+        return self.passes if step in self.steps(num_steps) else ("cond",)
+
+    def scale_at(self, step: int, num_steps: int) -> float:
+        """The scale of a guided step."""
+        guided = self.steps(num_steps)
+        progress = (step - guided.start) / max(len(guided) - 1, 1)
+        return self.scale - (self.scale - self.min_scale) * progress * self.interval_decay
+
+    def combine(
+        self,
+        velocities: dict[str, Float[Tensor, "row channel band frame"]],
+        step: int,
+        num_steps: int,
+        momentum: Momentum,
+    ) -> Float[Tensor, "row channel band frame"]:
+        """One velocity from those of a step's passes."""
+        cond, null = velocities["cond"], velocities.get("null")
+        if null is None:
+            return cond
+        if "text" in velocities:
+            return double_guidance(cond, velocities["text"], null, self.text_scale, self.lyric_scale)
+        scale = self.scale_at(step, num_steps)
+        if self.cfg_type == "apg":
+            return apg(cond, null, scale, momentum)
+        if self.cfg_type == "cfg":
+            return cfg(cond, null, scale)
+        return cfg_star(cond, null, scale, step)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Conditioning of a batch by pass, in the order speaker, text, lyrics, each padded to the longest of the batch.
+
+    `positions` count a row's real tokens only, so that a row does not depend on how far its neighbours pad it.
+    """
+
+    states: dict[str, Float[Tensor, "row token dim"]]
+    mask: Bool[Tensor, "row token"]
+    positions: Int[Tensor, "row token"]
+
+
+class AceStepV1Pipeline(DiffusionPipeline):
+    """Text and lyrics to music with ACE-Step v1 3.5B (Gong et al. 2025), from the published folder's layout.
+
+    Every run of the denoiser is one call of the transformer's `forward`, whose rows are all passes of all clips, cond
+    first. Rows do not influence each other (unless `omega_reduction="batch"` asks for the published mean), so that a
+    batch gives what each of its rows gives alone.
+    """
+
+    model_cpu_offload_seq = "text_encoder->transformer->dcae->vocoder"
+
+    def __init__(
+        self,
+        transformer: AceStepV1Transformer,
+        text_encoder: UMT5EncoderModel,
+        tokenizer: PreTrainedTokenizerBase,
+        dcae: AutoencoderDC,
+        vocoder: AceStepV1Vocoder,
+        lyric_tokenizer: LyricTokenizer | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            transformer=transformer,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            dcae=dcae,
+            vocoder=vocoder,
+        )
+        self.scheduler = AceStepV1EulerScheduler()
+        self.lyric_tokenizer = lyric_tokenizer or LyricTokenizer(None)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        dtype: torch.dtype = torch.float32,
+        revision: str | None = None,
+        lyric_vocabulary: str | Path | None = None,
+    ) -> Self:
+        """Load the published layout from a folder or a hub id: ACE-Step/ACE-Step-v1-3.5B.
+
+        `lyric_vocabulary` is where the lyrics' vocabulary is, if it is not in the folder (see `LyricTokenizer.load`);
+        it is read when there are lyrics.
+
+        Raises:
+            UserError: where a folder of the layout is missing.
+        """
+        folder = published_folder(source, revision)
+        text_folder = folder / FOLDERS["text_encoder"]
+        return cls(
+            transformer=AceStepV1Transformer.from_pretrained(
+                folder / FOLDERS["transformer"], torch_dtype=dtype
+            ),
+            text_encoder=UMT5EncoderModel.from_pretrained(text_folder, dtype=dtype),
+            tokenizer=AutoTokenizer.from_pretrained(text_folder),
+            dcae=AutoencoderDC.from_pretrained(folder / FOLDERS["dcae"], torch_dtype=dtype),
+            vocoder=AceStepV1Vocoder.from_pretrained(folder / FOLDERS["vocoder"], torch_dtype=dtype),
+            lyric_tokenizer=LyricTokenizer.load(lyric_vocabulary, folder),
+        )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the published layout (the lyrics' vocabulary is not copied)."""
+        for name, subfolder in FOLDERS.items():
+            getattr(self, name).save_pretrained(Path(folder) / subfolder)
+        self.tokenizer.save_pretrained(Path(folder) / FOLDERS["text_encoder"])
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        lyrics: str | Sequence[str] = "",
+        audio_duration: float = 60.0,
+        num_inference_steps: int = 60,
+        seeds: int | Sequence[int] = 0,
+        scheduler: Literal["euler", "heun", "pingpong"] = "euler",
+        shift: float = 3.0,
+        omega: float = 10.0,
+        omega_reduction: OmegaReduction = "sample",
+        guidance: Guidance | None = None,
+        output_type: Literal["audio", "latent"] = "audio",
+    ) -> AudioPipelineOutput:
+        """Make a clip for each prompt.
+
+        Args:
+            prompt: What the music is like: a sentence or tags.
+            lyrics: For each prompt, or one for all; "" is instrumental, and so is "[inst]".
+            audio_duration: Seconds of every clip (a batch has one duration: the denoiser normalises over time).
+            num_inference_steps: Steps of the schedule.
+            seeds: Of each clip's noise, or one for all: drawn on the CPU, the same on every device.
+            scheduler: Kind of step; Heun calls the denoiser twice a step.
+            shift: Bends the schedule towards noise.
+            omega: Strength of the mean shift of every step.
+            omega_reduction: The mean's: over each clip, or as published over the whole batch, so that a clip depends
+                on its neighbours.
+            guidance: How the passes make one velocity.
+            output_type: Audio (clip, channel, sample) at 48 kHz, or latents (clip, 8, 16, frame).
+
+        Raises:
+            UserError: for an empty batch, lists of different lengths, or a duration shorter than a frame.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        texts = list(zip(prompts, _for_each(lyrics, prompts, "lyrics"), strict=True))
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in _for_each(seeds, prompts, "seeds")]
+        guidance = guidance or Guidance()
+        device, dtype = self._execution_device, self.transformer.dtype
+        encoded = self._encode(texts, guidance)
+        latents = _noise(self._latent_shape(audio_duration), generators).to(device, dtype)
+        self.scheduler = SCHEDULERS[scheduler](shift=shift)
+        self.scheduler.set_timesteps(num_inference_steps, device)
+        n_calls = len(self.scheduler.timesteps)
+        momentum = Momentum()
+        for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
+            passes = guidance.passes_at(step, n_calls)
+            velocities = self._velocities(latents, timestep, encoded, passes, guidance.erg_diffusion)
+            velocity = guidance.combine(velocities, step, n_calls, momentum)
+            latents = self.scheduler.step(velocity, timestep, latents, omega, omega_reduction, generators)
+        audios = latents
+        if output_type == "audio":
+            audios = decode_latents(latents, self.dcae, self.vocoder, SAMPLE_RATE)
+        self.maybe_free_model_hooks()
+        return AudioPipelineOutput(audios=audios)
+
+    def frames(self, audio_duration: float) -> int:
+        """Latent frames of a clip of a duration in seconds."""
+        return int(audio_duration * FRAMES_PER_SECOND)
+
+    def text_tokens(self, prompt: str) -> int:
+        """Number of tokens of a prompt; what is beyond the longest is cut off."""
+        return len(self.tokenizer(prompt, truncation=True, max_length=MAX_TEXT_TOKENS).input_ids)
+
+    def lyric_ids(self, lyrics: str) -> list[int]:
+        """Tokens of lyrics, none for "".
+
+        Raises:
+            UserError: where the vocabulary is missing.
+        """
+        return self.lyric_tokenizer.encode(lyrics)
+
+    def _latent_shape(self, audio_duration: float) -> tuple[int, ...]:
+        config, frames = self.transformer.config, self.frames(audio_duration)
+        if frames < 1:
+            raise UserError(
+                f"{audio_duration} s is shorter than a latent frame: make clips of at least "
+                f"{1 / FRAMES_PER_SECOND:.2f} s."
+            )
+        return config.in_channels, config.max_height, frames
+
+    def _velocities(
+        self,
+        latents: Float[Tensor, "row channel band frame"],
+        timestep: Float[Tensor, ""],
+        encoded: Encoded,
+        passes: Sequence[str],
+        erg_diffusion: bool,
+    ) -> dict[str, Float[Tensor, "row channel band frame"]]:
+        """The network's answer in each pass, from one call."""
+        n, times = len(latents), len(passes)
+        row_passes = tuple(name for name in passes for _ in range(n))
+        weak = torch.tensor([erg_diffusion and name == "null" for name in row_passes], device=latents.device)
+        (velocity,) = self.transformer(
+            hidden_states=latents.repeat(times, 1, 1, 1),
+            timestep=timestep.expand(times * n),
+            encoder_hidden_states=torch.cat([encoded.states[name] for name in passes]),
+            encoder_attention_mask=encoded.mask.repeat(times, 1),
+            encoder_positions=encoded.positions.repeat(times, 1),
+            weak_queries=weak,
+            passes=row_passes,
+            return_dict=False,
+        )
+        return dict(zip(passes, velocity.chunk(times), strict=True))
+
+    def _encode(self, texts: Sequence[tuple[str, str]], guidance: Guidance) -> Encoded:
+        """Conditioning of each (prompt, lyrics), each different one encoded once."""
+        different = list(dict.fromkeys(texts))
+        place = torch.tensor([different.index(text) for text in texts])
+        encoded = self._encode_different(different, guidance)
+        return Encoded(
+            {name: states[place.to(states.device)] for name, states in encoded.states.items()},
+            encoded.mask[place.to(encoded.mask.device)],
+            encoded.positions[place.to(encoded.positions.device)],
+        )
+
+    def _encode_different(self, texts: Sequence[tuple[str, str]], guidance: Guidance) -> Encoded:
+        device = self._execution_device
+        prompts = [prompt for prompt, _ in texts]
+        text, text_mask = self._encode_text(prompts)
+        ids = [self.lyric_ids(lyrics) for _, lyrics in texts]
+        length = max(1, *map(len, ids))  # the lyric encoder wants one token, if only a hidden one
+        lyric_ids = torch.tensor([row + [0] * (length - len(row)) for row in ids], device=device)
+        lyric_mask = torch.tensor(
+            [[token < len(row) for token in range(length)] for row in ids], device=device
+        )
+        speaker = text.new_zeros(len(texts), self.transformer.config.speaker_embedding_dim)
+        weak_text = text.new_zeros(text.shape)
+        if guidance.erg_tag and guidance.erg_lyric:
+            with _weak_queries(self.text_encoder):
+                weak_text, _ = self._encode_text(prompts)
+        # The published pipeline weakens the lyrics, or takes token 0 for all of them, behind the same mask.
+        null_ids = lyric_ids if guidance.erg_lyric else torch.zeros_like(lyric_ids)
+        inputs = {
+            "cond": (text, lyric_ids, False),
+            "text": (text, null_ids, guidance.erg_lyric),
+            "null": (weak_text, null_ids, guidance.erg_lyric),
+        }
+        n_tokens = 1 + text.shape[1] + (length if any(ids) else 0)
+        states: dict[str, Tensor] = {}
+        for name in guidance.passes:
+            text_states, token_ids, weak = inputs[name]
+            given, mask = self.transformer.encode(
+                text_states, text_mask, speaker, token_ids, lyric_mask, weak
+            )
+            states[name] = given[:, :n_tokens]
+        seen = mask[:, :n_tokens]
+        return Encoded(states, seen, (seen.long().cumsum(1) - 1).clamp(min=0))
+
+    def _encode_text(
+        self, prompts: Sequence[str]
+    ) -> tuple[Float[Tensor, "row token dim"], Bool[Tensor, "row token"]]:
+        inputs = self.tokenizer(
+            list(prompts), return_tensors="pt", padding=True, truncation=True, max_length=MAX_TEXT_TOKENS
+        ).to(self._execution_device)
+        states = self.text_encoder(
+            input_ids=inputs.input_ids, attention_mask=inputs.attention_mask
+        ).last_hidden_state
+        return states.to(self.transformer.dtype), inputs.attention_mask.bool()
+
+
+def published_folder(source: str | Path, revision: str | None = None) -> Path:
+    """The local folder of a checkpoint in the published layout; a hub id is downloaded first.
+
+    Raises:
+        UserError: where it cannot be had, or lacks a part.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        try:
+            folder = Path(
+                snapshot_download(
+                    str(source), revision=revision, allow_patterns=[f"{name}/*" for name in FOLDERS.values()]
+                )
+            )
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"The weights of '{source}' are neither a folder, nor in the hub cache, nor can they be downloaded: "
+                f"check the name and the network, or run `hf download {source}` ({type(error).__name__})."
+            ) from error
+    missing = [name for name in FOLDERS.values() if not (folder / name / "config.json").is_file()]
+    if missing:
+        raise UserError(
+            f"{source} lacks {', '.join(missing)}: ACE-Step v1 needs {', '.join(FOLDERS.values())}, each with its "
+            "config.json, as in ACE-Step/ACE-Step-v1-3.5B."
+        )
+    return folder
+
+
+@contextmanager
+def _weak_queries(text_encoder: UMT5EncoderModel) -> Iterator[None]:
+    """Weaken the queries of some layers of the text encoder."""
+    layers = [layer for i, layer in enumerate(text_encoder.encoder.block) if i in WEAK_TEXT_LAYERS]
+    hooks = [
+        layer.layer[0].SelfAttention.q.register_forward_hook(lambda module, given, output: output * WEAKENED)  # noqa: ARG005
+        for layer in layers
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _noise(
+    shape: tuple[int, ...], generators: Sequence[torch.Generator]
+) -> Float[Tensor, "row channel band frame"]:
+    return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+
+
+def _for_each(given: Any, prompts: Sequence[str], name: str) -> list[Any]:
+    """One value for each prompt."""
+    if not prompts:
+        raise UserError("There is nothing to generate: the list of prompts is empty.")
+    values = [given] * len(prompts) if isinstance(given, str | int) else list(given)
+    if len(values) != len(prompts):
+        raise UserError(
+            f"{len(values)} {name} were given for {len(prompts)} prompts: give one for each, or one for all."
+        )
+    return values
