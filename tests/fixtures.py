@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from tests.tiny_ace_step import save_tiny_pipeline
+from tests.tiny_ace_step_v1 import save_tiny_v1
 from workbench.models import load_model
 from workbench.models.ace_step import AceStep15
+from workbench.models.ace_step_v1.adapter import AceStepV1
+from workbench.models.protocol import AudioDiffusionModel
 
 torch.set_num_threads(1)
 
@@ -35,6 +38,30 @@ def tiny_turbo(tmp_path_factory: pytest.TempPathFactory) -> AceStep15:
     """A turbo checkpoint (distilled guidance) whose condition encoder is narrower than its transformer, as in XL."""
     folder = save_tiny_pipeline(tmp_path_factory.mktemp("tiny") / "turbo", hidden_size=48, is_turbo=True)
     return load_model(str(folder))
+
+
+@pytest.fixture(scope="session")
+def tiny_v1_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a random two-block ACE-Step v1, in the published layout."""
+    return save_tiny_v1(tmp_path_factory.mktemp("tiny") / "v1")
+
+
+@pytest.fixture(scope="session")
+def tiny_v1(tiny_v1_folder: Path) -> AceStepV1:
+    """That model behind its adapter, float32."""
+    return load_model(str(tiny_v1_folder))
+
+
+@pytest.fixture(scope="session")
+def tiny_v1_64(tiny_v1_folder: Path) -> AceStepV1:
+    """The same weights in float64, for exact comparisons."""
+    return load_model(str(tiny_v1_folder), dtype="float64")
+
+
+@pytest.fixture(scope="session", params=["tiny64", "tiny_v1_64"])
+def model64(request: pytest.FixtureRequest) -> AudioDiffusionModel:
+    """Each architecture with two blocks and four heads, in float64."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

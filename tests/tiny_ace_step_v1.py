@@ -1,4 +1,4 @@
-"""A random ACE-Step v1 small enough for tests, in the published layout: three blocks, width 32, 48 kHz stereo."""
+"""A random ACE-Step v1 small enough for tests, in the published layout: two blocks, width 32, 48 kHz stereo."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ WORDS = (
     *("with", "without", "drums", "at", "tempo", "mood", "lead", "by", "and"),
 )
 TRANSFORMER: dict[str, Any] = {
-    "num_layers": 3,
+    "num_layers": 2,
     "inner_dim": 32,
     "attention_head_dim": 8,
     "num_attention_heads": 4,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from diffusers import AudioPipelineOutput, AutoencoderDC, DiffusionPipeline
@@ -166,7 +166,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
         dtype: torch.dtype = torch.float32,
         revision: str | None = None,
         lyric_vocabulary: str | Path | None = None,
-    ) -> Self:
+    ) -> "AceStepV1Pipeline":
         """Load the published layout from a folder or a hub id: ACE-Step/ACE-Step-v1-3.5B.
 
         `lyric_vocabulary` is where the lyrics' vocabulary is, if it is not in the folder (see `LyricTokenizer.load`);
