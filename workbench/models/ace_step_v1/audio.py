@@ -43,11 +43,9 @@ def encode_audio(
     dcae: AutoencoderDC,
     vocoder: AceStepV1Vocoder,
 ) -> Float[torch.Tensor, "row 8 16 frame"]:
-    """Latents of stereo recordings, as the denoiser knows them, on the recordings' device, which the models are on too.
+    """Latents of stereo recordings, as the denoiser knows them; zeros fill the last latent frame.
 
-    Zeros fill the last latent frame.
-
-    Raises UserError for recordings that are not stereo.
+    The recordings lie on the models' device. Raises UserError for recordings that are not stereo.
     """
     if audio.shape[1] != dcae.config.in_channels:
         raise UserError(

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from transformers.audio_utils import mel_filter_bank
 
 SILENT_POWER = 1e-6  # added to every power: a bin is never below 1e-3
-QUIETEST_MEL = 1e-5  # below the quietest frame that the powers allow, but narrow bands have small weights
+QUIETEST_MEL = 1e-5  # so that a band without any bin has a logarithm too
 
 
 class Magnitude(nn.Module):

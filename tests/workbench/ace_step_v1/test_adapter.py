@@ -1,0 +1,258 @@
+"""The adapter of ACE-Step v1: labels, exactness against the untouched pipeline, segments and rotary positions."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cache.errors import UserError
+from tests.workbench.ace_step_v1.tiny_lyrics import write_vocabulary
+from workbench.interventions import Intervention, PatchSpec
+from workbench.models.ace_step_v1.adapter import AceStepV1, CallOfAceStepV1, guidance, latents_by_frame
+from workbench.models.ace_step_v1.lyrics import LyricTokenizer
+from workbench.models.protocol import Capture, Clip, GenerationSettings
+from workbench.sites import Site
+
+SHORT = Clip("a slow song", 1)
+LONG = Clip("a fast happy violin song with drums", 2)
+SAME_LENGTH = [Clip("a slow happy song", 1), Clip("a fast sad song", 2)]
+BOTH = ("tf0.cross_attn", "tf1.cross_attn")
+
+
+def settings(
+    num_steps: int = 4, guidance_scale: float = 5.0, **options: bool | int | float | str
+) -> GenerationSettings:
+    return GenerationSettings(
+        duration=1.0, num_steps=num_steps, guidance_scale=guidance_scale, options=options
+    )
+
+
+def stock_latents(model: AceStepV1, clips: list[Clip], chosen: GenerationSettings) -> torch.Tensor:
+    """What the pipeline gives without nnsight."""
+    output = model.pipeline(
+        prompt=[clip.prompt for clip in clips],
+        lyrics=[clip.lyrics for clip in clips],
+        seeds=[clip.seed for clip in clips],
+        audio_duration=chosen.duration,
+        num_inference_steps=chosen.num_steps,
+        guidance=guidance(chosen),
+        scheduler=str(chosen.options.get("scheduler", "euler")),
+        output_type="latent",
+    )
+    return latents_by_frame(output.audios)
+
+
+@pytest.fixture
+def sung(tiny_v1_64: AceStepV1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AceStepV1:
+    """The model with a vocabulary for lyrics."""
+    tokenizer = LyricTokenizer(write_vocabulary(tmp_path / "vocab.json"))
+    monkeypatch.setattr(tiny_v1_64.pipeline, "lyric_tokenizer", tokenizer)
+    return tiny_v1_64
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        settings(),
+        settings(guidance_scale=1.0),
+        settings(guidance_interval=1.0),
+        settings(scheduler="pingpong"),
+        settings(guidance_scale_text=6.0, guidance_scale_lyric=2.0, cfg_type="cfg"),
+    ],
+)
+def test_traced_equals_untraced_bit_for_bit(tiny_v1: AceStepV1, chosen: GenerationSettings) -> None:
+    capture = Capture(tuple(tiny_v1.sites()), (1, 2), ("cond",))
+    traced = tiny_v1.generate(SAME_LENGTH, chosen, capture=capture)
+    assert torch.equal(traced.latents, stock_latents(tiny_v1, SAME_LENGTH, chosen))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "passes"),
+    [
+        (settings(guidance_interval=1.0), [("cond", "null")] * 4),
+        (settings(), [("cond",), ("cond", "null"), ("cond", "null"), ("cond",)]),
+        (settings(guidance_scale=1.0), [("cond",)] * 4),
+        (
+            settings(guidance_scale_text=6.0, guidance_scale_lyric=2.0),
+            [("cond",), ("cond", "text", "null"), ("cond", "text", "null"), ("cond",)],
+        ),
+        (
+            settings(guidance_scale_text=6.0, guidance_scale_lyric=1.0, guidance_interval=1.0),
+            [("cond", "null")] * 4,
+        ),
+    ],
+)
+def test_labels_are_read_off_the_calls(
+    tiny_v1: AceStepV1, chosen: GenerationSettings, passes: list[tuple[str, ...]]
+) -> None:
+    for _ in range(2):  # the second generation does not go on where the first ended
+        calls = tiny_v1.generate(SAME_LENGTH, chosen).calls
+        assert [call.step for call in calls] == [0, 1, 2, 3]
+        assert [call.sigma for call in calls] == pytest.approx(tiny_v1.sigmas(chosen))
+        assert [call.passes for call in calls] == [
+            tuple(name for name in names for _ in SAME_LENGTH) for names in passes
+        ]
+        assert all(call.clips == (0, 1) * len(names) for call, names in zip(calls, passes, strict=True))
+    assert tiny_v1.passes(chosen) == max(passes, key=len)
+
+
+def test_sigmas_are_shifted_twice_as_published(tiny_v1: AceStepV1) -> None:
+    last = 3 * 0.001 / (1 + 2 * 0.001)
+    even = torch.linspace(1, last, 5, dtype=torch.float64)
+    assert tiny_v1.sigmas(settings(5)) == pytest.approx((3 * even / (1 + 2 * even)).tolist(), rel=1e-5)
+
+
+def test_batch_rows_equal_single_runs(sung: AceStepV1) -> None:
+    clips = [SHORT, LONG, Clip("a song", 3, "oh the end"), Clip("a sad flute song", 3, "ah")]
+    chosen = settings(guidance_scale_text=3.0, guidance_scale_lyric=2.0)
+    together = sung.generate(clips, chosen).latents
+    alone = torch.cat([sung.generate([clip], chosen).latents for clip in clips])
+    assert (together - alone).abs().max() < 1e-12
+
+
+def test_captured_values_are_what_the_modules_gave(tiny_v1: AceStepV1) -> None:
+    block = tiny_v1.pipeline.transformer.transformer_blocks[1]
+    seen: dict[str, list[torch.Tensor]] = {
+        name: [] for name in ("self_attn.q", "cross_attn", "cross_attn.heads", "mlp", "block")
+    }
+    hooks = [
+        block.attn.to_q.register_forward_hook(lambda m, i, o: seen["self_attn.q"].append(o)),
+        block.cross_attn.register_forward_hook(lambda m, i, o: seen["cross_attn"].append(o)),
+        block.cross_attn.to_out[0].register_forward_pre_hook(
+            lambda m, i: seen["cross_attn.heads"].append(i[0])
+        ),
+        block.ff.register_forward_hook(lambda m, i, o: seen["mlp"].append(o)),
+        block.register_forward_hook(lambda m, i, o: seen["block"].append(o)),
+    ]
+    stock_latents(tiny_v1, SAME_LENGTH, settings())
+    for hook in hooks:
+        hook.remove()
+    sites = tuple(Site(1, part) for part in seen)
+    kept = tiny_v1.generate(
+        SAME_LENGTH, settings(), capture=Capture(sites, (1, 2), ("null", "cond"))
+    ).activations
+    for site in sites:
+        assert kept[site].shape == (2, 2, 2, tiny_v1.tokens(1.0), tiny_v1.channels(site))
+        for place, step in enumerate((1, 2)):
+            rows = seen[site.part][step].unflatten(0, (2, 2))  # pass, clip
+            assert torch.equal(kept[site][:, place, 0], rows[1])
+            assert torch.equal(kept[site][:, place, 1], rows[0])
+
+
+def test_segments_cover_the_conditioning(sung: AceStepV1) -> None:
+    assert sung.segments(SHORT, settings()) == {"speaker": (0, 1), "text": (1, 5), "lyrics": (5, 5)}
+    n_lyrics = len(sung.pipeline.lyric_ids("oh"))
+    clip = Clip("a slow song", 1, "oh")
+    assert sung.segments(clip, settings())["lyrics"] == (5, 5 + n_lyrics)
+    assert sung.conditioning(clip, settings()).words == (("a", 1, 2), ("slow", 2, 3), ("song", 3, 4))
+
+
+def test_lyrics_of_a_batch_begin_at_one_token(sung: AceStepV1) -> None:
+    clips = [Clip(SHORT.prompt, 1, "oh"), Clip(LONG.prompt, 1, "the end")]
+    first, second = sung._conditionings(clips, settings())
+    assert first.segments["text"] == second.segments["text"] == (1, 9)
+    assert first.segments["lyrics"][0] == second.segments["lyrics"][0] == 9
+
+
+def sung_pair() -> list[Clip]:
+    """Prompts of different length, so that the same lyrics lie at different rotary positions."""
+    return [Clip(SHORT.prompt, 7, "oh the end"), Clip(LONG.prompt, 7, "oh the end")]
+
+
+@pytest.mark.parametrize("base", [0, 1], ids=["necessity", "sufficiency"])
+def test_keys_are_patched_with_their_rotary_positions(
+    sung: AceStepV1, base: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = sung_pair()
+    edit = Intervention(2, PatchSpec(sites=BOTH), source=1 - base)
+
+    def patched() -> torch.Tensor:
+        return sung.generate([*clips, clips[base]], settings(), [edit]).latents
+
+    latents = patched()
+    assert (latents[2] - latents[1 - base]).abs().max() < 1e-12
+    monkeypatch.setattr(CallOfAceStepV1, "move_positions", lambda self, block, moves: None)
+    staying = patched()
+    assert (staying[2] - staying[1 - base]).abs().max() > 1e-6, "keys alone are not the other prompt's"
+
+
+@pytest.mark.parametrize("base", [0, 1], ids=["necessity", "sufficiency"])
+def test_segments_together_are_the_whole(sung: AceStepV1, base: int) -> None:
+    clips = sung_pair()
+    arms = [
+        [PatchSpec(sites=BOTH, segments=(name,)) for name in names]
+        for names in (("text",), ("lyrics",), ("speaker", "text", "lyrics"))
+    ]
+    edits = [Intervention(2 + i, spec, source=1 - base) for i, specs in enumerate(arms) for spec in specs]
+    latents = sung.generate([*clips, *[clips[base]] * 3], settings(), edits).latents
+    assert (latents[4] - latents[1 - base]).abs().max() < 1e-12
+    for arm in (2, 3):
+        assert (latents[arm] - latents[base]).abs().max() > 1e-6
+        assert (latents[arm] - latents[1 - base]).abs().max() > 1e-6
+
+
+def test_a_text_pass_is_patched_by_name(tiny_v1_64: AceStepV1) -> None:
+    chosen = settings(guidance_scale_text=6.0, guidance_scale_lyric=2.0, guidance_interval=1.0)
+    clips = [Clip(SHORT.prompt, 7), *[Clip(LONG.prompt, 7)] * 3]
+    each = {name: PatchSpec(sites=BOTH, passes=(name,)) for name in ("cond", "text", "null")}
+    edits = [Intervention(2, spec, source=0) for spec in each.values()]
+    edits.append(Intervention(3, each["text"], source=0))
+    latents = tiny_v1_64.generate(clips, chosen, edits).latents
+    assert (latents[2] - latents[0]).abs().max() < 1e-12, "all passes"
+    assert (latents[3] - latents[1]).abs().max() > 1e-6
+    assert (latents[3] - latents[0]).abs().max() > 1e-6
+
+
+def test_audio_is_that_of_the_pipeline(tiny_v1: AceStepV1) -> None:
+    latents = stock_latents(tiny_v1, [SHORT], settings())
+    audio = tiny_v1.pipeline(
+        prompt=SHORT.prompt,
+        seeds=SHORT.seed,
+        audio_duration=1.0,
+        num_inference_steps=4,
+        guidance=guidance(settings()),
+    ).audios
+    decoded = tiny_v1.decode(latents)
+    assert torch.equal(decoded, audio)
+    assert decoded.shape == (1, 2, round(tiny_v1.tokens(1.0) * 4096 * 48000 / 44100))
+    assert decoded.shape[-1] / 48000 == pytest.approx(tiny_v1.tokens(1.0) * tiny_v1.token_seconds, abs=1e-4)
+
+
+@pytest.mark.parametrize(("seconds", "tokens"), [(30.0, 322), (10.0, 107), (240.0, 2583)])
+def test_tokens_are_the_published_pipelines(tiny_v1: AceStepV1, seconds: float, tokens: int) -> None:
+    assert tiny_v1.tokens(seconds) == tokens
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [
+        (settings(cfg="apg"), "option cfg of ACE-Step v1.*its options are scheduler, cfg_type"),
+        (settings(cfg_type="star"), "option cfg_type of ACE-Step v1 cannot be 'star'"),
+        (settings(guidance_interval=0.0), "option guidance_interval"),
+        (settings(scheduler="heun"), "option scheduler"),
+        (settings().model_copy(update={"cfg_interval_start": 0.1}), "guidance_interval"),
+        (settings().model_copy(update={"duration": 0.05}), "shorter than a latent frame"),
+    ],
+)
+def test_bad_settings_get_one_clear_sentence(
+    tiny_v1: AceStepV1, chosen: GenerationSettings, sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        tiny_v1.generate([SHORT], chosen)
+
+
+def test_null_passes_are_kept_of_guided_steps_only(tiny_v1: AceStepV1) -> None:
+    capture = Capture((Site(0, "mlp"),), (0, 1), ("cond", "null"))
+    with pytest.raises(UserError, match="Step 0 runs the cond pass only: guidance acts in steps 1 to 2"):
+        tiny_v1.generate([SHORT], settings(), capture=capture)
+
+
+def test_interventions_need_rows_that_do_not_mix(tiny_v1: AceStepV1) -> None:
+    edit = Intervention(1, PatchSpec(sites=BOTH), source=0)
+    with pytest.raises(UserError, match="omega_reduction=sample"):
+        tiny_v1.generate([SHORT, LONG], settings(omega_reduction="batch"), [edit])
+
+
+def test_lyrics_without_their_vocabulary_say_where_to_get_it(tiny_v1: AceStepV1) -> None:
+    with pytest.raises(UserError, match=r"lyric vocabulary.*vocab\.json"):
+        tiny_v1.generate([Clip("a song", 1, "oh")], settings())
