@@ -226,7 +226,7 @@ def test_tokens_are_the_published_pipelines(tiny_v1: AceStepV1, seconds: float, 
 @pytest.mark.parametrize(
     ("chosen", "sentence"),
     [
-        (settings(cfg="apg"), "option cfg of ACE-Step v1.*its options are scheduler, cfg_type"),
+        (settings(cfg="apg"), "ACE-Step v1 has no option cfg: its options are scheduler, cfg_type"),
         (settings(cfg_type="star"), "option cfg_type of ACE-Step v1 cannot be 'star'"),
         (settings(guidance_interval=0.0), "option guidance_interval"),
         (settings(scheduler="heun"), "option scheduler"),

@@ -212,10 +212,12 @@ def options(settings: GenerationSettings) -> AceStepV1Options:
         return AceStepV1Options.model_validate(settings.options)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name = first["loc"][0]
+        if name not in AceStepV1Options.model_fields:
+            known = ", ".join(AceStepV1Options.model_fields)
+            raise UserError(f"ACE-Step v1 has no option {name}: its options are {known}.") from error
         raise UserError(
-            f"The option {name} of ACE-Step v1 cannot be '{first['input']}' ({first['msg']}): "
-            f"its options are {', '.join(AceStepV1Options.model_fields)}."
+            f"The option {name} of ACE-Step v1 cannot be '{first['input']}': {first['msg']}."
         ) from error
 
 

@@ -46,7 +46,7 @@ def apg(
     norm = torch.linalg.vector_norm(difference, dim=MAP, keepdim=True)
     difference = difference * (norm_threshold / norm).clamp(max=1)
     parallel, orthogonal = _split(difference, cond)
-    return cond + (scale - 1) * (parallel + eta * orthogonal)
+    return cond + (scale - 1) * (orthogonal + eta * parallel)
 
 
 def cfg(cond: Velocity, null: Velocity, scale: float) -> Velocity:
@@ -77,11 +77,10 @@ def double_guidance(
 
 def _split(difference: Velocity, along: Velocity) -> tuple[Velocity, Velocity]:
     """The parts of each channel's map parallel and orthogonal to another one, computed in float64."""
-    wide = difference.double()
     aim = along.double()
     direction = aim / torch.linalg.vector_norm(aim, dim=MAP, keepdim=True).clamp(min=SMALLEST_NORM)
-    parallel = (wide * direction).sum(dim=MAP, keepdim=True) * direction
-    return parallel.to(difference.dtype), (wide - parallel).to(difference.dtype)
+    parallel = (difference * direction).sum(dim=MAP, keepdim=True) * direction
+    return parallel.to(difference.dtype), (difference - parallel).to(difference.dtype)
 
 
 def _row_sum(values: Velocity) -> Float[torch.Tensor, "row 1 1 1"]:

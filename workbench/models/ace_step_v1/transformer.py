@@ -9,6 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
@@ -84,6 +85,7 @@ class AceStepV1Transformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.projectors = nn.ModuleList([_projector(dim, width) for width in ssl_latent_dims])
         self.final_layer = FinalLayer(dim, patch_size, out_channels)
 
+    @apply_forward_hook  # offloading moves the weights here, as it does for `forward`
     def encode(
         self,
         text_states: Float[Tensor, "row text_token text_dim"],
