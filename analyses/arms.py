@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args
 
 from cache.errors import UserError
 from workbench.interventions import CARRIED, AblationSpec, PatchSpec, Spec, spec_from_json
-from workbench.models.protocol import AudioDiffusionModel, GenerationSettings
+from workbench.models.protocol import AudioDiffusionModel, Clip, GenerationSettings
 from workbench.sites import PARTS, Site, check_blocks
+from workbench.token_axis import shared_tokens
 
 Direction = Literal["sufficiency", "necessity"]
 Source = Literal["clean", "corrupt", "unrelated", "control", "references", "arm", "path"]
@@ -185,6 +186,10 @@ class Request:
         check_blocks(self.blocks, self.model.n_blocks)
         return self.blocks or tuple(range(self.model.n_blocks))
 
+    def name(self, *blocks: int) -> str:
+        """What a block is called, or several together."""
+        return set_name(blocks, self.model.block_names)
+
     def patch(self, blocks: Iterable[int], **window: Any) -> PatchSpec:
         """The patch of these blocks' part."""
         sites = tuple(f"tf{block}.{self.part}" for block in blocks)
@@ -200,12 +205,12 @@ def blocks_arms(request: Request) -> list[Arm]:
         )
     groups = [(block,) for block in request.chosen_blocks] + list(request.sets)
     patches = [
-        patch_arm(set_name(group), direction, request.patch(group), direction)
+        patch_arm(request.name(*group), direction, request.patch(group), direction)
         for direction in request.directions
         for group in groups
     ]
     ablations = [
-        ablation_arm(set_name(group), method, f"tf{group[0]}.{request.part}", method)
+        ablation_arm(request.name(*group), method, f"tf{group[0]}.{request.part}", method)
         for method in request.ablations
         for group in groups
         if len(group) == 1
@@ -239,7 +244,7 @@ def parts_arms(request: Request) -> list[Arm]:
         kinds["conditioning"] = PatchSpec(sites=site)
         for part in ("cross_attn", "self_attn", "mlp", "block"):
             kinds[f"{part} output"] = PatchSpec(sites=(f"tf{block}.{part}",), mode="output")
-        arms += [patch_arm(f"tf{block}", column, spec, direction) for column, spec in kinds.items()]
+        arms += [patch_arm(request.name(block), column, spec, direction) for column, spec in kinds.items()]
     return arms
 
 
@@ -251,10 +256,10 @@ def heads_arms(request: Request) -> list[Arm]:
         name = f"tf{block}.cross_attn"
         for head in range(queries):
             spec = PatchSpec(sites=(f"{name}.heads",), mode="output", heads=(head,))
-            arms.append(patch_arm(f"tf{block}", f"head {head}", spec, direction))
+            arms.append(patch_arm(request.name(block), f"head {head}", spec, direction))
         for group in range(groups):
             spec = PatchSpec(sites=(f"{name}.k", f"{name}.v"), mode="output", heads=(group,))
-            arms.append(patch_arm(f"tf{block}", f"KV head {group}", spec, direction))
+            arms.append(patch_arm(request.name(block), f"KV head {group}", spec, direction))
     return arms
 
 
@@ -271,15 +276,17 @@ def conditioning_arms(request: Request) -> list[Arm]:
     """Which conditioning tokens: segments, and the words that the pair swaps or leaves."""
     if request.mode != "conditioning":
         raise UserError("Conditioning tokens can only be patched in the mode conditioning.")
-    names = request.segments or ("lyrics", "timbre", "text", "template", "before", "swapped", "after")
+    known = request.model.segments(Clip("", 0), request.settings)
+    names = request.segments or (*known, "template", "before", "swapped", "after")
     return _grid(request, {name: {"segments": (name,)} for name in names})
 
 
 def seconds_arms(request: Request) -> list[Arm]:
     """Which seconds of the music: the part's output patched in one window of latent tokens at a time."""
-    n_tokens = request.model.tokens(request.settings.duration)
+    sites = [Site(block, request.part) for block in request.chosen_blocks]
+    n_tokens = shared_tokens(request.model, sites, request.settings.duration)
     edges = [round(i * n_tokens / request.windows) for i in range(request.windows + 1)]
-    seconds = request.model.token_seconds
+    seconds = request.model.token_seconds_at(sites[0])
     columns = {
         f"{first * seconds:.2f}–{last * seconds:.2f} s": {"tokens": (first, last - 1), "mode": "output"}
         for first, last in itertools.pairwise(edges)
@@ -295,16 +302,25 @@ def sets_arms(request: Request) -> list[Arm]:
     for direction in request.directions:
         for first, second in itertools.combinations_with_replacement(blocks, 2):
             group = sorted({first, second})
-            arms.append(patch_arm(f"tf{first}", f"with tf{second}", request.patch(group), direction))
+            arms.append(
+                patch_arm(
+                    request.name(first), f"with {request.name(second)}", request.patch(group), direction
+                )
+            )
         everything = range(request.model.n_blocks)
         for block in blocks:
             rest = [other for other in everything if other != block]
-            arms.append(patch_arm(f"tf{block}", "all but this", request.patch(rest), direction))
+            arms.append(patch_arm(request.name(block), "all but this", request.patch(rest), direction))
     return arms
 
 
 def paths_arms(request: Request) -> list[Arm]:
     """Along which path: from each block's cross-attention straight to a later part."""
+    if not request.model.one_stream:
+        raise UserError(
+            "There are no direct paths in this model: between its blocks lie layers that cannot be held. Ask another "
+            "question, such as sets."
+        )
     parts = request.receivers or ("self_attn", "mlp")
     receivers = [
         Site(block, part) for block in range(request.model.n_blocks) for part in PARTS if part in parts
@@ -331,14 +347,14 @@ QUESTIONS: dict[str, tuple[Callable[[Request], list[Arm]], str]] = {
 }
 
 
-def set_name(blocks: Iterable[int]) -> str:
-    """`tf3+tf4`."""
-    return "+".join(f"tf{block}" for block in blocks)
+def set_name(blocks: Iterable[int], names: Sequence[str] = ()) -> str:
+    """`tf3+tf4`, or the `names` of a model's blocks where they have any."""
+    return "+".join(names[block] if names else f"tf{block}" for block in blocks)
 
 
 def _grid(request: Request, columns: dict[str, dict[str, Any]]) -> list[Arm]:
     return [
-        patch_arm(f"tf{block}", column, request.patch((block,), **window), direction)
+        patch_arm(request.name(block), column, request.patch((block,), **window), direction)
         for direction in request.directions
         for block in request.chosen_blocks
         for column, window in columns.items()

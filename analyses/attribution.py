@@ -11,7 +11,7 @@ from analyses.sweep import build_batch
 from workbench.interventions import Intervention, PatchSpec
 from workbench.models.protocol import AudioDiffusionModel, GenerationSettings, Linearisation
 from workbench.sites import Site
-from workbench.tracing import Edit, Region
+from workbench.tracing import Edit, Region, read_positions
 
 BACKWARD_ROWS = 2
 """What a backward pass costs, in rows of forward passes."""
@@ -37,7 +37,7 @@ def attribute_arms(
     where = model.positions(batch.clips, settings, [Intervention(1, _spec(arm), 0) for arm in arms])
     totals, whole, rows = np.zeros(len(arms)), 0.0, run.rows
     sigmas = model.sigmas(settings)
-    for step, (sigma, size) in enumerate(zip(sigmas, step_sizes(model, settings), strict=True)):
+    for step, (sigma, size) in enumerate(zip(sigmas, model.step_sizes(settings), strict=True)):
         clean, corrupt = run.velocities[step]
         difference = clean - corrupt
         whole += size * float((difference.double() ** 2).sum())
@@ -46,14 +46,11 @@ def attribute_arms(
         rows += 2 + BACKWARD_ROWS
         for i, (arm, positions) in enumerate(zip(arms, where, strict=True)):
             if _spec(arm).acts_at(step, sigma, "cond"):
-                edit = Edit(_spec(arm), 0, (0,), positions)
-                totals[i] += size * attribution(here, there, _sites(arm), edit, model.head_dim)
+                for site in _sites(arm):
+                    where_read = read_positions(positions, model.reads(site.block))
+                    edit = Edit(_spec(arm), 0, (0,), where_read)
+                    totals[i] += size * attribution(here, there, [site], edit, model.head_dim)
     return totals / whole if whole else np.full(len(arms), np.nan), rows
-
-
-def step_sizes(model: AudioDiffusionModel, settings: GenerationSettings) -> Float[np.ndarray, " step"]:
-    """How far sigma falls in each step; the last one ends at 0."""
-    return -np.diff([*model.sigmas(settings), 0.0])
 
 
 def attribution(

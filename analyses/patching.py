@@ -150,7 +150,7 @@ def run_patching(
     `progress(done, total)` is told of pairs times seeds. Raises UserError for unknown concepts, blocks or scorers.
     """
     started = time.monotonic()
-    scorers = {name: load_scorer(name) for name in spec.scorers}
+    scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
     arms = question_arms(spec, study, model)
     contexts = _contexts(study, spec)
     sweep = Sweep(study, model, scorers)
@@ -227,6 +227,7 @@ class _Runner:
         self.contexts = contexts
         self.progress = progress
         self.n_run = dict.fromkeys(contexts, 0)
+        self.block_names = study.block_names
         first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
         self.seeds = range(first_seed, first_seed + spec.seeds)
 
@@ -303,7 +304,8 @@ class _Runner:
 
     def _set_arm(self, group: Sequence[int]) -> Arm:
         sites = tuple(f"tf{block}.{self.spec.part}" for block in group)
-        return patch_arm(set_name(group), "greedy", PatchSpec(sites=sites, mode=self.spec.mode))
+        name = set_name(group, self.block_names)
+        return patch_arm(name, "greedy", PatchSpec(sites=sites, mode=self.spec.mode))
 
     def scores(self, contexts: dict[str, list[PairContext]], arms: Sequence[Arm]) -> xr.DataArray:
         """Scores with dims (concept, pair, seed, arm, scorer), the arms labelled; NaN where the study holds none."""

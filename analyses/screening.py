@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from analyses.arms import Arm
-from analyses.attribution import attribute_arms, step_sizes
+from analyses.attribution import attribute_arms
 from analyses.contexts import PairContext
 from analyses.sweep import build_batch
 from cache.errors import UserError
@@ -36,7 +36,7 @@ def velocity_screen(
     run = model.generate(batch.clips, settings, batch.interventions, velocity_steps=range(settings.num_steps))
     projected = np.zeros(len(arms))
     whole = 0.0
-    for step, size in enumerate(step_sizes(model, settings)):
+    for step, size in enumerate(model.step_sizes(settings)):
         clean, corrupt, *patched = run.velocities[step][batch.rows].double()
         difference = clean - corrupt
         whole += size * float((difference**2).sum())

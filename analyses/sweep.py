@@ -188,7 +188,8 @@ class _Unit:
             if content not in files:
                 readable = re.sub(r"[^\w+.-]+", "-", arm.name)
                 file = self.folder / f"{readable}-{key[:8]}.flac"
-                write_flac(file, model.decode(row[None])[0].cpu().numpy(), model.sample_rate)
+                audio = model.decode(row[None], self.study.spec.settings.duration)[0]
+                write_flac(file, audio.cpu().numpy(), model.sample_rate)
                 files[content] = file.relative_to(self.study.path).as_posix()
             added[key] = {"name": arm.name, "audio": files[content], "scores": {}}
         self._save({**self.arms, **added})

@@ -14,6 +14,7 @@ from workbench.models.protocol import AudioDiffusionModel, Capture, Clip
 from workbench.pricing import check_price
 from workbench.sites import parse_sites
 from workbench.study import Study, StudySpec
+from workbench.token_axis import finest_site, shared_tokens
 
 
 def trace_study(
@@ -62,9 +63,11 @@ def study_capture(spec: StudySpec, model: AudioDiffusionModel) -> Capture:
     """What is kept of each run.
 
     Raises:
-        UserError: for sites, steps or passes that the model does not have or the cache cannot hold.
+        UserError: for settings, lyrics, sites, steps or passes that the model does not have or the cache cannot hold.
     """
     capture = Capture(parse_sites(spec.sites, model.n_blocks), spec.steps, spec.passes)
+    model.check_settings(spec.settings)
+    model.check_lyrics(spec.lyrics)
     model.check_capture(capture, spec.settings)
     for site in capture.sites:
         if site.on_conditioning:
@@ -78,10 +81,16 @@ def cache_plan(spec: StudySpec, model: AudioDiffusionModel) -> CachePlan:
     """What the study's cache will hold; its price can be read off before anything runs.
 
     Raises:
-        UserError: for a dtype of a site that is not kept.
+        UserError: for a dtype of a site that is not kept, and for sites with different numbers of tokens, unless the
+            mean of all is kept.
     """
     sigmas = model.sigmas(spec.settings)
-    sites = {str(site): model.channels(site) for site in parse_sites(spec.sites, model.n_blocks)}
+    kept = parse_sites(spec.sites, model.n_blocks)
+    sites = {str(site): model.channels(site) for site in kept}
+    finest = finest_site(model, kept, spec.settings.duration)
+    tokens = spec.tokens.stored_tokens(model.tokens_at(finest, spec.settings.duration))
+    if tokens > 1:
+        shared_tokens(model, kept, spec.settings.duration)
     stray = spec.site_dtypes.keys() - sites.keys()
     if stray:
         raise UserError(f"{min(stray)} was given a dtype but is not kept: name it as a site, too.")
@@ -92,8 +101,8 @@ def cache_plan(spec: StudySpec, model: AudioDiffusionModel) -> CachePlan:
         steps=spec.steps,
         sigmas=tuple(sigmas[step] for step in spec.steps),
         passes=spec.passes,
-        tokens=spec.tokens.stored_tokens(model.tokens(spec.settings.duration)),
-        token_seconds=model.token_seconds * spec.tokens.size,
+        tokens=tokens,
+        token_seconds=model.token_seconds_at(finest) * spec.tokens.size,
         token_reduction=spec.tokens,
         clips_per_shard=spec.clips_per_shard,
         zstd_level=spec.zstd_level,
@@ -134,5 +143,6 @@ def _run_clips(
         capture=capture,
         sink=lambda site, step, values: pipeline.add(str(site), step, values),
     )
-    for clip, samples in zip(clips["clip"], model.decode(generation.latents).cpu().numpy(), strict=True):
+    audio = model.decode(generation.latents, study.spec.settings.duration)
+    for clip, samples in zip(clips["clip"], audio.cpu().numpy(), strict=True):
         write_flac(study.audio_path(clip), samples, model.sample_rate)

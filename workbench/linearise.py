@@ -40,7 +40,7 @@ def linearise(
             for site in before:
                 values[site] = access.read(site)
             if mask is not None:
-                access.write_mask(block, mask)
+                access.write_mask(block, mask[:, access.reads(block)])
             for site in inside[len(before) :]:
                 values[site] = access.read(site)
         result = network.output

@@ -24,7 +24,7 @@ def clips_that_fit(
 
     The peaks of two short generations of different size tell what a clip costs; at least one clip always fits.
     """
-    one_step = settings.model_copy(update={"num_steps": 1})
+    one_step = model.guided_throughout(settings).model_copy(update={"num_steps": 1})
     peaks = [_peak_bytes(model, n, one_step) for n in (FEW, MANY)]
     per_clip = max(1.0, (peaks[1] - peaks[0]) / (MANY - FEW))
     fixed = max(0.0, peaks[0] - FEW * per_clip)

@@ -93,8 +93,10 @@ def patch(
     """
     from analyses.arms import arms_from_file
     from analyses.patching import run_patching
+    from workbench.sites import parse_block, parse_blocks
 
     study = open_study(study_folder)
+    names = study.block_names
     custom = "" if arms is None else json.dumps([arm.to_json() for arm in arms_from_file(_read(arms))])
     screening = {"method": screen, "pairs": screen_pairs, "top": top, "sample": sample} if screen else None
     spec = _patching_spec(
@@ -106,8 +108,8 @@ def patch(
         directions=direction or _directions(question, screen is not None),
         ablations=ablation or (),
         nulls=null or (),
-        blocks=[_parse_block(text) for text in block or ()],
-        sets=[_parse_blocks(text) for text in blocks or ()],
+        blocks=[parse_block(text, names) for text in block or ()],
+        sets=[parse_blocks(text, names) for text in blocks or ()],
         mode=mode,
         part=part,
         windows=windows,
@@ -158,16 +160,3 @@ def _read(file: Path) -> str:
     if not file.is_file():
         raise UserError(f"There is no file {file}.")
     return file.read_text(encoding="utf-8")
-
-
-def _parse_block(text: str) -> int:
-    if not (text.startswith("tf") and text[2:].isdigit()):
-        raise UserError(f"'{text}' is not a block: write it like tf3.")
-    return int(text[2:])
-
-
-def _parse_blocks(text: str) -> tuple[int, ...]:
-    names = text.split("+")
-    if not all(name.startswith("tf") and name[2:].isdigit() for name in names):
-        raise UserError(f"'{text}' is not a set of blocks: write it like tf3+tf4.")
-    return tuple(int(name[2:]) for name in names)

@@ -81,16 +81,15 @@ def probe_model(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel) ->
     """Run a batch of the study's clips for two calls and decode one of them, having warmed up with one call.
 
     The batch is expected to take what these took beside the calls, and for each call of the real run the time of the
-    second one (half of it where guidance is off by its interval).
+    second one (the share of its passes where guidance is off by its interval).
     """
     rows = clip_table(spec).iloc[: min(plan.clips_per_shard, plan.n_clips)]
     clips = [Clip(row.prompt, int(row.seed), row.lyrics) for row in rows.itertuples()]
-    settings = spec.settings.model_copy(
-        update={"num_steps": PROBE_CALLS, "cfg_interval_start": 0.0, "cfg_interval_end": 1.0}
-    )
+    settings = model.guided_throughout(spec.settings).model_copy(update={"num_steps": PROBE_CALLS})
     sites = tuple(Site.parse(site) for site in plan.sites)
     # What only the first run of a process takes must not be multiplied by the number of batches.
-    model.decode(model.generate(clips[:1], settings.model_copy(update={"num_steps": 1})).latents)
+    warming = model.generate(clips[:1], settings.model_copy(update={"num_steps": 1}))
+    model.decode(warming.latents, settings.duration)
     watch = _Watch()
     started = time.perf_counter()
     generation = model.generate(
@@ -98,7 +97,7 @@ def probe_model(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel) ->
     )
     generated = time.perf_counter() - started
     started = time.perf_counter()
-    model.decode(generation.latents[:1]).cpu()
+    model.decode(generation.latents[:1], settings.duration).cpu()
     decoded = time.perf_counter() - started
     call = watch.call_seconds()
     return Probe(
@@ -141,14 +140,8 @@ class _Watch:
 
 
 def _full_calls(model: AudioDiffusionModel, settings: GenerationSettings) -> float:
-    """Calls of a run, those without guidance counted by half where others have it."""
-    if model.passes(settings) == ("cond",):
-        return float(settings.num_steps)
-    guided = [
-        settings.cfg_interval_start <= 1 - sigma <= settings.cfg_interval_end
-        for sigma in model.sigmas(settings)
-    ]
-    return sum(1.0 if is_guided else 0.5 for is_guided in guided)
+    """Calls of a run with all passes, those without guidance counted by the share of their passes."""
+    return sum(len(passes) for passes in model.step_passes(settings)) / len(model.passes(settings))
 
 
 def check_price(plan: CachePlan, storage: Storage) -> None:

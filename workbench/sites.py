@@ -61,19 +61,49 @@ class Site:
         return self.part in ("cross_attn.k", "cross_attn.v")
 
 
-def parse_sites(texts: Iterable[str], n_blocks: int) -> tuple[Site, ...]:
+def parse_sites(texts: Iterable[str], n_blocks: int, names: Sequence[str] = ()) -> tuple[Site, ...]:
     """Parse sites and wildcards (`*.cross_attn`: that part of every block) for a network of `n_blocks` blocks.
 
-    Gives them in order of computation, each once. Raises UserError for unknown blocks or parts, or an empty list.
+    `names` are those of the blocks, where they have any. Gives the sites in order of computation, each once. Raises
+    UserError for unknown blocks or parts, or an empty list.
     """
     sites: set[Site] = set()
     for text in texts:
-        names = [f"tf{block}{text[1:]}" for block in range(n_blocks)] if text.startswith("*.") else [text]
-        sites.update(Site.parse(name) for name in names)
+        every = [f"tf{block}{text[1:]}" for block in range(n_blocks)] if text.startswith("*.") else [text]
+        sites.update(Site.parse(numbered_site(site, names)) for site in every)
     check_blocks([site.block for site in sites], n_blocks)
     if not sites:
         raise UserError("No site was given: name at least one, such as tf3.cross_attn or '*.cross_attn'.")
     return tuple(sorted(sites, key=lambda site: site.order))
+
+
+def numbered_site(text: str, names: Sequence[str]) -> str:
+    """A site whose block is written by its name, as `tf<number>.<part>`; other texts as they are."""
+    block, dot, part = text.partition(".")
+    return f"tf{names.index(block)}.{part}" if dot and block in names else text
+
+
+def parse_block(text: str, names: Sequence[str] = ()) -> int:
+    """Number of a block written `tf3`, or as one of `names`; raises UserError for anything else."""
+    number = _block_number(text, names)
+    if number is None:
+        raise UserError(f"'{text}' is not a block: write it like {names[0] if names else 'tf3'}.")
+    return number
+
+
+def parse_blocks(text: str, names: Sequence[str] = ()) -> tuple[int, ...]:
+    """Numbers of blocks written `tf3+tf4`, or by their `names`; raises UserError for anything else."""
+    numbers = [_block_number(part, names) for part in text.split("+")]
+    if None in numbers:
+        example = "+".join(names[:2]) if names else "tf3+tf4"
+        raise UserError(f"'{text}' is not a set of blocks: write it like {example}.")
+    return tuple(number for number in numbers if number is not None)
+
+
+def _block_number(text: str, names: Sequence[str]) -> int | None:
+    if text in names:
+        return names.index(text)
+    return int(text[2:]) if text.startswith("tf") and text[2:].isdigit() else None
 
 
 def check_blocks(blocks: Sequence[int], n_blocks: int) -> None:

@@ -129,6 +129,11 @@ class Study:
         """Folder or URL of the activation cache."""
         return self.store or self.path / "activations.zarr"
 
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """Names of the model's blocks, where they have others than "tf0", "tf1" …; else empty."""
+        return tuple(self.model.get("block_names", ()))
+
     def audio_path(self, clip: int) -> Path:
         """FLAC file of a clip."""
         return self.path / "audio" / "clips" / f"{clip:05d}.flac"

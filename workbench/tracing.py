@@ -1,7 +1,7 @@
 """The engine: inside one denoiser call, apply interventions and keep activations, site by site."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -24,6 +24,10 @@ class CallAccess(Protocol):
 
     def head_dim(self, block: int) -> int:
         """Channels of a head in a block's attentions."""
+        ...
+
+    def reads(self, block: int) -> slice:
+        """Which of the conditioning's tokens the block's cross-attention reads."""
         ...
 
     def read(self, site: Site) -> Float[torch.Tensor, "row token channel"]:
@@ -56,7 +60,10 @@ class CallAccess(Protocol):
 
 @dataclass(frozen=True)
 class Edit:
-    """An intervention resolved to computed rows of one call; `positions` are conditioning tokens, None for all."""
+    """An intervention resolved to computed rows of one call.
+
+    `positions` are those among the conditioning tokens that the site's block reads, None for all.
+    """
 
     spec: Spec
     row: int
@@ -86,7 +93,7 @@ def visit_call(
     source row as it was before any edit of that site in this call; captured values are those after the edits. With a
     `table`, keys and values of the constant conditioning are computed in the first call and used again in the others.
     """
-    edits = resolve(rows, interventions, positions)
+    edits = resolve(rows, interventions, positions, access.reads)
     label = rows.label
     captured = capture.sites if capture is not None and label.step in capture.steps else ()
     for block in range(access.n_blocks):
@@ -117,9 +124,16 @@ def visit_call(
 
 
 def resolve(
-    rows: CallRows, interventions: Sequence[Intervention], positions: Sequence[tuple[int, ...] | None]
+    rows: CallRows,
+    interventions: Sequence[Intervention],
+    positions: Sequence[tuple[int, ...] | None],
+    reads: Callable[[int], slice],
 ) -> dict[Site, list[Edit]]:
-    """Edits of this call by site: each intervention once for every pass of its row that the call runs."""
+    """Edits of this call by site: each intervention once for every pass of its row that the call runs.
+
+    `reads` tells which of the conditioning's tokens a block reads: an intervention that is limited to others does
+    nothing there.
+    """
     edits: dict[Site, list[Edit]] = defaultdict(list)
     label = rows.label
     for intervention, where in zip(interventions, positions, strict=True):
@@ -129,9 +143,18 @@ def resolve(
                 continue
             row = rows.place(intervention.row, pass_name)
             sources = tuple(rows.place(source, pass_name) for source in intervention.sources)
-            for site in intervention.spec.sites:
-                edits[Site.parse(site)].append(Edit(intervention.spec, row, sources, where))
+            for site in map(Site.parse, intervention.spec.sites):
+                here = read_positions(where, reads(site.block))
+                edits[site].append(Edit(intervention.spec, row, sources, here))
     return edits
+
+
+def read_positions(positions: tuple[int, ...] | None, reads: slice) -> tuple[int, ...] | None:
+    """Those of the conditioning tokens that a block reads, counted from the first that it reads; None for all."""
+    if positions is None:
+        return None
+    first, end = reads.start or 0, reads.stop
+    return tuple(position - first for position in positions if first <= position < (end or position + 1))
 
 
 def _carries(edit: Edit, site: Site) -> bool:
@@ -145,6 +168,7 @@ def _write_mask(
     """Hide the padding, each row's own or, where an edit carries it, its source's."""
     if mask is None:
         return
+    mask = mask[:, access.reads(block)]
     seen = mask.clone()
     for edit in edits:
         assert isinstance(edit.spec, PatchSpec)

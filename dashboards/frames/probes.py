@@ -1,5 +1,7 @@
 """Numbers of probe maps."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -25,18 +27,26 @@ COLUMNS = {
 def probes_frame(result: xr.Dataset) -> pd.DataFrame:
     """One row for each probe (concept, site, step), sites in order of computation.
 
-    Columns: concept, site, block, part, step, accuracy with its interval, control, selectivity, p_value, q_value
-    (Benjamini–Hochberg over all probes of the result), sigma, chance, n, groups.
+    Columns: concept, site, block (its number, or its name where the model's blocks have names), part, step, accuracy
+    with its interval, control, selectivity, p_value, q_value (Benjamini–Hochberg over all probes of the result), sigma,
+    chance, n, groups.
     """
     q_values = benjamini_hochberg(np.asarray(result["p_value"].values, dtype=np.float64))
     sites = sorted((Site.parse(str(site)) for site in result["site"].values), key=lambda site: site.order)
     probes = result.assign(q_value=(result["p_value"].dims, q_values)).sel(site=[str(site) for site in sites])
     frame = probes[list(COLUMNS)].to_dataframe(dim_order=["concept", "site", "step"]).reset_index()
     frame = frame.rename(columns=COLUMNS)
-    blocks = {str(site): (site.block, site.part) for site in sites}
+    names = json.loads(result.attrs.get("provenance", "{}")).get("block_names")
+    blocks = {str(site): (names[site.block] if names else site.block, site.part) for site in sites}
     frame["block"] = [blocks[site][0] for site in frame["site"]]
     frame["part"] = [blocks[site][1] for site in frame["site"]]
     return frame[["concept", "site", "block", "part", "step", *COLUMNS.values()]]
+
+
+def block_labels(frame: pd.DataFrame) -> list[str]:
+    """What the blocks of `probes_frame` are called, in its order."""
+    blocks = dict.fromkeys(frame["block"])
+    return [block if isinstance(block, str) else f"tf{block}" for block in blocks]
 
 
 def folds_frame(result: xr.Dataset, concept: str, site: str, step: int) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from dashboards import palette
+from dashboards.frames.probes import block_labels
 from dashboards.paper.style import (
     INCHES,
     POINTS_PER_INCH,
@@ -53,7 +54,7 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, quantity: str, panel_points: fl
     hatch_cells(axes, ~(table("q_value") < 0.05), lefts, tops)
     write_numbers(axes, table(quantity), lefts, tops, panel_points / len(steps))
     axes.set_ylim(len(blocks), 0)
-    axes.set_yticks([top + 0.5 for top in tops], [f"tf{block}" for block in blocks])
+    axes.set_yticks([top + 0.5 for top in tops], block_labels(frame))
     shown = steps[:: -(-len(steps) // MAX_TICKS)]
     axes.set_xticks([steps.index(step) + 0.5 for step in shown], [str(step) for step in shown])
     axes.set_xlabel("denoising step", labelpad=1)

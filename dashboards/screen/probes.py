@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboards import palette
+from dashboards.frames.probes import block_labels
 from dashboards.screen.style import color_axis, hatch, selection, style
 
 COLUMNS = 2
@@ -96,7 +97,7 @@ def _add_panel(
         range=[0, len(steps)],
         **place,
     )
-    names = [f"tf{block}" for block in dict.fromkeys(frame["block"])]
+    names = block_labels(frame)
     figure.update_yaxes(tickvals=[top + 0.5 for top in tops], ticktext=names, range=[len(sites), 0], **place)
     figure.update_xaxes(showgrid=False, fixedrange=True, **place)
     figure.update_yaxes(showgrid=False, fixedrange=True, **place)

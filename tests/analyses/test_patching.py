@@ -52,7 +52,7 @@ SCORERS = {"embedded": Loudness, "clap": Peak}
 @pytest.fixture
 def study(tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     made = {name: scorer() for name, scorer in SCORERS.items()}
-    monkeypatch.setattr(patching, "load_scorer", made.__getitem__)
+    monkeypatch.setattr(patching, "load_scorer", lambda name, device="cpu": made[name])
     return Study.create(tmp_path / "study", study_spec(tiny), tiny.describe())
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from analyses.arms import Arm, Edit, ablation_arm, null_arms, patch_arm, path_arm
 from analyses.attribution import attribute_arms
 from analyses.contexts import PairContext
-from analyses.screening import choose_arms, rank_agreement, screen_arms, step_sizes, velocity_screen
+from analyses.screening import choose_arms, rank_agreement, screen_arms, velocity_screen
 from cache.errors import UserError
 from tests.plain_calls import Change, Smooth, plain_call, put, row
 from tests.workbench.test_study import study_spec
@@ -187,13 +187,13 @@ def test_equal_prompts_have_no_score(tiny64: AceStep15) -> None:
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 @pytest.mark.parametrize("steps", [1, 4, 8])
 def test_step_sizes_reach_from_noise_to_nothing(tiny: AceStep15, steps: int, shift: float) -> None:
-    sizes = step_sizes(tiny, GenerationSettings(num_steps=steps, shift=shift))
+    sizes = np.array(tiny.step_sizes(GenerationSettings(num_steps=steps, shift=shift)))
     assert sizes.shape == (steps,)
     assert sizes.sum() == pytest.approx(1.0, abs=1e-6)
     assert (sizes > 0).all()
     if shift == 1.0:
         np.testing.assert_allclose(sizes, 1 / steps, rtol=1e-5)
-    assert step_sizes(tiny, SETTINGS) == pytest.approx(SIZES)
+    assert tiny.step_sizes(SETTINGS) == pytest.approx(SIZES)
 
 
 # Attribution

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from nnsight import NNsight
+from nnsight import NNsight, save
 from torch import nn
 
 from workbench.interventions import Intervention
@@ -96,6 +96,9 @@ class PlainAccess:
     def head_dim(self, block: int) -> int:
         return self._head_dim
 
+    def reads(self, block: int) -> slice:
+        return slice(None)
+
     def read(self, site: Site) -> torch.Tensor:
         module, attribute = self._locate(site)
         return getattr(module, attribute)
@@ -147,5 +150,5 @@ def run(
     access = PlainAccess(envoy, network)
     with torch.no_grad(), envoy.trace(hidden):
         visit_call(access, rows, interventions, positions, capture, None, keep)
-        output = envoy.output.save()
+        output = save(envoy.output)
     return output, kept

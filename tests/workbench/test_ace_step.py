@@ -259,7 +259,7 @@ def test_segments_cover_the_conditioning(tiny: AceStep15) -> None:
                 SETTINGS.model_copy(update={"cfg_interval_start": 0.5}),
                 capture=Capture((Site(0, "mlp"),), (0,), ("null",)),
             ),
-            "not run at step 0",
+            "Step 0 runs the cond pass only: guidance acts in steps 3 to 3",
         ),
     ],
 )

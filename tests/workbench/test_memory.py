@@ -6,6 +6,7 @@ import torch
 from workbench import memory
 from workbench.memory import SHARE, _LiveBytes, _peak_bytes, clips_that_fit
 from workbench.models.ace_step import AceStep15
+from workbench.models.ace_step_v1.adapter import AceStepV1
 from workbench.models.protocol import GenerationSettings
 
 SETTINGS = GenerationSettings(duration=2.0, num_steps=1)
@@ -38,6 +39,15 @@ def test_longer_clips_and_guidance_cost_more(tiny: AceStep15, peak: int) -> None
         for change in ({"duration": 8.0}, {"guidance_scale": 1.0})
     )
     assert longer < clips_that_fit(tiny, SETTINGS, 20 * peak) < unguided
+
+
+def test_guidance_counts_where_it_begins_late(tiny_v1: AceStepV1) -> None:
+    """The first steps of a run, which have one pass, do not tell what the others take."""
+    always, late = (
+        SETTINGS.model_copy(update={"options": {"guidance_interval": interval}}) for interval in (1.0, 0.5)
+    )
+    budget = 20 * _peak_bytes(tiny_v1, 1, always)
+    assert clips_that_fit(tiny_v1, late, budget) == clips_that_fit(tiny_v1, always, budget)
 
 
 def test_steps_cost_nothing(tiny: AceStep15, peak: int) -> None:

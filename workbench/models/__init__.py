@@ -68,7 +68,9 @@ def _pipeline_class(source: str) -> str:
     try:
         return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"The {_INDEX} of {source} does not name its pipeline: get the model anew.") from error
+        raise UserError(
+            f"The {_INDEX} of {source} does not name its pipeline: get the model anew."
+        ) from error
 
 
 def _model_file(source: str, file: str) -> Path | None:

@@ -91,6 +91,21 @@ class AceStep15(TracedPipeline):
         )
         return [float(sigma) for sigma in schedule]
 
+    def step_passes(self, settings: GenerationSettings) -> list[tuple[str, ...]]:
+        """Guidance passes of each step: outside the interval there is one."""
+        low, high = settings.cfg_interval_start, settings.cfg_interval_end
+        return [
+            self.passes(settings) if low <= 1 - sigma <= high else ("cond",)
+            for sigma in self.sigmas(settings)
+        ]
+
+    def guided_throughout(self, settings: GenerationSettings) -> GenerationSettings:
+        """The same settings, with guidance in every step."""
+        return settings.model_copy(update={"cfg_interval_start": 0.0, "cfg_interval_end": 1.0})
+
+    def check_lyrics(self, lyrics: str) -> None:
+        """It sings any."""
+
     def segments(self, clip: Clip, settings: GenerationSettings) -> dict[str, tuple[int, int]]:
         """Spans (first, last + 1) of the conditioning tokens of a clip: lyrics, timbre (one token), text."""
         text, lyrics = self.pipeline._format_prompt(
@@ -143,7 +158,9 @@ class AceStep15(TracedPipeline):
 
     @torch.no_grad()
     def decode(
-        self, latents: Float[torch.Tensor, "clip frame latent_channel"]
+        self,
+        latents: Float[torch.Tensor, "clip frame latent_channel"],
+        duration: float | None = None,  # noqa: ARG002 - the latents are the clip's
     ) -> Float[torch.Tensor, "clip channel sample"]:
         """Latents to audio at `sample_rate`: the VAE, then peaks brought to -1 dBFS, as the pipeline does.
 

@@ -34,6 +34,7 @@ class PipelineCall:
         self.network = network
         self.blocks = self.find_blocks(network)
         self.n_blocks = len(self.blocks)
+        self.block_names = tuple(f"tf{block}" for block in range(self.n_blocks))
 
     def find_blocks(self, network: Any) -> Any:
         """The blocks that see the conditioning, in order of computation."""
@@ -84,6 +85,10 @@ class PipelineCall:
     def row_mask(self, rows: CallRows) -> Bool[torch.Tensor, "row token"] | None:  # noqa: ARG002
         """Which conditioning tokens each computed row may see; None when nothing needs to be hidden."""
         return None
+
+    def reads(self, block: int) -> slice:  # noqa: ARG002 - all of them, in most networks
+        """Which of the conditioning's tokens the block's cross-attention reads."""
+        return slice(None)
 
     def write_mask(self, block: int, mask: Bool[torch.Tensor, "row token"]) -> None:
         """A row of the block's cross-attention does not see the conditioning tokens where its mask is False."""

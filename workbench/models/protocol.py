@@ -111,10 +111,16 @@ class Linearisation:
 
 @runtime_checkable
 class AudioDiffusionModel(Protocol):
-    """A music diffusion model that can be listened to, traced and intervened on."""
+    """A music diffusion model that can be listened to, traced and intervened on.
+
+    `block_names` are what people call the blocks: "tf0", "tf1" …, unless a paper has other names for them. In a network
+    of `one_stream` the blocks follow one another directly, so that all that is written between two of them are sites.
+    """
 
     name: str
     n_blocks: int
+    block_names: tuple[str, ...]
+    one_stream: bool
     weights_hash: str
     device: str
 
@@ -145,6 +151,14 @@ class AudioDiffusionModel(Protocol):
         """Seconds of music per token."""
         ...
 
+    def tokens_at(self, site: Site, duration: float) -> int:
+        """Tokens of a site: `tokens`, or fewer in a network whose blocks see the music at several resolutions."""
+        ...
+
+    def token_seconds_at(self, site: Site) -> float:
+        """Seconds of music per token of a site: `token_seconds`, or more where it has fewer tokens."""
+        ...
+
     def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
         """Passes that a generation with these settings runs, such as ("cond",) or ("cond", "null")."""
         ...
@@ -157,6 +171,10 @@ class AudioDiffusionModel(Protocol):
         """Spans (first, last + 1) of the conditioning tokens, such as lyrics, timbre and text."""
         ...
 
+    def reads(self, block: int) -> slice:
+        """Which of the conditioning's tokens, as `segments` counts them, the block's cross-attention reads."""
+        ...
+
     def head_dim(self, block: int) -> int:
         """Channels of a head in a block's attentions."""
         ...
@@ -167,6 +185,22 @@ class AudioDiffusionModel(Protocol):
 
     def check_settings(self, settings: GenerationSettings) -> None:
         """Raise UserError for settings that this model does not have."""
+        ...
+
+    def check_lyrics(self, lyrics: str) -> None:
+        """Raise UserError for lyrics that the model cannot sing."""
+        ...
+
+    def step_passes(self, settings: GenerationSettings) -> list[tuple[str, ...]]:
+        """Guidance passes of each step."""
+        ...
+
+    def guided_throughout(self, settings: GenerationSettings) -> GenerationSettings:
+        """The same settings, with all passes in every step."""
+        ...
+
+    def step_sizes(self, settings: GenerationSettings) -> list[float]:
+        """How far each step moves the latents for a change of the network's output, up to a common factor."""
         ...
 
     def check_capture(self, capture: Capture, settings: GenerationSettings) -> None:
@@ -205,9 +239,12 @@ class AudioDiffusionModel(Protocol):
         ...
 
     def decode(
-        self, latents: Float[torch.Tensor, "clip frame latent_channel"]
+        self, latents: Float[torch.Tensor, "clip frame latent_channel"], duration: float | None = None
     ) -> Float[torch.Tensor, "clip channel sample"]:
-        """Latents to audio in [-1, 1] at `sample_rate`, peak-normalised as the pipeline does."""
+        """Latents to audio at `sample_rate`, as the pipeline makes it.
+
+        It is cut to `duration` seconds where the latents hold more than the clip; None keeps all.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import diffusers
+import numpy as np
 import torch
 import transformers
 from diffusers import DiffusionPipeline
-from jaxtyping import Float
-from nnsight import NNsight
+from jaxtyping import Float, Real
+from nnsight import NNsight, save
 from nnsight.modeling.diffusion import DiffusionModel
 
 from cache.errors import UserError
@@ -48,6 +49,7 @@ class TracedPipeline(ABC):
 
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     call_class: ClassVar[type[PipelineCall]]
+    one_stream: ClassVar[bool] = True
 
     def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
         for library in (diffusers, transformers):  # their bars for each file bury what the user waits for
@@ -71,8 +73,9 @@ class TracedPipeline(ABC):
         self.dtype = dtype
         self.weights_hash = weights_hash(folder)
         self.config: Any = self.denoiser.config
-        self._modules = self.call_class(self.denoiser)
+        self._modules = self.call_access(self.denoiser)
         self.n_blocks: int = self._modules.n_blocks
+        self.block_names: tuple[str, ...] = self._modules.block_names
 
     @classmethod
     def weights_folder(cls, source: str) -> Path:
@@ -100,6 +103,10 @@ class TracedPipeline(ABC):
         """The network that is run once a step."""
         return self.pipeline.transformer
 
+    def call_access(self, network: Any) -> PipelineCall:
+        """Access to a call of the denoiser, given its envoy or, where only sizes are asked for, the module."""
+        return self.call_class(network)
+
     @property
     @abstractmethod
     def token_seconds(self) -> float:
@@ -108,6 +115,14 @@ class TracedPipeline(ABC):
     @abstractmethod
     def tokens(self, duration: float) -> int:
         """Latent-time tokens of a clip of `duration` seconds."""
+
+    def tokens_at(self, site: Site, duration: float) -> int:  # noqa: ARG002 - the same, in most networks
+        """Tokens of a site: `tokens`, or fewer in a network whose blocks see the music at several resolutions."""
+        return self.tokens(duration)
+
+    def token_seconds_at(self, site: Site) -> float:  # noqa: ARG002 - the same, in most networks
+        """Seconds of music per token of a site: `token_seconds`, or more where it has fewer tokens."""
+        return self.token_seconds
 
     @abstractmethod
     def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
@@ -129,7 +144,7 @@ class TracedPipeline(ABC):
     def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
         """Label of a call, read off its own inputs."""
 
-    def step_of(self, timestep: Float[torch.Tensor, ""], schedule: Float[torch.Tensor, " step"]) -> int:
+    def step_of(self, timestep: Real[torch.Tensor, ""], schedule: Real[torch.Tensor, " step"]) -> int:
         """Number of the step whose timestep this is; raises UserError where that is not one step."""
         matches = (schedule.to(timestep.dtype).to(timestep.device) == timestep).nonzero().flatten()
         if len(matches) != 1:
@@ -141,9 +156,9 @@ class TracedPipeline(ABC):
 
     @abstractmethod
     def decode(
-        self, latents: Float[torch.Tensor, "clip frame latent_channel"]
+        self, latents: Float[torch.Tensor, "clip frame latent_channel"], duration: float | None = None
     ) -> Float[torch.Tensor, "clip channel sample"]:
-        """Latents to audio in [-1, 1] at `sample_rate`."""
+        """Latents to audio at `sample_rate`, cut to `duration` seconds where they hold more than the clip."""
 
     @abstractmethod
     def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
@@ -156,18 +171,41 @@ class TracedPipeline(ABC):
     def check_settings(self, settings: GenerationSettings) -> None:  # noqa: B027 - most models take them all
         """Raise UserError for settings that this model does not have."""
 
+    def check_lyrics(self, lyrics: str) -> None:
+        """Raise UserError for lyrics that the model cannot sing."""
+        if lyrics:
+            raise UserError("This model does not sing lyrics: leave them out.")
+
+    def step_passes(self, settings: GenerationSettings) -> list[tuple[str, ...]]:
+        """Guidance passes of each step."""
+        return [self.passes(settings)] * settings.num_steps
+
+    def guided_throughout(self, settings: GenerationSettings) -> GenerationSettings:
+        """The same settings, with all passes in every step."""
+        return settings
+
+    def step_sizes(self, settings: GenerationSettings) -> list[float]:
+        """How far each step moves the latents for a change of the network's output, up to a common factor.
+
+        In flow matching, as far as sigma falls; the last step ends at 0.
+        """
+        return [-float(change) for change in np.diff([*self.sigmas(settings), 0.0])]
+
     def _encode(self, clips: Sequence[Clip], access: PipelineCall, sharing: bool) -> None:  # noqa: B027 - may be nothing
         """Inside a trace, before the first call: what is to be seen or changed of the conditioning's encoding."""
 
     # The same for all
 
     def describe(self) -> dict[str, Any]:
-        """Name, source, weights hash, device and dtype: what provenance records."""
+        """Name, source, weights hash, device and dtype: what provenance records; and what its blocks are called."""
+        numbers = tuple(f"tf{block}" for block in range(self.n_blocks))
+        names = {} if self.block_names == numbers else {"block_names": list(self.block_names)}
         return {
             "model": self.name,
             "weights_hash": self.weights_hash,
             "device": self.device,
             "dtype": self.dtype,
+            **names,
         }
 
     def sites(self) -> list[Site]:
@@ -178,6 +216,10 @@ class TracedPipeline(ABC):
         """Width of the site's last axis; grouped-query attention has fewer key and value heads than query heads."""
         check_blocks([site.block], self.n_blocks)
         return self._modules.channels(site)
+
+    def reads(self, block: int) -> slice:
+        """Which of the conditioning's tokens, as `segments` counts them, the block's cross-attention reads."""
+        return self._modules.reads(block)
 
     def head_dim(self, block: int) -> int:
         """Channels of a head in a block's attentions."""
@@ -217,7 +259,7 @@ class TracedPipeline(ABC):
         def keep(site: Site, step: int, values: torch.Tensor) -> None:  # noqa: ARG001 - steps come in order
             kept[site].append(values)
 
-        access = self.call_class(self._traced_denoiser())
+        access = self.call_access(self._traced_denoiser())
         with torch.no_grad(), self.nn.trace(**self._pipeline_arguments(clips, settings)) as tracer:
             self._encode(clips, access, sharing=bool(interventions))
             for _ in tracer.iter[: settings.num_steps]:
@@ -240,7 +282,7 @@ class TracedPipeline(ABC):
                 if velocity is not None:
                     cond = [label.row(clip, "cond") for clip in range(len(clips))]
                     velocities[label.step] = velocity[cond]
-            output = self.nn.output.save()
+            output = save(self.nn.output)
         return Generation(
             latents=self._latents(output),
             calls=calls,
@@ -297,7 +339,7 @@ class TracedPipeline(ABC):
             for name, value in inputs.arguments.items()
         }
         network = NNsight(self.denoiser)
-        access = self.call_class(network)
+        access = self.call_access(network)
         along = None if direction is None else lambda velocity: (velocity * direction).sum()
         mask = None if inputs.mask is None else inputs.mask[clip : clip + 1]
         return linearise(network, access, arguments, sites, along, mask)
@@ -314,6 +356,17 @@ class TracedPipeline(ABC):
             raise UserError(
                 f"Steps {list(capture.steps)} were asked for, but this run has steps 0 to {settings.num_steps - 1}."
             )
+        passes = self.step_passes(settings)
+        guided = [step for step, names in enumerate(passes) if set(capture.passes) <= set(names)]
+        lacking = sorted(set(capture.steps) - set(guided))
+        if lacking:
+            where = (
+                f"guidance acts in steps {guided[0]} to {guided[-1]}" if guided else "no step has them all"
+            )
+            raise UserError(
+                f"Step {lacking[0]} runs the {', '.join(passes[lacking[0]])} pass only: {where}. "
+                "Keep other steps or passes, or widen the guidance's interval."
+            )
 
     def _check(
         self,
@@ -325,6 +378,8 @@ class TracedPipeline(ABC):
         if not clips:
             raise UserError("There is nothing to generate: the list of clips is empty.")
         self.check_settings(settings)
+        for lyrics in {clip.lyrics for clip in clips}:
+            self.check_lyrics(lyrics)
         check_blocks(
             [Site.parse(site).block for intervention in interventions for site in intervention.spec.sites],
             self.n_blocks,

@@ -30,13 +30,13 @@ class Scorer(Protocol):
         ...
 
 
-def load_scorer(name: str, **options: Any) -> Scorer:
+def load_scorer(name: str, device: str = "cpu", **options: Any) -> Scorer:
     """Make the scorer `name`: "embedded", "clap" (through transformers) or "clap-laion" (through laion-clap).
 
-    `options` go to the scorer's constructor. Raises `UserError` for an unknown name, and whatever sentence
-    the scorer has when its weights or its packages are missing.
+    `device` is torch's, for scorers that have a network; `options` go to the scorer's constructor. Raises `UserError`
+    for an unknown name, and whatever sentence the scorer has when its weights or its packages are missing.
     """
     if name not in _SCORERS:
         raise UserError(f"There is no scorer {name!r}; the scorers are {', '.join(map(repr, _SCORERS))}.")
     module, scorer = _SCORERS[name]
-    return getattr(import_module(module), scorer)(**options)
+    return getattr(import_module(module), scorer)(device=device, **options)

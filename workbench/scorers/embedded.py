@@ -128,7 +128,7 @@ class EmbeddedScorer:
 
     name = "embedded"
 
-    def __init__(self, weights: Path = WEIGHTS) -> None:
+    def __init__(self, weights: Path = WEIGHTS, device: str = "cpu") -> None:  # noqa: ARG002 - too small for one
         if not weights.is_file():
             raise UserError(f"The embedded scorer's weights are missing: there is no file {weights}.")
         with np.load(weights, allow_pickle=False) as arrays:

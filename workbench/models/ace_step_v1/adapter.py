@@ -155,22 +155,26 @@ class AceStepV1(TracedPipeline):
         )
 
     def decode(
-        self, latents: Float[torch.Tensor, "clip frame latent_channel"]
+        self,
+        latents: Float[torch.Tensor, "clip frame latent_channel"],
+        duration: float | None = None,  # noqa: ARG002 - the latents are the clip's
     ) -> Float[torch.Tensor, "clip channel sample"]:
         """Latents to 48 kHz stereo: autoencoder and vocoder, as the pipeline does."""
         maps = latents.unflatten(-1, (self.config.in_channels, -1)).permute(0, 2, 3, 1)
         return decode_latents(maps, self.pipeline.dcae, self.pipeline.vocoder, SAMPLE_RATE)
 
-    def check_capture(self, capture: Capture, settings: GenerationSettings) -> None:
-        """Raise UserError for sites, steps or passes that a generation with these settings does not have."""
-        super().check_capture(capture, settings)
-        guided = guidance(settings).steps(settings.num_steps)
-        outside = [step for step in capture.steps if step not in guided]
-        if outside and set(capture.passes) != {"cond"}:
-            raise UserError(
-                f"Step {outside[0]} runs the cond pass only: guidance acts in steps {guided.start} to "
-                f"{guided.stop - 1}. Keep those, keep the cond pass, or set guidance_interval=1."
-            )
+    def step_passes(self, settings: GenerationSettings) -> list[tuple[str, ...]]:
+        """Guidance passes of each step: outside the interval there is one."""
+        guided = guidance(settings)
+        return [guided.passes_at(step, settings.num_steps) for step in range(settings.num_steps)]
+
+    def guided_throughout(self, settings: GenerationSettings) -> GenerationSettings:
+        """The same settings, with guidance in every step."""
+        return settings.model_copy(update={"options": {**settings.options, "guidance_interval": 1.0}})
+
+    def check_lyrics(self, lyrics: str) -> None:
+        """Raise UserError for lyrics where their vocabulary is missing, or whose script it does not have."""
+        self.pipeline.lyric_ids(lyrics)
 
     def _check(
         self,

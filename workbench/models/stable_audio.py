@@ -1,0 +1,215 @@
+"""Adapter for Stable Audio Open (`diffusers.StableAudioPipeline`) on nnsight's `DiffusionModel`."""
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from diffusers import StableAudioPipeline
+from jaxtyping import Float
+from nnsight._c import unmount
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cache.errors import UserError
+from workbench.models.pipeline_call import PipelineCall
+from workbench.models.protocol import CallLabel, Clip, GenerationSettings
+from workbench.models.traced_pipeline import TracedPipeline, words_at_tokens
+from workbench.rows import CallRows
+from workbench.segments import Conditioning, Span
+
+# nnsight gives every object a method `save`. torchsde, which draws the sampler's noise, lists the names of its own
+# objects, and stumbles on that one. Its function `nnsight.save` does the same and stays.
+if hasattr(object, "save"):
+    unmount("save")
+
+GLOBAL_TOKENS = 1  # a token of the noise level and the clip's timing, before those of latent time
+TIMING_TOKENS = 2  # where in its piece the clip begins and where it ends, in seconds
+_FIXED = ("shift", "cfg_interval_start", "cfg_interval_end")
+
+
+class StableAudioOptions(BaseModel):
+    """Settings that only Stable Audio Open has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    negative_prompt: str | None = None
+
+
+class CallOfStableAudio(PipelineCall):
+    """`CallAccess` of a `StableAudioDiTModel` envoy inside a running nnsight trace."""
+
+    part_names: ClassVar[dict[str, str]] = {"self_attn": "attn1", "cross_attn": "attn2", "mlp": "ff"}
+    argument_names: ClassVar[tuple[str, ...]] = ("hidden_states", "timestep")
+
+    def find_blocks(self, network: Any) -> Any:
+        """The transformer's blocks."""
+        return network.transformer_blocks
+
+    def inputs(self, rows: CallRows, clips: Sequence[Clip]) -> dict[str, Any]:
+        """The call's arguments for all rows; the timestep that they share becomes each one's own."""
+        given = super().inputs(rows, clips)
+        return {**given, "timestep": given["timestep"].expand(len(rows.take))}
+
+    def as_latents(self, output: torch.Tensor) -> Float[torch.Tensor, "row frame latent_channel"]:
+        """The network's output with latent time as its second axis."""
+        return output.transpose(1, 2)
+
+    def skip_conditioning(self, n_rows: int) -> None:
+        """Do not project the conditioning: all that depends on it is known."""
+        states = self.arguments()["encoder_hidden_states"]
+        self.network.cross_attention_proj.skip(states.new_zeros(()).expand(n_rows, states.shape[1], 1))
+
+
+class StableAudioOpen(TracedPipeline):
+    """Stable Audio Open 1.0 behind the `AudioDiffusionModel` protocol.
+
+    The pipeline runs unchanged. It always generates the whole window that the network was trained on (47.6 s) and cuts
+    the audio to the clip's duration, so that a clip has the window's tokens, whatever its duration. Token 0 is the
+    global one; token i is latent frame i - 1. Prompts are padded to one length, and what the padding holds is
+    zero, so that a row does not depend on its batch. The sampler draws noise at every step: from the clip's seed, a
+    path of its own for each row.
+    """
+
+    pipeline_class = StableAudioPipeline
+    call_class = CallOfStableAudio
+
+    def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
+        super().__init__(name, source, device, dtype)
+        # Of torchsde, when a sampler asks for the noise at the ends of its schedule; a user can do nothing about it.
+        warnings.filterwarnings("ignore", "Should have t[ab][<>]=", UserWarning)
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of the decoded audio."""
+        return int(self.pipeline.vae.config.sampling_rate)
+
+    @property
+    def token_seconds(self) -> float:
+        """Seconds of music per token."""
+        return self.pipeline.vae.hop_length / self.sample_rate
+
+    @property
+    def window_seconds(self) -> float:
+        """Seconds that are generated, whatever the clip's duration; no clip can be longer."""
+        return int(self.config.sample_size) * self.token_seconds
+
+    def tokens(self, duration: float) -> int:  # noqa: ARG002 - the window's, whatever the clip's duration
+        """Tokens of a clip: the global one and a latent frame each for the rest."""
+        return GLOBAL_TOKENS + int(self.config.sample_size)
+
+    def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
+        """("cond", "null") under guidance, else ("cond",)."""
+        return ("cond", "null") if settings.guidance_scale > 1 else ("cond",)
+
+    def sigmas(self, settings: GenerationSettings) -> list[float]:
+        """Sigma of each step: the noise's standard deviation beside data of about 1, from 500 down to 0.3."""
+        scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
+        scheduler.set_timesteps(settings.num_steps)
+        return [float(sigma) for sigma in scheduler.sigmas[: settings.num_steps]]
+
+    def step_sizes(self, settings: GenerationSettings) -> list[float]:
+        """How far each step moves the latents for a change of the network's output, up to a common factor.
+
+        Of the solver's first-order step (DPM-Solver++ of a stochastic equation, Lu et al. 2022): an output v changes
+        the predicted data by -v σ / sqrt(σ² + 1), and a step from σ to σ' takes over 1 - (σ'/σ)² of such a change.
+        """
+        sigmas = [*self.sigmas(settings), 0.0]
+        return [
+            (1 - (following / sigma) ** 2) * sigma / (sigma**2 + 1) ** 0.5
+            for sigma, following in itertools.pairwise(sigmas)
+        ]
+
+    def segments(self, clip: Clip, settings: GenerationSettings) -> dict[str, Span]:  # noqa: ARG002 - all clips' alike
+        """Spans (first, last + 1) of the conditioning tokens: text with its padding, and timing (start and end)."""
+        length = int(self.pipeline.tokenizer.model_max_length)
+        return {"text": (0, length), "timing": (length, length + TIMING_TOKENS)}
+
+    def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
+        """Where the segments of a clip's conditioning and the words of its prompt lie."""
+        offsets = self.pipeline.tokenizer(
+            clip.prompt,
+            truncation=True,
+            max_length=self.pipeline.tokenizer.model_max_length,
+            return_offsets_mapping=True,
+        ).offset_mapping
+        return Conditioning(self.segments(clip, settings), words_at_tokens(clip.prompt, 0, offsets, 0))
+
+    def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
+        """Label of a call, read off its own inputs: step and sigma from its timestep, passes from its rows.
+
+        Under guidance the call has two rows for each clip, all null ones first.
+        """
+        scheduler = self.pipeline.scheduler
+        step = self.step_of(inputs["timestep"].flatten()[0], scheduler.timesteps)
+        n_rows = len(inputs["hidden_states"])
+        passes = ("null", "cond") if n_rows == 2 * n_clips else ("cond",)
+        return CallLabel(
+            step=step,
+            sigma=float(scheduler.sigmas[step]),
+            clips=tuple(row % n_clips for row in range(n_rows)),
+            passes=tuple(name for name in passes for _ in range(n_clips)),
+        )
+
+    @torch.no_grad()
+    def decode(
+        self, latents: Float[torch.Tensor, "clip frame latent_channel"], duration: float | None = None
+    ) -> Float[torch.Tensor, "clip channel sample"]:
+        """Latents to audio at `sample_rate`: the VAE, cut to `duration` seconds (None: the whole window).
+
+        As the pipeline does it, with what goes beyond full scale clipped; one clip at a time, which bounds the memory.
+        """
+        decoded = [self.pipeline.vae.decode(rows.transpose(1, 2)).sample.float() for rows in latents.split(1)]
+        end = None if duration is None else int(duration * self.sample_rate)
+        return torch.cat(decoded)[:, :, :end].clamp(-1.0, 1.0)
+
+    def check_settings(self, settings: GenerationSettings) -> None:
+        """Raise UserError for a clip longer than the window, and for settings that this model does not have."""
+        _options(settings)
+        longest = min(self.window_seconds, float(self.pipeline.projection_model.config.max_value))
+        if settings.duration > longest:
+            raise UserError(
+                f"Stable Audio Open makes clips of up to {longest:.2f} s, not {settings.duration:g} s: "
+                "give a shorter duration."
+            )
+        for name in _FIXED:
+            default = GenerationSettings.model_fields[name].default
+            if getattr(settings, name) != default:
+                raise UserError(
+                    f"Stable Audio Open has a noise schedule of its own and guides every step: leave {name} at "
+                    f"its default, {default:g}."
+                )
+
+    def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
+        negative = _options(settings).negative_prompt
+        shape = (int(self.config.in_channels), int(self.config.sample_size))
+        # The sampler draws on from where the initial noise ends, or grows paths from the seeds, as schedulers differ.
+        generators = [torch.Generator().manual_seed(clip.seed) for clip in clips]
+        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        return {
+            "prompt": [clip.prompt for clip in clips],
+            "negative_prompt": None if negative is None else [negative] * len(clips),
+            "audio_end_in_s": settings.duration,
+            "num_inference_steps": settings.num_steps,
+            "guidance_scale": settings.guidance_scale,
+            "latents": noise.to(self.device, self.pipeline.transformer.dtype),
+            "generator": generators,
+            "output_type": "latent",
+        }
+
+    def _latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
+        return output.audios.transpose(1, 2)
+
+
+def _options(settings: GenerationSettings) -> StableAudioOptions:
+    try:
+        return StableAudioOptions.model_validate(settings.options)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = problem["loc"][0]
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(StableAudioOptions.model_fields)
+            raise UserError(f"Stable Audio Open has no option {name}: it has {known}.") from error
+        raise UserError(
+            f"The option {name} of Stable Audio Open must be text, such as 'low quality', not {problem['input']}."
+        ) from error
