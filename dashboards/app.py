@@ -25,6 +25,7 @@ def create_app(study_path: Path, others: Others = NOTHING) -> dash.Dash:
     """The Dash app of a study; raises UserError when the folder is no study, or `others` cannot be read."""
     study = Study.open(study_path)
     others.check()
+    others = others.with_imported(study)
     app = dash.Dash(
         "workbench",
         assets_folder=str(ASSETS),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analyses.published_map import load_published_map
 from cache.errors import UserError
 from dashboards.frames.patching import BLOCK, cells_frame, columns, default_columns, scorers
 from dashboards.results import load_patching
@@ -69,15 +70,15 @@ def compare(study: Study, spec: PatchingCompareSpec) -> Comparison:
     ours = load_patching(study, spec.result_name)
     column = _column(ours.attrs["question"], columns(ours), spec.column or default_columns(ours)[0])
     scorer = spec.scorer or scorers(ours)[0]
-    left = _study_map(study, spec.result_name, column, scorer)
+    left = study_map(study, spec.result_name, column, scorer)
     notes: list[str] = []
-    if spec.published:
+    if spec.published or spec.imported:
         if ours.attrs["question"] != "blocks":
             raise UserError(
                 "A published table has impacts of blocks: compare the result of the question 'blocks', "
                 f"not of '{ours.attrs['question']}'."
             )
-        right = _published_map(Path(spec.published), spec.model)
+        right = imported_map(study, spec.imported) if spec.imported else _table_map(spec)
         notes.append("The published table has no intervals.")
     else:
         other = Study.open(Path(spec.compare))
@@ -91,7 +92,7 @@ def compare(study: Study, spec: PatchingCompareSpec) -> Comparison:
         their_scorer = scorer if scorer in scorers(theirs) else scorers(theirs)[0]
         if their_scorer != scorer:
             notes.append(f"The scorers differ: {scorer} on the left, {their_scorer} on the right.")
-        right = _study_map(other, spec.result_name, column, their_scorer)
+        right = study_map(other, spec.result_name, column, their_scorer)
     return compare_maps(left, right, spec.top, notes)
 
 
@@ -173,7 +174,8 @@ def _same_rows(left: Map, right: Map) -> bool:
     return len(counts) <= 1 and bool(set(left.rows) & set(right.rows))
 
 
-def _study_map(study: Study, result_name: str, column: str, scorer: str) -> Map:
+def study_map(study: Study, result_name: str, column: str, scorer: str) -> Map:
+    """The cells of one column of a study's patching result, by one scorer."""
     cells = cells_frame(load_patching(study, result_name), scorer)
     cells = cells[(cells["group"] == "cell") & (cells["column"] == column)]
     sites = [*cells["row"], *study.spec.sites]
@@ -182,11 +184,23 @@ def _study_map(study: Study, result_name: str, column: str, scorer: str) -> Map:
     )
 
 
-def _published_map(file: Path, model: str) -> Map:
-    impacts = published_impacts(load_published(file), model).rename(columns={"block": "row"})
+def imported_map(study: Study, model: str) -> Map:
+    """A published map that the study has; raises UserError when it has none of that model."""
+    result = load_published_map(study, model)
+    impacts = result["impact"].to_dataframe(dim_order=["concept", "block"]).reset_index()
+    return _published_map(f"published, {model}", impacts)
+
+
+def _table_map(spec: PatchingCompareSpec) -> Map:
+    file = Path(spec.published)
+    impacts = published_impacts(load_published(file), spec.model)
+    return _published_map(f"{file.stem}, {spec.model}" if spec.model else file.stem, impacts)
+
+
+def _published_map(name: str, impacts: pd.DataFrame) -> Map:
+    impacts = impacts.rename(columns={"block": "row"})
     status = np.where(impacts["impact"].isna(), "no score", "clear")
     cells = impacts.assign(impact_lo=np.nan, impact_hi=np.nan, status=status)
-    name = f"{file.stem}, {model}" if model else file.stem
     return Map(name, cells[["concept", "row", *VALUES]], _block_count(cells["row"], list(cells["row"])))
 
 

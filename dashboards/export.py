@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure as PaperFigure
 
+from analyses.published_map import PREFIX
 from cache.errors import UserError
 from dashboards.figures import find_figure, make_spec
 from dashboards.latex import latex_table
@@ -77,6 +78,8 @@ def _provenance(study: Study, figure: str, spec: FigureSpec) -> dict[str, Any]:
     beside = {}
     if isinstance(spec, PatchingCompareSpec) and spec.compare:
         beside["compared_with"] = _origin(Study.open(Path(spec.compare)), spec.result_name)
+    elif isinstance(spec, PatchingCompareSpec) and spec.imported:
+        beside["compared_with"] = _origin(study, f"{PREFIX}{spec.imported}")
     elif isinstance(spec, PatchingCompareSpec):
         digest = hashlib.sha256(Path(spec.published).read_bytes()).hexdigest()
         beside["compared_with"] = {"file": spec.published, "sha256": digest}

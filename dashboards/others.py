@@ -1,8 +1,9 @@
-"""What a study's dashboard compares with: another study, a published table, or nothing."""
+"""What a study's dashboard compares with: another study, a published table, its own published maps, or nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from analyses.published_map import published_names
 from dashboards.specs import PatchingCompareSpec
 from workbench.published import load_published, published_models
 from workbench.study import Study
@@ -10,10 +11,15 @@ from workbench.study import Study
 
 @dataclass(frozen=True)
 class Others:
-    """Another study's folder and a published table's file, each where one was given."""
+    """Another study's folder and a published table's file, each where one was given; models of `imported` maps."""
 
     study: Path | None = None
     published: Path | None = None
+    imported: tuple[str, ...] = ()
+
+    def with_imported(self, study: Study) -> "Others":
+        """The same with the published maps that were imported into `study`."""
+        return replace(self, imported=tuple(published_names(study)))
 
     def check(self) -> None:
         """Raise UserError when what was given cannot be read."""
@@ -31,6 +37,8 @@ class Others:
         if self.published is not None:
             for model in published_models(load_published(self.published)):
                 found[f"{self.published.stem}, {model}"] = {"published": str(self.published), "model": model}
+        for model in self.imported:
+            found[f"published, {model}"] = {"imported": model}
         return found
 
     def spec(self, choice: str, **options: str) -> PatchingCompareSpec:

@@ -9,7 +9,7 @@ from dash.development.base_component import Component
 
 from dashboards.links import read_query
 from dashboards.others import Others
-from dashboards.pages import comparison, features, overview, patching, probes
+from dashboards.pages import comparison, features, imported, overview, patching, probes
 from dashboards.screen.style import FONT
 from dashboards.truth import has_truth
 from workbench.study import Study
@@ -22,8 +22,12 @@ TRUTH_HELP = (
 
 
 def shell(study: Study, others: Others = NOTHING) -> Component:
-    """The frame around the pages of a study; the comparison has a link where there is something to compare with."""
-    pages = [*PAGES, comparison] if others.choices else PAGES
+    """The frame around the pages of a study; the comparison and the imports have a link where there are any."""
+    pages = [
+        *PAGES,
+        *([comparison] if others.choices else []),
+        *([imported] if imported.has_any(study) else []),
+    ]
     navbar = dmc.AppShellNavbar(
         [
             dmc.Stack(
@@ -94,8 +98,11 @@ def register(app: dash.Dash, study: Study, others: Others = NOTHING) -> None:
                 return page.layout(study, read_query(search))
         if path == comparison.PATH:
             return comparison.layout(study, others, read_query(search))
+        if path == imported.PATH:
+            return imported.layout(study, read_query(search))
         return dmc.Stack([dmc.Title("There is no such page", order=2), dmc.Anchor("Overview", href="/")])
 
     for page in PAGES:
         page.register(app, study)
     comparison.register(app, study, others)
+    imported.register(app, study)

@@ -80,28 +80,30 @@ class PatchingPairsSpec(PatchingNameSpec):
 
 
 class PatchingCompareSpec(PatchingNameSpec):
-    """A patching map beside that of another study, or beside a published table; exactly one of the two.
+    """A patching map beside another study's, a published table, or a published map of the study; exactly one of them.
 
     `compare` is the other study's folder, `published` the table's file, `model` a model of the table (may be left
-    out where there is one), `column` the map's column (the first by default), `top` how many blocks are on top.
+    out where there is one), `imported` the model of a published map that the study has, `column` the map's column
+    (the first by default), `top` how many blocks are on top.
     """
 
     column: str = ""
     compare: str = ""
     published: str = ""
     model: str = ""
+    imported: str = ""
     top: int = Field(3, ge=1)
 
     @model_validator(mode="after")
     def _one_other(self) -> "PatchingCompareSpec":
-        if bool(self.compare) == bool(self.published):
-            raise ValueError("give either compare=STUDY or published=TABLE.csv")
+        if sum(map(bool, (self.compare, self.published, self.imported))) != 1:
+            raise ValueError("give one: imported=MODEL, compare=STUDY or published=TABLE.csv")
         return self
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Name, column, scorer, and what it stands beside."""
-        other = self.model or Path(self.compare or self.published).stem
+        other = self.model or self.imported or Path(self.compare or self.published).stem
         return tuple(filter(None, (self.name, self.column, self.scorer, f"vs-{other}")))
 
 

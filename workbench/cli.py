@@ -13,6 +13,7 @@ from cache.errors import UserError
 from cache.protocol import ITEMSIZE, Dtype
 from workbench.cache_cli import app as cache_app
 from workbench.console import Device, StudyFolder, console, open_study, progress
+from workbench.import_cli import app as import_app
 from workbench.models.organism.cli import app as organism_app
 from workbench.pairs_cli import app as pairs_app
 from workbench.patch_cli import patch
@@ -32,6 +33,11 @@ app.add_typer(
     help="The embedded models with a planted circuit: train, synthesise, evaluate.",
 )
 app.add_typer(cache_app, name="cache", help="Activation caches: verify, describe, remove, merge, export.")
+app.add_typer(
+    import_app,
+    name="import",
+    help="Published artefacts of others: vectors, autoencoders, score tables, localisation.",
+)
 app.add_typer(pairs_app, name="pairs", help="Counterfactual pairs from captions: build, filter, import.")
 
 # The demonstration.
@@ -104,6 +110,7 @@ def trace(
     from workbench.selection import parse_options, parse_passes, parse_steps, parse_tokens
     from workbench.sites import parse_sites
     from workbench.study import StudySpec
+    from workbench.token_axis import finest_site
 
     prompt_set = load_prompt_set(prompts)
     adapter = load_model(model, device=device, dtype=model_dtype)
@@ -117,6 +124,9 @@ def trace(
         options=parse_options(option or []),
     )
     adapter.check_settings(settings)
+    names = adapter.block_names
+    sites = parse_sites(site or ["*.cross_attn", "*.block"], adapter.n_blocks, names)
+    most_tokens = adapter.tokens_at(finest_site(adapter, sites, duration), duration)
     spec = StudySpec(
         model=model,
         prompts=prompt_set,
@@ -125,12 +135,12 @@ def trace(
         seeds=seeds,
         seed=seed,
         lyrics=lyrics,
-        sites=tuple(str(s) for s in parse_sites(site or ["*.cross_attn", "*.block"], adapter.n_blocks)),
+        sites=tuple(str(kept) for kept in sites),
         steps=parse_steps(steps, adapter.sigmas(settings)),
         passes=parse_passes(passes),
-        tokens=parse_tokens(tokens, adapter.tokens(duration)),
+        tokens=parse_tokens(tokens, most_tokens),
         cache_dtype=dtype,
-        site_dtypes=_parse_site_dtypes(site_dtype or [], adapter.n_blocks),
+        site_dtypes=_parse_site_dtypes(site_dtype or [], adapter.n_blocks, names),
         zstd_level=zstd,
         clips_per_shard=clips_per_shard,
     )
@@ -154,9 +164,11 @@ def probe(
 ) -> None:
     """Linear probes of each concept at each site and step, against shuffled labels."""
     from analyses.probes import ProbeSpec, run_probes
+    from workbench.sites import numbered_site
 
     study = open_study(study_folder)
-    spec = ProbeSpec(concepts=tuple(concept or ()), sites=tuple(site or ()), folds=folds, seed=seed)
+    sites = tuple(numbered_site(name, study.block_names) for name in site or ())
+    spec = ProbeSpec(concepts=tuple(concept or ()), sites=sites, folds=folds, seed=seed)
     if study.is_done("probes", spec):
         console.print("Probing is done already.")
         return
@@ -175,8 +187,10 @@ def sae(
 ) -> None:
     """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""
     from analyses.sae import TrainSpec, run_sae
+    from workbench.sites import numbered_site
 
     study = open_study(study_folder)
+    site = numbered_site(site, study.block_names)
     spec = TrainSpec(site=site, expansion=expansion, k=k, train_steps=train_steps, seed=seed)
     if study.is_done(f"sae-{site}", spec):
         console.print("The autoencoder is trained already.")
@@ -281,7 +295,7 @@ def _print_price(out: Path, spec: "StudySpec", model: "AudioDiffusionModel", sto
     check_price(plan, storage)
 
 
-def _parse_site_dtypes(texts: list[str], n_blocks: int) -> dict[str, Dtype]:
+def _parse_site_dtypes(texts: list[str], n_blocks: int, names: tuple[str, ...]) -> dict[str, Dtype]:
     from workbench.sites import parse_sites
 
     dtypes: dict[str, Dtype] = {}
@@ -289,7 +303,7 @@ def _parse_site_dtypes(texts: list[str], n_blocks: int) -> dict[str, Dtype]:
         name, _, dtype = text.partition("=")
         if dtype not in ITEMSIZE:
             raise UserError(f"'{text}' is not a site's dtype: write it like '*.block=float32'.")
-        dtypes.update({str(site): cast(Dtype, dtype) for site in parse_sites([name], n_blocks)})
+        dtypes.update({str(site): cast(Dtype, dtype) for site in parse_sites([name], n_blocks, names)})
     return dtypes
 
 

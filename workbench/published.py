@@ -49,6 +49,7 @@ def published_models(table: pd.DataFrame) -> list[str]:
 def published_impacts(table: pd.DataFrame, model: str = "") -> pd.DataFrame:
     """One model's impacts: concept, block, impact, a row each. `model` may be left out where there is one only.
 
+    Where `attn` numbers several attentions of one block, each is a block of its own: `up1tf5attn0`, `up1tf5attn1`.
     Raises UserError for an unknown model, and where metrics or kinds of attention give a block several values.
     """
     known = published_models(table)
@@ -58,6 +59,9 @@ def published_impacts(table: pd.DataFrame, model: str = "") -> pd.DataFrame:
             f"The published table {told}: choose one of {', '.join(known) or 'none (it is empty)'}."
         )
     rows = table[table["model"] == (model or known[0])]
+    several = rows.groupby(["concept", "block"])["attn"].transform("nunique") > 1
+    numbered = several & rows["attn"].str.fullmatch(r"\d+")
+    rows = rows.assign(block=rows["block"].where(~numbered, rows["block"] + "attn" + rows["attn"]))
     twice = rows[rows.duplicated(["concept", "block"], keep=False)]
     if len(twice):
         first = twice.iloc[0]

@@ -38,6 +38,7 @@ SCATTER_HELP = (
 )
 LABELS = {"other": "beside", "result": "result", "scorer": "scorer", "column": "column"}
 CONTROLS = tuple(LABELS)
+OF_OTHER = {"compare", "published", "model", "imported"}
 
 
 def layout(study: Study, others: Others, query: dict[str, str]) -> Component:
@@ -165,8 +166,8 @@ def register(app: dash.Dash, study: Study, others: Others) -> None:
 
 def _told(spec: PatchingCompareSpec, others: Others) -> dict[str, Any]:
     """What the export button knows: no path, only which of the server's own choices it is."""
-    options = spec.model_dump(mode="json", exclude={"compare", "published", "model"})
-    own = spec.model_dump(include={"compare", "published", "model"}, exclude_defaults=True)
+    options = spec.model_dump(mode="json", exclude=OF_OTHER)
+    own = spec.model_dump(include=OF_OTHER, exclude_defaults=True)
     return {**options, "other": next(name for name, choice in others.choices.items() if choice == own)}
 
 

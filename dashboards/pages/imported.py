@@ -1,0 +1,202 @@
+"""Imported: the vectors and tables of others that a study keeps, and published maps beside the study's own."""
+
+import shlex
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+import pandas as pd
+import plotly.graph_objects as go
+from dash import Input, Output, State, html, no_update
+from dash.development.base_component import Component
+
+from analyses.published_map import load_published_map, published_names
+from cache.errors import UserError
+from dashboards.comparison import Map, imported_map, study_map
+from dashboards.components.graph import graph
+from dashboards.components.text import empty_state, page_header, panel
+from dashboards.frames.imported import artefacts_frame, maps_frame, means_frame
+from dashboards.frames.patching import columns, default_columns, scorers
+from dashboards.links import change_query, read_query
+from dashboards.results import load_patching, patching_names
+from dashboards.screen.comparison import comparison_map
+from dashboards.screen.imported import NAMES, block_means_bars
+from workbench.artefacts import list_imported
+from workbench.study import Study
+
+PATH = "/imported"
+NAME = "Imported"
+SENTENCE = (
+    "What others published, checked and kept with its origin: which end of a concept is + and which is −, where it "
+    "acts, and the impacts of a paper's blocks beside this study's."
+)
+VECTORS_HELP = (
+    "A positive strength leads to the + end. Norms are of each step's vector: strengths of the paper are for norm 1. "
+    "Strengths of different sites, concepts or methods cannot be compared."
+)
+MAP_HELP = (
+    "Impacts as published have no intervals and no tests, are floored at 0 and may exceed 1. Means are over the "
+    "concepts of each map, every concept with the same weight; the functional set are the blocks whose mean is at "
+    "least τ (0.10 in the paper)."
+)
+HEADINGS = {
+    "concept": "concept",
+    "positive": "+ is",
+    "negative": "− is",
+    "kind": "kind",
+    "sites": "sites",
+    "steps": "steps",
+    "norms": "norms",
+    "source": "source",
+    "note": "note",
+}
+THRESHOLD = 0.10
+
+
+def has_any(study: Study) -> bool:
+    """Whether something was imported into the study that this page shows."""
+    return bool(published_names(study)) or any((study.path / "imported").glob("*.safetensors"))
+
+
+def layout(study: Study, query: dict[str, str]) -> Component:
+    """The page, or what to do while nothing was imported."""
+    header = page_header(NAME, SENTENCE)
+    if not has_any(study):
+        then = "Its vectors are listed here, each with its + and its − end, and published impacts beside this study's."
+        told = f"workbench import caa SOURCE --study {shlex.quote(str(study.path))}"
+        return html.Div([header, empty_state("Nothing was imported yet.", then, told)])
+    parts = []
+    artefacts = artefacts_frame(list_imported(study.path))
+    if len(artefacts):
+        parts.append(panel("Vectors and tables", _table(artefacts), help=VECTORS_HELP))
+    if published_names(study):
+        parts.append(panel("Published localisation", _controls(study, query), *_figures(), help=MAP_HELP))
+    return html.Div([header, dmc.Stack(parts, gap="md")])
+
+
+def _table(artefacts: pd.DataFrame) -> Component:
+    head = dmc.TableThead(dmc.TableTr([dmc.TableTh(title) for title in HEADINGS.values()]))
+    rows = [
+        dmc.TableTr([dmc.TableTd(str(row[name])) for name in HEADINGS]) for _, row in artefacts.iterrows()
+    ]
+    return html.Div(
+        dmc.Table([head, dmc.TableTbody(rows)], verticalSpacing=4, fz="sm"), className="facts-wrap"
+    )
+
+
+def _controls(study: Study, query: dict[str, str]) -> Component:
+    models = published_names(study)
+    return html.Div(
+        [
+            dmc.Select(
+                id="imported-model",
+                label="model",
+                data=models,
+                value=_model(study, query),
+                allowDeselect=False,
+                size="xs",
+            ),
+            dmc.NumberInput(
+                id="imported-threshold",
+                label="threshold τ",
+                value=_threshold(query),
+                min=0,
+                step=0.025,
+                decimalScale=4,
+                size="xs",
+            ),
+        ],
+        className="controls",
+    )
+
+
+def _figures() -> list[Component]:
+    return [html.Div(id="imported-notes"), graph("imported-means"), graph("imported-maps")]
+
+
+def _model(study: Study, query: dict[str, str]) -> str:
+    models = published_names(study)
+    return query["model"] if query.get("model") in models else models[0]
+
+
+def _threshold(query: dict[str, str]) -> float:
+    try:
+        return max(float(query["threshold"]), 0.0)
+    except (KeyError, ValueError):
+        return THRESHOLD
+
+
+def register(app: dash.Dash, study: Study) -> None:
+    """Keep map, means and sets in step with the selection in the address."""
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("imported-model", "value"),
+        Input("imported-threshold", "value"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def choose(model: str, threshold: float | int | str | None, search: str | None) -> Any:
+        query = read_query(search)
+        asked = _threshold({"threshold": str(threshold)})
+        if (model, asked) == (_model(study, query), _threshold(query)):
+            return no_update
+        return change_query(search, model=model, threshold=f"{asked:g}")
+
+    @app.callback(
+        Output("imported-notes", "children"),
+        Output("imported-means", "figure"),
+        Output("imported-maps", "figure"),
+        Input("url", "search"),
+    )
+    def show(search: str | None) -> tuple[Component, go.Figure, go.Figure]:
+        query = read_query(search)
+        model, threshold = _model(study, query), _threshold(query)
+        published = imported_map(study, model)
+        own, notes = _own(study, published)
+        means = means_frame(published, own, threshold)
+        told = [*_sets(means, threshold), *_metrics(study, model), *notes]
+        items = [html.Li(sentence) for sentence in told]
+        return (
+            html.Ul(items, className="notes"),
+            block_means_bars(means, threshold),
+            comparison_map(maps_frame(published, own)),
+        )
+
+
+def _own(study: Study, published: Map) -> tuple[Map | None, list[str]]:
+    """The study's own map of blocks where it has one that a published one can stand beside, and what is to be told."""
+    if "blocks" not in patching_names(study):
+        return None, ["This study has no patching result of the blocks to compare with."]
+    try:
+        result = load_patching(study, "patching-blocks")
+    except UserError as error:
+        return None, [str(error)]
+    if result.attrs["question"] != "blocks" or not columns(result):
+        return None, ["This study's result 'blocks' asks something else."]
+    own = study_map(study, "patching-blocks", default_columns(result)[0], scorers(result)[0])
+    if own.n_blocks != published.n_blocks:
+        return None, [
+            f"This study's network has {own.n_blocks or 'other'} blocks, that of the paper "
+            f"{published.n_blocks or 'other ones'}: the same number is not the same place, so its map is left out."
+        ]
+    known = dict.fromkeys(own.cells.loc[own.cells["impact"].notna(), "concept"])
+    return own, [f"Means of this study are over {', '.join(known) or 'no concept'}."]
+
+
+def _sets(means: pd.DataFrame, threshold: float) -> list[str]:
+    """The functional set of each side, in words."""
+    told = []
+    for side, part in means.groupby("side", sort=False):
+        blocks = part.loc[part["functional"], "block"]
+        told.append(f"τ = {threshold:g}, {NAMES[str(side)]}: {{{', '.join(blocks)}}}.")
+    return told
+
+
+def _metrics(study: Study, model: str) -> list[str]:
+    """Which metric each published concept was measured with."""
+    result = load_published_map(study, model)
+    concepts: dict[str, list[str]] = {}
+    for concept, metric in zip(result["concept"].values, result["metric"].values, strict=True):
+        concepts.setdefault(str(metric), []).append(str(concept))
+    return [f"Published by {metric}: {', '.join(names)}." for metric, names in concepts.items() if metric]

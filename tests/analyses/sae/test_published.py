@@ -1,0 +1,126 @@
+"""A published autoencoder computes what its authors' arithmetic says, and describes a study as a trained one does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from analyses.sae import TopKSAE, feature_trace, load_sae, run_sae
+from analyses.sae.metrics import Reconstruction
+from analyses.sae.published import PublishedSaeSpec, convert_sae, import_sae, to_topk
+from analyses.sae.train import TrainSpec
+from cache.errors import UserError
+from dashboards.frames.features import features_frame, training_frame
+from dashboards.screen.features import sae_training
+from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
+from tests.workbench.artefacts.builders import sae_weights, write_sae
+from workbench.artefacts import read_sae
+from workbench.study import Study
+
+SITE = PLANTED[0]
+K, FEATURES = 4, 24
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return make_planted_study(tmp_path_factory.mktemp("published") / "study")
+
+
+def folder(at: Path, site: str = SITE, **settings: object) -> Path:
+    return write_sae(at / f"sae-{site.replace('.', '-').replace('_', '-')}", **settings)  # type: ignore[arg-type]
+
+
+def published_encoding(x: torch.Tensor, k: int = K) -> torch.Tensor:
+    """The largest k of relu((x - b_dec) E^T + b), row by row, without the workbench's code."""
+    weights = sae_weights()
+    pre = torch.relu(
+        torch.einsum("rc,fc->rf", x - weights["b_dec"], weights["encoder.weight"]) + weights["encoder.bias"]
+    )
+    kept = torch.zeros_like(pre)
+    for row, values in enumerate(pre):
+        for feature in values.argsort(descending=True)[:k]:
+            kept[row, feature] = values[feature]
+    return kept
+
+
+def test_features_are_the_published_ones(tmp_path: Path) -> None:
+    sae = to_topk(read_sae(str(folder(tmp_path))))
+    x = torch.randn(50, CHANNELS, generator=torch.Generator().manual_seed(5))
+    z = published_encoding(x)
+    weights = sae_weights()
+    with torch.no_grad():
+        torch.testing.assert_close(sae.encode(x), z)
+        torch.testing.assert_close(sae(x), z @ weights["W_dec"] + weights["b_dec"])
+    assert (z > 0).sum(1).max() == K
+
+
+def test_each_row_keeps_its_own_largest(tmp_path: Path) -> None:
+    """Training kept the largest of a batch; here a row's features do not depend on the rows beside it."""
+    sae = to_topk(read_sae(str(folder(tmp_path, batch_topk=True))))
+    x = torch.randn(6, CHANNELS, generator=torch.Generator().manual_seed(6))
+    x[0] *= 100
+    with torch.no_grad():
+        torch.testing.assert_close(sae.encode(x)[1:], sae.encode(x[1:]))
+        assert ((sae.encode(x) > 0).sum(1) > 0).all()
+
+
+def test_a_converted_folder_is_one_of_the_workbench(tmp_path: Path) -> None:
+    published = read_sae(str(folder(tmp_path)))
+    loaded = TopKSAE.load(convert_sae(published, tmp_path / "converted"))
+    np.testing.assert_array_equal(loaded.W_enc.detach().numpy(), published.encoder_weight.T)
+    np.testing.assert_array_equal(loaded.W_dec.detach().numpy(), published.decoder_weight)
+    assert loaded.config.metadata["hook_name"] == SITE
+    assert loaded.config.metadata["source_sha256"] == published.origin.sha256
+    with pytest.raises(UserError, match="exists already"):
+        convert_sae(published, tmp_path / "converted")
+
+
+def test_a_study_shows_the_features_of_a_published_autoencoder(tmp_path: Path, study: Study) -> None:
+    published = read_sae(str(folder(tmp_path)))
+    result = import_sae(study, published)
+    x = torch.from_numpy(study.cache.read(SITE, passes=["cond"])).reshape(-1, CHANNELS)
+    z = published_encoding(x)
+    np.testing.assert_allclose(result.density, (z > 0).float().mean(0), atol=1e-6)
+    np.testing.assert_allclose(result.max_activation, z.max(0).values, rtol=1e-5)
+    weights = sae_weights()
+    figures = Reconstruction(CHANNELS, FEATURES)
+    figures.add(x, z @ weights["W_dec"] + weights["b_dec"], z)
+    for name in ("explained_variance", "normalised_error", "l0", "dead_share"):
+        assert result[f"final_{name}"].item() == pytest.approx(getattr(figures, name), rel=1e-4)
+    variance = x.numpy().var(axis=0).mean()
+    assert result.final_loss.item() == pytest.approx(figures.squared_error / variance, rel=1e-4)
+    trace = feature_trace(study, SITE, feature=3, clip=7)
+    clip = torch.from_numpy(study.cache.read(SITE, clips=[7], passes=["cond"])[0, :, 0])
+    expected = published_encoding(clip.reshape(-1, CHANNELS))[:, 3].reshape(trace.shape)
+    np.testing.assert_allclose(trace, expected, rtol=1e-5, atol=1e-6)
+    spec = PublishedSaeSpec(site=SITE, source=published.origin.source, sha256=published.origin.sha256)
+    assert study.is_done(f"sae-{SITE}", spec)
+
+
+def test_its_result_has_the_form_of_a_trained_one(tmp_path: Path, study: Study) -> None:
+    imported = import_sae(study, read_sae(str(folder(tmp_path))))
+    trained = run_sae(study, TrainSpec(site="tf0.cross_attn", k=K, expansion=3, train_steps=3, batch_size=64))
+    assert {name: variable.dims for name, variable in imported.data_vars.items()} == {
+        name: variable.dims for name, variable in trained.data_vars.items()
+    }
+    assert set(imported.attrs) - {"published"} == set(trained.attrs)
+    assert imported.attrs["kind"] == trained.attrs["kind"] == "sae"
+    assert len(features_frame(imported)) == FEATURES
+    frame = training_frame(imported)
+    assert frame[frame["split"] == "training"]["value"].isna().all()
+    assert sae_training(frame).layout.shapes  # the measures on all clips, without a curve
+    assert load_sae(study, SITE).config.k == K
+
+
+def test_an_autoencoder_of_another_model_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    study = make_planted_study(tmp_path / "study")
+    narrow = write_sae(tmp_path / "tf1-cross-attn", sae_weights(15, 5), d_in=5)
+    with pytest.raises(UserError, match=rf"reads 5 channels, and {SITE} of .* has {CHANNELS}"):
+        import_sae(study, read_sae(str(narrow)))
+    with pytest.raises(UserError, match=r"no site 'tf6\.cross_attn'"):
+        import_sae(study, read_sae(str(folder(tmp_path)), "tf6.cross_attn"))
+    with pytest.raises(UserError, match="no pass 'uncond'"):
+        import_sae(study, read_sae(str(folder(tmp_path))), pass_name="uncond")
+    assert not (study.path / "sae").exists()
+    assert study.result_names() == []

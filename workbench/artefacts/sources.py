@@ -1,0 +1,92 @@
+"""Where artefacts come from: a file, a folder, or a repository on the hub."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cache.errors import UserError
+from workbench.artefacts.pickles import read_bytes
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_LONGEST_CONFIG = 2**20
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an artefact was read from: the source as it was given, the file with the numbers, and its SHA-256.
+
+    `settings` is the artefact's own configuration, as its authors wrote it.
+    """
+
+    source: str
+    file: Path
+    sha256: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_source(source: str, patterns: Sequence[str]) -> Path:
+    """A local file or folder, or the downloaded files of a hub repository (owner/name) that match `patterns`.
+
+    Raises UserError for what is neither, and when the hub cannot be reached or has no such repository.
+    """
+    if Path(source).exists() or not _HUB_ID.fullmatch(source):
+        if not Path(source).exists():
+            raise UserError(f"There is no file or folder {source}, and it is no hub id (owner/name).")
+        return Path(source)
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(source, allow_patterns=list(patterns)))
+    except (OSError, ValueError) as error:  # whatever the hub's client raises is one of them
+        raise UserError(
+            f"'{source}' is no file or folder here, and the hub has no repository of that name that can be reached: "
+            f"check the name and the connection, or fetch it elsewhere with `hf download {source} --local-dir FOLDER` "
+            "and import the folder."
+        ) from error
+
+
+def find_artefact(
+    source: str, pattern: str, configs: Sequence[str] = (), config_needed: bool = False
+) -> Origin:
+    """The one file of a source that matches `pattern`, with the first of `configs` that lies beside it.
+
+    Raises UserError when there is no such file or several, and when a configuration that is needed is missing.
+    """
+    path = open_source(source, [pattern, *configs])
+    files = [path] if not path.is_dir() else sorted(path.glob(pattern))
+    if len(files) != 1:
+        told = (
+            f"several files {pattern} ({', '.join(file.name for file in files)})"
+            if files
+            else f"no {pattern}"
+        )
+        raise UserError(f"{source} has {told}: give the folder of one artefact, or the file.")
+    config = next((files[0].parent / name for name in configs if (files[0].parent / name).exists()), None)
+    if config is None and config_needed:
+        raise UserError(f"{source} has no {' or '.join(configs)}, which tells what its numbers are.")
+    return Origin(source, files[0], sha256_of(files[0]), read_settings(config) if config else {})
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's bytes; raises UserError when it cannot be read."""
+    if not file.is_file():
+        told = "is a folder" if file.is_dir() else "does not exist"
+        raise UserError(f"{file} {told}, where a file is needed.")
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """A configuration (a JSON object); raises UserError for anything else."""
+    raw = read_bytes(file, _LONGEST_CONFIG)
+    try:
+        settings = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is no JSON ({' '.join(str(error).split())}).") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{file} is no JSON object, where the settings of an artefact are needed.")
+    return settings

@@ -1,0 +1,143 @@
+"""Artefacts as the workbench keeps them: one safetensors file with metadata, written whole or not at all."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from cache.errors import UserError
+from workbench.artefacts.checks import slug
+from workbench.artefacts.concepts import Concept
+from workbench.artefacts.sources import Origin
+from workbench.files import replacing
+from workbench.provenance import code_version
+
+FORMAT = "workbench-artefact"
+FORMAT_VERSION = 1
+FOLDER = "imported"
+
+
+@runtime_checkable
+class Artefact(Protocol):
+    """What every artefact of a concept tells of itself."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def concept(self) -> Concept: ...
+
+    @property
+    def origin(self) -> Origin: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sites(self) -> dict[str, int]: ...
+
+    @property
+    def steps(self) -> int: ...
+
+    def arrays(self) -> dict[str, np.ndarray]: ...
+
+    def facts(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A file that the workbench wrote: its metadata, and the shape and the mean row norm of each array."""
+
+    file: Path
+    metadata: Mapping[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
+    norms: Mapping[str, tuple[float, float]]  # smallest and largest over the rows
+
+    @property
+    def sentence(self) -> str:
+        """Which end of the concept is which."""
+        told = self.metadata
+        return f"{told['concept']}: + is {told['positive']}, − is {told['negative']}"
+
+
+def metadata_of(artefact: Artefact) -> dict[str, Any]:
+    """Everything that is written beside an artefact's arrays."""
+    concept, origin = artefact.concept, artefact.origin
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "kind": artefact.kind,
+        "concept": concept.name,
+        "positive": concept.positive,
+        "negative": concept.negative,
+        "positive_prompt": concept.positive_prompt,
+        "negative_prompt": concept.negative_prompt,
+        **artefact.facts(),
+        "settings": dict(origin.settings),
+        "source": origin.source,
+        "source_file": origin.file.name,
+        "source_sha256": origin.sha256,
+        "code_version": code_version(),
+    }
+
+
+def write_artefact(artefact: Artefact, file: Path) -> Path:
+    """Write an artefact with its metadata, each a JSON text, as safetensors; gives the file.
+
+    Raises UserError when the file cannot be written; then it is as it was.
+    """
+    if file.is_dir():
+        raise UserError(
+            f"{file} is a folder: give the name of a file to write, such as {artefact.name}.safetensors."
+        )
+    metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in metadata_of(artefact).items()}
+    arrays = {name: np.ascontiguousarray(array) for name, array in artefact.arrays().items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with replacing(file) as partial:
+            save_file(arrays, partial, metadata)
+    except SafetensorError as error:
+        raise UserError(f"{file} cannot be written: {error}") from error
+    return file
+
+
+def study_file(study_path: Path, name: str) -> Path:
+    """Where a study keeps an imported artefact."""
+    return study_path / FOLDER / f"{slug(name, 'the artefact')}.safetensors"
+
+
+def open_imported(file: Path) -> Imported:
+    """Read a file that `write_artefact` wrote; raises UserError for another or a damaged one."""
+    try:
+        with safe_open(file, "numpy") as stored:
+            metadata = {name: json.loads(text) for name, text in (stored.metadata() or {}).items()}
+            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError, ValueError, RecursionError, TypeError) as error:
+        raise UserError(
+            f"{file} is damaged or was not written by `workbench import`: import it again."
+        ) from error
+    if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{file} is no artefact of format {FORMAT_VERSION}: import it again with `workbench import`."
+        )
+    return Imported(
+        file,
+        metadata,
+        {name: array.shape for name, array in arrays.items()},
+        {name: _norms(array) for name, array in arrays.items()},
+    )
+
+
+def list_imported(study_path: Path) -> list[Imported]:
+    """The artefacts that a study has, by name."""
+    return [open_imported(file) for file in sorted((study_path / FOLDER).glob("*.safetensors"))]
+
+
+def _norms(array: np.ndarray) -> tuple[float, float]:
+    norms = np.linalg.norm(np.atleast_2d(array).astype(np.float64), axis=-1)
+    return float(norms.min()), float(norms.max())
