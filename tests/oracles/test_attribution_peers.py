@@ -82,7 +82,8 @@ def attributions(
     here = linearised(network, pair, lambda out: (out[row] * direction).sum())
     there = linearised(network, pair[[row, row, 1 - row]])
     found = [
-        attribution(here, there, [Site.parse(spec.sites[0])], Edit(spec, row, (2,)), lambda _: HEAD) for spec in specs
+        attribution(here, there, [Site.parse(spec.sites[0])], Edit(spec, row, (2,)), lambda _: HEAD)
+        for spec in specs
     ]
     return torch.tensor(found, dtype=torch.float64)
 
