@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from diffusers import AudioPipelineOutput, AutoencoderDC, DiffusionPipeline
@@ -57,9 +57,11 @@ class Guidance:
     both above 1, a third pass sees the text without its lyrics, and each scale acts on its own part instead of `scale`.
     The three `erg_*` switches weaken the null pass's attention instead of emptying it (entropy rectifying guidance):
     in the text encoder, in the lyric encoder (without which `erg_tag` does nothing), and in the denoiser.
+
+    Raises UserError for an unknown `cfg_type` and an `interval` outside 0 to 1.
     """
 
-    cfg_type: CfgType = "apg"
+    cfg_type: str = "apg"
     scale: float = 15.0
     interval: float = 0.5
     interval_decay: float = 0.0
@@ -69,6 +71,16 @@ class Guidance:
     erg_tag: bool = True
     erg_lyric: bool = True
     erg_diffusion: bool = True
+
+    def __post_init__(self) -> None:
+        if self.cfg_type not in get_args(CfgType):
+            raise UserError(
+                f"There is no guidance '{self.cfg_type}': cfg_type is one of {', '.join(get_args(CfgType))}."
+            )
+        if not 0 <= self.interval <= 1:
+            raise UserError(
+                f"Guidance acts in a part of the steps from 0 to 1, not in {self.interval} of them."
+            )
 
     @property
     def passes(self) -> tuple[str, ...]:
@@ -202,7 +214,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
         audio_duration: float = 60.0,
         num_inference_steps: int = 60,
         seeds: int | Sequence[int] = 0,
-        scheduler: Literal["euler", "heun", "pingpong"] = "euler",
+        scheduler: str = "euler",
         shift: float = 3.0,
         omega: float = 10.0,
         omega_reduction: OmegaReduction = "sample",
@@ -217,7 +229,8 @@ class AceStepV1Pipeline(DiffusionPipeline):
             audio_duration: Seconds of every clip (a batch has one duration: the denoiser normalises over time).
             num_inference_steps: Steps of the schedule.
             seeds: Of each clip's noise, or one for all: drawn on the CPU, the same on every device.
-            scheduler: Kind of step; Heun calls the denoiser twice a step.
+            scheduler: Kind of step, one of `SCHEDULERS`; Heun calls the denoiser twice a step, and guidance's interval is of the calls (the
+                published code takes it of the steps, so that its Heun runs end unguided).
             shift: Bends the schedule towards noise.
             omega: Strength of the mean shift of every step.
             omega_reduction: The mean's: over each clip, or as published over the whole batch, so that a clip depends
@@ -226,7 +239,8 @@ class AceStepV1Pipeline(DiffusionPipeline):
             output_type: Audio (clip, channel, sample) at 48 kHz, or latents (clip, 8, 16, frame).
 
         Raises:
-            UserError: for an empty batch, lists of different lengths, or a duration shorter than a frame.
+            UserError: for an empty batch, lists of different lengths, a duration shorter than a frame, or an unknown
+                scheduler.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         texts = list(zip(prompts, _for_each(lyrics, prompts, "lyrics"), strict=True))
@@ -235,6 +249,8 @@ class AceStepV1Pipeline(DiffusionPipeline):
         device, dtype = self._execution_device, self.transformer.dtype
         encoded = self._encode(texts, guidance)
         latents = _noise(self._latent_shape(audio_duration), generators).to(device, dtype)
+        if scheduler not in SCHEDULERS:
+            raise UserError(f"There is no scheduler '{scheduler}': use one of {', '.join(SCHEDULERS)}.")
         self.scheduler = SCHEDULERS[scheduler](shift=shift)
         self.scheduler.set_timesteps(num_inference_steps, device)
         n_calls = len(self.scheduler.timesteps)
