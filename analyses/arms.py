@@ -269,7 +269,8 @@ def passes_arms(request: Request) -> list[Arm]:
     if len(passes) < 2:
         raise UserError("This run has one pass only (no guidance), so that there is nothing to compare.")
     columns: dict[str, dict[str, Any]] = {name: {"passes": (name,)} for name in passes}
-    return _grid(request, {**columns, "both": {"passes": passes}})
+    together = "both" if len(passes) == 2 else "all"
+    return _grid(request, {**columns, together: {"passes": passes}})
 
 
 def conditioning_arms(request: Request) -> list[Arm]:

@@ -8,6 +8,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jaxtyping._storage
+import pytest
 from greenlet import getcurrent, greenlet
 from jaxtyping import install_import_hook
 
@@ -35,3 +36,8 @@ jaxtyping._storage._shape_storage = PerGreenlet()
 install_import_hook(["cache", "workbench", "analyses", "dashboards"], "beartype.beartype")
 
 pytest_plugins = ["tests.fixtures"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that workers that take file by file end together."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)

@@ -1,6 +1,7 @@
 """The adapter of ACE-Step v1: labels, exactness against the untouched pipeline, segments and rotary positions."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -174,6 +175,33 @@ def test_keys_are_patched_with_their_rotary_positions(
     monkeypatch.setattr(CallOfAceStepV1, "move_positions", lambda self, block, moves: None)
     staying = patched()
     assert (staying[2] - staying[1 - base]).abs().max() > 1e-6, "keys alone are not the other prompt's"
+
+
+@pytest.mark.parametrize("block", [0, 1])
+@pytest.mark.parametrize("base", [0, 1], ids=["necessity", "sufficiency"])
+def test_a_patch_is_an_exchange_of_states_mask_and_rotary_table(
+    sung: AceStepV1, base: int, block: int
+) -> None:
+    """The definition of TADA's reference, done to the untraced pipeline with a hook."""
+    clips, chosen = sung_pair(), settings(guidance_scale_text=3.0, guidance_scale_lyric=2.0)
+    exchanged = ("encoder_hidden_states", "encoder_attention_mask", "encoder_rotary")
+
+    def exchange(module: torch.nn.Module, args: tuple, given: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """In every pass the base run reads what the other one reads."""
+        rows = torch.arange(len(given["hidden_states"]))
+        rows[base::2] = rows[1 - base :: 2]
+        take = {name: given[name] for name in exchanged}
+        take["encoder_rotary"] = tuple(table[rows] for table in given["encoder_rotary"])
+        return args, {**given, **{k: v[rows] if isinstance(v, torch.Tensor) else v for k, v in take.items()}}
+
+    attention = sung.pipeline.transformer.transformer_blocks[block].cross_attn
+    hook = attention.register_forward_pre_hook(exchange, with_kwargs=True)
+    exchanged_run = stock_latents(sung, clips, chosen)[base]
+    hook.remove()
+    edit = Intervention(2, PatchSpec(sites=(f"tf{block}.cross_attn",)), source=1 - base)
+    patched = sung.generate([*clips, clips[base]], chosen, [edit]).latents
+    assert (patched[2] - exchanged_run).abs().max() < 1e-12
+    assert (patched[2] - patched[base]).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("base", [0, 1], ids=["necessity", "sufficiency"])

@@ -1,8 +1,7 @@
-"""The maps against the planted truth, for both organisms, through the real scorer."""
+"""Maps of the shipped organisms, through the real scorer, and their planted truth."""
 
 from pathlib import Path
 
-import pytest
 import xarray as xr
 
 from analyses.patching import PatchingSpec, run_patching
@@ -41,16 +40,6 @@ def single_blocks(result: xr.Dataset, suffix: str = "") -> list[str]:
     return [f"{block}{suffix}" for block in sorted(set(result.row.values)) if block and "+" not in block]
 
 
-@pytest.fixture(scope="module")
-def shared(organism_shared: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> tuple[xr.Dataset, dict]:
-    return impact_map(organism_shared, tmp_path_factory.mktemp("truth") / "shared", sets=((3, 4),))
-
-
-@pytest.fixture(scope="module")
-def split(organism_split: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> tuple[xr.Dataset, dict]:
-    return impact_map(organism_split, tmp_path_factory.mktemp("truth") / "split")
-
-
 CONCEPTS = ["instrument", "tempo", "mood", "drums"]
 
 
@@ -64,32 +53,3 @@ def assert_nothing_outside(impact: xr.Dataset, planted: list[str]) -> None:
     nulls = impact.impact.sel(arm=single_blocks(impact, " null unrelated"))
     assert (abs(nulls) < 0.15).all()
     assert float(impact.impact.sel(arm=planted).max()) > float(impact.null_hi)
-
-
-@pytest.mark.parametrize("concept", CONCEPTS)
-def test_shared_organism_holds_every_concept_in_its_two_blocks(
-    shared: tuple[xr.Dataset, dict], concept: str
-) -> None:
-    result, truth = shared
-    impact = result.sel(concept=concept, scorer="embedded")
-    planted = [f"tf{block}" for block in truth[concept]]
-    assert planted == ["tf3", "tf4"]
-    assert bool(impact.defined)
-    assert int(impact.n) == int(impact.n_pairs) == PAIRS
-    assert_nothing_outside(impact, planted)
-    assert (impact.impact_lo.sel(arm=planted) > 0).any()
-    assert float(impact.impact.sel(arm="tf3+tf4")) >= 0.9
-    assert float(impact.impact.sel(arm="tf3+tf4 necessity")) >= 0.9
-
-
-@pytest.mark.parametrize("concept", CONCEPTS)
-def test_split_organism_holds_each_concept_in_its_own_block(
-    split: tuple[xr.Dataset, dict], concept: str
-) -> None:
-    result, truth = split
-    impact = result.sel(concept=concept, scorer="embedded")
-    (block,) = truth[concept]
-    assert bool(impact.defined)
-    assert float(impact.impact.sel(arm=f"tf{block}")) >= 0.9
-    assert float(impact.impact.sel(arm=f"tf{block} necessity")) >= 0.9
-    assert_nothing_outside(impact, [f"tf{block}"])
