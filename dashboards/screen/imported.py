@@ -31,8 +31,8 @@ def block_means_bars(frame: pd.DataFrame, threshold: float) -> go.Figure:
     figure.add_hline(
         y=threshold,
         line={"color": palette.MUTED, "width": 1, "dash": "dot"},
-        annotation={"text": f"τ = {threshold:g}", "font": {"size": 11, "color": palette.MUTED}},
-        annotation_position="top left",
+        annotation={"text": "τ", "font": {"size": 11, "color": palette.MUTED}},
+        annotation_position="right",
     )
     figure.update_yaxes(title={"text": "mean impact", "font": {"size": 11}}, fixedrange=True)
     figure.update_xaxes(type="category", fixedrange=True)
