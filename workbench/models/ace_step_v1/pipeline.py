@@ -229,8 +229,8 @@ class AceStepV1Pipeline(DiffusionPipeline):
             audio_duration: Seconds of every clip (a batch has one duration: the denoiser normalises over time).
             num_inference_steps: Steps of the schedule.
             seeds: Of each clip's noise, or one for all: drawn on the CPU, the same on every device.
-            scheduler: Kind of step, one of `SCHEDULERS`; Heun calls the denoiser twice a step, and guidance's interval is of the calls (the
-                published code takes it of the steps, so that its Heun runs end unguided).
+            scheduler: Kind of step, one of `SCHEDULERS`. Heun calls the denoiser twice a step, and guidance's interval
+                is one of calls (the published code takes it of steps, so that its Heun runs end unguided).
             shift: Bends the schedule towards noise.
             omega: Strength of the mean shift of every step.
             omega_reduction: The mean's: over each clip, or as published over the whole batch, so that a clip depends
