@@ -1,5 +1,6 @@
 """One running call of a pipeline's denoiser inside an nnsight trace: its rows, its sites, and what they attend to."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ Move = tuple[int, int, tuple[int, ...] | None]
 """A row, the row whose conditioning positions it takes, and at which conditioning tokens (None for all)."""
 
 
-class PipelineCall:
+class PipelineCall(ABC):
     """`CallAccess` of a denoiser whose attentions have diffusers' parts (`to_q`, `to_k`, `to_v`, `to_out`).
 
     `network` is the denoiser's envoy inside a running trace, or the module itself where only sizes are asked for. A
@@ -36,9 +37,9 @@ class PipelineCall:
         self.n_blocks = len(self.blocks)
         self.block_names = tuple(f"tf{block}" for block in range(self.n_blocks))
 
+    @abstractmethod
     def find_blocks(self, network: Any) -> Any:
         """The blocks that see the conditioning, in order of computation."""
-        raise NotImplementedError
 
     # Rows
 
@@ -77,7 +78,7 @@ class PipelineCall:
         """The network's output with latent time as its second axis."""
         return output
 
-    def skip_conditioning(self, n_rows: int) -> None:
+    def skip_conditioning(self, n_rows: int) -> None:  # noqa: B027 - may be nothing
         """Do not embed the conditioning, if that is done in every call: all that depends on it is known."""
 
     # What rows attend to
@@ -100,7 +101,7 @@ class PipelineCall:
         """The mask in the form that the cross-attention takes."""
         return mask[:, None, None, :]
 
-    def move_positions(self, block: int, moves: Sequence[Move]) -> None:
+    def move_positions(self, block: int, moves: Sequence[Move]) -> None:  # noqa: B027 - may be nothing
         """Let rows of the block's cross-attention take the positions of others' conditioning tokens, if it has any."""
 
     # Sites
