@@ -1,4 +1,4 @@
-"""What the small studies of random models share: prompts, and how their arms sound."""
+"""What the small studies of random models share: prompts, how their arms sound, and what holds of every one."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import numpy as np
 from dashboards.app import create_app
 from dashboards.media import audio_url
 from dashboards.shell import PAGES
+from tests.e2e.cli import Workbench
 from workbench.audio import read_audio
 from workbench.study import Study
 
@@ -27,6 +28,23 @@ def heard(folder: Path, arm: str, name: str = "patching-blocks") -> np.ndarray:
     study = Study.open(folder)
     file = study.result(name).audio.sel(concept="mood", arm=arm).isel(pair=0, seed=0).item()
     return read_audio(study.path / str(file))[0]
+
+
+def check_probe(workbench: Workbench, folder: Path, site: str) -> None:
+    """A probe reads the mood off a cross-attention, where the prompt's word comes in."""
+    outcome = workbench("probe", folder, "--concept", "mood", "--folds", "4")
+    assert outcome.code == 0, outcome
+    accuracy = Study.open(folder).result("probes").accuracy_mean
+    assert float(accuracy.sel(concept="mood", site=site).max()) > 0.9, "the prompt's word is in what it reads"
+
+
+def check_sae(workbench: Workbench, folder: Path, site: str) -> None:
+    """An autoencoder of a site is trained, sparse, and better than the mean."""
+    outcome = workbench("sae", folder, "--site", site, "--expansion", "2", "--k", "8", "--train-steps", "200")
+    assert outcome.code == 0, outcome
+    result = Study.open(folder).result(f"sae-{site}")
+    assert 0 < float(result.final_l0) <= 8
+    assert float(result.final_explained_variance) > 0
 
 
 def check_dashboard(folder: Path) -> None:

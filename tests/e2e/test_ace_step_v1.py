@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.cli import Workbench, workbench
-from tests.e2e.small_study import PROMPTS, STEP, check_dashboard, heard
+from tests.e2e.small_study import PROMPTS, STEP, check_dashboard, check_probe, check_sae, heard
 from tests.tiny_ace_step_v1 import save_tiny_v1
 from tests.workbench.ace_step_v1.tiny_lyrics import write_vocabulary
 from workbench.audio import read_audio
@@ -103,18 +103,11 @@ def test_patch_segments(workbench: Workbench, folder: Path) -> None:
 
 
 def test_probe(workbench: Workbench, folder: Path) -> None:
-    outcome = workbench("probe", folder, "--concept", "mood", "--folds", "4")
-    assert outcome.code == 0, outcome
-    accuracy = Study.open(folder).result("probes").accuracy_mean
-    assert float(accuracy.sel(concept="mood", site=SITE).max()) > 0.9, "the prompt's word is in what it reads"
+    check_probe(workbench, folder, SITE)
 
 
 def test_sae(workbench: Workbench, folder: Path) -> None:
-    outcome = workbench("sae", folder, "--site", SITE, "--expansion", "2", "--k", "8", "--train-steps", "50")
-    assert outcome.code == 0, outcome
-    result = Study.open(folder).result(f"sae-{SITE}")
-    assert 0 < float(result.final_l0) <= 8
-    assert float(result.final_explained_variance) > 0
+    check_sae(workbench, folder, SITE)
 
 
 def test_the_dashboard_opens_the_study(folder: Path) -> None:
