@@ -88,8 +88,13 @@ def _model_file(source: str, file: str) -> Path | None:
             hf_hub_download(source, _V1_CONFIG)
             return None
     except (OSError, ValueError, EntryNotFoundError) as error:
-        raise UserError(
-            f"The weights of '{source}' are neither in the hub cache nor can they be downloaded: check the name, the "
-            f"network (or run `hf download {source}` where there is one), and that it is in diffusers' layout, with "
-            f"a {_INDEX}, or in ACE-Step v1's ({type(error).__name__})."
-        ) from error
+        raise unreachable_weights(source, error) from error
+
+
+def unreachable_weights(source: str, error: Exception) -> UserError:
+    """What to say where a hub's model is neither here nor to be had."""
+    return UserError(
+        f"The weights of '{source}' are neither in the hub cache nor can they be downloaded: check the name, the "
+        f"network (or run `hf download {source}` where there is one), and that it is in diffusers' layout, with "
+        f"a {_INDEX}, or in ACE-Step v1's ({type(error).__name__})."
+    )

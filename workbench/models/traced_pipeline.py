@@ -22,6 +22,7 @@ from cache.errors import UserError
 from workbench.conditioning import ConditioningTable
 from workbench.interventions import Intervention, PatchSpec
 from workbench.linearise import linearise
+from workbench.models import unreachable_weights
 from workbench.models.pipeline_call import PipelineCall, cond_inputs, conditionings
 from workbench.models.protocol import (
     CallInputs,
@@ -85,11 +86,7 @@ class TracedPipeline(ABC):
         try:
             return Path(DiffusionPipeline.download(source))
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"The weights of '{source}' are neither in the hub cache nor can they be downloaded: check the name, "
-                f"the network (or run `hf download {source}` where there is one), and that it is in diffusers' "
-                f"layout, with a model_index.json ({type(error).__name__})."
-            ) from error
+            raise unreachable_weights(source, error) from error
 
     # What a subclass says
 
