@@ -1,5 +1,6 @@
 """Intervals, tests and rankings for the numbers that people read off a map."""
 
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
+ALPHA = 0.05  # a corrected p-value up to here is significant
 RESAMPLES = 2000
 CLUSTER_RESAMPLES = 4000
 EXACT_PAIRS = 12  # up to here all 2**n sign patterns are tried
@@ -120,6 +122,31 @@ def sign_flip_p(
         random_state=np.random.default_rng(seed),
     ).pvalue
     return np.where(unknown, np.nan, p)
+
+
+def smallest_p(n_pairs: int) -> float:
+    """The least p-value that `sign_flip_p` can give for `n_pairs` pairs; NaN for none.
+
+    It is that of pairs that all change alike: 2 / 2**n for up to 12 of them, since only one pattern of signs and its
+    opposite move as much. Correction over a map's cells never makes a p-value smaller.
+    """
+    return float(sign_flip_p(np.ones((n_pairs, 1)))[0])
+
+
+def fewest_pairs() -> int:
+    """The fewest pairs with which a p-value can be significant at all."""
+    return next(n for n in itertools.count(1) if smallest_p(n) <= ALPHA)
+
+
+def too_few_pairs(n_pairs: int) -> str:
+    """One sentence for `n_pairs` (at least 1) that leave nothing significant, however clear it is; else ""."""
+    smallest = smallest_p(n_pairs)
+    if smallest <= ALPHA:
+        return ""
+    return (
+        f"{n_pairs} pair{'' if n_pairs == 1 else 's'}: smallest possible p is {smallest:.3g}; "
+        f"at least {fewest_pairs()} pairs are needed for p ≤ {ALPHA:g}."
+    )
 
 
 def benjamini_hochberg(p_values: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from analyses.statistics import ALPHA
 from cache.errors import UserError
 
-ALPHA = 0.05
 ALL = "all"
 DIRECTIONS = ("sufficiency", "necessity")
 BLOCK = re.compile(r"tf(\d+)(?=\.|$)")

@@ -5,15 +5,19 @@ import pytest
 from scipy import stats
 
 from analyses.statistics import (
+    ALPHA,
     CLUSTER_RESAMPLES,
     SIGN_FLIPS,
     benjamini_hochberg,
     bootstrap_interval,
     cluster_bootstrap,
     expanded_confidence,
+    fewest_pairs,
     rank_correlation,
     separated,
     sign_flip_p,
+    smallest_p,
+    too_few_pairs,
     two_stage_weights,
 )
 
@@ -135,6 +139,54 @@ def test_missing_changes_are_left_out_of_the_sign_flips() -> None:
     assert p[1] == pytest.approx(sign_flip_p(changes[:6, 1:2])[0])
     assert np.isnan(p[2])
     assert sign_flip_p(np.array([[3.0, np.nan]])) == pytest.approx([1.0, np.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize("n", range(1, 13))
+def test_the_smallest_p_is_that_of_two_sign_patterns(n: int) -> None:
+    assert smallest_p(n) == pytest.approx(2 / 2**n)
+
+
+@pytest.mark.parametrize("n", [13, 15, 40])
+def test_random_sign_patterns_have_a_smallest_p_too(n: int) -> None:
+    """Patterns without a flip among the random ones count with the observed one: about SIGN_FLIPS / 2**n of them."""
+    unflipped = smallest_p(n) * (SIGN_FLIPS + 1) / 2 - 1
+    assert unflipped == pytest.approx(round(unflipped))
+    assert unflipped == pytest.approx(SIGN_FLIPS / 2**n, abs=4)
+    assert n < 40 or unflipped == 0
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 9, 14])
+def test_no_changes_give_less_than_the_smallest_p(n: int) -> None:
+    p = sign_flip_p(np.random.default_rng(10).normal(1, 1, (n, 200)))
+    assert p.min() == pytest.approx(smallest_p(n))
+
+
+def test_no_pairs_have_no_p() -> None:
+    assert np.isnan(smallest_p(0))
+
+
+def test_the_fewest_pairs_are_those_with_which_something_can_be_significant() -> None:
+    assert fewest_pairs() == 6
+    assert smallest_p(6) <= ALPHA < smallest_p(5)
+
+
+def test_correction_never_makes_a_p_value_smaller() -> None:
+    few = sign_flip_p(np.random.default_rng(11).normal(5, 1, (5, 30)))
+    assert benjamini_hochberg(few).min() >= smallest_p(5) > ALPHA
+
+
+@pytest.mark.parametrize(
+    ("n", "sentence"),
+    [
+        (1, "1 pair: smallest possible p is 1; at least 6 pairs are needed for p ≤ 0.05."),
+        (3, "3 pairs: smallest possible p is 0.25; at least 6 pairs are needed for p ≤ 0.05."),
+        (5, "5 pairs: smallest possible p is 0.0625; at least 6 pairs are needed for p ≤ 0.05."),
+        (6, ""),
+        (40, ""),
+    ],
+)
+def test_too_few_pairs_are_told(n: int, sentence: str) -> None:
+    assert too_few_pairs(n) == sentence
 
 
 def test_rank_correlation_is_spearmans() -> None:
