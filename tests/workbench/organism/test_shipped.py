@@ -9,13 +9,14 @@ import torch
 from diffusers import AceStepPipeline
 from safetensors.torch import load_file
 
-from workbench.models import ORGANISMS, model_source
+from workbench.models import ORGANISMS, load_model, model_source
 from workbench.models.organism import fit_scorer
 from workbench.models.organism.card import KEPT_TARGET, TARGETS, held_out_prompts, misses, shown
 from workbench.models.organism.labels import CONCEPTS, Labels
 from workbench.models.organism.pipeline import generate, load_pipeline
 from workbench.models.organism.synth import dataset
 from workbench.models.organism.vae import FastCodec
+from workbench.models.protocol import Clip, GenerationSettings
 from workbench.provenance import weights_hash
 from workbench.scorers import embedded
 
@@ -80,6 +81,28 @@ def test_the_truth_is_the_plan(folder: Path) -> None:
     assert truth["organism"] == folder.name
     assert truth["concepts"] == PLANTED[folder.name]
     assert truth["blocks"] == json.loads((folder / "recipe.json").read_text())["blocks"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_plain_diffusers_makes_the_clip_that_the_workbench_makes(folder: Path, dtype: torch.dtype) -> None:
+    """As the files of a hub folder are loaded where nobody names a number format, and where somebody does."""
+    given = {} if dtype == torch.float32 else {"dtype": dtype}
+    plain = AceStepPipeline.from_pretrained(folder, **given)
+    plain.set_progress_bar_config(disable=True)
+    clip, settings = Clip("a fast happy violin song with drums", 7), GenerationSettings(num_steps=4)
+    model = load_model(folder.name, dtype=str(dtype).removeprefix("torch."))
+    expected = model.decode(model.generate([clip], settings).latents)[0]
+    audio = plain(
+        clip.prompt,
+        "",
+        audio_duration=settings.duration,
+        num_inference_steps=settings.num_steps,
+        guidance_scale=settings.guidance_scale,
+        shift=settings.shift,
+        latents=model.noise([clip], settings.duration),
+    ).audios[0]
+    assert audio.abs().max() > 0.5
+    torch.testing.assert_close(audio, expected.to(audio.dtype), atol=1e-5, rtol=0)
 
 
 def test_generated_clips_show_what_their_prompts_name(pipeline: AceStepPipeline) -> None:

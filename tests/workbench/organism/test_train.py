@@ -96,7 +96,7 @@ def test_a_trained_folder_is_a_pipeline_and_is_not_trained_again(
 ) -> None:
     monkeypatch.delattr(train_dit, "flow_matching_loss")
     folder = train(uninterrupted, "tiny", PLAN, RECIPE, CPU)
-    pipeline = AceStepPipeline.from_pretrained(folder, dtype=torch.float32)
+    pipeline = AceStepPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     audio = pipeline(
         "a fast happy violin song with drums", "", audio_duration=1.0, num_inference_steps=1

@@ -92,11 +92,17 @@ def generate(
 
 
 def _clean_json(path: Path) -> None:
-    """Remove from a configuration where it was saved from, and name the tokenizer's class in the index."""
+    """Remove from a configuration where it was saved from, and name the tokenizer's class in the index.
+
+    A part of transformers' also names the number format to load its weights in: single precision, as diffusers' parts
+    are loaded.
+    """
     config = json.loads(path.read_text())
     config.pop("_name_or_path", None)
     if path.name == "model_index.json":
         config["tokenizer"] = ["transformers", "PreTrainedTokenizerFast"]
+    if "dtype" in config:
+        config["dtype"] = "float32"
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
