@@ -189,7 +189,7 @@ class _Unit:
                 readable = re.sub(r"[^\w+.-]+", "-", arm.name)
                 file = self.folder / f"{readable}-{key[:8]}.flac"
                 audio = model.decode(row[None], self.study.spec.settings.duration)[0]
-                write_flac(file, audio.cpu().numpy(), model.sample_rate)
+                write_flac(file, audio.cpu().numpy(), model.sample_rate, self.study.path)
                 files[content] = file.relative_to(self.study.path).as_posix()
             added[key] = {"name": arm.name, "audio": files[content], "scores": {}}
         self._save({**self.arms, **added})
@@ -222,8 +222,7 @@ class _Unit:
         return float("nan") if value is None else value
 
     def _save(self, arms: dict[str, dict[str, Any]]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self._file) as partial:
+        with replacing(self._file, self.study.path) as partial:
             partial.write_text(json.dumps(arms), encoding="utf-8")
         self.arms = arms
 

@@ -40,9 +40,24 @@ def canonical_json(value: Any) -> str:
     """The one JSON text of a value: keys sorted, no spaces, ASCII only, no NaN.
 
     Raises:
-        ValueError: for NaN or infinity. TypeError: for what JSON cannot hold.
+        ValueError: for NaN, infinity, or what is nested too deep. TypeError: for what JSON cannot hold.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def parse_json(text: bytes) -> Any:
+    """The value of a JSON text from anybody.
+
+    Raises:
+        ValueError: if it is no JSON in UTF-8, or is nested so deep that it cannot be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its brackets are nested too deep") from None
 
 
 def chunk_shape(shard: Shape, itemsize: int) -> Shape:

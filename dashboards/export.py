@@ -61,9 +61,9 @@ def export_figure(
         "txt": f"{caption}\n".encode(),
     }
     folder = out_dir or study.path / "figures"
+    root = None if out_dir else study.path
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return [_write(folder / f"{stem}.{suffix}", content) for suffix, content in contents.items()]
+        return [_write(folder / f"{stem}.{suffix}", content, root) for suffix, content in contents.items()]
     except OSError as error:
         raise UserError(f"The figure could not be written to {folder}: {error.strerror}.") from error
 
@@ -107,7 +107,7 @@ def _origin(study: Study, name: str) -> dict[str, Any]:
     }
 
 
-def _write(file: Path, content: bytes) -> Path:
-    with replacing(file) as partial:
+def _write(file: Path, content: bytes, root: Path | None) -> Path:
+    with replacing(file, root) as partial:
         partial.write_bytes(content)
     return file

@@ -9,10 +9,11 @@ from jaxtyping import Float
 from workbench.files import replacing
 
 
-def write_flac(path: Path, audio: Float[np.ndarray, "channel sample"], sample_rate: int) -> None:
-    """Write audio in [-1, 1] as 16-bit FLAC, under a temporary name first so that no half file is ever seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
+def write_flac(
+    path: Path, audio: Float[np.ndarray, "channel sample"], sample_rate: int, root: Path | None = None
+) -> None:
+    """Write audio in [-1, 1] as 16-bit FLAC, so that no half file is ever seen; see `replacing` for `root`."""
+    with replacing(path, root) as partial:
         soundfile.write(partial, np.clip(audio, -1.0, 1.0).T, sample_rate, format="FLAC", subtype="PCM_16")
 
 

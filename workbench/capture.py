@@ -145,4 +145,4 @@ def _run_clips(
     )
     audio = model.decode(generation.latents, study.spec.settings.duration)
     for clip, samples in zip(clips["clip"], audio.cpu().numpy(), strict=True):
-        write_flac(study.audio_path(clip), samples, model.sample_rate)
+        write_flac(study.audio_path(clip), samples, model.sample_rate, study.path)

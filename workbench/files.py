@@ -1,20 +1,26 @@
 """Files that are whole or not there."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cache import opening
+
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` (same ending) to write to; it becomes `path` when the block ends well.
+def replacing(path: Path, root: Path | None = None) -> Iterator[Path]:
+    """A new file beside `path` (same ending) to write to; it becomes `path` when the block ends well.
 
-    When the block fails, what it wrote is removed and `path` stays as it was.
+    The folder is made where it is missing. When the block fails, what it wrote is removed and `path` stays as it was.
+    Where `path` lies in a folder that came from elsewhere, such as a study, `root` is that folder: links between the
+    two are not followed.
+
+    Raises:
+        cache.opening.UnsafeFile: for such a link.
     """
-    partial = path.with_name(f"part-{path.name}")
-    try:
+    folder = root or path.parent
+    name = path.relative_to(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    opening.make_folder(folder, name.parent)
+    with opening.replacing(folder, name) as partial:
         yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -141,7 +141,6 @@ def localisation(
     if isinstance(target, Path):
         result = published_map(load_published(origin.file), model)
         result = result.assign_attrs(source=origin.source, source_sha256=origin.sha256)
-        target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as partial:
             result.to_netcdf(partial, engine="h5netcdf")
         written = target

@@ -29,7 +29,6 @@ def save_pairs(path: Path, pairs: Iterable[Pair]) -> None:
         (pair.clean_value, pair.clean.text, pair.corrupt.text, pair.concept, pair.corrupt_value, pair.text)
         for pair in pairs
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         pd.DataFrame(rows, columns=[*COLUMNS, *MORE_COLUMNS]).to_csv(
             partial,

@@ -156,7 +156,6 @@ def _write(candidates: "list[Candidate]", out: Path, report_file: Path | None) -
     table = report(candidates)
     typer.echo(summary(table))
     if report_file is not None:
-        report_file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(report_file) as partial:
             table.to_csv(partial, index=False)
     pairs = kept_pairs(candidates)

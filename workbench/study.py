@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cache import ActivationCache
 from cache.errors import UserError
+from cache.opening import is_partial
 from cache.plan import TokenReduction
 from cache.protocol import Dtype, canonical_json
 from workbench.files import replacing
@@ -81,7 +82,6 @@ class Study:
         if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _only_clip_table(path))):
             raise UserError(f"{path} exists and is not a study: give a new or an empty folder.")
         clips = clip_table(spec)
-        path.mkdir(parents=True, exist_ok=True)
         with replacing(path / "clips.parquet") as partial:
             clips.to_parquet(partial, index=False)
         document = {
@@ -148,7 +148,8 @@ class Study:
 
     def result_names(self) -> list[str]:
         """Names of the results that exist."""
-        return sorted(file.stem for file in (self.path / "results").glob("*.nc"))
+        files = (self.path / "results").glob("*.nc")
+        return sorted(file.stem for file in files if not is_partial(file.name))
 
     def result(self, name: str) -> xr.Dataset:
         """Load a result into memory; raises UserError when there is none of that name or its file is damaged."""
@@ -184,8 +185,7 @@ class Study:
             ),
         )
         file = self.path / "results" / f"{name}.nc"
-        file.parent.mkdir(exist_ok=True)
-        with replacing(file) as partial:
+        with replacing(file, self.path) as partial:
             labelled.to_netcdf(partial, engine="h5netcdf")
         return file
 
@@ -220,5 +220,4 @@ def _difference(study: Study, spec: StudySpec) -> str:
 
 def _only_clip_table(path: Path) -> bool:
     """What a creation that was interrupted leaves behind."""
-    leftovers = {"clips.parquet", "part-clips.parquet", "part-study.json"}
-    return {file.name for file in path.iterdir()} <= leftovers
+    return all(file.name == "clips.parquet" or is_partial(file.name) for file in path.iterdir())

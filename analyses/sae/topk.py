@@ -86,7 +86,6 @@ class TopKSAE(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write `cfg.json` and `sae_weights.safetensors`, as `sae_lens.SAE.load_from_disk` reads them."""
-        folder.mkdir(parents=True, exist_ok=True)
         config, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
         # A folder has its configuration only while its weights are whole.
         config.unlink(missing_ok=True)

@@ -136,7 +136,7 @@ def test_figures_go_into_the_study_and_keep_apart(study: Study) -> None:
     second = export_figure(study, "feature", "svg", feature=2, site="tf4.cross_attn")
     assert first[0] == study.path / "figures" / "feature-tf3.cross_attn-1.svg"
     assert second[0] == study.path / "figures" / "feature-tf4.cross_attn-2.svg"
-    assert not list((study.path / "figures").glob("part-*"))
+    assert not list((study.path / "figures").glob(".part-*"))
 
 
 @pytest.mark.parametrize(

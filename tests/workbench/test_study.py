@@ -246,3 +246,26 @@ def test_missing_and_damaged_results(study: Study) -> None:
     with pytest.raises(UserError, match="damaged"):
         study.result("torn")
     file.unlink()
+
+
+def test_a_creation_that_was_killed_is_begun_anew(tiny: AceStep15, tmp_path: Path) -> None:
+    path = tmp_path / "study"
+    path.mkdir()
+    (path / "clips.parquet").write_bytes(b"half")
+    (path / f".part-{'0123456789abcdef' * 2}.json").write_text("half")
+    assert Study.create(path, study_spec(tiny), tiny.describe()).spec == study_spec(tiny)
+    for name in ("part-study.json", ".part-mine.json"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+        with pytest.raises(UserError, match="is not a study"):
+            Study.create(tmp_path / name, study_spec(tiny), tiny.describe())
+
+
+def test_what_a_killed_save_left_is_no_result(study: Study) -> None:
+    (study.path / "results").mkdir(exist_ok=True)
+    left = study.path / "results" / f".part-{'0123456789abcdef' * 2}.nc"
+    left.touch()
+    try:
+        assert left.stem not in study.result_names()
+    finally:
+        left.unlink()

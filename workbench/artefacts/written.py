@@ -97,7 +97,6 @@ def write_artefact(artefact: Artefact, file: Path) -> Path:
         )
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in metadata_of(artefact).items()}
     arrays = {name: np.ascontiguousarray(array) for name, array in artefact.arrays().items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with replacing(file) as partial:
             save_file(arrays, partial, metadata)

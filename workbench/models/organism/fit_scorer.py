@@ -156,7 +156,6 @@ def fit_scorer(vae_folder: Path, weights: Path, recipe: ScorerRecipe) -> dict[st
         )
         arrays[f"{concept}.values"] = np.array(values)
         arrays[f"{concept}.weight"], arrays[f"{concept}.bias"] = weight, bias
-    weights.parent.mkdir(parents=True, exist_ok=True)
     with replacing(weights) as partial:
         np.savez(partial, **arrays)
     test, test_labels = dataset(recipe.test_clips, recipe.test_seed)

@@ -5,6 +5,7 @@ be.
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,8 +112,8 @@ def save_pipeline(pipeline: AceStepPipeline, folder: Path, notes: dict[str, Any]
 
     The pipeline itself becomes half precision.
     """
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    temporary.chmod(0o755)
     for part in ("vae", "text_encoder", "condition_encoder", "transformer"):
         getattr(pipeline, part).half()
     pipeline.save_pretrained(temporary)
