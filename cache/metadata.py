@@ -90,6 +90,11 @@ def create(storage: Storage, group: Group) -> Group:
     return group
 
 
+def replace(storage: Storage, group: Group) -> None:
+    """Make the cache in a storage another one: its `zarr.json` is stored anew, and nothing else."""
+    storage.put(GROUP, [_group_json(group)])
+
+
 def complete(storage: Storage, group: Group, clips: "pd.DataFrame") -> None:
     """Put all that a cache has beside its shards and the manifest, where it is missing or damaged.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cache import metadata
+from cache import growth, metadata
 from cache.errors import CacheError, UserError
 from cache.manifest import Entry, Manifest, ShardFile
 from cache.plan import CachePlan
@@ -34,7 +34,8 @@ class CacheWriter:
 
     Args:
         location: folder or URL of the cache, or a `Storage`.
-        plan: what to store. A cache that exists must hold the same plan.
+        plan: what to store. A cache that exists must hold the same plan, or one with fewer clips, which is then
+            extended: full shards stay, and the new clips follow.
         clips: one row per clip; its column `clip` counts from 0.
         shards: first and last shard to write; others may be written by other writers at the same time. All by
             default.
@@ -113,13 +114,19 @@ class CacheWriter:
     def _open(self, clips: pd.DataFrame) -> None:
         """Claim the shards, create or check the cache, and clear what interrupted writers left."""
         if self.storage.is_there():
-            self._refuse_another(metadata.read_group(self.storage))
+            self._refuse_another(metadata.read_group(self.storage), clips)
+            check_room(
+                self.storage, self.plan, set(self._shards) - Manifest(self.storage, self.plan).entries.keys()
+            )
         else:
             check_room(self.storage, self.plan, self._shards)
         self._claim = self.storage.claim(self._shards[0], self._shards[-1])
         self._closed = False
         try:
-            self._refuse_another(metadata.create(self.storage, self._group))
+            stored = metadata.create(self.storage, self._group)
+            self._refuse_another(stored, clips)
+            if stored != self._group:
+                growth.grow(self.storage, self._group, stored)
             metadata.complete(self.storage, self._group, clips)
             self._manifest = Manifest(self.storage, self.plan)
             self._drop_what_is_lost()
@@ -191,9 +198,17 @@ class CacheWriter:
                     f"it must be (clip, step, pass, token, channel) = {expected}"
                 )
 
-    def _refuse_another(self, stored: metadata.Group) -> None:
+    def _refuse_another(self, stored: metadata.Group, clips: pd.DataFrame) -> None:
+        """Refuse a cache that is neither the one to write nor a smaller one that this writer may extend."""
         if stored == self._group:
             return
+        if growth.continues(self._group, stored, clips):
+            if len(self._shards) == self.plan.n_shards:
+                return
+            raise UserError(
+                f"{self.storage.location} has {stored.plan.n_clips} clips and is to get {self.plan.n_clips}: "
+                "extend it with one writer of all shards"
+            )
         if stored.plan == self.plan:
             raise UserError(
                 f"{self.storage.location} has another clip table than the one given: "

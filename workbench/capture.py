@@ -13,7 +13,7 @@ from workbench.audio import write_flac
 from workbench.models.protocol import AudioDiffusionModel, Capture, Clip
 from workbench.pricing import check_price
 from workbench.sites import parse_sites
-from workbench.study import Study, StudySpec
+from workbench.study import Study, StudySpec, more_clips
 from workbench.token_axis import finest_site, shared_tokens
 
 
@@ -25,7 +25,7 @@ def trace_study(
     store: str | None = None,
     part: tuple[int, int] = (1, 1),
 ) -> Study:
-    """Make or continue a study: generate the clips that its cache does not hold yet.
+    """Make, continue or extend a study: generate the clips that its cache does not hold yet.
 
     Activations go to the cache shard by shard, written while the next shard is generated; a shard's audio is written
     before the shard is, so that every committed clip has its audio. `progress(done, total)` is told of clips. `store`
@@ -38,12 +38,15 @@ def trace_study(
     shards = _shards_of_part(plan, part)
     check_price(plan, open_storage(store or path / "activations.zarr"))
     study = Study.create(path, spec, model.describe(), store)
+    clips = study.clips if study.spec == spec else more_clips(study.clips, spec)
     first, last = plan.shard_clips(shards[0])[0], plan.shard_clips(shards[1])[1]
     total = last + 1 - first
     with (
-        CacheWriter(study.cache_location, plan, study.clips, shards) as writer,
+        CacheWriter(study.cache_location, plan, clips, shards) as writer,
         ShardPipeline(writer, model.device) as pipeline,
     ):
+        if study.spec != spec:  # after the cache was extended: a study never has more clips than its cache
+            study = study.extended(spec, clips)
         missing = writer.missing()
         done = total - sum(len(_clips_of(study, plan, shard)) for shard in missing)
         for shard in missing:
@@ -97,7 +100,7 @@ def cache_plan(spec: StudySpec, model: AudioDiffusionModel) -> CachePlan:
     return CachePlan(
         sites=sites,
         dtypes={site: spec.site_dtypes.get(site, spec.cache_dtype) for site in sites},
-        n_clips=spec.n_prompts * spec.seeds,
+        n_clips=spec.n_clips,
         steps=spec.steps,
         sigmas=tuple(sigmas[step] for step in spec.steps),
         passes=spec.passes,

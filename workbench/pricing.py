@@ -8,6 +8,7 @@ import torch
 
 from cache import CachePlan
 from cache.errors import UserError
+from cache.growth import extends
 from cache.manifest import Manifest
 from cache.metadata import read_plan
 from cache.plan import TokenReduction
@@ -70,8 +71,9 @@ def price(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel, storage:
 
 
 def missing_shards(plan: CachePlan, storage: Storage) -> list[int]:
-    """Shards that a storage does not hold yet; all, if it holds nothing or another plan."""
-    if not storage.is_there() or read_plan(storage).hash != plan.hash:
+    """Shards that a storage does not hold yet; all, if it holds nothing, or a plan that this one doesn't extend."""
+    stored = read_plan(storage) if storage.is_there() else None
+    if stored is None or not (stored == plan or extends(plan, stored)):
         return list(range(plan.n_shards))
     there = Manifest(storage, plan).entries
     return [shard for shard in range(plan.n_shards) if shard not in there]

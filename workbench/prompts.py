@@ -3,6 +3,7 @@
 import itertools
 import random
 import string
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,15 +93,19 @@ class PromptSet(BaseModel):
                 )
         return self
 
-    def fill(self, n: int, seed: int) -> list[Prompt]:
-        """`n` different prompts, drawn with `seed` from all fillings of all templates (raises UserError if too few)."""
-        fillings = self._fillings()
-        if not 0 < n <= len(fillings):
+    def fill(self, n: int, seed: int, without: Collection[str] = ()) -> list[Prompt]:
+        """`n` different prompts, drawn with `seed` from all fillings of all templates, `without` those of some texts.
+
+        Raises UserError if there are too few.
+        """
+        prompts = [self._prompt(template, choice) for template, choice in self._fillings()]
+        left = [prompt for prompt in prompts if prompt.text not in without]
+        if not 0 < n <= len(left):
             raise UserError(
-                f"{n} prompts were asked for, but this prompt set has 1 to {len(fillings)} different ones."
+                f"{n + len(without)} prompts were asked for, "
+                f"but this prompt set has 1 to {len(prompts)} different ones."
             )
-        drawn = random.Random(seed).sample(fillings, n)
-        return [self._prompt(template, choice) for template, choice in drawn]
+        return random.Random(seed).sample(left, n)
 
     @property
     def n_prompts(self) -> int:

@@ -17,7 +17,7 @@ from workbench.files import replacing
 from workbench.interventions import Pass
 from workbench.models import model_source
 from workbench.models.protocol import GenerationSettings
-from workbench.prompts import PromptSet
+from workbench.prompts import Prompt, PromptSet
 from workbench.provenance import content_hash, provenance
 
 STUDY_VERSION = 2
@@ -48,6 +48,19 @@ class StudySpec(BaseModel):
     zstd_level: int = Field(0, ge=0, le=22)
     clips_per_shard: int = Field(16, ge=1)
 
+    @property
+    def n_clips(self) -> int:
+        """Clips of the study."""
+        return self.n_prompts * self.seeds
+
+    def extends(self, other: "StudySpec") -> bool:
+        """Whether this is another spec with more prompts or seeds, fewer of neither, and equal in all else."""
+        numbers = {"n_prompts": other.n_prompts, "seeds": other.seeds}
+        larger = (
+            self.n_prompts >= other.n_prompts and self.seeds >= other.seeds and self.n_clips > other.n_clips
+        )
+        return larger and self.model_copy(update=numbers) == other
+
 
 class Study:
     """An existing study folder: `Study.create` makes one, `Study.open` opens one."""
@@ -57,18 +70,21 @@ class Study:
         self.spec = spec
         self.model = model
         self.store = store
-        self.clips = pd.read_parquet(path / "clips.parquet")
+        # An extension that was interrupted leaves a table that is ahead of the spec.
+        self.clips = pd.read_parquet(path / "clips.parquet").iloc[: spec.n_clips]
 
     @classmethod
     def create(cls, path: Path, spec: StudySpec, model: dict[str, Any], store: str | None = None) -> "Study":
         """Create the folder, or reopen it when it holds the same spec and model.
 
-        `model` is the adapter's `describe()`; `store` is the URL of the activation cache where it does not lie in the
-        folder. Raises UserError when the folder holds another study or other files.
+        A study with fewer prompts or seeds, which is the same otherwise, is reopened as it is (see `extended`). `model`
+        is the adapter's `describe()`; `store` is the URL of the activation cache where it does not lie in the folder.
+        Raises UserError when the folder holds another study or other files.
         """
         if (path / "study.json").exists():
             study = cls.open(path)
-            if study.spec != spec or study.model["weights_hash"] != model["weights_hash"]:
+            is_same = study.spec == spec or spec.extends(study.spec)
+            if not is_same or study.model["weights_hash"] != model["weights_hash"]:
                 raise UserError(
                     f"{path} already holds another study ({_difference(study, spec)} differs): "
                     "give another folder, or delete that one."
@@ -82,18 +98,13 @@ class Study:
         if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _only_clip_table(path))):
             raise UserError(f"{path} exists and is not a study: give a new or an empty folder.")
         clips = clip_table(spec)
-        with replacing(path / "clips.parquet") as partial:
-            clips.to_parquet(partial, index=False)
-        document = {
-            "study_version": STUDY_VERSION,
-            "spec": spec.model_dump(mode="json"),
-            "model": model,
-            "store": store,
-            "provenance": provenance(seed=spec.seed),
-        }
-        with replacing(path / "study.json") as partial:  # last: a folder without it is no study
-            partial.write_text(json.dumps(document, indent=2), encoding="utf-8")
+        _write(path, spec, clips, model, store)
         return cls(path, spec, model, store)
+
+    def extended(self, spec: StudySpec, clips: pd.DataFrame) -> "Study":
+        """Make this study one of a larger spec, whose `clips` begin with its own (see `more_clips`)."""
+        _write(self.path, spec, clips, self.model, self.store)
+        return Study(self.path, spec, self.model, self.store)
 
     @classmethod
     def open(cls, path: Path) -> "Study":
@@ -190,12 +201,49 @@ class Study:
         return file
 
 
+def _write(
+    path: Path, spec: StudySpec, clips: pd.DataFrame, model: dict[str, Any], store: str | None
+) -> None:
+    """Store a study's table of clips and its `study.json`, which is last: a folder without it is no study."""
+    with replacing(path / "clips.parquet") as partial:
+        clips.to_parquet(partial, index=False)
+    document = {
+        "study_version": STUDY_VERSION,
+        "spec": spec.model_dump(mode="json"),
+        "model": model,
+        "store": store,
+        "provenance": provenance(seed=spec.seed),
+    }
+    with replacing(path / "study.json") as partial:
+        partial.write_text(json.dumps(document, indent=2), encoding="utf-8")
+
+
 def clip_table(spec: StudySpec) -> pd.DataFrame:
     """The clips of a study, one row each: clip, prompt, lyrics, seed, duration (s), prompt_id, label_<concept>.
 
     Every clip has its own seed.
     """
     prompts = spec.prompts.fill(spec.n_prompts, spec.seed)
+    return _numbered(pd.concat([_prompt_table(spec, prompts)] * spec.seeds, ignore_index=True), spec)
+
+
+def more_clips(clips: pd.DataFrame, spec: StudySpec) -> pd.DataFrame:
+    """A table of clips with those of a larger spec behind its own: new prompts, and more seeds of all.
+
+    Raises:
+        UserError: if there are fewer different prompts than the spec asks for.
+    """
+    old = clips.drop_duplicates("prompt_id").drop(columns=["clip", "seed"])
+    n_new = spec.n_prompts - len(old)
+    prompts = spec.prompts.fill(n_new, spec.seed, without=old["prompt"].tolist()) if n_new else []
+    whole = pd.concat([old, _prompt_table(spec, prompts, len(old))], ignore_index=True)
+    made = clips["prompt_id"].value_counts()
+    turns = [whole[whole["prompt_id"].map(made).fillna(0) <= turn] for turn in range(spec.seeds)]
+    return _numbered(pd.concat([clips.drop(columns=["clip", "seed"]), *turns], ignore_index=True), spec)
+
+
+def _prompt_table(spec: StudySpec, prompts: list[Prompt], first_id: int = 0) -> pd.DataFrame:
+    """The columns of clips that come from their prompts, one row a prompt."""
     rows = [
         {
             "prompt": prompt.text,
@@ -204,10 +252,13 @@ def clip_table(spec: StudySpec) -> pd.DataFrame:
             "prompt_id": prompt_id,
             **{f"label_{concept}": value for concept, value in prompt.labels.items()},
         }
-        for _ in range(spec.seeds)
-        for prompt_id, prompt in enumerate(prompts)
+        for prompt_id, prompt in enumerate(prompts, start=first_id)
     ]
-    table = pd.DataFrame(rows)
+    return pd.DataFrame(rows)
+
+
+def _numbered(table: pd.DataFrame, spec: StudySpec) -> pd.DataFrame:
+    """The table with the numbers and seeds of its clips."""
     table.insert(0, "clip", range(len(table)))
     table.insert(3, "seed", spec.seed + table["clip"])
     return table

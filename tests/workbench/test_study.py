@@ -14,7 +14,7 @@ from workbench.capture import trace_study
 from workbench.models.ace_step import AceStep15
 from workbench.models.protocol import Capture, Clip, GenerationSettings
 from workbench.prompts import PromptSet
-from workbench.sites import parse_sites
+from workbench.sites import Site, parse_sites
 from workbench.study import STUDY_VERSION, Study, StudySpec
 
 PROMPTS = PromptSet.model_validate(
@@ -86,7 +86,78 @@ def test_tracing_again_changes_nothing(
 
 def test_another_spec_is_refused_by_name(study: Study, tiny: AceStep15) -> None:
     with pytest.raises(UserError, match=r"another study \(seeds differs\)"):
-        trace_study(study.path, study_spec(tiny, seeds=3), tiny)
+        trace_study(study.path, study_spec(tiny, seeds=1), tiny)
+    with pytest.raises(UserError, match=r"another study \(seeds, lyrics differs\)"):
+        trace_study(study.path, study_spec(tiny, seeds=3, lyrics="la"), tiny)
+
+
+def test_more_prompts_and_seeds_extend_a_study(
+    tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = trace_study(tmp_path / "grown", study_spec(tiny, n_prompts=2, seeds=2), tiny)
+    audio = [small.audio_path(clip).read_bytes() for clip in range(3)]
+    acts = small.cache.read("tf1.block", clips=[0, 1, 2])
+    generated: list[Clip] = []
+    generate = AceStep15.generate
+
+    def spy(self: AceStep15, clips: list[Clip], *args: object, **options: object) -> object:
+        generated.extend(clips)
+        return generate(self, clips, *args, **options)
+
+    monkeypatch.setattr(AceStep15, "generate", spy)
+    grown = trace_study(tmp_path / "grown", study_spec(tiny, n_prompts=4, seeds=3), tiny)
+    assert Study.open(grown.path).spec == study_spec(tiny, n_prompts=4, seeds=3)
+    assert grown.clips.iloc[:4].equals(small.clips)
+    assert grown.clips["seed"].tolist() == list(range(12))
+    assert grown.clips.groupby("prompt_id")["prompt"].nunique().eq(1).all()
+    assert grown.clips.groupby("prompt_id").size().tolist() == [3] * 4
+    assert grown.clips["prompt"].nunique() == 4
+    assert [clip.seed for clip in generated] == list(range(3, 12)), "the full shard of clips 0 to 2 stays"
+    assert [grown.audio_path(clip).read_bytes() for clip in range(3)] == audio
+    np.testing.assert_array_equal(grown.cache.read("tf1.block", clips=[0, 1, 2]), acts)
+    alone = tiny.generate(
+        [Clip(grown.clips["prompt"][11], 11)],
+        grown.spec.settings,
+        capture=Capture(parse_sites(["tf1.block"], 2), (0, 2), ("cond",)),
+    )
+    cached = grown.cache.read("tf1.block", clips=[11])
+    np.testing.assert_allclose(cached, alone.activations[Site(1, "block")].numpy(), rtol=1e-3, atol=2e-3)
+    generated.clear()
+    again = trace_study(grown.path, grown.spec, tiny)
+    assert again.clips.equals(grown.clips)
+    assert not generated
+
+
+def test_an_extension_that_was_cut_off_goes_on(
+    tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    larger = study_spec(tiny, n_prompts=4, seeds=2)
+    whole = trace_study(tmp_path / "a", study_spec(tiny, n_prompts=2, seeds=2), tiny)
+    whole = trace_study(whole.path, larger, tiny)
+    for function in ("extended", "_write"):  # before and after the table of clips is stored
+        cut = trace_study(tmp_path / function, study_spec(tiny, n_prompts=2, seeds=2), tiny)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            if function == "extended":
+                patch.setattr(Study, "extended", interrupted)
+            else:
+                patch.setattr("workbench.study.provenance", interrupted)
+            trace_study(cut.path, larger, tiny)
+        assert len(Study.open(cut.path).clips) == 4
+        gone_on = trace_study(cut.path, larger, tiny)
+        assert gone_on.clips.equals(whole.clips)
+        assert np.isfinite(gone_on.cache.read("tf1.block")).all()
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_extension_without_enough_prompts_changes_nothing(tiny: AceStep15, tmp_path: Path) -> None:
+    small = trace_study(tmp_path / "small", study_spec(tiny, n_prompts=2), tiny)
+    before = contents(small.path)
+    with pytest.raises(UserError, match="9 prompts were asked for"):
+        trace_study(small.path, study_spec(tiny, n_prompts=9), tiny)
+    assert contents(small.path) == before
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tiny: AceStep15, tmp_path: Path) -> None:
