@@ -3,7 +3,7 @@ BIN := .venv/bin
 SERVE ?= 1
 STUDY ?= studies/demo
 
-.PHONY: demo test docs bench clean
+.PHONY: demo test test-install docs bench clean
 
 demo: .venv/ready
 	$(BIN)/workbench demo --out $(STUDY) $(if $(filter 0,$(SERVE)),--no-serve)
@@ -13,7 +13,12 @@ test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/deptry tests benchmarks --ignore DEP002,DEP004 --exclude '.*/(make_patching_fixtures|saelens_store)' --extend-exclude build/
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-install: .venv/ready
+	$(BIN)/python tests/installed.py
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -1,0 +1,198 @@
+"""The package as users get it: a wheel, alone in a new environment, does the work of every command.
+
+Run as `make test-install`. The wheel is built from the source distribution and installed with the ranges of
+pyproject.toml, newest versions first, into an environment that is removed afterwards. Only torch has the release of
+constraints.txt: left free, pip takes a build for CUDA of several gigabytes.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("cache", "workbench", "analyses", "dashboards")
+NEEDS_AN_EXTRA = ("workbench.scorers.clap_laion",)
+SITE = "tf4.cross_attn"
+STARTS_WITHIN = 120  # seconds, of the dashboard
+
+STUDY = f"""
+trace organism-shared --out study --n-prompts 16 --seeds 1 --site {SITE} --steps 2,5
+patch study --concept mood --pairs 2 --seeds 1
+probe study --concept mood --folds 4
+sae study --site {SITE} --expansion 2 --k 8 --train-steps 50
+export study --figure patching --format pdf
+export study --figure probes --format svg
+export study --figure sae-training --option site={SITE} --format png
+export study --figure feature-clip --option site={SITE} --option feature=0 --option clip=0
+cache verify study
+cache info study
+cache ls .
+cache export study --out rows
+cache merge study --out copy.zarr
+cache rm copy.zarr --yes
+pairs features
+pairs build --feature-set music --captions captions.txt --out pairs.csv
+pairs import pairs.csv --out imported.csv
+import sae study/sae/{SITE} --site {SITE} --out sae
+organism synth --out synth --clips 2
+"""
+"""What is run, in this order, in a folder with captions.txt."""
+
+HELP = (
+    *("dashboard", "demo", "organism train", "organism evaluate", "organism scorer", "pairs filter"),
+    *(f"import {kind}" for kind in ("caa", "scores", "austeer", "lora", "token-embedding", "localisation")),
+)
+"""Commands that take minutes or files of others: they only say what they do. (The dashboard is served besides.)"""
+
+CAPTIONS = "a calm song with violin and drums\na fast happy tune with a female singer and piano\n"
+
+LIST_COMMANDS = """
+import json, typer
+from workbench.cli import app
+
+def names(command, path=()):
+    children = getattr(command, "commands", None)
+    return [n for k, c in children.items() for n in names(c, (*path, k))] if children else [" ".join(path)]
+
+print(json.dumps(names(typer.main.get_command(app))))
+"""
+IMPORT_ALL = f"""
+import importlib, pkgutil
+for package in {PACKAGES}:
+    for module in pkgutil.walk_packages(importlib.import_module(package).__path__, package + "."):
+        if module.name not in {NEEDS_AN_EXTRA}:
+            importlib.import_module(module.name)
+"""
+
+
+class Environment:
+    """A new virtual environment, used from a folder outside the repository."""
+
+    def __init__(self, folder: Path, wheel: Path) -> None:
+        self.work = folder / "work"
+        self.work.mkdir()
+        self.bin = folder / "environment" / ("Scripts" if os.name == "nt" else "bin")
+        self.variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        self.variables["HF_HUB_OFFLINE"] = "1"
+        venv.create(self.bin.parent, with_pip=True)
+        torch = re.search(
+            r"^torch==.*$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE
+        )
+        self("python", "-m", "pip", "install", "--quiet", torch[0], str(wheel))
+        self("python", "-m", "pip", "check")
+
+    def __call__(self, program: str, *arguments: str) -> str:
+        """What a program of the environment prints; ends the test when it fails."""
+        done = subprocess.run(
+            [self.bin / program, *arguments],
+            cwd=self.work,
+            env=self.variables,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            sys.exit(
+                f"{program} {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
+        return done.stdout
+
+
+def build(folder: Path) -> Path:
+    """The wheel, built from the source distribution, with what belongs into it."""
+    subprocess.run(
+        [sys.executable, "-m", "build", "--outdir", folder, ROOT], check=True, stdout=subprocess.DEVNULL
+    )
+    (source,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    with tarfile.open(source) as archive:
+        assert "pyproject.toml" in {Path(name).name for name in archive.getnames()}
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name for name in archive.namelist() if ".dist-info/" not in name}
+        assert any(name.endswith("/licenses/LICENSE") for name in archive.namelist())
+    ours = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert files == ours, f"missing in the wheel: {sorted(ours - files)}; not ours: {sorted(files - ours)}"
+    return wheel
+
+
+def run_commands(environment: Environment) -> None:
+    """The study, and the help of what is too much for it."""
+    (environment.work / "captions.txt").write_text(CAPTIONS, encoding="utf-8")
+    lines = [line.split() for line in STUDY.strip().splitlines()]
+    lines += [[*name.split(), "--help"] for name in HELP]
+    untried = [
+        name
+        for name in json.loads(environment("python", "-c", LIST_COMMANDS))
+        if not any(" ".join(line).startswith(name + " ") or " ".join(line) == name for line in lines)
+    ]
+    assert not untried, f"enter these commands in {Path(__file__).name}: {untried}"
+    for line in lines:
+        started = time.monotonic()
+        environment("workbench", *line)
+        print(f"{time.monotonic() - started:6.1f} s  workbench {' '.join(line)}", flush=True)
+
+
+def answer(address: str) -> bytes:
+    """A page of a server that may still be starting."""
+    end = time.monotonic() + STARTS_WITHIN
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=30) as page:
+                return page.read()
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+
+
+def check_dashboard(environment: Environment) -> None:
+    """It answers, with its layout, a stylesheet of the package's and the audio of a clip."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [environment.bin / "workbench", "dashboard", "study", "--port", str(port)]
+    with subprocess.Popen(command, cwd=environment.work, env=environment.variables) as server:
+        try:
+            page = answer(f"http://127.0.0.1:{port}/").decode()
+            layout = json.loads(answer(f"http://127.0.0.1:{port}/_dash-layout"))
+            style = re.search(r'href="([^"]*assets/style\.css[^"]*)"', page)
+            assert layout and style, "the page has no layout or no style"
+            assert b"{" in answer(f"http://127.0.0.1:{port}{style[1]}")
+        finally:
+            server.terminate()
+
+
+def main() -> None:
+    """Build, install, run; the versions that were installed are printed."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        wheel = build(folder / "dist")
+        print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB")
+        environment = Environment(folder, wheel)
+        print(environment("python", "-m", "pip", "freeze"))
+        environment("python", "-c", IMPORT_ALL)
+        run_commands(environment)
+        check_dashboard(environment)
+        shutil.rmtree(environment.bin.parent)
+    print("The installed package works.")
+
+
+if __name__ == "__main__":
+    main()
