@@ -78,7 +78,7 @@ class ShardPipeline:
         slot.start(shard)
 
     def add(self, site: str, step: int, values: Float[torch.Tensor, "clip pass token channel"]) -> None:
-        """Take the values of one site at one kept step, all tokens that the denoiser has.
+        """Take the values of one site at one kept step, all tokens that the denoiser has; they may change afterwards.
 
         Raises:
             UserError: for a site or step that is not planned, or a wrong shape.
@@ -87,20 +87,21 @@ class ShardPipeline:
         assert slot is not None, "begin() comes first"
         if not values.dtype.is_floating_point:
             raise UserError(f"{site} at step {step} must hold floating-point numbers, not {values.dtype}")
-        with self._on_side_stream(values):
-            kept = reduce_tokens(values.detach(), plan.token_reduction)
-            target = slot.page(site, step)
-            if kept.shape != target.shape:
-                raise UserError(
-                    f"{site} at step {step} has the shape {tuple(kept.shape)}, "
-                    f"the plan says (clip, pass, token, channel) = {tuple(target.shape)}"
-                )
-            if self._device.type == "cpu":
-                target.copy_(kept)
-                slot.roundings[site].add(kept, target)
-            else:
-                stored = kept.to(target.dtype)
-                slot.roundings[site].add(kept, stored)
+        kept = reduce_tokens(values.detach(), plan.token_reduction)
+        target = slot.page(site, step)
+        if kept.shape != target.shape:
+            raise UserError(
+                f"{site} at step {step} has the shape {tuple(kept.shape)}, "
+                f"the plan says (clip, pass, token, channel) = {tuple(target.shape)}"
+            )
+        if self._device.type == "cpu":
+            target.copy_(kept)
+            slot.roundings[site].add(kept, target)
+        else:
+            # A copy, made in the model's own stream: the model may change its values as soon as this returns.
+            stored = kept.to(target.dtype, copy=True)
+            slot.roundings[site].add(kept, stored)
+            with self._on_side_stream(stored):
                 target.copy_(stored, non_blocking=True)
         slot.added.add((site, step))
 

@@ -84,7 +84,8 @@ class Environment:
         self.work = folder / "work"
         self.work.mkdir()
         self.bin = folder / "environment" / ("Scripts" if os.name == "nt" else "bin")
-        self.variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        ours = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+        self.variables = {name: value for name, value in os.environ.items() if name not in ours}
         self.variables["HF_HUB_OFFLINE"] = "1"
         venv.create(self.bin.parent, with_pip=True)
         torch = re.search(

@@ -169,6 +169,7 @@ def test_damage_reaches_the_caller(cache: ActivationCache) -> None:
         ring.refresh(N_ROWS)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_ring_on_a_gpu_holds_the_same_rows(cache: ActivationCache) -> None:
     with DeviceRing(make_rows(cache, device="cuda"), 50 * ROW_BYTES, "cuda") as ring:

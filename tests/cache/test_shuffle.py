@@ -381,6 +381,7 @@ def test_rows_of_a_folder(tmp_path: Path) -> None:
     assert torch.equal(batch, torch.ones(120, 2))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_rows_on_a_gpu_are_those_of_the_cpu() -> None:
     cache = numbered_cache(make_plan())
