@@ -7,6 +7,7 @@ from analyses.arms import patch_arm
 from analyses.contexts import prompt_set_contexts
 from analyses.sweep import run_arms
 from cache.errors import UserError
+from tests.tolerances import assert_close
 from workbench.interventions import AblationSpec, Intervention, PatchSpec, SteerSpec
 from workbench.models.ace_step import AceStep15
 from workbench.models.protocol import Capture, Clip, GenerationSettings
@@ -103,7 +104,7 @@ def test_noise_follows_each_clips_seed_and_nothing_else(tiny: AceStep15) -> None
 def test_batch_rows_equal_single_runs_even_when_prompts_differ_in_length(tiny64: AceStep15) -> None:
     together = tiny64.generate([SHORT, LONG], SETTINGS).latents
     alone = torch.cat([tiny64.generate([clip], SETTINGS).latents for clip in (SHORT, LONG)])
-    assert (together - alone).abs().max() < 1e-12
+    assert_close(together, alone)
     stock = stock_latents(tiny64, [SHORT, LONG], SETTINGS)
     assert (stock[0] - alone[0]).abs().max() > 1e-6, (
         "the untouched pipeline lets padding through: the mask is needed"
@@ -113,7 +114,7 @@ def test_batch_rows_equal_single_runs_even_when_prompts_differ_in_length(tiny64:
 def test_batch_rows_equal_single_runs_in_float32(tiny: AceStep15) -> None:
     together = tiny.generate(SAME_LENGTH, SETTINGS).latents
     alone = torch.cat([tiny.generate([clip], SETTINGS).latents for clip in SAME_LENGTH])
-    assert (together - alone).abs().max() <= 1e-6 * alone.abs().max()
+    assert_close(together, alone)
 
 
 def test_captured_values_are_what_the_modules_gave(tiny: AceStep15) -> None:
@@ -147,7 +148,7 @@ def test_patching_all_conditioning_gives_the_clean_run(tiny64: AceStep15, clips:
     corrupt = Clip(clips[1].prompt, 7)
     edits = [Intervention(2, patch_all(tiny64, "conditioning"), source=0)]
     latents = tiny64.generate([clean, corrupt, corrupt], SETTINGS, edits).latents
-    assert (latents[2] - latents[0]).abs().max() < 1e-12
+    assert_close(latents[2], latents[0])
     assert (latents[2] - latents[1]).abs().max() > 1e-3
 
 
@@ -167,7 +168,7 @@ def test_patching_the_last_block_output_gives_the_sources_velocity(tiny: AceStep
     clips = [SAME_LENGTH[0], Clip(SAME_LENGTH[1].prompt, SAME_LENGTH[0].seed)]
     edit = Intervention(1, PatchSpec(sites=("tf1.block",), mode="output"), source=0)
     latents = tiny.generate(clips, SETTINGS, [edit]).latents
-    assert torch.equal(latents[1], latents[0])
+    assert_close(latents[1], latents[0])
 
 
 def test_organism_arms_equal_single_runs(organism_shared: AceStep15) -> None:
@@ -181,10 +182,10 @@ def test_organism_arms_equal_single_runs(organism_shared: AceStep15) -> None:
     together = run_arms(organism_shared, context, 5, arms, GenerationSettings()).latents
     for i, arm in enumerate(arms):
         alone = run_arms(organism_shared, context, 5, [arm], GenerationSettings()).latents
-        assert (together[2 + i] - alone[2]).abs().max() <= 1e-6 * alone.abs().max()
+        assert_close(together[2 + i], alone[2])
     for row, prompt in enumerate([context.pair.clean, context.pair.corrupt]):
         alone = organism_shared.generate([Clip(prompt.text, 5)], GenerationSettings()).latents
-        assert (together[row] - alone[0]).abs().max() <= 1e-6 * alone.abs().max()
+        assert_close(together[row], alone[0])
 
 
 def test_interventions_act_on_their_rows_steps_and_passes_only(tiny: AceStep15) -> None:

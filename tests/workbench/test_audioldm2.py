@@ -17,6 +17,7 @@ from analyses.contexts import listed_contexts
 from analyses.screening import velocity_screen
 from cache.errors import UserError
 from tests.tiny_audioldm2 import GENERATED_TOKENS, PUBLISHED_UNET, UNET, save_tiny_pipeline
+from tests.tolerances import assert_close, difference
 from workbench.capture import cache_plan
 from workbench.interventions import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec
 from workbench.models.audioldm2 import AudioLDM2, CallOfAudioLDM2, conditioned_blocks, frames_first
@@ -36,7 +37,6 @@ NAMES = (
 BLOCKS = range(len(NAMES))
 GENERATED, TEXT = (0, 2, 4, 6), (1, 3, 5, 7)
 COARSE = (2, 3)
-EXACT = 1e-12
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +66,6 @@ def stock(model: AudioLDM2, clips: Sequence[Clip], settings: GenerationSettings,
         "output_type": "latent",
     }
     return model.pipeline(**given | changes).audios
-
-
-def difference(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).abs().max())
 
 
 # The blocks
@@ -162,7 +158,7 @@ def test_traced_equals_untraced_bit_for_bit(
 def test_prompts_of_one_length_are_a_batch_of_the_untraced_pipeline(tiny: AudioLDM2) -> None:
     clips = [Clip(prompt, seed) for seed, prompt in enumerate(PROMPTS["aligned"])]
     together, untraced = tiny.generate(clips, SETTINGS).latents, frames_first(stock(tiny, clips, SETTINGS))
-    assert difference(together, untraced) <= 1e-5 * float(untraced.abs().max())
+    assert_close(together, untraced)
 
 
 def test_both_kinds_of_language_model_give_the_same(tiny: AudioLDM2, tmp_path: Path) -> None:
@@ -190,7 +186,7 @@ def test_each_clip_is_decoded_as_the_pipeline_decodes_it(tiny: AudioLDM2, durati
     for clip, audio in zip(clips, decoded, strict=True):
         (untraced,) = stock(tiny, [clip], settings, output_type="pt")
         assert audio.shape == (1, int(duration * 16000))
-        assert difference(audio[0], untraced) <= 1e-5 * float(untraced.abs().max())
+        assert_close(audio[0], untraced)
         assert float(untraced.abs().max()) > 0.01
     assert tiny.decode(latents).shape[2] == 8000, "without a duration, whole latent frames"
 
@@ -198,7 +194,7 @@ def test_each_clip_is_decoded_as_the_pipeline_decodes_it(tiny: AudioLDM2, durati
 def test_batch_rows_equal_single_runs(tiny64: AudioLDM2) -> None:
     together = tiny64.generate([SHORT, LONG], SETTINGS).latents
     alone = torch.cat([tiny64.generate([clip], SETTINGS).latents for clip in (SHORT, LONG)])
-    assert difference(together, alone) < EXACT
+    assert_close(together, alone)
     untouched = frames_first(stock(tiny64, [SHORT, LONG], SETTINGS))
     assert difference(untouched[0], alone[0]) > 1e-3, "the untouched pipeline lets padding through"
 
@@ -367,7 +363,7 @@ def test_identity_patch_changes_nothing(tiny64: AudioLDM2, kind: str) -> None:
     clips = [Clip(prompt, 7) for prompt in PROMPTS["padded"]]
     edits = [Intervention(2, SINGLE[kind](block), source=1) for block in BLOCKS]
     latents = tiny64.generate([*clips, clips[1]], SETTINGS, edits).latents
-    assert difference(latents[2], latents[1]) < EXACT
+    assert_close(latents[2], latents[1])
 
 
 @both_directions
@@ -394,7 +390,7 @@ EVERYTHING: dict[str, list[PatchSpec]] = {
 @both_directions
 def test_everything_patched_is_the_other_run(tiny64: AudioLDM2, kind: str, base: int, prompts: str) -> None:
     latents = run(tiny64, base, EVERYTHING[kind], prompts=prompts)
-    assert difference(latents[2], latents[1 - base]) < EXACT
+    assert_close(latents[2], latents[1 - base])
     assert difference(latents[2], latents[base]) > 1e-3
 
 
@@ -444,8 +440,8 @@ def test_a_segment_changes_nothing_in_blocks_that_do_not_read_it(tiny64: AudioLD
     words = [PatchSpec(sites=ALL_SITES, segments=("before", "swapped", "after", "template"))]
     latents = run(tiny64, 1, absent, text, only_text, words)
     assert torch.equal(latents[2], latents[1])
-    assert difference(latents[3], latents[4]) < EXACT
-    assert difference(latents[3], latents[5]) < EXACT
+    assert_close(latents[3], latents[4])
+    assert_close(latents[3], latents[5])
     assert difference(latents[3], latents[1]) > 1e-6
     swapped = run(tiny64, 1, [PatchSpec(sites=ALL_SITES, segments=("swapped",))])
     assert difference(swapped[2], swapped[1]) > 1e-6
@@ -465,7 +461,7 @@ def test_a_batch_of_arms_equals_one_run_per_arm(tiny64: AudioLDM2, base: int) ->
     together = run(tiny64, base, *arms, prompts="padded")
     for i, arm in enumerate(arms):
         alone = run(tiny64, base, arm, prompts="padded")
-        assert difference(together[2 + i], alone[2]) < EXACT, f"{arm}"
+        assert_close(together[2 + i], alone[2], f"{arm}")
         assert difference(together[2 + i], together[base]) > 1e-9, f"{arm} does something"
 
 
@@ -477,7 +473,7 @@ def test_arms_cost_nothing_before_they_start(tiny64: AudioLDM2) -> None:
     assert shared.rows == sum(2 * (2 + step + 1) for step in range(4))
     for i, spec in enumerate(specs):
         alone = tiny64.generate([*clips, clips[1]], SETTINGS, [Intervention(2, spec, source=0)]).latents[2]
-        assert difference(shared.latents[2 + i], alone) < EXACT
+        assert_close(shared.latents[2 + i], alone)
 
 
 @pytest.mark.parametrize("prompts", PROMPTS)
@@ -490,7 +486,7 @@ def test_a_call_is_repeated_for_one_clip(tiny64: AudioLDM2, prompts: str) -> Non
     for clip in range(3):
         repeated = tiny64.linearise(found.inputs[2], clip, here)
         assert repeated.output.shape == (1, 25, 16)
-        assert difference(repeated.output[0], found.velocities[2][clip]) < EXACT
+        assert_close(repeated.output[0], found.velocities[2][clip])
         assert set(repeated.values) == set(here)
 
 

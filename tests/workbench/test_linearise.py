@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.plain_calls import Smooth, plain_call, row
+from tests.tolerances import assert_close
 from workbench.models.ace_step import AceStep15
 from workbench.models.protocol import CallInputs, Clip, GenerationSettings
 from workbench.sites import PARTS, Site
@@ -14,7 +15,6 @@ PROMPTS = {
     "padded": ("a slow song", "a fast happy violin song with drums"),
 }
 STEP = 1
-EXACT = 1e-12
 NEAR = 1e-4
 
 
@@ -42,10 +42,10 @@ def test_values_are_those_of_the_plain_network(
     velocity, values = plain(tiny64, inputs, clip)
     for along in (None, direction):
         found = tiny64.linearise(inputs, clip, tiny64.sites(), along)
-        assert (found.output - velocity).abs().max() < EXACT
+        assert_close(found.output, velocity)
         assert set(found.values) == set(values)
         for site, value in values.items():
-            assert (found.values[site] - value).abs().max() < EXACT, site
+            assert_close(found.values[site], value, site)
         assert not found.output.requires_grad
         assert not any(value.requires_grad for value in found.values.values())
 

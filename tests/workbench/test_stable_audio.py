@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from cache.errors import UserError
 from tests.tiny_stable_audio import CONDITIONING, FRAME_SECONDS, FRAMES, MAX_TOKENS, save_tiny_stable_audio
+from tests.tolerances import assert_close, difference
 from workbench.interventions import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec
 from workbench.models.protocol import Capture, Clip, GenerationSettings
 from workbench.models.stable_audio import StableAudioOpen
@@ -27,7 +28,6 @@ PROMPTS = {
 }
 BLOCKS = range(3)
 CROSS = tuple(f"tf{block}.cross_attn" for block in BLOCKS)
-EXACT = 1e-12
 
 every_setting = pytest.mark.parametrize(
     "settings", [SETTINGS, NEGATIVE, UNGUIDED], ids=["guided", "negative prompt", "unguided"]
@@ -48,10 +48,6 @@ def stable(folder: Path) -> StableAudioOpen:
 @pytest.fixture(scope="module")
 def stable64(folder: Path) -> StableAudioOpen:
     return StableAudioOpen("tiny", str(folder), dtype="float64")
-
-
-def difference(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).abs().max())
 
 
 def stock(
@@ -159,7 +155,7 @@ def test_batch_rows_equal_single_runs(stable64: StableAudioOpen, settings: Gener
     clips = [SHORT, LONG, Clip(SHORT.prompt, 9)]
     together = stable64.generate(clips, settings).latents
     for clip, row in zip(clips, together, strict=True):
-        assert difference(stable64.generate([clip], settings).latents[0], row) < EXACT
+        assert_close(stable64.generate([clip], settings).latents[0], row)
     assert difference(together[0], together[2]) > 1e-3, "another seed"
 
 
@@ -365,7 +361,7 @@ def test_identity_patches_change_nothing(stable64: StableAudioOpen, base: int) -
     edits = [Intervention(2 + i, spec, source=base) for i, spec in enumerate(SINGLE.values())]
     latents = stable64.generate([*clips, *[clips[base]] * len(edits)], SETTINGS, edits).latents
     for kind, row in zip(SINGLE, latents[2:], strict=True):
-        assert difference(row, latents[base]) < EXACT, kind
+        assert_close(row, latents[base], kind)
 
 
 @pytest.mark.parametrize("prompts", PROMPTS)
@@ -374,7 +370,7 @@ def test_everything_patched_is_the_other_run(stable64: StableAudioOpen, base: in
     latents = run(stable64, base, *ALL_BLOCKS.values(), prompts=prompts)
     assert difference(latents[1 - base], latents[base]) > 1e-3
     for kind, row in zip(ALL_BLOCKS, latents[2:], strict=True):
-        assert difference(row, latents[1 - base]) < EXACT, kind
+        assert_close(row, latents[1 - base], kind)
 
 
 @pytest.mark.parametrize("settings", [NEGATIVE, UNGUIDED], ids=["negative prompt", "unguided"])
@@ -383,7 +379,7 @@ def test_everything_patched_is_the_other_run_whatever_the_guidance(
     stable64: StableAudioOpen, settings: GenerationSettings, base: int
 ) -> None:
     latents = run(stable64, base, ALL_BLOCKS["keys and values"], prompts="padded", settings=settings)
-    assert difference(latents[2], latents[1 - base]) < EXACT
+    assert_close(latents[2], latents[1 - base])
     assert difference(latents[2], latents[base]) > 1e-3
 
 
@@ -392,9 +388,7 @@ def test_patch_that_never_acts_is_the_base_run(stable64: StableAudioOpen, base: 
     arms = [[PatchSpec(sites=CROSS, steps=(9, 9))], [PatchSpec(sites=CROSS, passes=("null",))]]
     latents = run(stable64, base, *arms, prompts="padded")
     assert torch.equal(latents[2], latents[base])
-    assert difference(latents[3], latents[base]) < EXACT, (
-        "the null pass reads nothing that could be exchanged"
-    )
+    assert_close(latents[3], latents[base], "the null pass reads nothing that could be exchanged")
 
 
 def test_a_batch_of_arms_equals_one_run_per_arm(stable64: StableAudioOpen) -> None:
@@ -410,7 +404,7 @@ def test_a_batch_of_arms_equals_one_run_per_arm(stable64: StableAudioOpen) -> No
     together = run(stable64, 1, *arms, prompts="padded", settings=settings)
     for i, arm in enumerate(arms):
         alone = run(stable64, 1, arm, prompts="padded", settings=settings)
-        assert difference(together[2 + i], alone[2]) < EXACT
+        assert_close(together[2 + i], alone[2])
         assert difference(together[2 + i], together[1]) > 1e-9, f"{arm} does something"
 
 
@@ -423,8 +417,8 @@ def test_conditioning_is_its_parts(stable64: StableAudioOpen, base: int) -> None
     whole = [PatchSpec(sites=site)]
     latents = run(stable64, base, whole, by_words, by_word, [*by_words, *rest])
     assert difference(latents[2], latents[base]) > 1e-6
-    assert difference(latents[3], latents[4]) < EXACT
-    assert difference(latents[5], latents[2]) < EXACT
+    assert_close(latents[3], latents[4])
+    assert_close(latents[5], latents[2])
 
 
 def test_arms_cost_nothing_before_they_start(stable64: StableAudioOpen) -> None:
@@ -435,7 +429,7 @@ def test_arms_cost_nothing_before_they_start(stable64: StableAudioOpen) -> None:
     assert shared.rows == sum(2 * (2 + step + 1) for step in range(4))
     for i, edit in enumerate(edits):
         alone = stable64.generate([*clips, clips[1]], SETTINGS, [Intervention(2, edit.spec, source=0)])
-        assert difference(shared.latents[2 + i], alone.latents[2]) < EXACT
+        assert_close(shared.latents[2 + i], alone.latents[2])
 
 
 class LinearRows(TorchFunctionMode):
@@ -471,12 +465,10 @@ def test_the_conditioning_is_projected_in_the_first_call_only(stable64: StableAu
 def test_a_shadow_sees_the_others_latents_with_its_own_prompt(stable64: StableAudioOpen) -> None:
     clean, corrupt = pair()
     run = stable64.generate([Clip(clean.prompt, 7, shadow_of=1), corrupt], SETTINGS, velocity_steps=(0, 2))
-    assert difference(run.latents[1], stable64.generate([corrupt], SETTINGS).latents[0]) < EXACT
+    assert_close(run.latents[1], stable64.generate([corrupt], SETTINGS).latents[0])
     own = stable64.generate([clean, corrupt], SETTINGS, velocity_steps=(0, 2))
-    assert difference(run.velocities[0], own.velocities[0]) < EXACT, (
-        "at the first step all see the same noise"
-    )
-    assert difference(run.velocities[2][1], own.velocities[2][1]) < EXACT
+    assert_close(run.velocities[0], own.velocities[0], "at the first step all see the same noise")
+    assert_close(run.velocities[2][1], own.velocities[2][1])
     assert difference(run.velocities[2][0], own.velocities[2][0]) > 1e-6
     assert run.rows == 2 * 4 + 2, "idle shadows are not computed"
 
@@ -492,7 +484,7 @@ def test_a_call_is_repeated_and_differentiated(
     mlp = stable64.pipeline.transformer.transformer_blocks[2].ff
     for clip in (0, 1):
         found = stable64.linearise(run.inputs[1], clip, sites, direction)
-        assert difference(found.output[0], run.velocities[1][clip]) < EXACT
+        assert_close(found.output[0], run.velocities[1][clip])
         assert {site: value.shape[1] for site, value in found.values.items()} == {
             sites[0]: MAX_TOKENS + 2, **dict.fromkeys(sites[1:], FRAMES + 1)
         }  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cache.errors import UserError
+from tests.tolerances import assert_close
 from tests.workbench.ace_step_v1.tiny_lyrics import write_vocabulary
 from workbench.interventions import Intervention, PatchSpec
 from workbench.models.ace_step_v1.adapter import AceStepV1, CallOfAceStepV1, guidance, latents_by_frame
@@ -108,7 +109,7 @@ def test_batch_rows_equal_single_runs(sung: AceStepV1) -> None:
     chosen = settings(guidance_scale_text=3.0, guidance_scale_lyric=2.0)
     together = sung.generate(clips, chosen).latents
     alone = torch.cat([sung.generate([clip], chosen).latents for clip in clips])
-    assert (together - alone).abs().max() < 1e-12
+    assert_close(together, alone)
 
 
 def test_captured_values_are_what_the_modules_gave(tiny_v1: AceStepV1) -> None:
@@ -171,7 +172,7 @@ def test_keys_are_patched_with_their_rotary_positions(
         return sung.generate([*clips, clips[base]], settings(), [edit]).latents
 
     latents = patched()
-    assert (latents[2] - latents[1 - base]).abs().max() < 1e-12
+    assert_close(latents[2], latents[1 - base])
     monkeypatch.setattr(CallOfAceStepV1, "move_positions", lambda self, block, moves: None)
     staying = patched()
     assert (staying[2] - staying[1 - base]).abs().max() > 1e-6, "keys alone are not the other prompt's"
@@ -200,7 +201,7 @@ def test_a_patch_is_an_exchange_of_states_mask_and_rotary_table(
     hook.remove()
     edit = Intervention(2, PatchSpec(sites=(f"tf{block}.cross_attn",)), source=1 - base)
     patched = sung.generate([*clips, clips[base]], chosen, [edit]).latents
-    assert (patched[2] - exchanged_run).abs().max() < 1e-12
+    assert_close(patched[2], exchanged_run)
     assert (patched[2] - patched[base]).abs().max() > 1e-6
 
 
@@ -213,7 +214,7 @@ def test_segments_together_are_the_whole(sung: AceStepV1, base: int) -> None:
     ]
     edits = [Intervention(2 + i, spec, source=1 - base) for i, specs in enumerate(arms) for spec in specs]
     latents = sung.generate([*clips, *[clips[base]] * 3], settings(), edits).latents
-    assert (latents[4] - latents[1 - base]).abs().max() < 1e-12
+    assert_close(latents[4], latents[1 - base])
     for arm in (2, 3):
         assert (latents[arm] - latents[base]).abs().max() > 1e-6
         assert (latents[arm] - latents[1 - base]).abs().max() > 1e-6
@@ -226,7 +227,7 @@ def test_a_text_pass_is_patched_by_name(tiny_v1_64: AceStepV1) -> None:
     edits = [Intervention(2, spec, source=0) for spec in each.values()]
     edits.append(Intervention(3, each["text"], source=0))
     latents = tiny_v1_64.generate(clips, chosen, edits).latents
-    assert (latents[2] - latents[0]).abs().max() < 1e-12, "all passes"
+    assert_close(latents[2], latents[0], "all passes")
     assert (latents[3] - latents[1]).abs().max() > 1e-6
     assert (latents[3] - latents[0]).abs().max() > 1e-6
 
