@@ -5,7 +5,10 @@ from types import SimpleNamespace
 from weakref import WeakKeyDictionary
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # two workers share two processors; 2 is for one process at a time
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import jaxtyping._storage
 import pytest

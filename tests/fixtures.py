@@ -1,5 +1,6 @@
 """Shared fixtures: tiny models built on the spot."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from workbench.models.ace_step import AceStep15
 from workbench.models.ace_step_v1.adapter import AceStepV1
 from workbench.models.protocol import AudioDiffusionModel
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # a plugin may have loaded torch before
 
 
 @pytest.fixture(scope="session")

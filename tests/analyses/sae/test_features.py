@@ -15,6 +15,7 @@ from analyses.sae.metrics import Reconstruction
 from analyses.sae.topk import TopKConfig
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, CONCEPTS, PLANTED, SIGMAS, STEPS, TOKEN_SECONDS, TOKENS
+from tests.tolerances import assert_close
 from workbench.study import Study
 
 SITE, PLANTED_STEP, _ = PLANTED
@@ -53,10 +54,11 @@ def test_top_clips(result: xr.Dataset, acts: np.ndarray) -> None:
         best = np.sort(peak)[::-1][:TOP_CLIPS]
         row = result.sel(feature=feature)
         fires = best > 0
-        np.testing.assert_array_equal(row.top_activation, np.where(fires, best, np.nan))
+        assert_close(row.top_activation[fires], best[fires])
+        assert np.isnan(row.top_activation[~fires]).all()
         clips = row.top_clip.values[fires]
         assert len(set(clips)) == len(clips)
-        np.testing.assert_array_equal(peak[clips], best[fires])
+        assert_close(peak[clips], best[fires])
         assert (row.top_clip.values[~fires] == -1).all()
         for rank in np.flatnonzero(fires):
             step = STEPS.index(row.top_step[rank].item())
@@ -148,7 +150,7 @@ def test_the_result_is_saved(planted_study: Study, result: xr.Dataset) -> None:
 def test_a_trace_is_the_encoding_of_the_cached_clip(planted_study: Study, acts: np.ndarray) -> None:
     trace = feature_trace(planted_study, SITE, feature=5, clip=33)
     assert trace.dims == ("step", "token")
-    np.testing.assert_array_equal(trace, acts[33, :, :, 5])
+    assert_close(trace, acts[33, :, :, 5])
     assert list(trace.step.values) == list(STEPS)
     assert tuple(trace.sigma.values) == SIGMAS
     np.testing.assert_allclose(trace.seconds, np.arange(TOKENS) * TOKEN_SECONDS)
@@ -160,7 +162,7 @@ def test_a_trace_reads_the_pass_of_the_training(planted_study: Study) -> None:
     x = torch.from_numpy(planted_study.cache.read(site, clips=[1], passes=["null"])[0, :, 0])
     expected = TopKSAE.load(planted_study.path / "sae" / site).encode(x)
     traces = [feature_trace(planted_study, site, feature, 1).values for feature in range(D_SAE)]
-    np.testing.assert_array_equal(np.stack(traces, axis=-1), expected.detach().numpy())
+    assert_close(np.stack(traces, axis=-1), expected)
 
 
 def test_dead_features_and_clips_in_which_a_feature_is_silent(planted_study: Study) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from tests.tolerances import FLOAT64, assert_close
 from workbench.models.ace_step_v1.guidance import Momentum, apg, cfg, cfg_star, double_guidance
 
 SHAPE = 3, 2, 4, 5
-EXACT = 1e-12
 
 
 def draw(seed: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -21,12 +21,12 @@ COND, TEXT, NULL = draw(0), draw(1), draw(2)
 
 def test_apg_without_its_additions_is_cfg() -> None:
     found = apg(COND, NULL, 4.0, Momentum(0.0), eta=1.0, norm_threshold=math.inf)
-    assert (found - cfg(COND, NULL, 4.0)).abs().max() < EXACT
+    assert_close(found, cfg(COND, NULL, 4.0))
 
 
 def test_apg_adds_nothing_along_the_conditional_velocity() -> None:
     added = apg(COND, NULL, 4.0, Momentum()) - COND
-    assert (added * COND).sum((-2, -1)).abs().max() < EXACT
+    assert (added * COND).sum((-2, -1)).abs().max() < FLOAT64
     assert added.abs().max() > 0.1
 
 
@@ -39,7 +39,7 @@ def test_apg_projects_more_finely_than_float32() -> None:
 def test_apg_shortens_each_channel_to_the_threshold() -> None:
     added = apg(COND, NULL, 3.0, Momentum(), eta=1.0, norm_threshold=0.5) - COND
     norms = torch.linalg.vector_norm(added, dim=(-2, -1))
-    assert (norms - 2 * 0.5).abs().max() < EXACT
+    assert (norms - 2 * 0.5).abs().max() < FLOAT64
 
 
 def test_momentum_takes_back_part_of_the_steps_before() -> None:
@@ -47,7 +47,7 @@ def test_momentum_takes_back_part_of_the_steps_before() -> None:
     for difference in (COND, TEXT):
         momentum.update(difference)
     expected = NULL - 0.75 * TEXT + 0.75**2 * COND
-    assert (momentum.update(NULL) - expected).abs().max() < EXACT
+    assert_close(momentum.update(NULL), expected)
 
 
 def test_apg_of_equal_passes_is_that_velocity() -> None:
@@ -72,13 +72,13 @@ def test_cfg_star_bears_a_null_velocity_of_zero() -> None:
 
 def test_double_guidance_with_equal_scales_is_cfg() -> None:
     found = double_guidance(COND, TEXT, NULL, 4.0, 4.0)
-    assert (found - cfg(COND, NULL, 4.0)).abs().max() < EXACT
+    assert_close(found, cfg(COND, NULL, 4.0))
 
 
 def test_double_guidance_goes_its_two_ways() -> None:
     found = double_guidance(COND, TEXT, NULL, 5.0, 1.5)
     expected = NULL + 5 * (TEXT - NULL) + 1.5 * (COND - TEXT)
-    assert (found - expected).abs().max() < EXACT
+    assert_close(found, expected)
 
 
 WAYS: dict[str, Callable[..., torch.Tensor]] = {
@@ -99,4 +99,4 @@ def test_a_row_of_a_batch_is_the_row_alone(way: str, dtype: torch.dtype) -> None
         assert found.dtype == dtype
         for row, momentum in enumerate(alone):
             single = WAYS[way](*(values[row : row + 1] for values in given), momentum)
-            assert torch.equal(found[row : row + 1], single)
+            assert_close(found[row : row + 1], single)

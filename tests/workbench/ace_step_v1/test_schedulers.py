@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cache.errors import UserError
+from tests.tolerances import assert_close
 from workbench.models.ace_step_v1.schedulers import (
     AceStepV1EulerScheduler,
     AceStepV1HeunScheduler,
@@ -18,7 +19,6 @@ from workbench.models.ace_step_v1.schedulers import (
 
 KINDS: list[Any] = [AceStepV1EulerScheduler, AceStepV1HeunScheduler, AceStepV1PingPongScheduler]
 SHAPE = 3, 2, 4, 5
-EXACT = 1e-12
 
 
 def draw(seed: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -78,9 +78,9 @@ def test_heun_steps_along_the_mean_of_both_ends() -> None:
     first, second = draw(1), draw(2)
     length = (scheduler.sigmas[1] - scheduler.sigmas[0]).item()
     half = scheduler.step(first, scheduler.timesteps[0], sample, omega=0.0)
-    assert (half - (sample + length * first)).abs().max() < EXACT
+    assert_close(half, (sample + length * first))
     whole = scheduler.step(second, scheduler.timesteps[1], half, omega=0.0)
-    assert (whole - (sample + length * (first + second) / 2)).abs().max() < EXACT
+    assert_close(whole, (sample + length * (first + second) / 2))
 
 
 def test_heun_forgets_a_half_step_of_the_run_before() -> None:
@@ -109,7 +109,7 @@ def test_ping_pong_keeps_data_and_noise_apart() -> None:
     for row, seed in enumerate([7, 8, 9]):
         noise = torch.randn(SHAPE[1:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         expected = (1 - following) * (sample[row] - velocity[row]) + following * noise
-        assert (found[row] - expected).abs().max() < EXACT
+        assert_close(found[row], expected)
 
 
 def test_omega_multiplies_what_deviates_from_the_mean() -> None:
@@ -119,9 +119,9 @@ def test_omega_multiplies_what_deviates_from_the_mean() -> None:
     assert omega_gain(0.0) == 1
     by_row = mean_shifted(change, 10.0, "sample")
     for row, values in enumerate(change):
-        assert (by_row[row] - (values.mean() + gain * (values - values.mean()))).abs().max() < EXACT
+        assert_close(by_row[row], (values.mean() + gain * (values - values.mean())))
     whole = mean_shifted(change, 10.0, "batch")
-    assert (whole - (change.mean() + gain * (change - change.mean()))).abs().max() < EXACT
+    assert_close(whole, (change.mean() + gain * (change - change.mean())))
     assert (whole - by_row).abs().max() > 1e-4
 
 
@@ -137,7 +137,7 @@ def test_a_row_of_a_batch_is_the_row_alone(kind: Any, dtype: torch.dtype) -> Non
             sample = scheduler.step(velocity, timestep, sample, generators=own)
             assert sample.dtype == dtype
         ends.append(sample)
-    assert torch.equal(ends[0], torch.cat(ends[1:]))
+    assert_close(ends[0], torch.cat(ends[1:]))
 
 
 def test_a_batch_mean_ties_rows_together() -> None:

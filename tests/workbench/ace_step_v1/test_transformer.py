@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cache.errors import UserError
 from tests.oracles.recipe import fill
+from tests.tolerances import assert_close
 from workbench.models.ace_step_v1.attention import CrossAttention, LinearSelfAttention
 from workbench.models.ace_step_v1.rotary import RotaryTable, rotary_table, rotate
 from workbench.models.ace_step_v1.transformer import AceStepV1Transformer
@@ -83,7 +84,7 @@ def test_a_row_of_a_padded_batch_is_the_row_alone(tiny: AceStepV1Transformer) ->
             text[one, :n_text], mask(n_text), speaker[one], lyrics[one, :n_lyrics], mask(n_lyrics)
         )
         sample = tiny(latents[one], timestep[one], *alone).sample
-        torch.testing.assert_close(batch[one], sample, rtol=0, atol=1e-12)
+        assert_close(batch[one], sample)
     default = tiny(latents, timestep, states, seen).sample
     assert (default[0] - batch[0]).abs().max() > 1e-6, "positions of a row's own tokens must matter"
 
@@ -91,9 +92,7 @@ def test_a_row_of_a_padded_batch_is_the_row_alone(tiny: AceStepV1Transformer) ->
 def test_masked_conditioning_has_no_influence(tiny: AceStepV1Transformer, call: dict[str, Tensor]) -> None:
     padded = call["encoder_hidden_states"].masked_fill(~call["encoder_attention_mask"][..., None], 50.0)
     sample = tiny(**call).sample
-    torch.testing.assert_close(
-        tiny(**call | {"encoder_hidden_states": padded}).sample, sample, rtol=0, atol=0
-    )
+    assert_close(tiny(**call | {"encoder_hidden_states": padded}).sample, sample)
     shown = tiny(**call | {"encoder_attention_mask": torch.ones(3, 7, dtype=torch.bool)}).sample
     assert (shown - sample).flatten(1).abs().amax(1).gt(1e-6).tolist() == [False, True, False]
 
@@ -103,7 +102,7 @@ def test_positions_of_conditioning_are_each_rows_own(
 ) -> None:
     positions = torch.arange(7).repeat(3, 1)
     sample = tiny(**call).sample
-    torch.testing.assert_close(tiny(**call, encoder_positions=positions).sample, sample, rtol=0, atol=0)
+    assert_close(tiny(**call, encoder_positions=positions).sample, sample)
     positions[1] += 3
     moved = (tiny(**call, encoder_positions=positions).sample - sample).flatten(1).abs().amax(1)
     assert moved.gt(1e-6).tolist() == [False, True, False]
@@ -113,7 +112,7 @@ def test_only_weak_rows_are_weakened(deep: AceStepV1Transformer, call: dict[str,
     plain = deep(**call).sample
     weak = deep(**call, weak_queries=torch.tensor([False, True, False])).sample
     assert (weak - plain).flatten(1).abs().amax(1).gt(1e-6).tolist() == [False, True, False]
-    torch.testing.assert_close(weak[::2], plain[::2], rtol=0, atol=0)
+    assert_close(weak[::2], plain[::2])
 
 
 def test_weakening_scales_the_queries_of_blocks_15_to_19(
@@ -128,7 +127,7 @@ def test_weakening_scales_the_queries_of_blocks_15_to_19(
     sample = deep(**call).sample
     for handle in handles:
         handle.remove()
-    torch.testing.assert_close(sample, expected, rtol=0, atol=0)
+    assert_close(sample, expected)
 
 
 def test_weak_lyrics_scale_the_queries_of_the_last_two_lyric_blocks(tiny: AceStepV1Transformer) -> None:
@@ -141,7 +140,7 @@ def test_weak_lyrics_scale_the_queries_of_the_last_two_lyric_blocks(tiny: AceSte
     expected = tiny.encode(*inputs)[0]
     for handle in handles:
         handle.remove()
-    torch.testing.assert_close(weak, expected, rtol=0, atol=0)
+    assert_close(weak, expected)
     assert (weak - plain).abs().amax(dim=(0, 2)).gt(1e-6).tolist() == [False] * 3 + [True] * 3
 
 
@@ -155,7 +154,7 @@ def test_a_row_without_lyrics_gets_finite_states(tiny: AceStepV1Transformer) -> 
 def test_passes_are_for_the_tracer(tiny: AceStepV1Transformer, call: dict[str, Tensor]) -> None:
     sample = tiny(**call).sample
     (named,) = tiny(**call, passes=("cond", "text", "null"), return_dict=False)
-    torch.testing.assert_close(named, sample, rtol=0, atol=0)
+    assert_close(named, sample)
 
 
 def test_bfloat16_is_near_float32(call: dict[str, Tensor]) -> None:
@@ -184,7 +183,7 @@ def test_weights_are_read_from_a_folder(tmp_path: Path, layout: str, call: dict[
         )
     loaded = AceStepV1Transformer.from_pretrained(tmp_path, torch_dtype=torch.float64)
     torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
-    torch.testing.assert_close(loaded(**call).sample, model(**call).sample, rtol=0, atol=1e-12)
+    assert_close(loaded(**call).sample, model(**call).sample)
 
 
 def test_widths_that_do_not_fit_are_refused() -> None:
@@ -213,7 +212,7 @@ def test_conditioning_is_exchanged_through_the_arguments_of_cross_attention(
     sample = tiny(**whole).sample
     for handle in handles:
         handle.remove()
-    torch.testing.assert_close(sample, expected, rtol=0, atol=0)
+    assert_close(sample, expected)
 
 
 def test_modules_give_the_values_that_tracing_reads(
@@ -240,9 +239,9 @@ def test_modules_give_the_values_that_tracing_reads(
     gate_attn, gate_ff = modulation[:, 2:3], modulation[:, 5:6]
     before, after = seen["block"]
     middle = before + gate_attn * seen["self"][1]
-    torch.testing.assert_close(seen["cross"][0], middle, rtol=0, atol=1e-12)
+    assert_close(seen["cross"][0], middle)
     expected = middle + seen["cross"][1] + gate_ff * seen["ff"][1]
-    torch.testing.assert_close(after, expected, rtol=0, atol=1e-12)
+    assert_close(after, expected)
     for name in outs:
         assert seen[name][0].shape == (3, FRAMES, DIM)
 
@@ -283,7 +282,7 @@ def test_self_attention_weighs_by_rectified_products() -> None:
     expected = weights / (weights.sum(-1, keepdim=True) + 1e-15) @ by_head(attention.to_v(states))
     expected = expected * kept[:, None, :, None]
     found = heads_of(attention, lambda: attention(states, rotary=table, attention_mask=kept))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    assert_close(found, expected)
 
 
 def test_self_attention_sums_in_float32_whatever_the_weights() -> None:
@@ -320,4 +319,4 @@ def test_cross_attention_is_a_softmax_over_visible_tokens() -> None:
             attention_mask=kept,
         ),
     )
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    assert_close(found, expected)

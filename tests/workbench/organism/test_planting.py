@@ -8,6 +8,7 @@ import torch
 from diffusers import AceStepPipeline
 
 from cache.errors import UserError
+from tests.tolerances import assert_close
 from workbench.models import ORGANISMS, model_source
 from workbench.models.organism.labels import CONCEPTS, Labels
 from workbench.models.organism.pipeline import load_pipeline
@@ -130,7 +131,7 @@ def test_lookup_conditioning_is_the_pipelines(organism: tuple[AceStepPipeline, d
         )
         reference = pipeline.condition_encoder.silence_latent[:, :750].expand(2, -1, -1)
         stock, _ = pipeline.condition_encoder(text, text_mask, lyrics, lyric_mask, reference, torch.arange(2))
-    torch.testing.assert_close(CaptionEncoder(pipeline)(prompts, [4, 4]), stock, atol=1e-6, rtol=0)
+    assert_close(CaptionEncoder(pipeline)(prompts, [4, 4]), stock)
 
 
 def test_plans_cover_every_pair_of_block_and_concept() -> None:

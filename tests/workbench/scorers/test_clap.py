@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cache.errors import UserError
+from tests.tolerances import assert_close
 from tests.workbench.scorers.tiny_clap import notes, save_checkpoint, save_tokenizer, tiny_state
 from workbench.scorers import load_scorer
 from workbench.scorers.clap import CHECKPOINT_NAME, CHECKPOINT_VARIABLE, ClapScorer, load_tokenizer
@@ -70,7 +71,7 @@ def test_a_clip_scores_the_same_alone_and_among_others(scorer: ClapScorer) -> No
     audio = notes(220, 1760, 55, seconds=11)
     together = scorer.score(audio, 48_000, TEXTS)
     alone = np.concatenate([scorer.score(clip[None], 48_000, TEXTS) for clip in audio])
-    assert np.array_equal(together, alone)
+    assert_close(together, alone)
 
 
 def test_a_long_clip_is_the_mean_of_its_windows_by_their_seconds(scorer: ClapScorer) -> None:
@@ -93,7 +94,7 @@ def test_channels_and_sample_rate_are_made_one_before_the_network(scorer: ClapSc
     audio = notes(220, seconds=2, sample_rate=44_100)
     mono = mono_48k(audio[0], 44_100)
     assert mono.shape == (96_000,)
-    assert np.array_equal(scorer.embed_audio(audio, 44_100), scorer.embed_audio(mono[None, None], 48_000))
+    assert_close(scorer.embed_audio(audio, 44_100), scorer.embed_audio(mono[None, None], 48_000))
 
 
 def test_the_template_is_put_around_every_text(scorer: ClapScorer, checkpoint: Path, tokenizer: Path) -> None:
@@ -131,7 +132,7 @@ def test_a_clip_that_is_not_finite_scores_nan_and_is_logged(
     audio[0, 1, 100] = bad
     scores = scorer.score(audio, 48_000, TEXTS)
     assert np.isnan(scores[0]).all()
-    assert np.array_equal(scores[1], good[1])
+    assert_close(scores[1], good[1])
     assert [(record.levelname, record.args) for record in caplog.records] == [("ERROR", ("clap", 0))]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cache.errors import UserError
+from tests.tolerances import assert_close
 from workbench.models.organism.fit_scorer import brier_score, calibration_error
 from workbench.models.organism.labels import CONCEPTS, Labels
 from workbench.models.organism.synth import dataset
@@ -58,10 +59,8 @@ def test_scores_do_not_depend_on_the_clips_beside_or_on_the_other_texts(
     audio, _ = fresh
     together = scorer.score(audio[:6], SAMPLE_RATE, TEXTS)
     for row in range(6):
-        np.testing.assert_array_equal(
-            scorer.score(audio[row : row + 1], SAMPLE_RATE, TEXTS)[0], together[row]
-        )
-    np.testing.assert_array_equal(
+        assert_close(scorer.score(audio[row : row + 1], SAMPLE_RATE, TEXTS)[0], together[row])
+    assert_close(
         scorer.score(audio[:6], SAMPLE_RATE, ["sad", "flute"])[:, 0], together[:, TEXTS.index("sad")]
     )
 
@@ -75,7 +74,7 @@ def test_level_channels_and_sample_rate_do_not_matter(
     plain = scorer.score(audio[:3], SAMPLE_RATE, TEXTS)
     np.testing.assert_allclose(scorer.score(0.2 * audio[:3], SAMPLE_RATE, TEXTS), plain, atol=0.01)
     stereo = np.repeat(audio[:3], 2, axis=1)
-    np.testing.assert_array_equal(scorer.score(stereo, SAMPLE_RATE, TEXTS), plain)
+    assert_close(scorer.score(stereo, SAMPLE_RATE, TEXTS), plain)
     upsampled = librosa.resample(audio[:3], orig_sr=SAMPLE_RATE, target_sr=48_000)
     np.testing.assert_allclose(scorer.score(upsampled, 48_000, TEXTS), plain, atol=0.1)
 
