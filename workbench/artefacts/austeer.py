@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from cache.errors import UserError
 from workbench.artefacts.caa import site_name
-from workbench.artefacts.checks import consecutive, mapping, one_shape, slug, vector
+from workbench.artefacts.checks import Room, consecutive, mapping, one_shape, slug, vector
 from workbench.artefacts.concepts import Concept, find_concept
 from workbench.artefacts.pickles import read_pickle
 from workbench.artefacts.sources import Origin, find_artefact
@@ -71,10 +71,11 @@ def read_austeer(source: str, concept: str = "") -> AuSteerScores:
     sites = list(mapping(by_step[0], f"{what}, step 0"))
     if not all(isinstance(site, str) for site in sites):
         raise UserError(f"{what} has sites that are no text.")
+    room = Room(origin.file)
     read: dict[str, dict[str, np.ndarray]] = {"betas": {}, "scores": {}}
     for site in sites:
         for name, of_site in read.items():
-            of_site[site_name(site)] = _rows(by_step, steps, site, name, what)
+            of_site[site_name(site)] = _rows(by_step, steps, site, name, what, room)
     for site, betas in read["betas"].items():
         one_shape({"betas": betas, "scores": read["scores"][site]}, f"{what}, {site}")
         if (
@@ -86,11 +87,14 @@ def read_austeer(source: str, concept: str = "") -> AuSteerScores:
     return AuSteerScores(found, read["betas"], read["scores"], layers, origin)
 
 
-def _rows(by_step: Any, steps: int, site: str, name: str, what: str) -> Float[np.ndarray, "step channel"]:
+def _rows(
+    by_step: Any, steps: int, site: str, name: str, what: str, room: Room
+) -> Float[np.ndarray, "step channel"]:
     rows = {}
     for step in range(steps):
         where = f"{what}, step {step}, {site[:80]}"
         of_site = mapping(mapping(by_step[step], where).get(site), where)
+        room.take(of_site.get(name))
         rows[step] = vector(of_site.get(name), f"{where}, {name}")
     one_shape(rows, f"{what}, {site}, {name} by step")
     return np.stack(list(rows.values()))

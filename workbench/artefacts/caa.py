@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import UserError
-from workbench.artefacts.checks import consecutive, mapping, vector
+from workbench.artefacts.checks import Room, consecutive, mapping, vector
 from workbench.artefacts.concepts import Concept, find_concept
 from workbench.artefacts.pickles import read_pickle
 from workbench.artefacts.sources import Origin, find_artefact
@@ -80,12 +80,14 @@ def read_caa(source: str, concept: str = "") -> CaaVectors:
     what = str(origin.file)
     found = find_concept(concept or origin.settings.get("concept"), source)
     by_step: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+    room = Room(origin.file)
     for key, of_sites in mapping(read_pickle(origin.file), what).items():
         step, name = _step_and_pass(key, what)
         for site, vectors in mapping(of_sites, f"{what}, step {step}").items():
             where = f"{what}, step {step}, {name} pass, site {str(site)[:80]}"
             if not isinstance(site, str) or not isinstance(vectors, list) or len(vectors) != 1:
                 raise UserError(f"{where}: a list of one vector is needed.")
+            room.take(vectors[0])
             by_step.setdefault((site_name(site), name), {})[step] = vector(vectors[0], where)
     vectors = {key: _stack(of_step, f"{what}, {' '.join(key)}") for key, of_step in by_step.items()}
     _check_complete(vectors, origin, what)

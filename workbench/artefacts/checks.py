@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,30 @@ from jaxtyping import Float
 from cache.errors import UserError
 
 _SLUG = re.compile(r"[A-Za-z0-9][\w.+-]{0,79}")
+
+
+class Room:
+    """The memory that the arrays of one file may take; raises UserError when they take more.
+
+    A pickle can name the same bytes as often as it likes. An honest one names most of them once, so all of its arrays
+    together are not much larger than the file.
+    """
+
+    _OF_ANY_FILE = 2**26
+    _TIMES_THE_FILE = 4  # half precision becomes single, and arrays may be shared a little
+    _OF_ANY_ARRAY = 256
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.left = self._TIMES_THE_FILE * file.stat().st_size + self._OF_ANY_FILE
+
+    def take(self, value: object) -> None:
+        """Count an array before it is converted or copied."""
+        self.left -= self._OF_ANY_ARRAY + (value.size * 4 if isinstance(value, np.ndarray) else 0)
+        if self.left < 0:
+            raise UserError(
+                f"{self.file} names the same numbers so often that they would fill the memory: it is refused."
+            )
 
 
 def mapping(value: object, what: str) -> Mapping[Any, Any]:

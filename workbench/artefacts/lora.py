@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError
 
 from cache.errors import UserError
 from workbench.artefacts.checks import slug, table
 from workbench.artefacts.concepts import Concept, find_concept
 from workbench.artefacts.sources import Origin, find_artefact
+from workbench.tensor_files import load_tensors
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 _PART = re.compile(r"(?:transformer\.)?(.+)\.lora_([AB])(?:\.\w+)?\.weight")
@@ -104,22 +104,13 @@ def read_lora(source: str, concept: str = "") -> ConceptSlider:
 def load_safetensors(file: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file, brain floats as float32.
 
-    Raises UserError for a file that is damaged or declares what it has not.
+    Raises UserError as `load_tensors` does, and for a file without arrays.
     """
-    from safetensors.torch import load_file  # numpy has no brain floats
-
-    try:
-        weights = load_file(file)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{file} is no safetensors file that can be read ({' '.join(str(error).split())})."
-        ) from error
+    real = file.resolve()  # the hub's cache has links
+    weights, _ = load_tensors(real.parent, real.name)
     if not weights:
         raise UserError(f"{file} has no arrays.")
-    return {
-        name: (value.float() if value.is_floating_point() else value).numpy()
-        for name, value in weights.items()
-    }
+    return weights
 
 
 def _rank(parts: dict[str, dict[str, np.ndarray]], what: str) -> int:

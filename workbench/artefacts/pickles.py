@@ -8,9 +8,10 @@ every other operation is refused by its name.
 """
 
 import io
+import itertools
 import math
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +23,10 @@ from cache.errors import UserError
 MAX_BYTES = 2 * 2**30
 # An operation is a byte in the file and up to some hundred bytes in memory.
 MAX_OPERATIONS = 2_000_000
+MAX_AXES = 32
+# Integers as keys are steps and passes. Python hashes integers without a secret: of larger ones a file could name
+# as many as it likes that all fall on one place of the dictionary, and each would be compared with all others.
+MAX_KEY = 2**20
 NUMBER_TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 
 
@@ -37,12 +42,13 @@ class _Dtype:
     """A number type while a file describes it."""
 
     def __init__(self, code: object) -> None:
-        if code not in NUMBER_TYPES:
+        if not isinstance(code, str) or code not in NUMBER_TYPES:
             raise ValueError(f"numbers of the type {_short(code)}")
         self.dtype = np.dtype(f"<{code}")
 
     def build(self, state: object) -> None:
-        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "|"):
+        order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
+        if not isinstance(order, str) or order not in ("<", "|"):
             raise ValueError("numbers that are not little-endian")
 
 
@@ -61,15 +67,24 @@ class _Array:
 
 def _array(raw: object, dtype: object, shape: object, order: object) -> np.ndarray:
     """An array of exactly the bytes that are there, and on them: naming the same bytes often takes no memory."""
-    if not isinstance(raw, bytes) or not isinstance(dtype, _Dtype) or order not in ("C", "F"):
+    if not isinstance(raw, bytes) or not isinstance(dtype, _Dtype) or not isinstance(order, str):
         raise ValueError("an array that is not plain numbers")
-    if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
-        raise ValueError("an array whose shape is no shape")
-    if math.prod(shape) * dtype.dtype.itemsize != len(raw):
-        raise ValueError(
-            f"an array that declares {math.prod(shape) * dtype.dtype.itemsize} bytes and has {len(raw)}"
-        )
+    declared = math.prod(sizes(shape, "an array whose shape is no shape")) * dtype.dtype.itemsize
+    if declared != len(raw):
+        raise ValueError(f"an array that declares {declared} bytes and has {len(raw)}")
     return np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def sizes(shape: object, fault: str) -> tuple[int, ...]:
+    """A shape of at most `MAX_AXES` sizes that a file can have; raises ValueError with `fault` for anything else.
+
+    The product of thousands of large numbers would take minutes and gigabytes.
+    """
+    if not isinstance(shape, tuple) or len(shape) > MAX_AXES:
+        raise ValueError(fault)
+    if not all(type(size) is int and 0 <= size < 2 * MAX_BYTES for size in shape):
+        raise ValueError(fault)
+    return shape
 
 
 def _reconstruct(kind: object, shape: object, code: object) -> object:
@@ -124,16 +139,21 @@ Persistent = Callable[[object], object]
 
 
 def read_bytes(file: Path, limit: int = MAX_BYTES) -> bytes:
-    """A whole file; raises UserError when it is missing, no file, empty, or larger than `limit` bytes."""
+    """A whole file; raises UserError as `check_file` does, and when it is empty."""
+    if check_file(file, limit) == 0:
+        raise UserError(f"{file} is empty: fetch it again.")
+    return file.read_bytes()
+
+
+def check_file(file: Path, limit: int) -> int:
+    """The size of a file in bytes; raises UserError when it is missing, no file, or larger than `limit` bytes."""
     if not file.is_file():
-        told = "is a folder" if file.is_dir() else "does not exist"
+        told = "is a folder" if file.is_dir() else "is no file" if file.exists() else "does not exist"
         raise UserError(f"{file} {told}, where a file is needed.")
     size = file.stat().st_size
-    if size == 0:
-        raise UserError(f"{file} is empty: fetch it again.")
     if size > limit:
         raise UserError(f"{file} has {size} bytes, and no such file has more than {limit}: it is not read.")
-    return file.read_bytes()
+    return size
 
 
 def read_pickle(file: Path, allowed: Mapping[str, Named] = ARRAYS) -> object:
@@ -155,17 +175,20 @@ def parse(
     allowed: Mapping[str, Named] = ARRAYS,
     persistent: Persistent | None = None,
     start: int = 0,
+    operations: Iterator[int] | None = None,
 ) -> tuple[Any, int]:
     """The value of the pickle that begins at `start`, and where it ends; `what` names the file in errors.
 
     `persistent` gives the objects to which the pickle refers by an id of its own; without it there are none.
+    `operations` counts them where several pickles of one file share their limit.
     """
     stream = io.BytesIO(data)
     stream.seek(start)
     machine = _Machine(what, allowed, persistent)
+    counted = itertools.count() if operations is None else operations
     try:
-        for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
-            if count == MAX_OPERATIONS:
+        for operation, argument, _ in pickletools.genops(stream):
+            if next(counted) >= MAX_OPERATIONS:
                 machine.refuse(f"has more than {MAX_OPERATIONS} operations")
             if operation.name == "STOP":
                 return machine.result(), stream.tell()
@@ -240,7 +263,9 @@ class _Machine:
             self.stack.append(self._named(*str(argument).split(" ", 1)))
         elif name == "STACK_GLOBAL":
             attribute, module = self.stack.pop(), self.stack.pop()
-            self.stack.append(self._named(str(module), str(attribute)))
+            if not isinstance(module, str) or not isinstance(attribute, str):
+                self.refuse("names something by what is no text")
+            self.stack.append(self._named(module, attribute))
         elif name == "BINPERSID" and self.persistent is not None:
             self.stack.append(self.persistent(self.stack.pop()))
         elif name in ("BINPERSID", "PERSID"):
@@ -288,8 +313,8 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             flat = key if isinstance(key, tuple) else (key,)
             # Hashing recurses into tuples: what nests deep would end the process.
-            if not all(type(part) in (str, int) for part in flat):
-                raise ValueError("a dictionary has keys that are neither text nor numbers")
+            if not all(type(part) is str or (type(part) is int and abs(part) <= MAX_KEY) for part in flat):
+                raise ValueError(f"a dictionary has keys that are neither text nor numbers up to {MAX_KEY}")
             target[key] = value
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from cache.errors import UserError
 from workbench.artefacts.checks import table, vector
 from workbench.artefacts.lora import load_safetensors
-from workbench.artefacts.sources import Origin, open_source, read_settings, sha256_of
+from workbench.artefacts.sources import Origin, check_inside, open_source, read_settings, sha256_of
 from workbench.sites import Site
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
@@ -59,6 +59,7 @@ def read_sae(source: str, site: str = "") -> PublishedSae:
         raise UserError(
             f"{source} does not tell its site by its name: give the site, such as tf6.cross_attn."
         )
+    check_inside(root, folder / CONFIG, folder / WEIGHTS)
     settings = read_settings(folder / CONFIG)
     for key, value in _FIXED.items():
         if settings.get(key, value) != value:

@@ -1,7 +1,6 @@
 """Where artefacts come from: a file, a folder, or a repository on the hub."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import UserError
-from workbench.artefacts.pickles import read_bytes
+from cache.opening import checked_path
+from workbench.artefacts.pickles import check_file, read_bytes
+from workbench.documents import parse_document
+from workbench.tensor_files import MAX_BYTES
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LONGEST_CONFIG = 2**20
@@ -68,14 +70,27 @@ def find_artefact(
     config = next((files[0].parent / name for name in configs if (files[0].parent / name).exists()), None)
     if config is None and config_needed:
         raise UserError(f"{source} has no {' or '.join(configs)}, which tells what its numbers are.")
+    if path.is_dir():
+        check_inside(path, *filter(None, (files[0], config)))
     return Origin(source, files[0], sha256_of(files[0]), read_settings(config) if config else {})
 
 
+def check_inside(folder: Path, *files: Path) -> None:
+    """Raise UserError unless files of an artefact's folder lie in it.
+
+    A link may lead out of it only where the folder is one of the hub's cache, which has links to its own `blobs`.
+    """
+    snapshot = folder.resolve()
+    blobs = snapshot.parent.parent / "blobs"
+    for file in files:
+        is_blob = snapshot.parent.name == "snapshots" and file.resolve().parent == blobs
+        if not (file.is_symlink() and is_blob) and file.exists():
+            checked_path(folder, file.relative_to(folder))
+
+
 def sha256_of(file: Path) -> str:
-    """SHA-256 of a file's bytes; raises UserError when it cannot be read."""
-    if not file.is_file():
-        told = "is a folder" if file.is_dir() else "does not exist"
-        raise UserError(f"{file} {told}, where a file is needed.")
+    """SHA-256 of a file's bytes; raises UserError when it cannot be read, or is larger than any artefact."""
+    check_file(file, MAX_BYTES)
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -84,9 +99,8 @@ def read_settings(file: Path) -> dict[str, Any]:
     """A configuration (a JSON object); raises UserError for anything else."""
     raw = read_bytes(file, _LONGEST_CONFIG)
     try:
-        settings = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is no JSON ({' '.join(str(error).split())}).") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{file} is no JSON object, where the settings of an artefact are needed.")
-    return settings
+        return parse_document(raw)
+    except ValueError as error:
+        raise UserError(
+            f"{file} is not the JSON that the settings of an artefact are ({' '.join(str(error).split())})."
+        ) from error

@@ -6,8 +6,10 @@ allow-list of `pickles.ARRAYS` with tensors besides.
 """
 
 import io
+import itertools
 import math
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from cache.errors import UserError
-from workbench.artefacts.pickles import ARRAYS, Named, allow, parse, read_bytes, read_pickle
+from workbench.artefacts.pickles import ARRAYS, Named, allow, parse, read_bytes, read_pickle, sizes
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -81,20 +83,20 @@ def _declared(id: object) -> _Declared:
 
 def _tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> object:
     """The tensor of these strides; it can have no more numbers than its storage, and none beyond."""
-    if not isinstance(storage, _Storage) or not isinstance(size, tuple) or not isinstance(stride, tuple):
+    if not isinstance(storage, _Storage):
         raise ValueError("a tensor without a storage")
-    numbers = (offset, *size, *stride)
-    if len(size) != len(stride) or not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("a tensor whose shape is no shape")
-    assert isinstance(offset, int)
-    values = storage.values
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if math.prod(size) > len(values) or (math.prod(size) and last >= len(values)):
+    fault = "a tensor whose shape is no shape"
+    shape, steps, (start,) = sizes(size, fault), sizes(stride, fault), sizes((offset,), fault)
+    if len(shape) != len(steps):
+        raise ValueError(fault)
+    values, count = storage.values, math.prod(shape)
+    last = start + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
+    if count > len(values) or (count and last >= len(values)):
         raise ValueError("a tensor that reaches beyond its storage")
-    if not math.prod(size):
-        return np.zeros(size, values.dtype)
-    strides = [step * values.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(values[offset:], size, strides, writeable=False)
+    if not count:
+        return np.zeros(shape, values.dtype)
+    strides = [step * values.itemsize for step in steps]
+    return np.lib.stride_tricks.as_strided(values[start:], shape, strides, writeable=False)
 
 
 _NAMES = {
@@ -106,14 +108,14 @@ _NAMES = {
 }
 
 
-def _storage(raw: object) -> object:
+def _storage(raw: object, operations: Iterator[int]) -> object:
     """A storage out of the bytes that it carries: five values in a row, then its numbers."""
     if not isinstance(raw, bytes):
         raise ValueError("a storage without bytes")
     values: list[Any] = []
     at = 0
     for _ in range(5):
-        value, at = parse(raw, "a tensor's storage", _NAMES, _declared, at)
+        value, at = parse(raw, "a tensor's storage", _NAMES, _declared, at, operations)
         values.append(value)
     magic, protocol, machine, declared, keys = values
     if magic != _MAGIC or protocol != _PROTOCOL or not isinstance(machine, dict):
@@ -130,10 +132,11 @@ def _storage(raw: object) -> object:
 def _carried() -> dict[str, Named]:
     """The names of a plain pickle with tensors. A storage is made once, however often its bytes are named."""
     made: dict[int, tuple[object, object]] = {}
+    operations = itertools.count()
 
     def storage(raw: object) -> object:
         if id(raw) not in made:
-            made[id(raw)] = raw, _storage(raw)
+            made[id(raw)] = raw, _storage(raw, operations)
         return made[id(raw)][1]
 
     return {**_NAMES, **allow(Named("torch.storage._load_from_bytes", storage))}

@@ -1,0 +1,50 @@
+"""Safetensors files of anybody: what they declare is looked at before it is read."""
+
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from cache.errors import UserError
+from cache.opening import open_file
+
+MAX_BYTES = 16 * 2**30
+MAX_HEADER_BYTES = 16 * 2**20
+MAX_AXES = 8
+_NUMBERS = {"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64"}
+
+
+def load_tensors(root: Path, name: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a safetensors file in the folder `root`, brain floats as float32, and its metadata.
+
+    Raises:
+        UserError: if the file is damaged, or declares more than it has. FileNotFoundError, cache.opening.UnsafeFile: as
+            `cache.opening.open_file` raises them.
+    """
+    with open_file(root, name, MAX_BYTES) as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > MAX_HEADER_BYTES:
+        raise UserError(
+            f"{root / name} is no safetensors file that can be read (it declares a header of {header} bytes)."
+        )
+    try:
+        return _load(root / name)
+    except (SafetensorError, OSError, ValueError, TypeError, OverflowError) as error:
+        raise UserError(
+            f"{root / name} is no safetensors file that can be read ({' '.join(str(error).split())})."
+        ) from error
+
+
+def _load(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    with safe_open(file, "pt") as stored:  # numpy has no brain floats
+        names = list(stored.keys())
+        for name in names:
+            declared = stored.get_slice(name)
+            if declared.get_dtype() not in _NUMBERS or len(declared.get_shape()) > MAX_AXES:
+                raise ValueError(f"{name[:80]} is no array of plain numbers with up to {MAX_AXES} axes")
+        tensors = {name: stored.get_tensor(name) for name in names}
+        metadata = stored.metadata() or {}
+    is_brain = {name: str(tensor.dtype) == "torch.bfloat16" for name, tensor in tensors.items()}
+    return {
+        name: (tensor.float() if is_brain[name] else tensor).numpy() for name, tensor in tensors.items()
+    }, metadata
