@@ -1,8 +1,9 @@
-"""Results of benchmarks: one JSON file per run, with the machine's facts."""
+"""Results of benchmarks: one JSON file per run, with the machine's facts and the most memory that was held."""
 
 import json
 import os
 import platform
+import resource
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +16,18 @@ from workbench.files import replacing
 RESULTS = Path(__file__).parent / "results"
 
 
-def write_result(name: str, figures: dict[str, Any]) -> Path:
-    """Write `results/<name>.json`: the figures, and what they were measured on."""
+def write_result(
+    name: str, figures: dict[str, Any], device: str | None = None, folder: Path = RESULTS
+) -> Path:
+    """Write `<name>.json` to a folder: the figures, and what they were measured on.
+
+    Without a `device` it is a GPU where there is one.
+    """
+    on_gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
     machine = {
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "architecture": platform.machine(),
         "python": platform.python_version(),
     }
@@ -29,11 +36,24 @@ def write_result(name: str, figures: dict[str, Any]) -> Path:
         "name": name,
         "date": datetime.now(UTC).date().isoformat(),
         "figures": figures,
+        "peak_memory_gib": peak_memory(on_gpu),
         "machine": machine,
         "libraries": libraries,
     }
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.json"
     with replacing(file) as partial:
         partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return file
+
+
+def peak_memory(on_gpu: bool) -> dict[str, float]:
+    """The most GiB that this process has held: of the machine's memory, and of tensors on the GPU."""
+    peaks = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    return peaks | {"device": torch.cuda.max_memory_allocated() / 2**30} if on_gpu else peaks
+
+
+def synchronize(device: str) -> None:
+    """Wait until a device has done what it was given: a GPU works on while Python goes ahead."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()

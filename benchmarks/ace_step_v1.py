@@ -17,7 +17,7 @@ import torch
 from diffusers import AutoencoderDC
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from benchmarks._result import write_result
+from benchmarks._result import synchronize, write_result
 from workbench.interventions import Intervention, PatchSpec
 from workbench.models import load_model
 from workbench.models.ace_step_v1.pipeline import AceStepV1Pipeline
@@ -57,10 +57,11 @@ def save_random_model(folder: Path, blocks: int, device: str) -> None:
             "vocoder": AceStepV1Vocoder(),
         }
     torch.set_default_dtype(torch.float32)
-    AceStepV1Pipeline(**parts, tokenizer=_tokenizer()).save_pretrained(folder)
+    AceStepV1Pipeline(**parts, tokenizer=word_tokenizer()).save_pretrained(folder)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer that knows the words of the two prompts."""
     vocabulary = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
@@ -71,13 +72,12 @@ def measured(model: AudioDiffusionModel, work: Callable[[], object]) -> dict[str
     """Seconds, and on a GPU the most memory that tensors held (weights included), of something that has run once."""
     on_gpu = model.device.startswith("cuda")
     work()
+    synchronize(model.device)
     if on_gpu:
-        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
     work()
-    if on_gpu:
-        torch.cuda.synchronize()
+    synchronize(model.device)
     peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None
     return {"seconds": time.perf_counter() - started, "peak_gib": peak}
 
@@ -90,10 +90,11 @@ def measure(model: AudioDiffusionModel, settings: GenerationSettings) -> dict[st
         "clip": measured(model, lambda: model.generate([CLEAN], settings)),
         "clip_with_audio": measured(model, lambda: model.decode(model.generate([CLEAN], settings).latents)),
     }
-    sweep = measured(model, lambda: model.generate([CLEAN, CORRUPT, *[CORRUPT] * len(arms)], settings, edits))
     one = measured(
         model, lambda: model.generate([CLEAN, CORRUPT], settings, [Intervention(1, arms[0], source=0)])
     )
+    # Last, because it holds the most memory, and peaks are counted anew for each.
+    sweep = measured(model, lambda: model.generate([CLEAN, CORRUPT, *[CORRUPT] * len(arms)], settings, edits))
     reference = one["seconds"] * (len(arms) + 2)  # the arms, none and all
     return {
         **figures,

@@ -17,10 +17,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks._result import write_result
+from benchmarks._result import synchronize, write_result
 from benchmarks.cache_io import PLAN, SITE, forget
 from benchmarks.tracing import interleaved_seconds
-from cache import ActivationCache, CacheWriter
+from cache import ActivationCache, CachePlan, CacheWriter
 from cache.pipeline import ShardPipeline
 from cache.protocol import shard_file_name
 from cache.ring import DeviceRing
@@ -28,105 +28,120 @@ from cache.ring import DeviceRing
 ROUNDS = 5
 BATCH_SIZE = 4096
 RING_BYTES = 8 * 2**30
+DRAWS = 200
 
 
-def write(folder: Path) -> float:
-    """Write the plan's shards from device tensors through the pipeline; gives the seconds."""
+def write(folder: Path, plan: CachePlan, device: str) -> float:
+    """Write the plan's shards from the device's tensors through the pipeline; gives the seconds."""
     values = {
-        site: torch.randn((PLAN.clips_per_shard, *shape[2:]), device="cuda").half()
-        for site, shape in ((site, PLAN.shape(site)) for site in PLAN.sites)
+        site: torch.randn((plan.clips_per_shard, *plan.shape(site)[2:]), device=device).half()
+        for site in plan.sites
     }
-    torch.cuda.synchronize()
+    synchronize(device)
     started = time.perf_counter()
-    clips = pd.DataFrame({"clip": range(PLAN.n_clips)})
-    with CacheWriter(folder, PLAN, clips) as writer, ShardPipeline(writer, "cuda") as pipeline:
+    clips = pd.DataFrame({"clip": range(plan.n_clips)})
+    with CacheWriter(folder, plan, clips) as writer, ShardPipeline(writer, device) as pipeline:
         for shard in writer.missing():
             pipeline.begin(shard)
-            for step in PLAN.steps:
+            for step in plan.steps:
                 for site, page in values.items():
                     pipeline.add(site, step, page)
             pipeline.end()
     return time.perf_counter() - started
 
 
-def through_pinned(folder: Path) -> None:
+def through_pinned(folder: Path, device: str) -> None:
     """Shuffled batches on the device: the product's path."""
-    for _ in ActivationCache(folder).shuffled_rows(SITE, BATCH_SIZE, seed=0, device="cuda"):
+    for _ in ActivationCache(folder).shuffled_rows(SITE, BATCH_SIZE, seed=0, device=device):
         pass
-    torch.cuda.synchronize()
+    synchronize(device)
 
 
-def through_zarr(folder: Path) -> None:
+def through_zarr(folder: Path, device: str) -> None:
     """Whole shards as CuPy arrays."""
     import zarr
 
     with zarr.config.enable_gpu():
         array = zarr.open_array(folder / SITE, mode="r")
-        for first, last in PLAN.shards:
+        for first, last in ActivationCache(folder).plan.shards:
             torch.from_dlpack(array[first : last + 1])
-    torch.cuda.synchronize()
+    synchronize(device)
 
 
-def through_kvikio(folder: Path) -> None:
+def through_kvikio(folder: Path, device: str) -> None:
     """The bytes of whole shard files in device memory."""
     import kvikio
 
-    for shard in range(PLAN.n_shards):
+    for shard in range(ActivationCache(folder).plan.n_shards):
         path = folder / shard_file_name(SITE, shard)
-        buffer = torch.empty(path.stat().st_size, dtype=torch.uint8, device="cuda")
+        buffer = torch.empty(path.stat().st_size, dtype=torch.uint8, device=device)
         with kvikio.CuFile(path, "r") as file:
             file.read(buffer)
-    torch.cuda.synchronize()
+    synchronize(device)
 
 
-def ring_against_gather(folder: Path) -> dict[str, float]:
+def measure_paths(folder: Path, plan: CachePlan, device: str, rounds: int = ROUNDS) -> dict[str, object]:
+    """Writing a new cache to `folder`, and reading it by every path that is there, in turns.
+
+    A path of others' that does not work is named under `failed`, with the reason, and the rest goes on.
+    """
+    written = write(folder, plan, device)
+    paths: dict[str, Callable[[Path, str], None]] = {"pinned": through_pinned}
+    not_installed, failed = [], {}
+    for name, needs, path in (("zarr_gpu", "cupy", through_zarr), ("kvikio", "kvikio", through_kvikio)):
+        if not device.startswith("cuda") or not importlib.util.find_spec(needs):
+            not_installed.append(name)
+            continue
+        try:
+            path(folder, device)
+        except Exception as error:  # noqa: BLE001 - whatever others' code raises is a finding
+            failed[name] = f"{type(error).__name__}: {error}"
+        else:
+            paths[name] = path
+    times: dict[str, list[float]] = {name: [] for name in paths}
+    for _ in range(rounds):
+        for name, path in paths.items():
+            forget(folder)
+            started = time.perf_counter()
+            path(folder, device)
+            times[name].append(time.perf_counter() - started)
+    megabytes = plan.bytes_per_site()[SITE] / 1e6
+    return {
+        "write_mb_per_s": plan.total_bytes() / 1e6 / written,
+        **{f"{name}_mb_per_s": megabytes / statistics.median(taken) for name, taken in times.items()},
+        "not_installed": not_installed,
+        "failed": failed,
+    }
+
+
+def measure_ring(folder: Path, device: str, budget: int = RING_BYTES) -> dict[str, float]:
     """Rows per second of random batches from the ring, and by `torch.randint` from a tensor of its size."""
-    ring = DeviceRing(ActivationCache(folder).shuffled_rows(SITE, BATCH_SIZE, 0), RING_BYTES, "cuda")
-    tensor = torch.randn(ring.filled, PLAN.sites[SITE], device="cuda").half()
+    rows = ActivationCache(folder).shuffled_rows(SITE, BATCH_SIZE, 0, device=device)
+    with DeviceRing(rows, budget, device) as ring:
+        tensor = torch.randn(ring.filled, rows.channels, device=device).half()
 
-    def many(draw: Callable[[], object]) -> Callable[[], None]:
-        def run() -> None:
-            for _ in range(200):
-                draw()
-            torch.cuda.synchronize()
+        def many(draw: Callable[[], object]) -> Callable[[], None]:
+            def run() -> None:
+                for _ in range(DRAWS):
+                    draw()
+                synchronize(device)
 
-        return run
+            return run
 
-    ours, plain = interleaved_seconds(
-        many(lambda: ring.sample(BATCH_SIZE)),
-        many(lambda: tensor.index_select(0, torch.randint(len(tensor), (BATCH_SIZE,), device="cuda"))),
-    )
-    return {"ring_rows_per_s": 200 * BATCH_SIZE / ours, "ratio_ring": plain / ours}
+        ours, plain = interleaved_seconds(
+            many(lambda: ring.sample(BATCH_SIZE)),
+            many(lambda: tensor.index_select(0, torch.randint(len(tensor), (BATCH_SIZE,), device=device))),
+        )
+    return {"ring_rows_per_s": DRAWS * BATCH_SIZE / ours, "ratio_ring": plain / ours}
 
 
 def main() -> None:
     """Measure and write results/gpu_paths.json."""
     if not torch.cuda.is_available():
         sys.exit("This benchmark needs a CUDA device.")
-    paths: dict[str, Callable[[Path], None]] = {"pinned": through_pinned}
-    if importlib.util.find_spec("cupy"):
-        paths["zarr_gpu"] = through_zarr
-    if importlib.util.find_spec("kvikio"):
-        paths["kvikio"] = through_kvikio
-    megabytes = PLAN.bytes_per_site()[SITE] / 1e6
-    times: dict[str, list[float]] = {name: [] for name in paths}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "cache"
-        written = write(folder)
-        for _ in range(ROUNDS):
-            for name, path in paths.items():
-                forget(folder)
-                started = time.perf_counter()
-                path(folder)
-                times[name].append(time.perf_counter() - started)
-        ring = ring_against_gather(folder)
-    speeds = {f"{name}_mb_per_s": megabytes / statistics.median(taken) for name, taken in times.items()}
-    figures = {
-        "write_mb_per_s": PLAN.total_bytes() / 1e6 / written,
-        **speeds,
-        **ring,
-        "not_installed": [name for name in ("zarr_gpu", "kvikio") if name not in paths],
-    }
+        figures = measure_paths(folder, PLAN, "cuda") | measure_ring(folder, "cuda")
     print(write_result("gpu_paths", figures).read_text())
 
 

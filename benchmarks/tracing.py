@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks._result import write_result
+from benchmarks._result import synchronize, write_result
 from cache import CachePlan, CacheWriter
 from cache.pipeline import ShardPipeline
 from tests.tiny_ace_step import save_tiny_pipeline
@@ -51,6 +51,7 @@ def untraced(model: AceStep15, clips: list[Clip], settings: GenerationSettings, 
             latents=model.noise(clips, settings.duration),
             output_type="latent",
         )
+    synchronize(model.device)
 
 
 def traced(model: AceStep15, clips: list[Clip], settings: GenerationSettings, batches: int) -> None:

@@ -45,14 +45,16 @@ cache rm copy.zarr --yes
 pairs features
 pairs build --feature-set music --captions captions.txt --out pairs.csv
 pairs import pairs.csv --out imported.csv
-import sae study/sae/{SITE} --site {SITE} --out sae
 organism synth --out synth --clips 2
 """
 """What is run, in this order, in a folder with captions.txt."""
 
 HELP = (
     *("dashboard", "demo", "organism train", "organism evaluate", "organism scorer", "pairs filter"),
-    *(f"import {kind}" for kind in ("caa", "scores", "austeer", "lora", "token-embedding", "localisation")),
+    *(
+        f"import {kind}"
+        for kind in ("caa", "sae", "scores", "austeer", "lora", "token-embedding", "localisation")
+    ),
 )
 """Commands that take minutes or files of others: they only say what they do. (The dashboard is served besides.)"""
 

@@ -1,0 +1,41 @@
+"""Training a sparse autoencoder of the real width from the cache, against training on rows that lie on the device.
+
+Run as `python -m benchmarks.gpu sae_training`: on a CPU this width takes long.
+"""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from analyses.sae import TrainSpec
+from analyses.sae.train import train_sae
+from benchmarks._result import synchronize
+from benchmarks.cache_io import SITE
+from cache import ActivationCache
+
+SPEC = TrainSpec(site=SITE, expansion=8, k=32, train_steps=100, batch_size=4096)
+
+
+def seconds(rows: Iterable[torch.Tensor], spec: TrainSpec, device: str) -> float:
+    """Of a training, measuring the scale included."""
+    started = time.perf_counter()
+    train_sae(rows, spec, device)
+    synchronize(device)
+    return time.perf_counter() - started
+
+
+def measure(folder: Path, device: str, spec: TrainSpec = SPEC) -> dict[str, float]:
+    """Rows per second of both, and their ratio, on a cache that is there."""
+    rows = ActivationCache(folder).shuffled_rows(SITE, spec.batch_size, seed=0, device=device)
+    resident = [batch for batch, _ in zip(rows, range(4), strict=False)]
+    seconds(resident, spec.model_copy(update={"train_steps": 3}), device)  # warms up
+    from_cache, from_device = seconds(rows, spec, device), seconds(resident, spec, device)
+    trained = spec.train_steps * spec.batch_size
+    return {
+        "features": spec.expansion * rows.channels,
+        "rows_per_s": trained / from_cache,
+        "rows_on_the_device_per_s": trained / from_device,
+        "ratio_to_rows_on_the_device": from_device / from_cache,
+    }

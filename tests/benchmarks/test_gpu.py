@@ -1,0 +1,94 @@
+"""What a GPU will run, at tiny sizes on the CPU: every part measures, and none that fails ends the rest."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu
+from benchmarks.gpu import PARTS, run_all, run_apart, run_part
+
+MEASURED = {
+    "cache_paths": {"write_mb_per_s", "pinned_mb_per_s"},
+    "ring": {"ring_rows_per_s", "ratio_ring"},
+    "sae_training": {"rows_per_s", "ratio_to_rows_on_the_device"},
+    "localisation_15": {"ratio_of_the_reference"},
+    "localisation_v1": {"ratio_of_the_reference"},
+    "tracing": {"ratio_traced_to_untraced"},
+}
+
+
+def read(folder: Path, part: str) -> dict:
+    return json.loads((folder / f"gpu_{part}.json").read_text(encoding="utf-8"))
+
+
+def test_all_parts_but_the_tests_are_measured_here() -> None:
+    assert {*MEASURED, "tests"} == set(PARTS), "tests/gpu runs in this suite itself"
+
+
+@pytest.mark.parametrize("part", MEASURED)
+def test_a_part_measures(part: str, tmp_path: Path) -> None:
+    run_part(part, "cpu", True, tmp_path)
+    document = read(tmp_path, part)
+    assert document["machine"]["device"] == "cpu"
+    assert set(document["peak_memory_gib"]) == {"process"}
+    assert document["peak_memory_gib"]["process"] > 0.1
+    assert "torch" in document["libraries"]
+    for name in MEASURED[part]:
+        assert document["figures"][name] > 0, name
+    assert not document["figures"].get("failed")
+
+
+def test_a_part_that_fails_does_not_end_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[str] = []
+
+    def apart(command: Sequence[str], seconds: float) -> str | None:
+        asked.append(command[3])
+        return {"ring": "ModuleNotFoundError: No module named 'zarr'"}.get(command[3])
+
+    assert run_all(["cache_paths", "ring", "tracing"], [], "cpu", tmp_path, apart) == ["ring"]
+    assert asked == ["cache_paths", "ring", "tracing"]
+    assert "No module named 'zarr'" in read(tmp_path, "ring")["figures"]["failed"]
+    assert "ring: FAILED: ModuleNotFoundError" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["gpu_ring.json"], "the others write their own"
+
+
+def test_parts_for_which_no_time_is_left_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "BUDGET", -1)
+    assert run_all(["ring"], [], "cpu", tmp_path) == ["ring"]
+    assert read(tmp_path, "ring")["figures"] == {"failed": "no time was left"}
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("pass", None),
+        ("import no_such_package", "No module named 'no_such_package' (exit code 1)"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "exit code -9"),
+        ("import time; time.sleep(60)", "not finished after"),
+    ],
+    ids=["works", "raises", "is killed", "hangs"],
+)
+def test_a_process_says_why_it_failed(program: str, reason: str | None) -> None:
+    seconds = 0.2 if "sleep" in program else 60
+    found = run_apart([sys.executable, "-c", program], seconds)
+    assert found is None if reason is None else reason in str(found)
+
+
+def test_failed_paths_and_tests_end_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PARTS, "ring", lambda device, tiny: {"failed": {"kvikio": "no driver"}})
+    monkeypatch.setattr(sys, "argv", ["gpu", "ring", "--here", "--device", "cpu", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"failed in part: .*no driver"):
+        gpu.main()
+    assert read(tmp_path, "ring")["figures"]["failed"] == {"kvikio": "no driver"}
+
+
+def test_unknown_parts_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu", "rings"])
+    with pytest.raises(SystemExit, match="2"):
+        gpu.main()
+    assert "there is no part rings: choose from" in capsys.readouterr().err
