@@ -1,4 +1,4 @@
-"""The routes beside Dash's own: audio, its pictures, and the headers that keep a browser on this machine."""
+"""The routes beside Dash's own: audio and its pictures, and a sign of life."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from flask import Flask, Response, abort, request, send_file
 from flask.typing import ResponseReturnValue
 
 from cache.errors import UserError
+from dashboards.links import address
 from dashboards.pictures import activation_png, activation_svg, spectrogram_png
 from dashboards.results import load_result
 from dashboards.traces import activation_trace
@@ -25,12 +26,17 @@ def find_audio(study: Study, name: str) -> Path | None:
 
 def audio_url(path: str) -> str:
     """Address of an audio file, from its path relative to the study."""
-    return f"/{path}"
+    return address(path)
 
 
 def spectrogram_url(path: str) -> str:
     """Address of the spectrogram of an audio file, from its path relative to the study."""
-    return f"/spectrogram/{path.removeprefix('audio/')}.png"
+    return address(f"spectrogram/{path.removeprefix('audio/')}.png")
+
+
+def activation_url(site: str, feature: int, clip: int, kind: str) -> str:
+    """Address of a picture of a feature's activation in a clip: "svg" is a line over time, "png" has all steps."""
+    return address(f"activation/{site}/{feature}/{clip}.{kind}")
 
 
 def add_media_routes(server: Flask, study: Study) -> None:
@@ -64,7 +70,12 @@ def add_media_routes(server: Flask, study: Study) -> None:
         ):
             abort(404)
 
+    def alive() -> tuple[str, int]:
+        """What open pages ask to see whether the server still runs."""
+        return "", 204
+
     endpoints = ("audio", "spectrogram", "activation")
+    server.add_url_rule("/_alive", view_func=alive)
     server.add_url_rule("/audio/<path:name>", view_func=audio)
     server.add_url_rule("/spectrogram/<path:name>.png", view_func=spectrogram)
     server.add_url_rule(
@@ -78,29 +89,3 @@ def _found(study: Study, name: str) -> Path:
     if file is None:
         abort(404)
     return file
-
-
-def add_security_headers(server: Flask, script_hashes: list[str]) -> None:
-    """Let pages load from this server only; `script_hashes` are the hashes of Dash's own inline scripts, quoted."""
-    policy = "; ".join(
-        (
-            "default-src 'self'",
-            f"script-src 'self' {' '.join(script_hashes)}",
-            # Plotly, Mantine and AG Grid set styles from scripts.
-            "style-src 'self' 'unsafe-inline'",
-            "img-src 'self' data: blob:",
-            "font-src 'self' data:",
-            "object-src 'none'",
-            "base-uri 'self'",
-            "form-action 'self'",
-            "frame-ancestors 'none'",
-        )
-    )
-
-    def set_headers(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = policy
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
-
-    server.after_request(set_headers)

@@ -7,7 +7,7 @@ import dash_mantine_components as dmc
 from dash import Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
-from dashboards.links import read_query
+from dashboards.links import address, page_path, read_query
 from dashboards.others import Others
 from dashboards.pages import comparison, features, imported, overview, patching, probes
 from dashboards.screen.style import FONT
@@ -40,7 +40,7 @@ def shell(study: Study, others: Others = NOTHING) -> Component:
             ),
             dmc.Stack(
                 [
-                    dmc.NavLink(label=page.NAME, href=page.PATH, active="exact", className="nav")
+                    dmc.NavLink(label=page.NAME, href=address(page.PATH), active="exact", className="nav")
                     for page in pages
                 ],
                 gap=2,
@@ -93,6 +93,7 @@ def register(app: dash.Dash, study: Study, others: Others = NOTHING) -> None:
 
     @app.callback(Output("page", "children"), Input("url", "pathname"), State("url", "search"))
     def show_page(path: str | None, search: str | None) -> Component:
+        path = page_path(path)
         for page in PAGES:
             if path == page.PATH:
                 return page.layout(study, read_query(search))
@@ -100,7 +101,9 @@ def register(app: dash.Dash, study: Study, others: Others = NOTHING) -> None:
             return comparison.layout(study, others, read_query(search))
         if path == imported.PATH:
             return imported.layout(study, read_query(search))
-        return dmc.Stack([dmc.Title("There is no such page", order=2), dmc.Anchor("Overview", href="/")])
+        return dmc.Stack(
+            [dmc.Title("There is no such page", order=2), dmc.Anchor("Overview", href=address("/"))]
+        )
 
     for page in PAGES:
         page.register(app, study)

@@ -204,6 +204,16 @@ def dashboard(
     study_folder: StudyFolder,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8050,
+    url_prefix: Annotated[
+        str, typer.Option(help="Path below which a proxy offers it, such as /user/me/proxy/8050/.")
+    ] = "",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another host name by which a proxy is reached; may be repeated."),
+    ] = None,
+    allow_frames: Annotated[
+        bool, typer.Option(help="Let pages of the same origin, such as JupyterLab, show it in a frame.")
+    ] = False,
     compare: Annotated[
         Path | None, typer.Option(help="Another study, whose patching maps stand beside this one's.")
     ] = None,
@@ -212,11 +222,13 @@ def dashboard(
     ] = None,
 ) -> None:
     """Browse a study: patching maps, probes, features, audio."""
+    from dashboards.address import Address
     from dashboards.app import serve
     from dashboards.others import Others
 
     open_study(study_folder)
-    serve(study_folder, host, port, Others(compare, published))
+    address = Address(host, port, tuple(allow_host or ()), url_prefix, allow_frames)
+    serve(study_folder, Others(compare, published), address)
 
 
 @app.command()

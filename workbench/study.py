@@ -1,6 +1,7 @@
 """A study: a folder with everything of one investigation (plan, activations, audio, results, provenance)."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from workbench.prompts import Prompt, PromptSet
 from workbench.provenance import content_hash, provenance
 
 STUDY_VERSION = 2
+# Closing an HDF5 file closes it for every thread of the process that reads it at the time.
+_READING = threading.Lock()
 
 
 class StudySpec(BaseModel):
@@ -169,7 +172,8 @@ class Study:
             have = ", ".join(self.result_names()) or "no results yet"
             raise UserError(f"{self.path} has no result '{name}' (it has {have}).")
         try:
-            return xr.load_dataset(file, engine="h5netcdf")
+            with _READING:
+                return xr.load_dataset(file, engine="h5netcdf")
         except (OSError, ValueError) as error:
             raise UserError(f"The result {file} is damaged: compute it again.") from error
 

@@ -1,7 +1,6 @@
 """Recordings of one length side by side, with one transport and a switch for which of them is heard."""
 
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from dash import html
 from dash.development.base_component import Component
@@ -74,9 +73,7 @@ def _card(side: Side, number: int, found: bool, heard: bool) -> Component:
             [switch, note, hint(f"The audio file {side.path} is not in the study any more.")],
             className="ab-side",
         )
-    mel = html.Img(
-        src=quote(spectrogram_url(side.path)), className="mel", alt=f"mel spectrogram, {side.name}"
-    )
-    audio = html.Audio(src=quote(audio_url(side.path)), preload="auto")
+    mel = html.Img(src=spectrogram_url(side.path), className="mel", alt=f"mel spectrogram, {side.name}")
+    audio = html.Audio(src=audio_url(side.path), preload="auto")
     picture = html.Div([mel, html.Div(className="playhead")], className="picture")
     return html.Div([switch, note, picture, audio], className="ab-side")

@@ -4,7 +4,6 @@ import io
 import zipfile
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import dash
 import dash_mantine_components as dmc
@@ -12,6 +11,7 @@ from dash import ALL, MATCH, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
 from cache.errors import UserError
+from dashboards.components.notices import notify
 from dashboards.export import export_figure
 from dashboards.others import Others
 from dashboards.specs import FigureSpec
@@ -84,13 +84,7 @@ def register(app: dash.Dash, study: Study, others: Others) -> None:
             options = figure_options(data, others)
             files = export_figure(study, data["figure"], ctx.triggered_id["format"], **options)
         except UserError as error:
-            notify("The figure was not exported", str(error), "red")
+            notify("The figure was not exported", str(error), "red", stays=True)
             return no_update
         notify("Exported", f"Also written to {files[0].parent}", "teal")
         return dcc.send_bytes(zip_files(files), f"{files[0].stem}.zip")
-
-
-def notify(title: str, message: str, colour: str) -> None:
-    """Show a message at the corner of the page."""
-    shown = {"id": uuid4().hex, "action": "show", "title": title, "message": message, "color": colour}
-    dash.set_props("notices", {"sendNotifications": [shown]})

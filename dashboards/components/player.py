@@ -1,7 +1,5 @@
 """A player: the mel spectrogram of a clip with a playhead over it, and the audio's controls."""
 
-from urllib.parse import quote
-
 from dash import html
 from dash.development.base_component import Component
 
@@ -22,9 +20,7 @@ def player(
     """
     if find_audio(study, path.removeprefix("audio/")) is None:
         return hint(f"The audio file {path} is not in the study any more.")
-    layers = [
-        html.Img(src=quote(spectrogram_url(path)), className="mel", alt="mel spectrogram", title=PICTURE_HELP)
-    ]
+    layers = [html.Img(src=spectrogram_url(path), className="mel", alt="mel spectrogram", title=PICTURE_HELP)]
     if overlay is not None:
         layers.append(html.Img(src=overlay, className="overlay", alt="activation over time"))
     layers.append(html.Div(className="playhead"))
@@ -33,5 +29,5 @@ def player(
         parts.append(html.Img(src=strip, className="strip", alt="activation at each step", title=STRIP_HELP))
     ticks = [html.Span(f"{seconds * share:g} s") for share in (0, 0.5, 1)]
     parts.append(html.Div(ticks, className="seconds"))
-    parts.append(html.Audio(src=quote(audio_url(path)), controls=True, preload="metadata"))
+    parts.append(html.Audio(src=audio_url(path), controls=True, preload="metadata"))
     return html.Div(parts, className="player")

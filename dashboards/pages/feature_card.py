@@ -16,6 +16,7 @@ from dashboards.components.text import hint, numbers, panel
 from dashboards.figures import FIGURES
 from dashboards.frames.features import examples_frame, features_frame
 from dashboards.links import read_query
+from dashboards.media import activation_url
 from dashboards.results import load_result, sae_sites
 from dashboards.screen.features import feature_panels
 from dashboards.specs import FeatureClipSpec, FeatureSpec
@@ -104,7 +105,7 @@ def _clip(study: Study, spec: FeatureSpec, example: pd.Series) -> Component:
     clip = int(example["clip"])
     row = study.clips.set_index("clip").loc[clip]
     path = study.audio_path(clip).relative_to(study.path).as_posix()
-    picture = f"/activation/{spec.site}/{spec.feature}/{clip}"
+    line, strip = (activation_url(spec.site, spec.feature, clip, kind) for kind in ("svg", "png"))
     clip_spec = FeatureClipSpec(site=spec.site, feature=spec.feature, clip=clip)
     button = export_button(f"feature-clip-{clip}", figure_data("feature-clip", clip_spec))
     peak = f"{example['activation']:.3g} at {example['second']:.2f} s, step {example['step']:.0f}"
@@ -113,7 +114,7 @@ def _clip(study: Study, spec: FeatureSpec, example: pd.Series) -> Component:
         [
             dmc.Group([heading, button], justify="space-between", wrap="nowrap"),
             dmc.Text(row["prompt"], size="xs", c="dimmed", truncate=True, mb=4),
-            player(study, path, float(row["duration"]), overlay=f"{picture}.svg", strip=f"{picture}.png"),
+            player(study, path, float(row["duration"]), overlay=line, strip=strip),
         ],
         className="clip",
     )

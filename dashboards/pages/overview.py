@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 from dashboards.components.grid import row_grid, selected_row
 from dashboards.components.player import player
 from dashboards.components.text import hint, key_values, numbers, page_header, panel
-from dashboards.links import change_query, read_query
+from dashboards.links import address, change_query, read_query
 from dashboards.results import command, patching_names, sae_sites
 from dashboards.truth import truth_frame
 from workbench.study import Study
@@ -122,7 +122,7 @@ def _result_card(study: Study, kind: str) -> Component:
     heading = dmc.Group([dmc.Title(title, order=4), badge], justify="space-between")
     named = {"sae": "Sites", "patching": "Questions"}
     detail = f"{sentence}. {named[kind]}: {', '.join(found)}." if found else f"{sentence}."
-    action = dmc.Anchor(f"Open {title.lower()}", href=path, size="sm", fw=500)
+    action = dmc.Anchor(f"Open {title.lower()}", href=address(path), size="sm", fw=500)
     if not present:
         action = dmc.Code(command(study, kind), block=True, className="command")
     return dmc.Paper(

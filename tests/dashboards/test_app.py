@@ -1,6 +1,7 @@
 """The app: pages for any study, sentences for what is missing, nothing sent anywhere."""
 
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from dash import dcc
 from dash.development.base_component import Component
 
 from cache.errors import UserError
-from dashboards.app import create_app, serve
+from dashboards.address import Address
+from dashboards.app import create_app, serve, welcome
 from dashboards.shell import PAGES, shell
 from workbench.study import Study
 
@@ -99,4 +101,20 @@ def test_a_port_in_use_is_told(study: Study) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"127\.0\.0\.1:{port}.*--port"):
-            serve(study.path, port=port)
+            serve(study.path, address=Address(port=port))
+
+
+def test_a_folder_name_is_text_on_the_page(study: Study, tmp_path: Path) -> None:
+    """Dash puts the title into its page as it is."""
+    nested = tmp_path / "a<b"
+    shutil.copytree(study.path, nested, ignore=shutil.ignore_patterns("audio", "activations.zarr"))
+    page = create_app(nested).server.test_client().get("/").text
+    assert "<title>a&lt;b · workbench</title>" in page
+
+
+def test_a_dashboard_that_others_reach_says_so(study: Study) -> None:
+    assert len(welcome(study.path, Address(), 8050)) == 1
+    assert "http://[::1]:8050/" in welcome(study.path, Address("::1"), 8050)[0]
+    (told, warned) = welcome(study.path, Address("0.0.0.0", prefix="/a/b"), 8050)
+    assert "http://0.0.0.0:8050/a/b/" in told
+    assert "has no password" in warned

@@ -1,7 +1,6 @@
 """The dashboard as a person uses it, in a real browser."""
 
 import io
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
-from werkzeug.serving import make_server
 
 from dashboards.app import create_app
 from dashboards.others import Others
+from tests.dashboards.served import served
 from tests.dashboards.synthetic_study import make_study, save_changed
 from workbench.study import Study
 
@@ -42,12 +41,8 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Others:
 @pytest.fixture(scope="module")
 def address(study: Study, others: Others) -> Iterator[str]:
     """Its dashboard, served until the tests are over."""
-    server = make_server("127.0.0.1", 0, create_app(study.path, others).server, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
+    with served(create_app(study.path, others)) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

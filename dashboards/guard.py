@@ -1,0 +1,85 @@
+"""What a dashboard refuses, and the headers that keep browsers and other people's pages away from its content."""
+
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, request
+from werkzeug.datastructures import Headers
+
+from dashboards.address import Address, host_name
+
+READING = frozenset({"GET", "HEAD"})
+
+
+def add_guard(server: Flask, address: Address, script_hashes: list[str]) -> None:
+    """Answer this dashboard's own pages only; `script_hashes` are the hashes of Dash's own inline scripts, quoted.
+
+    Its first page may be opened from anywhere by a link; everything else is for pages of the same origin.
+    """
+    headers = security_headers(address, script_hashes)
+
+    def refuse() -> Response | None:
+        sentence = refusal(address, request.method, request.headers)
+        return Response(f"{sentence}\n", 403, mimetype="text/plain") if sentence else None
+
+    def add_headers(response: Response) -> Response:
+        response.headers.update(headers)
+        return response
+
+    server.before_request(refuse)
+    server.after_request(add_headers)
+
+
+def refusal(address: Address, method: str, headers: Headers) -> str | None:
+    """Why a request is not answered, in one sentence; None when it is.
+
+    Checks the Host header against the dashboard's names, the Origin against the Host, and Sec-Fetch-Site where the
+    browser sends one (W3C Fetch Metadata).
+    """
+    host = headers.get("Host")
+    if not address.answers_to(host):
+        name = host_name(host or "")
+        if name is None:
+            return "This dashboard needs a Host header with a host's name, as browsers send it."
+        return (
+            f"This dashboard does not answer to the host '{name}': if that is its address, start it with "
+            f"--allow-host {name}."
+        )
+    origin = headers.get("Origin")
+    if origin is not None and not _is_own(address, origin, host or ""):
+        return f"This dashboard answers its own pages only, not those of {origin}."
+    where = headers.get("Sec-Fetch-Site", "same-origin")
+    followed_link = headers.get("Sec-Fetch-Mode") == "navigate" and method in READING
+    if where not in ("same-origin", "none") and not followed_link:
+        return "This dashboard answers its own pages only."
+    return None
+
+
+def _is_own(address: Address, origin: str, host: str) -> bool:
+    """Whether an Origin header is the dashboard's own: the very host asked, or a proxy's name that was allowed."""
+    place = urlsplit(origin).netloc.lower() if "//" in origin else ""
+    return place == host.lower() or host_name(place) in {name.lower() for name in address.names}
+
+
+def security_headers(address: Address, script_hashes: list[str]) -> dict[str, str]:
+    """Headers of every answer: load from this server only, be read and framed by its own pages only."""
+    framed = address.frames
+    policy = (
+        "default-src 'self'",
+        f"script-src 'self' {' '.join(script_hashes)}",
+        # Plotly, Mantine and AG Grid set styles from scripts.
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        f"frame-ancestors '{'self' if framed else 'none'}'",
+    )
+    return {
+        "Content-Security-Policy": "; ".join(policy),
+        "X-Frame-Options": "SAMEORIGIN" if framed else "DENY",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }

@@ -1,0 +1,85 @@
+"""The HTTP server of a dashboard: waitress, with bounds on connections, requests and idle or slow clients."""
+
+import logging
+import select
+import socket
+import time
+
+from flask import Flask
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.server import TcpWSGIServer
+
+from cache.errors import UserError
+from dashboards.address import Address
+
+THREADS = 8
+# Python's select() on Windows takes 512 sockets, and a process may often open no more than 1024 files.
+CONNECTIONS = 500
+TIMEOUT_SECONDS = 30
+CLEANUP_SECONDS = 5
+LARGEST_REQUEST = 16 * 2**20
+
+
+class _Request(HTTPRequestParser):
+    """A request that knows when it began."""
+
+    def __init__(self, adj: object) -> None:
+        super().__init__(adj)
+        self.began = time.time()
+
+
+class _Channel(HTTPChannel):
+    parser_class = _Request
+
+
+class Server(TcpWSGIServer):
+    """Waitress, which also closes connections whose request comes in too slowly.
+
+    By itself it closes idle ones only, and every byte counts as activity.
+    """
+
+    channel_class = _Channel
+
+    def maintenance(self, now: float) -> None:
+        """Close what has been idle, or has been sending one request, for longer than the timeout."""
+        super().maintenance(now)
+        for channel in self.active_channels.values():
+            unfinished = channel.request
+            if unfinished is not None and unfinished.began < now - self.adj.channel_timeout:
+                channel.will_close = True
+
+
+def make_server(application: Flask, listening: socket.socket, address: Address) -> Server:
+    """A server for an application on a listening socket; `run()` serves until Ctrl-C.
+
+    Requests may come with the address's prefix or without it: some proxies take it off.
+    """
+    # Its warnings on full queues are no news to the person at the terminal.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    return Server(
+        application,
+        _sock=listening,
+        bind_socket=False,
+        sockinfo=(listening.family, listening.type, listening.proto, listening.getsockname()),
+        url_prefix=address.script_name,
+        threads=THREADS,
+        connection_limit=CONNECTIONS,
+        channel_timeout=TIMEOUT_SECONDS,
+        cleanup_interval=CLEANUP_SECONDS,
+        max_request_body_size=LARGEST_REQUEST,
+        asyncore_use_poll=hasattr(select, "poll"),  # select() cannot watch sockets numbered above 1023
+        ident="",
+    )
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A listening socket at the address; raises UserError when it is taken or not this machine's."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise UserError(
+            f"The dashboard cannot listen on {host}:{port} ({reason}): give a free --port, or this machine's --host."
+        ) from error
