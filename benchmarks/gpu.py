@@ -12,6 +12,7 @@ failed. What the machine must have is in docs/speed.md.
 import argparse
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -215,19 +216,21 @@ def run_part(name: str, device: str, tiny: bool, folder: Path) -> Figures:
 
 
 def run_apart(command: Sequence[str], seconds: float) -> str | None:
-    """Run a part in a process of its own; gives why it failed, or None."""
+    """Run a part in a process of its own; gives why it failed, or None. What it started ends with it."""
     variables = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True, timeout=seconds
-        )
-    except subprocess.TimeoutExpired:
-        return f"not finished after {seconds:.0f} s"
-    if done.returncode == 0:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            _, errors = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return f"not finished after {seconds:.0f} s"
+    if process.returncode == 0:
         return None
-    sys.stderr.write(done.stderr)
-    lines = done.stderr.strip().splitlines() or [""]
-    return f"{lines[-1]} (exit code {done.returncode})"
+    sys.stderr.write(errors)
+    lines = errors.strip().splitlines() or [""]
+    return f"{lines[-1]} (exit code {process.returncode})"
 
 
 def run_all(
