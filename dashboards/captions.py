@@ -24,6 +24,11 @@ def band(row: pd.Series) -> str:
     return "none" if pd.isna(row["null_lo"]) else _span(row, "null")
 
 
+def p_value(value: float) -> str:
+    """A p-value, or a dash where there is none."""
+    return "–" if pd.isna(value) else f"{value:.2g}"
+
+
 def _span(row: pd.Series, name: str) -> str:
     return f"[{_number(row[f'{name}_lo'])}, {_number(row[f'{name}_hi'])}]"
 

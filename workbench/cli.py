@@ -17,6 +17,7 @@ from workbench.import_cli import app as import_app
 from workbench.models.organism.cli import app as organism_app
 from workbench.pairs_cli import app as pairs_app
 from workbench.patch_cli import patch
+from workbench.reports import report_probes, report_sae, report_trace
 
 if TYPE_CHECKING:
     from workbench.models.protocol import AudioDiffusionModel
@@ -148,7 +149,8 @@ def trace(
         _print_price(out, spec, adapter, store)
         return
     with progress("Tracing clips") as report:
-        trace_study(out, spec, adapter, report, store, _parse_part(part))
+        study = trace_study(out, spec, adapter, report, store, _parse_part(part))
+    report_trace(study)
 
 
 app.command()(patch)
@@ -171,9 +173,10 @@ def probe(
     spec = ProbeSpec(concepts=tuple(concept or ()), sites=sites, folds=folds, seed=seed)
     if study.is_done("probes", spec):
         console.print("Probing is done already.")
-        return
-    with progress("Probing sites") as report:
-        run_probes(study, spec, report)
+    else:
+        with progress("Probing sites") as report:
+            run_probes(study, spec, report)
+    report_probes(study)
 
 
 @app.command()
@@ -194,9 +197,10 @@ def sae(
     spec = TrainSpec(site=site, expansion=expansion, k=k, train_steps=train_steps, seed=seed)
     if study.is_done(f"sae-{site}", spec):
         console.print("The autoencoder is trained already.")
-        return
-    with progress("Training the autoencoder") as report:
-        run_sae(study, spec, progress=report)
+    else:
+        with progress("Training the autoencoder") as report:
+            run_sae(study, spec, progress=report)
+    report_sae(study, site)
 
 
 @app.command()

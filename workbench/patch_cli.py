@@ -9,6 +9,7 @@ import typer
 from cache.errors import UserError
 from workbench.console import Device, StudyFolder, console, open_study, progress, study_model
 from workbench.provenance import content_hash
+from workbench.reports import report_map
 
 if TYPE_CHECKING:
     from analyses.patching import PatchingSpec
@@ -127,12 +128,13 @@ def patch(
     )
     if study.is_done(spec.result_name, spec):
         console.print(f"The map {spec.result_name} is done already.")
-        return
-    adapter = study_model(study, device)
-    with progress("Patching pairs") as report:
-        result = run_patching(study, adapter, spec, report)
-    if result.attrs["stopped"]:
-        console.print(result.attrs["stopped"])
+    else:
+        adapter = study_model(study, device)
+        with progress("Patching pairs") as report:
+            result = run_patching(study, adapter, spec, report)
+        if result.attrs["stopped"]:
+            console.print(result.attrs["stopped"])
+    report_map(study, spec.name or spec.question)
 
 
 def _directions(question: str, screened: bool) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
+from dashboards.captions import p_value
 from dashboards.components.ab import Side, ab_player
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
@@ -174,7 +175,7 @@ def _numbers(cell: pd.Series) -> Component:
         "concept": cell["concept"],
         "patched": cell["arm"],
         f"{cell['direction'] or 'impact'}, 95 % interval": impact,
-        "p, adjusted": f"{_p(cell['p'])}, {_p(cell['p_adjusted'])}",
+        "p, adjusted": f"{p_value(cell['p'])}, {p_value(cell['p_adjusted'])}",
         "clean − corrupt score": _with_interval(cell, "denominator"),
         "n": f"{cell['n']:.0f} from {cell['n_pairs']:.0f} pairs",
     }
@@ -193,10 +194,6 @@ def _numbers(cell: pd.Series) -> Component:
 
 def _with_interval(cell: pd.Series, name: str) -> str:
     return f"{cell[name]:z.3f}  [{cell[f'{name}_lo']:z.3f}, {cell[f'{name}_hi']:z.3f}]"
-
-
-def _p(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.2g}"
 
 
 def _players(study: Study, row: pd.Series, cell: pd.Series) -> Component:

@@ -1,6 +1,7 @@
 """The whole path through the command line, on `organism-split`: prompts to a figure for a paper."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ def test_trace(workbench: Workbench, folder: Path) -> None:
         "--site", "tf3.cross_attn", "--site", SITE, "--steps", "2,5", "--passes", "cond,null",
     )  # fmt: skip
     assert outcome.code == 0, outcome
+    assert "holds 24 clips of 24 prompts, 2 sites × 2 steps" in outcome.out
+    assert f"  workbench patch {folder}\n" in outcome.out
     study = Study.open(folder)
     assert study.cache.read(SITE).shape == (24, 2, 2, 50, 96)
     audio, rate = read_audio(study.audio_path(7))
@@ -47,8 +50,11 @@ def test_patch(workbench: Workbench, folder: Path) -> None:
     for direction in ("sufficiency", "necessity"):
         cells = impact.sel(arm=(impact.direction == direction) & (impact.role == "cell"))
         assert cells.row.sel(arm=cells.idxmax("arm").item()).item() == "tf4"
+    assert re.search(r"mood +sufficiency +tf4 +1\.00 \[", outcome.out)
+    assert f"workbench export {folder} --figure patching\n" in outcome.out
     again = workbench("patch", folder, *MAP, "--null", "unrelated")
     assert again.code == 0, again
+    assert again.out == outcome.out, "the result is shown again"
     assert "The map patching-blocks is done already." in " ".join(again.err.split())
 
 
@@ -104,6 +110,7 @@ def test_patch_arms_of_a_file_and_pairs_of_a_file(workbench: Workbench, folder: 
 def test_probe(workbench: Workbench, folder: Path) -> None:
     outcome = workbench("probe", folder, "--concept", "mood", "--concept", "drums", "--folds", "4")
     assert outcome.code == 0, outcome
+    assert re.search(rf"mood +{re.escape(SITE)} ", outcome.out)
     accuracy = Study.open(folder).result("probes").accuracy_mean
     assert float(accuracy.sel(concept="mood", site=SITE).max()) > 0.9, "mood is written at tf4"
     assert float(accuracy.sel(concept="drums", site="tf3.cross_attn").max()) > 0.9, "drums are written at tf3"
@@ -112,6 +119,8 @@ def test_probe(workbench: Workbench, folder: Path) -> None:
 def test_sae(workbench: Workbench, folder: Path) -> None:
     outcome = workbench("sae", folder, "--site", SITE, "--expansion", "2", "--k", "8", "--train-steps", "200")
     assert outcome.code == 0, outcome
+    assert "explained variance" in outcome.out
+    assert f"workbench export {folder} --figure sae-training --option site={SITE}" in outcome.out
     result = Study.open(folder).result(f"sae-{SITE}")
     assert float(result.final_explained_variance) > 0.5
     assert 0 < float(result.final_l0) <= 8

@@ -1,0 +1,82 @@
+"""What a result says in a few lines of text: the tables that commands end with."""
+
+import pandas as pd
+import xarray as xr
+
+from dashboards.captions import interval, p_value
+from dashboards.frames.features import features_frame
+from dashboards.frames.patching import DIRECTIONS, cells_frame
+from dashboards.frames.probes import probes_frame
+
+TOP_CELLS = 2
+TOP_FEATURES = 5
+
+
+def patching_summary(result: xr.Dataset) -> pd.DataFrame:
+    """The cells of largest impact of each concept and direction of a `patching` result, by its first scorer.
+
+    Columns: concept, direction, cell, impact with its interval, the adjusted p and pairs.
+    """
+    cells = cells_frame(result)
+    cells = cells[cells["group"] == "cell"].sort_values("impact", ascending=False, kind="stable")
+    by_map = dict(tuple(cells.groupby(["concept", "direction"], sort=False)))
+    order = dict.fromkeys(
+        (str(concept), direction) for concept in result["concept"].values for direction in DIRECTIONS
+    )
+    top = pd.concat([by_map[key].head(TOP_CELLS) for key in order if key in by_map])
+    return pd.DataFrame(
+        {
+            "concept": top["concept"],
+            "direction": top["direction"],
+            "cell": top["row"].where(top["column"].isin(DIRECTIONS), top["row"] + ", " + top["column"]),
+            "impact [95 %]": [interval(row, "impact") for _, row in top.iterrows()],
+            "p, adjusted": top["p_adjusted"].map(p_value),
+            "pairs": top["n_pairs"].map("{:.0f}".format),
+        }
+    )
+
+
+def probes_summary(result: xr.Dataset) -> pd.DataFrame:
+    """The most accurate probe of each concept of a `probes` result.
+
+    Columns: concept, site, step, accuracy with its interval, shuffled (accuracy with shuffled labels), chance, the
+    adjusted p and clips.
+    """
+    probes = probes_frame(result)
+    best = probes.loc[probes.groupby("concept", sort=False)["accuracy"].idxmax()]
+    return pd.DataFrame(
+        {
+            "concept": best["concept"],
+            "site": best["site"],
+            "step": best["step"].astype(str),
+            "accuracy [95 %]": [interval(row, "accuracy") for _, row in best.iterrows()],
+            "shuffled": best["control"].map("{:.2f}".format),
+            "chance": best["chance"].map("{:.2f}".format),
+            "p, adjusted": best["q_value"].map(p_value),
+            "clips": best["n"].map("{:.0f}".format),
+        }
+    )
+
+
+def sae_figures(result: xr.Dataset) -> pd.DataFrame:
+    """The figures of a `sae` result on held-out clips, one row each: held-out figure and value."""
+    figures = {
+        "explained variance": f"{float(result['final_explained_variance']):.3f}",
+        "L0": f"{float(result['final_l0']):.3g}",
+        "dead share": f"{float(result['final_dead_share']):.1%}",
+    }
+    return pd.DataFrame({"held-out figure": figures.keys(), "value": figures.values()})
+
+
+def sae_summary(result: xr.Dataset) -> pd.DataFrame:
+    """The features of a `sae` result that tell a concept's value apart best: feature, responds to, AUROC, density."""
+    features = features_frame(result).dropna(subset="best_auroc")
+    top = features.sort_values("best_auroc", ascending=False, kind="stable").head(TOP_FEATURES)
+    return pd.DataFrame(
+        {
+            "feature": top["feature"].astype(str),
+            "responds to": top["best_value"],
+            "AUROC": top["best_auroc"].map("{:.2f}".format),
+            "density": top["density"].map("{:.3f}".format),
+        }
+    )

@@ -1,0 +1,50 @@
+"""The tables that commands end with name the right cells, probes and features, with the result's numbers."""
+
+import numpy as np
+
+from dashboards.frames.features import features_frame
+from dashboards.summaries import patching_summary, probes_summary, sae_figures, sae_summary
+from tests.dashboards.synthetic_study import SAE_SITES, UNDEFINED
+from workbench.study import Study
+
+
+def test_the_cells_of_largest_impact_stand_first(study: Study) -> None:
+    result = study.result("patching-blocks").isel(scorer=[0])
+    table = patching_summary(result)
+    assert list(dict.fromkeys(table["concept"])) == [str(name) for name in result["concept"].values]
+    cells = result.sel(arm=result["role"] == "cell").squeeze("scorer")
+    for concept in set(table["concept"]) - {UNDEFINED}:
+        for direction in ("sufficiency", "necessity"):
+            impacts = cells.impact.sel(concept=concept, arm=cells["direction"] == direction)
+            expected = impacts.sortby(-impacts)["row"].values[:2].tolist()
+            shown = table[(table["concept"] == concept) & (table["direction"] == direction)]
+            assert shown["cell"].tolist() == expected
+            assert float(shown["impact [95 %]"].iloc[0].split(" [")[0]) == round(float(impacts.max()), 2)
+    assert set(table.loc[table["concept"] == UNDEFINED, "impact [95 %]"]) == {"undefined"}
+    assert set(table.loc[table["concept"] == UNDEFINED, "p, adjusted"]) == {"–"}
+
+
+def test_cells_of_other_questions_are_named_by_row_and_column(study: Study) -> None:
+    table = patching_summary(study.result("patching-steps"))
+    assert table["cell"].str.match(r"tf\d+, steps \d").all()
+
+
+def test_the_best_probe_of_each_concept(study: Study) -> None:
+    result = study.result("probes")
+    table = probes_summary(result).set_index("concept")
+    assert table.index.tolist() == [str(name) for name in result["concept"].values]
+    for concept, row in table.iterrows():
+        accuracy = result["accuracy_mean"].sel(concept=concept)
+        assert float(accuracy.sel(site=row["site"], step=int(row["step"]))) == float(accuracy.max())
+        assert float(row["accuracy [95 %]"].split(" [")[0]) == round(float(accuracy.max()), 2)
+
+
+def test_the_autoencoder_in_figures_and_its_best_features(study: Study) -> None:
+    result = study.result(f"sae-{SAE_SITES[0]}")
+    figures = sae_figures(result).set_index("held-out figure")["value"]
+    assert figures["explained variance"] == f"{float(result['final_explained_variance']):.3f}"
+    assert figures["dead share"] == f"{float(result['final_dead_share']):.1%}"
+    best = features_frame(result)["best_auroc"]
+    table = sae_summary(result)
+    assert table["AUROC"].iloc[0] == f"{np.nanmax(best):.2f}"
+    assert table["feature"].is_unique
