@@ -38,7 +38,7 @@ def difference(actual: Values, expected: Values) -> float:
 
 def tolerance(*values: Values) -> float:
     """What rounding may do to values as wide as the narrowest of these."""
-    return max(_TOLERANCES[torch.as_tensor(value).dtype] for value in values)
+    return max(_TOLERANCES[_tensor(value).dtype] for value in values)
 
 
 def assert_close(actual: Values, expected: Values, case: object = "") -> None:
@@ -50,4 +50,8 @@ def assert_close(actual: Values, expected: Values, case: object = "") -> None:
 
 
 def _wide(values: Values) -> np.ndarray:
-    return torch.as_tensor(values).detach().cpu().double().numpy()
+    return _tensor(values).detach().cpu().double().numpy()
+
+
+def _tensor(values: Values) -> torch.Tensor:
+    return values if isinstance(values, torch.Tensor) else torch.from_numpy(np.array(values))
