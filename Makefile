@@ -1,9 +1,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+NUMERIC := tests/workbench tests/analyses tests/oracles tests/benchmarks
 SERVE ?= 1
 STUDY ?= studies/demo
 
-.PHONY: demo test test-install docs bench clean
+.PHONY: demo test test-portable test-install docs bench clean
 
 demo: .venv/ready
 	$(BIN)/workbench demo --out $(STUDY) $(if $(filter 0,$(SERVE)),--no-serve)
@@ -15,7 +17,14 @@ test: .venv/ready
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/deptry tests benchmarks --ignore DEP002,DEP004 --exclude '.*/(make_patching_fixtures|saelens_store)' --extend-exclude build/
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# What computes numbers, as older processors compute it, with two threads, and rounded as nowhere (tests/rounding.py).
+test-portable: .venv/ready
+	ATEN_CPU_CAPABILITY=default $(PYTEST) $(NUMERIC)
+	MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) $(NUMERIC)
+	$(PYTEST) -p tests.rounding --ignore tests/workbench/test_memory.py $(NUMERIC)
+	OMP_NUM_THREADS=2 $(BIN)/pytest $(NUMERIC)
 
 test-install: .venv/ready
 	$(BIN)/python tests/installed.py

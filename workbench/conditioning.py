@@ -14,7 +14,7 @@ Key = tuple[str, str, str]
 class ConditioningTable:
     """Keys and values of every block, one row for each different conditioning of a batch.
 
-    Conditioning is encoded once for a generation, so that its projections are the same in every call (exactly).
+    Conditioning is encoded once for a generation, so that its projections are the same in every call.
     """
 
     def __init__(self) -> None:

@@ -39,8 +39,9 @@ def call_rows(
     """Rows of a call that must be computed, given the clips that interventions have `started` to change before it.
 
     A clip that no intervention has changed yet equals every other one of the same prompt, lyrics and seed: their rows
-    are computed once, so that an arm which starts at step s costs nothing before it, exactly. A clip that shadows
-    another is computed where an intervention reads it, or where `probing` asks for its velocity, in the cond pass.
+    are computed once, so that an arm which starts at step s costs nothing before it and has its base run's very output
+    there. A clip that shadows another is computed where an intervention reads it, or where `probing` asks for its
+    velocity, in the cond pass.
     """
     acting = [
         (i, pass_name)
