@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
@@ -20,6 +19,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from cache.errors import UserError
+from workbench.console import console, output
 
 if TYPE_CHECKING:
     from cache.maintenance import CacheInfo
@@ -76,9 +76,8 @@ def info(
     if as_json:
         typer.echo(json.dumps(asdict(described), indent=2))
         return
-    console = Console()
     for table in _info_tables(described):
-        console.print(table)
+        output.print(table)
 
 
 @app.command("ls")
@@ -239,7 +238,6 @@ def _info_tables(described: "CacheInfo") -> Iterator[Table]:
 def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar that says how many bytes are done; give it (done, total)."""
     columns = (TextColumn("{task.description:<12}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    console = Console(stderr=True)
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
         bar = bars.add_task(title, total=None, visible=False)
         yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)

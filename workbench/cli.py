@@ -4,15 +4,16 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
-from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
 
 from cache.errors import UserError
 from cache.protocol import ITEMSIZE, Dtype
 from workbench.cache_cli import app as cache_app
-from workbench.console import Device, StudyFolder, console, open_study, progress
+from workbench.console import Device, StudyFolder, console, open_study, output, progress
 from workbench.import_cli import app as import_app
 from workbench.models.organism.cli import app as organism_app
 from workbench.pairs_cli import app as pairs_app
@@ -23,7 +24,23 @@ if TYPE_CHECKING:
     from workbench.models.protocol import AudioDiffusionModel
     from workbench.study import StudySpec
 
+
+class Commands(TyperGroup):
+    """The commands; what is wrong with an option's value is told in the workbench's words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            from workbench.validation import option_problem
+
+            error.message = option_problem(error.__cause__) or error.message
+            raise
+
+
 app = typer.Typer(
+    cls=Commands,
     help="Mechanistic interpretability of music diffusion models: trace, patch, probe, decompose, look and listen.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
@@ -293,7 +310,7 @@ def main() -> None:
 
 
 def _fail(sentence: str) -> None:
-    console.print(f"[bold red]Error:[/] {sentence}", highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("Error:", "bold red"), f" {sentence}"), soft_wrap=True)
     sys.exit(2)
 
 
@@ -307,7 +324,7 @@ def _print_price(out: Path, spec: "StudySpec", model: "AudioDiffusionModel", sto
     study_capture(spec, model)
     plan = cache_plan(spec, model)
     storage = open_storage(store or out / "activations.zarr")
-    Console().print(price_table(price(spec, plan, model, storage)))
+    output.print(price_table(price(spec, plan, model, storage)))
     check_price(plan, storage)
 
 

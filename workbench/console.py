@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,13 +25,19 @@ if TYPE_CHECKING:
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder.")]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]
 
-console = Console(stderr=True)
+# What users wrote may have square brackets and colons, which are neither markup nor emoji.
+_plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+console = Console(stderr=True, **_plain)
+"""For messages and bars."""
+output = Console(**_plain)
+"""For what was asked for, such as tables."""
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar that says what runs, how far it is and how long it still takes; give it (done, total)."""
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    title_column = TextColumn("{task.description:<24}", markup=False)
+    columns = (title_column, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
         bar = bars.add_task(title, total=None, visible=False)
         yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)

@@ -4,10 +4,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from cache.errors import UserError
+from workbench.text_files import read_document
+from workbench.validation import validated
 from workbench.wording import lowered, swap_words, word_pattern
 
 BUILT_IN = Path(__file__).parent / "feature_sets"
@@ -93,20 +94,12 @@ class FeatureSet(RootModel[dict[str, Feature]]):
 
 
 def load_features(name: str = "music") -> FeatureSet:
-    """Load a built-in feature set by name, or one from a YAML file; raises UserError saying what is wrong with it."""
+    """Load a built-in feature set by name, or one from a YAML or JSON file; raises UserError saying what is wrong."""
     path = BUILT_IN / f"{name}.yaml" if (BUILT_IN / f"{name}.yaml").is_file() else Path(name)
-    if not path.is_file():
+    if not path.exists():
         built_in = ", ".join(sorted(file.stem for file in BUILT_IN.glob("*.yaml")))
         raise UserError(
             f"There is no feature set '{name}': give a YAML file, or a built-in one ({built_in})."
         )
-    try:
-        return FeatureSet.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"The feature set {path} is not valid YAML: {' '.join(str(error).split())}"
-        ) from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "the file"
-        raise UserError(f"The feature set {path} is wrong at {where}: {problem['msg']}.") from error
+    what = f"The feature set {path}"
+    return validated(FeatureSet, read_document(path, what), what)

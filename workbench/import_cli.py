@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from cache.errors import UserError
-from workbench.console import Device, open_study
+from workbench.console import Device, open_study, output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,5 +232,5 @@ def _print(rows: dict[str, Any]) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         if value:
-            table.add_row(name, Text(str(value)))  # a source may have brackets, which are no markup
-    Console().print(table)
+            table.add_row(name, str(value))
+    output.print(table)

@@ -1,18 +1,28 @@
 """Prompt sets: templates whose slots are concepts, filled to give labelled prompts and counterfactual pairs."""
 
 import itertools
+import math
 import random
-import string
-from collections.abc import Collection
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cache.errors import UserError
+from workbench.text_files import read_document
+from workbench.validation import validated
 
 BUILT_IN = Path(__file__).parent / "prompt_sets"
+MOST_PROMPTS = 10_000_000
+"""Most prompts of a prompt set, and most pairs of one of its concepts: all of them are shuffled."""
+
+Context = tuple[str, dict[str, str]]
+"""A template, and a value for each slot but that of the concept in question."""
+
+_PIECES = re.compile(r"(\{\{|\}\})|\{([^{}]*)\}|([{}])|[^{}]+")
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,9 @@ class Value(BaseModel):
 class PromptSet(BaseModel):
     """Templates and concepts.
 
-    A template names concepts in braces ("a {tempo} song with {instrument}"); a concept has at least two values. In a
-    file a value may be written short, as `name: phrase`; its scorer text is then its name.
+    A template names concepts in braces ("a {tempo} song with {instrument}"), and a brace of its own is written twice;
+    a concept has at least two values with different phrases. In a file a value may be written short, as
+    `name: phrase`; its scorer text is then its name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,51 +80,63 @@ class PromptSet(BaseModel):
     def _expand_short_values(cls, concepts: object) -> object:
         if not isinstance(concepts, dict):
             return concepts
-        return {
-            concept: {
-                str(name): {"phrase": value, "text": str(name)} if isinstance(value, str) else value
-                for name, value in values.items()
-            }
-            for concept, values in concepts.items()
-            if isinstance(values, dict)
-        }
+        return {concept: _expanded(values) for concept, values in concepts.items()}
 
     @model_validator(mode="after")
     def _check(self) -> "PromptSet":
         for concept, values in self.concepts.items():
-            if len(values) < 2:
-                raise ValueError(f"concept '{concept}' needs at least two values")
+            _check_concept(concept, values)
         for template in self.templates:
             slots = _slots(template)
-            unknown = slots - set(self.concepts)
-            if unknown or not slots:
+            if not slots or not slots <= set(self.concepts):
                 raise ValueError(
                     f"template '{template}' must have slots in braces, "
                     f"each a concept of the file ({', '.join(self.concepts)})"
+                )
+        if (twice := _first_repeated(self.templates)) is not None:
+            raise ValueError(f"the template '{twice}' is there twice")
+        for what, count in {
+            "prompts": self.n_prompts,
+            "pairs": max(map(self.n_pairs, self.concepts)),
+        }.items():
+            if count > MOST_PROMPTS:
+                raise ValueError(
+                    f"there would be {count:,} {what}, and at most {MOST_PROMPTS:,} can be drawn from: name fewer "
+                    "concepts in a template, or give them fewer values"
                 )
         return self
 
     def fill(self, n: int, seed: int, without: Collection[str] = ()) -> list[Prompt]:
         """`n` different prompts, drawn with `seed` from all fillings of all templates, `without` those of some texts.
 
-        Raises UserError if there are too few.
+        Raises:
+            UserError: for more prompts than there are, and where two of them have the same text, so that they would
+                not be different to the model.
         """
-        prompts = [self._prompt(template, choice) for template, choice in self._fillings()]
-        left = [prompt for prompt in prompts if prompt.text not in without]
+        total = self.n_prompts
+        left: Sequence[int] = range(total)
+        if without:
+            left = [number for number in left if self._filling(number).text not in without]
         if not 0 < n <= len(left):
             raise UserError(
-                f"{n + len(without)} prompts were asked for, "
-                f"but this prompt set has 1 to {len(prompts)} different ones."
+                f"{n + len(without)} prompts were asked for, but this prompt set has 1 to {total} different ones."
             )
-        return random.Random(seed).sample(left, n)
+        drawn = [self._filling(number) for number in random.Random(seed).sample(left, n)]
+        if (twice := _first_repeated([*without, *(prompt.text for prompt in drawn)])) is not None:
+            raise UserError(
+                f"Two fillings of this prompt set are the same prompt, '{twice}': make them differ."
+            )
+        return drawn
 
     @property
     def n_prompts(self) -> int:
         """How many different prompts there are."""
-        return len(self._fillings())
+        return sum(map(self._n_fillings, self.templates))
 
-    def _fillings(self) -> list[tuple[str, dict[str, str]]]:
-        return [(template, choice) for template in self.templates for choice in self._choices(template)]
+    def n_pairs(self, concept: str) -> int:
+        """How many counterfactual pairs of a concept there are."""
+        n = len(self.concepts[concept])
+        return sum(self._n_fillings(template) * (n - 1) for template in self._templates_with(concept))
 
     def pairs(self, concept: str, n: int, seed: int) -> list[Pair]:
         """`n` different counterfactual pairs of a concept: one slot swapped, everything else equal.
@@ -121,23 +144,32 @@ class PromptSet(BaseModel):
         The (clean, corrupt) values go round all ordered value pairs, both directions alike; the other slots are drawn
         with `seed`. Raises UserError for a concept that no template names, and where there are fewer pairs.
         """
-        templates = [template for template in self.templates if concept in _slots(template)]
+        templates = self._templates_with(concept)
         if not templates:
             raise UserError(f"Unknown concept '{concept}': this prompt set has {', '.join(self.concepts)}.")
+        total = self.n_pairs(concept)
+        if not 0 < n <= total:
+            raise UserError(f"{n} pairs of {concept} were asked for, but this prompt set has 1 to {total}.")
         draw = random.Random(f"{concept}-{seed}")
         swaps = list(itertools.permutations(self.concepts[concept], 2))
         draw.shuffle(swaps)
-        contexts = [self._shuffled_contexts(concept, templates, draw) for _ in swaps]
-        available = [
-            self._pair(concept, swap, *context)
-            for turn in zip(*contexts, strict=True)
-            for swap, context in zip(swaps, turn, strict=True)
+        contexts = [
+            (template, choice) for template in templates for choice in self._choices(template, concept)
         ]
-        if not 0 < n <= len(available):
+        turns = -(-n // len(swaps))
+        shuffled = [_shuffled(contexts, draw)[:turns] for _ in swaps]
+        drawn = [
+            self._pair(concept, swap, *context)
+            for turn in zip(*shuffled, strict=True)
+            for swap, context in zip(swaps, turn, strict=True)
+        ][:n]
+        if (
+            twice := _first_repeated(f"{pair.clean.text} / {pair.corrupt.text}" for pair in drawn)
+        ) is not None:
             raise UserError(
-                f"{n} pairs of {concept} were asked for, but this prompt set has 1 to {len(available)}."
+                f"Two pairs of {concept} have the same texts, '{twice}': make the templates differ."
             )
-        return available[:n]
+        return drawn
 
     def changed(self, prompt: Prompt, values: dict[str, str]) -> Prompt:
         """The prompt with other `values` of some of its concepts; raises UserError for one that is not of this set."""
@@ -147,15 +179,23 @@ class PromptSet(BaseModel):
                 return self._prompt(template, {**choice, **values})
         raise UserError(f"'{prompt.text}' is not a prompt of this prompt set.")
 
-    def _shuffled_contexts(
-        self, concept: str, templates: list[str], draw: random.Random
-    ) -> list[tuple[str, dict[str, str]]]:
-        """Every template with every choice for its other slots, in random order."""
-        contexts = [
-            (template, choice) for template in templates for choice in self._choices(template, concept)
-        ]
-        draw.shuffle(contexts)
-        return contexts
+    def _templates_with(self, concept: str) -> list[str]:
+        return [template for template in self.templates if concept in _slots(template)]
+
+    def _n_fillings(self, template: str) -> int:
+        return math.prod(len(self.concepts[slot]) for slot in _slots(template))
+
+    def _filling(self, number: int) -> Prompt:
+        """A prompt by its place among all fillings, the last slot changing fastest."""
+        for template in self.templates:
+            if number < self._n_fillings(template):
+                break
+            number -= self._n_fillings(template)
+        choice = {}
+        for slot in sorted(_slots(template), reverse=True):
+            number, place = divmod(number, len(self.concepts[slot]))
+            choice[slot] = list(self.concepts[slot])[place]
+        return self._prompt(template, choice)
 
     def _pair(self, concept: str, swap: tuple[str, str], template: str, others: dict[str, str]) -> Pair:
         clean, corrupt = (self._prompt(template, {**others, concept: value}) for value in swap)
@@ -169,25 +209,81 @@ class PromptSet(BaseModel):
         ]
 
     def _prompt(self, template: str, choice: dict[str, str]) -> Prompt:
-        text = template.format(**{slot: self.concepts[slot][name].phrase for slot, name in choice.items()})
+        text = "".join(
+            text if slot is None else self.concepts[slot][choice[slot]].phrase
+            for text, slot in _pieces(template)
+        )
         return Prompt(text, {concept: choice.get(concept, "") for concept in self.concepts})
 
 
 def load_prompt_set(name: str) -> PromptSet:
-    """Load a built-in prompt set by name, or one from a YAML file; raises UserError saying what is wrong with it."""
+    """Load a built-in prompt set by name, or one from a YAML or JSON file; raises UserError saying what is wrong."""
     path = BUILT_IN / f"{name}.yaml" if (BUILT_IN / f"{name}.yaml").is_file() else Path(name)
-    if not path.is_file():
+    if not path.exists():
         built_in = ", ".join(sorted(file.stem for file in BUILT_IN.glob("*.yaml")))
         raise UserError(f"There is no prompt set '{name}': give a YAML file, or a built-in one ({built_in}).")
-    try:
-        return PromptSet.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise UserError(f"The prompt set {path} is not valid YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "the file"
-        raise UserError(f"The prompt set {path} is wrong at {where}: {problem['msg']}.") from error
+    what = f"The prompt set {path}"
+    return validated(PromptSet, read_document(path, what), what)
+
+
+def _expanded(values: object) -> object:
+    """A concept's values, those written short in full."""
+    if not isinstance(values, dict):
+        return values
+    return {
+        str(name): {"phrase": value, "text": str(name)} if isinstance(value, str) else value
+        for name, value in values.items()
+    }
+
+
+def _check_concept(concept: str, values: dict[str, Value]) -> None:
+    if not concept.strip() or set(concept) & set("{}"):
+        raise ValueError(f"a concept cannot have the name '{concept}': a name is not empty and has no braces")
+    if len(values) < 2:
+        raise ValueError(f"concept '{concept}' needs at least two values")
+    if not all(name.strip() for name in values):
+        raise ValueError(f"concept '{concept}' has a value without a name")
+    if (twice := _first_repeated(value.phrase for value in values.values())) is not None:
+        names = [name for name, value in values.items() if _same(value.phrase) == _same(twice)]
+        raise ValueError(
+            f"the values {' and '.join(names)} of concept '{concept}' have the same phrase '{twice}', so that no "
+            "prompt tells them apart"
+        )
+
+
+def _same(text: str) -> str:
+    """What texts have in common that look alike."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _first_repeated(texts: Iterable[str]) -> str | None:
+    """The first text that looks like one before it; None where there is none."""
+    seen = set()
+    for text in texts:
+        if _same(text) in seen:
+            return text
+        seen.add(_same(text))
+    return None
+
+
+def _shuffled(items: Sequence[Context], draw: random.Random) -> list[Context]:
+    order = list(items)
+    draw.shuffle(order)
+    return order
+
+
+def _pieces(template: str) -> list[tuple[str, str | None]]:
+    """A template's text and, for its slots, their concepts; raises ValueError for a single brace."""
+    pieces: list[tuple[str, str | None]] = []
+    for match in _PIECES.finditer(template):
+        doubled, slot, stray = match.groups()
+        if stray:
+            raise ValueError(
+                f"template '{template}' has a single '{stray}': write {stray * 2} where no slot is meant"
+            )
+        pieces.append((doubled[0] if doubled else match[0], slot))
+    return pieces
 
 
 def _slots(template: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    return {slot for _, slot in _pieces(template) if slot is not None}

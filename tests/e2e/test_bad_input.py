@@ -70,6 +70,51 @@ def test_trace_refuses(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    "name", ["take[3][old]", "mix [/final]", "[bold]x[/bold]", ":fire: 1", "[link=x]y", "C[0]\\["]
+)
+def test_brackets_and_colons_are_no_markup(workbench: Workbench, tmp_path: Path, name: str) -> None:
+    assert_refused(workbench("probe", name), f"{name} is not a study")
+    assert_refused(workbench("cache", "info", tmp_path / name), "is not an activation cache")
+    (tmp_path / "prompts.yaml").write_text(f"templates: ['a {{x}} {name}']\nconcepts: {{y: {{a: a, b: b}}}}")
+    assert_refused(
+        workbench(
+            "trace", "organism-shared", "--prompts", tmp_path / "prompts.yaml", "--out", tmp_path / "new"
+        ),
+        f"template 'a {{x}} {name}' must have slots",
+    )
+
+
+def test_a_table_shows_brackets_as_they_are(workbench: Workbench, study: Path, tmp_path: Path) -> None:
+    study.rename(tmp_path / "take[3][old]")
+    outcome = workbench("cache", "info", tmp_path / "take[3][old]")
+    assert outcome.code == 0
+    assert "take[3][old]" in "".join(outcome.out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--seed", "-1"), ("'--seed'", "at least 0, not '-1'")),
+        (("--n-prompts", "1.5"), ("whole number, not '1.5'",)),
+        (("--duration", "nan"), ("at least 0.1, not 'nan'",)),
+        (("--guidance", "x"), ("it must be a number, not 'x'",)),
+        (("--zstd", "99"), ("at most 22, not '99'",)),
+        (("--model-dtype", "int8"), ("'int8' is not one of 'float32'",)),
+    ],
+)
+def test_options_are_refused_in_the_workbenchs_words(
+    workbench: Workbench, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    outcome = workbench("trace", "organism-shared", "--out", tmp_path / "new", *arguments)
+    assert outcome.code == 2
+    text = " ".join(outcome.err.replace("│", " ").split())
+    assert all(word in text for word in words), text
+    assert "Input should" not in text
+    assert "Value error" not in text
+    assert not (tmp_path / "new").exists()
+
+
 def test_weights_missing_from_a_folder(workbench: Workbench, tiny_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
     (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink()

@@ -119,19 +119,19 @@ A = "counterfactual: b, text: t"
     ("text", "sentence"),
     [
         ("{}", "at least one feature"),
-        (f"a: {{{A}, swaps: {{}}}}", "wrong at a.swaps"),
-        (f"a: {{{A}}}", "wrong at a.swaps: Field required"),
+        (f"a: {{{A}, swaps: {{}}}}", "a.swaps must have at least 1"),
+        (f"a: {{{A}}}", "a.swaps is missing"),
         (f"a: {{{A}, swaps: {{loud: ''}}}}", "must not be empty"),
         (f"a: {{{A}, swaps: {{loud: very LOUD}}}}", "'very LOUD' has the feature's own word 'loud'"),
         (f"a: {{{A}, swaps: {{loud: soft}}, also: {{big: loud}}}}", "'loud' has the feature's own word"),
         (f"a: {{{A}, swaps: {{loud: soft}}, alone: {{big: small}}}}", "'big' is in `alone`, but neither"),
-        (f"a: {{{A}, swaps: {{loud: soft}}, wrong: 1}}", "wrong at a.wrong"),
+        (f"a: {{{A}, swaps: {{loud: soft}}, wrong: 1}}", "a.wrong is not a name"),
         (
             f"a: {{{A}, swaps: {{loud: soft}}}}\nb: {{counterfactual: a, text: t, swaps: {{soft: hard, loud: low}}}}",
             "'loud' is a word of a and of its counterfactual b",
         ),
         ("a: {", "not valid YAML"),
-        ("- a", "wrong at the file"),
+        ("- a", "it must be a mapping"),
     ],
 )
 def test_wrong_files_get_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:

@@ -81,12 +81,37 @@ def test_unknown_concept(organism: PromptSet) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("templates: []\nconcepts: {a: {x: x, y: y}}", "templates"),
+        ("templates: []\nconcepts: {a: {x: x, y: y}}", "templates must have at least 1 entry"),
         ("templates: ['a {b} song']\nconcepts: {a: {x: x, y: y}}", "each a concept of the file"),
         ("templates: ['a song']\nconcepts: {a: {x: x, y: y}}", "must have slots"),
         ("templates: ['{a}']\nconcepts: {a: {x: x}}", "at least two values"),
-        ("templates: ['{a}'", "not valid YAML"),
-        ("", "wrong at"),
+        ("templates: ['{a}'", "not valid YAML in line"),
+        ("", "is empty"),
+        ("- a", "it must be a mapping"),
+        ("templates: '{a}'\nconcepts: {a: {x: x, y: y}}", "templates must be a list, not '{a}'"),
+        ("templates: ['{a}']\nconcepts: {a: [x, y]}", "concepts.a must be a mapping .*, not a list"),
+        ("templates: ['{a}']\nconcepts: {a: {x: {phrase: x}, y: y}}", "concepts.a.x.text is missing"),
+        ("templates: ['{a}']\nconcepts: {a: {x: [x], y: y}}", "concepts.a.x must be a mapping"),
+        ("templates: ['{a}']\nconcepts: {a: {x: x, y: y}}\nextra: x", "extra is not a name"),
+        (
+            "templates: ['{a}']\nconcepts: {a: {x: z, y: z}}",
+            "values x and y of concept 'a' have the same phrase 'z'",
+        ),
+        (
+            "templates: ['{a}']\nconcepts: {a: {x: a b, y: ' a  b'}}",
+            "x and y of concept 'a' have the same phrase",
+        ),
+        ("templates: ['{a}']\nconcepts: {a: {x: '', y: ''}}", "have the same phrase ''"),
+        ('templates: [\'{a}\']\nconcepts: {a: {x: "e\\u0301", y: "\\xE9"}}', "have the same phrase"),
+        (
+            "templates: ['a {a}', 'a  {a}']\nconcepts: {a: {x: x, y: y}}",
+            "the template 'a  {a}' is there twice",
+        ),
+        ("templates: ['{a} {']\nconcepts: {a: {x: x, y: y}}", "has a single '{': write {{"),
+        ("templates: ['{a} }']\nconcepts: {a: {x: x, y: y}}", "has a single '}': write }}"),
+        ("templates: ['{a!r}']\nconcepts: {a: {x: x, y: y}}", "each a concept of the file"),
+        ("templates: ['{}']\nconcepts: {'': {x: x, y: y}}", "cannot have the name ''"),
+        ("templates: ['{a}']\nconcepts: {a: {'': x, y: y}}", "a value without a name"),
     ],
 )
 def test_wrong_files_get_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -100,3 +125,87 @@ def test_wrong_files_get_one_sentence(tmp_path: Path, text: str, sentence: str) 
 def test_missing_file() -> None:
     with pytest.raises(UserError, match=r"no prompt set 'nowhere.yaml'.*\(organism\)"):
         load_prompt_set("nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", ["tempo.bpm", "808", "a[0]", "mood!", "mood!r", "key:minor", "a: >3", "r&b/soul", "0"]
+)
+def test_any_name_is_a_plain_key(name: str) -> None:
+    """A dot, a number or brackets are no fields of a value, and ! and : are no formats."""
+    values = {"one": "{violin}", "two": "flute %s"}
+    prompts = PromptSet.model_validate(
+        {"templates": [f"a {{{name}}} {{{{song}}}}"], "concepts": {name: values}}
+    )
+    assert {prompt.text for prompt in prompts.fill(2, seed=0)} == {"a {violin} {song}", "a flute %s {song}"}
+    (pair,) = prompts.pairs(name, 1, seed=0)
+    assert {pair.clean_value, pair.corrupt_value} == {"one", "two"}
+
+
+def test_names_that_yaml_reads_as_truth_and_numbers_stay_text(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.yaml"
+    file.write_text(
+        "templates: ['{x}']\nconcepts: {x: {yes: 80s, no: 1990, on: 1e3, 0x10: 2020-01-01, off: true}}"
+    )
+    values = load_prompt_set(str(file)).concepts["x"]
+    assert {name: value.phrase for name, value in values.items()} == {
+        "yes": "80s",
+        "no": "1990",
+        "on": "1e3",
+        "0x10": "2020-01-01",
+        "off": "true",
+    }
+    assert values["no"].text == "no"
+
+
+def test_fillings_with_one_text_are_refused() -> None:
+    """They would stand on both sides of held-out folds, as if they were different."""
+    prompts = PromptSet.model_validate(
+        {
+            "templates": ["{pace} {kind}"],
+            "concepts": {
+                "pace": {"slow": "slow", "sad": "slow sad"},
+                "kind": {"song": "song", "sad": "sad song"},
+            },
+        }
+    )
+    with pytest.raises(UserError, match="the same prompt, 'slow sad song'"):
+        prompts.fill(4, seed=0)
+    swapped = PromptSet.model_validate(
+        {
+            "templates": ["a {one} song", "a {two} song"],
+            "concepts": {"one": {"x": "x", "y": "y"}, "two": {"x": "x", "z": "z"}},
+        }
+    )
+    with pytest.raises(UserError, match="the same prompt, 'a x song'"):
+        swapped.fill(4, seed=0)
+
+
+def test_pairs_with_the_same_texts_are_refused() -> None:
+    prompts = PromptSet.model_validate(
+        {
+            "templates": ["{pace} {who}", "{pace} {what}"],
+            "concepts": {
+                "pace": {"slow": "slow", "fast": "fast"},
+                "who": {"violin": "violin", "flute": "flute"},
+                "what": {"violin": "violin", "song": "song"},
+            },
+        }
+    )
+    with pytest.raises(UserError, match="Two pairs of pace have the same texts"):
+        prompts.pairs("pace", 8, seed=0)
+
+
+def test_a_prompt_set_is_not_written_out() -> None:
+    values = {str(number): str(number) for number in range(7)}
+
+    def prompt_set(n: int) -> PromptSet:
+        names = [f"c{number}" for number in range(n)]
+        template = " ".join(f"{{{name}}}" for name in names)
+        return PromptSet.model_validate({"templates": [template], "concepts": dict.fromkeys(names, values)})
+
+    assert prompt_set(6).n_prompts == 7**6
+    assert len(prompt_set(6).fill(3, seed=0)) == 3
+    with pytest.raises(ValueError, match="there would be 40,353,607 prompts, and at most 10,000,000"):
+        prompt_set(9)
+    with pytest.raises(ValueError, match="pairs, and at most 10,000,000"):
+        prompt_set(8)

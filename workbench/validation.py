@@ -1,0 +1,79 @@
+"""What is wrong with values that people gave, in words of the workbench instead of pydantic's."""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from cache.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_LONGEST = 60
+_MAPPING = "must be a mapping (name: value)"
+_NUMBER = "must be a number"
+_REASONS = {
+    "dict_type": _MAPPING,
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "string_type": "must be text",
+    "string_pattern_mismatch": "must match {pattern}",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": "must be a finite number",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+}
+_ABSENCES = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a name that is known here",
+    "too_short": "must have at least {min_length} entry",
+    "string_too_short": "must not be empty",
+}
+
+
+def validated(model: type[Model], values: Any, what: str) -> Model:
+    """`values` as a model; `what` is what the sentence on the first mistake begins with.
+
+    Raises:
+        UserError: with what was given, where, and what is allowed.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{what}: {_sentence(error.errors()[0])}.") from error
+
+
+def option_problem(cause: BaseException | None) -> str:
+    """What is wrong with an option's value that pydantic refused for typer; "" for another cause."""
+    if not isinstance(cause, ValidationError):
+        return ""
+    return _sentence({**cause.errors()[0], "loc": ()}).removesuffix(".") + "."
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "value_error":
+        return f"{where}: {context['error']}" if where else str(context["error"])
+    if kind in _ABSENCES:
+        return f"{where or 'it'} {_ABSENCES[kind].format(**context)}"
+    reason = _REASONS[kind].format(**context) if kind in _REASONS else f"is wrong ({problem['msg']})"
+    return f"{where or 'it'} {reason}, not {_shown(problem['input'])}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
