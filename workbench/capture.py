@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cache import CachePlan, CacheWriter
 from cache.errors import UserError
+from cache.metadata import read_plan
 from cache.pipeline import ShardPipeline
-from cache.storage import open_storage
+from cache.storage import Storage, open_storage
 from workbench.audio import write_flac
 from workbench.models.protocol import AudioDiffusionModel, Capture, Clip
 from workbench.pricing import check_price
@@ -34,9 +36,10 @@ def trace_study(
     that the model does not have, and for lack of disk room.
     """
     capture = study_capture(spec, model)
-    plan = cache_plan(spec, model)
+    storage = open_storage(store or path / "activations.zarr")
+    plan = _with_stored_sigmas(cache_plan(spec, model), storage)
     shards = _shards_of_part(plan, part)
-    check_price(plan, open_storage(store or path / "activations.zarr"))
+    check_price(plan, storage)
     study = Study.create(path, spec, model.describe(), store)
     clips = study.clips if study.spec == spec else more_clips(study.clips, spec)
     first, last = plan.shard_clips(shards[0])[0], plan.shard_clips(shards[1])[1]
@@ -117,6 +120,18 @@ def cache_plan(spec: StudySpec, model: AudioDiffusionModel) -> CachePlan:
             "lyrics": spec.lyrics,
         },
     )
+
+
+def _with_stored_sigmas(plan: CachePlan, storage: Storage) -> CachePlan:
+    """The plan with the sigmas of the cache that is there, if there is one and they differ in the last digits only.
+
+    So they do where a study is continued on another kind of processor.
+    """
+    if not storage.is_there():
+        return plan
+    stored = read_plan(storage).sigmas
+    same = len(stored) == len(plan.sigmas) and np.allclose(stored, plan.sigmas, rtol=1e-5, atol=0)
+    return plan.model_copy(update={"sigmas": stored}) if same else plan
 
 
 def _shards_of_part(plan: CachePlan, part: tuple[int, int]) -> tuple[int, int]:

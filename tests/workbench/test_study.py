@@ -84,6 +84,21 @@ def test_tracing_again_changes_nothing(
     assert trace_study(study.path, study.spec, tiny).clips.equals(study.clips)
 
 
+@pytest.mark.parametrize(("factor", "continues"), [(1 + 1e-7, True), (1.01, False)])
+def test_another_processor_may_compute_sigmas_to_other_last_digits(
+    study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch, factor: float, continues: bool
+) -> None:
+    sigmas = [factor * sigma for sigma in tiny.sigmas(study.spec.settings)]
+    monkeypatch.setattr(AceStep15, "sigmas", lambda *_: sigmas)
+    monkeypatch.setattr(AceStep15, "generate", lambda *_: pytest.fail("nothing is missing"))
+    stored = study.cache.plan.sigmas
+    if continues:
+        assert trace_study(study.path, study.spec, tiny).cache.plan.sigmas == stored
+    else:
+        with pytest.raises(UserError, match="differs in sigmas"):
+            trace_study(study.path, study.spec, tiny)
+
+
 def test_another_spec_is_refused_by_name(study: Study, tiny: AceStep15) -> None:
     with pytest.raises(UserError, match=r"another study \(seeds differs\)"):
         trace_study(study.path, study_spec(tiny, seeds=1), tiny)
