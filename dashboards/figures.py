@@ -18,7 +18,7 @@ from dashboards.paper import comparison as paper_comparison
 from dashboards.paper import features as paper_features
 from dashboards.paper import patching as paper_patching
 from dashboards.paper import probes as paper_probes
-from dashboards.results import load_patching, load_result, patching_names, sae_sites
+from dashboards.results import load_patching, load_result, patching_names, problem, sae_sites
 from dashboards.specs import (
     FeatureClipSpec,
     FeatureSpec,
@@ -193,10 +193,13 @@ def make_spec(study: Study, name: str, options: dict[str, Any]) -> FigureSpec:
     kind = find_figure(name).spec
     given = dict(options)
     if issubclass(kind, SaeSpec) and sae_sites(study):
-        _check("sparse autoencoder for site", given.setdefault("site", sae_sites(study)[0]), sae_sites(study))
+        site = given.setdefault("site", sae_sites(study)[0])
+        _refuse_damaged(study, f"sae-{site}")
+        _check("sparse autoencoder for site", site, sae_sites(study))
     if issubclass(kind, PatchingNameSpec):
         known = patching_names(study)
         given["name"] = given.get("name") or (known[0] if known else "blocks")
+        _refuse_damaged(study, f"patching-{given['name']}")
         if known:
             _check("patching result", given["name"], known)
     if kind is ProbesSpec and "part" not in given:
@@ -204,13 +207,19 @@ def make_spec(study: Study, name: str, options: dict[str, Any]) -> FigureSpec:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        problem = error.errors()[0]
-        option = ".".join(str(part) for part in problem["loc"])
+        first = error.errors()[0]
+        option = ".".join(str(part) for part in first["loc"])
         where = f"Figure '{name}', option '{option}'" if option else f"Figure '{name}'"
-        message = problem["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ")
         raise UserError(
             f"{where}: {message[0].lower()}{message[1:]} (its options are {', '.join(kind.model_fields)})."
         ) from error
+
+
+def _refuse_damaged(study: Study, name: str) -> None:
+    fault = problem(study, name)
+    if fault is not None:
+        raise UserError(fault)
 
 
 def _check(what: str, value: object, allowed: list[Any]) -> None:

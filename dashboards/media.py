@@ -45,8 +45,11 @@ def add_media_routes(server: Flask, study: Study) -> None:
     def audio(name: str) -> Response:
         return send_file(_found(study, name), mimetype="audio/flac", conditional=True)
 
-    def spectrogram(name: str) -> Response:
-        return Response(spectrogram_png(_found(study, name)), mimetype="image/png")
+    def spectrogram(name: str) -> ResponseReturnValue:
+        try:
+            return Response(spectrogram_png(_found(study, name)), mimetype="image/png")
+        except UserError as error:
+            return _sentence(error)
 
     def activation(site: str, feature: int, clip: int, kind: str) -> ResponseReturnValue:
         try:
@@ -54,7 +57,7 @@ def add_media_routes(server: Flask, study: Study) -> None:
             known = feature in result["feature"].values and clip in study.clips["clip"].to_numpy()
             trace = activation_trace(study, site, feature, clip) if known else None
         except UserError as error:
-            abort(404, str(error))
+            return _sentence(error)
         if trace is None:
             abort(404)
         if kind == "png":
@@ -82,6 +85,11 @@ def add_media_routes(server: Flask, study: Study) -> None:
         "/activation/<site>/<int:feature>/<int:clip>.<any(png, svg):kind>", view_func=activation
     )
     server.before_request(refuse_unknown)
+
+
+def _sentence(error: UserError) -> Response:
+    """What cannot be drawn, and why; the page shows the sentence in the picture's place."""
+    return Response(str(error), 422, mimetype="text/plain")
 
 
 def _found(study: Study, name: str) -> Path:

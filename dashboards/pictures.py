@@ -12,6 +12,7 @@ from matplotlib.colors import Colormap
 from matplotlib.image import imsave
 
 from dashboards.paper.style import CMAP
+from dashboards.results import Identity, identity
 from workbench.audio import mel_spectrogram, read_audio
 
 FLOOR_DB = -80.0
@@ -20,12 +21,12 @@ REMEMBERED = 256
 
 def spectrogram_png(file: Path) -> bytes:
     """Mel spectrogram of an audio file as PNG, without axes: left edge 0 s, right edge its end, 80 dB deep."""
-    return _spectrogram(file, file.stat().st_mtime_ns)
+    return _spectrogram(file, identity(file))
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _spectrogram(file: Path, changed: int) -> bytes:
-    del changed  # part of the key only: a file that was written anew is drawn anew
+def _spectrogram(file: Path, version: Identity) -> bytes:
+    del version  # part of the key only: a file that was written anew is drawn anew
     levels = mel_spectrogram(*read_audio(file)) / -FLOOR_DB + 1.0
     return _png(levels[::-1], matplotlib.colormaps["magma"])
 

@@ -1,4 +1,4 @@
-"""A study's results as figures need them: present or not, and by which command they come."""
+"""A study's results as figures need them: usable, damaged or missing, and by which command they come."""
 
 import shlex
 from functools import lru_cache
@@ -7,62 +7,162 @@ from pathlib import Path
 import xarray as xr
 
 from cache.errors import UserError
+from dashboards.frames.features import MEASURES
+from dashboards.frames.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
+from dashboards.frames.probes import COLUMNS
 from workbench.study import Study
 
 PATCHING_SCHEMA = 2
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae"}
+# What the pages and figures read of each kind of result, and the labels of which it must have at least one.
+_VARIABLES = {
+    "patching": (
+        *("score", "audio", "agreement", "row", "column", "direction", "role"),
+        *(*TEXTS, *CELL_VALUES, *TESTS, *CONCEPT_VALUES),
+    ),
+    "probes": ("accuracy", "control", "fold", *(name for name in COLUMNS if name != "q_value")),
+    "sae": (
+        *("train_step", "rank", "value", "density", "max_activation", "mean_activation", "alive", "top_clip"),
+        *("top_activation", "top_second", "top_step", "hist_edge", "hist_count", "step_profile", "auroc"),
+        *(*MEASURES, *(f"final_{name}" for name in MEASURES)),
+    ),
+}
+_LABELS = {
+    "patching": ("concept", "arm", "scorer", "pair", "seed"),
+    "probes": ("concept", "site", "step"),
+    "sae": ("feature", "step"),
+}
+_ATTRIBUTES = {
+    "patching": (
+        "question",
+        "column_label",
+        "correction",
+        "schema_version",
+        "result_id",
+        "spec",
+        "provenance",
+    ),
+    "probes": ("result_id", "spec", "provenance"),
+    "sae": ("explained_variance_convention", "result_id", "spec", "provenance"),
+}
+Identity = tuple[int, int, int]
 
 
-def command(study: Study, kind: str) -> str:
+def identity(file: Path) -> Identity:
+    """What tells one version of a file from the next: a file that was written anew has another one."""
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def command(study: Study, kind: str, site: str = "") -> str:
     """The command line that makes a result of `kind` for this study."""
-    site = f" --site {study.spec.sites[0]}" if kind == "sae" else ""
-    return f"workbench {COMMANDS[kind]} {shlex.quote(str(study.path))}{site}"
+    option = f" --site {shlex.quote(site or study.spec.sites[0])}" if kind == "sae" else ""
+    return f"workbench {COMMANDS[kind]} {shlex.quote(str(study.path))}{option}"
 
 
 def has_result(study: Study, name: str) -> bool:
-    """Whether the study has the result."""
+    """Whether the study has the result, be it usable or not."""
     return name in study.result_names()
 
 
 def load_result(study: Study, name: str) -> xr.Dataset:
     """Load a result, once for each version of its file; not to be changed in place.
 
-    Raises UserError naming the command that makes it when there is none.
+    Raises UserError, naming the command that makes it, when there is none or it is damaged.
     """
     if not has_result(study, name):
         have = ", ".join(study.result_names()) or "no results yet"
         kind = name.partition("-")[0]
-        raise UserError(
-            f"{study.path} has no result '{name}' (it has {have}): make it with `{command(study, kind)}`."
-        )
-    changed = (study.path / "results" / f"{name}.nc").stat().st_mtime_ns
-    return _load(study.path, name, changed)
+        made = f": make it with `{command(study, kind)}`" if kind in COMMANDS else ""
+        raise UserError(f"{study.path} has no result '{name}' (it has {have}){made}.")
+    fault = problem(study, name)
+    if fault is not None:
+        raise UserError(fault)
+    return _load(study.path, name, identity(_file(study.path, name)))
+
+
+def result_identity(study: Study, name: str) -> Identity:
+    """What tells one version of a result from the next; raises like `load_result`."""
+    load_result(study, name)
+    return identity(_file(study.path, name))
+
+
+def problem(study: Study, name: str) -> str | None:
+    """Why a result that the study has cannot be used, and what to do; None when it can."""
+    try:
+        return _problem(study.path, name, identity(_file(study.path, name)))
+    except FileNotFoundError:
+        return None
+
+
+def problems(study: Study) -> list[str]:
+    """What is wrong with the results that cannot be used, a sentence each."""
+    found = [problem(study, name) for name in study.result_names()]
+    return [sentence for sentence in found if sentence is not None]
+
+
+def usable_names(study: Study) -> list[str]:
+    """Names of the results that can be shown."""
+    return [name for name in study.result_names() if problem(study, name) is None]
+
+
+def is_usable(study: Study, name: str) -> bool:
+    """Whether the study has the result and it can be shown."""
+    return has_result(study, name) and problem(study, name) is None
+
+
+def _file(study_path: Path, name: str) -> Path:
+    return study_path / "results" / f"{name}.nc"
 
 
 @lru_cache(maxsize=16)
-def _load(study_path: Path, name: str, changed: int) -> xr.Dataset:
-    del changed  # part of the key only: a result that was computed anew is read anew
+def _load(study_path: Path, name: str, version: Identity) -> xr.Dataset:
+    del version  # part of the key only: a result that was computed anew is read anew
     return Study.open(study_path).result(name)
 
 
+@lru_cache(maxsize=1024)
+def _problem(study_path: Path, name: str, version: Identity) -> str | None:
+    kind, _, site = name.partition("-")
+    try:
+        fault = _fault(_load(study_path, name, version), kind)
+    except UserError as error:
+        fault = str(error).removesuffix(": compute it again.")
+    else:
+        fault = f"The result {_file(study_path, name)} {fault}" if fault else ""
+    if not fault:
+        return None
+    study = Study.open(study_path)
+    return f"{fault}: make it anew with `{command(study, kind, site)}`." if kind in COMMANDS else f"{fault}."
+
+
+def _fault(result: xr.Dataset, kind: str) -> str:
+    """What a result of `kind` lacks for being shown; "" when nothing."""
+    needed = {name: name in result.variables for name in (*_VARIABLES.get(kind, ()), *_LABELS.get(kind, ()))}
+    needed |= {name: name in result.attrs for name in _ATTRIBUTES.get(kind, ())}
+    missing = [name for name, present in needed.items() if not present]
+    if missing:
+        return f"is incomplete (it has no {', '.join(missing[:6])}{' …' if len(missing) > 6 else ''})"
+    empty = [name for name in _LABELS.get(kind, ()) if result[name].size == 0]
+    if empty:
+        return f"is empty (it has no {', '.join(empty)})"
+    version = result.attrs["schema_version"] if kind == "patching" else PATCHING_SCHEMA
+    if version != PATCHING_SCHEMA:
+        return f"has schema version {version}, and this version reads {PATCHING_SCHEMA}"
+    return ""
+
+
 def sae_sites(study: Study) -> list[str]:
-    """Sites that have a trained sparse autoencoder."""
-    return [name.removeprefix("sae-") for name in study.result_names() if name.startswith("sae-")]
+    """Sites that have a trained sparse autoencoder whose result can be shown."""
+    return [name.removeprefix("sae-") for name in usable_names(study) if name.startswith("sae-")]
 
 
 def patching_names(study: Study) -> list[str]:
-    """Names of the study's patching results, without "patching-"; that of the blocks first."""
-    names = [name.removeprefix("patching-") for name in study.result_names() if name.startswith("patching-")]
+    """Names of the study's patching results, without "patching-", that can be shown; that of the blocks first."""
+    names = [name.removeprefix("patching-") for name in usable_names(study) if name.startswith("patching-")]
     return sorted(names, key=lambda name: name != "blocks")
 
 
 def load_patching(study: Study, name: str) -> xr.Dataset:
     """Load a patching result; raises UserError when there is none of that name, or it is of another version."""
-    result = load_result(study, name)
-    version = int(result.attrs["schema_version"])
-    if version != PATCHING_SCHEMA:
-        raise UserError(
-            f"The result '{name}' of {study.path} has schema version {version}, and this version reads "
-            f"{PATCHING_SCHEMA}: make it anew with `{command(study, 'patching')}`."
-        )
-    return result
+    return load_result(study, name)

@@ -7,15 +7,22 @@ import dash_mantine_components as dmc
 from dash import Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
+from dashboards.components.notices import failed_page, remarks
 from dashboards.links import address, page_path, read_query
 from dashboards.others import Others
 from dashboards.pages import comparison, features, imported, overview, patching, probes
+from dashboards.results import Identity, identity, problems
 from dashboards.screen.style import FONT
 from dashboards.truth import has_truth
 from workbench.study import Study
 
 PAGES: tuple[ModuleType, ...] = (overview, patching, probes, features)
 NOTHING = Others()
+MOST_NAMED = 8
+CHANGED = (
+    "The study's own files (study.json, clips.parquet) have changed since this dashboard was started: stop it and "
+    "start it again."
+)
 TRUTH_HELP = (
     "This model was built with known blocks for each concept. Switch on to mark them; no analysis reads it."
 )
@@ -52,7 +59,7 @@ def shell(study: Study, others: Others = NOTHING) -> Component:
         p="sm",
     )
     frame = dmc.AppShell(
-        [navbar, dmc.AppShellMain(html.Div(id="page", className="page"))],
+        [navbar, dmc.AppShellMain([html.Div(id="remarks"), html.Div(id="page", className="page")])],
         navbar={"width": 230, "breakpoint": 0},
         padding="lg",
     )
@@ -89,23 +96,63 @@ def _truth_switch(study: Study) -> Component:
 
 
 def register(app: dash.Dash, study: Study, others: Others = NOTHING) -> None:
-    """Show the page of the address."""
+    """Show the page of the address, and above it what cannot be shown as it was asked for."""
+    opened = _versions(study)
 
-    @app.callback(Output("page", "children"), Input("url", "pathname"), State("url", "search"))
+    @app.callback(
+        Output("page", "children"),
+        Input("url", "pathname"),
+        State("url", "search"),
+        on_error=failed_page,
+    )
     def show_page(path: str | None, search: str | None) -> Component:
-        path = page_path(path)
-        for page in PAGES:
-            if path == page.PATH:
-                return page.layout(study, read_query(search))
-        if path == comparison.PATH:
-            return comparison.layout(study, others, read_query(search))
-        if path == imported.PATH:
-            return imported.layout(study, read_query(search))
-        return dmc.Stack(
-            [dmc.Title("There is no such page", order=2), dmc.Anchor("Overview", href=address("/"))]
-        )
+        page, query = _page(path), read_query(search)
+        if page is comparison:
+            return comparison.layout(study, others, query)
+        shown: Component = page.layout(study, query)
+        return shown
+
+    @app.callback(Output("remarks", "children"), Input("url", "pathname"), Input("url", "search"))
+    def show_remarks(path: str | None, search: str | None) -> list[Component | None]:
+        page, query = _page(path), read_query(search)
+        known = comparison.known(study, others, query) if page is comparison else page.known(study, query)
+        asked = unknown_parts(known, query)
+        if page_path(path) != page.PATH:
+            asked = [f"There is no page '{page_path(path)}': this is the {page.NAME.lower()}."]
+        changed = [] if _versions(study) == opened else [CHANGED]
+        return [
+            remarks([*changed, *problems(study)], "Some of this study cannot be shown", "red"),
+            remarks(asked, "The address asks for something that is not here", "yellow"),
+        ]
 
     for page in PAGES:
         page.register(app, study)
     comparison.register(app, study, others)
     imported.register(app, study)
+
+
+def _page(path: str | None) -> ModuleType:
+    """The page of a path; the overview where there is none."""
+    found = {page.PATH: page for page in (*PAGES, comparison, imported)}
+    return found.get(page_path(path), overview)
+
+
+def _versions(study: Study) -> list[Identity]:
+    """Which versions of the study's own files there are; results are read anew when they change, these are not."""
+    return [
+        identity(study.path / name)
+        for name in ("study.json", "clips.parquet")
+        if (study.path / name).exists()
+    ]
+
+
+def unknown_parts(known: dict[str, list[str]], query: dict[str, str]) -> list[str]:
+    """A sentence on each part of an address that a page does not know, from what it knows of each."""
+    told = []
+    for name, value in query.items():
+        if name not in known:
+            told.append(f"This page knows no '{name}' ('{value}').")
+        elif value not in known[name]:
+            some = ", ".join(known[name][:MOST_NAMED]) + (" …" if len(known[name]) > MOST_NAMED else "")
+            told.append(f"There is no {name} '{value}' here{f' (there is {some})' if some else ''}.")
+    return told

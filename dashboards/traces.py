@@ -6,19 +6,18 @@ from pathlib import Path
 import xarray as xr
 
 from analyses.sae import feature_trace
-from dashboards.results import load_result
+from dashboards.results import Identity, result_identity
 from workbench.study import Study
 
 REMEMBERED = 64
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _trace(study_path: Path, result_id: str, site: str, feature: int, clip: int) -> xr.DataArray:
-    del result_id  # part of the key only: a new autoencoder must not find the old one's traces
+def _trace(study_path: Path, version: Identity, site: str, feature: int, clip: int) -> xr.DataArray:
+    del version  # part of the key only: a new autoencoder must not find the old one's traces
     return feature_trace(Study.open(study_path), site, feature, clip)
 
 
 def activation_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataArray:
     """Activation of a feature in a clip, dims (step, token), coords seconds and sigma."""
-    result_id = str(load_result(study, f"sae-{site}").attrs["result_id"])
-    return _trace(study.path, result_id, site, feature, clip)
+    return _trace(study.path, result_identity(study, f"sae-{site}"), site, feature, clip)

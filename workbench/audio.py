@@ -6,6 +6,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
+from cache.errors import UserError
 from workbench.files import replacing
 
 
@@ -18,8 +19,16 @@ def write_flac(
 
 
 def read_audio(path: Path) -> tuple[Float[np.ndarray, "channel sample"], int]:
-    """Read an audio file; gives float32 samples (channel, sample) and the sample rate in Hz."""
-    audio, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    """Read an audio file; gives float32 samples (channel, sample) and the sample rate in Hz.
+
+    Raises UserError when it is damaged.
+    """
+    try:
+        audio, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise UserError(
+            f"The recording {path} is damaged: make it again, or restore it from a copy."
+        ) from error
     return np.ascontiguousarray(audio.T), int(sample_rate)
 
 

@@ -178,10 +178,14 @@ class Study:
             raise UserError(f"The result {file} is damaged: compute it again.") from error
 
     def is_done(self, name: str, spec: BaseModel) -> bool:
-        """Whether the result exists and was computed with this very spec."""
-        return name in self.result_names() and self.result(name).attrs["spec"] == canonical_json(
-            spec.model_dump(mode="json")
-        )
+        """Whether the result exists, can be read, and was computed with this very spec."""
+        if name not in self.result_names():
+            return False
+        try:
+            saved = self.result(name).attrs.get("spec")
+        except UserError:  # damaged: it is to be computed again
+            return False
+        return bool(saved == canonical_json(spec.model_dump(mode="json")))
 
     def save_result(self, name: str, dataset: xr.Dataset, spec: BaseModel, seconds: float) -> Path:
         """Save a result with its spec and provenance; `dataset.attrs` must have `kind` and `schema_version`."""

@@ -32,6 +32,7 @@ def row_grid(
             "theme": THEME,
             "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
             "tooltipShowDelay": 300,
+            "suppressFieldDotNotation": True,  # a concept's name may have dots
             "suppressNoRowsOverlay": True,
         },
         getRowId="params.data.id",

@@ -82,6 +82,13 @@ def layout(study: Study, others: Others, query: dict[str, str]) -> Component:
     )
 
 
+def known(study: Study, others: Others, query: dict[str, str]) -> dict[str, list[str]]:
+    """What the address may ask this page for."""
+    if not patching_names(study) or not others.choices:
+        return {}
+    return {name: data for name, (data, _) in _choices(study, others, query).items()}
+
+
 def _choices(study: Study, others: Others, query: dict[str, str]) -> dict[str, tuple[list[str], str]]:
     """Each control's choices and the chosen one, by the address; what does not exist is left to its default."""
     names = patching_names(study)

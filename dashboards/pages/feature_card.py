@@ -74,7 +74,8 @@ def register(app: dash.Dash, study: Study) -> None:
         row = chosen.iloc[0]
         spec = FeatureSpec(site=site, feature=int(row["feature"]))
         picture = feature_panels(FIGURES["feature"].frame(study, spec))
-        clips = _clips(study, spec, examples_frame(result, spec.feature))
+        examples = examples_frame(result, spec.feature)
+        clips = _clips(study, spec, examples[examples["clip"].isin(study.clips["clip"])])
         return False, True, _numbers(row), picture, figure_data("feature", spec), clips
 
 

@@ -69,6 +69,15 @@ def layout(study: Study, query: dict[str, str]) -> Component:
     )
 
 
+def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
+    """What the address may ask this page for."""
+    sites = sae_sites(study)
+    if not sites:
+        return {"site": sites}
+    result = load_result(study, f"sae-{_site(query, sites)}")
+    return {"site": sites, "feature": [str(feature) for feature in result["feature"].values]}
+
+
 def _grid() -> Component:
     columns = [
         {"field": "feature", "width": 76, **_filter("Number")},
@@ -151,6 +160,7 @@ def register(app: dash.Dash, study: Study) -> None:
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
         picture: go.Figure = sae_training(FIGURES["sae-training"].frame(study, spec))
         chosen = read_query(search).get("feature")
+        chosen = chosen if chosen in set(table["id"]) else None
         selected = {"ids": [chosen]} if chosen else []
         place = {"rowId": chosen, "rowPosition": "middle"} if chosen else None
         return rows, selected, place, picture, _numbers(study, spec), figure_data("sae-training", spec)

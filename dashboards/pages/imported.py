@@ -1,5 +1,6 @@
 """Imported: the vectors and tables of others that a study keeps, and published maps beside the study's own."""
 
+import math
 import shlex
 from typing import Any
 
@@ -10,18 +11,20 @@ import plotly.graph_objects as go
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
-from analyses.published_map import load_published_map, published_names
+from analyses.published_map import PREFIX, load_published_map, published_names
 from cache.errors import UserError
 from dashboards.comparison import Map, imported_map, study_map
 from dashboards.components.graph import graph
+from dashboards.components.notices import remarks
 from dashboards.components.text import empty_state, page_header, panel
 from dashboards.frames.imported import artefacts_frame, maps_frame, means_frame
 from dashboards.frames.patching import columns, default_columns, scorers
 from dashboards.links import change_query, read_query
-from dashboards.results import load_patching, patching_names
+from dashboards.results import is_usable, load_patching, patching_names
 from dashboards.screen.comparison import comparison_map
 from dashboards.screen.imported import NAMES, block_means_bars
-from workbench.artefacts import list_imported
+from workbench.artefacts import Imported
+from workbench.artefacts.written import FOLDER, open_imported
 from workbench.study import Study
 
 PATH = "/imported"
@@ -55,7 +58,7 @@ THRESHOLD = 0.10
 
 def has_any(study: Study) -> bool:
     """Whether something was imported into the study that this page shows."""
-    return bool(published_names(study)) or any((study.path / "imported").glob("*.safetensors"))
+    return bool(published_names(study)) or any((study.path / FOLDER).glob("*.safetensors"))
 
 
 def layout(study: Study, query: dict[str, str]) -> Component:
@@ -66,12 +69,26 @@ def layout(study: Study, query: dict[str, str]) -> Component:
         told = f"workbench import caa SOURCE --study {shlex.quote(str(study.path))}"
         return html.Div([header, empty_state("Nothing was imported yet.", then, told)])
     parts = []
-    artefacts = artefacts_frame(list_imported(study.path))
+    readable, faults = _artefacts(study)
+    if faults:
+        parts.append(remarks(faults, "Some of what was imported cannot be shown", "red"))
+    artefacts = artefacts_frame(readable)
     if len(artefacts):
         parts.append(panel("Vectors and tables", _table(artefacts), help=VECTORS_HELP))
-    if published_names(study):
+    if _models(study):
         parts.append(panel("Published localisation", _controls(study, query), *_figures(), help=MAP_HELP))
     return html.Div([header, dmc.Stack(parts, gap="md")])
+
+
+def _artefacts(study: Study) -> tuple[list[Imported], list[str]]:
+    """The imported artefacts that can be read, and a sentence on each other one."""
+    readable, faults = [], []
+    for file in sorted((study.path / FOLDER).glob("*.safetensors")):
+        try:
+            readable.append(open_imported(file))
+        except UserError as error:
+            faults.append(str(error))
+    return readable, faults
 
 
 def _table(artefacts: pd.DataFrame) -> Component:
@@ -85,7 +102,7 @@ def _table(artefacts: pd.DataFrame) -> Component:
 
 
 def _controls(study: Study, query: dict[str, str]) -> Component:
-    models = published_names(study)
+    models = _models(study)
     return html.Div(
         [
             dmc.Select(
@@ -115,15 +132,33 @@ def _figures() -> list[Component]:
 
 
 def _model(study: Study, query: dict[str, str]) -> str:
-    models = published_names(study)
+    models = _models(study)
     return query["model"] if query.get("model") in models else models[0]
 
 
 def _threshold(query: dict[str, str]) -> float:
+    number = _number(query.get("threshold", ""))
+    return THRESHOLD if number is None else number
+
+
+def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
+    """What the address may ask this page for."""
+    asked = query.get("threshold", "")
+    return {"model": _models(study), "threshold": [asked] if _number(asked) is not None else []}
+
+
+def _models(study: Study) -> list[str]:
+    """Models of the published maps that can be shown."""
+    return [model for model in published_names(study) if is_usable(study, f"{PREFIX}{model}")]
+
+
+def _number(text: str) -> float | None:
+    """A threshold as it stands in an address; None where it is none."""
     try:
-        return max(float(query["threshold"]), 0.0)
-    except (KeyError, ValueError):
-        return THRESHOLD
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
 
 
 def register(app: dash.Dash, study: Study) -> None:

@@ -12,7 +12,7 @@ from dashboards.components.grid import row_grid, selected_row
 from dashboards.components.player import player
 from dashboards.components.text import hint, key_values, numbers, page_header, panel
 from dashboards.links import address, change_query, read_query
-from dashboards.results import command, patching_names, sae_sites
+from dashboards.results import command, patching_names, sae_sites, usable_names
 from dashboards.truth import truth_frame
 from workbench.study import Study
 
@@ -24,6 +24,8 @@ KINDS = {
     "probes": ("Probes", "/probes", "Where a concept can be read off the activations"),
     "sae": ("Features", "/features", "Which features a sparse autoencoder found"),
 }
+
+BADGES = {"computed": "teal", "missing": "gray", "damaged": "red"}
 
 
 def layout(study: Study, query: dict[str, str]) -> Component:
@@ -59,6 +61,12 @@ def layout(study: Study, query: dict[str, str]) -> Component:
             ),
         ]
     )
+
+
+def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
+    """What the address may ask this page for."""
+    del query
+    return {"clip": [str(clip) for clip in study.clips["clip"]]}
 
 
 def register(app: dash.Dash, study: Study) -> None:
@@ -115,10 +123,11 @@ def _counts(study: Study) -> Component:
 def _result_card(study: Study, kind: str) -> Component:
     title, path, sentence = KINDS[kind]
     found = {"sae": sae_sites(study), "patching": patching_names(study)}.get(kind, [])
-    present = bool(found) or (kind == "probes" and kind in study.result_names())
-    badge = dmc.Badge(
-        "computed" if present else "missing", color="teal" if present else "gray", variant="light", tt="none"
-    )
+    present = bool(found) or (kind == "probes" and kind in usable_names(study))
+    state = "computed" if present else "missing"
+    if not present and any(name.partition("-")[0] == kind for name in study.result_names()):
+        state = "damaged"
+    badge = dmc.Badge(state, color=BADGES[state], variant="light", tt="none")
     heading = dmc.Group([dmc.Title(title, order=4), badge], justify="space-between")
     named = {"sae": "Sites", "patching": "Questions"}
     detail = f"{sentence}. {named[kind]}: {', '.join(found)}." if found else f"{sentence}."

@@ -109,6 +109,22 @@ def view(study: Study, query: dict[str, str]) -> PatchingSpec:
     return PatchingSpec(name=name, **chosen)
 
 
+def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
+    """What the address may ask this page for."""
+    names = patching_names(study)
+    if not names:
+        return {"result": names}
+    spec = view(study, query)
+    result = load_patching(study, spec.result_name)
+    return {
+        "result": names,
+        "scorer": scorers(result),
+        "shown": [ALL, *map(str, result["concept"].values)],
+        "column": ["-", *columns(result)],
+        **patching_cell.known(result),
+    }
+
+
 def _controls(study: Study, spec: PatchingSpec) -> Component:
     names = patching_names(study)
     results = [{"value": name, "label": _question(study, name)} for name in names]

@@ -6,6 +6,7 @@ import dash
 import dash_mantine_components as dmc
 import pandas as pd
 import plotly.graph_objects as go
+import xarray as xr
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
@@ -17,7 +18,7 @@ from dashboards.components.grid import number_column, row_grid, selected_row
 from dashboards.components.player import player
 from dashboards.components.text import hint, numbers, panel
 from dashboards.figures import FIGURES
-from dashboards.frames.patching import arms_frame, cells_frame, pairs_frame
+from dashboards.frames.patching import ALL, arms_frame, cells_frame, pairs_frame
 from dashboards.links import change_query, read_query
 from dashboards.results import load_patching, patching_names
 from dashboards.screen.patching import changes
@@ -74,6 +75,17 @@ def layout() -> Component:
     )
     told = "The numbers, pairs and audio of one cell. A dot is a pair and seed; click it to hear it."
     return panel("Cell", body, help=told, actions=[export_button("patching-pairs")])
+
+
+def known(result: xr.Dataset) -> dict[str, list[str]]:
+    """What the address may ask the panel for."""
+    return {
+        "concept": [str(name) for name in result["concept"].values],
+        "arm": [str(name) for name in result["arm"].values[result["role"].values != "run"]],
+        "pair": [str(pair) for pair in result["pair"].values],
+        "seed": [str(seed) for seed in result["seed"].values],
+        "arms": [ALL],
+    }
 
 
 def register(app: dash.Dash, study: Study) -> None:

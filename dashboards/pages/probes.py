@@ -15,7 +15,7 @@ from dashboards.components.text import empty_state, hint, numbers, page_header, 
 from dashboards.figures import FIGURES
 from dashboards.frames.probes import probes_frame
 from dashboards.links import change_query, read_query
-from dashboards.results import command, has_result, load_result
+from dashboards.results import command, is_usable, load_result
 from dashboards.screen.probes import probe_at, probe_folds, probes_map
 from dashboards.specs import ProbeFoldsSpec, ProbesSpec
 from workbench.study import Study
@@ -37,7 +37,7 @@ QUANTITIES = ("accuracy", "control", "selectivity")
 def layout(study: Study, query: dict[str, str]) -> Component:
     """The page, or what to do while there is no probes result."""
     header = page_header(NAME, SENTENCE)
-    if not has_result(study, "probes"):
+    if not is_usable(study, "probes"):
         then = (
             "The maps show at which block and step a linear probe can tell the values of each concept apart."
         )
@@ -93,6 +93,16 @@ def layout(study: Study, query: dict[str, str]) -> Component:
     )
 
 
+def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
+    """What the address may ask this page for."""
+    del query
+    if not is_usable(study, "probes"):
+        return {}
+    frame = probes_frame(load_result(study, "probes"))
+    labels = {name: [str(value) for value in frame[name].unique()] for name in ("concept", "site", "step")}
+    return {"part": _parts(study), "quantity": list(QUANTITIES), **labels}
+
+
 def register(app: dash.Dash, study: Study) -> None:
     """Keep maps and folds in step with the selection in the address."""
 
@@ -118,7 +128,8 @@ def register(app: dash.Dash, study: Study) -> None:
     def draw(search: str | None) -> tuple[go.Figure, None, dict[str, Any]]:
         query = read_query(search)
         spec = ProbesSpec(part=_part(query, _parts(study)), quantity=_quantity(query))
-        selected = (query.get("concept", ""), query.get("site", ""), int(query.get("step", -1)))
+        steps = {str(step): int(step) for step in load_result(study, "probes")["step"].values}
+        selected = (query.get("concept", ""), query.get("site", ""), steps.get(query.get("step", ""), -1))
         picture = probes_map(FIGURES["probes"].frame(study, spec), spec.quantity, selected)
         return picture, None, figure_data("probes", spec)
 

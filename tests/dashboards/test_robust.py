@@ -1,0 +1,265 @@
+"""What is damaged, unknown or changed blanks no page: everything else is shown, and a sentence says what to do."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import dash
+import pytest
+import xarray as xr
+
+from cache.errors import UserError
+from dashboards import shell
+from dashboards.address import Address
+from dashboards.app import create_app
+from dashboards.components import notices
+from dashboards.figures import make_spec
+from dashboards.links import page_path
+from dashboards.media import audio_url, spectrogram_url
+from dashboards.pages import features, imported, overview, patching, probes
+from dashboards.results import load_result, patching_names, problems, sae_sites
+from tests.dashboards.test_pages import callback
+from workbench.study import Study
+
+RESULTS = {
+    "patching-steps": patching,
+    "probes": probes,
+    "sae-tf3.cross_attn": features,
+}
+
+
+@pytest.fixture
+def damaged(study: Study, tmp_path: Path) -> Study:
+    """A copy of the study that a test may damage."""
+    copy = tmp_path / "study"
+    shutil.copytree(study.path, copy)
+    return Study.open(copy)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:3000])
+
+
+def strip_variables(file: Path) -> None:
+    xr.Dataset(attrs=xr.load_dataset(file).attrs).to_netcdf(file.with_suffix(".new"), engine="h5netcdf")
+    file.with_suffix(".new").replace(file)
+
+
+def strip_attributes(file: Path) -> None:
+    xr.load_dataset(file).drop_attrs().to_netcdf(file.with_suffix(".new"), engine="h5netcdf")
+    file.with_suffix(".new").replace(file)
+
+
+def outdate(file: Path) -> None:
+    xr.load_dataset(file).assign_attrs(schema_version=1).to_netcdf(
+        file.with_suffix(".new"), engine="h5netcdf"
+    )
+    file.with_suffix(".new").replace(file)
+
+
+def page_text(study: Study, path: str, search: str = "") -> str:
+    """A page with the remarks above it, as its callbacks give them."""
+    app = create_app(study.path)
+    names = ("show_remarks", "show_page")
+    return "".join(str(callback(app, shell, name)(path, search)) for name in names)
+
+
+@pytest.mark.parametrize("damage", [cut, strip_variables, strip_attributes])
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_damaged_result_blanks_no_page(damaged: Study, name: str, damage: Any) -> None:
+    damage(damaged.path / "results" / f"{name}.nc")
+    kind = name.partition("-")[0]
+    site = " --site tf3.cross_attn" if kind == "sae" else ""
+    for module in (overview, patching, probes, features):
+        text = page_text(damaged, module.PATH)
+        assert module.SENTENCE in text
+        assert f"{name}.nc" in text
+        assert {"patching": "workbench patch", "probes": "workbench probe", "sae": "workbench sae"}[
+            kind
+        ] in text
+        assert site in text
+    assert patching_names(damaged) == (["blocks"] if kind == "patching" else ["blocks", "steps"])
+    assert len(sae_sites(damaged)) == (1 if kind == "sae" else 2)
+
+
+def test_a_result_of_another_version_is_left_out(damaged: Study) -> None:
+    outdate(damaged.path / "results" / "patching-steps.nc")
+    assert patching_names(damaged) == ["blocks"]
+    assert "schema version 1" in page_text(damaged, "/patching")
+
+
+def test_an_export_of_a_damaged_result_says_so(damaged: Study) -> None:
+    cut(damaged.path / "results" / "patching-steps.nc")
+    with pytest.raises(UserError, match=r"patching-steps\.nc.*workbench patch"):
+        make_spec(damaged, "patching", {"name": "steps"})
+
+
+def test_a_result_that_was_computed_anew_is_shown_anew(damaged: Study) -> None:
+    """Even within one tick of the clock, and of the same size."""
+    file = damaged.path / "results" / "probes.nc"
+    before = load_result(damaged, "probes")
+    changed = (before + 0).assign_attrs(before.attrs)
+    changed["chance"] = changed["chance"] * 0 + 0.125
+    stamp = file.stat()
+    changed.to_netcdf(file.with_suffix(".new"), engine="h5netcdf")
+    file.with_suffix(".new").replace(file)
+    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert float(load_result(damaged, "probes")["chance"][0]) == 0.125
+    cut(file)
+    assert len(problems(damaged)) == 1
+    changed.to_netcdf(file.with_suffix(".new"), engine="h5netcdf")
+    file.with_suffix(".new").replace(file)
+    assert problems(damaged) == []
+
+
+def test_a_damaged_recording_says_so_in_its_player(damaged: Study) -> None:
+    damaged.audio_path(3).write_bytes(b"fLaC nonsense")
+    client = create_app(damaged.path).server.test_client()
+    answer = client.get(spectrogram_url("audio/clips/00003.flac"))
+    assert (answer.status_code, answer.mimetype) == (422, "text/plain")
+    assert "00003.flac is damaged" in answer.text
+    assert client.get(audio_url("audio/clips/00004.flac")).status_code == 200
+
+
+def test_a_damaged_autoencoder_says_so_in_its_pictures(damaged: Study) -> None:
+    next((damaged.path / "sae" / "tf3.cross_attn").glob("*.safetensors")).write_bytes(b"nonsense")
+    answer = create_app(damaged.path).server.test_client().get("/activation/tf3.cross_attn/5/3.svg")
+    assert (answer.status_code, answer.mimetype) == (422, "text/plain")
+    assert "sae" in answer.text
+
+
+def test_a_damaged_import_leaves_the_others(damaged: Study) -> None:
+    (damaged.path / "imported").mkdir()
+    (damaged.path / "imported" / "piano.safetensors").write_bytes(b"nonsense")
+    text = page_text(damaged, "/imported")
+    assert imported.SENTENCE in text
+    assert "piano.safetensors is damaged" in text
+
+
+@pytest.mark.parametrize(
+    ("path", "search", "named"),
+    [
+        ("/", "?clip=999", ["clip '999'"]),
+        ("/", "?concept=x", ["'concept'"]),
+        ("/nonsense", "", ["no page '/nonsense'"]),
+        (
+            "/patching",
+            "?result=x&scorer=y&shown=z&column=c",
+            ["result 'x'", "scorer 'y'", "shown 'z'", "column 'c'"],
+        ),
+        (
+            "/patching",
+            "?concept=x&arm=y&pair=77&seed=z&arms=w",
+            ["concept 'x'", "arm 'y'", "pair '77'", "arms 'w'"],
+        ),
+        (
+            "/probes",
+            "?concept=x&site=y&step=z&part=w&quantity=v",
+            ["concept 'x'", "step 'z'", "quantity 'v'"],
+        ),
+        ("/features", "?site=tf0.mlp&feature=-1", ["site 'tf0.mlp'", "feature '-1'"]),
+        ("/patching", "?arm=" + "9" * 5000, ["There is no arm"]),
+    ],
+)
+def test_unknown_parts_of_an_address_fall_back_and_say_so(
+    study: Study, path: str, search: str, named: list[str]
+) -> None:
+    text = page_text(study, path, search)
+    for words in named:
+        assert words in text.replace('"', "'").replace("\\'", "'")
+    assert "cannot be shown" not in text
+    module = {page.PATH: page for page in shell.PAGES}.get(path, overview)
+    assert module.SENTENCE in text
+
+
+def test_a_known_address_has_no_remark(study: Study) -> None:
+    for path, search in (
+        ("/patching", "?result=steps&scorer=clap&shown=all&column=steps+2–3&concept=drums&arm=tf3+steps+2–3"),
+        ("/patching", "?concept=drums&arm=tf3&pair=1&seed=101&arms=all"),
+        ("/probes/", "?concept=drums&site=tf3.cross_attn&step=4&part=mlp&quantity=control"),
+        ("/features", "?site=tf4.cross_attn&feature=5"),
+        ("/", "?clip=3"),
+    ):
+        remarks = callback(create_app(study.path), shell, "show_remarks")(path, search)
+        assert remarks == [None, None]
+
+
+def test_a_probe_of_no_number_is_no_fault(app: dash.Dash) -> None:
+    for step in ("nonsense", "", "9" * 5000, "²"):
+        assert callback(app, probes, "draw")(f"?concept=drums&site=tf3.cross_attn&step={step}")[0] is not None
+
+
+@pytest.mark.parametrize("threshold", ["nan", "inf", "-1", "x", "1e999"])
+def test_a_threshold_that_is_none_falls_back(threshold: str) -> None:
+    assert imported._threshold({"threshold": threshold}) == imported.THRESHOLD
+
+
+def test_a_study_that_was_changed_says_so(damaged: Study) -> None:
+    show = callback(create_app(damaged.path), shell, "show_remarks")
+    assert show("/", "") == [None, None]
+    file = damaged.path / "clips.parquet"
+    shutil.copy(file, file.with_suffix(".new"))
+    file.with_suffix(".new").replace(file)
+    assert "start it again" in str(show("/", ""))
+
+
+class Sent(list[dict[str, Any]]):
+    """The notifications that were sent to the page."""
+
+    def __call__(self, _id: str, props: dict[str, Any]) -> None:
+        self.extend(props["sendNotifications"])
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    sent = Sent()
+    monkeypatch.setattr(notices.dash, "set_props", sent)
+    return sent
+
+
+def test_a_failing_callback_leaves_a_notice_that_stays(sent: Sent, caplog: pytest.LogCaptureFixture) -> None:
+    notices.tell_failure(UserError("Give another folder."))
+    assert (sent[0]["message"], sent[0]["autoClose"]) == ("Give another folder.", False)
+    assert not caplog.records
+    with caplog.at_level(logging.ERROR):
+        notices.tell_failure(KeyError("secret path"))
+    assert "terminal" in sent[1]["message"]
+    assert "secret path" not in str(sent[1])
+    assert caplog.records[0].exc_info is not None
+    notices.tell_failure(UserError("Give another folder."))
+    assert sent[0]["id"] == sent[2]["id"], "the same notice is shown once"
+
+
+@pytest.mark.parametrize("error", [UserError("Give another folder."), KeyError("x")])
+def test_a_callback_never_answers_500(
+    study: Study, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    app = create_app(study.path)
+    monkeypatch.setattr(overview, "layout", fail)
+    body = {
+        "output": "page.children",
+        "outputs": {"id": "page", "property": "children"},
+        "inputs": [{"id": "url", "property": "pathname", "value": "/"}],
+        "state": [{"id": "url", "property": "search", "value": ""}],
+        "changedPropIds": ["url.pathname"],
+    }
+    answer = app.server.test_client().post("/_dash-update-component", json=body)
+    assert answer.status_code == 200
+    assert "This page cannot be shown" in answer.text
+
+
+def test_paths_are_found_below_a_prefix(study: Study) -> None:
+    app = create_app(study.path, address=Address(prefix="/user/me/proxy/8050"))
+    with app.server.app_context():
+        assert page_path("/user/me/proxy/8050/patching") == "/patching"
+        assert page_path("/user/me/proxy/8050/") == page_path("/user/me/proxy/8050") == "/"
+        assert audio_url("audio/a b.flac") == "/user/me/proxy/8050/audio/a%20b.flac"
+    client = app.server.test_client()
+    layout = client.get("/_dash-layout").text
+    assert '"href":"/user/me/proxy/8050/patching"' in layout.replace("\\u002f", "/")
+    assert page_path("/patching") == "/patching"
