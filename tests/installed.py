@@ -8,7 +8,6 @@ constraints.txt: left free, pip takes a build for CUDA of several gigabytes.
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -193,7 +192,6 @@ def main() -> None:
         environment("python", "-c", IMPORT_ALL)
         run_commands(environment)
         check_dashboard(environment)
-        shutil.rmtree(environment.bin.parent)
     print("The installed package works.")
 
 
