@@ -177,7 +177,7 @@ def test_organism_arms_equal_single_runs(organism_shared: AceStep15) -> None:
     arms = [
         patch_arm(f"tf{block}", direction, PatchSpec(sites=(f"tf{block}.cross_attn",)), direction)
         for direction in ("sufficiency", "necessity")
-        for block in range(organism_shared.n_blocks)
+        for block in (0, 3, 7)
     ]
     together = run_arms(organism_shared, context, 5, arms, GenerationSettings()).latents
     for i, arm in enumerate(arms):
