@@ -54,7 +54,8 @@ def open_file(root: Path, name: str | Path, limit: int | None = None) -> IO[byte
 def read_file(root: Path, name: str | Path, limit: int) -> bytes:
     """The content of a file of at most `limit` bytes; raises like `open_file`."""
     with open_file(root, name, limit) as file:
-        return file.read(limit)  # no more, though it grow meanwhile
+        # Reading up to the limit would take memory for all of it, and reading to the end what is added meanwhile.
+        return file.read(min(limit, os.fstat(file.fileno()).st_size))
 
 
 def read_json(root: Path, name: str | Path, limit: int) -> Any:

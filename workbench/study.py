@@ -1,7 +1,8 @@
 """A study: a folder with everything of one investigation (plan, activations, audio, results, provenance)."""
 
 import json
-import threading
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cache import ActivationCache
 from cache.errors import UserError
-from cache.opening import is_partial
+from cache.opening import is_partial, open_folder
 from cache.plan import TokenReduction
 from cache.protocol import Dtype, canonical_json
 from workbench.files import replacing
@@ -20,10 +21,9 @@ from workbench.models import model_source
 from workbench.models.protocol import GenerationSettings
 from workbench.prompts import Prompt, PromptSet
 from workbench.provenance import content_hash, provenance
+from workbench.result_files import load_result_file
 
 STUDY_VERSION = 2
-# Closing an HDF5 file closes it for every thread of the process that reads it at the time.
-_READING = threading.Lock()
 
 
 class StudySpec(BaseModel):
@@ -160,22 +160,26 @@ class Study:
             return None
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
+    def files(self, folder: str, ending: str) -> list[str]:
+        """Names, without their ending, of the entries of a folder of the study that have that ending.
+
+        Raises UnsafeFile when the folder is a link or no folder; what the entries are is not looked at.
+        """
+        with suppress(FileNotFoundError), open_folder(self.path, folder) as entries:
+            names = [name for name in os.listdir(entries) if name.endswith(ending) and not is_partial(name)]
+            return sorted(name.removesuffix(ending) for name in names)
+        return []
+
     def result_names(self) -> list[str]:
         """Names of the results that exist."""
-        files = (self.path / "results").glob("*.nc")
-        return sorted(file.stem for file in files if not is_partial(file.name))
+        return self.files("results", ".nc")
 
     def result(self, name: str) -> xr.Dataset:
         """Load a result into memory; raises UserError when there is none of that name or its file is damaged."""
-        file = self.path / "results" / f"{name}.nc"
-        if not file.is_file():
+        if name not in self.result_names():
             have = ", ".join(self.result_names()) or "no results yet"
             raise UserError(f"{self.path} has no result '{name}' (it has {have}).")
-        try:
-            with _READING:
-                return xr.load_dataset(file, engine="h5netcdf")
-        except (OSError, ValueError) as error:
-            raise UserError(f"The result {file} is damaged: compute it again.") from error
+        return load_result_file(self.path, f"results/{name}.nc")
 
     def is_done(self, name: str, spec: BaseModel) -> bool:
         """Whether the result exists, can be read, and was computed with this very spec."""

@@ -1,0 +1,192 @@
+"""Results as files (NetCDF4), read only after their structure has been walked.
+
+An HDF5 file can say that its numbers lie in other files, behind links or plug-ins, or that a few kilobytes are
+terabytes. The results that this package writes have none of it: a flat group of uncompressed arrays and texts, all of
+them inside the file. So nothing else is read, and what is read is not much larger than the file.
+"""
+
+import io
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from cache.opening import UnsafeFile, read_file
+from workbench.documents import parse_document
+
+if TYPE_CHECKING:
+    import h5py
+
+MAX_BYTES = 2**30
+MAX_VARIABLES = 1000
+MAX_ATTRIBUTES = 200
+MAX_ATTRIBUTE_NUMBERS = 2**16
+# Python's and NumPy's own of each text, four bytes a letter, every text as wide as the longest.
+_WIDTH = 4
+_NETCDF = {
+    *("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates"),
+    *("_FillValue", "dtype", "coordinates"),
+}
+# Closing an HDF5 file closes it for every thread of the process that reads it at the time.
+_READING = threading.Lock()
+_TEXT_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
+
+
+class DamagedResult(UnsafeFile):
+    """A result that is no result: not written by this package, or damaged, or made to do harm."""
+
+
+def load_result_file(root: Path, name: str) -> xr.Dataset:
+    """The dataset in a result's file inside the folder `root`.
+
+    Raises:
+        DamagedResult: if the file is damaged, has another structure than results have, or lacks their attributes.
+        FileNotFoundError, cache.opening.UnsafeFile: as `cache.opening.open_file` does.
+    """
+    import h5py
+
+    content = read_file(root, name, MAX_BYTES)
+    try:
+        with _READING:
+            with h5py.File(io.BytesIO(content), "r") as file:
+                _check_structure(file, content)
+            result = xr.load_dataset(io.BytesIO(content), engine="h5netcdf", decode_times=False)
+        _check_attributes(result)
+    except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError) as error:
+        raise DamagedResult(
+            f"The result {root / name} is damaged or was not written by the workbench "
+            f"({' '.join(str(error).split())[:200]}): delete it and compute it again."
+        ) from error
+    return result
+
+
+def _check_attributes(result: xr.Dataset) -> None:
+    """Raise ValueError unless a result has the attributes that every result has."""
+    told = result.attrs
+    if not all(isinstance(told.get(name), str) for name in ("kind", "spec", "provenance", "result_id")):
+        raise ValueError("it lacks the attributes kind, spec, provenance or result_id")
+    if not isinstance(told.get("schema_version"), int | np.integer):
+        raise ValueError("its schema_version is no number")
+    parse_document(told["spec"])
+    parse_document(told["provenance"])
+
+
+def _check_structure(file: "h5py.File", content: bytes) -> None:
+    """Raise ValueError for what no result has, without following links or reading any array."""
+    import h5py
+
+    made = file.id.get_create_plist()
+    if made.get_sizes() != (8, 8) or made.get_userblock():
+        raise ValueError("it is laid out as no result is")
+    group = h5py.h5g.open(file.id, b"/")
+    if group.get_num_objs() > MAX_VARIABLES:
+        raise ValueError(f"it has more than {MAX_VARIABLES} variables")
+    _check_own_attributes(group, len(content), None)
+    left = len(content)
+    for name in list(group):
+        if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+            raise ValueError(f"{_shown(name)} is a link")
+        found = h5py.h5o.open(group, name)
+        if not isinstance(found, h5py.h5d.DatasetID):
+            raise ValueError(f"{_shown(name)} is no variable")
+        left -= _check_variable(found, _shown(name), content)
+        if left < 0:
+            raise ValueError("its variables share their bytes")
+        _check_own_attributes(found, len(content), _NETCDF)
+
+
+def _check_variable(variable: "h5py.h5d.DatasetID", name: str, content: bytes) -> int:
+    """The bytes of a variable; raises ValueError unless all of them lie in the file, as they are."""
+    import h5py
+
+    made = variable.get_create_plist()
+    is_plain = made.get_layout() in (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS)
+    if not is_plain or made.get_external_count() or made.get_nfilters():
+        raise ValueError(f"{name} is compressed, in pieces, or lies in other files")
+    kind, space = variable.get_type(), variable.get_space()
+    is_text = isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()
+    is_number = type(kind) in (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID) and kind.get_size() in (
+        1,
+        2,
+        4,
+        8,
+    )
+    if not is_text and not is_number:
+        raise ValueError(f"{name} holds neither numbers nor texts")
+    if space.get_simple_extent_type() == h5py.h5s.NULL:
+        raise ValueError(f"{name} is empty")
+    each = _TEXT_REFERENCE.itemsize if is_text else kind.get_size()
+    declared = space.get_simple_extent_npoints() * each
+    if _is_bare_dimension(variable):  # its size is all there is of it
+        return 0
+    if declared != variable.get_storage_size():
+        raise ValueError(f"{name} declares {declared} bytes and has {variable.get_storage_size()}")
+    if is_text and declared:
+        _check_texts(variable, declared, name, content)
+    return declared
+
+
+def _check_texts(variable: "h5py.h5d.DatasetID", size: int, name: str, content: bytes) -> None:
+    """Raise ValueError where texts are so long, or share their letters so often, that they outgrow the file."""
+    start = variable.get_offset()
+    if start is None or start + size > len(content):
+        raise ValueError(f"{name} lies outside of the file")
+    lengths = np.frombuffer(content, _TEXT_REFERENCE, size // _TEXT_REFERENCE.itemsize, start)["length"]
+    longest, count = int(lengths.max()), len(lengths)
+    if int(lengths.sum(dtype=np.uint64)) > len(content) or longest * count * _WIDTH > MAX_BYTES:
+        raise ValueError(f"{name} has texts of absurd length")
+
+
+def _is_bare_dimension(variable: "h5py.h5d.DatasetID") -> bool:
+    """Whether this only says how long a dimension is, which has no coordinate; no bytes are kept for it."""
+    import h5py
+
+    if not h5py.h5a.exists(variable, b"NAME"):
+        return False
+    kind = h5py.h5a.open(variable, b"NAME").get_type()
+    if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str() or kind.get_size() > 128:
+        return False
+    text = h5py.Dataset(variable).attrs["NAME"]
+    return bytes(text).startswith(b"This is a netCDF dimension but not a netCDF variable")
+
+
+def _check_own_attributes(owner: "h5py.h5g.GroupID", left: int, known: set[str] | None) -> None:
+    """Raise ValueError for attributes that are not `known`, are no numbers or texts, or outgrow the file."""
+    import h5py
+
+    count = h5py.h5a.get_num_attrs(owner)
+    if count > MAX_ATTRIBUTES:
+        raise ValueError(f"it has more than {MAX_ATTRIBUTES} attributes")
+    for place in range(count):
+        attribute = h5py.h5a.open(owner, index=place)
+        name, kind = _shown(attribute.name), attribute.get_type()
+        if known is not None and name not in known:
+            raise ValueError(f"a variable has the attribute {name}")
+        numbers = attribute.get_space().get_simple_extent_npoints()
+        if name in ("DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Coordinates"):
+            if numbers > MAX_VARIABLES:
+                raise ValueError(f"its attribute {name} is too long")
+            continue
+        if isinstance(kind, h5py.h5t.TypeStringID):
+            if numbers > 1:
+                raise ValueError(f"its attribute {name} has several texts")
+            left -= len(h5py.AttributeManager(_Owner(owner))[name] or "") if numbers else 0
+        elif type(kind) not in (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID):
+            raise ValueError(f"its attribute {name} is neither text nor number")
+        elif numbers > MAX_ATTRIBUTE_NUMBERS:
+            raise ValueError(f"its attribute {name} has {numbers} numbers")
+        if left < 0:
+            raise ValueError("its attributes outgrow the file")
+
+
+class _Owner:
+    """What h5py's attributes ask of their owner."""
+
+    def __init__(self, id: "h5py.h5g.GroupID") -> None:
+        self.id = id
+
+
+def _shown(name: bytes) -> str:
+    return name.decode("utf-8", "replace")[:80]
