@@ -1,6 +1,7 @@
 """Shapes and types are checked while the tests run: jaxtyping annotations through beartype."""
 
 import os
+import tempfile
 from types import SimpleNamespace
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,10 @@ import jaxtyping._storage
 import pytest
 from greenlet import getcurrent, greenlet
 from jaxtyping import install_import_hook
+
+# What a user has confirmed is none of the tests' business; commands that tests run inherit it.
+_STATE = tempfile.TemporaryDirectory(prefix="workbench-state-")
+os.environ["XDG_STATE_HOME"] = _STATE.name
 
 
 class PerGreenlet:

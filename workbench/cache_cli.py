@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from cache.errors import UserError
-from workbench.console import console, output
+from workbench.console import AllowStore, console, open_study, output
 
 if TYPE_CHECKING:
     from cache.maintenance import CacheInfo
@@ -37,6 +37,7 @@ _HASH_DIGITS = 12
 @app.command()
 def verify(
     store: Store,
+    allow_store: AllowStore = False,
     repair: Annotated[
         bool, typer.Option("--repair", help="Drop what is damaged, to be captured again.")
     ] = False,
@@ -44,7 +45,7 @@ def verify(
     """Read every shard and compare it with its checksum. Exit code 1 if there is damage that was not repaired."""
     from cache import maintenance
 
-    location = _location(store)
+    location = _location(store, allow_store)
     with _explained(), _bar("Verifying") as progress:
         damage = (maintenance.repair if repair else maintenance.verify)(location, progress)
     for found in damage:
@@ -63,6 +64,7 @@ def verify(
 @app.command()
 def info(
     store: Store,
+    allow_store: AllowStore = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Say what a cache holds, how large it is, how much of it is there, and what rounding has lost."""
@@ -72,7 +74,7 @@ def info(
     from cache.maintenance import describe
 
     with _explained():
-        described = describe(_location(store))
+        described = describe(_location(store, allow_store))
     if as_json:
         typer.echo(json.dumps(asdict(described), indent=2))
         return
@@ -108,6 +110,7 @@ def list_caches(
 @app.command()
 def rm(
     store: Store,
+    allow_store: AllowStore = False,
     shard: Annotated[
         list[int] | None, typer.Option(help="Remove only this shard, to be captured again; may be repeated.")
     ] = None,
@@ -116,7 +119,7 @@ def rm(
     """Remove a cache, or single shards of it."""
     from cache import maintenance
 
-    location = _location(store)
+    location = _location(store, allow_store)
     with _explained():
         if shard:
             what = f"shards {', '.join(map(str, shard))} of {location}"
@@ -137,14 +140,15 @@ def merge(
         list[str], typer.Argument(metavar="SOURCE...", help="Caches of one plan: folders, URLs or studies.")
     ],
     out: Annotated[str, typer.Option(help="Cache to make or to continue: folder, URL or study.")],
+    allow_store: AllowStore = False,
 ) -> None:
     """Copy the shards of caches of one plan into one cache. Run again to continue."""
     from cache.maintenance import describe
     from cache.merge import merge as merge_caches
 
-    target = _location(out)
+    target = _location(out, allow_store)
     with _explained(), _bar("Merging") as progress:
-        merge_caches([_location(source) for source in sources], target, progress)
+        merge_caches([_location(source, allow_store) for source in sources], target, progress)
         merged = describe(target)
     typer.echo(f"{target} has {merged.committed} of {merged.shards} shards.")
 
@@ -153,6 +157,7 @@ def merge(
 def export(
     store: Store,
     out: Annotated[Path, typer.Option(help="Folder to make.")],
+    allow_store: AllowStore = False,
     form: Annotated[
         Literal["safetensors", "npy"],
         typer.Option("--format", help="Rows with labels, or one array per site."),
@@ -169,18 +174,16 @@ def export(
     from cache.export import export as export_cache
 
     with _explained(), _bar("Exporting") as progress:
-        export_cache(_location(store), out, form, site, dtype, progress)
+        export_cache(_location(store, allow_store), out, form, site, dtype, progress)
     typer.echo(out)
 
 
-def _location(text: str) -> Path | str:
+def _location(text: str, allow_store: bool = False) -> Path | str:
     """The cache that an argument names: a URL, a folder, or that of a study."""
     if "://" in text:
         return text
     if (Path(text) / "study.json").is_file():
-        from workbench.study import Study
-
-        return Study.open(Path(text)).cache_location
+        return open_study(Path(text), allow_store).cache_location
     return Path(text)
 
 

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from cache.errors import UserError
 from cache.protocol import ITEMSIZE, Dtype
 from workbench.cache_cli import app as cache_app
-from workbench.console import Device, StudyFolder, console, open_study, output, progress
+from workbench.console import AllowStore, Device, StudyFolder, console, open_study, output, progress
 from workbench.import_cli import app as import_app
 from workbench.models.organism.cli import app as organism_app
 from workbench.pairs_cli import app as pairs_app
@@ -180,12 +180,13 @@ def probe(
     site: Annotated[list[str] | None, typer.Option(help="Site to probe; all cached ones by default.")] = None,
     folds: Annotated[int, typer.Option(min=2, help="Cross-validation folds.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Draws folds and control labels.")] = 0,
+    allow_store: AllowStore = False,
 ) -> None:
     """Linear probes of each concept at each site and step, against shuffled labels."""
     from analyses.probes import ProbeSpec, run_probes
     from workbench.sites import numbered_site
 
-    study = open_study(study_folder)
+    study = open_study(study_folder, allow_store)
     sites = tuple(numbered_site(name, study.block_names) for name in site or ())
     spec = ProbeSpec(concepts=tuple(concept or ()), sites=sites, folds=folds, seed=seed)
     if study.is_done("probes", spec):
@@ -204,12 +205,13 @@ def sae(
     k: Annotated[int, typer.Option(min=1, help="Active features per token.")] = 8,
     train_steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Initialisation and data order.")] = 0,
+    allow_store: AllowStore = False,
 ) -> None:
     """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""
     from analyses.sae import TrainSpec, run_sae
     from workbench.sites import numbered_site
 
-    study = open_study(study_folder)
+    study = open_study(study_folder, allow_store)
     site = numbered_site(site, study.block_names)
     spec = TrainSpec(site=site, expansion=expansion, k=k, train_steps=train_steps, seed=seed)
     if study.is_done(f"sae-{site}", spec):
@@ -241,13 +243,14 @@ def dashboard(
     published: Annotated[
         Path | None, typer.Option(help="Table (CSV) of published block impacts to compare with.")
     ] = None,
+    allow_store: AllowStore = False,
 ) -> None:
     """Browse a study: patching maps, probes, features, audio."""
     from dashboards.address import Address
     from dashboards.app import serve
     from dashboards.others import Others
 
-    open_study(study_folder)
+    open_study(study_folder, allow_store)
     address = Address(host, port, tuple(allow_host or ()), url_prefix, allow_frames)
     serve(study_folder, Others(compare, published), address)
 
@@ -261,12 +264,13 @@ def export(
         list[str] | None, typer.Option(help="What the figure shows, such as site=tf4.cross_attn.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; STUDY/figures by default.")] = None,
+    allow_store: AllowStore = False,
 ) -> None:
     """Write a figure for a paper, with its numbers (CSV), provenance (JSON), LaTeX table and caption."""
     from dashboards.export import export_figure
 
     options = dict(_parse_option(text) for text in option or ())
-    for file in export_figure(open_study(study_folder), figure, fmt, out, **options):
+    for file in export_figure(open_study(study_folder, allow_store), figure, fmt, out, **options):
         typer.echo(file)
 
 

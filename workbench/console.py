@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from workbench.study import Study
 
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder.")]
+AllowStore = Annotated[
+    bool,
+    typer.Option(
+        "--allow-store",
+        help="Use the address of the activations that a study from elsewhere names; once a study.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]
 
 # What users wrote may have square brackets and colons, which are neither markup nor emoji.
@@ -43,11 +50,14 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
 
 
-def open_study(folder: Path) -> "Study":
-    """The study in a folder; raises UserError where there is none."""
+def open_study(folder: Path, allow_store: bool = False) -> "Study":
+    """The study in a folder, whose store is confirmed with `allow_store`; raises UserError where there is none."""
     from workbench.study import Study
 
-    return Study.open(folder)
+    study = Study.open(folder)
+    if allow_store:
+        study.confirm()
+    return study
 
 
 def study_model(study: "Study", device: str) -> "AudioDiffusionModel":

@@ -197,10 +197,13 @@ def _keep(read: "Callable[[], Artefact]", what: str, out: Path | None, study: Pa
 
 def _check_widths(artefact: "Artefact", study: "Study") -> None:
     """Raise UserError where the study holds activations of a site that are of another width."""
+    from workbench.confirmed import UnconfirmedStore
     from workbench.sites import numbered_site
 
     try:
         held = study.cache.plan.sites
+    except UnconfirmedStore:
+        raise
     except UserError:  # not traced yet
         return
     for site, width in artefact.sites.items():

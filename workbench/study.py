@@ -2,28 +2,34 @@
 
 import json
 import os
+import shlex
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cache import ActivationCache
 from cache.errors import UserError
-from cache.opening import is_partial, open_folder
+from cache.opening import file_size, is_partial, open_folder, read_file
 from cache.plan import TokenReduction
 from cache.protocol import Dtype, canonical_json
+from workbench.confirmed import UnconfirmedStore, confirm, is_confirmed
+from workbench.documents import read_document
 from workbench.files import replacing
 from workbench.interventions import Pass
-from workbench.models import model_source
+from workbench.models import ORGANISMS, model_source
 from workbench.models.protocol import GenerationSettings
 from workbench.prompts import Prompt, PromptSet
 from workbench.provenance import content_hash, provenance
 from workbench.result_files import load_result_file
 
 STUDY_VERSION = 2
+DOCUMENT = "study.json"
+MAX_DOCUMENT_BYTES = 2**24
+MAX_CLIPS = 10_000_000
 
 
 class StudySpec(BaseModel):
@@ -38,8 +44,8 @@ class StudySpec(BaseModel):
     model: str
     prompts: PromptSet
     settings: GenerationSettings
-    n_prompts: int = Field(ge=1)
-    seeds: int = Field(ge=1)
+    n_prompts: int = Field(ge=1, le=MAX_CLIPS)
+    seeds: int = Field(ge=1, le=MAX_CLIPS)
     seed: int = 0
     lyrics: str = ""
     sites: tuple[str, ...]
@@ -65,6 +71,35 @@ class StudySpec(BaseModel):
         return larger and self.model_copy(update=numbers) == other
 
 
+class _Model(BaseModel):
+    """What a study says of its model; an adapter's `describe()`."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    model: str
+    weights_hash: str
+    dtype: str
+    block_names: list[str] = []
+
+
+class _Document(BaseModel):
+    """What `study.json` holds."""
+
+    study_version: Literal[2]
+    spec: StudySpec
+    model: dict[str, Any]
+    store: str | None
+    provenance: dict[str, Any] = {}
+
+    @field_validator("model")
+    @classmethod
+    def _is_described(cls, model: dict[str, Any]) -> dict[str, Any]:
+        _Model.model_validate(model)
+        if model.keys() & {"seed", "duration_s"}:  # of a result's provenance, beside the model
+            raise ValueError("what is no property of a model")
+        return model
+
+
 class Study:
     """An existing study folder: `Study.create` makes one, `Study.open` opens one."""
 
@@ -73,6 +108,7 @@ class Study:
         self.spec = spec
         self.model = model
         self.store = store
+        self._is_confirmed = False
         # An extension that was interrupted leaves a table that is ahead of the spec.
         self.clips = pd.read_parquet(path / "clips.parquet").iloc[: spec.n_clips]
 
@@ -84,7 +120,7 @@ class Study:
         is the adapter's `describe()`; `store` is the URL of the activation cache where it does not lie in the folder.
         Raises UserError when the folder holds another study or other files.
         """
-        if (path / "study.json").exists():
+        if path.is_dir() and file_size(path, DOCUMENT) is not None:
             study = cls.open(path)
             is_same = study.spec == spec or spec.extends(study.spec)
             if not is_same or study.model["weights_hash"] != model["weights_hash"]:
@@ -94,9 +130,10 @@ class Study:
                 )
             if study.store != store:
                 raise UserError(
-                    f"{path} keeps its activations in {study.cache_location}, not in {store or 'its folder'}: "
+                    f"{path} keeps its activations in {study.store or 'its folder'}, not in {store or 'its folder'}: "
                     "give the same store, or another folder."
                 )
+            study.confirm()
             return study
         if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _only_clip_table(path))):
             raise UserError(f"{path} exists and is not a study: give a new or an empty folder.")
@@ -112,26 +149,8 @@ class Study:
     @classmethod
     def open(cls, path: Path) -> "Study":
         """Open a study folder; raises UserError when it is missing, half-written or of another version."""
-        file = path / "study.json"
-        if not file.is_file():
-            raise UserError(f"{path} is not a study (it has no study.json): make one with `workbench trace`.")
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-            version = document["study_version"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise UserError(f"{file} is damaged: make the study anew with `workbench trace`.") from error
-        if version != STUDY_VERSION:
-            raise UserError(
-                f"{path} is a study of format {version}, and this version reads format {STUDY_VERSION}: "
-                "make it anew with `workbench trace`."
-            )
-        if not (path / "clips.parquet").is_file():
-            raise UserError(f"{path} has no clips.parquet: make the study anew with `workbench trace`.")
-        try:
-            spec = StudySpec.model_validate(document["spec"])
-            return cls(path, spec, document["model"], document["store"])
-        except (ValidationError, KeyError) as error:
-            raise UserError(f"{file} is damaged: make the study anew with `workbench trace`.") from error
+        document = _read_document(path)
+        return cls(path, document.spec, document.model, document.store)
 
     @property
     def cache(self) -> ActivationCache:
@@ -140,8 +159,29 @@ class Study:
 
     @property
     def cache_location(self) -> Path | str:
-        """Folder or URL of the activation cache."""
-        return self.store or self.path / "activations.zarr"
+        """Folder or URL of the activation cache; raises UnconfirmedStore for a URL that nobody has confirmed."""
+        if self.store is None:
+            return self.path / "activations.zarr"
+        if not self.is_confirmed:
+            raise UnconfirmedStore(
+                f"{self.path} keeps its activations at {self.store}, and you have not confirmed that address: if you "
+                f"trust it, run `workbench cache info {shlex.quote(str(self.path))} --allow-store` once."
+            )
+        return self.store
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the study was made here, or its user has confirmed what it names outside of its folder."""
+        return self._is_confirmed or is_confirmed(self._document())
+
+    def confirm(self) -> None:
+        """Say that the store and the model's folder that the study names may be used, now and later."""
+        self._is_confirmed = True
+        with suppress(OSError):  # where nothing can be remembered, it is confirmed for this time
+            confirm(self._document(), self.path)
+
+    def _document(self) -> bytes:
+        return read_file(self.path, DOCUMENT, MAX_DOCUMENT_BYTES)
 
     @property
     def block_names(self) -> tuple[str, ...]:
@@ -154,11 +194,20 @@ class Study:
 
     def truth_card(self) -> dict[str, Any] | None:
         """The planted truth of the study's model, where it has one. For tests and display; analyses never read it."""
+        if self.spec.model not in ORGANISMS and not self.is_confirmed:
+            return None  # a study from elsewhere may name any folder
         try:
-            file = Path(model_source(self.spec.model)) / "truth.json"
-        except UserError:  # the study came from elsewhere, its model is not on this machine
+            folder = Path(model_source(self.spec.model))
+        except UserError:  # the model is not on this machine
             return None
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        try:
+            return read_document(folder, "truth.json", MAX_DOCUMENT_BYTES) if folder.is_dir() else None
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise UserError(
+                f"{folder / 'truth.json'} is damaged: remove it, or get the model anew."
+            ) from error
 
     def files(self, folder: str, ending: str) -> list[str]:
         """Names, without their ending, of the entries of a folder of the study that have that ending.
@@ -216,7 +265,10 @@ class Study:
 def _write(
     path: Path, spec: StudySpec, clips: pd.DataFrame, model: dict[str, Any], store: str | None
 ) -> None:
-    """Store a study's table of clips and its `study.json`, which is last: a folder without it is no study."""
+    """Store a study's table of clips and its `study.json`, which is last: a folder without it is no study.
+
+    What is made here may name what it likes outside of its folder.
+    """
     with replacing(path / "clips.parquet") as partial:
         clips.to_parquet(partial, index=False)
     document = {
@@ -226,8 +278,39 @@ def _write(
         "store": store,
         "provenance": provenance(seed=spec.seed),
     }
-    with replacing(path / "study.json") as partial:
-        partial.write_text(json.dumps(document, indent=2), encoding="utf-8")
+    content = json.dumps(document, indent=2).encode()
+    with replacing(path / DOCUMENT) as partial:
+        partial.write_bytes(content)
+    with suppress(OSError):
+        confirm(content, path)
+
+
+def _read_document(path: Path) -> "_Document":
+    """What a study's `study.json` says; raises UserError when it is missing, damaged or of another version."""
+    try:
+        content = read_document(path, DOCUMENT, MAX_DOCUMENT_BYTES) if path.is_dir() else None
+    except FileNotFoundError:
+        content = None
+    except ValueError as error:
+        raise _damaged(path) from error
+    if content is None:
+        raise UserError(f"{path} is not a study (it has no study.json): make one with `workbench trace`.")
+    version = content.get("study_version")
+    if type(version) is int and version != STUDY_VERSION:
+        raise UserError(
+            f"{path} is a study of format {version}, and this version reads format {STUDY_VERSION}: "
+            "make it anew with `workbench trace`."
+        )
+    if file_size(path, "clips.parquet") is None:
+        raise UserError(f"{path} has no clips.parquet: make the study anew with `workbench trace`.")
+    try:
+        return _Document.model_validate(content)
+    except (ValidationError, UserError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path / DOCUMENT} is damaged: make the study anew with `workbench trace`.")
 
 
 def clip_table(spec: StudySpec) -> pd.DataFrame:
