@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from cache.errors import UserError
 from dashboards.links import address
 from dashboards.pictures import activation_png, activation_svg, spectrogram_png
-from dashboards.results import load_result
+from dashboards.results import has_result, load_result
 from dashboards.traces import activation_trace
 from workbench.study import Study
 
@@ -52,6 +52,8 @@ def add_media_routes(server: Flask, study: Study) -> None:
             return _sentence(error)
 
     def activation(site: str, feature: int, clip: int, kind: str) -> ResponseReturnValue:
+        if not has_result(study, f"sae-{site}"):
+            abort(404)
         try:
             result = load_result(study, f"sae-{site}")
             known = feature in result["feature"].values and clip in study.clips["clip"].to_numpy()

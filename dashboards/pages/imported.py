@@ -138,13 +138,14 @@ def _model(study: Study, query: dict[str, str]) -> str:
 
 def _threshold(query: dict[str, str]) -> float:
     number = _number(query.get("threshold", ""))
-    return THRESHOLD if number is None else number
+    return THRESHOLD if number is None else max(number, 0.0)
 
 
 def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
     """What the address may ask this page for."""
     asked = query.get("threshold", "")
-    return {"model": _models(study), "threshold": [asked] if _number(asked) is not None else []}
+    number = _number(asked)
+    return {"model": _models(study), "threshold": [asked] if number is not None and number >= 0 else []}
 
 
 def _models(study: Study) -> list[str]:
@@ -158,7 +159,7 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return number if math.isfinite(number) else None
 
 
 def register(app: dash.Dash, study: Study) -> None:

@@ -7,7 +7,7 @@ from plotly.subplots import make_subplots
 
 from dashboards import palette
 from dashboards.frames.features import MEASURES
-from dashboards.screen.style import style
+from dashboards.screen.style import plain, style
 
 MEASURE_TITLES = {
     "loss": "loss",
@@ -112,7 +112,7 @@ def _scores(figure: go.Figure, panel: pd.DataFrame) -> None:
     figure.add_bar(
         x=panel["value"] - 0.5,
         base=0.5,
-        y=panel["label"],
+        y=panel["label"].map(plain),
         orientation="h",
         marker={"color": np.where(panel["value"] >= 0.5, ACCENT, palette.SEQUENTIAL[2])},
         customdata=panel["value"],

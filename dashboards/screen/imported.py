@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 
 from dashboards import palette
 from dashboards.frames.imported import SIDES
-from dashboards.screen.style import style
+from dashboards.screen.style import plain, style
 
 COLOURS = {"published": palette.PLANTED, "own": palette.SEQUENTIAL[5]}
 NAMES = {"published": "published", "own": "this study"}
@@ -19,7 +19,7 @@ def block_means_bars(frame: pd.DataFrame, threshold: float) -> go.Figure:
         if part.empty:
             continue
         figure.add_bar(
-            x=part["block"],
+            x=part["block"].map(plain),
             y=part["mean"],
             name=NAMES[side],
             marker={

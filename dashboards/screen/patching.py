@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from dashboards import palette
 from dashboards.frames.patching import UNCLEAR
 from dashboards.grids import Grid, Section, lay_out, panel_title
-from dashboards.screen.style import color_axis, hatch, outline, selection, style
+from dashboards.screen.style import color_axis, hatch, outline, plain, selection, style
 
 ROW_PIXELS = 32
 LOW_ROW_PIXELS = 24  # where there are many rows
@@ -49,10 +49,10 @@ def draw_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go
 
 def _label_axes(figure: go.Figure, grid: Grid, frame: pd.DataFrame) -> None:
     nulls = set(frame.loc[frame["group"] == "null", "label"])
-    names = [_null_name(label) if label in nulls else label for label in grid.tops]
+    names = [_null_name(plain(label)) if label in nulls else plain(label) for label in grid.tops]
     figure.update_xaxes(
         tickvals=[left + 0.5 for left in grid.lefts.values()],
-        ticktext=[across for _, across in grid.lefts],
+        ticktext=[plain(across) for _, across in grid.lefts],
         range=[0, grid.width],
     )
     figure.update_yaxes(
@@ -72,6 +72,11 @@ def _label_axes(figure: go.Figure, grid: Grid, frame: pd.DataFrame) -> None:
         )
 
 
+def _plain(names: np.ndarray) -> np.ndarray:
+    """A table of names as Plotly shows them letter by letter; None where it has none."""
+    return np.vectorize(lambda name: None if name is None else plain(name), otypes=[object])(names)
+
+
 def _null_name(label: str) -> str:
     name, bracket, rest = label.partition(" (")
     return f"<i>{name}</i>" + (f"<br><span style='font-size:9px'>{bracket[1:]}{rest}</span>" if rest else "")
@@ -79,7 +84,7 @@ def _null_name(label: str) -> str:
 
 def _title_lines(panel: str) -> list[str]:
     """A panel's name, and below it, smaller, what it means."""
-    name, _, meaning = panel_title(panel).partition(": ")
+    name, _, meaning = plain(panel_title(panel)).partition(": ")
     return [f"<b>{name}</b>", *([f"<span style='font-size:11px'>{meaning}</span>"] if meaning else [])]
 
 
@@ -89,7 +94,9 @@ def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
         "y": [*section.tops, section.tops[-1] + 1],
     }
     status, impact = section.table("status"), section.numbers("impact")
-    customdata = np.stack([section.table(name) for name in ("concept", "arm", "hover")], axis=-1)
+    customdata = np.stack(
+        [*map(_plain, (section.table("concept"), section.table("arm"))), section.table("hover")], axis=-1
+    )
     numbers = np.vectorize(lambda value: "" if np.isnan(value) else f"{value:z.2f}", otypes=[object])(impact)
     words = np.vectorize(lambda name: WORDLESS.get(name, ""), otypes=[object])(status)
     common = {
@@ -183,7 +190,10 @@ def changes(frame: pd.DataFrame, selected: tuple[int, int] | None = None) -> go.
             y=index + _spread(len(scored)),
             mode="markers",
             marker=dots,
-            customdata=scored[["pair", "seed", "clean_prompt", "corrupt_prompt"]].to_numpy(),
+            customdata=[
+                (row.pair, row.seed, plain(row.clean_prompt), plain(row.corrupt_prompt))
+                for row in scored.itertuples()
+            ],
             hovertemplate=(
                 f"{quantity}: %{{x:.3f}}<br>pair %{{customdata[0]}}, seed %{{customdata[1]}}"
                 "<br>clean: %{customdata[2]}<br>corrupt: %{customdata[3]}<extra></extra>"

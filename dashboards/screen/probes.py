@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from dashboards import palette
 from dashboards.frames.probes import block_labels
-from dashboards.screen.style import color_axis, hatch, selection, style
+from dashboards.screen.style import color_axis, hatch, plain, selection, style
 
 COLUMNS = 2
 TRACES = 3  # of each concept: its heatmap and its hatching on light and on dark cells
@@ -33,7 +33,7 @@ def probes_map(frame: pd.DataFrame, quantity: str, selected: tuple[str, str, int
     figure = make_subplots(
         rows=rows,
         cols=min(COLUMNS, len(concepts)),
-        subplot_titles=[f"<b>{concept}</b>  (chance {chance[concept]:.2f})" for concept in concepts],
+        subplot_titles=[f"<b>{plain(concept)}</b>  (chance {chance[concept]:.2f})" for concept in concepts],
         horizontal_spacing=0.09,
         vertical_spacing=86 / height,
     )
@@ -64,7 +64,9 @@ def _add_panel(
     selected: tuple[str, int] | None,
     place: dict[str, int],
 ) -> None:
-    frame = frame.assign(hover=[_hover(row) for row in frame.to_dict("records")])
+    frame = frame.assign(
+        name=frame["concept"].map(plain), hover=[_hover(row) for row in frame.to_dict("records")]
+    )
     sites, steps = list(dict.fromkeys(frame["site"])), list(dict.fromkeys(frame["step"]))
 
     def table(column: str) -> np.ndarray:
@@ -77,7 +79,7 @@ def _add_panel(
         x=list(range(len(steps) + 1)),
         y=list(range(len(sites) + 1)),
         coloraxis="coloraxis",
-        customdata=np.stack([table(name) for name in ("concept", "site", "step", "hover")], axis=-1),
+        customdata=np.stack([table(name) for name in ("name", "site", "step", "hover")], axis=-1),
         hovertemplate=HOVER,
         text=np.vectorize("{:z.2f}".format, otypes=[object])(values),
         texttemplate="%{text}" if len(steps) <= NUMBERS_UP_TO else "",
@@ -97,7 +99,7 @@ def _add_panel(
         range=[0, len(steps)],
         **place,
     )
-    names = block_labels(frame)
+    names = [plain(name) for name in block_labels(frame)]
     figure.update_yaxes(tickvals=[top + 0.5 for top in tops], ticktext=names, range=[len(sites), 0], **place)
     figure.update_xaxes(showgrid=False, fixedrange=True, **place)
     figure.update_yaxes(showgrid=False, fixedrange=True, **place)

@@ -1,5 +1,6 @@
 """The look that all Plotly figures share."""
 
+import html
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,14 @@ GRAPH_CONFIG = {
     "displaylogo": False,
     "modeBarButtonsToRemove": ["toImage", "select2d", "lasso2d"],
 }
+
+
+def plain(text: object) -> str:
+    """Text that Plotly shows letter by letter.
+
+    By itself it reads `<b>` and `&amp;` as HTML, and `%{x}` in hover templates as a value of the point.
+    """
+    return html.escape(str(text), quote=False).replace("{", "&#123;")
 
 
 def style(figure: go.Figure, height: int, **layout: Any) -> go.Figure:

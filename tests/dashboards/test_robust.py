@@ -191,7 +191,7 @@ def test_a_probe_of_no_number_is_no_fault(app: dash.Dash) -> None:
         assert callback(app, probes, "draw")(f"?concept=drums&site=tf3.cross_attn&step={step}")[0] is not None
 
 
-@pytest.mark.parametrize("threshold", ["nan", "inf", "-1", "x", "1e999"])
+@pytest.mark.parametrize("threshold", ["nan", "inf", "-inf", "x", "1e999"])
 def test_a_threshold_that_is_none_falls_back(threshold: str) -> None:
     assert imported._threshold({"threshold": threshold}) == imported.THRESHOLD
 

@@ -1,14 +1,17 @@
 """What is drawn on screen is what the tables say, and a click finds its cell again."""
 
+import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from plotly.utils import PlotlyJSONEncoder
 
 from dashboards import palette
 from dashboards.figures import FIGURES, make_spec
 from dashboards.grids import cell_at, lay_out
+from dashboards.screen.comparison import comparison_map, comparison_scatter
 from dashboards.screen.features import feature_panels, sae_training
 from dashboards.screen.patching import changes, patching_map
 from dashboards.screen.probes import TRACES, probe_at, probe_folds, probes_map
@@ -166,3 +169,44 @@ def _lightness(colour: str) -> float:
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ [0.2126, 0.7152, 0.0722])
     return 116 * luminance ** (1 / 3) - 16
+
+
+HOSTILE = "<b>lo-fi</b> & %{x} $$ [red]"
+SHOWN = "&lt;b&gt;lo-fi&lt;/b&gt; &amp; %&#123;x} $$ [red]"
+
+
+@pytest.mark.parametrize("column", ["concept", "arm", "label", "across", "panel"])
+def test_names_on_a_patching_map_are_text(study: Study, column: str) -> None:
+    frame = numbers(study, "patching")
+    frame[column] = HOSTILE + frame[column].astype(str)
+    _expect_text(patching_map(frame))
+
+
+def test_names_on_the_other_figures_are_text(study: Study) -> None:
+    pairs = numbers(study, "patching-pairs", concept="tempo", arm="tf3")
+    _expect_text(changes(pairs.assign(clean_prompt=HOSTILE)))
+    _expect_text(changes(pairs.assign(corrupt_prompt=HOSTILE)))
+    probes = numbers(study, "probes")
+    _expect_text(probes_map(probes.assign(concept=HOSTILE + probes["concept"]), "accuracy"))
+    feature = numbers(study, "feature", site="tf3.cross_attn", feature=5)
+    _expect_text(feature_panels(feature.assign(label=HOSTILE + feature["label"])))
+
+
+def test_names_of_compared_maps_are_text() -> None:
+    sides = {"impact": 0.5, "impact_lo": 0.4, "impact_hi": 0.6}
+    cells = pd.DataFrame([{"map": HOSTILE, "concept": "c", "row": "tf0", "status": "clear", **sides}])
+    for column in ("map", "concept", "row"):
+        _expect_text(comparison_map(cells.assign(**{column: HOSTILE})))
+    both = {f"{name}_{side}": value for side in ("left", "right") for name, value in sides.items()}
+    matched = pd.DataFrame([{"concept": "c", "row": "tf0", **both}])
+    _expect_text(comparison_scatter(matched, (HOSTILE, "other")))
+    for column in ("concept", "row"):
+        _expect_text(comparison_scatter(matched.assign(**{column: HOSTILE}), ("this", "other")))
+
+
+def _expect_text(figure: Any) -> None:
+    """The hostile name is in the figure, and everywhere in the way that Plotly shows letter by letter."""
+    told = json.dumps(figure.to_plotly_json(), cls=PlotlyJSONEncoder, ensure_ascii=False)
+    assert SHOWN in told
+    assert "<b>lo-fi" not in told
+    assert "%{x} $$" not in told
