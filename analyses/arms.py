@@ -1,7 +1,6 @@
 """Arms of a patching sweep: every condition of a map as plain data, built for each question that a user can ask."""
 
 import itertools
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -10,6 +9,7 @@ from cache.errors import UserError
 from workbench.interventions import CARRIED, AblationSpec, PatchSpec, Spec, spec_from_json
 from workbench.models.protocol import AudioDiffusionModel, Clip, GenerationSettings
 from workbench.sites import PARTS, Site, check_blocks
+from workbench.text_files import parse_json
 from workbench.token_axis import shared_tokens
 
 Direction = Literal["sufficiency", "necessity"]
@@ -85,10 +85,7 @@ def arm_from_json(data: dict[str, Any]) -> Arm:
 
 def arms_from_file(text: str) -> list[Arm]:
     """Arms of a JSON list (what a result keeps in its attribute `arms`); raises UserError when it is none."""
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"The file of arms is not valid JSON: {error}.") from error
+    data = parse_json(text, "The file of arms")
     if not isinstance(data, list) or not data:
         raise UserError("The file of arms must be a JSON list of arms.")
     return [arm_from_json(entry) for entry in data]

@@ -1,4 +1,4 @@
-"""Captions for counterfactual pairs, from a text file, a CSV file or a prompt set; and tokenizers to align them."""
+"""Captions for counterfactual pairs, from a text file, a table or a prompt set; and tokenizers to align them."""
 
 from collections.abc import Sized
 from pathlib import Path
@@ -8,24 +8,29 @@ from cache.errors import UserError
 from workbench.counterfactuals import Tokenizer
 from workbench.models import model_source
 from workbench.prompts import PromptSet
-from workbench.tables import read_table
+from workbench.tables import TABLE_ENDINGS, read_table, text_columns
+from workbench.text_files import read_text, text_lines
 
 
 def read_captions(path: Path, column: str = "caption") -> list[str]:
-    """The captions of a text file, one a line, or of a column of a CSV file (by its ending); empty ones are left out.
+    """The captions of a text file, one a line, or of a column of a table (see `read_table`; by the file's ending).
 
-    Raises UserError for a file that is missing, unreadable or without captions, and for an unknown column.
+    Empty ones are left out. Raises UserError for a file that is missing, unreadable or without captions, for an unknown
+    column, and for a table whose ending is that of a text file.
     """
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in TABLE_ENDINGS:
         table = read_table(path)
-        if column not in table:
-            raise UserError(f"{path} has no column '{column}': its columns are {', '.join(table.columns)}.")
-        found = table[column].tolist()
+        texts = text_columns(table, [column], str(path))
+        if texts.empty:
+            names = ", ".join(map(str, table.columns))
+            raise UserError(f"{path} has no column '{column}': its columns are {names}.")
+        found = texts[column].tolist()
     else:
-        found = _read_lines(path)
+        found = text_lines(read_text(path))
+        _refuse_table(found, path, column)
     captions = [caption for caption in found if caption.strip()]
     if not captions:
-        raise UserError(f"{path} has no captions: write one a line, or a column '{column}' of a CSV file.")
+        raise UserError(f"{path} has no captions: write one a line, or a column '{column}' of a table.")
     return captions
 
 
@@ -69,10 +74,13 @@ def load_tokenizer(source: str) -> Tokenizer:
     return tokens
 
 
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text in UTF-8: save it as such.") from error
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UserError(f"There is no file {path}.") from error
+def _refuse_table(lines: list[str], path: Path, column: str) -> None:
+    """Raise UserError for lines that are rows of a table or JSON: their syntax would be taken for a caption."""
+    first = next((line.strip() for line in lines if line.strip()), "")
+    names = [{name.strip(' "').casefold() for name in first.split(separator)} for separator in ",;\t"]
+    is_header = any(len(cells) > 1 and column.casefold() in cells for cells in names)
+    if is_header or first.startswith(("{", "[{", '["')) or first == "[":
+        raise UserError(
+            f"{path} is not one caption a line but a table: name it by what it is ({', '.join(TABLE_ENDINGS)}), "
+            "and give --column."
+        )

@@ -15,7 +15,7 @@ from cache.errors import UserError
 from workbench.features import FeatureSet, load_features
 from workbench.files import replacing
 from workbench.prompts import Pair, Prompt
-from workbench.tables import read_table
+from workbench.tables import read_table, text_columns
 
 COLUMNS = ("original_feature", "clean_prompt", "corrupted_prompt")
 MORE_COLUMNS = ("concept", "counterfactual_feature", "scorer_text")
@@ -38,7 +38,7 @@ def save_pairs(path: Path, pairs: Iterable[Pair]) -> None:
 
 
 def load_pairs(path: Path, features: FeatureSet | None = None) -> dict[str, list[Pair]]:
-    """The pairs of a CSV or Parquet file by concept.
+    """The pairs of a table (see `read_table`) by concept.
 
     What a file with the paper's columns does not say comes from `features` (default: the built-in ones). Raises
     UserError for a file that is missing or unreadable, for a missing column, and for the first bad row (see
@@ -57,24 +57,25 @@ def complete(table: pd.DataFrame, source: str, features: FeatureSet | None = Non
 
     `source` is what errors name. Raises UserError for a missing column and for a table without rows.
     """
+    has_rows = not table.empty
+    table = text_columns(table, (*COLUMNS, *MORE_COLUMNS), source)
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise UserError(
             f"{source} has no column '{missing[0]}': a file of pairs has the columns {', '.join(COLUMNS)}."
         )
-    if table.empty:
+    if not has_rows:
         raise UserError(f"{source} has no pairs: it needs at least one row.")
-    completed = table[[column for column in (*COLUMNS, *MORE_COLUMNS) if column in table]].copy()
     known = (features or load_features()).root
     defaults = {
-        "concept": {name: name for name in completed["original_feature"]},
+        "concept": {name: name for name in table["original_feature"]},
         "counterfactual_feature": {name: feature.counterfactual for name, feature in known.items()},
         "scorer_text": {name: feature.text for name, feature in known.items()},
     }
     for column, default in defaults.items():
-        given = completed[column] if column in completed else pd.Series("", index=completed.index)
-        completed[column] = given.where(given != "", completed["original_feature"].map(default).fillna(""))
-    return completed.reset_index(drop=True)
+        given = table[column] if column in table else pd.Series("", index=table.index)
+        table[column] = given.where(given != "", table["original_feature"].map(default).fillna(""))
+    return table.reset_index(drop=True)
 
 
 def row_problems(table: pd.DataFrame) -> pd.Series:
@@ -124,7 +125,7 @@ def pairs_of(table: pd.DataFrame) -> list[Pair]:
 
 
 def read_source(source: str) -> pd.DataFrame:
-    """The rows of a CSV or Parquet file, or of a data set on the hub (owner/name), which is downloaded.
+    """The rows of a table (see `read_table`), or of a data set on the hub (owner/name), which is downloaded.
 
     Raises UserError for a source that is neither, and when the hub cannot be reached or has no such data set.
     """
@@ -152,4 +153,4 @@ def _read_hub(name: str) -> pd.DataFrame:
         raise UserError(
             f"The data set {name} has neither CSV nor Parquet files: save it as CSV and import that."
         )
-    return pd.concat([read_table(file) for file in files], ignore_index=True).fillna("")
+    return pd.concat([read_table(file) for file in files], ignore_index=True)

@@ -22,9 +22,12 @@ Report = Annotated[Path | None, typer.Option(help="CSV file for a row about ever
 def build(
     out: Out,
     captions: Annotated[
-        Path | None, typer.Option(help="Text file, one caption a line, or CSV; without it: --prompts.")
+        Path | None,
+        typer.Option(
+            help="Text file, one caption a line, or CSV, TSV, JSON, Parquet; without it: --prompts."
+        ),
     ] = None,
-    column: Annotated[str, typer.Option(help="Column of the captions in a CSV file.")] = "caption",
+    column: Annotated[str, typer.Option(help="Column of the captions in a table.")] = "caption",
     prompts: Annotated[
         str, typer.Option(help="Prompt set whose prompts are the captions, without --captions.")
     ] = "organism",

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cache.errors import UserError
 from workbench.console import Device, StudyFolder, console, open_study, progress, study_model
-from workbench.provenance import content_hash
 from workbench.reports import report_map
 
 if TYPE_CHECKING:
@@ -94,11 +92,13 @@ def patch(
     """
     from analyses.arms import arms_from_file
     from analyses.patching import run_patching
+    from workbench.artefacts.sources import sha256_of
     from workbench.sites import parse_block, parse_blocks
+    from workbench.text_files import read_text
 
     study = open_study(study_folder)
     names = study.block_names
-    custom = "" if arms is None else json.dumps([arm.to_json() for arm in arms_from_file(_read(arms))])
+    custom = "" if arms is None else json.dumps([arm.to_json() for arm in arms_from_file(read_text(arms))])
     screening = {"method": screen, "pairs": screen_pairs, "top": top, "sample": sample} if screen else None
     spec = _patching_spec(
         question="custom" if custom else question,
@@ -121,7 +121,7 @@ def patch(
         stop_top=stop_top,
         min_pairs=min_pairs,
         pairs_file="" if pairs_file is None else str(pairs_file),
-        pairs_hash="" if pairs_file is None else content_hash(_read(pairs_file)),
+        pairs_hash="" if pairs_file is None else sha256_of(pairs_file)[:16],
         custom_arms=custom,
         scorers=scorer or ("embedded",),
         seed=seed,
@@ -144,21 +144,7 @@ def _directions(question: str, screened: bool) -> tuple[str, ...]:
 
 def _patching_spec(**values: Any) -> "PatchingSpec":
     """The spec of these options; raises UserError naming the one that is wrong."""
-    from pydantic import ValidationError
-
     from analyses.patching import PatchingSpec
+    from workbench.validation import validated
 
-    try:
-        return PatchingSpec.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = "".join(f" {part}:" for part in problem["loc"][:1])
-        raise UserError(
-            f"The map cannot be made:{where} {problem['msg'].removeprefix('Value error, ')}."
-        ) from error
-
-
-def _read(file: Path) -> str:
-    if not file.is_file():
-        raise UserError(f"There is no file {file}.")
-    return file.read_text(encoding="utf-8")
+    return validated(PatchingSpec, values, "The map cannot be made")

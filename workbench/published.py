@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from cache.errors import UserError
+from workbench.tables import read_table, text_columns
 
 COLUMNS = ("model", "concept", "block", "impact")
 SETTINGS = ("metric", "attn")  # further columns, which tell rows of one block apart
@@ -16,12 +17,7 @@ def load_published(file: Path) -> pd.DataFrame:
     `metric` and `attn` are "" where the file has no such column. Raises UserError when the file cannot be read, lacks
     a column, or has impacts that are no numbers.
     """
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:  # pandas' parser errors and wrong encodings are ValueErrors
-        raise UserError(
-            f"The published table {file} cannot be read as CSV: {' '.join(str(error).split())}"
-        ) from error
+    table = text_columns(read_table(file), (*COLUMNS, *SETTINGS), f"The published table {file}")
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise UserError(
