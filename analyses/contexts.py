@@ -1,12 +1,18 @@
 """Around a pair: the prompts of the runs that null arms and ablations read from."""
 
+import logging
 import random
 from dataclasses import dataclass
 
 from cache.errors import UserError
+from workbench.models.protocol import AudioDiffusionModel
 from workbench.prompts import Pair, PromptSet
+from workbench.reading import SAME, prompt_key
+from workbench.study import StudySpec
 
 N_REFERENCES = 4
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,3 +79,31 @@ def listed_contexts(pairs: list[Pair], n: int) -> list[PairContext]:
         sides = [prompt.text for other in rest for prompt in (other.clean, other.corrupt)]
         contexts.append(PairContext(pair, alike[0] if alike else None, None, tuple(sides[:N_REFERENCES])))
     return contexts
+
+
+def told_apart(
+    model: AudioDiffusionModel, study: StudySpec, contexts: dict[str, list[PairContext]]
+) -> tuple[dict[str, list[PairContext]], list[dict[str, str]]]:
+    """The pairs whose two prompts the model can tell apart, and those that are dropped, with the reason.
+
+    Its text encoders read a limited number of tokens, and may not know a word: two prompts that are the same tokens to
+    them are the same run. Raises UserError for a concept of which no pair is left.
+    """
+    kept: dict[str, list[PairContext]] = {}
+    dropped = []
+    for concept, pairs in contexts.items():
+        kept[concept] = []
+        for context in pairs:
+            clean, corrupt = context.pair.clean.text, context.pair.corrupt.text
+            keys = {prompt_key(model, text, study.lyrics, study.settings) for text in (clean, corrupt)}
+            if len(keys) == 1:
+                _log.warning("The pair '%s' / '%s' of %s is dropped: %s.", clean, corrupt, concept, SAME)
+                dropped.append({"concept": concept, "clean": clean, "corrupt": corrupt, "reason": SAME})
+            else:
+                kept[concept].append(context)
+        if pairs and not kept[concept]:
+            raise UserError(
+                f"No pair of {concept} is left: {SAME}, as in '{dropped[-1]['clean']}' / "
+                f"'{dropped[-1]['corrupt']}'. Give pairs that differ in words that the model reads."
+            )
+    return kept, dropped

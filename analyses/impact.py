@@ -13,6 +13,9 @@ from analyses.statistics import (
 )
 
 CONFIDENCE = 0.95
+# Impacts closer to 0 or to 1 than this are rounding, by the format in which the model computes: a few units of float16
+# and bfloat16, and of float32 as much as one step of 16-bit audio may make of it.
+RESOLUTION = {"float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-2}
 STABILITY_RESAMPLES = 500
 DIMS = ("concept", "pair", "seed", "arm", "scorer")
 OF_ARM = ("impact", "impact_lo", "impact_hi", "p")
@@ -21,7 +24,12 @@ OF_MAP = ("null_lo", "null_hi", "stability", "stability_lo", "stability_hi")
 Rows = Float[np.ndarray, "pair seed arm"]
 
 
-def impact(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) -> xr.Dataset:
+def impact(
+    score: xr.DataArray,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+    resolution: float = RESOLUTION["float32"],
+) -> xr.Dataset:
     """Impact of each arm on each concept by each scorer, with intervals, p-values, a null band and stability.
 
     `score` has dims (concept, pair, seed, arm, scorer), NaN where there is none, the arms `clean` and `corrupt`, and
@@ -30,6 +38,9 @@ def impact(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) -
     sufficiency, the arm's base being the corrupt run, and (s_clean - s_arm) / (s_clean - s_corrupt) for necessity,
     its base being the clean run (TADA, arXiv 2602.11910, Eq. 2, not floored). A row without a clean or a corrupt
     score is left out; a row in which an arm has none, for that arm. `seed` is that of all random draws.
+
+    In a row where an arm's score differs from that of the clean or the corrupt run by less than `resolution` of the
+    rows' mean clean-corrupt difference, it is taken as equal: rounding alone has no sign that would mean anything.
 
     Gives, by (concept, arm, scorer), NaN for runs and where not `defined`: `impact`, `impact_lo`, `impact_hi`
     (BCa bootstrap over whole pairs, all their seeds with them), `p` (sign flips of the pairs' mean change against
@@ -43,7 +54,7 @@ def impact(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) -
     correlation of two scorers' impacts over the cells.
     """
     score = score.transpose(*DIMS)
-    gain, rest = _gain_and_rest(score)
+    gain, rest = _gain_and_rest(score, resolution)
     by_concept = _denominator(score, confidence, seed)
     maps = _maps(gain, rest, confidence, seed).where(by_concept.defined)
     result = by_concept.merge(maps)
@@ -60,15 +71,20 @@ def impact(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) -
     return result
 
 
-def _gain_and_rest(score: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
-    """What each arm moves away from its base run, and what is left to the other run.
+def _gain_and_rest(score: xr.DataArray, resolution: float) -> tuple[xr.DataArray, xr.DataArray]:
+    """What each arm moves away from its base run, and what is left to the other run; ties are exactly 0.
 
     They sum to clean - corrupt, and either is exactly 0 for an arm that equals a run: so is gain / (gain + rest).
     """
     clean, corrupt = (score.sel(arm=arm).reset_coords(drop=True) for arm in ("clean", "corrupt"))
     sufficiency = score.direction == "sufficiency"
+    whole = clean - corrupt
+    tie = resolution * np.abs(whole).mean(("pair", "seed"))
     above, below = score - corrupt, clean - score
-    known = above.notnull() & below.notnull()
+    at_corrupt, at_clean = np.abs(above) < tie, np.abs(below) < tie
+    above = xr.where(at_corrupt, 0.0, xr.where(at_clean, whole, above))
+    below = xr.where(at_corrupt, whole, xr.where(at_clean, 0.0, below))
+    known = score.notnull() & whole.notnull()
     gain = xr.where(sufficiency, above, below).where(known)
     rest = xr.where(sufficiency, below, above).where(known)
     return gain.transpose(*DIMS), rest.transpose(*DIMS)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +23,8 @@ from analyses.arms import (
     patch_arm,
     set_name,
 )
-from analyses.contexts import PairContext, listed_contexts, prompt_set_contexts
-from analyses.impact import CONFIDENCE, impact
+from analyses.contexts import PairContext, listed_contexts, prompt_set_contexts, told_apart
+from analyses.impact import CONFIDENCE, RESOLUTION, impact
 from analyses.screening import choose_arms, rank_agreement, screen_arms
 from analyses.statistics import separated
 from analyses.sweep import Sweep
@@ -31,10 +32,13 @@ from cache.errors import UserError
 from workbench.interventions import PatchSpec
 from workbench.models.protocol import AudioDiffusionModel
 from workbench.pair_files import load_pairs
-from workbench.scorers import load_scorer
+from workbench.prompts import Pair
+from workbench.provenance import content_hash
+from workbench.scorers import load_scorer, scorer_identity
 from workbench.study import Study
 
 SCHEMA_VERSION = 2
+LONGEST_NAME = 60
 CORRECTION = "Benjamini–Hochberg"
 Question = Literal[
     "blocks",
@@ -60,6 +64,14 @@ HEEDED: dict[str, tuple[str, ...]] = {
     "greedy_share": ("sets",),
     "nulls": tuple(question for question in QUESTIONS if question != "paths"),
     "custom_arms": ("custom",),
+}
+# What a map tells of its pairs.
+TEXTS: dict[str, Callable[[Pair], str]] = {
+    "clean_prompt": lambda pair: pair.clean.text,
+    "corrupt_prompt": lambda pair: pair.corrupt.text,
+    "clean_value": lambda pair: pair.clean_value,
+    "corrupt_value": lambda pair: pair.corrupt_value,
+    "text": lambda pair: pair.text,
 }
 Arms = dict[str, list[Arm]]
 Progress = Callable[[int, int], None]
@@ -88,13 +100,14 @@ class PatchingSpec(BaseModel):
     `min_pairs` on, until the intervals of that many top cells lie above all others' or `pairs` are done. With
     `greedy_share` (question sets) blocks are added one at a time until that share of the concept comes back.
     `custom_arms` (question custom) are arms as JSON, and `pairs_file` is a CSV file of pairs instead of the study's;
-    `pairs_hash` tells its versions apart.
+    `pairs_hash` tells its versions apart, as `judges` does with what the scorers are made of: both are filled in when
+    the map is made (`settled`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     question: Question = "blocks"
-    name: str = Field("", pattern=r"^[\w.+-]*$")
+    name: str = Field("", pattern=r"^[\w.+-]*$", max_length=LONGEST_NAME)
     concepts: tuple[str, ...] = ()
     pairs: int = Field(12, ge=1)
     seeds: int = Field(1, ge=1)
@@ -117,6 +130,7 @@ class PatchingSpec(BaseModel):
     custom_arms: str = ""
     pairs_file: str = ""
     pairs_hash: str = ""
+    judges: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _heeded(self) -> "PatchingSpec":
@@ -142,21 +156,72 @@ def question_arms(spec: PatchingSpec, study: Study, model: AudioDiffusionModel) 
     return arms + null_arms(arms, spec.nulls)
 
 
+def settled(spec: PatchingSpec) -> PatchingSpec:
+    """The spec with what decides the map and lies outside it, as it is now: the file of pairs and the scorers.
+
+    Raises UserError for a file of pairs that is missing or wrong, and for unknown scorers or missing weights.
+    """
+    listed = load_pairs(Path(spec.pairs_file)) if spec.pairs_file else {}
+    return _settled(spec, listed, {name: scorer_identity(name) for name in spec.scorers})
+
+
+def _settled(spec: PatchingSpec, listed: dict[str, list[Pair]], judges: dict[str, str]) -> PatchingSpec:
+    content = {concept: [asdict(pair) for pair in pairs] for concept, pairs in listed.items()}
+    return spec.model_copy(update={"pairs_hash": content_hash(content) if content else "", "judges": judges})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A map that can be made: all that was asked for was found and checked.
+
+    `dropped` are the pairs that are left out, each with its concept, prompts and reason.
+    """
+
+    spec: PatchingSpec
+    arms: list[Arm]
+    contexts: dict[str, list[PairContext]]
+    dropped: list[dict[str, str]]
+    sweep: Sweep
+
+
+def check_patching(study: Study, model: AudioDiffusionModel, spec: PatchingSpec) -> Plan:
+    """Everything that can be checked of a map before its first clip is generated.
+
+    Raises UserError for another model than the study's, for unknown concepts, blocks or scorers, for arms that a pair
+    cannot be run with, and for a concept none of whose pairs the model can tell apart.
+    """
+    study.check_model(model.weights_hash)
+    scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
+    listed = load_pairs(Path(spec.pairs_file)) if spec.pairs_file else {}
+    spec = _settled(spec, listed, {name: scorer.identity for name, scorer in scorers.items()})
+    arms = question_arms(spec, study, model)
+    contexts, dropped = told_apart(model, study.spec, _contexts(study, spec, listed))
+    sweep = Sweep(study, model, scorers)
+    for context in (context for pairs in contexts.values() for context in pairs):
+        sweep.check(context, arms)
+    return Plan(spec, arms, contexts, dropped, sweep)
+
+
 def run_patching(
     study: Study, model: AudioDiffusionModel, spec: PatchingSpec, progress: Progress | None = None
 ) -> xr.Dataset:
     """Run what the map needs and is not in the study yet, and save its result (schema: the reference of results).
 
-    `progress(done, total)` is told of pairs times seeds. Raises UserError for unknown concepts, blocks or scorers.
+    `progress(done, total)` is told of pairs times seeds. Raises UserError as `check_patching` does, where another
+    process makes the same result, and where runs that the map asks for are missing in the end.
     """
     started = time.monotonic()
-    scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
-    arms = question_arms(spec, study, model)
-    contexts = _contexts(study, spec)
-    sweep = Sweep(study, model, scorers)
-    for context in (context for pairs in contexts.values() for context in pairs):
-        sweep.check(context, arms)
-    runner = _Runner(study, spec, sweep, contexts, progress or _no_progress)
+    with study.making(spec.result_name):
+        plan = check_patching(study, model, spec)
+        result = _make(study, model, plan, progress or _no_progress)
+        study.save_result(spec.result_name, result, plan.spec, time.monotonic() - started)
+    return study.result(spec.result_name)
+
+
+def _make(study: Study, model: AudioDiffusionModel, plan: Plan, progress: Progress) -> xr.Dataset:
+    """The map's dataset, what it needs run and scored."""
+    spec, arms, contexts = plan.spec, plan.arms, plan.contexts
+    runner = _Runner(study, spec, plan.sweep, contexts, progress)
     screen: xr.DataArray | None = None
     chosen: Arms = dict.fromkeys(contexts, arms)
     if spec.screening is not None:
@@ -167,8 +232,10 @@ def run_patching(
     steps: dict[str, list[dict[str, object]]] = {}
     if spec.greedy_share:
         arms, chosen, steps = runner.greedy(arms, model.n_blocks)
+    runner.check_complete(chosen)
     result = runner.dataset(arms, chosen)
-    result = result.merge(impact(result.score), compat="no_conflicts")
+    resolution = RESOLUTION[study.model["dtype"]]
+    result = result.merge(impact(result.score, resolution=resolution), compat="no_conflicts")
     if screen is not None:
         result = _with_screen(result, screen, spec)
     result.attrs |= {
@@ -179,25 +246,27 @@ def run_patching(
         "column_label": QUESTIONS[spec.question][1] if spec.question in QUESTIONS else "arm",
         "mode": spec.mode,
         "confidence": CONFIDENCE,
+        "resolution": resolution,
         "correction": CORRECTION,
         "stopped": stopped,
+        "dropped": json.dumps(plan.dropped),
         "greedy": json.dumps(steps),
         "screened": result.attrs.get("screened", ""),
         "arms": json.dumps([arm.to_json() for arm in arms]),
-        "denoiser_rows": sweep.rows,
+        "denoiser_rows": plan.sweep.rows,
     }
-    study.save_result(spec.result_name, result, spec, time.monotonic() - started)
-    return study.result(spec.result_name)
+    return result
 
 
 def _no_progress(done: int, total: int) -> None:
     del done, total
 
 
-def _contexts(study: Study, spec: PatchingSpec) -> dict[str, list[PairContext]]:
+def _contexts(
+    study: Study, spec: PatchingSpec, listed: dict[str, list[Pair]]
+) -> dict[str, list[PairContext]]:
     """The pairs of each concept, with what surrounds them."""
-    if spec.pairs_file:
-        listed = load_pairs(Path(spec.pairs_file))
+    if listed:
         unknown = set(spec.concepts) - set(listed)
         if unknown:
             raise UserError(
@@ -234,13 +303,13 @@ class _Runner:
     def run(self, arms: Arms) -> str:
         """Run the arms of every pair; gives a sentence on where it stopped, "" when all pairs were asked for."""
         active, sentences = list(self.contexts), []
-        total = len(self.contexts) * self.spec.pairs * self.spec.seeds
+        total = sum(map(len, self.contexts.values())) * self.spec.seeds
         done = 0
         # Each look is a chance to stop on luck: look seldom.
         looks = {self.spec.min_pairs * 2**k for k in range(32)} - {self.spec.pairs}
         self.progress(done, total)
         for pair in range(self.spec.pairs):
-            for concept in active:
+            for concept in (concept for concept in active if pair < len(self.contexts[concept])):
                 for seed in self.seeds:
                     self.sweep.ensure(self.contexts[concept][pair], seed, arms[concept])
                     done += 1
@@ -248,18 +317,22 @@ class _Runner:
                 self.n_run[concept] = pair + 1
             if self.spec.stop_top and pair + 1 in looks:
                 finished = [
-                    concept for concept in active if self._is_separated(concept, pair + 1, arms[concept])
+                    concept
+                    for concept in active
+                    if pair + 1 < len(self.contexts[concept])
+                    and self._is_separated(concept, pair + 1, arms[concept])
                 ]
                 sentences += [f"{concept} after {pair + 1} pairs" for concept in finished]
                 active = [concept for concept in active if concept not in finished]
-                total -= len(finished) * (self.spec.pairs - pair - 1) * self.spec.seeds
+                left = sum(len(self.contexts[concept]) - pair - 1 for concept in finished)
+                total -= left * self.spec.seeds
                 self.progress(done, total)
         if not self.spec.stop_top:
             return ""
         when = ", ".join(sentences) or "none"
         apart = f"Stopped when the top {self.spec.stop_top} cells' intervals lay above all others': {when}."
-        left = f" Ended with the budget of {self.spec.pairs} pairs: {', '.join(active)}." if active else ""
-        return apart + left
+        ended = f" Ended with the budget of {self.spec.pairs} pairs: {', '.join(active)}." if active else ""
+        return apart + ended
 
     def _is_separated(self, concept: str, n_pairs: int, arms: Sequence[Arm]) -> bool:
         cells = [arm for arm in arms if arm.role == "cell"]
@@ -325,41 +398,49 @@ class _Runner:
         }
         return xr.DataArray(values, coords=coords, dims=("concept", "pair", "seed", "arm", "scorer"))
 
+    def check_complete(self, chosen: Arms) -> None:
+        """Raise UserError where a run or a score that the map asks for is not in the study, though it was made."""
+        missing = [
+            (context.pair.clean.text, seed, name)
+            for concept, contexts in self.contexts.items()
+            for context in contexts[: self.n_run[concept]]
+            for seed in self.seeds
+            for name in self.sweep.missing(context, seed, chosen[concept])
+        ]
+        if missing:
+            prompt, seed, name = missing[0]
+            raise UserError(
+                f"{len(missing)} runs of the map are missing, such as '{name}' of '{prompt}' (seed {seed}): somebody "
+                "removed them meanwhile; run the command again, which runs them anew."
+            )
+
     def dataset(self, arms: Sequence[Arm], chosen: Arms) -> xr.Dataset:
         """Scores, audio files and texts of the whole map; arms that were not `chosen` and pairs after a stop are empty.
 
         The study may hold them, run for another map.
         """
         score = self.scores(self.contexts, arms)
-        audio = np.array(
-            [
-                [[self.sweep.audio(context, seed, arms) for seed in self.seeds] for context in pairs]
-                for pairs in self.contexts.values()
-            ],
-            dtype=object,
-        )
+        audio = np.full(score.shape[:-1], "", dtype=object)
+        for c, contexts in enumerate(self.contexts.values()):
+            for p, context in enumerate(contexts):
+                audio[c, p] = [self.sweep.audio(context, seed, arms) for seed in self.seeds]
         for c, concept in enumerate(self.contexts):
             names = {"clean", "corrupt", *(arm.name for arm in chosen[concept])}
             left_out = np.array([arm not in names for arm in score.arm.values])
             for empty in ((slice(None), slice(None), left_out), (slice(self.n_run[concept], None),)):
                 score.values[c][empty] = np.nan
                 audio[c][empty] = ""
-        pairs = [[context.pair for context in contexts] for contexts in self.contexts.values()]
-        texts = {
-            "clean_prompt": [[pair.clean.text for pair in row] for row in pairs],
-            "corrupt_prompt": [[pair.corrupt.text for pair in row] for row in pairs],
-            "clean_value": [[pair.clean_value for pair in row] for row in pairs],
-            "corrupt_value": [[pair.corrupt_value for pair in row] for row in pairs],
-            "text": [[pair.text for pair in row] for row in pairs],
-        }
+        pairs = [context.pair for contexts in self.contexts.values() for context in contexts]
+        # Concepts may have different numbers of pairs, where some were dropped.
+        place = np.arange(score.sizes["pair"]) < np.array([[len(c)] for c in self.contexts.values()])
+        texts = {name: np.full(place.shape, "", dtype=object) for name in TEXTS}
+        for name, text in TEXTS.items():
+            texts[name][place] = [text(pair) for pair in pairs]
         return xr.Dataset(
             {
                 "score": score,
                 "audio": (("concept", "pair", "seed", "arm"), audio),
-                **{
-                    name: (("concept", "pair"), np.array(values, dtype=object))
-                    for name, values in texts.items()
-                },
+                **{name: (("concept", "pair"), values) for name, values in texts.items()},
             }
         )
 

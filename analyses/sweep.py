@@ -2,27 +2,27 @@
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from analyses.arms import Arm
 from analyses.contexts import PairContext
 from cache.errors import UserError
-from workbench.audio import read_audio, write_flac
-from workbench.files import replacing
+from workbench.audio import not_finite, read_audio, unhearable, write_flac
+from workbench.files import file_name, file_version, locked, replacing, slug
 from workbench.interventions import Intervention
 from workbench.memory import clips_that_fit
 from workbench.models.protocol import AudioDiffusionModel, Clip, Generation, GenerationSettings
 from workbench.provenance import content_hash
-from workbench.scorers import Scorer
+from workbench.scorers import Scorer, score_key
 from workbench.study import Study
 
 CLEAN = Arm("clean", "", "", (), "necessity")
@@ -30,6 +30,9 @@ CORRUPT = Arm("corrupt", "", "", (), "sufficiency")
 RUNS = (CLEAN, CORRUPT)
 # Sources that need no run besides the pair's and the arm's own.
 OWN = {"clean", "corrupt", "arm", "path"}
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,33 @@ def run_arms(
 ) -> Generation:
     """Run a pair's clean run, corrupt run and arms as one batch with shared noise; latents come in that order."""
     batch = build_batch(context, seed, arms, lyrics)
-    generation = model.generate(batch.clips, settings, batch.interventions)
-    generation.latents = generation.latents[batch.rows]
-    return generation
+    return model.generate(batch.clips, settings, batch.interventions).of_clips(batch.rows)
+
+
+class ArmRecord(BaseModel):
+    """What a study keeps of an arm: its audio, relative to the study ("" where it has none), and its scores.
+
+    A score is kept under `score_key`, None where the scorer failed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    audio: str
+    scores: dict[str, float | None] = {}
+
+
+Records = dict[str, ArmRecord]
+_RECORDS = TypeAdapter(Records)
 
 
 class Sweep:
     """Runs arms of a study's pairs, each once: what lies in the study already is not run again.
 
     Every pair and seed is a unit with a folder of its own; its `arms.json` names each arm's audio and scores and is
-    replaced after every batch, so that a sweep continues where it was cut off. Maps share runs: arms are told by
-    what they do, not by the map that asked for them. Every score is computed from the audio file.
+    replaced after every batch, so that a sweep continues where it was cut off, and several at once add to it. Maps
+    share runs: arms are told by what they do, not by the map that asked for them. Every score is computed from the
+    audio file.
     """
 
     def __init__(self, study: Study, model: AudioDiffusionModel, scorers: dict[str, Scorer]) -> None:
@@ -116,50 +135,77 @@ class Sweep:
         self.model.positions(batch.clips, self.study.spec.settings, batch.interventions)
 
     def ensure(self, context: PairContext, seed: int, arms: Iterable[Arm]) -> None:
-        """Run and score what is missing of these arms, and of the clean and the corrupt run."""
+        """Run and score what is missing of these arms, and of the clean and the corrupt run.
+
+        Raises UserError where the clean or the corrupt run gives no audio.
+        """
         unit = _Unit(self.study, context, seed)
-        missing = [arm for arm in arms if unit.key(arm) not in unit.arms]
+        missing = [arm for arm in arms if not unit.holds(arm)]
         chunks = _chunks(missing, self.rows_per_batch) if missing else []
-        if not chunks and unit.key(CLEAN) not in unit.arms:
+        if not chunks and not all(map(unit.holds, RUNS)):
             chunks = [[]]
         for chunk in chunks:
             generation = run_arms(
                 self.model, context, seed, chunk, self.study.spec.settings, self.study.spec.lyrics
             )
             self.rows += generation.rows
-            unit.add([*RUNS, *chunk], generation.latents, self.model)
-        for name, scorer in self.scorers.items():
-            unit.score(name, scorer)
+            unit.add([*RUNS, *chunk], generation, self.model)
+        for scorer in self.scorers.values():
+            unit.score(scorer)
 
     def scores(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> Float[np.ndarray, "arm scorer"]:
         """Scores of the clean run, the corrupt run and the arms; NaN for arms that were not run."""
         unit = _Unit(self.study, context, seed)
         return np.array(
-            [[unit.score_of(arm, name) for name in self.scorers] for arm in (*RUNS, *arms)], dtype=np.float64
+            [[unit.score_of(arm, scorer) for scorer in self.scorers.values()] for arm in (*RUNS, *arms)],
+            dtype=np.float64,
         )
 
     def audio(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> list[str]:
         """Audio files, relative to the study, of the clean run, the corrupt run and the arms; "" where not run."""
         unit = _Unit(self.study, context, seed)
-        return [unit.arms.get(unit.key(arm), {}).get("audio", "") for arm in (*RUNS, *arms)]
+        return [record.audio if (record := unit.record(arm)) else "" for arm in (*RUNS, *arms)]
+
+    def missing(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> list[str]:
+        """Names of the arms, the clean and the corrupt run among them, that were not run or not scored."""
+        unit = _Unit(self.study, context, seed)
+        keys = [unit.score_key(scorer) for scorer in self.scorers.values()]
+        return [
+            arm.name
+            for arm in (*RUNS, *arms)
+            if (record := unit.record(arm)) is None or not set(keys) <= record.scores.keys()
+        ]
 
 
 class _Unit:
-    """The arms of one pair and seed that a study holds."""
+    """The arms of one pair and seed that a study holds.
+
+    Its folder is named by what all its arms share: the pair's prompts and seed, the study's settings, and the model.
+    What this process adds is merged into what others have added meanwhile, under a lock; nothing that is there is
+    changed.
+    """
 
     def __init__(self, study: Study, context: PairContext, seed: int) -> None:
         self.study = study
         self.context = context
-        pair = context.pair
-        name = f"{content_hash([pair.clean.text, pair.corrupt.text], 8)}-{seed}"
-        self.folder = study.path / "audio" / "patching" / pair.concept / name
-        self.arms: dict[str, dict[str, Any]] = {}
-        if self._file.is_file():
-            self.arms = _read_arms(self._file, self._file.stat().st_mtime_ns)
+        self.seed = seed
+        pair, spec, model = context.pair, study.spec, study.model
+        shared = [
+            pair.clean.text,
+            pair.corrupt.text,
+            spec.lyrics,
+            spec.settings.model_dump(mode="json"),
+            model["weights_hash"],
+            model["dtype"],
+        ]
+        self.folder = (
+            study.path / "audio" / "patching" / file_name(pair.concept) / f"{content_hash(shared)}-{seed}"
+        )
+        self._file = self.folder / "arms.json"
+        self.arms = self._read()
 
-    @property
-    def _file(self) -> Path:
-        return self.folder / "arms.json"
+    def _read(self) -> Records:
+        return _read_records(self._file, file_version(self._file)) if self._file.is_file() else {}
 
     def key(self, arm: Arm) -> str:
         """What tells an arm from others of this unit: what it does, and the prompts it reads from."""
@@ -171,67 +217,121 @@ class _Unit:
             )
         )
 
-    def add(
-        self,
-        arms: Sequence[Arm],
-        latents: Float[torch.Tensor, "arm frame channel"],
-        model: AudioDiffusionModel,
-    ) -> None:
-        """Keep the audio of these arms; those with equal latents share a file."""
-        files: dict[bytes, str] = {}
-        added: dict[str, dict[str, Any]] = {}
-        for arm, row in zip(arms, latents, strict=True):
-            key, content = self.key(arm), row.cpu().float().numpy().tobytes()
-            if key in self.arms:
-                files.setdefault(content, self.arms[key]["audio"])
+    def record(self, arm: Arm) -> ArmRecord | None:
+        """What is kept of an arm, if it was run."""
+        return self.arms.get(self.key(arm))
+
+    def holds(self, arm: Arm) -> bool:
+        """Whether an arm was run, and its audio is there."""
+        record = self.record(arm)
+        return record is not None and (not record.audio or (self.study.path / record.audio).is_file())
+
+    def add(self, arms: Sequence[Arm], generation: Generation, model: AudioDiffusionModel) -> None:
+        """Keep the audio of these arms; those that were one computed row share a file.
+
+        Raises UserError for a clean or corrupt run without audio; another arm without is kept as such.
+        """
+        files: dict[int, str] = {}
+        made: Records = {}
+        for place, (arm, owner) in enumerate(zip(arms, generation.shared_with, strict=True)):
+            if self.holds(arm):
+                files.setdefault(owner, self.arms[self.key(arm)].audio)
                 continue
-            if content not in files:
-                readable = re.sub(r"[^\w+.-]+", "-", arm.name)
-                file = self.folder / f"{readable}-{key[:8]}.flac"
-                audio = model.decode(row[None], self.study.spec.settings.duration)[0]
-                write_flac(file, audio.cpu().numpy(), model.sample_rate, self.study.path)
-                files[content] = file.relative_to(self.study.path).as_posix()
-            added[key] = {"name": arm.name, "audio": files[content], "scores": {}}
-        self._save({**self.arms, **added})
+            if owner not in files:
+                files[owner] = self._keep_audio(arm, place, generation, model)
+            made[self.key(arm)] = ArmRecord(name=arm.name, audio=files[owner])
+        self._merge(
+            lambda there: {**made, **{key: there[key] for key in there if self._is_whole(there[key])}}
+        )
 
-    def score(self, name: str, scorer: Scorer) -> None:
-        """Score every file that this scorer has not heard yet."""
-        silent = [arm for arm in self.arms.values() if name not in arm["scores"]]
-        if not silent:
+    def _is_whole(self, record: ArmRecord) -> bool:
+        return not record.audio or (self.study.path / record.audio).is_file()
+
+    def _keep_audio(self, arm: Arm, place: int, generation: Generation, model: AudioDiffusionModel) -> str:
+        """Decode and write an arm's audio; gives its file, "" where it has none."""
+        file = self.folder / f"{slug(arm.name)}-{self.key(arm)[:8]}.flac"
+        latents = generation.latents[place : place + 1]
+        broke_at = generation.broke_at[place]
+        audio = None if broke_at is not None else model.decode(latents, self.study.spec.settings.duration)
+        if audio is None or not bool(torch.isfinite(audio).all()):
+            base = self.context.prompts(arm.base)[0]
+            what = f"The run '{arm.name}' of '{base}' (seed {self.seed})"
+            sentence = not_finite(what, broke_at, self.study.model["dtype"])
+            if arm in RUNS:
+                raise UserError(sentence)
+            _log.error("%s", sentence)
+            return ""
+        with locked(self._lock, self.study.path):  # a file that is there has been heard: it stays
+            if not file.is_file():
+                write_flac(file, audio[0].float().cpu().numpy(), model.sample_rate, self.study.path)
+        return file.relative_to(self.study.path).as_posix()
+
+    def score_key(self, scorer: Scorer) -> str:
+        """Under which the scores of a scorer are kept."""
+        return score_key(scorer.name, scorer.identity, self.context.pair.text)
+
+    def score(self, scorer: Scorer) -> None:
+        """Score every file that this scorer has not heard yet, for the pair's text."""
+        name = self.score_key(scorer)
+        known = {arm.audio: arm.scores[name] for arm in self.arms.values() if name in arm.scores}
+        unheard = {arm.audio for arm in self.arms.values() if name not in arm.scores} - known.keys()
+        if not unheard and all(name in arm.scores for arm in self.arms.values()):
             return
-        known = {arm["audio"]: arm["scores"][name] for arm in self.arms.values() if name in arm["scores"]}
-        files = [file for file in dict.fromkeys(arm["audio"] for arm in silent) if file not in known]
-        if files:
-            clips, rates = zip(*(read_audio(self.study.path / file) for file in files), strict=True)
-            found = scorer.score(np.stack(clips), rates[0], [self.context.pair.text])[:, 0]
-            known |= {
-                file: None if np.isnan(value) else float(value)
-                for file, value in zip(files, found, strict=True)
-            }
-        scored = {
-            key: {**arm, "scores": {**arm["scores"], name: known[arm["audio"]]}}
-            if name not in arm["scores"]
-            else arm
-            for key, arm in self.arms.items()
-        }
-        self._save(scored)
+        found = known | self._heard(scorer, sorted(unheard))
 
-    def score_of(self, arm: Arm, scorer: str) -> float:
+        def scored(there: Records) -> Records:
+            return {
+                key: arm.model_copy(update={"scores": {name: found[arm.audio], **arm.scores}})
+                if arm.audio in found
+                else arm
+                for key, arm in there.items()
+            }
+
+        self._merge(scored)
+
+    def _heard(self, scorer: Scorer, files: Sequence[str]) -> dict[str, float | None]:
+        """The scores of these files; None where there is no audio, or none that could be judged."""
+        scores: dict[str, float | None] = dict.fromkeys(files)
+        clips: dict[str, Float[np.ndarray, "channel sample"]] = {}
+        rate = 0
+        for file in filter(None, files):
+            clip, rate = read_audio(self.study.path / file)
+            if fault := unhearable(clip):
+                _log.error("%s cannot be scored: %s.", file, fault)
+            else:
+                clips[file] = clip
+        if clips:
+            found = scorer.score(np.stack(list(clips.values())), rate, [self.context.pair.text])[:, 0]
+            scores |= {
+                file: float(value) if np.isfinite(value) else None
+                for file, value in zip(clips, found, strict=True)
+            }
+        return scores
+
+    def score_of(self, arm: Arm, scorer: Scorer) -> float:
         """The arm's score; NaN where it was not run or the scorer failed."""
-        value = self.arms.get(self.key(arm), {}).get("scores", {}).get(scorer)
+        record = self.record(arm)
+        value = None if record is None else record.scores.get(self.score_key(scorer))
         return float("nan") if value is None else value
 
-    def _save(self, arms: dict[str, dict[str, Any]]) -> None:
-        with replacing(self._file, self.study.path) as partial:
-            partial.write_text(json.dumps(arms), encoding="utf-8")
+    @property
+    def _lock(self) -> Path:
+        return self.folder / "arms.lock"
+
+    def _merge(self, change: Callable[[Records], Records]) -> None:
+        """Change what the study holds now, whoever wrote it."""
+        with locked(self._lock, self.study.path):
+            arms = change(self._read())
+            with replacing(self._file, self.study.path) as partial:
+                partial.write_bytes(_RECORDS.dump_json(arms))
         self.arms = arms
 
 
 @lru_cache(maxsize=4096)
-def _read_arms(file: Path, changed_ns: int) -> dict[str, dict[str, Any]]:  # noqa: ARG001 - tells versions apart
+def _read_records(file: Path, version: tuple[int, int, int]) -> Records:  # noqa: ARG001 - tells versions apart
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        return _RECORDS.validate_json(file.read_bytes())
+    except ValidationError as error:
         raise UserError(f"{file} is damaged: delete it, and its pair is run again.") from error
 
 

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from cache.errors import UserError
 from workbench.files import replacing
 
+SILENCE_RMS = 1e-5  # a third of the least step of 16-bit audio
+
 
 def write_flac(
     path: Path, audio: Float[np.ndarray, "channel sample"], sample_rate: int, root: Path | None = None
@@ -16,6 +18,25 @@ def write_flac(
     """Write audio in [-1, 1] as 16-bit FLAC, so that no half file is ever seen; see `replacing` for `root`."""
     with replacing(path, root) as partial:
         soundfile.write(partial, np.clip(audio, -1.0, 1.0).T, sample_rate, format="FLAC", subtype="PCM_16")
+
+
+def unhearable(audio: Float[np.ndarray, "channel sample"]) -> str:
+    """Why nothing can be judged of audio: "it is silent", and so on; "" where it can be heard."""
+    if audio.size == 0:
+        return "it is empty"
+    if not np.isfinite(audio).all():
+        return "it has samples that are not finite numbers"
+    if np.sqrt(np.mean(np.square(audio, dtype=np.float64))) < SILENCE_RMS:
+        return "it is silent"
+    return ""
+
+
+def not_finite(what: str, step: int | None, dtype: str) -> str:
+    """What to say of `what`, whose numbers became NaN or infinite: in a step, or in decoding (None)."""
+    where = "in decoding" if step is None else f"in step {step}"
+    wider = {"float16": "bfloat16 or float32", "bfloat16": "float32"}.get(dtype)
+    advice = f"trace with --model-dtype {wider}" if wider else "check the model's weights and the settings"
+    return f"{what} became NaN or infinite {where} (the model runs in {dtype}): {advice}."
 
 
 def read_audio(path: Path) -> tuple[Float[np.ndarray, "channel sample"], int]:

@@ -16,8 +16,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cache.errors import UserError
-
 if TYPE_CHECKING:
     from workbench.models.protocol import AudioDiffusionModel
     from workbench.study import Study
@@ -65,9 +63,5 @@ def study_model(study: "Study", device: str) -> "AudioDiffusionModel":
     from workbench.models import load_model
 
     adapter = load_model(study.spec.model, device=device, dtype=study.model["dtype"])
-    if adapter.weights_hash != study.model["weights_hash"]:
-        raise UserError(
-            f"The weights of {study.spec.model} have changed since {study.path} was traced: "
-            "trace it anew into another folder."
-        )
+    study.check_model(adapter.weights_hash)
     return adapter

@@ -91,8 +91,7 @@ def patch(
     Runs that the study holds already are not run again, so that a sweep continues where it was cut off.
     """
     from analyses.arms import arms_from_file
-    from analyses.patching import run_patching
-    from workbench.artefacts.sources import sha256_of
+    from analyses.patching import run_patching, settled
     from workbench.sites import parse_block, parse_blocks
     from workbench.text_files import read_text
 
@@ -121,12 +120,11 @@ def patch(
         stop_top=stop_top,
         min_pairs=min_pairs,
         pairs_file="" if pairs_file is None else str(pairs_file),
-        pairs_hash="" if pairs_file is None else sha256_of(pairs_file)[:16],
         custom_arms=custom,
         scorers=scorer or ("embedded",),
         seed=seed,
     )
-    if study.is_done(spec.result_name, spec):
+    if study.is_done(spec.result_name, settled(spec)):
         console.print(f"The map {spec.result_name} is done already.")
     else:
         adapter = study_model(study, device)

@@ -3,13 +3,17 @@
 import hashlib
 import platform
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from cache.protocol import canonical_json
+from workbench.files import file_version
 
 DISTRIBUTION = "audio-diffusion-workbench"
+# Of a model's files, those that decide what it does: weights, configurations, vocabularies.
+_DECIDING = {".safetensors", ".json", ".bin", ".txt", ".model"}
 LIBRARIES = ("torch", "diffusers", "nnsight", "transformers", "numpy", "scikit-learn", "xarray", "zarr")
 
 
@@ -18,13 +22,24 @@ def content_hash(value: Any, length: int = 16) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
 
 
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, read once for each version of the file."""
+    return _file_hash(path, file_version(path))
+
+
+@lru_cache(maxsize=64)
+def _file_hash(path: Path, version: tuple[int, int, int]) -> str:  # noqa: ARG001 - tells versions apart
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def weights_hash(folder: Path) -> str:
-    """Hash of a model folder: SHA-256 over names and contents of its weight and JSON files, cards left out."""
+    """Hash of a model folder: SHA-256 over names and contents of the files that decide what it does, cards left out."""
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("*/*")), folder / "model_index.json"]:
-        if path.is_file() and path.suffix in {".safetensors", ".json", ".bin", ".txt"}:
+        if path.is_file() and path.suffix in _DECIDING:
             digest.update(path.relative_to(folder).as_posix().encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            digest.update(bytes.fromhex(file_hash(path)))
     return digest.hexdigest()[:16]
 
 

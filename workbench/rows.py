@@ -97,6 +97,20 @@ def started_clips(label: CallLabel, interventions: Sequence[Intervention]) -> se
     }
 
 
+def shared_clips(clips: Sequence[Clip], started: set[int]) -> tuple[int, ...]:
+    """For each clip the first one that was one computed row with it in every call; `started` is as after the last.
+
+    Those are clips of one prompt, lyrics and seed that no intervention has changed.
+    """
+    first: dict[Hashable, int] = {}
+    return tuple(
+        place
+        if place in started or clip.shadow_of is not None
+        else first.setdefault((clip.prompt, clip.lyrics, clip.seed), place)
+        for place, clip in enumerate(clips)
+    )
+
+
 def _key(
     clip: int, pass_name: str, clips: Sequence[Clip], changed: set[tuple[int, str]], started: set[int]
 ) -> Hashable:

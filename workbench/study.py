@@ -3,7 +3,7 @@
 import json
 import os
 import shlex
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from cache.plan import TokenReduction
 from cache.protocol import Dtype, canonical_json
 from workbench.confirmed import UnconfirmedStore, confirm, is_confirmed
 from workbench.documents import read_document
-from workbench.files import replacing
+from workbench.files import file_name, locked, replacing
 from workbench.interventions import Pass
 from workbench.models import ORGANISMS, model_source
 from workbench.models.protocol import GenerationSettings
@@ -135,15 +135,19 @@ class Study:
                 )
             study.confirm()
             return study
-        if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not _only_clip_table(path))):
+        if path.exists() and (not path.is_dir() or not _is_unfinished(path)):
             raise UserError(f"{path} exists and is not a study: give a new or an empty folder.")
         clips = clip_table(spec)
-        _write(path, spec, clips, model, store)
-        return cls(path, spec, model, store)
+        with locked(path / "locks" / "study.lock", path):
+            is_first = not (path / "study.json").exists()
+            if is_first:
+                _write(path, spec, clips, model, store)
+        return cls(path, spec, model, store) if is_first else cls.create(path, spec, model, store)
 
     def extended(self, spec: StudySpec, clips: pd.DataFrame) -> "Study":
         """Make this study one of a larger spec, whose `clips` begin with its own (see `more_clips`)."""
-        _write(self.path, spec, clips, self.model, self.store)
+        with locked(self.path / "locks" / "study.lock", self.path):
+            _write(self.path, spec, clips, self.model, self.store)
         return Study(self.path, spec, self.model, self.store)
 
     @classmethod
@@ -231,27 +235,55 @@ class Study:
         return load_result_file(self.path, f"results/{name}.nc")
 
     def is_done(self, name: str, spec: BaseModel) -> bool:
-        """Whether the result exists, can be read, and was computed with this very spec."""
+        """Whether the result exists and was computed with this very spec, from this study as it is now."""
         if name not in self.result_names():
             return False
         try:
-            saved = self.result(name).attrs.get("spec")
+            attrs = self.result(name).attrs
         except UserError:  # damaged: it is to be computed again
             return False
-        return bool(saved == canonical_json(spec.model_dump(mode="json")))
+        return bool(attrs.get("result_id") == self._result_id(str(attrs.get("kind")), spec))
+
+    def _result_id(self, kind: str, spec: BaseModel) -> str:
+        """What tells a result from others: its kind and spec, and the study's spec and model."""
+        return content_hash(
+            {
+                "kind": kind,
+                "spec": spec.model_dump(mode="json"),
+                "study": self.spec.model_dump(mode="json"),
+                "model": self.model,
+            }
+        )
+
+    def check_model(self, weights_hash: str) -> None:
+        """Raise UserError for other weights than the study was made with."""
+        if weights_hash != self.model["weights_hash"]:
+            raise UserError(
+                f"The weights of {self.spec.model} have changed since {self.path} was traced: "
+                "trace it anew into another folder."
+            )
+
+    def making(self, name: str) -> AbstractContextManager[None]:
+        """While a result is made nobody else makes it: a second process gets a UserError."""
+        return locked(
+            self.path / "locks" / f"{file_name(name)}.lock",
+            self.path,
+            f"Another process is making the result '{name}' of {self.path}: wait until it has ended, or stop it.",
+        )
 
     def save_result(self, name: str, dataset: xr.Dataset, spec: BaseModel, seconds: float) -> Path:
-        """Save a result with its spec and provenance; `dataset.attrs` must have `kind` and `schema_version`."""
-        spec_json = spec.model_dump(mode="json")
-        identity = {
-            "kind": dataset.attrs["kind"],
-            "spec": spec_json,
-            "study": self.spec.model_dump(mode="json"),
-            "model": self.model,
-        }
+        """Save a result with its spec and provenance; `dataset.attrs` must have `kind` and `schema_version`.
+
+        Raises UserError where another result's name differs in case only, which not every file system keeps apart.
+        """
+        alike = [other for other in self.result_names() if other.lower() == name.lower() and other != name]
+        if alike:
+            raise UserError(
+                f"{self.path} has a result '{alike[0]}': give this one another name than '{name}'."
+            )
         labelled = dataset.assign_attrs(
-            spec=canonical_json(spec_json),
-            result_id=content_hash(identity),
+            spec=canonical_json(spec.model_dump(mode="json")),
+            result_id=self._result_id(dataset.attrs["kind"], spec),
             provenance=canonical_json(
                 provenance(**self.model, seed=self.spec.seed, duration_s=round(seconds, 1))
             ),

@@ -10,7 +10,7 @@ import xarray as xr
 from pydantic import ValidationError
 
 from analyses import patching, sweep
-from analyses.arms import Arm
+from analyses.arms import Arm, patch_arm
 from analyses.contexts import PairContext
 from analyses.patching import PatchingSpec, Screening, run_patching
 from analyses.sweep import Sweep
@@ -18,6 +18,7 @@ from cache.errors import UserError
 from tests.tolerances import FLOAT32, difference
 from tests.workbench.test_study import study_spec
 from workbench.audio import read_audio
+from workbench.interventions import PatchSpec
 from workbench.models.ace_step import AceStep15
 from workbench.prompts import Pair, Prompt
 from workbench.study import Study
@@ -27,6 +28,7 @@ class Loudness:
     """Scores a clip by its mean square: a number that the test can compute again from the FLAC."""
 
     name = "loudness"
+    identity = "mean square"
     heard = 0
 
     def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
@@ -38,6 +40,7 @@ class Peak(Loudness):
     """Scores a clip by its largest sample, and fails for the first clip that it hears."""
 
     name = "peak"
+    identity = "largest sample"
 
     def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
         scores = np.repeat(audio.max(axis=(1, 2))[:, None], len(texts), axis=1)
@@ -107,10 +110,21 @@ def test_the_map_labels_scores_and_audio(study: Study, tiny: AceStep15) -> None:
     assert study.result_names() == ["patching-blocks"]
 
 
-def test_equal_latents_share_a_file(study: Study, tiny: AceStep15) -> None:
+def test_arms_share_a_file_where_they_were_one_row_and_not_where_they_came_out_alike(
+    study: Study, tiny: AceStep15
+) -> None:
     audio = run_patching(study, tiny, SPEC).audio.isel(concept=0, pair=0, seed=0)
-    assert audio.sel(arm="tf0+tf1").item() == audio.sel(arm="clean").item()
-    assert audio.sel(arm="tf0").item() != audio.sel(arm="corrupt").item()
+    assert audio.sel(arm="tf0+tf1").item() != audio.sel(arm="clean").item(), (
+        "computed apart, if to equal latents"
+    )
+    edits = PatchSpec(sites=("tf0.cross_attn",), sigmas=(2.0, 3.0))
+    never = [patch_arm("tf0", "never", edits, direction) for direction in ("sufficiency", "necessity")]
+    custom = json.dumps([arm.to_json() for arm in never])
+    spec = PatchingSpec(question="custom", concepts=("tempo",), pairs=1, custom_arms=custom)
+    idle = run_patching(study, tiny, spec).isel(concept=0, pair=0, seed=0, scorer=0)
+    assert [idle.audio.sel(arm=arm).item() for arm in ("tf0 never", "tf0 never necessity")] == [
+        idle.audio.sel(arm=run).item() for run in ("corrupt", "clean")
+    ]
 
 
 def test_what_was_run_is_not_run_again(

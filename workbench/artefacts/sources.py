@@ -1,6 +1,5 @@
 """Where artefacts come from: a file, a folder, or a repository on the hub."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from cache.opening import checked_path
 from workbench.artefacts.pickles import check_file, read_bytes
 from workbench.documents import parse_document
 from workbench.tensor_files import MAX_BYTES
+from workbench.provenance import file_hash
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LONGEST_CONFIG = 2**20
@@ -91,8 +91,7 @@ def check_inside(folder: Path, *files: Path) -> None:
 def sha256_of(file: Path) -> str:
     """SHA-256 of a file's bytes; raises UserError when it cannot be read, or is larger than any artefact."""
     check_file(file, MAX_BYTES)
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_hash(file)
 
 
 def read_settings(file: Path) -> dict[str, Any]:

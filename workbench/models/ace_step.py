@@ -15,6 +15,7 @@ from workbench.models.traced_pipeline import TracedPipeline, seeded_noise, words
 from workbench.rows import CallRows
 from workbench.segments import Conditioning
 
+MAX_TEXT_TOKENS, MAX_LYRIC_TOKENS = 256, 2048  # the pipeline cuts there
 PEAK = 10 ** (-1 / 20)  # the pipeline normalises every clip to -1 dBFS
 
 
@@ -106,13 +107,20 @@ class AceStep15(TracedPipeline):
     def check_lyrics(self, lyrics: str) -> None:
         """It sings any."""
 
-    def segments(self, clip: Clip, settings: GenerationSettings) -> dict[str, tuple[int, int]]:
-        """Spans (first, last + 1) of the conditioning tokens of a clip: lyrics, timbre (one token), text."""
+    def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:
+        """The tokens that are read of a clip's prompt, in its template, and of its lyrics."""
         text, lyrics = self.pipeline._format_prompt(
             clip.prompt, clip.lyrics, audio_duration=settings.duration
         )
-        n_lyrics = len(self.pipeline.tokenizer(lyrics, truncation=True, max_length=2048).input_ids)
-        n_text = len(self.pipeline.tokenizer(text, truncation=True, max_length=256).input_ids)
+        limits = ((text, MAX_TEXT_TOKENS), (lyrics, MAX_LYRIC_TOKENS))
+        return tuple(
+            tuple(self.pipeline.tokenizer(words, truncation=True, max_length=limit).input_ids)
+            for words, limit in limits
+        )
+
+    def segments(self, clip: Clip, settings: GenerationSettings) -> dict[str, tuple[int, int]]:
+        """Spans (first, last + 1) of the conditioning tokens of a clip: lyrics, timbre (one token), text."""
+        n_text, n_lyrics = map(len, self.encoded_tokens(clip, settings))
         return {
             "lyrics": (0, n_lyrics),
             "timbre": (n_lyrics, n_lyrics + 1),
@@ -127,7 +135,7 @@ class AceStep15(TracedPipeline):
             for prompt in (clip.prompt, "\0")
         )
         offsets = self.pipeline.tokenizer(
-            text, truncation=True, max_length=256, return_offsets_mapping=True
+            text, truncation=True, max_length=MAX_TEXT_TOKENS, return_offsets_mapping=True
         ).offset_mapping
         words = words_at_tokens(clip.prompt, mark.index("\0"), offsets, segments["text"][0])
         return Conditioning(segments, words)

@@ -293,6 +293,12 @@ class AudioLDM2(TracedPipeline):
         first = self._n_generated
         return {"generated": (0, first), "text": (first, first + len(self._tokenised(clip.prompt).input_ids))}
 
+    def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:  # noqa: ARG002
+        """The tokens that CLAP and T5 read of a clip's prompt."""
+        clap = self.pipeline.tokenizer
+        heard = clap(clip.prompt, truncation=True, max_length=clap.model_max_length).input_ids
+        return tuple(heard), tuple(self._tokenised(clip.prompt).input_ids)
+
     def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
         """Where the segments of a clip's conditioning and the words of its prompt lie."""
         offsets = self._tokenised(clip.prompt).offset_mapping

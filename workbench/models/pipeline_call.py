@@ -57,6 +57,10 @@ class PipelineCall(ABC):
         ]
         return {**given, self.latents: given[self.latents][owners]}
 
+    def finite_rows(self) -> Bool[torch.Tensor, "_rows"]:
+        """Whether the latents that each row of the call sees are finite."""
+        return torch.isfinite(self.arguments()[self.latents]).flatten(1).all(dim=1)
+
     def choose_rows(self, rows: CallRows, clips: Sequence[Clip]) -> None:
         """Let the network compute only the rows that are needed, shadows with the latents of whom they shadow."""
         shadows = any(clip.shadow_of is not None for clip in clips)

@@ -1,7 +1,7 @@
 """What every architecture offers to the rest of the workbench."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -89,7 +89,9 @@ class Generation:
 
     Activations that went to a sink are not in it. For each step asked for, `velocities` has what the network predicted
     in the cond pass, and `inputs` what repeats that call (see `linearise`). `rows` counts the rows of denoiser calls
-    that were computed.
+    that were computed. `shared_with` tells for each clip the first one that was one computed row with it all along:
+    they are the same clip by construction, and not because they came out alike. `broke_at` tells the step that made a
+    clip's latents NaN or infinite, None where they are finite.
     """
 
     latents: Float[torch.Tensor, "clip frame latent_channel"]
@@ -98,6 +100,21 @@ class Generation:
     velocities: dict[int, Float[torch.Tensor, "clip frame latent_channel"]] = field(default_factory=dict)
     inputs: dict[int, "CallInputs"] = field(default_factory=dict)
     rows: int = 0
+    shared_with: tuple[int, ...] = ()
+    broke_at: tuple[int | None, ...] = ()
+
+    def of_clips(self, places: Sequence[int]) -> "Generation":
+        """The latents of these clips, with what is told of them; the calls stay."""
+        owners = [self.shared_with[place] for place in places]
+        return replace(
+            self,
+            latents=self.latents[list(places)],
+            activations={},
+            velocities={},
+            inputs={},
+            shared_with=tuple(owners.index(owner) for owner in owners),
+            broke_at=tuple(self.broke_at[place] for place in places),
+        )
 
 
 @dataclass(frozen=True)
@@ -169,6 +186,10 @@ class AudioDiffusionModel(Protocol):
 
     def segments(self, clip: Clip, settings: GenerationSettings) -> dict[str, tuple[int, int]]:
         """Spans (first, last + 1) of the conditioning tokens, such as lyrics, timbre and text."""
+        ...
+
+    def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:
+        """The tokens that each of the model's encoders reads of a clip's prompt and lyrics, cut at its limit."""
         ...
 
     def reads(self, block: int) -> slice:

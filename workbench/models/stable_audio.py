@@ -127,13 +127,18 @@ class StableAudioOpen(TracedPipeline):
 
     def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
         """Where the segments of a clip's conditioning and the words of its prompt lie."""
-        offsets = self.pipeline.tokenizer(
-            clip.prompt,
-            truncation=True,
-            max_length=self.pipeline.tokenizer.model_max_length,
-            return_offsets_mapping=True,
-        ).offset_mapping
+        offsets = self._tokenised(clip.prompt).offset_mapping
         return Conditioning(self.segments(clip, settings), words_at_tokens(clip.prompt, 0, offsets, 0))
+
+    def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:  # noqa: ARG002
+        """The tokens that T5 reads of a clip's prompt."""
+        return (tuple(self._tokenised(clip.prompt).input_ids),)
+
+    def _tokenised(self, prompt: str) -> Any:
+        tokenizer = self.pipeline.tokenizer
+        return tokenizer(
+            prompt, truncation=True, max_length=tokenizer.model_max_length, return_offsets_mapping=True
+        )
 
     def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
         """Label of a call, read off its own inputs: step and sigma from its timestep, passes from its rows.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 from diffusers import DiffusionPipeline
-from jaxtyping import Float, Real
+from jaxtyping import Bool, Float, Real
 from nnsight import NNsight, save
 from nnsight.modeling.diffusion import DiffusionModel
 
@@ -35,7 +35,7 @@ from workbench.models.protocol import (
     Sink,
 )
 from workbench.provenance import weights_hash
-from workbench.rows import call_rows, started_clips
+from workbench.rows import call_rows, shared_clips, started_clips
 from workbench.segments import Conditioning, Span, segment_positions
 from workbench.sites import PARTS, Site, check_blocks
 from workbench.tracing import visit_call
@@ -136,6 +136,10 @@ class TracedPipeline(ABC):
     @abstractmethod
     def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
         """Where the segments of a clip's conditioning and the words of its prompt lie."""
+
+    @abstractmethod
+    def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:
+        """The tokens that each encoder reads of a clip's prompt and lyrics, cut at its limit."""
 
     @abstractmethod
     def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
@@ -252,6 +256,7 @@ class TracedPipeline(ABC):
         positions = self.positions(clips, settings, interventions)
         started: set[int] = set()
         computed: list[int] = []
+        finite: list[torch.Tensor] = []
 
         def keep(site: Site, step: int, values: torch.Tensor) -> None:  # noqa: ARG001 - steps come in order
             kept[site].append(values)
@@ -266,6 +271,7 @@ class TracedPipeline(ABC):
                 started |= started_clips(label, interventions)
                 calls.append(label)
                 computed.append(len(rows.run))
+                finite.append(access.finite_rows())
                 if probing:
                     inputs[label.step] = cond_inputs(access, rows, clips)
                 mask = access.row_mask(rows)
@@ -280,13 +286,17 @@ class TracedPipeline(ABC):
                     cond = [label.row(clip, "cond") for clip in range(len(clips))]
                     velocities[label.step] = velocity[cond]
             output = save(self.nn.output)
+        latents = self._latents(output)
+        finite.append(torch.isfinite(latents).flatten(1).all(dim=1))
         return Generation(
-            latents=self._latents(output),
+            latents=latents,
             calls=calls,
             activations={site: torch.stack(values, dim=1) for site, values in kept.items()},
             velocities=velocities,
             inputs=inputs,
             rows=sum(computed),
+            shared_with=shared_clips(clips, started),
+            broke_at=_broke_at(calls, finite, clips),
         )
 
     def _traced_denoiser(self) -> Any:
@@ -404,6 +414,26 @@ class TracedPipeline(ABC):
                         f"{site} has heads 0 to {self.heads(site.part) - 1}, not {max(spec.heads)} "
                         "(keys and values have heads of their own, each shared by several query heads)."
                     )
+
+
+def _broke_at(
+    calls: Sequence[CallLabel], finite: Sequence[Bool[torch.Tensor, "_rows"]], clips: Sequence[Clip]
+) -> tuple[int | None, ...]:
+    """The step that made each clip's latents NaN or infinite; None for clips without latents of their own.
+
+    `finite` tells of every call's rows whether the latents were finite before it, and at last of every clip's.
+    """
+    if bool(finite[-1].all()):
+        return (None,) * len(clips)
+    before = [of_call.tolist() for of_call in finite]
+    broken: list[int | None] = []
+    for clip, spec in enumerate(clips):
+        if spec.shadow_of is not None or before[-1][clip]:
+            broken.append(None)
+            continue
+        later = [before[i + 1][calls[i + 1].row(clip, "cond")] for i in range(len(calls) - 1)] + [False]
+        broken.append(next(call.step for call, is_finite in zip(calls, later, strict=True) if not is_finite))
+    return tuple(broken)
 
 
 def seeded_noise(clips: Sequence[Clip], shape: tuple[int, ...]) -> Float[torch.Tensor, "clip ..."]:

@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import UserError
+from workbench.provenance import content_hash
 
-# Modules are named, not imported: a scorer's libraries take seconds to import and may not be installed.
+# Modules are named, not imported: a scorer's libraries take seconds to import and may not be installed. Each class has
+# a class method `identify`, which tells the `identity` of a scorer without loading its network.
 _SCORERS = {
     "embedded": ("workbench.scorers.embedded", "EmbeddedScorer"),
     "clap": ("workbench.scorers.clap_transformers", "TransformersClapScorer"),
@@ -19,9 +21,14 @@ _SCORERS = {
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Something that gives every clip a score for every text."""
+    """Something that gives every clip a score for every text.
+
+    `identity` is a hash of all that decides its scores besides the audio and the text, such as its weights: a score is
+    kept under it.
+    """
 
     name: str
+    identity: str
 
     def score(
         self, audio: Float[np.ndarray, "clip channel sample"], sample_rate: int, texts: Sequence[str]
@@ -30,13 +37,27 @@ class Scorer(Protocol):
         ...
 
 
+def score_key(name: str, identity: str, text: str) -> str:
+    """Under which a score of some audio is kept: the scorer's name, and a hash of all else that decides it."""
+    return f"{name}-{content_hash([identity, text])}"
+
+
 def load_scorer(name: str, device: str = "cpu", **options: Any) -> Scorer:
     """Make the scorer `name`: "embedded", "clap" (through transformers) or "clap-laion" (through laion-clap).
 
     `device` is torch's, for scorers that have a network; `options` go to the scorer's constructor. Raises `UserError`
     for an unknown name, and whatever sentence the scorer has when its weights or its packages are missing.
     """
+    return _scorer_class(name)(device=device, **options)
+
+
+def scorer_identity(name: str) -> str:
+    """The `identity` that the scorer `name` has if it is made now with its defaults; raises as `load_scorer` does."""
+    return str(_scorer_class(name).identify())
+
+
+def _scorer_class(name: str) -> Any:
     if name not in _SCORERS:
         raise UserError(f"There is no scorer {name!r}; the scorers are {', '.join(map(repr, _SCORERS))}.")
     module, scorer = _SCORERS[name]
-    return getattr(import_module(module), scorer)(device=device, **options)
+    return getattr(import_module(module), scorer)

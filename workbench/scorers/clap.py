@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 
 from cache.errors import UserError
+from workbench.provenance import content_hash, file_hash
 from workbench.scorers.windows import cut_windows, mono_48k, quantise
 
 HUB_REPOSITORY = "lukewys/laion_clap"
@@ -45,6 +46,18 @@ class ClapScorer(ABC):
 
     name: str
 
+    @classmethod
+    def identify(
+        cls,
+        checkpoint: str | Path | None = None,
+        *,
+        template: str = TEMPLATE,
+        tokenizer: str | Path = TOKENIZER,
+    ) -> str:
+        """Hash of what decides the scores: the checkpoint's bytes, the template, and what the tokenizer does."""
+        weights, words = file_hash(find_checkpoint(checkpoint)), load_tokenizer(tokenizer)
+        return content_hash([weights, template, words.backend_tokenizer.to_str()])
+
     def __init__(
         self,
         checkpoint: str | Path | None = None,
@@ -61,6 +74,7 @@ class ClapScorer(ABC):
         if "{text}" not in template:
             raise UserError(f"The template {template!r} has no place for the text: write {{text}} there.")
         path = find_checkpoint(checkpoint)
+        self.identity = self.identify(path, template=template, tokenizer=tokenizer)
         self._template = template
         self._device = torch.device(device)
         self._tokenizer = load_tokenizer(tokenizer)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import UserError
+from workbench.provenance import file_hash
 
 _LOG = logging.getLogger(__name__)
 
@@ -129,8 +130,7 @@ class EmbeddedScorer:
     name = "embedded"
 
     def __init__(self, weights: Path = WEIGHTS, device: str = "cpu") -> None:  # noqa: ARG002 - too small for one
-        if not weights.is_file():
-            raise UserError(f"The embedded scorer's weights are missing: there is no file {weights}.")
+        self.identity = self.identify(weights)
         with np.load(weights, allow_pickle=False) as arrays:
             self.values = {
                 key.removesuffix(".values"): tuple(str(value) for value in arrays[key])
@@ -140,6 +140,13 @@ class EmbeddedScorer:
             self._heads = {
                 concept: (arrays[f"{concept}.weight"], arrays[f"{concept}.bias"]) for concept in self.values
             }
+
+    @classmethod
+    def identify(cls, weights: Path = WEIGHTS) -> str:
+        """Hash of what decides the scores: the weights. Raises UserError where they are missing."""
+        if not weights.is_file():
+            raise UserError(f"The embedded scorer's weights are missing: there is no file {weights}.")
+        return file_hash(weights)[:16]
 
     def score(
         self, audio: Float[np.ndarray, "clip channel sample"], sample_rate: int, texts: Sequence[str]

@@ -126,6 +126,11 @@ class AceStepV1(TracedPipeline):
         """Spans of the conditioning tokens of a clip: speaker (one token), text, lyrics."""
         return _segments(self.pipeline.text_tokens(clip.prompt), len(self.pipeline.lyric_ids(clip.lyrics)))
 
+    def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:  # noqa: ARG002
+        """The tokens that UMT5 reads of a clip's prompt, and those of its lyrics."""
+        text = self.pipeline.tokenizer(clip.prompt, truncation=True, max_length=MAX_TEXT_TOKENS).input_ids
+        return tuple(text), tuple(self.pipeline.lyric_ids(clip.lyrics))
+
     def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
         """Where the segments of a clip's conditioning and the words of its prompt lie."""
         offsets = self.pipeline.tokenizer(
