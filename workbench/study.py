@@ -396,6 +396,6 @@ def _difference(study: Study, spec: StudySpec) -> str:
     return ", ".join(fields) or "weights"
 
 
-def _only_clip_table(path: Path) -> bool:
-    """What a creation that was interrupted leaves behind."""
-    return all(file.name == "clips.parquet" or is_partial(file.name) for file in path.iterdir())
+def _is_unfinished(path: Path) -> bool:
+    """Whether a folder is empty, or has only what a creation that was interrupted leaves behind."""
+    return all(file.name in ("locks", "clips.parquet") or is_partial(file.name) for file in path.iterdir())
