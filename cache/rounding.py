@@ -64,10 +64,12 @@ class Rounding:
         if bool(torch.isfinite(largest.to(TORCH[dtype]))):
             return
         if bool(torch.isfinite(largest)):
-            wider = "bfloat16 or float32" if dtype == "float16" else "a smaller scale"
+            wider = "check the model's output"
+            if dtype == "float16":
+                wider = "plan bfloat16 or float32 instead (`workbench trace --dtype`, or `--site-dtype` for one site)"
             raise ValueError(
                 f"a value of magnitude {float(largest):.4g} does not fit {dtype}, "
-                f"whose largest is {torch.finfo(TORCH[dtype]).max:.5g}; plan {wider} instead"
+                f"whose largest is {torch.finfo(TORCH[dtype]).max:.5g}; {wider}"
             )
         found = "NaN" if bool(largest.isnan()) else "infinity"
         raise ValueError(

@@ -11,7 +11,7 @@ from cache.errors import UserError
 from cache.metadata import read_plan
 from cache.pipeline import ShardPipeline
 from cache.storage import Storage, open_storage
-from workbench.audio import write_flac
+from workbench.audio import not_finite, write_flac
 from workbench.models.protocol import AudioDiffusionModel, Capture, Clip
 from workbench.pricing import check_price
 from workbench.sites import parse_sites
@@ -40,29 +40,49 @@ def trace_study(
     plan = _with_stored_sigmas(cache_plan(spec, model), storage)
     shards = _shards_of_part(plan, part)
     check_price(plan, storage)
+    is_new = not (path / "study.json").exists()
     study = Study.create(path, spec, model.describe(), store)
     clips = study.clips if study.spec == spec else more_clips(study.clips, spec)
     first, last = plan.shard_clips(shards[0])[0], plan.shard_clips(shards[1])[1]
     total = last + 1 - first
-    with (
-        CacheWriter(study.cache_location, plan, clips, shards) as writer,
-        ShardPipeline(writer, model.device) as pipeline,
-    ):
+    with CacheWriter(study.cache_location, plan, clips, shards) as writer:
         if study.spec != spec:  # after the cache was extended: a study never has more clips than its cache
             study = study.extended(spec, clips)
-        missing = writer.missing()
-        done = total - sum(len(_clips_of(study, plan, shard)) for shard in missing)
+        try:
+            _run_shards(study, model, writer, capture, total, progress or _no_progress)
+        except UserError:
+            # Nobody else writes to the study: this writer has all its shards.
+            if is_new and store is None and len(writer.missing()) == plan.n_shards:
+                study.remove()
+            raise
+    if progress:
+        progress(total, total)
+    return study
+
+
+def _run_shards(
+    study: Study,
+    model: AudioDiffusionModel,
+    writer: CacheWriter,
+    capture: Capture,
+    total: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Generate the clips of the writer's missing shards; `total` counts those of all its shards."""
+    missing = writer.missing()
+    left = sum(len(_clips_of(study, writer.plan, shard)) for shard in missing)
+    with ShardPipeline(writer, model.device) as pipeline:
         for shard in missing:
-            if progress:
-                progress(done, total)
-            clips = _clips_of(study, plan, shard)
+            progress(total - left, total)
+            clips = _clips_of(study, writer.plan, shard)
             pipeline.begin(shard)
             _run_clips(study, model, clips, capture, pipeline)
             pipeline.end()
-            done += len(clips)
-    if progress:
-        progress(done, total)
-    return study
+            left -= len(clips)
+
+
+def _no_progress(done: int, total: int) -> None:
+    del done, total
 
 
 def study_capture(spec: StudySpec, model: AudioDiffusionModel) -> Capture:
@@ -161,6 +181,13 @@ def _run_clips(
         capture=capture,
         sink=lambda site, step, values: pipeline.add(str(site), step, values),
     )
-    audio = model.decode(generation.latents, study.spec.settings.duration)
-    for clip, samples in zip(clips["clip"], audio.cpu().numpy(), strict=True):
+    what = [f"Clip {row.clip} ('{row.prompt}')" for row in clips.itertuples()]
+    for clip, step in zip(what, generation.broke_at, strict=True):
+        if step is not None:
+            raise UserError(not_finite(clip, step, study.model["dtype"]))
+    audio = model.decode(generation.latents, study.spec.settings.duration).float().cpu().numpy()
+    for clip, samples in zip(what, audio, strict=True):
+        if not np.isfinite(samples).all():
+            raise UserError(not_finite(clip, None, study.model["dtype"]))
+    for clip, samples in zip(clips["clip"], audio, strict=True):
         write_flac(study.audio_path(clip), samples, model.sample_rate, study.path)

@@ -3,6 +3,8 @@
 import json
 import os
 import shlex
+import shutil
+from contextlib import AbstractContextManager, suppress
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -149,6 +151,15 @@ class Study:
         with locked(self.path / "locks" / "study.lock", self.path):
             _write(self.path, spec, clips, self.model, self.store)
         return Study(self.path, spec, self.model, self.store)
+
+    def remove(self) -> None:
+        """Remove what tracing made, for a trace that came to nothing; other files in the folder stay."""
+        for name in ("study.json", "clips.parquet"):  # first study.json: a folder without it is no study
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("activations.zarr", "audio", "locks"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        with suppress(OSError):  # not empty
+            self.path.rmdir()
 
     @classmethod
     def open(cls, path: Path) -> "Study":

@@ -10,8 +10,8 @@ from cache.errors import UserError
 from cache.opening import checked_path
 from workbench.artefacts.pickles import check_file, read_bytes
 from workbench.documents import parse_document
-from workbench.tensor_files import MAX_BYTES
 from workbench.provenance import file_hash
+from workbench.tensor_files import MAX_BYTES
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LONGEST_CONFIG = 2**20
