@@ -79,9 +79,9 @@ def _gain_and_rest(score: xr.DataArray, resolution: float) -> tuple[xr.DataArray
     clean, corrupt = (score.sel(arm=arm).reset_coords(drop=True) for arm in ("clean", "corrupt"))
     sufficiency = score.direction == "sufficiency"
     whole = clean - corrupt
-    tie = resolution * np.abs(whole).mean(("pair", "seed"))
+    tie = resolution * abs(whole).mean(("pair", "seed"))
     above, below = score - corrupt, clean - score
-    at_corrupt, at_clean = np.abs(above) < tie, np.abs(below) < tie
+    at_corrupt, at_clean = abs(above) < tie, abs(below) < tie
     above = xr.where(at_corrupt, 0.0, xr.where(at_clean, whole, above))
     below = xr.where(at_corrupt, whole, xr.where(at_clean, 0.0, below))
     known = score.notnull() & whole.notnull()

@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 from contextlib import AbstractContextManager, suppress
-from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
