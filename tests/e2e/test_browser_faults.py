@@ -1,0 +1,139 @@
+"""The dashboard in a real browser below a proxy's prefix, with damaged files, and while its server is stopped."""
+
+import http.client
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from dashboards.address import Address
+from dashboards.app import create_app
+from dashboards.server import make_server, open_socket
+from tests.dashboards.served import served
+from tests.dashboards.synthetic_study import make_study
+from workbench.study import Study
+
+PREFIX = "/user/me/proxy/8050/"
+WAIT_MS = 30_000
+expect.set_options(timeout=WAIT_MS)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study with a damaged result and a damaged recording."""
+    study = make_study(tmp_path_factory.mktemp("faults"))
+    (study.path / "results" / "patching-steps.nc").write_bytes(b"nonsense")
+    study.audio_path(2).write_bytes(b"fLaC nonsense")
+    return study
+
+
+@contextmanager
+def proxy(upstream: str, strips: bool) -> Iterator[str]:
+    """A reverse proxy that offers `upstream` below `PREFIX`, and nothing else, and passes the browser's Host on."""
+    target = urlsplit(upstream).netloc
+
+    class Handler(BaseHTTPRequestHandler):
+        def pass_on(self) -> None:
+            if not self.path.startswith(PREFIX):
+                self.send_error(404)
+                return
+            path = self.path.removeprefix(PREFIX[:-1]) if strips else self.path
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            connection = http.client.HTTPConnection(target)
+            connection.request(self.command, path, body, dict(self.headers))
+            answer = connection.getresponse()
+            content = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name not in ("Transfer-Encoding", "Connection", "Content-Length"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+            connection.close()
+
+        do_GET = do_POST = pass_on
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}{PREFIX}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("strips", [True, False])
+def test_everything_is_found_below_a_prefix(page: Page, study: Study, strips: bool) -> None:
+    address = Address(prefix=PREFIX)
+    outside: list[str] = []
+    faults: list[str] = []
+    with served(create_app(study.path, address=address), address) as upstream, proxy(upstream, strips) as url:
+        page.on(
+            "request",
+            lambda one: outside.append(one.url) if not one.url.startswith((url, "data:", "blob:")) else None,
+        )
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.set_default_timeout(WAIT_MS)
+        page.goto(f"{url}?clip=1")
+        audio = page.locator("#clip-player audio").element_handle()
+        page.wait_for_function("audio => audio.readyState >= 1 && audio.duration > 1", arg=audio)
+        picture = page.locator("#clip-player img.mel").element_handle()
+        page.wait_for_function("image => image.complete && image.naturalWidth > 50", arg=picture)
+        page.get_by_role("link", name="Patching", exact=True).click()
+        expect(page.locator("#patching-graph .main-svg").first).to_be_visible()
+        assert page.url == f"{url}patching"
+        page.locator("""[id='{"key":"patching","type":"export-menu"}']""").click()
+        with page.expect_download() as download:
+            page.get_by_role("menuitem", name="SVG").click()
+        assert download.value.suggested_filename == "patching-blocks.zip"
+        page.reload()
+        expect(page.get_by_role("heading", name="Patching", level=2)).to_be_visible()
+    assert outside == []
+    assert faults == []
+
+
+def test_a_damaged_recording_and_result_are_explained(page: Page, study: Study) -> None:
+    with served(create_app(study.path)) as url:
+        page.goto(f"{url}/?clip=2")
+        expect(page.locator("#clip-player .fault").first).to_contain_text("00002.flac is damaged")
+        expect(page.locator("#remarks")).to_contain_text("patching-steps.nc is damaged")
+        expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+        page.goto(f"{url}/patching?concept=nonsense")
+        expect(page.locator("#remarks")).to_contain_text("There is no concept 'nonsense' here")
+        expect(page.locator("#patching-graph .main-svg").first).to_be_visible()
+
+
+def test_a_stopped_server_has_a_banner_that_goes_away(page: Page, study: Study) -> None:
+    app = create_app(study.path)
+    with served(app) as url:
+        page.goto(url)
+        expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    expect(page.locator("#connection")).to_contain_text("workbench dashboard")
+    with open_socket("127.0.0.1", int(urlsplit(url).port or 0)) as listening:
+        again = make_server(app.server, listening, Address())
+        threading.Thread(target=again.run, daemon=True).start()
+        expect(page.locator("#connection")).to_have_count(0)
+        again.close()
+
+
+def test_names_are_text_in_a_browser(page: Page, study: Study) -> None:
+    named = "<b>lo.fi</b> & $$ [red]"
+    result = study.result("patching-blocks")
+    renamed = result.assign_coords(concept=[named, *result["concept"].values[1:]])
+    file = study.path / "results" / "patching-named.nc"
+    renamed.assign_attrs(result.attrs).to_netcdf(file, engine="h5netcdf")
+    try:
+        with served(create_app(study.path)) as url:
+            page.goto(f"{url}/patching?result=named")
+            expect(page.locator("#patching-graph .xtick text").first).to_have_text(named)
+            expect(page.locator("#patching-facts")).to_contain_text(named)
+    finally:
+        file.unlink()
