@@ -28,42 +28,10 @@ BUDGET = 480  # seconds, of all parts together
 LONGEST = 150  # seconds, of one part
 GOAL = 0.15  # of one generation for each arm
 NEEDED = (
-    *(
-        "accelerate",
-        "beartype",
-        "crc32c",
-        "diffusers",
-        "greenlet",
-        "jaxtyping",
-        "nnsight",
-        "num2words",
-        "numcodecs",
-    ),
-    *(
-        "numpy",
-        "obstore",
-        "pandas",
-        "psutil",
-        "pyarrow",
-        "pydantic",
-        "pytest",
-        "rich",
-        "safetensors",
-        "scipy",
-    ),
-    *(
-        "sklearn",
-        "soundfile",
-        "soxr",
-        "threadpoolctl",
-        "tokenizers",
-        "torch",
-        "transformers",
-        "typer",
-        "xarray",
-    ),
-    *("xxhash", "yaml", "zarr"),
+    "accelerate beartype crc32c diffusers greenlet jaxtyping nnsight num2words numcodecs numpy obstore pandas psutil "
+    "pyarrow pydantic pytest safetensors scipy soundfile soxr tokenizers torch transformers xarray xxhash yaml zarr"
 )
+"""What the parts import: what of it is missing is said before they run."""
 
 Figures = dict[str, Any]
 
@@ -282,7 +250,7 @@ def main() -> None:
         parser.error(f"there is no part {unknown[0]}: choose from {', '.join(PARTS)}")
     names = given.parts or list(PARTS)
     folder = given.out or (ROOT / "build" / "gpu-tiny" if given.tiny else RESULTS)
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name in NEEDED.split() if importlib.util.find_spec(name) is None]
     if missing and not given.here:
         print(f"These packages are missing, and what needs them will fail: {', '.join(missing)}", flush=True)
     if given.here:

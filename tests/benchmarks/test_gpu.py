@@ -25,6 +25,12 @@ def read(folder: Path, part: str) -> dict:
     return json.loads((folder / f"gpu_{part}.json").read_text(encoding="utf-8"))
 
 
+def test_the_documentation_says_what_the_machine_needs() -> None:
+    page = (gpu.ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    assert gpu.NEEDED in " ".join(page.split())
+    assert all(f"`{part}`" in page for part in PARTS)
+
+
 def test_all_parts_but_the_tests_are_measured_here() -> None:
     assert {*MEASURED, "tests"} == set(PARTS), "tests/gpu runs in this suite itself"
 
