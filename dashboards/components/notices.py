@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 def notify(title: str, message: str, colour: str, stays: bool = False) -> None:
     """Show a message at the corner of the page; with `stays` until it is closed, and once however often it is sent."""
-    shown = {
+    shown: dict[str, str | bool] = {
         "id": sha256(f"{title}\n{message}".encode()).hexdigest(),
         "action": "show",
         "title": title,
