@@ -1,6 +1,5 @@
 """Around a pair: the prompts of the runs that null arms and ablations read from."""
 
-import logging
 import random
 from dataclasses import dataclass
 
@@ -11,8 +10,6 @@ from workbench.reading import SAME, prompt_key
 from workbench.study import StudySpec
 
 N_REFERENCES = 4
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,10 +43,10 @@ class PairContext:
 
 
 def prompt_set_contexts(prompts: PromptSet, concept: str, n: int, seed: int) -> list[PairContext]:
-    """`n` pairs of a concept of a prompt set, with what surrounds them, drawn with `seed`."""
+    """`n` pairs of a concept of a prompt set, or all, with what surrounds them, drawn with `seed`."""
     draw = random.Random(f"context-{concept}-{seed}")
     contexts = []
-    for pair in prompts.pairs(concept, n, seed):
+    for pair in prompts.pairs(concept, min(n, prompts.n_pairs(concept)), seed):
         others = {
             name: draw.choice([value for value in prompts.concepts[name] if value != label])
             for name, label in pair.corrupt.labels.items()
@@ -69,9 +66,7 @@ def prompt_set_contexts(prompts: PromptSet, concept: str, n: int, seed: int) -> 
 
 
 def listed_contexts(pairs: list[Pair], n: int) -> list[PairContext]:
-    """The first `n` of listed pairs, surrounded by the others; raises UserError where there are fewer."""
-    if not 0 < n <= len(pairs):
-        raise UserError(f"{n} pairs were asked for, but there are 1 to {len(pairs)}.")
+    """The first `n` of listed pairs (all, where there are fewer), surrounded by the others."""
     contexts = []
     for place, pair in enumerate(pairs[:n]):
         rest = pairs[place + 1 :] + pairs[:place]
@@ -97,7 +92,6 @@ def told_apart(
             clean, corrupt = context.pair.clean.text, context.pair.corrupt.text
             keys = {prompt_key(model, text, study.lyrics, study.settings) for text in (clean, corrupt)}
             if len(keys) == 1:
-                _log.warning("The pair '%s' / '%s' of %s is dropped: %s.", clean, corrupt, concept, SAME)
                 dropped.append({"concept": concept, "clean": clean, "corrupt": corrupt, "reason": SAME})
             else:
                 kept[concept].append(context)

@@ -1,6 +1,7 @@
 """Activation patching: impact maps for every question, from sweeps of arms over counterfactual pairs and seeds."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ from analyses.arms import (
 from analyses.contexts import PairContext, listed_contexts, prompt_set_contexts, told_apart
 from analyses.impact import CONFIDENCE, RESOLUTION, impact
 from analyses.screening import choose_arms, rank_agreement, screen_arms
-from analyses.statistics import separated
+from analyses.statistics import separated, too_few_pairs
 from analyses.sweep import Sweep
 from cache.errors import UserError
 from workbench.interventions import PatchSpec
@@ -34,10 +35,14 @@ from workbench.models.protocol import AudioDiffusionModel
 from workbench.pair_files import load_pairs
 from workbench.prompts import Pair
 from workbench.provenance import content_hash
+from workbench.reading import unknown_words
 from workbench.scorers import load_scorer, scorer_identity
 from workbench.study import Study
 
+_log = logging.getLogger(__name__)
+
 SCHEMA_VERSION = 2
+NAMED_PAIRS = 3  # dropped pairs that are named before a map is made; its result has all
 LONGEST_NAME = 60
 CORRECTION = "Benjamini–Hochberg"
 Question = Literal[
@@ -174,21 +179,24 @@ def _settled(spec: PatchingSpec, listed: dict[str, list[Pair]], judges: dict[str
 class Plan:
     """A map that can be made: all that was asked for was found and checked.
 
-    `dropped` are the pairs that are left out, each with its concept, prompts and reason.
+    `dropped` are the pairs that are left out, each with its concept, prompts and reason. `notes` are sentences on what
+    the map will not be able to say.
     """
 
     spec: PatchingSpec
     arms: list[Arm]
     contexts: dict[str, list[PairContext]]
     dropped: list[dict[str, str]]
+    notes: list[str]
     sweep: Sweep
 
 
 def check_patching(study: Study, model: AudioDiffusionModel, spec: PatchingSpec) -> Plan:
     """Everything that can be checked of a map before its first clip is generated.
 
-    Raises UserError for another model than the study's, for unknown concepts, blocks or scorers, for arms that a pair
-    cannot be run with, and for a concept none of whose pairs the model can tell apart.
+    Raises UserError for another model than the study's, for unknown concepts, blocks or scorers, for a text that a
+    scorer cannot score, for arms that a pair cannot be run with, and for a concept none of whose pairs the model can
+    tell apart.
     """
     study.check_model(model.weights_hash)
     scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
@@ -197,22 +205,62 @@ def check_patching(study: Study, model: AudioDiffusionModel, spec: PatchingSpec)
     arms = question_arms(spec, study, model)
     contexts, dropped = told_apart(model, study.spec, _contexts(study, spec, listed))
     sweep = Sweep(study, model, scorers)
-    for context in (context for pairs in contexts.values() for context in pairs):
+    everything = [context for pairs in contexts.values() for context in pairs]
+    for scorer in scorers.values():
+        scorer.check_texts([context.pair.text for context in everything])
+    for context in everything:
         sweep.check(context, arms)
-    return Plan(spec, arms, contexts, dropped, sweep)
+    return Plan(spec, arms, contexts, dropped, _notes(spec, model, contexts, dropped), sweep)
+
+
+def _notes(
+    spec: PatchingSpec,
+    model: AudioDiffusionModel,
+    contexts: dict[str, list[PairContext]],
+    dropped: list[dict[str, str]],
+) -> list[str]:
+    """What whoever asks for a map should know before it runs, a sentence each."""
+    notes = [
+        f"The pair '{pair['clean']}' / '{pair['corrupt']}' of {pair['concept']} is dropped: {pair['reason']}."
+        for pair in dropped[:NAMED_PAIRS]
+    ]
+    if len(dropped) > NAMED_PAIRS:
+        notes.append(f"{len(dropped) - NAMED_PAIRS} more pairs are dropped likewise.")
+    by_number: dict[int, list[str]] = {}
+    for concept, pairs in contexts.items():
+        by_number.setdefault(len(pairs), []).append(concept)
+    for n, concepts in sorted(by_number.items()):
+        names = ", ".join(concepts)
+        if n < spec.pairs:
+            notes.append(
+                f"{spec.pairs} pairs were asked for, and there are {n} of {names}: the map takes those."
+            )
+        if sentence := too_few_pairs(n):
+            notes.append(f"No cell of {names} can be significant. {sentence}")
+    prompts = [
+        side.text for pairs in contexts.values() for c in pairs for side in (c.pair.clean, c.pair.corrupt)
+    ]
+    return [*notes, *filter(None, [unknown_words(model, prompts)])]
 
 
 def run_patching(
-    study: Study, model: AudioDiffusionModel, spec: PatchingSpec, progress: Progress | None = None
+    study: Study,
+    model: AudioDiffusionModel,
+    spec: PatchingSpec,
+    progress: Progress | None = None,
+    note: Callable[[str], None] = _log.warning,
 ) -> xr.Dataset:
     """Run what the map needs and is not in the study yet, and save its result (schema: the reference of results).
 
-    `progress(done, total)` is told of pairs times seeds. Raises UserError as `check_patching` does, where another
+    `progress(done, total)` is told of pairs times seeds, and `note` of what the map will not be able to say, before
+    anything runs. Raises UserError as `check_patching` does, where another
     process makes the same result, and where runs that the map asks for are missing in the end.
     """
     started = time.monotonic()
     with study.making(spec.result_name):
         plan = check_patching(study, model, spec)
+        for sentence in plan.notes:
+            note(sentence)
         result = _make(study, model, plan, progress or _no_progress)
         study.save_result(spec.result_name, result, plan.spec, time.monotonic() - started)
     return study.result(spec.result_name)

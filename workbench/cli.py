@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from cache.errors import UserError
 from cache.protocol import ITEMSIZE, Dtype
 from workbench.cache_cli import app as cache_app
-from workbench.console import AllowStore, Device, StudyFolder, console, open_study, output, progress
+from workbench.console import AllowStore, Device, StudyFolder, console, note, open_study, output, progress
 from workbench.import_cli import app as import_app
 from workbench.models.organism.cli import app as organism_app
 from workbench.pairs_cli import app as pairs_app
@@ -125,6 +125,7 @@ def trace(
     from workbench.models import load_model
     from workbench.models.protocol import GenerationSettings
     from workbench.prompts import load_prompt_set
+    from workbench.reading import unknown_words
     from workbench.selection import parse_options, parse_passes, parse_steps, parse_tokens
     from workbench.sites import parse_sites
     from workbench.study import StudySpec
@@ -165,6 +166,9 @@ def trace(
     if dry_run:
         _print_price(out, spec, adapter, store)
         return
+    texts = {prompt.text for prompt in prompt_set.fill(n_prompts, seed)}
+    if sentence := unknown_words(adapter, sorted(texts)):
+        note(sentence)
     with progress("Tracing clips") as report:
         study = trace_study(out, spec, adapter, report, store, _parse_part(part))
     report_trace(study)

@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 if TYPE_CHECKING:
     from workbench.models.protocol import AudioDiffusionModel
@@ -46,6 +47,11 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
         bar = bars.add_task(title, total=None, visible=False)
         yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
+
+
+def note(sentence: str) -> None:
+    """Say what a user should know before a long run."""
+    console.print(Text.assemble(("Note: ", "bold yellow"), sentence), soft_wrap=True)
 
 
 def open_study(folder: Path, allow_store: bool = False) -> "Study":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from workbench.console import Device, StudyFolder, console, open_study, progress, study_model
+from workbench.console import Device, StudyFolder, console, note, open_study, progress, study_model
 from workbench.reports import report_map
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def patch(
     else:
         adapter = study_model(study, device)
         with progress("Patching pairs") as report:
-            result = run_patching(study, adapter, spec, report)
+            result = run_patching(study, adapter, spec, report, note)
         if result.attrs["stopped"]:
             console.print(result.attrs["stopped"])
     report_map(study, spec.name or spec.question)

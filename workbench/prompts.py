@@ -135,7 +135,7 @@ class PromptSet(BaseModel):
 
     def n_pairs(self, concept: str) -> int:
         """How many counterfactual pairs of a concept there are."""
-        n = len(self.concepts[concept])
+        n = len(self.concepts.get(concept, {}))
         return sum(self._n_fillings(template) * (n - 1) for template in self._templates_with(concept))
 
     def pairs(self, concept: str, n: int, seed: int) -> list[Pair]:

@@ -4,9 +4,10 @@ import shlex
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from workbench.console import output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,7 @@ def _where(study: "Study", name: str) -> "xr.Dataset":
 
 
 def _say(sentence: str) -> None:
-    Console().print(Text(sentence), soft_wrap=True)
+    output.print(sentence, soft_wrap=True)
 
 
 def _say_next(study: "Study", *commands: str) -> None:
@@ -91,7 +92,5 @@ def _table(title: str, frame: "pd.DataFrame") -> None:
         table.add_column(Text(str(name)))
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(str(value)) for value in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH
-    console.print(Text(title, style="bold"), table, sep="\n")
+    width = None if output.is_terminal else WIDTH
+    output.print(Text(title, style="bold"), table, sep="\n", width=width)

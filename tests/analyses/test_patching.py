@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from analyses import patching, sweep
 from analyses.arms import Arm, patch_arm
 from analyses.contexts import PairContext
-from analyses.patching import PatchingSpec, Screening, run_patching
+from analyses.patching import PatchingSpec, Screening, check_patching, run_patching
+from analyses.statistics import too_few_pairs
 from analyses.sweep import Sweep
 from cache.errors import UserError
 from tests.tolerances import FLOAT32, difference
@@ -21,6 +22,7 @@ from workbench.audio import read_audio
 from workbench.interventions import PatchSpec
 from workbench.models.ace_step import AceStep15
 from workbench.prompts import Pair, Prompt
+from workbench.reading import unknown_words
 from workbench.study import Study
 
 
@@ -30,6 +32,10 @@ class Loudness:
     name = "loudness"
     identity = "mean square"
     heard = 0
+
+    def check_texts(self, texts: Sequence[str]) -> None:
+        if "unheard" in texts:
+            raise UserError("unheard")
 
     def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
         self.heard += len(audio)
@@ -229,7 +235,6 @@ def test_a_damaged_record_of_arms_names_its_file(study: Study, tiny: AceStep15) 
     [
         ({"concepts": ("genre",)}, "Unknown concept 'genre'"),
         ({"sets": ((0, 5),)}, "tf5 does not exist"),
-        ({"pairs": 99}, "99 pairs of tempo were asked for"),
         ({"sets": ((0,),)}, "at least two different"),
         ({"question": "steps", "windows": 9}, "a run has 3 steps"),
         ({"pairs": 2, "screening": Screening()}, "cannot be screened"),
@@ -359,3 +364,65 @@ def test_screened_maps_run_the_top_and_a_sample(study: Study, tiny: AceStep15, g
     told = json.loads(result.attrs["screened"])
     assert told["rows"] == 3 * (2 + 3), "of three steps: corrupt in both passes, clean and two blocks in one"
     assert "screen_agreement" in result
+
+
+def listed(file: Path, n: int, text: str = "slow") -> PatchingSpec:
+    """A map of `n` pairs of a file."""
+    rows = [
+        f"slow,a slow {mood} song,a fast {mood} song,tempo,fast,{text}"
+        for mood in ("happy", "sad", "calm")[:n]
+    ]
+    head = "original_feature,clean_prompt,corrupted_prompt,concept,counterfactual_feature,scorer_text"
+    file.write_text("\n".join([head, *rows, ""]), encoding="utf-8")
+    return PatchingSpec(pairs_file=str(file), pairs=12, directions=("sufficiency",))
+
+
+def test_notes_before_anything_runs(
+    study: Study, tiny: AceStep15, tmp_path: Path, generated: list[int]
+) -> None:
+    notes: list[tuple[str, int]] = []
+    spec = listed(tmp_path / "pairs.csv", 2)
+    result = run_patching(study, tiny, spec, note=lambda sentence: notes.append((sentence, len(generated))))
+    assert notes[:2] == [
+        ("12 pairs were asked for, and there are 2 of tempo: the map takes those.", 0),
+        (f"No cell of tempo can be significant. {too_few_pairs(2)}", 0),
+    ]
+    assert int(result.n_pairs.max()) == 2
+
+
+def test_pairs_of_a_prompt_set_are_taken_as_far_as_they_go(study: Study, tiny: AceStep15) -> None:
+    spec = PatchingSpec(concepts=("tempo", "drums"), pairs=100)
+    plan = check_patching(study, tiny, spec)
+    assert {concept: len(pairs) for concept, pairs in plan.contexts.items()} == {
+        concept: study.spec.prompts.n_pairs(concept) for concept in ("tempo", "drums")
+    }
+    assert any(note.startswith("100 pairs were asked for") for note in plan.notes)
+
+
+def test_enough_pairs_need_no_note(study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "unknown_words", lambda _: [])
+    monkeypatch.setattr(patching, "too_few_pairs", lambda _: "")
+    assert check_patching(study, tiny, SPEC).notes == []
+
+
+def test_dropped_pairs_are_named_up_to_a_few(tiny: AceStep15) -> None:
+    dropped = [{"concept": "x", "clean": f"a{i}", "corrupt": f"b{i}", "reason": "alike"} for i in range(5)]
+    notes = patching._notes(PatchingSpec(), tiny, {}, dropped)
+    assert notes[0] == "The pair 'a0' / 'b0' of x is dropped: alike."
+    assert notes[3:] == ["2 more pairs are dropped likewise."]
+
+
+def test_a_text_that_the_scorer_does_not_know_ends_the_map_before_it_begins(
+    study: Study, tiny: AceStep15, tmp_path: Path, generated: list[int]
+) -> None:
+    with pytest.raises(UserError, match="unheard"):
+        run_patching(study, tiny, listed(tmp_path / "pairs.csv", 3, "unheard"))
+    assert not generated
+    assert study.result_names() == []
+
+
+def test_words_that_the_organism_does_not_know(organism_shared: AceStep15) -> None:
+    assert organism_shared.unknown_words("a slow male vocal song, lo-fi lo") == ["lo", "fi"]
+    sentence = unknown_words(organism_shared, ["a slow song", "a dub song", "dub, and a jazz song"])
+    assert sentence == "organism-shared does not know 'dub', 'jazz': these words mean nothing to it."
+    assert unknown_words(organism_shared, ["a slow happy flute song without drums"]) == ""

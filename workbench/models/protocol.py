@@ -192,6 +192,10 @@ class AudioDiffusionModel(Protocol):
         """The tokens that each of the model's encoders reads of a clip's prompt and lyrics, cut at its limit."""
         ...
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of a text that the model's vocabulary does not have."""
+        ...
+
     def reads(self, block: int) -> slice:
         """Which of the conditioning's tokens, as `segments` counts them, the block's cross-attention reads."""
         ...

@@ -141,6 +141,15 @@ class TracedPipeline(ABC):
     def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:
         """The tokens that each encoder reads of a clip's prompt and lyrics, cut at its limit."""
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of a text of which the text encoder's vocabulary does not have a part."""
+        tokenizer = self.pipeline.tokenizer
+        return [
+            word
+            for word in dict.fromkeys(re.findall(r"\w+", text))
+            if tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False).input_ids
+        ]
+
     @abstractmethod
     def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
         """Label of a call, read off its own inputs."""

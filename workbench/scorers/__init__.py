@@ -30,6 +30,10 @@ class Scorer(Protocol):
     name: str
     identity: str
 
+    def check_texts(self, texts: Sequence[str]) -> None:
+        """Raise UserError for a text that audio cannot be compared with."""
+        ...
+
     def score(
         self, audio: Float[np.ndarray, "clip channel sample"], sample_rate: int, texts: Sequence[str]
     ) -> Float[np.ndarray, "clip text"]:

@@ -83,6 +83,13 @@ class ClapScorer(ABC):
         except KeyError as error:
             raise UserError(f"{path} is no LAION-CLAP checkpoint with HTSAT: {error} is missing.") from error
 
+    def check_texts(self, texts: Sequence[str]) -> None:
+        """Raise UserError for a text without a word."""
+        if not all(text.strip() for text in texts):
+            raise UserError(
+                "A CLAP scorer cannot compare audio with an empty text: name what is to be heard."
+            )
+
     def score(
         self, audio: Float[np.ndarray, "clip channel sample"], sample_rate: int, texts: Sequence[str]
     ) -> Float[np.ndarray, "clip text"]:

@@ -148,6 +148,16 @@ class EmbeddedScorer:
             raise UserError(f"The embedded scorer's weights are missing: there is no file {weights}.")
         return file_hash(weights)[:16]
 
+    def check_texts(self, texts: Sequence[str]) -> None:
+        """Raise UserError for a text that is no concept value."""
+        known = [value for values in self.values.values() for value in values]
+        for text in texts:
+            if text not in known:
+                raise UserError(
+                    f"The embedded scorer does not know the text {text!r}; it scores {', '.join(known)}. "
+                    "For other texts use a CLAP scorer, such as --scorer clap."
+                )
+
     def score(
         self, audio: Float[np.ndarray, "clip channel sample"], sample_rate: int, texts: Sequence[str]
     ) -> Float[np.ndarray, "clip text"]:
@@ -157,11 +167,7 @@ class EmbeddedScorer:
         A clip that is silent, shorter than 2 s or not finite gets a row of NaN and a logged error. Raises
         UserError for a text that is no concept value. A clip's scores do not depend on the clips beside it.
         """
-        known = {value for values in self.values.values() for value in values}
-        for text in texts:
-            if text not in known:
-                allowed = ", ".join(value for values in self.values.values() for value in values)
-                raise UserError(f"The embedded scorer does not know the text {text!r}; it scores {allowed}.")
+        self.check_texts(texts)
         scores = np.full((len(audio), len(texts)), np.nan)
         for row, clip in enumerate(audio):
             mono = _prepare(clip, sample_rate)
