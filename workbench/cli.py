@@ -69,7 +69,7 @@ def trace(
     model: Annotated[
         str, typer.Argument(help="organism-shared, organism-split, a pipeline folder, or a hub id.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Study folder to make or to continue.")],
+    out: Annotated[Path, typer.Option("--out", help="Study folder to make, to continue or to extend.")],
     prompts: Annotated[str, typer.Option(help="Built-in prompt set, or a YAML file.")] = "organism",
     n_prompts: Annotated[int, typer.Option(min=1, help="Different prompts.")] = 56,
     seeds: Annotated[int, typer.Option(min=1, help="Clips of each prompt, each with its own seed.")] = 3,
