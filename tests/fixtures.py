@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.double import compute_in_double
 from tests.tiny_ace_step import save_tiny_pipeline
 from tests.tiny_ace_step_v1 import save_tiny_v1
 from workbench.models import load_model
@@ -13,6 +14,7 @@ from workbench.models.ace_step import AceStep15
 from workbench.models.ace_step_v1.adapter import AceStepV1
 from workbench.models.protocol import AudioDiffusionModel
 
+compute_in_double()
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # a plugin may have loaded torch before
 
 

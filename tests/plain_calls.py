@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from workbench.models.ace_step import AceStep15
 from workbench.sites import Site
@@ -46,15 +45,6 @@ def row(arguments: Mapping[str, Any], clip: int) -> dict[str, Any]:
 def put(value: torch.Tensor) -> Change:
     """The change to this value."""
     return lambda _: value
-
-
-class Smooth(TorchFunctionMode):
-    """Float64 throughout: norms and rotary embeddings go through float32, too coarse for finite differences."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is torch.Tensor.float or (func is torch.Tensor.to and args[1:] == (torch.float32,)):
-            return args[0]
-        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from analyses.attribution import attribute_arms
 from analyses.contexts import PairContext
 from analyses.screening import choose_arms, rank_agreement, screen_arms, velocity_screen
 from cache.errors import UserError
-from tests.plain_calls import Change, Smooth, plain_call, put, row
+from tests.double import Smooth
+from tests.plain_calls import Change, plain_call, put, row
 from tests.workbench.test_study import study_spec
 from workbench.interventions import PatchSpec
 from workbench.models.ace_step import AceStep15

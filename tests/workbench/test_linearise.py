@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tests.plain_calls import Smooth, plain_call, row
+from tests.double import Smooth
+from tests.plain_calls import plain_call, row
 from tests.tolerances import assert_close
 from workbench.models.ace_step import AceStep15
 from workbench.models.protocol import CallInputs, Clip, GenerationSettings
