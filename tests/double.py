@@ -1,7 +1,7 @@
 """Float64 throughout: what goes through float32 in diffusers and transformers, whatever the model's format, does not.
 
-Norms and rotary embeddings do. Rows that differ in the last digit of float64 would now and then be rounded to different
-float32 numbers there, 1e-7 apart: which rows, and whether at all, would be the processor's chance.
+Norms and ACE-Step's rotary embedding do. Rows that differ in the last digit of float64 would now and then be rounded
+to different float32 numbers there, 1e-7 apart: which rows, and whether at all, would be the processor's chance.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 
 import diffusers.models.transformers.ace_step_transformer as ace_step
 import torch
-from diffusers.models import attention_processor, normalization
+from diffusers.models import normalization
 from torch.overrides import TorchFunctionMode
 from transformers.models.qwen3 import modeling_qwen3 as qwen3
 from transformers.models.t5 import modeling_t5 as t5
@@ -18,10 +18,8 @@ from transformers.models.t5 import modeling_t5 as t5
 THROUGH_FLOAT32 = (
     (normalization.RMSNorm, "forward"),
     (ace_step, "apply_rotary_emb"),
-    (attention_processor.StableAudioAttnProcessor2_0, "__call__"),
     (qwen3.Qwen3RMSNorm, "forward"),
     (t5.T5LayerNorm, "forward"),
-    (t5.T5Attention, "forward"),
 )
 
 
