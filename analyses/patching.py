@@ -37,6 +37,7 @@ from workbench.prompts import Pair
 from workbench.provenance import content_hash
 from workbench.reading import unknown_words
 from workbench.scorers import load_scorer, scorer_identity
+from workbench.seeds import Seed, consecutive_seeds
 from workbench.study import Study
 
 _log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class PatchingSpec(BaseModel):
     concepts: tuple[str, ...] = ()
     pairs: int = Field(12, ge=1)
     seeds: int = Field(1, ge=1)
-    seed: int = 0
+    seed: Seed = 0
     directions: tuple[Direction, ...] = ("sufficiency", "necessity")
     ablations: tuple[Ablation, ...] = ()
     nulls: tuple[Null, ...] = ()
@@ -346,7 +347,8 @@ class _Runner:
         self.n_run = dict.fromkeys(contexts, 0)
         self.block_names = study.block_names
         first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
-        self.seeds = range(first_seed, first_seed + spec.seeds)
+        self.seed_axis = consecutive_seeds(first_seed, spec.seeds)
+        self.seeds: list[int] = self.seed_axis.tolist()
 
     def run(self, arms: Arms) -> str:
         """Run the arms of every pair; gives a sentence on where it stopped, "" when all pairs were asked for."""
@@ -440,7 +442,7 @@ class _Runner:
         coords = {
             "concept": list(contexts),
             "pair": range(n_pairs),
-            "seed": list(self.seeds),
+            "seed": self.seed_axis,
             "scorer": list(self.spec.scorers),
             **_arm_coords(arms),
         }

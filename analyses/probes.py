@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from analyses.statistics import bootstrap_interval
 from cache import ActivationCache
 from cache.errors import UserError
+from workbench.seeds import Seed, random_state
 from workbench.study import Study
 
 KIND = "probes"
@@ -42,7 +43,7 @@ class ProbeSpec(BaseModel):
     folds: int = Field(5, ge=2)
     shuffles: int = Field(3, ge=1)
     C: float = Field(0.1, gt=0)
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Folds(NamedTuple):
@@ -223,7 +224,7 @@ def score_task(features: Float[np.ndarray, "clip channel"], task: ProbeTask, C: 
 def _folds(
     labels: Shaped[np.ndarray, " clip"], together: Shaped[np.ndarray, " clip"], spec: ProbeSpec
 ) -> Folds:
-    splitter = StratifiedGroupKFold(spec.folds, shuffle=True, random_state=spec.seed)
+    splitter = StratifiedGroupKFold(spec.folds, shuffle=True, random_state=random_state(spec.seed))
     return Folds(labels, list(splitter.split(labels, labels, together)))
 
 

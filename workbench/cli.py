@@ -19,6 +19,7 @@ from workbench.models.organism.cli import app as organism_app
 from workbench.pairs_cli import app as pairs_app
 from workbench.patch_cli import patch
 from workbench.reports import report_probes, report_sae, report_trace
+from workbench.seeds import LARGEST_SEED
 
 if TYPE_CHECKING:
     from workbench.models.protocol import AudioDiffusionModel
@@ -73,7 +74,7 @@ def trace(
     prompts: Annotated[str, typer.Option(help="Built-in prompt set, or a YAML file.")] = "organism",
     n_prompts: Annotated[int, typer.Option(min=1, help="Different prompts.")] = 56,
     seeds: Annotated[int, typer.Option(min=1, help="Clips of each prompt, each with its own seed.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="First seed.")] = 0,
     site: Annotated[
         list[str] | None, typer.Option(help="Site to keep; '*.cross_attn' means every block's.")
     ] = None,
@@ -130,18 +131,20 @@ def trace(
     from workbench.sites import parse_sites
     from workbench.study import StudySpec
     from workbench.token_axis import finest_site
+    from workbench.validation import validated
 
     prompt_set = load_prompt_set(prompts)
     adapter = load_model(model, device=device, dtype=model_dtype)
-    settings = GenerationSettings(
-        duration=duration,
-        num_steps=num_steps,
-        guidance_scale=guidance,
-        shift=shift,
-        cfg_interval_start=cfg_interval_start,
-        cfg_interval_end=cfg_interval_end,
-        options=parse_options(option or []),
-    )
+    chosen = {
+        "duration": duration,
+        "num_steps": num_steps,
+        "guidance_scale": guidance,
+        "shift": shift,
+        "cfg_interval_start": cfg_interval_start,
+        "cfg_interval_end": cfg_interval_end,
+        "options": parse_options(option or []),
+    }
+    settings = validated(GenerationSettings, chosen, "The settings cannot be used")
     adapter.check_settings(settings)
     names = adapter.block_names
     sites = parse_sites(site or ["*.cross_attn", "*.block"], adapter.n_blocks, names)
@@ -183,7 +186,7 @@ def probe(
     concept: Annotated[list[str] | None, typer.Option(help="Concept to probe; all by default.")] = None,
     site: Annotated[list[str] | None, typer.Option(help="Site to probe; all cached ones by default.")] = None,
     folds: Annotated[int, typer.Option(min=2, help="Cross-validation folds.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Draws folds and control labels.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Draws folds and control labels.")] = 0,
     allow_store: AllowStore = False,
 ) -> None:
     """Linear probes of each concept at each site and step, against shuffled labels."""
@@ -208,7 +211,7 @@ def sae(
     expansion: Annotated[int, typer.Option(min=1, help="Features per channel of the site.")] = 4,
     k: Annotated[int, typer.Option(min=1, help="Active features per token.")] = 8,
     train_steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Initialisation and data order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Initialisation and data order.")] = 0,
     allow_store: AllowStore = False,
 ) -> None:
     """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""

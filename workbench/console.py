@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from workbench.devices import check_device
+
 if TYPE_CHECKING:
     from workbench.models.protocol import AudioDiffusionModel
     from workbench.study import Study
@@ -29,7 +31,7 @@ AllowStore = Annotated[
         help="Use the address of the activations that a study from elsewhere names; once a study.",
     ),
 ]
-Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.", callback=check_device)]
 
 # What users wrote may have square brackets and colons, which are neither markup nor emoji.
 _plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}

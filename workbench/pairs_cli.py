@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cache.errors import UserError
-from workbench.console import progress
+from workbench.console import Device, progress
+from workbench.seeds import LARGEST_SEED
 
 if TYPE_CHECKING:
     from workbench.counterfactuals import Candidate, Tokenizer
@@ -32,7 +33,7 @@ def build(
         str, typer.Option(help="Prompt set whose prompts are the captions, without --captions.")
     ] = "organism",
     n_prompts: Annotated[int | None, typer.Option(min=1, help="How many of them; all by default.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the prompts.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Draws the prompts.")] = 0,
     feature_set: FeatureSetName = "music",
     feature: Annotated[list[str] | None, typer.Option(help="Feature to build for; all by default.")] = None,
     alignment: Annotated[
@@ -77,7 +78,7 @@ def filter_command(
     ] = 0.0,
     feature_set: FeatureSetName = "music",
     report: Report = None,
-    device: Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Keep the pairs whose two texts a scorer tells apart."""
     from workbench.counterfactuals import filter_pairs, scorer_separation

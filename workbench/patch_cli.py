@@ -8,6 +8,7 @@ import typer
 
 from workbench.console import Device, StudyFolder, console, note, open_study, progress, study_model
 from workbench.reports import report_map
+from workbench.seeds import LARGEST_SEED
 
 if TYPE_CHECKING:
     from analyses.patching import PatchingSpec
@@ -83,7 +84,7 @@ def patch(
         Path | None, typer.Option(help="JSON file of arms to run instead of a question's.")
     ] = None,
     scorer: Annotated[list[str] | None, typer.Option(help="embedded, clap or clap-laion.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Draws the pairs.")] = 0,
     device: Device = "cpu",
 ) -> None:
     """Patch every counterfactual pair under every arm of a question; give the map of impacts.

@@ -1,5 +1,6 @@
 """What of a run is kept, and how it is run, as a user writes it: "8 stratified", "every 4", "cond,null", "omega=7"."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import get_args
@@ -97,7 +98,8 @@ def _value(text: str) -> bool | int | float | str:
         return text == "true"
     for kind in (int, float):
         try:
-            return kind(text)
+            value = kind(text)
         except ValueError:
             continue
+        return value if math.isfinite(value) else text  # "nan" and "infinity" are words
     return text

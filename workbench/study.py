@@ -26,6 +26,7 @@ from workbench.models.protocol import GenerationSettings
 from workbench.prompts import Prompt, PromptSet
 from workbench.provenance import content_hash, provenance
 from workbench.result_files import load_result_file
+from workbench.seeds import Seed, consecutive_seeds
 
 STUDY_VERSION = 2
 DOCUMENT = "study.json"
@@ -47,7 +48,7 @@ class StudySpec(BaseModel):
     settings: GenerationSettings
     n_prompts: int = Field(ge=1, le=MAX_CLIPS)
     seeds: int = Field(ge=1, le=MAX_CLIPS)
-    seed: int = 0
+    seed: Seed = 0
     lyrics: str = ""
     sites: tuple[str, ...]
     steps: tuple[int, ...]
@@ -397,7 +398,7 @@ def _prompt_table(spec: StudySpec, prompts: list[Prompt], first_id: int = 0) -> 
 def _numbered(table: pd.DataFrame, spec: StudySpec) -> pd.DataFrame:
     """The table with the numbers and seeds of its clips."""
     table.insert(0, "clip", range(len(table)))
-    table.insert(3, "seed", spec.seed + table["clip"])
+    table.insert(3, "seed", consecutive_seeds(spec.seed, len(table)))
     return table
 
 

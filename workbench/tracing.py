@@ -268,7 +268,9 @@ def _as_far(
     site: Site,
 ) -> Float[torch.Tensor, "token channel"]:
     """A value as far from `own` as `source`, token by token, in directions drawn once for the seed and the site."""
-    draws = torch.Generator().manual_seed(seed * 100_003 + site.block * len(PARTS) + PARTS.index(site.part))
+    draws = torch.Generator().manual_seed(
+        (seed * 100_003 + site.block * len(PARTS) + PARTS.index(site.part)) % 2**64
+    )
     direction = torch.randn(own.shape, generator=draws).to(own)
     unit = direction / direction.norm(dim=-1, keepdim=True)
     return own + unit * (source - own).norm(dim=-1, keepdim=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from analyses.sae.metrics import Reconstruction
 from analyses.sae.topk import TopKConfig, TopKSAE, keep_largest
 from cache.errors import UserError
+from workbench.seeds import Seed
 
 # Mean and scale of the inputs are measured on at most this many rows.
 MEASURED_ROWS = 65_536
@@ -46,7 +47,7 @@ class TrainSpec(BaseModel):
     learning_rate: float = Field(3e-3, gt=0)
     aux_coefficient: float = Field(1 / 32, ge=0)
     held_out_share: float = Field(0.1, gt=0, lt=1)
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Scale(NamedTuple):

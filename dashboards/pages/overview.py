@@ -151,7 +151,8 @@ def _clip_grid(study: Study) -> Component:
         {"field": "seed", "width": 64},
         *({"field": name, "headerName": name.removeprefix("label_"), "width": 108} for name in labels),
     ]
-    rows = shown.assign(id=shown["clip"].astype(str)).to_dict("records")
+    # The browser has no whole numbers beyond 2⁵³: seeds are text there.
+    rows = shown.assign(id=shown["clip"].astype(str), seed=shown["seed"].astype(str)).to_dict("records")
     return row_grid("clips-grid", columns, height=330, rows=rows)
 
 

@@ -155,6 +155,7 @@ def register(app: dash.Dash, study: Study) -> None:
             return True, False, None, go.Figure(), None, [], [], None, "", None
         spec = PatchingPairsSpec(name=name, scorer=scorer, concept=query["concept"], arm=query["arm"])
         pairs = pairs_frame(result, spec.concept, spec.arm, scorer)
+        pairs["seed"] = pairs["seed"].astype(str)  # the browser has no whole numbers beyond 2⁵³
         pairs["id"] = [_pair_id(pair, seed) for pair, seed in zip(pairs["pair"], pairs["seed"], strict=True)]
         chosen = pairs[pairs["id"] == _pair_id(query.get("pair"), query.get("seed"))]
         row = (pairs if chosen.empty else chosen).iloc[0]

@@ -191,7 +191,7 @@ def changes(frame: pd.DataFrame, selected: tuple[int, int] | None = None) -> go.
             mode="markers",
             marker=dots,
             customdata=[
-                (row.pair, row.seed, plain(row.clean_prompt), plain(row.corrupt_prompt))
+                (row.pair, str(row.seed), plain(row.clean_prompt), plain(row.corrupt_prompt))
                 for row in scored.itertuples()
             ],
             hovertemplate=(

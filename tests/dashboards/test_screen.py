@@ -109,7 +109,7 @@ def test_changes_are_drawn_with_one_dot_a_run_and_its_prompts(study: Study) -> N
         for quantity in ("patched − corrupt", "clean − corrupt")
     ]
     first = frame.iloc[0]
-    assert list(dots[0].customdata[0]) == [0, 100, first["clean_prompt"], first["corrupt_prompt"]]
+    assert list(dots[0].customdata[0]) == [0, "100", first["clean_prompt"], first["corrupt_prompt"]]
     assert [colour == palette.PLANTED for colour in dots[0].marker.line.color] == [False, False, False, True]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache.errors import UserError
+from workbench.devices import check_device
 
 if TYPE_CHECKING:
     import workbench.models.protocol  # imports torch, which no command may wait for that does not need it
@@ -49,8 +50,9 @@ def load_model(
 ) -> "workbench.models.protocol.AudioDiffusionModel":
     """Load a model by name (see `model_source`) with weights in `dtype` on `device`; its files tell which adapter.
 
-    Raises UserError for an unknown name, for weights that are missing, and for a pipeline without an adapter.
+    Raises UserError for an unknown name or device, for weights that are missing, and for a pipeline without an adapter.
     """
+    check_device(device)
     source = model_source(name)
     kind = _pipeline_class(source)
     if kind not in _ADAPTERS:

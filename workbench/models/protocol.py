@@ -6,10 +6,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from workbench.interventions import Intervention
 from workbench.sites import Site
+
+LONGEST_CLIP = 3600.0
+"""Seconds of the longest clip; models make shorter ones."""
+MOST_STEPS = 10_000
 
 
 class GenerationSettings(BaseModel):
@@ -20,15 +24,24 @@ class GenerationSettings(BaseModel):
     have (see `docs/reference/models.md`); a model refuses what it does not know.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    duration: float = Field(4.0, gt=0)
-    num_steps: int = Field(8, ge=1)
+    duration: float = Field(4.0, gt=0, le=LONGEST_CLIP)
+    num_steps: int = Field(8, ge=1, le=MOST_STEPS)
     guidance_scale: float = Field(3.0, ge=1)
     shift: float = Field(3.0, gt=0)
     cfg_interval_start: float = Field(0.0, ge=0, le=1)
     cfg_interval_end: float = Field(1.0, ge=0, le=1)
     options: dict[str, bool | int | float | str] = {}
+
+    @model_validator(mode="after")
+    def _interval(self) -> "GenerationSettings":
+        if self.cfg_interval_start > self.cfg_interval_end:
+            raise ValueError(
+                f"the guidance's interval is reversed: it starts at {self.cfg_interval_start:g} and ends at "
+                f"{self.cfg_interval_end:g}, both in 1 - sigma"
+            )
+        return self
 
 
 @dataclass(frozen=True)

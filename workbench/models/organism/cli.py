@@ -1,33 +1,23 @@
 """Commands that make and judge model organisms."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from workbench.console import Device
+from workbench.seeds import LARGEST_SEED
+
 app = typer.Typer(help="Tiny ACE-Step models with a planted circuit: train, evaluate, and make their music.")
 
-Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 
-
-def _device(name: str) -> Any:
-    """The torch device `name`; UserError if it is unknown or not there."""
+def _report(folder: Path, prompts: int, device: str) -> None:
+    """Evaluate the organism in `folder`, write its card and say how it did."""
     import torch
 
-    from cache.errors import UserError
-
-    if name not in ("cpu", "cuda"):
-        raise UserError(f"--device is {name!r}; allowed are cpu and cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda was asked for, but this machine has no CUDA device that torch can use")
-    return torch.device(name)
-
-
-def _report(folder: Path, prompts: int, device: Any) -> None:
-    """Evaluate the organism in `folder`, write its card and say how it did."""
     from workbench.models.organism.card import Evaluation, evaluate, write_card
 
-    card = write_card(folder, evaluate(folder, Evaluation(prompts=prompts), device))
+    card = write_card(folder, evaluate(folder, Evaluation(prompts=prompts), torch.device(device)))
     for concept, share in card["figures"]["prompt_following"].items():
         typer.echo(f"{concept}: {share:.3f} of {prompts} prompts followed")
     for miss in card["misses"]:
@@ -43,7 +33,9 @@ def train(
         str, typer.Option(help="Who reads what: '3,4', or '2:instrument,3:drums,4:mood,5:tempo'.")
     ],
     name: Annotated[str, typer.Option(help="Name of the organism and of its folder in --out.")] = "organism",
-    seed: Annotated[int, typer.Option(min=0, help="Determines everything, with the numbers of steps.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Determines everything, with the numbers of steps.")
+    ] = 0,
     clips: Annotated[int, typer.Option(min=1, help="Clips that the denoiser is trained on.")] = 8000,
     vae_steps: Annotated[int | None, typer.Option(min=1, help="Steps of the autoencoder's training.")] = None,
     dit_steps: Annotated[int | None, typer.Option(min=1, help="Steps of the denoiser's training.")] = None,
@@ -57,6 +49,8 @@ def train(
     import logging
     from dataclasses import replace
 
+    import torch
+
     from workbench.models.organism.planting import parse_plan
     from workbench.models.organism.train import Recipe
     from workbench.models.organism.train import train as run
@@ -67,9 +61,8 @@ def train(
         recipe = replace(recipe, vae=replace(recipe.vae, steps=vae_steps))
     if dit_steps is not None:
         recipe = replace(recipe, dit=replace(recipe.dit, steps=dit_steps))
-    plan, chosen = parse_plan(blocks), _device(device)
-    folder = run(out, name, plan, recipe, chosen)
-    _report(folder, prompts, chosen)
+    folder = run(out, name, parse_plan(blocks), recipe, torch.device(device))
+    _report(folder, prompts, device)
     typer.echo(f"organism: {folder}")
 
 
@@ -77,7 +70,7 @@ def train(
 def synth(
     out: Annotated[Path, typer.Option(help="Folder for the clips and labels.csv.")],
     clips: Annotated[int, typer.Option(min=1, help="How many clips.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Which data set.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Which data set.")] = 0,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of each clip in seconds.")] = 4.0,
 ) -> None:
     """Write synthesised clips with exact labels: FLAC files and labels.csv."""
@@ -106,7 +99,7 @@ def evaluate(
     device: Device = "cpu",
 ) -> None:
     """Measure how well an organism follows its prompts, and write the figures into its card."""
-    _report(folder, prompts, _device(device))
+    _report(folder, prompts, device)
 
 
 @app.command()
