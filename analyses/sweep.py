@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from analyses.arms import Arm
 from analyses.contexts import PairContext
 from cache.errors import UserError
-from workbench.audio import not_finite, read_audio, unhearable, write_flac
+from workbench.audio import not_finite, unhearable, write_flac
 from workbench.files import file_name, file_version, locked, replacing, slug
 from workbench.interventions import Intervention
 from workbench.memory import clips_that_fit
@@ -295,7 +295,7 @@ class _Unit:
         clips: dict[str, Float[np.ndarray, "channel sample"]] = {}
         rate = 0
         for file in filter(None, files):
-            clip, rate = read_audio(self.study.path / file)
+            clip, rate = self.study.read_audio(file)
             if fault := unhearable(clip):
                 _log.error("%s cannot be scored: %s.", file, fault)
             else:

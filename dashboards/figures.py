@@ -33,7 +33,7 @@ from dashboards.specs import (
 )
 from dashboards.traces import activation_trace
 from dashboards.truth import planted_blocks
-from workbench.audio import mel_spectrogram, read_audio
+from workbench.audio import mel_spectrogram
 from workbench.study import Study
 
 
@@ -110,7 +110,7 @@ def _feature_clip(study: Study, spec: FeatureClipSpec) -> pd.DataFrame:
 
 
 def _feature_clip_paper(study: Study, spec: FeatureClipSpec, frame: pd.DataFrame) -> PaperFigure:
-    audio, sample_rate = read_audio(study.audio_path(spec.clip))
+    audio, sample_rate = study.read_audio(study.audio_path(spec.clip).relative_to(study.path).as_posix())
     seconds = audio.shape[1] / sample_rate
     return paper_features.feature_clip(frame, mel_spectrogram(audio, sample_rate), seconds, spec.width)
 

@@ -6,6 +6,7 @@ from flask import Flask, Response, abort, request, send_file
 from flask.typing import ResponseReturnValue
 
 from cache.errors import UserError
+from cache.opening import UnsafeFile, checked_path
 from dashboards.links import address
 from dashboards.pictures import activation_png, activation_svg, spectrogram_png
 from dashboards.results import has_result, load_result
@@ -14,14 +15,12 @@ from workbench.study import Study
 
 
 def find_audio(study: Study, name: str) -> Path | None:
-    """The FLAC file `audio/<name>` of a study; None when there is none or it lies outside, links followed."""
-    room = (study.path / "audio").resolve()
+    """The FLAC file `audio/<name>` of a study; None when there is none, and for links and names that lead elsewhere."""
     try:
-        file = (room / name).resolve()
-    except (OSError, RuntimeError, ValueError):  # a loop of links, or a name with a null byte
+        found = name.endswith(".flac") and checked_path(study.path, f"audio/{name}")
+    except (OSError, UnsafeFile):
         return None
-    inside = file.is_relative_to(room) and file.suffix == ".flac" and file.is_file()
-    return file if inside else None
+    return found or None
 
 
 def audio_url(path: str) -> str:
@@ -47,7 +46,10 @@ def add_media_routes(server: Flask, study: Study) -> None:
 
     def spectrogram(name: str) -> ResponseReturnValue:
         try:
-            return Response(spectrogram_png(_found(study, name)), mimetype="image/png")
+            return Response(
+                spectrogram_png(study, _found(study, name).relative_to(study.path).as_posix()),
+                mimetype="image/png",
+            )
         except UserError as error:
             return _sentence(error)
 

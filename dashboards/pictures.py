@@ -13,21 +13,22 @@ from matplotlib.image import imsave
 
 from dashboards.paper.style import CMAP
 from dashboards.results import Identity, identity
-from workbench.audio import mel_spectrogram, read_audio
+from workbench.audio import mel_spectrogram
+from workbench.study import Study
 
 FLOOR_DB = -80.0
 REMEMBERED = 256
 
 
-def spectrogram_png(file: Path) -> bytes:
-    """Mel spectrogram of an audio file as PNG, without axes: left edge 0 s, right edge its end, 80 dB deep."""
-    return _spectrogram(file, identity(file))
+def spectrogram_png(study: Study, name: str) -> bytes:
+    """Mel spectrogram of a study's recording as PNG, without axes: left edge 0 s, right edge its end, 80 dB deep."""
+    return _spectrogram(study.path, name, identity(study.path / name))
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _spectrogram(file: Path, version: Identity) -> bytes:
+def _spectrogram(study_path: Path, name: str, version: Identity) -> bytes:
     del version  # part of the key only: a file that was written anew is drawn anew
-    levels = mel_spectrogram(*read_audio(file)) / -FLOOR_DB + 1.0
+    levels = mel_spectrogram(*Study.open(study_path).read_audio(name)) / -FLOOR_DB + 1.0
     return _png(levels[::-1], matplotlib.colormaps["magma"])
 
 

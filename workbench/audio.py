@@ -1,15 +1,20 @@
 """Audio files and their spectrograms."""
 
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import soundfile
 from jaxtyping import Float
 
 from cache.errors import UserError
+from cache.opening import open_file
 from workbench.files import replacing
 
 SILENCE_RMS = 1e-5  # a third of the least step of 16-bit audio
+LONGEST_SECONDS = 1200.0
+LOWEST_RATE, HIGHEST_RATE = 1000, 192_000
+MOST_CHANNELS = 2
 
 
 def write_flac(
@@ -39,18 +44,48 @@ def not_finite(what: str, step: int | None, dtype: str) -> str:
     return f"{what} became NaN or infinite {where} (the model runs in {dtype}): {advice}."
 
 
-def read_audio(path: Path) -> tuple[Float[np.ndarray, "channel sample"], int]:
-    """Read an audio file; gives float32 samples (channel, sample) and the sample rate in Hz.
+def read_audio(
+    path: Path, root: Path | None = None, longest: float = LONGEST_SECONDS
+) -> tuple[Float[np.ndarray, "channel sample"], int]:
+    """Read a FLAC file; gives float32 samples (channel, sample) and the sample rate in Hz.
 
-    Raises UserError when it is damaged.
+    Where the file lies in a folder that came from elsewhere, such as a study, `root` is that folder: links between the
+    two are not followed. A recording of more than `longest` seconds is not read: silence of hours is kilobytes.
+
+    Raises:
+        UserError: if it is missing, damaged, too long, or of a sample rate or a number of channels that no model has.
+            cache.opening.UnsafeFile: for links.
     """
+    folder = root or path.parent
     try:
-        audio, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with open_file(folder, path.relative_to(folder)) as file, _recording(file) as recording:
+            rate, channels, frames = recording.samplerate, recording.channels, recording.frames
+            if (
+                recording.format != "FLAC"
+                or not LOWEST_RATE <= rate <= HIGHEST_RATE
+                or channels > MOST_CHANNELS
+            ):
+                raise UserError(
+                    f"The recording {path} is {recording.format} with {channels} channels at {rate} Hz: it is not one "
+                    "that the workbench wrote. Make it again, or restore it from a copy."
+                )
+            if not 0 <= frames <= longest * rate:
+                raise UserError(
+                    f"The recording {path} is longer than the {longest:g} s that it can have: make it again, or "
+                    "restore it from a copy."
+                )
+            audio = recording.read(frames, dtype="float32", always_2d=True)
+    except FileNotFoundError as error:
+        raise UserError(f"There is no recording {path}: make it again, or restore it from a copy.") from error
     except soundfile.LibsndfileError as error:
         raise UserError(
             f"The recording {path} is damaged: make it again, or restore it from a copy."
         ) from error
-    return np.ascontiguousarray(audio.T), int(sample_rate)
+    return np.ascontiguousarray(audio.T), int(rate)
+
+
+def _recording(file: IO[bytes]) -> soundfile.SoundFile:
+    return soundfile.SoundFile(file.fileno(), closefd=False)
 
 
 def mel_spectrogram(

@@ -8,15 +8,18 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import xarray as xr
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cache import ActivationCache
 from cache.errors import UserError
-from cache.opening import file_size, is_partial, open_folder, read_file
+from cache.opening import checked_path, file_size, is_partial, open_folder, read_file
 from cache.plan import TokenReduction
 from cache.protocol import Dtype, canonical_json
+from workbench.audio import LONGEST_SECONDS, read_audio
 from workbench.confirmed import UnconfirmedStore, confirm, is_confirmed
 from workbench.documents import read_document
 from workbench.files import file_name, locked, replacing
@@ -206,6 +209,16 @@ class Study:
     def audio_path(self, clip: int) -> Path:
         """FLAC file of a clip."""
         return self.path / "audio" / "clips" / f"{clip:05d}.flac"
+
+    def read_audio(self, name: str) -> tuple[Float[np.ndarray, "channel sample"], int]:
+        """A recording of the study by its path in it, as `workbench.audio.read_audio` reads it.
+
+        Raises UserError for one that is missing, damaged, no file of the study's, or longer than the study's clips.
+        """
+        longest = min(2 * self.spec.settings.duration + 1, LONGEST_SECONDS)  # models round up to whole frames
+        with suppress(FileNotFoundError):  # which `read_audio` says in a sentence
+            checked_path(self.path, name)
+        return read_audio(self.path / name, self.path, longest)
 
     def truth_card(self) -> dict[str, Any] | None:
         """The planted truth of the study's model, where it has one. For tests and display; analyses never read it."""

@@ -44,7 +44,9 @@ def make_planted_study(folder: Path) -> Study:
         steps=STEPS,
         passes=PASSES,
     )
-    study = Study.create(folder, spec, {"model": "none", "weights_hash": "none", "device": "cpu", "dtype": "float32"})
+    study = Study.create(
+        folder, spec, {"model": "none", "weights_hash": "none", "device": "cpu", "dtype": "float32"}
+    )
     plan = CachePlan(
         sites=dict.fromkeys(SITES, CHANNELS),
         n_clips=len(study.clips),

@@ -77,7 +77,9 @@ def make_study(folder: Path, store: str | None = None) -> Path:
         steps=(0,),
         passes=("cond",),
     )
-    return Study.create(folder, spec, {"model": "made up", "weights_hash": "", "dtype": "float32"}, store).path
+    return Study.create(
+        folder, spec, {"model": "made up", "weights_hash": "", "dtype": "float32"}, store
+    ).path
 
 
 def damage(folder: Path) -> None:
