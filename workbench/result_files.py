@@ -25,10 +25,8 @@ MAX_ATTRIBUTES = 200
 MAX_ATTRIBUTE_NUMBERS = 2**16
 # Python's and NumPy's own of each text, four bytes a letter, every text as wide as the longest.
 _WIDTH = 4
-_NETCDF = {
-    *("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates"),
-    *("_FillValue", "dtype", "coordinates"),
-}
+# What would make xarray change a variable's numbers, or make them larger.
+_CODING = {"scale_factor", "add_offset", "missing_value", "_Unsigned", "_Encoding"}
 # Closing an HDF5 file closes it for every thread of the process that reads it at the time.
 _READING = threading.Lock()
 _TEXT_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
@@ -52,7 +50,9 @@ def load_result_file(root: Path, name: str) -> xr.Dataset:
         with _READING:
             with h5py.File(io.BytesIO(content), "r") as file:
                 _check_structure(file, content)
-            result = xr.load_dataset(io.BytesIO(content), engine="h5netcdf", decode_times=False)
+            result = xr.load_dataset(
+                io.BytesIO(content), engine="h5netcdf", decode_times=False, decode_timedelta=False
+            )
         _check_attributes(result)
     except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError) as error:
         raise DamagedResult(
@@ -83,7 +83,7 @@ def _check_structure(file: "h5py.File", content: bytes) -> None:
     group = h5py.h5g.open(file.id, b"/")
     if group.get_num_objs() > MAX_VARIABLES:
         raise ValueError(f"it has more than {MAX_VARIABLES} variables")
-    _check_own_attributes(group, len(content), None)
+    _check_own_attributes(group, len(content))
     left = len(content)
     for name in list(group):
         if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
@@ -94,7 +94,7 @@ def _check_structure(file: "h5py.File", content: bytes) -> None:
         left -= _check_variable(found, _shown(name), content)
         if left < 0:
             raise ValueError("its variables share their bytes")
-        _check_own_attributes(found, len(content), _NETCDF)
+        _check_own_attributes(found, len(content))
 
 
 def _check_variable(variable: "h5py.h5d.DatasetID", name: str, content: bytes) -> int:
@@ -152,8 +152,8 @@ def _is_bare_dimension(variable: "h5py.h5d.DatasetID") -> bool:
     return bytes(text).startswith(b"This is a netCDF dimension but not a netCDF variable")
 
 
-def _check_own_attributes(owner: "h5py.h5g.GroupID", left: int, known: set[str] | None) -> None:
-    """Raise ValueError for attributes that are not `known`, are no numbers or texts, or outgrow the file."""
+def _check_own_attributes(owner: "h5py.h5g.GroupID", left: int) -> None:
+    """Raise ValueError for attributes that are no numbers or texts, code numbers otherwise, or outgrow the file."""
     import h5py
 
     count = h5py.h5a.get_num_attrs(owner)
@@ -162,8 +162,8 @@ def _check_own_attributes(owner: "h5py.h5g.GroupID", left: int, known: set[str] 
     for place in range(count):
         attribute = h5py.h5a.open(owner, index=place)
         name, kind = _shown(attribute.name), attribute.get_type()
-        if known is not None and name not in known:
-            raise ValueError(f"a variable has the attribute {name}")
+        if name in _CODING:
+            raise ValueError(f"it has the attribute {name}")
         numbers = attribute.get_space().get_simple_extent_npoints()
         if name in ("DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Coordinates"):
             if numbers > MAX_VARIABLES:

@@ -60,6 +60,15 @@ def test_the_good_result_is_read_as_it_was(study: Study) -> None:
     assert result.attrs["held_out_clips"].tolist() == [1, 2, 3]
 
 
+def test_a_variable_may_have_attributes_and_no_unit_is_decoded(study: Study) -> None:
+    with h5py.File(result_file(study), "r+") as file:
+        file["unlabelled"].attrs["units"] = "days since 0000-00-00"
+        file["accuracy"].attrs["rows"] = 3
+    result = study.result("probes")
+    assert result["unlabelled"].values.tolist() == [0, 1, 2, 3, 4]
+    assert result["accuracy"].attrs["rows"] == 3
+
+
 def external(file: h5py.File, outside: Path) -> None:
     del file["accuracy"]
     file.create_dataset("accuracy", (4,), "u1", external=[(str(outside / "secret"), 0, 4)])
@@ -176,12 +185,12 @@ def wide_text(file: h5py.File, outside: Path) -> None:
     texts[0] = "a" * 4 * MIB
 
 
-def time_units(file: h5py.File, outside: Path) -> None:
-    file["accuracy"].attrs["units"] = "days since 0000-00-00"
-
-
 def scaled(file: h5py.File, outside: Path) -> None:
     file["unlabelled"].attrs["scale_factor"] = 2.0
+
+
+def unsigned(file: h5py.File, outside: Path) -> None:
+    file["unlabelled"].attrs["_Unsigned"] = "true"
 
 
 def many_variables(file: h5py.File, outside: Path) -> None:
@@ -221,7 +230,7 @@ def with_attribute(name: str, value: object, what: str) -> Callable[[h5py.File, 
 ATTACKS = [
     *(external, external_link, soft_link, dangling_link, hard_link, itself, group, virtual),
     *(terabytes, terabytes_in_pieces, gzip_bomb, lzf_bomb, scale_offset, checksums, plug_in),
-    *(compound, sequences, array_type, references, nothing, shared_text, wide_text, time_units, scaled),
+    *(compound, sequences, array_type, references, nothing, shared_text, wide_text, scaled, unsigned),
     *(many_variables, many_attributes, attribute_of_references, attribute_of_texts),
     *(without(name) for name in ("kind", "schema_version", "spec", "provenance", "result_id")),
     with_attribute("schema_version", "two", "text"),
