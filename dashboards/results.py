@@ -1,5 +1,6 @@
 """A study's results as figures need them: usable, damaged or missing, and by which command they come."""
 
+import re
 import shlex
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +47,7 @@ _ATTRIBUTES = {
     "sae": ("explained_variance_convention", "result_id", "spec", "provenance"),
 }
 Identity = tuple[int, int, int]
+_ADVICE = re.compile(r"(: [^:]*compute it again)?\.$")  # in the place of which the very command is named
 
 
 def identity(file: Path) -> Identity:
@@ -127,7 +129,7 @@ def _problem(study_path: Path, name: str, version: Identity) -> str | None:
     try:
         fault = _fault(_load(study_path, name, version), kind)
     except UserError as error:
-        fault = str(error).removesuffix(": compute it again.")
+        fault = _ADVICE.sub("", str(error))
     else:
         fault = f"The result {_file(study_path, name)} {fault}" if fault else ""
     if not fault:

@@ -76,6 +76,7 @@ def test_a_damaged_result_blanks_no_page(damaged: Study, name: str, damage: Any)
         text = page_text(damaged, module.PATH)
         assert module.SENTENCE in text
         assert f"{name}.nc" in text
+        assert "again" not in text, "one piece of advice"
         assert {"patching": "workbench patch", "probes": "workbench probe", "sae": "workbench sae"}[
             kind
         ] in text
