@@ -1,12 +1,16 @@
 """What stands under a figure in a paper: what it shows, over how much data, and how its numbers were tested."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 import xarray as xr
 
+from analyses.sae.train import DEAD_AFTER
+from analyses.statistics import ALPHA, too_few_pairs
+from dashboards import numbers
 from dashboards.comparison import Comparison
-from dashboards.frames.patching import agreement, tested_cells
+from dashboards.frames.patching import UNCLEAR, UNTESTED, agreement, pair_notes, tested_cells
 
 MEANING = {
     "sufficiency": "Sufficiency is the share of the concept that comes back in the corrupt run.",
@@ -14,32 +18,31 @@ MEANING = {
 }
 
 
-def interval(row: pd.Series, name: str) -> str:
-    """A number with its interval; "undefined" where there is none."""
-    return "undefined" if pd.isna(row[name]) else f"{_number(row[name])} {_span(row, name)}"
+DAGGERS = {
+    "not significant": "†",
+    "inside null band": "†",
+    UNTESTED: "‡",
+}  # in tables, as hatching and dots on maps
+
+
+def interval(row: Mapping[Any, Any] | pd.Series, name: str, digits: int = 2) -> str:
+    """A number with its interval, "undefined" where there is none; a denominator's shows whether it lies above 0."""
+    if pd.isna(row[name]):
+        return numbers.UNDEFINED
+    zero = 0.0 if name == "denominator" else None
+    told = numbers.span(row[f"{name}_lo"], row[f"{name}_hi"], digits, zero)
+    return f"{numbers.fixed(row[name], digits, zero)} {told}"
 
 
 def band(row: pd.Series) -> str:
     """The null band of a row."""
-    return "none" if pd.isna(row["null_lo"]) else _span(row, "null")
-
-
-def p_value(value: float) -> str:
-    """A p-value, or a dash where there is none."""
-    return "–" if pd.isna(value) else f"{value:.2g}"
-
-
-def _span(row: pd.Series, name: str) -> str:
-    return f"[{_number(row[f'{name}_lo'])}, {_number(row[f'{name}_hi'])}]"
-
-
-def _number(value: float) -> str:
-    return f"{value:z.2f}".replace("-", "−")
+    return "none" if pd.isna(row["null_lo"]) else numbers.span(row["null_lo"], row["null_hi"])
 
 
 def sample(row: pd.Series, seeds: int) -> str:
     """Pairs, seeds and rows of a concept."""
-    return f"{row['n_pairs']:.0f} pairs × {seeds} seed{'' if seeds == 1 else 's'} (n = {row['n']:.0f})"
+    pairs = f"{row['n_pairs']:.0f} pair{'' if row['n_pairs'] == 1 else 's'}"
+    return f"{pairs} × {seeds} seed{'' if seeds == 1 else 's'} (n = {row['n']:.0f})"
 
 
 def short_sample(row: pd.Series, seeds: int) -> str:
@@ -59,10 +62,9 @@ def patching_caption(result: xr.Dataset, frame: pd.DataFrame) -> str:
         f"Impact of patching{on_concept}, by {result.attrs['row_label']} (rows) and {across} (columns){shown}; "
         f"question {result.attrs['question']}, mode {result.attrs['mode']}, scorer {scorer}.",
         *(text for direction, text in MEANING.items() if direction in set(cells["direction"])),
-        _tests(result, scorer),
+        *_tests(result, frame),
+        *_null_rows(frame),
     ]
-    if (frame["group"] == "null").any():
-        sentences.append("Rows below the gap are null arms, which are not tested.")
     if "planted" in frame:
         sentences.append("Outlined: the blocks that the model's truth card names.")
     seeds = result.sizes["seed"]
@@ -73,12 +75,26 @@ def patching_caption(result: xr.Dataset, frame: pd.DataFrame) -> str:
     return " ".join([*sentences, str(result.attrs["stopped"])]).strip()
 
 
-def _tests(result: xr.Dataset, scorer: str) -> str:
-    return (
-        f"Intervals are {confidence(result)} BCa bootstraps over pairs. Hatched (dagger in the table): not significant "
-        f"(p > 0.05 after {result.attrs['correction']} over {tested_cells(result, scorer)} cells) or inside the "
-        "null band."
-    )
+def _tests(result: xr.Dataset, frame: pd.DataFrame) -> list[str]:
+    cells = tested_cells(result, str(frame["scorer"].iloc[0]))
+    told = [f"Intervals are {confidence(result)} BCa bootstraps over pairs."]
+    if set(frame["status"]) - {UNTESTED, "undefined", "no score", "null arm"}:
+        told.append(
+            f"Hatched (dagger in the table): not significant (p > {ALPHA:g} after {result.attrs['correction']} over "
+            f"{cells} cells) or inside the null band."
+        )
+    if notes := pair_notes(frame):
+        told += ["Dotted (double dagger in the table): too few pairs for a test.", *notes]
+    return told
+
+
+def _null_rows(frame: pd.DataFrame) -> list[str]:
+    nulls = frame.loc[frame["group"] == "null", "label"]
+    if nulls.empty:
+        return []
+    largest = sorted({label.partition(" (")[2].rstrip(")") for label in nulls} - {""})
+    of = f", each the {' or '.join(largest)}" if largest else ""
+    return [f"Rows below the gap are null arms, which are not tested{of}."]
 
 
 def confidence(result: xr.Dataset) -> str:
@@ -91,10 +107,7 @@ def _concept(row: pd.Series, seeds: int, agreements: dict[str, float]) -> str:
     if not row["defined"]:
         return ", ".join([*told, "not clearly above zero, so that impacts are undefined"])
     told += [f"null band {band(row)}", f"stability {interval(row, 'stability')}"]
-    told += [
-        f"agreement with {name} {'undefined' if pd.isna(value) else _number(value)}"
-        for name, value in agreements.items()
-    ]
+    told += [f"agreement with {name} {numbers.fixed(value)}" for name, value in agreements.items()]
     return ", ".join(told)
 
 
@@ -103,20 +116,37 @@ def pairs_caption(result: xr.Dataset, frame: pd.DataFrame, cell: pd.Series) -> s
     first = frame.iloc[0]
     place = f"{result.attrs['row_label']} {cell['row']}, {cell['column']}"
     quantities = " and ".join(dict.fromkeys(frame["quantity"]))
+    seeds = result.sizes["seed"]
     return (
         f"What patching moves in each pair of {first['concept']} ({place}): {quantities}, one dot a pair and seed, "
         f"scorer {first['scorer']}; boxes are quartiles and medians. Impact {interval(cell, 'impact')} "
-        f"({confidence(result)} BCa bootstrap over pairs), p = {cell['p']:.2g}, "
-        f"{cell['p_adjusted']:.2g} after {result.attrs['correction']} over "
-        f"{tested_cells(result, first['scorer'])} cells. {sample(cell, result.sizes['seed'])}, denominator "
+        f"({confidence(result)} BCa bootstrap over pairs), {_tested(result, cell)}. {sample(cell, seeds)}, denominator "
         f"{interval(cell, 'denominator')}, null band {band(cell)}, stability {interval(cell, 'stability')}."
     )
+
+
+def _tested(result: xr.Dataset, cell: pd.Series) -> str:
+    if pd.isna(cell["p"]):
+        return "not tested"
+    if cell["status"] == UNTESTED:
+        return too_few_pairs(int(cell["n_pairs"])).rstrip(".")
+    p = f"p = {numbers.p_value(cell['p'])}"
+    if pd.isna(cell["p_adjusted"]):
+        return f"{p}, not corrected"
+    cells = tested_cells(result, cell["scorer"])
+    return f"{p}, {numbers.p_value(cell['p_adjusted'])} after {result.attrs['correction']} over {cells} cells"
 
 
 def compare_caption(compared: Comparison) -> str:
     """Caption of two maps beside each other."""
     left, right = compared.names
-    told = [f"Impact maps of {left} and {right} on their common concepts.", *compared.notes]
+    told = [f"Impact maps of {left} and {right} on their common concepts."]
+    found = set(compared.frame["status"])
+    if found & set(UNCLEAR):
+        told.append("Hatched (dagger in the table): not significant, or inside the null band.")
+    if UNTESTED in found:
+        told.append("Dotted (double dagger in the table): too few pairs for a test.")
+    told += compared.notes
     return " ".join([*told, *compare_numbers(compared)])
 
 
@@ -124,7 +154,7 @@ def compare_numbers(compared: Comparison) -> list[str]:
     """How much two maps agree, in sentences; none where their cells cannot be matched."""
     if compared.matched.empty:
         return []
-    rho = "undefined" if pd.isna(compared.spearman) else _number(compared.spearman)
+    rho = numbers.fixed(compared.spearman)
     top = len(compared.tops[0])
     shared = f": {', '.join(compared.overlap)}" if compared.overlap else ""
     return [
@@ -137,7 +167,8 @@ def probes_caption(frame: pd.DataFrame, quantity: str) -> str:
     """Caption of probe maps."""
     counts = frame.drop_duplicates("concept")
     sizes = "; ".join(
-        f"{row.concept}: {row.n:.0f} clips of {row.groups:.0f} prompts, chance {row.chance:.2f}"
+        f"{row.concept}: {numbers.fixed(row.n, 0)} clips of {numbers.fixed(row.groups, 0)} prompts, "
+        f"chance {numbers.fixed(row.chance)}"
         for row in counts.itertuples()
     )
     return (
@@ -153,15 +184,21 @@ def folds_caption(frame: pd.DataFrame) -> str:
     first = frame.iloc[0]
     return (
         f"Balanced accuracy of the probe of {first['concept']} at {first['site']}, step {first['step']}, in each of "
-        f"{len(frame)} folds, beside the same probe with shuffled labels; chance is {first['chance']:.2f}."
+        f"{len(frame)} folds, beside the same probe with shuffled labels; chance is {numbers.fixed(first['chance'])}."
     )
 
 
 def training_caption(frame: pd.DataFrame, site: str) -> str:
     """Caption of the training curves of a sparse autoencoder."""
     held_out = frame[frame["split"] == "held-out"]
-    told = ", ".join(f"{row.measure.replace('_', ' ')} {row.value:.3g}" for row in held_out.itertuples())
-    return f"Training of the sparse autoencoder of {site}; dashed, the measures on held-out rows: {told}."
+    told = ", ".join(
+        f"{row.measure.replace('_', ' ')} {numbers.significant(row.value)}" for row in held_out.itertuples()
+    )
+    return (
+        f"Training of the sparse autoencoder of {site}; dashed, the measures on held-out rows: {told}. Dead share: "
+        "features that fired on none of the held-out rows, or, in the curve, on none of the last "
+        f"{DEAD_AFTER} steps' rows."
+    )
 
 
 def feature_caption(site: str, feature: int) -> str:
@@ -205,9 +242,9 @@ def compare_table(frame: pd.DataFrame) -> pd.DataFrame:
 def _cell_text(row: pd.Series) -> str:
     if pd.isna(row["impact"]):
         return str(row["status"])
-    mark = "†" if row["status"] in ("not significant", "inside null band") else ""
+    mark = DAGGERS.get(row["status"], "")
     if pd.isna(row["impact_lo"]):
-        return _number(row["impact"]) + mark
+        return numbers.fixed(row["impact"]) + mark
     return interval(row, "impact") + mark
 
 

@@ -3,22 +3,27 @@
 import hashlib
 import io
 import json
-import re
+import logging
 import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import matplotlib.style
 from matplotlib.figure import Figure as PaperFigure
 
 from analyses.published_map import PREFIX
 from cache.errors import UserError
 from dashboards.figures import find_figure, make_spec
 from dashboards.latex import latex_table
+from dashboards.paper.fonts import families, missing_letters, missing_sentence
 from dashboards.paper.style import PAPER_STYLE
 from dashboards.specs import FigureSpec, PatchingCompareSpec
-from workbench.files import replacing
+from dashboards.spreadsheet import csv_text
+from workbench.files import file_name, replacing
 from workbench.provenance import code_version
 from workbench.study import Study
 
@@ -33,14 +38,25 @@ LIBRARIES = ("matplotlib", "numpy", "pandas", "xarray")
 _DRAWING = threading.Lock()
 
 
+LONGEST_STEM = 160  # characters, of the 255 that a file's name may have
+_log = logging.getLogger(__name__)
+
+
 def export_figure(
-    study: Study, figure: str, format: str = "pdf", out_dir: Path | None = None, **options: Any
+    study: Study,
+    figure: str,
+    format: str = "pdf",
+    out_dir: Path | None = None,
+    *,
+    tell: Callable[[str], None] = _log.warning,
+    **options: Any,
 ) -> list[Path]:
     """Write a figure with its numbers, provenance, table and caption, by default into the study's `figures` folder.
 
     `figure` is a name in `FIGURES`, `format` one of pdf, svg, png, `options` the fields of the figure's spec. Gives
-    the paths of the figure, the CSV, the JSON, the LaTeX table and the caption. Raises UserError for unknown names or
-    options, missing results, and a folder that cannot be written.
+    the paths of the figure, the CSV, the JSON, the LaTeX table and the caption. `tell` is given a sentence that names
+    the letters that no installed font has, where there are any. Raises UserError for unknown names or options, missing
+    results, and a folder that cannot be written.
     """
     kind = find_figure(figure)
     if format not in METADATA:
@@ -48,17 +64,20 @@ def export_figure(
     spec = make_spec(study, figure, options)
     frame = kind.frame(study, spec)
     caption = kind.caption(study, spec, frame)
-    stem = re.sub(r"[^\w.+=-]", "_", "-".join((figure, *spec.labels)))
+    stem = _stem(figure, spec)
     table = latex_table(kind.table(frame), caption, f"tab:{stem}")
-    with _DRAWING, matplotlib.rc_context(PAPER_STYLE):
+    numbers = csv_text(frame)
+    with _drawing(caption + numbers) as lacking:
         picture = _render(kind.paper(study, spec, frame), format)
+    if lacking and format != "svg":  # SVG's text stays text
+        tell(missing_sentence(lacking))
     provenance = {**_provenance(study, figure, spec), "caption": caption}
     contents = {
         format: picture,
-        "csv": frame.to_csv(index=False, lineterminator="\n").encode(),
-        "json": (json.dumps(provenance, indent=2, ensure_ascii=False) + "\n").encode(),
-        "tex": table.encode(),
-        "txt": f"{caption}\n".encode(),
+        "csv": _encoded(numbers),
+        "json": _encoded(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"),
+        "tex": _encoded(table),
+        "txt": _encoded(f"{caption}\n"),
     }
     folder = out_dir or study.path / "figures"
     root = None if out_dir else study.path
@@ -66,6 +85,32 @@ def export_figure(
         return [_write(folder / f"{stem}.{suffix}", content, root) for suffix, content in contents.items()]
     except OSError as error:
         raise UserError(f"The figure could not be written to {folder}: {error.strerror}.") from error
+
+
+def _stem(figure: str, spec: FigureSpec) -> str:
+    """The name that a figure's files share, and no other figure's: by what is shown, and how wide where asked for."""
+    width = () if spec.width == type(spec).model_fields["width"].default else (f"{spec.width}-column",)
+    stem = "-".join((figure, *map(file_name, spec.labels), *width))
+    return stem if len(stem) <= LONGEST_STEM else file_name(stem)
+
+
+@contextmanager
+def _drawing(text: str) -> Iterator[list[str]]:
+    """Draw with the figures' own settings and with fonts for `text`; afterwards the list has letters that none has."""
+    lacking: list[str] = []
+    style = {**PAPER_STYLE, "font.family": families(text)}
+    with _DRAWING, matplotlib.style.context(["default", style]), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield lacking
+    lacking += missing_letters(str(one.message) for one in told)
+    for one in told:
+        if not missing_letters([str(one.message)]):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8; half a surrogate pair, which a name can hold and UTF-8 cannot, as JSON writes it."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _render(picture: PaperFigure, format: str) -> bytes:

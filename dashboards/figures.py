@@ -19,6 +19,7 @@ from dashboards.paper import features as paper_features
 from dashboards.paper import patching as paper_patching
 from dashboards.paper import probes as paper_probes
 from dashboards.results import load_patching, load_result, patching_names, problem, sae_sites
+from dashboards.selection import example, required
 from dashboards.specs import (
     FeatureClipSpec,
     FeatureSpec,
@@ -63,7 +64,12 @@ def _patching_pairs(study: Study, spec: PatchingPairsSpec) -> pd.DataFrame:
     _check("concept", spec.concept, result["concept"].values.tolist())
     _check("arm", spec.arm, result["arm"].values[result["role"].values != "run"].tolist())
     _check("scorer", spec.scorer, ["", *scorers(result)])
-    return changes_frame(result, spec.concept, spec.arm, spec.scorer)
+    frame = changes_frame(result, spec.concept, spec.arm, spec.scorer)
+    if frame.empty:
+        raise UserError(
+            f"No pair of {spec.concept} was run in this patching result, so there is nothing to show."
+        )
+    return frame
 
 
 def _patching_pairs_caption(study: Study, spec: PatchingPairsSpec, frame: pd.DataFrame) -> str:
@@ -204,6 +210,7 @@ def make_spec(study: Study, name: str, options: dict[str, Any]) -> FigureSpec:
             _check("patching result", given["name"], known)
     if kind is ProbesSpec and "part" not in given:
         given["part"] = probes_frame(load_result(study, "probes"))["part"].iloc[0]
+    _check_names(study, name, given)
     try:
         return kind.model_validate(given)
     except ValidationError as error:
@@ -211,9 +218,19 @@ def make_spec(study: Study, name: str, options: dict[str, Any]) -> FigureSpec:
         option = ".".join(str(part) for part in first["loc"])
         where = f"Figure '{name}', option '{option}'" if option else f"Figure '{name}'"
         message = first["msg"].removeprefix("Value error, ")
-        raise UserError(
-            f"{where}: {message[0].lower()}{message[1:]} (its options are {', '.join(kind.model_fields)})."
-        ) from error
+        raise UserError(f"{where}: {message[0].lower()}{message[1:]}.") from error
+
+
+def _check_names(study: Study, name: str, given: dict[str, Any]) -> None:
+    kind = find_figure(name).spec
+    for option in given:
+        if option not in kind.model_fields:
+            known = ", ".join(kind.model_fields)
+            raise UserError(f"Figure '{name}' has no option '{option}': its options are {known}.")
+    if missing := [option for option in required(kind) if option not in given]:
+        shown = example(study, kind, given)
+        told = f", for example `{shown}`" if shown else ""
+        raise UserError(f"Figure '{name}' needs {' and '.join(missing)}{told}.")
 
 
 def _refuse_damaged(study: Study, name: str) -> None:

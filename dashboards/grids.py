@@ -10,10 +10,7 @@ import pandas as pd
 PANEL_GAP = 0.5
 NULL_GAP = 0.5
 GROUPS = ("cell", "null")
-TITLES = {
-    "sufficiency": "sufficiency: share that comes back",
-    "necessity": "necessity: share that is lost",
-}
+MEANINGS = {"sufficiency": "share that comes back", "necessity": "share that is lost"}
 
 
 @dataclass(frozen=True)
@@ -28,10 +25,11 @@ class Section:
     tops: list[float]
 
     def table(self, column: str) -> np.ndarray:
-        """A column of the section's frame as (row, column); None where the map has no cell."""
+        """A column of the section's frame as (row, column); None where the map has no cell or the cell no value."""
         grid = self.frame.astype(object).pivot(index="label", columns="across", values=column)
-        grid = grid.reindex(index=self.labels, columns=self.across)
-        return grid.where(grid.notna(), None).to_numpy()
+        cells = np.array(grid.reindex(index=self.labels, columns=self.across), dtype=object)
+        cells[pd.isna(cells)] = None  # pandas' own `where` leaves NaN
+        return cells
 
     def numbers(self, column: str) -> np.ndarray:
         """A numeric column as (row, column); NaN where the map has no cell or the cell no number."""
@@ -108,10 +106,9 @@ def cell_at(frame: pd.DataFrame, x: float, y: float) -> tuple[str, str] | None:
     return None
 
 
-def panel_title(panel: str) -> str:
-    """What stands over a panel."""
-    name, comma, direction = panel.rpartition(", ")
-    return f"{name}{comma}{TITLES.get(direction, direction)}"
+def panel_title(panel: str) -> tuple[str, str]:
+    """What stands over a panel: its name, and what its direction means ("" where it has none)."""
+    return panel, MEANINGS.get(panel.rpartition(", ")[2], "")
 
 
 def _section(

@@ -13,10 +13,9 @@ from matplotlib.image import imsave
 
 from dashboards.paper.style import CMAP
 from dashboards.results import Identity, identity
-from workbench.audio import mel_spectrogram
+from workbench.audio import FLOOR_DB, mel_spectrogram
 from workbench.study import Study
 
-FLOOR_DB = -80.0
 REMEMBERED = 256
 
 
@@ -39,7 +38,7 @@ def warm_up() -> None:
 
 def activation_png(trace: xr.DataArray) -> bytes:
     """A feature's activation as PNG without axes: steps down, time across, white 0, dark the trace's maximum."""
-    values = trace.transpose("step", "token").values
+    values = np.nan_to_num(trace.transpose("step", "token").values)
     return _png(values / max(float(values.max()), 1e-12), CMAP)
 
 
@@ -48,7 +47,7 @@ def activation_svg(trace: xr.DataArray, maximum: float) -> str:
 
     `maximum` is the activation at the top of the picture, so that the clips of one feature can be compared.
     """
-    heights = trace.max("step").values / max(maximum, 1e-12)
+    heights = np.nan_to_num(trace.max("step").values / max(maximum, 1e-12))
     seconds = trace["seconds"].values.astype(float)
     end = seconds[-1] + (seconds[1] - seconds[0] if len(seconds) > 1 else 1.0)
     points = [

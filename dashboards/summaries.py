@@ -3,10 +3,11 @@
 import pandas as pd
 import xarray as xr
 
-from dashboards.captions import interval, p_value
+from dashboards.captions import interval
 from dashboards.frames.features import features_frame
 from dashboards.frames.patching import DIRECTIONS, cells_frame
 from dashboards.frames.probes import probes_frame
+from dashboards.numbers import fixed, p_value, percent, significant
 
 TOP_CELLS = 2
 TOP_FEATURES = 5
@@ -50,10 +51,10 @@ def probes_summary(result: xr.Dataset) -> pd.DataFrame:
             "site": best["site"],
             "step": best["step"].astype(str),
             "accuracy [95 %]": [interval(row, "accuracy") for _, row in best.iterrows()],
-            "shuffled": best["control"].map("{:.2f}".format),
-            "chance": best["chance"].map("{:.2f}".format),
+            "shuffled": best["control"].map(fixed),
+            "chance": best["chance"].map(fixed),
             "p, adjusted": best["q_value"].map(p_value),
-            "clips": best["n"].map("{:.0f}".format),
+            "clips": best["n"].map(lambda clips: fixed(clips, 0)),
         }
     )
 
@@ -61,9 +62,9 @@ def probes_summary(result: xr.Dataset) -> pd.DataFrame:
 def sae_figures(result: xr.Dataset) -> pd.DataFrame:
     """The figures of a `sae` result on held-out clips, one row each: held-out figure and value."""
     figures = {
-        "explained variance": f"{float(result['final_explained_variance']):.3f}",
-        "L0": f"{float(result['final_l0']):.3g}",
-        "dead share": f"{float(result['final_dead_share']):.1%}",
+        "explained variance": fixed(float(result["final_explained_variance"]), 3),
+        "L0": significant(float(result["final_l0"])),
+        "dead share": percent(float(result["final_dead_share"])),
     }
     return pd.DataFrame({"held-out figure": figures.keys(), "value": figures.values()})
 
@@ -76,7 +77,7 @@ def sae_summary(result: xr.Dataset) -> pd.DataFrame:
         {
             "feature": top["feature"].astype(str),
             "responds to": top["best_value"],
-            "AUROC": top["best_auroc"].map("{:.2f}".format),
-            "density": top["density"].map("{:.3f}".format),
+            "AUROC": top["best_auroc"].map(fixed),
+            "density": top["density"].map(lambda density: fixed(density, 3)),
         }
     )

@@ -15,6 +15,8 @@ SILENCE_RMS = 1e-5  # a third of the least step of 16-bit audio
 LONGEST_SECONDS = 1200.0
 LOWEST_RATE, HIGHEST_RATE = 1000, 192_000
 MOST_CHANNELS = 2
+FLOOR_DB = -80.0  # of spectrograms, below their maximum
+SILENCE = 1e-10  # mel power at which librosa takes sound for rounding
 
 
 def write_flac(
@@ -91,9 +93,9 @@ def _recording(file: IO[bytes]) -> soundfile.SoundFile:
 def mel_spectrogram(
     audio: Float[np.ndarray, "channel sample"], sample_rate: int, n_mels: int = 96, hop_seconds: float = 0.01
 ) -> Float[np.ndarray, "mel frame"]:
-    """Mel power spectrogram of the channel mean in dB relative to its maximum, floored at -80 dB.
+    """Mel power spectrogram of the channel mean in dB relative to its maximum, floored at `FLOOR_DB`.
 
-    Frames are `hop_seconds` apart, the first centred on time 0.
+    Frames are `hop_seconds` apart, the first centred on time 0. Silence, which has no maximum, is at the floor.
     """
     import librosa  # slow to import, and only pictures need it
 
@@ -104,4 +106,6 @@ def mel_spectrogram(
         hop_length=round(hop_seconds * sample_rate),
         n_mels=n_mels,
     )
-    return librosa.power_to_db(power, ref=np.max, top_db=80.0)
+    if power.max(initial=0.0) <= SILENCE:
+        return np.full_like(power, FLOOR_DB)
+    return librosa.power_to_db(power, ref=np.max, top_db=-FLOOR_DB)

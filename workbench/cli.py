@@ -275,9 +275,12 @@ def export(
 ) -> None:
     """Write a figure for a paper, with its numbers (CSV), provenance (JSON), LaTeX table and caption."""
     from dashboards.export import export_figure
+    from dashboards.figures import make_spec
 
+    study = open_study(study_folder, allow_store)
     options = dict(_parse_option(text) for text in option or ())
-    for file in export_figure(open_study(study_folder, allow_store), figure, fmt, out, **options):
+    make_spec(study, figure, options)  # first, so that no option is taken for another parameter of the export
+    for file in export_figure(study, figure, fmt, out, **options):
         typer.echo(file)
 
 

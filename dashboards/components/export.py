@@ -82,9 +82,14 @@ def register(app: dash.Dash, study: Study, others: Others) -> None:
             return no_update
         try:
             options = figure_options(data, others)
-            files = export_figure(study, data["figure"], ctx.triggered_id["format"], **options)
+            notes: list[str] = []
+            files = export_figure(
+                study, data["figure"], ctx.triggered_id["format"], tell=notes.append, **options
+            )
         except UserError as error:
             notify("The figure was not exported", str(error), "red", stays=True)
             return no_update
-        notify("Exported", f"Also written to {files[0].parent}", "teal")
+        notify(
+            "Exported", " ".join([f"Also written to {files[0].parent}.", *notes]), "teal", stays=bool(notes)
+        )
         return dcc.send_bytes(zip_files(files), f"{files[0].stem}.zip")

@@ -70,6 +70,13 @@ def feature_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
     return frame[["feature", "panel", "label", "x", "value"]].astype({"x": float, "value": float})
 
 
+def telling_values(panel: pd.DataFrame, most: int) -> pd.DataFrame:
+    """The `most` rows of a feature's "auroc" panel that are furthest from chance, in order of their AUROC."""
+    distance = (panel["value"] - 0.5).abs().fillna(-1.0)
+    furthest = panel.loc[distance.sort_values(ascending=False, kind="stable").index[:most]]
+    return furthest.sort_values("value", na_position="first", kind="stable")
+
+
 def examples_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
     """Clips that excite a feature most, best first: rank, clip, activation, second, step; empty for a dead one."""
     one = result.sel(feature=feature)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from analyses.statistics import ALPHA
+from analyses.statistics import ALPHA, smallest_p, too_few_pairs
 from cache.errors import UserError
 
 ALL = "all"
@@ -30,6 +30,7 @@ CONCEPT_VALUES = (
     "null_lo",
     "null_hi",
 )
+UNTESTED = "too few pairs"  # status of cells that are dotted: no p-value of so few pairs is significant
 UNCLEAR = ("not significant", "inside null band")  # statuses that are hatched
 
 
@@ -64,9 +65,9 @@ def cells_frame(
     Columns: concept, arm, row, column, direction, group ("cell" or "null"), label and beside (the row and the column of
     a map at which it stands: a null arm stands below the cells of the column that it is the null of), scorer, impact
     with its interval (NaN unless `status` says there is a number), p, p_adjusted, n and n_pairs, defined, the
-    denominator and the stability with their intervals, the null band, and status: "clear", "not significant"
-    (p_adjusted above 0.05 or missing), "inside null band", "null arm" (which is not tested), "undefined" (denominator
-    not above zero) or "no score".
+    denominator and the stability with their intervals, the null band, and status: "clear", "too few pairs" (for any
+    p-value to be significant), "not significant" (p_adjusted above 0.05 or missing), "inside null band", "null arm"
+    (which is not tested), "undefined" (denominator not above zero) or "no score".
     With `planted` (concept -> block numbers) a column `planted` marks the cells in which the model's truth card puts
     the concept.
     """
@@ -210,6 +211,16 @@ def agreement(result: xr.Dataset, concept: str, scorer: str = "") -> dict[str, f
     }
 
 
+def pair_notes(frame: pd.DataFrame) -> list[str]:
+    """What is to be told of concepts with too few pairs for any p-value to be significant: a sentence a number."""
+    few = frame[frame["status"] == UNTESTED].drop_duplicates("concept")
+    every = few["concept"].nunique() == frame["concept"].nunique()
+    return [
+        ("" if every else f"{', '.join(part['concept'])}: ") + too_few_pairs(int(n))
+        for n, part in few.groupby("n_pairs")
+    ]
+
+
 def tested_cells(result: xr.Dataset, scorer: str = "") -> int:
     """Over how many cells the p-values of a scorer are corrected."""
     name = _chosen("scorer", scorer, scorers(result))
@@ -247,15 +258,18 @@ def _largest_nulls(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _status(frame: pd.DataFrame) -> np.ndarray:
     inside = (frame["impact"] >= frame["null_lo"]) & (frame["impact"] <= frame["null_hi"])
+    smallest = {n: smallest_p(int(n)) for n in frame["n_pairs"].unique()}
+    few = frame["n_pairs"].map(smallest) > ALPHA
     return np.select(
         [
             ~frame["defined"],
             frame["impact"].isna(),
             frame["group"] == "null",
+            few,
             ~(frame["p_adjusted"] <= ALPHA),
             inside,
         ],
-        ["undefined", "no score", "null arm", "not significant", "inside null band"],
+        ["undefined", "no score", "null arm", UNTESTED, "not significant", "inside null band"],
         "clear",
     )
 

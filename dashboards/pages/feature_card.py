@@ -17,6 +17,7 @@ from dashboards.figures import FIGURES
 from dashboards.frames.features import examples_frame, features_frame
 from dashboards.links import read_query
 from dashboards.media import activation_url
+from dashboards.numbers import fixed, percent, significant
 from dashboards.results import load_result, sae_sites
 from dashboards.screen.features import feature_panels
 from dashboards.specs import FeatureClipSpec, FeatureSpec
@@ -80,14 +81,14 @@ def register(app: dash.Dash, study: Study) -> None:
 
 
 def _numbers(row: pd.Series) -> Component:
-    best = f"{row['best_value']} ({row['best_auroc']:z.3f})" if row["best_value"] else "none"
+    best = f"{row['best_value']} ({fixed(row['best_auroc'], 3)})" if row["best_value"] else "none"
     return numbers(
         {
             "feature": str(row["feature"]),
             "state": "alive" if row["alive"] else "dead",
-            "density": f"{row['density']:.2%}",
-            "max": f"{row['max_activation']:.3g}",
-            "mean when active": f"{row['mean_activation']:.3g}",
+            "density": percent(row["density"], 2),
+            "max": significant(row["max_activation"]),
+            "mean when active": significant(row["mean_activation"]),
             "best concept (AUROC)": best,
         }
     )
@@ -109,7 +110,7 @@ def _clip(study: Study, spec: FeatureSpec, example: pd.Series) -> Component:
     line, strip = (activation_url(spec.site, spec.feature, clip, kind) for kind in ("svg", "png"))
     clip_spec = FeatureClipSpec(site=spec.site, feature=spec.feature, clip=clip)
     button = export_button(f"feature-clip-{clip}", figure_data("feature-clip", clip_spec))
-    peak = f"{example['activation']:.3g} at {example['second']:.2f} s, step {example['step']:.0f}"
+    peak = f"{significant(example['activation'])} at {fixed(example['second'])} s, step {fixed(example['step'], 0)}"
     heading = dmc.Group([dmc.Text(f"Clip {clip}", fw=600, size="sm"), dmc.Text(peak, size="xs")], gap="sm")
     return html.Div(
         [

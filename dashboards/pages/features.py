@@ -15,6 +15,7 @@ from dashboards.components.text import empty_state, numbers, page_header, panel
 from dashboards.figures import FIGURES
 from dashboards.frames.features import features_frame
 from dashboards.links import change_query, read_query
+from dashboards.numbers import fixed, percent, significant
 from dashboards.pages import feature_card
 from dashboards.results import command, load_result, sae_sites
 from dashboards.screen.features import sae_training
@@ -31,6 +32,10 @@ TABLE_HELP = (
     "Density: share of activation rows in which the feature is active. Best concept: the concept value that the "
     "feature tells apart best, by the AUROC of its mean over a clip (0.5 = chance). Dead features never "
     "fire. Select a row."
+)
+DEAD_SHARE = (
+    "The held-out dead share counts the features that fire on no row of the held-out clips; one that fires in other "
+    "clips only is dead there, and alive in all clips."
 )
 TRAINING_HELP = "Curves over the training steps; dashed: the same measure on rows that were held out."
 
@@ -182,18 +187,22 @@ def _site(query: dict[str, str], sites: list[str]) -> str:
 def _numbers(study: Study, spec: SaeSpec) -> Component:
     result = load_result(study, spec.result_name)
     convention = str(result.attrs["explained_variance_convention"])
+    features, alive = result.sizes["feature"], int(result["alive"].sum())
     figures = numbers(
         {
             "site": spec.site,
-            "features": str(result.sizes["feature"]),
-            "alive": str(int(result["alive"].sum())),
-            "held-out loss": f"{float(result['final_loss']):.4g}",
-            "held-out explained variance": f"{float(result['final_explained_variance']):.3f}",
-            "held-out L0": f"{float(result['final_l0']):.1f}",
-            "held-out dead share": f"{float(result['final_dead_share']):.1%}",
+            "alive in all clips": f"{alive} of {features}",
+            "held-out loss": significant(float(result["final_loss"]), 4),
+            "held-out explained variance": fixed(float(result["final_explained_variance"]), 3),
+            "held-out L0": fixed(float(result["final_l0"]), 1),
+            "held-out dead share": percent(float(result["final_dead_share"])),
         },
-        {"held-out L0": "Mean number of active features a row.", "held-out explained variance": convention},
+        {
+            "alive in all clips": "Features that fire on some row of any clip of the study.",
+            "held-out L0": "Mean number of active features a row.",
+            "held-out explained variance": convention,
+            "held-out dead share": DEAD_SHARE,
+        },
     )
-    return html.Div(
-        [figures, dmc.Text(f"Explained variance is {convention}.", size="xs", c="dimmed", mb="xs")]
-    )
+    told = f"Explained variance is {convention}. {DEAD_SHARE}"
+    return html.Div([figures, dmc.Text(told, size="xs", c="dimmed", mb="xs")])

@@ -18,15 +18,18 @@ from dashboards.figures import FIGURES
 from dashboards.frames.patching import (
     ALL,
     UNCLEAR,
+    UNTESTED,
     agreement,
     columns,
     default_columns,
     default_concept,
+    pair_notes,
     scorers,
     tested_cells,
 )
 from dashboards.grids import cell_at, lay_out
 from dashboards.links import change_query, read_query
+from dashboards.numbers import fixed
 from dashboards.pages import patching_cell
 from dashboards.results import command, has_result, load_patching, patching_names
 from dashboards.screen.patching import patching_map
@@ -41,8 +44,9 @@ SENTENCE = (
 )
 HELP = (
     "Sufficiency = (patched − corrupt) / (clean − corrupt), necessity = (clean − patched) / (clean − corrupt), in the "
-    "scorer's values. Hatched: not significant after correction, or inside the null band. Undefined: clean and corrupt "
-    "do not differ clearly. Null arms should have no impact. Click a cell for its pairs, and to hear it."
+    "scorer's values. Hatched: not significant after correction, or inside the null band. Dotted: too few pairs for a "
+    "test. Undefined: clean and corrupt do not differ clearly. "
+    "Null arms should have no impact. Click a cell for its pairs, and to hear it."
 )
 QUESTIONS = {
     "blocks": "Which blocks?",
@@ -242,7 +246,11 @@ def register(app: dash.Dash, study: Study) -> None:
 
 
 def _legend(frame: pd.DataFrame) -> Component:
-    keys = [("key-hatched", "not significant or inside null band")]
+    keys = []
+    if frame["status"].isin(UNCLEAR).any():
+        keys.append(("key-hatched", "not significant or inside null band"))
+    if notes := pair_notes(frame):
+        keys.append(("key-dotted", f"too few pairs for a test ({' '.join(notes).rstrip('.')})"))
     if (frame["status"] == "undefined").any():
         keys.append(("key-undefined", "undefined"))
     if "planted" in frame:
@@ -268,7 +276,7 @@ def facts(result: xr.Dataset, frame: pd.DataFrame) -> Component:
             interval(row, "denominator"),
             interval(row, "stability"),
             band(row),
-            *("undefined" if pd.isna(agreed[name]) else f"{agreed[name]:z.2f}" for name in others),
+            *(fixed(agreed[name]) for name in others),
         ]
         rows.append(dmc.TableTr([dmc.TableTd(cell) for cell in cells]))
     table = dmc.Table(
@@ -284,11 +292,13 @@ def facts(result: xr.Dataset, frame: pd.DataFrame) -> Component:
 def _notes(result: xr.Dataset, frame: pd.DataFrame) -> list[str]:
     scorer = str(frame["scorer"].iloc[0])
     cells = frame[frame["group"] == "cell"]
+    unclear = int(cells["status"].isin([*UNCLEAR, UNTESTED]).sum())
     notes = [
         f"p-values: {result.attrs['correction']} over the {tested_cells(result, scorer)} cells of all concepts. "
-        f"Intervals: {confidence(result)} bootstrap over pairs. {int(cells['status'].isin(UNCLEAR).sum())} of "
-        f"{len(cells)} cells are not clear."
+        f"Intervals: {confidence(result)} bootstrap over pairs. {unclear} of {len(cells)} "
+        "cells are not clear."
     ]
+    notes[:0] = pair_notes(frame)
     if not (result["role"].values == "null").any():
         notes.append("This map has no null arms.")
     if result.attrs.get("screened"):

@@ -10,7 +10,8 @@ import xarray as xr
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
-from dashboards.captions import p_value
+from analyses.statistics import too_few_pairs
+from dashboards.captions import interval
 from dashboards.components.ab import Side, ab_player
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
@@ -18,8 +19,9 @@ from dashboards.components.grid import number_column, row_grid, selected_row
 from dashboards.components.player import player
 from dashboards.components.text import hint, numbers, panel
 from dashboards.figures import FIGURES
-from dashboards.frames.patching import ALL, arms_frame, cells_frame, pairs_frame
+from dashboards.frames.patching import ALL, UNTESTED, arms_frame, cells_frame, pairs_frame
 from dashboards.links import change_query, read_query
+from dashboards.numbers import fixed, p_value
 from dashboards.results import load_patching, patching_names
 from dashboards.screen.patching import changes
 from dashboards.specs import PatchingPairsSpec
@@ -151,10 +153,13 @@ def register(app: dash.Dash, study: Study) -> None:
         scorer = query["scorer"] if query.get("scorer") in result["scorer"].values else ""
         cells = cells_frame(result, scorer)
         cell = cells[(cells["concept"] == query.get("concept")) & (cells["arm"] == query.get("arm"))]
+        nothing = (True, False, None, go.Figure(), None, [], [], None, "", None)
         if cell.empty:
-            return True, False, None, go.Figure(), None, [], [], None, "", None
+            return nothing
         spec = PatchingPairsSpec(name=name, scorer=scorer, concept=query["concept"], arm=query["arm"])
         pairs = pairs_frame(result, spec.concept, spec.arm, scorer)
+        if pairs.empty:  # its pairs have nothing to compare, or were left out
+            return nothing
         pairs["seed"] = pairs["seed"].astype(str)  # the browser has no whole numbers beyond 2⁵³
         pairs["id"] = [_pair_id(pair, seed) for pair, seed in zip(pairs["pair"], pairs["seed"], strict=True)]
         chosen = pairs[pairs["id"] == _pair_id(query.get("pair"), query.get("seed"))]
@@ -183,17 +188,18 @@ def _pair_id(pair: object, seed: object) -> str:
 
 
 def _numbers(cell: pd.Series) -> Component:
-    impact = cell["status"] if pd.isna(cell["impact"]) else _with_interval(cell, "impact")
+    impact = cell["status"] if pd.isna(cell["impact"]) else interval(cell, "impact", 3)
     found = {
         "concept": cell["concept"],
         "patched": cell["arm"],
         f"{cell['direction'] or 'impact'}, 95 % interval": impact,
         "p, adjusted": f"{p_value(cell['p'])}, {p_value(cell['p_adjusted'])}",
-        "clean − corrupt score": _with_interval(cell, "denominator"),
+        "clean − corrupt score": interval(cell, "denominator", 3),
         "n": f"{cell['n']:.0f} from {cell['n_pairs']:.0f} pairs",
     }
     if cell["status"] not in ("clear", "undefined", "no score"):
-        found["verdict"] = cell["status"]
+        few = cell["status"] == UNTESTED
+        found["verdict"] = too_few_pairs(int(cell["n_pairs"])) if few else cell["status"]
     return numbers(
         found,
         {
@@ -205,17 +211,13 @@ def _numbers(cell: pd.Series) -> Component:
     )
 
 
-def _with_interval(cell: pd.Series, name: str) -> str:
-    return f"{cell[name]:z.3f}  [{cell[f'{name}_lo']:z.3f}, {cell[f'{name}_hi']:z.3f}]"
-
-
 def _players(study: Study, row: pd.Series, cell: pd.Series) -> Component:
     base = "clean" if cell["direction"] == "necessity" else "corrupt"
     sides = []
     for side in SIDES:
         same = side == "patched" and row["patched_audio"] == row[f"{base}_audio"]
         prompt = row[f"{base if side == 'patched' else side}_prompt"]
-        score = "no score" if pd.isna(row[side]) else f"{row[side]:z.3f}"
+        score = "no score" if pd.isna(row[side]) else fixed(row[side], 3)
         sides.append(
             Side(
                 name=side,
@@ -242,7 +244,7 @@ def _arms(study: Study, recordings: pd.DataFrame) -> Component:
         names = ", ".join(row.arms[:SHOWN_ARMS])
         more = len(row.arms) - SHOWN_ARMS
         title = f"{names} and {more} more" if more > 0 else names
-        score = "no score" if pd.isna(row.score) else f"{row.score:z.3f}"
+        score = "no score" if pd.isna(row.score) else fixed(row.score, 3)
         heading = html.Div(title, className="arms-shared", title=", ".join(row.arms))
         line = dmc.Group(
             [dmc.Text(heading, size="xs", fw=600, miw=0), dmc.Text(score, size="xs", className="figure")],

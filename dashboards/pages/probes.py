@@ -9,12 +9,14 @@ import plotly.graph_objects as go
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
+from dashboards.captions import interval
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import figure_panel, graph
 from dashboards.components.text import empty_state, hint, numbers, page_header, panel
 from dashboards.figures import FIGURES
 from dashboards.frames.probes import probes_frame
 from dashboards.links import change_query, read_query
+from dashboards.numbers import fixed, p_value
 from dashboards.results import command, is_usable, load_result
 from dashboards.screen.probes import probe_at, probe_folds, probes_map
 from dashboards.specs import ProbeFoldsSpec, ProbesSpec
@@ -184,19 +186,18 @@ def _quantity(query: dict[str, str]) -> Any:
 
 
 def _numbers(row: pd.Series) -> Component:
-    title = f"{row['concept']} at {row['site']}, step {row['step']} (σ = {row['sigma']:z.3f})"
-    accuracy = f"{row['accuracy']:z.3f}  [{row['accuracy_lo']:z.3f}, {row['accuracy_hi']:z.3f}]"
+    title = f"{row['concept']} at {row['site']}, step {row['step']} (σ = {fixed(row['sigma'], 3)})"
     return dmc.Stack(
         [
             dmc.Text(title, fw=600, size="sm"),
             numbers(
                 {
-                    "accuracy, 95 % interval": accuracy,
-                    "control": f"{row['control']:z.3f}",
-                    "selectivity": f"{row['selectivity']:z.3f}",
-                    "chance": f"{row['chance']:z.3f}",
-                    "q": f"{row['q_value']:.3g}",
-                    "n": f"{row['n']} clips, {row['groups']} prompts",
+                    "accuracy, 95 % interval": interval(row, "accuracy", 3),
+                    "control": fixed(row["control"], 3),
+                    "selectivity": fixed(row["selectivity"], 3),
+                    "chance": fixed(row["chance"], 3),
+                    "q": p_value(row["q_value"]),
+                    "n": f"{fixed(row['n'], 0)} clips, {fixed(row['groups'], 0)} prompts",
                 },
                 {
                     "control": "Mean accuracy with shuffled labels.",

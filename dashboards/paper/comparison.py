@@ -5,32 +5,39 @@ from matplotlib.figure import Figure
 
 from dashboards import palette
 from dashboards.comparison import Comparison
-from dashboards.grids import as_map, lay_out
-from dashboards.paper.patching import draw_map, map_inches
-from dashboards.paper.style import INCHES, Width, new_figure
+from dashboards.grids import as_map
+from dashboards.names import shortened
+from dashboards.paper.maps import draw_map, map_height, strips
+from dashboards.paper.measure import fitting_names
+from dashboards.paper.style import POINTS, Width, empty_figure, place_axes
 
-SCATTER_INCHES = 2.6
+SCATTER = 150.0  # points, and below it its axis' numbers and name
+BELOW = 32.0
+LEFT = 44.0
+LEGEND = 90.0
 COLOURS = (palette.SEQUENTIAL[5], palette.PLANTED, "#2b8a3e", "#862e9c", "#e67700", palette.INK)
 
 
 def comparison(compared: Comparison, width: Width) -> Figure:
     """The two maps of a comparison, and below them the cells that both have against each other."""
-    frame = as_map(compared.frame)
-    height = map_inches(lay_out(frame), INCHES[width])
+    parts = strips(as_map(compared.frame), POINTS[width])
+    height = map_height(parts, [], POINTS[width])
     if compared.matched.empty:
-        figure = new_figure(width, height)
-        draw_map(figure, figure.subplots(), frame, INCHES[width])
+        figure = empty_figure(width, height)
+        draw_map(figure, parts, [])
         return figure
-    figure = new_figure(width, height + SCATTER_INCHES)
-    above, below = figure.subplots(2, 1, height_ratios=[height, SCATTER_INCHES])
-    draw_map(figure, above, frame, INCHES[width])
-    _scatter(below, compared)
+    figure = empty_figure(width, height + 10 + SCATTER + BELOW)
+    draw_map(figure, parts, [])
+    wide = min(POINTS[width] - LEFT - LEGEND - 8, 1.6 * SCATTER)
+    _scatter(place_axes(figure, LEFT, height + 10, wide, SCATTER), compared)
     return figure
 
 
 def _scatter(axes: Axes, compared: Comparison) -> None:
     axes.axline((0, 0), slope=1, color=palette.MUTED, linestyle=":", linewidth=0.8)
-    for index, (concept, part) in enumerate(compared.matched.groupby("concept", sort=False)):
+    groups = list(compared.matched.groupby("concept", sort=False))
+    told = len(groups) <= len(COLOURS)  # with more, the same colour would stand for several
+    for index, (concept, part) in enumerate(groups):
         bars = []
         for side in ("left", "right"):
             impact = part[f"impact_{side}"]
@@ -45,9 +52,10 @@ def _scatter(axes: Axes, compared: Comparison) -> None:
             fmt="o",
             markersize=2.5,
             elinewidth=0.6,
-            color=COLOURS[index % len(COLOURS)],
-            label=str(concept),
+            color=COLOURS[index] if told else COLOURS[0],
+            label=fitting_names([str(concept)], LEGEND - 20, 7.0)[0],
         )
-    axes.set_xlabel(f"impact, {compared.names[0]}")
-    axes.set_ylabel(f"impact, {compared.names[1]}")
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1)
+    for name, write in zip(compared.names, (axes.set_xlabel, axes.set_ylabel), strict=True):
+        write(fitting_names([f"impact, {shortened(name, 60)}"], SCATTER, 8.0)[0])
+    if told:
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1, fontsize=7)

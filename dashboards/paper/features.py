@@ -8,8 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dashboards import palette
-from dashboards.frames.features import MEASURES
+from dashboards.frames.features import MEASURES, telling_values
+from dashboards.numbers import significant
+from dashboards.paper.measure import fitting_names
 from dashboards.paper.style import CMAP, Width, new_figure
+from workbench.audio import FLOOR_DB
 
 MEASURE_TITLES = {
     "loss": "loss",
@@ -17,6 +20,8 @@ MEASURE_TITLES = {
     "l0": "L0",
     "dead_share": "dead share",
 }
+MOST_VALUES = 30
+LONGEST_LABEL = 90.0  # points
 COLOUR = palette.SEQUENTIAL[6]
 
 
@@ -30,7 +35,7 @@ def sae_training(frame: pd.DataFrame, width: Width) -> Figure:
         held_out = of_measure.loc[of_measure["split"] == "held-out", "value"].iloc[0]
         axes.plot(curve["train_step"], curve["value"], color=COLOUR)
         axes.axhline(held_out, color=palette.INK, linestyle="--", linewidth=0.8)
-        axes.set_title(f"{MEASURE_TITLES[name]}\nheld-out {held_out:.3g}", pad=3)
+        axes.set_title(f"{MEASURE_TITLES[name]}\nheld-out {significant(held_out)}", pad=3)
         axes.set_xlabel("training step", labelpad=1)
     return figure
 
@@ -38,7 +43,9 @@ def sae_training(frame: pd.DataFrame, width: Width) -> Figure:
 def feature_panels(frame: pd.DataFrame, width: Width) -> Figure:
     """Histogram, per-step profile and concept scores of one feature, from `feature_frame`."""
     panels = {str(name): panel for name, panel in frame.groupby("panel")}
-    rows = len(panels["auroc"])
+    scores = telling_values(panels.get("auroc", frame.iloc[:0]), MOST_VALUES)
+    left_out = len(panels.get("auroc", scores)) - len(scores)
+    rows = len(scores)
     if width == "single":
         figure = new_figure(width, 3.0 + 0.15 * rows)
         places = figure.subplots(3, 1, height_ratios=[1.3, 1.3, 0.5 + 0.15 * rows])
@@ -47,7 +54,8 @@ def feature_panels(frame: pd.DataFrame, width: Width) -> Figure:
         places = figure.subplots(1, 3, width_ratios=[1, 0.9, 1.1])
     _histogram(places[0], panels["histogram"])
     _profile(places[1], panels["step_profile"])
-    _scores(places[2], panels["auroc"])
+    title = f"furthest {rows} of {rows + left_out} concept values" if left_out else "concept values"
+    _scores(places[2], scores, title)
     return figure
 
 
@@ -71,13 +79,14 @@ def _profile(axes: Axes, panel: pd.DataFrame) -> None:
     axes.set_title("by denoising step", pad=3)
 
 
-def _scores(axes: Axes, panel: pd.DataFrame) -> None:
-    panel = panel.sort_values("value", na_position="first")
-    axes.barh(panel["label"], panel["value"] - 0.5, left=0.5, height=0.7, color=COLOUR)
+def _scores(axes: Axes, panel: pd.DataFrame, title: str) -> None:
+    rows = np.arange(len(panel))
+    axes.barh(rows, panel["value"] - 0.5, left=0.5, height=0.7, color=COLOUR)
+    axes.set_yticks(rows, fitting_names(panel["label"].tolist() or [""], LONGEST_LABEL, 7.0)[: len(rows)])
     axes.axvline(0.5, color=palette.INK, linewidth=0.8)
     axes.set_xlim(0, 1)
     axes.set_xlabel("AUROC (0.5 = chance)", labelpad=1)
-    axes.set_title("concept values", pad=3)
+    axes.set_title(title, pad=3)
     axes.tick_params(axis="y", length=0, labelsize=7)
 
 
@@ -87,7 +96,9 @@ def feature_clip(
     """One clip: mel spectrogram, the feature's activation over time (largest over the steps), and step by step."""
     figure = new_figure(width, 2.8)
     sound, line, steps = figure.subplots(3, 1, sharex=True, height_ratios=[1.2, 0.8, 1])
-    sound.imshow(mel, origin="lower", aspect="auto", cmap="gray_r", extent=(0, seconds, 0, len(mel)))
+    extent = (0, seconds, 0, len(mel))
+    levels = {"vmin": FLOOR_DB, "vmax": 0}  # fixed, so that silence is white
+    sound.imshow(mel, origin="lower", aspect="auto", cmap="gray_r", extent=extent, **levels)
     sound.set_yticks([])
     sound.set_ylabel("mel")
     grid = frame.pivot(index="step", columns="seconds", values="value")

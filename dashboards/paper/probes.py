@@ -1,65 +1,115 @@
 """Probe maps on paper, and the folds behind one probe."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from dashboards import palette
 from dashboards.frames.probes import block_labels
+from dashboards.names import shortened
+from dashboards.numbers import fixed
+from dashboards.paper.maps import BAR, NAME_SIZE, ROW, TALLEST, colour_bar, name_rows
+from dashboards.paper.measure import fitting_names, fitting_size, width_of
 from dashboards.paper.style import (
-    INCHES,
-    POINTS_PER_INCH,
+    POINTS,
     Width,
     draw_cells,
+    empty_figure,
     hatch_cells,
     new_figure,
+    place_axes,
     write_numbers,
 )
 
 COLUMNS = {"single": 1, "double": 2}
-ROW_INCHES = 0.17
-MAX_TICKS = 12
+LEAST_ROW = 2.0  # points; with more concepts than leave that, more stand beside each other
+GAP = 12.0
+TITLE = 14.0
+STEPS = 26.0  # room for the steps' numbers and their name
+LEAST_HEIGHT = 64.0  # of the figure, for the colour bar
+
+
+@dataclass(frozen=True)
+class Panels:
+    """How the maps of concepts, all of one size, lie on the page; in points."""
+
+    columns: int
+    rows: int
+    left: float
+    wide: float
+    row: float
+
+    def place(self, index: int, blocks: int) -> tuple[float, float, float, float]:
+        """Left, top, width and height of a concept's map."""
+        down, across = divmod(index, self.columns)
+        top = TITLE + down * (TITLE + STEPS + self.row * blocks)
+        return self.left + across * (self.wide + GAP), top, self.wide, self.row * blocks
 
 
 def probes_map(frame: pd.DataFrame, quantity: str, width: Width) -> Figure:
     """One map a concept of `quantity` from `probes_frame`; hatched where q >= 0.05."""
     concepts = list(dict.fromkeys(frame["concept"]))
-    columns = min(COLUMNS[width], len(concepts))
-    rows = -(-len(concepts) // columns)
-    figure = new_figure(width, rows * (ROW_INCHES * frame["block"].nunique() + 0.6))
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    panel_points = (INCHES[width] - 0.7) / columns * POINTS_PER_INCH - 24
-    for concept, axes in zip(concepts, panels, strict=False):
-        mesh = _draw_panel(axes, frame[frame["concept"] == concept], quantity, panel_points)
-    for axes in panels[len(concepts) :]:
-        axes.set_visible(False)
-    bar = figure.colorbar(mesh, ax=panels.tolist(), label=quantity, aspect=30, pad=0.01)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=2)
+    names = fitting_names(block_labels(frame), 60.0, NAME_SIZE)
+    panels = _panels(len(concepts), names, width)
+    height = panels.rows * (TITLE + STEPS + panels.row * len(names))
+    figure = empty_figure(width, max(height, LEAST_HEIGHT))
+    for index, concept in enumerate(concepts):
+        one = frame[frame["concept"] == concept]
+        mesh = _draw_panel(figure, one, quantity, panels, index, names)
+    colour_bar(
+        figure, mesh, quantity, POINTS[width] - BAR + 8, TITLE, min(150.0, max(height, LEAST_HEIGHT) - 18)
+    )
     return figure
 
 
-def _draw_panel(axes: Axes, frame: pd.DataFrame, quantity: str, panel_points: float) -> QuadMesh:
+def _panels(n: int, names: list[str], width: Width) -> Panels:
+    left = max(width_of(name, NAME_SIZE) for name in names) + 6
+    for columns in range(min(COLUMNS[width], n), n + 1):
+        rows = -(-n // columns)
+        room = (TALLEST / rows - TITLE - STEPS) / len(names)
+        if room >= LEAST_ROW:
+            break
+    wide = (POINTS[width] - left - BAR - (columns - 1) * GAP) / columns
+    return Panels(columns, rows, left, wide, min(ROW * 0.9, max(room, LEAST_ROW)))
+
+
+def _draw_panel(
+    figure: Figure, frame: pd.DataFrame, quantity: str, panels: Panels, index: int, names: list[str]
+) -> QuadMesh:
     blocks, steps = list(dict.fromkeys(frame["block"])), list(dict.fromkeys(frame["step"]))
 
     def table(column: str) -> np.ndarray:
         return frame.pivot(index="block", columns="step", values=column).loc[blocks, steps].to_numpy(float)
 
+    axes = place_axes(figure, *panels.place(index, len(blocks)))
     lefts, tops = list(map(float, range(len(steps)))), list(map(float, range(len(blocks))))
-    mesh = draw_cells(axes, table(quantity), lefts, tops)
+    cell = panels.wide / len(steps)
+    mesh = draw_cells(axes, table(quantity), lefts, tops, min(cell, panels.row))
     hatch_cells(axes, ~(table("q_value") < 0.05), lefts, tops)
-    write_numbers(axes, table(quantity), lefts, tops, panel_points / len(steps))
+    write_numbers(axes, table(quantity), lefts, tops, cell, panels.row)
+    axes.set_xlim(0, len(steps))
     axes.set_ylim(len(blocks), 0)
-    axes.set_yticks([top + 0.5 for top in tops], block_labels(frame))
-    shown = steps[:: -(-len(steps) // MAX_TICKS)]
-    axes.set_xticks([steps.index(step) + 0.5 for step in shown], [str(step) for step in shown])
-    axes.set_xlabel("denoising step", labelpad=1)
-    axes.set_title(f"{frame['concept'].iloc[0]} (chance {frame['chance'].iloc[0]:.2f})", pad=3)
+    name_rows(axes, tops, names if index % panels.columns == 0 else [""] * len(names), panels.row)
+    labels = [str(step) for step in steps]
+    one_in = -int(-(max(width_of(label, NAME_SIZE) for label in labels) + 4) // cell)
+    axes.set_xticks([left + 0.5 for left in lefts[::one_in]], labels[::one_in], fontsize=NAME_SIZE)
+    axes.tick_params(axis="x", pad=2)
+    if size := fitting_size("denoising step", panels.wide + GAP / 2, NAME_SIZE):
+        axes.set_xlabel("denoising step", labelpad=1, fontsize=size)
+    _title(axes, frame, panels.wide)
     return mesh
+
+
+def _title(axes: Any, frame: pd.DataFrame, wide: float) -> None:
+    concept = str(frame["concept"].iloc[0])
+    full = f"{shortened(concept, 40)} (chance {fixed(float(frame['chance'].iloc[0]))})"
+    size = fitting_size(full, wide, 8.0)
+    text = full if size else fitting_names([concept], wide, 6.0)[0]
+    axes.set_title(text, fontsize=size or 6.0, pad=3)
 
 
 def probe_folds(frame: pd.DataFrame, width: Width) -> Figure:
@@ -72,9 +122,10 @@ def probe_folds(frame: pd.DataFrame, width: Width) -> Figure:
     axes.bar(places + 0.2, frame["control"], color="white", hatch="////", label="shuffled labels", **bars)
     axes.axhline(frame["chance"].iloc[0], color=palette.INK, linestyle="--", linewidth=0.8, label="chance")
     axes.set_ylim(0, 1.02)
-    axes.set_xticks(places, [f"fold {fold}" for fold in frame["fold"]])
+    axes.set_xticks(places, [str(fold) for fold in frame["fold"]])
+    axes.set_xlabel("fold", labelpad=1)
     axes.set_ylabel("balanced accuracy")
     cell = frame.iloc[0]
-    axes.set_title(f"{cell['concept']}, {cell['site']}, step {cell['step']}")
+    axes.set_title(f"{shortened(cell['concept'], 24)}, {cell['site']}, step {cell['step']}")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, handlelength=1.5)
     return figure

@@ -8,19 +8,22 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 from dashboards import palette
+from dashboards.paper.measure import LINE, fitting_size
 
 Width = Literal["single", "double"]
 INCHES = {"single": 3.4, "double": 7.0}
-POINTS_PER_INCH = 72
+POINTS = {width: 72 * inches for width, inches in INCHES.items()}
 CMAP = LinearSegmentedColormap.from_list("sequential", palette.SEQUENTIAL).with_extremes(
     bad=palette.UNDEFINED
 )
+# Names are users' text, in which no dollar begins a formula.
 # 42: TrueType, which journals want; "none": SVG text stays text; the salt makes SVG ids the same every time.
 PAPER_STYLE = {
-    "font.family": "DejaVu Sans",
+    "text.parse_math": False,
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -47,13 +50,28 @@ def new_figure(width: Width, height: float) -> Figure:
     return Figure(figsize=(INCHES[width], height), layout="constrained")
 
 
+def empty_figure(width: Width, height: float) -> Figure:
+    """An empty figure of a column's width in which axes are placed; `height` in points."""
+    return Figure(figsize=(INCHES[width], height / 72))
+
+
+def place_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """New axes at a place of the figure; in points, `top` from the figure's upper edge."""
+    across, down = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
+    return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+
+
 def draw_cells(
     axes: Axes,
     values: Float[np.ndarray, "row column"],
     lefts: list[float],
     tops: list[float],
+    cell: float,
 ) -> QuadMesh:
-    """Draw unit cells of a map, coloured from 0 to 1, with their left top corners at (`lefts`, `tops`)."""
+    """Draw unit cells of a map, coloured from 0 to 1, with their left top corners at (`lefts`, `tops`).
+
+    `cell` is their shorter side in points.
+    """
     mesh = axes.pcolormesh(
         [*lefts, lefts[-1] + 1],
         [*tops, tops[-1] + 1],
@@ -62,7 +80,7 @@ def draw_cells(
         vmin=0,
         vmax=1,
         edgecolors="white",
-        linewidth=0.6,
+        linewidth=min(0.6, cell / 20),
     )
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -75,41 +93,43 @@ def write_numbers(
     values: Float[np.ndarray, "row column"],
     lefts: list[float],
     tops: list[float],
-    cell_points: float,
+    column: float,
+    row: float,
 ) -> None:
-    """Write each value into its cell, `cell_points` wide; nothing where the number would not be legible."""
-    size = min(8.0, cell_points / 2.6)
-    if size < 5:
+    """Write each value into its cell, `column` points wide and `row` high; nothing where it could not be read."""
+    most = fitting_size("−0.00", column - 2, min(7.5, row / LINE - 1))
+    if not most:
         return
     dark = palette.is_dark(values)
-    for (row, column), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            ground = {"facecolor": CMAP(float(np.clip(value, 0, 1))), "edgecolor": "none", "pad": 0.6}
+    for place, value in np.ndenumerate(values):
+        text = f"{value:z.2f}".replace("-", "−")
+        size = 0.0 if np.isnan(value) else fitting_size(text, column - 2, most)
+        if size:
+            ground = {"facecolor": CMAP(float(np.clip(value, 0, 1))), "edgecolor": "none", "pad": 0.4}
             axes.text(
-                lefts[column] + 0.5,
-                tops[row] + 0.5,
-                f"{value:z.2f}",
+                lefts[place[1]] + 0.5,
+                tops[place[0]] + 0.5,
+                text,
                 ha="center",
                 va="center",
                 fontsize=size,
-                color="white" if dark[row, column] else palette.INK,
+                color="white" if dark[place] else palette.INK,
                 bbox=ground,  # keeps hatching away from the digits
             )
 
 
 def hatch_cells(
-    axes: Axes, unclear: Bool[np.ndarray, "row column"], lefts: list[float], tops: list[float]
+    axes: Axes,
+    unclear: Bool[np.ndarray, "row column"],
+    lefts: list[float],
+    tops: list[float],
+    pattern: str = "////",
 ) -> None:
-    """Hatch the unclear cells of a map."""
-    for row, column in zip(*np.nonzero(unclear), strict=True):
-        axes.add_patch(
-            Rectangle(
-                (lefts[column], tops[row]),
-                1,
-                1,
-                fill=False,
-                hatch="////",
-                edgecolor=palette.RULE,
-                linewidth=0,
-            )
-        )
+    """Hatch the unclear cells of a map, all in one shape."""
+    corners = [(lefts[column], tops[row]) for row, column in zip(*np.nonzero(unclear), strict=True)]
+    if corners:
+        squares = [
+            Path([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1), (x, y)], closed=True) for x, y in corners
+        ]
+        shape = Path.make_compound_path(*squares)
+        axes.add_patch(PathPatch(shape, fill=False, hatch=pattern, edgecolor=palette.RULE, linewidth=0))

@@ -7,9 +7,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards import palette
+from dashboards.captions import interval
 from dashboards.grids import as_map
 from dashboards.screen.patching import draw_map
-from dashboards.screen.style import plain, style
+from dashboards.screen.style import LONGEST_NAME, plain, style
 
 COLOURS = (palette.SEQUENTIAL[5], palette.PLANTED, "#2b8a3e", "#862e9c", "#e67700", palette.INK)
 
@@ -39,13 +40,16 @@ def comparison_scatter(matched: pd.DataFrame, names: tuple[str, str]) -> go.Figu
             error_x=_bars(part, "left"),
             error_y=_bars(part, "right"),
             mode="markers",
-            name=plain(concept),
+            name=plain(str(concept), LONGEST_NAME),
             marker={"color": colour, "size": 8},
-            customdata=part["row"].map(plain),
-            hovertemplate=f"{plain(concept)}, %{{customdata}}<br>%{{x:.3f}} and %{{y:.3f}}<extra></extra>",
+            customdata=[[plain(str(concept)), plain(row)] for row in part["row"]],
+            hovertemplate="%{customdata[0]}, %{customdata[1]}<br>%{x:.3f} and %{y:.3f}<extra></extra>",
         )
     for update, name in ((figure.update_xaxes, names[0]), (figure.update_yaxes, names[1])):
-        update(title={"text": f"impact, {plain(name)}", "font": {"size": 11}, "standoff": 6}, fixedrange=True)
+        update(
+            title={"text": f"impact, {plain(name, LONGEST_NAME)}", "font": {"size": 11}, "standoff": 6},
+            fixedrange=True,
+        )
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
     styled = style(figure, height=380, legend=legend, hovermode="closest")
     return styled.update_layout(showlegend=True, margin={"t": 40})
@@ -65,8 +69,5 @@ def _bars(part: pd.DataFrame, side: str) -> dict[str, Any]:
 
 def _hover(row: dict[Hashable, Any]) -> str:
     if pd.isna(row["impact"]):
-        return plain(row["status"])
-    interval = "no interval"
-    if not pd.isna(row["impact_lo"]):
-        interval = f"95 % interval [{row['impact_lo']:z.3f}, {row['impact_hi']:z.3f}]"
-    return f"{plain(row['map'])}: impact {row['impact']:z.3f}, {interval}"
+        return str(row["status"])
+    return f"{plain(row['map'])}: impact {interval(row, 'impact', 3)}"

@@ -6,8 +6,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboards import palette
-from dashboards.frames.features import MEASURES
-from dashboards.screen.style import plain, style
+from dashboards.frames.features import MEASURES, telling_values
+from dashboards.numbers import fixed, significant
+from dashboards.screen.style import LONGEST_NAME, plain, style
 
 MEASURE_TITLES = {
     "loss": "loss",
@@ -15,6 +16,7 @@ MEASURE_TITLES = {
     "l0": "L0 (active features a row)",
     "dead_share": "dead share",
 }
+MOST_VALUES = 40  # concept values shown; a feature card with hundreds cannot be read
 ACCENT = palette.SEQUENTIAL[5]
 
 
@@ -42,7 +44,10 @@ def sae_training(frame: pd.DataFrame) -> go.Figure:
         figure.add_hline(
             y=held_out,
             line={"color": palette.PLANTED, "width": 1.5, "dash": "dash"},
-            annotation={"text": f"held-out {held_out:.3g}", "font": {"color": palette.PLANTED, "size": 11}},
+            annotation={
+                "text": f"held-out {significant(held_out)}",
+                "font": {"color": palette.PLANTED, "size": 11},
+            },
             annotation_position="top right",
             row=1,
             col=column,
@@ -56,22 +61,27 @@ def sae_training(frame: pd.DataFrame) -> go.Figure:
 
 def feature_panels(frame: pd.DataFrame) -> go.Figure:
     """Histogram, per-step profile and concept scores of one feature, from `feature_frame`."""
+    panels = {str(name): panel for name, panel in frame.groupby("panel")}
+    scores = telling_values(panels.get("auroc", frame.iloc[:0]), MOST_VALUES)
+    left_out = len(panels.get("auroc", frame.iloc[:0])) - len(scores)
+    title = (
+        f"AUROC, furthest {len(scores)} of {len(panels['auroc'])}" if left_out else "AUROC by concept value"
+    )
     figure = make_subplots(
         rows=1,
         cols=4,
         specs=[[{}, {}, None, {}]],  # the empty column leaves room for the names of the concept values
         column_widths=[0.29, 0.25, 0.12, 0.34],
         horizontal_spacing=0.08,
-        subplot_titles=["positive activations", "mean activation by step", "AUROC by concept value"],
+        subplot_titles=["positive activations", "mean activation by step", title],
     )
-    panels = {str(name): panel for name, panel in frame.groupby("panel")}
     _histogram(figure, panels["histogram"])
     _profile(figure, panels["step_profile"])
-    _scores(figure, panels["auroc"])
+    _scores(figure, scores)
     figure.update_annotations(font={"size": 12})
     figure.update_xaxes(fixedrange=True)
     figure.update_yaxes(fixedrange=True)
-    height = max(280, 90 + 17 * len(panels["auroc"]))
+    height = max(280, 90 + 17 * len(scores))
     return style(figure, height=height, bargap=0.25).update_layout(margin={"t": 32})
 
 
@@ -108,18 +118,22 @@ def _profile(figure: go.Figure, panel: pd.DataFrame) -> None:
 
 
 def _scores(figure: go.Figure, panel: pd.DataFrame) -> None:
-    panel = panel.sort_values("value", na_position="first")
+    places = list(range(len(panel)))
     figure.add_bar(
         x=panel["value"] - 0.5,
         base=0.5,
-        y=panel["label"].map(plain),
+        y=places,
         orientation="h",
         marker={"color": np.where(panel["value"] >= 0.5, ACCENT, palette.SEQUENTIAL[2])},
-        customdata=panel["value"],
-        hovertemplate="%{y}: AUROC %{customdata:.3f}<extra></extra>",
+        customdata=[
+            (plain(label), fixed(value, 3))
+            for label, value in zip(panel["label"], panel["value"], strict=True)
+        ],
+        hovertemplate="%{customdata[0]}: AUROC %{customdata[1]}<extra></extra>",
         row=1,
         col=4,
     )
     figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], row=1, col=4)
     figure.update_xaxes(title={"text": "0.5 = chance", "font": {"size": 11}, "standoff": 4}, row=1, col=4)
-    figure.update_yaxes(tickfont={"size": 10}, row=1, col=4)
+    names = [plain(label, LONGEST_NAME) for label in panel["label"]]
+    figure.update_yaxes(tickvals=places, ticktext=names, tickfont={"size": 10}, row=1, col=4)

@@ -7,10 +7,22 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from analyses.statistics import too_few_pairs
 from dashboards import palette
-from dashboards.frames.patching import UNCLEAR
+from dashboards.captions import interval
+from dashboards.frames.patching import UNCLEAR, UNTESTED
 from dashboards.grids import Grid, Section, lay_out, panel_title
-from dashboards.screen.style import color_axis, hatch, outline, plain, selection, style
+from dashboards.numbers import p_value
+from dashboards.screen.style import (
+    LONGEST_NAME,
+    color_axis,
+    dots,
+    hatch,
+    outline,
+    plain,
+    selection,
+    style,
+)
 
 ROW_PIXELS = 32
 LOW_ROW_PIXELS = 24  # where there are many rows
@@ -49,10 +61,10 @@ def draw_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go
 
 def _label_axes(figure: go.Figure, grid: Grid, frame: pd.DataFrame) -> None:
     nulls = set(frame.loc[frame["group"] == "null", "label"])
-    names = [_null_name(plain(label)) if label in nulls else plain(label) for label in grid.tops]
+    names = [_null_name(label) if label in nulls else plain(label, LONGEST_NAME) for label in grid.tops]
     figure.update_xaxes(
         tickvals=[left + 0.5 for left in grid.lefts.values()],
-        ticktext=[plain(across) for _, across in grid.lefts],
+        ticktext=[plain(across, LONGEST_NAME) for _, across in grid.lefts],
         range=[0, grid.width],
     )
     figure.update_yaxes(
@@ -78,14 +90,17 @@ def _plain(names: np.ndarray) -> np.ndarray:
 
 
 def _null_name(label: str) -> str:
-    name, bracket, rest = label.partition(" (")
+    name, bracket, rest = plain(label).partition(" (")
     return f"<i>{name}</i>" + (f"<br><span style='font-size:9px'>{bracket[1:]}{rest}</span>" if rest else "")
 
 
 def _title_lines(panel: str) -> list[str]:
     """A panel's name, and below it, smaller, what it means."""
-    name, _, meaning = plain(panel_title(panel)).partition(": ")
-    return [f"<b>{name}</b>", *([f"<span style='font-size:11px'>{meaning}</span>"] if meaning else [])]
+    name, meaning = panel_title(panel)
+    return [
+        f"<b>{plain(name, LONGEST_NAME)}</b>",
+        *([f"<span style='font-size:11px'>{meaning}</span>"] if meaning else []),
+    ]
 
 
 def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
@@ -94,9 +109,8 @@ def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
         "y": [*section.tops, section.tops[-1] + 1],
     }
     status, impact = section.table("status"), section.numbers("impact")
-    customdata = np.stack(
-        [*map(_plain, (section.table("concept"), section.table("arm"))), section.table("hover")], axis=-1
-    )
+    names = map(_plain, (section.table("concept"), section.table("arm")))
+    customdata = np.stack([*names, section.table("hover")], axis=-1)
     numbers = np.vectorize(lambda value: "" if np.isnan(value) else f"{value:z.2f}", otypes=[object])(impact)
     words = np.vectorize(lambda name: WORDLESS.get(name, ""), otypes=[object])(status)
     common = {
@@ -127,20 +141,22 @@ def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
     unclear = np.isin(status.astype(str), UNCLEAR)
     lines = hatch(unclear, impact, section.lefts, section.tops, sparse=columns > NUMBERS_UP_TO)
     figure.add_traces(lines)
+    if (status == UNTESTED).any():
+        figure.add_trace(dots(status.astype(str) == UNTESTED, impact, section.lefts, section.tops))
 
 
 def _hover(row: dict[Hashable, Any]) -> str:
-    interval = f"[{row['denominator_lo']:z.3f}, {row['denominator_hi']:z.3f}]"
-    denominator = f"clean − corrupt score: {row['denominator']:z.3f} {interval}"
+    denominator = f"clean − corrupt score: {interval(row, 'denominator', 3)}"
     count = f"n = {row['n']:.0f} from {row['n_pairs']:.0f} pairs"
     if row["status"] == "undefined":
         return f"undefined: clean and corrupt do not differ clearly<br>{denominator}<br>{count}"
     if row["status"] == "no score":
         return f"no score: the scorer failed on this arm<br>{denominator}<br>{count}"
-    impact = f"impact {row['impact']:z.3f}, 95 % interval [{row['impact_lo']:z.3f}, {row['impact_hi']:z.3f}]"
+    impact = f"impact {interval(row, 'impact', 3)}"
     test = "null arm: what chance gives"
     if row["group"] == "cell":
-        test = f"p = {row['p']:.2g}, adjusted {row['p_adjusted']:.2g}: {row['status']}"
+        verdict = too_few_pairs(int(row["n_pairs"])) if row["status"] == UNTESTED else row["status"]
+        test = f"p = {p_value(row['p'])}, adjusted {p_value(row['p_adjusted'])}: {verdict}"
     planted = "<br>planted here" if row.get("planted") else ""
     return f"{row['direction']} {impact}<br>{test}<br>{denominator}<br>{count}{planted}"
 

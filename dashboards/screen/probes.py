@@ -9,8 +9,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboards import palette
+from dashboards.captions import interval
 from dashboards.frames.probes import block_labels
-from dashboards.screen.style import color_axis, hatch, plain, selection, style
+from dashboards.numbers import fixed, p_value
+from dashboards.screen.style import LONGEST_NAME, color_axis, hatch, plain, selection, style
 
 COLUMNS = 2
 TRACES = 3  # of each concept: its heatmap and its hatching on light and on dark cells
@@ -33,7 +35,10 @@ def probes_map(frame: pd.DataFrame, quantity: str, selected: tuple[str, str, int
     figure = make_subplots(
         rows=rows,
         cols=min(COLUMNS, len(concepts)),
-        subplot_titles=[f"<b>{plain(concept)}</b>  (chance {chance[concept]:.2f})" for concept in concepts],
+        subplot_titles=[
+            f"<b>{plain(concept, LONGEST_NAME)}</b>  (chance {fixed(chance[concept])})"
+            for concept in concepts
+        ],
         horizontal_spacing=0.09,
         vertical_spacing=86 / height,
     )
@@ -65,7 +70,7 @@ def _add_panel(
     place: dict[str, int],
 ) -> None:
     frame = frame.assign(
-        name=frame["concept"].map(plain), hover=[_hover(row) for row in frame.to_dict("records")]
+        hover=[_hover(row) for row in frame.to_dict("records")], name=frame["concept"].map(plain)
     )
     sites, steps = list(dict.fromkeys(frame["site"])), list(dict.fromkeys(frame["step"]))
 
@@ -81,7 +86,7 @@ def _add_panel(
         coloraxis="coloraxis",
         customdata=np.stack([table(name) for name in ("name", "site", "step", "hover")], axis=-1),
         hovertemplate=HOVER,
-        text=np.vectorize("{:z.2f}".format, otypes=[object])(values),
+        text=np.vectorize(lambda value: "" if np.isnan(value) else f"{value:z.2f}", otypes=[object])(values),
         texttemplate="%{text}" if len(steps) <= NUMBERS_UP_TO else "",
         textfont={"size": 10},
         xgap=1,
@@ -99,8 +104,13 @@ def _add_panel(
         range=[0, len(steps)],
         **place,
     )
-    names = [plain(name) for name in block_labels(frame)]
-    figure.update_yaxes(tickvals=[top + 0.5 for top in tops], ticktext=names, range=[len(sites), 0], **place)
+    names = list(map(plain, block_labels(frame)))
+    figure.update_yaxes(
+        tickvals=[top + 0.5 for top in tops],
+        ticktext=names,
+        range=[len(sites), 0],
+        **place,
+    )
     figure.update_xaxes(showgrid=False, fixedrange=True, **place)
     figure.update_yaxes(showgrid=False, fixedrange=True, **place)
     if selected is not None and selected[0] in sites and selected[1] in steps:
@@ -110,10 +120,10 @@ def _add_panel(
 
 def _hover(row: dict[Hashable, Any]) -> str:
     return (
-        f"accuracy {row['accuracy']:z.3f}, 95 % interval [{row['accuracy_lo']:z.3f}, {row['accuracy_hi']:z.3f}]<br>"
-        f"shuffled labels {row['control']:z.3f}, selectivity {row['selectivity']:z.3f}<br>"
-        f"chance {row['chance']:z.3f}, q = {row['q_value']:.3g}, σ = {row['sigma']:z.3f}<br>"
-        f"n = {row['n']:.0f} clips from {row['groups']:.0f} prompts"
+        f"accuracy {interval(row, 'accuracy', 3)}<br>"
+        f"shuffled labels {fixed(row['control'], 3)}, selectivity {fixed(row['selectivity'], 3)}<br>"
+        f"chance {fixed(row['chance'], 3)}, q = {p_value(row['q_value'])}, σ = {fixed(row['sigma'], 3)}<br>"
+        f"n = {fixed(row['n'], 0)} clips from {fixed(row['groups'], 0)} prompts"
     )
 
 
@@ -136,7 +146,7 @@ def probe_folds(frame: pd.DataFrame) -> go.Figure:
     figure.add_hline(
         y=chance,
         line={"color": palette.PLANTED, "width": 1.5, "dash": "dash"},
-        name=f"chance {chance:.2f}",
+        name=f"chance {fixed(chance)}",
         showlegend=True,
     )
     figure.update_yaxes(

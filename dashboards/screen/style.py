@@ -8,12 +8,14 @@ import plotly.graph_objects as go
 from jaxtyping import Bool, Float
 
 from dashboards import palette
+from dashboards.names import shortened
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 COLORSCALE = [
     [index / (len(palette.SEQUENTIAL) - 1), colour] for index, colour in enumerate(palette.SEQUENTIAL)
 ]
 BAR_PIXELS = 320
+LONGEST_NAME = 28  # characters beside or below a map; the pointer shows the whole name
 CORNERS = (0.2, 0.4, 0.6, 1.4, 1.6, 1.8)
 # The modebar offers zooming only: export has its own button, and nothing is sent anywhere.
 GRAPH_CONFIG = {
@@ -23,12 +25,12 @@ GRAPH_CONFIG = {
 }
 
 
-def plain(text: object) -> str:
-    """Text that Plotly shows letter by letter.
+def plain(text: object, most: int = 200) -> str:
+    """Text that Plotly shows letter by letter, on one line, shortened to `most` characters.
 
     By itself it reads `<b>` and `&amp;` as HTML, and `%{x}` in hover templates as a value of the point.
     """
-    return html.escape(str(text), quote=False).replace("{", "&#123;")
+    return html.escape(shortened(str(text), most), quote=False).replace("{", "&#123;")
 
 
 def style(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
@@ -85,6 +87,24 @@ def hatch(
     dark = palette.is_dark(levels)
     inks = ((unclear & ~dark, "rgba(60, 70, 82, 0.40)"), (unclear & dark, "rgba(255, 255, 255, 0.55)"))
     return [_lines(cells, ink, lefts, tops, (1.0,) if sparse else CORNERS) for cells, ink in inks]
+
+
+def dots(
+    cells: Bool[np.ndarray, "row column"],
+    levels: Float[np.ndarray, "row column"],
+    lefts: list[float],
+    tops: list[float],
+) -> go.Scatter:
+    """Dots in the corners of some cells of a heatmap; see `hatch`."""
+    places = [
+        (lefts[column] + x, tops[row] + y, bool(palette.is_dark(levels[row, column])))
+        for row, column in zip(*np.nonzero(cells), strict=True)
+        for x in (0.12, 0.88)
+        for y in (0.2, 0.8)
+    ]
+    xs, ys, dark = zip(*places, strict=True) if places else ((), (), ())
+    marker = {"size": 3, "color": np.where(dark, "rgba(255, 255, 255, 0.8)", "rgba(60, 70, 82, 0.7)")}
+    return go.Scatter(x=xs, y=ys, mode="markers", marker=marker, hoverinfo="skip", showlegend=False)
 
 
 def _lines(

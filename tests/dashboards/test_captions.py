@@ -24,7 +24,7 @@ def caption(study: Study, figure: str, /, **options: object) -> str:
     [
         "by block (rows) and concept (columns) (sufficiency, necessity)",
         "scorer embedded",
-        "tempo: 2 pairs × 2 seeds (n = 4), denominator (clean − corrupt) 0.60 [0.50, 0.70]",
+        "tempo: 12 pairs × 2 seeds (n = 24), denominator (clean − corrupt) 0.60 [0.50, 0.70]",
         "null band [−0.05, 0.07]",
         "stability 0.93 [0.81, 0.98]",
         "agreement with clap 0.87",
@@ -32,7 +32,7 @@ def caption(study: Study, figure: str, /, **options: object) -> str:
         "p > 0.05 after Benjamini–Hochberg over 60 cells",
         "share of the concept that comes back",
         "share of the concept that is lost",
-        "mood: 2 pairs × 2 seeds (n = 4), denominator (clean − corrupt) 0.02 [−0.05, 0.09], not clearly above zero",
+        "mood: 12 pairs × 2 seeds (n = 24), denominator (clean − corrupt) 0.02 [−0.05, 0.09], not clearly above zero",
         STOPPED,
     ],
 )

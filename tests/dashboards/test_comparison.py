@@ -138,7 +138,7 @@ def test_both_maps_and_their_cells_are_drawn(study: Study, other_study: Study) -
     scatter = comparison_scatter(compared.matched, compared.names)
     dots = {trace.name: trace for trace in scatter.data if trace.name}
     assert set(dots) == {"instrument", "tempo", "drums"}
-    place = list(dots["tempo"].customdata).index("tf3")
+    place = list(dots["tempo"].customdata).index(["tempo", "tf3"])
     assert (dots["tempo"].x[place], dots["tempo"].y[place]) == (0.93, 0.465)
     assert dots["tempo"].error_x.array[place] == pytest.approx(0.05)
 

@@ -144,7 +144,7 @@ def test_figures_go_into_the_study_and_keep_apart(study: Study) -> None:
     [
         ("patchin", "pdf", {}, ["'patchin'", "patching", "sae-training"]),
         ("patching", "gif", {}, ["'gif'", "pdf, svg, png"]),
-        ("patching", "pdf", {"size": 3}, ["'size'", "width, name, scorer, concept"]),
+        ("patching", "pdf", {"size": 3}, ["no option 'size'", "width, name, scorer, concept"]),
         ("patching", "pdf", {"width": "huge"}, ["'width'", "single"]),
         ("patching", "pdf", {"name": "heads"}, ["patching result 'heads'", "blocks, steps"]),
         ("patching", "pdf", {"concept": "key"}, ["concept 'key'", "tempo"]),
@@ -152,7 +152,10 @@ def test_figures_go_into_the_study_and_keep_apart(study: Study) -> None:
         ("patching-pairs", "pdf", {"concept": "tempo", "arm": "clean"}, ["arm 'clean'"]),
         ("patching-compare", "pdf", {}, ["compare=STUDY or published=TABLE.csv"]),
         ("patching-compare", "pdf", {"compare": "nowhere"}, ["nowhere is not a study"]),
-        ("feature", "pdf", {}, ["'feature'", "field required"]),
+        ("feature", "pdf", {}, ["'feature' needs feature", "`--option feature=0`"]),
+        ("feature-clip", "pdf", {"feature": 1}, ["needs clip", "--option clip=1"]),
+        ("patching-pairs", "pdf", {"concept": "drums"}, ["needs arm", "--option arm=tf3+tf4"]),
+        ("probe-folds", "pdf", {}, ["needs concept and site and step", "--option site=tf"]),
         ("feature", "pdf", {"feature": 999}, ["feature '999'", "0, 1, 2"]),
         (
             "feature",

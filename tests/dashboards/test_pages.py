@@ -42,7 +42,7 @@ def test_the_address_says_what_the_map_shows(study: Study) -> None:
 def test_the_map_tells_what_it_rests_on(app: dash.Dash) -> None:
     told = str(draw(app, "?shown=tempo")["facts"])
     for words in (
-        "2 × 2 (n = 4)",
+        "12 × 2 (n = 24)",
         "0.60 [0.50, 0.70]",
         "0.93 [0.81, 0.98]",
         "[−0.05, 0.07]",
@@ -107,7 +107,7 @@ def show_cell(app: dash.Dash, search: str) -> dict[str, Any]:
 def test_a_cell_tells_its_numbers_and_pairs(app: dash.Dash) -> None:
     cell = show_cell(app, "?concept=drums&arm=tf3+necessity&pair=1&seed=101")
     assert not cell["hidden"]
-    for words in ("0.784  [0.724, 0.834]", "0.002, 0.003", "4 from 2 pairs", "necessity, 95 % interval"):
+    for words in ("0.784 [0.724, 0.834]", "0.002, 0.003", "24 from 12 pairs", "necessity, 95 % interval"):
         assert words in str(cell["numbers"])
     assert [row["id"] for row in cell["rows"]] == ["0-100", "0-101", "1-100", "1-101"]
     assert cell["selected"] == {"ids": ["1-101"]}

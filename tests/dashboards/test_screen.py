@@ -155,7 +155,8 @@ def test_training_and_feature_figures_draw_their_tables(study: Study) -> None:
     feature = numbers(study, "feature", feature=5)
     bars = feature_panels(feature).data[2]
     scores = feature[feature["panel"] == "auroc"].set_index("label")["value"]
-    assert dict(zip(bars.y, bars.customdata, strict=True)) == scores.to_dict()
+    shown = dict(bars.customdata)
+    assert shown == {label: f"{score:.3f}" for label, score in scores.items()}
 
 
 def test_the_colour_scale_has_equal_steps_of_lightness() -> None:

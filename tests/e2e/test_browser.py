@@ -124,7 +124,7 @@ def test_a_cell_of_the_patching_map_tells_its_numbers_and_plays_three_runs(page:
     page.goto(f"{address}/patching")
     expect(page.locator("#patching-graph")).to_contain_text("undefined")
     for words in (
-        "2 × 2 (n = 4)",
+        "12 × 2 (n = 24)",
         "0.93 [0.81, 0.98]",
         "[−0.05, 0.07]",
         "over the 60 cells",

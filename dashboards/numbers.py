@@ -1,0 +1,56 @@
+"""Numbers as people read them: what is not known is said in a word, and rounding never hides a verdict."""
+
+import math
+
+import numpy as np
+
+from analyses.statistics import ALPHA
+
+UNDEFINED = "undefined"
+MOST_DIGITS = 6
+
+
+def fixed(value: float | int | np.number, digits: int = 2, apart_from: float | None = None) -> str:
+    """A number with so many decimals, or more where fewer would not show on which side of `apart_from` it lies."""
+    if math.isnan(value):
+        return UNDEFINED
+    texts = [f"{value:z.{decimals}f}" for decimals in range(digits, MOST_DIGITS + 1)]
+    if apart_from is None:
+        return _minus(texts[0])
+    telling = (text for text in texts if _side(float(text), apart_from) == _side(value, apart_from))
+    return _minus(next(telling, f"{value:.2g}"))
+
+
+def significant(value: float | int | np.number, digits: int = 3) -> str:
+    """A number with so many significant digits."""
+    return UNDEFINED if math.isnan(value) else _minus(f"{value:.{digits}g}")
+
+
+def percent(share: float | np.number, decimals: int = 1) -> str:
+    """A share in percent."""
+    return UNDEFINED if math.isnan(share) else f"{share:.{decimals}%}"
+
+
+def span(
+    low: float | np.number, high: float | np.number, digits: int = 2, apart_from: float | None = None
+) -> str:
+    """An interval; "no interval" where an end is missing."""
+    if math.isnan(low) or math.isnan(high):
+        return "(no interval)"
+    return f"[{fixed(low, digits, apart_from)}, {fixed(high, digits, apart_from)}]"
+
+
+def p_value(p: float | np.number) -> str:
+    """A p-value, with as many digits as show whether it is significant; a dash where nothing was tested."""
+    if math.isnan(p):
+        return "–"
+    texts = [f"{p:.{digits}g}" for digits in range(2, MOST_DIGITS + 1)]
+    return next((text for text in texts if (float(text) <= ALPHA) == (p <= ALPHA)), repr(p))
+
+
+def _side(value: float | int | np.number, threshold: float) -> int:
+    return int(value > threshold) - int(value < threshold)
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")

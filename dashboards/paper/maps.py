@@ -1,0 +1,198 @@
+"""Maps of impact on paper: where cells, names, titles and the colour bar lie. Lengths in points.
+
+Everything has its place before it is drawn, from measured text: names are shortened or left out, and numbers are
+smaller or left out, rather than laid over each other.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from dashboards import palette
+from dashboards.frames.patching import UNCLEAR, UNTESTED
+from dashboards.grids import Grid, Section, lay_out, panel_title
+from dashboards.names import shortened
+from dashboards.paper.measure import LINE, every, fitting_names, fitting_size, width_of, wrapped
+from dashboards.paper.style import draw_cells, hatch_cells, place_axes, write_numbers
+
+ROW = 13.7
+LEAST_ROW = 3.0
+TALLEST = 600.0  # of all rows: with their names and titles they stay on a page
+NAME_SIZE = 7.0
+MOST_NAMES = 0.34  # share of the width that rows' names may take
+LONGEST_COLUMN_NAME = 80.0
+TITLE = 14.0
+LEAST_TITLE = 6.0
+BAR = 44.0  # colour bar with its numbers and title
+BAR_HEIGHTS = (46.0, 150.0)
+NUMBER_CELL = 13.0  # a cell this wide has room for its number
+NOTE_SIZE = 6.5
+WORDLESS = ("undefined", "no score")  # statuses without a number
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A map or, where its panels stand below each other, one panel: sizes of its rows and columns, and its names."""
+
+    frame: pd.DataFrame
+    grid: Grid
+    row: float
+    column: float
+    left: float
+    row_names: list[str]
+    column_names: list[str]
+    upright: bool
+
+    @property
+    def names_height(self) -> float:
+        """Room below the cells, for the columns' names."""
+        widths = [width_of(name, NAME_SIZE) for name in self.column_names]
+        return (max(widths) if self.upright else NAME_SIZE * LINE) + 5
+
+    @property
+    def height(self) -> float:
+        """Height with its title and names."""
+        return TITLE + self.row * self.grid.height + self.names_height
+
+
+def strips(frame: pd.DataFrame, width: float) -> list[Strip]:
+    """A frame that `lay_out` can place as one strip, or as one a panel where its cells would be too narrow."""
+    grid = lay_out(frame)
+    _, left = _row_names(grid, width)
+    beside = (width - left - BAR) / grid.width
+    if beside >= NUMBER_CELL or len(grid.panels) == 1:
+        return [_strip(frame, width, TALLEST)]
+    parts = [part for _, part in frame.groupby("panel", sort=False)]
+    return [_strip(part, width, TALLEST / len(parts)) for part in parts]
+
+
+def _strip(frame: pd.DataFrame, width: float, tallest: float) -> Strip:
+    grid = lay_out(frame)
+    row_names, left = _row_names(grid, width)
+    column = (width - left - BAR) / grid.width
+    names = fitting_names([across for _, across in grid.lefts], LONGEST_COLUMN_NAME, NAME_SIZE)
+    upright = max(width_of(name, NAME_SIZE) for name in names) > column - 3
+    row = min(ROW, max(LEAST_ROW, tallest / grid.height))
+    return Strip(frame, grid, row, column, left, row_names, names, upright)
+
+
+def _row_names(grid: Grid, width: float) -> tuple[list[str], float]:
+    """Names of the rows and the room that they take; of null arms without how many they stand for."""
+    names = [label.partition(" (largest of")[0] for label in grid.tops]
+    names = fitting_names(names, MOST_NAMES * width, NAME_SIZE)
+    return names, max(width_of(name, NAME_SIZE) for name in names) + 6
+
+
+def map_height(parts: list[Strip], notes: list[str], width: float) -> float:
+    """Height of a map with its notes."""
+    return max(sum(part.height for part in parts), TITLE + BAR_HEIGHTS[0] + 6) + _notes_height(notes, width)
+
+
+def draw_map(figure: Figure, parts: list[Strip], notes: list[str], top: float = 0.0) -> None:
+    """Draw a map below `top`, the distance from the figure's upper edge."""
+    width = 72 * figure.get_figwidth()
+    start = top
+    for part in parts:
+        tall = part.row * part.grid.height
+        axes = place_axes(figure, part.left, start + TITLE, part.column * part.grid.width, tall)
+        mesh = _draw_strip(axes, part)
+        if part is parts[0]:
+            shown = min(max(tall, BAR_HEIGHTS[0]), BAR_HEIGHTS[1])
+            colour_bar(figure, mesh, "impact", width - BAR + 8, start + TITLE, shown)
+        start += part.height
+    lines = [line for note in notes for line in wrapped(note, width - 8, NOTE_SIZE)]
+    tall = 72 * figure.get_figheight()
+    start = top + map_height(parts, [], width)
+    for number, line in enumerate(lines):
+        y = 1 - (start + NOTE_SIZE * LINE * number) / tall
+        figure.text(4 / width, y, line, fontsize=NOTE_SIZE, va="top", color=palette.MUTED)
+
+
+def _notes_height(notes: list[str], width: float) -> float:
+    lines = [line for note in notes for line in wrapped(note, width - 8, NOTE_SIZE)]
+    return NOTE_SIZE * LINE * len(lines) + (3 if lines else 0)
+
+
+def colour_bar(figure: Figure, mesh: QuadMesh, title: str, left: float, top: float, height: float) -> None:
+    """A slim bar from 0 to 1."""
+    bar = figure.colorbar(mesh, cax=place_axes(figure, left, top, 6.0, height), label=title)
+    bar.set_ticks([0, 0.5, 1] if height < 90 else [0, 0.2, 0.4, 0.6, 0.8, 1])
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=2, labelsize=NAME_SIZE)
+    bar.ax.yaxis.label.set_size(NAME_SIZE)
+
+
+def _draw_strip(axes: Axes, part: Strip) -> QuadMesh:
+    grid = part.grid
+    meshes = [_draw_section(axes, section, part) for section in grid.sections]
+    _mark_planted(axes, part.frame, grid)
+    axes.set_xlim(0, grid.width)
+    axes.set_ylim(grid.height, 0)
+    name_rows(axes, list(grid.tops.values()), part.row_names, part.row)
+    one_in = every(NAME_SIZE, part.column) if part.upright else 1
+    ticks, shown, seen = [], [], dict.fromkeys(grid.panels, 0)
+    for ((panel, _), left), name in zip(grid.lefts.items(), part.column_names, strict=True):
+        if seen[panel] % one_in == 0:
+            ticks.append(left + 0.5)
+            shown.append(name)
+        seen[panel] += 1
+    axes.set_xticks(ticks, shown, fontsize=NAME_SIZE, rotation=90 if part.upright else 0)
+    axes.tick_params(axis="x", pad=2)
+    rooms = [part.column * (seen[panel] if len(seen) > 1 else grid.width) for panel in seen]
+    titles, size = _titles(list(seen), rooms)
+    for title, middle in zip(titles, grid.panels.values(), strict=True):
+        axes.text(middle, -3 / part.row, title, ha="center", va="bottom", fontsize=size)
+    return meshes[0]
+
+
+def name_rows(axes: Axes, tops: list[float], names: list[str], row: float) -> None:
+    """Write the names of rows, `row` points high, at their left; some of them where rows are low."""
+    one_in = every(NAME_SIZE, row)
+    axes.set_yticks([top + 0.5 for top in tops[::one_in]], names[::one_in], fontsize=NAME_SIZE)
+    axes.tick_params(axis="y", pad=2)
+
+
+def _titles(panels: list[str], rooms: list[float]) -> tuple[list[str], float]:
+    """As much of the panels' titles as fits over each of them, and their size."""
+    told = [panel_title(panel) for panel in panels]
+    names = [shortened(name, 40) for name, _ in told]
+    full = [f"{name}: {meaning}" if meaning else name for name, (_, meaning) in zip(names, told, strict=True)]
+    for texts in (full, names):
+        size = min(fitting_size(text, room, 8.0) for text, room in zip(texts, rooms, strict=True))
+        if size >= LEAST_TITLE:
+            return texts, size
+    return fitting_names(names, min(rooms), LEAST_TITLE), LEAST_TITLE
+
+
+def _draw_section(axes: Axes, section: Section, part: Strip) -> QuadMesh:
+    """Draw cells without gaps between them, with their numbers or, where there is none, what they are."""
+    impact, status = section.numbers("impact"), section.table("status").astype(str)
+    lefts, tops = section.lefts, section.tops
+    mesh = draw_cells(axes, impact, lefts, tops, min(part.column, part.row))
+    hatch_cells(axes, np.isin(status, UNCLEAR), lefts, tops)
+    hatch_cells(axes, status == UNTESTED, lefts, tops, "....")
+    write_numbers(axes, impact, lefts, tops, part.column, part.row)
+    for (row, column), word in np.ndenumerate(status):
+        corner = (lefts[column], tops[row])
+        if word == "None":  # the map has no such cell
+            axes.add_patch(Rectangle(corner, 1, 1, color="white"))
+        elif word in WORDLESS:
+            size = fitting_size(word, part.column - 2, min(7.0, part.row / LINE))
+            short = size or min(7.0, part.row / LINE, part.column)
+            words: dict[str, Any] = {"ha": "center", "va": "center", "color": palette.MUTED}
+            axes.text(corner[0] + 0.5, corner[1] + 0.5, word if size else "–", fontsize=short, **words)
+    return mesh
+
+
+def _mark_planted(axes: Axes, frame: pd.DataFrame, grid: Grid) -> None:
+    planted = frame[frame["planted"]] if "planted" in frame else frame.iloc[:0]
+    for cell in planted.itertuples():
+        left, top = grid.corner(cell)
+        corner = (left + 0.04, top + 0.06)
+        axes.add_patch(Rectangle(corner, 0.92, 0.88, fill=False, edgecolor=palette.PLANTED, linewidth=1.2))
