@@ -15,7 +15,7 @@ COLORSCALE = [
     [index / (len(palette.SEQUENTIAL) - 1), colour] for index, colour in enumerate(palette.SEQUENTIAL)
 ]
 BAR_PIXELS = 320
-LONGEST_NAME = 32  # characters beside or below a map; the pointer shows the whole name
+LONGEST_NAME = 44  # characters beside or below a map; the pointer shows the whole name
 CORNERS = (0.2, 0.4, 0.6, 1.4, 1.6, 1.8)
 # The modebar offers zooming only: export has its own button, and nothing is sent anywhere.
 GRAPH_CONFIG = {
