@@ -3,6 +3,10 @@
 Two kinds, because the CRC-32C of bytes that end in their own CRC-32C is the same whatever the bytes are.
 """
 
+import threading
+from collections import defaultdict
+from collections.abc import Hashable
+
 import xxhash
 from crc32c import crc32c
 
@@ -31,3 +35,29 @@ def xxh3_of_file(storage: Storage, name: str, size: int) -> str:
         storage.read_into(name, offset, piece)
         digest.update(piece)
     return digest.hexdigest()
+
+
+# What was compared in this process: (storage's word for a file as it is now, checksum).
+_intact: set[tuple[Hashable, str]] = set()
+_turns: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
+
+
+def is_intact(storage: Storage, name: str, size: int, expected: str) -> bool:
+    """Whether a file's XXH3 is the one expected. It is read for that once in a process, unless it changes.
+
+    Of an object store, whose objects would have to be fetched whole, nothing is compared.
+    """
+    version = storage.version(name)
+    if version is None:
+        return True
+    with _turns[version]:  # whoever else wants this file now waits for the first to have read it
+        if (version, expected) not in _intact:
+            if xxh3_of_file(storage, name, size) != expected:
+                return False
+            _intact.add((version, expected))
+    return True
+
+
+def forget() -> None:
+    """Let every file be compared anew, as in a new process: for measuring."""
+    _intact.clear()

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from cache.encoding import STORED, decode
 from cache.errors import UserError
-from cache.local_storage import remove_folder
+from cache.opening import remove_folder
 from cache.plan import CachePlan
 from cache.protocol import DIMS, canonical_json
 from cache.reader import ActivationCache
@@ -71,15 +71,17 @@ def export(
         raise UserError(f"{out} exists already: give a new folder to export to, or remove that one")
     formats = {site: _format(cache.plan, site, form, dtype) for site in chosen}
     _check_room(cache.plan, out, form, formats)
-    partial = out.absolute().with_name(f".{out.absolute().name}.partial")
-    remove_folder(partial)  # of an export that was killed
-    partial.mkdir(parents=True)
+    folder = out.absolute().parent
+    partial = folder / f".{out.name}.partial"
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_folder(folder, partial.name)  # of an export that was killed
+    partial.mkdir()
     try:
         _write_labels(cache, partial, formats)
         _write_values(cache, partial, form, formats, progress)
         os.rename(partial, out)
     finally:
-        remove_folder(partial)
+        remove_folder(folder, partial.name)
 
 
 def _format(plan: CachePlan, site: str, form: Format, dtype: ExportDtype) -> str:

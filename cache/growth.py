@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from cache import metadata
+from cache import metadata, tables
 from cache.manifest import Manifest
 from cache.metadata import Group
 from cache.plan import CachePlan
@@ -23,7 +23,7 @@ def continues(group: Group, stored: Group, clips: "pd.DataFrame") -> bool:
     """
     return (
         extends(group.plan, stored.plan)
-        and metadata.table_hash(clips.iloc[: stored.plan.n_clips]) == stored.clips_hash
+        and tables.table_hash(clips.iloc[: stored.plan.n_clips]) == stored.clips_hash
     )
 
 

@@ -2,19 +2,25 @@
 
 import fcntl
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from cache import opening
 from cache.errors import CacheError
+from cache.opening import UnsafeFile
 from cache.protocol import LOCK, STAGING, WRITERS
+from cache.storage import READ_LIMIT
+
+_CLAIM = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 class LocalStorage:
-    """The `Storage` of a folder."""
+    """The `Storage` of a folder. Links in it are refused (see `cache.opening`), and by `claim` all at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -23,77 +29,75 @@ class LocalStorage:
         if file is not None:
             raise CacheError(f"{file} is a file: give a folder for the cache")
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, limit: int = READ_LIMIT) -> bytes:
         """See `Storage`."""
-        return (self.folder / name).read_bytes()
+        return opening.read_file(self.folder, name, limit)
 
     def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
         """See `Storage`."""
         left = [buffer for buffer in buffers if len(buffer)]
-        descriptor = os.open(self.folder / name, os.O_RDONLY)
-        try:
+        with opening.open_file(self.folder, name) as file:
             while left:
-                count = os.preadv(descriptor, left, offset)
+                count = os.preadv(file.fileno(), left, offset)
                 if count == 0:
                     raise EOFError(f"{self.folder / name} ends before byte {offset + sum(map(len, left))}")
                 offset += count
                 left = _without_first(left, count)
-        finally:
-            os.close(descriptor)
 
     def size(self, name: str) -> int | None:
         """See `Storage`."""
-        path = self.folder / name
-        return path.stat().st_size if path.is_file() else None
+        return opening.file_size(self.folder, name)
+
+    def version(self, name: str) -> Hashable:
+        """See `Storage`: which file it is, its size, and when it and its content were changed."""
+        with opening.open_file(self.folder, name) as file:
+            found = os.fstat(file.fileno())
+        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """See `Storage`."""
-        found = {}
-        for parent, folders, files in os.walk(self.folder / prefix):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in files:
-                path = Path(parent, name)
-                if not name.startswith("."):
-                    with suppress(FileNotFoundError):  # removed by a writer meanwhile
-                        found[path.relative_to(self.folder).as_posix()] = path.stat().st_size
-        return found
+        return opening.list_files(self.folder, prefix)
 
     def put(self, name: str, pieces: Iterable[Any], new: bool = False) -> None:
         """See `Storage`: written in the staging folder, synced, renamed, and the folder synced."""
         # A name of its own: writers of different shards store the metadata and the manifest alike.
-        staged = self.folder / STAGING / f"{name.replace('/', '~')}~{uuid.uuid4().hex}"
-        make_folder(staged.parent)
+        staged = f"{STAGING}/{name.replace('/', '~')}~{uuid.uuid4().hex}"
+        make_folder(self.folder)
+        opening.make_folder(self.folder, STAGING)
         try:
-            with staged.open("wb", buffering=0) as file:
+            with opening.create_file(self.folder, staged) as file:
                 for piece in pieces:
                     _write_all(file, memoryview(piece).cast("B"))
                 os.fsync(file.fileno())
             with self._locked():  # another writer may be removing the folder that this file goes to
-                if new and (self.folder / name).exists():
+                if new and self.size(name) is not None:
                     raise FileExistsError(f"{self.folder / name} is there already")
-                make_folder((self.folder / name).parent)
-                os.replace(staged, self.folder / name)
-                sync_path((self.folder / name).parent)
+                opening.make_folder(self.folder, Path(name).parent)
+                opening.move_file(self.folder, staged, name)
         finally:
-            staged.unlink(missing_ok=True)
+            opening.remove_file(self.folder, staged)
 
     def delete(self, names: Iterable[str]) -> None:
         """See `Storage`; a folder that becomes empty goes, too."""
-        paths = [self.folder / name for name in names]
+        listed = list(names)
         with self._locked():
-            for path in paths:
-                path.unlink(missing_ok=True)
-            for folder in {path.parent for path in paths if path.parent.is_dir()}:
-                if folder != self.folder and not any(folder.iterdir()):
-                    folder.rmdir()
-                    folder = folder.parent
-                sync_path(folder)
+            for name in listed:
+                opening.remove_file(self.folder, name)
+            for folder in {Path(name).parent for name in listed}:
+                self._sync_or_remove(folder)
 
     def claim(self, first: int, last: int) -> "_LocalClaim":
-        """See `Storage`: a locked file in `.writers/`; that of a dead process is not locked, and is removed."""
-        make_folder(self.folder / WRITERS)
+        """See `Storage`: a locked file in `.writers/`; that of a dead process is not locked, and is removed.
+
+        Raises:
+            UnsafeFile: before anything is made or changed, if there is a link, or whatever else is no file, anywhere
+                in the folder.
+        """
+        opening.list_files(self.folder, hidden=True)
+        make_folder(self.folder)
+        opening.make_folder(self.folder, WRITERS)
         with self._locked():
-            make_folder(self.folder / WRITERS)  # a writer that closed may have removed it
+            opening.make_folder(self.folder, WRITERS)  # a writer that closed may have removed it
             others = self._living_claims()
             for other_first, other_last in others:
                 if first <= other_last and other_first <= last:
@@ -103,9 +107,9 @@ class LocalStorage:
                     )
             if not others:
                 self._tidy()
-            file = (self.folder / WRITERS / f"{first}-{last}").open("ab")
+            file = opening.open_lock(self.folder, f"{WRITERS}/{first}-{last}")
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return _LocalClaim(self, file)
+        return _LocalClaim(self, file, f"{first}-{last}")
 
     def is_there(self) -> bool:
         """See `Storage`."""
@@ -117,42 +121,65 @@ class LocalStorage:
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         return shutil.disk_usage(existing).free
 
-    def release(self, claim_file: IO[bytes]) -> None:
+    def release(self, claim_file: IO[bytes], name: str) -> None:
         """Remove a claim's file; the last writer to leave removes what writers share.
 
         On a disk that fails they stay: they mean nothing once the file is closed.
         """
         with claim_file, suppress(OSError), self._locked():
-            Path(claim_file.name).unlink(missing_ok=True)
+            opening.remove_file(self.folder, f"{WRITERS}/{name}")
             claim_file.close()
-            if not any((self.folder / WRITERS).iterdir()):
-                remove_folder(self.folder / WRITERS)
+            if not self._names_in(WRITERS):
+                opening.remove_folder(self.folder, WRITERS)
                 self._tidy()
 
     def _tidy(self) -> None:
         """Remove what dead writers left: staged files, and folders that were emptied and should have gone."""
-        remove_folder(self.folder / STAGING)
-        for path in self.folder.iterdir():
-            if path.is_dir() and not path.name.startswith(".") and not any(path.iterdir()):
-                path.rmdir()
+        opening.remove_folder(self.folder, STAGING)
+        with opening.open_folder(self.folder) as folder, os.scandir(folder) as entries:
+            for entry in entries:
+                is_own = entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+                if is_own and not self._names_in(entry.name):
+                    os.rmdir(entry.name, dir_fd=folder)
 
     def _living_claims(self) -> list[tuple[int, int]]:
         """Shards (first, last) that writers hold now; removes the files of dead ones."""
         living = []
-        for path in (self.folder / WRITERS).iterdir():
-            with path.open("ab") as file:
+        for name in self._names_in(WRITERS):
+            with opening.open_lock(self.folder, f"{WRITERS}/{name}") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
+                    opening.remove_file(self.folder, f"{WRITERS}/{name}")
                 except BlockingIOError:
-                    first, last = path.name.split("-")
-                    living.append((int(first), int(last)))
+                    claim = _CLAIM.fullmatch(name)
+                    if claim is None:
+                        raise UnsafeFile(
+                            f"{self.folder / WRITERS / name} is locked and is no writer's: end the program that has it "
+                            "open, and remove it"
+                        ) from None
+                    living.append((int(claim[1]), int(claim[2])))
         return living
+
+    def _names_in(self, name: str) -> list[str]:
+        """The names in a folder of the cache."""
+        with opening.open_folder(self.folder, name) as folder:
+            return os.listdir(folder)
+
+    def _sync_or_remove(self, name: Path) -> None:
+        """Remove a folder of the cache if it is empty, and see to it that the disk has what was removed."""
+        parent = name.parent
+        with suppress(FileNotFoundError), opening.open_folder(self.folder, name) as folder:
+            if name == parent or os.listdir(folder):
+                os.fsync(folder)
+                return
+            with opening.open_folder(self.folder, parent) as outer:
+                os.rmdir(name.name, dir_fd=outer)
+                os.fsync(outer)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Be the only one, in any process, who renames, removes or claims; held for moments only."""
-        with (self.folder / LOCK).open("ab") as file:
+        with opening.open_lock(self.folder, LOCK) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -160,9 +187,10 @@ class LocalStorage:
 class _LocalClaim:
     """A locked file; closing it, or the end of the process, gives the claim back."""
 
-    def __init__(self, storage: LocalStorage, file: IO[bytes]) -> None:
+    def __init__(self, storage: LocalStorage, file: IO[bytes], name: str) -> None:
         self._storage = storage
         self._file = file
+        self._name = name
 
     def check(self) -> None:
         """Nobody can take a local claim away."""
@@ -170,7 +198,7 @@ class _LocalClaim:
     def close(self) -> None:
         """Give the claim back."""
         if not self._file.closed:
-            self._storage.release(self._file)
+            self._storage.release(self._file, self._name)
 
 
 def sync_path(path: Path) -> None:
@@ -188,12 +216,6 @@ def make_folder(path: Path) -> None:
         make_folder(path.absolute().parent)
         path.mkdir(exist_ok=True)
         sync_path(path.absolute().parent)
-
-
-def remove_folder(path: Path) -> None:
-    """Remove a folder and what is in it, if it is there."""
-    if path.exists():
-        shutil.rmtree(path)
 
 
 def _without_first(buffers: list[memoryview], count: int) -> list[memoryview]:

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import math
 import os
 import shutil
@@ -18,6 +17,7 @@ from cache.checksum import xxh3_of_file
 from cache.errors import CacheError, UserError
 from cache.local_storage import LocalStorage, sync_path
 from cache.manifest import Entry, Manifest
+from cache.opening import UnsafeFile
 from cache.plan import CachePlan
 from cache.protocol import (
     CALLS,
@@ -30,8 +30,10 @@ from cache.protocol import (
     STAGING,
     VERSION,
     WRITERS,
+    parse_json,
     shard_file_name,
 )
+from cache.shardfile import read_index
 from cache.storage import Location, Storage, open_storage
 
 # Called with the bytes done and the bytes there are.
@@ -207,8 +209,8 @@ def find(location: Path | str) -> list[Found]:
         try:
             info = describe(storage)
             found.append(Found(storage.location, info.bytes, info))
-        except CacheError as error:
-            found.append(Found(storage.location, sum(storage.sizes().values()), None, str(error)))
+        except (CacheError, UnsafeFile) as error:
+            found.append(Found(storage.location, _bytes_of(storage), None, str(error)))
     return found
 
 
@@ -251,7 +253,7 @@ def remove_shards(location: Location, shards: Collection[int]) -> None:
     """
     storage = open_storage(location)
     plan = metadata.read_plan(storage)
-    unknown = sorted(set(shards) - set(range(plan.n_shards)))
+    unknown = sorted(shard for shard in shards if shard not in range(plan.n_shards))
     if unknown:
         raise UserError(
             f"{storage.location} has no shard {unknown[0]}: its shards are 0 to {plan.n_shards - 1}"
@@ -273,7 +275,7 @@ def _find_damage(
     files = [(entry, site) for entry in manifest.entries.values() for site in entry.files]
     total, done = sum(entry.files[site].bytes for entry, site in files), 0
     with ThreadPoolExecutor(_THREADS, "cache-verify") as pool:
-        problems = pool.map(lambda file: _problem(storage, sizes, *file), files)
+        problems = pool.map(lambda file: _problem(storage, group.plan, sizes, *file), files)
         for (entry, site), problem in zip(files, problems, strict=True):
             done += entry.files[site].bytes
             if progress is not None:
@@ -283,7 +285,7 @@ def _find_damage(
     return damage
 
 
-def _problem(storage: Storage, sizes: dict[str, int], entry: Entry, site: str) -> str | None:
+def _problem(storage: Storage, plan: CachePlan, sizes: dict[str, int], entry: Entry, site: str) -> str | None:
     """What is wrong with one committed shard file, or None."""
     name, expected = shard_file_name(site, entry.shard), entry.files[site]
     if name not in sizes:
@@ -291,7 +293,11 @@ def _problem(storage: Storage, sizes: dict[str, int], entry: Entry, site: str) -
     if sizes[name] != expected.bytes:
         return f"has {sizes[name]} bytes, not {expected.bytes}"
     try:
-        found = xxh3_of_file(storage, name, expected.bytes)
+        if xxh3_of_file(storage, name, expected.bytes) != expected.xxh3:
+            return "differs from its checksum"
+        read_index(storage, plan, site, entry.shard, expected.bytes)
+    except ValueError as error:
+        return f"was made wrong ({error})"
     except (FileNotFoundError, EOFError):
         return "is missing or cut"
     except OSError as error:
@@ -301,7 +307,7 @@ def _problem(storage: Storage, sizes: dict[str, int], entry: Entry, site: str) -
         raise CacheError(
             f"{storage.location}/{name} cannot be read ({error.strerror}): make it readable and run again"
         ) from error
-    return None if found == expected.xxh3 else "differs from its checksum"
+    return None
 
 
 def _drop(storage: Storage, plan: CachePlan, manifest: Manifest, shards: set[int]) -> None:
@@ -325,6 +331,14 @@ def _describe_site(plan: CachePlan, site: str, entries: dict[int, Entry]) -> Sit
     )
 
 
+def _bytes_of(storage: Storage) -> int:
+    """Bytes of what is stored; 0 where it holds what is not opened."""
+    try:
+        return sum(storage.sizes().values())
+    except UnsafeFile:
+        return 0
+
+
 def _cache_places(location: Path | str) -> Iterator[Path | str]:
     """Locations of the caches under a folder or URL."""
     if isinstance(location, str) and "://" in location:
@@ -334,23 +348,25 @@ def _cache_places(location: Path | str) -> Iterator[Path | str]:
         for name in sorted((name for name in names if name.endswith(f"/{GROUP}")), key=len):
             place = name.removesuffix(f"/{GROUP}")
             inside = any(place.startswith(f"{other}/") for other in places)
-            if not inside and _is_cache(storage.read(name.removeprefix("/"))):
+            if not inside and _is_cache(storage, name.removeprefix("/")):
                 places.append(place)
         yield from (f"{storage.location}{place}" for place in places)
         return
     if not Path(location).is_dir():
         raise UserError(f"{location} is not a folder: give the folder in which to look for caches")
     for folder, folders, files in os.walk(location):
-        if GROUP in files and _is_cache(Path(folder, GROUP).read_bytes()):
+        if GROUP in files and _is_cache(LocalStorage(Path(folder)), GROUP):
             folders.clear()
             yield Path(folder)
 
 
-def _is_cache(content: bytes) -> bool:
+def _is_cache(storage: Storage, name: str) -> bool:
     """Whether some zarr.json is that of a cache, of whatever version."""
     try:
-        return bool(json.loads(content)["attributes"]["protocol"] == PROTOCOL)
-    except (ValueError, KeyError, TypeError):
+        return bool(
+            parse_json(storage.read(name, metadata.GROUP_LIMIT))["attributes"]["protocol"] == PROTOCOL
+        )
+    except (UnsafeFile, ValueError, KeyError, TypeError):
         return False
 
 
@@ -381,5 +397,5 @@ def _remove_folder(folder: Path) -> None:
     with (folder / LOCK).open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # nobody claims shards meanwhile
         if not (folder / WRITERS).exists() and not (folder / GROUP).exists():
-            shutil.rmtree(folder)
+            shutil.rmtree(folder.resolve())  # which may be reached through a link
             sync_path(folder.absolute().parent)

@@ -1,13 +1,26 @@
 """The manifest: one checksummed JSON line for each committed shard; a shard without a line is not there."""
 
-import json
+import io
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from cache import checksum
 from cache.plan import CachePlan
-from cache.protocol import ENTRIES, MANIFEST, canonical_json, entry_name, shard_file_name
+from cache.protocol import (
+    ENTRIES,
+    MANIFEST,
+    canonical_json,
+    entry_name,
+    parse_json,
+    shard_file_name,
+)
 from cache.storage import Storage
+
+# Damaged lines are named one by one up to here; nobody reads more, and somebody may have made millions.
+_MAX_NAMED = 1000
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,18 @@ class Entry:
         """Name of each of its files -> bytes."""
         return {shard_file_name(site, self.shard): file.bytes for site, file in self.files.items()}
 
+    def check(self) -> None:
+        """Refuse fields of the wrong kind; raises TypeError."""
+        numbers = [self.shard, *self.clips, *(file.bytes for file in self.files.values())]
+        if not all(type(number) is int for number in numbers):
+            raise TypeError("a number is no integer")
+        for file in self.files.values():
+            figures = (file.largest, file.max_error, file.rms_error)
+            if not all(isinstance(figure, int | float) for figure in figures):
+                raise TypeError("a figure is no number")
+            if not isinstance(file.xxh3, str):
+                raise TypeError("a checksum is no text")
+
     def to_line(self) -> bytes:
         """The manifest line, newline included."""
         fields = asdict(self)
@@ -49,11 +74,12 @@ class Entry:
             ValueError: if the line is damaged.
         """
         try:
-            fields = json.loads(line)
+            fields = parse_json(line)
             stated = fields.pop("xxh3")
             first, last = fields["clips"]
             files = {site: ShardFile(**file) for site, file in fields["files"].items()}
             entry = cls(**{**fields, "clips": (first, last), "files": files})
+            entry.check()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no manifest entry ({error})") from error
         if stated != _checksum(fields):
@@ -78,6 +104,7 @@ class Manifest:
         self._plan = plan
         self.entries: dict[int, Entry] = {}
         self.damaged: list[str] = []
+        self._possible_sizes = lru_cache(plan.possible_sizes)
         self.load()
 
     def load(self) -> None:
@@ -88,12 +115,15 @@ class Manifest:
         # The entries first: settling writes the lines before it removes the entries, so none can be missed.
         for name in entry_names:
             try:
-                line = self._storage.read(name).rstrip(b"\n")
+                line = self._storage.read(name, self._line_limit()).rstrip(b"\n")
             except FileNotFoundError:
                 continue
             self._take(found, name, line)
         for number, line in enumerate(self._lines(), start=1):
             self._take(found, f"{MANIFEST} line {number}", line)
+            if len(self.damaged) > _MAX_NAMED:
+                self.damaged.append(f"{MANIFEST} (more lines are damaged)")
+                break
         self.entries = dict(sorted(found.items()))
         complete = len(found) == self._plan.n_shards
         self.is_settled = complete and not entry_names and not self.damaged
@@ -123,21 +153,33 @@ class Manifest:
     def _write_lines(self, entries: dict[int, Entry]) -> None:
         self._storage.put(MANIFEST, [entry.to_line() for entry in entries.values()])
 
-    def _lines(self) -> list[bytes]:
+    def _lines(self) -> Iterator[bytes]:
+        """The lines that end in a newline, without it; no more than there can be."""
         try:
-            return self._storage.read(MANIFEST).split(b"\n")[:-1]
+            lines = io.BytesIO(self._storage.read(MANIFEST))
         except FileNotFoundError:
-            return []
+            return
+        for line in islice(lines, self._plan.n_shards + _MAX_NAMED):
+            if line.endswith(b"\n"):
+                yield line[:-1]
+
+    def _line_limit(self) -> int:
+        """Bytes that an entry's line has at most."""
+        return 1024 + sum(1024 + len(site) for site in self._plan.sites)
 
     def _is_planned(self, entry: Entry) -> bool:
-        return (
-            entry.shard in range(self._plan.n_shards)
-            and entry.clips == self._plan.shard_clips(entry.shard)
-            and set(entry.files) == set(self._plan.sites)
+        plan = self._plan
+        if entry.shard not in range(plan.n_shards) or set(entry.files) != set(plan.sites):
+            return False
+        return entry.clips == plan.shard_clips(entry.shard) and all(
+            file.bytes in self._possible_sizes(site, entry.shard == plan.n_shards - 1)
+            for site, file in entry.files.items()
         )
 
     def _take(self, found: dict[int, Entry], name: str, line: bytes) -> None:
         try:
+            if len(line) > self._line_limit():
+                raise ValueError("too long for an entry")
             entry = Entry.from_line(line)
             if not self._is_planned(entry):
                 raise ValueError("not of this plan")

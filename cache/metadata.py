@@ -1,27 +1,37 @@
 """The metadata of a cache: zarr's JSON, the plan in it, and the tables beside it."""
 
-import hashlib
-import io
-import json
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
 
-from cache import checksum
+from cache import checksum, tables
 from cache.encoding import FILL, STORED
 from cache.errors import CacheError, UserError
 from cache.plan import CachePlan
-from cache.protocol import CALLS, CLIPS, DIMS, GROUP, MANIFEST, PROTOCOL, VERSION, canonical_json
+from cache.protocol import (
+    CALLS,
+    CLIPS,
+    DIMS,
+    GROUP,
+    MANIFEST,
+    PROTOCOL,
+    VERSION,
+    canonical_json,
+    parse_json,
+)
 from cache.storage import Storage
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+# Bytes of the group's `zarr.json`: its JSON takes some twenty times as much memory.
+GROUP_LIMIT = 2**24
+
+
 class Group(NamedTuple):
-    """What the group's `zarr.json` says: the plan, and the hash of the clip table (see `table_hash`)."""
+    """What the group's `zarr.json` says: the plan, and the hash of the clip table (see `tables.table_hash`)."""
 
     plan: CachePlan
     clips_hash: str
@@ -40,7 +50,7 @@ def read_group(storage: Storage) -> Group:
     """
     where = storage.location
     try:
-        content = storage.read(GROUP)
+        content = storage.read(GROUP, GROUP_LIMIT)
     except FileNotFoundError as error:
         if storage.size(MANIFEST) is not None:
             raise CacheError(
@@ -51,7 +61,7 @@ def read_group(storage: Storage) -> Group:
             "such as STUDY/activations.zarr, or a new one to write"
         ) from error
     try:
-        attributes = json.loads(content)["attributes"]
+        attributes = parse_json(content)["attributes"]
         protocol, version = attributes["protocol"], attributes["version"]
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
@@ -65,13 +75,13 @@ def read_group(storage: Storage) -> Group:
     try:
         group = Group(CachePlan.model_validate(attributes["plan"]), str(attributes["clips_hash"]))
         intact = attributes == _group_attributes(group)
-    except (KeyError, ValidationError, UserError):
-        intact = False
-    if not intact:
-        raise CacheError(
-            f"{where}/{GROUP} is damaged (its attributes do not fit their checksums): restore it from a copy, "
-            "or capture again"
-        )
+        problem = "" if intact else "its attributes do not fit their checksums"
+    except UserError as error:
+        problem = str(error)
+    except (KeyError, ValueError) as error:  # pydantic's errors are ValueErrors
+        problem = _first_problem(error)
+    if problem:
+        raise CacheError(f"{where}/{GROUP} is damaged ({problem}): restore it from a copy, or capture again")
     return group
 
 
@@ -101,8 +111,8 @@ def complete(storage: Storage, group: Group, clips: "pd.DataFrame") -> None:
     `clips` is the group's clip table.
     """
     files = {f"{site}/{GROUP}": _array_json(group.plan, site) for site in group.plan.sites}
-    files[CALLS] = to_parquet(_calls_table(group.plan))
-    files[CLIPS] = to_parquet(clips)
+    files[CALLS] = tables.to_parquet(_calls_table(group.plan))
+    files[CLIPS] = tables.to_parquet(clips)
     files[GROUP] = _group_json(group)
     for name in damaged_files(storage, group):
         storage.put(name, [files[name]])
@@ -114,9 +124,13 @@ def damaged_files(storage: Storage, group: Group) -> list[str]:
     expected = {f"{site}/{GROUP}": _array_json(plan, site) for site in plan.sites}
     expected[GROUP] = _group_json(group)
     damaged = [name for name, content in expected.items() if _content(storage, name) != content]
-    for name, digest in ((CLIPS, group.clips_hash), (CALLS, table_hash(_calls_table(plan)))):
+    calls_hash = tables.table_hash(_calls_table(plan))
+    for name, digest, rows in (
+        (CLIPS, group.clips_hash, plan.n_clips),
+        (CALLS, calls_hash, len(plan.steps)),
+    ):
         try:
-            intact = _stored_table_hash(_parse_parquet(_content(storage, name) or b"")) == digest
+            intact = tables.stored_hash(tables.parse(_content(storage, name) or b"", rows)) == digest
         except (OSError, ValueError):
             intact = False
         if not intact:
@@ -130,7 +144,7 @@ def read_clips(storage: Storage, group: Group) -> "pd.DataFrame":
     Raises:
         CacheError: if it is missing or damaged.
     """
-    return _read_table(storage, CLIPS, group.clips_hash)
+    return _read_table(storage, CLIPS, group.clips_hash, group.plan.n_clips)
 
 
 def read_calls(storage: Storage, group: Group) -> "pd.DataFrame":
@@ -139,41 +153,15 @@ def read_calls(storage: Storage, group: Group) -> "pd.DataFrame":
     Raises:
         CacheError: if it is missing or damaged.
     """
-    return _read_table(storage, CALLS, table_hash(_calls_table(group.plan)))
+    plan = group.plan
+    return _read_table(storage, CALLS, tables.table_hash(_calls_table(plan)), len(plan.steps))
 
 
-def table_hash(table: "pd.DataFrame") -> str:
-    """SHA-256 (hex) of what parquet holds of a table: canonical JSON of column name -> values.
-
-    Missing values are null, and what JSON has no number, text or truth value for is its text.
-
-    Raises:
-        UserError: if a column holds what parquet cannot.
-    """
-    return _stored_table_hash(_parse_parquet(to_parquet(table)))
-
-
-def _stored_table_hash(table: "pd.DataFrame") -> str:
-    columns = {
-        str(name): [
-            None if missing else _plain(value) for missing, value in zip(column.isna(), column, strict=True)
-        ]
-        for name, column in table.items()
-    }
-    return hashlib.sha256(canonical_json(columns).encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON holds it, or as its text."""
-    plain = value.item() if isinstance(value, np.generic) else value
-    is_json = isinstance(plain, str | bool | int) or (isinstance(plain, float) and math.isfinite(plain))
-    return plain if is_json else str(plain)
-
-
-def _read_table(storage: Storage, name: str, digest: str) -> "pd.DataFrame":
+def _read_table(storage: Storage, name: str, digest: str, rows: int) -> "pd.DataFrame":
     try:
-        table = _parse_parquet(storage.read(name))
-        problem = "" if _stored_table_hash(table) == digest else "other values than were written"
+        content = storage.read(name, tables.MAX_FILE_BYTES)
+        is_as_written = tables.stored_hash(tables.parse(content, rows)) == digest
+        problem = "" if is_as_written else "other values than were written"
     except (OSError, ValueError) as error:
         problem = str(error)
     if problem:
@@ -181,7 +169,15 @@ def _read_table(storage: Storage, name: str, digest: str) -> "pd.DataFrame":
             f"{storage.location}/{name} is missing or damaged ({problem}): delete it and capture again "
             "with the same plan, which writes it anew"
         )
-    return table
+    return tables.to_pandas(content)
+
+
+def _first_problem(error: Exception) -> str:
+    """What is wrong with a plan, in a few words."""
+    if isinstance(error, ValidationError):
+        place = error.errors(include_url=False, include_input=False)[0]["loc"]
+        return f"its plan has no usable {place[0]}" if place else "it has no plan"
+    return "its attributes do not fit their checksums"
 
 
 def _content(storage: Storage, name: str) -> bytes | None:
@@ -209,32 +205,6 @@ def check_clip_table(clips: "pd.DataFrame", n_clips: int) -> None:
             f"the clip table must have one row for each of the plan's {n_clips} clips and an integer "
             f"column 'clip' that counts them from 0; got {len(clips)} rows with the columns {list(clips.columns)}"
         )
-
-
-def to_parquet(table: "pd.DataFrame") -> bytes:
-    """A table as a parquet file, without its index; the same table gives the same bytes.
-
-    Raises:
-        UserError: if a column holds what parquet cannot.
-    """
-    buffer = io.BytesIO()
-    try:
-        table.to_parquet(buffer, engine="pyarrow", index=False, write_page_checksum=True)
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"the clip table cannot be stored as parquet, use one plain type a column: {error}"
-        ) from error
-    return buffer.getvalue()
-
-
-def _parse_parquet(content: bytes) -> "pd.DataFrame":
-    """A table from a parquet file; raises ValueError if it is damaged."""
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(io.BytesIO(content), engine="pyarrow", page_checksum_verification=True)
-    except Exception as error:  # pandas and pyarrow raise all kinds
-        raise ValueError(str(error).split("\n", 1)[0] or type(error).__name__) from error
 
 
 def _group_attributes(group: Group) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import threading
 import time
 import uuid
@@ -15,9 +16,13 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import MemoryStore, from_url
 
 from cache.errors import CacheError
-from cache.protocol import WRITERS
+from cache.opening import UnsafeFile
+from cache.protocol import WRITERS, parse_json
+from cache.storage import READ_LIMIT
 
 LEASE_SECONDS = 60.0
+_CLAIM = re.compile(rf"{re.escape(WRITERS)}/([0-9]{{1,18}})-([0-9]{{1,18}})-[0-9a-f]{{1,64}}")
+_CLAIM_LIMIT = 1024
 _PART_BYTES = 8 * 2**20
 # obstore would let a silent server hold a command for three minutes. An endpoint on http is the user's own word.
 _CLIENT: Any = {"connect_timeout": "5s", "timeout": "30s", "allow_http": True}
@@ -49,10 +54,16 @@ class ObjectStorage:
         except (BaseError, ValueError) as error:
             raise CacheError(f"{url} is no address of an object store: {_first_line(error)}") from error
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, limit: int = READ_LIMIT) -> bytes:
         """See `Storage`."""
         with self._explained(name):
-            return bytes(obstore.get(self.store, name).bytes())
+            found = obstore.get(self.store, name)
+            if found.meta["size"] > limit:
+                raise UnsafeFile(
+                    f"{self.location}/{name} has {found.meta['size']} bytes, and at most {limit} are read: it is "
+                    "damaged, or was made to fill the memory"
+                )
+            return bytes(found.bytes())
 
     def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
         """See `Storage`."""
@@ -80,6 +91,9 @@ class ObjectStorage:
         except FileNotFoundError:
             return None
 
+    def version(self, name: str) -> None:
+        """See `Storage`: objects are fetched in pieces."""
+
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """See `Storage`."""
         with self._explained(prefix):
@@ -100,9 +114,10 @@ class ObjectStorage:
 
     def delete(self, names: Iterable[str]) -> None:
         """See `Storage`."""
+        listed = list(names)
         try:
-            with self._explained(""):
-                obstore.delete(self.store, list(names))
+            with self._explained("/".join(listed)):
+                obstore.delete(self.store, listed)
         except FileNotFoundError:  # of a store that minds; the others are gone
             return
 
@@ -121,7 +136,10 @@ class ObjectStorage:
         for name in self._claims():
             if name == own:
                 continue
-            other_first, other_last = map(int, name.removeprefix(f"{WRITERS}/").split("-")[:2])
+            claim = _CLAIM.fullmatch(name)
+            if claim is None:
+                continue  # nothing that a writer puts there
+            other_first, other_last = int(claim[1]), int(claim[2])
             if not (first <= other_last and other_first <= last):
                 continue
             remaining = self._expiry(name) - time.time()
@@ -151,25 +169,41 @@ class ObjectStorage:
 
     def _visible(self, prefix: str) -> Iterator[Any]:
         """What the store says of each object whose name is not hidden, as it lists them."""
+        for meta in self._listed(prefix):
+            if not any(part.startswith(".") for part in meta["path"].split("/")):
+                yield meta
+
+    def _listed(self, prefix: str) -> Iterator[Any]:
+        """What the store says of each object whose name has a prefix, having refused a store that names others."""
         for batch in obstore.list(self.store, prefix or None):
             for meta in batch:
-                if not any(part.startswith(".") for part in meta["path"].split("/")):
-                    yield meta
+                parts = meta["path"].split("/")
+                if not meta["path"].startswith(prefix) or ".." in parts or "" in parts:
+                    raise UnsafeFile(
+                        f"{self.location} lists {meta['path']!r}, which is not in it: its server is not to be trusted"
+                    )
+                yield meta
 
     def _claims(self) -> list[str]:
         with self._explained(WRITERS):
-            return [meta["path"] for batch in obstore.list(self.store, WRITERS) for meta in batch]
+            return [meta["path"] for meta in self._listed(f"{WRITERS}/")]
 
     def _expiry(self, name: str) -> float:
         """Unix time until which a claim holds; 0 if it is gone."""
         try:
-            return float(json.loads(self.read(name))["expires"])
+            return float(parse_json(self.read(name, _CLAIM_LIMIT))["expires"])
         except FileNotFoundError:
             return 0.0
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise CacheError(
+                f"{self.location}/{name} is no claim of a writer: remove it when nobody writes there"
+            ) from error
 
     @contextmanager
     def _explained(self, name: str) -> Iterator[None]:
-        """The store's errors as Python's own where there is one, else as one sentence."""
+        """Refuse a name that leads out of the prefix; the store's errors as Python's own, else as one sentence."""
+        if ".." in name.split("/") or name.startswith("/"):
+            raise UnsafeFile(f"{name!r} is no name of something in {self.location}: give one without '..'")
         try:
             yield
         except AlreadyExistsError as error:

@@ -133,11 +133,14 @@ def make_folder(root: Path, name: str | Path) -> None:
         UnsafeFile: if a link, or whatever else is no folder, is there or on the way to it.
     """
     parts = _parts(root, name)
-    for count, part in enumerate(parts):
-        with open_folder(root, "/".join(parts[:count])) as parent, suppress(FileExistsError):
-            os.mkdir(part, dir_fd=parent)
-            os.fsync(parent)
-    checked_folder(root, name)
+    for count in range(1, len(parts) + 1):
+        try:
+            with open_folder(root, "/".join(parts[:count])):
+                continue
+        except FileNotFoundError:
+            with open_folder(root, "/".join(parts[: count - 1])) as parent, suppress(FileExistsError):
+                os.mkdir(parts[count - 1], dir_fd=parent)
+                os.fsync(parent)
 
 
 def create_file(root: Path, name: str | Path) -> IO[bytes]:

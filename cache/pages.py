@@ -1,21 +1,24 @@
 """Reading any positions of a site from its shard files: whole chunks, checked, many at a time."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from cache import checksum
 from cache.encoding import STORED
-from cache.errors import CacheError
+from cache.errors import CacheError, UserError
 from cache.manifest import Manifest
 from cache.plan import CachePlan
-from cache.protocol import CHECKSUM_BYTES, index_bytes, shard_file_name
-from cache.shardfile import Index, check_chunk, decompress, parse_index
+from cache.protocol import CHECKSUM_BYTES, NO_CHUNK, shard_file_name
+from cache.shardfile import Index, check_chunk, decompress, read_index
 from cache.storage import Storage
 
 Positions = Sequence[int] | Int[np.ndarray, " _"]
@@ -58,7 +61,8 @@ class Pages:
         Raises:
             CacheError: for a shard that is not written, missing or damaged.
         """
-        lists = [np.asarray(given, dtype=np.int64) for given in positions]
+        lists = [_as_array(given) for given in positions]
+        self._refuse_too_much(lists)
         values = np.empty(tuple(len(given) for given in lists), self.dtype)
         if values.size == 0:
             return values
@@ -70,6 +74,18 @@ class Pages:
             for done in [pool.submit(self._copy, chunk, lists, values) for chunk in chunks]:
                 done.result()
         return values
+
+    def _refuse_too_much(self, lists: list[Int[np.ndarray, " _"]]) -> None:
+        """Refuse shards that are not there, and what this machine cannot hold, before memory is asked for."""
+        for shard in np.unique(lists[0] // self._plan.clips_per_shard).tolist():
+            self._refuse_unwritten(shard)
+        size = prod(map(len, lists)) * self.dtype.itemsize
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if size > memory:
+            raise UserError(
+                f"{size} bytes of {self._site} in {self._storage.location} are asked for, and this machine has "
+                f"{memory} bytes of memory: read fewer clips, steps or tokens at once"
+            )
 
     def chunks(self, clips: Positions, steps: Positions, passes: Positions) -> list[Chunk]:
         """The chunks that hold some pages, in the order of the files."""
@@ -98,6 +114,8 @@ class Pages:
             CacheError: for a shard that is not written, missing or damaged.
         """
         offset, length = map(int, self._index(chunk.shard)[chunk.place])
+        if offset == NO_CHUNK:
+            raise self._ill_made(chunk.shard, "its index lacks a chunk")
         values = np.empty(self.chunk_shape, self.dtype) if out is None else out
         is_packed = self._plan.zstd_level > 0
         content = np.empty(length - CHECKSUM_BYTES, np.uint8).data if is_packed else values.data.cast("B")
@@ -112,7 +130,7 @@ class Pages:
             if is_packed:
                 decompress(content, values)
         except (OSError, EOFError, ValueError) as error:
-            raise self._damaged(chunk.shard, error) from error
+            raise self._ill_made(chunk.shard, error) from error
         return values
 
     def _copy(self, chunk: Chunk, lists: list[Int[np.ndarray, " _"]], values: Stored) -> None:
@@ -134,34 +152,52 @@ class Pages:
         return _is_sliced(selection) and selection == tuple(slice(0, n) for n in self.chunk_shape)
 
     def _read_index(self, shard: int) -> Index:
-        """The index of a shard file, having checked that the file is there and has its size."""
-        first, last = self._plan.shard_clips(shard)
-        where = self._storage.location
-        if shard not in self._manifest.entries:
-            raise CacheError(
-                f"shard {shard} of {where} (clips {first} to {last}) is not written yet: "
-                "capture again with the same plan, or read other clips"
-            )
-        name, size = shard_file_name(self._site, shard), self._manifest.entries[shard].files[self._site].bytes
+        """The index of a shard file, having checked that the file is there, has its size and is the one written."""
+        self._refuse_unwritten(shard)
+        file = self._manifest.entries[shard].files[self._site]
+        name, size = shard_file_name(self._site, shard), file.bytes
         if self._storage.size(name) != size:
             raise CacheError(
-                f"{where}/{name} (clips {first} to {last}) is missing or not {size} bytes: "
+                f"{self._named(shard)} is missing or not {size} bytes: "
                 "capture again with the same plan, which writes it anew"
             )
-        length = index_bytes(self._plan.shard_shape(self._site), self.chunk_shape)
-        tail = bytearray(length)
         try:
-            self._storage.read_into(name, size - length, memoryview(tail))
-            return parse_index(self._plan, self._site, bytes(tail), size)
+            if not checksum.is_intact(self._storage, name, size, file.xxh3):
+                raise CacheError(
+                    f"{self._named(shard)} is damaged (it does not fit its checksum in the manifest, or is another "
+                    "shard's file): run `workbench cache verify --repair` on the cache, then capture again with the "
+                    "same plan"
+                )
+            return read_index(self._storage, self._plan, self._site, shard, size)
         except (OSError, EOFError, ValueError) as error:
-            raise self._damaged(shard, error) from error
+            raise self._ill_made(shard, error) from error
 
-    def _damaged(self, shard: int, error: Exception) -> CacheError:
+    def _refuse_unwritten(self, shard: int) -> None:
+        if shard not in self._manifest.entries:
+            first, last = self._plan.shard_clips(shard)
+            raise CacheError(
+                f"shard {shard} of {self._storage.location} (clips {first} to {last}) is not written yet: "
+                "capture again with the same plan, or read other clips"
+            )
+
+    def _named(self, shard: int) -> str:
+        """A shard's file and clips, for messages."""
         first, last = self._plan.shard_clips(shard)
+        return f"{self._storage.location}/{shard_file_name(self._site, shard)} (clips {first} to {last})"
+
+    def _ill_made(self, shard: int, problem: object) -> CacheError:
+        """An error of a file of which `verify` may find nothing, because whoever made it had it in the manifest so."""
         return CacheError(
-            f"{self._storage.location}/{shard_file_name(self._site, shard)} (clips {first} to {last}) is damaged "
-            f"({error}): run `workbench cache verify --repair` on the cache, then capture again with the same plan"
+            f"{self._named(shard)} is damaged ({problem}): remove it with `workbench cache rm --shard {shard}`, then "
+            "capture again with the same plan, or get the cache anew from whom it came"
         )
+
+
+def _as_array(given: Positions) -> Int[np.ndarray, " _"]:
+    """Positions as an array; those of a range without making an object of each."""
+    if isinstance(given, range):
+        return np.arange(given.start, given.stop, given.step, dtype=np.int64)
+    return np.asarray(given, dtype=np.int64)
 
 
 def _selection(positions: list[Int[np.ndarray, " _"]]) -> tuple[Any, ...]:

@@ -4,13 +4,16 @@ import hashlib
 import json
 import math
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cache import protocol
 from cache.errors import UserError
 from cache.protocol import Dtype, Shape
+
+Length = Annotated[int, Field(ge=1, le=protocol.MAX_LENGTH)]
+Step = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class TokenReduction(BaseModel):
@@ -23,7 +26,7 @@ class TokenReduction(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["none", "stride", "mean"] = "none"
-    size: PositiveInt = 1
+    size: Length = 1
 
     @model_validator(mode="after")
     def _none_keeps_all(self) -> "TokenReduction":
@@ -60,16 +63,16 @@ class CachePlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sites: dict[str, PositiveInt]
+    sites: dict[str, Length]
     dtypes: dict[str, Dtype]
-    n_clips: PositiveInt
-    steps: tuple[int, ...]
+    n_clips: Length
+    steps: tuple[Step, ...]
     sigmas: tuple[float, ...]
     passes: tuple[Literal["cond", "text", "null"], ...]
-    tokens: PositiveInt
+    tokens: Length
     token_seconds: float = Field(gt=0, allow_inf_nan=False)
     token_reduction: TokenReduction = TokenReduction()
-    clips_per_shard: PositiveInt
+    clips_per_shard: Length
     zstd_level: int = Field(0, ge=0, le=22)
     identity: dict[str, Any]
 
@@ -109,7 +112,19 @@ class CachePlan(BaseModel):
                 f"the plan needs one finite sigma for each of its {len(self.steps)} steps; "
                 f"got {list(self.sigmas)}"
             )
+        for site in self.sites:
+            self._check_size(site)
         return self
+
+    def _check_size(self, site: str) -> None:
+        """Refuse chunks that do not fit into memory, and shards whose index does not."""
+        chunk = self.chunk_shape(site)
+        size, count = math.prod(chunk) * self.itemsize(site), math.prod(self.chunk_grid(site))
+        if size > protocol.MAX_CHUNK_BYTES or count > protocol.MAX_CHUNKS:
+            raise UserError(
+                f"the plan's shards of {site} have {count} chunks of {size} bytes, and at most {protocol.MAX_CHUNKS} "
+                f"of {protocol.MAX_CHUNK_BYTES} bytes are possible: keep fewer tokens, steps or clips_per_shard"
+            )
 
     @property
     def hash(self) -> str:
@@ -147,6 +162,10 @@ class CachePlan(BaseModel):
         """Shape of the inner chunks of a site's shards: (clip, step, pass, token, channel)."""
         return protocol.chunk_shape(self.shard_shape(site), self.itemsize(site))
 
+    def chunk_grid(self, site: str) -> tuple[int, int, int]:
+        """How many chunks a full shard of a site has along clip, step and pass."""
+        return protocol.chunk_grid(self.shard_shape(site), self.chunk_shape(site))
+
     def bytes_of(self, shards: Collection[int]) -> dict[str, int]:
         """Bytes that each site's files of some shards take on disk: exact; an upper bound when compressed."""
         last = self.n_shards - 1
@@ -161,6 +180,14 @@ class CachePlan(BaseModel):
             )
             sizes[site] = (len(shards) - tails) * full + tails * tail
         return sizes
+
+    def possible_sizes(self, site: str, is_last: bool) -> range:
+        """The sizes in bytes that a shard file of a site may have: one, or many where chunks are compressed."""
+        first, last = self.shard_clips(self.n_shards - 1 if is_last else 0)
+        shape, clips = self.shard_shape(site), last - first + 1
+        largest = protocol.shard_file_bytes(clips, shape, self.itemsize(site), self.zstd_level > 0)
+        smallest = protocol.index_bytes(shape, self.chunk_shape(site)) if self.zstd_level else largest
+        return range(smallest, largest + 1)
 
     def bytes_per_site(self) -> dict[str, int]:
         """Bytes that each site's shard files take on disk: exact; an upper bound when compressed."""

@@ -6,6 +6,7 @@ That page is normative; what is here follows it.
 import json
 import math
 import re
+from functools import lru_cache
 from typing import Any, Literal
 
 PROTOCOL = "activation-cache"
@@ -29,6 +30,9 @@ Dtype = Literal["float16", "bfloat16", "float32"]
 ITEMSIZE: dict[str, int] = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 MIN_CHUNK_BYTES = 2**20
+MAX_CHUNK_BYTES = 2**28
+MAX_CHUNKS = 2**20  # of a shard
+MAX_LENGTH = 2**24  # of clips, tokens and channels
 INDEX_ENTRY_BYTES = 16
 CHECKSUM_BYTES = 4  # after each chunk, and after the index
 NO_CHUNK = 2**64 - 1
@@ -52,12 +56,20 @@ def parse_json(text: bytes) -> Any:
     """The value of a JSON text from anybody.
 
     Raises:
-        ValueError: if it is no JSON in UTF-8, or is nested so deep that it cannot be read.
+        ValueError: if it is no JSON in UTF-8, gives a name twice in one object, or is nested too deep.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError("its brackets are nested too deep") from None
+
+
+def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose names must differ: readers would not agree which of two values holds."""
+    found = dict(fields)
+    if len(found) < len(fields):
+        raise ValueError("an object has one name twice")
+    return found
 
 
 def chunk_shape(shard: Shape, itemsize: int) -> Shape:
@@ -71,10 +83,15 @@ def chunk_shape(shard: Shape, itemsize: int) -> Shape:
     for axis in (2, 1, 0):
         lacking = MIN_CHUNK_BYTES / (math.prod(chunk) * itemsize)
         length = shard[axis]
-        chunk[axis] = next(
-            n for n in range(1, length + 1) if length % n == 0 and (n >= lacking or n == length)
-        )
+        chunk[axis] = next(n for n in _divisors(length) if n >= lacking or n == length)
     return (chunk[0], chunk[1], chunk[2], chunk[3], chunk[4])
+
+
+@lru_cache
+def _divisors(number: int) -> list[int]:
+    """The divisors of a number, ascending."""
+    small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    return small + [number // n for n in reversed(small) if n * n < number]
 
 
 def chunk_grid(shard: Shape, chunk: Shape) -> tuple[int, int, int]:

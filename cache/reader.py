@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from cache.shuffle import ShuffledRows
 
 
+_NAMED = 3  # damaged lines in an error
+
+
 class ActivationCache:
     """A cache, opened for reading.
 
@@ -48,18 +51,22 @@ class ActivationCache:
         self.plan = self.group.plan
         self.manifest = Manifest(self.storage, self.plan)
         self._pages: dict[str, Pages] = {}
-        missing = [shard for shard in range(self.plan.n_shards) if shard not in self.manifest.entries]
+        missing = self.plan.n_shards - len(self.manifest.entries)
         if missing and not allow_partial:
             damaged = (
-                f"; damaged in the manifest: {', '.join(self.manifest.damaged)}"
+                f"; damaged in the manifest: {', '.join(self.manifest.damaged[:_NAMED])}"
                 if self.manifest.damaged
                 else ""
             )
             raise CacheError(
-                f"{self.storage.location} is half-written, {len(missing)} of {self.plan.n_shards} shards are missing "
-                f"(the first is {missing[0]}{damaged}): capture again with the same plan, "
+                f"{self.storage.location} is half-written, {missing} of {self.plan.n_shards} shards are missing "
+                f"(the first is {self._first_missing()}{damaged}): capture again with the same plan, "
                 "or open it with allow_partial=True"
             )
+
+    def _first_missing(self) -> int:
+        """Number of the first shard that is not there."""
+        return next(shard for shard in range(self.plan.n_shards) if shard not in self.manifest.entries)
 
     @property
     def sites(self) -> list[str]:

@@ -9,7 +9,7 @@ from numcodecs.zstd import Zstd
 
 from cache import checksum
 from cache.plan import CachePlan
-from cache.protocol import NO_CHUNK, chunk_grid
+from cache.protocol import NO_CHUNK
 from cache.rounding import TORCH, Rounding
 from cache.shardfile import Index
 
@@ -55,8 +55,8 @@ class ShardBytes:
             ValueError: for values that cannot be stored (see `cache.rounding.Rounding.check`).
         """
         self.rounding.check(self._dtype)
-        shard, chunk = self._plan.shard_shape(self._site), self._plan.chunk_shape(self._site)
-        index: Index = np.full((*chunk_grid(shard, chunk), 2), NO_CHUNK, dtype="<u8")
+        chunk = self._plan.chunk_shape(self._site)
+        index: Index = np.full((*self._plan.chunk_grid(self._site), 2), NO_CHUNK, dtype="<u8")
         for position in np.ndindex(index.shape[:3]):
             corner = [i * length for i, length in zip(position, chunk[:3], strict=True)]
             block = self._values[

@@ -9,9 +9,20 @@ from numcodecs.zstd import Zstd
 
 from cache import checksum
 from cache.plan import CachePlan
-from cache.protocol import CHECKSUM_BYTES, NO_CHUNK, chunk_grid
+from cache.protocol import CHECKSUM_BYTES, NO_CHUNK, index_bytes, shard_file_name
+from cache.storage import Storage
 
 Index = UInt64[np.ndarray, "clip step pass 2"]
+
+
+def read_index(storage: Storage, plan: CachePlan, site: str, shard: int, file_bytes: int) -> Index:
+    """The index of a shard file of `file_bytes` bytes; raises like `Storage.read_into` and `parse_index`."""
+    length = index_bytes(plan.shard_shape(site), plan.chunk_shape(site))
+    if length > file_bytes:
+        raise ValueError(f"its index of {length} bytes does not fit into {file_bytes} bytes")
+    tail = bytearray(length)
+    storage.read_into(shard_file_name(site, shard), file_bytes - length, memoryview(tail))
+    return parse_index(plan, site, bytes(tail), file_bytes)
 
 
 def parse_index(plan: CachePlan, site: str, tail: bytes, file_bytes: int) -> Index:
@@ -23,11 +34,15 @@ def parse_index(plan: CachePlan, site: str, tail: bytes, file_bytes: int) -> Ind
     content = memoryview(tail)[:-CHECKSUM_BYTES]
     if tail[-CHECKSUM_BYTES:] != checksum.crc_bytes(content):
         raise ValueError("its index does not fit its checksum")
-    grid = chunk_grid(plan.shard_shape(site), plan.chunk_shape(site))
-    index: Index = np.frombuffer(content, dtype="<u8").reshape(*grid, 2)
+    index: Index = np.frombuffer(content, dtype="<u8").reshape(*plan.chunk_grid(site), 2)
     there = index[index[..., 0] != NO_CHUNK]
-    if there.size and int(there.sum(axis=-1).max()) > file_bytes - len(tail):
+    offsets, lengths = there[..., 0], there[..., 1]
+    end = file_bytes - len(tail)
+    # Compared without adding the two, whose sum may be larger than 64 bits hold.
+    if (offsets > end).any() or (lengths > end - np.minimum(offsets, end)).any():
         raise ValueError("its index names chunks outside the file")
+    if (lengths < CHECKSUM_BYTES).any():
+        raise ValueError("its index names chunks without a checksum")
     return index
 
 
@@ -38,8 +53,25 @@ def check_chunk(content: memoryview, crc: bytes | bytearray) -> None:
 
 
 def decompress(content: memoryview, out: Shaped[np.ndarray, "clip step pass token channel"]) -> None:
-    """Put the values of a compressed chunk into an array of its shape; raises ValueError if they do not fit."""
+    """Put the values of a compressed chunk into an array of its shape; raises ValueError if they do not fit it."""
+    size = _frame_bytes(content)
+    if size not in (None, out.nbytes):  # zstd would leave the rest of the array as it is
+        raise ValueError(f"a chunk decompresses to {size} bytes, not {out.nbytes}")
     try:
         Zstd().decode(content, out=out)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"a chunk cannot be decompressed ({error})") from error
+
+
+def _frame_bytes(frame: memoryview) -> int | None:
+    """Bytes that a zstd frame says it decompresses to; None where it does not say so.
+
+    The header's layout: https://datatracker.ietf.org/doc/html/rfc8878#name-frame-header
+    """
+    if len(frame) < 5:
+        return None
+    flag, is_single_segment, dictionary_flag = frame[4] >> 6, frame[4] >> 5 & 1, frame[4] & 3
+    length = (is_single_segment, 2, 4, 8)[flag]
+    start = 6 - is_single_segment + (0, 1, 2, 4)[dictionary_flag]
+    size = int.from_bytes(frame[start : start + length], "little")
+    return (size + 256 * (length == 2)) if length else None

@@ -1,10 +1,13 @@
 """Where a cache lies: a folder of this machine or a prefix of an object store, behind one small protocol."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+
+# What `read` gives at most: the manifest of the largest cache is far smaller.
+READ_LIMIT = 2**28
 
 
 @runtime_checkable
@@ -30,8 +33,12 @@ class Storage(Protocol):
 
     location: str
 
-    def read(self, name: str) -> bytes:
-        """The whole content; raises FileNotFoundError."""
+    def read(self, name: str, limit: int = READ_LIMIT) -> bytes:
+        """The whole content, of at most `limit` bytes.
+
+        Raises:
+            FileNotFoundError: if it is not there. cache.opening.UnsafeFile: if it is larger.
+        """
         ...
 
     def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
@@ -43,6 +50,14 @@ class Storage(Protocol):
 
     def size(self, name: str) -> int | None:
         """Bytes of a name, or None if it is not there."""
+        ...
+
+    def version(self, name: str) -> Hashable | None:
+        """What changes when a name's content does, and differs between all names; None where reading all is dear.
+
+        Raises:
+            FileNotFoundError: if it is not there.
+        """
         ...
 
     def sizes(self, prefix: str = "") -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cache import growth, metadata
+from cache import growth, metadata, tables
 from cache.errors import CacheError, UserError
 from cache.manifest import Entry, Manifest, ShardFile
 from cache.plan import CachePlan
@@ -61,7 +61,7 @@ class CacheWriter:
             )
         self._shards = range(first, last + 1)
         metadata.check_clip_table(clips, plan.n_clips)
-        self._group = metadata.Group(plan, metadata.table_hash(clips))
+        self._group = metadata.Group(plan, tables.table_hash(clips))
         with self._explaining():
             self._open(clips)
 

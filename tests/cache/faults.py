@@ -1,8 +1,6 @@
 """Tools that break a cache on purpose: kills, power cuts, failing disks, flipped bits. And a survey of what is left."""
 
-import builtins
 import errno
-import io
 import os
 import random
 import threading
@@ -158,6 +156,10 @@ class Interrupted:
     def size(self, name: str) -> int | None:
         """See `Storage`."""
         return self._operation(f"size {name}", lambda: self._inner.size(name))
+
+    def version(self, name: str) -> Any:
+        """See `Storage`; no operation that fails."""
+        return self._inner.version(name)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """See `Storage`."""
@@ -340,8 +342,9 @@ class RecordedDisk:
     def _recorded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(path: Any, *args: Any, **kwargs: Any) -> Any:
             with self._lock:
+                full = whole_path(path, kwargs)
                 result = function(path, *args, **kwargs)
-                self._note(f"{name} {self._name(path)}")
+                self._note(f"{name} {self._name(full)}")
                 return result
 
         return wrapper
@@ -483,7 +486,7 @@ class FailingDisk:
         with pytest.MonkeyPatch.context() as patch:
             for name in FAILING[self._error] - {"open", "write"}:
                 patch.setattr(os, name, self._guarded(getattr(os, name)))
-            patch.setattr(io, "open", self._guarded_open)
+            patch.setattr(os, "open", self._guarded_open(os.open))
             patch.setattr(local_storage, "_write_all", self._guarded_write(local_storage._write_all))
             yield self
 
@@ -499,11 +502,15 @@ class FailingDisk:
 
         return wrapper
 
-    def _guarded_open(self, file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        changes = set(mode) & set("wax+") and Path(file).is_relative_to(self._folder)
-        if changes and (self._error != errno.ENOSPC or not Path(file).exists()):
-            self._call(file)
-        return builtins.open(file, mode, *args, **kwargs)
+    def _guarded_open(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(path: Any, flags: int, *args: Any, **kwargs: Any) -> Any:
+            file = whole_path(path, kwargs)
+            changes = flags & os.O_CREAT and file.is_relative_to(self._folder)
+            if changes and (self._error != errno.ENOSPC or not file.exists()):
+                self._call(file)
+            return function(path, flags, *args, **kwargs)
+
+        return wrapper
 
     def _guarded_write(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(file: Any, piece: memoryview) -> None:
@@ -512,6 +519,12 @@ class FailingDisk:
             function(file, piece[len(piece) // 2 :])
 
         return wrapper
+
+
+def whole_path(path: Any, arguments: dict[str, Any]) -> Path:
+    """The path that a function of `os` means, which may be given with the descriptor of the folder it lies in."""
+    folder = arguments.get("dir_fd", arguments.get("src_dir_fd"))
+    return Path(path) if folder is None else Path(os.readlink(f"/proc/self/fd/{folder}"), path)
 
 
 # A disk that lies

@@ -1,6 +1,7 @@
 """One writer per shard: in one process, in several, and in an object store."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -14,7 +15,6 @@ import pytest
 from obstore.exceptions import GenericError
 from obstore.store import MemoryStore
 
-import cache.local_storage
 from cache import ActivationCache, CacheError, CacheWriter, UserError
 from cache.object_storage import ObjectStorage, memory_storage
 from cache.storage import Storage
@@ -211,17 +211,17 @@ def test_writers_may_finish_at_the_same_moment(tmp_path: Path, monkeypatch: pyte
         for shard in (4, 5, 6):
             b.write_shard(shard, shard_values(PLAN, shard))
         settled = threading.Thread(target=a._settle)
-        sync_path = cache.local_storage.sync_path
+        replace = os.replace
         entry = tmp_path / "a" / "manifest" / "7.json"
 
-        def sync_after_a(path: Path) -> None:
+        def replace_and_let_a_settle(*names: Any, **folders: Any) -> None:
+            replace(*names, **folders)
             if entry.exists():
                 monkeypatch.undo()
                 settled.start()
                 settled.join(0.2)  # no longer: it may have to wait for this very writer
-            sync_path(path)
 
-        monkeypatch.setattr(cache.local_storage, "sync_path", sync_after_a)
+        monkeypatch.setattr(os, "replace", replace_and_let_a_settle)
         b.write_shard(7, shard_values(PLAN, 7))
         settled.join(LONG_SECONDS)
         assert not entry.exists()

@@ -21,6 +21,7 @@ from tests.cache.faults import (
     FAILING,
     FailingDisk,
     Interrupted,
+    Meddled,
     Survey,
     flip,
     survey,
@@ -169,9 +170,14 @@ def test_two_writers_that_store_the_same_name_at_once(tmp_path: Path) -> None:
 
 
 def test_names_that_go_while_a_reader_lists_them_do_not_matter(tmp_path: Path) -> None:
-    write_cache(tmp_path / "a", PLAN, shards=(0, 0))
-    (tmp_path / "a" / "manifest" / "1.json").symlink_to(tmp_path / "nowhere")
-    assert survey(tmp_path / "a", PLAN).faults([0], in_flight=0) == []
+    plan = make_plan()
+    write_cache(tmp_path / "a", plan, order=[0, 1])
+    counted = Interrupted(LocalStorage(tmp_path / "a"))
+    survey(counted, plan)
+    reading = counted.log.index("sizes manifest/") + 2
+    meddled = Meddled(LocalStorage(tmp_path / "a"), reading, (tmp_path / "a" / "manifest" / "1.json").unlink)
+    assert survey(meddled, plan).faults([0], in_flight=0) == []
+    assert not (tmp_path / "a" / "manifest" / "1.json").exists()
 
 
 # Bits

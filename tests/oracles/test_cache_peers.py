@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorstore
+import xxhash
 import zarr
 from jaxtyping import Float
 
-from cache import ActivationCache, CacheError, CachePlan, protocol
+from cache import ActivationCache, CacheError, CachePlan, UserError, protocol
+from cache.maintenance import repair, verify
 from tests.cache.helpers import make_plan, make_values, write_cache
 
 Reader = Callable[[Path, str], Any]
@@ -92,6 +94,97 @@ def test_every_reader_reads_the_same_numbers(folder: Path, plan: CachePlan, read
         values = read(folder, site)
         assert values.dtype == np.float32
         np.testing.assert_array_equal(values, expected(plan, site))
+
+
+def rewritten(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(change(path.read_bytes()))
+
+
+def flipped(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def linked(path: Path) -> None:
+    path.rename(path.parent.parent / "elsewhere")
+    path.symlink_to("../elsewhere")
+
+
+def swapped(folder: Path) -> None:
+    one, other = (folder / "half" / f"c.{shard}.0.0.0.0" for shard in (0, 1))
+    one.rename(folder / "kept")
+    other.rename(one)
+    (folder / "kept").rename(other)
+
+
+def forged_line(line: bytes) -> bytes:
+    """A line that fits its checksum and names other clips than the plan."""
+    entry = json.loads(line)
+    del entry["xxh3"]
+    entry["clips"][1] -= 1
+    entry["xxh3"] = xxhash.xxh3_64_hexdigest(protocol.canonical_json(entry).encode())
+    return protocol.canonical_json(entry).encode() + b"\n"
+
+
+REFUSED: dict[str, Callable[[Path], Any]] = {
+    "another version": lambda folder: rewritten(
+        folder / "zarr.json", lambda text: text.replace(b'"version":2', b'"version":3')
+    ),
+    "another plan": lambda folder: rewritten(
+        folder / "zarr.json", lambda text: text.replace(b'"n_clips":7', b'"n_clips":4')
+    ),
+    "a name given twice": lambda folder: rewritten(
+        folder / "zarr.json", lambda text: text.replace(b'"n_clips":7', b'"n_clips":7,"n_clips":7')
+    ),
+    "a line less": lambda folder: rewritten(
+        folder / "manifest.jsonl", lambda text: text.splitlines(keepends=True)[0]
+    ),
+    "a line that does not fit its checksum": lambda folder: rewritten(
+        folder / "manifest.jsonl", lambda text: text.replace(b'"shard":1', b'"shard":0')
+    ),
+    "a line that does not fit the plan": lambda folder: rewritten(
+        folder / "manifest.jsonl",
+        lambda text: text.splitlines(keepends=True)[0] + forged_line(text.splitlines()[1]),
+    ),
+    "a line of brackets": lambda folder: rewritten(
+        folder / "manifest.jsonl", lambda text: text.splitlines(keepends=True)[0] + b"[" * 200_000 + b"\n"
+    ),
+    "no group": lambda folder: (folder / "zarr.json").unlink(),
+    "swapped shards": swapped,
+    "a linked shard": lambda folder: linked(folder / "half" / "c.1.0.0.0.0"),
+    "a linked site": lambda folder: linked(folder / "half"),
+    "a lost shard": lambda folder: (folder / "half" / "c.1.0.0.0.0").unlink(),
+    "a longer shard": lambda folder: rewritten(folder / "half" / "c.1.0.0.0.0", lambda text: text + b"0"),
+    "another value": lambda folder: flipped(folder / "half" / "c.1.0.0.0.0", 0),
+    "another index": lambda folder: flipped(folder / "half" / "c.1.0.0.0.0", -1),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_the_protocols_page_refuses_what_this_project_refuses(tmp_path: Path, case: str) -> None:
+    plan = make_plan(sites={"half": 3}, dtypes={"half": "float16"}, n_clips=7, clips_per_shard=4)
+    folder = write_cache(tmp_path / "a", plan)
+    assert np.array_equal(by_the_protocols_page(folder, "half"), by_this_project(folder, "half"))
+    REFUSED[case](folder)
+    with pytest.raises(UserError):
+        by_this_project(folder, "half")
+    with pytest.raises((ValueError, OSError)):
+        by_the_protocols_page(folder, "half")
+
+
+def test_json_that_is_not_canonical_is_read(tmp_path: Path) -> None:
+    folder = write_cache(tmp_path / "a", make_plan())
+    values = by_this_project(folder, "tf1.mlp")
+    for name in ("zarr.json", "manifest.jsonl"):
+        lines = [json.loads(line) for line in (folder / name).read_bytes().splitlines()]
+        loose = [json.dumps(line, indent=None, separators=(", ", " : ")) + "\n" for line in lines]
+        (folder / name).write_text("".join(loose))
+    for read in (by_the_protocols_page, by_this_project):
+        np.testing.assert_array_equal(read(folder, "tf1.mlp"), values)
+    assert [damage.name for damage in verify(folder)] == ["zarr.json"]
+    repair(folder)
+    assert verify(folder) == []
 
 
 def test_zarr_python_describes_the_arrays_as_the_page_does(folder: Path, plan: CachePlan) -> None:
