@@ -4,16 +4,13 @@ import hashlib
 import json
 import math
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from cache import protocol
 from cache.errors import UserError
 from cache.protocol import Dtype, Shape
-
-Length = Annotated[int, Field(ge=1, le=protocol.MAX_LENGTH)]
-Step = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class TokenReduction(BaseModel):
@@ -26,7 +23,7 @@ class TokenReduction(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["none", "stride", "mean"] = "none"
-    size: Length = 1
+    size: PositiveInt = 1
 
     @model_validator(mode="after")
     def _none_keeps_all(self) -> "TokenReduction":
@@ -63,16 +60,16 @@ class CachePlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sites: dict[str, Length]
+    sites: dict[str, PositiveInt]
     dtypes: dict[str, Dtype]
-    n_clips: Length
-    steps: tuple[Step, ...]
+    n_clips: PositiveInt
+    steps: tuple[int, ...]
     sigmas: tuple[float, ...]
     passes: tuple[Literal["cond", "text", "null"], ...]
-    tokens: Length
+    tokens: PositiveInt
     token_seconds: float = Field(gt=0, allow_inf_nan=False)
     token_reduction: TokenReduction = TokenReduction()
-    clips_per_shard: Length
+    clips_per_shard: PositiveInt
     zstd_level: int = Field(0, ge=0, le=22)
     identity: dict[str, Any]
 
@@ -112,9 +109,19 @@ class CachePlan(BaseModel):
                 f"the plan needs one finite sigma for each of its {len(self.steps)} steps; "
                 f"got {list(self.sigmas)}"
             )
+        self._check_lengths()
         for site in self.sites:
             self._check_size(site)
         return self
+
+    def _check_lengths(self) -> None:
+        """Refuse numbers of clips, tokens and channels that no cache has, and steps that no scheduler has."""
+        lengths = {"clips": self.n_clips, "tokens": self.tokens}
+        for name, length in {**lengths, "channels": max(self.sites.values())}.items():
+            if length > protocol.MAX_LENGTH:
+                raise UserError(f"the plan has more {name} than {protocol.MAX_LENGTH}: keep fewer")
+        if not all(0 <= step < protocol.MAX_STEP for step in self.steps):
+            raise UserError(f"the plan's steps must be from 0 to {protocol.MAX_STEP - 1}")
 
     def _check_size(self, site: str) -> None:
         """Refuse chunks that do not fit into memory, and shards whose index does not."""

@@ -33,6 +33,7 @@ MIN_CHUNK_BYTES = 2**20
 MAX_CHUNK_BYTES = 2**28
 MAX_CHUNKS = 2**20  # of a shard
 MAX_LENGTH = 2**24  # of clips, tokens and channels
+MAX_STEP = 2**31
 INDEX_ENTRY_BYTES = 16
 CHECKSUM_BYTES = 4  # after each chunk, and after the index
 NO_CHUNK = 2**64 - 1
