@@ -101,8 +101,8 @@ def checked_folder(root: Path, name: str | Path) -> Path:
     Raises:
         UnsafeFile: if a link, or whatever else is no folder, is there or on the way to it.
     """
-    with suppress(FileNotFoundError), open_folder(root, name):
-        pass
+    with suppress(FileNotFoundError, NotADirectoryError), open_folder(root, name):
+        pass  # whoever uses a root that is no folder is told so then
     return root / name
 
 

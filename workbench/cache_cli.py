@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from cache.errors import UserError
+from cache.opening import checked_folder
 from workbench.console import AllowStore, console, open_study, output
 
 if TYPE_CHECKING:
@@ -184,7 +185,10 @@ def _location(text: str, allow_store: bool = False) -> Path | str:
         return text
     if (Path(text) / "study.json").is_file():
         return open_study(Path(text), allow_store).cache_location
-    return Path(text)
+    path = Path(text)
+    if (path.parent / "study.json").is_file() and path.name not in ("", ".."):
+        return checked_folder(path.parent, path.name)  # a study from elsewhere may have a link there
+    return path
 
 
 def _say_what_is_missing(location: Path | str) -> None:

@@ -9,13 +9,14 @@ import pandas as pd
 from cache import CachePlan, CacheWriter
 from cache.errors import UserError
 from cache.metadata import read_plan
+from cache.opening import checked_folder
 from cache.pipeline import ShardPipeline
 from cache.storage import Storage, open_storage
 from workbench.audio import not_finite, write_flac
 from workbench.models.protocol import AudioDiffusionModel, Capture, Clip
 from workbench.pricing import check_price
 from workbench.sites import parse_sites
-from workbench.study import Study, StudySpec, more_clips
+from workbench.study import CACHE, Study, StudySpec, more_clips
 from workbench.token_axis import finest_site, shared_tokens
 
 
@@ -36,7 +37,7 @@ def trace_study(
     that the model does not have, and for lack of disk room.
     """
     capture = study_capture(spec, model)
-    storage = open_storage(store or path / "activations.zarr")
+    storage = open_storage(store or checked_folder(path, CACHE))
     plan = _with_stored_sigmas(cache_plan(spec, model), storage)
     shards = _shards_of_part(plan, part)
     check_price(plan, storage)

@@ -330,14 +330,16 @@ def _fail(sentence: str) -> None:
 
 def _print_price(out: Path, spec: "StudySpec", model: "AudioDiffusionModel", store: str | None) -> None:
     """What the trace will cost, as a table; raises UserError when there is no room."""
+    from cache.opening import checked_folder
     from cache.storage import open_storage
     from workbench.capture import cache_plan, study_capture
     from workbench.pricing import check_price, price
     from workbench.pricing_table import price_table
+    from workbench.study import CACHE
 
     study_capture(spec, model)
     plan = cache_plan(spec, model)
-    storage = open_storage(store or out / "activations.zarr")
+    storage = open_storage(store or checked_folder(out, CACHE))
     output.print(price_table(price(spec, plan, model, storage)))
     check_price(plan, storage)
 

@@ -14,11 +14,11 @@ import xarray as xr
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from cache import ActivationCache
+from cache import ActivationCache, tables
 from cache.errors import UserError
-from cache.opening import checked_path, file_size, is_partial, open_folder, read_file
+from cache.opening import checked_folder, checked_path, file_size, is_partial, open_folder, read_file
 from cache.plan import TokenReduction
-from cache.protocol import Dtype, canonical_json
+from cache.protocol import CLIPS, Dtype, canonical_json
 from workbench.audio import LONGEST_SECONDS, read_audio
 from workbench.confirmed import UnconfirmedStore, confirm, is_confirmed
 from workbench.documents import read_document
@@ -33,6 +33,7 @@ from workbench.seeds import Seed, consecutive_seeds
 
 STUDY_VERSION = 2
 DOCUMENT = "study.json"
+CACHE = "activations.zarr"
 MAX_DOCUMENT_BYTES = 2**24
 MAX_CLIPS = 10_000_000
 
@@ -114,8 +115,7 @@ class Study:
         self.model = model
         self.store = store
         self._is_confirmed = False
-        # An extension that was interrupted leaves a table that is ahead of the spec.
-        self.clips = pd.read_parquet(path / "clips.parquet").iloc[: spec.n_clips]
+        self.clips = _read_clips(path, spec.n_clips)
 
     @classmethod
     def create(cls, path: Path, spec: StudySpec, model: dict[str, Any], store: str | None = None) -> "Study":
@@ -177,9 +177,12 @@ class Study:
 
     @property
     def cache_location(self) -> Path | str:
-        """Folder or URL of the activation cache; raises UnconfirmedStore for a URL that nobody has confirmed."""
+        """Folder or URL of the activation cache.
+
+        Raises UnconfirmedStore for a URL that nobody has confirmed, and UnsafeFile for a link in the folder's place.
+        """
         if self.store is None:
-            return self.path / "activations.zarr"
+            return checked_folder(self.path, CACHE)
         if not self.is_confirmed:
             raise UnconfirmedStore(
                 f"{self.path} keeps its activations at {self.store}, and you have not confirmed that address: if you "
@@ -325,7 +328,7 @@ def _write(
 
     What is made here may name what it likes outside of its folder.
     """
-    with replacing(path / "clips.parquet") as partial:
+    with replacing(path / CLIPS) as partial:
         clips.to_parquet(partial, index=False)
     document = {
         "study_version": STUDY_VERSION,
@@ -357,12 +360,29 @@ def _read_document(path: Path) -> "_Document":
             f"{path} is a study of format {version}, and this version reads format {STUDY_VERSION}: "
             "make it anew with `workbench trace`."
         )
-    if file_size(path, "clips.parquet") is None:
+    if file_size(path, CLIPS) is None:
         raise UserError(f"{path} has no clips.parquet: make the study anew with `workbench trace`.")
     try:
         return _Document.model_validate(content)
     except (ValidationError, UserError) as error:
         raise _damaged(path) from error
+
+
+def _read_clips(path: Path, n_clips: int) -> pd.DataFrame:
+    """A study's table of clips; raises UserError when it is damaged or has fewer clips than the study."""
+    try:
+        content = read_file(path, CLIPS, tables.MAX_FILE_BYTES)
+        rows = tables.parse(content).num_rows
+    except ValueError as error:
+        raise UserError(
+            f"{path / CLIPS} is damaged ({error}): make the study anew with `workbench trace`."
+        ) from error
+    if rows < n_clips:
+        raise UserError(
+            f"{path / CLIPS} has {rows} clips and the study {n_clips}: make the study anew with `workbench trace`."
+        )
+    # An extension that was interrupted leaves a table that is ahead of the spec.
+    return tables.to_pandas(content).iloc[:n_clips]
 
 
 def _damaged(path: Path) -> UserError:
@@ -422,4 +442,4 @@ def _difference(study: Study, spec: StudySpec) -> str:
 
 def _is_unfinished(path: Path) -> bool:
     """Whether a folder is empty, or has only what a creation that was interrupted leaves behind."""
-    return all(file.name in ("locks", "clips.parquet") or is_partial(file.name) for file in path.iterdir())
+    return all(file.name in ("locks", CLIPS) or is_partial(file.name) for file in path.iterdir())

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from cache import ActivationCache, CacheError, CachePlan, CacheWriter, local_storage
 from cache.object_storage import ObjectStorage
 from cache.rounding import TORCH
-from cache.storage import Claim, Location, Storage
+from cache.storage import READ_LIMIT, Claim, Location, Storage
 from tests.cache.helpers import make_clips, make_values, shard_values
 
 Result = TypeVar("Result")
@@ -145,9 +145,9 @@ class Interrupted:
         self._claims: list[Claim] = []
         self._lock = threading.Lock()
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, limit: int = READ_LIMIT) -> bytes:
         """See `Storage`."""
-        return self._operation(f"read {name}", lambda: self._inner.read(name))
+        return self._operation(f"read {name}", lambda: self._inner.read(name, limit))
 
     def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
         """See `Storage`."""

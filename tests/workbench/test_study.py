@@ -1,14 +1,17 @@
 """The study folder: made whole or not at all, continued, refused, and its results with their provenance."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from pydantic import BaseModel
 
 from cache.errors import CacheError, UserError
+from cache.opening import UnsafeFile
 from cache.plan import TokenReduction
 from workbench.capture import trace_study
 from workbench.models.ace_step import AceStep15
@@ -355,3 +358,28 @@ def test_what_a_killed_save_left_is_no_result(study: Study) -> None:
         assert left.stem not in study.result_names()
     finally:
         left.unlink()
+
+
+def test_a_study_whose_cache_is_a_link_is_neither_read_nor_continued(
+    study: Study, tiny: AceStep15, tmp_path: Path
+) -> None:
+    own = tmp_path / "study"
+    shutil.copytree(study.path, own)
+    shutil.rmtree(own / "activations.zarr")
+    (own / "activations.zarr").symlink_to(study.path / "activations.zarr")
+    before = contents(study.path)
+    with pytest.raises(UnsafeFile):
+        _ = Study.open(own).cache
+    with pytest.raises(UnsafeFile):
+        trace_study(own, study.spec, tiny)
+    assert contents(study.path) == before
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", b"clip,prompt\n", pd.DataFrame({"clip": [0]}).to_parquet(compression="snappy")]
+)
+def test_a_table_of_clips_that_is_damaged(study: Study, tmp_path: Path, content: bytes) -> None:
+    shutil.copytree(study.path, tmp_path / "study")
+    (tmp_path / "study" / "clips.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=r"clips.parquet (is damaged|has 1 clips)"):
+        Study.open(tmp_path / "study")
