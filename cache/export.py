@@ -73,9 +73,9 @@ def export(
     _check_room(cache.plan, out, form, formats)
     folder = out.absolute().parent
     partial = folder / f".{out.name}.partial"
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_folder(folder, partial.name)  # of an export that was killed
-    partial.mkdir()
+    if folder.is_dir():
+        remove_folder(folder, partial.name)  # of an export that was killed
+    partial.mkdir(parents=True)
     try:
         _write_labels(cache, partial, formats)
         _write_values(cache, partial, form, formats, progress)
