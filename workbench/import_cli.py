@@ -178,7 +178,7 @@ def _keep(read: "Callable[[], Artefact]", what: str, out: Path | None, study: Pa
     else:
         _check_widths(artefact, target)
         file = study_file(target.path, artefact.name)
-    write_artefact(artefact, file)
+    write_artefact(artefact, file, None if isinstance(target, Path) else target.path)
     concept = artefact.concept
     rows = {
         "what": what,

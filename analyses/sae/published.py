@@ -110,7 +110,7 @@ def import_sae(
     spec = PublishedSaeSpec(
         site=site, pass_name=pass_name, source=published.origin.source, sha256=published.origin.sha256
     )
-    sae.cpu().save(sae_folder(study, site))
+    sae.cpu().save(sae_folder(study, site), study.path)
     name = f"sae-{site}"
     study.save_result(name, result, spec, time.monotonic() - started)
     return study.result(name)

@@ -15,6 +15,7 @@ from analyses.sae.rows import by_clip, split_by_prompt
 from analyses.sae.topk import TopKSAE
 from analyses.sae.train import TrainSpec, train_sae
 from cache.errors import UserError
+from cache.opening import checked_folder
 from workbench.study import Study
 
 KIND = "sae"
@@ -46,7 +47,7 @@ def run_sae(
         spec.site, spec.batch_size, spec.seed, clips=training, passes=[spec.pass_name], device=device
     )
     sae, curves = train_sae(rows, spec, device, progress)
-    sae.save(sae_folder(study, spec.site))
+    sae.save(sae_folder(study, spec.site), study.path)
     sae.to(device)
 
     of_clips = partial(by_clip, cache, spec.site, spec.pass_name)
@@ -70,13 +71,13 @@ def run_sae(
 
 def load_sae(study: Study, site: str) -> TopKSAE:
     """The trained SAE of a site; raises UserError when there is none."""
-    folder = sae_folder(study, site)
+    folder = checked_folder(study.path, Path("sae", site))
     if not folder.is_dir():
-        trained = ", ".join(sorted(path.name for path in folder.parent.glob("*"))) or "none yet"
+        trained = ", ".join(study.files("sae", "")) or "none yet"
         raise UserError(
             f"{study.path} has no sparse autoencoder for '{site}' (it has {trained}): train one first."
         )
-    return TopKSAE.load(folder)
+    return TopKSAE.load(folder, study.path)
 
 
 def feature_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataArray:
@@ -93,7 +94,12 @@ def feature_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataAr
             f"The sparse autoencoder of '{site}' has features 0 to {sae.config.d_sae - 1}, not {feature}."
         )
     cache = study.cache
-    acts = next(encoded(sae, by_clip(cache, site, sae.config.metadata["pass_name"], [clip])))
+    pass_name = sae.config.metadata.get("pass_name")
+    if not isinstance(pass_name, str) or cache.channels(site) != sae.config.d_in:
+        raise UserError(
+            f"The sparse autoencoder of '{site}' in {study.path} was not trained on these activations: train it again."
+        )
+    acts = next(encoded(sae, by_clip(cache, site, pass_name, [clip])))
     return xr.DataArray(
         acts[..., feature].numpy(),
         dims=("step", "token"),

@@ -1,21 +1,25 @@
 """The TopK sparse autoencoder and its folder on disk."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cache.errors import UserError
+from cache.opening import UnsafeFile, file_size, remove_file
+from workbench.documents import read_document
 from workbench.files import replacing
+from workbench.tensor_files import load_tensors
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
+MAX_CONFIG_BYTES = 2**24
 
 # What a folder must say to mean the arithmetic of this module.
 ARITHMETIC = {
@@ -57,16 +61,23 @@ class TopKSAE(nn.Module):
 
     Encoding: `z = TopK_k(relu((x - b_dec) @ W_enc + b_enc))`. Decoding: `x_hat = z @ W_dec + b_dec`.
     Parameters have SAELens' names and axes: `W_enc` (channel, feature), `b_enc` (feature), `W_dec` (feature,
-    channel), `b_dec` (channel). New modules are all zeros; `analyses.sae.train` initialises them.
+    channel), `b_dec` (channel). Without `weights` all are zeros, and `analyses.sae.train` initialises them.
     """
 
-    def __init__(self, config: TopKConfig) -> None:
+    def __init__(self, config: TopKConfig, weights: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
         self.config = config
-        self.W_enc = nn.Parameter(torch.zeros(config.d_in, config.d_sae))
-        self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
-        self.W_dec = nn.Parameter(torch.zeros(config.d_sae, config.d_in))
-        self.b_dec = nn.Parameter(torch.zeros(config.d_in))
+        shapes = {
+            "W_enc": (config.d_in, config.d_sae),
+            "b_enc": (config.d_sae,),
+            "W_dec": (config.d_sae, config.d_in),
+            "b_dec": (config.d_in,),
+        }
+        # Compared before anything of that size is made: a configuration can say what it likes.
+        if weights is not None and {name: tuple(value.shape) for name, value in weights.items()} != shapes:
+            raise ValueError("the weights have other shapes than the configuration says")
+        for name, shape in shapes.items():
+            setattr(self, name, nn.Parameter(torch.zeros(shape) if weights is None else weights[name]))
 
     def pre_activations(self, x: Float[Tensor, "*rows channel"]) -> Float[Tensor, "*rows feature"]:
         """Feature values of either sign, before the k largest are kept."""
@@ -84,36 +95,43 @@ class TopKSAE(nn.Module):
         """Reconstruction of `x`."""
         return self.decode(self.encode(x))
 
-    def save(self, folder: Path) -> None:
-        """Write `cfg.json` and `sae_weights.safetensors`, as `sae_lens.SAE.load_from_disk` reads them."""
+    def save(self, folder: Path, root: Path | None = None) -> None:
+        """Write `cfg.json` and `sae_weights.safetensors`, as `sae_lens.SAE.load_from_disk` reads them.
+
+        Where the folder lies in a study, `root` is the study's folder: links between the two are not followed.
+        """
         config, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
-        # A folder has its configuration only while its weights are whole.
-        config.unlink(missing_ok=True)
-        with replacing(weights) as partial:
+        with replacing(weights, root) as partial:
+            # A folder has its configuration only while its weights are whole.
+            remove_file(root or folder, config.relative_to(root or folder))
             save_file({name: value.cpu().contiguous() for name, value in self.state_dict().items()}, partial)
-        with replacing(config) as partial:
+        with replacing(config, root) as partial:
             partial.write_text(json.dumps({**self.config.model_dump(), **ARITHMETIC, **FORMAT}))
 
     @classmethod
-    def load(cls, folder: Path) -> "TopKSAE":
+    def load(cls, folder: Path, root: Path | None = None) -> "TopKSAE":
         """Read a folder written by `save`, or a SAELens folder of the same arithmetic, as float32 on the CPU.
 
         Raises:
-            UserError: the folder is missing or damaged, or its configuration asks for another arithmetic.
+            UserError: the folder is missing or damaged, its configuration asks for another arithmetic, or there are
+                links between it and `root`, the study in which it lies.
         """
-        if not (folder / CONFIG_FILE).is_file():
+        inside = folder.relative_to(root) if root else Path()
+        if not folder.is_dir() or file_size(root or folder, inside / CONFIG_FILE) is None:
             raise UserError(f"{folder} is no sparse autoencoder (it has no {CONFIG_FILE}): train one first.")
         try:
-            stored = json.loads((folder / CONFIG_FILE).read_text())
-            sae = cls(TopKConfig.model_validate({name: stored[name] for name in TopKConfig.model_fields}))
-            weights = load_file(folder / WEIGHTS_FILE)
-            sae.load_state_dict({name: value.float() for name, value in weights.items()})
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            stored = read_document(root or folder, inside / CONFIG_FILE, MAX_CONFIG_BYTES)
+            config = TopKConfig.model_validate({name: stored[name] for name in TopKConfig.model_fields})
+            weights, _ = load_tensors(root or folder, inside / WEIGHTS_FILE)
+            sae = cls(config, {name: torch.from_numpy(value).float() for name, value in weights.items()})
+        except UnsafeFile:
+            raise
+        except (FileNotFoundError, ValueError, KeyError, TypeError, UserError) as error:
             raise UserError(f"The sparse autoencoder in {folder} is damaged: train it again.") from error
         for key, value in ARITHMETIC.items():
             if stored.get(key, value) != value:
                 raise UserError(
-                    f"{folder / CONFIG_FILE} says {key}={stored[key]!r}: only {value!r} can be used."
+                    f"{folder / CONFIG_FILE} says {key}={repr(stored[key])[:80]}: only {value!r} can be used."
                 )
         return sae
 

@@ -24,7 +24,7 @@ from dashboards.results import is_usable, load_patching, patching_names
 from dashboards.screen.comparison import comparison_map
 from dashboards.screen.imported import NAMES, block_means_bars
 from workbench.artefacts import Imported
-from workbench.artefacts.written import FOLDER, open_imported
+from workbench.artefacts.written import FOLDER, imported_files, open_imported
 from workbench.study import Study
 
 PATH = "/imported"
@@ -82,8 +82,13 @@ def layout(study: Study, query: dict[str, str]) -> Component:
 
 def _artefacts(study: Study) -> tuple[list[Imported], list[str]]:
     """The imported artefacts that can be read, and a sentence on each other one."""
-    readable, faults = [], []
-    for file in sorted((study.path / FOLDER).glob("*.safetensors")):
+    readable: list[Imported] = []
+    faults: list[str] = []
+    try:
+        files = imported_files(study.path)
+    except UserError as error:
+        return [], [str(error)]
+    for file in files:
         try:
             readable.append(open_imported(file))
         except UserError as error:

@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from cache.errors import UserError
+from cache.opening import UnsafeFile, checked_folder
 from workbench.artefacts.checks import slug
 from workbench.artefacts.concepts import Concept
 from workbench.artefacts.sources import Origin
+from workbench.documents import parse_document
 from workbench.files import replacing
 from workbench.provenance import code_version
+from workbench.tensor_files import load_tensors
 
 FORMAT = "workbench-artefact"
 FORMAT_VERSION = 1
 FOLDER = "imported"
+_TOLD = ("kind", "concept", "positive", "negative", "source")
 
 
 @runtime_checkable
@@ -86,8 +90,10 @@ def metadata_of(artefact: Artefact) -> dict[str, Any]:
     }
 
 
-def write_artefact(artefact: Artefact, file: Path) -> Path:
+def write_artefact(artefact: Artefact, file: Path, root: Path | None = None) -> Path:
     """Write an artefact with its metadata, each a JSON text, as safetensors; gives the file.
+
+    Where the file lies in a study, `root` is the study's folder: links between the two are not followed.
 
     Raises UserError when the file cannot be written; then it is as it was.
     """
@@ -98,7 +104,7 @@ def write_artefact(artefact: Artefact, file: Path) -> Path:
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in metadata_of(artefact).items()}
     arrays = {name: np.ascontiguousarray(array) for name, array in artefact.arrays().items()}
     try:
-        with replacing(file) as partial:
+        with replacing(file, root) as partial:
             save_file(arrays, partial, metadata)
     except SafetensorError as error:
         raise UserError(f"{file} cannot be written: {error}") from error
@@ -111,19 +117,26 @@ def study_file(study_path: Path, name: str) -> Path:
 
 
 def open_imported(file: Path) -> Imported:
-    """Read a file that `write_artefact` wrote; raises UserError for another or a damaged one."""
+    """Read a file that `write_artefact` wrote into a study; raises UserError for another or a damaged one."""
+    study = file.parent.parent
     try:
-        with safe_open(file, "numpy") as stored:
-            metadata = {name: json.loads(text) for name, text in (stored.metadata() or {}).items()}
-            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, ValueError, RecursionError, TypeError) as error:
+        arrays, texts = load_tensors(study, file.relative_to(study))
+        metadata = {name: parse_document(f'{{"": {text}}}')[""] for name, text in texts.items()}
+        if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
+            raise ValueError(f"it is no artefact of format {FORMAT_VERSION}")
+        lacking = [name for name in _TOLD if not isinstance(metadata.get(name), str)]
+        if (
+            lacking
+            or not arrays
+            or not all(array.size and array.dtype.kind in "fiub" for array in arrays.values())
+        ):
+            raise ValueError(f"it lacks {', '.join(lacking) or 'numbers'}")
+    except UnsafeFile:
+        raise
+    except (ValueError, UserError) as error:
         raise UserError(
-            f"{file} is damaged or was not written by `workbench import`: import it again."
+            f"{file} is damaged or was not written by `workbench import` ({str(error)[:200]}): import it again."
         ) from error
-    if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
-        raise UserError(
-            f"{file} is no artefact of format {FORMAT_VERSION}: import it again with `workbench import`."
-        )
     return Imported(
         file,
         metadata,
@@ -134,7 +147,12 @@ def open_imported(file: Path) -> Imported:
 
 def list_imported(study_path: Path) -> list[Imported]:
     """The artefacts that a study has, by name."""
-    return [open_imported(file) for file in sorted((study_path / FOLDER).glob("*.safetensors"))]
+    return [open_imported(file) for file in imported_files(study_path)]
+
+
+def imported_files(study_path: Path) -> list[Path]:
+    """The files in a study's folder of imported artefacts; raises UnsafeFile where that is a link."""
+    return sorted(checked_folder(study_path, FOLDER).glob("*.safetensors"))
 
 
 def _norms(array: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,200 @@
+"""Autoencoders and artefacts in a study from elsewhere: sizes are compared before anything is made, links refused."""
+
+import json
+import os
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from analyses.sae.run import load_sae, sae_folder
+from analyses.sae.topk import TopKConfig, TopKSAE
+from cache.errors import UserError
+from cache.opening import UnsafeFile
+from tests.workbench.artefacts import builders
+from tests.workbench.foreign_study import make_foreign_study
+from workbench.artefacts import list_imported, read_caa, write_artefact
+from workbench.artefacts.written import study_file
+from workbench.study import Study
+
+SITE = "tf0.cross_attn"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """A study with an autoencoder and an imported vector."""
+    study = make_foreign_study(tmp_path / "study")
+    sae = TopKSAE(TopKConfig(d_in=4, d_sae=8, k=2, metadata={"pass_name": "cond"}))
+    sae.save(sae_folder(study, SITE), study.path)
+    vectors = read_caa(str(builders.write_caa(tmp_path / "source")))
+    write_artefact(vectors, study_file(study.path, "vectors"), study.path)
+    return study
+
+
+def test_what_is_good_is_read(study: Study) -> None:
+    assert load_sae(study, SITE).config.d_sae == 8
+    assert [artefact.metadata["concept"] for artefact in list_imported(study.path)] == ["rock_genre"]
+
+
+def rewrite(study: Study, **changes: Any) -> None:
+    file = sae_folder(study, SITE) / "cfg.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"d_in": 10**6, "d_sae": 10**6},
+        {"d_sae": 16},
+        {"d_sae": 1, "k": 1},
+        {"k": 9},
+        {"k": "two"},
+        {"k": None},
+        {"d_in": -4},
+        {"metadata": [1]},
+        {"d_in": 10**300},
+    ],
+)
+def test_a_configuration_of_other_sizes_makes_nothing(study: Study, changes: dict[str, Any]) -> None:
+    rewrite(study, **changes)
+    tracemalloc.start()
+    with pytest.raises(UserError, match="is damaged: train it again"):
+        load_sae(study, SITE)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[" * 200_000, b'{"a":' * 100 + b"1" + b"}" * 100, b"[]", b"\x89PNG\0", b"{}"], ids=len
+)
+def test_a_configuration_that_is_none_gets_a_sentence(study: Study, text: bytes) -> None:
+    (sae_folder(study, SITE) / "cfg.json").write_bytes(text)
+    with pytest.raises(UserError, match="is damaged: train it again"):
+        load_sae(study, SITE)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {},
+        {"W_enc": torch.zeros(4, 8)},
+        {
+            "W_enc": torch.zeros(8, 4),
+            "b_enc": torch.zeros(8),
+            "W_dec": torch.zeros(8, 4),
+            "b_dec": torch.zeros(4),
+        },
+    ],
+    ids=["none", "one", "turned"],
+)
+def test_other_weights_get_a_sentence(study: Study, weights: dict[str, torch.Tensor]) -> None:
+    save_file(weights, sae_folder(study, SITE) / "sae_weights.safetensors")
+    with pytest.raises(UserError, match="is damaged: train it again"):
+        load_sae(study, SITE)
+
+
+def link(file: Path, outside: Path) -> None:
+    file.rename(outside)
+    file.symlink_to(outside)
+
+
+def dangling(file: Path, outside: Path) -> None:
+    file.unlink()
+    file.symlink_to(outside)
+
+
+def pipe(file: Path, outside: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize("name", ["cfg.json", "sae_weights.safetensors"])
+@pytest.mark.parametrize("spoil", [link, dangling, pipe])
+def test_what_is_no_file_of_an_autoencoder_is_not_opened(
+    study: Study, tmp_path: Path, name: str, spoil: Callable[[Path, Path], None]
+) -> None:
+    spoil(sae_folder(study, SITE) / name, tmp_path / "outside")
+    with pytest.raises(UnsafeFile, match="where a file must be"):
+        load_sae(study, SITE)
+
+
+@pytest.mark.parametrize("folder", ["sae", f"sae/{SITE}"])
+def test_a_folder_that_is_a_link_is_neither_read_nor_written(
+    study: Study, tmp_path: Path, folder: str
+) -> None:
+    outside = tmp_path / "outside"
+    (study.path / folder).rename(outside)
+    (study.path / folder).symlink_to(outside)
+    before = {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()}
+    with pytest.raises(UnsafeFile, match="is a link where a folder must be"):
+        load_sae(study, SITE)
+    with pytest.raises(UnsafeFile, match="is a link where a folder must be"):
+        TopKSAE(TopKConfig(d_in=4, d_sae=8, k=2)).save(sae_folder(study, SITE), study.path)
+    assert {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("site", ["../..", "..", "/etc", "a\0b"])
+def test_a_site_leads_nowhere_else(study: Study, site: str) -> None:
+    with pytest.raises(UserError):
+        load_sae(study, site)
+
+
+@pytest.mark.parametrize("spoil", [link, dangling, pipe])
+def test_what_is_no_imported_file_is_not_opened(
+    study: Study, tmp_path: Path, spoil: Callable[[Path, Path], None]
+) -> None:
+    spoil(study_file(study.path, "vectors"), tmp_path / "outside")
+    with pytest.raises(UnsafeFile, match="where a file must be"):
+        list_imported(study.path)
+
+
+def test_an_imported_folder_that_is_a_link_is_neither_read_nor_written(study: Study, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (study.path / "imported").rename(outside)
+    (study.path / "imported").symlink_to(outside)
+    with pytest.raises(UnsafeFile, match="is a link"):
+        list_imported(study.path)
+    vectors = read_caa(str(tmp_path / "source"))
+    with pytest.raises(UnsafeFile, match="is a link"):
+        write_artefact(vectors, study_file(study.path, "more"), study.path)
+    assert [file.name for file in outside.iterdir()] == ["vectors.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("concept", None),
+        ("concept", "3"),
+        ("concept", "[" * 100_000),
+        ("settings", '{"a":' * 100 + "1" + "}" * 100),
+        ("positive", "nothing"),
+        ("format", '"another"'),
+        ("format_version", "2"),
+    ],
+)
+def test_metadata_that_are_none_get_a_sentence(study: Study, key: str, text: str | None) -> None:
+    from safetensors import safe_open
+
+    file = study_file(study.path, "vectors")
+    with safe_open(file, "pt") as stored:
+        metadata = {**stored.metadata(), key: text}
+    held = {name: value for name, value in metadata.items() if value is not None}
+    save_file({"a": torch.ones(2, 2)}, file, held)
+    with pytest.raises(UserError, match="is damaged or was not written by"):
+        list_imported(study.path)
+
+
+def test_empty_arrays_get_a_sentence(study: Study) -> None:
+    from safetensors import safe_open
+
+    file = study_file(study.path, "vectors")
+    with safe_open(file, "pt") as stored:
+        metadata = stored.metadata()
+    save_file({"a": torch.from_numpy(np.zeros((0, 3), np.float32))}, file, metadata)
+    with pytest.raises(UserError, match="it lacks numbers"):
+        list_imported(study.path)
