@@ -11,6 +11,7 @@ from cache.errors import UserError
 from dashboards.frames.features import MEASURES
 from dashboards.frames.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.frames.probes import COLUMNS
+from dashboards.result_shapes import shape_fault
 from workbench.study import Study
 
 PATCHING_SCHEMA = 2
@@ -127,7 +128,8 @@ def _load(study_path: Path, name: str, version: Identity) -> xr.Dataset:
 def _problem(study_path: Path, name: str, version: Identity) -> str | None:
     kind, _, site = name.partition("-")
     try:
-        fault = _fault(_load(study_path, name, version), kind)
+        result, study = _load(study_path, name, version), Study.open(study_path)
+        fault = _fault(result, kind) or shape_fault(result, kind, len(study.clips))
     except UserError as error:
         fault = _ADVICE.sub("", str(error))
     else:
@@ -141,7 +143,10 @@ def _problem(study_path: Path, name: str, version: Identity) -> str | None:
 def _fault(result: xr.Dataset, kind: str) -> str:
     """What a result of `kind` lacks for being shown; "" when nothing."""
     needed = {name: name in result.variables for name in (*_VARIABLES.get(kind, ()), *_LABELS.get(kind, ()))}
-    needed |= {name: name in result.attrs for name in _ATTRIBUTES.get(kind, ())}
+    needed |= {
+        name: name == "schema_version" or isinstance(result.attrs.get(name), str)
+        for name in _ATTRIBUTES.get(kind, ())
+    }
     missing = [name for name, present in needed.items() if not present]
     if missing:
         return f"is incomplete (it has no {', '.join(missing[:6])}{' …' if len(missing) > 6 else ''})"

@@ -19,6 +19,12 @@ from workbench.study import Study
 URL = "s3://somebody/else.zarr"
 
 
+@pytest.fixture(autouse=True)
+def nothing_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user of each test's own, who has confirmed nothing yet."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     """A study whose study.json somebody else has written."""
     study = make_foreign_study(folder / "study")
@@ -188,6 +194,6 @@ def test_an_organisms_truth_needs_nothing(tmp_path: Path) -> None:
 
 def test_confirming_leaves_the_study_as_it_is(tmp_path: Path) -> None:
     path = changed(tmp_path, set_at("store", value=URL))
-    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     open_study(path, allow_store=True)
-    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before

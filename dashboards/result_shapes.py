@@ -1,0 +1,75 @@
+"""What shapes and types the variables of results have (docs/reference/results.md), for results from elsewhere."""
+
+import numpy as np
+import xarray as xr
+
+from dashboards.frames.features import MEASURES
+from dashboards.frames.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
+
+_DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "concept pair seed arm scorer": {"patching": ("score",)},
+    "concept pair seed arm": {"patching": ("audio",)},
+    "concept pair": {"patching": TEXTS},
+    "concept arm scorer": {"patching": (*CELL_VALUES, *TESTS)},
+    "concept scorer": {"patching": CONCEPT_VALUES},
+    "concept scorer scorer_b": {"patching": ("agreement",)},
+    "arm": {"patching": ("row", "column", "direction", "role")},
+    "concept site step fold": {"probes": ("accuracy", "control")},
+    "concept site step": {
+        "probes": ("accuracy_mean", "accuracy_lo", "accuracy_hi", "control_mean", "selectivity", "p_value")
+    },
+    "step": {"probes": ("sigma",)},
+    "concept": {"probes": ("chance", "n", "groups")},
+    "train_step": {"sae": MEASURES},
+    "": {"sae": tuple(f"final_{name}" for name in MEASURES)},
+    "feature": {"sae": ("density", "max_activation", "mean_activation", "alive")},
+    "feature rank": {"sae": ("top_clip", "top_activation", "top_second", "top_step")},
+    "feature bin": {"sae": ("hist_edge", "hist_count")},
+    "feature step": {"sae": ("step_profile",)},
+    "feature value": {"sae": ("auroc",)},
+}
+_TEXTS = {
+    *("audio", "row", "column", "direction", "role", *TEXTS),
+    *("concept", "arm", "scorer", "scorer_b", "site", "value"),
+}
+
+
+def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
+    """What a complete result of `kind`, of a study with `n_clips` clips, has that none has; "" when nothing."""
+    if kind in ("patching", "probes", "sae") and result.attrs["kind"] != kind:
+        return f"is of the kind {str(result.attrs['kind'])[:40]!r}, not {kind!r}"
+    for dimensions, kinds in _DIMENSIONS.items():
+        for name in kinds.get(kind, ()):
+            if set(result[name].dims) != set(dimensions.split()):
+                return f"has the dimensions ({', '.join(map(str, result[name].dims))[:80]}) for {name}"
+            if not _is_typed(result[name], name):
+                return f"has other values for {name} than {'texts' if name in _TEXTS else 'numbers'}"
+    for name in result.dims:
+        if name in result.coords and (
+            not _is_typed(result[name], str(name)) or not result.get_index(name).is_unique
+        ):
+            return f"has labels of {str(name)[:40]} that are of another type, or twice"
+    if kind == "patching" and not all(map(_is_recording, result["audio"].values.ravel().tolist())):
+        return "names recordings outside of the study"
+    if kind == "sae" and not _are_clips(result["top_clip"].values, n_clips):
+        return "names clips that the study does not have"
+    return ""
+
+
+def _is_typed(values: xr.DataArray, name: str) -> bool:
+    if name not in _TEXTS:
+        return values.dtype.kind in "fiub"
+    return values.dtype.kind in "UT" or all(
+        isinstance(value, str) for value in values.values.ravel().tolist()
+    )
+
+
+def _are_clips(numbers: np.ndarray, n_clips: int) -> bool:
+    return numbers.size == 0 or bool(numbers.min() >= -1 and numbers.max() < n_clips)
+
+
+def _is_recording(name: str) -> bool:
+    """Whether this is the path of a recording below the study's folder of audio, or empty."""
+    parts = name.split("/")
+    inside = parts[0] == "audio" and name.endswith(".flac") and not {"", ".", ".."} & set(parts)
+    return not name or (inside and "\\" not in name and "\0" not in name)
