@@ -1,5 +1,7 @@
 """Linear probes: where and when a concept can be read out of the activations, for prompts not trained on."""
 
+import json
+import logging
 import time
 from collections.abc import Callable
 from itertools import product
@@ -22,9 +24,12 @@ from cache.errors import UserError
 from workbench.seeds import Seed, random_state
 from workbench.study import Study
 
+_log = logging.getLogger(__name__)
+
 KIND = "probes"
 SCHEMA_VERSION = 1
 MAX_ITERATIONS = 1000
+TRIES = 50  # shuffles drawn for each that is needed
 
 
 class ProbeSpec(BaseModel):
@@ -74,7 +79,10 @@ class ProbeScores(NamedTuple):
 
 
 def run_probes(
-    study: Study, spec: ProbeSpec, progress: Callable[[int, int], None] | None = None
+    study: Study,
+    spec: ProbeSpec,
+    progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] = _log.warning,
 ) -> xr.Dataset:
     """Probe the concepts at the sites and steps of a study; saves and gives the result "probes".
 
@@ -82,18 +90,22 @@ def run_probes(
     concept are left out of its probes. `probe_arrays` tells the figures. `progress(done, total)` is told of
     (site, step) cells.
 
+    A concept that cannot be probed is skipped: the reason is noted and kept in the attribute `skipped`.
+
     Raises:
-        UserError: the study lacks a site, step, pass or concept that is asked for, or a value of a concept
-            has fewer prompts than there are folds.
+        UserError: the study lacks a site, step, pass or concept that is asked for, or none of the concepts can be
+            probed: a value has too few prompts for the folds.
     """
     started = time.monotonic()
     cache = study.cache
-    tasks = {concept: _concept_task(study, concept, spec) for concept in _concepts(study, spec)}
+    tasks, skipped = _concept_tasks(study, spec)
     cells = list(product(spec.sites or cache.sites, spec.steps or cache.plan.steps))
     for site, step in cells:  # before any work: each raises for what is unknown
         cache.channels(site)
         cache.positions("step", [step])
     cache.positions("pass", [spec.pass_name])
+    for reason in skipped.values():
+        note(reason)
 
     scores = []
     for done, (site, step) in enumerate(cells):
@@ -103,7 +115,8 @@ def run_probes(
         scores.append([score_task(features[task.clips], task, spec.C) for task in tasks.values()])
     if progress:
         progress(len(cells), len(cells))
-    study.save_result("probes", _dataset(scores, tasks, spec, cache), spec, time.monotonic() - started)
+    result = _dataset(scores, tasks, spec, cache).assign_attrs(skipped=json.dumps(skipped))
+    study.save_result("probes", result, spec, time.monotonic() - started)
     return study.result("probes")
 
 
@@ -120,7 +133,8 @@ def probe_arrays(
     the counterfactual partners of a prompt, which differ from it in the label alone, have its context. Whole
     contexts are held out, so that no probe is tested on a prompt whose partner it was trained on: such a
     probe falls below chance where the label cannot be read, because the nearest clip that it knows has the
-    other label. Where a label has fewer contexts than there are folds, prompts are held out one by one.
+    other label. Where a label has fewer contexts than there are folds, or no folds of whole contexts train on every
+    class, prompts are held out one by one. Shuffles whose folds do not train on every class are drawn anew.
 
     - accuracy: balanced accuracy of each fold (mean over classes of the share of its test clips that is
       right).
@@ -134,8 +148,8 @@ def probe_arrays(
       against control labels. Not corrected for the number of probes.
 
     Raises:
-        UserError: there is only one class, a class has fewer groups than folds, or a group has several
-        labels.
+        UserError: there is only one class, a group has several labels, or no folds train on every class: one has too
+            few groups.
     """
     return score_task(features, probe_task(labels, groups, contexts, spec), spec.C)
 
@@ -164,12 +178,30 @@ def _concept_task(study: Study, concept: str, spec: ProbeSpec) -> ProbeTask:
     labels = study.clips[f"label_{concept}"].to_numpy(str)
     clips = np.flatnonzero(labels != "")
     others = study.clips.filter(regex="^label_").drop(columns=f"label_{concept}")
-    contexts = np.array(["|".join(values) for values in others.to_numpy(str)])
+    contexts = np.array(["|".join(map(_escaped, values)) for values in others.to_numpy(str)])
     try:
         task = probe_task(labels[clips], study.clips["prompt_id"].to_numpy()[clips], contexts[clips], spec)
     except UserError as error:
         raise UserError(f"Concept '{concept}' cannot be probed: {error}") from error
     return task._replace(clips=clips)
+
+
+def _escaped(value: str) -> str:
+    """A value's name as a part of a list separated by bars."""
+    return value.replace("\\", r"\\").replace("|", r"\|")
+
+
+def _concept_tasks(study: Study, spec: ProbeSpec) -> tuple[dict[str, ProbeTask], dict[str, str]]:
+    """The tasks of the concepts that can be probed, and why others cannot; raises UserError when none can."""
+    tasks, skipped = {}, {}
+    for concept in _concepts(study, spec):
+        try:
+            tasks[concept] = _concept_task(study, concept, spec)
+        except UserError as error:
+            skipped[concept] = str(error)
+    if not tasks:
+        raise UserError(" ".join(skipped.values()))
+    return tasks, skipped
 
 
 def probe_task(
@@ -187,21 +219,69 @@ def probe_task(
     values, counts = np.unique(group_labels, return_counts=True)
     if len(values) < 2:
         raise UserError(f"its clips have {len(values)} value(s); a probe needs two to tell apart.")
-    if counts.min() < spec.folds:
-        raise UserError(
-            f"'{values[counts.argmin()]}' has {counts.min()} prompts, fewer than the {spec.folds} folds: "
-            "trace more prompts, or probe with fewer folds."
+    task = _arranged(labels, group, group_labels, contexts, spec)
+    if task is None:
+        fewer = (
+            spec.model_copy(update={"folds": folds})
+            for folds in range(min(spec.folds, counts.min() + 1) - 1, 1, -1)
         )
-    enough_contexts = min(len(np.unique(contexts[labels == value])) for value in values) >= spec.folds
-    together = contexts if enough_contexts else groups
+        works = next(
+            (less.folds for less in fewer if _arranged(labels, group, group_labels, contexts, less)), None
+        )
+        advice = (
+            f"probe with {works} folds (--folds {works}), or trace more prompts"
+            if works
+            else "trace more prompts"
+        )
+        raise UserError(
+            f"no {spec.folds} folds of its {len(group_labels)} prompts all train on every value "
+            f"('{values[counts.argmin()]}' has {counts.min()} prompts): {advice}."
+        )
+    return task
+
+
+def _arranged(
+    labels: Shaped[np.ndarray, " clip"],
+    group: Int[np.ndarray, " clip"],
+    group_labels: Shaped[np.ndarray, " group"],
+    contexts: Shaped[np.ndarray, " clip"],
+    spec: ProbeSpec,
+) -> ProbeTask | None:
+    """The task with whole contexts held out, or else prompts; None where neither gives sound folds."""
+    arrangements: dict[Literal["context", "prompt"], np.ndarray] = {"context": contexts, "prompt": group}
+    for held_together, together in arrangements.items():
+        if min(len(np.unique(together[labels == value])) for value in np.unique(labels)) < spec.folds:
+            continue
+        true = _folds(labels, together, spec)
+        controls = _controls(group_labels, group, together, spec) if _is_sound(true) else []
+        if len(controls) == spec.shuffles:
+            return ProbeTask(np.arange(len(labels)), group, held_together, true, controls)
+    return None
+
+
+def _controls(
+    group_labels: Shaped[np.ndarray, " group"],
+    group: Int[np.ndarray, " clip"],
+    together: Shaped[np.ndarray, " clip"],
+    spec: ProbeSpec,
+) -> list[Folds]:
+    """Folds of shuffled labels, the first sound ones; fewer than asked for where there are hardly any."""
     rng = np.random.default_rng(spec.seed)
-    shuffled = [rng.permutation(group_labels)[group] for _ in range(spec.shuffles)]
-    return ProbeTask(
-        clips=np.arange(len(labels)),
-        groups=group,
-        held_together="context" if enough_contexts else "prompt",
-        true=_folds(labels, together, spec),
-        controls=[_folds(shuffle, together, spec) for shuffle in shuffled],
+    controls: list[Folds] = []
+    for _ in range(TRIES * spec.shuffles):
+        if len(controls) == spec.shuffles:
+            break
+        folds = _folds(rng.permutation(group_labels)[group], together, spec)
+        if _is_sound(folds):
+            controls.append(folds)
+    return controls
+
+
+def _is_sound(folds: Folds) -> bool:
+    """Whether every fold tests something, and trains on every class."""
+    classes = len(np.unique(folds.labels))
+    return all(
+        len(test) > 0 and len(np.unique(folds.labels[train])) == classes for train, test in folds.splits
     )
 
 

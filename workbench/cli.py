@@ -200,7 +200,7 @@ def probe(
         console.print("Probing is done already.")
     else:
         with progress("Probing sites") as report:
-            run_probes(study, spec, report)
+            run_probes(study, spec, report, note)
     report_probes(study)
 
 

@@ -1,5 +1,7 @@
 """Probes against planted concepts, unreadable labels, and scikit-learn's own figures."""
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,6 +12,7 @@ from sklearn.model_selection import KFold, cross_val_score
 from analyses.probes import (
     ProbeScores,
     ProbeSpec,
+    _escaped,
     pooled_activations,
     probe_arrays,
     probe_task,
@@ -235,7 +238,11 @@ def test_every_field_of_the_spec_has_its_effect() -> None:
         (ProbeSpec(steps=(3,)), "has no step 3"),
         (ProbeSpec(concepts=("reggae",)), "no concept 'reggae'; they have tempo, mood, instrument, drums"),
         (ProbeSpec(pass_name="uncond"), "has no pass 'uncond'"),
-        (ProbeSpec(folds=9), "'instrument' cannot be probed: 'flute' has 8 prompts, fewer than the 9 folds"),
+        (
+            ProbeSpec(folds=9, concepts=("instrument",)),
+            "'instrument' cannot be probed: no 9 folds of its 40 prompts",
+        ),
+        (ProbeSpec(folds=50), "'tempo' cannot be probed: .*'mood' cannot be probed"),
     ],
 )
 def test_what_the_study_lacks_is_told_before_anything_runs(
@@ -251,3 +258,63 @@ def test_labels_that_cannot_be_probed() -> None:
         probe_task(np.array(["slow", "fast"] * 10), groups, groups, SPEC)
     with pytest.raises(UserError, match="1 value"):
         probe_task(np.full(20, "slow"), groups, groups, SPEC)
+
+
+def small(*prompts: tuple[str, str], clips: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, groups and contexts of prompts (label, context)."""
+    labels, contexts = np.array(prompts * clips).T
+    return labels, np.tile(np.arange(len(prompts)), clips), contexts
+
+
+CROSSED = [(pace, who) for pace in ("slow", "fast") for who in ("violin", "flute")]
+ONE_CONTEXT_HOLDS_MOST = [
+    ("slow", ""),
+    *((pace, who) for pace in ("slow", "fast") for who in "abcd"),
+    ("fast", ""),
+]
+UNBALANCED = [("slow", str(number)) for number in range(9)] + [("fast", "0"), ("fast", "1")]
+
+
+@pytest.mark.parametrize("prompts", [CROSSED, ONE_CONTEXT_HOLDS_MOST, UNBALANCED])
+@pytest.mark.parametrize("seed", range(12))
+def test_every_fold_trains_on_every_value_in_small_studies(prompts: list[tuple[str, str]], seed: int) -> None:
+    """With shuffled labels, too: a fold of one class ends in scikit-learn's traceback, an empty one in NaN."""
+    labels, groups, contexts = small(*prompts)
+    task = probe_task(labels, groups, contexts, ProbeSpec(folds=2, seed=seed))
+    assert len(task.controls) == 3
+    for folds in (task.true, *task.controls):
+        for train, test in folds.splits:
+            assert set(folds.labels[train]) == {"slow", "fast"}
+            assert len(test)
+    features = np.random.default_rng(seed).normal(size=(len(labels), 3))
+    scores = probe_arrays(features, labels, groups, contexts, ProbeSpec(folds=2, seed=seed))
+    assert np.isfinite([*scores.accuracy, *scores.control, scores.p_value]).all()
+
+
+def test_the_advice_works() -> None:
+    labels, groups, contexts = small(*[(pace, who) for pace in ("slow", "fast") for who in "abc"])
+    with pytest.raises(
+        UserError, match=r"'fast' has 3 prompts\): probe with 3 folds \(--folds 3\), or trace more"
+    ):
+        probe_task(labels, groups, contexts, ProbeSpec(folds=5))
+    probe_task(labels, groups, contexts, ProbeSpec(folds=3))
+    labels, groups, contexts = small(("slow", "a"), ("slow", "b"), ("fast", "a"))
+    with pytest.raises(UserError, match=r"'fast' has 1 prompts\): trace more prompts\.") as error:
+        probe_task(labels, groups, contexts, ProbeSpec(folds=2))
+    assert "--folds" not in str(error.value)
+
+
+def test_a_concept_that_cannot_be_probed_is_skipped_with_its_reason(planted_study: Study) -> None:
+    notes: list[str] = []
+    result = run_probes(
+        planted_study, ProbeSpec(folds=9, steps=STEPS[:1], sites=SITES[:1]), note=notes.append
+    )
+    assert "instrument" not in result["concept"].values
+    assert {"tempo", "mood"} <= set(result["concept"].values)
+    (reason,) = [note for note in notes if "'instrument'" in note]
+    assert json.loads(result.attrs["skipped"])["instrument"] == reason
+    assert "'flute' has 8" in reason
+
+
+def test_contexts_are_told_apart_whatever_their_values_are_called() -> None:
+    assert len({"|".join(map(_escaped, pair)) for pair in [("a|b", "c"), ("a", "b|c"), ("a\\", "b|c")]}) == 3
