@@ -93,31 +93,32 @@ def run_probes(
     A concept that cannot be probed is skipped: the reason is noted and kept in the attribute `skipped`.
 
     Raises:
-        UserError: the study lacks a site, step, pass or concept that is asked for, or none of the concepts can be
-            probed: a value has too few prompts for the folds.
+        UserError: the study lacks a site, step, pass or concept that is asked for, none of the concepts can be
+            probed (a value has too few prompts for the folds), or another process is probing the study.
     """
     started = time.monotonic()
-    cache = study.cache
-    tasks, skipped = _concept_tasks(study, spec)
-    cells = list(product(spec.sites or cache.sites, spec.steps or cache.plan.steps))
-    for site, step in cells:  # before any work: each raises for what is unknown
-        cache.channels(site)
-        cache.positions("step", [step])
-    cache.positions("pass", [spec.pass_name])
-    for reason in skipped.values():
-        note(reason)
+    with study.making("probes"):
+        cache = study.cache
+        tasks, skipped = _concept_tasks(study, spec)
+        cells = list(product(spec.sites or cache.sites, spec.steps or cache.plan.steps))
+        for site, step in cells:  # before any work: each raises for what is unknown
+            cache.channels(site)
+            cache.positions("step", [step])
+        cache.positions("pass", [spec.pass_name])
+        for reason in skipped.values():
+            note(reason)
 
-    scores = []
-    for done, (site, step) in enumerate(cells):
+        scores = []
+        for done, (site, step) in enumerate(cells):
+            if progress:
+                progress(done, len(cells))
+            features = pooled_activations(cache, site, step, spec.pass_name)
+            scores.append([score_task(features[task.clips], task, spec.C) for task in tasks.values()])
         if progress:
-            progress(done, len(cells))
-        features = pooled_activations(cache, site, step, spec.pass_name)
-        scores.append([score_task(features[task.clips], task, spec.C) for task in tasks.values()])
-    if progress:
-        progress(len(cells), len(cells))
-    result = _dataset(scores, tasks, spec, cache).assign_attrs(skipped=json.dumps(skipped))
-    study.save_result("probes", result, spec, time.monotonic() - started)
-    return study.result("probes")
+            progress(len(cells), len(cells))
+        result = _dataset(scores, tasks, spec, cache).assign_attrs(skipped=json.dumps(skipped))
+        study.save_result("probes", result, spec, time.monotonic() - started)
+        return study.result("probes")
 
 
 def probe_arrays(
@@ -161,7 +162,13 @@ def pooled_activations(
     n_clips, size = cache.plan.n_clips, cache.plan.clips_per_shard
     shards = [list(range(first, min(first + size, n_clips))) for first in range(0, n_clips, size)]
     acts = [cache.read(site, clips=clips, steps=[step], passes=[pass_name]) for clips in shards]
-    return np.concatenate([block[:, 0, 0].mean(axis=1, dtype=np.float64) for block in acts])
+    features = np.concatenate([block[:, 0, 0].mean(axis=1, dtype=np.float64) for block in acts])
+    if not np.isfinite(features).all():
+        raise UserError(
+            f"{site} has activations at step {step} that are NaN or infinite, which no cache of ours holds: run "
+            "`workbench cache verify` on it, or trace it anew."
+        )
+    return features
 
 
 def _concepts(study: Study, spec: ProbeSpec) -> list[str]:

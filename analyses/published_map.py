@@ -77,7 +77,8 @@ def import_published_map(study: Study, file: Path, model: str = "") -> xr.Datase
     result = published_map(load_published(file), model)
     chosen = slug(str(result.attrs["model"]), f"the model of {file}")
     spec = PublishedMapSpec(model=chosen, source=file.name, sha256=sha256_of(file))
-    study.save_result(f"{PREFIX}{chosen}", result, spec, 0.0)
+    with study.making(f"{PREFIX}{chosen}"):
+        study.save_result(f"{PREFIX}{chosen}", result, spec, 0.0)
     return study.result(f"{PREFIX}{chosen}")
 
 

@@ -15,8 +15,9 @@ from cache.storage import Storage, open_storage
 from workbench.audio import not_finite, write_flac
 from workbench.models.protocol import AudioDiffusionModel, Capture, Clip
 from workbench.pricing import check_price
+from workbench.reading import check_prompts
 from workbench.sites import parse_sites
-from workbench.study import CACHE, Study, StudySpec, more_clips
+from workbench.study import CACHE, Study, StudySpec, clip_table, more_clips
 from workbench.token_axis import finest_site, shared_tokens
 
 
@@ -42,8 +43,12 @@ def trace_study(
     shards = _shards_of_part(plan, part)
     check_price(plan, storage)
     is_new = not (path / "study.json").exists()
+    if is_new:
+        check_prompts(model, clip_table(spec)["prompt"].unique(), spec.lyrics, spec.settings)
     study = Study.create(path, spec, model.describe(), store)
     clips = study.clips if study.spec == spec else more_clips(study.clips, spec)
+    if len(clips) > len(study.clips):
+        check_prompts(model, clips["prompt"].unique(), spec.lyrics, spec.settings)
     first, last = plan.shard_clips(shards[0])[0], plan.shard_clips(shards[1])[1]
     total = last + 1 - first
     with CacheWriter(study.cache_location, plan, clips, shards) as writer:

@@ -215,13 +215,13 @@ def sae(
     allow_store: AllowStore = False,
 ) -> None:
     """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""
-    from analyses.sae import TrainSpec, run_sae
+    from analyses.sae import TrainSpec, is_trained, run_sae
     from workbench.sites import numbered_site
 
     study = open_study(study_folder, allow_store)
     site = numbered_site(site, study.block_names)
     spec = TrainSpec(site=site, expansion=expansion, k=k, train_steps=train_steps, seed=seed)
-    if study.is_done(f"sae-{site}", spec):
+    if is_trained(study, spec):
         console.print("The autoencoder is trained already.")
     else:
         with progress("Training the autoencoder") as report:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from cache.errors import UserError
 from workbench.models.protocol import AudioDiffusionModel, Clip, GenerationSettings
 from workbench.provenance import content_hash
 
@@ -26,3 +27,22 @@ def unknown_words(model: AudioDiffusionModel, prompts: Iterable[str]) -> str:
     shown = ", ".join(f"'{word}'" for word in words[:SHOWN]) + (" …" if len(words) > SHOWN else "")
     subject = "this word means" if len(words) == 1 else "these words mean"
     return f"{model.name} does not know {shown}: {subject} nothing to it."
+
+
+def check_prompts(
+    model: AudioDiffusionModel, prompts: Iterable[str], lyrics: str, settings: GenerationSettings
+) -> None:
+    """Raise UserError for two prompts that differ only beyond what the model reads of them.
+
+    Their labels would differ, and their clips would be of one prompt. (What it does not know of the words that it reads
+    is another matter: see `unknown_words`.)
+    """
+    first: dict[str, str] = {}
+    for prompt in prompts:
+        key = prompt_key(model, prompt, lyrics, settings)
+        other = first.setdefault(key, prompt)
+        if other != prompt and prompt_key(model, f"{prompt} and more", lyrics, settings) == key:
+            raise UserError(
+                f"'{other}' and '{prompt}' differ only beyond the tokens that {model.name} reads of a prompt: shorten "
+                "them, or leave one out."
+            )

@@ -16,7 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cache import ActivationCache, tables
 from cache.errors import UserError
-from cache.opening import checked_folder, checked_path, file_size, is_partial, open_folder, read_file
+from cache.opening import (
+    checked_folder,
+    checked_path,
+    file_size,
+    is_partial,
+    open_folder,
+    read_file,
+    remove_file,
+)
 from cache.plan import TokenReduction
 from cache.protocol import CLIPS, Dtype, canonical_json
 from workbench.audio import LONGEST_SECONDS, read_audio
@@ -297,6 +305,11 @@ class Study:
             self.path,
             f"Another process is making the result '{name}' of {self.path}: wait until it has ended, or stop it.",
         )
+
+    def remove_result(self, name: str) -> None:
+        """Remove a result, if there is one."""
+        if name in self.result_names():
+            remove_file(self.path, f"results/{name}.nc")
 
     def save_result(self, name: str, dataset: xr.Dataset, spec: BaseModel, seconds: float) -> Path:
         """Save a result with its spec and provenance; `dataset.attrs` must have `kind` and `schema_version`.

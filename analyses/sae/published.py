@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from analyses.sae.features import feature_table
 from analyses.sae.metrics import EXPLAINED_VARIANCE
 from analyses.sae.rows import by_clip
-from analyses.sae.run import KIND, SCHEMA_VERSION, final_figures, sae_folder
+from analyses.sae.run import KIND, SCHEMA_VERSION, final_figures, save_sae
 from analyses.sae.topk import TopKConfig, TopKSAE
 from analyses.sae.train import measure_scale
 from cache.errors import UserError
@@ -77,40 +77,39 @@ def import_sae(
         UserError: the study lacks the site or pass, or its activations have another width than the autoencoder.
     """
     started = time.monotonic()
-    cache = study.cache
     site = published.site
-    channels = cache.channels(site)
-    cache.positions("pass", [pass_name])
-    sae = to_topk(published, pass_name)
-    if sae.config.d_in != channels:
-        raise UserError(
-            f"The autoencoder of {published.origin.source} reads {sae.config.d_in} channels, and {site} of "
-            f"{study.path} has {channels}: it is of another model."
+    with study.making(f"sae-{site}"):
+        cache = study.cache
+        channels = cache.channels(site)
+        cache.positions("pass", [pass_name])
+        sae = to_topk(published, pass_name)
+        if sae.config.d_in != channels:
+            raise UserError(
+                f"The autoencoder of {published.origin.source} reads {sae.config.d_in} channels, and {site} of "
+                f"{study.path} has {channels}: it is of another model."
+            )
+        clips = study.clips["clip"].tolist()
+        of_clips = partial(by_clip, cache, site, pass_name)
+        scale = measure_scale(torch.from_numpy(acts).flatten(0, 1) for acts in of_clips(clips))
+        sae.to(device)
+        final = final_figures(sae, of_clips(clips), scale.factor)
+        table = feature_table(sae, lambda: of_clips(clips), study.clips, cache.plan)
+        # One point that says nothing: figures expect a curve.
+        untrained = xr.Dataset({name: ("train_step", [np.nan]) for name in CURVES}, {"train_step": [0]})
+        result = xr.merge([untrained, final, table], combine_attrs="drop")
+        result.attrs = {
+            "kind": KIND,
+            "schema_version": SCHEMA_VERSION,
+            "site": site,
+            "pass": pass_name,
+            "k": sae.config.k,
+            "d_sae": sae.config.d_sae,
+            "explained_variance_convention": EXPLAINED_VARIANCE,
+            "held_out_clips": clips,
+            "published": published.origin.source,
+        }
+        spec = PublishedSaeSpec(
+            site=site, pass_name=pass_name, source=published.origin.source, sha256=published.origin.sha256
         )
-    clips = study.clips["clip"].tolist()
-    of_clips = partial(by_clip, cache, site, pass_name)
-    scale = measure_scale(torch.from_numpy(acts).flatten(0, 1) for acts in of_clips(clips))
-    sae.to(device)
-    final = final_figures(sae, of_clips(clips), scale.factor)
-    table = feature_table(sae, lambda: of_clips(clips), study.clips, cache.plan)
-    # One point that says nothing: figures expect a curve.
-    untrained = xr.Dataset({name: ("train_step", [np.nan]) for name in CURVES}, {"train_step": [0]})
-    result = xr.merge([untrained, final, table], combine_attrs="drop")
-    result.attrs = {
-        "kind": KIND,
-        "schema_version": SCHEMA_VERSION,
-        "site": site,
-        "pass": pass_name,
-        "k": sae.config.k,
-        "d_sae": sae.config.d_sae,
-        "explained_variance_convention": EXPLAINED_VARIANCE,
-        "held_out_clips": clips,
-        "published": published.origin.source,
-    }
-    spec = PublishedSaeSpec(
-        site=site, pass_name=pass_name, source=published.origin.source, sha256=published.origin.sha256
-    )
-    sae.cpu().save(sae_folder(study, site), study.path)
-    name = f"sae-{site}"
-    study.save_result(name, result, spec, time.monotonic() - started)
-    return study.result(name)
+        save_sae(study, sae, result, spec, time.monotonic() - started)
+        return study.result(f"sae-{site}")

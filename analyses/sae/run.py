@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
+from pydantic import BaseModel
 
 from analyses.sae.features import ClipActivations, encoded, feature_table
 from analyses.sae.metrics import EXPLAINED_VARIANCE, Reconstruction
 from analyses.sae.rows import by_clip, split_by_prompt
-from analyses.sae.topk import TopKSAE
+from analyses.sae.topk import CONFIG_FILE, TopKSAE
 from analyses.sae.train import TrainSpec, train_sae
 from cache.errors import UserError
 from cache.opening import checked_folder
@@ -36,37 +37,51 @@ def run_sae(
     is told of training steps.
 
     Raises:
-        UserError: the study lacks the site or pass, has fewer than two prompts, or its rows are all equal.
+        UserError: the study lacks the site or pass, has fewer than two prompts, its rows are all equal, or another
+            process is training an SAE of the site.
     """
     started = time.monotonic()
-    cache = study.cache
-    cache.channels(spec.site)
-    cache.positions("pass", [spec.pass_name])
-    training, held_out = split_by_prompt(study.clips, spec.held_out_share, spec.seed)
-    rows = cache.shuffled_rows(
-        spec.site, spec.batch_size, spec.seed, clips=training, passes=[spec.pass_name], device=device
-    )
-    sae, curves = train_sae(rows, spec, device, progress)
-    sae.save(sae_folder(study, spec.site), study.path)
-    sae.to(device)
-
-    of_clips = partial(by_clip, cache, spec.site, spec.pass_name)
-    final = final_figures(sae, of_clips(held_out), curves.attrs["input_scale"])
-    table = feature_table(sae, lambda: of_clips(study.clips["clip"].tolist()), study.clips, cache.plan)
-    result = xr.merge([curves, final, table], combine_attrs="drop")
-    result.attrs = {
-        "kind": KIND,
-        "schema_version": SCHEMA_VERSION,
-        "site": spec.site,
-        "pass": spec.pass_name,
-        "k": spec.k,
-        "d_sae": sae.config.d_sae,
-        "explained_variance_convention": EXPLAINED_VARIANCE,
-        "held_out_clips": held_out,
-    }
     name = f"sae-{spec.site}"
-    study.save_result(name, result, spec, time.monotonic() - started)
-    return study.result(name)
+    with study.making(name):
+        cache = study.cache
+        cache.channels(spec.site)
+        cache.positions("pass", [spec.pass_name])
+        training, held_out = split_by_prompt(study.clips, spec.held_out_share, spec.seed)
+        rows = cache.shuffled_rows(
+            spec.site, spec.batch_size, spec.seed, clips=training, passes=[spec.pass_name], device=device
+        )
+        sae, curves = train_sae(rows, spec, device, progress)
+        sae.to(device)
+
+        of_clips = partial(by_clip, cache, spec.site, spec.pass_name)
+        final = final_figures(sae, of_clips(held_out), curves.attrs["input_scale"])
+        table = feature_table(sae, lambda: of_clips(study.clips["clip"].tolist()), study.clips, cache.plan)
+        result = xr.merge([curves, final, table], combine_attrs="drop")
+        result.attrs = {
+            "kind": KIND,
+            "schema_version": SCHEMA_VERSION,
+            "site": spec.site,
+            "pass": spec.pass_name,
+            "k": spec.k,
+            "d_sae": sae.config.d_sae,
+            "explained_variance_convention": EXPLAINED_VARIANCE,
+            "held_out_clips": held_out,
+        }
+        save_sae(study, sae, result, spec, time.monotonic() - started)
+        return study.result(name)
+
+
+def save_sae(study: Study, sae: TopKSAE, result: xr.Dataset, spec: BaseModel, seconds: float) -> None:
+    """Save an SAE and the result that describes it; at no moment is there a result of another SAE beside it."""
+    site = str(result.attrs["site"])
+    study.remove_result(f"sae-{site}")
+    sae.cpu().save(sae_folder(study, site), study.path)
+    study.save_result(f"sae-{site}", result, spec, seconds)
+
+
+def is_trained(study: Study, spec: TrainSpec) -> bool:
+    """Whether the study has the SAE of this very spec, and the result that describes it."""
+    return (sae_folder(study, spec.site) / CONFIG_FILE).is_file() and study.is_done(f"sae-{spec.site}", spec)
 
 
 def load_sae(study: Study, site: str) -> TopKSAE:

@@ -92,6 +92,11 @@ def train_sae(
         trainer.step(step, next(batches).to(device).float() * scale.factor)
     if progress:
         progress(spec.train_steps, spec.train_steps)
+    if not all(bool(torch.isfinite(value).all()) for value in sae.state_dict().values()):
+        raise UserError(
+            "The autoencoder's weights became NaN or infinite in training: its rows hold such numbers (run `workbench "
+            "cache verify`), or its learning rate is too large."
+        )
     unscale(sae, scale.factor)
     return sae.cpu(), trainer.curves().assign_attrs(input_scale=scale.factor)
 

@@ -334,3 +334,20 @@ def test_a_wider_confidence_is_a_wider_interval() -> None:
         assert (wide[f"{name}_lo"] < narrow[f"{name}_lo"]).any()
         assert not (wide[f"{name}_lo"] > narrow[f"{name}_lo"]).any()
         assert not (wide[f"{name}_hi"] < narrow[f"{name}_hi"]).any()
+
+
+def test_rounding_is_a_tie_and_never_significant() -> None:
+    """Twelve pairs, each a hair above the base run: without a resolution p would be 2 / 2**12."""
+    rng = np.random.default_rng(0)
+    clean, corrupt = 0.9 + 0.02 * rng.random(12), 0.1 + 0.02 * rng.random(12)
+    hair = 1e-8 * (1 + rng.random(12))
+    data = one_concept(
+        clean, corrupt, tf0=corrupt + hair, tf1=clean - hair, necessity0=clean - hair, tf2=corrupt + 1e-3
+    )
+    result = impact(data)
+    assert numbers(result, "tf0") == [0, 0, 0, 1]
+    assert numbers(result, "necessity0") == [0, 0, 0, 1]
+    assert numbers(result, "tf1")[:3] == [1, 1, 1]
+    assert numbers(result, "tf2")[0] > 0 and numbers(result, "tf2")[3] < 0.001, "small, and no rounding"
+    assert numbers(impact(data, resolution=1e-2), "tf2") == [0, 0, 0, 1]
+    assert numbers(impact(data, resolution=0.0), "tf0")[3] < 0.001

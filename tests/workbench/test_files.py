@@ -1,11 +1,16 @@
 """A file is replaced whole, or left as it was."""
 
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from cache.errors import UserError
 from cache.opening import UnsafeFile
-from workbench.files import replacing
+from workbench.files import file_name, locked, replacing
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -50,3 +55,60 @@ def test_a_link_with_an_old_temporary_name_is_not_written_through(tmp_path: Path
         partial.write_text("hostile")
     assert (tmp_path / "outside.txt").read_text() == "the user's"
     assert (tmp_path / "notes.txt").read_text() == "hostile"
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["tempo", "tf3+tf4", "feature-tf4.cross_attn-17", "x" * 60])
+def test_a_plain_name_is_kept(name: str) -> None:
+    assert file_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "../a", "/a", "a/b", "a\\b", "A", "x" * 300, "a\nb", "a\0b"),
+        *("con", "nul.txt", "com1", "a.", ".a", "音楽", "café", "r&b", "tempo-0123abcd"),
+    ],
+)
+def test_any_other_name_becomes_letters_and_a_hash(name: str) -> None:
+    found = file_name(name)
+    assert re.fullmatch(r"[A-Za-z0-9_+=-]{1,60}-[0-9a-f]{8}", found)
+    assert found == file_name(name)
+
+
+def test_names_that_a_file_system_may_not_tell_apart_stay_apart() -> None:
+    names = ["mood", "Mood", "MOOD", "café", "cafe\u0301", "cafe", "a b", "a-b", "a/b", "x" * 299, "x" * 300]
+    assert len({file_name(name).lower() for name in names}) == len(names)
+
+
+# Locks
+
+
+def test_a_lock_is_refused_while_it_is_held_and_free_afterwards(tmp_path: Path) -> None:
+    again = locked(tmp_path / "a" / "lock", tmp_path, "busy")
+    with locked(tmp_path / "a" / "lock", tmp_path), pytest.raises(UserError, match="busy"), again:
+        pass
+    with locked(tmp_path / "a" / "lock", tmp_path, "busy"):
+        pass
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path; from workbench.files import locked\n"
+        "folder = Path(sys.argv[1])\n"
+        "with locked(folder / 'lock', folder): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)]).returncode == -signal.SIGKILL
+    with locked(tmp_path / "lock", tmp_path, "busy"):
+        pass
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "lock").symlink_to(tmp_path / "kept")
+    with pytest.raises(OSError), locked(tmp_path / "study" / "lock", tmp_path / "study", "busy"):
+        pass
+    assert (tmp_path / "kept").read_text() == "kept"

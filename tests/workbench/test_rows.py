@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from workbench.interventions import AblationSpec, Intervention, PatchSpec, Spec
 from workbench.models.protocol import CallLabel, Clip
-from workbench.rows import CallRows, call_rows, started_clips
+from workbench.rows import CallRows, call_rows, shared_clips, started_clips
 
 A, B = "a slow song", "a fast song"
 BOTH = ("cond", "null")
@@ -197,3 +197,9 @@ def test_clips_of_their_own_are_never_left_out(call: tuple) -> None:
     assert started_clips(where, edits) == {
         i.row for i in edits for name in where.passes if i.spec.acts_at(where.step, where.sigma, name)
     }
+
+
+def test_clips_are_shared_that_were_one_row_all_along() -> None:
+    clips = [Clip(A, 1), Clip(B, 1), Clip(A, 1), Clip(A, 1), Clip(A, 2), Clip(A, 1, shadow_of=0), Clip(B, 1)]
+    assert shared_clips(clips, {3}) == (0, 1, 0, 3, 4, 5, 1)
+    assert shared_clips(clips, {0}) == (0, 1, 2, 2, 4, 5, 1)

@@ -12,11 +12,10 @@ from safetensors.numpy import save_file
 
 from cache.errors import UserError
 from cache.opening import UnsafeFile, checked_folder
-from workbench.artefacts.checks import slug
 from workbench.artefacts.concepts import Concept
 from workbench.artefacts.sources import Origin
 from workbench.documents import parse_document
-from workbench.files import replacing
+from workbench.files import file_name, replacing
 from workbench.provenance import code_version
 from workbench.tensor_files import load_tensors
 
@@ -113,7 +112,7 @@ def write_artefact(artefact: Artefact, file: Path, root: Path | None = None) -> 
 
 def study_file(study_path: Path, name: str) -> Path:
     """Where a study keeps an imported artefact."""
-    return study_path / FOLDER / f"{slug(name, 'the artefact')}.safetensors"
+    return study_path / FOLDER / f"{file_name(name)}.safetensors"
 
 
 def open_imported(file: Path) -> Imported:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 
 from cache.errors import UserError
+from workbench.audio import unhearable
 from workbench.provenance import content_hash, file_hash
 from workbench.scorers.windows import cut_windows, mono_48k, quantise
 
@@ -104,13 +105,16 @@ class ClapScorer(ABC):
     def embed_audio(
         self, audio: Float[np.ndarray, "clip channel sample"], sample_rate: int
     ) -> Float[np.ndarray, "clip dim"]:
-        """Unit embeddings of clips; NaN (and an error in the log) for one that is empty or not finite."""
+        """Unit embeddings of clips; NaN (and an error in the log) for one that is empty, silent or not finite."""
         embedded = np.full((len(audio), _EMBEDDING_DIM), np.nan)
         for number, clip in enumerate(audio):
-            if clip.size > 0 and np.isfinite(clip).all():
+            fault = unhearable(clip)
+            if not fault:
                 embedded[number] = self._embed_clip(clip, sample_rate)
             if not np.isfinite(embedded[number]).all():
-                _log.error("%s cannot score clip %d: it is empty or not finite.", self.name, number)
+                _log.error(
+                    "%s cannot score clip %d: %s.", self.name, number, fault or "its embedding is not finite"
+                )
         return embedded
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:

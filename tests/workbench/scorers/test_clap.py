@@ -14,7 +14,7 @@ import torch
 from cache.errors import UserError
 from tests.tolerances import assert_close
 from tests.workbench.scorers.tiny_clap import notes, save_checkpoint, save_tokenizer, tiny_state
-from workbench.scorers import load_scorer
+from workbench.scorers import clap, load_scorer, scorer_identity
 from workbench.scorers.clap import CHECKPOINT_NAME, CHECKPOINT_VARIABLE, ClapScorer, load_tokenizer
 from workbench.scorers.windows import mono_48k
 
@@ -133,7 +133,7 @@ def test_a_clip_that_is_not_finite_scores_nan_and_is_logged(
     scores = scorer.score(audio, 48_000, TEXTS)
     assert np.isnan(scores[0]).all()
     assert_close(scores[1], good[1])
-    assert [(record.levelname, record.args) for record in caplog.records] == [("ERROR", ("clap", 0))]
+    assert [(record.levelname, record.args[:2]) for record in caplog.records] == [("ERROR", ("clap", 0))]
 
 
 def test_an_empty_clip_scores_nan_and_is_logged(scorer: ClapScorer, caplog: pytest.LogCaptureFixture) -> None:
@@ -259,6 +259,39 @@ def test_an_empty_tokenizer_is_refused_without_a_network(
 
 
 # Choosing a scorer
+
+
+def test_the_identity_is_that_of_weights_template_and_tokenizer(
+    state: dict[str, torch.Tensor], checkpoint: Path, tokenizer: Path, scorer: Any, tmp_path: Path
+) -> None:
+    bias = "audio_projection.0.bias"
+    changed = save_checkpoint(tmp_path / "changed.pt", state | {bias: state[bias] + 1e-3})
+    words = save_tokenizer(tmp_path / "roberta", 50_266)
+    identify = type(scorer).identify
+    identities = [
+        identify(checkpoint, tokenizer=tokenizer),
+        identify(changed, tokenizer=tokenizer),
+        identify(checkpoint, tokenizer=tokenizer, template="{text}"),
+        identify(checkpoint, tokenizer=words),
+    ]
+    assert len(set(identities)) == 4
+    assert scorer.identity == identities[0]
+
+
+def test_an_identity_follows_a_file_that_is_replaced(
+    state: dict[str, torch.Tensor], tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_checkpoint(tmp_path / "clap.pt", state)
+    monkeypatch.setenv(CHECKPOINT_VARIABLE, str(path))
+    monkeypatch.setattr(clap, "load_tokenizer", lambda source: load_tokenizer(tokenizer))
+    before = scorer_identity("clap")
+    assert scorer_identity("clap") == before
+    save_checkpoint(path, state | {"audio_projection.0.bias": state["audio_projection.0.bias"] + 1e-3})
+    assert scorer_identity("clap") != before
+
+
+def test_a_silent_clip_gets_no_score(scorer: Any) -> None:
+    assert np.isnan(scorer.score(np.zeros((1, 2, 48_000), np.float32), 48_000, TEXTS)).all()
 
 
 def test_an_unknown_scorer_is_refused_with_the_list() -> None:
