@@ -44,11 +44,11 @@ def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
                 return f"has the dimensions ({', '.join(map(str, result[name].dims))[:80]}) for {name}"
             if not _is_typed(result[name], name):
                 return f"has other values for {name} than {'texts' if name in _TEXTS else 'numbers'}"
-    for name in result.dims:
-        if name in result.coords and (
-            not _is_typed(result[name], str(name)) or not result.get_index(name).is_unique
+    for label in result.dims:
+        if label in result.coords and (
+            not _is_typed(result[label], str(label)) or not result.get_index(label).is_unique
         ):
-            return f"has labels of {str(name)[:40]} that are of another type, or twice"
+            return f"has labels of {str(label)[:40]} that are of another type, or twice"
     if kind == "patching" and not all(map(_is_recording, result["audio"].values.ravel().tolist())):
         return "names recordings outside of the study"
     if kind == "sae" and not _are_clips(result["top_clip"].values, n_clips):

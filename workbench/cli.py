@@ -278,7 +278,7 @@ def export(
     from dashboards.figures import make_spec
 
     study = open_study(study_folder, allow_store)
-    options = dict(_parse_option(text) for text in option or ())
+    options: dict[str, Any] = dict(_parse_option(text) for text in option or ())
     make_spec(study, figure, options)  # first, so that no option is taken for another parameter of the export
     for file in export_figure(study, figure, fmt, out, **options):
         typer.echo(file)

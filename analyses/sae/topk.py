@@ -64,6 +64,11 @@ class TopKSAE(nn.Module):
     channel), `b_dec` (channel). Without `weights` all are zeros, and `analyses.sae.train` initialises them.
     """
 
+    W_enc: nn.Parameter
+    b_enc: nn.Parameter
+    W_dec: nn.Parameter
+    b_dec: nn.Parameter
+
     def __init__(self, config: TopKConfig, weights: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
         self.config = config

@@ -153,7 +153,7 @@ def register(app: dash.Dash, study: Study) -> None:
         scorer = query["scorer"] if query.get("scorer") in result["scorer"].values else ""
         cells = cells_frame(result, scorer)
         cell = cells[(cells["concept"] == query.get("concept")) & (cells["arm"] == query.get("arm"))]
-        nothing = (True, False, None, go.Figure(), None, [], [], None, "", None)
+        nothing: tuple[Any, ...] = (True, False, None, go.Figure(), None, [], [], None, "", None)
         if cell.empty:
             return nothing
         spec = PatchingPairsSpec(name=name, scorer=scorer, concept=query["concept"], arm=query["arm"])

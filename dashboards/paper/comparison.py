@@ -55,7 +55,7 @@ def _scatter(axes: Axes, compared: Comparison) -> None:
             color=COLOURS[index] if told else COLOURS[0],
             label=fitting_names([str(concept)], LEGEND - 20, 7.0)[0],
         )
-    for name, write in zip(compared.names, (axes.set_xlabel, axes.set_ylabel), strict=True):
-        write(fitting_names([f"impact, {shortened(name, 60)}"], SCATTER, 8.0)[0])
+    for name, axis in zip(compared.names, (axes.xaxis, axes.yaxis), strict=True):
+        axis.set_label_text(fitting_names([f"impact, {shortened(name, 60)}"], SCATTER, 8.0)[0])
     if told:
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1, fontsize=7)

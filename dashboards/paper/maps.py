@@ -125,7 +125,7 @@ def colour_bar(figure: Figure, mesh: QuadMesh, title: str, left: float, top: flo
     bar.set_ticks([0, 0.5, 1] if height < 90 else [0, 0.2, 0.4, 0.6, 0.8, 1])
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=2, labelsize=NAME_SIZE)
-    bar.ax.yaxis.label.set_size(NAME_SIZE)
+    bar.ax.yaxis.label.set_fontsize(NAME_SIZE)
 
 
 def _draw_strip(axes: Axes, part: Strip) -> QuadMesh:

@@ -69,10 +69,11 @@ def _array(raw: object, dtype: object, shape: object, order: object) -> np.ndarr
     """An array of exactly the bytes that are there, and on them: naming the same bytes often takes no memory."""
     if not isinstance(raw, bytes) or not isinstance(dtype, _Dtype) or not isinstance(order, str):
         raise ValueError("an array that is not plain numbers")
-    declared = math.prod(sizes(shape, "an array whose shape is no shape")) * dtype.dtype.itemsize
+    axes = sizes(shape, "an array whose shape is no shape")
+    declared = math.prod(axes) * dtype.dtype.itemsize
     if declared != len(raw):
         raise ValueError(f"an array that declares {declared} bytes and has {len(raw)}")
-    return np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+    return np.frombuffer(raw, dtype.dtype).reshape(axes, order="F" if order == "F" else "C")
 
 
 def sizes(shape: object, fault: str) -> tuple[int, ...]:
