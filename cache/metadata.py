@@ -159,8 +159,8 @@ def read_calls(storage: Storage, group: Group) -> "pd.DataFrame":
 
 def _read_table(storage: Storage, name: str, digest: str, rows: int) -> "pd.DataFrame":
     try:
-        content = storage.read(name, tables.MAX_FILE_BYTES)
-        is_as_written = tables.stored_hash(tables.parse(content, rows)) == digest
+        table = tables.parse(storage.read(name, tables.MAX_FILE_BYTES), rows)
+        is_as_written = tables.stored_hash(table) == digest
         problem = "" if is_as_written else "other values than were written"
     except (OSError, ValueError) as error:
         problem = str(error)
@@ -169,7 +169,7 @@ def _read_table(storage: Storage, name: str, digest: str, rows: int) -> "pd.Data
             f"{storage.location}/{name} is missing or damaged ({problem}): delete it and capture again "
             "with the same plan, which writes it anew"
         )
-    return tables.to_pandas(content)
+    return tables.to_pandas(table)
 
 
 def _first_problem(error: Exception) -> str:

@@ -1,10 +1,10 @@
 """Reading any positions of a site from its shard files: whole chunks, checked, many at a time."""
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -54,6 +54,7 @@ class Pages:
         self.dtype = STORED[plan.dtypes[site]]
         self.chunk_shape = plan.chunk_shape(site)
         self._index = lru_cache(_INDICES_KEPT)(self._read_index)
+        self._compared: set[int] = set()
 
     def read(self, positions: Sequence[Positions]) -> Stored:
         """The values, as stored, at some positions of each of the five dimensions, in the order given.
@@ -68,12 +69,31 @@ class Pages:
             return values
         chunks = self.chunks(*lists[:3])
         if len(chunks) == 1:
+            self._compare(chunks[0].shard)
             self._copy(chunks[0], lists, values)
             return values
         with ThreadPoolExecutor(min(THREADS, len(chunks)), "cache-reader") as pool:
-            for done in [pool.submit(self._copy, chunk, lists, values) for chunk in chunks]:
-                done.result()
+            self.read_in(pool, [(chunk, partial(self._copy, chunk, lists, values)) for chunk in chunks])
         return values
+
+    def read_in(self, pool: Executor, reads: Sequence[tuple[Chunk, Callable[[], object]]]) -> None:
+        """Read chunks in threads, and meanwhile compare their shards with the manifest, which reads them from the disk.
+
+        Args:
+            pool: of the threads.
+            reads: each chunk with what reads it, in the order of the files.
+
+        Raises:
+            CacheError: for a shard that is not written, missing or damaged. What was read until then is worth nothing.
+        """
+        compared = {}
+        done = []
+        for chunk, read in reads:
+            if chunk.shard not in compared:
+                compared[chunk.shard] = pool.submit(self._compare, chunk.shard)
+            done.append(pool.submit(read))
+        for task in (*compared.values(), *done):
+            task.result()
 
     def _refuse_too_much(self, lists: list[Int[np.ndarray, " _"]]) -> None:
         """Refuse shards that are not there, and what this machine cannot hold, before memory is asked for."""
@@ -105,6 +125,8 @@ class Pages:
 
     def read_chunk(self, chunk: Chunk, out: Stored | None = None) -> Stored:
         """The values of a chunk, as stored; what lies beyond the last clip is the fill value.
+
+        Its shard must be compared before they are used (see `read_in`).
 
         Args:
             chunk: one of `chunks()`.
@@ -152,25 +174,44 @@ class Pages:
         return _is_sliced(selection) and selection == tuple(slice(0, n) for n in self.chunk_shape)
 
     def _read_index(self, shard: int) -> Index:
-        """The index of a shard file, having checked that the file is there, has its size and is the one written."""
+        """The index of a shard file, having checked that the file is there and has its size."""
+        try:
+            size = self._size(shard)
+            return read_index(self._storage, self._plan, self._site, shard, size)
+        except (OSError, EOFError, ValueError) as error:
+            raise self._ill_made(shard, error) from error
+
+    def _compare(self, shard: int) -> None:
+        """Raise CacheError unless a shard file is the one that the manifest names."""
+        if shard in self._compared:
+            return
+        size = self._size(shard)
+        name, expected = (
+            shard_file_name(self._site, shard),
+            self._manifest.entries[shard].files[self._site].xxh3,
+        )
+        try:
+            is_intact = checksum.is_intact(self._storage, name, size, expected)
+        except (OSError, EOFError) as error:
+            raise self._ill_made(shard, error) from error
+        if not is_intact:
+            raise CacheError(
+                f"{self._named(shard)} is damaged (it does not fit its checksum in the manifest, or is another "
+                "shard's file): run `workbench cache verify --repair` on the cache, then capture again with the "
+                "same plan"
+            )
+        self._compared.add(shard)
+
+    def _size(self, shard: int) -> int:
+        """Bytes of a shard file, having checked that it is there and has as many."""
         self._refuse_unwritten(shard)
-        file = self._manifest.entries[shard].files[self._site]
-        name, size = shard_file_name(self._site, shard), file.bytes
-        if self._storage.size(name) != size:
+        size = self._manifest.entries[shard].files[self._site].bytes
+        if self._storage.size(shard_file_name(self._site, shard)) != size:
             raise CacheError(
                 f"{self._named(shard)} is missing or not {size} bytes: "
                 "capture again with the same plan, which writes it anew"
             )
-        try:
-            if not checksum.is_intact(self._storage, name, size, file.xxh3):
-                raise CacheError(
-                    f"{self._named(shard)} is damaged (it does not fit its checksum in the manifest, or is another "
-                    "shard's file): run `workbench cache verify --repair` on the cache, then capture again with the "
-                    "same plan"
-                )
-            return read_index(self._storage, self._plan, self._site, shard, size)
-        except (OSError, EOFError, ValueError) as error:
-            raise self._ill_made(shard, error) from error
+        return size
 
     def _refuse_unwritten(self, shard: int) -> None:
         if shard not in self._manifest.entries:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -174,7 +175,7 @@ class ShuffledRows:
         """Read chunks into a buffer, each to its own place whichever thread reads it, and draw the rows' order."""
         if self._kept is None:
             places = buffer.split(self._source.sizes[chunks].tolist())
-            list(readers.map(self._source.read, chunks.tolist(), places))
+            self._source.read_all(readers, chunks.tolist(), places)
             if self.n_rows <= self._group_rows:
                 self._kept = buffer
         rows = buffer if self._kept is None else self._kept
@@ -231,6 +232,19 @@ class _Source:
         self.sizes: Int64[np.ndarray, " chunk"] = pages * plan.tokens
         what = [plan.hash, site, *(wanted.tolist() for wanted in self._wanted)]
         self.selection = hashlib.sha256(canonical_json(what).encode()).hexdigest()
+
+    def read_all(
+        self,
+        pool: ThreadPoolExecutor,
+        numbers: list[int],
+        targets: Sequence[Shaped[torch.Tensor, "_ channel"]],
+    ) -> None:
+        """Read chunks in threads, each into its memory; raises like `read`."""
+        reads = [
+            (self._chunks[number], partial(self.read, number, target))
+            for number, target in zip(numbers, targets, strict=True)
+        ]
+        self._pages.read_in(pool, reads)
 
     def read(self, number: int, target: Shaped[torch.Tensor, "row channel"]) -> None:
         """Read a chunk and put the wanted rows of it into memory of its size.

@@ -92,16 +92,15 @@ def parse(content: bytes, rows: int | None = None) -> "pa.Table":
             io.BytesIO(content), read_dictionary=texts, page_checksum_verification=True
         ).read(use_threads=False)
         _check_texts(packed)
-        return packed.cast(schema)
+        # Without what the file says that pandas had, which its hash does not cover.
+        return packed.cast(schema).replace_schema_metadata(None)
     except Exception as error:  # pyarrow raises all kinds
         raise ValueError(str(error).split("\n", 1)[0] or type(error).__name__) from error
 
 
-def to_pandas(content: bytes) -> "pd.DataFrame":
-    """The data frame in a parquet file that was parsed without an error."""
-    import pandas as pd
-
-    return pd.read_parquet(io.BytesIO(content), engine="pyarrow")
+def to_pandas(table: "pa.Table") -> "pd.DataFrame":
+    """The data frame of a table that was parsed."""
+    return table.to_pandas()
 
 
 def _check_layout(metadata: Any, rows: int | None) -> None:

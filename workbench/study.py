@@ -384,18 +384,18 @@ def _read_document(path: Path) -> "_Document":
 def _read_clips(path: Path, n_clips: int) -> pd.DataFrame:
     """A study's table of clips; raises UserError when it is damaged or has fewer clips than the study."""
     try:
-        content = read_file(path, CLIPS, tables.MAX_FILE_BYTES)
-        rows = tables.parse(content).num_rows
+        table = tables.parse(read_file(path, CLIPS, tables.MAX_FILE_BYTES))
     except ValueError as error:
         raise UserError(
             f"{path / CLIPS} is damaged ({error}): make the study anew with `workbench trace`."
         ) from error
-    if rows < n_clips:
+    if table.num_rows < n_clips:
         raise UserError(
-            f"{path / CLIPS} has {rows} clips and the study {n_clips}: make the study anew with `workbench trace`."
+            f"{path / CLIPS} has {table.num_rows} clips and the study {n_clips}: make the study "
+            "anew with `workbench trace`."
         )
     # An extension that was interrupted leaves a table that is ahead of the spec.
-    return tables.to_pandas(content).iloc[:n_clips]
+    return tables.to_pandas(table).iloc[:n_clips]
 
 
 def _damaged(path: Path) -> UserError:

@@ -229,7 +229,7 @@ def test_chunks_that_changed_places_in_the_index_are_noticed(tmp_path: Path) -> 
     first, second = content[start : start + 16], content[start + 16 : start + 32]
     path.write_bytes(content[:start] + second + first + content[start + 32 :])
     assert survey(tmp_path / "a", plan) == Survey(committed=frozenset({0}))
-    with pytest.raises(CacheError, match="its index does not fit its checksum"):
+    with pytest.raises(CacheError, match="does not fit its checksum in the manifest"):
         ActivationCache(tmp_path / "a").read("tf1.mlp")
 
 
