@@ -1,12 +1,12 @@
 """Models: one adapter per architecture behind one protocol."""
 
 import importlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache.errors import UserError
 from workbench.devices import check_device
+from workbench.documents import parse_document
 
 if TYPE_CHECKING:
     import workbench.models.protocol  # imports torch, which no command may wait for that does not need it
@@ -68,7 +68,7 @@ def _pipeline_class(source: str) -> str:
     if index is None:
         return "AceStepV1Pipeline"
     try:
-        return str(json.loads(index.read_text(encoding="utf-8"))["_class_name"])
+        return str(parse_document(index.read_bytes())["_class_name"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"The {_INDEX} of {source} does not name its pipeline: get the model anew."
