@@ -13,6 +13,7 @@ from cache.opening import checked_folder
 from cache.pipeline import ShardPipeline
 from cache.storage import Storage, open_storage
 from workbench.audio import not_finite, write_flac
+from workbench.models import located
 from workbench.models.protocol import AudioDiffusionModel, Capture, Clip
 from workbench.pricing import check_price
 from workbench.reading import check_prompts
@@ -37,6 +38,7 @@ def trace_study(
     that several processes can share the work. Raises UserError, before anything is written, for sites, steps or passes
     that the model does not have, and for lack of disk room.
     """
+    spec = spec.model_copy(update={"model": located(spec.model)})
     capture = study_capture(spec, model)
     storage = open_storage(store or checked_folder(path, CACHE))
     plan = _with_stored_sigmas(cache_plan(spec, model), storage)

@@ -305,6 +305,7 @@ def demo(
         dashboard(out, port=port)
 
 
+_PATH_ERRORS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 
@@ -315,6 +316,8 @@ def main() -> None:
     except UserError as error:
         _fail(str(error))
     except OSError as error:
+        if error.errno in _PATH_ERRORS and error.filename:
+            _fail(f"{error.filename} cannot be used ({os.strerror(error.errno)}): give another path.")
         if error.errno not in _DISK_ERRORS:
             raise
         _fail(

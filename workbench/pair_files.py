@@ -5,7 +5,6 @@ Columns: `original_feature`, `clean_prompt`, `corrupted_prompt`; and, where they
 """
 
 import csv
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,13 +13,12 @@ import pandas as pd
 from cache.errors import UserError
 from workbench.features import FeatureSet, load_features
 from workbench.files import replacing
+from workbench.hub import is_hub_id
 from workbench.prompts import Pair, Prompt
 from workbench.tables import read_table, text_columns
 
 COLUMNS = ("original_feature", "clean_prompt", "corrupted_prompt")
 MORE_COLUMNS = ("concept", "counterfactual_feature", "scorer_text")
-
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def save_pairs(path: Path, pairs: Iterable[Pair]) -> None:
@@ -129,7 +127,7 @@ def read_source(source: str) -> pd.DataFrame:
 
     Raises UserError for a source that is neither, and when the hub cannot be reached or has no such data set.
     """
-    if Path(source).exists() or not _HUB_ID.fullmatch(source):
+    if Path(source).exists() or not is_hub_id(source):
         return read_table(Path(source))
     return _read_hub(source)
 

@@ -56,6 +56,10 @@ class TopKConfig(BaseModel):
         return self
 
 
+class UnsupportedSae(UserError):
+    """An autoencoder of another arithmetic than this module's."""
+
+
 class TopKSAE(nn.Module):
     """Sparse autoencoder that keeps the k largest features of each row (Gao et al. 2024, arXiv 2406.04093).
 
@@ -126,19 +130,26 @@ class TopKSAE(nn.Module):
             raise UserError(f"{folder} is no sparse autoencoder (it has no {CONFIG_FILE}): train one first.")
         try:
             stored = read_document(root or folder, inside / CONFIG_FILE, MAX_CONFIG_BYTES)
+            _check_arithmetic(stored, folder / CONFIG_FILE)
             config = TopKConfig.model_validate({name: stored[name] for name in TopKConfig.model_fields})
             weights, _ = load_tensors(root or folder, inside / WEIGHTS_FILE)
             sae = cls(config, {name: torch.from_numpy(value).float() for name, value in weights.items()})
-        except UnsafeFile:
+        except (UnsafeFile, UnsupportedSae):
             raise
         except (FileNotFoundError, ValueError, KeyError, TypeError, UserError) as error:
             raise UserError(f"The sparse autoencoder in {folder} is damaged: train it again.") from error
-        for key, value in ARITHMETIC.items():
-            if stored.get(key, value) != value:
-                raise UserError(
-                    f"{folder / CONFIG_FILE} says {key}={repr(stored[key])[:80]}: only {value!r} can be used."
-                )
         return sae
+
+
+def _check_arithmetic(stored: dict[str, Any], file: Path) -> None:
+    """Raise UnsupportedSae for the configuration of another arithmetic."""
+    for key, value in ARITHMETIC.items():
+        found = stored.get(key, value)
+        if found != value:
+            shown = str(found)[:80] if key == "architecture" else f"{key}={repr(found)[:80]}"
+            raise UnsupportedSae(
+                f"{file} is of an autoencoder that is not supported: {shown}. It must be {value!r}."
+            )
 
 
 def keep_largest(values: Float[Tensor, "*rows feature"], k: int) -> Float[Tensor, "*rows feature"]:

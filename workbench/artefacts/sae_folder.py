@@ -61,6 +61,11 @@ def read_sae(source: str, site: str = "") -> PublishedSae:
         )
     check_inside(root, folder / CONFIG, folder / WEIGHTS)
     settings = read_settings(folder / CONFIG)
+    architecture = str(settings.get("architecture", "topk"))[:80]
+    if architecture != "topk":
+        raise UserError(
+            f"{folder / CONFIG} is of an autoencoder that is not supported: {architecture}. It must be 'topk'."
+        )
     for key, value in _FIXED.items():
         if settings.get(key, value) != value:
             raise UserError(f"{folder / CONFIG} says {key}={settings[key]!r}: only {value!r} can be used.")

@@ -1,6 +1,5 @@
 """Where artefacts come from: a file, a folder, or a repository on the hub."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,10 @@ from cache.errors import UserError
 from cache.opening import checked_path
 from workbench.artefacts.pickles import check_file, read_bytes
 from workbench.documents import parse_document
+from workbench.hub import is_hub_id
 from workbench.provenance import file_hash
 from workbench.tensor_files import MAX_BYTES
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LONGEST_CONFIG = 2**20
 
 
@@ -35,7 +34,7 @@ def open_source(source: str, patterns: Sequence[str]) -> Path:
 
     Raises UserError for what is neither, and when the hub cannot be reached or has no such repository.
     """
-    if Path(source).exists() or not _HUB_ID.fullmatch(source):
+    if Path(source).exists() or not is_hub_id(source):
         if not Path(source).exists():
             raise UserError(f"There is no file or folder {source}, and it is no hub id (owner/name).")
         return Path(source)

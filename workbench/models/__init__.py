@@ -1,12 +1,14 @@
 """Models: one adapter per architecture behind one protocol."""
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cache.errors import UserError
 from workbench.devices import check_device
 from workbench.documents import parse_document
+from workbench.hub import is_hub_id
 
 if TYPE_CHECKING:
     import workbench.models.protocol  # imports torch, which no command may wait for that does not need it
@@ -30,19 +32,30 @@ def model_source(name: str) -> str:
     """
     if name in ORGANISMS:
         return str(_ORGANISM_WEIGHTS / name)
-    if Path(name).is_dir():
-        if not any((Path(name) / file).is_file() for file in (_INDEX, _V1_CONFIG)):
+    folder = located(name)
+    if os.path.isdir(folder):
+        if not any((Path(folder) / file).is_file() for file in (_INDEX, _V1_CONFIG)):
             raise UserError(
                 f"The folder {name} is not a pipeline: it has neither a {_INDEX} (diffusers) nor an "
                 f"{_V1_CONFIG} (ACE-Step v1)."
             )
+        return folder
+    if is_hub_id(name):
         return name
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return name
+    if "/" in name:
+        raise UserError(
+            f"There is no model folder {name}: give the path of one, or put it (or a link to it) back where it was."
+        )
     raise UserError(
         f"Unknown model '{name}': give {' or '.join(ORGANISMS)}, a local pipeline folder, "
         "or a hub id such as ACE-Step/acestep-v15-base."
     )
+
+
+def located(name: str) -> str:
+    """A model's name as a study keeps it, which is read in any working folder: of a folder its absolute path."""
+    folder = os.path.expanduser(name)
+    return os.path.abspath(folder) if name not in ORGANISMS and os.path.isdir(folder) else name
 
 
 def load_model(

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from analyses.sae import TopKSAE
 from analyses.sae.topk import TopKConfig, keep_largest
 from cache.errors import UserError
+from workbench.artefacts import read_sae
 
 
 def random_sae(d_in: int = 6, d_sae: int = 20, k: int = 3) -> TopKSAE:
@@ -104,8 +105,20 @@ def test_other_arithmetic_is_refused(tmp_path: Path, key: str, value: object) ->
     random_sae().save(tmp_path)
     config = tmp_path / "cfg.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), key: value}))
-    with pytest.raises(UserError, match=f"{key}={value!r}"):
+    shown = f"not supported: {value}" if key == "architecture" else f"not supported: {key}={value!r}"
+    with pytest.raises(UserError, match=shown):
         TopKSAE.load(tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ["jumprelu", "gated", "standard", "matryoshka_batchtopk"])
+def test_other_architectures_of_saelens_are_not_damaged(tmp_path: Path, architecture: str) -> None:
+    """They have neither k nor weights of these names."""
+    (tmp_path / "cfg.json").write_text(json.dumps({"architecture": architecture, "d_in": 4, "d_sae": 8}))
+    save_file({"threshold": torch.zeros(8)}, tmp_path / "sae_weights.safetensors")
+    with pytest.raises(UserError, match=f"not supported: {architecture}"):
+        TopKSAE.load(tmp_path)
+    with pytest.raises(UserError, match=f"not supported: {architecture}"):
+        read_sae(str(tmp_path), "tf6.cross_attn")
 
 
 def test_damage_is_told(tmp_path: Path) -> None:
