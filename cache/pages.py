@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import product
@@ -86,8 +86,8 @@ class Pages:
         Raises:
             CacheError: for a shard that is not written, missing or damaged. What was read until then is worth nothing.
         """
-        compared = {}
-        done = []
+        compared: dict[int, Future[Any]] = {}
+        done: list[Future[Any]] = []
         for chunk, read in reads:
             if chunk.shard not in compared:
                 compared[chunk.shard] = pool.submit(self._compare, chunk.shard)

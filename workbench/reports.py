@@ -4,6 +4,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -92,5 +93,5 @@ def _table(title: str, frame: "pd.DataFrame") -> None:
         table.add_column(Text(str(name)))
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(str(value)) for value in row))
-    width = None if output.is_terminal else WIDTH
-    output.print(Text(title, style="bold"), table, sep="\n", width=width)
+    wide = output if output.is_terminal else Console(width=WIDTH)
+    wide.print(Text(title, style="bold"), table, sep="\n")

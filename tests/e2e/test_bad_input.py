@@ -201,7 +201,6 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
             ("patch", "--pairs", "1", "--screen", "velocity", "--direction", "necessity"),
             ("cannot be screened", "leave out necessity"),
         ),
-        (("patch", "--pairs", "99"), ("99 pairs of tempo were asked for",)),
         (("patch", "--pairs-file", "missing.csv"), ("missing.csv",)),
         (("patch", "--pairs-file", "{broken}"), ("broken.json",)),
         (("patch", "--arms", "missing.json"), ("There is no file missing.json",)),

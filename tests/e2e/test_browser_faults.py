@@ -103,7 +103,8 @@ def test_everything_is_found_below_a_prefix(page: Page, study: Study, strips: bo
 def test_a_damaged_recording_and_result_are_explained(page: Page, study: Study) -> None:
     with served(create_app(study.path)) as url:
         page.goto(f"{url}/?clip=2")
-        expect(page.locator("#clip-player .fault").first).to_contain_text("00002.flac is damaged")
+        faults = page.locator("#clip-player .fault")
+        expect(faults.filter(has_text="00002.flac is damaged").first).to_be_visible()
         expect(page.locator("#remarks")).to_contain_text("patching-steps.nc is damaged")
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         page.goto(f"{url}/patching?concept=nonsense")
