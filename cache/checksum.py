@@ -13,8 +13,6 @@ from crc32c import crc32c
 from cache.protocol import CHECKSUM_BYTES
 from cache.storage import Storage
 
-_PIECE_BYTES = 4 * 2**20
-
 
 def crc_bytes(data: bytes | memoryview) -> bytes:
     """The CRC-32C of some bytes as it follows them in a shard file: 4 bytes, little endian."""
@@ -29,10 +27,7 @@ def xxh3(data: bytes) -> str:
 def xxh3_of_file(storage: Storage, name: str, size: int) -> str:
     """The XXH3 of a name's `size` bytes, read in pieces."""
     digest = xxhash.xxh3_64()
-    buffer = memoryview(bytearray(min(_PIECE_BYTES, size)))
-    for offset in range(0, size, _PIECE_BYTES):
-        piece = buffer[: min(_PIECE_BYTES, size - offset)]
-        storage.read_into(name, offset, piece)
+    for piece in storage.pieces(name, size):
         digest.update(piece)
     return digest.hexdigest()
 

@@ -83,6 +83,14 @@ class ObjectStorage:
         for buffer in buffers:
             buffer[:], content = content[: len(buffer)], content[len(buffer) :]
 
+    def pieces(self, name: str, size: int) -> Iterator[memoryview]:
+        """See `Storage`."""
+        buffer = memoryview(bytearray(min(_PART_BYTES, size)))
+        for offset in range(0, size, _PART_BYTES):
+            piece = buffer[: min(_PART_BYTES, size - offset)]
+            self.read_into(name, offset, piece)
+            yield piece
+
     def size(self, name: str) -> int | None:
         """See `Storage`."""
         try:

@@ -86,13 +86,15 @@ class Pages:
         Raises:
             CacheError: for a shard that is not written, missing or damaged. What was read until then is worth nothing.
         """
-        compared: dict[int, Future[Any]] = {}
-        done: list[Future[Any]] = []
+        compared: dict[int, Future[None]] = {}
+        done: list[Future[object]] = []
         for chunk, read in reads:
             if chunk.shard not in compared:
                 compared[chunk.shard] = pool.submit(self._compare, chunk.shard)
             done.append(pool.submit(read))
-        for task in (*compared.values(), *done):
+        for comparison in compared.values():
+            comparison.result()
+        for task in done:
             task.result()
 
     def _refuse_too_much(self, lists: list[Int[np.ndarray, " _"]]) -> None:

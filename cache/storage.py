@@ -1,6 +1,6 @@
 """Where a cache lies: a folder of this machine or a prefix of an object store, behind one small protocol."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
@@ -43,6 +43,13 @@ class Storage(Protocol):
 
     def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
         """Fill writable buffers of bytes, one after the other, from `offset` on.
+
+        Raises FileNotFoundError, and EOFError if there is less.
+        """
+        ...
+
+    def pieces(self, name: str, size: int) -> Iterator[memoryview]:
+        """The first `size` bytes of a name, one piece after the other; each may be overwritten by the next.
 
         Raises FileNotFoundError, and EOFError if there is less.
         """

@@ -153,6 +153,15 @@ class Interrupted:
         """See `Storage`."""
         self._operation(f"read_into {name}", lambda: self._inner.read_into(name, offset, *buffers))
 
+    def pieces(self, name: str, size: int) -> Iterator[memoryview]:
+        """See `Storage`."""
+        return iter(
+            self._operation(
+                f"pieces {name}",
+                lambda: [memoryview(bytes(piece)) for piece in self._inner.pieces(name, size)],
+            )
+        )
+
     def size(self, name: str) -> int | None:
         """See `Storage`."""
         return self._operation(f"size {name}", lambda: self._inner.size(name))
