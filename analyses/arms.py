@@ -320,6 +320,10 @@ def paths_arms(request: Request) -> list[Arm]:
             "question, such as sets."
         )
     parts = request.receivers or ("self_attn", "mlp")
+    if unknown := sorted(set(parts) - set(PARTS)):
+        raise UserError(
+            f"'{unknown[0]}' is not a part that a path can lead to: the parts are {', '.join(PARTS)}."
+        )
     receivers = [
         Site(block, part) for block in range(request.model.n_blocks) for part in PARTS if part in parts
     ]

@@ -31,7 +31,7 @@ from analyses.statistics import separated, too_few_pairs
 from analyses.sweep import Sweep
 from cache.errors import UserError
 from workbench.interventions import PatchSpec
-from workbench.models.protocol import AudioDiffusionModel
+from workbench.models.protocol import MOST_STEPS, AudioDiffusionModel
 from workbench.pair_files import load_pairs
 from workbench.prompts import Pair
 from workbench.provenance import content_hash
@@ -125,7 +125,7 @@ class PatchingSpec(BaseModel):
     part: str = "cross_attn"
     blocks: tuple[int, ...] = ()
     sets: tuple[tuple[int, ...], ...] = ()
-    windows: int = Field(8, ge=1)
+    windows: int = Field(8, ge=1, le=MOST_STEPS)
     segments: tuple[str, ...] = ()
     receivers: tuple[str, ...] = ()
     scorers: tuple[str, ...] = ("embedded",)
@@ -159,6 +159,10 @@ def question_arms(spec: PatchingSpec, study: Study, model: AudioDiffusionModel) 
     fields = ("blocks", "directions", "ablations", "mode", "part", "sets", "windows", "segments", "receivers")
     request = Request(model, study.spec.settings, **{name: getattr(spec, name) for name in fields})
     arms = QUESTIONS[spec.question][0](request)
+    if not arms:
+        raise UserError(
+            f"The question {spec.question} has nothing to patch with these options: choose other blocks."
+        )
     return arms + null_arms(arms, spec.nulls)
 
 

@@ -149,23 +149,24 @@ def trace(
     names = adapter.block_names
     sites = parse_sites(site or ["*.cross_attn", "*.block"], adapter.n_blocks, names)
     most_tokens = adapter.tokens_at(finest_site(adapter, sites, duration), duration)
-    spec = StudySpec(
-        model=model,
-        prompts=prompt_set,
-        settings=settings,
-        n_prompts=n_prompts,
-        seeds=seeds,
-        seed=seed,
-        lyrics=lyrics,
-        sites=tuple(str(kept) for kept in sites),
-        steps=parse_steps(steps, adapter.sigmas(settings)),
-        passes=parse_passes(passes),
-        tokens=parse_tokens(tokens, most_tokens),
-        cache_dtype=dtype,
-        site_dtypes=_parse_site_dtypes(site_dtype or [], adapter.n_blocks, names),
-        zstd_level=zstd,
-        clips_per_shard=clips_per_shard,
-    )
+    planned = {
+        "model": model,
+        "prompts": prompt_set,
+        "settings": settings,
+        "n_prompts": n_prompts,
+        "seeds": seeds,
+        "seed": seed,
+        "lyrics": lyrics,
+        "sites": tuple(str(kept) for kept in sites),
+        "steps": parse_steps(steps, adapter.sigmas(settings)),
+        "passes": parse_passes(passes),
+        "tokens": parse_tokens(tokens, most_tokens),
+        "cache_dtype": dtype,
+        "site_dtypes": _parse_site_dtypes(site_dtype or [], adapter.n_blocks, names),
+        "zstd_level": zstd,
+        "clips_per_shard": clips_per_shard,
+    }
+    spec = validated(StudySpec, planned, "The study cannot be made")
     if dry_run:
         _print_price(out, spec, adapter, store)
         return
@@ -217,10 +218,12 @@ def sae(
     """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""
     from analyses.sae import TrainSpec, is_trained, run_sae
     from workbench.sites import numbered_site
+    from workbench.validation import validated
 
     study = open_study(study_folder, allow_store)
     site = numbered_site(site, study.block_names)
-    spec = TrainSpec(site=site, expansion=expansion, k=k, train_steps=train_steps, seed=seed)
+    asked = {"site": site, "expansion": expansion, "k": k, "train_steps": train_steps, "seed": seed}
+    spec = validated(TrainSpec, asked, "The autoencoder cannot be trained")
     if is_trained(study, spec):
         console.print("The autoencoder is trained already.")
     else:
@@ -361,7 +364,7 @@ def _parse_site_dtypes(texts: list[str], n_blocks: int, names: tuple[str, ...]) 
 
 def _parse_part(text: str) -> tuple[int, int]:
     number, slash, parts = text.partition("/")
-    if not (number.isdigit() and slash and parts.isdigit()):
+    if not (number.isdecimal() and slash and parts.isdecimal()):
         raise UserError(f"'{text}' is not a part: write it like 2/4.")
     return int(number), int(parts)
 

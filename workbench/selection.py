@@ -24,7 +24,7 @@ def parse_steps(text: str, sigmas: Sequence[float]) -> tuple[int, ...]:
     stratified = re.fullmatch(r"(\d+) +stratified", text.strip())
     if stratified:
         return stratified_steps(sigmas, int(stratified[1]))
-    if not all(part.strip().isdigit() for part in text.split(",")):
+    if not all(part.strip().isdecimal() for part in text.split(",")):
         raise UserError(f"'{text}' are not steps: write indices such as 0,3,7, or '8 stratified', or 'all'.")
     return tuple(sorted({int(part) for part in text.split(",")}))
 
@@ -58,7 +58,7 @@ def parse_tokens(text: str, tokens: int) -> TokenReduction:
         return TokenReduction()
     if words == ["mean"]:
         return TokenReduction(kind="mean", size=tokens)
-    if len(words) == 2 and words[0] in ("every", "mean") and words[1].isdigit() and int(words[1]) >= 1:
+    if len(words) == 2 and words[0] in ("every", "mean") and words[1].isdecimal() and int(words[1]) >= 1:
         return TokenReduction(kind="stride" if words[0] == "every" else "mean", size=int(words[1]))
     raise UserError(f"'{text}' are not tokens: write 'all', 'every 4', 'mean 4', or 'mean'.")
 

@@ -26,6 +26,8 @@ DECAY_SHARE = 0.2
 # Variance below this share of the mean square, and squared errors below this, are rounding.
 ROUNDING = 1e-12
 
+MOST_FEATURES = 1024  # for each channel: more would not fit into any memory
+
 Rows = Iterable[Float[Tensor, "_row channel"]]  # batches need not be of one length
 
 
@@ -40,7 +42,7 @@ class TrainSpec(BaseModel):
 
     site: str
     pass_name: str = "cond"
-    expansion: int = Field(4, ge=1)
+    expansion: int = Field(4, ge=1, le=MOST_FEATURES)
     k: int = Field(8, ge=1)
     train_steps: int = Field(1000, ge=1)
     batch_size: int = Field(1024, ge=1)
