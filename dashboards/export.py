@@ -74,10 +74,10 @@ def export_figure(
     provenance = {**_provenance(study, figure, spec), "caption": caption}
     contents = {
         format: picture,
-        "csv": _encoded(numbers),
-        "json": _encoded(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"),
-        "tex": _encoded(table),
-        "txt": _encoded(f"{caption}\n"),
+        "csv": numbers.encode(),
+        "json": (json.dumps(provenance, indent=2, ensure_ascii=False) + "\n").encode(),
+        "tex": table.encode(),
+        "txt": f"{caption}\n".encode(),
     }
     folder = out_dir or study.path / "figures"
     root = None if out_dir else study.path
@@ -106,11 +106,6 @@ def _drawing(text: str) -> Iterator[list[str]]:
     for one in told:
         if not missing_letters([str(one.message)]):
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-
-
-def _encoded(text: str) -> bytes:
-    """UTF-8; half a surrogate pair, which a name can hold and UTF-8 cannot, as JSON writes it."""
-    return text.encode("utf-8", "backslashreplace")
 
 
 def _render(picture: PaperFigure, format: str) -> bytes:

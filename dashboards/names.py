@@ -8,8 +8,7 @@ ELLIPSIS = "…"
 def printable(text: str) -> str:
     """`text` on one line, composed (NFC), without what has no shape of its own: control and format characters.
 
-    Among them are the invisible signs that choose an emoji's looks, and halves of surrogate pairs, which no file can
-    hold.
+    Among them are the invisible signs that choose an emoji's looks.
     """
     line = unicodedata.normalize("NFC", " ".join(text.split()))
     return "".join(letter for letter in line if letter.isprintable() and not _chooses_looks(letter))

@@ -23,7 +23,7 @@ from dashboards.paper.style import draw_cells, hatch_cells, place_axes, write_nu
 
 ROW = 13.7
 LEAST_ROW = 3.0
-TALLEST = 600.0  # of all rows: with their names and titles they stay on a page
+TALLEST = 560.0  # of all rows: with their names and titles they stay on a page
 NAME_SIZE = 7.0
 MOST_NAMES = 0.34  # share of the width that rows' names may take
 LONGEST_COLUMN_NAME = 80.0
@@ -53,7 +53,7 @@ class Strip:
     def names_height(self) -> float:
         """Room below the cells, for the columns' names."""
         widths = [width_of(name, NAME_SIZE) for name in self.column_names]
-        return (max(widths) if self.upright else NAME_SIZE * LINE) + 5
+        return (max(widths) if self.upright else NAME_SIZE * LINE) + 8
 
     @property
     def height(self) -> float:
@@ -64,29 +64,26 @@ class Strip:
 def strips(frame: pd.DataFrame, width: float) -> list[Strip]:
     """A frame that `lay_out` can place as one strip, or as one a panel where its cells would be too narrow."""
     grid = lay_out(frame)
-    _, left = _row_names(grid, width)
+    left = max(width_of(name, NAME_SIZE) for name in _row_names(grid, width)) + 6
     beside = (width - left - BAR) / grid.width
-    if beside >= NUMBER_CELL or len(grid.panels) == 1:
-        return [_strip(frame, width, TALLEST)]
-    parts = [part for _, part in frame.groupby("panel", sort=False)]
-    return [_strip(part, width, TALLEST / len(parts)) for part in parts]
+    below = beside < NUMBER_CELL and len(grid.panels) > 1
+    parts = [part for _, part in frame.groupby("panel", sort=False)] if below else [frame]
+    return [_strip(part, left, width, TALLEST / len(parts)) for part in parts]
 
 
-def _strip(frame: pd.DataFrame, width: float, tallest: float) -> Strip:
+def _strip(frame: pd.DataFrame, left: float, width: float, tallest: float) -> Strip:
     grid = lay_out(frame)
-    row_names, left = _row_names(grid, width)
     column = (width - left - BAR) / grid.width
     names = fitting_names([across for _, across in grid.lefts], LONGEST_COLUMN_NAME, NAME_SIZE)
     upright = max(width_of(name, NAME_SIZE) for name in names) > column - 3
     row = min(ROW, max(LEAST_ROW, tallest / grid.height))
-    return Strip(frame, grid, row, column, left, row_names, names, upright)
+    return Strip(frame, grid, row, column, left, _row_names(grid, width), names, upright)
 
 
-def _row_names(grid: Grid, width: float) -> tuple[list[str], float]:
-    """Names of the rows and the room that they take; of null arms without how many they stand for."""
+def _row_names(grid: Grid, width: float) -> list[str]:
+    """Names of the rows; of null arms without how many they stand for."""
     names = [label.partition(" (largest of")[0] for label in grid.tops]
-    names = fitting_names(names, MOST_NAMES * width, NAME_SIZE)
-    return names, max(width_of(name, NAME_SIZE) for name in names) + 6
+    return fitting_names(names, MOST_NAMES * width, NAME_SIZE)
 
 
 def map_height(parts: list[Strip], notes: list[str], width: float) -> float:

@@ -26,28 +26,51 @@ from dashboards.paper.style import (
 )
 
 COLUMNS = {"single": 1, "double": 2}
-LEAST_ROW = 2.0  # points; with more concepts than leave that, more stand beside each other
-GAP = 12.0
-TITLE = 14.0
-STEPS = 26.0  # room for the steps' numbers and their name
-LEAST_HEIGHT = 64.0  # of the figure, for the colour bar
+LEAST_HEIGHT = 64.0  # points, of the figure, for the colour bar
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """Room around the maps of concepts, and how small they may be; in points."""
+
+    gap: float
+    title: float
+    steps: float  # for the steps' numbers and their name, below each map
+    least_wide: float
+    least_row: float
+
+
+ROOMY = Spacing(gap=12.0, title=14.0, steps=26.0, least_wide=48.0, least_row=2.0)
+# For dozens of concepts: the lowest maps alone have the steps' numbers.
+DENSE = Spacing(gap=4.0, title=10.0, steps=2.0, least_wide=22.0, least_row=1.0)
 
 
 @dataclass(frozen=True)
 class Panels:
     """How the maps of concepts, all of one size, lie on the page; in points."""
 
+    spacing: Spacing
     columns: int
     rows: int
     left: float
     wide: float
-    row: float
+    tall: float
 
-    def place(self, index: int, blocks: int) -> tuple[float, float, float, float]:
+    @property
+    def height(self) -> float:
+        """Of the figure."""
+        each = self.spacing.title + self.tall + self.spacing.steps
+        return self.rows * each + ROOMY.steps - self.spacing.steps
+
+    def place(self, index: int) -> tuple[float, float, float, float]:
         """Left, top, width and height of a concept's map."""
         down, across = divmod(index, self.columns)
-        top = TITLE + down * (TITLE + STEPS + self.row * blocks)
-        return self.left + across * (self.wide + GAP), top, self.wide, self.row * blocks
+        top = self.spacing.title + down * (self.spacing.title + self.tall + self.spacing.steps)
+        return self.left + across * (self.wide + self.spacing.gap), top, self.wide, self.tall
+
+    def has_steps(self, index: int) -> bool:
+        """Whether the steps' numbers stand below a concept's map."""
+        return self.spacing is ROOMY or index // self.columns == self.rows - 1
 
 
 def probes_map(frame: pd.DataFrame, quantity: str, width: Width) -> Figure:
@@ -55,26 +78,30 @@ def probes_map(frame: pd.DataFrame, quantity: str, width: Width) -> Figure:
     concepts = list(dict.fromkeys(frame["concept"]))
     names = fitting_names(block_labels(frame), 60.0, NAME_SIZE)
     panels = _panels(len(concepts), names, width)
-    height = panels.rows * (TITLE + STEPS + panels.row * len(names))
-    figure = empty_figure(width, max(height, LEAST_HEIGHT))
+    height = max(panels.height, LEAST_HEIGHT)
+    figure = empty_figure(width, height)
     for index, concept in enumerate(concepts):
         one = frame[frame["concept"] == concept]
         mesh = _draw_panel(figure, one, quantity, panels, index, names)
-    colour_bar(
-        figure, mesh, quantity, POINTS[width] - BAR + 8, TITLE, min(150.0, max(height, LEAST_HEIGHT) - 18)
-    )
+    bar = min(150.0, height - 18)
+    colour_bar(figure, mesh, quantity, POINTS[width] - BAR + 8, panels.spacing.title, bar)
     return figure
 
 
 def _panels(n: int, names: list[str], width: Width) -> Panels:
+    """The fewest columns with which all maps are on one page, close together where that is the only way."""
     left = max(width_of(name, NAME_SIZE) for name in names) + 6
-    for columns in range(min(COLUMNS[width], n), n + 1):
-        rows = -(-n // columns)
-        room = (TALLEST / rows - TITLE - STEPS) / len(names)
-        if room >= LEAST_ROW:
-            break
-    wide = (POINTS[width] - left - BAR - (columns - 1) * GAP) / columns
-    return Panels(columns, rows, left, wide, min(ROW * 0.9, max(room, LEAST_ROW)))
+    for spacing in (ROOMY, DENSE):
+        for columns in range(min(COLUMNS[width], n), n + 1):
+            rows = -(-n // columns)
+            row = ((TALLEST - ROOMY.steps) / rows - spacing.title - spacing.steps) / len(names)
+            wide = (POINTS[width] - left - BAR - (columns - 1) * spacing.gap) / columns
+            if wide < spacing.least_wide:
+                break
+            panels = Panels(spacing, columns, rows, left, wide, len(names) * min(0.9 * ROW, max(row, 1.0)))
+            if row >= spacing.least_row:
+                return panels
+    return panels  # more than a page
 
 
 def _draw_panel(
@@ -85,21 +112,25 @@ def _draw_panel(
     def table(column: str) -> np.ndarray:
         return frame.pivot(index="block", columns="step", values=column).loc[blocks, steps].to_numpy(float)
 
-    axes = place_axes(figure, *panels.place(index, len(blocks)))
+    axes = place_axes(figure, *panels.place(index))
+    row = panels.tall / len(blocks)
     lefts, tops = list(map(float, range(len(steps)))), list(map(float, range(len(blocks))))
     cell = panels.wide / len(steps)
-    mesh = draw_cells(axes, table(quantity), lefts, tops, min(cell, panels.row))
+    mesh = draw_cells(axes, table(quantity), lefts, tops, min(cell, row))
     hatch_cells(axes, ~(table("q_value") < 0.05), lefts, tops)
-    write_numbers(axes, table(quantity), lefts, tops, cell, panels.row)
+    write_numbers(axes, table(quantity), lefts, tops, cell, row)
     axes.set_xlim(0, len(steps))
     axes.set_ylim(len(blocks), 0)
-    name_rows(axes, tops, names if index % panels.columns == 0 else [""] * len(names), panels.row)
+    name_rows(axes, tops, names if index % panels.columns == 0 else [""] * len(names), row)
     labels = [str(step) for step in steps]
     one_in = -int(-(max(width_of(label, NAME_SIZE) for label in labels) + 4) // cell)
-    axes.set_xticks([left + 0.5 for left in lefts[::one_in]], labels[::one_in], fontsize=NAME_SIZE)
-    axes.tick_params(axis="x", pad=2)
-    if size := fitting_size("denoising step", panels.wide + GAP / 2, NAME_SIZE):
-        axes.set_xlabel("denoising step", labelpad=1, fontsize=size)
+    if panels.has_steps(index):
+        axes.set_xticks([left + 0.5 for left in lefts[::one_in]], labels[::one_in], fontsize=NAME_SIZE)
+        axes.tick_params(axis="x", pad=2)
+        if size := fitting_size("denoising step", panels.wide, NAME_SIZE):
+            axes.set_xlabel("denoising step", labelpad=1, fontsize=size)
+    else:
+        axes.set_xticks([])
     _title(axes, frame, panels.wide)
     return mesh
 

@@ -20,6 +20,7 @@ POINTS = {width: 72 * inches for width, inches in INCHES.items()}
 CMAP = LinearSegmentedColormap.from_list("sequential", palette.SEQUENTIAL).with_extremes(
     bad=palette.UNDEFINED
 )
+NARROW = 6.0  # points
 # Names are users' text, in which no dollar begins a formula.
 # 42: TrueType, which journals want; "none": SVG text stays text; the salt makes SVG ids the same every time.
 PAPER_STYLE = {
@@ -70,8 +71,9 @@ def draw_cells(
 ) -> QuadMesh:
     """Draw unit cells of a map, coloured from 0 to 1, with their left top corners at (`lefts`, `tops`).
 
-    `cell` is their shorter side in points.
+    `cell` is their shorter side in points: narrow ones have no white between them, which would be all that one sees.
     """
+    apart = cell >= NARROW
     mesh = axes.pcolormesh(
         [*lefts, lefts[-1] + 1],
         [*tops, tops[-1] + 1],
@@ -79,8 +81,8 @@ def draw_cells(
         cmap=CMAP,
         vmin=0,
         vmax=1,
-        edgecolors="white",
-        linewidth=min(0.6, cell / 20),
+        edgecolors="white" if apart else "none",
+        linewidth=0.6 if apart else 0.0,
     )
     for spine in axes.spines.values():
         spine.set_visible(False)

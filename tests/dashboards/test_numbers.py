@@ -1,0 +1,76 @@
+"""Numbers are never "nan", and rounding never hides on which side of a threshold they lie."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dashboards.captions import interval
+from dashboards.numbers import fixed, p_value, percent, significant, span
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [fixed(NAN), fixed(np.float32(NAN), 3), significant(NAN), percent(NAN), p_value(NAN), span(NAN, 1.0)],
+)
+def test_what_is_not_known_is_said_in_a_word(text: str) -> None:
+    assert "nan" not in text.lower()
+    assert text in ("undefined", "–", "(no interval)")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.5, "0.50"),
+        (0.0, "0.00"),
+        (-0.004, "−0.004"),
+        (0.00032, "0.0003"),
+        (-3e-9, "−3e−09"),
+        (-0.0, "0.00"),
+    ],
+)
+def test_a_number_shows_on_which_side_of_zero_it_lies(value: float, text: str) -> None:
+    assert fixed(value, 2, apart_from=0.0) == text
+
+
+def test_other_numbers_keep_their_digits() -> None:
+    assert fixed(-0.004) == "0.00"
+    assert fixed(0.98765, 3) == "0.988"
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.05, "0.05"), (0.0504, "0.0504"), (0.04996, "0.05"), (0.0500001, "0.0500001"), (1e-5, "1e-05")],
+)
+def test_a_p_value_shows_whether_it_is_significant(p: float, text: str) -> None:
+    assert p_value(p) == text
+
+
+def row(value: float, low: float, high: float) -> pd.Series:
+    names = ("denominator", "denominator_lo", "denominator_hi")
+    return pd.Series(dict(zip(names, (value, low, high), strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("low", "text"),
+    [
+        (-0.0031, "0.50 [−0.003, 1.00]"),  # undefined: its interval reaches below zero
+        (0.0031, "0.50 [0.003, 1.00]"),  # defined
+        (0.0, "0.50 [0.00, 1.00]"),
+        (NAN, "0.50 (no interval)"),  # of one pair
+    ],
+)
+def test_a_denominator_shows_why_it_is_undefined(low: float, text: str) -> None:
+    assert interval(row(0.5, low, 1.0), "denominator") == text
+
+
+def test_small_scores_are_no_zeros() -> None:
+    assert interval(row(0.0002, 0.0001, 0.0003), "denominator") == "0.0002 [0.0001, 0.0003]"
+
+
+def test_a_share_of_nothing_is_undefined() -> None:
+    assert percent(0.391) == "39.1%"
+    assert percent(math.nan) == "undefined"
