@@ -15,10 +15,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from analyses.arms import Arm
 from analyses.contexts import PairContext
-from cache import opening
 from cache.errors import UserError
 from workbench.audio import not_finite, unhearable, write_flac
-from workbench.files import file_name, file_version, locked, replacing, slug
+from workbench.files import file_name, file_version, locked, remove_partials, replacing, slug
 from workbench.interventions import Intervention
 from workbench.memory import clips_that_fit
 from workbench.models.protocol import AudioDiffusionModel, Clip, Generation, GenerationSettings
@@ -319,17 +318,10 @@ class _Unit:
     def _lock(self) -> Path:
         return self.folder / "arms.lock"
 
-    def _tidy(self) -> None:
-        """Remove what killed processes left half-written; under the lock nobody else writes here."""
-        folder = self.folder.relative_to(self.study.path)
-        for name in opening.list_files(self.study.path, folder, hidden=True):
-            if opening.is_partial(Path(name).name):
-                opening.remove_file(self.study.path, name)
-
     def _merge(self, change: Callable[[Records], Records]) -> None:
         """Change what the study holds now, whoever wrote it."""
         with locked(self._lock, self.study.path):
-            self._tidy()
+            remove_partials(self.study.path, self.folder)  # under the lock nobody else writes here
             arms = change(self._read())
             with replacing(self._file, self.study.path) as partial:
                 partial.write_bytes(_RECORDS.dump_json(arms))

@@ -30,7 +30,7 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 _TEXTS = {
     *("audio", "row", "column", "direction", "role", *TEXTS),
-    *("concept", "arm", "scorer", "scorer_b", "site", "value"),
+    *("concept", "arm", "scorer", "scorer_b", "site", "value", "block", "metric"),
 }
 
 

@@ -13,6 +13,7 @@ from cache.opening import checked_folder
 from cache.pipeline import ShardPipeline
 from cache.storage import Storage, open_storage
 from workbench.audio import not_finite, write_flac
+from workbench.files import remove_partials
 from workbench.models import located
 from workbench.models.protocol import AudioDiffusionModel, Capture, Clip
 from workbench.pricing import check_price
@@ -54,6 +55,8 @@ def trace_study(
     first, last = plan.shard_clips(shards[0])[0], plan.shard_clips(shards[1])[1]
     total = last + 1 - first
     with CacheWriter(study.cache_location, plan, clips, shards) as writer:
+        if shards == (0, plan.n_shards - 1):  # nobody else writes here
+            remove_partials(study.path, study.audio_path(0).parent)
         if study.spec != spec:  # after the cache was extended: a study never has more clips than its cache
             study = study.extended(spec, clips)
         try:

@@ -80,3 +80,10 @@ def locked(path: Path, root: Path, busy: str = "") -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def remove_partials(root: Path, folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder inside `root`; nobody else may write there."""
+    for name in opening.list_files(root, folder.relative_to(root), hidden=True):
+        if opening.is_partial(Path(name).name):
+            opening.remove_file(root, name)

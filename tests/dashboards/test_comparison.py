@@ -163,5 +163,5 @@ def test_the_choices_are_the_other_study_and_every_published_model(
 def test_what_cannot_be_compared_with_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a study"):
         Others(study=tmp_path).check()
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="There is no file"):
         Others(published=tmp_path / "none.csv").check()

@@ -181,6 +181,10 @@ def test_pairs_are_kept_above_the_margin() -> None:
 def test_a_scorer_compares_both_texts_with_the_pairs_own() -> None:
     class Fake:
         name = "fake"
+        identity = "fake"
+
+        def check_texts(self, texts: object) -> None:
+            raise AssertionError("no text is refused")
 
         def score(self, audio: object, sample_rate: int, texts: object) -> object:
             raise AssertionError("no audio is scored")
