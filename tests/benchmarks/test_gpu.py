@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,7 @@ def test_a_part_that_hangs_ends_with_all_that_it_started(tmp_path: Path) -> None
     program = f"import subprocess; subprocess.run(['sh', '-c', 'exec 9>{pipe}; sleep 600'])"
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     assert "not finished after" in str(run_apart([sys.executable, "-c", program], 2))
+    assert select.select([reading], [], [], 60)[0], "who was killed lets go of the pipe"
     assert os.read(reading, 1) == b"", "the end of the pipe: nobody holds it open for writing"
     os.close(reading)
 
