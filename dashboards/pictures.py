@@ -12,8 +12,9 @@ from matplotlib.colors import Colormap
 from matplotlib.image import imsave
 
 from dashboards.paper.style import CMAP
-from dashboards.results import Identity, identity
+from dashboards.results import Identity
 from workbench.audio import FLOOR_DB, mel_spectrogram
+from workbench.files import file_version
 from workbench.study import Study
 
 REMEMBERED = 256
@@ -21,7 +22,7 @@ REMEMBERED = 256
 
 def spectrogram_png(study: Study, name: str) -> bytes:
     """Mel spectrogram of a study's recording as PNG, without axes: left edge 0 s, right edge its end, 80 dB deep."""
-    return _spectrogram(study.path, name, identity(study.path / name))
+    return _spectrogram(study.path, name, file_version(study.path / name))
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -12,6 +12,7 @@ from dashboards.frames.features import MEASURES
 from dashboards.frames.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.frames.probes import COLUMNS
 from dashboards.result_shapes import shape_fault
+from workbench.files import file_version
 from workbench.study import Study
 
 PATCHING_SCHEMA = 2
@@ -51,12 +52,6 @@ Identity = tuple[int, int, int]
 _ADVICE = re.compile(r"(: [^:]*compute it again)?\.$")  # in the place of which the very command is named
 
 
-def identity(file: Path) -> Identity:
-    """What tells one version of a file from the next: a file that was written anew has another one."""
-    found = file.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
 def command(study: Study, kind: str, site: str = "") -> str:
     """The command line that makes a result of `kind` for this study."""
     option = f" --site {shlex.quote(site or study.spec.sites[0])}" if kind == "sae" else ""
@@ -81,19 +76,19 @@ def load_result(study: Study, name: str) -> xr.Dataset:
     fault = problem(study, name)
     if fault is not None:
         raise UserError(fault)
-    return _load(study.path, name, identity(_file(study.path, name)))
+    return _load(study.path, name, file_version(_file(study.path, name)))
 
 
 def result_identity(study: Study, name: str) -> Identity:
     """What tells one version of a result from the next; raises like `load_result`."""
     load_result(study, name)
-    return identity(_file(study.path, name))
+    return file_version(_file(study.path, name))
 
 
 def problem(study: Study, name: str) -> str | None:
     """Why a result that the study has cannot be used, and what to do; None when it can."""
     try:
-        return _problem(study.path, name, identity(_file(study.path, name)))
+        return _problem(study.path, name, file_version(_file(study.path, name)))
     except FileNotFoundError:
         return None
 

@@ -11,9 +11,10 @@ from dashboards.components.notices import failed_page, remarks
 from dashboards.links import address, page_path, read_query
 from dashboards.others import Others
 from dashboards.pages import comparison, features, imported, overview, patching, probes
-from dashboards.results import Identity, identity, problems
+from dashboards.results import Identity, problems
 from dashboards.screen.style import FONT
 from dashboards.truth import has_truth
+from workbench.files import file_version
 from workbench.study import Study
 
 PAGES: tuple[ModuleType, ...] = (overview, patching, probes, features)
@@ -140,7 +141,7 @@ def _page(path: str | None) -> ModuleType:
 def _versions(study: Study) -> list[Identity]:
     """Which versions of the study's own files there are; results are read anew when they change, these are not."""
     return [
-        identity(study.path / name)
+        file_version(study.path / name)
         for name in ("study.json", "clips.parquet")
         if (study.path / name).exists()
     ]
