@@ -1,14 +1,11 @@
 """ACE-Step 1.5 at its published size (24 blocks of width 2048) with random weights, measured as `ace_step_v1` is.
 
 Run as `python -m benchmarks.ace_step_15 --device cuda` on a machine with a GPU (7 GiB of disk for the weights), or with
-fewer `--blocks` and `--steps` on a CPU.
+fewer `--blocks` and `--steps` on a CPU. `benchmarks.published_size` says what is measured.
 """
 
-import argparse
-import tempfile
 from pathlib import Path
 
-import torch
 from diffusers import (
     AceStepPipeline,
     AceStepTransformer1DModel,
@@ -18,10 +15,7 @@ from diffusers import (
 from diffusers.pipelines.ace_step import AceStepConditionEncoder
 from transformers import Qwen3Config, Qwen3Model
 
-from benchmarks._result import write_result
-from benchmarks.ace_step_v1 import SECONDS, WORDS, measure, word_tokenizer
-from workbench.models import load_model
-from workbench.models.protocol import GenerationSettings
+from benchmarks.published_size import VOCABULARY, random_weights, run, word_tokenizer
 
 QWEN3_600M = {
     "hidden_size": 1024,
@@ -43,16 +37,13 @@ PUBLISHED_VAE = {
 
 def save_random_model(folder: Path, blocks: int, device: str) -> None:
     """Write a pipeline of the published sizes, but for the number of blocks, with random weights in bf16."""
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device(device):
+    with random_weights(device):
         parts = {
             "transformer": AceStepTransformer1DModel(num_hidden_layers=blocks),
             "condition_encoder": AceStepConditionEncoder(),
-            "text_encoder": Qwen3Model(Qwen3Config(vocab_size=len(WORDS) + 3, **QWEN3_600M)),
+            "text_encoder": Qwen3Model(Qwen3Config(vocab_size=len(VOCABULARY), **QWEN3_600M)),
             "vae": AutoencoderOobleck(**PUBLISHED_VAE),
         }
-    torch.set_default_dtype(torch.float32)
     parts["condition_encoder"].silence_latent.normal_()
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0)
     AceStepPipeline(**parts, tokenizer=word_tokenizer(), scheduler=scheduler).save_pretrained(folder)
@@ -62,23 +53,7 @@ def save_random_model(folder: Path, blocks: int, device: str) -> None:
 
 def main() -> None:
     """Measure and write results/ace_step_15_<device>.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--blocks", type=int, default=24)
-    parser.add_argument("--steps", type=int, default=30)
-    given = parser.parse_args()
-    settings = GenerationSettings(duration=SECONDS, num_steps=given.steps)
-    with tempfile.TemporaryDirectory() as folder:
-        save_random_model(Path(folder), given.blocks, given.device)
-        model = load_model(folder, device=given.device, dtype="bfloat16")
-        figures = {
-            "blocks": given.blocks,
-            "steps": given.steps,
-            "seconds_of_audio": SECONDS,
-            **measure(model, settings),
-        }
-    name = f"ace_step_15_{given.device.partition(':')[0]}"
-    print(write_result(name, figures, given.device).read_text())
+    run("ace_step_15", __doc__, save_random_model)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def _localisation(
     tiny: bool,
     options: dict[str, Any],
 ) -> Figures:
-    from benchmarks.ace_step_v1 import measure
+    from benchmarks.published_size import measure
     from workbench.models import load_model
     from workbench.models.protocol import GenerationSettings
 

@@ -1,0 +1,107 @@
+"""What the benchmarks of models of published size share: random weights, and a clip and a sweep, measured.
+
+The sweep is one batch: the clean run, the corrupt run, and a patch of each block; its peer is the reference protocol of
+TADA (arXiv 2602.11910), a generation for each arm with the clean run beside it, of which one is timed.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from benchmarks._result import synchronize, write_result
+from workbench.interventions import Intervention, PatchSpec
+from workbench.models import load_model
+from workbench.models.protocol import AudioDiffusionModel, Clip, GenerationSettings
+
+SECONDS = 10.0
+CLEAN, CORRUPT = Clip("a slow violin song", 0), Clip("a fast trumpet song", 0)
+WORDS = sorted({word for clip in (CLEAN, CORRUPT) for word in clip.prompt.split()})
+VOCABULARY = ["<pad>", "</s>", "<unk>", *WORDS]
+
+
+@contextmanager
+def random_weights(device: str) -> Iterator[None]:
+    """Networks that are made here have random weights, the same every time, in bfloat16 on the device."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer that knows the words of the two prompts."""
+    vocabulary = {word: i for i, word in enumerate(VOCABULARY)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
+
+
+def measured(model: AudioDiffusionModel, work: Callable[[], object]) -> dict[str, float | None]:
+    """Seconds, and on a GPU the most memory that tensors held (weights included), of something that has run once."""
+    on_gpu = model.device.startswith("cuda")
+    work()
+    synchronize(model.device)
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    started = time.perf_counter()
+    work()
+    synchronize(model.device)
+    peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None
+    return {"seconds": time.perf_counter() - started, "peak_gib": peak}
+
+
+def measure(model: AudioDiffusionModel, settings: GenerationSettings) -> dict[str, object]:
+    """A clip with its audio, the sweep, and a generation of the reference protocol."""
+    arms = [PatchSpec(sites=(f"tf{block}.cross_attn",)) for block in range(model.n_blocks)]
+    edits = [Intervention(2 + i, spec, source=0) for i, spec in enumerate(arms)]
+    figures: dict[str, object] = {
+        "clip": measured(model, lambda: model.generate([CLEAN], settings)),
+        "clip_with_audio": measured(model, lambda: model.decode(model.generate([CLEAN], settings).latents)),
+    }
+    one = measured(
+        model, lambda: model.generate([CLEAN, CORRUPT], settings, [Intervention(1, arms[0], source=0)])
+    )
+    # Last, because it holds the most memory, and peaks are counted anew for each.
+    sweep = measured(model, lambda: model.generate([CLEAN, CORRUPT, *[CORRUPT] * len(arms)], settings, edits))
+    reference = one["seconds"] * (len(arms) + 2)  # the arms, none and all
+    return {
+        **figures,
+        "sweep": sweep,
+        "reference_generation": one,
+        "ratio_of_the_reference": sweep["seconds"] / reference,
+    }
+
+
+def run(
+    name: str, description: str | None, save_model: Callable[[Path, int, str], None], **settings: Any
+) -> None:
+    """The command of a benchmark: measure the model that `save_model(folder, blocks, device)` saves.
+
+    Writes results/<name>_<device>.json; `settings` are those of the generation, besides its length.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--blocks", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=30)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(Path(folder), given.blocks, given.device)
+        model = load_model(folder, device=given.device, dtype="bfloat16")
+        figures = {
+            "blocks": given.blocks,
+            "steps": given.steps,
+            "seconds_of_audio": SECONDS,
+            **measure(model, GenerationSettings(duration=SECONDS, num_steps=given.steps, **settings)),
+        }
+    print(write_result(f"{name}_{given.device.partition(':')[0]}", figures, given.device).read_text())
