@@ -28,14 +28,14 @@ from analyses.contexts import PairContext, listed_contexts, prompt_set_contexts,
 from analyses.impact import CONFIDENCE, RESOLUTION, impact
 from analyses.screening import choose_arms, rank_agreement, screen_arms
 from analyses.statistics import separated, too_few_pairs
-from analyses.sweep import Sweep
+from analyses.sweep import OWN, Sweep
 from cache.errors import UserError
 from workbench.interventions import PatchSpec
 from workbench.models.protocol import MOST_STEPS, AudioDiffusionModel
 from workbench.pair_files import load_pairs
 from workbench.prompts import Pair
 from workbench.provenance import content_hash
-from workbench.reading import unknown_words
+from workbench.reading import Encode, encoder, unknown_words
 from workbench.scorers import load_scorer, scorer_identity
 from workbench.seeds import Seed, consecutive_seeds
 from workbench.study import Study
@@ -208,7 +208,9 @@ def check_patching(study: Study, model: AudioDiffusionModel, spec: PatchingSpec)
     listed = load_pairs(Path(spec.pairs_file)) if spec.pairs_file else {}
     spec = _settled(spec, listed, {name: scorer.identity for name, scorer in scorers.items()})
     arms = question_arms(spec, study, model)
-    contexts, dropped = told_apart(model, study.spec, _contexts(study, spec, listed))
+    encode = encoder(model, study.spec.lyrics, study.spec.settings)
+    sources = {source for arm in arms for source in arm.sources} - OWN
+    contexts, dropped = told_apart(_contexts(study, spec, listed, encode), sources, encode)
     sweep = Sweep(study, model, scorers)
     everything = [context for pairs in contexts.values() for context in pairs]
     for scorer in scorers.values():
@@ -316,7 +318,7 @@ def _no_progress(done: int, total: int) -> None:
 
 
 def _contexts(
-    study: Study, spec: PatchingSpec, listed: dict[str, list[Pair]]
+    study: Study, spec: PatchingSpec, listed: dict[str, list[Pair]], encode: Encode
 ) -> dict[str, list[PairContext]]:
     """The pairs of each concept, with what surrounds them."""
     if listed:
@@ -325,10 +327,13 @@ def _contexts(
             raise UserError(
                 f"{spec.pairs_file} has no pairs of {', '.join(sorted(unknown))}: it has {', '.join(listed)}."
             )
-        return {concept: listed_contexts(listed[concept], spec.pairs) for concept in spec.concepts or listed}
+        return {
+            concept: listed_contexts(listed[concept], spec.pairs, encode)
+            for concept in spec.concepts or listed
+        }
     prompts = study.spec.prompts
     return {
-        concept: prompt_set_contexts(prompts, concept, spec.pairs, spec.seed)
+        concept: prompt_set_contexts(prompts, concept, spec.pairs, spec.seed, encode)
         for concept in spec.concepts or prompts.concepts
     }
 

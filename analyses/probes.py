@@ -8,10 +8,13 @@ from itertools import product
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from jaxtyping import Bool, Float, Int, Shaped
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
@@ -21,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from analyses.statistics import bootstrap_interval
 from cache import ActivationCache
 from cache.errors import UserError
+from workbench.reading import SAME
 from workbench.seeds import Seed, random_state
 from workbench.study import Study
 
@@ -134,8 +138,9 @@ def probe_arrays(
     the counterfactual partners of a prompt, which differ from it in the label alone, have its context. Whole
     contexts are held out, so that no probe is tested on a prompt whose partner it was trained on: such a
     probe falls below chance where the label cannot be read, because the nearest clip that it knows has the
-    other label. Where a label has fewer contexts than there are folds, or no folds of whole contexts train on every
-    class, prompts are held out one by one. Shuffles whose folds do not train on every class are drawn anew.
+    other label. Contexts that have a prompt in common are held out together. Where a label has fewer contexts
+    than there are folds, or no folds of whole contexts train on every class, prompts are held out one by one.
+    Shuffles whose folds do not train on every class are drawn anew.
 
     - accuracy: balanced accuracy of each fold (mean over classes of the share of its test clips that is
       right).
@@ -186,11 +191,23 @@ def _concept_task(study: Study, concept: str, spec: ProbeSpec) -> ProbeTask:
     clips = np.flatnonzero(labels != "")
     others = study.clips.filter(regex="^label_").drop(columns=f"label_{concept}")
     contexts = np.array(["|".join(map(_escaped, values)) for values in others.to_numpy(str)])
+    # Numbered as they come, so that folds and shuffles do not depend on what the hashes are.
+    groups, _ = pd.factorize(study.clips["encoding"])
     try:
-        task = probe_task(labels[clips], study.clips["prompt_id"].to_numpy()[clips], contexts[clips], spec)
+        _check_told_apart(study.clips.iloc[clips], concept)
+        task = probe_task(labels[clips], groups[clips], contexts[clips], spec)
     except UserError as error:
         raise UserError(f"Concept '{concept}' cannot be probed: {error}") from error
     return task._replace(clips=clips)
+
+
+def _check_told_apart(clips: pd.DataFrame, concept: str) -> None:
+    """Raise UserError for prompts that have different values and are the same tokens to the model."""
+    prompts = clips.drop_duplicates(["encoding", f"label_{concept}"])
+    same = prompts[prompts.duplicated("encoding", keep=False)]
+    if len(same):
+        one, other = same[same["encoding"] == same["encoding"].iloc[0]]["prompt"].iloc[:2]
+        raise UserError(f"'{one}' and '{other}' have different values, and {SAME}.")
 
 
 def _escaped(value: str) -> str:
@@ -255,7 +272,10 @@ def _arranged(
     spec: ProbeSpec,
 ) -> ProbeTask | None:
     """The task with whole contexts held out, or else prompts; None where neither gives sound folds."""
-    arrangements: dict[Literal["context", "prompt"], np.ndarray] = {"context": contexts, "prompt": group}
+    arrangements: dict[Literal["context", "prompt"], np.ndarray] = {
+        "context": _joined(contexts, group),
+        "prompt": group,
+    }
     for held_together, together in arrangements.items():
         if min(len(np.unique(together[labels == value])) for value in np.unique(labels)) < spec.folds:
             continue
@@ -264,6 +284,16 @@ def _arranged(
         if len(controls) == spec.shuffles:
             return ProbeTask(np.arange(len(labels)), group, held_together, true, controls)
     return None
+
+
+def _joined(
+    contexts: Shaped[np.ndarray, " clip"], group: Int[np.ndarray, " clip"]
+) -> Int[np.ndarray, " clip"]:
+    """Contexts by number; those that have a prompt in common are one, since nothing else would hold it together."""
+    names, context = np.unique(contexts, return_inverse=True)
+    n = len(names) + group.max() + 1
+    links = coo_array((np.ones(len(group)), (context, len(names) + group)), shape=(n, n))
+    return connected_components(links, directed=False)[1][context]
 
 
 def _controls(

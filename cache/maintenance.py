@@ -236,11 +236,25 @@ def remove(location: Location) -> None:
     """
     storage = open_storage(location)
     with closing(storage.claim(0, _last_shard_of_removable(storage))):
-        names = storage.sizes().keys()
-        manifest = {name for name in names if name == MANIFEST or name.startswith(ENTRIES)}
-        storage.delete(manifest)
-        storage.delete(names - manifest - {GROUP})
-        storage.delete([GROUP])
+        _delete_all(storage)
+    if isinstance(storage, LocalStorage):
+        _remove_folder(storage.folder)
+
+
+def remove_unwritten(location: Location, first: Callable[[], None]) -> None:
+    """Remove a cache in which no shard is committed, having called `first` while nobody can write to it.
+
+    A cache with a shard stays, and `first` is not called.
+
+    Raises:
+        CacheError: like `remove`; nothing was removed then.
+    """
+    storage = open_storage(location)
+    with closing(storage.claim(0, _last_shard_of_removable(storage))):
+        if Manifest(storage, metadata.read_plan(storage)).entries:
+            return
+        first()
+        _delete_all(storage)
     if isinstance(storage, LocalStorage):
         _remove_folder(storage.folder)
 
@@ -308,6 +322,15 @@ def _problem(storage: Storage, plan: CachePlan, sizes: dict[str, int], entry: En
             f"{storage.location}/{name} cannot be read ({error.strerror}): make it readable and run again"
         ) from error
     return None
+
+
+def _delete_all(storage: Storage) -> None:
+    """Delete what a cache has; see `remove`."""
+    names = storage.sizes().keys()
+    manifest = {name for name in names if name == MANIFEST or name.startswith(ENTRIES)}
+    storage.delete(manifest)
+    storage.delete(names - manifest - {GROUP})
+    storage.delete([GROUP])
 
 
 def _drop(storage: Storage, plan: CachePlan, manifest: Manifest, shards: set[int]) -> None:

@@ -1,6 +1,7 @@
 """Run a study's clips through the model: activations to the cache, audio to FLAC, shard by shard, resumable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 
 from cache import CachePlan, CacheWriter
 from cache.errors import UserError
+from cache.maintenance import remove_unwritten
 from cache.metadata import read_plan
 from cache.opening import checked_folder
 from cache.pipeline import ShardPipeline
@@ -17,9 +19,9 @@ from workbench.files import remove_partials
 from workbench.models import located
 from workbench.models.protocol import AudioDiffusionModel, Capture, Clip
 from workbench.pricing import check_price
-from workbench.reading import check_prompts
+from workbench.reading import check_prompts, encoder
 from workbench.sites import parse_sites
-from workbench.study import CACHE, Study, StudySpec, clip_table, more_clips
+from workbench.study import CACHE, Study, StudySpec, cache_identity, clip_table, more_clips
 from workbench.token_axis import finest_site, shared_tokens
 
 
@@ -41,34 +43,68 @@ def trace_study(
     """
     spec = spec.model_copy(update={"model": located(spec.model)})
     capture = study_capture(spec, model)
+    encode = encoder(model, spec.lyrics, spec.settings)
     storage = open_storage(store or checked_folder(path, CACHE))
     plan = _with_stored_sigmas(cache_plan(spec, model), storage)
     shards = _shards_of_part(plan, part)
     check_price(plan, storage)
     is_new = not (path / "study.json").exists()
     if is_new:
-        check_prompts(model, clip_table(spec)["prompt"].unique(), spec.lyrics, spec.settings)
-    study = Study.create(path, spec, model.describe(), store)
-    clips = study.clips if study.spec == spec else more_clips(study.clips, spec)
+        check_prompts(model.name, clip_table(spec, encode)["prompt"].unique(), encode)
+    study = Study.create(path, spec, model.describe(), encode, store)
+    clips = study.clips if study.spec == spec else more_clips(study.clips, spec, encode)
     if len(clips) > len(study.clips):
-        check_prompts(model, clips["prompt"].unique(), spec.lyrics, spec.settings)
+        check_prompts(model.name, clips["prompt"].unique(), encode)
     first, last = plan.shard_clips(shards[0])[0], plan.shard_clips(shards[1])[1]
     total = last + 1 - first
-    with CacheWriter(study.cache_location, plan, clips, shards) as writer:
-        if shards == (0, plan.n_shards - 1):  # nobody else writes here
-            remove_partials(study.path, study.audio_path(0).parent)
-        if study.spec != spec:  # after the cache was extended: a study never has more clips than its cache
-            study = study.extended(spec, clips)
-        try:
-            _run_shards(study, model, writer, capture, total, progress or _no_progress)
-        except UserError:
-            # Nobody else writes to the study: this writer has all its shards.
-            if is_new and store is None and len(writer.missing()) == plan.n_shards:
-                study.remove()
-            raise
+    try:
+        with CacheWriter(study.cache_location, plan, clips, shards) as writer:
+            if not study.is_there:
+                raise UserError(
+                    f"Another trace into {path} came to nothing and removed it: run this one again."
+                )
+            if shards == (0, plan.n_shards - 1):  # nobody else writes here
+                remove_partials(study.path, study.audio_path(0).parent)
+            if (
+                study.spec != spec
+            ):  # after the cache was extended: a study never has more clips than its cache
+                study = study.extended(spec, clips)
+            try:
+                _run_shards(study, model, writer, capture, total, progress or _no_progress)
+            except UserError:
+                if is_new:
+                    _remove_audio(study, plan, writer.missing())
+                raise
+    except UserError:
+        _remove_if_bare(study, plan, is_new)
+        raise
     if progress:
         progress(total, total)
     return study
+
+
+def _remove_audio(study: Study, plan: CachePlan, shards: Sequence[int]) -> None:
+    """Remove what was written of shards that were not committed."""
+    for shard in shards:
+        for clip in _clips_of(study, plan, shard)["clip"]:
+            study.audio_path(clip).unlink(missing_ok=True)
+    for folder in (study.path / "audio" / "clips", study.path / "audio"):
+        with suppress(OSError):  # not there, or not empty
+            folder.rmdir()
+
+
+def _remove_if_bare(study: Study, plan: CachePlan, is_new: bool) -> None:
+    """Leave nothing of a trace that came to nothing; a study to which somebody else writes or has written stays."""
+    if not study.path.is_dir() or not study.is_bare:
+        return
+    storage = open_storage(study.cache_location)
+    with suppress(UserError):  # somebody else is writing, or the store cannot be reached
+        if storage.is_there() and read_plan(storage) == plan:
+            remove_unwritten(storage, study.remove)
+        elif is_new:  # its cache was never made, and nobody else can have made it
+            study.remove()
+    with suppress(OSError):  # not empty
+        study.path.rmdir()
 
 
 def _run_shards(
@@ -143,13 +179,7 @@ def cache_plan(spec: StudySpec, model: AudioDiffusionModel) -> CachePlan:
         token_reduction=spec.tokens,
         clips_per_shard=spec.clips_per_shard,
         zstd_level=spec.zstd_level,
-        identity={
-            "weights_hash": model.weights_hash,
-            "settings": spec.settings.model_dump(mode="json"),
-            "prompts": spec.prompts.model_dump(mode="json"),
-            "seed": spec.seed,
-            "lyrics": spec.lyrics,
-        },
+        identity=cache_identity(spec, model.weights_hash),
     )
 
 

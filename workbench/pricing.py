@@ -85,7 +85,7 @@ def probe_model(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel) ->
     The batch is expected to take what these took beside the calls, and for each call of the real run the time of the
     second one (the share of its passes where guidance is off by its interval).
     """
-    rows = clip_table(spec).iloc[: min(plan.clips_per_shard, plan.n_clips)]
+    rows = clip_table(spec, str).iloc[: min(plan.clips_per_shard, plan.n_clips)]
     clips = [Clip(row.prompt, int(row.seed), row.lyrics) for row in rows.itertuples()]
     settings = model.guided_throughout(spec.settings).model_copy(update={"num_steps": PROBE_CALLS})
     sites = tuple(Site.parse(site) for site in plan.sites)

@@ -1,6 +1,7 @@
 """What a model reads of a prompt: prompts of the same tokens are one prompt to it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 
 from cache.errors import UserError
 from workbench.models.protocol import AudioDiffusionModel, Clip, GenerationSettings
@@ -11,12 +12,20 @@ SAME = (
     "does not know"
 )
 
+Encode = Callable[[str], str]
+"""Gives what a model reads of a prompt: the same for prompts that are the same tokens to it."""
+
 SHOWN = 8  # unknown words that are named
 
 
 def prompt_key(model: AudioDiffusionModel, prompt: str, lyrics: str, settings: GenerationSettings) -> str:
     """Hash of the tokens that the model's encoders read of a prompt with these lyrics."""
     return content_hash(model.encoded_tokens(Clip(prompt, 0, lyrics), settings))
+
+
+def encoder(model: AudioDiffusionModel, lyrics: str, settings: GenerationSettings) -> Encode:
+    """What the model reads of prompts with these lyrics (see `prompt_key`), each worked out once."""
+    return cache(partial(prompt_key, model, lyrics=lyrics, settings=settings))
 
 
 def unknown_words(model: AudioDiffusionModel, prompts: Iterable[str]) -> str:
@@ -29,20 +38,18 @@ def unknown_words(model: AudioDiffusionModel, prompts: Iterable[str]) -> str:
     return f"{model.name} does not know {shown}: {subject} nothing to it."
 
 
-def check_prompts(
-    model: AudioDiffusionModel, prompts: Iterable[str], lyrics: str, settings: GenerationSettings
-) -> None:
+def check_prompts(name: str, prompts: Iterable[str], encode: Encode) -> None:
     """Raise UserError for two prompts that differ only beyond what the model reads of them.
 
     Their labels would differ, and their clips would be of one prompt. (What it does not know of the words that it reads
-    is another matter: see `unknown_words`.)
+    is another matter: see `unknown_words`.) `name` is the model's, and `encode` gives what it reads of a prompt.
     """
     first: dict[str, str] = {}
     for prompt in prompts:
-        key = prompt_key(model, prompt, lyrics, settings)
+        key = encode(prompt)
         other = first.setdefault(key, prompt)
-        if other != prompt and prompt_key(model, f"{prompt} and more", lyrics, settings) == key:
+        if other != prompt and encode(f"{prompt} and more") == key:
             raise UserError(
-                f"'{other}' and '{prompt}' differ only beyond the tokens that {model.name} reads of a prompt: shorten "
+                f"'{other}' and '{prompt}' differ only beyond the tokens that {name} reads of a prompt: shorten "
                 "them, or leave one out."
             )

@@ -3,13 +3,14 @@
 import json
 import os
 import shlex
-import shutil
 from contextlib import AbstractContextManager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import xarray as xr
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -24,6 +25,7 @@ from cache.opening import (
     open_folder,
     read_file,
     remove_file,
+    remove_folder,
 )
 from cache.plan import TokenReduction
 from cache.protocol import CLIPS, Dtype, canonical_json
@@ -36,12 +38,16 @@ from workbench.models import ORGANISMS, model_source
 from workbench.models.protocol import GenerationSettings
 from workbench.prompts import Prompt, PromptSet
 from workbench.provenance import content_hash, provenance
+from workbench.reading import Encode
 from workbench.result_files import load_result_file
 from workbench.seeds import Seed, consecutive_seeds
+from workbench.sites import Site
 
-STUDY_VERSION = 2
+STUDY_VERSION = 3
 DOCUMENT = "study.json"
 CACHE = "activations.zarr"
+LOCKS = "locks"
+CLIP_COLUMNS = ("clip", "prompt", "lyrics", "seed", "duration", "prompt_id", "encoding")
 MAX_DOCUMENT_BYTES = 2**24
 MAX_CLIPS = 10_000_000
 
@@ -99,7 +105,7 @@ class _Model(BaseModel):
 class _Document(BaseModel):
     """What `study.json` holds."""
 
-    study_version: Literal[2]
+    study_version: Literal[3]
     spec: StudySpec
     model: dict[str, Any]
     store: str | None
@@ -123,14 +129,17 @@ class Study:
         self.model = model
         self.store = store
         self._is_confirmed = False
-        self.clips = _read_clips(path, spec.n_clips)
+        self.clips = tables.to_pandas(_read_clips(path, spec.n_clips))
 
     @classmethod
-    def create(cls, path: Path, spec: StudySpec, model: dict[str, Any], store: str | None = None) -> "Study":
+    def create(
+        cls, path: Path, spec: StudySpec, model: dict[str, Any], encode: Encode, store: str | None = None
+    ) -> "Study":
         """Create the folder, or reopen it when it holds the same spec and model.
 
         A study with fewer prompts or seeds, which is the same otherwise, is reopened as it is (see `extended`). `model`
-        is the adapter's `describe()`; `store` is the URL of the activation cache where it does not lie in the folder.
+        is the adapter's `describe()`, and `encode` gives what it reads of a prompt; `store` is the URL of the
+        activation cache where it does not lie in the folder.
         Raises UserError when the folder holds another study or other files.
         """
         if path.is_dir() and file_size(path, DOCUMENT) is not None:
@@ -150,27 +159,34 @@ class Study:
             return study
         if path.exists() and (not path.is_dir() or not _is_unfinished(path)):
             raise UserError(f"{path} exists and is not a study: give a new or an empty folder.")
-        clips = clip_table(spec)
-        with locked(path / "locks" / "study.lock", path):
+        clips = clip_table(spec, encode)
+        with locked(path / LOCKS / "study.lock", path):
             is_first = not (path / "study.json").exists()
             if is_first:
                 _write(path, spec, clips, model, store)
-        return cls(path, spec, model, store) if is_first else cls.create(path, spec, model, store)
+        return cls(path, spec, model, store) if is_first else cls.create(path, spec, model, encode, store)
 
     def extended(self, spec: StudySpec, clips: pd.DataFrame) -> "Study":
         """Make this study one of a larger spec, whose `clips` begin with its own (see `more_clips`)."""
-        with locked(self.path / "locks" / "study.lock", self.path):
+        with locked(self.path / LOCKS / "study.lock", self.path):
             _write(self.path, spec, clips, self.model, self.store)
         return Study(self.path, spec, self.model, self.store)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether nobody has removed the study since it was opened."""
+        return file_size(self.path, DOCUMENT) is not None
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the folder holds nothing but what a trace makes before its first clip."""
+        return {entry.name for entry in self.path.iterdir()} <= {DOCUMENT, CLIPS, CACHE, LOCKS}
+
     def remove(self) -> None:
-        """Remove what tracing made, for a trace that came to nothing; other files in the folder stay."""
-        for name in ("study.json", "clips.parquet"):  # first study.json: a folder without it is no study
-            (self.path / name).unlink(missing_ok=True)
-        for name in ("activations.zarr", "audio", "locks"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
-        with suppress(OSError):  # not empty
-            self.path.rmdir()
+        """Make the folder of a bare study none; the cache in it stays."""
+        for name in (DOCUMENT, CLIPS):  # first study.json: a folder without it is no study
+            remove_file(self.path, name)
+        remove_folder(self.path, LOCKS)
 
     @classmethod
     def open(cls, path: Path) -> "Study":
@@ -180,8 +196,38 @@ class Study:
 
     @property
     def cache(self) -> ActivationCache:
-        """The activation cache; raises UserError while tracing has not finished."""
-        return ActivationCache(self.cache_location)
+        """The activation cache; raises UserError while tracing has not finished, and for one of another study."""
+        cache = ActivationCache(self.cache_location)
+        if other := self._differences(cache):
+            raise UserError(
+                f"{self.cache_location} holds the activations of another study than {self.path} (other "
+                f"{', '.join(other)}): put this study's own cache there, or trace it anew into another folder."
+            )
+        return cache
+
+    def _differences(self, cache: ActivationCache) -> list[str]:
+        """What a cache says of itself that is not so of this study's; no shard is read."""
+        spec, plan = self.spec, cache.plan
+        asked = {str(Site.parse(site)) for site in spec.sites if not site.startswith("*.")}
+        asked |= {
+            site for site in plan.sites for every in spec.sites if f"*.{site.partition('.')[2]}" == every
+        }
+        own = {
+            "sites": asked == plan.sites.keys(),
+            "dtypes": all(
+                spec.site_dtypes.get(site, spec.cache_dtype) == plan.dtypes[site] for site in plan.sites
+            ),
+            "steps": spec.steps == plan.steps,
+            "passes": spec.passes == plan.passes,
+            "tokens": spec.tokens == plan.token_reduction,
+            "model, prompts or settings": cache_identity(spec, self.model["weights_hash"]) == plan.identity,
+            "clips": self._clips_hash == cache.group.clips_hash,
+        }
+        return [name for name, is_same in own.items() if not is_same]
+
+    @cached_property
+    def _clips_hash(self) -> str:
+        return tables.stored_hash(_read_clips(self.path, self.spec.n_clips))
 
     @property
     def cache_location(self) -> Path | str:
@@ -301,7 +347,7 @@ class Study:
     def making(self, name: str) -> AbstractContextManager[None]:
         """While a result is made nobody else makes it: a second process gets a UserError."""
         return locked(
-            self.path / "locks" / f"{file_name(name)}.lock",
+            self.path / LOCKS / f"{file_name(name)}.lock",
             self.path,
             f"Another process is making the result '{name}' of {self.path}: wait until it has ended, or stop it.",
         )
@@ -381,8 +427,8 @@ def _read_document(path: Path) -> "_Document":
         raise _damaged(path) from error
 
 
-def _read_clips(path: Path, n_clips: int) -> pd.DataFrame:
-    """A study's table of clips; raises UserError when it is damaged or has fewer clips than the study."""
+def _read_clips(path: Path, n_clips: int) -> pa.Table:
+    """A study's table of clips; raises UserError when it is damaged or lacks clips or columns."""
     try:
         table = tables.parse(read_file(path, CLIPS, tables.MAX_FILE_BYTES))
     except ValueError as error:
@@ -394,24 +440,40 @@ def _read_clips(path: Path, n_clips: int) -> pd.DataFrame:
             f"{path / CLIPS} has {table.num_rows} clips and the study {n_clips}: make the study "
             "anew with `workbench trace`."
         )
+    if missing := [name for name in CLIP_COLUMNS if name not in table.column_names]:
+        raise UserError(
+            f"{path / CLIPS} has no column '{missing[0]}': make the study anew with `workbench trace`."
+        )
     # An extension that was interrupted leaves a table that is ahead of the spec.
-    return tables.to_pandas(table).iloc[:n_clips]
+    return table.slice(0, n_clips)
 
 
 def _damaged(path: Path) -> UserError:
     return UserError(f"{path / DOCUMENT} is damaged: make the study anew with `workbench trace`.")
 
 
-def clip_table(spec: StudySpec) -> pd.DataFrame:
-    """The clips of a study, one row each: clip, prompt, lyrics, seed, duration (s), prompt_id, label_<concept>.
+def cache_identity(spec: StudySpec, weights_hash: str) -> dict[str, Any]:
+    """What tells the study's cache from those of other studies (`CachePlan.identity`)."""
+    return {
+        "weights_hash": weights_hash,
+        "settings": spec.settings.model_dump(mode="json"),
+        "prompts": spec.prompts.model_dump(mode="json"),
+        "seed": spec.seed,
+        "lyrics": spec.lyrics,
+    }
 
-    Every clip has its own seed.
+
+def clip_table(spec: StudySpec, encode: Encode) -> pd.DataFrame:
+    """The clips of a study, one row each: `CLIP_COLUMNS`, and label_<concept> for each concept.
+
+    Every clip has its own seed. Prompts that are the same tokens to the model have the same `encoding`, whatever their
+    `prompt_id`.
     """
     prompts = spec.prompts.fill(spec.n_prompts, spec.seed)
-    return _numbered(pd.concat([_prompt_table(spec, prompts)] * spec.seeds, ignore_index=True), spec)
+    return _numbered(pd.concat([_prompt_table(spec, prompts, encode)] * spec.seeds, ignore_index=True), spec)
 
 
-def more_clips(clips: pd.DataFrame, spec: StudySpec) -> pd.DataFrame:
+def more_clips(clips: pd.DataFrame, spec: StudySpec, encode: Encode) -> pd.DataFrame:
     """A table of clips with those of a larger spec behind its own: new prompts, and more seeds of all.
 
     Raises:
@@ -420,13 +482,13 @@ def more_clips(clips: pd.DataFrame, spec: StudySpec) -> pd.DataFrame:
     old = clips.drop_duplicates("prompt_id").drop(columns=["clip", "seed"])
     n_new = spec.n_prompts - len(old)
     prompts = spec.prompts.fill(n_new, spec.seed, without=old["prompt"].tolist()) if n_new else []
-    whole = pd.concat([old, _prompt_table(spec, prompts, len(old))], ignore_index=True)
+    whole = pd.concat([old, _prompt_table(spec, prompts, encode, len(old))], ignore_index=True)
     made = clips["prompt_id"].value_counts()
     turns = [whole[whole["prompt_id"].map(made).fillna(0) <= turn] for turn in range(spec.seeds)]
     return _numbered(pd.concat([clips.drop(columns=["clip", "seed"]), *turns], ignore_index=True), spec)
 
 
-def _prompt_table(spec: StudySpec, prompts: list[Prompt], first_id: int = 0) -> pd.DataFrame:
+def _prompt_table(spec: StudySpec, prompts: list[Prompt], encode: Encode, first_id: int = 0) -> pd.DataFrame:
     """The columns of clips that come from their prompts, one row a prompt."""
     rows = [
         {
@@ -434,6 +496,7 @@ def _prompt_table(spec: StudySpec, prompts: list[Prompt], first_id: int = 0) -> 
             "lyrics": spec.lyrics,
             "duration": spec.settings.duration,
             "prompt_id": prompt_id,
+            "encoding": encode(prompt.text),
             **{f"label_{concept}": value for concept, value in prompt.labels.items()},
         }
         for prompt_id, prompt in enumerate(prompts, start=first_id)
@@ -455,4 +518,4 @@ def _difference(study: Study, spec: StudySpec) -> str:
 
 def _is_unfinished(path: Path) -> bool:
     """Whether a folder is empty, or has only what a creation that was interrupted leaves behind."""
-    return all(file.name in ("locks", CLIPS) or is_partial(file.name) for file in path.iterdir())
+    return all(file.name in (LOCKS, CLIPS) or is_partial(file.name) for file in path.iterdir())

@@ -13,16 +13,19 @@ from cache.errors import UserError
 def split_by_prompt(clips: pd.DataFrame, held_out_share: float, seed: int) -> tuple[list[int], list[int]]:
     """Clip numbers (training, held out): a random share of the prompts, at least one, is held out whole.
 
+    Prompts that are the same tokens to the model are one prompt.
+
     Raises:
         UserError: there are fewer than two prompts.
     """
-    prompts = clips["prompt_id"].unique()
+    prompts = clips["encoding"].unique()
     if len(prompts) < 2:
         raise UserError(
-            "A sparse autoencoder needs clips of at least two prompts, one of them held out: trace more."
+            "A sparse autoencoder needs clips of at least two prompts that the model tells apart, one of them held "
+            "out: trace more."
         )
     count = min(max(1, round(held_out_share * len(prompts))), len(prompts) - 1)
-    held_out = clips["prompt_id"].isin(np.random.default_rng(seed).permutation(prompts)[:count])
+    held_out = clips["encoding"].isin(np.random.default_rng(seed).permutation(prompts)[:count])
     return clips["clip"][~held_out].tolist(), clips["clip"][held_out].tolist()
 
 

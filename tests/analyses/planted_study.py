@@ -7,7 +7,7 @@ import numpy as np
 from cache import CachePlan, CacheWriter
 from workbench.models.protocol import GenerationSettings
 from workbench.prompts import PromptSet
-from workbench.study import Study, StudySpec
+from workbench.study import Study, StudySpec, cache_identity
 
 SITES = ("tf0.cross_attn", "tf1.cross_attn")
 STEPS = (0, 4)
@@ -43,9 +43,10 @@ def make_planted_study(folder: Path) -> Study:
         sites=SITES,
         steps=STEPS,
         passes=PASSES,
+        cache_dtype="float32",
     )
     study = Study.create(
-        folder, spec, {"model": "none", "weights_hash": "none", "device": "cpu", "dtype": "float32"}
+        folder, spec, {"model": "none", "weights_hash": "none", "device": "cpu", "dtype": "float32"}, str
     )
     plan = CachePlan(
         sites=dict.fromkeys(SITES, CHANNELS),
@@ -57,7 +58,7 @@ def make_planted_study(folder: Path) -> Study:
         token_seconds=TOKEN_SECONDS,
         dtypes="float32",
         clips_per_shard=16,
-        identity={},
+        identity=cache_identity(spec, "none"),
     )
     acts = _activations(study)
     with CacheWriter(study.cache_location, plan, study.clips) as writer:

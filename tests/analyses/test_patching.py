@@ -63,7 +63,7 @@ SCORERS = {"embedded": Loudness, "clap": Peak}
 def study(tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     made = {name: scorer() for name, scorer in SCORERS.items()}
     monkeypatch.setattr(patching, "load_scorer", lambda name, device="cpu": made[name])
-    return Study.create(tmp_path / "study", study_spec(tiny), tiny.describe())
+    return Study.create(tmp_path / "study", study_spec(tiny), tiny.describe(), str)
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_what_was_run_is_not_run_again(
 def test_a_map_goes_on_where_it_was_cut_off(
     study: Study, tiny: AceStep15, generated: list[int], tmp_path: Path
 ) -> None:
-    other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe())
+    other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe(), str)
     whole = run_patching(other, tiny, SPEC)
     generated.clear()
     generate = tiny.generate
@@ -178,7 +178,7 @@ def test_small_batches_give_the_same_scores(
 ) -> None:
     whole = run_patching(study, tiny, SPEC)
     monkeypatch.setattr(sweep, "clips_that_fit", lambda model, settings: 4)
-    other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe())
+    other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe(), str)
     in_parts = run_patching(other, tiny, SPEC)
     np.testing.assert_allclose(in_parts.score, whole.score, rtol=1e-4)
     assert in_parts.attrs["denoiser_rows"] > whole.attrs["denoiser_rows"]

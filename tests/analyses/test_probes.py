@@ -12,6 +12,8 @@ from sklearn.model_selection import KFold, cross_val_score
 from analyses.probes import (
     ProbeScores,
     ProbeSpec,
+    ProbeTask,
+    _concept_task,
     _escaped,
     pooled_activations,
     probe_arrays,
@@ -314,6 +316,37 @@ def test_a_concept_that_cannot_be_probed_is_skipped_with_its_reason(planted_stud
     (reason,) = [note for note in notes if "'instrument'" in note]
     assert json.loads(result.attrs["skipped"])["instrument"] == reason
     assert "'flute' has 8" in reason
+
+
+def disjoint(task: ProbeTask, groups: np.ndarray) -> bool:
+    """Whether no group is in both training and test, with true labels and with shuffled ones."""
+    splits = [split for folds in (task.true, *task.controls) for split in folds.splits]
+    return not any(set(groups[train]) & set(groups[test]) for train, test in splits)
+
+
+def test_contexts_with_a_prompt_in_common_are_held_out_together() -> None:
+    groups = np.repeat(np.arange(16), 2)
+    labels = np.where(groups % 2, "fast", "slow")
+    contexts = np.array([f"{group // 2}{'ab'[clip % 2]}" for clip, group in enumerate(groups)])
+    task = probe_task(labels, groups, contexts, ProbeSpec(folds=4))
+    assert task.held_together == "context"
+    assert disjoint(task, groups)
+    assert disjoint(task, groups // 2), "partners, too"
+
+
+@pytest.mark.parametrize("folds", [2, 5, 10])
+def test_prompts_that_the_model_reads_alike_are_held_out_together(planted_study: Study, folds: int) -> None:
+    """The model knows two of the five instruments; the others are one unknown word to it."""
+    study = Study.open(planted_study.path)
+    study.clips["encoding"] = study.clips["prompt"].str.replace("piano|guitar|trumpet", "?", regex=True)
+    encodings = study.clips["encoding"].to_numpy(str)
+    assert len(set(encodings)) == 24
+    for concept in ("tempo", "mood", "drums"):
+        task = _concept_task(study, concept, ProbeSpec(folds=folds))
+        assert disjoint(task, encodings)
+        assert len(np.unique(task.groups)) == 24
+    with pytest.raises(UserError, match=r"'instrument' cannot be probed: .* same tokens"):
+        _concept_task(study, "instrument", ProbeSpec(folds=folds))
 
 
 def test_contexts_are_told_apart_whatever_their_values_are_called() -> None:

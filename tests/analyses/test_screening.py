@@ -282,7 +282,7 @@ def test_attribution_costs_the_same_for_any_number_of_arms(tiny64: AceStep15) ->
 
 @pytest.fixture
 def study(tiny: AceStep15, tmp_path: Path) -> Study:
-    return Study.create(tmp_path / "study", study_spec(tiny), tiny.describe())
+    return Study.create(tmp_path / "study", study_spec(tiny), tiny.describe(), str)
 
 
 @pytest.mark.parametrize("method", ["velocity", "attribution"])

@@ -39,7 +39,7 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
 
 @pytest.fixture
 def study(tiny: AceStep15, tmp_path: Path, judge: Judge) -> Study:
-    return Study.create(tmp_path / "study", study_spec(tiny), tiny.describe())
+    return Study.create(tmp_path / "study", study_spec(tiny), tiny.describe(), str)
 
 
 def pairs_file(folder: Path, *rows: str, concept: str = "tempo") -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from cache import ActivationCache, CacheError, CachePlan, CacheWriter, UserError
 from cache.local_storage import LocalStorage
-from cache.maintenance import Damage, describe, find, remove, remove_shards, repair, verify
+from cache.maintenance import Damage, describe, find, remove, remove_shards, remove_unwritten, repair, verify
 from cache.manifest import Manifest
 from cache.merge import merge
 from cache.object_storage import ObjectStorage, memory_storage
@@ -341,6 +341,27 @@ def test_removing_leaves_nothing(tmp_path: Path) -> None:
     remove(memory)
     assert memory.sizes() == {}
     assert memory._claims() == []
+
+
+@pytest.mark.parametrize("place", ["folder", "memory"])
+def test_only_a_cache_without_a_shard_is_removed_as_unwritten(tmp_path: Path, place: str) -> None:
+    location: Location = tmp_path / "a" if place == "folder" else memory_storage()
+    called: list[str] = []
+    write(location, make_plan(), shards=[])
+    with (
+        CacheWriter(location, make_plan(), make_clips(make_plan()), (1, 1)),
+        pytest.raises(CacheError, match="writer"),
+    ):
+        remove_unwritten(location, lambda: called.append("while another writes"))
+    write(location, make_plan(), shards=[1])
+    before = contents(location)
+    remove_unwritten(location, lambda: called.append("though a shard is there"))
+    assert (contents(location), called) == (before, [])
+    remove_shards(location, [1])
+    remove_unwritten(location, lambda: called.append("now"))
+    assert called == ["now"]
+    assert not open_storage(location).is_there()
+    assert place == "memory" or not (tmp_path / "a").exists()
 
 
 def test_a_removal_stopped_anywhere_can_be_repeated(tmp_path: Path) -> None:

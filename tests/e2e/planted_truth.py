@@ -27,7 +27,7 @@ def impact_map(
         steps=(0,),
         passes=("cond",),
     )
-    study = Study.create(folder, study_spec, model.describe())
+    study = Study.create(folder, study_spec, model.describe(), str)
     truth = study.truth_card()
     assert truth is not None
     spec = PatchingSpec(pairs=PAIRS, sets=sets, nulls=("unrelated",))

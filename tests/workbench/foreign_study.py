@@ -24,4 +24,4 @@ def make_foreign_study(path: Path, model: str = "organism-shared", store: str | 
         steps=(0, 1),
         passes=("cond",),
     )
-    return Study.create(path, spec, MODEL, store)
+    return Study.create(path, spec, MODEL, str, store)

@@ -78,7 +78,7 @@ def make_study(folder: Path, store: str | None = None) -> Path:
         passes=("cond",),
     )
     return Study.create(
-        folder, spec, {"model": "made up", "weights_hash": "", "dtype": "float32"}, store
+        folder, spec, {"model": "made up", "weights_hash": "", "dtype": "float32"}, str, store
     ).path
 
 

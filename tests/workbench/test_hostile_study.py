@@ -84,7 +84,7 @@ def test_a_study_of_wrong_types_gets_a_sentence(tmp_path: Path, change: Callable
         b"\xff\xfe{",
         b"[" * 200_000,
         b'{"a":' * 200_000,
-        b'{"study_version": 2, "a": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"study_version": 3, "a": ' + b"[" * 900 + b"]" * 900 + b"}",
         b'{"study_version": ' + b"2" * 10_000 + b"}",
         b"[2]",
         b"null",

@@ -342,12 +342,12 @@ def test_a_creation_that_was_killed_is_begun_anew(tiny: AceStep15, tmp_path: Pat
     path.mkdir()
     (path / "clips.parquet").write_bytes(b"half")
     (path / f".part-{'0123456789abcdef' * 2}.json").write_text("half")
-    assert Study.create(path, study_spec(tiny), tiny.describe()).spec == study_spec(tiny)
+    assert Study.create(path, study_spec(tiny), tiny.describe(), str).spec == study_spec(tiny)
     for name in ("part-study.json", ".part-mine.json"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
         with pytest.raises(UserError, match="is not a study"):
-            Study.create(tmp_path / name, study_spec(tiny), tiny.describe())
+            Study.create(tmp_path / name, study_spec(tiny), tiny.describe(), str)
 
 
 def test_what_a_killed_save_left_is_no_result(study: Study) -> None:

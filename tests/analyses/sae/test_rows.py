@@ -16,7 +16,7 @@ SITE = "tf0.cross_attn"
 
 
 def clip_table(prompts: int) -> pd.DataFrame:
-    return pd.DataFrame({"clip": range(3 * prompts), "prompt_id": np.repeat(np.arange(prompts), 3)})
+    return pd.DataFrame({"clip": range(3 * prompts), "encoding": np.repeat(np.arange(prompts), 3)})
 
 
 def test_prompts_are_held_out_whole() -> None:
@@ -24,7 +24,7 @@ def test_prompts_are_held_out_whole() -> None:
     training, held_out = split_by_prompt(clips, 0.1, seed=0)
     assert sorted(training + held_out) == list(range(60))
     assert len(held_out) == 6
-    assert not set(clips.prompt_id[training]) & set(clips.prompt_id[held_out])
+    assert not set(clips.encoding[training]) & set(clips.encoding[held_out])
     assert split_by_prompt(clips, 0.1, seed=1)[1] != held_out
     assert len(split_by_prompt(clips, 0.5, seed=0)[1]) == 30
 

@@ -1,0 +1,115 @@
+"""A trace that comes to nothing leaves nothing, and what somebody else writes or wrote stays."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cache import CacheWriter
+from cache.errors import UserError
+from tests.workbench.test_study import contents, study_spec
+from workbench.capture import cache_plan, trace_study
+from workbench.models.ace_step import AceStep15
+from workbench.models.protocol import Clip, Generation
+from workbench.study import Study
+
+PARTS = [(1, 2), (2, 2)]  # shards 0 and 1 to 2
+Break = Callable[[range], None]
+
+
+@pytest.fixture
+def break_at(monkeypatch: pytest.MonkeyPatch) -> Break:
+    """Call it with seeds: their latents become NaN in step 1."""
+    generate = AceStep15.generate
+    broken: list[int] = []
+
+    def breaking(self: AceStep15, clips: list[Clip], *args: object, **options: object) -> Generation:
+        run = generate(self, clips, *args, **options)
+        return replace(run, broke_at=tuple(1 if clip.seed in broken else None for clip in clips))
+
+    def set_seeds(seeds: range) -> None:
+        broken[:] = seeds
+
+    monkeypatch.setattr(AceStep15, "generate", breaking)
+    return set_seeds
+
+
+def fails(path: Path, tiny: AceStep15, store: str | None = None, part: tuple[int, int] = (1, 1)) -> None:
+    with pytest.raises(UserError, match="NaN or infinite in step 1"):
+        trace_study(path, study_spec(tiny), tiny, store=store, part=part)
+
+
+@pytest.mark.parametrize("part", [(1, 1), *PARTS])
+@pytest.mark.parametrize("is_far", [False, True], ids=["in the folder", "in a store"])
+def test_nothing_is_left_of_a_trace_that_broke(
+    tiny: AceStep15, tmp_path: Path, break_at: Break, is_far: bool, part: tuple[int, int]
+) -> None:
+    break_at(range(8))
+    fails(tmp_path / "study", tiny, f"file://{tmp_path}/far.zarr" if is_far else None, part)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_part_wrote_stays(tiny: AceStep15, tmp_path: Path, break_at: Break) -> None:
+    path = tmp_path / "study"
+    trace_study(path, study_spec(tiny), tiny, part=(1, 2))
+    before = contents(path)
+    break_at(range(6, 8))  # the last shard
+    fails(path, tiny, part=(2, 2))
+    after = contents(path)
+    assert before.items() <= after.items()
+    assert {name for name in after if name.startswith("audio")} == {
+        f"audio/clips/{c:05d}.flac" for c in range(6)
+    }
+    break_at(range(0))
+    trace_study(path, study_spec(tiny), tiny)
+    assert Study.open(path).cache.plan.n_clips == 8
+
+
+def test_the_last_part_to_break_removes_what_the_first_had_to_leave(
+    tiny: AceStep15, tmp_path: Path, break_at: Break
+) -> None:
+    path = tmp_path / "study"
+    break_at(range(8))
+    study = Study.create(path, study_spec(tiny), tiny.describe(), str)
+    with CacheWriter(study.cache_location, cache_plan(study.spec, tiny), study.clips, (1, 2)):
+        fails(path, tiny, part=(1, 2))
+        assert Study.open(path).spec == study.spec, "somebody is writing"
+    fails(path, tiny, part=(2, 2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_of_another_study_stays_and_no_study_is_left(tiny: AceStep15, tmp_path: Path) -> None:
+    store = f"file://{tmp_path}/far.zarr"
+    first = trace_study(tmp_path / "first", study_spec(tiny), tiny, store=store)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match="holds another plan"):
+        trace_study(tmp_path / "second", study_spec(tiny, seed=9), tiny, store=store)
+    assert contents(tmp_path) == before
+    assert not (tmp_path / "second").exists()
+    assert first.cache.sites == ["tf0.cross_attn", "tf1.block"]
+
+
+def test_what_else_lies_in_the_study_stays(tiny: AceStep15, tmp_path: Path, break_at: Break) -> None:
+    study = Study.create(tmp_path / "study", study_spec(tiny), tiny.describe(), str)
+    (study.path / "results").mkdir()
+    (study.path / "results" / "patching-blocks.nc").touch()
+    break_at(range(8))
+    fails(study.path, tiny)
+    assert study.is_there
+    assert (study.path / "results" / "patching-blocks.nc").exists()
+
+
+def test_a_trace_whose_study_was_removed_meanwhile_says_so(
+    tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = CacheWriter.__enter__
+
+    def enter(self: CacheWriter) -> CacheWriter:
+        (tmp_path / "study" / "study.json").unlink()
+        return opened(self)
+
+    monkeypatch.setattr(CacheWriter, "__enter__", enter)
+    with pytest.raises(UserError, match="came to nothing and removed it: run this one again"):
+        trace_study(tmp_path / "study", study_spec(tiny), tiny)
+    assert list(tmp_path.iterdir()) == []
