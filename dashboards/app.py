@@ -10,6 +10,7 @@ from rich.text import Text
 
 from dashboards import shell
 from dashboards.address import Address
+from dashboards.callback_requests import add_check
 from dashboards.components import export
 from dashboards.components.notices import tell_failure
 from dashboards.guard import add_guard
@@ -52,6 +53,7 @@ def create_app(study_path: Path, others: Others = NOTHING, address: Address = LO
     export.register(app, study, others)
     add_media_routes(app.server, study)
     add_guard(app.server, address, app.csp_hashes())
+    add_check(app.server, app)
     return app
 
 

@@ -1,0 +1,80 @@
+"""Requests of callbacks: what is no request of this dashboard's own pages is refused before Dash takes it apart."""
+
+from typing import Any
+
+import dash
+from flask import Flask, Response, request
+from pydantic import BaseModel, ValidationError
+
+from workbench.documents import parse_document
+
+PATH = "/_dash-update-component"
+MULTIPLE = ".."  # begins the name of several outputs, which are joined by three dots
+
+
+class _Property(BaseModel):
+    id: str | dict[str, Any]
+    property: str
+
+
+Entry = _Property | list[_Property]
+
+
+class _Request(BaseModel):
+    """What Dash's renderer sends."""
+
+    output: str
+    outputs: Entry | list[Entry] = []
+    inputs: list[Entry]
+    state: list[Entry] = []
+    changedPropIds: list[str] = []
+
+
+def add_check(server: Flask, app: dash.Dash) -> None:
+    """Answer requests that are none of a callback's with a sentence and status 400."""
+
+    def refuse() -> Response | None:
+        if request.path != PATH or request.method != "POST":
+            return None
+        fault = (
+            "it is not sent as JSON"
+            if not request.is_json
+            else fault_of(request.get_data(), app.callback_map)
+        )
+        if fault is None:
+            return None
+        return Response(
+            f"This is no request of a page of this dashboard: {fault}.\n", 400, mimetype="text/plain"
+        )
+
+    server.before_request(refuse)
+
+
+def fault_of(content: bytes, callbacks: dict[str, Any]) -> str | None:
+    """Why the body of a request is not one for these callbacks (Dash's `callback_map`); None when it is."""
+    try:
+        body = _Request.model_validate(parse_document(content))
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"][:2])
+        return f"its '{where[:40]}' is missing or of another form"
+    except ValueError:
+        return "its content is not a JSON object"
+    if body.output not in callbacks:
+        return "it asks for an output that there is not"
+    callback = callbacks[body.output]
+    for name, given in (("inputs", body.inputs), ("state", body.state)):
+        asked = [one["property"] for one in callback[name]]
+        if len(given) != len(asked) or not all(map(_is_of, given, asked)):
+            return f"its '{name}' are not those of the output"
+    parts = body.output.split("...") if body.output.startswith(MULTIPLE) else None
+    is_whole = (
+        isinstance(body.outputs, list) and len(body.outputs) == len(parts)
+        if parts
+        else (isinstance(body.outputs, _Property))
+    )
+    return None if is_whole else "its 'outputs' are not those of the output"
+
+
+def _is_of(entry: Entry, name: str) -> bool:
+    """Whether an entry is about this property, of one component or of all that match a pattern."""
+    return all(one.property == name for one in (entry if isinstance(entry, list) else [entry]))
