@@ -110,3 +110,41 @@ def test_pickled_weights_run_nothing(folder: Path, tmp_path: Path, part: str, na
     with pytest.raises(UserError, match=r"cannot be loaded|nothing of theirs was run"):
         load_model(str(folder))
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("text_encoder", None),
+        ("transformer", {"num_hidden_layers": 10_000_000}),
+        ("transformer", {"intermediate_size": 90_000_000}),
+        ("text_encoder", {"vocab_size": 90_000_000}),
+        ("text_encoder", {"num_hidden_layers": 10**12}),
+        ("transformer", {"hidden_size": 10**40}),
+        ("vae", {"decoder_channels": 50_000}),
+        ("condition_encoder", {"num_lyric_encoder_hidden_layers": 5_000_000}),
+    ],
+)
+def test_a_network_larger_than_its_weights_is_not_built(
+    folder: Path, part: str, changes: dict[str, Any] | None
+) -> None:
+    file = folder / part / "config.json"
+    if changes is None:
+        file.write_text("{}")
+    else:
+        assert changes.keys() <= json.loads(file.read_text()).keys()
+        edit(file, **changes)
+    with pytest.raises(UserError, match="get the model anew") as refused:
+        load_model(str(folder))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("part", ["transformer", "text_encoder", "vae", "condition_encoder"])
+@pytest.mark.parametrize("value", [0, -1, "a", None, [], 1e300])
+def test_configurations_of_no_network_get_a_sentence(folder: Path, part: str, value: object) -> None:
+    file = folder / part / "config.json"
+    numbers = [name for name, given in json.loads(file.read_text()).items() if type(given) is int]
+    edit(file, **dict.fromkeys(numbers, value))
+    with pytest.raises(UserError) as refused:
+        load_model(str(folder))
+    assert "\n" not in str(refused.value)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from cache.errors import UserError
 from workbench.devices import check_device
-from workbench.documents import parse_document
 from workbench.hub import is_hub_id
+from workbench.models.folders import read_settings
 
 if TYPE_CHECKING:
     import workbench.models.protocol  # imports torch, which no command may wait for that does not need it
@@ -81,8 +81,8 @@ def _pipeline_class(source: str) -> str:
     if index is None:
         return "AceStepV1Pipeline"
     try:
-        return str(parse_document(index.read_bytes())["_class_name"])
-    except (ValueError, KeyError, TypeError) as error:
+        return str(read_settings(index)["_class_name"])
+    except KeyError as error:
         raise UserError(
             f"The {_INDEX} of {source} does not name its pipeline: get the model anew."
         ) from error

@@ -1,7 +1,6 @@
 """What the adapters share: a diffusers pipeline on nnsight's `DiffusionModel`, its generations traced and edited."""
 
 import itertools
-import pickle
 import re
 import warnings
 from abc import ABC, abstractmethod
@@ -24,7 +23,7 @@ from workbench.conditioning import ConditioningTable
 from workbench.interventions import Intervention, PatchSpec
 from workbench.linearise import linearise
 from workbench.models import unreachable_weights
-from workbench.models.folders import check_model_folder
+from workbench.models.folders import loading
 from workbench.models.pipeline_call import PipelineCall, cond_inputs, conditionings
 from workbench.models.protocol import (
     CallInputs,
@@ -58,22 +57,12 @@ class TracedPipeline(ABC):
         for library in (diffusers, transformers):  # their bars for each file bury what the user waits for
             library.utils.logging.disable_progress_bar()
         folder = self.weights_folder(source)
-        check_model_folder(folder)
-        try:
-            with warnings.catch_warnings():
-                # Of diffusers, for every AutoencoderOobleck; a user can do nothing about it.
-                warnings.filterwarnings("ignore", ".*weight_norm.*", FutureWarning)
-                self.nn = DiffusionModel(
-                    str(folder), automodel=self.pipeline_class, dispatch=True, dtype=getattr(torch, dtype)
-                )
-        except pickle.UnpicklingError as error:  # its own text advises to run them
-            raise UserError(
-                f"The model '{name}' has pickled weights in {source} that are no plain tensors, and nothing of "
-                "theirs was run: get it as safetensors."
-            ) from error
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-            told = " ".join(str(error).split())[:300] or type(error).__name__
-            raise UserError(f"The model '{name}' cannot be loaded from {source}: {told}") from error
+        with loading(name, folder), warnings.catch_warnings():
+            # Of diffusers, for every AutoencoderOobleck; a user can do nothing about it.
+            warnings.filterwarnings("ignore", ".*weight_norm.*", FutureWarning)
+            self.nn = DiffusionModel(
+                str(folder), automodel=self.pipeline_class, dispatch=True, dtype=getattr(torch, dtype)
+            )
         self.pipeline: Any = self.nn.pipeline
         self.pipeline.to(device)
         self.pipeline.set_progress_bar_config(disable=True)

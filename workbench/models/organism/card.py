@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderOobleck
 from jaxtyping import Float
+from pydantic import BaseModel
 
 from cache.errors import UserError
+from workbench.documents import read_document
 from workbench.models.organism.fit_scorer import reconstruct
 from workbench.models.organism.labels import CONCEPTS, Labels, draw_labels
 from workbench.models.organism.pipeline import generate, load_pipeline
@@ -25,6 +27,7 @@ TARGETS = {"instrument": 0.95, "tempo": 0.90, "mood": 0.95, "drums": 0.95}
 KEPT_TARGET = 0.95
 """Share of the scorer's accuracy on raw audio that must survive the autoencoder."""
 
+_LARGEST_NOTE = 2**24
 _EVALUATION_SEED = 3_000_000  # of labels, captions and noise: no training uses it
 
 
@@ -96,6 +99,7 @@ def evaluate(folder: Path, evaluation: Evaluation, device: torch.device) -> dict
         raise UserError(
             f"There is no organism in {folder}: it has no model_index.json; train one with 'organism train'."
         )
+    _notes(folder)  # which the card needs
     pipeline, scorer = load_pipeline(folder, device), EmbeddedScorer()
     prompts, labels = held_out_prompts(evaluation.prompts)
     settings = asdict(evaluation)
@@ -110,6 +114,27 @@ def evaluate(folder: Path, evaluation: Evaluation, device: torch.device) -> dict
         "prompt_following_held_out_forms": _shares(right, slice(1, None, 2)),
         "autoencoder": evaluate_vae(pipeline.vae.cpu(), scorer, evaluation.prompts),
     }
+
+
+class _Truth(BaseModel):
+    """What the card tells of an organism's `truth.json`."""
+
+    organism: str
+    concepts: dict[str, list[int]]
+
+
+def _notes(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An organism's truth and recipe; raises UserError when they are missing or damaged."""
+    try:
+        truth, recipe = (read_document(folder, name, _LARGEST_NOTE) for name in ("truth.json", "recipe.json"))
+        if not CONCEPTS.keys() <= _Truth.model_validate(truth).concepts.keys():
+            raise ValueError("a concept has no blocks")
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(
+            f"The truth.json or recipe.json of the organism in {folder} is missing or damaged: "
+            "train it again with 'organism train'."
+        ) from error
+    return truth, recipe
 
 
 def misses(figures: dict[str, Any]) -> list[str]:
@@ -163,14 +188,14 @@ def write_card(folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
     """Write ``card.json`` and ``README.md`` into an organism's folder, from `figures` and the recipe stored
     there.
     """
-    truth = json.loads((folder / "truth.json").read_text())
+    truth, recipe = _notes(folder)
     card = {
         "organism": truth["organism"],
         "weights_hash": weights_hash(folder),
         "figures": figures,
         "targets": {"prompt_following": TARGETS, "kept_by_autoencoder": KEPT_TARGET},
         "misses": misses(figures),
-        "recipe": json.loads((folder / "recipe.json").read_text()),
+        "recipe": recipe,
         "libraries": {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
     }
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n")

@@ -10,6 +10,12 @@ from workbench.seeds import LARGEST_SEED
 
 app = typer.Typer(help="Tiny ACE-Step models with a planted circuit: train, evaluate, and make their music.")
 
+MOST_CLIPS = 1_000_000
+MOST_STEPS = 100_000_000
+LONGEST_SECONDS = 1200.0  # that a recording of the workbench's can have (`workbench.audio`, slow to import)
+
+Prompts = Annotated[int, typer.Option(min=2, max=100_000, help="Prompts to evaluate on.")]
+
 
 def _report(folder: Path, prompts: int, device: str) -> None:
     """Evaluate the organism in `folder`, write its card and say how it did."""
@@ -36,10 +42,16 @@ def train(
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST_SEED, help="Determines everything, with the numbers of steps.")
     ] = 0,
-    clips: Annotated[int, typer.Option(min=1, help="Clips that the denoiser is trained on.")] = 8000,
-    vae_steps: Annotated[int | None, typer.Option(min=1, help="Steps of the autoencoder's training.")] = None,
-    dit_steps: Annotated[int | None, typer.Option(min=1, help="Steps of the denoiser's training.")] = None,
-    prompts: Annotated[int, typer.Option(min=2, help="Prompts to evaluate on.")] = 200,
+    clips: Annotated[
+        int, typer.Option(min=1, max=MOST_CLIPS, help="Clips that the denoiser is trained on.")
+    ] = 8000,
+    vae_steps: Annotated[
+        int | None, typer.Option(min=1, max=MOST_STEPS, help="Steps of the autoencoder's training.")
+    ] = None,
+    dit_steps: Annotated[
+        int | None, typer.Option(min=1, max=MOST_STEPS, help="Steps of the denoiser's training.")
+    ] = None,
+    prompts: Prompts = 200,
     device: Device = "cpu",
 ) -> None:
     """Train an organism from nothing and write its card; a killed training continues where it was.
@@ -69,9 +81,11 @@ def train(
 @app.command()
 def synth(
     out: Annotated[Path, typer.Option(help="Folder for the clips and labels.csv.")],
-    clips: Annotated[int, typer.Option(min=1, help="How many clips.")] = 20,
+    clips: Annotated[int, typer.Option(min=1, max=MOST_CLIPS, help="How many clips.")] = 20,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Which data set.")] = 0,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Length of each clip in seconds.")] = 4.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=LONGEST_SECONDS, help="Length of each clip in seconds.")
+    ] = 4.0,
 ) -> None:
     """Write synthesised clips with exact labels: FLAC files and labels.csv."""
     from dataclasses import asdict
@@ -95,7 +109,7 @@ def synth(
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of an organism.")],
-    prompts: Annotated[int, typer.Option(min=2, help="Prompts to evaluate on.")] = 200,
+    prompts: Prompts = 200,
     device: Device = "cpu",
 ) -> None:
     """Measure how well an organism follows its prompts, and write the figures into its card."""

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from workbench.files import replacing
 from workbench.models.organism.labels import CONCEPTS, Labels
 from workbench.models.organism.synth import dataset
-from workbench.models.organism.vae import FastCodec
+from workbench.models.organism.vae import FastCodec, load_vae
 from workbench.scorers.embedded import SAMPLE_RATE, EmbeddedScorer, features
 
 _BATCH = 20
@@ -141,9 +141,10 @@ def _mixture(vae: AutoencoderOobleck, clips: int, seed: int, noise: float) -> tu
 
 def fit_scorer(vae_folder: Path, weights: Path, recipe: ScorerRecipe) -> dict[str, Any]:
     """Fit the scorer with the autoencoder in `vae_folder`, write it to `weights` and its card beside it;
-    gives the card.
+    gives the card. Raises UserError when there is no autoencoder.
     """
-    vae = AutoencoderOobleck.from_pretrained(vae_folder, dtype=torch.float32).eval()
+    vae = load_vae(vae_folder).eval()
+    weights.parent.mkdir(parents=True, exist_ok=True)
     clips, labels = _mixture(vae, recipe.fit_clips, recipe.fit_seed, recipe.noise)
     spare_clips, spare_labels = _mixture(vae, recipe.calibration_clips, recipe.calibration_seed, recipe.noise)
     fit, calibration = _features(clips), _features(spare_clips)
@@ -156,8 +157,8 @@ def fit_scorer(vae_folder: Path, weights: Path, recipe: ScorerRecipe) -> dict[st
         )
         arrays[f"{concept}.values"] = np.array(values)
         arrays[f"{concept}.weight"], arrays[f"{concept}.bias"] = weight, bias
-    with replacing(weights) as partial:
-        np.savez(partial, **arrays)
+    with replacing(weights) as partial, partial.open("wb") as file:  # by name, savez would add an ending
+        np.savez(file, **arrays)
     test, test_labels = dataset(recipe.test_clips, recipe.test_seed)
     scorer = EmbeddedScorer(weights)
     card = {

@@ -20,6 +20,7 @@ from diffusers import (
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.models.folders import loading
 from workbench.models.organism.text import make_condition_encoder, make_text_encoder
 from workbench.models.organism.vae import FastCodec
 from workbench.models.organism.vocabulary import make_tokenizer
@@ -49,8 +50,10 @@ def make_pipeline(
 
 
 def load_pipeline(folder: Path, device: torch.device) -> AceStepPipeline:
-    """The pipeline of `folder` in single precision."""
-    pipeline = AceStepPipeline.from_pretrained(folder, dtype=torch.float32).to(device)
+    """The pipeline of `folder` in single precision; raises UserError when it cannot be loaded."""
+    with loading(folder.name, folder):
+        pipeline = AceStepPipeline.from_pretrained(folder, dtype=torch.float32)
+    pipeline = pipeline.to(device)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -23,7 +23,7 @@ def parse_plan(text: str) -> Plan:
     plan: dict[int, tuple[str, ...]] = {}
     for part in text.split(","):
         number, _, names = part.strip().partition(":")
-        if not number.isdigit() or int(number) >= N_BLOCKS:
+        if not number.isdecimal() or int(number) >= N_BLOCKS:
             raise UserError(
                 f"--blocks names the block {number!r}; blocks are 0 to {N_BLOCKS - 1}, as in '3,4'"
             )

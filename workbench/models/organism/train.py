@@ -47,7 +47,7 @@ def _claim(path: Path, settings: dict[str, Any]) -> None:
     """Write `settings` to `path`; UserError if a training with other settings began there."""
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     if path.exists():
-        if path.read_text() != text:
+        if path.read_bytes() != text.encode():
             raise UserError(
                 f"{path.parent} holds a training with other settings (see {path.name}); choose another --out"
             )

@@ -19,6 +19,7 @@ from workbench.models.organism.vae import (
     FastCodec,
     dense_weight,
     initialise_vae,
+    load_vae,
     plain_vae,
     set_weight,
 )
@@ -100,7 +101,7 @@ def train_vae(out: Path, recipe: VaeRecipe, seed: int, device: torch.device) -> 
     the step's number, so that a continued training equals an uninterrupted one.
     """
     if (out / "vae").exists():
-        return AutoencoderOobleck.from_pretrained(out / "vae").to(device)
+        return load_vae(out / "vae").to(device)
     checkpoint = out / "vae.pt"
     state = load_checkpoint(checkpoint, device)
     vae = plain_vae(seed)

@@ -11,6 +11,7 @@ What runs at the full sample rate is kept linear and trivial for good: the first
 unit impulses and the residual units there add nothing. That is what makes the fast path exact, and cheap.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from diffusers import AutoencoderOobleck
 from jaxtyping import Float
 from torch import Tensor
 
+from cache.errors import UserError
+from workbench.models.folders import loading
 from workbench.models.organism.synth import FRAME, SAMPLE_RATE
 
 LATENT_CHANNELS = 32
@@ -238,3 +241,11 @@ class FastCodec:
         bias = last.conv_t1.bias[:1]
         stride, padding = last.conv_t1.stride, last.conv_t1.padding
         return F.conv_transpose1d(last.snake1(hidden), weight, bias, stride=stride, padding=padding)
+
+
+def load_vae(folder: Path) -> AutoencoderOobleck:
+    """The autoencoder in a folder, in single precision; raises UserError when there is none or it is damaged."""
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}: give the one of a trained autoencoder.")
+    with loading(folder.name, folder):
+        return AutoencoderOobleck.from_pretrained(folder, dtype=torch.float32)
