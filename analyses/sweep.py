@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from analyses.arms import Arm
 from analyses.contexts import PairContext
 from cache.errors import UserError
+from cache.opening import file_size, read_file
 from workbench.audio import not_finite, unhearable, write_flac
 from workbench.files import file_name, file_version, locked, remove_partials, replacing, slug
 from workbench.interventions import Intervention
@@ -30,6 +31,7 @@ CORRUPT = Arm("corrupt", "", "", (), "sufficiency")
 RUNS = (CLEAN, CORRUPT)
 # Sources that need no run besides the pair's and the arm's own.
 OWN = {"clean", "corrupt", "arm", "path"}
+MAX_RECORDS_BYTES = 2**26
 
 
 _log = logging.getLogger(__name__)
@@ -205,7 +207,11 @@ class _Unit:
         self.arms = self._read()
 
     def _read(self) -> Records:
-        return _read_records(self._file, file_version(self._file)) if self._file.is_file() else {}
+        """What the study holds; a link or a pipe in the place of the file is refused."""
+        name = self._file.relative_to(self.study.path)
+        if file_size(self.study.path, name) is None:
+            return {}
+        return _read_records(self.study.path, name, file_version(self._file))
 
     def key(self, arm: Arm) -> str:
         """What tells an arm from others of this unit: what it does, and the prompts it reads from."""
@@ -224,7 +230,7 @@ class _Unit:
     def holds(self, arm: Arm) -> bool:
         """Whether an arm was run, and its audio is there."""
         record = self.record(arm)
-        return record is not None and (not record.audio or (self.study.path / record.audio).is_file())
+        return record is not None and self._is_whole(record)
 
     def add(self, arms: Sequence[Arm], generation: Generation, model: AudioDiffusionModel) -> None:
         """Keep the audio of these arms; those that were one computed row share a file.
@@ -245,7 +251,7 @@ class _Unit:
         )
 
     def _is_whole(self, record: ArmRecord) -> bool:
-        return not record.audio or (self.study.path / record.audio).is_file()
+        return not record.audio or file_size(self.study.path, record.audio) is not None
 
     def _keep_audio(self, arm: Arm, place: int, generation: Generation, model: AudioDiffusionModel) -> str:
         """Decode and write an arm's audio; gives its file, "" where it has none."""
@@ -262,7 +268,7 @@ class _Unit:
             _log.error("%s", sentence)
             return ""
         with locked(self._lock, self.study.path):  # a file that is there has been heard: it stays
-            if not file.is_file():
+            if file_size(self.study.path, file.relative_to(self.study.path)) is None:
                 write_flac(file, audio[0].float().cpu().numpy(), model.sample_rate, self.study.path)
         return file.relative_to(self.study.path).as_posix()
 
@@ -329,11 +335,11 @@ class _Unit:
 
 
 @lru_cache(maxsize=4096)
-def _read_records(file: Path, version: tuple[int, int, int]) -> Records:  # noqa: ARG001 - tells versions apart
+def _read_records(root: Path, name: Path, version: tuple[int, int, int]) -> Records:  # noqa: ARG001 - tells versions apart
     try:
-        return _RECORDS.validate_json(file.read_bytes())
+        return _RECORDS.validate_json(read_file(root, name, MAX_RECORDS_BYTES))
     except ValidationError as error:
-        raise UserError(f"{file} is damaged: delete it, and its pair is run again.") from error
+        raise UserError(f"{root / name} is damaged: delete it, and its pair is run again.") from error
 
 
 @lru_cache(maxsize=100_000)
