@@ -1,10 +1,13 @@
 """Where a cache lies: a folder of this machine or a prefix of an object store, behind one small protocol."""
 
+import os
 from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+
+from cache.errors import UserError
 
 # What `read` gives at most: the manifest of the largest cache is far smaller.
 READ_LIMIT = 2**28
@@ -100,11 +103,15 @@ Location = Path | str | Storage
 
 
 def open_storage(location: Location) -> Storage:
-    """The storage at a folder or a URL (such as s3://bucket/caches/one.zarr); a storage is passed through."""
+    """The storage at a folder or a URL (such as s3://bucket/caches/one.zarr); a storage is passed through.
+
+    Raises:
+        UserError: for a file:// URL that names a host.
+    """
     if isinstance(location, Storage):
         return location
     if isinstance(location, str) and location.startswith("file://"):
-        location = url2pathname(urlsplit(location).path)
+        location = _local_path(location)
     if isinstance(location, str) and "://" in location:
         from cache.object_storage import ObjectStorage
 
@@ -112,3 +119,17 @@ def open_storage(location: Location) -> Storage:
     from cache.local_storage import LocalStorage
 
     return LocalStorage(Path(location))
+
+
+def absolute_location(location: str) -> str:
+    """A cache's location that means the same in any working folder: a URL as it is, of a folder its absolute path."""
+    return location if "://" in location else os.path.abspath(os.path.expanduser(location))
+
+
+def _local_path(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise UserError(
+            f"{url} names the host '{parts.netloc}': write file:/// and an absolute path, or the path alone"
+        )
+    return url2pathname(parts.path)

@@ -13,7 +13,7 @@ from cache.maintenance import remove_unwritten
 from cache.metadata import read_plan
 from cache.opening import checked_folder
 from cache.pipeline import ShardPipeline
-from cache.storage import Storage, open_storage
+from cache.storage import Storage, absolute_location, open_storage
 from workbench.audio import not_finite, write_flac
 from workbench.files import remove_partials
 from workbench.models import located
@@ -42,6 +42,7 @@ def trace_study(
     that the model does not have, and for lack of disk room.
     """
     spec = spec.model_copy(update={"model": located(spec.model)})
+    store = None if store is None else absolute_location(store)
     capture = study_capture(spec, model)
     encode = encoder(model, spec.lyrics, spec.settings)
     storage = open_storage(store or checked_folder(path, CACHE))

@@ -1,6 +1,7 @@
 """The command that makes patching maps."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -94,11 +95,12 @@ def patch(
     from analyses.arms import arms_from_file
     from analyses.patching import run_patching, settled
     from workbench.sites import parse_block, parse_blocks
-    from workbench.text_files import read_text
+    from workbench.text_files import LARGEST_DOCUMENT, read_text
 
     study = open_study(study_folder)
     names = study.block_names
-    custom = "" if arms is None else json.dumps([arm.to_json() for arm in arms_from_file(read_text(arms))])
+    listed = [] if arms is None else arms_from_file(read_text(arms, LARGEST_DOCUMENT))
+    custom = "" if arms is None else json.dumps([arm.to_json() for arm in listed])
     screening = {"method": screen, "pairs": screen_pairs, "top": top, "sample": sample} if screen else None
     spec = _patching_spec(
         question="custom" if custom else question,
@@ -120,7 +122,7 @@ def patch(
         screening=screening,
         stop_top=stop_top,
         min_pairs=min_pairs,
-        pairs_file="" if pairs_file is None else str(pairs_file),
+        pairs_file="" if pairs_file is None else os.path.abspath(pairs_file),
         custom_arms=custom,
         scorers=scorer or ("embedded",),
         seed=seed,
