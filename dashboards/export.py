@@ -1,6 +1,5 @@
 """Figures as files for papers: PDF, SVG or PNG, with numbers (CSV), provenance (JSON), table (LaTeX) and caption."""
 
-import hashlib
 import io
 import json
 import logging
@@ -24,7 +23,7 @@ from dashboards.paper.style import PAPER_STYLE
 from dashboards.specs import FigureSpec, PatchingCompareSpec
 from dashboards.spreadsheet import csv_text
 from workbench.files import file_name, replacing
-from workbench.provenance import code_version
+from workbench.provenance import code_version, file_hash
 from workbench.study import Study
 
 # No dates and no version strings: the same figure gives the same bytes.
@@ -121,8 +120,7 @@ def _provenance(study: Study, figure: str, spec: FigureSpec) -> dict[str, Any]:
     elif isinstance(spec, PatchingCompareSpec) and spec.imported:
         beside["compared_with"] = _origin(study, f"{PREFIX}{spec.imported}")
     elif isinstance(spec, PatchingCompareSpec):
-        digest = hashlib.sha256(Path(spec.published).read_bytes()).hexdigest()
-        beside["compared_with"] = {"file": spec.published, "sha256": digest}
+        beside["compared_with"] = {"file": spec.published, "sha256": file_hash(Path(spec.published))}
     return {
         "figure": figure,
         "spec": spec.model_dump(mode="json"),

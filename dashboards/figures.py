@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure as PaperFigure
-from pydantic import ValidationError
 
 from cache.errors import UserError
 from dashboards import captions
@@ -36,6 +35,7 @@ from dashboards.traces import activation_trace
 from dashboards.truth import planted_blocks
 from workbench.audio import mel_spectrogram
 from workbench.study import Study
+from workbench.validation import validated
 
 
 @dataclass(frozen=True)
@@ -211,14 +211,7 @@ def make_spec(study: Study, name: str, options: dict[str, Any]) -> FigureSpec:
     if kind is ProbesSpec and "part" not in given:
         given["part"] = probes_frame(load_result(study, "probes"))["part"].iloc[0]
     _check_names(study, name, given)
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = ".".join(str(part) for part in first["loc"])
-        where = f"Figure '{name}', option '{option}'" if option else f"Figure '{name}'"
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{where}: {message[0].lower()}{message[1:]}.") from error
+    return validated(kind, given, f"Figure '{name}' cannot be made with these options")
 
 
 def _check_names(study: Study, name: str, given: dict[str, Any]) -> None:

@@ -25,6 +25,8 @@ _REASONS = {
     "int_from_float": "must be a whole number",
     "float_type": _NUMBER,
     "float_parsing": _NUMBER,
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
     "finite_number": "must be a finite number",
     "greater_than": "must be above {gt:g}",
     "greater_than_equal": "must be at least {ge}",

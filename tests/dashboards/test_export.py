@@ -145,7 +145,7 @@ def test_figures_go_into_the_study_and_keep_apart(study: Study) -> None:
         ("patchin", "pdf", {}, ["'patchin'", "patching", "sae-training"]),
         ("patching", "gif", {}, ["'gif'", "pdf, svg, png"]),
         ("patching", "pdf", {"size": 3}, ["no option 'size'", "width, name, scorer, concept"]),
-        ("patching", "pdf", {"width": "huge"}, ["'width'", "single"]),
+        ("patching", "pdf", {"width": "huge"}, ["width must be 'single' or 'double', not 'huge'"]),
         ("patching", "pdf", {"name": "heads"}, ["patching result 'heads'", "blocks, steps"]),
         ("patching", "pdf", {"concept": "key"}, ["concept 'key'", "tempo"]),
         ("patching-pairs", "pdf", {"concept": "tempo", "arm": "tf99"}, ["arm 'tf99'", "tf0, tf1"]),
