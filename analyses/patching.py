@@ -45,6 +45,7 @@ _log = logging.getLogger(__name__)
 SCHEMA_VERSION = 2
 NAMED_PAIRS = 3  # dropped pairs that are named before a map is made; its result has all
 LONGEST_NAME = 60
+MOST_RUNS = 1_000_000  # pairs, seeds and arms: more would never end
 CORRECTION = "Benjamini–Hochberg"
 Question = Literal[
     "blocks",
@@ -92,9 +93,9 @@ class Screening(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["velocity", "attribution"] = "velocity"
-    pairs: int = Field(4, ge=1)
-    top: int = Field(8, ge=1)
-    sample: int = Field(8, ge=2)
+    pairs: int = Field(4, ge=1, le=MOST_RUNS)
+    top: int = Field(8, ge=1, le=MOST_RUNS)
+    sample: int = Field(8, ge=2, le=MOST_RUNS)
 
 
 class PatchingSpec(BaseModel):
@@ -115,8 +116,8 @@ class PatchingSpec(BaseModel):
     question: Question = "blocks"
     name: str = Field("", pattern=r"^[\w.+-]*$", max_length=LONGEST_NAME)
     concepts: tuple[str, ...] = ()
-    pairs: int = Field(12, ge=1)
-    seeds: int = Field(1, ge=1)
+    pairs: int = Field(12, ge=1, le=MOST_RUNS)
+    seeds: int = Field(1, ge=1, le=MOST_RUNS)
     seed: Seed = 0
     directions: tuple[Direction, ...] = ("sufficiency", "necessity")
     ablations: tuple[Ablation, ...] = ()
@@ -129,8 +130,8 @@ class PatchingSpec(BaseModel):
     segments: tuple[str, ...] = ()
     receivers: tuple[str, ...] = ()
     scorers: tuple[str, ...] = ("embedded",)
-    stop_top: int = Field(0, ge=0)
-    min_pairs: int = Field(10, ge=2)
+    stop_top: int = Field(0, ge=0, le=MOST_RUNS)
+    min_pairs: int = Field(10, ge=2, le=MOST_RUNS)
     greedy_share: float = Field(0.0, ge=0.0, le=1.0)
     screening: Screening | None = None
     custom_arms: str = ""

@@ -73,7 +73,7 @@ def merge(sources: Sequence[Location], target: Location, progress: Progress | No
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise UserError(
-                f"{storage.location} cannot be written ({reason}): mend that and merge again, "
+                f"{storage.location} cannot be written ({reason}): fix that and merge again, "
                 "which goes on where it was"
             ) from error
         if len(manifest.entries) == plan.n_shards and not manifest.is_settled:

@@ -74,7 +74,7 @@ def file_size(root: Path, name: str | Path) -> int | None:
         UnsafeFile: for a link or whatever else is no file, on the way to it, too.
     """
     try:
-        with _parent(root, name) as (parent, last):
+        with _parent(root, name) as (parent, last), _named(root / name):
             found = os.stat(last, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return None
@@ -138,7 +138,11 @@ def make_folder(root: Path, name: str | Path) -> None:
             with open_folder(root, "/".join(parts[:count])):
                 continue
         except FileNotFoundError:
-            with open_folder(root, "/".join(parts[: count - 1])) as parent, suppress(FileExistsError):
+            with (
+                open_folder(root, "/".join(parts[: count - 1])) as parent,
+                suppress(FileExistsError),
+                _named(root / "/".join(parts[:count])),
+            ):
                 os.mkdir(parts[count - 1], dir_fd=parent)
                 os.fsync(parent)
 
@@ -149,7 +153,7 @@ def create_file(root: Path, name: str | Path) -> IO[bytes]:
     Raises:
         FileExistsError: if anything is there, a link included. UnsafeFile: for links on the way.
     """
-    with _parent(root, name) as (parent, last):
+    with _parent(root, name) as (parent, last), _named(root / name):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE
         return os.fdopen(os.open(last, flags, 0o666, dir_fd=parent), "wb", buffering=0)
 
@@ -171,10 +175,12 @@ def replacing(root: Path, name: str | Path) -> Iterator[Path]:
     """
     with _parent(root, name) as (parent, last):
         partial = Path(f".part-{secrets.token_hex(16)}{''.join(Path(last).suffixes[-1:])}")
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=parent))
+        with _named(root / name):
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=parent))
         try:
             yield (root / name).parent / partial
-            os.replace(partial, last, src_dir_fd=parent, dst_dir_fd=parent)
+            with _named(root / name):
+                os.replace(partial, last, src_dir_fd=parent, dst_dir_fd=parent)
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(partial, dir_fd=parent)
@@ -187,7 +193,11 @@ def is_partial(name: str) -> bool:
 
 def move_file(root: Path, name: str, new_name: str) -> None:
     """Give a file inside `root` another name there, in place of what has that name; on the disk when it returns."""
-    with _parent(root, name) as (parent, last), _parent(root, new_name) as (new_parent, new_last):
+    with (
+        _parent(root, name) as (parent, last),
+        _parent(root, new_name) as (new_parent, new_last),
+        _named(root / new_name),
+    ):
         os.replace(last, new_last, src_dir_fd=parent, dst_dir_fd=new_parent)
         os.fsync(new_parent)
 
@@ -196,7 +206,7 @@ def remove_file(root: Path, name: str | Path) -> None:
     """Remove a file inside `root`, if it is there; raises UnsafeFile for links and whatever else is no file."""
     if file_size(root, name) is None:
         return
-    with suppress(FileNotFoundError), _parent(root, name) as (parent, last):
+    with suppress(FileNotFoundError), _parent(root, name) as (parent, last), _named(root / name):
         os.unlink(last, dir_fd=parent)
 
 
@@ -222,9 +232,11 @@ def open_folder(root: Path, name: str | Path = "") -> Iterator[int]:
     try:
         parts = _parts(root, name)
         for count, part in enumerate(parts, start=1):
-            found = os.stat(part, dir_fd=descriptor, follow_symlinks=False)
-            _refuse_other_than(stat.S_ISDIR, found, root, "/".join(parts[:count]))
-            inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
+            below = "/".join(parts[:count])
+            with _named(root / below):
+                found = os.stat(part, dir_fd=descriptor, follow_symlinks=False)
+                _refuse_other_than(stat.S_ISDIR, found, root, below)
+                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
         yield descriptor
@@ -243,6 +255,16 @@ def _parts(root: Path, name: str | Path) -> tuple[str, ...]:
 
 
 @contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of the operating system name this path, and not its last part, which was asked for in an open folder."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+@contextmanager
 def _parent(root: Path, name: str | Path) -> Iterator[tuple[int, str]]:
     """The folder in which a name inside `root` lies, and the name's last part."""
     parts = _parts(root, name)
@@ -254,7 +276,7 @@ def _parent(root: Path, name: str | Path) -> Iterator[tuple[int, str]]:
 
 def _open(root: Path, name: str | Path, flags: int, limit: int | None) -> int:
     """A descriptor of a file that is one, and not too large."""
-    with _parent(root, name) as (parent, last):
+    with _parent(root, name) as (parent, last), _named(root / name):
         # Looked at twice: opening a device may do something, and what is there may change meanwhile.
         with suppress(FileNotFoundError):
             _refuse_other_than(stat.S_ISREG, os.stat(last, dir_fd=parent, follow_symlinks=False), root, name)

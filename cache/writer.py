@@ -240,4 +240,4 @@ class CacheWriter:
                 raise UserError(f"the disk of {where} is full: make room {go_on}") from error
             what = where if shard is None else f"shard {shard} of {where}"
             reason = os.strerror(error.errno) if error.errno else str(error)
-            raise UserError(f"{what} cannot be written ({reason}): mend the disk {go_on}") from error
+            raise UserError(f"{what} cannot be written ({reason}): fix that {go_on}") from error

@@ -21,6 +21,7 @@ from rich.table import Column, Table
 from cache.errors import UserError
 from cache.opening import checked_folder
 from workbench.console import AllowStore, console, open_study, output
+from workbench.system_errors import refusal
 
 if TYPE_CHECKING:
     from cache.maintenance import CacheInfo
@@ -258,4 +259,5 @@ def _explained() -> Iterator[None]:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         where = f"{error.filename}: " if error.filename else ""
-        raise UserError(f"{where}{reason}: mend that and run the command again") from error
+        told = refusal(error) or f"{where}{reason}: fix that and run the command again"
+        raise UserError(told) from error

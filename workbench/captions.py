@@ -9,7 +9,7 @@ from workbench.counterfactuals import Tokenizer
 from workbench.models import model_source
 from workbench.prompts import PromptSet
 from workbench.tables import TABLE_ENDINGS, read_table, text_columns
-from workbench.text_files import read_text, text_lines
+from workbench.text_files import LARGEST_TABLE, read_text, text_lines
 
 
 def read_captions(path: Path, column: str = "caption") -> list[str]:
@@ -26,7 +26,7 @@ def read_captions(path: Path, column: str = "caption") -> list[str]:
             raise UserError(f"{path} has no column '{column}': its columns are {names}.")
         found = texts[column].tolist()
     else:
-        found = text_lines(read_text(path))
+        found = text_lines(read_text(path, LARGEST_TABLE))
         _refuse_table(found, path, column)
     captions = [caption for caption in found if caption.strip()]
     if not captions:

@@ -1,7 +1,5 @@
 """The `workbench` command. Everything slow to import is imported inside the commands, so that `--help` is quick."""
 
-import errno
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -11,6 +9,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from cache.errors import UserError
+from cache.opening import create_file, file_size
 from cache.protocol import ITEMSIZE, Dtype
 from workbench.cache_cli import app as cache_app
 from workbench.console import AllowStore, Device, StudyFolder, console, note, open_study, output, progress
@@ -20,6 +19,7 @@ from workbench.pairs_cli import app as pairs_app
 from workbench.patch_cli import patch
 from workbench.reports import report_probes, report_sae, report_trace
 from workbench.seeds import LARGEST_SEED
+from workbench.system_errors import refusal
 
 if TYPE_CHECKING:
     from workbench.models.protocol import AudioDiffusionModel
@@ -63,6 +63,7 @@ app.add_typer(pairs_app, name="pairs", help="Counterfactual pairs from captions:
 DEMO_MODEL = "organism-shared"
 DEMO_SET = "tf3+tf4"
 DEMO_SITE = "tf4.cross_attn"
+DEMO_MARKER = "demo-finished"
 
 
 @app.command()
@@ -294,8 +295,7 @@ def demo(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard.")] = 8050,
 ) -> None:
     """The main job on the embedded model: trace, patch, probe, decompose, and open the dashboard."""
-    marker = out / "demo-finished"
-    if not marker.exists():
+    if not out.is_dir() or file_size(out, DEMO_MARKER) is None:
         console.rule(f"Demonstration study of {DEMO_MODEL} in {out}")
         trace(DEMO_MODEL, out)
         patch(out, blocks=[DEMO_SET], null=["unrelated"])
@@ -303,13 +303,9 @@ def demo(
         sae(out, DEMO_SITE)
         for figure in ("patching", "probes"):
             export(out, figure, "pdf")
-        marker.touch()
+        create_file(out, DEMO_MARKER).close()
     if serve:
         dashboard(out, port=port)
-
-
-_PATH_ERRORS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
 
 
 def main() -> None:
@@ -319,14 +315,10 @@ def main() -> None:
     except UserError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno in _PATH_ERRORS and error.filename:
-            _fail(f"{error.filename} cannot be used ({os.strerror(error.errno)}): give another path.")
-        if error.errno not in _DISK_ERRORS:
+        sentence = refusal(error)
+        if sentence is None:
             raise
-        _fail(
-            f"{error.filename or 'The study'} cannot be written ({os.strerror(error.errno)}): "
-            "make room or mend the disk, and run the command again."
-        )
+        _fail(sentence)
 
 
 def _fail(sentence: str) -> None:

@@ -125,7 +125,8 @@ def localisation(
         Path | None, typer.Option("--study", help="Study to keep it in instead, as result published-MODEL.")
     ] = None,
     threshold: Annotated[
-        float, typer.Option(min=0.0, help="Mean impact from which a block is in the functional set.")
+        float,
+        typer.Option(min=0.0, max=1e6, help="Mean impact from which a block is in the functional set."),
     ] = 0.10,
 ) -> None:
     """A table of block impacts: CSV with model, concept, block, impact."""

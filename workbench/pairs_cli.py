@@ -74,7 +74,10 @@ def filter_command(
     out: Out,
     scorer: Annotated[Literal["clap", "clap-laion"], typer.Option(help="Compares the texts.")] = "clap",
     margin: Annotated[
-        float, typer.Option(help="Keep pairs whose clean text is closer to the scorer's by more than this.")
+        float,
+        typer.Option(
+            min=-2, max=2, help="Keep pairs whose clean text is closer to the scorer's by more than this."
+        ),
     ] = 0.0,
     feature_set: FeatureSetName = "music",
     report: Report = None,

@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from cache.errors import UserError
-from workbench.text_files import parse_json, read_text, text_lines
+from workbench.text_files import LARGEST_TABLE, parse_json, read_text, text_lines
 
 SEPARATORS = {".csv": ",;\t", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
+LARGEST_UNPACKED = 2**30
+MOST_ROWS = 10_000_000
 TABLE_ENDINGS = (*SEPARATORS, *JSON_LINES, ".json", ".parquet")
 
 
@@ -32,11 +34,11 @@ def read_table(path: Path) -> pd.DataFrame:
     if ending == ".parquet":
         table = _read_parquet(path)
     elif ending in JSON_LINES:
-        lines = [line for line in text_lines(read_text(path)) if line.strip()]
+        lines = [line for line in text_lines(read_text(path, LARGEST_TABLE)) if line.strip()]
         objects = [parse_json(line, f"{path}, object {number}") for number, line in enumerate(lines, start=1)]
         table = _from_objects(objects, path)
     elif ending == ".json":
-        table = _from_objects(parse_json(read_text(path), str(path)), path)
+        table = _from_objects(parse_json(read_text(path, LARGEST_TABLE), str(path)), path)
     else:
         table = _read_csv(path, SEPARATORS.get(ending, SEPARATORS[".csv"]))
     if table.empty:
@@ -77,7 +79,18 @@ def _text(cell: Any, column: str, source: str) -> str:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
+    import pyarrow.parquet as pq  # slow to import
+
     try:
+        described = pq.read_metadata(path)
+        bytes_unpacked = sum(
+            described.row_group(number).total_byte_size for number in range(described.num_row_groups)
+        )
+        if bytes_unpacked > LARGEST_UNPACKED or described.num_rows > MOST_ROWS:
+            raise UserError(
+                f"{path} has {described.num_rows:,} rows and {bytes_unpacked:,} bytes unpacked, and at most "
+                f"{MOST_ROWS:,} rows and {LARGEST_UNPACKED:,} bytes of a table are read: give a part of it."
+            )
         return pd.read_parquet(path)
     except (ValueError, OSError) as error:  # pyarrow's errors are among them
         raise UserError(f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error
@@ -94,7 +107,7 @@ def _from_objects(objects: Any, path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, separators: str) -> pd.DataFrame:
-    text = read_text(path)
+    text = read_text(path, LARGEST_TABLE)
     if not text.strip():
         raise UserError(f"{path} is empty: it needs a line with the columns' names and rows below it.")
     try:

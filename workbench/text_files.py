@@ -11,6 +11,8 @@ from cache.errors import UserError
 
 LARGEST_DOCUMENT = 2**22
 """Bytes of a YAML or JSON file."""
+LARGEST_TABLE = 2**28
+"""Bytes of a table, or of a text file that is one."""
 
 _DEEPEST = 50
 _MOST_NODES = 200_000  # a few aliases of aliases would name billions
@@ -19,7 +21,7 @@ _NULLS = ("", "~", "null", "Null", "NULL")
 _PLAIN_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 
 
-def read_text(path: Path, largest: int | None = None) -> str:
+def read_text(path: Path, largest: int) -> str:
     """The text of a file in UTF-8, line endings as they are, without a byte order mark.
 
     Raises:
@@ -30,7 +32,7 @@ def read_text(path: Path, largest: int | None = None) -> str:
         if not path.is_file():
             told = f"There is no file {path}." if not path.exists() else f"{path} is not a file."
             raise UserError(f"{told} Give the path of a text file.")
-        if largest is not None and path.stat().st_size > largest:
+        if path.stat().st_size > largest:
             raise UserError(f"{path} is larger than {largest:,} bytes, the most that is read of such a file.")
         content = path.read_bytes()
     except OSError as error:

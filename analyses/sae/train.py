@@ -26,6 +26,7 @@ DECAY_SHARE = 0.2
 # Variance below this share of the mean square, and squared errors below this, are rounding.
 ROUNDING = 1e-12
 
+MOST_TRAIN_STEPS = 100_000_000
 MOST_FEATURES = 1024  # for each channel: more would not fit into any memory
 
 Rows = Iterable[Float[Tensor, "_row channel"]]  # batches need not be of one length
@@ -38,13 +39,13 @@ class TrainSpec(BaseModel):
     is kept for the final figures. `aux_coefficient` weighs the loss that revives dead features.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     site: str
     pass_name: str = "cond"
     expansion: int = Field(4, ge=1, le=MOST_FEATURES)
     k: int = Field(8, ge=1)
-    train_steps: int = Field(1000, ge=1)
+    train_steps: int = Field(1000, ge=1, le=MOST_TRAIN_STEPS)
     batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
     aux_coefficient: float = Field(1 / 32, ge=0)

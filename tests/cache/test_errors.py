@@ -351,7 +351,7 @@ def test_resuming_needs_room_for_what_is_missing_only(
     [
         (errno.ENOSPC, r"the disk of .* is full: make room and capture .* goes on with shard 1"),
         (errno.EDQUOT, r"the disk of .* is full"),
-        (errno.EIO, r"shard 1 of .* cannot be written \(Input/output error\): mend the disk and capture"),
+        (errno.EIO, r"shard 1 of .* cannot be written \(Input/output error\): fix that and capture"),
         (errno.EROFS, r"shard 1 of .* cannot be written \(Read-only file system\)"),
     ],
 )

@@ -578,7 +578,7 @@ def test_a_full_disk_stops_a_merge_with_a_sentence(tmp_path: Path, monkeypatch: 
 
     with monkeypatch.context() as patch:
         patch.setattr(LocalStorage, "put", full)
-        with pytest.raises(UserError, match=r"cannot be written .No space left on device.: mend that"):
+        with pytest.raises(UserError, match=r"cannot be written .No space left on device.: fix that"):
             merge([tmp_path / "a"], tmp_path / "b")
     assert 1 not in Manifest(LocalStorage(tmp_path / "b"), plan).entries
     monkeypatch.setattr(LocalStorage, "free_bytes", lambda self: 0)
