@@ -88,7 +88,7 @@ def test_everything_is_found_below_a_prefix(page: Page, study: Study, strips: bo
         picture = page.locator("#clip-player img.mel").element_handle()
         page.wait_for_function("image => image.complete && image.naturalWidth > 50", arg=picture)
         page.get_by_role("link", name="Patching", exact=True).click()
-        expect(page.locator("#patching-graph .main-svg").first).to_be_visible()
+        expect(page.locator("#patching-graph .xtick text").first).to_be_visible()  # the map, not the empty graph before
         assert page.url == f"{url}patching"
         page.locator("""[id='{"key":"patching","type":"export-menu"}']""").click()
         with page.expect_download() as download:
@@ -109,7 +109,7 @@ def test_a_damaged_recording_and_result_are_explained(page: Page, study: Study) 
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         page.goto(f"{url}/patching?concept=nonsense")
         expect(page.locator("#remarks")).to_contain_text("There is no concept 'nonsense' here")
-        expect(page.locator("#patching-graph .main-svg").first).to_be_visible()
+        expect(page.locator("#patching-graph .xtick text").first).to_be_visible()
 
 
 def test_a_stopped_server_has_a_banner_that_goes_away(page: Page, study: Study) -> None:
