@@ -28,6 +28,8 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "feature step": {"sae": ("step_profile",)},
     "feature value": {"sae": ("auroc",)},
 }
+MOST_PAIRS = 10_000
+ROLES = {"run", "cell", "null"}
 _TEXTS = {
     *("audio", "row", "column", "direction", "role", *TEXTS),
     *("concept", "arm", "scorer", "scorer_b", "site", "value", "block", "metric"),
@@ -49,10 +51,28 @@ def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
             not _is_typed(result[label], str(label)) or not result.get_index(label).is_unique
         ):
             return f"has labels of {str(label)[:40]} that are of another type, or twice"
+    if kind == "patching" and (fault := _patching_fault(result)):
+        return fault
     if kind == "patching" and not all(map(_is_recording, result["audio"].values.ravel().tolist())):
         return "names recordings outside of the study"
     if kind == "sae" and not _are_clips(result["top_clip"].values, n_clips):
         return "names clips that the study does not have"
+    return ""
+
+
+def _patching_fault(result: xr.Dataset) -> str:
+    """What a patching result of the right shapes lacks for being a map; "" when nothing."""
+    roles = set(result["role"].values.tolist())
+    if "cell" not in roles or not roles <= ROLES:
+        return f"has no cells, or arms of other roles than {', '.join(sorted(ROLES))}"
+    scorers = result["scorer"].values.tolist()
+    if "scorer_b" not in result.coords or result["scorer_b"].values.tolist() != scorers:
+        return "has other scorers for scorer_b than for scorer"
+    if not isinstance(result.attrs.get("confidence"), float | np.floating):
+        return "has no confidence of its intervals"
+    counts = result["n_pairs"].values.astype(float)
+    if not np.all((counts >= 0) & (counts <= MOST_PAIRS)):
+        return "has numbers in n_pairs that count no pairs"
     return ""
 
 

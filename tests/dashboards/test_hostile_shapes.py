@@ -1,12 +1,15 @@
 """Results of other shapes, types or kinds than they should have are named, and nothing of them is shown."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from cache.errors import UserError
+from dashboards.export import export_figure
 from dashboards.results import load_result, problem
 from tests.dashboards.synthetic_study import _Spec, make_study
 from workbench.study import Study
@@ -109,3 +112,79 @@ def test_a_result_without_recordings_is_shown(spoilt: Study) -> None:
         assert problem(spoilt, "patching-blocks") is None
     finally:
         file.write_bytes(kept)
+
+
+def lacking(kind: str) -> list[tuple[str, Change]]:
+    """Each variable and label of a result left out, each label cut to nothing."""
+    names = {
+        "patching-blocks": (
+            "scorer_b",
+            "impact",
+            "role",
+            "concept",
+            "arm",
+            "scorer",
+            "n_pairs",
+            "p_adjusted",
+        ),
+        "probes": ("accuracy", "site", "step", "concept", "chance"),
+        "sae-tf3.cross_attn": ("feature", "density", "hist_edge", "train_step", "step", "auroc"),
+    }[kind]
+    dimensions = {
+        "patching-blocks": ("concept", "arm", "scorer", "scorer_b", "pair", "seed"),
+        "probes": ("concept", "site", "step"),
+        "sae-tf3.cross_attn": ("feature", "step"),
+    }[kind]
+    return [
+        *((f"no {name}", lambda old, name=name: old.drop_vars(name)) for name in names),
+        *((f"empty {name}", lambda old, name=name: old.isel({name: slice(0)})) for name in dimensions),
+    ]
+
+
+OTHER = [
+    ("patching-blocks", "runs only", lambda old: old.isel(arm=old["role"].values == "run")),
+    ("patching-blocks", "no cells", lambda old: old.isel(arm=old["role"].values != "cell")),
+    ("patching-blocks", "other roles", lambda old: old.assign(role=("arm", ["x"] * old.sizes["arm"]))),
+    ("patching-blocks", "confidence", lambda old: old.assign_attrs(confidence="x")),
+    ("patching-blocks", "n_pairs", lambda old: old.assign(n_pairs=old["n_pairs"] * np.nan)),
+    ("patching-blocks", "n_pairs", lambda old: old.assign(n_pairs=old["n_pairs"] * 0 + 10**9)),
+]
+FIGURES_OF: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "patching-blocks": [
+        ("patching", {"name": "blocks"}),
+        ("patching", {"name": "blocks", "concept": "all"}),
+        ("patching-pairs", {"name": "blocks", "concept": "tempo", "arm": "tf3"}),
+    ],
+    "probes": [("probes", {}), ("probe-folds", {"concept": "tempo", "site": "tf3.cross_attn", "step": 0})],
+    "sae-tf3.cross_attn": [
+        ("sae-training", {"site": "tf3.cross_attn"}),
+        ("feature", {"site": "tf3.cross_attn", "feature": 0}),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        pytest.param(name, change, id=f"{name} {told}")
+        for name, told, change in [
+            *((name, *case) for name in FIGURES_OF for case in lacking(name)),
+            *OTHER,
+        ]
+    ],
+)
+def test_a_result_that_lacks_something_is_not_drawn(
+    spoilt: Study, tmp_path: Path, name: str, change: Change
+) -> None:
+    file = spoilt.path / "results" / f"{name}.nc"
+    good, kept = spoilt.result(name), file.read_bytes()
+    try:
+        file.unlink()
+        change(good).to_netcdf(file, engine="h5netcdf")
+        for figure, options in FIGURES_OF[name]:
+            with pytest.raises(UserError, match="make it anew"):
+                export_figure(spoilt, figure, "svg", tmp_path / "out", **options)
+    finally:
+        file.unlink()
+        file.write_bytes(kept)
+    assert not (tmp_path / "out").exists()
