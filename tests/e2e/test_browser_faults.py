@@ -88,7 +88,8 @@ def test_everything_is_found_below_a_prefix(page: Page, study: Study, strips: bo
         picture = page.locator("#clip-player img.mel").element_handle()
         page.wait_for_function("image => image.complete && image.naturalWidth > 50", arg=picture)
         page.get_by_role("link", name="Patching", exact=True).click()
-        expect(page.locator("#patching-graph .xtick text").first).to_be_visible()  # the map, not the empty graph before
+        # The map, not the empty graph before it.
+        expect(page.locator("#patching-graph .xtick text").first).to_be_visible()
         assert page.url == f"{url}patching"
         page.locator("""[id='{"key":"patching","type":"export-menu"}']""").click()
         with page.expect_download() as download:
