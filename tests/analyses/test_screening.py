@@ -15,6 +15,7 @@ from analyses.screening import choose_arms, rank_agreement, screen_arms, velocit
 from cache.errors import UserError
 from tests.double import Smooth
 from tests.plain_calls import Change, plain_call, put, row
+from tests.tolerances import assert_close
 from tests.workbench.test_study import study_spec
 from workbench.interventions import PatchSpec
 from workbench.models.ace_step import AceStep15
@@ -30,7 +31,6 @@ SEED = 7
 SIGMAS = [float(np.float32(3 * t / (1 + 2 * t))) for t in (1.0, 0.75, 0.5, 0.25)]
 SIZES = [high - low for high, low in zip(SIGMAS, [*SIGMAS[1:], 0.0], strict=True)]
 BOTH = ("tf0.cross_attn", "tf1.cross_attn")
-EXACT = 1e-9
 
 
 def context(clean: str, corrupt: str) -> PairContext:
@@ -43,6 +43,11 @@ CONTEXTS = {
     "padded": context("a fast happy violin song with drums", "a slow song"),
 }
 every_context = pytest.mark.parametrize("pair", CONTEXTS)
+
+
+def assert_shares(actual: float, expected: float) -> None:
+    """Scores are shares of what all conditioning does, 1, and agree up to rounding of that."""
+    assert_close([actual, 1.0], [expected, 1.0])
 
 
 def arm(name: str, *sites: str, **spec: object) -> Arm:
@@ -114,9 +119,9 @@ def test_everything_is_one_and_nothing_is_zero(tiny64: AceStep15, pair: str) -> 
     everything, never = arm("all", *BOTH), arm("never", *BOTH, steps=(9, 9))
     last = arm("last", "tf1.block", mode="output")
     found = screened(tiny64, pair, everything, never, last)
-    assert found[0] == pytest.approx(1.0, abs=EXACT)
+    assert_shares(found[0], 1.0)
     assert found[1] == 0.0
-    assert found[2] == pytest.approx(1.0, abs=EXACT)
+    assert_shares(found[2], 1.0)
 
 
 @every_context
@@ -125,8 +130,8 @@ def test_windows_of_steps_sum_to_all_steps(tiny64: AceStep15, pair: str, site: s
     windows = [arm(str(w), site, steps=w) for w in ((0, 0), (1, 2), (3, 3))]
     sigmas = [arm(str(s), site, sigmas=(s - 0.01, s)) for s in tiny64.sigmas(SETTINGS)]
     whole, *parts = screened(tiny64, pair, arm("whole", site), *windows, *sigmas)
-    assert sum(parts[:3]) == pytest.approx(whole, abs=EXACT)
-    assert sum(parts[3:]) == pytest.approx(whole, abs=EXACT)
+    assert_shares(sum(parts[:3]), whole)
+    assert_shares(sum(parts[3:]), whole)
     assert min(map(abs, parts)) > 1e-5
 
 
@@ -164,19 +169,17 @@ def test_the_velocity_screen_is_that_of_the_plain_network(
     values_only = [site for site in keys_and_values(*blocks) if site.part.endswith("v")]
     found = screened(tiny64, pair, *arms)
     exchanged = keys_and_values(*blocks)
-    assert found[0] == pytest.approx(corrupt.score(exchanged, clean_mask=blocks), abs=1e-10)
-    assert found[2] == pytest.approx(corrupt.score(exchanged, range(2, 4), clean_mask=blocks), abs=1e-10)
-    assert found[1] == pytest.approx(corrupt.score(values_only), abs=1e-10)
-    assert found[3] == pytest.approx(
-        corrupt.score([Site(block, "cross_attn") for block in blocks]), abs=1e-10
-    )
+    assert_shares(found[0], corrupt.score(exchanged, clean_mask=blocks))
+    assert_shares(found[2], corrupt.score(exchanged, range(2, 4), clean_mask=blocks))
+    assert_shares(found[1], corrupt.score(values_only))
+    assert_shares(found[3], corrupt.score([Site(block, "cross_attn") for block in blocks]))
 
 
 def test_the_corrupt_run_is_not_left(tiny64: AceStep15) -> None:
     """Other arms beside it do not change an arm's score."""
     one, other = arm("one", "tf0.cross_attn"), arm("other", "tf0.mlp", "tf1.mlp", mode="output")
     together = screened(tiny64, "padded", other, one)
-    assert screened(tiny64, "padded", one)[0] == pytest.approx(together[1], abs=EXACT)
+    assert_shares(screened(tiny64, "padded", one)[0], together[1])
 
 
 def test_equal_prompts_have_no_score(tiny64: AceStep15) -> None:
@@ -235,8 +238,8 @@ def test_heads_sum_to_the_output(tiny64: AceStep15, pair: str) -> None:
         arm("y", "tf0.cross_attn.heads", mode="output"),
         *heads,
     )
-    assert together == pytest.approx(whole, abs=1e-10)
-    assert sum(parts) == pytest.approx(whole, abs=1e-10)
+    assert_shares(together, whole)
+    assert_shares(sum(parts), whole)
     assert min(map(abs, parts)) > 1e-6
 
 
@@ -254,7 +257,7 @@ SPLITS = {
 def test_attribution_is_additive(tiny64: AceStep15, split: str) -> None:
     arms = [arm(str(i), "tf0.cross_attn", **spec) for i, spec in enumerate(SPLITS[split])]
     whole, *parts = attributed(tiny64, "aligned", arm("whole", "tf0.cross_attn"), *arms)
-    assert sum(parts) == pytest.approx(whole, abs=1e-10)
+    assert_shares(sum(parts), whole)
     assert sum(abs(part) > 1e-6 for part in parts) >= (1 if split == "segments" else 2), (
         "only the text differs"
     )
@@ -264,7 +267,7 @@ def test_attribution_of_the_last_block_is_the_velocity_screen(tiny64: AceStep15)
     """What follows it is not linear, but nearly so over a small share; its derivative is near the whole."""
     tokens = [arm(str(i), "tf1.block", mode="output", tokens=(i, i)) for i in range(tiny64.tokens(1.0))]
     whole, *parts = attributed(tiny64, "aligned", arm("x", "tf1.block", mode="output"), *tokens)
-    assert sum(parts) == pytest.approx(whole, abs=1e-10)
+    assert_shares(sum(parts), whole)
     assert whole == pytest.approx(1.0, abs=0.2)
 
 

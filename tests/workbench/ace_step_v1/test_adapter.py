@@ -1,6 +1,7 @@
 """The adapter of ACE-Step v1: labels, exactness against the untouched pipeline, segments and rotary positions."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -176,6 +177,48 @@ def test_keys_are_patched_with_their_rotary_positions(
     monkeypatch.setattr(CallOfAceStepV1, "move_positions", lambda self, block, moves: None)
     staying = patched()
     assert (staying[2] - staying[1 - base]).abs().max() > 1e-6, "keys alone are not the other prompt's"
+
+
+def moved_table(moves: list[tuple[int, int, tuple[int, ...] | None]]) -> list[list[int]]:
+    """The rotary table that three rows of five tokens get; a value is a row's number and the token's, 10 and 1 each."""
+    table = 10.0 * torch.arange(3)[:, None, None] + torch.arange(5.0)[:, None].expand(5, 2)
+    attention = SimpleNamespace(inputs=((), {"encoder_rotary": (table, table), "rotary": "stays"}))
+    network = SimpleNamespace(transformer_blocks=[None, SimpleNamespace(cross_attn=attention)])
+    CallOfAceStepV1(network).move_positions(1, moves)
+    cos, sin = attention.inputs[1]["encoder_rotary"]
+    assert torch.equal(cos, sin)
+    assert attention.inputs[1]["rotary"] == "stays"
+    assert torch.equal(table[:, :, 0], 10.0 * torch.arange(3)[:, None] + torch.arange(5.0)), (
+        "others share the table"
+    )
+    return cos[:, :, 0].int().tolist()
+
+
+def test_moved_positions_are_the_sources_at_these_tokens_and_no_others() -> None:
+    own = [[0, 1, 2, 3, 4], [10, 11, 12, 13, 14], [20, 21, 22, 23, 24]]
+    assert moved_table([(2, 0, None)]) == [own[0], own[1], own[0]]
+    assert moved_table([(2, 0, (1, 2))]) == [own[0], own[1], [20, 1, 2, 23, 24]]
+    assert moved_table([(0, 1, (4,)), (1, 0, (0,))]) == [[0, 1, 2, 3, 14], [0, 11, 12, 13, 14], own[2]]
+
+
+@pytest.mark.parametrize("segment", ["speaker", "text", "lyrics"])
+def test_a_segment_moves_its_own_tokens(
+    sung: AceStepV1, segment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips, moves = sung_pair(), []
+
+    def record(self: CallOfAceStepV1, block: int, given: list[tuple[int, int, tuple[int, ...]]]) -> None:
+        moves.extend((block, row != source, tokens) for row, source, tokens in given)
+
+    monkeypatch.setattr(CallOfAceStepV1, "move_positions", record)
+    edit = Intervention(2, PatchSpec(sites=BOTH, segments=(segment,), passes=("cond",)), source=0)
+    sung.generate([*clips, clips[1]], settings(), [edit])
+    spans = {
+        "speaker": [0],
+        "text": range(1, 9),
+        "lyrics": range(9, 9 + len(sung.pipeline.lyric_ids("oh the end"))),
+    }
+    assert set(moves) == {(block, True, tuple(spans[segment])) for block in (0, 1)}
 
 
 @pytest.mark.parametrize("block", [0, 1])
