@@ -23,6 +23,7 @@ from analyses.probes import (
 )
 from cache.errors import UserError
 from tests.analyses.planted_study import CONCEPTS, PLANTED, SEEDS, SITES, STEPS
+from tests.tolerances import assert_close
 from workbench.study import Study
 
 SPEC = ProbeSpec(folds=4, shuffles=2)
@@ -99,7 +100,7 @@ def test_other_pass_other_activations(planted_study: Study) -> None:
 def test_pooling_is_the_mean_over_tokens_of_every_clip(planted_study: Study) -> None:
     pooled = pooled_activations(planted_study.cache, "tf0.cross_attn", 4, "null")
     whole = planted_study.cache.read("tf0.cross_attn")[:, 1, 1]
-    np.testing.assert_allclose(pooled, whole.mean(axis=1), atol=1e-6)
+    assert_close(pooled, whole.mean(axis=1))
 
 
 def test_clips_without_a_value_are_left_out(planted_study: Study) -> None:

@@ -5,6 +5,7 @@ import torch
 from diffusers.pipelines.ace_step import AceStepConditionEncoder
 from transformers import PreTrainedTokenizerFast, Qwen3Model
 
+from tests.tolerances import assert_close
 from workbench.models.organism.text import (
     SUBSPACES,
     TEXT_CHANNELS,
@@ -111,7 +112,7 @@ def test_the_clock_tells_every_frame_of_eighty_from_every_other(
 ) -> None:
     marks = clock(160)
     assert torch.cdist(marks[:80], marks[:80]).add(10 * torch.eye(80)).min() > 0.05
-    torch.testing.assert_close(marks[:80], marks[80:], atol=1e-4, rtol=0)
+    assert_close(marks[:80], marks[80:])
     silence = torch.linspace(-1, 1, 32)
     latent = condition_encoder.silence_latent[0, :160]
     torch.testing.assert_close(latent[:, :8], silence[:8] + marks)
