@@ -19,6 +19,7 @@ CONNECTIONS = 500
 TIMEOUT_SECONDS = 30
 CLEANUP_SECONDS = 5
 LARGEST_REQUEST = 16 * 2**20
+STOP_SECONDS = 1  # for answers under way when Ctrl-C comes; their threads end with the process
 
 
 class _Request(HTTPRequestParser):
@@ -40,6 +41,15 @@ class Server(TcpWSGIServer):
     """
 
     channel_class = _Channel
+
+    def run(self) -> None:
+        """Serve until Ctrl-C, which waits `STOP_SECONDS` at most for answers under way (waitress: five)."""
+        try:
+            self.asyncore.loop(
+                timeout=self.adj.asyncore_loop_timeout, map=self._map, use_poll=self.adj.asyncore_use_poll
+            )
+        except (SystemExit, KeyboardInterrupt):
+            self.task_dispatcher.shutdown(timeout=STOP_SECONDS)
 
     def maintenance(self, now: float) -> None:
         """Close what has been idle, or has been sending one request, for longer than the timeout."""

@@ -59,9 +59,9 @@ def layout(study: Study, query: dict[str, str]) -> Component:
                 [
                     dmc.GridCol(
                         panel("Features", _grid(), help=TABLE_HELP, actions=[search, chooser]),
-                        span=11,
+                        span=12,
                     ),
-                    dmc.GridCol(feature_card.layout(), span=13),
+                    dmc.GridCol(feature_card.layout(), span=12),
                     dmc.GridCol(
                         figure_panel("sae-training", "Training", TRAINING_HELP, html.Div(id="sae-numbers")),
                         span=24,
@@ -90,6 +90,7 @@ def _grid() -> Component:
             "field": "best_value",
             "headerName": "best concept",
             "flex": 1,
+            "minWidth": 130,
             "tooltipField": "best_value",
             **_filter("Text"),
         },

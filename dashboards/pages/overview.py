@@ -147,7 +147,7 @@ def _clip_grid(study: Study) -> Component:
     shown = study.clips[["clip", "prompt", "seed", *labels]]
     columns = [
         {"field": "clip", "width": 64},
-        {"field": "prompt", "flex": 1, "minWidth": 200, "tooltipField": "prompt"},
+        {"field": "prompt", "flex": 1, "minWidth": 160, "tooltipField": "prompt"},
         {"field": "seed", "width": 64},
         *({"field": name, "headerName": name.removeprefix("label_"), "width": 108} for name in labels),
     ]

@@ -39,18 +39,18 @@ def layout() -> Component:
         {"field": "pair", "headerName": "pair", "width": 46},
         {"field": "seed", "headerName": "seed", "width": 54},
         *(
+            {"field": side, "headerName": side, "width": 76, **number_column(".3f", "no score")}
+            for side in SIDES
+        ),
+        *(
             {
                 "field": name,
                 "headerName": name.replace("_", " "),
                 "flex": 1,
-                "minWidth": 84,
+                "minWidth": 150,
                 "tooltipField": name,
             }
             for name in prompts
-        ),
-        *(
-            {"field": side, "headerName": side, "width": 76, **number_column(".3f", "no score")}
-            for side in SIDES
         ),
     ]
     all_arms = dmc.Button("", id="all-arms", variant="default", size="compact-sm", fw=500, mt="md")

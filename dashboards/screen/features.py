@@ -16,6 +16,7 @@ MEASURE_TITLES = {
     "l0": "L0 (active features a row)",
     "dead_share": "dead share",
 }
+UPPER, GAP = 170, 75  # pixels of a feature's upper panels, and between them and the lower one
 MOST_VALUES = 40  # concept values shown; a feature card with hundreds cannot be read
 ACCENT = palette.SEQUENTIAL[5]
 
@@ -67,12 +68,14 @@ def feature_panels(frame: pd.DataFrame) -> go.Figure:
     title = (
         f"AUROC, furthest {len(scores)} of {len(panels['auroc'])}" if left_out else "AUROC by concept value"
     )
+    lower = max(60, 17 * len(scores))
     figure = make_subplots(
-        rows=1,
-        cols=4,
-        specs=[[{}, {}, None, {}]],  # the empty column leaves room for the names of the concept values
-        column_widths=[0.29, 0.25, 0.12, 0.34],
-        horizontal_spacing=0.08,
+        rows=2,
+        cols=2,
+        specs=[[{}, {}], [{"colspan": 2}, None]],  # at the edge, names of concept values push the bars aside
+        row_heights=[UPPER, lower],
+        vertical_spacing=GAP / (UPPER + lower + GAP),
+        horizontal_spacing=0.14,
         subplot_titles=["positive activations", "mean activation by step", title],
     )
     _histogram(figure, panels["histogram"])
@@ -81,8 +84,7 @@ def feature_panels(frame: pd.DataFrame) -> go.Figure:
     figure.update_annotations(font={"size": 12})
     figure.update_xaxes(fixedrange=True)
     figure.update_yaxes(fixedrange=True)
-    height = max(280, 90 + 17 * len(scores))
-    return style(figure, height=height, bargap=0.25).update_layout(margin={"t": 32})
+    return style(figure, height=UPPER + lower + GAP + 80, bargap=0.25).update_layout(margin={"t": 32})
 
 
 def _histogram(figure: go.Figure, panel: pd.DataFrame) -> None:
@@ -130,10 +132,10 @@ def _scores(figure: go.Figure, panel: pd.DataFrame) -> None:
             for label, value in zip(panel["label"], panel["value"], strict=True)
         ],
         hovertemplate="%{customdata[0]}: AUROC %{customdata[1]}<extra></extra>",
-        row=1,
-        col=4,
+        row=2,
+        col=1,
     )
-    figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], row=1, col=4)
-    figure.update_xaxes(title={"text": "0.5 = chance", "font": {"size": 11}, "standoff": 4}, row=1, col=4)
+    figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], row=2, col=1)
+    figure.update_xaxes(title={"text": "0.5 = chance", "font": {"size": 11}, "standoff": 4}, row=2, col=1)
     names = [plain(label, LONGEST_NAME) for label in panel["label"]]
-    figure.update_yaxes(tickvals=places, ticktext=names, tickfont={"size": 10}, row=1, col=4)
+    figure.update_yaxes(tickvals=places, ticktext=names, tickfont={"size": 10}, row=2, col=1)

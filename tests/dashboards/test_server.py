@@ -7,10 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.request import urlopen
 
 import dash
+import pytest
 
 from dashboards.address import Address
 from dashboards.app import create_app
-from dashboards.server import CONNECTIONS, LARGEST_REQUEST, TIMEOUT_SECONDS, Server
+from dashboards.server import (
+    CONNECTIONS,
+    LARGEST_REQUEST,
+    STOP_SECONDS,
+    TIMEOUT_SECONDS,
+    Server,
+    make_server,
+    open_socket,
+)
 from tests.dashboards.served import running, served
 from workbench.study import Study
 
@@ -62,6 +71,24 @@ def test_idle_and_slow_connections_are_closed(app: dash.Dash) -> None:
         assert (idle.recv(1), slow.recv(1)) == (b"", b"")
         for one in (idle, slow, busy):
             one.close()
+
+
+def test_ctrl_c_waits_a_moment_only_for_answers_under_way(
+    app: dash.Dash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(**options: object) -> None:
+        raise KeyboardInterrupt
+
+    waited: list[float] = []
+    with open_socket("127.0.0.1", 0) as listening:
+        server = make_server(app.server, listening, Address())
+        shutdown = server.task_dispatcher.shutdown
+        monkeypatch.setattr(server.asyncore, "loop", interrupt)
+        monkeypatch.setattr(server.task_dispatcher, "shutdown", lambda timeout=5: waited.append(timeout))
+        server.run()
+        server.close()
+        shutdown()
+    assert waited == [STOP_SECONDS]
 
 
 def test_the_limits_are_set(app: dash.Dash) -> None:

@@ -297,6 +297,47 @@ def test_nothing_is_wider_than_the_window(page: Page, address: str, width: int, 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_a_long_sentence_among_a_cells_numbers_is_wrapped(page: Page, address: str) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{address}/patching?concept=tempo&arm=tf3")
+    number = page.locator("#cell-numbers .figure").last
+    number.evaluate("element => { element.textContent = 'smallest possible p is 0.25; '.repeat(8); }")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_what_is_chosen_and_scored_is_not_cut(page: Page, address: str) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{address}/patching?concept=tempo&arm=tf3")
+    expect(page.locator("#patching-column")).to_have_value("both directions")
+    cut = "boxes => boxes.filter((box) => box.scrollWidth > box.clientWidth).map((box) => box.value)"
+    assert page.locator(".controls input:visible").evaluate_all(cut) == []
+    box = page.locator("#pairs-grid").bounding_box()
+    patched = page.locator("#pairs-grid .ag-header-cell[col-id='patched']").bounding_box()
+    assert box is not None and patched is not None
+    assert patched["x"] + patched["width"] <= box["x"] + box["width"]
+
+
+def test_no_text_of_a_feature_lies_over_another(page: Page, address: str) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{address}/features?site=tf3.cross_attn&feature=16")
+    expect(page.locator("#feature-graph .bars path").first).to_be_visible()
+    assert (
+        page.locator("#feature-graph text:visible").evaluate_all(
+            """texts => {
+            const boxes = texts.filter((one) => one.textContent).map((one) => one.getBoundingClientRect());
+            const graph = document.querySelector("#feature-graph").getBoundingClientRect();
+            const over = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 3
+                && b.top < a.bottom - 3;
+            return texts.filter((one) => one.textContent).flatMap((one, place) => [
+                ...boxes.slice(place + 1).filter((box) => over(boxes[place], box)).map(() => one.textContent),
+                ...(boxes[place].right > graph.right + 1 ? [one.textContent] : []),
+            ]);
+        }"""
+        )
+        == []
+    )
+
+
 def test_a_probe_shows_its_folds(page: Page, address: str) -> None:
     page.goto(f"{address}/probes")
     click_cell(page, "probes-graph", 2.5, 3.5, axes="4")  # the fourth map: drums at tf3, third step
