@@ -23,7 +23,7 @@ test: .venv/ready
 test-portable: .venv/ready
 	ATEN_CPU_CAPABILITY=default $(PYTEST) $(NUMERIC)
 	MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) $(NUMERIC)
-	$(PYTEST) -p tests.rounding --ignore tests/workbench/test_memory.py $(NUMERIC)
+	$(PYTEST) -p tests.rounding --ignore tests/workbench/models/test_memory.py $(NUMERIC)
 	OMP_NUM_THREADS=2 $(BIN)/pytest $(NUMERIC)
 
 test-install: .venv/ready

@@ -24,9 +24,9 @@ from threadpoolctl import threadpool_limits
 from analyses.statistics import bootstrap_interval
 from cache import ActivationCache
 from cache.errors import UserError
-from workbench.reading import SAME
+from workbench.prompts.reading import SAME
 from workbench.seeds import Seed, random_state
-from workbench.study import Study
+from workbench.studies.study import Study
 
 _log = logging.getLogger(__name__)
 

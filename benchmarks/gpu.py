@@ -75,8 +75,8 @@ def tracing(device: str, tiny: bool) -> Figures:
     from benchmarks.ace_step_15 import save_random_model
     from benchmarks.tracing import compare
     from tests.tiny_ace_step import save_tiny_pipeline
+    from workbench.engine.runs import Clip, GenerationSettings
     from workbench.models import load_model
-    from workbench.models.protocol import Clip, GenerationSettings
 
     with tempfile.TemporaryDirectory() as folder:
         if tiny:
@@ -113,8 +113,8 @@ def _localisation(
     options: dict[str, Any],
 ) -> Figures:
     from benchmarks.published_size import measure
+    from workbench.engine.runs import GenerationSettings
     from workbench.models import load_model
-    from workbench.models.protocol import GenerationSettings
 
     settings = GenerationSettings(
         duration=1.0 if tiny else 10.0, num_steps=2 if tiny else 30, guidance_scale=5.0, options=options

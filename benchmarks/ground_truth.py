@@ -15,20 +15,20 @@ import pandas as pd
 import xarray as xr
 from sklearn.metrics import roc_auc_score
 
-from analyses.arms import Arm, Direction, ablation_arm, null_arms, patch_arm
-from analyses.attribution import attribute_arms
-from analyses.contexts import PairContext, prompt_set_contexts
-from analyses.impact import impact, share
-from analyses.screening import velocity_screen
+from analyses.patching.arms import Arm, Direction, ablation_arm, null_arms, patch_arm
+from analyses.patching.attribution import attribute_arms
+from analyses.patching.contexts import PairContext, prompt_set_contexts
+from analyses.patching.impact import impact, share
+from analyses.patching.screening import velocity_screen
+from analyses.patching.sweep import run_arms
 from analyses.statistics import cluster_bootstrap
-from analyses.sweep import run_arms
 from benchmarks._result import write_result
 from benchmarks.organisms import CIRCUITS, SETTINGS, load
 from benchmarks.organisms.circuits import BLOCKS, CONCEPT, HEADS, PRESENT, Circuit
 from benchmarks.organisms.readout import Readout
-from workbench.interventions import PatchSpec
+from workbench.engine.edits import PatchSpec
 from workbench.models.ace_step import AceStep15
-from workbench.prompts import load_prompt_set
+from workbench.prompts.prompt_sets import load_prompt_set
 
 PAIRS = 16
 THRESHOLD = 0.1

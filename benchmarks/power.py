@@ -13,7 +13,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy import stats
 
-from analyses.impact import impact, share
+from analyses.patching.impact import impact, share
 from analyses.statistics import cluster_bootstrap, separated, sign_flip_p
 from benchmarks._result import write_result
 

@@ -17,9 +17,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks._result import synchronize, write_result
-from workbench.interventions import Intervention, PatchSpec
+from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.runs import Clip, GenerationSettings
 from workbench.models import load_model
-from workbench.models.protocol import AudioDiffusionModel, Clip, GenerationSettings
+from workbench.models.base import AudioDiffusionModel
 
 SECONDS = 10.0
 CLEAN, CORRUPT = Clip("a slow violin song", 0), Clip("a fast trumpet song", 0)

@@ -12,15 +12,16 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from analyses.arms import Arm, Request, blocks_arms, patch_arm, steps_arms
-from analyses.contexts import PairContext, prompt_set_contexts
-from analyses.screening import velocity_screen
-from analyses.sweep import run_arms
+from analyses.patching.arms import Arm, Request, blocks_arms, patch_arm, steps_arms
+from analyses.patching.contexts import PairContext, prompt_set_contexts
+from analyses.patching.screening import velocity_screen
+from analyses.patching.sweep import run_arms
 from benchmarks._result import write_result
-from workbench.interventions import Intervention
+from workbench.engine.edits import Intervention
+from workbench.engine.runs import Clip, GenerationSettings
 from workbench.models import load_model
-from workbench.models.protocol import AudioDiffusionModel, Clip, GenerationSettings
-from workbench.prompts import load_prompt_set
+from workbench.models.base import AudioDiffusionModel
+from workbench.prompts.prompt_sets import load_prompt_set
 from workbench.scorers import Scorer, load_scorer
 
 MODEL = "organism-shared"

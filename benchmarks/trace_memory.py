@@ -15,11 +15,11 @@ CLIPS_PER_SHARD = 8
 PROGRAM = """
 import json, sys, time
 from pathlib import Path
-from workbench.capture import trace_study
+from workbench.studies.tracing import trace_study
 from workbench.models import load_model
-from workbench.models.protocol import GenerationSettings
-from workbench.prompts import load_prompt_set
-from workbench.study import StudySpec
+from workbench.engine.runs import GenerationSettings
+from workbench.prompts.prompt_sets import load_prompt_set
+from workbench.studies.study import StudySpec
 spec = StudySpec(
     model="organism-shared", prompts=load_prompt_set("organism"), settings=GenerationSettings(num_steps=4),
     n_prompts=4, seeds=int(sys.argv[2]) // 4, sites=[f"tf{b}.{p}" for b in range(8) for p in ("cross_attn", "block")],

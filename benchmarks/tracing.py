@@ -17,10 +17,10 @@ from benchmarks._result import synchronize, write_result
 from cache import CachePlan, CacheWriter
 from cache.pipeline import ShardPipeline
 from tests.tiny_ace_step import save_tiny_pipeline
+from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.sites import parse_sites
 from workbench.models import load_model
 from workbench.models.ace_step import AceStep15
-from workbench.models.protocol import Capture, Clip, GenerationSettings
-from workbench.sites import parse_sites
 
 SETTINGS = GenerationSettings()
 WIDE_SETTINGS = GenerationSettings(duration=10.0, num_steps=4)

@@ -20,7 +20,7 @@ from dashboards.others import Others
 from dashboards.pictures import warm_up
 from dashboards.server import make_server, open_socket
 from dashboards.shell import NOTHING
-from workbench.study import Study
+from workbench.studies.study import Study
 
 ASSETS = Path(__file__).parent / "assets"
 LOCAL = Address()

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analyses.published_map import load_published_map
+from analyses.patching.published_map import load_published_map
 from cache.errors import UserError
 from dashboards.frames.patching import BLOCK, cells_frame, columns, default_columns, scorers
 from dashboards.results import load_patching
 from dashboards.specs import PatchingCompareSpec
-from workbench.published import load_published, published_impacts
-from workbench.study import Study
+from workbench.artefacts.published import load_published, published_impacts
+from workbench.studies.study import Study
 
 VALUES = ["impact", "impact_lo", "impact_hi", "status"]
 SIDES = ("left", "right")

@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib.style
 from matplotlib.figure import Figure as PaperFigure
 
-from analyses.published_map import PREFIX
+from analyses.patching.published_map import PREFIX
 from cache.errors import UserError
 from dashboards.figures import find_figure, make_spec
 from dashboards.latex import latex_table
@@ -24,7 +24,7 @@ from dashboards.specs import FigureSpec, PatchingCompareSpec
 from dashboards.spreadsheet import csv_text
 from workbench.files import file_name, replacing
 from workbench.provenance import code_version, file_hash
-from workbench.study import Study
+from workbench.studies.study import Study
 
 # No dates and no version strings: the same figure gives the same bytes.
 METADATA: dict[str, dict[str, None]] = {

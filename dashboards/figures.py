@@ -34,7 +34,7 @@ from dashboards.specs import (
 from dashboards.traces import activation_trace
 from dashboards.truth import planted_blocks
 from workbench.audio import mel_spectrogram
-from workbench.study import Study
+from workbench.studies.study import Study
 from workbench.validation import validated
 
 

@@ -11,7 +11,7 @@ from dashboards.links import address
 from dashboards.pictures import activation_png, activation_svg, spectrogram_png
 from dashboards.results import has_result, load_result
 from dashboards.traces import activation_trace
-from workbench.study import Study
+from workbench.studies.study import Study
 
 
 def find_audio(study: Study, name: str) -> Path | None:

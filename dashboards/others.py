@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analyses.published_map import published_names
+from analyses.patching.published_map import published_names
 from dashboards.specs import PatchingCompareSpec
-from workbench.published import load_published, published_models
-from workbench.study import Study
+from workbench.artefacts.published import load_published, published_models
+from workbench.studies.study import Study
 
 
 @dataclass(frozen=True)

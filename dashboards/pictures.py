@@ -15,7 +15,7 @@ from dashboards.paper.style import CMAP
 from dashboards.results import Identity
 from workbench.audio import FLOOR_DB, mel_spectrogram
 from workbench.files import file_version
-from workbench.study import Study
+from workbench.studies.study import Study
 
 REMEMBERED = 256
 

@@ -13,7 +13,7 @@ from dashboards.frames.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.frames.probes import COLUMNS
 from dashboards.result_shapes import shape_fault
 from workbench.files import file_version
-from workbench.study import Study
+from workbench.studies.study import Study
 
 PATCHING_SCHEMA = 2
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae"}

@@ -16,7 +16,7 @@ from dashboards.specs import (
     PatchingPairsSpec,
     ProbeFoldsSpec,
 )
-from workbench.study import Study
+from workbench.studies.study import Study
 
 
 def required(kind: type[FigureSpec]) -> list[str]:

@@ -15,7 +15,7 @@ from dashboards.results import Identity, problems
 from dashboards.screen.style import FONT
 from dashboards.truth import has_truth
 from workbench.files import file_version
-from workbench.study import Study
+from workbench.studies.study import Study
 
 PAGES: tuple[ModuleType, ...] = (overview, patching, probes, features)
 NOTHING = Others()

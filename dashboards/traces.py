@@ -7,7 +7,7 @@ import xarray as xr
 
 from analyses.sae import feature_trace
 from dashboards.results import Identity, result_identity
-from workbench.study import Study
+from workbench.studies.study import Study
 
 REMEMBERED = 64
 

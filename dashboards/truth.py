@@ -3,7 +3,7 @@
 import pandas as pd
 
 from cache.errors import UserError
-from workbench.study import Study
+from workbench.studies.study import Study
 
 
 def has_truth(study: Study) -> bool:

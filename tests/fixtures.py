@@ -12,7 +12,7 @@ from tests.tiny_ace_step_v1 import save_tiny_v1
 from workbench.models import load_model
 from workbench.models.ace_step import AceStep15
 from workbench.models.ace_step_v1.adapter import AceStepV1
-from workbench.models.protocol import AudioDiffusionModel
+from workbench.models.base import AudioDiffusionModel
 
 compute_in_double()
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # a plugin may have loaded torch before

@@ -61,7 +61,7 @@ CAPTIONS = "a calm song with violin and drums\na fast happy tune with a female s
 
 LIST_COMMANDS = """
 import json, typer
-from workbench.cli import app
+from workbench.cli.main import app
 
 def names(command, path=()):
     children = getattr(command, "commands", None)

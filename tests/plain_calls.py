@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from workbench.engine.sites import Site
 from workbench.models.ace_step import AceStep15
-from workbench.sites import Site
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 

@@ -12,9 +12,9 @@ import pytest
 import typer.main
 import yaml
 
-from workbench.cli import app
-from workbench.prompts import PromptSet
-from workbench.sites import PARTS
+from workbench.cli.main import app
+from workbench.engine.sites import PARTS
+from workbench.prompts.prompt_sets import PromptSet
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -17,7 +17,7 @@ from analyses.sae.topk import TopKConfig, TopKSAE
 from analyses.sae.train import measure_scale
 from cache.errors import UserError
 from workbench.artefacts import PublishedSae
-from workbench.study import Study
+from workbench.studies.study import Study
 
 CURVES = ("loss", "explained_variance", "l0", "dead_share")
 

@@ -17,7 +17,7 @@ from analyses.sae.topk import CONFIG_FILE, TopKSAE
 from analyses.sae.train import TrainSpec, train_sae
 from cache.errors import UserError
 from cache.opening import checked_folder
-from workbench.study import Study
+from workbench.studies.study import Study
 
 KIND = "sae"
 SCHEMA_VERSION = 1

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.models.protocol import GenerationSettings
-from workbench.prompts import Pair, load_prompt_set
+from workbench.engine.runs import GenerationSettings
+from workbench.prompts.prompt_sets import Pair, load_prompt_set
 
 CONCEPT = "drums"
 PRESENT = "with drums"

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from benchmarks.organisms.circuits import BLOCKS, HEADS, SETTINGS, Circuit, presence_pairs
 from benchmarks.organisms.readout import concept_readout, decoy_readout
-from workbench.interventions import Intervention, PatchSpec
-from workbench.models.protocol import AudioDiffusionModel, Clip
-from workbench.prompts import Pair
+from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.runs import Clip
+from workbench.models.base import AudioDiffusionModel
+from workbench.prompts.prompt_sets import Pair
 
 PAIRS = 12
 TOLERANCE = 0.1

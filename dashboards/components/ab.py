@@ -7,7 +7,7 @@ from dash.development.base_component import Component
 
 from dashboards.components.text import hint
 from dashboards.media import audio_url, find_audio, spectrogram_url
-from workbench.study import Study
+from workbench.studies.study import Study
 
 HELP = "Space plays and pauses, the arrow keys move by 5 %, 1, 2 and 3 choose what is heard."
 

@@ -15,7 +15,7 @@ from dashboards.components.notices import notify
 from dashboards.export import export_figure
 from dashboards.others import Others
 from dashboards.specs import FigureSpec
-from workbench.study import Study
+from workbench.studies.study import Study
 
 PATHS = ("compare", "published")
 FORMATS = {"pdf": "PDF", "svg": "SVG", "png": "PNG"}

@@ -5,7 +5,7 @@ from dash.development.base_component import Component
 
 from dashboards.components.text import hint
 from dashboards.media import audio_url, find_audio, spectrogram_url
-from workbench.study import Study
+from workbench.studies.study import Study
 
 PICTURE_HELP = "Mel spectrogram, 80 dB deep. Click to jump to a place."
 STRIP_HELP = "The feature's activation: denoising steps from top to bottom, time from left to right."

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.published_map import functional_set
+from analyses.patching.published_map import functional_set
 from dashboards.comparison import VALUES, Map
 from dashboards.frames.patching import BLOCK
 from workbench.artefacts import Imported

@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from analyses.statistics import benjamini_hochberg
-from workbench.sites import Site
+from workbench.engine.sites import Site
 
 COLUMNS = {
     "accuracy_mean": "accuracy",

@@ -21,7 +21,7 @@ from dashboards.others import Others
 from dashboards.results import command, load_patching, patching_names
 from dashboards.screen.comparison import comparison_map, comparison_scatter
 from dashboards.specs import PatchingCompareSpec
-from workbench.study import Study
+from workbench.studies.study import Study
 
 PATH = "/comparison"
 NAME = "Comparison"

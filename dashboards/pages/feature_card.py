@@ -21,7 +21,7 @@ from dashboards.numbers import fixed, percent, significant
 from dashboards.results import load_result, sae_sites
 from dashboards.screen.features import feature_panels
 from dashboards.specs import FeatureClipSpec, FeatureSpec
-from workbench.study import Study
+from workbench.studies.study import Study
 
 SHOWN_CLIPS = 6
 CLIPS_HELP = (

@@ -20,7 +20,7 @@ from dashboards.pages import feature_card
 from dashboards.results import command, load_result, sae_sites
 from dashboards.screen.features import sae_training
 from dashboards.specs import SaeSpec
-from workbench.study import Study
+from workbench.studies.study import Study
 
 PATH = "/features"
 NAME = "Features"

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
-from analyses.published_map import PREFIX, load_published_map, published_names
+from analyses.patching.published_map import PREFIX, load_published_map, published_names
 from cache.errors import UserError
 from dashboards.comparison import Map, imported_map, study_map
 from dashboards.components.graph import graph
@@ -25,7 +25,7 @@ from dashboards.screen.comparison import comparison_map
 from dashboards.screen.imported import NAMES, block_means_bars
 from workbench.artefacts import Imported
 from workbench.artefacts.written import FOLDER, imported_files, open_imported
-from workbench.study import Study
+from workbench.studies.study import Study
 
 PATH = "/imported"
 NAME = "Imported"

@@ -14,7 +14,7 @@ from dashboards.components.text import hint, key_values, numbers, page_header, p
 from dashboards.links import address, change_query, read_query
 from dashboards.results import command, patching_names, sae_sites, usable_names
 from dashboards.truth import truth_frame
-from workbench.study import Study
+from workbench.studies.study import Study
 
 PATH = "/"
 NAME = "Overview"

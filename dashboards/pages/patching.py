@@ -34,7 +34,7 @@ from dashboards.pages import patching_cell
 from dashboards.results import command, has_result, load_patching, patching_names
 from dashboards.screen.patching import patching_map
 from dashboards.specs import PatchingSpec
-from workbench.study import Study
+from workbench.studies.study import Study
 
 PATH = "/patching"
 NAME = "Patching"

@@ -25,7 +25,7 @@ from dashboards.numbers import fixed, p_value
 from dashboards.results import load_patching, patching_names
 from dashboards.screen.patching import changes
 from dashboards.specs import PatchingPairsSpec
-from workbench.study import Study
+from workbench.studies.study import Study
 
 SELECTION = ("concept", "arm", "pair", "seed", "arms")
 SIDES = ("clean", "corrupt", "patched")

@@ -20,7 +20,7 @@ from dashboards.numbers import fixed, p_value
 from dashboards.results import command, is_usable, load_result
 from dashboards.screen.probes import probe_at, probe_folds, probes_map
 from dashboards.specs import ProbeFoldsSpec, ProbesSpec
-from workbench.study import Study
+from workbench.studies.study import Study
 
 PATH = "/probes"
 NAME = "Probes"

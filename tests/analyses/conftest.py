@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.analyses.planted_study import make_planted_study
-from workbench.study import Study
+from workbench.studies.study import Study
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from cache import CachePlan, CacheWriter
-from workbench.models.protocol import GenerationSettings
-from workbench.prompts import PromptSet
-from workbench.study import Study, StudySpec, cache_identity
+from workbench.engine.runs import GenerationSettings
+from workbench.prompts.prompt_sets import PromptSet
+from workbench.studies.study import Study, StudySpec, cache_identity
 
 SITES = ("tf0.cross_attn", "tf1.cross_attn")
 STEPS = (0, 4)

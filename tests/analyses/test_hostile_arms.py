@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from analyses.sweep import CLEAN, MAX_RECORDS_BYTES, ArmRecord, _Unit
+from analyses.patching.sweep import CLEAN, MAX_RECORDS_BYTES, ArmRecord, _Unit
 from cache.opening import UnsafeFile
 
 

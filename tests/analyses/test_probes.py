@@ -24,7 +24,7 @@ from analyses.probes import (
 from cache.errors import UserError
 from tests.analyses.planted_study import CONCEPTS, PLANTED, SEEDS, SITES, STEPS
 from tests.tolerances import assert_close
-from workbench.study import Study
+from workbench.studies.study import Study
 
 SPEC = ProbeSpec(folds=4, shuffles=2)
 

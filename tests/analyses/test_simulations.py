@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analyses.impact import share
+from analyses.patching.impact import share
 from analyses.statistics import cluster_bootstrap, sign_flip_p
 from benchmarks.power import DESIGNS, SEEDS, Design, bimodal, bounded, coverage, even, p_values
 

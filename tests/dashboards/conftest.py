@@ -7,7 +7,7 @@ import pytest
 
 from dashboards.app import create_app
 from tests.dashboards.synthetic_study import make_study, save_changed
-from workbench.study import Study
+from workbench.studies.study import Study
 
 
 @pytest.fixture(scope="session")

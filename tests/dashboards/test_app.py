@@ -16,7 +16,7 @@ from cache.errors import UserError
 from dashboards.address import Address
 from dashboards.app import create_app, serve, welcome
 from dashboards.shell import PAGES, shell
-from workbench.study import Study
+from workbench.studies.study import Study
 
 SELECTIONS = {
     "Overview": {"clip": "3"},

@@ -11,7 +11,7 @@ from dashboards.export import export_figure
 from dashboards.figures import FIGURES, make_spec
 from dashboards.latex import LONG, escape, latex_table
 from tests.dashboards.synthetic_study import STOPPED
-from workbench.study import Study
+from workbench.studies.study import Study
 
 
 def caption(study: Study, figure: str, /, **options: object) -> str:

@@ -14,7 +14,7 @@ from dashboards.others import Others
 from dashboards.screen.comparison import comparison_map, comparison_scatter
 from dashboards.specs import PatchingCompareSpec
 from tests.dashboards.synthetic_study import UNDEFINED, make_study, save_changed
-from workbench.study import Study
+from workbench.studies.study import Study
 
 
 def make_map(name: str, impacts: dict[str, dict[str, float]], n_blocks: int | None) -> Map:

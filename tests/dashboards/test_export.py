@@ -14,8 +14,8 @@ from cache.errors import UserError
 from dashboards.export import export_figure
 from dashboards.figures import FIGURES, make_spec
 from tests.dashboards.synthetic_study import UNDEFINED
-from workbench.cli import app
-from workbench.study import Study
+from workbench.cli.main import app
+from workbench.studies.study import Study
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "patching": {"truth": True},

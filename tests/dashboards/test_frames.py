@@ -35,7 +35,7 @@ from tests.dashboards.synthetic_study import (
     part_arms,
     patching_result,
 )
-from workbench.study import Study
+from workbench.studies.study import Study
 
 SITE = SAE_SITES[0]
 

@@ -10,7 +10,7 @@ from cache.errors import UserError
 from dashboards.address import Address
 from dashboards.app import create_app
 from dashboards.media import audio_url, spectrogram_url
-from workbench.study import Study
+from workbench.studies.study import Study
 
 CLIP = "audio/clips/00003.flac"
 ADDRESSES = ("/", "/_dash-layout", audio_url(CLIP), spectrogram_url(CLIP), "/audio/none.flac")

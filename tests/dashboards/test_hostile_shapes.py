@@ -12,7 +12,7 @@ from cache.errors import UserError
 from dashboards.export import export_figure
 from dashboards.results import load_result, problem
 from tests.dashboards.synthetic_study import _Spec, make_study
-from workbench.study import Study
+from workbench.studies.study import Study
 
 Change = Callable[[xr.Dataset], xr.Dataset]
 

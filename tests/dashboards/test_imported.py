@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from dash import no_update
 
-from analyses.published_map import import_published_map
+from analyses.patching.published_map import import_published_map
 from cache.errors import UserError
 from dashboards.app import create_app
 from dashboards.comparison import compare, imported_map
@@ -27,7 +27,7 @@ from tests.dashboards.synthetic_study import IMPACT, make_study
 from tests.workbench.artefacts import builders
 from workbench.artefacts import list_imported, read_austeer, read_caa, read_lora, read_scores, write_artefact
 from workbench.artefacts.written import study_file
-from workbench.study import Study
+from workbench.studies.study import Study
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from dashboards.paper.patching import changes, patching_map
 from dashboards.paper.probes import probe_folds, probes_map
 from dashboards.paper.style import PAPER_STYLE, Width
 from workbench.audio import FLOOR_DB, mel_spectrogram
-from workbench.study import Study
+from workbench.studies.study import Study
 
 WIDTHS: tuple[Width, ...] = ("single", "double")
 SIZES = [(4, 8), (8, 24), (30, 24), (100, 24), (1, 57)]

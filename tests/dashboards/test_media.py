@@ -11,7 +11,7 @@ from dashboards.media import audio_url, find_audio, spectrogram_url
 from dashboards.pictures import activation_svg
 from dashboards.traces import activation_trace
 from tests.dashboards.synthetic_study import SAE_SITES
-from workbench.study import Study
+from workbench.studies.study import Study
 
 CLIP = "audio/clips/00003.flac"
 

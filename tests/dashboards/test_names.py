@@ -23,7 +23,7 @@ from dashboards.names import printable, shortened
 from dashboards.paper.fonts import FAMILY, families, missing_sentence
 from dashboards.spreadsheet import csv_text
 from tests.dashboards.synthetic_study import SAE_SITES
-from workbench.study import Study
+from workbench.studies.study import Study
 
 NAMES: dict[str, str] = {
     "instrument": "Ba$$in $x^2$ \\frac{",

@@ -14,7 +14,7 @@ from dashboards.links import read_query
 from dashboards.others import Others
 from dashboards.pages import comparison, overview, patching, patching_cell
 from tests.dashboards.synthetic_study import STOPPED, make_study
-from workbench.study import Study
+from workbench.studies.study import Study
 
 
 def callback(app: dash.Dash, module: ModuleType, name: str) -> Callable[..., Any]:

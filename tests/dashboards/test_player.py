@@ -2,7 +2,7 @@
 
 from dashboards.components.ab import Side, ab_player
 from dashboards.components.player import player
-from workbench.study import Study
+from workbench.studies.study import Study
 
 
 def test_a_player_names_its_sound_and_its_pictures(study: Study) -> None:

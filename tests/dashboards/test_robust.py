@@ -21,7 +21,7 @@ from dashboards.media import audio_url, spectrogram_url
 from dashboards.pages import features, imported, overview, patching, probes
 from dashboards.results import load_result, patching_names, problems, sae_sites
 from tests.dashboards.test_pages import callback
-from workbench.study import Study
+from workbench.studies.study import Study
 
 RESULTS = {
     "patching-steps": patching,

@@ -16,7 +16,7 @@ from dashboards.screen.features import feature_panels, sae_training
 from dashboards.screen.patching import changes, patching_map
 from dashboards.screen.probes import TRACES, probe_at, probe_folds, probes_map
 from tests.dashboards.synthetic_study import UNDEFINED
-from workbench.study import Study
+from workbench.studies.study import Study
 
 
 def numbers(study: Study, figure: str, /, **options: Any) -> Any:

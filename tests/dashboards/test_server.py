@@ -21,7 +21,7 @@ from dashboards.server import (
     open_socket,
 )
 from tests.dashboards.served import running, served
-from workbench.study import Study
+from workbench.studies.study import Study
 
 CLIENTS = 200
 WAIT_SECONDS = 60

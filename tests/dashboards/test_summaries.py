@@ -5,7 +5,7 @@ import numpy as np
 from dashboards.frames.features import features_frame
 from dashboards.summaries import patching_summary, probes_summary, sae_figures, sae_summary
 from tests.dashboards.synthetic_study import SAE_SITES, UNDEFINED
-from workbench.study import Study
+from workbench.studies.study import Study
 
 
 def test_the_cells_of_largest_impact_stand_first(study: Study) -> None:

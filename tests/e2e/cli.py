@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from workbench.cli import main
+from workbench.cli.main import main
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def counted(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*args, **kwargs)
 setattr(owner, name.split(".")[-1], counted)
-from workbench.cli import main
+from workbench.cli.main import main
 main()
 """
 
@@ -31,7 +31,7 @@ Killer = tuple[str, str, str]
 
 def workbench(killer: Killer | None, *arguments: object) -> int:
     """Exit code of the command line, killed at that moment."""
-    program = [sys.executable, "-c", KILLED, *(killer or ("workbench.cli", "main", "-1"))]
+    program = [sys.executable, "-c", KILLED, *(killer or ("workbench.cli.main", "main", "-1"))]
     done = subprocess.run([*program, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import xarray as xr
 
-from analyses.patching import PatchingSpec, run_patching
+from analyses.patching.run import PatchingSpec, run_patching
+from workbench.engine.runs import GenerationSettings
 from workbench.models.ace_step import AceStep15
-from workbench.models.protocol import GenerationSettings
-from workbench.prompts import load_prompt_set
-from workbench.study import Study, StudySpec
+from workbench.prompts.prompt_sets import load_prompt_set
+from workbench.studies.study import Study, StudySpec
 
 PAIRS = 6
 

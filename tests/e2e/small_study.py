@@ -9,7 +9,7 @@ from dashboards.media import audio_url
 from dashboards.shell import PAGES
 from tests.e2e.cli import Workbench
 from workbench.audio import read_audio
-from workbench.study import Study
+from workbench.studies.study import Study
 
 STEP = 2**-15  # of 16-bit audio
 PROMPTS = """

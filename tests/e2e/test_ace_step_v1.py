@@ -8,9 +8,9 @@ import pytest
 from tests.e2e.cli import Workbench, workbench
 from tests.e2e.small_study import PROMPTS, STEP, check_dashboard, check_probe, check_sae, heard
 from tests.tiny_ace_step_v1 import save_tiny_v1
-from tests.workbench.ace_step_v1.tiny_lyrics import write_vocabulary
+from tests.workbench.models.ace_step_v1.tiny_lyrics import write_vocabulary
 from workbench.audio import read_audio
-from workbench.study import Study
+from workbench.studies.study import Study
 
 __all__ = ["workbench"]
 

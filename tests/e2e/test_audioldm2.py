@@ -14,7 +14,7 @@ from tests.e2e.cli import Workbench, workbench
 from tests.e2e.small_study import STEP, heard
 from tests.tiny_audioldm2 import save_tiny_pipeline
 from workbench.audio import read_audio
-from workbench.study import Study
+from workbench.studies.study import Study
 
 __all__ = ["workbench"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli import Outcome, Workbench, workbench
-from tests.workbench.test_study import study_spec
-from workbench.capture import trace_study
+from tests.workbench.studies.test_study import study_spec
 from workbench.models.ace_step import AceStep15
+from workbench.studies.tracing import trace_study
 
 __all__ = ["workbench"]
 

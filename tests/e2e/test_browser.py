@@ -14,7 +14,7 @@ from dashboards.app import create_app
 from dashboards.others import Others
 from tests.dashboards.served import served
 from tests.dashboards.synthetic_study import make_study, save_changed
-from workbench.study import Study
+from workbench.studies.study import Study
 
 WAIT_MS = 30_000
 expect.set_options(timeout=WAIT_MS)

@@ -15,7 +15,7 @@ from dashboards.app import create_app
 from dashboards.server import make_server, open_socket
 from tests.dashboards.served import served
 from tests.dashboards.synthetic_study import make_study
-from workbench.study import Study
+from workbench.studies.study import Study
 
 PREFIX = "/user/me/proxy/8050/"
 WAIT_MS = 30_000

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench.study import Study
+from workbench.studies.study import Study
 
-MAIN = [sys.executable, "-c", "from workbench.cli import main; main()"]
+MAIN = [sys.executable, "-c", "from workbench.cli.main import main; main()"]
 TRACE = [
     "--n-prompts",
     "2",

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.cli import Workbench, workbench
 from workbench.audio import read_audio
-from workbench.study import Study
+from workbench.studies.study import Study
 
 __all__ = ["workbench"]
 

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from tests.e2e.killed import Killer, tree, workbench
-from workbench.study import Study
+from workbench.studies.study import Study
 
 # The arms of two pairs and two seeds: four units; the scorer wants two seconds.
 LONGER = ["--n-prompts", "2", "--seeds", "1", "--duration", "2", "--num-steps", "2", "--clips-per-shard", "2"]
@@ -47,7 +47,7 @@ def patched(traced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "killer",
     [
-        ("analyses.sweep", "write_flac", "12"),
+        ("analyses.patching.sweep", "write_flac", "12"),
         ("os", "replace", "9"),
         ("os", "replace", "20"),
         ("workbench.models.traced_pipeline", "visit_call", "6"),

@@ -35,7 +35,7 @@ def uninterrupted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.mark.parametrize(
     "killer",
     [
-        ("workbench.capture", "write_flac", "5"),
+        ("workbench.studies.tracing", "write_flac", "5"),
         ("cache.writer", "CacheWriter.write_shard", "3"),
         ("os", "fsync", "9"),
         ("os", "replace", "12"),

@@ -12,7 +12,7 @@ from tests.e2e.cli import Workbench, workbench
 from tests.e2e.small_study import PROMPTS, STEP, check_dashboard, check_probe, check_sae, heard
 from tests.tiny_stable_audio import FRAME_SECONDS, FRAMES, WIDTH, save_tiny_stable_audio
 from workbench.audio import read_audio
-from workbench.study import Study
+from workbench.studies.study import Study
 
 __all__ = ["workbench"]
 

@@ -15,9 +15,10 @@ from cache.ring import DeviceRing
 from cache.storage import Storage
 from tests.cache.helpers import make_clips, make_plan
 from tests.tolerances import FLOAT32, assert_close, difference
-from workbench.interventions import AblationSpec, Intervention, PatchSpec, SteerSpec
+from workbench.engine.edits import AblationSpec, Intervention, PatchSpec, SteerSpec
+from workbench.engine.runs import Capture, Clip, GenerationSettings
 from workbench.models import load_model
-from workbench.models.protocol import AudioDiffusionModel, Capture, Clip, GenerationSettings
+from workbench.models.base import AudioDiffusionModel
 
 CLEAN, CORRUPT = Clip("a slow happy song", 1), Clip("a fast sad song", 1)
 SETTINGS = {

@@ -11,9 +11,9 @@ import soundfile
 from cache.errors import UserError
 from cache.opening import UnsafeFile
 from dashboards.media import find_audio
-from tests.workbench.foreign_study import make_foreign_study
+from tests.workbench.studies.foreign_study import make_foreign_study
 from workbench.audio import read_audio, write_flac
-from workbench.study import Study
+from workbench.studies.study import Study
 
 RATE = 16_000
 NAME = "audio/clips/00000.flac"

@@ -8,11 +8,11 @@ import pytest
 
 from cache import CacheWriter
 from cache.errors import UserError
-from tests.workbench.test_study import contents, study_spec
-from workbench.capture import cache_plan, trace_study
+from tests.workbench.studies.test_study import contents, study_spec
+from workbench.engine.runs import Clip, Generation
 from workbench.models.ace_step import AceStep15
-from workbench.models.protocol import Clip, Generation
-from workbench.study import Study
+from workbench.studies.study import Study
+from workbench.studies.tracing import cache_plan, trace_study
 
 PARTS = [(1, 2), (2, 2)]  # shards 0 and 1 to 2
 Break = Callable[[range], None]

@@ -7,11 +7,11 @@ import pytest
 
 from cache.errors import UserError
 from cache.local_storage import LocalStorage
-from tests.workbench.test_study import PROMPTS, study_spec
-from workbench.capture import trace_study
+from tests.workbench.studies.test_study import PROMPTS, study_spec
 from workbench.models.ace_step import AceStep15
-from workbench.prompts import PromptSet
-from workbench.study import Study
+from workbench.prompts.prompt_sets import PromptSet
+from workbench.studies.study import Study
+from workbench.studies.tracing import trace_study
 
 
 @pytest.fixture(scope="module")

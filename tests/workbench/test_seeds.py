@@ -7,12 +7,12 @@ from pydantic import ValidationError
 from analyses.probes import ProbeSpec
 from analyses.sae.train import TrainSpec
 from cache.errors import UserError
-from tests.workbench.test_study import study_spec
+from tests.workbench.studies.test_study import study_spec
+from workbench.engine.runs import Clip
 from workbench.models.ace_step import AceStep15
-from workbench.models.protocol import Clip
 from workbench.models.traced_pipeline import seeded_noise
 from workbench.seeds import LARGEST_SEED, consecutive_seeds, random_state
-from workbench.study import clip_table
+from workbench.studies.study import clip_table
 
 
 @pytest.mark.parametrize("first", [0, 2**32 - 1, 2**53 + 1, 2**63 - 3, 2**63 - 1, 2**63, LARGEST_SEED - 2])

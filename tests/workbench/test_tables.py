@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cache.errors import UserError
-from workbench.captions import read_captions
+from workbench.prompts.captions import read_captions
 from workbench.tables import read_table, text_columns
 
 CAPTIONS = ['a "slow", sad song; NA', "None", "a\u2028b", "NA", "null", "1.0"]

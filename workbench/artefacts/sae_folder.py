@@ -17,7 +17,7 @@ from cache.errors import UserError
 from workbench.artefacts.checks import table, vector
 from workbench.artefacts.lora import load_safetensors
 from workbench.artefacts.sources import Origin, check_inside, open_source, read_settings, sha256_of
-from workbench.sites import Site
+from workbench.engine.sites import Site
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
 # What would make other features of the same weights, and the value that the arithmetic here has.

@@ -11,7 +11,7 @@ from workbench.hub import is_hub_id
 from workbench.models.folders import read_settings
 
 if TYPE_CHECKING:
-    import workbench.models.protocol  # imports torch, which no command may wait for that does not need it
+    import workbench.models.base  # imports torch, which no command may wait for that does not need it
 
 ORGANISMS = ("organism-shared", "organism-split")
 _ORGANISM_WEIGHTS = Path(__file__).parent / "organism" / "weights"
@@ -60,7 +60,7 @@ def located(name: str) -> str:
 
 def load_model(
     name: str, device: str = "cpu", dtype: str = "float32"
-) -> "workbench.models.protocol.AudioDiffusionModel":
+) -> "workbench.models.base.AudioDiffusionModel":
     """Load a model by name (see `model_source`) with weights in `dtype` on `device`; its files tell which adapter.
 
     Raises UserError for an unknown name or device, for weights that are missing, and for a pipeline without an adapter.

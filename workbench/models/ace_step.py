@@ -9,11 +9,11 @@ from diffusers import AceStepPipeline
 from jaxtyping import Bool, Float
 
 from cache.errors import UserError
+from workbench.engine.rows import CallRows
+from workbench.engine.runs import CallLabel, Clip, GenerationSettings
+from workbench.engine.segments import Conditioning
 from workbench.models.pipeline_call import PipelineCall, select_rows
-from workbench.models.protocol import CallLabel, Clip, GenerationSettings
 from workbench.models.traced_pipeline import TracedPipeline, seeded_noise, words_at_tokens
-from workbench.rows import CallRows
-from workbench.segments import Conditioning
 
 MAX_TEXT_TOKENS, MAX_LYRIC_TOKENS = 256, 2048  # the pipeline cuts there
 PEAK = 10 ** (-1 / 20)  # the pipeline normalises every clip to -1 dBFS

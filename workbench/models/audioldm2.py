@@ -17,12 +17,12 @@ from nnsight._c import mount, unmount
 from transformers import GPT2LMHeadModel, GPT2Model
 
 from cache.errors import UserError
+from workbench.engine.rows import CallRows
+from workbench.engine.runs import CallLabel, Clip, GenerationSettings
+from workbench.engine.segments import Conditioning, Span
+from workbench.engine.sites import Site
 from workbench.models.pipeline_call import PipelineCall
-from workbench.models.protocol import CallLabel, Clip, GenerationSettings
 from workbench.models.traced_pipeline import TracedPipeline, seeded_noise, words_at_tokens
-from workbench.rows import CallRows
-from workbench.segments import Conditioning, Span
-from workbench.sites import Site
 
 HIDDEN = -10000.0  # what the network adds to attention scores of hidden tokens
 OPTION = "negative_prompt"

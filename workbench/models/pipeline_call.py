@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Bool, Float
 
-from workbench.models.protocol import CallInputs, Clip
-from workbench.rows import CallRows
-from workbench.sites import Site
+from workbench.engine.rows import CallRows
+from workbench.engine.runs import CallInputs, Clip
+from workbench.engine.sites import Site
 
 Move = tuple[int, int, tuple[int, ...] | None]
 """A row, the row whose conditioning positions it takes, and at which conditioning tokens (None for all)."""

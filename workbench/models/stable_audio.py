@@ -12,11 +12,11 @@ from nnsight._c import unmount
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cache.errors import UserError
+from workbench.engine.rows import CallRows
+from workbench.engine.runs import CallLabel, Clip, GenerationSettings
+from workbench.engine.segments import Conditioning, Span
 from workbench.models.pipeline_call import PipelineCall
-from workbench.models.protocol import CallLabel, Clip, GenerationSettings
 from workbench.models.traced_pipeline import TracedPipeline, words_at_tokens
-from workbench.rows import CallRows
-from workbench.segments import Conditioning, Span
 
 # nnsight gives every object a method `save`. torchsde, which draws the sampler's noise, lists the names of its own
 # objects, and stumbles on that one. Its function `nnsight.save` does the same and stays.

@@ -19,13 +19,11 @@ from nnsight import NNsight, save
 from nnsight.modeling.diffusion import DiffusionModel
 
 from cache.errors import UserError
-from workbench.conditioning import ConditioningTable
-from workbench.interventions import Intervention, PatchSpec
-from workbench.linearise import linearise
-from workbench.models import unreachable_weights
-from workbench.models.folders import loading
-from workbench.models.pipeline_call import PipelineCall, cond_inputs, conditionings
-from workbench.models.protocol import (
+from workbench.engine.conditioning import ConditioningTable
+from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.linearise import linearise
+from workbench.engine.rows import call_rows, shared_clips, started_clips
+from workbench.engine.runs import (
     CallInputs,
     CallLabel,
     Capture,
@@ -35,11 +33,13 @@ from workbench.models.protocol import (
     Linearisation,
     Sink,
 )
+from workbench.engine.segments import Conditioning, Span, segment_positions
+from workbench.engine.sites import PARTS, Site, check_blocks
+from workbench.engine.visit import visit_call
+from workbench.models import unreachable_weights
+from workbench.models.folders import loading
+from workbench.models.pipeline_call import PipelineCall, cond_inputs, conditionings
 from workbench.provenance import weights_hash
-from workbench.rows import call_rows, shared_clips, started_clips
-from workbench.segments import Conditioning, Span, segment_positions
-from workbench.sites import PARTS, Site, check_blocks
-from workbench.tracing import visit_call
 
 
 class TracedPipeline(ABC):

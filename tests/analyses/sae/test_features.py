@@ -16,7 +16,7 @@ from analyses.sae.topk import TopKConfig
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, CONCEPTS, PLANTED, SIGMAS, STEPS, TOKEN_SECONDS, TOKENS
 from tests.tolerances import assert_close
-from workbench.study import Study
+from workbench.studies.study import Study
 
 SITE, PLANTED_STEP, _ = PLANTED
 SPEC = TrainSpec(site=SITE, k=2, train_steps=150, batch_size=256, held_out_share=0.2)

@@ -17,10 +17,10 @@ from analyses.sae.topk import TopKConfig, TopKSAE
 from cache.errors import UserError
 from cache.opening import UnsafeFile
 from tests.workbench.artefacts import builders
-from tests.workbench.foreign_study import make_foreign_study
+from tests.workbench.studies.foreign_study import make_foreign_study
 from workbench.artefacts import list_imported, read_caa, write_artefact
 from workbench.artefacts.written import study_file
-from workbench.study import Study
+from workbench.studies.study import Study
 
 SITE = "tf0.cross_attn"
 

@@ -16,7 +16,7 @@ from dashboards.screen.features import sae_training
 from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
 from tests.workbench.artefacts.builders import sae_weights, write_sae
 from workbench.artefacts import read_sae
-from workbench.study import Study
+from workbench.studies.study import Study
 
 SITE = PLANTED[0]
 K, FEATURES = 4, 24

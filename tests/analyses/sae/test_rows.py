@@ -10,7 +10,7 @@ import torch
 from analyses.sae import TrainSpec, run_sae
 from analyses.sae.rows import by_clip, split_by_prompt
 from cache.errors import UserError
-from workbench.study import Study
+from workbench.studies.study import Study
 
 SITE = "tf0.cross_attn"
 

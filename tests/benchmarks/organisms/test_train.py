@@ -23,12 +23,12 @@ from benchmarks.organisms.train import (
     train,
 )
 from cache.errors import UserError
-from workbench.interventions import Intervention, PatchSpec
+from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.runs import Clip
 from workbench.models import model_source
 from workbench.models.organism.labels import CONCEPTS, Labels
 from workbench.models.organism.pipeline import load_pipeline
 from workbench.models.organism.text import SUBSPACES
-from workbench.models.protocol import Clip
 
 SHORT = Recipe(steps=2, batch=4, warmup=1)
 DRUMS = SUBSPACES["drums"]

@@ -10,9 +10,9 @@ from benchmarks.organisms.circuits import BLOCKS, CIRCUITS, HEADS, SETTINGS, Cir
 from benchmarks.organisms.readout import AMPLITUDE, patterns
 from benchmarks.organisms.train import presence
 from benchmarks.organisms.verify import arms, verify
-from workbench.interventions import Intervention
-from workbench.models.protocol import Clip, Generation, GenerationSettings
-from workbench.sites import Site
+from workbench.engine.edits import Intervention
+from workbench.engine.runs import Clip, Generation, GenerationSettings
+from workbench.engine.sites import Site
 
 
 class Exact:

@@ -17,7 +17,7 @@ import torch
 
 from cache.errors import UserError
 from tests.workbench.artefacts import builders
-from workbench.import_cli import app
+from workbench.cli.imports import app
 
 
 class RunsCode:

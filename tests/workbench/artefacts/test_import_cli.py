@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from analyses.published_map import load_published_map
+from analyses.patching.published_map import load_published_map
 from analyses.sae import TopKSAE, load_sae
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, make_planted_study
 from tests.workbench.artefacts import builders
 from tests.workbench.artefacts.test_hostile import KINDS, Kind, run
 from workbench.artefacts import list_imported
-from workbench.study import Study
+from workbench.studies.study import Study
 
 TABLE = """model,metric,concept,block,attn,impact
 ace,clap,fast,tf6,0,0.30

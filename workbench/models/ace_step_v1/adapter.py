@@ -9,7 +9,10 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cache.errors import UserError
-from workbench.interventions import Intervention
+from workbench.engine.edits import Intervention
+from workbench.engine.rows import CallRows
+from workbench.engine.runs import CallLabel, Capture, Clip, GenerationSettings
+from workbench.engine.segments import Conditioning, Span
 from workbench.models.ace_step_v1.audio import decode_latents
 from workbench.models.ace_step_v1.pipeline import (
     FRAMES_PER_SECOND,
@@ -23,10 +26,7 @@ from workbench.models.ace_step_v1.pipeline import (
 )
 from workbench.models.ace_step_v1.schedulers import OmegaReduction
 from workbench.models.pipeline_call import Move, PipelineCall
-from workbench.models.protocol import CallLabel, Capture, Clip, GenerationSettings
 from workbench.models.traced_pipeline import TracedPipeline, words_at_tokens
-from workbench.rows import CallRows
-from workbench.segments import Conditioning, Span
 
 
 class AceStepV1Options(BaseModel):

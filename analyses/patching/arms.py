@@ -1,0 +1,368 @@
+"""Arms of a patching sweep: every condition of a map as plain data, built for each question that a user can ask."""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from cache.errors import UserError
+from workbench.engine.edits import CARRIED, AblationSpec, PatchSpec, Spec, spec_from_json
+from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.sites import PARTS, Site, check_blocks
+from workbench.models.base import AudioDiffusionModel
+from workbench.models.token_axis import shared_tokens
+from workbench.text_files import parse_json
+
+Direction = Literal["sufficiency", "necessity"]
+Source = Literal["clean", "corrupt", "unrelated", "control", "references", "arm", "path"]
+Target = Literal["arm", "path"]
+Ablation = Literal["zero", "mean", "resample"]
+Null = Literal["unrelated", "random", "control"]
+
+# What makes up a block's part in the residual stream, in order of computation.
+WRITERS = ("self_attn", "cross_attn", "mlp")
+RANDOM_NULL_SEED = 1
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A spec, whose run it reads from ("arm" and "path": its own runs), and which run it changes.
+
+    That is the arm's, or the helper run of a path, which sees the arm's latents.
+    """
+
+    spec: Spec
+    source: Source | None = None
+    target: Target = "arm"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One condition: a run from the `base` prompt with edits, at (`row`, `column`) of the map.
+
+    Sufficiency changes the corrupt run towards the clean one; necessity takes things from the clean run. A "null" arm
+    should have no impact.
+    """
+
+    name: str
+    row: str
+    column: str
+    edits: tuple[Edit, ...]
+    direction: Direction = "sufficiency"
+    role: Literal["cell", "null"] = "cell"
+
+    @property
+    def base(self) -> Literal["clean", "corrupt"]:
+        """The prompt of the arm's run."""
+        return "corrupt" if self.direction == "sufficiency" else "clean"
+
+    @property
+    def sources(self) -> set[str]:
+        """Runs that the arm's edits read from."""
+        return {edit.source for edit in self.edits if edit.source is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data; `arm_from_json` reads it back."""
+        edits = [{**asdict(edit), "spec": edit.spec.to_json()} for edit in self.edits]
+        return {**asdict(self), "edits": edits}
+
+
+def arm_from_json(data: dict[str, Any]) -> Arm:
+    """Rebuild an arm from `Arm.to_json` data; raises UserError naming what is wrong with it."""
+    try:
+        sources = {edit.get("source") for edit in data["edits"]} - {None}
+        if data["direction"] not in get_args(Direction) or not sources <= set(get_args(Source)):
+            raise UserError(
+                f"The arm '{data['name']}' is wrong: its direction is one of {', '.join(get_args(Direction))}, "
+                f"its sources are some of {', '.join(get_args(Source))}."
+            )
+        edits = tuple(Edit(**{**edit, "spec": spec_from_json(edit["spec"])}) for edit in data["edits"])
+        return Arm(**{**data, "edits": edits})
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"An arm is wrong ({error}): it needs name, row, column, direction and edits, each with a spec."
+        ) from error
+
+
+def arms_from_file(text: str) -> list[Arm]:
+    """Arms of a JSON list (what a result keeps in its attribute `arms`); raises UserError when it is none."""
+    data = parse_json(text, "The file of arms")
+    if not isinstance(data, list) or not data:
+        raise UserError("The file of arms must be a JSON list of arms.")
+    return [arm_from_json(entry) for entry in data]
+
+
+# Building blocks
+
+
+def patch_arm(
+    row: str,
+    column: str,
+    spec: PatchSpec,
+    direction: Direction = "sufficiency",
+) -> Arm:
+    """The arm of one patch: from the clean run into the corrupt one, or (necessity) the other way round."""
+    source: Source = "clean" if direction == "sufficiency" else "corrupt"
+    return Arm(_name(row, column, direction), row, column, (Edit(spec, source),), direction)
+
+
+def ablation_arm(row: str, column: str, site: str, method: Ablation) -> Arm:
+    """The arm of an ablation of the clean run."""
+    sources: dict[str, Source | None] = {"zero": None, "mean": "references", "resample": "unrelated"}
+    edit = Edit(AblationSpec(sites=(site,), method=method), sources[method])
+    return Arm(_name(row, column, "necessity", method), row, column, (edit,), "necessity")
+
+
+def null_arms(arms: Iterable[Arm], kinds: Sequence[Null]) -> list[Arm]:
+    """Null arms of those arms that patch from the clean run: the same patch from where the concept is not.
+
+    "unrelated": from the run of another context that has the corrupt value; "control": from a run that differs in
+    another concept only; "random": as far from the arm's own value as the clean run's, in a random direction.
+    """
+    patches = [arm for arm in arms if arm.sources == {"clean"}]
+    nulls = []
+    for kind, arm in itertools.product(kinds, patches):
+        (edit,) = arm.edits
+        assert isinstance(edit.spec, PatchSpec)
+        if kind == "random":
+            spec = PatchSpec(**{**edit.spec.__dict__, "random_seed": RANDOM_NULL_SEED})
+            changed = Edit(spec, "clean")
+        else:
+            changed = Edit(edit.spec, kind)
+        nulls.append(Arm(f"{arm.name} null {kind}", arm.row, f"null: {kind}", (changed,), role="null"))
+    return nulls
+
+
+def path_arm(sender: int, receiver: Site, mode: Literal["conditioning", "output"]) -> Arm:
+    """Path patching (Wang et al. 2022, arXiv 2211.00593): from a block's cross-attention straight to a later part.
+
+    In a helper run that sees the arm's own latents, the sender takes the clean value and all that writes between it
+    and the receiver is held as without it; the receiver's output there goes into the arm.
+    """
+    between = [
+        str(site)
+        for site in (Site(block, part) for block in range(sender, receiver.block + 1) for part in WRITERS)
+        if Site(sender, "cross_attn").order < site.order < receiver.order
+    ]
+    edits = [Edit(PatchSpec(sites=(f"tf{sender}.cross_attn",), mode=mode), "clean", "path")]
+    if between:
+        edits.append(Edit(PatchSpec(sites=tuple(between), mode="output"), "arm", "path"))
+    edits.append(Edit(PatchSpec(sites=(str(receiver),), mode="output"), "path"))
+    row, column = f"tf{sender}", str(receiver)
+    return Arm(_name(row, column, "sufficiency"), row, column, tuple(edits))
+
+
+def _name(row: str, column: str, direction: str, kind: str = "") -> str:
+    words = [row, column if column not in get_args(Direction) + get_args(Ablation) else ""]
+    return " ".join(
+        word for word in [*words, kind or ("necessity" if direction == "necessity" else "")] if word
+    )
+
+
+# Questions
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the arms of a question are built from (the fields are those of `PatchingSpec`)."""
+
+    model: AudioDiffusionModel
+    settings: GenerationSettings
+    blocks: tuple[int, ...] = ()
+    directions: tuple[Direction, ...] = ("sufficiency",)
+    ablations: tuple[Ablation, ...] = ()
+    mode: Literal["conditioning", "output"] = "conditioning"
+    part: str = "cross_attn"
+    sets: tuple[tuple[int, ...], ...] = ()
+    windows: int = 8
+    segments: tuple[str, ...] = ()
+    receivers: tuple[str, ...] = ()
+
+    @property
+    def chosen_blocks(self) -> tuple[int, ...]:
+        """The blocks asked for, all by default; raises UserError for blocks that do not exist."""
+        check_blocks(self.blocks, self.model.n_blocks)
+        return self.blocks or tuple(range(self.model.n_blocks))
+
+    def name(self, *blocks: int) -> str:
+        """What a block is called, or several together."""
+        return set_name(blocks, self.model.block_names)
+
+    def patch(self, blocks: Iterable[int], **window: Any) -> PatchSpec:
+        """The patch of these blocks' part."""
+        sites = tuple(f"tf{block}.{self.part}" for block in blocks)
+        return PatchSpec(**{"sites": sites, "mode": self.mode, **window})
+
+
+def blocks_arms(request: Request) -> list[Arm]:
+    """Which blocks: every block (and set) patched in each direction, and ablated in each way."""
+    check_blocks([block for blocks in request.sets for block in blocks], request.model.n_blocks)
+    if any(len(set(blocks)) < 2 for blocks in request.sets):
+        raise UserError(
+            "A set of blocks needs at least two different ones, such as tf3+tf4: single blocks are arms anyway."
+        )
+    groups = [(block,) for block in request.chosen_blocks] + list(request.sets)
+    patches = [
+        patch_arm(request.name(*group), direction, request.patch(group), direction)
+        for direction in request.directions
+        for group in groups
+    ]
+    ablations = [
+        ablation_arm(request.name(*group), method, f"tf{group[0]}.{request.part}", method)
+        for method in request.ablations
+        for group in groups
+        if len(group) == 1
+    ]
+    return patches + ablations
+
+
+def steps_arms(request: Request) -> list[Arm]:
+    """When: every block patched in one window of steps at a time."""
+    n_steps = request.settings.num_steps
+    if not 1 <= request.windows <= n_steps:
+        raise UserError(f"{request.windows} windows were asked for, but a run has {n_steps} steps.")
+    edges = [round(i * n_steps / request.windows) for i in range(request.windows + 1)]
+    windows = [(first, last - 1) for first, last in itertools.pairwise(edges)]
+    return _grid(request, {_span("step", w): {"steps": w} for w in windows})
+
+
+def sigmas_arms(request: Request) -> list[Arm]:
+    """When, by noise level: every block patched while sigma lies in one window at a time."""
+    edges = [i / request.windows for i in range(request.windows, -1, -1)]
+    windows = {f"σ {high:.3g}–{low:.3g}": (low, high) for high, low in itertools.pairwise(edges)}
+    return _grid(request, {label: {"sigmas": window} for label, window in windows.items()})
+
+
+def parts_arms(request: Request) -> list[Arm]:
+    """Through what: keys, values, mask, all conditioning, and the output of every part of each block."""
+    arms = []
+    for direction, block in itertools.product(request.directions, request.chosen_blocks):
+        site = (f"tf{block}.cross_attn",)
+        kinds: dict[str, PatchSpec] = {name: PatchSpec(sites=site, carry=(name,)) for name in CARRIED}
+        kinds["conditioning"] = PatchSpec(sites=site)
+        for part in ("cross_attn", "self_attn", "mlp", "block"):
+            kinds[f"{part} output"] = PatchSpec(sites=(f"tf{block}.{part}",), mode="output")
+        arms += [patch_arm(request.name(block), column, spec, direction) for column, spec in kinds.items()]
+    return arms
+
+
+def heads_arms(request: Request) -> list[Arm]:
+    """Through which head: outputs of query heads, and keys and values of their groups."""
+    arms = []
+    queries, groups = request.model.heads("heads"), request.model.heads("k")
+    for direction, block in itertools.product(request.directions, request.chosen_blocks):
+        name = f"tf{block}.cross_attn"
+        for head in range(queries):
+            spec = PatchSpec(sites=(f"{name}.heads",), mode="output", heads=(head,))
+            arms.append(patch_arm(request.name(block), f"head {head}", spec, direction))
+        for group in range(groups):
+            spec = PatchSpec(sites=(f"{name}.k", f"{name}.v"), mode="output", heads=(group,))
+            arms.append(patch_arm(request.name(block), f"KV head {group}", spec, direction))
+    return arms
+
+
+def passes_arms(request: Request) -> list[Arm]:
+    """Through which half of the guidance."""
+    passes = request.model.passes(request.settings)
+    if len(passes) < 2:
+        raise UserError("This run has one pass only (no guidance), so that there is nothing to compare.")
+    columns: dict[str, dict[str, Any]] = {name: {"passes": (name,)} for name in passes}
+    together = "both" if len(passes) == 2 else "all"
+    return _grid(request, {**columns, together: {"passes": passes}})
+
+
+def conditioning_arms(request: Request) -> list[Arm]:
+    """Which conditioning tokens: segments, and the words that the pair swaps or leaves."""
+    if request.mode != "conditioning":
+        raise UserError("Conditioning tokens can only be patched in the mode conditioning.")
+    known = request.model.segments(Clip("", 0), request.settings)
+    names = request.segments or (*known, "template", "before", "swapped", "after")
+    return _grid(request, {name: {"segments": (name,)} for name in names})
+
+
+def seconds_arms(request: Request) -> list[Arm]:
+    """Which seconds of the music: the part's output patched in one window of latent tokens at a time."""
+    sites = [Site(block, request.part) for block in request.chosen_blocks]
+    n_tokens = shared_tokens(request.model, sites, request.settings.duration)
+    edges = [round(i * n_tokens / request.windows) for i in range(request.windows + 1)]
+    seconds = request.model.token_seconds_at(sites[0])
+    columns = {
+        f"{first * seconds:.2f}–{last * seconds:.2f} s": {"tokens": (first, last - 1), "mode": "output"}
+        for first, last in itertools.pairwise(edges)
+        if last > first
+    }
+    return _grid(request, columns)
+
+
+def sets_arms(request: Request) -> list[Arm]:
+    """Together or alone: single blocks, pairs of blocks, and all blocks but one."""
+    blocks = request.chosen_blocks
+    arms = []
+    for direction in request.directions:
+        for first, second in itertools.combinations_with_replacement(blocks, 2):
+            group = sorted({first, second})
+            arms.append(
+                patch_arm(
+                    request.name(first), f"with {request.name(second)}", request.patch(group), direction
+                )
+            )
+        everything = range(request.model.n_blocks)
+        for block in blocks:
+            rest = [other for other in everything if other != block]
+            arms.append(patch_arm(request.name(block), "all but this", request.patch(rest), direction))
+    return arms
+
+
+def paths_arms(request: Request) -> list[Arm]:
+    """Along which path: from each block's cross-attention straight to a later part."""
+    if not request.model.one_stream:
+        raise UserError(
+            "There are no direct paths in this model: between its blocks lie layers that cannot be held. Ask another "
+            "question, such as sets."
+        )
+    parts = request.receivers or ("self_attn", "mlp")
+    if unknown := sorted(set(parts) - set(PARTS)):
+        raise UserError(
+            f"'{unknown[0]}' is not a part that a path can lead to: the parts are {', '.join(PARTS)}."
+        )
+    receivers = [
+        Site(block, part) for block in range(request.model.n_blocks) for part in PARTS if part in parts
+    ]
+    return [
+        path_arm(sender, receiver, request.mode)
+        for sender in request.chosen_blocks
+        for receiver in receivers
+        if Site(sender, "cross_attn").order < receiver.order
+    ]
+
+
+QUESTIONS: dict[str, tuple[Callable[[Request], list[Arm]], str]] = {
+    "blocks": (blocks_arms, "intervention"),
+    "steps": (steps_arms, "steps"),
+    "sigmas": (sigmas_arms, "noise level"),
+    "parts": (parts_arms, "part"),
+    "heads": (heads_arms, "head"),
+    "passes": (passes_arms, "guidance pass"),
+    "conditioning": (conditioning_arms, "conditioning tokens"),
+    "seconds": (seconds_arms, "seconds of the music"),
+    "sets": (sets_arms, "together with"),
+    "paths": (paths_arms, "receiver"),
+}
+
+
+def set_name(blocks: Iterable[int], names: Sequence[str] = ()) -> str:
+    """`tf3+tf4`, or the `names` of a model's blocks where they have any."""
+    return "+".join(names[block] if names else f"tf{block}" for block in blocks)
+
+
+def _grid(request: Request, columns: dict[str, dict[str, Any]]) -> list[Arm]:
+    return [
+        patch_arm(request.name(block), column, request.patch((block,), **window), direction)
+        for direction in request.directions
+        for block in request.chosen_blocks
+        for column, window in columns.items()
+    ]
+
+
+def _span(word: str, window: tuple[int, int]) -> str:
+    return f"{word} {window[0]}" if window[0] == window[1] else f"{word}s {window[0]}–{window[1]}"

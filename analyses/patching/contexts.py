@@ -1,0 +1,160 @@
+"""Around a pair: the prompts of the runs that null arms and ablations read from."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cache.errors import UserError
+from workbench.prompts.prompt_sets import Pair, PromptSet
+from workbench.prompts.reading import SAME, Encode
+
+N_REFERENCES = 4
+TRIES = 50  # prompts drawn before a pair is given up that has no other
+
+
+@dataclass(frozen=True)
+class PairContext:
+    """A pair with the prompts that its arms may read from, by the name of the source.
+
+    `unrelated` has the corrupt value in another context, `control` differs from the corrupt prompt in another concept
+    only (None where the pairs say nothing of other concepts), `references` are any prompts (for mean ablation).
+    """
+
+    pair: Pair
+    unrelated: str | None
+    control: str | None
+    references: tuple[str, ...]
+
+    def prompts(self, source: str) -> tuple[str, ...]:
+        """Prompts of the runs of a source; raises UserError where this pair has none."""
+        prompts = {
+            "clean": (self.pair.clean.text,),
+            "corrupt": (self.pair.corrupt.text,),
+            "unrelated": (self.unrelated,),
+            "control": (self.control,),
+            "references": self.references,
+        }[source]
+        if not prompts or None in prompts:
+            raise UserError(
+                f"These pairs of {self.pair.concept} offer no {source} prompt: leave that arm out, or give more pairs "
+                "or a prompt set with more concepts."
+            )
+        return tuple(prompt for prompt in prompts if prompt is not None)
+
+
+def prompt_set_contexts(
+    prompts: PromptSet, concept: str, n: int, seed: int, encode: Encode = str
+) -> list[PairContext]:
+    """`n` pairs of a concept of a prompt set, or all, with what surrounds them, drawn with `seed`.
+
+    `encode` gives what the model reads of a prompt: what is drawn is another prompt to it than the pair's own, if there
+    is one.
+    """
+    draw = random.Random(f"context-{concept}-{seed}")
+    contexts = []
+    for pair in prompts.pairs(concept, min(n, prompts.n_pairs(concept)), seed):
+        own = _own(pair, encode)
+        unrelated, control = _surroundings(prompts, pair, own, draw, encode)
+        references = _references(prompts, own, draw, encode)
+        contexts.append(PairContext(pair, unrelated, control, references))
+    return contexts
+
+
+def _surroundings(
+    prompts: PromptSet, pair: Pair, own: set[str], draw: random.Random, encode: Encode
+) -> tuple[str | None, str | None]:
+    """Unrelated and control prompt of a pair; None where it says nothing of other concepts."""
+    labels = {name: label for name, label in pair.corrupt.labels.items() if label and name != pair.concept}
+    if not labels:
+        return None, None
+    for _ in range(TRIES):
+        others = {
+            name: draw.choice([value for value in prompts.concepts[name] if value != label])
+            for name, label in labels.items()
+        }
+        control = dict([draw.choice(list(others.items()))])
+        drawn = [prompts.changed(pair.corrupt, values).text for values in (others, control)]
+        if own.isdisjoint(map(encode, drawn)):
+            break
+    return drawn[0], drawn[1]
+
+
+def _references(prompts: PromptSet, own: set[str], draw: random.Random, encode: Encode) -> tuple[str, ...]:
+    """Any prompts, not all of which are the pair's own to the model."""
+    for _ in range(TRIES):
+        drawn = prompts.fill(min(N_REFERENCES, prompts.n_prompts), draw.randrange(2**31))
+        if not own.issuperset(encode(prompt.text) for prompt in drawn):
+            break
+    return tuple(prompt.text for prompt in drawn)
+
+
+def listed_contexts(pairs: list[Pair], n: int, encode: Encode = str) -> list[PairContext]:
+    """The first `n` of listed pairs (all, where there are fewer), surrounded by the others.
+
+    `encode` gives what the model reads of a prompt: what it takes for the pair's own prompts does not surround it.
+    """
+    contexts = []
+    for place, pair in enumerate(pairs[:n]):
+        own = _own(pair, encode)
+        rest = pairs[place + 1 :] + pairs[:place]
+        alike = [other.corrupt.text for other in rest if other.corrupt_value == pair.corrupt_value]
+        unrelated = next((text for text in alike if encode(text) not in own), alike[0] if alike else None)
+        sides = [prompt.text for other in rest for prompt in (other.clean, other.corrupt)]
+        references = [text for text in sides if encode(text) not in own]
+        contexts.append(PairContext(pair, unrelated, None, tuple(references[:N_REFERENCES])))
+    return contexts
+
+
+def told_apart(
+    contexts: dict[str, list[PairContext]], sources: Iterable[str], encode: Encode
+) -> tuple[dict[str, list[PairContext]], list[dict[str, str]]]:
+    """The pairs that the model reads as they are meant, and those that are dropped, with the reason.
+
+    Its text encoders read a limited number of tokens, and may not know a word: two prompts that are the same tokens to
+    them are the same run. A pair is dropped whose two prompts are one, which is another pair once more, or of which one
+    of the `sources` that arms read from offers nothing but its own two prompts. Raises UserError for a concept of which
+    no pair is left.
+    """
+    kept: dict[str, list[PairContext]] = {}
+    dropped = []
+    for concept, pairs in contexts.items():
+        kept[concept] = []
+        seen: dict[tuple[str, str], Pair] = {}
+        for context in pairs:
+            clean, corrupt = context.pair.clean.text, context.pair.corrupt.text
+            reason = _fault(context, sources, encode)
+            first = seen.setdefault((encode(clean), encode(corrupt)), context.pair)
+            if not reason and first is not context.pair:
+                reason = (
+                    f"to the model it is the pair '{first.clean.text}' / '{first.corrupt.text}' once more"
+                )
+            if reason:
+                dropped.append({"concept": concept, "clean": clean, "corrupt": corrupt, "reason": reason})
+            else:
+                kept[concept].append(context)
+        if pairs and not kept[concept]:
+            raise UserError(
+                f"No pair of {concept} is left: {dropped[-1]['reason']}, as in '{dropped[-1]['clean']}' / "
+                f"'{dropped[-1]['corrupt']}'. Give pairs that differ in words that the model reads."
+            )
+    return kept, dropped
+
+
+def _fault(context: PairContext, sources: Iterable[str], encode: Encode) -> str:
+    """What is wrong with a pair to the model; "" where nothing is."""
+    own = _own(context.pair, encode)
+    if len(own) == 1:
+        return SAME
+    for source in sorted(sources):
+        prompts = context.prompts(source)
+        if own.issuperset(map(encode, prompts)):
+            return (
+                f"its {source} prompt '{prompts[0]}' is the same tokens to the model as one of the pair's own, so that "
+                "nothing can be read from it"
+            )
+    return ""
+
+
+def _own(pair: Pair, encode: Encode) -> set[str]:
+    """What the model reads of a pair's two prompts."""
+    return {encode(pair.clean.text), encode(pair.corrupt.text)}

@@ -1,0 +1,529 @@
+"""Activation patching: impact maps for every question, from sweeps of arms over counterfactual pairs and seeds."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from analyses.patching.arms import (
+    QUESTIONS,
+    Ablation,
+    Arm,
+    Direction,
+    Null,
+    Request,
+    arm_from_json,
+    null_arms,
+    patch_arm,
+    set_name,
+)
+from analyses.patching.contexts import PairContext, listed_contexts, prompt_set_contexts, told_apart
+from analyses.patching.impact import CONFIDENCE, RESOLUTION, impact
+from analyses.patching.screening import choose_arms, rank_agreement, screen_arms
+from analyses.patching.sweep import OWN, Sweep
+from analyses.statistics import separated, too_few_pairs
+from cache.errors import UserError
+from workbench.engine.edits import PatchSpec
+from workbench.engine.runs import MOST_STEPS
+from workbench.models.base import AudioDiffusionModel
+from workbench.prompts.pair_files import load_pairs
+from workbench.prompts.prompt_sets import Pair
+from workbench.prompts.reading import Encode, encoder, unknown_words
+from workbench.provenance import content_hash
+from workbench.scorers import load_scorer, scorer_identity
+from workbench.seeds import Seed, consecutive_seeds
+from workbench.studies.study import Study
+
+_log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 2
+NAMED_PAIRS = 3  # dropped pairs that are named before a map is made; its result has all
+LONGEST_NAME = 60
+MOST_RUNS = 1_000_000  # pairs, seeds and arms: more would never end
+CORRECTION = "Benjamini–Hochberg"
+Question = Literal[
+    "blocks",
+    "steps",
+    "sigmas",
+    "parts",
+    "heads",
+    "passes",
+    "conditioning",
+    "seconds",
+    "sets",
+    "paths",
+    "custom",
+]
+WINDOWED = ("steps", "sigmas", "seconds")
+# Fields that only some questions heed.
+HEEDED: dict[str, tuple[str, ...]] = {
+    "sets": ("blocks",),
+    "ablations": ("blocks",),
+    "windows": WINDOWED,
+    "segments": ("conditioning",),
+    "receivers": ("paths",),
+    "greedy_share": ("sets",),
+    "nulls": tuple(question for question in QUESTIONS if question != "paths"),
+    "custom_arms": ("custom",),
+}
+# What a map tells of its pairs.
+TEXTS: dict[str, Callable[[Pair], str]] = {
+    "clean_prompt": lambda pair: pair.clean.text,
+    "corrupt_prompt": lambda pair: pair.corrupt.text,
+    "clean_value": lambda pair: pair.clean_value,
+    "corrupt_value": lambda pair: pair.corrupt_value,
+    "text": lambda pair: pair.text,
+}
+Arms = dict[str, list[Arm]]
+Progress = Callable[[int, int], None]
+
+
+class Screening(BaseModel):
+    """Screen, then confirm: which arms of a map are run, out of all that were screened cheaply.
+
+    Of each concept the `top` arms and a `sample` drawn at random from the others are confirmed by exact patching.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["velocity", "attribution"] = "velocity"
+    pairs: int = Field(4, ge=1, le=MOST_RUNS)
+    top: int = Field(8, ge=1, le=MOST_RUNS)
+    sample: int = Field(8, ge=2, le=MOST_RUNS)
+
+
+class PatchingSpec(BaseModel):
+    """A map: a question, asked of `pairs` counterfactual pairs of each concept times `seeds` seeds.
+
+    Empty `concepts`, `blocks` and `segments` mean all. `sets` are block sets patched together besides the single ones
+    (question blocks); `windows` is the number of windows of steps, noise levels or seconds; `receivers` are the parts
+    that paths lead to. `nulls` are null arms of every patch from the clean run. With `stop_top` pairs are added, from
+    `min_pairs` on, until the intervals of that many top cells lie above all others' or `pairs` are done. With
+    `greedy_share` (question sets) blocks are added one at a time until that share of the concept comes back.
+    `custom_arms` (question custom) are arms as JSON, and `pairs_file` is a CSV file of pairs instead of the study's;
+    `pairs_hash` tells its versions apart, as `judges` does with what the scorers are made of: both are filled in when
+    the map is made (`settled`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: Question = "blocks"
+    name: str = Field("", pattern=r"^[\w.+-]*$", max_length=LONGEST_NAME)
+    concepts: tuple[str, ...] = ()
+    pairs: int = Field(12, ge=1, le=MOST_RUNS)
+    seeds: int = Field(1, ge=1, le=MOST_RUNS)
+    seed: Seed = 0
+    directions: tuple[Direction, ...] = ("sufficiency", "necessity")
+    ablations: tuple[Ablation, ...] = ()
+    nulls: tuple[Null, ...] = ()
+    mode: Literal["conditioning", "output"] = "conditioning"
+    part: str = "cross_attn"
+    blocks: tuple[int, ...] = ()
+    sets: tuple[tuple[int, ...], ...] = ()
+    windows: int = Field(8, ge=1, le=MOST_STEPS)
+    segments: tuple[str, ...] = ()
+    receivers: tuple[str, ...] = ()
+    scorers: tuple[str, ...] = ("embedded",)
+    stop_top: int = Field(0, ge=0, le=MOST_RUNS)
+    min_pairs: int = Field(10, ge=2, le=MOST_RUNS)
+    greedy_share: float = Field(0.0, ge=0.0, le=1.0)
+    screening: Screening | None = None
+    custom_arms: str = ""
+    pairs_file: str = ""
+    pairs_hash: str = ""
+    judges: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _heeded(self) -> "PatchingSpec":
+        for name, questions in HEEDED.items():
+            changed = getattr(self, name) != type(self).model_fields[name].default
+            if changed and self.question not in questions:
+                raise ValueError(f"{name} is for {' or '.join(questions)}, and not heeded by {self.question}")
+        return self
+
+    @property
+    def result_name(self) -> str:
+        """Name of the result: `patching-` and the map's name, which is its question by default."""
+        return f"patching-{self.name or self.question}"
+
+
+def question_arms(spec: PatchingSpec, study: Study, model: AudioDiffusionModel) -> list[Arm]:
+    """The arms of a map, null arms last; raises UserError for blocks, sets, windows … that make no sense."""
+    if spec.question == "custom":
+        return [arm_from_json(entry) for entry in json.loads(spec.custom_arms or "[]")]
+    fields = ("blocks", "directions", "ablations", "mode", "part", "sets", "windows", "segments", "receivers")
+    request = Request(model, study.spec.settings, **{name: getattr(spec, name) for name in fields})
+    arms = QUESTIONS[spec.question][0](request)
+    if not arms:
+        raise UserError(
+            f"The question {spec.question} has nothing to patch with these options: choose other blocks."
+        )
+    return arms + null_arms(arms, spec.nulls)
+
+
+def settled(spec: PatchingSpec) -> PatchingSpec:
+    """The spec with what decides the map and lies outside it, as it is now: the file of pairs and the scorers.
+
+    Raises UserError for a file of pairs that is missing or wrong, and for unknown scorers or missing weights.
+    """
+    listed = load_pairs(Path(spec.pairs_file)) if spec.pairs_file else {}
+    return _settled(spec, listed, {name: scorer_identity(name) for name in spec.scorers})
+
+
+def _settled(spec: PatchingSpec, listed: dict[str, list[Pair]], judges: dict[str, str]) -> PatchingSpec:
+    content = {concept: [asdict(pair) for pair in pairs] for concept, pairs in listed.items()}
+    return spec.model_copy(update={"pairs_hash": content_hash(content) if content else "", "judges": judges})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A map that can be made: all that was asked for was found and checked.
+
+    `dropped` are the pairs that are left out, each with its concept, prompts and reason. `notes` are sentences on what
+    the map will not be able to say.
+    """
+
+    spec: PatchingSpec
+    arms: list[Arm]
+    contexts: dict[str, list[PairContext]]
+    dropped: list[dict[str, str]]
+    notes: list[str]
+    sweep: Sweep
+
+
+def check_patching(study: Study, model: AudioDiffusionModel, spec: PatchingSpec) -> Plan:
+    """Everything that can be checked of a map before its first clip is generated.
+
+    Raises UserError for another model than the study's, for unknown concepts, blocks or scorers, for a text that a
+    scorer cannot score, for arms that a pair cannot be run with, and for a concept none of whose pairs the model can
+    tell apart.
+    """
+    study.check_model(model.weights_hash)
+    scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
+    listed = load_pairs(Path(spec.pairs_file)) if spec.pairs_file else {}
+    spec = _settled(spec, listed, {name: scorer.identity for name, scorer in scorers.items()})
+    arms = question_arms(spec, study, model)
+    encode = encoder(model, study.spec.lyrics, study.spec.settings)
+    sources = {source for arm in arms for source in arm.sources} - OWN
+    contexts, dropped = told_apart(_contexts(study, spec, listed, encode), sources, encode)
+    sweep = Sweep(study, model, scorers)
+    everything = [context for pairs in contexts.values() for context in pairs]
+    for scorer in scorers.values():
+        scorer.check_texts([context.pair.text for context in everything])
+    for context in everything:
+        sweep.check(context, arms)
+    return Plan(spec, arms, contexts, dropped, _notes(spec, model, contexts, dropped), sweep)
+
+
+def _notes(
+    spec: PatchingSpec,
+    model: AudioDiffusionModel,
+    contexts: dict[str, list[PairContext]],
+    dropped: list[dict[str, str]],
+) -> list[str]:
+    """What whoever asks for a map should know before it runs, a sentence each."""
+    notes = [
+        f"The pair '{pair['clean']}' / '{pair['corrupt']}' of {pair['concept']} is dropped: {pair['reason']}."
+        for pair in dropped[:NAMED_PAIRS]
+    ]
+    if len(dropped) > NAMED_PAIRS:
+        notes.append(f"{len(dropped) - NAMED_PAIRS} more pairs are dropped likewise.")
+    by_number: dict[int, list[str]] = {}
+    for concept, pairs in contexts.items():
+        by_number.setdefault(len(pairs), []).append(concept)
+    for n, concepts in sorted(by_number.items()):
+        names = ", ".join(concepts)
+        if n < spec.pairs:
+            notes.append(
+                f"{spec.pairs} pairs were asked for, and there are {n} of {names}: the map takes those."
+            )
+        if sentence := too_few_pairs(n):
+            notes.append(f"No cell of {names} can be significant. {sentence}")
+    prompts = [
+        side.text for pairs in contexts.values() for c in pairs for side in (c.pair.clean, c.pair.corrupt)
+    ]
+    return [*notes, *filter(None, [unknown_words(model, prompts)])]
+
+
+def run_patching(
+    study: Study,
+    model: AudioDiffusionModel,
+    spec: PatchingSpec,
+    progress: Progress | None = None,
+    note: Callable[[str], None] = _log.warning,
+) -> xr.Dataset:
+    """Run what the map needs and is not in the study yet, and save its result (schema: the reference of results).
+
+    `progress(done, total)` is told of pairs times seeds, and `note` of what the map will not be able to say, before
+    anything runs. Raises UserError as `check_patching` does, where another
+    process makes the same result, and where runs that the map asks for are missing in the end.
+    """
+    started = time.monotonic()
+    with study.making(spec.result_name):
+        plan = check_patching(study, model, spec)
+        for sentence in plan.notes:
+            note(sentence)
+        result = _make(study, model, plan, progress or _no_progress)
+        study.save_result(spec.result_name, result, plan.spec, time.monotonic() - started)
+    return study.result(spec.result_name)
+
+
+def _make(study: Study, model: AudioDiffusionModel, plan: Plan, progress: Progress) -> xr.Dataset:
+    """The map's dataset, what it needs run and scored."""
+    spec, arms, contexts = plan.spec, plan.arms, plan.contexts
+    runner = _Runner(study, spec, plan.sweep, contexts, progress)
+    screen: xr.DataArray | None = None
+    chosen: Arms = dict.fromkeys(contexts, arms)
+    if spec.screening is not None:
+        few = {concept: pairs[: spec.screening.pairs] for concept, pairs in contexts.items()}
+        screen = screen_arms(study, model, spec.screening.method, few, runner.seeds[0], arms)
+        chosen = choose_arms(screen, arms, spec.screening.top, spec.screening.sample, spec.seed)
+    stopped = runner.run(chosen)
+    steps: dict[str, list[dict[str, object]]] = {}
+    if spec.greedy_share:
+        arms, chosen, steps = runner.greedy(arms, model.n_blocks)
+    runner.check_complete(chosen)
+    result = runner.dataset(arms, chosen)
+    resolution = RESOLUTION[study.model["dtype"]]
+    result = result.merge(impact(result.score, resolution=resolution), compat="no_conflicts")
+    if screen is not None:
+        result = _with_screen(result, screen, spec)
+    result.attrs |= {
+        "kind": "patching",
+        "schema_version": SCHEMA_VERSION,
+        "question": spec.question,
+        "row_label": "block",
+        "column_label": QUESTIONS[spec.question][1] if spec.question in QUESTIONS else "arm",
+        "mode": spec.mode,
+        "confidence": CONFIDENCE,
+        "resolution": resolution,
+        "correction": CORRECTION,
+        "stopped": stopped,
+        "dropped": json.dumps(plan.dropped),
+        "greedy": json.dumps(steps),
+        "screened": result.attrs.get("screened", ""),
+        "arms": json.dumps([arm.to_json() for arm in arms]),
+        "denoiser_rows": plan.sweep.rows,
+    }
+    return result
+
+
+def _no_progress(done: int, total: int) -> None:
+    del done, total
+
+
+def _contexts(
+    study: Study, spec: PatchingSpec, listed: dict[str, list[Pair]], encode: Encode
+) -> dict[str, list[PairContext]]:
+    """The pairs of each concept, with what surrounds them."""
+    if listed:
+        unknown = set(spec.concepts) - set(listed)
+        if unknown:
+            raise UserError(
+                f"{spec.pairs_file} has no pairs of {', '.join(sorted(unknown))}: it has {', '.join(listed)}."
+            )
+        return {
+            concept: listed_contexts(listed[concept], spec.pairs, encode)
+            for concept in spec.concepts or listed
+        }
+    prompts = study.spec.prompts
+    return {
+        concept: prompt_set_contexts(prompts, concept, spec.pairs, spec.seed, encode)
+        for concept in spec.concepts or prompts.concepts
+    }
+
+
+class _Runner:
+    """Goes through a map's pairs and seeds, and puts together what came out."""
+
+    def __init__(
+        self,
+        study: Study,
+        spec: PatchingSpec,
+        sweep: Sweep,
+        contexts: dict[str, list[PairContext]],
+        progress: Progress,
+    ) -> None:
+        self.spec = spec
+        self.sweep = sweep
+        self.contexts = contexts
+        self.progress = progress
+        self.n_run = dict.fromkeys(contexts, 0)
+        self.block_names = study.block_names
+        first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
+        self.seed_axis = consecutive_seeds(first_seed, spec.seeds)
+        self.seeds: list[int] = self.seed_axis.tolist()
+
+    def run(self, arms: Arms) -> str:
+        """Run the arms of every pair; gives a sentence on where it stopped, "" when all pairs were asked for."""
+        active, sentences = list(self.contexts), []
+        total = sum(map(len, self.contexts.values())) * self.spec.seeds
+        done = 0
+        # Each look is a chance to stop on luck: look seldom.
+        looks = {self.spec.min_pairs * 2**k for k in range(32)} - {self.spec.pairs}
+        self.progress(done, total)
+        for pair in range(self.spec.pairs):
+            for concept in (concept for concept in active if pair < len(self.contexts[concept])):
+                for seed in self.seeds:
+                    self.sweep.ensure(self.contexts[concept][pair], seed, arms[concept])
+                    done += 1
+                    self.progress(done, total)
+                self.n_run[concept] = pair + 1
+            if self.spec.stop_top and pair + 1 in looks:
+                finished = [
+                    concept
+                    for concept in active
+                    if pair + 1 < len(self.contexts[concept])
+                    and self._is_separated(concept, pair + 1, arms[concept])
+                ]
+                sentences += [f"{concept} after {pair + 1} pairs" for concept in finished]
+                active = [concept for concept in active if concept not in finished]
+                left = sum(len(self.contexts[concept]) - pair - 1 for concept in finished)
+                total -= left * self.spec.seeds
+                self.progress(done, total)
+        if not self.spec.stop_top:
+            return ""
+        when = ", ".join(sentences) or "none"
+        apart = f"Stopped when the top {self.spec.stop_top} cells' intervals lay above all others': {when}."
+        ended = f" Ended with the budget of {self.spec.pairs} pairs: {', '.join(active)}." if active else ""
+        return apart + ended
+
+    def _is_separated(self, concept: str, n_pairs: int, arms: Sequence[Arm]) -> bool:
+        cells = [arm for arm in arms if arm.role == "cell"]
+        found = impact(self.scores({concept: self.contexts[concept][:n_pairs]}, cells)).sel(concept=concept)
+        cells_only = found.sel(arm=found.role == "cell")
+        return all(
+            separated(
+                cells_only.impact.sel(scorer=scorer).values,
+                cells_only.impact_lo.sel(scorer=scorer).values,
+                cells_only.impact_hi.sel(scorer=scorer).values,
+                self.spec.stop_top,
+            )
+            for scorer in self.spec.scorers
+        )
+
+    def greedy(
+        self, arms: list[Arm], n_blocks: int
+    ) -> tuple[list[Arm], Arms, dict[str, list[dict[str, object]]]]:
+        """The smallest set of blocks, added one at a time, that brings back the share asked for; for each concept."""
+        added: dict[str, Arm] = {}
+        steps: dict[str, list[dict[str, object]]] = {}
+        for concept, contexts in self.contexts.items():
+            chosen: tuple[int, ...] = ()
+            steps[concept] = []
+            share = 0.0
+            while share < self.spec.greedy_share and len(chosen) < n_blocks:
+                groups = [tuple(sorted((*chosen, block))) for block in range(n_blocks) if block not in chosen]
+                candidates = [self._set_arm(group) for group in groups]
+                for context in contexts:
+                    for seed in self.seeds:
+                        self.sweep.ensure(context, seed, candidates)
+                found = impact(self.scores({concept: contexts}, candidates)).isel(concept=0, scorer=0)
+                values = found.impact.sel(arm=[arm.name for arm in candidates]).values
+                if np.isnan(values).all():
+                    break
+                best = int(np.nanargmax(values))
+                chosen, share = groups[best], float(values[best])
+                added[candidates[best].name] = candidates[best]
+                steps[concept].append({"blocks": list(chosen), "share": share})
+        everything = arms + list(added.values())
+        return everything, dict.fromkeys(self.contexts, everything), steps
+
+    def _set_arm(self, group: Sequence[int]) -> Arm:
+        sites = tuple(f"tf{block}.{self.spec.part}" for block in group)
+        name = set_name(group, self.block_names)
+        return patch_arm(name, "greedy", PatchSpec(sites=sites, mode=self.spec.mode))
+
+    def scores(self, contexts: dict[str, list[PairContext]], arms: Sequence[Arm]) -> xr.DataArray:
+        """Scores with dims (concept, pair, seed, arm, scorer), the arms labelled; NaN where the study holds none."""
+        n_pairs = max(len(pairs) for pairs in contexts.values())
+        shape = (len(contexts), n_pairs, len(self.seeds), 2 + len(arms), len(self.spec.scorers))
+        values = np.full(shape, np.nan)
+        for c, pairs in enumerate(contexts.values()):
+            for p, context in enumerate(pairs):
+                for s, seed in enumerate(self.seeds):
+                    values[c, p, s] = self.sweep.scores(context, seed, arms)
+        coords = {
+            "concept": list(contexts),
+            "pair": range(n_pairs),
+            "seed": self.seed_axis,
+            "scorer": list(self.spec.scorers),
+            **_arm_coords(arms),
+        }
+        return xr.DataArray(values, coords=coords, dims=("concept", "pair", "seed", "arm", "scorer"))
+
+    def check_complete(self, chosen: Arms) -> None:
+        """Raise UserError where a run or a score that the map asks for is not in the study, though it was made."""
+        missing = [
+            (context.pair.clean.text, seed, name)
+            for concept, contexts in self.contexts.items()
+            for context in contexts[: self.n_run[concept]]
+            for seed in self.seeds
+            for name in self.sweep.missing(context, seed, chosen[concept])
+        ]
+        if missing:
+            prompt, seed, name = missing[0]
+            raise UserError(
+                f"{len(missing)} runs of the map are missing, such as '{name}' of '{prompt}' (seed {seed}): somebody "
+                "removed them meanwhile; run the command again, which runs them anew."
+            )
+
+    def dataset(self, arms: Sequence[Arm], chosen: Arms) -> xr.Dataset:
+        """Scores, audio files and texts of the whole map; arms that were not `chosen` and pairs after a stop are empty.
+
+        The study may hold them, run for another map.
+        """
+        score = self.scores(self.contexts, arms)
+        audio = np.full(score.shape[:-1], "", dtype=object)
+        for c, contexts in enumerate(self.contexts.values()):
+            for p, context in enumerate(contexts):
+                audio[c, p] = [self.sweep.audio(context, seed, arms) for seed in self.seeds]
+        for c, concept in enumerate(self.contexts):
+            names = {"clean", "corrupt", *(arm.name for arm in chosen[concept])}
+            left_out = np.array([arm not in names for arm in score.arm.values])
+            for empty in ((slice(None), slice(None), left_out), (slice(self.n_run[concept], None),)):
+                score.values[c][empty] = np.nan
+                audio[c][empty] = ""
+        pairs = [context.pair for contexts in self.contexts.values() for context in contexts]
+        # Concepts may have different numbers of pairs, where some were dropped.
+        place = np.arange(score.sizes["pair"]) < np.array([[len(c)] for c in self.contexts.values()])
+        texts = {name: np.full(place.shape, "", dtype=object) for name in TEXTS}
+        for name, text in TEXTS.items():
+            texts[name][place] = [text(pair) for pair in pairs]
+        return xr.Dataset(
+            {
+                "score": score,
+                "audio": (("concept", "pair", "seed", "arm"), audio),
+                **{name: (("concept", "pair"), values) for name, values in texts.items()},
+            }
+        )
+
+
+def _arm_coords(arms: Sequence[Arm]) -> dict[str, tuple[str, list[str]]]:
+    specs = [json.dumps(arm.to_json()["edits"]) for arm in arms]
+    return {
+        "arm": ("arm", ["clean", "corrupt", *(arm.name for arm in arms)]),
+        "row": ("arm", ["", "", *(arm.row for arm in arms)]),
+        "column": ("arm", ["", "", *(arm.column for arm in arms)]),
+        "direction": ("arm", ["", "", *(arm.direction for arm in arms)]),
+        "role": ("arm", ["run", "run", *(arm.role for arm in arms)]),
+        "spec": ("arm", ["", "", *specs]),
+    }
+
+
+def _with_screen(result: xr.Dataset, screen: xr.DataArray, spec: PatchingSpec) -> xr.Dataset:
+    """The result with every cell's screening score, and how its ranks agree with those of exact patching."""
+    assert spec.screening is not None
+    result["screen"] = screen.reindex(arm=result.arm)
+    agreement = rank_agreement(result.screen, result.impact.isel(scorer=0))
+    result["screen_agreement"] = agreement
+    told = {**spec.screening.model_dump(), "rows": int(screen.attrs["rows"])}
+    result.attrs["screened"] = json.dumps(told)
+    return result

@@ -1,0 +1,175 @@
+"""Arms are data: what each question asks, and their way through JSON."""
+
+import json
+
+import pytest
+
+from analyses.patching.arms import (
+    QUESTIONS,
+    Arm,
+    Request,
+    ablation_arm,
+    arm_from_json,
+    arms_from_file,
+    null_arms,
+    patch_arm,
+    path_arm,
+)
+from cache.errors import UserError
+from workbench.engine.edits import PatchSpec
+from workbench.engine.runs import GenerationSettings
+from workbench.engine.sites import Site
+from workbench.models.ace_step import AceStep15
+
+SETTINGS = GenerationSettings(duration=1.0, num_steps=4)
+
+
+def request(model: AceStep15, **changes: object) -> Request:
+    return Request(model, SETTINGS, **changes)
+
+
+def arms(model: AceStep15, question: str, **changes: object) -> list[Arm]:
+    return QUESTIONS[question][0](request(model, **changes))
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_arms_of_every_question_survive_json_and_have_names_of_their_own(
+    tiny: AceStep15, question: str
+) -> None:
+    built = arms(tiny, question, windows=2, directions=("sufficiency", "necessity"))
+    assert built
+    assert len({arm.name for arm in built}) == len(built)
+    assert arms_from_file(json.dumps([arm.to_json() for arm in built])) == built
+    if question != "sets":  # of two blocks, all but one is the other one
+        assert len({json.dumps(arm.to_json()["edits"]) + arm.direction for arm in built}) == len(built)
+
+
+def test_blocks_are_patched_both_ways_and_ablated(tiny: AceStep15) -> None:
+    built = arms(
+        tiny,
+        "blocks",
+        directions=("sufficiency", "necessity"),
+        ablations=("zero", "mean", "resample"),
+        sets=((0, 1),),
+    )
+    by_name = {arm.name: arm for arm in built}
+    assert list(by_name) == [
+        "tf0", "tf1", "tf0+tf1", "tf0 necessity", "tf1 necessity", "tf0+tf1 necessity",
+        "tf0 zero", "tf1 zero", "tf0 mean", "tf1 mean", "tf0 resample", "tf1 resample",
+    ]  # fmt: skip
+    assert (by_name["tf0"].base, by_name["tf0"].sources) == ("corrupt", {"clean"})
+    assert (by_name["tf0 necessity"].base, by_name["tf0 necessity"].sources) == ("clean", {"corrupt"})
+    assert by_name["tf0+tf1"].edits[0].spec.sites == ("tf0.cross_attn", "tf1.cross_attn")
+    assert [by_name[f"tf0 {method}"].sources for method in ("zero", "mean", "resample")] == [
+        set(), {"references"}, {"unrelated"},
+    ]  # fmt: skip
+    assert by_name["tf1 mean"].direction == "necessity"
+    assert by_name["tf1 mean"].column == "mean"
+
+
+def test_windows_of_steps_cover_every_step_once(tiny: AceStep15) -> None:
+    built = arms(tiny, "steps", windows=3)
+    assert [arm.column for arm in built[:3]] == ["step 0", "steps 1–2", "step 3"]
+    steps = [
+        step
+        for arm in built[:3]
+        for step in range(arm.edits[0].spec.steps[0], arm.edits[0].spec.steps[1] + 1)
+    ]
+    assert steps == [0, 1, 2, 3]
+
+
+def test_windows_of_noise_levels_cover_the_schedule_once(tiny: AceStep15) -> None:
+    windows = [arm.edits[0].spec.sigmas for arm in arms(tiny, "sigmas", windows=3)[:3]]
+    for sigma in tiny.sigmas(SETTINGS):
+        assert sum(low < sigma <= high for low, high in windows) == 1
+    assert windows[0][1] == 1.0
+    assert windows[-1][0] == 0.0
+
+
+def test_windows_of_seconds_cover_every_token_once(tiny: AceStep15) -> None:
+    built = [arm.edits[0].spec for arm in arms(tiny, "seconds", windows=4) if arm.row == "tf0"]
+    tokens = [token for spec in built for token in range(spec.tokens[0], spec.tokens[1] + 1)]
+    assert tokens == list(range(tiny.tokens(SETTINGS.duration)))
+    assert {spec.mode for spec in built} == {"output"}
+
+
+def test_heads_know_the_groups(tiny: AceStep15) -> None:
+    columns = [arm.column for arm in arms(tiny, "heads") if arm.row == "tf1"]
+    assert columns == ["head 0", "head 1", "head 2", "head 3", "KV head 0", "KV head 1"]
+
+
+def test_sets_are_singles_pairs_and_all_but_one(tiny: AceStep15) -> None:
+    sites = {arm.name: arm.edits[0].spec.sites for arm in arms(tiny, "sets")}
+    assert sites == {
+        "tf0 with tf0": ("tf0.cross_attn",),
+        "tf0 with tf1": ("tf0.cross_attn", "tf1.cross_attn"),
+        "tf1 with tf1": ("tf1.cross_attn",),
+        "tf0 all but this": ("tf1.cross_attn",),
+        "tf1 all but this": ("tf0.cross_attn",),
+    }
+
+
+def test_a_path_holds_everything_between_sender_and_receiver() -> None:
+    arm = path_arm(0, Site(1, "mlp"), "conditioning")
+    sender, held, receiver = arm.edits
+    assert (sender.spec.sites, sender.source, sender.target) == (("tf0.cross_attn",), "clean", "path")
+    assert (held.spec.sites, held.source, held.target) == (
+        ("tf0.mlp", "tf1.self_attn", "tf1.cross_attn"), "arm", "path",
+    )  # fmt: skip
+    assert (receiver.spec.sites, receiver.source, receiver.target) == (("tf1.mlp",), "path", "arm")
+    nearest = path_arm(0, Site(0, "mlp"), "conditioning")
+    assert [edit.spec.sites for edit in nearest.edits] == [("tf0.cross_attn",), ("tf0.mlp",)]
+
+
+def test_null_arms_take_from_where_the_concept_is_not() -> None:
+    (arm,) = [patch_arm("tf0", "sufficiency", PatchSpec(sites=("tf0.cross_attn",)))]
+    nulls = null_arms([arm], ("unrelated", "control", "random"))
+    assert [null.sources for null in nulls] == [{"unrelated"}, {"control"}, {"clean"}]
+    assert [null.role for null in nulls] == ["null"] * 3
+    assert nulls[2].edits[0].spec.random_seed is not None
+    assert nulls[0].edits[0].spec == arm.edits[0].spec
+
+
+@pytest.mark.parametrize(
+    ("question", "changes", "sentence"),
+    [
+        ("blocks", {"blocks": (7,)}, "tf7 does not exist"),
+        ("blocks", {"sets": ((0,),)}, "at least two different"),
+        ("blocks", {"sets": ((0, 9),)}, "tf9 does not exist"),
+        ("steps", {"windows": 5}, "5 windows were asked for, but a run has 4 steps"),
+        ("conditioning", {"mode": "output"}, "mode conditioning"),
+        ("blocks", {"part": "mlp"}, "cross_attn sites only"),
+    ],
+)
+def test_requests_that_make_no_sense(tiny: AceStep15, question: str, changes: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        arms(tiny, question, **changes)
+
+
+def test_passes_need_guidance(tiny: AceStep15) -> None:
+    unguided = Request(tiny, SETTINGS.model_copy(update={"guidance_scale": 1.0}))
+    with pytest.raises(UserError, match="one pass only"):
+        QUESTIONS["passes"][0](unguided)
+
+
+GOOD = ablation_arm("tf0", "zero", "tf0.mlp", "zero").to_json()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "JSON list of arms"),
+        (json.dumps([{"name": "x"}]), "'edits'"),
+        (json.dumps([{**GOOD, "colour": "red"}]), "colour"),
+        (json.dumps([{**GOOD, "direction": "up"}]), "direction is one of sufficiency, necessity"),
+        (json.dumps([{**GOOD, "edits": [{**GOOD["edits"][0], "source": "moon"}]}]), "its sources"),
+    ],
+)
+def test_files_of_arms_that_are_wrong(text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        arms_from_file(text)
+
+
+def test_one_arm_through_json() -> None:
+    assert arm_from_json(json.loads(json.dumps(GOOD))).to_json() == GOOD

@@ -1,0 +1,138 @@
+"""What surrounds a pair: prompts without the concept's change."""
+
+from dataclasses import replace
+
+import pytest
+
+from analyses.patching.contexts import listed_contexts, prompt_set_contexts, told_apart
+from cache.errors import UserError
+from workbench.prompts.prompt_sets import Pair, Prompt, PromptSet, load_prompt_set
+
+ORGANISM = load_prompt_set("organism")
+
+
+@pytest.mark.parametrize("concept", ORGANISM.concepts)
+def test_unrelated_and_control_keep_the_corrupt_value(concept: str) -> None:
+    prompts = {prompt.text: prompt for prompt in ORGANISM.fill(ORGANISM.n_prompts, 0)}
+    for context in prompt_set_contexts(ORGANISM, concept, 5, seed=1):
+        corrupt = context.pair.corrupt.labels
+        unrelated, control = prompts[context.unrelated].labels, prompts[context.control].labels
+        assert unrelated[concept] == control[concept] == corrupt[concept]
+        assert all(unrelated[other] != corrupt[other] for other in corrupt if other != concept)
+        assert sum(control[other] != corrupt[other] for other in corrupt) == 1
+        assert len(context.references) == 4
+        assert context.prompts("clean") == (context.pair.clean.text,)
+
+
+def test_the_same_seed_draws_the_same_contexts() -> None:
+    assert prompt_set_contexts(ORGANISM, "mood", 4, 3) == prompt_set_contexts(ORGANISM, "mood", 4, 3)
+    assert prompt_set_contexts(ORGANISM, "mood", 4, 3) != prompt_set_contexts(ORGANISM, "mood", 4, 4)
+
+
+def test_a_concept_alone_has_no_controls() -> None:
+    alone = PromptSet.model_validate(
+        {
+            "templates": ["a {tempo} song", "one {tempo} tune"],
+            "concepts": {"tempo": {"slow": "slow", "fast": "fast"}},
+        }
+    )
+    (context,) = prompt_set_contexts(alone, "tempo", 1, 0)
+    with pytest.raises(UserError, match="offer no control prompt"):
+        context.prompts("control")
+
+
+def pair(clean: str, corrupt: str, value: str = "male") -> Pair:
+    return Pair("female", Prompt(clean, {"female": "female"}), Prompt(corrupt, {"female": value}), "a woman")
+
+
+def test_listed_pairs_surround_each_other() -> None:
+    pairs = [pair("she sings", "he sings"), pair("a woman hums", "a man hums"), pair("x", "y", "child")]
+    contexts = listed_contexts(pairs, 3)
+    assert [context.unrelated for context in contexts] == ["a man hums", "he sings", None]
+    assert contexts[0].references == ("a woman hums", "a man hums", "x", "y")
+    assert contexts[0].control is None
+    assert listed_contexts(pairs, 4) == contexts, "there are no more"
+
+
+def test_a_prompt_is_changed_in_its_own_template() -> None:
+    two = PromptSet.model_validate(
+        {
+            "templates": ["a {tempo} song {drums}", "{drums}, a {tempo} piece"],
+            "concepts": {
+                "tempo": {"slow": "slow", "fast": "fast"},
+                "drums": {"on": "with drums", "off": "without drums"},
+            },
+        }
+    )
+    for prompt in two.fill(8, 0):
+        changed = two.changed(prompt, {"tempo": "fast"})
+        assert changed.text == prompt.text.replace("slow", "fast")
+        assert changed.labels == {**prompt.labels, "tempo": "fast"}
+    with pytest.raises(UserError, match="not a prompt of this prompt set"):
+        two.changed(Prompt("a song", {"tempo": "", "drums": ""}), {"tempo": "fast"})
+
+
+MOODS = PromptSet.model_validate(
+    {
+        "templates": ["a {tempo} {mood} song"],
+        "concepts": {
+            "tempo": {"slow": "slow", "fast": "fast"},
+            "mood": {"happy": "happy", "zesty": "zesty", "zippy": "zippy"},
+        },
+    }
+)
+
+
+def read(prompt: str) -> str:
+    """What a model reads that knows neither 'zesty' nor 'zippy'."""
+    return prompt.replace("zesty", "?").replace("zippy", "?")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_surrounds_a_pair_is_another_prompt_to_the_model(seed: int) -> None:
+    """Of a mood that is no word to it the model is given the one that is, where by chance it would not be."""
+    plain = prompt_set_contexts(MOODS, "tempo", 6, seed)
+    drawn = prompt_set_contexts(MOODS, "tempo", 6, seed, read)
+    assert [context.pair for context in drawn] == [context.pair for context in plain]
+    for context in drawn:
+        own = {read(text) for source in ("clean", "corrupt") for text in context.prompts(source)}
+        assert own.isdisjoint({read(context.unrelated), read(context.control)})
+    kept, dropped = told_apart({"tempo": drawn}, ["unrelated", "control", "references"], read)
+    assert all("once more" in entry["reason"] for entry in dropped), "zesty and zippy pairs are one"
+    assert len(kept["tempo"]) == 4
+
+
+@pytest.mark.parametrize("source", ["unrelated", "control"])
+def test_a_pair_without_another_prompt_to_read_from_is_dropped(source: str) -> None:
+    unread = {value: MOODS.concepts["mood"][value] for value in ("zesty", "zippy")}
+    words = PromptSet(templates=MOODS.templates, concepts={**MOODS.concepts, "mood": unread})
+    contexts = prompt_set_contexts(words, "tempo", 4, 0, read)
+    with pytest.raises(UserError, match=f"No pair of tempo is left: its {source} prompt .* same tokens"):
+        told_apart({"tempo": contexts}, [source], read)
+    kept, _ = told_apart({"tempo": contexts}, [], read)
+    assert len(kept["tempo"]) == 2, "nothing is read from it"
+
+
+def test_listed_pairs_are_surrounded_by_other_prompts() -> None:
+    """Two pairs may share a prompt, and a pair may be another one in words that the model does not know."""
+    pairs = [
+        pair("she sings", "one sings"),
+        pair("a woman sings", "one sings"),
+        pair("zesty x", "y"),
+        pair("zippy x", "y"),
+    ]
+    contexts = listed_contexts(pairs, 4, read)
+    assert [context.unrelated for context in contexts] == ["y", "y", "one sings", "one sings"]
+    assert "one sings" not in contexts[0].references
+    assert {read(text) for text in contexts[2].references} == {"she sings", "one sings", "a woman sings"}
+    kept, dropped = told_apart({"female": contexts}, ["unrelated", "references"], read)
+    assert [context.pair for context in kept["female"]] == pairs[:3]
+    assert [entry["clean"] for entry in dropped] == ["zippy x"]
+
+
+def test_references_that_are_the_pair_itself_are_no_references() -> None:
+    contexts = listed_contexts([pair("she sings", "he sings"), pair("she hums", "he hums")], 2)
+    same = [replace(context, references=("she sings", "he sings")) for context in contexts]
+    kept, dropped = told_apart({"female": same}, ["references"], str)
+    assert [context.pair.clean.text for context in kept["female"]] == ["she hums"]
+    assert "references prompt 'she sings' is the same tokens" in dropped[0]["reason"]

@@ -1,0 +1,428 @@
+"""The sweep behind a map on a tiny model: labels, audio, scores, sharing, and going on where it was cut off."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from pydantic import ValidationError
+
+from analyses.patching import run, sweep
+from analyses.patching.arms import Arm, patch_arm
+from analyses.patching.contexts import PairContext
+from analyses.patching.run import PatchingSpec, Screening, check_patching, run_patching
+from analyses.patching.sweep import Sweep
+from analyses.statistics import too_few_pairs
+from cache.errors import UserError
+from tests.tolerances import FLOAT32, difference
+from tests.workbench.studies.test_study import study_spec
+from workbench.audio import read_audio
+from workbench.engine.edits import PatchSpec
+from workbench.models.ace_step import AceStep15
+from workbench.prompts.prompt_sets import Pair, Prompt
+from workbench.prompts.reading import unknown_words
+from workbench.studies.study import Study
+
+
+class Loudness:
+    """Scores a clip by its mean square: a number that the test can compute again from the FLAC."""
+
+    name = "loudness"
+    identity = "mean square"
+    heard = 0
+
+    def check_texts(self, texts: Sequence[str]) -> None:
+        if "unheard" in texts:
+            raise UserError("unheard")
+
+    def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
+        self.heard += len(audio)
+        return np.repeat((audio**2).mean(axis=(1, 2))[:, None], len(texts), axis=1)
+
+
+class Peak(Loudness):
+    """Scores a clip by its largest sample, and fails for the first clip that it hears."""
+
+    name = "peak"
+    identity = "largest sample"
+
+    def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
+        scores = np.repeat(audio.max(axis=(1, 2))[:, None], len(texts), axis=1)
+        if self.heard == 0:
+            scores[0] = np.nan
+        self.heard += len(audio)
+        return scores
+
+
+SCORERS = {"embedded": Loudness, "clap": Peak}
+
+
+@pytest.fixture
+def study(tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    made = {name: scorer() for name, scorer in SCORERS.items()}
+    monkeypatch.setattr(run, "load_scorer", lambda name, device="cpu": made[name])
+    return Study.create(tmp_path / "study", study_spec(tiny), tiny.describe(), str)
+
+
+@pytest.fixture
+def probed() -> list[int]:
+    """Sizes of the one-step batches that tried the memory."""
+    return []
+
+
+@pytest.fixture
+def generated(tiny: AceStep15, probed: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that were generated for arms."""
+    batches: list[int] = []
+    generate = tiny.generate
+
+    def counting(clips, settings, *args, **kwargs):
+        (batches if settings.num_steps > 1 else probed).append(len(clips))
+        return generate(clips, settings, *args, **kwargs)
+
+    monkeypatch.setattr(tiny, "generate", counting)
+    return batches
+
+
+SPEC = PatchingSpec(concepts=("tempo",), pairs=2, seeds=2, sets=((0, 1),), nulls=("unrelated",))
+
+
+def test_the_map_labels_scores_and_audio(study: Study, tiny: AceStep15) -> None:
+    result = run_patching(study, tiny, SPEC)
+    assert list(result.arm.values) == [
+        "clean", "corrupt", "tf0", "tf1", "tf0+tf1", "tf0 necessity", "tf1 necessity", "tf0+tf1 necessity",
+        "tf0 null unrelated", "tf1 null unrelated", "tf0+tf1 null unrelated",
+    ]  # fmt: skip
+    assert list(result.role.values) == ["run"] * 2 + ["cell"] * 6 + ["null"] * 3
+    assert result.row.sel(arm="tf1 necessity").item() == "tf1"
+    assert result.column.sel(arm="tf1 necessity").item() == "necessity"
+    assert result.score.dims == ("concept", "pair", "seed", "arm", "scorer")
+    assert not np.isnan(result.score).any()
+    assert not set(result.seed.values) & set(study.clips["seed"]), "pairs have seeds of their own"
+    for file, score in zip(result.audio.values.flat, result.score.values.flat, strict=True):
+        audio, rate = read_audio(study.path / file)
+        assert rate == 16000
+        assert score == pytest.approx(float((audio**2).mean()), rel=1e-6)
+    score = result.score.squeeze("scorer", drop=True)
+    apart = difference(score.sel(arm="tf0"), score.sel(arm="corrupt"))
+    assert apart > 1e-3
+    assert difference(score.sel(arm="tf0+tf1"), score.sel(arm="clean")) < FLOAT32
+    assert difference(score.sel(arm="tf0+tf1 necessity"), score.sel(arm="corrupt")) < FLOAT32
+    assert (result.clean_value != result.corrupt_value).all()
+    attrs = result.attrs
+    assert (attrs["kind"], attrs["question"], attrs["schema_version"]) == ("patching", "blocks", 2)
+    assert study.result_names() == ["patching-blocks"]
+
+
+def test_arms_share_a_file_where_they_were_one_row_and_not_where_they_came_out_alike(
+    study: Study, tiny: AceStep15
+) -> None:
+    audio = run_patching(study, tiny, SPEC).audio.isel(concept=0, pair=0, seed=0)
+    assert audio.sel(arm="tf0+tf1").item() != audio.sel(arm="clean").item(), (
+        "computed apart, if to equal latents"
+    )
+    edits = PatchSpec(sites=("tf0.cross_attn",), sigmas=(2.0, 3.0))
+    never = [patch_arm("tf0", "never", edits, direction) for direction in ("sufficiency", "necessity")]
+    custom = json.dumps([arm.to_json() for arm in never])
+    spec = PatchingSpec(question="custom", concepts=("tempo",), pairs=1, custom_arms=custom)
+    idle = run_patching(study, tiny, spec).isel(concept=0, pair=0, seed=0, scorer=0)
+    assert [idle.audio.sel(arm=arm).item() for arm in ("tf0 never", "tf0 never necessity")] == [
+        idle.audio.sel(arm=run).item() for run in ("corrupt", "clean")
+    ]
+
+
+def test_what_was_run_is_not_run_again(
+    study: Study, tiny: AceStep15, generated: list[int], probed: list[int]
+) -> None:
+    first = run_patching(study, tiny, SPEC)
+    assert generated == [2 + 1 + 9] * 4, "clean, corrupt, the unrelated run and nine arms"
+    again = run_patching(study, tiny, SPEC)
+    assert len(generated) == 4
+    xr.testing.assert_identical(first.drop_attrs(), again.drop_attrs())
+    assert len(probed) == 2, "memory is tried once, and not where nothing is to be run"
+    more = run_patching(study, tiny, SPEC.model_copy(update={"question": "steps", "windows": 3, "nulls": ()}))
+    assert generated[4:] == [2 + 12] * 4
+    assert list(more.audio.sel(arm="clean").values.flat) == list(first.audio.sel(arm="clean").values.flat)
+    wider = run_patching(study, tiny, SPEC.model_copy(update={"pairs": 3, "name": "wider"}))
+    assert len(generated) == 10, "the two seeds of the third pair"
+    np.testing.assert_array_equal(wider.score.isel(pair=slice(2)), first.score)
+
+
+def test_a_map_goes_on_where_it_was_cut_off(
+    study: Study, tiny: AceStep15, generated: list[int], tmp_path: Path
+) -> None:
+    other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe(), str)
+    whole = run_patching(other, tiny, SPEC)
+    generated.clear()
+    generate = tiny.generate
+
+    def failing(clips, settings, *args, **kwargs):
+        if len(generated) == 3:
+            raise KeyboardInterrupt
+        return generate(clips, settings, *args, **kwargs)
+
+    tiny.generate = failing  # type: ignore[method-assign]  # the fixture takes it back
+    with pytest.raises(KeyboardInterrupt):
+        run_patching(study, tiny, SPEC)
+    tiny.generate = generate  # type: ignore[method-assign]
+    assert study.result_names() == []
+    result = run_patching(study, tiny, SPEC)
+    assert len(generated) == 4
+    xr.testing.assert_identical(result.drop_attrs(), whole.drop_attrs())
+
+
+def test_small_batches_give_the_same_scores(
+    study: Study, tiny: AceStep15, tmp_path: Path, monkeypatch
+) -> None:
+    whole = run_patching(study, tiny, SPEC)
+    monkeypatch.setattr(sweep, "clips_that_fit", lambda model, settings: 4)
+    other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe(), str)
+    in_parts = run_patching(other, tiny, SPEC)
+    np.testing.assert_allclose(in_parts.score, whole.score, rtol=1e-4)
+    assert in_parts.attrs["denoiser_rows"] > whole.attrs["denoiser_rows"]
+
+
+def test_every_scorer_hears_each_file_once_and_a_failure_is_no_number(study: Study, tiny: AceStep15) -> None:
+    run_patching(study, tiny, SPEC)
+    loudness = run.load_scorer("embedded")
+    heard = loudness.heard
+    both = run_patching(study, tiny, SPEC.model_copy(update={"scorers": ("embedded", "clap"), "name": "two"}))
+    assert loudness.heard == heard
+    assert list(both.scorer.values) == ["embedded", "clap"]
+    failed = both.score.sel(scorer="clap").isel(concept=0, pair=0, seed=0)
+    assert np.isnan(failed.sel(arm="clean"))
+    assert not np.isnan(both.score.isel(pair=1)).any()
+    assert int(both.n.sel(scorer="clap").item()) == int(both.n.sel(scorer="embedded").item()) - 1
+
+
+def test_arms_rerun_from_the_file_of_a_result(study: Study, tiny: AceStep15, generated: list[int]) -> None:
+    first = run_patching(study, tiny, SPEC)
+    custom = PatchingSpec(
+        question="custom", concepts=("tempo",), pairs=2, seeds=2, custom_arms=first.attrs["arms"]
+    )
+    again = run_patching(study, tiny, custom)
+    assert len(generated) == 4
+    np.testing.assert_array_equal(again.score, first.score)
+
+
+def test_pairs_of_a_file_are_used_instead(study: Study, tiny: AceStep15, tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text(
+        "original_feature,clean_prompt,corrupted_prompt\n"
+        "fast,a fast song with drums,a slow song with drums\n"
+        "fast,a fast song without drums,a slow song without drums\n"
+    )
+    spec = PatchingSpec(pairs=2, pairs_file=str(file), nulls=("unrelated",))
+    result = run_patching(study, tiny, spec)
+    assert list(result.concept.values) == ["fast"]
+    assert result.corrupt_prompt.values.tolist() == [["a slow song with drums", "a slow song without drums"]]
+    with pytest.raises(UserError, match="no pairs of slow"):
+        run_patching(study, tiny, spec.model_copy(update={"concepts": ("slow",)}))
+
+
+def test_a_damaged_record_of_arms_names_its_file(study: Study, tiny: AceStep15) -> None:
+    run_patching(study, tiny, SPEC)
+    record = next(iter(sorted(study.path.rglob("arms.json"))))
+    record.write_text(record.read_text()[:-9])
+    with pytest.raises(UserError, match=r"arms\.json is damaged"):
+        run_patching(study, tiny, SPEC)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"concepts": ("genre",)}, "Unknown concept 'genre'"),
+        ({"sets": ((0, 5),)}, "tf5 does not exist"),
+        ({"sets": ((0,),)}, "at least two different"),
+        ({"question": "steps", "windows": 9}, "a run has 3 steps"),
+        ({"pairs": 2, "screening": Screening()}, "cannot be screened"),
+    ],
+)
+def test_bad_requests_get_one_sentence(study: Study, tiny: AceStep15, values: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        run_patching(study, tiny, PatchingSpec.model_validate({"concepts": ("tempo",)} | values))
+    assert not (study.path / "audio").exists()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"segments": ("text",)},
+        {"windows": 3},
+        {"question": "steps", "sets": ((0, 1),)},
+        {"question": "heads", "ablations": ("zero",)},
+        {"greedy_share": 0.9},
+        {"question": "paths", "nulls": ("random",)},
+        {"question": "custom", "custom_arms": "[]", "receivers": ("mlp",)},
+    ],
+)
+def test_options_that_a_question_does_not_heed_are_refused(values: dict) -> None:
+    with pytest.raises(ValidationError, match="not heeded by"):
+        PatchingSpec.model_validate(values)
+
+
+# Strategies, against scores that are known
+
+
+class KnownScores(Sweep):
+    """A sweep whose scores follow from the blocks that an arm patches, plus a little noise."""
+
+    def __init__(self, share: dict[frozenset[int], float], noise: float) -> None:
+        self.share, self.noise, self.asked = share, noise, 0
+
+    def ensure(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> None:
+        self.asked += 1
+
+    def scores(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> np.ndarray:
+        draw = np.random.default_rng([seed, len(context.pair.clean.text)])
+        blocks = [frozenset(int(site[2]) for site in arm.edits[0].spec.sites) for arm in arms]
+        best = [max((v for k, v in self.share.items() if k <= found), default=0.0) for found in blocks]
+        values = np.array([1.0, 0.0, *best])
+        return (values + self.noise * draw.standard_normal(len(values)))[:, None]
+
+
+def known_runner(study: Study, spec: PatchingSpec, known: KnownScores) -> run._Runner:
+    pairs = [
+        Pair("tempo", Prompt("x" * (i + 1), {"tempo": "fast"}), Prompt("y", {"tempo": "slow"}), "fast")
+        for i in range(spec.pairs)
+    ]
+    contexts = {"tempo": [PairContext(pair, None, None, ()) for pair in pairs]}
+    return run._Runner(study, spec, known, contexts, lambda done, total: None)
+
+
+def block_arms(study: Study, tiny: AceStep15) -> list[Arm]:
+    return run.question_arms(PatchingSpec(directions=("sufficiency",)), study, tiny)
+
+
+def test_pairs_are_added_until_the_top_cell_is_clear(study: Study, tiny: AceStep15) -> None:
+    spec = PatchingSpec(pairs=30, min_pairs=4, stop_top=1)
+    arms = {"tempo": block_arms(study, tiny)}
+    clear = KnownScores({frozenset({1}): 0.8}, noise=0.05)
+    sentence = known_runner(study, spec, clear).run(arms)
+    assert clear.asked == 4
+    assert sentence == "Stopped when the top 1 cells' intervals lay above all others': tempo after 4 pairs."
+    unclear = KnownScores({frozenset({1}): 0.5, frozenset({0}): 0.5}, noise=0.3)
+    sentence = known_runner(study, spec, unclear).run(arms)
+    assert unclear.asked == 30
+    assert sentence.endswith("none. Ended with the budget of 30 pairs: tempo.")
+
+
+def test_greedy_finds_the_smallest_set(study: Study, tiny: AceStep15) -> None:
+    spec = PatchingSpec(question="sets", pairs=8, greedy_share=0.9)
+    both_needed = KnownScores({frozenset({1}): 0.3, frozenset({1, 3}): 0.95}, noise=0.01)
+    arms, _, steps = known_runner(study, spec, both_needed).greedy([], 5)
+    assert [step["blocks"] for step in steps["tempo"]] == [[1], [1, 3]]
+    assert steps["tempo"][1]["share"] == pytest.approx(0.95, abs=0.02)
+    assert [arm.name for arm in arms] == ["tf1 greedy", "tf1+tf3 greedy"]
+
+
+def test_greedy_in_a_real_map(study: Study, tiny: AceStep15) -> None:
+    spec = PatchingSpec(
+        question="sets", concepts=("tempo",), directions=("sufficiency",), pairs=3, greedy_share=0.99
+    )
+    result = run_patching(study, tiny, spec)
+    steps = json.loads(result.attrs["greedy"])["tempo"]
+    undefined = not bool(result.defined.item())
+    assert (
+        undefined
+        or (steps[-1]["blocks"] == [0, 1] and steps[-1]["share"] == 1.0)
+        or steps[0]["share"] >= 0.99
+    )
+    assert {"tf0 with tf1", "tf0 all but this"} <= set(result.arm.values)
+
+
+def test_a_map_shows_only_what_it_asked_for(study: Study, tiny: AceStep15) -> None:
+    """Though the study holds more, run for another map."""
+    whole = PatchingSpec(
+        question="steps", concepts=("tempo",), pairs=2, windows=3, directions=("sufficiency",)
+    )
+    run_patching(study, tiny, whole)
+    screened = whole.model_copy(update={"screening": Screening(pairs=1, top=1, sample=2), "name": "screened"})
+    result = run_patching(study, tiny, screened)
+    run = (result.audio != "").isel(concept=0, pair=0, seed=0)
+    assert int(run.sum()) == 2 + 3
+    np.testing.assert_array_equal(run, ~np.isnan(result.score.isel(concept=0, pair=0, seed=0, scorer=0)))
+
+
+def test_screened_maps_run_the_top_and_a_sample(study: Study, tiny: AceStep15, generated: list[int]) -> None:
+    spec = PatchingSpec(
+        question="steps",
+        concepts=("tempo",),
+        pairs=2,
+        windows=3,
+        directions=("sufficiency",),
+        screening=Screening(pairs=1, top=1, sample=2),
+    )
+    result = run_patching(study, tiny, spec)
+    screen = result.screen.isel(concept=0)
+    run = ~np.isnan(result.score.isel(concept=0, pair=0, seed=0, scorer=0))
+    assert int(run.sum()) == 2 + 3
+    assert bool(run.sel(arm=screen.idxmax("arm").item()))
+    assert int((~np.isnan(screen)).sum()) == 6
+    told = json.loads(result.attrs["screened"])
+    assert told["rows"] == 3 * (2 + 3), "of three steps: corrupt in both passes, clean and two blocks in one"
+    assert "screen_agreement" in result
+
+
+def listed(file: Path, n: int, text: str = "slow") -> PatchingSpec:
+    """A map of `n` pairs of a file."""
+    rows = [
+        f"slow,a slow {mood} song,a fast {mood} song,tempo,fast,{text}"
+        for mood in ("happy", "sad", "calm")[:n]
+    ]
+    head = "original_feature,clean_prompt,corrupted_prompt,concept,counterfactual_feature,scorer_text"
+    file.write_text("\n".join([head, *rows, ""]), encoding="utf-8")
+    return PatchingSpec(pairs_file=str(file), pairs=12, directions=("sufficiency",))
+
+
+def test_notes_before_anything_runs(
+    study: Study, tiny: AceStep15, tmp_path: Path, generated: list[int]
+) -> None:
+    notes: list[tuple[str, int]] = []
+    spec = listed(tmp_path / "pairs.csv", 2)
+    result = run_patching(study, tiny, spec, note=lambda sentence: notes.append((sentence, len(generated))))
+    assert notes[:2] == [
+        ("12 pairs were asked for, and there are 2 of tempo: the map takes those.", 0),
+        (f"No cell of tempo can be significant. {too_few_pairs(2)}", 0),
+    ]
+    assert int(result.n_pairs.max()) == 2
+
+
+def test_pairs_of_a_prompt_set_are_taken_as_far_as_they_go(study: Study, tiny: AceStep15) -> None:
+    spec = PatchingSpec(concepts=("tempo", "drums"), pairs=100)
+    plan = check_patching(study, tiny, spec)
+    assert {concept: len(pairs) for concept, pairs in plan.contexts.items()} == {
+        concept: study.spec.prompts.n_pairs(concept) for concept in ("tempo", "drums")
+    }
+    assert any(note.startswith("100 pairs were asked for") for note in plan.notes)
+
+
+def test_enough_pairs_need_no_note(study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "unknown_words", lambda _: [])
+    monkeypatch.setattr(run, "too_few_pairs", lambda _: "")
+    assert check_patching(study, tiny, SPEC).notes == []
+
+
+def test_dropped_pairs_are_named_up_to_a_few(tiny: AceStep15) -> None:
+    dropped = [{"concept": "x", "clean": f"a{i}", "corrupt": f"b{i}", "reason": "alike"} for i in range(5)]
+    notes = run._notes(PatchingSpec(), tiny, {}, dropped)
+    assert notes[0] == "The pair 'a0' / 'b0' of x is dropped: alike."
+    assert notes[3:] == ["2 more pairs are dropped likewise."]
+
+
+def test_a_text_that_the_scorer_does_not_know_ends_the_map_before_it_begins(
+    study: Study, tiny: AceStep15, tmp_path: Path, generated: list[int]
+) -> None:
+    with pytest.raises(UserError, match="unheard"):
+        run_patching(study, tiny, listed(tmp_path / "pairs.csv", 3, "unheard"))
+    assert not generated
+    assert study.result_names() == []
+
+
+def test_words_that_the_organism_does_not_know(organism_shared: AceStep15) -> None:
+    assert organism_shared.unknown_words("a slow male vocal song, lo-fi lo") == ["lo", "fi"]
+    sentence = unknown_words(organism_shared, ["a slow song", "a dub song", "dub, and a jazz song"])
+    assert sentence == "organism-shared does not know 'dub', 'jazz': these words mean nothing to it."
+    assert unknown_words(organism_shared, ["a slow happy flute song without drums"]) == ""

@@ -1,0 +1,246 @@
+"""What a study keeps of its arms: scores under what decides them, whole maps or none, nothing of broken numbers."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from analyses.patching import run
+from analyses.patching.run import PatchingSpec, run_patching, settled
+from analyses.patching.sweep import Sweep
+from cache.errors import UserError
+from tests.analyses.patching.test_run import Loudness
+from tests.workbench.studies.test_study import study_spec
+from workbench.models.ace_step import AceStep15
+from workbench.studies.study import Study
+
+SPEC = PatchingSpec(concepts=("tempo",), pairs=1, directions=("sufficiency",))
+PAIRS = "original_feature,clean_prompt,corrupted_prompt,concept,counterfactual_feature,scorer_text\n"
+
+
+class Judge(Loudness):
+    """Loudness, plus the length of the text: its scores tell which text they are for."""
+
+    def score(self, audio, sample_rate, texts):
+        return super().score(audio, sample_rate, texts) + [len(text) for text in texts]
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
+    made = Judge()
+    monkeypatch.setattr(run, "load_scorer", lambda name, device="cpu": made)
+    monkeypatch.setattr(run, "scorer_identity", lambda name: made.identity)
+    return made
+
+
+@pytest.fixture
+def study(tiny: AceStep15, tmp_path: Path, judge: Judge) -> Study:
+    return Study.create(tmp_path / "study", study_spec(tiny), tiny.describe(), str)
+
+
+def pairs_file(folder: Path, *rows: str, concept: str = "tempo") -> str:
+    file = folder / "pairs.csv"
+    file.write_text(PAIRS + "".join(row.replace("CONCEPT", f'"{concept}"') for row in rows))
+    return str(file)
+
+
+def row(text: str = "fast", clean: str = "a fast song", corrupt: str = "a slow song") -> str:
+    return f"fast,{clean},{corrupt},CONCEPT,slow,{text}\n"
+
+
+def nothing_more(*args, **kwargs):
+    raise AssertionError("nothing is to be run")
+
+
+# Stale scores
+
+
+def test_another_text_is_scored_anew_and_is_another_map(
+    study: Study, tiny: AceStep15, tmp_path: Path
+) -> None:
+    spec = SPEC.model_copy(update={"pairs_file": pairs_file(tmp_path, row("fast"))})
+    old = run_patching(study, tiny, spec)
+    assert study.is_done(spec.result_name, settled(spec))
+    pairs_file(tmp_path, row("very fast"))
+    assert not study.is_done(spec.result_name, settled(spec))
+    new = run_patching(study, tiny, spec)
+    np.testing.assert_allclose(new.score - old.score, len("very fast") - len("fast"), atol=1e-6)
+    assert list(new.audio.values.flat) == list(old.audio.values.flat), "heard again, not run again"
+
+
+def test_another_judge_of_the_same_name_scores_anew(study: Study, tiny: AceStep15, judge: Judge) -> None:
+    run_patching(study, tiny, SPEC)
+    heard = judge.heard
+    judge.identity = "the same with other weights"
+    assert not study.is_done(SPEC.result_name, settled(SPEC))
+    result = run_patching(study, tiny, SPEC)
+    assert judge.heard == 2 * heard
+    assert json.loads(result.attrs["spec"])["judges"] == {"embedded": judge.identity}
+
+
+def test_runs_of_other_settings_are_not_taken(study: Study, tiny: AceStep15, tmp_path: Path) -> None:
+    first = run_patching(study, tiny, SPEC)
+    document = json.loads((study.path / "study.json").read_text())
+    document["spec"]["settings"]["guidance_scale"] = 7.0
+    (study.path / "study.json").write_text(json.dumps(document))
+    changed = Study.open(study.path)
+    assert not changed.is_done(SPEC.result_name, settled(SPEC))
+    assert set(run_patching(changed, tiny, SPEC).audio.values.flat).isdisjoint(first.audio.values.flat)
+
+
+def test_another_model_is_refused(study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiny, "weights_hash", "another")
+    with pytest.raises(UserError, match=r"weights .* have changed"):
+        run_patching(study, tiny, SPEC)
+
+
+# Several at once
+
+
+def test_what_others_added_meanwhile_stays(
+    study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other sweep runs while this one's batch is generated: what was read at first is old by then."""
+    generate, other = (
+        tiny.generate,
+        SPEC.model_copy(update={"question": "steps", "windows": 3, "name": "other"}),
+    )
+
+    def with_another_sweep(*args, **kwargs):
+        monkeypatch.setattr(tiny, "generate", generate)
+        assert not np.isnan(run_patching(study, tiny, other).score).any()
+        return generate(*args, **kwargs)
+
+    monkeypatch.setattr(Sweep, "rows_per_batch", 100)
+    monkeypatch.setattr(tiny, "generate", with_another_sweep)
+    assert not np.isnan(run_patching(study, tiny, SPEC).score).any()
+    (record,) = study.path.rglob("arms.json")
+    assert len(json.loads(record.read_text())) == 2 + 2 + 6
+    monkeypatch.setattr(tiny, "generate", nothing_more)
+    run_patching(study, tiny, other)
+
+
+def test_one_result_is_made_by_one_process(study: Study, tiny: AceStep15) -> None:
+    with study.making(SPEC.result_name), pytest.raises(UserError, match="Another process is making"):
+        run_patching(study, tiny, SPEC)
+    run_patching(study, tiny, SPEC)
+
+
+def test_a_map_without_all_its_runs_is_not_saved(
+    study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure = Sweep.ensure
+
+    def forgetful(self, context, seed, arms):
+        ensure(self, context, seed, arms)
+        (record,) = study.path.rglob("arms.json")
+        kept = json.loads(record.read_text())
+        record.write_text(json.dumps(dict(list(kept.items())[:-1])))
+
+    monkeypatch.setattr(Sweep, "ensure", forgetful)
+    with pytest.raises(UserError, match="1 runs of the map are missing, such as 'tf1'"):
+        run_patching(study, tiny, SPEC)
+    assert study.result_names() == []
+
+
+def test_an_arm_whose_audio_was_deleted_is_run_again(study: Study, tiny: AceStep15) -> None:
+    file = study.path / run_patching(study, tiny, SPEC).audio.sel(arm="tf1").item()
+    file.unlink()
+    run_patching(study, tiny, SPEC)
+    assert file.is_file()
+
+
+# Broken numbers
+
+
+def breaking(generate, place: int):
+    """A generation whose clip at `place` broke in step 1."""
+
+    def run(*args, **kwargs):
+        made = generate(*args, **kwargs)
+        if len(made.latents) <= place:
+            return made
+        made.latents[place] = torch.nan
+        broke_at = tuple(1 if clip == place else None for clip in range(len(made.latents)))
+        return replace(made, broke_at=broke_at)
+
+    return run
+
+
+def test_an_arm_of_nan_has_no_score(
+    study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Sweep, "rows_per_batch", 100)
+    monkeypatch.setattr(tiny, "generate", breaking(tiny.generate, 3))
+    with caplog.at_level(logging.ERROR):
+        result = run_patching(study, tiny, SPEC)
+    score = result.score.squeeze(drop=True)
+    assert np.isnan(score.sel(arm="tf1")) and not np.isnan(score.drop_sel(arm="tf1")).any()
+    assert result.audio.sel(arm="tf1").item() == ""
+    assert "'tf1' of" in caplog.text and "step 1" in caplog.text
+    monkeypatch.setattr(tiny, "generate", nothing_more)
+    assert np.isnan(run_patching(study, tiny, SPEC).score.sel(arm="tf1")).all(), "it is not run again"
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_base_run_of_nan_ends_the_sweep(
+    study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    monkeypatch.setattr(Sweep, "rows_per_batch", 100)
+    monkeypatch.setattr(tiny, "generate", breaking(tiny.generate, place))
+    with pytest.raises(UserError, match=r"NaN or infinite in step 1 \(the model runs in float32\)"):
+        run_patching(study, tiny, SPEC)
+    assert not list(study.path.rglob("arms.json")) and study.result_names() == []
+
+
+def test_a_silent_clip_is_not_judged(
+    study: Study, tiny: AceStep15, judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny, "decode", lambda latents, duration: torch.zeros(1, 1, 32000))
+    assert np.isnan(run_patching(study, tiny, SPEC).score).all()
+    assert judge.heard == 0
+
+
+# What the model cannot tell apart
+
+
+def test_pairs_that_are_one_to_the_model_are_dropped_with_the_reason(
+    study: Study, tiny: AceStep15, tmp_path: Path
+) -> None:
+    unknown = row(clean="a jazz song", corrupt="a funk song")
+    beyond = row(clean="a fast song" + " the" * 300 + " sad", corrupt="a fast song" + " the" * 300 + " happy")
+    file = pairs_file(tmp_path, unknown, row(), beyond)
+    result = run_patching(study, tiny, SPEC.model_copy(update={"pairs_file": file, "pairs": 3}))
+    assert result.n.item() == 1 and result.clean_prompt.values.tolist() == [["a fast song"]]
+    dropped = json.loads(result.attrs["dropped"])
+    assert [entry["clean"][:11] for entry in dropped] == ["a jazz song", "a fast song"]
+    assert all("same tokens" in entry["reason"] for entry in dropped)
+
+
+def test_a_concept_without_a_visible_pair_is_refused(study: Study, tiny: AceStep15, tmp_path: Path) -> None:
+    file = pairs_file(tmp_path, row(clean="a jazz song", corrupt="a funk song"))
+    with pytest.raises(UserError, match="No pair of tempo is left: the model reads both as the same tokens"):
+        run_patching(study, tiny, SPEC.model_copy(update={"pairs_file": file, "concepts": ()}))
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "concept", ["../../../escaped", "/tmp/absolute", "x" * 300, "con", "a\tb", "音楽", "tempo."]
+)
+def test_a_concept_is_a_name_and_no_path(study: Study, tiny: AceStep15, tmp_path: Path, concept: str) -> None:
+    file = pairs_file(tmp_path, row(), concept=concept)
+    spec = SPEC.model_copy(update={"pairs_file": file, "concepts": ()})
+    result = run_patching(study, tiny, spec)
+    assert result.concept.values.tolist() == [concept]
+    folder = (study.path / result.audio.values.flat[0]).parent
+    assert folder.parent.parent == study.path / "audio" / "patching"
+    assert (
+        folder.parent.name.isascii() and folder.parent.name.lower() != "con" and len(folder.parent.name) < 80
+    )
+    assert (study.path / result.audio.values.flat[0]).is_file()

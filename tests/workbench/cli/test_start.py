@@ -1,0 +1,12 @@
+"""The command line starts without what its commands need."""
+
+import subprocess
+import sys
+
+SLOW = ("torch", "diffusers", "nnsight", "transformers", "zarr", "pandas", "sklearn", "dash", "matplotlib")
+
+
+def test_importing_the_command_imports_nothing_slow() -> None:
+    program = f"import sys, workbench.cli.main; print([name for name in {SLOW} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

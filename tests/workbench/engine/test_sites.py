@@ -1,0 +1,40 @@
+"""Sites: parsing, order, wildcards."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cache.errors import UserError
+from workbench.engine.sites import PARTS, Site, parse_sites
+
+sites = st.builds(Site, st.integers(0, 99), st.sampled_from(PARTS))
+
+
+@given(sites)
+def test_text_round_trip(site: Site) -> None:
+    assert Site.parse(str(site)) == site
+
+
+@given(sites, sites)
+def test_order_is_block_then_part(a: Site, b: Site) -> None:
+    assert (a.order < b.order) == ((a.block, PARTS.index(a.part)) < (b.block, PARTS.index(b.part)))
+
+
+def test_wildcards_give_every_block_once_in_order() -> None:
+    names = [str(site) for site in parse_sites(["*.mlp", "tf0.mlp", "tf1.self_attn"], 3)]
+    assert names == ["tf0.mlp", "tf1.self_attn", "tf1.mlp", "tf2.mlp"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "sentence"),
+    [
+        (["tf3"], "'tf3' is not a site"),
+        (["tf3.attention"], "'tf3.attention' is not a site"),
+        (["block3.mlp"], "is not a site"),
+        (["tf8.mlp"], "Block tf8 does not exist: this model has tf0 to tf7"),
+        ([], "No site was given"),
+    ],
+)
+def test_bad_sites(texts: list[str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        parse_sites(texts, 8)

@@ -1,0 +1,330 @@
+"""The adapter of ACE-Step v1: labels, exactness against the untouched pipeline, segments and rotary positions."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from cache.errors import UserError
+from tests.tolerances import assert_close
+from tests.workbench.models.ace_step_v1.tiny_lyrics import write_vocabulary
+from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.sites import Site
+from workbench.models.ace_step_v1.adapter import AceStepV1, CallOfAceStepV1, guidance, latents_by_frame
+from workbench.models.ace_step_v1.lyrics import LyricTokenizer
+
+SHORT = Clip("a slow song", 1)
+LONG = Clip("a fast happy violin song with drums", 2)
+SAME_LENGTH = [Clip("a slow happy song", 1), Clip("a fast sad song", 2)]
+BOTH = ("tf0.cross_attn", "tf1.cross_attn")
+
+
+def settings(
+    num_steps: int = 4, guidance_scale: float = 5.0, **options: bool | int | float | str
+) -> GenerationSettings:
+    return GenerationSettings(
+        duration=1.0, num_steps=num_steps, guidance_scale=guidance_scale, options=options
+    )
+
+
+def stock_latents(model: AceStepV1, clips: list[Clip], chosen: GenerationSettings) -> torch.Tensor:
+    """What the pipeline gives without nnsight."""
+    output = model.pipeline(
+        prompt=[clip.prompt for clip in clips],
+        lyrics=[clip.lyrics for clip in clips],
+        seeds=[clip.seed for clip in clips],
+        audio_duration=chosen.duration,
+        num_inference_steps=chosen.num_steps,
+        guidance=guidance(chosen),
+        scheduler=str(chosen.options.get("scheduler", "euler")),
+        output_type="latent",
+    )
+    return latents_by_frame(output.audios)
+
+
+@pytest.fixture
+def sung(tiny_v1_64: AceStepV1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AceStepV1:
+    """The model with a vocabulary for lyrics."""
+    tokenizer = LyricTokenizer(write_vocabulary(tmp_path / "vocab.json"))
+    monkeypatch.setattr(tiny_v1_64.pipeline, "lyric_tokenizer", tokenizer)
+    return tiny_v1_64
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        settings(),
+        settings(guidance_scale=1.0),
+        settings(guidance_interval=1.0),
+        settings(scheduler="pingpong"),
+        settings(guidance_scale_text=6.0, guidance_scale_lyric=2.0, cfg_type="cfg"),
+    ],
+)
+def test_traced_equals_untraced_bit_for_bit(tiny_v1: AceStepV1, chosen: GenerationSettings) -> None:
+    capture = Capture(tuple(tiny_v1.sites()), (1, 2), ("cond",))
+    traced = tiny_v1.generate(SAME_LENGTH, chosen, capture=capture)
+    assert torch.equal(traced.latents, stock_latents(tiny_v1, SAME_LENGTH, chosen))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "passes"),
+    [
+        (settings(guidance_interval=1.0), [("cond", "null")] * 4),
+        (settings(), [("cond",), ("cond", "null"), ("cond", "null"), ("cond",)]),
+        (settings(guidance_scale=1.0), [("cond",)] * 4),
+        (
+            settings(guidance_scale_text=6.0, guidance_scale_lyric=2.0),
+            [("cond",), ("cond", "text", "null"), ("cond", "text", "null"), ("cond",)],
+        ),
+        (
+            settings(guidance_scale_text=6.0, guidance_scale_lyric=1.0, guidance_interval=1.0),
+            [("cond", "null")] * 4,
+        ),
+    ],
+)
+def test_labels_are_read_off_the_calls(
+    tiny_v1: AceStepV1, chosen: GenerationSettings, passes: list[tuple[str, ...]]
+) -> None:
+    for _ in range(2):  # the second generation does not go on where the first ended
+        calls = tiny_v1.generate(SAME_LENGTH, chosen).calls
+        assert [call.step for call in calls] == [0, 1, 2, 3]
+        assert [call.sigma for call in calls] == pytest.approx(tiny_v1.sigmas(chosen))
+        assert [call.passes for call in calls] == [
+            tuple(name for name in names for _ in SAME_LENGTH) for names in passes
+        ]
+        assert all(call.clips == (0, 1) * len(names) for call, names in zip(calls, passes, strict=True))
+    assert tiny_v1.passes(chosen) == max(passes, key=len)
+
+
+def test_sigmas_are_shifted_twice_as_published(tiny_v1: AceStepV1) -> None:
+    last = 3 * 0.001 / (1 + 2 * 0.001)
+    even = torch.linspace(1, last, 5, dtype=torch.float64)
+    assert tiny_v1.sigmas(settings(5)) == pytest.approx((3 * even / (1 + 2 * even)).tolist(), rel=1e-5)
+
+
+def test_batch_rows_equal_single_runs(sung: AceStepV1) -> None:
+    clips = [SHORT, LONG, Clip("a song", 3, "oh the end"), Clip("a sad flute song", 3, "ah")]
+    chosen = settings(guidance_scale_text=3.0, guidance_scale_lyric=2.0)
+    together = sung.generate(clips, chosen).latents
+    alone = torch.cat([sung.generate([clip], chosen).latents for clip in clips])
+    assert_close(together, alone)
+
+
+def test_captured_values_are_what_the_modules_gave(tiny_v1: AceStepV1) -> None:
+    block = tiny_v1.pipeline.transformer.transformer_blocks[1]
+    seen: dict[str, list[torch.Tensor]] = {
+        name: [] for name in ("self_attn.q", "cross_attn", "cross_attn.heads", "mlp", "block")
+    }
+    hooks = [
+        block.attn.to_q.register_forward_hook(lambda m, i, o: seen["self_attn.q"].append(o)),
+        block.cross_attn.register_forward_hook(lambda m, i, o: seen["cross_attn"].append(o)),
+        block.cross_attn.to_out[0].register_forward_pre_hook(
+            lambda m, i: seen["cross_attn.heads"].append(i[0])
+        ),
+        block.ff.register_forward_hook(lambda m, i, o: seen["mlp"].append(o)),
+        block.register_forward_hook(lambda m, i, o: seen["block"].append(o)),
+    ]
+    stock_latents(tiny_v1, SAME_LENGTH, settings())
+    for hook in hooks:
+        hook.remove()
+    sites = tuple(Site(1, part) for part in seen)
+    kept = tiny_v1.generate(
+        SAME_LENGTH, settings(), capture=Capture(sites, (1, 2), ("null", "cond"))
+    ).activations
+    for site in sites:
+        assert kept[site].shape == (2, 2, 2, tiny_v1.tokens(1.0), tiny_v1.channels(site))
+        for place, step in enumerate((1, 2)):
+            rows = seen[site.part][step].unflatten(0, (2, 2))  # pass, clip
+            assert torch.equal(kept[site][:, place, 0], rows[1])
+            assert torch.equal(kept[site][:, place, 1], rows[0])
+
+
+def test_segments_cover_the_conditioning(sung: AceStepV1) -> None:
+    assert sung.segments(SHORT, settings()) == {"speaker": (0, 1), "text": (1, 5), "lyrics": (5, 5)}
+    n_lyrics = len(sung.pipeline.lyric_ids("oh"))
+    clip = Clip("a slow song", 1, "oh")
+    assert sung.segments(clip, settings())["lyrics"] == (5, 5 + n_lyrics)
+    assert sung.conditioning(clip, settings()).words == (("a", 1, 2), ("slow", 2, 3), ("song", 3, 4))
+
+
+def test_lyrics_of_a_batch_begin_at_one_token(sung: AceStepV1) -> None:
+    clips = [Clip(SHORT.prompt, 1, "oh"), Clip(LONG.prompt, 1, "the end")]
+    first, second = sung._conditionings(clips, settings())
+    assert first.segments["text"] == second.segments["text"] == (1, 9)
+    assert first.segments["lyrics"][0] == second.segments["lyrics"][0] == 9
+
+
+def sung_pair() -> list[Clip]:
+    """Prompts of different length, so that the same lyrics lie at different rotary positions."""
+    return [Clip(SHORT.prompt, 7, "oh the end"), Clip(LONG.prompt, 7, "oh the end")]
+
+
+@pytest.mark.parametrize("base", [0, 1], ids=["necessity", "sufficiency"])
+def test_keys_are_patched_with_their_rotary_positions(
+    sung: AceStepV1, base: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = sung_pair()
+    edit = Intervention(2, PatchSpec(sites=BOTH), source=1 - base)
+
+    def patched() -> torch.Tensor:
+        return sung.generate([*clips, clips[base]], settings(), [edit]).latents
+
+    latents = patched()
+    assert_close(latents[2], latents[1 - base])
+    monkeypatch.setattr(CallOfAceStepV1, "move_positions", lambda self, block, moves: None)
+    staying = patched()
+    assert (staying[2] - staying[1 - base]).abs().max() > 1e-6, "keys alone are not the other prompt's"
+
+
+def moved_table(moves: list[tuple[int, int, tuple[int, ...] | None]]) -> list[list[int]]:
+    """The rotary table that three rows of five tokens get; a value is a row's number and the token's, 10 and 1 each."""
+    table = 10.0 * torch.arange(3)[:, None, None] + torch.arange(5.0)[:, None].expand(5, 2)
+    attention = SimpleNamespace(inputs=((), {"encoder_rotary": (table, table), "rotary": "stays"}))
+    network = SimpleNamespace(transformer_blocks=[None, SimpleNamespace(cross_attn=attention)])
+    CallOfAceStepV1(network).move_positions(1, moves)
+    cos, sin = attention.inputs[1]["encoder_rotary"]
+    assert torch.equal(cos, sin)
+    assert attention.inputs[1]["rotary"] == "stays"
+    assert torch.equal(table[:, :, 0], 10.0 * torch.arange(3)[:, None] + torch.arange(5.0)), (
+        "others share the table"
+    )
+    return cos[:, :, 0].int().tolist()
+
+
+def test_moved_positions_are_the_sources_at_these_tokens_and_no_others() -> None:
+    own = [[0, 1, 2, 3, 4], [10, 11, 12, 13, 14], [20, 21, 22, 23, 24]]
+    assert moved_table([(2, 0, None)]) == [own[0], own[1], own[0]]
+    assert moved_table([(2, 0, (1, 2))]) == [own[0], own[1], [20, 1, 2, 23, 24]]
+    assert moved_table([(0, 1, (4,)), (1, 0, (0,))]) == [[0, 1, 2, 3, 14], [0, 11, 12, 13, 14], own[2]]
+
+
+@pytest.mark.parametrize("segment", ["speaker", "text", "lyrics"])
+def test_a_segment_moves_its_own_tokens(
+    sung: AceStepV1, segment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips, moves = sung_pair(), []
+
+    def record(self: CallOfAceStepV1, block: int, given: list[tuple[int, int, tuple[int, ...]]]) -> None:
+        moves.extend((block, row != source, tokens) for row, source, tokens in given)
+
+    monkeypatch.setattr(CallOfAceStepV1, "move_positions", record)
+    edit = Intervention(2, PatchSpec(sites=BOTH, segments=(segment,), passes=("cond",)), source=0)
+    sung.generate([*clips, clips[1]], settings(), [edit])
+    spans = {
+        "speaker": [0],
+        "text": range(1, 9),
+        "lyrics": range(9, 9 + len(sung.pipeline.lyric_ids("oh the end"))),
+    }
+    assert set(moves) == {(block, True, tuple(spans[segment])) for block in (0, 1)}
+
+
+@pytest.mark.parametrize("block", [0, 1])
+@pytest.mark.parametrize("base", [0, 1], ids=["necessity", "sufficiency"])
+def test_a_patch_is_an_exchange_of_states_mask_and_rotary_table(
+    sung: AceStepV1, base: int, block: int
+) -> None:
+    """The definition of TADA's reference, done to the untraced pipeline with a hook."""
+    clips, chosen = sung_pair(), settings(guidance_scale_text=3.0, guidance_scale_lyric=2.0)
+    exchanged = ("encoder_hidden_states", "encoder_attention_mask", "encoder_rotary")
+
+    def exchange(module: torch.nn.Module, args: tuple, given: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """In every pass the base run reads what the other one reads."""
+        rows = torch.arange(len(given["hidden_states"]))
+        rows[base::2] = rows[1 - base :: 2]
+        take = {name: given[name] for name in exchanged}
+        take["encoder_rotary"] = tuple(table[rows] for table in given["encoder_rotary"])
+        return args, {**given, **{k: v[rows] if isinstance(v, torch.Tensor) else v for k, v in take.items()}}
+
+    attention = sung.pipeline.transformer.transformer_blocks[block].cross_attn
+    hook = attention.register_forward_pre_hook(exchange, with_kwargs=True)
+    exchanged_run = stock_latents(sung, clips, chosen)[base]
+    hook.remove()
+    edit = Intervention(2, PatchSpec(sites=(f"tf{block}.cross_attn",)), source=1 - base)
+    patched = sung.generate([*clips, clips[base]], chosen, [edit]).latents
+    assert_close(patched[2], exchanged_run)
+    assert (patched[2] - patched[base]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("base", [0, 1], ids=["necessity", "sufficiency"])
+def test_segments_together_are_the_whole(sung: AceStepV1, base: int) -> None:
+    clips = sung_pair()
+    arms = [
+        [PatchSpec(sites=BOTH, segments=(name,)) for name in names]
+        for names in (("text",), ("lyrics",), ("speaker", "text", "lyrics"))
+    ]
+    edits = [Intervention(2 + i, spec, source=1 - base) for i, specs in enumerate(arms) for spec in specs]
+    latents = sung.generate([*clips, *[clips[base]] * 3], settings(), edits).latents
+    assert_close(latents[4], latents[1 - base])
+    for arm in (2, 3):
+        assert (latents[arm] - latents[base]).abs().max() > 1e-6
+        assert (latents[arm] - latents[1 - base]).abs().max() > 1e-6
+
+
+def test_a_text_pass_is_patched_by_name(tiny_v1_64: AceStepV1) -> None:
+    chosen = settings(guidance_scale_text=6.0, guidance_scale_lyric=2.0, guidance_interval=1.0)
+    clips = [Clip(SHORT.prompt, 7), *[Clip(LONG.prompt, 7)] * 3]
+    each = {name: PatchSpec(sites=BOTH, passes=(name,)) for name in ("cond", "text", "null")}
+    edits = [Intervention(2, spec, source=0) for spec in each.values()]
+    edits.append(Intervention(3, each["text"], source=0))
+    latents = tiny_v1_64.generate(clips, chosen, edits).latents
+    assert_close(latents[2], latents[0], "all passes")
+    assert (latents[3] - latents[1]).abs().max() > 1e-6
+    assert (latents[3] - latents[0]).abs().max() > 1e-6
+
+
+def test_audio_is_that_of_the_pipeline(tiny_v1: AceStepV1) -> None:
+    latents = stock_latents(tiny_v1, [SHORT], settings())
+    audio = tiny_v1.pipeline(
+        prompt=SHORT.prompt,
+        seeds=SHORT.seed,
+        audio_duration=1.0,
+        num_inference_steps=4,
+        guidance=guidance(settings()),
+    ).audios
+    decoded = tiny_v1.decode(latents)
+    assert_close(decoded, audio)
+    assert decoded.shape == (1, 2, round(tiny_v1.tokens(1.0) * 4096 * 48000 / 44100))
+    assert decoded.shape[-1] / 48000 == pytest.approx(tiny_v1.tokens(1.0) * tiny_v1.token_seconds, abs=1e-4)
+
+
+@pytest.mark.parametrize(("seconds", "tokens"), [(30.0, 322), (10.0, 107), (240.0, 2583)])
+def test_tokens_are_the_published_pipelines(tiny_v1: AceStepV1, seconds: float, tokens: int) -> None:
+    assert tiny_v1.tokens(seconds) == tokens
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [
+        (settings(cfg="apg"), "ACE-Step v1 has no option cfg: its options are scheduler, cfg_type"),
+        (settings(cfg_type="star"), "option cfg_type of ACE-Step v1 cannot be 'star'"),
+        (settings(guidance_interval=0.0), "option guidance_interval"),
+        (settings(scheduler="heun"), "option scheduler"),
+        (settings().model_copy(update={"cfg_interval_start": 0.1}), "guidance_interval"),
+        (settings().model_copy(update={"duration": 0.05}), "shorter than a latent frame"),
+    ],
+)
+def test_bad_settings_get_one_clear_sentence(
+    tiny_v1: AceStepV1, chosen: GenerationSettings, sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        tiny_v1.generate([SHORT], chosen)
+
+
+def test_null_passes_are_kept_of_guided_steps_only(tiny_v1: AceStepV1) -> None:
+    capture = Capture((Site(0, "mlp"),), (0, 1), ("cond", "null"))
+    with pytest.raises(UserError, match="Step 0 runs the cond pass only: guidance acts in steps 1 to 2"):
+        tiny_v1.generate([SHORT], settings(), capture=capture)
+
+
+def test_interventions_need_rows_that_do_not_mix(tiny_v1: AceStepV1) -> None:
+    edit = Intervention(1, PatchSpec(sites=BOTH), source=0)
+    with pytest.raises(UserError, match="omega_reduction=sample"):
+        tiny_v1.generate([SHORT, LONG], settings(omega_reduction="batch"), [edit])
+
+
+def test_lyrics_without_their_vocabulary_say_where_to_get_it(tiny_v1: AceStepV1) -> None:
+    with pytest.raises(UserError, match=r"lyric vocabulary.*vocab\.json"):
+        tiny_v1.generate([Clip("a song", 1, "oh")], settings())

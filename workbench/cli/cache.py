@@ -1,0 +1,263 @@
+"""Commands that look after activation caches."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Column, Table
+
+from cache.errors import UserError
+from cache.opening import checked_folder
+from workbench.cli.console import AllowStore, console, open_study, output
+from workbench.system_errors import refusal
+
+if TYPE_CHECKING:
+    from cache.maintenance import CacheInfo
+
+app = typer.Typer(help="Activation caches: verify, repair, describe, remove, merge and export them.")
+
+Store = Annotated[
+    str,
+    typer.Argument(metavar="STORE", help="Folder or URL (s3://bucket/x.zarr) of a cache, or a study folder."),
+]
+
+_HASH_DIGITS = 12
+
+
+@app.command()
+def verify(
+    store: Store,
+    allow_store: AllowStore = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop what is damaged, to be captured again.")
+    ] = False,
+) -> None:
+    """Read every shard and compare it with its checksum. Exit code 1 if there is damage that was not repaired."""
+    from cache import maintenance
+
+    location = _location(store, allow_store)
+    with _explained(), _bar("Verifying") as progress:
+        damage = (maintenance.repair if repair else maintenance.verify)(location, progress)
+    for found in damage:
+        typer.echo(found)
+    if not damage:
+        typer.echo(f"{location} is intact.")
+    elif repair:
+        _say_what_is_missing(location)
+    else:
+        typer.echo(
+            f"{location} is damaged: run `workbench cache verify --repair` on it, which drops what is damaged."
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(
+    store: Store,
+    allow_store: AllowStore = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Say what a cache holds, how large it is, how much of it is there, and what rounding has lost."""
+    import json
+    from dataclasses import asdict
+
+    from cache.maintenance import describe
+
+    with _explained():
+        described = describe(_location(store, allow_store))
+    if as_json:
+        typer.echo(json.dumps(asdict(described), indent=2))
+        return
+    for table in _info_tables(described):
+        output.print(table)
+
+
+@app.command("ls")
+def list_caches(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder or URL in which to look.")],
+) -> None:
+    """List the caches in a folder and in the folders in it."""
+    from cache.maintenance import find
+
+    with _explained():
+        caches = find(folder)
+    if not caches:
+        typer.echo(f"There is no cache in {folder}.")
+        return
+    for found in caches:
+        shards, plan, sites = "unreadable", "", ""
+        if found.info is not None:
+            shards = f"{found.info.committed}/{found.info.shards} shards"
+            plan, sites = found.info.plan_hash[:_HASH_DIGITS], f"{len(found.info.sites)} sites"
+        typer.echo(
+            f"{decimal(found.bytes):>10}  {shards:>16}  {plan:{_HASH_DIGITS}}  {sites:>9}  {found.location}"
+        )
+    for found in caches:
+        if found.problem:
+            typer.echo(found.problem, err=True)
+
+
+@app.command()
+def rm(
+    store: Store,
+    allow_store: AllowStore = False,
+    shard: Annotated[
+        list[int] | None, typer.Option(help="Remove only this shard, to be captured again; may be repeated.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove a cache, or single shards of it."""
+    from cache import maintenance
+
+    location = _location(store, allow_store)
+    with _explained():
+        if shard:
+            what = f"shards {', '.join(map(str, shard))} of {location}"
+        else:
+            what = f"{location} ({decimal(maintenance.removable_bytes(location))})"
+        if not yes:
+            typer.confirm(f"Remove {what}?", abort=True)
+        if shard:
+            maintenance.remove_shards(location, shard)
+        else:
+            maintenance.remove(location)
+    typer.echo(f"Removed {what}.")
+
+
+@app.command()
+def merge(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Caches of one plan: folders, URLs or studies.")
+    ],
+    out: Annotated[str, typer.Option(help="Cache to make or to continue: folder, URL or study.")],
+    allow_store: AllowStore = False,
+) -> None:
+    """Copy the shards of caches of one plan into one cache. Run again to continue."""
+    from cache.maintenance import describe
+    from cache.merge import merge as merge_caches
+
+    target = _location(out, allow_store)
+    with _explained(), _bar("Merging") as progress:
+        merge_caches([_location(source, allow_store) for source in sources], target, progress)
+        merged = describe(target)
+    typer.echo(f"{target} has {merged.committed} of {merged.shards} shards.")
+
+
+@app.command()
+def export(
+    store: Store,
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    allow_store: AllowStore = False,
+    form: Annotated[
+        Literal["safetensors", "npy"],
+        typer.Option("--format", help="Rows with labels, or one array per site."),
+    ] = "safetensors",
+    site: Annotated[
+        list[str] | None, typer.Option(help="Site to export; all of the cache by default.")
+    ] = None,
+    dtype: Annotated[
+        Literal["stored", "float32"],
+        typer.Option(help="Number format; npy has no bfloat16, it becomes float32."),
+    ] = "stored",
+) -> None:
+    """Write activations for other programs, such as SAELens."""
+    from cache.export import export as export_cache
+
+    with _explained(), _bar("Exporting") as progress:
+        export_cache(_location(store, allow_store), out, form, site, dtype, progress)
+    typer.echo(out)
+
+
+def _location(text: str, allow_store: bool = False) -> Path | str:
+    """The cache that an argument names: a URL, a folder, or that of a study."""
+    if "://" in text:
+        return text
+    if (Path(text) / "study.json").is_file():
+        return open_study(Path(text), allow_store).cache_location
+    path = Path(text)
+    if (path.parent / "study.json").is_file() and path.name not in ("", ".."):
+        return checked_folder(path.parent, path.name)  # a study from elsewhere may have a link there
+    return path
+
+
+def _say_what_is_missing(location: Path | str) -> None:
+    from cache.maintenance import describe
+    from cache.protocol import CLIPS
+    from cache.storage import open_storage
+
+    repaired = describe(location)
+    there = f"{repaired.committed} of {repaired.shards} shards are there"
+    if repaired.committed == repaired.shards and open_storage(location).size(CLIPS) is not None:
+        typer.echo(f"Repaired: {there}, and nothing needs to be captured again.")
+    else:
+        typer.echo(
+            f"Repaired: {there}. Run `workbench trace` again with the same options, which writes what is missing."
+        )
+
+
+def _info_tables(described: "CacheInfo") -> Iterator[Table]:
+    """What the whole cache is, its steps, and its sites."""
+    reduction = described.token_reduction
+    reduced = "" if reduction["kind"] == "none" else f", {reduction['kind']} of {reduction['size']}"
+    compression = f"zstd level {described.zstd_level}" if described.zstd_level else "none"
+    facts = Table("", Column("", overflow="fold"), box=None, show_header=False)
+    for name, value in {
+        "cache": described.location,
+        "protocol version": described.version,
+        "plan": described.plan_hash,
+        "size": decimal(described.bytes),
+        "shards": f"{described.committed} of {described.shards}, {described.clips_per_shard} clips each",
+        "clips": described.n_clips,
+        "passes": ", ".join(described.passes),
+        "tokens": f"{described.tokens}, one every {described.token_seconds:.3g} s{reduced}",
+        "compression": compression,
+        "steps (sigma)": ", ".join(
+            f"{step} ({sigma:.3g})" for step, sigma in zip(described.steps, described.sigmas, strict=True)
+        ),
+    }.items():
+        facts.add_row(name, str(value))
+    yield facts
+    names = ("site", "channels", "format", "size", "of planned", "largest", "max error", "rms error")
+    headers = [name for name in names if described.zstd_level or name != "of planned"]
+    sites = Table(*(Column(name, no_wrap=True) for name in headers), box=None)
+    for name, site in described.sites.items():
+        ratio = (
+            [f"{site.bytes / site.planned_bytes:.0%}" if site.bytes else "–"] if described.zstd_level else []
+        )
+        figures = (site.largest, site.max_error, site.rms_error)
+        cells = ["–" if figure is None else f"{figure:.3g}" for figure in figures]
+        sites.add_row(name, str(site.channels), site.dtype, decimal(site.bytes), *ratio, *cells)
+    yield sites
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that says how many bytes are done; give it (done, total)."""
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
+        bar = bars.add_task(title, total=None, visible=False)
+        yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What the operating system refuses, as one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        where = f"{error.filename}: " if error.filename else ""
+        told = refusal(error) or f"{where}{reason}: fix that and run the command again"
+        raise UserError(told) from error

@@ -1,0 +1,75 @@
+"""What the commands share: messages, progress bars, and opening a study with its model."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from workbench.devices import check_device
+
+if TYPE_CHECKING:
+    from workbench.models.base import AudioDiffusionModel
+    from workbench.studies.study import Study
+
+StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder.")]
+AllowStore = Annotated[
+    bool,
+    typer.Option(
+        "--allow-store",
+        help="Use the address of the activations that a study from elsewhere names; once a study.",
+    ),
+]
+Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.", callback=check_device)]
+
+# What users wrote may have square brackets and colons, which are neither markup nor emoji.
+_plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+console = Console(stderr=True, **_plain)
+"""For messages and bars."""
+output = Console(**_plain)
+"""For what was asked for, such as tables."""
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that says what runs, how far it is and how long it still takes; give it (done, total)."""
+    title_column = TextColumn("{task.description:<24}", markup=False)
+    columns = (title_column, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
+        bar = bars.add_task(title, total=None, visible=False)
+        yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
+
+
+def note(sentence: str) -> None:
+    """Say what a user should know before a long run."""
+    console.print(Text.assemble(("Note: ", "bold yellow"), sentence), soft_wrap=True)
+
+
+def open_study(folder: Path, allow_store: bool = False) -> "Study":
+    """The study in a folder, whose store is confirmed with `allow_store`; raises UserError where there is none."""
+    from workbench.studies.study import Study
+
+    study = Study.open(folder)
+    if allow_store:
+        study.confirm()
+    return study
+
+
+def study_model(study: "Study", device: str) -> "AudioDiffusionModel":
+    """The study's model; raises UserError for other weights than the study was made with."""
+    from workbench.models import load_model
+
+    adapter = load_model(study.spec.model, device=device, dtype=study.model["dtype"])
+    study.check_model(adapter.weights_hash)
+    return adapter

@@ -1,0 +1,240 @@
+"""Commands that take in what others published: checked, converted, and kept with their origin."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from cache.errors import UserError
+from workbench.cli.console import Device, open_study, output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workbench.artefacts.written import Artefact
+    from workbench.studies.study import Study
+
+app = typer.Typer(
+    help="Published artefacts: steering vectors, autoencoders, score tables, localisation.",
+    no_args_is_help=True,
+)
+
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="Folder or file of the artefact, or a hub id (owner/name).")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Safetensors file to write to.")]
+InStudy = Annotated[
+    Path | None, typer.Option("--study", help="Study to keep it in instead, at imported/NAME.safetensors.")
+]
+ConceptName = Annotated[
+    str, typer.Option("--concept", help="Concept, where the artefact does not name its own.")
+]
+
+
+@app.command()
+def caa(source: Source, out: Out = None, study: InStudy = None, concept: ConceptName = "") -> None:
+    """Steering vectors (CAA): sv.pkl and config.json."""
+    from workbench.artefacts import read_caa
+
+    _keep(lambda: read_caa(source, concept), "CAA steering vectors", out, study)
+
+
+@app.command()
+def scores(
+    source: Source,
+    out: Out = None,
+    study: InStudy = None,
+    concept: ConceptName = "",
+    site: Annotated[str, typer.Option(help="Site, where the file's name does not tell it.")] = "",
+) -> None:
+    """Scores of an autoencoder's features: tf6_scores.pkl."""
+    from workbench.artefacts import read_scores
+
+    _keep(lambda: read_scores(source, concept, site), "feature scores", out, study)
+
+
+@app.command()
+def austeer(source: Source, out: Out = None, study: InStudy = None, concept: ConceptName = "") -> None:
+    """AUSteer scores of channels: austeer.pkl and config.json."""
+    from workbench.artefacts import read_austeer
+
+    _keep(lambda: read_austeer(source, concept), "AUSteer channel scores", out, study)
+
+
+@app.command()
+def lora(source: Source, out: Out = None, study: InStudy = None, concept: ConceptName = "") -> None:
+    """Concept Sliders (LoRA): pytorch_lora_weights.safetensors and train_config.json."""
+    from workbench.artefacts import read_lora
+
+    _keep(lambda: read_lora(source, concept), "Concept Slider (LoRA)", out, study)
+
+
+@app.command("token-embedding")
+def token_embedding(
+    source: Source, out: Out = None, study: InStudy = None, concept: ConceptName = ""
+) -> None:
+    """Token-embedding directions: CONCEPT_direction.pt."""
+    from workbench.artefacts import read_token_embedding
+
+    _keep(lambda: read_token_embedding(source, concept), "token-embedding direction", out, study)
+
+
+@app.command()
+def sae(
+    source: Source,
+    out: Annotated[Path | None, typer.Option("--out", help="New folder to write the autoencoder to.")] = None,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="Study to put it in instead, with its features described.")
+    ] = None,
+    site: Annotated[str, typer.Option(help="Site, where the folder's name does not tell it.")] = "",
+    device: Device = "cpu",
+) -> None:
+    """A sparse autoencoder: cfg.json and sae.safetensors."""
+    from analyses.sae.published import convert_sae, import_sae
+    from workbench.artefacts import read_sae
+
+    target = _target(out, study)
+    published = read_sae(source, site)
+    if isinstance(target, Path):
+        written = convert_sae(published, target)
+    else:
+        import_sae(target, published, device=device)
+        written = target.path / "sae" / published.site
+    features, channels = published.decoder_weight.shape
+    _print(
+        {
+            "what": "TopK sparse autoencoder",
+            "site": published.site,
+            "features": f"{features} of {channels} channels, {published.k} active on a row",
+            "source": published.origin.source,
+            "SHA-256": published.origin.sha256,
+            "written": str(written),
+        }
+    )
+
+
+@app.command()
+def localisation(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="CSV file, a folder with one, or a hub id (owner/name).")
+    ],
+    model: Annotated[str, typer.Option(help="Model of the table; needed where it has several.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", help="NetCDF file to write to.")] = None,
+    study: Annotated[
+        Path | None, typer.Option("--study", help="Study to keep it in instead, as result published-MODEL.")
+    ] = None,
+    threshold: Annotated[
+        float,
+        typer.Option(min=0.0, max=1e6, help="Mean impact from which a block is in the functional set."),
+    ] = 0.10,
+) -> None:
+    """A table of block impacts: CSV with model, concept, block, impact."""
+    from analyses.patching.published_map import functional_set, import_published_map, published_map
+    from workbench.artefacts.published import load_published
+    from workbench.artefacts.sources import find_artefact
+    from workbench.files import replacing
+
+    target = _target(out, study)
+    origin = find_artefact(source, "*.csv")
+    if isinstance(target, Path):
+        result = published_map(load_published(origin.file), model)
+        result = result.assign_attrs(source=origin.source, source_sha256=origin.sha256)
+        with replacing(target) as partial:
+            result.to_netcdf(partial, engine="h5netcdf")
+        written = target
+    else:
+        result = import_published_map(target, origin.file, model)
+        written = target.path / "results" / f"published-{result.attrs['model']}.nc"
+    means = dict(zip(result["block"].values.tolist(), result["mean"].values.tolist(), strict=True))
+    ranked = sorted(means.items(), key=lambda item: -item[1])[:5]
+    _print(
+        {
+            "what": f"published block impacts of {result.attrs['model']}",
+            "concepts": ", ".join(result["concept"].values.tolist()),
+            "blocks": str(result.sizes["block"]),
+            "largest means": ", ".join(f"{block} {mean:.4f}" for block, mean in ranked),
+            f"functional set, τ = {threshold:g}": ", ".join(functional_set(means, threshold)) or "empty",
+            "SHA-256": origin.sha256,
+            "written": str(written),
+        }
+    )
+
+
+def _target(out: Path | None, study: Path | None) -> "Path | Study":
+    """Where to write: exactly one of the two; raises UserError otherwise, and for a folder that is no study."""
+    if (out is None) == (study is None):
+        raise UserError("Give either --out or --study: one place to write to.")
+    return open_study(study) if study is not None else Path(str(out))
+
+
+def _keep(read: "Callable[[], Artefact]", what: str, out: Path | None, study: Path | None) -> None:
+    """Read and check an artefact, write it, and tell what it is."""
+    from workbench.artefacts.written import study_file, write_artefact
+
+    target = _target(out, study)
+    artefact = read()
+    if isinstance(target, Path):
+        file = target
+    else:
+        _check_widths(artefact, target)
+        file = study_file(target.path, artefact.name)
+    write_artefact(artefact, file, None if isinstance(target, Path) else target.path)
+    concept = artefact.concept
+    rows = {
+        "what": what,
+        "concept": concept.name,
+        "+ is": f"{concept.positive} ({concept.positive_prompt})",
+        "− is": f"{concept.negative} ({concept.negative_prompt})",
+        "sites": _sites(artefact),
+        "steps": str(artefact.steps or "all alike"),
+        "arrays": _shapes(artefact),
+        "source": artefact.origin.source,
+        "SHA-256": artefact.origin.sha256,
+        "written": str(file),
+    }
+    _print({**rows, "note": str(artefact.facts().get("note", ""))})
+
+
+def _check_widths(artefact: "Artefact", study: "Study") -> None:
+    """Raise UserError where the study holds activations of a site that are of another width."""
+    from workbench.engine.sites import numbered_site
+    from workbench.studies.confirmed import UnconfirmedStore
+
+    try:
+        held = study.cache.plan.sites
+    except UnconfirmedStore:
+        raise
+    except UserError:  # not traced yet
+        return
+    for site, width in artefact.sites.items():
+        channels = held.get(numbered_site(site, study.block_names), width)
+        if channels != width:
+            raise UserError(
+                f"{artefact.origin.source} has vectors of {width} channels at {site}, and {study.path} has "
+                f"{channels}: they are of another model."
+            )
+
+
+def _sites(artefact: "Artefact") -> str:
+    names = list(artefact.sites) or [str(artefact.facts().get("site", "none"))]
+    return ", ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]} ({len(names)})"
+
+
+def _shapes(artefact: "Artefact") -> str:
+    """How many arrays there are of each shape."""
+    counts: dict[tuple[int, ...], int] = {}
+    for array in artefact.arrays().values():
+        counts[array.shape] = counts.get(array.shape, 0) + 1
+    told = [f"{count} of {' × '.join(map(str, shape))}" for shape, count in counts.items()]
+    return ", ".join(told[:4]) + (f" and {len(told) - 4} more shapes" if len(told) > 4 else "")
+
+
+def _print(rows: dict[str, Any]) -> None:
+    table = Table(show_header=False, box=None)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, str(value))
+    output.print(table)

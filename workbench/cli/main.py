@@ -1,0 +1,370 @@
+"""The `workbench` command. Everything slow to import is imported inside the commands, so that `--help` is quick."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+from rich.text import Text
+from typer.core import TyperGroup
+
+from cache.errors import UserError
+from cache.opening import create_file, file_size
+from cache.protocol import ITEMSIZE, Dtype
+from workbench.cli.cache import app as cache_app
+from workbench.cli.console import AllowStore, Device, StudyFolder, console, note, open_study, output, progress
+from workbench.cli.imports import app as import_app
+from workbench.cli.organism import app as organism_app
+from workbench.cli.pairs import app as pairs_app
+from workbench.cli.patch import patch
+from workbench.cli.reports import report_probes, report_sae, report_trace
+from workbench.seeds import LARGEST_SEED
+from workbench.system_errors import refusal
+
+if TYPE_CHECKING:
+    from workbench.models.base import AudioDiffusionModel
+    from workbench.studies.study import StudySpec
+
+
+class Commands(TyperGroup):
+    """The commands; what is wrong with an option's value is told in the workbench's words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            from workbench.validation import option_problem
+
+            error.message = option_problem(error.__cause__) or error.message
+            raise
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Mechanistic interpretability of music diffusion models: trace, patch, probe, decompose, look and listen.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(
+    organism_app,
+    name="organism",
+    help="The embedded models with a planted circuit: train, synthesise, evaluate.",
+)
+app.add_typer(cache_app, name="cache", help="Activation caches: verify, describe, remove, merge, export.")
+app.add_typer(
+    import_app,
+    name="import",
+    help="Published artefacts of others: vectors, autoencoders, score tables, localisation.",
+)
+app.add_typer(pairs_app, name="pairs", help="Counterfactual pairs from captions: build, filter, import.")
+
+# The demonstration.
+DEMO_MODEL = "organism-shared"
+DEMO_SET = "tf3+tf4"
+DEMO_SITE = "tf4.cross_attn"
+DEMO_MARKER = "demo-finished"
+
+
+@app.command()
+def trace(
+    model: Annotated[
+        str, typer.Argument(help="organism-shared, organism-split, a pipeline folder, or a hub id.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Study folder to make, to continue or to extend.")],
+    prompts: Annotated[str, typer.Option(help="Built-in prompt set, or a YAML file.")] = "organism",
+    n_prompts: Annotated[int, typer.Option(min=1, help="Different prompts.")] = 56,
+    seeds: Annotated[int, typer.Option(min=1, help="Clips of each prompt, each with its own seed.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="First seed.")] = 0,
+    site: Annotated[
+        list[str] | None, typer.Option(help="Site to keep; '*.cross_attn' means every block's.")
+    ] = None,
+    steps: Annotated[
+        str, typer.Option(help="Steps to keep: 0,3,7, or '8 stratified' over the sigmas, or 'all'.")
+    ] = "all",
+    tokens: Annotated[
+        str, typer.Option(help="Tokens to keep: 'all', 'every 4', 'mean 4' (of neighbours), 'mean' (of all).")
+    ] = "all",
+    passes: Annotated[str, typer.Option(help="Guidance passes to keep, such as cond,null.")] = "cond",
+    duration: Annotated[float, typer.Option(min=0.1, help="Seconds of each clip.")] = 4.0,
+    num_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 8,
+    guidance: Annotated[float, typer.Option(min=1.0, help="Guidance scale; 1 is off.")] = 3.0,
+    shift: Annotated[float, typer.Option(min=0.1, help="Shift of the sigma schedule.")] = 3.0,
+    cfg_interval_start: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Guidance acts from here in 1 - sigma.")
+    ] = 0.0,
+    cfg_interval_end: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Guidance acts up to here.")
+    ] = 1.0,
+    lyrics: Annotated[str, typer.Option(help="Lyrics of every clip.")] = "",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="Setting that only this model has, such as cfg_type=cfg; see the docs on models."),
+    ] = None,
+    dtype: Annotated[
+        Literal["float16", "bfloat16", "float32"], typer.Option(help="Of the cache.")
+    ] = "float16",
+    site_dtype: Annotated[
+        list[str] | None, typer.Option(help="Another dtype for a site, such as '*.block=float32'.")
+    ] = None,
+    zstd: Annotated[int, typer.Option(min=0, max=22, help="Compress the cache at this level; 0 is off.")] = 0,
+    store: Annotated[
+        str | None,
+        typer.Option(help="URL of the cache, such as s3://bucket/name.zarr, instead of the folder."),
+    ] = None,
+    part: Annotated[
+        str, typer.Option(help="Do the k-th of n parts, such as 2/4; parts can run at once.")
+    ] = "1/1",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the price and write nothing.")] = False,
+    clips_per_shard: Annotated[int, typer.Option(min=1, help="Clips generated and committed together.")] = 16,
+    model_dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the weights.")
+    ] = "float32",
+    device: Device = "cpu",
+) -> None:
+    """Run prompts through the model; write activations to the cache and clips as FLAC. Run again to continue."""
+    from workbench.engine.runs import GenerationSettings
+    from workbench.engine.sites import parse_sites
+    from workbench.models import load_model
+    from workbench.models.token_axis import finest_site
+    from workbench.prompts.prompt_sets import load_prompt_set
+    from workbench.prompts.reading import unknown_words
+    from workbench.studies.selection import parse_options, parse_passes, parse_steps, parse_tokens
+    from workbench.studies.study import StudySpec
+    from workbench.studies.tracing import trace_study
+    from workbench.validation import validated
+
+    prompt_set = load_prompt_set(prompts)
+    adapter = load_model(model, device=device, dtype=model_dtype)
+    chosen = {
+        "duration": duration,
+        "num_steps": num_steps,
+        "guidance_scale": guidance,
+        "shift": shift,
+        "cfg_interval_start": cfg_interval_start,
+        "cfg_interval_end": cfg_interval_end,
+        "options": parse_options(option or []),
+    }
+    settings = validated(GenerationSettings, chosen, "The settings cannot be used")
+    adapter.check_settings(settings)
+    names = adapter.block_names
+    sites = parse_sites(site or ["*.cross_attn", "*.block"], adapter.n_blocks, names)
+    most_tokens = adapter.tokens_at(finest_site(adapter, sites, duration), duration)
+    planned = {
+        "model": model,
+        "prompts": prompt_set,
+        "settings": settings,
+        "n_prompts": n_prompts,
+        "seeds": seeds,
+        "seed": seed,
+        "lyrics": lyrics,
+        "sites": tuple(str(kept) for kept in sites),
+        "steps": parse_steps(steps, adapter.sigmas(settings)),
+        "passes": parse_passes(passes),
+        "tokens": parse_tokens(tokens, most_tokens),
+        "cache_dtype": dtype,
+        "site_dtypes": _parse_site_dtypes(site_dtype or [], adapter.n_blocks, names),
+        "zstd_level": zstd,
+        "clips_per_shard": clips_per_shard,
+    }
+    spec = validated(StudySpec, planned, "The study cannot be made")
+    if dry_run:
+        _print_price(out, spec, adapter, store)
+        return
+    texts = {prompt.text for prompt in prompt_set.fill(n_prompts, seed)}
+    if sentence := unknown_words(adapter, sorted(texts)):
+        note(sentence)
+    with progress("Tracing clips") as report:
+        study = trace_study(out, spec, adapter, report, store, _parse_part(part))
+    report_trace(study)
+
+
+app.command()(patch)
+
+
+@app.command()
+def probe(
+    study_folder: StudyFolder,
+    concept: Annotated[list[str] | None, typer.Option(help="Concept to probe; all by default.")] = None,
+    site: Annotated[list[str] | None, typer.Option(help="Site to probe; all cached ones by default.")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Cross-validation folds.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Draws folds and control labels.")] = 0,
+    allow_store: AllowStore = False,
+) -> None:
+    """Linear probes of each concept at each site and step, against shuffled labels."""
+    from analyses.probes import ProbeSpec, run_probes
+    from workbench.engine.sites import numbered_site
+
+    study = open_study(study_folder, allow_store)
+    sites = tuple(numbered_site(name, study.block_names) for name in site or ())
+    spec = ProbeSpec(concepts=tuple(concept or ()), sites=sites, folds=folds, seed=seed)
+    if study.is_done("probes", spec):
+        console.print("Probing is done already.")
+    else:
+        with progress("Probing sites") as report:
+            run_probes(study, spec, report, note)
+    report_probes(study)
+
+
+@app.command()
+def sae(
+    study_folder: StudyFolder,
+    site: Annotated[str, typer.Option(help="Cached site to decompose.")],
+    expansion: Annotated[int, typer.Option(min=1, help="Features per channel of the site.")] = 4,
+    k: Annotated[int, typer.Option(min=1, help="Active features per token.")] = 8,
+    train_steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Initialisation and data order.")] = 0,
+    allow_store: AllowStore = False,
+) -> None:
+    """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""
+    from analyses.sae import TrainSpec, is_trained, run_sae
+    from workbench.engine.sites import numbered_site
+    from workbench.validation import validated
+
+    study = open_study(study_folder, allow_store)
+    site = numbered_site(site, study.block_names)
+    asked = {"site": site, "expansion": expansion, "k": k, "train_steps": train_steps, "seed": seed}
+    spec = validated(TrainSpec, asked, "The autoencoder cannot be trained")
+    if is_trained(study, spec):
+        console.print("The autoencoder is trained already.")
+    else:
+        with progress("Training the autoencoder") as report:
+            run_sae(study, spec, progress=report)
+    report_sae(study, site)
+
+
+@app.command()
+def dashboard(
+    study_folder: StudyFolder,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8050,
+    url_prefix: Annotated[
+        str, typer.Option(help="Path below which a proxy offers it, such as /user/me/proxy/8050/.")
+    ] = "",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another host name by which a proxy is reached; may be repeated."),
+    ] = None,
+    allow_frames: Annotated[
+        bool, typer.Option(help="Let pages of the same origin, such as JupyterLab, show it in a frame.")
+    ] = False,
+    compare: Annotated[
+        Path | None, typer.Option(help="Another study, whose patching maps stand beside this one's.")
+    ] = None,
+    published: Annotated[
+        Path | None, typer.Option(help="Table (CSV) of published block impacts to compare with.")
+    ] = None,
+    allow_store: AllowStore = False,
+) -> None:
+    """Browse a study: patching maps, probes, features, audio."""
+    from dashboards.address import Address
+    from dashboards.app import serve
+    from dashboards.others import Others
+
+    open_study(study_folder, allow_store)
+    address = Address(host, port, tuple(allow_host or ()), url_prefix, allow_frames)
+    serve(study_folder, Others(compare, published), address)
+
+
+@app.command()
+def export(
+    study_folder: StudyFolder,
+    figure: Annotated[str, typer.Option(help="Figure to export: patching, probes, …")],
+    fmt: Annotated[Literal["pdf", "svg", "png"], typer.Option("--format", help="File format.")] = "pdf",
+    option: Annotated[
+        list[str] | None, typer.Option(help="What the figure shows, such as site=tf4.cross_attn.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; STUDY/figures by default.")] = None,
+    allow_store: AllowStore = False,
+) -> None:
+    """Write a figure for a paper, with its numbers (CSV), provenance (JSON), LaTeX table and caption."""
+    from dashboards.export import export_figure
+    from dashboards.figures import make_spec
+
+    study = open_study(study_folder, allow_store)
+    options: dict[str, Any] = dict(_parse_option(text) for text in option or ())
+    make_spec(study, figure, options)  # first, so that no option is taken for another parameter of the export
+    for file in export_figure(study, figure, fmt, out, **options):
+        typer.echo(file)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Study folder.")] = Path("studies/demo"),
+    serve: Annotated[bool, typer.Option(help="Open the dashboard when the study is finished.")] = True,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard.")] = 8050,
+) -> None:
+    """The main job on the embedded model: trace, patch, probe, decompose, and open the dashboard."""
+    if not out.is_dir() or file_size(out, DEMO_MARKER) is None:
+        console.rule(f"Demonstration study of {DEMO_MODEL} in {out}")
+        trace(DEMO_MODEL, out)
+        patch(out, blocks=[DEMO_SET], null=["unrelated"])
+        probe(out)
+        sae(out, DEMO_SITE)
+        for figure in ("patching", "probes"):
+            export(out, figure, "pdf")
+        create_file(out, DEMO_MARKER).close()
+    if serve:
+        dashboard(out, port=port)
+
+
+def main() -> None:
+    """Entry point: a mistake of the user's gets one sentence and exit code 2, without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        sentence = refusal(error)
+        if sentence is None:
+            raise
+        _fail(sentence)
+
+
+def _fail(sentence: str) -> None:
+    console.print(Text.assemble(("Error:", "bold red"), f" {sentence}"), soft_wrap=True)
+    sys.exit(2)
+
+
+def _print_price(out: Path, spec: "StudySpec", model: "AudioDiffusionModel", store: str | None) -> None:
+    """What the trace will cost, as a table; raises UserError when there is no room."""
+    from cache.opening import checked_folder
+    from cache.storage import open_storage
+    from workbench.cli.pricing_table import price_table
+    from workbench.studies.pricing import check_price, price
+    from workbench.studies.study import CACHE
+    from workbench.studies.tracing import cache_plan, study_capture
+
+    study_capture(spec, model)
+    plan = cache_plan(spec, model)
+    storage = open_storage(store or checked_folder(out, CACHE))
+    output.print(price_table(price(spec, plan, model, storage)))
+    check_price(plan, storage)
+
+
+def _parse_site_dtypes(texts: list[str], n_blocks: int, names: tuple[str, ...]) -> dict[str, Dtype]:
+    from workbench.engine.sites import parse_sites
+
+    dtypes: dict[str, Dtype] = {}
+    for text in texts:
+        name, _, dtype = text.partition("=")
+        if dtype not in ITEMSIZE:
+            raise UserError(f"'{text}' is not a site's dtype: write it like '*.block=float32'.")
+        dtypes.update({str(site): cast(Dtype, dtype) for site in parse_sites([name], n_blocks, names)})
+    return dtypes
+
+
+def _parse_part(text: str) -> tuple[int, int]:
+    number, slash, parts = text.partition("/")
+    if not (number.isdecimal() and slash and parts.isdecimal()):
+        raise UserError(f"'{text}' is not a part: write it like 2/4.")
+    return int(number), int(parts)
+
+
+def _parse_option(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals and value):
+        raise UserError(
+            f"'{text}' is not an option of a figure: write name=value, such as site=tf4.cross_attn."
+        )
+    return name, value

@@ -1,0 +1,179 @@
+"""Commands that make files of counterfactual pairs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cache.errors import UserError
+from workbench.cli.console import Device, progress
+from workbench.seeds import LARGEST_SEED
+
+if TYPE_CHECKING:
+    from workbench.prompts.counterfactuals import Candidate, Tokenizer
+
+app = typer.Typer(help="Counterfactual pairs from captions: build, filter and import files of them.")
+
+Out = Annotated[Path, typer.Option("--out", help="CSV file to write the pairs to.")]
+FeatureSetName = Annotated[str, typer.Option("--feature-set", help="Built-in feature set, or a YAML file.")]
+Report = Annotated[Path | None, typer.Option(help="CSV file for a row about every candidate.")]
+
+
+@app.command()
+def build(
+    out: Out,
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text file, one caption a line, or CSV, TSV, JSON, Parquet; without it: --prompts."
+        ),
+    ] = None,
+    column: Annotated[str, typer.Option(help="Column of the captions in a table.")] = "caption",
+    prompts: Annotated[
+        str, typer.Option(help="Prompt set whose prompts are the captions, without --captions.")
+    ] = "organism",
+    n_prompts: Annotated[int | None, typer.Option(min=1, help="How many of them; all by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Draws the prompts.")] = 0,
+    feature_set: FeatureSetName = "music",
+    feature: Annotated[list[str] | None, typer.Option(help="Feature to build for; all by default.")] = None,
+    alignment: Annotated[
+        Literal["words", "tokens", "any"],
+        typer.Option(help="Keep pairs with equally many words, or words and tokens, or any."),
+    ] = "words",
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Model, or tokenizer folder, that counts the tokens.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most pairs of a feature.")] = None,
+    report: Report = None,
+) -> None:
+    """Turn captions into counterfactual pairs: the words of a feature are swapped."""
+    from workbench.prompts.captions import prompt_captions, read_captions
+    from workbench.prompts.counterfactuals import build_candidates
+    from workbench.prompts.features import load_features
+    from workbench.prompts.prompt_sets import load_prompt_set
+
+    known = load_features(feature_set)
+    if captions is not None:
+        texts = read_captions(captions, column)
+    else:
+        texts = prompt_captions(load_prompt_set(prompts), n_prompts, seed)
+    counter = _tokenizer(alignment, tokenizer)
+    candidates = build_candidates(
+        texts, known, feature or (), alignment=alignment, tokenizer=counter, limit=limit
+    )
+    if not candidates:
+        raise UserError(
+            f"None of the {len(texts)} captions has a word of these features: see `workbench pairs features`."
+        )
+    _write(candidates, out, report)
+
+
+@app.command("filter")
+def filter_command(
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS", help="CSV file of pairs.")],
+    out: Out,
+    scorer: Annotated[Literal["clap", "clap-laion"], typer.Option(help="Compares the texts.")] = "clap",
+    margin: Annotated[
+        float,
+        typer.Option(
+            min=-2, max=2, help="Keep pairs whose clean text is closer to the scorer's by more than this."
+        ),
+    ] = 0.0,
+    feature_set: FeatureSetName = "music",
+    report: Report = None,
+    device: Device = "cpu",
+) -> None:
+    """Keep the pairs whose two texts a scorer tells apart."""
+    from workbench.prompts.counterfactuals import filter_pairs, scorer_separation
+    from workbench.prompts.features import load_features
+    from workbench.prompts.pair_files import load_pairs
+    from workbench.scorers import load_scorer
+
+    loaded = load_pairs(pairs, load_features(feature_set))
+    separation = scorer_separation(load_scorer(scorer, device=device))
+    with progress("Comparing texts") as advance:
+        candidates = filter_pairs(
+            [pair for each in loaded.values() for pair in each], separation, margin, advance
+        )
+    _write(candidates, out, report)
+
+
+@app.command("import")
+def import_command(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="CSV or Parquet file, or a data set's hub id (owner/name)."),
+    ],
+    out: Out,
+    feature_set: FeatureSetName = "music",
+    feature: Annotated[list[str] | None, typer.Option(help="Feature to import; all by default.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad rows out instead of refusing.")
+    ] = False,
+) -> None:
+    """Check pairs in the paper's columns (original_feature, clean_prompt, corrupted_prompt) and write them complete."""
+    from workbench.prompts.features import load_features
+    from workbench.prompts.pair_files import (
+        check_rows,
+        complete,
+        pairs_of,
+        read_source,
+        row_problems,
+        save_pairs,
+    )
+
+    known = load_features(feature_set)
+    table = complete(read_source(source), source, known)
+    if feature:
+        table = table[table["original_feature"].isin(feature)]
+    problems = row_problems(table)
+    if skip_bad:
+        for problem, count in problems[problems != ""].value_counts().items():
+            typer.echo(f"{count} left out: {problem}")
+        table = table[problems == ""]
+    check_rows(table, source, known)
+    if table.empty:
+        raise UserError(f"{source} has no pair to import: check it, and what --feature names.")
+    save_pairs(out, pairs_of(table))
+    for name, count in table["original_feature"].value_counts(sort=False).items():
+        typer.echo(f"{name:<14}{count:>8}")
+    typer.echo(f"{'all':<14}{len(table):>8}\n{out}")
+
+
+@app.command("features")
+def features_command(feature_set: FeatureSetName = "music") -> None:
+    """List the features, what takes their place, the scorer's text, and the words that are swapped."""
+    from workbench.prompts.features import load_features
+
+    for name, feature in load_features(feature_set).root.items():
+        words = ", ".join(f"{word} → {counterpart}" for word, counterpart in feature.swaps.items())
+        typer.echo(f"{name} → {feature.counterfactual} (text: {feature.text}): {words}")
+
+
+def _tokenizer(alignment: str, name: str | None) -> "Tokenizer | None":
+    """The tokenizer that the options ask for; raises UserError where only one of the two does."""
+    if (alignment == "tokens") != (name is not None):
+        raise UserError("--alignment tokens and --tokenizer go together: give both, or neither.")
+    if name is None:
+        return None
+    from workbench.prompts.captions import load_tokenizer
+
+    return load_tokenizer(name)
+
+
+def _write(candidates: "list[Candidate]", out: Path, report_file: Path | None) -> None:
+    """Write the pairs that were kept and the report, and print the summary; raises UserError when none was kept."""
+    from workbench.files import replacing
+    from workbench.prompts.counterfactuals import kept_pairs, report, summary
+    from workbench.prompts.pair_files import save_pairs
+
+    table = report(candidates)
+    typer.echo(summary(table))
+    if report_file is not None:
+        with replacing(report_file) as partial:
+            table.to_csv(partial, index=False)
+    pairs = kept_pairs(candidates)
+    if not pairs:
+        raise UserError(f"No pair was kept, so {out} is not written: the reasons are above.")
+    save_pairs(out, pairs)
+    typer.echo(out)

@@ -1,0 +1,151 @@
+"""The command that makes patching maps."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from workbench.cli.console import Device, StudyFolder, console, note, open_study, progress, study_model
+from workbench.cli.reports import report_map
+from workbench.seeds import LARGEST_SEED
+
+if TYPE_CHECKING:
+    from analyses.patching.run import PatchingSpec
+
+
+def patch(
+    study_folder: StudyFolder,
+    question: Annotated[
+        Literal[
+            "blocks",
+            "steps",
+            "sigmas",
+            "parts",
+            "heads",
+            "passes",
+            "conditioning",
+            "seconds",
+            "sets",
+            "paths",
+        ],
+        typer.Option(help="What the map asks: which blocks, when, through what, which tokens, together …"),
+    ] = "blocks",
+    name: Annotated[str, typer.Option(help="Name of the map; its question by default.")] = "",
+    concept: Annotated[
+        list[str] | None, typer.Option(help="Concept to patch; all of the study's by default.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Counterfactual pairs of each concept.")] = 12,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each pair.")] = 1,
+    direction: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="sufficiency (clean into corrupt) or necessity; both for blocks, else sufficiency."
+        ),
+    ] = None,
+    ablation: Annotated[
+        list[str] | None, typer.Option(help="Ablate every block, too: zero, mean or resample.")
+    ] = None,
+    null: Annotated[
+        list[str] | None,
+        typer.Option(help="Null arms of every block: unrelated, random or control."),
+    ] = None,
+    block: Annotated[list[str] | None, typer.Option(help="Block to patch; all by default.")] = None,
+    blocks: Annotated[
+        list[str] | None, typer.Option("--set", help="Blocks patched together, such as tf3+tf4.")
+    ] = None,
+    mode: Annotated[
+        Literal["conditioning", "output"], typer.Option(help="The paper's, or outputs.")
+    ] = "conditioning",
+    part: Annotated[str, typer.Option(help="Part of the block to patch.")] = "cross_attn",
+    windows: Annotated[int, typer.Option(min=1, help="Windows of steps, noise levels or seconds.")] = 8,
+    segment: Annotated[
+        list[str] | None, typer.Option(help="Conditioning tokens: text, swapped, word:violin …")
+    ] = None,
+    receiver: Annotated[list[str] | None, typer.Option(help="Part that paths lead to.")] = None,
+    greedy_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Find the smallest set that brings back this share (sets).")
+    ] = 0.0,
+    screen: Annotated[
+        Literal["velocity", "attribution"] | None,
+        typer.Option(help="Screen all cells cheaply, and run the top ones and a random sample."),
+    ] = None,
+    screen_pairs: Annotated[int, typer.Option(min=1, help="Pairs to screen with.")] = 4,
+    top: Annotated[int, typer.Option(min=1, help="Top cells of the screening to run.")] = 8,
+    sample: Annotated[int, typer.Option(min=2, help="Other cells to run, drawn at random.")] = 8,
+    stop_top: Annotated[
+        int, typer.Option(min=0, help="Stop when this many top cells lie above all others; 0: never.")
+    ] = 0,
+    min_pairs: Annotated[int, typer.Option(min=2, help="Pairs before it may stop.")] = 10,
+    pairs_file: Annotated[
+        Path | None, typer.Option(help="CSV file of pairs (see `workbench pairs`) instead of the study's.")
+    ] = None,
+    arms: Annotated[
+        Path | None, typer.Option(help="JSON file of arms to run instead of a question's.")
+    ] = None,
+    scorer: Annotated[list[str] | None, typer.Option(help="embedded, clap or clap-laion.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Draws the pairs.")] = 0,
+    device: Device = "cpu",
+) -> None:
+    """Patch every counterfactual pair under every arm of a question; give the map of impacts.
+
+    Runs that the study holds already are not run again, so that a sweep continues where it was cut off.
+    """
+    from analyses.patching.arms import arms_from_file
+    from analyses.patching.run import run_patching, settled
+    from workbench.engine.sites import parse_block, parse_blocks
+    from workbench.text_files import LARGEST_DOCUMENT, read_text
+
+    study = open_study(study_folder)
+    names = study.block_names
+    listed = [] if arms is None else arms_from_file(read_text(arms, LARGEST_DOCUMENT))
+    custom = "" if arms is None else json.dumps([arm.to_json() for arm in listed])
+    screening = {"method": screen, "pairs": screen_pairs, "top": top, "sample": sample} if screen else None
+    spec = _patching_spec(
+        question="custom" if custom else question,
+        name=name,
+        concepts=concept or (),
+        pairs=pairs,
+        seeds=seeds,
+        directions=direction or _directions(question, screen is not None),
+        ablations=ablation or (),
+        nulls=null or (),
+        blocks=[parse_block(text, names) for text in block or ()],
+        sets=[parse_blocks(text, names) for text in blocks or ()],
+        mode=mode,
+        part=part,
+        windows=windows,
+        segments=segment or (),
+        receivers=receiver or (),
+        greedy_share=greedy_share,
+        screening=screening,
+        stop_top=stop_top,
+        min_pairs=min_pairs,
+        pairs_file="" if pairs_file is None else os.path.abspath(pairs_file),
+        custom_arms=custom,
+        scorers=scorer or ("embedded",),
+        seed=seed,
+    )
+    if study.is_done(spec.result_name, settled(spec)):
+        console.print(f"The map {spec.result_name} is done already.")
+    else:
+        adapter = study_model(study, device)
+        with progress("Patching pairs") as report:
+            result = run_patching(study, adapter, spec, report, note)
+        if result.attrs["stopped"]:
+            console.print(result.attrs["stopped"])
+    report_map(study, spec.name or spec.question)
+
+
+def _directions(question: str, screened: bool) -> tuple[str, ...]:
+    both = question == "blocks" and not screened
+    return ("sufficiency", "necessity") if both else ("sufficiency",)
+
+
+def _patching_spec(**values: Any) -> "PatchingSpec":
+    """The spec of these options; raises UserError naming the one that is wrong."""
+    from analyses.patching.run import PatchingSpec
+    from workbench.validation import validated
+
+    return validated(PatchingSpec, values, "The map cannot be made")

@@ -1,0 +1,60 @@
+"""The price of a trace as it is printed by `workbench trace --dry-run`."""
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+
+from workbench.studies.pricing import Price, human_bytes
+
+
+def price_table(price: Price) -> Group:
+    """One row per site (dtype, bytes, what rounding loses), and the sums below."""
+    plan = price.plan
+    sizes = plan.bytes_per_site()
+    sites = Table(box=box.SIMPLE_HEAD)
+    for column in ("site", "channels", "dtype", "bytes", "largest", "float16\nerror", "bfloat16\nerror"):
+        sites.add_column(
+            column, justify="left" if column in ("site", "dtype") else "right", no_wrap=column == "site"
+        )
+    for site, figures in price.probe.rounding.items():
+        errors = [_error(figures[dtype], dtype) for dtype in ("float16", "bfloat16")]
+        largest = f"{figures['float32']['largest']:.3g}"
+        sites.add_row(
+            site, str(plan.sites[site]), plan.dtypes[site], human_bytes(sizes[site]), largest, *errors
+        )
+    sums = Table(box=None, show_header=False)
+    sums.add_column(style="bold")
+    sums.add_row("clips to generate", f"{price.clips} of {plan.n_clips}")
+    sums.add_row(
+        "denoiser calls", f"{price.calls} (batches of {min(plan.clips_per_shard, plan.n_clips)} clips)"
+    )
+    sums.add_row(
+        "steps kept", ", ".join(f"{s} (σ {v:.3g})" for s, v in zip(plan.steps, plan.sigmas, strict=True))
+    )
+    sums.add_row("passes", ", ".join(plan.passes))
+    sums.add_row(
+        "tokens kept", f"{plan.tokens} per clip, every {plan.token_seconds:.3g} s{_reduction(price)}"
+    )
+    limit = "at most " if plan.zstd_level else ""
+    sums.add_row("bytes to write", f"{limit}{human_bytes(price.total_bytes)}")
+    free = "not limited" if price.free_bytes is None else human_bytes(price.free_bytes)
+    sums.add_row("free disk", free)
+    sums.add_row("estimated time", f"{_duration(price.seconds)} ({price.probe.call_seconds:.3g} s a call)")
+    return Group(sites, sums)
+
+
+def _error(figures: dict[str, float], dtype: str) -> str:
+    fits = dtype != "float16" or figures["largest"] < 65520
+    return f"{figures['rms_error']:.2g}" if fits else "does not fit"
+
+
+def _reduction(price: Price) -> str:
+    reduction = price.plan.token_reduction
+    what = {"none": "", "stride": f" (one of {reduction.size})", "mean": f" (means of {reduction.size})"}
+    return what[reduction.kind]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

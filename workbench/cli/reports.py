@@ -1,0 +1,97 @@
+"""What a command says when it is done: where the result lies, what stands out in it, and what to do next."""
+
+import shlex
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from workbench.cli.console import output
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from workbench.studies.study import Study
+
+WIDTH = 120  # of tables that go to a file or another program, which has no width
+
+
+def report_trace(study: "Study") -> None:
+    """Say what a study holds, once all of it is traced."""
+    from cache import ActivationCache
+    from workbench.studies.pricing import human_bytes
+
+    cache = ActivationCache(study.cache_location, allow_partial=True)
+    there, shards = len(cache.manifest.entries), cache.plan.n_shards
+    size = sum(file.bytes for entry in cache.manifest.entries.values() for file in entry.files.values())
+    _say(
+        f"{study.path} holds {len(study.clips)} clips of {study.clips['prompt_id'].nunique()} prompts, "
+        f"{len(cache.sites)} sites × {len(cache.plan.steps)} steps, {human_bytes(size)} in {study.cache_location}."
+    )
+    if there < shards:
+        _say(f"{shards - there} of its {shards} shards are still to be traced by other parts.")
+        return
+    _say_next(study, "patch", "probe", f"sae --site {cache.sites[-1]}", "dashboard")
+
+
+def report_map(study: "Study", name: str) -> None:
+    """Say what stands out in a patching map, by its name without "patching-"."""
+    from dashboards.summaries import patching_summary
+
+    result = _where(study, f"patching-{name}")
+    _table(f"Map {name}: cells of largest impact", patching_summary(result))
+    option = "" if name == "blocks" else f" --option name={shlex.quote(name)}"
+    _say_next(study, "dashboard", f"export --figure patching{option}")
+
+
+def report_probes(study: "Study") -> None:
+    """Say where each concept can be read best."""
+    from dashboards.summaries import probes_summary
+
+    result = _where(study, "probes")
+    _table("Most accurate probe of each concept", probes_summary(result))
+    _say_next(study, "dashboard", "export --figure probes")
+
+
+def report_sae(study: "Study", site: str) -> None:
+    """Say how good an autoencoder is, and which features tell concepts apart."""
+    from dashboards.summaries import sae_figures, sae_summary
+
+    result = _where(study, f"sae-{site}")
+    _table(f"Sparse autoencoder of {site}", sae_figures(result))
+    _table("Features that tell a value apart best", sae_summary(result))
+    _say_next(study, "dashboard", f"export --figure sae-training --option site={site}")
+
+
+def _where(study: "Study", name: str) -> "xr.Dataset":
+    """The result, having said where it lies."""
+    from dashboards.results import load_result
+
+    _say(f"Result: {study.path / 'results' / name}.nc")
+    return load_result(study, name)
+
+
+def _say(sentence: str) -> None:
+    output.print(sentence, soft_wrap=True)
+
+
+def _say_next(study: "Study", *commands: str) -> None:
+    """Name the commands that people run next, each with the study's folder as a shell wants it."""
+    folder = shlex.quote(str(study.path))
+    verbs = [command.partition(" ") for command in commands]
+    lines = "\n".join(f"  workbench {verb} {folder} {options}".rstrip() for verb, _, options in verbs)
+    _say(f"Next:\n{lines}")
+
+
+def _table(title: str, frame: "pd.DataFrame") -> None:
+    """Print a table of texts; names are people's own, and never markup."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in frame.columns:
+        table.add_column(Text(str(name)))
+    for row in frame.itertuples(index=False):
+        table.add_row(*(Text(str(value)) for value in row))
+    wide = output if output.is_terminal else Console(width=WIDTH)
+    wide.print(Text(title, style="bold"), table, sep="\n")

@@ -1,0 +1,45 @@
+"""Keys and values of a constant conditioning: computed in a generation's first calls, used again in all others."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+
+from workbench.engine.sites import Site
+
+Key = tuple[str, str, str]
+"""Prompt, lyrics and pass: rows with the same ones have the same conditioning, in every call."""
+
+
+class ConditioningTable:
+    """Keys and values of every block, one row for each different conditioning of a batch.
+
+    Conditioning is encoded once for a generation, so that its projections are the same in every call.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Site, dict[Key, Float[torch.Tensor, "token channel"]]] = {}
+        self._keys: list[Key] = []
+
+    def start_call(self, keys: Sequence[Key]) -> None:
+        """Begin a call whose computed rows have these conditionings."""
+        self._keys = list(keys)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of this call's rows are known, at every site."""
+        return bool(self._kept) and all(set(self._keys) <= set(kept) for kept in self._kept.values())
+
+    def rows(self, site: Site) -> Float[torch.Tensor, "row token channel"] | None:
+        """The site's output for this call's rows; None when it is not known yet."""
+        kept = self._kept.get(site)
+        if kept is None or not set(self._keys) <= set(kept):
+            return None
+        return torch.stack([kept[key] for key in self._keys])
+
+    def keep(self, site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
+        """Remember the site's output, as computed for this call's rows before any edit."""
+        kept = self._kept.setdefault(site, {})
+        for key, row in zip(self._keys, value, strict=True):
+            if key not in kept:
+                kept[key] = row.clone()

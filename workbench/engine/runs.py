@@ -1,0 +1,138 @@
+"""What every architecture offers to the rest of the workbench."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from workbench.engine.sites import Site
+
+LONGEST_CLIP = 3600.0
+"""Seconds of the longest clip; models make shorter ones."""
+MOST_STEPS = 10_000
+
+
+class GenerationSettings(BaseModel):
+    """How a clip is generated; every row of a batch shares these.
+
+    `duration` is in seconds; `shift` bends the sigma schedule towards noise; guidance acts while 1 - sigma lies in
+    [cfg_interval_start, cfg_interval_end] and `guidance_scale` is above 1. `options` are those that only some models
+    have (see `docs/reference/models.md`); a model refuses what it does not know.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    duration: float = Field(4.0, gt=0, le=LONGEST_CLIP)
+    num_steps: int = Field(8, ge=1, le=MOST_STEPS)
+    guidance_scale: float = Field(3.0, ge=1)
+    shift: float = Field(3.0, gt=0)
+    cfg_interval_start: float = Field(0.0, ge=0, le=1)
+    cfg_interval_end: float = Field(1.0, ge=0, le=1)
+    options: dict[str, bool | int | float | str] = {}
+
+    @model_validator(mode="after")
+    def _interval(self) -> "GenerationSettings":
+        if self.cfg_interval_start > self.cfg_interval_end:
+            raise ValueError(
+                f"the guidance's interval is reversed: it starts at {self.cfg_interval_start:g} and ends at "
+                f"{self.cfg_interval_end:g}, both in 1 - sigma"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One generated piece of audio: prompt, lyrics, and the seed of its initial noise.
+
+    A clip that is `shadow_of` another (its row in the batch) has no latents of its own: in every call it sees the
+    other's, with its own prompt. It serves as a source of patches and to read velocities off another's trajectory.
+    """
+
+    prompt: str
+    seed: int
+    lyrics: str = ""
+    shadow_of: int | None = None
+
+
+@dataclass(frozen=True)
+class CallLabel:
+    """One run of the denoiser: step index, sigma, and for each batch row its clip (row of the request) and pass."""
+
+    step: int
+    sigma: float
+    clips: tuple[int, ...]
+    passes: tuple[str, ...]
+
+    def row(self, clip: int, pass_name: str) -> int:
+        """Batch row that holds this pass of this clip; raises KeyError when the call does not run it."""
+        for row, (row_clip, row_pass) in enumerate(zip(self.clips, self.passes, strict=True)):
+            if (row_clip, row_pass) == (clip, pass_name):
+                return row
+        raise KeyError((clip, pass_name))
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What to keep of a run: sites, step indices, passes."""
+
+    sites: tuple[Site, ...]
+    steps: tuple[int, ...]
+    passes: tuple[str, ...]
+
+
+Sink = Callable[[Site, int, Float[torch.Tensor, "clip pass token channel"]], None]
+"""Takes the captured values of a site at a step index, as soon as they are there, on the model's device."""
+
+
+@dataclass(frozen=True)
+class CallInputs:
+    """Inputs of one call in the cond pass, a row for each clip, and which conditioning tokens each row may see."""
+
+    arguments: dict[str, Any]
+    mask: Bool[torch.Tensor, "clip token"] | None
+
+
+@dataclass
+class Generation:
+    """What a run gives: latents (clip, frame, channel), the calls' labels, and the captured activations by site.
+
+    Activations that went to a sink are not in it. For each step asked for, `velocities` has what the network predicted
+    in the cond pass, and `inputs` what repeats that call (see `linearise`). `rows` counts the rows of denoiser calls
+    that were computed. `shared_with` tells for each clip the first one that was one computed row with it all along:
+    they are the same clip by construction, and not because they came out alike. `broke_at` tells the step that made a
+    clip's latents NaN or infinite, None where they are finite.
+    """
+
+    latents: Float[torch.Tensor, "clip frame latent_channel"]
+    calls: list[CallLabel]
+    activations: dict[Site, Float[torch.Tensor, "clip step pass token channel"]] = field(default_factory=dict)
+    velocities: dict[int, Float[torch.Tensor, "clip frame latent_channel"]] = field(default_factory=dict)
+    inputs: dict[int, "CallInputs"] = field(default_factory=dict)
+    rows: int = 0
+    shared_with: tuple[int, ...] = ()
+    broke_at: tuple[int | None, ...] = ()
+
+    def of_clips(self, places: Sequence[int]) -> "Generation":
+        """The latents of these clips, with what is told of them; the calls stay."""
+        owners = [self.shared_with[place] for place in places]
+        return replace(
+            self,
+            latents=self.latents[list(places)],
+            activations={},
+            velocities={},
+            inputs={},
+            shared_with=tuple(owners.index(owner) for owner in owners),
+            broke_at=tuple(self.broke_at[place] for place in places),
+        )
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """A call linearised: values and gradients at sites, by row of the call, and the network's output."""
+
+    values: dict[Site, Float[torch.Tensor, "_row _token _channel"]]
+    gradients: dict[Site, Float[torch.Tensor, "_row _token _channel"]]
+    output: Float[torch.Tensor, "row frame latent_channel"]

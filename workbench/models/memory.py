@@ -1,0 +1,119 @@
+"""How many rows of a denoiser call fit into memory, found by trying."""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from workbench.engine.runs import Clip, GenerationSettings
+from workbench.models.base import AudioDiffusionModel
+
+SHARE = 0.5
+"""Of the free memory: the rest is for decoding, scoring, and whoever else works on the machine."""
+FEW, MANY = 1, 3
+
+
+def clips_that_fit(
+    model: AudioDiffusionModel, settings: GenerationSettings, budget: int | None = None
+) -> int:
+    """Clips that one batch may have so that the denoiser stays within `budget` bytes (half of what is free).
+
+    The peaks of two short generations of different size tell what a clip costs; at least one clip always fits.
+    """
+    one_step = model.guided_throughout(settings).model_copy(update={"num_steps": 1})
+    peaks = [_peak_bytes(model, n, one_step) for n in (FEW, MANY)]
+    per_clip = max(1.0, (peaks[1] - peaks[0]) / (MANY - FEW))
+    fixed = max(0.0, peaks[0] - FEW * per_clip)
+    allowed = SHARE * _free_bytes(model.device) if budget is None else budget
+    return max(1, int((allowed - fixed) / per_clip))
+
+
+def _free_bytes(device: str) -> int:
+    if device.startswith("cuda"):
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def _peak_bytes(model: AudioDiffusionModel, n_clips: int, settings: GenerationSettings) -> int:
+    """Most memory that tensors of one denoiser call hold at once, beyond what was held before it."""
+    clips = [Clip(f"probe {seed}", seed) for seed in range(n_clips)]
+    if model.device.startswith("cuda"):
+        return _cuda_peak(model, clips, settings)
+    with _LiveBytes() as live, _around(model.denoiser, live.restart, live.stop):
+        model.generate(clips, settings)
+    return live.peak
+
+
+def _cuda_peak(model: AudioDiffusionModel, clips: list[Clip], settings: GenerationSettings) -> int:
+    found: list[int] = []
+
+    def restart() -> None:
+        torch.cuda.reset_peak_memory_stats(model.device)
+        found.append(-torch.cuda.memory_allocated(model.device))
+
+    def stop() -> None:
+        found.append(torch.cuda.max_memory_allocated(model.device))
+
+    with _around(model.denoiser, restart, stop):
+        model.generate(clips, settings)
+    return sum(found[:2])
+
+
+@contextmanager
+def _around(module: torch.nn.Module, before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
+    """Call `before` and `after` around every run of the module."""
+    hooks = [
+        module.register_forward_pre_hook(lambda *_: before()),
+        module.register_forward_hook(lambda *_: after()),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors made inside that are alive, and their peak; the CPU's allocator does not tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = self.peak = 0
+        self._counting = False
+        self._known: set[int] = set()
+
+    def restart(self) -> None:
+        """Count from here on."""
+        self.held = self.peak = 0
+        self._known.clear()
+        self._counting = True
+
+    def stop(self) -> None:
+        """Count no more."""
+        self._counting = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output) if self._counting else ():
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return output
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        address, size = storage.data_ptr(), storage.nbytes()
+        if address in self._known:
+            return
+        self._known.add(address)
+        self.held += size
+        self.peak = max(self.peak, self.held)
+        weakref.finalize(storage, self._release, address, size)
+
+    def _release(self, address: int, size: int) -> None:
+        if address in self._known:
+            self._known.discard(address)
+            self.held -= size

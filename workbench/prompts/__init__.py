@@ -1,0 +1,1 @@
+"""Prompts: sets of them, captions, and counterfactual pairs."""

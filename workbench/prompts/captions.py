@@ -1,0 +1,86 @@
+"""Captions for counterfactual pairs, from a text file, a table or a prompt set; and tokenizers to align them."""
+
+from collections.abc import Sized
+from pathlib import Path
+from typing import Any
+
+from cache.errors import UserError
+from workbench.models import model_source
+from workbench.prompts.counterfactuals import Tokenizer
+from workbench.prompts.prompt_sets import PromptSet
+from workbench.tables import TABLE_ENDINGS, read_table, text_columns
+from workbench.text_files import LARGEST_TABLE, read_text, text_lines
+
+
+def read_captions(path: Path, column: str = "caption") -> list[str]:
+    """The captions of a text file, one a line, or of a column of a table (see `read_table`; by the file's ending).
+
+    Empty ones are left out. Raises UserError for a file that is missing, unreadable or without captions, for an unknown
+    column, and for a table whose ending is that of a text file.
+    """
+    if path.suffix.lower() in TABLE_ENDINGS:
+        table = read_table(path)
+        texts = text_columns(table, [column], str(path))
+        if texts.empty:
+            names = ", ".join(map(str, table.columns))
+            raise UserError(f"{path} has no column '{column}': its columns are {names}.")
+        found = texts[column].tolist()
+    else:
+        found = text_lines(read_text(path, LARGEST_TABLE))
+        _refuse_table(found, path, column)
+    captions = [caption for caption in found if caption.strip()]
+    if not captions:
+        raise UserError(f"{path} has no captions: write one a line, or a column '{column}' of a table.")
+    return captions
+
+
+def prompt_captions(prompts: PromptSet, n: int | None = None, seed: int = 0) -> list[str]:
+    """`n` different prompts of a prompt set (default: all), in the order that `seed` draws, as captions.
+
+    Raises UserError when there are fewer.
+    """
+    return [prompt.text for prompt in prompts.fill(prompts.n_prompts if n is None else n, seed)]
+
+
+def load_tokenizer(source: str) -> Tokenizer:
+    """The tokenizer of a model (see `model_source`), or one in a folder or on the hub.
+
+    Raises UserError when there is none.
+    """
+    from transformers import AutoTokenizer  # seconds
+
+    place = source if Path(source).is_dir() else model_source(source)
+    tokenizer: Any = None
+    # The local cache first: with no network the hub is tried for a while.
+    for local_files_only in (True, False):
+        for subfolder in ("tokenizer", ""):
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(
+                    place, subfolder=subfolder, local_files_only=local_files_only
+                )
+            except (OSError, ValueError, KeyError):
+                continue
+            break
+        if tokenizer is not None:
+            break
+    if tokenizer is None or len(tokenizer) == 0:
+        raise UserError(
+            f"There is no tokenizer in '{source}': name a model, or a folder with a tokenizer.json."
+        )
+
+    def tokens(text: str) -> Sized:
+        return tokenizer(text).input_ids
+
+    return tokens
+
+
+def _refuse_table(lines: list[str], path: Path, column: str) -> None:
+    """Raise UserError for lines that are rows of a table or JSON: their syntax would be taken for a caption."""
+    first = next((line.strip() for line in lines if line.strip()), "")
+    names = [{name.strip(' "').casefold() for name in first.split(separator)} for separator in ",;\t"]
+    is_header = any(len(cells) > 1 and column.casefold() in cells for cells in names)
+    if is_header or first.startswith(("{", "[{", '["')) or first == "[":
+        raise UserError(
+            f"{path} is not one caption a line but a table: name it by what it is ({', '.join(TABLE_ENDINGS)}), "
+            "and give --column."
+        )

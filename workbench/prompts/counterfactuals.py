@@ -1,0 +1,183 @@
+"""Counterfactual pairs from free captions: a feature's words are swapped, and pairs that do not fit are dropped.
+
+Nothing is dropped silently: every caption that names the feature is a candidate with a reason.
+"""
+
+from collections.abc import Callable, Iterable, Sequence, Sized
+from dataclasses import dataclass
+from enum import StrEnum
+from math import isfinite, nan
+from typing import Literal
+
+import pandas as pd
+
+from cache.errors import UserError
+from workbench.prompts.features import FeatureSet
+from workbench.prompts.prompt_sets import Pair, Prompt
+from workbench.prompts.wording import is_negated, lowered, word_pattern
+from workbench.scorers import Scorer
+
+Alignment = Literal["words", "tokens", "any"]
+Tokenizer = Callable[[str], Sized]
+"""Gives a text's tokens."""
+TextSeparation = Callable[[str, str, str], tuple[float, float]]
+"""Compares clean and corrupt text of a pair with the scorer's text: gives their two similarities, such as cosines."""
+
+
+class Reason(StrEnum):
+    """Why a candidate was kept or dropped."""
+
+    KEPT = "kept"
+    OPPOSING = "it has a word of the counterfactual feature too"
+    NEGATED = "it says that the feature is absent"
+    REPEATED = "the caption came before"
+    LEFT_OVER = "the swapped caption still has a word of the feature"
+    WORDS = "the two texts differ in their number of words"
+    TOKENS = "the two texts differ in their number of tokens"
+    LIMIT = "the feature has enough pairs"
+    NO_SIMILARITY = "the similarity is not a number"
+    NO_SEPARATION = "the scorer's text does not tell the two texts apart"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pair, why it was kept or dropped, and its texts' similarities to the scorer's text (NaN: not computed)."""
+
+    pair: Pair
+    reason: Reason
+    clean_similarity: float = nan
+    corrupt_similarity: float = nan
+
+
+def build_candidates(
+    captions: Iterable[str],
+    features: FeatureSet,
+    names: Sequence[str] = (),
+    *,
+    alignment: Alignment = "words",
+    tokenizer: Tokenizer | None = None,
+    limit: int | None = None,
+) -> list[Candidate]:
+    """A candidate for each caption and each feature of `names` (default: all) that it names.
+
+    A caption qualifies when it has a word of the feature, not negated, and none of the counterfactual feature.
+    `alignment` "words" keeps pairs whose texts have equally many words, "tokens" those that also have equally many
+    tokens under `tokenizer`, "any" all of them. At most `limit` pairs of a feature are kept, the first ones. Raises
+    UserError for an unknown feature, and for "tokens" without a tokenizer.
+    """
+    if alignment == "tokens" and tokenizer is None:
+        raise UserError("Pairs can be aligned by tokens only with a tokenizer: name one, or align by words.")
+    normal = [" ".join(caption.split()) for caption in captions]
+    counter = tokenizer if alignment == "tokens" else None
+    candidates = []
+    for name in names or features.names:
+        kept: set[str] = set()
+        for caption in normal:
+            if (pair := make_pair(caption, name, features)) is None:
+                continue
+            reason = _fault(pair, features, alignment, counter)
+            if reason is None and caption in kept:
+                reason = Reason.REPEATED
+            if reason is None and limit is not None and len(kept) >= limit:
+                reason = Reason.LIMIT
+            if reason is None:
+                kept.add(caption)
+            candidates.append(Candidate(pair, reason or Reason.KEPT))
+    return candidates
+
+
+def make_pair(caption: str, name: str, features: FeatureSet) -> Pair | None:
+    """The caption and its counterfactual for feature `name`, or None when it has no word of the feature."""
+    feature = features.get(name)
+    if not word_pattern(feature.swaps).search(lowered(caption)):
+        return None
+    corrupt = Prompt(feature.swapped(caption), {name: feature.counterfactual})
+    return Pair(name, Prompt(caption, {name: name}), corrupt, feature.text)
+
+
+def kept_pairs(candidates: Iterable[Candidate]) -> list[Pair]:
+    """The pairs that were kept."""
+    return [candidate.pair for candidate in candidates if candidate.reason is Reason.KEPT]
+
+
+def filter_pairs(
+    pairs: Sequence[Pair],
+    separation: TextSeparation,
+    margin: float = 0.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Candidate]:
+    """The pairs as candidates: kept where the clean text is closer to the scorer's text, by more than `margin`."""
+    candidates = []
+    for done, pair in enumerate(pairs, start=1):
+        clean, corrupt = separation(pair.clean.text, pair.corrupt.text, pair.text)
+        if not (isfinite(clean) and isfinite(corrupt)):
+            reason = Reason.NO_SIMILARITY
+        else:
+            reason = Reason.KEPT if clean - corrupt > margin else Reason.NO_SEPARATION
+        candidates.append(Candidate(pair, reason, float(clean), float(corrupt)))
+        if progress is not None:
+            progress(done, len(pairs))
+    return candidates
+
+
+def scorer_separation(scorer: Scorer) -> TextSeparation:
+    """The text comparison of a scorer; raises UserError for a scorer that compares audio only."""
+    compare = getattr(scorer, "compare_texts", None)
+    if compare is None:
+        raise UserError(f"The scorer '{scorer.name}' cannot compare texts: use 'clap' or 'clap-laion'.")
+
+    def separation(clean: str, corrupt: str, text: str) -> tuple[float, float]:
+        similarities = compare([clean, corrupt], [text])
+        return float(similarities[0, 0]), float(similarities[1, 0])
+
+    return separation
+
+
+def report(candidates: Iterable[Candidate]) -> pd.DataFrame:
+    """One row per candidate: its features, its two texts, whether it was kept, why, and the similarities."""
+    rows = [
+        (
+            each.pair.clean_value,
+            each.pair.corrupt_value,
+            each.pair.clean.text,
+            each.pair.corrupt.text,
+            each.reason is Reason.KEPT,
+            str(each.reason),
+            each.clean_similarity,
+            each.corrupt_similarity,
+        )
+        for each in candidates
+    ]
+    columns = ["original_feature", "counterfactual_feature", "clean_prompt", "corrupted_prompt"]
+    return pd.DataFrame(
+        rows, columns=[*columns, "kept", "reason", "clean_similarity", "corrupted_similarity"]
+    )
+
+
+def summary(table: pd.DataFrame) -> str:
+    """A report in one screen: candidates and kept ones of each feature, and how many were dropped why."""
+    counts = table.groupby("original_feature", sort=False)["kept"].agg(["size", "sum"])
+    lines = [f"{'feature':<14}{'candidates':>10}{'kept':>8}"]
+    lines += [f"{name:<14}{size:>10}{kept:>8}" for name, size, kept in counts.itertuples()]
+    lines.append(f"{'all':<14}{len(table):>10}{int(table['kept'].sum()):>8}")
+    for reason, count in table.loc[~table["kept"].astype(bool), "reason"].value_counts().items():
+        lines.append(f"{count} dropped: {reason}")
+    return "\n".join(lines)
+
+
+def _fault(
+    pair: Pair, features: FeatureSet, alignment: Alignment, tokenizer: Tokenizer | None
+) -> Reason | None:
+    """What is wrong with a pair by itself."""
+    clean, own = lowered(pair.clean.text), word_pattern(features.get(pair.concept).swaps)
+    if word_pattern(features.opposing_words(pair.concept)).search(clean):
+        return Reason.OPPOSING
+    if any(is_negated(clean, match.start()) for match in own.finditer(clean)):
+        return Reason.NEGATED
+    if own.search(lowered(pair.corrupt.text)):
+        return Reason.LEFT_OVER
+    if alignment != "any" and len(pair.clean.text.split()) != len(pair.corrupt.text.split()):
+        return Reason.WORDS
+    if tokenizer and len(tokenizer(pair.clean.text)) != len(tokenizer(pair.corrupt.text)):
+        return Reason.TOKENS
+    return None

@@ -1,0 +1,105 @@
+"""Features of music that captions name, and the words that turn a caption into its counterfactual."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
+
+from cache.errors import UserError
+from workbench.prompts.wording import lowered, swap_words, word_pattern
+from workbench.text_files import read_document
+from workbench.validation import validated
+
+BUILT_IN = Path(__file__).parent / "feature_sets"
+
+
+def _clean_words(words: dict[str, str]) -> dict[str, str]:
+    cleaned = {" ".join(lowered(key).split()): " ".join(value.split()) for key, value in words.items()}
+    if "" in cleaned or "" in cleaned.values():
+        raise ValueError("a word and its counterpart must not be empty")
+    return cleaned
+
+
+Words = Annotated[dict[str, str], AfterValidator(_clean_words)]
+
+
+class Feature(BaseModel):
+    """A feature, the one that takes its place, and the words that are swapped.
+
+    `swaps` has the words that show the feature, each with its counterpart; groups of words are allowed. `also` has
+    words that are swapped with them and show nothing by themselves. `alone` has other counterparts, for words that no
+    noun follows. `text` is what a scorer compares audio with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    counterfactual: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+    swaps: Words = Field(min_length=1)
+    also: Words = {}
+    alone: Words = {}
+
+    @model_validator(mode="after")
+    def _check(self) -> "Feature":
+        words = {**self.also, **self.swaps}
+        unknown = sorted(set(self.alone) - set(words))
+        if unknown:
+            raise ValueError(f"'{unknown[0]}' is in `alone`, but neither in `swaps` nor in `also`")
+        pattern = word_pattern(words)
+        for target in (*words.values(), *self.alone.values()):
+            if found := pattern.search(lowered(target)):
+                raise ValueError(f"the counterpart '{target}' has the feature's own word '{found[0]}' in it")
+        return self
+
+    def swapped(self, caption: str) -> str:
+        """The caption with all words of the feature replaced by their counterparts, at once."""
+        return swap_words(caption, {**self.also, **self.swaps}, self.alone)
+
+
+class FeatureSet(RootModel[dict[str, Feature]]):
+    """Features by name. A counterfactual need not be one of them; then its words are the counterparts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="after")
+    def _check(self) -> "FeatureSet":
+        if not self.root:
+            raise ValueError("there must be at least one feature")
+        for name, feature in self.root.items():
+            other = self.root.get(feature.counterfactual)
+            both = sorted(set(feature.swaps) & set(other.swaps)) if other else []
+            if both:
+                raise ValueError(
+                    f"'{both[0]}' is a word of {name} and of its counterfactual {feature.counterfactual}"
+                )
+        return self
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The features' names."""
+        return tuple(self.root)
+
+    def get(self, name: str) -> Feature:
+        """The feature `name`; raises UserError with the names there are."""
+        if name not in self.root:
+            raise UserError(f"Unknown feature '{name}': the features are {', '.join(self.names)}.")
+        return self.root[name]
+
+    def opposing_words(self, name: str) -> set[str]:
+        """Words that show the counterfactual of feature `name`, in lower case."""
+        feature = self.get(name)
+        other = self.root.get(feature.counterfactual)
+        return {lowered(target) for target in feature.swaps.values()} | set(other.swaps if other else ())
+
+
+def load_features(name: str = "music") -> FeatureSet:
+    """Load a built-in feature set by name, or one from a YAML or JSON file; raises UserError saying what is wrong."""
+    path = BUILT_IN / f"{name}.yaml" if (BUILT_IN / f"{name}.yaml").is_file() else Path(name)
+    if not path.exists():
+        built_in = ", ".join(sorted(file.stem for file in BUILT_IN.glob("*.yaml")))
+        raise UserError(
+            f"There is no feature set '{name}': give a YAML file, or a built-in one ({built_in})."
+        )
+    what = f"The feature set {path}"
+    return validated(FeatureSet, read_document(path, what), what)

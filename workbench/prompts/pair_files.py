@@ -1,0 +1,154 @@
+"""Files of counterfactual pairs: CSV with the columns of the paper's data set and some more, or a data set on the hub.
+
+Columns: `original_feature`, `clean_prompt`, `corrupted_prompt`; and, where they are not the feature set's, `concept`,
+`counterfactual_feature` and `scorer_text`.
+"""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from cache.errors import UserError
+from workbench.files import replacing
+from workbench.hub import is_hub_id
+from workbench.prompts.features import FeatureSet, load_features
+from workbench.prompts.prompt_sets import Pair, Prompt
+from workbench.tables import read_table, text_columns
+
+COLUMNS = ("original_feature", "clean_prompt", "corrupted_prompt")
+MORE_COLUMNS = ("concept", "counterfactual_feature", "scorer_text")
+
+
+def save_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write pairs as CSV, the paper's columns first. Labels of other concepts are not written."""
+    rows = [
+        (pair.clean_value, pair.clean.text, pair.corrupt.text, pair.concept, pair.corrupt_value, pair.text)
+        for pair in pairs
+    ]
+    with replacing(path) as partial:
+        pd.DataFrame(rows, columns=[*COLUMNS, *MORE_COLUMNS]).to_csv(
+            partial,
+            index=False,
+            quoting=csv.QUOTE_ALL,  # or a lone carriage return would end a row
+        )
+
+
+def load_pairs(path: Path, features: FeatureSet | None = None) -> dict[str, list[Pair]]:
+    """The pairs of a table (see `read_table`) by concept.
+
+    What a file with the paper's columns does not say comes from `features` (default: the built-in ones). Raises
+    UserError for a file that is missing or unreadable, for a missing column, and for the first bad row (see
+    `row_problems`).
+    """
+    table = complete(read_table(path), str(path), features)
+    check_rows(table, str(path), features)
+    by_concept: dict[str, list[Pair]] = {}
+    for pair in pairs_of(table):
+        by_concept.setdefault(pair.concept, []).append(pair)
+    return by_concept
+
+
+def complete(table: pd.DataFrame, source: str, features: FeatureSet | None = None) -> pd.DataFrame:
+    """The table with all columns, from `features` where it does not say; "" for a feature that is not among them.
+
+    `source` is what errors name. Raises UserError for a missing column and for a table without rows.
+    """
+    has_rows = not table.empty
+    table = text_columns(table, (*COLUMNS, *MORE_COLUMNS), source)
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise UserError(
+            f"{source} has no column '{missing[0]}': a file of pairs has the columns {', '.join(COLUMNS)}."
+        )
+    if not has_rows:
+        raise UserError(f"{source} has no pairs: it needs at least one row.")
+    known = (features or load_features()).root
+    defaults = {
+        "concept": {name: name for name in table["original_feature"]},
+        "counterfactual_feature": {name: feature.counterfactual for name, feature in known.items()},
+        "scorer_text": {name: feature.text for name, feature in known.items()},
+    }
+    for column, default in defaults.items():
+        given = table[column] if column in table else pd.Series("", index=table.index)
+        table[column] = given.where(given != "", table["original_feature"].map(default).fillna(""))
+    return table.reset_index(drop=True)
+
+
+def row_problems(table: pd.DataFrame) -> pd.Series:
+    """What is wrong with each row of a completed table, "" where nothing is.
+
+    An empty cell, a feature that neither the row nor the feature set describes, equal prompts, or a row that came
+    before.
+    """
+    problems = pd.Series("", index=table.index)
+    prompts = [table[column].str.split().str.join(" ").str.casefold() for column in COLUMNS[1:]]
+    repeated = pd.DataFrame({"feature": table["original_feature"], 1: prompts[0], 2: prompts[1]}).duplicated()
+    problems[repeated] = "the row came before"
+    problems[prompts[0] == prompts[1]] = "clean_prompt and corrupted_prompt are equal"
+    for row in table.index[(table[list(MORE_COLUMNS)] == "").any(axis=1)]:
+        problems[row] = f"the feature '{table['original_feature'][row]}' is unknown"
+    for column in COLUMNS:
+        problems[table[column].str.strip() == ""] = f"{column} is empty"
+    return problems
+
+
+def check_rows(table: pd.DataFrame, source: str, features: FeatureSet | None = None) -> None:
+    """Raise UserError for the first bad row of a completed table."""
+    problems = row_problems(table)
+    bad = problems[problems != ""]
+    if bad.empty:
+        return
+    known = ", ".join((features or load_features()).names)
+    hint = f" (the features are {known})" if bad.iloc[0].endswith("is unknown") else ""
+    more = f", and {len(bad) - 1} more rows are bad" if len(bad) > 1 else ""
+    raise UserError(
+        f"{source}, row {bad.index[0] + 1}: {bad.iloc[0]}{hint}{more}; mend the file, or leave such rows out with "
+        "`workbench pairs import --skip-bad`."
+    )
+
+
+def pairs_of(table: pd.DataFrame) -> list[Pair]:
+    """The pairs of a completed table, in its order."""
+    return [
+        Pair(
+            row.concept,
+            Prompt(row.clean_prompt, {row.concept: row.original_feature}),
+            Prompt(row.corrupted_prompt, {row.concept: row.counterfactual_feature}),
+            row.scorer_text,
+        )
+        for row in table.itertuples(index=False)
+    ]
+
+
+def read_source(source: str) -> pd.DataFrame:
+    """The rows of a table (see `read_table`), or of a data set on the hub (owner/name), which is downloaded.
+
+    Raises UserError for a source that is neither, and when the hub cannot be reached or has no such data set.
+    """
+    if Path(source).exists() or not is_hub_id(source):
+        return read_table(Path(source))
+    return _read_hub(source)
+
+
+def _read_hub(name: str) -> pd.DataFrame:
+    import huggingface_hub
+
+    try:
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                name, repo_type="dataset", allow_patterns=["*.csv", "*.parquet"]
+            )
+        )
+    except (OSError, ValueError) as error:  # whatever the hub's client raises is one of them
+        raise UserError(
+            f"'{name}' is no file here, and the hub has no data set of that name that can be reached: check the name "
+            f"and the connection, or fetch it with `hf download --repo-type dataset {name}` where there is one."
+        ) from error
+    files = sorted(folder.rglob("*.csv")) or sorted(folder.rglob("*.parquet"))
+    if not files:
+        raise UserError(
+            f"The data set {name} has neither CSV nor Parquet files: save it as CSV and import that."
+        )
+    return pd.concat([read_table(file) for file in files], ignore_index=True)

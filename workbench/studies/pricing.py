@@ -1,0 +1,231 @@
+"""What a trace will cost, before it runs: bytes, calls, seconds, rounding error; and how to shrink it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from cache import CachePlan
+from cache.errors import UserError
+from cache.growth import extends
+from cache.manifest import Manifest
+from cache.metadata import read_plan
+from cache.plan import TokenReduction
+from cache.room import MARGIN_BYTES
+from cache.rounding import TORCH, Rounding
+from cache.storage import Storage
+from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.models.base import AudioDiffusionModel
+from workbench.studies.selection import stratified_steps
+from workbench.engine.sites import Site
+from workbench.studies.study import StudySpec, clip_table
+
+PROBE_CALLS = 2
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What two calls of the denoiser on one batch showed.
+
+    Attributes:
+        batch_seconds: seconds that a whole batch (one shard's clips, decoded) is expected to take.
+        call_seconds: seconds of one call, both passes where guidance is on.
+        rounding: site -> dtype -> `Rounding.figures` of the values seen.
+    """
+
+    batch_seconds: float
+    call_seconds: float
+    rounding: dict[str, dict[str, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a plan costs: the clips, denoiser calls and bytes of the shards that are still missing.
+
+    `free_bytes` is None where nothing limits the room; `seconds` does not count waits for a disk slower than the model.
+    """
+
+    plan: CachePlan
+    clips: int
+    calls: int
+    total_bytes: int
+    free_bytes: int | None
+    seconds: float
+    probe: Probe
+
+
+def price(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel, storage: Storage) -> Price:
+    """The price of what is missing of a plan; runs two calls of the denoiser, and writes nothing."""
+    missing = missing_shards(plan, storage)
+    clips = sum(last + 1 - first for first, last in map(plan.shard_clips, missing))
+    probe = probe_model(spec, plan, model)
+    return Price(
+        plan=plan,
+        clips=clips,
+        calls=len(missing) * spec.settings.num_steps,
+        total_bytes=sum(plan.bytes_of(missing).values()),
+        free_bytes=storage.free_bytes(),
+        seconds=probe.batch_seconds * clips / min(plan.clips_per_shard, plan.n_clips),
+        probe=probe,
+    )
+
+
+def missing_shards(plan: CachePlan, storage: Storage) -> list[int]:
+    """Shards that a storage does not hold yet; all, if it holds nothing, or a plan that this one doesn't extend."""
+    stored = read_plan(storage) if storage.is_there() else None
+    if stored is None or not (stored == plan or extends(plan, stored)):
+        return list(range(plan.n_shards))
+    there = Manifest(storage, plan).entries
+    return [shard for shard in range(plan.n_shards) if shard not in there]
+
+
+def probe_model(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel) -> Probe:
+    """Run a batch of the study's clips for two calls and decode one of them, having warmed up with one call.
+
+    The batch is expected to take what these took beside the calls, and for each call of the real run the time of the
+    second one (the share of its passes where guidance is off by its interval).
+    """
+    rows = clip_table(spec, str).iloc[: min(plan.clips_per_shard, plan.n_clips)]
+    clips = [Clip(row.prompt, int(row.seed), row.lyrics) for row in rows.itertuples()]
+    settings = model.guided_throughout(spec.settings).model_copy(update={"num_steps": PROBE_CALLS})
+    sites = tuple(Site.parse(site) for site in plan.sites)
+    # What only the first run of a process takes must not be multiplied by the number of batches.
+    warming = model.generate(clips[:1], settings.model_copy(update={"num_steps": 1}))
+    model.decode(warming.latents, settings.duration)
+    watch = _Watch()
+    started = time.perf_counter()
+    generation = model.generate(
+        clips, settings, capture=Capture(sites, tuple(range(PROBE_CALLS)), spec.passes), sink=watch.see
+    )
+    generated = time.perf_counter() - started
+    started = time.perf_counter()
+    model.decode(generation.latents[:1], settings.duration).cpu()
+    decoded = time.perf_counter() - started
+    call = watch.call_seconds()
+    return Probe(
+        batch_seconds=max(generated - watch.lost - PROBE_CALLS * call, 0.0)
+        + call * _full_calls(model, spec.settings)
+        + decoded * len(clips),
+        call_seconds=call,
+        rounding={
+            str(site): {dtype: rounding.figures() for dtype, rounding in by_dtype.items()}
+            for site, by_dtype in watch.roundings.items()
+        },
+    )
+
+
+@dataclass
+class _Watch:
+    """A sink that notes when each call's first values come and what rounding them would lose."""
+
+    began: dict[int, float] = field(default_factory=dict)
+    roundings: dict[Site, dict[str, Rounding]] = field(default_factory=dict)
+    lost: float = 0.0
+    lost_at: dict[int, float] = field(default_factory=dict)
+
+    def see(self, site: Site, step: int, values: torch.Tensor) -> None:
+        """Note the values of a site at a step."""
+        now = time.perf_counter()
+        if step not in self.began:
+            self.began[step], self.lost_at[step] = now, self.lost
+        by_dtype = self.roundings.setdefault(site, {dtype: Rounding() for dtype in TORCH})
+        for dtype, rounding in by_dtype.items():
+            rounding.add(values, values.to(TORCH[dtype]))
+        if values.device.type == "cuda":
+            torch.cuda.synchronize(values.device)
+        self.lost += time.perf_counter() - now
+
+    def call_seconds(self) -> float:
+        """From the first call's first values to the second's, less what looking at them took."""
+        first, second = sorted(self.began)
+        return self.began[second] - self.began[first] - (self.lost_at[second] - self.lost_at[first])
+
+
+def _full_calls(model: AudioDiffusionModel, settings: GenerationSettings) -> float:
+    """Calls of a run with all passes, those without guidance counted by the share of their passes."""
+    return sum(len(passes) for passes in model.step_passes(settings)) / len(model.passes(settings))
+
+
+def check_price(plan: CachePlan, storage: Storage) -> None:
+    """Refuse a plan that there is no room for, with the three cheapest ways to shrink it.
+
+    Raises:
+        UserError: saying what is needed, what is free, and what would fit.
+    """
+    needed = sum(plan.bytes_of(missing_shards(plan, storage)).values()) + MARGIN_BYTES
+    free = storage.free_bytes()
+    if free is None or needed <= free:
+        return
+    ways = "; ".join(
+        f"{way} ({human_bytes(size)})" for way, size in ways_to_shrink(plan, free - MARGIN_BYTES)
+    )
+    raise UserError(
+        f"{storage.location} needs {human_bytes(needed)} and its disk has {human_bytes(free)} free: make room, choose "
+        f"another disk, or shrink the plan. What would fit, the least loss first: {ways or 'nothing but fewer clips'}."
+    )
+
+
+def ways_to_shrink(plan: CachePlan, room: int) -> list[tuple[str, int]]:
+    """Fewer steps, fewer tokens, fewer sites: each just so far that the plan fits, and its bytes; the largest first."""
+    ways = [
+        _largest_that_fits(room, _with_steps, plan, range(len(plan.steps) - 1, 0, -1)),
+        _largest_that_fits(room, _with_stride, plan, range(2, plan.tokens + 1)),
+        _largest_that_fits(room, _with_sites, plan, range(len(plan.sites) - 1, 0, -1)),
+    ]
+    return sorted((way for way in ways if way), key=lambda way: -way[1])
+
+
+def _largest_that_fits(
+    room: int, shrink: Callable[[CachePlan, int], tuple[str, CachePlan]], plan: CachePlan, counts: range
+) -> tuple[str, int] | None:
+    """The first of some counts, given from the largest plan to the smallest, with which it fits."""
+    for count in counts:
+        way, smaller = shrink(plan, count)
+        if smaller.total_bytes() <= room:
+            return way, smaller.total_bytes()
+    return None
+
+
+def _with_steps(plan: CachePlan, n: int) -> tuple[str, CachePlan]:
+    kept = stratified_steps(plan.sigmas, n)
+    changes = {
+        "steps": tuple(plan.steps[i] for i in kept),
+        "sigmas": tuple(plan.sigmas[i] for i in kept),
+    }
+    if plan.steps == tuple(range(len(plan.steps))):
+        return f'--steps "{n} stratified"', plan.model_copy(update=changes)
+    return f"--steps {','.join(map(str, changes['steps']))}", plan.model_copy(update=changes)
+
+
+def _with_stride(plan: CachePlan, n: int) -> tuple[str, CachePlan]:
+    kind = "mean" if plan.token_reduction.kind == "mean" else "stride"
+    size = plan.token_reduction.size * n
+    reduction = TokenReduction(kind=kind, size=size)
+    smaller = plan.model_copy(update={"tokens": -(-plan.tokens // n), "token_reduction": reduction})
+    if kind == "mean":
+        return f'--tokens "mean {size}"', smaller
+    return f'--tokens "every {size}" or --tokens "mean {size}"', smaller
+
+
+def _with_sites(plan: CachePlan, n: int) -> tuple[str, CachePlan]:
+    names = list(plan.sites)
+    kept = [names[i * len(names) // n] for i in range(n)]
+    smaller = plan.model_copy(
+        update={
+            "sites": {site: plan.sites[site] for site in kept},
+            "dtypes": {site: plan.dtypes[site] for site in kept},
+        }
+    )
+    if n <= 4:
+        return " ".join(f"--site {site}" for site in kept), smaller
+    return f"{n} of the {len(names)} sites with --site", smaller
+
+
+def human_bytes(count: int | float) -> str:
+    """A number of bytes as people write it: 1.5 GB (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")

@@ -1,0 +1,521 @@
+"""A study: a folder with everything of one investigation (plan, activations, audio, results, provenance)."""
+
+import json
+import os
+import shlex
+from contextlib import AbstractContextManager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import xarray as xr
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from cache import ActivationCache, tables
+from cache.errors import UserError
+from cache.opening import (
+    checked_folder,
+    checked_path,
+    file_size,
+    is_partial,
+    open_folder,
+    read_file,
+    remove_file,
+    remove_folder,
+)
+from cache.plan import TokenReduction
+from cache.protocol import CLIPS, Dtype, canonical_json
+from workbench.audio import LONGEST_SECONDS, read_audio
+from workbench.studies.confirmed import UnconfirmedStore, confirm, is_confirmed
+from workbench.documents import read_document
+from workbench.files import file_name, locked, replacing
+from workbench.engine.edits import Pass
+from workbench.models import ORGANISMS, model_source
+from workbench.engine.runs import GenerationSettings
+from workbench.prompts.prompt_sets import Prompt, PromptSet
+from workbench.provenance import content_hash, provenance
+from workbench.prompts.reading import Encode
+from workbench.studies.result_files import load_result_file
+from workbench.seeds import Seed, consecutive_seeds
+from workbench.engine.sites import Site
+
+STUDY_VERSION = 3
+DOCUMENT = "study.json"
+CACHE = "activations.zarr"
+LOCKS = "locks"
+CLIP_COLUMNS = ("clip", "prompt", "lyrics", "seed", "duration", "prompt_id", "encoding")
+MAX_DOCUMENT_BYTES = 2**24
+MAX_CLIPS = 10_000_000
+
+
+class StudySpec(BaseModel):
+    """What a study investigates: the model, its prompts and clips, and what is kept of each run.
+
+    `n_prompts` prompts times `seeds` seeds give the clips, all with the same `lyrics`; `sites`, `steps`, `passes` and
+    `tokens` give the activations, stored as `cache_dtype` or, for the sites named there, as `site_dtypes` says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    prompts: PromptSet
+    settings: GenerationSettings
+    n_prompts: int = Field(ge=1, le=MAX_CLIPS)
+    seeds: int = Field(ge=1, le=MAX_CLIPS)
+    seed: Seed = 0
+    lyrics: str = ""
+    sites: tuple[str, ...]
+    steps: tuple[int, ...]
+    passes: tuple[Pass, ...]
+    tokens: TokenReduction = TokenReduction()
+    cache_dtype: Dtype = "float16"
+    site_dtypes: dict[str, Dtype] = {}
+    zstd_level: int = Field(0, ge=0, le=22)
+    clips_per_shard: int = Field(16, ge=1)
+
+    @property
+    def n_clips(self) -> int:
+        """Clips of the study."""
+        return self.n_prompts * self.seeds
+
+    def extends(self, other: "StudySpec") -> bool:
+        """Whether this is another spec with more prompts or seeds, fewer of neither, and equal in all else."""
+        numbers = {"n_prompts": other.n_prompts, "seeds": other.seeds}
+        larger = (
+            self.n_prompts >= other.n_prompts and self.seeds >= other.seeds and self.n_clips > other.n_clips
+        )
+        return larger and self.model_copy(update=numbers) == other
+
+
+class _Model(BaseModel):
+    """What a study says of its model; an adapter's `describe()`."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    model: str
+    weights_hash: str
+    dtype: str
+    block_names: list[str] = []
+
+
+class _Document(BaseModel):
+    """What `study.json` holds."""
+
+    study_version: Literal[3]
+    spec: StudySpec
+    model: dict[str, Any]
+    store: str | None
+    provenance: dict[str, Any] = {}
+
+    @field_validator("model")
+    @classmethod
+    def _is_described(cls, model: dict[str, Any]) -> dict[str, Any]:
+        _Model.model_validate(model)
+        if model.keys() & {"seed", "duration_s"}:  # of a result's provenance, beside the model
+            raise ValueError("what is no property of a model")
+        return model
+
+
+class Study:
+    """An existing study folder: `Study.create` makes one, `Study.open` opens one."""
+
+    def __init__(self, path: Path, spec: StudySpec, model: dict[str, Any], store: str | None = None) -> None:
+        self.path = path
+        self.spec = spec
+        self.model = model
+        self.store = store
+        self._is_confirmed = False
+        self.clips = tables.to_pandas(_read_clips(path, spec.n_clips))
+
+    @classmethod
+    def create(
+        cls, path: Path, spec: StudySpec, model: dict[str, Any], encode: Encode, store: str | None = None
+    ) -> "Study":
+        """Create the folder, or reopen it when it holds the same spec and model.
+
+        A study with fewer prompts or seeds, which is the same otherwise, is reopened as it is (see `extended`). `model`
+        is the adapter's `describe()`, and `encode` gives what it reads of a prompt; `store` is the URL of the
+        activation cache where it does not lie in the folder.
+        Raises UserError when the folder holds another study or other files.
+        """
+        if path.is_dir() and file_size(path, DOCUMENT) is not None:
+            study = cls.open(path)
+            is_same = study.spec == spec or spec.extends(study.spec)
+            if not is_same or study.model["weights_hash"] != model["weights_hash"]:
+                raise UserError(
+                    f"{path} already holds another study ({_difference(study, spec)} differs): "
+                    "give another folder, or delete that one."
+                )
+            if study.store != store:
+                raise UserError(
+                    f"{path} keeps its activations in {study.store or 'its folder'}, not in {store or 'its folder'}: "
+                    "give the same store, or another folder."
+                )
+            study.confirm()
+            return study
+        if path.exists() and (not path.is_dir() or not _is_unfinished(path)):
+            raise UserError(f"{path} exists and is not a study: give a new or an empty folder.")
+        clips = clip_table(spec, encode)
+        with locked(path / LOCKS / "study.lock", path):
+            is_first = not (path / "study.json").exists()
+            if is_first:
+                _write(path, spec, clips, model, store)
+        return cls(path, spec, model, store) if is_first else cls.create(path, spec, model, encode, store)
+
+    def extended(self, spec: StudySpec, clips: pd.DataFrame) -> "Study":
+        """Make this study one of a larger spec, whose `clips` begin with its own (see `more_clips`)."""
+        with locked(self.path / LOCKS / "study.lock", self.path):
+            _write(self.path, spec, clips, self.model, self.store)
+        return Study(self.path, spec, self.model, self.store)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether nobody has removed the study since it was opened."""
+        return file_size(self.path, DOCUMENT) is not None
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the folder holds nothing but what a trace makes before its first clip."""
+        return {entry.name for entry in self.path.iterdir()} <= {DOCUMENT, CLIPS, CACHE, LOCKS}
+
+    def remove(self) -> None:
+        """Make the folder of a bare study none; the cache in it stays."""
+        for name in (DOCUMENT, CLIPS):  # first study.json: a folder without it is no study
+            remove_file(self.path, name)
+        remove_folder(self.path, LOCKS)
+
+    @classmethod
+    def open(cls, path: Path) -> "Study":
+        """Open a study folder; raises UserError when it is missing, half-written or of another version."""
+        document = _read_document(path)
+        return cls(path, document.spec, document.model, document.store)
+
+    @property
+    def cache(self) -> ActivationCache:
+        """The activation cache; raises UserError while tracing has not finished, and for one of another study."""
+        cache = ActivationCache(self.cache_location)
+        if other := self._differences(cache):
+            raise UserError(
+                f"{self.cache_location} holds the activations of another study than {self.path} (other "
+                f"{', '.join(other)}): put this study's own cache there, or trace it anew into another folder."
+            )
+        return cache
+
+    def _differences(self, cache: ActivationCache) -> list[str]:
+        """What a cache says of itself that is not so of this study's; no shard is read."""
+        spec, plan = self.spec, cache.plan
+        asked = {str(Site.parse(site)) for site in spec.sites if not site.startswith("*.")}
+        asked |= {
+            site for site in plan.sites for every in spec.sites if f"*.{site.partition('.')[2]}" == every
+        }
+        own = {
+            "sites": asked == plan.sites.keys(),
+            "dtypes": all(
+                spec.site_dtypes.get(site, spec.cache_dtype) == plan.dtypes[site] for site in plan.sites
+            ),
+            "steps": spec.steps == plan.steps,
+            "passes": spec.passes == plan.passes,
+            "tokens": spec.tokens == plan.token_reduction,
+            "model, prompts or settings": cache_identity(spec, self.model["weights_hash"]) == plan.identity,
+            "clips": self._clips_hash == cache.group.clips_hash,
+        }
+        return [name for name, is_same in own.items() if not is_same]
+
+    @cached_property
+    def _clips_hash(self) -> str:
+        return tables.stored_hash(_read_clips(self.path, self.spec.n_clips))
+
+    @property
+    def cache_location(self) -> Path | str:
+        """Folder or URL of the activation cache.
+
+        Raises UnconfirmedStore for a URL that nobody has confirmed, and UnsafeFile for a link in the folder's place.
+        """
+        if self.store is None:
+            return checked_folder(self.path, CACHE)
+        if not self.is_confirmed:
+            raise UnconfirmedStore(
+                f"{self.path} keeps its activations at {self.store}, and you have not confirmed that address: if you "
+                f"trust it, run `workbench cache info {shlex.quote(str(self.path))} --allow-store` once."
+            )
+        return self.store
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the study was made here, or its user has confirmed what it names outside of its folder."""
+        return self._is_confirmed or is_confirmed(self._document())
+
+    def confirm(self) -> None:
+        """Say that the store and the model's folder that the study names may be used, now and later."""
+        self._is_confirmed = True
+        with suppress(OSError):  # where nothing can be remembered, it is confirmed for this time
+            confirm(self._document(), self.path)
+
+    def _document(self) -> bytes:
+        return read_file(self.path, DOCUMENT, MAX_DOCUMENT_BYTES)
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """Names of the model's blocks, where they have others than "tf0", "tf1" …; else empty."""
+        return tuple(self.model.get("block_names", ()))
+
+    def audio_path(self, clip: int) -> Path:
+        """FLAC file of a clip."""
+        return self.path / "audio" / "clips" / f"{clip:05d}.flac"
+
+    def read_audio(self, name: str) -> tuple[Float[np.ndarray, "channel sample"], int]:
+        """A recording of the study by its path in it, as `workbench.audio.read_audio` reads it.
+
+        Raises UserError for one that is missing, damaged, no file of the study's, or longer than the study's clips.
+        """
+        longest = min(2 * self.spec.settings.duration + 1, LONGEST_SECONDS)  # models round up to whole frames
+        with suppress(FileNotFoundError):  # which `read_audio` says in a sentence
+            checked_path(self.path, name)
+        return read_audio(self.path / name, self.path, longest)
+
+    def truth_card(self) -> dict[str, Any] | None:
+        """The planted truth of the study's model, where it has one. For tests and display; analyses never read it."""
+        if self.spec.model not in ORGANISMS and not self.is_confirmed:
+            return None  # a study from elsewhere may name any folder
+        try:
+            folder = Path(model_source(self.spec.model))
+        except UserError:  # the model is not on this machine
+            return None
+        try:
+            return read_document(folder, "truth.json", MAX_DOCUMENT_BYTES) if folder.is_dir() else None
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise UserError(
+                f"{folder / 'truth.json'} is damaged: remove it, or get the model anew."
+            ) from error
+
+    def files(self, folder: str, ending: str) -> list[str]:
+        """Names, without their ending, of the entries of a folder of the study that have that ending.
+
+        Raises UnsafeFile when the folder is a link or no folder; what the entries are is not looked at.
+        """
+        with suppress(FileNotFoundError), open_folder(self.path, folder) as entries:
+            names = [name for name in os.listdir(entries) if name.endswith(ending) and not is_partial(name)]
+            return sorted(name.removesuffix(ending) for name in names)
+        return []
+
+    def result_names(self) -> list[str]:
+        """Names of the results that exist."""
+        return self.files("results", ".nc")
+
+    def result(self, name: str) -> xr.Dataset:
+        """Load a result into memory; raises UserError when there is none of that name or its file is damaged."""
+        if name not in self.result_names():
+            have = ", ".join(self.result_names()) or "no results yet"
+            raise UserError(f"{self.path} has no result '{name}' (it has {have}).")
+        return load_result_file(self.path, f"results/{name}.nc")
+
+    def is_done(self, name: str, spec: BaseModel) -> bool:
+        """Whether the result exists and was computed with this very spec, from this study as it is now."""
+        if name not in self.result_names():
+            return False
+        try:
+            attrs = self.result(name).attrs
+        except UserError:  # damaged: it is to be computed again
+            return False
+        return bool(attrs.get("result_id") == self._result_id(str(attrs.get("kind")), spec))
+
+    def _result_id(self, kind: str, spec: BaseModel) -> str:
+        """What tells a result from others: its kind and spec, and the study's spec and model."""
+        return content_hash(
+            {
+                "kind": kind,
+                "spec": spec.model_dump(mode="json"),
+                "study": self.spec.model_dump(mode="json"),
+                "model": self.model,
+            }
+        )
+
+    def check_model(self, weights_hash: str) -> None:
+        """Raise UserError for other weights than the study was made with."""
+        if weights_hash != self.model["weights_hash"]:
+            raise UserError(
+                f"The weights of {self.spec.model} have changed since {self.path} was traced: "
+                "trace it anew into another folder."
+            )
+
+    def making(self, name: str) -> AbstractContextManager[None]:
+        """While a result is made nobody else makes it: a second process gets a UserError."""
+        return locked(
+            self.path / LOCKS / f"{file_name(name)}.lock",
+            self.path,
+            f"Another process is making the result '{name}' of {self.path}: wait until it has ended, or stop it.",
+        )
+
+    def remove_result(self, name: str) -> None:
+        """Remove a result, if there is one."""
+        if name in self.result_names():
+            remove_file(self.path, f"results/{name}.nc")
+
+    def save_result(self, name: str, dataset: xr.Dataset, spec: BaseModel, seconds: float) -> Path:
+        """Save a result with its spec and provenance; `dataset.attrs` must have `kind` and `schema_version`.
+
+        Raises UserError where another result's name differs in case only, which not every file system keeps apart.
+        """
+        alike = [other for other in self.result_names() if other.lower() == name.lower() and other != name]
+        if alike:
+            raise UserError(
+                f"{self.path} has a result '{alike[0]}': give this one another name than '{name}'."
+            )
+        labelled = dataset.assign_attrs(
+            spec=canonical_json(spec.model_dump(mode="json")),
+            result_id=self._result_id(dataset.attrs["kind"], spec),
+            provenance=canonical_json(
+                provenance(**self.model, seed=self.spec.seed, duration_s=round(seconds, 1))
+            ),
+        )
+        file = self.path / "results" / f"{name}.nc"
+        with replacing(file, self.path) as partial:
+            labelled.to_netcdf(partial, engine="h5netcdf")
+        return file
+
+
+def _write(
+    path: Path, spec: StudySpec, clips: pd.DataFrame, model: dict[str, Any], store: str | None
+) -> None:
+    """Store a study's table of clips and its `study.json`, which is last: a folder without it is no study.
+
+    What is made here may name what it likes outside of its folder.
+    """
+    with replacing(path / CLIPS) as partial:
+        clips.to_parquet(partial, index=False)
+    document = {
+        "study_version": STUDY_VERSION,
+        "spec": spec.model_dump(mode="json"),
+        "model": model,
+        "store": store,
+        "provenance": provenance(seed=spec.seed),
+    }
+    content = json.dumps(document, indent=2).encode()
+    with replacing(path / DOCUMENT) as partial:
+        partial.write_bytes(content)
+    with suppress(OSError):
+        confirm(content, path)
+
+
+def _read_document(path: Path) -> "_Document":
+    """What a study's `study.json` says; raises UserError when it is missing, damaged or of another version."""
+    try:
+        content = read_document(path, DOCUMENT, MAX_DOCUMENT_BYTES) if path.is_dir() else None
+    except FileNotFoundError:
+        content = None
+    except ValueError as error:
+        raise _damaged(path) from error
+    if content is None:
+        raise UserError(f"{path} is not a study (it has no study.json): make one with `workbench trace`.")
+    version = content.get("study_version")
+    if type(version) is int and version != STUDY_VERSION:
+        raise UserError(
+            f"{path} is a study of format {version}, and this version reads format {STUDY_VERSION}: "
+            "make it anew with `workbench trace`."
+        )
+    if file_size(path, CLIPS) is None:
+        raise UserError(f"{path} has no clips.parquet: make the study anew with `workbench trace`.")
+    try:
+        return _Document.model_validate(content)
+    except (ValidationError, UserError) as error:
+        raise _damaged(path) from error
+
+
+def _read_clips(path: Path, n_clips: int) -> pa.Table:
+    """A study's table of clips; raises UserError when it is damaged or lacks clips or columns."""
+    try:
+        table = tables.parse(read_file(path, CLIPS, tables.MAX_FILE_BYTES))
+    except ValueError as error:
+        raise UserError(
+            f"{path / CLIPS} is damaged ({error}): make the study anew with `workbench trace`."
+        ) from error
+    if table.num_rows < n_clips:
+        raise UserError(
+            f"{path / CLIPS} has {table.num_rows} clips and the study {n_clips}: make the study "
+            "anew with `workbench trace`."
+        )
+    if missing := [name for name in CLIP_COLUMNS if name not in table.column_names]:
+        raise UserError(
+            f"{path / CLIPS} has no column '{missing[0]}': make the study anew with `workbench trace`."
+        )
+    # An extension that was interrupted leaves a table that is ahead of the spec.
+    return table.slice(0, n_clips)
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path / DOCUMENT} is damaged: make the study anew with `workbench trace`.")
+
+
+def cache_identity(spec: StudySpec, weights_hash: str) -> dict[str, Any]:
+    """What tells the study's cache from those of other studies (`CachePlan.identity`)."""
+    return {
+        "weights_hash": weights_hash,
+        "settings": spec.settings.model_dump(mode="json"),
+        "prompts": spec.prompts.model_dump(mode="json"),
+        "seed": spec.seed,
+        "lyrics": spec.lyrics,
+    }
+
+
+def clip_table(spec: StudySpec, encode: Encode) -> pd.DataFrame:
+    """The clips of a study, one row each: `CLIP_COLUMNS`, and label_<concept> for each concept.
+
+    Every clip has its own seed. Prompts that are the same tokens to the model have the same `encoding`, whatever their
+    `prompt_id`.
+    """
+    prompts = spec.prompts.fill(spec.n_prompts, spec.seed)
+    return _numbered(pd.concat([_prompt_table(spec, prompts, encode)] * spec.seeds, ignore_index=True), spec)
+
+
+def more_clips(clips: pd.DataFrame, spec: StudySpec, encode: Encode) -> pd.DataFrame:
+    """A table of clips with those of a larger spec behind its own: new prompts, and more seeds of all.
+
+    Raises:
+        UserError: if there are fewer different prompts than the spec asks for.
+    """
+    old = clips.drop_duplicates("prompt_id").drop(columns=["clip", "seed"])
+    n_new = spec.n_prompts - len(old)
+    prompts = spec.prompts.fill(n_new, spec.seed, without=old["prompt"].tolist()) if n_new else []
+    whole = pd.concat([old, _prompt_table(spec, prompts, encode, len(old))], ignore_index=True)
+    made = clips["prompt_id"].value_counts()
+    turns = [whole[whole["prompt_id"].map(made).fillna(0) <= turn] for turn in range(spec.seeds)]
+    return _numbered(pd.concat([clips.drop(columns=["clip", "seed"]), *turns], ignore_index=True), spec)
+
+
+def _prompt_table(spec: StudySpec, prompts: list[Prompt], encode: Encode, first_id: int = 0) -> pd.DataFrame:
+    """The columns of clips that come from their prompts, one row a prompt."""
+    rows = [
+        {
+            "prompt": prompt.text,
+            "lyrics": spec.lyrics,
+            "duration": spec.settings.duration,
+            "prompt_id": prompt_id,
+            "encoding": encode(prompt.text),
+            **{f"label_{concept}": value for concept, value in prompt.labels.items()},
+        }
+        for prompt_id, prompt in enumerate(prompts, start=first_id)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _numbered(table: pd.DataFrame, spec: StudySpec) -> pd.DataFrame:
+    """The table with the numbers and seeds of its clips."""
+    table.insert(0, "clip", range(len(table)))
+    table.insert(3, "seed", consecutive_seeds(spec.seed, len(table)))
+    return table
+
+
+def _difference(study: Study, spec: StudySpec) -> str:
+    fields = [name for name in StudySpec.model_fields if getattr(study.spec, name) != getattr(spec, name)]
+    return ", ".join(fields) or "weights"
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Whether a folder is empty, or has only what a creation that was interrupted leaves behind."""
+    return all(file.name in (LOCKS, CLIPS) or is_partial(file.name) for file in path.iterdir())

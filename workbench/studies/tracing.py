@@ -1,0 +1,236 @@
+"""Run a study's clips through the model: activations to the cache, audio to FLAC, shard by shard, resumable."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cache import CachePlan, CacheWriter
+from cache.errors import UserError
+from cache.maintenance import remove_unwritten
+from cache.metadata import read_plan
+from cache.opening import checked_folder
+from cache.pipeline import ShardPipeline
+from cache.storage import Storage, absolute_location, open_storage
+from workbench.audio import not_finite, write_flac
+from workbench.files import remove_partials
+from workbench.models import located
+from workbench.engine.runs import Capture, Clip
+from workbench.models.base import AudioDiffusionModel
+from workbench.studies.pricing import check_price
+from workbench.prompts.reading import check_prompts, encoder
+from workbench.engine.sites import parse_sites
+from workbench.studies.study import CACHE, Study, StudySpec, cache_identity, clip_table, more_clips
+from workbench.models.token_axis import finest_site, shared_tokens
+
+
+def trace_study(
+    path: Path,
+    spec: StudySpec,
+    model: AudioDiffusionModel,
+    progress: Callable[[int, int], None] | None = None,
+    store: str | None = None,
+    part: tuple[int, int] = (1, 1),
+) -> Study:
+    """Make, continue or extend a study: generate the clips that its cache does not hold yet.
+
+    Activations go to the cache shard by shard, written while the next shard is generated; a shard's audio is written
+    before the shard is, so that every committed clip has its audio. `progress(done, total)` is told of clips. `store`
+    is the URL of the cache where it is not to lie in the folder. `part` (k, n) generates only the k-th of n parts, so
+    that several processes can share the work. Raises UserError, before anything is written, for sites, steps or passes
+    that the model does not have, and for lack of disk room.
+    """
+    spec = spec.model_copy(update={"model": located(spec.model)})
+    store = None if store is None else absolute_location(store)
+    capture = study_capture(spec, model)
+    encode = encoder(model, spec.lyrics, spec.settings)
+    storage = open_storage(store or checked_folder(path, CACHE))
+    plan = _with_stored_sigmas(cache_plan(spec, model), storage)
+    shards = _shards_of_part(plan, part)
+    check_price(plan, storage)
+    is_new = not (path / "study.json").exists()
+    if is_new:
+        check_prompts(model.name, clip_table(spec, encode)["prompt"].unique(), encode)
+    study = Study.create(path, spec, model.describe(), encode, store)
+    clips = study.clips if study.spec == spec else more_clips(study.clips, spec, encode)
+    if len(clips) > len(study.clips):
+        check_prompts(model.name, clips["prompt"].unique(), encode)
+    first, last = plan.shard_clips(shards[0])[0], plan.shard_clips(shards[1])[1]
+    total = last + 1 - first
+    try:
+        with CacheWriter(study.cache_location, plan, clips, shards) as writer:
+            if not study.is_there:
+                raise UserError(
+                    f"Another trace into {path} came to nothing and removed it: run this one again."
+                )
+            if shards == (0, plan.n_shards - 1):  # nobody else writes here
+                remove_partials(study.path, study.audio_path(0).parent)
+            if (
+                study.spec != spec
+            ):  # after the cache was extended: a study never has more clips than its cache
+                study = study.extended(spec, clips)
+            try:
+                _run_shards(study, model, writer, capture, total, progress or _no_progress)
+            except UserError:
+                if is_new:
+                    _remove_audio(study, plan, writer.missing())
+                raise
+    except UserError:
+        _remove_if_bare(study, plan, is_new)
+        raise
+    if progress:
+        progress(total, total)
+    return study
+
+
+def _remove_audio(study: Study, plan: CachePlan, shards: Sequence[int]) -> None:
+    """Remove what was written of shards that were not committed."""
+    for shard in shards:
+        for clip in _clips_of(study, plan, shard)["clip"]:
+            study.audio_path(clip).unlink(missing_ok=True)
+    for folder in (study.path / "audio" / "clips", study.path / "audio"):
+        with suppress(OSError):  # not there, or not empty
+            folder.rmdir()
+
+
+def _remove_if_bare(study: Study, plan: CachePlan, is_new: bool) -> None:
+    """Leave nothing of a trace that came to nothing; a study to which somebody else writes or has written stays."""
+    if not study.path.is_dir() or not study.is_bare:
+        return
+    storage = open_storage(study.cache_location)
+    with suppress(UserError):  # somebody else is writing, or the store cannot be reached
+        if storage.is_there() and read_plan(storage) == plan:
+            remove_unwritten(storage, study.remove)
+        elif is_new:  # its cache was never made, and nobody else can have made it
+            study.remove()
+    with suppress(OSError):  # not empty
+        study.path.rmdir()
+
+
+def _run_shards(
+    study: Study,
+    model: AudioDiffusionModel,
+    writer: CacheWriter,
+    capture: Capture,
+    total: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Generate the clips of the writer's missing shards; `total` counts those of all its shards."""
+    missing = writer.missing()
+    left = sum(len(_clips_of(study, writer.plan, shard)) for shard in missing)
+    with ShardPipeline(writer, model.device) as pipeline:
+        for shard in missing:
+            progress(total - left, total)
+            clips = _clips_of(study, writer.plan, shard)
+            pipeline.begin(shard)
+            _run_clips(study, model, clips, capture, pipeline)
+            pipeline.end()
+            left -= len(clips)
+
+
+def _no_progress(done: int, total: int) -> None:
+    del done, total
+
+
+def study_capture(spec: StudySpec, model: AudioDiffusionModel) -> Capture:
+    """What is kept of each run.
+
+    Raises:
+        UserError: for settings, lyrics, sites, steps or passes that the model does not have or the cache cannot hold.
+    """
+    capture = Capture(parse_sites(spec.sites, model.n_blocks), spec.steps, spec.passes)
+    model.check_settings(spec.settings)
+    model.check_lyrics(spec.lyrics)
+    model.check_capture(capture, spec.settings)
+    for site in capture.sites:
+        if site.on_conditioning:
+            raise UserError(
+                f"{site} has a value for every conditioning token, and the cache keeps latent-time tokens."
+            )
+    return capture
+
+
+def cache_plan(spec: StudySpec, model: AudioDiffusionModel) -> CachePlan:
+    """What the study's cache will hold; its price can be read off before anything runs.
+
+    Raises:
+        UserError: for a dtype of a site that is not kept, and for sites with different numbers of tokens, unless the
+            mean of all is kept.
+    """
+    sigmas = model.sigmas(spec.settings)
+    kept = parse_sites(spec.sites, model.n_blocks)
+    sites = {str(site): model.channels(site) for site in kept}
+    finest = finest_site(model, kept, spec.settings.duration)
+    tokens = spec.tokens.stored_tokens(model.tokens_at(finest, spec.settings.duration))
+    if tokens > 1:
+        shared_tokens(model, kept, spec.settings.duration)
+    stray = spec.site_dtypes.keys() - sites.keys()
+    if stray:
+        raise UserError(f"{min(stray)} was given a dtype but is not kept: name it as a site, too.")
+    return CachePlan(
+        sites=sites,
+        dtypes={site: spec.site_dtypes.get(site, spec.cache_dtype) for site in sites},
+        n_clips=spec.n_clips,
+        steps=spec.steps,
+        sigmas=tuple(sigmas[step] for step in spec.steps),
+        passes=spec.passes,
+        tokens=tokens,
+        token_seconds=model.token_seconds_at(finest) * spec.tokens.size,
+        token_reduction=spec.tokens,
+        clips_per_shard=spec.clips_per_shard,
+        zstd_level=spec.zstd_level,
+        identity=cache_identity(spec, model.weights_hash),
+    )
+
+
+def _with_stored_sigmas(plan: CachePlan, storage: Storage) -> CachePlan:
+    """The plan with the sigmas of the cache that is there, if there is one and they differ in the last digits only.
+
+    So they do where a study is continued on another kind of processor.
+    """
+    if not storage.is_there():
+        return plan
+    stored = read_plan(storage).sigmas
+    same = len(stored) == len(plan.sigmas) and np.allclose(stored, plan.sigmas, rtol=1e-5, atol=0)
+    return plan.model_copy(update={"sigmas": stored}) if same else plan
+
+
+def _shards_of_part(plan: CachePlan, part: tuple[int, int]) -> tuple[int, int]:
+    """First and last shard of part k of n."""
+    number, parts = part
+    if not 1 <= number <= parts <= plan.n_shards:
+        raise UserError(
+            f"Part {number}/{parts} cannot be: this plan has {plan.n_shards} shards, so there are 1 to {plan.n_shards} "
+            "parts, counted from 1."
+        )
+    return plan.n_shards * (number - 1) // parts, plan.n_shards * number // parts - 1
+
+
+def _clips_of(study: Study, plan: CachePlan, shard: int) -> pd.DataFrame:
+    first, last = plan.shard_clips(shard)
+    return study.clips.iloc[first : last + 1]
+
+
+def _run_clips(
+    study: Study, model: AudioDiffusionModel, clips: pd.DataFrame, capture: Capture, pipeline: ShardPipeline
+) -> None:
+    """Generate clips as one batch, give their activations to the pipeline, and write their audio."""
+    requests = [Clip(row.prompt, int(row.seed), row.lyrics) for row in clips.itertuples()]
+    generation = model.generate(
+        requests,
+        study.spec.settings,
+        capture=capture,
+        sink=lambda site, step, values: pipeline.add(str(site), step, values),
+    )
+    what = [f"Clip {row.clip} ('{row.prompt}')" for row in clips.itertuples()]
+    for clip, step in zip(what, generation.broke_at, strict=True):
+        if step is not None:
+            raise UserError(not_finite(clip, step, study.model["dtype"]))
+    audio = model.decode(generation.latents, study.spec.settings.duration).float().cpu().numpy()
+    for clip, samples in zip(what, audio, strict=True):
+        if not np.isfinite(samples).all():
+            raise UserError(not_finite(clip, None, study.model["dtype"]))
+    for clip, samples in zip(clips["clip"], audio, strict=True):
+        write_flac(study.audio_path(clip), samples, model.sample_rate, study.path)
