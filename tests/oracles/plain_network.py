@@ -7,11 +7,11 @@ import torch
 from nnsight import NNsight, save
 from torch import nn
 
-from workbench.interventions import Intervention
-from workbench.models.protocol import CallLabel, Capture
-from workbench.rows import CallRows
-from workbench.sites import Site
-from workbench.tracing import visit_call
+from workbench.engine.edits import Intervention
+from workbench.engine.rows import CallRows
+from workbench.engine.runs import CallLabel, Capture
+from workbench.engine.sites import Site
+from workbench.engine.visit import visit_call
 
 Kind = Literal["gelu", "quadratic", "linear"]
 

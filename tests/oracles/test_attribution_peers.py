@@ -8,14 +8,14 @@ import torch
 from captum.attr import LayerActivation, LayerGradientXActivation, LayerIntegratedGradients
 from nnsight import NNsight
 
-from analyses.attribution import attribution
+from analyses.patching.attribution import attribution
 from tests.oracles.plain_network import Kind, PlainAccess, PlainTransformer, run
 from tests.tolerances import FLOAT64
-from workbench.interventions import Intervention, PatchSpec
-from workbench.linearise import linearise
-from workbench.models.protocol import Linearisation
-from workbench.sites import Site
-from workbench.tracing import Edit
+from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.linearise import linearise
+from workbench.engine.runs import Linearisation
+from workbench.engine.sites import Site
+from workbench.engine.visit import Edit
 
 BLOCKS, TOKENS, HEADS, HEAD = 3, 5, 4, 4
 CLEAN, CORRUPT = 0, 1

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.oracles.plain_network import PlainTransformer, run
-from workbench.interventions import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec
-from workbench.sites import Site
+from workbench.engine.edits import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec
+from workbench.engine.sites import Site
 
 FIXTURES = Path(__file__).parent / "fixtures" / "patching"
 NETWORK, LENS, PYVENE = (

@@ -118,14 +118,14 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         Path("x" * 5000): "cannot be read",
     }.items():
         with pytest.raises(UserError, match=sentence):
-            read_text(path)
+            read_text(path, LARGEST_DOCUMENT)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="is not a file"):
-        read_text(tmp_path / "pipe")
+        read_text(tmp_path / "pipe", LARGEST_DOCUMENT)
 
 
 def test_lines_end_at_newlines_only() -> None:
