@@ -23,6 +23,7 @@ ROUNDED = (
 
 
 @cache
+@torch.inference_mode(False)  # kept for computations outside of it, too
 def _pattern(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
     draw = torch.Generator().manual_seed(hash(tuple(shape)) % 2**32)
     units = torch.randint(-UNITS, UNITS + 1, shape, generator=draw)

@@ -50,7 +50,7 @@ def patched(traced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("analyses.patching.sweep", "write_flac", "12"),
         ("os", "replace", "9"),
         ("os", "replace", "20"),
-        ("workbench.models.traced_pipeline", "visit_call", "6"),
+        ("workbench.models.base", "visit_call", "6"),
         ("workbench.scorers.embedded", "EmbeddedScorer.score", "3"),
     ],
     ids=lambda killer: f"{killer[1]}-{killer[2]}",

@@ -1,4 +1,4 @@
-"""Models: one adapter per architecture behind one protocol."""
+"""Models: an adapter for each architecture, all of one base class."""
 
 import importlib
 import os

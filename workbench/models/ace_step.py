@@ -12,8 +12,8 @@ from cache.errors import UserError
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Clip, GenerationSettings
 from workbench.engine.segments import Conditioning
+from workbench.models.base import AudioDiffusionModel, seeded_noise, words_at_tokens
 from workbench.models.pipeline_call import PipelineCall, select_rows
-from workbench.models.traced_pipeline import TracedPipeline, seeded_noise, words_at_tokens
 
 MAX_TEXT_TOKENS, MAX_LYRIC_TOKENS = 256, 2048  # the pipeline cuts there
 PEAK = 10 ** (-1 / 20)  # the pipeline normalises every clip to -1 dBFS
@@ -51,8 +51,8 @@ class CallOfAceStep(PipelineCall):
         return self.real_tokens[torch.tensor(clips, device=self.real_tokens.device)]
 
 
-class AceStep15(TracedPipeline):
-    """ACE-Step 1.5 (base, sft, turbo, XL, or an embedded organism) behind the `AudioDiffusionModel` protocol.
+class AceStep15(AudioDiffusionModel):
+    """ACE-Step 1.5 (base, sft, turbo, XL, or an embedded organism) as an `AudioDiffusionModel`.
 
     The pipeline runs unchanged; nnsight reads and writes its transformer. One addition: the 1.5 transformer attends
     to the padding of shorter prompts in a batch, so that a row would depend on its neighbours; here padding is

@@ -21,8 +21,8 @@ from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Clip, GenerationSettings
 from workbench.engine.segments import Conditioning, Span
 from workbench.engine.sites import Site
+from workbench.models.base import AudioDiffusionModel, seeded_noise, words_at_tokens
 from workbench.models.pipeline_call import PipelineCall
-from workbench.models.traced_pipeline import TracedPipeline, seeded_noise, words_at_tokens
 
 HIDDEN = -10000.0  # what the network adds to attention scores of hidden tokens
 OPTION = "negative_prompt"
@@ -113,8 +113,8 @@ class CallOfAudioLDM2(PipelineCall):
         attention.inputs = (args, {**given, self.mask_name: bias[:, None, :]})
 
 
-class AudioLDM2(TracedPipeline):
-    """AudioLDM 2 (base, music, large) behind the `AudioDiffusionModel` protocol.
+class AudioLDM2(AudioDiffusionModel):
+    """AudioLDM 2 (base, music, large) as an `AudioDiffusionModel`.
 
     The pipeline runs unchanged. Each different prompt is encoded alone, as the pipeline does for a single clip, and
     padded afterwards, so that a batch row equals the same clip generated alone: in a batch the pipeline pads prompts

@@ -1,14 +1,28 @@
-"""What every architecture offers to the rest of the workbench."""
+"""What every architecture offers to the rest of the workbench.
 
+Adapters share a diffusers pipeline on nnsight's `DiffusionModel`, whose generations are traced and edited.
+"""
+
+import itertools
+import re
+import warnings
+from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Real
 
-from workbench.engine.edits import Intervention
+from cache.errors import UserError
+from workbench.engine.conditioning import ConditioningTable
+from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.rows import call_rows, shared_clips, started_clips
 from workbench.engine.runs import (
     CallInputs,
+    CallLabel,
     Capture,
     Clip,
     Generation,
@@ -16,114 +30,221 @@ from workbench.engine.runs import (
     Linearisation,
     Sink,
 )
-from workbench.engine.sites import Site
+from workbench.engine.segments import Conditioning, Span, segment_positions
+from workbench.engine.sites import PARTS, Site, check_blocks
+from workbench.engine.visit import visit_call
+from workbench.models import unreachable_weights
+from workbench.models.folders import loading
+from workbench.models.pipeline_call import PipelineCall, cond_inputs, conditionings
+from workbench.provenance import weights_hash
 
 
-@runtime_checkable
-class AudioDiffusionModel(Protocol):
-    """A music diffusion model that can be listened to, traced and intervened on.
+class AudioDiffusionModel(ABC):
+    """A music diffusion model that can be listened to, traced and edited: a diffusers pipeline.
+
+    The pipeline runs unchanged; nnsight reads and writes its denoiser. A subclass, one for each architecture, says how
+    its pipeline is called, what a call's inputs mean (`label_call`), and where a block's parts lie (its
+    `PipelineCall`).
 
     `block_names` are what people call the blocks: "tf0", "tf1" …, unless a paper has other names for them. In a network
     of `one_stream` the blocks follow one another directly, so that all that is written between two of them are sites.
     """
 
-    name: str
-    n_blocks: int
-    block_names: tuple[str, ...]
-    one_stream: bool
-    weights_hash: str
-    device: str
+    pipeline_class: ClassVar[type[Any]]
+    call_class: ClassVar[type[PipelineCall]]
+    one_stream: ClassVar[bool] = True
+
+    def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
+        # These take seconds, which commands without a model do not wait for.
+        import diffusers
+        import transformers
+        from nnsight.modeling.diffusion import DiffusionModel
+
+        for library in (diffusers, transformers):  # their bars for each file bury what the user waits for
+            library.utils.logging.disable_progress_bar()
+        folder = self.weights_folder(source)
+        with loading(name, folder), warnings.catch_warnings():
+            # Of diffusers, for every AutoencoderOobleck; a user can do nothing about it.
+            warnings.filterwarnings("ignore", ".*weight_norm.*", FutureWarning)
+            self.nn = DiffusionModel(
+                str(folder), automodel=self.pipeline_class, dispatch=True, dtype=getattr(torch, dtype)
+            )
+        self.pipeline: Any = self.nn.pipeline
+        self.pipeline.to(device)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.name = name
+        self.source = source
+        self.device = device
+        self.dtype = dtype
+        self.weights_hash = weights_hash(folder)
+        self.config: Any = self.denoiser.config
+        self._modules = self.call_access(self.denoiser)
+        self.n_blocks: int = self._modules.n_blocks
+        self.block_names: tuple[str, ...] = self._modules.block_names
+
+    @classmethod
+    def weights_folder(cls, source: str) -> Path:
+        """The local folder of a pipeline; a hub id is downloaded (or found in the hub cache) first."""
+        if Path(source).is_dir():
+            return Path(source)
+        from diffusers import DiffusionPipeline
+
+        try:
+            return Path(DiffusionPipeline.download(source))
+        except (OSError, ValueError) as error:
+            raise unreachable_weights(source, error) from error
+
+    # What a subclass says
 
     @property
+    @abstractmethod
     def sample_rate(self) -> int:
         """Samples per second of the decoded audio."""
-        ...
 
     @property
     def denoiser(self) -> torch.nn.Module:
         """The network that is run once a step."""
-        ...
+        return self.pipeline.transformer
 
-    def sites(self) -> list[Site]:
-        """Every site, in order of computation."""
-        ...
-
-    def channels(self, site: Site) -> int:
-        """Width of the site's last axis; bytes per token are this times the item size."""
-        ...
-
-    def tokens(self, duration: float) -> int:
-        """Number of latent-time tokens of a clip of `duration` seconds."""
-        ...
+    def call_access(self, network: Any) -> PipelineCall:
+        """Access to a call of the denoiser, given its envoy or, where only sizes are asked for, the module."""
+        return self.call_class(network)
 
     @property
+    @abstractmethod
     def token_seconds(self) -> float:
         """Seconds of music per token."""
-        ...
 
-    def tokens_at(self, site: Site, duration: float) -> int:
+    @abstractmethod
+    def tokens(self, duration: float) -> int:
+        """Latent-time tokens of a clip of `duration` seconds."""
+
+    def tokens_at(self, site: Site, duration: float) -> int:  # noqa: ARG002 - the same, in most networks
         """Tokens of a site: `tokens`, or fewer in a network whose blocks see the music at several resolutions."""
-        ...
+        return self.tokens(duration)
 
-    def token_seconds_at(self, site: Site) -> float:
+    def token_seconds_at(self, site: Site) -> float:  # noqa: ARG002 - the same, in most networks
         """Seconds of music per token of a site: `token_seconds`, or more where it has fewer tokens."""
-        ...
+        return self.token_seconds
 
+    @abstractmethod
     def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
-        """Passes that a generation with these settings runs, such as ("cond",) or ("cond", "null")."""
-        ...
+        """Guidance passes that a generation with these settings runs."""
 
+    @abstractmethod
     def sigmas(self, settings: GenerationSettings) -> list[float]:
         """Sigma of each step."""
-        ...
 
-    def segments(self, clip: Clip, settings: GenerationSettings) -> dict[str, tuple[int, int]]:
-        """Spans (first, last + 1) of the conditioning tokens, such as lyrics, timbre and text."""
-        ...
+    @abstractmethod
+    def segments(self, clip: Clip, settings: GenerationSettings) -> dict[str, Span]:
+        """Spans (first, last + 1) of a clip's conditioning tokens."""
 
+    @abstractmethod
+    def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
+        """Where the segments of a clip's conditioning and the words of its prompt lie."""
+
+    @abstractmethod
     def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:
-        """The tokens that each of the model's encoders reads of a clip's prompt and lyrics, cut at its limit."""
-        ...
+        """The tokens that each encoder reads of a clip's prompt and lyrics, cut at its limit."""
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words of a text that the model's vocabulary does not have."""
-        ...
+        """Words of a text of which the text encoder's vocabulary does not have a part."""
+        tokenizer = self.pipeline.tokenizer
+        return [
+            word
+            for word in dict.fromkeys(re.findall(r"\w+", text))
+            if tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False).input_ids
+        ]
 
-    def reads(self, block: int) -> slice:
-        """Which of the conditioning's tokens, as `segments` counts them, the block's cross-attention reads."""
-        ...
+    @abstractmethod
+    def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
+        """Label of a call, read off its own inputs."""
 
-    def head_dim(self, block: int) -> int:
-        """Channels of a head in a block's attentions."""
-        ...
+    def step_of(self, timestep: Real[torch.Tensor, ""], schedule: Real[torch.Tensor, " step"]) -> int:
+        """Number of the step whose timestep this is; raises UserError where that is not one step."""
+        matches = (schedule.to(timestep.dtype).to(timestep.device) == timestep).nonzero().flatten()
+        if len(matches) != 1:
+            raise UserError(
+                f"The denoiser was called at timestep {float(timestep):.6g}, which matches {len(matches)} steps of the "
+                f"schedule: use fewer steps or a finer dtype than {self.dtype}."
+            )
+        return int(matches[0])
 
-    def heads(self, part: str) -> int:
-        """Heads of an attention part: key and value heads at `k` and `v`, else query heads."""
-        ...
+    @abstractmethod
+    def decode(
+        self, latents: Float[torch.Tensor, "clip frame latent_channel"], duration: float | None = None
+    ) -> Float[torch.Tensor, "clip channel sample"]:
+        """Latents to audio at `sample_rate`, cut to `duration` seconds where they hold more than the clip."""
 
-    def check_settings(self, settings: GenerationSettings) -> None:
+    @abstractmethod
+    def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
+        """Arguments of the pipeline that give latents."""
+
+    @abstractmethod
+    def _latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
+        """The latents in the pipeline's output."""
+
+    def check_settings(self, settings: GenerationSettings) -> None:  # noqa: B027 - most models take them all
         """Raise UserError for settings that this model does not have."""
-        ...
 
     def check_lyrics(self, lyrics: str) -> None:
         """Raise UserError for lyrics that the model cannot sing."""
-        ...
+        if lyrics:
+            raise UserError("This model does not sing lyrics: leave them out.")
 
     def step_passes(self, settings: GenerationSettings) -> list[tuple[str, ...]]:
         """Guidance passes of each step."""
-        ...
+        return [self.passes(settings)] * settings.num_steps
 
     def guided_throughout(self, settings: GenerationSettings) -> GenerationSettings:
         """The same settings, with all passes in every step."""
-        ...
+        return settings
 
     def step_sizes(self, settings: GenerationSettings) -> list[float]:
-        """How far each step moves the latents for a change of the network's output, up to a common factor."""
-        ...
+        """How far each step moves the latents for a change of the network's output, up to a common factor.
 
-    def check_capture(self, capture: Capture, settings: GenerationSettings) -> None:
-        """Raise UserError for sites, steps or passes that a generation with these settings does not have."""
-        ...
+        In flow matching, as far as sigma falls; the last step ends at 0.
+        """
+        return [-float(change) for change in np.diff([*self.sigmas(settings), 0.0])]
+
+    def _encode(self, clips: Sequence[Clip], access: PipelineCall, sharing: bool) -> None:  # noqa: B027 - may be nothing
+        """Inside a trace, before the first call: what is to be seen or changed of the conditioning's encoding."""
+
+    # The same for all
+
+    def describe(self) -> dict[str, Any]:
+        """Name, source, weights hash, device and dtype: what provenance records; and what its blocks are called."""
+        numbers = tuple(f"tf{block}" for block in range(self.n_blocks))
+        names = {} if self.block_names == numbers else {"block_names": list(self.block_names)}
+        return {
+            "model": self.name,
+            "weights_hash": self.weights_hash,
+            "device": self.device,
+            "dtype": self.dtype,
+            **names,
+        }
+
+    def sites(self) -> list[Site]:
+        """Every site, in order of computation."""
+        return [Site(block, part) for block in range(self.n_blocks) for part in PARTS]
+
+    def channels(self, site: Site) -> int:
+        """Width of the site's last axis; grouped-query attention has fewer key and value heads than query heads."""
+        check_blocks([site.block], self.n_blocks)
+        return self._modules.channels(site)
+
+    def reads(self, block: int) -> slice:
+        """Which of the conditioning's tokens, as `segments` counts them, the block's cross-attention reads."""
+        return self._modules.reads(block)
+
+    def head_dim(self, block: int) -> int:
+        """Channels of a head in a block's attentions."""
+        return self._modules.head_dim(block)
+
+    def heads(self, part: str) -> int:
+        """Heads of an attention part: key and value heads at `k` and `v`, else query heads."""
+        attention, _, inner = part.rpartition(".")
+        return self.channels(Site(0, f"{attention or 'cross_attn'}.{inner}")) // self.head_dim(0)
 
     def generate(
         self,
@@ -136,15 +257,95 @@ class AudioDiffusionModel(Protocol):
     ) -> Generation:
         """Generate all clips as one batch, intervening and capturing on the way; captured values go to the sink.
 
-        Interventions are `Intervention`s on the rows of `clips`; at `velocity_steps` the velocities are kept.
+        Rows that equal another one, and shadows that nobody reads, are not computed. Where there are interventions,
+        equal prompts are encoded once, and keys and values of the conditioning are computed once. Raises UserError
+        for an empty batch, for unknown blocks, heads, segments and clips, and for passes or steps that the run does
+        not have.
         """
-        ...
+        from nnsight import save
+
+        self._check(clips, settings, interventions, capture)
+        calls: list[CallLabel] = []
+        kept: dict[Site, list[torch.Tensor]] = defaultdict(list)
+        velocities: dict[int, torch.Tensor] = {}
+        table = ConditioningTable() if interventions else None
+        inputs: dict[int, CallInputs] = {}
+        positions = self.positions(clips, settings, interventions)
+        started: set[int] = set()
+        computed: list[int] = []
+        finite: list[torch.Tensor] = []
+
+        def keep(site: Site, step: int, values: torch.Tensor) -> None:  # noqa: ARG001 - steps come in order
+            kept[site].append(values)
+
+        access = self.call_access(self._traced_denoiser())
+        with torch.no_grad(), self.nn.trace(**self._pipeline_arguments(clips, settings)) as tracer:
+            self._encode(clips, access, sharing=bool(interventions))
+            for _ in tracer.iter[: settings.num_steps]:
+                label = self.label_call(access.arguments(), len(clips))
+                probing = label.step in velocity_steps
+                rows = call_rows(label, clips, interventions, started, probing)
+                started |= started_clips(label, interventions)
+                calls.append(label)
+                computed.append(len(rows.run))
+                finite.append(access.finite_rows())
+                if probing:
+                    inputs[label.step] = cond_inputs(access, rows, clips)
+                mask = access.row_mask(rows)
+                access.choose_rows(rows, clips)
+                if table is not None:
+                    table.start_call(conditionings(rows, clips))
+                    if table.complete:
+                        access.skip_conditioning(len(rows.run))
+                visit_call(access, rows, interventions, positions, capture, mask, sink or keep, table)
+                velocity = access.give_rows(rows, read=probing)
+                if velocity is not None:
+                    cond = [label.row(clip, "cond") for clip in range(len(clips))]
+                    velocities[label.step] = velocity[cond]
+            output = save(self.nn.output)
+        latents = self._latents(output)
+        finite.append(torch.isfinite(latents).flatten(1).all(dim=1))
+        return Generation(
+            latents=latents,
+            calls=calls,
+            activations={site: torch.stack(values, dim=1) for site, values in kept.items()},
+            velocities=velocities,
+            inputs=inputs,
+            rows=sum(computed),
+            shared_with=shared_clips(clips, started),
+            broke_at=_broke_at(calls, finite, clips),
+        )
+
+    def _traced_denoiser(self) -> Any:
+        """nnsight's view of the denoiser."""
+        return self.nn.transformer
 
     def positions(
         self, clips: Sequence[Clip], settings: GenerationSettings, interventions: Sequence[Intervention]
     ) -> list[tuple[int, ...] | None]:
         """Conditioning tokens that each intervention is limited to; None for all."""
-        ...
+        where: list[tuple[int, ...] | None] = []
+        if not any(isinstance(i.spec, PatchSpec) and i.spec.segments is not None for i in interventions):
+            return [None] * len(interventions)
+        places = self._conditionings(clips, settings)
+        spans = [place.segments.values() for place in places]
+        n_tokens = sum(max(last - first for first, last in of_all) for of_all in zip(*spans, strict=True))
+        for intervention in interventions:
+            names = intervention.spec.segments if isinstance(intervention.spec, PatchSpec) else None
+            if names is None:
+                where.append(None)
+                continue
+            target, source = places[intervention.row], places[intervention.sources[0]]
+            where.append(tuple(segment_positions(names, target, source, n_tokens)))
+        return where
+
+    def _conditionings(self, clips: Sequence[Clip], settings: GenerationSettings) -> list[Conditioning]:
+        """Where each clip's conditioning lies in a batch of these."""
+        known: dict[tuple[str, str], Conditioning] = {}
+        for clip in clips:
+            if (clip.prompt, clip.lyrics) not in known:
+                known[clip.prompt, clip.lyrics] = self.conditioning(clip, settings)
+        return [known[clip.prompt, clip.lyrics] for clip in clips]
 
     def linearise(
         self,
@@ -153,18 +354,132 @@ class AudioDiffusionModel(Protocol):
         sites: Sequence[Site],
         direction: Float[torch.Tensor, "frame latent_channel"] | None = None,
     ) -> Linearisation:
-        """Repeat a call for one clip, and differentiate its velocity along a direction at the sites."""
-        ...
+        """Repeat a call for one clip, and differentiate its velocity along a direction at the sites.
 
-    def decode(
-        self, latents: Float[torch.Tensor, "clip frame latent_channel"], duration: float | None = None
-    ) -> Float[torch.Tensor, "clip channel sample"]:
-        """Latents to audio at `sample_rate`, as the pipeline makes it.
-
-        It is cut to `duration` seconds where the latents hold more than the clip; None keeps all.
+        Without a direction there are values only.
         """
-        ...
+        from nnsight import NNsight
 
-    def describe(self) -> dict[str, Any]:
-        """Name, source, weights hash, device and dtype: what provenance records."""
-        ...
+        from workbench.engine.linearise import linearise
+
+        arguments = {
+            name: value[clip : clip + 1] if isinstance(value, torch.Tensor) and value.ndim else value
+            for name, value in inputs.arguments.items()
+        }
+        network = NNsight(self.denoiser)
+        access = self.call_access(network)
+        along = None if direction is None else lambda velocity: (velocity * direction).sum()
+        mask = None if inputs.mask is None else inputs.mask[clip : clip + 1]
+        return linearise(network, access, arguments, sites, along, mask)
+
+    def check_capture(self, capture: Capture, settings: GenerationSettings) -> None:
+        """Raise UserError for sites, steps or passes that a generation with these settings does not have."""
+        check_blocks([site.block for site in capture.sites], self.n_blocks)
+        if not set(capture.passes) <= set(self.passes(settings)):
+            raise UserError(
+                f"This run has the passes {', '.join(self.passes(settings))}, not {', '.join(capture.passes)}: "
+                "the null pass needs a guidance scale above 1 and a model without distilled guidance."
+            )
+        if any(not 0 <= step < settings.num_steps for step in capture.steps):
+            raise UserError(
+                f"Steps {list(capture.steps)} were asked for, but this run has steps 0 to {settings.num_steps - 1}."
+            )
+        passes = self.step_passes(settings)
+        guided = [step for step, names in enumerate(passes) if set(capture.passes) <= set(names)]
+        lacking = sorted(set(capture.steps) - set(guided))
+        if lacking:
+            where = (
+                f"guidance acts in steps {guided[0]} to {guided[-1]}" if guided else "no step has them all"
+            )
+            raise UserError(
+                f"Step {lacking[0]} runs the {', '.join(passes[lacking[0]])} pass only: {where}. "
+                "Keep other steps or passes, or widen the guidance's interval."
+            )
+
+    def _check(
+        self,
+        clips: Sequence[Clip],
+        settings: GenerationSettings,
+        interventions: Sequence[Intervention],
+        capture: Capture | None,
+    ) -> None:
+        if not clips:
+            raise UserError("There is nothing to generate: the list of clips is empty.")
+        self.check_settings(settings)
+        for lyrics in {clip.lyrics for clip in clips}:
+            self.check_lyrics(lyrics)
+        check_blocks(
+            [Site.parse(site).block for intervention in interventions for site in intervention.spec.sites],
+            self.n_blocks,
+        )
+        rows = [row for i in interventions for row in (i.row, *i.sources)]
+        rows += [clip.shadow_of for clip in clips if clip.shadow_of is not None]
+        if any(not 0 <= row < len(clips) for row in rows):
+            raise UserError(
+                f"An intervention or a shadow names row {max(rows)}, but the batch has {len(clips)} clips (0-based)."
+            )
+        if any(clip.shadow_of is not None and clips[clip.shadow_of].shadow_of is not None for clip in clips):
+            raise UserError(
+                "A clip shadows another one that is itself a shadow: let it shadow a clip of its own."
+            )
+        self._check_heads(interventions)
+        if capture is not None:
+            self.check_capture(capture, settings)
+
+    def _check_heads(self, interventions: Sequence[Intervention]) -> None:
+        for spec in (i.spec for i in interventions if i.spec.heads is not None):
+            assert spec.heads is not None
+            for site in map(Site.parse, spec.sites):
+                if not all(0 <= head < self.heads(site.part) for head in spec.heads):
+                    raise UserError(
+                        f"{site} has heads 0 to {self.heads(site.part) - 1}, not {max(spec.heads)} "
+                        "(keys and values have heads of their own, each shared by several query heads)."
+                    )
+
+
+def _broke_at(
+    calls: Sequence[CallLabel], finite: Sequence[Bool[torch.Tensor, "_rows"]], clips: Sequence[Clip]
+) -> tuple[int | None, ...]:
+    """The step that made each clip's latents NaN or infinite; None for clips without latents of their own.
+
+    `finite` tells of every call's rows whether the latents were finite before it, and at last of every clip's.
+    """
+    if bool(finite[-1].all()):
+        return (None,) * len(clips)
+    before = [of_call.tolist() for of_call in finite]
+    broken: list[int | None] = []
+    for clip, spec in enumerate(clips):
+        if spec.shadow_of is not None or before[-1][clip]:
+            broken.append(None)
+            continue
+        later = [before[i + 1][calls[i + 1].row(clip, "cond")] for i in range(len(calls) - 1)] + [False]
+        broken.append(next(call.step for call, is_finite in zip(calls, later, strict=True) if not is_finite))
+    return tuple(broken)
+
+
+def seeded_noise(clips: Sequence[Clip], shape: tuple[int, ...]) -> Float[torch.Tensor, "clip ..."]:
+    """Standard normals of a shape for each clip, drawn from its own seed: a row does not depend on its batch."""
+    draws = [torch.randn(shape, generator=torch.Generator().manual_seed(clip.seed)) for clip in clips]
+    return torch.stack(draws)
+
+
+def words_at_tokens(
+    prompt: str, start: int, offsets: Sequence[tuple[int, int]], first: int
+) -> tuple[tuple[str, int, int], ...]:
+    """Words of a prompt with their spans of tokens (first, last + 1).
+
+    The prompt begins at character `start` of the text that was tokenised; `offsets` are the tokens' characters, and
+    token 0 of them is number `first` of the conditioning.
+    """
+    # A token begins where the one before it ends: where a tokenizer rewrites its text, beginnings may be wrong.
+    ends = [0, *itertools.accumulate((end for _, end in offsets), max)]
+    words = []
+    for word in re.finditer(r"\S+", prompt):
+        inside = [
+            first + token
+            for token, (begin, end) in enumerate(itertools.pairwise(ends))
+            if begin < start + word.end() and end > start + word.start()
+        ]
+        if inside:  # a long prompt is cut off
+            words.append((word.group(), inside[0], inside[-1] + 1))
+    return tuple(words)

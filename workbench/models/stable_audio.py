@@ -15,8 +15,8 @@ from cache.errors import UserError
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Clip, GenerationSettings
 from workbench.engine.segments import Conditioning, Span
+from workbench.models.base import AudioDiffusionModel, words_at_tokens
 from workbench.models.pipeline_call import PipelineCall
-from workbench.models.traced_pipeline import TracedPipeline, words_at_tokens
 
 # nnsight gives every object a method `save`. torchsde, which draws the sampler's noise, lists the names of its own
 # objects, and stumbles on that one. Its function `nnsight.save` does the same and stays.
@@ -61,8 +61,8 @@ class CallOfStableAudio(PipelineCall):
         self.network.cross_attention_proj.skip(states.new_zeros(()).expand(n_rows, states.shape[1], 1))
 
 
-class StableAudioOpen(TracedPipeline):
-    """Stable Audio Open 1.0 behind the `AudioDiffusionModel` protocol.
+class StableAudioOpen(AudioDiffusionModel):
+    """Stable Audio Open 1.0 as an `AudioDiffusionModel`.
 
     The pipeline runs unchanged. It always generates the whole window that the network was trained on (47.6 s) and cuts
     the audio to the clip's duration, so that a clip has the window's tokens, whatever its duration. Token 0 is the

@@ -11,7 +11,7 @@ from workbench.engine.edits import AblationSpec, Intervention, PatchSpec, Spec, 
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import Capture, Clip, GenerationSettings
 from workbench.engine.sites import Site
-from workbench.models import traced_pipeline
+from workbench.models import base
 from workbench.models.ace_step import AceStep15
 from workbench.models.base import AudioDiffusionModel
 
@@ -203,7 +203,7 @@ def test_arms_cost_nothing_before_they_start(
         rows = tuple(range(len(label.clips)))
         return CallRows(label, rows, rows)
 
-    monkeypatch.setattr(traced_pipeline, "call_rows", every_row)
+    monkeypatch.setattr(base, "call_rows", every_row)
     whole = model64.generate([*clips, *[clips[1]] * 4], SETTINGS, edits)
     assert whole.rows == 6 * sum(passes)
     assert_close(shared.latents, whole.latents)

@@ -25,8 +25,8 @@ from workbench.models.ace_step_v1.pipeline import (
     published_folder,
 )
 from workbench.models.ace_step_v1.schedulers import OmegaReduction
+from workbench.models.base import AudioDiffusionModel, words_at_tokens
 from workbench.models.pipeline_call import Move, PipelineCall
-from workbench.models.traced_pipeline import TracedPipeline, words_at_tokens
 
 
 class AceStepV1Options(BaseModel):
@@ -86,8 +86,8 @@ class CallOfAceStepV1(PipelineCall):
         return latents_by_frame(output)
 
 
-class AceStepV1(TracedPipeline):
-    """ACE-Step v1 3.5B behind the `AudioDiffusionModel` protocol."""
+class AceStepV1(AudioDiffusionModel):
+    """ACE-Step v1 3.5B as an `AudioDiffusionModel`."""
 
     pipeline_class = AceStepV1Pipeline
     call_class = CallOfAceStepV1
