@@ -9,9 +9,10 @@ from analyses.patching.arms import Arm
 from analyses.patching.contexts import PairContext
 from analyses.patching.sweep import build_batch
 from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.operators import Region
 from workbench.engine.runs import GenerationSettings, Linearisation
 from workbench.engine.sites import Site
-from workbench.engine.visit import Edit, Region, read_positions
+from workbench.engine.visit import Edit, read_positions
 from workbench.models.base import AudioDiffusionModel
 
 BACKWARD_ROWS = 2
@@ -66,7 +67,7 @@ def attribution(
     for site in sites:
         change = there.values[site][edit.sources[0]] - here.values[site][edit.row]
         product = change.double() * here.gradients[site][edit.row].double()
-        total += float(Region(edit, head_dim(site.block)).read(product).sum())
+        total += float(Region(edit.spec, edit.positions, head_dim(site.block)).read(product).sum())
     return total
 
 

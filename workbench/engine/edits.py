@@ -57,6 +57,19 @@ class Spec:
         in_passes = self.passes is None or pass_name in self.passes
         return in_steps and in_sigmas and in_passes
 
+    @property
+    def exchanges(self) -> tuple[Carried, ...]:
+        """What the cross-attention reads of another row, where the edit is of its conditioning; else nothing."""
+        return ()
+
+    @property
+    def conditioning_segments(self) -> tuple[str, ...] | None:
+        """Spans of the conditioning tokens that the edit is limited to; None for all."""
+        return None
+
+    def check_sources(self, n_sources: int) -> None:
+        """Raise UserError unless this many source rows are as many as the edit reads."""
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data, with the kind; `spec_from_json` reads it back."""
         return {"kind": self.kind, **asdict(self)}
@@ -103,6 +116,21 @@ class PatchSpec(Spec):
         if not self.carry or not set(self.carry) <= set(CARRIED):
             raise UserError(f"A conditioning patch carries some of {', '.join(CARRIED)}.")
 
+    @property
+    def exchanges(self) -> tuple[Carried, ...]:
+        """What the cross-attention reads of the source row."""
+        return self.carry if self.mode == "conditioning" else ()
+
+    @property
+    def conditioning_segments(self) -> tuple[str, ...] | None:
+        """Spans of the conditioning tokens that are patched."""
+        return self.segments
+
+    def check_sources(self, n_sources: int) -> None:
+        """Raise UserError unless there is one source row."""
+        if n_sources != 1:
+            raise UserError("A patch needs one source row: Intervention(row, spec, source=...).")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AblationSpec(Spec):
@@ -114,6 +142,13 @@ class AblationSpec(Spec):
     kind: ClassVar[str] = "ablation"
     method: Literal["zero", "mean", "resample"] = "zero"
 
+    def check_sources(self, n_sources: int) -> None:
+        """Raise UserError without source rows, where the method reads some."""
+        if not n_sources and self.method != "zero":
+            raise UserError(
+                f"A {self.method} ablation needs source rows: Intervention(row, spec, source=...)."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class SteerSpec(Spec):
@@ -122,6 +157,23 @@ class SteerSpec(Spec):
     kind: ClassVar[str] = "steer"
     direction: tuple[float, ...]
     strength: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClampSpec(Spec):
+    """Every token of the site's output gets this projection onto the direction, and keeps the rest of itself.
+
+    The projection is x·d / |d|, in the units of the site's output. 0 projects the direction out.
+    """
+
+    kind: ClassVar[str] = "clamp"
+    direction: tuple[float, ...]
+    projection: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not any(self.direction):
+            raise UserError("A direction to clamp along must have a number that is not 0.")
 
 
 @dataclass(frozen=True)
@@ -133,12 +185,7 @@ class Intervention:
     source: int | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.spec, PatchSpec) and len(self.sources) != 1:
-            raise UserError("A patch needs one source row: Intervention(row, spec, source=...).")
-        if isinstance(self.spec, AblationSpec) and not self.sources and self.spec.method != "zero":
-            raise UserError(
-                f"A {self.spec.method} ablation needs source rows: Intervention(row, spec, source=...)."
-            )
+        self.spec.check_sources(len(self.sources))
 
     @property
     def sources(self) -> tuple[int, ...]:
@@ -148,7 +195,7 @@ class Intervention:
         return self.source if isinstance(self.source, tuple) else (self.source,)
 
 
-_KINDS: dict[str, type[Spec]] = {spec.kind: spec for spec in (PatchSpec, AblationSpec, SteerSpec)}
+_KINDS: dict[str, type[Spec]] = {spec.kind: spec for spec in (PatchSpec, AblationSpec, SteerSpec, ClampSpec)}
 
 
 def spec_from_json(data: dict[str, Any]) -> Spec:

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 
 from cache.errors import UserError
 from workbench.engine.conditioning import ConditioningTable
-from workbench.engine.edits import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec
+from workbench.engine.edits import Intervention, Spec
+from workbench.engine.operators import Operands, Region, new_value
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Capture, Sink
 from workbench.engine.sites import PARTS, Site
@@ -72,8 +73,8 @@ class Edit:
 
     @property
     def on_conditioning(self) -> bool:
-        """Whether it exchanges what the cross-attention reads, and not a site's output."""
-        return isinstance(self.spec, PatchSpec) and self.spec.mode == "conditioning"
+        """Whether it exchanges what the cross-attention reads, and does not change the site's output itself."""
+        return bool(self.spec.exchanges)
 
 
 def visit_call(
@@ -158,8 +159,7 @@ def read_positions(positions: tuple[int, ...] | None, reads: slice) -> tuple[int
 
 
 def _carries(edit: Edit, site: Site) -> bool:
-    assert isinstance(edit.spec, PatchSpec)
-    return ("keys" if site.part.endswith(".k") else "values") in edit.spec.carry
+    return ("keys" if site.part.endswith(".k") else "values") in edit.spec.exchanges
 
 
 def _write_mask(
@@ -171,8 +171,7 @@ def _write_mask(
     mask = mask[:, access.reads(block)]
     seen = mask.clone()
     for edit in edits:
-        assert isinstance(edit.spec, PatchSpec)
-        if "mask" in edit.spec.carry:
+        if "mask" in edit.spec.exchanges:
             at = slice(None) if edit.positions is None else list(edit.positions)
             seen[edit.row, at] = mask[edit.sources[0], at]
     access.write_mask(block, seen)
@@ -180,11 +179,7 @@ def _write_mask(
 
 def _move_positions(access: CallAccess, block: int, edits: list[Edit]) -> None:
     """Keys that are carried lie where they lie in their source: a rotary embedding tells."""
-    moves = [
-        (edit.row, edit.sources[0], edit.positions)
-        for edit in edits
-        if isinstance(edit.spec, PatchSpec) and "keys" in edit.spec.carry
-    ]
+    moves = [(edit.row, edit.sources[0], edit.positions) for edit in edits if "keys" in edit.spec.exchanges]
     if moves:
         access.move_positions(block, moves)
 
@@ -192,88 +187,14 @@ def _move_positions(access: CallAccess, block: int, edits: list[Edit]) -> None:
 def _edited(
     value: Float[torch.Tensor, "row token channel"], edits: list[Edit], site: Site, head_dim: int
 ) -> Float[torch.Tensor, "row token channel"]:
-    """A copy of a site's output with its edits applied in order."""
+    """A copy of a site's output with its edits applied in order; sources are read as they were before all of them."""
     edited = value.clone()
     for edit in edits:
-        where = Region(edit, head_dim)
-        where.write(edited[edit.row], _new_value(where, edit, value, edited, site))
+        region = Region(edit.spec, edit.positions, head_dim)
+        own = region.read(edited[edit.row])
+        sources = value[list(edit.sources)]
+        region.write(edited[edit.row], new_value(edit.spec, Operands(own, sources, region, site)))
     return edited
-
-
-class Region:
-    """The tokens and channels of a row that an edit reaches."""
-
-    def __init__(self, edit: Edit, head_dim: int) -> None:
-        heads, tokens, positions = edit.spec.heads, edit.spec.tokens, edit.positions
-        self.tokens: slice | list[int] = slice(None)
-        if tokens is not None:
-            self.tokens = slice(tokens[0], tokens[1] + 1)
-        elif positions is not None:
-            self.tokens = list(positions)
-        self.channels: slice | list[int] = slice(None)
-        if heads is not None:
-            self.channels = [channel for h in heads for channel in range(h * head_dim, (h + 1) * head_dim)]
-
-    def read(
-        self, row: Float[torch.Tensor, "token channel"]
-    ) -> Float[torch.Tensor, "some_tokens some_channels"]:
-        """The region of a row."""
-        return row[self.tokens][:, self.channels]
-
-    def write(
-        self,
-        row: Float[torch.Tensor, "token channel"],
-        value: Float[torch.Tensor, "some_tokens some_channels"],
-    ) -> None:
-        """Put a value into the region of a row."""
-        part = row[self.tokens]
-        part[:, self.channels] = value
-        row[self.tokens] = part
-
-
-def _new_value(
-    where: Region,
-    edit: Edit,
-    before: Float[torch.Tensor, "row token channel"],
-    edited: Float[torch.Tensor, "row token channel"],
-    site: Site,
-) -> Float[torch.Tensor, "some_tokens some_channels"]:
-    """What the edit puts into its region; sources are read as they were `before` all edits of the site."""
-    spec, own = edit.spec, where.read(edited[edit.row])
-    if isinstance(spec, SteerSpec):
-        return own + spec.strength * _direction(spec, own)
-    if isinstance(spec, AblationSpec) and spec.method == "zero":
-        return torch.zeros_like(own)
-    if isinstance(spec, AblationSpec) and spec.method == "mean":
-        return where.read(before[list(edit.sources)].mean(dim=(0, 1))[None].expand_as(before[0]))
-    source = where.read(before[edit.sources[0]])
-    if isinstance(spec, PatchSpec) and spec.random_seed is not None:
-        return _as_far(own, source, spec.random_seed, site)
-    return source
-
-
-def _direction(spec: SteerSpec, own: Float[torch.Tensor, "token channel"]) -> Float[torch.Tensor, " channel"]:
-    direction = torch.tensor(spec.direction, dtype=own.dtype, device=own.device)
-    if direction.shape != own.shape[-1:]:
-        raise UserError(
-            f"A steering direction has {len(direction)} numbers but {spec.sites[0]} has {own.shape[-1]} channels."
-        )
-    return direction
-
-
-def _as_far(
-    own: Float[torch.Tensor, "token channel"],
-    source: Float[torch.Tensor, "token channel"],
-    seed: int,
-    site: Site,
-) -> Float[torch.Tensor, "token channel"]:
-    """A value as far from `own` as `source`, token by token, in directions drawn once for the seed and the site."""
-    draws = torch.Generator().manual_seed(
-        (seed * 100_003 + site.block * len(PARTS) + PARTS.index(site.part)) % 2**64
-    )
-    direction = torch.randn(own.shape, generator=draws).to(own)
-    unit = direction / direction.norm(dim=-1, keepdim=True)
-    return own + unit * (source - own).norm(dim=-1, keepdim=True)
 
 
 def _by_clip(

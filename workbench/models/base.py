@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Real
 
 from cache.errors import UserError
 from workbench.engine.conditioning import ConditioningTable
-from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.edits import Intervention
 from workbench.engine.rows import call_rows, shared_clips, started_clips
 from workbench.engine.runs import (
     CallInputs,
@@ -325,13 +325,13 @@ class AudioDiffusionModel(ABC):
     ) -> list[tuple[int, ...] | None]:
         """Conditioning tokens that each intervention is limited to; None for all."""
         where: list[tuple[int, ...] | None] = []
-        if not any(isinstance(i.spec, PatchSpec) and i.spec.segments is not None for i in interventions):
+        if not any(i.spec.conditioning_segments is not None for i in interventions):
             return [None] * len(interventions)
         places = self._conditionings(clips, settings)
         spans = [place.segments.values() for place in places]
         n_tokens = sum(max(last - first for first, last in of_all) for of_all in zip(*spans, strict=True))
         for intervention in interventions:
-            names = intervention.spec.segments if isinstance(intervention.spec, PatchSpec) else None
+            names = intervention.spec.conditioning_segments
             if names is None:
                 where.append(None)
                 continue
