@@ -1,10 +1,11 @@
 """Requests of callbacks: what is no request of this dashboard's own pages is refused before Dash takes it apart."""
 
+import json
 from typing import Any
 
 import dash
 from flask import Flask, Response, request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from workbench.documents import parse_document
 
@@ -15,6 +16,13 @@ MULTIPLE = ".."  # begins the name of several outputs, which are joined by three
 class _Property(BaseModel):
     id: str | dict[str, Any]
     property: str
+    value: Any = None
+
+    @model_validator(mode="after")
+    def _address(self) -> "_Property":
+        if self.id == "url" and not isinstance(self.value, str | None):
+            raise ValueError("an address is text")
+        return self
 
 
 Entry = _Property | list[_Property]
@@ -53,10 +61,14 @@ def add_check(server: Flask, app: dash.Dash) -> None:
 def fault_of(content: bytes, callbacks: dict[str, Any]) -> str | None:
     """Why the body of a request is not one for these callbacks (Dash's `callback_map`); None when it is."""
     try:
-        body = _Request.model_validate(parse_document(content))
+        document = parse_document(content)
+        json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        body = _Request.model_validate(document)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"][:2])
         return f"its '{where[:40]}' is missing or of another form"
+    except UnicodeEncodeError:
+        return "its content has half a character"
     except ValueError:
         return "its content is not a JSON object"
     if body.output not in callbacks:

@@ -49,7 +49,9 @@ _ATTRIBUTES = {
     "sae": ("explained_variance_convention", "result_id", "spec", "provenance"),
 }
 Identity = tuple[int, int, int]
-_ADVICE = re.compile(r"(: [^:]*compute it again)?\.$")  # in the place of which the very command is named
+_ADVICE = re.compile(
+    r"(: [^:]*(compute it again|from whom it came))?\.?$"
+)  # in the place of which the very command is named
 
 
 def command(study: Study, kind: str, site: str = "") -> str:

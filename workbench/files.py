@@ -68,9 +68,13 @@ def locked(path: Path, root: Path, busy: str = "") -> Iterator[None]:
 
     Where another process holds it, wait for it; or, where a sentence for that case is given as `busy`, raise it as
     UserError. The operating system lets go of the lock when its process ends, however it ends; the empty file stays.
+
+    Raises:
+        cache.opening.UnsafeFile: for a link, or whatever else is no file, in the file's place or on the way to it.
     """
     root.mkdir(parents=True, exist_ok=True)
     opening.make_folder(root, path.relative_to(root).parent)
+    opening.file_size(root, path.relative_to(root))  # refuses a link in its place, with the reason
     lock = FileLock(path, timeout=0 if busy else -1)
     try:
         lock.acquire()

@@ -29,7 +29,7 @@ def read_table(path: Path) -> pd.DataFrame:
             two columns of one name.
     """
     if not path.is_file():
-        raise UserError(f"There is no file {path}.")
+        raise UserError(f"{path} is not a file." if path.exists() else f"There is no file {path}.")
     ending = path.suffix.lower()
     if ending == ".parquet":
         table = _read_parquet(path)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from analyses.patching.arms import Arm
 from analyses.patching.contexts import PairContext
 from cache.errors import UserError
-from cache.opening import file_size, read_file
+from cache.opening import file_size, open_file, read_file
 from workbench.audio import not_finite, unhearable, write_flac
 from workbench.engine.edits import Intervention
 from workbench.engine.runs import Clip, Generation, GenerationSettings
@@ -98,13 +98,15 @@ def run_arms(
 class ArmRecord(BaseModel):
     """What a study keeps of an arm: its audio, relative to the study ("" where it has none), and its scores.
 
-    A score is kept under `score_key`, None where the scorer failed.
+    `sha256` is that of the audio file, so that no other one is taken for it. A score is kept under `score_key`, None
+    where the scorer failed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     audio: str
+    sha256: str
     scores: dict[str, float | None] = {}
 
 
@@ -238,15 +240,18 @@ class _Unit:
 
         Raises UserError for a clean or corrupt run without audio; another arm without is kept as such.
         """
-        files: dict[int, str] = {}
+        files: dict[int, tuple[str, str]] = {}
         made: Records = {}
         for place, (arm, owner) in enumerate(zip(arms, generation.shared_with, strict=True)):
             if self.holds(arm):
-                files.setdefault(owner, self.arms[self.key(arm)].audio)
+                held = self.arms[self.key(arm)]
+                files.setdefault(owner, (held.audio, held.sha256))
                 continue
             if owner not in files:
-                files[owner] = self._keep_audio(arm, place, generation, model)
-            made[self.key(arm)] = ArmRecord(name=arm.name, audio=files[owner])
+                file = self._keep_audio(arm, place, generation, model)
+                files[owner] = (file, self._sha256(file) if file else "")
+            audio, sha256 = files[owner]
+            made[self.key(arm)] = ArmRecord(name=arm.name, audio=audio, sha256=sha256)
         self._merge(
             lambda there: {**made, **{key: there[key] for key in there if self._is_whole(there[key])}}
         )
@@ -273,6 +278,10 @@ class _Unit:
                 write_flac(file, audio[0].float().cpu().numpy(), model.sample_rate, self.study.path)
         return file.relative_to(self.study.path).as_posix()
 
+    def _sha256(self, file: str) -> str:
+        with open_file(self.study.path, file) as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+
     def score_key(self, scorer: Scorer) -> str:
         """Under which the scores of a scorer are kept."""
         return score_key(scorer.name, scorer.identity, self.context.pair.text)
@@ -281,10 +290,14 @@ class _Unit:
         """Score every file that this scorer has not heard yet, for the pair's text."""
         name = self.score_key(scorer)
         known = {arm.audio: arm.scores[name] for arm in self.arms.values() if name in arm.scores}
-        unheard = {arm.audio for arm in self.arms.values() if name not in arm.scores} - known.keys()
+        unheard = {
+            arm.audio: arm.sha256
+            for arm in self.arms.values()
+            if name not in arm.scores and arm.audio not in known
+        }
         if not unheard and all(name in arm.scores for arm in self.arms.values()):
             return
-        found = known | self._heard(scorer, sorted(unheard))
+        found = known | self._heard(scorer, dict(sorted(unheard.items())))
 
         def scored(there: Records) -> Records:
             return {
@@ -296,13 +309,21 @@ class _Unit:
 
         self._merge(scored)
 
-    def _heard(self, scorer: Scorer, files: Sequence[str]) -> dict[str, float | None]:
-        """The scores of these files; None where there is no audio, or none that could be judged."""
+    def _heard(self, scorer: Scorer, files: dict[str, str]) -> dict[str, float | None]:
+        """The scores of these files, given with their SHA-256; None where there is no audio that could be judged.
+
+        Raises UserError for a file that is not the one that was written.
+        """
         scores: dict[str, float | None] = dict.fromkeys(files)
         clips: dict[str, Float[np.ndarray, "channel sample"]] = {}
         rate = 0
         for file in filter(None, files):
             clip, rate = self.study.read_audio(file)
+            if self._sha256(file) != files[file]:
+                raise UserError(
+                    f"{self.study.path / file} is not the recording that was made of its arm: delete {self._file}, and "
+                    "its pair is run again."
+                )
             if fault := unhearable(clip):
                 _log.error("%s cannot be scored: %s.", file, fault)
             else:

@@ -8,6 +8,7 @@ import dash_mantine_components as dmc
 import plotly.graph_objects as go
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
 from dashboards.captions import compare_numbers
@@ -92,6 +93,8 @@ def known(study: Study, others: Others, query: dict[str, str]) -> dict[str, list
 def _choices(study: Study, others: Others, query: dict[str, str]) -> dict[str, tuple[list[str], str]]:
     """Each control's choices and the chosen one, by the address; what does not exist is left to its default."""
     names = patching_names(study)
+    if not names or not others.choices:
+        raise PreventUpdate
     name = _known(query.get("result"), names)
     result = load_patching(study, f"patching-{name}")
     known = columns(result)

@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
 
 from analyses.patching.published_map import PREFIX, load_published_map, published_names
 from cache.errors import UserError
@@ -138,6 +139,8 @@ def _figures() -> list[Component]:
 
 def _model(study: Study, query: dict[str, str]) -> str:
     models = _models(study)
+    if not models:
+        raise PreventUpdate
     return query["model"] if query.get("model") in models else models[0]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from analyses.patching.sweep import CLEAN, MAX_RECORDS_BYTES, ArmRecord, _Unit
+from cache.errors import UserError
 from cache.opening import UnsafeFile
 
 
@@ -42,6 +43,15 @@ def test_links_and_huge_files_are_not_read(unit: Any, tmp_path: Path) -> None:
 def test_recordings_outside_of_the_study_are_not_looked_for(unit: Any, tmp_path: Path, audio: str) -> None:
     (tmp_path / "secret.flac").touch()
     (tmp_path / "study" / "unit" / "link.flac").symlink_to(tmp_path / "secret.flac")
-    record = ArmRecord(name=CLEAN.name, audio=audio.format(outside=tmp_path))
+    record = ArmRecord(name=CLEAN.name, audio=audio.format(outside=tmp_path), sha256="")
     with pytest.raises(UnsafeFile):
         unit._is_whole(record)
+
+
+@pytest.mark.parametrize("score", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_scores_that_are_no_numbers_are_damage(unit: Any, score: str) -> None:
+    unit._file.write_text(
+        f'{{"a": {{"name": "clean", "audio": "", "sha256": "", "scores": {{"judge": {score}}}}}}}'
+    )
+    with pytest.raises(UserError, match="is damaged"):
+        unit._read()

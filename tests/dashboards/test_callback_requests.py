@@ -7,8 +7,10 @@ import dash
 import pytest
 from flask.testing import FlaskClient
 
+from dashboards.app import create_app
 from dashboards.callback_requests import PATH
 from tests.dashboards.test_guard import CALLBACK
+from workbench.studies.study import Study
 
 DOWNLOAD = '{"key":["MATCH"],"type":"download"}.data'
 
@@ -16,6 +18,16 @@ DOWNLOAD = '{"key":["MATCH"],"type":"download"}.data'
 @pytest.fixture
 def client(app: dash.Dash) -> FlaskClient:
     return app.server.test_client()
+
+
+@pytest.fixture
+def bare_app(bare_study: Study) -> dash.Dash:
+    return create_app(bare_study.path)
+
+
+@pytest.fixture
+def bare_client(bare_app: dash.Dash) -> FlaskClient:
+    return bare_app.server.test_client()
 
 
 def without(name: str) -> dict[str, Any]:
@@ -50,6 +62,11 @@ BODIES: dict[str, bytes] = {
             "outputs that are a list": {**CALLBACK, "outputs": [CALLBACK["outputs"]]},
             "changes that are numbers": {**CALLBACK, "changedPropIds": [1]},
             "changes that are a mapping": {**CALLBACK, "changedPropIds": {"a": 1}},
+            "an address that is a number": {
+                **CALLBACK,
+                "inputs": [{**one, "value": 5} for one in CALLBACK["inputs"]],
+            },
+            "half a character": {**CALLBACK, "changedPropIds": ["\ud83d"]},
             "a pattern's": {**CALLBACK, "output": DOWNLOAD},
         }.items()
     },
@@ -87,3 +104,21 @@ def test_what_a_page_sends_is_answered(client: FlaskClient) -> None:
         "changedPropIds": [],
     }
     assert client.post(PATH, json=clicked).status_code == 200
+
+
+@pytest.mark.parametrize("begin", ["..imported-notes", "..compare-other"])
+def test_pages_that_a_study_does_not_have_are_left_as_they_are(
+    bare_client: FlaskClient, bare_app: dash.Dash, begin: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = next(name for name in bare_app.callback_map if name.startswith(begin))
+    parts = [part.rpartition(".") for part in output.strip(".").split("...")]
+    body = {
+        "output": output,
+        "outputs": [
+            {"id": json.loads(id) if id[0] == "{" else id, "property": name} for id, _, name in parts
+        ],
+        "inputs": [{"id": "url", "property": "search", "value": "?a=b"}],
+        "changedPropIds": ["url.search"],
+    }
+    assert bare_client.post(PATH, json=body).status_code == 204
+    assert not [record for record in caplog.records if record.exc_info]

@@ -34,7 +34,7 @@ def report_trace(study: "Study") -> None:
     if there < shards:
         _say(f"{shards - there} of its {shards} shards are still to be traced by other parts.")
         return
-    _say_next(study, "patch", "probe", f"sae --site {cache.sites[-1]}", "dashboard")
+    _say_next(study, "patch", "probe", "dashboard")
 
 
 def report_map(study: "Study", name: str) -> None:
@@ -52,8 +52,9 @@ def report_probes(study: "Study") -> None:
     from dashboards.summaries import probes_summary
 
     result = _where(study, "probes")
-    _table("Most accurate probe of each concept", probes_summary(result))
-    _say_next(study, "dashboard", "export --figure probes")
+    best = probes_summary(result)
+    _table("Most accurate probe of each concept", best)
+    _say_next(study, f"sae --site {best['site'].iloc[0]}", "dashboard", "export --figure probes")
 
 
 def report_sae(study: "Study", site: str) -> None:

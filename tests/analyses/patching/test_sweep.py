@@ -244,3 +244,23 @@ def test_a_concept_is_a_name_and_no_path(study: Study, tiny: AceStep15, tmp_path
         folder.parent.name.isascii() and folder.parent.name.lower() != "con" and len(folder.parent.name) < 80
     )
     assert (study.path / result.audio.values.flat[0]).is_file()
+
+
+def test_another_arms_recording_is_not_scored(study: Study, tiny: AceStep15, judge: Judge) -> None:
+    """Two files swapped, or two names in the records: the sound is not that of the arm."""
+    run_patching(study, tiny, SPEC)
+    judge.identity = "another"
+    record = next(study.path.rglob("arms.json"))
+    clean, corrupt = (entry["audio"] for entry in list(json.loads(record.read_text()).values())[:2])
+    assert clean != corrupt
+    text = record.read_text()
+    record.write_text(text.replace(clean, "?").replace(corrupt, clean).replace("?", corrupt))
+    with pytest.raises(UserError, match="is not the recording that was made of its arm"):
+        run_patching(study, tiny, SPEC.model_copy(update={"name": "again"}))
+    record.write_text(text)
+    one, other = study.path / clean, study.path / corrupt
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    with pytest.raises(UserError, match="is not the recording"):
+        run_patching(study, tiny, SPEC.model_copy(update={"name": "again"}))
