@@ -19,6 +19,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -36,7 +37,7 @@ class UnsafeFile(UserError):
     """Something that is not opened: a link, a pipe, a path that leads out of its folder, a file that is too large."""
 
 
-def open_file(root: Path, name: str | Path, limit: int | None = None) -> IO[bytes]:
+def open_file(root: Path, name: str | Path, limit: int | None = None) -> BufferedReader:
     """A file inside `root`, opened for reading as bytes.
 
     Args:

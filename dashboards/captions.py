@@ -13,7 +13,7 @@ from dashboards.comparison import Comparison
 from dashboards.frames.patching import UNCLEAR, UNTESTED, agreement, pair_notes, tested_cells
 
 MEANING = {
-    "sufficiency": "Sufficiency is the share of the concept that comes back in the corrupt run.",
+    "sufficiency": "Sufficiency is the fraction of the concept that is restored in the corrupt run.",
     "necessity": "Necessity is the share of the concept that is lost in the clean run.",
 }
 

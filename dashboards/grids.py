@@ -10,7 +10,7 @@ import pandas as pd
 PANEL_GAP = 0.5
 NULL_GAP = 0.5
 GROUPS = ("cell", "null")
-MEANINGS = {"sufficiency": "share that comes back", "necessity": "share that is lost"}
+MEANINGS = {"sufficiency": "fraction restored", "necessity": "fraction lost"}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ _NUMBERS = {"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16",
 
 
 def load_tensors(root: Path, name: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a safetensors file in the folder `root`, brain floats as float32, and its metadata.
+    """The arrays of a safetensors file in the folder `root`, bfloat16 as float32, and its metadata.
 
     Raises:
         UserError: if the file is damaged, or declares more than it has. FileNotFoundError, cache.opening.UnsafeFile: as
@@ -36,7 +36,7 @@ def load_tensors(root: Path, name: str | Path) -> tuple[dict[str, np.ndarray], d
 
 
 def _load(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    with safe_open(file, "pt") as stored:  # numpy has no brain floats
+    with safe_open(file, "pt") as stored:  # numpy has no bfloat16
         names = list(stored.keys())
         for name in names:
             declared = stored.get_slice(name)

@@ -106,7 +106,7 @@ class PatchingSpec(BaseModel):
     (question blocks); `windows` is the number of windows of steps, noise levels or seconds; `receivers` are the parts
     that paths lead to. `nulls` are null arms of every patch from the clean run. With `stop_top` pairs are added, from
     `min_pairs` on, until the intervals of that many top cells lie above all others' or `pairs` are done. With
-    `greedy_share` (question sets) blocks are added one at a time until that share of the concept comes back.
+    `greedy_share` (question sets) blocks are added one at a time until that fraction of the concept is restored.
     `custom_arms` (question custom) are arms as JSON, and `pairs_file` is a CSV file of pairs instead of the study's;
     `pairs_hash` tells its versions apart, as `judges` does with what the scorers are made of: both are filled in when
     the map is made (`settled`).
@@ -141,11 +141,11 @@ class PatchingSpec(BaseModel):
     judges: dict[str, str] = {}
 
     @model_validator(mode="after")
-    def _heeded(self) -> "PatchingSpec":
+    def _check_applicable(self) -> "PatchingSpec":
         for name, questions in HEEDED.items():
             changed = getattr(self, name) != type(self).model_fields[name].default
             if changed and self.question not in questions:
-                raise ValueError(f"{name} is for {' or '.join(questions)}, and not heeded by {self.question}")
+                raise ValueError(f"{name} applies to {' or '.join(questions)}, not to {self.question}")
         return self
 
     @property

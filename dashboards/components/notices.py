@@ -35,10 +35,10 @@ def notify(title: str, message: str, colour: str, stays: bool = False) -> None:
 def tell_failure(error: Exception) -> None:
     """Say on the page that a callback failed: what a person can act on as it is, anything else with its log."""
     if isinstance(error, UserError):
-        notify("That did not work", str(error), "red", stays=True)
+        notify("Something went wrong", str(error), "red", stays=True)
         return
     _log.error("A callback of the dashboard failed.", exc_info=error)
-    notify("That did not work", FAULT, "red", stays=True)
+    notify("Something went wrong", FAULT, "red", stays=True)
 
 
 def failed_page(error: Exception) -> Component:

@@ -78,7 +78,7 @@ def telling_values(panel: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def examples_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
-    """Clips that excite a feature most, best first: rank, clip, activation, second, step; empty for a dead one."""
+    """Top-activating clips of a feature, best first: rank, clip, activation, second, step; empty for a dead one."""
     one = result.sel(feature=feature)
     frame = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""One feature: its numbers, its figure, and the clips that excite it most."""
+"""One feature: its numbers, its figure, and its top-activating clips."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def layout() -> Component:
     body = html.Div(
         [
             html.Div(
-                hint("Select a feature in the table to see what it does and hear what excites it."),
+                hint("Select a feature in the table to see its numbers and hear its top-activating clips."),
                 id="feature-hint",
                 hidden=True,
             ),
@@ -96,10 +96,10 @@ def _numbers(row: pd.Series) -> Component:
 
 def _clips(study: Study, spec: FeatureSpec, examples: pd.DataFrame) -> Component:
     if examples.empty:
-        return hint("This feature is dead: no clip excites it.")
+        return hint("This feature is dead: no clip activates it.")
     cards = [_clip(study, spec, example) for _, example in examples.head(SHOWN_CLIPS).iterrows()]
     return html.Div(
-        [dmc.Title("Clips that excite it most", order=5, mt="md", mb="xs"), dmc.SimpleGrid(cards, cols=2)]
+        [dmc.Title("Top-activating clips", order=5, mt="md", mb="xs"), dmc.SimpleGrid(cards, cols=2)]
     )
 
 

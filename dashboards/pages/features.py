@@ -26,7 +26,7 @@ PATH = "/features"
 NAME = "Features"
 SENTENCE = (
     "What the model's activations are made of: each feature is a direction that a sparse autoencoder found at one "
-    "site, with the clips that excite it most and the concepts that it tells apart."
+    "site, with its top-activating clips and the concepts that it tells apart."
 )
 TABLE_HELP = (
     "Density: share of activation rows in which the feature is active. Best concept: the concept value that the "
@@ -45,7 +45,7 @@ def layout(study: Study, query: dict[str, str]) -> Component:
     header = page_header(NAME, SENTENCE)
     sites = sae_sites(study)
     if not sites:
-        then = "The table lists its features, each with the clips that excite it most, to be heard and seen."
+        then = "The table lists its features, each with its top-activating clips, to be heard and seen."
         return html.Div(
             [header, empty_state("There is no sparse autoencoder yet.", then, command(study, "sae"))]
         )

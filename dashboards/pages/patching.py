@@ -40,7 +40,7 @@ PATH = "/patching"
 NAME = "Patching"
 SENTENCE = (
     "Which parts of the network put a concept into the music: each cell is a run in which one part is given another "
-    "prompt, and its impact is the share of the concept that comes back (sufficiency) or is lost (necessity)."
+    "prompt, and its impact is the fraction of the concept that is restored (sufficiency) or is lost (necessity)."
 )
 HELP = (
     "Sufficiency = (patched − corrupt) / (clean − corrupt), necessity = (clean − patched) / (clean − corrupt), in the "

@@ -30,7 +30,7 @@ def caption(study: Study, figure: str, /, **options: object) -> str:
         "agreement with clap 0.87",
         "95 % BCa bootstraps over pairs",
         "p > 0.05 after Benjamini–Hochberg over 60 cells",
-        "share of the concept that comes back",
+        "fraction of the concept that is restored",
         "share of the concept that is lost",
         "mood: 12 pairs × 2 seeds (n = 24), denominator (clean − corrupt) 0.02 [−0.05, 0.09], not clearly above zero",
         STOPPED,

@@ -40,7 +40,7 @@ class Room:
 def mapping(value: object, what: str) -> Mapping[Any, Any]:
     """`value`, which must be a dict that is not empty."""
     if not isinstance(value, dict) or not value:
-        raise UserError(f"{what} is no dictionary of entries, as it should be.")
+        raise UserError(f"{what} must be a non-empty dict.")
     return value
 
 

@@ -102,7 +102,7 @@ def read_lora(source: str, concept: str = "") -> ConceptSlider:
 
 
 def load_safetensors(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file, brain floats as float32.
+    """The arrays of a safetensors file, bfloat16 as float32.
 
     Raises UserError as `load_tensors` does, and for a file without arrays.
     """

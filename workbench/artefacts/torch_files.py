@@ -21,7 +21,7 @@ from workbench.artefacts.pickles import ARRAYS, Named, allow, parse, read_bytes,
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-# Number types by the names of torch's storages; brain floats are the upper halves of float32.
+# Number types by the names of torch's storages; bfloat16 is the upper half of float32.
 _BRAIN = "BFloat16Storage"
 _STORAGES = {
     "FloatStorage": "<f4",

@@ -41,7 +41,7 @@ def verify(
     store: Store,
     allow_store: AllowStore = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Drop what is damaged, to be captured again.")
+        bool, typer.Option("--repair", help="Drop damaged shards, so that they can be captured again.")
     ] = False,
 ) -> None:
     """Read every shard and compare it with its checksum. Exit code 1 if there is damage that was not repaired."""
@@ -116,7 +116,7 @@ def rm(
     shard: Annotated[
         list[int] | None, typer.Option(help="Remove only this shard, to be captured again; may be repeated.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False,
 ) -> None:
     """Remove a cache, or single shards of it."""
     from cache import maintenance

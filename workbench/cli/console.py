@@ -28,7 +28,7 @@ AllowStore = Annotated[
     bool,
     typer.Option(
         "--allow-store",
-        help="Use the address of the activations that a study from elsewhere names; once a study.",
+        help="Trust the activation store that a study from elsewhere points to; needed once per study.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.", callback=check_device)]

@@ -73,52 +73,65 @@ def trace(
     ],
     out: Annotated[Path, typer.Option("--out", help="Study folder to make, to continue or to extend.")],
     prompts: Annotated[str, typer.Option(help="Built-in prompt set, or a YAML file.")] = "organism",
-    n_prompts: Annotated[int, typer.Option(min=1, help="Different prompts.")] = 56,
-    seeds: Annotated[int, typer.Option(min=1, help="Clips of each prompt, each with its own seed.")] = 3,
+    n_prompts: Annotated[int, typer.Option(min=1, help="Number of distinct prompts.")] = 56,
+    seeds: Annotated[int, typer.Option(min=1, help="Clips per prompt, each with its own seed.")] = 3,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="First seed.")] = 0,
     site: Annotated[
-        list[str] | None, typer.Option(help="Site to keep; '*.cross_attn' means every block's.")
+        list[str] | None,
+        typer.Option(help="Site to record; '*.cross_attn' selects it in every block. Repeatable."),
     ] = None,
     steps: Annotated[
-        str, typer.Option(help="Steps to keep: 0,3,7, or '8 stratified' over the sigmas, or 'all'.")
+        str, typer.Option(help="Steps to record: 0,3,7, or '8 stratified' over the sigmas, or 'all'.")
     ] = "all",
     tokens: Annotated[
-        str, typer.Option(help="Tokens to keep: 'all', 'every 4', 'mean 4' (of neighbours), 'mean' (of all).")
+        str,
+        typer.Option(
+            help="Tokens to record: 'all', 'every 4', 'mean 4' (average of neighbours) or 'mean' (of all)."
+        ),
     ] = "all",
-    passes: Annotated[str, typer.Option(help="Guidance passes to keep, such as cond,null.")] = "cond",
-    duration: Annotated[float, typer.Option(min=0.1, help="Seconds of each clip.")] = 4.0,
+    passes: Annotated[str, typer.Option(help="Guidance passes to record, such as cond,null.")] = "cond",
+    duration: Annotated[float, typer.Option(min=0.1, help="Clip duration in seconds.")] = 4.0,
     num_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 8,
-    guidance: Annotated[float, typer.Option(min=1.0, help="Guidance scale; 1 is off.")] = 3.0,
+    guidance: Annotated[float, typer.Option(min=1.0, help="Guidance scale; 1 disables guidance.")] = 3.0,
     shift: Annotated[float, typer.Option(min=0.1, help="Shift of the sigma schedule.")] = 3.0,
     cfg_interval_start: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Guidance acts from here in 1 - sigma.")
+        float, typer.Option(min=0.0, max=1.0, help="Start of the guidance interval, in 1 - sigma.")
     ] = 0.0,
     cfg_interval_end: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Guidance acts up to here.")
+        float, typer.Option(min=0.0, max=1.0, help="End of the guidance interval, in 1 - sigma.")
     ] = 1.0,
     lyrics: Annotated[str, typer.Option(help="Lyrics of every clip.")] = "",
     option: Annotated[
         list[str] | None,
-        typer.Option(help="Setting that only this model has, such as cfg_type=cfg; see the docs on models."),
+        typer.Option(
+            help="Model-specific setting, such as cfg_type=cfg (see the model reference). Repeatable."
+        ),
     ] = None,
     dtype: Annotated[
-        Literal["float16", "bfloat16", "float32"], typer.Option(help="Of the cache.")
+        Literal["float16", "bfloat16", "float32"], typer.Option(help="Storage dtype of the activations.")
     ] = "float16",
     site_dtype: Annotated[
-        list[str] | None, typer.Option(help="Another dtype for a site, such as '*.block=float32'.")
+        list[str] | None,
+        typer.Option(help="Storage dtype of one site, such as '*.block=float32'. Repeatable."),
     ] = None,
-    zstd: Annotated[int, typer.Option(min=0, max=22, help="Compress the cache at this level; 0 is off.")] = 0,
+    zstd: Annotated[
+        int, typer.Option(min=0, max=22, help="zstd compression level of the cache; 0 disables it.")
+    ] = 0,
     store: Annotated[
         str | None,
         typer.Option(help="URL of the cache, such as s3://bucket/name.zarr, instead of the folder."),
     ] = None,
     part: Annotated[
-        str, typer.Option(help="Do the k-th of n parts, such as 2/4; parts can run at once.")
+        str, typer.Option(help="Trace part k of n, such as 2/4; parts can run in parallel.")
     ] = "1/1",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the price and write nothing.")] = False,
-    clips_per_shard: Annotated[int, typer.Option(min=1, help="Clips generated and committed together.")] = 16,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the cost estimate without writing anything.")
+    ] = False,
+    clips_per_shard: Annotated[
+        int, typer.Option(min=1, help="Clips per shard, which is generated and committed as a whole.")
+    ] = 16,
     model_dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="Of the weights.")
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Dtype of the model weights.")
     ] = "float32",
     device: Device = "cpu",
 ) -> None:
@@ -188,7 +201,9 @@ def probe(
     concept: Annotated[list[str] | None, typer.Option(help="Concept to probe; all by default.")] = None,
     site: Annotated[list[str] | None, typer.Option(help="Site to probe; all cached ones by default.")] = None,
     folds: Annotated[int, typer.Option(min=2, help="Cross-validation folds.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Draws folds and control labels.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the folds and control labels.")
+    ] = 0,
     allow_store: AllowStore = False,
 ) -> None:
     """Linear probes of each concept at each site and step, against shuffled labels."""
@@ -210,10 +225,14 @@ def probe(
 def sae(
     study_folder: StudyFolder,
     site: Annotated[str, typer.Option(help="Cached site to decompose.")],
-    expansion: Annotated[int, typer.Option(min=1, help="Features per channel of the site.")] = 4,
+    expansion: Annotated[
+        int, typer.Option(min=1, help="Expansion factor: features per channel of the site.")
+    ] = 4,
     k: Annotated[int, typer.Option(min=1, help="Active features per token.")] = 8,
     train_steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Initialisation and data order.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the initialisation and data order.")
+    ] = 0,
     allow_store: AllowStore = False,
 ) -> None:
     """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""
@@ -239,17 +258,20 @@ def dashboard(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8050,
     url_prefix: Annotated[
-        str, typer.Option(help="Path below which a proxy offers it, such as /user/me/proxy/8050/.")
+        str,
+        typer.Option(
+            help="Path prefix under which a proxy serves the dashboard, such as /user/me/proxy/8050/."
+        ),
     ] = "",
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="Another host name by which a proxy is reached; may be repeated."),
+        typer.Option(help="Additional host name that a proxy is reached by. Repeatable."),
     ] = None,
     allow_frames: Annotated[
-        bool, typer.Option(help="Let pages of the same origin, such as JupyterLab, show it in a frame.")
+        bool, typer.Option(help="Allow pages of the same origin, such as JupyterLab, to embed the dashboard.")
     ] = False,
     compare: Annotated[
-        Path | None, typer.Option(help="Another study, whose patching maps stand beside this one's.")
+        Path | None, typer.Option(help="Another study whose patching maps to compare with.")
     ] = None,
     published: Annotated[
         Path | None, typer.Option(help="Table (CSV) of published block impacts to compare with.")
@@ -272,7 +294,7 @@ def export(
     figure: Annotated[str, typer.Option(help="Figure to export: patching, probes, …")],
     fmt: Annotated[Literal["pdf", "svg", "png"], typer.Option("--format", help="File format.")] = "pdf",
     option: Annotated[
-        list[str] | None, typer.Option(help="What the figure shows, such as site=tf4.cross_attn.")
+        list[str] | None, typer.Option(help="Figure option, such as site=tf4.cross_attn. Repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; STUDY/figures by default.")] = None,
     allow_store: AllowStore = False,

@@ -36,20 +36,19 @@ def train(
         Path, typer.Option(help="Folder for all stages; organisms trained here share the autoencoder.")
     ],
     blocks: Annotated[
-        str, typer.Option(help="Who reads what: '3,4', or '2:instrument,3:drums,4:mood,5:tempo'.")
+        str,
+        typer.Option(
+            help="Which block reads which concept: '3,4', or '2:instrument,3:drums,4:mood,5:tempo'."
+        ),
     ],
     name: Annotated[str, typer.Option(help="Name of the organism and of its folder in --out.")] = "organism",
-    seed: Annotated[
-        int, typer.Option(min=0, max=LARGEST_SEED, help="Determines everything, with the numbers of steps.")
-    ] = 0,
-    clips: Annotated[
-        int, typer.Option(min=1, max=MOST_CLIPS, help="Clips that the denoiser is trained on.")
-    ] = 8000,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the whole training.")] = 0,
+    clips: Annotated[int, typer.Option(min=1, max=MOST_CLIPS, help="Training clips of the denoiser.")] = 8000,
     vae_steps: Annotated[
-        int | None, typer.Option(min=1, max=MOST_STEPS, help="Steps of the autoencoder's training.")
+        int | None, typer.Option(min=1, max=MOST_STEPS, help="Training steps of the autoencoder.")
     ] = None,
     dit_steps: Annotated[
-        int | None, typer.Option(min=1, max=MOST_STEPS, help="Steps of the denoiser's training.")
+        int | None, typer.Option(min=1, max=MOST_STEPS, help="Training steps of the denoiser.")
     ] = None,
     prompts: Prompts = 200,
     device: Device = "cpu",
@@ -81,8 +80,8 @@ def train(
 @app.command()
 def synth(
     out: Annotated[Path, typer.Option(help="Folder for the clips and labels.csv.")],
-    clips: Annotated[int, typer.Option(min=1, max=MOST_CLIPS, help="How many clips.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Which data set.")] = 0,
+    clips: Annotated[int, typer.Option(min=1, max=MOST_CLIPS, help="Number of clips.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the data set.")] = 0,
     seconds: Annotated[
         float, typer.Option(min=0.1, max=LONGEST_SECONDS, help="Length of each clip in seconds.")
     ] = 4.0,

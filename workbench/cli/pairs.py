@@ -16,7 +16,7 @@ app = typer.Typer(help="Counterfactual pairs from captions: build, filter and im
 
 Out = Annotated[Path, typer.Option("--out", help="CSV file to write the pairs to.")]
 FeatureSetName = Annotated[str, typer.Option("--feature-set", help="Built-in feature set, or a YAML file.")]
-Report = Annotated[Path | None, typer.Option(help="CSV file for a row about every candidate.")]
+Report = Annotated[Path | None, typer.Option(help="CSV file with one row per candidate.")]
 
 
 @app.command()
@@ -32,18 +32,18 @@ def build(
     prompts: Annotated[
         str, typer.Option(help="Prompt set whose prompts are the captions, without --captions.")
     ] = "organism",
-    n_prompts: Annotated[int | None, typer.Option(min=1, help="How many of them; all by default.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Draws the prompts.")] = 0,
+    n_prompts: Annotated[int | None, typer.Option(min=1, help="Number of prompts; all by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the prompts.")] = 0,
     feature_set: FeatureSetName = "music",
     feature: Annotated[list[str] | None, typer.Option(help="Feature to build for; all by default.")] = None,
     alignment: Annotated[
         Literal["words", "tokens", "any"],
-        typer.Option(help="Keep pairs with equally many words, or words and tokens, or any."),
+        typer.Option(help="Keep pairs with the same number of words, of words and tokens, or any."),
     ] = "words",
     tokenizer: Annotated[
         str | None, typer.Option(help="Model, or tokenizer folder, that counts the tokens.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Most pairs of a feature.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum pairs per feature.")] = None,
     report: Report = None,
 ) -> None:
     """Turn captions into counterfactual pairs: the words of a feature are swapped."""
@@ -72,7 +72,9 @@ def build(
 def filter_command(
     pairs: Annotated[Path, typer.Argument(metavar="PAIRS", help="CSV file of pairs.")],
     out: Out,
-    scorer: Annotated[Literal["clap", "clap-laion"], typer.Option(help="Compares the texts.")] = "clap",
+    scorer: Annotated[
+        Literal["clap", "clap-laion"], typer.Option(help="Scorer that compares the texts.")
+    ] = "clap",
     margin: Annotated[
         float,
         typer.Option(

@@ -30,14 +30,14 @@ def patch(
             "sets",
             "paths",
         ],
-        typer.Option(help="What the map asks: which blocks, when, through what, which tokens, together …"),
+        typer.Option(help="Question of the map: which blocks, when, through what, which tokens, together …"),
     ] = "blocks",
-    name: Annotated[str, typer.Option(help="Name of the map; its question by default.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the map; defaults to the question.")] = "",
     concept: Annotated[
         list[str] | None, typer.Option(help="Concept to patch; all of the study's by default.")
     ] = None,
-    pairs: Annotated[int, typer.Option(min=1, help="Counterfactual pairs of each concept.")] = 12,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each pair.")] = 1,
+    pairs: Annotated[int, typer.Option(min=1, help="Counterfactual pairs per concept.")] = 12,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds per pair.")] = 1,
     direction: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,7 +45,7 @@ def patch(
         ),
     ] = None,
     ablation: Annotated[
-        list[str] | None, typer.Option(help="Ablate every block, too: zero, mean or resample.")
+        list[str] | None, typer.Option(help="Also ablate every block: zero, mean or resample.")
     ] = None,
     null: Annotated[
         list[str] | None,
@@ -56,36 +56,38 @@ def patch(
         list[str] | None, typer.Option("--set", help="Blocks patched together, such as tf3+tf4.")
     ] = None,
     mode: Annotated[
-        Literal["conditioning", "output"], typer.Option(help="The paper's, or outputs.")
+        Literal["conditioning", "output"],
+        typer.Option(help="Patch the conditioning (as in the paper) or outputs."),
     ] = "conditioning",
     part: Annotated[str, typer.Option(help="Part of the block to patch.")] = "cross_attn",
     windows: Annotated[int, typer.Option(min=1, help="Windows of steps, noise levels or seconds.")] = 8,
     segment: Annotated[
         list[str] | None, typer.Option(help="Conditioning tokens: text, swapped, word:violin …")
     ] = None,
-    receiver: Annotated[list[str] | None, typer.Option(help="Part that paths lead to.")] = None,
+    receiver: Annotated[list[str] | None, typer.Option(help="Part at which paths end, such as mlp.")] = None,
     greedy_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Find the smallest set that brings back this share (sets).")
+        float, typer.Option(min=0, max=1, help="Grow a set of blocks until it restores this fraction (sets).")
     ] = 0.0,
     screen: Annotated[
         Literal["velocity", "attribution"] | None,
-        typer.Option(help="Screen all cells cheaply, and run the top ones and a random sample."),
+        typer.Option(help="Screen all cells cheaply, then run the top cells and a random sample."),
     ] = None,
-    screen_pairs: Annotated[int, typer.Option(min=1, help="Pairs to screen with.")] = 4,
-    top: Annotated[int, typer.Option(min=1, help="Top cells of the screening to run.")] = 8,
-    sample: Annotated[int, typer.Option(min=2, help="Other cells to run, drawn at random.")] = 8,
+    screen_pairs: Annotated[int, typer.Option(min=1, help="Pairs used for screening.")] = 4,
+    top: Annotated[int, typer.Option(min=1, help="Top cells to run after screening.")] = 8,
+    sample: Annotated[int, typer.Option(min=2, help="Additional cells to run, drawn at random.")] = 8,
     stop_top: Annotated[
-        int, typer.Option(min=0, help="Stop when this many top cells lie above all others; 0: never.")
+        int,
+        typer.Option(min=0, help="Stop early once this many top cells are clear of all others; 0: never."),
     ] = 0,
-    min_pairs: Annotated[int, typer.Option(min=2, help="Pairs before it may stop.")] = 10,
+    min_pairs: Annotated[int, typer.Option(min=2, help="Minimum pairs before early stopping.")] = 10,
     pairs_file: Annotated[
         Path | None, typer.Option(help="CSV file of pairs (see `workbench pairs`) instead of the study's.")
     ] = None,
     arms: Annotated[
-        Path | None, typer.Option(help="JSON file of arms to run instead of a question's.")
+        Path | None, typer.Option(help="JSON file of arms to run instead of those of a question.")
     ] = None,
     scorer: Annotated[list[str] | None, typer.Option(help="embedded, clap or clap-laion.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Draws the pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the pairs.")] = 0,
     device: Device = "cpu",
 ) -> None:
     """Patch every counterfactual pair under every arm of a question; give the map of impacts.

@@ -104,7 +104,7 @@ def check_rows(table: pd.DataFrame, source: str, features: FeatureSet | None = N
     hint = f" (the features are {known})" if bad.iloc[0].endswith("is unknown") else ""
     more = f", and {len(bad) - 1} more rows are bad" if len(bad) > 1 else ""
     raise UserError(
-        f"{source}, row {bad.index[0] + 1}: {bad.iloc[0]}{hint}{more}; mend the file, or leave such rows out with "
+        f"{source}, row {bad.index[0] + 1}: {bad.iloc[0]}{hint}{more}; fix the file, or leave such rows out with "
         "`workbench pairs import --skip-bad`."
     )
 
