@@ -16,9 +16,9 @@ from cache.room import MARGIN_BYTES
 from cache.rounding import TORCH, Rounding
 from cache.storage import Storage
 from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.sites import Site
 from workbench.models.base import AudioDiffusionModel
 from workbench.studies.selection import stratified_steps
-from workbench.engine.sites import Site
 from workbench.studies.study import StudySpec, clip_table
 
 PROBE_CALLS = 2

@@ -30,18 +30,18 @@ from cache.opening import (
 from cache.plan import TokenReduction
 from cache.protocol import CLIPS, Dtype, canonical_json
 from workbench.audio import LONGEST_SECONDS, read_audio
-from workbench.studies.confirmed import UnconfirmedStore, confirm, is_confirmed
 from workbench.documents import read_document
-from workbench.files import file_name, locked, replacing
 from workbench.engine.edits import Pass
-from workbench.models import ORGANISMS, model_source
 from workbench.engine.runs import GenerationSettings
-from workbench.prompts.prompt_sets import Prompt, PromptSet
-from workbench.provenance import content_hash, provenance
-from workbench.prompts.reading import Encode
-from workbench.studies.result_files import load_result_file
-from workbench.seeds import Seed, consecutive_seeds
 from workbench.engine.sites import Site
+from workbench.files import file_name, locked, replacing
+from workbench.models import ORGANISMS, model_source
+from workbench.prompts.prompt_sets import Prompt, PromptSet
+from workbench.prompts.reading import Encode
+from workbench.provenance import content_hash, provenance
+from workbench.seeds import Seed, consecutive_seeds
+from workbench.studies.confirmed import UnconfirmedStore, confirm, is_confirmed
+from workbench.studies.result_files import load_result_file
 
 STUDY_VERSION = 3
 DOCUMENT = "study.json"

@@ -15,15 +15,15 @@ from cache.opening import checked_folder
 from cache.pipeline import ShardPipeline
 from cache.storage import Storage, absolute_location, open_storage
 from workbench.audio import not_finite, write_flac
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.sites import parse_sites
 from workbench.files import remove_partials
 from workbench.models import located
-from workbench.engine.runs import Capture, Clip
 from workbench.models.base import AudioDiffusionModel
-from workbench.studies.pricing import check_price
-from workbench.prompts.reading import check_prompts, encoder
-from workbench.engine.sites import parse_sites
-from workbench.studies.study import CACHE, Study, StudySpec, cache_identity, clip_table, more_clips
 from workbench.models.token_axis import finest_site, shared_tokens
+from workbench.prompts.reading import check_prompts, encoder
+from workbench.studies.pricing import check_price
+from workbench.studies.study import CACHE, Study, StudySpec, cache_identity, clip_table, more_clips
 
 
 def trace_study(

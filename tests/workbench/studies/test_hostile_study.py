@@ -12,8 +12,8 @@ from cache.errors import UserError
 from cache.opening import UnsafeFile
 from tests.workbench.studies.foreign_study import make_foreign_study
 from workbench.cli.cache import _location
-from workbench.studies.confirmed import UnconfirmedStore, confirm
 from workbench.cli.console import open_study
+from workbench.studies.confirmed import UnconfirmedStore, confirm
 from workbench.studies.study import Study
 
 URL = "s3://somebody/else.zarr"

@@ -8,9 +8,9 @@ import psutil
 import torch
 
 from tests.workbench.studies.test_study import study_spec
-from workbench.studies.tracing import trace_study
-from workbench.models.ace_step import AceStep15
 from workbench.engine.runs import GenerationSettings
+from workbench.models.ace_step import AceStep15
+from workbench.studies.tracing import trace_study
 
 TRACES = 200
 WARM_UP = 40

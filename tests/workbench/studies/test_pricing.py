@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 from cache import CachePlan, UserError
 from cache.local_storage import LocalStorage
 from tests.workbench.studies.test_study import study_spec
-from workbench.studies.tracing import cache_plan, trace_study
 from workbench.cli.main import app
-from workbench.models.ace_step import AceStep15
-from workbench.engine.runs import GenerationSettings
-from workbench.studies.pricing import _full_calls, check_price, missing_shards, price, ways_to_shrink
 from workbench.cli.pricing_table import price_table
+from workbench.engine.runs import GenerationSettings
+from workbench.models.ace_step import AceStep15
+from workbench.studies.pricing import _full_calls, check_price, missing_shards, price, ways_to_shrink
 from workbench.studies.selection import stratified_steps
+from workbench.studies.tracing import cache_plan, trace_study
 
 
 def big_plan(**changes: object) -> CachePlan:

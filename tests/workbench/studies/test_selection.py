@@ -5,7 +5,13 @@ import pytest
 
 from cache.errors import UserError
 from cache.plan import TokenReduction
-from workbench.studies.selection import parse_options, parse_passes, parse_steps, parse_tokens, stratified_steps
+from workbench.studies.selection import (
+    parse_options,
+    parse_passes,
+    parse_steps,
+    parse_tokens,
+    stratified_steps,
+)
 
 # 60 steps bent towards noise by a shift of 3, as ACE-Step has them.
 EVEN = np.linspace(1, 0, 60, endpoint=False)

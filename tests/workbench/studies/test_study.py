@@ -13,12 +13,12 @@ from pydantic import BaseModel
 from cache.errors import CacheError, UserError
 from cache.opening import UnsafeFile
 from cache.plan import TokenReduction
-from workbench.studies.tracing import trace_study
-from workbench.models.ace_step import AceStep15
 from workbench.engine.runs import Capture, Clip, GenerationSettings
-from workbench.prompts.prompt_sets import PromptSet
 from workbench.engine.sites import Site, parse_sites
+from workbench.models.ace_step import AceStep15
+from workbench.prompts.prompt_sets import PromptSet
 from workbench.studies.study import STUDY_VERSION, Study, StudySpec
+from workbench.studies.tracing import trace_study
 
 PROMPTS = PromptSet.model_validate(
     {
