@@ -72,8 +72,8 @@ def load_result(study: Study, name: str) -> xr.Dataset:
     """
     if not has_result(study, name):
         have = ", ".join(study.result_names()) or "no results yet"
-        kind = name.partition("-")[0]
-        made = f": make it with `{command(study, kind)}`" if kind in COMMANDS else ""
+        kind, _, site = name.partition("-")
+        made = f": make it with `{command(study, kind, site)}`" if kind in COMMANDS else ""
         raise UserError(f"{study.path} has no result '{name}' (it has {have}){made}.")
     fault = problem(study, name)
     if fault is not None:

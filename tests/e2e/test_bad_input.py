@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.cli import Outcome, Workbench, workbench
 from tests.workbench.studies.test_study import study_spec
 from workbench.models.ace_step import AceStep15
+from workbench.studies.study import STUDY_VERSION
 from workbench.studies.tracing import trace_study
 
 __all__ = ["workbench"]
@@ -154,7 +155,7 @@ def test_commands_refuse_a_missing_study(workbench: Workbench, tmp_path: Path, c
 def test_a_study_of_another_version(workbench: Workbench, study: Path) -> None:
     document = json.loads((study / "study.json").read_text())
     (study / "study.json").write_text(json.dumps(document | {"study_version": 7}))
-    assert_refused(workbench("probe", study), "format 7", "format 2")
+    assert_refused(workbench("probe", study), "format 7", f"format {STUDY_VERSION}")
 
 
 def test_a_half_written_study(workbench: Workbench, study: Path) -> None:

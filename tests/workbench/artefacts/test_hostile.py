@@ -297,7 +297,7 @@ def test_a_score_table_that_lacks_one_is_refused(tmp_path: Path) -> None:
         (0, {"betas": np.ones(8), "scores": np.zeros(8)}, "shares from 0 to 1"),
         (0, {"betas": np.full(8, 2.0), "scores": np.full(8, 2.0)}, "shares from 0 to 1"),
         (0, {"betas": np.ones(8)}, "no array"),
-        (2, [], "no dictionary"),
+        (2, [], "non-empty dict"),
     ],
 )
 def test_wrong_austeer_scores_are_refused(tmp_path: Path, step: int, change: Any, told: str) -> None:
