@@ -63,7 +63,7 @@ Question = Literal[
 ]
 WINDOWED = ("steps", "sigmas", "seconds")
 # Fields that only some questions heed.
-HEEDED: dict[str, tuple[str, ...]] = {
+APPLIES_TO: dict[str, tuple[str, ...]] = {
     "sets": ("blocks",),
     "ablations": ("blocks",),
     "windows": WINDOWED,
@@ -142,7 +142,7 @@ class PatchingSpec(BaseModel):
 
     @model_validator(mode="after")
     def _check_applicable(self) -> "PatchingSpec":
-        for name, questions in HEEDED.items():
+        for name, questions in APPLIES_TO.items():
             changed = getattr(self, name) != type(self).model_fields[name].default
             if changed and self.question not in questions:
                 raise ValueError(f"{name} applies to {' or '.join(questions)}, not to {self.question}")

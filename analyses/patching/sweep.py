@@ -321,8 +321,8 @@ class _Unit:
             clip, rate = self.study.read_audio(file)
             if self._sha256(file) != files[file]:
                 raise UserError(
-                    f"{self.study.path / file} is not the recording that was made of its arm: delete {self._file}, and "
-                    "its pair is run again."
+                    f"{self.study.path / file} is not the recording that was made of its arm: delete the folder "
+                    f"{self.folder}, and its pair is run again."
                 )
             if fault := unhearable(clip):
                 _log.error("%s cannot be scored: %s.", file, fault)
@@ -361,7 +361,10 @@ def _read_records(root: Path, name: Path, version: tuple[int, int, int]) -> Reco
     try:
         return _RECORDS.validate_json(read_file(root, name, MAX_RECORDS_BYTES))
     except ValidationError as error:
-        raise UserError(f"{root / name} is damaged: delete it, and its pair is run again.") from error
+        folder = (root / name).parent
+        raise UserError(
+            f"{root / name} is damaged: delete the folder {folder}, and its pair is run again."
+        ) from error
 
 
 @lru_cache(maxsize=100_000)

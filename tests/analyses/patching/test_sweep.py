@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from analyses.patching.run import PatchingSpec, run_patching, settled
 from analyses.patching.sweep import Sweep
 from cache.errors import UserError
 from tests.analyses.patching.test_run import Loudness
+from tests.tolerances import assert_close
 from tests.workbench.studies.test_study import study_spec
 from workbench.models.ace_step import AceStep15
 from workbench.studies.study import Study
@@ -247,8 +250,9 @@ def test_a_concept_is_a_name_and_no_path(study: Study, tiny: AceStep15, tmp_path
 
 
 def test_another_arms_recording_is_not_scored(study: Study, tiny: AceStep15, judge: Judge) -> None:
-    """Two files swapped, or two names in the records: the sound is not that of the arm."""
-    run_patching(study, tiny, SPEC)
+    """Two files swapped, or two names in the records: the sound is not that of the arm. The advice given helps."""
+    honest = run_patching(study, tiny, SPEC)
+    again = SPEC.model_copy(update={"name": "again"})
     judge.identity = "another"
     record = next(study.path.rglob("arms.json"))
     clean, corrupt = (entry["audio"] for entry in list(json.loads(record.read_text()).values())[:2])
@@ -256,11 +260,13 @@ def test_another_arms_recording_is_not_scored(study: Study, tiny: AceStep15, jud
     text = record.read_text()
     record.write_text(text.replace(clean, "?").replace(corrupt, clean).replace("?", corrupt))
     with pytest.raises(UserError, match="is not the recording that was made of its arm"):
-        run_patching(study, tiny, SPEC.model_copy(update={"name": "again"}))
+        run_patching(study, tiny, again)
     record.write_text(text)
     one, other = study.path / clean, study.path / corrupt
     content = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(content)
-    with pytest.raises(UserError, match="is not the recording"):
-        run_patching(study, tiny, SPEC.model_copy(update={"name": "again"}))
+    with pytest.raises(UserError, match=re.escape(f"delete the folder {record.parent}, ")):
+        run_patching(study, tiny, again)
+    shutil.rmtree(record.parent)
+    assert_close(run_patching(study, tiny, again).score.values, honest.score.values)
