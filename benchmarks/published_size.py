@@ -67,14 +67,18 @@ def measure(model: AudioDiffusionModel, settings: GenerationSettings) -> dict[st
     arms = [PatchSpec(sites=(f"tf{block}.cross_attn",)) for block in range(model.n_blocks)]
     edits = [Intervention(2 + i, spec, source=0) for i, spec in enumerate(arms)]
     figures: dict[str, object] = {
-        "clip": measured(model, lambda: model.generate([CLEAN], settings)),
-        "clip_with_audio": measured(model, lambda: model.decode(model.generate([CLEAN], settings).latents)),
+        "clip": measured(model, lambda: model.generate_batch([CLEAN], settings)),
+        "clip_with_audio": measured(
+            model, lambda: model.decode(model.generate_batch([CLEAN], settings).latents)
+        ),
     }
     one = measured(
-        model, lambda: model.generate([CLEAN, CORRUPT], settings, [Intervention(1, arms[0], source=0)])
+        model, lambda: model.generate_batch([CLEAN, CORRUPT], settings, [Intervention(1, arms[0], source=0)])
     )
     # Last, because it holds the most memory, and peaks are counted anew for each.
-    sweep = measured(model, lambda: model.generate([CLEAN, CORRUPT, *[CORRUPT] * len(arms)], settings, edits))
+    sweep = measured(
+        model, lambda: model.generate_batch([CLEAN, CORRUPT, *[CORRUPT] * len(arms)], settings, edits)
+    )
     reference = one["seconds"] * (len(arms) + 2)  # the arms, none and all
     return {
         **figures,

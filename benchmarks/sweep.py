@@ -64,7 +64,7 @@ class Lab:
         scores = []
         for arm in (everything, None, *arms):
             edits = [] if arm is None else [Intervention(1, arm.edits[0].spec, source=0)]
-            run = self.model.generate([clean, corrupt], SETTINGS, edits)
+            run = self.model.generate_batch([clean, corrupt], SETTINGS, edits)
             self.rows += 2 * SETTINGS.num_steps * len(self.model.passes(SETTINGS))
             scores.append(self.scores(run.latents[1:], context.pair.text)[0])
         return np.array(scores)

@@ -78,7 +78,7 @@ def traced(model: AceStep15, clips: list[Clip], settings: GenerationSettings, ba
     ):
         for shard in writer.missing():
             pipeline.begin(shard)
-            model.generate(
+            model.generate_batch(
                 clips,
                 settings,
                 capture=capture,

@@ -34,7 +34,7 @@ def attribute_arms(
     in which it acts. A conditioning patch is linearised in the keys and values that it exchanges.
     """
     batch = build_batch(context, seed, [], lyrics, probe=True)
-    run = model.generate(batch.clips, settings, velocity_steps=range(settings.num_steps))
+    run = model.generate_batch(batch.clips, settings, velocity_steps=range(settings.num_steps))
     sites = sorted({site for arm in arms for site in _sites(arm)}, key=lambda site: site.order)
     where = model.positions(batch.clips, settings, [Intervention(1, _spec(arm), 0) for arm in arms])
     totals, whole, rows = np.zeros(len(arms)), 0.0, run.rows

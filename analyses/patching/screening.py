@@ -34,7 +34,9 @@ def velocity_screen(
     steps in which the arm acts, over the whole run's sum. All arms read the same latents, so that one run serves all.
     """
     batch = build_batch(context, seed, arms, lyrics, probe=True)
-    run = model.generate(batch.clips, settings, batch.interventions, velocity_steps=range(settings.num_steps))
+    run = model.generate_batch(
+        batch.clips, settings, batch.interventions, velocity_steps=range(settings.num_steps)
+    )
     projected = np.zeros(len(arms))
     whole = 0.0
     for step, size in enumerate(model.step_sizes(settings)):

@@ -92,7 +92,7 @@ def run_arms(
 ) -> Generation:
     """Run a pair's clean run, corrupt run and arms as one batch with shared noise; latents come in that order."""
     batch = build_batch(context, seed, arms, lyrics)
-    return model.generate(batch.clips, settings, batch.interventions).of_clips(batch.rows)
+    return model.generate_batch(batch.clips, settings, batch.interventions).of_clips(batch.rows)
 
 
 class ArmRecord(BaseModel):

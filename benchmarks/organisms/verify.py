@@ -133,7 +133,7 @@ def _scores(
         for patch in arm.patches
     ]
     clips = [clean, corrupt] + [corrupt] * n + [clean] * n
-    latents = model.generate(clips, SETTINGS, interventions).latents
+    latents = model.generate_batch(clips, SETTINGS, interventions).latents
     return torch.stack([readout.score(latents) for readout in (concept_readout(), decoy_readout())])
 
 

@@ -54,7 +54,7 @@ def model(folder: Path, device: str) -> AudioDiffusionModel:
 
 def test_traced_equals_untraced(model: AudioDiffusionModel, settings: GenerationSettings) -> None:
     capture = Capture(tuple(model.sites()), (0, 3), ("cond", "null"))
-    traced = model.generate([CLEAN, CORRUPT], settings, capture=capture).latents
+    traced = model.generate_batch([CLEAN, CORRUPT], settings, capture=capture).latents
     untraced = model._latents(model.pipeline(**model._pipeline_arguments([CLEAN, CORRUPT], settings)))
     assert traced.device.type == model.device
     assert torch.equal(traced, untraced)
@@ -66,7 +66,7 @@ def test_the_device_makes_no_difference(
     """Norms and rotary embeddings go through float32 in whatever model."""
     on_cpu = load_model(str(folder), dtype="float64")
     capture = Capture(tuple(model.sites()), (3,), ("cond",))
-    here, there = (each.generate([CLEAN], settings, capture=capture) for each in (model, on_cpu))
+    here, there = (each.generate_batch([CLEAN], settings, capture=capture) for each in (model, on_cpu))
     assert difference(here.latents, there.latents) <= FLOAT32
     for site in model.sites():
         assert difference(here.activations[site], there.activations[site]) <= FLOAT32, site
@@ -82,13 +82,15 @@ def test_arms_equal_single_runs(model: AudioDiffusionModel, settings: Generation
         SteerSpec(sites=("tf1.cross_attn",), direction=vector, strength=3.0),
     ]
     sources = [0 if isinstance(spec, PatchSpec) else None for spec in edits]
-    together = model.generate(
+    together = model.generate_batch(
         [CLEAN, CORRUPT, *[CORRUPT] * len(edits)],
         settings,
         [Intervention(2 + i, spec, source=sources[i]) for i, spec in enumerate(edits)],
     ).latents
     for i, spec in enumerate(edits):
-        alone = model.generate([CLEAN, CORRUPT], settings, [Intervention(1, spec, source=sources[i])]).latents
+        alone = model.generate_batch(
+            [CLEAN, CORRUPT], settings, [Intervention(1, spec, source=sources[i])]
+        ).latents
         assert_close(together[2 + i], alone[1], spec)
         assert difference(alone[1], together[1]) > FLOAT32, "the edit does something"
 

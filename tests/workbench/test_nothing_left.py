@@ -21,7 +21,7 @@ Break = Callable[[range], None]
 @pytest.fixture
 def break_at(monkeypatch: pytest.MonkeyPatch) -> Break:
     """Call it with seeds: their latents become NaN in step 1."""
-    generate = AceStep15.generate
+    generate = AceStep15.generate_batch
     broken: list[int] = []
 
     def breaking(self: AceStep15, clips: list[Clip], *args: object, **options: object) -> Generation:
@@ -31,7 +31,7 @@ def break_at(monkeypatch: pytest.MonkeyPatch) -> Break:
     def set_seeds(seeds: range) -> None:
         broken[:] = seeds
 
-    monkeypatch.setattr(AceStep15, "generate", breaking)
+    monkeypatch.setattr(AceStep15, "generate_batch", breaking)
     return set_seeds
 
 

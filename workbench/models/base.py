@@ -246,7 +246,7 @@ class AudioDiffusionModel(ABC):
         attention, _, inner = part.rpartition(".")
         return self.channels(Site(0, f"{attention or 'cross_attn'}.{inner}")) // self.head_dim(0)
 
-    def generate(
+    def generate_batch(
         self,
         clips: Sequence[Clip],
         settings: GenerationSettings,

@@ -45,7 +45,7 @@ def _peak_bytes(model: AudioDiffusionModel, n_clips: int, settings: GenerationSe
     if model.device.startswith("cuda"):
         return _cuda_peak(model, clips, settings)
     with _LiveBytes() as live, _around(model.denoiser, live.restart, live.stop):
-        model.generate(clips, settings)
+        model.generate_batch(clips, settings)
     return live.peak
 
 
@@ -60,7 +60,7 @@ def _cuda_peak(model: AudioDiffusionModel, clips: list[Clip], settings: Generati
         found.append(torch.cuda.max_memory_allocated(model.device))
 
     with _around(model.denoiser, restart, stop):
-        model.generate(clips, settings)
+        model.generate_batch(clips, settings)
     return sum(found[:2])
 
 

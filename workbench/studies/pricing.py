@@ -91,11 +91,11 @@ def probe_model(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel) ->
     settings = model.guided_throughout(spec.settings).model_copy(update={"num_steps": PROBE_CALLS})
     sites = tuple(Site.parse(site) for site in plan.sites)
     # What only the first run of a process takes must not be multiplied by the number of batches.
-    warming = model.generate(clips[:1], settings.model_copy(update={"num_steps": 1}))
+    warming = model.generate_batch(clips[:1], settings.model_copy(update={"num_steps": 1}))
     model.decode(warming.latents, settings.duration)
     watch = _Watch()
     started = time.perf_counter()
-    generation = model.generate(
+    generation = model.generate_batch(
         clips, settings, capture=Capture(sites, tuple(range(PROBE_CALLS)), spec.passes), sink=watch.see
     )
     generated = time.perf_counter() - started

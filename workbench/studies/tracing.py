@@ -218,7 +218,7 @@ def _run_clips(
 ) -> None:
     """Generate clips as one batch, give their activations to the pipeline, and write their audio."""
     requests = [Clip(row.prompt, int(row.seed), row.lyrics) for row in clips.itertuples()]
-    generation = model.generate(
+    generation = model.generate_batch(
         requests,
         study.spec.settings,
         capture=capture,

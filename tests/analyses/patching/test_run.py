@@ -76,13 +76,13 @@ def probed() -> list[int]:
 def generated(tiny: AceStep15, probed: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches that were generated for arms."""
     batches: list[int] = []
-    generate = tiny.generate
+    generate = tiny.generate_batch
 
     def counting(clips, settings, *args, **kwargs):
         (batches if settings.num_steps > 1 else probed).append(len(clips))
         return generate(clips, settings, *args, **kwargs)
 
-    monkeypatch.setattr(tiny, "generate", counting)
+    monkeypatch.setattr(tiny, "generate_batch", counting)
     return batches
 
 
@@ -156,17 +156,17 @@ def test_a_map_goes_on_where_it_was_cut_off(
     other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe(), str)
     whole = run_patching(other, tiny, SPEC)
     generated.clear()
-    generate = tiny.generate
+    generate = tiny.generate_batch
 
     def failing(clips, settings, *args, **kwargs):
         if len(generated) == 3:
             raise KeyboardInterrupt
         return generate(clips, settings, *args, **kwargs)
 
-    tiny.generate = failing  # type: ignore[method-assign]  # the fixture takes it back
+    tiny.generate_batch = failing  # type: ignore[method-assign]  # the fixture takes it back
     with pytest.raises(KeyboardInterrupt):
         run_patching(study, tiny, SPEC)
-    tiny.generate = generate  # type: ignore[method-assign]
+    tiny.generate_batch = generate  # type: ignore[method-assign]
     assert study.result_names() == []
     result = run_patching(study, tiny, SPEC)
     assert len(generated) == 4

@@ -72,7 +72,7 @@ class Corrupt:
             Clip(CONTEXTS[pair].pair.corrupt.text, SEED),
         ]
         self.inputs: list[CallInputs] = list(
-            model.generate(clips, SETTINGS, velocity_steps=range(N_STEPS)).inputs.values()
+            model.generate_batch(clips, SETTINGS, velocity_steps=range(N_STEPS)).inputs.values()
         )
 
     def call(

@@ -109,21 +109,21 @@ def test_what_others_added_meanwhile_stays(
 ) -> None:
     """The other sweep runs while this one's batch is generated: what was read at first is old by then."""
     generate, other = (
-        tiny.generate,
+        tiny.generate_batch,
         SPEC.model_copy(update={"question": "steps", "windows": 3, "name": "other"}),
     )
 
     def with_another_sweep(*args, **kwargs):
-        monkeypatch.setattr(tiny, "generate", generate)
+        monkeypatch.setattr(tiny, "generate_batch", generate)
         assert not np.isnan(run_patching(study, tiny, other).score).any()
         return generate(*args, **kwargs)
 
     monkeypatch.setattr(Sweep, "rows_per_batch", 100)
-    monkeypatch.setattr(tiny, "generate", with_another_sweep)
+    monkeypatch.setattr(tiny, "generate_batch", with_another_sweep)
     assert not np.isnan(run_patching(study, tiny, SPEC).score).any()
     (record,) = study.path.rglob("arms.json")
     assert len(json.loads(record.read_text())) == 2 + 2 + 6
-    monkeypatch.setattr(tiny, "generate", nothing_more)
+    monkeypatch.setattr(tiny, "generate_batch", nothing_more)
     run_patching(study, tiny, other)
 
 
@@ -178,14 +178,14 @@ def test_an_arm_of_nan_has_no_score(
     study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Sweep, "rows_per_batch", 100)
-    monkeypatch.setattr(tiny, "generate", breaking(tiny.generate, 3))
+    monkeypatch.setattr(tiny, "generate_batch", breaking(tiny.generate_batch, 3))
     with caplog.at_level(logging.ERROR):
         result = run_patching(study, tiny, SPEC)
     score = result.score.squeeze(drop=True)
     assert np.isnan(score.sel(arm="tf1")) and not np.isnan(score.drop_sel(arm="tf1")).any()
     assert result.audio.sel(arm="tf1").item() == ""
     assert "'tf1' of" in caplog.text and "step 1" in caplog.text
-    monkeypatch.setattr(tiny, "generate", nothing_more)
+    monkeypatch.setattr(tiny, "generate_batch", nothing_more)
     assert np.isnan(run_patching(study, tiny, SPEC).score.sel(arm="tf1")).all(), "it is not run again"
 
 
@@ -194,7 +194,7 @@ def test_a_base_run_of_nan_ends_the_sweep(
     study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     monkeypatch.setattr(Sweep, "rows_per_batch", 100)
-    monkeypatch.setattr(tiny, "generate", breaking(tiny.generate, place))
+    monkeypatch.setattr(tiny, "generate_batch", breaking(tiny.generate_batch, place))
     with pytest.raises(UserError, match=r"NaN or infinite in step 1 \(the model runs in float32\)"):
         run_patching(study, tiny, SPEC)
     assert not list(study.path.rglob("arms.json")) and study.result_names() == []

@@ -164,7 +164,7 @@ def test_training_sees_what_a_conditioning_patch_does(tmp_path: Path, prompts: t
     pair, one_step = presence_pairs(1, seed=0)[0], SETTINGS.model_copy(update={"num_steps": 1})
     clips = [Clip(pair.clean.text, 0), Clip(pair.corrupt.text, 0), Clip(pair.corrupt.text, 0)]
     patch = Intervention(2, PatchSpec(sites=("tf3.cross_attn",)), source=0)
-    patched = model.generate(clips, one_step, [patch]).latents
+    patched = model.generate_batch(clips, one_step, [patch]).latents
 
     others = [values for concept, values in CONCEPTS.items() if concept != "drums"]
     places = [
@@ -185,7 +185,7 @@ def test_training_sees_what_a_conditioning_patch_does(tmp_path: Path, prompts: t
 def test_a_folder_is_made_once_for_each_recipe_and_loads_as_any_pipeline(tmp_path: Path) -> None:
     model, circuit, readout = load("one-block", tmp_path, SHORT)
     assert (circuit, model.n_blocks, model.name) == (CIRCUITS["one-block"], BLOCKS, "one-block")
-    latents = model.generate([Clip("a slow sad piano song with drums", 0)], SETTINGS).latents
+    latents = model.generate_batch([Clip("a slow sad piano song with drums", 0)], SETTINGS).latents
     assert readout.score(latents).isfinite().all()
     assert json.loads((tmp_path / "one-block" / "organism.json").read_text())["circuit"]["readers"] == [2]
 

@@ -21,7 +21,7 @@ class Exact:
     def __init__(self, circuit: Circuit) -> None:
         self.circuit = circuit
 
-    def generate(
+    def generate_batch(
         self, clips: Sequence[Clip], settings: GenerationSettings, interventions: Sequence[Intervention]
     ) -> Generation:
         """Latents of `clips`, with patches as the only interventions."""
@@ -67,8 +67,8 @@ def test_an_organism_with_another_circuit_fails_at_the_arms_that_differ(name: st
 
 def test_an_organism_that_plays_too_softly_fails_although_the_shares_are_right() -> None:
     class Soft(Exact):
-        def generate(self, *request: object) -> Generation:
-            whole = super().generate(*request)
+        def generate_batch(self, *request: object) -> Generation:
+            whole = super().generate_batch(*request)
             return Generation(latents=0.8 * whole.latents, calls=[])
 
     report = verify(Soft(CIRCUITS["one-block"]), CIRCUITS["one-block"], n_pairs=2)

@@ -22,7 +22,7 @@ NEAR = 1e-4
 @pytest.fixture(scope="module", params=PROMPTS)
 def inputs(request: pytest.FixtureRequest, tiny64: AceStep15) -> CallInputs:
     clips = [Clip(prompt, 7) for prompt in PROMPTS[request.param]]
-    return tiny64.generate(clips, SETTINGS, velocity_steps=(STEP,)).inputs[STEP]
+    return tiny64.generate_batch(clips, SETTINGS, velocity_steps=(STEP,)).inputs[STEP]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_sites_may_come_in_any_order(tiny64: AceStep15, inputs: CallInputs, dire
 
 def test_padding_is_not_seen(tiny64: AceStep15, direction: torch.Tensor) -> None:
     clips = [Clip(prompt, 7) for prompt in PROMPTS["padded"]]
-    inputs = tiny64.generate(clips, SETTINGS, velocity_steps=(STEP,)).inputs[STEP]
+    inputs = tiny64.generate_batch(clips, SETTINGS, velocity_steps=(STEP,)).inputs[STEP]
     assert inputs.mask is not None
     padding = ~inputs.mask[0]
     assert padding.sum() == 4

@@ -62,7 +62,7 @@ def run(
     """Latents of the clean run, the corrupt run, and arms: specs applied to the `base` run from the other one."""
     clips = pair(prompts)
     edits = [Intervention(2 + i, spec, source=1 - base) for i, specs in enumerate(arms) for spec in specs]
-    return model.generate([*clips, *[clips[base]] * len(arms)], SETTINGS, edits).latents
+    return model.generate_batch([*clips, *[clips[base]] * len(arms)], SETTINGS, edits).latents
 
 
 @every_kind
@@ -70,7 +70,7 @@ def run(
 def test_identity_patch_changes_nothing(model64: AudioDiffusionModel, kind: str, base: int) -> None:
     clips = pair("padded")
     edits = [Intervention(2, SINGLE[kind](block), source=base) for block in range(2)]
-    latents = model64.generate([*clips, clips[base]], SETTINGS, edits).latents
+    latents = model64.generate_batch([*clips, clips[base]], SETTINGS, edits).latents
     assert_close(latents[2], latents[base])
 
 
@@ -194,7 +194,7 @@ def test_arms_cost_nothing_before_they_start(
     clips = pair()
     specs = [PatchSpec(sites=("tf1.cross_attn",), steps=(step, step)) for step in range(4)]
     edits = [Intervention(2 + i, spec, source=0) for i, spec in enumerate(specs)]
-    shared = model64.generate([*clips, *[clips[1]] * 4], SETTINGS, edits)
+    shared = model64.generate_batch([*clips, *[clips[1]] * 4], SETTINGS, edits)
     passes = [len(set(call.passes)) for call in shared.calls]
     assert shared.rows == sum(passes[step] * (2 + step + 1) for step in range(4))
 
@@ -204,7 +204,7 @@ def test_arms_cost_nothing_before_they_start(
         return CallRows(label, rows, rows)
 
     monkeypatch.setattr(base, "call_rows", every_row)
-    whole = model64.generate([*clips, *[clips[1]] * 4], SETTINGS, edits)
+    whole = model64.generate_batch([*clips, *[clips[1]] * 4], SETTINGS, edits)
     assert whole.rows == 6 * sum(passes)
     assert_close(shared.latents, whole.latents)
     assert difference(shared.latents[5], shared.latents[1]) > 1e-6
@@ -212,7 +212,7 @@ def test_arms_cost_nothing_before_they_start(
 
 def test_the_same_clip_twice_is_computed_once(model64: AudioDiffusionModel) -> None:
     clean, corrupt = pair()
-    run = model64.generate([clean, corrupt, clean], SETTINGS)
+    run = model64.generate_batch([clean, corrupt, clean], SETTINGS)
     assert run.rows == 2 * sum(len(set(call.passes)) for call in run.calls)
     assert_close(run.latents[0], run.latents[2])
     assert difference(run.latents[0], run.latents[1]) > 1e-3
@@ -272,17 +272,17 @@ def test_null_pass_that_begins_late_gets_its_own_keys(tiny64: AceStep15) -> None
     settings = SETTINGS.model_copy(update={"cfg_interval_start": 0.05, "cfg_interval_end": 0.4})
     clips = pair("padded")
     edit = Intervention(2, PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn")), source=0)
-    latents = tiny64.generate([*clips, clips[1]], settings, [edit]).latents
+    latents = tiny64.generate_batch([*clips, clips[1]], settings, [edit]).latents
     assert_close(latents[2], latents[0])
 
 
 def test_a_shadow_sees_the_others_latents_with_its_own_prompt(model64: AudioDiffusionModel) -> None:
     clean, corrupt = pair()
     shadow = Clip(clean.prompt, 7, shadow_of=1)
-    run = model64.generate([shadow, corrupt], SETTINGS, velocity_steps=(0, 2))
-    alone = model64.generate([corrupt], SETTINGS)
+    run = model64.generate_batch([shadow, corrupt], SETTINGS, velocity_steps=(0, 2))
+    alone = model64.generate_batch([corrupt], SETTINGS)
     assert_close(run.latents[1], alone.latents[0])
-    own = model64.generate([clean, corrupt], SETTINGS, velocity_steps=(0, 2))
+    own = model64.generate_batch([clean, corrupt], SETTINGS, velocity_steps=(0, 2))
     assert_close(run.velocities[0], own.velocities[0], "at the first step all see the same noise")
     assert_close(run.velocities[2][1], own.velocities[2][1])
     assert difference(run.velocities[2][0], own.velocities[2][0]) > 1e-6
@@ -296,7 +296,7 @@ def test_a_shadow_sees_the_others_latents_with_its_own_prompt(model64: AudioDiff
 
 
 def test_a_call_is_repeated_with_its_padding_mask(model64: AudioDiffusionModel) -> None:
-    run = model64.generate(pair("padded"), SETTINGS, velocity_steps=(1,))
+    run = model64.generate_batch(pair("padded"), SETTINGS, velocity_steps=(1,))
     sites = tuple(Site(block, part) for block in (0, 1) for part in ("self_attn", "cross_attn.k", "mlp"))
     for clip in (0, 1):
         repeated = model64.linearise(run.inputs[1], clip, sites)
@@ -308,7 +308,7 @@ def captured(
     model: AudioDiffusionModel, clips: list[Clip], edits: list[Intervention], site: Site
 ) -> torch.Tensor:
     """A site's values in the cond pass of step 1, by clip."""
-    kept = model.generate(clips, SETTINGS, edits, Capture((site,), (1,), ("cond",)))
+    kept = model.generate_batch(clips, SETTINGS, edits, Capture((site,), (1,), ("cond",)))
     return kept.activations[site][:, 0, 0]
 
 

@@ -189,8 +189,8 @@ def test_a_probe_leaves_the_run_that_it_shadows(tiny64: AceStep15) -> None:
     clips = [Clip("a slow happy song", SEED), Clip("a slow happy song", SEED, shadow_of=0)]
     edit = Intervention(1, AblationSpec(sites=("tf0.mlp",)))
     steps = range(SETTINGS["guided"].num_steps)
-    probed = tiny64.generate(clips, SETTINGS["guided"], [edit], velocity_steps=steps)
-    alone = tiny64.generate(clips[:1], SETTINGS["guided"])
+    probed = tiny64.generate_batch(clips, SETTINGS["guided"], [edit], velocity_steps=steps)
+    alone = tiny64.generate_batch(clips[:1], SETTINGS["guided"])
     assert_close(probed.latents[0], alone.latents[0])
 
 

@@ -234,7 +234,7 @@ def test_the_count_of_tokens_is_that_of_the_real_conditioning(
     spec = PatchSpec(sites=("tf0.cross_attn",), segments=("text",))
     edit = Intervention(1, spec, source=0)
     (found,) = tiny.positions(clips, SETTINGS, [edit])
-    inputs = tiny.generate(clips, SETTINGS, velocity_steps=(0,)).inputs[0]
+    inputs = tiny.generate_batch(clips, SETTINGS, velocity_steps=(0,)).inputs[0]
     length = inputs.arguments["encoder_hidden_states"].shape[1]
     first = tiny.segments(clips[0], SETTINGS)["text"][0]
     assert found == tuple(range(first, length))

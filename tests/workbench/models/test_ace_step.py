@@ -41,12 +41,12 @@ def stock_latents(model: AceStep15, clips: list[Clip], settings: GenerationSetti
 def test_traced_equals_untraced_bit_for_bit(tiny: AceStep15, guidance: float, duration: float) -> None:
     settings = GenerationSettings(duration=duration, num_steps=4, guidance_scale=guidance)
     capture = Capture(tuple(tiny.sites()), (0, 3), ("cond",))
-    traced = tiny.generate(SAME_LENGTH, settings, capture=capture)
+    traced = tiny.generate_batch(SAME_LENGTH, settings, capture=capture)
     assert torch.equal(traced.latents, stock_latents(tiny, SAME_LENGTH, settings))
 
 
 def test_turbo_runs_one_pass_whatever_the_guidance(tiny_turbo: AceStep15) -> None:
-    run = tiny_turbo.generate(SAME_LENGTH, SETTINGS)
+    run = tiny_turbo.generate_batch(SAME_LENGTH, SETTINGS)
     assert tiny_turbo.passes(SETTINGS) == ("cond",)
     assert {call.passes for call in run.calls} == {("cond", "cond")}
     assert torch.equal(run.latents, stock_latents(tiny_turbo, SAME_LENGTH, SETTINGS))
@@ -56,7 +56,7 @@ def test_organism_traced_equals_untraced_bit_for_bit(organism_shared: AceStep15)
     clips = [Clip("a fast happy violin song with drums", 5), Clip("a slow happy violin song with drums", 6)]
     capture = Capture(parse_sites(["*.cross_attn"], organism_shared.n_blocks), (0, 7), ("cond", "null"))
     settings = GenerationSettings()
-    traced = organism_shared.generate(clips, settings, capture=capture)
+    traced = organism_shared.generate_batch(clips, settings, capture=capture)
     assert torch.equal(traced.latents, stock_latents(organism_shared, clips, settings))
 
 
@@ -76,7 +76,7 @@ def test_each_clip_is_decoded_as_the_pipeline_decodes_it_alone(tiny: AceStep15) 
 
 def test_labels_are_read_off_the_calls(tiny: AceStep15) -> None:
     settings = SETTINGS.model_copy(update={"cfg_interval_start": 0.05, "cfg_interval_end": 0.4})
-    calls = tiny.generate(SAME_LENGTH, settings).calls
+    calls = tiny.generate_batch(SAME_LENGTH, settings).calls
     sigmas = [3 * t / (1 + 2 * t) for t in (1.0, 0.75, 0.5, 0.25)]
     assert [call.step for call in calls] == [0, 1, 2, 3]
     assert [call.sigma for call in calls] == pytest.approx(sigmas)
@@ -89,9 +89,9 @@ def test_labels_are_read_off_the_calls(tiny: AceStep15) -> None:
 
 
 def test_labels_do_not_depend_on_earlier_generations(tiny: AceStep15) -> None:
-    first = tiny.generate([LONG], SETTINGS).calls
-    tiny.generate([LONG, SHORT], GenerationSettings(duration=1.0, num_steps=3, guidance_scale=1.0))
-    assert tiny.generate([LONG], SETTINGS).calls == first
+    first = tiny.generate_batch([LONG], SETTINGS).calls
+    tiny.generate_batch([LONG, SHORT], GenerationSettings(duration=1.0, num_steps=3, guidance_scale=1.0))
+    assert tiny.generate_batch([LONG], SETTINGS).calls == first
 
 
 def test_noise_follows_each_clips_seed_and_nothing_else(tiny: AceStep15) -> None:
@@ -102,8 +102,8 @@ def test_noise_follows_each_clips_seed_and_nothing_else(tiny: AceStep15) -> None
 
 
 def test_batch_rows_equal_single_runs_even_when_prompts_differ_in_length(tiny64: AceStep15) -> None:
-    together = tiny64.generate([SHORT, LONG], SETTINGS).latents
-    alone = torch.cat([tiny64.generate([clip], SETTINGS).latents for clip in (SHORT, LONG)])
+    together = tiny64.generate_batch([SHORT, LONG], SETTINGS).latents
+    alone = torch.cat([tiny64.generate_batch([clip], SETTINGS).latents for clip in (SHORT, LONG)])
     assert_close(together, alone)
     stock = stock_latents(tiny64, [SHORT, LONG], SETTINGS)
     assert (stock[0] - alone[0]).abs().max() > 1e-6, (
@@ -112,8 +112,8 @@ def test_batch_rows_equal_single_runs_even_when_prompts_differ_in_length(tiny64:
 
 
 def test_batch_rows_equal_single_runs_in_float32(tiny: AceStep15) -> None:
-    together = tiny.generate(SAME_LENGTH, SETTINGS).latents
-    alone = torch.cat([tiny.generate([clip], SETTINGS).latents for clip in SAME_LENGTH])
+    together = tiny.generate_batch(SAME_LENGTH, SETTINGS).latents
+    alone = torch.cat([tiny.generate_batch([clip], SETTINGS).latents for clip in SAME_LENGTH])
     assert_close(together, alone)
 
 
@@ -130,7 +130,7 @@ def test_captured_values_are_what_the_modules_gave(tiny: AceStep15) -> None:
         hook.remove()
     sites = {"cross": Site(1, "cross_attn"), "heads": Site(1, "cross_attn.heads"), "block": Site(1, "block")}
     capture = Capture(tuple(sites.values()), (1, 3), ("null", "cond"))
-    kept = tiny.generate(SAME_LENGTH, SETTINGS, capture=capture).activations
+    kept = tiny.generate_batch(SAME_LENGTH, SETTINGS, capture=capture).activations
     for name, site in sites.items():
         assert kept[site].shape == (2, 2, 2, tiny.tokens(1.0), tiny.channels(site))
         for s, step in enumerate((1, 3)):
@@ -147,7 +147,7 @@ def test_patching_all_conditioning_gives_the_clean_run(tiny64: AceStep15, clips:
     clean = Clip(clips[0].prompt, 7)
     corrupt = Clip(clips[1].prompt, 7)
     edits = [Intervention(2, patch_all(tiny64, "conditioning"), source=0)]
-    latents = tiny64.generate([clean, corrupt, corrupt], SETTINGS, edits).latents
+    latents = tiny64.generate_batch([clean, corrupt, corrupt], SETTINGS, edits).latents
     assert_close(latents[2], latents[0])
     assert (latents[2] - latents[1]).abs().max() > 1e-3
 
@@ -160,14 +160,14 @@ def test_patching_all_conditioning_gives_the_clean_run(tiny64: AceStep15, clips:
     ],
 )
 def test_patching_a_row_with_itself_changes_nothing(tiny: AceStep15, spec: PatchSpec) -> None:
-    plain = tiny.generate(SAME_LENGTH, SETTINGS).latents
-    assert_close(tiny.generate(SAME_LENGTH, SETTINGS, [Intervention(1, spec, source=1)]).latents, plain)
+    plain = tiny.generate_batch(SAME_LENGTH, SETTINGS).latents
+    assert_close(tiny.generate_batch(SAME_LENGTH, SETTINGS, [Intervention(1, spec, source=1)]).latents, plain)
 
 
 def test_patching_the_last_block_output_gives_the_sources_velocity(tiny: AceStep15) -> None:
     clips = [SAME_LENGTH[0], Clip(SAME_LENGTH[1].prompt, SAME_LENGTH[0].seed)]
     edit = Intervention(1, PatchSpec(sites=("tf1.block",), mode="output"), source=0)
-    latents = tiny.generate(clips, SETTINGS, [edit]).latents
+    latents = tiny.generate_batch(clips, SETTINGS, [edit]).latents
     assert_close(latents[1], latents[0])
 
 
@@ -184,7 +184,7 @@ def test_organism_arms_equal_single_runs(organism_shared: AceStep15) -> None:
         alone = run_arms(organism_shared, context, 5, [arm], GenerationSettings()).latents
         assert_close(together[2 + i], alone[2])
     for row, prompt in enumerate([context.pair.clean, context.pair.corrupt]):
-        alone = organism_shared.generate([Clip(prompt.text, 5)], GenerationSettings()).latents
+        alone = organism_shared.generate_batch([Clip(prompt.text, 5)], GenerationSettings()).latents
         assert_close(together[row], alone[0])
 
 
@@ -192,7 +192,7 @@ def test_interventions_act_on_their_rows_steps_and_passes_only(tiny: AceStep15) 
     sites = (Site(1, "cross_attn"),)
     capture = Capture(sites, (0, 1, 2, 3), ("cond", "null"))
     edit = Intervention(1, AblationSpec(sites=("tf1.cross_attn",), steps=(2, 3), passes=("cond",)))
-    kept = tiny.generate(SAME_LENGTH, SETTINGS, [edit], capture).activations[sites[0]]
+    kept = tiny.generate_batch(SAME_LENGTH, SETTINGS, [edit], capture).activations[sites[0]]
     assert (kept[1, 2:, 0] == 0).all()
     for clip, step, pass_index in [(1, 0, 0), (1, 1, 0), (1, 2, 1), (0, 2, 0), (0, 3, 1)]:
         assert (kept[clip, step, pass_index] != 0).any()
@@ -203,8 +203,8 @@ def test_steering_adds_the_direction(tiny: AceStep15) -> None:
     capture = Capture((site,), (0,), ("cond",))
     direction = tuple(float(i) for i in range(32))
     edit = Intervention(0, SteerSpec(sites=(str(site),), direction=direction, strength=0.5))
-    plain = tiny.generate([LONG], SETTINGS, capture=capture).activations[site]
-    steered = tiny.generate([LONG], SETTINGS, [edit], capture).activations[site]
+    plain = tiny.generate_batch([LONG], SETTINGS, capture=capture).activations[site]
+    steered = tiny.generate_batch([LONG], SETTINGS, [edit], capture).activations[site]
     torch.testing.assert_close(
         steered - plain, (0.5 * torch.tensor(direction)).expand_as(plain), rtol=0, atol=1e-5
     )
@@ -214,7 +214,7 @@ def test_segments_cover_the_conditioning(tiny: AceStep15) -> None:
     spans = tiny.segments(LONG, SETTINGS)
     length = spans["text"][1]
     capture = Capture((Site(0, "cross_attn.k"),), (0,), ("cond",))
-    keys = tiny.generate([LONG], SETTINGS, capture=capture).activations[Site(0, "cross_attn.k")]
+    keys = tiny.generate_batch([LONG], SETTINGS, capture=capture).activations[Site(0, "cross_attn.k")]
     assert keys.shape[3] == length
     assert spans["lyrics"][0] == 0
     assert spans["lyrics"][1] == spans["timbre"][0] == spans["timbre"][1] - 1
@@ -227,27 +227,27 @@ def test_segments_cover_the_conditioning(tiny: AceStep15) -> None:
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda m: m.generate([], SETTINGS), "empty"),
+        (lambda m: m.generate_batch([], SETTINGS), "empty"),
         (
-            lambda m: m.generate([LONG], SETTINGS, [Intervention(3, AblationSpec(sites=("tf0.mlp",)))]),
+            lambda m: m.generate_batch([LONG], SETTINGS, [Intervention(3, AblationSpec(sites=("tf0.mlp",)))]),
             "row 3",
         ),
         (
-            lambda m: m.generate([LONG], SETTINGS, [Intervention(0, AblationSpec(sites=("tf9.mlp",)))]),
+            lambda m: m.generate_batch([LONG], SETTINGS, [Intervention(0, AblationSpec(sites=("tf9.mlp",)))]),
             "tf9 does not exist",
         ),
         (
-            lambda m: m.generate(
+            lambda m: m.generate_batch(
                 [LONG], SETTINGS, [Intervention(0, SteerSpec(sites=("tf0.mlp",), direction=(1.0,)))]
             ),
             "1 numbers but tf0.mlp has 32 channels",
         ),
         (
-            lambda m: m.generate([LONG], SETTINGS, capture=Capture((Site(0, "mlp"),), (9,), ("cond",))),
+            lambda m: m.generate_batch([LONG], SETTINGS, capture=Capture((Site(0, "mlp"),), (9,), ("cond",))),
             "steps 0 to 3",
         ),
         (
-            lambda m: m.generate(
+            lambda m: m.generate_batch(
                 [LONG],
                 SETTINGS.model_copy(update={"guidance_scale": 1.0}),
                 capture=Capture((Site(0, "mlp"),), (0,), ("null",)),
@@ -255,7 +255,7 @@ def test_segments_cover_the_conditioning(tiny: AceStep15) -> None:
             "null pass needs a guidance",
         ),
         (
-            lambda m: m.generate(
+            lambda m: m.generate_batch(
                 [LONG],
                 SETTINGS.model_copy(update={"cfg_interval_start": 0.5}),
                 capture=Capture((Site(0, "mlp"),), (0,), ("null",)),

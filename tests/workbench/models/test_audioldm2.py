@@ -152,13 +152,16 @@ def test_traced_equals_untraced_bit_for_bit(
         duration=0.49, num_steps=3, guidance_scale=guidance, options={"negative_prompt": negative}
     )
     capture = Capture(tuple(tiny.sites()), (0, 2), ("cond",))
-    traced = tiny.generate([clip], settings, capture=capture)
+    traced = tiny.generate_batch([clip], settings, capture=capture)
     assert torch.equal(traced.latents, frames_first(stock(tiny, [clip], settings)))
 
 
 def test_prompts_of_one_length_are_a_batch_of_the_untraced_pipeline(tiny: AudioLDM2) -> None:
     clips = [Clip(prompt, seed) for seed, prompt in enumerate(PROMPTS["aligned"])]
-    together, untraced = tiny.generate(clips, SETTINGS).latents, frames_first(stock(tiny, clips, SETTINGS))
+    together, untraced = (
+        tiny.generate_batch(clips, SETTINGS).latents,
+        frames_first(stock(tiny, clips, SETTINGS)),
+    )
     assert_close(together, untraced)
 
 
@@ -174,14 +177,16 @@ def test_both_kinds_of_language_model_give_the_same(tiny: AudioLDM2, tmp_path: P
         theirs.data = mine.data.clone()
     for name in ("unet", "text_encoder", "text_encoder_2", "projection_model"):
         getattr(other.pipeline, name).load_state_dict(getattr(tiny.pipeline, name).state_dict())
-    assert_close(other.generate([LONG], SETTINGS).latents, tiny.generate([LONG], SETTINGS).latents)
+    assert_close(
+        other.generate_batch([LONG], SETTINGS).latents, tiny.generate_batch([LONG], SETTINGS).latents
+    )
 
 
 @pytest.mark.parametrize("duration", [0.5, 0.49])
 def test_each_clip_is_decoded_as_the_pipeline_decodes_it(tiny: AudioLDM2, duration: float) -> None:
     settings = SETTINGS.model_copy(update={"duration": duration})
     clips = [SHORT, LONG]
-    latents = tiny.generate(clips, settings).latents
+    latents = tiny.generate_batch(clips, settings).latents
     decoded = tiny.decode(latents, duration)
     assert tiny.sample_rate == 16000
     for clip, audio in zip(clips, decoded, strict=True):
@@ -193,8 +198,8 @@ def test_each_clip_is_decoded_as_the_pipeline_decodes_it(tiny: AudioLDM2, durati
 
 
 def test_batch_rows_equal_single_runs(tiny64: AudioLDM2) -> None:
-    together = tiny64.generate([SHORT, LONG], SETTINGS).latents
-    alone = torch.cat([tiny64.generate([clip], SETTINGS).latents for clip in (SHORT, LONG)])
+    together = tiny64.generate_batch([SHORT, LONG], SETTINGS).latents
+    alone = torch.cat([tiny64.generate_batch([clip], SETTINGS).latents for clip in (SHORT, LONG)])
     assert_close(together, alone)
     untouched = frames_first(stock(tiny64, [SHORT, LONG], SETTINGS))
     assert difference(untouched[0], alone[0]) > 1e-3, "the untouched pipeline lets padding through"
@@ -205,7 +210,7 @@ def test_each_prompt_is_encoded_once(tiny64: AudioLDM2) -> None:
     hook = tiny64.pipeline.text_encoder_2.register_forward_hook(
         lambda _, args, output: rows.append(len(output[0]))
     )
-    tiny64.generate([SHORT, LONG, SHORT, SHORT], SETTINGS)
+    tiny64.generate_batch([SHORT, LONG, SHORT, SHORT], SETTINGS)
     hook.remove()
     assert rows == [1] * 4, "two prompts and what each is held against"
 
@@ -223,7 +228,7 @@ def test_noise_follows_each_clips_seed_and_nothing_else(tiny: AudioLDM2) -> None
 
 def test_labels_are_read_off_the_calls(tiny: AudioLDM2) -> None:
     clips = [SHORT, LONG]
-    run = tiny.generate(clips, SETTINGS)
+    run = tiny.generate_batch(clips, SETTINGS)
     alpha_bar = torch.cumprod(1 - torch.linspace(0.0015**0.5, 0.0195**0.5, 1000).double() ** 2, 0)
     sigmas = [(1 - float(alpha_bar[timestep])) ** 0.5 for timestep in (751, 501, 251, 1)]
     assert [call.step for call in run.calls] == [0, 1, 2, 3]
@@ -231,9 +236,9 @@ def test_labels_are_read_off_the_calls(tiny: AudioLDM2) -> None:
     assert tiny.sigmas(SETTINGS) == [call.sigma for call in run.calls]
     assert {call.passes for call in run.calls} == {("null", "null", "cond", "cond")}
     assert {call.clips for call in run.calls} == {(0, 1, 0, 1)}
-    unguided = tiny.generate(clips, SETTINGS.model_copy(update={"guidance_scale": 1.0, "num_steps": 2}))
+    unguided = tiny.generate_batch(clips, SETTINGS.model_copy(update={"guidance_scale": 1.0, "num_steps": 2}))
     assert [call.passes for call in unguided.calls] == [("cond", "cond")] * 2
-    assert tiny.generate(clips, SETTINGS).calls == run.calls
+    assert tiny.generate_batch(clips, SETTINGS).calls == run.calls
 
 
 def parts(block: torch.nn.Module) -> dict[str, torch.nn.Module]:
@@ -283,7 +288,7 @@ def test_captured_values_are_what_the_modules_gave(tiny: AudioLDM2) -> None:
         hook.remove()
     everywhere = tuple(sorted(seen, key=lambda site: site.order))
     capture = Capture(everywhere, (1, 3), ("cond", "null"))
-    kept = tiny.generate([LONG], SETTINGS, capture=capture).activations
+    kept = tiny.generate_batch([LONG], SETTINGS, capture=capture).activations
     assert len(everywhere) == 7 * len(NAMES)
     for site in everywhere:
         assert kept[site].shape[-1] == tiny.channels(site)
@@ -319,7 +324,7 @@ def test_segments_and_words_lie_where_the_blocks_read_them(tiny: AudioLDM2) -> N
     assert [word for word, _, _ in words] == LONG.prompt.split()
     assert words[2] == ("happy", GENERATED_TOKENS + 2, GENERATED_TOKENS + 3)
     keys = tuple(Site(block, "cross_attn.k") for block in BLOCKS)
-    kept = tiny.generate([SHORT, LONG], SETTINGS, capture=Capture(keys, (0,), ("cond",))).activations
+    kept = tiny.generate_batch([SHORT, LONG], SETTINGS, capture=Capture(keys, (0,), ("cond",))).activations
     assert [kept[site].shape[3] for site in keys] == [8 if block in TEXT else 3 for block in BLOCKS]
     assert [tiny.reads(block) for block in BLOCKS] == [
         slice(3, None) if block in TEXT else slice(0, 3) for block in BLOCKS
@@ -356,14 +361,14 @@ def run(model: AudioLDM2, base: int, *arms: Sequence[Spec], prompts: str = "alig
     """Latents of the clean run, the corrupt run, and arms: specs applied to the `base` run from the other one."""
     clips = [Clip(prompt, 7) for prompt in PROMPTS[prompts]]
     edits = [Intervention(2 + i, spec, source=1 - base) for i, specs in enumerate(arms) for spec in specs]
-    return model.generate([*clips, *[clips[base]] * len(arms)], SETTINGS, edits).latents
+    return model.generate_batch([*clips, *[clips[base]] * len(arms)], SETTINGS, edits).latents
 
 
 @pytest.mark.parametrize("kind", SINGLE)
 def test_identity_patch_changes_nothing(tiny64: AudioLDM2, kind: str) -> None:
     clips = [Clip(prompt, 7) for prompt in PROMPTS["padded"]]
     edits = [Intervention(2, SINGLE[kind](block), source=1) for block in BLOCKS]
-    latents = tiny64.generate([*clips, clips[1]], SETTINGS, edits).latents
+    latents = tiny64.generate_batch([*clips, clips[1]], SETTINGS, edits).latents
     assert_close(latents[2], latents[1])
 
 
@@ -472,17 +477,19 @@ def test_arms_cost_nothing_before_they_start(tiny64: AudioLDM2) -> None:
     clips = [Clip(prompt, 7) for prompt in PROMPTS["padded"]]
     specs = [PatchSpec(sites=("tf1.cross_attn",), steps=(step, step)) for step in range(4)]
     edits = [Intervention(2 + i, spec, source=0) for i, spec in enumerate(specs)]
-    shared = tiny64.generate([*clips, *[clips[1]] * 4], SETTINGS, edits)
+    shared = tiny64.generate_batch([*clips, *[clips[1]] * 4], SETTINGS, edits)
     assert shared.rows == sum(2 * (2 + step + 1) for step in range(4))
     for i, spec in enumerate(specs):
-        alone = tiny64.generate([*clips, clips[1]], SETTINGS, [Intervention(2, spec, source=0)]).latents[2]
+        alone = tiny64.generate_batch(
+            [*clips, clips[1]], SETTINGS, [Intervention(2, spec, source=0)]
+        ).latents[2]
         assert_close(shared.latents[2 + i], alone)
 
 
 @pytest.mark.parametrize("prompts", PROMPTS)
 def test_a_call_is_repeated_for_one_clip(tiny64: AudioLDM2, prompts: str) -> None:
     clips = [Clip(prompt, 7) for prompt in PROMPTS[prompts]]
-    found = tiny64.generate(
+    found = tiny64.generate_batch(
         [clips[0], clips[1], Clip(clips[0].prompt, 7, shadow_of=1)], SETTINGS, velocity_steps=(2,)
     )
     here = tuple(Site(block, part) for block in (1, 2) for part in ("self_attn", "cross_attn.k", "mlp"))
@@ -495,7 +502,7 @@ def test_a_call_is_repeated_for_one_clip(tiny64: AudioLDM2, prompts: str) -> Non
 
 def test_gradients_are_slopes(tiny64: AudioLDM2) -> None:
     """Against a difference quotient, of the velocity along a direction when a site is moved along another."""
-    found = tiny64.generate([LONG], SETTINGS, velocity_steps=(1,))
+    found = tiny64.generate_batch([LONG], SETTINGS, velocity_steps=(1,))
     direction = torch.randn(25, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for site in (Site(3, "cross_attn"), Site(2, "mlp"), Site(6, "cross_attn.v")):
         steering = torch.randn(tiny64.channels(site), generator=torch.Generator().manual_seed(1))
@@ -509,7 +516,7 @@ def test_gradients_are_slopes(tiny64: AudioLDM2) -> None:
             spec = SteerSpec(
                 sites=(str(site),), direction=tuple(steering.tolist()), strength=strength, steps=(1, 1)
             )
-            run = tiny64.generate([LONG], SETTINGS, [Intervention(0, spec)], velocity_steps=(1,))
+            run = tiny64.generate_batch([LONG], SETTINGS, [Intervention(0, spec)], velocity_steps=(1,))
             moved.append(float((run.velocities[1][0] * direction).sum()))
         assert slope == pytest.approx((moved[1] - moved[0]) / 2e-4, rel=1e-4)
 
@@ -552,13 +559,13 @@ def test_it_does_not_sing(tiny: AudioLDM2) -> None:
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda m: m.generate([], SETTINGS), "empty"),
+        (lambda m: m.generate_batch([], SETTINGS), "empty"),
         (
-            lambda m: m.generate([LONG], SETTINGS, [Intervention(0, AblationSpec(sites=("tf8.mlp",)))]),
+            lambda m: m.generate_batch([LONG], SETTINGS, [Intervention(0, AblationSpec(sites=("tf8.mlp",)))]),
             "tf8 does not exist",
         ),
         (
-            lambda m: m.generate(
+            lambda m: m.generate_batch(
                 [LONG], SETTINGS, [Intervention(0, SteerSpec(sites=("tf2.mlp",), direction=(1.0,)))]
             ),
             "1 numbers but tf2.mlp has 24 channels",
@@ -568,7 +575,7 @@ def test_it_does_not_sing(tiny: AudioLDM2) -> None:
             "no conditioning segment 'lyrics': use some of generated, text",
         ),
         (
-            lambda m: m.generate(
+            lambda m: m.generate_batch(
                 [LONG],
                 SETTINGS.model_copy(update={"guidance_scale": 1.0}),
                 capture=Capture((Site(0, "mlp"),), (0,), ("null",)),

@@ -73,7 +73,7 @@ def test_measuring_leaves_no_hooks_even_when_it_fails(
     before = hooks()
     clips_that_fit(tiny, SETTINGS, 10**6)
     assert hooks() == before
-    monkeypatch.setattr(tiny, "generate", fail)
+    monkeypatch.setattr(tiny, "generate_batch", fail)
     with pytest.raises(RuntimeError):
         clips_that_fit(tiny, SETTINGS, 10**6)
     assert hooks() == before

@@ -72,17 +72,17 @@ def stock(
 @every_setting
 def test_traced_equals_untraced_bit_for_bit(stable: StableAudioOpen, settings: GenerationSettings) -> None:
     capture = Capture(tuple(stable.sites()), (0, 3), stable.passes(settings))
-    traced = stable.generate([SHORT, LONG], settings, capture=capture)
+    traced = stable.generate_batch([SHORT, LONG], settings, capture=capture)
     untraced = stock(stable, [SHORT, LONG], settings, output_type="latent")
     assert torch.equal(traced.latents, untraced.transpose(1, 2))
     assert traced.latents.shape == (2, FRAMES, 8)
 
 
 def test_the_negative_prompt_and_the_duration_matter(stable64: StableAudioOpen) -> None:
-    plain = stable64.generate([LONG], SETTINGS).latents
+    plain = stable64.generate_batch([LONG], SETTINGS).latents
     longer = SETTINGS.model_copy(update={"duration": 2.4})
     for settings in (NEGATIVE, longer, UNGUIDED):
-        assert difference(stable64.generate([LONG], settings).latents, plain) > 1e-5
+        assert difference(stable64.generate_batch([LONG], settings).latents, plain) > 1e-5
 
 
 @pytest.mark.parametrize("duration", [2.0, 1.23456])
@@ -90,7 +90,7 @@ def test_each_clip_is_decoded_as_the_pipeline_decodes_it_alone(
     stable: StableAudioOpen, duration: float
 ) -> None:
     settings = SETTINGS.model_copy(update={"duration": duration})
-    latents = stable.generate([SHORT, LONG], settings).latents
+    latents = stable.generate_batch([SHORT, LONG], settings).latents
     decoded = stable.decode(latents, duration)
     assert decoded.shape == (2, 2, int(duration * 16000))
     for clip, audio in zip([SHORT, LONG], decoded, strict=True):
@@ -101,7 +101,7 @@ def test_each_clip_is_decoded_as_the_pipeline_decodes_it_alone(
 
 
 def test_audio_beyond_full_scale_is_clipped(stable: StableAudioOpen) -> None:
-    latents = 100 * stable.generate([SHORT], UNGUIDED).latents
+    latents = 100 * stable.generate_batch([SHORT], UNGUIDED).latents
     (raw,) = stable.pipeline.vae.decode(latents.transpose(1, 2)).sample
     assert raw.abs().max() > 1
     assert_close(stable.decode(latents)[0], raw.clamp(-1, 1))
@@ -118,7 +118,7 @@ def test_audio_beyond_full_scale_is_clipped(stable: StableAudioOpen) -> None:
 def test_labels_are_read_off_the_calls(
     stable: StableAudioOpen, settings: GenerationSettings, passes: tuple[str, ...]
 ) -> None:
-    calls = stable.generate([SHORT, LONG], settings).calls
+    calls = stable.generate_batch([SHORT, LONG], settings).calls
     sigmas = [math.exp(math.log(500) + step / 3 * math.log(0.3 / 500)) for step in range(4)]
     assert [call.step for call in calls] == [0, 1, 2, 3]
     assert [call.sigma for call in calls] == pytest.approx(sigmas)
@@ -128,9 +128,9 @@ def test_labels_are_read_off_the_calls(
 
 
 def test_labels_do_not_depend_on_earlier_generations(stable: StableAudioOpen) -> None:
-    first = stable.generate([LONG], SETTINGS).calls
-    stable.generate([LONG, SHORT], UNGUIDED.model_copy(update={"num_steps": 3}))
-    assert stable.generate([LONG], SETTINGS).calls == first
+    first = stable.generate_batch([LONG], SETTINGS).calls
+    stable.generate_batch([LONG, SHORT], UNGUIDED.model_copy(update={"num_steps": 3}))
+    assert stable.generate_batch([LONG], SETTINGS).calls == first
 
 
 def test_the_null_pass_reads_nothing_or_the_negative_prompt(stable: StableAudioOpen) -> None:
@@ -138,13 +138,15 @@ def test_the_null_pass_reads_nothing_or_the_negative_prompt(stable: StableAudioO
     site = Site(1, "cross_attn.k")
     capture = Capture((site,), (0,), ("cond", "null"))
     cond, null = (
-        stable.generate([LONG, Clip("low quality", 7)], SETTINGS, capture=capture)
+        stable.generate_batch([LONG, Clip("low quality", 7)], SETTINGS, capture=capture)
         .activations[site][:, 0]
         .unbind(1)
     )
     assert (null == 0).all()
     assert (cond.abs().amax(dim=(1, 2)) > 0.01).all()
-    _, negative = stable.generate([LONG, SHORT], NEGATIVE, capture=capture).activations[site][:, 0].unbind(1)
+    _, negative = (
+        stable.generate_batch([LONG, SHORT], NEGATIVE, capture=capture).activations[site][:, 0].unbind(1)
+    )
     assert_close(negative[0], cond[1])
     assert_close(negative[0], negative[1])
 
@@ -153,15 +155,15 @@ def test_the_null_pass_reads_nothing_or_the_negative_prompt(stable: StableAudioO
 def test_batch_rows_equal_single_runs(stable64: StableAudioOpen, settings: GenerationSettings) -> None:
     """Whatever the other prompts' lengths, and with the noise of every step."""
     clips = [SHORT, LONG, Clip(SHORT.prompt, 9)]
-    together = stable64.generate(clips, settings).latents
+    together = stable64.generate_batch(clips, settings).latents
     for clip, row in zip(clips, together, strict=True):
-        assert_close(stable64.generate([clip], settings).latents[0], row)
+        assert_close(stable64.generate_batch([clip], settings).latents[0], row)
     assert difference(together[0], together[2]) > 1e-3, "another seed"
 
 
 def test_the_samplers_noise_follows_each_clips_seed_and_nothing_else(stable: StableAudioOpen) -> None:
     def noise(clips: list[Clip]) -> torch.Tensor:
-        stable.generate(clips, SETTINGS)
+        stable.generate_batch(clips, SETTINGS)
         scheduler = stable.pipeline.scheduler
         return scheduler.noise_sampler(scheduler.sigmas[1], scheduler.sigmas[2])
 
@@ -183,7 +185,7 @@ def test_a_sampler_that_draws_from_the_generators_goes_on_where_the_initial_nois
         algorithm_type="sde-dpmsolver++",
     )
     monkeypatch.setattr(stable.pipeline, "scheduler", scheduler)
-    run = stable.generate([SHORT, LONG], SETTINGS)
+    run = stable.generate_batch([SHORT, LONG], SETTINGS)
     untraced = stock(stable, [SHORT, LONG], SETTINGS, output_type="latent")
     assert torch.equal(run.latents, untraced.transpose(1, 2))
     assert [call.sigma for call in run.calls] == stable.sigmas(SETTINGS)
@@ -215,7 +217,7 @@ def test_captured_values_are_what_the_modules_gave(stable: StableAudioOpen) -> N
         hook.remove()
     sites = {part: Site(1, part) for part in places}
     capture = Capture(tuple(sites.values()), (1, 3), ("null", "cond"))
-    kept = stable.generate([SHORT, LONG], SETTINGS, capture=capture).activations
+    kept = stable.generate_batch([SHORT, LONG], SETTINGS, capture=capture).activations
     for part, site in sites.items():
         assert kept[site].shape == (2, 2, 2, stable.tokens(2.0), stable.channels(site))
         for s, step in enumerate((1, 3)):
@@ -240,14 +242,14 @@ def test_token_0_is_the_global_one_and_token_i_is_frame_i_minus_1(
 ) -> None:
     """After the last block's last step nothing mixes tokens any more, and nothing reads the global one."""
     edit = Intervention(1, AblationSpec(sites=("tf2.block",), tokens=(token, token), steps=(3, 3)))
-    plain, ablated = stable64.generate([LONG, LONG], SETTINGS, [edit]).latents
+    plain, ablated = stable64.generate_batch([LONG, LONG], SETTINGS, [edit]).latents
     changed = (plain - ablated).abs().amax(dim=1) > FLOAT64
     assert changed.nonzero().flatten().tolist() == ([token - 1] if token else [])
 
 
 def test_the_global_token_is_heard_through_self_attention(stable64: StableAudioOpen) -> None:
     edit = Intervention(1, AblationSpec(sites=("tf1.block",), tokens=(0, 0)))
-    plain, ablated = stable64.generate([LONG, LONG], SETTINGS, [edit]).latents
+    plain, ablated = stable64.generate_batch([LONG, LONG], SETTINGS, [edit]).latents
     assert difference(plain, ablated) > 1e-3
 
 
@@ -258,9 +260,9 @@ def test_segments_cover_the_conditioning(stable: StableAudioOpen) -> None:
     spans = stable.segments(LONG, SETTINGS)
     assert spans == {"text": (0, MAX_TOKENS), "timing": (MAX_TOKENS, MAX_TOKENS + 2)}
     site = Site(0, "cross_attn.k")
-    keys = stable.generate([SHORT], SETTINGS, capture=Capture((site,), (0,), ("cond",))).activations[site][
-        0, 0, 0
-    ]
+    keys = stable.generate_batch([SHORT], SETTINGS, capture=Capture((site,), (0,), ("cond",))).activations[
+        site
+    ][0, 0, 0]
     assert len(keys) == MAX_TOKENS + 2
     silent = (keys == 0).all(dim=1).nonzero().flatten().tolist()
     assert silent == list(range(4, MAX_TOKENS)), "three words and an end, then padding, which is zero"
@@ -269,8 +271,8 @@ def test_segments_cover_the_conditioning(stable: StableAudioOpen) -> None:
 def test_timing_tells_the_duration_and_nothing_else(stable: StableAudioOpen) -> None:
     site = Site(0, "cross_attn.k")
     capture = Capture((site,), (0,), ("cond",))
-    short = stable.generate([SHORT], SETTINGS.model_copy(update={"duration": 1.0}), capture=capture)
-    usual = stable.generate([SHORT, LONG], SETTINGS, capture=capture).activations[site][:, 0, 0]
+    short = stable.generate_batch([SHORT], SETTINGS.model_copy(update={"duration": 1.0}), capture=capture)
+    usual = stable.generate_batch([SHORT, LONG], SETTINGS, capture=capture).activations[site][:, 0, 0]
     start, end = MAX_TOKENS, MAX_TOKENS + 1
     assert_close(usual[0, start:], usual[1, start:])
     other = short.activations[site][0, 0, 0]
@@ -285,7 +287,7 @@ def test_words_have_their_tokens(stable: StableAudioOpen) -> None:
     )  # fmt: skip
     cut = Clip(" ".join(["happy"] * 14), 1)
     assert len(stable.conditioning(cut, SETTINGS).words) == MAX_TOKENS - 1
-    assert stable.generate([cut], SETTINGS).latents.isfinite().all()
+    assert stable.generate_batch([cut], SETTINGS).latents.isfinite().all()
 
 
 # Patches
@@ -305,7 +307,7 @@ def run(
     """Latents of clean, corrupt, and each arm: prompt `base` with patches from the other one."""
     clips = pair(prompts)
     edits = [Intervention(2 + i, spec, source=1 - base) for i, specs in enumerate(arms) for spec in specs]
-    return stable.generate([*clips, *[clips[base]] * len(arms)], settings, edits).latents
+    return stable.generate_batch([*clips, *[clips[base]] * len(arms)], settings, edits).latents
 
 
 SINGLE: dict[str, PatchSpec] = {
@@ -359,7 +361,7 @@ ALL_BLOCKS: dict[str, list[PatchSpec]] = {
 def test_identity_patches_change_nothing(stable64: StableAudioOpen, base: int) -> None:
     clips = pair("padded")
     edits = [Intervention(2 + i, spec, source=base) for i, spec in enumerate(SINGLE.values())]
-    latents = stable64.generate([*clips, *[clips[base]] * len(edits)], SETTINGS, edits).latents
+    latents = stable64.generate_batch([*clips, *[clips[base]] * len(edits)], SETTINGS, edits).latents
     for kind, row in zip(SINGLE, latents[2:], strict=True):
         assert_close(row, latents[base], kind)
 
@@ -425,10 +427,10 @@ def test_arms_cost_nothing_before_they_start(stable64: StableAudioOpen) -> None:
     clips = pair()
     specs = [PatchSpec(sites=("tf1.cross_attn",), steps=(step, step)) for step in range(4)]
     edits = [Intervention(2 + i, spec, source=0) for i, spec in enumerate(specs)]
-    shared = stable64.generate([*clips, *[clips[1]] * 4], SETTINGS, edits)
+    shared = stable64.generate_batch([*clips, *[clips[1]] * 4], SETTINGS, edits)
     assert shared.rows == sum(2 * (2 + step + 1) for step in range(4))
     for i, edit in enumerate(edits):
-        alone = stable64.generate([*clips, clips[1]], SETTINGS, [Intervention(2, edit.spec, source=0)])
+        alone = stable64.generate_batch([*clips, clips[1]], SETTINGS, [Intervention(2, edit.spec, source=0)])
         assert_close(shared.latents[2 + i], alone.latents[2])
 
 
@@ -464,9 +466,11 @@ def test_the_conditioning_is_projected_in_the_first_call_only(stable64: StableAu
 
 def test_a_shadow_sees_the_others_latents_with_its_own_prompt(stable64: StableAudioOpen) -> None:
     clean, corrupt = pair()
-    run = stable64.generate([Clip(clean.prompt, 7, shadow_of=1), corrupt], SETTINGS, velocity_steps=(0, 2))
-    assert_close(run.latents[1], stable64.generate([corrupt], SETTINGS).latents[0])
-    own = stable64.generate([clean, corrupt], SETTINGS, velocity_steps=(0, 2))
+    run = stable64.generate_batch(
+        [Clip(clean.prompt, 7, shadow_of=1), corrupt], SETTINGS, velocity_steps=(0, 2)
+    )
+    assert_close(run.latents[1], stable64.generate_batch([corrupt], SETTINGS).latents[0])
+    own = stable64.generate_batch([clean, corrupt], SETTINGS, velocity_steps=(0, 2))
     assert_close(run.velocities[0], own.velocities[0], "at the first step all see the same noise")
     assert_close(run.velocities[2][1], own.velocities[2][1])
     assert difference(run.velocities[2][0], own.velocities[2][0]) > 1e-6
@@ -477,7 +481,7 @@ def test_a_shadow_sees_the_others_latents_with_its_own_prompt(stable64: StableAu
 def test_a_call_is_repeated_and_differentiated(
     stable64: StableAudioOpen, settings: GenerationSettings
 ) -> None:
-    run = stable64.generate(pair("padded"), settings, velocity_steps=(1,))
+    run = stable64.generate_batch(pair("padded"), settings, velocity_steps=(1,))
     assert run.velocities[1].shape == (2, FRAMES, 8)
     direction = torch.randn(FRAMES, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     sites = tuple(Site(2, part) for part in ("cross_attn.k", "cross_attn.heads", "mlp", "block"))
@@ -517,18 +521,18 @@ def test_bad_settings_get_one_clear_sentence(
     with pytest.raises(UserError, match=sentence):
         stable.check_settings(settings)
     with pytest.raises(UserError, match=sentence):
-        stable.generate([SHORT], settings)
+        stable.generate_batch([SHORT], settings)
 
 
 def test_lyrics_are_refused(stable: StableAudioOpen) -> None:
     with pytest.raises(UserError, match="does not sing lyrics"):
-        stable.generate([Clip("a song", 1, "la la")], SETTINGS)
+        stable.generate_batch([Clip("a song", 1, "la la")], SETTINGS)
 
 
 def test_the_null_pass_needs_guidance(stable: StableAudioOpen) -> None:
     capture = Capture((Site(0, "mlp"),), (0,), ("null",))
     with pytest.raises(UserError, match="null pass needs a guidance"):
-        stable.generate([SHORT], UNGUIDED, capture=capture)
+        stable.generate_batch([SHORT], UNGUIDED, capture=capture)
 
 
 def test_settings_that_are_fine(stable: StableAudioOpen) -> None:

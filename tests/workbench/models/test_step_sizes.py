@@ -38,7 +38,7 @@ def moved(model: AudioDiffusionModel, step: int) -> float:
                 with_kwargs=True,
             )
         ]
-        latents = model.generate(CLIPS, SETTINGS).latents
+        latents = model.generate_batch(CLIPS, SETTINGS).latents
         for hook in hooks:
             hook.remove()
         return latents if step + 1 == SETTINGS.num_steps else calls[step + 1]

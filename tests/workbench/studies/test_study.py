@@ -66,7 +66,9 @@ def test_lyrics_reach_every_clip(tiny: AceStep15, tmp_path: Path) -> None:
     capture = Capture(parse_sites(["tf1.block"], 2), (2,), ("cond",))
     for lyrics, is_the_same in (("happy song", True), ("", False)):
         clip = Clip(row.prompt, int(row.seed), lyrics)
-        alone = tiny.generate([clip], study.spec.settings, capture=capture).activations[capture.sites[0]]
+        alone = tiny.generate_batch([clip], study.spec.settings, capture=capture).activations[
+            capture.sites[0]
+        ]
         cached = study.cache.read("tf1.block", clips=[1], steps=[2])
         assert np.allclose(cached, alone.numpy(), rtol=1e-3, atol=2e-3) is is_the_same
 
@@ -74,7 +76,9 @@ def test_lyrics_reach_every_clip(tiny: AceStep15, tmp_path: Path) -> None:
 def test_the_cache_holds_what_a_clip_alone_gives(study: Study, tiny: AceStep15) -> None:
     row = study.clips.iloc[5]
     capture = Capture(parse_sites(study.spec.sites, 2), (0, 2), ("cond",))
-    alone = tiny.generate([Clip(row.prompt, int(row.seed))], study.spec.settings, capture=capture).activations
+    alone = tiny.generate_batch(
+        [Clip(row.prompt, int(row.seed))], study.spec.settings, capture=capture
+    ).activations
     for site, value in alone.items():
         cached = study.cache.read(str(site), clips=[5])
         np.testing.assert_allclose(cached, value.numpy(), rtol=1e-3, atol=2e-3)  # float16 on disk
@@ -83,7 +87,7 @@ def test_the_cache_holds_what_a_clip_alone_gives(study: Study, tiny: AceStep15) 
 def test_tracing_again_changes_nothing(
     study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(AceStep15, "generate", lambda *_: pytest.fail("nothing is missing"))
+    monkeypatch.setattr(AceStep15, "generate_batch", lambda *_: pytest.fail("nothing is missing"))
     assert trace_study(study.path, study.spec, tiny).clips.equals(study.clips)
 
 
@@ -93,7 +97,7 @@ def test_another_processor_may_compute_sigmas_to_other_last_digits(
 ) -> None:
     sigmas = [factor * sigma for sigma in tiny.sigmas(study.spec.settings)]
     monkeypatch.setattr(AceStep15, "sigmas", lambda *_: sigmas)
-    monkeypatch.setattr(AceStep15, "generate", lambda *_: pytest.fail("nothing is missing"))
+    monkeypatch.setattr(AceStep15, "generate_batch", lambda *_: pytest.fail("nothing is missing"))
     stored = study.cache.plan.sigmas
     if continues:
         assert trace_study(study.path, study.spec, tiny).cache.plan.sigmas == stored
@@ -116,13 +120,13 @@ def test_more_prompts_and_seeds_extend_a_study(
     audio = [small.audio_path(clip).read_bytes() for clip in range(3)]
     acts = small.cache.read("tf1.block", clips=[0, 1, 2])
     generated: list[Clip] = []
-    generate = AceStep15.generate
+    generate = AceStep15.generate_batch
 
     def spy(self: AceStep15, clips: list[Clip], *args: object, **options: object) -> object:
         generated.extend(clips)
         return generate(self, clips, *args, **options)
 
-    monkeypatch.setattr(AceStep15, "generate", spy)
+    monkeypatch.setattr(AceStep15, "generate_batch", spy)
     grown = trace_study(tmp_path / "grown", study_spec(tiny, n_prompts=4, seeds=3), tiny)
     assert Study.open(grown.path).spec == study_spec(tiny, n_prompts=4, seeds=3)
     assert grown.clips.iloc[:4].equals(small.clips)
@@ -133,7 +137,7 @@ def test_more_prompts_and_seeds_extend_a_study(
     assert [clip.seed for clip in generated] == list(range(3, 12)), "the full shard of clips 0 to 2 stays"
     assert [grown.audio_path(clip).read_bytes() for clip in range(3)] == audio
     np.testing.assert_array_equal(grown.cache.read("tf1.block", clips=[0, 1, 2]), acts)
-    alone = tiny.generate(
+    alone = tiny.generate_batch(
         [Clip(grown.clips["prompt"][11], 11)],
         grown.spec.settings,
         capture=Capture(parse_sites(["tf1.block"], 2), (0, 2), ("cond",)),

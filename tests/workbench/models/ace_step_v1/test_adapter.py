@@ -65,7 +65,7 @@ def sung(tiny_v1_64: AceStepV1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 )
 def test_traced_equals_untraced_bit_for_bit(tiny_v1: AceStepV1, chosen: GenerationSettings) -> None:
     capture = Capture(tuple(tiny_v1.sites()), (1, 2), ("cond",))
-    traced = tiny_v1.generate(SAME_LENGTH, chosen, capture=capture)
+    traced = tiny_v1.generate_batch(SAME_LENGTH, chosen, capture=capture)
     assert torch.equal(traced.latents, stock_latents(tiny_v1, SAME_LENGTH, chosen))
 
 
@@ -89,7 +89,7 @@ def test_labels_are_read_off_the_calls(
     tiny_v1: AceStepV1, chosen: GenerationSettings, passes: list[tuple[str, ...]]
 ) -> None:
     for _ in range(2):  # the second generation does not go on where the first ended
-        calls = tiny_v1.generate(SAME_LENGTH, chosen).calls
+        calls = tiny_v1.generate_batch(SAME_LENGTH, chosen).calls
         assert [call.step for call in calls] == [0, 1, 2, 3]
         assert [call.sigma for call in calls] == pytest.approx(tiny_v1.sigmas(chosen))
         assert [call.passes for call in calls] == [
@@ -108,8 +108,8 @@ def test_sigmas_are_shifted_twice_as_published(tiny_v1: AceStepV1) -> None:
 def test_batch_rows_equal_single_runs(sung: AceStepV1) -> None:
     clips = [SHORT, LONG, Clip("a song", 3, "oh the end"), Clip("a sad flute song", 3, "ah")]
     chosen = settings(guidance_scale_text=3.0, guidance_scale_lyric=2.0)
-    together = sung.generate(clips, chosen).latents
-    alone = torch.cat([sung.generate([clip], chosen).latents for clip in clips])
+    together = sung.generate_batch(clips, chosen).latents
+    alone = torch.cat([sung.generate_batch([clip], chosen).latents for clip in clips])
     assert_close(together, alone)
 
 
@@ -131,7 +131,7 @@ def test_captured_values_are_what_the_modules_gave(tiny_v1: AceStepV1) -> None:
     for hook in hooks:
         hook.remove()
     sites = tuple(Site(1, part) for part in seen)
-    kept = tiny_v1.generate(
+    kept = tiny_v1.generate_batch(
         SAME_LENGTH, settings(), capture=Capture(sites, (1, 2), ("null", "cond"))
     ).activations
     for site in sites:
@@ -170,7 +170,7 @@ def test_keys_are_patched_with_their_rotary_positions(
     edit = Intervention(2, PatchSpec(sites=BOTH), source=1 - base)
 
     def patched() -> torch.Tensor:
-        return sung.generate([*clips, clips[base]], settings(), [edit]).latents
+        return sung.generate_batch([*clips, clips[base]], settings(), [edit]).latents
 
     latents = patched()
     assert_close(latents[2], latents[1 - base])
@@ -212,7 +212,7 @@ def test_a_segment_moves_its_own_tokens(
 
     monkeypatch.setattr(CallOfAceStepV1, "move_positions", record)
     edit = Intervention(2, PatchSpec(sites=BOTH, segments=(segment,), passes=("cond",)), source=0)
-    sung.generate([*clips, clips[1]], settings(), [edit])
+    sung.generate_batch([*clips, clips[1]], settings(), [edit])
     spans = {
         "speaker": [0],
         "text": range(1, 9),
@@ -243,7 +243,7 @@ def test_a_patch_is_an_exchange_of_states_mask_and_rotary_table(
     exchanged_run = stock_latents(sung, clips, chosen)[base]
     hook.remove()
     edit = Intervention(2, PatchSpec(sites=(f"tf{block}.cross_attn",)), source=1 - base)
-    patched = sung.generate([*clips, clips[base]], chosen, [edit]).latents
+    patched = sung.generate_batch([*clips, clips[base]], chosen, [edit]).latents
     assert_close(patched[2], exchanged_run)
     assert (patched[2] - patched[base]).abs().max() > 1e-6
 
@@ -256,7 +256,7 @@ def test_segments_together_are_the_whole(sung: AceStepV1, base: int) -> None:
         for names in (("text",), ("lyrics",), ("speaker", "text", "lyrics"))
     ]
     edits = [Intervention(2 + i, spec, source=1 - base) for i, specs in enumerate(arms) for spec in specs]
-    latents = sung.generate([*clips, *[clips[base]] * 3], settings(), edits).latents
+    latents = sung.generate_batch([*clips, *[clips[base]] * 3], settings(), edits).latents
     assert_close(latents[4], latents[1 - base])
     for arm in (2, 3):
         assert (latents[arm] - latents[base]).abs().max() > 1e-6
@@ -269,7 +269,7 @@ def test_a_text_pass_is_patched_by_name(tiny_v1_64: AceStepV1) -> None:
     each = {name: PatchSpec(sites=BOTH, passes=(name,)) for name in ("cond", "text", "null")}
     edits = [Intervention(2, spec, source=0) for spec in each.values()]
     edits.append(Intervention(3, each["text"], source=0))
-    latents = tiny_v1_64.generate(clips, chosen, edits).latents
+    latents = tiny_v1_64.generate_batch(clips, chosen, edits).latents
     assert_close(latents[2], latents[0], "all passes")
     assert (latents[3] - latents[1]).abs().max() > 1e-6
     assert (latents[3] - latents[0]).abs().max() > 1e-6
@@ -310,21 +310,21 @@ def test_bad_settings_get_one_clear_sentence(
     tiny_v1: AceStepV1, chosen: GenerationSettings, sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):
-        tiny_v1.generate([SHORT], chosen)
+        tiny_v1.generate_batch([SHORT], chosen)
 
 
 def test_null_passes_are_kept_of_guided_steps_only(tiny_v1: AceStepV1) -> None:
     capture = Capture((Site(0, "mlp"),), (0, 1), ("cond", "null"))
     with pytest.raises(UserError, match="Step 0 runs the cond pass only: guidance acts in steps 1 to 2"):
-        tiny_v1.generate([SHORT], settings(), capture=capture)
+        tiny_v1.generate_batch([SHORT], settings(), capture=capture)
 
 
 def test_interventions_need_rows_that_do_not_mix(tiny_v1: AceStepV1) -> None:
     edit = Intervention(1, PatchSpec(sites=BOTH), source=0)
     with pytest.raises(UserError, match="omega_reduction=sample"):
-        tiny_v1.generate([SHORT, LONG], settings(omega_reduction="batch"), [edit])
+        tiny_v1.generate_batch([SHORT, LONG], settings(omega_reduction="batch"), [edit])
 
 
 def test_lyrics_without_their_vocabulary_say_where_to_get_it(tiny_v1: AceStepV1) -> None:
     with pytest.raises(UserError, match=r"lyric vocabulary.*vocab\.json"):
-        tiny_v1.generate([Clip("a song", 1, "oh")], settings())
+        tiny_v1.generate_batch([Clip("a song", 1, "oh")], settings())

@@ -92,7 +92,7 @@ def test_plain_diffusers_makes_the_clip_that_the_workbench_makes(folder: Path, d
     plain.set_progress_bar_config(disable=True)
     clip, settings = Clip("a fast happy violin song with drums", 7), GenerationSettings(num_steps=4)
     model = load_model(folder.name, dtype=str(dtype).removeprefix("torch."))
-    expected = model.decode(model.generate([clip], settings).latents)[0]
+    expected = model.decode(model.generate_batch([clip], settings).latents)[0]
     audio = plain(
         clip.prompt,
         "",
