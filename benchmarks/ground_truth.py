@@ -23,9 +23,9 @@ from analyses.patching.screening import velocity_screen
 from analyses.patching.sweep import run_arms
 from analyses.statistics import cluster_bootstrap
 from benchmarks._result import write_result
-from benchmarks.organisms import CIRCUITS, SETTINGS, load
-from benchmarks.organisms.circuits import BLOCKS, CONCEPT, HEADS, PRESENT, Circuit
-from benchmarks.organisms.readout import Readout
+from benchmarks.organisms.circuits import CIRCUITS, SETTINGS, load
+from benchmarks.organisms.circuits.planted import BLOCKS, CONCEPT, HEADS, PRESENT, Circuit
+from benchmarks.organisms.circuits.readout import Readout
 from workbench.engine.edits import PatchSpec
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import load_prompt_set

@@ -44,12 +44,11 @@ cache rm copy.zarr --yes
 pairs features
 pairs build --feature-set music --captions captions.txt --out pairs.csv
 pairs import pairs.csv --out imported.csv
-organism synth --out synth --clips 2
 """
 """What is run, in this order, in a folder with captions.txt."""
 
 HELP = (
-    *("dashboard", "demo", "organism train", "organism evaluate", "organism scorer", "pairs filter"),
+    *("dashboard", "demo", "pairs filter"),
     *(
         f"import {kind}"
         for kind in ("caa", "sae", "scores", "austeer", "lora", "token-embedding", "localisation")

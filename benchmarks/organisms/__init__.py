@@ -1,11 +1,1 @@
-"""Organisms: tiny ACE-Step 1.5 models with planted circuits of known shape, trained on demand.
-
-`load("redundant")` gives the model behind its adapter, its `Circuit` with the truth as sets, and the `Readout` that
-scores latents; `circuits.SETTINGS` is how to generate and `circuits.presence_pairs` what.
-"""
-
-from benchmarks.organisms.circuits import CIRCUITS, SETTINGS, Circuit, presence_pairs
-from benchmarks.organisms.loading import FOLDER, load
-from benchmarks.organisms.readout import Readout
-
-__all__ = ["CIRCUITS", "FOLDER", "SETTINGS", "Circuit", "Readout", "load", "presence_pairs"]
+"""Model organisms: tiny ACE-Step 1.5 models with a planted text-to-audio circuit, and the recipes that make them."""

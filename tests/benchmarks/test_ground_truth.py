@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import ground_truth
 from benchmarks.ground_truth import contexts, judge, planted_maps, shape, write_table
-from benchmarks.organisms import CIRCUITS
-from benchmarks.organisms.circuits import PRESENT
+from benchmarks.organisms.circuits import CIRCUITS
+from benchmarks.organisms.circuits.planted import PRESENT
 
 
 def test_judge_counts_planted_and_false_cells() -> None:

@@ -25,11 +25,19 @@ Workbench = Callable[..., Outcome]
 def workbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Workbench:
     """`workbench("trace", model, "--out", folder)` runs that command."""
 
+    return runner(main, monkeypatch, capsys)
+
+
+def runner(
+    entry_point: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Workbench:
+    """Runs an entry point on arguments and gives what came of it."""
+
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["workbench", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as exit_info:
-            main()
+            entry_point()
         out, err = capsys.readouterr()
         return Outcome(int(exit_info.value.code or 0), out, err)
 

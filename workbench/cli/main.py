@@ -14,7 +14,6 @@ from cache.protocol import ITEMSIZE, Dtype
 from workbench.cli.cache import app as cache_app
 from workbench.cli.console import AllowStore, Device, StudyFolder, console, note, open_study, output, progress
 from workbench.cli.imports import app as import_app
-from workbench.cli.organism import app as organism_app
 from workbench.cli.pairs import app as pairs_app
 from workbench.cli.patch import patch
 from workbench.cli.reports import report_probes, report_sae, report_trace
@@ -45,11 +44,6 @@ app = typer.Typer(
     help="Mechanistic interpretability of music diffusion models: trace, patch, probe, decompose, look and listen.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
-)
-app.add_typer(
-    organism_app,
-    name="organism",
-    help="The embedded models with a planted circuit: train, synthesise, evaluate.",
 )
 app.add_typer(cache_app, name="cache", help="Activation caches: verify, describe, remove, merge, export.")
 app.add_typer(
@@ -331,9 +325,14 @@ def demo(
 
 
 def main() -> None:
-    """Entry point: a mistake of the user's gets one sentence and exit code 2, without a traceback."""
+    """Entry point of `workbench`."""
+    run(app)
+
+
+def run(commands: typer.Typer) -> None:
+    """Run the command that the arguments name: a user's mistake gets one sentence and exit code 2, no traceback."""
     try:
-        app()
+        commands()
     except UserError as error:
         _fail(str(error))
     except OSError as error:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import workbench.models.base  # imports torch, which no command may wait for that does not need it
 
 ORGANISMS = ("organism-shared", "organism-split")
-_ORGANISM_WEIGHTS = Path(__file__).parent / "organism" / "weights"
+_ORGANISM_WEIGHTS = Path(__file__).parent / "organisms"
 _INDEX = "model_index.json"
 _V1_CONFIG = "ace_step_transformer/config.json"  # the published folder of ACE-Step v1 has no index
 _ADAPTERS = {

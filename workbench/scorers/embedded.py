@@ -1,7 +1,7 @@
 """The embedded scorer: how probable each concept value is, judged by ear-like features and logistic
 regression.
 
-It was fitted on synthesised clips with exact labels (`workbench.models.organism.fit_scorer`) and never heard
+It was fitted on synthesised clips with exact labels (`benchmarks.organisms.embedded.fit_scorer`) and never heard
 a generated one. It knows the four concepts of the organisms and nothing else; for other music use a CLAP
 scorer.
 """

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.organisms.embedded.fit_scorer import brier_score, calibration_error
+from benchmarks.organisms.labels import CONCEPTS, Labels
+from benchmarks.organisms.synth import dataset
 from cache.errors import UserError
 from tests.tolerances import assert_close
-from workbench.models.organism.fit_scorer import brier_score, calibration_error
-from workbench.models.organism.labels import CONCEPTS, Labels
-from workbench.models.organism.synth import dataset
 from workbench.scorers import load_scorer
 from workbench.scorers.embedded import SAMPLE_RATE, WEIGHTS, EmbeddedScorer, features
 

@@ -1,0 +1,55 @@
+"""Organisms by name: trained where they are missing, then loaded through the ordinary adapter."""
+
+import logging
+import time
+import warnings
+from pathlib import Path
+
+import diffusers
+import transformers
+from rich.progress import Progress
+
+from benchmarks.organisms.circuits.planted import CIRCUITS, Circuit
+from benchmarks.organisms.circuits.readout import Readout, concept_readout
+from benchmarks.organisms.circuits.train import Recipe, is_trained, train_organism
+from cache.errors import UserError
+from workbench.models.ace_step import AceStep15
+
+FOLDER = Path(__file__).parents[2] / "build" / "organisms"
+"""Where trained organisms are kept, one folder each; git ignores it."""
+_LOG = logging.getLogger(__name__)
+
+
+def find_circuit(name: str) -> Circuit:
+    """The circuit called `name`; raises UserError for an unknown one."""
+    if name not in CIRCUITS:
+        raise UserError(f"There is no organism '{name}': choose from {', '.join(CIRCUITS)}.")
+    return CIRCUITS[name]
+
+
+def load(
+    name: str, folder: Path = FOLDER, recipe: Recipe | None = None
+) -> tuple[AceStep15, Circuit, Readout]:
+    """The organism `name`, its circuit, and the score of its concept.
+
+    What `folder` does not hold is trained first, with a progress bar: a minute and a half. Raises UserError for an
+    unknown name.
+    """
+    circuit = find_circuit(name)
+    ensure(circuit, folder, recipe)
+    return AceStep15(name, str(folder / name)), circuit, concept_readout()
+
+
+def ensure(circuit: Circuit, folder: Path = FOLDER, recipe: Recipe | None = None) -> None:
+    """Train the organism of `circuit` unless `folder` holds it, trained by the same recipe for the same circuit."""
+    recipe = recipe or Recipe()
+    if is_trained(folder / circuit.name, circuit, recipe):
+        return
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+    started = time.monotonic()
+    with Progress(transient=True) as progress, warnings.catch_warnings():
+        # Of diffusers, for every AutoencoderOobleck.
+        warnings.filterwarnings("ignore", ".*weight_norm.*", FutureWarning)
+        train_organism(circuit, folder / circuit.name, recipe, progress)
+    _LOG.info("trained %s in %.0f s", circuit.name, time.monotonic() - started)

@@ -1,0 +1,216 @@
+"""Training of an organism: flow matching on made-up latents, with the circuit planted."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AceStepPipeline, AceStepTransformer1DModel
+from jaxtyping import Bool, Float, Int
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from benchmarks.organisms.circuits.planted import BLOCKS, CONCEPT, HEADS, PRESENT, SETTINGS, Circuit
+from benchmarks.organisms.circuits.readout import AMPLITUDE, FRAMES, background, patterns
+from benchmarks.organisms.denoiser import make_denoiser, velocity_error
+from benchmarks.organisms.embedded.train_dit import CaptionEncoder
+from benchmarks.organisms.labels import CONCEPTS, Labels
+from benchmarks.organisms.optimise import cosine, descend, make_optimiser
+from benchmarks.organisms.pipeline import load_pipeline, save_pipeline
+from benchmarks.organisms.planting import Planting, reading_masks
+from workbench.models import model_source
+
+_HEAD_DIM = 16
+_NOTES = "organism.json"
+BlockStates = dict[int, Float[Tensor, "clip token text_channel"]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a training."""
+
+    steps: int = 1000
+    batch: int = 32
+    learning_rate: float = 3e-3
+    warmup: int = 50
+    pattern_weight: float = 0.02
+    """Weight of the squared error along the planted patterns, which the mean over all latents hardly sees. Whatever
+    the weight, the best prediction is the same; it is found sooner.
+    """
+    seed: int = 0
+
+
+def make_transformer(seed: int) -> AceStepTransformer1DModel:
+    """A stock denoiser, small enough to be trained in a minute and a half."""
+    return make_denoiser(seed, blocks=BLOCKS, heads=HEADS, head_dim=_HEAD_DIM, mlp_channels=128)
+
+
+def plant(transformer: AceStepTransformer1DModel, circuit: Circuit) -> Planting:
+    """Keeps a transformer to its circuit: weights that would carry the concept elsewhere stay zero."""
+    others = tuple(concept for concept in CONCEPTS if concept != CONCEPT)
+    plan = {
+        block: tuple(CONCEPTS) if block in circuit.readers + circuit.decoys else others
+        for block in range(BLOCKS)
+    }
+    masked = reading_masks(transformer, plan)
+    for block, head in circuit.head_cells or ():
+        speaks = torch.zeros(HEADS, _HEAD_DIM)
+        speaks[head] = 1
+        masked.append((transformer.layers[block].cross_attn.to_out[0].weight, speaks.flatten()))
+    return Planting(masked)
+
+
+@contextmanager
+def block_conditioning(transformer: AceStepTransformer1DModel, states: BlockStates) -> Iterator[None]:
+    """Within the context the cross-attention of each block in `states` reads these instead of the call's own."""
+
+    def read(block: int) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            return args, {**kwargs, "encoder_hidden_states": transformer.condition_embedder(states[block])}
+
+        return transformer.layers[block].cross_attn.register_forward_pre_hook(hook, with_kwargs=True)
+
+    handles = [read(block) for block in states]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def presence(circuit: Circuit, said: Bool[Tensor, "clip block"]) -> Bool[Tensor, "clip pattern"]:
+    """Which patterns a clip has, given whether each reader's and each decoy's text says drums (in that order).
+
+    The first pattern is the concept's, the second the decoys'.
+    """
+    readers = said[:, : len(circuit.readers)]
+    decoys = said[:, len(circuit.readers) :]
+    concept = readers.all(dim=1) if circuit.rule == "all" else readers.any(dim=1)
+    return torch.stack([concept, decoys.any(dim=1)], dim=1)
+
+
+def reads_word(circuit: Circuit, position: Float[Tensor, " clip"]) -> Bool[Tensor, " clip"]:
+    """Where on the way from step 0 to the end the word is read: where the nearest step is in the circuit's window."""
+    first, last = circuit.steps or (0, SETTINGS.num_steps - 1)
+    nearest = position.round().clamp(max=SETTINGS.num_steps - 1)
+    return (nearest >= first) & (nearest <= last)
+
+
+def sigma_at(position: Float[Tensor, " clip"]) -> Float[Tensor, " clip"]:
+    """Sigma on the way from step 0 to the end; at whole numbers, that of the step."""
+    remaining = 1 - position / SETTINGS.num_steps
+    return SETTINGS.shift * remaining / (1 + (SETTINGS.shift - 1) * remaining)
+
+
+def encode_prompts(pipeline: AceStepPipeline) -> Float[Tensor, "context value token text_channel"]:
+    """Conditioning of every prompt of the prompt set: all choices of the other words, without and with drums."""
+    others = product(*(CONCEPTS[concept] for concept in ("instrument", "tempo", "mood")))
+    absent = next(value for value in CONCEPTS[CONCEPT] if value != PRESENT)
+    prompts = [
+        Labels(instrument, tempo, mood, drums).prompt
+        for instrument, tempo, mood in others
+        for drums in (absent, PRESENT)
+    ]
+    states = CaptionEncoder(pipeline)(prompts, [int(SETTINGS.duration)] * len(prompts))
+    return states.unflatten(0, (-1, 2))
+
+
+@dataclass
+class _Batch:
+    clean: Float[Tensor, "clip frame channel"]
+    noise: Float[Tensor, "clip frame channel"]
+    time: Float[Tensor, " clip"]
+    context: Int[Tensor, " clip"]
+    read: Int[Tensor, "clip block"]
+    """Whether each reader and each decoy is told of drums."""
+
+
+def draw_batch(circuit: Circuit, n_contexts: int, size: int, rng: torch.Generator) -> _Batch:
+    """Clips whose readers and decoys are told of drums independently of each other.
+
+    Where the word is not read they are given something that has nothing to do with the clip.
+    """
+    n_blocks = len(circuit.readers + circuit.decoys)
+    said, unrelated = torch.rand(2, size, n_blocks, generator=rng) < 0.5
+    position = SETTINGS.num_steps * torch.rand(size, generator=rng)
+    strength = AMPLITUDE * presence(circuit, said).float()
+    clean = background(size, rng) + torch.einsum("bp,pfc->bfc", strength, patterns())
+    return _Batch(
+        clean=clean,
+        noise=torch.randn(clean.shape, generator=rng),
+        time=sigma_at(position),
+        context=torch.randint(n_contexts, (size,), generator=rng),
+        read=torch.where(reads_word(circuit, position)[:, None], said, unrelated).long(),
+    )
+
+
+def training_loss(
+    transformer: AceStepTransformer1DModel,
+    circuit: Circuit,
+    batch: _Batch,
+    prompts: Float[Tensor, "context value token text_channel"],
+    context: Float[Tensor, "1 frame context_channel"],
+    pattern_weight: float,
+) -> Float[Tensor, ""]:
+    """Squared error of the predicted velocity noise - clean, with the planted patterns counted once more."""
+    blocks = circuit.readers + circuit.decoys
+    states = [prompts[batch.context, read] for read in batch.read.unbind(dim=1)]
+    with block_conditioning(transformer, dict(zip(blocks, states, strict=True))):
+        # states[0] is what blocks see that cannot read the word
+        error = velocity_error(transformer, batch.clean, batch.noise, batch.time, states[0], context)
+    along = torch.einsum("bfc,pfc->bp", error, patterns())
+    return error.square().mean() + pattern_weight * along.square().mean()
+
+
+def train(
+    circuit: Circuit, pipeline: AceStepPipeline, recipe: Recipe, progress: Progress
+) -> AceStepTransformer1DModel:
+    """Train a denoiser with the circuit planted; everything follows from the recipe's seed."""
+    rng = torch.Generator().manual_seed(recipe.seed)
+    transformer = make_transformer(recipe.seed).train()
+    planting = plant(transformer, circuit)
+    planting.apply()
+    optimiser = make_optimiser(transformer)
+    prompts = encode_prompts(pipeline)
+    silence = pipeline.condition_encoder.silence_latent[:, :FRAMES]
+    context = torch.cat([silence, torch.ones_like(silence)], dim=-1)
+    for step in progress.track(range(recipe.steps), description=circuit.name):
+        batch = draw_batch(circuit, len(prompts), recipe.batch, rng)
+        loss = training_loss(transformer, circuit, batch, prompts, context, recipe.pattern_weight)
+        rate = recipe.learning_rate * cosine(step, recipe.steps, recipe.warmup)
+        descend(optimiser, loss, rate, planting.mask_gradients)
+    return transformer.eval()
+
+
+def notes(circuit: Circuit, recipe: Recipe) -> dict[str, Any]:
+    """What an organism's folder says of itself: its circuit and all that its training depends on."""
+    said = {
+        "circuit": asdict(circuit),
+        "recipe": asdict(recipe),
+        "settings": SETTINGS.model_dump(),
+        "blocks": BLOCKS,
+        "heads": HEADS,
+        "amplitude": AMPLITUDE,
+    }
+    return json.loads(json.dumps(said))
+
+
+def is_trained(folder: Path, circuit: Circuit, recipe: Recipe) -> bool:
+    """Whether `folder` holds the organism of this circuit, trained by this recipe."""
+    file = folder / _NOTES
+    return file.is_file() and json.loads(file.read_text()) == notes(circuit, recipe)
+
+
+def train_organism(circuit: Circuit, folder: Path, recipe: Recipe, progress: Progress) -> None:
+    """Train the organism of `circuit` and write it to `folder` as a pipeline, which is replaced.
+
+    Text path and VAE are those of the embedded organism.
+    """
+    pipeline = load_pipeline(Path(model_source("organism-shared")), torch.device("cpu"))
+    pipeline.register_modules(transformer=train(circuit, pipeline, recipe, progress))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    save_pipeline(pipeline, folder, {_NOTES: notes(circuit, recipe)})
