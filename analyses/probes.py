@@ -121,8 +121,7 @@ def run_probes(
         if progress:
             progress(len(cells), len(cells))
         result = _dataset(scores, tasks, spec, cache).assign_attrs(skipped=json.dumps(skipped))
-        study.save_result("probes", result, spec, time.monotonic() - started)
-        return study.result("probes")
+        return study.save_result("probes", result, spec, time.monotonic() - started)
 
 
 def probe_arrays(

@@ -78,8 +78,7 @@ def import_published_map(study: Study, file: Path, model: str = "") -> xr.Datase
     chosen = slug(str(result.attrs["model"]), f"the model of {file}")
     spec = PublishedMapSpec(model=chosen, source=file.name, sha256=sha256_of(file))
     with study.making(f"{PREFIX}{chosen}"):
-        study.save_result(f"{PREFIX}{chosen}", result, spec, 0.0)
-    return study.result(f"{PREFIX}{chosen}")
+        return study.save_result(f"{PREFIX}{chosen}", result, spec, 0.0)
 
 
 def published_names(study: Study) -> list[str]:

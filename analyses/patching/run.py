@@ -271,8 +271,7 @@ def run_patching(
         for sentence in plan.notes:
             note(sentence)
         result = _make(study, model, plan, progress or _no_progress)
-        study.save_result(spec.result_name, result, plan.spec, time.monotonic() - started)
-    return study.result(spec.result_name)
+        return study.save_result(spec.result_name, result, plan.spec, time.monotonic() - started)
 
 
 def _make(study: Study, model: AudioDiffusionModel, plan: Plan, progress: Progress) -> xr.Dataset:

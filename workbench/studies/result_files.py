@@ -7,13 +7,15 @@ them inside the file. So nothing else is read, and what is read is not much larg
 
 import io
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from cache.opening import UnsafeFile, read_file
+from cache.opening import UnsafeFile, open_file, read_file
 from workbench.documents import parse_document
 
 if TYPE_CHECKING:
@@ -43,61 +45,81 @@ def load_result_file(root: Path, name: str) -> xr.Dataset:
         DamagedResult: if the file is damaged, has another structure than results have, or lacks their attributes.
         FileNotFoundError, cache.opening.UnsafeFile: as `cache.opening.open_file` does.
     """
-    import h5py
-
     content = read_file(root, name, MAX_BYTES)
+    with _read_safely(root / name):
+        _checked_attributes(io.BytesIO(content))
+        return xr.load_dataset(
+            io.BytesIO(content), engine="h5netcdf", decode_times=False, decode_timedelta=False
+        )
+
+
+def read_result_attributes(root: Path, name: str) -> dict[str, Any]:
+    """The attributes of a result, whose arrays are not read; raises like `load_result_file`."""
+    with open_file(root, name, MAX_BYTES) as file, _read_safely(root / name):
+        return _checked_attributes(file)
+
+
+@contextmanager
+def _read_safely(path: Path) -> Iterator[None]:
+    """Read an HDF5 file while nobody else does, and raise DamagedResult for what goes wrong."""
     try:
         with _READING:
-            with h5py.File(io.BytesIO(content), "r") as file:
-                _check_structure(file, content)
-            result = xr.load_dataset(
-                io.BytesIO(content), engine="h5netcdf", decode_times=False, decode_timedelta=False
-            )
-        _check_attributes(result)
+            yield
     except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError) as error:
         raise DamagedResult(
-            f"The result {root / name} is damaged or was not written by the workbench "
+            f"The result {path} is damaged or was not written by the workbench "
             f"({' '.join(str(error).split())[:200]}): delete it and compute it again."
         ) from error
-    return result
 
 
-def _check_attributes(result: xr.Dataset) -> None:
-    """Raise ValueError unless a result has the attributes that every result has."""
-    told = result.attrs
-    if not all(isinstance(told.get(name), str) for name in ("kind", "spec", "provenance", "result_id")):
+def _checked_attributes(stream: io.BufferedIOBase) -> dict[str, Any]:
+    """A result's attributes; raises ValueError where it is not built as results are, or lacks theirs."""
+    import h5py
+
+    with h5py.File(stream, "r") as file:
+        _check_structure(file, stream)
+        # A number is kept as an array of one.
+        attributes = {
+            name: value[0] if isinstance(value, np.ndarray) and value.shape == (1,) else value
+            for name, value in file.attrs.items()
+        }
+    if not all(isinstance(attributes.get(name), str) for name in ("kind", "spec", "provenance", "result_id")):
         raise ValueError("it lacks the attributes kind, spec, provenance or result_id")
-    if not isinstance(told.get("schema_version"), int | np.integer):
+    if not isinstance(attributes.get("schema_version"), int | np.integer):
         raise ValueError("its schema_version is no number")
-    parse_document(told["spec"])
-    parse_document(told["provenance"])
+    parse_document(attributes["spec"])
+    parse_document(attributes["provenance"])
+    return attributes
 
 
-def _check_structure(file: "h5py.File", content: bytes) -> None:
+def _check_structure(file: "h5py.File", stream: io.BufferedIOBase) -> None:
     """Raise ValueError for what no result has, without following links or reading any array."""
     import h5py
 
+    size = stream.seek(0, io.SEEK_END)
     made = file.id.get_create_plist()
     if made.get_sizes() != (8, 8) or made.get_userblock():
         raise ValueError("it is laid out as no result is")
     group = h5py.h5g.open(file.id, b"/")
     if group.get_num_objs() > MAX_VARIABLES:
         raise ValueError(f"it has more than {MAX_VARIABLES} variables")
-    _check_own_attributes(group, len(content))
-    left = len(content)
+    _check_own_attributes(group, size)
+    left = size
     for name in list(group):
         if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
             raise ValueError(f"{_shown(name)} is a link")
         found = h5py.h5o.open(group, name)
         if not isinstance(found, h5py.h5d.DatasetID):
             raise ValueError(f"{_shown(name)} is no variable")
-        left -= _check_variable(found, _shown(name), content)
+        left -= _check_variable(found, _shown(name), stream, size)
         if left < 0:
             raise ValueError("its variables share their bytes")
-        _check_own_attributes(found, len(content))
+        _check_own_attributes(found, size)
 
 
-def _check_variable(variable: "h5py.h5d.DatasetID", name: str, content: bytes) -> int:
+def _check_variable(
+    variable: "h5py.h5d.DatasetID", name: str, stream: io.BufferedIOBase, file_size: int
+) -> int:
     """The bytes of a variable; raises ValueError unless all of them lie in the file, as they are."""
     import h5py
 
@@ -124,18 +146,21 @@ def _check_variable(variable: "h5py.h5d.DatasetID", name: str, content: bytes) -
     if declared != variable.get_storage_size():
         raise ValueError(f"{name} declares {declared} bytes and has {variable.get_storage_size()}")
     if is_text and declared:
-        _check_texts(variable, declared, name, content)
+        _check_texts(variable, declared, name, stream, file_size)
     return declared
 
 
-def _check_texts(variable: "h5py.h5d.DatasetID", size: int, name: str, content: bytes) -> None:
+def _check_texts(
+    variable: "h5py.h5d.DatasetID", size: int, name: str, stream: io.BufferedIOBase, file_size: int
+) -> None:
     """Raise ValueError where texts are so long, or share their letters so often, that they outgrow the file."""
     start = variable.get_offset()
-    if start is None or start + size > len(content):
+    if start is None or start + size > file_size:
         raise ValueError(f"{name} lies outside of the file")
-    lengths = np.frombuffer(content, _TEXT_REFERENCE, size // _TEXT_REFERENCE.itemsize, start)["length"]
+    stream.seek(start)
+    lengths = np.frombuffer(stream.read(size), _TEXT_REFERENCE)["length"]
     longest, count = int(lengths.max()), len(lengths)
-    if int(lengths.sum(dtype=np.uint64)) > len(content) or longest * count * _WIDTH > MAX_BYTES:
+    if int(lengths.sum(dtype=np.uint64)) > file_size or longest * count * _WIDTH > MAX_BYTES:
         raise ValueError(f"{name} has texts of absurd length")
 
 

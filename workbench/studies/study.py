@@ -41,7 +41,7 @@ from workbench.prompts.reading import Encode
 from workbench.provenance import content_hash, provenance
 from workbench.seeds import Seed, consecutive_seeds
 from workbench.studies.confirmed import UnconfirmedStore, confirm, is_confirmed
-from workbench.studies.result_files import load_result_file
+from workbench.studies.result_files import load_result_file, read_result_attributes
 
 STUDY_VERSION = 3
 DOCUMENT = "study.json"
@@ -313,17 +313,17 @@ class Study:
         if name not in self.result_names():
             have = ", ".join(self.result_names()) or "no results yet"
             raise UserError(f"{self.path} has no result '{name}' (it has {have}).")
-        return load_result_file(self.path, f"results/{name}.nc")
+        return load_result_file(self.path, _result_file(name))
 
     def is_done(self, name: str, spec: BaseModel) -> bool:
         """Whether the result exists and was computed with this very spec, from this study as it is now."""
         if name not in self.result_names():
             return False
         try:
-            attrs = self.result(name).attrs
+            attributes = read_result_attributes(self.path, _result_file(name))
         except UserError:  # damaged: it is to be computed again
             return False
-        return bool(attrs.get("result_id") == self._result_id(str(attrs.get("kind")), spec))
+        return bool(attributes["result_id"] == self._result_id(attributes["kind"], spec))
 
     def _result_id(self, kind: str, spec: BaseModel) -> str:
         """What tells a result from others: its kind and spec, and the study's spec and model."""
@@ -355,10 +355,10 @@ class Study:
     def remove_result(self, name: str) -> None:
         """Remove a result, if there is one."""
         if name in self.result_names():
-            remove_file(self.path, f"results/{name}.nc")
+            remove_file(self.path, _result_file(name))
 
-    def save_result(self, name: str, dataset: xr.Dataset, spec: BaseModel, seconds: float) -> Path:
-        """Save a result with its spec and provenance; `dataset.attrs` must have `kind` and `schema_version`.
+    def save_result(self, name: str, dataset: xr.Dataset, spec: BaseModel, seconds: float) -> xr.Dataset:
+        """Save a result, and give it with its spec and provenance; its `attrs` must have `kind` and `schema_version`.
 
         Raises UserError where another result's name differs in case only, which not every file system keeps apart.
         """
@@ -374,10 +374,13 @@ class Study:
                 provenance(**self.model, seed=self.spec.seed, duration_s=round(seconds, 1))
             ),
         )
-        file = self.path / "results" / f"{name}.nc"
-        with replacing(file, self.path) as partial:
+        with replacing(self.path / _result_file(name), self.path) as partial:
             labelled.to_netcdf(partial, engine="h5netcdf")
-        return file
+        return labelled
+
+
+def _result_file(name: str) -> str:
+    return f"results/{name}.nc"
 
 
 def _write(

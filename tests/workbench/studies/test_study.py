@@ -307,9 +307,10 @@ def test_results_keep_labels_spec_and_provenance(study: Study) -> None:
         coords={"site": ["tf0.cross_attn"], "step": [0, 2]},
         attrs={"kind": "probes", "schema_version": 1},
     )
-    study.save_result("probes", dataset, Spec(), seconds=1.23)
+    saved = study.save_result("probes", dataset, Spec(), seconds=1.23)
     loaded = study.result("probes")
     xr.testing.assert_equal(loaded, dataset)
+    xr.testing.assert_identical(loaded, saved)
     assert json.loads(loaded.attrs["spec"]) == {"folds": 5}
     facts = json.loads(loaded.attrs["provenance"])
     assert facts["weights_hash"] == study.model["weights_hash"]
@@ -318,6 +319,19 @@ def test_results_keep_labels_spec_and_provenance(study: Study) -> None:
     assert study.is_done("probes", Spec())
     assert not study.is_done("probes", Spec(folds=4))
     assert study.result_names() == ["probes"]
+
+
+def test_whether_a_result_is_done_is_told_without_its_arrays(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = xr.Dataset({"accuracy": ("step", [0.5, 1.0])}, attrs={"kind": "probes", "schema_version": 1})
+    study.save_result("other", dataset, Spec(), seconds=0.0)
+    file = study.path / "results" / "other.nc"
+    monkeypatch.setattr(xr, "load_dataset", lambda *_, **__: pytest.fail("the arrays were read"))
+    assert study.is_done("other", Spec())
+    file.write_bytes(file.read_bytes()[:-8])  # cut, so that it is to be made again
+    assert not study.is_done("other", Spec())
+    file.unlink()
 
 
 def test_result_ids_tell_specs_apart(study: Study) -> None:
