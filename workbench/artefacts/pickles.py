@@ -5,6 +5,9 @@ before it has read it, sets attributes on whatever the file points at, and hashe
 interpreted here, one by one, out of `pickletools`' parse: there are few of them, the names that they may use are an
 allow-list, and behind each name stands a function of this project that checks its arguments. Every other name and
 every other operation is refused by its name.
+
+`torch.load(weights_only=True)` runs no code either, but bounds neither time nor memory: of a dictionary whose integer
+keys share one hash it takes 2.7 s to read 280 kB, and four times as long for twice as much.
 """
 
 import io
