@@ -150,8 +150,11 @@ def sae_training(device: str, tiny: bool) -> Figures:
     """A sparse autoencoder from the cache, against one from rows that lie on the device."""
     from benchmarks.gpu_paths import write
     from benchmarks.sae_training import SPEC, measure
+    from workbench.sae import TopKObjective
 
-    smaller = {"expansion": 2, "k": 4, "train_steps": 5, "batch_size": 64} if tiny else {}
+    smaller = (
+        {"expansion": 2, "objective": TopKObjective(k=4), "train_steps": 5, "batch_size": 64} if tiny else {}
+    )
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "cache", _plan(tiny), device)
         return measure(Path(folder) / "cache", device, SPEC.model_copy(update=smaller))

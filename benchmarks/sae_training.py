@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from analyses.sae import TrainSpec
+from analyses.sae import TrainSpec, train_spec
 from analyses.sae.train import train_sae
 from benchmarks._result import synchronize
 from benchmarks.cache_io import SITE
 from cache import ActivationCache
 
-SPEC = TrainSpec(site=SITE, expansion=8, k=32, train_steps=100, batch_size=4096)
+SPEC = train_spec(SITE, expansion=8, k=32, train_steps=100, batch_size=4096)
 
 
 def seconds(rows: Iterable[torch.Tensor], spec: TrainSpec, device: str) -> float:

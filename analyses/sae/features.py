@@ -10,8 +10,8 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
-from analyses.sae.topk import TopKSAE
 from cache import CachePlan
+from workbench.sae import SAE
 
 TOP_CLIPS = 12
 BINS = 30
@@ -30,7 +30,7 @@ class Activity(NamedTuple):
 
 
 def feature_table(
-    sae: TopKSAE, clip_acts: Callable[[], ClipActivations], clips: pd.DataFrame, plan: CachePlan
+    sae: SAE, clip_acts: Callable[[], ClipActivations], clips: pd.DataFrame, plan: CachePlan
 ) -> xr.Dataset:
     """Everything about the features that a result of kind "sae" holds; one clip at a time is in memory.
 
@@ -75,7 +75,7 @@ def feature_table(
     )
 
 
-def measure_activity(sae: TopKSAE, clip_acts: ClipActivations) -> Activity:
+def measure_activity(sae: SAE, clip_acts: ClipActivations) -> Activity:
     """Encode all clips and reduce their feature activations."""
     peaks, peak_rows, clip_means = [], [], []
     step_sum, density_sum = np.zeros((1, sae.config.d_sae)), np.zeros(sae.config.d_sae)
@@ -97,7 +97,7 @@ def measure_activity(sae: TopKSAE, clip_acts: ClipActivations) -> Activity:
 
 
 def histograms(
-    sae: TopKSAE, clip_acts: ClipActivations, peak: Float[np.ndarray, " feature"]
+    sae: SAE, clip_acts: ClipActivations, peak: Float[np.ndarray, " feature"]
 ) -> Int[np.ndarray, "feature bin"]:
     """Counts of positive activations of each feature in `BINS` equal bins from 0 to its peak (included)."""
     counts = np.zeros(len(peak) * BINS, dtype=np.int64)
@@ -109,11 +109,11 @@ def histograms(
     return counts.reshape(len(peak), BINS)
 
 
-def encoded(sae: TopKSAE, clip_acts: ClipActivations) -> Iterator[Float[torch.Tensor, "step token feature"]]:
+def encoded(sae: SAE, clip_acts: ClipActivations) -> Iterator[Float[torch.Tensor, "step token feature"]]:
     """Feature activations of one clip after another, on the device of the SAE."""
     for acts in clip_acts:
         with torch.no_grad():
-            z = sae.encode(torch.from_numpy(acts).to(sae.W_enc.device))
+            z = sae.encode(torch.from_numpy(acts).to(sae.device))
         yield z
 
 

@@ -13,10 +13,11 @@ from pydantic import BaseModel
 from analyses.sae.features import ClipActivations, encoded, feature_table
 from analyses.sae.metrics import EXPLAINED_VARIANCE, Reconstruction
 from analyses.sae.rows import by_clip, split_by_prompt
-from analyses.sae.topk import CONFIG_FILE, TopKSAE
 from analyses.sae.train import TrainSpec, train_sae
 from cache.errors import UserError
 from cache.opening import checked_folder
+from workbench.sae import SAE, load_folder, save_folder
+from workbench.sae.folder import CONFIG_FILE
 from workbench.studies.study import Study
 
 KIND = "sae"
@@ -53,29 +54,41 @@ def run_sae(
         sae, curves = train_sae(rows, spec, device, progress)
         sae.to(device)
 
-        of_clips = partial(by_clip, cache, spec.site, spec.pass_name)
-        final = final_figures(sae, of_clips(held_out), curves.attrs["input_scale"])
-        table = feature_table(sae, lambda: of_clips(study.clips["clip"].tolist()), study.clips, cache.plan)
-        result = xr.merge([curves, final, table], combine_attrs="drop")
-        result.attrs = {
-            "kind": KIND,
-            "schema_version": SCHEMA_VERSION,
-            "site": spec.site,
-            "pass": spec.pass_name,
-            "k": spec.k,
-            "d_sae": sae.config.d_sae,
-            "explained_variance_convention": EXPLAINED_VARIANCE,
-            "held_out_clips": held_out,
-        }
+        result = describe(study, sae, curves, held_out, spec.site, spec.pass_name)
         save_sae(study, sae, result, spec, time.monotonic() - started)
         return study.result(name)
 
 
-def save_sae(study: Study, sae: TopKSAE, result: xr.Dataset, spec: BaseModel, seconds: float) -> None:
+def describe(
+    study: Study, sae: SAE, curves: xr.Dataset, held_out: list[int], site: str, pass_name: str
+) -> xr.Dataset:
+    """The result of an SAE on a study: its curves, its figures on clips that it has not seen, its features on all.
+
+    The attribute `input_scale` of the curves is the scale of the final loss.
+    """
+    cache, clips = study.cache, study.clips
+    of_clips = partial(by_clip, cache, site, pass_name)
+    final = final_figures(sae, of_clips(held_out), curves.attrs["input_scale"])
+    table = feature_table(sae, lambda: of_clips(clips["clip"].tolist()), clips, cache.plan)
+    result = xr.merge([curves, final, table], combine_attrs="drop")
+    return result.assign_attrs(
+        kind=KIND,
+        schema_version=SCHEMA_VERSION,
+        site=site,
+        architecture=sae.config.architecture,
+        **sae.config.settings,
+        d_sae=sae.config.d_sae,
+        explained_variance_convention=EXPLAINED_VARIANCE,
+        held_out_clips=held_out,
+        **{"pass": pass_name},
+    )
+
+
+def save_sae(study: Study, sae: SAE, result: xr.Dataset, spec: BaseModel, seconds: float) -> None:
     """Save an SAE and the result that describes it; at no moment is there a result of another SAE beside it."""
     site = str(result.attrs["site"])
     study.remove_result(f"sae-{site}")
-    sae.cpu().save(sae_folder(study, site), study.path)
+    save_folder(sae.cpu(), sae_folder(study, site), study.path)
     study.save_result(f"sae-{site}", result, spec, seconds)
 
 
@@ -84,7 +97,7 @@ def is_trained(study: Study, spec: TrainSpec) -> bool:
     return (sae_folder(study, spec.site) / CONFIG_FILE).is_file() and study.is_done(f"sae-{spec.site}", spec)
 
 
-def load_sae(study: Study, site: str) -> TopKSAE:
+def load_sae(study: Study, site: str) -> SAE:
     """The trained SAE of a site; raises UserError when there is none."""
     folder = checked_folder(study.path, Path("sae", site))
     if not folder.is_dir():
@@ -92,7 +105,7 @@ def load_sae(study: Study, site: str) -> TopKSAE:
         raise UserError(
             f"{study.path} has no sparse autoencoder for '{site}' (it has {trained}): train one first."
         )
-    return TopKSAE.load(folder, study.path)
+    return load_folder(folder, study.path)
 
 
 def feature_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataArray:
@@ -132,11 +145,11 @@ def sae_folder(study: Study, site: str) -> Path:
     return study.path / "sae" / site
 
 
-def final_figures(sae: TopKSAE, clip_acts: ClipActivations, input_scale: float) -> xr.Dataset:
+def final_figures(sae: SAE, clip_acts: ClipActivations, input_scale: float) -> xr.Dataset:
     """The scalar figures `final_...` over the rows of the given clips, one clip at a time."""
     figures = Reconstruction(sae.config.d_in, sae.config.d_sae)
     for acts in clip_acts:
-        x = torch.from_numpy(acts).flatten(0, 1).to(sae.W_enc.device)
+        x = torch.from_numpy(acts).flatten(0, 1).to(sae.device)
         with torch.no_grad():
             z = sae.encode(x)
             figures.add(x, sae.decode(z), z)

@@ -1,29 +1,31 @@
-"""Training of a TopK sparse autoencoder on rows of activations."""
+"""Training of a sparse autoencoder on rows of activations, whatever its architecture."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, SerializeAsAny
 from torch import Tensor
 
 from analyses.sae.metrics import Reconstruction
-from analyses.sae.topk import TopKConfig, TopKSAE, keep_largest
 from cache.errors import UserError
+from workbench.sae import ARCHITECTURES, SAE, Objective, TrainingBatch
 from workbench.seeds import Seed
+from workbench.validation import validated
 
 # Mean and scale of the inputs are measured on at most this many rows.
 MEASURED_ROWS = 65_536
-# A feature that was positive on no row for this many training steps is dead: the auxiliary loss revives it.
+# A feature that was positive on no row for this many training steps is dead.
 DEAD_AFTER = 100
-# Points of the training curves.
+# The training curves, and their number of points.
+CURVES = ("loss", "explained_variance", "l0", "dead_share")
 CURVE_POINTS = 50
 # The learning rate falls linearly to zero over this last share of the training.
 DECAY_SHARE = 0.2
-# Variance below this share of the mean square, and squared errors below this, are rounding.
+# Variance below this share of the mean square is rounding.
 ROUNDING = 1e-12
 
 MOST_TRAIN_STEPS = 100_000_000
@@ -35,22 +37,37 @@ Rows = Iterable[Float[Tensor, "_row channel"]]  # batches need not be of one len
 class TrainSpec(BaseModel):
     """What to train on, and how: all steps and tokens of one pass at one site.
 
-    The SAE has `expansion` features per channel, `k` of them active on a row. `held_out_share` of the prompts
-    is kept for the final figures. `aux_coefficient` weighs the loss that revives dead features.
+    The SAE has `expansion` features per channel; its architecture is that of the `objective`. `held_out_share` of the
+    prompts is kept for the final figures.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     site: str
+    objective: SerializeAsAny[InstanceOf[Objective]]
     pass_name: str = "cond"
     expansion: int = Field(4, ge=1, le=MOST_FEATURES)
-    k: int = Field(8, ge=1)
     train_steps: int = Field(1000, ge=1, le=MOST_TRAIN_STEPS)
     batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
-    aux_coefficient: float = Field(1 / 32, ge=0)
     held_out_share: float = Field(0.1, gt=0, lt=1)
     seed: Seed = 0
+
+
+def train_spec(site: str, architecture: str = "topk", **options: Any) -> TrainSpec:
+    """The spec of a training; `options` are fields of `TrainSpec` and of the architecture's objective.
+
+    Raises:
+        UserError: there is no such architecture or option, or a value is not allowed.
+    """
+    if architecture not in ARCHITECTURES:
+        raise UserError(
+            f"There is no autoencoder architecture '{architecture}': choose one of {', '.join(ARCHITECTURES)}."
+        )
+    of_training = {name: options.pop(name) for name in TrainSpec.model_fields if name in options}
+    what = "The autoencoder cannot be trained"
+    objective = validated(ARCHITECTURES[architecture].objective, options, what)
+    return validated(TrainSpec, {"site": site, "objective": objective, **of_training}, what)
 
 
 class Scale(NamedTuple):
@@ -65,7 +82,7 @@ def train_sae(
     spec: TrainSpec,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[TopKSAE, xr.Dataset]:
+) -> tuple[SAE, xr.Dataset]:
     """Train an SAE; gives it, on the CPU, with its training curves.
 
     `rows` gives one pass over the training rows in batches (row, channel), and is iterated anew when a pass is
@@ -74,12 +91,11 @@ def train_sae(
 
     The inputs are scaled by one number to unit mean variance; the scale is folded back into the biases at the
     end, so the SAE works on activations as they are. `b_dec` starts at the mean, the encoder as the
-    transposed decoder with unit-norm random rows. Loss: mean squared error over rows and channels, plus
-    `aux_coefficient` times the error with which dead features predict the residual (Gao et al. 2024, appendix
-    A.2). Decoder rows stay at unit norm and see no gradient along themselves.
+    transposed decoder with unit-norm random rows. The loss is the objective's. Decoder rows stay at unit norm and see
+    no gradient along themselves.
 
-    The curves have dim `train_step`: `loss` (squared error of the scaled training batch, auxiliary loss left
-    out), `explained_variance`, `l0` (of the batch) and `dead_share` (features silent for the last
+    The curves have dim `train_step`: `loss` (mean squared error of the scaled training batch, without what else the
+    objective adds), `explained_variance`, `l0` (of the batch) and `dead_share` (features silent for the last
     `DEAD_AFTER` steps); the scale is their attribute `input_scale`.
 
     Raises:
@@ -100,7 +116,7 @@ def train_sae(
             "The autoencoder's weights became NaN or infinite in training: its rows hold such numbers (run `workbench "
             "cache verify`), or its learning rate is too large."
         )
-    unscale(sae, scale.factor)
+    sae.unscale(scale.factor)
     return sae.cpu(), trainer.curves().assign_attrs(input_scale=scale.factor)
 
 
@@ -120,11 +136,11 @@ def measure_scale(rows: Rows) -> Scale:
     return Scale(torch.from_numpy(mean).float(), variance**-0.5)
 
 
-def initial_sae(scale: Scale, spec: TrainSpec) -> TopKSAE:
+def initial_sae(scale: Scale, spec: TrainSpec) -> SAE:
     """The SAE before training: random unit decoder rows, encoder its transpose, `b_dec` at the mean."""
     d_in = len(scale.mean)
     origin = {"hook_name": spec.site, "pass_name": spec.pass_name}
-    sae = TopKSAE(TopKConfig(d_in=d_in, d_sae=spec.expansion * d_in, k=spec.k, metadata=origin))
+    sae = spec.objective.new_sae(d_in, spec.expansion * d_in, origin)
     generator = torch.Generator().manual_seed(spec.seed)
     directions = torch.randn(sae.W_dec.shape, generator=generator)
     with torch.no_grad():
@@ -132,33 +148,6 @@ def initial_sae(scale: Scale, spec: TrainSpec) -> TopKSAE:
         sae.W_enc.copy_(sae.W_dec.T)
         sae.b_dec.copy_(scale.mean * scale.factor)
     return sae
-
-
-@torch.no_grad()
-def unscale(sae: TopKSAE, factor: float) -> None:
-    """Turn an SAE of inputs multiplied by `factor` into the same SAE of the inputs as they are.
-
-    With both biases divided by the factor, pre-activations and features are those of the scaled inputs
-    divided by it; their order, and so the k largest, stays.
-    """
-    sae.b_enc.div_(factor)
-    sae.b_dec.div_(factor)
-
-
-def auxiliary_loss(
-    sae: TopKSAE,
-    pre: Float[Tensor, "row feature"],
-    residual: Float[Tensor, "row channel"],
-    dead: Bool[Tensor, " feature"],
-) -> Float[Tensor, ""]:
-    """Squared error with which the largest dead features predict the residual, relative to its own square.
-
-    As many dead features take part in a row as half the channels (Gao et al. 2024, appendix A.2).
-    """
-    dead_pre = pre[:, dead]
-    count = min(dead_pre.shape[-1], residual.shape[-1] // 2)
-    prediction = keep_largest(dead_pre, count) @ sae.W_dec[dead]
-    return (prediction - residual).square().mean() / residual.square().mean().clamp(min=ROUNDING)
 
 
 def learning_rate_share(step: int, train_steps: int) -> float:
@@ -169,7 +158,7 @@ def learning_rate_share(step: int, train_steps: int) -> float:
 class Trainer:
     """State of one training: optimiser, silence of the features, curves."""
 
-    def __init__(self, sae: TopKSAE, spec: TrainSpec) -> None:
+    def __init__(self, sae: SAE, spec: TrainSpec) -> None:
         self.sae = sae
         self.spec = spec
         self.optimiser = torch.optim.Adam(sae.parameters(), lr=spec.learning_rate)
@@ -181,31 +170,30 @@ class Trainer:
 
     def step(self, step: int, x: Float[Tensor, "row channel"]) -> None:
         """One optimiser step on a scaled batch."""
-        pre = self.sae.pre_activations(x)
-        acts = keep_largest(torch.relu(pre), self.spec.k)
-        x_hat = self.sae.decode(acts)
-        error = (x_hat - x).square().mean()
-        dead = self.silent_steps >= DEAD_AFTER
-        loss = error
-        if self.spec.aux_coefficient > 0 and dead.any():
-            revival = auxiliary_loss(self.sae, pre, (x - x_hat).detach(), dead)
-            loss = error + self.spec.aux_coefficient * revival
+        batch = self.forward(x)
+        loss = self.spec.objective.loss(self.sae, batch)
         self.optimiser.zero_grad()
         loss.backward()
         self._keep_unit_decoder_gradient()
         self.optimiser.step()
         self.schedule.step()
         self._keep_unit_decoder()
-        self.silent_steps = torch.where((acts > 0).any(0), 0, self.silent_steps + 1)
+        self.silent_steps = torch.where((batch.encoding.acts > 0).any(0), 0, self.silent_steps + 1)
         if step % self._interval == 0 or step == self.spec.train_steps - 1:
-            self._record(step, x, x_hat.detach(), acts.detach(), error.item())
+            self._record(step, batch)
+
+    def forward(self, x: Float[Tensor, "row channel"]) -> TrainingBatch:
+        """What the SAE makes of a scaled batch."""
+        encoding = self.sae.encode_with_pre(x)
+        x_hat = self.sae.decode(encoding.acts)
+        error = (x_hat - x).square().mean()
+        return TrainingBatch(x, encoding, x_hat, error, self.silent_steps >= DEAD_AFTER)
 
     def curves(self) -> xr.Dataset:
         """Training curves, dim `train_step`."""
         step, *values = (np.array(column) for column in zip(*self.points, strict=True))
-        names = ("loss", "explained_variance", "l0", "dead_share")
         return xr.Dataset(
-            {name: ("train_step", value) for name, value in zip(names, values, strict=True)},
+            {name: ("train_step", value) for name, value in zip(CURVES, values, strict=True)},
             {"train_step": step},
         )
 
@@ -213,11 +201,12 @@ class Trainer:
     def _interval(self) -> int:
         return max(1, self.spec.train_steps // CURVE_POINTS)
 
-    def _record(self, step: int, x: Tensor, x_hat: Tensor, acts: Tensor, loss: float) -> None:
-        batch = Reconstruction(x.shape[-1], acts.shape[-1])
-        batch.add(x, x_hat, acts)
+    def _record(self, step: int, batch: TrainingBatch) -> None:
+        acts = batch.encoding.acts.detach()
+        figures = Reconstruction(batch.x.shape[-1], acts.shape[-1])
+        figures.add(batch.x, batch.x_hat.detach(), acts)
         dead_share = (self.silent_steps >= DEAD_AFTER).double().mean().item()
-        self.points.append((step, loss, batch.explained_variance, batch.l0, dead_share))
+        self.points.append((step, batch.error.item(), figures.explained_variance, figures.l0, dead_share))
 
     @torch.no_grad()
     def _keep_unit_decoder_gradient(self) -> None:

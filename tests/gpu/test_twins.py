@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.sae import TrainSpec
+from analyses.sae import train_spec
 from analyses.sae.train import Scale, Trainer, initial_sae
 from cache import ActivationCache, CachePlan, CacheWriter
 from cache.object_storage import memory_storage
@@ -158,7 +158,7 @@ def test_a_ring_on_the_device_holds_rows_of_the_cache(device: str, share: float)
 
 def test_a_training_step_is_that_of_the_cpu(device: str) -> None:
     """In float64: Adam divides by the gradient's size, and near zero makes much of rounding."""
-    spec = TrainSpec(site=SITE, expansion=4, k=4, train_steps=3, aux_coefficient=1 / 32)
+    spec = train_spec(SITE, expansion=4, k=4, train_steps=3, aux_coefficient=1 / 32)
     rows = torch.randn(3, 256, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     trained = []
     for where in (device, "cpu"):

@@ -1,12 +1,13 @@
 """The TopK autoencoder against an independent dense formula, and against what SAELens gave."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from analyses.sae.topk import TopKConfig, TopKSAE
+from workbench.sae import TopKConfig, TopKSAE, load_folder, save_folder
 
 SAELENS = Path(__file__).parent / "fixtures" / "saelens"
 
@@ -41,7 +42,7 @@ def test_forward_is_the_dense_formula(sae: TopKSAE, rows: torch.Tensor) -> None:
 @pytest.mark.parametrize("folder", ["ours", "theirs"])
 def test_a_folder_means_to_us_what_it_means_to_saelens(folder: str) -> None:
     """Both folders were read by SAELens, which gave these outputs (see README.md)."""
-    sae, outputs = TopKSAE.load(SAELENS / folder), np.load(SAELENS / "outputs.npz")
+    sae, outputs = load_folder(SAELENS / folder), np.load(SAELENS / "outputs.npz")
     rows = torch.from_numpy(outputs["rows"])
     with torch.no_grad():
         np.testing.assert_allclose(sae.encode(rows), outputs[f"{folder}_encoded"], rtol=1e-5, atol=1e-5)
@@ -49,6 +50,8 @@ def test_a_folder_means_to_us_what_it_means_to_saelens(folder: str) -> None:
 
 
 def test_what_we_save_is_what_saelens_read(tmp_path: Path) -> None:
-    TopKSAE.load(SAELENS / "ours").save(tmp_path)
-    for file in ("cfg.json", "sae_weights.safetensors"):
-        assert (tmp_path / file).read_bytes() == (SAELENS / "ours" / file).read_bytes()
+    save_folder(load_folder(SAELENS / "ours"), tmp_path)
+    saved, read = (json.loads((folder / "cfg.json").read_text()) for folder in (tmp_path, SAELENS / "ours"))
+    assert saved == read
+    weights = "sae_weights.safetensors"
+    assert (tmp_path / weights).read_bytes() == (SAELENS / "ours" / weights).read_bytes()

@@ -5,12 +5,13 @@ import pytest
 from pydantic import ValidationError
 
 from analyses.probes import ProbeSpec
-from analyses.sae.train import TrainSpec
+from analyses.sae import TrainSpec
 from cache.errors import UserError
 from tests.workbench.studies.test_study import study_spec
 from workbench.engine.runs import Clip
 from workbench.models.ace_step import AceStep15
 from workbench.models.base import seeded_noise
+from workbench.sae import TopKObjective
 from workbench.seeds import LARGEST_SEED, consecutive_seeds, random_state
 from workbench.studies.study import clip_table
 
@@ -33,7 +34,7 @@ def test_specs_refuse_other_seeds(seed: int) -> None:
     with pytest.raises(ValidationError):
         ProbeSpec(seed=seed)
     with pytest.raises(ValidationError):
-        TrainSpec(site="tf0.block", seed=seed)
+        TrainSpec(site="tf0.block", objective=TopKObjective(), seed=seed)
 
 
 def test_random_states_are_those_of_scikit_learn_and_differ() -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float
+import torch
 
 from cache.errors import UserError
 from workbench.artefacts.checks import table, vector
 from workbench.artefacts.lora import load_safetensors
 from workbench.artefacts.sources import Origin, check_inside, open_source, read_settings, sha256_of
 from workbench.engine.sites import Site
+from workbench.sae import SAE, TopKConfig, TopKSAE
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
 # What would make other features of the same weights, and the value that the arithmetic here has.
@@ -34,20 +35,17 @@ _HOOKPOINT = re.compile(r"(?:transformer_blocks\.|tf)(\d+)[._-]cross[_-]attn")
 
 @dataclass(frozen=True)
 class PublishedSae:
-    """A TopK autoencoder's weights; `site` is where its inputs are."""
+    """An autoencoder of others; `site` is where its inputs are, and `pass_name` the guidance pass of them."""
 
     kind: ClassVar[str] = "sae"
 
     site: str
-    k: int
-    encoder_weight: Float[np.ndarray, "feature channel"]
-    encoder_bias: Float[np.ndarray, " feature"]
-    decoder_weight: Float[np.ndarray, "feature channel"]
-    decoder_bias: Float[np.ndarray, " channel"]
+    pass_name: str
+    sae: SAE
     origin: Origin
 
 
-def read_sae(source: str, site: str = "") -> PublishedSae:
+def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedSae:
     """Read and check a published autoencoder: its folder, or one that holds it (then `site` says which of several).
 
     Raises UserError for files that are missing, damaged or not of the form, and for settings of another arithmetic.
@@ -76,19 +74,27 @@ def read_sae(source: str, site: str = "") -> PublishedSae:
         told = ", ".join(sorted(weights)[:8])
         raise UserError(f"{file} has the weights {told}, where {', '.join(_CHECKS)} are needed.")
     checked = {name: check(weights[name], f"{file}, {name}") for name, check in _CHECKS.items()}
-    features = _check_shapes(checked, settings, folder)
+    features, channels = _check_shapes(checked, settings, folder)
     k = _integer(settings, "k", folder)
     if not 1 <= k <= features:
         raise UserError(f"{folder / CONFIG} says k={k}, and there are {features} features.")
-    return PublishedSae(
-        site=str(Site.parse(found)),
-        k=k,
-        encoder_weight=checked["encoder.weight"],
-        encoder_bias=checked["encoder.bias"],
-        decoder_weight=checked["W_dec"],
-        decoder_bias=checked["b_dec"],
-        origin=origin,
-    )
+    found = str(Site.parse(found))
+    metadata = {
+        "hook_name": found,
+        "pass_name": pass_name,
+        "source": source,
+        "source_sha256": origin.sha256,
+        "source_config": settings,
+    }
+    config = TopKConfig(d_in=channels, d_sae=features, k=k, metadata=metadata)
+    converted = {
+        "W_enc": checked["encoder.weight"].T,
+        "b_enc": checked["encoder.bias"],
+        "W_dec": checked["W_dec"],
+        "b_dec": checked["b_dec"],
+    }
+    sae = TopKSAE(config, {name: torch.from_numpy(value.copy()) for name, value in converted.items()})
+    return PublishedSae(found, pass_name, sae, origin)
 
 
 def _folder(root: Path, source: str, site: str) -> Path:
@@ -119,8 +125,10 @@ def _integer(settings: dict[str, object], key: str, folder: Path) -> int:
     return value
 
 
-def _check_shapes(weights: dict[str, np.ndarray], settings: dict[str, object], folder: Path) -> int:
-    """The number of features; raises UserError where the weights' shapes are not those of the settings."""
+def _check_shapes(
+    weights: dict[str, np.ndarray], settings: dict[str, object], folder: Path
+) -> tuple[int, int]:
+    """Features and channels; raises UserError where the weights' shapes are not those of the settings."""
     width = weights["encoder.weight"].shape[1]
     channels = _integer({"d_in": width, **settings}, "d_in", folder)
     asked = _integer({"num_latents": 0, **settings}, "num_latents", folder)
@@ -132,4 +140,4 @@ def _check_shapes(weights: dict[str, np.ndarray], settings: dict[str, object], f
             f"{folder} has weights of the shapes {', '.join(map(str, shapes))}, and its settings say {features} "
             f"features of {channels} channels."
         )
-    return features
+    return features, channels

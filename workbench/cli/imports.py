@@ -101,12 +101,13 @@ def sae(
     else:
         import_sae(target, published, device=device)
         written = target.path / "sae" / published.site
-    features, channels = published.decoder_weight.shape
+    config = published.sae.config
     _print(
         {
-            "what": "TopK sparse autoencoder",
+            "what": f"sparse autoencoder ({config.architecture})",
             "site": published.site,
-            "features": f"{features} of {channels} channels, {published.k} active on a row",
+            "features": f"{config.d_sae} of {config.d_in} channels",
+            "settings": ", ".join(f"{name} = {value}" for name, value in config.settings.items()),
             "source": published.origin.source,
             "SHA-256": published.origin.sha256,
             "written": str(written),

@@ -219,30 +219,49 @@ def probe(
 def sae(
     study_folder: StudyFolder,
     site: Annotated[str, typer.Option(help="Cached site to decompose.")],
+    pass_name: Annotated[str, typer.Option("--pass", help="Guidance pass to decompose.")] = "cond",
     expansion: Annotated[
         int, typer.Option(min=1, help="Expansion factor: features per channel of the site.")
     ] = 4,
     k: Annotated[int, typer.Option(min=1, help="Active features per token.")] = 8,
+    aux_coefficient: Annotated[
+        float, typer.Option(min=0, help="Weight of the auxiliary loss, which revives dead features.")
+    ] = 1 / 32,
     train_steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Activation vectors per training step.")] = 1024,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 3e-3,
+    held_out_share: Annotated[
+        float, typer.Option(help="Fraction of the prompts held out for the final figures.")
+    ] = 0.1,
     seed: Annotated[
         int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the initialisation and data order.")
     ] = 0,
+    device: Device = "cpu",
     allow_store: AllowStore = False,
 ) -> None:
     """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""
-    from analyses.sae import TrainSpec, is_trained, run_sae
+    from analyses.sae import is_trained, run_sae, train_spec
     from workbench.engine.sites import numbered_site
-    from workbench.validation import validated
 
     study = open_study(study_folder, allow_store)
     site = numbered_site(site, study.block_names)
-    asked = {"site": site, "expansion": expansion, "k": k, "train_steps": train_steps, "seed": seed}
-    spec = validated(TrainSpec, asked, "The autoencoder cannot be trained")
+    spec = train_spec(
+        site,
+        pass_name=pass_name,
+        expansion=expansion,
+        k=k,
+        aux_coefficient=aux_coefficient,
+        train_steps=train_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        held_out_share=held_out_share,
+        seed=seed,
+    )
     if is_trained(study, spec):
         console.print("The autoencoder is trained already.")
     else:
         with progress("Training the autoencoder") as report:
-            run_sae(study, spec, progress=report)
+            run_sae(study, spec, device, report)
     report_sae(study, site)
 
 

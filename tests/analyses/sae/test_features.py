@@ -9,17 +9,17 @@ import torch
 import xarray as xr
 from sklearn.metrics import roc_auc_score
 
-from analyses.sae import TopKSAE, TrainSpec, feature_trace, load_sae, run_sae
+from analyses.sae import feature_trace, load_sae, run_sae, train_spec
 from analyses.sae.features import BINS, TOP_CLIPS, auroc, concept_aurocs, feature_table
 from analyses.sae.metrics import Reconstruction
-from analyses.sae.topk import TopKConfig
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, CONCEPTS, PLANTED, SIGMAS, STEPS, TOKEN_SECONDS, TOKENS
 from tests.tolerances import assert_close
+from workbench.sae import TopKConfig, TopKSAE, load_folder
 from workbench.studies.study import Study
 
 SITE, PLANTED_STEP, _ = PLANTED
-SPEC = TrainSpec(site=SITE, k=2, train_steps=150, batch_size=256, held_out_share=0.2)
+SPEC = train_spec(site=SITE, k=2, train_steps=150, batch_size=256, held_out_share=0.2)
 D_SAE = 4 * CHANNELS
 
 
@@ -134,8 +134,16 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
         "step_profile": ("feature", "step"),
         "auroc": ("feature", "value"),
     }
-    attrs = {name: result.attrs[name] for name in ("kind", "schema_version", "site", "pass", "k", "d_sae")}
-    assert attrs == {"kind": "sae", "schema_version": 1, "site": SITE, "pass": "cond", "k": 2, "d_sae": D_SAE}
+    expected = {
+        "kind": "sae",
+        "schema_version": 1,
+        "site": SITE,
+        "pass": "cond",
+        "architecture": "topk",
+        "k": 2,
+        "d_sae": D_SAE,
+    }
+    assert {name: result.attrs[name] for name in expected} == expected
     assert result.attrs["explained_variance_convention"].startswith(
         "1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2"
     )
@@ -158,9 +166,9 @@ def test_a_trace_is_the_encoding_of_the_cached_clip(planted_study: Study, acts: 
 
 def test_a_trace_reads_the_pass_of_the_training(planted_study: Study) -> None:
     site = "tf0.cross_attn"
-    run_sae(planted_study, TrainSpec(site=site, pass_name="null", k=2, train_steps=3, batch_size=64))
+    run_sae(planted_study, train_spec(site=site, pass_name="null", k=2, train_steps=3, batch_size=64))
     x = torch.from_numpy(planted_study.cache.read(site, clips=[1], passes=["null"])[0, :, 0])
-    expected = TopKSAE.load(planted_study.path / "sae" / site).encode(x)
+    expected = load_folder(planted_study.path / "sae" / site).encode(x)
     traces = [feature_trace(planted_study, site, feature, 1).values for feature in range(D_SAE)]
     assert_close(np.stack(traces, axis=-1), expected)
 
@@ -208,6 +216,6 @@ def test_what_there_is_not_is_told(planted_study: Study, result: xr.Dataset) -> 
     with pytest.raises(UserError, match="no clip 999"):
         feature_trace(planted_study, SITE, 0, 999)
     with pytest.raises(UserError, match="no site 'tf9"):
-        run_sae(planted_study, TrainSpec(site="tf9.mlp"))
+        run_sae(planted_study, train_spec(site="tf9.mlp"))
     with pytest.raises(UserError, match="no pass 'uncond'"):
-        run_sae(planted_study, TrainSpec(site=SITE, pass_name="uncond"))
+        run_sae(planted_study, train_spec(site=SITE, pass_name="uncond"))

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import save_file
 
 from analyses.sae.run import load_sae, sae_folder
-from analyses.sae.topk import TopKConfig, TopKSAE
 from cache.errors import UserError
 from cache.opening import UnsafeFile
 from tests.workbench.artefacts import builders
 from tests.workbench.studies.foreign_study import make_foreign_study
 from workbench.artefacts import list_imported, read_caa, write_artefact
 from workbench.artefacts.written import study_file
+from workbench.sae import TopKConfig, TopKSAE, save_folder
 from workbench.studies.study import Study
 
 SITE = "tf0.cross_attn"
@@ -30,7 +30,7 @@ def study(tmp_path: Path) -> Study:
     """A study with an autoencoder and an imported vector."""
     study = make_foreign_study(tmp_path / "study")
     sae = TopKSAE(TopKConfig(d_in=4, d_sae=8, k=2, metadata={"pass_name": "cond"}))
-    sae.save(sae_folder(study, SITE), study.path)
+    save_folder(sae, sae_folder(study, SITE), study.path)
     vectors = read_caa(str(builders.write_caa(tmp_path / "source")))
     write_artefact(vectors, study_file(study.path, "vectors"), study.path)
     return study
@@ -134,7 +134,7 @@ def test_a_folder_that_is_a_link_is_neither_read_nor_written(
     with pytest.raises(UnsafeFile, match="is a link where a folder must be"):
         load_sae(study, SITE)
     with pytest.raises(UnsafeFile, match="is a link where a folder must be"):
-        TopKSAE(TopKConfig(d_in=4, d_sae=8, k=2)).save(sae_folder(study, SITE), study.path)
+        save_folder(TopKSAE(TopKConfig(d_in=4, d_sae=8, k=2)), sae_folder(study, SITE), study.path)
     assert {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()} == before
 
 

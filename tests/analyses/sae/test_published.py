@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.sae import TopKSAE, feature_trace, load_sae, run_sae
+from analyses.sae import feature_trace, load_sae, run_sae, train_spec
 from analyses.sae.metrics import Reconstruction
-from analyses.sae.published import PublishedSaeSpec, convert_sae, import_sae, to_topk
-from analyses.sae.train import TrainSpec
+from analyses.sae.published import PublishedSaeSpec, convert_sae, import_sae
 from cache.errors import UserError
 from dashboards.frames.features import features_frame, training_frame
 from dashboards.screen.features import sae_training
 from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
 from tests.workbench.artefacts.builders import sae_weights, write_sae
 from workbench.artefacts import read_sae
+from workbench.sae import load_folder
 from workbench.studies.study import Study
 
 SITE = PLANTED[0]
@@ -45,7 +45,7 @@ def published_encoding(x: torch.Tensor, k: int = K) -> torch.Tensor:
 
 
 def test_features_are_the_published_ones(tmp_path: Path) -> None:
-    sae = to_topk(read_sae(str(folder(tmp_path))))
+    sae = read_sae(str(folder(tmp_path))).sae
     x = torch.randn(50, CHANNELS, generator=torch.Generator().manual_seed(5))
     z = published_encoding(x)
     weights = sae_weights()
@@ -57,7 +57,7 @@ def test_features_are_the_published_ones(tmp_path: Path) -> None:
 
 def test_each_row_keeps_its_own_largest(tmp_path: Path) -> None:
     """Training kept the largest of a batch; here a row's features do not depend on the rows beside it."""
-    sae = to_topk(read_sae(str(folder(tmp_path, batch_topk=True))))
+    sae = read_sae(str(folder(tmp_path, batch_topk=True))).sae
     x = torch.randn(6, CHANNELS, generator=torch.Generator().manual_seed(6))
     x[0] *= 100
     with torch.no_grad():
@@ -67,9 +67,9 @@ def test_each_row_keeps_its_own_largest(tmp_path: Path) -> None:
 
 def test_a_converted_folder_is_one_of_the_workbench(tmp_path: Path) -> None:
     published = read_sae(str(folder(tmp_path)))
-    loaded = TopKSAE.load(convert_sae(published, tmp_path / "converted"))
-    np.testing.assert_array_equal(loaded.W_enc.detach().numpy(), published.encoder_weight.T)
-    np.testing.assert_array_equal(loaded.W_dec.detach().numpy(), published.decoder_weight)
+    loaded = load_folder(convert_sae(published, tmp_path / "converted"))
+    assert torch.equal(loaded.W_enc, sae_weights()["encoder.weight"].T)
+    assert torch.equal(loaded.W_dec, sae_weights()["W_dec"])
     assert loaded.config.metadata["hook_name"] == SITE
     assert loaded.config.metadata["source_sha256"] == published.origin.sha256
     with pytest.raises(UserError, match="exists already"):
@@ -100,7 +100,9 @@ def test_a_study_shows_the_features_of_a_published_autoencoder(tmp_path: Path, s
 
 def test_its_result_has_the_form_of_a_trained_one(tmp_path: Path, study: Study) -> None:
     imported = import_sae(study, read_sae(str(folder(tmp_path))))
-    trained = run_sae(study, TrainSpec(site="tf0.cross_attn", k=K, expansion=3, train_steps=3, batch_size=64))
+    trained = run_sae(
+        study, train_spec(site="tf0.cross_attn", k=K, expansion=3, train_steps=3, batch_size=64)
+    )
     assert {name: variable.dims for name, variable in imported.data_vars.items()} == {
         name: variable.dims for name, variable in trained.data_vars.items()
     }
@@ -110,7 +112,7 @@ def test_its_result_has_the_form_of_a_trained_one(tmp_path: Path, study: Study) 
     frame = training_frame(imported)
     assert frame[frame["split"] == "training"]["value"].isna().all()
     assert sae_training(frame).layout.shapes  # the measures on all clips, without a curve
-    assert load_sae(study, SITE).config.k == K
+    assert load_sae(study, SITE).config.settings == {"k": K}
 
 
 def test_an_autoencoder_of_another_model_is_refused_and_nothing_written(tmp_path: Path) -> None:
@@ -121,6 +123,6 @@ def test_an_autoencoder_of_another_model_is_refused_and_nothing_written(tmp_path
     with pytest.raises(UserError, match=r"no site 'tf6\.cross_attn'"):
         import_sae(study, read_sae(str(folder(tmp_path)), "tf6.cross_attn"))
     with pytest.raises(UserError, match="no pass 'uncond'"):
-        import_sae(study, read_sae(str(folder(tmp_path))), pass_name="uncond")
+        import_sae(study, read_sae(str(folder(tmp_path)), pass_name="uncond"))
     assert not (study.path / "sae").exists()
     assert study.result_names() == []

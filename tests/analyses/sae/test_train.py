@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.sae import TopKSAE, TrainSpec
+from analyses.sae import TrainSpec, train_spec
 from analyses.sae.metrics import Reconstruction
 from analyses.sae.train import (
     DEAD_AFTER,
     Scale,
     Trainer,
-    auxiliary_loss,
     initial_sae,
     learning_rate_share,
     measure_scale,
     train_sae,
-    unscale,
 )
 from cache.errors import UserError
+from workbench.sae import SAE, TopKObjective
+from workbench.sae.topk import auxiliary_loss
 
 CHANNELS, ATOMS, ACTIVE = 24, 48, 3
-SPEC = TrainSpec(
+SPEC = train_spec(
     site="tf1.cross_attn", expansion=2, k=ACTIVE, train_steps=500, batch_size=512, learning_rate=0.01
 )
 
@@ -53,7 +53,7 @@ def planted_rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def planted() -> tuple[np.ndarray, np.ndarray, TopKSAE, object]:
+def planted() -> tuple[np.ndarray, np.ndarray, SAE, object]:
     atoms, rows = planted_rows()
     sae, curves = train_sae(Shuffled(rows[:5000], 512), SPEC)
     return atoms, rows, sae, curves
@@ -92,7 +92,7 @@ def test_curves(planted: tuple) -> None:
 
 def test_the_config_says_where_the_rows_come_from(planted: tuple) -> None:
     config = planted[2].config
-    assert (config.d_in, config.d_sae, config.k) == (CHANNELS, 2 * CHANNELS, ACTIVE)
+    assert (config.d_in, config.d_sae, config.settings) == (CHANNELS, 2 * CHANNELS, {"k": ACTIVE})
     assert config.metadata == {"hook_name": "tf1.cross_attn", "pass_name": "cond"}
 
 
@@ -100,7 +100,7 @@ def test_decoder_rows_have_unit_norm(planted: tuple) -> None:
     torch.testing.assert_close(planted[2].W_dec.norm(dim=1), torch.ones(2 * CHANNELS))
 
 
-def short(rows: np.ndarray, **changes: object) -> TopKSAE:
+def short(rows: np.ndarray, **changes: object) -> SAE:
     spec = SPEC.model_copy(update={"train_steps": 30, **changes})
     return train_sae(Shuffled(rows, spec.batch_size), spec)[0]
 
@@ -114,7 +114,9 @@ def test_equal_seeds_give_equal_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"batch_size": 256}, {"learning_rate": 0.001}, {"k": 2}, {"train_steps": 20}], ids=str
+    "change",
+    [{"batch_size": 256}, {"learning_rate": 0.001}, {"objective": TopKObjective(k=2)}, {"train_steps": 20}],
+    ids=str,
 )
 def test_fields_have_their_effect(change: dict[str, object]) -> None:
     rows = planted_rows()[1]
@@ -130,12 +132,12 @@ def test_scale_and_place_of_the_rows_do_not_matter() -> None:
 
 
 def test_unscale_by_hand() -> None:
-    sae = initial_sae(Scale(torch.ones(4), 1.0), TrainSpec(site="s", expansion=2, k=3))
+    sae = initial_sae(Scale(torch.ones(4), 1.0), train_spec(site="s", expansion=2, k=3))
     with torch.no_grad():
         sae.b_enc.copy_(torch.randn(8, generator=torch.Generator().manual_seed(0)))
         x = torch.randn(10, 4, generator=torch.Generator().manual_seed(1))
         acts, x_hat = sae.encode(x), sae(x)
-        unscale(sae, 5.0)
+        sae.unscale(5.0)
         torch.testing.assert_close(sae.encode(x / 5), acts / 5)
         torch.testing.assert_close(sae(x / 5), x_hat / 5)
 
@@ -148,14 +150,14 @@ def test_measured_scale() -> None:
 
 
 def test_training_starts_at_the_mean_with_a_tied_encoder() -> None:
-    sae = initial_sae(Scale(torch.tensor([2.0, 4.0]), 0.5), TrainSpec(site="s", expansion=3, k=2))
+    sae = initial_sae(Scale(torch.tensor([2.0, 4.0]), 0.5), train_spec(site="s", expansion=3, k=2))
     assert sae.b_dec.tolist() == [1.0, 2.0]
     assert torch.equal(sae.W_enc, sae.W_dec.T)
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(6))
 
 
 def test_auxiliary_loss_by_hand() -> None:
-    sae = initial_sae(Scale(torch.zeros(2), 1.0), TrainSpec(site="s", expansion=2, k=1))
+    sae = initial_sae(Scale(torch.zeros(2), 1.0), train_spec(site="s", expansion=2, k=1))
     with torch.no_grad():
         sae.W_dec.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [-1.0, 0.0]]))
     pre = torch.tensor([[9.0, 1.0, 3.0, 0.0]])
@@ -166,7 +168,7 @@ def test_auxiliary_loss_by_hand() -> None:
 
 
 def test_the_auxiliary_loss_revives_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    def half_dead(scale: Scale, spec: TrainSpec) -> TopKSAE:
+    def half_dead(scale: Scale, spec: TrainSpec) -> SAE:
         sae = initial_sae(scale, spec)
         with torch.no_grad():
             sae.b_enc[::2] = -3  # never positive at the start, so that the main loss has no gradient for them
@@ -175,7 +177,13 @@ def test_the_auxiliary_loss_revives_features(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("analyses.sae.train.initial_sae", half_dead)
     rows = Shuffled(planted_rows()[1], 256)
     specs = [
-        SPEC.model_copy(update={"train_steps": 3 * DEAD_AFTER, "batch_size": 256, "aux_coefficient": value})
+        SPEC.model_copy(
+            update={
+                "train_steps": 3 * DEAD_AFTER,
+                "batch_size": 256,
+                "objective": TopKObjective(k=ACTIVE, aux_coefficient=value),
+            }
+        )
         for value in (0.0, 1 / 32)
     ]
     without, with_revival = (train_sae(rows, spec)[1].dead_share[-1].item() for spec in specs)

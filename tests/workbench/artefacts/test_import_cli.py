@@ -6,12 +6,13 @@ import pytest
 import xarray as xr
 
 from analyses.patching.published_map import load_published_map
-from analyses.sae import TopKSAE, load_sae
+from analyses.sae import load_sae
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, make_planted_study
 from tests.workbench.artefacts import builders
 from tests.workbench.artefacts.test_hostile import KINDS, Kind, run
 from workbench.artefacts import list_imported
+from workbench.sae import load_folder
 from workbench.studies.study import Study
 
 TABLE = """model,metric,concept,block,attn,impact
@@ -82,9 +83,9 @@ def test_an_autoencoder_is_put_into_a_study_or_a_folder(tmp_path: Path, study: S
     folder = builders.write_sae(tmp_path / "tf1.cross_attn")
     run("sae", folder, "--study", study.path)
     assert study.result_names() == ["sae-tf1.cross_attn"]
-    assert load_sae(study, "tf1.cross_attn").config.k == 4
+    assert load_sae(study, "tf1.cross_attn").config.settings == {"k": 4}
     run("sae", folder, "--out", tmp_path / "converted", "--site", "tf3.cross_attn")
-    assert TopKSAE.load(tmp_path / "converted").config.metadata["hook_name"] == "tf3.cross_attn"
+    assert load_folder(tmp_path / "converted").config.metadata["hook_name"] == "tf3.cross_attn"
 
 
 def test_a_published_table_is_put_into_a_study_or_a_file(

@@ -242,9 +242,9 @@ def test_autoencoders_are_read(tmp_path: Path, hookpoint: str) -> None:
     held = builders.sae_weights()
     folder = builders.write_sae(tmp_path / "ace-step-sae-tf6-cross-attn", held, hookpoint)
     read = read_sae(str(folder))
-    assert (read.site, read.k) == ("tf6.cross_attn", 4)
-    np.testing.assert_array_equal(read.encoder_weight, held["encoder.weight"].numpy())
-    np.testing.assert_array_equal(read.decoder_bias, held["b_dec"].numpy())
+    assert (read.site, read.sae.config.settings) == ("tf6.cross_attn", {"k": 4})
+    assert torch.equal(read.sae.W_enc, held["encoder.weight"].T)
+    assert torch.equal(read.sae.b_dec, held["b_dec"])
 
 
 def test_one_of_several_autoencoders_is_chosen_by_its_site(tmp_path: Path) -> None:
@@ -253,14 +253,12 @@ def test_one_of_several_autoencoders_is_chosen_by_its_site(tmp_path: Path) -> No
         builders.write_sae(tmp_path, weights, f"transformer_blocks.{block}.cross_attn")
     with pytest.raises(UserError, match="several autoencoders"):
         read_sae(str(tmp_path))
-    assert read_sae(str(tmp_path), "tf7.cross_attn").decoder_bias.tolist() == [1.0] * WIDTH
+    assert read_sae(str(tmp_path), "tf7.cross_attn").sae.b_dec.tolist() == [1.0] * WIDTH
 
 
 def test_the_number_of_features_may_be_told_either_way(tmp_path: Path) -> None:
-    assert (
-        read_sae(str(builders.write_sae(tmp_path / "tf1.cross_attn", num_latents=24, expansion_factor=1))).k
-        == 4
-    )
+    folder = builders.write_sae(tmp_path / "tf1.cross_attn", num_latents=24, expansion_factor=1)
+    assert read_sae(str(folder)).sae.config.d_sae == 24
     for settings in ({"num_latents": 23}, {"expansion_factor": 2}, {"d_in": 9}):
         with pytest.raises(UserError, match="its settings say"):
             read_sae(str(builders.write_sae(tmp_path / "tf1.cross_attn", **settings)))  # type: ignore[arg-type]
@@ -285,7 +283,8 @@ def test_autoencoders_of_another_arithmetic_are_refused(tmp_path: Path, setting:
 def test_settings_of_the_training_do_not_matter(tmp_path: Path) -> None:
     folder = tmp_path / "tf1.cross_attn"
     settings = {"batch_topk": True, "sample_topk": True, "multi_topk": True, "normalize_decoder": False}
-    assert read_sae(str(builders.write_sae(folder, **settings))).k == 4  # type: ignore[arg-type]
+    read = read_sae(str(builders.write_sae(folder, **settings)))  # type: ignore[arg-type]
+    assert read.sae.config.settings == {"k": 4}
 
 
 def test_a_source_that_is_nowhere_is_told(tmp_path: Path) -> None:

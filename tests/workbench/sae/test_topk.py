@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from analyses.sae import TopKSAE
-from analyses.sae.topk import TopKConfig, keep_largest
 from cache.errors import UserError
 from workbench.artefacts import read_sae
+from workbench.sae import TopKConfig, TopKSAE, load_folder, save_folder
+from workbench.sae.topk import keep_largest
 
 
 def random_sae(d_in: int = 6, d_sae: int = 20, k: int = 3) -> TopKSAE:
@@ -53,8 +53,8 @@ def test_leading_axes_do_not_matter() -> None:
 
 def test_saved_and_loaded_weights_are_bit_equal(tmp_path: Path) -> None:
     sae = random_sae()
-    sae.save(tmp_path / "sae")
-    loaded = TopKSAE.load(tmp_path / "sae")
+    save_folder(sae, tmp_path / "sae")
+    loaded = load_folder(tmp_path / "sae")
     assert loaded.config == sae.config
     for name, value in sae.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value)
@@ -65,7 +65,7 @@ def test_saved_and_loaded_weights_are_bit_equal(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_in_the_form_of_saelens(tmp_path: Path) -> None:
-    random_sae().save(tmp_path)
+    save_folder(random_sae(), tmp_path)
     assert json.loads((tmp_path / "cfg.json").read_text()) == {
         "architecture": "topk",
         "d_in": 6,
@@ -89,12 +89,12 @@ def test_the_folder_is_in_the_form_of_saelens(tmp_path: Path) -> None:
 def test_an_interrupted_save_leaves_no_folder_that_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    random_sae().save(tmp_path)
-    monkeypatch.setattr("analyses.sae.topk.save_file", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    save_folder(random_sae(), tmp_path)
+    monkeypatch.setattr("workbench.sae.folder.save_file", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        random_sae(k=4).save(tmp_path)
+        save_folder(random_sae(k=4), tmp_path)
     with pytest.raises(UserError, match=r"has no cfg\.json"):
-        TopKSAE.load(tmp_path)
+        load_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_an_interrupted_save_leaves_no_folder_that_loads(
     [("architecture", "jumprelu"), ("normalize_activations", "layer_norm"), ("apply_b_dec_to_input", False)],
 )
 def test_other_arithmetic_is_refused(tmp_path: Path, key: str, value: object) -> None:
-    random_sae().save(tmp_path)
+    save_folder(random_sae(), tmp_path)
     config = tmp_path / "cfg.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), key: value}))
     shown = f"not supported: {value}" if key == "architecture" else f"not supported: {key}={value!r}"
     with pytest.raises(UserError, match=shown):
-        TopKSAE.load(tmp_path)
+        load_folder(tmp_path)
 
 
 @pytest.mark.parametrize("architecture", ["jumprelu", "gated", "standard", "matryoshka_batchtopk"])
@@ -116,26 +116,26 @@ def test_other_architectures_of_saelens_are_not_damaged(tmp_path: Path, architec
     (tmp_path / "cfg.json").write_text(json.dumps({"architecture": architecture, "d_in": 4, "d_sae": 8}))
     save_file({"threshold": torch.zeros(8)}, tmp_path / "sae_weights.safetensors")
     with pytest.raises(UserError, match=f"not supported: {architecture}"):
-        TopKSAE.load(tmp_path)
+        load_folder(tmp_path)
     with pytest.raises(UserError, match=f"not supported: {architecture}"):
         read_sae(str(tmp_path), "tf6.cross_attn")
 
 
 def test_damage_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no cfg\.json"):
-        TopKSAE.load(tmp_path / "nowhere")
+        load_folder(tmp_path / "nowhere")
     for damaged, content in (("sae_weights.safetensors", b"short"), ("cfg.json", b"{"), ("cfg.json", b"{}")):
-        random_sae().save(tmp_path)
+        save_folder(random_sae(), tmp_path)
         (tmp_path / damaged).write_bytes(content)
         with pytest.raises(UserError, match="damaged"):
-            TopKSAE.load(tmp_path)
+            load_folder(tmp_path)
 
 
 def test_weights_of_another_size_are_told(tmp_path: Path) -> None:
-    random_sae().save(tmp_path)
+    save_folder(random_sae(), tmp_path)
     save_file({"W_enc": torch.zeros(2, 2)}, tmp_path / "sae_weights.safetensors")
     with pytest.raises(UserError, match="damaged"):
-        TopKSAE.load(tmp_path)
+        load_folder(tmp_path)
 
 
 def test_k_beyond_the_features_is_refused() -> None:

@@ -1,0 +1,88 @@
+"""TopK: the k largest features of each row are active (Gao et al. 2024, arXiv 2406.04093)."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from cache.errors import UserError
+from workbench.sae.base import SAE, Objective, SAEConfig, TrainingBatch
+
+# Mean squares below this are rounding.
+ROUNDING = 1e-12
+
+
+class TopKConfig(SAEConfig):
+    """Sizes of a TopK SAE, and how many features may be active on one row.
+
+    Raises UserError when k is larger than the number of features.
+    """
+
+    FIXED: ClassVar[Mapping[str, Any]] = {**SAEConfig.FIXED, "rescale_acts_by_decoder_norm": False}
+
+    architecture: Literal["topk"] = "topk"
+    k: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _k_fits(self) -> "TopKConfig":
+        if self.k > self.d_sae:
+            raise UserError(
+                f"k is {self.k}, but the autoencoder has only {self.d_sae} features: ask for a smaller k."
+            )
+        return self
+
+
+class TopKSAE(SAE):
+    """SAE with `activate(pre) = TopK_k(relu(pre))`: at most k features of each row are positive, all others are 0."""
+
+    config: TopKConfig
+
+    def activate(self, pre: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows feature"]:
+        """The k largest of each row, where they are positive."""
+        return keep_largest(torch.relu(pre), self.config.k)
+
+
+class TopKObjective(Objective):
+    """Squared error, plus `aux_coefficient` times the auxiliary loss, which revives dead features."""
+
+    architecture: Literal["topk"] = "topk"
+    k: int = Field(8, ge=1)
+    aux_coefficient: float = Field(1 / 32, ge=0)
+
+    def new_sae(self, d_in: int, d_sae: int, metadata: Mapping[str, Any]) -> TopKSAE:
+        """A TopK SAE with zeros as weights."""
+        return TopKSAE(TopKConfig(d_in=d_in, d_sae=d_sae, k=self.k, metadata=dict(metadata)))
+
+    def loss(self, sae: SAE, batch: TrainingBatch) -> Float[Tensor, ""]:
+        """Mean squared error, with the auxiliary loss while any feature is dead."""
+        if self.aux_coefficient == 0 or not batch.dead.any():
+            return batch.error
+        residual = (batch.x - batch.x_hat).detach()
+        return batch.error + self.aux_coefficient * auxiliary_loss(
+            sae, batch.encoding.pre, residual, batch.dead
+        )
+
+
+def auxiliary_loss(
+    sae: SAE,
+    pre: Float[Tensor, "row feature"],
+    residual: Float[Tensor, "row channel"],
+    dead: Bool[Tensor, " feature"],
+) -> Float[Tensor, ""]:
+    """Squared error with which the largest dead features predict the residual, relative to its own square.
+
+    As many dead features take part in a row as half the channels (Gao et al. 2024, appendix A.2).
+    """
+    dead_pre = pre[:, dead]
+    count = min(dead_pre.shape[-1], residual.shape[-1] // 2)
+    prediction = keep_largest(dead_pre, count) @ sae.W_dec[dead]
+    return (prediction - residual).square().mean() / residual.square().mean().clamp(min=ROUNDING)
+
+
+def keep_largest(values: Float[Tensor, "*rows feature"], k: int) -> Float[Tensor, "*rows feature"]:
+    """`values` with all but the k largest of each row set to 0."""
+    largest = values.topk(k, dim=-1, sorted=False)
+    return torch.zeros_like(values).scatter(-1, largest.indices, largest.values)
