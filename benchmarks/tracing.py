@@ -47,7 +47,6 @@ def untraced(model: AceStep15, clips: list[Clip], settings: GenerationSettings, 
             audio_duration=settings.duration,
             num_inference_steps=settings.num_steps,
             guidance_scale=settings.guidance_scale,
-            shift=settings.shift,
             latents=model.noise(clips, settings.duration),
             output_type="latent",
         )

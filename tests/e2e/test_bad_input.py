@@ -104,7 +104,10 @@ def test_a_table_shows_brackets_as_they_are(workbench: Workbench, study: Path, t
         (("--duration", "inf"), ("duration must be a finite number, not inf",)),
         (("--duration", "1e9"), ("duration must be at most 3600", "not 1000000000.0")),
         (("--num-steps", "1000000000"), ("num_steps must be at most 10000",)),
-        (("--cfg-interval-start", "0.8", "--cfg-interval-end", "0.2"), ("interval is reversed",)),
+        (
+            ("--option", "cfg_interval_start=0.8", "--option", "cfg_interval_end=0.2"),
+            ("interval is reversed",),
+        ),
         (("--seed", "18446744073709551616"), ("at most 18446744073709551615",)),
         (("--seed", "18446744073709551615"), ("is the largest: give a smaller seed",)),
         (("--device", "cuda:99"), ("'cuda:99' is not there",)),

@@ -35,7 +35,7 @@ def test_a_file_in_the_place_of_a_folder(workbench: Workbench, tmp_path: Path, c
         ("pairs filter {new} --out {new} --margin inf", "at most 2"),
         ("import localisation {new} --out {new} --threshold inf", "at most"),
         ("trace {model} --out {new} --guidance inf", "finite"),
-        ("trace {model} --out {new} --shift inf", "finite"),
+        ("trace {model} --out {new} --option shift=inf", "finite"),
     ],
 )
 def test_absurd_numbers(workbench: Workbench, tmp_path: Path, command: str, words: str) -> None:

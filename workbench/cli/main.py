@@ -87,19 +87,10 @@ def trace(
     duration: Annotated[float, typer.Option(min=0.1, help="Clip duration in seconds.")] = 4.0,
     num_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 8,
     guidance: Annotated[float, typer.Option(min=1.0, help="Guidance scale; 1 disables guidance.")] = 3.0,
-    shift: Annotated[float, typer.Option(min=0.1, help="Shift of the sigma schedule.")] = 3.0,
-    cfg_interval_start: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Start of the guidance interval, in 1 - sigma.")
-    ] = 0.0,
-    cfg_interval_end: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="End of the guidance interval, in 1 - sigma.")
-    ] = 1.0,
     lyrics: Annotated[str, typer.Option(help="Lyrics of every clip.")] = "",
     option: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Model-specific setting, such as cfg_type=cfg (see the model reference). Repeatable."
-        ),
+        typer.Option(help="Option of the model, such as shift=3 (see the model reference). Repeatable."),
     ] = None,
     dtype: Annotated[
         Literal["float16", "bfloat16", "float32"], typer.Option(help="Storage dtype of the activations.")
@@ -147,9 +138,6 @@ def trace(
         "duration": duration,
         "num_steps": num_steps,
         "guidance_scale": guidance,
-        "shift": shift,
-        "cfg_interval_start": cfg_interval_start,
-        "cfg_interval_end": cfg_interval_end,
         "options": parse_options(option or []),
     }
     settings = validated(GenerationSettings, chosen, "The settings cannot be used")

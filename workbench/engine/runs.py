@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.engine.sites import Site
 
@@ -18,9 +18,8 @@ MOST_STEPS = 10_000
 class GenerationSettings(BaseModel):
     """How a clip is generated; every row of a batch shares these.
 
-    `duration` is in seconds; `shift` bends the sigma schedule towards noise; guidance acts while 1 - sigma lies in
-    [cfg_interval_start, cfg_interval_end] and `guidance_scale` is above 1. `options` are those that only some models
-    have (see `docs/reference/models.md`); a model refuses what it does not know.
+    `duration` is in seconds; guidance acts where `guidance_scale` is above 1. `options` are the settings of one
+    architecture (see `docs/reference/models.md`); a model refuses what it does not know.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -28,19 +27,7 @@ class GenerationSettings(BaseModel):
     duration: float = Field(4.0, gt=0, le=LONGEST_CLIP)
     num_steps: int = Field(8, ge=1, le=MOST_STEPS)
     guidance_scale: float = Field(3.0, ge=1)
-    shift: float = Field(3.0, gt=0)
-    cfg_interval_start: float = Field(0.0, ge=0, le=1)
-    cfg_interval_end: float = Field(1.0, ge=0, le=1)
     options: dict[str, bool | int | float | str] = {}
-
-    @model_validator(mode="after")
-    def _interval(self) -> "GenerationSettings":
-        if self.cfg_interval_start > self.cfg_interval_end:
-            raise ValueError(
-                f"the guidance's interval is reversed: it starts at {self.cfg_interval_start:g} and ends at "
-                f"{self.cfg_interval_end:g}, both in 1 - sigma"
-            )
-        return self
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import torch
 from diffusers import AceStepPipeline
 from jaxtyping import Bool, Float
+from pydantic import Field, model_validator
 
-from cache.errors import UserError
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Clip, GenerationSettings
 from workbench.engine.segments import Conditioning
 from workbench.models.base import AudioDiffusionModel, seeded_noise, words_at_tokens
+from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall, select_rows
 
 MAX_TEXT_TOKENS, MAX_LYRIC_TOKENS = 256, 2048  # the pipeline cuts there
@@ -51,6 +52,29 @@ class CallOfAceStep(PipelineCall):
         return self.real_tokens[torch.tensor(clips, device=self.real_tokens.device)]
 
 
+class AceStepOptions(Options):
+    """Options of ACE-Step 1.5, with its pipeline's defaults.
+
+    `shift` bends the sigma schedule towards noise; guidance acts while 1 - sigma lies in
+    [cfg_interval_start, cfg_interval_end].
+    """
+
+    architecture = "ACE-Step 1.5"
+
+    shift: float = Field(3.0, gt=0)
+    cfg_interval_start: float = Field(0.0, ge=0, le=1)
+    cfg_interval_end: float = Field(1.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _interval(self) -> "AceStepOptions":
+        if self.cfg_interval_start > self.cfg_interval_end:
+            raise ValueError(
+                f"the guidance's interval is reversed: it starts at {self.cfg_interval_start:g} and ends at "
+                f"{self.cfg_interval_end:g}, both in 1 - sigma"
+            )
+        return self
+
+
 class AceStep15(AudioDiffusionModel):
     """ACE-Step 1.5 (base, sft, turbo, XL, or an embedded organism) as an `AudioDiffusionModel`.
 
@@ -61,6 +85,7 @@ class AceStep15(AudioDiffusionModel):
 
     pipeline_class = AceStepPipeline
     call_class = CallOfAceStep
+    options_class = AceStepOptions
 
     @property
     def sample_rate(self) -> int:
@@ -88,13 +113,14 @@ class AceStep15(AudioDiffusionModel):
     def sigmas(self, settings: GenerationSettings) -> list[float]:
         """Sigma of each step."""
         schedule = self.pipeline._get_timestep_schedule(
-            settings.num_steps, settings.shift, dtype=torch.float32
+            settings.num_steps, options_of(AceStepOptions, settings).shift, dtype=torch.float32
         )
         return [float(sigma) for sigma in schedule]
 
     def step_passes(self, settings: GenerationSettings) -> list[tuple[str, ...]]:
         """Guidance passes of each step: outside the interval there is one."""
-        low, high = settings.cfg_interval_start, settings.cfg_interval_end
+        chosen = options_of(AceStepOptions, settings)
+        low, high = chosen.cfg_interval_start, chosen.cfg_interval_end
         return [
             self.passes(settings) if low <= 1 - sigma <= high else ("cond",)
             for sigma in self.sigmas(settings)
@@ -102,7 +128,8 @@ class AceStep15(AudioDiffusionModel):
 
     def guided_throughout(self, settings: GenerationSettings) -> GenerationSettings:
         """The same settings, with guidance in every step."""
-        return settings.model_copy(update={"cfg_interval_start": 0.0, "cfg_interval_end": 1.0})
+        throughout = {"cfg_interval_start": 0.0, "cfg_interval_end": 1.0}
+        return settings.model_copy(update={"options": {**settings.options, **throughout}})
 
     def check_lyrics(self, lyrics: str) -> None:
         """It sings any."""
@@ -180,13 +207,6 @@ class AceStep15(AudioDiffusionModel):
         audio = audio / audio.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1.0)
         return audio * (PEAK / audio.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-6))
 
-    def check_settings(self, settings: GenerationSettings) -> None:
-        """Raise UserError for options, of which this model has none."""
-        if settings.options:
-            raise UserError(
-                f"ACE-Step 1.5 has no option {', '.join(settings.options)}: options belong to other models."
-            )
-
     def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
         return {
             "prompt": [clip.prompt for clip in clips],
@@ -194,9 +214,7 @@ class AceStep15(AudioDiffusionModel):
             "audio_duration": settings.duration,
             "num_inference_steps": settings.num_steps,
             "guidance_scale": settings.guidance_scale,
-            "shift": settings.shift,
-            "cfg_interval_start": settings.cfg_interval_start,
-            "cfg_interval_end": settings.cfg_interval_end,
+            **options_of(AceStepOptions, settings).model_dump(),
             "latents": self.noise(clips, settings.duration),
             "output_type": "latent",
         }

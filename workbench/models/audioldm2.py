@@ -22,11 +22,10 @@ from workbench.engine.runs import CallLabel, Clip, GenerationSettings
 from workbench.engine.segments import Conditioning, Span
 from workbench.engine.sites import Site
 from workbench.models.base import AudioDiffusionModel, seeded_noise, words_at_tokens
+from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall
 
 HIDDEN = -10000.0  # what the network adds to attention scores of hidden tokens
-OPTION = "negative_prompt"
-FIXED = ("shift", "cfg_interval_start", "cfg_interval_end")
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,14 @@ def _conditioned(stage: Any, name: str, level: int) -> Iterator[Place]:
         if widths[place] is not None:
             for attn, block in enumerate(transformer.transformer_blocks):
                 yield Place(f"{name}tf{number}attn{attn}", level, place > 1, block)
+
+
+class AudioLDM2Options(Options):
+    """Options of AudioLDM 2."""
+
+    architecture = "AudioLDM 2"
+
+    negative_prompt: str = ""
 
 
 class CallOfAudioLDM2(PipelineCall):
@@ -124,6 +131,7 @@ class AudioLDM2(AudioDiffusionModel):
 
     pipeline_class = AudioLDM2Pipeline
     call_class = CallOfAudioLDM2
+    options_class = AudioLDM2Options
     one_stream: ClassVar[bool] = False
 
     def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
@@ -218,21 +226,8 @@ class AudioLDM2(AudioDiffusionModel):
     # Settings and labels
 
     def check_settings(self, settings: GenerationSettings) -> None:
-        """Raise UserError for options and a schedule that this model does not have, and for too short clips."""
-        defaults = GenerationSettings()
-        strange = [name for name in FIXED if getattr(settings, name) != getattr(defaults, name)]
-        if strange:
-            raise UserError(
-                f"AudioLDM 2 has no {strange[0]}: leave it at {getattr(defaults, strange[0])}. Its schedule is its "
-                "own, and guidance acts in every step."
-            )
-        unknown = set(settings.options) - {OPTION}
-        if unknown:
-            raise UserError(
-                f"AudioLDM 2 has no option {', '.join(sorted(unknown))}: its only one is {OPTION}."
-            )
-        if not isinstance(settings.options.get(OPTION, ""), str):
-            raise UserError(f"The {OPTION} of AudioLDM 2 is a text, not {settings.options[OPTION]}.")
+        """Raise UserError for options that this model does not have, too short clips and too many steps."""
+        super().check_settings(settings)
         shortest = self.mel_seconds * self.pipeline.vae_scale_factor
         if settings.duration < shortest:
             raise UserError(
@@ -314,7 +309,7 @@ class AudioLDM2(AudioDiffusionModel):
     def _encoded(self, prompts: Sequence[str], settings: GenerationSettings) -> dict[str, Any]:
         """The pipeline's arguments that hold the conditioning, each different prompt encoded alone."""
         guided = settings.guidance_scale > 1
-        negative = settings.options.get(OPTION, "")
+        negative = options_of(AudioLDM2Options, settings).negative_prompt
         known: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         for prompt in prompts:
             if prompt not in known:

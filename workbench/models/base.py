@@ -35,6 +35,7 @@ from workbench.engine.sites import PARTS, Site, check_blocks
 from workbench.engine.visit import visit_call
 from workbench.models import unreachable_weights
 from workbench.models.folders import loading
+from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall, cond_inputs, conditionings
 from workbench.provenance import weights_hash
 
@@ -52,6 +53,7 @@ class AudioDiffusionModel(ABC):
 
     pipeline_class: ClassVar[type[Any]]
     call_class: ClassVar[type[PipelineCall]]
+    options_class: ClassVar[type[Options]]
     one_stream: ClassVar[bool] = True
 
     def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
@@ -184,8 +186,9 @@ class AudioDiffusionModel(ABC):
     def _latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
         """The latents in the pipeline's output."""
 
-    def check_settings(self, settings: GenerationSettings) -> None:  # noqa: B027 - most models take them all
-        """Raise UserError for settings that this model does not have."""
+    def check_settings(self, settings: GenerationSettings) -> None:
+        """Raise UserError for options that this model does not have, and clips that it cannot make."""
+        options_of(self.options_class, settings)
 
     def check_lyrics(self, lyrics: str) -> None:
         """Raise UserError for lyrics that the model cannot sing."""

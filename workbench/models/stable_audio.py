@@ -9,13 +9,13 @@ import torch
 from diffusers import StableAudioPipeline
 from jaxtyping import Float
 from nnsight._c import unmount
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cache.errors import UserError
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Clip, GenerationSettings
 from workbench.engine.segments import Conditioning, Span
 from workbench.models.base import AudioDiffusionModel, words_at_tokens
+from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall
 
 # nnsight gives every object a method `save`. torchsde, which draws the sampler's noise, lists the names of its own
@@ -25,13 +25,12 @@ if hasattr(object, "save"):
 
 GLOBAL_TOKENS = 1  # a token of the noise level and the clip's timing, before those of latent time
 TIMING_TOKENS = 2  # where in its piece the clip begins and where it ends, in seconds
-_FIXED = ("shift", "cfg_interval_start", "cfg_interval_end")
 
 
-class StableAudioOptions(BaseModel):
-    """Settings that only Stable Audio Open has."""
+class StableAudioOptions(Options):
+    """Options of Stable Audio Open."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    architecture = "Stable Audio Open"
 
     negative_prompt: str | None = None
 
@@ -73,6 +72,7 @@ class StableAudioOpen(AudioDiffusionModel):
 
     pipeline_class = StableAudioPipeline
     call_class = CallOfStableAudio
+    options_class = StableAudioOptions
 
     def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
         super().__init__(name, source, device, dtype)
@@ -169,24 +169,17 @@ class StableAudioOpen(AudioDiffusionModel):
         return torch.cat(decoded)[:, :, :end].clamp(-1.0, 1.0)
 
     def check_settings(self, settings: GenerationSettings) -> None:
-        """Raise UserError for a clip longer than the window, and for settings that this model does not have."""
-        _options(settings)
+        """Raise UserError for a clip longer than the window, and for options that this model does not have."""
+        super().check_settings(settings)
         longest = min(self.window_seconds, float(self.pipeline.projection_model.config.max_value))
         if settings.duration > longest:
             raise UserError(
                 f"Stable Audio Open makes clips of up to {longest:.2f} s, not {settings.duration:g} s: "
                 "give a shorter duration."
             )
-        for name in _FIXED:
-            default = GenerationSettings.model_fields[name].default
-            if getattr(settings, name) != default:
-                raise UserError(
-                    f"Stable Audio Open has a noise schedule of its own and guides every step: leave {name} at "
-                    f"its default, {default:g}."
-                )
 
     def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
-        negative = _options(settings).negative_prompt
+        negative = options_of(StableAudioOptions, settings).negative_prompt
         shape = (int(self.config.in_channels), int(self.config.sample_size))
         # The sampler draws on from where the initial noise ends, or grows paths from the seeds, as schedulers differ.
         generators = [torch.Generator().manual_seed(clip.seed) for clip in clips]
@@ -204,17 +197,3 @@ class StableAudioOpen(AudioDiffusionModel):
 
     def _latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
         return output.audios.transpose(1, 2)
-
-
-def _options(settings: GenerationSettings) -> StableAudioOptions:
-    try:
-        return StableAudioOptions.model_validate(settings.options)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        name = problem["loc"][0]
-        if problem["type"] == "extra_forbidden":
-            known = ", ".join(StableAudioOptions.model_fields)
-            raise UserError(f"Stable Audio Open has no option {name}: it has {known}.") from error
-        raise UserError(
-            f"The option {name} of Stable Audio Open must be text, such as 'low quality', not {problem['input']}."
-        ) from error

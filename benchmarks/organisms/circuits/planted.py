@@ -10,7 +10,8 @@ CONCEPT = "drums"
 PRESENT = "with drums"
 BLOCKS = 5
 HEADS = 4
-SETTINGS = GenerationSettings(duration=2.0, num_steps=8, guidance_scale=1.0, shift=3.0)
+SHIFT = 3.0
+SETTINGS = GenerationSettings(duration=2.0, num_steps=8, guidance_scale=1.0, options={"shift": SHIFT})
 """How the organisms generate. No guidance: it would exaggerate what a block says, and neither "both are needed" nor
 "either suffices" survives an exaggeration; without it a score of 1 is the planted pattern at its planted strength.
 """

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from benchmarks.organisms.circuits.planted import BLOCKS, CONCEPT, HEADS, PRESENT, SETTINGS, Circuit
+from benchmarks.organisms.circuits.planted import BLOCKS, CONCEPT, HEADS, PRESENT, SETTINGS, SHIFT, Circuit
 from benchmarks.organisms.circuits.readout import AMPLITUDE, FRAMES, background, patterns
 from benchmarks.organisms.denoiser import make_denoiser, velocity_error
 from benchmarks.organisms.embedded.train_dit import CaptionEncoder
@@ -103,7 +103,7 @@ def reads_word(circuit: Circuit, position: Float[Tensor, " clip"]) -> Bool[Tenso
 def sigma_at(position: Float[Tensor, " clip"]) -> Float[Tensor, " clip"]:
     """Sigma on the way from step 0 to the end; at whole numbers, that of the step."""
     remaining = 1 - position / SETTINGS.num_steps
-    return SETTINGS.shift * remaining / (1 + (SETTINGS.shift - 1) * remaining)
+    return SHIFT * remaining / (1 + (SHIFT - 1) * remaining)
 
 
 def encode_prompts(pipeline: AceStepPipeline) -> Float[Tensor, "context value token text_channel"]:

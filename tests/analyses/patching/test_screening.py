@@ -191,7 +191,7 @@ def test_equal_prompts_have_no_score(tiny64: AceStep15) -> None:
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 @pytest.mark.parametrize("steps", [1, 4, 8])
 def test_step_sizes_reach_from_noise_to_nothing(tiny: AceStep15, steps: int, shift: float) -> None:
-    sizes = np.array(tiny.step_sizes(GenerationSettings(num_steps=steps, shift=shift)))
+    sizes = np.array(tiny.step_sizes(GenerationSettings(num_steps=steps, options={"shift": shift})))
     assert sizes.shape == (steps,)
     assert sizes.sum() == pytest.approx(1.0, abs=1e-6)
     assert (sizes > 0).all()

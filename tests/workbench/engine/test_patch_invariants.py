@@ -269,7 +269,7 @@ def test_the_conditioning_is_embedded_in_the_first_call_only(tiny64: AceStep15) 
 
 
 def test_null_pass_that_begins_late_gets_its_own_keys(tiny64: AceStep15) -> None:
-    settings = SETTINGS.model_copy(update={"cfg_interval_start": 0.05, "cfg_interval_end": 0.4})
+    settings = SETTINGS.model_copy(update={"options": {"cfg_interval_start": 0.05, "cfg_interval_end": 0.4}})
     clips = pair("padded")
     edit = Intervention(2, PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn")), source=0)
     latents = tiny64.generate_batch([*clips, clips[1]], settings, [edit]).latents

@@ -76,7 +76,6 @@ class ByHand:
                 audio_duration=settings.duration,
                 num_inference_steps=settings.num_steps,
                 guidance_scale=settings.guidance_scale,
-                shift=settings.shift,
                 latents=self.model.noise(clips, settings.duration),
                 output_type="latent",
             ).audios

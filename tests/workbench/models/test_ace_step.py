@@ -28,9 +28,7 @@ def stock_latents(model: AceStep15, clips: list[Clip], settings: GenerationSetti
         audio_duration=settings.duration,
         num_inference_steps=settings.num_steps,
         guidance_scale=settings.guidance_scale,
-        shift=settings.shift,
-        cfg_interval_start=settings.cfg_interval_start,
-        cfg_interval_end=settings.cfg_interval_end,
+        **settings.options,
         latents=model.noise(clips, settings.duration),
         output_type="latent",
     ).audios
@@ -75,7 +73,7 @@ def test_each_clip_is_decoded_as_the_pipeline_decodes_it_alone(tiny: AceStep15) 
 
 
 def test_labels_are_read_off_the_calls(tiny: AceStep15) -> None:
-    settings = SETTINGS.model_copy(update={"cfg_interval_start": 0.05, "cfg_interval_end": 0.4})
+    settings = SETTINGS.model_copy(update={"options": {"cfg_interval_start": 0.05, "cfg_interval_end": 0.4}})
     calls = tiny.generate_batch(SAME_LENGTH, settings).calls
     sigmas = [3 * t / (1 + 2 * t) for t in (1.0, 0.75, 0.5, 0.25)]
     assert [call.step for call in calls] == [0, 1, 2, 3]
@@ -257,7 +255,7 @@ def test_segments_cover_the_conditioning(tiny: AceStep15) -> None:
         (
             lambda m: m.generate_batch(
                 [LONG],
-                SETTINGS.model_copy(update={"cfg_interval_start": 0.5}),
+                SETTINGS.model_copy(update={"options": {"cfg_interval_start": 0.5}}),
                 capture=Capture((Site(0, "mlp"),), (0,), ("null",)),
             ),
             "Step 0 runs the cond pass only: guidance acts in steps 3 to 3",

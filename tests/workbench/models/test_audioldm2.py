@@ -527,11 +527,11 @@ def test_gradients_are_slopes(tiny64: AudioLDM2) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"shift": 2.0}, "no shift: leave it at 3.0"),
-        ({"cfg_interval_start": 0.5}, "no cfg_interval_start"),
-        ({"cfg_interval_end": 0.5}, "no cfg_interval_end"),
-        ({"options": {"omega": 7}}, "no option omega: its only one is negative_prompt"),
-        ({"options": {"negative_prompt": 3}}, "negative_prompt of AudioLDM 2 is a text, not 3"),
+        ({"options": {"shift": 2.0}}, "AudioLDM 2 has no option shift: its options are negative_prompt"),
+        (
+            {"options": {"negative_prompt": 3}},
+            "options of AudioLDM 2 .*: negative_prompt must be text, not 3",
+        ),
         ({"duration": 0.01}, "clips of 0.02 s at least"),
         ({"num_steps": 1001}, "1001 are too many"),
     ],

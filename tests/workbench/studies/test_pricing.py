@@ -69,7 +69,9 @@ def test_only_what_is_missing_is_priced(tiny: AceStep15, tmp_path: Path) -> None
 
 
 def test_calls_without_guidance_count_half(tiny: AceStep15) -> None:
-    settings = GenerationSettings(num_steps=4, shift=1.0, cfg_interval_start=0.5, cfg_interval_end=1.0)
+    settings = GenerationSettings(
+        num_steps=4, options={"shift": 1.0, "cfg_interval_start": 0.5, "cfg_interval_end": 1.0}
+    )
     assert tiny.sigmas(settings) == [1.0, 0.75, 0.5, 0.25]
     assert _full_calls(tiny, settings) == 0.5 + 0.5 + 1 + 1
     assert _full_calls(tiny, GenerationSettings(num_steps=4, guidance_scale=1.0)) == 4

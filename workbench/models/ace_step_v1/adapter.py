@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from cache.errors import UserError
 from workbench.engine.edits import Intervention
@@ -26,17 +26,19 @@ from workbench.models.ace_step_v1.pipeline import (
 )
 from workbench.models.ace_step_v1.schedulers import OmegaReduction
 from workbench.models.base import AudioDiffusionModel, words_at_tokens
+from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import Move, PipelineCall
 
 
-class AceStepV1Options(BaseModel):
-    """`GenerationSettings.options` of ACE-Step v1, with the published pipeline's defaults; see `Guidance`.
+class AceStepV1Options(Options):
+    """Options of ACE-Step v1, with the published pipeline's defaults; see `Guidance`.
 
     Heun's scheduler is the pipeline's only: it calls the denoiser twice at a sigma, which a label cannot tell apart.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    architecture = "ACE-Step v1"
 
+    shift: float = Field(3.0, gt=0)
     scheduler: Literal["euler", "pingpong"] = "euler"
     cfg_type: CfgType = "apg"
     guidance_interval: float = Field(0.5, gt=0, le=1)
@@ -91,6 +93,7 @@ class AceStepV1(AudioDiffusionModel):
 
     pipeline_class = AceStepV1Pipeline
     call_class = CallOfAceStepV1
+    options_class = AceStepV1Options
     sample_rate = SAMPLE_RATE
     token_seconds = 1 / FRAMES_PER_SECOND
 
@@ -103,22 +106,14 @@ class AceStepV1(AudioDiffusionModel):
         """Latent-time tokens of a clip of `duration` seconds: one for each latent frame, part of one dropped."""
         return self.pipeline.frames(duration)
 
-    def check_settings(self, settings: GenerationSettings) -> None:
-        """Raise UserError for options that this model does not have, and for ACE-Step 1.5's interval of guidance."""
-        options(settings)
-        if (settings.cfg_interval_start, settings.cfg_interval_end) != (0.0, 1.0):
-            raise UserError(
-                "ACE-Step v1 has no cfg_interval_start and cfg_interval_end: its guidance acts in the middle of the "
-                "steps, as much of them as the option guidance_interval says, such as guidance_interval=0.5."
-            )
-
     def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
         """cond; under guidance also null, and text between them where text and lyrics are guided apart."""
         return guidance(settings).passes
 
     def sigmas(self, settings: GenerationSettings) -> list[float]:
         """Sigma of each step."""
-        scheduler = SCHEDULERS[options(settings).scheduler](shift=settings.shift)
+        chosen = options(settings)
+        scheduler = SCHEDULERS[chosen.scheduler](shift=chosen.shift)
         scheduler.set_timesteps(settings.num_steps)
         return [float(sigma) for sigma in scheduler.sigmas[:-1]]
 
@@ -204,7 +199,7 @@ class AceStepV1(AudioDiffusionModel):
             "audio_duration": settings.duration,
             "num_inference_steps": settings.num_steps,
             "scheduler": chosen.scheduler,
-            "shift": settings.shift,
+            "shift": chosen.shift,
             "omega": chosen.omega,
             "omega_reduction": chosen.omega_reduction,
             "guidance": guidance(settings),
@@ -217,17 +212,7 @@ class AceStepV1(AudioDiffusionModel):
 
 def options(settings: GenerationSettings) -> AceStepV1Options:
     """The settings' options; raises UserError for what this model does not have."""
-    try:
-        return AceStepV1Options.model_validate(settings.options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = first["loc"][0]
-        if name not in AceStepV1Options.model_fields:
-            known = ", ".join(AceStepV1Options.model_fields)
-            raise UserError(f"ACE-Step v1 has no option {name}: its options are {known}.") from error
-        raise UserError(
-            f"The option {name} of ACE-Step v1 cannot be '{first['input']}': {first['msg']}."
-        ) from error
+    return options_of(AceStepV1Options, settings)
 
 
 def guidance(settings: GenerationSettings) -> Guidance:

@@ -9,7 +9,7 @@ from diffusers import AceStepPipeline
 from rich.progress import Progress
 
 from benchmarks.organisms.circuits.loading import load
-from benchmarks.organisms.circuits.planted import BLOCKS, CIRCUITS, SETTINGS, Circuit, presence_pairs
+from benchmarks.organisms.circuits.planted import BLOCKS, CIRCUITS, SETTINGS, SHIFT, Circuit, presence_pairs
 from benchmarks.organisms.circuits.readout import FRAMES, concept_readout, decoy_readout
 from benchmarks.organisms.circuits.train import (
     Recipe,
@@ -91,7 +91,7 @@ def test_the_window_holds_its_steps_and_no_other() -> None:
 
 
 def test_training_sigmas_are_those_of_the_schedule(pipeline: AceStepPipeline) -> None:
-    schedule = pipeline._get_timestep_schedule(SETTINGS.num_steps, SETTINGS.shift, dtype=torch.float32)
+    schedule = pipeline._get_timestep_schedule(SETTINGS.num_steps, SHIFT, dtype=torch.float32)
     torch.testing.assert_close(sigma_at(torch.arange(SETTINGS.num_steps)), schedule)
 
 

@@ -99,7 +99,6 @@ def test_plain_diffusers_makes_the_clip_that_the_workbench_makes(folder: Path, d
         audio_duration=settings.duration,
         num_inference_steps=settings.num_steps,
         guidance_scale=settings.guidance_scale,
-        shift=settings.shift,
         latents=model.noise([clip], settings.duration),
     ).audios[0]
     assert audio.abs().max() > 0.5
