@@ -195,8 +195,8 @@ def training_caption(frame: pd.DataFrame, site: str) -> str:
         f"{row.measure.replace('_', ' ')} {numbers.significant(row.value)}" for row in held_out.itertuples()
     )
     return (
-        f"Training of the sparse autoencoder of {site}; dashed, the measures on held-out rows: {told}. Dead share: "
-        "features that fired on none of the held-out rows, or, in the curve, on none of the last "
+        f"Training of the sparse autoencoder of {site}; dashed, the measures on held-out rows: {told}. Dead features "
+        "fired on none of the held-out rows, or, in the curve, on none of the last "
         f"{DEAD_AFTER} steps' rows."
     )
 

@@ -64,7 +64,7 @@ def sae_figures(result: xr.Dataset) -> pd.DataFrame:
     figures = {
         "explained variance": fixed(float(result["final_explained_variance"]), 3),
         "L0": significant(float(result["final_l0"])),
-        "dead share": percent(float(result["final_dead_share"])),
+        "dead features": percent(float(result["final_dead_fraction"])),
     }
     return pd.DataFrame({"held-out figure": figures.keys(), "value": figures.values()})
 

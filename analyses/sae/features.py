@@ -26,7 +26,9 @@ class Activity(NamedTuple):
     peak_row: Int[np.ndarray, "clip feature"]  # where: step position * tokens + token
     clip_mean: Float[np.ndarray, "clip feature"]
     step_mean: Float[np.ndarray, "step feature"]
-    density: Float[np.ndarray, " feature"]  # share of rows (clip, step, token) with a positive activation
+    density: Float[
+        np.ndarray, " feature"
+    ]  # fraction of the rows (clip, step, token) with a positive activation
 
 
 def feature_table(
@@ -37,7 +39,7 @@ def feature_table(
     `clip_acts()` gives the activations of every row of the clip table `clips`, in its order; it is called
     twice.
 
-    - density: share of rows with a positive activation. alive: density above 0.
+    - density: fraction of the rows with a positive activation. alive: density above 0.
     - max_activation; mean_activation: mean over the rows where the feature is positive (0 for a dead one).
     - top_clip, top_activation, top_second, top_step: clips in falling order of their largest activation, and
       where in the clip (start of the token in seconds, denoising step) it lies. A clip takes one rank at

@@ -8,7 +8,7 @@ x is a row of activations, x_hat its reconstruction, z its feature activations; 
 - normalised error: mean over rows of `||x - x_hat||^2 / ||x||^2`. Perfect gives 0, predicting zero gives 1.
   Rows of zeros have no such ratio and are left out.
 - L0: mean over rows of the number of positive features.
-- dead share: share of features that are positive on no row.
+- dead fraction: fraction of the features that are positive on no row.
 """
 
 import torch
@@ -66,7 +66,7 @@ class Reconstruction:
 
     @property
     def explained_variance(self) -> float:
-        """Share of the variance about the mean that is reconstructed; NaN when all rows are equal."""
+        """Fraction of the variance about the mean that is reconstructed; NaN when all rows are equal."""
         return 1 - self._error / self._spread if self._spread > 0 else float("nan")
 
     @property
@@ -80,6 +80,6 @@ class Reconstruction:
         return self._active / self._rows
 
     @property
-    def dead_share(self) -> float:
-        """Share of features that were positive on no row."""
+    def dead_fraction(self) -> float:
+        """Fraction of the features that were positive on no row."""
         return 1 - self._fired.double().mean().item()

@@ -18,7 +18,7 @@ from workbench.studies.study import Study
 
 
 class PublishedSaeSpec(BaseModel):
-    """Which published autoencoder looks at which pass of which site; `sha256` is of its weights' file."""
+    """Which published autoencoder is run on which pass of which site; `sha256` is of the file of its weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,6 +70,5 @@ def import_sae(study: Study, published: PublishedSae, device: str = "cpu") -> xr
         )
         result = describe(study, sae.to(device), untrained, clips, site, pass_name)
         spec = PublishedSaeSpec(site=site, pass_name=pass_name, source=origin.source, sha256=origin.sha256)
-        published_result = result.assign_attrs(published=origin.source)
-        save_sae(study, sae, published_result, spec, time.monotonic() - started)
-        return study.result(f"sae-{site}")
+        result = result.assign_attrs(published=origin.source)
+        return save_sae(study, sae, result, spec, time.monotonic() - started)

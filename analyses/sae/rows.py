@@ -10,8 +10,8 @@ from cache import ActivationCache
 from cache.errors import UserError
 
 
-def split_by_prompt(clips: pd.DataFrame, held_out_share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Clip numbers (training, held out): a random share of the prompts, at least one, is held out whole.
+def split_by_prompt(clips: pd.DataFrame, held_out_fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Clip numbers (training, held out): a random fraction of the prompts, at least one, is held out whole.
 
     Prompts that are the same tokens to the model are one prompt.
 
@@ -24,7 +24,7 @@ def split_by_prompt(clips: pd.DataFrame, held_out_share: float, seed: int) -> tu
             "A sparse autoencoder needs clips of at least two prompts that the model tells apart, one of them held "
             "out: trace more."
         )
-    count = min(max(1, round(held_out_share * len(prompts))), len(prompts) - 1)
+    count = min(max(1, round(held_out_fraction * len(prompts))), len(prompts) - 1)
     held_out = clips["encoding"].isin(np.random.default_rng(seed).permutation(prompts)[:count])
     return clips["clip"][~held_out].tolist(), clips["clip"][held_out].tolist()
 

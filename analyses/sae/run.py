@@ -21,7 +21,7 @@ from workbench.sae.folder import CONFIG_FILE
 from workbench.studies.study import Study
 
 KIND = "sae"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def run_sae(
@@ -32,10 +32,10 @@ def run_sae(
 ) -> xr.Dataset:
     """Train an SAE on a site of a study, save it at `sae/<site>/`, and save and give the result "sae-<site>".
 
-    Prompts of `held_out_share` take no part in the training; the `final_` figures are theirs
+    The prompts held out (`held_out_fraction`) take no part in the training; the `final_` figures are theirs
     (`analyses.sae.metrics` has the formulas; `final_loss` is the squared error per channel in the scale of
     the training). The table of features (`analyses.sae.features`) covers all clips. `progress(done, total)`
-    is told of training steps.
+    is called with training steps.
 
     Raises:
         UserError: the study lacks the site or pass, has fewer than two prompts, its rows are all equal, or another
@@ -47,7 +47,7 @@ def run_sae(
         cache = study.cache
         cache.channels(spec.site)
         cache.positions("pass", [spec.pass_name])
-        training, held_out = split_by_prompt(study.clips, spec.held_out_share, spec.seed)
+        training, held_out = split_by_prompt(study.clips, spec.held_out_fraction, spec.seed)
         rows = cache.shuffled_rows(
             spec.site, spec.batch_size, spec.seed, clips=training, passes=[spec.pass_name], device=device
         )
@@ -55,8 +55,7 @@ def run_sae(
         sae.to(device)
 
         result = describe(study, sae, curves, held_out, spec.site, spec.pass_name)
-        save_sae(study, sae, result, spec, time.monotonic() - started)
-        return study.result(name)
+        return save_sae(study, sae, result, spec, time.monotonic() - started)
 
 
 def describe(
@@ -84,12 +83,12 @@ def describe(
     )
 
 
-def save_sae(study: Study, sae: SAE, result: xr.Dataset, spec: BaseModel, seconds: float) -> None:
-    """Save an SAE and the result that describes it; at no moment is there a result of another SAE beside it."""
+def save_sae(study: Study, sae: SAE, result: xr.Dataset, spec: BaseModel, seconds: float) -> xr.Dataset:
+    """Save an SAE and the result that describes it, which it gives; no SAE ever lies beside the result of another."""
     site = str(result.attrs["site"])
     study.remove_result(f"sae-{site}")
     save_folder(sae.cpu(), sae_folder(study, site), study.path)
-    study.save_result(f"sae-{site}", result, spec, seconds)
+    return study.save_result(f"sae-{site}", result, spec, seconds)
 
 
 def is_trained(study: Study, spec: TrainSpec) -> bool:
@@ -159,6 +158,6 @@ def final_figures(sae: SAE, clip_acts: ClipActivations, input_scale: float) -> x
             "final_explained_variance": figures.explained_variance,
             "final_normalised_error": figures.normalised_error,
             "final_l0": figures.l0,
-            "final_dead_share": figures.dead_share,
+            "final_dead_fraction": figures.dead_fraction,
         }
     )

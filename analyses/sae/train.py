@@ -1,4 +1,4 @@
-"""Training of a sparse autoencoder on rows of activations, whatever its architecture."""
+"""Training of a sparse autoencoder on rows of activations, of any architecture."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -21,11 +21,11 @@ MEASURED_ROWS = 65_536
 # A feature that was positive on no row for this many training steps is dead.
 DEAD_AFTER = 100
 # The training curves, and their number of points.
-CURVES = ("loss", "explained_variance", "l0", "dead_share")
+CURVES = ("loss", "explained_variance", "l0", "dead_fraction")
 CURVE_POINTS = 50
-# The learning rate falls linearly to zero over this last share of the training.
-DECAY_SHARE = 0.2
-# Variance below this share of the mean square is rounding.
+# The learning rate falls linearly to zero over this last fraction of the training.
+DECAY_FRACTION = 0.2
+# Variance below this fraction of the mean square is rounding.
 ROUNDING = 1e-12
 
 MOST_TRAIN_STEPS = 100_000_000
@@ -37,8 +37,8 @@ Rows = Iterable[Float[Tensor, "_row channel"]]  # batches need not be of one len
 class TrainSpec(BaseModel):
     """What to train on, and how: all steps and tokens of one pass at one site.
 
-    The SAE has `expansion` features per channel; its architecture is that of the `objective`. `held_out_share` of the
-    prompts is kept for the final figures.
+    The SAE has `expansion` features per channel; its architecture is that of the `objective`. `held_out_fraction` is of
+    the prompts, which are kept for the final figures.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -50,7 +50,7 @@ class TrainSpec(BaseModel):
     train_steps: int = Field(1000, ge=1, le=MOST_TRAIN_STEPS)
     batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
-    held_out_share: float = Field(0.1, gt=0, lt=1)
+    held_out_fraction: float = Field(0.1, gt=0, lt=1)
     seed: Seed = 0
 
 
@@ -87,7 +87,7 @@ def train_sae(
 
     `rows` gives one pass over the training rows in batches (row, channel), and is iterated anew when a pass is
     used up; `cache.shuffle.ShuffledRows` has another order then. The short batch at the end of a pass is left out.
-    Equal rows, spec and device give equal weights. `progress(done, total)` is told of training steps.
+    Equal rows, spec and device give equal weights. `progress(done, total)` is called with training steps.
 
     The inputs are scaled by one number to unit mean variance; the scale is folded back into the biases at the
     end, so the SAE works on activations as they are. `b_dec` starts at the mean, the encoder as the
@@ -95,7 +95,7 @@ def train_sae(
     no gradient along themselves.
 
     The curves have dim `train_step`: `loss` (mean squared error of the scaled training batch, without what else the
-    objective adds), `explained_variance`, `l0` (of the batch) and `dead_share` (features silent for the last
+    objective adds), `explained_variance`, `l0` (of the batch) and `dead_fraction` (features silent for the last
     `DEAD_AFTER` steps); the scale is their attribute `input_scale`.
 
     Raises:
@@ -150,9 +150,9 @@ def initial_sae(scale: Scale, spec: TrainSpec) -> SAE:
     return sae
 
 
-def learning_rate_share(step: int, train_steps: int) -> float:
+def learning_rate_factor(step: int, train_steps: int) -> float:
     """Learning rate of a step relative to the first: 1, then falling linearly towards 0 at the end."""
-    return min(1.0, (train_steps - step) / (DECAY_SHARE * train_steps))
+    return min(1.0, (train_steps - step) / (DECAY_FRACTION * train_steps))
 
 
 class Trainer:
@@ -163,7 +163,7 @@ class Trainer:
         self.spec = spec
         self.optimiser = torch.optim.Adam(sae.parameters(), lr=spec.learning_rate)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: learning_rate_share(step, spec.train_steps)
+            self.optimiser, lambda step: learning_rate_factor(step, spec.train_steps)
         )
         self.silent_steps = torch.zeros_like(sae.b_enc, dtype=torch.int64)
         self.points: list[tuple[int, float, float, float, float]] = []
@@ -205,8 +205,8 @@ class Trainer:
         acts = batch.encoding.acts.detach()
         figures = Reconstruction(batch.x.shape[-1], acts.shape[-1])
         figures.add(batch.x, batch.x_hat.detach(), acts)
-        dead_share = (self.silent_steps >= DEAD_AFTER).double().mean().item()
-        self.points.append((step, batch.error.item(), figures.explained_variance, figures.l0, dead_share))
+        dead_fraction = (self.silent_steps >= DEAD_AFTER).double().mean().item()
+        self.points.append((step, batch.error.item(), figures.explained_variance, figures.l0, dead_fraction))
 
     @torch.no_grad()
     def _keep_unit_decoder_gradient(self) -> None:

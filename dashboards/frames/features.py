@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-MEASURES = ("loss", "explained_variance", "l0", "dead_share")
+MEASURES = ("loss", "explained_variance", "l0", "dead_fraction")
 
 
 def training_frame(result: xr.Dataset) -> pd.DataFrame:

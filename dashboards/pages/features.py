@@ -29,13 +29,13 @@ SENTENCE = (
     "site, with its top-activating clips and the concepts that it tells apart."
 )
 TABLE_HELP = (
-    "Density: share of activation rows in which the feature is active. Best concept: the concept value that the "
+    "Density: fraction of the activation rows in which the feature is active. Best concept: the concept value that the "
     "feature tells apart best, by the AUROC of its mean over a clip (0.5 = chance). Dead features never "
     "fire. Select a row."
 )
-DEAD_SHARE = (
-    "The held-out dead share counts the features that fire on no row of the held-out clips; one that fires in other "
-    "clips only is dead there, and alive in all clips."
+DEAD_FEATURES = (
+    "Held-out dead features fire on no row of the held-out clips; one that fires in other clips only is dead there, "
+    "and alive in all clips."
 )
 TRAINING_HELP = "Curves over the training steps; dashed: the same measure on rows that were held out."
 
@@ -196,14 +196,14 @@ def _numbers(study: Study, spec: SaeSpec) -> Component:
             "held-out loss": significant(float(result["final_loss"]), 4),
             "held-out explained variance": fixed(float(result["final_explained_variance"]), 3),
             "held-out L0": fixed(float(result["final_l0"]), 1),
-            "held-out dead share": percent(float(result["final_dead_share"])),
+            "held-out dead features": percent(float(result["final_dead_fraction"])),
         },
         {
             "alive in all clips": "Features that fire on some row of any clip of the study.",
             "held-out L0": "Mean number of active features a row.",
             "held-out explained variance": convention,
-            "held-out dead share": DEAD_SHARE,
+            "held-out dead features": DEAD_FEATURES,
         },
     )
-    told = f"Explained variance is {convention}. {DEAD_SHARE}"
+    told = f"Explained variance is {convention}. {DEAD_FEATURES}"
     return html.Div([figures, dmc.Text(told, size="xs", c="dimmed", mb="xs")])

@@ -18,7 +18,7 @@ MEASURE_TITLES = {
     "loss": "loss",
     "explained_variance": "explained variance",
     "l0": "L0",
-    "dead_share": "dead share",
+    "dead_fraction": "dead features",
 }
 MOST_VALUES = 30
 LONGEST_LABEL = 90.0  # points

@@ -14,7 +14,7 @@ MEASURE_TITLES = {
     "loss": "loss",
     "explained_variance": "explained variance",
     "l0": "L0 (active features a row)",
-    "dead_share": "dead share",
+    "dead_fraction": "dead features",
 }
 UPPER, GAP = 170, 75  # pixels of a feature's upper panels, and between them and the lower one
 MOST_VALUES = 40  # concept values shown; a feature card with hundreds cannot be read

@@ -150,7 +150,7 @@ def test_folds_are_drawn_with_their_control_and_chance(study: Study) -> None:
 
 def test_training_and_feature_figures_draw_their_tables(study: Study) -> None:
     training = numbers(study, "sae-training")
-    curve = training[(training["measure"] == "dead_share") & (training["split"] == "training")]
+    curve = training[(training["measure"] == "dead_fraction") & (training["split"] == "training")]
     assert list(sae_training(training).data[3].y) == curve["value"].tolist()
     feature = numbers(study, "feature", feature=5)
     bars = feature_panels(feature).data[2]

@@ -43,7 +43,7 @@ def test_the_autoencoder_in_figures_and_its_best_features(study: Study) -> None:
     result = study.result(f"sae-{SAE_SITES[0]}")
     figures = sae_figures(result).set_index("held-out figure")["value"]
     assert figures["explained variance"] == f"{float(result['final_explained_variance']):.3f}"
-    assert figures["dead share"] == f"{float(result['final_dead_share']):.1%}"
+    assert figures["dead features"] == f"{float(result['final_dead_fraction']):.1%}"
     best = features_frame(result)["best_auroc"]
     table = sae_summary(result)
     assert table["AUROC"].iloc[0] == f"{np.nanmax(best):.2f}"

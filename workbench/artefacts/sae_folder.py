@@ -52,10 +52,10 @@ def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedS
     """
     root = open_source(source, [CONFIG, WEIGHTS, f"*/{CONFIG}", f"*/{WEIGHTS}"])
     folder = _folder(root, source, site)
-    found = site or _site(folder.name) or _site(source)
-    if not found:
+    named = site or _site(folder.name) or _site(source)
+    if not named:
         raise UserError(
-            f"{source} does not tell its site by its name: give the site, such as tf6.cross_attn."
+            f"The name of {source} does not say which site it is of: give the site, such as tf6.cross_attn."
         )
     check_inside(root, folder / CONFIG, folder / WEIGHTS)
     settings = read_settings(folder / CONFIG)
@@ -71,16 +71,16 @@ def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedS
     origin = Origin(source, file, sha256_of(file), settings)
     weights = load_safetensors(file)
     if set(weights) != set(_CHECKS):
-        told = ", ".join(sorted(weights)[:8])
-        raise UserError(f"{file} has the weights {told}, where {', '.join(_CHECKS)} are needed.")
+        names = ", ".join(sorted(weights)[:8])
+        raise UserError(f"{file} has the weights {names}, where {', '.join(_CHECKS)} are needed.")
     checked = {name: check(weights[name], f"{file}, {name}") for name, check in _CHECKS.items()}
     features, channels = _check_shapes(checked, settings, folder)
     k = _integer(settings, "k", folder)
     if not 1 <= k <= features:
         raise UserError(f"{folder / CONFIG} says k={k}, and there are {features} features.")
-    found = str(Site.parse(found))
+    name = str(Site.parse(named))
     metadata = {
-        "hook_name": found,
+        "hook_name": name,
         "pass_name": pass_name,
         "source": source,
         "source_sha256": origin.sha256,
@@ -94,7 +94,7 @@ def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedS
         "b_dec": checked["b_dec"],
     }
     sae = TopKSAE(config, {name: torch.from_numpy(value.copy()) for name, value in converted.items()})
-    return PublishedSae(found, pass_name, sae, origin)
+    return PublishedSae(name, pass_name, sae, origin)
 
 
 def _folder(root: Path, source: str, site: str) -> Path:
@@ -104,12 +104,12 @@ def _folder(root: Path, source: str, site: str) -> Path:
     if site and len(below) > 1:
         below = [folder for folder in below if _site(folder.name) == site]
     if len(below) != 1:
-        told = (
+        holds = (
             f"several autoencoders ({', '.join(folder.name for folder in below)})"
             if below
             else f"no {CONFIG}"
         )
-        raise UserError(f"{source} has {told}: give the folder of one, or its site.")
+        raise UserError(f"{source} has {holds}: give the folder of one, or its site.")
     return below[0]
 
 

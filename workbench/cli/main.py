@@ -218,7 +218,7 @@ def sae(
     train_steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
     batch_size: Annotated[int, typer.Option(min=1, help="Activation vectors per training step.")] = 1024,
     learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 3e-3,
-    held_out_share: Annotated[
+    held_out_fraction: Annotated[
         float, typer.Option(help="Fraction of the prompts held out for the final figures.")
     ] = 0.1,
     seed: Annotated[
@@ -242,7 +242,7 @@ def sae(
         train_steps=train_steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
-        held_out_share=held_out_share,
+        held_out_fraction=held_out_fraction,
         seed=seed,
     )
     if is_trained(study, spec):

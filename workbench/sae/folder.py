@@ -76,9 +76,9 @@ def _architecture(stored: dict[str, Any], file: Path) -> Architecture:
             f"{file} is of an autoencoder that is not supported: {name[:80]}. It must be {allowed}."
         )
     for key, value in ARCHITECTURES[name].config.FIXED.items():
-        found = stored.get(key, value)
-        if found != value:
+        given = stored.get(key, value)
+        if given != value:
             raise UnsupportedSAE(
-                f"{file} is of an autoencoder that is not supported: {key}={repr(found)[:80]}. It must be {value!r}."
+                f"{file} is of an autoencoder that is not supported: {key}={repr(given)[:80]}. It must be {value!r}."
             )
     return ARCHITECTURES[name]

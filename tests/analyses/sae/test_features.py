@@ -19,7 +19,7 @@ from workbench.sae import TopKConfig, TopKSAE, load_folder
 from workbench.studies.study import Study
 
 SITE, PLANTED_STEP, _ = PLANTED
-SPEC = train_spec(site=SITE, k=2, train_steps=150, batch_size=256, held_out_share=0.2)
+SPEC = train_spec(site=SITE, k=2, train_steps=150, batch_size=256, held_out_fraction=0.2)
 D_SAE = 4 * CHANNELS
 
 
@@ -110,7 +110,7 @@ def test_final_figures_are_those_of_the_held_out_clips(planted_study: Study, res
     figures = Reconstruction(CHANNELS, D_SAE)
     with torch.no_grad():
         figures.add(x, sae(x), sae.encode(x))
-    for name in ("explained_variance", "normalised_error", "l0", "dead_share"):
+    for name in ("explained_variance", "normalised_error", "l0", "dead_fraction"):
         assert result[f"final_{name}"].item() == pytest.approx(getattr(figures, name))
     trained = [clip for clip in planted_study.clips["clip"] if clip not in held_out]
     variance = (
@@ -122,8 +122,8 @@ def test_final_figures_are_those_of_the_held_out_clips(planted_study: Study, res
 def test_the_result_has_its_schema(result: xr.Dataset) -> None:
     by_feature = dict.fromkeys(("density", "max_activation", "mean_activation", "alive"), ("feature",))
     top = dict.fromkeys(("top_clip", "top_activation", "top_second", "top_step"), ("feature", "rank"))
-    curves = dict.fromkeys(("loss", "explained_variance", "l0", "dead_share"), ("train_step",))
-    figures = ("loss", "explained_variance", "normalised_error", "l0", "dead_share")
+    curves = dict.fromkeys(("loss", "explained_variance", "l0", "dead_fraction"), ("train_step",))
+    figures = ("loss", "explained_variance", "normalised_error", "l0", "dead_fraction")
     assert {name: variable.dims for name, variable in result.data_vars.items()} == {
         **curves,
         **{f"final_{name}": () for name in figures},
@@ -136,7 +136,7 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
     }
     expected = {
         "kind": "sae",
-        "schema_version": 1,
+        "schema_version": 2,
         "site": SITE,
         "pass": "cond",
         "architecture": "topk",

@@ -25,7 +25,7 @@ def test_by_hand() -> None:
     assert figures.normalised_error == pytest.approx((1 / 1 + 4 / 25) / 2)
     assert figures.squared_error == pytest.approx(5 / 4)
     assert figures.l0 == pytest.approx(1.5)
-    assert figures.dead_share == pytest.approx(1 / 3)
+    assert figures.dead_fraction == pytest.approx(1 / 3)
 
 
 def test_the_ends_of_the_scale() -> None:
@@ -42,7 +42,7 @@ def test_batches_do_not_matter(batch: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x, noise, acts = (torch.randn(40, 5, generator=generator) for _ in range(3))
     whole, parts = measure(x, x + noise / 3, acts), measure(x, x + noise / 3, acts, batch)
-    for name in ("explained_variance", "normalised_error", "squared_error", "l0", "dead_share"):
+    for name in ("explained_variance", "normalised_error", "squared_error", "l0", "dead_fraction"):
         assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-12)
     assert whole.explained_variance == pytest.approx(
         1 - (noise / 3).square().sum() / (x - x.mean(0)).square().sum()
@@ -62,7 +62,7 @@ def test_rows_without_spread_or_size_have_no_ratio() -> None:
     zeros = measure(torch.zeros(3, 2), torch.ones(3, 2), torch.zeros(3, 4))
     assert zeros.explained_variance != zeros.explained_variance
     assert zeros.normalised_error != zeros.normalised_error
-    assert (zeros.l0, zeros.dead_share) == (0, 1)
+    assert (zeros.l0, zeros.dead_fraction) == (0, 1)
     one_zero_row = measure(
         torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[5.0, 0.0], [1.0, 0.0]]), ACTS
     )

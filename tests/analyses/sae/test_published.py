@@ -86,7 +86,7 @@ def test_a_study_shows_the_features_of_a_published_autoencoder(tmp_path: Path, s
     weights = sae_weights()
     figures = Reconstruction(CHANNELS, FEATURES)
     figures.add(x, z @ weights["W_dec"] + weights["b_dec"], z)
-    for name in ("explained_variance", "normalised_error", "l0", "dead_share"):
+    for name in ("explained_variance", "normalised_error", "l0", "dead_fraction"):
         assert result[f"final_{name}"].item() == pytest.approx(getattr(figures, name), rel=1e-4)
     variance = x.numpy().var(axis=0).mean()
     assert result.final_loss.item() == pytest.approx(figures.squared_error / variance, rel=1e-4)

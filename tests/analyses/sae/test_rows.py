@@ -53,7 +53,7 @@ def test_the_training_sees_every_row_of_its_clips_and_no_other(
         raise InterruptedError
 
     monkeypatch.setattr("analyses.sae.run.train_sae", spy)
-    spec = train_spec(SITE, pass_name="null", held_out_share=0.3, batch_size=50)
+    spec = train_spec(SITE, pass_name="null", held_out_fraction=0.3, batch_size=50)
     with pytest.raises(InterruptedError):
         run_sae(planted_study, spec)
     training, _ = split_by_prompt(planted_study.clips, 0.3, spec.seed)

@@ -13,7 +13,7 @@ from analyses.sae.train import (
     Scale,
     Trainer,
     initial_sae,
-    learning_rate_share,
+    learning_rate_factor,
     measure_scale,
     train_sae,
 )
@@ -74,7 +74,7 @@ def test_rows_not_trained_on_are_reconstructed(planted: tuple) -> None:
     assert figures.explained_variance > 0.85
     assert figures.explained_variance == pytest.approx(curves.explained_variance[-1].item(), abs=0.05)
     assert figures.l0 == pytest.approx(ACTIVE, abs=0.01)
-    assert figures.dead_share < 0.1
+    assert figures.dead_fraction < 0.1
     # The loss of the curves is in the scale of the training.
     assert figures.squared_error * curves.attrs["input_scale"] ** 2 == pytest.approx(
         curves.loss[-1].item(), rel=0.3
@@ -83,7 +83,7 @@ def test_rows_not_trained_on_are_reconstructed(planted: tuple) -> None:
 
 def test_curves(planted: tuple) -> None:
     curves = planted[3]
-    assert set(curves.data_vars) == {"loss", "explained_variance", "l0", "dead_share"}
+    assert set(curves.data_vars) == {"loss", "explained_variance", "l0", "dead_fraction"}
     assert {variable.dims for variable in curves.data_vars.values()} == {("train_step",)}
     assert curves.train_step[0] == 0
     assert curves.train_step[-1] == SPEC.train_steps - 1
@@ -186,7 +186,7 @@ def test_the_auxiliary_loss_revives_features(monkeypatch: pytest.MonkeyPatch) ->
         )
         for value in (0.0, 1 / 32)
     ]
-    without, with_revival = (train_sae(rows, spec)[1].dead_share[-1].item() for spec in specs)
+    without, with_revival = (train_sae(rows, spec)[1].dead_fraction[-1].item() for spec in specs)
     assert without > 0.4
     assert with_revival < 0.15
 
@@ -203,7 +203,7 @@ def test_the_decoder_sees_no_gradient_along_its_rows() -> None:
 
 
 def test_the_learning_rate_falls_at_the_end() -> None:
-    shares = [learning_rate_share(step, 100) for step in (0, 79, 80, 90, 99)]
+    shares = [learning_rate_factor(step, 100) for step in (0, 79, 80, 90, 99)]
     assert shares == pytest.approx([1, 1, 1, 0.5, 0.05])
     rows = planted_rows()[1]
     trainer = Trainer(

@@ -1,0 +1,84 @@
+"""`workbench sae` offers every field of a training's spec, and hands it on."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from analyses.sae import TrainSpec, load_sae
+from cache.errors import UserError
+from tests.analyses.planted_study import make_planted_study
+from workbench.cli.main import app
+from workbench.sae import TopKObjective
+from workbench.studies.study import Study
+
+FIELDS = {**TrainSpec.model_fields, **TopKObjective.model_fields}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return make_planted_study(tmp_path_factory.mktemp("cli") / "study")
+
+
+def run(study: Study, *options: object) -> None:
+    app(["sae", str(study.path), "--site", "tf0.cross_attn", *map(str, options)], standalone_mode=False)
+
+
+def test_every_field_is_an_option_with_the_same_default() -> None:
+    command = typer.main.get_command(app).commands["sae"]  # type: ignore[attr-defined]
+    offered = {parameter.name: parameter for parameter in command.params}
+    assert set(FIELDS) - {"objective", "architecture"} == set(offered) - {
+        "study_folder",
+        "device",
+        "allow_store",
+    }
+    for name in set(FIELDS) & set(offered) - {"site"}:
+        assert offered[name].default == FIELDS[name].default, name
+
+
+def test_every_option_reaches_the_spec(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {
+        "pass_name": "null",
+        "expansion": 2,
+        "k": 3,
+        "aux_coefficient": 0.5,
+        "train_steps": 4,
+        "batch_size": 32,
+        "learning_rate": 0.01,
+        "held_out_fraction": 0.25,
+        "seed": 7,
+    }
+    options = [
+        part
+        for name, value in given.items()
+        for part in ("--" + name.removesuffix("_name").replace("_", "-"), value)
+    ]
+    run(study, *options, "--device", "cpu")
+    result = study.result("sae-tf0.cross_attn")
+    spec = json.loads(result.attrs["spec"])
+    objective = spec.pop("objective")
+    assert objective.pop("architecture") == "topk"
+    assert {**spec, **objective} == {"site": "tf0.cross_attn", **given}
+    assert load_sae(study, "tf0.cross_attn").config.metadata["pass_name"] == "null"
+    run(study, *options)
+    assert "trained already" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--learning-rate", 0), "learning_rate must be above 0"),
+        (("--learning-rate", "inf"), "learning_rate must be a finite number"),
+        (("--held-out-fraction", 1), "held_out_fraction must be below 1"),
+        (("--pass", "text"), "no pass 'text'"),
+        (("--device", "tpu"), "no device 'tpu'"),
+    ],
+    ids=str,
+)
+def test_values_that_cannot_be_are_refused(tmp_path: Path, options: tuple[object, ...], message: str) -> None:
+    study = make_planted_study(tmp_path / "study")
+    with pytest.raises(UserError, match=message):
+        run(study, *options)
+    assert not (study.path / "sae").exists()
+    assert study.result_names() == []

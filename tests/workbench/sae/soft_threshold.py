@@ -1,0 +1,45 @@
+"""An architecture of the tests' own: features exceed a learned threshold, and an L1 penalty keeps them few."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from workbench.sae import SAE, Architecture, Objective, SAEConfig, TrainingBatch
+
+
+class SoftThresholdConfig(SAEConfig):
+    architecture: Literal["soft_threshold"] = "soft_threshold"
+
+
+class SoftThresholdSAE(SAE):
+    threshold: nn.Parameter
+
+    @classmethod
+    def shapes(cls, config: SAEConfig) -> dict[str, tuple[int, ...]]:
+        return {**super().shapes(config), "threshold": (config.d_sae,)}
+
+    def activate(self, pre: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows feature"]:
+        return torch.relu(pre - self.threshold)
+
+    @torch.no_grad()
+    def unscale(self, factor: float) -> None:
+        super().unscale(factor)
+        self.threshold.div_(factor)
+
+
+class SoftThresholdObjective(Objective):
+    architecture: Literal["soft_threshold"] = "soft_threshold"
+    l1_coefficient: float = Field(0.1, ge=0)
+
+    def new_sae(self, d_in: int, d_sae: int, metadata: Mapping[str, Any]) -> SoftThresholdSAE:
+        return SoftThresholdSAE(SoftThresholdConfig(d_in=d_in, d_sae=d_sae, metadata=dict(metadata)))
+
+    def loss(self, sae: SAE, batch: TrainingBatch) -> Float[Tensor, ""]:
+        return batch.error + self.l1_coefficient * batch.encoding.acts.sum(-1).mean()
+
+
+SOFT_THRESHOLD = Architecture(SoftThresholdConfig, SoftThresholdSAE, SoftThresholdObjective)
