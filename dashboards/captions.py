@@ -10,7 +10,7 @@ from analyses.sae.train import DEAD_AFTER
 from analyses.statistics import ALPHA, too_few_pairs
 from dashboards import numbers
 from dashboards.comparison import Comparison
-from dashboards.frames.patching import UNCLEAR, UNTESTED, agreement, pair_notes, tested_cells
+from dashboards.tables.patching import UNCLEAR, UNTESTED, agreement, pair_notes, tested_cells
 
 MEANING = {
     "sufficiency": "Sufficiency is the fraction of the concept that is restored in the corrupt run.",

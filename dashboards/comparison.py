@@ -8,9 +8,9 @@ import pandas as pd
 
 from analyses.patching.published_map import load_published_map
 from cache.errors import UserError
-from dashboards.frames.patching import BLOCK, cells_frame, columns, default_columns, scorers
 from dashboards.results import load_patching
 from dashboards.specs import PatchingCompareSpec
+from dashboards.tables.patching import BLOCK, cells_frame, columns, default_columns, scorers
 from workbench.artefacts.published import load_published, published_impacts
 from workbench.studies.study import Study
 

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure as PaperFigure
 
 from analyses.patching.published_map import PREFIX
 from cache.errors import UserError
+from dashboards.drawing.fonts import families, missing_letters, missing_sentence
+from dashboards.drawing.paper import PAPER_STYLE
 from dashboards.figures import find_figure, make_spec
 from dashboards.latex import latex_table
-from dashboards.paper.fonts import families, missing_letters, missing_sentence
-from dashboards.paper.style import PAPER_STYLE
 from dashboards.specs import FigureSpec, PatchingCompareSpec
 from dashboards.spreadsheet import csv_text
 from workbench.files import file_name, replacing

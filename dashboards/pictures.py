@@ -11,7 +11,7 @@ from jaxtyping import Float
 from matplotlib.colors import Colormap
 from matplotlib.image import imsave
 
-from dashboards.paper.style import CMAP
+from dashboards.drawing.paper import CMAP
 from dashboards.results import Identity
 from workbench.audio import FLOOR_DB, mel_spectrogram
 from workbench.files import file_version

@@ -3,8 +3,8 @@
 import numpy as np
 import xarray as xr
 
-from dashboards.frames.features import MEASURES
-from dashboards.frames.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
+from dashboards.tables.features import MEASURES
+from dashboards.tables.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 
 _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "concept pair seed arm scorer": {"patching": ("score",)},

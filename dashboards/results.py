@@ -8,10 +8,10 @@ from pathlib import Path
 import xarray as xr
 
 from cache.errors import UserError
-from dashboards.frames.features import MEASURES
-from dashboards.frames.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
-from dashboards.frames.probes import COLUMNS
 from dashboards.result_shapes import shape_fault
+from dashboards.tables.features import MEASURES
+from dashboards.tables.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
+from dashboards.tables.probes import COLUMNS
 from workbench.files import file_version
 from workbench.studies.study import Study
 

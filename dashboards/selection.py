@@ -5,9 +5,6 @@ from typing import Any
 
 import pandas as pd
 
-from dashboards.frames.features import examples_frame, features_frame
-from dashboards.frames.patching import cells_frame
-from dashboards.frames.probes import probes_frame
 from dashboards.results import load_patching, load_result
 from dashboards.specs import (
     FeatureClipSpec,
@@ -16,6 +13,9 @@ from dashboards.specs import (
     PatchingPairsSpec,
     ProbeFoldsSpec,
 )
+from dashboards.tables.features import examples_frame, features_frame
+from dashboards.tables.patching import cells_frame
+from dashboards.tables.probes import probes_frame
 from workbench.studies.study import Study
 
 

@@ -8,11 +8,11 @@ from dash import Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 from dashboards.components.notices import failed_page, remarks
+from dashboards.drawing.screen import FONT
 from dashboards.links import address, page_path, read_query
 from dashboards.others import Others
 from dashboards.pages import comparison, features, imported, overview, patching, probes
 from dashboards.results import Identity, problems
-from dashboards.screen.style import FONT
 from dashboards.truth import has_truth
 from workbench.files import file_version
 from workbench.studies.study import Study

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dashboards.paper.style import Width
+from dashboards.drawing.paper import Width
 
 Quantity = Literal["accuracy", "control", "selectivity"]
 

@@ -4,10 +4,10 @@ import pandas as pd
 import xarray as xr
 
 from dashboards.captions import interval
-from dashboards.frames.features import features_frame
-from dashboards.frames.patching import DIRECTIONS, cells_frame
-from dashboards.frames.probes import probes_frame
 from dashboards.numbers import fixed, p_value, percent, significant
+from dashboards.tables.features import features_frame
+from dashboards.tables.patching import DIRECTIONS, cells_frame
+from dashboards.tables.probes import probes_frame
 
 TOP_CELLS = 2
 TOP_FEATURES = 5

@@ -5,7 +5,7 @@ from dash.development.base_component import Component
 
 from dashboards.components.export import export_button
 from dashboards.components.text import panel
-from dashboards.screen.style import GRAPH_CONFIG
+from dashboards.drawing.screen import GRAPH_CONFIG
 
 
 def graph(id: str) -> dcc.Graph:

@@ -16,12 +16,12 @@ from dashboards.comparison import compare
 from dashboards.components.graph import figure_panel, graph
 from dashboards.components.text import empty_state, page_header, panel
 from dashboards.figures import FIGURES
-from dashboards.frames.patching import columns, default_columns, scorers
 from dashboards.links import change_query, read_query
 from dashboards.others import Others
 from dashboards.results import command, load_patching, patching_names
 from dashboards.screen.comparison import comparison_map, comparison_scatter
 from dashboards.specs import PatchingCompareSpec
+from dashboards.tables.patching import columns, default_columns, scorers
 from workbench.studies.study import Study
 
 PATH = "/comparison"

@@ -14,13 +14,13 @@ from dashboards.components.graph import graph
 from dashboards.components.player import player
 from dashboards.components.text import hint, numbers, panel
 from dashboards.figures import FIGURES
-from dashboards.frames.features import examples_frame, features_frame
 from dashboards.links import read_query
 from dashboards.media import activation_url
 from dashboards.numbers import fixed, percent, significant
 from dashboards.results import load_result, sae_sites
 from dashboards.screen.features import feature_panels
 from dashboards.specs import FeatureClipSpec, FeatureSpec
+from dashboards.tables.features import examples_frame, features_frame
 from workbench.studies.study import Study
 
 SHOWN_CLIPS = 6

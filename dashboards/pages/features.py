@@ -13,13 +13,13 @@ from dashboards.components.graph import figure_panel
 from dashboards.components.grid import number_column, row_grid, selected_row
 from dashboards.components.text import empty_state, numbers, page_header, panel
 from dashboards.figures import FIGURES
-from dashboards.frames.features import features_frame
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, percent, significant
 from dashboards.pages import feature_card
 from dashboards.results import command, load_result, sae_sites
 from dashboards.screen.features import sae_training
 from dashboards.specs import SaeSpec
+from dashboards.tables.features import features_frame
 from workbench.studies.study import Study
 
 PATH = "/features"

@@ -18,12 +18,12 @@ from dashboards.comparison import Map, imported_map, study_map
 from dashboards.components.graph import graph
 from dashboards.components.notices import remarks
 from dashboards.components.text import empty_state, page_header, panel
-from dashboards.frames.imported import artefacts_frame, maps_frame, means_frame
-from dashboards.frames.patching import columns, default_columns, scorers
 from dashboards.links import change_query, read_query
 from dashboards.results import is_usable, load_patching, patching_names
 from dashboards.screen.comparison import comparison_map
 from dashboards.screen.imported import NAMES, block_means_bars
+from dashboards.tables.imported import artefacts_frame, maps_frame, means_frame
+from dashboards.tables.patching import columns, default_columns, scorers
 from workbench.artefacts import Imported
 from workbench.artefacts.written import FOLDER, imported_files, open_imported
 from workbench.studies.study import Study

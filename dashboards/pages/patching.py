@@ -14,8 +14,15 @@ from dashboards.captions import band, confidence, interval, short_sample
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
 from dashboards.components.text import empty_state, page_header
+from dashboards.drawing.grids import cell_at, lay_out
 from dashboards.figures import FIGURES
-from dashboards.frames.patching import (
+from dashboards.links import change_query, read_query
+from dashboards.numbers import fixed
+from dashboards.pages import patching_cell
+from dashboards.results import command, has_result, load_patching, patching_names
+from dashboards.screen.patching import patching_map
+from dashboards.specs import PatchingSpec
+from dashboards.tables.patching import (
     ALL,
     UNCLEAR,
     UNTESTED,
@@ -27,13 +34,6 @@ from dashboards.frames.patching import (
     scorers,
     tested_cells,
 )
-from dashboards.grids import cell_at, lay_out
-from dashboards.links import change_query, read_query
-from dashboards.numbers import fixed
-from dashboards.pages import patching_cell
-from dashboards.results import command, has_result, load_patching, patching_names
-from dashboards.screen.patching import patching_map
-from dashboards.specs import PatchingSpec
 from workbench.studies.study import Study
 
 PATH = "/patching"

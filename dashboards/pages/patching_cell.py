@@ -19,12 +19,12 @@ from dashboards.components.grid import number_column, row_grid, selected_row
 from dashboards.components.player import player
 from dashboards.components.text import hint, numbers, panel
 from dashboards.figures import FIGURES
-from dashboards.frames.patching import ALL, UNTESTED, arms_frame, cells_frame, pairs_frame
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.results import load_patching, patching_names
 from dashboards.screen.patching import changes
 from dashboards.specs import PatchingPairsSpec
+from dashboards.tables.patching import ALL, UNTESTED, arms_frame, cells_frame, pairs_frame
 from workbench.studies.study import Study
 
 SELECTION = ("concept", "arm", "pair", "seed", "arms")

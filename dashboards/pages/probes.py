@@ -14,12 +14,12 @@ from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import figure_panel, graph
 from dashboards.components.text import empty_state, hint, numbers, page_header, panel
 from dashboards.figures import FIGURES
-from dashboards.frames.probes import probes_frame
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.results import command, is_usable, load_result
 from dashboards.screen.probes import probe_at, probe_folds, probes_map
 from dashboards.specs import ProbeFoldsSpec, ProbesSpec
+from dashboards.tables.probes import probes_frame
 from workbench.studies.study import Study
 
 PATH = "/probes"

@@ -3,13 +3,13 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dashboards import palette
 from dashboards.comparison import Comparison
-from dashboards.grids import as_map
+from dashboards.drawing import palette
+from dashboards.drawing.grids import as_map
+from dashboards.drawing.measure import fitting_names
+from dashboards.drawing.paper import POINTS, Width, empty_figure, place_axes
+from dashboards.drawing.paper_maps import draw_map, map_height, strips
 from dashboards.names import shortened
-from dashboards.paper.maps import draw_map, map_height, strips
-from dashboards.paper.measure import fitting_names
-from dashboards.paper.style import POINTS, Width, empty_figure, place_axes
 
 SCATTER = 150.0  # points, and below it its axis' numbers and name
 BELOW = 32.0

@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dashboards import palette
-from dashboards.frames.features import MEASURES, telling_values
+from dashboards.drawing import palette
+from dashboards.drawing.measure import fitting_names
+from dashboards.drawing.paper import CMAP, Width, new_figure
 from dashboards.numbers import significant
-from dashboards.paper.measure import fitting_names
-from dashboards.paper.style import CMAP, Width, new_figure
+from dashboards.tables.features import MEASURES, telling_values
 from workbench.audio import FLOOR_DB
 
 MEASURE_TITLES = {

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dashboards import palette
-from dashboards.frames.patching import pair_notes
+from dashboards.drawing import palette
+from dashboards.drawing.paper import POINTS, Width, empty_figure, new_figure
+from dashboards.drawing.paper_maps import draw_map, map_height, strips
 from dashboards.names import shortened
-from dashboards.paper.maps import draw_map, map_height, strips
-from dashboards.paper.style import POINTS, Width, empty_figure, new_figure
+from dashboards.tables.patching import pair_notes
 
 
 def patching_map(frame: pd.DataFrame, width: Width) -> Figure:

@@ -8,13 +8,9 @@ import pandas as pd
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from dashboards import palette
-from dashboards.frames.probes import block_labels
-from dashboards.names import shortened
-from dashboards.numbers import fixed
-from dashboards.paper.maps import BAR, NAME_SIZE, ROW, TALLEST, colour_bar, name_rows
-from dashboards.paper.measure import fitting_names, fitting_size, width_of
-from dashboards.paper.style import (
+from dashboards.drawing import palette
+from dashboards.drawing.measure import fitting_names, fitting_size, width_of
+from dashboards.drawing.paper import (
     POINTS,
     Width,
     draw_cells,
@@ -24,6 +20,10 @@ from dashboards.paper.style import (
     place_axes,
     write_numbers,
 )
+from dashboards.drawing.paper_maps import BAR, NAME_SIZE, ROW, TALLEST, colour_bar, name_rows
+from dashboards.names import shortened
+from dashboards.numbers import fixed
+from dashboards.tables.probes import block_labels
 
 COLUMNS = {"single": 1, "double": 2}
 LEAST_HEIGHT = 64.0  # points, of the figure, for the colour bar

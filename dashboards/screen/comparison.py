@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards import palette
 from dashboards.captions import interval
-from dashboards.grids import as_map
+from dashboards.drawing import palette
+from dashboards.drawing.grids import as_map
+from dashboards.drawing.screen import LONGEST_NAME, plain, style
 from dashboards.screen.patching import draw_map
-from dashboards.screen.style import LONGEST_NAME, plain, style
 
 COLOURS = (palette.SEQUENTIAL[5], palette.PLANTED, "#2b8a3e", "#862e9c", "#e67700", palette.INK)
 

@@ -5,10 +5,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards import palette
-from dashboards.frames.features import MEASURES, telling_values
+from dashboards.drawing import palette
+from dashboards.drawing.screen import LONGEST_NAME, plain, style
 from dashboards.numbers import fixed, significant
-from dashboards.screen.style import LONGEST_NAME, plain, style
+from dashboards.tables.features import MEASURES, telling_values
 
 MEASURE_TITLES = {
     "loss": "loss",

@@ -3,9 +3,9 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards import palette
-from dashboards.frames.imported import SIDES
-from dashboards.screen.style import plain, style
+from dashboards.drawing import palette
+from dashboards.drawing.screen import plain, style
+from dashboards.tables.imported import SIDES
 
 COLOURS = {"published": palette.PLANTED, "own": palette.SEQUENTIAL[5]}
 NAMES = {"published": "published", "own": "this study"}

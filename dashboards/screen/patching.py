@@ -8,12 +8,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analyses.statistics import too_few_pairs
-from dashboards import palette
 from dashboards.captions import interval
-from dashboards.frames.patching import UNCLEAR, UNTESTED
-from dashboards.grids import Grid, Section, lay_out, panel_title
-from dashboards.numbers import p_value
-from dashboards.screen.style import (
+from dashboards.drawing import palette
+from dashboards.drawing.grids import Grid, Section, lay_out, panel_title
+from dashboards.drawing.screen import (
     LONGEST_NAME,
     color_axis,
     dots,
@@ -23,6 +21,8 @@ from dashboards.screen.style import (
     selection,
     style,
 )
+from dashboards.numbers import p_value
+from dashboards.tables.patching import UNCLEAR, UNTESTED
 
 ROW_PIXELS = 32
 LOW_ROW_PIXELS = 24  # where there are many rows

@@ -8,11 +8,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards import palette
 from dashboards.captions import interval
-from dashboards.frames.probes import block_labels
+from dashboards.drawing import palette
+from dashboards.drawing.screen import LONGEST_NAME, color_axis, hatch, plain, selection, style
 from dashboards.numbers import fixed, p_value
-from dashboards.screen.style import LONGEST_NAME, color_axis, hatch, plain, selection, style
+from dashboards.tables.probes import block_labels
 
 COLUMNS = 2
 TRACES = 3  # of each concept: its heatmap and its hatching on light and on dark cells

@@ -9,7 +9,7 @@ import pytest
 from cache.errors import UserError
 from dashboards.captions import compare_caption, compare_table
 from dashboards.comparison import VALUES, Map, compare, compare_maps
-from dashboards.grids import as_map
+from dashboards.drawing.grids import as_map
 from dashboards.others import Others
 from dashboards.screen.comparison import comparison_map, comparison_scatter
 from dashboards.specs import PatchingCompareSpec

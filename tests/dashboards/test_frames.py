@@ -9,21 +9,21 @@ import xarray as xr
 
 from analyses.statistics import benjamini_hochberg
 from cache.errors import UserError
-from dashboards.frames.features import (
+from dashboards.tables.features import (
     examples_frame,
     feature_frame,
     features_frame,
     trace_frame,
     training_frame,
 )
-from dashboards.frames.patching import (
+from dashboards.tables.patching import (
     arms_frame,
     cells_frame,
     changes_frame,
     pairs_frame,
     patching_frame,
 )
-from dashboards.frames.probes import folds_frame, probes_frame
+from dashboards.tables.probes import folds_frame, probes_frame
 from dashboards.traces import activation_trace
 from tests.dashboards.synthetic_study import (
     PLANTED,

@@ -16,13 +16,13 @@ from dashboards.app import create_app
 from dashboards.comparison import compare, imported_map
 from dashboards.components.export import figure_options
 from dashboards.export import export_figure
-from dashboards.frames.imported import artefacts_frame, maps_frame, means_frame
 from dashboards.links import read_query
 from dashboards.others import Others
 from dashboards.pages import comparison, imported
 from dashboards.screen.imported import block_means_bars
 from dashboards.shell import shell
 from dashboards.specs import PatchingCompareSpec
+from dashboards.tables.imported import artefacts_frame, maps_frame, means_frame
 from tests.dashboards.synthetic_study import IMPACT, make_study
 from tests.workbench.artefacts import builders
 from workbench.artefacts import list_imported, read_austeer, read_caa, read_lora, read_scores, write_artefact

@@ -14,13 +14,13 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from dashboards.comparison import Map, compare_maps
+from dashboards.drawing.paper import PAPER_STYLE, Width
 from dashboards.figures import FIGURES, make_spec
-from dashboards.frames.patching import UNTESTED
 from dashboards.paper.comparison import comparison
 from dashboards.paper.features import feature_clip, feature_panels
 from dashboards.paper.patching import changes, patching_map
 from dashboards.paper.probes import probe_folds, probes_map
-from dashboards.paper.style import PAPER_STYLE, Width
+from dashboards.tables.patching import UNTESTED
 from workbench.audio import FLOOR_DB, mel_spectrogram
 from workbench.studies.study import Study
 

@@ -16,11 +16,11 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure as Picture
 
 from dashboards import export
+from dashboards.drawing.fonts import FAMILY, families, missing_sentence
 from dashboards.export import export_figure
 from dashboards.figures import make_spec
 from dashboards.latex import latex_table
 from dashboards.names import printable, shortened
-from dashboards.paper.fonts import FAMILY, families, missing_sentence
 from dashboards.spreadsheet import csv_text
 from tests.dashboards.synthetic_study import SAE_SITES
 from workbench.studies.study import Study

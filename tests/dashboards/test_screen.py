@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from plotly.utils import PlotlyJSONEncoder
 
-from dashboards import palette
+from dashboards.drawing import palette
+from dashboards.drawing.grids import cell_at, lay_out
 from dashboards.figures import FIGURES, make_spec
-from dashboards.grids import cell_at, lay_out
 from dashboards.screen.comparison import comparison_map, comparison_scatter
 from dashboards.screen.features import feature_panels, sae_training
 from dashboards.screen.patching import changes, patching_map

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from dashboards.frames.features import features_frame
 from dashboards.summaries import patching_summary, probes_summary, sae_figures, sae_summary
+from dashboards.tables.features import features_frame
 from tests.dashboards.synthetic_study import SAE_SITES, UNDEFINED
 from workbench.studies.study import Study
 

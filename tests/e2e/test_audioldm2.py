@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from dashboards.comparison import compare
-from dashboards.frames.probes import block_labels, probes_frame
 from dashboards.specs import PatchingCompareSpec
+from dashboards.tables.probes import block_labels, probes_frame
 from tests.e2e.cli import Workbench, workbench
 from tests.e2e.small_study import STEP, heard
 from tests.tiny_audioldm2 import save_tiny_pipeline

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dashboards.frames.features import features_frame
-from dashboards.frames.patching import cells_frame
-from dashboards.frames.probes import probes_frame
+from dashboards.tables.features import features_frame
+from dashboards.tables.patching import cells_frame
+from dashboards.tables.probes import probes_frame
 from tests.e2e.cli import Workbench, workbench
 from tests.e2e.small_study import PROMPTS, STEP, check_dashboard, check_probe, check_sae, heard
 from tests.tiny_stable_audio import FRAME_SECONDS, FRAMES, WIDTH, save_tiny_stable_audio

@@ -10,8 +10,8 @@ from analyses.sae import feature_trace, load_sae, run_sae, train_spec
 from analyses.sae.metrics import Reconstruction
 from analyses.sae.published import PublishedSaeSpec, convert_sae, import_sae
 from cache.errors import UserError
-from dashboards.frames.features import features_frame, training_frame
 from dashboards.screen.features import sae_training
+from dashboards.tables.features import features_frame, training_frame
 from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
 from tests.workbench.artefacts.builders import sae_weights, write_sae
 from workbench.artefacts import read_sae

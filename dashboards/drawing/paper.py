@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
-from dashboards import palette
-from dashboards.paper.measure import LINE, fitting_size
+from dashboards.drawing import palette
+from dashboards.drawing.measure import LINE, fitting_size
 
 Width = Literal["single", "double"]
 INCHES = {"single": 3.4, "double": 7.0}

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analyses.patching.published_map import functional_set
 from dashboards.comparison import VALUES, Map
-from dashboards.frames.patching import BLOCK
+from dashboards.tables.patching import BLOCK
 from workbench.artefacts import Imported
 
 SIDES = ("published", "own")

@@ -14,12 +14,12 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dashboards import palette
-from dashboards.frames.patching import UNCLEAR, UNTESTED
-from dashboards.grids import Grid, Section, lay_out, panel_title
+from dashboards.drawing import palette
+from dashboards.drawing.grids import Grid, Section, lay_out, panel_title
+from dashboards.drawing.measure import LINE, every, fitting_names, fitting_size, width_of, wrapped
+from dashboards.drawing.paper import draw_cells, hatch_cells, place_axes, write_numbers
 from dashboards.names import shortened
-from dashboards.paper.measure import LINE, every, fitting_names, fitting_size, width_of, wrapped
-from dashboards.paper.style import draw_cells, hatch_cells, place_axes, write_numbers
+from dashboards.tables.patching import UNCLEAR, UNTESTED
 
 ROW = 13.7
 LEAST_ROW = 3.0

@@ -10,9 +10,6 @@ from matplotlib.figure import Figure as PaperFigure
 from cache.errors import UserError
 from dashboards import captions
 from dashboards.comparison import compare
-from dashboards.frames.features import feature_frame, trace_frame, training_frame
-from dashboards.frames.patching import cells_frame, changes_frame, patching_frame, scorers
-from dashboards.frames.probes import folds_frame, probes_frame
 from dashboards.paper import comparison as paper_comparison
 from dashboards.paper import features as paper_features
 from dashboards.paper import patching as paper_patching
@@ -31,6 +28,9 @@ from dashboards.specs import (
     ProbesSpec,
     SaeSpec,
 )
+from dashboards.tables.features import feature_frame, trace_frame, training_frame
+from dashboards.tables.patching import cells_frame, changes_frame, patching_frame, scorers
+from dashboards.tables.probes import folds_frame, probes_frame
 from dashboards.traces import activation_trace
 from dashboards.truth import planted_blocks
 from workbench.audio import mel_spectrogram
