@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cache.errors import UserError
-from workbench.text_files import LARGEST_TABLE, parse_json, read_text, text_lines
+from workbench.text_files import LARGEST_TABLE, no_file, parse_json, read_text, text_lines
 
 SEPARATORS = {".csv": ",;\t", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
@@ -29,7 +29,7 @@ def read_table(path: Path) -> pd.DataFrame:
             two columns of one name.
     """
     if not path.is_file():
-        raise UserError(f"{path} is not a file." if path.exists() else f"There is no file {path}.")
+        raise UserError(f"{no_file(path)} Give the path of a table.")
     ending = path.suffix.lower()
     if ending == ".parquet":
         table = _read_parquet(path)

@@ -30,8 +30,7 @@ def read_text(path: Path, largest: int) -> str:
     """
     try:
         if not path.is_file():
-            told = f"There is no file {path}." if not path.exists() else f"{path} is not a file."
-            raise UserError(f"{told} Give the path of a text file.")
+            raise UserError(f"{no_file(path)} Give the path of a text file.")
         if path.stat().st_size > largest:
             raise UserError(f"{path} is larger than {largest:,} bytes, the most that is read of such a file.")
         content = path.read_bytes()
@@ -46,6 +45,13 @@ def read_text(path: Path, largest: int) -> str:
     if content.startswith(_WIDE_MARKS) or "\x00" in text:
         raise UserError(f"{path} is not text in UTF-8: save it as such.")
     return text
+
+
+def no_file(path: Path) -> str:
+    """What is there instead of a file, in a sentence."""
+    if not path.exists():
+        return f"There is no file {path}."
+    return f"{path} is a folder, not a file." if path.is_dir() else f"{path} is not a file."
 
 
 def text_lines(text: str) -> list[str]:

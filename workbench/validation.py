@@ -11,6 +11,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _LONGEST = 60
 _MAPPING = "must be a mapping (name: value)"
+_NANS = ("nan", "+nan", "-nan")  # as people write it in an option
 _NUMBER = "must be a number"
 _REASONS = {
     "dict_type": _MAPPING,
@@ -68,8 +69,14 @@ def _sentence(problem: ErrorDetails) -> str:
         return f"{where}: {context['error']}" if where else str(context["error"])
     if kind in _ABSENCES:
         return f"{where or 'it'} {_ABSENCES[kind].format(**context)}"
+    if _is_nan(problem["input"]):
+        kind = "finite_number"  # whatever bound it was compared with
     reason = _REASONS[kind].format(**context) if kind in _REASONS else f"is wrong ({problem['msg']})"
     return f"{where or 'it'} {reason}, not {_shown(problem['input'])}"
+
+
+def _is_nan(value: Any) -> bool:
+    return str(value).strip().lower() in _NANS
 
 
 def _shown(value: Any) -> str:

@@ -1,10 +1,14 @@
 """Training state on disk: written whole or not at all, read back without executing anything."""
 
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cache.errors import UserError
 from workbench.files import replacing
 
 
@@ -17,8 +21,34 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """The state saved at `path`, or None if there is none."""
+    """The state saved at `path`, or None if there is none; raises UserError for a damaged file."""
     if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    with restoring(path):
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError("no state of a training")
     return state
+
+
+@contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Read what a training left at `path`, and continue from it; raises UserError where it is damaged."""
+    try:
+        yield
+    except _DAMAGED as error:
+        raise UserError(
+            f"{path} is damaged: delete it and run the command again, which makes it anew."
+        ) from error
+
+
+# What torch and numpy raise for files that are cut, of another format, or hold other things than were saved.
+_DAMAGED = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    AttributeError,
+)

@@ -98,7 +98,7 @@ def test_a_table_shows_brackets_as_they_are(workbench: Workbench, study: Path, t
     [
         (("--seed", "-1"), ("'--seed'", "at least 0, not '-1'")),
         (("--n-prompts", "1.5"), ("whole number, not '1.5'",)),
-        (("--duration", "nan"), ("at least 0.1, not 'nan'",)),
+        (("--duration", "nan"), ("finite number, not 'nan'",)),
         (("--guidance", "x"), ("it must be a number, not 'x'",)),
         (("--zstd", "99"), ("at most 22, not '99'",)),
         (("--duration", "inf"), ("duration must be a finite number, not inf",)),

@@ -1,12 +1,17 @@
 """Paths and numbers that cannot be used: one sentence, exit code 2, and nothing left behind."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from tests.e2e.cli import Workbench, workbench
 from tests.e2e.test_bad_input import assert_refused, study, traced
+from workbench.cli.main import app
+from workbench.cli.parsing import MAY_BE_EMPTY
 from workbench.models import ORGANISMS
 
 __all__ = ["study", "traced", "workbench"]
@@ -31,9 +36,14 @@ def test_a_file_in_the_place_of_a_folder(workbench: Workbench, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("pairs filter {new} --out {new} --margin nan", "not 'nan'"),
+        ("pairs filter {new} --out {new} --margin nan", "finite number, not 'nan'"),
         ("pairs filter {new} --out {new} --margin inf", "at most 2"),
         ("import localisation {new} --out {new} --threshold inf", "at most"),
+        ("patch {new} --question sets --greedy-share nan", "finite number, not 'nan'"),
+        ("patch {new} --question sets --greedy-share inf", "at most 1.0, not 'inf'"),
+        ("patch {new} --question sets --greedy-share -1", "at least 0.0, not '-1'"),
+        ("patch {new} --question sets --greedy-share 2", "at most 1.0, not '2'"),
+        ("trace {model} --out {new} --option cfg_interval_start=nan", "finite"),
         ("trace {model} --out {new} --guidance inf", "finite"),
         ("trace {model} --out {new} --option shift=inf", "finite"),
     ],
@@ -94,3 +104,68 @@ def test_files_that_would_fill_the_memory_are_not_read(
     names = {"study": traced, "large": tmp_path / "large", "new": tmp_path / "new"}
     assert_refused(workbench(*command.format(**names).split()), "large")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "patch {study} --pairs-file {folder}",
+        "patch {study} --arms {folder}",
+        "pairs build --captions {folder} --out {new}",
+        "pairs build --feature-set {folder} --out {new}",
+        "pairs filter {folder} --out {new}",
+        "pairs import {folder} --out {new}",
+        "trace organism-shared --prompts {folder} --out {new}",
+        "dashboard {study} --published {folder}",
+    ],
+)
+def test_a_folder_in_the_place_of_a_file(
+    workbench: Workbench, traced: Path, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    names = {"study": traced, "folder": tmp_path / "folder", "new": tmp_path / "new"}
+    assert_refused(workbench(*command.format(**names).split()), "is a folder, not a file. Give the path")
+    assert not (tmp_path / "new").exists()
+
+
+def _parameters() -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Every command's path with each of its parameters that takes text, and with the command."""
+    groups: list[tuple[tuple[str, ...], Any]] = [((), get_command(app))]
+    for path, command in groups:
+        groups += [((*path, name), inner) for name, inner in getattr(command, "commands", {}).items()]
+        for parameter in command.params if path else ():
+            if not getattr(parameter, "is_flag", False) and parameter.name not in MAY_BE_EMPTY:
+                yield path, command, parameter
+
+
+@pytest.mark.parametrize(
+    ("path", "command", "parameter"),
+    [pytest.param(*each, id=" ".join([*each[0], each[2].name])) for each in _parameters()],
+)
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_nothing_empty_is_taken_for_a_name_or_a_folder(
+    workbench: Workbench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: tuple[str, ...],
+    command: Any,
+    parameter: Any,
+    empty: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = []
+    for each in command.params:
+        value = empty if each is parameter else "x"
+        if each.param_type_name == "argument":
+            given.append(value)
+        elif each is parameter:
+            given += [each.opts[0], value]
+    outcome = workbench(*path, *given)
+    assert outcome.code == 2
+    assert "must not be empty" in " ".join(outcome.err.replace("│", " ").split()), outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_lyrics_and_a_prefix_may_be_empty(workbench: Workbench, tmp_path: Path) -> None:
+    assert_refused(workbench("dashboard", tmp_path, "--url-prefix", ""), "is not a study")
+    assert_refused(workbench("trace", "nothing", "--out", tmp_path / "new", "--lyrics", ""), "Unknown model")

@@ -113,7 +113,7 @@ def test_json_that_is_refused(text: str, sentence: str) -> None:
 def test_what_is_no_file(tmp_path: Path) -> None:
     for path, sentence in {
         tmp_path / "nowhere": "There is no file",
-        tmp_path: "is not a file",
+        tmp_path: "is a folder, not a file",
         written(tmp_path, "x") / "below": "There is no file",
         Path("x" * 5000): "cannot be read",
     }.items():

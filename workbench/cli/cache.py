@@ -21,12 +21,13 @@ from rich.table import Column, Table
 from cache.errors import UserError
 from cache.opening import checked_folder
 from workbench.cli.console import AllowStore, console, open_study, output
+from workbench.cli.parsing import CommandLine
 from workbench.system_errors import refusal
 
 if TYPE_CHECKING:
     from cache.maintenance import CacheInfo
 
-app = typer.Typer(help="Activation caches: verify, repair, describe, remove, merge and export them.")
+app = CommandLine(help="Activation caches: verify, repair, describe, remove, merge and export them.")
 
 Store = Annotated[
     str,

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from cache.errors import UserError
 from workbench.cli.console import Device, open_study, output
+from workbench.cli.parsing import CommandLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from workbench.artefacts.written import Artefact
     from workbench.studies.study import Study
 
-app = typer.Typer(
+app = CommandLine(
     help="Published artefacts: steering vectors, autoencoders, score tables, localisation.",
     no_args_is_help=True,
 )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.text import Text
-from typer.core import TyperGroup
 
 from cache.errors import UserError
 from cache.opening import create_file, file_size
@@ -15,6 +14,7 @@ from workbench.cli.cache import app as cache_app
 from workbench.cli.console import AllowStore, Device, StudyFolder, console, note, open_study, output, progress
 from workbench.cli.imports import app as import_app
 from workbench.cli.pairs import app as pairs_app
+from workbench.cli.parsing import CommandLine, Commands
 from workbench.cli.patch import patch
 from workbench.cli.reports import report_probes, report_sae, report_trace
 from workbench.seeds import LARGEST_SEED
@@ -25,21 +25,7 @@ if TYPE_CHECKING:
     from workbench.studies.study import StudySpec
 
 
-class Commands(TyperGroup):
-    """The commands; what is wrong with an option's value is told in the workbench's words."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that the arguments name."""
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:
-            from workbench.validation import option_problem
-
-            error.message = option_problem(error.__cause__) or error.message
-            raise
-
-
-app = typer.Typer(
+app = CommandLine(
     cls=Commands,
     help="Mechanistic interpretability of music diffusion models: trace, patch, probe, decompose, look and listen.",
     no_args_is_help=True,

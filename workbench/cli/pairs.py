@@ -7,12 +7,13 @@ import typer
 
 from cache.errors import UserError
 from workbench.cli.console import Device, progress
+from workbench.cli.parsing import CommandLine
 from workbench.seeds import LARGEST_SEED
 
 if TYPE_CHECKING:
     from workbench.prompts.counterfactuals import Candidate, Tokenizer
 
-app = typer.Typer(help="Counterfactual pairs from captions: build, filter and import files of them.")
+app = CommandLine(help="Counterfactual pairs from captions: build, filter and import files of them.")
 
 Out = Annotated[Path, typer.Option("--out", help="CSV file to write the pairs to.")]
 FeatureSetName = Annotated[str, typer.Option("--feature-set", help="Built-in feature set, or a YAML file.")]

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from workbench.cli.console import Device
-from workbench.cli.main import Commands
+from workbench.cli.parsing import CommandLine, Commands
 from workbench.seeds import LARGEST_SEED
 
-app = typer.Typer(
+app = CommandLine(
     cls=Commands, help="Tiny ACE-Step models with a planted circuit: train, evaluate, and make their music."
 )
 

@@ -13,15 +13,16 @@ from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 
+from benchmarks.organisms.checkpoint import restoring
 from benchmarks.organisms.embedded.train_dit import DitRecipe, make_transformer, train_transformer
-from benchmarks.organisms.embedded.train_vae import VaeRecipe, train_vae
+from benchmarks.organisms.embedded.train_vae import VAE, VaeRecipe, train_vae
 from benchmarks.organisms.labels import Labels
 from benchmarks.organisms.pipeline import make_pipeline, save_pipeline
 from benchmarks.organisms.planting import Plan, plan_truth
 from benchmarks.organisms.synth import clip_labels, dataset
-from benchmarks.organisms.vae import FastCodec
+from benchmarks.organisms.vae import LATENT_CHANNELS, FastCodec
 from cache.errors import UserError
-from workbench.files import replacing
+from workbench.files import file_name, replacing
 
 _LOG = logging.getLogger(__name__)
 _ENCODE_BATCH = 50
@@ -60,7 +61,10 @@ def _claim(path: Path, settings: dict[str, Any]) -> None:
 def encode_dataset(
     vae: AutoencoderOobleck, clips: int, seed: int, path: Path
 ) -> Float[Tensor, "clip frame channel"]:
-    """Latents of the first `clips` clips of the data set `seed`, half precision, kept in the file `path`."""
+    """Latents of the first `clips` clips of the data set `seed`, half precision, kept in the file `path`.
+
+    Raises UserError when that file is damaged.
+    """
     if not path.exists():
         codec, encoded = FastCodec(vae), []
         for first in track(range(0, clips, _ENCODE_BATCH), description="latents"):
@@ -69,22 +73,31 @@ def encode_dataset(
             encoded.append(latents.transpose(1, 2).half().cpu().numpy())
         with replacing(path) as partial:
             np.save(partial, np.concatenate(encoded))
-    return torch.from_numpy(np.load(path)).to(vae.device)
+    with restoring(path):
+        stored = np.lib.format.open_memmap(path, mode="r")
+        if stored.dtype != np.float16 or stored.ndim != 3 or stored.shape[::2] != (clips, LATENT_CHANNELS):
+            raise ValueError(f"latents of shape {stored.shape} in {stored.dtype}")
+        return torch.from_numpy(np.array(stored)).to(vae.device)
 
 
 def train(out: Path, name: str, plan: Plan, recipe: Recipe, device: torch.device) -> Path:
-    """Train the organism `name` with its circuit planted as in `plan`; gives its folder ``out/name``.
+    """Train the organism `name` with its circuit planted as in `plan`; gives its folder in `out`.
+
+    The folder has the organism's name, or a slug and a hash where that cannot be a folder's (see `file_name`).
 
     The autoencoder and the latents in `out` serve every organism that is trained there. A killed training
     continues where its last checkpoint was written. Raises UserError if `out` holds a training with other
-    settings.
+    settings, or a damaged stage, and for the name of the autoencoder's folder.
     """
+    stem = file_name(name)
+    if stem == VAE:
+        raise UserError(f"'{name}' is the name of the autoencoder's folder in --out: give another --name.")
     out.mkdir(parents=True, exist_ok=True)
     shared = {"seed": recipe.seed, "clips": recipe.clips, "vae": asdict(recipe.vae)}
     _claim(out / "recipe.json", shared)
     planted = {"blocks": plan_truth(name, plan)["blocks"], "dit": asdict(recipe.dit)}
-    _claim(out / f"{name}.recipe.json", planted)
-    folder = out / name
+    _claim(out / f"{stem}.recipe.json", planted)
+    folder = out / stem
     if (folder / "model_index.json").exists():
         _LOG.info("%s is already trained", folder)
         return folder
@@ -92,7 +105,7 @@ def train(out: Path, name: str, plan: Plan, recipe: Recipe, device: torch.device
     latents = encode_dataset(vae, recipe.clips, recipe.data_seed, out / "latents.npy")
     labels: list[Labels] = [clip_labels(recipe.data_seed, index) for index in range(recipe.clips)]
     pipeline = make_pipeline(vae.cpu(), make_transformer(recipe.seed), recipe.seed).to(device)
-    average = train_transformer(pipeline, latents, labels, plan, recipe.dit, recipe.seed, out / f"{name}.pt")
+    average = train_transformer(pipeline, latents, labels, plan, recipe.dit, recipe.seed, out / f"{stem}.pt")
     pipeline.register_modules(transformer=average)
     notes = {"truth.json": plan_truth(name, plan), "recipe.json": {**shared, **planted}}
     save_pipeline(pipeline.to("cpu"), folder, notes)

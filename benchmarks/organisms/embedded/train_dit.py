@@ -12,7 +12,7 @@ from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 
-from benchmarks.organisms.checkpoint import load_checkpoint, save_checkpoint
+from benchmarks.organisms.checkpoint import load_checkpoint, restoring, save_checkpoint
 from benchmarks.organisms.denoiser import make_denoiser, velocity_error
 from benchmarks.organisms.labels import Labels
 from benchmarks.organisms.optimise import cosine, descend, make_optimiser
@@ -145,10 +145,11 @@ def train_transformer(
     first = 0
     state = load_checkpoint(checkpoint, pipeline.device)
     if state is not None:
-        transformer.load_state_dict(state["transformer"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
+        with restoring(checkpoint):
+            transformer.load_state_dict(state["transformer"])
+            average.load_state_dict(state["average"])
+            optimiser.load_state_dict(state["optimiser"])
+            first = int(state["step"])
     encoder = CaptionEncoder(pipeline)
     null = pipeline.condition_encoder.null_condition_emb
     frames = latents.shape[1]

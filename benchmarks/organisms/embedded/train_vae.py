@@ -1,6 +1,8 @@
 """Training of the autoencoder: from the lapped transform to one that loses no concept."""
 
 import logging
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor, nn
 
-from benchmarks.organisms.checkpoint import load_checkpoint, save_checkpoint
+from benchmarks.organisms.checkpoint import load_checkpoint, restoring, save_checkpoint
 from benchmarks.organisms.optimise import cosine, descend, make_optimiser
 from benchmarks.organisms.synth import FRAME, dataset
 from benchmarks.organisms.vae import (
@@ -25,6 +27,8 @@ from benchmarks.organisms.vae import (
 )
 
 _LOG = logging.getLogger(__name__)
+VAE = "vae"
+"""Name of the autoencoder's folder, and of its checkpoint, where organisms are trained."""
 _STFT_SIZES = (2048, 1024, 512, 128)
 _NORM_EPS = 1e-5
 
@@ -100,9 +104,9 @@ def train_vae(out: Path, recipe: VaeRecipe, seed: int, device: torch.device) -> 
     An interrupted training continues from ``out/vae.pt``. All randomness of a step follows from `seed` and
     the step's number, so that a continued training equals an uninterrupted one.
     """
-    if (out / "vae").exists():
-        return load_vae(out / "vae").to(device)
-    checkpoint = out / "vae.pt"
+    if (out / VAE).exists():
+        return load_vae(out / VAE).to(device)
+    checkpoint = out / f"{VAE}.pt"
     state = load_checkpoint(checkpoint, device)
     vae = plain_vae(seed)
     if state is None:
@@ -113,10 +117,11 @@ def train_vae(out: Path, recipe: VaeRecipe, seed: int, device: torch.device) -> 
     optimiser = make_optimiser(vae)
     first = 0
     if state is not None:
-        vae.load_state_dict(state["vae"])
-        norm.load_state_dict(state["norm"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
+        with restoring(checkpoint):
+            vae.load_state_dict(state["vae"])
+            norm.load_state_dict(state["norm"])
+            optimiser.load_state_dict(state["optimiser"])
+            first = int(state["step"])
     codec = FastCodec(vae)
     for step in track(range(first, recipe.steps), description="autoencoder"):
         rng = np.random.default_rng((seed, 1, step))
@@ -139,5 +144,10 @@ def train_vae(out: Path, recipe: VaeRecipe, seed: int, device: torch.device) -> 
                 },
             )
     _fold_normalisation(vae, norm)
-    vae.eval().save_pretrained(out / "vae")
+    partial = Path(
+        tempfile.mkdtemp(prefix=".part-", dir=out)
+    )  # half a folder would be taken for an autoencoder
+    partial.chmod(0o755)
+    vae.eval().save_pretrained(partial)
+    os.replace(partial, out / VAE)
     return vae

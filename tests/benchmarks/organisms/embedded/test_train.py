@@ -1,7 +1,11 @@
 """The recipe end to end, tiny: reproducible, resumable, and careful with other people's folders."""
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AceStepPipeline
@@ -15,6 +19,7 @@ from benchmarks.organisms.embedded.train_vae import VaeRecipe
 from benchmarks.organisms.optimise import cosine
 from benchmarks.organisms.planting import parse_plan
 from cache.errors import UserError
+from workbench.files import file_name
 
 CPU = torch.device("cpu")
 PLAN = parse_plan("2:instrument,3:drums,4:mood,5:tempo")
@@ -117,3 +122,68 @@ def test_the_learning_rate_warms_up_and_falls_to_its_floor() -> None:
     assert cosine(99, 1000, 100) > 0.97
     assert cosine(500, 1000, 100) == pytest.approx(0.51)
     assert cosine(1000, 1000, 100) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../out", "..", "/somewhere", "A name", "CON", "a\nb"])
+def test_a_name_is_no_path(uninterrupted: Path, tmp_path: Path, name: str) -> None:
+    out = shutil.copytree(uninterrupted, tmp_path / "out")
+    folder = train(out, name, PLAN, RECIPE, CPU)
+    assert folder.parent == out and folder.name == file_name(name)
+    assert json.loads((folder / "truth.json").read_text())["organism"] == name
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_organism_does_not_take_the_autoencoders_place(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'vae' is the name of the autoencoder's folder"):
+        train(tmp_path / "out", "vae", PLAN, RECIPE, CPU)
+    assert not list(tmp_path.iterdir())
+
+
+def _other_rows(file: Path) -> None:
+    np.save(file, np.zeros((3, 50, 32), np.float16))
+
+
+def _pickled(file: Path) -> None:
+    np.save(file, np.array([{}], dtype=object), allow_pickle=True)
+
+
+def _other_state(file: Path) -> None:
+    torch.save({"step": 1, "vae": {}, "transformer": {}, "average": {}, "norm": {}, "optimiser": {}}, file)
+
+
+def _no_state(file: Path) -> None:
+    torch.save([1, 2], file)
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def _text(file: Path) -> None:
+    file.write_text("not what was saved")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *(("latents.npy", damage) for damage in (_cut, _emptied, _text, _other_rows, _pickled)),
+        *(("tiny.pt", damage) for damage in (_cut, _emptied, _text, _other_state, _no_state)),
+        *(("vae.pt", damage) for damage in (_cut, _emptied, _text, _other_state, _no_state)),
+    ],
+)
+def test_a_damaged_stage_is_named(
+    uninterrupted: Path, tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    out = shutil.copytree(uninterrupted, tmp_path / "out")
+    shutil.rmtree(out / "tiny")
+    if name == "vae.pt":
+        shutil.rmtree(out / "vae")
+    damage(out / name)
+    with pytest.raises(UserError, match=f"{name} is damaged: delete it and run the command again"):
+        train(out, "tiny", PLAN, RECIPE, CPU)
+    (out / name).unlink()
+    assert train(out, "tiny", PLAN, RECIPE, CPU).is_dir(), "the advice helps"

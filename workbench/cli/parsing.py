@@ -1,0 +1,52 @@
+"""How the command line takes what users write: commands whose refusals are in the workbench's words."""
+
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+MAY_BE_EMPTY = ("lyrics", "url_prefix")
+"""Options for which "" is a value: no lyrics, no prefix. For any other one it is a variable that was not set."""
+
+
+class Commands(TyperGroup):
+    """The commands; what is wrong with an option's value is told in the workbench's words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            from workbench.validation import option_problem
+
+            error.message = option_problem(error.__cause__) or error.message
+            raise
+
+
+class Command(TyperCommand):
+    """A command that refuses empty values: as a path "" would be the current folder, as a name the default one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Convert the arguments, once none of them is found empty."""
+        if not ctx.resilient_parsing:  # as it is while a shell completes what is being typed
+            given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+            for parameter in self.get_params(ctx):
+                name = str(parameter.name)
+                if name not in MAY_BE_EMPTY and _is_empty(given.get(name)):
+                    advice = "give a value" if parameter.required else "give a value, or leave it out"
+                    raise typer.BadParameter(f"it must not be empty: {advice}.", ctx=ctx, param=parameter)
+        return super().parse_args(ctx, args)
+
+
+class CommandLine(typer.Typer):
+    """A Typer application all of whose commands are of the class `Command`."""
+
+    def command(self, *args: Any, **options: Any) -> Any:
+        """As Typer's: a decorator that makes a command of a function."""
+        return super().command(*args, cls=Command, **options)
+
+
+def _is_empty(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_is_empty(each) for each in value)
+    return isinstance(value, str) and not value.strip()
