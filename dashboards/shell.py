@@ -12,7 +12,7 @@ from dashboards.drawing.screen import FONT
 from dashboards.links import address, page_path, read_query
 from dashboards.others import Others
 from dashboards.pages import comparison, features, imported, overview, patching, probes
-from dashboards.results import Identity, problems
+from dashboards.results import Identity, outdated, problems
 from dashboards.truth import has_truth
 from workbench.files import file_version
 from workbench.studies.study import Study
@@ -123,6 +123,7 @@ def register(app: dash.Dash, study: Study, others: Others = NOTHING) -> None:
         changed = [] if _versions(study) == opened else [CHANGED]
         return [
             remarks([*changed, *problems(study)], "Some of this study cannot be shown", "red"),
+            remarks(outdated(Study.open(study.path)), "The study has changed since", "yellow"),
             remarks(asked, "The address asks for something that is not here", "yellow"),
         ]
 

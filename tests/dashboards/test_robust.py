@@ -184,7 +184,7 @@ def test_a_known_address_has_no_remark(study: Study) -> None:
         ("/", "?clip=3"),
     ):
         remarks = callback(create_app(study.path), shell, "show_remarks")(path, search)
-        assert remarks == [None, None]
+        assert remarks == [None, None, None]
 
 
 def test_a_probe_of_no_number_is_no_fault(app: dash.Dash) -> None:
@@ -199,7 +199,7 @@ def test_a_threshold_that_is_none_falls_back(threshold: str) -> None:
 
 def test_a_study_that_was_changed_says_so(damaged: Study) -> None:
     show = callback(create_app(damaged.path), shell, "show_remarks")
-    assert show("/", "") == [None, None]
+    assert show("/", "") == [None, None, None]
     file = damaged.path / "clips.parquet"
     shutil.copy(file, file.with_suffix(".new"))
     file.with_suffix(".new").replace(file)

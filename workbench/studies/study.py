@@ -16,7 +16,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cache import ActivationCache, tables
-from cache.errors import UserError
+from cache.errors import CacheError, UserError
 from cache.opening import (
     checked_folder,
     checked_path,
@@ -197,13 +197,35 @@ class Study:
     @property
     def cache(self) -> ActivationCache:
         """The activation cache; raises UserError while tracing has not finished, and for one of another study."""
-        cache = ActivationCache(self.cache_location)
+        cache = ActivationCache(self.cache_location, allow_partial=True)
+        if sentence := self._unfinished(cache):
+            raise CacheError(sentence)
         if other := self._differences(cache):
             raise UserError(
                 f"{self.cache_location} holds the activations of another study than {self.path} (other "
                 f"{', '.join(other)}): put this study's own cache there, or trace it anew into another folder."
             )
         return cache
+
+    def unfinished(self) -> str:
+        """A sentence on a study that is traced in part, as one is whose extension broke off; "" when all is there.
+
+        Raises UserError where its cache cannot be opened.
+        """
+        return self._unfinished(ActivationCache(self.cache_location, allow_partial=True))
+
+    def _unfinished(self, cache: ActivationCache) -> str:
+        missing = cache.plan.n_shards - len(cache.manifest.entries)
+        if not missing:
+            return ""
+        ranges = (cache.plan.shard_clips(shard) for shard in cache.manifest.entries)
+        there = sum(last + 1 - first for first, last in ranges)
+        damaged = cache.manifest.damaged
+        told = f"; its manifest is damaged ({damaged[0]})" if damaged else ""
+        return (
+            f"{self.path} is half-written: {there} of its {cache.plan.n_clips} clips are traced{told}. Run `workbench "
+            "trace` again with the same options, which traces the others."
+        )
 
     def _differences(self, cache: ActivationCache) -> list[str]:
         """What a cache says of itself that is not so of this study's; no shard is read."""
@@ -325,12 +347,21 @@ class Study:
             return False
         return bool(attributes["result_id"] == self._result_id(attributes["kind"], spec))
 
+    def made(self, result: xr.Dataset) -> bool:
+        """Whether a result was computed from this study as it is now, and not before it was extended."""
+        return bool(
+            result.attrs["result_id"] == self._id(result.attrs["kind"], json.loads(result.attrs["spec"]))
+        )
+
     def _result_id(self, kind: str, spec: BaseModel) -> str:
         """What tells a result from others: its kind and spec, and the study's spec and model."""
+        return self._id(kind, spec.model_dump(mode="json"))
+
+    def _id(self, kind: str, spec: dict[str, Any]) -> str:
         return content_hash(
             {
                 "kind": kind,
-                "spec": spec.model_dump(mode="json"),
+                "spec": spec,
                 "study": self.spec.model_dump(mode="json"),
                 "model": self.model,
             }

@@ -77,12 +77,21 @@ def trace_study(
                 if is_new:
                     _remove_audio(study, plan, writer.missing())
                 raise
-    except UserError:
+    except UserError as error:
         _remove_if_bare(study, plan, is_new)
-        raise
+        if is_new or not study.is_there:
+            raise
+        raise UserError(f"{error} {_what_is_left(path)}".strip()) from error
     if progress:
         progress(total, total)
     return study
+
+
+def _what_is_left(path: Path) -> str:
+    """A sentence on a study whose continuation or extension broke off; "" where its cache is whole, or not there."""
+    with suppress(UserError):
+        return Study.open(path).unfinished()
+    return ""
 
 
 def _remove_audio(study: Study, plan: CachePlan, shards: Sequence[int]) -> None:

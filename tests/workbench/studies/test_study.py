@@ -222,7 +222,7 @@ def test_a_trace_is_the_same_whether_its_parts_are_written_by_one_process_or_two
     study: Study, tiny: AceStep15, tmp_path: Path
 ) -> None:
     half = trace_study(tmp_path / "parts", study.spec, tiny, part=(2, 2))
-    with pytest.raises(CacheError, match="half-written, 1 of 3 shards are missing"):
+    with pytest.raises(CacheError, match="half-written: 5 of its 8 clips are traced"):
         _ = half.cache
     parts = trace_study(tmp_path / "parts", study.spec, tiny, part=(1, 2))
     assert contents(parts.path / "activations.zarr") == contents(study.path / "activations.zarr")

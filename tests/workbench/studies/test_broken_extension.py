@@ -1,0 +1,135 @@
+"""A study whose extension broke off says what it holds, is read by nothing as whole, and goes on."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analyses.probes import ProbeSpec, run_probes
+from analyses.sae import TrainSpec, run_sae
+from cache.errors import CacheError, UserError
+from cache.local_storage import LocalStorage
+from dashboards import shell
+from dashboards.app import create_app
+from dashboards.results import outdated
+from tests.dashboards.test_pages import callback
+from tests.workbench.studies.test_study import interrupted, study_spec
+from tests.workbench.test_nothing_left import Break, break_at
+from workbench.models.ace_step import AceStep15
+from workbench.studies.study import Study
+from workbench.studies.tracing import trace_study
+
+__all__ = ["break_at"]
+
+SMALL, LARGE = {"n_prompts": 2, "seeds": 2}, {"n_prompts": 4, "seeds": 2}
+
+
+@pytest.fixture
+def small(tiny: AceStep15, tmp_path: Path) -> Study:
+    """A study of 4 clips in shards of 3; with 8 clips it has three shards, of which it keeps the first."""
+    return trace_study(tmp_path / "study", study_spec(tiny, **SMALL), tiny)
+
+
+def whole(tiny: AceStep15, path: Path) -> Study:
+    return trace_study(
+        trace_study(path, study_spec(tiny, **SMALL), tiny).path, study_spec(tiny, **LARGE), tiny
+    )
+
+
+def full_disk(name: str) -> Callable[..., Any]:
+    put = LocalStorage.put
+
+    def refuse(self: LocalStorage, file: str, *rest: Any, **options: Any) -> Any:
+        if file.endswith(name):
+            raise OSError(errno.ENOSPC, "No space left on device", file)
+        return put(self, file, *rest, **options)
+
+    return refuse
+
+
+@pytest.mark.parametrize("how", ["nan", "full", "killed", "killed early"])
+def test_an_extension_that_broke_is_not_read_and_goes_on(
+    small: Study,
+    tiny: AceStep15,
+    tmp_path: Path,
+    break_at: Break,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    audio = [small.audio_path(clip).read_bytes() for clip in range(3)]
+    error: type[BaseException] = KeyboardInterrupt if how.startswith("killed") else UserError
+    there = 3 if how == "killed early" else 6
+    with monkeypatch.context() as patch, pytest.raises(error) as told:
+        if how == "nan":
+            break_at(range(6, 8))
+        elif how == "full":
+            patch.setattr(LocalStorage, "put", full_disk("c.2.0.0.0.0"))
+        elif how == "killed":
+            patch.setattr("workbench.studies.tracing._clips_of", _killed_at(2))
+        else:
+            patch.setattr(Study, "extended", interrupted)
+        trace_study(small.path, study_spec(tiny, **LARGE), tiny)
+    break_at(range(0))
+    sentence = f"{small.path} is half-written: {there} of its 8 clips are traced. Run `workbench trace` again"
+    if error is UserError:
+        assert sentence in str(told.value)
+    broken = Study.open(small.path)
+    for read in (
+        lambda: broken.cache,
+        lambda: run_probes(broken, ProbeSpec(concepts=("tempo",), folds=2)),
+        lambda: run_sae(broken, TrainSpec(site="tf1.block", expansion=1, k=2, train_steps=1)),
+    ):
+        with pytest.raises(CacheError) as refused:
+            read()
+        assert sentence in str(refused.value)
+    assert not broken.result_names()
+    assert [sentence in each for each in outdated(broken)] == [True]
+    gone_on = trace_study(small.path, study_spec(tiny, **LARGE), tiny)
+    assert gone_on.clips.equals(whole(tiny, tmp_path / "whole").clips)
+    assert [gone_on.audio_path(clip).read_bytes() for clip in range(3)] == audio
+    assert np.isfinite(gone_on.cache.read("tf1.block")).all()
+    assert gone_on.cache.plan.n_clips == 8
+    assert not outdated(gone_on)
+
+
+def _killed_at(shard: int) -> Callable[..., Any]:
+    from workbench.studies import tracing
+
+    clips_of = tracing._clips_of
+    asked: list[int] = []
+
+    def killed(study: Study, plan: Any, number: int) -> Any:
+        asked.append(number)
+        if asked.count(number) == 2 and number == shard:  # once to count, once to run
+            raise KeyboardInterrupt
+        return clips_of(study, plan, number)
+
+    return killed
+
+
+def test_a_result_from_before_the_extension_is_told_on_the_pages(small: Study, tiny: AceStep15) -> None:
+    run_sae(small, TrainSpec(site="tf1.block", expansion=1, k=2, train_steps=1))
+    assert not outdated(small)
+    grown = trace_study(small.path, study_spec(tiny, **LARGE), tiny)
+    told = outdated(grown)
+    assert len(told) == 1
+    assert "sae-tf1.block was computed before the study was extended: run `workbench sae" in told[0]
+    assert "before the study was extended" in str(
+        callback(create_app(grown.path), shell, "show_remarks")("/", "")
+    )
+    run_sae(grown, TrainSpec(site="tf1.block", expansion=1, k=2, train_steps=1))
+    assert not outdated(grown)
+
+
+def test_a_continued_trace_that_breaks_says_what_is_there(
+    tiny: AceStep15, tmp_path: Path, break_at: Break
+) -> None:
+    trace_study(tmp_path / "study", study_spec(tiny), tiny, part=(1, 2))
+    break_at(range(6, 8))
+    with pytest.raises(
+        UserError, match=r"NaN or infinite.*is half-written: [36] of its 8 clips are traced\. Run"
+    ):
+        trace_study(tmp_path / "study", study_spec(tiny), tiny, part=(2, 2))
