@@ -19,11 +19,13 @@ from tests.dashboards.test_pages import callback
 from tests.workbench.studies.test_study import interrupted, study_spec
 from tests.workbench.test_nothing_left import Break, break_at
 from workbench.models.ace_step import AceStep15
+from workbench.sae import TopKObjective
 from workbench.studies.study import Study
 from workbench.studies.tracing import trace_study
 
 __all__ = ["break_at"]
 
+TRAINING = TrainSpec(site="tf1.block", objective=TopKObjective(k=2), expansion=1, train_steps=1)
 SMALL, LARGE = {"n_prompts": 2, "seeds": 2}, {"n_prompts": 4, "seeds": 2}
 
 
@@ -80,7 +82,7 @@ def test_an_extension_that_broke_is_not_read_and_goes_on(
     for read in (
         lambda: broken.cache,
         lambda: run_probes(broken, ProbeSpec(concepts=("tempo",), folds=2)),
-        lambda: run_sae(broken, TrainSpec(site="tf1.block", expansion=1, k=2, train_steps=1)),
+        lambda: run_sae(broken, TRAINING),
     ):
         with pytest.raises(CacheError) as refused:
             read()
@@ -111,7 +113,7 @@ def _killed_at(shard: int) -> Callable[..., Any]:
 
 
 def test_a_result_from_before_the_extension_is_told_on_the_pages(small: Study, tiny: AceStep15) -> None:
-    run_sae(small, TrainSpec(site="tf1.block", expansion=1, k=2, train_steps=1))
+    run_sae(small, TRAINING)
     assert not outdated(small)
     grown = trace_study(small.path, study_spec(tiny, **LARGE), tiny)
     told = outdated(grown)
@@ -120,7 +122,7 @@ def test_a_result_from_before_the_extension_is_told_on_the_pages(small: Study, t
     assert "before the study was extended" in str(
         callback(create_app(grown.path), shell, "show_remarks")("/", "")
     )
-    run_sae(grown, TrainSpec(site="tf1.block", expansion=1, k=2, train_steps=1))
+    run_sae(grown, TRAINING)
     assert not outdated(grown)
 
 
