@@ -9,6 +9,7 @@ Coverage: how often the 95 % interval of 12 pairs holds the impact that many mor
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,6 @@ from benchmarks._result import write_result
 from benchmarks.organisms.circuits import CIRCUITS, SETTINGS, load
 from benchmarks.organisms.circuits.planted import BLOCKS, CONCEPT, HEADS, PRESENT, Circuit
 from benchmarks.organisms.circuits.readout import Readout
-from workbench.engine.edits import PatchSpec
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import load_prompt_set
 
@@ -37,6 +37,8 @@ SCREENED_PAIRS = 4
 SMALL, RUNS, RESAMPLES = 12, 6, 200
 DOCS = Path(__file__).parents[1] / "docs" / "ground-truth.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+Cells = dict[str, dict[str, Any]]
+"""The options of `patch_arm` for each cell of a map."""
 DIRECTIONS: tuple[Direction, ...] = ("sufficiency", "necessity")
 
 
@@ -46,21 +48,23 @@ def contexts(n: int) -> list[PairContext]:
     return [context for context in both if context.pair.clean_value == PRESENT]
 
 
-def planted_maps(circuit: Circuit) -> dict[str, tuple[dict[str, PatchSpec], set[str]]]:
+def planted_maps(circuit: Circuit) -> dict[str, tuple[Cells, set[str]]]:
     """The maps that a circuit says something about: cells by name with their patch, and the names of the planted."""
-    blocks = {f"tf{block}": PatchSpec(sites=(f"tf{block}.cross_attn",)) for block in range(BLOCKS)}
+    blocks: Cells = {f"tf{block}": {"sites": f"tf{block}.cross_attn"} for block in range(BLOCKS)}
     maps = {"blocks": (blocks, {f"tf{block}" for block in circuit.carriers})}
     if circuit.head_cells is not None:
-        heads = {
-            f"tf{block} head {head}": PatchSpec(
-                sites=(f"tf{block}.cross_attn.heads",), mode="output", heads=(head,)
-            )
+        heads: Cells = {
+            f"tf{block} head {head}": {
+                "sites": f"tf{block}.cross_attn.heads",
+                "target": "output",
+                "heads": (head,),
+            }
             for block, head in itertools.product(range(BLOCKS), range(HEADS))
         }
         maps["heads"] = (heads, {f"tf{block} head {head}" for block, head in circuit.head_cells})
     if circuit.step_cells is not None:
-        steps = {
-            f"tf{block} step {step}": PatchSpec(sites=(f"tf{block}.cross_attn",), steps=(step, step))
+        steps: Cells = {
+            f"tf{block} step {step}": {"sites": f"tf{block}.cross_attn", "steps": (step, step)}
             for block, step in itertools.product(range(BLOCKS), range(SETTINGS.num_steps))
         }
         maps["steps"] = (steps, {f"tf{block} step {step}" for block, step in circuit.step_cells})
@@ -104,17 +108,17 @@ def judge(values: pd.Series, planted: set[str], significant: pd.Series | None = 
 
 
 def exact_rows(
-    model: AceStep15, readout: Readout, cells: dict[str, PatchSpec], planted: set[str], name: str
+    model: AceStep15, readout: Readout, cells: Cells, planted: set[str], name: str
 ) -> list[dict[str, object]]:
     """Table rows of exact patching in both directions, and of ablations where the cells are blocks."""
     groups: dict[str, list[Arm]] = {
-        direction: [patch_arm(cell, direction, spec, direction) for cell, spec in cells.items()]
+        direction: [patch_arm(cell, direction, direction=direction, **patch) for cell, patch in cells.items()]
         for direction in DIRECTIONS
     }
     if name == "blocks":
         for method in ("zero", "mean", "resample"):
             groups[f"{method} ablation"] = [
-                ablation_arm(cell, method, spec.sites[0], method) for cell, spec in cells.items()
+                ablation_arm(cell, method, patch["sites"], method) for cell, patch in cells.items()
             ]
     nulls = null_arms(groups["sufficiency"], ("unrelated",))
     arms = [arm for group in groups.values() for arm in group] + nulls
@@ -149,11 +153,9 @@ def shape(sufficient: pd.Series, necessary: pd.Series) -> str:
     return "; ".join(names[kind] for kind in sorted(told))
 
 
-def screened_rows(
-    model: AceStep15, cells: dict[str, PatchSpec], planted: set[str]
-) -> list[dict[str, object]]:
+def screened_rows(model: AceStep15, cells: Cells, planted: set[str]) -> list[dict[str, object]]:
     """Table rows of the two screening methods."""
-    arms = [patch_arm(cell, "sufficiency", spec) for cell, spec in cells.items()]
+    arms = [patch_arm(cell, "sufficiency", **patch) for cell, patch in cells.items()]
     screens: dict[str, Callable] = {
         "velocity screen": velocity_screen,
         "attribution patching": attribute_arms,
@@ -173,7 +175,7 @@ def screened_rows(
 def coverage(model: AceStep15, readout: Readout, circuit: Circuit) -> float:
     """How often the interval of `SMALL` runs holds the impact of all runs, over the circuit's blocks both ways."""
     arms = [
-        patch_arm(f"tf{block}", direction, PatchSpec(sites=(f"tf{block}.cross_attn",)), direction)
+        patch_arm(f"tf{block}", direction, f"tf{block}.cross_attn", direction)
         for direction in DIRECTIONS
         for block in sorted(circuit.carriers)
     ]

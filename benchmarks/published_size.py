@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks._result import synchronize, write_result
-from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.edits import Run, patch
 from workbench.engine.runs import Clip, GenerationSettings
 from workbench.models import load_model
 from workbench.models.base import AudioDiffusionModel
@@ -64,21 +64,16 @@ def measured(model: AudioDiffusionModel, work: Callable[[], object]) -> dict[str
 
 def measure(model: AudioDiffusionModel, settings: GenerationSettings) -> dict[str, object]:
     """A clip with its audio, the sweep, and a generation of the reference protocol."""
-    arms = [PatchSpec(sites=(f"tf{block}.cross_attn",)) for block in range(model.n_blocks)]
-    edits = [Intervention(2 + i, spec, source=0) for i, spec in enumerate(arms)]
+    arms = [Run(CORRUPT, (patch(f"tf{block}.cross_attn", CLEAN),)) for block in range(model.n_blocks)]
     figures: dict[str, object] = {
         "clip": measured(model, lambda: model.generate_batch([CLEAN], settings)),
         "clip_with_audio": measured(
             model, lambda: model.decode(model.generate_batch([CLEAN], settings).latents)
         ),
     }
-    one = measured(
-        model, lambda: model.generate_batch([CLEAN, CORRUPT], settings, [Intervention(1, arms[0], source=0)])
-    )
+    one = measured(model, lambda: model.generate_batch([CLEAN, arms[0]], settings))
     # Last, because it holds the most memory, and peaks are counted anew for each.
-    sweep = measured(
-        model, lambda: model.generate_batch([CLEAN, CORRUPT, *[CORRUPT] * len(arms)], settings, edits)
-    )
+    sweep = measured(model, lambda: model.generate_batch([CLEAN, CORRUPT, *arms], settings))
     reference = one["seconds"] * (len(arms) + 2)  # the arms, none and all
     return {
         **figures,

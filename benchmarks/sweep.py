@@ -17,7 +17,7 @@ from analyses.patching.contexts import PairContext, prompt_set_contexts
 from analyses.patching.screening import velocity_screen
 from analyses.patching.sweep import run_arms
 from benchmarks._result import write_result
-from workbench.engine.edits import Intervention
+from workbench.engine.edits import Run
 from workbench.engine.runs import Clip, GenerationSettings
 from workbench.models import load_model
 from workbench.models.base import AudioDiffusionModel
@@ -60,11 +60,12 @@ class Lab:
     def reference(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> Float[np.ndarray, " arm"]:
         """The same, one generation for each arm (none and all among them) with the clean run beside it."""
         clean, corrupt = (Clip(prompt.text, seed) for prompt in (context.pair.clean, context.pair.corrupt))
-        everything = patch_arm("all", "", Request(self.model, SETTINGS).patch(range(self.model.n_blocks)))
+        everything = patch_arm("all", "", [f"tf{block}.cross_attn" for block in range(self.model.n_blocks)])
         scores = []
         for arm in (everything, None, *arms):
-            edits = [] if arm is None else [Intervention(1, arm.edits[0].spec, source=0)]
-            run = self.model.generate_batch([clean, corrupt], SETTINGS, edits)
+            edits = () if arm is None else arm.edits
+            changed = Run(corrupt, edits).bound({"clean": [Run(clean)]})
+            run = self.model.generate_batch([clean, changed], SETTINGS)
             self.rows += 2 * SETTINGS.num_steps * len(self.model.passes(SETTINGS))
             scores.append(self.scores(run.latents[1:], context.pair.text)[0])
         return np.array(scores)

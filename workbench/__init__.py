@@ -1,4 +1,4 @@
-"""The model side of the workbench: adapters, tracing, interventions, prompts, scorers, studies and the command line."""
+"""The model side of the workbench: adapters, tracing, edits, prompts, scorers, studies and the command line."""
 
 import os
 import sys

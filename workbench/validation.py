@@ -2,12 +2,12 @@
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from cache.errors import UserError
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model")
 
 _LONGEST = 60
 _MAPPING = "must be a mapping (name: value)"
@@ -15,6 +15,7 @@ _NANS = ("nan", "+nan", "-nan")  # as people write it in an option
 _NUMBER = "must be a number"
 _REASONS = {
     "dict_type": _MAPPING,
+    "dataclass_type": _MAPPING,
     "model_type": _MAPPING,
     "model_attributes_type": _MAPPING,
     "tuple_type": "must be a list",
@@ -38,19 +39,20 @@ _REASONS = {
 _ABSENCES = {
     "missing": "is missing",
     "extra_forbidden": "is not a name that is known here",
+    "unexpected_keyword_argument": "is not a name that is known here",
     "too_short": "must have at least {min_length} entry",
     "string_too_short": "must not be empty",
 }
 
 
 def validated(model: type[Model], values: Any, what: str) -> Model:
-    """`values` as a model; `what` is what the sentence on the first mistake begins with.
+    """`values` as a pydantic model or dataclass; `what` is what the sentence on the first mistake begins with.
 
     Raises:
         UserError: with what was given, where, and what is allowed.
     """
     try:
-        return model.model_validate(values)
+        return TypeAdapter(model).validate_python(values)
     except ValidationError as error:
         raise UserError(f"{what}: {_sentence(error.errors()[0])}.") from error
 

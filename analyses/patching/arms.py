@@ -1,21 +1,36 @@
 """Arms of a patching sweep: every condition of a map as plain data, built for each question that a user can ask."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Unpack, get_args
+
+from pydantic import ConfigDict
 
 from cache.errors import UserError
-from workbench.engine.edits import CARRIED, AblationSpec, PatchSpec, Spec, spec_from_json
+from workbench.engine.edits import (
+    CONDITIONING_PARTS,
+    SELF,
+    Edit,
+    Run,
+    WindowOptions,
+    ablate,
+    edit_from_json,
+    patch,
+    random_patch,
+)
+from workbench.engine.operators import Target
 from workbench.engine.runs import Clip, GenerationSettings
 from workbench.engine.sites import PARTS, Site, check_blocks
+from workbench.engine.tensors import Tensors
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.token_axis import shared_tokens
 from workbench.text_files import parse_json
+from workbench.validation import validated
 
 Direction = Literal["sufficiency", "necessity"]
-Source = Literal["clean", "corrupt", "unrelated", "control", "references", "arm", "path"]
-Target = Literal["arm", "path"]
+Role = Literal["clean", "corrupt", "unrelated", "control", "references"]
 Ablation = Literal["zero", "mean", "resample"]
 Null = Literal["unrelated", "random", "control"]
 
@@ -25,24 +40,14 @@ RANDOM_NULL_SEED = 1
 
 
 @dataclass(frozen=True)
-class Edit:
-    """A spec, whose run it reads from ("arm" and "path": its own runs), and which run it changes.
-
-    That is the arm's, or the helper run of a path, which sees the arm's latents.
-    """
-
-    spec: Spec
-    source: Source | None = None
-    target: Target = "arm"
-
-
-@dataclass(frozen=True)
 class Arm:
     """One condition: a run from the `base` prompt with edits, at (`row`, `column`) of the map.
 
-    Sufficiency changes the corrupt run towards the clean one; necessity takes things from the clean run. A "null" arm
-    should have no impact.
+    Its edits name the runs that they read from by their role in the pair (`Role`). Sufficiency changes the corrupt run
+    towards the clean one; necessity takes things from the clean run. A "null" arm should have no impact.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     name: str
     row: str
@@ -57,39 +62,47 @@ class Arm:
         return "corrupt" if self.direction == "sufficiency" else "clean"
 
     @property
-    def sources(self) -> set[str]:
-        """Runs that the arm's edits read from."""
-        return {edit.source for edit in self.edits if edit.source is not None}
+    def run(self) -> Run:
+        """The arm's run, with roles for clips."""
+        return Run(self.base, self.edits)
+
+    @cached_property
+    def sources(self) -> frozenset[str]:
+        """Roles of the runs that the arm's edits read from."""
+        return self.run.source_names
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data; `arm_from_json` reads it back."""
-        edits = [{**asdict(edit), "spec": edit.spec.to_json()} for edit in self.edits]
-        return {**asdict(self), "edits": edits}
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**given, "edits": [edit.to_json() for edit in self.edits]}
 
 
-def arm_from_json(data: dict[str, Any]) -> Arm:
-    """Rebuild an arm from `Arm.to_json` data; raises UserError naming what is wrong with it."""
-    try:
-        sources = {edit.get("source") for edit in data["edits"]} - {None}
-        if data["direction"] not in get_args(Direction) or not sources <= set(get_args(Source)):
-            raise UserError(
-                f"The arm '{data['name']}' is wrong: its direction is one of {', '.join(get_args(Direction))}, "
-                f"its sources are some of {', '.join(get_args(Source))}."
-            )
-        edits = tuple(Edit(**{**edit, "spec": spec_from_json(edit["spec"])}) for edit in data["edits"])
-        return Arm(**{**data, "edits": edits})
-    except (KeyError, TypeError) as error:
+def arm_from_json(data: Any, tensors: Tensors | None = None) -> Arm:
+    """Rebuild an arm from `Arm.to_json` data; `tensors` gives those that its edits name.
+
+    Raises:
+        UserError: naming what is wrong with it.
+    """
+    what = "An arm is wrong"
+    if not isinstance(data, dict) or not isinstance(data.get("edits"), list):
         raise UserError(
-            f"An arm is wrong ({error}): it needs name, row, column, direction and edits, each with a spec."
-        ) from error
+            f"{what}: it must be an object with name, row, column, direction and a list of edits."
+        )
+    edits = tuple(edit_from_json(edit, tensors) for edit in data["edits"])
+    arm = validated(Arm, {**data, "edits": edits}, what)
+    if unknown := sorted(arm.sources - set(get_args(Role))):
+        raise UserError(
+            f"The arm '{arm.name}' is wrong: its sources are some of {', '.join(get_args(Role))}, not {unknown[0]}."
+        )
+    return arm
 
 
-def arms_from_file(text: str) -> list[Arm]:
+def arms_from_file(text: str, tensors: Tensors | None = None) -> list[Arm]:
     """Arms of a JSON list (what a result keeps in its attribute `arms`); raises UserError when it is none."""
     data = parse_json(text, "The file of arms")
     if not isinstance(data, list) or not data:
         raise UserError("The file of arms must be a JSON list of arms.")
-    return [arm_from_json(entry) for entry in data]
+    return [arm_from_json(entry, tensors) for entry in data]
 
 
 # Building blocks
@@ -98,18 +111,25 @@ def arms_from_file(text: str) -> list[Arm]:
 def patch_arm(
     row: str,
     column: str,
-    spec: PatchSpec,
+    sites: str | Sequence[str],
     direction: Direction = "sufficiency",
+    target: Target = "conditioning",
+    **window: Unpack[WindowOptions],
 ) -> Arm:
     """The arm of one patch: from the clean run into the corrupt one, or (necessity) the other way round."""
-    source: Source = "clean" if direction == "sufficiency" else "corrupt"
-    return Arm(_name(row, column, direction), row, column, (Edit(spec, source),), direction)
+    source = "clean" if direction == "sufficiency" else "corrupt"
+    edit = patch(sites, source, target=target, **window)
+    return Arm(_name(row, column, direction), row, column, (edit,), direction)
 
 
 def ablation_arm(row: str, column: str, site: str, method: Ablation) -> Arm:
     """The arm of an ablation of the clean run."""
-    sources: dict[str, Source | None] = {"zero": None, "mean": "references", "resample": "unrelated"}
-    edit = Edit(AblationSpec(sites=(site,), method=method), sources[method])
+    sources: dict[Ablation, tuple[Role, ...]] = {
+        "zero": (),
+        "mean": ("references",),
+        "resample": ("unrelated",),
+    }
+    edit = ablate(site, method, sources[method])
     return Arm(_name(row, column, "necessity", method), row, column, (edit,), "necessity")
 
 
@@ -120,20 +140,22 @@ def null_arms(arms: Iterable[Arm], kinds: Sequence[Null]) -> list[Arm]:
     another concept only; "random": as far from the arm's own value as the clean run's, in a random direction.
     """
     patches = [arm for arm in arms if arm.sources == {"clean"}]
-    nulls = []
-    for kind, arm in itertools.product(kinds, patches):
-        (edit,) = arm.edits
-        assert isinstance(edit.spec, PatchSpec)
+    return [
+        Arm(f"{arm.name} null {kind}", arm.row, f"null: {kind}", tuple(_nulled(arm.edits, kind)), role="null")
+        for kind, arm in itertools.product(kinds, patches)
+    ]
+
+
+def _nulled(edits: Iterable[Edit], kind: Null) -> Iterator[Edit]:
+    for edit in edits:
         if kind == "random":
-            spec = PatchSpec(**{**edit.spec.__dict__, "random_seed": RANDOM_NULL_SEED})
-            changed = Edit(spec, "clean")
+            seed = RANDOM_NULL_SEED
+            yield random_patch(edit.sites, "clean", seed, target=edit.target, **edit.window.options)
         else:
-            changed = Edit(edit.spec, kind)
-        nulls.append(Arm(f"{arm.name} null {kind}", arm.row, f"null: {kind}", (changed,), role="null"))
-    return nulls
+            yield replace(edit, sources=(Run(kind),))
 
 
-def path_arm(sender: int, receiver: Site, mode: Literal["conditioning", "output"]) -> Arm:
+def path_arm(sender: int, receiver: Site, mode: Target) -> Arm:
     """Path patching (Wang et al. 2022, arXiv 2211.00593): from a block's cross-attention straight to a later part.
 
     In a helper run that sees the arm's own latents, the sender takes the clean value and all that writes between it
@@ -144,12 +166,12 @@ def path_arm(sender: int, receiver: Site, mode: Literal["conditioning", "output"
         for site in (Site(block, part) for block in range(sender, receiver.block + 1) for part in WRITERS)
         if Site(sender, "cross_attn").order < site.order < receiver.order
     ]
-    edits = [Edit(PatchSpec(sites=(f"tf{sender}.cross_attn",), mode=mode), "clean", "path")]
-    if between:
-        edits.append(Edit(PatchSpec(sites=tuple(between), mode="output"), "arm", "path"))
-    edits.append(Edit(PatchSpec(sites=(str(receiver),), mode="output"), "path"))
+    sent = patch(f"tf{sender}.cross_attn", "clean", target=mode)
+    held = (patch(between, SELF, target="output"),) if between else ()
+    helper = Run("corrupt", (sent, *held), follows=Run(SELF))
     row, column = f"tf{sender}", str(receiver)
-    return Arm(_name(row, column, "sufficiency"), row, column, tuple(edits))
+    received = patch(str(receiver), helper, target="output")
+    return Arm(_name(row, column, "sufficiency"), row, column, (received,))
 
 
 def _name(row: str, column: str, direction: str, kind: str = "") -> str:
@@ -171,7 +193,7 @@ class Request:
     blocks: tuple[int, ...] = ()
     directions: tuple[Direction, ...] = ("sufficiency",)
     ablations: tuple[Ablation, ...] = ()
-    mode: Literal["conditioning", "output"] = "conditioning"
+    mode: Target = "conditioning"
     part: str = "cross_attn"
     sets: tuple[tuple[int, ...], ...] = ()
     windows: int = 8
@@ -188,10 +210,12 @@ class Request:
         """What a block is called, or several together."""
         return set_name(blocks, self.model.block_names)
 
-    def patch(self, blocks: Iterable[int], **window: Any) -> PatchSpec:
-        """The patch of these blocks' part."""
-        sites = tuple(f"tf{block}.{self.part}" for block in blocks)
-        return PatchSpec(**{"sites": sites, "mode": self.mode, **window})
+    def patch_arm(
+        self, row: str, column: str, blocks: Iterable[int], direction: Direction, **options: Any
+    ) -> Arm:
+        """The arm that patches these blocks' part."""
+        sites = [f"tf{block}.{self.part}" for block in blocks]
+        return patch_arm(row, column, sites, direction, **{"target": self.mode, **options})
 
 
 def blocks_arms(request: Request) -> list[Arm]:
@@ -203,7 +227,7 @@ def blocks_arms(request: Request) -> list[Arm]:
         )
     groups = [(block,) for block in request.chosen_blocks] + list(request.sets)
     patches = [
-        patch_arm(request.name(*group), direction, request.patch(group), direction)
+        request.patch_arm(request.name(*group), direction, group, direction)
         for direction in request.directions
         for group in groups
     ]
@@ -237,12 +261,11 @@ def parts_arms(request: Request) -> list[Arm]:
     """Through what: keys, values, mask, all conditioning, and the output of every part of each block."""
     arms = []
     for direction, block in itertools.product(request.directions, request.chosen_blocks):
-        site = (f"tf{block}.cross_attn",)
-        kinds: dict[str, PatchSpec] = {name: PatchSpec(sites=site, carry=(name,)) for name in CARRIED}
-        kinds["conditioning"] = PatchSpec(sites=site)
+        name, site = request.name(block), f"tf{block}.cross_attn"
+        arms += [patch_arm(name, part, site, direction, parts=(part,)) for part in CONDITIONING_PARTS]
+        arms.append(patch_arm(name, "conditioning", site, direction))
         for part in ("cross_attn", "self_attn", "mlp", "block"):
-            kinds[f"{part} output"] = PatchSpec(sites=(f"tf{block}.{part}",), mode="output")
-        arms += [patch_arm(request.name(block), column, spec, direction) for column, spec in kinds.items()]
+            arms.append(patch_arm(name, f"{part} output", f"tf{block}.{part}", direction, "output"))
     return arms
 
 
@@ -251,13 +274,12 @@ def heads_arms(request: Request) -> list[Arm]:
     arms = []
     queries, groups = request.model.heads("heads"), request.model.heads("k")
     for direction, block in itertools.product(request.directions, request.chosen_blocks):
-        name = f"tf{block}.cross_attn"
+        row, name = request.name(block), f"tf{block}.cross_attn"
         for head in range(queries):
-            spec = PatchSpec(sites=(f"{name}.heads",), mode="output", heads=(head,))
-            arms.append(patch_arm(request.name(block), f"head {head}", spec, direction))
+            arms.append(patch_arm(row, f"head {head}", f"{name}.heads", direction, "output", heads=(head,)))
         for group in range(groups):
-            spec = PatchSpec(sites=(f"{name}.k", f"{name}.v"), mode="output", heads=(group,))
-            arms.append(patch_arm(request.name(block), f"KV head {group}", spec, direction))
+            sites = (f"{name}.k", f"{name}.v")
+            arms.append(patch_arm(row, f"KV head {group}", sites, direction, "output", heads=(group,)))
     return arms
 
 
@@ -287,7 +309,7 @@ def seconds_arms(request: Request) -> list[Arm]:
     edges = [round(i * n_tokens / request.windows) for i in range(request.windows + 1)]
     seconds = request.model.token_seconds_at(sites[0])
     columns = {
-        f"{first * seconds:.2f}–{last * seconds:.2f} s": {"tokens": (first, last - 1), "mode": "output"}
+        f"{first * seconds:.2f}–{last * seconds:.2f} s": {"tokens": (first, last - 1), "target": "output"}
         for first, last in itertools.pairwise(edges)
         if last > first
     }
@@ -301,15 +323,12 @@ def sets_arms(request: Request) -> list[Arm]:
     for direction in request.directions:
         for first, second in itertools.combinations_with_replacement(blocks, 2):
             group = sorted({first, second})
-            arms.append(
-                patch_arm(
-                    request.name(first), f"with {request.name(second)}", request.patch(group), direction
-                )
-            )
+            column = f"with {request.name(second)}"
+            arms.append(request.patch_arm(request.name(first), column, group, direction))
         everything = range(request.model.n_blocks)
         for block in blocks:
             rest = [other for other in everything if other != block]
-            arms.append(patch_arm(request.name(block), "all but this", request.patch(rest), direction))
+            arms.append(request.patch_arm(request.name(block), "all but this", rest, direction))
     return arms
 
 
@@ -357,7 +376,7 @@ def set_name(blocks: Iterable[int], names: Sequence[str] = ()) -> str:
 
 def _grid(request: Request, columns: dict[str, dict[str, Any]]) -> list[Arm]:
     return [
-        patch_arm(request.name(block), column, request.patch((block,), **window), direction)
+        request.patch_arm(request.name(block), column, (block,), direction, **window)
         for direction in request.directions
         for block in request.chosen_blocks
         for column, window in columns.items()

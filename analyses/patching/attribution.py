@@ -7,12 +7,10 @@ from jaxtyping import Float
 
 from analyses.patching.arms import Arm
 from analyses.patching.contexts import PairContext
-from analyses.patching.sweep import build_batch
-from workbench.engine.edits import Intervention, PatchSpec
-from workbench.engine.operators import Region
+from analyses.patching.sweep import runs_of_pair
 from workbench.engine.runs import GenerationSettings, Linearisation
 from workbench.engine.sites import Site
-from workbench.engine.visit import Edit, read_positions
+from workbench.engine.visit import CallEdit
 from workbench.models.base import AudioDiffusionModel
 
 BACKWARD_ROWS = 2
@@ -33,10 +31,15 @@ def attribute_arms(
     arm's attribution is the sum over its sites of (a_clean - a_corrupt) times the proxy's gradient, over the steps
     in which it acts. A conditioning patch is linearised in the keys and values that it exchanges.
     """
-    batch = build_batch(context, seed, [], lyrics, probe=True)
-    run = model.generate_batch(batch.clips, settings, velocity_steps=range(settings.num_steps))
-    sites = sorted({site for arm in arms for site in _sites(arm)}, key=lambda site: site.order)
-    where = model.positions(batch.clips, settings, [Intervention(1, _spec(arm), 0) for arm in arms])
+    run = model.generate_batch(
+        runs_of_pair(context, seed, [], lyrics, probe=True),
+        settings,
+        velocity_steps=range(settings.num_steps),
+    )
+    planned = model.plan(runs_of_pair(context, seed, arms, lyrics), settings)
+    by_row = {placed.row: placed for placed in planned.edits}
+    edits = [CallEdit(by_row[row].edit, 0, (0,), by_row[row].positions) for row in planned.asked[2:]]
+    sites = sorted({site for edit in edits for site in edit.edit.value_sites}, key=lambda site: site.order)
     totals, whole, rows = np.zeros(len(arms)), 0.0, run.rows
     sigmas = model.sigmas(settings)
     for step, (sigma, size) in enumerate(zip(sigmas, model.step_sizes(settings), strict=True)):
@@ -46,12 +49,11 @@ def attribute_arms(
         there = model.linearise(run.inputs[step], 0, sites)
         here = model.linearise(run.inputs[step], 1, sites, difference)
         rows += 2 + BACKWARD_ROWS
-        for i, (arm, positions) in enumerate(zip(arms, where, strict=True)):
-            if _spec(arm).acts_at(step, sigma, "cond"):
-                for site in _sites(arm):
-                    where_read = read_positions(positions, model.reads(site.block))
-                    edit = Edit(_spec(arm), 0, (0,), where_read)
-                    totals[i] += size * attribution(here, there, [site], edit, model.head_dim)
+        for i, edit in enumerate(edits):
+            if edit.edit.window.acts_at(step, sigma, "cond"):
+                for site in edit.edit.value_sites:
+                    in_block = edit.read_by(model.reads(site.block))
+                    totals[i] += size * attribution(here, there, [site], in_block, model.head_dim)
     return totals / whole if whole else np.full(len(arms), np.nan), rows
 
 
@@ -59,7 +61,7 @@ def attribution(
     here: Linearisation,
     there: Linearisation,
     sites: Sequence[Site],
-    edit: Edit,
+    edit: CallEdit,
     head_dim: Callable[[int], int],
 ) -> float:
     """First-order effect on the objective of `here` of taking the sites' values from `there`, in the edit's region."""
@@ -67,21 +69,5 @@ def attribution(
     for site in sites:
         change = there.values[site][edit.sources[0]] - here.values[site][edit.row]
         product = change.double() * here.gradients[site][edit.row].double()
-        total += float(Region(edit.spec, edit.positions, head_dim(site.block)).read(product).sum())
+        total += float(edit.region(head_dim(site.block)).read(product).sum())
     return total
-
-
-def _spec(arm: Arm) -> PatchSpec:
-    (edit,) = arm.edits
-    assert isinstance(edit.spec, PatchSpec)
-    return edit.spec
-
-
-def _sites(arm: Arm) -> list[Site]:
-    """Where an arm's patch changes values: a conditioning patch in keys and values."""
-    spec = _spec(arm)
-    sites = [Site.parse(site) for site in spec.sites]
-    if spec.mode == "output":
-        return sites
-    parts = [part for part, name in (("k", "keys"), ("v", "values")) if name in spec.carry]
-    return [Site(site.block, f"cross_attn.{part}") for site in sites for part in parts]

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -30,8 +31,8 @@ from analyses.patching.screening import choose_arms, rank_agreement, screen_arms
 from analyses.patching.sweep import OWN, Sweep
 from analyses.statistics import separated, too_few_pairs
 from cache.errors import UserError
-from workbench.engine.edits import PatchSpec
 from workbench.engine.runs import MOST_STEPS
+from workbench.engine.tensors import load_tensor, save_tensor
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.pair_files import load_pairs
 from workbench.prompts.prompt_sets import Pair
@@ -157,7 +158,8 @@ class PatchingSpec(BaseModel):
 def question_arms(spec: PatchingSpec, study: Study, model: AudioDiffusionModel) -> list[Arm]:
     """The arms of a map, null arms last; raises UserError for blocks, sets, windows … that make no sense."""
     if spec.question == "custom":
-        return [arm_from_json(entry) for entry in json.loads(spec.custom_arms or "[]")]
+        tensors = partial(load_tensor, study.path)
+        return [arm_from_json(entry, tensors) for entry in json.loads(spec.custom_arms or "[]")]
     fields = ("blocks", "directions", "ablations", "mode", "part", "sets", "windows", "segments", "receivers")
     request = Request(model, study.spec.settings, **{name: getattr(spec, name) for name in fields})
     arms = QUESTIONS[spec.question][0](request)
@@ -166,6 +168,13 @@ def question_arms(spec: PatchingSpec, study: Study, model: AudioDiffusionModel) 
             f"The question {spec.question} has nothing to patch with these options: choose other blocks."
         )
     return arms + null_arms(arms, spec.nulls)
+
+
+def custom_arms(study: Study, arms: Sequence[Arm]) -> str:
+    """Arms as the field `custom_arms` of a `PatchingSpec` takes them; their tensors are kept in the study."""
+    for tensor in {tensor for arm in arms for edit in arm.edits for tensor in edit.tensors}:
+        save_tensor(study.path, tensor)
+    return json.dumps([arm.to_json() for arm in arms])
 
 
 def settled(spec: PatchingSpec) -> PatchingSpec:
@@ -436,9 +445,8 @@ class _Runner:
         return everything, dict.fromkeys(self.contexts, everything), steps
 
     def _set_arm(self, group: Sequence[int]) -> Arm:
-        sites = tuple(f"tf{block}.{self.spec.part}" for block in group)
-        name = set_name(group, self.block_names)
-        return patch_arm(name, "greedy", PatchSpec(sites=sites, mode=self.spec.mode))
+        sites = [f"tf{block}.{self.spec.part}" for block in group]
+        return patch_arm(set_name(group, self.block_names), "greedy", sites, target=self.spec.mode)
 
     def scores(self, contexts: dict[str, list[PairContext]], arms: Sequence[Arm]) -> xr.DataArray:
         """Scores with dims (concept, pair, seed, arm, scorer), the arms labelled; NaN where the study holds none."""

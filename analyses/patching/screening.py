@@ -12,7 +12,7 @@ from scipy import stats
 from analyses.patching.arms import Arm
 from analyses.patching.attribution import attribute_arms
 from analyses.patching.contexts import PairContext
-from analyses.patching.sweep import build_batch
+from analyses.patching.sweep import runs_of_pair
 from cache.errors import UserError
 from workbench.engine.runs import GenerationSettings
 from workbench.models.base import AudioDiffusionModel
@@ -33,14 +33,12 @@ def velocity_screen(
     sum Δσ <v_arm - v_corrupt, v_clean - v_corrupt> / sum Δσ |v_clean - v_corrupt|²: the projection summed over the
     steps in which the arm acts, over the whole run's sum. All arms read the same latents, so that one run serves all.
     """
-    batch = build_batch(context, seed, arms, lyrics, probe=True)
-    run = model.generate_batch(
-        batch.clips, settings, batch.interventions, velocity_steps=range(settings.num_steps)
-    )
+    runs = runs_of_pair(context, seed, arms, lyrics, probe=True)
+    run = model.generate_batch(runs, settings, velocity_steps=range(settings.num_steps))
     projected = np.zeros(len(arms))
     whole = 0.0
     for step, size in enumerate(model.step_sizes(settings)):
-        clean, corrupt, *patched = run.velocities[step][batch.rows].double()
+        clean, corrupt, *patched = run.velocities[step].double()
         difference = clean - corrupt
         whole += size * float((difference**2).sum())
         if patched:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from analyses.patching.arms import Arm
-from analyses.patching.contexts import PairContext
+from analyses.patching.contexts import N_REFERENCES, PairContext
 from cache.errors import UserError
 from cache.opening import file_size, open_file, read_file
 from workbench.audio import not_finite, unhearable, write_flac
-from workbench.engine.edits import Intervention
+from workbench.engine.edits import Run
 from workbench.engine.runs import Clip, Generation, GenerationSettings
 from workbench.files import file_name, file_version, locked, remove_partials, replacing, slug
 from workbench.models.base import AudioDiffusionModel
@@ -30,56 +30,32 @@ from workbench.studies.study import Study
 CLEAN = Arm("clean", "", "", (), "necessity")
 CORRUPT = Arm("corrupt", "", "", (), "sufficiency")
 RUNS = (CLEAN, CORRUPT)
-# Sources that need no run besides the pair's and the arm's own.
-OWN = {"clean", "corrupt", "arm", "path"}
+# Roles of the pair's own runs.
+OWN = {"clean", "corrupt"}
 MAX_RECORDS_BYTES = 2**26
 
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Clips and interventions of one batch; `rows` are those of the clean run, the corrupt run, and every arm."""
-
-    clips: list[Clip]
-    interventions: list[Intervention]
-    rows: list[int]
-
-
-def build_batch(
+def runs_of_pair(
     context: PairContext, seed: int, arms: Sequence[Arm], lyrics: str = "", probe: bool = False
-) -> Batch:
-    """One batch with shared noise: clean, corrupt, the other runs that arms read from, and the arms.
+) -> list[Run]:
+    """A pair's clean run, its corrupt run, and its arms, with shared noise.
 
-    With `probe` every arm only shadows the corrupt run: it never leaves its trajectory, and its velocities tell what
-    the patch would do there.
+    With `probe` all others follow the corrupt run: they never leave its trajectory, and their velocities tell what the
+    clean prompt or a patch would do there.
     """
-    clips = [Clip(context.pair.clean.text, seed, lyrics), Clip(context.pair.corrupt.text, seed, lyrics)]
-    if probe:
-        clips[0] = Clip(clips[0].prompt, seed, lyrics, shadow_of=1)
-    places: dict[str, tuple[int, ...]] = {"clean": (0,), "corrupt": (1,)}
-    for source in sorted({source for arm in arms for source in arm.sources} - OWN):
-        prompts = context.prompts(source)
-        places[source] = tuple(range(len(clips), len(clips) + len(prompts)))
-        clips += [Clip(prompt, seed, lyrics) for prompt in prompts]
-    interventions: list[Intervention] = []
-    rows = [0, 1]
-    for arm in arms:
-        row = len(clips)
-        rows.append(row)
-        base = clips[places[arm.base][0]]
-        clips.append(Clip(base.prompt, seed, lyrics, shadow_of=1 if probe else None))
-        targets = {"arm": row}
-        if "path" in arm.sources:  # the same latents, without the arm's edits
-            targets["path"] = row + 1
-            clips.append(Clip(base.prompt, seed, lyrics, shadow_of=row))
-        here = {**places, **{name: (place,) for name, place in targets.items()}}
-        interventions += [
-            Intervention(targets[edit.target], edit.spec, here[edit.source] if edit.source else None)
-            for edit in arm.edits
-        ]
-    return Batch(clips, interventions, rows)
+
+    def plain(role: str) -> list[Run]:
+        return [Run(Clip(prompt, seed, lyrics)) for prompt in context.prompts(role)]
+
+    (corrupt,) = plain("corrupt")
+    follows = corrupt if probe else None
+    (clean,) = (replace(run, follows=follows) for run in plain("clean"))
+    others = {source for arm in arms for source in arm.sources} - OWN
+    roles = {"clean": [clean], "corrupt": [corrupt], **{role: plain(role) for role in others}}
+    return [clean, corrupt, *(replace(arm.run.bound(roles), follows=follows) for arm in arms)]
 
 
 def run_arms(
@@ -91,8 +67,7 @@ def run_arms(
     lyrics: str = "",
 ) -> Generation:
     """Run a pair's clean run, corrupt run and arms as one batch with shared noise; latents come in that order."""
-    batch = build_batch(context, seed, arms, lyrics)
-    return model.generate_batch(batch.clips, settings, batch.interventions).of_clips(batch.rows)
+    return model.generate_batch(runs_of_pair(context, seed, arms, lyrics), settings)
 
 
 class ArmRecord(BaseModel):
@@ -136,8 +111,8 @@ class Sweep:
 
     def check(self, context: PairContext, arms: Sequence[Arm]) -> None:
         """Raise UserError for arms that this pair cannot be run with, before anything is run."""
-        batch = build_batch(context, 0, arms, self.study.spec.lyrics)
-        self.model.positions(batch.clips, self.study.spec.settings, batch.interventions)
+        runs = runs_of_pair(context, 0, arms, self.study.spec.lyrics)
+        self.model.plan(runs, self.study.spec.settings)
 
     def ensure(self, context: PairContext, seed: int, arms: Iterable[Arm]) -> None:
         """Run and score what is missing of these arms, and of the clean and the corrupt run.
@@ -384,6 +359,8 @@ def _chunks(arms: Sequence[Arm], rows: int) -> list[list[Arm]]:
 
 
 def _n_rows(arms: Sequence[Arm]) -> int:
+    """Rows of a batch of these arms: the pair's runs, others that are read from, and the arms with their helpers."""
     sources = {source for arm in arms for source in arm.sources} - OWN
-    references = 3 if "references" in sources else 0
-    return 2 + len(sources) + references + sum(2 if "path" in arm.sources else 1 for arm in arms)
+    references = N_REFERENCES - 1 if "references" in sources else 0
+    helpers = sum(run.depends_on_reader and not run.is_self for arm in arms for run in set(arm.run.reads))
+    return 2 + len(sources) + references + len(arms) + helpers

@@ -15,7 +15,7 @@ from cache.ring import DeviceRing
 from cache.storage import Storage
 from tests.cache.helpers import make_clips, make_plan
 from tests.tolerances import FLOAT32, assert_close, difference
-from workbench.engine.edits import AblationSpec, Intervention, PatchSpec, SteerSpec
+from workbench.engine.edits import Run, ablate, add, patch
 from workbench.engine.runs import Capture, Clip, GenerationSettings
 from workbench.models import load_model
 from workbench.models.base import AudioDiffusionModel
@@ -74,24 +74,18 @@ def test_the_device_makes_no_difference(
 
 def test_arms_equal_single_runs(model: AudioDiffusionModel, settings: GenerationSettings) -> None:
     channels = model.channels(model.sites()[0])
-    vector = tuple(np.linspace(-1, 1, channels).tolist())
+    vector = np.linspace(-1, 1, channels)
     edits = [
-        PatchSpec(sites=(SITE,)),
-        PatchSpec(sites=("tf1.block",), mode="output", steps=(2, 3)),
-        AblationSpec(sites=(SITE,)),
-        SteerSpec(sites=("tf1.cross_attn",), direction=vector, strength=3.0),
+        patch(SITE, CLEAN),
+        patch("tf1.block", CLEAN, target="output", steps=(2, 3)),
+        ablate(SITE),
+        add(vector, "tf1.cross_attn", strength=3.0),
     ]
-    sources = [0 if isinstance(spec, PatchSpec) else None for spec in edits]
-    together = model.generate_batch(
-        [CLEAN, CORRUPT, *[CORRUPT] * len(edits)],
-        settings,
-        [Intervention(2 + i, spec, source=sources[i]) for i, spec in enumerate(edits)],
-    ).latents
-    for i, spec in enumerate(edits):
-        alone = model.generate_batch(
-            [CLEAN, CORRUPT], settings, [Intervention(1, spec, source=sources[i])]
-        ).latents
-        assert_close(together[2 + i], alone[1], spec)
+    arms = [Run(CORRUPT, (edit,)) for edit in edits]
+    together = model.generate_batch([CLEAN, CORRUPT, *arms], settings).latents
+    for i, arm in enumerate(arms):
+        alone = model.generate_batch([CLEAN, arm], settings).latents
+        assert_close(together[2 + i], alone[1], edits[i])
         assert difference(alone[1], together[1]) > FLOAT32, "the edit does something"
 
 

@@ -7,7 +7,7 @@ import torch
 from nnsight import NNsight, save
 from torch import nn
 
-from workbench.engine.edits import Intervention
+from workbench.engine.batch import Batch, RowEdit
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Capture
 from workbench.engine.sites import Site
@@ -133,10 +133,10 @@ class PlainAccess:
 def run(
     network: PlainTransformer,
     hidden: torch.Tensor,
-    interventions: Sequence[Intervention] = (),
+    edits: Sequence[RowEdit] = (),
     sites: Sequence[Site] = (),
 ) -> tuple[torch.Tensor, dict[Site, torch.Tensor]]:
-    """The network's output for a batch under interventions, and the values at sites (row, token, channel)."""
+    """The network's output for a batch under edits, and the values at sites (row, token, channel)."""
     everyone = tuple(range(len(hidden)))
     rows = CallRows(CallLabel(0, 1.0, everyone, ("cond",) * len(hidden)), everyone, everyone)
     kept: dict[Site, torch.Tensor] = {}
@@ -145,10 +145,9 @@ def run(
         kept[site] = values[:, 0]
 
     capture = Capture(tuple(sites), (0,), ("cond",))
-    positions = [None] * len(interventions)
     envoy = NNsight(network)
     access = PlainAccess(envoy, network)
     with torch.no_grad(), envoy.trace(hidden):
-        visit_call(access, rows, interventions, positions, capture, None, keep)
+        visit_call(access, rows, Batch((), tuple(edits), everyone), capture, None, keep)
         output = save(envoy.output)
     return output, kept

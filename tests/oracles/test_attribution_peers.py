@@ -11,11 +11,12 @@ from nnsight import NNsight
 from analyses.patching.attribution import attribution
 from tests.oracles.plain_network import Kind, PlainAccess, PlainTransformer, run
 from tests.tolerances import FLOAT64
-from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.batch import RowEdit
+from workbench.engine.edits import Edit, patch
 from workbench.engine.linearise import linearise
 from workbench.engine.runs import Linearisation
 from workbench.engine.sites import Site
-from workbench.engine.visit import Edit
+from workbench.engine.visit import CallEdit
 
 BLOCKS, TOKENS, HEADS, HEAD = 3, 5, 4, 4
 CLEAN, CORRUPT = 0, 1
@@ -44,7 +45,7 @@ def direction() -> torch.Tensor:
     return torch.randn(TOKENS, 7, generator=torch.Generator().manual_seed(23), dtype=torch.float64)
 
 
-def specs() -> list[PatchSpec]:
+def specs() -> list[Edit]:
     """Patches at every site: of all tokens, of a window, and of some heads."""
     found = []
     for block in range(BLOCKS):
@@ -57,7 +58,7 @@ def specs() -> list[PatchSpec]:
             ]
             if part.startswith("self_attn."):
                 windows += [*({"heads": (h,)} for h in range(HEADS)), {"heads": (0, 3), "tokens": (2, 4)}]
-            found += [PatchSpec(sites=sites, mode="output", **window) for window in windows]
+            found += [patch(sites, "other", target="output", **window) for window in windows]
     return found
 
 
@@ -76,34 +77,34 @@ def attributions(
     network: PlainTransformer,
     pair: torch.Tensor,
     direction: torch.Tensor,
-    specs: Sequence[PatchSpec],
+    specs: Sequence[Edit],
     row: int = CORRUPT,
 ) -> torch.Tensor:
     """What the workbench estimates for each patch of the other row into `row`, which lies elsewhere in its batch."""
     here = linearised(network, pair, lambda out: (out[row] * direction).sum())
     there = linearised(network, pair[[row, row, 1 - row]])
     found = [
-        attribution(here, there, [Site.parse(spec.sites[0])], Edit(spec, row, (2,)), lambda _: HEAD)
+        attribution(here, there, [Site.parse(spec.sites[0])], CallEdit(spec, row, (2,)), lambda _: HEAD)
         for spec in specs
     ]
     return torch.tensor(found, dtype=torch.float64)
 
 
 def effects(
-    network: PlainTransformer, pair: torch.Tensor, direction: torch.Tensor, specs: Sequence[PatchSpec]
+    network: PlainTransformer, pair: torch.Tensor, direction: torch.Tensor, specs: Sequence[Edit]
 ) -> torch.Tensor:
     """What each patch of clean into corrupt does to the objective, by running it."""
     batch = torch.cat([pair, pair[[CORRUPT] * len(specs)]])
-    edits = [Intervention(2 + i, spec, CLEAN) for i, spec in enumerate(specs)]
+    edits = [RowEdit(spec, 2 + i, (CLEAN,)) for i, spec in enumerate(specs)]
     output, _ = run(network, batch, edits)
     return ((output[2:] - output[CORRUPT]) * direction).sum(dim=(1, 2))
 
 
-def in_region(change: torch.Tensor, spec: PatchSpec) -> torch.Tensor:
+def in_region(change: torch.Tensor, spec: Edit) -> torch.Tensor:
     """A change (token, channel) with zeros wherever a patch does not reach."""
     kept = torch.zeros_like(change).unflatten(-1, (HEADS, HEAD))
-    first, last = spec.tokens or (0, TOKENS - 1)
-    heads = list(spec.heads or range(HEADS))
+    first, last = spec.window.tokens or (0, TOKENS - 1)
+    heads = list(spec.window.heads or range(HEADS))
     kept[first : last + 1, heads] = change.unflatten(-1, (HEADS, HEAD))[first : last + 1, heads]
     return kept.flatten(-2)
 

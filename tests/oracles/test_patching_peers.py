@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from tests.oracles.plain_network import PlainTransformer, run
-from workbench.engine.edits import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec
+from workbench.engine import edits as make
+from workbench.engine.batch import RowEdit
+from workbench.engine.edits import Edit
 from workbench.engine.sites import Site
 
 FIXTURES = Path(__file__).parent / "fixtures" / "patching"
@@ -48,13 +50,19 @@ def prompts(network: PlainTransformer) -> torch.Tensor:
 
 
 def logits_of(
-    network: PlainTransformer, arms: Sequence[Sequence[tuple[Spec, Any]]], base: int
+    network: PlainTransformer, arms: Sequence[Sequence[tuple[Edit, Any]]], base: int
 ) -> torch.Tensor:
-    """Logits of one batch: the three prompts, then for each arm the base prompt under (spec, source) edits."""
+    """Logits of one batch: the three prompts, then for each arm the base prompt under (edit, source) pairs."""
     batch = prompts(network)
     batch = torch.cat([batch, batch[[base] * len(arms)]])
-    edits = [Intervention(3 + i, spec, source) for i, arm in enumerate(arms) for spec, source in arm]
+    edits = [row_edit(3 + i, *pair) for i, arm in enumerate(arms) for pair in arm]
     return run(network, batch, edits)[0]
+
+
+def row_edit(row: int, edit: Edit, source: int | tuple[int, ...] | None) -> RowEdit:
+    """An edit of a row that reads from a row, or from several."""
+    sources = () if source is None else source if isinstance(source, tuple) else (source,)
+    return RowEdit(edit, row, sources)
 
 
 def check(logits: torch.Tensor, expected: np.ndarray) -> None:
@@ -66,11 +74,11 @@ def compare(found: torch.Tensor, expected: np.ndarray, tolerance: float) -> None
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-def patch(sites: Sequence[str], **window: Any) -> PatchSpec:
-    return PatchSpec(sites=tuple(sites), mode="output", **window)
+def patch(sites: Sequence[str], **window: Any) -> Edit:
+    return make.patch(sites, "other", target="output", **window)
 
 
-def by_token(make: Any, part: str, source: Any) -> list[list[tuple[Spec, Any]]]:
+def by_token(make: Any, part: str, source: Any) -> list[list[tuple[Edit, Any]]]:
     """An arm for each block and token, in the fixtures' order."""
     return [
         [(make(sites=(f"tf{b}.{part}",), tokens=(t, t)), source)]
@@ -79,7 +87,7 @@ def by_token(make: Any, part: str, source: Any) -> list[list[tuple[Spec, Any]]]:
     ]
 
 
-def by_head(make: Any, part: str, source: Any) -> list[list[tuple[Spec, Any]]]:
+def by_head(make: Any, part: str, source: Any) -> list[list[tuple[Edit, Any]]]:
     """An arm for each block and head, in the fixtures' order."""
     return [
         [(make(sites=(f"tf{b}.{part}",), heads=(h,)), source)] for b in range(BLOCKS) for h in range(HEADS)
@@ -159,7 +167,7 @@ def test_rows_that_exchange_their_values_are_both_peers(network: PlainTransforme
     """Each takes what the other had before: clean into corrupt is TransformerLens', the other way round pyvene's."""
     for block, token in ((0, 0), (1, 2), (2, 3)):
         spec = patch([f"tf{block}.mlp"], tokens=(token, token))
-        edits = [Intervention(CLEAN, spec, CORRUPT), Intervention(CORRUPT, spec, CLEAN)]
+        edits = [row_edit(CLEAN, spec, CORRUPT), row_edit(CORRUPT, spec, CLEAN)]
         logits, _ = run(network, prompts(network), edits)
         compare(logits[CLEAN], PYVENE["swap_mlp"][block, token], TOLERANCE[logits.dtype])
         compare(logits[CORRUPT], LENS["logits_mlp_out_by_layer_pos"][block, token], TOLERANCE[logits.dtype])
@@ -167,26 +175,26 @@ def test_rows_that_exchange_their_values_are_both_peers(network: PlainTransforme
 
 @pytest.mark.parametrize("part", PYVENE_PARTS)
 def test_zero_ablation_is_pyvene(network: PlainTransformer, part: str) -> None:
-    check(logits_of(network, by_token(AblationSpec, PYVENE_PARTS[part], None), CLEAN), PYVENE[f"zero_{part}"])
+    check(logits_of(network, by_token(make.ablate, PYVENE_PARTS[part], None), CLEAN), PYVENE[f"zero_{part}"])
 
 
 def test_zero_ablation_of_heads_is_pyvene(network: PlainTransformer) -> None:
-    check(logits_of(network, by_head(AblationSpec, "self_attn.heads", None), CLEAN), PYVENE["zero_heads"])
+    check(logits_of(network, by_head(make.ablate, "self_attn.heads", None), CLEAN), PYVENE["zero_heads"])
 
 
 @pytest.mark.parametrize("part", PYVENE_PARTS)
 def test_mean_and_resample_ablation_are_interchanges_of_pyvene(network: PlainTransformer, part: str) -> None:
     sites = [(f"tf{b}.{PYVENE_PARTS[part]}",) for b in range(BLOCKS)]
-    mean = [[(AblationSpec(sites=site, method="mean"), (CORRUPT, OTHER))] for site in sites]
+    mean = [[(make.ablate(site, "mean", "other"), (CORRUPT, OTHER))] for site in sites]
     check(logits_of(network, mean, CLEAN), PYVENE[f"mean_{part}"])
-    resample = [[(AblationSpec(sites=site, method="resample"), OTHER)] for site in sites]
+    resample = [[(make.ablate(site, "resample", "other"), OTHER)] for site in sites]
     check(logits_of(network, resample, CLEAN), PYVENE[f"swap_other_{part}"])
 
 
 @pytest.mark.parametrize("part", PYVENE_PARTS)
 def test_steering_is_pyvenes_addition(network: PlainTransformer, part: str) -> None:
-    how = {"direction": tuple(PYVENE["direction"].tolist()), "strength": 1.7, "tokens": (1, 3)}
-    arms = [[(SteerSpec(sites=(f"tf{b}.{PYVENE_PARTS[part]}",), **how), None)] for b in range(BLOCKS)]
+    sites = [f"tf{b}.{PYVENE_PARTS[part]}" for b in range(BLOCKS)]
+    arms = [[(make.add(PYVENE["direction"], site, 1.7, tokens=(1, 3)), None)] for site in sites]
     check(logits_of(network, arms, CLEAN), PYVENE[f"add_{part}"])
 
 

@@ -1,7 +1,7 @@
 """The command that makes patching maps."""
 
-import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -95,14 +95,17 @@ def patch(
     Runs that the study holds already are not run again, so that a sweep continues where it was cut off.
     """
     from analyses.patching.arms import arms_from_file
-    from analyses.patching.run import run_patching, settled
+    from analyses.patching.run import custom_arms, run_patching, settled
     from workbench.engine.sites import parse_block, parse_blocks
+    from workbench.engine.tensors import load_tensor
     from workbench.text_files import LARGEST_DOCUMENT, read_text
 
     study = open_study(study_folder)
     names = study.block_names
-    listed = [] if arms is None else arms_from_file(read_text(arms, LARGEST_DOCUMENT))
-    custom = "" if arms is None else json.dumps([arm.to_json() for arm in listed])
+    custom = ""
+    if arms is not None:
+        listed = arms_from_file(read_text(arms, LARGEST_DOCUMENT), partial(load_tensor, arms.parent))
+        custom = custom_arms(study, listed)
     screening = {"method": screen, "pairs": screen_pairs, "top": top, "sample": sample} if screen else None
     spec = _patching_spec(
         question="custom" if custom else question,

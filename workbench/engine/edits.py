@@ -1,45 +1,54 @@
-"""Interventions are data: what to change, where, and when, as frozen dataclasses with canonical JSON."""
+"""Edits are data: what is changed in a run, where and when, as frozen objects with canonical JSON.
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal
+`patch`, `random_patch`, `ablate`, `add`, `clamp` and `blend` make them. A source is a run: a clip, a `Run`, or a name
+for one that is filled in later (`Run.bound`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypedDict, Unpack, cast
+
+from pydantic import ConfigDict
 
 from cache.errors import UserError
+from workbench.engine.operators import NO_PARAMETERS, OPERATORS, Operator, Parameters, Target
+from workbench.engine.runs import Clip
 from workbench.engine.sites import Site
+from workbench.engine.tensors import HashedTensor, Numbers, Tensors
 from workbench.provenance import content_hash
+from workbench.validation import validated
 
 Pass = Literal["cond", "text", "null"]
-Carried = Literal["keys", "values", "mask"]
-CARRIED: tuple[Carried, ...] = ("keys", "values", "mask")
+ConditioningPart = Literal["keys", "values", "mask"]
+CONDITIONING_PARTS: tuple[ConditioningPart, ...] = ("keys", "values", "mask")
+SELF = "self"
+"""As a source: the edited run itself, or, in the edits of a run that follows another, the one that it follows."""
 _PER_HEAD = ("q", "k", "v", "heads")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec:
-    """What every intervention states: sites, and the window in which it acts.
+class Window:
+    """When an edit acts, and on what of its target; None is everything.
 
     `steps` (first, last) bounds the calls, ends included, as do `sigmas` (low, high), the low end excluded, so that
-    neighbouring windows share no call; `passes` are the guidance's; `tokens` (first, last) bounds the site's
-    token axis; `heads` names attention heads of `q`, `k`, `v` or `heads`
-    sites (numbers of key and value heads at `k` and `v`). None is everywhere.
+    neighbouring windows share no call; `passes` are the guidance's. Of an output, `tokens` (first, last) bounds the
+    site's token axis, and `heads` names attention heads of `q`, `k`, `v` or `heads` sites (numbers of key and value
+    heads at `k` and `v`). Of the conditioning, `segments` are spans of its tokens (see `workbench.engine.segments`),
+    and `parts` some of keys, values and mask; keys bring their positions with them.
     """
 
-    kind: ClassVar[str]
-    sites: tuple[str, ...]
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     steps: tuple[int, int] | None = None
     sigmas: tuple[float, float] | None = None
     passes: tuple[Pass, ...] | None = None
     tokens: tuple[int, int] | None = None
     heads: tuple[int, ...] | None = None
+    segments: tuple[str, ...] | None = None
+    parts: tuple[ConditioningPart, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.sites:
-            raise UserError(f"A {self.kind} needs at least one site, such as tf3.cross_attn.")
-        parts = {site: Site.parse(site).part.rpartition(".")[2] for site in self.sites}
-        without = [site for site, part in parts.items() if part not in _PER_HEAD]
-        if self.heads is not None and without:
-            raise UserError(
-                f"{without[0]} has no heads to choose from: take .heads, .q, .k or .v of its attention."
-            )
         for name in ("steps", "sigmas", "tokens"):
             window = getattr(self, name)
             # Sigmas exclude their low end.
@@ -51,164 +60,404 @@ class Spec:
                 )
 
     def acts_at(self, step: int, sigma: float, pass_name: str) -> bool:
-        """Whether the intervention applies to this pass of this call."""
+        """Whether it is open in this pass of this call."""
         in_steps = self.steps is None or self.steps[0] <= step <= self.steps[1]
         in_sigmas = self.sigmas is None or self.sigmas[0] < sigma <= self.sigmas[1]
         in_passes = self.passes is None or pass_name in self.passes
         return in_steps and in_sigmas and in_passes
 
     @property
-    def exchanges(self) -> tuple[Carried, ...]:
-        """What the cross-attention reads of another row, where the edit is of its conditioning; else nothing."""
-        return ()
+    def options(self) -> "WindowOptions":
+        """What is bounded, as the functions that make edits take it."""
+        return cast(
+            WindowOptions, {name: value for name, value in self.__dict__.items() if value is not None}
+        )
+
+
+EVERYTHING = Window()
+
+
+class WindowOptions(TypedDict, total=False):
+    """The fields of `Window`, as functions take them."""
+
+    steps: tuple[int, int] | None
+    sigmas: tuple[float, float] | None
+    passes: tuple[Pass, ...] | None
+    tokens: tuple[int, int] | None
+    heads: tuple[int, ...] | None
+    segments: tuple[str, ...] | None
+    parts: tuple[ConditioningPart, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """An operator on a target at sites, in a window, reading from source runs.
+
+    The target `output` is the output of each site; `conditioning` is what the cross-attention at each site reads: keys,
+    values, padding mask and positions of the conditioning tokens.
+
+    Raises:
+        UserError: for an unknown operator or site, and for what does not go together.
+    """
+
+    operator: str
+    sites: tuple[str, ...]
+    target: Target = "output"
+    parameters: Parameters = NO_PARAMETERS
+    window: Window = EVERYTHING
+    sources: tuple["Run", ...] = ()
+
+    def __post_init__(self) -> None:
+        allowed = _operator(self.operator)
+        if not self.sites:
+            raise UserError(f"The edit '{self.operator}' needs at least one site, such as tf3.cross_attn.")
+        if type(self.parameters) is not allowed.parameters:
+            needed = ", ".join(field.name for field in fields(allowed.parameters)) or "none"
+            raise UserError(f"The parameters of '{self.operator}' are {needed}.")
+        if self.target not in allowed.targets:
+            raise UserError(
+                f"'{self.operator}' acts on the {' or '.join(allowed.targets)}, not on {self.target}."
+            )
+        least, most = allowed.sources
+        if not least <= len(self.sources) <= most:
+            number = str(least) if least == most else f"at least {least}"
+            raise UserError(f"'{self.operator}' reads from {number} source runs, not {len(self.sources)}.")
+        self.parameters.check_sources(len(self.sources))
+        _CHECKS[self.target](self)
 
     @property
-    def conditioning_segments(self) -> tuple[str, ...] | None:
-        """Spans of the conditioning tokens that the edit is limited to; None for all."""
-        return None
+    def conditioning_parts(self) -> tuple[ConditioningPart, ...]:
+        """What it changes of the conditioning; nothing where it changes outputs."""
+        if self.target != "conditioning":
+            return ()
+        return CONDITIONING_PARTS if self.window.parts is None else self.window.parts
 
-    def check_sources(self, n_sources: int) -> None:
-        """Raise UserError unless this many source rows are as many as the edit reads."""
+    @cached_property
+    def value_sites(self) -> tuple[Site, ...]:
+        """The sites whose values it changes: the keys and values of its sites, where it acts on the conditioning."""
+        sites = tuple(map(Site.parse, self.sites))
+        if self.target == "output":
+            return sites
+        parts = [part for part, name in (("k", "keys"), ("v", "values")) if name in self.conditioning_parts]
+        return tuple(Site(site.block, f"{site.part}.{part}") for site in sites for part in parts)
+
+    @cached_property
+    def conditioning_sites(self) -> tuple[Site, ...]:
+        """The cross-attentions that take padding mask or positions from a source; none where outputs are changed."""
+        if not self.sources or not {"mask", "keys"} & set(self.conditioning_parts):
+            return ()
+        return tuple(map(Site.parse, self.sites))
+
+    @property
+    def runs(self) -> Iterator["Run"]:
+        """The runs that it reads from, with those that these read from."""
+        for source in self.sources:
+            yield source
+            yield from source.reads
+
+    def bound(self, runs: Mapping[str, Sequence["Run"]]) -> "Edit":
+        """The same edit with names of runs filled in; a source that is the name of several becomes as many."""
+        return replace(self, sources=tuple(run for source in self.sources for run in source.bound_each(runs)))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, with the kind; `spec_from_json` reads it back."""
-        return {"kind": self.kind, **asdict(self)}
+        """Plain JSON data, tensors by their hashes; `edit_from_json` reads it back."""
+        return {
+            "operator": self.operator,
+            "target": self.target,
+            "sites": list(self.sites),
+            "parameters": {
+                name: {"tensor": value.hash} if isinstance(value, HashedTensor) else value
+                for name, value in self.parameters.__dict__.items()
+            },
+            "window": dict(self.window.options),
+            "sources": [source.to_json() for source in self.sources],
+        }
 
     @property
+    def tensors(self) -> Iterator[HashedTensor]:
+        """The tensors that it is made with, those of its sources' edits included."""
+        yield from (value for value in self.parameters.__dict__.values() if isinstance(value, HashedTensor))
+        for run in self.runs:
+            for edit in run.edits:
+                yield from edit.tensors
+
+    @cached_property
     def hash(self) -> str:
         """Hash of the canonical JSON: names results."""
         return content_hash(self.to_json())
 
 
-@dataclass(frozen=True, kw_only=True)
-class PatchSpec(Spec):
-    """Activation patching: take the value of the source row in the same call.
-
-    `mode="conditioning"` lets the block's cross-attention read the source row's conditioning: `carry` says whether
-    its keys, its values and its padding mask; all three together are the paper's definition (TADA, arXiv 2602.11910).
-    `segments` limits it to spans of the conditioning tokens (see `workbench.engine.segments`). Sites must be
-    `cross_attn`.
-    `mode="output"` replaces the site's output.
-
-    With `random_seed` the patched value lies as far from the row's own as the source's does, but in a direction
-    drawn at random: a null patch of the same norm.
-    """
-
-    kind: ClassVar[str] = "patch"
-    mode: Literal["conditioning", "output"] = "conditioning"
-    carry: tuple[Carried, ...] = CARRIED
-    segments: tuple[str, ...] | None = None
-    random_seed: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.mode == "output":
-            if self.segments is not None or self.carry != CARRIED:
-                raise UserError(
-                    "Segments and what is carried belong to a conditioning patch, not to an output patch."
-                )
-            return
-        wrong = [site for site in self.sites if Site.parse(site).part != "cross_attn"]
-        if wrong:
-            raise UserError(f"A conditioning patch acts on cross_attn sites only, not on {', '.join(wrong)}.")
-        if self.tokens is not None:
-            raise UserError("A conditioning patch has no window of latent tokens: patch the output instead.")
-        if not self.carry or not set(self.carry) <= set(CARRIED):
-            raise UserError(f"A conditioning patch carries some of {', '.join(CARRIED)}.")
-
-    @property
-    def exchanges(self) -> tuple[Carried, ...]:
-        """What the cross-attention reads of the source row."""
-        return self.carry if self.mode == "conditioning" else ()
-
-    @property
-    def conditioning_segments(self) -> tuple[str, ...] | None:
-        """Spans of the conditioning tokens that are patched."""
-        return self.segments
-
-    def check_sources(self, n_sources: int) -> None:
-        """Raise UserError unless there is one source row."""
-        if n_sources != 1:
-            raise UserError("A patch needs one source row: Intervention(row, spec, source=...).")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AblationSpec(Spec):
-    """Ablation: the site's output becomes zero, the mean of the source rows (over rows and tokens), or theirs.
-
-    `method="resample"` takes the value of one source row, which should have nothing to do with the ablated one.
-    """
-
-    kind: ClassVar[str] = "ablation"
-    method: Literal["zero", "mean", "resample"] = "zero"
-
-    def check_sources(self, n_sources: int) -> None:
-        """Raise UserError without source rows, where the method reads some."""
-        if not n_sources and self.method != "zero":
-            raise UserError(
-                f"A {self.method} ablation needs source rows: Intervention(row, spec, source=...)."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SteerSpec(Spec):
-    """Activation addition: `strength * direction` is added to every token of the site's output."""
-
-    kind: ClassVar[str] = "steer"
-    direction: tuple[float, ...]
-    strength: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClampSpec(Spec):
-    """Every token of the site's output gets this projection onto the direction, and keeps the rest of itself.
-
-    The projection is x·d / |d|, in the units of the site's output. 0 projects the direction out.
-    """
-
-    kind: ClassVar[str] = "clamp"
-    direction: tuple[float, ...]
-    projection: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not any(self.direction):
-            raise UserError("A direction to clamp along must have a number that is not 0.")
-
-
 @dataclass(frozen=True)
-class Intervention:
-    """A spec applied to one row of a batch; `source` is the row, or the rows, that it reads from."""
+class Run:
+    """A clip with its edits.
 
-    row: int
-    spec: Spec
-    source: int | tuple[int, ...] | None = None
+    A run that `follows` another has no latents of its own: in every call it sees the other's, with its own prompt and
+    edits. It serves as a source of values "as they would be there", and to read velocities off another's trajectory.
+    In place of a clip stands its name where it is filled in later, or "self" (see `SELF`).
+    """
 
-    def __post_init__(self) -> None:
-        self.spec.check_sources(len(self.sources))
+    clip: Clip | str
+    edits: tuple[Edit, ...] = ()
+    follows: "Run | None" = None
 
     @property
-    def sources(self) -> tuple[int, ...]:
-        """The rows it reads from."""
-        if self.source is None:
-            return ()
-        return self.source if isinstance(self.source, tuple) else (self.source,)
+    def is_self(self) -> bool:
+        """Whether it stands for the run that reads it."""
+        return self.clip == SELF
+
+    @property
+    def depends_on_reader(self) -> bool:
+        """Whether it is another run for each run that reads it."""
+        return self.is_self or (self.follows is not None and self.follows.is_self)
+
+    @property
+    def reads(self) -> Iterator["Run"]:
+        """The runs that its edits read from, with those that these read from, and the one that it follows."""
+        if self.follows is not None:
+            yield self.follows
+        for edit in self.edits:
+            yield from edit.runs
+
+    @property
+    def source_names(self) -> frozenset[str]:
+        """Names, to be filled in, of the runs that its edits read from."""
+        return frozenset(run.clip for run in self.reads if isinstance(run.clip, str)) - {SELF}
+
+    def bound(self, runs: Mapping[str, Sequence["Run"]]) -> "Run":
+        """The same run with names filled in, its own being the name of one run."""
+        (run,) = self.bound_each(runs)
+        return run
+
+    def bound_each(self, runs: Mapping[str, Sequence["Run"]]) -> list["Run"]:
+        """The same run for each of those that its name stands for."""
+        named = [self] if self.is_self or not isinstance(self.clip, str) else runs[self.clip]
+        edits = tuple(edit.bound(runs) for edit in self.edits)
+        follows = None if self.follows is None else self.follows.bound(runs)
+        return [Run(run.clip, edits or run.edits, follows or run.follows) for run in named]
+
+    def to_json(self) -> Any:
+        """Plain JSON data: the name or the clip alone, where there is nothing else."""
+        clip = self.clip if isinstance(self.clip, str) else dict(self.clip.__dict__)
+        if not self.edits and self.follows is None:
+            return clip
+        follows = {} if self.follows is None else {"follows": self.follows.to_json()}
+        return {"run": clip, "edits": [edit.to_json() for edit in self.edits], **follows}
 
 
-_KINDS: dict[str, type[Spec]] = {spec.kind: spec for spec in (PatchSpec, AblationSpec, SteerSpec, ClampSpec)}
+Source = Clip | Run | str
+"""Where an edit reads from: a clip, a clip with edits, or a name for it."""
 
 
-def spec_from_json(data: dict[str, Any]) -> Spec:
-    """Rebuild a spec from `Spec.to_json` data; raises UserError for an unknown kind or field."""
-    kind = data.get("kind")
-    if kind not in _KINDS:
-        raise UserError(f"'{kind}' is not a kind of intervention: use one of {', '.join(_KINDS)}.")
-    values = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in data.items()
-        if key != "kind"
-    }
-    unknown = set(values) - {field.name for field in fields(_KINDS[kind])}
-    if unknown:
-        raise UserError(f"A {kind} has no field {', '.join(sorted(unknown))}.")
-    return _KINDS[kind](**values)
+def as_run(source: Source) -> Run:
+    """The run that a source means; raises UserError for anything else."""
+    if isinstance(source, Run):
+        return source
+    if not isinstance(source, Clip | str):
+        raise UserError(f"A source is a clip or a run, not {source!r}.")
+    return Run(source)
+
+
+def patch(
+    sites: str | Sequence[str],
+    source: Source,
+    *,
+    target: Target = "conditioning",
+    **window: Unpack[WindowOptions],
+) -> Edit:
+    """Activation patching: what the source run has in the same call.
+
+    With the target `conditioning` the cross-attentions at the sites read the source's conditioning: its keys, values,
+    padding mask and positions, queries staying (TADA, arXiv 2602.11910), or some `parts` of it. With `output` the
+    sites' outputs are the source's.
+    """
+    return _edit("patch", sites, [source], window, target)
+
+
+def random_patch(
+    sites: str | Sequence[str],
+    source: Source,
+    seed: int,
+    *,
+    target: Target = "conditioning",
+    **window: Unpack[WindowOptions],
+) -> Edit:
+    """A null patch of the same norm: values as far from the run's own as the source's, in a random direction."""
+    return _edit("random_patch", sites, [source], window, target, seed=seed)
+
+
+def ablate(
+    sites: str | Sequence[str],
+    method: Literal["zero", "mean", "resample"] = "zero",
+    source: Source | Sequence[Source] = (),
+    **window: Unpack[WindowOptions],
+) -> Edit:
+    """Ablation: the sites' outputs become zero, the mean of the sources (over runs and tokens), or the source's.
+
+    With `resample` the source should have nothing to do with the ablated run.
+    """
+    sources = [source] if isinstance(source, Clip | Run | str) else source
+    return _edit(method, sites, sources, window)
+
+
+def add(
+    vector: Numbers,
+    sites: str | Sequence[str],
+    strength: float = 1.0,
+    **window: Unpack[WindowOptions],
+) -> Edit:
+    """Activation addition: `strength * vector` is added to every token of the sites' outputs."""
+    return _edit("add", sites, [], window, vector=HashedTensor.of(vector), strength=float(strength))
+
+
+def clamp(
+    vector: Numbers,
+    sites: str | Sequence[str],
+    projection: float = 0.0,
+    **window: Unpack[WindowOptions],
+) -> Edit:
+    """Every token of the sites' outputs gets this projection onto the vector, and keeps the rest of itself.
+
+    The projection is x·d / |d|, in the units of the site's output. 0 projects the vector out.
+    """
+    return _edit("clamp", sites, [], window, vector=HashedTensor.of(vector), projection=float(projection))
+
+
+def blend(
+    sites: str | Sequence[str],
+    sources: Sequence[Source],
+    weights: Sequence[float],
+    **window: Unpack[WindowOptions],
+) -> Edit:
+    """Blend of conditionings: cross-attentions read the weighted sum of the sources' keys and of their values.
+
+    The padding mask and the positions are taken from the first source. They are every source's: prompts whose
+    conditioning tokens do not lie at the same places are refused, because a sum of a word and of padding means nothing.
+    """
+    numbers = tuple(float(weight) for weight in weights)
+    return _edit("blend", sites, sources, window, "conditioning", weights=numbers)
+
+
+def _edit(
+    operator: str,
+    sites: str | Sequence[str],
+    sources: Sequence[Source],
+    window: WindowOptions,
+    target: Target = "output",
+    **parameters: Any,
+) -> Edit:
+    return Edit(
+        operator=operator,
+        sites=(sites,) if isinstance(sites, str) else tuple(sites),
+        target=target,
+        parameters=_operator(operator).parameters(**parameters),
+        window=Window(**window),
+        sources=tuple(map(as_run, sources)),
+    )
+
+
+def _operator(name: str) -> Operator:
+    if name not in OPERATORS:
+        raise UserError(f"'{name}' is not an operator: use one of {', '.join(OPERATORS)}.")
+    return OPERATORS[name]
+
+
+def _check_output(edit: Edit) -> None:
+    window = edit.window
+    if window.segments is not None or window.parts is not None:
+        raise UserError("Segments and parts belong to edits of the conditioning, not of outputs.")
+    parts = {site: Site.parse(site).part.rpartition(".")[2] for site in edit.sites}
+    without = [site for site, part in parts.items() if part not in _PER_HEAD]
+    if window.heads is not None and without:
+        raise UserError(
+            f"{without[0]} has no heads to choose from: take .heads, .q, .k or .v of its attention."
+        )
+
+
+def _check_conditioning(edit: Edit) -> None:
+    window = edit.window
+    wrong = [site for site in edit.sites if Site.parse(site).part != "cross_attn"]
+    if wrong:
+        raise UserError(
+            f"An edit of the conditioning acts on cross_attn sites only, not on {', '.join(wrong)}: "
+            "edit their outputs instead."
+        )
+    if window.tokens is not None or window.heads is not None:
+        raise UserError(
+            "An edit of the conditioning has no window of latent tokens or heads: edit outputs instead."
+        )
+    if not edit.conditioning_parts or not set(edit.conditioning_parts) <= set(CONDITIONING_PARTS):
+        raise UserError(
+            f"The parts of the conditioning are {', '.join(CONDITIONING_PARTS)}: name at least one."
+        )
+
+
+_CHECKS = {"output": _check_output, "conditioning": _check_conditioning}
+
+
+def edit_from_json(data: Any, tensors: Tensors | None = None) -> Edit:
+    """Rebuild an edit from `Edit.to_json` data; `tensors` gives those that it names.
+
+    Raises:
+        UserError: for an unknown operator or field, a value of a wrong type, and a tensor that cannot be had.
+    """
+    what = "An edit is wrong"
+    given = validated(_EditFields, data, what)
+    allowed = _operator(given.operator)
+    parameters = {name: _with_tensor(value, tensors) for name, value in given.parameters.items()}
+    return Edit(
+        operator=given.operator,
+        sites=given.sites,
+        target=given.target,
+        parameters=validated(allowed.parameters, parameters, what),
+        window=given.window,
+        sources=tuple(_run_from_json(source, tensors) for source in given.sources),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _EditFields:
+    """The fields of an edit as they stand in JSON."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    operator: str
+    sites: tuple[str, ...]
+    target: Target = "output"
+    parameters: dict[str, Any]
+    window: Window = EVERYTHING
+    sources: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RunFields:
+    """The fields of a run as they stand in JSON, where it is more than a clip."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    run: Any
+    edits: tuple[Any, ...] = ()
+    follows: Any = None
+
+
+def _run_from_json(data: Any, tensors: Tensors | None) -> Run:
+    if isinstance(data, str):
+        return Run(data)
+    if not isinstance(data, dict) or "run" not in data:
+        return Run(validated(Clip, data, "A source is wrong"))
+    given = validated(_RunFields, data, "A source is wrong")
+    return replace(
+        _run_from_json(given.run, tensors),
+        edits=tuple(edit_from_json(edit, tensors) for edit in given.edits),
+        follows=None if given.follows is None else _run_from_json(given.follows, tensors),
+    )
+
+
+def _with_tensor(value: Any, tensors: Tensors | None) -> Any:
+    """The tensor that a value names, where it names one."""
+    if not isinstance(value, dict):
+        return value
+    if set(value) != {"tensor"} or not isinstance(value["tensor"], str):
+        raise UserError('A tensor of an edit is written {"tensor": its hash}.')
+    if tensors is None:
+        raise UserError(f"There is no tensor {value['tensor'][:80]} here: keep it beside the edit.")
+    return tensors(value["tensor"])

@@ -1,22 +1,35 @@
-"""Operators: what an edit makes of a site's output. A new one is a function and an entry of `OPERATORS`."""
+"""Operators: what an edit makes of the values in its window. A new one is a function and an entry of `OPERATORS`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import ConfigDict
 
 from cache.errors import UserError
-from workbench.engine.edits import AblationSpec, ClampSpec, PatchSpec, Spec, SteerSpec
 from workbench.engine.sites import PARTS, Site
+from workbench.engine.tensors import HashedTensor
+
+Target = Literal["output", "conditioning"]
+"""What an edit changes, and so when in a call: a site's output, as soon as it is computed; or the conditioning that a
+cross-attention reads, as it enters it."""
 
 
 class Region:
-    """The tokens and channels of a row that an edit reaches; `positions` are conditioning tokens, None for all."""
+    """The tokens and channels of a row that an edit reaches.
 
-    def __init__(self, spec: Spec, positions: tuple[int, ...] | None, head_dim: int) -> None:
-        heads, tokens = spec.heads, spec.tokens
+    `tokens` (first, last) is a window of latent time, `positions` are conditioning tokens; None for all.
+    """
+
+    def __init__(
+        self,
+        tokens: tuple[int, int] | None,
+        heads: Sequence[int] | None,
+        positions: Sequence[int] | None,
+        head_dim: int,
+    ) -> None:
         self.tokens: slice | list[int] = slice(None)
         if tokens is not None:
             self.tokens = slice(tokens[0], tokens[1] + 1)
@@ -52,69 +65,141 @@ class Operands:
     region: Region
     site: Site
 
-
-def patch(spec: PatchSpec, given: Operands) -> Float[torch.Tensor, "some_tokens some_channels"]:
-    """The source's value, or one as far from the row's own in a random direction."""
-    source = given.region.read(given.sources[0])
-    return source if spec.random_seed is None else _as_far(given.own, source, spec.random_seed, given.site)
+    def source(self, place: int = 0) -> Float[torch.Tensor, "some_tokens some_channels"]:
+        """The region of a source."""
+        return self.region.read(self.sources[place])
 
 
-def ablate(spec: AblationSpec, given: Operands) -> Float[torch.Tensor, "some_tokens some_channels"]:
-    """Zero, the mean of the sources over rows and tokens, or the source's value."""
-    if spec.method == "zero":
-        return torch.zeros_like(given.own)
-    if spec.method == "mean":
-        return given.region.read(given.sources.mean(dim=(0, 1))[None].expand_as(given.sources[0]))
-    return given.region.read(given.sources[0])
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """What an operator needs besides its operands; this one needs nothing."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    def check_sources(self, n_sources: int) -> None:
+        """Raise UserError where they do not fit this many sources."""
 
 
-def add(spec: SteerSpec, given: Operands) -> Float[torch.Tensor, "some_tokens some_channels"]:
-    """The row's own value and `strength * direction`."""
-    return given.own + spec.strength * _direction(spec, given.own)
+NO_PARAMETERS = Parameters()
 
 
-def clamp(spec: ClampSpec, given: Operands) -> Float[torch.Tensor, "some_tokens some_channels"]:
-    """The row's own value x moved along the unit direction u until x·u is the projection asked for."""
-    direction = _direction(spec, given.own)
-    unit = direction / direction.norm()
-    return given.own + (spec.projection - given.own @ unit)[:, None] * unit
+@dataclass(frozen=True, kw_only=True)
+class Seeded(Parameters):
+    """The seed of random draws."""
+
+    seed: int
 
 
-Operator = Callable[[Any, Operands], Float[torch.Tensor, "some_tokens some_channels"]]
-OPERATORS: dict[type[Spec], Operator] = {
-    PatchSpec: patch,
-    AblationSpec: ablate,
-    SteerSpec: add,
-    ClampSpec: clamp,
+@dataclass(frozen=True, kw_only=True)
+class Addition(Parameters):
+    """A vector, and what it is multiplied with."""
+
+    vector: HashedTensor
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projection(Parameters):
+    """The projection x·d / |d| onto a vector d, in the units of the site's output."""
+
+    vector: HashedTensor
+    projection: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not bool(self.vector.value.any()):
+            raise UserError("A vector to clamp along must have a number that is not 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights(Parameters):
+    """A weight for each source."""
+
+    weights: tuple[float, ...]
+
+    def check_sources(self, n_sources: int) -> None:
+        """Raise UserError where they do not fit this many sources."""
+        if len(self.weights) != n_sources:
+            raise UserError(f"A blend needs a weight for each source: {n_sources}, not {len(self.weights)}.")
+
+
+Value = Float[torch.Tensor, "some_tokens some_channels"]
+
+
+def take_source(given: Operands, parameters: Parameters) -> Value:  # noqa: ARG001 - it has none
+    """The source's value."""
+    return given.source()
+
+
+def as_far_as_source(given: Operands, parameters: Seeded) -> Value:
+    """A value as far from the row's own as the source's, token by token, in directions drawn for seed and site."""
+    part = given.site.block * len(PARTS) + PARTS.index(given.site.part)
+    draws = torch.Generator().manual_seed((parameters.seed * 100_003 + part) % 2**64)
+    direction = torch.randn(given.own.shape, generator=draws).to(given.own)
+    unit = direction / direction.norm(dim=-1, keepdim=True)
+    return given.own + unit * (given.source() - given.own).norm(dim=-1, keepdim=True)
+
+
+def zero(given: Operands, parameters: Parameters) -> Value:  # noqa: ARG001 - it has none
+    """Zero."""
+    return torch.zeros_like(given.own)
+
+
+def mean_of_sources(given: Operands, parameters: Parameters) -> Value:  # noqa: ARG001 - it has none
+    """The mean of the sources over rows and tokens."""
+    return given.region.read(given.sources.mean(dim=(0, 1))[None].expand_as(given.sources[0]))
+
+
+def add_vector(given: Operands, parameters: Addition) -> Value:
+    """The row's own value and `strength * vector`."""
+    return given.own + parameters.strength * _vector(parameters.vector, given)
+
+
+def set_projection(given: Operands, parameters: Projection) -> Value:
+    """The row's own value x moved along the unit vector u until x·u is the projection asked for."""
+    vector = _vector(parameters.vector, given)
+    unit = vector / vector.norm()
+    return given.own + (parameters.projection - given.own @ unit)[:, None] * unit
+
+
+def weighted_sum(given: Operands, parameters: Weights) -> Value:
+    """The sum of the sources' values, each times its weight."""
+    weights = torch.tensor(parameters.weights, dtype=given.own.dtype, device=given.own.device)
+    values = torch.stack([given.source(place) for place in range(len(weights))])
+    return (weights[:, None, None] * values).sum(dim=0)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A function of operands and parameters, and what it may be given.
+
+    `sources` are the least and the most runs that it reads from. `alike` says that their conditioning tokens must lie
+    at the same places, because values of several are put together.
+    """
+
+    function: Callable[[Operands, Any], Value]
+    parameters: type[Parameters] = Parameters
+    targets: tuple[Target, ...] = ("output",)
+    sources: tuple[int, int] = (0, 0)
+    alike: bool = False
+
+
+MANY = 10_000
+OPERATORS: dict[str, Operator] = {
+    "patch": Operator(take_source, targets=("output", "conditioning"), sources=(1, 1)),
+    "random_patch": Operator(as_far_as_source, Seeded, ("output", "conditioning"), sources=(1, 1)),
+    "zero": Operator(zero),
+    "mean": Operator(mean_of_sources, sources=(1, MANY)),
+    "resample": Operator(take_source, sources=(1, 1)),
+    "add": Operator(add_vector, Addition),
+    "clamp": Operator(set_projection, Projection),
+    "blend": Operator(weighted_sum, Weights, ("conditioning",), sources=(1, MANY), alike=True),
 }
 
 
-def new_value(spec: Spec, given: Operands) -> Float[torch.Tensor, "some_tokens some_channels"]:
-    """What an edit puts into its region."""
-    return OPERATORS[type(spec)](spec, given)
-
-
-def _direction(
-    spec: SteerSpec | ClampSpec, own: Float[torch.Tensor, "token channel"]
-) -> Float[torch.Tensor, " channel"]:
-    direction = torch.tensor(spec.direction, dtype=own.dtype, device=own.device)
-    if direction.shape != own.shape[-1:]:
+def _vector(tensor: HashedTensor, given: Operands) -> Float[torch.Tensor, " channel"]:
+    vector = tensor.value.to(given.own)
+    if vector.shape != given.own.shape[-1:]:
         raise UserError(
-            f"The direction has {len(direction)} numbers but {spec.sites[0]} has {own.shape[-1]} channels."
+            f"The vector has {vector.numel()} numbers but {given.site} has {given.own.shape[-1]} channels."
         )
-    return direction
-
-
-def _as_far(
-    own: Float[torch.Tensor, "token channel"],
-    source: Float[torch.Tensor, "token channel"],
-    seed: int,
-    site: Site,
-) -> Float[torch.Tensor, "token channel"]:
-    """A value as far from `own` as `source`, token by token, in directions drawn once for the seed and the site."""
-    draws = torch.Generator().manual_seed(
-        (seed * 100_003 + site.block * len(PARTS) + PARTS.index(site.part)) % 2**64
-    )
-    direction = torch.randn(own.shape, generator=draws).to(own)
-    unit = direction / direction.norm(dim=-1, keepdim=True)
-    return own + unit * (source - own).norm(dim=-1, keepdim=True)
+    return vector

@@ -3,8 +3,8 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from workbench.engine.edits import Intervention
-from workbench.engine.runs import CallLabel, Clip
+from workbench.engine.batch import Row, RowEdit
+from workbench.engine.runs import CallLabel
 
 
 @dataclass(frozen=True)
@@ -31,25 +31,25 @@ class CallRows:
 
 def call_rows(
     label: CallLabel,
-    clips: Sequence[Clip],
-    interventions: Sequence[Intervention],
+    clips: Sequence[Row],
+    edits: Sequence[RowEdit],
     started: set[int],
     probing: bool = False,
 ) -> CallRows:
-    """Rows of a call that must be computed, given the clips that interventions have `started` to change before it.
+    """Rows of a call that must be computed, given the clips that edits have `started` to change before it.
 
-    A clip that no intervention has changed yet equals every other one of the same prompt, lyrics and seed: their rows
+    A clip that no edit has changed yet equals every other one of the same prompt, lyrics and seed: their rows
     are computed once, so that an arm which starts at step s costs nothing before it and has its base run's very output
-    there. A clip that shadows another is computed where an intervention reads it, or where `probing` asks for its
+    there. A clip that shadows another is computed where an edit reads it, or where `probing` asks for its
     velocity, in the cond pass.
     """
     acting = [
-        (i, pass_name)
-        for i in interventions
+        (edit, pass_name)
+        for edit in edits
         for pass_name in set(label.passes)
-        if i.spec.acts_at(label.step, label.sigma, pass_name)
+        if edit.acts_at(label.step, label.sigma, pass_name)
     ]
-    changed = {(i.row, pass_name) for i, pass_name in acting}
+    changed = {(edit.row, pass_name) for edit, pass_name in acting}
     needed = _needed(label, clips, acting, probing)
     keys: dict[Hashable, int] = {}
     run: list[int] = []
@@ -71,8 +71,8 @@ def call_rows(
 
 def _needed(
     label: CallLabel,
-    clips: Sequence[Clip],
-    acting: Sequence[tuple[Intervention, str]],
+    clips: Sequence[Row],
+    acting: Sequence[tuple[RowEdit, str]],
     probing: bool,
 ) -> set[tuple[int, str]]:
     """Clips and passes whose output is used: by the sampler, as a velocity, or as a source of one that is needed."""
@@ -82,25 +82,27 @@ def _needed(
         if clips[clip].shadow_of is None or (probing and pass_name == "cond")
     }
     while True:
-        read = {(source, name) for i, name in acting if (i.row, name) in needed for source in i.sources}
+        read = {
+            (source, name) for edit, name in acting if (edit.row, name) in needed for source in edit.sources
+        }
         if read <= needed:
             return needed
         needed |= read
 
 
-def started_clips(label: CallLabel, interventions: Sequence[Intervention]) -> set[int]:
-    """Clips that an intervention changes in this call."""
+def started_clips(label: CallLabel, edits: Sequence[RowEdit]) -> set[int]:
+    """Clips that an edit changes in this call."""
     return {
-        i.row
-        for i in interventions
-        if any(i.spec.acts_at(label.step, label.sigma, pass_name) for pass_name in label.passes)
+        edit.row
+        for edit in edits
+        if any(edit.acts_at(label.step, label.sigma, pass_name) for pass_name in label.passes)
     }
 
 
-def shared_clips(clips: Sequence[Clip], started: set[int]) -> tuple[int, ...]:
+def shared_clips(clips: Sequence[Row], started: set[int]) -> tuple[int, ...]:
     """For each clip the first one that was one computed row with it in every call; `started` is as after the last.
 
-    Those are clips of one prompt, lyrics and seed that no intervention has changed.
+    Those are clips of one prompt, lyrics and seed that no edit has changed.
     """
     first: dict[Hashable, int] = {}
     return tuple(
@@ -112,7 +114,7 @@ def shared_clips(clips: Sequence[Clip], started: set[int]) -> tuple[int, ...]:
 
 
 def _key(
-    clip: int, pass_name: str, clips: Sequence[Clip], changed: set[tuple[int, str]], started: set[int]
+    clip: int, pass_name: str, clips: Sequence[Row], changed: set[tuple[int, str]], started: set[int]
 ) -> Hashable:
     """Rows with equal keys have equal outputs: the same conditioning, the same latents, and no edits."""
     if (clip, pass_name) in changed:

@@ -1,8 +1,8 @@
 """What every architecture offers to the rest of the workbench."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -32,16 +32,13 @@ class GenerationSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Clip:
-    """One generated piece of audio: prompt, lyrics, and the seed of its initial noise.
+    """One generated piece of audio: prompt, lyrics, and the seed of its initial noise."""
 
-    A clip that is `shadow_of` another (its row in the batch) has no latents of its own: in every call it sees the
-    other's, with its own prompt. It serves as a source of patches and to read velocities off another's trajectory.
-    """
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     prompt: str
     seed: int
     lyrics: str = ""
-    shadow_of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,19 +98,6 @@ class Generation:
     rows: int = 0
     shared_with: tuple[int, ...] = ()
     broke_at: tuple[int | None, ...] = ()
-
-    def of_clips(self, places: Sequence[int]) -> "Generation":
-        """The latents of these clips, with what is told of them; the calls stay."""
-        owners = [self.shared_with[place] for place in places]
-        return replace(
-            self,
-            latents=self.latents[list(places)],
-            activations={},
-            velocities={},
-            inputs={},
-            shared_with=tuple(owners.index(owner) for owner in owners),
-            broke_at=tuple(self.broke_at[place] for place in places),
-        )
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,24 @@
-"""The engine: inside one denoiser call, apply interventions and keep activations, site by site."""
+"""The engine: inside one denoiser call, apply edits and keep activations. A call is planned, then its plan is run."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 
 from cache.errors import UserError
+from workbench.engine.batch import Batch, RowEdit
 from workbench.engine.conditioning import ConditioningTable
-from workbench.engine.edits import Intervention, Spec
-from workbench.engine.operators import Operands, Region, new_value
+from workbench.engine.edits import Edit
+from workbench.engine.operators import OPERATORS, Operands, Region
 from workbench.engine.rows import CallRows
-from workbench.engine.runs import CallLabel, Capture, Sink
+from workbench.engine.runs import Capture, Sink
 from workbench.engine.sites import PARTS, Site
+
+ENTERED = PARTS.index("cross_attn.q")
+"""The first part inside a cross-attention: what it reads of the conditioning must be changed before."""
 
 
 @runtime_checkable
@@ -60,94 +64,141 @@ class CallAccess(Protocol):
 
 
 @dataclass(frozen=True)
-class Edit:
-    """An intervention resolved to computed rows of one call.
+class CallEdit:
+    """An edit resolved to computed rows of one call.
 
     `positions` are those among the conditioning tokens that the site's block reads, None for all.
     """
 
-    spec: Spec
+    edit: Edit
     row: int
-    sources: tuple[int, ...]
+    sources: tuple[int, ...] = ()
     positions: tuple[int, ...] | None = None
 
-    @property
-    def on_conditioning(self) -> bool:
-        """Whether it exchanges what the cross-attention reads, and does not change the site's output itself."""
-        return bool(self.spec.exchanges)
+    def read_by(self, reads: slice) -> "CallEdit":
+        """The edit as it is in a block that reads these of the conditioning's tokens."""
+        return replace(self, positions=read_positions(self.positions, reads))
+
+    def region(self, head_dim: int) -> Region:
+        """What it reaches of its row."""
+        window = self.edit.window
+        return Region(window.tokens, window.heads, self.positions, head_dim)
+
+
+@dataclass(frozen=True)
+class SiteVisit:
+    """What is done at a site: its value is reused from the first call or read, edited in order, and captured."""
+
+    site: Site
+    edits: tuple[CallEdit, ...]
+    constant: bool
+    captured: bool
+
+
+@dataclass(frozen=True)
+class BlockVisit:
+    """What is done in a block: sites before its cross-attention, what this reads, and its sites and those after it.
+
+    `conditioning` are the edits whose rows take padding mask or positions from other rows.
+    """
+
+    block: int
+    before: tuple[SiteVisit, ...]
+    conditioning: tuple[CallEdit, ...]
+    after: tuple[SiteVisit, ...]
 
 
 def visit_call(
     access: CallAccess,
     rows: CallRows,
-    interventions: Sequence[Intervention],
-    positions: Sequence[tuple[int, ...] | None],
+    batch: Batch,
     capture: Capture | None,
     mask: Bool[torch.Tensor, "row token"] | None,
     sink: Sink,
     table: ConditioningTable | None = None,
 ) -> None:
-    """Apply the interventions to one call and give the captured values, each (clip, pass, token, channel), to `sink`.
+    """Apply a batch's edits to one call, and give the captured values to `sink`: each (clip, pass, token, channel).
 
-    `positions` are the conditioning tokens of each intervention (None for all). `mask` marks the real (True) and
-    padding (False) conditioning tokens of each computed row, or is None when nothing is padded. A patch reads its
-    source row as it was before any edit of that site in this call; captured values are those after the edits. With a
-    `table`, keys and values of the constant conditioning are computed in the first call and used again in the others.
+    `mask` marks the real (True) and padding (False) conditioning tokens of each computed row, or is None when nothing
+    is padded. An edit reads its source rows as they were before any edit of that site in this call; captured values are
+    those after the edits. With a `table`, keys and values of the constant conditioning are computed in the first call
+    and used again in the others.
     """
-    edits = resolve(rows, interventions, positions, access.reads)
     label = rows.label
     captured = capture.sites if capture is not None and label.step in capture.steps else ()
-    for block in range(access.n_blocks):
-        for part in PARTS:
-            site = Site(block, part)
-            if part == "cross_attn.q":
-                exchanged = [e for e in edits[Site(block, "cross_attn")] if e.on_conditioning]
-                _write_mask(access, block, exchanged, mask)
-                _move_positions(access, block, exchanged)
-            constant = table if site.on_conditioning else None
-            known = None if constant is None else constant.rows(site)
-            outputs = [edit for edit in edits[site] if not edit.on_conditioning]
-            if site.on_conditioning:
-                whole = edits[Site(block, "cross_attn")]
-                outputs = [e for e in whole if e.on_conditioning and _carries(e, site)] + outputs
-            if constant is None and not outputs and site not in captured:
-                continue
-            value = access.read(site) if known is None else known
-            if constant is not None and known is None:
-                constant.keep(site, value)
-            edited = _edited(value, outputs, site, access.head_dim(block)) if outputs else value
-            if known is not None:
-                access.skip(site, edited)
-            elif outputs:
-                access.write(site, edited)
-            if capture is not None and site in captured:
-                sink(site, label.step, _by_clip(edited, rows, capture.passes))
+
+    def give(site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
+        assert capture is not None
+        sink(site, label.step, _by_clip(value, rows, batch.asked, capture.passes))
+
+    for block in plan_call(access.n_blocks, access.reads, rows, batch.edits, captured, table is not None):
+        for visit in block.before:
+            _visit(access, visit, give, table)
+        _write_mask(access, block, mask)
+        _move_positions(access, block)
+        for visit in block.after:
+            _visit(access, visit, give, table)
 
 
-def resolve(
-    rows: CallRows,
-    interventions: Sequence[Intervention],
-    positions: Sequence[tuple[int, ...] | None],
+def plan_call(
+    n_blocks: int,
     reads: Callable[[int], slice],
-) -> dict[Site, list[Edit]]:
-    """Edits of this call by site: each intervention once for every pass of its row that the call runs.
+    rows: CallRows,
+    edits: Sequence[RowEdit],
+    captured: Collection[Site],
+    constant_conditioning: bool,
+) -> list[BlockVisit]:
+    """The blocks of a call in order of computation, with the sites at which there is something to do.
 
-    `reads` tells which of the conditioning's tokens a block reads: an intervention that is limited to others does
-    nothing there.
+    `reads` says which of the conditioning's tokens a block reads.
     """
-    edits: dict[Site, list[Edit]] = defaultdict(list)
+    by_site: dict[Site, list[CallEdit]] = defaultdict(list)
+    conditioning: dict[int, list[CallEdit]] = defaultdict(list)
+    for edit in acting_edits(rows, edits):
+        for site in edit.edit.value_sites:
+            by_site[site].append(edit.read_by(reads(site.block)))
+        for site in edit.edit.conditioning_sites:
+            conditioning[site.block].append(edit.read_by(reads(site.block)))
+
+    def planned(block: int, parts: Sequence[str]) -> tuple[SiteVisit, ...]:
+        sites = [Site(block, part) for part in parts]
+        return tuple(
+            SiteVisit(site, tuple(by_site[site]), constant, site in captured)
+            for site in sites
+            if (constant := constant_conditioning and site.on_conditioning)
+            or site in by_site
+            or site in captured
+        )
+
+    return [
+        BlockVisit(
+            block,
+            planned(block, PARTS[:ENTERED]),
+            tuple(conditioning[block]),
+            planned(block, PARTS[ENTERED:]),
+        )
+        for block in range(n_blocks)
+    ]
+
+
+def acting_edits(rows: CallRows, edits: Sequence[RowEdit]) -> list[CallEdit]:
+    """The edits that act in this call, each once for every pass of its row that the call runs.
+
+    Edits of the conditioning come first: it is what sites' outputs are computed from.
+    """
     label = rows.label
-    for intervention, where in zip(interventions, positions, strict=True):
-        for pass_name in dict.fromkeys(label.passes):
-            acts = intervention.spec.acts_at(label.step, label.sigma, pass_name)
-            if not acts or (intervention.row, pass_name) in rows.idle:
-                continue
-            row = rows.place(intervention.row, pass_name)
-            sources = tuple(rows.place(source, pass_name) for source in intervention.sources)
-            for site in map(Site.parse, intervention.spec.sites):
-                here = read_positions(where, reads(site.block))
-                edits[site].append(Edit(intervention.spec, row, sources, here))
-    return edits
+    acting = [
+        CallEdit(
+            edit.edit,
+            rows.place(edit.row, pass_name),
+            tuple(rows.place(source, pass_name) for source in edit.sources),
+            edit.positions,
+        )
+        for edit in edits
+        for pass_name in dict.fromkeys(label.passes)
+        if edit.acts_at(label.step, label.sigma, pass_name) and (edit.row, pass_name) not in rows.idle
+    ]
+    return sorted(acting, key=lambda edit: edit.edit.target == "output")
 
 
 def read_positions(positions: tuple[int, ...] | None, reads: slice) -> tuple[int, ...] | None:
@@ -158,55 +209,78 @@ def read_positions(positions: tuple[int, ...] | None, reads: slice) -> tuple[int
     return tuple(position - first for position in positions if first <= position < (end or position + 1))
 
 
-def _carries(edit: Edit, site: Site) -> bool:
-    return ("keys" if site.part.endswith(".k") else "values") in edit.spec.exchanges
-
-
-def _write_mask(
-    access: CallAccess, block: int, edits: list[Edit], mask: Bool[torch.Tensor, "row token"] | None
+def _visit(
+    access: CallAccess,
+    visit: SiteVisit,
+    give: Callable[[Site, Float[torch.Tensor, "row token channel"]], None],
+    table: ConditioningTable | None,
 ) -> None:
-    """Hide the padding, each row's own or, where an edit carries it, its source's."""
+    """Do at a running call's site what is planned."""
+    site = visit.site
+    constant = table if visit.constant else None
+    known = None if constant is None else constant.rows(site)
+    value = access.read(site) if known is None else known
+    if constant is not None and known is None:
+        constant.keep(site, value)
+    edited = _edited(value, visit, access.head_dim(site.block)) if visit.edits else value
+    if known is not None:
+        access.skip(site, edited)
+    elif visit.edits:
+        access.write(site, edited)
+    if visit.captured:
+        give(site, edited)
+
+
+def _write_mask(access: CallAccess, visit: BlockVisit, mask: Bool[torch.Tensor, "row token"] | None) -> None:
+    """Hide the padding, each row's own or, where an edit says so, its first source's."""
     if mask is None:
         return
-    mask = mask[:, access.reads(block)]
+    mask = mask[:, access.reads(visit.block)]
     seen = mask.clone()
-    for edit in edits:
-        if "mask" in edit.spec.exchanges:
+    for edit in visit.conditioning:
+        if "mask" in edit.edit.conditioning_parts:
             at = slice(None) if edit.positions is None else list(edit.positions)
             seen[edit.row, at] = mask[edit.sources[0], at]
-    access.write_mask(block, seen)
+    access.write_mask(visit.block, seen)
 
 
-def _move_positions(access: CallAccess, block: int, edits: list[Edit]) -> None:
-    """Keys that are carried lie where they lie in their source: a rotary embedding tells."""
-    moves = [(edit.row, edit.sources[0], edit.positions) for edit in edits if "keys" in edit.spec.exchanges]
+def _move_positions(access: CallAccess, visit: BlockVisit) -> None:
+    """Keys of a source lie where they lie in it: a rotary embedding makes a difference of that."""
+    moves = [
+        (edit.row, edit.sources[0], edit.positions)
+        for edit in visit.conditioning
+        if "keys" in edit.edit.conditioning_parts
+    ]
     if moves:
-        access.move_positions(block, moves)
+        access.move_positions(visit.block, moves)
 
 
 def _edited(
-    value: Float[torch.Tensor, "row token channel"], edits: list[Edit], site: Site, head_dim: int
+    value: Float[torch.Tensor, "row token channel"], visit: SiteVisit, head_dim: int
 ) -> Float[torch.Tensor, "row token channel"]:
     """A copy of a site's output with its edits applied in order; sources are read as they were before all of them."""
     edited = value.clone()
-    for edit in edits:
-        region = Region(edit.spec, edit.positions, head_dim)
-        own = region.read(edited[edit.row])
-        sources = value[list(edit.sources)]
-        region.write(edited[edit.row], new_value(edit.spec, Operands(own, sources, region, site)))
+    for edit in visit.edits:
+        region = edit.region(head_dim)
+        operands = Operands(region.read(edited[edit.row]), value[list(edit.sources)], region, visit.site)
+        function = OPERATORS[edit.edit.operator].function
+        region.write(edited[edit.row], function(operands, edit.edit.parameters))
     return edited
 
 
 def _by_clip(
-    value: Float[torch.Tensor, "row token channel"], rows: CallRows, passes: Sequence[str]
+    value: Float[torch.Tensor, "row token channel"],
+    rows: CallRows,
+    clips: Sequence[int],
+    passes: Sequence[str],
 ) -> Float[torch.Tensor, "clip pass token channel"]:
-    """The rows of the wanted passes as (clip, pass, token, channel)."""
-    label: CallLabel = rows.label
+    """The rows of the wanted clips and passes as (clip, pass, token, channel)."""
+    label = rows.label
     missing = [pass_name for pass_name in passes if pass_name not in label.passes]
     if missing:
         raise UserError(
             f"The {missing[0]} pass is not run at step {label.step} (guidance is off there): "
             "capture other steps or passes."
         )
-    places = [[rows.place(clip, pass_name) for pass_name in passes] for clip in sorted(set(label.clips))]
+    places = [[rows.place(clip, pass_name) for pass_name in passes] for clip in clips]
     return value[torch.tensor(places, device=value.device)]

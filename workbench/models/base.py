@@ -9,6 +9,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,8 +18,10 @@ import torch
 from jaxtyping import Bool, Float, Real
 
 from cache.errors import UserError
+from workbench.engine.batch import Batch, Row, RowEdit, plan_batch
 from workbench.engine.conditioning import ConditioningTable
-from workbench.engine.edits import Intervention
+from workbench.engine.edits import Edit, Run
+from workbench.engine.operators import OPERATORS
 from workbench.engine.rows import call_rows, shared_clips, started_clips
 from workbench.engine.runs import (
     CallInputs,
@@ -251,29 +254,31 @@ class AudioDiffusionModel(ABC):
 
     def generate_batch(
         self,
-        clips: Sequence[Clip],
+        runs: Sequence[Clip | Run],
         settings: GenerationSettings,
-        interventions: Sequence[Intervention] = (),
         capture: Capture | None = None,
         sink: Sink | None = None,
         velocity_steps: Sequence[int] = (),
     ) -> Generation:
-        """Generate all clips as one batch, intervening and capturing on the way; captured values go to the sink.
+        """Generate all runs as one batch, with their edits, and capture on the way; captured values go to the sink.
 
-        Rows that equal another one, and shadows that nobody reads, are not computed. Where there are interventions,
-        equal prompts are encoded once, and keys and values of the conditioning are computed once. Raises UserError
-        for an empty batch, for unknown blocks, heads, segments and clips, and for passes or steps that the run does
-        not have.
+        The runs that edits read from need not be among those asked for: they become further rows of the batch. Rows
+        that equal another one, and rows of runs that follow another and that nobody reads, are not computed. Where
+        there are edits, equal prompts are encoded once, and keys and values of the conditioning are computed once.
+
+        Raises:
+            UserError: for an empty batch, for unknown blocks, heads and segments, for names of runs that were not
+                filled in, and for passes or steps that the run does not have.
         """
         from nnsight import save
 
-        self._check(clips, settings, interventions, capture)
+        batch = self.plan(runs, settings, capture)
+        clips = batch.rows
         calls: list[CallLabel] = []
         kept: dict[Site, list[torch.Tensor]] = defaultdict(list)
         velocities: dict[int, torch.Tensor] = {}
-        table = ConditioningTable() if interventions else None
+        table = ConditioningTable() if batch.edits else None
         inputs: dict[int, CallInputs] = {}
-        positions = self.positions(clips, settings, interventions)
         started: set[int] = set()
         computed: list[int] = []
         finite: list[torch.Tensor] = []
@@ -283,64 +288,73 @@ class AudioDiffusionModel(ABC):
 
         access = self.call_access(self._traced_denoiser())
         with torch.no_grad(), self.nn.trace(**self._pipeline_arguments(clips, settings)) as tracer:
-            self._encode(clips, access, sharing=bool(interventions))
+            self._encode(clips, access, sharing=bool(batch.edits))
             for _ in tracer.iter[: settings.num_steps]:
                 label = self.label_call(access.arguments(), len(clips))
                 probing = label.step in velocity_steps
-                rows = call_rows(label, clips, interventions, started, probing)
-                started |= started_clips(label, interventions)
+                rows = call_rows(label, clips, batch.edits, started, probing)
+                started |= started_clips(label, batch.edits)
                 calls.append(label)
                 computed.append(len(rows.run))
                 finite.append(access.finite_rows())
                 if probing:
-                    inputs[label.step] = cond_inputs(access, rows, clips)
+                    inputs[label.step] = cond_inputs(access, rows, clips, batch.asked)
                 mask = access.row_mask(rows)
                 access.choose_rows(rows, clips)
                 if table is not None:
                     table.start_call(conditionings(rows, clips))
                     if table.complete:
                         access.skip_conditioning(len(rows.run))
-                visit_call(access, rows, interventions, positions, capture, mask, sink or keep, table)
+                visit_call(access, rows, batch, capture, mask, sink or keep, table)
                 velocity = access.give_rows(rows, read=probing)
                 if velocity is not None:
-                    cond = [label.row(clip, "cond") for clip in range(len(clips))]
+                    cond = [label.row(clip, "cond") for clip in batch.asked]
                     velocities[label.step] = velocity[cond]
             output = save(self.nn.output)
         latents = self._latents(output)
         finite.append(torch.isfinite(latents).flatten(1).all(dim=1))
+        broke_at = _broke_at(calls, finite, clips)
+        shared = shared_clips(clips, started)
+        owners = [shared[row] for row in batch.asked]
         return Generation(
-            latents=latents,
+            latents=latents[list(batch.asked)],
             calls=calls,
             activations={site: torch.stack(values, dim=1) for site, values in kept.items()},
             velocities=velocities,
             inputs=inputs,
             rows=sum(computed),
-            shared_with=shared_clips(clips, started),
-            broke_at=_broke_at(calls, finite, clips),
+            shared_with=tuple(map(owners.index, owners)),
+            broke_at=tuple(broke_at[row] for row in batch.asked),
         )
+
+    def plan(
+        self, runs: Sequence[Clip | Run], settings: GenerationSettings, capture: Capture | None = None
+    ) -> Batch:
+        """The batch that `generate_batch` computes for these runs; raises UserError as it does."""
+        batch = plan_batch(runs)
+        self._check(batch, settings, capture)
+        return replace(batch, edits=self._placed(batch, settings))
 
     def _traced_denoiser(self) -> Any:
         """nnsight's view of the denoiser."""
         return self.nn.transformer
 
-    def positions(
-        self, clips: Sequence[Clip], settings: GenerationSettings, interventions: Sequence[Intervention]
-    ) -> list[tuple[int, ...] | None]:
-        """Conditioning tokens that each intervention is limited to; None for all."""
-        where: list[tuple[int, ...] | None] = []
-        if not any(i.spec.conditioning_segments is not None for i in interventions):
-            return [None] * len(interventions)
-        places = self._conditionings(clips, settings)
+    def _placed(self, batch: Batch, settings: GenerationSettings) -> tuple[RowEdit, ...]:
+        """The batch's edits, each with the conditioning tokens that it is limited to."""
+        if all(edit.edit.window.segments is None for edit in batch.edits):
+            return batch.edits
+        places = self._conditionings(batch.rows, settings)
         spans = [place.segments.values() for place in places]
         n_tokens = sum(max(last - first for first, last in of_all) for of_all in zip(*spans, strict=True))
-        for intervention in interventions:
-            names = intervention.spec.conditioning_segments
+
+        def placed(edit: RowEdit) -> RowEdit:
+            names = edit.edit.window.segments
             if names is None:
-                where.append(None)
-                continue
-            target, source = places[intervention.row], places[intervention.sources[0]]
-            where.append(tuple(segment_positions(names, target, source, n_tokens)))
-        return where
+                return edit
+            found = segment_positions(names, places[edit.row], places[edit.sources[0]], n_tokens)
+            return replace(edit, positions=tuple(found))
+
+        return tuple(map(placed, batch.edits))
 
     def _conditionings(self, clips: Sequence[Clip], settings: GenerationSettings) -> list[Conditioning]:
         """Where each clip's conditioning lies in a batch of these."""
@@ -399,49 +413,41 @@ class AudioDiffusionModel(ABC):
                 "Keep other steps or passes, or widen the guidance's interval."
             )
 
-    def _check(
-        self,
-        clips: Sequence[Clip],
-        settings: GenerationSettings,
-        interventions: Sequence[Intervention],
-        capture: Capture | None,
-    ) -> None:
-        if not clips:
+    def _check(self, batch: Batch, settings: GenerationSettings, capture: Capture | None) -> None:
+        if not batch.rows:
             raise UserError("There is nothing to generate: the list of clips is empty.")
         self.check_settings(settings)
-        for lyrics in {clip.lyrics for clip in clips}:
+        for lyrics in {row.lyrics for row in batch.rows}:
             self.check_lyrics(lyrics)
-        check_blocks(
-            [Site.parse(site).block for intervention in interventions for site in intervention.spec.sites],
-            self.n_blocks,
-        )
-        rows = [row for i in interventions for row in (i.row, *i.sources)]
-        rows += [clip.shadow_of for clip in clips if clip.shadow_of is not None]
-        if any(not 0 <= row < len(clips) for row in rows):
-            raise UserError(
-                f"An intervention or a shadow names row {max(rows)}, but the batch has {len(clips)} clips (0-based)."
-            )
-        if any(clip.shadow_of is not None and clips[clip.shadow_of].shadow_of is not None for clip in clips):
-            raise UserError(
-                "A clip shadows another one that is itself a shadow: let it shadow a clip of its own."
-            )
-        self._check_heads(interventions)
+        check_blocks([site.block for edit in batch.edits for site in edit.edit.value_sites], self.n_blocks)
+        for edit in batch.edits:
+            self._check_heads(edit.edit)
+            if OPERATORS[edit.edit.operator].alike:
+                self._check_alike([batch.rows[source] for source in edit.sources], settings)
         if capture is not None:
             self.check_capture(capture, settings)
 
-    def _check_heads(self, interventions: Sequence[Intervention]) -> None:
-        for spec in (i.spec for i in interventions if i.spec.heads is not None):
-            assert spec.heads is not None
-            for site in map(Site.parse, spec.sites):
-                if not all(0 <= head < self.heads(site.part) for head in spec.heads):
-                    raise UserError(
-                        f"{site} has heads 0 to {self.heads(site.part) - 1}, not {max(spec.heads)} "
-                        "(keys and values have heads of their own, each shared by several query heads)."
-                    )
+    def _check_heads(self, edit: Edit) -> None:
+        for site in edit.value_sites if edit.window.heads is not None else ():
+            if not all(0 <= head < self.heads(site.part) for head in edit.window.heads or ()):
+                raise UserError(
+                    f"{site} has heads 0 to {self.heads(site.part) - 1}, not {max(edit.window.heads or ())} "
+                    "(keys and values have heads of their own, each shared by several query heads)."
+                )
+
+    def _check_alike(self, clips: Sequence[Clip], settings: GenerationSettings) -> None:
+        """Raise UserError for clips whose conditioning tokens do not lie at the same places."""
+        lengths = [tuple(map(len, self.encoded_tokens(clip, settings))) for clip in clips]
+        for clip, length in zip(clips, lengths, strict=True):
+            if length != lengths[0]:
+                raise UserError(
+                    f"'{clips[0].prompt}' and '{clip.prompt}' cannot be blended: with their lyrics they have "
+                    f"{sum(lengths[0])} and {sum(length)} tokens; take prompts with equally many, word by word."
+                )
 
 
 def _broke_at(
-    calls: Sequence[CallLabel], finite: Sequence[Bool[torch.Tensor, "_rows"]], clips: Sequence[Clip]
+    calls: Sequence[CallLabel], finite: Sequence[Bool[torch.Tensor, "_rows"]], clips: Sequence[Row]
 ) -> tuple[int | None, ...]:
     """The step that made each clip's latents NaN or infinite; None for clips without latents of their own.
 

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Bool, Float
 
+from workbench.engine.batch import Row
 from workbench.engine.rows import CallRows
-from workbench.engine.runs import CallInputs, Clip
+from workbench.engine.runs import CallInputs
 from workbench.engine.sites import Site
 
 Move = tuple[int, int, tuple[int, ...] | None]
@@ -48,7 +49,7 @@ class PipelineCall(ABC):
         args, given = self.network.inputs
         return {**dict(zip(self.argument_names, args, strict=False)), **given}
 
-    def inputs(self, rows: CallRows, clips: Sequence[Clip]) -> dict[str, Any]:
+    def inputs(self, rows: CallRows, clips: Sequence[Row]) -> dict[str, Any]:
         """The call's arguments for all rows, shadows with the latents of whom they shadow."""
         given = self.arguments()
         owners = [
@@ -61,7 +62,7 @@ class PipelineCall(ABC):
         """Whether the latents that each row of the call sees are finite."""
         return torch.isfinite(self.arguments()[self.latents]).flatten(1).all(dim=1)
 
-    def choose_rows(self, rows: CallRows, clips: Sequence[Clip]) -> None:
+    def choose_rows(self, rows: CallRows, clips: Sequence[Row]) -> None:
         """Let the network compute only the rows that are needed, shadows with the latents of whom they shadow."""
         shadows = any(clip.shadow_of is not None for clip in clips)
         if rows.all_run and not shadows:
@@ -154,7 +155,7 @@ class PipelineCall(ABC):
         return int(attention.to_q.out_features // attention.heads)
 
 
-def conditionings(rows: CallRows, clips: Sequence[Clip]) -> list[tuple[str, str, str]]:
+def conditionings(rows: CallRows, clips: Sequence[Row]) -> list[tuple[str, str, str]]:
     """What tells the conditioning of each computed row from that of others."""
     label = rows.label
     return [
@@ -173,10 +174,12 @@ def select_rows(arguments: dict[str, Any], rows: list[int], n_rows: int) -> dict
     }
 
 
-def cond_inputs(access: PipelineCall, rows: CallRows, clips: Sequence[Clip]) -> CallInputs:
-    """What repeats a call's cond pass."""
+def cond_inputs(
+    access: PipelineCall, rows: CallRows, clips: Sequence[Row], asked: Sequence[int]
+) -> CallInputs:
+    """What repeats the cond pass of a call for the clips that were asked for."""
     label = rows.label
-    cond = [label.row(clip, "cond") for clip in range(len(clips))]
+    cond = [label.row(clip, "cond") for clip in asked]
     everything = CallRows(label, tuple(range(len(label.clips))), tuple(range(len(label.clips))))
     mask = access.row_mask(everything)
     return CallInputs(
@@ -184,7 +187,7 @@ def cond_inputs(access: PipelineCall, rows: CallRows, clips: Sequence[Clip]) -> 
     )
 
 
-def _owner(clip: int, clips: Sequence[Clip]) -> int:
+def _owner(clip: int, clips: Sequence[Row]) -> int:
     """The clip whose latents a clip sees."""
     main = clips[clip].shadow_of
     return clip if main is None else main

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from nnsight._c import unmount
 
 from cache.errors import UserError
+from workbench.engine.batch import Row
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Clip, GenerationSettings
 from workbench.engine.segments import Conditioning, Span
@@ -45,7 +46,7 @@ class CallOfStableAudio(PipelineCall):
         """The transformer's blocks."""
         return network.transformer_blocks
 
-    def inputs(self, rows: CallRows, clips: Sequence[Clip]) -> dict[str, Any]:
+    def inputs(self, rows: CallRows, clips: Sequence[Row]) -> dict[str, Any]:
         """The call's arguments for all rows; the timestep that they share becomes each one's own."""
         given = super().inputs(rows, clips)
         return {**given, "timestep": given["timestep"].expand(len(rows.take))}

@@ -8,13 +8,15 @@ from torch import Tensor
 
 from benchmarks.organisms.circuits.planted import BLOCKS, HEADS, SETTINGS, Circuit, presence_pairs
 from benchmarks.organisms.circuits.readout import concept_readout, decoy_readout
-from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.edits import Edit, Run, patch
 from workbench.engine.runs import Clip
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.prompt_sets import Pair
 
 PAIRS = 12
 TOLERANCE = 0.1
+OTHER = "other"
+"""In an arm's patches, the run of its pair that it is not made of."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Arm:
     """
 
     name: str
-    patches: tuple[PatchSpec, ...]
+    patches: tuple[Edit, ...]
     sufficient: bool
     necessary: bool
     own: bool = False
@@ -96,16 +98,14 @@ def _window_arms(circuit: Circuit) -> list[Arm]:
     ]
 
 
-def _reading(*blocks: int, steps: tuple[int, int] | None = None) -> PatchSpec:
-    """These blocks read the source's conditioning."""
-    return PatchSpec(
-        sites=tuple(f"tf{block}.cross_attn" for block in blocks), mode="conditioning", steps=steps
-    )
+def _reading(*blocks: int, steps: tuple[int, int] | None = None) -> Edit:
+    """These blocks read the other run's conditioning."""
+    return patch([f"tf{block}.cross_attn" for block in blocks], OTHER, steps=steps)
 
 
-def _head(block: int, head: int) -> PatchSpec:
-    """One head says what it says in the source."""
-    return PatchSpec(sites=(f"tf{block}.cross_attn.heads",), mode="output", heads=(head,))
+def _head(block: int, head: int) -> Edit:
+    """One head says what it says in the other run."""
+    return patch(f"tf{block}.cross_attn.heads", OTHER, target="output", heads=(head,))
 
 
 def verify(model: AudioDiffusionModel, circuit: Circuit, n_pairs: int = PAIRS) -> Report:
@@ -125,15 +125,12 @@ def _scores(
 ) -> Float[Tensor, "pattern row"]:
     """Scores of one batch with shared noise: clean, corrupt, each arm in the corrupt run, each in the clean run."""
     clean, corrupt = Clip(pair.clean.text, seed), Clip(pair.corrupt.text, seed)
-    n = len(planned)
-    interventions = [
-        Intervention(row, patch, source=source)
-        for first, source in ((2, 0), (2 + n, 1))
-        for row, arm in enumerate(planned, start=first)
-        for patch in arm.patches
+    arms = [
+        Run(base, arm.patches).bound({OTHER: [Run(other)]})
+        for base, other in ((corrupt, clean), (clean, corrupt))
+        for arm in planned
     ]
-    clips = [clean, corrupt] + [corrupt] * n + [clean] * n
-    latents = model.generate_batch(clips, SETTINGS, interventions).latents
+    latents = model.generate_batch([clean, corrupt, *arms], SETTINGS).latents
     return torch.stack([readout.score(latents) for readout in (concept_readout(), decoy_readout())])
 
 

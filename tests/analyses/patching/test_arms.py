@@ -1,6 +1,7 @@
 """Arms are data: what each question asks, and their way through JSON."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from analyses.patching.arms import (
     path_arm,
 )
 from cache.errors import UserError
-from workbench.engine.edits import PatchSpec
+from workbench.engine.edits import SELF, Run
 from workbench.engine.runs import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.ace_step import AceStep15
@@ -59,7 +60,7 @@ def test_blocks_are_patched_both_ways_and_ablated(tiny: AceStep15) -> None:
     ]  # fmt: skip
     assert (by_name["tf0"].base, by_name["tf0"].sources) == ("corrupt", {"clean"})
     assert (by_name["tf0 necessity"].base, by_name["tf0 necessity"].sources) == ("clean", {"corrupt"})
-    assert by_name["tf0+tf1"].edits[0].spec.sites == ("tf0.cross_attn", "tf1.cross_attn")
+    assert by_name["tf0+tf1"].edits[0].sites == ("tf0.cross_attn", "tf1.cross_attn")
     assert [by_name[f"tf0 {method}"].sources for method in ("zero", "mean", "resample")] == [
         set(), {"references"}, {"unrelated"},
     ]  # fmt: skip
@@ -73,13 +74,13 @@ def test_windows_of_steps_cover_every_step_once(tiny: AceStep15) -> None:
     steps = [
         step
         for arm in built[:3]
-        for step in range(arm.edits[0].spec.steps[0], arm.edits[0].spec.steps[1] + 1)
+        for step in range(arm.edits[0].window.steps[0], arm.edits[0].window.steps[1] + 1)
     ]
     assert steps == [0, 1, 2, 3]
 
 
 def test_windows_of_noise_levels_cover_the_schedule_once(tiny: AceStep15) -> None:
-    windows = [arm.edits[0].spec.sigmas for arm in arms(tiny, "sigmas", windows=3)[:3]]
+    windows = [arm.edits[0].window.sigmas for arm in arms(tiny, "sigmas", windows=3)[:3]]
     for sigma in tiny.sigmas(SETTINGS):
         assert sum(low < sigma <= high for low, high in windows) == 1
     assert windows[0][1] == 1.0
@@ -87,10 +88,11 @@ def test_windows_of_noise_levels_cover_the_schedule_once(tiny: AceStep15) -> Non
 
 
 def test_windows_of_seconds_cover_every_token_once(tiny: AceStep15) -> None:
-    built = [arm.edits[0].spec for arm in arms(tiny, "seconds", windows=4) if arm.row == "tf0"]
-    tokens = [token for spec in built for token in range(spec.tokens[0], spec.tokens[1] + 1)]
+    built = [arm.edits[0] for arm in arms(tiny, "seconds", windows=4) if arm.row == "tf0"]
+    windows = [edit.window.tokens for edit in built]
+    tokens = [token for first, last in windows for token in range(first, last + 1)]
     assert tokens == list(range(tiny.tokens(SETTINGS.duration)))
-    assert {spec.mode for spec in built} == {"output"}
+    assert {edit.target for edit in built} == {"output"}
 
 
 def test_heads_know_the_groups(tiny: AceStep15) -> None:
@@ -99,7 +101,7 @@ def test_heads_know_the_groups(tiny: AceStep15) -> None:
 
 
 def test_sets_are_singles_pairs_and_all_but_one(tiny: AceStep15) -> None:
-    sites = {arm.name: arm.edits[0].spec.sites for arm in arms(tiny, "sets")}
+    sites = {arm.name: arm.edits[0].sites for arm in arms(tiny, "sets")}
     assert sites == {
         "tf0 with tf0": ("tf0.cross_attn",),
         "tf0 with tf1": ("tf0.cross_attn", "tf1.cross_attn"),
@@ -111,23 +113,26 @@ def test_sets_are_singles_pairs_and_all_but_one(tiny: AceStep15) -> None:
 
 def test_a_path_holds_everything_between_sender_and_receiver() -> None:
     arm = path_arm(0, Site(1, "mlp"), "conditioning")
-    sender, held, receiver = arm.edits
-    assert (sender.spec.sites, sender.source, sender.target) == (("tf0.cross_attn",), "clean", "path")
-    assert (held.spec.sites, held.source, held.target) == (
-        ("tf0.mlp", "tf1.self_attn", "tf1.cross_attn"), "arm", "path",
-    )  # fmt: skip
-    assert (receiver.spec.sites, receiver.source, receiver.target) == (("tf1.mlp",), "path", "arm")
+    (receiver,) = arm.edits
+    (helper,) = receiver.sources
+    sender, held = helper.edits
+    assert receiver.sites == ("tf1.mlp",)
+    assert (helper.clip, helper.follows) == ("corrupt", Run(SELF))
+    assert (sender.sites, sender.sources) == (("tf0.cross_attn",), (Run("clean"),))
+    assert held.sites == ("tf0.mlp", "tf1.self_attn", "tf1.cross_attn")
+    assert held.sources == (Run(SELF),)
     nearest = path_arm(0, Site(0, "mlp"), "conditioning")
-    assert [edit.spec.sites for edit in nearest.edits] == [("tf0.cross_attn",), ("tf0.mlp",)]
+    assert nearest.edits[0].sites == ("tf0.mlp",)
+    assert [edit.sites for edit in nearest.edits[0].sources[0].edits] == [("tf0.cross_attn",)]
 
 
 def test_null_arms_take_from_where_the_concept_is_not() -> None:
-    (arm,) = [patch_arm("tf0", "sufficiency", PatchSpec(sites=("tf0.cross_attn",)))]
+    (arm,) = [patch_arm("tf0", "sufficiency", "tf0.cross_attn")]
     nulls = null_arms([arm], ("unrelated", "control", "random"))
     assert [null.sources for null in nulls] == [{"unrelated"}, {"control"}, {"clean"}]
     assert [null.role for null in nulls] == ["null"] * 3
-    assert nulls[2].edits[0].spec.random_seed is not None
-    assert nulls[0].edits[0].spec == arm.edits[0].spec
+    assert [null.edits[0].operator for null in nulls] == ["patch", "patch", "random_patch"]
+    assert replace(nulls[0].edits[0], sources=arm.edits[0].sources) == arm.edits[0]
 
 
 @pytest.mark.parametrize(
@@ -160,10 +165,16 @@ GOOD = ablation_arm("tf0", "zero", "tf0.mlp", "zero").to_json()
     [
         ("{", "not valid JSON"),
         ("[]", "JSON list of arms"),
-        (json.dumps([{"name": "x"}]), "'edits'"),
+        (json.dumps([{"name": "x"}]), "list of edits"),
         (json.dumps([{**GOOD, "colour": "red"}]), "colour"),
-        (json.dumps([{**GOOD, "direction": "up"}]), "direction is one of sufficiency, necessity"),
-        (json.dumps([{**GOOD, "edits": [{**GOOD["edits"][0], "source": "moon"}]}]), "its sources"),
+        (
+            json.dumps([{**GOOD, "direction": "up"}]),
+            "direction must be 'sufficiency' or 'necessity', not 'up'",
+        ),
+        (
+            json.dumps([{**GOOD, "edits": [{**GOOD["edits"][0], "sources": ["moon"]}]}]),
+            "'zero' reads from 0 source runs",
+        ),
     ],
 )
 def test_files_of_arms_that_are_wrong(text: str, sentence: str) -> None:

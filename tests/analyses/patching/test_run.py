@@ -19,7 +19,6 @@ from cache.errors import UserError
 from tests.tolerances import FLOAT32, difference
 from tests.workbench.studies.test_study import study_spec
 from workbench.audio import read_audio
-from workbench.engine.edits import PatchSpec
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import Pair, Prompt
 from workbench.prompts.reading import unknown_words
@@ -74,13 +73,14 @@ def probed() -> list[int]:
 
 @pytest.fixture
 def generated(tiny: AceStep15, probed: list[int], monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the batches that were generated for arms."""
+    """Rows of the batches that were generated for arms."""
     batches: list[int] = []
     generate = tiny.generate_batch
 
-    def counting(clips, settings, *args, **kwargs):
-        (batches if settings.num_steps > 1 else probed).append(len(clips))
-        return generate(clips, settings, *args, **kwargs)
+    def counting(runs, settings, *args, **kwargs):
+        rows = len(tiny.plan(runs, settings).rows)
+        (batches if settings.num_steps > 1 else probed).append(rows)
+        return generate(runs, settings, *args, **kwargs)
 
     monkeypatch.setattr(tiny, "generate_batch", counting)
     return batches
@@ -123,8 +123,10 @@ def test_arms_share_a_file_where_they_were_one_row_and_not_where_they_came_out_a
     assert audio.sel(arm="tf0+tf1").item() != audio.sel(arm="clean").item(), (
         "computed apart, if to equal latents"
     )
-    edits = PatchSpec(sites=("tf0.cross_attn",), sigmas=(2.0, 3.0))
-    never = [patch_arm("tf0", "never", edits, direction) for direction in ("sufficiency", "necessity")]
+    never = [
+        patch_arm("tf0", "never", "tf0.cross_attn", direction, sigmas=(2.0, 3.0))
+        for direction in ("sufficiency", "necessity")
+    ]
     custom = json.dumps([arm.to_json() for arm in never])
     spec = PatchingSpec(question="custom", concepts=("tempo",), pairs=1, custom_arms=custom)
     idle = run_patching(study, tiny, spec).isel(concept=0, pair=0, seed=0, scorer=0)
@@ -158,10 +160,10 @@ def test_a_map_goes_on_where_it_was_cut_off(
     generated.clear()
     generate = tiny.generate_batch
 
-    def failing(clips, settings, *args, **kwargs):
+    def failing(runs, settings, *args, **kwargs):
         if len(generated) == 3:
             raise KeyboardInterrupt
-        return generate(clips, settings, *args, **kwargs)
+        return generate(runs, settings, *args, **kwargs)
 
     tiny.generate_batch = failing  # type: ignore[method-assign]  # the fixture takes it back
     with pytest.raises(KeyboardInterrupt):
@@ -277,7 +279,7 @@ class KnownScores(Sweep):
 
     def scores(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> np.ndarray:
         draw = np.random.default_rng([seed, len(context.pair.clean.text)])
-        blocks = [frozenset(int(site[2]) for site in arm.edits[0].spec.sites) for arm in arms]
+        blocks = [frozenset(int(site[2]) for site in arm.edits[0].sites) for arm in arms]
         best = [max((v for k, v in self.share.items() if k <= found), default=0.0) for found in blocks]
         values = np.array([1.0, 0.0, *best])
         return (values + self.noise * draw.standard_normal(len(values)))[:, None]

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
-from analyses.patching.arms import Arm, Edit, ablation_arm, null_arms, patch_arm, path_arm
+from analyses.patching.arms import Arm, ablation_arm, null_arms, patch_arm, path_arm
 from analyses.patching.attribution import attribute_arms
 from analyses.patching.contexts import PairContext
 from analyses.patching.screening import choose_arms, rank_agreement, screen_arms, velocity_screen
@@ -17,7 +18,7 @@ from tests.double import Smooth
 from tests.plain_calls import Change, plain_call, put, row
 from tests.tolerances import assert_close
 from tests.workbench.studies.test_study import study_spec
-from workbench.engine.edits import PatchSpec
+from workbench.engine.edits import Run, patch
 from workbench.engine.runs import CallInputs, Clip, GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.ace_step import AceStep15
@@ -50,8 +51,8 @@ def assert_shares(actual: float, expected: float) -> None:
     assert_close([actual, 1.0], [expected, 1.0])
 
 
-def arm(name: str, *sites: str, **spec: object) -> Arm:
-    return patch_arm(name, "x", PatchSpec(**{"sites": sites, **spec}))
+def arm(name: str, *sites: str, **options: Any) -> Arm:
+    return patch_arm(name, "x", sites, **options)
 
 
 def screened(model: AceStep15, pair: str, *arms: Arm, settings: GenerationSettings = SETTINGS) -> np.ndarray:
@@ -67,12 +68,10 @@ class Corrupt:
 
     def __init__(self, model: AceStep15, pair: str) -> None:
         self.model = model
-        clips = [
-            Clip(CONTEXTS[pair].pair.clean.text, SEED, shadow_of=1),
-            Clip(CONTEXTS[pair].pair.corrupt.text, SEED),
-        ]
+        corrupt = Run(Clip(CONTEXTS[pair].pair.corrupt.text, SEED))
+        runs = [Run(Clip(CONTEXTS[pair].pair.clean.text, SEED), follows=corrupt), corrupt]
         self.inputs: list[CallInputs] = list(
-            model.generate_batch(clips, SETTINGS, velocity_steps=range(N_STEPS)).inputs.values()
+            model.generate_batch(runs, SETTINGS, velocity_steps=range(N_STEPS)).inputs.values()
         )
 
     def call(
@@ -117,7 +116,7 @@ def keys_and_values(*blocks: int) -> list[Site]:
 @every_context
 def test_everything_is_one_and_nothing_is_zero(tiny64: AceStep15, pair: str) -> None:
     everything, never = arm("all", *BOTH), arm("never", *BOTH, steps=(9, 9))
-    last = arm("last", "tf1.block", mode="output")
+    last = arm("last", "tf1.block", target="output")
     found = screened(tiny64, pair, everything, never, last)
     assert_shares(found[0], 1.0)
     assert found[1] == 0.0
@@ -162,9 +161,9 @@ def test_the_velocity_screen_is_that_of_the_plain_network(
     sites = [f"tf{block}.cross_attn" for block in blocks]
     arms = [
         arm("all", *sites),
-        arm("values", *sites, carry=("values",)),
+        arm("values", *sites, parts=("values",)),
         arm("late", *sites, steps=(2, 3)),
-        arm("output", *sites, mode="output"),
+        arm("output", *sites, target="output"),
     ]
     values_only = [site for site in keys_and_values(*blocks) if site.part.endswith("v")]
     found = screened(tiny64, pair, *arms)
@@ -177,7 +176,7 @@ def test_the_velocity_screen_is_that_of_the_plain_network(
 
 def test_the_corrupt_run_is_not_left(tiny64: AceStep15) -> None:
     """Other arms beside it do not change an arm's score."""
-    one, other = arm("one", "tf0.cross_attn"), arm("other", "tf0.mlp", "tf1.mlp", mode="output")
+    one, other = arm("one", "tf0.cross_attn"), arm("other", "tf0.mlp", "tf1.mlp", target="output")
     together = screened(tiny64, "padded", other, one)
     assert_shares(screened(tiny64, "padded", one)[0], together[1])
 
@@ -205,23 +204,23 @@ def test_step_sizes_reach_from_noise_to_nothing(tiny: AceStep15, steps: int, shi
 SHARE = 1e-4
 
 
-@pytest.mark.parametrize("carry", [("keys", "values"), ("keys",), ("values",)])
+@pytest.mark.parametrize("parts", [("keys", "values"), ("keys",), ("values",)])
 @pytest.mark.parametrize("block", [0, 1])
 @every_context
 def test_attribution_is_the_derivative_of_the_velocity_screen(
-    tiny64: AceStep15, pair: str, block: int, carry: tuple
+    tiny64: AceStep15, pair: str, block: int, parts: tuple
 ) -> None:
     names = {"keys": Site(block, "cross_attn.k"), "values": Site(block, "cross_attn.v")}
-    (found,) = attributed(tiny64, pair, arm("x", f"tf{block}.cross_attn", carry=carry))
+    (found,) = attributed(tiny64, pair, arm("x", f"tf{block}.cross_attn", parts=parts))
     with Smooth():
-        measured = Corrupt(tiny64, pair).score([names[c] for c in carry], share=SHARE) / SHARE
+        measured = Corrupt(tiny64, pair).score([names[c] for c in parts], share=SHARE) / SHARE
     assert found == pytest.approx(measured, rel=1e-3)
     assert abs(found) > 1e-4
 
 
 @pytest.mark.parametrize("part", ["cross_attn", "self_attn", "mlp", "block", "cross_attn.q", "self_attn.v"])
 def test_attribution_of_outputs_is_their_derivative(tiny64: AceStep15, part: str) -> None:
-    (found,) = attributed(tiny64, "padded", arm("x", f"tf1.{part}", mode="output", steps=(1, 3)))
+    (found,) = attributed(tiny64, "padded", arm("x", f"tf1.{part}", target="output", steps=(1, 3)))
     with Smooth():
         measured = Corrupt(tiny64, "padded").score([Site(1, part)], range(1, 4), share=SHARE) / SHARE
     assert found == pytest.approx(measured, rel=1e-3)
@@ -230,12 +229,12 @@ def test_attribution_of_outputs_is_their_derivative(tiny64: AceStep15, part: str
 
 @every_context
 def test_heads_sum_to_the_output(tiny64: AceStep15, pair: str) -> None:
-    heads = [arm(str(h), "tf0.cross_attn.heads", mode="output", heads=(h,)) for h in range(4)]
+    heads = [arm(str(h), "tf0.cross_attn.heads", target="output", heads=(h,)) for h in range(4)]
     whole, together, *parts = attributed(
         tiny64,
         pair,
-        arm("x", "tf0.cross_attn", mode="output"),
-        arm("y", "tf0.cross_attn.heads", mode="output"),
+        arm("x", "tf0.cross_attn", target="output"),
+        arm("y", "tf0.cross_attn.heads", target="output"),
         *heads,
     )
     assert_shares(together, whole)
@@ -245,7 +244,7 @@ def test_heads_sum_to_the_output(tiny64: AceStep15, pair: str) -> None:
 
 SPLITS = {
     "steps": [{"steps": (0, 1)}, {"steps": (2, 3)}],
-    "keys and values": [{"carry": ("keys",)}, {"carry": ("values",)}],
+    "keys and values": [{"parts": ("keys",)}, {"parts": ("values",)}],
     "segments": [{"segments": (name,)} for name in ("lyrics", "timbre", "text")],
     "words": [
         {"segments": (name,)} for name in ("lyrics", "timbre", "template", "before", "swapped", "after")
@@ -265,8 +264,8 @@ def test_attribution_is_additive(tiny64: AceStep15, split: str) -> None:
 
 def test_attribution_of_the_last_block_is_the_velocity_screen(tiny64: AceStep15) -> None:
     """What follows it is not linear, but nearly so over a small share; its derivative is near the whole."""
-    tokens = [arm(str(i), "tf1.block", mode="output", tokens=(i, i)) for i in range(tiny64.tokens(1.0))]
-    whole, *parts = attributed(tiny64, "aligned", arm("x", "tf1.block", mode="output"), *tokens)
+    tokens = [arm(str(i), "tf1.block", target="output", tokens=(i, i)) for i in range(tiny64.tokens(1.0))]
+    whole, *parts = attributed(tiny64, "aligned", arm("x", "tf1.block", target="output"), *tokens)
     assert_shares(sum(parts), whole)
     assert whole == pytest.approx(1.0, abs=0.2)
 
@@ -275,7 +274,7 @@ def test_attribution_costs_the_same_for_any_number_of_arms(tiny64: AceStep15) ->
     """Each step runs corrupt in two passes and clean in one; then both again, and one backward pass of two rows."""
     for arms in (
         [arm("a", "tf0.cross_attn")],
-        [arm(str(b), f"tf{b}.{p}", mode="output") for b in (0, 1) for p in ("mlp", "block")],
+        [arm(str(b), f"tf{b}.{p}", target="output") for b in (0, 1) for p in ("mlp", "block")],
     ):
         assert attribute_arms(tiny64, CONTEXTS["aligned"], SEED, arms, SETTINGS)[1] == N_STEPS * (3 + 2 + 2)
 
@@ -308,10 +307,10 @@ def test_screening_is_the_mean_over_pairs_of_the_cells(study: Study, tiny: AceSt
 @pytest.mark.parametrize(
     "unfit",
     [
-        patch_arm("tf0", "necessity", PatchSpec(sites=BOTH), "necessity"),
+        patch_arm("tf0", "necessity", BOTH, "necessity"),
         ablation_arm("tf0", "zero", "tf0.mlp", "zero"),
         path_arm(0, Site(1, "mlp"), "conditioning"),
-        Arm("tf0 unrelated", "tf0", "x", (Edit(PatchSpec(sites=BOTH), "unrelated"),)),
+        Arm("tf0 unrelated", "tf0", "x", (patch(BOTH, "unrelated"),)),
     ],
     ids=lambda unfit: unfit.name,
 )

@@ -1,73 +1,167 @@
-"""Interventions are data: canonical JSON, hashes, windows."""
+"""Edits are data: canonical JSON, hashes, windows, sources by name, and what does not go together."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.errors import UserError
-from workbench.engine.edits import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec, spec_from_json
+from workbench.engine.edits import (
+    SELF,
+    Edit,
+    Run,
+    Window,
+    ablate,
+    add,
+    blend,
+    clamp,
+    edit_from_json,
+    patch,
+    random_patch,
+)
+from workbench.engine.operators import OPERATORS
+from workbench.engine.runs import Clip
+from workbench.engine.tensors import HashedTensor
+
+CLEAN, CORRUPT = Clip("a slow song", 1), Clip("a fast song", 1, "la")
+MADE = [
+    patch("tf1.cross_attn", CLEAN, parts=("keys",), segments=("text",)),
+    random_patch("tf1.cross_attn", "clean", 3),
+    ablate("tf0.mlp"),
+    ablate("tf0.mlp", "mean", ["references"]),
+    ablate("tf0.mlp", "resample", CLEAN),
+    add([1.0, 2.0], "tf0.mlp", 2.0),
+    clamp([1.0, 2.0], "tf0.mlp"),
+    blend("tf0.cross_attn", [CLEAN, CORRUPT], [0.25, 0.75]),
+]
 
 windows = st.one_of(st.none(), st.tuples(st.integers(0, 5), st.integers(5, 9)))
 passes = st.sampled_from([None, ("cond",), ("null",), ("text",), ("cond", "null")])
-specs = st.one_of(
-    st.builds(
-        PatchSpec,
-        sites=st.just(("tf1.cross_attn",)),
-        mode=st.sampled_from(["conditioning", "output"]),
-        steps=windows,
-        passes=passes,
-    ),
-    st.builds(AblationSpec, sites=st.just(("tf1.mlp", "tf2.block")), steps=windows, passes=passes),
-    st.builds(
-        SteerSpec,
-        sites=st.just(("tf1.mlp",)),
-        steps=windows,
-        direction=st.lists(st.floats(-9, 9), min_size=1, max_size=4).map(tuple),
-        strength=st.floats(-9, 9),
-    ),
+clips = st.builds(Clip, st.sampled_from(["a", "b"]), st.integers(0, 2), st.sampled_from(["", "la"]))
+names = st.sampled_from(["clean", SELF])
+plain = st.builds(
+    patch, st.just("tf1.cross_attn"), clips | names, target=st.sampled_from(["conditioning", "output"]),
+    steps=windows, passes=passes,
+)  # fmt: skip
+sources = (
+    clips | names | st.builds(Run, clips | names, st.tuples(plain), st.none() | st.builds(Run, clips | names))
 )
+edits = st.one_of(
+    st.builds(patch, st.just("tf1.mlp"), sources, target=st.just("output"), steps=windows, passes=passes),
+    st.builds(ablate, st.just(("tf1.mlp", "tf2.block")), steps=windows, passes=passes),
+    st.builds(
+        add, st.lists(st.floats(-9, 9), min_size=1, max_size=4), st.just("tf1.mlp"), st.floats(-9, 9), steps=windows
+    ),
+)  # fmt: skip
 
 
-@given(specs)
-def test_json_round_trip_keeps_value_and_hash(spec: Spec) -> None:
-    again = spec_from_json(json.loads(json.dumps(spec.to_json())))
-    assert again == spec
-    assert again.hash == spec.hash
+def through_json(edit: Edit) -> Edit:
+    held = {tensor.hash: tensor for tensor in edit.tensors}
+    return edit_from_json(json.loads(json.dumps(edit.to_json())), held.__getitem__)
 
 
-@given(specs, specs)
-def test_hashes_tell_specs_apart(a: Spec, b: Spec) -> None:
+@given(edits)
+def test_json_round_trip_keeps_value_and_hash(edit: Edit) -> None:
+    again = through_json(edit)
+    assert again == edit
+    assert again.hash == edit.hash
+
+
+@given(edits, edits)
+def test_hashes_tell_edits_apart(a: Edit, b: Edit) -> None:
     assert (a.hash == b.hash) == (a.to_json() == b.to_json())
+
+
+@pytest.mark.parametrize("edit", MADE, ids=lambda edit: edit.operator)
+def test_every_operator_survives_json(edit: Edit) -> None:
+    assert through_json(edit) == edit
+
+
+def test_every_operator_is_made_by_a_function() -> None:
+    assert {edit.operator for edit in MADE} == set(OPERATORS)
+
+
+def test_json_has_no_numbers_of_a_vector() -> None:
+    edit = add([0.125, 0.25], "tf0.mlp")
+    assert "0.125" not in json.dumps(edit.to_json())
+    assert [tensor.value.tolist() for tensor in edit.tensors] == [[0.125, 0.25]]
+    with pytest.raises(UserError, match="no tensor"):
+        edit_from_json(edit.to_json())
+
+
+def test_vectors_of_sources_are_named_too() -> None:
+    inner = add([1.0], "tf0.mlp")
+    edit = patch("tf1.mlp", Run(CLEAN, (inner,)), target="output")
+    assert list(edit.tensors) == [HashedTensor.of([1.0])]
 
 
 @given(windows, st.integers(0, 9))
 def test_window_ends_are_included(window: tuple[int, int] | None, step: int) -> None:
-    spec = AblationSpec(sites=("tf0.mlp",), steps=window, passes=("cond",))
-    assert spec.acts_at(step, 0.5, "cond") == (window is None or step in range(window[0], window[1] + 1))
-    assert not spec.acts_at(step, 0.5, "null")
+    made = Window(steps=window, passes=("cond",))
+    assert made.acts_at(step, 0.5, "cond") == (window is None or step in range(window[0], window[1] + 1))
+    assert not made.acts_at(step, 0.5, "null")
 
 
-def test_a_conditioning_patch_acts_on_cross_attention_only() -> None:
-    with pytest.raises(UserError, match=r"cross_attn sites only, not on tf0\.mlp"):
-        PatchSpec(sites=("tf0.mlp", "tf1.cross_attn"))
+def test_names_are_filled_in_at_every_depth() -> None:
+    inner = ablate("tf0.mlp", "mean", ["references"])
+    helper = Run("corrupt", (inner, patch("tf0.mlp", SELF, target="output")), follows=Run(SELF))
+    run = Run("corrupt", (patch("tf1.mlp", helper, target="output"),))
+    assert run.source_names == {"corrupt", "references"}
+    bound = run.bound({"corrupt": [Run(CORRUPT)], "references": [Run(CLEAN), Run(CORRUPT)]})
+    assert bound.clip == CORRUPT
+    (filled,) = bound.edits[0].sources
+    assert (filled.clip, filled.follows) == (CORRUPT, Run(SELF))
+    assert filled.edits[0].sources == (Run(CLEAN), Run(CORRUPT)), "a name of several runs is several sources"
+    assert filled.edits[1].sources == (Run(SELF),)
+    assert bound.source_names == set()
 
 
-def test_no_sites() -> None:
-    with pytest.raises(UserError, match="needs at least one site"):
-        AblationSpec(sites=())
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: patch(("tf0.mlp", "tf1.cross_attn"), CLEAN), r"cross_attn sites only, not on tf0\.mlp"),
+        (lambda: ablate(()), "needs at least one site"),
+        (lambda: ablate("tf0.mlp", "mean"), "reads from at least 1 source runs, not 0"),
+        (lambda: ablate("tf0.mlp", "resample", [CLEAN, CORRUPT]), "reads from 1 source runs, not 2"),
+        (lambda: Edit(operator="melt", sites=("tf0.mlp",)), "'melt' is not an operator"),
+        (lambda: Edit(operator="zero", sites=("tf0.cross_attn",), target="conditioning"), "not on conditioning"),
+        (lambda: Edit(operator="add", sites=("tf0.mlp",)), "parameters of 'add' are vector, strength"),
+        (lambda: blend("tf0.cross_attn", [CLEAN], [0.5, 0.5]), "a weight for each source: 1, not 2"),
+        (lambda: ablate("tf0.mlp", heads=(0,)), "no heads"),
+        (lambda: ablate("tf0.mlp", segments=("text",)), "belong to edits of the conditioning"),
+        (lambda: patch("tf0.cross_attn", CLEAN, tokens=(0, 1)), "no window of latent tokens"),
+        (lambda: patch("tf0.cross_attn", CLEAN, parts=()), "name at least one"),
+        (lambda: Window(steps=(3, 2)), "3 to 2 is empty"),
+        (lambda: Window(sigmas=(0.5, 0.5)), "0.5 to 0.5 is empty"),
+        (lambda: add([1.0, float("nan")], "tf0.mlp"), "finite"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together(make: Callable[[], Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        make()
 
 
-def test_a_patch_needs_a_source() -> None:
-    with pytest.raises(UserError, match="source row"):
-        Intervention(1, PatchSpec(sites=("tf0.cross_attn",)))
+GOOD = patch("tf0.cross_attn", CLEAN).to_json()
 
 
 @pytest.mark.parametrize(
     ("data", "sentence"),
-    [({"kind": "melt"}, "'melt'"), ({"kind": "ablation", "sites": ["tf0.mlp"], "x": 1}, "no field x")],
+    [
+        ({**GOOD, "operator": "melt"}, "'melt'"),
+        ({**GOOD, "x": 1}, "x is not a name"),
+        ({**GOOD, "parameters": {"seed": 1}}, "seed is not a name"),
+        ({**GOOD, "operator": "random_patch", "parameters": {"seed": "one"}}, "seed must be a whole number"),
+        ({**GOOD, "window": {"steps": [1]}}, "steps"),
+        ({**GOOD, "window": {"places": [1, 2]}}, "places is not a name"),
+        ({**GOOD, "sources": [{"prompt": "a"}]}, "seed is missing"),
+        ({**GOOD, "sources": [3]}, "mapping"),
+        ({**GOOD, "parameters": {"vector": {"hash": "0"}}}, "written"),
+        ("patch", "mapping"),
+    ],
 )
-def test_unknown_kinds_and_fields(data: dict, sentence: str) -> None:
+def test_json_that_is_wrong(data: Any, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        spec_from_json(data)
+        edit_from_json(data)

@@ -5,60 +5,68 @@ import torch
 
 from cache.errors import UserError
 from tests.tolerances import assert_close
-from workbench.engine.edits import ClampSpec, Spec, SteerSpec, spec_from_json
-from workbench.engine.operators import OPERATORS, Operands, Region, new_value
+from workbench.engine.edits import Edit, add, blend, clamp, random_patch
+from workbench.engine.operators import OPERATORS, Operands, Region
 from workbench.engine.sites import Site
 
 SITE = Site.parse("tf1.mlp")
 VALUE = torch.linspace(-1, 2, 12, dtype=torch.float64).reshape(3, 4)
-DIRECTION = (3.0, 0.0, 4.0, 0.0)
+SOURCES = torch.stack([VALUE**2, VALUE.flip(0)])
+VECTOR = (3.0, 0.0, 4.0, 0.0)
 
 
-def applied(spec: Spec) -> torch.Tensor:
-    """A row's whole value under one edit without sources."""
-    region = Region(spec, None, head_dim=2)
-    edited = VALUE.clone()
-    region.write(edited, new_value(spec, Operands(region.read(VALUE), VALUE[None][:0], region, SITE)))
+def applied(edit: Edit, value: torch.Tensor = VALUE) -> torch.Tensor:
+    """A row's whole value under one edit."""
+    region = Region(edit.window.tokens, edit.window.heads, None, head_dim=2)
+    edited = value.clone()
+    operands = Operands(region.read(value), SOURCES[: len(edit.sources)], region, SITE)
+    region.write(edited, OPERATORS[edit.operator].function(operands, edit.parameters))
     return edited
+
+
+def test_an_added_vector_is_multiplied_by_its_strength() -> None:
+    assert_close(applied(add(VECTOR, str(SITE), -2.0)), VALUE - 2 * torch.tensor(VECTOR, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("projection", [0.0, 2.5, -1.0])
 def test_clamped_values_have_the_projection_and_keep_the_rest(projection: float) -> None:
-    clamped = applied(ClampSpec(sites=(str(SITE),), direction=DIRECTION, projection=projection))
-    unit = torch.tensor(DIRECTION, dtype=torch.float64) / 5
+    clamped = applied(clamp(VECTOR, str(SITE), projection))
+    unit = torch.tensor(VECTOR, dtype=torch.float64) / 5
     assert_close(clamped @ unit, torch.full((3,), projection, dtype=torch.float64))
     across = torch.eye(4, dtype=torch.float64) - torch.outer(unit, unit)
     assert_close(clamped @ across, VALUE @ across)
 
 
 def test_a_clamp_keeps_to_its_tokens() -> None:
-    clamped = applied(ClampSpec(sites=(str(SITE),), direction=DIRECTION, tokens=(1, 1)))
+    clamped = applied(clamp(VECTOR, str(SITE), tokens=(1, 1)))
     assert torch.equal(clamped[[0, 2]], VALUE[[0, 2]])
     assert float((clamped[1] - VALUE[1]).abs().max()) > 0.1
 
 
 def test_clamping_twice_is_clamping_once() -> None:
-    spec = ClampSpec(sites=(str(SITE),), direction=DIRECTION, projection=0.7)
-    region = Region(spec, None, head_dim=2)
-    once = applied(spec)
-    assert_close(new_value(spec, Operands(once, VALUE[None][:0], region, SITE)), once)
+    edit = clamp(VECTOR, str(SITE), 0.7)
+    once = applied(edit)
+    assert_close(applied(edit, once), once)
 
 
-@pytest.mark.parametrize("kind", [SteerSpec, ClampSpec])
-def test_a_direction_of_another_width_is_refused(kind: type[SteerSpec] | type[ClampSpec]) -> None:
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5), (2.0, -0.5)])
+def test_a_blend_is_the_weighted_sum_of_its_sources(weights: tuple[float, float]) -> None:
+    blended = applied(blend("tf1.cross_attn", ["one", "two"], weights))
+    assert_close(blended, weights[0] * SOURCES[0] + weights[1] * SOURCES[1])
+
+
+def test_a_random_patch_is_as_far_as_the_source() -> None:
+    edit = random_patch(str(SITE), "one", 3, target="output")
+    assert_close((applied(edit) - VALUE).norm(dim=-1), (SOURCES[0] - VALUE).norm(dim=-1))
+    assert torch.equal(applied(edit), applied(edit))
+
+
+@pytest.mark.parametrize("make", [add, clamp])
+def test_a_vector_of_another_width_is_refused(make) -> None:
     with pytest.raises(UserError, match=r"has 2 numbers but tf1\.mlp has 4 channels"):
-        applied(kind(sites=(str(SITE),), direction=(1.0, 0.0)))
+        applied(make((1.0, 0.0), str(SITE)))
 
 
-def test_a_direction_of_zeros_cannot_be_clamped_along() -> None:
+def test_a_vector_of_zeros_cannot_be_clamped_along() -> None:
     with pytest.raises(UserError, match="not 0"):
-        ClampSpec(sites=(str(SITE),), direction=(0.0, 0.0))
-
-
-def test_clamps_come_back_from_json() -> None:
-    spec = ClampSpec(sites=(str(SITE),), direction=DIRECTION, projection=0.5, steps=(1, 2))
-    assert spec_from_json(spec.to_json()) == spec
-
-
-def test_every_kind_of_edit_has_an_operator() -> None:
-    assert set(OPERATORS) == set(Spec.__subclasses__())
+        clamp((0.0, 0.0), str(SITE))

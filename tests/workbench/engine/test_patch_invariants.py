@@ -1,13 +1,15 @@
 """What must hold of every kind of patch, in both directions, to rounding of float64."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from tests.edited import edited
 from tests.tolerances import assert_close, difference
-from workbench.engine.edits import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec
+from workbench.engine.edits import Edit, Run, ablate, add, patch, random_patch
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import Capture, Clip, GenerationSettings
 from workbench.engine.sites import Site
@@ -21,22 +23,22 @@ PROMPTS = {
     "padded": ("a slow song", "a fast happy violin song with drums"),
 }
 
-SINGLE: dict[str, Callable[[int], PatchSpec]] = {
-    "conditioning": lambda b: PatchSpec(sites=(f"tf{b}.cross_attn",)),
-    "keys": lambda b: PatchSpec(sites=(f"tf{b}.cross_attn",), carry=("keys",)),
-    "values": lambda b: PatchSpec(sites=(f"tf{b}.cross_attn",), carry=("values",)),
-    "mask": lambda b: PatchSpec(sites=(f"tf{b}.cross_attn",), carry=("mask",)),
-    "text": lambda b: PatchSpec(sites=(f"tf{b}.cross_attn",), segments=("text",)),
-    "query head": lambda b: PatchSpec(sites=(f"tf{b}.cross_attn.heads",), mode="output", heads=(2,)),
-    "KV head": lambda b: PatchSpec(
-        sites=(f"tf{b}.cross_attn.k", f"tf{b}.cross_attn.v"), mode="output", heads=(1,)
+SINGLE: dict[str, Callable[[int], Edit]] = {
+    "conditioning": lambda b: patch(f"tf{b}.cross_attn", "other"),
+    "keys": lambda b: patch(f"tf{b}.cross_attn", "other", parts=("keys",)),
+    "values": lambda b: patch(f"tf{b}.cross_attn", "other", parts=("values",)),
+    "mask": lambda b: patch(f"tf{b}.cross_attn", "other", parts=("mask",)),
+    "text": lambda b: patch(f"tf{b}.cross_attn", "other", segments=("text",)),
+    "query head": lambda b: patch(f"tf{b}.cross_attn.heads", "other", target="output", heads=(2,)),
+    "KV head": lambda b: patch(
+        (f"tf{b}.cross_attn.k", f"tf{b}.cross_attn.v"), "other", target="output", heads=(1,)
     ),
-    "window of tokens": lambda b: PatchSpec(sites=(f"tf{b}.cross_attn",), mode="output", tokens=(3, 7)),
-    "window of steps": lambda b: PatchSpec(sites=(f"tf{b}.cross_attn",), steps=(2, 3)),
-    "window of sigmas": lambda b: PatchSpec(sites=(f"tf{b}.cross_attn",), sigmas=(0.0, 0.8)),
-    "null pass": lambda b: PatchSpec(sites=(f"tf{b}.mlp",), mode="output", passes=("null",)),
+    "window of tokens": lambda b: patch(f"tf{b}.cross_attn", "other", target="output", tokens=(3, 7)),
+    "window of steps": lambda b: patch(f"tf{b}.cross_attn", "other", steps=(2, 3)),
+    "window of sigmas": lambda b: patch(f"tf{b}.cross_attn", "other", sigmas=(0.0, 0.8)),
+    "null pass": lambda b: patch(f"tf{b}.mlp", "other", target="output", passes=("null",)),
     **{
-        part: lambda b, part=part: PatchSpec(sites=(f"tf{b}.{part}",), mode="output")
+        part: lambda b, part=part: patch(f"tf{b}.{part}", "other", target="output")
         for part in (
             "cross_attn",
             "self_attn",
@@ -57,57 +59,58 @@ def pair(name: str = "aligned") -> list[Clip]:
 
 
 def run(
-    model: AudioDiffusionModel, base: int, *arms: Sequence[Spec], prompts: str = "aligned"
+    model: AudioDiffusionModel, base: int, *arms: Sequence[Edit], prompts: str = "aligned"
 ) -> torch.Tensor:
-    """Latents of the clean run, the corrupt run, and arms: specs applied to the `base` run from the other one."""
+    """Latents of the clean run, the corrupt run, and arms: edits of the `base` run that read from the other one."""
     clips = pair(prompts)
-    edits = [Intervention(2 + i, spec, source=1 - base) for i, specs in enumerate(arms) for spec in specs]
-    return model.generate_batch([*clips, *[clips[base]] * len(arms)], SETTINGS, edits).latents
+    runs = [edited(clips[base], edits, clips[1 - base]) for edits in arms]
+    return model.generate_batch([*clips, *runs], SETTINGS).latents
 
 
 @every_kind
 @both_directions
 def test_identity_patch_changes_nothing(model64: AudioDiffusionModel, kind: str, base: int) -> None:
     clips = pair("padded")
-    edits = [Intervention(2, SINGLE[kind](block), source=base) for block in range(2)]
-    latents = model64.generate_batch([*clips, clips[base]], SETTINGS, edits).latents
+    identity = edited(clips[base], [SINGLE[kind](block) for block in range(2)], clips[base])
+    latents = model64.generate_batch([*clips, identity], SETTINGS).latents
     assert_close(latents[2], latents[base])
 
 
 @every_kind
 @both_directions
 def test_patch_that_never_acts_is_the_base_run(model64: AudioDiffusionModel, kind: str, base: int) -> None:
-    never = {**SINGLE[kind](0).__dict__, "steps": (9, 9), "sigmas": None}
-    latents = run(model64, base, [PatchSpec(**never)], prompts="padded")
+    edit = SINGLE[kind](0)
+    never = replace(edit, window=replace(edit.window, steps=(9, 9), sigmas=None))
+    latents = run(model64, base, [never], prompts="padded")
     assert_close(latents[2], latents[base])
 
 
-ALL_BLOCKS: dict[str, list[PatchSpec]] = {
-    "conditioning": [PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn"))],
+ALL_BLOCKS: dict[str, list[Edit]] = {
+    "conditioning": [patch(("tf0.cross_attn", "tf1.cross_attn"), "other")],
     "keys, values and mask": [
-        PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn"), carry=(carried,))
+        patch(("tf0.cross_attn", "tf1.cross_attn"), "other", parts=(carried,))
         for carried in ("keys", "values", "mask")
     ],
-    "cross-attention outputs": [PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn"), mode="output")],
-    "last block": [PatchSpec(sites=("tf1.block",), mode="output")],
+    "cross-attention outputs": [patch(("tf0.cross_attn", "tf1.cross_attn"), "other", target="output")],
+    "last block": [patch("tf1.block", "other", target="output")],
     "all query heads": [
-        PatchSpec(sites=("tf0.cross_attn.heads", "tf1.cross_attn.heads"), mode="output", heads=(head,))
+        patch(("tf0.cross_attn.heads", "tf1.cross_attn.heads"), "other", target="output", heads=(head,))
         for head in range(4)
     ],
     "all windows of steps": [
-        PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn"), steps=window)
+        patch(("tf0.cross_attn", "tf1.cross_attn"), "other", steps=window)
         for window in ((0, 0), (1, 2), (3, 3))
     ],
     "all windows of sigmas": [
-        PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn"), sigmas=window)
+        patch(("tf0.cross_attn", "tf1.cross_attn"), "other", sigmas=window)
         for window in ((0.91, 1.0), (0.5, 0.91), (0.0, 0.5))
     ],
     "all windows of tokens": [
-        PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn"), mode="output", tokens=window)
+        patch(("tf0.cross_attn", "tf1.cross_attn"), "other", target="output", tokens=window)
         for window in ((0, 3), (4, 99))
     ],
     "both passes": [
-        PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn"), passes=(name,)) for name in ("cond", "null")
+        patch(("tf0.cross_attn", "tf1.cross_attn"), "other", passes=(name,)) for name in ("cond", "null")
     ],
 }
 
@@ -128,7 +131,7 @@ def test_all_segments_are_the_other_run(model64: AudioDiffusionModel, base: int)
     segments = model64.segments(pair()[0], SETTINGS)
     sites = ("tf0.cross_attn", "tf1.cross_attn")
     latents = run(
-        model64, base, [PatchSpec(sites=sites, segments=(name,)) for name in segments], prompts="padded"
+        model64, base, [patch(sites, "other", segments=(name,)) for name in segments], prompts="padded"
     )
     assert_close(latents[2], latents[1 - base])
 
@@ -137,7 +140,7 @@ def test_all_segments_are_the_other_run(model64: AudioDiffusionModel, base: int)
 def test_keys_and_values_are_not_enough_where_the_prompts_differ_in_length(
     model64: AudioDiffusionModel, base: int
 ) -> None:
-    without_mask = [PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn"), carry=("keys", "values"))]
+    without_mask = [patch(("tf0.cross_attn", "tf1.cross_attn"), "other", parts=("keys", "values"))]
     latents = run(model64, base, without_mask, prompts="padded")
     assert difference(latents[2], latents[1 - base]) > 1e-6
 
@@ -152,13 +155,13 @@ def test_commuting_patches(model64: AudioDiffusionModel, kind: str, base: int) -
 
 @both_directions
 def test_a_batch_of_arms_equals_one_run_per_arm(model64: AudioDiffusionModel, base: int) -> None:
-    arms: list[list[Spec]] = [[make(1)] for make in SINGLE.values()]
+    arms: list[list[Edit]] = [[make(1)] for make in SINGLE.values()]
     arms += [
-        [AblationSpec(sites=("tf0.mlp",))],
-        [AblationSpec(sites=("tf0.cross_attn",), method="mean", steps=(1, 1))],
-        [AblationSpec(sites=("tf1.cross_attn",), method="resample")],
-        [SteerSpec(sites=("tf1.self_attn",), direction=tuple([0.5] * 32), strength=2.0, tokens=(0, 2))],
-        [PatchSpec(sites=("tf1.cross_attn",), random_seed=3)],
+        [ablate("tf0.mlp")],
+        [ablate("tf0.cross_attn", "mean", "other", steps=(1, 1))],
+        [ablate("tf1.cross_attn", "resample", "other")],
+        [add(tuple([0.5] * 32), "tf1.self_attn", strength=2.0, tokens=(0, 2))],
+        [random_patch("tf1.cross_attn", "other", 3)],
     ]
     together = run(model64, base, *arms, prompts="padded")
     for i, arm in enumerate(arms):
@@ -170,15 +173,15 @@ def test_a_batch_of_arms_equals_one_run_per_arm(model64: AudioDiffusionModel, ba
 @both_directions
 def test_conditioning_is_its_parts(model64: AudioDiffusionModel, base: int) -> None:
     site = ("tf0.cross_attn",)
-    whole = [PatchSpec(sites=site)]
+    whole = [patch(site, "other")]
     by_heads = [
-        PatchSpec(sites=("tf0.cross_attn.k", "tf0.cross_attn.v"), mode="output", heads=(head,))
+        patch(("tf0.cross_attn.k", "tf0.cross_attn.v"), "other", target="output", heads=(head,))
         for head in range(model64.heads("k"))
     ]
-    by_words = [PatchSpec(sites=site, segments=("swapped", "after"))]
-    by_word = [PatchSpec(sites=site, segments=("word:slow", "word:happy", "word:song"))]
+    by_words = [patch(site, "other", segments=("swapped", "after"))]
+    by_word = [patch(site, "other", segments=("word:slow", "word:happy", "word:song"))]
     others = [name for name in model64.segments(pair()[0], SETTINGS) if name != "text"]
-    rest = [PatchSpec(sites=site, segments=("before", "template", *others))]
+    rest = [patch(site, "other", segments=("before", "template", *others))]
     latents = run(model64, base, whole, by_heads, by_words, by_word, rest)
     assert difference(latents[2], latents[base]) > 1e-6
     assert_close(latents[3], latents[2])
@@ -192,19 +195,19 @@ def test_arms_cost_nothing_before_they_start(
 ) -> None:
     """Step-prefix reuse is exact: latents, sampler and guidance momentum are those of a run of its own."""
     clips = pair()
-    specs = [PatchSpec(sites=("tf1.cross_attn",), steps=(step, step)) for step in range(4)]
-    edits = [Intervention(2 + i, spec, source=0) for i, spec in enumerate(specs)]
-    shared = model64.generate_batch([*clips, *[clips[1]] * 4], SETTINGS, edits)
+    specs = [patch("tf1.cross_attn", "other", steps=(step, step)) for step in range(4)]
+    runs = [*clips, *(edited(clips[1], [spec], clips[0]) for spec in specs)]
+    shared = model64.generate_batch(runs, SETTINGS)
     passes = [len(set(call.passes)) for call in shared.calls]
     assert shared.rows == sum(passes[step] * (2 + step + 1) for step in range(4))
 
-    def every_row(label, clips, interventions, started, probing=False) -> CallRows:
-        del clips, interventions, started, probing
+    def every_row(label, clips, edits, started, probing=False) -> CallRows:
+        del clips, edits, started, probing
         rows = tuple(range(len(label.clips)))
         return CallRows(label, rows, rows)
 
     monkeypatch.setattr(base, "call_rows", every_row)
-    whole = model64.generate_batch([*clips, *[clips[1]] * 4], SETTINGS, edits)
+    whole = model64.generate_batch(runs, SETTINGS)
     assert whole.rows == 6 * sum(passes)
     assert_close(shared.latents, whole.latents)
     assert difference(shared.latents[5], shared.latents[1]) > 1e-6
@@ -219,7 +222,7 @@ def test_the_same_clip_twice_is_computed_once(model64: AudioDiffusionModel) -> N
 
 
 def test_the_null_pass_reads_one_embedding_so_that_its_conditioning_cannot_matter(tiny64: AceStep15) -> None:
-    spec = PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn"), mode="output", passes=("null",))
+    spec = patch(("tf0.cross_attn", "tf1.cross_attn"), "other", target="output", passes=("null",))
     latents = run(tiny64, 1, [spec], prompts="padded")
     assert_close(latents[2], latents[1])
 
@@ -243,9 +246,9 @@ def test_keys_and_values_are_computed_in_the_first_call_only(tiny64: AceStep15, 
     weight = getattr(tiny64.pipeline.transformer.layers[1].cross_attn, part).weight
     with LinearRows(weight) as plain:
         run(tiny64, 1)
-    assert plain.rows == [4] * 4, "untouched without interventions"
+    assert plain.rows == [4] * 4, "untouched without edits"
     with LinearRows(weight) as patched:
-        run(tiny64, 1, [PatchSpec(sites=("tf0.cross_attn",), steps=(2, 2))])
+        run(tiny64, 1, [patch("tf0.cross_attn", "other", steps=(2, 2))])
     assert patched.rows == [4], "clean and corrupt, cond and null"
 
 
@@ -254,7 +257,7 @@ def test_equal_prompts_are_encoded_once(tiny64: AceStep15) -> None:
         next(module for module in encoder.modules() if isinstance(module, torch.nn.Linear))
         for encoder in (tiny64.pipeline.text_encoder, tiny64.pipeline.condition_encoder)
     ]
-    arms = [[PatchSpec(sites=("tf0.cross_attn",), steps=(step, step))] for step in range(4)]
+    arms = [[patch("tf0.cross_attn", "other", steps=(step, step))] for step in range(4)]
     with LinearRows(linears[0].weight) as text, LinearRows(linears[1].weight) as conditions:
         patched = run(tiny64, 1, *arms, prompts="padded")
         plain = run(tiny64, 1, prompts="padded")
@@ -264,21 +267,21 @@ def test_equal_prompts_are_encoded_once(tiny64: AceStep15) -> None:
 
 def test_the_conditioning_is_embedded_in_the_first_call_only(tiny64: AceStep15) -> None:
     with LinearRows(tiny64.pipeline.transformer.condition_embedder.weight) as embedded:
-        run(tiny64, 1, [PatchSpec(sites=("tf0.cross_attn",))])
+        run(tiny64, 1, [patch("tf0.cross_attn", "other")])
     assert embedded.rows == [6]
 
 
 def test_null_pass_that_begins_late_gets_its_own_keys(tiny64: AceStep15) -> None:
     settings = SETTINGS.model_copy(update={"options": {"cfg_interval_start": 0.05, "cfg_interval_end": 0.4}})
     clips = pair("padded")
-    edit = Intervention(2, PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn")), source=0)
-    latents = tiny64.generate_batch([*clips, clips[1]], settings, [edit]).latents
+    patched = Run(clips[1], (patch(("tf0.cross_attn", "tf1.cross_attn"), clips[0]),))
+    latents = tiny64.generate_batch([*clips, patched], settings).latents
     assert_close(latents[2], latents[0])
 
 
 def test_a_shadow_sees_the_others_latents_with_its_own_prompt(model64: AudioDiffusionModel) -> None:
     clean, corrupt = pair()
-    shadow = Clip(clean.prompt, 7, shadow_of=1)
+    shadow = Run(clean, follows=Run(corrupt))
     run = model64.generate_batch([shadow, corrupt], SETTINGS, velocity_steps=(0, 2))
     alone = model64.generate_batch([corrupt], SETTINGS)
     assert_close(run.latents[1], alone.latents[0])
@@ -304,23 +307,21 @@ def test_a_call_is_repeated_with_its_padding_mask(model64: AudioDiffusionModel) 
         assert set(repeated.values) == set(sites)
 
 
-def captured(
-    model: AudioDiffusionModel, clips: list[Clip], edits: list[Intervention], site: Site
-) -> torch.Tensor:
-    """A site's values in the cond pass of step 1, by clip."""
-    kept = model.generate_batch(clips, SETTINGS, edits, Capture((site,), (1,), ("cond",)))
+def captured(model: AudioDiffusionModel, runs: Sequence[Clip | Run], site: Site) -> torch.Tensor:
+    """A site's values in the cond pass of step 1, by run."""
+    kept = model.generate_batch(runs, SETTINGS, Capture((site,), (1,), ("cond",)))
     return kept.activations[site][:, 0, 0]
 
 
 def test_ablations_put_zero_the_mean_or_another_run(model64: AudioDiffusionModel) -> None:
     site = Site(1, "cross_attn")
-    clips = [*pair(), Clip("a fast sad song", 7), *[pair()[0]] * 3]
+    clean, corrupt, third = clips = [*pair(), Clip("a fast sad song", 7)]
     edits = [
-        Intervention(3, AblationSpec(sites=(str(site),), steps=(1, 1))),
-        Intervention(4, AblationSpec(sites=(str(site),), method="mean", steps=(1, 1)), source=(1, 2)),
-        Intervention(5, AblationSpec(sites=(str(site),), method="resample", steps=(1, 1)), source=2),
+        ablate(str(site), steps=(1, 1)),
+        ablate(str(site), "mean", (corrupt, third), steps=(1, 1)),
+        ablate(str(site), "resample", third, steps=(1, 1)),
     ]
-    values = captured(model64, clips, edits, site)
+    values = captured(model64, [*clips, *(Run(clean, (edit,)) for edit in edits)], site)
     assert (values[3] == 0).all()
     assert_close(values[4], values[1:3].mean(dim=(0, 1)).expand_as(values[4]))
     assert torch.equal(values[5], values[2])
@@ -328,9 +329,9 @@ def test_ablations_put_zero_the_mean_or_another_run(model64: AudioDiffusionModel
 
 def test_heads_and_tokens_limit_what_is_written(model64: AudioDiffusionModel) -> None:
     site = Site(1, "cross_attn.heads")
-    clips = [*pair(), pair()[1]]
-    spec = PatchSpec(sites=(str(site),), mode="output", heads=(1, 3), tokens=(2, 4), steps=(1, 1))
-    values = captured(model64, clips, [Intervention(2, spec, source=0)], site)
+    clips = pair()
+    spec = patch(str(site), "other", target="output", heads=(1, 3), tokens=(2, 4), steps=(1, 1))
+    values = captured(model64, [*clips, edited(clips[1], [spec], clips[0])], site)
     taken = torch.zeros(values.shape[1:], dtype=torch.bool)
     taken[2:5, 8:16] = taken[2:5, 24:32] = True
     assert torch.equal(values[2][taken], values[0][taken])
@@ -340,12 +341,10 @@ def test_heads_and_tokens_limit_what_is_written(model64: AudioDiffusionModel) ->
 
 def test_a_random_patch_goes_as_far_as_the_source_lies(model64: AudioDiffusionModel) -> None:
     site = Site(1, "mlp")
-    clips = [*pair(), *[pair()[1]] * 3]
-    specs = [
-        PatchSpec(sites=(str(site),), mode="output", random_seed=seed, steps=(1, 1)) for seed in (0, 0, 1)
-    ]
-    edits = [Intervention(2 + i, spec, source=0) for i, spec in enumerate(specs)]
-    clean, corrupt, first, again, other = captured(model64, clips, edits, site)
+    clips = pair()
+    specs = [random_patch(str(site), "other", seed, target="output", steps=(1, 1)) for seed in (0, 0, 1)]
+    runs = [edited(clips[1], [spec], clips[0]) for spec in specs]
+    clean, corrupt, first, again, other = captured(model64, [*clips, *runs], site)
     torch.testing.assert_close((first - corrupt).norm(dim=-1), (clean - corrupt).norm(dim=-1))
     assert_close(first, again)
     assert difference(first, other) > 1e-3

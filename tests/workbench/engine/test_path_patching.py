@@ -12,7 +12,7 @@ from analyses.patching.contexts import PairContext
 from analyses.patching.sweep import run_arms
 from tests.plain_calls import plain_call, put
 from tests.tolerances import assert_close, difference
-from workbench.engine.edits import AblationSpec, Intervention
+from workbench.engine.edits import SELF, Edit, Run, ablate
 from workbench.engine.runs import Clip, GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.ace_step import AceStep15
@@ -48,6 +48,23 @@ def context(prompts: str) -> PairContext:
 def run(model: AceStep15, prompts: str, settings: GenerationSettings, *arms: Arm) -> torch.Tensor:
     """Latents of clean, corrupt and the arms."""
     return run_arms(model, context(prompts), SEED, arms, settings).latents
+
+
+def helper_edits(arm: Arm) -> tuple[Edit, ...]:
+    """The edits of the helper run that a path's receiver reads from."""
+    (receiver,) = arm.edits
+    return receiver.sources[0].edits
+
+
+def with_helper_edits(arm: Arm, edits: tuple[Edit, ...]) -> Arm:
+    """The arm with other edits of its helper run."""
+    (receiver,) = arm.edits
+    return replace(arm, edits=(replace(receiver, sources=(replace(receiver.sources[0], edits=edits),)),))
+
+
+def late(edit: Edit) -> Edit:
+    """The edit from step 1 on."""
+    return replace(edit, window=replace(edit.window, steps=(1, 2)))
 
 
 class ByHand:
@@ -160,8 +177,8 @@ def test_paths_of_one_batch_do_not_touch_each_other(tiny64: AceStep15) -> None:
 @pytest.mark.parametrize("receiver", ["tf1.mlp", "tf1.self_attn", "tf1.block"])
 def test_a_sender_with_its_own_value_sends_nothing(tiny64: AceStep15, receiver: str, mode: str) -> None:
     arm = path_arm(0, Site.parse(receiver), mode)
-    sender, *rest = arm.edits
-    own = replace(arm, edits=(replace(sender, source="arm"), *rest))
+    sender, *rest = helper_edits(arm)
+    own = with_helper_edits(arm, (replace(sender, sources=(Run(SELF),)), *rest))
     latents = run(tiny64, "padded", SETTINGS["guided"], own)
     assert_close(latents[2], latents[1])
 
@@ -176,27 +193,28 @@ def test_a_path_that_opens_late_changes_nothing_before(tiny64: AceStep15) -> Non
     """Until the receiver is patched nobody reads the helper run, whatever is done to it."""
     settings = SETTINGS["three steps"]
     arm = path_arm(0, Site(1, "mlp"), "conditioning")
-    late = [replace(edit, spec=replace(edit.spec, steps=(1, 2))) for edit in arm.edits]
-    receiver_only = run(tiny64, "aligned", settings, replace(arm, edits=(*arm.edits[:2], late[2])))
-    all_late = run(tiny64, "aligned", settings, replace(arm, edits=tuple(late)))
+    receiver_late = replace(arm, edits=tuple(map(late, arm.edits)))
+    receiver_only = run(tiny64, "aligned", settings, receiver_late)
+    helper_late = with_helper_edits(receiver_late, tuple(map(late, helper_edits(arm))))
+    all_late = run(tiny64, "aligned", settings, helper_late)
     assert_close(receiver_only[1], all_late[1], "the corrupt run above all")
     assert_close(receiver_only[2], all_late[2])
 
 
 def test_a_probe_leaves_the_run_that_it_shadows(tiny64: AceStep15) -> None:
     """In the null pass, whose velocity nobody asks for, just as in the cond pass."""
-    clips = [Clip("a slow happy song", SEED), Clip("a slow happy song", SEED, shadow_of=0)]
-    edit = Intervention(1, AblationSpec(sites=("tf0.mlp",)))
+    clip = Clip("a slow happy song", SEED)
+    probe = Run(clip, (ablate("tf0.mlp"),), follows=Run(clip))
     steps = range(SETTINGS["guided"].num_steps)
-    probed = tiny64.generate_batch(clips, SETTINGS["guided"], [edit], velocity_steps=steps)
-    alone = tiny64.generate_batch(clips[:1], SETTINGS["guided"])
+    probed = tiny64.generate_batch([clip, probe], SETTINGS["guided"], velocity_steps=steps)
+    alone = tiny64.generate_batch([clip], SETTINGS["guided"])
     assert_close(probed.latents[0], alone.latents[0])
 
 
 def test_what_is_held_matters(tiny64: AceStep15) -> None:
     """Without it, the receiver takes all that the sender changes, on every way."""
     arm = path_arm(0, Site(1, "mlp"), "conditioning")
-    sender, _, receiver = arm.edits
-    every_way = replace(arm, name="every way", edits=(sender, receiver))
+    sender, _ = helper_edits(arm)
+    every_way = with_helper_edits(replace(arm, name="every way"), (sender,))
     latents = run(tiny64, "aligned", SETTINGS["three steps"], arm, every_way)
     assert difference(latents[2], latents[3]) > 1e-5

@@ -1,12 +1,16 @@
 """Which rows of a call are computed: each once, none that nobody needs, and every clip finds its own."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.engine.edits import AblationSpec, Intervention, PatchSpec, Spec
+from workbench.engine.batch import Row, RowEdit
+from workbench.engine.edits import Edit, ablate
+from workbench.engine.edits import patch as patch_sites
 from workbench.engine.rows import CallRows, call_rows, shared_clips, started_clips
-from workbench.engine.runs import CallLabel, Clip
+from workbench.engine.runs import CallLabel
 
 A, B = "a slow song", "a fast song"
 BOTH = ("cond", "null")
@@ -18,8 +22,8 @@ def label(n_clips: int, passes: tuple[str, ...] = BOTH, step: int = 0) -> CallLa
     return CallLabel(step, 1 - step / 10, clips, tuple(p for p in passes for _ in range(n_clips)))
 
 
-def patch(**window: object) -> PatchSpec:
-    return PatchSpec(**{"sites": ("tf0.cross_attn",), "mode": "output", **window})
+def patch(site: str = "tf0.cross_attn", **window: Any) -> Edit:
+    return patch_sites(site, "other", target="output", **window)
 
 
 def computed(rows: CallRows) -> list[tuple[int, str]]:
@@ -34,24 +38,22 @@ def by_clip(rows: CallRows) -> list[tuple[int, ...]]:
 
 
 def test_equal_clips_are_computed_once() -> None:
-    rows = call_rows(label(4), [Clip(A, 1), Clip(B, 1), Clip(A, 1), Clip(A, 2)], [], set())
+    rows = call_rows(label(4), [Row(A, 1), Row(B, 1), Row(A, 1), Row(A, 2)], [], set())
     assert computed(rows) == [(0, "cond"), (1, "cond"), (3, "cond"), (0, "null"), (1, "null"), (3, "null")]
     assert by_clip(rows) == [(0, 3), (1, 4), (0, 3), (2, 5)]
     assert not rows.all_run
 
 
-@pytest.mark.parametrize(
-    "other", [Clip(B, 1), Clip(A, 2), Clip(A, 1, "la")], ids=["prompt", "seed", "lyrics"]
-)
-def test_clips_that_differ_in_anything_are_computed_each(other: Clip) -> None:
-    rows = call_rows(label(2), [Clip(A, 1), other], [], set())
+@pytest.mark.parametrize("other", [Row(B, 1), Row(A, 2), Row(A, 1, "la")], ids=["prompt", "seed", "lyrics"])
+def test_clips_that_differ_in_anything_are_computed_each(other: Row) -> None:
+    rows = call_rows(label(2), [Row(A, 1), other], [], set())
     assert rows.all_run
     assert rows.run == rows.take == (0, 1, 2, 3)
 
 
 def test_an_edited_row_is_its_own_in_the_pass_that_is_edited() -> None:
-    edit = Intervention(1, AblationSpec(sites=("tf0.mlp",), passes=("null",)))
-    rows = call_rows(label(2), [Clip(A, 1)] * 2, [edit], set())
+    edit = RowEdit(ablate("tf0.mlp", passes=("null",)), 1)
+    rows = call_rows(label(2), [Row(A, 1)] * 2, [edit], set())
     assert computed(rows) == [(0, "cond"), (0, "null"), (1, "null")]
     assert by_clip(rows) == [(0, 1), (0, 2)]
 
@@ -60,8 +62,8 @@ def test_an_edited_row_is_its_own_in_the_pass_that_is_edited() -> None:
     "window", [{"steps": (1, 1)}, {"sigmas": (0.85, 0.9)}, {"steps": (0, 1), "passes": ("null",)}]
 )
 def test_an_edit_that_does_not_act_in_this_call_shares(window: dict) -> None:
-    edit = Intervention(1, AblationSpec(sites=("tf0.mlp",), **window))
-    clips = [Clip(A, 1)] * 2
+    edit = RowEdit(ablate("tf0.mlp", **window), 1)
+    clips = [Row(A, 1)] * 2
     assert len(call_rows(label(2, ("cond",), step=2), clips, [edit], set()).run) == 1
     assert started_clips(label(2, ("cond",), step=2), [edit]) == set()
     assert started_clips(label(2, step=1), [edit]) == {1}
@@ -69,7 +71,7 @@ def test_an_edit_that_does_not_act_in_this_call_shares(window: dict) -> None:
 
 
 def test_a_started_clip_shares_no_more() -> None:
-    clips = [Clip(A, 1)] * 3
+    clips = [Row(A, 1)] * 3
     rows = call_rows(label(3), clips, [], {1})
     assert computed(rows) == [(0, "cond"), (1, "cond"), (0, "null"), (1, "null")]
     assert by_clip(rows) == [(0, 2), (1, 3), (0, 2)]
@@ -77,23 +79,23 @@ def test_a_started_clip_shares_no_more() -> None:
 
 
 def test_an_idle_shadow_stands_on_its_clip() -> None:
-    clips = [Clip(A, 1, shadow_of=1), Clip(B, 1), Clip(B, 1, shadow_of=1)]
+    clips = [Row(A, 1, shadow_of=1), Row(B, 1), Row(B, 1, shadow_of=1)]
     rows = call_rows(label(3), clips, [], set())
     assert computed(rows) == [(1, "cond"), (1, "null")]
     assert by_clip(rows) == [(0, 1)] * 3
 
 
 def test_probing_computes_shadows_in_the_cond_pass() -> None:
-    clips = [Clip(A, 1, shadow_of=1), Clip(B, 1), Clip(B, 1, shadow_of=1)]
+    clips = [Row(A, 1, shadow_of=1), Row(B, 1), Row(B, 1, shadow_of=1)]
     rows = call_rows(label(3), clips, [], set(), probing=True)
     assert computed(rows) == [(0, "cond"), (1, "cond"), (1, "null")]
     assert by_clip(rows) == [(0, 2), (1, 2), (1, 2)], "a shadow with the prompt of its clip equals it"
 
 
 def test_a_shadow_that_is_read_is_computed_and_so_is_what_it_reads() -> None:
-    clips = [Clip(A, 1), Clip(B, 1), Clip(B, 1, shadow_of=1), Clip(A, 1, shadow_of=1)]
-    into_shadow = Intervention(2, patch(), source=3)
-    from_shadow = Intervention(1, patch(passes=("cond",)), source=2)
+    clips = [Row(A, 1), Row(B, 1), Row(B, 1, shadow_of=1), Row(A, 1, shadow_of=1)]
+    into_shadow = RowEdit(patch(), 2, (3,))
+    from_shadow = RowEdit(patch(passes=("cond",)), 1, (2,))
     alone = call_rows(label(4), clips, [into_shadow], set())
     assert computed(alone) == [(0, "cond"), (1, "cond"), (0, "null"), (1, "null")]
     both = call_rows(label(4), clips, [into_shadow, from_shadow], {1})
@@ -101,10 +103,10 @@ def test_a_shadow_that_is_read_is_computed_and_so_is_what_it_reads() -> None:
 
 
 def test_a_shadow_sees_latents_that_have_left_those_of_its_prompt() -> None:
-    clips = [Clip(A, 1), Clip(B, 1), Clip(A, 1, shadow_of=1)]
+    clips = [Row(A, 1), Row(B, 1), Row(A, 1, shadow_of=1)]
     before = call_rows(label(3), clips, [], set(), probing=True)
     assert computed(before)[:3] == [(0, "cond"), (1, "cond"), (2, "cond")], "other latents than clip 0"
-    twin = [Clip(A, 1), Clip(A, 1), Clip(A, 1, shadow_of=1)]
+    twin = [Row(A, 1), Row(A, 1), Row(A, 1, shadow_of=1)]
     assert by_clip(call_rows(label(3), twin, [], set(), probing=True)) == [(0, 1)] * 3
     assert by_clip(call_rows(label(3), twin, [], {1}, probing=True)) == [(0, 2), (1, 3), (1, 3)]
 
@@ -114,9 +116,9 @@ def test_a_shadow_sees_latents_that_have_left_those_of_its_prompt() -> None:
 def test_a_sweep_of_single_steps_costs_what_its_arms_have_left(n_steps: int, passes: tuple[str, ...]) -> None:
     """Step s computes clean, corrupt, and the arms that have begun: sum over s of 2 + blocks * (s + 1)."""
     blocks = 3
-    specs = [patch(sites=(f"tf{b}.cross_attn",), steps=(s, s)) for b in range(blocks) for s in range(n_steps)]
-    clips = [Clip(A, 1)] + [Clip(B, 1)] * (1 + len(specs))
-    edits = [Intervention(2 + i, spec, source=0) for i, spec in enumerate(specs)]
+    specs = [patch(f"tf{b}.cross_attn", steps=(s, s)) for b in range(blocks) for s in range(n_steps)]
+    clips = [Row(A, 1)] + [Row(B, 1)] * (1 + len(specs))
+    edits = [RowEdit(spec, 2 + i, (0,)) for i, spec in enumerate(specs)]
     started: set[int] = set()
     total = 0
     for step in range(n_steps):
@@ -131,20 +133,18 @@ pass_sets = st.sampled_from([BOTH, ("cond",), ("null",)])
 
 
 @st.composite
-def calls(draw: st.DrawFn) -> tuple[CallLabel, list[Clip], list[Intervention], set[int], bool]:
+def calls(draw: st.DrawFn) -> tuple[CallLabel, list[Row], list[RowEdit], set[int], bool]:
     n_own = draw(st.integers(1, 4))
-    clip = st.builds(Clip, st.sampled_from([A, B]), st.integers(0, 1), st.sampled_from(["", "la"]))
+    clip = st.builds(Row, st.sampled_from([A, B]), st.integers(0, 1), st.sampled_from(["", "la"]))
     clips = draw(st.lists(clip, min_size=n_own, max_size=n_own))
     for _ in range(draw(st.integers(0, 3))):
         main = draw(st.integers(0, n_own - 1))
-        clips.append(
-            Clip(draw(st.sampled_from([A, B])), clips[main].seed, clips[main].lyrics, shadow_of=main)
-        )
+        clips.append(Row(draw(st.sampled_from([A, B])), clips[main].seed, clips[main].lyrics, shadow_of=main))
     row = st.integers(0, len(clips) - 1)
-    specs: st.SearchStrategy[Spec] = st.builds(
-        AblationSpec, sites=st.just(("tf0.mlp",)), method=st.just("mean"), steps=windows, passes=pass_sets
+    means = st.builds(
+        ablate, st.just("tf0.mlp"), st.just("mean"), st.just(("one", "two")), steps=windows, passes=pass_sets
     )
-    edits = draw(st.lists(st.builds(Intervention, row, specs, st.tuples(row, row)), max_size=4))
+    edits = draw(st.lists(st.builds(RowEdit, means, row, st.tuples(row, row)), max_size=4))
     started = draw(st.sets(st.integers(0, n_own - 1)))
     passes = draw(st.sampled_from([BOTH, ("cond",)]))
     call = label(len(clips), passes, draw(st.integers(0, 2)))
@@ -159,7 +159,7 @@ def test_every_place_is_a_row_that_equals_the_clips_own(call: tuple) -> None:
         (i.row, name, i.sources)
         for i in edits
         for name in BOTH
-        if i.spec.acts_at(where.step, where.sigma, name) and name in where.passes
+        if i.acts_at(where.step, where.sigma, name) and name in where.passes
     ]
     changed = {(row, name) for row, name, _ in acting}
     used = {
@@ -195,11 +195,11 @@ def test_clips_of_their_own_are_never_left_out(call: tuple) -> None:
     own = {clip for clip in range(len(clips)) if clips[clip].shadow_of is None}
     assert {(clip, name) for clip in own for name in where.passes} <= set(computed(with_all))
     assert started_clips(where, edits) == {
-        i.row for i in edits for name in where.passes if i.spec.acts_at(where.step, where.sigma, name)
+        i.row for i in edits for name in where.passes if i.acts_at(where.step, where.sigma, name)
     }
 
 
 def test_clips_are_shared_that_were_one_row_all_along() -> None:
-    clips = [Clip(A, 1), Clip(B, 1), Clip(A, 1), Clip(A, 1), Clip(A, 2), Clip(A, 1, shadow_of=0), Clip(B, 1)]
+    clips = [Row(A, 1), Row(B, 1), Row(A, 1), Row(A, 1), Row(A, 2), Row(A, 1, shadow_of=0), Row(B, 1)]
     assert shared_clips(clips, {3}) == (0, 1, 0, 3, 4, 5, 1)
     assert shared_clips(clips, {0}) == (0, 1, 2, 2, 4, 5, 1)

@@ -1,11 +1,14 @@
 """Which conditioning tokens a name means, on spans made by hand and on the tokenizers of models."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cache.errors import UserError
-from workbench.engine.edits import Intervention, PatchSpec
+from tests.edited import edited
+from workbench.engine.edits import Edit, patch
 from workbench.engine.runs import Clip, GenerationSettings
 from workbench.engine.segments import Conditioning, segment_positions
 from workbench.models.ace_step import AceStep15
@@ -205,10 +208,17 @@ def test_words_lie_in_the_text_at_their_own_tokens(organism_split: AceStep15, ly
     ]
 
 
+def positions(model: AceStep15, clips: Sequence[Clip], edits: Sequence[Edit]) -> list[tuple[int, ...] | None]:
+    """Conditioning tokens of edits of the second clip that read from the first one, all clips in the batch."""
+    run = edited(clips[1], edits, clips[0])
+    planned = model.plan([clips[0], run, *clips[2:]], SETTINGS)
+    return [edit.positions for edit in planned.edits]
+
+
 def test_pairs_with_a_singer_have_their_tokens(organism_split: AceStep15) -> None:
     clips = [Clip(f"a slow sad {instrument} song", 0) for instrument in ("violin", "female vocal")]
-    spec = PatchSpec(sites=("tf0.cross_attn",), segments=("swapped",))
-    (found,) = organism_split.positions(clips, SETTINGS, [Intervention(1, spec, 0)])
+    spec = patch("tf0.cross_attn", "other", segments=("swapped",))
+    (found,) = positions(organism_split, clips, [spec])
     first = organism_split.conditioning(clips[0], SETTINGS).words[0][1]
     assert found == (first + 3,)
 
@@ -231,9 +241,8 @@ def test_the_count_of_tokens_is_that_of_the_real_conditioning(
     clips = [
         Clip(prompt, i, sung) for i, (prompt, sung) in enumerate(zip(prompts, LYRICS[lyrics], strict=True))
     ]
-    spec = PatchSpec(sites=("tf0.cross_attn",), segments=("text",))
-    edit = Intervention(1, spec, source=0)
-    (found,) = tiny.positions(clips, SETTINGS, [edit])
+    spec = patch("tf0.cross_attn", "other", segments=("text",))
+    (found,) = positions(tiny, clips, [spec])
     inputs = tiny.generate_batch(clips, SETTINGS, velocity_steps=(0,)).inputs[0]
     length = inputs.arguments["encoder_hidden_states"].shape[1]
     first = tiny.segments(clips[0], SETTINGS)["text"][0]
@@ -245,15 +254,14 @@ def test_the_count_of_tokens_is_that_of_the_real_conditioning(
 
 def test_only_segments_need_positions(tiny: AceStep15) -> None:
     clips = [Clip("a slow song", 0, "happy"), Clip("a fast sad song", 0, "a sad song")]
-    everything, text = (PatchSpec(sites=("tf0.cross_attn",), segments=s) for s in (None, ("text",)))
-    assert tiny.positions(clips, SETTINGS, [Intervention(1, everything, 0)]) == [None]
+    everything, text = (patch("tf0.cross_attn", "other", segments=s) for s in (None, ("text",)))
+    assert positions(tiny, clips, [everything]) == [None]
     with pytest.raises(UserError, match="give both the same lyrics"):
-        tiny.positions(clips, SETTINGS, [Intervention(1, everything, 0), Intervention(1, text, 0)])
+        positions(tiny, clips, [everything, text])
     same = [clips[0], Clip("a fast song", 0, "happy")]
     first = tiny.conditioning(same[0], SETTINGS).words[0][1]
-    swapped = PatchSpec(sites=("tf0.cross_attn",), segments=("swapped",))
-    edits = [Intervention(1, everything, 0), Intervention(1, swapped, 0)]
-    assert tiny.positions(same, SETTINGS, edits) == [None, (first + 1,)]
+    swapped = patch("tf0.cross_attn", "other", segments=("swapped",))
+    assert positions(tiny, same, [everything, swapped]) == [None, (first + 1,)]
 
 
 @pytest.mark.parametrize("word", ["flute", "viol"])

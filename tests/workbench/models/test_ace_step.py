@@ -7,8 +7,9 @@ from analyses.patching.arms import patch_arm
 from analyses.patching.contexts import prompt_set_contexts
 from analyses.patching.sweep import run_arms
 from cache.errors import UserError
+from tests.edited import edited
 from tests.tolerances import assert_close
-from workbench.engine.edits import AblationSpec, Intervention, PatchSpec, SteerSpec
+from workbench.engine.edits import Edit, Run, ablate, add, patch
 from workbench.engine.runs import Capture, Clip, GenerationSettings
 from workbench.engine.sites import Site, parse_sites
 from workbench.models.ace_step import AceStep15
@@ -136,16 +137,16 @@ def test_captured_values_are_what_the_modules_gave(tiny: AceStep15) -> None:
             assert torch.equal(kept[site][:, s, 1], seen[name][step][:2]), "cond pass"
 
 
-def patch_all(model: AceStep15, mode: str, part: str = "cross_attn") -> PatchSpec:
-    return PatchSpec(sites=tuple(f"tf{b}.{part}" for b in range(model.n_blocks)), mode=mode)
+def patch_all(model: AceStep15, mode: str, part: str = "cross_attn") -> Edit:
+    return patch(tuple(f"tf{b}.{part}" for b in range(model.n_blocks)), "other", target=mode)
 
 
 @pytest.mark.parametrize("clips", [SAME_LENGTH, [SHORT, LONG]], ids=["same length", "padded"])
 def test_patching_all_conditioning_gives_the_clean_run(tiny64: AceStep15, clips: list[Clip]) -> None:
     clean = Clip(clips[0].prompt, 7)
     corrupt = Clip(clips[1].prompt, 7)
-    edits = [Intervention(2, patch_all(tiny64, "conditioning"), source=0)]
-    latents = tiny64.generate_batch([clean, corrupt, corrupt], SETTINGS, edits).latents
+    patched = edited(corrupt, [patch_all(tiny64, "conditioning")], clean)
+    latents = tiny64.generate_batch([clean, corrupt, patched], SETTINGS).latents
     assert_close(latents[2], latents[0])
     assert (latents[2] - latents[1]).abs().max() > 1e-3
 
@@ -153,19 +154,20 @@ def test_patching_all_conditioning_gives_the_clean_run(tiny64: AceStep15, clips:
 @pytest.mark.parametrize(
     "spec",
     [
-        PatchSpec(sites=("tf0.cross_attn", "tf1.cross_attn")),
-        PatchSpec(sites=("tf0.cross_attn.heads", "tf1.mlp", "tf1.block"), mode="output"),
+        patch(("tf0.cross_attn", "tf1.cross_attn"), "other"),
+        patch(("tf0.cross_attn.heads", "tf1.mlp", "tf1.block"), "other", target="output"),
     ],
 )
-def test_patching_a_row_with_itself_changes_nothing(tiny: AceStep15, spec: PatchSpec) -> None:
+def test_patching_a_row_with_itself_changes_nothing(tiny: AceStep15, spec: Edit) -> None:
     plain = tiny.generate_batch(SAME_LENGTH, SETTINGS).latents
-    assert_close(tiny.generate_batch(SAME_LENGTH, SETTINGS, [Intervention(1, spec, source=1)]).latents, plain)
+    identity = edited(SAME_LENGTH[1], [spec], SAME_LENGTH[1])
+    assert_close(tiny.generate_batch([SAME_LENGTH[0], identity], SETTINGS).latents, plain)
 
 
 def test_patching_the_last_block_output_gives_the_sources_velocity(tiny: AceStep15) -> None:
     clips = [SAME_LENGTH[0], Clip(SAME_LENGTH[1].prompt, SAME_LENGTH[0].seed)]
-    edit = Intervention(1, PatchSpec(sites=("tf1.block",), mode="output"), source=0)
-    latents = tiny.generate_batch(clips, SETTINGS, [edit]).latents
+    patched = Run(clips[1], (patch("tf1.block", clips[0], target="output"),))
+    latents = tiny.generate_batch([clips[0], patched], SETTINGS).latents
     assert_close(latents[1], latents[0])
 
 
@@ -173,7 +175,7 @@ def test_organism_arms_equal_single_runs(organism_shared: AceStep15) -> None:
     """In float32, over a whole guided run, relative to the latents' size."""
     (context,) = prompt_set_contexts(load_prompt_set("organism"), "mood", 1, seed=0)
     arms = [
-        patch_arm(f"tf{block}", direction, PatchSpec(sites=(f"tf{block}.cross_attn",)), direction)
+        patch_arm(f"tf{block}", direction, f"tf{block}.cross_attn", direction)
         for direction in ("sufficiency", "necessity")
         for block in (0, 3, 7)
     ]
@@ -186,11 +188,12 @@ def test_organism_arms_equal_single_runs(organism_shared: AceStep15) -> None:
         assert_close(together[row], alone[0])
 
 
-def test_interventions_act_on_their_rows_steps_and_passes_only(tiny: AceStep15) -> None:
+def test_edits_act_on_their_rows_steps_and_passes_only(tiny: AceStep15) -> None:
     sites = (Site(1, "cross_attn"),)
     capture = Capture(sites, (0, 1, 2, 3), ("cond", "null"))
-    edit = Intervention(1, AblationSpec(sites=("tf1.cross_attn",), steps=(2, 3), passes=("cond",)))
-    kept = tiny.generate_batch(SAME_LENGTH, SETTINGS, [edit], capture).activations[sites[0]]
+    edit = ablate("tf1.cross_attn", steps=(2, 3), passes=("cond",))
+    runs = [SAME_LENGTH[0], Run(SAME_LENGTH[1], (edit,))]
+    kept = tiny.generate_batch(runs, SETTINGS, capture).activations[sites[0]]
     assert (kept[1, 2:, 0] == 0).all()
     for clip, step, pass_index in [(1, 0, 0), (1, 1, 0), (1, 2, 1), (0, 2, 0), (0, 3, 1)]:
         assert (kept[clip, step, pass_index] != 0).any()
@@ -200,9 +203,9 @@ def test_steering_adds_the_direction(tiny: AceStep15) -> None:
     site = Site(0, "cross_attn")
     capture = Capture((site,), (0,), ("cond",))
     direction = tuple(float(i) for i in range(32))
-    edit = Intervention(0, SteerSpec(sites=(str(site),), direction=direction, strength=0.5))
+    run = Run(LONG, (add(direction, str(site), strength=0.5),))
     plain = tiny.generate_batch([LONG], SETTINGS, capture=capture).activations[site]
-    steered = tiny.generate_batch([LONG], SETTINGS, [edit], capture).activations[site]
+    steered = tiny.generate_batch([run], SETTINGS, capture).activations[site]
     torch.testing.assert_close(
         steered - plain, (0.5 * torch.tensor(direction)).expand_as(plain), rtol=0, atol=1e-5
     )
@@ -227,17 +230,15 @@ def test_segments_cover_the_conditioning(tiny: AceStep15) -> None:
     [
         (lambda m: m.generate_batch([], SETTINGS), "empty"),
         (
-            lambda m: m.generate_batch([LONG], SETTINGS, [Intervention(3, AblationSpec(sites=("tf0.mlp",)))]),
-            "row 3",
+            lambda m: m.generate_batch([Run(LONG, (patch("tf0.cross_attn", "clean"),))], SETTINGS),
+            "'clean' is a name only",
         ),
         (
-            lambda m: m.generate_batch([LONG], SETTINGS, [Intervention(0, AblationSpec(sites=("tf9.mlp",)))]),
+            lambda m: m.generate_batch([Run(LONG, (ablate("tf9.mlp"),))], SETTINGS),
             "tf9 does not exist",
         ),
         (
-            lambda m: m.generate_batch(
-                [LONG], SETTINGS, [Intervention(0, SteerSpec(sites=("tf0.mlp",), direction=(1.0,)))]
-            ),
+            lambda m: m.generate_batch([Run(LONG, (add((1.0,), "tf0.mlp"),))], SETTINGS),
             "1 numbers but tf0.mlp has 32 channels",
         ),
         (

@@ -16,9 +16,10 @@ from analyses.patching.attribution import attribute_arms
 from analyses.patching.contexts import listed_contexts
 from analyses.patching.screening import velocity_screen
 from cache.errors import UserError
+from tests.edited import edited
 from tests.tiny_audioldm2 import GENERATED_TOKENS, PUBLISHED_UNET, UNET, save_tiny_pipeline
 from tests.tolerances import assert_close, difference
-from workbench.engine.edits import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec
+from workbench.engine.edits import Edit, Run, ablate, add, patch, random_patch
 from workbench.engine.runs import Capture, Clip, GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.audioldm2 import AudioLDM2, CallOfAudioLDM2, conditioned_blocks, frames_first
@@ -340,54 +341,54 @@ def sites(blocks: Sequence[int], part: str = "cross_attn") -> tuple[str, ...]:
     return tuple(f"tf{block}.{part}" for block in blocks)
 
 
-SINGLE: dict[str, Callable[[int], PatchSpec]] = {
-    "conditioning": lambda b: PatchSpec(sites=sites([b])),
-    "keys": lambda b: PatchSpec(sites=sites([b]), carry=("keys",)),
-    "values": lambda b: PatchSpec(sites=sites([b]), carry=("values",)),
-    "head": lambda b: PatchSpec(sites=sites([b], "cross_attn.heads"), mode="output", heads=(1,)),
-    "window of tokens": lambda b: PatchSpec(sites=sites([b]), mode="output", tokens=(3, 7)),
-    "window of steps": lambda b: PatchSpec(sites=sites([b]), steps=(1, 2)),
-    "window of sigmas": lambda b: PatchSpec(sites=sites([b]), sigmas=(0.5, 0.96)),
-    "null pass": lambda b: PatchSpec(sites=sites([b]), mode="output", passes=("null",)),
+SINGLE: dict[str, Callable[[int], Edit]] = {
+    "conditioning": lambda b: patch(sites([b]), "other"),
+    "keys": lambda b: patch(sites([b]), "other", parts=("keys",)),
+    "values": lambda b: patch(sites([b]), "other", parts=("values",)),
+    "head": lambda b: patch(sites([b], "cross_attn.heads"), "other", target="output", heads=(1,)),
+    "window of tokens": lambda b: patch(sites([b]), "other", target="output", tokens=(3, 7)),
+    "window of steps": lambda b: patch(sites([b]), "other", steps=(1, 2)),
+    "window of sigmas": lambda b: patch(sites([b]), "other", sigmas=(0.5, 0.96)),
+    "null pass": lambda b: patch(sites([b]), "other", target="output", passes=("null",)),
     **{
-        part: lambda b, part=part: PatchSpec(sites=sites([b], part), mode="output")
+        part: lambda b, part=part: patch(sites([b], part), "other", target="output")
         for part in ("cross_attn", "self_attn", "mlp", "block", "cross_attn.q", "self_attn.v")
     },
 }
 both_directions = pytest.mark.parametrize("base", [0, 1], ids=["necessity", "sufficiency"])
 
 
-def run(model: AudioLDM2, base: int, *arms: Sequence[Spec], prompts: str = "aligned") -> torch.Tensor:
-    """Latents of the clean run, the corrupt run, and arms: specs applied to the `base` run from the other one."""
+def run(model: AudioLDM2, base: int, *arms: Sequence[Edit], prompts: str = "aligned") -> torch.Tensor:
+    """Latents of the clean run, the corrupt run, and arms: edits of the `base` run that read from the other one."""
     clips = [Clip(prompt, 7) for prompt in PROMPTS[prompts]]
-    edits = [Intervention(2 + i, spec, source=1 - base) for i, specs in enumerate(arms) for spec in specs]
-    return model.generate_batch([*clips, *[clips[base]] * len(arms)], SETTINGS, edits).latents
+    runs = [edited(clips[base], edits, clips[1 - base]) for edits in arms]
+    return model.generate_batch([*clips, *runs], SETTINGS).latents
 
 
 @pytest.mark.parametrize("kind", SINGLE)
 def test_identity_patch_changes_nothing(tiny64: AudioLDM2, kind: str) -> None:
     clips = [Clip(prompt, 7) for prompt in PROMPTS["padded"]]
-    edits = [Intervention(2, SINGLE[kind](block), source=1) for block in BLOCKS]
-    latents = tiny64.generate_batch([*clips, clips[1]], SETTINGS, edits).latents
+    identity = edited(clips[1], [SINGLE[kind](block) for block in BLOCKS], clips[1])
+    latents = tiny64.generate_batch([*clips, identity], SETTINGS).latents
     assert_close(latents[2], latents[1])
 
 
 @both_directions
 def test_patch_that_never_acts_is_the_base_run(tiny64: AudioLDM2, base: int) -> None:
-    never = PatchSpec(sites=ALL_SITES, steps=(9, 9))
+    never = patch(ALL_SITES, "other", steps=(9, 9))
     latents = run(tiny64, base, [never], prompts="padded")
     assert_close(latents[2], latents[base])
 
 
-EVERYTHING: dict[str, list[PatchSpec]] = {
-    "conditioning": [PatchSpec(sites=ALL_SITES)],
-    "both encoders": [PatchSpec(sites=sites(blocks)) for blocks in (GENERATED, TEXT)],
+EVERYTHING: dict[str, list[Edit]] = {
+    "conditioning": [patch(ALL_SITES, "other")],
+    "both encoders": [patch(sites(blocks), "other") for blocks in (GENERATED, TEXT)],
     "keys, values and mask": [
-        PatchSpec(sites=ALL_SITES, carry=(name,)) for name in ("keys", "values", "mask")
+        patch(ALL_SITES, "other", parts=(name,)) for name in ("keys", "values", "mask")
     ],
-    "all segments": [PatchSpec(sites=ALL_SITES, segments=(name,)) for name in ("generated", "text")],
-    "cross-attention outputs": [PatchSpec(sites=ALL_SITES, mode="output")],
-    "both passes": [PatchSpec(sites=ALL_SITES, passes=(name,)) for name in ("cond", "null")],
+    "all segments": [patch(ALL_SITES, "other", segments=(name,)) for name in ("generated", "text")],
+    "cross-attention outputs": [patch(ALL_SITES, "other", target="output")],
+    "both passes": [patch(ALL_SITES, "other", passes=(name,)) for name in ("cond", "null")],
 }
 
 
@@ -415,7 +416,7 @@ class Masks(TorchFunctionMode):
 
 def test_only_text_is_masked(tiny64: AudioLDM2) -> None:
     with Masks() as masks:
-        run(tiny64, 1, [PatchSpec(sites=ALL_SITES)], prompts="padded")
+        run(tiny64, 1, [patch(ALL_SITES, "other")], prompts="padded")
     assert masks.given[8] == {True}
     assert masks.given[GENERATED_TOKENS] == {False}
 
@@ -424,12 +425,12 @@ def test_only_text_is_masked(tiny64: AudioLDM2) -> None:
 def test_keys_and_values_are_not_enough_where_the_prompts_differ_in_length(
     tiny64: AudioLDM2, base: int
 ) -> None:
-    latents = run(tiny64, base, [PatchSpec(sites=ALL_SITES, carry=("keys", "values"))], prompts="padded")
+    latents = run(tiny64, base, [patch(ALL_SITES, "other", parts=("keys", "values"))], prompts="padded")
     assert difference(latents[2], latents[1 - base]) > 1e-6
 
 
 def test_one_encoder_is_not_enough(tiny64: AudioLDM2) -> None:
-    arms = [[PatchSpec(sites=sites(blocks))] for blocks in (GENERATED, TEXT)]
+    arms = [[patch(sites(blocks), "other")] for blocks in (GENERATED, TEXT)]
     latents = run(tiny64, 1, *arms)
     for arm in latents[2:]:
         assert difference(arm, latents[0]) > 1e-3
@@ -438,32 +439,32 @@ def test_one_encoder_is_not_enough(tiny64: AudioLDM2) -> None:
 
 def test_a_segment_changes_nothing_in_blocks_that_do_not_read_it(tiny64: AudioLDM2) -> None:
     absent = [
-        PatchSpec(sites=sites(GENERATED), segments=("text", "swapped")),
-        PatchSpec(sites=sites(TEXT), segments=("generated",)),
+        patch(sites(GENERATED), "other", segments=("text", "swapped")),
+        patch(sites(TEXT), "other", segments=("generated",)),
     ]
-    text = [PatchSpec(sites=ALL_SITES, segments=("text",))]
-    only_text = [PatchSpec(sites=sites(TEXT))]
-    words = [PatchSpec(sites=ALL_SITES, segments=("before", "swapped", "after", "template"))]
+    text = [patch(ALL_SITES, "other", segments=("text",))]
+    only_text = [patch(sites(TEXT), "other")]
+    words = [patch(ALL_SITES, "other", segments=("before", "swapped", "after", "template"))]
     latents = run(tiny64, 1, absent, text, only_text, words)
     assert_close(latents[2], latents[1])
     assert_close(latents[3], latents[4])
     assert_close(latents[3], latents[5])
     assert difference(latents[3], latents[1]) > 1e-6
-    swapped = run(tiny64, 1, [PatchSpec(sites=ALL_SITES, segments=("swapped",))])
+    swapped = run(tiny64, 1, [patch(ALL_SITES, "other", segments=("swapped",))])
     assert difference(swapped[2], swapped[1]) > 1e-6
 
 
 @both_directions
 def test_a_batch_of_arms_equals_one_run_per_arm(tiny64: AudioLDM2, base: int) -> None:
     """Each kind in one of the two directions."""
-    arms: list[list[Spec]] = [
+    arms: list[list[Edit]] = [
         [make(block)] for make, block in zip(SINGLE.values(), [1, 2, 3] * 9, strict=False)
     ]
     arms += [
-        [AblationSpec(sites=("tf0.mlp",))],
-        [AblationSpec(sites=("tf3.cross_attn",), method="mean", steps=(1, 1))],
-        [SteerSpec(sites=("tf2.self_attn",), direction=tuple([0.5] * 24), strength=2.0, tokens=(0, 2))],
-        [PatchSpec(sites=("tf5.cross_attn",), random_seed=3)],
+        [ablate("tf0.mlp")],
+        [ablate("tf3.cross_attn", "mean", "other", steps=(1, 1))],
+        [add(tuple([0.5] * 24), "tf2.self_attn", strength=2.0, tokens=(0, 2))],
+        [random_patch("tf5.cross_attn", "other", 3)],
     ]
     arms = arms[base::2]
     together = run(tiny64, base, *arms, prompts="padded")
@@ -475,14 +476,12 @@ def test_a_batch_of_arms_equals_one_run_per_arm(tiny64: AudioLDM2, base: int) ->
 
 def test_arms_cost_nothing_before_they_start(tiny64: AudioLDM2) -> None:
     clips = [Clip(prompt, 7) for prompt in PROMPTS["padded"]]
-    specs = [PatchSpec(sites=("tf1.cross_attn",), steps=(step, step)) for step in range(4)]
-    edits = [Intervention(2 + i, spec, source=0) for i, spec in enumerate(specs)]
-    shared = tiny64.generate_batch([*clips, *[clips[1]] * 4], SETTINGS, edits)
+    specs = [patch("tf1.cross_attn", "other", steps=(step, step)) for step in range(4)]
+    arms = [edited(clips[1], [spec], clips[0]) for spec in specs]
+    shared = tiny64.generate_batch([*clips, *arms], SETTINGS)
     assert shared.rows == sum(2 * (2 + step + 1) for step in range(4))
-    for i, spec in enumerate(specs):
-        alone = tiny64.generate_batch(
-            [*clips, clips[1]], SETTINGS, [Intervention(2, spec, source=0)]
-        ).latents[2]
+    for i, arm in enumerate(arms):
+        alone = tiny64.generate_batch([*clips, arm], SETTINGS).latents[2]
         assert_close(shared.latents[2 + i], alone)
 
 
@@ -490,7 +489,7 @@ def test_arms_cost_nothing_before_they_start(tiny64: AudioLDM2) -> None:
 def test_a_call_is_repeated_for_one_clip(tiny64: AudioLDM2, prompts: str) -> None:
     clips = [Clip(prompt, 7) for prompt in PROMPTS[prompts]]
     found = tiny64.generate_batch(
-        [clips[0], clips[1], Clip(clips[0].prompt, 7, shadow_of=1)], SETTINGS, velocity_steps=(2,)
+        [clips[0], clips[1], Run(clips[0], follows=Run(clips[1]))], SETTINGS, velocity_steps=(2,)
     )
     here = tuple(Site(block, part) for block in (1, 2) for part in ("self_attn", "cross_attn.k", "mlp"))
     for clip in range(3):
@@ -513,10 +512,8 @@ def test_gradients_are_slopes(tiny64: AudioLDM2) -> None:
         )
         moved = []
         for strength in (-1e-4, 1e-4):
-            spec = SteerSpec(
-                sites=(str(site),), direction=tuple(steering.tolist()), strength=strength, steps=(1, 1)
-            )
-            run = tiny64.generate_batch([LONG], SETTINGS, [Intervention(0, spec)], velocity_steps=(1,))
+            spec = add(tuple(steering.tolist()), str(site), strength=strength, steps=(1, 1))
+            run = tiny64.generate_batch([Run(LONG, (spec,))], SETTINGS, velocity_steps=(1,))
             moved.append(float((run.velocities[1][0] * direction).sum()))
         assert slope == pytest.approx((moved[1] - moved[0]) / 2e-4, rel=1e-4)
 
@@ -561,17 +558,15 @@ def test_it_does_not_sing(tiny: AudioLDM2) -> None:
     [
         (lambda m: m.generate_batch([], SETTINGS), "empty"),
         (
-            lambda m: m.generate_batch([LONG], SETTINGS, [Intervention(0, AblationSpec(sites=("tf8.mlp",)))]),
+            lambda m: m.generate_batch([Run(LONG, (ablate("tf8.mlp"),))], SETTINGS),
             "tf8 does not exist",
         ),
         (
-            lambda m: m.generate_batch(
-                [LONG], SETTINGS, [Intervention(0, SteerSpec(sites=("tf2.mlp",), direction=(1.0,)))]
-            ),
+            lambda m: m.generate_batch([Run(LONG, (add((1.0,), "tf2.mlp"),))], SETTINGS),
             "1 numbers but tf2.mlp has 24 channels",
         ),
         (
-            lambda m: run(m, 1, [PatchSpec(sites=ALL_SITES, segments=("lyrics",))]),
+            lambda m: run(m, 1, [patch(ALL_SITES, "other", segments=("lyrics",))]),
             "no conditioning segment 'lyrics': use some of generated, text",
         ),
         (
@@ -630,7 +625,7 @@ def request(model: AudioLDM2, question: str, **fields: Any) -> list:
 def test_maps_name_blocks_as_the_paper_does(tiny: AudioLDM2) -> None:
     arms = request(tiny, "blocks", sets=((6, 7),), ablations=("zero",))
     assert [arm.row for arm in arms[:9]] == [*NAMES, "up1tf5attn0+up1tf6attn0"]
-    assert arms[6].edits[0].spec.sites == ("tf6.cross_attn",)
+    assert arms[6].edits[0].sites == ("tf6.cross_attn",)
     assert set_name((6, 7), tiny.block_names) == arms[8].row
     together = request(tiny, "sets", blocks=(0, 1))
     assert (together[1].row, together[1].column) == ("down0tf1attn0", "with down0tf2attn0")
@@ -641,7 +636,7 @@ def test_maps_name_blocks_as_the_paper_does(tiny: AudioLDM2) -> None:
     with pytest.raises(UserError, match="no common token axis"):
         request(tiny, "seconds")
     windows = request(tiny, "seconds", blocks=COARSE, windows=2)
-    assert [arm.edits[0].spec.tokens for arm in windows[:2]] == [(0, 12), (13, 25)]
+    assert [arm.edits[0].window.tokens for arm in windows[:2]] == [(0, 12), (13, 25)]
 
 
 def test_both_screenings_agree_on_which_blocks_matter(tiny64: AudioLDM2) -> None:

@@ -10,9 +10,10 @@ from diffusers import EDMDPMSolverMultistepScheduler
 from torch.overrides import TorchFunctionMode
 
 from cache.errors import UserError
+from tests.edited import edited
 from tests.tiny_stable_audio import CONDITIONING, FRAME_SECONDS, FRAMES, MAX_TOKENS, save_tiny_stable_audio
 from tests.tolerances import FLOAT64, assert_close, difference
-from workbench.engine.edits import AblationSpec, Intervention, PatchSpec, Spec, SteerSpec
+from workbench.engine.edits import Edit, Run, ablate, add, patch, random_patch
 from workbench.engine.runs import Capture, Clip, GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.stable_audio import StableAudioOpen
@@ -241,15 +242,15 @@ def test_token_0_is_the_global_one_and_token_i_is_frame_i_minus_1(
     stable64: StableAudioOpen, token: int
 ) -> None:
     """After the last block's last step nothing mixes tokens any more, and nothing reads the global one."""
-    edit = Intervention(1, AblationSpec(sites=("tf2.block",), tokens=(token, token), steps=(3, 3)))
-    plain, ablated = stable64.generate_batch([LONG, LONG], SETTINGS, [edit]).latents
+    edit = ablate("tf2.block", tokens=(token, token), steps=(3, 3))
+    plain, ablated = stable64.generate_batch([LONG, Run(LONG, (edit,))], SETTINGS).latents
     changed = (plain - ablated).abs().amax(dim=1) > FLOAT64
     assert changed.nonzero().flatten().tolist() == ([token - 1] if token else [])
 
 
 def test_the_global_token_is_heard_through_self_attention(stable64: StableAudioOpen) -> None:
-    edit = Intervention(1, AblationSpec(sites=("tf1.block",), tokens=(0, 0)))
-    plain, ablated = stable64.generate_batch([LONG, LONG], SETTINGS, [edit]).latents
+    edit = ablate("tf1.block", tokens=(0, 0))
+    plain, ablated = stable64.generate_batch([LONG, Run(LONG, (edit,))], SETTINGS).latents
     assert difference(plain, ablated) > 1e-3
 
 
@@ -300,29 +301,29 @@ def pair(name: str = "aligned", seed: int = 7) -> list[Clip]:
 def run(
     stable: StableAudioOpen,
     base: int,
-    *arms: Sequence[Spec],
+    *arms: Sequence[Edit],
     prompts: str = "aligned",
     settings: GenerationSettings = SETTINGS,
 ) -> torch.Tensor:
     """Latents of clean, corrupt, and each arm: prompt `base` with patches from the other one."""
     clips = pair(prompts)
-    edits = [Intervention(2 + i, spec, source=1 - base) for i, specs in enumerate(arms) for spec in specs]
-    return stable.generate_batch([*clips, *[clips[base]] * len(arms)], settings, edits).latents
+    runs = [edited(clips[base], edits, clips[1 - base]) for edits in arms]
+    return stable.generate_batch([*clips, *runs], settings).latents
 
 
-SINGLE: dict[str, PatchSpec] = {
-    "conditioning": PatchSpec(sites=CROSS[1:2]),
-    "keys": PatchSpec(sites=CROSS[1:2], carry=("keys",)),
-    "values": PatchSpec(sites=CROSS[1:2], carry=("values",)),
-    "text": PatchSpec(sites=CROSS[1:2], segments=("text",)),
-    "query head": PatchSpec(sites=("tf1.cross_attn.heads",), mode="output", heads=(2,)),
-    "key-value head": PatchSpec(sites=("tf1.cross_attn.k", "tf1.cross_attn.v"), mode="output", heads=(1,)),
-    "window of tokens": PatchSpec(sites=CROSS[1:2], mode="output", tokens=(3, 20)),
-    "global token": PatchSpec(sites=CROSS[1:2], mode="output", tokens=(0, 0)),
-    "window of steps": PatchSpec(sites=CROSS[1:2], steps=(2, 3)),
-    "window of sigmas": PatchSpec(sites=CROSS[1:2], sigmas=(0.0, 50.0)),
+SINGLE: dict[str, Edit] = {
+    "conditioning": patch(CROSS[1:2], "other"),
+    "keys": patch(CROSS[1:2], "other", parts=("keys",)),
+    "values": patch(CROSS[1:2], "other", parts=("values",)),
+    "text": patch(CROSS[1:2], "other", segments=("text",)),
+    "query head": patch("tf1.cross_attn.heads", "other", target="output", heads=(2,)),
+    "key-value head": patch(("tf1.cross_attn.k", "tf1.cross_attn.v"), "other", target="output", heads=(1,)),
+    "window of tokens": patch(CROSS[1:2], "other", target="output", tokens=(3, 20)),
+    "global token": patch(CROSS[1:2], "other", target="output", tokens=(0, 0)),
+    "window of steps": patch(CROSS[1:2], "other", steps=(2, 3)),
+    "window of sigmas": patch(CROSS[1:2], "other", sigmas=(0.0, 50.0)),
     **{
-        part: PatchSpec(sites=(f"tf1.{part}",), mode="output")
+        part: patch(f"tf1.{part}", "other", target="output")
         for part in (
             "cross_attn",
             "self_attn",
@@ -334,25 +335,25 @@ SINGLE: dict[str, PatchSpec] = {
         )
     },
 }
-ALL_BLOCKS: dict[str, list[PatchSpec]] = {
-    "conditioning": [PatchSpec(sites=CROSS)],
-    "keys and values": [PatchSpec(sites=CROSS, carry=(carried,)) for carried in ("keys", "values")],
-    "text alone, as the timing is the same": [PatchSpec(sites=CROSS, segments=("text",))],
-    "all segments": [PatchSpec(sites=CROSS, segments=("text", "timing"))],
-    "the cond pass alone, as the null pass reads nothing": [PatchSpec(sites=CROSS, passes=("cond",))],
-    "cross-attention outputs": [PatchSpec(sites=CROSS, mode="output")],
-    "last block": [PatchSpec(sites=("tf2.block",), mode="output")],
+ALL_BLOCKS: dict[str, list[Edit]] = {
+    "conditioning": [patch(CROSS, "other")],
+    "keys and values": [patch(CROSS, "other", parts=(carried,)) for carried in ("keys", "values")],
+    "text alone, as the timing is the same": [patch(CROSS, "other", segments=("text",))],
+    "all segments": [patch(CROSS, "other", segments=("text", "timing"))],
+    "the cond pass alone, as the null pass reads nothing": [patch(CROSS, "other", passes=("cond",))],
+    "cross-attention outputs": [patch(CROSS, "other", target="output")],
+    "last block": [patch("tf2.block", "other", target="output")],
     "all query heads": [
-        PatchSpec(sites=tuple(f"{site}.heads" for site in CROSS), mode="output", heads=(head,)) for head in range(4)
+        patch(tuple(f"{site}.heads" for site in CROSS), "other", target="output", heads=(head,)) for head in range(4)
     ],
     "all key and value heads": [
-        PatchSpec(sites=tuple(f"{site}.{part}" for site in CROSS for part in "kv"), mode="output", heads=(head,))
+        patch(tuple(f"{site}.{part}" for site in CROSS for part in "kv"), "other", target="output", heads=(head,))
         for head in range(2)
     ],
-    "all windows of steps": [PatchSpec(sites=CROSS, steps=window) for window in ((0, 0), (1, 2), (3, 3))],
-    "all windows of sigmas": [PatchSpec(sites=CROSS, sigmas=w) for w in ((40.0, 501.0), (1.0, 40.0), (0.0, 1.0))],
+    "all windows of steps": [patch(CROSS, "other", steps=window) for window in ((0, 0), (1, 2), (3, 3))],
+    "all windows of sigmas": [patch(CROSS, "other", sigmas=w) for w in ((40.0, 501.0), (1.0, 40.0), (0.0, 1.0))],
     "all windows of tokens": [
-        PatchSpec(sites=CROSS, mode="output", tokens=window) for window in ((0, 0), (1, 30), (31, 99))
+        patch(CROSS, "other", target="output", tokens=window) for window in ((0, 0), (1, 30), (31, 99))
     ],
 }  # fmt: skip
 
@@ -360,8 +361,8 @@ ALL_BLOCKS: dict[str, list[PatchSpec]] = {
 @both_directions
 def test_identity_patches_change_nothing(stable64: StableAudioOpen, base: int) -> None:
     clips = pair("padded")
-    edits = [Intervention(2 + i, spec, source=base) for i, spec in enumerate(SINGLE.values())]
-    latents = stable64.generate_batch([*clips, *[clips[base]] * len(edits)], SETTINGS, edits).latents
+    runs = [edited(clips[base], [edit], clips[base]) for edit in SINGLE.values()]
+    latents = stable64.generate_batch([*clips, *runs], SETTINGS).latents
     for kind, row in zip(SINGLE, latents[2:], strict=True):
         assert_close(row, latents[base], kind)
 
@@ -387,20 +388,20 @@ def test_everything_patched_is_the_other_run_whatever_the_guidance(
 
 @both_directions
 def test_patch_that_never_acts_is_the_base_run(stable64: StableAudioOpen, base: int) -> None:
-    arms = [[PatchSpec(sites=CROSS, steps=(9, 9))], [PatchSpec(sites=CROSS, passes=("null",))]]
+    arms = [[patch(CROSS, "other", steps=(9, 9))], [patch(CROSS, "other", passes=("null",))]]
     latents = run(stable64, base, *arms, prompts="padded")
     assert_close(latents[2], latents[base])
     assert_close(latents[3], latents[base], "the null pass reads nothing that could be exchanged")
 
 
 def test_a_batch_of_arms_equals_one_run_per_arm(stable64: StableAudioOpen) -> None:
-    arms: list[list[Spec]] = [[spec] for spec in SINGLE.values()]
+    arms: list[list[Edit]] = [[spec] for spec in SINGLE.values()]
     arms += [
-        [AblationSpec(sites=("tf0.mlp",))],
-        [AblationSpec(sites=("tf0.cross_attn",), method="mean", steps=(1, 1))],
-        [AblationSpec(sites=("tf1.cross_attn",), method="resample")],
-        [SteerSpec(sites=("tf1.self_attn",), direction=tuple([0.5] * 32), strength=2.0, tokens=(0, 2))],
-        [PatchSpec(sites=("tf1.cross_attn",), random_seed=3)],
+        [ablate("tf0.mlp")],
+        [ablate("tf0.cross_attn", "mean", "other", steps=(1, 1))],
+        [ablate("tf1.cross_attn", "resample", "other")],
+        [add(tuple([0.5] * 32), "tf1.self_attn", strength=2.0, tokens=(0, 2))],
+        [random_patch("tf1.cross_attn", "other", 3)],
     ]
     settings = SETTINGS.model_copy(update={"num_steps": 3})
     together = run(stable64, 1, *arms, prompts="padded", settings=settings)
@@ -413,10 +414,10 @@ def test_a_batch_of_arms_equals_one_run_per_arm(stable64: StableAudioOpen) -> No
 @both_directions
 def test_conditioning_is_its_parts(stable64: StableAudioOpen, base: int) -> None:
     site = ("tf0.cross_attn",)
-    by_words = [PatchSpec(sites=site, segments=("swapped", "after"))]
-    by_word = [PatchSpec(sites=site, segments=("word:slow", "word:happy", "word:song"))]
-    rest = [PatchSpec(sites=site, segments=("before", "template", "timing"))]
-    whole = [PatchSpec(sites=site)]
+    by_words = [patch(site, "other", segments=("swapped", "after"))]
+    by_word = [patch(site, "other", segments=("word:slow", "word:happy", "word:song"))]
+    rest = [patch(site, "other", segments=("before", "template", "timing"))]
+    whole = [patch(site, "other")]
     latents = run(stable64, base, whole, by_words, by_word, [*by_words, *rest])
     assert difference(latents[2], latents[base]) > 1e-6
     assert_close(latents[3], latents[4])
@@ -425,12 +426,12 @@ def test_conditioning_is_its_parts(stable64: StableAudioOpen, base: int) -> None
 
 def test_arms_cost_nothing_before_they_start(stable64: StableAudioOpen) -> None:
     clips = pair()
-    specs = [PatchSpec(sites=("tf1.cross_attn",), steps=(step, step)) for step in range(4)]
-    edits = [Intervention(2 + i, spec, source=0) for i, spec in enumerate(specs)]
-    shared = stable64.generate_batch([*clips, *[clips[1]] * 4], SETTINGS, edits)
+    specs = [patch("tf1.cross_attn", "other", steps=(step, step)) for step in range(4)]
+    arms = [edited(clips[1], [spec], clips[0]) for spec in specs]
+    shared = stable64.generate_batch([*clips, *arms], SETTINGS)
     assert shared.rows == sum(2 * (2 + step + 1) for step in range(4))
-    for i, edit in enumerate(edits):
-        alone = stable64.generate_batch([*clips, clips[1]], SETTINGS, [Intervention(2, edit.spec, source=0)])
+    for i, arm in enumerate(arms):
+        alone = stable64.generate_batch([*clips, arm], SETTINGS)
         assert_close(shared.latents[2 + i], alone.latents[2])
 
 
@@ -455,9 +456,9 @@ def test_the_conditioning_is_projected_in_the_first_call_only(stable64: StableAu
     weight = stable64.pipeline.transformer.get_submodule(name).weight
     with LinearRows(weight) as plain:
         run(stable64, 1)
-    assert plain.rows == [4] * 4, "untouched without interventions"
+    assert plain.rows == [4] * 4, "untouched without edits"
     with LinearRows(weight) as patched:
-        run(stable64, 1, [PatchSpec(sites=("tf0.cross_attn",), steps=(2, 2))])
+        run(stable64, 1, [patch("tf0.cross_attn", "other", steps=(2, 2))])
     assert patched.rows == [4], "clean and corrupt, null and cond"
 
 
@@ -467,7 +468,7 @@ def test_the_conditioning_is_projected_in_the_first_call_only(stable64: StableAu
 def test_a_shadow_sees_the_others_latents_with_its_own_prompt(stable64: StableAudioOpen) -> None:
     clean, corrupt = pair()
     run = stable64.generate_batch(
-        [Clip(clean.prompt, 7, shadow_of=1), corrupt], SETTINGS, velocity_steps=(0, 2)
+        [Run(clean, follows=Run(corrupt)), corrupt], SETTINGS, velocity_steps=(0, 2)
     )
     assert_close(run.latents[1], stable64.generate_batch([corrupt], SETTINGS).latents[0])
     own = stable64.generate_batch([clean, corrupt], SETTINGS, velocity_steps=(0, 2))

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 
 from cache.errors import UserError
-from workbench.engine.edits import Intervention
+from workbench.engine.batch import Batch
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Capture, Clip, GenerationSettings
 from workbench.engine.segments import Conditioning, Span
@@ -176,15 +176,9 @@ class AceStepV1(AudioDiffusionModel):
         """Raise UserError for lyrics where their vocabulary is missing, or whose script it does not have."""
         self.pipeline.lyric_ids(lyrics)
 
-    def _check(
-        self,
-        clips: Sequence[Clip],
-        settings: GenerationSettings,
-        interventions: Sequence[Intervention],
-        capture: Capture | None,
-    ) -> None:
-        super()._check(clips, settings, interventions, capture)
-        if interventions and options(settings).omega_reduction == "batch":
+    def _check(self, batch: Batch, settings: GenerationSettings, capture: Capture | None) -> None:
+        super()._check(batch, settings, capture)
+        if batch.edits and options(settings).omega_reduction == "batch":
             raise UserError(
                 "With omega_reduction=batch the clips of a batch influence each other, so that one arm's patch would "
                 "show in all: use omega_reduction=sample."

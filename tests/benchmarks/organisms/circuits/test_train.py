@@ -26,7 +26,7 @@ from benchmarks.organisms.labels import CONCEPTS, Labels
 from benchmarks.organisms.pipeline import load_pipeline
 from benchmarks.organisms.text import SUBSPACES
 from cache.errors import UserError
-from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.edits import Run, patch
 from workbench.engine.runs import Clip
 from workbench.models import model_source
 
@@ -162,9 +162,9 @@ def test_equal_conditioning_by_block_is_the_ordinary_forward(prompts: torch.Tens
 def test_training_sees_what_a_conditioning_patch_does(tmp_path: Path, prompts: torch.Tensor) -> None:
     model, _, _ = load("redundant", tmp_path, SHORT)
     pair, one_step = presence_pairs(1, seed=0)[0], SETTINGS.model_copy(update={"num_steps": 1})
-    clips = [Clip(pair.clean.text, 0), Clip(pair.corrupt.text, 0), Clip(pair.corrupt.text, 0)]
-    patch = Intervention(2, PatchSpec(sites=("tf3.cross_attn",)), source=0)
-    patched = model.generate_batch(clips, one_step, [patch]).latents
+    clips = [Clip(pair.clean.text, 0), Clip(pair.corrupt.text, 0)]
+    arm = Run(clips[1], (patch("tf3.cross_attn", clips[0]),))
+    patched = model.generate_batch([*clips, arm], one_step).latents
 
     others = [values for concept, values in CONCEPTS.items() if concept != "drums"]
     places = [

@@ -10,32 +10,34 @@ from benchmarks.organisms.circuits.planted import BLOCKS, CIRCUITS, HEADS, SETTI
 from benchmarks.organisms.circuits.readout import AMPLITUDE, patterns
 from benchmarks.organisms.circuits.train import presence
 from benchmarks.organisms.circuits.verify import arms, verify
-from workbench.engine.edits import Intervention
+from workbench.engine.edits import Run, as_run
 from workbench.engine.runs import Clip, Generation, GenerationSettings
 from workbench.engine.sites import Site
 
 
 class Exact:
-    """Plays what the circuit says of each row, given what every block, head and step of it is told."""
+    """Plays what the circuit says of each row, given what every block, head and step of it reads."""
 
     def __init__(self, circuit: Circuit) -> None:
         self.circuit = circuit
 
-    def generate_batch(
-        self, clips: Sequence[Clip], settings: GenerationSettings, interventions: Sequence[Intervention]
-    ) -> Generation:
-        """Latents of `clips`, with patches as the only interventions."""
-        says = torch.tensor([clip.prompt.endswith("with drums") for clip in clips])
-        told = says[:, None, None, None].repeat(1, settings.num_steps, BLOCKS, HEADS)
-        for intervention in interventions:
-            spec = intervention.spec
-            first, last = spec.steps or (0, settings.num_steps - 1)
-            for site in spec.sites:
-                cells = (slice(first, last + 1), Site.parse(site).block, list(spec.heads or range(HEADS)))
-                told[intervention.row][cells] = says[intervention.source]
+    def generate_batch(self, runs: Sequence[Clip | Run], settings: GenerationSettings) -> Generation:
+        """Latents of runs, with patches as their only edits."""
+
+        def says(run: Run) -> bool:
+            return run.clip.prompt.endswith("with drums")
+
+        read = torch.tensor([says(as_run(run)) for run in runs])
+        read = read[:, None, None, None].repeat(1, settings.num_steps, BLOCKS, HEADS)
+        for row, run in enumerate(map(as_run, runs)):
+            for edit in run.edits:
+                first, last = edit.window.steps or (0, settings.num_steps - 1)
+                for site in edit.sites:
+                    heads = list(edit.window.heads or range(HEADS))
+                    read[row][slice(first, last + 1), Site.parse(site).block, heads] = says(edit.sources[0])
         blocks = list(self.circuit.readers + self.circuit.decoys)
         step, head = (self.circuit.steps or (0, 0))[0], self.circuit.head or 0
-        strength = AMPLITUDE * presence(self.circuit, told[:, step, blocks, head]).float()
+        strength = AMPLITUDE * presence(self.circuit, read[:, step, blocks, head]).float()
         return Generation(latents=torch.einsum("bp,pfc->bfc", strength, patterns()), calls=[])
 
 
@@ -79,4 +81,4 @@ def test_an_organism_that_plays_too_softly_fails_although_the_shares_are_right()
 def test_steps_outside_a_window_at_the_start_are_one_stretch() -> None:
     early = arms(replace(CIRCUITS["step-window"], steps=(0, 3)))
     outside = next(arm for arm in early if arm.name == "all other steps")
-    assert [patch.steps for patch in outside.patches] == [(4, SETTINGS.num_steps - 1)]
+    assert [patch.window.steps for patch in outside.patches] == [(4, SETTINGS.num_steps - 1)]

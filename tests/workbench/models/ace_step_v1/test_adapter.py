@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from cache.errors import UserError
+from tests.edited import edited
 from tests.tolerances import assert_close
 from tests.workbench.models.ace_step_v1.tiny_lyrics import write_vocabulary
-from workbench.engine.edits import Intervention, PatchSpec
+from workbench.engine.edits import Run, patch
 from workbench.engine.runs import Capture, Clip, GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.ace_step_v1.adapter import AceStepV1, CallOfAceStepV1, guidance, latents_by_frame
@@ -167,10 +168,10 @@ def test_keys_are_patched_with_their_rotary_positions(
     sung: AceStepV1, base: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clips = sung_pair()
-    edit = Intervention(2, PatchSpec(sites=BOTH), source=1 - base)
+    run = Run(clips[base], (patch(BOTH, clips[1 - base]),))
 
     def patched() -> torch.Tensor:
-        return sung.generate_batch([*clips, clips[base]], settings(), [edit]).latents
+        return sung.generate_batch([*clips, run], settings()).latents
 
     latents = patched()
     assert_close(latents[2], latents[1 - base])
@@ -211,8 +212,8 @@ def test_a_segment_moves_its_own_tokens(
         moves.extend((block, row != source, tokens) for row, source, tokens in given)
 
     monkeypatch.setattr(CallOfAceStepV1, "move_positions", record)
-    edit = Intervention(2, PatchSpec(sites=BOTH, segments=(segment,), passes=("cond",)), source=0)
-    sung.generate_batch([*clips, clips[1]], settings(), [edit])
+    edit = patch(BOTH, clips[0], segments=(segment,), passes=("cond",))
+    sung.generate_batch([*clips, Run(clips[1], (edit,))], settings())
     spans = {
         "speaker": [0],
         "text": range(1, 9),
@@ -242,8 +243,8 @@ def test_a_patch_is_an_exchange_of_states_mask_and_rotary_table(
     hook = attention.register_forward_pre_hook(exchange, with_kwargs=True)
     exchanged_run = stock_latents(sung, clips, chosen)[base]
     hook.remove()
-    edit = Intervention(2, PatchSpec(sites=(f"tf{block}.cross_attn",)), source=1 - base)
-    patched = sung.generate_batch([*clips, clips[base]], chosen, [edit]).latents
+    run = Run(clips[base], (patch(f"tf{block}.cross_attn", clips[1 - base]),))
+    patched = sung.generate_batch([*clips, run], chosen).latents
     assert_close(patched[2], exchanged_run)
     assert (patched[2] - patched[base]).abs().max() > 1e-6
 
@@ -252,11 +253,11 @@ def test_a_patch_is_an_exchange_of_states_mask_and_rotary_table(
 def test_segments_together_are_the_whole(sung: AceStepV1, base: int) -> None:
     clips = sung_pair()
     arms = [
-        [PatchSpec(sites=BOTH, segments=(name,)) for name in names]
+        [patch(BOTH, "other", segments=(name,)) for name in names]
         for names in (("text",), ("lyrics",), ("speaker", "text", "lyrics"))
     ]
-    edits = [Intervention(2 + i, spec, source=1 - base) for i, specs in enumerate(arms) for spec in specs]
-    latents = sung.generate_batch([*clips, *[clips[base]] * 3], settings(), edits).latents
+    runs = [edited(clips[base], edits, clips[1 - base]) for edits in arms]
+    latents = sung.generate_batch([*clips, *runs], settings()).latents
     assert_close(latents[4], latents[1 - base])
     for arm in (2, 3):
         assert (latents[arm] - latents[base]).abs().max() > 1e-6
@@ -265,11 +266,10 @@ def test_segments_together_are_the_whole(sung: AceStepV1, base: int) -> None:
 
 def test_a_text_pass_is_patched_by_name(tiny_v1_64: AceStepV1) -> None:
     chosen = settings(guidance_scale_text=6.0, guidance_scale_lyric=2.0, guidance_interval=1.0)
-    clips = [Clip(SHORT.prompt, 7), *[Clip(LONG.prompt, 7)] * 3]
-    each = {name: PatchSpec(sites=BOTH, passes=(name,)) for name in ("cond", "text", "null")}
-    edits = [Intervention(2, spec, source=0) for spec in each.values()]
-    edits.append(Intervention(3, each["text"], source=0))
-    latents = tiny_v1_64.generate_batch(clips, chosen, edits).latents
+    clean, corrupt = Clip(SHORT.prompt, 7), Clip(LONG.prompt, 7)
+    each = {name: patch(BOTH, clean, passes=(name,)) for name in ("cond", "text", "null")}
+    runs = [clean, corrupt, Run(corrupt, tuple(each.values())), Run(corrupt, (each["text"],))]
+    latents = tiny_v1_64.generate_batch(runs, chosen).latents
     assert_close(latents[2], latents[0], "all passes")
     assert (latents[3] - latents[1]).abs().max() > 1e-6
     assert (latents[3] - latents[0]).abs().max() > 1e-6
@@ -319,10 +319,10 @@ def test_null_passes_are_kept_of_guided_steps_only(tiny_v1: AceStepV1) -> None:
         tiny_v1.generate_batch([SHORT], settings(), capture=capture)
 
 
-def test_interventions_need_rows_that_do_not_mix(tiny_v1: AceStepV1) -> None:
-    edit = Intervention(1, PatchSpec(sites=BOTH), source=0)
+def test_edits_need_rows_that_do_not_mix(tiny_v1: AceStepV1) -> None:
+    patched = Run(LONG, (patch(BOTH, SHORT),))
     with pytest.raises(UserError, match="omega_reduction=sample"):
-        tiny_v1.generate_batch([SHORT, LONG], settings(omega_reduction="batch"), [edit])
+        tiny_v1.generate_batch([SHORT, patched], settings(omega_reduction="batch"))
 
 
 def test_lyrics_without_their_vocabulary_say_where_to_get_it(tiny_v1: AceStepV1) -> None:

@@ -1,0 +1,100 @@
+"""Which rows a batch has, given the runs that are asked for: those, and the runs that their edits read from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cache.errors import UserError
+from workbench.engine.edits import Edit, Run, as_run
+from workbench.engine.runs import Clip
+
+
+@dataclass(frozen=True)
+class Row(Clip):
+    """A row of a batch: a clip, and the row whose latents it sees where it has none of its own (a shadow)."""
+
+    shadow_of: int | None = None
+
+
+@dataclass(frozen=True)
+class RowEdit:
+    """An edit of a row of a batch, and the rows that it reads from.
+
+    `positions` are the conditioning tokens that it is limited to; None for all.
+    """
+
+    edit: Edit
+    row: int
+    sources: tuple[int, ...] = ()
+    positions: tuple[int, ...] | None = None
+
+    def acts_at(self, step: int, sigma: float, pass_name: str) -> bool:
+        """Whether it applies to this pass of this call."""
+        return self.edit.window.acts_at(step, sigma, pass_name)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows, their edits, and the row of each run that was asked for."""
+
+    rows: tuple[Row, ...]
+    edits: tuple[RowEdit, ...] = ()
+    asked: tuple[int, ...] = ()
+
+
+def plan_batch(runs: Sequence[Clip | Run]) -> Batch:
+    """The batch of these runs: equal runs are one row, and the runs that they read from have rows, too.
+
+    Runs without edits come first, then the sources, then the edited runs, each with those that follow it. Raises
+    UserError for a run that follows one which follows another itself.
+    """
+    asked = list(map(as_run, runs))
+    plan = _Plan()
+    for run in asked:
+        if not run.edits and run.follows is None:
+            plan.row(run)
+    for source in (source for run in asked for edit in run.edits for source in edit.sources):
+        if not source.depends_on_reader:
+            plan.row(source)
+    places = tuple(plan.row(run) for run in asked)
+    return Batch(tuple(plan.rows), tuple(plan.edits), places)
+
+
+@dataclass
+class _Plan:
+    """Rows as they are found to be needed."""
+
+    rows: list[Row] = field(default_factory=list)
+    edits: list[RowEdit] = field(default_factory=list)
+    places: dict[tuple[Run, int | None], int] = field(default_factory=dict)
+
+    def row(self, run: Run, reader: int | None = None) -> int:
+        """The row of a run, read by the run in the row `reader`."""
+        if run.is_self and not run.edits:
+            assert reader is not None
+            return reader
+        key = (run, reader if run.depends_on_reader else None)
+        if key not in self.places:
+            self.places[key] = self._new_row(run, reader)
+        return self.places[key]
+
+    def _new_row(self, run: Run, reader: int | None) -> int:
+        if isinstance(run.clip, str):
+            raise UserError(f"The run '{run.clip}' is a name only: say which clip it is.")
+        for edit in run.edits:
+            for source in edit.sources:
+                if not source.depends_on_reader:
+                    self.row(source)
+        followed = None if run.follows is None else self.row(run.follows, reader)
+        if followed is not None and self.rows[followed].shadow_of is not None:
+            raise UserError(
+                "A run follows another one that itself follows one: let it follow one with latents."
+            )
+        row = len(self.rows)
+        self.rows.append(Row(run.clip.prompt, run.clip.seed, run.clip.lyrics, followed))
+        # What "self" means in its edits: itself, or whom it follows.
+        owner = reader if run.depends_on_reader else row
+        self.edits += [
+            RowEdit(edit, row, tuple(self.row(source, owner) for source in edit.sources))
+            for edit in run.edits
+        ]
+        return row

@@ -1,0 +1,84 @@
+"""Tensors that edits are made with: named by what they hold, kept as safetensors beside the JSON that names them."""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import ConfigDict
+from safetensors.torch import save
+
+from cache.errors import UserError
+from cache.protocol import canonical_json
+from workbench.files import replacing
+from workbench.tensor_files import load_tensors
+
+FOLDER = "tensors"
+_VALUE = "value"
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class HashedTensor:
+    """A tensor on the CPU, in float32 or float64, and the SHA-256 of its dtype, shape and little-endian data.
+
+    Two are equal where their hashes are.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
+
+    hash: str
+    value: torch.Tensor = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, values: "Numbers") -> "HashedTensor":
+        """A copy of the values, in float32 unless they are in float64; raises UserError for NaN and infinity."""
+        if isinstance(values, HashedTensor):
+            return values
+        given = values.detach() if isinstance(values, torch.Tensor) else torch.tensor(values)
+        dtype = torch.float64 if given.dtype == torch.float64 else torch.float32
+        value = given.to("cpu", dtype, copy=True).contiguous()
+        if not bool(torch.isfinite(value).all()):
+            raise UserError("A tensor of an edit must have finite numbers only: it has NaN or infinite ones.")
+        data = value.numpy()
+        name = canonical_json([data.dtype.name, list(data.shape)]).encode()
+        digest = hashlib.sha256(name + data.astype(data.dtype.newbyteorder("<")).tobytes())
+        return cls(digest.hexdigest(), value)
+
+
+Numbers = HashedTensor | torch.Tensor | np.ndarray | Sequence[float]
+"""What a tensor may be given as."""
+Tensors = Callable[[str], HashedTensor]
+"""Gives the tensor with a hash."""
+
+
+def save_tensor(root: Path, tensor: HashedTensor) -> None:
+    """Write a tensor to `tensors/HASH.safetensors` in the folder `root`."""
+    with replacing(_file(root, tensor.hash), root) as partial:
+        partial.write_bytes(save({_VALUE: tensor.value}))
+
+
+def load_tensor(root: Path, name: str) -> HashedTensor:
+    """The tensor with this hash that `save_tensor` wrote.
+
+    Raises:
+        UserError: if there is none, it is damaged, or its content has another hash.
+    """
+    if not _HASH.fullmatch(name):
+        raise UserError(f"'{name[:80]}' is not the hash of a tensor: it must be 64 hexadecimal digits.")
+    file = _file(root, name)
+    try:
+        tensors, _ = load_tensors(root, file.relative_to(root))
+    except FileNotFoundError as error:
+        raise UserError(f"There is no tensor {file}: copy it from where the edit was made.") from error
+    if set(tensors) != {_VALUE} or (found := HashedTensor.of(tensors[_VALUE])).hash != name:
+        raise UserError(f"{file} is not the tensor that its name says: copy it from where the edit was made.")
+    return found
+
+
+def _file(root: Path, name: str) -> Path:
+    return root / FOLDER / f"{name}.safetensors"
