@@ -41,7 +41,8 @@ from tests.cache.faults import (
     write_missing,
 )
 from tests.cache.helpers import contents, make_plan, tree, write_cache
-from tests.cache.killed_writer import CONTEXT, Victim, victims
+from tests.cache.killed_writer import Victim, victims
+from tests.forks import CONTEXT
 
 KILLS = 100
 SEED = 0

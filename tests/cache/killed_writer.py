@@ -1,11 +1,7 @@
-"""Writers in processes of their own, which can be killed with SIGKILL: at a moment, or at a call that touches the disk.
-
-They are forked by a server that has imported everything, because each new interpreter would import for seconds.
-"""
+"""Writers in processes of their own, killed with SIGKILL: at a moment, or at a call that touches the disk."""
 
 import fcntl
 import io
-import multiprocessing
 import os
 import signal
 import threading
@@ -23,10 +19,10 @@ from cache import CachePlan, CacheWriter, UserError, local_storage, object_stora
 from cache.pipeline import ShardPipeline
 from cache.storage import Location
 from tests.cache.helpers import make_clips, make_values
+from tests.forks import CONTEXT, preload
 
 PRELOADED = [obstore.store, pyarrow.dataset, pyarrow.parquet, object_storage]
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__])
+preload(__name__)
 
 
 class Victim:

@@ -1,40 +1,92 @@
-"""The command line, killed at a chosen moment, and what it left behind."""
+"""The command line in processes of its own, killed at a chosen moment or not, and what it left behind."""
 
 import hashlib
+import importlib
+import os
 import signal
-import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-# The command line in a process that kills itself at the n-th call of a function.
-KILLED = """
-import importlib, os, signal, sys
-module, name, count = sys.argv.pop(1), sys.argv.pop(1), int(sys.argv.pop(1))
-owner = importlib.import_module(module)
-for part in name.split(".")[:-1]:
-    owner = getattr(owner, part)
-original = getattr(owner, name.split(".")[-1])
-def counted(*args, **kwargs):
-    global count
-    count -= 1
-    if count == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*args, **kwargs)
-setattr(owner, name.split(".")[-1], counted)
-from workbench.cli.main import main
-main()
-"""
+from tests.forks import CONTEXT, preload
+
+preload(
+    "analyses.patching.run",
+    "analyses.probes",
+    "analyses.sae.features",
+    "analyses.sae.train",
+    "dashboards.figures",
+    "diffusers.pipelines.ace_step",
+    "h5netcdf",
+    "workbench.cli.main",
+    "workbench.models.ace_step",
+    "workbench.scorers.embedded",
+    "workbench.studies.tracing",
+)
+
+Killer = tuple[str, str, int]
+"""Module, function of it, and the number of the call in whose place the process kills itself."""
 
 
-Killer = tuple[str, str, str]
+class Command:
+    """A command that runs in a process of its own."""
+
+    def __init__(self, *arguments: object, killer: Killer | None = None) -> None:
+        descriptor, name = tempfile.mkstemp(suffix=".txt")
+        os.close(descriptor)
+        self._said = Path(name)
+        words = ["workbench", *map(str, arguments)]
+        self._process = CONTEXT.Process(target=_run, args=(words, killer, name), daemon=True)
+        self._process.start()
+
+    def end(self) -> tuple[int, str]:
+        """Exit code, and what was said on standard error, on one line."""
+        self._process.join()
+        said = " ".join(self._said.read_text().split())
+        self._said.unlink()
+        assert self._process.exitcode is not None
+        return self._process.exitcode, said
 
 
 def workbench(killer: Killer | None, *arguments: object) -> int:
-    """Exit code of the command line, killed at that moment."""
-    program = [sys.executable, "-c", KILLED, *(killer or ("workbench.cli.main", "main", "-1"))]
-    done = subprocess.run([*program, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode
+    """Exit code of a command, killed at that moment."""
+    code, said = Command(*arguments, killer=killer).end()
+    assert code in (0, -signal.SIGKILL), said
+    return code
+
+
+def _run(words: list[str], killer: Killer | None, said: str) -> None:
+    """What the process does."""
+    with open(said, "w") as file, open(os.devnull, "w") as nothing:
+        os.dup2(file.fileno(), 2)
+        os.dup2(nothing.fileno(), 1)
+    sys.argv = words
+    if killer is not None:
+        _kill_at(*killer)
+    from workbench.cli.main import main
+
+    main()
+
+
+def _kill_at(module: str, name: str, count: int) -> None:
+    owner: Any = importlib.import_module(module)
+    *parts, last = name.split(".")
+    for part in parts:
+        owner = getattr(owner, part)
+    setattr(owner, last, _deadly(getattr(owner, last), count))
+
+
+def _deadly(original: Callable[..., Any], count: int) -> Callable[..., Any]:
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count -= 1
+        if count == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    return counted
 
 
 def tree(folder: Path) -> dict[str, str]:

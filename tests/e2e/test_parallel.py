@@ -1,15 +1,13 @@
 """Two commands at once on one study, as two processes: nothing is lost, or the second is refused."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.e2e.killed import Command
 from workbench.studies.study import Study
 
-MAIN = [sys.executable, "-c", "from workbench.cli.main import main; main()"]
 TRACE = [
     "--n-prompts",
     "2",
@@ -25,28 +23,17 @@ TRACE = [
 PATCH = ["--concept", "tempo", "--pairs", "3", "--direction", "sufficiency"]
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [*MAIN, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit code and what was said, on one line."""
-    _, said = process.communicate()
-    return process.returncode, " ".join(said.split())
-
-
 @pytest.fixture(scope="module")
 def study(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("parallel") / "study"
-    assert ended(start("trace", tiny_folder, "--out", out, *TRACE))[0] == 0
+    assert Command("trace", tiny_folder, "--out", out, *TRACE).end()[0] == 0
     return out
 
 
 def test_two_maps_at_once_lose_nothing(study: Path) -> None:
-    blocks = start("patch", study, *PATCH, "--name", "a")
-    steps = start("patch", study, *PATCH, "--name", "b", "--question", "steps", "--windows", "2")
-    assert [ended(process)[0] for process in (blocks, steps)] == [0, 0]
+    blocks = Command("patch", study, *PATCH, "--name", "a")
+    steps = Command("patch", study, *PATCH, "--name", "b", "--question", "steps", "--windows", "2")
+    assert [process.end()[0] for process in (blocks, steps)] == [0, 0]
     for name in ("patching-a", "patching-b"):
         result = Study.open(study).result(name)
         assert not np.isnan(result.score).any()
@@ -63,7 +50,7 @@ def test_two_maps_at_once_lose_nothing(study: Path) -> None:
 )
 def test_a_result_that_another_process_makes_is_refused(study: Path, name: str, command: list[str]) -> None:
     with Study.open(study).making(name):
-        code, said = ended(start(command[0], study, *command[1:]))
+        code, said = Command(command[0], study, *command[1:]).end()
     assert code == 2
     assert f"Another process is making the result '{name}'" in said
     assert name not in Study.open(study).result_names()
@@ -71,8 +58,8 @@ def test_a_result_that_another_process_makes_is_refused(study: Path, name: str, 
 
 def test_two_traces_at_once_give_one_study(tiny_folder: Path, tmp_path: Path) -> None:
     """The second is refused while the first writes, or finds the study finished."""
-    both = [start("trace", tiny_folder, "--out", tmp_path / "s", *TRACE) for _ in range(2)]
-    outcomes = sorted(ended(process) for process in both)
+    both = [Command("trace", tiny_folder, "--out", tmp_path / "s", *TRACE) for _ in range(2)]
+    outcomes = sorted(process.end() for process in both)
     assert outcomes[0][0] == 0
     assert outcomes[1][0] == 0 or "another writer" in outcomes[1][1]
     study = Study.open(tmp_path / "s")

@@ -47,11 +47,11 @@ def patched(traced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "killer",
     [
-        ("analyses.patching.sweep", "write_flac", "12"),
-        ("os", "replace", "9"),
-        ("os", "replace", "20"),
-        ("workbench.models.base", "visit_call", "6"),
-        ("workbench.scorers.embedded", "EmbeddedScorer.score", "3"),
+        ("analyses.patching.sweep", "write_flac", 12),
+        ("os", "replace", 9),
+        ("os", "replace", 20),
+        ("workbench.models.base", "visit_call", 6),
+        ("workbench.scorers.embedded", "EmbeddedScorer.score", 3),
     ],
     ids=lambda killer: f"{killer[1]}-{killer[2]}",
 )

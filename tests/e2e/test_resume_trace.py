@@ -35,10 +35,10 @@ def uninterrupted(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.mark.parametrize(
     "killer",
     [
-        ("workbench.studies.tracing", "write_flac", "5"),
-        ("cache.writer", "CacheWriter.write_shard", "3"),
-        ("os", "fsync", "9"),
-        ("os", "replace", "12"),
+        ("workbench.studies.tracing", "write_flac", 5),
+        ("cache.writer", "CacheWriter.write_shard", 3),
+        ("os", "fsync", 9),
+        ("os", "replace", 12),
     ],
     ids=lambda killer: killer[1],
 )
