@@ -10,11 +10,9 @@ from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import load_prompt_set
 from workbench.studies.study import Study, StudySpec
 
-PAIRS = 6
-
 
 def impact_map(
-    model: AceStep15, folder: Path, sets: tuple[tuple[int, ...], ...] = ()
+    model: AceStep15, folder: Path, pairs: int, sets: tuple[tuple[int, ...], ...] = ()
 ) -> tuple[xr.Dataset, dict]:
     """The patching result on few pairs, and the planted truth."""
     study_spec = StudySpec(
@@ -30,7 +28,7 @@ def impact_map(
     study = Study.create(folder, study_spec, model.describe(), str)
     truth = study.truth_card()
     assert truth is not None
-    spec = PatchingSpec(pairs=PAIRS, sets=sets, nulls=("unrelated",))
+    spec = PatchingSpec(pairs=pairs, sets=sets, nulls=("unrelated",))
     assert spec.result_name == "patching-blocks"
     run_patching(study, model, spec)
     return study.result(spec.result_name), truth["concepts"]

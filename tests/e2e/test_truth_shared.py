@@ -3,13 +3,15 @@
 import pytest
 import xarray as xr
 
-from tests.e2e.planted_truth import CONCEPTS, PAIRS, assert_nothing_outside, impact_map
+from tests.e2e.planted_truth import CONCEPTS, assert_nothing_outside, impact_map
 from workbench.models.ace_step import AceStep15
+
+PAIRS = 6  # a concept of two blocks is spread over them differently from pair to pair
 
 
 @pytest.fixture(scope="module")
 def shared(organism_shared: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> tuple[xr.Dataset, dict]:
-    return impact_map(organism_shared, tmp_path_factory.mktemp("truth") / "shared", sets=((3, 4),))
+    return impact_map(organism_shared, tmp_path_factory.mktemp("truth") / "shared", PAIRS, sets=((3, 4),))
 
 
 @pytest.mark.parametrize("concept", CONCEPTS)
