@@ -9,6 +9,7 @@ import xarray as xr
 
 from cache import ActivationCache, CacheError
 from tests.cache.helpers import make_plan, write_cache
+from tests.tolerances import assert_close
 
 
 @pytest.fixture(scope="module", params=["float16", "bfloat16", "float32"])
@@ -61,7 +62,7 @@ def test_pointwise_and_by_label(cache: ActivationCache) -> None:
     np.testing.assert_array_equal(
         chosen.values, cache.read("tf1.mlp", steps=[21, 0], passes=["null"])[:, :, 0, 1:]
     )
-    np.testing.assert_allclose(array.mean("token").values, whole.mean(axis=3), rtol=1e-6)
+    assert_close(array.mean("token").values, whole.mean(axis=3))
 
 
 def test_opening_and_choosing_read_no_data(tmp_path: Path) -> None:

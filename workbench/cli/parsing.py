@@ -1,6 +1,6 @@
 """How the command line takes what users write: commands whose refusals are in the workbench's words."""
 
-from typing import Any
+from typing import Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -34,7 +34,7 @@ class Command(TyperCommand):
                 name = str(parameter.name)
                 if name not in MAY_BE_EMPTY and _is_empty(given.get(name)):
                     advice = "give a value" if parameter.required else "give a value, or leave it out"
-                    raise typer.BadParameter(f"it must not be empty: {advice}.", ctx=ctx, param=parameter)
+                    raise typer.BadParameter(f"it must not be empty: {advice}.", ctx, cast(Any, parameter))
         return super().parse_args(ctx, args)
 
 

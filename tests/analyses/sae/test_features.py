@@ -40,11 +40,11 @@ def test_activity(result: xr.Dataset, acts: np.ndarray) -> None:
     flat = acts.reshape(-1, D_SAE)
     np.testing.assert_allclose(result.density, (flat > 0).mean(axis=0))
     np.testing.assert_array_equal(result.alive, (flat > 0).any(axis=0))
-    np.testing.assert_allclose(result.max_activation, flat.max(axis=0), rtol=1e-6)
+    assert_close(result.max_activation, flat.max(axis=0))
     for feature in result.feature[result.alive.values].values:
         active = flat[flat[:, feature] > 0, feature]
-        assert result.mean_activation[feature].item() == pytest.approx(active.mean(), rel=1e-5)
-    np.testing.assert_allclose(result.step_profile, acts.mean(axis=(0, 2)).T, rtol=1e-5, atol=1e-7)
+        assert_close(result.mean_activation[feature], active.mean(), feature)
+    assert_close(result.step_profile, acts.mean(axis=(0, 2)).T)
 
 
 def test_top_clips(result: xr.Dataset, acts: np.ndarray) -> None:

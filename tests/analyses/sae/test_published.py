@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,6 +12,7 @@ from cache.errors import UserError
 from dashboards.screen.features import sae_training
 from dashboards.tables.features import features_frame, training_frame
 from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
+from tests.tolerances import assert_close
 from tests.workbench.artefacts.builders import sae_weights, write_sae
 from workbench.artefacts import read_sae
 from workbench.sae import load_folder
@@ -81,8 +81,8 @@ def test_a_study_shows_the_features_of_a_published_autoencoder(tmp_path: Path, s
     result = import_sae(study, published)
     x = torch.from_numpy(study.cache.read(SITE, passes=["cond"])).reshape(-1, CHANNELS)
     z = published_encoding(x)
-    np.testing.assert_allclose(result.density, (z > 0).float().mean(0), atol=1e-6)
-    np.testing.assert_allclose(result.max_activation, z.max(0).values, rtol=1e-5)
+    assert_close(result.density, (z > 0).float().mean(0))
+    assert_close(result.max_activation, z.max(0).values)
     weights = sae_weights()
     figures = Reconstruction(CHANNELS, FEATURES)
     figures.add(x, z @ weights["W_dec"] + weights["b_dec"], z)
@@ -93,7 +93,7 @@ def test_a_study_shows_the_features_of_a_published_autoencoder(tmp_path: Path, s
     trace = feature_trace(study, SITE, feature=3, clip=7)
     clip = torch.from_numpy(study.cache.read(SITE, clips=[7], passes=["cond"])[0, :, 0])
     expected = published_encoding(clip.reshape(-1, CHANNELS))[:, 3].reshape(trace.shape)
-    np.testing.assert_allclose(trace, expected, rtol=1e-5, atol=1e-6)
+    assert_close(trace, expected)
     spec = PublishedSaeSpec(site=SITE, source=published.origin.source, sha256=published.origin.sha256)
     assert study.is_done(f"sae-{SITE}", spec)
 

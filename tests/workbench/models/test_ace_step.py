@@ -206,9 +206,7 @@ def test_steering_adds_the_direction(tiny: AceStep15) -> None:
     run = Run(LONG, (add(direction, str(site), strength=0.5),))
     plain = tiny.generate_batch([LONG], SETTINGS, capture=capture).activations[site]
     steered = tiny.generate_batch([run], SETTINGS, capture).activations[site]
-    torch.testing.assert_close(
-        steered - plain, (0.5 * torch.tensor(direction)).expand_as(plain), rtol=0, atol=1e-5
-    )
+    assert_close(steered, plain + 0.5 * torch.tensor(direction, dtype=plain.dtype))
 
 
 def test_segments_cover_the_conditioning(tiny: AceStep15) -> None:
