@@ -12,12 +12,12 @@ from analyses.sae.rows import by_clip
 from analyses.sae.run import describe, save_sae
 from analyses.sae.train import CURVES, measure_scale
 from cache.errors import UserError
-from workbench.artefacts import PublishedSae
+from workbench.artefacts import PublishedSAE
 from workbench.sae import save_folder
 from workbench.studies.study import Study
 
 
-class PublishedSaeSpec(BaseModel):
+class PublishedSAESpec(BaseModel):
     """Which published autoencoder is run on which pass of which site; `sha256` is of the file of its weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,10 +28,11 @@ class PublishedSaeSpec(BaseModel):
     sha256: str
 
 
-def convert_sae(published: PublishedSae, folder: Path) -> Path:
+def convert_sae(published: PublishedSAE, folder: Path) -> Path:
     """Write a published autoencoder as the workbench's folder (`cfg.json`, `sae_weights.safetensors`).
 
-    Raises UserError when the folder holds something else already.
+    Raises:
+        UserError: the folder holds something already.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already: give a new or an empty folder.")
@@ -39,7 +40,7 @@ def convert_sae(published: PublishedSae, folder: Path) -> Path:
     return folder
 
 
-def import_sae(study: Study, published: PublishedSae, device: str = "cpu") -> xr.Dataset:
+def import_sae(study: Study, published: PublishedSAE, device: str = "cpu") -> xr.Dataset:
     """Put a published autoencoder at `sae/<site>/` of a study, and save and give the result "sae-<site>" with it.
 
     The result is that of `run_sae`, without training curves. The autoencoder has seen none of the study's clips, so
@@ -69,6 +70,6 @@ def import_sae(study: Study, published: PublishedSae, device: str = "cpu") -> xr
             {"input_scale": scale.factor},
         )
         result = describe(study, sae.to(device), untrained, clips, site, pass_name)
-        spec = PublishedSaeSpec(site=site, pass_name=pass_name, source=origin.source, sha256=origin.sha256)
+        spec = PublishedSAESpec(site=site, pass_name=pass_name, source=origin.source, sha256=origin.sha256)
         result = result.assign_attrs(published=origin.source)
         return save_sae(study, sae, result, spec, time.monotonic() - started)

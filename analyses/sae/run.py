@@ -97,7 +97,11 @@ def is_trained(study: Study, spec: TrainSpec) -> bool:
 
 
 def load_sae(study: Study, site: str) -> SAE:
-    """The trained SAE of a site; raises UserError when there is none."""
+    """The SAE of a site.
+
+    Raises:
+        UserError: the study has none for this site.
+    """
     folder = checked_folder(study.path, Path("sae", site))
     if not folder.is_dir():
         trained = ", ".join(study.files("sae", "")) or "none yet"

@@ -113,8 +113,8 @@ def train_sae(
         progress(spec.train_steps, spec.train_steps)
     if not all(bool(torch.isfinite(value).all()) for value in sae.state_dict().values()):
         raise UserError(
-            "The autoencoder's weights became NaN or infinite in training: its rows hold such numbers (run `workbench "
-            "cache verify`), or its learning rate is too large."
+            "The autoencoder's weights became NaN or infinite in training: the activations hold such numbers (run "
+            "`workbench cache verify`), or the learning rate is too large."
         )
     sae.unscale(scale.factor)
     return sae.cpu(), trainer.curves().assign_attrs(input_scale=scale.factor)
@@ -132,7 +132,9 @@ def measure_scale(rows: Rows) -> Scale:
     mean_square = square / max(count, 1) / len(mean)
     variance = mean_square - float((mean**2).mean())
     if not variance > ROUNDING * mean_square:
-        raise UserError(f"A sparse autoencoder needs finite rows that differ; the {count} rows given do not.")
+        raise UserError(
+            f"A sparse autoencoder needs activations that are finite and not all equal; these {count} rows are not."
+        )
     return Scale(torch.from_numpy(mean).float(), variance**-0.5)
 
 

@@ -4,7 +4,7 @@ from workbench.artefacts.austeer import AuSteerScores, read_austeer
 from workbench.artefacts.caa import CaaVectors, read_caa
 from workbench.artefacts.concepts import CONCEPTS, Concept
 from workbench.artefacts.lora import ConceptSlider, read_lora
-from workbench.artefacts.sae_folder import PublishedSae, read_sae
+from workbench.artefacts.sae_folder import PublishedSAE, read_sae
 from workbench.artefacts.scores import ScoreTables, read_scores
 from workbench.artefacts.token_embedding import TokenDirection, read_token_embedding
 from workbench.artefacts.written import Imported, list_imported, open_imported, write_artefact
@@ -16,7 +16,7 @@ __all__ = [
     "Concept",
     "ConceptSlider",
     "Imported",
-    "PublishedSae",
+    "PublishedSAE",
     "ScoreTables",
     "TokenDirection",
     "list_imported",

@@ -34,8 +34,8 @@ _HOOKPOINT = re.compile(r"(?:transformer_blocks\.|tf)(\d+)[._-]cross[_-]attn")
 
 
 @dataclass(frozen=True)
-class PublishedSae:
-    """An autoencoder of others; `site` is where its inputs are, and `pass_name` the guidance pass of them."""
+class PublishedSAE:
+    """A published autoencoder, with the site and guidance pass that its inputs come from."""
 
     kind: ClassVar[str] = "sae"
 
@@ -45,10 +45,11 @@ class PublishedSae:
     origin: Origin
 
 
-def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedSae:
+def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedSAE:
     """Read and check a published autoencoder: its folder, or one that holds it (then `site` says which of several).
 
-    Raises UserError for files that are missing, damaged or not of the form, and for settings of another arithmetic.
+    Raises:
+        UserError: files are missing, damaged or of another form, or their settings ask for another arithmetic.
     """
     root = open_source(source, [CONFIG, WEIGHTS, f"*/{CONFIG}", f"*/{WEIGHTS}"])
     folder = _folder(root, source, site)
@@ -94,7 +95,7 @@ def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedS
         "b_dec": checked["b_dec"],
     }
     sae = TopKSAE(config, {name: torch.from_numpy(value.copy()) for name, value in converted.items()})
-    return PublishedSae(name, pass_name, sae, origin)
+    return PublishedSAE(name, pass_name, sae, origin)
 
 
 def _folder(root: Path, source: str, site: str) -> Path:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 
 class SAEConfig(BaseModel):
-    """Sizes of an SAE, and where its inputs come from. Every architecture has a subclass with its own settings.
+    """Sizes of an SAE, and where its inputs come from; a subclass for each architecture adds its own settings.
 
-    `metadata` names the inputs: `hook_name` (the site), `pass_name`. `FIXED` are the entries of a SAELens
-    configuration that an architecture here has one value of; a folder with another value means other arithmetic.
+    Those settings are numbers or text: a result has each as an attribute. `metadata` names the inputs: `hook_name` (the
+    site), `pass_name`. `FIXED` are the entries of a SAELens configuration that have one possible value here: a folder
+    with another value means other arithmetic.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

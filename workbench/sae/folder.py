@@ -50,7 +50,7 @@ def load_folder(folder: Path, root: Path | None = None) -> SAE:
     """
     inside = folder.relative_to(root) if root else Path()
     if not folder.is_dir() or file_size(root or folder, inside / CONFIG_FILE) is None:
-        raise UserError(f"{folder} is no sparse autoencoder (it has no {CONFIG_FILE}): train one first.")
+        raise UserError(f"{folder} is not a sparse autoencoder (it has no {CONFIG_FILE}): train one first.")
     try:
         stored = read_document(root or folder, inside / CONFIG_FILE, MAX_CONFIG_BYTES)
         architecture = _architecture(stored, folder / CONFIG_FILE)

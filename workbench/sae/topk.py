@@ -18,7 +18,8 @@ ROUNDING = 1e-12
 class TopKConfig(SAEConfig):
     """Sizes of a TopK SAE, and how many features may be active on one row.
 
-    Raises UserError when k is larger than the number of features.
+    Raises:
+        UserError: k is larger than the number of features.
     """
 
     FIXED: ClassVar[Mapping[str, Any]] = {**SAEConfig.FIXED, "rescale_acts_by_decoder_norm": False}

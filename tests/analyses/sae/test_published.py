@@ -7,7 +7,7 @@ import torch
 
 from analyses.sae import feature_trace, load_sae, run_sae, train_spec
 from analyses.sae.metrics import Reconstruction
-from analyses.sae.published import PublishedSaeSpec, convert_sae, import_sae
+from analyses.sae.published import PublishedSAESpec, convert_sae, import_sae
 from cache.errors import UserError
 from dashboards.screen.features import sae_training
 from dashboards.tables.features import features_frame, training_frame
@@ -94,7 +94,7 @@ def test_a_study_shows_the_features_of_a_published_autoencoder(tmp_path: Path, s
     clip = torch.from_numpy(study.cache.read(SITE, clips=[7], passes=["cond"])[0, :, 0])
     expected = published_encoding(clip.reshape(-1, CHANNELS))[:, 3].reshape(trace.shape)
     assert_close(trace, expected)
-    spec = PublishedSaeSpec(site=SITE, source=published.origin.source, sha256=published.origin.sha256)
+    spec = PublishedSAESpec(site=SITE, source=published.origin.source, sha256=published.origin.sha256)
     assert study.is_done(f"sae-{SITE}", spec)
 
 

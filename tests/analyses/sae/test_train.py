@@ -19,7 +19,6 @@ from analyses.sae.train import (
 )
 from cache.errors import UserError
 from workbench.sae import SAE, TopKObjective
-from workbench.sae.topk import auxiliary_loss
 
 CHANNELS, ATOMS, ACTIVE = 24, 48, 3
 SPEC = train_spec(
@@ -131,17 +130,6 @@ def test_scale_and_place_of_the_rows_do_not_matter() -> None:
     torch.testing.assert_close(there(x * 64) / 64, here(x), rtol=1e-2, atol=1e-2)
 
 
-def test_unscale_by_hand() -> None:
-    sae = initial_sae(Scale(torch.ones(4), 1.0), train_spec(site="s", expansion=2, k=3))
-    with torch.no_grad():
-        sae.b_enc.copy_(torch.randn(8, generator=torch.Generator().manual_seed(0)))
-        x = torch.randn(10, 4, generator=torch.Generator().manual_seed(1))
-        acts, x_hat = sae.encode(x), sae(x)
-        sae.unscale(5.0)
-        torch.testing.assert_close(sae.encode(x / 5), acts / 5)
-        torch.testing.assert_close(sae(x / 5), x_hat / 5)
-
-
 def test_measured_scale() -> None:
     rows = torch.tensor([[1.0, 0.0], [3.0, 4.0]], dtype=torch.float16)  # variances 1 and 4
     scale = measure_scale([rows[:1], rows[1:]])
@@ -154,17 +142,6 @@ def test_training_starts_at_the_mean_with_a_tied_encoder() -> None:
     assert sae.b_dec.tolist() == [1.0, 2.0]
     assert torch.equal(sae.W_enc, sae.W_dec.T)
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(6))
-
-
-def test_auxiliary_loss_by_hand() -> None:
-    sae = initial_sae(Scale(torch.zeros(2), 1.0), train_spec(site="s", expansion=2, k=1))
-    with torch.no_grad():
-        sae.W_dec.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [-1.0, 0.0]]))
-    pre = torch.tensor([[9.0, 1.0, 3.0, 0.0]])
-    residual = torch.tensor([[0.0, -4.0]])
-    dead = torch.tensor([False, True, True, True])
-    # Half of two channels is one feature: the third, which predicts (0, -3). Error 1 of 16.
-    assert auxiliary_loss(sae, pre, residual, dead).item() == pytest.approx(1 / 16)
 
 
 def test_the_auxiliary_loss_revives_features(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,5 +238,5 @@ def test_progress_is_told() -> None:
     ids=["equal", "nan", "none"],
 )
 def test_rows_that_cannot_train(rows: np.ndarray) -> None:
-    with pytest.raises(UserError, match="finite rows that differ"):
+    with pytest.raises(UserError, match="finite and not all equal"):
         train_sae(Shuffled(rows, 10), SPEC)

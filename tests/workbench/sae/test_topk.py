@@ -1,25 +1,12 @@
-"""The TopK arithmetic by hand, and its folder on disk."""
-
-import json
-from pathlib import Path
+"""TopK by hand: encoding, decoding, scale and the auxiliary loss."""
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from cache.errors import UserError
-from workbench.artefacts import read_sae
-from workbench.sae import TopKConfig, TopKSAE, load_folder, save_folder
-from workbench.sae.topk import keep_largest
-
-
-def random_sae(d_in: int = 6, d_sae: int = 20, k: int = 3) -> TopKSAE:
-    sae = TopKSAE(TopKConfig(d_in=d_in, d_sae=d_sae, k=k, metadata={"hook_name": "tf1.cross_attn"}))
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in sae.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return sae
+from tests.workbench.sae.random_sae import random_sae
+from workbench.sae import Encoding, TopKConfig, TopKObjective, TopKSAE, TrainingBatch
+from workbench.sae.topk import auxiliary_loss, keep_largest
 
 
 def test_by_hand() -> None:
@@ -51,93 +38,45 @@ def test_leading_axes_do_not_matter() -> None:
     torch.testing.assert_close(sae(rows), sae(rows.reshape(20, 6)).reshape(4, 5, 6))
 
 
-def test_saved_and_loaded_weights_are_bit_equal(tmp_path: Path) -> None:
-    sae = random_sae()
-    save_folder(sae, tmp_path / "sae")
-    loaded = load_folder(tmp_path / "sae")
-    assert loaded.config == sae.config
-    for name, value in sae.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], value)
-    assert sorted(file.name for file in (tmp_path / "sae").iterdir()) == [
-        "cfg.json",
-        "sae_weights.safetensors",
-    ]
-
-
-def test_the_folder_is_in_the_form_of_saelens(tmp_path: Path) -> None:
-    save_folder(random_sae(), tmp_path)
-    assert json.loads((tmp_path / "cfg.json").read_text()) == {
-        "architecture": "topk",
-        "d_in": 6,
-        "d_sae": 20,
-        "k": 3,
-        "sae_lens_version": "6.0.0",
-        "dtype": "float32",
-        "device": "cpu",
-        "apply_b_dec_to_input": True,
-        "normalize_activations": "none",
-        "reshape_activations": "none",
-        "rescale_acts_by_decoder_norm": False,
-        "metadata": {"hook_name": "tf1.cross_attn"},
-    }
-    shapes = {
-        name: tuple(value.shape) for name, value in load_file(tmp_path / "sae_weights.safetensors").items()
-    }
-    assert shapes == {"W_enc": (6, 20), "b_enc": (20,), "W_dec": (20, 6), "b_dec": (6,)}
-
-
-def test_an_interrupted_save_leaves_no_folder_that_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_folder(random_sae(), tmp_path)
-    monkeypatch.setattr("workbench.sae.folder.save_file", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        save_folder(random_sae(k=4), tmp_path)
-    with pytest.raises(UserError, match=r"has no cfg\.json"):
-        load_folder(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("architecture", "jumprelu"), ("normalize_activations", "layer_norm"), ("apply_b_dec_to_input", False)],
-)
-def test_other_arithmetic_is_refused(tmp_path: Path, key: str, value: object) -> None:
-    save_folder(random_sae(), tmp_path)
-    config = tmp_path / "cfg.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), key: value}))
-    shown = f"not supported: {value}" if key == "architecture" else f"not supported: {key}={value!r}"
-    with pytest.raises(UserError, match=shown):
-        load_folder(tmp_path)
-
-
-@pytest.mark.parametrize("architecture", ["jumprelu", "gated", "standard", "matryoshka_batchtopk"])
-def test_other_architectures_of_saelens_are_not_damaged(tmp_path: Path, architecture: str) -> None:
-    """They have neither k nor weights of these names."""
-    (tmp_path / "cfg.json").write_text(json.dumps({"architecture": architecture, "d_in": 4, "d_sae": 8}))
-    save_file({"threshold": torch.zeros(8)}, tmp_path / "sae_weights.safetensors")
-    with pytest.raises(UserError, match=f"not supported: {architecture}"):
-        load_folder(tmp_path)
-    with pytest.raises(UserError, match=f"not supported: {architecture}"):
-        read_sae(str(tmp_path), "tf6.cross_attn")
-
-
-def test_damage_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has no cfg\.json"):
-        load_folder(tmp_path / "nowhere")
-    for damaged, content in (("sae_weights.safetensors", b"short"), ("cfg.json", b"{"), ("cfg.json", b"{}")):
-        save_folder(random_sae(), tmp_path)
-        (tmp_path / damaged).write_bytes(content)
-        with pytest.raises(UserError, match="damaged"):
-            load_folder(tmp_path)
-
-
-def test_weights_of_another_size_are_told(tmp_path: Path) -> None:
-    save_folder(random_sae(), tmp_path)
-    save_file({"W_enc": torch.zeros(2, 2)}, tmp_path / "sae_weights.safetensors")
-    with pytest.raises(UserError, match="damaged"):
-        load_folder(tmp_path)
-
-
 def test_k_beyond_the_features_is_refused() -> None:
     with pytest.raises(UserError, match="k is 9, but the autoencoder has only 8 features"):
         TopKConfig(d_in=2, d_sae=8, k=9)
+
+
+def test_unscale_by_hand() -> None:
+    sae = random_sae()
+    with torch.no_grad():
+        x = torch.randn(10, 6, generator=torch.Generator().manual_seed(1))
+        acts, x_hat = sae.encode(x), sae(x)
+        sae.unscale(5.0)
+        torch.testing.assert_close(sae.encode(x / 5), acts / 5)
+        torch.testing.assert_close(sae(x / 5), x_hat / 5)
+
+
+def sae_of_four_directions() -> TopKSAE:
+    sae = TopKSAE(TopKConfig(d_in=2, d_sae=4, k=1))
+    with torch.no_grad():
+        sae.W_dec.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [-1.0, 0.0]]))
+    return sae
+
+
+def test_auxiliary_loss_by_hand() -> None:
+    pre = torch.tensor([[9.0, 1.0, 3.0, 0.0]])
+    residual = torch.tensor([[0.0, -4.0]])
+    dead = torch.tensor([False, True, True, True])
+    # Half of two channels is one feature: the third, which predicts (0, -3). Error 1 of 16.
+    assert auxiliary_loss(sae_of_four_directions(), pre, residual, dead).item() == pytest.approx(1 / 16)
+
+
+@pytest.mark.parametrize(
+    ("aux_coefficient", "dead", "expected"),
+    [(0.5, [False, True, True, True], 8 + 0.5 / 16), (0.5, [False] * 4, 8.0), (0.0, [True] * 4, 8.0)],
+)
+def test_the_loss_by_hand(aux_coefficient: float, dead: list[bool], expected: float) -> None:
+    sae = sae_of_four_directions()
+    pre = torch.tensor([[9.0, 1.0, 3.0, 0.0]])
+    x, acts = torch.tensor([[9.0, -4.0]]), torch.tensor([[9.0, 0.0, 0.0, 0.0]])
+    x_hat = sae.decode(acts)
+    batch = TrainingBatch(x, Encoding(acts, pre), x_hat, (x_hat - x).square().mean(), torch.tensor(dead))
+    objective = TopKObjective(k=1, aux_coefficient=aux_coefficient)
+    assert objective.loss(sae, batch).item() == pytest.approx(expected)
