@@ -1,7 +1,11 @@
-"""The model side of the workbench: adapters, tracing, edits, prompts, scorers, studies and the command line."""
+"""The front door, `import workbench as wb`: the names of `__init__.pyi`, each imported when it is first used."""
 
+import importlib
 import os
 import sys
+from typing import Any
+
+import lazy_loader
 
 # Threads that wait for each other otherwise spin; beside any other busy process two of them then take five to forty
 # times as long as one. Read when OpenMP is loaded, with torch.
@@ -11,3 +15,24 @@ if "OMP_WAIT_POLICY" not in os.environ:
         from workbench.threads import share_processors
 
         share_processors()
+
+# Names that the stub can only alias: from upper rooms, which is allowed here and nowhere else, or under another name.
+_ALIASES = {
+    "UserError": ("cache.errors", "UserError"),
+    "load": ("workbench.models", "load_model"),
+    "open": ("dashboards.notebook", "open_study"),
+    "trace": ("dashboards.notebook", "trace"),
+}
+_from_stub, _, _names = lazy_loader.attach_stub(__name__, __file__)
+__all__ = sorted([*_names, *_ALIASES])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ALIASES:
+        return _from_stub(name)
+    module, attribute = _ALIASES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,5 +1,8 @@
 """Audio files and their spectrograms."""
 
+import base64
+import html
+import io
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +30,35 @@ def write_flac(
         soundfile.write(partial, np.clip(audio, -1.0, 1.0).T, sample_rate, format="FLAC", subtype="PCM_16")
 
 
+def write_audio(path: Path, audio: Float[np.ndarray, "channel sample"], sample_rate: int) -> Path:
+    """Write audio in [-1, 1] in the format that the file's ending says; gives the path.
+
+    Raises:
+        UserError: for an ending that no format has, a format that does not have this sample rate, and a place where
+            nothing can be written.
+    """
+    format = path.suffix.removeprefix(".").upper()
+    if format not in soundfile.available_formats():
+        raise UserError(f"'{path.name}' does not end like an audio file: write .wav, .flac, .ogg or .mp3.")
+    try:
+        with replacing(path) as partial:
+            soundfile.write(partial, np.clip(audio, -1.0, 1.0).T, sample_rate, format=format)
+    except (OSError, soundfile.LibsndfileError, ValueError) as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
+    return path
+
+
+def audio_html(audio: Float[np.ndarray, "channel sample"], sample_rate: int, title: str) -> str:
+    """A player of audio in [-1, 1] below its title, with the audio in it, as HTML."""
+    with io.BytesIO() as file:
+        soundfile.write(file, np.clip(audio, -1.0, 1.0).T, sample_rate, format="FLAC", subtype="PCM_16")
+        data = base64.b64encode(file.getvalue()).decode()
+    return (
+        f'<figure style="margin: 0.5em 0"><figcaption>{html.escape(title)}</figcaption>'
+        f'<audio controls src="data:audio/flac;base64,{data}"></audio></figure>'
+    )
+
+
 def unhearable(audio: Float[np.ndarray, "channel sample"]) -> str:
     """Why nothing can be judged of audio: "it is silent", and so on; "" where it can be heard."""
     if audio.size == 0:
@@ -42,7 +74,11 @@ def not_finite(what: str, step: int | None, dtype: str) -> str:
     """What to say of `what`, whose numbers became NaN or infinite: in a step, or in decoding (None)."""
     where = "in decoding" if step is None else f"in step {step}"
     wider = {"float16": "bfloat16 or float32", "bfloat16": "float32"}.get(dtype)
-    advice = f"trace with --model-dtype {wider}" if wider else "check the model's weights and the settings"
+    advice = (
+        f"run the model in {wider} (--model-dtype, or dtype= in Python)"
+        if wider
+        else "check the model's weights and the settings"
+    )
     return f"{what} became NaN or infinite {where} (the model runs in {dtype}): {advice}."
 
 

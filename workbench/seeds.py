@@ -1,5 +1,6 @@
 """Seeds: what random numbers are drawn from."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -25,8 +26,12 @@ def consecutive_seeds(first: int, n: int) -> Shaped[np.ndarray, " seed"]:
             f"The seeds of this run would be {first} to {first + n - 1}, and {LARGEST_SEED} is the largest: "
             "give a smaller seed."
         )
-    dtype = np.int64 if first + n <= np.iinfo(np.int64).max else np.uint64
-    return np.array([first + place for place in range(n)], dtype=dtype)
+    return seed_array([first + place for place in range(n)])
+
+
+def seed_array(seeds: Sequence[int]) -> Shaped[np.ndarray, " seed"]:
+    """Seeds as int64 where they all fit and else as uint64."""
+    return np.array(seeds, dtype=np.int64 if max(seeds, default=0) <= np.iinfo(np.int64).max else np.uint64)
 
 
 def random_state(seed: int) -> np.random.RandomState:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure as PaperFigure
+from plotly.graph_objects import Figure as ScreenFigure
 
 from cache.errors import UserError
 from dashboards import captions
@@ -15,6 +16,10 @@ from dashboards.paper import features as paper_features
 from dashboards.paper import patching as paper_patching
 from dashboards.paper import probes as paper_probes
 from dashboards.results import load_patching, load_result, patching_names, problem, sae_sites
+from dashboards.screen import comparison as screen_comparison
+from dashboards.screen import features as screen_features
+from dashboards.screen import patching as screen_patching
+from dashboards.screen import probes as screen_probes
 from dashboards.selection import example, required
 from dashboards.specs import (
     FeatureClipSpec,
@@ -40,9 +45,10 @@ from workbench.validation import validated
 
 @dataclass(frozen=True)
 class Figure:
-    """One kind of figure: its spec, its table of numbers and its paper version; the pages draw the same table.
+    """One kind of figure: its spec, its table of numbers, and its versions for screen and paper, drawn from that table.
 
-    `caption` says what the figure shows, `table` how its numbers stand in a paper (as they are, without it).
+    `caption` says what the figure shows, `table` how its numbers stand in a paper (as they are, without it). Where
+    `screen` is None, the pages show something else in its place.
     """
 
     title: str
@@ -50,6 +56,7 @@ class Figure:
     frame: Callable[[Study, Any], pd.DataFrame]
     paper: Callable[[Study, Any, pd.DataFrame], PaperFigure]
     caption: Callable[[Study, Any, pd.DataFrame], str]
+    screen: Callable[[Any, pd.DataFrame], ScreenFigure] | None
     table: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame
 
 
@@ -128,6 +135,7 @@ FIGURES = {
         _patching,
         lambda _, spec, frame: paper_patching.patching_map(frame, spec.width),
         lambda study, spec, frame: captions.patching_caption(load_patching(study, spec.result_name), frame),
+        lambda _, frame: screen_patching.patching_map(frame),
         captions.patching_table,
     ),
     "patching-pairs": Figure(
@@ -136,6 +144,7 @@ FIGURES = {
         _patching_pairs,
         lambda _, spec, frame: paper_patching.changes(frame, spec.width),
         _patching_pairs_caption,
+        lambda _, frame: screen_patching.changes(frame),
     ),
     "patching-compare": Figure(
         "Two patching maps",
@@ -143,6 +152,7 @@ FIGURES = {
         _patching_compare,
         lambda study, spec, _: paper_comparison.comparison(compare(study, spec), spec.width),
         lambda study, spec, _: captions.compare_caption(compare(study, spec)),
+        lambda _, frame: screen_comparison.comparison_map(frame),
         captions.compare_table,
     ),
     "probes": Figure(
@@ -151,6 +161,7 @@ FIGURES = {
         _probes,
         lambda _, spec, frame: paper_probes.probes_map(frame, spec.quantity, spec.width),
         lambda _, spec, frame: captions.probes_caption(frame, spec.quantity),
+        lambda spec, frame: screen_probes.probes_map(frame, spec.quantity),
     ),
     "probe-folds": Figure(
         "Folds of one probe",
@@ -158,6 +169,7 @@ FIGURES = {
         _probe_folds,
         lambda _, spec, frame: paper_probes.probe_folds(frame, spec.width),
         lambda _study, _spec, frame: captions.folds_caption(frame),
+        lambda _, frame: screen_probes.probe_folds(frame),
     ),
     "sae-training": Figure(
         "Training of a sparse autoencoder",
@@ -165,6 +177,7 @@ FIGURES = {
         _sae_training,
         lambda _, spec, frame: paper_features.sae_training(frame, spec.width),
         lambda _, spec, frame: captions.training_caption(frame, spec.site),
+        lambda _, frame: screen_features.sae_training(frame),
     ),
     "feature": Figure(
         "One feature",
@@ -172,6 +185,7 @@ FIGURES = {
         _feature,
         lambda _, spec, frame: paper_features.feature_panels(frame, spec.width),
         lambda _study, spec, _frame: captions.feature_caption(spec.site, spec.feature),
+        lambda _, frame: screen_features.feature_panels(frame),
     ),
     "feature-clip": Figure(
         "One feature in one clip",
@@ -179,8 +193,22 @@ FIGURES = {
         _feature_clip,
         _feature_clip_paper,
         lambda _study, spec, _frame: captions.feature_clip_caption(spec.site, spec.feature, spec.clip),
+        None,
     ),
 }
+
+
+def screen_figure(study: Study, figure: str, /, **options: Any) -> ScreenFigure:
+    """A figure for the screen; `options` are the fields of its spec.
+
+    Raises:
+        UserError: for unknown names or options, missing results, and a figure that is drawn for paper only.
+    """
+    kind = find_figure(figure)
+    if kind.screen is None:
+        raise UserError(f"The figure '{figure}' is for paper only: export it.")
+    spec = make_spec(study, figure, options)
+    return kind.screen(spec, kind.frame(study, spec))
 
 
 def find_figure(name: str) -> Figure:

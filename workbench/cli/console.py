@@ -20,7 +20,6 @@ from rich.text import Text
 from workbench.devices import check_device
 
 if TYPE_CHECKING:
-    from workbench.models.base import AudioDiffusionModel
     from workbench.studies.study import Study
 
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder.")]
@@ -64,12 +63,3 @@ def open_study(folder: Path, allow_store: bool = False) -> "Study":
     if allow_store:
         study.confirm()
     return study
-
-
-def study_model(study: "Study", device: str) -> "AudioDiffusionModel":
-    """The study's model; raises UserError for other weights than the study was made with."""
-    from workbench.models import load_model
-
-    adapter = load_model(study.spec.model, device=device, dtype=study.model["dtype"])
-    study.check_model(adapter.weights_hash)
-    return adapter

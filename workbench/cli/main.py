@@ -108,13 +108,10 @@ def trace(
 ) -> None:
     """Run prompts through the model; write activations to the cache and clips as FLAC. Run again to continue."""
     from workbench.engine.runs import GenerationSettings
-    from workbench.engine.sites import parse_sites
     from workbench.models import load_model
-    from workbench.models.token_axis import finest_site
     from workbench.prompts.prompt_sets import load_prompt_set
-    from workbench.prompts.reading import unknown_words
-    from workbench.studies.selection import parse_options, parse_passes, parse_steps, parse_tokens
-    from workbench.studies.study import StudySpec
+    from workbench.studies.planning import SITES, plan_study, words_unknown
+    from workbench.studies.selection import parse_options
     from workbench.studies.tracing import trace_study
     from workbench.validation import validated
 
@@ -126,34 +123,27 @@ def trace(
         "guidance_scale": guidance,
         "options": parse_options(option or []),
     }
-    settings = validated(GenerationSettings, chosen, "The settings cannot be used")
-    adapter.check_settings(settings)
-    names = adapter.block_names
-    sites = parse_sites(site or ["*.cross_attn", "*.block"], adapter.n_blocks, names)
-    most_tokens = adapter.tokens_at(finest_site(adapter, sites, duration), duration)
-    planned = {
-        "model": model,
-        "prompts": prompt_set,
-        "settings": settings,
-        "n_prompts": n_prompts,
-        "seeds": seeds,
-        "seed": seed,
-        "lyrics": lyrics,
-        "sites": tuple(str(kept) for kept in sites),
-        "steps": parse_steps(steps, adapter.sigmas(settings)),
-        "passes": parse_passes(passes),
-        "tokens": parse_tokens(tokens, most_tokens),
-        "cache_dtype": dtype,
-        "site_dtypes": _parse_site_dtypes(site_dtype or [], adapter.n_blocks, names),
-        "zstd_level": zstd,
-        "clips_per_shard": clips_per_shard,
-    }
-    spec = validated(StudySpec, planned, "The study cannot be made")
+    spec = plan_study(
+        adapter,
+        prompt_set,
+        settings=validated(GenerationSettings, chosen, "The settings cannot be used"),
+        n_prompts=n_prompts,
+        seeds=seeds,
+        seed=seed,
+        lyrics=lyrics,
+        sites=site or SITES,
+        steps=steps,
+        passes=passes,
+        tokens=tokens,
+        cache_dtype=dtype,
+        site_dtypes=_parse_site_dtypes(site_dtype or []),
+        zstd_level=zstd,
+        clips_per_shard=clips_per_shard,
+    )
     if dry_run:
         _print_price(out, spec, adapter, store)
         return
-    texts = {prompt.text for prompt in prompt_set.fill(n_prompts, seed)}
-    if sentence := unknown_words(adapter, sorted(texts)):
+    if sentence := words_unknown(adapter, spec):
         note(sentence)
     with progress("Tracing clips") as report:
         study = trace_study(out, spec, adapter, report, store, _parse_part(part))
@@ -356,15 +346,13 @@ def _print_price(out: Path, spec: "StudySpec", model: "AudioDiffusionModel", sto
     check_price(plan, storage)
 
 
-def _parse_site_dtypes(texts: list[str], n_blocks: int, names: tuple[str, ...]) -> dict[str, Dtype]:
-    from workbench.engine.sites import parse_sites
-
+def _parse_site_dtypes(texts: list[str]) -> dict[str, Dtype]:
     dtypes: dict[str, Dtype] = {}
     for text in texts:
         name, _, dtype = text.partition("=")
         if dtype not in ITEMSIZE:
             raise UserError(f"'{text}' is not a site's dtype: write it like '*.block=float32'.")
-        dtypes.update({str(site): cast(Dtype, dtype) for site in parse_sites([name], n_blocks, names)})
+        dtypes[name] = cast(Dtype, dtype)
     return dtypes
 
 

@@ -1,18 +1,13 @@
 """The command that makes patching maps."""
 
-import os
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from workbench.cli.console import Device, StudyFolder, console, note, open_study, progress, study_model
+from workbench.cli.console import Device, StudyFolder, console, note, open_study, progress
 from workbench.cli.reports import report_map
 from workbench.seeds import LARGEST_SEED
-
-if TYPE_CHECKING:
-    from analyses.patching.run import PatchingSpec
 
 
 def patch(
@@ -94,30 +89,23 @@ def patch(
 
     Runs that the study holds already are not run again, so that a sweep continues where it was cut off.
     """
-    from analyses.patching.arms import arms_from_file
-    from analyses.patching.run import custom_arms, run_patching, settled
-    from workbench.engine.sites import parse_block, parse_blocks
-    from workbench.engine.tensors import load_tensor
-    from workbench.text_files import LARGEST_DOCUMENT, read_text
+    from analyses.patching.asking import asked_spec
+    from analyses.patching.run import run_patching, settled
 
     study = open_study(study_folder)
-    names = study.block_names
-    custom = ""
-    if arms is not None:
-        listed = arms_from_file(read_text(arms, LARGEST_DOCUMENT), partial(load_tensor, arms.parent))
-        custom = custom_arms(study, listed)
     screening = {"method": screen, "pairs": screen_pairs, "top": top, "sample": sample} if screen else None
-    spec = _patching_spec(
-        question="custom" if custom else question,
+    spec = asked_spec(
+        study,
+        question,
         name=name,
         concepts=concept or (),
         pairs=pairs,
         seeds=seeds,
-        directions=direction or _directions(question, screen is not None),
+        directions=direction or (),
         ablations=ablation or (),
         nulls=null or (),
-        blocks=[parse_block(text, names) for text in block or ()],
-        sets=[parse_blocks(text, names) for text in blocks or ()],
+        blocks=block or (),
+        sets=blocks or (),
         mode=mode,
         part=part,
         windows=windows,
@@ -127,30 +115,17 @@ def patch(
         screening=screening,
         stop_top=stop_top,
         min_pairs=min_pairs,
-        pairs_file="" if pairs_file is None else os.path.abspath(pairs_file),
-        custom_arms=custom,
+        pairs_file=pairs_file,
+        arms=arms,
         scorers=scorer or ("embedded",),
         seed=seed,
     )
     if study.is_done(spec.result_name, settled(spec)):
         console.print(f"The map {spec.result_name} is done already.")
     else:
-        adapter = study_model(study, device)
+        adapter = study.load_model(device)
         with progress("Patching pairs") as report:
             result = run_patching(study, adapter, spec, report, note)
         if result.attrs["stopped"]:
             console.print(result.attrs["stopped"])
     report_map(study, spec.name or spec.question)
-
-
-def _directions(question: str, screened: bool) -> tuple[str, ...]:
-    both = question == "blocks" and not screened
-    return ("sufficiency", "necessity") if both else ("sufficiency",)
-
-
-def _patching_spec(**values: Any) -> "PatchingSpec":
-    """The spec of these options; raises UserError naming the one that is wrong."""
-    from analyses.patching.run import PatchingSpec
-    from workbench.validation import validated
-
-    return validated(PatchingSpec, values, "The map cannot be made")

@@ -337,6 +337,19 @@ def blend(
     return _edit("blend", sites, sources, window, "conditioning", weights=numbers)
 
 
+def all_edits(edits: Edit | Sequence[Edit | Sequence[Edit]]) -> tuple[Edit, ...]:
+    """The edits of a sequence in which some stand alone and some in sequences of their own.
+
+    Raises:
+        UserError: for anything else than edits.
+    """
+    if isinstance(edits, Edit):
+        return (edits,)
+    if not isinstance(edits, Sequence) or isinstance(edits, str):
+        raise UserError(f"An edit is what patch, ablate, add, clamp and blend make, not {edits!r}.")
+    return tuple(edit for each in edits for edit in all_edits(each))
+
+
 def _edit(
     operator: str,
     sites: str | Sequence[str],

@@ -13,6 +13,7 @@ from workbench.models.folders import read_settings
 if TYPE_CHECKING:
     import workbench.models.base  # imports torch, which no command may wait for that does not need it
 
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 ORGANISMS = ("organism-shared", "organism-split")
 _ORGANISM_WEIGHTS = Path(__file__).parent / "organisms"
 _INDEX = "model_index.json"
@@ -59,13 +60,17 @@ def located(name: str) -> str:
 
 
 def load_model(
-    name: str, device: str = "cpu", dtype: str = "float32"
+    name: str | os.PathLike[str], device: str = "cpu", dtype: str = "float32"
 ) -> "workbench.models.base.AudioDiffusionModel":
     """Load a model by name (see `model_source`) with weights in `dtype` on `device`; its files tell which adapter.
 
-    Raises UserError for an unknown name or device, for weights that are missing, and for a pipeline without an adapter.
+    Raises UserError for an unknown name, device or dtype, for weights that are missing, and for a pipeline without an
+    adapter.
     """
+    name = os.fspath(name)
     check_device(device)
+    if dtype not in DTYPES:
+        raise UserError(f"Unknown dtype '{dtype}': a model's weights are {', '.join(DTYPES)}.")
     source = model_source(name)
     kind = _pipeline_class(source)
     if kind not in _ADAPTERS:

@@ -11,16 +11,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import numpy as np
 import torch
+import xarray as xr
 from jaxtyping import Bool, Float, Real
 
 from cache.errors import UserError
+from cache.protocol import DIMS
+from workbench.audio import not_finite
 from workbench.engine.batch import Batch, Row, RowEdit, plan_batch
 from workbench.engine.conditioning import ConditioningTable
-from workbench.engine.edits import Edit, Run
+from workbench.engine.edits import Edit, Run, all_edits
 from workbench.engine.operators import OPERATORS
 from workbench.engine.rows import call_rows, shared_clips, started_clips
 from workbench.engine.runs import (
@@ -34,13 +37,15 @@ from workbench.engine.runs import (
     Sink,
 )
 from workbench.engine.segments import Conditioning, Span, segment_positions
-from workbench.engine.sites import PARTS, Site, check_blocks
+from workbench.engine.sites import PARTS, Site, check_blocks, parse_sites
 from workbench.engine.visit import visit_call
 from workbench.models import unreachable_weights
 from workbench.models.folders import loading
+from workbench.models.generated import Activations, GeneratedClip, GeneratedClips, generated_clips
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall, cond_inputs, conditionings
 from workbench.provenance import weights_hash
+from workbench.seeds import seed_array
 
 
 class AudioDiffusionModel(ABC):
@@ -251,6 +256,93 @@ class AudioDiffusionModel(ABC):
         """Heads of an attention part: key and value heads at `k` and `v`, else query heads."""
         attention, _, inner = part.rpartition(".")
         return self.channels(Site(0, f"{attention or 'cross_attn'}.{inner}")) // self.head_dim(0)
+
+    @overload
+    def generate(
+        self,
+        clips: Clip,
+        settings: GenerationSettings | None = None,
+        *,
+        edits: Edit | Sequence[Edit | Sequence[Edit]] = (),
+        capture: str | Sequence[str] = (),
+    ) -> GeneratedClip: ...
+    @overload
+    def generate(
+        self,
+        clips: Sequence[Clip],
+        settings: GenerationSettings | None = None,
+        *,
+        edits: Edit | Sequence[Edit | Sequence[Edit]] = (),
+        capture: str | Sequence[str] = (),
+    ) -> GeneratedClips: ...
+    def generate(
+        self,
+        clips: Clip | Sequence[Clip],
+        settings: GenerationSettings | None = None,
+        *,
+        edits: Edit | Sequence[Edit | Sequence[Edit]] = (),
+        capture: str | Sequence[str] = (),
+    ) -> GeneratedClip | GeneratedClips:
+        """Generate a clip, or several as one batch, each with all the edits, and give what comes out with labels.
+
+        `edits` are applied in their order; one may be a sequence of edits, such as a vector's. `capture` names sites
+        ("tf4.cross_attn", "*.block") whose activations are kept, of all steps and of the passes that every step has.
+        They are in memory: for many clips or sites trace a study, or give `generate_batch` a sink.
+
+        Raises:
+            UserError: as `generate_batch` does, and for a run whose numbers become NaN or infinite.
+        """
+        asked = [clips] if isinstance(clips, Clip) else clips
+        if isinstance(asked, str) or not all(isinstance(clip, Clip) for clip in asked):
+            raise UserError("Give generate clips, such as those of wb.clips(['a slow sad piano song']).")
+        settings = settings or GenerationSettings()
+        wanted = self._everything([capture] if isinstance(capture, str) else capture, settings)
+        of_each = all_edits(edits)
+        generation = self.generate_batch([Run(clip, of_each) for clip in asked], settings, capture=wanted)
+        audio = self.decode(generation.latents, settings.duration).float().cpu().numpy()
+        for clip, step, samples in zip(asked, generation.broke_at, audio, strict=True):
+            if step is not None or not np.isfinite(samples).all():
+                raise UserError(not_finite(f"The clip '{clip.prompt}'", step, self.dtype))
+        kept = self._labelled(asked, settings, generation, wanted)
+        generated = generated_clips(asked, audio, self.sample_rate, kept)
+        return generated[0] if isinstance(clips, Clip) else generated
+
+    def _everything(self, sites: Sequence[str], settings: GenerationSettings) -> Capture | None:
+        """All steps of some sites, in the passes that every step has; None without sites."""
+        if not sites:
+            return None
+        self.check_settings(settings)
+        of_steps = self.step_passes(settings)
+        passes = tuple(name for name in of_steps[0] if all(name in of_step for of_step in of_steps))
+        kept = parse_sites(sites, self.n_blocks, self.block_names)
+        return Capture(kept, tuple(range(settings.num_steps)), passes)
+
+    def _labelled(
+        self,
+        clips: Sequence[Clip],
+        settings: GenerationSettings,
+        generation: Generation,
+        capture: Capture | None,
+    ) -> Activations:
+        if capture is None:
+            return Activations({}, self.block_names)
+        coords = {
+            "clip": range(len(clips)),
+            "prompt": ("clip", [clip.prompt for clip in clips]),
+            "lyrics": ("clip", [clip.lyrics for clip in clips]),
+            "seed": ("clip", seed_array([clip.seed for clip in clips])),
+            "step": list(capture.steps),
+            "sigma": ("step", self.sigmas(settings)),
+            "pass": list(capture.passes),
+        }
+        arrays = {}
+        for site, values in generation.activations.items():
+            array = xr.DataArray(values.float().cpu().numpy(), coords, DIMS, name=str(site))
+            if not site.on_conditioning:
+                seconds = np.arange(array.sizes["token"]) * self.token_seconds_at(site)
+                array = array.assign_coords(seconds=("token", seconds))
+            arrays[str(site)] = array
+        return Activations(arrays, self.block_names)
 
     def generate_batch(
         self,

@@ -6,7 +6,7 @@ import shlex
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -35,13 +35,16 @@ from workbench.engine.edits import Pass
 from workbench.engine.runs import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.files import file_name, locked, replacing
-from workbench.models import ORGANISMS, model_source
+from workbench.models import ORGANISMS, load_model, model_source
 from workbench.prompts.prompt_sets import Prompt, PromptSet
 from workbench.prompts.reading import Encode
 from workbench.provenance import content_hash, provenance
 from workbench.seeds import Seed, consecutive_seeds
 from workbench.studies.confirmed import UnconfirmedStore, confirm, is_confirmed
 from workbench.studies.result_files import load_result_file, read_result_attributes
+
+if TYPE_CHECKING:
+    from workbench.models.base import AudioDiffusionModel
 
 STUDY_VERSION = 3
 DOCUMENT = "study.json"
@@ -366,6 +369,12 @@ class Study:
                 "model": self.model,
             }
         )
+
+    def load_model(self, device: str = "cpu") -> "AudioDiffusionModel":
+        """The study's model, in the dtype that it was traced in; raises UserError for other weights than then."""
+        model = load_model(self.spec.model, device=device, dtype=self.model["dtype"])
+        self.check_model(model.weights_hash)
+        return model
 
     def check_model(self, weights_hash: str) -> None:
         """Raise UserError for other weights than the study was made with."""

@@ -1,0 +1,59 @@
+"""From what a user asks of a map to its spec: blocks by their names, arms from a file, directions by the question."""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from analyses.patching.arms import arms_from_file
+from analyses.patching.run import PatchingSpec, custom_arms
+from workbench.engine.sites import parse_block, parse_blocks
+from workbench.engine.tensors import load_tensor
+from workbench.studies.study import Study
+from workbench.text_files import LARGEST_DOCUMENT, read_text
+from workbench.validation import validated
+
+
+def asked_spec(
+    study: Study,
+    question: str = "blocks",
+    *,
+    blocks: Sequence[str | int] = (),
+    sets: Sequence[str | Sequence[int]] = (),
+    directions: Sequence[str] = (),
+    arms: str | Path | None = None,
+    pairs_file: str | Path | None = None,
+    **options: Any,
+) -> PatchingSpec:
+    """The spec of a map of a study.
+
+    `blocks` are names, such as "tf3", or numbers, and `sets` blocks that are patched together, such as "tf3+tf4".
+    Without `directions` the map has both for blocks that are not screened, and else sufficiency. `arms` is a JSON file
+    of arms that are run instead of those of a question. `options` are further fields of `PatchingSpec`.
+
+    Raises:
+        UserError: for what there is not, or does not go together.
+    """
+    names = study.block_names
+    custom = "" if arms is None else _arms_json(study, Path(arms))
+    values = {
+        "question": "custom" if custom else question,
+        "blocks": [parse_block(block, names) if isinstance(block, str) else block for block in blocks],
+        "sets": [parse_blocks(each, names) if isinstance(each, str) else each for each in sets],
+        "directions": directions or _directions(question, options.get("screening") is not None),
+        "custom_arms": custom,
+        "pairs_file": "" if pairs_file is None else os.path.abspath(pairs_file),
+        **options,
+    }
+    return validated(PatchingSpec, values, "The map cannot be made")
+
+
+def _arms_json(study: Study, file: Path) -> str:
+    tensors = partial(load_tensor, file.parent)
+    return custom_arms(study, arms_from_file(read_text(file, LARGEST_DOCUMENT), tensors))
+
+
+def _directions(question: str, screened: bool) -> tuple[str, ...]:
+    both = question == "blocks" and not screened
+    return ("sufficiency", "necessity") if both else ("sufficiency",)

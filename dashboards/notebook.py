@@ -1,0 +1,215 @@
+"""Studies in Python and in notebooks: every command of a study as a method that gives something to look at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+import pandas as pd
+import xarray as xr
+
+from analyses.patching.asking import asked_spec
+from analyses.patching.run import run_patching, settled
+from analyses.probes import ProbeSpec, run_probes
+from analyses.sae import is_trained, load_sae, run_sae, train_spec
+from cache.errors import UserError
+from dashboards import figures
+from dashboards.export import export_figure
+from dashboards.results import load_result
+from dashboards.summaries import patching_summary, probes_summary, sae_summary
+from workbench.cli.console import note, progress
+from workbench.engine.sites import numbered_site
+from workbench.models import load_model
+from workbench.models.base import AudioDiffusionModel
+from workbench.prompts.prompt_sets import PromptSet
+from workbench.sae import SAE
+from workbench.studies.planning import PlanOptions, plan_study, words_unknown
+from workbench.studies.study import Study
+from workbench.studies.tracing import trace_study
+from workbench.validation import validated
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result of a study, in memory as `data` (docs/reference/results.md describes each kind).
+
+    In a notebook it shows as a table of what stands out.
+    """
+
+    study: Study
+    name: str
+    data: xr.Dataset
+
+    def table(self) -> pd.DataFrame:
+        """What stands out, as the command prints it; raises UserError for a kind without such a table."""
+        kind = str(self.data.attrs["kind"])
+        if kind not in _SUMMARIES:
+            raise UserError(f"There is no table of a result of kind '{kind}': look at its data.")
+        return _SUMMARIES[kind](self.data)
+
+    def plot(self, **options: Any) -> "go.Figure":
+        """The result's main figure for the screen; `options` are those of `workbench export`."""
+        kind = str(self.data.attrs["kind"])
+        if kind not in _MAIN_FIGURES:
+            raise UserError(f"There is no figure of a result of kind '{kind}': look at its data.")
+        figure, option = _MAIN_FIGURES[kind]
+        which = {option: self.name.partition("-")[2]} if option else {}
+        return figures.screen_figure(self.study, figure, **(which | options))
+
+    def _repr_html_(self) -> str:
+        return str(self.table().to_html(index=False))
+
+
+class SaeResult(Result):
+    """The result of a sparse autoencoder, and the autoencoder itself."""
+
+    @property
+    def autoencoder(self) -> SAE:
+        """The autoencoder, on the CPU."""
+        return load_sae(self.study, str(self.data.attrs["site"]))
+
+
+class OpenStudy:
+    """A study in Python: its clips and activations, and what is computed from them.
+
+    The methods do what the commands of the same names do, with their defaults and checks: what the study has already
+    is not computed again. `folder` is the study itself, with all that it says of its model, clips and activations.
+    """
+
+    def __init__(self, folder: Study, model: AudioDiffusionModel | None = None, device: str = "cpu") -> None:
+        self.folder = folder
+        self.device = device
+        self._model = model
+
+    @cached_property
+    def model(self) -> AudioDiffusionModel:
+        """The study's model, loaded when it is first used."""
+        return self._model or self.folder.load_model(self.device)
+
+    @property
+    def path(self) -> Path:
+        """The study's folder."""
+        return self.folder.path
+
+    @property
+    def clips(self) -> pd.DataFrame:
+        """The study's clips, one row each, with the value of each concept as label_<concept>."""
+        return self.folder.clips
+
+    def activations(self, site: str) -> xr.DataArray:
+        """The recorded activations of a site, labelled, dims (clip, step, pass, token, channel).
+
+        They are read from disk where they are indexed.
+        """
+        return self.folder.cache.dataset(numbered_site(site, self.folder.block_names))
+
+    @property
+    def results(self) -> list[str]:
+        """Names of the results that the study has."""
+        return self.folder.result_names()
+
+    def result(self, name: str) -> Result:
+        """A result that the study has; raises UserError, naming the command that makes it, when there is none."""
+        data = load_result(self.folder, name)
+        made = SaeResult if data.attrs["kind"] == "sae" else Result
+        return made(self.folder, name, data)
+
+    def patch(self, question: str = "blocks", **options: Any) -> Result:
+        """A patching map of the question, as `workbench patch` makes it.
+
+        `options` are those of `analyses.patching.asking.asked_spec`: concepts, pairs, seeds, blocks, sets, nulls …
+        """
+        spec = asked_spec(self.folder, question, **options)
+        if not self.folder.is_done(spec.result_name, settled(spec)):
+            with progress("Patching pairs") as report:
+                run_patching(self.folder, self.model, spec, report, note)
+        return self.result(spec.result_name)
+
+    def probe(self, sites: str | Sequence[str] = (), **options: Any) -> Result:
+        """Linear probes of each concept at the sites, by default all recorded ones, as `workbench probe` makes them.
+
+        `options` are further fields of `analyses.probes.ProbeSpec`: concepts, steps, folds …
+        """
+        listed = [sites] if isinstance(sites, str) else sites
+        asked = {"sites": [numbered_site(site, self.folder.block_names) for site in listed], **options}
+        spec = validated(ProbeSpec, asked, "The probes cannot be made")
+        if not self.folder.is_done("probes", spec):
+            with progress("Probing sites") as report:
+                run_probes(self.folder, spec, report, note)
+        return self.result("probes")
+
+    def train_sae(self, site: str, **options: Any) -> SaeResult:
+        """Train a sparse autoencoder on a recorded site and describe its features, as `workbench sae` does.
+
+        `options` are those of `analyses.sae.train_spec`: k, expansion, train_steps …
+        """
+        spec = train_spec(numbered_site(site, self.folder.block_names), **options)
+        if not is_trained(self.folder, spec):
+            with progress("Training the autoencoder") as report:
+                run_sae(self.folder, spec, self.device, report)
+        name = f"sae-{spec.site}"
+        return SaeResult(self.folder, name, load_result(self.folder, name))
+
+    def figure(self, figure: str, /, **options: Any) -> "go.Figure":
+        """A figure for the screen, by the name and options that `workbench export` has for it."""
+        return figures.screen_figure(self.folder, figure, **options)
+
+    def export(
+        self,
+        figure: str,
+        /,
+        format: Literal["pdf", "svg", "png"] = "pdf",
+        out: str | Path | None = None,
+        **options: Any,
+    ) -> list[Path]:
+        """Write a figure for a paper with its numbers and provenance, as `workbench export` does; gives the files."""
+        figures.make_spec(self.folder, figure, options)  # so that no option passes for one of the export
+        return export_figure(self.folder, figure, format, None if out is None else Path(out), **options)
+
+    def __repr__(self) -> str:
+        results = ", ".join(self.results) or "no results yet"
+        return f"OpenStudy({self.path}: {len(self.clips)} clips of {self.folder.spec.model}; {results})"
+
+
+_SUMMARIES = {"patching": patching_summary, "probes": probes_summary, "sae": sae_summary}
+_MAIN_FIGURES = {"patching": ("patching", "name"), "probes": ("probes", ""), "sae": ("sae-training", "site")}
+"""By kind of result, the figure and its option that says which result is meant."""
+
+
+def trace(
+    model: AudioDiffusionModel | str,
+    prompts: str | PromptSet = "organism",
+    *,
+    out: str | Path,
+    store: str | None = None,
+    part: tuple[int, int] = (1, 1),
+    **options: Unpack[PlanOptions],
+) -> OpenStudy:
+    """Make, continue or extend a study in the folder `out`, as `workbench trace` does, and open it.
+
+    `model` is a loaded model, or the name of one. `options` are those of `workbench.studies.planning.plan_study`; see
+    `workbench.studies.tracing.trace_study` for `store` and `part`.
+    """
+    loaded = load_model(model) if isinstance(model, str) else model
+    spec = plan_study(loaded, prompts, **options)
+    if sentence := words_unknown(loaded, spec):
+        note(sentence)
+    with progress("Tracing clips") as report:
+        study = trace_study(Path(out), spec, loaded, report, store, part)
+    return OpenStudy(study, loaded, loaded.device)
+
+
+def open_study(path: str | Path, *, device: str = "cpu", allow_store: bool = False) -> OpenStudy:
+    """Open a study that is there; its model is loaded on `device` when it is first needed.
+
+    `allow_store` confirms that the store which a study from elsewhere names may be read, as `--allow-store` does.
+    Raises UserError where there is no study.
+    """
+    study = Study.open(Path(path))
+    if allow_store:
+        study.confirm()
+    return OpenStudy(study, device=device)

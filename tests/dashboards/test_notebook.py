@@ -1,0 +1,220 @@
+"""Studies in Python: the methods give what the commands of the same names give, with their defaults."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import typer.main
+from pydantic import BaseModel
+
+from analyses.patching.asking import asked_spec
+from analyses.patching.run import PatchingSpec
+from analyses.probes import ProbeSpec
+from analyses.sae import train_spec
+from cache.errors import UserError
+from dashboards.notebook import OpenStudy, SaeResult, open_study, trace
+from tests.analyses.planted_study import make_planted_study
+from workbench.cli.main import app
+from workbench.engine.runs import GenerationSettings
+from workbench.models.ace_step import AceStep15
+from workbench.studies.planning import PlanOptions, plan_study
+from workbench.studies.study import Study
+
+SITE = "tf3.cross_attn"
+
+
+@pytest.fixture(scope="module")
+def study(organism_shared: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> OpenStudy:
+    """A small study of the organism."""
+    return trace(
+        organism_shared,
+        out=tmp_path_factory.mktemp("notebook") / "study",
+        n_prompts=16,
+        seeds=1,
+        sites=[SITE],
+        steps=[2, 5],
+        settings=GenerationSettings(duration=1.0),
+    )
+
+
+def test_tracing(study: OpenStudy, organism_shared: AceStep15) -> None:
+    spec = study.folder.spec
+    assert (spec.model, spec.sites, spec.steps) == ("organism-shared", (SITE,), (2, 5))
+    assert study.model is organism_shared
+    array = study.activations(SITE)
+    assert array.dims == ("clip", "step", "pass", "token", "channel")
+    assert array.sel(step=5)["label_mood"].values.tolist() == study.clips["label_mood"].tolist()
+    assert len(list((study.path / "audio" / "clips").iterdir())) == 16
+
+
+def test_patching(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map is made once, and has a table and a figure."""
+    options = {"concepts": ["mood"], "pairs": 1, "blocks": ["tf3"], "directions": ["sufficiency"]}
+    result = study.patch("blocks", **options)
+    assert result.data.attrs["kind"] == "patching"
+    assert result.data["arm"].size >= 1
+    assert isinstance(result.plot(), go.Figure)
+    assert result.table()["concept"].tolist() == ["mood"]
+    assert "<table" in result._repr_html_()
+
+    monkeypatch.setattr("dashboards.notebook.run_patching", _must_not_run)
+    assert study.patch("blocks", **options).data.attrs["result_id"] == result.data.attrs["result_id"]
+
+
+def test_an_autoencoder(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"k": 4, "expansion": 1, "train_steps": 20}
+    made = study.train_sae(SITE, **options)
+    assert isinstance(made, SaeResult)
+    assert made.autoencoder.config.k == 4
+    assert isinstance(made.plot(), go.Figure)
+    monkeypatch.setattr("dashboards.notebook.run_sae", _must_not_run)
+    assert study.train_sae(SITE, **options).data.equals(made.data)
+    assert isinstance(study.result(f"sae-{SITE}"), SaeResult)
+    with pytest.raises(UserError, match="k must be"):
+        study.train_sae(SITE, k=0)
+
+
+def test_probes_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_planted_study(tmp_path / "planted")
+    study = open_study(folder.path)
+    result = study.probe("tf1.cross_attn", concepts=["tempo"], folds=4)
+    best = result.data["accuracy_mean"].sel(concept="tempo", site="tf1.cross_attn", step=4)
+    assert float(best) > 0.9
+    assert study.results == ["probes"]
+    monkeypatch.setattr("dashboards.notebook.run_probes", _must_not_run)
+    again = study.probe(["tf1.cross_attn"], concepts=["tempo"], folds=4)
+    np.testing.assert_array_equal(again.data["accuracy"], result.data["accuracy"])
+    assert isinstance(result.plot(quantity="control"), go.Figure)
+    assert isinstance(study.figure("probes"), go.Figure)
+    files = study.export("probes", "svg", tmp_path / "figures")
+    assert {file.suffix for file in files} == {".svg", ".csv", ".json", ".tex", ".txt"}
+    with pytest.raises(UserError, match="quantity"):
+        study.figure("probes", quantity="colour")
+
+
+def _must_not_run(*given: object) -> None:
+    pytest.fail("it was computed again")
+
+
+def test_a_figure_that_is_for_paper_only(study: OpenStudy) -> None:
+    with pytest.raises(UserError, match="export"):
+        study.figure("feature-clip", site=SITE, feature=0, clip=0)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda study: study.patch("colours"), "question"),
+        (lambda study: study.patch("blocks", concepts=["colour"]), "colour"),
+        (lambda study: study.patch("blocks", colour=1), "colour"),
+        (lambda study: study.patch("blocks", blocks=["block 3"]), "block 3"),
+        (lambda study: study.probe("tf9.block"), "tf9.block"),
+        (lambda study: study.probe(concepts=["colour"]), "colour"),
+        (lambda study: study.train_sae("tf9.block"), "tf9.block"),
+        (lambda study: study.figure("portrait"), "portrait"),
+        (lambda study: study.result("patching-portrait"), "portrait"),
+        (lambda study: study.activations("tf9.block"), "tf9.block"),
+        (lambda study: open_study(study.path / "nowhere"), "not a study"),
+    ],
+)
+def test_what_there_is_not(study: OpenStudy, ask: Callable[[OpenStudy], Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        ask(study)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"prompts": "portraits"}, "portraits"),
+        ({"sites": ["tf9.block"]}, "tf9"),
+        ({"steps": [8]}, "8"),
+        ({"passes": "second"}, "second"),
+        ({"n_prompts": 0}, "n_prompts"),
+    ],
+)
+def test_nothing_is_left_of_a_study_that_cannot_be(
+    organism_shared: AceStep15, tmp_path: Path, asked: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        trace(organism_shared, out=tmp_path / "study", **asked)
+    assert list(tmp_path.iterdir()) == []
+
+
+# The command line's options that have another name in Python.
+RENAMED = {
+    "trace": {"site": "sites", "dtype": "cache_dtype", "site_dtype": "site_dtypes", "zstd": "zstd_level"},
+    "patch": {
+        **{name: f"{name}s" for name in ("concept", "direction", "ablation", "null", "segment", "receiver")},
+        "block": "blocks",
+        "blocks": "sets",
+        "scorer": "scorers",
+    },
+    "probe": {"concept": "concepts", "site": "sites"},
+    "sae": {},
+}
+
+
+def cli_defaults(command: str) -> dict[str, Any]:
+    """Defaults of a command's options by their name in Python; None where an option has none."""
+    options = typer.main.get_command(app).commands[command].params
+    names = RENAMED[command]
+    return {names.get(option.name, option.name): option.default for option in options}
+
+
+def test_tracing_has_the_command_s_defaults(organism_shared: AceStep15) -> None:
+    told, spec = cli_defaults("trace"), plan_study(organism_shared)
+    parameters = inspect.signature(plan_study).parameters
+    assert PlanOptions.__annotations__.keys() == parameters.keys() - {"model", "prompts"}
+    for name in parameters.keys() - {"model", "settings", "sites", "site_dtypes"}:
+        assert parameters[name].default == told[name], name
+    for name in GenerationSettings.model_fields.keys() - {"options"}:
+        option = {"guidance_scale": "guidance"}.get(name, name)
+        assert getattr(spec.settings, name) == told[option], name
+
+
+@pytest.mark.parametrize(
+    ("command", "spec"),
+    [
+        ("probe", ProbeSpec()),
+        ("patch", PatchingSpec()),
+        ("sae", train_spec(SITE)),
+        ("sae", train_spec(SITE).objective),
+    ],
+    ids=["probe", "patch", "sae", "objective"],
+)
+def test_specs_have_the_commands_defaults(command: str, spec: BaseModel) -> None:
+    told = {name: value for name, value in cli_defaults(command).items() if value is not None}
+    compared = [
+        name for name in type(spec).model_fields if name in told and name not in ("site", "directions")
+    ]
+    assert len(compared) >= 2
+    for name in compared:
+        assert getattr(spec, name) == told[name], name
+
+
+def test_directions_follow_the_question(study: OpenStudy) -> None:
+    def directions(question: str, **options: Any) -> tuple[str, ...]:
+        return asked_spec(study.folder, question, **options).directions
+
+    assert directions("blocks") == ("sufficiency", "necessity")
+    assert directions("steps") == ("sufficiency",)
+    assert directions("blocks", screening={"method": "velocity"}) == ("sufficiency",)
+    assert directions("steps", directions=["necessity"]) == ("necessity",)
+
+
+def test_blocks_by_name_and_number(study: OpenStudy) -> None:
+    spec = asked_spec(study.folder, blocks=["tf3", 4], sets=["tf3+tf4", (1, 2)])
+    assert (spec.blocks, spec.sets) == ((3, 4), ((3, 4), (1, 2)))
+
+
+def test_opening_loads_the_model_when_it_is_needed(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_study(study.path)
+    assert "16 clips of organism-shared" in repr(opened)
+    loaded = []
+    monkeypatch.setattr(Study, "load_model", lambda self, device: loaded.append(device) or study.model)
+    assert opened.model is opened.model is study.model
+    assert loaded == ["cpu"]

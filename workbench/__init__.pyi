@@ -1,0 +1,31 @@
+"""What `import workbench as wb` offers. `__init__.py` reads the relative imports here, and repeats the aliases."""
+
+import cache.errors as _errors
+import dashboards.notebook as _notebook
+import workbench.models as _models
+
+from .engine.edits import Run, ablate, add, blend, clamp, patch, random_patch
+from .engine.runs import Clip, GenerationSettings
+from .prompts.clips import clips
+
+UserError = _errors.UserError
+load = _models.load_model
+open = _notebook.open_study
+trace = _notebook.trace
+
+__all__ = [
+    "Clip",
+    "GenerationSettings",
+    "Run",
+    "UserError",
+    "ablate",
+    "add",
+    "blend",
+    "clamp",
+    "clips",
+    "load",
+    "open",
+    "patch",
+    "random_patch",
+    "trace",
+]

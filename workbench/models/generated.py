@@ -1,0 +1,144 @@
+"""What `generate` gives: audio to listen to and to save, and labelled activations."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from cache.errors import UserError
+from workbench.audio import audio_html, write_audio
+from workbench.engine.runs import Clip
+from workbench.engine.sites import numbered_site
+
+
+class Activations(dict[str, xr.DataArray]):
+    """The activations of a run by site, each with dims (clip, step, pass, token, channel).
+
+    Coordinates: step, sigma (along step), pass, seconds (along token: where in the music the token begins), and along
+    clip its number, prompt, lyrics and seed. At `k` and `v` of a cross-attention the tokens are those of the
+    conditioning, which have no seconds. A site may also be written with the name that the model's paper has for its
+    block. An unknown one raises UserError.
+    """
+
+    def __init__(self, arrays: dict[str, xr.DataArray], block_names: Sequence[str] = ()) -> None:
+        super().__init__(arrays)
+        self._block_names = tuple(block_names)
+
+    def __missing__(self, site: str) -> xr.DataArray:
+        number = numbered_site(site, self._block_names)
+        if number in self:
+            return self[number]
+        have = f"those of {', '.join(self)}" if self else "none"
+        raise UserError(
+            f"There are no activations of '{site}' here, but {have}: ask for it with capture=['{site}']."
+        )
+
+    def of_clips(self, places: slice) -> "Activations":
+        """The activations of some of the clips."""
+        return Activations({site: array.isel(clip=places) for site, array in self.items()}, self._block_names)
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedClip:
+    """A clip as it came out: samples at `sample_rate` per second, and the activations that were asked for.
+
+    In a notebook it shows as a player. Playing and saving cut samples to [-1, 1].
+    """
+
+    clip: Clip
+    samples: Float[np.ndarray, "channel sample"]
+    sample_rate: int
+    activations: Activations
+
+    def __repr__(self) -> str:
+        clip = f"{self.clip.prompt!r}, seed {self.clip.seed}"
+        return f"GeneratedClip({clip}, {self.seconds:g} s at {self.sample_rate} Hz)"
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return self.samples.shape[-1] / self.sample_rate
+
+    def play(self) -> None:
+        """Show a player in a notebook; elsewhere warn that `save` writes a file to listen to."""
+        _show(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the audio as the file's ending says (.wav, .flac, .ogg, …), over a file that is there; gives its path.
+
+        Raises:
+            UserError: for an unknown ending, and where the file cannot be written.
+        """
+        return write_audio(Path(path), self.samples, self.sample_rate)
+
+    def _repr_html_(self) -> str:
+        title = f"{self.clip.prompt} (seed {self.clip.seed})"
+        return audio_html(self.samples, self.sample_rate, title)
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedClips(Sequence[GeneratedClip]):
+    """Clips that were generated together, and their activations, in one array a site."""
+
+    clips: tuple[GeneratedClip, ...]
+    activations: Activations
+
+    def __repr__(self) -> str:
+        return f"GeneratedClips({', '.join(map(repr, self.clips))})"
+
+    @overload
+    def __getitem__(self, place: int) -> GeneratedClip: ...
+    @overload
+    def __getitem__(self, place: slice) -> "GeneratedClips": ...
+    def __getitem__(self, place: int | slice) -> "GeneratedClip | GeneratedClips":
+        if isinstance(place, slice):
+            return GeneratedClips(self.clips[place], self.activations.of_clips(place))
+        return self.clips[place]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __iter__(self) -> Iterator[GeneratedClip]:
+        return iter(self.clips)
+
+    def play(self) -> None:
+        """Show a player for each clip in a notebook; elsewhere warn that `save` writes files to listen to."""
+        _show(self)
+
+    def _repr_html_(self) -> str:
+        return "".join(clip._repr_html_() for clip in self.clips)
+
+
+def generated_clips(
+    clips: Sequence[Clip],
+    audio: Float[np.ndarray, "clip channel sample"],
+    sample_rate: int,
+    activations: Activations,
+) -> GeneratedClips:
+    """Clips with their audio, each with its own part of the activations."""
+    each = [
+        GeneratedClip(clip, samples, sample_rate, activations.of_clips(slice(place, place + 1)))
+        for place, (clip, samples) in enumerate(zip(clips, audio, strict=True))
+    ]
+    return GeneratedClips(tuple(each), activations)
+
+
+def _show(generated: GeneratedClip | GeneratedClips) -> None:
+    try:
+        from IPython import get_ipython  # which a plain interpreter does not need
+        from IPython.display import display
+    except ImportError:
+        shell = None
+    else:
+        shell = get_ipython()
+    if shell is None:
+        warnings.warn(
+            "Audio plays in a notebook only: write it to a file with .save('clip.wav').", stacklevel=3
+        )
+    else:
+        display(generated)
