@@ -59,9 +59,8 @@ def outdate(file: Path) -> None:
     file.with_suffix(".new").replace(file)
 
 
-def page_text(study: Study, path: str, search: str = "") -> str:
+def page_text(app: dash.Dash, path: str, search: str = "") -> str:
     """A page with the remarks above it, as its callbacks give them."""
-    app = create_app(study.path)
     names = ("show_remarks", "show_page")
     return "".join(str(callback(app, shell, name)(path, search)) for name in names)
 
@@ -72,8 +71,9 @@ def test_a_damaged_result_blanks_no_page(damaged: Study, name: str, damage: Any)
     damage(damaged.path / "results" / f"{name}.nc")
     kind = name.partition("-")[0]
     site = " --site tf3.cross_attn" if kind == "sae" else ""
+    app = create_app(damaged.path)
     for module in (overview, patching, probes, features):
-        text = page_text(damaged, module.PATH)
+        text = page_text(app, module.PATH)
         assert module.SENTENCE in text
         assert f"{name}.nc" in text
         assert "again" not in text, "one piece of advice"
@@ -88,7 +88,7 @@ def test_a_damaged_result_blanks_no_page(damaged: Study, name: str, damage: Any)
 def test_a_result_of_another_version_is_left_out(damaged: Study) -> None:
     outdate(damaged.path / "results" / "patching-steps.nc")
     assert patching_names(damaged) == ["blocks"]
-    assert "schema version 1" in page_text(damaged, "/patching")
+    assert "schema version 1" in page_text(create_app(damaged.path), "/patching")
 
 
 def test_an_export_of_a_damaged_result_says_so(damaged: Study) -> None:
@@ -134,7 +134,7 @@ def test_a_damaged_autoencoder_says_so_in_its_pictures(damaged: Study) -> None:
 def test_a_damaged_import_leaves_the_others(damaged: Study) -> None:
     (damaged.path / "imported").mkdir()
     (damaged.path / "imported" / "piano.safetensors").write_bytes(b"nonsense")
-    text = page_text(damaged, "/imported")
+    text = page_text(create_app(damaged.path), "/imported")
     assert imported.SENTENCE in text
     assert "piano.safetensors is damaged" in text
 
@@ -165,9 +165,9 @@ def test_a_damaged_import_leaves_the_others(damaged: Study) -> None:
     ],
 )
 def test_unknown_parts_of_an_address_fall_back_and_say_so(
-    study: Study, path: str, search: str, named: list[str]
+    app: dash.Dash, path: str, search: str, named: list[str]
 ) -> None:
-    text = page_text(study, path, search)
+    text = page_text(app, path, search)
     for words in named:
         assert words in text.replace('"', "'").replace("\\'", "'")
     assert "cannot be shown" not in text
@@ -175,7 +175,7 @@ def test_unknown_parts_of_an_address_fall_back_and_say_so(
     assert module.SENTENCE in text
 
 
-def test_a_known_address_has_no_remark(study: Study) -> None:
+def test_a_known_address_has_no_remark(app: dash.Dash) -> None:
     for path, search in (
         ("/patching", "?result=steps&scorer=clap&shown=all&column=steps+2–3&concept=drums&arm=tf3+steps+2–3"),
         ("/patching", "?concept=drums&arm=tf3&pair=1&seed=101&arms=all"),
@@ -183,7 +183,7 @@ def test_a_known_address_has_no_remark(study: Study) -> None:
         ("/features", "?site=tf4.cross_attn&feature=5"),
         ("/", "?clip=3"),
     ):
-        remarks = callback(create_app(study.path), shell, "show_remarks")(path, search)
+        remarks = callback(app, shell, "show_remarks")(path, search)
         assert remarks == [None, None, None]
 
 
