@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cache.errors import UserError
-from workbench.engine.edits import Edit, Run, as_run
+from workbench.engine.edits import SELF, Edit, Run, as_run
 from workbench.engine.runs import Clip
 
 
@@ -52,7 +52,7 @@ def plan_batch(runs: Sequence[Clip | Run]) -> Batch:
     for run in asked:
         if not run.edits and run.follows is None:
             plan.row(run)
-    for source in (source for run in asked for edit in run.edits for source in edit.sources):
+    for source in (source for run in asked for source in run.reads):
         if not source.depends_on_reader:
             plan.row(source)
     places = tuple(plan.row(run) for run in asked)
@@ -70,7 +70,8 @@ class _Plan:
     def row(self, run: Run, reader: int | None = None) -> int:
         """The row of a run, read by the run in the row `reader`."""
         if run.is_self and not run.edits:
-            assert reader is not None
+            if reader is None:
+                raise UserError(f"'{SELF}' is the run that reads it: it can be a source only.")
             return reader
         key = (run, reader if run.depends_on_reader else None)
         if key not in self.places:
