@@ -215,7 +215,7 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
         (("patch", "--arms", "missing.json"), ("There is no file missing.json",)),
         (("patch", "--arms", "{broken}"), ("file of arms is not valid JSON",)),
         (("patch", "--arms", "{nothing}"), ("JSON list of arms",)),
-        (("patch", "--arms", "{wrong}"), ("'edits'",)),
+        (("patch", "--arms", "{wrong}"), ("a list of edits",)),
         (("patch", "--set", "tf0+tf5"), ("tf5 does not exist",)),
         (("patch", "--scorer", "ears"), ("no scorer 'ears'", "embedded")),
         (("patch", "--scorer", "clap"), ("music_audioset_epoch_15_esc_90.14.pt", "download")),

@@ -24,6 +24,7 @@ ConditioningPart = Literal["keys", "values", "mask"]
 CONDITIONING_PARTS: tuple[ConditioningPart, ...] = ("keys", "values", "mask")
 SELF = "self"
 """As a source: the edited run itself, or, in the edits of a run that follows another, the one that it follows."""
+MOST_NESTED = 8
 _PER_HEAD = ("q", "k", "v", "heads")
 
 
@@ -413,6 +414,10 @@ def edit_from_json(data: Any, tensors: Tensors | None = None) -> Edit:
     Raises:
         UserError: for an unknown operator or field, a value of a wrong type, and a tensor that cannot be had.
     """
+    return _edit_from_json(data, tensors, 0)
+
+
+def _edit_from_json(data: Any, tensors: Tensors | None, depth: int) -> Edit:
     what = "An edit is wrong"
     given = validated(_EditFields, data, what)
     allowed = _operator(given.operator)
@@ -423,7 +428,7 @@ def edit_from_json(data: Any, tensors: Tensors | None = None) -> Edit:
         target=given.target,
         parameters=validated(allowed.parameters, parameters, what),
         window=given.window,
-        sources=tuple(_run_from_json(source, tensors) for source in given.sources),
+        sources=tuple(_run_from_json(source, tensors, depth) for source in given.sources),
     )
 
 
@@ -452,17 +457,21 @@ class _RunFields:
     follows: Any = None
 
 
-def _run_from_json(data: Any, tensors: Tensors | None) -> Run:
-    if isinstance(data, str):
-        return Run(data)
+def _run_from_json(data: Any, tensors: Tensors | None, depth: int) -> Run:
     if not isinstance(data, dict) or "run" not in data:
-        return Run(validated(Clip, data, "A source is wrong"))
+        return Run(_clip_from_json(data))
+    if depth == MOST_NESTED:
+        raise UserError(f"A source is wrong: runs in runs are nested more than {MOST_NESTED} deep.")
     given = validated(_RunFields, data, "A source is wrong")
-    return replace(
-        _run_from_json(given.run, tensors),
-        edits=tuple(edit_from_json(edit, tensors) for edit in given.edits),
-        follows=None if given.follows is None else _run_from_json(given.follows, tensors),
+    return Run(
+        _clip_from_json(given.run),
+        tuple(_edit_from_json(edit, tensors, depth + 1) for edit in given.edits),
+        None if given.follows is None else _run_from_json(given.follows, tensors, depth + 1),
     )
+
+
+def _clip_from_json(data: Any) -> Clip | str:
+    return data if isinstance(data, str) else validated(Clip, data, "A source is wrong")
 
 
 def _with_tensor(value: Any, tensors: Tensors | None) -> Any:

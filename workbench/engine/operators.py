@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -12,9 +12,10 @@ from cache.errors import UserError
 from workbench.engine.sites import PARTS, Site
 from workbench.engine.tensors import HashedTensor
 
-Target = Literal["output", "conditioning"]
-"""What an edit changes, and so when in a call: a site's output, as soon as it is computed; or the conditioning that a
-cross-attention reads, as it enters it."""
+Target = Literal["conditioning", "output"]
+"""What an edit changes, in the order in which a call comes to it: the conditioning that a cross-attention reads, as it
+enters it; a site's output, as soon as it is computed."""
+TARGETS: tuple[Target, ...] = get_args(Target)
 
 
 class Region:

@@ -12,7 +12,7 @@ from cache.errors import UserError
 from workbench.engine.batch import Batch, RowEdit
 from workbench.engine.conditioning import ConditioningTable
 from workbench.engine.edits import Edit
-from workbench.engine.operators import OPERATORS, Operands, Region
+from workbench.engine.operators import OPERATORS, TARGETS, Operands, Region
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import Capture, Sink
 from workbench.engine.sites import PARTS, Site
@@ -182,10 +182,7 @@ def plan_call(
 
 
 def acting_edits(rows: CallRows, edits: Sequence[RowEdit]) -> list[CallEdit]:
-    """The edits that act in this call, each once for every pass of its row that the call runs.
-
-    Edits of the conditioning come first: it is what sites' outputs are computed from.
-    """
+    """The edits that act in this call, each once for every pass of its row that the call runs, ordered by target."""
     label = rows.label
     acting = [
         CallEdit(
@@ -198,7 +195,7 @@ def acting_edits(rows: CallRows, edits: Sequence[RowEdit]) -> list[CallEdit]:
         for pass_name in dict.fromkeys(label.passes)
         if edit.acts_at(label.step, label.sigma, pass_name) and (edit.row, pass_name) not in rows.idle
     ]
-    return sorted(acting, key=lambda edit: edit.edit.target == "output")
+    return sorted(acting, key=lambda edit: TARGETS.index(edit.edit.target))
 
 
 def read_positions(positions: tuple[int, ...] | None, reads: slice) -> tuple[int, ...] | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,17 @@ import xarray as xr
 from pydantic import ValidationError
 
 from analyses.patching import run, sweep
-from analyses.patching.arms import Arm, patch_arm
+from analyses.patching.arms import Arm, arms_from_file, patch_arm
 from analyses.patching.contexts import PairContext
-from analyses.patching.run import PatchingSpec, Screening, check_patching, run_patching
+from analyses.patching.run import PatchingSpec, Screening, check_patching, custom_arms, run_patching
 from analyses.patching.sweep import Sweep
 from analyses.statistics import too_few_pairs
 from cache.errors import UserError
 from tests.tolerances import FLOAT32, difference
 from tests.workbench.studies.test_study import study_spec
 from workbench.audio import read_audio
+from workbench.engine.edits import add
+from workbench.engine.tensors import load_tensor
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import Pair, Prompt
 from workbench.prompts.reading import unknown_words
@@ -207,6 +210,28 @@ def test_arms_rerun_from_the_file_of_a_result(study: Study, tiny: AceStep15, gen
     again = run_patching(study, tiny, custom)
     assert len(generated) == 4
     np.testing.assert_array_equal(again.score, first.score)
+
+
+def test_vectors_of_arms_are_kept_by_hash(study: Study, tiny: AceStep15, tmp_path: Path) -> None:
+    steer = add(np.linspace(-1, 1, 32), "tf1.mlp", 3.0)
+    arms = [Arm(f"added {times}", "tf1", str(times), (steer,) * times) for times in (1, 2)]
+    spec = PatchingSpec(question="custom", concepts=("tempo",), pairs=1, custom_arms=custom_arms(study, arms))
+    result = run_patching(study, tiny, spec)
+    assert [file.stem for file in (study.path / "tensors").iterdir()] == [
+        tensor.hash for tensor in steer.tensors
+    ]
+    records = [file.read_text() for file in study.path.glob("audio/patching/*/*/arms.json")]
+    for text in (result.attrs["arms"], result.attrs["spec"], *result["spec"].values, *records):
+        assert "0.0322" not in text, "numbers of a vector have no place in JSON"
+    base, once, twice = (result.score.sel(arm=arm).item() for arm in ("corrupt", "added 1", "added 2"))
+    assert len({base, once, twice}) == 3
+
+    other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe(), str)
+    with pytest.raises(UserError, match="There is no tensor"):
+        run_patching(other, tiny, spec)
+    copied = arms_from_file(result.attrs["arms"], partial(load_tensor, study.path))
+    again = spec.model_copy(update={"custom_arms": custom_arms(other, copied)})
+    np.testing.assert_array_equal(run_patching(other, tiny, again).score, result.score)
 
 
 def test_pairs_of_a_file_are_used_instead(study: Study, tiny: AceStep15, tmp_path: Path) -> None:

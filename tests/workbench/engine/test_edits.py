@@ -46,9 +46,8 @@ plain = st.builds(
     patch, st.just("tf1.cross_attn"), clips | names, target=st.sampled_from(["conditioning", "output"]),
     steps=windows, passes=passes,
 )  # fmt: skip
-sources = (
-    clips | names | st.builds(Run, clips | names, st.tuples(plain), st.none() | st.builds(Run, clips | names))
-)
+followed = st.none() | st.builds(Run, clips | names) | st.builds(Run, clips | names, st.tuples(plain))
+sources = clips | names | st.builds(Run, clips | names, st.tuples(plain), followed)
 edits = st.one_of(
     st.builds(patch, st.just("tf1.mlp"), sources, target=st.just("output"), steps=windows, passes=passes),
     st.builds(ablate, st.just(("tf1.mlp", "tf2.block")), steps=windows, passes=passes),
@@ -147,6 +146,14 @@ def test_what_does_not_go_together(make: Callable[[], Any], sentence: str) -> No
 GOOD = patch("tf0.cross_attn", CLEAN).to_json()
 
 
+def nested(where: str, depth: int) -> dict[str, Any]:
+    """An edit with a source in a source."""
+    source: Any = "clean"
+    for _ in range(depth):
+        source = {"run": "clean", where: source if where == "follows" else [{**GOOD, "sources": [source]}]}
+    return {**GOOD, "sources": [source]}
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -160,7 +167,10 @@ GOOD = patch("tf0.cross_attn", CLEAN).to_json()
         ({**GOOD, "sources": [3]}, "mapping"),
         ({**GOOD, "parameters": {"vector": {"hash": "0"}}}, "written"),
         ("patch", "mapping"),
+        (nested("edits", 1000), "nested more than"),
+        (nested("follows", 1000), "nested more than"),
     ],
+    ids=range(12),
 )
 def test_json_that_is_wrong(data: Any, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
