@@ -10,6 +10,7 @@ from analyses.sae.train import DEAD_AFTER
 from analyses.statistics import ALPHA, too_few_pairs
 from dashboards import numbers
 from dashboards.comparison import Comparison
+from dashboards.numbers import fixed, span
 from dashboards.tables.patching import UNCLEAR, UNTESTED, agreement, pair_notes, tested_cells
 
 MEANING = {
@@ -215,6 +216,15 @@ def feature_clip_caption(site: str, feature: int, clip: int) -> str:
         f"Feature {feature} of the sparse autoencoder of {site} in clip {clip}: mel spectrogram, activation over time "
         "(the largest over the denoising steps), and activation step by step."
     )
+
+
+def probes_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """The probes of a map as a paper prints them: a row each, the rest of their numbers being in the CSV."""
+    accuracy = [
+        f"{fixed(row.accuracy)} {span(row.accuracy_lo, row.accuracy_hi)}" for row in frame.itertuples()
+    ]
+    shown = frame.assign(**{"accuracy [95 %]": accuracy}).rename(columns={"q_value": "q"})
+    return shown[["concept", "site", "step", "accuracy [95 %]", "control", "selectivity", "q", "n"]]
 
 
 def patching_table(frame: pd.DataFrame) -> pd.DataFrame:

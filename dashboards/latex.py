@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from dashboards.latex_layout import NORMAL, SCRIPT, Layout, Size, fitting, groups
 from dashboards.names import printable
 
 LONG = 45  # rows; with more a table goes over pages
@@ -50,6 +51,7 @@ SIGNS = {
 }
 LAST_LATIN = "\u017f"  # what pdfLaTeX prints of UTF-8 without more
 _SIGN = re.compile("|".join([*map(re.escape, SIGNS), "-(?=-)"]))
+_INTERVAL = re.compile(r"\[([−\d.]+), ([−\d.]+)\]")  # which is not broken over lines
 _OPTION = re.compile(r"^([\[*])")  # after the end of a row: its height, or no page break
 
 
@@ -60,46 +62,92 @@ def escape(text: str) -> str:
 
 
 def latex_table(table: pd.DataFrame, caption: str, label: str) -> str:
-    """A table with its caption; `label` is what \\ref calls it.
+    """A table with its caption, no wider than the text of the class article; `label` is what \\ref calls it.
 
-    Its first line says what it needs: booktabs, longtable where it is long, an engine for letters that pdfLaTeX lacks.
+    Letters get smaller and texts are wrapped where they must be. Where the first column, which has no name then, tells
+    the rows apart, columns for which there is no room stand below the others. The first line says what the table needs:
+    booktabs, array where text is wrapped, longtable where it is long, an engine for letters that pdfLaTeX lacks.
     """
-    aligned = "".join("r" if pd.api.types.is_numeric_dtype(table[name]) else "l" for name in table)
-    head = _row(str(name) for name in table)
-    body = [_row(map(_cell, row)) for row in table.itertuples(index=False)]
+    table = table.rename(columns=str)
+    parts = [table]
+    if fitting(_columns(table)) is None and table.columns[0] == "":
+        first, others = table.iloc[:, :1], table.iloc[:, 1:]
+        parts = [
+            pd.concat([first, others.iloc[:, group]], axis=1)
+            for group in groups(_columns(first), _columns(others))
+        ]
     told = f"\\caption{{{escape(caption)}}}\n\\label{{{re.sub(r'[^A-Za-z0-9:.-]', '-', label)}}}"
-    if len(table) > LONG:
-        lines = [
-            f"\\begin{{longtable}}{{{aligned}}}",
-            f"{told} \\\\",
-            "\\toprule",
-            head,
-            "\\midrule",
-            "\\endhead",
-            *body,
-            "\\bottomrule",
-            "\\end{longtable}",
-        ]
+    if len(table) * len(parts) > LONG:
+        lines = [line for number, part in enumerate(parts) for line in _long(part, "" if number else told)]
     else:
-        lines = [
-            "\\begin{table}",
-            "\\centering",
-            told,
-            f"\\begin{{tabular}}{{{aligned}}}",
-            "\\toprule",
-            head,
-            "\\midrule",
-            *body,
-            "\\bottomrule",
-            "\\end{tabular}",
-            "\\end{table}",
-        ]
+        lines = ["\\begin{table}", "\\centering", told]
+        for number, part in enumerate(parts):
+            lines += [*(["\\par\\medskip"] if number else []), *_short(part)]
+        lines += ["\\end{table}"]
     return "\n".join([_needs(lines), *lines]) + "\n"
 
 
+def _short(table: pd.DataFrame) -> list[str]:
+    layout, (head, *body) = _layout(table), _rows(table)
+    tabular = [
+        f"\\begin{{tabular}}{{{''.join(layout.columns)}}}",
+        "\\toprule",
+        head,
+        "\\midrule",
+        *body,
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return [*_set_in(layout.size), *tabular]
+
+
+def _long(table: pd.DataFrame, told: str) -> list[str]:
+    layout, (head, *body) = _layout(table), _rows(table)
+    return [
+        *(["\\begingroup"] if layout.size != NORMAL else []),
+        *_set_in(layout.size),
+        f"\\begin{{longtable}}{{{''.join(layout.columns)}}}",
+        *([f"{told} \\\\"] if told else []),
+        "\\toprule",
+        head,
+        "\\midrule",
+        "\\endhead",
+        *body,
+        "\\bottomrule",
+        "\\end{longtable}",
+        *(["\\endgroup"] if layout.size != NORMAL else []),
+    ]
+
+
+def _layout(table: pd.DataFrame) -> Layout:
+    columns = _columns(table)
+    return fitting(columns) or Layout(SCRIPT, tuple("r" if is_number else "l" for _, is_number in columns))
+
+
+def _columns(table: pd.DataFrame) -> list[tuple[list[str], bool]]:
+    return [
+        ([printable(str(name)), *(printable(_cell(value)) for value in column)], _is_number(column))
+        for name, column in table.items()
+    ]
+
+
+def _rows(table: pd.DataFrame) -> list[str]:
+    return [_row(table.columns), *(_row(map(_cell, row)) for row in table.itertuples(index=False))]
+
+
+def _is_number(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column))
+
+
+def _set_in(size: Size) -> list[str]:
+    return [f"{size.command}\\setlength{{\\tabcolsep}}{{{size.separation:g}pt}}"] if size.command else []
+
+
 def _needs(lines: list[str]) -> str:
-    packages = "booktabs,longtable" if lines[0].startswith("\\begin{longtable}") else "booktabs"
-    letters = dict.fromkeys(letter for line in lines for letter in line if letter > LAST_LATIN)
+    text = "\n".join(lines)
+    needed = {"booktabs": True, "array": "arraybackslash" in text, "longtable": "{longtable}" in text}
+    packages = ",".join(name for name, is_needed in needed.items() if is_needed)
+    letters = dict.fromkeys(letter for letter in text if letter > LAST_LATIN)
     told = f"; XeLaTeX or LuaLaTeX, and a font with {''.join(letters)}" if letters else ""
     return f"% needs \\usepackage{{{packages}}}{told}"
 
@@ -111,4 +159,4 @@ def _row(cells: Iterable[str]) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return "–" if pd.isna(value) else f"{value:.4g}".replace("-", "−")
-    return str(value)
+    return _INTERVAL.sub("[\\1,\u00a0\\2]", str(value))

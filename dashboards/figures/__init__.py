@@ -162,6 +162,7 @@ FIGURES = {
         lambda _, spec, frame: paper_probes.probes_map(frame, spec.quantity, spec.width),
         lambda _, spec, frame: captions.probes_caption(frame, spec.quantity),
         lambda spec, frame: screen_probes.probes_map(frame, spec.quantity),
+        captions.probes_table,
     ),
     "probe-folds": Figure(
         "Folds of one probe",
