@@ -10,8 +10,9 @@ from analyses.patching.published_map import load_published_map
 from cache.errors import UserError
 from dashboards.results import load_patching
 from dashboards.specs import PatchingCompareSpec
-from dashboards.tables.patching import BLOCK, cells_frame, columns, default_columns, scorers
+from dashboards.tables.patching import cells_frame, columns, default_columns, scorers
 from workbench.artefacts.published import load_published, published_impacts
+from workbench.engine.sites import block_number
 from workbench.studies.study import Study
 
 VALUES = ["impact", "impact_lo", "impact_hi", "status"]
@@ -41,7 +42,7 @@ class Map:
 class Comparison:
     """Two maps of the same question on their common concepts.
 
-    `frame` has one row for each cell of either map: side ("left", "right"), map, concept, row, impact with its
+    `frame` has one row for each cell of either map: side ("left", "right"), map, concept, row, block, impact with its
     interval, status. `notes` are sentences about what differs or cannot be compared. `matched` has one row for each
     cell that both maps have as a number (impact_left, impact_right and their intervals); empty where rows do not mean
     the same. `means` are the mean impacts over the common concepts of single blocks, or of all rows where none is one;
@@ -114,7 +115,7 @@ def compare_maps(left: Map, right: Map, top: int, notes: list[str]) -> Compariso
         part.sort_values("concept", key=lambda names: names.map(common.index), kind="stable")
         for part in parts
     ]
-    frame = pd.concat(parts, ignore_index=True)[["side", "map", "concept", "row", *VALUES]]
+    frame = pd.concat(parts, ignore_index=True)[["side", "map", "concept", "row", "block", *VALUES]]
     matched = _matched(frame) if comparable else _matched(frame.iloc[:0])
     means = row_means(matched)
     varied = len(means) > 1 and (means.nunique() > 1).all()
@@ -125,7 +126,7 @@ def compare_maps(left: Map, right: Map, top: int, notes: list[str]) -> Compariso
 
 def row_means(matched: pd.DataFrame) -> pd.DataFrame:
     """Mean impacts over concepts, a row a block: of sets of blocks and the like only where no row is a single block."""
-    single = matched[matched["row"].map(lambda row: BLOCK.fullmatch(row) is not None)]
+    single = matched[matched["block"] >= 0]
     means = (matched if single.empty else single).groupby("row", sort=False)
     return means[["impact_left", "impact_right"]].mean()
 
@@ -135,7 +136,8 @@ def _matched(frame: pd.DataFrame) -> pd.DataFrame:
         frame[frame["side"] == side].drop(columns=["side", "map", "status"]).dropna(subset="impact")
         for side in SIDES
     ]
-    return sides[0].merge(sides[1], on=["concept", "row"], suffixes=("_left", "_right"))
+    right = sides[1].drop(columns="block")
+    return sides[0].merge(right, on=["concept", "row"], suffixes=("_left", "_right"))
 
 
 def _concept_notes(left: Map, right: Map, common: list[str]) -> list[str]:
@@ -178,10 +180,8 @@ def study_map(study: Study, result_name: str, column: str, scorer: str) -> Map:
     """The cells of one column of a study's patching result, by one scorer."""
     cells = cells_frame(load_patching(study, result_name), scorer)
     cells = cells[(cells["group"] == "cell") & (cells["column"] == column)]
-    sites = [*cells["row"], *study.spec.sites]
-    return Map(
-        study.path.resolve().name, cells[["concept", "row", *VALUES]], _block_count(cells["row"], sites)
-    )
+    traced = [block_number(site.partition(".")[0]) for site in study.spec.sites]
+    return _map(study.path.resolve().name, cells, [block for block in traced if block is not None])
 
 
 def imported_map(study: Study, model: str) -> Map:
@@ -200,15 +200,17 @@ def _table_map(spec: PatchingCompareSpec) -> Map:
 def _published_map(name: str, impacts: pd.DataFrame) -> Map:
     impacts = impacts.rename(columns={"block": "row"})
     status = np.where(impacts["impact"].isna(), "no score", "clear")
-    cells = impacts.assign(impact_lo=np.nan, impact_hi=np.nan, status=status)
-    return Map(name, cells[["concept", "row", *VALUES]], _block_count(cells["row"], list(cells["row"])))
+    numbers = [block_number(str(row)) for row in impacts["row"]]
+    blocks = [-1 if number is None else number for number in numbers]
+    cells = impacts.assign(impact_lo=np.nan, impact_hi=np.nan, status=status, block=blocks)
+    return _map(name, cells, [])
 
 
-def _block_count(rows: pd.Series, names: list[str]) -> int | None:
-    """How many blocks a network has, from all that is known of its sites; None where rows are no blocks."""
-    if not rows.map(lambda row: BLOCK.match(row) is not None).any():
-        return None
-    return 1 + max(int(found[1]) for found in map(BLOCK.match, names) if found)
+def _map(name: str, cells: pd.DataFrame, others: list[int]) -> Map:
+    """A map of these cells; `others` are blocks that its network is known to have besides."""
+    blocks = [int(block) for block in cells["block"] if block >= 0]
+    n_blocks = 1 + max([*blocks, *others]) if blocks else None
+    return Map(name, cells[["concept", "row", "block", *VALUES]], n_blocks)
 
 
 def _column(where: str, known: list[str], column: str) -> str:

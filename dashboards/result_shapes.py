@@ -13,7 +13,7 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "concept arm scorer": {"patching": (*CELL_VALUES, *TESTS)},
     "concept scorer": {"patching": CONCEPT_VALUES},
     "concept scorer scorer_b": {"patching": ("agreement",)},
-    "arm": {"patching": ("row", "column", "direction", "role")},
+    "arm": {"patching": ("row", "column", "direction", "role", "block", "null_of", "null_kind")},
     "concept site step fold": {"probes": ("accuracy", "control")},
     "concept site step": {
         "probes": ("accuracy_mean", "accuracy_lo", "accuracy_hi", "control_mean", "selectivity", "p_value")
@@ -31,9 +31,10 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
 MOST_PAIRS = 10_000
 ROLES = {"run", "cell", "null"}
 _TEXTS = {
-    *("audio", "row", "column", "direction", "role", *TEXTS),
-    *("concept", "arm", "scorer", "scorer_b", "site", "value", "block", "metric"),
+    *("audio", "row", "column", "direction", "role", "null_of", "null_kind", *TEXTS),
+    *("concept", "arm", "scorer", "scorer_b", "site", "value", "metric"),
 }
+_TEXT_LABELS = _TEXTS | {"block"}  # of published maps, which have names for blocks
 
 
 def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
@@ -48,7 +49,7 @@ def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
                 return f"has other values for {name} than {'texts' if name in _TEXTS else 'numbers'}"
     for label in result.dims:
         if label in result.coords and (
-            not _is_typed(result[label], str(label)) or not result.get_index(label).is_unique
+            not _is_typed(result[label], str(label), _TEXT_LABELS) or not result.get_index(label).is_unique
         ):
             return f"has labels of {str(label)[:40]} that are of another type, or twice"
     if kind == "patching" and (fault := _patching_fault(result)):
@@ -76,8 +77,8 @@ def _patching_fault(result: xr.Dataset) -> str:
     return ""
 
 
-def _is_typed(values: xr.DataArray, name: str) -> bool:
-    if name not in _TEXTS:
+def _is_typed(values: xr.DataArray, name: str, texts: set[str] = _TEXTS) -> bool:
+    if name not in texts:
         return values.dtype.kind in "fiub"
     return values.dtype.kind in "UT" or all(
         isinstance(value, str) for value in values.values.ravel().tolist()

@@ -16,12 +16,13 @@ from dashboards.tables.probes import COLUMNS
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-PATCHING_SCHEMA = 2
+PATCHING_SCHEMA = 3
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae"}
 # What the pages and figures read of each kind of result, and the labels of which it must have at least one.
 _VARIABLES = {
     "patching": (
         *("score", "audio", "agreement", "row", "column", "direction", "role"),
+        *("block", "null_of", "null_kind"),
         *(*TEXTS, *CELL_VALUES, *TESTS, *CONCEPT_VALUES),
     ),
     "probes": ("accuracy", "control", "fold", *(name for name in COLUMNS if name != "q_value")),

@@ -44,7 +44,9 @@ class Arm:
     """One condition: a run from the `base` prompt with edits, at (`row`, `column`) of the map.
 
     Its edits name the runs that they read from by their role in the pair (`Role`). Sufficiency changes the corrupt run
-    towards the clean one; necessity takes things from the clean run. A "null" arm should have no impact.
+    towards the clean one; necessity takes things from the clean run. `block` is the block that the row stands for, None
+    where it stands for none or for several. A "null" arm should have no impact: `null_of` names the cell's arm that it
+    is the null of, `null_kind` says what it is made of; "" where that is nothing in particular.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -55,6 +57,9 @@ class Arm:
     edits: tuple[Edit, ...]
     direction: Direction = "sufficiency"
     role: Literal["cell", "null"] = "cell"
+    block: int | None = None
+    null_of: str = ""
+    null_kind: Null | Literal[""] = ""
 
     @property
     def base(self) -> Literal["clean", "corrupt"]:
@@ -114,12 +119,18 @@ def patch_arm(
     sites: str | Sequence[str],
     direction: Direction = "sufficiency",
     target: Target = "conditioning",
+    block: int | None = None,
     **window: Unpack[WindowOptions],
 ) -> Arm:
-    """The arm of one patch: from the clean run into the corrupt one, or (necessity) the other way round."""
+    """The arm of one patch: from the clean run into the corrupt one, or (necessity) the other way round.
+
+    Without `block` the row stands for the block of the sites, where that is one.
+    """
     source = "clean" if direction == "sufficiency" else "corrupt"
     edit = patch(sites, source, target=target, **window)
-    return Arm(_name(row, column, direction), row, column, (edit,), direction)
+    blocks = {Site.parse(site).block for site in edit.sites} if block is None else {block}
+    of_row = min(blocks) if len(blocks) == 1 else None
+    return Arm(_name(row, column, direction), row, column, (edit,), direction, block=of_row)
 
 
 def ablation_arm(row: str, column: str, site: str, method: Ablation) -> Arm:
@@ -130,7 +141,8 @@ def ablation_arm(row: str, column: str, site: str, method: Ablation) -> Arm:
         "resample": ("unrelated",),
     }
     edit = ablate(site, method, sources[method])
-    return Arm(_name(row, column, "necessity", method), row, column, (edit,), "necessity")
+    name = _name(row, column, "necessity", method)
+    return Arm(name, row, column, (edit,), "necessity", block=Site.parse(site).block)
 
 
 def null_arms(arms: Iterable[Arm], kinds: Sequence[Null]) -> list[Arm]:
@@ -141,7 +153,16 @@ def null_arms(arms: Iterable[Arm], kinds: Sequence[Null]) -> list[Arm]:
     """
     patches = [arm for arm in arms if arm.sources == {"clean"}]
     return [
-        Arm(f"{arm.name} null {kind}", arm.row, f"null: {kind}", tuple(_nulled(arm.edits, kind)), role="null")
+        Arm(
+            name=f"{arm.name} null {kind}",
+            row=arm.row,
+            column=f"null: {kind}",
+            edits=tuple(_nulled(arm.edits, kind)),
+            role="null",
+            block=arm.block,
+            null_of=arm.name,
+            null_kind=kind,
+        )
         for kind, arm in itertools.product(kinds, patches)
     ]
 
@@ -171,7 +192,7 @@ def path_arm(sender: int, receiver: Site, mode: Target) -> Arm:
     helper = Run("corrupt", (sent, *held), follows=Run(SELF))
     row, column = f"tf{sender}", str(receiver)
     received = patch(str(receiver), helper, target="output")
-    return Arm(_name(row, column, "sufficiency"), row, column, (received,))
+    return Arm(_name(row, column, "sufficiency"), row, column, (received,), block=sender)
 
 
 def _name(row: str, column: str, direction: str, kind: str = "") -> str:
@@ -324,11 +345,11 @@ def sets_arms(request: Request) -> list[Arm]:
         for first, second in itertools.combinations_with_replacement(blocks, 2):
             group = sorted({first, second})
             column = f"with {request.name(second)}"
-            arms.append(request.patch_arm(request.name(first), column, group, direction))
+            arms.append(request.patch_arm(request.name(first), column, group, direction, block=first))
         everything = range(request.model.n_blocks)
         for block in blocks:
             rest = [other for other in everything if other != block]
-            arms.append(request.patch_arm(request.name(block), "all but this", rest, direction))
+            arms.append(request.patch_arm(request.name(block), "all but this", rest, direction, block=block))
     return arms
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -44,7 +44,8 @@ from workbench.studies.study import Study
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+NO_BLOCK = -1  # of arms whose row stands for no block, or for several
 NAMED_PAIRS = 3  # dropped pairs that are named before a map is made; its result has all
 LONGEST_NAME = 60
 MOST_RUNS = 1_000_000  # pairs, seeds and arms: more would never end
@@ -513,7 +514,7 @@ class _Runner:
         )
 
 
-def _arm_coords(arms: Sequence[Arm]) -> dict[str, tuple[str, list[str]]]:
+def _arm_coords(arms: Sequence[Arm]) -> dict[str, tuple[str, list[Any]]]:
     specs = [json.dumps(arm.to_json()["edits"]) for arm in arms]
     return {
         "arm": ("arm", ["clean", "corrupt", *(arm.name for arm in arms)]),
@@ -521,8 +522,18 @@ def _arm_coords(arms: Sequence[Arm]) -> dict[str, tuple[str, list[str]]]:
         "column": ("arm", ["", "", *(arm.column for arm in arms)]),
         "direction": ("arm", ["", "", *(arm.direction for arm in arms)]),
         "role": ("arm", ["run", "run", *(arm.role for arm in arms)]),
+        "block": ("arm", [NO_BLOCK, NO_BLOCK, *(NO_BLOCK if a.block is None else a.block for a in arms)]),
+        "window": ("arm", ["", "", *map(_window, arms)]),
+        "null_of": ("arm", ["", "", *(arm.null_of for arm in arms)]),
+        "null_kind": ("arm", ["", "", *(arm.null_kind for arm in arms)]),
         "spec": ("arm", ["", "", *specs]),
     }
+
+
+def _window(arm: Arm) -> str:
+    """The window of an arm's edits as JSON; "" where they have different ones."""
+    windows = {json.dumps(edit.window.options) for edit in arm.edits}
+    return windows.pop() if len(windows) == 1 else ""
 
 
 def _with_screen(result: xr.Dataset, screen: xr.DataArray, spec: PatchingSpec) -> xr.Dataset:

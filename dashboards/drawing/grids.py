@@ -1,6 +1,5 @@
 """Where the cells of a patching map lie, the same on screen and on paper: panels side by side, null arms below."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,9 +67,11 @@ class Grid:
 
 def lay_out(frame: pd.DataFrame) -> Grid:
     """Places of the cells of `patching_frame`: panels in their order, cells on top, blocks first, nulls below."""
+    cells, nulls = (frame[frame["group"] == group] for group in GROUPS)
+    blocks = dict(zip(cells["label"], cells["block"], strict=True))
     labels = {
-        group: sorted(dict.fromkeys(frame.loc[frame["group"] == group, "label"]), key=_block_order)
-        for group in GROUPS
+        "cell": sorted(blocks, key=lambda label: (blocks[label] < 0, max(blocks[label], 0))),
+        "null": list(dict.fromkeys(nulls["label"])),
     }
     tops: dict[str, float] = {}
     for group, names in labels.items():
@@ -86,11 +87,6 @@ def lay_out(frame: pd.DataFrame) -> Grid:
         for (panel, group), part in frame.groupby(["panel", "group"], sort=False)
     ]
     return Grid(sections, tops, lefts)
-
-
-def _block_order(label: str) -> tuple[int, int]:
-    """Single blocks by their number, then everything else as it is."""
-    return (0, int(label[2:])) if re.fullmatch(r"tf\d+", label) else (1, 0)
 
 
 def cell_at(frame: pd.DataFrame, x: float, y: float) -> tuple[str, str] | None:

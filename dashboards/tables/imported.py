@@ -7,7 +7,6 @@ import pandas as pd
 
 from analyses.patching.published_map import functional_set
 from dashboards.comparison import VALUES, Map
-from dashboards.tables.patching import BLOCK
 from workbench.artefacts import Imported
 
 SIDES = ("published", "own")
@@ -59,8 +58,7 @@ def means_frame(published: Map, own: Map | None, threshold: float) -> pd.DataFra
     for side, one in zip(SIDES, (published, own), strict=True):
         if one is None:
             continue
-        rows = [row for row in one.rows if row in published.rows or BLOCK.fullmatch(row)]
-        cells = one.cells[one.cells["row"].isin(rows)]
+        cells = one.cells[one.cells["row"].isin(published.rows) | (one.cells["block"] >= 0)]
         means = cells.groupby("row", sort=False)["impact"].mean()
         kept = functional_set(means, threshold)
         parts.append(
@@ -83,4 +81,4 @@ def maps_frame(published: Map, own: Map | None) -> pd.DataFrame:
         for side, one in zip(SIDES, (published, own), strict=True)
         if one is not None
     ]
-    return pd.concat(parts, ignore_index=True)[["side", "map", "concept", "row", *VALUES]]
+    return pd.concat(parts, ignore_index=True)[["side", "map", "concept", "row", "block", *VALUES]]

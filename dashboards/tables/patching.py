@@ -1,6 +1,5 @@
 """Numbers of a patching map, of the pairs behind its cells, and of two maps side by side."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ from cache.errors import UserError
 
 ALL = "all"
 DIRECTIONS = ("sufficiency", "necessity")
-BLOCK = re.compile(r"tf(\d+)(?=\.|$)")
 CELL_VALUES = ("impact", "impact_lo", "impact_hi")
 TESTS = ("p", "p_adjusted")
 TEXTS = ("clean_prompt", "corrupt_prompt", "clean_value", "corrupt_value", "text")
@@ -62,7 +60,8 @@ def cells_frame(
 ) -> pd.DataFrame:
     """One row for each cell and null arm (concept, arm) of a `patching` result by one scorer, the first by default.
 
-    Columns: concept, arm, row, column, direction, group ("cell" or "null"), label and beside (the row and the column of
+    Columns: concept, arm, row, block (-1 where the row is no single one), column, direction, group ("cell" or "null"),
+    label and beside (the row and the column of
     a map at which it stands: a null arm stands below the cells of the column that it is the null of), scorer, impact
     with its interval (NaN unless `status` says there is a number), p, p_adjusted, n and n_pairs, defined, the
     denominator and the stability with their intervals, the null band, and status: "clear", "too few pairs" (for any
@@ -83,7 +82,7 @@ def cells_frame(
     frame["defined"] = frame["defined"].astype(bool)
     frame.loc[~frame["defined"], [*CELL_VALUES, *TESTS]] = np.nan
     frame["status"] = _status(frame)
-    told = ["concept", "arm", "row", "column", "direction", "group", "label", "beside", "scorer"]
+    told = ["concept", "arm", "row", "block", "column", "direction", "group", "label", "beside", "scorer"]
     frame = frame[[*told, *CELL_VALUES, *TESTS, *CONCEPT_VALUES, "status"]]
     frame = frame.sort_values("group", key=lambda group: group == "null", kind="stable")
     if planted is not None:
@@ -233,11 +232,10 @@ def _places(frame: pd.DataFrame) -> list[tuple[str, str]]:
     rows = set(cells["row"])
 
     def place(arm: Any) -> tuple[str, str]:
-        cell, _, kind = str(arm.arm).rpartition(" null ")
         if arm.group == "cell":
             return str(arm.row), str(arm.column)
-        if cell in cells.index:
-            return f"null: {kind}", str(cells["column"][cell])
+        if arm.null_of in cells.index:
+            return f"null: {arm.null_kind}", str(cells["column"][arm.null_of])
         return (f"null at {arm.row}" if arm.row in rows else str(arm.row or arm.arm)), str(arm.column)
 
     return [place(arm) for arm in frame.itertuples()]
@@ -275,8 +273,7 @@ def _status(frame: pd.DataFrame) -> np.ndarray:
 
 
 def _is_planted(blocks: Sequence[int], row: Any) -> bool:
-    block = BLOCK.match(row.row)
-    return row.group == "cell" and "+" not in row.row and block is not None and int(block[1]) in blocks
+    return row.group == "cell" and row.block in blocks
 
 
 def _in_panel(cells: pd.DataFrame, panel: str) -> pd.Series:

@@ -22,6 +22,7 @@ def make_map(name: str, impacts: dict[str, dict[str, float]], n_blocks: int | No
         {
             "concept": concept,
             "row": row,
+            "block": int(row[2:]) if row.startswith("tf") else -1,
             "impact": impact,
             "impact_lo": impact,
             "impact_hi": impact,
@@ -30,7 +31,7 @@ def make_map(name: str, impacts: dict[str, dict[str, float]], n_blocks: int | No
         for concept, of_row in impacts.items()
         for row, impact in of_row.items()
     ]
-    return Map(name, pd.DataFrame(cells)[["concept", "row", *VALUES]], n_blocks)
+    return Map(name, pd.DataFrame(cells)[["concept", "row", "block", *VALUES]], n_blocks)
 
 
 LEFT = {"fast": {"tf0": 0.1, "tf1": 0.9, "tf2": 0.4, "all": 1.0}, "sad": {"tf0": 0.3, "tf1": 0.5, "tf2": 0.6}}

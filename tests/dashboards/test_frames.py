@@ -32,6 +32,7 @@ from tests.dashboards.synthetic_study import (
     UNDEFINED,
     WINDOWS,
     arm,
+    null_arm,
     part_arms,
     patching_result,
 )
@@ -153,6 +154,26 @@ def test_null_arms_of_other_names_keep_their_row(study: Study) -> None:
     frame = patching_frame(patching_result(study, "parts", arms), concept="tempo")
     places = dict(zip(frame["arm"], zip(frame["label"], frame["across"], strict=True), strict=True))
     assert places == {"tf0 a": ("tf0", "a"), "noise a": ("noise", "a"), "tf0 b": ("null at tf0", "b")}
+
+
+def test_what_an_arm_is_is_not_read_off_its_name(study: Study) -> None:
+    arms = [
+        *RUNS,
+        {**arm("early", "a", "sufficiency"), "block": 3},
+        {**arm("tf3 null random", "a", "sufficiency"), "block": -1},
+        {**null_arm("early", "random", of="early a"), "arm": "chance"},
+        {**arm("tf5", "a", "sufficiency", role="null"), "arm": "early a null control"},
+    ]
+    result = patching_result(study, "parts", arms)
+    frame = patching_frame(result, concept="tempo", planted={"tempo": [3]})
+    places = dict(zip(frame["arm"], zip(frame["label"], frame["across"], strict=True), strict=True))
+    assert places == {
+        "early a": ("early", "a"),
+        "tf3 null random a": ("tf3 null random", "a"),
+        "chance": ("null: random", "a"),
+        "early a null control": ("tf5", "a"),
+    }
+    assert frame.set_index("arm")["planted"].to_dict() == {name: name == "early a" for name in places}
 
 
 def test_planted_cells_are_marked(study: Study) -> None:

@@ -79,6 +79,7 @@ def map_frame(concepts: int, blocks: int, status: str = "clear") -> pd.DataFrame
             "across": f"{concept}: a rather long name, {concept}",
             "concept": f"{concept}: a rather long name, {concept}",
             "label": label,
+            "block": int(label[2:]) if label.startswith("tf") else -1,
             "group": "null" if label.startswith("null") else "cell",
             "impact": rng.normal(0.3, 0.5),
             "status": status if concept else "undefined",

@@ -89,6 +89,7 @@ def test_rows_that_one_panel_lacks_leave_its_other_cells_in_place() -> None:
             "panel": ["left", "left", "right", "right"],
             "across": "c",
             "label": ["tf0", "all", "tf0", "tf10"],
+            "block": [0, -1, 0, 10],
             "group": "cell",
             "impact": [0.1, 0.2, 0.3, 0.4],
         }
@@ -195,7 +196,9 @@ def test_names_on_the_other_figures_are_text(study: Study) -> None:
 
 def test_names_of_compared_maps_are_text() -> None:
     sides = {"impact": 0.5, "impact_lo": 0.4, "impact_hi": 0.6}
-    cells = pd.DataFrame([{"map": HOSTILE, "concept": "c", "row": "tf0", "status": "clear", **sides}])
+    cells = pd.DataFrame(
+        [{"map": HOSTILE, "concept": "c", "row": "tf0", "block": 0, "status": "clear", **sides}]
+    )
     for column in ("map", "concept", "row"):
         _expect_text(comparison_map(cells.assign(**{column: HOSTILE})))
     both = {f"{name}_{side}": value for side in ("left", "right") for name, value in sides.items()}

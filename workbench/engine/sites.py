@@ -85,7 +85,7 @@ def numbered_site(text: str, names: Sequence[str]) -> str:
 
 def parse_block(text: str, names: Sequence[str] = ()) -> int:
     """Number of a block written `tf3`, or as one of `names`; raises UserError for anything else."""
-    number = _block_number(text, names)
+    number = block_number(text, names)
     if number is None:
         raise UserError(f"'{text}' is not a block: write it like {names[0] if names else 'tf3'}.")
     return number
@@ -93,14 +93,15 @@ def parse_block(text: str, names: Sequence[str] = ()) -> int:
 
 def parse_blocks(text: str, names: Sequence[str] = ()) -> tuple[int, ...]:
     """Numbers of blocks written `tf3+tf4`, or by their `names`; raises UserError for anything else."""
-    numbers = [_block_number(part, names) for part in text.split("+")]
+    numbers = [block_number(part, names) for part in text.split("+")]
     if None in numbers:
         example = "+".join(names[:2]) if names else "tf3+tf4"
         raise UserError(f"'{text}' is not a set of blocks: write it like {example}.")
     return tuple(number for number in numbers if number is not None)
 
 
-def _block_number(text: str, names: Sequence[str]) -> int | None:
+def block_number(text: str, names: Sequence[str] = ()) -> int | None:
+    """Number of a block written `tf3`, or as one of `names`; None for anything else."""
     if text in names:
         return names.index(text)
     return int(text[2:]) if text.startswith("tf") and text[2:].isdigit() else None

@@ -131,8 +131,17 @@ def test_null_arms_take_from_where_the_concept_is_not() -> None:
     nulls = null_arms([arm], ("unrelated", "control", "random"))
     assert [null.sources for null in nulls] == [{"unrelated"}, {"control"}, {"clean"}]
     assert [null.role for null in nulls] == ["null"] * 3
+    assert [(null.null_of, null.null_kind) for null in nulls] == [
+        (arm.name, kind) for kind in ("unrelated", "control", "random")
+    ]
     assert [null.edits[0].operator for null in nulls] == ["patch", "patch", "random_patch"]
     assert replace(nulls[0].edits[0], sources=arm.edits[0].sources) == arm.edits[0]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_rows_know_their_block(tiny: AceStep15, question: str) -> None:
+    for arm in arms(tiny, question, windows=2, **({"sets": ((0, 1),)} if question == "blocks" else {})):
+        assert arm.block == {"tf0": 0, "tf1": 1, "tf0+tf1": None}[arm.row]
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,10 @@ def test_the_map_labels_scores_and_audio(study: Study, tiny: AceStep15) -> None:
         "tf0 null unrelated", "tf1 null unrelated", "tf0+tf1 null unrelated",
     ]  # fmt: skip
     assert list(result.role.values) == ["run"] * 2 + ["cell"] * 6 + ["null"] * 3
+    assert result.block.values.tolist() == [-1, -1, 0, 1, -1, 0, 1, -1, 0, 1, -1]
+    assert result.null_of.values.tolist() == [""] * 8 + ["tf0", "tf1", "tf0+tf1"]
+    assert result.null_kind.values.tolist() == [""] * 8 + ["unrelated"] * 3
+    assert result.window.values.tolist() == ["", ""] + ["{}"] * 9
     assert result.row.sel(arm="tf1 necessity").item() == "tf1"
     assert result.column.sel(arm="tf1 necessity").item() == "necessity"
     assert result.score.dims == ("concept", "pair", "seed", "arm", "scorer")
@@ -115,7 +119,7 @@ def test_the_map_labels_scores_and_audio(study: Study, tiny: AceStep15) -> None:
     assert difference(score.sel(arm="tf0+tf1 necessity"), score.sel(arm="corrupt")) < FLOAT32
     assert (result.clean_value != result.corrupt_value).all()
     attrs = result.attrs
-    assert (attrs["kind"], attrs["question"], attrs["schema_version"]) == ("patching", "blocks", 2)
+    assert (attrs["kind"], attrs["question"], attrs["schema_version"]) == ("patching", "blocks", 3)
     assert study.result_names() == ["patching-blocks"]
 
 
