@@ -19,6 +19,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 # Names that the stub can only alias: from upper rooms, which is allowed here and nowhere else, or under another name.
 _ALIASES = {
     "UserError": ("cache.errors", "UserError"),
+    "caa": ("analyses.steering", "caa"),
     "load": ("workbench.models", "load_model"),
     "open": ("dashboards.notebook", "open_study"),
     "trace": ("dashboards.notebook", "trace"),

@@ -1,5 +1,6 @@
 """What `import workbench as wb` offers. `__init__.py` reads the relative imports here, and repeats the aliases."""
 
+import analyses.steering as _steering
 import cache.errors as _errors
 import dashboards.notebook as _notebook
 import workbench.models as _models
@@ -9,6 +10,7 @@ from .engine.runs import Clip, GenerationSettings
 from .prompts.clips import clips
 
 UserError = _errors.UserError
+caa = _steering.caa
 load = _models.load_model
 open = _notebook.open_study
 trace = _notebook.trace
@@ -21,6 +23,7 @@ __all__ = [
     "ablate",
     "add",
     "blend",
+    "caa",
     "clamp",
     "clips",
     "load",

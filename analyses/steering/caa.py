@@ -1,0 +1,114 @@
+"""Contrastive activation addition: directions as differences of mean activations (TADA, arXiv 2602.11910, Eq. 6)."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+
+from analyses.steering.vector import Vector
+from cache.errors import UserError
+from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.sites import Site, parse_sites
+from workbench.models.base import AudioDiffusionModel
+from workbench.prompts.prompt_sets import Pair, PromptSet, load_prompt_set
+from workbench.seeds import consecutive_seeds
+
+PAIRS_PER_BATCH = 4
+
+
+def caa(
+    model: AudioDiffusionModel,
+    concept: str,
+    sites: str | Sequence[str],
+    *,
+    positive: str = "",
+    negative: str = "",
+    prompts: str | PromptSet = "organism",
+    pairs: int = 16,
+    seed: int = 0,
+    settings: GenerationSettings | None = None,
+) -> Vector:
+    """A concept's direction at each site and step: the mean difference of a site's output between the prompts of pairs.
+
+    The mean is over counterfactual pairs, which differ in the concept alone and share their noise, and over tokens, in
+    the cond pass; each pair has a seed of its own, from `seed` on. The direction leads to the value `positive`, by
+    default the concept's first in the prompt set, away from `negative`, by default all its others. It has the length
+    that it has: TADA divides by it.
+
+    Raises:
+        UserError: for an unknown concept, value, site or prompt set, and for more pairs than there are.
+    """
+    settings = settings or GenerationSettings()
+    prompt_set = load_prompt_set(prompts) if isinstance(prompts, str) else prompts
+    positive, negatives = _ends(prompt_set, concept, positive, negative)
+    chosen = _pairs(prompt_set, concept, positive, negatives, pairs, seed)
+    listed = [sites] if isinstance(sites, str) else sites
+    kept = parse_sites(listed, model.n_blocks, model.block_names)
+    means = _mean_differences(model, chosen, seed, kept, settings)
+    steps = {"step": range(settings.num_steps), "sigma": ("step", model.sigmas(settings))}
+    directions = {
+        str(site): xr.DataArray(values, steps, ("step", "channel"), name=str(site))
+        for site, values in means.items()
+    }
+    ends = (concept, positive, " or ".join(negatives))
+    return Vector(*ends, directions, model.describe(), settings, len(chosen))
+
+
+def _ends(prompts: PromptSet, concept: str, positive: str, negative: str) -> tuple[str, list[str]]:
+    """The value that the direction leads to, and those that it leads away from."""
+    if concept not in prompts.concepts:
+        raise UserError(f"Unknown concept '{concept}': this prompt set has {', '.join(prompts.concepts)}.")
+    values = list(prompts.concepts[concept])
+    for value in filter(None, (positive, negative)):
+        if value not in values:
+            raise UserError(f"Unknown value '{value}' of {concept}: it has {', '.join(values)}.")
+    positive = positive or next(value for value in values if value != negative)
+    negatives = [negative] if negative else [value for value in values if value != positive]
+    if negatives == [positive]:
+        raise UserError(f"Both ends of {concept} are '{positive}': give two different values.")
+    return positive, negatives
+
+
+def _pairs(
+    prompts: PromptSet, concept: str, positive: str, negatives: Sequence[str], n: int, seed: int
+) -> list[Pair]:
+    """Pairs whose clean prompt has the positive value and whose corrupt one has a negative one."""
+    swaps = len(list(itertools.permutations(prompts.concepts[concept], 2)))
+    drawn = prompts.pairs(concept, min(max(n, 1) * swaps, prompts.n_pairs(concept)), seed)
+    fitting = [pair for pair in drawn if pair.clean_value == positive and pair.corrupt_value in negatives]
+    if not 0 < n <= len(fitting):
+        raise UserError(
+            f"{n} pairs of {concept} were asked for, but this prompt set has 1 to {len(fitting)} from "
+            f"{' or '.join(negatives)} to {positive}."
+        )
+    return fitting[:n]
+
+
+def _mean_differences(
+    model: AudioDiffusionModel,
+    pairs: Sequence[Pair],
+    seed: int,
+    sites: Sequence[Site],
+    settings: GenerationSettings,
+) -> dict[Site, Float[np.ndarray, "step channel"]]:
+    """By site, the mean over pairs and tokens of what the clean run has more than the corrupt one, in the cond pass."""
+    sums = {site: np.zeros((settings.num_steps, model.channels(site))) for site in sites}
+    capture = Capture(tuple(sites), tuple(range(settings.num_steps)), ("cond",))
+
+    def add_difference(site: Site, step: int, values: Float[torch.Tensor, "clip pass token channel"]) -> None:
+        of_clips = values[:, 0].double().mean(dim=1).cpu().numpy()
+        sums[site][step] += (of_clips[::2] - of_clips[1::2]).sum(axis=0)
+
+    seeds = consecutive_seeds(seed, len(pairs)).tolist()
+    clips = [
+        Clip(prompt.text, own)
+        for pair, own in zip(pairs, seeds, strict=True)
+        for prompt in (pair.clean, pair.corrupt)
+    ]
+    for first in range(0, len(clips), 2 * PAIRS_PER_BATCH):
+        batch = clips[first : first + 2 * PAIRS_PER_BATCH]
+        model.generate_batch(batch, settings, capture=capture, sink=add_difference)
+    return {site: total / len(pairs) for site, total in sums.items()}

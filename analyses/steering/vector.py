@@ -1,0 +1,42 @@
+"""A steering direction for each site and step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+
+from workbench.engine.edits import Edit, add
+from workbench.engine.runs import GenerationSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Vector:
+    """Directions from the `negative` values of a concept to its `positive` one.
+
+    `directions` has for each site the dims (step, channel), with the coordinates step and sigma, in the units of the
+    site's output. They belong to the model (its `describe()`) and the settings that they were found with.
+    """
+
+    concept: str
+    positive: str
+    negative: str
+    directions: Mapping[str, xr.DataArray]
+    model: Mapping[str, Any]
+    settings: GenerationSettings
+    n_pairs: int
+
+    def at(self, strength: float) -> tuple[Edit, ...]:
+        """The edits that add `strength` times the direction at each site and step, in the cond pass, to every token.
+
+        Give them to `generate` as one entry of its `edits`.
+        """
+        return tuple(
+            add(array.sel(step=step).values, site, strength, steps=(step, step), passes=("cond",))
+            for site, array in self.directions.items()
+            for step in array["step"].values.tolist()
+        )
+
+    def __repr__(self) -> str:
+        ends = f"{self.concept}: + is {self.positive}, − is {self.negative}"
+        return f"Vector({ends}; {', '.join(self.directions)}; {self.n_pairs} pairs of {self.model['model']})"

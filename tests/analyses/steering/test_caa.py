@@ -1,0 +1,148 @@
+"""Contrastive activation addition against its formula, and the edits that a vector makes."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analyses.steering import Vector, caa
+from cache.errors import UserError
+from tests.tolerances import assert_close
+from workbench.engine.runs import Clip, GenerationSettings
+from workbench.models.ace_step import AceStep15
+from workbench.prompts.prompt_sets import PromptSet, load_prompt_set
+
+SETTINGS = GenerationSettings(duration=1.0, num_steps=2)
+SITES = ["tf0.cross_attn", "tf1.cross_attn"]
+PAIRS = 5  # more than a batch
+COLOURS = PromptSet.model_validate(
+    {
+        "templates": ["a {colour} {size} song"],
+        "concepts": {
+            "colour": {"red": "red", "green": "green", "blue": "blue"},
+            "size": {"large": "large", "small": "small"},
+        },
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def vector(tiny64: AceStep15) -> Vector:
+    return caa(tiny64, "mood", SITES, pairs=PAIRS, seed=7, settings=SETTINGS)
+
+
+def happy_and_sad() -> list[tuple[str, str]]:
+    """The first prompts of the pairs of mood that lead from sad to happy."""
+    pairs = load_prompt_set("organism").pairs("mood", 2 * PAIRS, seed=7)
+    return [(pair.clean.text, pair.corrupt.text) for pair in pairs if pair.clean_value == "happy"]
+
+
+def test_it_is_the_difference_of_means(tiny64: AceStep15, vector: Vector) -> None:
+    pairs = happy_and_sad()
+    assert len(pairs) == PAIRS
+    assert all("happy" in happy and happy.replace("happy", "sad") == sad for happy, sad in pairs)
+    clips = [[Clip(pair[end], 7 + place) for place, pair in enumerate(pairs)] for end in (0, 1)]
+    happy, sad = (tiny64.generate(of_end, SETTINGS, capture=SITES).activations for of_end in clips)
+    for site in SITES:
+        means = [acts[site].sel({"pass": "cond"}).mean(["clip", "token"]) for acts in (happy, sad)]
+        expected = (means[0] - means[1]).values
+        assert np.abs(expected).max() > 1e-4
+        assert_close(vector.directions[site].values, expected.astype(np.float32))
+
+
+def test_it_says_what_it_is(tiny64: AceStep15, vector: Vector) -> None:
+    assert (vector.concept, vector.positive, vector.negative) == ("mood", "happy", "sad")
+    assert vector.model["weights_hash"] == tiny64.weights_hash
+    assert (vector.settings, vector.n_pairs) == (SETTINGS, PAIRS)
+    array = vector.directions[SITES[0]]
+    assert array.dims == ("step", "channel")
+    assert array["step"].values.tolist() == [0, 1]
+    assert array["sigma"].values.tolist() == tiny64.sigmas(SETTINGS)
+    assert "+ is happy, − is sad" in repr(vector)
+
+
+def test_the_other_end_is_the_other_sign(tiny64: AceStep15, vector: Vector) -> None:
+    """Sad prompts are drawn in other contexts; at the same contexts the direction turns round."""
+    everything = {"pairs": 28, "settings": SETTINGS.model_copy(update={"num_steps": 1}), "sites": SITES[:1]}
+    there = caa(tiny64, "mood", seed=0, positive="happy", **everything)
+    back = caa(tiny64, "mood", seed=0, positive="sad", **everything)
+    assert (back.positive, back.negative) == ("sad", "happy")
+    cosine = _cosine(there.directions[SITES[0]].values, back.directions[SITES[0]].values)
+    assert cosine < -0.8, cosine
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one * other).sum() / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+def test_it_is_added_at_every_site_and_step_of_the_cond_pass(tiny64: AceStep15, vector: Vector) -> None:
+    clip = Clip("a sad song", 3)
+    plain = tiny64.generate(clip, SETTINGS, capture=SITES).activations
+    steered = tiny64.generate(clip, SETTINGS, edits=[vector.at(2.0)], capture=SITES).activations
+    first = SITES[0]  # where nothing before it has changed, in the first step
+    change = (steered[first] - plain[first]).sel(step=0)
+    expected = np.broadcast_to(
+        2 * vector.directions[first].sel(step=0).values, change.sel({"pass": "cond"}).shape
+    )
+    np.testing.assert_allclose(change.sel({"pass": "cond"}).values, expected, atol=1e-5)
+    np.testing.assert_allclose(change.sel({"pass": "null"}).values, 0, atol=1e-6)
+
+    edits = vector.at(2.0)
+    assert [(edit.sites, edit.window.steps) for edit in edits] == [
+        ((site,), (step, step)) for site in SITES for step in (0, 1)
+    ]
+    for edit in edits:
+        (step, _), (site,) = edit.window.steps, edit.sites
+        np.testing.assert_array_equal(
+            edit.parameters.vector.value.numpy(), vector.directions[site].sel(step=step).values
+        )
+
+
+def test_strength_0_changes_nothing(tiny64: AceStep15, vector: Vector) -> None:
+    clip = Clip("a sad song", 3)
+    assert_close(
+        tiny64.generate(clip, SETTINGS, edits=[vector.at(0.0)]).samples,
+        tiny64.generate(clip, SETTINGS).samples,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ({}, ("red", "green or blue")),
+        ({"positive": "blue"}, ("blue", "red or green")),
+        ({"negative": "red"}, ("green", "red")),
+        ({"positive": "red", "negative": "blue"}, ("red", "blue")),
+    ],
+)
+def test_ends_of_a_concept_with_more_values(
+    tiny64: AceStep15, ends: dict[str, str], expected: tuple[str, str]
+) -> None:
+    vector = caa(
+        tiny64,
+        "colour",
+        SITES[0],
+        prompts=COLOURS,
+        pairs=2,
+        settings=SETTINGS.model_copy(update={"num_steps": 1}),
+        **ends,
+    )
+    assert (vector.positive, vector.negative) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"concept": "colour"}, "instrument, tempo, mood, drums"),
+        ({"concept": "mood", "positive": "angry"}, "happy, sad"),
+        ({"concept": "mood", "positive": "sad", "negative": "sad"}, "two different values"),
+        ({"concept": "mood", "pairs": 29}, "1 to 28"),
+        ({"concept": "mood", "pairs": 0}, "1 to"),
+        ({"concept": "mood", "sites": "tf9.cross_attn"}, "tf0 to tf1"),
+        ({"concept": "mood", "sites": []}, "No site"),
+        ({"concept": "mood", "prompts": "portraits"}, "portraits"),
+    ],
+)
+def test_what_there_is_not(tiny64: AceStep15, asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        caa(tiny64, **{"sites": SITES, "settings": SETTINGS, **asked})
