@@ -1,5 +1,6 @@
 """What is wrong with values that people gave, in words of the workbench instead of pydantic's."""
 
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -52,9 +53,15 @@ def validated(model: type[Model], values: Any, what: str) -> Model:
         UserError: with what was given, where, and what is allowed.
     """
     try:
-        return TypeAdapter(model).validate_python(values)
+        made: Model = _adapter(model).validate_python(values)
     except ValidationError as error:
         raise UserError(f"{what}: {_sentence(error.errors()[0])}.") from error
+    return made
+
+
+@cache
+def _adapter(model: type[Any]) -> Any:
+    return TypeAdapter(model)
 
 
 def option_problem(cause: BaseException | None) -> str:

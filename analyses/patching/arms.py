@@ -128,7 +128,7 @@ def patch_arm(
     """
     source = "clean" if direction == "sufficiency" else "corrupt"
     edit = patch(sites, source, target=target, **window)
-    blocks = {Site.parse(site).block for site in edit.sites} if block is None else {block}
+    blocks = edit.blocks if block is None else {block}
     of_row = min(blocks) if len(blocks) == 1 else None
     return Arm(_name(row, column, direction), row, column, (edit,), direction, block=of_row)
 

@@ -29,7 +29,7 @@ def attribute_arms(
 
     The proxy of the score is the projection of the velocity on v_clean - v_corrupt, at the corrupt run's latents; an
     arm's attribution is the sum over its sites of (a_clean - a_corrupt) times the proxy's gradient, over the steps
-    in which it acts. A conditioning patch is linearised in the keys and values that it exchanges.
+    in which it acts. A conditioning patch is linearised in the keys and values that it replaces.
     """
     run = model.generate_batch(
         runs_of_pair(context, seed, [], lyrics, probe=True),

@@ -64,7 +64,7 @@ Question = Literal[
     "custom",
 ]
 WINDOWED = ("steps", "sigmas", "seconds")
-# Fields that only some questions heed.
+# Fields that apply to some questions only.
 APPLIES_TO: dict[str, tuple[str, ...]] = {
     "sets": ("blocks",),
     "ablations": ("blocks",),
@@ -271,9 +271,9 @@ def run_patching(
 ) -> xr.Dataset:
     """Run what the map needs and is not in the study yet, and save its result (schema: the reference of results).
 
-    `progress(done, total)` is told of pairs times seeds, and `note` of what the map will not be able to say, before
-    anything runs. Raises UserError as `check_patching` does, where another
-    process makes the same result, and where runs that the map asks for are missing in the end.
+    `progress(done, total)` counts pairs times seeds, and `note` gets sentences on what the map will not be able to say,
+    before anything runs. Raises UserError as `check_patching` does, where another process makes the same result, and
+    where runs that the map asks for are missing in the end.
     """
     started = time.monotonic()
     with study.making(spec.result_name):
@@ -542,6 +542,6 @@ def _with_screen(result: xr.Dataset, screen: xr.DataArray, spec: PatchingSpec) -
     result["screen"] = screen.reindex(arm=result.arm)
     agreement = rank_agreement(result.screen, result.impact.isel(scorer=0))
     result["screen_agreement"] = agreement
-    told = {**spec.screening.model_dump(), "rows": int(screen.attrs["rows"])}
-    result.attrs["screened"] = json.dumps(told)
+    screened = {**spec.screening.model_dump(), "rows": int(screen.attrs["rows"])}
+    result.attrs["screened"] = json.dumps(screened)
     return result

@@ -94,8 +94,8 @@ class Sweep:
 
     Every pair and seed is a unit with a folder of its own; its `arms.json` names each arm's audio and scores and is
     replaced after every batch, so that a sweep continues where it was cut off, and several at once add to it. Maps
-    share runs: arms are told by what they do, not by the map that asked for them. Every score is computed from the
-    audio file.
+    share runs: arms are identified by what they do, not by the map that asked for them. Every score is computed from
+    the audio file.
     """
 
     def __init__(self, study: Study, model: AudioDiffusionModel, scorers: dict[str, Scorer]) -> None:

@@ -134,6 +134,11 @@ class Edit:
         return CONDITIONING_PARTS if self.window.parts is None else self.window.parts
 
     @cached_property
+    def blocks(self) -> frozenset[int]:
+        """The blocks of its sites."""
+        return frozenset(Site.parse(site).block for site in self.sites)
+
+    @cached_property
     def value_sites(self) -> tuple[Site, ...]:
         """The sites whose values it changes: the keys and values of its sites, where it acts on the conditioning."""
         sites = tuple(map(Site.parse, self.sites))
@@ -198,8 +203,11 @@ class Run:
     """
 
     clip: Clip | str
-    edits: tuple[Edit, ...] = ()
+    edits: Sequence[Edit] = ()
     follows: "Run | None" = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "edits", tuple(self.edits))
 
     @property
     def is_self(self) -> bool:
@@ -307,7 +315,7 @@ def add(
     **window: Unpack[WindowOptions],
 ) -> Edit:
     """Activation addition: `strength * vector` is added to every token of the sites' outputs."""
-    return _edit("add", sites, [], window, vector=HashedTensor.of(vector), strength=float(strength))
+    return _edit("add", sites, [], window, vector=HashedTensor.of(vector), strength=strength)
 
 
 def clamp(
@@ -320,7 +328,7 @@ def clamp(
 
     The projection is x·d / |d|, in the units of the site's output. 0 projects the vector out.
     """
-    return _edit("clamp", sites, [], window, vector=HashedTensor.of(vector), projection=float(projection))
+    return _edit("clamp", sites, [], window, vector=HashedTensor.of(vector), projection=projection)
 
 
 def blend(
@@ -334,8 +342,7 @@ def blend(
     The padding mask and the positions are taken from the first source. They are every source's: prompts whose
     conditioning tokens do not lie at the same places are refused, because a sum of a word and of padding means nothing.
     """
-    numbers = tuple(float(weight) for weight in weights)
-    return _edit("blend", sites, sources, window, "conditioning", weights=numbers)
+    return _edit("blend", sites, sources, window, "conditioning", weights=weights)
 
 
 def all_edits(edits: Edit | Sequence[Edit | Sequence[Edit]]) -> tuple[Edit, ...]:
@@ -363,8 +370,8 @@ def _edit(
         operator=operator,
         sites=(sites,) if isinstance(sites, str) else tuple(sites),
         target=target,
-        parameters=_operator(operator).parameters(**parameters),
-        window=Window(**window),
+        parameters=validated(_operator(operator).parameters, parameters, f"The edit '{operator}' is wrong"),
+        window=validated(Window, dict(window), f"The window of the edit '{operator}' is wrong"),
         sources=tuple(map(as_run, sources)),
     )
 

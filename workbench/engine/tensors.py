@@ -39,7 +39,10 @@ class HashedTensor:
         """A copy of the values, in float32 unless they are in float64; raises UserError for NaN and infinity."""
         if isinstance(values, HashedTensor):
             return values
-        given = values.detach() if isinstance(values, torch.Tensor) else torch.tensor(values)
+        try:
+            given = values.detach() if isinstance(values, torch.Tensor) else torch.tensor(values)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"A tensor of an edit must be made of numbers: {error}.") from error
         dtype = torch.float64 if given.dtype == torch.float64 else torch.float32
         value = given.to("cpu", dtype, copy=True).contiguous()
         if not bool(torch.isfinite(value).all()):

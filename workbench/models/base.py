@@ -511,7 +511,7 @@ class AudioDiffusionModel(ABC):
         self.check_settings(settings)
         for lyrics in {row.lyrics for row in batch.rows}:
             self.check_lyrics(lyrics)
-        check_blocks([site.block for edit in batch.edits for site in edit.edit.value_sites], self.n_blocks)
+        check_blocks([block for edit in batch.edits for block in edit.edit.blocks], self.n_blocks)
         for edit in batch.edits:
             self._check_heads(edit.edit)
             if OPERATORS[edit.edit.operator].alike:

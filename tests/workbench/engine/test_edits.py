@@ -118,6 +118,12 @@ def test_names_are_filled_in_at_every_depth() -> None:
     assert bound.source_names == set()
 
 
+def test_lists_are_taken_for_tuples() -> None:
+    edit = patch(["tf0.cross_attn"], CLEAN, steps=[0, 3], segments=["text"])
+    assert edit == patch("tf0.cross_attn", CLEAN, steps=(0, 3), segments=("text",))
+    assert hash(Run(CLEAN, [edit])) == hash(Run(CLEAN, (edit,)))
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
@@ -134,6 +140,9 @@ def test_names_are_filled_in_at_every_depth() -> None:
         (lambda: patch("tf0.cross_attn", CLEAN, tokens=(0, 1)), "no window of latent tokens"),
         (lambda: patch("tf0.cross_attn", CLEAN, parts=()), "name at least one"),
         (lambda: Window(steps=(3, 2)), "3 to 2 is empty"),
+        (lambda: ablate("tf0.mlp", steps=3), "steps must be a list, not 3"),
+        (lambda: ablate("tf0.mlp", passes="cond"), "passes must be a list, not 'cond'"),
+        (lambda: ablate("tf0.mlp", place=(0, 1)), "place is not a name"),
         (lambda: Window(sigmas=(0.5, 0.5)), "0.5 to 0.5 is empty"),
         (lambda: add([1.0, float("nan")], "tf0.mlp"), "finite"),
     ],

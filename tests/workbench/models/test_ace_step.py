@@ -232,6 +232,12 @@ def test_segments_cover_the_conditioning(tiny: AceStep15) -> None:
             "'clean' is a name only",
         ),
         (
+            lambda m: m.generate_batch(
+                [Run(LONG, (patch("tf9.cross_attn", LONG, parts=("mask",)),))], SETTINGS
+            ),
+            "tf9 does not exist",
+        ),
+        (
             lambda m: m.generate_batch([Run(LONG, (ablate("tf9.mlp"),))], SETTINGS),
             "tf9 does not exist",
         ),
