@@ -19,6 +19,7 @@ from dashboards.export import export_figure
 from dashboards.results import load_result
 from dashboards.summaries import patching_summary, probes_summary, sae_summary
 from workbench.cli.console import note, progress
+from workbench.engine.runs import GenerationSettings
 from workbench.engine.sites import numbered_site
 from workbench.models import load_model
 from workbench.models.base import AudioDiffusionModel
@@ -94,6 +95,11 @@ class OpenStudy:
     def path(self) -> Path:
         """The study's folder."""
         return self.folder.path
+
+    @property
+    def settings(self) -> GenerationSettings:
+        """How the study's clips were generated."""
+        return self.folder.spec.settings
 
     @property
     def clips(self) -> pd.DataFrame:
