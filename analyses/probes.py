@@ -193,14 +193,14 @@ def _concept_task(study: Study, concept: str, spec: ProbeSpec) -> ProbeTask:
     # Numbered as they come, so that folds and shuffles do not depend on what the hashes are.
     groups, _ = pd.factorize(study.clips["encoding"])
     try:
-        _check_told_apart(study.clips.iloc[clips], concept)
+        _check_drop_indistinguishable(study.clips.iloc[clips], concept)
         task = probe_task(labels[clips], groups[clips], contexts[clips], spec)
     except UserError as error:
         raise UserError(f"Concept '{concept}' cannot be probed: {error}") from error
     return task._replace(clips=clips)
 
 
-def _check_told_apart(clips: pd.DataFrame, concept: str) -> None:
+def _check_drop_indistinguishable(clips: pd.DataFrame, concept: str) -> None:
     """Raise UserError for prompts that have different values and are the same tokens to the model."""
     prompts = clips.drop_duplicates(["encoding", f"label_{concept}"])
     same = prompts[prompts.duplicated("encoding", keep=False)]

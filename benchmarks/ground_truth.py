@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from analyses.patching.arms import Arm, Direction, ablation_arm, null_arms, patch_arm
 from analyses.patching.attribution import attribute_arms
 from analyses.patching.contexts import PairContext, prompt_set_contexts
-from analyses.patching.impact import impact, share
+from analyses.patching.impact import fraction, impact
 from analyses.patching.screening import velocity_screen
 from analyses.patching.sweep import run_arms
 from analyses.statistics import cluster_bootstrap
@@ -186,12 +186,12 @@ def coverage(model: AceStep15, readout: Readout, circuit: Circuit) -> float:
     forward = np.array([a.direction == "sufficiency" for a in arms])
     gain = np.where(forward, arm - corrupt, clean - arm)
     rest = np.where(forward, clean - arm, arm - corrupt)
-    whole = share(gain.sum(axis=0), rest.sum(axis=0))
+    whole = fraction(gain.sum(axis=0), rest.sum(axis=0))
     draw = np.random.default_rng(0)
     held = []
     for _ in range(RESAMPLES):
         some = draw.choice(len(units), SMALL, replace=False)
-        found = cluster_bootstrap((gain[some], rest[some]), share, resamples=1000)
+        found = cluster_bootstrap((gain[some], rest[some]), fraction, resamples=1000)
         held.append((found.low <= whole) & (whole <= found.high))
     return float(np.mean(held))
 

@@ -13,7 +13,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy import stats
 
-from analyses.patching.impact import impact, share
+from analyses.patching.impact import fraction, impact
 from analyses.statistics import cluster_bootstrap, separated, sign_flip_p
 from benchmarks._result import write_result
 
@@ -77,7 +77,7 @@ def pair_totals(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
 def coverage(design: Design, pairs: int, impact: float, cells: int, seed: int = 0) -> float:
     """The share of `cells` independent repetitions whose 95 % interval holds the planted impact."""
     totals = pair_totals(design(np.random.default_rng(seed), pairs, impact, cells))
-    boot = cluster_bootstrap(totals, share)
+    boot = cluster_bootstrap(totals, fraction)
     return float(np.mean((boot.low <= impact) & (impact <= boot.high)))
 
 
@@ -112,7 +112,7 @@ def stopping(design: Design, impacts: Sequence[float], maps: int = 400, seed: in
     gain, rest = (np.concatenate(parts, axis=1) for parts in zip(*totals, strict=True))
     used, covered = np.zeros(maps), np.zeros(maps, dtype=bool)
     for pairs in LOOKS:
-        boot = cluster_bootstrap((gain[:pairs], rest[:pairs]), share, resamples=2000)
+        boot = cluster_bootstrap((gain[:pairs], rest[:pairs]), fraction, resamples=2000)
         value, low, high = (ends.reshape(len(impacts), maps).T for ends in boot[:3])
         for i in np.flatnonzero(used == 0):
             if separated(value[i], low[i], high[i], 1) or pairs == LOOKS[-1]:

@@ -105,7 +105,7 @@ def listed_contexts(pairs: list[Pair], n: int, encode: Encode = str) -> list[Pai
     return contexts
 
 
-def told_apart(
+def drop_indistinguishable(
     contexts: dict[str, list[PairContext]], sources: Iterable[str], encode: Encode
 ) -> tuple[dict[str, list[PairContext]], list[dict[str, str]]]:
     """The pairs that the model reads as they are meant, and those that are dropped, with the reason.

@@ -1,4 +1,4 @@
-"""Impact of a patching sweep's arms: what share of the clean-corrupt difference each one moves, and how surely."""
+"""Impact of a patching sweep's arms: what fraction of the clean-corrupt difference each one moves, and how surely."""
 
 import numpy as np
 import xarray as xr
@@ -139,7 +139,7 @@ def _of_arms(
 ) -> tuple[np.ndarray | float, ...]:
     """Impact, its interval and p of each arm, and the null arms' band; NaN where an arm's own rows have no sum > 0."""
     totals = _totals(gain), _totals(rest)
-    boot = cluster_bootstrap(totals, share, confidence, seed=seed)
+    boot = cluster_bootstrap(totals, fraction, confidence, seed=seed)
     p = sign_flip_p(totals[0] / (~np.isnan(gain)).sum(axis=1).clip(min=1), seed=seed)
     known = np.nansum(totals, axis=(0, 1)) > 0
     of_arm = (np.where(known, values, np.nan) for values in (boot.value, boot.low, boot.high, p))
@@ -153,9 +153,9 @@ def _stability(gain: Rows, rest: Rows, confidence: float, seed: int) -> tuple[fl
         return (np.nan,) * 3
     weights = two_stage_weights(int(run.sum()), gain.shape[1], STABILITY_RESAMPLES, seed)
     sums = [np.nan_to_num(rows[run]).reshape(weights.shape[1], -1) for rows in (gain, rest)]
-    sample = share(*(rows.sum(axis=0) for rows in sums))
+    sample = fraction(*(rows.sum(axis=0) for rows in sums))
     known = ~np.isnan(sample)
-    resamples = share(*(weights @ rows for rows in sums))
+    resamples = fraction(*(weights @ rows for rows in sums))
     rho = rank_correlation(resamples[:, known], sample[known])
     rho = rho[~np.isnan(rho)]
     return float(rho.mean()) if rho.size else np.nan, *_central(rho, confidence)
@@ -182,7 +182,7 @@ def _agreement(impacts: xr.DataArray) -> xr.DataArray:
     ).transpose("concept", "scorer", "scorer_b")
 
 
-def share(gain: np.ndarray, rest: np.ndarray) -> np.ndarray:
+def fraction(gain: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """gain / (gain + rest) of totals, the ratio of means that the impact is; NaN where they sum to 0."""
     whole = gain + rest
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -25,7 +25,12 @@ from analyses.patching.arms import (
     patch_arm,
     set_name,
 )
-from analyses.patching.contexts import PairContext, listed_contexts, prompt_set_contexts, told_apart
+from analyses.patching.contexts import (
+    PairContext,
+    drop_indistinguishable,
+    listed_contexts,
+    prompt_set_contexts,
+)
 from analyses.patching.impact import CONFIDENCE, RESOLUTION, impact
 from analyses.patching.screening import choose_arms, rank_agreement, screen_arms
 from analyses.patching.sweep import OWN, Sweep
@@ -71,7 +76,7 @@ APPLIES_TO: dict[str, tuple[str, ...]] = {
     "windows": WINDOWED,
     "segments": ("conditioning",),
     "receivers": ("paths",),
-    "greedy_share": ("sets",),
+    "greedy_fraction": ("sets",),
     "nulls": tuple(question for question in QUESTIONS if question != "paths"),
     "custom_arms": ("custom",),
 }
@@ -108,10 +113,10 @@ class PatchingSpec(BaseModel):
     (question blocks); `windows` is the number of windows of steps, noise levels or seconds; `receivers` are the parts
     that paths lead to. `nulls` are null arms of every patch from the clean run. With `stop_top` pairs are added, from
     `min_pairs` on, until the intervals of that many top cells lie above all others' or `pairs` are done. With
-    `greedy_share` (question sets) blocks are added one at a time until that fraction of the concept is restored.
+    `greedy_fraction` (question sets) blocks are added one at a time until that fraction of the concept is restored.
     `custom_arms` (question custom) are arms as JSON, and `pairs_file` is a CSV file of pairs instead of the study's;
-    `pairs_hash` tells its versions apart, as `judges` does with what the scorers are made of: both are filled in when
-    the map is made (`settled`).
+    `pairs_hash` tells its versions apart, as `judges` does with what the scorers are made of, and `schema_version` with
+    how results are written: these are filled in when the map is made (`settled`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -135,12 +140,13 @@ class PatchingSpec(BaseModel):
     scorers: tuple[str, ...] = ("embedded",)
     stop_top: int = Field(0, ge=0, le=MOST_RUNS)
     min_pairs: int = Field(10, ge=2, le=MOST_RUNS)
-    greedy_share: float = Field(0.0, ge=0.0, le=1.0)
+    greedy_fraction: float = Field(0.0, ge=0.0, le=1.0)
     screening: Screening | None = None
     custom_arms: str = ""
     pairs_file: str = ""
     pairs_hash: str = ""
     judges: dict[str, str] = {}
+    schema_version: int = 0
 
     @model_validator(mode="after")
     def _check_applicable(self) -> "PatchingSpec":
@@ -189,7 +195,9 @@ def settled(spec: PatchingSpec) -> PatchingSpec:
 
 def _settled(spec: PatchingSpec, listed: dict[str, list[Pair]], judges: dict[str, str]) -> PatchingSpec:
     content = {concept: [asdict(pair) for pair in pairs] for concept, pairs in listed.items()}
-    return spec.model_copy(update={"pairs_hash": content_hash(content) if content else "", "judges": judges})
+    pairs_hash = content_hash(content) if content else ""
+    outside = {"pairs_hash": pairs_hash, "judges": judges, "schema_version": SCHEMA_VERSION}
+    return spec.model_copy(update=outside)
 
 
 @dataclass(frozen=True)
@@ -222,7 +230,7 @@ def check_patching(study: Study, model: AudioDiffusionModel, spec: PatchingSpec)
     arms = question_arms(spec, study, model)
     encode = encoder(model, study.spec.lyrics, study.spec.settings)
     sources = {source for arm in arms for source in arm.sources} - OWN
-    contexts, dropped = told_apart(_contexts(study, spec, listed, encode), sources, encode)
+    contexts, dropped = drop_indistinguishable(_contexts(study, spec, listed, encode), sources, encode)
     sweep = Sweep(study, model, scorers)
     everything = [context for pairs in contexts.values() for context in pairs]
     for scorer in scorers.values():
@@ -296,7 +304,7 @@ def _make(study: Study, model: AudioDiffusionModel, plan: Plan, progress: Progre
         chosen = choose_arms(screen, arms, spec.screening.top, spec.screening.sample, spec.seed)
     stopped = runner.run(chosen)
     steps: dict[str, list[dict[str, object]]] = {}
-    if spec.greedy_share:
+    if spec.greedy_fraction:
         arms, chosen, steps = runner.greedy(arms, model.n_blocks)
     runner.check_complete(chosen)
     result = runner.dataset(arms, chosen)
@@ -421,14 +429,14 @@ class _Runner:
     def greedy(
         self, arms: list[Arm], n_blocks: int
     ) -> tuple[list[Arm], Arms, dict[str, list[dict[str, object]]]]:
-        """The smallest set of blocks, added one at a time, that brings back the share asked for; for each concept."""
+        """The smallest set of blocks, added one at a time, that restores the fraction asked for; for each concept."""
         added: dict[str, Arm] = {}
         steps: dict[str, list[dict[str, object]]] = {}
         for concept, contexts in self.contexts.items():
             chosen: tuple[int, ...] = ()
             steps[concept] = []
-            share = 0.0
-            while share < self.spec.greedy_share and len(chosen) < n_blocks:
+            fraction = 0.0
+            while fraction < self.spec.greedy_fraction and len(chosen) < n_blocks:
                 groups = [tuple(sorted((*chosen, block))) for block in range(n_blocks) if block not in chosen]
                 candidates = [self._set_arm(group) for group in groups]
                 for context in contexts:
@@ -439,9 +447,9 @@ class _Runner:
                 if np.isnan(values).all():
                     break
                 best = int(np.nanargmax(values))
-                chosen, share = groups[best], float(values[best])
+                chosen, fraction = groups[best], float(values[best])
                 added[candidates[best].name] = candidates[best]
-                steps[concept].append({"blocks": list(chosen), "share": share})
+                steps[concept].append({"blocks": list(chosen), "fraction": fraction})
         everything = arms + list(added.values())
         return everything, dict.fromkeys(self.contexts, everything), steps
 

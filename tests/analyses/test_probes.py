@@ -350,5 +350,5 @@ def test_prompts_that_the_model_reads_alike_are_held_out_together(planted_study:
         _concept_task(study, "instrument", ProbeSpec(folds=folds))
 
 
-def test_contexts_are_told_apart_whatever_their_values_are_called() -> None:
+def test_contexts_are_drop_indistinguishable_whatever_their_values_are_called() -> None:
     assert len({"|".join(map(_escaped, pair)) for pair in [("a|b", "c"), ("a", "b|c"), ("a\\", "b|c")]}) == 3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analyses.patching.impact import share
+from analyses.patching.impact import fraction
 from analyses.statistics import cluster_bootstrap, sign_flip_p
 from benchmarks.power import DESIGNS, SEEDS, Design, bimodal, bounded, coverage, even, p_values
 
@@ -34,7 +34,7 @@ def test_rows_of_one_pair_are_not_independent() -> None:
     """Why pairs are resampled: rows taken for independent would give intervals that are too narrow."""
     clean, corrupt, arm = even(np.random.default_rng(1), 16, 0.2, REPLICATIONS)
     rows = ((arm - corrupt).reshape(-1, REPLICATIONS), (clean - arm).reshape(-1, REPLICATIONS))
-    boot = cluster_bootstrap(rows, share)
+    boot = cluster_bootstrap(rows, fraction)
     assert np.mean((boot.low <= 0.2) & (boot.high >= 0.2)) < 0.93
 
 

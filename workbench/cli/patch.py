@@ -60,7 +60,7 @@ def patch(
         list[str] | None, typer.Option(help="Conditioning tokens: text, swapped, word:violin …")
     ] = None,
     receiver: Annotated[list[str] | None, typer.Option(help="Part at which paths end, such as mlp.")] = None,
-    greedy_share: Annotated[
+    greedy_fraction: Annotated[
         float, typer.Option(min=0, max=1, help="Grow a set of blocks until it restores this fraction (sets).")
     ] = 0.0,
     screen: Annotated[
@@ -111,7 +111,7 @@ def patch(
         windows=windows,
         segments=segment or (),
         receivers=receiver or (),
-        greedy_share=greedy_share,
+        greedy_fraction=greedy_fraction,
         screening=screening,
         stop_top=stop_top,
         min_pairs=min_pairs,

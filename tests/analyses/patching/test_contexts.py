@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from analyses.patching.contexts import listed_contexts, prompt_set_contexts, told_apart
+from analyses.patching.contexts import drop_indistinguishable, listed_contexts, prompt_set_contexts
 from cache.errors import UserError
 from workbench.prompts.prompt_sets import Pair, Prompt, PromptSet, load_prompt_set
 
@@ -97,7 +97,7 @@ def test_what_surrounds_a_pair_is_another_prompt_to_the_model(seed: int) -> None
     for context in drawn:
         own = {read(text) for source in ("clean", "corrupt") for text in context.prompts(source)}
         assert own.isdisjoint({read(context.unrelated), read(context.control)})
-    kept, dropped = told_apart({"tempo": drawn}, ["unrelated", "control", "references"], read)
+    kept, dropped = drop_indistinguishable({"tempo": drawn}, ["unrelated", "control", "references"], read)
     assert all("once more" in entry["reason"] for entry in dropped), "zesty and zippy pairs are one"
     assert len(kept["tempo"]) == 4
 
@@ -108,8 +108,8 @@ def test_a_pair_without_another_prompt_to_read_from_is_dropped(source: str) -> N
     words = PromptSet(templates=MOODS.templates, concepts={**MOODS.concepts, "mood": unread})
     contexts = prompt_set_contexts(words, "tempo", 4, 0, read)
     with pytest.raises(UserError, match=f"No pair of tempo is left: its {source} prompt .* same tokens"):
-        told_apart({"tempo": contexts}, [source], read)
-    kept, _ = told_apart({"tempo": contexts}, [], read)
+        drop_indistinguishable({"tempo": contexts}, [source], read)
+    kept, _ = drop_indistinguishable({"tempo": contexts}, [], read)
     assert len(kept["tempo"]) == 2, "nothing is read from it"
 
 
@@ -125,7 +125,7 @@ def test_listed_pairs_are_surrounded_by_other_prompts() -> None:
     assert [context.unrelated for context in contexts] == ["y", "y", "one sings", "one sings"]
     assert "one sings" not in contexts[0].references
     assert {read(text) for text in contexts[2].references} == {"she sings", "one sings", "a woman sings"}
-    kept, dropped = told_apart({"female": contexts}, ["unrelated", "references"], read)
+    kept, dropped = drop_indistinguishable({"female": contexts}, ["unrelated", "references"], read)
     assert [context.pair for context in kept["female"]] == pairs[:3]
     assert [entry["clean"] for entry in dropped] == ["zippy x"]
 
@@ -133,6 +133,6 @@ def test_listed_pairs_are_surrounded_by_other_prompts() -> None:
 def test_references_that_are_the_pair_itself_are_no_references() -> None:
     contexts = listed_contexts([pair("she sings", "he sings"), pair("she hums", "he hums")], 2)
     same = [replace(context, references=("she sings", "he sings")) for context in contexts]
-    kept, dropped = told_apart({"female": same}, ["references"], str)
+    kept, dropped = drop_indistinguishable({"female": same}, ["references"], str)
     assert [context.pair.clean.text for context in kept["female"]] == ["she hums"]
     assert "references prompt 'she sings' is the same tokens" in dropped[0]["reason"]

@@ -284,7 +284,7 @@ def test_bad_requests_get_one_sentence(study: Study, tiny: AceStep15, values: di
         {"windows": 3},
         {"question": "steps", "sets": ((0, 1),)},
         {"question": "heads", "ablations": ("zero",)},
-        {"greedy_share": 0.9},
+        {"greedy_fraction": 0.9},
         {"question": "paths", "nulls": ("random",)},
         {"question": "custom", "custom_arms": "[]", "receivers": ("mlp",)},
     ],
@@ -341,25 +341,25 @@ def test_pairs_are_added_until_the_top_cell_is_clear(study: Study, tiny: AceStep
 
 
 def test_greedy_finds_the_smallest_set(study: Study, tiny: AceStep15) -> None:
-    spec = PatchingSpec(question="sets", pairs=8, greedy_share=0.9)
+    spec = PatchingSpec(question="sets", pairs=8, greedy_fraction=0.9)
     both_needed = KnownScores({frozenset({1}): 0.3, frozenset({1, 3}): 0.95}, noise=0.01)
     arms, _, steps = known_runner(study, spec, both_needed).greedy([], 5)
     assert [step["blocks"] for step in steps["tempo"]] == [[1], [1, 3]]
-    assert steps["tempo"][1]["share"] == pytest.approx(0.95, abs=0.02)
+    assert steps["tempo"][1]["fraction"] == pytest.approx(0.95, abs=0.02)
     assert [arm.name for arm in arms] == ["tf1 greedy", "tf1+tf3 greedy"]
 
 
 def test_greedy_in_a_real_map(study: Study, tiny: AceStep15) -> None:
     spec = PatchingSpec(
-        question="sets", concepts=("tempo",), directions=("sufficiency",), pairs=3, greedy_share=0.99
+        question="sets", concepts=("tempo",), directions=("sufficiency",), pairs=3, greedy_fraction=0.99
     )
     result = run_patching(study, tiny, spec)
     steps = json.loads(result.attrs["greedy"])["tempo"]
     undefined = not bool(result.defined.item())
     assert (
         undefined
-        or (steps[-1]["blocks"] == [0, 1] and steps[-1]["share"] == 1.0)
-        or steps[0]["share"] >= 0.99
+        or (steps[-1]["blocks"] == [0, 1] and steps[-1]["fraction"] == 1.0)
+        or steps[0]["fraction"] >= 0.99
     )
     assert {"tf0 with tf1", "tf0 all but this"} <= set(result.arm.values)
 

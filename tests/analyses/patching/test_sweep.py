@@ -11,14 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.patching import run
+from analyses.patching import run, sweep
+from analyses.patching.arms import Request, blocks_arms, null_arms, paths_arms
+from analyses.patching.contexts import PairContext
 from analyses.patching.run import PatchingSpec, run_patching, settled
 from analyses.patching.sweep import Sweep
 from cache.errors import UserError
 from tests.analyses.patching.test_run import Loudness
 from tests.tolerances import assert_close
 from tests.workbench.studies.test_study import study_spec
+from workbench.engine.batch import plan_batch
+from workbench.engine.runs import GenerationSettings
 from workbench.models.ace_step import AceStep15
+from workbench.prompts.prompt_sets import Pair, Prompt
 from workbench.studies.study import Study
 
 SPEC = PatchingSpec(concepts=("tempo",), pairs=1, directions=("sufficiency",))
@@ -59,6 +64,16 @@ def nothing_more(*args, **kwargs):
     raise AssertionError("nothing is to be run")
 
 
+def test_batches_are_counted_as_they_are_planned(tiny: AceStep15) -> None:
+    clean, corrupt = (Prompt(f"a {tempo} song", {"tempo": tempo}) for tempo in ("fast", "slow"))
+    context = PairContext(Pair("tempo", clean, corrupt, "fast"), "a", "b", ("c", "d", "e", "f"))
+    request = Request(tiny, GenerationSettings(num_steps=4), ablations=("zero", "mean", "resample"))
+    blocks, paths = blocks_arms(request), paths_arms(request)
+    for arms in ([], blocks, null_arms(blocks, ("unrelated", "random", "control")), paths, [*blocks, *paths]):
+        planned = plan_batch(sweep.runs_of_pair(context, 1, arms))
+        assert len(planned.rows) == sweep._n_rows(arms)
+
+
 # Stale scores
 
 
@@ -83,6 +98,15 @@ def test_another_judge_of_the_same_name_scores_anew(study: Study, tiny: AceStep1
     result = run_patching(study, tiny, SPEC)
     assert judge.heard == 2 * heard
     assert json.loads(result.attrs["spec"])["judges"] == {"embedded": judge.identity}
+
+
+def test_a_map_of_another_schema_is_not_done(
+    study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_patching(study, tiny, SPEC)
+    assert study.is_done(SPEC.result_name, settled(SPEC))
+    monkeypatch.setattr(run, "SCHEMA_VERSION", run.SCHEMA_VERSION + 1)
+    assert not study.is_done(SPEC.result_name, settled(SPEC))
 
 
 def test_runs_of_other_settings_are_not_taken(study: Study, tiny: AceStep15, tmp_path: Path) -> None:
