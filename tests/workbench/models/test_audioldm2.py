@@ -19,7 +19,7 @@ from cache.errors import UserError
 from tests.edited import edited
 from tests.tiny_audioldm2 import GENERATED_TOKENS, PUBLISHED_UNET, UNET, save_tiny_pipeline
 from tests.tolerances import assert_close, difference
-from workbench.engine.edits import Edit, Run, ablate, add, patch, random_patch
+from workbench.engine.edits import Edit, Run, ablate, add, blend, patch, random_patch
 from workbench.engine.runs import Capture, Clip, GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.audioldm2 import AudioLDM2, CallOfAudioLDM2, conditioned_blocks, frames_first
@@ -472,6 +472,20 @@ def test_a_batch_of_arms_equals_one_run_per_arm(tiny64: AudioLDM2, base: int) ->
         alone = run(tiny64, base, arm, prompts="padded")
         assert_close(together[2 + i], alone[2], f"{arm}")
         assert difference(together[2 + i], together[base]) > 1e-9, f"{arm} does something"
+
+
+def test_a_blend_of_one_run_is_that_run(tiny64: AudioLDM2) -> None:
+    clean, corrupt = (Clip(prompt, 7) for prompt in PROMPTS["aligned"])
+    arms = [
+        Run(corrupt, (blend(ALL_SITES, [clean, corrupt], weights),))
+        for weights in ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5))
+    ]
+    found = tiny64.generate_batch([clean, corrupt, *arms], SETTINGS).latents
+    assert_close(found[2], found[0])
+    assert_close(found[3], found[1])
+    assert min(difference(found[4], found[0]), difference(found[4], found[1])) > 1e-6
+    with pytest.raises(UserError, match="cannot be blended"):
+        tiny64.plan([Run(corrupt, (blend(ALL_SITES, [corrupt, LONG], (0.5, 0.5)),))], SETTINGS)
 
 
 def test_arms_cost_nothing_before_they_start(tiny64: AudioLDM2) -> None:

@@ -13,7 +13,7 @@ from cache.errors import UserError
 from tests.edited import edited
 from tests.tiny_stable_audio import CONDITIONING, FRAME_SECONDS, FRAMES, MAX_TOKENS, save_tiny_stable_audio
 from tests.tolerances import FLOAT64, assert_close, difference
-from workbench.engine.edits import Edit, Run, ablate, add, patch, random_patch
+from workbench.engine.edits import Edit, Run, ablate, add, blend, patch, random_patch
 from workbench.engine.runs import Capture, Clip, GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.stable_audio import StableAudioOpen
@@ -422,6 +422,20 @@ def test_conditioning_is_its_parts(stable64: StableAudioOpen, base: int) -> None
     assert difference(latents[2], latents[base]) > 1e-6
     assert_close(latents[3], latents[4])
     assert_close(latents[5], latents[2])
+
+
+def test_a_blend_of_one_run_is_that_run(stable64: StableAudioOpen) -> None:
+    clean, corrupt = pair()
+    arms = [
+        Run(corrupt, (blend(CROSS, [clean, corrupt], weights),))
+        for weights in ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5))
+    ]
+    found = stable64.generate_batch([clean, corrupt, *arms], SETTINGS).latents
+    assert_close(found[2], found[0])
+    assert_close(found[3], found[1])
+    assert min(difference(found[4], found[0]), difference(found[4], found[1])) > 1e-6
+    with pytest.raises(UserError, match="cannot be blended"):
+        stable64.plan([Run(corrupt, (blend(CROSS, [corrupt, LONG], (0.5, 0.5)),))], SETTINGS)
 
 
 def test_arms_cost_nothing_before_they_start(stable64: StableAudioOpen) -> None:
