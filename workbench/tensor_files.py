@@ -14,14 +14,16 @@ MAX_AXES = 8
 _NUMBERS = {"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64"}
 
 
-def load_tensors(root: Path, name: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a safetensors file in the folder `root`, bfloat16 as float32, and its metadata.
+def load_tensors(
+    root: Path, name: str | Path, limit: int = MAX_BYTES
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a safetensors file of at most `limit` bytes in `root`, bfloat16 as float32, and its metadata.
 
     Raises:
         UserError: if the file is damaged, or declares more than it has. FileNotFoundError, cache.opening.UnsafeFile: as
             `cache.opening.open_file` raises them.
     """
-    with open_file(root, name, MAX_BYTES) as file:
+    with open_file(root, name, limit) as file:
         header = int.from_bytes(file.read(8), "little")
     if header > MAX_HEADER_BYTES:
         raise UserError(

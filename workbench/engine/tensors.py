@@ -18,6 +18,7 @@ from workbench.files import replacing
 from workbench.tensor_files import load_tensors
 
 FOLDER = "tensors"
+MAX_BYTES = 2**28
 _VALUE = "value"
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -69,13 +70,13 @@ def load_tensor(root: Path, name: str) -> HashedTensor:
     """The tensor with this hash that `save_tensor` wrote.
 
     Raises:
-        UserError: if there is none, it is damaged, or its content has another hash.
+        UserError: if there is none, it is damaged or larger than a vector can be, or its content has another hash.
     """
     if not _HASH.fullmatch(name):
         raise UserError(f"'{name[:80]}' is not the hash of a tensor: it must be 64 hexadecimal digits.")
     file = _file(root, name)
     try:
-        tensors, _ = load_tensors(root, file.relative_to(root))
+        tensors, _ = load_tensors(root, file.relative_to(root), MAX_BYTES)
     except FileNotFoundError as error:
         raise UserError(f"There is no tensor {file}: copy it from where the edit was made.") from error
     if set(tensors) != {_VALUE} or (found := HashedTensor.of(tensors[_VALUE])).hash != name:

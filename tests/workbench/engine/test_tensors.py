@@ -1,5 +1,6 @@
 """Tensors are named by what they hold, and are what their names say when they are read again."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from cache.errors import UserError
-from workbench.engine.tensors import FOLDER, HashedTensor, load_tensor, save_tensor
+from workbench.engine.tensors import FOLDER, MAX_BYTES, HashedTensor, load_tensor, save_tensor
 
 VALUES = [[1.0, -0.0], [0.1, 3e7]]
 
@@ -57,7 +58,9 @@ def test_written_and_read(tmp_path: Path, dtype: torch.dtype) -> None:
     assert found.value.dtype == dtype
 
 
-@pytest.mark.parametrize("fault", ["missing", "other numbers", "other name", "no file of tensors", "a link"])
+@pytest.mark.parametrize(
+    "fault", ["missing", "other numbers", "other name", "no file of tensors", "a link", "huge"]
+)
 def test_what_is_not_what_its_name_says_is_refused(tmp_path: Path, fault: str) -> None:
     root = tmp_path / "study"
     tensor = HashedTensor.of(VALUES)
@@ -67,6 +70,9 @@ def test_what_is_not_what_its_name_says_is_refused(tmp_path: Path, fault: str) -
         save_file({"value": tensor.value + 1}, file)
     elif fault == "other name":
         save_file({"vector": tensor.value}, file)
+    elif fault == "huge":
+        with file.open("r+b") as opened:
+            os.truncate(opened.fileno(), MAX_BYTES + 1)
     elif fault == "no file of tensors":
         file.write_bytes(b"no tensors")
     else:
