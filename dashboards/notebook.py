@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """A result of a study, in memory as `data` (docs/reference/results.md describes each kind).
 
@@ -61,7 +61,12 @@ class Result:
         which = {option: self.name.partition("-")[2]} if option else {}
         return figures.screen_figure(self.study, figure, **(which | options))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name} of {self.study.path})"
+
     def _repr_html_(self) -> str:
+        if self.data.attrs["kind"] not in _SUMMARIES:
+            return str(self.data._repr_html_())
         return str(self.table().to_html(index=False))
 
 

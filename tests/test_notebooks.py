@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "docs" / "notebooks"
@@ -47,6 +48,9 @@ def test_every_cell_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.Mon
         shown = run(source, names, f"{notebook.name}, code cell {number}")
         if hasattr(shown, "_repr_html_"):
             assert shown._repr_html_()
+    if "patching" in names:
+        assert np.isfinite(names["patching"].data["score"]).all(), "the scorer hears the clips"
+        assert np.isfinite(names["patching"].data["impact"]).any()
     made = [path.name for path in tmp_path.iterdir()]
     assert made == (["studies"] if notebook.stem == "a-study" else []), "the first look writes nothing"
 

@@ -96,8 +96,9 @@ def dots(
     tops: list[float],
 ) -> go.Scatter:
     """Dots in the corners of some cells of a heatmap; see `hatch`."""
+    is_dark = palette.is_dark(levels)
     places = [
-        (lefts[column] + x, tops[row] + y, bool(palette.is_dark(levels[row, column])))
+        (lefts[column] + x, tops[row] + y, bool(is_dark[row, column]))
         for row, column in zip(*np.nonzero(cells), strict=True)
         for x in (0.12, 0.88)
         for y in (0.2, 0.8)

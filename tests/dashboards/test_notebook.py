@@ -37,7 +37,7 @@ def study(organism_shared: AceStep15, tmp_path_factory: pytest.TempPathFactory) 
         seeds=1,
         sites=[SITE],
         steps=[2, 5],
-        settings=GenerationSettings(duration=1.0),
+        settings=GenerationSettings(duration=2.0),
     )
 
 
@@ -59,6 +59,8 @@ def test_patching(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.data["arm"].size >= 1
     assert isinstance(result.plot(), go.Figure)
     assert result.table()["concept"].tolist() == ["mood"]
+    assert np.isfinite(result.data["score"]).any()
+    assert repr(result) == f"Result(patching-blocks of {study.path})"
     assert "<table" in result._repr_html_()
 
     monkeypatch.setattr("dashboards.notebook.run_patching", _must_not_run)

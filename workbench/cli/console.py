@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,10 @@ Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.", 
 
 # What users wrote may have square brackets and colons, which are neither markup nor emoji.
 _plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+if find_spec("ipywidgets") is None:
+    _plain["force_jupyter"] = (
+        False  # in a notebook rich then warns at every step of a bar instead of drawing it
+    )
 console = Console(stderr=True, **_plain)
 """For messages and bars."""
 output = Console(**_plain)
