@@ -14,16 +14,16 @@ from typing import Any
 import matplotlib.style
 from matplotlib.figure import Figure as PaperFigure
 
-from analyses.patching.published_map import PREFIX
 from cache.errors import UserError
 from dashboards.drawing.fonts import families, missing_letters, missing_sentence
 from dashboards.drawing.paper import PAPER_STYLE
 from dashboards.figures import find_figure, make_spec
+from dashboards.figures.specs import FigureSpec
 from dashboards.latex import latex_table
-from dashboards.specs import FigureSpec, PatchingCompareSpec
+from dashboards.results import result_origin
 from dashboards.spreadsheet import csv_text
 from workbench.files import file_name, replacing
-from workbench.provenance import code_version, file_hash
+from workbench.provenance import code_version
 from workbench.studies.study import Study
 
 # No dates and no version strings: the same figure gives the same bytes.
@@ -61,13 +61,13 @@ def export_figure(
     if format not in METADATA:
         raise UserError(f"Unknown format '{format}': choose one of {', '.join(METADATA)}.")
     spec = make_spec(study, figure, options)
-    frame = kind.frame(study, spec)
-    caption = kind.caption(study, spec, frame)
+    table = kind.table(study, spec)
+    caption = kind.caption(study, spec, table)
     stem = _stem(figure, spec)
-    table = latex_table(kind.table(frame), caption, f"tab:{stem}")
-    numbers = csv_text(frame)
+    latex = latex_table(kind.latex(table), caption, f"tab:{stem}")
+    numbers = csv_text(table)
     with _drawing(caption + numbers) as lacking:
-        picture = _render(kind.paper(study, spec, frame), format)
+        picture = _render(kind.paper(study, spec, table), format)
     if lacking and format != "svg":  # SVG's text stays text
         tell(missing_sentence(lacking))
     provenance = {**_provenance(study, figure, spec), "caption": caption}
@@ -75,7 +75,7 @@ def export_figure(
         format: picture,
         "csv": numbers.encode(),
         "json": (json.dumps(provenance, indent=2, ensure_ascii=False) + "\n").encode(),
-        "tex": table.encode(),
+        "tex": latex.encode(),
         "txt": f"{caption}\n".encode(),
     }
     folder = out_dir or study.path / "figures"
@@ -114,34 +114,15 @@ def _render(picture: PaperFigure, format: str) -> bytes:
 
 
 def _provenance(study: Study, figure: str, spec: FigureSpec) -> dict[str, Any]:
-    beside = {}
-    if isinstance(spec, PatchingCompareSpec) and spec.compare:
-        beside["compared_with"] = _origin(Study.open(Path(spec.compare)), spec.result_name)
-    elif isinstance(spec, PatchingCompareSpec) and spec.imported:
-        beside["compared_with"] = _origin(study, f"{PREFIX}{spec.imported}")
-    elif isinstance(spec, PatchingCompareSpec):
-        beside["compared_with"] = {"file": spec.published, "sha256": file_hash(Path(spec.published))}
+    other = spec.compared_with(study)
     return {
         "figure": figure,
         "spec": spec.model_dump(mode="json"),
-        "result": _origin(study, spec.result_name),
-        **beside,
+        "result": result_origin(study, spec.result_name),
+        **({} if other is None else {"compared_with": other}),
         "study": {"spec": study.spec.model_dump(mode="json"), "model": study.model},
         "code_version": code_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
-    }
-
-
-def _origin(study: Study, name: str) -> dict[str, Any]:
-    """Where a result comes from."""
-    result = study.result(name)
-    return {
-        "name": name,
-        "kind": result.attrs["kind"],
-        "schema_version": int(result.attrs["schema_version"]),
-        "result_id": result.attrs["result_id"],
-        "spec": json.loads(result.attrs["spec"]),
-        "provenance": json.loads(result.attrs["provenance"]),
     }
 
 

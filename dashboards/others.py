@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analyses.patching.published_map import published_names
-from dashboards.specs import PatchingCompareSpec
+from dashboards.figures.patching_comparison import PatchingComparisonSpec
 from workbench.artefacts.published import load_published, published_models
 from workbench.studies.study import Study
 
@@ -41,6 +41,6 @@ class Others:
             found[f"published, {model}"] = {"imported": model}
         return found
 
-    def spec(self, choice: str, **options: str) -> PatchingCompareSpec:
+    def spec(self, choice: str, **options: str) -> PatchingComparisonSpec:
         """The figure of a map beside one of `choices`."""
-        return PatchingCompareSpec.model_validate({**options, **self.choices[choice]})
+        return PatchingComparisonSpec.model_validate({**options, **self.choices[choice]})

@@ -1,10 +1,12 @@
 """A study's results as figures need them: usable, damaged or missing, and by which command they come."""
 
+import json
 import re
 import shlex
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -186,6 +188,14 @@ def patching_names(study: Study) -> list[str]:
     return sorted(names, key=lambda name: name != "blocks")
 
 
-def load_patching(study: Study, name: str) -> xr.Dataset:
-    """Load a patching result; raises UserError when there is none of that name, or it is of another version."""
-    return load_result(study, name)
+def result_origin(study: Study, name: str) -> dict[str, Any]:
+    """Where a result comes from."""
+    result = study.result(name)
+    return {
+        "name": name,
+        "kind": result.attrs["kind"],
+        "schema_version": int(result.attrs["schema_version"]),
+        "result_id": result.attrs["result_id"],
+        "spec": json.loads(result.attrs["spec"]),
+        "provenance": json.loads(result.attrs["provenance"]),
+    }

@@ -3,11 +3,11 @@
 import pandas as pd
 import xarray as xr
 
-from dashboards.captions import interval
 from dashboards.numbers import fixed, p_value, percent, significant
 from dashboards.tables.features import features_frame
 from dashboards.tables.patching import DIRECTIONS, cells_frame
 from dashboards.tables.probes import probes_frame
+from dashboards.wording import interval
 
 TOP_CELLS = 2
 TOP_FEATURES = 5

@@ -13,8 +13,8 @@ from dash.development.base_component import Component
 from cache.errors import UserError
 from dashboards.components.notices import notify
 from dashboards.export import export_figure
+from dashboards.figures.specs import FigureSpec
 from dashboards.others import Others
-from dashboards.specs import FigureSpec
 from workbench.studies.study import Study
 
 PATHS = ("compare", "published")

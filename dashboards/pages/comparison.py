@@ -11,16 +11,13 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
-from dashboards.captions import compare_numbers
-from dashboards.comparison import compare
 from dashboards.components.graph import figure_panel, graph
 from dashboards.components.text import empty_state, page_header, panel
-from dashboards.figures import FIGURES
+from dashboards.figures import patching_comparison
+from dashboards.figures.patching_comparison import PatchingComparisonSpec, compare, describe_agreement
 from dashboards.links import change_query, read_query
 from dashboards.others import Others
-from dashboards.results import command, load_patching, patching_names
-from dashboards.screen.comparison import comparison_map, comparison_scatter
-from dashboards.specs import PatchingCompareSpec
+from dashboards.results import command, load_result, patching_names
 from dashboards.tables.patching import columns, default_columns, scorers
 from workbench.studies.study import Study
 
@@ -96,7 +93,7 @@ def _choices(study: Study, others: Others, query: dict[str, str]) -> dict[str, t
     if not names or not others.choices:
         raise PreventUpdate
     name = _known(query.get("result"), names)
-    result = load_patching(study, f"patching-{name}")
+    result = load_result(study, f"patching-{name}")
     known = columns(result)
     column = query["column"] if query.get("column") in known else default_columns(result)[0]
     return {
@@ -111,7 +108,7 @@ def _known(asked: str | None, known: list[str]) -> str:
     return asked if asked in known else known[0]
 
 
-def _spec(study: Study, others: Others, query: dict[str, str]) -> PatchingCompareSpec:
+def _spec(study: Study, others: Others, query: dict[str, str]) -> PatchingComparisonSpec:
     chosen = {name: value for name, (_, value) in _choices(study, others, query).items()}
     return others.spec(
         chosen["other"], name=chosen["result"], scorer=chosen["scorer"], column=chosen["column"]
@@ -162,19 +159,19 @@ def register(app: dash.Dash, study: Study, others: Others) -> None:
             return go.Figure(), hidden, None, _notes([str(error)]), True, None, go.Figure()
         if compared.frame.empty:
             return go.Figure(), hidden, None, _notes(compared.notes), True, None, go.Figure()
-        picture = comparison_map(FIGURES["patching-compare"].frame(study, spec))
+        picture = patching_comparison.draw_screen(compared.frame)
         return (
             picture,
             {},
             {"figure": "patching-compare", "options": _told(spec, others)},
             _notes(compared.notes),
             compared.matched.empty,
-            _notes(compare_numbers(compared)),
-            comparison_scatter(compared.matched, compared.names),
+            _notes(describe_agreement(compared)),
+            patching_comparison.draw_scatter(compared.matched, compared.names),
         )
 
 
-def _told(spec: PatchingCompareSpec, others: Others) -> dict[str, Any]:
+def _told(spec: PatchingComparisonSpec, others: Others) -> dict[str, Any]:
     """What the export button knows: no path, only which of the server's own choices it is."""
     options = spec.model_dump(mode="json", exclude=OF_OTHER)
     own = spec.model_dump(include=OF_OTHER, exclude_defaults=True)

@@ -13,13 +13,13 @@ from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
 from dashboards.components.player import player
 from dashboards.components.text import hint, numbers, panel
-from dashboards.figures import FIGURES
+from dashboards.figures import feature as feature_figure
+from dashboards.figures.feature import FeatureSpec
+from dashboards.figures.feature_clip import FeatureClipSpec
 from dashboards.links import read_query
 from dashboards.media import activation_url
 from dashboards.numbers import fixed, percent, significant
 from dashboards.results import load_result, sae_sites
-from dashboards.screen.features import feature_panels
-from dashboards.specs import FeatureClipSpec, FeatureSpec
 from dashboards.tables.features import examples_frame, features_frame
 from workbench.studies.study import Study
 
@@ -74,7 +74,7 @@ def register(app: dash.Dash, study: Study) -> None:
             return nothing
         row = chosen.iloc[0]
         spec = FeatureSpec(site=site, feature=int(row["feature"]))
-        picture = feature_panels(FIGURES["feature"].frame(study, spec))
+        picture = feature_figure.draw_screen(feature_figure.make_table(study, spec))
         examples = examples_frame(result, spec.feature)
         clips = _clips(study, spec, examples[examples["clip"].isin(study.clips["clip"])])
         return False, True, _numbers(row), picture, figure_data("feature", spec), clips

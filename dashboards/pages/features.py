@@ -12,13 +12,12 @@ from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
 from dashboards.components.grid import number_column, row_grid, selected_row
 from dashboards.components.text import empty_state, numbers, page_header, panel
-from dashboards.figures import FIGURES
+from dashboards.figures import sae_training
+from dashboards.figures.sae_training import SaeTrainingSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, percent, significant
 from dashboards.pages import feature_card
 from dashboards.results import command, load_result, sae_sites
-from dashboards.screen.features import sae_training
-from dashboards.specs import SaeSpec
 from dashboards.tables.features import features_frame
 from workbench.studies.study import Study
 
@@ -157,14 +156,14 @@ def register(app: dash.Dash, study: Study) -> None:
         State("url", "search"),
     )
     def show_site(site: str, search: str | None) -> tuple[Any, ...]:
-        spec = SaeSpec(site=site)
+        spec = SaeTrainingSpec(site=site)
         table = features_frame(load_result(study, spec.result_name))
         table = table.sort_values("best_auroc", ascending=False, kind="stable")
         table = table.assign(
             id=table["feature"].astype(str), alive=table["alive"].map({True: "yes", False: "dead"})
         )
         rows = table.astype(object).where(table.notna(), None).to_dict("records")
-        picture: go.Figure = sae_training(FIGURES["sae-training"].frame(study, spec))
+        picture: go.Figure = sae_training.draw_screen(sae_training.make_table(study, spec))
         chosen = read_query(search).get("feature")
         chosen = chosen if chosen in set(table["id"]) else None
         selected = {"ids": [chosen]} if chosen else []
@@ -185,7 +184,7 @@ def _site(query: dict[str, str], sites: list[str]) -> str:
     return query["site"] if query.get("site") in sites else sites[0]
 
 
-def _numbers(study: Study, spec: SaeSpec) -> Component:
+def _numbers(study: Study, spec: SaeTrainingSpec) -> Component:
     result = load_result(study, spec.result_name)
     convention = str(result.attrs["explained_variance_convention"])
     features, alive = result.sizes["feature"], int(result["alive"].sum())

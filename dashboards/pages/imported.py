@@ -14,15 +14,15 @@ from dash.exceptions import PreventUpdate
 
 from analyses.patching.published_map import PREFIX, load_published_map, published_names
 from cache.errors import UserError
-from dashboards.comparison import Map, imported_map, study_map
 from dashboards.components.graph import graph
 from dashboards.components.notices import remarks
 from dashboards.components.text import empty_state, page_header, panel
+from dashboards.figures import patching_comparison
+from dashboards.figures.published_map import NAMES, draw_means, maps_frame, means_frame
 from dashboards.links import change_query, read_query
-from dashboards.results import is_usable, load_patching, patching_names
-from dashboards.screen.comparison import comparison_map
-from dashboards.screen.imported import NAMES, block_means_bars
-from dashboards.tables.imported import artefacts_frame, maps_frame, means_frame
+from dashboards.results import is_usable, load_result, patching_names
+from dashboards.tables.comparison import Map, imported_map, study_map
+from dashboards.tables.imported import artefacts_frame
 from dashboards.tables.patching import columns, default_columns, scorers
 from workbench.artefacts import Imported
 from workbench.artefacts.written import FOLDER, imported_files, open_imported
@@ -203,8 +203,8 @@ def register(app: dash.Dash, study: Study) -> None:
         items = [html.Li(sentence) for sentence in told]
         return (
             html.Ul(items, className="notes"),
-            block_means_bars(means, threshold),
-            comparison_map(maps_frame(published, own)),
+            draw_means(means, threshold),
+            patching_comparison.draw_screen(maps_frame(published, own)),
         )
 
 
@@ -213,7 +213,7 @@ def _own(study: Study, published: Map) -> tuple[Map | None, list[str]]:
     if "blocks" not in patching_names(study):
         return None, ["This study has no patching result of the blocks to compare with."]
     try:
-        result = load_patching(study, "patching-blocks")
+        result = load_result(study, "patching-blocks")
     except UserError as error:
         return None, [str(error)]
     if result.attrs["question"] != "blocks" or not columns(result):

@@ -10,18 +10,16 @@ import xarray as xr
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
-from dashboards.captions import band, confidence, interval, short_sample
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
 from dashboards.components.text import empty_state, page_header
 from dashboards.drawing.grids import cell_at, lay_out
-from dashboards.figures import FIGURES
+from dashboards.figures import patching_map
+from dashboards.figures.patching_map import PatchingMapSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed
 from dashboards.pages import patching_cell
-from dashboards.results import command, has_result, load_patching, patching_names
-from dashboards.screen.patching import patching_map
-from dashboards.specs import PatchingSpec
+from dashboards.results import command, has_result, load_result, patching_names
 from dashboards.tables.patching import (
     ALL,
     UNCLEAR,
@@ -34,6 +32,7 @@ from dashboards.tables.patching import (
     scorers,
     tested_cells,
 )
+from dashboards.wording import band, confidence, interval, short_sample
 from workbench.studies.study import Study
 
 PATH = "/patching"
@@ -98,11 +97,11 @@ def layout(study: Study, query: dict[str, str]) -> Component:
     )
 
 
-def view(study: Study, query: dict[str, str]) -> PatchingSpec:
+def view(study: Study, query: dict[str, str]) -> PatchingMapSpec:
     """What the map shows, by the address; what the study does not have is left to its default."""
     names = patching_names(study)
     name = query["result"] if query.get("result") in names else names[0]
-    result = load_patching(study, f"patching-{name}")
+    result = load_result(study, f"patching-{name}")
     known = {
         "scorer": scorers(result),
         "concept": [ALL, *map(str, result["concept"].values)],
@@ -110,7 +109,7 @@ def view(study: Study, query: dict[str, str]) -> PatchingSpec:
     }
     asked = {"scorer": query.get("scorer"), "concept": query.get("shown"), "column": query.get("column")}
     chosen = {field: value for field, value in asked.items() if value in known[field]}
-    return PatchingSpec(name=name, **chosen)
+    return PatchingMapSpec(name=name, **chosen)
 
 
 def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
@@ -119,7 +118,7 @@ def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
     if not names:
         return {"result": names}
     spec = view(study, query)
-    result = load_patching(study, spec.result_name)
+    result = load_result(study, spec.result_name)
     return {
         "result": names,
         "scorer": scorers(result),
@@ -129,7 +128,7 @@ def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
     }
 
 
-def _controls(study: Study, spec: PatchingSpec) -> Component:
+def _controls(study: Study, spec: PatchingMapSpec) -> Component:
     names = patching_names(study)
     results = [{"value": name, "label": _question(study, name)} for name in names]
     selects = [
@@ -146,9 +145,9 @@ def _select(id: str, label: str, data: list[Any], value: str) -> Component:
     return dmc.Select(id=id, label=label, data=data, value=value, allowDeselect=False, size="xs")
 
 
-def _choices(study: Study, spec: PatchingSpec) -> dict[str, tuple[str, list[Any], str]]:
+def _choices(study: Study, spec: PatchingMapSpec) -> dict[str, tuple[str, list[Any], str]]:
     """The controls that depend on the result: label, choices, the chosen one."""
-    result = load_patching(study, spec.result_name)
+    result = load_result(study, spec.result_name)
     concepts = [{"value": ALL, "label": "all concepts"}, *map(str, result["concept"].values)]
     default = default_columns(result)
     known: list[Any] = columns(result)
@@ -163,7 +162,7 @@ def _choices(study: Study, spec: PatchingSpec) -> dict[str, tuple[str, list[Any]
 
 
 def _question(study: Study, name: str) -> str:
-    question = str(load_patching(study, f"patching-{name}").attrs["question"])
+    question = str(load_result(study, f"patching-{name}").attrs["question"])
     told = QUESTIONS.get(question, question)
     return told if name == question else f"{told} ({name})"
 
@@ -222,9 +221,9 @@ def register(app: dash.Dash, study: Study) -> None:
     def draw(search: str | None, truth: bool | None) -> tuple[Any, ...]:
         query = read_query(search)
         spec = view(study, query).model_copy(update={"truth": bool(truth)})
-        frame = FIGURES["patching"].frame(study, spec)
-        result = load_patching(study, spec.result_name)
-        picture: go.Figure = patching_map(frame, (query.get("concept", ""), query.get("arm", "")))
+        frame = patching_map.make_table(study, spec)
+        result = load_result(study, spec.result_name)
+        picture: go.Figure = patching_map.draw_screen(frame, (query.get("concept", ""), query.get("arm", "")))
         beside = lay_out(frame).width <= MOST_BESIDE
         spans = [{"base": 24, "lg": span if beside else 24} for span in (13, 11)]
         return picture, None, figure_data("patching", spec), _legend(frame), facts(result, frame), *spans
@@ -238,7 +237,7 @@ def register(app: dash.Dash, study: Study) -> None:
     def select_cell(click: dict[str, Any] | None, search: str | None) -> Any:
         if not click:
             return no_update
-        frame = FIGURES["patching"].frame(study, view(study, read_query(search)))
+        frame = patching_map.make_table(study, view(study, read_query(search)))
         cell = cell_at(frame, click["points"][0]["x"], click["points"][0]["y"])
         if cell is None:
             return no_update

@@ -11,20 +11,19 @@ from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
 from analyses.statistics import too_few_pairs
-from dashboards.captions import interval
 from dashboards.components.ab import Side, ab_player
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
 from dashboards.components.grid import number_column, row_grid, selected_row
 from dashboards.components.player import player
 from dashboards.components.text import hint, numbers, panel
-from dashboards.figures import FIGURES
+from dashboards.figures import patching_pairs
+from dashboards.figures.patching_pairs import PatchingPairsSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
-from dashboards.results import load_patching, patching_names
-from dashboards.screen.patching import changes
-from dashboards.specs import PatchingPairsSpec
+from dashboards.results import load_result, patching_names
 from dashboards.tables.patching import ALL, UNTESTED, arms_frame, cells_frame, pairs_frame
+from dashboards.wording import interval
 from workbench.studies.study import Study
 
 SELECTION = ("concept", "arm", "pair", "seed", "arms")
@@ -149,7 +148,7 @@ def register(app: dash.Dash, study: Study) -> None:
     def show_cell(search: str | None) -> tuple[Any, ...]:
         query = read_query(search)
         name = query["result"] if query.get("result") in patching_names(study) else patching_names(study)[0]
-        result = load_patching(study, f"patching-{name}")
+        result = load_result(study, f"patching-{name}")
         scorer = query["scorer"] if query.get("scorer") in result["scorer"].values else ""
         cells = cells_frame(result, scorer)
         cell = cells[(cells["concept"] == query.get("concept")) & (cells["arm"] == query.get("arm"))]
@@ -165,7 +164,7 @@ def register(app: dash.Dash, study: Study) -> None:
         chosen = pairs[pairs["id"] == _pair_id(query.get("pair"), query.get("seed"))]
         row = (pairs if chosen.empty else chosen).iloc[0]
         pair, seed = int(row["pair"]), int(row["seed"])
-        picture = changes(FIGURES["patching-pairs"].frame(study, spec), (pair, seed))
+        picture = patching_pairs.draw_screen(patching_pairs.make_table(study, spec), (pair, seed))
         recordings = arms_frame(result, spec.concept, pair, seed, scorer)
         open_arms = query.get("arms") == "all"
         label = f"{'Hide' if open_arms else 'Show'} all arms of this pair ({len(recordings)} recordings)"

@@ -9,17 +9,17 @@ import plotly.graph_objects as go
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
-from dashboards.captions import interval
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import figure_panel, graph
 from dashboards.components.text import empty_state, hint, numbers, page_header, panel
-from dashboards.figures import FIGURES
+from dashboards.figures import probe_folds, probe_maps
+from dashboards.figures.probe_folds import ProbeFoldsSpec
+from dashboards.figures.probe_maps import ProbeMapsSpec, probe_at
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.results import command, is_usable, load_result
-from dashboards.screen.probes import probe_at, probe_folds, probes_map
-from dashboards.specs import ProbeFoldsSpec, ProbesSpec
 from dashboards.tables.probes import probes_frame
+from dashboards.wording import interval
 from workbench.studies.study import Study
 
 PATH = "/probes"
@@ -129,10 +129,10 @@ def register(app: dash.Dash, study: Study) -> None:
     )
     def draw(search: str | None) -> tuple[go.Figure, None, dict[str, Any]]:
         query = read_query(search)
-        spec = ProbesSpec(part=_part(query, _parts(study)), quantity=_quantity(query))
+        spec = ProbeMapsSpec(part=_part(query, _parts(study)), quantity=_quantity(query))
         steps = {str(step): int(step) for step in load_result(study, "probes")["step"].values}
         selected = (query.get("concept", ""), query.get("site", ""), steps.get(query.get("step", ""), -1))
-        picture = probes_map(FIGURES["probes"].frame(study, spec), spec.quantity, selected)
+        picture = probe_maps.draw_screen(probe_maps.make_table(study, spec), spec.quantity, selected)
         return picture, None, figure_data("probes", spec)
 
     @app.callback(
@@ -146,7 +146,7 @@ def register(app: dash.Dash, study: Study) -> None:
             return no_update
         part = _part(read_query(search), _parts(study))
         point = click["points"][0]
-        frame = FIGURES["probes"].frame(study, ProbesSpec(part=part))
+        frame = probe_maps.make_table(study, ProbeMapsSpec(part=part))
         probe = probe_at(frame, point["curveNumber"], point["x"], point["y"])
         if probe is None:
             return no_update
@@ -169,8 +169,8 @@ def register(app: dash.Dash, study: Study) -> None:
             return True, False, None, go.Figure(), None
         row = probe.iloc[0]
         spec = ProbeFoldsSpec(concept=row["concept"], site=row["site"], step=int(row["step"]))
-        folds = FIGURES["probe-folds"].frame(study, spec)
-        return False, True, _numbers(row), probe_folds(folds), figure_data("probe-folds", spec)
+        folds = probe_folds.make_table(study, spec)
+        return False, True, _numbers(row), probe_folds.draw_screen(folds), figure_data("probe-folds", spec)
 
 
 def _parts(study: Study) -> list[str]:

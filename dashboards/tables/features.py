@@ -1,31 +1,10 @@
-"""Numbers of a sparse autoencoder: its training, its features, one feature and one clip."""
+"""Numbers of a sparse autoencoder's features, and its measures."""
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 MEASURES = ("loss", "explained_variance", "l0", "dead_fraction")
-
-
-def training_frame(result: xr.Dataset) -> pd.DataFrame:
-    """Training curves and the final held-out figures of a `sae` result: train_step, measure, split, value."""
-    steps = [int(step) for step in result["train_step"].values]
-    curves = [
-        pd.DataFrame(
-            {"train_step": steps, "measure": name, "split": "training", "value": result[name].values}
-        )
-        for name in MEASURES
-    ]
-    final = [
-        {
-            "train_step": steps[-1],
-            "measure": name,
-            "split": "held-out",
-            "value": float(result[f"final_{name}"]),
-        }
-        for name in MEASURES
-    ]
-    return pd.concat([*curves, pd.DataFrame(final)], ignore_index=True).astype({"value": float})
 
 
 def features_frame(result: xr.Dataset) -> pd.DataFrame:
@@ -50,33 +29,6 @@ def features_frame(result: xr.Dataset) -> pd.DataFrame:
     )
 
 
-def feature_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
-    """What one feature's figure shows, long: feature, panel, label, x, value.
-
-    Panels: "histogram" (x: left edge of the activation bin, value: count), "step_profile" (x: step, value: mean
-    activation), "auroc" (label: concept value, value: AUROC of the clip-mean activation).
-    """
-    one = result.sel(feature=feature)
-    values = [str(value) for value in result["value"].values]
-    panels = [
-        pd.DataFrame({"panel": "histogram", "x": one["hist_edge"].values, "value": one["hist_count"].values}),
-        pd.DataFrame(
-            {"panel": "step_profile", "x": result["step"].values, "value": one["step_profile"].values}
-        ),
-        pd.DataFrame({"panel": "auroc", "label": values, "value": one["auroc"].values}),
-    ]
-    frame = pd.concat(panels, ignore_index=True).assign(feature=feature)
-    frame["label"] = frame["label"].fillna("")
-    return frame[["feature", "panel", "label", "x", "value"]].astype({"x": float, "value": float})
-
-
-def telling_values(panel: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The `most` rows of a feature's "auroc" panel that are furthest from chance, in order of their AUROC."""
-    distance = (panel["value"] - 0.5).abs().fillna(-1.0)
-    furthest = panel.loc[distance.sort_values(ascending=False, kind="stable").index[:most]]
-    return furthest.sort_values("value", na_position="first", kind="stable")
-
-
 def examples_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
     """Top-activating clips of a feature, best first: rank, clip, activation, second, step; empty for a dead one."""
     one = result.sel(feature=feature)
@@ -90,9 +42,3 @@ def examples_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
         }
     )
     return frame[frame["clip"] >= 0].reset_index(drop=True)
-
-
-def trace_frame(trace: xr.DataArray, feature: int, clip: int) -> pd.DataFrame:
-    """A feature's activation in one clip, a row for each step and token, with sigma and seconds."""
-    rows = trace.rename("value").to_dataframe().reset_index().assign(feature=feature, clip=clip)
-    return rows[["feature", "clip", "step", "sigma", "token", "seconds", "value"]].astype({"value": float})

@@ -1,15 +1,11 @@
-"""What was imported into a study: a row an artefact, and a published map's block means beside the study's own."""
+"""What was imported into a study, a row an artefact."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from analyses.patching.published_map import functional_set
-from dashboards.comparison import VALUES, Map
 from workbench.artefacts import Imported
-
-SIDES = ("published", "own")
 
 
 def artefacts_frame(imported: Sequence[Imported]) -> pd.DataFrame:
@@ -47,38 +43,3 @@ def _span(one: Imported) -> str:
         pick(norms) for pick, norms in zip((min, max), zip(*one.norms.values(), strict=True), strict=True)
     )
     return f"{low:.3g}" if high - low < 5e-3 else f"{low:.3g} – {high:.3g}"
-
-
-def means_frame(published: Map, own: Map | None, threshold: float) -> pd.DataFrame:
-    """Mean impact of each block over each map's concepts: side, block, mean, functional (mean at least `threshold`).
-
-    The own map's sets of blocks have no place beside published blocks and are left out.
-    """
-    parts = []
-    for side, one in zip(SIDES, (published, own), strict=True):
-        if one is None:
-            continue
-        cells = one.cells[one.cells["row"].isin(published.rows) | (one.cells["block"] >= 0)]
-        means = cells.groupby("row", sort=False)["impact"].mean()
-        kept = functional_set(means, threshold)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "side": side,
-                    "block": means.index,
-                    "mean": means.values,
-                    "functional": means.index.isin(kept),
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
-
-
-def maps_frame(published: Map, own: Map | None) -> pd.DataFrame:
-    """The cells of both maps with all their concepts, as a map beside a map is drawn."""
-    parts = [
-        one.cells.assign(side=side, map=one.name)
-        for side, one in zip(SIDES, (published, own), strict=True)
-        if one is not None
-    ]
-    return pd.concat(parts, ignore_index=True)[["side", "map", "concept", "row", "block", *VALUES]]

@@ -70,7 +70,7 @@ def cells_frame(
     With `planted` (concept -> block numbers) a column `planted` marks the cells in which the model's truth card puts
     the concept.
     """
-    name = _chosen("scorer", scorer, scorers(result))
+    name = choose("scorer", scorer, scorers(result))
     one = (
         result[[*CELL_VALUES, *TESTS, *CONCEPT_VALUES]].sel(scorer=name).drop_vars("scorer", errors="ignore")
     )
@@ -90,40 +90,6 @@ def cells_frame(
     return frame.reset_index(drop=True)
 
 
-def patching_frame(
-    result: xr.Dataset,
-    scorer: str = "",
-    concept: str = "",
-    column: str = "",
-    planted: dict[str, list[int]] | None = None,
-) -> pd.DataFrame:
-    """One row for each cell that a map shows: those of `cells_frame`, with `panel` and `across` in front.
-
-    `concept` names one concept, whose columns then go across, or "all": then concepts go across, in a panel for
-    `column`, or for each of `default_columns` without it. Without `concept` it is `default_concept`. Where cells were
-    patched in both directions, each direction has its panel. Of the null arms that would stand at one place the one
-    with the largest impact is kept, and its label says of how many. Raises UserError for names that the result does
-    not have.
-    """
-    cells = cells_frame(result, scorer, planted)
-    shown = concept or default_concept(result)
-    if shown != ALL:
-        _chosen("concept", shown, list(dict.fromkeys(cells["concept"])))
-    both = cells[cells["group"] == "cell"].duplicated(["concept", "row", "column"]).any()
-    if shown != ALL:
-        frame = cells[cells["concept"] == shown].reset_index(drop=True)
-        frame.insert(0, "panel", frame["direction"] if both else shown)
-        frame.insert(1, "across", frame["beside"])
-        return _largest_nulls(frame)
-    panels = [_chosen("column", column, columns(result))] if column else default_columns(result)
-    frame = pd.concat([cells[_in_panel(cells, panel)].assign(panel=panel) for panel in panels])
-    if both:
-        frame["panel"] += ", " + frame["direction"]
-    frame.insert(0, "panel", frame.pop("panel"))
-    frame.insert(1, "across", frame["concept"])
-    return _largest_nulls(frame.reset_index(drop=True))
-
-
 def pairs_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") -> pd.DataFrame:
     """One row for each pair and seed that was run behind the cell (concept, arm).
 
@@ -131,7 +97,7 @@ def pairs_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") ->
     patched − corrupt, or clean − patched for necessity), `whole` (clean − corrupt), and clean_audio, corrupt_audio,
     patched_audio (paths relative to the study).
     """
-    name = _chosen("scorer", scorer, scorers(result))
+    name = choose("scorer", scorer, scorers(result))
     of_concept = result.sel(concept=concept, scorer=name)
     sides = {"clean": "clean", "corrupt": "corrupt", "patched": arm}
     necessity = str(of_concept["direction"].sel(arm=arm).item()) == "necessity"
@@ -161,7 +127,7 @@ def runs(result: xr.Dataset, concept: str) -> list[tuple[int, int]]:
 
 def arms_frame(result: xr.Dataset, concept: str, pair: int, seed: int, scorer: str = "") -> pd.DataFrame:
     """One row for each different recording of a pair and seed: audio, arms (which sound the same), score."""
-    name = _chosen("scorer", scorer, scorers(result))
+    name = choose("scorer", scorer, scorers(result))
     one = result.sel(concept=concept, pair=pair, seed=seed, scorer=name)
     table = pd.DataFrame(
         {
@@ -175,34 +141,9 @@ def arms_frame(result: xr.Dataset, concept: str, pair: int, seed: int, scorer: s
     return grouped.agg(arms=("arm", list), score=("score", "first")).reset_index()
 
 
-def changes_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") -> pd.DataFrame:
-    """What one arm moves, a row for each pair, seed and quantity: pair, seed, prompts, quantity, value.
-
-    Quantities: what the arm moves, named after its base ("patched − corrupt" or "clean − patched"), and
-    "clean − corrupt", what there was to move.
-    """
-    pairs = pairs_frame(result, concept, arm, scorer)
-    necessity = str(result["direction"].sel(arm=arm).item()) == "necessity"
-    named = {"change": "clean − patched" if necessity else "patched − corrupt", "whole": "clean − corrupt"}
-    told = {
-        "concept": concept,
-        "arm": arm,
-        "scorer": _chosen("scorer", scorer, scorers(result)),
-    }
-    parts = [
-        pairs[["pair", "seed", "clean_prompt", "corrupt_prompt"]].assign(
-            **told, quantity=name, value=pairs[column]
-        )
-        for column, name in named.items()
-    ]
-    return pd.concat(parts, ignore_index=True)[
-        [*told, "quantity", "pair", "seed", "clean_prompt", "corrupt_prompt", "value"]
-    ]
-
-
 def agreement(result: xr.Dataset, concept: str, scorer: str = "") -> dict[str, float]:
     """Rank correlation of one scorer's map of a concept with that of each other scorer."""
-    name = _chosen("scorer", scorer, scorers(result))
+    name = choose("scorer", scorer, scorers(result))
     return {
         other: float(result["agreement"].sel(concept=concept, scorer=name, scorer_b=other))
         for other in scorers(result)
@@ -222,7 +163,7 @@ def pair_notes(frame: pd.DataFrame) -> list[str]:
 
 def tested_cells(result: xr.Dataset, scorer: str = "") -> int:
     """Over how many cells the p-values of a scorer are corrected."""
-    name = _chosen("scorer", scorer, scorers(result))
+    name = choose("scorer", scorer, scorers(result))
     return int(result["p_adjusted"].sel(scorer=name).notnull().sum())
 
 
@@ -239,19 +180,6 @@ def _places(frame: pd.DataFrame) -> list[tuple[str, str]]:
         return (f"null at {arm.row}" if arm.row in rows else str(arm.row or arm.arm)), str(arm.column)
 
     return [place(arm) for arm in frame.itertuples()]
-
-
-def _largest_nulls(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with one null arm at each place, that of the largest impact, up or down."""
-    place = ["panel", "across", "label"]
-    nulls = frame[frame["group"] == "null"]
-    order = nulls["impact"].abs().fillna(-1.0).sort_values(ascending=False, kind="stable").index
-    kept = nulls.loc[order].drop_duplicates(place).sort_index()
-    count = nulls.groupby(place).size().groupby("label").max()
-    several = kept["label"].map(count) > 1
-    named = kept["label"] + " (largest of " + kept["label"].map(count).astype(str) + ")"
-    kept = kept.assign(label=kept["label"].where(~several, named))
-    return pd.concat([frame[frame["group"] == "cell"], kept], ignore_index=True)
 
 
 def _status(frame: pd.DataFrame) -> np.ndarray:
@@ -276,16 +204,7 @@ def _is_planted(blocks: Sequence[int], row: Any) -> bool:
     return row.group == "cell" and row.block in blocks
 
 
-def _in_panel(cells: pd.DataFrame, panel: str) -> pd.Series:
-    """The cells of a column, with the null arms below it: its own, and those of its direction that have no column."""
-    of_column = cells["beside"] == panel
-    known = set(cells.loc[cells["group"] == "cell", "beside"])
-    directions = {*cells.loc[of_column, "direction"], ""}
-    of_direction = (cells["group"] == "null") & cells["direction"].isin(directions)
-    return of_column | (of_direction & ~cells["beside"].isin(known))
-
-
-def _chosen(what: str, name: str, known: list[str]) -> str:
+def choose(what: str, name: str, known: list[str]) -> str:
     if name and name not in known:
         raise UserError(f"There is no {what} '{name}' in this patching result: it has {', '.join(known)}.")
     return name or known[0]

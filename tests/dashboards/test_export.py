@@ -80,7 +80,7 @@ def test_the_csv_holds_the_plotted_numbers(
     study: Study, exported: dict[str, list[Path]], figure: str
 ) -> None:
     written = pd.read_csv(exported[figure][1], float_precision="round_trip")
-    shown = FIGURES[figure].frame(study, make_spec(study, figure, OPTIONS[figure]))
+    shown = FIGURES[figure].table(study, make_spec(study, figure, OPTIONS[figure]))
     assert list(written) == list(shown)
     for name in shown.select_dtypes("number"):
         np.testing.assert_array_equal(written[name], shown[name])

@@ -13,16 +13,16 @@ from dash import no_update
 from analyses.patching.published_map import import_published_map
 from cache.errors import UserError
 from dashboards.app import create_app
-from dashboards.comparison import compare, imported_map
 from dashboards.components.export import figure_options
 from dashboards.export import export_figure
+from dashboards.figures.patching_comparison import PatchingComparisonSpec, compare
+from dashboards.figures.published_map import draw_means, maps_frame, means_frame
 from dashboards.links import read_query
 from dashboards.others import Others
 from dashboards.pages import comparison, imported
-from dashboards.screen.imported import block_means_bars
 from dashboards.shell import shell
-from dashboards.specs import PatchingCompareSpec
-from dashboards.tables.imported import artefacts_frame, maps_frame, means_frame
+from dashboards.tables.comparison import imported_map
+from dashboards.tables.imported import artefacts_frame
 from tests.dashboards.synthetic_study import IMPACT, make_study
 from tests.workbench.artefacts import builders
 from workbench.artefacts import list_imported, read_austeer, read_caa, read_lora, read_scores, write_artefact
@@ -125,7 +125,7 @@ def test_controls_write_the_address(app: dash.Dash) -> None:
 def test_a_block_at_the_threshold_is_full(filled: Study) -> None:
     means = means_frame(imported_map(filled, "tiny"), None, 0.9)
     assert means.loc[means["functional"], "block"].tolist() == ["tf3"]
-    assert block_means_bars(means, 0.9).data[0].marker.opacity[3] == 1.0
+    assert draw_means(means, 0.9).data[0].marker.opacity[3] == 1.0
     assert set(maps_frame(imported_map(filled, "tiny"), None)["map"]) == {"published, tiny"}
 
 
@@ -133,12 +133,14 @@ def test_an_imported_map_is_compared_without_its_table(filled: Study, published:
     others = Others().with_imported(filled)
     assert list(others.choices) == ["published, deep", "published, tiny"]
     compared = compare(filled, others.spec("published, tiny", name="blocks"))
-    from_table = compare(filled, PatchingCompareSpec(name="blocks", published=str(published), model="tiny"))
+    from_table = compare(
+        filled, PatchingComparisonSpec(name="blocks", published=str(published), model="tiny")
+    )
     pd.testing.assert_frame_equal(compared.matched, from_table.matched, check_dtype=False)
     assert compared.names == ("study", "published, tiny")
     assert compared.notes == [note.replace("paper, tiny", "published, tiny") for note in from_table.notes]
     with pytest.raises(UserError, match=r"no published map of '\.\./probes'"):
-        compare(filled, PatchingCompareSpec(name="blocks", imported="../probes"))
+        compare(filled, PatchingComparisonSpec(name="blocks", imported="../probes"))
 
 
 def test_the_comparison_page_offers_it_and_its_export_tells_its_origin(
@@ -162,7 +164,7 @@ def test_the_comparison_page_offers_it_and_its_export_tells_its_origin(
 def test_exactly_one_thing_is_compared_with() -> None:
     for given in ({}, {"imported": "a", "published": "b"}, {"imported": "a", "compare": "b"}):
         with pytest.raises(ValueError, match="give one: imported=MODEL, compare=STUDY or published"):
-            PatchingCompareSpec.model_validate({"name": "blocks", **given})
+            PatchingComparisonSpec.model_validate({"name": "blocks", **given})
 
 
 def test_a_damaged_artefact_is_told(tmp_path: Path) -> None:

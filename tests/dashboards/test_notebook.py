@@ -102,11 +102,6 @@ def _must_not_run(*given: object) -> None:
     pytest.fail("it was computed again")
 
 
-def test_a_figure_that_is_for_paper_only(study: OpenStudy) -> None:
-    with pytest.raises(UserError, match="export"):
-        study.figure("feature-clip", site=SITE, feature=0, clip=0)
-
-
 @pytest.mark.parametrize(
     ("ask", "words"),
     [

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.captions import interval
 from dashboards.numbers import fixed, p_value, percent, significant, span
+from dashboards.wording import interval
 
 NAN = float("nan")
 

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.comparison import compare
-from dashboards.specs import PatchingCompareSpec
+from dashboards.figures.patching_comparison import PatchingComparisonSpec, compare
 from dashboards.tables.probes import block_labels, probes_frame
 from tests.e2e.cli import Workbench, workbench
 from tests.e2e.small_study import STEP, heard
@@ -131,7 +130,7 @@ def test_the_published_table_has_the_same_rows(folder: Path, tmp_path: Path) -> 
         ]
     ]
     pd.DataFrame(rows, columns=["model", "concept", "block", "attn", "impact"]).to_csv(table, index=False)
-    spec = PatchingCompareSpec(name="blocks", published=str(table), model="audioldm2")
+    spec = PatchingComparisonSpec(name="blocks", published=str(table), model="audioldm2")
     matched = compare(Study.open(folder), spec).frame
     assert set(matched[matched["side"] == "right"]["row"]) == {
         "midtf1attn0",

@@ -9,8 +9,8 @@ from analyses.sae import feature_trace, load_sae, run_sae, train_spec
 from analyses.sae.metrics import Reconstruction
 from analyses.sae.published import PublishedSAESpec, convert_sae, import_sae
 from cache.errors import UserError
-from dashboards.screen.features import sae_training
-from dashboards.tables.features import features_frame, training_frame
+from dashboards.figures.sae_training import draw_screen, training_frame
+from dashboards.tables.features import features_frame
 from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
 from tests.tolerances import assert_close
 from tests.workbench.artefacts.builders import sae_weights, write_sae
@@ -111,7 +111,7 @@ def test_its_result_has_the_form_of_a_trained_one(tmp_path: Path, study: Study) 
     assert len(features_frame(imported)) == FEATURES
     frame = training_frame(imported)
     assert frame[frame["split"] == "training"]["value"].isna().all()
-    assert sae_training(frame).layout.shapes  # the measures on all clips, without a curve
+    assert draw_screen(frame).layout.shapes  # the measures on all clips, without a curve
     assert load_sae(study, SITE).config.settings == {"k": K}
 
 

@@ -13,13 +13,19 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from dashboards.comparison import Map, compare_maps
 from dashboards.drawing.paper import PAPER_STYLE, Width
-from dashboards.figures import FIGURES, make_spec
-from dashboards.paper.comparison import comparison
-from dashboards.paper.features import feature_clip, feature_panels
-from dashboards.paper.patching import changes, patching_map
-from dashboards.paper.probes import probe_folds, probes_map
+from dashboards.figures import (
+    FIGURES,
+    feature,
+    feature_clip,
+    make_spec,
+    patching_comparison,
+    patching_map,
+    patching_pairs,
+    probe_folds,
+    probe_maps,
+)
+from dashboards.tables.comparison import Map, compare_maps
 from dashboards.tables.patching import UNTESTED
 from workbench.audio import FLOOR_DB, mel_spectrogram
 from workbench.studies.study import Study
@@ -100,7 +106,7 @@ def map_frame(concepts: int, blocks: int, status: str = "clear") -> pd.DataFrame
 def test_maps_of_any_size_can_be_read(
     size: tuple[int, int], width: Width, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figure = patching_map(map_frame(*size), width)
+    figure = patching_map.draw_paper(map_frame(*size), width)
     assert figure.get_figheight() < TALLEST
     shown = check(figure, monkeypatch)
     assert any(name.startswith(("0:", "0…")) for name in shown)
@@ -112,17 +118,17 @@ def test_numbers_of_a_studys_own_map_fit_one_column(
     study: Study, width: Width, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for options in ({}, {"name": "steps"}, {"concept": "tempo"}):
-        frame = FIGURES["patching"].frame(study, make_spec(study, "patching", options))
-        shown = check(patching_map(frame, width), monkeypatch)
+        frame = FIGURES["patching"].table(study, make_spec(study, "patching", options))
+        shown = check(patching_map.draw_paper(frame, width), monkeypatch)
         numbers = sum(bool(NUMBER.fullmatch(text)) for text in shown)
         assert numbers == frame["impact"].notna().sum()
 
 
 def test_a_map_of_too_few_pairs_says_how_small_p_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     for width in WIDTHS:
-        written = " ".join(check(patching_map(map_frame(4, 8, UNTESTED), width), monkeypatch))
+        written = " ".join(check(patching_map.draw_paper(map_frame(4, 8, UNTESTED), width), monkeypatch))
         assert "3 pairs: smallest possible p is 0.25" in written
-    assert "smallest" not in " ".join(check(patching_map(map_frame(4, 8), "single"), monkeypatch))
+    assert "smallest" not in " ".join(check(patching_map.draw_paper(map_frame(4, 8), "single"), monkeypatch))
 
 
 def probe_frame(concepts: int, blocks: int, steps: int) -> pd.DataFrame:
@@ -142,7 +148,7 @@ def probe_frame(concepts: int, blocks: int, steps: int) -> pd.DataFrame:
 def test_probe_maps_of_any_size_can_be_read(
     size: tuple[int, int, int], width: Width, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figure = probes_map(probe_frame(*size), "accuracy", width)
+    figure = probe_maps.draw_paper(probe_frame(*size), "accuracy", width)
     assert figure.get_figheight() < TALLEST
     assert "nan" not in " ".join(check(figure, monkeypatch))
 
@@ -156,7 +162,7 @@ def test_comparisons_of_any_size_can_be_read(
     cells = frame[(frame["panel"] == "sufficiency") & (frame["group"] == "cell")]
     cells = cells.assign(row=cells["label"], impact_lo=cells["impact"] - 0.1, impact_hi=np.nan)
     maps = [Map(f"a study with quite a long name {side}", cells, size[1]) for side in "ab"]
-    check(comparison(compare_maps(maps[0], maps[1], 3, []), width), monkeypatch)
+    check(patching_comparison.draw_paper(compare_maps(maps[0], maps[1], 3, []), width), monkeypatch)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -168,7 +174,7 @@ def test_features_of_many_values_can_be_read(width: Width, monkeypatch: pytest.M
         pd.DataFrame({"panel": "auroc", "label": values, "x": np.nan, "value": np.linspace(0.2, 1, 400)}),
     ]
     panels[2].loc[7, "value"] = np.nan
-    figure = feature_panels(pd.concat(panels, ignore_index=True), width)
+    figure = feature.draw_paper(pd.concat(panels, ignore_index=True), width)
     assert figure.get_figheight() < TALLEST
     written = check(figure, monkeypatch)
     assert "furthest 30 of 400 concept values" in written
@@ -190,16 +196,19 @@ def test_the_other_figures_can_be_read(
     study: Study, figure: str, options: dict[str, Any], width: Width, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_spec(study, figure, {**options, "width": width})
-    drawn = FIGURES[figure].paper(study, spec, FIGURES[figure].frame(study, spec))
+    drawn = FIGURES[figure].paper(study, spec, FIGURES[figure].table(study, spec))
     assert "nan" not in " ".join(check(drawn, monkeypatch))
 
 
 def test_figures_of_nothing_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     folds = pd.DataFrame({"concept": "c" * 90, "site": "tf0.mlp", "step": 1, "fold": range(12)})
-    check(probe_folds(folds.assign(accuracy=np.nan, control=np.nan, chance=np.nan), "single"), monkeypatch)
+    check(
+        probe_folds.draw_paper(folds.assign(accuracy=np.nan, control=np.nan, chance=np.nan), "single"),
+        monkeypatch,
+    )
     moved = pd.DataFrame({"concept": "c" * 90, "arm": "a" * 90, "quantity": ["a", "b"], "value": np.nan})
-    check(changes(moved, "single"), monkeypatch)
-    check(patching_map(map_frame(1, 4), "single"), monkeypatch)
+    check(patching_pairs.draw_paper(moved, "single"), monkeypatch)
+    check(patching_map.draw_paper(map_frame(1, 4), "single"), monkeypatch)
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -216,6 +225,6 @@ def test_a_silent_clip_is_white(samples: int) -> None:
     assert (mel == FLOOR_DB).all()
     rows = [(step, 0.1 * token, 0.0) for step in (0, 1) for token in range(10)]
     trace = pd.DataFrame(rows, columns=["step", "seconds", "value"])
-    assert (pixels(feature_clip(trace, mel, 1.0, "single")) == 255).all()
+    assert (pixels(feature_clip.draw_paper(trace, mel, 1.0, "single")) == 255).all()
     loud = mel_spectrogram(np.random.default_rng(0).normal(size=(1, 16000)).astype(np.float32), 16000)
-    assert (pixels(feature_clip(trace, loud, 1.0, "single")) < 128).any()
+    assert (pixels(feature_clip.draw_paper(trace, loud, 1.0, "single")) < 128).any()

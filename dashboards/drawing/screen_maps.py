@@ -1,14 +1,11 @@
 """The patching map on screen, and what one cell moves in each pair."""
 
-from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analyses.statistics import too_few_pairs
-from dashboards.captions import interval
 from dashboards.drawing import palette
 from dashboards.drawing.grids import Grid, Section, lay_out, panel_title
 from dashboards.drawing.screen import (
@@ -21,7 +18,6 @@ from dashboards.drawing.screen import (
     selection,
     style,
 )
-from dashboards.numbers import p_value
 from dashboards.tables.patching import UNCLEAR, UNTESTED
 
 ROW_PIXELS = 32
@@ -33,15 +29,6 @@ WORDLESS = {
     "undefined": "undefined",
     "no score": "no score",
 }  # statuses without a number, with what cells say
-
-
-def patching_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go.Figure:
-    """Heatmap of impact from `patching_frame`: rows down, a panel of columns beside each other, null arms below.
-
-    Cells that are not significant or lie inside the null band are hatched, undefined ones are grey and say so, planted
-    ones (column `planted`) and the `selected` cell (concept, arm) are outlined.
-    """
-    return draw_map(frame.assign(hover=[_hover(row) for row in frame.to_dict("records")]), selected)
 
 
 def draw_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go.Figure:
@@ -145,22 +132,6 @@ def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
         figure.add_trace(dots(status.astype(str) == UNTESTED, impact, section.lefts, section.tops))
 
 
-def _hover(row: dict[Hashable, Any]) -> str:
-    denominator = f"clean − corrupt score: {interval(row, 'denominator', 3)}"
-    count = f"n = {row['n']:.0f} from {row['n_pairs']:.0f} pairs"
-    if row["status"] == "undefined":
-        return f"undefined: clean and corrupt do not differ clearly<br>{denominator}<br>{count}"
-    if row["status"] == "no score":
-        return f"no score: the scorer failed on this arm<br>{denominator}<br>{count}"
-    impact = f"impact {interval(row, 'impact', 3)}"
-    test = "null arm: what chance gives"
-    if row["group"] == "cell":
-        verdict = too_few_pairs(int(row["n_pairs"])) if row["status"] == UNTESTED else row["status"]
-        test = f"p = {p_value(row['p'])}, adjusted {p_value(row['p_adjusted'])}: {verdict}"
-    planted = "<br>planted here" if row.get("planted") else ""
-    return f"{row['direction']} {impact}<br>{test}<br>{denominator}<br>{count}{planted}"
-
-
 def _outlines(frame: pd.DataFrame, grid: Grid, selected: tuple[str, str] | None) -> list[dict[str, Any]]:
     planted = frame[frame["planted"]] if "planted" in frame else frame.iloc[:0]
     shapes = [outline(*grid.corner(row), palette.PLANTED) for row in planted.itertuples()]
@@ -169,63 +140,3 @@ def _outlines(frame: pd.DataFrame, grid: Grid, selected: tuple[str, str] | None)
         for row in chosen.itertuples():
             shapes += selection(*grid.corner(row))
     return shapes
-
-
-def changes(frame: pd.DataFrame, selected: tuple[int, int] | None = None) -> go.Figure:
-    """What one arm moves in each pair beside what there was to move, from `changes_frame`: box and one dot a run.
-
-    The runs of the `selected` pair and seed are ringed; a dot's customdata is (pair, seed).
-    """
-    figure = go.Figure()
-    for index, (quantity, part) in enumerate(frame.groupby("quantity", sort=False)):
-        scored = part.dropna(subset=["value"])
-        chosen = [(row.pair, row.seed) == selected for row in scored.itertuples()]
-        dots = {
-            "color": palette.SEQUENTIAL[5 if index == 0 else 3],
-            "size": 8,
-            "opacity": 1,
-            "line": {
-                "width": [2.5 if one else 0.5 for one in chosen],
-                "color": [palette.PLANTED if one else "white" for one in chosen],
-            },
-        }
-        line = {"color": palette.MUTED, "width": 1.2}
-        figure.add_box(
-            x=scored["value"],
-            y0=index,
-            name=str(quantity),
-            orientation="h",
-            boxpoints=False,
-            hoverinfo="skip",
-            line=line,
-            fillcolor="rgba(107, 119, 133, 0.12)",
-            width=0.5,
-        )
-        figure.add_scatter(
-            x=scored["value"],
-            y=index + _spread(len(scored)),
-            mode="markers",
-            marker=dots,
-            customdata=[
-                (row.pair, str(row.seed), plain(row.clean_prompt), plain(row.corrupt_prompt))
-                for row in scored.itertuples()
-            ],
-            hovertemplate=(
-                f"{quantity}: %{{x:.3f}}<br>pair %{{customdata[0]}}, seed %{{customdata[1]}}"
-                "<br>clean: %{customdata[2]}<br>corrupt: %{customdata[3]}<extra></extra>"
-            ),
-        )
-    names = list(dict.fromkeys(frame["quantity"]))
-    figure.add_vline(x=0, line={"color": palette.MUTED, "width": 1, "dash": "dot"})
-    figure.update_xaxes(title={"text": "difference of scores", "font": {"size": 11}, "standoff": 4})
-    figure.update_yaxes(
-        tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5], showgrid=False
-    )
-    figure.update_xaxes(fixedrange=True)
-    figure.update_yaxes(fixedrange=True)
-    return style(figure, height=190, clickmode="event", hovermode="closest")
-
-
-def _spread(count: int) -> np.ndarray:
-    """Offsets that keep dots of one row apart, the same every time."""
-    return 0.32 * (((np.arange(count) * 0.618034) % 1.0) - 0.5)

@@ -1,17 +1,13 @@
 """A patching map beside that of another study, or beside the impacts that a paper published."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from analyses.patching.published_map import load_published_map
-from cache.errors import UserError
-from dashboards.results import load_patching
-from dashboards.specs import PatchingCompareSpec
-from dashboards.tables.patching import cells_frame, columns, default_columns, scorers
-from workbench.artefacts.published import load_published, published_impacts
+from dashboards.results import load_result
+from dashboards.tables.patching import cells_frame
 from workbench.engine.sites import block_number
 from workbench.studies.study import Study
 
@@ -61,40 +57,6 @@ class Comparison:
     def overlap(self) -> list[str]:
         """The rows that are on top on both sides."""
         return [row for row in self.tops[0] if row in self.tops[1]]
-
-
-def compare(study: Study, spec: PatchingCompareSpec) -> Comparison:
-    """Compare a study's map with the one that `spec` names.
-
-    Raises UserError for what does not exist, and for maps of different questions.
-    """
-    ours = load_patching(study, spec.result_name)
-    column = _column(ours.attrs["question"], columns(ours), spec.column or default_columns(ours)[0])
-    scorer = spec.scorer or scorers(ours)[0]
-    left = study_map(study, spec.result_name, column, scorer)
-    notes: list[str] = []
-    if spec.published or spec.imported:
-        if ours.attrs["question"] != "blocks":
-            raise UserError(
-                "A published table has impacts of blocks: compare the result of the question 'blocks', "
-                f"not of '{ours.attrs['question']}'."
-            )
-        right = imported_map(study, spec.imported) if spec.imported else _table_map(spec)
-        notes.append("The published table has no intervals.")
-    else:
-        other = Study.open(Path(spec.compare))
-        theirs = load_patching(other, spec.result_name)
-        if theirs.attrs["question"] != ours.attrs["question"]:
-            raise UserError(
-                f"'{spec.name}' asks about {ours.attrs['question']} in {study.path} and about "
-                f"{theirs.attrs['question']} in {other.path}: give results of the same question."
-            )
-        _column(f"{other.path}", columns(theirs), column)
-        their_scorer = scorer if scorer in scorers(theirs) else scorers(theirs)[0]
-        if their_scorer != scorer:
-            notes.append(f"The scorers differ: {scorer} on the left, {their_scorer} on the right.")
-        right = study_map(other, spec.result_name, column, their_scorer)
-    return compare_maps(left, right, spec.top, notes)
 
 
 def compare_maps(left: Map, right: Map, top: int, notes: list[str]) -> Comparison:
@@ -178,7 +140,7 @@ def _same_rows(left: Map, right: Map) -> bool:
 
 def study_map(study: Study, result_name: str, column: str, scorer: str) -> Map:
     """The cells of one column of a study's patching result, by one scorer."""
-    cells = cells_frame(load_patching(study, result_name), scorer)
+    cells = cells_frame(load_result(study, result_name), scorer)
     cells = cells[(cells["group"] == "cell") & (cells["column"] == column)]
     traced = [block_number(site.partition(".")[0]) for site in study.spec.sites]
     return _map(study.path.resolve().name, cells, [block for block in traced if block is not None])
@@ -188,16 +150,10 @@ def imported_map(study: Study, model: str) -> Map:
     """A published map that the study has; raises UserError when it has none of that model."""
     result = load_published_map(study, model)
     impacts = result["impact"].to_dataframe(dim_order=["concept", "block"]).reset_index()
-    return _published_map(f"published, {model}", impacts)
+    return published_map(f"published, {model}", impacts)
 
 
-def _table_map(spec: PatchingCompareSpec) -> Map:
-    file = Path(spec.published)
-    impacts = published_impacts(load_published(file), spec.model)
-    return _published_map(f"{file.stem}, {spec.model}" if spec.model else file.stem, impacts)
-
-
-def _published_map(name: str, impacts: pd.DataFrame) -> Map:
+def published_map(name: str, impacts: pd.DataFrame) -> Map:
     impacts = impacts.rename(columns={"block": "row"})
     status = np.where(impacts["impact"].isna(), "no score", "clear")
     numbers = [block_number(str(row)) for row in impacts["row"]]
@@ -211,9 +167,3 @@ def _map(name: str, cells: pd.DataFrame, others: list[int]) -> Map:
     blocks = [int(block) for block in cells["block"] if block >= 0]
     n_blocks = 1 + max([*blocks, *others]) if blocks else None
     return Map(name, cells[["concept", "row", "block", *VALUES]], n_blocks)
-
-
-def _column(where: str, known: list[str], column: str) -> str:
-    if column not in known:
-        raise UserError(f"There is no column '{column}' for {where}: it has {', '.join(known)}.")
-    return column

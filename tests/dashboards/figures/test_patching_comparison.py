@@ -7,13 +7,22 @@ import pandas as pd
 import pytest
 
 from cache.errors import UserError
-from dashboards.captions import compare_caption, compare_table
-from dashboards.comparison import VALUES, Map, compare, compare_maps
 from dashboards.drawing.grids import as_map
+from dashboards.figures.patching_comparison import (
+    PatchingComparisonSpec,
+    compare,
+    draw_scatter,
+    draw_screen,
+    print_table,
+    write_caption,
+)
 from dashboards.others import Others
-from dashboards.screen.comparison import comparison_map, comparison_scatter
-from dashboards.specs import PatchingCompareSpec
-from tests.dashboards.synthetic_study import UNDEFINED, make_study, save_changed
+from dashboards.tables.comparison import VALUES, Map, compare_maps
+from tests.dashboards.synthetic_study import (
+    UNDEFINED,
+    make_study,
+    save_changed,
+)
 from workbench.studies.study import Study
 
 
@@ -35,6 +44,8 @@ def make_map(name: str, impacts: dict[str, dict[str, float]], n_blocks: int | No
 
 
 LEFT = {"fast": {"tf0": 0.1, "tf1": 0.9, "tf2": 0.4, "all": 1.0}, "sad": {"tf0": 0.3, "tf1": 0.5, "tf2": 0.6}}
+
+
 RIGHT = {
     "fast": {"tf0": 0.2, "tf1": 0.4, "tf2": 0.7, "all": 0.9},
     "jazz": {"tf0": 0.9, "tf1": 0.0, "tf2": 0.0},
@@ -65,7 +76,7 @@ def test_networks_of_different_depth_stand_beside_each_other_only() -> None:
     assert math.isnan(compared.spearman)
     assert "a has 3 blocks, b has 12" in compared.notes[1]
     assert len(compared.frame) == 8
-    assert "Spearman" not in compare_caption(compared)
+    assert "Spearman" not in write_caption(compared)
 
 
 def test_without_a_common_concept_nothing_is_compared() -> None:
@@ -82,7 +93,7 @@ def test_equal_impacts_everywhere_have_no_ranking() -> None:
     flat = {"fast": {"tf0": 0.0, "tf1": 0.0}}
     compared = compare_maps(make_map("a", flat, 2), make_map("b", RIGHT, 2), 1, [])
     assert math.isnan(compared.spearman)
-    assert "undefined" in compare_caption(compared)
+    assert "undefined" in write_caption(compared)
 
 
 def test_rows_that_one_map_lacks_are_named() -> None:
@@ -94,7 +105,7 @@ def test_rows_that_one_map_lacks_are_named() -> None:
 
 
 def test_two_studies_are_compared(study: Study, other_study: Study) -> None:
-    spec = PatchingCompareSpec(name="blocks", compare=str(other_study.path))
+    spec = PatchingComparisonSpec(name="blocks", compare=str(other_study.path))
     compared = compare(study, spec)
     assert compared.names == ("study", "other")
     assert compared.spearman == pytest.approx(1)
@@ -108,35 +119,35 @@ def test_two_studies_are_compared(study: Study, other_study: Study) -> None:
 
 
 def test_a_study_is_compared_with_a_published_table(study: Study, published: Path) -> None:
-    tiny = compare(study, PatchingCompareSpec(name="blocks", published=str(published), model="tiny"))
+    tiny = compare(study, PatchingComparisonSpec(name="blocks", published=str(published), model="tiny"))
     assert list(dict.fromkeys(tiny.frame["concept"])) == ["tempo", "drums"]
     assert tiny.overlap[0] == "tf3"
     assert len(tiny.matched) == 2 * 8
     assert tiny.matched["impact_lo_right"].isna().all()
     assert tiny.notes[-1] == "The published table has no intervals."
-    deep = compare(study, PatchingCompareSpec(name="blocks", published=str(published), model="deep"))
+    deep = compare(study, PatchingComparisonSpec(name="blocks", published=str(published), model="deep"))
     assert any("study has 8 blocks, paper, deep has 12" in note for note in deep.notes)
     assert deep.matched.empty
 
 
 def test_what_asks_something_else_is_not_compared(study: Study, published: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not of 'steps'"):
-        compare(study, PatchingCompareSpec(name="steps", published=str(published), model="tiny"))
+        compare(study, PatchingComparisonSpec(name="steps", published=str(published), model="tiny"))
     other = make_study(tmp_path / "asked")
     save_changed(other, "patching-blocks", question="sets")
     with pytest.raises(UserError, match=r"about blocks in .* and about sets"):
-        compare(study, PatchingCompareSpec(name="blocks", compare=str(other.path)))
+        compare(study, PatchingComparisonSpec(name="blocks", compare=str(other.path)))
     save_changed(other, "patching-blocks", schema_version=1)
     with pytest.raises(UserError, match=r"schema version 1.*workbench patch"):
-        compare(study, PatchingCompareSpec(name="blocks", compare=str(other.path)))
+        compare(study, PatchingComparisonSpec(name="blocks", compare=str(other.path)))
 
 
 def test_both_maps_and_their_cells_are_drawn(study: Study, other_study: Study) -> None:
-    compared = compare(study, PatchingCompareSpec(name="blocks", compare=str(other_study.path)))
-    drawn = [trace for trace in comparison_map(compared.frame).data if trace.type == "heatmap"]
+    compared = compare(study, PatchingComparisonSpec(name="blocks", compare=str(other_study.path)))
+    drawn = [trace for trace in draw_screen(compared.frame).data if trace.type == "heatmap"]
     assert set(as_map(compared.frame)["panel"]) == {"study", "other"}
     assert [trace.z[3][1] for trace in drawn[::2]] == [0.93, 0.465]  # tf3, tempo
-    scatter = comparison_scatter(compared.matched, compared.names)
+    scatter = draw_scatter(compared.matched, compared.names)
     dots = {trace.name: trace for trace in scatter.data if trace.name}
     assert set(dots) == {"instrument", "tempo", "drums"}
     place = list(dots["tempo"].customdata).index(["tempo", "tf3"])
@@ -145,8 +156,8 @@ def test_both_maps_and_their_cells_are_drawn(study: Study, other_study: Study) -
 
 
 def test_the_table_has_both_impacts_in_one_row(study: Study, published: Path) -> None:
-    compared = compare(study, PatchingCompareSpec(name="blocks", published=str(published), model="tiny"))
-    table = compare_table(compared.frame).set_index(["concept", "row"])
+    compared = compare(study, PatchingComparisonSpec(name="blocks", published=str(published), model="tiny"))
+    table = print_table(compared.frame).set_index(["concept", "row"])
     assert table.loc[("tempo", "tf3")].tolist() == ["0.93 [0.87, 0.98]", "0.90"]
     assert table.loc[("tempo", "tf0")].tolist() == ["0.00 [−0.06, 0.05]†", "0.00"]
     assert table.loc[("tempo", "all"), "paper, tiny"] == ""

@@ -1,0 +1,230 @@
+"""One feature of a sparse autoencoder: its activations, its mean by denoising step, and what it tells apart."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as PaperFigure
+from matplotlib.ticker import MaxNLocator
+from plotly.subplots import make_subplots
+
+from dashboards.drawing import palette
+from dashboards.drawing.measure import fitting_names
+from dashboards.drawing.paper import Width, new_figure
+from dashboards.drawing.screen import LONGEST_NAME, plain, style
+from dashboards.figures.base import Figure
+from dashboards.figures.specs import Options, SaeFigureSpec, best_row, check_choice
+from dashboards.numbers import fixed
+from dashboards.results import load_result
+from dashboards.tables.features import features_frame
+from workbench.studies.study import Study
+
+UPPER, GAP = 170, 75  # pixels of the upper panels on screen, and between them and the lower one
+MOST_ON_SCREEN = 40  # concept values shown; a feature card with hundreds cannot be read
+MOST_ON_PAPER = 30
+LONGEST_LABEL = 90.0  # points
+SCREEN_COLOUR = palette.SEQUENTIAL[5]
+PAPER_COLOUR = palette.SEQUENTIAL[6]
+
+
+class FeatureSpec(SaeFigureSpec):
+    """One feature of a site's autoencoder."""
+
+    feature: int
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Site and feature."""
+        return (self.site, str(self.feature))
+
+    @classmethod
+    def example(cls, study: Study, options: Options) -> dict[str, Any]:
+        """The feature that tells a concept's value apart best."""
+        features = features_frame(load_result(study, f"sae-{options['site']}"))
+        return {"feature": int(best_row(features, "best_auroc", {})["feature"])}
+
+
+def make_table(study: Study, spec: FeatureSpec) -> pd.DataFrame:
+    """What one feature's figure shows, long: feature, panel, label, x, value.
+
+    Panels: "histogram" (x: left edge of the activation bin, value: count), "step_profile" (x: step, value: mean
+    activation), "auroc" (label: concept value, value: AUROC of the clip-mean activation).
+    """
+    result = load_result(study, spec.result_name)
+    check_choice("feature", spec.feature, result["feature"].values.tolist())
+    one = result.sel(feature=spec.feature)
+    values = [str(value) for value in result["value"].values]
+    panels = [
+        pd.DataFrame({"panel": "histogram", "x": one["hist_edge"].values, "value": one["hist_count"].values}),
+        pd.DataFrame(
+            {"panel": "step_profile", "x": result["step"].values, "value": one["step_profile"].values}
+        ),
+        pd.DataFrame({"panel": "auroc", "label": values, "value": one["auroc"].values}),
+    ]
+    table = pd.concat(panels, ignore_index=True).assign(feature=spec.feature)
+    table["label"] = table["label"].fillna("")
+    return table[["feature", "panel", "label", "x", "value"]].astype({"x": float, "value": float})
+
+
+def telling_values(panel: pd.DataFrame, most: int) -> pd.DataFrame:
+    """The `most` rows of a feature's "auroc" panel that are furthest from chance, in order of their AUROC."""
+    distance = (panel["value"] - 0.5).abs().fillna(-1.0)
+    furthest = panel.loc[distance.sort_values(ascending=False, kind="stable").index[:most]]
+    return furthest.sort_values("value", na_position="first", kind="stable")
+
+
+def draw_screen(table: pd.DataFrame) -> go.Figure:
+    """Histogram, per-step profile and concept scores of one feature."""
+    panels = {str(name): panel for name, panel in table.groupby("panel")}
+    scores = telling_values(panels.get("auroc", table.iloc[:0]), MOST_ON_SCREEN)
+    left_out = len(panels.get("auroc", table.iloc[:0])) - len(scores)
+    title = (
+        f"AUROC, furthest {len(scores)} of {len(panels['auroc'])}" if left_out else "AUROC by concept value"
+    )
+    lower = max(60, 17 * len(scores))
+    figure = make_subplots(
+        rows=2,
+        cols=2,
+        specs=[[{}, {}], [{"colspan": 2}, None]],  # at the edge, names of concept values push the bars aside
+        row_heights=[UPPER, lower],
+        vertical_spacing=GAP / (UPPER + lower + GAP),
+        horizontal_spacing=0.14,
+        subplot_titles=["positive activations", "mean activation by step", title],
+    )
+    _screen_histogram(figure, panels["histogram"])
+    _screen_profile(figure, panels["step_profile"])
+    _screen_scores(figure, scores)
+    figure.update_annotations(font={"size": 12})
+    figure.update_xaxes(fixedrange=True)
+    figure.update_yaxes(fixedrange=True)
+    return style(figure, height=UPPER + lower + GAP + 80, bargap=0.25).update_layout(margin={"t": 32})
+
+
+def _screen_histogram(figure: go.Figure, panel: pd.DataFrame) -> None:
+    edges = panel["x"].to_numpy()
+    widths = np.diff(edges, append=2 * edges[-1] - edges[-2]) if len(edges) > 1 else np.ones(len(edges))
+    figure.add_bar(
+        x=edges,
+        y=panel["value"],
+        width=widths,
+        offset=0,
+        marker={"color": SCREEN_COLOUR, "line": {"color": "white", "width": 0.5}},
+        hovertemplate="from %{x:.3g}: %{y} rows<extra></extra>",
+        row=1,
+        col=1,
+    )
+    figure.update_xaxes(title={"text": "activation", "font": {"size": 11}, "standoff": 4}, row=1, col=1)
+    figure.update_xaxes(nticks=4, tickangle=0, row=1, col=1)
+    figure.update_yaxes(title={"text": "rows", "font": {"size": 11}, "standoff": 4}, row=1, col=1)
+
+
+def _screen_profile(figure: go.Figure, panel: pd.DataFrame) -> None:
+    figure.add_scatter(
+        x=panel["x"],
+        y=panel["value"],
+        mode="lines+markers",
+        line={"color": SCREEN_COLOUR, "width": 2},
+        hovertemplate="step %{x}: %{y:.4g}<extra></extra>",
+        row=1,
+        col=2,
+    )
+    figure.update_yaxes(rangemode="tozero", exponentformat="e", nticks=6, row=1, col=2)
+    figure.update_xaxes(title={"text": "denoising step", "font": {"size": 11}, "standoff": 4}, row=1, col=2)
+
+
+def _screen_scores(figure: go.Figure, panel: pd.DataFrame) -> None:
+    places = list(range(len(panel)))
+    figure.add_bar(
+        x=panel["value"] - 0.5,
+        base=0.5,
+        y=places,
+        orientation="h",
+        marker={"color": np.where(panel["value"] >= 0.5, SCREEN_COLOUR, palette.SEQUENTIAL[2])},
+        customdata=[
+            (plain(label), fixed(value, 3))
+            for label, value in zip(panel["label"], panel["value"], strict=True)
+        ],
+        hovertemplate="%{customdata[0]}: AUROC %{customdata[1]}<extra></extra>",
+        row=2,
+        col=1,
+    )
+    figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], row=2, col=1)
+    figure.update_xaxes(title={"text": "0.5 = chance", "font": {"size": 11}, "standoff": 4}, row=2, col=1)
+    names = [plain(label, LONGEST_NAME) for label in panel["label"]]
+    figure.update_yaxes(tickvals=places, ticktext=names, tickfont={"size": 10}, row=2, col=1)
+
+
+def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
+    """Histogram, per-step profile and concept scores of one feature."""
+    panels = {str(name): panel for name, panel in table.groupby("panel")}
+    scores = telling_values(panels.get("auroc", table.iloc[:0]), MOST_ON_PAPER)
+    left_out = len(panels.get("auroc", scores)) - len(scores)
+    rows = len(scores)
+    if width == "single":
+        figure = new_figure(width, 3.0 + 0.15 * rows)
+        places = figure.subplots(3, 1, height_ratios=[1.3, 1.3, 0.5 + 0.15 * rows])
+    else:
+        figure = new_figure(width, max(1.8, 0.5 + 0.15 * rows))
+        places = figure.subplots(1, 3, width_ratios=[1, 0.9, 1.1])
+    _paper_histogram(places[0], panels["histogram"])
+    _paper_profile(places[1], panels["step_profile"])
+    title = f"furthest {rows} of {rows + left_out} concept values" if left_out else "concept values"
+    _paper_scores(places[2], scores, title)
+    return figure
+
+
+def _paper_histogram(axes: Axes, panel: pd.DataFrame) -> None:
+    edges = panel["x"].to_numpy()
+    widths = np.diff(edges, append=2 * edges[-1] - edges[-2]) if len(edges) > 1 else np.ones(len(edges))
+    axes.bar(
+        edges,
+        panel["value"],
+        width=widths,
+        align="edge",
+        color=PAPER_COLOUR,
+        edgecolor="white",
+        linewidth=0.3,
+    )
+    axes.set_xlabel("activation", labelpad=1)
+    axes.set_ylabel("rows")
+    axes.set_title("positive activations", pad=3)
+
+
+def _paper_profile(axes: Axes, panel: pd.DataFrame) -> None:
+    axes.plot(panel["x"], panel["value"], color=PAPER_COLOUR, marker="o", markersize=2.5)
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("denoising step", labelpad=1)
+    axes.set_ylabel("mean activation")
+    axes.set_title("by denoising step", pad=3)
+
+
+def _paper_scores(axes: Axes, panel: pd.DataFrame, title: str) -> None:
+    rows = np.arange(len(panel))
+    axes.barh(rows, panel["value"] - 0.5, left=0.5, height=0.7, color=PAPER_COLOUR)
+    axes.set_yticks(rows, fitting_names(panel["label"].tolist() or [""], LONGEST_LABEL, 7.0)[: len(rows)])
+    axes.axvline(0.5, color=palette.INK, linewidth=0.8)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("AUROC (0.5 = chance)", labelpad=1)
+    axes.set_title(title, pad=3)
+    axes.tick_params(axis="y", length=0, labelsize=7)
+
+
+def write_caption(site: str, feature: int) -> str:
+    """Which feature it is, and what its panels show."""
+    return (
+        f"Feature {feature} of the sparse autoencoder of {site}: its positive activations, its mean activation by "
+        "denoising step, and how well its mean over a clip tells each concept value (AUROC, chance 0.5)."
+    )
+
+
+FIGURE = Figure(
+    name="feature",
+    spec=FeatureSpec,
+    table=make_table,
+    screen=lambda _study, _spec, table: draw_screen(table),
+    paper=lambda _study, spec, table: draw_paper(table, spec.width),
+    caption=lambda _study, spec, _table: write_caption(spec.site, spec.feature),
+)

@@ -1,0 +1,327 @@
+"""Probe maps: one map a concept, blocks down and denoising steps across."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure as PaperFigure
+from plotly.subplots import make_subplots
+
+from dashboards.drawing import palette
+from dashboards.drawing.measure import fitting_names, fitting_size, width_of
+from dashboards.drawing.paper import (
+    POINTS,
+    Width,
+    draw_cells,
+    empty_figure,
+    hatch_cells,
+    place_axes,
+    write_numbers,
+)
+from dashboards.drawing.paper_maps import BAR, NAME_SIZE, ROW, TALLEST, colour_bar, name_rows
+from dashboards.drawing.screen import LONGEST_NAME, color_axis, hatch, plain, selection, style
+from dashboards.figures.base import Figure
+from dashboards.figures.specs import Options, ProbesFigureSpec, check_choice
+from dashboards.names import shortened
+from dashboards.numbers import fixed, p_value
+from dashboards.results import load_result
+from dashboards.tables.probes import block_labels, probes_frame
+from dashboards.wording import interval
+from workbench.studies.study import Study
+
+Quantity = Literal["accuracy", "control", "selectivity"]
+
+SCREEN_COLUMNS = 2
+TRACES = 3  # of each concept: its heatmap and its hatching on light and on dark cells
+ROW_PIXELS = 22
+NUMBERS_UP_TO = 12  # steps across; more and the numbers no longer fit their cells
+HOVER = (
+    "<b>%{customdata[0]} · %{customdata[1]} · step %{customdata[2]}</b><br>%{customdata[3]}<extra></extra>"
+)
+
+# On paper.
+PAPER_COLUMNS = {"single": 1, "double": 2}
+LEAST_HEIGHT = 64.0  # points, of the figure, for the colour bar
+
+
+class ProbeMapsSpec(ProbesFigureSpec):
+    """Probe maps of one part of the network, a panel a concept; without `part` it is the first that was probed."""
+
+    part: str
+    quantity: Quantity = "accuracy"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Part and quantity."""
+        return (self.part, self.quantity)
+
+    @classmethod
+    def complete(cls, study: Study, options: Options) -> dict[str, Any]:
+        """The options with a part that was probed."""
+        if "part" in options:
+            return dict(options)
+        return {**options, "part": probes_frame(load_result(study, "probes"))["part"].iloc[0]}
+
+
+def make_table(study: Study, spec: ProbeMapsSpec) -> pd.DataFrame:
+    """The rows of `probes_frame` of one part."""
+    frame = probes_frame(load_result(study, spec.result_name))
+    check_choice("part", spec.part, list(frame["part"].unique()))
+    return frame[frame["part"] == spec.part].reset_index(drop=True)
+
+
+def draw_screen(
+    table: pd.DataFrame, quantity: str, selected: tuple[str, str, int] | None = None
+) -> go.Figure:
+    """One heatmap a concept, blocks down and steps across, of `quantity`.
+
+    Cells not clearly above their control (q >= 0.05) are hatched, the `selected` one (concept, site, step) is outlined.
+    """
+    concepts = list(dict.fromkeys(table["concept"]))
+    rows = -(-len(concepts) // SCREEN_COLUMNS)
+    chance = table.groupby("concept")["chance"].first()
+    height = rows * (ROW_PIXELS * table["block"].nunique() + 84)
+    figure = make_subplots(
+        rows=rows,
+        cols=min(SCREEN_COLUMNS, len(concepts)),
+        subplot_titles=[
+            f"<b>{plain(concept, LONGEST_NAME)}</b>  (chance {fixed(chance[concept])})"
+            for concept in concepts
+        ],
+        horizontal_spacing=0.09,
+        vertical_spacing=86 / height,
+    )
+    for index, concept in enumerate(concepts):
+        place = {"row": index // SCREEN_COLUMNS + 1, "col": index % SCREEN_COLUMNS + 1}
+        mark = selected[1:] if selected is not None and selected[0] == concept else None
+        _add_panel(figure, table[table["concept"] == concept], quantity, mark, place)
+    figure.update_annotations(font={"size": 13, "color": palette.INK})
+    styled = style(figure, height=height, coloraxis=color_axis(quantity), clickmode="event")
+    return styled.update_layout(margin={"t": 34})
+
+
+def probe_at(table: pd.DataFrame, curve: int, x: float, y: float) -> tuple[str, str, int] | None:
+    """The probe (concept, site, step) at a place of the map in axis units, in the trace numbered `curve`.
+
+    A click on a heatmap tells its place and nothing else.
+    """
+    concepts, sites, steps = (list(dict.fromkeys(table[name])) for name in ("concept", "site", "step"))
+    column, row = int(x), int(y)
+    known = 0 <= column < len(steps) and 0 <= row < len(sites)
+    return (concepts[curve // TRACES], sites[row], int(steps[column])) if known else None
+
+
+def _add_panel(
+    figure: go.Figure,
+    frame: pd.DataFrame,
+    quantity: str,
+    selected: tuple[str, int] | None,
+    place: dict[str, int],
+) -> None:
+    frame = frame.assign(
+        hover=[_hover(row) for row in frame.to_dict("records")], name=frame["concept"].map(plain)
+    )
+    sites, steps = list(dict.fromkeys(frame["site"])), list(dict.fromkeys(frame["step"]))
+
+    def table(column: str) -> np.ndarray:
+        return frame.pivot(index="site", columns="step", values=column).loc[sites, steps].to_numpy()
+
+    values = table(quantity).astype(float)
+    lefts, tops = list(map(float, range(len(steps)))), list(map(float, range(len(sites))))
+    figure.add_heatmap(
+        z=values,
+        x=list(range(len(steps) + 1)),
+        y=list(range(len(sites) + 1)),
+        coloraxis="coloraxis",
+        customdata=np.stack([table(name) for name in ("name", "site", "step", "hover")], axis=-1),
+        hovertemplate=HOVER,
+        text=np.vectorize(lambda value: "" if np.isnan(value) else f"{value:z.2f}", otypes=[object])(values),
+        texttemplate="%{text}" if len(steps) <= NUMBERS_UP_TO else "",
+        textfont={"size": 10},
+        xgap=1,
+        ygap=1,
+        **place,
+    )
+    unclear = ~(table("q_value").astype(float) < 0.05)
+    for trace in hatch(unclear, values, lefts, tops, sparse=len(steps) > NUMBERS_UP_TO):
+        figure.add_trace(trace, **place)
+    ticks = steps if len(steps) <= NUMBERS_UP_TO else steps[:: -(-len(steps) // NUMBERS_UP_TO)]
+    figure.update_xaxes(
+        tickvals=[steps.index(step) + 0.5 for step in ticks],
+        ticktext=[str(step) for step in ticks],
+        title={"text": "denoising step", "font": {"size": 11, "color": palette.MUTED}, "standoff": 4},
+        range=[0, len(steps)],
+        **place,
+    )
+    names = list(map(plain, block_labels(frame)))
+    figure.update_yaxes(
+        tickvals=[top + 0.5 for top in tops],
+        ticktext=names,
+        range=[len(sites), 0],
+        **place,
+    )
+    figure.update_xaxes(showgrid=False, fixedrange=True, **place)
+    figure.update_yaxes(showgrid=False, fixedrange=True, **place)
+    if selected is not None and selected[0] in sites and selected[1] in steps:
+        for shape in selection(float(steps.index(selected[1])), float(sites.index(selected[0]))):
+            figure.add_shape(shape, **place)
+
+
+def _hover(row: dict[Hashable, Any]) -> str:
+    return (
+        f"accuracy {interval(row, 'accuracy', 3)}<br>"
+        f"shuffled labels {fixed(row['control'], 3)}, selectivity {fixed(row['selectivity'], 3)}<br>"
+        f"chance {fixed(row['chance'], 3)}, q = {p_value(row['q_value'])}, σ = {fixed(row['sigma'], 3)}<br>"
+        f"n = {fixed(row['n'], 0)} clips from {fixed(row['groups'], 0)} prompts"
+    )
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """Room around the maps of concepts, and how small they may be; in points."""
+
+    gap: float
+    title: float
+    steps: float  # for the steps' numbers and their name, below each map
+    least_wide: float
+    least_row: float
+
+
+ROOMY = Spacing(gap=12.0, title=14.0, steps=26.0, least_wide=48.0, least_row=2.0)
+# For dozens of concepts: the lowest maps alone have the steps' numbers.
+DENSE = Spacing(gap=4.0, title=10.0, steps=2.0, least_wide=22.0, least_row=1.0)
+
+
+@dataclass(frozen=True)
+class Panels:
+    """How the maps of concepts, all of one size, lie on the page; in points."""
+
+    spacing: Spacing
+    columns: int
+    rows: int
+    left: float
+    wide: float
+    tall: float
+
+    @property
+    def height(self) -> float:
+        """Of the figure."""
+        each = self.spacing.title + self.tall + self.spacing.steps
+        return self.rows * each + ROOMY.steps - self.spacing.steps
+
+    def place(self, index: int) -> tuple[float, float, float, float]:
+        """Left, top, width and height of a concept's map."""
+        down, across = divmod(index, self.columns)
+        top = self.spacing.title + down * (self.spacing.title + self.tall + self.spacing.steps)
+        return self.left + across * (self.wide + self.spacing.gap), top, self.wide, self.tall
+
+    def has_steps(self, index: int) -> bool:
+        """Whether the steps' numbers stand below a concept's map."""
+        return self.spacing is ROOMY or index // self.columns == self.rows - 1
+
+
+def draw_paper(table: pd.DataFrame, quantity: str, width: Width) -> PaperFigure:
+    """One map a concept of `quantity`; hatched where q >= 0.05."""
+    concepts = list(dict.fromkeys(table["concept"]))
+    names = fitting_names(block_labels(table), 60.0, NAME_SIZE)
+    panels = _panels(len(concepts), names, width)
+    height = max(panels.height, LEAST_HEIGHT)
+    figure = empty_figure(width, height)
+    for index, concept in enumerate(concepts):
+        one = table[table["concept"] == concept]
+        mesh = _draw_panel(figure, one, quantity, panels, index, names)
+    bar = min(150.0, height - 18)
+    colour_bar(figure, mesh, quantity, POINTS[width] - BAR + 8, panels.spacing.title, bar)
+    return figure
+
+
+def _panels(n: int, names: list[str], width: Width) -> Panels:
+    """The fewest columns with which all maps are on one page, close together where that is the only way."""
+    left = max(width_of(name, NAME_SIZE) for name in names) + 6
+    for spacing in (ROOMY, DENSE):
+        for columns in range(min(PAPER_COLUMNS[width], n), n + 1):
+            rows = -(-n // columns)
+            row = ((TALLEST - ROOMY.steps) / rows - spacing.title - spacing.steps) / len(names)
+            wide = (POINTS[width] - left - BAR - (columns - 1) * spacing.gap) / columns
+            if wide < spacing.least_wide:
+                break
+            panels = Panels(spacing, columns, rows, left, wide, len(names) * min(0.9 * ROW, max(row, 1.0)))
+            if row >= spacing.least_row:
+                return panels
+    return panels  # more than a page
+
+
+def _draw_panel(
+    figure: PaperFigure, frame: pd.DataFrame, quantity: str, panels: Panels, index: int, names: list[str]
+) -> QuadMesh:
+    blocks, steps = list(dict.fromkeys(frame["block"])), list(dict.fromkeys(frame["step"]))
+
+    def table(column: str) -> np.ndarray:
+        return frame.pivot(index="block", columns="step", values=column).loc[blocks, steps].to_numpy(float)
+
+    axes = place_axes(figure, *panels.place(index))
+    row = panels.tall / len(blocks)
+    lefts, tops = list(map(float, range(len(steps)))), list(map(float, range(len(blocks))))
+    cell = panels.wide / len(steps)
+    mesh = draw_cells(axes, table(quantity), lefts, tops, min(cell, row))
+    hatch_cells(axes, ~(table("q_value") < 0.05), lefts, tops)
+    write_numbers(axes, table(quantity), lefts, tops, cell, row)
+    axes.set_xlim(0, len(steps))
+    axes.set_ylim(len(blocks), 0)
+    name_rows(axes, tops, names if index % panels.columns == 0 else [""] * len(names), row)
+    labels = [str(step) for step in steps]
+    one_in = -int(-(max(width_of(label, NAME_SIZE) for label in labels) + 4) // cell)
+    if panels.has_steps(index):
+        axes.set_xticks([left + 0.5 for left in lefts[::one_in]], labels[::one_in], fontsize=NAME_SIZE)
+        axes.tick_params(axis="x", pad=2)
+        if size := fitting_size("denoising step", panels.wide, NAME_SIZE):
+            axes.set_xlabel("denoising step", labelpad=1, fontsize=size)
+    else:
+        axes.set_xticks([])
+    _title(axes, frame, panels.wide)
+    return mesh
+
+
+def _title(axes: Any, frame: pd.DataFrame, wide: float) -> None:
+    concept = str(frame["concept"].iloc[0])
+    full = f"{shortened(concept, 40)} (chance {fixed(float(frame['chance'].iloc[0]))})"
+    size = fitting_size(full, wide, 8.0)
+    text = full if size else fitting_names([concept], wide, 6.0)[0]
+    axes.set_title(text, fontsize=size or 6.0, pad=3)
+
+
+def write_caption(table: pd.DataFrame, quantity: str) -> str:
+    """What was probed, on how many clips, and how it was tested."""
+    counts = table.drop_duplicates("concept")
+    sizes = "; ".join(
+        f"{row.concept}: {fixed(row.n, 0)} clips of {fixed(row.groups, 0)} prompts, chance {fixed(row.chance)}"
+        for row in counts.itertuples()
+    )
+    return (
+        f"Linear probes of each concept on {table['part'].iloc[0]} by block and denoising step: {quantity} (balanced, "
+        "cross-validated by prompt; control: shuffled labels; selectivity: accuracy − control). Intervals are 95 % BCa "
+        "bootstraps over prompts. Hatched: not above the control (q ≥ 0.05 after Benjamini–Hochberg over all probes). "
+        f"{sizes}."
+    )
+
+
+def print_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The probes as a paper prints them: a row each, the rest of their numbers being in the CSV."""
+    accuracy = [interval(row, "accuracy") for row in table.to_dict("records")]
+    shown = table.assign(**{"accuracy [95 %]": accuracy}).rename(columns={"q_value": "q"})
+    return shown[["concept", "site", "step", "accuracy [95 %]", "control", "selectivity", "q", "n"]]
+
+
+FIGURE = Figure(
+    name="probes",
+    spec=ProbeMapsSpec,
+    table=make_table,
+    screen=lambda _study, spec, table: draw_screen(table, spec.quantity),
+    paper=lambda _study, spec, table: draw_paper(table, spec.quantity, spec.width),
+    caption=lambda _study, spec, table: write_caption(table, spec.quantity),
+    latex=print_table,
+)

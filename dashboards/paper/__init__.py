@@ -1,1 +1,0 @@
-"""matplotlib versions of the figures, for papers: vector, readable in grey, the same bytes every time."""

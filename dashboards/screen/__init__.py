@@ -1,1 +1,0 @@
-"""Plotly versions of the figures, for the screen."""

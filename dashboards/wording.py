@@ -1,0 +1,52 @@
+"""Phrases that captions, tables, tooltips and pages share: a number with its interval, a null band, a sample."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from dashboards.numbers import UNDEFINED, fixed, span
+from dashboards.tables.patching import UNCLEAR, UNTESTED
+
+DAGGERS = {**dict.fromkeys(UNCLEAR, "†"), UNTESTED: "‡"}  # in tables, as hatching and dots on maps
+
+
+def interval(row: Mapping[Any, Any] | pd.Series, name: str, digits: int = 2) -> str:
+    """A number with its interval, "undefined" where there is none; a denominator's shows whether it lies above 0."""
+    if pd.isna(row[name]):
+        return UNDEFINED
+    zero = 0.0 if name == "denominator" else None
+    limits = span(row[f"{name}_lo"], row[f"{name}_hi"], digits, zero)
+    return f"{fixed(row[name], digits, zero)} {limits}"
+
+
+def band(row: pd.Series) -> str:
+    """The null band of a row."""
+    return "none" if pd.isna(row["null_lo"]) else span(row["null_lo"], row["null_hi"])
+
+
+def sample(row: pd.Series, seeds: int) -> str:
+    """Pairs, seeds and rows of a concept."""
+    pairs = f"{row['n_pairs']:.0f} pair{'' if row['n_pairs'] == 1 else 's'}"
+    return f"{pairs} × {seeds} seed{'' if seeds == 1 else 's'} (n = {row['n']:.0f})"
+
+
+def short_sample(row: pd.Series, seeds: int) -> str:
+    """The same where a heading says what is counted."""
+    return f"{row['n_pairs']:.0f} × {seeds} (n = {row['n']:.0f})"
+
+
+def confidence(result: xr.Dataset) -> str:
+    """The confidence of a result's intervals, as in "95 %"."""
+    return f"{100 * float(result.attrs['confidence']):g} %"
+
+
+def cell_text(row: pd.Series) -> str:
+    """A cell of a map as a table prints it: impact with its interval and mark, or why there is none."""
+    if pd.isna(row["impact"]):
+        return str(row["status"])
+    mark = DAGGERS.get(row["status"], "")
+    if pd.isna(row["impact_lo"]):
+        return fixed(row["impact"]) + mark
+    return interval(row, "impact") + mark

@@ -1,0 +1,31 @@
+"""Probe maps show the quantity that was asked for, and a click finds its probe."""
+
+import numpy as np
+import pytest
+
+from dashboards.figures import probe_maps
+from tests.dashboards.figures.helpers import table_of
+from workbench.studies.study import Study
+
+
+def test_a_click_finds_each_probe(study: Study) -> None:
+    frame = table_of(study, "probes", part="mlp")
+    figure = probe_maps.draw_screen(frame, "accuracy")
+    assert len(figure.data) == 4 * probe_maps.TRACES
+    for curve in range(0, len(figure.data), probe_maps.TRACES):
+        cells = figure.data[curve].customdata
+        for row, column in np.ndindex(cells.shape[:2]):
+            assert probe_maps.probe_at(frame, curve, column + 0.5, row + 0.5) == tuple(cells[row, column][:3])
+
+
+@pytest.mark.parametrize("quantity", ["accuracy", "control", "selectivity"])
+def test_probe_maps_show_the_quantity(study: Study, quantity: str) -> None:
+    frame = table_of(study, "probes", part="cross_attn")
+    drawn = np.concatenate(
+        [
+            np.ravel(trace.z)
+            for trace in probe_maps.draw_screen(frame, quantity).data
+            if trace.type == "heatmap"
+        ]
+    )
+    assert drawn.tolist() == frame[quantity].tolist()

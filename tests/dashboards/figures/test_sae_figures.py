@@ -1,0 +1,60 @@
+"""The training of an autoencoder, one of its features, and one feature in one clip."""
+
+import numpy as np
+import pytest
+
+from dashboards.figures import feature, sae_training, screen_figure
+from dashboards.traces import activation_trace
+from tests.dashboards.figures.helpers import table_of
+from tests.dashboards.synthetic_study import SAE_SITES, SECONDS
+from workbench.studies.study import Study
+
+SITE = SAE_SITES[0]
+
+
+def test_training_ends_with_the_held_out_figures(study: Study) -> None:
+    result = study.result(f"sae-{SITE}")
+    frame = sae_training.training_frame(result)
+    held_out = frame[frame["split"] == "held-out"].set_index("measure")["value"]
+    assert held_out["explained_variance"] == result.final_explained_variance
+    loss = frame[(frame["measure"] == "loss") & (frame["split"] == "training")]
+    assert loss["value"].tolist() == result.loss.values.tolist()
+
+
+def test_one_feature_equals_the_result(study: Study) -> None:
+    one = study.result(f"sae-{SITE}").sel(feature=5)
+    panels = dict(iter(table_of(study, "feature", site=SITE, feature=5).groupby("panel")))
+    assert panels["histogram"]["value"].tolist() == one.hist_count.values.tolist()
+    assert panels["step_profile"]["x"].tolist() == one.step.values.tolist()
+    assert panels["auroc"]["label"].tolist() == one["value"].values.tolist()
+
+
+def test_a_trace_becomes_one_row_for_each_step_and_token(study: Study) -> None:
+    trace = activation_trace(study, SITE, 5, 3)
+    frame = table_of(study, "feature-clip", site=SITE, feature=5, clip=3)
+    assert len(frame) == trace.size
+    row = frame.iloc[frame["value"].argmax()]
+    assert row["value"] == trace.values.max() > 0
+    assert row["value"] == pytest.approx(float(trace.sel(step=row["step"]).isel(token=int(row["token"]))))
+    assert row["seconds"] == trace["seconds"].values[int(row["token"])]
+
+
+def test_training_and_feature_figures_draw_their_tables(study: Study) -> None:
+    training = table_of(study, "sae-training")
+    curve = training[(training["measure"] == "dead_fraction") & (training["split"] == "training")]
+    assert list(sae_training.draw_screen(training).data[3].y) == curve["value"].tolist()
+    table = table_of(study, "feature", feature=5)
+    bars = feature.draw_screen(table).data[2]
+    scores = table[table["panel"] == "auroc"].set_index("label")["value"]
+    shown = dict(bars.customdata)
+    assert shown == {label: f"{score:.3f}" for label, score in scores.items()}
+
+
+def test_one_feature_in_one_clip_is_drawn_over_its_time(study: Study) -> None:
+    options = {"site": SITE, "feature": 5, "clip": 3}
+    table = table_of(study, "feature-clip", **options)
+    mel, line, steps = screen_figure(study, "feature-clip", **options).data
+    assert list(line.y[:-1]) == table.groupby("seconds")["value"].max().tolist()
+    assert list(steps.y) == [str(step) for step in dict.fromkeys(table["step"])]
+    assert np.array(steps.z).max() == table["value"].max()
+    assert line.x[-1] == steps.x[-1] == mel.x[-1] == SECONDS
