@@ -27,6 +27,7 @@ def row_grid(
             "resizable": True,
             "suppressHeaderMenuButton": True,
             "suppressHeaderFilterButton": True,
+            "valueFormatter": {"function": "readable(params.value)"},
         },
         dashGridOptions={
             "theme": THEME,
