@@ -55,7 +55,7 @@ def validated(model: type[Model], values: Any, what: str) -> Model:
         UserError: with what was given, where, and what is allowed.
     """
     try:
-        made: Model = _adapter(model).validate_python(values)  # type: ignore[arg-type]  # a class is hashable
+        made: Model = _adapter(model).validate_python(values)
     except ValidationError as error:
         raise UserError(f"{what}: {_sentence(error.errors()[0])}.") from error
     return made
