@@ -10,7 +10,6 @@ from typing import Any
 
 import xarray as xr
 
-from analyses.patching.arms import QUESTIONS
 from cache.errors import UserError
 from dashboards.result_shapes import shape_fault
 from dashboards.tables.features import MEASURES
@@ -59,13 +58,9 @@ _ADVICE = re.compile(
 )  # in the place of which the very command is named
 
 
-def command(study: Study, kind: str, rest: str = "") -> str:
-    """The command line that makes a result of `kind` for this study; `rest` is what its name says after the kind."""
-    option = ""
-    if kind == "sae":
-        option = f" --site {shlex.quote(rest or study.spec.sites[0])}"
-    elif kind == "patching" and rest:
-        option = f" --{'question' if rest in QUESTIONS else 'name'} {shlex.quote(rest)}"
+def command(study: Study, kind: str, site: str = "") -> str:
+    """The command line that makes a result of `kind` for this study."""
+    option = f" --site {shlex.quote(site or study.spec.sites[0])}" if kind == "sae" else ""
     return f"workbench {COMMANDS[kind]} {shlex.quote(str(study.path))}{option}"
 
 
@@ -81,8 +76,8 @@ def load_result(study: Study, name: str) -> xr.Dataset:
     """
     if not has_result(study, name):
         have = ", ".join(study.result_names()) or "no results yet"
-        kind, _, rest = name.partition("-")
-        made = f": make it with `{command(study, kind, rest)}`" if kind in COMMANDS else ""
+        kind, _, site = name.partition("-")
+        made = f": make it with `{command(study, kind, site)}`" if kind in COMMANDS else ""
         raise UserError(f"{study.path} has no result '{name}' (it has {have}){made}.")
     fault = problem(study, name)
     if fault is not None:
@@ -118,10 +113,10 @@ def outdated(study: Study) -> list[str]:
     ):  # a study whose cache is elsewhere, or was removed, shows its results all the same
         told = [sentence for sentence in [study.unfinished()] if sentence]
     for name in usable_names(study):
-        kind, _, rest = name.partition("-")
+        kind, _, site = name.partition("-")
         if kind in COMMANDS and not study.made(load_result(study, name)):
             told.append(
-                f"The result {name} was computed before the study was extended: run `{command(study, kind, rest)}` to "
+                f"The result {name} was computed before the study was extended: run `{command(study, kind, site)}` to "
                 "compute it anew."
             )
     return told
@@ -149,7 +144,7 @@ def _load(study_path: Path, name: str, version: Identity) -> xr.Dataset:
 
 @lru_cache(maxsize=1024)
 def _problem(study_path: Path, name: str, version: Identity) -> str | None:
-    kind, _, rest = name.partition("-")
+    kind, _, site = name.partition("-")
     try:
         result, study = _load(study_path, name, version), Study.open(study_path)
         fault = _fault(result, kind) or shape_fault(result, kind, len(study.clips))
@@ -160,7 +155,7 @@ def _problem(study_path: Path, name: str, version: Identity) -> str | None:
     if not fault:
         return None
     study = Study.open(study_path)
-    return f"{fault}: make it anew with `{command(study, kind, rest)}`." if kind in COMMANDS else f"{fault}."
+    return f"{fault}: make it anew with `{command(study, kind, site)}`." if kind in COMMANDS else f"{fault}."
 
 
 def _fault(result: xr.Dataset, kind: str) -> str:

@@ -1,6 +1,5 @@
 """What is wrong with values that people gave, in words of the workbench instead of pydantic's."""
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
@@ -10,7 +9,6 @@ from pydantic_core import ErrorDetails
 from cache.errors import UserError
 
 Model = TypeVar("Model")
-_adapter: Callable[[Any], Any] = cache(TypeAdapter)
 
 _LONGEST = 60
 _MAPPING = "must be a mapping (name: value)"
@@ -59,6 +57,11 @@ def validated(model: type[Model], values: Any, what: str) -> Model:
     except ValidationError as error:
         raise UserError(f"{what}: {_sentence(error.errors()[0])}.") from error
     return made
+
+
+@cache
+def _adapter(model: type[Any]) -> Any:
+    return TypeAdapter(model)
 
 
 def option_problem(cause: BaseException | None) -> str:

@@ -238,6 +238,10 @@ class Request:
         sites = [f"tf{block}.{self.part}" for block in blocks]
         return patch_arm(row, column, sites, direction, **{"target": self.mode, **options})
 
+    def set_arm(self, blocks: Sequence[int]) -> Arm:
+        """The arm that patches a set of blocks which is grown one by one."""
+        return self.patch_arm(self.name(*blocks), "greedy", blocks, "sufficiency")
+
 
 def blocks_arms(request: Request) -> list[Arm]:
     """Which blocks: every block (and set) patched in each direction, and ablated in each way."""

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from analyses.execution import Executor
 from analyses.patching.arms import (
     QUESTIONS,
     Ablation,
@@ -22,8 +22,6 @@ from analyses.patching.arms import (
     Request,
     arm_from_json,
     null_arms,
-    patch_arm,
-    set_name,
 )
 from analyses.patching.contexts import (
     PairContext,
@@ -31,10 +29,13 @@ from analyses.patching.contexts import (
     listed_contexts,
     prompt_set_contexts,
 )
+from analyses.patching.dataset import Arms, map_dataset
+from analyses.patching.greedy import GreedyStep, grow_sets
 from analyses.patching.impact import CONFIDENCE, RESOLUTION, impact
 from analyses.patching.screening import choose_arms, rank_agreement, screen_arms
+from analyses.patching.stopping import Progress, run_pairs
 from analyses.patching.sweep import OWN, Sweep
-from analyses.statistics import separated, too_few_pairs
+from analyses.statistics import too_few_pairs
 from cache.errors import UserError
 from workbench.engine.runs import MOST_STEPS
 from workbench.engine.tensors import load_tensor, save_tensor
@@ -50,7 +51,6 @@ from workbench.studies.study import Study
 _log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 3
-NO_BLOCK = -1  # of arms whose row stands for no block, or for several
 NAMED_PAIRS = 3  # dropped pairs that are named before a map is made; its result has all
 LONGEST_NAME = 60
 MOST_RUNS = 1_000_000  # pairs, seeds and arms: more would never end
@@ -80,16 +80,6 @@ APPLIES_TO: dict[str, tuple[str, ...]] = {
     "nulls": tuple(question for question in QUESTIONS if question != "paths"),
     "custom_arms": ("custom",),
 }
-# What a map tells of its pairs.
-TEXTS: dict[str, Callable[[Pair], str]] = {
-    "clean_prompt": lambda pair: pair.clean.text,
-    "corrupt_prompt": lambda pair: pair.corrupt.text,
-    "clean_value": lambda pair: pair.clean_value,
-    "corrupt_value": lambda pair: pair.corrupt_value,
-    "text": lambda pair: pair.text,
-}
-Arms = dict[str, list[Arm]]
-Progress = Callable[[int, int], None]
 
 
 class Screening(BaseModel):
@@ -167,14 +157,17 @@ def question_arms(spec: PatchingSpec, study: Study, model: AudioDiffusionModel) 
     if spec.question == "custom":
         tensors = partial(load_tensor, study.path)
         return [arm_from_json(entry, tensors) for entry in json.loads(spec.custom_arms or "[]")]
-    fields = ("blocks", "directions", "ablations", "mode", "part", "sets", "windows", "segments", "receivers")
-    request = Request(model, study.spec.settings, **{name: getattr(spec, name) for name in fields})
-    arms = QUESTIONS[spec.question][0](request)
+    arms = QUESTIONS[spec.question][0](_request(spec, study, model))
     if not arms:
         raise UserError(
             f"The question {spec.question} has nothing to patch with these options: choose other blocks."
         )
     return arms + null_arms(arms, spec.nulls)
+
+
+def _request(spec: PatchingSpec, study: Study, model: AudioDiffusionModel) -> Request:
+    fields = ("blocks", "directions", "ablations", "mode", "part", "sets", "windows", "segments", "receivers")
+    return Request(model, study.spec.settings, **{name: getattr(spec, name) for name in fields})
 
 
 def custom_arms(study: Study, arms: Sequence[Arm]) -> str:
@@ -210,13 +203,14 @@ class Plan:
 
     spec: PatchingSpec
     arms: list[Arm]
-    contexts: dict[str, list[PairContext]]
     dropped: list[dict[str, str]]
     notes: list[str]
     sweep: Sweep
 
 
-def check_patching(study: Study, model: AudioDiffusionModel, spec: PatchingSpec) -> Plan:
+def check_patching(
+    study: Study, model: AudioDiffusionModel, spec: PatchingSpec, executor: Executor | None = None
+) -> Plan:
     """Everything that can be checked of a map before its first clip is generated.
 
     Raises UserError for another model than the study's, for unknown concepts, blocks or scorers, for a text that a
@@ -231,13 +225,13 @@ def check_patching(study: Study, model: AudioDiffusionModel, spec: PatchingSpec)
     encode = encoder(model, study.spec.lyrics, study.spec.settings)
     sources = {source for arm in arms for source in arm.sources} - OWN
     contexts, dropped = drop_indistinguishable(_contexts(study, spec, listed, encode), sources, encode)
-    sweep = Sweep(study, model, scorers)
-    everything = [context for pairs in contexts.values() for context in pairs]
     for scorer in scorers.values():
-        scorer.check_texts([context.pair.text for context in everything])
-    for context in everything:
-        sweep.check(context, arms)
-    return Plan(spec, arms, contexts, dropped, _notes(spec, model, contexts, dropped), sweep)
+        scorer.check_texts([context.pair.text for pairs in contexts.values() for context in pairs])
+    first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
+    seeds = consecutive_seeds(first_seed, spec.seeds)
+    sweep = Sweep(study, model, scorers, contexts, seeds, executor)
+    sweep.check(arms)
+    return Plan(spec, arms, dropped, _notes(spec, model, contexts, dropped), sweep)
 
 
 def _notes(
@@ -276,16 +270,18 @@ def run_patching(
     spec: PatchingSpec,
     progress: Progress | None = None,
     note: Callable[[str], None] = _log.warning,
+    executor: Executor | None = None,
 ) -> xr.Dataset:
     """Run what the map needs and is not in the study yet, and save its result (schema: the reference of results).
 
     `progress(done, total)` counts pairs times seeds, and `note` gets sentences on what the map will not be able to say,
-    before anything runs. Raises UserError as `check_patching` does, where another process makes the same result, and
-    where runs that the map asks for are missing in the end.
+    before anything runs. `executor` makes the units of work, by default in this process. Raises UserError as
+    `check_patching` does, where another process makes the same result, and where runs that the map asks for are missing
+    in the end.
     """
     started = time.monotonic()
     with study.making(spec.result_name):
-        plan = check_patching(study, model, spec)
+        plan = check_patching(study, model, spec, executor)
         for sentence in plan.notes:
             note(sentence)
         result = _make(study, model, plan, progress or _no_progress)
@@ -294,20 +290,21 @@ def run_patching(
 
 def _make(study: Study, model: AudioDiffusionModel, plan: Plan, progress: Progress) -> xr.Dataset:
     """The map's dataset, what it needs run and scored."""
-    spec, arms, contexts = plan.spec, plan.arms, plan.contexts
-    runner = _Runner(study, spec, plan.sweep, contexts, progress)
+    spec, arms, sweep = plan.spec, plan.arms, plan.sweep
     screen: xr.DataArray | None = None
-    chosen: Arms = dict.fromkeys(contexts, arms)
+    chosen: Arms = dict.fromkeys(sweep.contexts, arms)
     if spec.screening is not None:
-        few = {concept: pairs[: spec.screening.pairs] for concept, pairs in contexts.items()}
-        screen = screen_arms(study, model, spec.screening.method, few, runner.seeds[0], arms)
+        few = {concept: pairs[: spec.screening.pairs] for concept, pairs in sweep.contexts.items()}
+        screen = screen_arms(study, model, spec.screening.method, few, int(sweep.seeds[0]), arms)
         chosen = choose_arms(screen, arms, spec.screening.top, spec.screening.sample, spec.seed)
-    stopped = runner.run(chosen)
-    steps: dict[str, list[dict[str, object]]] = {}
+    n_run, stopped = run_pairs(sweep, chosen, spec.stop_top, spec.min_pairs, progress)
+    steps: dict[str, list[GreedyStep]] = {}
     if spec.greedy_fraction:
-        arms, chosen, steps = runner.greedy(arms, model.n_blocks)
-    runner.check_complete(chosen)
-    result = runner.dataset(arms, chosen)
+        set_arm = _request(spec, study, model).set_arm
+        added, steps = grow_sets(sweep, set_arm, model.n_blocks, spec.greedy_fraction)
+        arms = arms + added
+        chosen = dict.fromkeys(sweep.contexts, arms)
+    result = map_dataset(sweep, arms, chosen, n_run)
     resolution = RESOLUTION[study.model["dtype"]]
     result = result.merge(impact(result.score, resolution=resolution), compat="no_conflicts")
     if screen is not None:
@@ -355,193 +352,6 @@ def _contexts(
         concept: prompt_set_contexts(prompts, concept, spec.pairs, spec.seed, encode)
         for concept in spec.concepts or prompts.concepts
     }
-
-
-class _Runner:
-    """Goes through a map's pairs and seeds, and puts together what came out."""
-
-    def __init__(
-        self,
-        study: Study,
-        spec: PatchingSpec,
-        sweep: Sweep,
-        contexts: dict[str, list[PairContext]],
-        progress: Progress,
-    ) -> None:
-        self.spec = spec
-        self.sweep = sweep
-        self.contexts = contexts
-        self.progress = progress
-        self.n_run = dict.fromkeys(contexts, 0)
-        self.block_names = study.block_names
-        first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
-        self.seed_axis = consecutive_seeds(first_seed, spec.seeds)
-        self.seeds: list[int] = self.seed_axis.tolist()
-
-    def run(self, arms: Arms) -> str:
-        """Run the arms of every pair; gives a sentence on where it stopped, "" when all pairs were asked for."""
-        active, sentences = list(self.contexts), []
-        total = sum(map(len, self.contexts.values())) * self.spec.seeds
-        done = 0
-        # Each look is a chance to stop on luck: look seldom.
-        looks = {self.spec.min_pairs * 2**k for k in range(32)} - {self.spec.pairs}
-        self.progress(done, total)
-        for pair in range(self.spec.pairs):
-            for concept in (concept for concept in active if pair < len(self.contexts[concept])):
-                for seed in self.seeds:
-                    self.sweep.ensure(self.contexts[concept][pair], seed, arms[concept])
-                    done += 1
-                    self.progress(done, total)
-                self.n_run[concept] = pair + 1
-            if self.spec.stop_top and pair + 1 in looks:
-                finished = [
-                    concept
-                    for concept in active
-                    if pair + 1 < len(self.contexts[concept])
-                    and self._is_separated(concept, pair + 1, arms[concept])
-                ]
-                sentences += [f"{concept} after {pair + 1} pairs" for concept in finished]
-                active = [concept for concept in active if concept not in finished]
-                left = sum(len(self.contexts[concept]) - pair - 1 for concept in finished)
-                total -= left * self.spec.seeds
-                self.progress(done, total)
-        if not self.spec.stop_top:
-            return ""
-        when = ", ".join(sentences) or "none"
-        apart = f"Stopped when the top {self.spec.stop_top} cells' intervals lay above all others': {when}."
-        ended = f" Ended with the budget of {self.spec.pairs} pairs: {', '.join(active)}." if active else ""
-        return apart + ended
-
-    def _is_separated(self, concept: str, n_pairs: int, arms: Sequence[Arm]) -> bool:
-        cells = [arm for arm in arms if arm.role == "cell"]
-        found = impact(self.scores({concept: self.contexts[concept][:n_pairs]}, cells)).sel(concept=concept)
-        cells_only = found.sel(arm=found.role == "cell")
-        return all(
-            separated(
-                cells_only.impact.sel(scorer=scorer).values,
-                cells_only.impact_lo.sel(scorer=scorer).values,
-                cells_only.impact_hi.sel(scorer=scorer).values,
-                self.spec.stop_top,
-            )
-            for scorer in self.spec.scorers
-        )
-
-    def greedy(
-        self, arms: list[Arm], n_blocks: int
-    ) -> tuple[list[Arm], Arms, dict[str, list[dict[str, object]]]]:
-        """The smallest set of blocks, added one at a time, that restores the fraction asked for; for each concept."""
-        added: dict[str, Arm] = {}
-        steps: dict[str, list[dict[str, object]]] = {}
-        for concept, contexts in self.contexts.items():
-            chosen: tuple[int, ...] = ()
-            steps[concept] = []
-            fraction = 0.0
-            while fraction < self.spec.greedy_fraction and len(chosen) < n_blocks:
-                groups = [tuple(sorted((*chosen, block))) for block in range(n_blocks) if block not in chosen]
-                candidates = [self._set_arm(group) for group in groups]
-                for context in contexts:
-                    for seed in self.seeds:
-                        self.sweep.ensure(context, seed, candidates)
-                found = impact(self.scores({concept: contexts}, candidates)).isel(concept=0, scorer=0)
-                values = found.impact.sel(arm=[arm.name for arm in candidates]).values
-                if np.isnan(values).all():
-                    break
-                best = int(np.nanargmax(values))
-                chosen, fraction = groups[best], float(values[best])
-                added[candidates[best].name] = candidates[best]
-                steps[concept].append({"blocks": list(chosen), "fraction": fraction})
-        everything = arms + list(added.values())
-        return everything, dict.fromkeys(self.contexts, everything), steps
-
-    def _set_arm(self, group: Sequence[int]) -> Arm:
-        sites = [f"tf{block}.{self.spec.part}" for block in group]
-        return patch_arm(set_name(group, self.block_names), "greedy", sites, target=self.spec.mode)
-
-    def scores(self, contexts: dict[str, list[PairContext]], arms: Sequence[Arm]) -> xr.DataArray:
-        """Scores with dims (concept, pair, seed, arm, scorer), the arms labelled; NaN where the study holds none."""
-        n_pairs = max(len(pairs) for pairs in contexts.values())
-        shape = (len(contexts), n_pairs, len(self.seeds), 2 + len(arms), len(self.spec.scorers))
-        values = np.full(shape, np.nan)
-        for c, pairs in enumerate(contexts.values()):
-            for p, context in enumerate(pairs):
-                for s, seed in enumerate(self.seeds):
-                    values[c, p, s] = self.sweep.scores(context, seed, arms)
-        coords = {
-            "concept": list(contexts),
-            "pair": range(n_pairs),
-            "seed": self.seed_axis,
-            "scorer": list(self.spec.scorers),
-            **_arm_coords(arms),
-        }
-        return xr.DataArray(values, coords=coords, dims=("concept", "pair", "seed", "arm", "scorer"))
-
-    def check_complete(self, chosen: Arms) -> None:
-        """Raise UserError where a run or a score that the map asks for is not in the study, though it was made."""
-        missing = [
-            (context.pair.clean.text, seed, name)
-            for concept, contexts in self.contexts.items()
-            for context in contexts[: self.n_run[concept]]
-            for seed in self.seeds
-            for name in self.sweep.missing(context, seed, chosen[concept])
-        ]
-        if missing:
-            prompt, seed, name = missing[0]
-            raise UserError(
-                f"{len(missing)} runs of the map are missing, such as '{name}' of '{prompt}' (seed {seed}): somebody "
-                "removed them meanwhile; run the command again, which runs them anew."
-            )
-
-    def dataset(self, arms: Sequence[Arm], chosen: Arms) -> xr.Dataset:
-        """Scores, audio files and texts of the whole map; arms that were not `chosen` and pairs after a stop are empty.
-
-        The study may hold them, run for another map.
-        """
-        score = self.scores(self.contexts, arms)
-        audio = np.full(score.shape[:-1], "", dtype=object)
-        for c, contexts in enumerate(self.contexts.values()):
-            for p, context in enumerate(contexts):
-                audio[c, p] = [self.sweep.audio(context, seed, arms) for seed in self.seeds]
-        for c, concept in enumerate(self.contexts):
-            names = {"clean", "corrupt", *(arm.name for arm in chosen[concept])}
-            left_out = np.array([arm not in names for arm in score.arm.values])
-            for empty in ((slice(None), slice(None), left_out), (slice(self.n_run[concept], None),)):
-                score.values[c][empty] = np.nan
-                audio[c][empty] = ""
-        pairs = [context.pair for contexts in self.contexts.values() for context in contexts]
-        # Concepts may have different numbers of pairs, where some were dropped.
-        place = np.arange(score.sizes["pair"]) < np.array([[len(c)] for c in self.contexts.values()])
-        texts = {name: np.full(place.shape, "", dtype=object) for name in TEXTS}
-        for name, text in TEXTS.items():
-            texts[name][place] = [text(pair) for pair in pairs]
-        return xr.Dataset(
-            {
-                "score": score,
-                "audio": (("concept", "pair", "seed", "arm"), audio),
-                **{name: (("concept", "pair"), values) for name, values in texts.items()},
-            }
-        )
-
-
-def _arm_coords(arms: Sequence[Arm]) -> dict[str, tuple[str, list[Any]]]:
-    specs = [json.dumps(arm.to_json()["edits"]) for arm in arms]
-    return {
-        "arm": ("arm", ["clean", "corrupt", *(arm.name for arm in arms)]),
-        "row": ("arm", ["", "", *(arm.row for arm in arms)]),
-        "column": ("arm", ["", "", *(arm.column for arm in arms)]),
-        "direction": ("arm", ["", "", *(arm.direction for arm in arms)]),
-        "role": ("arm", ["run", "run", *(arm.role for arm in arms)]),
-        "block": ("arm", [NO_BLOCK, NO_BLOCK, *(NO_BLOCK if a.block is None else a.block for a in arms)]),
-        "window": ("arm", ["", "", *map(_window, arms)]),
-        "null_of": ("arm", ["", "", *(arm.null_of for arm in arms)]),
-        "null_kind": ("arm", ["", "", *(arm.null_kind for arm in arms)]),
-        "spec": ("arm", ["", "", *specs]),
-    }
-
-
-def _window(arm: Arm) -> str:
-    """The window of an arm's edits as JSON; "" where they have different ones."""
-    windows = {json.dumps(edit.window.options) for edit in arm.edits}
-    return windows.pop() if len(windows) == 1 else ""
 
 
 def _with_screen(result: xr.Dataset, screen: xr.DataArray, spec: PatchingSpec) -> xr.Dataset:

@@ -1,7 +1,7 @@
 """Cheap maps for screening: what a patch would do to the velocity along the corrupt run, without following it."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ def screen_arms(
     study: Study,
     model: AudioDiffusionModel,
     method: str,
-    contexts: dict[str, list[PairContext]],
+    contexts: Mapping[str, Sequence[PairContext]],
     seed: int,
     arms: Sequence[Arm],
 ) -> xr.DataArray:

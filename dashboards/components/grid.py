@@ -27,7 +27,6 @@ def row_grid(
             "resizable": True,
             "suppressHeaderMenuButton": True,
             "suppressHeaderFilterButton": True,
-            "valueFormatter": {"function": "readable(params.value)"},
         },
         dashGridOptions={
             "theme": THEME,

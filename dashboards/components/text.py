@@ -4,8 +4,6 @@ import dash_mantine_components as dmc
 from dash import html
 from dash.development.base_component import Component
 
-from dashboards.names import printable
-
 
 def page_header(title: str, sentence: str) -> Component:
     """A page's title with the one sentence that says what it shows."""
@@ -69,7 +67,5 @@ def hint(text: str) -> Component:
 
 def key_values(rows: dict[str, str]) -> Component:
     """A two-column table of names and values."""
-    body = [
-        dmc.TableTr([dmc.TableTh(name, w=190), dmc.TableTd(printable(value))]) for name, value in rows.items()
-    ]
+    body = [dmc.TableTr([dmc.TableTh(name, w=190), dmc.TableTd(value)]) for name, value in rows.items()]
     return dmc.Table(dmc.TableTbody(body), className="key-values", verticalSpacing=4, fz="sm")

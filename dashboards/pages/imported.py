@@ -20,7 +20,6 @@ from dashboards.components.text import empty_state, page_header, panel
 from dashboards.figures import patching_comparison
 from dashboards.figures.published_map import NAMES, draw_means, maps_frame, means_frame
 from dashboards.links import change_query, read_query
-from dashboards.names import printable
 from dashboards.results import is_usable, load_result, patching_names
 from dashboards.tables.comparison import Map, imported_map, study_map
 from dashboards.tables.imported import artefacts_frame
@@ -101,8 +100,7 @@ def _artefacts(study: Study) -> tuple[list[Imported], list[str]]:
 def _table(artefacts: pd.DataFrame) -> Component:
     head = dmc.TableThead(dmc.TableTr([dmc.TableTh(title) for title in HEADINGS.values()]))
     rows = [
-        dmc.TableTr([dmc.TableTd(printable(str(row[name]))) for name in HEADINGS])
-        for _, row in artefacts.iterrows()
+        dmc.TableTr([dmc.TableTd(str(row[name])) for name in HEADINGS]) for _, row in artefacts.iterrows()
     ]
     return html.Div(
         dmc.Table([head, dmc.TableTbody(rows)], verticalSpacing=4, fz="sm"), className="facts-wrap"

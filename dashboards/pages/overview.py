@@ -158,9 +158,8 @@ def _clip_grid(study: Study) -> Component:
 
 def _settings(study: Study) -> dict[str, str]:
     spec = study.spec
-    settings = spec.settings.model_dump(exclude={"options"}) | spec.settings.options
     return {
-        **{name.replace("_", " "): str(value) for name, value in settings.items()},
+        **{name.replace("_", " "): str(value) for name, value in spec.settings.model_dump().items()},
         "prompt templates": "; ".join(spec.prompts.templates),
         "sites": ", ".join(spec.sites),
         "steps kept": ", ".join(map(str, spec.steps)),

@@ -17,7 +17,6 @@ from dashboards.drawing.grids import cell_at, lay_out
 from dashboards.figures import patching_map
 from dashboards.figures.patching_map import PatchingMapSpec
 from dashboards.links import change_query, read_query
-from dashboards.names import printable
 from dashboards.numbers import fixed
 from dashboards.pages import patching_cell
 from dashboards.results import command, has_result, load_result, patching_names
@@ -271,7 +270,7 @@ def facts(result: xr.Dataset, frame: pd.DataFrame) -> Component:
     for _, row in frame.drop_duplicates("concept").iterrows():
         agreed = agreement(result, row["concept"], scorer)
         cells = [
-            printable(row["concept"]),
+            row["concept"],
             short_sample(row, result.sizes["seed"]),
             interval(row, "denominator"),
             interval(row, "stability"),

@@ -16,6 +16,7 @@ from workbench.engine.operators import NO_PARAMETERS, OPERATORS, Operator, Param
 from workbench.engine.runs import Clip
 from workbench.engine.sites import Site
 from workbench.engine.tensors import HashedTensor, Numbers, Tensors
+from workbench.provenance import content_hash
 from workbench.validation import validated
 
 Pass = Literal["cond", "text", "null"]
@@ -185,6 +186,11 @@ class Edit:
         for run in self.runs:
             for edit in run.edits:
                 yield from edit.tensors
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash of the canonical JSON: names results."""
+        return content_hash(self.to_json())
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from cache import ActivationCache, tables
 from cache.errors import CacheError, UserError
 from cache.opening import (
     checked_folder,
-    checked_path,
     file_size,
     is_partial,
     open_folder,
@@ -29,7 +28,6 @@ from cache.opening import (
 )
 from cache.plan import TokenReduction
 from cache.protocol import CLIPS, Dtype, canonical_json
-from workbench.audio import LONGEST_SECONDS, read_audio
 from workbench.documents import read_document
 from workbench.engine.edits import Pass
 from workbench.engine.runs import GenerationSettings
@@ -41,12 +39,14 @@ from workbench.prompts.reading import Encode
 from workbench.provenance import content_hash, provenance
 from workbench.seeds import Seed, consecutive_seeds
 from workbench.studies.confirmed import UnconfirmedStore, confirm, is_confirmed
+from workbench.studies.recordings import read_recording
 from workbench.studies.result_files import load_result_file, read_result_attributes
+from workbench.studies.runs import RunStore
 
 if TYPE_CHECKING:
     from workbench.models.base import AudioDiffusionModel
 
-STUDY_VERSION = 3
+STUDY_VERSION = 4
 DOCUMENT = "study.json"
 CACHE = "activations.zarr"
 LOCKS = "locks"
@@ -108,7 +108,7 @@ class _Model(BaseModel):
 class _Document(BaseModel):
     """What `study.json` holds."""
 
-    study_version: Literal[3]
+    study_version: Literal[4]
     spec: StudySpec
     model: dict[str, Any]
     store: str | None
@@ -293,14 +293,13 @@ class Study:
         return self.path / "audio" / "clips" / f"{clip:05d}.flac"
 
     def read_audio(self, name: str) -> tuple[Float[np.ndarray, "channel sample"], int]:
-        """A recording of the study by its path in it, as `workbench.audio.read_audio` reads it.
+        """A recording of the study by its path in it; raises UserError as `read_recording` does."""
+        return read_recording(self.path, name, self.spec.settings.duration)
 
-        Raises UserError for one that is missing, damaged, no file of the study's, or longer than the study's clips.
-        """
-        longest = min(2 * self.spec.settings.duration + 1, LONGEST_SECONDS)  # models round up to whole frames
-        with suppress(FileNotFoundError):  # which `read_audio` says in a sentence
-            checked_path(self.path, name)
-        return read_audio(self.path / name, self.path, longest)
+    @property
+    def runs(self) -> RunStore:
+        """The store of runs of the study's model with its settings."""
+        return RunStore(self.path, self.model["weights_hash"], self.model["dtype"], self.spec.settings)
 
     def truth_card(self) -> dict[str, Any] | None:
         """The planted truth of the study's model, where it has one. For tests and display; analyses never read it."""

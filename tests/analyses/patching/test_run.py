@@ -1,7 +1,7 @@
 """The sweep behind a map on a tiny model: labels, audio, scores, sharing, and going on where it was cut off."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import xarray as xr
 from pydantic import ValidationError
 
 from analyses.patching import run, sweep
-from analyses.patching.arms import Arm, arms_from_file, patch_arm
+from analyses.patching.arms import Arm, arms_from_file, patch_arm, set_name
 from analyses.patching.contexts import PairContext
+from analyses.patching.greedy import grow_sets
 from analyses.patching.run import PatchingSpec, Screening, check_patching, custom_arms, run_patching
+from analyses.patching.stopping import run_pairs
 from analyses.patching.sweep import Sweep
 from analyses.statistics import too_few_pairs
 from cache.errors import UserError
@@ -146,16 +148,19 @@ def test_what_was_run_is_not_run_again(
     study: Study, tiny: AceStep15, generated: list[int], probed: list[int]
 ) -> None:
     first = run_patching(study, tiny, SPEC)
-    assert generated == [2 + 1 + 9] * 4, "clean, corrupt, the unrelated run and nine arms"
+    assert generated[:2] == [2 + 1 + 9] * 2, "clean, corrupt, the unrelated run and nine arms"
+    pairs = first.clean_prompt.values.flat[:2], first.corrupt_prompt.values.flat[:2]
+    assert list(pairs[0]) == list(pairs[1][::-1]), "the second pair is the first one, the other way round"
+    assert generated[2:] == [2 + 1 + 3] * 2, "what is sufficient in the one is necessary in the other"
     again = run_patching(study, tiny, SPEC)
     assert len(generated) == 4
     xr.testing.assert_identical(first.drop_attrs(), again.drop_attrs())
     assert len(probed) == 2, "memory is tried once, and not where nothing is to be run"
     more = run_patching(study, tiny, SPEC.model_copy(update={"question": "steps", "windows": 3, "nulls": ()}))
-    assert generated[4:] == [2 + 12] * 4
+    assert generated[4:] == [2 + 12] * 2
     assert list(more.audio.sel(arm="clean").values.flat) == list(first.audio.sel(arm="clean").values.flat)
     wider = run_patching(study, tiny, SPEC.model_copy(update={"pairs": 3, "name": "wider"}))
-    assert len(generated) == 10, "the two seeds of the third pair"
+    assert len(generated) == 8, "the two seeds of the third pair"
     np.testing.assert_array_equal(wider.score.isel(pair=slice(2)), first.score)
 
 
@@ -255,9 +260,9 @@ def test_pairs_of_a_file_are_used_instead(study: Study, tiny: AceStep15, tmp_pat
 
 def test_a_damaged_record_of_arms_names_its_file(study: Study, tiny: AceStep15) -> None:
     run_patching(study, tiny, SPEC)
-    record = next(iter(sorted(study.path.rglob("arms.json"))))
+    record = next(iter(sorted(study.path.rglob("runs.json"))))
     record.write_text(record.read_text()[:-9])
-    with pytest.raises(UserError, match=r"arms\.json is damaged"):
+    with pytest.raises(UserError, match=r"runs\.json is damaged"):
         run_patching(study, tiny, SPEC)
 
 
@@ -300,11 +305,19 @@ def test_options_that_a_question_does_not_heed_are_refused(values: dict) -> None
 class KnownScores(Sweep):
     """A sweep whose scores follow from the blocks that an arm patches, plus a little noise."""
 
-    def __init__(self, share: dict[frozenset[int], float], noise: float) -> None:
+    def __init__(self, share: dict[frozenset[int], float], noise: float, pairs: int) -> None:
+        made = [
+            Pair("tempo", Prompt("x" * (i + 1), {"tempo": "fast"}), Prompt("y", {"tempo": "slow"}), "fast")
+            for i in range(pairs)
+        ]
+        self.contexts = {"tempo": [PairContext(pair, None, None, ()) for pair in made]}
+        self.seeds, self.scorers = np.array([8]), {"embedded": Loudness()}
         self.share, self.noise, self.asked = share, noise, 0
 
-    def ensure(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> None:
-        self.asked += 1
+    def run(self, arms: Mapping[str, Sequence[Arm]], pairs: range) -> Iterator[None]:
+        for _ in range(len(pairs) * len(arms)):
+            self.asked += 1
+            yield
 
     def scores(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> np.ndarray:
         draw = np.random.default_rng([seed, len(context.pair.clean.text)])
@@ -314,36 +327,31 @@ class KnownScores(Sweep):
         return (values + self.noise * draw.standard_normal(len(values)))[:, None]
 
 
-def known_runner(study: Study, spec: PatchingSpec, known: KnownScores) -> run._Runner:
-    pairs = [
-        Pair("tempo", Prompt("x" * (i + 1), {"tempo": "fast"}), Prompt("y", {"tempo": "slow"}), "fast")
-        for i in range(spec.pairs)
-    ]
-    contexts = {"tempo": [PairContext(pair, None, None, ()) for pair in pairs]}
-    return run._Runner(study, spec, known, contexts, lambda done, total: None)
-
-
 def block_arms(study: Study, tiny: AceStep15) -> list[Arm]:
     return run.question_arms(PatchingSpec(directions=("sufficiency",)), study, tiny)
 
 
 def test_pairs_are_added_until_the_top_cell_is_clear(study: Study, tiny: AceStep15) -> None:
-    spec = PatchingSpec(pairs=30, min_pairs=4, stop_top=1)
     arms = {"tempo": block_arms(study, tiny)}
-    clear = KnownScores({frozenset({1}): 0.8}, noise=0.05)
-    sentence = known_runner(study, spec, clear).run(arms)
-    assert clear.asked == 4
+    clear = KnownScores({frozenset({1}): 0.8}, noise=0.05, pairs=30)
+    told: list[tuple[int, int]] = []
+    n_run, sentence = run_pairs(clear, arms, 1, 4, lambda done, total: told.append((done, total)))
+    assert clear.asked == n_run["tempo"] == 4
+    assert (told[0], told[-1]) == ((0, 30), (4, 4))
     assert sentence == "Stopped when the top 1 cells' intervals lay above all others': tempo after 4 pairs."
-    unclear = KnownScores({frozenset({1}): 0.5, frozenset({0}): 0.5}, noise=0.3)
-    sentence = known_runner(study, spec, unclear).run(arms)
-    assert unclear.asked == 30
+    unclear = KnownScores({frozenset({1}): 0.5, frozenset({0}): 0.5}, noise=0.3, pairs=30)
+    n_run, sentence = run_pairs(unclear, arms, 1, 4, lambda done, total: None)
+    assert unclear.asked == n_run["tempo"] == 30
     assert sentence.endswith("none. Ended with the budget of 30 pairs: tempo.")
 
 
-def test_greedy_finds_the_smallest_set(study: Study, tiny: AceStep15) -> None:
-    spec = PatchingSpec(question="sets", pairs=8, greedy_fraction=0.9)
-    both_needed = KnownScores({frozenset({1}): 0.3, frozenset({1, 3}): 0.95}, noise=0.01)
-    arms, _, steps = known_runner(study, spec, both_needed).greedy([], 5)
+def greedy_arm(blocks: Sequence[int]) -> Arm:
+    return patch_arm(set_name(blocks), "greedy", [f"tf{block}.cross_attn" for block in blocks])
+
+
+def test_greedy_finds_the_smallest_set() -> None:
+    both_needed = KnownScores({frozenset({1}): 0.3, frozenset({1, 3}): 0.95}, noise=0.01, pairs=8)
+    arms, steps = grow_sets(both_needed, greedy_arm, 5, 0.9)
     assert [step["blocks"] for step in steps["tempo"]] == [[1], [1, 3]]
     assert steps["tempo"][1]["fraction"] == pytest.approx(0.95, abs=0.02)
     assert [arm.name for arm in arms] == ["tf1 greedy", "tf1+tf3 greedy"]
@@ -424,7 +432,7 @@ def test_notes_before_anything_runs(
 def test_pairs_of_a_prompt_set_are_taken_as_far_as_they_go(study: Study, tiny: AceStep15) -> None:
     spec = PatchingSpec(concepts=("tempo", "drums"), pairs=100)
     plan = check_patching(study, tiny, spec)
-    assert {concept: len(pairs) for concept, pairs in plan.contexts.items()} == {
+    assert {concept: len(pairs) for concept, pairs in plan.sweep.contexts.items()} == {
         concept: study.spec.prompts.n_pairs(concept) for concept in ("tempo", "drums")
     }
     assert any(note.startswith("100 pairs were asked for") for note in plan.notes)

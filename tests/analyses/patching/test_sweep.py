@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from analyses.execution import Worker
 from analyses.patching import run, sweep
 from analyses.patching.arms import Request, blocks_arms, null_arms, paths_arms
 from analyses.patching.contexts import PairContext
@@ -58,6 +59,11 @@ def pairs_file(folder: Path, *rows: str, concept: str = "tempo") -> str:
 
 def row(text: str = "fast", clean: str = "a fast song", corrupt: str = "a slow song") -> str:
     return f"fast,{clean},{corrupt},CONCEPT,slow,{text}\n"
+
+
+def kept(study: Study) -> dict[Path, dict]:
+    """The runs that a study keeps, by the document of their clip."""
+    return {file: json.loads(file.read_text())["runs"] for file in sorted(study.path.rglob("runs.json"))}
 
 
 def nothing_more(*args, **kwargs):
@@ -145,8 +151,7 @@ def test_what_others_added_meanwhile_stays(
     monkeypatch.setattr(Sweep, "rows_per_batch", 100)
     monkeypatch.setattr(tiny, "generate_batch", with_another_sweep)
     assert not np.isnan(run_patching(study, tiny, SPEC).score).any()
-    (record,) = study.path.rglob("arms.json")
-    assert len(json.loads(record.read_text())) == 2 + 2 + 6
+    assert sum(len(runs) for runs in kept(study).values()) == 2 + 2 + 6
     monkeypatch.setattr(tiny, "generate_batch", nothing_more)
     run_patching(study, tiny, other)
 
@@ -160,15 +165,18 @@ def test_one_result_is_made_by_one_process(study: Study, tiny: AceStep15) -> Non
 def test_a_map_without_all_its_runs_is_not_saved(
     study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ensure = Sweep.ensure
+    make = Worker.make
 
-    def forgetful(self, context, seed, arms):
-        ensure(self, context, seed, arms)
-        (record,) = study.path.rglob("arms.json")
-        kept = json.loads(record.read_text())
-        record.write_text(json.dumps(dict(list(kept.items())[:-1])))
+    def forgetful(self, unit):
+        rows = make(self, unit)
+        file, runs = next((file, runs) for file, runs in kept(study).items() if len(runs) > 1)
+        last = next(name for name, record in runs.items() if "tf1" in str(record["edits"]))
+        document = json.loads(file.read_text())
+        del document["runs"][last]
+        file.write_text(json.dumps(document))
+        return rows
 
-    monkeypatch.setattr(Sweep, "ensure", forgetful)
+    monkeypatch.setattr(Worker, "make", forgetful)
     with pytest.raises(UserError, match="1 runs of the map are missing, such as 'tf1'"):
         run_patching(study, tiny, SPEC)
     assert study.result_names() == []
@@ -221,7 +229,7 @@ def test_a_base_run_of_nan_ends_the_sweep(
     monkeypatch.setattr(tiny, "generate_batch", breaking(tiny.generate_batch, place))
     with pytest.raises(UserError, match=r"NaN or infinite in step 1 \(the model runs in float32\)"):
         run_patching(study, tiny, SPEC)
-    assert not list(study.path.rglob("arms.json")) and study.result_names() == []
+    assert not kept(study) and study.result_names() == []
 
 
 def test_a_silent_clip_is_not_judged(
@@ -265,32 +273,28 @@ def test_a_concept_is_a_name_and_no_path(study: Study, tiny: AceStep15, tmp_path
     spec = SPEC.model_copy(update={"pairs_file": file, "concepts": ()})
     result = run_patching(study, tiny, spec)
     assert result.concept.values.tolist() == [concept]
-    folder = (study.path / result.audio.values.flat[0]).parent
-    assert folder.parent.parent == study.path / "audio" / "patching"
-    assert (
-        folder.parent.name.isascii() and folder.parent.name.lower() != "con" and len(folder.parent.name) < 80
-    )
-    assert (study.path / result.audio.values.flat[0]).is_file()
+    file = study.path / result.audio.values.flat[0]
+    assert file.is_file() and file.parent.parent == study.path / "audio" / "runs"
 
 
 def test_another_arms_recording_is_not_scored(study: Study, tiny: AceStep15, judge: Judge) -> None:
-    """Two files swapped, or two names in the records: the sound is not that of the arm. The advice given helps."""
+    """Two files swapped, or two names in the document: the sound is not that of the arm. The advice given helps."""
     honest = run_patching(study, tiny, SPEC)
     again = SPEC.model_copy(update={"name": "again"})
     judge.identity = "another"
-    record = next(study.path.rglob("arms.json"))
-    clean, corrupt = (entry["audio"] for entry in list(json.loads(record.read_text()).values())[:2])
-    assert clean != corrupt
-    text = record.read_text()
-    record.write_text(text.replace(clean, "?").replace(corrupt, clean).replace("?", corrupt))
-    with pytest.raises(UserError, match="is not the recording that was made of its arm"):
+    document, runs = next((file, runs) for file, runs in kept(study).items() if len(runs) > 1)
+    first, second = (record["audio"] for record in list(runs.values())[:2])
+    assert first != second
+    text = document.read_text()
+    document.write_text(text.replace(first, "?").replace(second, first).replace("?", second))
+    with pytest.raises(UserError, match="is not the recording that was made of its run"):
         run_patching(study, tiny, again)
-    record.write_text(text)
-    one, other = study.path / clean, study.path / corrupt
+    document.write_text(text)
+    one, other = study.path / first, study.path / second
     content = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(content)
-    with pytest.raises(UserError, match=re.escape(f"delete the folder {record.parent}, ")):
+    with pytest.raises(UserError, match=re.escape(f"delete the folder {document.parent}, ")):
         run_patching(study, tiny, again)
-    shutil.rmtree(record.parent)
+    shutil.rmtree(document.parent)
     assert_close(run_patching(study, tiny, again).score.values, honest.score.values)

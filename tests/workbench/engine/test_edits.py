@@ -63,15 +63,15 @@ def through_json(edit: Edit) -> Edit:
 
 
 @given(edits)
-def test_json_round_trip(edit: Edit) -> None:
+def test_json_round_trip_keeps_value_and_hash(edit: Edit) -> None:
     again = through_json(edit)
     assert again == edit
-    assert again.to_json() == edit.to_json()
+    assert again.hash == edit.hash
 
 
 @given(edits, edits)
-def test_json_is_canonical(a: Edit, b: Edit) -> None:
-    assert (a == b) == (a.to_json() == b.to_json())
+def test_hashes_tell_edits_apart(a: Edit, b: Edit) -> None:
+    assert (a.hash == b.hash) == (a.to_json() == b.to_json())
 
 
 @pytest.mark.parametrize("edit", MADE, ids=lambda edit: edit.operator)

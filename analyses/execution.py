@@ -1,0 +1,141 @@
+"""Who makes runs: work is cut into units, and an executor maps them, in this process or elsewhere.
+
+A unit is plain data that can be sent to another process (`pickle`). `make_unit` makes it there: it writes into the
+study's run store, and gives back plain data, too.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from cache.errors import UserError
+from workbench.audio import not_finite
+from workbench.engine.edits import Run
+from workbench.engine.runs import Clip, Generation
+from workbench.models.base import AudioDiffusionModel
+from workbench.models.reference import ModelReference
+from workbench.scorers import Scorer, load_scorer
+from workbench.studies.judging import judge
+from workbench.studies.runs import Audio, RunStore
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Runs that are made and judged in one place.
+
+    Each of `batches` has runs with names for people; they are generated together unless the store holds all of them.
+    Afterwards the `judges`, identities by name, score all `runs` that the store holds for the `text`.
+    """
+
+    store: RunStore
+    model: ModelReference
+    batches: tuple[tuple[tuple[str, Run], ...], ...]
+    runs: tuple[Run, ...]
+    judges: Mapping[str, str]
+    text: str
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Maps units."""
+
+    def map(self, units: Iterable[Unit]) -> Iterator[int]:
+        """Make the units; gives what `make_unit` gives of each, in their order, as soon as it is there."""
+        ...
+
+
+class Worker:
+    """Makes units in this process. Models and judges are loaded when a unit first names them, and kept."""
+
+    def __init__(
+        self, models: Iterable[AudioDiffusionModel] = (), judges: Mapping[str, Scorer] | None = None
+    ) -> None:
+        self._models = {ModelReference.of(model): model for model in models}
+        self._judges = dict(judges or {})
+
+    def make(self, unit: Unit) -> int:
+        """Make what is missing of a unit, and give the denoiser rows that were computed.
+
+        Raises:
+            UserError: for a run without edits whose numbers become NaN or infinite (an edited one is kept as such), and
+                for a model or a judge that is here another one than in the unit.
+        """
+        rows = sum(self._generate(unit, batch) for batch in unit.batches)
+        for name, identity in unit.judges.items():
+            judge(unit.store, unit.runs, self._judge(name, identity, unit), unit.text)
+        return rows
+
+    def _generate(self, unit: Unit, batch: tuple[tuple[str, Run], ...]) -> int:
+        store, runs = unit.store, [run for _, run in batch]
+        if all(store.holds(runs)):
+            return 0
+        model = self._model(unit)
+        made = model.generate_batch(runs, store.settings)
+
+        def audio(place: int) -> Audio | None:
+            return _audio(model, store, made, place, *batch[place])
+
+        store.add(runs, made.shared_with, audio, model.sample_rate)
+        return made.rows
+
+    def _model(self, unit: Unit) -> AudioDiffusionModel:
+        if unit.model not in self._models:
+            self._models[unit.model] = unit.model.load()
+        model = self._models[unit.model]
+        if (model.weights_hash, model.dtype) != (unit.store.weights_hash, unit.store.dtype):
+            raise UserError(
+                f"The model {unit.model.name} here is not the one of the runs in {unit.store.root}, which have the "
+                f"weights {unit.store.weights_hash} in {unit.store.dtype}: get the same weights."
+            )
+        return model
+
+    def _judge(self, name: str, identity: str, unit: Unit) -> Scorer:
+        if name not in self._judges:
+            self._judges[name] = load_scorer(name, device=unit.model.device)
+        if self._judges[name].identity != identity:
+            raise UserError(
+                f"The scorer {name} here is another one than where the work was planned: get the same weights."
+            )
+        return self._judges[name]
+
+
+def _audio(
+    model: AudioDiffusionModel, store: RunStore, made: Generation, place: int, name: str, run: Run
+) -> Audio | None:
+    """The audio of a run; None for an edited one whose numbers are not finite."""
+    broke_at = made.broke_at[place]
+    latents = made.latents[place : place + 1]
+    audio = None if broke_at is not None else model.decode(latents, store.settings.duration)
+    if audio is not None and bool(torch.isfinite(audio).all()):
+        return audio[0].float().cpu().numpy()
+    assert isinstance(run.clip, Clip)
+    what = f"The run '{name}' of '{run.clip.prompt}' (seed {run.clip.seed})"
+    sentence = not_finite(what, broke_at, store.dtype)
+    if not run.edits:
+        raise UserError(sentence)
+    _log.error("%s", sentence)
+    return None
+
+
+_worker = Worker()
+
+
+def make_unit(unit: Unit) -> int:
+    """Make a unit in this process, whose models and judges stay loaded; see `Worker.make`."""
+    return _worker.make(unit)
+
+
+class InProcess:
+    """An executor that makes one unit after the other in this process, as each result is asked for."""
+
+    def __init__(self, worker: Worker | None = None) -> None:
+        self._make = make_unit if worker is None else worker.make
+
+    def map(self, units: Iterable[Unit]) -> Iterator[int]:
+        """Make the units; see `Executor.map`."""
+        return map(self._make, units)

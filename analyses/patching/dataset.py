@@ -1,0 +1,119 @@
+"""The dataset of a patching map: scores, recordings and texts of all its pairs, seeds and arms, labelled."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from analyses.patching.arms import Arm
+from analyses.patching.contexts import PairContext
+from analyses.patching.sweep import Sweep
+from cache.errors import UserError
+from workbench.prompts.prompt_sets import Pair
+
+NO_BLOCK = -1  # of arms whose row stands for no block, or for several
+DIMS = ("concept", "pair", "seed", "arm", "scorer")
+# What a map tells of its pairs.
+TEXTS: dict[str, Callable[[Pair], str]] = {
+    "clean_prompt": lambda pair: pair.clean.text,
+    "corrupt_prompt": lambda pair: pair.corrupt.text,
+    "clean_value": lambda pair: pair.clean_value,
+    "corrupt_value": lambda pair: pair.corrupt_value,
+    "text": lambda pair: pair.text,
+}
+Arms = Mapping[str, Sequence[Arm]]
+
+
+def score_array(
+    sweep: Sweep, contexts: Mapping[str, Sequence[PairContext]], arms: Sequence[Arm]
+) -> xr.DataArray:
+    """Scores with dims (concept, pair, seed, arm, scorer), the arms labelled; NaN where the study holds none."""
+    n_pairs = max(len(pairs) for pairs in contexts.values())
+    shape = (len(contexts), n_pairs, len(sweep.seeds), 2 + len(arms), len(sweep.scorers))
+    values = np.full(shape, np.nan)
+    for c, pairs in enumerate(contexts.values()):
+        for p, context in enumerate(pairs):
+            for s, seed in enumerate(sweep.seeds.tolist()):
+                values[c, p, s] = sweep.scores(context, seed, arms)
+    coords = {
+        "concept": list(contexts),
+        "pair": range(n_pairs),
+        "seed": sweep.seeds,
+        "scorer": list(sweep.scorers),
+        **_arm_coords(arms),
+    }
+    return xr.DataArray(values, coords=coords, dims=DIMS)
+
+
+def map_dataset(sweep: Sweep, arms: Sequence[Arm], chosen: Arms, n_run: Mapping[str, int]) -> xr.Dataset:
+    """Scores, audio files and texts of the whole map; arms that were not `chosen` and pairs after a stop are empty.
+
+    The study may hold them, run for another map. Raises UserError as `check_complete` does.
+    """
+    check_complete(sweep, chosen, n_run)
+    score = score_array(sweep, sweep.contexts, arms)
+    audio = np.full(score.shape[:-1], "", dtype=object)
+    for c, contexts in enumerate(sweep.contexts.values()):
+        for p, context in enumerate(contexts):
+            audio[c, p] = [sweep.audio(context, seed, arms) for seed in sweep.seeds.tolist()]
+    for c, concept in enumerate(sweep.contexts):
+        names = {"clean", "corrupt", *(arm.name for arm in chosen[concept])}
+        left_out = np.array([arm not in names for arm in score.arm.values])
+        for empty in ((slice(None), slice(None), left_out), (slice(n_run[concept], None),)):
+            score.values[c][empty] = np.nan
+            audio[c][empty] = ""
+    return xr.Dataset({"score": score, "audio": (DIMS[:-1], audio), **_texts(sweep.contexts)})
+
+
+def check_complete(sweep: Sweep, chosen: Arms, n_run: Mapping[str, int]) -> None:
+    """Raise UserError where a run or a score that the map asks for is not in the study, though it was made."""
+    missing = [
+        (context.pair.clean.text, seed, name)
+        for concept, contexts in sweep.contexts.items()
+        for context in contexts[: n_run[concept]]
+        for seed in sweep.seeds.tolist()
+        for name in sweep.missing(context, seed, chosen[concept])
+    ]
+    if missing:
+        prompt, seed, name = missing[0]
+        raise UserError(
+            f"{len(missing)} runs of the map are missing, such as '{name}' of '{prompt}' (seed {seed}): somebody "
+            "removed them meanwhile; run the command again, which runs them anew."
+        )
+
+
+def _texts(
+    contexts: Mapping[str, Sequence[PairContext]],
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    pairs = [context.pair for of_concept in contexts.values() for context in of_concept]
+    # Concepts may have different numbers of pairs, where some were dropped.
+    lengths = np.array([len(of_concept) for of_concept in contexts.values()])
+    place = np.arange(lengths.max()) < lengths[:, None]
+    texts = {name: np.full(place.shape, "", dtype=object) for name in TEXTS}
+    for name, text in TEXTS.items():
+        texts[name][place] = [text(pair) for pair in pairs]
+    return {name: (("concept", "pair"), values) for name, values in texts.items()}
+
+
+def _arm_coords(arms: Sequence[Arm]) -> dict[str, tuple[str, list[Any]]]:
+    specs = [json.dumps(arm.to_json()["edits"]) for arm in arms]
+    return {
+        "arm": ("arm", ["clean", "corrupt", *(arm.name for arm in arms)]),
+        "row": ("arm", ["", "", *(arm.row for arm in arms)]),
+        "column": ("arm", ["", "", *(arm.column for arm in arms)]),
+        "direction": ("arm", ["", "", *(arm.direction for arm in arms)]),
+        "role": ("arm", ["run", "run", *(arm.role for arm in arms)]),
+        "block": ("arm", [NO_BLOCK, NO_BLOCK, *(NO_BLOCK if a.block is None else a.block for a in arms)]),
+        "window": ("arm", ["", "", *map(_window, arms)]),
+        "null_of": ("arm", ["", "", *(arm.null_of for arm in arms)]),
+        "null_kind": ("arm", ["", "", *(arm.null_kind for arm in arms)]),
+        "spec": ("arm", ["", "", *specs]),
+    }
+
+
+def _window(arm: Arm) -> str:
+    """The window of an arm's edits as JSON; "" where they have different ones."""
+    windows = {json.dumps(edit.window.options) for edit in arm.edits}
+    return windows.pop() if len(windows) == 1 else ""

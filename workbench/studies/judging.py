@@ -1,0 +1,52 @@
+"""Judges hear the recordings of a run store: each file once, whichever runs it belongs to."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from workbench.audio import unhearable
+from workbench.engine.edits import Run
+from workbench.scorers import Scorer, score_key
+from workbench.studies.recordings import read_recording
+from workbench.studies.runs import Audio, RunRecord, RunStore
+
+_log = logging.getLogger(__name__)
+
+
+def judge(store: RunStore, runs: Sequence[Run], scorer: Scorer, text: str) -> None:
+    """Score, for a text, the runs that the store holds and this scorer has not scored for it yet.
+
+    Raises:
+        UserError: for a recording that is missing, damaged, or not the one that was made of its run.
+    """
+    key = score_key(scorer.name, scorer.identity, text)
+    unscored = [record for record in store.records(runs) if record is not None and key not in record.scores]
+    if not unscored:
+        return
+    known = store.scores_by_file(runs, key)
+    unheard = {record.audio: record for record in unscored if record.audio not in known}
+    store.add_scores(runs, key, known | _heard(store, list(unheard.values()), scorer, text))
+
+
+def _heard(
+    store: RunStore, records: Sequence[RunRecord], scorer: Scorer, text: str
+) -> dict[str, float | None]:
+    """The scores of these recordings by file; None where there is no audio that can be judged."""
+    scores: dict[str, float | None] = {record.audio: None for record in records}
+    clips: dict[str, Audio] = {}
+    rate = 0
+    for record in records:
+        if not record.audio:
+            continue
+        clip, rate = read_recording(store.root, record.audio, store.settings.duration)
+        store.check(record)
+        if fault := unhearable(clip):
+            _log.error("%s cannot be scored: %s.", record.audio, fault)
+        else:
+            clips[record.audio] = clip
+    if clips:
+        found = scorer.score(np.stack(list(clips.values())), rate, [text])[:, 0]
+        for file, value in zip(clips, found, strict=True):
+            scores[file] = float(value) if np.isfinite(value) else None
+    return scores

@@ -1,0 +1,224 @@
+"""The run store of a study: every run's clip is kept once, by what made it, with its audio and its scores.
+
+Runs of one clip, which differ in their edits only, share a folder `audio/runs/<clip>/`. Its `runs.json` says of each
+run what was edited, where its audio lies and how judges scored it. It is replaced as a whole under a lock, so that
+several processes may add to it at once; what is there is never changed.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cache.errors import UserError
+from cache.opening import file_size, open_file, read_file
+from workbench.audio import write_flac
+from workbench.engine.edits import Run
+from workbench.engine.runs import Clip, GenerationSettings
+from workbench.files import file_version, locked, remove_partials, replacing
+from workbench.provenance import content_hash
+
+FOLDER = "audio/runs"
+DOCUMENT = "runs.json"
+LOCK = "runs.lock"
+MAX_DOCUMENT_BYTES = 2**26
+
+Audio = Float[np.ndarray, "channel sample"]
+
+
+class RunRecord(BaseModel):
+    """What a study keeps of a run: its edits, its audio and its scores.
+
+    `audio` is a file relative to the study, "" where the run's numbers became NaN or infinite; `sha256` is that file's,
+    so that no other one is taken for it. A score is kept under `workbench.scorers.score_key`, None where the judge
+    failed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    edits: list[dict[str, Any]]
+    audio: str
+    sha256: str
+    scores: dict[str, float | None] = {}
+
+
+Records = dict[str, RunRecord]
+
+
+class _Document(BaseModel):
+    """What `runs.json` holds: what all runs of the folder have in common, and the runs by their names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights_hash: str
+    dtype: str
+    settings: GenerationSettings
+    clip: dict[str, Any]
+    runs: Records = {}
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """Runs of a model (its weights and dtype) with the same settings, in the folder of a study; plain data."""
+
+    root: Path
+    weights_hash: str
+    dtype: str
+    settings: GenerationSettings
+
+    def records(self, runs: Sequence[Run]) -> list[RunRecord | None]:
+        """What is kept of each run; None for those that were not made.
+
+        Raises:
+            UserError: for a damaged document, and for a link or whatever else is no file in its place.
+        """
+        places = [self._place(run) for run in runs]
+        documents = {folder: self._read(folder) for folder in dict.fromkeys(folder for folder, _ in places)}
+        return [documents[folder].get(name) for folder, name in places]
+
+    def holds(self, runs: Sequence[Run]) -> list[bool]:
+        """Whether each run was made and its audio, where it has any, is there; raises as `records` does."""
+        return [record is not None and self._is_whole(record) for record in self.records(runs)]
+
+    def add(
+        self,
+        runs: Sequence[Run],
+        shared_with: Sequence[int],
+        audio: Callable[[int], Audio | None],
+        sample_rate: int,
+    ) -> None:
+        """Keep runs that were made together, those that are there already excepted.
+
+        Args:
+            runs: the runs.
+            shared_with: for each the place of the first one that was one computed row with it: they share a file.
+            audio: gives the audio of the run at a place, None where its numbers are not finite; called for those whose
+                file is to be written only.
+            sample_rate: of the audio, in Hz.
+        """
+        files: dict[int, tuple[str, str]] = {}
+        made: dict[str, Records] = defaultdict(dict)
+        for place, (run, owner, record) in enumerate(zip(runs, shared_with, self.records(runs), strict=True)):
+            if record is not None and self._is_whole(record):
+                files.setdefault(owner, (record.audio, record.sha256))
+                continue
+            folder, name = self._place(run)
+            if owner not in files:
+                files[owner] = self._write(folder, name, audio(place), sample_rate)
+            file, sha256 = files[owner]
+            edits = [edit.to_json() for edit in run.edits]
+            made[folder][name] = RunRecord(edits=edits, audio=file, sha256=sha256)
+        clips = self._clips(runs)
+        for folder, records in made.items():
+            self._change(folder, clips[folder], partial(self._added, records))
+
+    def add_scores(self, runs: Iterable[Run], key: str, scores: Mapping[str, float | None]) -> None:
+        """Keep scores, given by audio file, of all runs of these runs' clips that have the file and no such score."""
+
+        def is_new(record: RunRecord) -> bool:
+            return record.audio in scores and key not in record.scores
+
+        def scored(there: Records) -> Records:
+            new = {
+                name: record.model_copy(update={"scores": {**record.scores, key: scores[record.audio]}})
+                for name, record in there.items()
+                if is_new(record)
+            }
+            return {**there, **new}
+
+        for folder, clip in self._clips(runs).items():
+            if any(map(is_new, self._read(folder).values())):
+                self._change(folder, clip, scored)
+
+    def scores_by_file(self, runs: Iterable[Run], key: str) -> dict[str, float | None]:
+        """The scores of that key which are known of the audio files of these runs' clips."""
+        folders = {self._folder(run) for run in runs}
+        records = (record for folder in folders for record in self._read(folder).values())
+        return {record.audio: record.scores[key] for record in records if key in record.scores}
+
+    def check(self, record: RunRecord) -> None:
+        """Raise UserError where a run's file is not the one that was written."""
+        if self._sha256(record.audio) != record.sha256:
+            file = self.root / record.audio
+            raise UserError(
+                f"{file} is not the recording that was made of its run: delete the folder {file.parent}, and its runs "
+                "are made again."
+            )
+
+    @cached_property
+    def _made_with(self) -> dict[str, Any]:
+        """What all runs of the store have in common."""
+        settings = self.settings.model_dump(mode="json")
+        return {"weights_hash": self.weights_hash, "dtype": self.dtype, "settings": settings}
+
+    def _folder(self, run: Run) -> str:
+        """The folder of a run's clip, named by what all runs of the clip have in common."""
+        assert isinstance(run.clip, Clip) and run.follows is None, "a run that follows another has no audio"
+        return f"{FOLDER}/{content_hash({**self._made_with, 'clip': run.clip.__dict__})}"
+
+    def _place(self, run: Run) -> tuple[str, str]:
+        """The folder that a run's record lies in, and the run's name."""
+        folder = self._folder(run)
+        return folder, content_hash([folder, [edit.to_json() for edit in run.edits]])
+
+    def _clips(self, runs: Iterable[Run]) -> dict[str, Clip]:
+        """The clips of runs, by their folders."""
+        return {self._folder(run): run.clip for run in runs if isinstance(run.clip, Clip)}
+
+    def _is_whole(self, record: RunRecord) -> bool:
+        return not record.audio or file_size(self.root, record.audio) is not None
+
+    def _added(self, new: Records, there: Records) -> Records:
+        def stays(old: RunRecord, made: RunRecord) -> bool:
+            is_rewritten = old.audio == made.audio and old.sha256 != made.sha256
+            return self._is_whole(old) and not is_rewritten
+
+        kept = {name: there[name] for name in new if name in there and stays(there[name], new[name])}
+        return {**there, **new, **kept}
+
+    def _write(self, folder: str, name: str, audio: Audio | None, sample_rate: int) -> tuple[str, str]:
+        """Write a run's audio, if it has any; gives the file and its SHA-256."""
+        if audio is None:
+            return "", ""
+        file = f"{folder}/{name}.flac"
+        with locked(self.root / folder / LOCK, self.root):  # a file that is there has been heard: it stays
+            if file_size(self.root, file) is None:
+                write_flac(self.root / file, audio, sample_rate, self.root)
+        return file, self._sha256(file)
+
+    def _sha256(self, file: str) -> str:
+        with open_file(self.root, file) as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+
+    def _read(self, folder: str) -> Records:
+        """What the study holds of a clip; a link or a pipe in the place of the document is refused."""
+        name = f"{folder}/{DOCUMENT}"
+        if file_size(self.root, name) is None:
+            return {}
+        return _read_records(self.root, name, file_version(self.root / name))
+
+    def _change(self, folder: str, clip: Clip, change: Callable[[Records], Records]) -> None:
+        """Change what the study holds of a clip now, whoever wrote it."""
+        with locked(self.root / folder / LOCK, self.root):
+            remove_partials(self.root, self.root / folder)  # under the lock nobody else writes here
+            document = _Document(**self._made_with, clip=clip.__dict__, runs=change(self._read(folder)))
+            with replacing(self.root / folder / DOCUMENT, self.root) as partial:
+                partial.write_bytes(document.model_dump_json().encode())
+
+
+@lru_cache(maxsize=4096)
+def _read_records(root: Path, name: str, version: tuple[int, int, int]) -> Records:  # noqa: ARG001 - tells versions apart
+    try:
+        return _Document.model_validate_json(read_file(root, name, MAX_DOCUMENT_BYTES)).runs
+    except ValidationError as error:
+        file = root / name
+        raise UserError(
+            f"{file} is damaged: delete the folder {file.parent}, and its runs are made again."
+        ) from error
