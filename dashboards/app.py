@@ -13,29 +13,34 @@ from dashboards.address import Address
 from dashboards.callback_requests import add_check
 from dashboards.components import export
 from dashboards.components.notices import tell_failure
+from dashboards.context import Context
 from dashboards.guard import add_guard
 from dashboards.links import mount
 from dashboards.media import add_media_routes
-from dashboards.others import Others
 from dashboards.pictures import warm_up
 from dashboards.server import make_server, open_socket
-from dashboards.shell import NOTHING
 from workbench.studies.study import Study
 
 ASSETS = Path(__file__).parent / "assets"
 LOCAL = Address()
 
 
-def create_app(study_path: Path, others: Others = NOTHING, address: Address = LOCAL) -> dash.Dash:
-    """The Dash app of a study.
+def create_app(
+    study_path: Path,
+    address: Address = LOCAL,
+    *,
+    compare: Path | None = None,
+    published: Path | None = None,
+) -> dash.Dash:
+    """The Dash app of a study, whose maps stand beside those of the study `compare` and the table `published`.
 
-    Raises UserError when the folder is no study, `others` cannot be read, or the address has a name or a prefix that is
-    none.
+    Raises UserError when the folder is no study, what is to be compared with cannot be read, or the address has a name
+    or a prefix that is none.
     """
     address.check()
     study = Study.open(study_path)
-    others.check()
-    others = others.with_imported(study)
+    context = Context(study, compare, published)
+    context.check()
     app = dash.Dash(
         "workbench",
         assets_folder=str(ASSETS),
@@ -48,18 +53,24 @@ def create_app(study_path: Path, others: Others = NOTHING, address: Address = LO
         on_error=tell_failure,
     )
     mount(app.server, address.url_prefix)
-    app.layout = lambda: shell.shell(study, others)
-    shell.register(app, study, others)
-    export.register(app, study, others)
+    app.layout = lambda: shell.shell(context)
+    shell.register(app, context)
+    export.register(app, context)
     add_media_routes(app.server, study)
     add_guard(app.server, address, app.csp_hashes())
     add_check(app.server, app)
     return app
 
 
-def serve(study_path: Path, others: Others = NOTHING, address: Address = LOCAL) -> None:
+def serve(
+    study_path: Path,
+    address: Address = LOCAL,
+    *,
+    compare: Path | None = None,
+    published: Path | None = None,
+) -> None:
     """Serve a study's dashboard until interrupted; raises UserError when the study or the address cannot be used."""
-    app = create_app(study_path, others, address)
+    app = create_app(study_path, address, compare=compare, published=published)
     with open_socket(address.host, address.port) as listening:
         for sentence in welcome(study_path, address, listening.getsockname()[1]):
             Console(stderr=True).print(Text(sentence), soft_wrap=True)

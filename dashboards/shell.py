@@ -1,24 +1,21 @@
 """What surrounds every page: navigation, the switch for the planted truth, notices."""
 
-from types import ModuleType
-
 import dash
 import dash_mantine_components as dmc
 from dash import Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 from dashboards.components.notices import failed_page, remarks
+from dashboards.context import Context
 from dashboards.drawing.screen import FONT
 from dashboards.links import address, page_path, read_query
-from dashboards.others import Others
-from dashboards.pages import comparison, features, imported, overview, patching, probes
+from dashboards.pages import PAGES
+from dashboards.pages.page import Page, Query
 from dashboards.results import Identity, outdated, problems
 from dashboards.truth import has_truth
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-PAGES: tuple[ModuleType, ...] = (overview, patching, probes, features)
-NOTHING = Others()
 MOST_NAMED = 8
 CHANGED = (
     "The study's own files (study.json, clips.parquet) have changed since this dashboard was started: stop it and "
@@ -29,13 +26,9 @@ TRUTH_HELP = (
 )
 
 
-def shell(study: Study, others: Others = NOTHING) -> Component:
-    """The frame around the pages of a study; the comparison and the imports have a link where there are any."""
-    pages = [
-        *PAGES,
-        *([comparison] if others.choices else []),
-        *([imported] if imported.has_any(study) else []),
-    ]
+def shell(context: Context) -> Component:
+    """The frame around the pages of a study."""
+    study = context.study
     navbar = dmc.AppShellNavbar(
         [
             dmc.Stack(
@@ -48,8 +41,9 @@ def shell(study: Study, others: Others = NOTHING) -> Component:
             ),
             dmc.Stack(
                 [
-                    dmc.NavLink(label=page.NAME, href=address(page.PATH), active="exact", className="nav")
-                    for page in pages
+                    dmc.NavLink(label=page.name, href=address(page.path), active="exact", className="nav")
+                    for page in PAGES
+                    if page.is_linked(context)
                 ],
                 gap=2,
             ),
@@ -96,8 +90,9 @@ def _truth_switch(study: Study) -> Component:
     return html.Div(tip, id="truth-holder", hidden=not has_truth(study))
 
 
-def register(app: dash.Dash, study: Study, others: Others = NOTHING) -> None:
+def register(app: dash.Dash, context: Context) -> None:
     """Show the page of the address, and above it what cannot be shown as it was asked for."""
+    study = context.study
     opened = _versions(study)
 
     @app.callback(
@@ -107,19 +102,14 @@ def register(app: dash.Dash, study: Study, others: Others = NOTHING) -> None:
         on_error=failed_page,
     )
     def show_page(path: str | None, search: str | None) -> Component:
-        page, query = _page(path), read_query(search)
-        if page is comparison:
-            return comparison.layout(study, others, query)
-        shown: Component = page.layout(study, query)
-        return shown
+        return _page(path).show(context, read_query(search))
 
     @app.callback(Output("remarks", "children"), Input("url", "pathname"), Input("url", "search"))
     def show_remarks(path: str | None, search: str | None) -> list[Component | None]:
         page, query = _page(path), read_query(search)
-        known = comparison.known(study, others, query) if page is comparison else page.known(study, query)
-        asked = unknown_parts(known, query)
-        if page_path(path) != page.PATH:
-            asked = [f"There is no page '{page_path(path)}': this is the {page.NAME.lower()}."]
+        asked = unknown_parts(page.choices(context, query), query)
+        if page_path(path) != page.path:
+            asked = [f"There is no page '{page_path(path)}': this is the {page.name.lower()}."]
         changed = [] if _versions(study) == opened else [CHANGED]
         return [
             remarks([*changed, *problems(study)], "Some of this study cannot be shown", "red"),
@@ -128,15 +118,12 @@ def register(app: dash.Dash, study: Study, others: Others = NOTHING) -> None:
         ]
 
     for page in PAGES:
-        page.register(app, study)
-    comparison.register(app, study, others)
-    imported.register(app, study)
+        page.register(app, context)
 
 
-def _page(path: str | None) -> ModuleType:
-    """The page of a path; the overview where there is none."""
-    found = {page.PATH: page for page in (*PAGES, comparison, imported)}
-    return found.get(page_path(path), overview)
+def _page(path: str | None) -> Page:
+    """The page of a path; the first one where there is none."""
+    return next((page for page in PAGES if page.path == page_path(path)), PAGES[0])
 
 
 def _versions(study: Study) -> list[Identity]:
@@ -148,13 +135,14 @@ def _versions(study: Study) -> list[Identity]:
     ]
 
 
-def unknown_parts(known: dict[str, list[str]], query: dict[str, str]) -> list[str]:
-    """A sentence on each part of an address that a page does not know, from what it knows of each."""
-    told = []
+def unknown_parts(choices: dict[str, list[str]], query: Query) -> list[str]:
+    """A sentence on each part of an address that a page does not know, by the choices that it has."""
+    sentences = []
     for name, value in query.items():
-        if name not in known:
-            told.append(f"This page knows no '{name}' ('{value}').")
-        elif value not in known[name]:
-            some = ", ".join(known[name][:MOST_NAMED]) + (" …" if len(known[name]) > MOST_NAMED else "")
-            told.append(f"There is no {name} '{value}' here{f' (there is {some})' if some else ''}.")
-    return told
+        if name not in choices:
+            sentences.append(f"This page knows no '{name}' ('{value}').")
+        elif value not in choices[name]:
+            some = ", ".join(choices[name][:MOST_NAMED])
+            some += " …" if len(choices[name]) > MOST_NAMED else ""
+            sentences.append(f"There is no {name} '{value}' here{f' (there is {some})' if some else ''}.")
+    return sentences

@@ -12,10 +12,9 @@ from dash.development.base_component import Component
 
 from cache.errors import UserError
 from dashboards.components.notices import notify
+from dashboards.context import Context
 from dashboards.export import export_figure
 from dashboards.figures.specs import FigureSpec
-from dashboards.others import Others
-from workbench.studies.study import Study
 
 PATHS = ("compare", "published")
 FORMATS = {"pdf": "PDF", "svg": "SVG", "png": "PNG"}
@@ -49,11 +48,11 @@ def export_button(key: str, data: dict[str, Any] | None = None) -> Component:
     )
 
 
-def figure_options(data: dict[str, Any], others: Others) -> dict[str, Any]:
+def figure_options(data: dict[str, Any], context: Context) -> dict[str, Any]:
     """The options of a figure that a browser asks for: files beside the study are the server's own, by their names."""
     options = {name: value for name, value in data["options"].items() if name not in PATHS}
     other = options.pop("other", None)
-    return {**options, **others.choices.get(other, {})}
+    return {**options, **context.comparisons.get(other, {})}
 
 
 def zip_files(files: list[Path]) -> bytes:
@@ -65,7 +64,7 @@ def zip_files(files: list[Path]) -> bytes:
     return buffer.getvalue()
 
 
-def register(app: dash.Dash, study: Study, others: Others) -> None:
+def register(app: dash.Dash, context: Context) -> None:
     """Let every export button write its figure into the study's `figures` folder and download it as a zip."""
 
     @app.callback(
@@ -81,10 +80,10 @@ def register(app: dash.Dash, study: Study, others: Others) -> None:
             notify("Nothing to export yet", "Select what the figure is to show first.", "gray")
             return no_update
         try:
-            options = figure_options(data, others)
+            options = figure_options(data, context)
             notes: list[str] = []
             files = export_figure(
-                study, data["figure"], ctx.triggered_id["format"], tell=notes.append, **options
+                context.study, data["figure"], ctx.triggered_id["format"], tell=notes.append, **options
             )
         except UserError as error:
             notify("The figure was not exported", str(error), "red", stays=True)

@@ -12,14 +12,14 @@ from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
 from dashboards.components.graph import figure_panel, graph
-from dashboards.components.text import empty_state, page_header, panel
+from dashboards.components.text import empty_state, panel
+from dashboards.context import Context
 from dashboards.figures import patching_comparison
 from dashboards.figures.patching_comparison import PatchingComparisonSpec, compare, describe_agreement
 from dashboards.links import change_query, read_query
-from dashboards.others import Others
+from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, patching_names
 from dashboards.tables.patching import columns, default_columns, scorers
-from workbench.studies.study import Study
 
 PATH = "/comparison"
 NAME = "Comparison"
@@ -39,65 +39,50 @@ CONTROLS = tuple(LABELS)
 OF_OTHER = {"compare", "published", "model", "imported"}
 
 
-def layout(study: Study, others: Others, query: dict[str, str]) -> Component:
+def layout(context: Context, query: Query) -> Component:
     """The page, or what to do while there is nothing to compare."""
-    header = page_header(NAME, SENTENCE)
+    study = context.study
     then = (
         "Two heatmaps beside each other, their impacts against each other, and how much their rankings agree."
     )
     if not patching_names(study):
-        return html.Div(
-            [header, empty_state("There is no patching result yet.", then, command(study, "patching"))]
-        )
-    if not others.choices:
-        told = (
+        return empty_state("There is no patching result yet.", then, command(study, "patching"))
+    if not context.comparisons:
+        example = (
             f"workbench dashboard {shlex.quote(str(study.path))} --compare OTHER_STUDY --published TABLE.csv"
         )
-        return html.Div([header, empty_state("There is nothing to compare with yet.", then, told)])
+        return empty_state("There is nothing to compare with yet.", then, example)
     selects = [
         dmc.Select(id=f"compare-{name}", label=label, data=data, value=value, allowDeselect=False, size="xs")
         for (name, label), (data, value) in zip(
-            LABELS.items(), _choices(study, others, query).values(), strict=True
+            LABELS.items(), _controls(context, query).values(), strict=True
         )
     ]
     matched = [html.Div(id="compare-numbers"), html.Div(graph("compare-scatter"), className="square")]
     above = html.Div([html.Div(selects, className="controls"), html.Div(id="compare-notes")])
-    return html.Div(
-        [
-            header,
-            dmc.Stack(
-                [
-                    figure_panel("patching-compare", "Two maps", HELP, above),
-                    html.Div(
-                        panel("Cell by cell", *matched, help=SCATTER_HELP),
-                        id="compare-matched",
-                        hidden=True,
-                    ),
-                ],
-                gap="md",
-            ),
-        ]
-    )
+    cells = html.Div(panel("Cell by cell", *matched, help=SCATTER_HELP), id="compare-matched", hidden=True)
+    return dmc.Stack([figure_panel("patching-compare", "Two maps", HELP, above), cells], gap="md")
 
 
-def known(study: Study, others: Others, query: dict[str, str]) -> dict[str, list[str]]:
+def choices(context: Context, query: Query) -> dict[str, list[str]]:
     """What the address may ask this page for."""
-    if not patching_names(study) or not others.choices:
+    if not patching_names(context.study) or not context.comparisons:
         return {}
-    return {name: data for name, (data, _) in _choices(study, others, query).items()}
+    return {name: data for name, (data, _) in _controls(context, query).items()}
 
 
-def _choices(study: Study, others: Others, query: dict[str, str]) -> dict[str, tuple[list[str], str]]:
+def _controls(context: Context, query: Query) -> dict[str, tuple[list[str], str]]:
     """Each control's choices and the chosen one, by the address; what does not exist is left to its default."""
+    study = context.study
     names = patching_names(study)
-    if not names or not others.choices:
+    if not names or not context.comparisons:
         raise PreventUpdate
     name = _known(query.get("result"), names)
     result = load_result(study, f"patching-{name}")
     known = columns(result)
     column = query["column"] if query.get("column") in known else default_columns(result)[0]
     return {
-        "other": (list(others.choices), _known(query.get("other"), list(others.choices))),
+        "other": (list(context.comparisons), _known(query.get("other"), list(context.comparisons))),
         "result": (names, name),
         "scorer": (scorers(result), _known(query.get("scorer"), scorers(result))),
         "column": (known, column),
@@ -108,15 +93,16 @@ def _known(asked: str | None, known: list[str]) -> str:
     return asked if asked in known else known[0]
 
 
-def _spec(study: Study, others: Others, query: dict[str, str]) -> PatchingComparisonSpec:
-    chosen = {name: value for name, (_, value) in _choices(study, others, query).items()}
-    return others.spec(
+def _spec(context: Context, query: Query) -> PatchingComparisonSpec:
+    chosen = {name: value for name, (_, value) in _controls(context, query).items()}
+    return context.comparison_spec(
         chosen["other"], name=chosen["result"], scorer=chosen["scorer"], column=chosen["column"]
     )
 
 
-def register(app: dash.Dash, study: Study, others: Others) -> None:
+def register(app: dash.Dash, context: Context) -> None:
     """Keep the two maps in step with the selection in the address."""
+    study = context.study
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -125,7 +111,7 @@ def register(app: dash.Dash, study: Study, others: Others) -> None:
         prevent_initial_call=True,
     )
     def choose(other: str, name: str, scorer: str, column: str, search: str | None) -> Any:
-        now = {field: value for field, (_, value) in _choices(study, others, read_query(search)).items()}
+        now = {field: value for field, (_, value) in _controls(context, read_query(search)).items()}
         if name != now["result"]:
             return change_query(search, result=name, scorer=None, column=None)
         asked = {"other": other, "scorer": scorer, "column": column}
@@ -137,7 +123,7 @@ def register(app: dash.Dash, study: Study, others: Others) -> None:
         Input("url", "search"),
     )
     def show_controls(search: str | None) -> tuple[Any, ...]:
-        choices = _choices(study, others, read_query(search))
+        choices = _controls(context, read_query(search))
         return tuple(part for choice in choices.values() for part in choice)
 
     @app.callback(
@@ -151,7 +137,7 @@ def register(app: dash.Dash, study: Study, others: Others) -> None:
         Input("url", "search"),
     )
     def show(search: str | None) -> tuple[Any, ...]:
-        spec = _spec(study, others, read_query(search))
+        spec = _spec(context, read_query(search))
         hidden = {"display": "none"}
         try:
             compared = compare(study, spec)
@@ -163,7 +149,7 @@ def register(app: dash.Dash, study: Study, others: Others) -> None:
         return (
             picture,
             {},
-            {"figure": "patching-compare", "options": _told(spec, others)},
+            {"figure": "patching-compare", "options": _browser_options(spec, context)},
             _notes(compared.notes),
             compared.matched.empty,
             _notes(describe_agreement(compared)),
@@ -171,12 +157,19 @@ def register(app: dash.Dash, study: Study, others: Others) -> None:
         )
 
 
-def _told(spec: PatchingComparisonSpec, others: Others) -> dict[str, Any]:
+def _browser_options(spec: PatchingComparisonSpec, context: Context) -> dict[str, Any]:
     """What the export button knows: no path, only which of the server's own choices it is."""
     options = spec.model_dump(mode="json", exclude=OF_OTHER)
     own = spec.model_dump(include=OF_OTHER, exclude_defaults=True)
-    return {**options, "other": next(name for name, choice in others.choices.items() if choice == own)}
+    return {**options, "other": next(name for name, choice in context.comparisons.items() if choice == own)}
 
 
 def _notes(sentences: list[str]) -> Component:
     return html.Ul([html.Li(sentence) for sentence in sentences], className="notes compare-notes")
+
+
+def _has_comparisons(context: Context) -> bool:
+    return bool(context.comparisons)
+
+
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, is_linked=_has_comparisons)

@@ -11,12 +11,14 @@ from dash.development.base_component import Component
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
 from dashboards.components.grid import number_column, row_grid, selected_row
-from dashboards.components.text import empty_state, numbers, page_header, panel
+from dashboards.components.text import empty_state, numbers, panel
+from dashboards.context import Context
 from dashboards.figures import sae_training
 from dashboards.figures.sae_training import SaeTrainingSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, percent, significant
 from dashboards.pages import feature_card
+from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, sae_sites
 from dashboards.tables.features import features_frame
 from workbench.studies.study import Study
@@ -39,42 +41,31 @@ DEAD_FEATURES = (
 TRAINING_HELP = "Curves over the training steps; dashed: the same measure on rows that were held out."
 
 
-def layout(study: Study, query: dict[str, str]) -> Component:
+def layout(context: Context, query: Query) -> Component:
     """The page, or what to do while there is no sparse autoencoder."""
-    header = page_header(NAME, SENTENCE)
+    study = context.study
     sites = sae_sites(study)
     if not sites:
         then = "The table lists its features, each with its top-activating clips, to be heard and seen."
-        return html.Div(
-            [header, empty_state("There is no sparse autoencoder yet.", then, command(study, "sae"))]
-        )
+        return empty_state("There is no sparse autoencoder yet.", then, command(study, "sae"))
     site = _site(query, sites)
     chooser = dmc.Select(id="sae-site", data=sites, value=site, allowDeselect=False, size="xs", w=150)
     search = dmc.TextInput(id="feature-search", placeholder="Search, e.g. violin", size="xs", w=140)
-    return html.Div(
+    training = figure_panel("sae-training", "Training", TRAINING_HELP, html.Div(id="sae-numbers"))
+    return dmc.Grid(
         [
-            header,
-            dmc.Grid(
-                [
-                    dmc.GridCol(
-                        panel("Features", _grid(), help=TABLE_HELP, actions=[search, chooser]),
-                        span=12,
-                    ),
-                    dmc.GridCol(feature_card.layout(), span=12),
-                    dmc.GridCol(
-                        figure_panel("sae-training", "Training", TRAINING_HELP, html.Div(id="sae-numbers")),
-                        span=24,
-                    ),
-                ],
-                columns=24,
-                gutter="md",
-            ),
-        ]
+            dmc.GridCol(panel("Features", _grid(), help=TABLE_HELP, actions=[search, chooser]), span=12),
+            dmc.GridCol(feature_card.layout(), span=12),
+            dmc.GridCol(training, span=24),
+        ],
+        columns=24,
+        gutter="md",
     )
 
 
-def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
+def choices(context: Context, query: Query) -> dict[str, list[str]]:
     """What the address may ask this page for."""
+    study = context.study
     sites = sae_sites(study)
     if not sites:
         return {"site": sites}
@@ -118,8 +109,9 @@ def _filter(kind: str) -> dict[str, Any]:
     return {"filter": f"ag{kind}ColumnFilter", "floatingFilter": True, "suppressFloatingFilterButton": True}
 
 
-def register(app: dash.Dash, study: Study) -> None:
+def register(app: dash.Dash, context: Context) -> None:
     """Keep table, feature and training in step with the selection in the address."""
+    study = context.study
     feature_card.register(app, study)
 
     @app.callback(
@@ -180,7 +172,7 @@ def register(app: dash.Dash, study: Study) -> None:
         return {**options, "quickFilterText": text or ""}
 
 
-def _site(query: dict[str, str], sites: list[str]) -> str:
+def _site(query: Query, sites: list[str]) -> str:
     return query["site"] if query.get("site") in sites else sites[0]
 
 
@@ -206,3 +198,6 @@ def _numbers(study: Study, spec: SaeTrainingSpec) -> Component:
     )
     told = f"Explained variance is {convention}. {DEAD_FEATURES}"
     return html.Div([figures, dmc.Text(told, size="xs", c="dimmed", mb="xs")])
+
+
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)

@@ -16,10 +16,12 @@ from analyses.patching.published_map import PREFIX, load_published_map, publishe
 from cache.errors import UserError
 from dashboards.components.graph import graph
 from dashboards.components.notices import remarks
-from dashboards.components.text import empty_state, page_header, panel
+from dashboards.components.text import empty_state, panel
+from dashboards.context import Context
 from dashboards.figures import patching_comparison
 from dashboards.figures.published_map import NAMES, draw_means, maps_frame, means_frame
 from dashboards.links import change_query, read_query
+from dashboards.pages.page import Page, Query
 from dashboards.results import is_usable, load_result, patching_names
 from dashboards.tables.comparison import Map, imported_map, study_map
 from dashboards.tables.imported import artefacts_frame
@@ -57,18 +59,19 @@ HEADINGS = {
 THRESHOLD = 0.10
 
 
-def has_any(study: Study) -> bool:
+def has_any(context: Context) -> bool:
     """Whether something was imported into the study that this page shows."""
+    study = context.study
     return bool(published_names(study)) or any((study.path / FOLDER).glob("*.safetensors"))
 
 
-def layout(study: Study, query: dict[str, str]) -> Component:
+def layout(context: Context, query: Query) -> Component:
     """The page, or what to do while nothing was imported."""
-    header = page_header(NAME, SENTENCE)
-    if not has_any(study):
+    study = context.study
+    if not has_any(context):
         then = "Its vectors are listed here, each with its + and its − end, and published impacts beside this study's."
-        told = f"workbench import caa SOURCE --study {shlex.quote(str(study.path))}"
-        return html.Div([header, empty_state("Nothing was imported yet.", then, told)])
+        example = f"workbench import caa SOURCE --study {shlex.quote(str(study.path))}"
+        return empty_state("Nothing was imported yet.", then, example)
     parts = []
     readable, faults = _artefacts(study)
     if faults:
@@ -78,7 +81,7 @@ def layout(study: Study, query: dict[str, str]) -> Component:
         parts.append(panel("Vectors and tables", _table(artefacts), help=VECTORS_HELP))
     if _models(study):
         parts.append(panel("Published localisation", _controls(study, query), *_figures(), help=MAP_HELP))
-    return html.Div([header, dmc.Stack(parts, gap="md")])
+    return dmc.Stack(parts, gap="md")
 
 
 def _artefacts(study: Study) -> tuple[list[Imported], list[str]]:
@@ -107,7 +110,7 @@ def _table(artefacts: pd.DataFrame) -> Component:
     )
 
 
-def _controls(study: Study, query: dict[str, str]) -> Component:
+def _controls(study: Study, query: Query) -> Component:
     models = _models(study)
     return html.Div(
         [
@@ -137,23 +140,26 @@ def _figures() -> list[Component]:
     return [html.Div(id="imported-notes"), graph("imported-means"), graph("imported-maps")]
 
 
-def _model(study: Study, query: dict[str, str]) -> str:
+def _model(study: Study, query: Query) -> str:
     models = _models(study)
     if not models:
         raise PreventUpdate
     return query["model"] if query.get("model") in models else models[0]
 
 
-def _threshold(query: dict[str, str]) -> float:
+def _threshold(query: Query) -> float:
     number = _number(query.get("threshold", ""))
     return THRESHOLD if number is None else max(number, 0.0)
 
 
-def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
+def choices(context: Context, query: Query) -> dict[str, list[str]]:
     """What the address may ask this page for."""
     asked = query.get("threshold", "")
     number = _number(asked)
-    return {"model": _models(study), "threshold": [asked] if number is not None and number >= 0 else []}
+    return {
+        "model": _models(context.study),
+        "threshold": [asked] if number is not None and number >= 0 else [],
+    }
 
 
 def _models(study: Study) -> list[str]:
@@ -170,8 +176,9 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def register(app: dash.Dash, study: Study) -> None:
+def register(app: dash.Dash, context: Context) -> None:
     """Keep map, means and sets in step with the selection in the address."""
+    study = context.study
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -244,3 +251,6 @@ def _metrics(study: Study, model: str) -> list[str]:
     for concept, metric in zip(result["concept"].values, result["metric"].values, strict=True):
         concepts.setdefault(str(metric), []).append(str(concept))
     return [f"Published by {metric}: {', '.join(names)}." for metric, names in concepts.items() if metric]
+
+
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, is_linked=has_any)

@@ -10,8 +10,10 @@ from dash.development.base_component import Component
 
 from dashboards.components.grid import row_grid, selected_row
 from dashboards.components.player import player
-from dashboards.components.text import hint, key_values, numbers, page_header, panel
+from dashboards.components.text import hint, key_values, numbers, panel
+from dashboards.context import Context
 from dashboards.links import address, change_query, read_query
+from dashboards.pages.page import Page, Query
 from dashboards.results import command, patching_names, sae_sites, usable_names
 from dashboards.truth import truth_frame
 from workbench.studies.study import Study
@@ -28,49 +30,46 @@ KINDS = {
 BADGES = {"computed": "teal", "missing": "gray", "damaged": "red"}
 
 
-def layout(study: Study, query: dict[str, str]) -> Component:
+def layout(context: Context, query: Query) -> Component:
     """The page."""
     del query  # the clip's callback reads the address
-    return html.Div(
+    study = context.study
+    return dmc.Stack(
         [
-            page_header(NAME, SENTENCE),
-            dmc.Stack(
-                [
-                    html.Div([panel("Study", _counts(study)), html.Div(id="truth-table")]),
-                    dmc.SimpleGrid([_result_card(study, kind) for kind in KINDS], cols=3),
-                    panel(
-                        "Clips",
-                        dmc.Grid(
-                            [
-                                dmc.GridCol(_clip_grid(study), span=9),
-                                dmc.GridCol(html.Div(id="clip-player"), span=3),
-                            ],
-                            gutter="lg",
-                        ),
-                        help="Every clip that was generated and traced. Select one to hear it.",
-                    ),
-                    dmc.SimpleGrid(
-                        [
-                            panel("Settings", key_values(_settings(study))),
-                            panel("Provenance", key_values(_provenance(study))),
-                        ],
-                        cols=2,
-                    ),
-                ],
-                gap="md",
+            html.Div([panel("Study", _counts(study)), html.Div(id="truth-table")]),
+            dmc.SimpleGrid([_result_card(study, kind) for kind in KINDS], cols=3),
+            panel(
+                "Clips",
+                dmc.Grid(
+                    [
+                        dmc.GridCol(_clip_grid(study), span=9),
+                        dmc.GridCol(html.Div(id="clip-player"), span=3),
+                    ],
+                    gutter="lg",
+                ),
+                help="Every clip that was generated and traced. Select one to hear it.",
             ),
-        ]
+            dmc.SimpleGrid(
+                [
+                    panel("Settings", key_values(_settings(study))),
+                    panel("Provenance", key_values(_provenance(study))),
+                ],
+                cols=2,
+            ),
+        ],
+        gap="md",
     )
 
 
-def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
+def choices(context: Context, query: Query) -> dict[str, list[str]]:
     """What the address may ask this page for."""
     del query
-    return {"clip": [str(clip) for clip in study.clips["clip"]]}
+    return {"clip": [str(clip) for clip in context.study.clips["clip"]]}
 
 
-def register(app: dash.Dash, study: Study) -> None:
+def register(app: dash.Dash, context: Context) -> None:
     """Select a clip, play it, and show the planted truth when asked."""
+    study = context.study
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -175,3 +174,6 @@ def _provenance(study: Study) -> dict[str, str]:
     libraries = told.pop("libraries", {})
     rows = {name.replace("_", " "): str(value) for name, value in told.items()}
     return {**rows, "libraries": ", ".join(f"{name} {value}" for name, value in libraries.items())}
+
+
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)

@@ -12,13 +12,15 @@ from dash.development.base_component import Component
 
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
-from dashboards.components.text import empty_state, page_header
+from dashboards.components.text import empty_state
+from dashboards.context import Context
 from dashboards.drawing.grids import cell_at, lay_out
 from dashboards.figures import patching_map
 from dashboards.figures.patching_map import PatchingMapSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed
 from dashboards.pages import patching_cell
+from dashboards.pages.page import Page, Query
 from dashboards.results import command, has_result, load_result, patching_names
 from dashboards.tables.patching import (
     ALL,
@@ -69,35 +71,30 @@ FACTS = {
 }
 
 
-def layout(study: Study, query: dict[str, str]) -> Component:
+def layout(context: Context, query: Query) -> Component:
     """The page, or what to do while there is no patching result."""
-    header = page_header(NAME, SENTENCE)
+    study = context.study
     if not patching_names(study):
         then = "The map shows, for every block and concept, how much of the concept that block alone brings back."
         missing = "There is no patching result yet."
         if has_result(study, "patching"):
             missing = "This study's patching result is of an older version: make it anew."
-        return html.Div([header, empty_state(missing, then, command(study, "patching"))])
+        return empty_state(missing, then, command(study, "patching"))
     spec = view(study, query)
     above = html.Div([_controls(study, spec), html.Div(id="patching-legend")])
     map_panel = figure_panel("patching", "Impact", HELP, above)
     map_panel.children.append(html.Div(id="patching-facts"))
-    return html.Div(
+    return dmc.Grid(
         [
-            header,
-            dmc.Grid(
-                [
-                    dmc.GridCol(map_panel, id="patching-map", span=24),
-                    dmc.GridCol(patching_cell.layout(), id="patching-detail", span=24),
-                ],
-                columns=24,
-                gutter="md",
-            ),
-        ]
+            dmc.GridCol(map_panel, id="patching-map", span=24),
+            dmc.GridCol(patching_cell.layout(), id="patching-detail", span=24),
+        ],
+        columns=24,
+        gutter="md",
     )
 
 
-def view(study: Study, query: dict[str, str]) -> PatchingMapSpec:
+def view(study: Study, query: Query) -> PatchingMapSpec:
     """What the map shows, by the address; what the study does not have is left to its default."""
     names = patching_names(study)
     name = query["result"] if query.get("result") in names else names[0]
@@ -112,8 +109,9 @@ def view(study: Study, query: dict[str, str]) -> PatchingMapSpec:
     return PatchingMapSpec(name=name, **chosen)
 
 
-def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
+def choices(context: Context, query: Query) -> dict[str, list[str]]:
     """What the address may ask this page for."""
+    study = context.study
     names = patching_names(study)
     if not names:
         return {"result": names}
@@ -124,7 +122,7 @@ def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
         "scorer": scorers(result),
         "shown": [ALL, *map(str, result["concept"].values)],
         "column": ["-", *columns(result)],
-        **patching_cell.known(result),
+        **patching_cell.choices(result),
     }
 
 
@@ -167,8 +165,9 @@ def _question(study: Study, name: str) -> str:
     return told if name == question else f"{told} ({name})"
 
 
-def register(app: dash.Dash, study: Study) -> None:
+def register(app: dash.Dash, context: Context) -> None:
     """Keep controls, map and cell in step with the selection in the address."""
+    study = context.study
     patching_cell.register(app, study)
 
     @app.callback(
@@ -305,3 +304,6 @@ def _notes(result: xr.Dataset, frame: pd.DataFrame) -> list[str]:
     if result.attrs.get("stopped"):
         notes.append(str(result.attrs["stopped"]))
     return notes
+
+
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)

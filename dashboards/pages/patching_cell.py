@@ -78,7 +78,7 @@ def layout() -> Component:
     return panel("Cell", body, help=told, actions=[export_button("patching-pairs")])
 
 
-def known(result: xr.Dataset) -> dict[str, list[str]]:
+def choices(result: xr.Dataset) -> dict[str, list[str]]:
     """What the address may ask the panel for."""
     return {
         "concept": [str(name) for name in result["concept"].values],

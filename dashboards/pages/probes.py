@@ -11,12 +11,14 @@ from dash.development.base_component import Component
 
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import figure_panel, graph
-from dashboards.components.text import empty_state, hint, numbers, page_header, panel
+from dashboards.components.text import empty_state, hint, numbers, panel
+from dashboards.context import Context
 from dashboards.figures import probe_folds, probe_maps
 from dashboards.figures.probe_folds import ProbeFoldsSpec
 from dashboards.figures.probe_maps import ProbeMapsSpec, probe_at
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
+from dashboards.pages.page import Page, Query
 from dashboards.results import command, is_usable, load_result
 from dashboards.tables.probes import probes_frame
 from dashboards.wording import interval
@@ -36,16 +38,14 @@ HELP = (
 QUANTITIES = ("accuracy", "control", "selectivity")
 
 
-def layout(study: Study, query: dict[str, str]) -> Component:
+def layout(context: Context, query: Query) -> Component:
     """The page, or what to do while there is no probes result."""
-    header = page_header(NAME, SENTENCE)
+    study = context.study
     if not is_usable(study, "probes"):
         then = (
             "The maps show at which block and step a linear probe can tell the values of each concept apart."
         )
-        return html.Div(
-            [header, empty_state("There is no probes result yet.", then, command(study, "probes"))]
-        )
+        return empty_state("There is no probes result yet.", then, command(study, "probes"))
     parts = _parts(study)
     controls = dmc.Group(
         [
@@ -78,26 +78,22 @@ def layout(study: Study, query: dict[str, str]) -> Component:
             html.Div([html.Div(id="probe-numbers"), graph("probe-folds-graph")], id="probe", hidden=True),
         ]
     )
-    told = "The scores of one probe, fold by fold."
-    return html.Div(
+    folds_help = "The scores of one probe, fold by fold."
+    return dmc.Grid(
         [
-            header,
-            dmc.Grid(
-                [
-                    dmc.GridCol(figure_panel("probes", "Probe maps", HELP, controls), span=8),
-                    dmc.GridCol(
-                        panel("Probe", detail, help=told, actions=[export_button("probe-folds")]), span=4
-                    ),
-                ],
-                gutter="md",
+            dmc.GridCol(figure_panel("probes", "Probe maps", HELP, controls), span=8),
+            dmc.GridCol(
+                panel("Probe", detail, help=folds_help, actions=[export_button("probe-folds")]), span=4
             ),
-        ]
+        ],
+        gutter="md",
     )
 
 
-def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
+def choices(context: Context, query: Query) -> dict[str, list[str]]:
     """What the address may ask this page for."""
     del query
+    study = context.study
     if not is_usable(study, "probes"):
         return {}
     frame = probes_frame(load_result(study, "probes"))
@@ -105,8 +101,9 @@ def known(study: Study, query: dict[str, str]) -> dict[str, list[str]]:
     return {"part": _parts(study), "quantity": list(QUANTITIES), **labels}
 
 
-def register(app: dash.Dash, study: Study) -> None:
+def register(app: dash.Dash, context: Context) -> None:
     """Keep maps and folds in step with the selection in the address."""
+    study = context.study
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -177,11 +174,11 @@ def _parts(study: Study) -> list[str]:
     return list(probes_frame(load_result(study, "probes"))["part"].unique())
 
 
-def _part(query: dict[str, str], parts: list[str]) -> str:
+def _part(query: Query, parts: list[str]) -> str:
     return query["part"] if query.get("part") in parts else parts[0]
 
 
-def _quantity(query: dict[str, str]) -> Any:
+def _quantity(query: Query) -> Any:
     return query["quantity"] if query.get("quantity") in QUANTITIES else QUANTITIES[0]
 
 
@@ -208,3 +205,6 @@ def _numbers(row: pd.Series) -> Component:
         gap="xs",
         mb="sm",
     )
+
+
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)

@@ -5,7 +5,6 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import dash
 import pytest
@@ -15,7 +14,10 @@ from dash.development.base_component import Component
 from cache.errors import UserError
 from dashboards.address import Address
 from dashboards.app import create_app, serve, welcome
-from dashboards.shell import PAGES, shell
+from dashboards.context import Context
+from dashboards.pages import PAGES
+from dashboards.pages.page import Page
+from dashboards.shell import shell
 from workbench.studies.study import Study
 
 SELECTIONS = {
@@ -32,27 +34,29 @@ SELECTIONS = {
     "Features": {"site": "tf4.cross_attn", "feature": "5"},
 }
 
+OF_RESULTS = [page for page in PAGES if page.name in SELECTIONS]
+
 
 def components(layout: Component) -> Iterator[Component]:
     yield layout
     yield from (part for part in layout._traverse() if isinstance(part, Component))
 
 
-@pytest.mark.parametrize("module", PAGES, ids=lambda module: module.NAME)
-def test_no_graph_can_send_its_data_away(study: Study, module: ModuleType) -> None:
-    graphs = [part for part in components(module.layout(study, {})) if isinstance(part, dcc.Graph)]
-    assert bool(graphs) == (module.NAME != "Overview")
+@pytest.mark.parametrize("page", OF_RESULTS, ids=lambda page: page.name)
+def test_no_graph_can_send_its_data_away(study: Study, page: Page) -> None:
+    graphs = [part for part in components(page.show(Context(study), {})) if isinstance(part, dcc.Graph)]
+    assert bool(graphs) == (page.name != "Overview")
     for graph in graphs:
         assert graph.config["showSendToCloud"] is False
         assert graph.config["displaylogo"] is False
 
 
-@pytest.mark.parametrize("module", PAGES, ids=lambda module: module.NAME)
-def test_pages_open_with_a_selection_a_wrong_one_and_none(study: Study, module: ModuleType) -> None:
-    for query in ({}, SELECTIONS[module.NAME], dict.fromkeys(SELECTIONS[module.NAME], "nonsense")):
-        text = str(module.layout(study, query))
-        assert module.NAME in text
-        assert module.SENTENCE in text
+@pytest.mark.parametrize("page", OF_RESULTS, ids=lambda page: page.name)
+def test_pages_open_with_a_selection_a_wrong_one_and_none(study: Study, page: Page) -> None:
+    for query in ({}, SELECTIONS[page.name], dict.fromkeys(SELECTIONS[page.name], "nonsense")):
+        text = str(page.show(Context(study), query))
+        assert page.name in text
+        assert page.sentence in text
 
 
 @pytest.mark.parametrize(
@@ -60,9 +64,9 @@ def test_pages_open_with_a_selection_a_wrong_one_and_none(study: Study, module: 
     [("Patching", "workbench patch "), ("Probes", "workbench probe "), ("Features", "workbench sae ")],
 )
 def test_a_missing_result_names_its_command(bare_study: Study, name: str, command: str) -> None:
-    page = next(page for page in PAGES if name == page.NAME)
-    assert command + str(bare_study.path) in str(page.layout(bare_study, {}))
-    overview = str(PAGES[0].layout(bare_study, {}))
+    page = next(page for page in PAGES if name == page.name)
+    assert command + str(bare_study.path) in str(page.show(Context(bare_study), {}))
+    overview = str(PAGES[0].show(Context(bare_study), {}))
     assert command + str(bare_study.path) in overview
 
 
@@ -73,7 +77,9 @@ def test_the_truth_switch_needs_a_card(study: Study, monkeypatch: pytest.MonkeyP
 
 
 def _holder_of_truth(study: Study) -> Component:
-    return next(part for part in components(shell(study)) if getattr(part, "id", None) == "truth-holder")
+    return next(
+        part for part in components(shell(Context(study))) if getattr(part, "id", None) == "truth-holder"
+    )
 
 
 def test_pages_show_nothing_planted_by_themselves(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,8 +89,8 @@ def test_pages_show_nothing_planted_by_themselves(study: Study, monkeypatch: pyt
         raise AssertionError("the truth was read")
 
     monkeypatch.setattr(Study, "truth_card", refuse)
-    for page in PAGES:
-        page.layout(study, SELECTIONS[page.NAME])
+    for page in OF_RESULTS:
+        page.show(Context(study), SELECTIONS[page.name])
 
 
 def test_the_page_loads_from_this_server_only(app: dash.Dash) -> None:

@@ -14,11 +14,11 @@ from analyses.patching.published_map import import_published_map
 from cache.errors import UserError
 from dashboards.app import create_app
 from dashboards.components.export import figure_options
+from dashboards.context import Context
 from dashboards.export import export_figure
 from dashboards.figures.patching_comparison import PatchingComparisonSpec, compare
 from dashboards.figures.published_map import draw_means, maps_frame, means_frame
 from dashboards.links import read_query
-from dashboards.others import Others
 from dashboards.pages import comparison, imported
 from dashboards.shell import shell
 from dashboards.tables.comparison import imported_map
@@ -67,15 +67,17 @@ def test_artefacts_are_listed_with_their_two_ends(filled: Study) -> None:
     assert frame.loc["lora", "sites"] == "tf6 (weights), tf7 (weights)"
     assert frame.loc["lora", ["steps", "norms"]].tolist() == ["all alike", "–"]
     assert frame.loc["scores", "sites"] == "tf6.cross_attn"
-    page = str(imported.layout(filled, {}))
+    page = str(imported.layout(Context(filled), {}))
     for words in ("+ is", "jazz", "− is", "recorded with the vectors and not used", "happy", "no piano"):
         assert words in page
 
 
 def test_the_page_is_linked_where_there_is_something(filled: Study, bare_study: Study) -> None:
-    assert "Imported" in str(shell(filled))
-    assert "Imported" not in str(shell(bare_study))
-    assert f"workbench import caa SOURCE --study {bare_study.path}" in str(imported.layout(bare_study, {}))
+    assert "Imported" in str(shell(Context(filled)))
+    assert "Imported" not in str(shell(Context(bare_study)))
+    assert f"workbench import caa SOURCE --study {bare_study.path}" in str(
+        imported.layout(Context(bare_study), {})
+    )
 
 
 def test_block_means_and_sets_follow_the_threshold(app: dash.Dash) -> None:
@@ -130,9 +132,9 @@ def test_a_block_at_the_threshold_is_full(filled: Study) -> None:
 
 
 def test_an_imported_map_is_compared_without_its_table(filled: Study, published: Path) -> None:
-    others = Others().with_imported(filled)
-    assert list(others.choices) == ["published, deep", "published, tiny"]
-    compared = compare(filled, others.spec("published, tiny", name="blocks"))
+    context = Context(filled)
+    assert list(context.comparisons) == ["published, deep", "published, tiny"]
+    compared = compare(filled, context.comparison_spec("published, tiny", name="blocks"))
     from_table = compare(
         filled, PatchingComparisonSpec(name="blocks", published=str(published), model="tiny")
     )
@@ -146,13 +148,13 @@ def test_an_imported_map_is_compared_without_its_table(filled: Study, published:
 def test_the_comparison_page_offers_it_and_its_export_tells_its_origin(
     app: dash.Dash, filled: Study, tmp_path: Path
 ) -> None:
-    others = Others().with_imported(filled)
-    assert "published, tiny" in str(comparison.layout(filled, others, {}))
+    context = Context(filled)
+    assert "published, tiny" in str(comparison.layout(context, {}))
     functions = [entry["callback"].__wrapped__ for entry in app.callback_map.values()]
     (show,) = (one for one in functions if (one.__name__, one.__module__) == ("show", comparison.__name__))
     _, _, data, notes, *_ = show("?other=published, tiny")
     assert "The published table has no intervals." in str(notes)
-    options = figure_options(data, others)
+    options = figure_options(data, context)
     assert options["imported"] == "tiny"
     files = export_figure(filled, "patching-compare", "svg", tmp_path, **options)
     assert files[0].name == "patching-compare-blocks-sufficiency-embedded-vs-tiny.svg"

@@ -10,8 +10,8 @@ from dash import no_update
 
 from dashboards.app import create_app
 from dashboards.components.export import figure_options
+from dashboards.context import Context
 from dashboards.links import read_query
-from dashboards.others import Others
 from dashboards.pages import comparison, overview, patching, patching_cell
 from tests.dashboards.synthetic_study import STOPPED, make_study
 from workbench.studies.study import Study
@@ -149,7 +149,7 @@ def test_a_result_of_the_older_version_is_to_be_made_anew(bare_study: Study) -> 
     file.parent.mkdir(exist_ok=True)
     file.touch()
     try:
-        page = str(patching.layout(bare_study, {}))
+        page = str(patching.layout(Context(bare_study), {}))
     finally:
         file.unlink()
     assert "older version" in page
@@ -157,31 +157,31 @@ def test_a_result_of_the_older_version_is_to_be_made_anew(bare_study: Study) -> 
 
 
 def test_the_overview_names_the_questions_that_were_asked(study: Study, bare_study: Study) -> None:
-    assert "Questions: blocks, steps." in str(overview.layout(study, {}))
-    assert "Questions:" not in str(overview.layout(bare_study, {}))
+    assert "Questions: blocks, steps." in str(overview.layout(Context(study), {}))
+    assert "Questions:" not in str(overview.layout(Context(bare_study), {}))
 
 
 def test_without_another_study_the_comparison_names_its_command(study: Study, bare_study: Study) -> None:
-    told = str(comparison.layout(study, Others(), {}))
+    told = str(comparison.layout(Context(study), {}))
     assert f"workbench dashboard {study.path} --compare OTHER_STUDY --published TABLE.csv" in told
-    assert "workbench patch " in str(comparison.layout(bare_study, Others(), {}))
+    assert "workbench patch " in str(comparison.layout(Context(bare_study), {}))
 
 
 def test_a_browser_cannot_name_files(study: Study, other_study: Study) -> None:
     """What a figure is compared with is the server's own choice, by its name."""
-    others = Others(other_study.path)
-    app = create_app(study.path, others)
+    context = Context(study, compare=other_study.path)
+    app = create_app(study.path, compare=other_study.path)
     data = callback(app, comparison, "show")("")[2]
     assert str(other_study.path) not in str(data)
-    assert figure_options(data, others)["compare"] == str(other_study.path)
+    assert figure_options(data, context)["compare"] == str(other_study.path)
     forged = {"options": {"name": "blocks", "compare": "/etc", "published": "/etc/passwd"}}
-    assert figure_options(forged, others) == {"name": "blocks"}
+    assert figure_options(forged, context) == {"name": "blocks"}
 
 
 def test_what_cannot_be_compared_is_a_sentence_on_the_page(study: Study, tmp_path: Any) -> None:
     table = tmp_path / "jazz.csv"
     table.write_text("model,concept,block,impact\nm,jazz,tf0,1\n", encoding="utf-8")
-    app = create_app(study.path, Others(published=table))
+    app = create_app(study.path, published=table)
     _, style, export, notes, hidden, *_ = callback(app, comparison, "show")("")
     assert "Nothing can be compared" in str(notes)
     assert (style, export, hidden) == ({"display": "none"}, None, True)

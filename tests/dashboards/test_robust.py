@@ -18,7 +18,8 @@ from dashboards.components import notices
 from dashboards.figures import make_spec
 from dashboards.links import page_path
 from dashboards.media import audio_url, spectrogram_url
-from dashboards.pages import features, imported, overview, patching, probes
+from dashboards.pages import PAGES, features, imported, overview, patching, probes
+from dashboards.pages.page import Page
 from dashboards.results import load_result, patching_names, problems, sae_sites
 from tests.dashboards.test_pages import callback
 from workbench.studies.study import Study
@@ -171,8 +172,8 @@ def test_unknown_parts_of_an_address_fall_back_and_say_so(
     for words in named:
         assert words in text.replace('"', "'").replace("\\'", "'")
     assert "cannot be shown" not in text
-    module = {page.PATH: page for page in shell.PAGES}.get(path, overview)
-    assert module.SENTENCE in text
+    page = next((page for page in PAGES if page.path == path), PAGES[0])
+    assert page.sentence in text
 
 
 def test_a_known_address_has_no_remark(app: dash.Dash) -> None:
@@ -241,7 +242,7 @@ def test_a_callback_never_answers_500(
         raise error
 
     app = create_app(study.path)
-    monkeypatch.setattr(overview, "layout", fail)
+    monkeypatch.setattr(Page, "show", fail)
     body = {
         "output": "page.children",
         "outputs": {"id": "page", "property": "children"},

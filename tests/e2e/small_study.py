@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from dashboards.app import create_app
+from dashboards.context import Context
 from dashboards.media import audio_url
-from dashboards.shell import PAGES
+from dashboards.pages import PAGES
 from tests.e2e.cli import Workbench
 from workbench.audio import read_audio
 from workbench.studies.study import Study
@@ -50,9 +51,10 @@ def check_sae(workbench: Workbench, folder: Path, site: str) -> None:
 def check_dashboard(folder: Path) -> None:
     """Every page shows the finished study, with nothing left to be run, and its audio is served."""
     study = Study.open(folder)
-    for page in PAGES:
-        shown = str(page.layout(study, {}))
-        assert page.SENTENCE in shown
+    context = Context(study)
+    for page in filter(lambda page: page.is_linked(context), PAGES):
+        shown = str(page.show(context, {}))
+        assert page.sentence in shown
         assert "workbench patch " not in shown, "nothing is missing"
     client = create_app(folder).server.test_client()
     assert client.get("/").status_code == 200

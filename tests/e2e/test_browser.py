@@ -11,7 +11,6 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
 
 from dashboards.app import create_app
-from dashboards.others import Others
 from tests.dashboards.served import served
 from tests.dashboards.synthetic_study import make_study, save_changed
 from workbench.studies.study import Study
@@ -27,7 +26,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def others(tmp_path_factory: pytest.TempPathFactory) -> Others:
+def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What its maps stand beside: another study, and a published table of a deeper network."""
     other = make_study(tmp_path_factory.mktemp("other"))
     save_changed(other, "patching-blocks", 0.5)
@@ -35,13 +34,13 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Others:
     rows = [f"deep,{concept},tf{block},0.1" for concept in ("tempo", "jazz") for block in range(12)]
     table = folder.parent / "paper.csv"
     table.write_text("\n".join(["model,concept,block,impact", *rows]), encoding="utf-8")
-    return Others(folder, table)
+    return {"compare": folder, "published": table}
 
 
 @pytest.fixture(scope="module")
-def address(study: Study, others: Others) -> Iterator[str]:
+def address(study: Study, compared: dict[str, Path]) -> Iterator[str]:
     """Its dashboard, served until the tests are over."""
-    with served(create_app(study.path, others)) as address:
+    with served(create_app(study.path, **compared)) as address:
         yield address
 
 

@@ -258,11 +258,10 @@ def dashboard(
     """Browse a study: patching maps, probes, features, audio."""
     from dashboards.address import Address
     from dashboards.app import serve
-    from dashboards.others import Others
 
     open_study(study_folder, allow_store)
     address = Address(host, port, tuple(allow_host or ()), url_prefix, allow_frames)
-    serve(study_folder, Others(compare, published), address)
+    serve(study_folder, address, compare=compare, published=published)
 
 
 @app.command()

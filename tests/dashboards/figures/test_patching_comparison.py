@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from cache.errors import UserError
+from dashboards.context import Context
 from dashboards.drawing.grids import as_map
 from dashboards.figures.patching_comparison import (
     PatchingComparisonSpec,
@@ -16,7 +17,6 @@ from dashboards.figures.patching_comparison import (
     print_table,
     write_caption,
 )
-from dashboards.others import Others
 from dashboards.tables.comparison import VALUES, Map, compare_maps
 from tests.dashboards.synthetic_study import (
     UNDEFINED,
@@ -164,16 +164,16 @@ def test_the_table_has_both_impacts_in_one_row(study: Study, published: Path) ->
 
 
 def test_the_choices_are_the_other_study_and_every_published_model(
-    other_study: Study, published: Path
+    study: Study, other_study: Study, published: Path
 ) -> None:
-    others = Others(other_study.path, published)
-    assert list(others.choices) == ["other", "paper, tiny", "paper, deep"]
-    assert others.spec("paper, deep", name="blocks").model == "deep"
-    assert Others().choices == {}
+    context = Context(study, other_study.path, published)
+    assert list(context.comparisons) == ["other", "paper, tiny", "paper, deep"]
+    assert context.comparison_spec("paper, deep", name="blocks").model == "deep"
+    assert Context(study).comparisons == {}
 
 
-def test_what_cannot_be_compared_with_is_told_at_once(tmp_path: Path) -> None:
+def test_what_cannot_be_compared_with_is_told_at_once(study: Study, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a study"):
-        Others(study=tmp_path).check()
+        Context(study, compare=tmp_path).check()
     with pytest.raises(UserError, match="There is no file"):
-        Others(published=tmp_path / "none.csv").check()
+        Context(study, published=tmp_path / "none.csv").check()

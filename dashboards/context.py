@@ -1,0 +1,43 @@
+"""What the pages of a dashboard know: the study, and what its maps can be compared with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from analyses.patching.published_map import published_names
+from dashboards.figures.patching_comparison import PatchingComparisonSpec
+from workbench.artefacts.published import load_published, published_models
+from workbench.studies.study import Study
+
+
+@dataclass(frozen=True)
+class Context:
+    """The study that is shown; another study's folder and a published table's file to compare with, where given."""
+
+    study: Study
+    compare: Path | None = None
+    published: Path | None = None
+
+    def check(self) -> None:
+        """Raise UserError when what is to be compared with cannot be read."""
+        if self.compare is not None:
+            Study.open(self.compare)
+        if self.published is not None:
+            load_published(self.published)
+
+    @property
+    def comparisons(self) -> dict[str, dict[str, str]]:
+        """What a map can stand beside: a name for people, and the options of a figure."""
+        choices = {}
+        if self.compare is not None:
+            choices[self.compare.resolve().name] = {"compare": str(self.compare)}
+        if self.published is not None:
+            for model in published_models(load_published(self.published)):
+                name = f"{self.published.stem}, {model}"
+                choices[name] = {"published": str(self.published), "model": model}
+        for model in published_names(self.study):
+            choices[f"published, {model}"] = {"imported": model}
+        return choices
+
+    def comparison_spec(self, beside: str, /, **options: str) -> PatchingComparisonSpec:
+        """The figure of a map beside one of `comparisons`, by its name; `options` are further fields of its spec."""
+        return PatchingComparisonSpec.model_validate({**options, **self.comparisons[beside]})
