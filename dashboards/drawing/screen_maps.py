@@ -20,6 +20,8 @@ from dashboards.drawing.screen import (
 )
 from dashboards.tables.patching import UNCLEAR, UNTESTED
 
+SHORT_NAME = 14  # characters of a column's name that a map has room for below it
+SLANTED_PIXELS = 3.6  # that a further one takes
 ROW_PIXELS = 32
 LOW_ROW_PIXELS = 24  # where there are many rows
 MANY_ROWS = 14
@@ -41,8 +43,11 @@ def draw_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go
     figure.update_layout(shapes=_outlines(frame, grid, selected))
     pixels = ROW_PIXELS if len(grid.tops) <= MANY_ROWS else LOW_ROW_PIXELS
     height = int(grid.height * pixels)
+    longest = max(len(plain(across, LONGEST_NAME)) for _, across in grid.lefts)
+    # Long names stand aslant below the map, and must not take their room from its rows.
+    names = int(SLANTED_PIXELS * max(0, longest - SHORT_NAME))
     return style(
-        figure, height=height + 100, clickmode="event", coloraxis=color_axis("impact", height)
+        figure, height=height + 100 + names, clickmode="event", coloraxis=color_axis("impact", height)
     ).update_layout(margin={"t": 44})
 
 

@@ -23,7 +23,7 @@ from dashboards.drawing.paper import (
     write_numbers,
 )
 from dashboards.drawing.paper_maps import BAR, NAME_SIZE, ROW, TALLEST, colour_bar, name_rows
-from dashboards.drawing.screen import LONGEST_NAME, color_axis, hatch, plain, selection, style
+from dashboards.drawing.screen import color_axis, hatch, plain, selection, style
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import Options, ProbesFigureSpec, check_choice
 from dashboards.names import shortened
@@ -36,6 +36,7 @@ from workbench.studies.study import Study
 Quantity = Literal["accuracy", "control", "selectivity"]
 
 SCREEN_COLUMNS = 2
+SCREEN_TITLE = 34  # characters that fit above a panel on the screen
 TRACES = 3  # of each concept: its heatmap and its hatching on light and on dark cells
 ROW_PIXELS = 22
 NUMBERS_UP_TO = 12  # steps across; more and the numbers no longer fit their cells
@@ -83,17 +84,14 @@ def draw_screen(
     """
     concepts = list(dict.fromkeys(table["concept"]))
     rows = -(-len(concepts) // SCREEN_COLUMNS)
-    chance = table.groupby("concept")["chance"].first()
-    height = rows * (ROW_PIXELS * table["block"].nunique() + 84)
+    titles, extra = _screen_titles(table)
+    height = rows * (ROW_PIXELS * table["block"].nunique() + 84 + extra)
     figure = make_subplots(
         rows=rows,
         cols=min(SCREEN_COLUMNS, len(concepts)),
-        subplot_titles=[
-            f"<b>{plain(concept, LONGEST_NAME)}</b>  (chance {fixed(chance[concept])})"
-            for concept in concepts
-        ],
+        subplot_titles=titles,
         horizontal_spacing=0.09,
-        vertical_spacing=86 / height,
+        vertical_spacing=(86 + extra) / height,
     )
     for index, concept in enumerate(concepts):
         place = {"row": index // SCREEN_COLUMNS + 1, "col": index % SCREEN_COLUMNS + 1}
@@ -101,7 +99,18 @@ def draw_screen(
         _add_panel(figure, table[table["concept"] == concept], quantity, mark, place)
     figure.update_annotations(font={"size": 13, "color": palette.INK})
     styled = style(figure, height=height, coloraxis=color_axis(quantity), clickmode="event")
-    return styled.update_layout(margin={"t": 34})
+    return styled.update_layout(margin={"t": 34 + extra})
+
+
+def _screen_titles(table: pd.DataFrame) -> tuple[list[str], int]:
+    """The panels' titles, in two lines where one of them is too long for its panel, and the second line's pixels."""
+    chance = table.groupby("concept", sort=False)["chance"].first().map(fixed)
+    names = [plain(concept, SCREEN_TITLE) for concept in chance.index]
+    if any(
+        len(f"{name}  (chance {value})") > SCREEN_TITLE for name, value in zip(names, chance, strict=True)
+    ):
+        return [f"<b>{name}</b><br>chance {value}" for name, value in zip(names, chance, strict=True)], 16
+    return [f"<b>{name}</b>  (chance {value})" for name, value in zip(names, chance, strict=True)], 0
 
 
 def probe_at(table: pd.DataFrame, curve: int, x: float, y: float) -> tuple[str, str, int] | None:
