@@ -60,9 +60,12 @@ def test_trace(workbench: Workbench, traced: tuple[object, ...], folder: Path) -
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (("--option", "omega=loud"), "The option omega of ACE-Step v1 cannot be 'loud'"),
+        (("--option", "omega=loud"), "omega must be a number, not 'loud'"),
         (("--option", "negative_prompt=noise"), "ACE-Step v1 has no option negative_prompt"),
-        (("--cfg-interval-end", "0.5"), "guidance_interval"),
+        (
+            ("--option", "cfg_interval_end=0.5"),
+            "ACE-Step v1 has no option cfg_interval_end: its options are shift",
+        ),
         (("--steps", "0,1"), "Step 0 runs the cond pass only"),
     ],
 )

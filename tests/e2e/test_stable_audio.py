@@ -67,9 +67,9 @@ def test_trace(workbench: Workbench, traced: tuple[object, ...], folder: Path) -
 def test_a_setting_of_another_model_is_refused(
     workbench: Workbench, traced: tuple[object, ...], tmp_path: Path
 ) -> None:
-    outcome = workbench(*traced, "--out", tmp_path / "none", "--shift", "1")
+    outcome = workbench(*traced, "--out", tmp_path / "none", "--option", "shift=1")
     assert outcome.code == 2
-    assert "leave shift at its default" in " ".join(outcome.err.split())
+    assert "Stable Audio Open has no option shift" in " ".join(outcome.err.split())
     assert not (tmp_path / "none").exists()
 
 
