@@ -213,7 +213,7 @@ class RunStore:
                 partial.write_bytes(document.model_dump_json().encode())
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _read_records(root: Path, name: str, version: tuple[int, int, int]) -> Records:  # noqa: ARG001 - tells versions apart
     try:
         return _Document.model_validate_json(read_file(root, name, MAX_DOCUMENT_BYTES)).runs

@@ -51,6 +51,15 @@ def test_a_judge_hears_each_file_once_for_a_text(tmp_path: Path) -> None:
     assert mean.heard == 6
 
 
+def test_a_file_that_was_heard_is_not_heard_for_a_later_run(tmp_path: Path) -> None:
+    store, mean = made_store(tmp_path / "study", [PLAIN]), Mean()
+    judge(store, [PLAIN], mean, "loud")
+    store.add([PLAIN, ABLATED], [0, 0], sound, 16000)
+    judge(store, [ABLATED], mean, "loud")
+    assert mean.heard == 1
+    assert scores(store, [ABLATED], "loud") == scores(store, [PLAIN], "loud")
+
+
 def test_what_has_no_audio_or_is_silent_has_no_score(tmp_path: Path) -> None:
     store, mean = made_store(tmp_path / "study", [PLAIN]), Mean()
     store.add([PATCHED, ABLATED], [0, 1], [None, 0 * sound(0)].__getitem__, 16000)
