@@ -12,7 +12,7 @@ from dashboards import shell
 from dashboards.address import Address
 from dashboards.callback_requests import add_check
 from dashboards.components import export
-from dashboards.components.notices import tell_failure
+from dashboards.components.notices import report_failure
 from dashboards.context import Context
 from dashboards.guard import add_guard
 from dashboards.links import mount
@@ -50,7 +50,7 @@ def create_app(
         requests_pathname_prefix=address.url_prefix,
         routes_pathname_prefix="/",  # the server takes the prefix off where the proxy did not
         suppress_callback_exceptions=True,  # a page's components exist only while it is shown
-        on_error=tell_failure,
+        on_error=report_failure,
     )
     mount(app.server, address.url_prefix)
     app.layout = lambda: shell.shell(context)
@@ -79,12 +79,12 @@ def serve(
 
 
 def welcome(study_path: Path, address: Address, port: int) -> list[str]:
-    """What a person is told when the dashboard starts."""
+    """What stands in the terminal when the dashboard starts."""
     host = f"[{address.host}]" if ":" in address.host else address.host
-    told = [f"Dashboard of {study_path}: http://{host}:{port}{address.url_prefix} (stop with Ctrl-C)"]
+    sentences = [f"Dashboard of {study_path}: http://{host}:{port}{address.url_prefix} (stop with Ctrl-C)"]
     if not address.is_local:
-        told.append(
+        sentences.append(
             f"It listens on {address.host} and has no password: everybody who reaches port {port} can see and hear "
             "this study, and export figures into it."
         )
-    return told
+    return sentences

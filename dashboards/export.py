@@ -98,11 +98,15 @@ def _drawing(text: str) -> Iterator[list[str]]:
     """Draw with the figures' own settings and with fonts for `text`; afterwards the list has letters that none has."""
     lacking: list[str] = []
     style = {**PAPER_STYLE, "font.family": families(text)}
-    with _DRAWING, matplotlib.style.context(["default", style]), warnings.catch_warnings(record=True) as told:
+    with (
+        _DRAWING,
+        matplotlib.style.context(["default", style]),
+        warnings.catch_warnings(record=True) as caught,
+    ):
         warnings.simplefilter("always")
         yield lacking
-    lacking += missing_letters(str(one.message) for one in told)
-    for one in told:
+    lacking += missing_letters(str(one.message) for one in caught)
+    for one in caught:
         if not missing_letters([str(one.message)]):
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 

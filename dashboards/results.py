@@ -101,25 +101,25 @@ def problem(study: Study, name: str) -> str | None:
 
 def problems(study: Study) -> list[str]:
     """What is wrong with the results that cannot be used, a sentence each."""
-    found = [problem(study, name) for name in study.result_names()]
-    return [sentence for sentence in found if sentence is not None]
+    sentences = [problem(study, name) for name in study.result_names()]
+    return [sentence for sentence in sentences if sentence is not None]
 
 
 def outdated(study: Study) -> list[str]:
     """What was computed before the study was extended, and what of the study itself is not there yet."""
-    told = []
+    sentences = []
     with suppress(
         UserError
     ):  # a study whose cache is elsewhere, or was removed, shows its results all the same
-        told = [sentence for sentence in [study.unfinished()] if sentence]
+        sentences = [sentence for sentence in [study.unfinished()] if sentence]
     for name in usable_names(study):
         kind, _, site = name.partition("-")
         if kind in COMMANDS and not study.made(load_result(study, name)):
-            told.append(
+            sentences.append(
                 f"The result {name} was computed before the study was extended: run `{command(study, kind, site)}` to "
                 "compute it anew."
             )
-    return told
+    return sentences
 
 
 def usable_names(study: Study) -> list[str]:

@@ -25,10 +25,10 @@ class Side:
 def ab_player(study: Study, sides: list[Side], seconds: float) -> Component:
     """Players for `sides`, all `seconds` long, that share their position; a sentence in the place of lost files."""
     there = [find_audio(study, side.path.removeprefix("audio/")) is not None for side in sides]
-    heard = there.index(True) if any(there) else -1
+    playing = there.index(True) if any(there) else -1
     cards = [
-        _card(side, number, found, number == heard)
-        for number, (side, found) in enumerate(zip(sides, there, strict=True))
+        _card(side, number, exists, number == playing)
+        for number, (side, exists) in enumerate(zip(sides, there, strict=True))
     ]
     play = html.Button("Play", className="ab-play", type="button", **{"aria-label": "play"})
     seek = html.Div(
@@ -57,18 +57,18 @@ def ab_player(study: Study, sides: list[Side], seconds: float) -> Component:
     )
 
 
-def _card(side: Side, number: int, found: bool, heard: bool) -> Component:
+def _card(side: Side, number: int, exists: bool, playing: bool) -> Component:
     heading = [html.Span(f"{number + 1}", className="ab-number"), html.Span(side.name, className="ab-name")]
     switch = html.Button(
         [*heading, html.Span(side.detail, className="figure ab-detail")],
         className="ab-switch",
         type="button",
         role="radio",
-        disabled=not found,
-        **{"aria-checked": "true" if heard else "false", "aria-label": f"hear {side.name}"},
+        disabled=not exists,
+        **{"aria-checked": "true" if playing else "false", "aria-label": f"hear {side.name}"},
     )
     note = html.Div(side.note, className="ab-note", title=side.note)
-    if not found:
+    if not exists:
         return html.Div(
             [switch, note, hint(f"The audio file {side.path} is not in the study any more.")],
             className="ab-side",

@@ -32,7 +32,7 @@ def notify(title: str, message: str, colour: str, stays: bool = False) -> None:
     dash.set_props("notices", {"sendNotifications": [shown]})
 
 
-def tell_failure(error: Exception) -> None:
+def report_failure(error: Exception) -> None:
     """Say on the page that a callback failed: what a person can act on as it is, anything else with its log."""
     if isinstance(error, UserError):
         notify("Something went wrong", str(error), "red", stays=True)
@@ -45,8 +45,8 @@ def failed_page(error: Exception) -> Component:
     """What stands in the place of a page that could not be made."""
     if not isinstance(error, UserError):
         _log.error("A page of the dashboard failed.", exc_info=error)
-    told = str(error) if isinstance(error, UserError) else FAULT
-    return dmc.Alert(told, title="This page cannot be shown", color="red", variant="light")
+    sentence = str(error) if isinstance(error, UserError) else FAULT
+    return dmc.Alert(sentence, title="This page cannot be shown", color="red", variant="light")
 
 
 def remarks(sentences: Sequence[str], title: str, colour: str) -> Component | None:

@@ -157,9 +157,11 @@ def name_rows(axes: Axes, tops: list[float], names: list[str], row: float) -> No
 
 def _titles(panels: list[str], rooms: list[float]) -> tuple[list[str], float]:
     """As much of the panels' titles as fits over each of them, and their size."""
-    told = [panel_title(panel) for panel in panels]
-    names = [shortened(name, 40) for name, _ in told]
-    full = [f"{name}: {meaning}" if meaning else name for name, (_, meaning) in zip(names, told, strict=True)]
+    pairs = [panel_title(panel) for panel in panels]
+    names = [shortened(name, 40) for name, _ in pairs]
+    full = [
+        f"{name}: {meaning}" if meaning else name for name, (_, meaning) in zip(names, pairs, strict=True)
+    ]
     for texts in (full, names):
         size = min(fitting_size(text, room, 8.0) for text, room in zip(texts, rooms, strict=True))
         if size >= LEAST_TITLE:

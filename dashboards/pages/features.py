@@ -196,8 +196,8 @@ def _numbers(study: Study, spec: SaeTrainingSpec) -> Component:
             "held-out dead features": DEAD_FEATURES,
         },
     )
-    told = f"Explained variance is {convention}. {DEAD_FEATURES}"
-    return html.Div([figures, dmc.Text(told, size="xs", c="dimmed", mb="xs")])
+    note = f"Explained variance is {convention}. {DEAD_FEATURES}"
+    return html.Div([figures, dmc.Text(note, size="xs", c="dimmed", mb="xs")])
 
 
 PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)

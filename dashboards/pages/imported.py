@@ -206,8 +206,8 @@ def register(app: dash.Dash, context: Context) -> None:
         published = imported_map(study, model)
         own, notes = _own(study, published)
         means = means_frame(published, own, threshold)
-        told = [*_sets(means, threshold), *_metrics(study, model), *notes]
-        items = [html.Li(sentence) for sentence in told]
+        sentences = [*_sets(means, threshold), *_metrics(study, model), *notes]
+        items = [html.Li(sentence) for sentence in sentences]
         return (
             html.Ul(items, className="notes"),
             draw_means(means, threshold),
@@ -216,7 +216,7 @@ def register(app: dash.Dash, context: Context) -> None:
 
 
 def _own(study: Study, published: Map) -> tuple[Map | None, list[str]]:
-    """The study's own map of blocks where it has one that a published one can stand beside, and what is to be told."""
+    """The study's own map of blocks where it has one that a published one can stand beside, and what to say of it."""
     if "blocks" not in patching_names(study):
         return None, ["This study has no patching result of the blocks to compare with."]
     try:
@@ -237,11 +237,11 @@ def _own(study: Study, published: Map) -> tuple[Map | None, list[str]]:
 
 def _sets(means: pd.DataFrame, threshold: float) -> list[str]:
     """The functional set of each side, in words."""
-    told = []
+    sentences = []
     for side, part in means.groupby("side", sort=False):
         blocks = part.loc[part["functional"], "block"]
-        told.append(f"τ = {threshold:g}, {NAMES[str(side)]}: {{{', '.join(blocks)}}}.")
-    return told
+        sentences.append(f"τ = {threshold:g}, {NAMES[str(side)]}: {{{', '.join(blocks)}}}.")
+    return sentences
 
 
 def _metrics(study: Study, model: str) -> list[str]:

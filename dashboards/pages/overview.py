@@ -98,8 +98,8 @@ def register(app: dash.Dash, context: Context) -> None:
         if not on:
             return None
         rows = {str(row.concept): str(row.blocks) for row in truth_frame(study).itertuples()}
-        told = "The blocks that were built to read each concept. They are outlined on the patching map."
-        return html.Div(panel("Planted truth", key_values(rows), help=told), style={"marginTop": "16px"})
+        help = "The blocks that were built to read each concept. They are outlined on the patching map."
+        return html.Div(panel("Planted truth", key_values(rows), help=help), style={"marginTop": "16px"})
 
 
 def _counts(study: Study) -> Component:
@@ -121,15 +121,15 @@ def _counts(study: Study) -> Component:
 
 def _result_card(study: Study, kind: str) -> Component:
     title, path, sentence = KINDS[kind]
-    found = {"sae": sae_sites(study), "patching": patching_names(study)}.get(kind, [])
-    present = bool(found) or (kind == "probes" and kind in usable_names(study))
+    results = {"sae": sae_sites(study), "patching": patching_names(study)}.get(kind, [])
+    present = bool(results) or (kind == "probes" and kind in usable_names(study))
     state = "computed" if present else "missing"
     if not present and any(name.partition("-")[0] == kind for name in study.result_names()):
         state = "damaged"
     badge = dmc.Badge(state, color=BADGES[state], variant="light", tt="none")
     heading = dmc.Group([dmc.Title(title, order=4), badge], justify="space-between")
     named = {"sae": "Sites", "patching": "Questions"}
-    detail = f"{sentence}. {named[kind]}: {', '.join(found)}." if found else f"{sentence}."
+    detail = f"{sentence}. {named[kind]}: {', '.join(results)}." if results else f"{sentence}."
     action = dmc.Anchor(f"Open {title.lower()}", href=address(path), size="sm", fw=500)
     if not present:
         action = dmc.Code(command(study, kind), block=True, className="command")
@@ -170,9 +170,9 @@ def _settings(study: Study) -> dict[str, str]:
 
 def _provenance(study: Study) -> dict[str, str]:
     document = json.loads((study.path / "study.json").read_text(encoding="utf-8"))
-    told = {**study.model, **document["provenance"]}
-    libraries = told.pop("libraries", {})
-    rows = {name.replace("_", " "): str(value) for name, value in told.items()}
+    entries = {**study.model, **document["provenance"]}
+    libraries = entries.pop("libraries", {})
+    rows = {name.replace("_", " "): str(value) for name, value in entries.items()}
     return {**rows, "libraries": ", ".join(f"{name} {value}" for name, value in libraries.items())}
 
 

@@ -161,8 +161,8 @@ def _choices(study: Study, spec: PatchingMapSpec) -> dict[str, tuple[str, list[A
 
 def _question(study: Study, name: str) -> str:
     question = str(load_result(study, f"patching-{name}").attrs["question"])
-    told = QUESTIONS.get(question, question)
-    return told if name == question else f"{told} ({name})"
+    label = QUESTIONS.get(question, question)
+    return label if name == question else f"{label} ({name})"
 
 
 def register(app: dash.Dash, context: Context) -> None:
@@ -260,11 +260,10 @@ def facts(result: xr.Dataset, frame: pd.DataFrame) -> Component:
     """How much data a map rests on and how sure it is: a row a concept, and sentences on the whole."""
     scorer = str(frame["scorer"].iloc[0])
     others = [name for name in scorers(result) if name != scorer]
-    names = [*list(FACTS)[:4], *(f"agreement with {name}" for name in others)]
-    heads = [dmc.TableTh("concept")]
-    for name in names:
-        told = FACTS[name.partition(" with ")[0]]
-        heads.append(dmc.TableTh(html.Span(name, title=told)))
+    explanations = {name: FACTS[name] for name in list(FACTS)[:4]}
+    explanations |= {f"agreement with {name}": FACTS["agreement"] for name in others}
+    explained = [dmc.TableTh(html.Span(name, title=help)) for name, help in explanations.items()]
+    heads = [dmc.TableTh("concept"), *explained]
     rows = []
     for _, row in frame.drop_duplicates("concept").iterrows():
         agreed = agreement(result, row["concept"], scorer)

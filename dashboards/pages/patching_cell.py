@@ -74,8 +74,8 @@ def layout() -> Component:
             ),
         ]
     )
-    told = "The numbers, pairs and audio of one cell. A dot is a pair and seed; click it to hear it."
-    return panel("Cell", body, help=told, actions=[export_button("patching-pairs")])
+    help = "The numbers, pairs and audio of one cell. A dot is a pair and seed; click it to hear it."
+    return panel("Cell", body, help=help, actions=[export_button("patching-pairs")])
 
 
 def choices(result: xr.Dataset) -> dict[str, list[str]]:
@@ -116,10 +116,10 @@ def register(app: dash.Dash, study: Study) -> None:
         prevent_initial_call=True,
     )
     def select_dot(click: dict[str, Any] | None, search: str | None) -> Any:
-        told = click["points"][0].get("customdata") if click else None
-        if not told:
+        run = click["points"][0].get("customdata") if click else None
+        if not run:
             return no_update, no_update
-        return change_query(search, pair=told[0], seed=told[1]), None
+        return change_query(search, pair=run[0], seed=run[1]), None
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -188,7 +188,7 @@ def _pair_id(pair: object, seed: object) -> str:
 
 def _numbers(cell: pd.Series) -> Component:
     impact = cell["status"] if pd.isna(cell["impact"]) else interval(cell, "impact", 3)
-    found = {
+    shown = {
         "concept": cell["concept"],
         "patched": cell["arm"],
         f"{cell['direction'] or 'impact'}, 95 % interval": impact,
@@ -198,9 +198,9 @@ def _numbers(cell: pd.Series) -> Component:
     }
     if cell["status"] not in ("clear", "undefined", "no score"):
         few = cell["status"] == UNTESTED
-        found["verdict"] = too_few_pairs(int(cell["n_pairs"])) if few else cell["status"]
+        shown["verdict"] = too_few_pairs(int(cell["n_pairs"])) if few else cell["status"]
     return numbers(
-        found,
+        shown,
         {
             "n": "Pairs times seeds that count, and pairs.",
             "p, adjusted": "By flipping the signs of the pairs' changes; then corrected over all concepts' cells. "
@@ -225,13 +225,13 @@ def _players(study: Study, row: pd.Series, cell: pd.Series) -> Component:
                 path=row[f"{side}_audio"],
             )
         )
-    told = (
+    note = (
         f"Pair {row['pair']}, seed {row['seed']}. The number is the score: how well the clip matches “{row['text']}”. "
         f"The patched run is the {base} one with the patch, from the same noise."
     )
     return html.Div(
         [
-            dmc.Text(told, size="xs", c="dimmed", mt="sm", mb="xs"),
+            dmc.Text(note, size="xs", c="dimmed", mt="sm", mb="xs"),
             ab_player(study, sides, study.spec.settings.duration),
         ]
     )

@@ -67,7 +67,7 @@ def compare_maps(left: Map, right: Map, top: int, notes: list[str]) -> Compariso
         else (f"{left.name} (this)", f"{right.name} (other)")
     )
     common = [concept for concept in left.concepts if concept in right.concepts]
-    found = [*_concept_notes(left, right, common), *_row_notes(left, right)]
+    differences = [*_concept_notes(left, right, common), *_row_notes(left, right)]
     comparable = bool(common) and _same_rows(left, right)
     parts = [
         one.cells[one.cells["concept"].isin(common)].assign(side=side, map=name)
@@ -83,7 +83,7 @@ def compare_maps(left: Map, right: Map, top: int, notes: list[str]) -> Compariso
     varied = len(means) > 1 and (means.nunique() > 1).all()
     rho = float(means.corr(method="spearman").iloc[0, 1]) if varied else float("nan")
     tops = tuple(means[f"impact_{side}"].nlargest(top).index.tolist() for side in SIDES)
-    return Comparison(names, frame, matched, [*found, *notes], means, rho, (tops[0], tops[1]))
+    return Comparison(names, frame, matched, [*differences, *notes], means, rho, (tops[0], tops[1]))
 
 
 def row_means(matched: pd.DataFrame) -> pd.DataFrame:

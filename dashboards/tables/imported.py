@@ -12,28 +12,30 @@ def artefacts_frame(imported: Sequence[Imported]) -> pd.DataFrame:
     """One row an artefact: concept, positive and negative end, kind, sites, steps, norms (of steps), source, note."""
     rows = []
     for one in imported:
-        told = one.metadata
+        metadata = one.metadata
         rows.append(
             {
-                "concept": told["concept"],
-                "positive": told["positive"],
-                "negative": told["negative"],
-                "kind": told["kind"],
-                "sites": _sites(told),
-                "steps": str(told.get("steps", "all alike")),
-                "norms": _span(one) if "steps" in told else "–",
-                "source": told["source"],
-                "note": told.get("note", ""),
+                "concept": metadata["concept"],
+                "positive": metadata["positive"],
+                "negative": metadata["negative"],
+                "kind": metadata["kind"],
+                "sites": _sites(metadata),
+                "steps": str(metadata.get("steps", "all alike")),
+                "norms": _span(one) if "steps" in metadata else "–",
+                "source": metadata["source"],
+                "note": metadata.get("note", ""),
             }
         )
     names = ("concept", "positive", "negative", "kind", "sites", "steps", "norms", "source", "note")
     return pd.DataFrame(rows, columns=names)
 
 
-def _sites(told: Mapping[str, Any]) -> str:
+def _sites(metadata: Mapping[str, Any]) -> str:
     """Where an artefact acts: its sites, or the blocks whose weights it changes, or the text."""
-    names = list(told.get("sites", ())) or [f"tf{block} (weights)" for block in told.get("blocks", ())]
-    names = names or [told.get("site", "text encoder")]
+    names = list(metadata.get("sites", ())) or [
+        f"tf{block} (weights)" for block in metadata.get("blocks", ())
+    ]
+    names = names or [metadata.get("site", "text encoder")]
     return ", ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]} ({len(names)})"
 
 

@@ -82,8 +82,8 @@ def cells_frame(
     frame["defined"] = frame["defined"].astype(bool)
     frame.loc[~frame["defined"], [*CELL_VALUES, *TESTS]] = np.nan
     frame["status"] = _status(frame)
-    told = ["concept", "arm", "row", "block", "column", "direction", "group", "label", "beside", "scorer"]
-    frame = frame[[*told, *CELL_VALUES, *TESTS, *CONCEPT_VALUES, "status"]]
+    names = ["concept", "arm", "row", "block", "column", "direction", "group", "label", "beside", "scorer"]
+    frame = frame[[*names, *CELL_VALUES, *TESTS, *CONCEPT_VALUES, "status"]]
     frame = frame.sort_values("group", key=lambda group: group == "null", kind="stable")
     if planted is not None:
         frame["planted"] = [_is_planted(planted.get(row.concept, []), row) for row in frame.itertuples()]
@@ -152,7 +152,7 @@ def agreement(result: xr.Dataset, concept: str, scorer: str = "") -> dict[str, f
 
 
 def pair_notes(frame: pd.DataFrame) -> list[str]:
-    """What is to be told of concepts with too few pairs for any p-value to be significant: a sentence a number."""
+    """Sentences on the concepts with too few pairs for any p-value to be significant, one for each number of pairs."""
     few = frame[frame["status"] == UNTESTED].drop_duplicates("concept")
     every = few["concept"].nunique() == frame["concept"].nunique()
     return [

@@ -222,15 +222,15 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
 
 
 def test_a_failing_callback_leaves_a_notice_that_stays(sent: Sent, caplog: pytest.LogCaptureFixture) -> None:
-    notices.tell_failure(UserError("Give another folder."))
+    notices.report_failure(UserError("Give another folder."))
     assert (sent[0]["message"], sent[0]["autoClose"]) == ("Give another folder.", False)
     assert not caplog.records
     with caplog.at_level(logging.ERROR):
-        notices.tell_failure(KeyError("secret path"))
+        notices.report_failure(KeyError("secret path"))
     assert "terminal" in sent[1]["message"]
     assert "secret path" not in str(sent[1])
     assert caplog.records[0].exc_info is not None
-    notices.tell_failure(UserError("Give another folder."))
+    notices.report_failure(UserError("Give another folder."))
     assert sent[0]["id"] == sent[2]["id"], "the same notice is shown once"
 
 
