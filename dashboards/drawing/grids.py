@@ -37,11 +37,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Grid:
-    """A map's sections, its rows' top edges by label, and its columns' left edges by (panel, across)."""
+    """A map's sections, its rows' top edges by label, and its columns' left edges by (panel, across).
+
+    `nulls` says of how many null arms a row of null arms shows the largest, `meanings` what a panel's direction means
+    ("" for a panel that is not named by its direction).
+    """
 
     sections: list[Section]
     tops: dict[str, float]
     lefts: dict[tuple[str, str], float]
+    nulls: dict[str, int]
+    meanings: dict[str, str]
 
     @property
     def width(self) -> float:
@@ -66,7 +72,7 @@ class Grid:
 
 
 def lay_out(frame: pd.DataFrame) -> Grid:
-    """Places of the cells of `patching_frame`: panels in their order, cells on top, blocks first, nulls below."""
+    """Places of the cells of `map_frame`: panels in their order, cells on top, blocks first, nulls below."""
     cells, nulls = (frame[frame["group"] == group] for group in GROUPS)
     blocks = dict(zip(cells["label"], cells["block"], strict=True))
     labels = {
@@ -86,7 +92,16 @@ def lay_out(frame: pd.DataFrame) -> Grid:
         _section(part, str(panel), labels[str(group)], tops, lefts)
         for (panel, group), part in frame.groupby(["panel", "group"], sort=False)
     ]
-    return Grid(sections, tops, lefts)
+    counts = dict(zip(nulls["label"], nulls["largest_of"], strict=True))
+    meanings = {
+        str(panel): _meaning(str(panel), part.iloc[0]) for panel, part in frame.groupby("panel", sort=False)
+    }
+    return Grid(sections, tops, lefts, counts, meanings)
+
+
+def _meaning(panel: str, cell: pd.Series) -> str:
+    named = (cell["direction"], f"{cell['column']}, {cell['direction']}")
+    return MEANINGS.get(cell["direction"], "") if panel in named else ""
 
 
 def cell_at(frame: pd.DataFrame, x: float, y: float) -> tuple[str, str] | None:
@@ -100,11 +115,6 @@ def cell_at(frame: pd.DataFrame, x: float, y: float) -> tuple[str, str] | None:
         if left <= x < left + 1 and top <= y < top + 1:
             return str(cell.concept), str(cell.arm)
     return None
-
-
-def panel_title(panel: str) -> tuple[str, str]:
-    """What stands over a panel: its name, and what its direction means ("" where it has none)."""
-    return panel, MEANINGS.get(panel.rpartition(", ")[2], "")
 
 
 def _section(
@@ -123,5 +133,12 @@ def _section(
 def as_map(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame of a comparison as one that `lay_out` can place: a panel a map, concepts across."""
     return frame.assign(
-        panel=frame["map"], across=frame["concept"], label=frame["row"], group="cell", arm=frame["row"]
+        panel=frame["map"],
+        across=frame["concept"],
+        label=frame["row"],
+        group="cell",
+        arm=frame["row"],
+        column="",
+        direction="",
+        largest_of=1,
     )

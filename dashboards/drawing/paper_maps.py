@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dashboards.drawing import palette
-from dashboards.drawing.grids import Grid, Section, lay_out, panel_title
+from dashboards.drawing.grids import Grid, Section, lay_out
 from dashboards.drawing.measure import LINE, every, fitting_names, fitting_size, width_of, wrapped
 from dashboards.drawing.paper import draw_cells, hatch_cells, place_axes, write_numbers
 from dashboards.names import shortened
@@ -82,8 +82,7 @@ def _strip(frame: pd.DataFrame, left: float, width: float, tallest: float) -> St
 
 def _row_names(grid: Grid, width: float) -> list[str]:
     """Names of the rows; of null arms without how many they stand for."""
-    names = [label.partition(" (largest of")[0] for label in grid.tops]
-    return fitting_names(names, MOST_NAMES * width, NAME_SIZE)
+    return fitting_names(list(grid.tops), MOST_NAMES * width, NAME_SIZE)
 
 
 def map_height(parts: list[Strip], notes: list[str], width: float) -> float:
@@ -142,7 +141,7 @@ def _draw_strip(axes: Axes, part: Strip) -> QuadMesh:
     axes.set_xticks(ticks, shown, fontsize=NAME_SIZE, rotation=90 if part.upright else 0)
     axes.tick_params(axis="x", pad=2)
     rooms = [part.column * (seen[panel] if len(seen) > 1 else grid.width) for panel in seen]
-    titles, size = _titles(list(seen), rooms)
+    titles, size = _titles({panel: grid.meanings[panel] for panel in seen}, rooms)
     for title, middle in zip(titles, grid.panels.values(), strict=True):
         axes.text(middle, -3 / part.row, title, ha="center", va="bottom", fontsize=size)
     return meshes[0]
@@ -155,12 +154,12 @@ def name_rows(axes: Axes, tops: list[float], names: list[str], row: float) -> No
     axes.tick_params(axis="y", pad=2)
 
 
-def _titles(panels: list[str], rooms: list[float]) -> tuple[list[str], float]:
-    """As much of the panels' titles as fits over each of them, and their size."""
-    pairs = [panel_title(panel) for panel in panels]
-    names = [shortened(name, 40) for name, _ in pairs]
+def _titles(panels: dict[str, str], rooms: list[float]) -> tuple[list[str], float]:
+    """As much of the panels' names and meanings as fits over each of them, and their size."""
+    names = [shortened(panel, 40) for panel in panels]
     full = [
-        f"{name}: {meaning}" if meaning else name for name, (_, meaning) in zip(names, pairs, strict=True)
+        f"{name}: {meaning}" if meaning else name
+        for name, meaning in zip(names, panels.values(), strict=True)
     ]
     for texts in (full, names):
         size = min(fitting_size(text, room, 8.0) for text, room in zip(texts, rooms, strict=True))

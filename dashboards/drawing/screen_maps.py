@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards.drawing import palette
-from dashboards.drawing.grids import Grid, Section, lay_out, panel_title
+from dashboards.drawing.grids import Grid, Section, lay_out
 from dashboards.drawing.screen import (
     LONGEST_NAME,
     color_axis,
@@ -39,7 +39,7 @@ def draw_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go
     figure = go.Figure()
     for section in grid.sections:
         _add_section(figure, section, len(grid.lefts))
-    _label_axes(figure, grid, frame)
+    _label_axes(figure, grid)
     figure.update_layout(shapes=_outlines(frame, grid, selected))
     pixels = ROW_PIXELS if len(grid.tops) <= MANY_ROWS else LOW_ROW_PIXELS
     height = int(grid.height * pixels)
@@ -51,9 +51,11 @@ def draw_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go
     ).update_layout(margin={"t": 44})
 
 
-def _label_axes(figure: go.Figure, grid: Grid, frame: pd.DataFrame) -> None:
-    nulls = set(frame.loc[frame["group"] == "null", "label"])
-    names = [_null_name(label) if label in nulls else plain(label, LONGEST_NAME) for label in grid.tops]
+def _label_axes(figure: go.Figure, grid: Grid) -> None:
+    names = [
+        _null_name(label, grid.nulls[label]) if label in grid.nulls else plain(label, LONGEST_NAME)
+        for label in grid.tops
+    ]
     figure.update_xaxes(
         tickvals=[left + 0.5 for left in grid.lefts.values()],
         ticktext=[plain(across, LONGEST_NAME) for _, across in grid.lefts],
@@ -68,7 +70,7 @@ def _label_axes(figure: go.Figure, grid: Grid, frame: pd.DataFrame) -> None:
         figure.add_annotation(
             x=middle,
             y=0,
-            text="<br>".join(_title_lines(panel)),
+            text="<br>".join(_title_lines(panel, grid.meanings[panel])),
             showarrow=False,
             yanchor="bottom",
             yshift=4,
@@ -81,14 +83,13 @@ def _plain(names: np.ndarray) -> np.ndarray:
     return np.vectorize(lambda name: None if name is None else plain(name), otypes=[object])(names)
 
 
-def _null_name(label: str) -> str:
-    name, bracket, rest = plain(label).partition(" (")
-    return f"<i>{name}</i>" + (f"<br><span style='font-size:9px'>{bracket[1:]}{rest}</span>" if rest else "")
+def _null_name(label: str, count: int) -> str:
+    several = f"<br><span style='font-size:9px'>(largest of {count})</span>" if count > 1 else ""
+    return f"<i>{plain(label)}</i>{several}"
 
 
-def _title_lines(panel: str) -> list[str]:
+def _title_lines(name: str, meaning: str) -> list[str]:
     """A panel's name, and below it, smaller, what it means."""
-    name, meaning = panel_title(panel)
     return [
         f"<b>{plain(name, LONGEST_NAME)}</b>",
         *([f"<span style='font-size:11px'>{meaning}</span>"] if meaning else []),

@@ -72,8 +72,8 @@ def map_frame(
     `concept` names one concept, whose columns then go across, or "all": then concepts go across, in a panel for
     `column`, or for each of `default_columns` without it. Without `concept` it is `default_concept`. Where cells were
     patched in both directions, each direction has its panel. Of the null arms that would stand at one place the one
-    with the largest impact is kept, and its label says of how many. Raises UserError for names that the result does
-    not have.
+    with the largest impact is kept, and `largest_of` says of how many (1 for cells). Raises UserError
+    for names that the result does not have.
     """
     cells = cells_frame(result, scorer, planted)
     shown = concept or default_concept(result)
@@ -101,10 +101,9 @@ def _largest_nulls(frame: pd.DataFrame) -> pd.DataFrame:
     order = nulls["impact"].abs().fillna(-1.0).sort_values(ascending=False, kind="stable").index
     kept = nulls.loc[order].drop_duplicates(place).sort_index()
     count = nulls.groupby(place).size().groupby("label").max()
-    several = kept["label"].map(count) > 1
-    named = kept["label"] + " (largest of " + kept["label"].map(count).astype(str) + ")"
-    kept = kept.assign(label=kept["label"].where(~several, named))
-    return pd.concat([frame[frame["group"] == "cell"], kept], ignore_index=True)
+    kept = kept.assign(largest_of=kept["label"].map(count))
+    cells = frame[frame["group"] == "cell"].assign(largest_of=1)
+    return pd.concat([cells, kept], ignore_index=True)
 
 
 def _in_panel(cells: pd.DataFrame, panel: str) -> pd.Series:
@@ -193,10 +192,10 @@ def _tests(result: xr.Dataset, table: pd.DataFrame) -> list[str]:
 
 
 def _null_rows(table: pd.DataFrame) -> list[str]:
-    nulls = table.loc[table["group"] == "null", "label"]
+    nulls = table[table["group"] == "null"]
     if nulls.empty:
         return []
-    largest = sorted({label.partition(" (")[2].rstrip(")") for label in nulls} - {""})
+    largest = sorted(f"largest of {count}" for count in set(nulls["largest_of"]) - {1})
     of = f", each the {' or '.join(largest)}" if largest else ""
     return [f"Rows below the gap are null arms, which are not tested{of}."]
 
@@ -213,7 +212,9 @@ def _concept_sentence(row: pd.Series, seeds: int, agreements: dict[str, float]) 
 def print_table(table: pd.DataFrame) -> pd.DataFrame:
     """The map as a table: a row a row, a column a panel and column, impact with its interval in each cell."""
     panels = table["panel"].nunique() > 1
+    several = " (largest of " + table["largest_of"].astype(str) + ")"
     named = table.assign(
+        label=table["label"].where(table["largest_of"] == 1, table["label"] + several),
         name=table["across"] + (" (" + table["panel"] + ")" if panels else ""),
         text=[cell_text(row) for _, row in table.iterrows()],
     )

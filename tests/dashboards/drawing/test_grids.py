@@ -14,6 +14,9 @@ def test_rows_that_one_panel_lacks_leave_its_other_cells_in_place() -> None:
             "label": ["tf0", "all", "tf0", "tf10"],
             "block": [0, -1, 0, 10],
             "group": "cell",
+            "column": "",
+            "direction": "",
+            "largest_of": 1,
             "impact": [0.1, 0.2, 0.3, 0.4],
         }
     )

@@ -86,6 +86,9 @@ def map_frame(concepts: int, blocks: int, status: str = "clear") -> pd.DataFrame
             "concept": f"{concept}: a rather long name, {concept}",
             "label": label,
             "block": int(label[2:]) if label.startswith("tf") else -1,
+            "direction": panel,
+            "column": panel,
+            "largest_of": 24 if label.startswith("null") else 1,
             "group": "null" if label.startswith("null") else "cell",
             "impact": rng.normal(0.3, 0.5),
             "status": status if concept else "undefined",
@@ -93,7 +96,7 @@ def map_frame(concepts: int, blocks: int, status: str = "clear") -> pd.DataFrame
         }
         for panel in ("sufficiency", "necessity")
         for concept in range(concepts)
-        for label in [*(f"tf{block}" for block in range(blocks)), "null: unrelated (largest of 24)"]
+        for label in [*(f"tf{block}" for block in range(blocks)), "null: unrelated"]
         if panel == "sufficiency" or not label.startswith("null")
     ]
     frame = pd.DataFrame(cells)

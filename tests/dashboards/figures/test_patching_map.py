@@ -7,7 +7,7 @@ import pytest
 
 from cache.errors import UserError
 from dashboards.drawing import palette
-from dashboards.drawing.grids import cell_at
+from dashboards.drawing.grids import cell_at, lay_out
 from dashboards.figures import patching_map
 from tests.dashboards.figures.helpers import HOSTILE, caption, expect_text, table_of
 from tests.dashboards.synthetic_study import (
@@ -60,8 +60,9 @@ def test_the_largest_null_arm_stands_for_its_kind(study: Study) -> None:
     result.impact.loc["tempo", "tf5 null random"] = -0.4
     frame = patching_map.map_frame(result)
     nulls = frame[(frame["group"] == "null") & (frame["concept"] == "tempo")].set_index("label")
-    assert set(nulls.index) == {f"null: {kind} (largest of 8)" for kind in ("unrelated", "random", "control")}
-    assert nulls.loc["null: random (largest of 8)", ["arm", "impact"]].tolist() == ["tf5 null random", -0.4]
+    assert set(nulls.index) == {f"null: {kind}" for kind in ("unrelated", "random", "control")}
+    assert set(nulls["largest_of"]) == {8}
+    assert nulls.loc["null: random", ["arm", "impact"]].tolist() == ["tf5 null random", -0.4]
     assert set(nulls["panel"]) == {"sufficiency"}
 
 
@@ -233,3 +234,19 @@ def test_the_table_of_a_map_has_each_number_with_its_interval(study: Study) -> N
     assert table.loc["tf3", "mood (sufficiency)"] == "undefined"
     assert list(table.index)[:2] == ["tf0", "tf1"]
     assert table.loc["null: random (largest of 8)", "tempo (necessity)"] == ""
+
+
+def test_brackets_and_commas_in_names_are_not_taken_apart(study: Study) -> None:
+    arms = [
+        *RUNS,
+        arm("tf0", "a", "sufficiency"),
+        arm("noise (largest of 3)", "a", role="null"),
+        arm("tf0", "a, necessity", "sufficiency"),
+    ]
+    result = patching_result(study, "parts", arms)
+    frame = patching_map.map_frame(result, concept="all", column="a, necessity")
+    assert lay_out(frame).meanings == {"a, necessity": ""}
+    table = patching_map.map_frame(result, concept="tempo")
+    ticks = patching_map.draw_screen(table).layout.yaxis.ticktext
+    assert ticks[-1] == "<i>noise (largest of 3)</i>"
+    assert "each the" not in patching_map.write_caption(result, table)
