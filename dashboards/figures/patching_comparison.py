@@ -81,7 +81,7 @@ def compare(study: Study, spec: PatchingComparisonSpec) -> Comparison:
     column = spec.column or default_columns(ours)[0]
     _check_column(ours.attrs["question"], columns(ours), column)
     scorer = spec.scorer or scorers(ours)[0]
-    left = study_map(study, spec.result_name, column, scorer)
+    left = study_map(study, ours, column, scorer)
     notes: list[str] = []
     if spec.published or spec.imported:
         if ours.attrs["question"] != "blocks":
@@ -103,7 +103,7 @@ def compare(study: Study, spec: PatchingComparisonSpec) -> Comparison:
         their_scorer = scorer if scorer in scorers(theirs) else scorers(theirs)[0]
         if their_scorer != scorer:
             notes.append(f"The scorers differ: {scorer} on the left, {their_scorer} on the right.")
-        right = study_map(other, spec.result_name, column, their_scorer)
+        right = study_map(other, theirs, column, their_scorer)
     return compare_maps(left, right, spec.top, notes)
 
 

@@ -225,7 +225,7 @@ def _own(study: Study, published: Map) -> tuple[Map | None, list[str]]:
         return None, [str(error)]
     if result.attrs["question"] != "blocks" or not columns(result):
         return None, ["This study's result 'blocks' asks something else."]
-    own = study_map(study, "patching-blocks", default_columns(result)[0], scorers(result)[0])
+    own = study_map(study, result, default_columns(result)[0], scorers(result)[0])
     if own.n_blocks != published.n_blocks:
         return None, [
             f"This study's network has {own.n_blocks or 'other'} blocks, that of the paper "

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from analyses.patching.published_map import load_published_map
-from dashboards.results import load_result
 from dashboards.tables.patching import cells_frame
 from workbench.engine.sites import block_number
 from workbench.studies.study import Study
@@ -138,9 +138,9 @@ def _same_rows(left: Map, right: Map) -> bool:
     return len(counts) <= 1 and bool(set(left.rows) & set(right.rows))
 
 
-def study_map(study: Study, result_name: str, column: str, scorer: str) -> Map:
+def study_map(study: Study, result: xr.Dataset, column: str, scorer: str) -> Map:
     """The cells of one column of a study's patching result, by one scorer."""
-    cells = cells_frame(load_result(study, result_name), scorer)
+    cells = cells_frame(result, scorer)
     cells = cells[(cells["group"] == "cell") & (cells["column"] == column)]
     traced = [block_number(site.partition(".")[0]) for site in study.spec.sites]
     return _map(study.path.resolve().name, cells, [block for block in traced if block is not None])
