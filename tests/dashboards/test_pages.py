@@ -13,6 +13,7 @@ from dashboards.components.export import figure_options
 from dashboards.context import Context
 from dashboards.links import read_query
 from dashboards.pages import comparison, overview, patching, patching_cell
+from dashboards.shell import shell
 from tests.dashboards.synthetic_study import STOPPED, make_study
 from workbench.studies.study import Study
 
@@ -159,6 +160,13 @@ def test_a_result_of_the_older_version_is_to_be_made_anew(bare_study: Study) -> 
 def test_the_overview_names_the_questions_that_were_asked(study: Study, bare_study: Study) -> None:
     assert "Questions: blocks, steps." in str(overview.layout(Context(study), {}))
     assert "Questions:" not in str(overview.layout(Context(bare_study), {}))
+
+
+def test_the_comparison_is_linked_where_there_is_something_to_compare_with(
+    study: Study, other_study: Study
+) -> None:
+    assert "Comparison" in str(shell(Context(study, compare=other_study.path)))
+    assert "Comparison" not in str(shell(Context(study)))
 
 
 def test_without_another_study_the_comparison_names_its_command(study: Study, bare_study: Study) -> None:
