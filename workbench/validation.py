@@ -53,7 +53,8 @@ def validated(model: type[Model], values: Any, what: str) -> Model:
         UserError: with what was given, where, and what is allowed.
     """
     try:
-        made: Model = _adapter(model).validate_python(values)
+        # A class is hashable, whatever its metaclass's type says of it.
+        made: Model = _adapter(model).validate_python(values)  # type: ignore[arg-type]
     except ValidationError as error:
         raise UserError(f"{what}: {_sentence(error.errors()[0])}.") from error
     return made
