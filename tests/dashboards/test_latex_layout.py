@@ -52,7 +52,7 @@ def test_a_map_fits_however_many_columns_it_has(tmp_path: Path, columns: int, ro
     check_fits(text, tmp_path)
 
 
-@pytest.mark.parametrize("figure", OPTIONS.keys() - {"patching-compare"})
+@pytest.mark.parametrize("figure", [name for name in OPTIONS if name != "patching-compare"])
 def test_every_exported_table_fits(study: Study, tmp_path: Path, figure: str) -> None:
     files = export_figure(study, figure, "svg", tmp_path / "figures", **OPTIONS[figure])
     (table,) = (file for file in files if file.suffix == ".tex")

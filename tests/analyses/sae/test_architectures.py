@@ -11,7 +11,8 @@ from analyses.sae import TrainSpec, feature_trace, is_trained, load_sae, run_sae
 from analyses.sae.published import convert_sae, import_sae
 from analyses.sae.train import Trainer, initial_sae, measure_scale, train_sae
 from cache.errors import UserError
-from dashboards.tables.features import features_frame, training_frame
+from dashboards.figures.sae_training import training_frame
+from dashboards.tables.features import features_frame
 from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
 from tests.tolerances import assert_close
 from tests.workbench.sae.soft_threshold import SOFT_THRESHOLD, SoftThresholdObjective, SoftThresholdSAE
