@@ -28,7 +28,7 @@ def test_a_csv_file_has_a_column_of_captions(tmp_path: Path) -> None:
 def test_files_without_captions(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no file"):
         read_captions(tmp_path / "nowhere.txt")
-    with pytest.raises(UserError, match="is not a file"):
+    with pytest.raises(UserError, match="is a folder, not a file"):
         read_captions(tmp_path)
     file = tmp_path / "captions.txt"
     file.write_text("\n \n")
