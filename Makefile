@@ -1,6 +1,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 NUMERIC := tests/workbench tests/analyses tests/oracles tests/benchmarks
 SERVE ?= 1
 STUDY ?= studies/demo
@@ -24,7 +24,7 @@ test-portable: .venv/ready
 	ATEN_CPU_CAPABILITY=default $(PYTEST) $(NUMERIC)
 	MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) $(NUMERIC)
 	$(PYTEST) -p tests.rounding --ignore tests/workbench/models/test_memory.py $(NUMERIC)
-	OMP_NUM_THREADS=2 $(BIN)/pytest $(NUMERIC)
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(NUMERIC)
 
 test-install: .venv/ready
 	$(BIN)/python tests/installed.py
