@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -33,10 +34,12 @@ RUNS = {
 
 
 class Spawned:
-    """An executor of another process, which starts with nothing."""
+    """An executor of another process, which starts with nothing but this one's rounding."""
 
     def map(self, units: Iterable[Unit]) -> Iterator[int]:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        rounding = sys.modules.get("tests.rounding")  # where the plugin is on
+        prepare = rounding.pytest_configure if rounding else None
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), prepare) as pool:
             yield from pool.map(make_unit, units)
 
 
