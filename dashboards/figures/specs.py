@@ -1,5 +1,6 @@
 """What figures can be asked to show: the fields that all of them have, and those of one kind of result."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,9 +27,9 @@ class FigureSpec(BaseModel):
     width: Width = "double"
 
     @property
+    @abstractmethod
     def result_name(self) -> str:
         """Name of the result that the numbers come from."""
-        raise NotImplementedError
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -229,7 +229,8 @@ def test_vectors_of_arms_are_kept_by_hash(study: Study, tiny: AceStep15, tmp_pat
     assert [file.stem for file in (study.path / "tensors").iterdir()] == [
         tensor.hash for tensor in steer.tensors
     ]
-    records = [file.read_text() for file in study.path.glob("audio/patching/*/*/arms.json")]
+    records = [file.read_text() for file in study.path.glob("audio/runs/*/runs.json")]
+    assert records
     for text in (result.attrs["arms"], result.attrs["spec"], *result["spec"].values, *records):
         assert "0.0322" not in text, "numbers of a vector have no place in JSON"
     base, once, twice = (result.score.sel(arm=arm).item() for arm in ("corrupt", "added 1", "added 2"))

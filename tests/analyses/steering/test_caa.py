@@ -84,7 +84,7 @@ def test_it_is_added_at_every_site_and_step_of_the_cond_pass(tiny64: AceStep15, 
     expected = np.broadcast_to(
         2 * vector.directions[first].sel(step=0).values, change.sel({"pass": "cond"}).shape
     )
-    np.testing.assert_allclose(change.sel({"pass": "cond"}).values, expected, atol=1e-5)
+    assert_close(change.sel({"pass": "cond"}).values, expected)
     np.testing.assert_allclose(change.sel({"pass": "null"}).values, 0, atol=1e-6)
 
     edits = vector.at(2.0)
