@@ -114,7 +114,7 @@ def outdated(study: Study) -> list[str]:
         sentences = [sentence for sentence in [study.unfinished()] if sentence]
     for name in usable_names(study):
         kind, _, site = name.partition("-")
-        if kind in COMMANDS and not study.made(load_result(study, name)):
+        if kind in COMMANDS and not study.made(study.result_attributes(name)):
             sentences.append(
                 f"The result {name} was computed before the study was extended: run `{command(study, kind, site)}` to "
                 "compute it anew."
@@ -190,12 +190,12 @@ def patching_names(study: Study) -> list[str]:
 
 def result_origin(study: Study, name: str) -> dict[str, Any]:
     """Where a result comes from."""
-    result = study.result(name)
+    attributes = study.result_attributes(name)
     return {
         "name": name,
-        "kind": result.attrs["kind"],
-        "schema_version": int(result.attrs["schema_version"]),
-        "result_id": result.attrs["result_id"],
-        "spec": json.loads(result.attrs["spec"]),
-        "provenance": json.loads(result.attrs["provenance"]),
+        "kind": attributes["kind"],
+        "schema_version": int(attributes["schema_version"]),
+        "result_id": attributes["result_id"],
+        "spec": json.loads(attributes["spec"]),
+        "provenance": json.loads(attributes["provenance"]),
     }

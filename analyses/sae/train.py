@@ -9,6 +9,7 @@ import xarray as xr
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, SerializeAsAny
 from torch import Tensor
+from transformers.optimization import get_wsd_schedule
 
 from analyses.sae.metrics import Reconstruction
 from cache.errors import UserError
@@ -152,11 +153,6 @@ def initial_sae(scale: Scale, spec: TrainSpec) -> SAE:
     return sae
 
 
-def learning_rate_factor(step: int, train_steps: int) -> float:
-    """Learning rate of a step relative to the first: 1, then falling linearly towards 0 at the end."""
-    return min(1.0, (train_steps - step) / (DECAY_FRACTION * train_steps))
-
-
 class Trainer:
     """State of one training: optimiser, silence of the features, curves."""
 
@@ -164,8 +160,12 @@ class Trainer:
         self.sae = sae
         self.spec = spec
         self.optimiser = torch.optim.Adam(sae.parameters(), lr=spec.learning_rate)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: learning_rate_factor(step, spec.train_steps)
+        self.schedule = get_wsd_schedule(
+            self.optimiser,
+            num_warmup_steps=0,
+            num_decay_steps=round(DECAY_FRACTION * spec.train_steps),
+            num_training_steps=spec.train_steps,
+            decay_type="linear",
         )
         self.silent_steps = torch.zeros_like(sae.b_enc, dtype=torch.int64)
         self.points: list[tuple[int, float, float, float, float]] = []

@@ -9,7 +9,11 @@ from torch import Tensor, nn
 
 
 def cosine(step: int, steps: int, warmup: int, floor: float = 0.02) -> float:
-    """Learning rate factor: linear warm-up over `warmup` steps, times half a cosine from 1 to `floor`."""
+    """Learning rate factor: linear warm-up over `warmup` steps, times half a cosine from 1 to `floor`.
+
+    The shipped organisms were trained with it. Schedules of libraries begin their cosine after the warm-up, and would
+    make other weights of the same recipe.
+    """
     return min(1.0, (step + 1) / warmup) * (
         floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * step / steps))
     )

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 from cache.errors import UserError
 from dashboards.export import export_figure
 from dashboards.figures import FIGURES, make_spec
+from dashboards.results import result_origin
 from tests.dashboards.synthetic_study import UNDEFINED
 from workbench.cli.main import app
 from workbench.studies.study import Study
@@ -42,6 +44,12 @@ def exported(study: Study, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {
         figure: export_figure(study, figure, "pdf", folder, **options) for figure, options in OPTIONS.items()
     }
+
+
+def test_a_results_origin_is_read_without_its_arrays(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = study.result("probes").attrs["result_id"]
+    monkeypatch.setattr(xr, "load_dataset", lambda *_, **__: pytest.fail("the arrays were read"))
+    assert result_origin(study, "probes")["result_id"] == expected
 
 
 def test_every_figure_has_its_case() -> None:

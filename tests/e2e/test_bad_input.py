@@ -143,7 +143,7 @@ def test_no_room_on_the_disk(
     workbench: Workbench, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10**6})())
-    assert_refused(workbench("trace", tiny_folder, "--out", tmp_path / "new"), "1 MB free")
+    assert_refused(workbench("trace", tiny_folder, "--out", tmp_path / "new"), "1.0 MB free")
     assert not (tmp_path / "new").exists()
 
 

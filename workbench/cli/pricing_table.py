@@ -2,9 +2,10 @@
 
 from rich import box
 from rich.console import Group
+from rich.filesize import decimal
 from rich.table import Table
 
-from workbench.studies.pricing import Price, human_bytes
+from workbench.studies.pricing import Price
 
 
 def price_table(price: Price) -> Group:
@@ -19,9 +20,7 @@ def price_table(price: Price) -> Group:
     for site, figures in price.probe.rounding.items():
         errors = [_error(figures[dtype], dtype) for dtype in ("float16", "bfloat16")]
         largest = f"{figures['float32']['largest']:.3g}"
-        sites.add_row(
-            site, str(plan.sites[site]), plan.dtypes[site], human_bytes(sizes[site]), largest, *errors
-        )
+        sites.add_row(site, str(plan.sites[site]), plan.dtypes[site], decimal(sizes[site]), largest, *errors)
     sums = Table(box=None, show_header=False)
     sums.add_column(style="bold")
     sums.add_row("clips to generate", f"{price.clips} of {plan.n_clips}")
@@ -36,8 +35,8 @@ def price_table(price: Price) -> Group:
         "tokens kept", f"{plan.tokens} per clip, every {plan.token_seconds:.3g} s{_reduction(price)}"
     )
     limit = "at most " if plan.zstd_level else ""
-    sums.add_row("bytes to write", f"{limit}{human_bytes(price.total_bytes)}")
-    free = "not limited" if price.free_bytes is None else human_bytes(price.free_bytes)
+    sums.add_row("bytes to write", f"{limit}{decimal(price.total_bytes)}")
+    free = "not limited" if price.free_bytes is None else decimal(price.free_bytes)
     sums.add_row("free disk", free)
     sums.add_row("estimated time", f"{_duration(price.seconds)} ({price.probe.call_seconds:.3g} s a call)")
     return Group(sites, sums)

@@ -21,15 +21,16 @@ WIDTH = 120  # of tables that go to a file or another program, which has no widt
 
 def report_trace(study: "Study") -> None:
     """Say what a study holds, once all of it is traced."""
+    from rich.filesize import decimal
+
     from cache import ActivationCache
-    from workbench.studies.pricing import human_bytes
 
     cache = ActivationCache(study.cache_location, allow_partial=True)
     there, shards = len(cache.manifest.entries), cache.plan.n_shards
     size = sum(file.bytes for entry in cache.manifest.entries.values() for file in entry.files.values())
     _say(
         f"{study.path} holds {len(study.clips)} clips of {study.clips['prompt_id'].nunique()} prompts, "
-        f"{len(cache.sites)} sites × {len(cache.plan.steps)} steps, {human_bytes(size)} in {study.cache_location}."
+        f"{len(cache.sites)} sites × {len(cache.plan.steps)} steps, {decimal(size)} in {study.cache_location}."
     )
     if there < shards:
         _say(f"{shards - there} of its {shards} shards are still to be traced by other parts.")

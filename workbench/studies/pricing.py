@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from rich.filesize import decimal
 
 from cache import CachePlan
 from cache.errors import UserError
@@ -157,11 +158,9 @@ def check_price(plan: CachePlan, storage: Storage) -> None:
     free = storage.free_bytes()
     if free is None or needed <= free:
         return
-    ways = "; ".join(
-        f"{way} ({human_bytes(size)})" for way, size in ways_to_shrink(plan, free - MARGIN_BYTES)
-    )
+    ways = "; ".join(f"{way} ({decimal(size)})" for way, size in ways_to_shrink(plan, free - MARGIN_BYTES))
     raise UserError(
-        f"{storage.location} needs {human_bytes(needed)} and its disk has {human_bytes(free)} free: make room, choose "
+        f"{storage.location} needs {decimal(needed)} and its disk has {decimal(free)} free: make room, choose "
         f"another disk, or shrink the plan. What would fit, the least loss first: {ways or 'nothing but fewer clips'}."
     )
 
@@ -220,12 +219,3 @@ def _with_sites(plan: CachePlan, n: int) -> tuple[str, CachePlan]:
     if n <= 4:
         return " ".join(f"--site {site}" for site in kept), smaller
     return f"{n} of the {len(names)} sites with --site", smaller
-
-
-def human_bytes(count: int | float) -> str:
-    """A number of bytes as people write it: 1.5 GB (powers of 1000)."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")

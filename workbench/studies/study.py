@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -334,26 +335,30 @@ class Study:
 
     def result(self, name: str) -> xr.Dataset:
         """Load a result into memory; raises UserError when there is none of that name or its file is damaged."""
+        self._check_has(name)
+        return load_result_file(self.path, _result_file(name))
+
+    def result_attributes(self, name: str) -> dict[str, Any]:
+        """The attributes of a result, whose arrays are not read; raises as `result` does."""
+        self._check_has(name)
+        return read_result_attributes(self.path, _result_file(name))
+
+    def _check_has(self, name: str) -> None:
         if name not in self.result_names():
             have = ", ".join(self.result_names()) or "no results yet"
             raise UserError(f"{self.path} has no result '{name}' (it has {have}).")
-        return load_result_file(self.path, _result_file(name))
 
     def is_done(self, name: str, spec: BaseModel) -> bool:
         """Whether the result exists and was computed with this very spec, from this study as it is now."""
-        if name not in self.result_names():
-            return False
         try:
-            attributes = read_result_attributes(self.path, _result_file(name))
-        except UserError:  # damaged: it is to be computed again
+            attributes = self.result_attributes(name)
+        except UserError:  # missing or damaged: it is to be computed
             return False
         return bool(attributes["result_id"] == self._result_id(attributes["kind"], spec))
 
-    def made(self, result: xr.Dataset) -> bool:
-        """Whether a result was computed from this study as it is now, and not before it was extended."""
-        return bool(
-            result.attrs["result_id"] == self._id(result.attrs["kind"], json.loads(result.attrs["spec"]))
-        )
+    def made(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether a result with these attributes was computed from this study as it is now, not before it grew."""
+        return bool(attributes["result_id"] == self._id(attributes["kind"], json.loads(attributes["spec"])))
 
     def _result_id(self, kind: str, spec: BaseModel) -> str:
         """What tells a result from others: its kind and spec, and the study's spec and model."""

@@ -13,7 +13,6 @@ from analyses.sae.train import (
     Scale,
     Trainer,
     initial_sae,
-    learning_rate_factor,
     measure_scale,
     train_sae,
 )
@@ -180,14 +179,14 @@ def test_the_decoder_sees_no_gradient_along_its_rows() -> None:
 
 
 def test_the_learning_rate_falls_at_the_end() -> None:
-    shares = [learning_rate_factor(step, 100) for step in (0, 79, 80, 90, 99)]
-    assert shares == pytest.approx([1, 1, 1, 0.5, 0.05])
-    rows = planted_rows()[1]
-    trainer = Trainer(
-        initial_sae(measure_scale([torch.from_numpy(rows)]), SPEC), SPEC.model_copy(update={"train_steps": 2})
-    )
-    for step in range(2):
-        trainer.step(step, torch.from_numpy(rows[:64]))
+    rows = torch.from_numpy(planted_rows()[1])
+    spec = SPEC.model_copy(update={"train_steps": 20})
+    trainer = Trainer(initial_sae(measure_scale([rows]), spec), spec)
+    rates = []
+    for step in range(20):
+        rates.append(trainer.optimiser.param_groups[0]["lr"])
+        trainer.step(step, rows[:64])
+    assert rates == pytest.approx([spec.learning_rate * factor for factor in [1] * 17 + [0.75, 0.5, 0.25]])
     assert trainer.optimiser.param_groups[0]["lr"] == 0
 
 
