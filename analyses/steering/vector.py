@@ -1,7 +1,7 @@
 """A steering direction for each site and step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import xarray as xr
@@ -29,13 +29,15 @@ class Vector:
     def at(self, strength: float) -> tuple[Edit, ...]:
         """The edits that add `strength` times the direction at each site and step, in the cond pass, to every token.
 
-        Give them to `generate` as one entry of its `edits`.
+        Give them to `generate` as one entry of its `edits`; models with other weights refuse them.
         """
-        return tuple(
+        made_on = (self.model["model"], self.model["weights_hash"])
+        edits = (
             add(array.sel(step=step).values, site, strength, steps=(step, step), passes=("cond",))
             for site, array in self.directions.items()
             for step in array["step"].values.tolist()
         )
+        return tuple(replace(edit, made_on=made_on) for edit in edits)
 
     def __repr__(self) -> str:
         ends = f"{self.concept}: + is {self.positive}, − is {self.negative}"

@@ -44,10 +44,11 @@ class Batch:
 def plan_batch(runs: Sequence[Clip | Run]) -> Batch:
     """The batch of these runs: equal runs are one row, and the runs that they read from have rows, too.
 
+    Edits that change nothing are left out: a run with strength 0 is the row of the unedited run.
     Runs without edits come first, then the sources, then the edited runs, each with those that follow it. Raises
     UserError for a run that follows one which follows another itself.
     """
-    asked = list(map(as_run, runs))
+    asked = [as_run(run).without_idle_edits() for run in runs]
     plan = _Plan()
     for run in asked:
         if not run.edits and run.follows is None:

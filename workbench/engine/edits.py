@@ -97,6 +97,9 @@ class Edit:
     The target `output` is the output of each site; `conditioning` is what the cross-attention at each site reads: keys,
     values, padding mask and positions of the conditioning tokens.
 
+    `made_on` is the name and the weights hash of the model that its parameters belong to, as those of a steering vector
+    do: other models refuse the edit. None where it fits any model.
+
     Raises:
         UserError: for an unknown operator or site, and for what does not go together.
     """
@@ -107,6 +110,7 @@ class Edit:
     parameters: Parameters = NO_PARAMETERS
     window: Window = EVERYTHING
     sources: tuple["Run", ...] = ()
+    made_on: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         allowed = _operator(self.operator)
@@ -177,6 +181,7 @@ class Edit:
             },
             "window": dict(self.window.options),
             "sources": [source.to_json() for source in self.sources],
+            **({} if self.made_on is None else {"made_on": list(self.made_on)}),
         }
 
     @property
@@ -226,6 +231,27 @@ class Run:
             yield self.follows
         for edit in self.edits:
             yield from edit.runs
+
+    @property
+    def nested_edits(self) -> Iterator[Edit]:
+        """Its edits, and those of the runs that it reads from or follows."""
+        for edit in self.edits:
+            yield edit
+            for source in edit.sources:
+                yield from source.nested_edits
+        if self.follows is not None:
+            yield from self.follows.nested_edits
+
+    def without_idle_edits(self) -> "Run":
+        """The same run without the edits that change nothing, such as an addition with strength 0."""
+        if not any(edit.parameters.changes_nothing for edit in self.nested_edits):
+            return self
+        edits = tuple(
+            replace(edit, sources=tuple(source.without_idle_edits() for source in edit.sources))
+            for edit in self.edits
+            if not edit.parameters.changes_nothing
+        )
+        return Run(self.clip, edits, self.follows and self.follows.without_idle_edits())
 
     @property
     def source_names(self) -> frozenset[str]:
@@ -436,6 +462,7 @@ def _edit_from_json(data: Any, tensors: Tensors | None, depth: int) -> Edit:
         parameters=validated(allowed.parameters, parameters, what),
         window=given.window,
         sources=tuple(_run_from_json(source, tensors, depth) for source in given.sources),
+        made_on=given.made_on,
     )
 
 
@@ -451,6 +478,7 @@ class _EditFields:
     parameters: dict[str, Any]
     window: Window = EVERYTHING
     sources: tuple[Any, ...] = ()
+    made_on: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

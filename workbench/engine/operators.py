@@ -77,8 +77,16 @@ class Parameters:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the operator with these parameters leaves every value as it is."""
+        return False
+
     def check_sources(self, n_sources: int) -> None:
         """Raise UserError where they do not fit this many sources."""
+
+    def check_channels(self, site: Site, channels: int) -> None:
+        """Raise UserError where they do not fit a site of which this many channels are edited."""
 
 
 NO_PARAMETERS = Parameters()
@@ -98,6 +106,15 @@ class Addition(Parameters):
     vector: HashedTensor
     strength: float = 1.0
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the strength is 0."""
+        return self.strength == 0
+
+    def check_channels(self, site: Site, channels: int) -> None:
+        """Raise UserError for a vector of another width."""
+        _check_width(self.vector, site, channels)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Projection(Parameters):
@@ -109,6 +126,10 @@ class Projection(Parameters):
     def __post_init__(self) -> None:
         if not bool(self.vector.value.any()):
             raise UserError("A vector to clamp along must have a number that is not 0.")
+
+    def check_channels(self, site: Site, channels: int) -> None:
+        """Raise UserError for a vector of another width."""
+        _check_width(self.vector, site, channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +173,12 @@ def mean_of_sources(given: Operands, parameters: Parameters) -> Value:  # noqa: 
 
 def add_vector(given: Operands, parameters: Addition) -> Value:
     """The row's own value and `strength * vector`."""
-    return given.own + parameters.strength * _vector(parameters.vector, given)
+    return given.own + parameters.strength * parameters.vector.value.to(given.own)
 
 
 def set_projection(given: Operands, parameters: Projection) -> Value:
     """The row's own value x moved along the unit vector u until x·u is the projection asked for."""
-    vector = _vector(parameters.vector, given)
+    vector = parameters.vector.value.to(given.own)
     unit = vector / vector.norm()
     return given.own + (parameters.projection - given.own @ unit)[:, None] * unit
 
@@ -197,10 +218,6 @@ OPERATORS: dict[str, Operator] = {
 }
 
 
-def _vector(tensor: HashedTensor, given: Operands) -> Float[torch.Tensor, " channel"]:
-    vector = tensor.value.to(given.own)
-    if vector.shape != given.own.shape[-1:]:
-        raise UserError(
-            f"The vector has {vector.numel()} numbers but {given.site} has {given.own.shape[-1]} channels."
-        )
-    return vector
+def _check_width(vector: HashedTensor, site: Site, channels: int) -> None:
+    if vector.value.shape != (channels,):
+        raise UserError(f"The vector has {vector.value.numel()} numbers but {site} has {channels} channels.")

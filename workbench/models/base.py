@@ -23,7 +23,7 @@ from cache.protocol import DIMS
 from workbench.audio import not_finite
 from workbench.engine.batch import Batch, Row, RowEdit, plan_batch
 from workbench.engine.conditioning import ConditioningTable
-from workbench.engine.edits import Edit, Run, all_edits
+from workbench.engine.edits import Edit, Run, all_edits, as_run
 from workbench.engine.operators import OPERATORS
 from workbench.engine.rows import call_rows, shared_clips, started_clips
 from workbench.engine.runs import (
@@ -423,6 +423,9 @@ class AudioDiffusionModel(ABC):
         self, runs: Sequence[Clip | Run], settings: GenerationSettings, capture: Capture | None = None
     ) -> Batch:
         """The batch that `generate_batch` computes for these runs; raises UserError as it does."""
+        for run in map(as_run, runs):
+            for edit in run.nested_edits:
+                self._check_edit(edit)
         batch = plan_batch(runs)
         self._check(batch, settings, capture)
         return replace(batch, edits=self._placed(batch, settings))
@@ -511,21 +514,30 @@ class AudioDiffusionModel(ABC):
         self.check_settings(settings)
         for lyrics in {row.lyrics for row in batch.rows}:
             self.check_lyrics(lyrics)
-        check_blocks([block for edit in batch.edits for block in edit.edit.blocks], self.n_blocks)
         for edit in batch.edits:
-            self._check_heads(edit.edit)
             if OPERATORS[edit.edit.operator].alike:
                 self._check_alike([batch.rows[source] for source in edit.sources], settings)
         if capture is not None:
             self.check_capture(capture, settings)
 
-    def _check_heads(self, edit: Edit) -> None:
-        for site in edit.value_sites if edit.window.heads is not None else ():
-            if not all(0 <= head < self.heads(site.part) for head in edit.window.heads or ()):
+    def _check_edit(self, edit: Edit) -> None:
+        """Raise UserError for an edit that was made on another model, or does not fit this one's sites."""
+        if edit.made_on is not None and edit.made_on[1] != self.weights_hash:
+            name, weights_hash = edit.made_on
+            raise UserError(
+                f"The edit '{edit.operator}' at {', '.join(edit.sites)} was made on {name} (weights {weights_hash}), "
+                f"and this model is {self.name} (weights {self.weights_hash}): make it anew on this model."
+            )
+        check_blocks(sorted(edit.blocks), self.n_blocks)
+        heads = edit.window.heads
+        for site in edit.value_sites:
+            if heads is not None and not all(0 <= head < self.heads(site.part) for head in heads):
                 raise UserError(
-                    f"{site} has heads 0 to {self.heads(site.part) - 1}, not {max(edit.window.heads or ())} "
+                    f"{site} has heads 0 to {self.heads(site.part) - 1}, not {max(heads)} "
                     "(keys and values have heads of their own, each shared by several query heads)."
                 )
+            of_heads = None if heads is None else self.head_dim(site.block) * len(heads)
+            edit.parameters.check_channels(site, of_heads or self.channels(site))
 
     def _check_alike(self, clips: Sequence[Clip], settings: GenerationSettings) -> None:
         """Raise UserError for clips whose conditioning tokens do not lie at the same places."""

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from analyses.steering import Vector, caa
 from cache.errors import UserError
 from tests.tolerances import assert_close
+from workbench.engine.edits import Run, edit_from_json, patch
 from workbench.engine.runs import Clip, GenerationSettings
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import PromptSet, load_prompt_set
@@ -100,10 +102,29 @@ def test_it_is_added_at_every_site_and_step_of_the_cond_pass(tiny64: AceStep15, 
 
 def test_strength_0_changes_nothing(tiny64: AceStep15, vector: Vector) -> None:
     clip = Clip("a sad song", 3)
-    assert_close(
-        tiny64.generate(clip, SETTINGS, edits=[vector.at(0.0)]).samples,
-        tiny64.generate(clip, SETTINGS).samples,
-    )
+    found = tiny64.generate_batch([clip, Run(clip, vector.at(0.0))], SETTINGS)
+    assert torch.equal(found.latents[0], found.latents[1]), "one computed row"
+    assert found.rows == tiny64.generate_batch([clip], SETTINGS).rows
+
+
+@pytest.mark.parametrize("strength", [2.0, 0.0])
+def test_another_model_refuses_it(tiny64: AceStep15, tiny_turbo: AceStep15, vector: Vector, strength) -> None:
+    clip, edits = Clip("a sad song", 3), vector.at(strength)
+    patched = Run(clip, (patch(SITES[0], Run(clip, edits), target="output"),))
+    for refused in (
+        lambda: tiny_turbo.generate(clip, SETTINGS, edits=[edits]),
+        lambda: tiny_turbo.generate_batch([patched], SETTINGS),
+    ):
+        with pytest.raises(UserError) as error:
+            refused()
+        for each in (tiny64.name, tiny64.weights_hash, tiny_turbo.name, tiny_turbo.weights_hash):
+            assert each in str(error.value)
+    read_back = edit_from_json(edits[0].to_json(), lambda name: edits[0].parameters.vector)
+    assert read_back.made_on == (tiny64.name, tiny64.weights_hash)
+
+
+def test_the_same_weights_in_another_dtype_take_it(tiny: AceStep15, vector: Vector) -> None:
+    assert tiny.generate(Clip("a sad song", 3), SETTINGS, edits=[vector.at(1.0)]).seconds == 1.0
 
 
 @pytest.mark.parametrize(

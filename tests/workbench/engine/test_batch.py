@@ -1,11 +1,12 @@
 """Which rows a batch has: each different run once, sources included, helpers for whom they follow."""
 
 import pytest
+import torch
 
 from cache.errors import UserError
 from tests.tolerances import assert_close, difference
 from workbench.engine.batch import Row, plan_batch
-from workbench.engine.edits import SELF, Run, ablate, blend, patch
+from workbench.engine.edits import SELF, Run, ablate, add, blend, patch
 from workbench.engine.runs import Capture, Clip, GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.base import AudioDiffusionModel
@@ -38,6 +39,21 @@ def test_equal_runs_are_one_row() -> None:
     batch = plan_batch([CLEAN, arm, CLEAN, arm])
     assert batch.rows == rows(CLEAN, CORRUPT)
     assert batch.asked == (0, 1, 0, 1)
+
+
+def test_strength_0_is_the_unedited_row() -> None:
+    idle = add([1.0], "tf1.mlp", strength=0.0)
+    reads_idle = patch(SITE, Run(CLEAN, (idle,)))
+    batch = plan_batch([Run(CORRUPT, (idle,)), Run(CORRUPT, (idle, reads_idle)), CORRUPT, CLEAN])
+    assert batch.rows == rows(CORRUPT, CLEAN, CORRUPT)
+    assert batch.asked == (0, 2, 0, 1)
+    assert [(edit.edit.operator, edit.sources) for edit in batch.edits] == [("patch", (1,))]
+
+
+def test_a_run_that_follows_an_idle_edit_follows_the_unedited_run() -> None:
+    idle = Run(CORRUPT, (add([1.0], "tf1.mlp", strength=0.0),))
+    batch = plan_batch([CORRUPT, Run(CLEAN, follows=idle)])
+    assert [row.shadow_of for row in batch.rows] == [None, 0]
 
 
 def test_a_source_may_have_edits_and_sources_of_its_own() -> None:
@@ -95,6 +111,16 @@ def test_only_what_was_asked_for_is_given(model64: AudioDiffusionModel) -> None:
     plain = model64.generate_batch([CORRUPT], SETTINGS, velocity_steps=(1,))
     assert repeated.output.shape == plain.velocities[1].shape
     assert beside.rows == alone.rows + sum(len(set(call.passes)) for call in beside.calls), "the corrupt run"
+
+
+def test_strength_0_computes_no_further_row(model64: AudioDiffusionModel) -> None:
+    vector = torch.ones(model64.channels(Site(1, "mlp")))
+    strengths = [Run(CORRUPT, (add(vector, "tf1.mlp", strength),)) for strength in (0.0, 3.0)]
+    found = model64.generate_batch([CORRUPT, *strengths], SETTINGS)
+    assert torch.equal(found.latents[1], found.latents[0]), "one computed row"
+    assert found.shared_with == (0, 0, 2)
+    assert found.rows == model64.generate_batch([CORRUPT, strengths[1]], SETTINGS).rows
+    assert difference(found.latents[2], found.latents[0]) > 1e-6
 
 
 def test_a_patch_from_an_edited_run_takes_what_its_edits_made(model64: AudioDiffusionModel) -> None:

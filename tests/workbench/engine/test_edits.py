@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ MADE = [
     add([1.0, 2.0], "tf0.mlp", 2.0),
     clamp([1.0, 2.0], "tf0.mlp"),
     blend("tf0.cross_attn", [CLEAN, CORRUPT], [0.25, 0.75]),
+    replace(add([1.0, 2.0], "tf0.mlp", 2.0), made_on=("organism-shared", "0123456789abcdef")),
 ]
 
 windows = st.one_of(st.none(), st.tuples(st.integers(0, 5), st.integers(5, 9)))

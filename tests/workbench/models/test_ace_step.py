@@ -246,6 +246,10 @@ def test_segments_cover_the_conditioning(tiny: AceStep15) -> None:
             "1 numbers but tf0.mlp has 32 channels",
         ),
         (
+            lambda m: m.generate_batch([Run(LONG, (add((1.0,), "tf0.mlp", strength=0.0),))], SETTINGS),
+            "1 numbers but tf0.mlp has 32 channels",
+        ),
+        (
             lambda m: m.generate_batch([LONG], SETTINGS, capture=Capture((Site(0, "mlp"),), (9,), ("cond",))),
             "steps 0 to 3",
         ),
