@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import pandas as pd
 import xarray as xr
 
-from analyses.patching.asking import asked_spec
+from analyses.patching.asking import asked_spec, tensors_beside
 from analyses.patching.run import run_patching, settled
 from analyses.probes import ProbeSpec, run_probes
 from analyses.sae import is_trained, load_sae, run_sae, train_spec
@@ -137,7 +137,8 @@ class OpenStudy:
         spec = asked_spec(self.folder, question, **options)
         if not self.folder.is_done(spec.result_name, settled(spec)):
             with progress("Patching pairs") as report:
-                run_patching(self.folder, self.model, spec, report, note)
+                tensors = tensors_beside(options.get("arms"))
+                run_patching(self.folder, self.model, spec, report, note, tensors=tensors)
         return self.result(spec.result_name)
 
     def probe(self, sites: str | Sequence[str] = (), **options: Any) -> Result:

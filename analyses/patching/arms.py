@@ -110,6 +110,11 @@ def arms_from_file(text: str, tensors: Tensors | None = None) -> list[Arm]:
     return [arm_from_json(entry, tensors) for entry in data]
 
 
+def arm_tensors(arms: Sequence[Arm]) -> Tensors:
+    """Gives the tensors that arms are made with, by their hashes."""
+    return {tensor.hash: tensor for arm in arms for edit in arm.edits for tensor in edit.tensors}.__getitem__
+
+
 # Building blocks
 
 

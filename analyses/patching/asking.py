@@ -9,7 +9,7 @@ from typing import Any
 from analyses.patching.arms import arms_from_file
 from analyses.patching.run import PatchingSpec, custom_arms
 from workbench.engine.sites import parse_block, parse_blocks
-from workbench.engine.tensors import load_tensor
+from workbench.engine.tensors import Tensors, load_tensor
 from workbench.studies.study import Study
 from workbench.text_files import LARGEST_DOCUMENT, read_text
 from workbench.validation import validated
@@ -36,7 +36,7 @@ def asked_spec(
         UserError: for what there is not, or does not go together.
     """
     names = study.block_names
-    custom = "" if arms is None else _arms_json(study, Path(arms))
+    custom = "" if arms is None else _arms_json(Path(arms))
     values = {
         "question": "custom" if custom else question,
         "blocks": [parse_block(block, names) if isinstance(block, str) else block for block in blocks],
@@ -49,9 +49,13 @@ def asked_spec(
     return validated(PatchingSpec, values, "The map cannot be made")
 
 
-def _arms_json(study: Study, file: Path) -> str:
-    tensors = partial(load_tensor, file.parent)
-    return custom_arms(study, arms_from_file(read_text(file, LARGEST_DOCUMENT), tensors))
+def tensors_beside(arms: str | Path | None) -> Tensors | None:
+    """Gives the tensors that lie beside a file of arms; None without a file."""
+    return None if arms is None else partial(load_tensor, Path(arms).parent)
+
+
+def _arms_json(file: Path) -> str:
+    return custom_arms(arms_from_file(read_text(file, LARGEST_DOCUMENT), tensors_beside(file)))
 
 
 def _directions(question: str, screened: bool) -> tuple[str, ...]:

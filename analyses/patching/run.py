@@ -38,7 +38,7 @@ from analyses.patching.sweep import OWN, Sweep
 from analyses.statistics import too_few_pairs
 from cache.errors import UserError
 from workbench.engine.runs import MOST_STEPS
-from workbench.engine.tensors import load_tensor, save_tensor
+from workbench.engine.tensors import Tensors, load_tensor, save_tensor
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.pair_files import load_pairs
 from workbench.prompts.prompt_sets import Pair
@@ -152,11 +152,16 @@ class PatchingSpec(BaseModel):
         return f"patching-{self.name or self.question}"
 
 
-def question_arms(spec: PatchingSpec, study: Study, model: AudioDiffusionModel) -> list[Arm]:
-    """The arms of a map, null arms last; raises UserError for blocks, sets, windows … that make no sense."""
+def question_arms(
+    spec: PatchingSpec, study: Study, model: AudioDiffusionModel, tensors: Tensors | None = None
+) -> list[Arm]:
+    """The arms of a map, null arms last; raises UserError for blocks, sets, windows … that make no sense.
+
+    `tensors` gives those that custom arms name, by default from the study.
+    """
     if spec.question == "custom":
-        tensors = partial(load_tensor, study.path)
-        return [arm_from_json(entry, tensors) for entry in json.loads(spec.custom_arms or "[]")]
+        given = tensors or partial(load_tensor, study.path)
+        return [arm_from_json(entry, given) for entry in json.loads(spec.custom_arms or "[]")]
     arms = QUESTIONS[spec.question][0](_request(spec, study, model))
     if not arms:
         raise UserError(
@@ -170,10 +175,8 @@ def _request(spec: PatchingSpec, study: Study, model: AudioDiffusionModel) -> Re
     return Request(model, study.spec.settings, **{name: getattr(spec, name) for name in fields})
 
 
-def custom_arms(study: Study, arms: Sequence[Arm]) -> str:
-    """Arms as the field `custom_arms` of a `PatchingSpec` takes them; their tensors are kept in the study."""
-    for tensor in {tensor for arm in arms for edit in arm.edits for tensor in edit.tensors}:
-        save_tensor(study.path, tensor)
+def custom_arms(arms: Sequence[Arm]) -> str:
+    """Arms as the field `custom_arms` of a `PatchingSpec` takes them; `arm_tensors` gives the tensors they name."""
     return json.dumps([arm.to_json() for arm in arms])
 
 
@@ -209,7 +212,11 @@ class Plan:
 
 
 def check_patching(
-    study: Study, model: AudioDiffusionModel, spec: PatchingSpec, executor: Executor | None = None
+    study: Study,
+    model: AudioDiffusionModel,
+    spec: PatchingSpec,
+    executor: Executor | None = None,
+    tensors: Tensors | None = None,
 ) -> Plan:
     """Everything that can be checked of a map before its first clip is generated.
 
@@ -221,7 +228,7 @@ def check_patching(
     scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
     listed = load_pairs(Path(spec.pairs_file)) if spec.pairs_file else {}
     spec = _settled(spec, listed, {name: scorer.identity for name, scorer in scorers.items()})
-    arms = question_arms(spec, study, model)
+    arms = question_arms(spec, study, model, tensors)
     encode = encoder(model, study.spec.lyrics, study.spec.settings)
     sources = {source for arm in arms for source in arm.sources} - OWN
     contexts, dropped = drop_indistinguishable(_contexts(study, spec, listed, encode), sources, encode)
@@ -271,17 +278,21 @@ def run_patching(
     progress: Progress | None = None,
     note: Callable[[str], None] = _log.warning,
     executor: Executor | None = None,
+    tensors: Tensors | None = None,
 ) -> xr.Dataset:
     """Run what the map needs and is not in the study yet, and save its result (schema: the reference of results).
 
     `progress(done, total)` counts pairs times seeds, and `note` gets sentences on what the map will not be able to say,
-    before anything runs. `executor` makes the units of work, by default in this process. Raises UserError as
+    before anything runs. `executor` makes the units of work, by default in this process. `tensors` gives those that
+    custom arms name; the study keeps them once all is checked, and has them later. Raises UserError as
     `check_patching` does, where another process makes the same result, and where runs that the map asks for are missing
     in the end.
     """
     started = time.monotonic()
     with study.making(spec.result_name):
-        plan = check_patching(study, model, spec, executor)
+        plan = check_patching(study, model, spec, executor, tensors)
+        for tensor in {tensor for arm in plan.arms for edit in arm.edits for tensor in edit.tensors}:
+            save_tensor(study.path, tensor)
         for sentence in plan.notes:
             note(sentence)
         result = _make(study, model, plan, progress or _no_progress)

@@ -89,7 +89,7 @@ def patch(
 
     Runs that the study holds already are not run again, so that a sweep continues where it was cut off.
     """
-    from analyses.patching.asking import asked_spec
+    from analyses.patching.asking import asked_spec, tensors_beside
     from analyses.patching.run import run_patching, settled
 
     study = open_study(study_folder)
@@ -125,7 +125,7 @@ def patch(
     else:
         adapter = study.load_model(device)
         with progress("Patching pairs") as report:
-            result = run_patching(study, adapter, spec, report, note)
+            result = run_patching(study, adapter, spec, report, note, tensors=tensors_beside(arms))
         if result.attrs["stopped"]:
             console.print(result.attrs["stopped"])
     report_map(study, spec.name or spec.question)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import xarray as xr
 from pydantic import ValidationError
 
 from analyses.patching import run, sweep
-from analyses.patching.arms import Arm, arms_from_file, patch_arm, set_name
+from analyses.patching.arms import Arm, arm_tensors, arms_from_file, patch_arm, set_name
+from analyses.patching.asking import asked_spec, tensors_beside
 from analyses.patching.contexts import PairContext
 from analyses.patching.greedy import grow_sets
 from analyses.patching.run import PatchingSpec, Screening, check_patching, custom_arms, run_patching
@@ -22,8 +24,8 @@ from cache.errors import UserError
 from tests.tolerances import FLOAT32, difference
 from tests.workbench.studies.test_study import study_spec
 from workbench.audio import read_audio
-from workbench.engine.edits import add
-from workbench.engine.tensors import load_tensor
+from workbench.engine.edits import Edit, Run, add, patch
+from workbench.engine.tensors import load_tensor, save_tensor
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import Pair, Prompt
 from workbench.prompts.reading import unknown_words
@@ -224,8 +226,8 @@ def test_arms_rerun_from_the_file_of_a_result(study: Study, tiny: AceStep15, gen
 def test_vectors_of_arms_are_kept_by_hash(study: Study, tiny: AceStep15, tmp_path: Path) -> None:
     steer = add(np.linspace(-1, 1, 32), "tf1.mlp", 3.0)
     arms = [Arm(f"added {times}", "tf1", str(times), (steer,) * times) for times in (1, 2)]
-    spec = PatchingSpec(question="custom", concepts=("tempo",), pairs=1, custom_arms=custom_arms(study, arms))
-    result = run_patching(study, tiny, spec)
+    spec = PatchingSpec(question="custom", concepts=("tempo",), pairs=1, custom_arms=custom_arms(arms))
+    result = run_patching(study, tiny, spec, tensors=arm_tensors(arms))
     assert [file.stem for file in (study.path / "tensors").iterdir()] == [
         tensor.hash for tensor in steer.tensors
     ]
@@ -240,8 +242,39 @@ def test_vectors_of_arms_are_kept_by_hash(study: Study, tiny: AceStep15, tmp_pat
     with pytest.raises(UserError, match="There is no tensor"):
         run_patching(other, tiny, spec)
     copied = arms_from_file(result.attrs["arms"], partial(load_tensor, study.path))
-    again = spec.model_copy(update={"custom_arms": custom_arms(other, copied)})
-    np.testing.assert_array_equal(run_patching(other, tiny, again).score, result.score)
+    again = run_patching(other, tiny, spec, tensors=arm_tensors(copied))
+    np.testing.assert_array_equal(again.score, result.score)
+    np.testing.assert_array_equal(run_patching(other, tiny, spec).score, result.score)
+
+
+@pytest.mark.parametrize(
+    ("edit", "values", "sentence"),
+    [
+        (add([1.0], "tf1.mlp"), {}, "1 numbers but tf1.mlp has 32 channels"),
+        (add([1.0] * 32, "tf9.mlp"), {}, "tf9 does not exist"),
+        (replace(add([1.0] * 32, "tf1.mlp"), made_on=("other", "0" * 16)), {}, "was made on other"),
+        (add([1.0] * 32, "tf1.mlp"), {"concepts": ["colour"]}, "colour"),
+        (add([1.0] * 32, "tf1.mlp"), {"pairs": 0}, "pairs must be at least 1"),
+        (add([1.0] * 32, "tf1.mlp"), {"pairs_file": "none.csv"}, "none.csv"),
+        (patch("tf1.mlp", Run("clean", (add([1.0], "tf1.mlp"),)), target="output"), {}, "1 numbers but"),
+    ],
+)
+def test_a_refused_map_of_arms_leaves_no_tensor(
+    study: Study, tiny: AceStep15, tmp_path: Path, edit: Edit, values: dict, sentence: str
+) -> None:
+    arms = [Arm("added", "tf1", "x", (edit,))]
+    for tensor in edit.tensors:
+        save_tensor(tmp_path, tensor)
+    (tmp_path / "arms.json").write_text(custom_arms(arms))
+    file = tmp_path / "arms.json"
+    with pytest.raises(UserError, match=sentence):
+        run_patching(
+            study,
+            tiny,
+            asked_spec(study, arms=file, **({"concepts": ["tempo"]} | values)),
+            tensors=tensors_beside(file),
+        )
+    assert not (study.path / "tensors").exists()
 
 
 def test_pairs_of_a_file_are_used_instead(study: Study, tiny: AceStep15, tmp_path: Path) -> None:
