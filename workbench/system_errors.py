@@ -18,10 +18,11 @@ _BAD_PATH = (
 _DENIED = (errno.EACCES, errno.EPERM)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BROKEN = (errno.EIO, errno.ESTALE)
+_TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 
 def refusal(error: OSError) -> str | None:
-    """The sentence on a path, a permission or a disk that is to blame; None where it is none of them."""
+    """The sentence on a path, a permission, a disk or a limit that is to blame; None where it is none of them."""
     if error.errno is None:
         return None
     reason = os.strerror(error.errno)
@@ -36,6 +37,8 @@ def refusal(error: OSError) -> str | None:
         return f"{what} cannot be written ({reason}): make room, and run the command again."
     if error.errno in _BROKEN:
         return f"{what} cannot be read or written ({reason}): check its disk, and run the command again."
+    if error.errno in _TOO_MANY:
+        return f"{what} cannot be opened ({reason}): close other programs, or allow more with `ulimit -n`."
     return None
 
 

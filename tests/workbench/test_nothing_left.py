@@ -1,13 +1,16 @@
 """A trace that comes to nothing leaves nothing, and what somebody else writes or wrote stays."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cache import CacheWriter
 from cache.errors import UserError
+from cache.local_storage import LocalStorage
 from tests.workbench.studies.test_study import contents, study_spec
 from workbench.engine.runs import Clip, Generation
 from workbench.models.ace_step import AceStep15
@@ -40,6 +43,18 @@ def fails(path: Path, tiny: AceStep15, store: str | None = None, part: tuple[int
         trace_study(path, study_spec(tiny), tiny, store=store, part=part)
 
 
+def full_disk(name: str) -> Callable[..., Any]:
+    """`LocalStorage.put`, but for files whose names end so there is no room."""
+    put = LocalStorage.put
+
+    def refuse(self: LocalStorage, file: str, *rest: Any, **options: Any) -> Any:
+        if file.endswith(name):
+            raise OSError(errno.ENOSPC, "No space left on device", file)
+        return put(self, file, *rest, **options)
+
+    return refuse
+
+
 @pytest.mark.parametrize("part", [(1, 1), *PARTS])
 @pytest.mark.parametrize("is_far", [False, True], ids=["in the folder", "in a store"])
 def test_nothing_is_left_of_a_trace_that_broke(
@@ -48,6 +63,19 @@ def test_nothing_is_left_of_a_trace_that_broke(
     break_at(range(8))
     fails(tmp_path / "study", tiny, f"file://{tmp_path}/far.zarr" if is_far else None, part)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_that_cannot_be_committed_leaves_no_audio(
+    tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Audio is written before its shard is."""
+    for shard, kept in ((0, range(0)), (1, range(3)), (2, range(6))):
+        path = tmp_path / str(shard)
+        with monkeypatch.context() as patch, pytest.raises(UserError, match="is full: make room"):
+            patch.setattr(LocalStorage, "put", full_disk(f"c.{shard}.0.0.0.0"))
+            trace_study(path, study_spec(tiny), tiny)
+        assert path.exists() == bool(kept), "nothing is left where nothing was committed"
+        assert sorted(file.name for file in path.glob("audio/clips/*")) == [f"{c:05d}.flac" for c in kept]
 
 
 def test_what_another_part_wrote_stays(tiny: AceStep15, tmp_path: Path, break_at: Break) -> None:

@@ -9,26 +9,32 @@ import pytest
 from cache.opening import create_file, open_file, replacing
 from workbench.system_errors import refusal
 
+SENTENCES = {
+    "cannot be used ({}): give another path": (
+        "EEXIST ENOTDIR EISDIR ENOTEMPTY ENAMETOOLONG ELOOP EINVAL EILSEQ ENXIO"
+    ),
+    "cannot be written ({}): make room, and run the command again": "ENOSPC EDQUOT EFBIG",
+    "cannot be written ({}): give a path on another disk": "EROFS",
+    "cannot be read or written ({}): check its disk, and run the command again": "EIO ESTALE",
+    "cannot be written ({}): change its permissions, or give another path": "EACCES EPERM",
+    "cannot be opened ({}): close other programs, or allow more with `ulimit -n`": "EMFILE ENFILE",
+}
+
 
 @pytest.mark.parametrize(
-    ("number", "words"),
-    [
-        (errno.EEXIST, "cannot be used (File exists): give another path"),
-        (errno.ENOTDIR, "cannot be used (Not a directory)"),
-        (errno.ENAMETOOLONG, "cannot be used"),
-        (errno.EINVAL, "cannot be used"),
-        (errno.ENOSPC, "cannot be written (No space left on device): make room"),
-        (errno.EROFS, "cannot be written (Read-only file system): give a path on another disk"),
-        (errno.EIO, "cannot be read or written (Input/output error): check its disk"),
-        (errno.EACCES, "cannot be written (Permission denied): change its permissions"),
-        (errno.EPERM, "cannot be written (Operation not permitted): change its permissions"),
-    ],
+    ("sentence", "name"), [(sentence, name) for sentence in SENTENCES for name in SENTENCES[sentence].split()]
 )
-def test_each_refusal_has_its_sentence(tmp_path: Path, number: int, words: str) -> None:
-    sentence = refusal(OSError(number, "", str(tmp_path / "file")))
-    assert sentence is not None
-    assert words in sentence
-    assert sentence.startswith(str(tmp_path / "file"))
+def test_each_refusal_has_its_sentence(tmp_path: Path, sentence: str, name: str) -> None:
+    number = getattr(errno, name)
+    said = refusal(OSError(number, "", str(tmp_path / "file")))
+    assert said == f"{tmp_path / 'file'} {sentence.format(os.strerror(number))}."
+
+
+@pytest.mark.parametrize("name", " ".join(SENTENCES.values()).split())
+def test_without_a_path_it_is_a_file_or_none_of_the_users(name: str) -> None:
+    sentence = refusal(OSError(getattr(errno, name), ""))
+    is_of_a_path = name in SENTENCES["cannot be used ({}): give another path"]
+    assert sentence is None if is_of_a_path else str(sentence).startswith("A file cannot be ")
 
 
 def test_a_file_that_may_not_be_read_is_not_said_to_be_unwritable(

@@ -5,9 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from analyses.patching.asking import asked_spec
 from cache.errors import UserError
+from tests.workbench.studies.test_study import study_spec
+from workbench.models.ace_step import AceStep15
+from workbench.prompts.features import load_features
+from workbench.prompts.prompt_sets import load_prompt_set
+from workbench.studies.study import Study
 from workbench.text_files import LARGEST_DOCUMENT, parse_json, read_document, read_text, text_lines
 
+READERS = {
+    "prompts": lambda _, file: load_prompt_set(str(file)),
+    "features": lambda _, file: load_features(str(file)),
+    "arms": lambda study, file: asked_spec(study, arms=file),
+}
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
     for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -27,6 +38,22 @@ def refusal(file: Path) -> str:
         read_document(file, f"The prompt set {file.name}")
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+@pytest.mark.parametrize("name", ["file.yaml", "file.json"])
+@pytest.mark.parametrize("reader", READERS)
+def test_no_reader_of_documents_takes_one_that_is_too_large(
+    tiny: AceStep15, tmp_path: Path, reader: str, name: str
+) -> None:
+    study = Study.create(tmp_path / "study", study_spec(tiny), tiny.describe(), str)
+    for size, sentence in (
+        (LARGEST_DOCUMENT, "not valid|must be|arms"),
+        (LARGEST_DOCUMENT + 1, "larger than 4,194,304"),
+    ):
+        file = written(tmp_path, "x" * size, name)
+        with pytest.raises(UserError, match=sentence) as refused:
+            READERS[reader](study, file)
+        assert ("larger than" in str(refused.value)) == (size > LARGEST_DOCUMENT)
 
 
 def test_all_that_yaml_says_is_text(tmp_path: Path) -> None:

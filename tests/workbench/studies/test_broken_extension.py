@@ -1,6 +1,5 @@
 """A study whose extension broke off says what it holds, is read by nothing as whole, and goes on."""
 
-import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from dashboards.app import create_app
 from dashboards.results import outdated
 from tests.dashboards.test_pages import callback
 from tests.workbench.studies.test_study import interrupted, study_spec
-from tests.workbench.test_nothing_left import Break, break_at
+from tests.workbench.test_nothing_left import Break, break_at, full_disk
 from workbench.models.ace_step import AceStep15
 from workbench.sae import TopKObjective
 from workbench.studies.study import Study
@@ -39,17 +38,6 @@ def whole(tiny: AceStep15, path: Path) -> Study:
     return trace_study(
         trace_study(path, study_spec(tiny, **SMALL), tiny).path, study_spec(tiny, **LARGE), tiny
     )
-
-
-def full_disk(name: str) -> Callable[..., Any]:
-    put = LocalStorage.put
-
-    def refuse(self: LocalStorage, file: str, *rest: Any, **options: Any) -> Any:
-        if file.endswith(name):
-            raise OSError(errno.ENOSPC, "No space left on device", file)
-        return put(self, file, *rest, **options)
-
-    return refuse
 
 
 @pytest.mark.parametrize("how", ["nan", "full", "killed", "killed early"])
