@@ -75,7 +75,8 @@ def tracing(device: str, tiny: bool) -> Figures:
     from benchmarks.ace_step_15 import save_random_model
     from benchmarks.tracing import compare
     from tests.tiny_ace_step import save_tiny_pipeline
-    from workbench.engine.runs import Clip, GenerationSettings
+    from workbench.engine.runs import Clip
+    from workbench.engine.settings import GenerationSettings
     from workbench.models import load_model
 
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +114,7 @@ def _localisation(
     options: dict[str, Any],
 ) -> Figures:
     from benchmarks.published_size import measure
-    from workbench.engine.runs import GenerationSettings
+    from workbench.engine.settings import GenerationSettings
     from workbench.models import load_model
 
     settings = GenerationSettings(
@@ -150,7 +151,7 @@ def sae_training(device: str, tiny: bool) -> Figures:
     """A sparse autoencoder from the cache, against one from rows that lie on the device."""
     from benchmarks.gpu_paths import write
     from benchmarks.sae_training import SPEC, measure
-    from workbench.sae import TopKObjective
+    from workbench.sae.topk import TopKObjective
 
     smaller = (
         {"expansion": 2, "objective": TopKObjective(k=4), "train_steps": 5, "batch_size": 64} if tiny else {}

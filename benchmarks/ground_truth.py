@@ -16,11 +16,12 @@ import pandas as pd
 import xarray as xr
 from sklearn.metrics import roc_auc_score
 
-from analyses.patching.arms import Arm, Direction, ablation_arm, null_arms, patch_arm
+from analyses.patching.arms import Arm, ablation_arm, null_arms, patch_arm
 from analyses.patching.attribution import attribute_arms
 from analyses.patching.contexts import PairContext, prompt_set_contexts
 from analyses.patching.impact import fraction, impact
 from analyses.patching.screening import velocity_screen
+from analyses.patching.spec import Direction
 from analyses.patching.sweep import run_arms
 from analyses.statistics import cluster_bootstrap
 from benchmarks._result import write_result

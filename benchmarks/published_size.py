@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks._result import synchronize, write_result
 from workbench.engine.edits import Run, patch
-from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.models import load_model
 from workbench.models.base import AudioDiffusionModel
 

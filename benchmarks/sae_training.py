@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from analyses.sae import TrainSpec, train_spec
-from analyses.sae.train import train_sae
+from analyses.sae.train import TrainSpec, train_sae, train_spec
 from benchmarks._result import synchronize
 from benchmarks.cache_io import SITE
 from cache import ActivationCache

@@ -7,18 +7,21 @@ pairs, then exact runs of the top cells of all pairs.
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from analyses.patching.arms import Arm, Request, blocks_arms, patch_arm, steps_arms
+from analyses.patching.arms import Arm, Request, arms_of, patch_arm
 from analyses.patching.contexts import PairContext, prompt_set_contexts
 from analyses.patching.screening import velocity_screen
+from analyses.patching.spec import PatchingSpec
 from analyses.patching.sweep import run_arms
 from benchmarks._result import write_result
 from workbench.engine.edits import Run
-from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.models import load_model
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.prompt_sets import load_prompt_set
@@ -138,15 +141,19 @@ def screened(lab: Lab, arms: Sequence[Arm]) -> dict[str, object]:
     }
 
 
+def map_arms(lab: Lab, question: str, **options: Any) -> list[Arm]:
+    """The arms of a question from the clean run into the corrupt one."""
+    spec = PatchingSpec(question=question, directions=("sufficiency",), **options)
+    return arms_of(Request(lab.model, SETTINGS, spec))
+
+
 def main() -> None:
     """Measure and write results/sweep.json."""
     lab = Lab()
-    request = Request(lab.model, SETTINGS, windows=SETTINGS.num_steps)
-    coarse = Request(lab.model, SETTINGS, windows=WINDOWS)
     figures = {
-        "blocks": compare(lab, blocks_arms(request)),
-        "blocks_by_steps": compare(lab, steps_arms(request)),
-        "screened_blocks_by_windows": screened(lab, steps_arms(coarse)),
+        "blocks": compare(lab, map_arms(lab, "blocks")),
+        "blocks_by_steps": compare(lab, map_arms(lab, "steps", windows=SETTINGS.num_steps)),
+        "screened_blocks_by_windows": screened(lab, map_arms(lab, "steps", windows=WINDOWS)),
     }
     print(write_result("sweep", figures).read_text())
 

@@ -17,7 +17,7 @@ import json, sys, time
 from pathlib import Path
 from workbench.studies.tracing import trace_study
 from workbench.models import load_model
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.prompts.prompt_sets import load_prompt_set
 from workbench.studies.study import StudySpec
 spec = StudySpec(

@@ -17,7 +17,8 @@ from benchmarks._result import synchronize, write_result
 from cache import CachePlan, CacheWriter
 from cache.pipeline import ShardPipeline
 from tests.tiny_ace_step import save_tiny_pipeline
-from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import parse_sites
 from workbench.models import load_model
 from workbench.models.ace_step import AceStep15

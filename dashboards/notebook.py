@@ -11,24 +11,24 @@ import xarray as xr
 
 from analyses.patching.asking import asked_spec, tensors_beside
 from analyses.patching.run import run_patching, settled
-from analyses.probes import ProbeSpec, run_probes
-from analyses.sae import is_trained, load_sae, run_sae, train_spec
+from analyses.patching.spec import DEFAULT_QUESTION
+from analyses.probes.run import asked_probes, run_probes
+from analyses.sae.run import asked_training, is_trained, load_sae, run_sae
 from cache.errors import UserError
 from dashboards import figures
 from dashboards.export import export_figure
 from dashboards.results import load_result
 from dashboards.summaries import patching_summary, probes_summary, sae_summary
 from workbench.cli.console import note, progress
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import numbered_site
 from workbench.models import load_model
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.prompt_sets import PromptSet
-from workbench.sae import SAE
+from workbench.sae.base import SAE
 from workbench.studies.planning import PlanOptions, plan_study, words_unknown
 from workbench.studies.study import Study
 from workbench.studies.tracing import trace_study
-from workbench.validation import validated
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -129,7 +129,7 @@ class OpenStudy:
         made = SaeResult if data.attrs["kind"] == "sae" else Result
         return made(self.folder, name, data)
 
-    def patch(self, question: str = "blocks", **options: Any) -> Result:
+    def patch(self, question: str = DEFAULT_QUESTION, **options: Any) -> Result:
         """A patching map of the question, as `workbench patch` makes it.
 
         `options` are those of `analyses.patching.asking.asked_spec`: concepts, pairs, seeds, blocks, sets, nulls …
@@ -144,11 +144,9 @@ class OpenStudy:
     def probe(self, sites: str | Sequence[str] = (), **options: Any) -> Result:
         """Linear probes of each concept at the sites, by default all recorded ones, as `workbench probe` makes them.
 
-        `options` are further fields of `analyses.probes.ProbeSpec`: concepts, steps, folds …
+        `options` are further fields of `analyses.probes.spec.ProbeSpec`: concepts, steps, folds …
         """
-        listed = [sites] if isinstance(sites, str) else sites
-        asked = {"sites": [numbered_site(site, self.folder.block_names) for site in listed], **options}
-        spec = validated(ProbeSpec, asked, "The probes cannot be made")
+        spec = asked_probes(self.folder, [sites] if isinstance(sites, str) else sites, **options)
         if not self.folder.is_done("probes", spec):
             with progress("Probing sites") as report:
                 run_probes(self.folder, spec, report, note)
@@ -157,9 +155,9 @@ class OpenStudy:
     def train_sae(self, site: str, **options: Any) -> SaeResult:
         """Train a sparse autoencoder on a recorded site and describe its features, as `workbench sae` does.
 
-        `options` are those of `analyses.sae.train_spec`: k, expansion, train_steps …
+        `options` are those of `analyses.sae.train.train_spec`: k, expansion, train_steps …
         """
-        spec = train_spec(numbered_site(site, self.folder.block_names), **options)
+        spec = asked_training(self.folder, site, **options)
         if not is_trained(self.folder, spec):
             with progress("Training the autoencoder") as report:
                 run_sae(self.folder, spec, self.device, report)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from analyses.sae import feature_trace
+from analyses.sae.run import feature_trace
 from dashboards.results import Identity, result_identity
 from workbench.studies.study import Study
 

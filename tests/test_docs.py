@@ -216,7 +216,9 @@ def option_default(parameter: Any) -> str:
         if not parameter.secondary_opts:
             return "on" if parameter.default else "off"
         return (parameter.opts if parameter.default else parameter.secondary_opts)[0]
-    return "–" if parameter.default in (None, (), "") else str(parameter.default)
+    if isinstance(parameter.default, list):
+        return ", ".join(parameter.default) or "–"
+    return "–" if parameter.default in (None, "") else str(parameter.default)
 
 
 @pytest.mark.parametrize("command", sorted(commands()))

@@ -6,7 +6,8 @@ import dashboards.notebook as _notebook
 import workbench.models as _models
 
 from .engine.edits import Run, ablate, add, blend, clamp, patch, random_patch
-from .engine.runs import Clip, GenerationSettings
+from .engine.runs import Clip
+from .engine.settings import GenerationSettings
 from .prompts.clips import clips
 
 UserError = _errors.UserError

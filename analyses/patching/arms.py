@@ -1,13 +1,14 @@
 """Arms of a patching sweep: every condition of a map as plain data, built for each question that a user can ask."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Unpack, get_args
 
 from pydantic import ConfigDict
 
+from analyses.patching.spec import Ablation, Direction, Null, PatchingSpec
 from cache.errors import UserError
 from workbench.engine.edits import (
     CONDITIONING_PARTS,
@@ -20,19 +21,16 @@ from workbench.engine.edits import (
     patch,
     random_patch,
 )
-from workbench.engine.operators import Target
-from workbench.engine.runs import Clip, GenerationSettings
-from workbench.engine.sites import PARTS, Site, check_blocks
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
+from workbench.engine.sites import PARTS, Site, Target, check_blocks
 from workbench.engine.tensors import Tensors
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.token_axis import shared_tokens
 from workbench.text_files import parse_json
 from workbench.validation import validated
 
-Direction = Literal["sufficiency", "necessity"]
 Role = Literal["clean", "corrupt", "unrelated", "control", "references"]
-Ablation = Literal["zero", "mean", "resample"]
-Null = Literal["unrelated", "random", "control"]
 
 # What makes up a block's part in the residual stream, in order of computation.
 WRITERS = ("self_attn", "cross_attn", "mlp")
@@ -212,25 +210,17 @@ def _name(row: str, column: str, direction: str, kind: str = "") -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """What the arms of a question are built from (the fields are those of `PatchingSpec`)."""
+    """What the arms of a map are built from."""
 
     model: AudioDiffusionModel
     settings: GenerationSettings
-    blocks: tuple[int, ...] = ()
-    directions: tuple[Direction, ...] = ("sufficiency",)
-    ablations: tuple[Ablation, ...] = ()
-    mode: Target = "conditioning"
-    part: str = "cross_attn"
-    sets: tuple[tuple[int, ...], ...] = ()
-    windows: int = 8
-    segments: tuple[str, ...] = ()
-    receivers: tuple[str, ...] = ()
+    spec: PatchingSpec
 
     @property
     def chosen_blocks(self) -> tuple[int, ...]:
         """The blocks asked for, all by default; raises UserError for blocks that do not exist."""
-        check_blocks(self.blocks, self.model.n_blocks)
-        return self.blocks or tuple(range(self.model.n_blocks))
+        check_blocks(self.spec.blocks, self.model.n_blocks)
+        return self.spec.blocks or tuple(range(self.model.n_blocks))
 
     def name(self, *blocks: int) -> str:
         """What a block is called, or several together."""
@@ -240,8 +230,8 @@ class Request:
         self, row: str, column: str, blocks: Iterable[int], direction: Direction, **options: Any
     ) -> Arm:
         """The arm that patches these blocks' part."""
-        sites = [f"tf{block}.{self.part}" for block in blocks]
-        return patch_arm(row, column, sites, direction, **{"target": self.mode, **options})
+        sites = [f"tf{block}.{self.spec.part}" for block in blocks]
+        return patch_arm(row, column, sites, direction, **{"target": self.spec.mode, **options})
 
     def set_arm(self, blocks: Sequence[int]) -> Arm:
         """The arm that patches a set of blocks which is grown one by one."""
@@ -250,20 +240,20 @@ class Request:
 
 def blocks_arms(request: Request) -> list[Arm]:
     """Which blocks: every block (and set) patched in each direction, and ablated in each way."""
-    check_blocks([block for blocks in request.sets for block in blocks], request.model.n_blocks)
-    if any(len(set(blocks)) < 2 for blocks in request.sets):
+    check_blocks([block for blocks in request.spec.sets for block in blocks], request.model.n_blocks)
+    if any(len(set(blocks)) < 2 for blocks in request.spec.sets):
         raise UserError(
             "A set of blocks needs at least two different ones, such as tf3+tf4: single blocks are arms anyway."
         )
-    groups = [(block,) for block in request.chosen_blocks] + list(request.sets)
+    groups = [(block,) for block in request.chosen_blocks] + list(request.spec.sets)
     patches = [
         request.patch_arm(request.name(*group), direction, group, direction)
-        for direction in request.directions
+        for direction in request.spec.directions
         for group in groups
     ]
     ablations = [
-        ablation_arm(request.name(*group), method, f"tf{group[0]}.{request.part}", method)
-        for method in request.ablations
+        ablation_arm(request.name(*group), method, f"tf{group[0]}.{request.spec.part}", method)
+        for method in request.spec.ablations
         for group in groups
         if len(group) == 1
     ]
@@ -273,16 +263,16 @@ def blocks_arms(request: Request) -> list[Arm]:
 def steps_arms(request: Request) -> list[Arm]:
     """When: every block patched in one window of steps at a time."""
     n_steps = request.settings.num_steps
-    if not 1 <= request.windows <= n_steps:
-        raise UserError(f"{request.windows} windows were asked for, but a run has {n_steps} steps.")
-    edges = [round(i * n_steps / request.windows) for i in range(request.windows + 1)]
+    if not 1 <= request.spec.windows <= n_steps:
+        raise UserError(f"{request.spec.windows} windows were asked for, but a run has {n_steps} steps.")
+    edges = [round(i * n_steps / request.spec.windows) for i in range(request.spec.windows + 1)]
     windows = [(first, last - 1) for first, last in itertools.pairwise(edges)]
     return _grid(request, {_span("step", w): {"steps": w} for w in windows})
 
 
 def sigmas_arms(request: Request) -> list[Arm]:
     """When, by noise level: every block patched while sigma lies in one window at a time."""
-    edges = [i / request.windows for i in range(request.windows, -1, -1)]
+    edges = [i / request.spec.windows for i in range(request.spec.windows, -1, -1)]
     windows = {f"σ {high:.3g}–{low:.3g}": (low, high) for high, low in itertools.pairwise(edges)}
     return _grid(request, {label: {"sigmas": window} for label, window in windows.items()})
 
@@ -290,7 +280,7 @@ def sigmas_arms(request: Request) -> list[Arm]:
 def parts_arms(request: Request) -> list[Arm]:
     """Through what: keys, values, mask, all conditioning, and the output of every part of each block."""
     arms = []
-    for direction, block in itertools.product(request.directions, request.chosen_blocks):
+    for direction, block in itertools.product(request.spec.directions, request.chosen_blocks):
         name, site = request.name(block), f"tf{block}.cross_attn"
         arms += [patch_arm(name, part, site, direction, parts=(part,)) for part in CONDITIONING_PARTS]
         arms.append(patch_arm(name, "conditioning", site, direction))
@@ -303,7 +293,7 @@ def heads_arms(request: Request) -> list[Arm]:
     """Through which head: outputs of query heads, and keys and values of their groups."""
     arms = []
     queries, groups = request.model.heads("heads"), request.model.heads("k")
-    for direction, block in itertools.product(request.directions, request.chosen_blocks):
+    for direction, block in itertools.product(request.spec.directions, request.chosen_blocks):
         row, name = request.name(block), f"tf{block}.cross_attn"
         for head in range(queries):
             arms.append(patch_arm(row, f"head {head}", f"{name}.heads", direction, "output", heads=(head,)))
@@ -325,18 +315,18 @@ def passes_arms(request: Request) -> list[Arm]:
 
 def conditioning_arms(request: Request) -> list[Arm]:
     """Which conditioning tokens: segments, and the words that the pair swaps or leaves."""
-    if request.mode != "conditioning":
+    if request.spec.mode != "conditioning":
         raise UserError("Conditioning tokens can only be patched in the mode conditioning.")
     known = request.model.segments(Clip("", 0), request.settings)
-    names = request.segments or (*known, "template", "before", "swapped", "after")
+    names = request.spec.segments or (*known, "template", "before", "swapped", "after")
     return _grid(request, {name: {"segments": (name,)} for name in names})
 
 
 def seconds_arms(request: Request) -> list[Arm]:
     """Which seconds of the music: the part's output patched in one window of latent tokens at a time."""
-    sites = [Site(block, request.part) for block in request.chosen_blocks]
+    sites = [Site(block, request.spec.part) for block in request.chosen_blocks]
     n_tokens = shared_tokens(request.model, sites, request.settings.duration)
-    edges = [round(i * n_tokens / request.windows) for i in range(request.windows + 1)]
+    edges = [round(i * n_tokens / request.spec.windows) for i in range(request.spec.windows + 1)]
     seconds = request.model.token_seconds_at(sites[0])
     columns = {
         f"{first * seconds:.2f}–{last * seconds:.2f} s": {"tokens": (first, last - 1), "target": "output"}
@@ -350,7 +340,7 @@ def sets_arms(request: Request) -> list[Arm]:
     """Together or alone: single blocks, pairs of blocks, and all blocks but one."""
     blocks = request.chosen_blocks
     arms = []
-    for direction in request.directions:
+    for direction in request.spec.directions:
         for first, second in itertools.combinations_with_replacement(blocks, 2):
             group = sorted({first, second})
             column = f"with {request.name(second)}"
@@ -369,7 +359,7 @@ def paths_arms(request: Request) -> list[Arm]:
             "There are no direct paths in this model: between its blocks lie layers that cannot be held. Ask another "
             "question, such as sets."
         )
-    parts = request.receivers or ("self_attn", "mlp")
+    parts = request.spec.receivers or ("self_attn", "mlp")
     if unknown := sorted(set(parts) - set(PARTS)):
         raise UserError(
             f"'{unknown[0]}' is not a part that a path can lead to: the parts are {', '.join(PARTS)}."
@@ -378,25 +368,17 @@ def paths_arms(request: Request) -> list[Arm]:
         Site(block, part) for block in range(request.model.n_blocks) for part in PARTS if part in parts
     ]
     return [
-        path_arm(sender, receiver, request.mode)
+        path_arm(sender, receiver, request.spec.mode)
         for sender in request.chosen_blocks
         for receiver in receivers
         if Site(sender, "cross_attn").order < receiver.order
     ]
 
 
-QUESTIONS: dict[str, tuple[Callable[[Request], list[Arm]], str]] = {
-    "blocks": (blocks_arms, "intervention"),
-    "steps": (steps_arms, "steps"),
-    "sigmas": (sigmas_arms, "noise level"),
-    "parts": (parts_arms, "part"),
-    "heads": (heads_arms, "head"),
-    "passes": (passes_arms, "guidance pass"),
-    "conditioning": (conditioning_arms, "conditioning tokens"),
-    "seconds": (seconds_arms, "seconds of the music"),
-    "sets": (sets_arms, "together with"),
-    "paths": (paths_arms, "receiver"),
-}
+def arms_of(request: Request) -> list[Arm]:
+    """The arms of the spec's question, from the function of its name, such as `blocks_arms`."""
+    arms: list[Arm] = globals()[f"{request.spec.question}_arms"](request)
+    return arms
 
 
 def set_name(blocks: Iterable[int], names: Sequence[str] = ()) -> str:
@@ -407,7 +389,7 @@ def set_name(blocks: Iterable[int], names: Sequence[str] = ()) -> str:
 def _grid(request: Request, columns: dict[str, dict[str, Any]]) -> list[Arm]:
     return [
         request.patch_arm(request.name(block), column, (block,), direction, **window)
-        for direction in request.directions
+        for direction in request.spec.directions
         for block in request.chosen_blocks
         for column, window in columns.items()
     ]

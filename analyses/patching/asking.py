@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from analyses.patching.arms import arms_from_file
-from analyses.patching.run import PatchingSpec, custom_arms
+from analyses.patching.run import custom_arms
+from analyses.patching.spec import DEFAULT_QUESTION, PatchingSpec
 from workbench.engine.sites import parse_block, parse_blocks
 from workbench.engine.tensors import Tensors, load_tensor
 from workbench.studies.study import Study
@@ -17,7 +18,7 @@ from workbench.validation import validated
 
 def asked_spec(
     study: Study,
-    question: str = "blocks",
+    question: str = DEFAULT_QUESTION,
     *,
     blocks: Sequence[str | int] = (),
     sets: Sequence[str | Sequence[int]] = (),

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from analyses.patching.arms import Arm
 from analyses.patching.contexts import PairContext
 from analyses.patching.sweep import runs_of_pair
-from workbench.engine.runs import GenerationSettings, Linearisation
+from workbench.engine.runs import Linearisation
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.engine.visit import CallEdit
 from workbench.models.base import AudioDiffusionModel

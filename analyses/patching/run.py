@@ -7,22 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from analyses.execution import Executor
-from analyses.patching.arms import (
-    QUESTIONS,
-    Ablation,
-    Arm,
-    Direction,
-    Null,
-    Request,
-    arm_from_json,
-    null_arms,
-)
+from analyses.patching.arms import Arm, Request, arm_from_json, arms_of, null_arms
 from analyses.patching.contexts import (
     PairContext,
     drop_indistinguishable,
@@ -33,11 +22,11 @@ from analyses.patching.dataset import Arms, map_dataset
 from analyses.patching.greedy import GreedyStep, grow_sets
 from analyses.patching.impact import CONFIDENCE, RESOLUTION, impact
 from analyses.patching.screening import choose_arms, rank_agreement, screen_arms
+from analyses.patching.spec import QUESTIONS, PatchingSpec
 from analyses.patching.stopping import Progress, run_pairs
 from analyses.patching.sweep import OWN, Sweep
 from analyses.statistics import too_few_pairs
 from cache.errors import UserError
-from workbench.engine.runs import MOST_STEPS
 from workbench.engine.tensors import Tensors, load_tensor, save_tensor
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.pair_files import load_pairs
@@ -45,111 +34,14 @@ from workbench.prompts.prompt_sets import Pair
 from workbench.prompts.reading import Encode, encoder, unknown_words
 from workbench.provenance import content_hash
 from workbench.scorers import load_scorer, scorer_identity
-from workbench.seeds import Seed, consecutive_seeds
+from workbench.seeds import consecutive_seeds
 from workbench.studies.study import Study
 
 _log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 3
 NAMED_PAIRS = 3  # dropped pairs that are named before a map is made; its result has all
-LONGEST_NAME = 60
-MOST_RUNS = 1_000_000  # pairs, seeds and arms: more would never end
 CORRECTION = "Benjamini–Hochberg"
-Question = Literal[
-    "blocks",
-    "steps",
-    "sigmas",
-    "parts",
-    "heads",
-    "passes",
-    "conditioning",
-    "seconds",
-    "sets",
-    "paths",
-    "custom",
-]
-WINDOWED = ("steps", "sigmas", "seconds")
-# Fields that apply to some questions only.
-APPLIES_TO: dict[str, tuple[str, ...]] = {
-    "sets": ("blocks",),
-    "ablations": ("blocks",),
-    "windows": WINDOWED,
-    "segments": ("conditioning",),
-    "receivers": ("paths",),
-    "greedy_fraction": ("sets",),
-    "nulls": tuple(question for question in QUESTIONS if question != "paths"),
-    "custom_arms": ("custom",),
-}
-
-
-class Screening(BaseModel):
-    """Screen, then confirm: which arms of a map are run, out of all that were screened cheaply.
-
-    Of each concept the `top` arms and a `sample` drawn at random from the others are confirmed by exact patching.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: Literal["velocity", "attribution"] = "velocity"
-    pairs: int = Field(4, ge=1, le=MOST_RUNS)
-    top: int = Field(8, ge=1, le=MOST_RUNS)
-    sample: int = Field(8, ge=2, le=MOST_RUNS)
-
-
-class PatchingSpec(BaseModel):
-    """A map: a question, asked of `pairs` counterfactual pairs of each concept times `seeds` seeds.
-
-    Empty `concepts`, `blocks` and `segments` mean all. `sets` are block sets patched together besides the single ones
-    (question blocks); `windows` is the number of windows of steps, noise levels or seconds; `receivers` are the parts
-    that paths lead to. `nulls` are null arms of every patch from the clean run. With `stop_top` pairs are added, from
-    `min_pairs` on, until the intervals of that many top cells lie above all others' or `pairs` are done. With
-    `greedy_fraction` (question sets) blocks are added one at a time until that fraction of the concept is restored.
-    `custom_arms` (question custom) are arms as JSON, and `pairs_file` is a CSV file of pairs instead of the study's;
-    `pairs_hash` tells its versions apart, as `judges` does with what the scorers are made of, and `schema_version` with
-    how results are written: these are filled in when the map is made (`settled`).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    question: Question = "blocks"
-    name: str = Field("", pattern=r"^[\w.+-]*$", max_length=LONGEST_NAME)
-    concepts: tuple[str, ...] = ()
-    pairs: int = Field(12, ge=1, le=MOST_RUNS)
-    seeds: int = Field(1, ge=1, le=MOST_RUNS)
-    seed: Seed = 0
-    directions: tuple[Direction, ...] = ("sufficiency", "necessity")
-    ablations: tuple[Ablation, ...] = ()
-    nulls: tuple[Null, ...] = ()
-    mode: Literal["conditioning", "output"] = "conditioning"
-    part: str = "cross_attn"
-    blocks: tuple[int, ...] = ()
-    sets: tuple[tuple[int, ...], ...] = ()
-    windows: int = Field(8, ge=1, le=MOST_STEPS)
-    segments: tuple[str, ...] = ()
-    receivers: tuple[str, ...] = ()
-    scorers: tuple[str, ...] = ("embedded",)
-    stop_top: int = Field(0, ge=0, le=MOST_RUNS)
-    min_pairs: int = Field(10, ge=2, le=MOST_RUNS)
-    greedy_fraction: float = Field(0.0, ge=0.0, le=1.0)
-    screening: Screening | None = None
-    custom_arms: str = ""
-    pairs_file: str = ""
-    pairs_hash: str = ""
-    judges: dict[str, str] = {}
-    schema_version: int = 0
-
-    @model_validator(mode="after")
-    def _check_applicable(self) -> "PatchingSpec":
-        for name, questions in APPLIES_TO.items():
-            changed = getattr(self, name) != type(self).model_fields[name].default
-            if changed and self.question not in questions:
-                raise ValueError(f"{name} applies to {' or '.join(questions)}, not to {self.question}")
-        return self
-
-    @property
-    def result_name(self) -> str:
-        """Name of the result: `patching-` and the map's name, which is its question by default."""
-        return f"patching-{self.name or self.question}"
 
 
 def question_arms(
@@ -162,17 +54,12 @@ def question_arms(
     if spec.question == "custom":
         given = tensors or partial(load_tensor, study.path)
         return [arm_from_json(entry, given) for entry in json.loads(spec.custom_arms or "[]")]
-    arms = QUESTIONS[spec.question][0](_request(spec, study, model))
+    arms = arms_of(Request(model, study.spec.settings, spec))
     if not arms:
         raise UserError(
             f"The question {spec.question} has nothing to patch with these options: choose other blocks."
         )
     return arms + null_arms(arms, spec.nulls)
-
-
-def _request(spec: PatchingSpec, study: Study, model: AudioDiffusionModel) -> Request:
-    fields = ("blocks", "directions", "ablations", "mode", "part", "sets", "windows", "segments", "receivers")
-    return Request(model, study.spec.settings, **{name: getattr(spec, name) for name in fields})
 
 
 def custom_arms(arms: Sequence[Arm]) -> str:
@@ -311,7 +198,7 @@ def _make(study: Study, model: AudioDiffusionModel, plan: Plan, progress: Progre
     n_run, stopped = run_pairs(sweep, chosen, spec.stop_top, spec.min_pairs, progress)
     steps: dict[str, list[GreedyStep]] = {}
     if spec.greedy_fraction:
-        set_arm = _request(spec, study, model).set_arm
+        set_arm = Request(model, study.spec.settings, spec).set_arm
         added, steps = grow_sets(sweep, set_arm, model.n_blocks, spec.greedy_fraction)
         arms = arms + added
         chosen = dict.fromkeys(sweep.contexts, arms)
@@ -325,7 +212,7 @@ def _make(study: Study, model: AudioDiffusionModel, plan: Plan, progress: Progre
         "schema_version": SCHEMA_VERSION,
         "question": spec.question,
         "row_label": "block",
-        "column_label": QUESTIONS[spec.question][1] if spec.question in QUESTIONS else "arm",
+        "column_label": QUESTIONS[spec.question].columns,
         "mode": spec.mode,
         "confidence": CONFIDENCE,
         "resolution": resolution,

@@ -14,7 +14,7 @@ from analyses.patching.attribution import attribute_arms
 from analyses.patching.contexts import PairContext
 from analyses.patching.sweep import runs_of_pair
 from cache.errors import UserError
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.models.base import AudioDiffusionModel
 from workbench.studies.study import Study
 

@@ -11,7 +11,8 @@ from analyses.execution import Executor, InProcess, Unit, Worker
 from analyses.patching.arms import Arm
 from analyses.patching.contexts import N_REFERENCES, PairContext
 from workbench.engine.edits import Run
-from workbench.engine.runs import Clip, Generation, GenerationSettings
+from workbench.engine.runs import Clip, Generation
+from workbench.engine.settings import GenerationSettings
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.memory import clips_that_fit
 from workbench.models.reference import ModelReference

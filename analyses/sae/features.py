@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
 from cache import CachePlan
-from workbench.sae import SAE
+from workbench.sae.base import SAE
 
 TOP_CLIPS = 12
 BINS = 30

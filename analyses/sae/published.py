@@ -13,7 +13,7 @@ from analyses.sae.run import describe, save_sae
 from analyses.sae.train import CURVES, measure_scale
 from cache.errors import UserError
 from workbench.artefacts import PublishedSAE
-from workbench.sae import save_folder
+from workbench.sae.folder import save_folder
 from workbench.studies.study import Study
 
 

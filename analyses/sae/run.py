@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +14,24 @@ from pydantic import BaseModel
 from analyses.sae.features import ClipActivations, encoded, feature_table
 from analyses.sae.metrics import EXPLAINED_VARIANCE, Reconstruction
 from analyses.sae.rows import by_clip, split_by_prompt
-from analyses.sae.train import TrainSpec, train_sae
+from analyses.sae.train import TrainSpec, train_sae, train_spec
 from cache.errors import UserError
 from cache.opening import checked_folder
-from workbench.sae import SAE, load_folder, save_folder
-from workbench.sae.folder import CONFIG_FILE
+from workbench.engine.sites import numbered_site
+from workbench.sae.base import SAE
+from workbench.sae.folder import CONFIG_FILE, load_folder, save_folder
 from workbench.studies.study import Study
 
 KIND = "sae"
 SCHEMA_VERSION = 2
+
+
+def asked_training(study: Study, site: str, **options: Any) -> TrainSpec:
+    """The spec of a training on a site of a study, which may be written with its model's name of the block.
+
+    `options` are those of `train_spec`, which raises UserError for what does not make sense.
+    """
+    return train_spec(numbered_site(site, study.block_names), **options)
 
 
 def run_sae(

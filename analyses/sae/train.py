@@ -7,14 +7,15 @@ import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, SerializeAsAny
+from pydantic import InstanceOf, SerializeAsAny
 from torch import Tensor
 from transformers.optimization import get_wsd_schedule
 
 from analyses.sae.metrics import Reconstruction
+from analyses.sae.spec import TrainSettings
 from cache.errors import UserError
-from workbench.sae import ARCHITECTURES, SAE, Objective, TrainingBatch
-from workbench.seeds import Seed
+from workbench.sae.architectures import ARCHITECTURES
+from workbench.sae.base import SAE, Objective, TrainingBatch
 from workbench.validation import validated
 
 # Mean and scale of the inputs are measured on at most this many rows.
@@ -29,30 +30,13 @@ DECAY_FRACTION = 0.2
 # Variance below this fraction of the mean square is rounding.
 ROUNDING = 1e-12
 
-MOST_TRAIN_STEPS = 100_000_000
-MOST_FEATURES = 1024  # for each channel: more would not fit into any memory
-
 Rows = Iterable[Float[Tensor, "_row channel"]]  # batches need not be of one length
 
 
-class TrainSpec(BaseModel):
-    """What to train on, and how: all steps and tokens of one pass at one site.
+class TrainSpec(TrainSettings):
+    """What to train on, how, and for what: the SAE's architecture is that of the `objective`."""
 
-    The SAE has `expansion` features per channel; its architecture is that of the `objective`. `held_out_fraction` is of
-    the prompts, which are kept for the final figures.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    site: str
     objective: SerializeAsAny[InstanceOf[Objective]]
-    pass_name: str = "cond"
-    expansion: int = Field(4, ge=1, le=MOST_FEATURES)
-    train_steps: int = Field(1000, ge=1, le=MOST_TRAIN_STEPS)
-    batch_size: int = Field(1024, ge=1)
-    learning_rate: float = Field(3e-3, gt=0)
-    held_out_fraction: float = Field(0.1, gt=0, lt=1)
-    seed: Seed = 0
 
 
 def train_spec(site: str, architecture: str = "topk", **options: Any) -> TrainSpec:

@@ -10,7 +10,8 @@ from jaxtyping import Float
 
 from analyses.steering.vector import Vector
 from cache.errors import UserError
-from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site, parse_sites
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.prompt_sets import Pair, PromptSet, load_prompt_set

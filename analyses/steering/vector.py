@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 
 from workbench.engine.edits import Edit, add
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 
 
 @dataclass(frozen=True, eq=False)

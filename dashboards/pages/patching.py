@@ -10,6 +10,7 @@ import xarray as xr
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
+from analyses.patching.spec import QUESTIONS
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
 from dashboards.components.text import empty_state
@@ -49,18 +50,6 @@ HELP = (
     "test. Undefined: clean and corrupt do not differ clearly. "
     "Null arms should have no impact. Click a cell for its pairs, and to hear it."
 )
-QUESTIONS = {
-    "blocks": "Which blocks?",
-    "steps": "At which steps?",
-    "sigmas": "At which noise levels?",
-    "parts": "Which parts?",
-    "heads": "Which heads?",
-    "passes": "In which guidance pass?",
-    "conditioning": "Which conditioning tokens?",
-    "seconds": "At which seconds?",
-    "sets": "Which blocks together?",
-    "paths": "Along which paths?",
-}
 MOST_BESIDE = 8.5  # columns; a wider map needs the whole width
 FACTS = {
     "pairs × seeds": "Counterfactual pairs, seeds of each, and rows that count.",
@@ -161,7 +150,7 @@ def _choices(study: Study, spec: PatchingMapSpec) -> dict[str, tuple[str, list[A
 
 def _question(study: Study, name: str) -> str:
     question = str(load_result(study, f"patching-{name}").attrs["question"])
-    label = QUESTIONS.get(question, question)
+    label = QUESTIONS[question].title if question in QUESTIONS else question
     return label if name == question else f"{label} ({name})"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from cache import CachePlan, CacheWriter
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.prompts.prompt_sets import PromptSet
 from workbench.studies.study import Study, StudySpec, cache_identity
 

@@ -13,12 +13,14 @@ import xarray as xr
 
 from analyses import execution
 from analyses.execution import InProcess, Unit, Worker, make_unit
-from analyses.patching.run import PatchingSpec, run_patching
+from analyses.patching.run import run_patching
+from analyses.patching.spec import PatchingSpec
 from cache.errors import UserError
 from tests.e2e.killed import tree
 from tests.workbench.studies.test_study import study_spec
 from workbench.engine.edits import Run, add, patch
-from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 from workbench.models.reference import ModelReference
 from workbench.scorers import scorer_identity

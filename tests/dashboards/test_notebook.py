@@ -9,17 +9,13 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import typer.main
-from pydantic import BaseModel
 
 from analyses.patching.asking import asked_spec
-from analyses.patching.run import PatchingSpec
-from analyses.probes import ProbeSpec
-from analyses.sae import train_spec
 from cache.errors import UserError
 from dashboards.notebook import OpenStudy, SaeResult, open_study, trace
 from tests.analyses.planted_study import make_planted_study
 from workbench.cli.main import app
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 from workbench.studies.planning import PlanOptions, plan_study
 from workbench.studies.study import Study
@@ -106,6 +102,7 @@ def _must_not_run(*given: object) -> None:
     ("ask", "words"),
     [
         (lambda study: study.patch("colours"), "question"),
+        (lambda study: study.patch("custom"), "needs arms of its own"),
         (lambda study: study.patch("blocks", concepts=["colour"]), "colour"),
         (lambda study: study.patch("blocks", colour=1), "colour"),
         (lambda study: study.patch("blocks", blocks=["block 3"]), "block 3"),
@@ -171,26 +168,6 @@ def test_tracing_has_the_command_s_defaults(organism_shared: AceStep15) -> None:
     for name in GenerationSettings.model_fields.keys() - {"options"}:
         option = {"guidance_scale": "guidance"}.get(name, name)
         assert getattr(spec.settings, name) == told[option], name
-
-
-@pytest.mark.parametrize(
-    ("command", "spec"),
-    [
-        ("probe", ProbeSpec()),
-        ("patch", PatchingSpec()),
-        ("sae", train_spec(SITE)),
-        ("sae", train_spec(SITE).objective),
-    ],
-    ids=["probe", "patch", "sae", "objective"],
-)
-def test_specs_have_the_commands_defaults(command: str, spec: BaseModel) -> None:
-    told = {name: value for name, value in cli_defaults(command).items() if value is not None}
-    compared = [
-        name for name in type(spec).model_fields if name in told and name not in ("site", "directions")
-    ]
-    assert len(compared) >= 2
-    for name in compared:
-        assert getattr(spec, name) == told[name], name
 
 
 def test_directions_follow_the_question(study: OpenStudy) -> None:

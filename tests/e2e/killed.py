@@ -14,7 +14,7 @@ from tests.forks import CONTEXT, preload
 
 preload(
     "analyses.patching.run",
-    "analyses.probes",
+    "analyses.probes.run",
     "analyses.sae.features",
     "analyses.sae.train",
     "dashboards.figures",

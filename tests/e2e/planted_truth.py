@@ -4,8 +4,9 @@ from pathlib import Path
 
 import xarray as xr
 
-from analyses.patching.run import PatchingSpec, run_patching
-from workbench.engine.runs import GenerationSettings
+from analyses.patching.run import run_patching
+from analyses.patching.spec import PatchingSpec
+from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import load_prompt_set
 from workbench.studies.study import Study, StudySpec

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.sae import train_spec
-from analyses.sae.train import Scale, Trainer, initial_sae
+from analyses.sae.train import Scale, Trainer, initial_sae, train_spec
 from cache import ActivationCache, CachePlan, CacheWriter
 from cache.object_storage import memory_storage
 from cache.pipeline import ShardPipeline
@@ -16,7 +15,8 @@ from cache.storage import Storage
 from tests.cache.helpers import make_clips, make_plan
 from tests.tolerances import FLOAT32, assert_close, difference
 from workbench.engine.edits import Run, ablate, add, patch
-from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.models import load_model
 from workbench.models.base import AudioDiffusionModel
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.sae import TopKConfig, TopKSAE, load_folder, save_folder
+from workbench.sae.folder import load_folder, save_folder
+from workbench.sae.topk import TopKConfig, TopKSAE
 
 SAELENS = Path(__file__).parent / "fixtures" / "saelens"
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from analyses.probes import ProbeSpec
-from analyses.sae import TrainSpec
+from analyses.probes.spec import ProbeSpec
+from analyses.sae.train import TrainSpec
 from cache.errors import UserError
 from tests.workbench.studies.test_study import study_spec
 from workbench.engine.runs import Clip
 from workbench.models.ace_step import AceStep15
 from workbench.models.base import seeded_noise
-from workbench.sae import TopKObjective
+from workbench.sae.topk import TopKObjective
 from workbench.seeds import LARGEST_SEED, consecutive_seeds, random_state
 from workbench.studies.study import clip_table
 

@@ -18,7 +18,8 @@ from workbench.artefacts.checks import table, vector
 from workbench.artefacts.lora import load_safetensors
 from workbench.artefacts.sources import Origin, check_inside, open_source, read_settings, sha256_of
 from workbench.engine.sites import Site
-from workbench.sae import SAE, TopKConfig, TopKSAE
+from workbench.sae.base import SAE
+from workbench.sae.topk import TopKConfig, TopKSAE
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
 # What would make other features of the same weights, and the value that the arithmetic here has.

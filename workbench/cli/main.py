@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 from rich.text import Text
 
+from analyses.probes.spec import ProbeSpec
+from analyses.sae.spec import TrainSettings
 from cache.errors import UserError
 from cache.opening import create_file, file_size
 from cache.protocol import ITEMSIZE, Dtype
 from workbench.cli.cache import app as cache_app
 from workbench.cli.console import AllowStore, Device, StudyFolder, console, note, open_study, output, progress
 from workbench.cli.imports import app as import_app
+from workbench.cli.options import offers
 from workbench.cli.pairs import app as pairs_app
 from workbench.cli.parsing import CommandLine, Commands
 from workbench.cli.patch import patch
 from workbench.cli.reports import report_probes, report_sae, report_trace
+from workbench.sae.settings import TopKSettings
 from workbench.seeds import LARGEST_SEED
 from workbench.system_errors import refusal
 
@@ -107,7 +111,7 @@ def trace(
     device: Device = "cpu",
 ) -> None:
     """Run prompts through the model; write activations to the cache and clips as FLAC. Run again to continue."""
-    from workbench.engine.runs import GenerationSettings
+    from workbench.engine.settings import GenerationSettings
     from workbench.models import load_model
     from workbench.prompts.prompt_sets import load_prompt_set
     from workbench.studies.planning import SITES, plan_study, words_unknown
@@ -154,23 +158,13 @@ app.command()(patch)
 
 
 @app.command()
-def probe(
-    study_folder: StudyFolder,
-    concept: Annotated[list[str] | None, typer.Option(help="Concept to probe; all by default.")] = None,
-    site: Annotated[list[str] | None, typer.Option(help="Site to probe; all cached ones by default.")] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Cross-validation folds.")] = 5,
-    seed: Annotated[
-        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the folds and control labels.")
-    ] = 0,
-    allow_store: AllowStore = False,
-) -> None:
+@offers(ProbeSpec)
+def probe(study_folder: StudyFolder, allow_store: AllowStore = False, **asked: Any) -> None:
     """Linear probes of each concept at each site and step, against shuffled labels."""
-    from analyses.probes import ProbeSpec, run_probes
-    from workbench.engine.sites import numbered_site
+    from analyses.probes.run import asked_probes, run_probes
 
     study = open_study(study_folder, allow_store)
-    sites = tuple(numbered_site(name, study.block_names) for name in site or ())
-    spec = ProbeSpec(concepts=tuple(concept or ()), sites=sites, folds=folds, seed=seed)
+    spec = asked_probes(study, **asked)
     if study.is_done("probes", spec):
         console.print("Probing is done already.")
     else:
@@ -180,53 +174,22 @@ def probe(
 
 
 @app.command()
+@offers(TrainSettings)
+@offers(TopKSettings)
 def sae(
-    study_folder: StudyFolder,
-    site: Annotated[str, typer.Option(help="Cached site to decompose.")],
-    pass_name: Annotated[str, typer.Option("--pass", help="Guidance pass to decompose.")] = "cond",
-    expansion: Annotated[
-        int, typer.Option(min=1, help="Expansion factor: features per channel of the site.")
-    ] = 4,
-    k: Annotated[int, typer.Option(min=1, help="Active features per token.")] = 8,
-    aux_coefficient: Annotated[
-        float, typer.Option(min=0, help="Weight of the auxiliary loss, which revives dead features.")
-    ] = 1 / 32,
-    train_steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Activation vectors per training step.")] = 1024,
-    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 3e-3,
-    held_out_fraction: Annotated[
-        float, typer.Option(help="Fraction of the prompts held out for the final figures.")
-    ] = 0.1,
-    seed: Annotated[
-        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the initialisation and data order.")
-    ] = 0,
-    device: Device = "cpu",
-    allow_store: AllowStore = False,
+    study_folder: StudyFolder, device: Device = "cpu", allow_store: AllowStore = False, **asked: Any
 ) -> None:
     """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""
-    from analyses.sae import is_trained, run_sae, train_spec
-    from workbench.engine.sites import numbered_site
+    from analyses.sae.run import asked_training, is_trained, run_sae
 
     study = open_study(study_folder, allow_store)
-    site = numbered_site(site, study.block_names)
-    spec = train_spec(
-        site,
-        pass_name=pass_name,
-        expansion=expansion,
-        k=k,
-        aux_coefficient=aux_coefficient,
-        train_steps=train_steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        held_out_fraction=held_out_fraction,
-        seed=seed,
-    )
+    spec = asked_training(study, **asked)
     if is_trained(study, spec):
         console.print("The autoencoder is trained already.")
     else:
         with progress("Training the autoencoder") as report:
             run_sae(study, spec, device, report)
-    report_sae(study, site)
+    report_sae(study, spec.site)
 
 
 @app.command()
@@ -296,9 +259,9 @@ def demo(
     if not out.is_dir() or file_size(out, DEMO_MARKER) is None:
         console.rule(f"Demonstration study of {DEMO_MODEL} in {out}")
         trace(DEMO_MODEL, out)
-        patch(out, blocks=[DEMO_SET], null=["unrelated"])
+        patch(out, sets=[DEMO_SET], nulls=["unrelated"])
         probe(out)
-        sae(out, DEMO_SITE)
+        sae(out, site=DEMO_SITE)
         for figure in ("patching", "probes"):
             export(out, figure, "pdf")
         create_file(out, DEMO_MARKER).close()

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal, TypedDict, Unpack, cast
 from pydantic import ConfigDict
 
 from cache.errors import UserError
-from workbench.engine.operators import NO_PARAMETERS, OPERATORS, Operator, Parameters, Target
+from workbench.engine.operators import NO_PARAMETERS, OPERATORS, Operator, Parameters
 from workbench.engine.runs import Clip
-from workbench.engine.sites import Site
+from workbench.engine.sites import Site, Target
 from workbench.engine.tensors import HashedTensor, Numbers, Tensors
 from workbench.provenance import content_hash
 from workbench.validation import validated

@@ -2,20 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from pydantic import ConfigDict
 
 from cache.errors import UserError
-from workbench.engine.sites import PARTS, Site
+from workbench.engine.sites import PARTS, Site, Target
 from workbench.engine.tensors import HashedTensor
-
-Target = Literal["conditioning", "output"]
-"""What an edit changes, in the order in which a call comes to it: the conditioning that a cross-attention reads, as it
-enters it; a site's output, as soon as it is computed."""
-TARGETS: tuple[Target, ...] = get_args(Target)
 
 
 class Region:

@@ -6,28 +6,9 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict
 
 from workbench.engine.sites import Site
-
-LONGEST_CLIP = 3600.0
-"""Seconds of the longest clip; models make shorter ones."""
-MOST_STEPS = 10_000
-
-
-class GenerationSettings(BaseModel):
-    """How a clip is generated; every row of a batch shares these.
-
-    `duration` is in seconds; guidance acts where `guidance_scale` is above 1. `options` are the settings of one
-    architecture (see `docs/reference/models.md`); a model refuses what it does not know.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    duration: float = Field(4.0, gt=0, le=LONGEST_CLIP)
-    num_steps: int = Field(8, ge=1, le=MOST_STEPS)
-    guidance_scale: float = Field(3.0, ge=1)
-    options: dict[str, bool | int | float | str] = {}
 
 
 @dataclass(frozen=True)

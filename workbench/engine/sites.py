@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from cache.errors import UserError
 
@@ -21,6 +22,10 @@ PARTS = (
     "mlp",
     "block",
 )
+Target = Literal["conditioning", "output"]
+"""What an edit changes at a site, in the order in which a call comes to it: the conditioning that a cross-attention
+reads, as it enters it; the site's output, as soon as it is computed."""
+TARGETS: tuple[Target, ...] = get_args(Target)
 _PATTERN = re.compile(r"tf(\d+)\.([a-z_.]+)")
 
 

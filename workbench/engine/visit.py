@@ -12,10 +12,10 @@ from cache.errors import UserError
 from workbench.engine.batch import Batch, RowEdit
 from workbench.engine.conditioning import ConditioningTable
 from workbench.engine.edits import Edit
-from workbench.engine.operators import OPERATORS, TARGETS, Operands, Region
+from workbench.engine.operators import OPERATORS, Operands, Region
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import Capture, Sink
-from workbench.engine.sites import PARTS, Site
+from workbench.engine.sites import PARTS, TARGETS, Site
 
 ENTERED = PARTS.index("cross_attn.q")
 """The first part inside a cross-attention: what it reads of the conditioning must be changed before."""

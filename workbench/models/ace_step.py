@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float
 from pydantic import Field, model_validator
 
 from workbench.engine.rows import CallRows
-from workbench.engine.runs import CallLabel, Clip, GenerationSettings
+from workbench.engine.runs import CallLabel, Clip
 from workbench.engine.segments import Conditioning
+from workbench.engine.settings import GenerationSettings
 from workbench.models.base import AudioDiffusionModel, seeded_noise, words_at_tokens
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall, select_rows

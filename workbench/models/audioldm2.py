@@ -18,8 +18,9 @@ from transformers import GPT2LMHeadModel, GPT2Model
 
 from cache.errors import UserError
 from workbench.engine.rows import CallRows
-from workbench.engine.runs import CallLabel, Clip, GenerationSettings
+from workbench.engine.runs import CallLabel, Clip
 from workbench.engine.segments import Conditioning, Span
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.base import AudioDiffusionModel, seeded_noise, words_at_tokens
 from workbench.models.options import Options, options_of

@@ -26,17 +26,9 @@ from workbench.engine.conditioning import ConditioningTable
 from workbench.engine.edits import Edit, Run, all_edits, as_run
 from workbench.engine.operators import OPERATORS
 from workbench.engine.rows import call_rows, shared_clips, started_clips
-from workbench.engine.runs import (
-    CallInputs,
-    CallLabel,
-    Capture,
-    Clip,
-    Generation,
-    GenerationSettings,
-    Linearisation,
-    Sink,
-)
+from workbench.engine.runs import CallInputs, CallLabel, Capture, Clip, Generation, Linearisation, Sink
 from workbench.engine.segments import Conditioning, Span, segment_positions
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import PARTS, Site, check_blocks, parse_sites
 from workbench.engine.visit import visit_call
 from workbench.models import unreachable_weights

@@ -10,7 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.models.base import AudioDiffusionModel
 
 SHARE = 0.5

@@ -13,8 +13,9 @@ from nnsight._c import unmount
 from cache.errors import UserError
 from workbench.engine.batch import Row
 from workbench.engine.rows import CallRows
-from workbench.engine.runs import CallLabel, Clip, GenerationSettings
+from workbench.engine.runs import CallLabel, Clip
 from workbench.engine.segments import Conditioning, Span
+from workbench.engine.settings import GenerationSettings
 from workbench.models.base import AudioDiffusionModel, words_at_tokens
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall

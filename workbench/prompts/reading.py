@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from functools import cache, partial
 
 from cache.errors import UserError
-from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.models.base import AudioDiffusionModel
 from workbench.provenance import content_hash
 

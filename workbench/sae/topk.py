@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cache.errors import UserError
 from workbench.sae.base import SAE, Objective, SAEConfig, TrainingBatch
+from workbench.sae.settings import TopKSettings
 
 # Mean squares below this are rounding.
 ROUNDING = 1e-12
@@ -46,12 +47,8 @@ class TopKSAE(SAE):
         return keep_largest(torch.relu(pre), self.config.k)
 
 
-class TopKObjective(Objective):
+class TopKObjective(TopKSettings, Objective):
     """Squared error, plus `aux_coefficient` times the auxiliary loss, which revives dead features."""
-
-    architecture: Literal["topk"] = "topk"
-    k: int = Field(8, ge=1)
-    aux_coefficient: float = Field(1 / 32, ge=0)
 
     def new_sae(self, d_in: int, d_sae: int, metadata: Mapping[str, Any]) -> TopKSAE:
         """A TopK SAE with zeros as weights."""

@@ -12,7 +12,7 @@ from workbench.provenance import content_hash
 
 # Modules are named, not imported: a scorer's libraries take seconds to import and may not be installed. Each class has
 # a class method `identify`, which tells the `identity` of a scorer without loading its network.
-_SCORERS = {
+SCORERS = {
     "embedded": ("workbench.scorers.embedded", "EmbeddedScorer"),
     "clap": ("workbench.scorers.clap_transformers", "TransformersClapScorer"),
     "clap-laion": ("workbench.scorers.clap_laion", "LaionClapScorer"),
@@ -61,7 +61,7 @@ def scorer_identity(name: str) -> str:
 
 
 def _scorer_class(name: str) -> Any:
-    if name not in _SCORERS:
-        raise UserError(f"There is no scorer {name!r}; the scorers are {', '.join(map(repr, _SCORERS))}.")
-    module, scorer = _SCORERS[name]
+    if name not in SCORERS:
+        raise UserError(f"There is no scorer {name!r}; the scorers are {', '.join(map(repr, SCORERS))}.")
+    module, scorer = SCORERS[name]
     return getattr(import_module(module), scorer)

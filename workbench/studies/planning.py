@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from cache.protocol import Dtype
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import parse_sites
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.token_axis import finest_site

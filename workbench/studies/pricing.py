@@ -16,7 +16,8 @@ from cache.plan import TokenReduction
 from cache.room import MARGIN_BYTES
 from cache.rounding import TORCH, Rounding
 from cache.storage import Storage
-from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.base import AudioDiffusionModel
 from workbench.studies.selection import stratified_steps

@@ -21,7 +21,8 @@ from cache.errors import UserError
 from cache.opening import file_size, open_file, read_file
 from workbench.audio import write_flac
 from workbench.engine.edits import Run
-from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.files import file_version, locked, remove_partials, replacing
 from workbench.provenance import content_hash
 

@@ -31,7 +31,7 @@ from cache.plan import TokenReduction
 from cache.protocol import CLIPS, Dtype, canonical_json
 from workbench.documents import read_document
 from workbench.engine.edits import Pass
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.files import file_name, locked, replacing
 from workbench.models import ORGANISMS, load_model, model_source

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.prompts.prompt_sets import Pair, load_prompt_set
 
 CONCEPT = "drums"

@@ -16,7 +16,8 @@ from analyses.patching.arms import Arm, arm_tensors, arms_from_file, patch_arm, 
 from analyses.patching.asking import asked_spec, tensors_beside
 from analyses.patching.contexts import PairContext
 from analyses.patching.greedy import grow_sets
-from analyses.patching.run import PatchingSpec, Screening, check_patching, custom_arms, run_patching
+from analyses.patching.run import check_patching, custom_arms, run_patching
+from analyses.patching.spec import PatchingSpec, Screening
 from analyses.patching.stopping import run_pairs
 from analyses.patching.sweep import Sweep
 from analyses.statistics import too_few_pairs

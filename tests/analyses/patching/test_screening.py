@@ -19,7 +19,8 @@ from tests.plain_calls import Change, plain_call, put, row
 from tests.tolerances import assert_close
 from tests.workbench.studies.test_study import study_spec
 from workbench.engine.edits import Run, patch
-from workbench.engine.runs import CallInputs, Clip, GenerationSettings
+from workbench.engine.runs import CallInputs, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import Pair, Prompt

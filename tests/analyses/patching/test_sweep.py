@@ -15,14 +15,15 @@ from analyses.execution import Worker
 from analyses.patching import run, sweep
 from analyses.patching.arms import Request, blocks_arms, null_arms, paths_arms
 from analyses.patching.contexts import PairContext
-from analyses.patching.run import PatchingSpec, run_patching, settled
+from analyses.patching.run import run_patching, settled
+from analyses.patching.spec import PatchingSpec
 from analyses.patching.sweep import Sweep
 from cache.errors import UserError
 from tests.analyses.patching.test_run import Loudness
 from tests.tolerances import assert_close
 from tests.workbench.studies.test_study import study_spec
 from workbench.engine.batch import plan_batch
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import Pair, Prompt
 from workbench.studies.study import Study
@@ -73,7 +74,8 @@ def nothing_more(*args, **kwargs):
 def test_batches_are_counted_as_they_are_planned(tiny: AceStep15) -> None:
     clean, corrupt = (Prompt(f"a {tempo} song", {"tempo": tempo}) for tempo in ("fast", "slow"))
     context = PairContext(Pair("tempo", clean, corrupt, "fast"), "a", "b", ("c", "d", "e", "f"))
-    request = Request(tiny, GenerationSettings(num_steps=4), ablations=("zero", "mean", "resample"))
+    spec = PatchingSpec(directions=("sufficiency",), ablations=("zero", "mean", "resample"))
+    request = Request(tiny, GenerationSettings(num_steps=4), spec)
     blocks, paths = blocks_arms(request), paths_arms(request)
     for arms in ([], blocks, null_arms(blocks, ("unrelated", "random", "control")), paths, [*blocks, *paths]):
         planned = plan_batch(sweep.runs_of_pair(context, 1, arms))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.sae import TrainSpec, feature_trace, is_trained, load_sae, run_sae, train_spec
 from analyses.sae.published import convert_sae, import_sae
-from analyses.sae.train import Trainer, initial_sae, measure_scale, train_sae
+from analyses.sae.run import feature_trace, is_trained, load_sae, run_sae
+from analyses.sae.train import Trainer, TrainSpec, initial_sae, measure_scale, train_sae, train_spec
 from cache.errors import UserError
 from dashboards.figures.sae_training import training_frame
 from dashboards.tables.features import features_frame
@@ -18,7 +18,10 @@ from tests.tolerances import assert_close
 from tests.workbench.sae.soft_threshold import SOFT_THRESHOLD, SoftThresholdObjective, SoftThresholdSAE
 from workbench.artefacts import PublishedSAE
 from workbench.artefacts.sources import Origin
-from workbench.sae import ARCHITECTURES, SAE, TopKObjective, load_folder
+from workbench.sae.architectures import ARCHITECTURES
+from workbench.sae.base import SAE
+from workbench.sae.folder import load_folder
+from workbench.sae.topk import TopKObjective
 from workbench.studies.study import Study
 
 SITE = PLANTED[0]

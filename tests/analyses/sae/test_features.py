@@ -9,13 +9,15 @@ import torch
 import xarray as xr
 from sklearn.metrics import roc_auc_score
 
-from analyses.sae import feature_trace, load_sae, run_sae, train_spec
 from analyses.sae.features import BINS, TOP_CLIPS, auroc, concept_aurocs, feature_table
 from analyses.sae.metrics import Reconstruction
+from analyses.sae.run import feature_trace, load_sae, run_sae
+from analyses.sae.train import train_spec
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, CONCEPTS, PLANTED, SIGMAS, STEPS, TOKEN_SECONDS, TOKENS
 from tests.tolerances import assert_close
-from workbench.sae import TopKConfig, TopKSAE, load_folder
+from workbench.sae.folder import load_folder
+from workbench.sae.topk import TopKConfig, TopKSAE
 from workbench.studies.study import Study
 
 SITE, PLANTED_STEP, _ = PLANTED

@@ -19,7 +19,8 @@ from tests.workbench.artefacts import builders
 from tests.workbench.studies.foreign_study import make_foreign_study
 from workbench.artefacts import list_imported, read_caa, write_artefact
 from workbench.artefacts.written import study_file
-from workbench.sae import TopKConfig, TopKSAE, save_folder
+from workbench.sae.folder import save_folder
+from workbench.sae.topk import TopKConfig, TopKSAE
 from workbench.studies.study import Study
 
 SITE = "tf0.cross_attn"

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from analyses.sae import feature_trace, load_sae, run_sae, train_spec
 from analyses.sae.metrics import Reconstruction
 from analyses.sae.published import PublishedSAESpec, convert_sae, import_sae
+from analyses.sae.run import feature_trace, load_sae, run_sae
+from analyses.sae.train import train_spec
 from cache.errors import UserError
 from dashboards.figures.sae_training import draw_screen, training_frame
 from dashboards.tables.features import features_frame
@@ -15,7 +16,7 @@ from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
 from tests.tolerances import assert_close
 from tests.workbench.artefacts.builders import sae_weights, write_sae
 from workbench.artefacts import read_sae
-from workbench.sae import load_folder
+from workbench.sae.folder import load_folder
 from workbench.studies.study import Study
 
 SITE = PLANTED[0]

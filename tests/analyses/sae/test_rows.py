@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from analyses.sae import run_sae, train_spec
 from analyses.sae.rows import by_clip, split_by_prompt
+from analyses.sae.run import run_sae
+from analyses.sae.train import train_spec
 from cache.errors import UserError
 from workbench.studies.study import Study
 

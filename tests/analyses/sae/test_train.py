@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.sae import TrainSpec, train_spec
 from analyses.sae.metrics import Reconstruction
 from analyses.sae.train import (
     DEAD_AFTER,
     Scale,
     Trainer,
+    TrainSpec,
     initial_sae,
     measure_scale,
     train_sae,
+    train_spec,
 )
 from cache.errors import UserError
-from workbench.sae import SAE, TopKObjective
+from workbench.sae.base import SAE
+from workbench.sae.topk import TopKObjective
 
 CHANNELS, ATOMS, ACTIVE = 24, 48, 3
 SPEC = train_spec(

@@ -10,7 +10,8 @@ from analyses.steering import Vector, caa
 from cache.errors import UserError
 from tests.tolerances import assert_close
 from workbench.engine.edits import Run, edit_from_json, patch
-from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import PromptSet, load_prompt_set
 

@@ -6,13 +6,13 @@ import pytest
 import xarray as xr
 
 from analyses.patching.published_map import load_published_map
-from analyses.sae import load_sae
+from analyses.sae.run import load_sae
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, make_planted_study
 from tests.workbench.artefacts import builders
 from tests.workbench.artefacts.test_hostile import KINDS, Kind, run
 from workbench.artefacts import list_imported
-from workbench.sae import load_folder
+from workbench.sae.folder import load_folder
 from workbench.studies.study import Study
 
 TABLE = """model,metric,concept,block,attn,impact

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from cache import ActivationCache, CachePlan, CacheWriter
 from workbench.cli.cache import app
 from workbench.cli.main import main
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.prompts.prompt_sets import PromptSet
 from workbench.studies.study import Study, StudySpec
 

@@ -1,19 +1,15 @@
-"""`workbench sae` offers every field of a training's spec, and hands it on."""
+"""`workbench sae` hands every field of a training's spec on."""
 
 import json
 from pathlib import Path
 
 import pytest
-import typer.main
 
-from analyses.sae import TrainSpec, load_sae
+from analyses.sae.run import load_sae
 from cache.errors import UserError
 from tests.analyses.planted_study import make_planted_study
 from workbench.cli.main import app
-from workbench.sae import TopKObjective
 from workbench.studies.study import Study
-
-FIELDS = {**TrainSpec.model_fields, **TopKObjective.model_fields}
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +19,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def run(study: Study, *options: object) -> None:
     app(["sae", str(study.path), "--site", "tf0.cross_attn", *map(str, options)], standalone_mode=False)
-
-
-def test_every_field_is_an_option_with_the_same_default() -> None:
-    command = typer.main.get_command(app).commands["sae"]  # type: ignore[attr-defined]
-    offered = {parameter.name: parameter for parameter in command.params}
-    assert set(FIELDS) - {"objective", "architecture"} == set(offered) - {
-        "study_folder",
-        "device",
-        "allow_store",
-    }
-    for name in set(FIELDS) & set(offered) - {"site"}:
-        assert offered[name].default == FIELDS[name].default, name
 
 
 def test_every_option_reaches_the_spec(study: Study, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ from cache.errors import UserError
 from tests.tolerances import assert_close, difference
 from workbench.engine.batch import Row, plan_batch
 from workbench.engine.edits import SELF, Run, ablate, add, blend, patch
-from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.base import AudioDiffusionModel
 

@@ -6,7 +6,8 @@ import torch
 from tests.double import Smooth
 from tests.plain_calls import plain_call, row
 from tests.tolerances import assert_close
-from workbench.engine.runs import CallInputs, Clip, GenerationSettings
+from workbench.engine.runs import CallInputs, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import PARTS, Site
 from workbench.models.ace_step import AceStep15
 

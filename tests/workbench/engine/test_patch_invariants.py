@@ -11,7 +11,8 @@ from tests.edited import edited
 from tests.tolerances import assert_close, difference
 from workbench.engine.edits import Edit, Run, ablate, add, patch, random_patch
 from workbench.engine.rows import CallRows
-from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models import base
 from workbench.models.ace_step import AceStep15

@@ -13,7 +13,8 @@ from analyses.patching.sweep import run_arms
 from tests.plain_calls import plain_call, put
 from tests.tolerances import assert_close, difference
 from workbench.engine.edits import SELF, Edit, Run, ablate
-from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import Pair, Prompt

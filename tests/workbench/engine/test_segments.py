@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from cache.errors import UserError
 from tests.edited import edited
 from workbench.engine.edits import Edit, patch
-from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.runs import Clip
 from workbench.engine.segments import Conditioning, segment_positions
+from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 
 SETTINGS = GenerationSettings(duration=1.0, num_steps=2)

@@ -10,7 +10,8 @@ from cache.errors import UserError
 from tests.edited import edited
 from tests.tolerances import assert_close
 from workbench.engine.edits import Edit, Run, ablate, add, patch
-from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site, parse_sites
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import load_prompt_set

@@ -11,16 +11,18 @@ import torch
 from diffusers import AudioLDM2UNet2DConditionModel
 from torch.overrides import TorchFunctionMode
 
-from analyses.patching.arms import QUESTIONS, Request, set_name
+from analyses.patching.arms import Request, arms_of, set_name
 from analyses.patching.attribution import attribute_arms
 from analyses.patching.contexts import listed_contexts
 from analyses.patching.screening import velocity_screen
+from analyses.patching.spec import PatchingSpec
 from cache.errors import UserError
 from tests.edited import edited
 from tests.tiny_audioldm2 import GENERATED_TOKENS, PUBLISHED_UNET, UNET, save_tiny_pipeline
 from tests.tolerances import assert_close, difference
 from workbench.engine.edits import Edit, Run, ablate, add, blend, patch, random_patch
-from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.audioldm2 import AudioLDM2, CallOfAudioLDM2, conditioned_blocks, frames_first
 from workbench.models.base import AudioDiffusionModel
@@ -633,7 +635,8 @@ def test_a_cache_keeps_sites_with_one_token_axis(tiny: AudioLDM2) -> None:
 
 
 def request(model: AudioLDM2, question: str, **fields: Any) -> list:
-    return QUESTIONS[question][0](Request(model, SETTINGS, **fields))
+    spec = PatchingSpec(question=question, **{"directions": ("sufficiency",), **fields})
+    return arms_of(Request(model, SETTINGS, spec))
 
 
 def test_maps_name_blocks_as_the_paper_does(tiny: AudioLDM2) -> None:

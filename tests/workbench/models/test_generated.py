@@ -13,7 +13,8 @@ import torch
 from cache.errors import UserError
 from tests.tolerances import assert_close, difference
 from workbench.engine.edits import ablate, all_edits, patch
-from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.ace_step import AceStep15
 from workbench.models.base import AudioDiffusionModel

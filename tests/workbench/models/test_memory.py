@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.models import memory
 from workbench.models.ace_step import AceStep15
 from workbench.models.ace_step_v1.adapter import AceStepV1

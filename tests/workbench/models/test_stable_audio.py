@@ -14,7 +14,8 @@ from tests.edited import edited
 from tests.tiny_stable_audio import CONDITIONING, FRAME_SECONDS, FRAMES, MAX_TOKENS, save_tiny_stable_audio
 from tests.tolerances import FLOAT64, assert_close, difference
 from workbench.engine.edits import Edit, Run, ablate, add, blend, patch, random_patch
-from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.stable_audio import StableAudioOpen
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.tiny_stable_audio import save_tiny_stable_audio
-from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.stable_audio import StableAudioOpen
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from workbench.sae import TopKConfig, TopKSAE
+from workbench.sae.topk import TopKConfig, TopKSAE
 
 
 def random_sae(d_in: int = 6, d_sae: int = 20, k: int = 3) -> TopKSAE:

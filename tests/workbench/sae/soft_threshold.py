@@ -8,7 +8,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from workbench.sae import SAE, Architecture, Objective, SAEConfig, TrainingBatch
+from workbench.sae.architectures import Architecture
+from workbench.sae.base import SAE, Objective, SAEConfig, TrainingBatch
 
 
 class SoftThresholdConfig(SAEConfig):

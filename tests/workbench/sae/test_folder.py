@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from cache.errors import UserError
 from tests.workbench.sae.random_sae import random_sae
 from workbench.artefacts import read_sae
-from workbench.sae import load_folder, save_folder
+from workbench.sae.folder import load_folder, save_folder
 
 
 def test_saved_and_loaded_weights_are_bit_equal(tmp_path: Path) -> None:

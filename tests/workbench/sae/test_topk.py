@@ -5,8 +5,8 @@ import torch
 
 from cache.errors import UserError
 from tests.workbench.sae.random_sae import random_sae
-from workbench.sae import Encoding, TopKConfig, TopKObjective, TopKSAE, TrainingBatch
-from workbench.sae.topk import auxiliary_loss, keep_largest
+from workbench.sae.base import Encoding, TrainingBatch
+from workbench.sae.topk import TopKConfig, TopKObjective, TopKSAE, auxiliary_loss, keep_largest
 
 
 def test_by_hand() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.prompts.prompt_sets import PromptSet
 from workbench.studies.study import Study, StudySpec
 

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyses.probes import ProbeSpec, run_probes
-from analyses.sae import TrainSpec, run_sae
+from analyses.probes.run import run_probes
+from analyses.probes.spec import ProbeSpec
+from analyses.sae.run import run_sae
+from analyses.sae.train import TrainSpec
 from cache.errors import CacheError, UserError
 from cache.local_storage import LocalStorage
 from dashboards import shell
@@ -18,7 +20,7 @@ from tests.dashboards.test_pages import callback
 from tests.workbench.studies.test_study import interrupted, study_spec
 from tests.workbench.test_nothing_left import Break, break_at, full_disk
 from workbench.models.ace_step import AceStep15
-from workbench.sae import TopKObjective
+from workbench.sae.topk import TopKObjective
 from workbench.studies.study import Study
 from workbench.studies.tracing import trace_study
 

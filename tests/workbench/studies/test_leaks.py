@@ -8,7 +8,7 @@ import psutil
 import torch
 
 from tests.workbench.studies.test_study import study_spec
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 from workbench.studies.tracing import trace_study
 

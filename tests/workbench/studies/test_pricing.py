@@ -14,7 +14,7 @@ from cache.local_storage import LocalStorage
 from tests.workbench.studies.test_study import study_spec
 from workbench.cli.main import app
 from workbench.cli.pricing_table import price_table
-from workbench.engine.runs import GenerationSettings
+from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 from workbench.studies.pricing import _full_calls, check_price, missing_shards, price, ways_to_shrink
 from workbench.studies.selection import stratified_steps

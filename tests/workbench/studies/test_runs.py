@@ -11,7 +11,8 @@ import pytest
 
 from workbench.audio import read_audio
 from workbench.engine.edits import Run, ablate, add, patch
-from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.studies.runs import RunStore
 
 CLIP, OTHER = Clip("a slow song", 3), Clip("a fast song", 3)

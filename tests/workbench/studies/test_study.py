@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from cache.errors import CacheError, UserError
 from cache.opening import UnsafeFile
 from cache.plan import TokenReduction
-from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site, parse_sites
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import PromptSet

@@ -11,8 +11,9 @@ from pydantic import Field
 from cache.errors import UserError
 from workbench.engine.batch import Batch
 from workbench.engine.rows import CallRows
-from workbench.engine.runs import CallLabel, Capture, Clip, GenerationSettings
+from workbench.engine.runs import CallLabel, Capture, Clip
 from workbench.engine.segments import Conditioning, Span
+from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step_v1.audio import decode_latents
 from workbench.models.ace_step_v1.pipeline import (
     FRAMES_PER_SECOND,

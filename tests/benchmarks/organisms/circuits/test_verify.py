@@ -11,7 +11,8 @@ from benchmarks.organisms.circuits.readout import AMPLITUDE, patterns
 from benchmarks.organisms.circuits.train import presence
 from benchmarks.organisms.circuits.verify import arms, verify
 from workbench.engine.edits import Run, as_run
-from workbench.engine.runs import Clip, Generation, GenerationSettings
+from workbench.engine.runs import Clip, Generation
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 
 

@@ -16,7 +16,8 @@ from benchmarks.organisms.pipeline import generate, load_pipeline
 from benchmarks.organisms.synth import dataset
 from benchmarks.organisms.vae import FastCodec
 from tests.tolerances import assert_close
-from workbench.engine.runs import Clip, GenerationSettings
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.models import ORGANISMS, load_model, model_source
 from workbench.provenance import weights_hash
 from workbench.scorers import embedded

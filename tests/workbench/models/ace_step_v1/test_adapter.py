@@ -12,7 +12,8 @@ from tests.edited import edited
 from tests.tolerances import assert_close
 from tests.workbench.models.ace_step_v1.tiny_lyrics import write_vocabulary
 from workbench.engine.edits import Run, patch
-from workbench.engine.runs import Capture, Clip, GenerationSettings
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.ace_step_v1.adapter import AceStepV1, CallOfAceStepV1, guidance, latents_by_frame
 from workbench.models.ace_step_v1.lyrics import LyricTokenizer

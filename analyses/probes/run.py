@@ -3,15 +3,14 @@
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import Bool, Float, Int, Shaped
-from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -21,12 +20,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from analyses.probes.spec import ProbeSpec
 from analyses.statistics import bootstrap_interval
 from cache import ActivationCache
 from cache.errors import UserError
+from workbench.engine.sites import numbered_site
 from workbench.prompts.reading import SAME
-from workbench.seeds import Seed, random_state
+from workbench.seeds import random_state
 from workbench.studies.study import Study
+from workbench.validation import validated
 
 _log = logging.getLogger(__name__)
 
@@ -34,25 +36,6 @@ KIND = "probes"
 SCHEMA_VERSION = 1
 MAX_ITERATIONS = 1000
 TRIES = 50  # shuffles drawn for each that is needed
-
-
-class ProbeSpec(BaseModel):
-    """What to probe, and how. Empty sites, steps or concepts mean all that the study has.
-
-    `C` is the inverse strength of the probes' L2 penalty; the control is a mean over `shuffles` shuffles of
-    the labels; `seed` decides folds and shuffles.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sites: tuple[str, ...] = ()
-    steps: tuple[int, ...] = ()
-    concepts: tuple[str, ...] = ()
-    pass_name: str = "cond"
-    folds: int = Field(5, ge=2)
-    shuffles: int = Field(3, ge=1)
-    C: float = Field(0.1, gt=0)
-    seed: Seed = 0
 
 
 class Folds(NamedTuple):
@@ -80,6 +63,15 @@ class ProbeScores(NamedTuple):
     accuracy_lo: float
     accuracy_hi: float
     p_value: float
+
+
+def asked_probes(study: Study, sites: Sequence[str] = (), **options: Any) -> ProbeSpec:
+    """The spec of probes of a study, whose sites may be written with its model's names of blocks.
+
+    `options` are further fields of `ProbeSpec`. Raises UserError for what does not make sense.
+    """
+    named = [numbered_site(site, study.block_names) for site in sites]
+    return validated(ProbeSpec, {"sites": named, **options}, "The probes cannot be made")
 
 
 def run_probes(

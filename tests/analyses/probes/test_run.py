@@ -9,9 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import KFold, cross_val_score
 
-from analyses.probes import (
+from analyses.probes.run import (
     ProbeScores,
-    ProbeSpec,
     ProbeTask,
     _concept_task,
     _escaped,
@@ -21,6 +20,7 @@ from analyses.probes import (
     run_probes,
     score_task,
 )
+from analyses.probes.spec import ProbeSpec
 from cache.errors import UserError
 from tests.analyses.planted_study import CONCEPTS, PLANTED, SEEDS, SITES, STEPS
 from tests.tolerances import assert_close

@@ -1,0 +1,152 @@
+"""What a patching map asks, and how. Imports nothing slow: `workbench patch` has its options from here."""
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from workbench.engine.settings import MOST_STEPS
+from workbench.engine.sites import Target
+from workbench.scorers import SCORERS
+from workbench.seeds import Seed
+
+LONGEST_NAME = 60
+MOST_RUNS = 1_000_000  # pairs, seeds and arms: more would never end
+
+Direction = Literal["sufficiency", "necessity"]
+Ablation = Literal["zero", "mean", "resample"]
+Null = Literal["unrelated", "random", "control"]
+ScreeningMethod = Literal["velocity", "attribution"]
+
+
+class Question(NamedTuple):
+    """What a map asks: what its columns are called, and the question in words."""
+
+    columns: str
+    title: str
+
+
+QUESTIONS = {
+    "blocks": Question("intervention", "Which blocks?"),
+    "steps": Question("steps", "At which steps?"),
+    "sigmas": Question("noise level", "At which noise levels?"),
+    "parts": Question("part", "Which parts?"),
+    "heads": Question("head", "Which heads?"),
+    "passes": Question("guidance pass", "In which guidance pass?"),
+    "conditioning": Question("conditioning tokens", "Which conditioning tokens?"),
+    "seconds": Question("seconds of the music", "At which seconds?"),
+    "sets": Question("together with", "Which blocks together?"),
+    "paths": Question("receiver", "Along which paths?"),
+    "custom": Question("arm", "Own arms"),
+}
+"""The arms of a question are those of `<question>_arms` in `analyses.patching.arms`; custom has arms from elsewhere."""
+
+DEFAULT_QUESTION = "blocks"
+
+if TYPE_CHECKING:
+    QuestionName = str
+else:
+    QuestionName = Literal[tuple(QUESTIONS)]
+
+WINDOWED = ("steps", "sigmas", "seconds")
+# Fields that apply to some questions only.
+APPLIES_TO: dict[str, tuple[str, ...]] = {
+    "sets": ("blocks",),
+    "ablations": ("blocks",),
+    "windows": WINDOWED,
+    "segments": ("conditioning",),
+    "receivers": ("paths",),
+    "greedy_fraction": ("sets",),
+    "nulls": tuple(question for question in QUESTIONS if question not in ("paths", "custom")),
+    "custom_arms": ("custom",),
+}
+
+
+class Screening(BaseModel):
+    """Screen, then confirm: which arms of a map are run, out of all that were screened cheaply.
+
+    Of each concept the `top` arms and a `sample` drawn at random from the others are confirmed by exact patching.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: ScreeningMethod = "velocity"
+    pairs: int = Field(4, ge=1, le=MOST_RUNS, description="Pairs used for screening.")
+    top: int = Field(8, ge=1, le=MOST_RUNS, description="Top cells to run after screening.")
+    sample: int = Field(8, ge=2, le=MOST_RUNS, description="Additional cells to run, drawn at random.")
+
+
+class PatchingSpec(BaseModel):
+    """A map: a question, asked of `pairs` counterfactual pairs of each concept times `seeds` seeds.
+
+    Empty `concepts`, `blocks` and `segments` mean all. `sets` are block sets patched together besides the single ones
+    (question blocks); `windows` is the number of windows of steps, noise levels or seconds; `receivers` are the parts
+    that paths lead to. `nulls` are null arms of every patch from the clean run. With `stop_top` pairs are added, from
+    `min_pairs` on, until the intervals of that many top cells lie above all others' or `pairs` are done. With
+    `greedy_fraction` (question sets) blocks are added one at a time until that fraction of the concept is restored.
+    `custom_arms` (question custom) are arms as JSON, and `pairs_file` is a CSV file of pairs instead of the study's;
+    `pairs_hash` tells its versions apart, as `judges` does with what the scorers are made of, and `schema_version` with
+    how results are written: these are filled in when the map is made (`settled`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: QuestionName = Field(
+        DEFAULT_QUESTION,
+        description="Question of the map: which blocks, when, through what, which tokens, together …",
+    )
+    name: str = Field(
+        "",
+        pattern=r"^[\w.+-]*$",
+        max_length=LONGEST_NAME,
+        description="Name of the map; defaults to the question.",
+    )
+    concepts: tuple[str, ...] = Field((), description="Concept to patch; all of the study's by default.")
+    pairs: int = Field(12, ge=1, le=MOST_RUNS, description="Counterfactual pairs per concept.")
+    seeds: int = Field(1, ge=1, le=MOST_RUNS, description="Seeds per pair.")
+    directions: tuple[Direction, ...] = ("sufficiency", "necessity")
+    ablations: tuple[Ablation, ...] = Field((), description="Also ablate every block.")
+    nulls: tuple[Null, ...] = Field((), description="Null arms of every block.")
+    blocks: tuple[int, ...] = Field((), description="Block to patch; all by default.")
+    sets: tuple[tuple[int, ...], ...] = Field((), description="Blocks patched together, such as tf3+tf4.")
+    mode: Target = Field("conditioning", description="Patch the conditioning (as in the paper) or outputs.")
+    part: str = Field("cross_attn", description="Part of the block to patch.")
+    windows: int = Field(8, ge=1, le=MOST_STEPS, description="Windows of steps, noise levels or seconds.")
+    segments: tuple[str, ...] = Field((), description="Conditioning tokens: text, swapped, word:violin …")
+    receivers: tuple[str, ...] = Field((), description="Part at which paths end, such as mlp.")
+    greedy_fraction: float = Field(
+        0.0, ge=0, le=1, description="Grow a set of blocks until it restores this fraction (sets)."
+    )
+    screening: Screening | None = None
+    stop_top: int = Field(
+        0,
+        ge=0,
+        le=MOST_RUNS,
+        description="Stop early once this many top cells are clear of all others; 0: never.",
+    )
+    min_pairs: int = Field(10, ge=2, le=MOST_RUNS, description="Minimum pairs before early stopping.")
+    scorers: tuple[str, ...] = Field(("embedded",), description=f"Scorer of the clips: {', '.join(SCORERS)}.")
+    seed: Seed = Field(0, description="Seed of the pairs.")
+    custom_arms: str = ""
+    pairs_file: str = ""
+    pairs_hash: str = ""
+    judges: dict[str, str] = {}
+    schema_version: int = 0
+
+    @model_validator(mode="after")
+    def _check_applicable(self) -> "PatchingSpec":
+        for name, questions in APPLIES_TO.items():
+            changed = getattr(self, name) != type(self).model_fields[name].default
+            if changed and self.question not in questions:
+                raise ValueError(f"{name} applies to {' or '.join(questions)}, not to {self.question}")
+        return self
+
+    @model_validator(mode="after")
+    def _custom_has_arms(self) -> "PatchingSpec":
+        if self.question == "custom" and not self.custom_arms:
+            raise ValueError("the question custom needs arms of its own: give a file of them (--arms)")
+        return self
+
+    @property
+    def result_name(self) -> str:
+        """Name of the result: `patching-` and the map's name, which is its question by default."""
+        return f"patching-{self.name or self.question}"

@@ -1,0 +1,1 @@
+"""Linear probes: where and when a concept can be read out of the activations."""

@@ -1,0 +1,20 @@
+"""What to probe, and how. Imports nothing slow: `workbench probe` has its options from here."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workbench.seeds import Seed
+
+
+class ProbeSpec(BaseModel):
+    """What to probe, and how. Empty sites, steps or concepts mean all that the study has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    concepts: tuple[str, ...] = Field((), description="Concept to probe; all by default.")
+    sites: tuple[str, ...] = Field((), description="Site to probe; all cached ones by default.")
+    steps: tuple[int, ...] = Field((), description="Step to probe; all cached ones by default.")
+    pass_name: str = Field("cond", description="Guidance pass to probe.")
+    folds: int = Field(5, ge=2, description="Cross-validation folds.")
+    shuffles: int = Field(3, ge=1, description="Shuffles of the labels that the control is a mean over.")
+    C: float = Field(0.1, gt=0, description="Inverse strength of the probes' L2 penalty.")
+    seed: Seed = Field(0, description="Seed of the folds and control labels.")

@@ -1,0 +1,22 @@
+"""How clips are generated. Imports nothing slow: `workbench trace` has options from here."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LONGEST_CLIP = 3600.0
+"""Seconds of the longest clip; models make shorter ones."""
+MOST_STEPS = 10_000
+
+
+class GenerationSettings(BaseModel):
+    """How a clip is generated; every row of a batch shares these.
+
+    Guidance acts where `guidance_scale` is above 1. `options` are the settings of one architecture (see
+    `docs/reference/models.md`); a model refuses what it does not know.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    duration: float = Field(4.0, gt=0, le=LONGEST_CLIP, description="Clip duration in seconds.")
+    num_steps: int = Field(8, ge=1, le=MOST_STEPS, description="Denoising steps.")
+    guidance_scale: float = Field(3.0, ge=1, description="Guidance scale; 1 disables guidance.")
+    options: dict[str, bool | int | float | str] = {}

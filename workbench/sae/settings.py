@@ -1,0 +1,15 @@
+"""What can be chosen for a training, by architecture. Imports nothing slow: `workbench sae` has options from here."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class TopKSettings(BaseModel):
+    """Settings of `TopKObjective`."""
+
+    architecture: Literal["topk"] = "topk"
+    k: int = Field(8, ge=1, description="Active features per token.")
+    aux_coefficient: float = Field(
+        1 / 32, ge=0, description="Weight of the auxiliary loss, which revives dead features."
+    )
