@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -125,7 +126,8 @@ def check_patching(
     seeds = consecutive_seeds(first_seed, spec.seeds)
     sweep = Sweep(study, model, scorers, contexts, seeds, executor)
     sweep.check(arms)
-    return Plan(spec, arms, dropped, _notes(spec, model, contexts, dropped), sweep)
+    notes = [*_notes(spec, model, contexts, dropped), *filter(None, [_half_written(study)])]
+    return Plan(spec, arms, dropped, notes, sweep)
 
 
 def _notes(
@@ -156,6 +158,14 @@ def _notes(
         side.text for pairs in contexts.values() for c in pairs for side in (c.pair.clean, c.pair.corrupt)
     ]
     return [*notes, *filter(None, [unknown_words(model, prompts)])]
+
+
+def _half_written(study: Study) -> str:
+    """A sentence on a study that is traced in part, which maps do without; "" for any other."""
+    with suppress(UserError):  # its cache is elsewhere, or not there
+        sentence = study.unfinished()
+        return sentence and f"{sentence} The map reads no activations, and is made all the same."
+    return ""
 
 
 def run_patching(

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analyses.patching.run import check_patching
+from analyses.patching.spec import PatchingSpec
 from analyses.probes.run import run_probes
 from analyses.probes.spec import ProbeSpec
 from analyses.sae.run import run_sae
@@ -77,6 +79,8 @@ def test_an_extension_that_broke_is_not_read_and_goes_on(
         with pytest.raises(CacheError) as refused:
             read()
         assert sentence in str(refused.value)
+    patching = check_patching(broken, tiny, PatchingSpec(concepts=("tempo",), pairs=1, scorers=()))
+    assert [sentence in note for note in patching.notes].count(True) == 1
     assert not broken.result_names()
     assert [sentence in each for each in outdated(broken)] == [True]
     gone_on = trace_study(small.path, study_spec(tiny, **LARGE), tiny)
