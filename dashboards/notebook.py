@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 import xarray as xr
@@ -26,7 +26,8 @@ from workbench.models import load_model
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.prompt_sets import PromptSet
 from workbench.sae.base import SAE
-from workbench.studies.planning import PlanOptions, plan_study, words_unknown
+from workbench.studies.planning import plan_study, words_unknown
+from workbench.studies.request import PROMPTS
 from workbench.studies.study import Study
 from workbench.studies.tracing import trace_study
 
@@ -192,16 +193,17 @@ _MAIN_FIGURES = {"patching": ("patching", "name"), "probes": ("probes", ""), "sa
 
 def trace(
     model: AudioDiffusionModel | str,
-    prompts: str | PromptSet = "organism",
+    prompts: str | PromptSet = PROMPTS,
     *,
     out: str | Path,
     store: str | None = None,
     part: tuple[int, int] = (1, 1),
-    **options: Unpack[PlanOptions],
+    **options: Any,
 ) -> OpenStudy:
     """Make, continue or extend a study in the folder `out`, as `workbench trace` does, and open it.
 
-    `model` is a loaded model, or the name of one. `options` are those of `workbench.studies.planning.plan_study`; see
+    `model` is a loaded model, or the name of one. `options` are the fields of
+    `workbench.studies.request.StudyRequest`: n_prompts, sites, settings …; see
     `workbench.studies.tracing.trace_study` for `store` and `part`.
     """
     loaded = load_model(model) if isinstance(model, str) else model

@@ -1,6 +1,5 @@
 """Studies in Python: the methods give what the commands of the same names give, with their defaults."""
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,16 +7,13 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-import typer.main
 
 from analyses.patching.asking import asked_spec
 from cache.errors import UserError
 from dashboards.notebook import OpenStudy, SaeResult, open_study, trace
 from tests.analyses.planted_study import make_planted_study
-from workbench.cli.main import app
 from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
-from workbench.studies.planning import PlanOptions, plan_study
 from workbench.studies.study import Study
 
 SITE = "tf3.cross_attn"
@@ -136,38 +132,6 @@ def test_nothing_is_left_of_a_study_that_cannot_be(
     with pytest.raises(UserError, match=words):
         trace(organism_shared, out=tmp_path / "study", **asked)
     assert list(tmp_path.iterdir()) == []
-
-
-# The command line's options that have another name in Python.
-RENAMED = {
-    "trace": {"site": "sites", "dtype": "cache_dtype", "site_dtype": "site_dtypes", "zstd": "zstd_level"},
-    "patch": {
-        **{name: f"{name}s" for name in ("concept", "direction", "ablation", "null", "segment", "receiver")},
-        "block": "blocks",
-        "blocks": "sets",
-        "scorer": "scorers",
-    },
-    "probe": {"concept": "concepts", "site": "sites"},
-    "sae": {},
-}
-
-
-def cli_defaults(command: str) -> dict[str, Any]:
-    """Defaults of a command's options by their name in Python; None where an option has none."""
-    options = typer.main.get_command(app).commands[command].params
-    names = RENAMED[command]
-    return {names.get(option.name, option.name): option.default for option in options}
-
-
-def test_tracing_has_the_command_s_defaults(organism_shared: AceStep15) -> None:
-    told, spec = cli_defaults("trace"), plan_study(organism_shared)
-    parameters = inspect.signature(plan_study).parameters
-    assert PlanOptions.__annotations__.keys() == parameters.keys() - {"model", "prompts"}
-    for name in parameters.keys() - {"model", "settings", "sites", "site_dtypes"}:
-        assert parameters[name].default == told[name], name
-    for name in GenerationSettings.model_fields.keys() - {"options"}:
-        option = {"guidance_scale": "guidance"}.get(name, name)
-        assert getattr(spec.settings, name) == told[option], name
 
 
 def test_directions_follow_the_question(study: OpenStudy) -> None:

@@ -20,8 +20,9 @@ from workbench.cli.pairs import app as pairs_app
 from workbench.cli.parsing import CommandLine, Commands
 from workbench.cli.patch import patch
 from workbench.cli.reports import report_probes, report_sae, report_trace
+from workbench.engine.settings import GenerationSettings
 from workbench.sae.settings import TopKSettings
-from workbench.seeds import LARGEST_SEED
+from workbench.studies.request import PROMPTS, StudyRequest
 from workbench.system_errors import refusal
 
 if TYPE_CHECKING:
@@ -51,47 +52,22 @@ DEMO_MARKER = "demo-finished"
 
 
 @app.command()
+@offers(StudyRequest, cache_dtype="--dtype", zstd_level="--zstd")
+@offers(GenerationSettings, guidance_scale="--guidance")
 def trace(
     model: Annotated[
         str, typer.Argument(help="organism-shared, organism-split, a pipeline folder, or a hub id.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Study folder to make, to continue or to extend.")],
-    prompts: Annotated[str, typer.Option(help="Built-in prompt set, or a YAML file.")] = "organism",
-    n_prompts: Annotated[int, typer.Option(min=1, help="Number of distinct prompts.")] = 56,
-    seeds: Annotated[int, typer.Option(min=1, help="Clips per prompt, each with its own seed.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="First seed.")] = 0,
-    site: Annotated[
-        list[str] | None,
-        typer.Option(help="Site to record; '*.cross_attn' selects it in every block. Repeatable."),
-    ] = None,
-    steps: Annotated[
-        str, typer.Option(help="Steps to record: 0,3,7, or '8 stratified' over the sigmas, or 'all'.")
-    ] = "all",
-    tokens: Annotated[
-        str,
-        typer.Option(
-            help="Tokens to record: 'all', 'every 4', 'mean 4' (average of neighbours) or 'mean' (of all)."
-        ),
-    ] = "all",
-    passes: Annotated[str, typer.Option(help="Guidance passes to record, such as cond,null.")] = "cond",
-    duration: Annotated[float, typer.Option(min=0.1, help="Clip duration in seconds.")] = 4.0,
-    num_steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 8,
-    guidance: Annotated[float, typer.Option(min=1.0, help="Guidance scale; 1 disables guidance.")] = 3.0,
-    lyrics: Annotated[str, typer.Option(help="Lyrics of every clip.")] = "",
+    prompts: Annotated[str, typer.Option(help="Built-in prompt set, or a YAML file.")] = PROMPTS,
     option: Annotated[
         list[str] | None,
         typer.Option(help="Option of the model, such as shift=3 (see the model reference). Repeatable."),
     ] = None,
-    dtype: Annotated[
-        Literal["float16", "bfloat16", "float32"], typer.Option(help="Storage dtype of the activations.")
-    ] = "float16",
     site_dtype: Annotated[
         list[str] | None,
         typer.Option(help="Storage dtype of one site, such as '*.block=float32'. Repeatable."),
     ] = None,
-    zstd: Annotated[
-        int, typer.Option(min=0, max=22, help="zstd compression level of the cache; 0 disables it.")
-    ] = 0,
     store: Annotated[
         str | None,
         typer.Option(help="URL of the cache, such as s3://bucket/name.zarr, instead of the folder."),
@@ -102,47 +78,26 @@ def trace(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cost estimate without writing anything.")
     ] = False,
-    clips_per_shard: Annotated[
-        int, typer.Option(min=1, help="Clips per shard, which is generated and committed as a whole.")
-    ] = 16,
-    model_dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="Dtype of the model weights.")
-    ] = "float32",
+    model_dtype: Annotated[Dtype, typer.Option(help="Dtype of the model weights.")] = "float32",
     device: Device = "cpu",
+    **asked: Any,
 ) -> None:
     """Run prompts through the model; write activations to the cache and clips as FLAC. Run again to continue."""
-    from workbench.engine.settings import GenerationSettings
     from workbench.models import load_model
     from workbench.prompts.prompt_sets import load_prompt_set
-    from workbench.studies.planning import SITES, plan_study, words_unknown
+    from workbench.studies.planning import plan_study, words_unknown
     from workbench.studies.selection import parse_options
     from workbench.studies.tracing import trace_study
-    from workbench.validation import validated
 
     prompt_set = load_prompt_set(prompts)
     adapter = load_model(model, device=device, dtype=model_dtype)
-    chosen = {
-        "duration": duration,
-        "num_steps": num_steps,
-        "guidance_scale": guidance,
-        "options": parse_options(option or []),
-    }
+    settings = {name: asked.pop(name) for name in GenerationSettings.model_fields if name in asked}
     spec = plan_study(
         adapter,
         prompt_set,
-        settings=validated(GenerationSettings, chosen, "The settings cannot be used"),
-        n_prompts=n_prompts,
-        seeds=seeds,
-        seed=seed,
-        lyrics=lyrics,
-        sites=site or SITES,
-        steps=steps,
-        passes=passes,
-        tokens=tokens,
-        cache_dtype=dtype,
+        settings={**settings, "options": parse_options(option or [])},
         site_dtypes=_parse_site_dtypes(site_dtype or []),
-        zstd_level=zstd,
-        clips_per_shard=clips_per_shard,
+        **asked,
     )
     if dry_run:
         _print_price(out, spec, adapter, store)

@@ -9,6 +9,7 @@ from cache.errors import UserError
 from workbench.cli.console import Device, progress
 from workbench.cli.parsing import CommandLine
 from workbench.seeds import LARGEST_SEED
+from workbench.studies.request import PROMPTS
 
 if TYPE_CHECKING:
     from workbench.prompts.counterfactuals import Candidate, Tokenizer
@@ -32,7 +33,7 @@ def build(
     column: Annotated[str, typer.Option(help="Column of the captions in a table.")] = "caption",
     prompts: Annotated[
         str, typer.Option(help="Prompt set whose prompts are the captions, without --captions.")
-    ] = "organism",
+    ] = PROMPTS,
     n_prompts: Annotated[int | None, typer.Option(min=1, help="Number of prompts; all by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the prompts.")] = 0,
     feature_set: FeatureSetName = "music",

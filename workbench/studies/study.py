@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import xarray as xr
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from cache import ActivationCache, tables
 from cache.errors import CacheError, UserError
@@ -28,7 +28,7 @@ from cache.opening import (
     remove_folder,
 )
 from cache.plan import TokenReduction
-from cache.protocol import CLIPS, Dtype, canonical_json
+from cache.protocol import CLIPS, canonical_json
 from workbench.documents import read_document
 from workbench.engine.edits import Pass
 from workbench.engine.settings import GenerationSettings
@@ -38,9 +38,10 @@ from workbench.models import ORGANISMS, load_model, model_source
 from workbench.prompts.prompt_sets import Prompt, PromptSet
 from workbench.prompts.reading import Encode
 from workbench.provenance import content_hash, provenance
-from workbench.seeds import Seed, consecutive_seeds
+from workbench.seeds import consecutive_seeds
 from workbench.studies.confirmed import UnconfirmedStore, confirm, is_confirmed
 from workbench.studies.recordings import read_recording
+from workbench.studies.request import StudyOptions
 from workbench.studies.result_files import load_result_file, read_result_attributes
 from workbench.studies.runs import RunStore
 
@@ -53,33 +54,22 @@ CACHE = "activations.zarr"
 LOCKS = "locks"
 CLIP_COLUMNS = ("clip", "prompt", "lyrics", "seed", "duration", "prompt_id", "encoding")
 MAX_DOCUMENT_BYTES = 2**24
-MAX_CLIPS = 10_000_000
 
 
-class StudySpec(BaseModel):
+class StudySpec(StudyOptions):
     """What a study investigates: the model, its prompts and clips, and what is kept of each run.
 
-    `n_prompts` prompts times `seeds` seeds give the clips, all with the same `lyrics`; `sites`, `steps`, `passes` and
-    `tokens` give the activations, stored as `cache_dtype` or, for the sites named there, as `site_dtypes` says.
+    `n_prompts` prompts times `seeds` seeds give the clips; `sites`, `steps`, `passes` and `tokens` give the
+    activations, stored as `cache_dtype` or, for the sites named there, as `site_dtypes` says.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str
     prompts: PromptSet
     settings: GenerationSettings
-    n_prompts: int = Field(ge=1, le=MAX_CLIPS)
-    seeds: int = Field(ge=1, le=MAX_CLIPS)
-    seed: Seed = 0
-    lyrics: str = ""
     sites: tuple[str, ...]
     steps: tuple[int, ...]
     passes: tuple[Pass, ...]
     tokens: TokenReduction = TokenReduction()
-    cache_dtype: Dtype = "float16"
-    site_dtypes: dict[str, Dtype] = {}
-    zstd_level: int = Field(0, ge=0, le=22)
-    clips_per_shard: int = Field(16, ge=1)
 
     @property
     def n_clips(self) -> int:

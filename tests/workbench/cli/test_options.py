@@ -13,7 +13,9 @@ from analyses.sae.spec import TrainSettings
 from workbench.cli.main import app
 from workbench.cli.options import offers
 from workbench.cli.parsing import CommandLine, Commands
+from workbench.engine.settings import GenerationSettings
 from workbench.sae.settings import TopKSettings
+from workbench.studies.request import StudyRequest
 
 
 class Recipe(BaseModel):
@@ -143,6 +145,8 @@ def test_what_a_field_does_not_take_is_refused(
                 "schema_version",
             },
         ),
+        ("trace", StudyRequest, {"settings", "site_dtypes"}),
+        ("trace", GenerationSettings, {"options"}),
         ("probe", ProbeSpec, set()),
         ("sae", TrainSettings, set()),
         ("sae", TopKSettings, {"architecture"}),

@@ -1,0 +1,60 @@
+"""What a user asks of a study. Imports nothing slow: `workbench trace` has its options from here."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from cache.protocol import Dtype
+from workbench.engine.settings import GenerationSettings
+from workbench.seeds import Seed
+
+PROMPTS = "organism"
+"""The prompt set of a study that is asked for without one."""
+MAX_CLIPS = 10_000_000
+
+
+def _in_words(labels: str | Sequence[int] | Sequence[str]) -> str:
+    return labels if isinstance(labels, str) else ",".join(map(str, labels))
+
+
+Words = Annotated[str, BeforeValidator(_in_words)]
+"""Labels as a user writes them, "0,3,7"; also taken as a list."""
+
+
+class StudyOptions(BaseModel):
+    """What a study's spec keeps as it was asked for: its clips, all with the same `lyrics`, and how they are stored.
+
+    Sites that are named in `site_dtypes` are not stored as `cache_dtype`, but as it says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_prompts: int = Field(56, ge=1, le=MAX_CLIPS, description="Number of distinct prompts.")
+    seeds: int = Field(3, ge=1, le=MAX_CLIPS, description="Clips per prompt, each with its own seed.")
+    seed: Seed = Field(0, description="First seed.")
+    lyrics: str = Field("", description="Lyrics of every clip.")
+    cache_dtype: Dtype = Field("float16", description="Storage dtype of the activations.")
+    site_dtypes: dict[str, Dtype] = {}
+    zstd_level: int = Field(0, ge=0, le=22, description="zstd compression level of the cache; 0 disables it.")
+    clips_per_shard: int = Field(
+        16, ge=1, description="Clips per shard, which is generated and committed as a whole."
+    )
+
+
+class StudyRequest(StudyOptions):
+    """What a user asks of a study of any model: sites may have wildcards; steps, tokens and passes are in words."""
+
+    settings: GenerationSettings = GenerationSettings()
+    sites: tuple[str, ...] = Field(
+        ("*.cross_attn", "*.block"),
+        description="Site to record; '*.cross_attn' selects it in every block. Repeatable.",
+    )
+    steps: Words = Field(
+        "all", description="Steps to record: 0,3,7, or '8 stratified' over the sigmas, or 'all'."
+    )
+    tokens: str = Field(
+        "all",
+        description="Tokens to record: 'all', 'every 4', 'mean 4' (average of neighbours) or 'mean' (of all).",
+    )
+    passes: Words = Field("cond", description="Guidance passes to record, such as cond,null.")
