@@ -1,11 +1,10 @@
-"""Tables for LaTeX, with booktabs' rules."""
+"""Tables for LaTeX, with booktabs' rules: pandas writes them, in sizes that fit, with text that LaTeX prints."""
 
 import re
-from collections.abc import Iterable
 
 import pandas as pd
 
-from dashboards.latex_layout import NORMAL, SCRIPT, Layout, Size, fitting, groups
+from dashboards.latex_layout import SCRIPT, Layout, fitting, groups
 from dashboards.names import printable
 
 LONG = 45  # rows; with more a table goes over pages
@@ -53,6 +52,11 @@ LAST_LATIN = "\u017f"  # what pdfLaTeX prints of UTF-8 without more
 _SIGN = re.compile("|".join([*map(re.escape, SIGNS), "-(?=-)"]))
 _INTERVAL = re.compile(r"\[([−\d.]+), ([−\d.]+)\]")  # which is not broken over lines
 _OPTION = re.compile(r"^([\[*])")  # after the end of a row: its height, or no page break
+# Whatever a notebook has set: all rows and columns, in no environment of pandas' choice.
+_WHOLE = (
+    *("styler.render.max_elements", 2**62, "styler.render.max_rows", None, "styler.render.max_columns", None),
+    *("styler.latex.environment", None),
+)
 
 
 def escape(text: str) -> str:
@@ -76,47 +80,34 @@ def latex_table(table: pd.DataFrame, caption: str, label: str) -> str:
             pd.concat([first, others.iloc[:, group]], axis=1)
             for group in groups(_columns(first), _columns(others))
         ]
-    told = f"\\caption{{{escape(caption)}}}\n\\label{{{re.sub(r'[^A-Za-z0-9:.-]', '-', label)}}}"
-    if len(table) * len(parts) > LONG:
-        lines = [line for number, part in enumerate(parts) for line in _long(part, "" if number else told)]
+    is_long = len(table) * len(parts) > LONG
+    said, named = escape(caption), re.sub(r"[^A-Za-z0-9:.-]", "-", label)
+    if is_long:
+        heads = [{"caption": said, "label": named}, *({} for _ in parts[1:])]
+        lines = [
+            _typeset(part, environment="longtable", **head) for part, head in zip(parts, heads, strict=True)
+        ]
     else:
-        lines = ["\\begin{table}", "\\centering", told]
+        lines = ["\\begin{table}", "\\centering", f"\\caption{{{said}}}", f"\\label{{{named}}}"]
         for number, part in enumerate(parts):
-            lines += [*(["\\par\\medskip"] if number else []), *_short(part)]
+            lines += [*(["\\par\\medskip"] if number else []), _typeset(part)]
         lines += ["\\end{table}"]
     return "\n".join([_needs(lines), *lines]) + "\n"
 
 
-def _short(table: pd.DataFrame) -> list[str]:
-    layout, (head, *body) = _layout(table), _rows(table)
-    tabular = [
-        f"\\begin{{tabular}}{{{''.join(layout.columns)}}}",
-        "\\toprule",
-        head,
-        "\\midrule",
-        *body,
-        "\\bottomrule",
-        "\\end{tabular}",
-    ]
-    return [*_set_in(layout.size), *tabular]
+def _typeset(table: pd.DataFrame, **options: str) -> str:
+    """One tabular, or what pandas is told to make of it, in the size in which it fits.
 
-
-def _long(table: pd.DataFrame, told: str) -> list[str]:
-    layout, (head, *body) = _layout(table), _rows(table)
-    return [
-        *(["\\begingroup"] if layout.size != NORMAL else []),
-        *_set_in(layout.size),
-        f"\\begin{{longtable}}{{{''.join(layout.columns)}}}",
-        *([f"{told} \\\\"] if told else []),
-        "\\toprule",
-        head,
-        "\\midrule",
-        "\\endhead",
-        *body,
-        "\\bottomrule",
-        "\\end{longtable}",
-        *(["\\endgroup"] if layout.size != NORMAL else []),
-    ]
+    pandas' own escaping leaves more than it takes (captions, signs that encodings lack, what a row begins with).
+    """
+    layout = _layout(table)
+    styled = table.style.hide(axis="index").format(_latex_cell).format_index(_latex_cell, axis=1)
+    with pd.option_context(*_WHOLE):
+        text = styled.to_latex(column_format="".join(layout.columns), hrules=True, **options).rstrip("\n")
+    if not layout.size.command:
+        return text
+    size = f"{layout.size.command}\\setlength{{\\tabcolsep}}{{{layout.size.separation:g}pt}}"
+    return f"\\begingroup\n{size}\n{text}\n\\endgroup"
 
 
 def _layout(table: pd.DataFrame) -> Layout:
@@ -131,16 +122,8 @@ def _columns(table: pd.DataFrame) -> list[tuple[list[str], bool]]:
     ]
 
 
-def _rows(table: pd.DataFrame) -> list[str]:
-    return [_row(table.columns), *(_row(map(_cell, row)) for row in table.itertuples(index=False))]
-
-
 def _is_number(column: pd.Series) -> bool:
     return bool(pd.api.types.is_numeric_dtype(column))
-
-
-def _set_in(size: Size) -> list[str]:
-    return [f"{size.command}\\setlength{{\\tabcolsep}}{{{size.separation:g}pt}}"] if size.command else []
 
 
 def _needs(lines: list[str]) -> str:
@@ -152,8 +135,8 @@ def _needs(lines: list[str]) -> str:
     return f"% needs \\usepackage{{{packages}}}{told}"
 
 
-def _row(cells: Iterable[str]) -> str:
-    return _OPTION.sub(r"{\1}", " & ".join(map(escape, cells))) + r" \\"
+def _latex_cell(value: object) -> str:
+    return _OPTION.sub(r"{\1}", escape(_cell(value)))
 
 
 def _cell(value: object) -> str:
