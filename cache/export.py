@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,15 +15,13 @@ from safetensors.torch import save_file
 
 from cache.encoding import STORED, decode
 from cache.errors import UserError
+from cache.formats import ExportDtype, Format
 from cache.opening import remove_folder
 from cache.plan import CachePlan
 from cache.protocol import DIMS, canonical_json
 from cache.reader import ActivationCache
 from cache.rounding import to_tensor
 from cache.storage import Location
-
-Format = Literal["safetensors", "npy"]
-ExportDtype = Literal["stored", "float32"]
 
 # Held in memory at once, as float32; also the size up to which a safetensors file grows (at least one clip).
 BLOCK_BYTES = 256 * 2**20

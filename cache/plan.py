@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator,
 
 from cache import protocol
 from cache.errors import UserError
-from cache.protocol import Dtype, Shape
+from cache.protocol import Dtype, Pass, Shape
 
 
 class TokenReduction(BaseModel):
@@ -65,12 +65,12 @@ class CachePlan(BaseModel):
     n_clips: PositiveInt
     steps: tuple[int, ...]
     sigmas: tuple[float, ...]
-    passes: tuple[Literal["cond", "text", "null"], ...]
+    passes: tuple[Pass, ...]
     tokens: PositiveInt
     token_seconds: float = Field(gt=0, allow_inf_nan=False)
     token_reduction: TokenReduction = TokenReduction()
     clips_per_shard: PositiveInt
-    zstd_level: int = Field(0, ge=0, le=22)
+    zstd_level: int = Field(0, ge=0, le=protocol.MAX_ZSTD_LEVEL)
     identity: dict[str, Any]
 
     @model_validator(mode="before")

@@ -27,6 +27,7 @@ RESERVED = (GROUP, CLIPS, CALLS, MANIFEST, ENTRIES.rstrip("/"))
 CONCEPT_PREFIX = "label_"
 
 Dtype = Literal["float16", "bfloat16", "float32"]
+Pass = Literal["cond", "text", "null"]
 ITEMSIZE: dict[str, int] = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 MIN_CHUNK_BYTES = 2**20
@@ -34,6 +35,7 @@ MAX_CHUNK_BYTES = 2**28
 MAX_CHUNKS = 2**20  # of a shard
 MAX_LENGTH = 2**24  # of clips, tokens and channels
 MAX_STEP = 2**31
+MAX_ZSTD_LEVEL = 22
 INDEX_ENTRY_BYTES = 16
 CHECKSUM_BYTES = 4  # after each chunk, and after the index
 NO_CHUNK = 2**64 - 1

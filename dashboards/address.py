@@ -78,6 +78,9 @@ class Address:
         return self.host in EVERYWHERE and (name == socket.gethostname().lower() or _is_number(name))
 
 
+LOCAL = Address()
+
+
 def host_name(host: str) -> str | None:
     """The name in a Host header or in the place of one, without its port, in small letters; None when it is none."""
     found = _HOST.fullmatch(host.lower())

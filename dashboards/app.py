@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dashboards import shell
-from dashboards.address import Address
+from dashboards.address import LOCAL, Address
 from dashboards.callback_requests import add_check
 from dashboards.components import export
 from dashboards.components.notices import report_failure
@@ -22,7 +22,6 @@ from dashboards.server import make_server, open_socket
 from workbench.studies.study import Study
 
 ASSETS = Path(__file__).parent / "assets"
-LOCAL = Address()
 
 
 def create_app(

@@ -19,6 +19,7 @@ from dashboards.drawing.fonts import families, missing_letters, missing_sentence
 from dashboards.drawing.paper import PAPER_STYLE
 from dashboards.figures import find_figure, make_spec
 from dashboards.figures.specs import FigureSpec
+from dashboards.formats import DEFAULT_FORMAT
 from dashboards.latex import latex_table
 from dashboards.results import result_origin
 from dashboards.spreadsheet import csv_text
@@ -44,7 +45,7 @@ _log = logging.getLogger(__name__)
 def export_figure(
     study: Study,
     figure: str,
-    format: str = "pdf",
+    format: str = DEFAULT_FORMAT,
     out_dir: Path | None = None,
     *,
     tell: Callable[[str], None] = _log.warning,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
@@ -17,6 +17,7 @@ from analyses.sae.run import asked_training, is_trained, load_sae, run_sae
 from cache.errors import UserError
 from dashboards import figures
 from dashboards.export import export_figure
+from dashboards.formats import DEFAULT_FORMAT, FileFormat
 from dashboards.results import load_result
 from dashboards.summaries import patching_summary, probes_summary, sae_summary
 from workbench.cli.console import note, progress
@@ -24,10 +25,10 @@ from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import numbered_site
 from workbench.models import load_model
 from workbench.models.base import AudioDiffusionModel
+from workbench.prompts.defaults import PROMPT_SET
 from workbench.prompts.prompt_sets import PromptSet
 from workbench.sae.base import SAE
 from workbench.studies.planning import plan_study, words_unknown
-from workbench.studies.request import PROMPTS
 from workbench.studies.study import Study
 from workbench.studies.tracing import trace_study
 
@@ -173,7 +174,7 @@ class OpenStudy:
         self,
         figure: str,
         /,
-        format: Literal["pdf", "svg", "png"] = "pdf",
+        format: FileFormat = DEFAULT_FORMAT,
         out: str | Path | None = None,
         **options: Any,
     ) -> list[Path]:
@@ -193,7 +194,7 @@ _MAIN_FIGURES = {"patching": ("patching", "name"), "probes": ("probes", ""), "sa
 
 def trace(
     model: AudioDiffusionModel | str,
-    prompts: str | PromptSet = PROMPTS,
+    prompts: str | PromptSet = PROMPT_SET,
     *,
     out: str | Path,
     store: str | None = None,

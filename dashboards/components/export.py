@@ -3,7 +3,7 @@
 import io
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import dash
 import dash_mantine_components as dmc
@@ -15,9 +15,9 @@ from dashboards.components.notices import notify
 from dashboards.context import Context
 from dashboards.export import export_figure
 from dashboards.figures.specs import FigureSpec
+from dashboards.formats import FileFormat
 
 PATHS = ("compare", "published")
-FORMATS = {"pdf": "PDF", "svg": "SVG", "png": "PNG"}
 
 
 def figure_data(figure: str, spec: FigureSpec) -> dict[str, Any]:
@@ -28,8 +28,8 @@ def figure_data(figure: str, spec: FigureSpec) -> dict[str, Any]:
 def export_button(key: str, data: dict[str, Any] | None = None) -> Component:
     """The export button of the figure `key`; `data` (see `figure_data`) may be set later by a callback."""
     items = [
-        dmc.MenuItem(name, id={"type": "export", "key": key, "format": format})
-        for format, name in FORMATS.items()
+        dmc.MenuItem(format.upper(), id={"type": "export", "key": key, "format": format})
+        for format in get_args(FileFormat)
     ]
     label = dmc.MenuLabel("Figure, CSV, LaTeX, caption, origin")
     target = dmc.Button(

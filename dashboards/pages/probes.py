@@ -1,6 +1,6 @@
 """Probes: where a concept can be read off the activations, and the folds behind each probe."""
 
-from typing import Any
+from typing import Any, get_args
 
 import dash
 import dash_mantine_components as dmc
@@ -15,7 +15,7 @@ from dashboards.components.text import empty_state, hint, numbers, panel
 from dashboards.context import Context
 from dashboards.figures import probe_folds, probe_maps
 from dashboards.figures.probe_folds import ProbeFoldsSpec
-from dashboards.figures.probe_maps import ProbeMapsSpec, probe_at
+from dashboards.figures.probe_maps import ProbeMapsSpec, Quantity, probe_at
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.pages.page import Page, Query
@@ -35,7 +35,7 @@ HELP = (
     "Selectivity: accuracy − control. Hatched: not clearly above the control (p over prompts, q ≥ 0.05 after "
     "Benjamini–Hochberg over all maps). Click a cell for its folds."
 )
-QUANTITIES = ("accuracy", "control", "selectivity")
+QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 
 def layout(context: Context, query: Query) -> Component:

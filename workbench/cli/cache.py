@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal
@@ -19,6 +19,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from cache.errors import UserError
+from cache.formats import ExportDtype, Format
 from cache.opening import checked_folder
 from workbench.cli.console import AllowStore, console, open_study, output
 from workbench.cli.parsing import CommandLine
@@ -162,14 +163,14 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to make.")],
     allow_store: AllowStore = False,
     form: Annotated[
-        Literal["safetensors", "npy"],
+        Format,
         typer.Option("--format", help="Rows with labels, or one array per site."),
     ] = "safetensors",
     site: Annotated[
         list[str] | None, typer.Option(help="Site to export; all of the cache by default.")
     ] = None,
     dtype: Annotated[
-        Literal["stored", "float32"],
+        ExportDtype,
         typer.Option(help="Number format; npy has no bfloat16, it becomes float32."),
     ] = "stored",
 ) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.text import Text
@@ -12,6 +12,8 @@ from analyses.sae.spec import TrainSettings
 from cache.errors import UserError
 from cache.opening import create_file, file_size
 from cache.protocol import ITEMSIZE, Dtype
+from dashboards.address import LOCAL
+from dashboards.formats import DEFAULT_FORMAT, FileFormat
 from workbench.cli.cache import app as cache_app
 from workbench.cli.console import AllowStore, Device, StudyFolder, console, note, open_study, output, progress
 from workbench.cli.imports import app as import_app
@@ -21,8 +23,9 @@ from workbench.cli.parsing import CommandLine, Commands
 from workbench.cli.patch import patch
 from workbench.cli.reports import report_probes, report_sae, report_trace
 from workbench.engine.settings import GenerationSettings
+from workbench.prompts.defaults import PROMPT_SET
 from workbench.sae.settings import TopKSettings
-from workbench.studies.request import PROMPTS, StudyRequest
+from workbench.studies.request import StudyRequest
 from workbench.system_errors import refusal
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ def trace(
         str, typer.Argument(help="organism-shared, organism-split, a pipeline folder, or a hub id.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Study folder to make, to continue or to extend.")],
-    prompts: Annotated[str, typer.Option(help="Built-in prompt set, or a YAML file.")] = PROMPTS,
+    prompts: Annotated[str, typer.Option(help="Built-in prompt set, or a YAML file.")] = PROMPT_SET,
     option: Annotated[
         list[str] | None,
         typer.Option(help="Option of the model, such as shift=3 (see the model reference). Repeatable."),
@@ -150,8 +153,8 @@ def sae(
 @app.command()
 def dashboard(
     study_folder: StudyFolder,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8050,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = LOCAL.host,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = LOCAL.port,
     url_prefix: Annotated[
         str,
         typer.Option(
@@ -186,7 +189,7 @@ def dashboard(
 def export(
     study_folder: StudyFolder,
     figure: Annotated[str, typer.Option(help="Figure to export: patching, probes, …")],
-    fmt: Annotated[Literal["pdf", "svg", "png"], typer.Option("--format", help="File format.")] = "pdf",
+    fmt: Annotated[FileFormat, typer.Option("--format", help="File format.")] = DEFAULT_FORMAT,
     option: Annotated[
         list[str] | None, typer.Option(help="Figure option, such as site=tf4.cross_attn. Repeatable.")
     ] = None,
@@ -208,7 +211,7 @@ def export(
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Study folder.")] = Path("studies/demo"),
     serve: Annotated[bool, typer.Option(help="Open the dashboard when the study is finished.")] = True,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard.")] = 8050,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard.")] = LOCAL.port,
 ) -> None:
     """The main job on the embedded model: trace, patch, probe, decompose, and open the dashboard."""
     if not out.is_dir() or file_size(out, DEMO_MARKER) is None:
@@ -218,7 +221,7 @@ def demo(
         probe(out)
         sae(out, site=DEMO_SITE)
         for figure in ("patching", "probes"):
-            export(out, figure, "pdf")
+            export(out, figure)
         create_file(out, DEMO_MARKER).close()
     if serve:
         dashboard(out, port=port)

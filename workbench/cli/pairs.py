@@ -8,8 +8,8 @@ import typer
 from cache.errors import UserError
 from workbench.cli.console import Device, progress
 from workbench.cli.parsing import CommandLine
+from workbench.prompts.defaults import CAPTION_COLUMN, FEATURE_SET, PROMPT_SET, Alignment
 from workbench.seeds import LARGEST_SEED
-from workbench.studies.request import PROMPTS
 
 if TYPE_CHECKING:
     from workbench.prompts.counterfactuals import Candidate, Tokenizer
@@ -30,16 +30,16 @@ def build(
             help="Text file, one caption a line, or CSV, TSV, JSON, Parquet; without it: --prompts."
         ),
     ] = None,
-    column: Annotated[str, typer.Option(help="Column of the captions in a table.")] = "caption",
+    column: Annotated[str, typer.Option(help="Column of the captions in a table.")] = CAPTION_COLUMN,
     prompts: Annotated[
         str, typer.Option(help="Prompt set whose prompts are the captions, without --captions.")
-    ] = PROMPTS,
+    ] = PROMPT_SET,
     n_prompts: Annotated[int | None, typer.Option(min=1, help="Number of prompts; all by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the prompts.")] = 0,
-    feature_set: FeatureSetName = "music",
+    feature_set: FeatureSetName = FEATURE_SET,
     feature: Annotated[list[str] | None, typer.Option(help="Feature to build for; all by default.")] = None,
     alignment: Annotated[
-        Literal["words", "tokens", "any"],
+        Alignment,
         typer.Option(help="Keep pairs with the same number of words, of words and tokens, or any."),
     ] = "words",
     tokenizer: Annotated[
@@ -83,7 +83,7 @@ def filter_command(
             min=-2, max=2, help="Keep pairs whose clean text is closer to the scorer's by more than this."
         ),
     ] = 0.0,
-    feature_set: FeatureSetName = "music",
+    feature_set: FeatureSetName = FEATURE_SET,
     report: Report = None,
     device: Device = "cpu",
 ) -> None:
@@ -109,7 +109,7 @@ def import_command(
         typer.Argument(metavar="SOURCE", help="CSV or Parquet file, or a data set's hub id (owner/name)."),
     ],
     out: Out,
-    feature_set: FeatureSetName = "music",
+    feature_set: FeatureSetName = FEATURE_SET,
     feature: Annotated[list[str] | None, typer.Option(help="Feature to import; all by default.")] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave bad rows out instead of refusing.")
@@ -145,7 +145,7 @@ def import_command(
 
 
 @app.command("features")
-def features_command(feature_set: FeatureSetName = "music") -> None:
+def features_command(feature_set: FeatureSetName = FEATURE_SET) -> None:
     """List the features, what takes their place, the scorer's text, and the words that are swapped."""
     from workbench.prompts.features import load_features
 

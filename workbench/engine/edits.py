@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypedDict, Unpack, cast
 from pydantic import ConfigDict
 
 from cache.errors import UserError
+from cache.protocol import Pass
 from workbench.engine.operators import NO_PARAMETERS, OPERATORS, Operator, Parameters
 from workbench.engine.runs import Clip
 from workbench.engine.sites import Site, Target
@@ -19,7 +20,6 @@ from workbench.engine.tensors import HashedTensor, Numbers, Tensors
 from workbench.provenance import content_hash
 from workbench.validation import validated
 
-Pass = Literal["cond", "text", "null"]
 ConditioningPart = Literal["keys", "values", "mask"]
 CONDITIONING_PARTS: tuple[ConditioningPart, ...] = ("keys", "values", "mask")
 SELF = "self"

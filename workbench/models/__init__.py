@@ -3,9 +3,10 @@
 import importlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from cache.errors import UserError
+from cache.protocol import Dtype
 from workbench.devices import check_device
 from workbench.hub import is_hub_id
 from workbench.models.folders import read_settings
@@ -13,7 +14,7 @@ from workbench.models.folders import read_settings
 if TYPE_CHECKING:
     import workbench.models.base  # imports torch, which no command may wait for that does not need it
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
+DTYPES = (*get_args(Dtype), "float64")
 ORGANISMS = ("organism-shared", "organism-split")
 _ORGANISM_WEIGHTS = Path(__file__).parent / "organisms"
 _INDEX = "model_index.json"

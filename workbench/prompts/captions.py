@@ -7,12 +7,13 @@ from typing import Any
 from cache.errors import UserError
 from workbench.models import model_source
 from workbench.prompts.counterfactuals import Tokenizer
+from workbench.prompts.defaults import CAPTION_COLUMN
 from workbench.prompts.prompt_sets import PromptSet
 from workbench.tables import TABLE_ENDINGS, read_table, text_columns
 from workbench.text_files import LARGEST_TABLE, read_text, text_lines
 
 
-def read_captions(path: Path, column: str = "caption") -> list[str]:
+def read_captions(path: Path, column: str = CAPTION_COLUMN) -> list[str]:
     """The captions of a text file, one a line, or of a column of a table (see `read_table`; by the file's ending).
 
     Empty ones are left out. Raises UserError for a file that is missing, unreadable or without captions, for an unknown

@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite, nan
-from typing import Literal
 
 import pandas as pd
 
 from cache.errors import UserError
+from workbench.prompts.defaults import Alignment
 from workbench.prompts.features import FeatureSet
 from workbench.prompts.prompt_sets import Pair, Prompt
 from workbench.prompts.wording import is_negated, lowered, word_pattern
 from workbench.scorers import Scorer
 
-Alignment = Literal["words", "tokens", "any"]
 Tokenizer = Callable[[str], Sized]
 """Gives a text's tokens."""
 TextSeparation = Callable[[str, str, str], tuple[float, float]]

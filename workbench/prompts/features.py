@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from cache.errors import UserError
+from workbench.prompts.defaults import FEATURE_SET
 from workbench.prompts.wording import lowered, swap_words, word_pattern
 from workbench.text_files import read_document
 from workbench.validation import validated
@@ -93,7 +94,7 @@ class FeatureSet(RootModel[dict[str, Feature]]):
         return {lowered(target) for target in feature.swaps.values()} | set(other.swaps if other else ())
 
 
-def load_features(name: str = "music") -> FeatureSet:
+def load_features(name: str = FEATURE_SET) -> FeatureSet:
     """Load a built-in feature set by name, or one from a YAML or JSON file; raises UserError saying what is wrong."""
     path = BUILT_IN / f"{name}.yaml" if (BUILT_IN / f"{name}.yaml").is_file() else Path(name)
     if not path.exists():

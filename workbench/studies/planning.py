@@ -5,9 +5,10 @@ from typing import Any
 from workbench.engine.sites import parse_sites
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.token_axis import finest_site
+from workbench.prompts.defaults import PROMPT_SET
 from workbench.prompts.prompt_sets import PromptSet, load_prompt_set
 from workbench.prompts.reading import unknown_words
-from workbench.studies.request import PROMPTS, StudyOptions, StudyRequest
+from workbench.studies.request import StudyOptions, StudyRequest
 from workbench.studies.selection import parse_passes, parse_steps, parse_tokens
 from workbench.studies.study import StudySpec
 from workbench.validation import validated
@@ -15,7 +16,9 @@ from workbench.validation import validated
 _WHAT = "The study cannot be made"
 
 
-def plan_study(model: AudioDiffusionModel, prompts: str | PromptSet = PROMPTS, **options: Any) -> StudySpec:
+def plan_study(
+    model: AudioDiffusionModel, prompts: str | PromptSet = PROMPT_SET, **options: Any
+) -> StudySpec:
     """The spec of a study of a model.
 
     `prompts` is a prompt set, or the name or file of one; `options` are the fields of `StudyRequest`.

@@ -5,12 +5,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from cache.protocol import Dtype
+from cache.protocol import MAX_ZSTD_LEVEL, Dtype
 from workbench.engine.settings import GenerationSettings
 from workbench.seeds import Seed
 
-PROMPTS = "organism"
-"""The prompt set of a study that is asked for without one."""
 MAX_CLIPS = 10_000_000
 
 
@@ -36,7 +34,9 @@ class StudyOptions(BaseModel):
     lyrics: str = Field("", description="Lyrics of every clip.")
     cache_dtype: Dtype = Field("float16", description="Storage dtype of the activations.")
     site_dtypes: dict[str, Dtype] = {}
-    zstd_level: int = Field(0, ge=0, le=22, description="zstd compression level of the cache; 0 disables it.")
+    zstd_level: int = Field(
+        0, ge=0, le=MAX_ZSTD_LEVEL, description="zstd compression level of the cache; 0 disables it."
+    )
     clips_per_shard: int = Field(
         16, ge=1, description="Clips per shard, which is generated and committed as a whole."
     )
