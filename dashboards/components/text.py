@@ -65,6 +65,13 @@ def hint(text: str) -> Component:
     return dmc.Center(dmc.Text(text, c="dimmed", size="sm", ta="center", maw=360), mih=240, className="hint")
 
 
+def details(id: str, sentence: str, parts: list[Component]) -> Component:
+    """What is shown of a selection (`id`), and a hint while there is none (`id`-hint); both hidden at first."""
+    return html.Div(
+        [html.Div(hint(sentence), id=f"{id}-hint", hidden=True), html.Div(parts, id=id, hidden=True)]
+    )
+
+
 def key_values(rows: dict[str, str]) -> Component:
     """A two-column table of names and values."""
     body = [dmc.TableTr([dmc.TableTh(name, w=190), dmc.TableTd(value)]) for name, value in rows.items()]

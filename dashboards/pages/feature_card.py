@@ -12,7 +12,7 @@ from dash.development.base_component import Component
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
 from dashboards.components.player import player
-from dashboards.components.text import hint, numbers, panel
+from dashboards.components.text import details, hint, numbers, panel
 from dashboards.figures import feature as feature_figure
 from dashboards.figures.feature import FeatureSpec
 from dashboards.figures.feature_clip import FeatureClipSpec
@@ -32,19 +32,10 @@ CLIPS_HELP = (
 
 def layout() -> Component:
     """The card, empty until a feature is selected."""
-    body = html.Div(
-        [
-            html.Div(
-                hint("Select a feature in the table to see its numbers and hear its top-activating clips."),
-                id="feature-hint",
-                hidden=True,
-            ),
-            html.Div(
-                [html.Div(id="feature-numbers"), graph("feature-graph"), html.Div(id="feature-clips")],
-                id="feature",
-                hidden=True,
-            ),
-        ]
+    body = details(
+        "feature",
+        "Select a feature in the table to see its numbers and hear its top-activating clips.",
+        [html.Div(id="feature-numbers"), graph("feature-graph"), html.Div(id="feature-clips")],
     )
     return panel("Feature", body, help=CLIPS_HELP, actions=[export_button("feature")])
 

@@ -16,7 +16,7 @@ from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
 from dashboards.components.grid import number_column, row_grid, selected_row
 from dashboards.components.player import player
-from dashboards.components.text import hint, numbers, panel
+from dashboards.components.text import details, numbers, panel
 from dashboards.figures import patching_pairs
 from dashboards.figures.patching_pairs import PatchingPairsSpec
 from dashboards.links import change_query, read_query
@@ -53,26 +53,17 @@ def layout() -> Component:
         ),
     ]
     all_arms = dmc.Button("", id="all-arms", variant="default", size="compact-sm", fw=500, mt="md")
-    body = html.Div(
+    body = details(
+        "cell",
+        "Click a cell of the map to see its numbers, its prompt pairs, and to hear them.",
         [
-            html.Div(
-                hint("Click a cell of the map to see its numbers, its prompt pairs, and to hear them."),
-                id="cell-hint",
-                hidden=True,
-            ),
-            html.Div(
-                [
-                    html.Div(id="cell-numbers"),
-                    graph("patching-pairs-graph"),
-                    row_grid("pairs-grid", columns, height=190),
-                    html.Div(id="cell-players"),
-                    all_arms,
-                    html.Div(id="cell-arms"),
-                ],
-                id="cell",
-                hidden=True,
-            ),
-        ]
+            html.Div(id="cell-numbers"),
+            graph("patching-pairs-graph"),
+            row_grid("pairs-grid", columns, height=190),
+            html.Div(id="cell-players"),
+            all_arms,
+            html.Div(id="cell-arms"),
+        ],
     )
     help = "The numbers, pairs and audio of one cell. A dot is a pair and seed; click it to hear it."
     return panel("Cell", body, help=help, actions=[export_button("patching-pairs")])

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import UserError
+from workbench.artefacts.base import Artefact
 from workbench.artefacts.caa import site_name
 from workbench.artefacts.checks import Room, consecutive, mapping, one_shape, slug, vector
 from workbench.artefacts.concepts import Concept, find_concept
@@ -22,7 +23,7 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class AuSteerScores:
+class AuSteerScores(Artefact):
     """Signed and unsigned scores of each site, a row a step; `layers` names the set of blocks as its authors did."""
 
     kind: ClassVar[str] = "austeer"

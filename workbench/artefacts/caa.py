@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import UserError
+from workbench.artefacts.base import Artefact
 from workbench.artefacts.checks import Room, consecutive, mapping, vector
 from workbench.artefacts.concepts import Concept, find_concept
 from workbench.artefacts.pickles import read_pickle
@@ -28,7 +29,7 @@ _UNET = re.compile(
 
 
 @dataclass(frozen=True)
-class CaaVectors:
+class CaaVectors(Artefact):
     """Vectors by site and pass, a row a step: mean activation of the positive prompts minus that of the negative ones.
 
     `unit_norm` tells whether each has length 1, as the strengths of the paper suppose (a vector of zeros stays one).

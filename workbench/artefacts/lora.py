@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import UserError
+from workbench.artefacts.base import Artefact
 from workbench.artefacts.checks import slug, table
 from workbench.artefacts.concepts import Concept, find_concept
 from workbench.artefacts.sources import Origin, find_artefact
@@ -26,7 +27,7 @@ _BLOCK = re.compile(r"transformer_blocks\.(\d+)\.")
 
 
 @dataclass(frozen=True)
-class ConceptSlider:
+class ConceptSlider(Artefact):
     """The factors of each changed module: `down` is A, `up` is B."""
 
     kind: ClassVar[str] = "lora"
@@ -43,16 +44,6 @@ class ConceptSlider:
     def name(self) -> str:
         """Name of its file."""
         return f"lora-{self.concept.name}-r{self.rank}-{self.layers}"
-
-    @property
-    def sites(self) -> dict[str, int]:
-        """None: it changes weights, not activations."""
-        return {}
-
-    @property
-    def steps(self) -> int:
-        """None: it acts alike on all steps."""
-        return 0
 
     @property
     def blocks(self) -> list[int]:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import UserError
+from workbench.artefacts.base import Artefact
 from workbench.artefacts.checks import mapping, one_shape, table
 from workbench.artefacts.concepts import Concept, find_concept
 from workbench.artefacts.sources import Origin, find_artefact
@@ -23,7 +24,7 @@ _BLOCK = re.compile(r"(tf\d+)_")
 
 
 @dataclass(frozen=True)
-class ScoreTables:
+class ScoreTables(Artefact):
     """Scores of the features of one site's autoencoder for a concept, by name."""
 
     kind: ClassVar[str] = "scores"
@@ -37,11 +38,6 @@ class ScoreTables:
     def name(self) -> str:
         """Name of its file."""
         return f"scores-{self.concept.name}-{self.site}"
-
-    @property
-    def sites(self) -> dict[str, int]:
-        """None with a width: its axis is that of an autoencoder's features."""
-        return {}
 
     @property
     def steps(self) -> int:

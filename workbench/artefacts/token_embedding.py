@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import UserError
+from workbench.artefacts.base import Artefact
 from workbench.artefacts.checks import mapping, vector
 from workbench.artefacts.concepts import Concept, find_concept
 from workbench.artefacts.sources import Origin, find_artefact
@@ -21,7 +22,7 @@ _INSTRUMENTS = ("piano", "violin")
 
 
 @dataclass(frozen=True)
-class TokenDirection:
+class TokenDirection(Artefact):
     """Mean state of the positive prompts at the concept's token minus that of the negative ones."""
 
     kind: ClassVar[str] = "token-embedding"
@@ -34,16 +35,6 @@ class TokenDirection:
     def name(self) -> str:
         """Name of its file."""
         return f"token-embedding-{self.concept.name}"
-
-    @property
-    def sites(self) -> dict[str, int]:
-        """None: it acts on the text."""
-        return {}
-
-    @property
-    def steps(self) -> int:
-        """None: it acts alike on all steps."""
-        return 0
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Its array as it is written: `direction` [hidden]."""

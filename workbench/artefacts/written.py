@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -12,8 +12,7 @@ from safetensors.numpy import save_file
 
 from cache.errors import UserError
 from cache.opening import UnsafeFile, checked_folder
-from workbench.artefacts.concepts import Concept
-from workbench.artefacts.sources import Origin
+from workbench.artefacts.base import Artefact
 from workbench.documents import parse_document
 from workbench.files import file_name, replacing
 from workbench.provenance import code_version
@@ -23,33 +22,6 @@ FORMAT = "workbench-artefact"
 FORMAT_VERSION = 1
 FOLDER = "imported"
 _TOLD = ("kind", "concept", "positive", "negative", "source")
-
-
-@runtime_checkable
-class Artefact(Protocol):
-    """What every artefact of a concept tells of itself."""
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def concept(self) -> Concept: ...
-
-    @property
-    def origin(self) -> Origin: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def sites(self) -> dict[str, int]: ...
-
-    @property
-    def steps(self) -> int: ...
-
-    def arrays(self) -> dict[str, np.ndarray]: ...
-
-    def facts(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)

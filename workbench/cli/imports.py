@@ -13,7 +13,7 @@ from workbench.cli.parsing import CommandLine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from workbench.artefacts.written import Artefact
+    from workbench.artefacts.base import Artefact
     from workbench.studies.study import Study
 
 app = CommandLine(

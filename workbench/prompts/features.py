@@ -7,10 +7,9 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from cache.errors import UserError
+from workbench.prompts.built_in import load_set
 from workbench.prompts.defaults import FEATURE_SET
 from workbench.prompts.wording import lowered, swap_words, word_pattern
-from workbench.text_files import read_document
-from workbench.validation import validated
 
 BUILT_IN = Path(__file__).parent / "feature_sets"
 
@@ -96,11 +95,4 @@ class FeatureSet(RootModel[dict[str, Feature]]):
 
 def load_features(name: str = FEATURE_SET) -> FeatureSet:
     """Load a built-in feature set by name, or one from a YAML or JSON file; raises UserError saying what is wrong."""
-    path = BUILT_IN / f"{name}.yaml" if (BUILT_IN / f"{name}.yaml").is_file() else Path(name)
-    if not path.exists():
-        built_in = ", ".join(sorted(file.stem for file in BUILT_IN.glob("*.yaml")))
-        raise UserError(
-            f"There is no feature set '{name}': give a YAML file, or a built-in one ({built_in})."
-        )
-    what = f"The feature set {path}"
-    return validated(FeatureSet, read_document(path, what), what)
+    return load_set(FeatureSet, name, BUILT_IN, "feature set")

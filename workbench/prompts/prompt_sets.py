@@ -12,8 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cache.errors import UserError
-from workbench.text_files import read_document
-from workbench.validation import validated
+from workbench.prompts.built_in import load_set
 
 BUILT_IN = Path(__file__).parent / "prompt_sets"
 MOST_PROMPTS = 10_000_000
@@ -218,12 +217,7 @@ class PromptSet(BaseModel):
 
 def load_prompt_set(name: str) -> PromptSet:
     """Load a built-in prompt set by name, or one from a YAML or JSON file; raises UserError saying what is wrong."""
-    path = BUILT_IN / f"{name}.yaml" if (BUILT_IN / f"{name}.yaml").is_file() else Path(name)
-    if not path.exists():
-        built_in = ", ".join(sorted(file.stem for file in BUILT_IN.glob("*.yaml")))
-        raise UserError(f"There is no prompt set '{name}': give a YAML file, or a built-in one ({built_in}).")
-    what = f"The prompt set {path}"
-    return validated(PromptSet, read_document(path, what), what)
+    return load_set(PromptSet, name, BUILT_IN, "prompt set")
 
 
 def _expanded(values: object) -> object:
