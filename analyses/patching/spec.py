@@ -67,7 +67,7 @@ class Screening(BaseModel):
     Of each concept the `top` arms and a `sample` drawn at random from the others are confirmed by exact patching.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     method: ScreeningMethod = "velocity"
     pairs: int = Field(4, ge=1, le=MOST_RUNS, description="Pairs used for screening.")
@@ -88,7 +88,7 @@ class PatchingSpec(BaseModel):
     how results are written: these are filled in when the map is made (`settled`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     question: QuestionName = Field(
         DEFAULT_QUESTION,

@@ -8,7 +8,7 @@ from workbench.seeds import Seed
 class ProbeSpec(BaseModel):
     """What to probe, and how. Empty sites, steps or concepts mean all that the study has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     concepts: tuple[str, ...] = Field((), description="Concept to probe; all by default.")
     sites: tuple[str, ...] = Field((), description="Site to probe; all cached ones by default.")

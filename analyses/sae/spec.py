@@ -11,7 +11,7 @@ MOST_FEATURES = 1024  # for each channel: more would not fit into any memory
 class TrainSettings(BaseModel):
     """What to train on, and how, whatever the architecture: all steps and tokens of one pass at one site."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 
     site: str = Field(description="Cached site to decompose.")
     pass_name: str = Field("cond", description="Guidance pass to decompose.")

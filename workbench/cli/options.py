@@ -1,4 +1,8 @@
-"""Options of a command that are fields of a spec: names, defaults, help, choices and bounds stand in the spec alone."""
+"""Options of a command that are fields of a spec: names, defaults, help, choices and bounds stand in the spec alone.
+
+Every command imports all of these specs, so that their modules import nothing slow, and pydantic is not to build what
+checks their values before it is needed (`defer_build`).
+"""
 
 import inspect
 from collections.abc import Callable

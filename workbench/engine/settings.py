@@ -14,7 +14,7 @@ class GenerationSettings(BaseModel):
     `docs/reference/models.md`); a model refuses what it does not know.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 
     duration: float = Field(4.0, gt=0, le=LONGEST_CLIP, description="Clip duration in seconds.")
     num_steps: int = Field(8, ge=1, le=MOST_STEPS, description="Denoising steps.")

@@ -2,11 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class TopKSettings(BaseModel):
     """Settings of `TopKObjective`."""
+
+    model_config = ConfigDict(defer_build=True)
 
     architecture: Literal["topk"] = "topk"
     k: int = Field(8, ge=1, description="Active features per token.")

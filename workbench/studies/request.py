@@ -26,7 +26,7 @@ class StudyOptions(BaseModel):
     Sites that are named in `site_dtypes` are not stored as `cache_dtype`, but as it says.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     n_prompts: int = Field(56, ge=1, le=MAX_CLIPS, description="Number of distinct prompts.")
     seeds: int = Field(3, ge=1, le=MAX_CLIPS, description="Clips per prompt, each with its own seed.")
@@ -45,7 +45,7 @@ class StudyOptions(BaseModel):
 class StudyRequest(StudyOptions):
     """What a user asks of a study of any model: sites may have wildcards; steps, tokens and passes are in words."""
 
-    settings: GenerationSettings = GenerationSettings()
+    settings: GenerationSettings = Field(default_factory=GenerationSettings)
     sites: tuple[str, ...] = Field(
         ("*.cross_attn", "*.block"),
         description="Site to record; '*.cross_attn' selects it in every block. Repeatable.",

@@ -3,7 +3,22 @@
 import subprocess
 import sys
 
-SLOW = ("torch", "diffusers", "nnsight", "transformers", "zarr", "pandas", "sklearn", "dash", "matplotlib")
+SLOW = (
+    *(
+        "torch",
+        "diffusers",
+        "nnsight",
+        "transformers",
+        "zarr",
+        "pandas",
+        "xarray",
+        "scipy",
+        "sklearn",
+        "dash",
+        "plotly",
+    ),
+    *("matplotlib", "pyarrow", "safetensors"),
+)
 
 
 def test_importing_the_command_imports_nothing_slow() -> None:
