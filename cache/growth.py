@@ -1,11 +1,14 @@
-"""A cache that gets more clips: what was written stays, and the new clips follow the old ones."""
+"""A cache that gets more clips, which follow the old ones, or that goes back to fewer while they are not all there."""
 
+from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from cache import metadata, tables
 from cache.manifest import Manifest
-from cache.metadata import Group
+from cache.metadata import Group, read_group
 from cache.plan import CachePlan
+from cache.protocol import shard_file_name
 from cache.storage import Storage
 
 if TYPE_CHECKING:
@@ -39,3 +42,26 @@ def grow(storage: Storage, group: Group, stored: Group) -> None:
     if outgrown:
         manifest.drop(outgrown)
     metadata.replace(storage, group)
+
+
+def can_shrink(storage: Storage, plan: CachePlan) -> bool:
+    """Whether there is a cache that a plan with fewer clips was extended to, and of which some shards are missing."""
+    if not storage.is_there():
+        return False
+    stored = read_group(storage).plan
+    return extends(stored, plan) and len(Manifest(storage, stored).entries) < stored.n_shards
+
+
+def shrink(storage: Storage, plan: CachePlan, clips: "pd.DataFrame", first: Callable[[], None]) -> None:
+    """Make a cache that `can_shrink` the smaller one of a plan, having called `first` while nobody can write to it.
+
+    Shards that hold further clips are removed. `clips` is the smaller one's clip table. What the cache lacks then, such
+    as a last shard that the extension had dropped, its next writer writes. Raises CacheError if another writer has it.
+    """
+    stored = read_group(storage).plan
+    with closing(storage.claim(0, stored.n_shards - 1)):
+        first()
+        outgrown = set(range(stored.n_shards)) - Manifest(storage, plan).entries.keys()
+        Manifest(storage, stored).drop(outgrown)
+        storage.delete([shard_file_name(site, shard) for site in plan.sites for shard in outgrown])
+        metadata.replace(storage, Group(plan, tables.table_hash(clips)))

@@ -6,6 +6,7 @@ import pytest
 
 from cache import ActivationCache, CachePlan, CacheWriter
 from cache.errors import UserError
+from cache.growth import can_shrink, shrink
 from cache.object_storage import ObjectStorage, memory_storage
 from cache.storage import Location
 from tests.cache.faults import Interrupted, Killed, expire_claims
@@ -113,3 +114,41 @@ def test_extra_columns_make_another_table() -> None:
     clips = pd.concat([make_clips(WHOLE), pd.Series(range(7), name="extra")], axis=1)
     with pytest.raises(UserError, match="n_clips"):
         CacheWriter(storage, WHOLE, clips)
+
+
+def half_grown() -> ObjectStorage:
+    """A cache of 3 clips on the way to 7."""
+    storage = written(smaller(3))
+    with CacheWriter(storage, WHOLE, make_clips(WHOLE)) as writer:
+        first, last = WHOLE.shard_clips(1)
+        writer.write_shard(1, {site: make_values(WHOLE, site)[first : last + 1] for site in WHOLE.sites})
+    return storage
+
+
+def test_killed_at_any_operation_while_it_goes_back() -> None:
+    plan, expected = smaller(3), contents(written(smaller(3)))
+    for at in range(1, 1000):
+        storage = half_grown()
+        try:
+            shrink(Interrupted(storage, at, "after"), plan, make_clips(plan), lambda: None)
+        except Killed:
+            expire_claims(storage)
+            if can_shrink(storage, plan):
+                shrink(storage, plan, make_clips(plan), lambda: None)
+            write(storage, plan)
+            assert contents(storage) == expected
+        else:
+            assert write(storage, plan) == [1], "the shard that had room for more"
+            assert contents(storage) == expected
+            assert at > 5
+            return
+    raise AssertionError("it never ended")
+
+
+def test_only_an_unfinished_cache_of_the_same_plan_goes_back() -> None:
+    assert not can_shrink(memory_storage(), smaller(3))
+    assert not can_shrink(written(WHOLE), smaller(3)), "it is whole"
+    assert can_shrink(half_grown(), smaller(3))
+    other = smaller(3).model_copy(update={"identity": {"seed": 9}})
+    assert not can_shrink(half_grown(), other)
+    assert not can_shrink(half_grown(), WHOLE)

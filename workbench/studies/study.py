@@ -161,10 +161,16 @@ class Study:
         return cls(path, spec, model, store) if is_first else cls.create(path, spec, model, encode, store)
 
     def extended(self, spec: StudySpec, clips: pd.DataFrame) -> "Study":
-        """Make this study one of a larger spec, whose `clips` begin with its own (see `more_clips`)."""
+        """Make this study one of another number of clips, whose `clips` begin as its own do (see `more_clips`)."""
+        before = {"extended_from": [self.spec.n_prompts, self.spec.seeds]} if spec.extends(self.spec) else {}
         with locked(self.path / LOCKS / "study.lock", self.path):
-            _write(self.path, spec, clips, self.model, self.store)
+            _write(self.path, spec, clips, self.model, self.store, **before)
         return Study(self.path, spec, self.model, self.store)
+
+    def was(self, spec: StudySpec) -> bool:
+        """Whether this is the study of `spec`, or was before its last extension."""
+        before = _read_document(self.path).provenance.get("extended_from")
+        return self.spec == spec or (self.spec.extends(spec) and before == [spec.n_prompts, spec.seeds])
 
     @property
     def is_there(self) -> bool:
@@ -218,7 +224,8 @@ class Study:
         told = f"; its manifest is damaged ({damaged[0]})" if damaged else ""
         return (
             f"{self.path} is half-written: {there} of its {cache.plan.n_clips} clips are traced{told}. Run `workbench "
-            "trace` again with the same options, which traces the others."
+            "trace` again with the same options, which traces the others, or, after an extension, with the numbers of "
+            "before, which goes back to them."
         )
 
     def _differences(self, cache: ActivationCache) -> list[str]:
@@ -418,11 +425,11 @@ def _result_file(name: str) -> str:
 
 
 def _write(
-    path: Path, spec: StudySpec, clips: pd.DataFrame, model: dict[str, Any], store: str | None
+    path: Path, spec: StudySpec, clips: pd.DataFrame, model: dict[str, Any], store: str | None, **facts: Any
 ) -> None:
     """Store a study's table of clips and its `study.json`, which is last: a folder without it is no study.
 
-    What is made here may name what it likes outside of its folder.
+    `facts` are part of the provenance. What is made here may name what it likes outside of its folder.
     """
     with replacing(path / CLIPS) as partial:
         clips.to_parquet(partial, index=False)
@@ -431,7 +438,7 @@ def _write(
         "spec": spec.model_dump(mode="json"),
         "model": model,
         "store": store,
-        "provenance": provenance(seed=spec.seed),
+        "provenance": provenance(seed=spec.seed, **facts),
     }
     content = json.dumps(document, indent=2).encode()
     with replacing(path / DOCUMENT) as partial:

@@ -9,9 +9,10 @@ import pandas as pd
 
 from cache import CachePlan, CacheWriter
 from cache.errors import UserError
+from cache.growth import can_shrink, shrink
 from cache.maintenance import remove_unwritten
 from cache.metadata import read_plan
-from cache.opening import checked_folder
+from cache.opening import checked_folder, file_size, remove_file
 from cache.pipeline import ShardPipeline
 from cache.storage import Storage, absolute_location, open_storage
 from workbench.audio import not_finite, write_flac
@@ -23,7 +24,7 @@ from workbench.models.base import AudioDiffusionModel
 from workbench.models.token_axis import finest_site, shared_tokens
 from workbench.prompts.reading import check_prompts, encoder
 from workbench.studies.pricing import check_price
-from workbench.studies.study import CACHE, Study, StudySpec, cache_identity, clip_table, more_clips
+from workbench.studies.study import CACHE, DOCUMENT, Study, StudySpec, cache_identity, clip_table, more_clips
 
 
 def trace_study(
@@ -36,6 +37,7 @@ def trace_study(
 ) -> Study:
     """Make, continue or extend a study: generate the clips that its cache does not hold yet.
 
+    A half-written study goes back to the smaller one of before its extension where that one's spec is given.
     Activations go to the cache shard by shard, written while the next shard is generated; a shard's audio is written
     before the shard is, so that every committed clip has its audio. `progress(done, total)` is told of clips. `store`
     is the URL of the cache where it is not to lie in the folder. `part` (k, n) generates only the k-th of n parts, so
@@ -49,6 +51,8 @@ def trace_study(
     storage = open_storage(store or checked_folder(path, CACHE))
     plan = _with_stored_sigmas(cache_plan(spec, model), storage)
     shards = _shards_of_part(plan, part)
+    if shards == (0, plan.n_shards - 1):
+        _go_back(path, spec, plan, storage, store)
     check_price(plan, storage)
     is_new = not (path / "study.json").exists()
     if is_new:
@@ -85,6 +89,28 @@ def trace_study(
     if progress:
         progress(total, total)
     return study
+
+
+def _go_back(path: Path, spec: StudySpec, plan: CachePlan, storage: Storage, store: str | None) -> None:
+    """Make a half-written study the smaller one of before its extension, if `spec` is that one's.
+
+    The study first: while its cache has more clips, it is half-written as before. What is removed can be traced again.
+    """
+    if not can_shrink(storage, plan) or file_size(path, DOCUMENT) is None:
+        return
+    study = Study.open(path)
+    if study.store != store or not study.was(spec):
+        return
+    clips = study.clips.iloc[: spec.n_clips]
+    further = range(plan.n_clips, read_plan(storage).n_clips)
+
+    def shrink_study() -> None:
+        if study.spec != spec:
+            study.extended(spec, clips)
+        for clip in further:
+            remove_file(path, study.audio_path(clip).relative_to(path))
+
+    shrink(storage, plan, clips, shrink_study)
 
 
 def _what_is_left(path: Path) -> str:

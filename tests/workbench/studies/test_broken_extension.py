@@ -15,11 +15,12 @@ from analyses.sae.run import run_sae
 from analyses.sae.train import TrainSpec
 from cache.errors import CacheError, UserError
 from cache.local_storage import LocalStorage
+from cache.storage import open_storage
 from dashboards import shell
 from dashboards.app import create_app
 from dashboards.results import outdated
 from tests.dashboards.test_pages import callback
-from tests.workbench.studies.test_study import interrupted, study_spec
+from tests.workbench.studies.test_study import contents, interrupted, study_spec
 from tests.workbench.test_nothing_left import Break, break_at, full_disk
 from workbench.models.ace_step import AceStep15
 from workbench.sae.topk import TopKObjective
@@ -89,6 +90,53 @@ def test_an_extension_that_broke_is_not_read_and_goes_on(
     assert np.isfinite(gone_on.cache.read("tf1.block")).all()
     assert gone_on.cache.plan.n_clips == 8
     assert not outdated(gone_on)
+
+
+@pytest.mark.parametrize("how", ["full", "killed", "killed early"])
+def test_the_smaller_study_comes_back(
+    small: Study, tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    before = contents(small.path)
+    results = run_sae(small, TRAINING).attrs["result_id"]
+    with monkeypatch.context() as patch, pytest.raises((UserError, KeyboardInterrupt)):
+        if how == "full":
+            patch.setattr(LocalStorage, "put", full_disk("c.2.0.0.0.0"))
+        elif how == "killed":
+            patch.setattr("workbench.studies.tracing._clips_of", _killed_at(2))
+        else:
+            patch.setattr(Study, "extended", interrupted)
+        trace_study(small.path, study_spec(tiny, **LARGE), tiny)
+    for n_prompts, seeds in ((3, 2), (2, 1), (5, 1)):  # not what it was
+        with pytest.raises(UserError, match="differs"):
+            trace_study(small.path, study_spec(tiny, n_prompts=n_prompts, seeds=seeds), tiny)
+    left = contents(small.path)
+    claim = open_storage(small.cache_location).claim(0, 2)
+    with pytest.raises(CacheError, match="being written by another writer"):
+        trace_study(small.path, study_spec(tiny, **SMALL), tiny)
+    claim.close()
+    assert contents(small.path) == left, "nothing is taken from a trace that is running"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("cache.manifest.Manifest.drop", interrupted)
+        trace_study(small.path, study_spec(tiny, **SMALL), tiny)
+    assert "is half-written" in Study.open(small.path).unfinished()
+    back = trace_study(small.path, study_spec(tiny, **SMALL), tiny)
+    assert back.cache.plan.n_clips == 4 and back.made(back.result_attributes(f"sae-{TRAINING.site}"))
+    assert back.result_attributes(f"sae-{TRAINING.site}")["result_id"] == results
+    after = contents(small.path)
+    assert {name for name in after if name.startswith(("audio", "activations"))} == {
+        name for name in before if name.startswith(("audio", "activations"))
+    }
+    assert all(after[name] == before[name] for name in before if name.startswith("activations.zarr/tf"))
+    grown = trace_study(small.path, study_spec(tiny, **LARGE), tiny)
+    assert grown.clips.equals(whole(tiny, tmp_path / "whole").clips)
+
+
+def test_a_whole_study_does_not_shrink(tiny: AceStep15, tmp_path: Path) -> None:
+    study = whole(tiny, tmp_path / "study")
+    before = contents(study.path)
+    with pytest.raises(UserError, match="n_prompts differs"):
+        trace_study(study.path, study_spec(tiny, **SMALL), tiny)
+    assert contents(study.path) == before
 
 
 def _killed_at(shard: int) -> Callable[..., Any]:
