@@ -1,4 +1,4 @@
-"""What is asked of the Hugging Face hub, and what is a path of this machine."""
+"""Tell Hugging Face hub ids from local paths."""
 
 import os
 import re
@@ -8,8 +8,8 @@ _ID = re.compile(r"\w[\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)  # the hub's own limi
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether a text names a repository of the hub (owner/name) rather than a path.
+    """Return whether `text` names a hub repository (owner/name) rather than a path.
 
-    It is a path where its folder is here: the hub is not asked for what was meant to lie there.
+    If the folder `owner` exists here, `text` is a path: the hub is not queried for a local file that is missing.
     """
     return _ID.fullmatch(text) is not None and not os.path.isdir(PurePath(text).parent)

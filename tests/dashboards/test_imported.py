@@ -68,7 +68,7 @@ def test_artefacts_are_listed_with_their_two_ends(filled: Study) -> None:
     assert frame.loc["lora", ["steps", "norms"]].tolist() == ["all alike", "–"]
     assert frame.loc["scores", "sites"] == "tf6.cross_attn"
     page = str(imported.layout(Context(filled), {}))
-    for words in ("+ is", "jazz", "− is", "recorded with the vectors and not used", "happy", "no piano"):
+    for words in ("+ is", "jazz", "− is", "computed without lyrics", "happy", "no piano"):
         assert words in page
 
 
@@ -172,5 +172,5 @@ def test_exactly_one_thing_is_compared_with() -> None:
 def test_a_damaged_artefact_is_told(tmp_path: Path) -> None:
     (tmp_path / "imported").mkdir()
     (tmp_path / "imported" / "caa-piano.safetensors").write_bytes(b"\0" * 20)
-    with pytest.raises(UserError, match="import it again"):
+    with pytest.raises(UserError, match="Import it again"):
         list_imported(tmp_path)

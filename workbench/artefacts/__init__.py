@@ -1,4 +1,4 @@
-"""Published artefacts of others: read with suspicion, checked, and kept as safetensors with their origin."""
+"""Artefacts published by other people: parsed safely, validated, and stored as safetensors with their origin."""
 
 from workbench.artefacts.austeer import AuSteerScores, read_austeer
 from workbench.artefacts.caa import CaaVectors, read_caa

@@ -1,6 +1,7 @@
-"""What every artefact of a concept says of itself."""
+"""What all artefacts of a concept have in common."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,32 +10,34 @@ from workbench.artefacts.concepts import Concept
 from workbench.artefacts.sources import Origin
 
 
+@dataclass(frozen=True, kw_only=True)
 class Artefact(ABC):
-    """An artefact of others: the concept that it changes, and where it came from."""
+    """A published artefact: arrays for one concept, and where they came from."""
 
     kind: ClassVar[str]
+
     concept: Concept
     origin: Origin
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """Name of its file."""
+        """File name, without its ending."""
 
     @property
     def sites(self) -> dict[str, int]:
-        """Its sites, each with its width; none where it does not act on activations."""
+        """Width of each site it acts on; empty if it does not act on activations."""
         return {}
 
     @property
     def steps(self) -> int:
-        """Its denoising steps; 0 where it acts alike on all."""
+        """Number of denoising steps with arrays of their own; 0 if it acts on all steps alike."""
         return 0
 
     @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
-        """Its arrays as they are written, by name."""
+        """Return the arrays under the names they are stored by."""
 
     @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """What is written beside them."""
+    def metadata(self) -> dict[str, Any]:
+        """Return the metadata of this kind, stored with the arrays."""

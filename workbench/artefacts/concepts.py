@@ -1,4 +1,4 @@
-"""The concepts of the published steering artefacts, and what their two signs mean (TADA, arXiv 2602.11910)."""
+"""The concepts of the published steering artefacts, and what + and − mean for each (TADA, arXiv 2602.11910)."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from cache.errors import UserError
 
 @dataclass(frozen=True)
 class Concept:
-    """A concept and its two ends: what a positive strength leads to, what a negative one.
+    """A concept and its two poles: what positive and negative strengths steer towards.
 
-    `positive_prompt` and `negative_prompt` are the pair of prompts whose difference is the direction; {p} stands for
-    the prompt that both share.
+    The direction is the difference between `positive_prompt` and `negative_prompt`; {p} stands for the prompt that both
+    share.
     """
 
     name: str
@@ -20,8 +20,8 @@ class Concept:
     negative_prompt: str
 
     @property
-    def sentence(self) -> str:
-        """Which end is which, in words: the names do not tell (the positive end of rock_genre is jazz)."""
+    def polarity(self) -> str:
+        """What + and − stand for; the concept's name can mislead (+ of rock_genre is jazz)."""
         return f"{self.name}: + is {self.positive}, − is {self.negative}"
 
 
@@ -50,11 +50,13 @@ CONCEPTS = {
 
 
 def find_concept(name: object, where: str) -> Concept:
-    """The concept of that name, written with hyphens or underscores; `where` is told when there is none."""
-    found = CONCEPTS.get(name.replace("-", "_")) if isinstance(name, str) else None
-    if found is None:
-        told = f"names the concept {name[:40]!r}" if isinstance(name, str) and name else "names no concept"
-        raise UserError(
-            f"{where} {told}, of which it is not known what + and − mean: known are {', '.join(CONCEPTS)}."
-        )
-    return found
+    """Return the concept called `name` (hyphens or underscores); `where` says in errors what gave the name.
+
+    Raises:
+        UserError: the concept is unknown, or `name` is not text.
+    """
+    concept = CONCEPTS.get(name.replace("-", "_")) if isinstance(name, str) else None
+    if concept is None:
+        problem = f"unknown concept {name[:40]!r}" if isinstance(name, str) and name else "no concept given"
+        raise UserError(f"{where}: {problem}. Concepts: {', '.join(CONCEPTS)}.")
+    return concept

@@ -1,8 +1,8 @@
-"""Concept Sliders: low-rank changes of a network's weights, as published with TADA (arXiv 2602.11910).
+"""Concept Sliders: LoRAs, as published with TADA (arXiv 2602.11910).
 
-`pytorch_lora_weights.safetensors` has `<module>.lora_A.weight` [rank, in] and `<module>.lora_B.weight` [out, rank] of
-each changed module; `train_config.json` has the settings, with rank (`r`) and `lora_alpha` below `lora_config`. The
-change of a module's weight at strength α is α · lora_alpha / rank · B A.
+`pytorch_lora_weights.safetensors` has `<module>.lora_A.weight` [rank, in] and `<module>.lora_B.weight` [out, rank] for
+each adapted module; `train_config.json` has the settings, with the rank (`r`) and `lora_alpha` under `lora_config`.
+At strength α a module's weight changes by α · lora_alpha / rank · B A.
 """
 
 import re
@@ -17,8 +17,8 @@ from jaxtyping import Float
 from cache.errors import UserError
 from workbench.artefacts.base import Artefact
 from workbench.artefacts.checks import slug, table
-from workbench.artefacts.concepts import Concept, find_concept
-from workbench.artefacts.sources import Origin, find_artefact
+from workbench.artefacts.concepts import find_concept
+from workbench.artefacts.sources import find_artefact
 from workbench.tensor_files import load_tensors
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -26,78 +26,88 @@ _PART = re.compile(r"(?:transformer\.)?(.+)\.lora_([AB])(?:\.\w+)?\.weight")
 _BLOCK = re.compile(r"transformer_blocks\.(\d+)\.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConceptSlider(Artefact):
-    """The factors of each changed module: `down` is A, `up` is B."""
+    """The LoRA factors of each adapted module: `down` is A, `up` is B."""
 
     kind: ClassVar[str] = "lora"
 
-    concept: Concept
     down: dict[str, Float[np.ndarray, "rank _in"]]
     up: dict[str, Float[np.ndarray, "_out rank"]]
     rank: int
     alpha: float
     layers: str
-    origin: Origin
 
     @property
     def name(self) -> str:
-        """Name of its file."""
         return f"lora-{self.concept.name}-r{self.rank}-{self.layers}"
 
     @property
     def blocks(self) -> list[int]:
-        """The blocks with a changed module."""
-        found = {int(match[1]) for match in map(_BLOCK.search, self.down) if match}
-        return sorted(found)
+        """The blocks that have an adapted module."""
+        return sorted({int(match[1]) for match in map(_BLOCK.search, self.down) if match})
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Its arrays as they are written: `<module>.lora_A.weight`, `<module>.lora_B.weight`."""
+        """`<module>.lora_A.weight` and `<module>.lora_B.weight`."""
         parts = {"A": self.down, "B": self.up}
         return {
             f"{module}.lora_{part}.weight": array
-            for part, of_module in parts.items()
-            for module, array in of_module.items()
+            for part, by_module in parts.items()
+            for module, array in by_module.items()
         }
 
-    def facts(self) -> dict[str, Any]:
-        """What is written beside them."""
-        told = {"rank": self.rank, "alpha": self.alpha, "layers": self.layers}
-        return {**told, "modules": len(self.down), "blocks": self.blocks}
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "layers": self.layers,
+            "modules": len(self.down),
+            "blocks": self.blocks,
+        }
 
 
 def read_lora(source: str, concept: str = "") -> ConceptSlider:
-    """Read and check a published slider; `concept` is needed where the settings name none.
+    """Read and validate a published slider; `concept` is required if the settings do not give one.
 
-    Raises UserError for files that are missing, damaged or not of the form.
+    Raises:
+        UserError: files are missing, damaged or in another format.
     """
     origin = find_artefact(source, WEIGHTS, ["train_config.json"], config_needed=True)
     what = str(origin.file)
     settings = origin.settings
-    found = find_concept(concept or settings.get("concept"), source)
+    steered = find_concept(concept or settings.get("concept"), source)
     parts: dict[str, dict[str, np.ndarray]] = {"A": {}, "B": {}}
     for key, value in load_safetensors(origin.file).items():
         match = _PART.fullmatch(key)
         if match is None:
-            raise UserError(f"{what} has the weight {key[:80]}, which is no part of a low-rank change.")
+            raise UserError(f"{what} has the weight {key[:80]}, which is not a LoRA factor.")
         parts[match[2]][match[1]] = table(value, f"{what}, {key}")
     rank = _rank(parts, what)
     config = settings.get("lora_config", {})
     if not isinstance(config, Mapping) or config.get("r", rank) != rank:
-        raise UserError(f"{what} has changes of rank {rank}, which its settings do not say.")
+        raise UserError(f"{what} has factors of rank {rank}, but its settings give another rank.")
     alpha = config.get("lora_alpha", 1)
     if type(alpha) not in (int, float):
-        raise UserError(f"{source} has settings whose lora_alpha is no number.")
+        raise UserError(f"{source} must have a number as lora_alpha in its settings.")
     layers = slug(str(settings.get("layers", "all")), f"the layer set of {source}")
-    return ConceptSlider(found, parts["A"], parts["B"], rank, float(alpha), layers, origin)
+    return ConceptSlider(
+        concept=steered,
+        origin=origin,
+        down=parts["A"],
+        up=parts["B"],
+        rank=rank,
+        alpha=float(alpha),
+        layers=layers,
+    )
 
 
 def load_safetensors(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file, bfloat16 as float32.
+    """Load the arrays of a safetensors file, bfloat16 as float32.
 
-    Raises UserError as `load_tensors` does, and for a file without arrays.
+    Raises:
+        UserError: the file has no arrays, or `load_tensors` cannot read it.
     """
-    real = file.resolve()  # the hub's cache has links
+    real = file.resolve()  # files in the hub's cache are links
     weights, _ = load_tensors(real.parent, real.name)
     if not weights:
         raise UserError(f"{file} has no arrays.")
@@ -105,12 +115,12 @@ def load_safetensors(file: Path) -> dict[str, np.ndarray]:
 
 
 def _rank(parts: dict[str, dict[str, np.ndarray]], what: str) -> int:
-    """The rank of all changes; raises UserError where the two factors of a module do not fit."""
+    """Return the rank of all factors; raise UserError if the factors of a module do not match."""
     down, up = parts["A"], parts["B"]
     alone = sorted(set(down) ^ set(up))
     if alone:
-        raise UserError(f"{what} has one factor only of {alone[0][:80]}, where two are needed.")
+        raise UserError(f"{what} has only one of the two LoRA factors of {alone[0][:80]}.")
     ranks = {array.shape[0] for array in down.values()} | {array.shape[1] for array in up.values()}
     if len(ranks) != 1:
-        raise UserError(f"{what} has factors of different ranks ({', '.join(map(str, sorted(ranks)))}).")
+        raise UserError(f"{what} must have factors of one rank; it has {', '.join(map(str, sorted(ranks)))}.")
     return ranks.pop()

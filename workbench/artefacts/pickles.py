@@ -1,13 +1,13 @@
-"""Pickles of others, read without running anything that they ask for.
+"""Read pickles from untrusted sources without running their code.
 
 A pickle is a program. Python's own `Unpickler` with a restricted `find_class` still allocates what a file declares
-before it has read it, sets attributes on whatever the file points at, and hashes whatever nests. So the operations are
-interpreted here, one by one, out of `pickletools`' parse: there are few of them, the names that they may use are an
-allow-list, and behind each name stands a function of this project that checks its arguments. Every other name and
-every other operation is refused by its name.
+before reading it, sets attributes on any object the file refers to, and hashes arbitrarily nested keys. So this module
+interprets the operations that `pickletools` parses, one by one. Only the few operations that plain data need are
+supported; the names they may use are an allow-list, and each name maps to a function of this project that checks its
+arguments. Everything else raises an error that names it.
 
-`torch.load(weights_only=True)` runs no code either, but bounds neither time nor memory: of a dictionary whose integer
-keys share one hash it takes 2.7 s to read 280 kB, and four times as long for twice as much.
+`torch.load(weights_only=True)` runs no code either, but bounds neither time nor memory: a dict whose integer keys share
+one hash takes it 2.7 s for 280 kB, and four times as long for twice the size.
 """
 
 import io
@@ -24,29 +24,29 @@ import numpy as np
 from cache.errors import UserError
 
 MAX_BYTES = 2 * 2**30
-# An operation is a byte in the file and up to some hundred bytes in memory.
+# An operation takes one byte in the file and up to several hundred bytes in memory.
 MAX_OPERATIONS = 2_000_000
 MAX_AXES = 32
-# Integers as keys are steps and passes. Python hashes integers without a secret: of larger ones a file could name
-# as many as it likes that all fall on one place of the dictionary, and each would be compared with all others.
+# Integer keys are steps and passes. Python's hash of integers is not seeded: with larger ones a file could make every
+# key collide, so that filling the dict takes quadratic time.
 MAX_KEY = 2**20
 NUMBER_TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """What a pickle may name. `make` gives what a call of it stands for; without it, it can only be named."""
+    """A global that a pickle may refer to; `make` is called in its place, and without `make` it cannot be called."""
 
     name: str
     make: Callable[..., object] | None = None
 
 
 class _Dtype:
-    """A number type while a file describes it."""
+    """A number type under construction."""
 
     def __init__(self, code: object) -> None:
         if not isinstance(code, str) or code not in NUMBER_TYPES:
-            raise ValueError(f"numbers of the type {_short(code)}")
+            raise ValueError(f"numbers of type {_short(code)}")
         self.dtype = np.dtype(f"<{code}")
 
     def build(self, state: object) -> None:
@@ -56,31 +56,31 @@ class _Dtype:
 
 
 class _Array:
-    """An array while a file describes it; `value` once it has its numbers."""
+    """An array under construction; `value` is None until its numbers are read."""
 
     def __init__(self) -> None:
         self.value: np.ndarray | None = None
 
     def build(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
-            raise ValueError("an array that is not described as numpy does")
+            raise ValueError("an array that is not in numpy's format")
         _, shape, dtype, fortran, raw = state
         self.value = _array(raw, dtype, shape, "F" if fortran is True else "C")
 
 
 def _array(raw: object, dtype: object, shape: object, order: object) -> np.ndarray:
-    """An array of exactly the bytes that are there, and on them: naming the same bytes often takes no memory."""
+    """Make an array that is a view of exactly these bytes, so that repeated references take no memory."""
     if not isinstance(raw, bytes) or not isinstance(dtype, _Dtype) or not isinstance(order, str):
         raise ValueError("an array that is not plain numbers")
-    axes = sizes(shape, "an array whose shape is no shape")
+    axes = checked_shape(shape, "an array with an invalid shape")
     declared = math.prod(axes) * dtype.dtype.itemsize
     if declared != len(raw):
         raise ValueError(f"an array that declares {declared} bytes and has {len(raw)}")
     return np.frombuffer(raw, dtype.dtype).reshape(axes, order="F" if order == "F" else "C")
 
 
-def sizes(shape: object, fault: str) -> tuple[int, ...]:
-    """A shape of at most `MAX_AXES` sizes that a file can have; raises ValueError with `fault` for anything else.
+def checked_shape(shape: object, fault: str) -> tuple[int, ...]:
+    """Return `shape`; raise ValueError(`fault`) unless it has at most `MAX_AXES` plausible sizes.
 
     The product of thousands of large numbers would take minutes and gigabytes.
     """
@@ -92,9 +92,9 @@ def sizes(shape: object, fault: str) -> tuple[int, ...]:
 
 
 def _reconstruct(kind: object, shape: object, code: object) -> object:
-    del shape, code  # of the empty array that numpy starts from
+    del shape, code  # numpy starts from an empty array
     if not isinstance(kind, Named) or kind.name != "numpy.ndarray":
-        raise ValueError("an array of a class of its own")
+        raise ValueError("an array of another class than numpy.ndarray")
     return _Array()
 
 
@@ -107,22 +107,22 @@ def _dtype(code: object, *_: object) -> object:
 
 
 def _empty_dict(factory: object = None) -> object:
-    """A dict in the place of a defaultdict: what it makes for missing keys is of no use to a reader."""
+    """Make a dict in place of a defaultdict; a reader does not need the factory."""
     if factory is not None and (
         not isinstance(factory, Named) or factory.name not in ("builtins.list", "builtins.dict")
     ):
-        raise ValueError("a dictionary that calls something for missing keys")
+        raise ValueError("a defaultdict whose factory is neither list nor dict")
     return {}
 
 
 def allow(*named: Named) -> dict[str, Named]:
-    """An allow-list: each by its name."""
+    """Return an allow-list, keyed by name."""
     return {each.name: each for each in named}
 
 
 ARRAYS = allow(
     *(
-        # numpy 2 moved its private modules, and wrote both names at one time or another.
+        # numpy 2 moved its private modules; files have either name.
         Named(f"numpy.{core}.{name}", make)
         for core in ("core", "_core")
         for name, make in (
@@ -143,33 +143,36 @@ Persistent = Callable[[object], object]
 
 
 def read_bytes(file: Path, limit: int = MAX_BYTES) -> bytes:
-    """A whole file; raises UserError as `check_file` does, and when it is empty."""
+    """Read a whole file; raise UserError as `check_file` does, and if the file is empty."""
     if check_file(file, limit) == 0:
-        raise UserError(f"{file} is empty: fetch it again.")
+        raise UserError(f"{file} is empty. Download it again.")
     return file.read_bytes()
 
 
 def check_file(file: Path, limit: int) -> int:
-    """The size of a file in bytes; raises UserError when it is missing, no file, or larger than `limit` bytes."""
+    """Return the size of a file in bytes; raise UserError if it is missing, not a file, or larger than `limit`."""
     if not file.is_file():
-        told = "is a folder" if file.is_dir() else "is no file" if file.exists() else "does not exist"
-        raise UserError(f"{file} {told}, where a file is needed.")
+        problem = (
+            "is a folder" if file.is_dir() else "is not a regular file" if file.exists() else "does not exist"
+        )
+        raise UserError(f"{file} must be a file; it {problem}.")
     size = file.stat().st_size
     if size > limit:
-        raise UserError(f"{file} has {size} bytes, and no such file has more than {limit}: it is not read.")
+        raise UserError(f"{file} must have at most {limit} bytes; it has {size}.")
     return size
 
 
 def read_pickle(file: Path, allowed: Mapping[str, Named] = ARRAYS) -> object:
-    """What a pickle holds: dicts, lists, tuples, text, numbers and arrays, and nothing else.
+    """Read a pickle of dicts, lists, tuples, text, numbers and arrays, without running any of its code.
 
-    Raises UserError, and has then run nothing, for a file that names anything that is not `allowed`, is damaged,
-    declares more than it has, or is too large.
+    Raises:
+        UserError: the file refers to a name that is not `allowed`, is damaged, declares more bytes than it has, or is
+            too large.
     """
     data = read_bytes(file)
     value, end = parse(data, str(file), allowed)
     if end != len(data):
-        raise UserError(f"{file} has {len(data) - end} bytes after its end: it is not what it seems.")
+        raise UserError(f"{file} has {len(data) - end} bytes after the end of its pickle. It was not loaded.")
     return value
 
 
@@ -181,10 +184,21 @@ def parse(
     start: int = 0,
     operations: Iterator[int] | None = None,
 ) -> tuple[Any, int]:
-    """The value of the pickle that begins at `start`, and where it ends; `what` names the file in errors.
+    """Interpret the pickle that begins at `start`.
 
-    `persistent` gives the objects to which the pickle refers by an id of its own; without it there are none.
-    `operations` counts them where several pickles of one file share their limit.
+    Args:
+        data: bytes of the file.
+        what: what errors call the file.
+        allowed: names that the pickle may use.
+        persistent: resolves persistent ids; without it, they are an error.
+        start: where the pickle begins.
+        operations: counts operations, if several pickles of one file share a limit.
+
+    Returns:
+        The value, and where the pickle ends.
+
+    Raises:
+        UserError: as `read_pickle` does.
     """
     stream = io.BytesIO(data)
     stream.seek(start)
@@ -198,8 +212,8 @@ def parse(
                 return machine.result(), stream.tell()
             machine.step(operation.name, argument)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
-        raise UserError(f"{what} is damaged or no pickle that can be read ({_short(error)}).") from error
-    raise UserError(f"{what} is damaged: it has no end.")
+        raise UserError(f"{what} is damaged, or not a supported pickle ({_short(error)}).") from error
+    raise UserError(f"{what} is damaged: its pickle does not end.")
 
 
 _LITERALS = {
@@ -220,7 +234,7 @@ _MARK = object()
 
 
 class _Machine:
-    """The stack and the memory of a pickle, and the operations that data needs."""
+    """The stack machine of a pickle, with only the operations that plain data need."""
 
     def __init__(self, what: str, allowed: Mapping[str, Named], persistent: Persistent | None) -> None:
         self.what = what
@@ -230,7 +244,7 @@ class _Machine:
         self.memory: dict[int, Any] = {}
 
     def refuse(self, reason: str) -> NoReturn:
-        raise UserError(f"{self.what} {reason}: it is refused, and nothing of it was run.")
+        raise UserError(f"{self.what} {reason}. It was not loaded, and none of its code was run.")
 
     def result(self) -> object:
         value = _plain(self.stack.pop())
@@ -239,7 +253,7 @@ class _Machine:
         return value
 
     def step(self, name: str, argument: Any) -> None:
-        """One operation; those that data does not need are refused."""
+        """Run one operation; raise UserError if plain data do not need it."""
         if name in ("PROTO", "FRAME"):
             return
         if name in _LITERALS:
@@ -262,13 +276,13 @@ class _Machine:
             self._refer(name, argument)
 
     def _refer(self, name: str, argument: Any) -> None:
-        """Operations that name something, or call what was named."""
+        """Run an operation that refers to a name, or calls one."""
         if name in ("GLOBAL", "INST"):
             self.stack.append(self._named(*str(argument).split(" ", 1)))
         elif name == "STACK_GLOBAL":
             attribute, module = self.stack.pop(), self.stack.pop()
             if not isinstance(module, str) or not isinstance(attribute, str):
-                self.refuse("names something by what is no text")
+                self.refuse("refers to a global by something other than text")
             self.stack.append(self._named(module, attribute))
         elif name == "BINPERSID" and self.persistent is not None:
             self.stack.append(self.persistent(self.stack.pop()))
@@ -277,22 +291,20 @@ class _Machine:
         elif name == "REDUCE":
             arguments, called = self.stack.pop(), self.stack.pop()
             if not isinstance(called, Named) or called.make is None or not isinstance(arguments, tuple):
-                self.refuse("calls something that is no function of the allow-list")
+                self.refuse("calls something that is not a function on the allow-list")
             self.stack.append(called.make(*arguments))
         elif name == "BUILD":
             state, target = self.stack.pop(), self.stack[-1]
             if not isinstance(target, _Array | _Dtype):
-                self.refuse("sets the state of something that is no array")
+                self.refuse("sets the state of something that is not an array")
             target.build(state)
         else:
-            self.refuse(f"uses the operation {name}, which arrays, dictionaries and lists do not need")
+            self.refuse(f"uses the operation {name}, which arrays, dicts and lists do not need")
 
     def _named(self, module: str, attribute: str) -> Named:
         name = f"{module}.{attribute}"
         if name not in self.allowed:
-            self.refuse(
-                f"names {_short(name)}, which is not on the allow-list of arrays, dictionaries and lists"
-            )
+            self.refuse(f"names {_short(name)}, which is not on the allow-list of arrays, dicts and lists")
         return self.allowed[name]
 
     def _since_mark(self) -> list[Any]:
@@ -302,28 +314,28 @@ class _Machine:
         return items[::-1]
 
     def _fill(self, name: str) -> None:
-        """Put items into the list or the dict below them."""
-        of_dict = name.startswith("SETITEM")
+        """Add items to the list or dict below them on the stack."""
+        is_dict = name.startswith("SETITEM")
         if name.endswith("S"):
             items = self._since_mark()
         else:
-            items = [_plain(self.stack.pop()) for _ in range(2 if of_dict else 1)][::-1]
+            items = [_plain(self.stack.pop()) for _ in range(2 if is_dict else 1)][::-1]
         target = self.stack[-1]
-        if not isinstance(target, dict if of_dict else list):
-            raise ValueError("items are put into what is no container")
+        if not isinstance(target, dict if is_dict else list):
+            raise ValueError("items are added to something other than a list or dict")
         if isinstance(target, list):
             target.extend(items)
             return
         for key, value in zip(items[::2], items[1::2], strict=True):
             flat = key if isinstance(key, tuple) else (key,)
-            # Hashing recurses into tuples: what nests deep would end the process.
+            # Hashing recurses into tuples: deep nesting would overflow the C stack.
             if not all(type(part) is str or (type(part) is int and abs(part) <= MAX_KEY) for part in flat):
-                raise ValueError(f"a dictionary has keys that are neither text nor numbers up to {MAX_KEY}")
+                raise ValueError(f"a dict has keys that are neither text nor integers up to {MAX_KEY}")
             target[key] = value
 
 
 def _plain(value: Any) -> Any:
-    """An array for what has become one."""
+    """Return the finished array for an array under construction, and anything else unchanged."""
     return value.value if isinstance(value, _Array) and value.value is not None else value
 
 

@@ -1,8 +1,8 @@
-"""Published sparse autoencoders, in the form of EleutherAI's sparsify, as published with TADA (arXiv 2602.11910).
+"""Published sparse autoencoders in the format of EleutherAI's sparsify, as published with TADA (arXiv 2602.11910).
 
 A folder `<hookpoint>/` has `cfg.json` and `sae.safetensors` with `encoder.weight` [feature, channel], `encoder.bias`,
 `W_dec` [feature, channel] and `b_dec`. Encoding is TopK(relu((x − b_dec) encoder.weightᵀ + encoder.bias)), decoding
-z W_dec + b_dec. Training may have kept the largest of a whole batch (`batch_topk`); it is those of each row here.
+z W_dec + b_dec. TopK is per row here, even if training took it over the batch (`batch_topk`).
 """
 
 import re
@@ -22,8 +22,8 @@ from workbench.sae.base import SAE
 from workbench.sae.topk import TopKConfig, TopKSAE
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
-# What would make other features of the same weights, and the value that the arithmetic here has.
-_FIXED = {
+# Settings that change the computation, with the only values supported here.
+_SUPPORTED = {
     "input_unit_norm": False,
     "transcode": False,
     "skip_connection": False,
@@ -36,7 +36,7 @@ _HOOKPOINT = re.compile(r"(?:transformer_blocks\.|tf)(\d+)[._-]cross[_-]attn")
 
 @dataclass(frozen=True)
 class PublishedSAE:
-    """A published autoencoder, with the site and guidance pass that its inputs come from."""
+    """A published autoencoder, with the site and guidance pass it was trained on."""
 
     kind: ClassVar[str] = "sae"
 
@@ -47,39 +47,46 @@ class PublishedSAE:
 
 
 def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedSAE:
-    """Read and check a published autoencoder: its folder, or one that holds it (then `site` says which of several).
+    """Read and validate a published autoencoder.
+
+    Args:
+        source: its folder, or a folder of several.
+        site: its site; required if the folder's name does not give it, or to choose one of several.
+        pass_name: the guidance pass it was trained on.
 
     Raises:
-        UserError: files are missing, damaged or of another form, or their settings ask for another arithmetic.
+        UserError: files are missing, damaged or in another format, or their settings are not supported.
     """
     root = open_source(source, [CONFIG, WEIGHTS, f"*/{CONFIG}", f"*/{WEIGHTS}"])
     folder = _folder(root, source, site)
     named = site or _site(folder.name) or _site(source)
     if not named:
         raise UserError(
-            f"The name of {source} does not say which site it is of: give the site, such as tf6.cross_attn."
+            f"The name of {source} does not include the site. Give the site, such as tf6.cross_attn."
         )
     check_inside(root, folder / CONFIG, folder / WEIGHTS)
     settings = read_settings(folder / CONFIG)
     architecture = str(settings.get("architecture", "topk"))[:80]
     if architecture != "topk":
         raise UserError(
-            f"{folder / CONFIG} is of an autoencoder that is not supported: {architecture}. It must be 'topk'."
+            f"{folder / CONFIG} must have the architecture 'topk'; got '{architecture}', which is not supported."
         )
-    for key, value in _FIXED.items():
+    for key, value in _SUPPORTED.items():
         if settings.get(key, value) != value:
-            raise UserError(f"{folder / CONFIG} says {key}={settings[key]!r}: only {value!r} can be used.")
+            raise UserError(f"{folder / CONFIG} says {key}={settings[key]!r}; only {value!r} is supported.")
     file = folder / WEIGHTS
     origin = Origin(source, file, sha256_of(file), settings)
     weights = load_safetensors(file)
     if set(weights) != set(_CHECKS):
         names = ", ".join(sorted(weights)[:8])
-        raise UserError(f"{file} has the weights {names}, where {', '.join(_CHECKS)} are needed.")
+        raise UserError(f"{file} must have the weights {', '.join(_CHECKS)}; it has {names}.")
     checked = {name: check(weights[name], f"{file}, {name}") for name, check in _CHECKS.items()}
     features, channels = _check_shapes(checked, settings, folder)
     k = _integer(settings, "k", folder)
     if not 1 <= k <= features:
-        raise UserError(f"{folder / CONFIG} says k={k}, and there are {features} features.")
+        raise UserError(
+            f"{folder / CONFIG} says k={k}; k must be from 1 to the number of features, {features}."
+        )
     name = str(Site.parse(named))
     metadata = {
         "hook_name": name,
@@ -102,17 +109,17 @@ def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedS
 def _folder(root: Path, source: str, site: str) -> Path:
     if (root / CONFIG).exists():
         return root
-    below = sorted(file.parent for file in root.glob(f"*/{CONFIG}")) if root.is_dir() else []
-    if site and len(below) > 1:
-        below = [folder for folder in below if _site(folder.name) == site]
-    if len(below) != 1:
-        holds = (
-            f"several autoencoders ({', '.join(folder.name for folder in below)})"
-            if below
+    folders = sorted(file.parent for file in root.glob(f"*/{CONFIG}")) if root.is_dir() else []
+    if site and len(folders) > 1:
+        folders = [folder for folder in folders if _site(folder.name) == site]
+    if len(folders) != 1:
+        problem = (
+            f"several autoencoders ({', '.join(folder.name for folder in folders)})"
+            if folders
             else f"no {CONFIG}"
         )
-        raise UserError(f"{source} has {holds}: give the folder of one, or its site.")
-    return below[0]
+        raise UserError(f"{source} has {problem}. Give the folder of one autoencoder, or its site.")
+    return folders[0]
 
 
 def _site(name: str) -> str:
@@ -123,23 +130,25 @@ def _site(name: str) -> str:
 def _integer(settings: dict[str, object], key: str, folder: Path) -> int:
     value = settings.get(key)
     if type(value) is not int or value < 0:
-        raise UserError(f"{folder / CONFIG} says {key}={value!r}, where a number is needed.")
+        raise UserError(f"{folder / CONFIG} says {key}={value!r}; {key} must be a whole number from 0.")
     return value
 
 
 def _check_shapes(
     weights: dict[str, np.ndarray], settings: dict[str, object], folder: Path
 ) -> tuple[int, int]:
-    """Features and channels; raises UserError where the weights' shapes are not those of the settings."""
+    """Return the numbers of features and channels; raise UserError if the weights have other shapes."""
     width = weights["encoder.weight"].shape[1]
     channels = _integer({"d_in": width, **settings}, "d_in", folder)
-    asked = _integer({"num_latents": 0, **settings}, "num_latents", folder)
-    features = asked or _integer({"expansion_factor": 0, **settings}, "expansion_factor", folder) * channels
+    declared = _integer({"num_latents": 0, **settings}, "num_latents", folder)
+    features = (
+        declared or _integer({"expansion_factor": 0, **settings}, "expansion_factor", folder) * channels
+    )
     expected = ((features, channels), (features,), (features, channels), (channels,))
     shapes = tuple(array.shape for array in weights.values())
     if shapes != expected:
         raise UserError(
-            f"{folder} has weights of the shapes {', '.join(map(str, shapes))}, and its settings say {features} "
+            f"{folder} has weights of the shapes {', '.join(map(str, shapes))}, but its settings say {features} "
             f"features of {channels} channels."
         )
     return features, channels

@@ -1,4 +1,4 @@
-"""Where artefacts come from: a file, a folder, or a repository on the hub."""
+"""Where artefacts come from: a file, a folder, or a repository on the Hugging Face hub."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ _LONGEST_CONFIG = 2**20
 
 @dataclass(frozen=True)
 class Origin:
-    """What an artefact was read from: the source as it was given, the file with the numbers, and its SHA-256.
+    """Where an artefact was read from: the source as given, the file with the numbers, and its SHA-256.
 
-    `settings` is the artefact's own configuration, as its authors wrote it.
+    `settings` is the configuration that its authors published with it.
     """
 
     source: str
@@ -30,54 +30,55 @@ class Origin:
 
 
 def open_source(source: str, patterns: Sequence[str]) -> Path:
-    """A local file or folder, or the downloaded files of a hub repository (owner/name) that match `patterns`.
+    """Return a local file or folder, or download the files of a hub repository (owner/name) that match `patterns`.
 
-    Raises UserError for what is neither, and when the hub cannot be reached or has no such repository.
+    Raises:
+        UserError: `source` is neither, or the hub cannot be reached or has no such repository.
     """
     if Path(source).exists() or not is_hub_id(source):
         if not Path(source).exists():
-            raise UserError(f"There is no file or folder {source}, and it is no hub id (owner/name).")
+            raise UserError(f"{source} is neither an existing file or folder nor a hub id (owner/name).")
         return Path(source)
     import huggingface_hub
 
     try:
         return Path(huggingface_hub.snapshot_download(source, allow_patterns=list(patterns)))
-    except (OSError, ValueError) as error:  # whatever the hub's client raises is one of them
+    except (OSError, ValueError) as error:  # all errors of the hub's client are one of these
         raise UserError(
-            f"'{source}' is no file or folder here, and the hub has no repository of that name that can be reached: "
-            f"check the name and the connection, or fetch it elsewhere with `hf download {source} --local-dir FOLDER` "
-            "and import the folder."
+            f"Cannot download '{source}' from the hub. Check the name and the connection, or download it elsewhere "
+            f"with `hf download {source} --local-dir FOLDER` and import that folder."
         ) from error
 
 
 def find_artefact(
     source: str, pattern: str, configs: Sequence[str] = (), config_needed: bool = False
 ) -> Origin:
-    """The one file of a source that matches `pattern`, with the first of `configs` that lies beside it.
+    """Find the one file of a source that matches `pattern`, and the first of `configs` that is beside it.
 
-    Raises UserError when there is no such file or several, and when a configuration that is needed is missing.
+    Raises:
+        UserError: no file or several files match, or a required configuration is missing.
     """
     path = open_source(source, [pattern, *configs])
     files = [path] if not path.is_dir() else sorted(path.glob(pattern))
     if len(files) != 1:
-        told = (
+        problem = (
             f"several files {pattern} ({', '.join(file.name for file in files)})"
             if files
             else f"no {pattern}"
         )
-        raise UserError(f"{source} has {told}: give the folder of one artefact, or the file.")
+        raise UserError(f"{source} has {problem}. Give the folder of one artefact, or the file itself.")
     config = next((files[0].parent / name for name in configs if (files[0].parent / name).exists()), None)
     if config is None and config_needed:
-        raise UserError(f"{source} has no {' or '.join(configs)}, which tells what its numbers are.")
+        raise UserError(f"{source} must have a {' or '.join(configs)} that describes the artefact.")
     if path.is_dir():
         check_inside(path, *filter(None, (files[0], config)))
     return Origin(source, files[0], sha256_of(files[0]), read_settings(config) if config else {})
 
 
 def check_inside(folder: Path, *files: Path) -> None:
-    """Raise UserError unless files of an artefact's folder lie in it.
+    """Raise UserError unless all files are inside the artefact's folder.
 
-    A link may lead out of it only where the folder is one of the hub's cache, which has links to its own `blobs`.
+    A link may point outside only if the folder is a snapshot in the hub's cache, whose links point to its own `blobs`.
     """
     snapshot = folder.resolve()
     blobs = snapshot.parent.parent / "blobs"
@@ -88,17 +89,17 @@ def check_inside(folder: Path, *files: Path) -> None:
 
 
 def sha256_of(file: Path) -> str:
-    """SHA-256 of a file's bytes; raises UserError when it cannot be read, or is larger than any artefact."""
+    """Return the SHA-256 of a file; raise UserError if it cannot be read or is too large for an artefact."""
     check_file(file, MAX_BYTES)
     return file_hash(file)
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """A configuration (a JSON object); raises UserError for anything else."""
+    """Read a configuration; raise UserError unless it is a JSON object."""
     raw = read_bytes(file, _LONGEST_CONFIG)
     try:
         return parse_document(raw)
     except ValueError as error:
         raise UserError(
-            f"{file} is not the JSON that the settings of an artefact are ({' '.join(str(error).split())})."
+            f"{file} must be a JSON object with the artefact's settings ({' '.join(str(error).split())})."
         ) from error

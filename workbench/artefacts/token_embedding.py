@@ -1,7 +1,7 @@
 """Token-embedding directions, as published with TADA (arXiv 2602.11910).
 
-`<concept>_direction.pt` holds a dictionary: `direction`, a torch tensor [hidden] to add to the text encoder's state at
-the concept's token, `concept` and `hidden_dim`.
+`<concept>_direction.pt` is a dict of `direction`, a torch tensor [hidden] to add to the text encoder's state at the
+concept's token, `concept` and `hidden_dim`.
 """
 
 from dataclasses import dataclass, replace
@@ -13,50 +13,49 @@ from jaxtyping import Float
 from cache.errors import UserError
 from workbench.artefacts.base import Artefact
 from workbench.artefacts.checks import mapping, vector
-from workbench.artefacts.concepts import Concept, find_concept
-from workbench.artefacts.sources import Origin, find_artefact
+from workbench.artefacts.concepts import find_concept
+from workbench.artefacts.sources import find_artefact
 from workbench.artefacts.torch_files import read_tensors
 
-# Both prompts need a token at the same place: where other methods leave the word out, this one says "instrument".
+# Both prompts need a token at the same position: other methods omit the word here, this one uses "instrument".
 _INSTRUMENTS = ("piano", "violin")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenDirection(Artefact):
-    """Mean state of the positive prompts at the concept's token minus that of the negative ones."""
+    """Mean text-encoder state at the concept's token: positive prompts minus negative prompts."""
 
     kind: ClassVar[str] = "token-embedding"
 
-    concept: Concept
     direction: Float[np.ndarray, " hidden"]
-    origin: Origin
 
     @property
     def name(self) -> str:
-        """Name of its file."""
         return f"token-embedding-{self.concept.name}"
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Its array as it is written: `direction` [hidden]."""
+        """`direction` [hidden]."""
         return {"direction": self.direction}
 
-    def facts(self) -> dict[str, Any]:
-        """What is written beside it."""
+    def metadata(self) -> dict[str, Any]:
         return {"hidden_dim": len(self.direction)}
 
 
 def read_token_embedding(source: str, concept: str = "") -> TokenDirection:
-    """Read and check a published direction: the file, or a folder with one.
+    """Read and validate a published direction: the file, or a folder with one.
 
-    Raises UserError for files that are missing, unsafe, damaged or not of the form.
+    Raises:
+        UserError: files are missing, unsafe, damaged or in another format.
     """
     origin = find_artefact(source, "*_direction.pt")
     what = str(origin.file)
-    held = mapping(read_tensors(origin.file), what)
-    found = find_concept(concept or held.get("concept"), what)
-    if found.name in _INSTRUMENTS:
-        found = replace(found, negative="an instrument", negative_prompt="{p}, with instrument")
-    direction = vector(held.get("direction"), f"{what}, direction")
-    if held.get("hidden_dim", len(direction)) != len(direction):
-        raise UserError(f"{what} says {held['hidden_dim']} dimensions and has {len(direction)}.")
-    return TokenDirection(found, direction, origin)
+    contents = mapping(read_tensors(origin.file), what)
+    steered = find_concept(concept or contents.get("concept"), what)
+    if steered.name in _INSTRUMENTS:
+        steered = replace(steered, negative="an instrument", negative_prompt="{p}, with instrument")
+    direction = vector(contents.get("direction"), f"{what}, direction")
+    if contents.get("hidden_dim", len(direction)) != len(direction):
+        raise UserError(
+            f"{what} says hidden_dim={contents['hidden_dim']}, but has {len(direction)} dimensions."
+        )
+    return TokenDirection(concept=steered, origin=origin, direction=direction)

@@ -1,8 +1,8 @@
-"""Files with torch tensors, read as numpy arrays without torch and without running anything.
+"""Read torch files as numpy arrays, without torch and without running any code from the file.
 
-Two containers are read: what `torch.save` writes (a zip archive with a pickle and a file for each storage), and a plain
-pickle whose tensors carry their storage as what older versions of `torch.save` wrote. Both are pickles of the
-allow-list of `pickles.ARRAYS` with tensors besides.
+Two containers are supported: what `torch.save` writes (a zip archive with a pickle and one file per storage), and a
+plain pickle whose tensors embed their storage in the format of older versions of `torch.save`. Both may use the names
+in `pickles.ARRAYS` and those of tensors.
 """
 
 import io
@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 
 from cache.errors import UserError
-from workbench.artefacts.pickles import ARRAYS, Named, allow, parse, read_bytes, read_pickle, sizes
+from workbench.artefacts.pickles import ARRAYS, Named, allow, checked_shape, parse, read_bytes, read_pickle
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-# Number types by the names of torch's storages; bfloat16 is the upper half of float32.
-_BRAIN = "BFloat16Storage"
+# Number types by torch storage class; bfloat16 is the upper half of float32.
+_BFLOAT16 = "BFloat16Storage"
 _STORAGES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
     "HalfStorage": "<f2",
-    _BRAIN: "<u2",
+    _BFLOAT16: "<u2",
     "LongStorage": "<i8",
     "IntStorage": "<i4",
     "ShortStorage": "<i2",
@@ -39,14 +39,14 @@ _STORAGES = {
 
 @dataclass(frozen=True, eq=False)
 class _Storage:
-    """The numbers of a tensor in a row."""
+    """The flat buffer of a tensor's numbers."""
 
     values: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class _Declared:
-    """What a file says of a storage: its key, its number type and how many numbers it has."""
+    """A storage as the file declares it: key, number type and length."""
 
     key: str
     kind: str
@@ -60,33 +60,37 @@ class _Declared:
         if len(raw) - start != self.size:
             raise ValueError(f"a tensor declares {self.size} bytes and has {len(raw) - start}")
         values = np.frombuffer(raw, _STORAGES[self.kind], offset=start)
-        if self.kind == _BRAIN:
+        if self.kind == _BFLOAT16:
             values = (values.astype("<u4") << 16).view("<f4")
         return _Storage(values)
 
 
 def _declared(id: object) -> _Declared:
-    """The storage that a persistent id describes."""
+    """Parse the storage that a persistent id declares."""
     if (
         not isinstance(id, tuple)
         or len(id) not in (5, 6)
         or id[0] != "storage"
         or id[5:] not in ((), (None,))
     ):
-        raise ValueError("a persistent id that is no storage")
+        raise ValueError("a persistent id that is not a storage")
     _, kind, key, _, count = id[:5]
     name = kind.name.removeprefix("torch.") if isinstance(kind, Named) else ""
     if name not in _STORAGES or not isinstance(key, str) or type(count) is not int or count < 0:
-        raise ValueError("a storage of an unknown kind")
+        raise ValueError("a storage of an unknown type")
     return _Declared(key, name, count)
 
 
 def _tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> object:
-    """The tensor of these strides; it can have no more numbers than its storage, and none beyond."""
+    """Make a tensor with these strides; it may not reach beyond its storage or repeat its numbers."""
     if not isinstance(storage, _Storage):
         raise ValueError("a tensor without a storage")
-    fault = "a tensor whose shape is no shape"
-    shape, steps, (start,) = sizes(size, fault), sizes(stride, fault), sizes((offset,), fault)
+    fault = "a tensor with an invalid shape"
+    shape, steps, (start,) = (
+        checked_shape(size, fault),
+        checked_shape(stride, fault),
+        checked_shape((offset,), fault),
+    )
     if len(shape) != len(steps):
         raise ValueError(fault)
     values, count = storage.values, math.prod(shape)
@@ -109,7 +113,7 @@ _NAMES = {
 
 
 def _storage(raw: object, operations: Iterator[int]) -> object:
-    """A storage out of the bytes that it carries: five values in a row, then its numbers."""
+    """Read a storage from its embedded bytes: five pickled values, then its numbers."""
     if not isinstance(raw, bytes):
         raise ValueError("a storage without bytes")
     values: list[Any] = []
@@ -119,18 +123,18 @@ def _storage(raw: object, operations: Iterator[int]) -> object:
         values.append(value)
     magic, protocol, machine, declared, keys = values
     if magic != _MAGIC or protocol != _PROTOCOL or not isinstance(machine, dict):
-        raise ValueError("a storage that torch did not write")
+        raise ValueError("a storage that was not written by torch")
     if machine.get("little_endian") is not True:
-        raise ValueError("a storage of another byte order")
+        raise ValueError("a storage that is not little-endian")
     if not isinstance(declared, _Declared) or keys != [declared.key]:
-        raise ValueError("a storage that is something else")
+        raise ValueError("a storage whose key is not the declared one")
     if int.from_bytes(raw[at : at + 8], "little") != declared.count:
-        raise ValueError("a storage that tells two sizes")
+        raise ValueError("a storage with two different sizes")
     return declared.read(raw, at + 8)
 
 
-def _carried() -> dict[str, Named]:
-    """The names of a plain pickle with tensors. A storage is made once, however often its bytes are named."""
+def _embedded_storages() -> dict[str, Named]:
+    """Return the allow-list of a plain pickle with tensors; each storage is made once, however often it is used."""
     made: dict[int, tuple[object, object]] = {}
     operations = itertools.count()
 
@@ -143,13 +147,14 @@ def _carried() -> dict[str, Named]:
 
 
 def read_tensors(file: Path) -> object:
-    """What a file of torch's holds: dicts, lists, text and numbers as they are, tensors as arrays.
+    """Read a torch file: dicts, lists, text and numbers unchanged, tensors as arrays.
 
-    Raises UserError for files that name anything else, are damaged, compressed or larger than they should be.
+    Raises:
+        UserError: the file refers to anything else, or is damaged, compressed or too large.
     """
     data = read_bytes(file)
     if not data.startswith(b"PK"):
-        return read_pickle(file, _carried())
+        return read_pickle(file, _embedded_storages())
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return _read_archive(archive, file, len(data))
@@ -160,15 +165,15 @@ def read_tensors(file: Path) -> object:
 def _read_archive(archive: zipfile.ZipFile, file: Path, size: int) -> object:
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise UserError(f"{file} is a compressed archive, which torch never writes: it is refused.")
+        raise UserError(f"{file} is a compressed archive, which torch never writes. It was not loaded.")
     if sum(entry.file_size for entry in entries) > size:
-        raise UserError(f"{file} declares more bytes than it has: it is refused.")
+        raise UserError(f"{file} declares more bytes than it has. It was not loaded.")
     pickles = [entry.filename for entry in entries if entry.filename.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise UserError(f"{file} is a zip archive, but not one that torch wrote (it has no data.pkl).")
+        raise UserError(f"{file} is a zip archive that was not written by torch (it has no data.pkl).")
     folder = pickles[0].removesuffix("data.pkl")
     if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
-        raise UserError(f"{file} was written on a machine of another byte order, which is not read.")
+        raise UserError(f"{file} is big-endian; only little-endian files are supported.")
     made: dict[str, _Storage] = {}
 
     def storage(id: object) -> object:

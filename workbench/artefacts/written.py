@@ -1,4 +1,4 @@
-"""Artefacts as the workbench keeps them: one safetensors file with metadata, written whole or not at all."""
+"""Artefacts as the workbench stores them: one safetensors file with metadata, written atomically."""
 
 import json
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ from workbench.tensor_files import load_tensors
 FORMAT = "workbench-artefact"
 FORMAT_VERSION = 1
 FOLDER = "imported"
-_TOLD = ("kind", "concept", "positive", "negative", "source")
+_REQUIRED = ("kind", "concept", "positive", "negative", "source")
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A file that the workbench wrote: its metadata, and the shape and the mean row norm of each array."""
+    """A stored artefact: its metadata, and the shape and row norms of each array."""
 
     file: Path
     metadata: Mapping[str, Any]
@@ -34,14 +34,14 @@ class Imported:
     norms: Mapping[str, tuple[float, float]]  # smallest and largest over the rows
 
     @property
-    def sentence(self) -> str:
-        """Which end of the concept is which."""
-        told = self.metadata
-        return f"{told['concept']}: + is {told['positive']}, − is {told['negative']}"
+    def polarity(self) -> str:
+        """What + and − stand for."""
+        concept, positive, negative = (self.metadata[key] for key in ("concept", "positive", "negative"))
+        return f"{concept}: + is {positive}, − is {negative}"
 
 
 def metadata_of(artefact: Artefact) -> dict[str, Any]:
-    """Everything that is written beside an artefact's arrays."""
+    """Return all metadata written with an artefact's arrays."""
     concept, origin = artefact.concept, artefact.origin
     return {
         "format": FORMAT,
@@ -52,7 +52,7 @@ def metadata_of(artefact: Artefact) -> dict[str, Any]:
         "negative": concept.negative,
         "positive_prompt": concept.positive_prompt,
         "negative_prompt": concept.negative_prompt,
-        **artefact.facts(),
+        **artefact.metadata(),
         "settings": dict(origin.settings),
         "source": origin.source,
         "source_file": origin.file.name,
@@ -62,15 +62,22 @@ def metadata_of(artefact: Artefact) -> dict[str, Any]:
 
 
 def write_artefact(artefact: Artefact, file: Path, root: Path | None = None) -> Path:
-    """Write an artefact with its metadata, each a JSON text, as safetensors; gives the file.
+    """Write an artefact with its metadata (each value as JSON) as safetensors.
 
-    Where the file lies in a study, `root` is the study's folder: links between the two are not followed.
+    Args:
+        artefact: what to write.
+        file: where to write it.
+        root: the study's folder, if the file is in a study; links between the two are not followed.
 
-    Raises UserError when the file cannot be written; then it is as it was.
+    Returns:
+        `file`.
+
+    Raises:
+        UserError: the file cannot be written; an existing file is then unchanged.
     """
     if file.is_dir():
         raise UserError(
-            f"{file} is a folder: give the name of a file to write, such as {artefact.name}.safetensors."
+            f"{file} is a folder. Give the name of a file to write, such as {artefact.name}.safetensors."
         )
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in metadata_of(artefact).items()}
     arrays = {name: np.ascontiguousarray(array) for name, array in artefact.arrays().items()}
@@ -78,35 +85,35 @@ def write_artefact(artefact: Artefact, file: Path, root: Path | None = None) -> 
         with replacing(file, root) as partial:
             save_file(arrays, partial, metadata)
     except SafetensorError as error:
-        raise UserError(f"{file} cannot be written: {error}") from error
+        raise UserError(f"Cannot write {file}: {error}") from error
     return file
 
 
 def study_file(study_path: Path, name: str) -> Path:
-    """Where a study keeps an imported artefact."""
+    """Return where a study stores the imported artefact called `name`."""
     return study_path / FOLDER / f"{file_name(name)}.safetensors"
 
 
 def open_imported(file: Path) -> Imported:
-    """Read a file that `write_artefact` wrote into a study; raises UserError for another or a damaged one."""
+    """Open an artefact that `write_artefact` wrote into a study; raise UserError for other or damaged files."""
     study = file.parent.parent
     try:
         arrays, texts = load_tensors(study, file.relative_to(study))
         metadata = {name: parse_document(f'{{"": {text}}}')[""] for name, text in texts.items()}
         if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
-            raise ValueError(f"it is no artefact of format {FORMAT_VERSION}")
-        lacking = [name for name in _TOLD if not isinstance(metadata.get(name), str)]
+            raise ValueError(f"not an artefact of format {FORMAT_VERSION}")
+        missing = [name for name in _REQUIRED if not isinstance(metadata.get(name), str)]
         if (
-            lacking
+            missing
             or not arrays
             or not all(array.size and array.dtype.kind in "fiub" for array in arrays.values())
         ):
-            raise ValueError(f"it lacks {', '.join(lacking) or 'numbers'}")
+            raise ValueError(f"it lacks {', '.join(missing) or 'numbers'}")
     except UnsafeFile:
         raise
     except (ValueError, UserError) as error:
         raise UserError(
-            f"{file} is damaged or was not written by `workbench import` ({str(error)[:200]}): import it again."
+            f"{file} is damaged or was not written by `workbench import` ({str(error)[:200]}). Import it again."
         ) from error
     return Imported(
         file,
@@ -117,12 +124,12 @@ def open_imported(file: Path) -> Imported:
 
 
 def list_imported(study_path: Path) -> list[Imported]:
-    """The artefacts that a study has, by name."""
+    """Open all imported artefacts of a study, sorted by file name."""
     return [open_imported(file) for file in imported_files(study_path)]
 
 
 def imported_files(study_path: Path) -> list[Path]:
-    """The files in a study's folder of imported artefacts; raises UnsafeFile where that is a link."""
+    """Return the files in a study's folder of imported artefacts; raise UnsafeFile if the folder is a link."""
     return sorted(checked_folder(study_path, FOLDER).glob("*.safetensors"))
 
 

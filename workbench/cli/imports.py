@@ -1,4 +1,4 @@
-"""Commands that take in what others published: checked, converted, and kept with their origin."""
+"""Commands that import published artefacts: validate, convert, and store them with their origin."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,10 +26,10 @@ Source = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Safetensors file to write to.")]
 InStudy = Annotated[
-    Path | None, typer.Option("--study", help="Study to keep it in instead, at imported/NAME.safetensors.")
+    Path | None, typer.Option("--study", help="Study to add it to instead, as imported/NAME.safetensors.")
 ]
 ConceptName = Annotated[
-    str, typer.Option("--concept", help="Concept, where the artefact does not name its own.")
+    str, typer.Option("--concept", help="Concept, if the artefact does not name its own.")
 ]
 
 
@@ -38,7 +38,7 @@ def caa(source: Source, out: Out = None, study: InStudy = None, concept: Concept
     """Steering vectors (CAA): sv.pkl and config.json."""
     from workbench.artefacts import read_caa
 
-    _keep(lambda: read_caa(source, concept), "CAA steering vectors", out, study)
+    _import(lambda: read_caa(source, concept), "CAA steering vectors", out, study)
 
 
 @app.command()
@@ -47,12 +47,12 @@ def scores(
     out: Out = None,
     study: InStudy = None,
     concept: ConceptName = "",
-    site: Annotated[str, typer.Option(help="Site, where the file's name does not tell it.")] = "",
+    site: Annotated[str, typer.Option(help="Site, if the file name does not include it.")] = "",
 ) -> None:
     """Scores of an autoencoder's features: tf6_scores.pkl."""
     from workbench.artefacts import read_scores
 
-    _keep(lambda: read_scores(source, concept, site), "feature scores", out, study)
+    _import(lambda: read_scores(source, concept, site), "feature scores", out, study)
 
 
 @app.command()
@@ -60,7 +60,7 @@ def austeer(source: Source, out: Out = None, study: InStudy = None, concept: Con
     """AUSteer scores of channels: austeer.pkl and config.json."""
     from workbench.artefacts import read_austeer
 
-    _keep(lambda: read_austeer(source, concept), "AUSteer channel scores", out, study)
+    _import(lambda: read_austeer(source, concept), "AUSteer channel scores", out, study)
 
 
 @app.command()
@@ -68,7 +68,7 @@ def lora(source: Source, out: Out = None, study: InStudy = None, concept: Concep
     """Concept Sliders (LoRA): pytorch_lora_weights.safetensors and train_config.json."""
     from workbench.artefacts import read_lora
 
-    _keep(lambda: read_lora(source, concept), "Concept Slider (LoRA)", out, study)
+    _import(lambda: read_lora(source, concept), "Concept Slider (LoRA)", out, study)
 
 
 @app.command("token-embedding")
@@ -78,7 +78,7 @@ def token_embedding(
     """Token-embedding directions: CONCEPT_direction.pt."""
     from workbench.artefacts import read_token_embedding
 
-    _keep(lambda: read_token_embedding(source, concept), "token-embedding direction", out, study)
+    _import(lambda: read_token_embedding(source, concept), "token-embedding direction", out, study)
 
 
 @app.command()
@@ -86,9 +86,9 @@ def sae(
     source: Source,
     out: Annotated[Path | None, typer.Option("--out", help="New folder to write the autoencoder to.")] = None,
     study: Annotated[
-        Path | None, typer.Option("--study", help="Study to put it in instead, with its features described.")
+        Path | None, typer.Option("--study", help="Study to add it to instead, with a table of its features.")
     ] = None,
-    site: Annotated[str, typer.Option(help="Site, where the folder's name does not tell it.")] = "",
+    site: Annotated[str, typer.Option(help="Site, if the folder name does not include it.")] = "",
     device: Device = "cpu",
 ) -> None:
     """A sparse autoencoder: cfg.json and sae.safetensors."""
@@ -121,14 +121,15 @@ def localisation(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="CSV file, a folder with one, or a hub id (owner/name).")
     ],
-    model: Annotated[str, typer.Option(help="Model of the table; needed where it has several.")] = "",
+    model: Annotated[str, typer.Option(help="Model in the table; required if it has several.")] = "",
     out: Annotated[Path | None, typer.Option("--out", help="NetCDF file to write to.")] = None,
     study: Annotated[
-        Path | None, typer.Option("--study", help="Study to keep it in instead, as result published-MODEL.")
+        Path | None,
+        typer.Option("--study", help="Study to add it to instead, as the result published-MODEL."),
     ] = None,
     threshold: Annotated[
         float,
-        typer.Option(min=0.0, max=1e6, help="Mean impact from which a block is in the functional set."),
+        typer.Option(min=0.0, max=1e6, help="Smallest mean impact of a block in the functional set."),
     ] = 0.10,
 ) -> None:
     """A table of block impacts: CSV with model, concept, block, impact."""
@@ -164,14 +165,14 @@ def localisation(
 
 
 def _target(out: Path | None, study: Path | None) -> "Path | Study":
-    """Where to write: exactly one of the two; raises UserError otherwise, and for a folder that is no study."""
+    """Return where to write; raise UserError unless exactly one of the two is given, and it is a study or not there."""
     if (out is None) == (study is None):
-        raise UserError("Give either --out or --study: one place to write to.")
+        raise UserError("Give either --out or --study, not both or neither.")
     return open_study(study) if study is not None else Path(str(out))
 
 
-def _keep(read: "Callable[[], Artefact]", what: str, out: Path | None, study: Path | None) -> None:
-    """Read and check an artefact, write it, and tell what it is."""
+def _import(read: "Callable[[], Artefact]", what: str, out: Path | None, study: Path | None) -> None:
+    """Read and validate an artefact, store it, and print a summary."""
     from workbench.artefacts.written import study_file, write_artefact
 
     target = _target(out, study)
@@ -195,41 +196,41 @@ def _keep(read: "Callable[[], Artefact]", what: str, out: Path | None, study: Pa
         "SHA-256": artefact.origin.sha256,
         "written": str(file),
     }
-    _print({**rows, "note": str(artefact.facts().get("note", ""))})
+    _print({**rows, "note": str(artefact.metadata().get("note", ""))})
 
 
 def _check_widths(artefact: "Artefact", study: "Study") -> None:
-    """Raise UserError where the study holds activations of a site that are of another width."""
+    """Raise UserError if the study has activations of one of the sites with another width."""
     from workbench.engine.sites import numbered_site
     from workbench.studies.confirmed import UnconfirmedStore
 
     try:
-        held = study.cache.plan.sites
+        sites = study.cache.plan.sites
     except UnconfirmedStore:
         raise
     except UserError:  # not traced yet
         return
     for site, width in artefact.sites.items():
-        channels = held.get(numbered_site(site, study.block_names), width)
+        channels = sites.get(numbered_site(site, study.block_names), width)
         if channels != width:
             raise UserError(
-                f"{artefact.origin.source} has vectors of {width} channels at {site}, and {study.path} has "
-                f"{channels}: they are of another model."
+                f"{artefact.origin.source} has vectors with {width} channels at {site}, but {study.path} has "
+                f"{channels} there. They belong to another model."
             )
 
 
 def _sites(artefact: "Artefact") -> str:
-    names = list(artefact.sites) or [str(artefact.facts().get("site", "none"))]
+    names = list(artefact.sites) or [str(artefact.metadata().get("site", "none"))]
     return ", ".join(names) if len(names) <= 4 else f"{names[0]} … {names[-1]} ({len(names)})"
 
 
 def _shapes(artefact: "Artefact") -> str:
-    """How many arrays there are of each shape."""
+    """Count the arrays of each shape."""
     counts: dict[tuple[int, ...], int] = {}
     for array in artefact.arrays().values():
         counts[array.shape] = counts.get(array.shape, 0) + 1
-    told = [f"{count} of {' × '.join(map(str, shape))}" for shape, count in counts.items()]
-    return ", ".join(told[:4]) + (f" and {len(told) - 4} more shapes" if len(told) > 4 else "")
+    shapes = [f"{count} of {' × '.join(map(str, shape))}" for shape, count in counts.items()]
+    return ", ".join(shapes[:4]) + (f" and {len(shapes) - 4} more shapes" if len(shapes) > 4 else "")
 
 
 def _print(rows: dict[str, Any]) -> None:

@@ -56,14 +56,14 @@ def test_what_is_printed_tells_the_ends(tmp_path: Path, capsys: pytest.CaptureFi
         "sites tf0.cross_attn, tf1.cross_attn",
         "steps 3",
         "4 of 3 × 8",
-        "not used",
+        "without lyrics",
     ):
         assert words in printed
 
 
 def test_the_concept_can_be_given(tmp_path: Path) -> None:
     folder = builders.write_caa(tmp_path / "caa", concept=None)
-    with pytest.raises(UserError, match="names no concept"):
+    with pytest.raises(UserError, match="no concept given"):
         run("caa", folder, "--out", tmp_path / "v.safetensors")
     run("caa", folder, "--out", tmp_path / "v.safetensors", "--concept", "electronic-music")
     assert not (tmp_path / "v.safetensors").is_dir()
@@ -73,7 +73,7 @@ def test_vectors_of_another_model_are_not_kept(tmp_path: Path, study: Study) -> 
     vectors = builders.caa_vectors({"tf0": CHANNELS, "tf1": CHANNELS + 1})
     folder = builders.write_caa(tmp_path / "caa", vectors)
     with pytest.raises(
-        UserError, match=r"9 channels at tf1\.cross_attn, and .* has 8: they are of another model"
+        UserError, match=r"9 channels at tf1\.cross_attn, but .* has 8 there. They belong to another model"
     ):
         run("caa", folder, "--study", study.path)
     assert list_imported(study.path) == []
@@ -93,7 +93,7 @@ def test_a_published_table_is_put_into_a_study_or_a_file(
 ) -> None:
     table = tmp_path / "impacts.csv"
     table.write_text(TABLE)
-    with pytest.raises(UserError, match="has several models: choose one of ace, other"):
+    with pytest.raises(UserError, match="has several models.*Choose one of ace, other"):
         run("localisation", table, "--study", study.path)
     run("localisation", table, "--study", study.path, "--model", "ace")
     printed = " ".join(capsys.readouterr().out.split())

@@ -48,7 +48,10 @@ def test_an_unknown_model_is_told_with_the_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("model,concept,block\na,b,tf0\n", "lacks the column impact: it needs model, concept, block, impact"),
+        (
+            "model,concept,block\na,b,tf0\n",
+            "lacks the column impact. Required: model, concept, block, impact",
+        ),
         ("concept,impact\nfast,1\n", "lacks the columns model, block"),
         ("model,concept,block,impact\na,b,tf0,much\n", "impact 'much' in line 2"),
         ("", "is empty"),
@@ -71,7 +74,7 @@ def test_a_missing_file_and_a_binary_one_are_told(tmp_path: Path) -> None:
 def test_two_metrics_of_one_block_are_not_mixed(tmp_path: Path) -> None:
     table = load_published(write(tmp_path, FULL + "small,muq,fast,tf0,cross,0.5\n"))
     with pytest.raises(
-        UserError, match="several impacts of tf0 on fast for small: keep the rows of one metric"
+        UserError, match=r"several impacts of tf0 on fast for small.*Keep only the rows of one metric"
     ):
         published_impacts(table, "small")
     assert len(published_impacts(table, "large")) == 1
