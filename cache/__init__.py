@@ -1,4 +1,4 @@
-"""The activation cache: arrays of activations on disk, with their labels. Knows nothing of models.
+"""The activation cache: arrays of activations on disk, with their labels. Independent of any model.
 
     writer = CacheWriter(path, plan, clips)             # creates, or reopens the same plan
     for k in writer.missing():

@@ -1,12 +1,12 @@
-"""Errors that a user can understand and act on."""
+"""Errors that users can understand and act on."""
 
 
 class UserError(Exception):
-    """What was asked cannot be done: one clear sentence on what was given, what is allowed, where to look.
+    """Invalid input or an operation that is not possible: one sentence on what was given and what is allowed.
 
     The command line prints the sentence without a traceback and exits with code 2.
     """
 
 
 class CacheError(UserError):
-    """A cache on disk cannot be used as asked: missing, half-written, corrupt, of another plan, or locked."""
+    """A cache on disk cannot be used: it is missing, incomplete, corrupt, locked, or has another plan."""

@@ -1,4 +1,4 @@
-"""Activations for other programs: safetensors with one row per vector, or NumPy files with one array per site."""
+"""Export activations: safetensors with one row per vector, or NumPy files with one array per site."""
 
 import json
 import math
@@ -23,7 +23,7 @@ from cache.reader import ActivationCache
 from cache.rounding import to_tensor
 from cache.storage import Location
 
-# Held in memory at once, as float32; also the size up to which a safetensors file grows (at least one clip).
+# Held in memory at once, as float32; also the largest size of a safetensors file, which has at least one clip.
 BLOCK_BYTES = 256 * 2**20
 PASS_CODES = {"cond": 0, "null": 1, "text": 2}
 # clip, step and token as int32, sigma as float64, pass as uint8
@@ -38,7 +38,7 @@ def export(
     dtype: ExportDtype = "stored",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write sites of a complete cache into a new folder, which appears when everything is in it.
+    """Export sites of a complete cache into a new folder, which appears when it is complete.
 
     "safetensors": files `SITE/activations-00000-of-0000N.safetensors` of whole clips, each with the tensors
     `activations` (row, channel) and, for each row, `clip`, `step`, `token` (int32), `sigma` (float64) and `pass`
@@ -51,28 +51,28 @@ def export(
 
     Args:
         location: of the cache.
-        out: folder to make.
-        form: which of the two.
+        out: folder to create.
+        form: file format.
         sites: names of the sites; None means all.
-        dtype: "stored" keeps the cache's number format, "float32" widens it.
-        progress: called with the bytes written and those to be written.
+        dtype: "stored" keeps the cache's number format; "float32" converts to it.
+        progress: called with the bytes written and the total.
 
     Raises:
-        UserError: if the folder exists or its disk has no room, or for an unknown site. CacheError: for a cache that is
-            not complete or is damaged.
+        UserError: if the folder exists, its disk is too small, or a site is unknown.
+        CacheError: if the cache is incomplete or damaged.
     """
     cache = ActivationCache(location)
     chosen = cache.sites if sites is None else list(dict.fromkeys(sites))
     for site in chosen:
         cache.channels(site)
     if out.exists() or out.is_symlink():
-        raise UserError(f"{out} exists already: give a new folder to export to, or remove that one")
+        raise UserError(f"{out} already exists. Give a new folder to export to, or remove this one.")
     formats = {site: _format(cache.plan, site, form, dtype) for site in chosen}
     _check_room(cache.plan, out, form, formats)
     folder = out.absolute().parent
     partial = folder / f".{out.name}.partial"
     if folder.is_dir():
-        remove_folder(folder, partial.name)  # of an export that was killed
+        remove_folder(folder, partial.name)  # left by an export that was killed
     partial.mkdir(parents=True)
     try:
         _write_labels(cache, partial, formats)
@@ -83,7 +83,7 @@ def export(
 
 
 def _format(plan: CachePlan, site: str, form: Format, dtype: ExportDtype) -> str:
-    """Number format in which a site is exported."""
+    """Return the number format in which a site is exported."""
     stored = plan.dtypes[site]
     return "float32" if dtype == "float32" or (form == "npy" and stored == "bfloat16") else stored
 
@@ -97,13 +97,13 @@ def _check_room(plan: CachePlan, out: Path, form: Format, formats: dict[str, str
     free = shutil.disk_usage(next(parent for parent in out.absolute().parents if parent.exists())).free
     if free < needed:
         raise UserError(
-            f"{out} needs {needed} bytes and its disk has {free} bytes free: "
-            "make room, choose another disk, or export fewer sites"
+            f"{out} needs {needed} bytes, but its disk has only {free} bytes free. "
+            "Free some space, choose another disk, or export fewer sites."
         )
 
 
 def _write_labels(cache: ActivationCache, folder: Path, formats: dict[str, str]) -> None:
-    """The tables, and the labels of the axes."""
+    """Write the tables and the labels of the axes."""
     plan = cache.plan
     cache.clips.to_csv(folder / "clips.csv", index=False)
     cache.calls.to_csv(folder / "calls.csv", index=False)
@@ -142,22 +142,22 @@ def _write_values(
 
 
 def _blocks(plan: CachePlan, site: str) -> list[range]:
-    """The clips, so many at a time that their values fit BLOCK_BYTES as float32."""
-    together = max(1, BLOCK_BYTES // (math.prod(plan.shape(site)[1:]) * 4))
-    return [range(first, min(first + together, plan.n_clips)) for first in range(0, plan.n_clips, together)]
+    """Split the clips into blocks whose values fit BLOCK_BYTES as float32."""
+    count = max(1, BLOCK_BYTES // (math.prod(plan.shape(site)[1:]) * 4))
+    return [range(first, min(first + count, plan.n_clips)) for first in range(0, plan.n_clips, count)]
 
 
 def _read(
     cache: ActivationCache, site: str, clips: range, exported: str
 ) -> Shaped[np.ndarray, "clip step pass token channel"]:
-    """The values of some clips as stored (bfloat16 as uint16), or widened to float32."""
+    """Read some clips as stored (bfloat16 as uint16), or converted to float32."""
     stored = cache.read_stored(site, (clips, *map(range, cache.plan.shape(site)[1:])))
     stored_dtype = cache.plan.dtypes[site]
     return stored if exported == stored_dtype else decode(stored, stored_dtype)
 
 
 def _safetensors(cache: ActivationCache, folder: Path, site: str, exported: str) -> Iterator[int]:
-    """Write the files of a site; gives the bytes of the values in each."""
+    """Write the files of a site; yield the bytes of the values in each."""
     plan = cache.plan
     description = {
         "site": site,
@@ -177,7 +177,7 @@ def _safetensors(cache: ActivationCache, folder: Path, site: str, exported: str)
 
 
 def _row_labels(plan: CachePlan, clips: range) -> dict[str, Shaped[torch.Tensor, " row"]]:
-    """Labels of the rows (clip, step, pass, token) of some clips."""
+    """Return the labels of the rows (clip, step, pass, token) of some clips."""
     shape = (len(clips), len(plan.steps), len(plan.passes), plan.tokens)
 
     def column(axis: int, labels: Sequence[Any], dtype: torch.dtype) -> Shaped[torch.Tensor, " row"]:
@@ -194,9 +194,9 @@ def _row_labels(plan: CachePlan, clips: range) -> dict[str, Shaped[torch.Tensor,
 
 
 def _npy(cache: ActivationCache, folder: Path, site: str, exported: str) -> Iterator[int]:
-    """Write the file of a site; gives the bytes of the values as they are written.
+    """Write the file of a site; yield the bytes of the values as they are written.
 
-    Written and not mapped: on a full disk a mapping ends the process, a write raises.
+    Not a memory map: on a full disk that would kill the process, while a write raises.
     """
     header = {"descr": STORED[exported].str, "fortran_order": False, "shape": cache.plan.shape(site)}
     with (folder / f"{site}.npy").open("wb") as file:

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 def extends(plan: CachePlan, stored: CachePlan) -> bool:
-    """Whether a plan is a stored one with more clips, and differs in nothing else."""
+    """Return whether `plan` is the stored plan with more clips and no other difference."""
     return stored.n_clips < plan.n_clips and stored == plan.model_copy(update={"n_clips": stored.n_clips})
 
 
 def continues(group: Group, stored: Group, clips: "pd.DataFrame") -> bool:
-    """Whether a group is a stored one with more clips: a plan that `extends` the stored one, and the same first rows of
-    the clip table.
+    """Return whether `group` is the stored group with more clips.
+
+    Its plan must `extend` the stored one, and the clip table must begin with the same rows.
     """
     return (
         extends(group.plan, stored.plan)
@@ -31,10 +32,10 @@ def continues(group: Group, stored: Group, clips: "pd.DataFrame") -> bool:
 
 
 def grow(storage: Storage, group: Group, stored: Group) -> None:
-    """Make a stored cache the larger one. Who calls it must have claimed all shards.
+    """Turn a stored cache into the larger one. The caller must have claimed all shards.
 
-    A last shard with room for more clips counts as not written from here on, since a shard is written whole. Whoever
-    opens the cache for writing afterwards stores the other metadata (`metadata.complete`).
+    A last shard that is not full counts as not written from here on, because shards are written whole. The next writer
+    to open the cache stores the other metadata (`metadata.complete`).
     """
     manifest = Manifest(storage, stored.plan)
     kept = Manifest(storage, group.plan).entries

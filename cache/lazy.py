@@ -1,4 +1,4 @@
-"""An array for xarray that reads from disk only what is indexed."""
+"""A lazy array for xarray: reads only what is indexed from disk."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ Read = Callable[[Sequence[Positions]], Float[np.ndarray, "..."]]
 
 
 class _OnDisk(BackendArray):
-    """The part of xarray's reading protocol that it asks of a file format."""
+    """xarray's backend array: indexing reads from disk."""
 
     def __init__(self, shape: Shape, read: Read) -> None:
         self.shape = shape
@@ -28,7 +28,7 @@ class _OnDisk(BackendArray):
         )
 
     def _outer(self, key: tuple[Any, ...]) -> Float[np.ndarray, "..."]:
-        """Read the positions of a key of integers (which drop their dimension), slices and arrays."""
+        """Read the positions of a key of integers (whose dimensions are dropped), slices and arrays."""
         positions = [
             np.atleast_1d(np.arange(length)[item]) for length, item in zip(self.shape, key, strict=True)
         ]
@@ -37,10 +37,10 @@ class _OnDisk(BackendArray):
 
 
 def lazy_array(shape: Shape, read: Read) -> indexing.LazilyIndexedArray:
-    """An array of float32 that is read when its values are needed, by `read(positions)`.
+    """Make a float32 array whose values are read by `read(positions)` when they are needed.
 
     Args:
-        shape: of the whole array.
-        read: gets the wanted positions of each dimension and returns the values there.
+        shape: shape of the whole array.
+        read: takes the positions along each dimension and returns the values there.
     """
     return indexing.LazilyIndexedArray(_OnDisk(shape, read))

@@ -16,20 +16,20 @@ from cache.opening import UnsafeFile
 from cache.protocol import LOCK, STAGING, WRITERS
 from cache.storage import READ_LIMIT
 
-# Small enough to stay in a processor's cache until its checksum is made.
+# Small enough to stay in the CPU cache until its checksum is computed.
 _PIECE_BYTES = 2**20
 _CLAIM = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 class LocalStorage:
-    """The `Storage` of a folder. Links in it are refused (see `cache.opening`), and by `claim` all at once."""
+    """The `Storage` of a folder. Links in it raise UnsafeFile (see `cache.opening`); `claim` checks all of it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.location = str(folder)
         file = next((path for path in (folder, *folder.parents) if path.is_file()), None)
         if file is not None:
-            raise CacheError(f"{file} is a file: give a folder for the cache")
+            raise CacheError(f"{file} is a file. Give a folder for the cache.")
 
     def read(self, name: str, limit: int = READ_LIMIT) -> bytes:
         """See `Storage`."""
@@ -74,7 +74,7 @@ class LocalStorage:
 
     def put(self, name: str, pieces: Iterable[Any], new: bool = False) -> None:
         """See `Storage`: written in the staging folder, synced, renamed, and the folder synced."""
-        # A name of its own: writers of different shards store the metadata and the manifest alike.
+        # A unique name: writers of different shards all store the metadata and the manifest.
         staged = f"{STAGING}/{name.replace('/', '~')}~{uuid.uuid4().hex}"
         make_folder(self.folder)
         opening.make_folder(self.folder, STAGING)
@@ -85,14 +85,14 @@ class LocalStorage:
                 os.fsync(file.fileno())
             with self._locked():  # another writer may be removing the folder that this file goes to
                 if new and self.size(name) is not None:
-                    raise FileExistsError(f"{self.folder / name} is there already")
+                    raise FileExistsError(f"{self.folder / name} already exists")
                 opening.make_folder(self.folder, Path(name).parent)
                 opening.move_file(self.folder, staged, name)
         finally:
             opening.remove_file(self.folder, staged)
 
     def delete(self, names: Iterable[str]) -> None:
-        """See `Storage`; a folder that becomes empty goes, too."""
+        """See `Storage`; folders that become empty are removed too."""
         listed = list(names)
         with self._locked():
             for name in listed:
@@ -101,11 +101,10 @@ class LocalStorage:
                 self._sync_or_remove(folder)
 
     def claim(self, first: int, last: int) -> "_LocalClaim":
-        """See `Storage`: a locked file in `.writers/`; that of a dead process is not locked, and is removed.
+        """See `Storage`: a locked file in `.writers/`. The file of a dead process is not locked, and is removed.
 
         Raises:
-            UnsafeFile: before anything is made or changed, if there is a link, or whatever else is no file, anywhere
-                in the folder.
+            UnsafeFile: if the folder contains a link or anything else that is not a regular file; nothing is changed.
         """
         opening.list_files(self.folder, hidden=True)
         make_folder(self.folder)
@@ -116,8 +115,8 @@ class LocalStorage:
             for other_first, other_last in others:
                 if first <= other_last and other_first <= last:
                     raise CacheError(
-                        f"{self.folder} is being written by another writer (shards {other_first} to {other_last}), "
-                        "and a shard has one writer at a time: wait until it has finished, or stop it"
+                        f"{self.folder} is being written by another writer (shards {other_first} to {other_last}). "
+                        "A shard can have one writer at a time. Wait until it has finished, or stop it."
                     )
             if not others:
                 self._tidy()
@@ -136,9 +135,9 @@ class LocalStorage:
         return shutil.disk_usage(existing).free
 
     def release(self, claim_file: IO[bytes], name: str) -> None:
-        """Remove a claim's file; the last writer to leave removes what writers share.
+        """Remove a claim's file; the last writer also removes the files that writers share.
 
-        On a disk that fails they stay: they mean nothing once the file is closed.
+        If the disk fails they stay, but have no effect once the file is closed.
         """
         with claim_file, suppress(OSError), self._locked():
             opening.remove_file(self.folder, f"{WRITERS}/{name}")
@@ -148,7 +147,7 @@ class LocalStorage:
                 self._tidy()
 
     def _tidy(self) -> None:
-        """Remove what dead writers left: staged files, and folders that were emptied and should have gone."""
+        """Remove what dead writers left behind: staged files and empty folders."""
         opening.remove_folder(self.folder, STAGING)
         with opening.open_folder(self.folder) as folder, os.scandir(folder) as entries:
             for entry in entries:
@@ -157,7 +156,7 @@ class LocalStorage:
                     os.rmdir(entry.name, dir_fd=folder)
 
     def _living_claims(self) -> list[tuple[int, int]]:
-        """Shards (first, last) that writers hold now; removes the files of dead ones."""
+        """Return the shards (first, last) that writers currently hold; remove the claims of dead ones."""
         living = []
         for name in self._names_in(WRITERS):
             with opening.open_lock(self.folder, f"{WRITERS}/{name}") as file:
@@ -168,19 +167,19 @@ class LocalStorage:
                     claim = _CLAIM.fullmatch(name)
                     if claim is None:
                         raise UnsafeFile(
-                            f"{self.folder / WRITERS / name} is locked and is no writer's: end the program that has it "
-                            "open, and remove it"
+                            f"{self.folder / WRITERS / name} is locked but does not belong to a writer. End the "
+                            "program that has it open, and remove it."
                         ) from None
                     living.append((int(claim[1]), int(claim[2])))
         return living
 
     def _names_in(self, name: str) -> list[str]:
-        """The names in a folder of the cache."""
+        """Return the names in a folder of the cache."""
         with opening.open_folder(self.folder, name) as folder:
             return os.listdir(folder)
 
     def _sync_or_remove(self, name: Path) -> None:
-        """Remove a folder of the cache if it is empty, and see to it that the disk has what was removed."""
+        """Remove a folder of the cache if it is empty, and sync removals to disk."""
         parent = name.parent
         with suppress(FileNotFoundError), opening.open_folder(self.folder, name) as folder:
             if name == parent or os.listdir(folder):
@@ -192,14 +191,14 @@ class LocalStorage:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Be the only one, in any process, who renames, removes or claims; held for moments only."""
+        """Lock renaming, removing and claiming across processes, for a short time."""
         with opening.open_lock(self.folder, LOCK) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 
 class _LocalClaim:
-    """A locked file; closing it, or the end of the process, gives the claim back."""
+    """A locked file; closing it, or the end of the process, releases the claim."""
 
     def __init__(self, storage: LocalStorage, file: IO[bytes], name: str) -> None:
         self._storage = storage
@@ -207,16 +206,16 @@ class _LocalClaim:
         self._name = name
 
     def check(self) -> None:
-        """Nobody can take a local claim away."""
+        """Do nothing: a local claim cannot be lost."""
 
     def close(self) -> None:
-        """Give the claim back."""
+        """Release the claim."""
         if not self._file.closed:
             self._storage.release(self._file, self._name)
 
 
 def sync_path(path: Path) -> None:
-    """Wait until a folder's list of names, or a file's content, is on the disk."""
+    """Sync a folder's entries, or a file's content, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -225,7 +224,7 @@ def sync_path(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents, so that they survive a power cut."""
+    """Create a folder and its parents so that they survive a power cut."""
     if not path.is_dir():
         make_folder(path.absolute().parent)
         path.mkdir(exist_ok=True)
@@ -233,7 +232,7 @@ def make_folder(path: Path) -> None:
 
 
 def _without_first(buffers: list[memoryview], count: int) -> list[memoryview]:
-    """What is left of some buffers after their first `count` bytes."""
+    """Return what is left of some buffers after their first `count` bytes."""
     while buffers and count >= len(buffers[0]):
         count -= len(buffers[0])
         buffers = buffers[1:]
@@ -241,6 +240,6 @@ def _without_first(buffers: list[memoryview], count: int) -> list[memoryview]:
 
 
 def _write_all(file: IO[bytes], piece: memoryview) -> None:
-    """A raw file may write less than it is given."""
+    """Write all of `piece`: a raw file may write less than it is given."""
     while len(piece):
         piece = piece[file.write(piece) :]

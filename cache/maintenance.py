@@ -1,4 +1,4 @@
-"""Looking after caches: verify, repair, describe, find and remove them, in folders and object stores alike."""
+"""Maintain caches: verify, repair, describe, find and remove them, in folders and object stores."""
 
 import errno
 import fcntl
@@ -36,7 +36,7 @@ from cache.protocol import (
 from cache.shardfile import read_index
 from cache.storage import Location, Storage, open_storage
 
-# Called with the bytes done and the bytes there are.
+# Called with the bytes done and the total.
 Progress = Callable[[int, int], None]
 
 _THREADS = 4
@@ -45,9 +45,9 @@ _HIDDEN = {LOCK, WRITERS, STAGING}
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing wrong with a cache: the file (or manifest line), what is wrong, and for shard files whose it is.
+    """One fault of a cache: the file (or manifest line), what is wrong and, for shard files, the shard.
 
-    `clips` are the first and last clip (both included) of the shard.
+    `clips` are the first and last clip (inclusive) of the shard.
     """
 
     name: str
@@ -68,14 +68,14 @@ class SiteInfo:
     Attributes:
         channels: length of its activation vectors.
         dtype: number format on disk.
-        bytes: of its committed shard files.
-        planned_bytes: what those would take without compression.
-        largest: largest magnitude before the values were cast to the stored format.
-        max_error: largest absolute difference that the cast made.
-        rms_error: root of the mean over clips of the shards' squared relative errors. The relative error of all values
-            exactly where every clip has the same sum of squares, and close to it otherwise.
+        bytes: size of its committed shard files.
+        planned_bytes: their size without compression.
+        largest: largest magnitude before the cast to the stored format.
+        max_error: largest absolute error of the cast.
+        rms_error: root mean square over clips of the shards' relative errors. Equal to the relative error of all values
+            if every clip has the same sum of squares, and close to it otherwise.
 
-    The last three are None while no shard is committed.
+    The last three are None until a shard is committed.
     """
 
     channels: int
@@ -89,13 +89,13 @@ class SiteInfo:
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What a cache holds, and how much of it is there; fields that are not explained are those of the plan.
+    """Contents and completeness of a cache; other fields are those of the plan.
 
     Attributes:
-        version: of the protocol.
-        shards: how many the plan has.
-        committed: how many of them are there.
-        bytes: of all its files.
+        version: version of the protocol.
+        shards: number of shards in the plan.
+        committed: number of committed shards.
+        bytes: size of all its files.
     """
 
     location: str
@@ -117,8 +117,8 @@ class CacheInfo:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A cache that was found: its location and bytes; its description, or why it has none."""
+class CacheListing:
+    """A cache in a listing: its location and size, and its description or why it has none."""
 
     location: str
     bytes: int
@@ -127,12 +127,12 @@ class Found:
 
 
 def verify(location: Location, progress: Progress | None = None) -> list[Damage]:
-    """Everything that is damaged: committed shards are read whole and compared with their checksums.
+    """Return all damage: committed shards are read completely and compared with their checksums.
 
-    Files without a committed shard are no damage: the next writer removes them.
+    Files without a committed shard are not damage: the next writer removes them.
 
     Raises:
-        CacheError: if there is no cache, its `zarr.json` is damaged, or a file must not be read.
+        CacheError: if there is no cache, its `zarr.json` is damaged, or reading a file is not permitted.
     """
     storage = open_storage(location)
     group = metadata.read_group(storage)
@@ -140,16 +140,16 @@ def verify(location: Location, progress: Progress | None = None) -> list[Damage]
 
 
 def repair(location: Location, progress: Progress | None = None) -> list[Damage]:
-    """Drop what `verify` finds damaged, so that capturing again with the same plan writes it anew.
+    """Remove damaged shards, so that capturing again with the same plan rewrites them.
 
-    Damaged shards leave the manifest and then their files go, so that a repair that is killed can be repeated.
-    Damaged metadata is written anew at once where the plan and the clip table tell it; a damaged clip table is removed.
+    Damaged shards are removed from the manifest before their files, so that an interrupted repair can be repeated.
+    Damaged metadata is rewritten from the plan and the clip table if possible; a damaged clip table is removed.
 
     Returns:
-        What was damaged.
+        The damage found.
 
     Raises:
-        CacheError: like `verify`, and while another writer has the cache open.
+        CacheError: as `verify`, and if another writer has the cache open.
     """
     storage = open_storage(location)
     group = metadata.read_group(storage)
@@ -160,8 +160,8 @@ def repair(location: Location, progress: Progress | None = None) -> list[Damage]
         if not damage:
             return []
         claim.check()
-        _drop(storage, plan, manifest, {found.shard for found in damage if found.shard is not None})
-        damaged = {found.name for found in damage} & storage.sizes().keys()
+        _drop(storage, plan, manifest, {fault.shard for fault in damage if fault.shard is not None})
+        damaged = {fault.name for fault in damage} & storage.sizes().keys()
         storage.delete(damaged)
         if storage.size(CLIPS) is not None:
             metadata.complete(storage, group, metadata.read_clips(storage, group))
@@ -169,7 +169,7 @@ def repair(location: Location, progress: Progress | None = None) -> list[Damage]
 
 
 def describe(location: Location) -> CacheInfo:
-    """What a cache holds, from its plan and manifest; no shard is read.
+    """Describe a cache from its plan and manifest, without reading shards.
 
     Raises:
         CacheError: if there is no cache, or its `zarr.json` is damaged.
@@ -197,28 +197,28 @@ def describe(location: Location) -> CacheInfo:
     )
 
 
-def find(location: Path | str) -> list[Found]:
-    """The caches under a folder or URL, itself included, by location; links to folders are not followed.
+def find(location: Path | str) -> list[CacheListing]:
+    """Find the caches under a folder or URL (including itself), sorted by location; links to folders are not followed.
 
     Raises:
-        UserError: if there is no such folder.
+        UserError: if the folder does not exist.
     """
-    found = []
+    listings = []
     for place in sorted(_cache_places(location), key=str):
         storage = open_storage(place)
         try:
             info = describe(storage)
-            found.append(Found(storage.location, info.bytes, info))
+            listings.append(CacheListing(storage.location, info.bytes, info))
         except (CacheError, UnsafeFile) as error:
-            found.append(Found(storage.location, _bytes_of(storage), None, str(error)))
-    return found
+            listings.append(CacheListing(storage.location, _bytes_of(storage), None, str(error)))
+    return listings
 
 
 def removable_bytes(location: Location) -> int:
-    """Bytes of a cache that `remove` would remove.
+    """Return the bytes that `remove` would remove.
 
     Raises:
-        CacheError: if the location holds no cache, one of another version, or other files besides.
+        CacheError: if the location has no cache, one of another version, or other files as well.
     """
     storage = open_storage(location)
     _last_shard_of_removable(storage)
@@ -226,13 +226,13 @@ def removable_bytes(location: Location) -> int:
 
 
 def remove(location: Location) -> None:
-    """Remove a cache, its folder included.
+    """Remove a cache with its folder.
 
-    The manifest goes first and `zarr.json` last: after a kill no reader takes what is left for complete, and removing
-    it again finishes.
+    The manifest is removed first and `zarr.json` last: if this is interrupted, no reader takes the rest for a complete
+    cache, and removing it again finishes.
 
     Raises:
-        CacheError: see `removable_bytes`; and while a writer has the cache open.
+        CacheError: see `removable_bytes`; also if a writer has the cache open.
     """
     storage = open_storage(location)
     with closing(storage.claim(0, _last_shard_of_removable(storage))):
@@ -242,12 +242,12 @@ def remove(location: Location) -> None:
 
 
 def remove_unwritten(location: Location, first: Callable[[], None]) -> None:
-    """Remove a cache in which no shard is committed, having called `first` while nobody can write to it.
+    """Call `first` and remove a cache without committed shards, while nobody can write to it.
 
-    A cache with a shard stays, and `first` is not called.
+    If a shard is committed, the cache stays and `first` is not called.
 
     Raises:
-        CacheError: like `remove`; nothing was removed then.
+        CacheError: as `remove`; nothing is removed then.
     """
     storage = open_storage(location)
     with closing(storage.claim(0, _last_shard_of_removable(storage))):
@@ -263,14 +263,15 @@ def remove_shards(location: Location, shards: Collection[int]) -> None:
     """Remove single shards, so that they are captured again.
 
     Raises:
-        UserError: for a shard that the plan does not have. CacheError: if there is no cache, or a writer has it open.
+        UserError: if the plan does not have one of the shards.
+        CacheError: if there is no cache, or a writer has it open.
     """
     storage = open_storage(location)
     plan = metadata.read_plan(storage)
     unknown = sorted(shard for shard in shards if shard not in range(plan.n_shards))
     if unknown:
         raise UserError(
-            f"{storage.location} has no shard {unknown[0]}: its shards are 0 to {plan.n_shards - 1}"
+            f"{storage.location} has no shard {unknown[0]}; its shards are 0 to {plan.n_shards - 1}."
         )
     with closing(storage.claim(0, plan.n_shards - 1)):
         _drop(storage, plan, Manifest(storage, plan), set(shards))
@@ -300,7 +301,7 @@ def _find_damage(
 
 
 def _problem(storage: Storage, plan: CachePlan, sizes: dict[str, int], entry: Entry, site: str) -> str | None:
-    """What is wrong with one committed shard file, or None."""
+    """Return what is wrong with one committed shard file, or None."""
     name, expected = shard_file_name(site, entry.shard), entry.files[site]
     if name not in sizes:
         return "is missing"
@@ -311,21 +312,21 @@ def _problem(storage: Storage, plan: CachePlan, sizes: dict[str, int], entry: En
             return "differs from its checksum"
         read_index(storage, plan, site, entry.shard, expected.bytes)
     except ValueError as error:
-        return f"was made wrong ({error})"
+        return f"is malformed ({error})"
     except (FileNotFoundError, EOFError):
-        return "is missing or cut"
+        return "is missing or truncated"
     except OSError as error:
-        # A broken disk is damage; what may only not be read now is not, and must not be dropped by a repair.
+        # A broken disk is damage; missing permission is not, and must not make a repair drop the shard.
         if error.errno == errno.EIO:
             return f"cannot be read ({error.strerror})"
         raise CacheError(
-            f"{storage.location}/{name} cannot be read ({error.strerror}): make it readable and run again"
+            f"{storage.location}/{name} cannot be read ({error.strerror}). Make it readable and run this again."
         ) from error
     return None
 
 
 def _delete_all(storage: Storage) -> None:
-    """Delete what a cache has; see `remove`."""
+    """Delete all files of a cache; see `remove`."""
     names = storage.sizes().keys()
     manifest = {name for name in names if name == MANIFEST or name.startswith(ENTRIES)}
     storage.delete(manifest)
@@ -334,7 +335,7 @@ def _delete_all(storage: Storage) -> None:
 
 
 def _drop(storage: Storage, plan: CachePlan, manifest: Manifest, shards: set[int]) -> None:
-    """Remove shards: their entries first, so that what is there is never without its file. Drops damaged lines, too."""
+    """Remove shards and damaged lines; entries before files, so that no entry is ever without its file."""
     manifest.drop(shards)
     storage.delete([shard_file_name(site, shard) for shard in shards for site in plan.sites])
 
@@ -355,7 +356,7 @@ def _describe_site(plan: CachePlan, site: str, entries: dict[int, Entry]) -> Sit
 
 
 def _bytes_of(storage: Storage) -> int:
-    """Bytes of what is stored; 0 where it holds what is not opened."""
+    """Return the bytes stored; 0 if the storage contains unsafe files."""
     try:
         return sum(storage.sizes().values())
     except UnsafeFile:
@@ -363,7 +364,7 @@ def _bytes_of(storage: Storage) -> int:
 
 
 def _cache_places(location: Path | str) -> Iterator[Path | str]:
-    """Locations of the caches under a folder or URL."""
+    """Yield the locations of the caches under a folder or URL."""
     if isinstance(location, str) and "://" in location:
         storage = open_storage(location)
         names = [f"/{name}" for name in storage.sizes()]
@@ -376,7 +377,7 @@ def _cache_places(location: Path | str) -> Iterator[Path | str]:
         yield from (f"{storage.location}{place}" for place in places)
         return
     if not Path(location).is_dir():
-        raise UserError(f"{location} is not a folder: give the folder in which to look for caches")
+        raise UserError(f"{location} is not a folder. Give the folder in which to look for caches.")
     for folder, folders, files in os.walk(location):
         if GROUP in files and _is_cache(LocalStorage(Path(folder)), GROUP):
             folders.clear()
@@ -384,7 +385,7 @@ def _cache_places(location: Path | str) -> Iterator[Path | str]:
 
 
 def _is_cache(storage: Storage, name: str) -> bool:
-    """Whether some zarr.json is that of a cache, of whatever version."""
+    """Return whether a zarr.json belongs to a cache of any version."""
     try:
         return bool(
             parse_json(storage.read(name, metadata.GROUP_LIMIT))["attributes"]["protocol"] == PROTOCOL
@@ -394,7 +395,7 @@ def _is_cache(storage: Storage, name: str) -> bool:
 
 
 def _last_shard_of_removable(storage: Storage) -> int:
-    """Last shard of the cache in a storage; 0 if only hidden names are left in its folder.
+    """Return the last shard of the cache in a storage; 0 if only hidden names are left in its folder.
 
     Raises:
         CacheError: see `removable_bytes`.
@@ -409,16 +410,16 @@ def _last_shard_of_removable(storage: Storage) -> int:
     own = {GROUP, CLIPS, CALLS, MANIFEST, ENTRIES.rstrip("/"), *plan.sites, *_HIDDEN}
     if names - own:
         raise CacheError(
-            f"{storage.location} has files that are not the cache's ({', '.join(sorted(names - own))}): "
-            "move them elsewhere first"
+            f"{storage.location} has files that do not belong to the cache ({', '.join(sorted(names - own))}). "
+            "Move them elsewhere first."
         )
     return plan.n_shards - 1
 
 
 def _remove_folder(folder: Path) -> None:
-    """Remove what is left of a cache's folder, unless a writer has begun a new cache there."""
+    """Remove what is left of a cache's folder, unless a writer has started a new cache there."""
     with (folder / LOCK).open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # nobody claims shards meanwhile
+        fcntl.flock(lock, fcntl.LOCK_EX)  # no writer can claim shards in the meantime
         if not (folder / WRITERS).exists() and not (folder / GROUP).exists():
-            shutil.rmtree(folder.resolve())  # which may be reached through a link
+            shutil.rmtree(folder.resolve())  # the path may be a link
             sync_path(folder.absolute().parent)

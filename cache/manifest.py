@@ -1,4 +1,4 @@
-"""The manifest: one checksummed JSON line for each committed shard; a shard without a line is not there."""
+"""The manifest: one checksummed JSON line for each committed shard; a shard without a line does not exist."""
 
 import io
 from collections.abc import Iterator
@@ -19,15 +19,15 @@ from cache.protocol import (
 )
 from cache.storage import Storage
 
-# Damaged lines are named one by one up to here; nobody reads more, and somebody may have made millions.
+# Damaged lines are listed up to this number: a hostile file may have millions.
 _MAX_NAMED = 1000
 
 
 @dataclass(frozen=True)
 class ShardFile:
-    """One site's file of a shard: its bytes, its XXH3 (16 hex digits), and what rounding its values lost.
+    """One site's file of a shard: its size in bytes, its XXH3 (16 hex digits) and the rounding error of its values.
 
-    `largest`, `max_error` and `rms_error` are those of `cache.rounding.Rounding.figures`.
+    `largest`, `max_error` and `rms_error` are those of `cache.rounding.Rounding.summary`.
     """
 
     bytes: int
@@ -39,36 +39,36 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class Entry:
-    """One committed shard: its number, first and last clip (both included), and its file for each site."""
+    """One committed shard: its number, first and last clip (inclusive), and its file for each site."""
 
     shard: int
     clips: tuple[int, int]
     files: dict[str, ShardFile]
 
     def sizes(self) -> dict[str, int]:
-        """Name of each of its files -> bytes."""
+        """Return the size in bytes of each of its files, by name."""
         return {shard_file_name(site, self.shard): file.bytes for site, file in self.files.items()}
 
     def check(self) -> None:
-        """Refuse fields of the wrong kind; raises TypeError."""
+        """Raise TypeError for fields of the wrong type."""
         numbers = [self.shard, *self.clips, *(file.bytes for file in self.files.values())]
         if not all(type(number) is int for number in numbers):
-            raise TypeError("a number is no integer")
+            raise TypeError("a number is not an integer")
         for file in self.files.values():
-            figures = (file.largest, file.max_error, file.rms_error)
-            if not all(isinstance(figure, int | float) for figure in figures):
-                raise TypeError("a figure is no number")
+            statistics = (file.largest, file.max_error, file.rms_error)
+            if not all(isinstance(value, int | float) for value in statistics):
+                raise TypeError("a statistic is not a number")
             if not isinstance(file.xxh3, str):
-                raise TypeError("a checksum is no text")
+                raise TypeError("a checksum is not text")
 
     def to_line(self) -> bytes:
-        """The manifest line, newline included."""
+        """Return the manifest line, including the newline."""
         fields = asdict(self)
         return canonical_json({**fields, "xxh3": _checksum(fields)}).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> "Entry":
-        """Read a line without its newline.
+        """Parse a line without its newline.
 
         Raises:
             ValueError: if the line is damaged.
@@ -81,7 +81,7 @@ class Entry:
             entry = cls(**{**fields, "clips": (first, last), "files": files})
             entry.check()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no manifest entry ({error})") from error
+            raise ValueError(f"not a manifest entry ({error})") from error
         if stated != _checksum(fields):
             raise ValueError("checksum mismatch")
         return entry
@@ -90,13 +90,13 @@ class Entry:
 class Manifest:
     """The committed shards of a cache, by number.
 
-    While shards are being written each has an entry of its own under `manifest/`; when all are there, the entries are
-    settled as the lines of `manifest.jsonl`. Reading takes both.
+    While shards are being written, each has its own entry under `manifest/`; once all are committed, the entries are
+    merged into the lines of `manifest.jsonl`. Reading uses both.
 
     Attributes:
         entries: shard number -> entry, ascending.
-        damaged: names of lines and entries that are damaged. Their shards count as not written.
-        is_settled: whether `manifest.jsonl` names all shards.
+        damaged: names of damaged lines and entries. Their shards count as not written.
+        is_settled: whether `manifest.jsonl` has all shards.
     """
 
     def __init__(self, storage: Storage, plan: CachePlan) -> None:
@@ -108,11 +108,11 @@ class Manifest:
         self.load()
 
     def load(self) -> None:
-        """Read the manifest anew."""
+        """Reload the manifest."""
         found: dict[int, Entry] = {}
         self.damaged = []
         entry_names = self._storage.sizes(ENTRIES)
-        # The entries first: settling writes the lines before it removes the entries, so none can be missed.
+        # Entries first: settling writes the lines before it removes the entries, so none can be missed.
         for name in entry_names:
             try:
                 line = self._storage.read(name, self._line_limit()).rstrip(b"\n")
@@ -129,12 +129,12 @@ class Manifest:
         self.is_settled = complete and not entry_names and not self.damaged
 
     def append(self, entry: Entry) -> None:
-        """Commit a shard. Raises FileExistsError if another writer has committed it."""
+        """Commit a shard; raise FileExistsError if another writer has committed it."""
         self._storage.put(entry_name(entry.shard), [entry.to_line()], new=True)
         self.entries[entry.shard] = entry
 
     def drop(self, shards: set[int]) -> None:
-        """Make shards count as not written."""
+        """Remove shards from the manifest, so that they count as not written."""
         kept = {shard: entry for shard, entry in self.entries.items() if shard not in shards}
         if self._storage.size(MANIFEST) is not None:
             self._write_lines(kept)
@@ -154,7 +154,7 @@ class Manifest:
         self._storage.put(MANIFEST, [entry.to_line() for entry in entries.values()])
 
     def _lines(self) -> Iterator[bytes]:
-        """The lines that end in a newline, without it; no more than there can be."""
+        """Yield the complete lines, without their newline; no more than the plan allows."""
         try:
             lines = io.BytesIO(self._storage.read(MANIFEST))
         except FileNotFoundError:
@@ -164,7 +164,7 @@ class Manifest:
                 yield line[:-1]
 
     def _line_limit(self) -> int:
-        """Bytes that an entry's line has at most."""
+        """Return the largest size of an entry's line in bytes."""
         return 1024 + sum(1024 + len(site) for site in self._plan.sites)
 
     def _is_planned(self, entry: Entry) -> bool:

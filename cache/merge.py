@@ -1,4 +1,4 @@
-"""Putting caches together, or copying one: between folders and object stores, every file compared on the way."""
+"""Merge or copy caches between folders and object stores, checking every file."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from cache.reader import ActivationCache
 from cache.room import check_room
 from cache.storage import Location, Storage, open_storage
 
-# Called with the bytes done and the bytes there are.
+# Called with the bytes done and the total.
 Progress = Callable[[int, int], None]
 
 _THREADS = 4
@@ -24,15 +24,16 @@ _PIECE_BYTES = 8 * 2**20
 
 
 def merge(sources: Sequence[Location], target: Location, progress: Progress | None = None) -> None:
-    """Copy the committed shards of caches of one plan into one cache, which is made or continued.
+    """Copy the committed shards of caches with the same plan into one cache, which is created or continued.
 
-    Every file is compared with its checksum while it is copied; a shard is committed when its files are there. A merge
-    that was killed goes on where it was when it is repeated. With a single source it copies a cache, to an object store
-    and back, too.
+    Every file is compared with its checksum while it is copied; a shard is committed once its files are complete. An
+    interrupted merge resumes when it is repeated. With a single source it copies a cache, also to and from an object
+    store.
 
     Raises:
-        UserError: if the plans or clip tables differ, if two caches hold different files for a shard, if the target is
-            something else or has no room. CacheError: for a damaged source, and while a writer has the target open.
+        UserError: if the plans or clip tables differ, if two caches have different files for a shard, or if the target
+            is something else or too small.
+        CacheError: if a source is damaged, or a writer has the target open.
     """
     caches = [ActivationCache(source, allow_partial=True) for source in sources]
     _refuse_other_captures(caches)
@@ -46,7 +47,7 @@ def merge(sources: Sequence[Location], target: Location, progress: Progress | No
     with closing(storage.claim(0, plan.n_shards - 1)) as claim:
         _refuse_another(storage, metadata.create(storage, group), group)
         if storage.size(CLIPS) is None:
-            storage.put(CLIPS, [caches[0].storage.read(CLIPS)])  # as it is: byte for byte the same cache
+            storage.put(CLIPS, [caches[0].storage.read(CLIPS)])  # byte for byte the same cache
         metadata.complete(storage, group, clips)
         manifest = Manifest(storage, plan)
         wanted = _lacking(storage, manifest, origins)
@@ -73,17 +74,16 @@ def merge(sources: Sequence[Location], target: Location, progress: Progress | No
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise UserError(
-                f"{storage.location} cannot be written ({reason}): fix that and merge again, "
-                "which goes on where it was"
+                f"Cannot write {storage.location} ({reason}). Fix this and merge again, which resumes the merge."
             ) from error
         if len(manifest.entries) == plan.n_shards and not manifest.is_settled:
             manifest.settle()
 
 
 def _refuse_other_captures(caches: Sequence[ActivationCache]) -> None:
-    """Refuse to merge what does not belong together."""
+    """Raise UserError if the caches have different plans or clip tables."""
     if not caches:
-        raise UserError("nothing to merge: give the folder or URL of at least one cache")
+        raise UserError("Nothing to merge. Give the folder or URL of at least one cache.")
     first = caches[0]
     for other in caches[1:]:
         _refuse_another(other.storage, other.group, first.group)
@@ -95,17 +95,17 @@ def _refuse_another(storage: Storage, stored: metadata.Group, group: metadata.Gr
             name for name in CachePlan.model_fields if getattr(stored.plan, name) != getattr(group.plan, name)
         ]
         raise UserError(
-            f"{storage.location} holds another plan than the first cache, it differs in {', '.join(fields)}: "
-            "merge caches of the same plan"
+            f"Caches to merge must have the same plan; {storage.location} differs from the first in "
+            f"{', '.join(fields)}."
         )
     if stored != group:
         raise UserError(
-            f"{storage.location} has another clip table than the first cache: merge caches of the same clips"
+            f"Caches to merge must have the same clip table; that of {storage.location} differs from the first."
         )
 
 
 def _origins(caches: Sequence[ActivationCache]) -> dict[int, ActivationCache]:
-    """Shard -> the first cache that has it, ascending."""
+    """Map each shard to the first cache that has it, in ascending order."""
     origins: dict[int, ActivationCache] = {}
     for cache in caches:
         for shard, entry in cache.manifest.entries.items():
@@ -115,7 +115,7 @@ def _origins(caches: Sequence[ActivationCache]) -> dict[int, ActivationCache]:
 
 
 def _lacking(storage: Storage, manifest: Manifest, origins: dict[int, ActivationCache]) -> list[int]:
-    """Shards that a target does not have yet, having compared those that it has."""
+    """Return the shards that a target does not have yet, after checking those that it has."""
     for shard in origins.keys() & manifest.entries.keys():
         origin = origins[shard]
         _refuse_conflict(storage, manifest.entries[shard], origin.storage, origin.manifest.entries[shard])
@@ -126,23 +126,23 @@ def _refuse_conflict(one: Storage, entry: Entry, other: Storage, other_entry: En
     different = [site for site, file in entry.files.items() if file.xxh3 != other_entry.files[site].xxh3]
     if different:
         raise UserError(
-            f"shard {entry.shard} differs between {one.location} and {other.location} (in {', '.join(different)}): "
-            f"remove it from the wrong one with `workbench cache rm --shard {entry.shard}`, and merge again"
+            f"Shard {entry.shard} differs between {one.location} and {other.location} (in {', '.join(different)}). "
+            f"Remove it from the wrong one with `workbench cache rm --shard {entry.shard}` and merge again."
         )
 
 
 def _checked_pieces(source: Storage, name: str, file: ShardFile) -> Iterator[memoryview]:
-    """The content of a shard file.
+    """Yield the content of a shard file.
 
-    Read in a thread of its own, because an object store cannot read in the thread that takes what it puts.
+    It is read in a separate thread, because obstore cannot read in the thread in which it writes.
 
     Raises:
-        CacheError: when it ends, if it is not what the manifest says.
+        CacheError: at the end, if it differs from the manifest.
     """
     digest = xxhash.xxh3_64()
     damaged = CacheError(
-        f"{source.location}/{name} is missing or damaged: run `workbench cache verify --repair` on "
-        f"{source.location}, and merge again"
+        f"{source.location}/{name} is missing or damaged. Run `workbench cache verify --repair` on "
+        f"{source.location} and merge again."
     )
     try:
         with ThreadPoolExecutor(1, "cache-merge-reader") as reader:

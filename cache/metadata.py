@@ -1,4 +1,4 @@
-"""The metadata of a cache: zarr's JSON, the plan in it, and the tables beside it."""
+"""The metadata of a cache: zarr's JSON, which has the plan, and the tables."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# Bytes of the group's `zarr.json`: its JSON takes some twenty times as much memory.
+# Largest `zarr.json` of the group in bytes; parsed, its JSON takes about twenty times as much memory.
 GROUP_LIMIT = 2**24
 
 
 class Group(NamedTuple):
-    """What the group's `zarr.json` says: the plan, and the hash of the clip table (see `tables.table_hash`)."""
+    """The contents of the group's `zarr.json`: the plan, and the hash of the clip table (see `tables.table_hash`)."""
 
     plan: CachePlan
     clips_hash: str
 
 
 def read_plan(storage: Storage) -> CachePlan:
-    """The plan of the cache in a storage; raises like `read_group`."""
+    """Read the plan of the cache in a storage; raise as `read_group` does."""
     return read_group(storage).plan
 
 
 def read_group(storage: Storage) -> Group:
-    """What the cache in a storage is.
+    """Read the `zarr.json` of the cache in a storage.
 
     Raises:
         CacheError: if there is no cache, it is of another protocol version, or its plan is damaged.
@@ -54,42 +54,43 @@ def read_group(storage: Storage) -> Group:
     except FileNotFoundError as error:
         if storage.size(MANIFEST) is not None:
             raise CacheError(
-                f"{where}/{GROUP} is missing: restore it from a copy, or delete {where} and capture again"
+                f"{where}/{GROUP} is missing. Restore it from a copy, or delete {where} and capture again."
             ) from error
         raise CacheError(
-            f"{where} is not an activation cache (no {GROUP}): give the folder of one, "
-            "such as STUDY/activations.zarr, or a new one to write"
+            f"{where} is not an activation cache (no {GROUP}). Give the folder of one, "
+            "such as STUDY/activations.zarr, or a new folder to write to."
         ) from error
     try:
         attributes = parse_json(content)["attributes"]
         protocol, version = attributes["protocol"], attributes["version"]
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(
-            f"{where}/{GROUP} does not describe an activation cache: give the folder of one, or a new one to write"
+            f"{where}/{GROUP} does not describe an activation cache. Give the folder of one, or a new folder."
         ) from error
     if (protocol, version) != (PROTOCOL, VERSION):
         raise CacheError(
-            f"{where} is of {protocol} version {version}, this program reads {PROTOCOL} version {VERSION}: "
-            "use the program version that wrote it, or capture again"
+            f"{where} has {protocol} version {version}, but this program reads {PROTOCOL} version {VERSION}. "
+            "Use the program version that wrote it, or capture again."
         )
     try:
         group = Group(CachePlan.model_validate(attributes["plan"]), str(attributes["clips_hash"]))
         intact = attributes == _group_attributes(group)
-        problem = "" if intact else "its attributes do not fit their checksums"
+        problem = "" if intact else "its attributes do not match their checksums"
     except UserError as error:
         problem = str(error)
     except (KeyError, ValueError) as error:  # pydantic's errors are ValueErrors
         problem = _first_problem(error)
     if problem:
-        raise CacheError(f"{where}/{GROUP} is damaged ({problem}): restore it from a copy, or capture again")
+        raise CacheError(f"{where}/{GROUP} is damaged ({problem}). Restore it from a copy, or capture again.")
     return group
 
 
 def create(storage: Storage, group: Group) -> Group:
-    """Make a storage a cache, and return what it is: as given, or as who was quicker made it.
+    """Create a cache in a storage; return its group: the given one, or that of a faster writer.
 
     Raises:
-        UserError: if something else is at the location. CacheError: see `read_group`.
+        UserError: if something else is at the location.
+        CacheError: see `read_group`.
     """
     if storage.is_there():
         return read_group(storage)
@@ -101,12 +102,12 @@ def create(storage: Storage, group: Group) -> Group:
 
 
 def replace(storage: Storage, group: Group) -> None:
-    """Make the cache in a storage another one: its `zarr.json` is stored anew, and nothing else."""
+    """Replace the `zarr.json` of the cache in a storage, and nothing else."""
     storage.put(GROUP, [_group_json(group)])
 
 
 def complete(storage: Storage, group: Group, clips: "pd.DataFrame") -> None:
-    """Put all that a cache has beside its shards and the manifest, where it is missing or damaged.
+    """Store all of a cache's metadata except the manifest, where it is missing or damaged.
 
     `clips` is the group's clip table.
     """
@@ -119,7 +120,7 @@ def complete(storage: Storage, group: Group, clips: "pd.DataFrame") -> None:
 
 
 def damaged_files(storage: Storage, group: Group) -> list[str]:
-    """Names of the metadata files that are missing or damaged."""
+    """Return the names of the metadata files that are missing or damaged."""
     plan = group.plan
     expected = {f"{site}/{GROUP}": _array_json(plan, site) for site in plan.sites}
     expected[GROUP] = _group_json(group)
@@ -139,7 +140,7 @@ def damaged_files(storage: Storage, group: Group) -> list[str]:
 
 
 def read_clips(storage: Storage, group: Group) -> "pd.DataFrame":
-    """The clip table.
+    """Read the clip table.
 
     Raises:
         CacheError: if it is missing or damaged.
@@ -148,7 +149,7 @@ def read_clips(storage: Storage, group: Group) -> "pd.DataFrame":
 
 
 def read_calls(storage: Storage, group: Group) -> "pd.DataFrame":
-    """The table of kept calls.
+    """Read the table of captured calls.
 
     Raises:
         CacheError: if it is missing or damaged.
@@ -161,23 +162,23 @@ def _read_table(storage: Storage, name: str, digest: str, rows: int) -> "pd.Data
     try:
         table = tables.parse(storage.read(name, tables.MAX_FILE_BYTES), rows)
         is_as_written = tables.stored_hash(table) == digest
-        problem = "" if is_as_written else "other values than were written"
+        problem = "" if is_as_written else "its values have changed"
     except (OSError, ValueError) as error:
         problem = str(error)
     if problem:
         raise CacheError(
-            f"{storage.location}/{name} is missing or damaged ({problem}): delete it and capture again "
-            "with the same plan, which writes it anew"
+            f"{storage.location}/{name} is missing or damaged ({problem}). Delete it and capture again "
+            "with the same plan, which rewrites it."
         )
     return tables.to_pandas(table)
 
 
 def _first_problem(error: Exception) -> str:
-    """What is wrong with a plan, in a few words."""
+    """Describe what is wrong with a plan in a few words."""
     if isinstance(error, ValidationError):
         place = error.errors(include_url=False, include_input=False)[0]["loc"]
-        return f"its plan has no usable {place[0]}" if place else "it has no plan"
-    return "its attributes do not fit their checksums"
+        return f"its plan has no valid {place[0]}" if place else "it has no plan"
+    return "its attributes do not match their checksums"
 
 
 def _content(storage: Storage, name: str) -> bytes | None:
@@ -188,22 +189,18 @@ def _content(storage: Storage, name: str) -> bytes | None:
 
 
 def _calls_table(plan: CachePlan) -> "pd.DataFrame":
-    import pandas as pd  # not at the top: opening a cache must not wait for it
+    import pandas as pd  # slow to import, and opening a cache does not need it
 
     return pd.DataFrame({"step": plan.steps, "sigma": plan.sigmas})
 
 
 def check_clip_table(clips: "pd.DataFrame", n_clips: int) -> None:
-    """Refuse a clip table that does not number the clips 0 .. n_clips - 1 in its column `clip`, in order.
-
-    Raises:
-        UserError: saying what the table has instead.
-    """
+    """Raise UserError unless the column `clip` numbers the clips 0 … n_clips - 1 in order."""
     numbers = clips["clip"].to_numpy() if "clip" in clips.columns else np.array([])
     if numbers.dtype.kind not in "iu" or not np.array_equal(numbers, np.arange(n_clips)):
         raise UserError(
-            f"the clip table must have one row for each of the plan's {n_clips} clips and an integer "
-            f"column 'clip' that counts them from 0; got {len(clips)} rows with the columns {list(clips.columns)}"
+            f"The clip table must have one row for each of the plan's {n_clips} clips and an integer "
+            f"column 'clip' that counts them from 0; got {len(clips)} rows with the columns {list(clips.columns)}."
         )
 
 
@@ -225,7 +222,7 @@ def _group_json(group: Group) -> bytes:
 
 
 def _array_json(plan: CachePlan, site: str) -> bytes:
-    """The zarr v3 metadata of a site's array."""
+    """Return the zarr v3 metadata of a site's array."""
     dtype = plan.dtypes[site]
     little: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
     codecs = [little]

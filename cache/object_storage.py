@@ -24,7 +24,7 @@ LEASE_SECONDS = 60.0
 _CLAIM = re.compile(rf"{re.escape(WRITERS)}/([0-9]{{1,18}})-([0-9]{{1,18}})-[0-9a-f]{{1,64}}")
 _CLAIM_LIMIT = 1024
 _PART_BYTES = 8 * 2**20
-# obstore would let a silent server hold a command for three minutes. An endpoint on http is the user's own word.
+# By default obstore waits three minutes for a server that does not answer. Plain http is the user's own choice.
 _CLIENT: Any = {"connect_timeout": "5s", "timeout": "30s", "allow_http": True}
 _RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
 
@@ -32,13 +32,13 @@ _RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
 class ObjectStorage:
     """The `Storage` of a prefix of an object store.
 
-    Objects appear whole when they are put and are durable then; what an object store lacks is a lock, so a
-    writer's claim is an object with a time until which it holds, put anew while the writer lives.
+    Objects appear complete and durable once they are put. An object store has no locks, so a writer's claim is an
+    object with an expiry time, which the writer renews while it runs.
 
     Args:
         store: any obstore store, with the cache's prefix.
         location: its name in messages.
-        lease_seconds: how long a claim outlives a writer that was killed.
+        lease_seconds: how long the claim of a killed writer remains valid.
     """
 
     def __init__(self, store: Any, location: str, lease_seconds: float = LEASE_SECONDS) -> None:
@@ -48,11 +48,11 @@ class ObjectStorage:
 
     @classmethod
     def from_url(cls, url: str) -> "ObjectStorage":
-        """The storage at a URL; credentials come from the environment, as obstore documents them."""
+        """Open the storage at a URL; credentials come from the environment, as documented by obstore."""
         try:
             return cls(from_url(url, client_options=_CLIENT, retry_config=_RETRIES), url.rstrip("/"))
         except (BaseError, ValueError) as error:
-            raise CacheError(f"{url} is no address of an object store: {_first_line(error)}") from error
+            raise CacheError(f"{url} is not the URL of an object store: {_first_line(error)}") from error
 
     def read(self, name: str, limit: int = READ_LIMIT) -> bytes:
         """See `Storage`."""
@@ -60,8 +60,8 @@ class ObjectStorage:
             found = obstore.get(self.store, name)
             if found.meta["size"] > limit:
                 raise UnsafeFile(
-                    f"{self.location}/{name} has {found.meta['size']} bytes, and at most {limit} are read: it is "
-                    "damaged, or was made to fill the memory"
+                    f"{self.location}/{name} must have at most {limit} bytes; it has {found.meta['size']}. It is "
+                    "damaged or malicious."
                 )
             return bytes(found.bytes())
 
@@ -100,7 +100,7 @@ class ObjectStorage:
             return None
 
     def version(self, name: str) -> None:
-        """See `Storage`: objects are fetched in pieces."""
+        """See `Storage`: None, because objects are downloaded in pieces."""
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """See `Storage`."""
@@ -108,7 +108,7 @@ class ObjectStorage:
             return {meta["path"]: int(meta["size"]) for meta in self._visible(prefix)}
 
     def put(self, name: str, pieces: Iterable[Any], new: bool = False) -> None:
-        """See `Storage`; what is larger than a part goes up in parts and appears with the last."""
+        """See `Storage`; large objects are uploaded in parts and appear with the last one."""
         parts = iter(pieces)
         first = _up_to(_PART_BYTES, parts)
         with self._explained(name):
@@ -126,11 +126,11 @@ class ObjectStorage:
         try:
             with self._explained("/".join(listed)):
                 obstore.delete(self.store, listed)
-        except FileNotFoundError:  # of a store that minds; the others are gone
+        except FileNotFoundError:  # some stores report missing names; the others are deleted
             return
 
     def claim(self, first: int, last: int) -> "_Lease":
-        """See `Storage`: an object in `.writers/`. Two that claim at once may both be refused."""
+        """See `Storage`: an object in `.writers/`. Two simultaneous claims may both fail."""
         lease = _Lease(self, f"{WRITERS}/{first}-{last}-{uuid.uuid4().hex}")
         try:
             self._refuse_others(lease.name, first, last)
@@ -140,22 +140,22 @@ class ObjectStorage:
         return lease
 
     def _refuse_others(self, own: str, first: int, last: int) -> None:
-        """Raise CacheError if another claim than `own` holds one of some shards; remove those that have expired."""
+        """Raise CacheError if another claim than `own` overlaps with these shards; remove expired claims."""
         for name in self._claims():
             if name == own:
                 continue
             claim = _CLAIM.fullmatch(name)
             if claim is None:
-                continue  # nothing that a writer puts there
+                continue  # not written by a writer
             other_first, other_last = int(claim[1]), int(claim[2])
             if not (first <= other_last and other_first <= last):
                 continue
             remaining = self._expiry(name) - time.time()
             if remaining > 0:
                 raise CacheError(
-                    f"{self.location} is being written by another writer (shards {other_first} to {other_last}), and "
-                    "a shard has one writer at a time: wait until it has finished; if it was killed, its claim "
-                    f"ends in {remaining:.0f} s"
+                    f"{self.location} is being written by another writer (shards {other_first} to {other_last}). "
+                    "A shard can have one writer at a time. Wait until it has finished; if it was killed, its claim "
+                    f"ends in {remaining:.0f} s."
                 )
             self.delete([name])
 
@@ -169,26 +169,26 @@ class ObjectStorage:
         return None
 
     def renew_claim(self, name: str, content: bytes) -> None:
-        """Put a claim anew where it still is: one that another writer removed must not come back."""
+        """Renew a claim if it still exists: one that another writer removed must not come back."""
         with self._explained(name):
             meta = obstore.head(self.store, name)
             version: Any = {key: meta[key] for key in ("e_tag", "version") if meta[key] is not None}
             obstore.put(self.store, name, content, mode=version)
 
     def _visible(self, prefix: str) -> Iterator[Any]:
-        """What the store says of each object whose name is not hidden, as it lists them."""
+        """Yield the store's metadata of each object whose name is not hidden."""
         for meta in self._listed(prefix):
             if not any(part.startswith(".") for part in meta["path"].split("/")):
                 yield meta
 
     def _listed(self, prefix: str) -> Iterator[Any]:
-        """What the store says of each object whose name has a prefix, having refused a store that names others."""
+        """Yield the store's metadata of each object with a prefix; raise UnsafeFile if the store lists others."""
         for batch in obstore.list(self.store, prefix or None):
             for meta in batch:
                 parts = meta["path"].split("/")
                 if not meta["path"].startswith(prefix) or ".." in parts or "" in parts:
                     raise UnsafeFile(
-                        f"{self.location} lists {meta['path']!r}, which is not in it: its server is not to be trusted"
+                        f"{self.location} lists {meta['path']!r}, which is outside it. Do not trust this server."
                     )
                 yield meta
 
@@ -197,31 +197,31 @@ class ObjectStorage:
             return [meta["path"] for meta in self._listed(f"{WRITERS}/")]
 
     def _expiry(self, name: str) -> float:
-        """Unix time until which a claim holds; 0 if it is gone."""
+        """Return the Unix time at which a claim expires; 0 if it does not exist."""
         try:
             return float(parse_json(self.read(name, _CLAIM_LIMIT))["expires"])
         except FileNotFoundError:
             return 0.0
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise CacheError(
-                f"{self.location}/{name} is no claim of a writer: remove it when nobody writes there"
+                f"{self.location}/{name} is not a valid claim. Remove it when nobody is writing there."
             ) from error
 
     @contextmanager
     def _explained(self, name: str) -> Iterator[None]:
-        """Refuse a name that leads out of the prefix; the store's errors as Python's own, else as one sentence."""
+        """Reject names outside the prefix, and turn the store's errors into Python's own or one sentence."""
         if ".." in name.split("/") or name.startswith("/"):
-            raise UnsafeFile(f"{name!r} is no name of something in {self.location}: give one without '..'")
+            raise UnsafeFile(f"{name!r} must be a name in {self.location}, without '..'.")
         try:
             yield
         except AlreadyExistsError as error:
-            raise FileExistsError(f"{self.location}/{name} is there already") from error
+            raise FileExistsError(f"{self.location}/{name} already exists") from error
         except (NotFoundError, FileNotFoundError) as error:
             raise FileNotFoundError(f"{self.location}/{name}") from error
         except BaseError as error:
             raise CacheError(
-                f"{self.location}/{name} cannot be reached: {_first_line(error)}; check the address, the network and "
-                "the credentials, and run again"
+                f"{self.location}/{name} cannot be reached: {_first_line(error)}. Check the address, the network and "
+                "the credentials, and run this again."
             ) from error
 
 
@@ -237,15 +237,15 @@ class _Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise CacheError if another writer found the claim expired and removed it."""
+        """Raise CacheError if the claim expired and another writer removed it."""
         if self._storage.size(self.name) is None:
             raise CacheError(
-                f"the claim on {self._storage.location} was lost to another writer, because it was not renewed for "
-                f"{self._storage.lease_seconds:.0f} s: open the cache for writing again"
+                f"The claim on {self._storage.location} was lost to another writer, because it was not renewed for "
+                f"{self._storage.lease_seconds:.0f} s. Open the cache for writing again."
             )
 
     def close(self) -> None:
-        """Give the claim back."""
+        """Release the claim."""
         if not self._closed.is_set():
             self._closed.set()
             self._thread.join()
@@ -253,7 +253,7 @@ class _Lease:
 
     def _keep(self) -> None:
         while not self._closed.wait(max(self._storage.lease_seconds / 3, 0.01)):
-            # What comes of a renewal that fails, `check` says before anything is committed.
+            # If a renewal fails, `check` raises before anything is committed.
             with suppress(CacheError, FileNotFoundError):
                 self._storage.renew_claim(self.name, self._content())
 
@@ -262,12 +262,12 @@ class _Lease:
 
 
 def memory_storage() -> ObjectStorage:
-    """An empty object store in this process's memory."""
+    """Return an empty object store in this process's memory."""
     return ObjectStorage(MemoryStore(), "memory://cache")
 
 
 def _up_to(size: int, pieces: Iterator[Any]) -> bytes:
-    """The first pieces together: all of them, or as many as have at least `size` bytes."""
+    """Join the first pieces until they have at least `size` bytes, or all of them."""
     first = bytearray()
     for piece in pieces:
         first += piece

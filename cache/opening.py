@@ -1,15 +1,15 @@
-"""What may be opened: only what lies inside a folder itself, never what a link in it leads to.
+"""Open only files inside a given folder, never what a link in it points to.
 
-Studies and caches are passed around, so a folder may have been made by somebody who means harm. Every function here
-takes a `root`, the folder that is trusted to be where its owner says (it may be reached through links, which are the
-owner's), and the `name` of something inside it, with forward slashes. What lies below the root is guarded:
+Studies and caches are shared, so a folder may come from an attacker. Every function here takes a `root`, a folder whose
+own path is trusted (it may contain its owner's links), and the `name` of something inside it, with forward slashes.
+Below the root:
 
-- names that are absolute or contain `..` are refused;
-- links are not followed, neither in the last part of a name nor before it. Each part is opened on its own in the
-  folder before it (`openat` with `O_NOFOLLOW`), so that nobody can exchange one meanwhile;
-- named pipes, devices and sockets are refused, which could block for ever;
-- a file larger than the reader can use is refused before it is read;
-- new files have names that nobody can guess, and are created only where nothing is.
+- names that are absolute or contain `..` are rejected;
+- links are not followed anywhere in a name. Each part is opened separately in the folder before it (`openat` with
+  `O_NOFOLLOW`), so that it cannot be swapped in the meantime;
+- named pipes, devices and sockets, which could block forever, are rejected;
+- files larger than the reader can use are rejected before they are read;
+- new files have unguessable names, and are created only where nothing exists.
 """
 
 import os
@@ -28,51 +28,52 @@ from cache.protocol import parse_json
 
 MAX_DEPTH = 32
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# Opening a named pipe waits for its other end, unless told not to.
+# Without O_NONBLOCK, opening a named pipe waits for its other end.
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PARTIAL = re.compile(r"\.part-[0-9a-f]{32}(\..*)?")
 
 
 class UnsafeFile(UserError):
-    """Something that is not opened: a link, a pipe, a path that leads out of its folder, a file that is too large."""
+    """Something that is not safe to open: a link, a pipe, a path outside its folder, or a file that is too large."""
 
 
 def open_file(root: Path, name: str | Path, limit: int | None = None) -> BufferedReader:
-    """A file inside `root`, opened for reading as bytes.
+    """Open a file inside `root` for reading bytes.
 
     Args:
         root: the folder.
-        name: of the file in it.
-        limit: bytes that the file may have; None where its size does not matter, because it is read in pieces.
+        name: name of the file in it.
+        limit: largest size in bytes; None if the file is read in pieces.
 
     Raises:
-        FileNotFoundError: if there is none. UnsafeFile: for a link or whatever else is no file, on the way to it, too,
-            and for a file that is too large.
+        FileNotFoundError: if it does not exist.
+        UnsafeFile: if it is not a regular file, its path contains a link, or it is too large.
     """
     return os.fdopen(_open(root, name, os.O_RDONLY, limit), "rb")
 
 
 def read_file(root: Path, name: str | Path, limit: int) -> bytes:
-    """The content of a file of at most `limit` bytes; raises like `open_file`."""
+    """Read a file of at most `limit` bytes; raise as `open_file` does."""
     with open_file(root, name, limit) as file:
-        # Reading up to the limit would take memory for all of it, and reading to the end what is added meanwhile.
+        # Reading up to the limit would allocate all of it; reading to the end would include what is appended meanwhile.
         return file.read(min(limit, os.fstat(file.fileno()).st_size))
 
 
 def read_json(root: Path, name: str | Path, limit: int) -> Any:
-    """The value in a JSON file of at most `limit` bytes.
+    """Read a JSON file of at most `limit` bytes.
 
     Raises:
-        ValueError: if it is no JSON (see `cache.protocol.parse_json`). FileNotFoundError, UnsafeFile: like `open_file`.
+        ValueError: if it is not JSON (see `cache.protocol.parse_json`).
+        FileNotFoundError, UnsafeFile: as `open_file`.
     """
     return parse_json(read_file(root, name, limit))
 
 
 def file_size(root: Path, name: str | Path) -> int | None:
-    """Bytes of a file inside `root`, or None if nothing is there.
+    """Return the size of a file inside `root` in bytes, or None if it does not exist.
 
     Raises:
-        UnsafeFile: for a link or whatever else is no file, on the way to it, too.
+        UnsafeFile: if it is not a regular file, or its path contains a link.
     """
     try:
         with _parent(root, name) as (parent, last), _named(root / name):
@@ -84,12 +85,13 @@ def file_size(root: Path, name: str | Path) -> int | None:
 
 
 def checked_path(root: Path, name: str | Path) -> Path:
-    """The path of a file inside `root`, for libraries that open files by their names only.
+    """Return the path of a file inside `root`, for libraries that open files by path only.
 
-    `open_file` is safer, because here a link could be put there between the check and the opening.
+    `open_file` is safer: here the file could be replaced by a link between the check and the opening.
 
     Raises:
-        FileNotFoundError: if there is none. UnsafeFile: like `open_file`.
+        FileNotFoundError: if it does not exist.
+        UnsafeFile: as `open_file`.
     """
     if file_size(root, name) is None:
         raise FileNotFoundError(root / name)
@@ -97,27 +99,29 @@ def checked_path(root: Path, name: str | Path) -> Path:
 
 
 def checked_folder(root: Path, name: str | Path) -> Path:
-    """The path of a folder inside `root` that need not be there yet.
+    """Return the path of a folder inside `root`, which need not exist yet.
 
     Raises:
-        UnsafeFile: if a link, or whatever else is no folder, is there or on the way to it.
+        UnsafeFile: if it is something else than a folder, or its path contains a link.
     """
     with suppress(FileNotFoundError, NotADirectoryError), open_folder(root, name):
-        pass  # whoever uses a root that is no folder is told so then
+        pass  # a root that is not a folder fails when it is used
     return root / name
 
 
 def list_files(root: Path, name: str | Path = "", hidden: bool = False) -> dict[str, int]:
-    """Every file in a folder inside `root` and in the folders in it: its name below `root` -> bytes.
+    """List all files in a folder inside `root`, recursively, with their size in bytes.
 
     Args:
         root: the folder.
-        name: of the folder in it; by default all of `root`.
-        hidden: whether to list names that begin with a dot, too.
+        name: name of the folder in it; by default all of `root`.
+        hidden: whether to include names that begin with a dot.
+
+    Returns:
+        Sizes by name relative to `root`; empty if the folder does not exist.
 
     Raises:
-        UnsafeFile: for a link or whatever else is neither file nor folder, anywhere, and for folders nested more than
-            `MAX_DEPTH` deep. A folder that is not there has no files.
+        UnsafeFile: if there is anything but files and folders, or folders are nested more than `MAX_DEPTH` deep.
     """
     prefix = "".join(f"{part}/" for part in _parts(root, name))
     try:
@@ -128,10 +132,10 @@ def list_files(root: Path, name: str | Path = "", hidden: bool = False) -> dict[
 
 
 def make_folder(root: Path, name: str | Path) -> None:
-    """Make a folder inside `root` (which must be there), and those on the way, so that they survive a power cut.
+    """Create a folder inside `root` (which must exist) and its parents, so that they survive a power cut.
 
     Raises:
-        UnsafeFile: if a link, or whatever else is no folder, is there or on the way to it.
+        UnsafeFile: if something else is in the place of one of these folders.
     """
     parts = _parts(root, name)
     for count in range(1, len(parts) + 1):
@@ -149,10 +153,11 @@ def make_folder(root: Path, name: str | Path) -> None:
 
 
 def create_file(root: Path, name: str | Path) -> IO[bytes]:
-    """A new file inside `root`, opened for writing as bytes, without a buffer.
+    """Create a file inside `root` and open it for unbuffered writing of bytes.
 
     Raises:
-        FileExistsError: if anything is there, a link included. UnsafeFile: for links on the way.
+        FileExistsError: if anything exists there, including a link.
+        UnsafeFile: if its path contains a link.
     """
     with _parent(root, name) as (parent, last), _named(root / name):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE
@@ -160,19 +165,19 @@ def create_file(root: Path, name: str | Path) -> IO[bytes]:
 
 
 def open_lock(root: Path, name: str | Path) -> IO[bytes]:
-    """A file inside `root` that is there to be locked, made empty where it is missing; raises UnsafeFile."""
+    """Open a lock file inside `root`, creating it if it is missing; raise UnsafeFile as `open_file` does."""
     return os.fdopen(_open(root, name, os.O_RDWR | os.O_CREAT, None), "r+b", buffering=0)
 
 
 @contextmanager
 def replacing(root: Path, name: str | Path) -> Iterator[Path]:
-    """An empty new file beside `name` (same ending) to write to; it becomes `name` when the block ends well.
+    """Write a file atomically: yield a new file beside `name` (same ending), renamed to `name` if the block succeeds.
 
-    When the block fails, what it wrote is removed and `name` stays as it was. A link called `name` is replaced itself,
-    and what it leads to stays as it is.
+    If the block fails, the new file is removed and `name` is unchanged. If `name` is a link, the link is replaced, not
+    its target.
 
     Raises:
-        UnsafeFile: for links on the way to the file.
+        UnsafeFile: if the path of the file contains a link.
     """
     with _parent(root, name) as (parent, last):
         partial = Path(f".part-{secrets.token_hex(16)}{''.join(Path(last).suffixes[-1:])}")
@@ -188,12 +193,12 @@ def replacing(root: Path, name: str | Path) -> Iterator[Path]:
 
 
 def is_partial(name: str) -> bool:
-    """Whether a file name is one that `replacing` gives, and so what a killed process may have left."""
+    """Return whether a file name was made by `replacing`, so that a killed process may have left the file."""
     return _PARTIAL.fullmatch(name) is not None
 
 
 def move_file(root: Path, name: str, new_name: str) -> None:
-    """Give a file inside `root` another name there, in place of what has that name; on the disk when it returns."""
+    """Rename a file inside `root`, replacing what has the new name, and sync to disk."""
     with (
         _parent(root, name) as (parent, last),
         _parent(root, new_name) as (new_parent, new_last),
@@ -204,7 +209,7 @@ def move_file(root: Path, name: str, new_name: str) -> None:
 
 
 def remove_file(root: Path, name: str | Path) -> None:
-    """Remove a file inside `root`, if it is there; raises UnsafeFile for links and whatever else is no file."""
+    """Remove a file inside `root` if it exists; raise UnsafeFile for anything but a regular file."""
     if file_size(root, name) is None:
         return
     with suppress(FileNotFoundError), _parent(root, name) as (parent, last), _named(root / name):
@@ -212,10 +217,10 @@ def remove_file(root: Path, name: str | Path) -> None:
 
 
 def remove_folder(root: Path, name: str | Path) -> None:
-    """Remove a folder inside `root` and what is in it, if it is there.
+    """Remove a folder inside `root` with its contents, if it exists.
 
     Raises:
-        UnsafeFile: before anything is removed, if it is a link or has links or whatever else is no file in it.
+        UnsafeFile: if it is a link, or contains anything but files and folders; nothing is removed then.
     """
     list_files(root, name, hidden=True)
     with suppress(FileNotFoundError), _parent(root, name) as (parent, last):
@@ -224,10 +229,11 @@ def remove_folder(root: Path, name: str | Path) -> None:
 
 @contextmanager
 def open_folder(root: Path, name: str | Path = "") -> Iterator[int]:
-    """The descriptor of a folder inside `root`, to open names in it with.
+    """Open a folder inside `root` and yield its descriptor, for opening names in it.
 
     Raises:
-        FileNotFoundError: if there is none. UnsafeFile: for links and whatever else is no folder.
+        FileNotFoundError: if it does not exist.
+        UnsafeFile: if it is not a folder, or its path contains a link.
     """
     descriptor = os.open(root, _FOLDER)
     try:
@@ -246,18 +252,16 @@ def open_folder(root: Path, name: str | Path = "") -> Iterator[int]:
 
 
 def _parts(root: Path, name: str | Path) -> tuple[str, ...]:
-    """The parts of a name, having refused one that leads out of its folder."""
+    """Split a name into its parts; raise UnsafeFile if it leads out of the folder."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in str(name) or len(path.parts) > MAX_DEPTH:
-        raise UnsafeFile(
-            f"{str(name)!r} is no name of something in {root}: give a path below that folder, without '..'"
-        )
+        raise UnsafeFile(f"{str(name)!r} must be a relative path inside {root}, without '..'.")
     return path.parts
 
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Errors of the operating system name this path, and not its last part, which was asked for in an open folder."""
+    """Make errors of the operating system name the full path instead of its last part."""
     try:
         yield
     except OSError as error:
@@ -267,18 +271,18 @@ def _named(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _parent(root: Path, name: str | Path) -> Iterator[tuple[int, str]]:
-    """The folder in which a name inside `root` lies, and the name's last part."""
+    """Yield the open parent folder of a name inside `root`, and the last part of the name."""
     parts = _parts(root, name)
     if not parts:
-        raise UnsafeFile(f"{root} was given without the name of a file in it")
+        raise UnsafeFile(f"Give the name of a file in {root}, not the folder itself.")
     with open_folder(root, "/".join(parts[:-1])) as folder:
         yield folder, parts[-1]
 
 
 def _open(root: Path, name: str | Path, flags: int, limit: int | None) -> int:
-    """A descriptor of a file that is one, and not too large."""
+    """Open a file and return its descriptor; raise UnsafeFile unless it is a regular file within the limit."""
     with _parent(root, name) as (parent, last), _named(root / name):
-        # Looked at twice: opening a device may do something, and what is there may change meanwhile.
+        # Checked twice: opening a device may have effects, and the file may be replaced in between.
         with suppress(FileNotFoundError):
             _refuse_other_than(stat.S_ISREG, os.stat(last, dir_fd=parent, follow_symlinks=False), root, name)
         descriptor = os.open(last, flags | _FILE, 0o666, dir_fd=parent)
@@ -287,8 +291,8 @@ def _open(root: Path, name: str | Path, flags: int, limit: int | None) -> int:
             _refuse_other_than(stat.S_ISREG, found, root, name)
             if limit is not None and found.st_size > limit:
                 raise UnsafeFile(
-                    f"{root / name} has {found.st_size} bytes, and at most {limit} are read: it is damaged, or was "
-                    "made to fill the memory"
+                    f"{root / name} must have at most {limit} bytes; it has {found.st_size}. It is damaged or "
+                    "malicious."
                 )
         except BaseException:
             os.close(descriptor)
@@ -297,15 +301,15 @@ def _open(root: Path, name: str | Path, flags: int, limit: int | None) -> int:
 
 
 def _walk(root: Path, folder: int, prefix: str, hidden: bool) -> Iterator[tuple[str, int]]:
-    """Names and bytes of the files in an open folder and below, in no order."""
+    """Yield names and sizes of the files in an open folder and its subfolders, in no particular order."""
     if prefix.count("/") > MAX_DEPTH:
-        raise UnsafeFile(f"{root} has folders nested more than {MAX_DEPTH} deep, which no study or cache has")
+        raise UnsafeFile(f"{root} has folders nested more than {MAX_DEPTH} deep, unlike any study or cache.")
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") and not hidden:
                 continue
             name = prefix + entry.name
-            with suppress(FileNotFoundError):  # removed by a writer meanwhile
+            with suppress(FileNotFoundError):  # a writer removed it in the meantime
                 found = entry.stat(follow_symlinks=False)
                 if not stat.S_ISDIR(found.st_mode):
                     _refuse_other_than(stat.S_ISREG, found, root, name)
@@ -319,13 +323,13 @@ def _walk(root: Path, folder: int, prefix: str, hidden: bool) -> Iterator[tuple[
 
 
 def _refuse_other_than(is_wanted: Any, found: os.stat_result, root: Path, name: str | Path) -> None:
-    """Raise UnsafeFile unless something is of the wanted kind."""
+    """Raise UnsafeFile unless the file type is the expected one."""
     if is_wanted(found.st_mode):
         return
     wanted = "file" if is_wanted is stat.S_ISREG else "folder"
     raise UnsafeFile(
-        f"{root / name} is a {_kind(found.st_mode)} where a {wanted} must be, and is not opened: remove it, or get "
-        f"{root} anew from whom it came"
+        f"{root / name} must be a {wanted}; it is a {_kind(found.st_mode)}, which was not opened. Remove it, or get "
+        f"a new copy of {root}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Reading any positions of a site from its shard files: whole chunks, checked, many at a time."""
+"""Read any positions of a site from its shard files: whole chunks, verified, in parallel."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -24,14 +24,14 @@ from cache.storage import Storage
 Positions = Sequence[int] | Int[np.ndarray, " _"]
 Stored = Shaped[np.ndarray, "clip step pass token channel"]
 
-# Enough to hide the latency of an object store; a local disk is busy with two.
+# Enough to hide the latency of an object store; two saturate a local disk.
 THREADS = 8
 _INDICES_KEPT = 1024
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One inner chunk: its shard, its place (clip, step, pass) in the shard's grid, and its first clip, step, pass."""
+    """An inner chunk: its shard, its place (clip, step, pass) in the shard's grid, and its first clip, step, pass."""
 
     shard: int
     place: tuple[int, int, int]
@@ -39,7 +39,7 @@ class Chunk:
 
 
 class Pages:
-    """The pages (token, channel) of one site, read by whole chunks, each of which is checked.
+    """Reader of the pages (token, channel) of one site, by whole chunks, each of which is verified.
 
     Args:
         storage, plan, manifest: of the cache.
@@ -57,7 +57,7 @@ class Pages:
         self._compared: set[int] = set()
 
     def read(self, positions: Sequence[Positions]) -> Stored:
-        """The values, as stored, at some positions of each of the five dimensions, in the order given.
+        """Read the stored values at some positions of each of the five dimensions, in the given order.
 
         Raises:
             CacheError: for a shard that is not written, missing or damaged.
@@ -77,14 +77,14 @@ class Pages:
         return values
 
     def read_in(self, pool: Executor, reads: Sequence[tuple[Chunk, Callable[[], object]]]) -> None:
-        """Read chunks in threads, and meanwhile compare their shards with the manifest, which reads them from the disk.
+        """Read chunks in threads while comparing their shards with the manifest.
 
         Args:
-            pool: of the threads.
-            reads: each chunk with what reads it, in the order of the files.
+            pool: executor for the reads.
+            reads: each chunk with a function that reads it, in the order of the files.
 
         Raises:
-            CacheError: for a shard that is not written, missing or damaged. What was read until then is worth nothing.
+            CacheError: if a shard is not written, missing or damaged. Discard what was read until then.
         """
         compared: dict[int, Future[None]] = {}
         done: list[Future[object]] = []
@@ -98,19 +98,19 @@ class Pages:
             task.result()
 
     def _refuse_too_much(self, lists: list[Int[np.ndarray, " _"]]) -> None:
-        """Refuse shards that are not there, and what this machine cannot hold, before memory is asked for."""
+        """Raise if a shard is not written or the result exceeds the machine's memory, before memory is allocated."""
         for shard in np.unique(lists[0] // self._plan.clips_per_shard).tolist():
             self._refuse_unwritten(shard)
         size = prod(map(len, lists)) * self.dtype.itemsize
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if size > memory:
             raise UserError(
-                f"{size} bytes of {self._site} in {self._storage.location} are asked for, and this machine has "
-                f"{memory} bytes of memory: read fewer clips, steps or tokens at once"
+                f"Cannot read {size} bytes of {self._site} in {self._storage.location}: this machine has {memory} "
+                "bytes of memory. Read fewer clips, steps or tokens at once."
             )
 
     def chunks(self, clips: Positions, steps: Positions, passes: Positions) -> list[Chunk]:
-        """The chunks that hold some pages, in the order of the files."""
+        """Return the chunks that contain some pages, in the order of the files."""
         per_shard = self._plan.clips_per_shard
         shards, local = np.divmod(np.unique(clips), per_shard)
         inner = [
@@ -126,20 +126,20 @@ class Pages:
         return found
 
     def read_chunk(self, chunk: Chunk, out: Stored | None = None) -> Stored:
-        """The values of a chunk, as stored; what lies beyond the last clip is the fill value.
+        """Read the stored values of a chunk; beyond the last clip they are the fill value.
 
-        Its shard must be compared before they are used (see `read_in`).
+        Its shard must be verified before the values are used (see `read_in`).
 
         Args:
             chunk: one of `chunks()`.
-            out: C-contiguous array of `chunk_shape` and `dtype` to read into, without a copy; a new one by default.
+            out: C-contiguous array of `chunk_shape` and `dtype` to read into; a new one by default.
 
         Raises:
-            CacheError: for a shard that is not written, missing or damaged.
+            CacheError: if a shard is not written, missing or damaged.
         """
         offset, length = map(int, self._index(chunk.shard)[chunk.place])
         if offset == NO_CHUNK:
-            raise self._ill_made(chunk.shard, "its index lacks a chunk")
+            raise self._malformed(chunk.shard, "its index lacks a chunk")
         values = np.empty(self.chunk_shape, self.dtype) if out is None else out
         is_packed = self._plan.zstd_level > 0
         content = np.empty(length - CHECKSUM_BYTES, np.uint8).data if is_packed else values.data.cast("B")
@@ -154,11 +154,11 @@ class Pages:
             if is_packed:
                 decompress(content, values)
         except (OSError, EOFError, ValueError) as error:
-            raise self._ill_made(chunk.shard, error) from error
+            raise self._malformed(chunk.shard, error) from error
         return values
 
     def _copy(self, chunk: Chunk, lists: list[Int[np.ndarray, " _"]], values: Stored) -> None:
-        """Read a chunk and put what is wanted of it where it belongs."""
+        """Read a chunk and copy its selected values to their place in `values`."""
         targets, sources = [], []
         for given, start, length in zip(lists[:3], chunk.corner, self.chunk_shape[:3], strict=True):
             target = np.flatnonzero((given >= start) & (given < start + length))
@@ -176,15 +176,15 @@ class Pages:
         return _is_sliced(selection) and selection == tuple(slice(0, n) for n in self.chunk_shape)
 
     def _read_index(self, shard: int) -> Index:
-        """The index of a shard file, having checked that the file is there and has its size."""
+        """Read the index of a shard file, after checking that the file exists with its size."""
         try:
             size = self._size(shard)
             return read_index(self._storage, self._plan, self._site, shard, size)
         except (OSError, EOFError, ValueError) as error:
-            raise self._ill_made(shard, error) from error
+            raise self._malformed(shard, error) from error
 
     def _compare(self, shard: int) -> None:
-        """Raise CacheError unless a shard file is the one that the manifest names."""
+        """Raise CacheError unless a shard file matches the manifest."""
         if shard in self._compared:
             return
         size = self._size(shard)
@@ -195,23 +195,22 @@ class Pages:
         try:
             is_intact = checksum.is_intact(self._storage, name, size, expected)
         except (OSError, EOFError) as error:
-            raise self._ill_made(shard, error) from error
+            raise self._malformed(shard, error) from error
         if not is_intact:
             raise CacheError(
-                f"{self._named(shard)} is damaged (it does not fit its checksum in the manifest, or is another "
-                "shard's file): run `workbench cache verify --repair` on the cache, then capture again with the "
-                "same plan"
+                f"{self._describe(shard)} is damaged (its checksum is not the one in the manifest). Run "
+                "`workbench cache verify --repair` on the cache, then capture again with the same plan."
             )
         self._compared.add(shard)
 
     def _size(self, shard: int) -> int:
-        """Bytes of a shard file, having checked that it is there and has as many."""
+        """Return the size of a shard file in bytes, after checking that the file has this size."""
         self._refuse_unwritten(shard)
         size = self._manifest.entries[shard].files[self._site].bytes
         if self._storage.size(shard_file_name(self._site, shard)) != size:
             raise CacheError(
-                f"{self._named(shard)} is missing or not {size} bytes: "
-                "capture again with the same plan, which writes it anew"
+                f"{self._describe(shard)} is missing or has not {size} bytes. "
+                "Capture again with the same plan, which rewrites it."
             )
         return size
 
@@ -219,32 +218,32 @@ class Pages:
         if shard not in self._manifest.entries:
             first, last = self._plan.shard_clips(shard)
             raise CacheError(
-                f"shard {shard} of {self._storage.location} (clips {first} to {last}) is not written yet: "
-                "capture again with the same plan, or read other clips"
+                f"Shard {shard} of {self._storage.location} (clips {first} to {last}) is not written yet. "
+                "Capture again with the same plan, or read other clips."
             )
 
-    def _named(self, shard: int) -> str:
-        """A shard's file and clips, for messages."""
+    def _describe(self, shard: int) -> str:
+        """Describe a shard's file and clips for messages."""
         first, last = self._plan.shard_clips(shard)
         return f"{self._storage.location}/{shard_file_name(self._site, shard)} (clips {first} to {last})"
 
-    def _ill_made(self, shard: int, problem: object) -> CacheError:
-        """An error of a file of which `verify` may find nothing, because whoever made it had it in the manifest so."""
+    def _malformed(self, shard: int, problem: object) -> CacheError:
+        """Make the error for a file that `verify` may accept, because it was malformed when its checksum was made."""
         return CacheError(
-            f"{self._named(shard)} is damaged ({problem}): remove it with `workbench cache rm --shard {shard}`, then "
-            "capture again with the same plan, or get the cache anew from whom it came"
+            f"{self._describe(shard)} is damaged ({problem}). Remove it with `workbench cache rm --shard {shard}`, "
+            "then capture again with the same plan, or get a new copy of the cache."
         )
 
 
 def _as_array(given: Positions) -> Int[np.ndarray, " _"]:
-    """Positions as an array; those of a range without making an object of each."""
+    """Convert positions to an array; a range is converted without creating its integers as objects."""
     if isinstance(given, range):
         return np.arange(given.start, given.stop, given.step, dtype=np.int64)
     return np.asarray(given, dtype=np.int64)
 
 
 def _selection(positions: list[Int[np.ndarray, " _"]]) -> tuple[Any, ...]:
-    """An index of the positions along each axis: slices, which copy fast, where all of them follow each other."""
+    """Index the positions along each axis: by slices, which are fast, if all are consecutive."""
     if all(len(given) == 0 or np.array_equal(given, np.arange(len(given)) + given[0]) for given in positions):
         return tuple(
             slice(int(given[0]), int(given[0]) + len(given)) if len(given) else slice(0)

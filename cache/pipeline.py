@@ -1,8 +1,8 @@
-"""From the model's device to committed shards, while the model goes on.
+"""Write shards in the background while the model runs.
 
-A ring of host buffers ("slots"), each as large as one shard: values are cast on their device and copied, on a side
-stream where there is one, into the slot that is being filled; a full slot is handed to a thread that writes it. When
-no slot is free the model waits, so memory does not grow with the length of a run.
+There is a ring of host buffers ("slots"), each the size of one shard. Values are cast on their device and copied (on
+CUDA in a side stream) into the slot being filled; a full slot is handed to a thread that writes it. When no slot is
+free the model waits, so memory does not grow with the length of a run.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class ShardPipeline:
 
     Args:
         writer: the cache's writer; the pipeline is the only one to use it.
-        device: where the values come from. On CUDA the slots are pinned.
+        device: device of the values. On CUDA the slots are pinned.
     """
 
     def __init__(self, writer: CacheWriter, device: str | torch.device = "cpu") -> None:
@@ -63,9 +63,9 @@ class ShardPipeline:
             self._raise_error()
 
     def begin(self, shard: int) -> None:
-        """Start filling a shard; waits for a slot, and raises what went wrong in writing an earlier one."""
+        """Start filling a shard; wait for a free slot, and re-raise any error from writing an earlier shard."""
         self._raise_error()
-        if self._filling is not None:  # what was added to a shard that was not ended is given up
+        if self._filling is not None:  # discard a shard that was not ended
             self._free.put(self._filling)
             self._filling = None
         if self._free.empty() and self._slots_left:
@@ -78,27 +78,27 @@ class ShardPipeline:
         slot.start(shard)
 
     def add(self, site: str, step: int, values: Float[torch.Tensor, "clip pass token channel"]) -> None:
-        """Take the values of one site at one kept step, all tokens that the denoiser has; they may change afterwards.
+        """Add the values of one site at one planned step, with all of the denoiser's tokens; `values` may be reused.
 
         Raises:
-            UserError: for a site or step that is not planned, or a wrong shape.
+            UserError: if the site or step is not in the plan, or the shape is wrong.
         """
         slot, plan = self._filling, self._writer.plan
-        assert slot is not None, "begin() comes first"
+        assert slot is not None, "call begin() first"
         if not values.dtype.is_floating_point:
-            raise UserError(f"{site} at step {step} must hold floating-point numbers, not {values.dtype}")
+            raise UserError(f"{site} at step {step} must have floating-point numbers; got {values.dtype}.")
         kept = reduce_tokens(values.detach(), plan.token_reduction)
         target = slot.page(site, step)
         if kept.shape != target.shape:
             raise UserError(
-                f"{site} at step {step} has the shape {tuple(kept.shape)}, "
-                f"the plan says (clip, pass, token, channel) = {tuple(target.shape)}"
+                f"{site} at step {step} must have the planned shape (clip, pass, token, channel) = "
+                f"{tuple(target.shape)}; got {tuple(kept.shape)}."
             )
         if self._device.type == "cpu":
             target.copy_(kept)
             slot.roundings[site].add(kept, target)
         else:
-            # A copy, made in the model's own stream: the model may change its values as soon as this returns.
+            # Copied in the model's own stream, because the model may overwrite its values once this returns.
             stored = kept.to(target.dtype, copy=True)
             slot.roundings[site].add(kept, stored)
             with self._on_side_stream(stored):
@@ -106,13 +106,13 @@ class ShardPipeline:
         slot.added.add((site, step))
 
     def end(self) -> None:
-        """Hand the filled shard over to be written.
+        """Hand the filled shard over for writing.
 
         Raises:
-            UserError: if a site or step was not given.
+            UserError: if a site or step is missing.
         """
         slot, plan = self._filling, self._writer.plan
-        assert slot is not None, "begin() comes first"
+        assert slot is not None, "call begin() first"
         lacking = [
             (site, step) for site in plan.sites for step in plan.steps if (site, step) not in slot.added
         ]
@@ -120,7 +120,7 @@ class ShardPipeline:
         if lacking:
             self._free.put(slot)
             site, step = lacking[0]
-            raise UserError(f"shard {slot.shard} was given no values of {site} at step {step}")
+            raise UserError(f"Shard {slot.shard} lacks the values of {site} at step {step}.")
         if self._stream is not None:
             slot.copied = self._stream.record_event()
         self._full.put(slot)
@@ -140,7 +140,7 @@ class ShardPipeline:
 
     @contextlib.contextmanager
     def _on_side_stream(self, values: torch.Tensor) -> Any:
-        """Work beside the model's stream on values that it made; without CUDA, simply work."""
+        """On CUDA, run the block in a side stream that waits for the model's values; otherwise do nothing."""
         if self._stream is None:
             yield
             return
@@ -165,7 +165,7 @@ class _Slot:
         self.copied: torch.cuda.Event | None = None
 
     def start(self, shard: int) -> None:
-        """Be empty, for a shard."""
+        """Reset the slot for a shard."""
         plan = self._writer.plan
         first, last = plan.shard_clips(shard)
         self.shard = shard
@@ -174,10 +174,10 @@ class _Slot:
         self.added: set[tuple[str, int]] = set()
 
     def page(self, site: str, step: int) -> torch.Tensor:
-        """Where the values (clip, pass, token, channel) of a site at a step go."""
+        """Return the memory for the values (clip, pass, token, channel) of a site at a step."""
         plan = self._writer.plan
         if site not in self._values or step not in plan.steps:
-            raise UserError(f"{site} at step {step} is not in the cache's plan")
+            raise UserError(f"{site} at step {step} is not in the cache's plan.")
         return self._values[site][plan.steps.index(step), : self.clips]
 
     def write(self) -> None:

@@ -1,6 +1,6 @@
 """Names and layout of an activation cache on disk: the constants and formulas of docs/cache-protocol.md.
 
-That page is normative; what is here follows it.
+That page is normative.
 """
 
 import json
@@ -44,43 +44,43 @@ Shape = tuple[int, int, int, int, int]
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of a value: keys sorted, no spaces, ASCII only, no NaN.
+    """Return the canonical JSON of a value: keys sorted, no spaces, ASCII only, no NaN.
 
     Raises:
-        ValueError: for NaN, infinity, or what is nested too deep. TypeError: for what JSON cannot hold.
+        ValueError: for NaN, infinity, or values nested too deeply.
+        TypeError: for values that JSON cannot represent.
     """
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
 
 
 def parse_json(text: bytes) -> Any:
-    """The value of a JSON text from anybody.
+    """Parse JSON from an untrusted source.
 
     Raises:
-        ValueError: if it is no JSON in UTF-8, gives a name twice in one object, or is nested too deep.
+        ValueError: if it is not JSON in UTF-8, repeats a key in an object, or is nested too deeply.
     """
     try:
         return json.loads(text, object_pairs_hook=_object)
     except RecursionError:
-        raise ValueError("its brackets are nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
 
 
 def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, whose names must differ: readers would not agree which of two values holds."""
-    found = dict(fields)
-    if len(found) < len(fields):
-        raise ValueError("an object has one name twice")
-    return found
+    """Make a JSON object; raise ValueError for repeated keys, of which parsers pick different values."""
+    value = dict(fields)
+    if len(value) < len(fields):
+        raise ValueError("an object has a key twice")
+    return value
 
 
 def chunk_shape(shard: Shape, itemsize: int) -> Shape:
-    """Inner chunk of a shard, (clip, step, pass, token, channel).
+    """Return the shape of the inner chunks of a shard: (clip, step, pass, token, channel).
 
-    A chunk is one whole page (token, channel). While it holds less than 1 MiB it grows along pass, then step,
-    then clip, each time to the smallest divisor of the shard's length that reaches 1 MiB, or the whole
-    length.
+    A chunk is a whole page (token, channel). While it is smaller than 1 MiB it grows along pass, then step, then clip,
+    each time to the smallest divisor of the shard's length that reaches 1 MiB, or the whole length.
     """
     chunk = [1, 1, 1, shard[3], shard[4]]
     for axis in (2, 1, 0):
@@ -92,26 +92,26 @@ def chunk_shape(shard: Shape, itemsize: int) -> Shape:
 
 @lru_cache
 def _divisors(number: int) -> list[int]:
-    """The divisors of a number, ascending."""
+    """Return the divisors of a number in ascending order."""
     small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
     return small + [number // n for n in reversed(small) if n * n < number]
 
 
 def chunk_grid(shard: Shape, chunk: Shape) -> tuple[int, int, int]:
-    """How many chunks a shard has along clip, step and pass."""
+    """Return the number of chunks of a shard along clip, step and pass."""
     return (shard[0] // chunk[0], shard[1] // chunk[1], shard[2] // chunk[2])
 
 
 def index_bytes(shard: Shape, chunk: Shape) -> int:
-    """Size of the index at the end of a shard file, its checksum included."""
+    """Return the size of the index at the end of a shard file, including its checksum."""
     return math.prod(chunk_grid(shard, chunk)) * INDEX_ENTRY_BYTES + CHECKSUM_BYTES
 
 
 def shard_file_bytes(clips: int, shard: Shape, itemsize: int, is_compressed: bool = False) -> int:
-    """Size of one shard file that holds `clips` clips: chunks (the last padded), then the index.
+    """Return the size of a shard file with `clips` clips: chunks (the last one padded), then the index.
 
-    An upper bound where chunks are compressed: zstd makes what it cannot compress a little larger, at most by the
-    amount of its ZSTD_COMPRESSBOUND.
+    For compressed chunks this is an upper bound: zstd enlarges incompressible data slightly, at most to its
+    ZSTD_COMPRESSBOUND.
     """
     chunk = chunk_shape(shard, itemsize)
     _, steps, passes = chunk_grid(shard, chunk)
@@ -123,10 +123,10 @@ def shard_file_bytes(clips: int, shard: Shape, itemsize: int, is_compressed: boo
 
 
 def shard_file_name(site: str, shard: int) -> str:
-    """Path of a shard file inside the cache, with forward slashes: the zarr key of shard number `shard`."""
+    """Return the zarr key of shard number `shard`: its path inside the cache, with forward slashes."""
     return f"{site}/c.{shard}.0.0.0.0"
 
 
 def entry_name(shard: int) -> str:
-    """Path of a shard's manifest entry while the cache is not complete."""
+    """Return the path of a shard's manifest entry, used until the cache is complete."""
     return f"{ENTRIES}{shard}.json"

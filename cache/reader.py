@@ -1,4 +1,4 @@
-"""Reading a cache: by label, lazily, or shuffled for training. Nothing here writes."""
+"""Read a cache: by label, lazily, or shuffled for training."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -29,20 +29,20 @@ _NAMED = 3  # damaged lines in an error
 class ActivationCache:
     """A cache, opened for reading.
 
-    Every chunk that is read is compared with its checksum, so that damage is an error and never a number.
+    Every chunk is verified against its checksum, so that damage raises an error instead of giving wrong numbers.
 
     Args:
         location: folder or URL of the cache, or a `Storage`.
-        allow_partial: open it though shards are missing; reading one of those is an error all the same.
+        allow_partial: also open a cache with missing shards; reading those is still an error.
 
     Attributes:
-        storage: where the cache lies.
-        group: what the cache's `zarr.json` says.
-        plan: what the cache holds.
-        manifest: which shards are there.
+        storage: where the cache is stored.
+        group: contents of the cache's `zarr.json`.
+        plan: contents and layout of the cache.
+        manifest: the committed shards.
 
     Raises:
-        CacheError: if there is no cache, it is of another version, damaged, or (unless allowed) half-written.
+        CacheError: if there is no cache, it has another version, is damaged, or (unless allowed) incomplete.
     """
 
     def __init__(self, location: Location, allow_partial: bool = False) -> None:
@@ -59,13 +59,13 @@ class ActivationCache:
                 else ""
             )
             raise CacheError(
-                f"{self.storage.location} is half-written, {missing} of {self.plan.n_shards} shards are missing "
-                f"(the first is {self._first_missing()}{damaged}): capture again with the same plan, "
-                "or open it with allow_partial=True"
+                f"{self.storage.location} is half-written: {missing} of {self.plan.n_shards} shards are missing "
+                f"(the first is {self._first_missing()}{damaged}). Capture again with the same plan, "
+                "or open it with allow_partial=True."
             )
 
     def _first_missing(self) -> int:
-        """Number of the first shard that is not there."""
+        """Return the number of the first missing shard."""
         return next(shard for shard in range(self.plan.n_shards) if shard not in self.manifest.entries)
 
     @property
@@ -80,7 +80,7 @@ class ActivationCache:
 
     @cached_property
     def calls(self) -> "pd.DataFrame":
-        """The kept calls of the denoiser: columns `step` (index) and `sigma` (noise level)."""
+        """The captured calls of the denoiser: columns `step` (index) and `sigma` (noise level)."""
         return metadata.read_calls(self.storage, self.group)
 
     def read(
@@ -95,7 +95,7 @@ class ActivationCache:
         sigmas: tuple[float, float] | None = None,
         seconds: tuple[float, float] | None = None,
     ) -> Float[np.ndarray, "clip step pass token channel"]:
-        """Activations as float32, in the order of the labels asked for; None means all.
+        """Read activations as float32, in the order of the given labels; None means all.
 
         Args:
             site: name of the site.
@@ -103,13 +103,14 @@ class ActivationCache:
             steps: step indices, as in `calls`.
             passes: "cond", "null".
             tokens: slice of token positions.
-            concepts: value of each concept that the clips must have, such as {"mood": "sad"}: the column
-                `label_mood` of the clip table.
-            sigmas: smallest and largest noise level, both included.
-            seconds: stretch of the music: the tokens that begin at `seconds[0]` or later and before `seconds[1]`.
+            concepts: required value of each concept, such as {"mood": "sad"}: the column `label_mood` of the clip
+                table.
+            sigmas: smallest and largest noise level (inclusive).
+            seconds: time range: tokens that begin at `seconds[0]` or later and before `seconds[1]`.
 
         Raises:
-            UserError: for an unknown site or label. CacheError: for a shard that is missing or damaged.
+            UserError: if a site or label is unknown.
+            CacheError: if a shard is missing or damaged.
         """
         positions = (
             self.clips_where(concepts, self.positions("clip", clips)),
@@ -121,12 +122,12 @@ class ActivationCache:
         return self.read_positions(site, positions)
 
     def dataset(self, site: str) -> "xr.DataArray":
-        """A site as an array that reads from disk what is indexed, when its values are asked for.
+        """Return a site as a lazy array, which reads what is indexed from disk when its values are needed.
 
         Dims (clip, step, pass, token, channel), float32; coordinates clip and the columns of the clip table, step,
-        sigma (along step), pass, and seconds (along token: where in the music the token begins).
+        sigma (along step), pass, and seconds (along token: the time at which the token begins).
         """
-        import xarray as xr  # not at the top: opening a cache must not wait for it
+        import xarray as xr  # slow to import, and opening a cache does not need it
 
         from cache.lazy import lazy_array
 
@@ -155,23 +156,23 @@ class ActivationCache:
         passes: Sequence[str] | None = None,
         device: "str | torch.device" = "cpu",
     ) -> "ShuffledRows":
-        """Every activation vector of a site once an epoch, in random order; see `cache.shuffle.ShuffledRows`."""
+        """Return all activation vectors of a site, once per epoch in random order; see `cache.shuffle.ShuffledRows`."""
         from cache.shuffle import ShuffledRows
 
         return ShuffledRows(self, site, batch_size, seed, clips, steps, passes, device)
 
     def channels(self, site: str) -> int:
-        """Channels of a site.
+        """Return the number of channels of a site.
 
         Raises:
             UserError: if the cache has no such site.
         """
         if site not in self.plan.sites:
-            raise UserError(f"{self.storage.location} has no site {site!r}: it has {', '.join(self.sites)}")
+            raise UserError(f"{self.storage.location} has no site {site!r}; it has {', '.join(self.sites)}.")
         return self.plan.sites[site]
 
     def positions(self, dim: str, labels: Sequence[int | str] | None) -> Sequence[int]:
-        """Where labels lie along "clip", "step" or "pass"; None means everywhere.
+        """Return the positions of labels along "clip", "step" or "pass"; None means all.
 
         Raises:
             UserError: for a label that the cache does not have.
@@ -186,15 +187,15 @@ class ActivationCache:
         unknown = [label for label in labels if label not in known[dim]]
         if unknown:
             raise UserError(
-                f"{self.storage.location} has no {dim} {unknown[0]!r}: it has {_listed(known[dim])}"
+                f"{self.storage.location} has no {dim} {unknown[0]!r}; it has {_listed(known[dim])}."
             )
         return [known[dim].index(label) for label in labels]
 
     def clips_where(self, concepts: Mapping[str, Any] | None, clips: Sequence[int]) -> Sequence[int]:
-        """Those of some clips that have a value of each concept.
+        """Return the clips that have the given value of each concept.
 
         Raises:
-            UserError: for a concept or a value that no clip has.
+            UserError: if no clip has the concept or value.
         """
         for concept, value in (concepts or {}).items():
             column = f"{CONCEPT_PREFIX}{concept}"
@@ -205,32 +206,32 @@ class ActivationCache:
                     if name.startswith(CONCEPT_PREFIX)
                 ]
                 raise UserError(
-                    f"{self.storage.location} has no concept {concept!r}: it has {', '.join(known) or 'none'}"
+                    f"{self.storage.location} has no concept {concept!r}; it has {', '.join(known) or 'none'}."
                 )
             matches = (self.clips[column] == value).to_numpy()
             if not matches.any():
                 values = ", ".join(map(str, self.clips[column].unique()))
                 raise UserError(
-                    f"{self.storage.location} has no clip with {concept}={value}: it has {values}"
+                    f"{self.storage.location} has no clip with {concept}={value}; it has {values}."
                 )
             clips = [clip for clip in clips if matches[clip]]
         return clips
 
     def steps_within(self, sigmas: tuple[float, float] | None, steps: Sequence[int]) -> Sequence[int]:
-        """Those of some positions along step whose sigma lies within a range, both ends included."""
+        """Return the positions along step whose sigma is within a range (inclusive)."""
         if sigmas is None:
             return steps
         low, high = sigmas
         kept = [step for step in steps if low <= self.plan.sigmas[step] <= high]
         if not kept:
             raise UserError(
-                f"{self.storage.location} has no step with a sigma from {low:g} to {high:g}: "
-                f"it has {', '.join(f'{sigma:.3g}' for sigma in self.plan.sigmas)}"
+                f"{self.storage.location} has no step with a sigma from {low:g} to {high:g}; "
+                f"it has {', '.join(f'{sigma:.3g}' for sigma in self.plan.sigmas)}."
             )
         return kept
 
     def tokens_within(self, seconds: tuple[float, float] | None, tokens: Sequence[int]) -> Sequence[int]:
-        """Those of some tokens that begin within a stretch of the music (its end is not included)."""
+        """Return the tokens that begin within a time range (its end is exclusive)."""
         if seconds is None:
             return tokens
         start, end = seconds
@@ -238,24 +239,24 @@ class ActivationCache:
         if not kept:
             length = self.plan.tokens * self.plan.token_seconds
             raise UserError(
-                f"{self.storage.location} has no token from {start:g} to {end:g} s: clips are {length:g} s long"
+                f"{self.storage.location} has no token from {start:g} to {end:g} s; its clips are {length:g} s long."
             )
         return kept
 
     def read_positions(
         self, site: str, positions: Sequence[Positions]
     ) -> Float[np.ndarray, "clip step pass token channel"]:
-        """Activations as float32 at the positions given for each dimension; raises like `read`."""
+        """Read activations as float32 at the positions along each dimension; raise as `read` does."""
         return decode(self.read_stored(site, positions), self.plan.dtypes[site])
 
     def read_stored(
         self, site: str, positions: Sequence[Positions]
     ) -> Shaped[np.ndarray, "clip step pass token channel"]:
-        """Values as stored (bfloat16 as uint16) at the positions given; raises like `read`."""
+        """Read stored values (bfloat16 as uint16) at the positions along each dimension; raise as `read` does."""
         return self.pages(site).read(positions)
 
     def pages(self, site: str) -> Pages:
-        """The chunks of a site, for whoever reads in an order of its own."""
+        """Return the page reader of a site, for reading chunks in any order."""
         self.channels(site)
         if site not in self._pages:
             self._pages[site] = Pages(self.storage, self.plan, self.manifest, site)

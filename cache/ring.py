@@ -1,4 +1,4 @@
-"""The hot part of a cache in the memory of a device, for training on random rows of it."""
+"""Shuffled rows of a cache in device memory, for training on random batches."""
 
 from collections.abc import Generator
 from types import TracebackType
@@ -11,34 +11,35 @@ from cache.shuffle import ShuffledRows
 
 
 class DeviceRing:
-    """As many shuffled rows as a byte budget allows, on one device; old ones are replaced by new ones.
+    """As many shuffled rows as a memory budget allows, on one device; new rows replace the oldest.
 
         with DeviceRing(cache.shuffled_rows("tf6.cross_attn", 4096, seed=0), 8 * 2**30, "cuda") as ring:
             for _ in range(steps):
                 x = ring.sample(4096)
                 ring.refresh(1024)
 
-    The ring is filled when it is made. Between refreshes the next rows are read in the background, until the ring is
-    closed; a ring that holds every row of an epoch closes itself.
+    The ring is filled on construction. Between refreshes the next rows are read in the background until the ring is
+    closed; a ring with every row of an epoch closes itself.
 
     Args:
-        rows: where rows come from; nothing else may iterate it.
-        budget_bytes: memory of the rows on the device. (The buffer of `rows` is in the machine's own memory.)
-        device: where the ring lies.
+        rows: source of rows; nothing else may iterate over it.
+        budget_bytes: device memory for the rows. (The buffer of `rows` is in host memory.)
+        device: device of the ring.
 
     Attributes:
-        capacity: rows that the budget holds, at most those of an epoch.
-        filled: rows that are held: the capacity, once the ring is made.
+        capacity: rows that fit the budget, at most those of an epoch.
+        filled: rows in the ring, which is the capacity after construction.
 
     Raises:
-        UserError: when the budget holds less than one row. CacheError: when a shard is missing or damaged.
+        UserError: if the budget is smaller than one row.
+        CacheError: if a shard is missing or damaged.
     """
 
     def __init__(self, rows: ShuffledRows, budget_bytes: int, device: str | torch.device = "cpu") -> None:
         row_bytes = rows.channels * rows.dtype.itemsize
         if budget_bytes < row_bytes:
             raise UserError(
-                f"a ring of {budget_bytes} bytes holds no row, which has {row_bytes}: give a larger budget"
+                f"The ring's budget must be at least one row of {row_bytes} bytes; got {budget_bytes}."
             )
         self.capacity = min(budget_bytes // row_bytes, rows.n_rows)
         self.filled = 0
@@ -60,7 +61,7 @@ class DeviceRing:
         self.close()
 
     def close(self) -> None:
-        """Stop reading; the rows that are held can still be sampled."""
+        """Stop reading; the rows in the ring can still be sampled."""
         self._stream.close()
 
     def sample(
@@ -69,29 +70,30 @@ class DeviceRing:
         generator: torch.Generator | None = None,
         out: Shaped[torch.Tensor, "row channel"] | None = None,
     ) -> Shaped[torch.Tensor, "row channel"]:
-        """Rows (row, channel) drawn uniformly and with replacement from those held, in the stored dtype.
+        """Draw rows (row, channel) uniformly with replacement from the ring, in the stored dtype.
 
         Args:
-            batch_size: how many.
-            generator: of the random numbers, on the ring's device.
-            out: memory to put them into, (batch_size, channel).
+            batch_size: number of rows.
+            generator: random generator on the ring's device.
+            out: tensor to write to, (batch_size, channel).
         """
         index = torch.randint(self.filled, (batch_size,), generator=generator, device=self._data.device)
         return torch.index_select(self._data, 0, index, out=out)
 
     def refresh(self, n_rows: int) -> None:
-        """Replace the oldest rows by the next ones of the stream, going on from epoch to epoch.
+        """Replace the oldest rows by the next ones of the stream, across epochs.
 
-        A ring that holds every row of an epoch stays as it is.
+        A ring with every row of an epoch is not changed.
 
         Raises:
-            CacheError: when a shard is missing or damaged. UserError: when the ring is closed.
+            CacheError: if a shard is missing or damaged.
+            UserError: if the ring is closed.
         """
         if not self._holds_all:
             self._put(n_rows)
 
     def _put(self, n_rows: int) -> None:
-        """Write the next rows of the stream to the place of the oldest."""
+        """Overwrite the oldest rows with the next ones of the stream."""
         while n_rows > 0:
             if len(self._next) == 0:
                 self._next = self._read()
@@ -107,9 +109,7 @@ class DeviceRing:
         try:
             return next(self._stream)
         except StopIteration:
-            raise UserError(
-                "the ring reads no more, because it was closed or reading failed: make a new one"
-            ) from None
+            raise UserError("The ring was closed, or reading failed. Make a new one.") from None
 
 
 def _endless(rows: ShuffledRows) -> Generator[Shaped[torch.Tensor, "row channel"], None, None]:

@@ -1,4 +1,4 @@
-"""The bytes of a shard file, made chunk by chunk while they are written."""
+"""Encode a shard file chunk by chunk while it is written."""
 
 from collections.abc import Iterator
 
@@ -15,20 +15,20 @@ from cache.shardfile import Index
 
 
 class ShardBytes:
-    """The bytes of a site's shard, made piece by piece while they are written.
+    """The bytes of a site's shard, encoded in pieces while they are written.
 
-    Written here and not through zarr because zarr assembles a whole shard in memory (several times over), and because
-    here the order of the chunks in the file is ours to fix.
+    zarr is not used for this because it assembles a whole shard in memory (several times over), and does not fix the
+    order of the chunks in the file.
 
     Args:
-        plan: of the cache.
-        site: whose values they are.
+        plan: plan of the cache.
+        site: name of the site.
         values: all clips of the shard (clip, step, pass, token, channel), on the CPU, in any floating-point format.
-        rounding: what casting them to the stored format has lost, if that was done already.
+        rounding: rounding error, if the values are already cast to the stored format.
 
     Attributes:
-        size, xxh3: bytes made so far, and their checksum.
-        rounding: what casting to the stored format lost.
+        size, xxh3: bytes encoded so far, and their checksum.
+        rounding: rounding error of the cast to the stored format.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class ShardBytes:
 
     @property
     def xxh3(self) -> str:
-        """XXH3 of the bytes made so far, 16 hexadecimal digits."""
+        """XXH3 of the bytes encoded so far, 16 hexadecimal digits."""
         return self._digest.hexdigest()
 
     def pieces(self) -> Iterator[memoryview]:
-        """The file's content: the chunks in C order, each cast and checked, then the index.
+        """Yield the file's content: the chunks in C order, each cast and checked, then the index.
 
         Raises:
             ValueError: for values that cannot be stored (see `cache.rounding.Rounding.check`).
@@ -71,7 +71,7 @@ class ShardBytes:
         yield self._counted(memoryview(tail + checksum.crc_bytes(tail)))
 
     def _content(self, block: torch.Tensor, chunk: tuple[int, ...]) -> list[memoryview]:
-        """A chunk as it lies in the file, its checksum last; what is beyond the array's last clip is the fill value."""
+        """Encode a chunk with its checksum; positions beyond the array's last clip have the fill value."""
         stored = block.to(TORCH[self._dtype])
         if not self._is_cast:
             self.rounding.add(block, stored)

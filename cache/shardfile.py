@@ -1,4 +1,4 @@
-"""One shard file: the bytes of zarr's sharding codec, chunks first and then the index of where they are.
+"""Parse shard files of zarr's sharding codec: chunks, then an index of their positions.
 
 zarr's specification: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html
 """
@@ -16,46 +16,46 @@ Index = UInt64[np.ndarray, "clip step pass 2"]
 
 
 def read_index(storage: Storage, plan: CachePlan, site: str, shard: int, file_bytes: int) -> Index:
-    """The index of a shard file of `file_bytes` bytes; raises like `Storage.read_into` and `parse_index`."""
+    """Read the index of a shard file of `file_bytes` bytes; raise as `Storage.read_into` and `parse_index` do."""
     length = index_bytes(plan.shard_shape(site), plan.chunk_shape(site))
     if length > file_bytes:
-        raise ValueError(f"its index of {length} bytes does not fit into {file_bytes} bytes")
+        raise ValueError(f"its index of {length} bytes is larger than the file of {file_bytes} bytes")
     tail = bytearray(length)
     storage.read_into(shard_file_name(site, shard), file_bytes - length, memoryview(tail))
     return parse_index(plan, site, bytes(tail), file_bytes)
 
 
 def parse_index(plan: CachePlan, site: str, tail: bytes, file_bytes: int) -> Index:
-    """Offset and length of each chunk (clip, step, pass) from the end of a shard file of `file_bytes` bytes.
+    """Parse the offset and length of each chunk (clip, step, pass) from the end of a shard file.
 
     Raises:
-        ValueError: if it does not fit its checksum, or names places outside the file.
+        ValueError: if the index does not match its checksum, or points outside the file of `file_bytes` bytes.
     """
     content = memoryview(tail)[:-CHECKSUM_BYTES]
     if tail[-CHECKSUM_BYTES:] != checksum.crc_bytes(content):
-        raise ValueError("its index does not fit its checksum")
+        raise ValueError("its index does not match its checksum")
     index: Index = np.frombuffer(content, dtype="<u8").reshape(*plan.chunk_grid(site), 2)
     there = index[index[..., 0] != NO_CHUNK]
     offsets, lengths = there[..., 0], there[..., 1]
     end = file_bytes - len(tail)
-    # Compared without adding the two, whose sum may be larger than 64 bits hold.
+    # Compared without adding offset and length, whose sum may overflow 64 bits.
     if (offsets > end).any() or (lengths > end - np.minimum(offsets, end)).any():
-        raise ValueError("its index names chunks outside the file")
+        raise ValueError("its index points outside the file")
     if (lengths < CHECKSUM_BYTES).any():
-        raise ValueError("its index names chunks without a checksum")
+        raise ValueError("its index has chunks without a checksum")
     return index
 
 
 def check_chunk(content: memoryview, crc: bytes | bytearray) -> None:
-    """Compare a chunk as it lies in a shard file with the 4 bytes that follow it; raises ValueError."""
+    """Raise ValueError unless an encoded chunk matches the CRC-32C that follows it."""
     if checksum.crc_bytes(content) != crc:
-        raise ValueError("a chunk does not fit its checksum")
+        raise ValueError("a chunk does not match its checksum")
 
 
 def decompress(content: memoryview, out: Shaped[np.ndarray, "clip step pass token channel"]) -> None:
-    """Put the values of a compressed chunk into an array of its shape; raises ValueError if they do not fit it."""
+    """Decompress a chunk into an array of its shape; raise ValueError if the size differs."""
     size = _frame_bytes(content)
-    if size not in (None, out.nbytes):  # zstd would leave the rest of the array as it is
+    if size not in (None, out.nbytes):  # zstd would not fill the rest of the array
         raise ValueError(f"a chunk decompresses to {size} bytes, not {out.nbytes}")
     try:
         Zstd().decode(content, out=out)
@@ -64,7 +64,7 @@ def decompress(content: memoryview, out: Shaped[np.ndarray, "clip step pass toke
 
 
 def _frame_bytes(frame: memoryview) -> int | None:
-    """Bytes that a zstd frame says it decompresses to; None where it does not say so.
+    """Return the decompressed size that a zstd frame declares in bytes, or None if it declares none.
 
     The header's layout: https://datatracker.ietf.org/doc/html/rfc8878#name-frame-header
     """

@@ -1,4 +1,4 @@
-"""Activation vectors in random order at the speed of sequential reading, resumable at any row."""
+"""Read activation vectors in random order at the speed of sequential reading, resumable at any row."""
 
 import hashlib
 from collections.abc import Generator, Iterator, Sequence
@@ -20,43 +20,43 @@ if TYPE_CHECKING:
     from cache.reader import ActivationCache
 
 BUFFER_BYTES = 256 * 2**20
-# What a row costs in the buffer beside its values: its place in the random order.
+# Memory of a row in the buffer besides its values: its index in the random order.
 _INDEX_BYTES = 8
 _BITS = {2: torch.int16, 4: torch.int32}
 
 
 class ShuffledRows:
-    """Every vector (clip, step, pass, token) of a site exactly once an epoch, in random order.
+    """Every vector (clip, step, pass, token) of a site exactly once per epoch, in random order.
 
-    The chunks of the store are shuffled and cut into groups that fit half the buffer; the rows of each group are
-    shuffled; the rows of an epoch are those of one group after the other. While one group is given out, the next is
-    read. Each chunk is read once an epoch, and checked; what fits one group is read once and kept.
+    The chunks of the store are shuffled and split into groups that fit half the buffer; the rows of each group are
+    shuffled; an epoch consists of the groups in sequence. While the rows of one group are returned, the next group is
+    read. Each chunk is read and verified once per epoch; a selection that fits one group is read only once.
 
-    The order depends on the seed, the epoch, the selection and `buffer_bytes` alone. Batches are consecutive pieces of
-    it, and only the last one of an epoch is smaller. Iterating runs to the end of the current epoch, from wherever it
-    stands; iterating again runs the next epoch. One iteration at a time.
+    The order depends only on the seed, the epoch, the selection and `buffer_bytes`. Batches are consecutive pieces of
+    it, and only the last one of an epoch may be smaller. Iteration continues to the end of the current epoch; iterating
+    again runs the next epoch. Only one iteration may run at a time.
 
-    Of a partial cache, the rows of the shards that are there, unless clips are named.
+    In a partial cache, only the rows of committed shards are used, unless clips are given.
 
     Args:
-        cache: where to read.
+        cache: the cache to read.
         site: name of the site.
-        batch_size: rows of a batch.
-        seed: of the order; not negative.
-        clips, steps, passes: labels to keep; None means all.
-        device: of the batches. Those for CUDA are gathered in pinned memory and copied without waiting.
-        workers: threads that read and check chunks.
-        buffer_bytes: memory for rows and their order; at least one chunk is held whatever it is, and a second one
-            while it is being read.
+        batch_size: rows per batch.
+        seed: seed of the order; not negative.
+        clips, steps, passes: labels to select; None means all.
+        device: device of the batches. Those for CUDA are gathered in pinned memory and copied asynchronously.
+        workers: threads that read and verify chunks.
+        buffer_bytes: memory for rows and their order. At least one chunk is always in memory, and a second one while it
+            is being read.
 
     Attributes:
-        batch_size: rows of a batch.
-        n_rows: rows of an epoch.
+        batch_size: rows per batch.
+        n_rows: rows per epoch.
         channels: length of a row.
         dtype: number format of the batches, which is the stored one.
 
     Raises:
-        UserError: for a batch size below 1, a negative seed, an unknown site or label, or when nothing is selected.
+        UserError: for a batch size below 1, a negative seed, an unknown site or label, or an empty selection.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class ShuffledRows:
         buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
         if batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, got {batch_size}")
+            raise UserError(f"batch_size must be at least 1; got {batch_size}.")
         if seed < 0:
-            raise UserError(f"the seed must not be negative, got {seed}")
+            raise UserError(f"The seed must not be negative; got {seed}.")
         self._source = _Source(cache, site, clips, steps, passes)
         self.batch_size = batch_size
         self.n_rows = int(self._source.sizes.sum())
@@ -91,20 +91,20 @@ class ShuffledRows:
         self._row = 0
 
     def __len__(self) -> int:
-        """Batches of a whole epoch."""
+        """Return the number of batches in an epoch."""
         return -(-self.n_rows // self.batch_size)
 
     def __iter__(self) -> Iterator[Shaped[torch.Tensor, "row channel"]]:
-        """Batches (row, channel) from the current row to the end of the epoch.
+        """Yield batches (row, channel) from the current row to the end of the epoch.
 
         Raises:
-            CacheError: when a shard is missing or damaged.
+            CacheError: if a shard is missing or damaged.
         """
         with closing(self._groups()) as groups:
             gather = _Gather(groups)
             for first in range(self._row, self.n_rows, self.batch_size):
                 size = min(self.batch_size, self.n_rows - first)
-                # One for each batch: torch uses pinned memory anew only when the copy out of it is done.
+                # A new one for each batch: torch reuses pinned memory only when the copy out of it is done.
                 if self._device.type == "cuda":
                     batch = torch.empty((size, self.channels), dtype=self.dtype, pin_memory=True)
                 else:
@@ -116,25 +116,25 @@ class ShuffledRows:
                 yield batch.to(self._device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration stands, as plain JSON: the epoch, the next row in it, and what decides the order."""
+        """Return the state as plain JSON: the epoch, the next row in it, and what determines the order."""
         return {"epoch": self._epoch, "row": self._row, **self._order()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a `state_dict` was taken, with the next iteration.
+        """Make the next iteration continue from a `state_dict`.
 
         Raises:
-            UserError: for the state of another order.
+            UserError: if the state belongs to another order.
         """
         for name, value in self._order().items():
             if state.get(name) != value:
                 raise UserError(
-                    f"the state is of rows in another order: its {name} is {state.get(name)}, here it is {value}; "
-                    "give the same cache, site, labels, seed and buffer_bytes"
+                    f"The state belongs to rows in another order: its {name} is {state.get(name)}, not {value}. "
+                    "Give the same cache, site, labels, seed and buffer_bytes."
                 )
         self._epoch, self._row = state["epoch"], state["row"]
 
     def _order(self) -> dict[str, Any]:
-        """All that decides the order."""
+        """Return everything that determines the order."""
         return {
             "seed": self._seed,
             "buffer_bytes": self._buffer_bytes,
@@ -142,14 +142,14 @@ class ShuffledRows:
         }
 
     def _groups(self) -> Generator["_Group", None, None]:
-        """The groups that are left of the current epoch, the first one from the current row on."""
+        """Yield the remaining groups of the current epoch, the first one from the current row on."""
         epoch, sizes = self._epoch, self._source.sizes
         groups = _cut(self._rng(epoch, 0).permutation(len(sizes)), sizes, self._group_rows)
         rows = np.array([sizes[chunks].sum() for chunks in groups])
         firsts = np.cumsum(rows) - rows
         start = int(np.searchsorted(firsts, self._row, side="right")) - 1
         skipped = self._row - int(firsts[start])
-        # Used in turn, and no memory before they are written to.
+        # Used alternately; they take no memory until they are written to.
         buffers = [_host_memory(int(rows.max()), self.channels, self.dtype) for _ in range(2)]
         with _threads(1) as ahead, _threads(self._workers) as readers:
 
@@ -172,7 +172,7 @@ class ShuffledRows:
         rng: np.random.Generator,
         buffer: Shaped[torch.Tensor, "row channel"],
     ) -> "_Group":
-        """Read chunks into a buffer, each to its own place whichever thread reads it, and draw the rows' order."""
+        """Read chunks into a buffer, each to a fixed place independent of the threads, and draw the rows' order."""
         if self._kept is None:
             places = buffer.split(self._source.sizes[chunks].tolist())
             self._source.read_all(readers, chunks.tolist(), places)
@@ -182,23 +182,23 @@ class ShuffledRows:
         return _Group(rows, torch.from_numpy(rng.permutation(len(rows))))
 
     def _rng(self, epoch: int, number: int) -> np.random.Generator:
-        """Random numbers for the order of an epoch's chunks (0), or of the rows of its group `number` - 1."""
+        """Return the generator for the order of an epoch's chunks (0), or of the rows of its group `number` - 1."""
         return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch, number)))
 
 
 class _Group(NamedTuple):
-    """Rows that are in memory, and the order in which they are still to be given out."""
+    """Rows in memory, and the order in which the remaining ones are returned."""
 
     rows: Shaped[torch.Tensor, "row channel"]
     order: Int64[torch.Tensor, " left"]
 
 
 class _Source:
-    """The wanted rows of a site, chunk by chunk in the order of the files.
+    """The selected rows of a site, chunk by chunk in the order of the files.
 
     Attributes:
-        sizes: wanted rows of each chunk.
-        selection: SHA-256 (hex) of what the rows are: the store, the site and the positions.
+        sizes: selected rows of each chunk.
+        selection: SHA-256 (hex) of the selection: store, site and positions.
     """
 
     def __init__(
@@ -220,8 +220,8 @@ class _Source:
             self._wanted[0] = self._wanted[0][there]
         if not all(map(len, self._wanted)):
             raise UserError(
-                f"no rows of {site} in {cache.storage.location} are selected: "
-                "give at least one clip that is written, one step and one pass, or none to have them all"
+                f"No rows of {site} in {cache.storage.location} are selected. "
+                "Give at least one written clip, one step and one pass, or None for all."
             )
         self._chunks = self._pages.chunks(*self._wanted)
         self._shape = self._pages.chunk_shape[:3]
@@ -239,7 +239,7 @@ class _Source:
         numbers: list[int],
         targets: Sequence[Shaped[torch.Tensor, "_ channel"]],
     ) -> None:
-        """Read chunks in threads, each into its memory; raises like `read`."""
+        """Read chunks in threads, each into its target; raise as `read` does."""
         reads = [
             (self._chunks[number], partial(self.read, number, target))
             for number, target in zip(numbers, targets, strict=True)
@@ -247,13 +247,13 @@ class _Source:
         self._pages.read_in(pool, reads)
 
     def read(self, number: int, target: Shaped[torch.Tensor, "row channel"]) -> None:
-        """Read a chunk and put the wanted rows of it into memory of its size.
+        """Read a chunk and copy its selected rows to `target`.
 
         Raises:
-            CacheError: for a shard that is missing or damaged.
+            CacheError: if a shard is missing or damaged.
         """
         chunk = self._chunks[number]
-        # The bits alone are copied: numpy has no bfloat16.
+        # Copied as integers, because numpy has no bfloat16.
         bits = target.view(_BITS[target.itemsize]).numpy()
         if len(target) == prod(self._pages.chunk_shape[:4]):
             self._pages.read_chunk(chunk, bits.reshape(self._pages.chunk_shape).view(self._pages.dtype))
@@ -270,14 +270,14 @@ class _Source:
 
 
 class _Gather:
-    """Fills batches from one group after the other."""
+    """Fills batches from successive groups."""
 
     def __init__(self, groups: Iterator[_Group]) -> None:
         self._groups = groups
         self._group = _Group(torch.empty((0, 0)), torch.empty(0, dtype=torch.int64))
 
     def fill(self, batch: Shaped[torch.Tensor, "row channel"]) -> None:
-        """Put the next rows into a batch."""
+        """Fill a batch with the next rows."""
         filled = 0
         while filled < len(batch):
             if len(self._group.order) == 0:
@@ -290,7 +290,7 @@ class _Gather:
 
 
 def _host_memory(rows: int, channels: int, dtype: torch.dtype) -> Shaped[torch.Tensor, "row channel"]:
-    """An empty tensor in numpy's memory, which asks the system for huge pages: a tenth of the time until it is used."""
+    """Allocate a tensor in numpy's memory, which uses huge pages: ten times faster to touch first."""
     bits = np.empty((rows, channels), dtype=f"i{dtype.itemsize}")
     return torch.from_numpy(bits).view(dtype)
 
@@ -298,15 +298,15 @@ def _host_memory(rows: int, channels: int, dtype: torch.dtype) -> Shaped[torch.T
 def _cut(
     order: Int64[np.ndarray, " chunk"], sizes: Int64[np.ndarray, " chunk"], limit: int
 ) -> list[Int64[np.ndarray, " _"]]:
-    """Cut chunks, in an order, into groups of about as many rows each, at most `limit`, but one chunk at least.
+    """Split ordered chunks into groups of similar size, with at most `limit` rows but at least one chunk each.
 
-    Within a group chunks are in the order of the files: they are read the faster, and a group of all chunks is the same
-    memory in every epoch.
+    Within a group chunks are in the order of the files: this reads faster, and a group of all chunks has the same
+    contents in every epoch.
     """
     total, largest = int(sizes.sum()), int(sizes.max())
     if total <= limit:
         return [np.sort(order)]
-    # A group takes the chunks that begin within a stretch of rows, and the last one may reach beyond it.
+    # A group takes the chunks that begin within a range of rows; the last one may extend beyond it.
     longest = max(1, limit - largest)
     stretch = -(-total // -(-total // longest))
     begins = np.cumsum(sizes[order]) - sizes[order]
@@ -316,7 +316,7 @@ def _cut(
 
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that end with the block, whatever was still to be done."""
+    """Yield a thread pool that is shut down at the end of the block, dropping pending work."""
     pool = ThreadPoolExecutor(count, "cache-rows")
     try:
         yield pool

@@ -1,4 +1,4 @@
-"""Where a cache lies: a folder of this machine or a prefix of an object store, behind one small protocol."""
+"""Where a cache is stored: a local folder or a prefix of an object store, behind one small protocol."""
 
 import os
 from collections.abc import Hashable, Iterable, Iterator
@@ -9,7 +9,7 @@ from urllib.request import url2pathname
 
 from cache.errors import UserError
 
-# What `read` gives at most: the manifest of the largest cache is far smaller.
+# Limit of `read`: the manifest of the largest cache is far smaller.
 READ_LIMIT = 2**28
 
 
@@ -22,7 +22,7 @@ class Claim(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the right back."""
+        """Release the claim."""
         ...
 
 
@@ -30,40 +30,41 @@ class Claim(Protocol):
 class Storage(Protocol):
     """Named byte strings under one location; names have forward slashes.
 
-    A name appears whole, or not at all, whenever the process or the machine stops. What `put` and `delete` have
-    done when they return survives a power cut.
+    A name appears complete or not at all, whenever the process or the machine stops. Once `put` and `delete` return,
+    their changes survive a power cut.
     """
 
     location: str
 
     def read(self, name: str, limit: int = READ_LIMIT) -> bytes:
-        """The whole content, of at most `limit` bytes.
+        """Return the whole content, of at most `limit` bytes.
 
         Raises:
-            FileNotFoundError: if it is not there. cache.opening.UnsafeFile: if it is larger.
+            FileNotFoundError: if it does not exist.
+            cache.opening.UnsafeFile: if it is larger.
         """
         ...
 
     def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
-        """Fill writable buffers of bytes, one after the other, from `offset` on.
+        """Fill writable byte buffers, one after the other, from `offset` on.
 
         Raises FileNotFoundError, and EOFError if there is less.
         """
         ...
 
     def pieces(self, name: str, size: int) -> Iterator[memoryview]:
-        """The first `size` bytes of a name, one piece after the other; each may be overwritten by the next.
+        """Yield the first `size` bytes of a name in pieces; each may be overwritten by the next.
 
         Raises FileNotFoundError, and EOFError if there is less.
         """
         ...
 
     def size(self, name: str) -> int | None:
-        """Bytes of a name, or None if it is not there."""
+        """Return the size of a name in bytes, or None if it does not exist."""
         ...
 
     def version(self, name: str) -> Hashable | None:
-        """What changes when a name's content does, and differs between all names; None where reading all is dear.
+        """Return a value that changes with a name's content and differs between names; None if reading is expensive.
 
         Raises:
             FileNotFoundError: if it is not there.
@@ -71,31 +72,34 @@ class Storage(Protocol):
         ...
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Every name that starts with a prefix (empty, or ending in a slash), with its bytes; no hidden names."""
+        """Return the size of every name with a prefix (empty, or ending in a slash), except hidden names."""
         ...
 
     def put(self, name: str, pieces: Iterable[Any], new: bool = False) -> None:
-        """Store the pieces (bytes-like), one after the other, under a name.
+        """Store the concatenated pieces (bytes-like) under a name.
 
-        Raises FileExistsError if the name is there and must be `new`. When `pieces` raises, nothing is stored. Making
-        the pieces must not read from an object store (obstore does one thing at a time in a thread).
+        If `pieces` raises, nothing is stored. Producing the pieces must not read from an object store (obstore does one
+        thing at a time per thread).
+
+        Raises:
+            FileExistsError: if the name exists and must be `new`.
         """
         ...
 
     def delete(self, names: Iterable[str]) -> None:
-        """Remove names; those that are not there do not matter."""
+        """Remove names; missing ones are ignored."""
         ...
 
     def claim(self, first: int, last: int) -> Claim:
-        """Become the only writer of shards `first` to `last`; raises CacheError if another writer has one of them."""
+        """Become the only writer of shards `first` to `last`; raise CacheError if another writer has one of them."""
         ...
 
     def is_there(self) -> bool:
-        """Whether anything is at the location."""
+        """Return whether anything is stored at the location."""
         ...
 
     def free_bytes(self) -> int | None:
-        """Bytes that can still be stored; None where nothing limits them."""
+        """Return the bytes that can still be stored; None if there is no limit."""
         ...
 
 
@@ -103,7 +107,7 @@ Location = Path | str | Storage
 
 
 def open_storage(location: Location) -> Storage:
-    """The storage at a folder or a URL (such as s3://bucket/caches/one.zarr); a storage is passed through.
+    """Open the storage at a folder or a URL (such as s3://bucket/caches/one.zarr); a `Storage` is returned unchanged.
 
     Raises:
         UserError: for a file:// URL that names a host.
@@ -122,7 +126,7 @@ def open_storage(location: Location) -> Storage:
 
 
 def absolute_location(location: str) -> str:
-    """A cache's location that means the same in any working folder: a URL as it is, of a folder its absolute path."""
+    """Return a location that is valid in any working folder: a URL unchanged, or a folder's absolute path."""
     return location if "://" in location else os.path.abspath(os.path.expanduser(location))
 
 
@@ -130,6 +134,6 @@ def _local_path(url: str) -> str:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise UserError(
-            f"{url} names the host '{parts.netloc}': write file:/// and an absolute path, or the path alone"
+            f"{url} names the host '{parts.netloc}'. Write file:/// and an absolute path, or the path alone."
         )
     return url2pathname(parts.path)

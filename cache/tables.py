@@ -1,8 +1,8 @@
-"""Tables as parquet: what a table may hold, its hash, and reading one from anybody.
+"""Tables as parquet: allowed contents, hashing, and safe reading.
 
-A parquet file of kilobytes may declare gigabytes: by its compression, by one long text that all rows share, or by lists
-in its cells. So a table has flat columns of plain values, uncompressed or compressed with snappy (which packs 1 : 22 at
-most), and is decoded text by text before its texts are copied to the rows.
+A parquet file of kilobytes may expand to gigabytes: by compression, by one long text shared by all rows, or by lists in
+its cells. So a table must have flat columns of plain values, uncompressed or compressed with snappy (at most 1 : 22),
+and its distinct texts are measured before they are copied to the rows.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ _CODECS = {"UNCOMPRESSED", "SNAPPY"}
 
 
 def to_parquet(table: "pd.DataFrame") -> bytes:
-    """A table as a parquet file, without its index; the same table gives the same bytes.
+    """Encode a table as parquet, without its index; equal tables have equal bytes.
 
     Raises:
-        UserError: if a column holds what parquet cannot.
+        UserError: if parquet cannot store a column.
     """
     buffer = io.BytesIO()
     try:
@@ -38,29 +38,29 @@ def to_parquet(table: "pd.DataFrame") -> bytes:
         )
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"the clip table cannot be stored as parquet, use one plain type a column: {error}"
+            f"The clip table cannot be stored as parquet: {error}. Use one plain type per column."
         ) from error
     return buffer.getvalue()
 
 
 def table_hash(table: "pd.DataFrame") -> str:
-    """SHA-256 (hex) of what parquet holds of a table: canonical JSON of column name -> values.
+    """Return the SHA-256 (hex) of a table as parquet stores it: canonical JSON of column name → values.
 
-    Missing values are null, and what JSON has no number, text or truth value for is its text.
+    Missing values are null; values other than numbers, text and booleans are converted to text.
 
     Raises:
-        UserError: if a column holds what a table of a cache cannot.
+        UserError: if a column has values that a table of a cache cannot have.
     """
     try:
         return stored_hash(parse(to_parquet(table)))
     except ValueError as error:
         raise UserError(
-            f"the clip table cannot be stored ({error}): use columns of numbers, truth values, texts and dates"
+            f"The clip table cannot be stored ({error}). Use columns of numbers, booleans, text and dates."
         ) from error
 
 
 def stored_hash(table: "pa.Table") -> str:
-    """The `table_hash` of a table that was parsed."""
+    """Return the `table_hash` of a parsed table."""
     columns = {
         name: [_plain(value) for value in column.to_pylist()]
         for name, column in zip(table.column_names, table.columns, strict=True)
@@ -69,14 +69,14 @@ def stored_hash(table: "pa.Table") -> str:
 
 
 def parse(content: bytes, rows: int | None = None) -> "pa.Table":
-    """The table in a parquet file that anybody made.
+    """Parse a parquet file from an untrusted source.
 
     Args:
-        content: of the file.
-        rows: how many it must have; None where any number may be.
+        content: bytes of the file.
+        rows: required number of rows; None for any.
 
     Raises:
-        ValueError: saying in which way it is damaged, or is no table that a cache or study has.
+        ValueError: if it is damaged, or not a valid table of a cache or study.
     """
     import pyarrow.parquet as pq  # not at the top: opening a cache must not wait for it
 
@@ -92,19 +92,19 @@ def parse(content: bytes, rows: int | None = None) -> "pa.Table":
             io.BytesIO(content), read_dictionary=texts, page_checksum_verification=True
         ).read(use_threads=False)
         _check_texts(packed)
-        # Without what the file says that pandas had, which its hash does not cover.
+        # Without pandas' metadata in the file, which the hash does not cover.
         return packed.cast(schema).replace_schema_metadata(None)
-    except Exception as error:  # pyarrow raises all kinds
+    except Exception as error:  # pyarrow raises many kinds
         raise ValueError(str(error).split("\n", 1)[0] or type(error).__name__) from error
 
 
 def to_pandas(table: "pa.Table") -> "pd.DataFrame":
-    """The data frame of a table that was parsed."""
+    """Convert a parsed table to a data frame."""
     return table.to_pandas()
 
 
 def _check_layout(metadata: Any, rows: int | None) -> None:
-    """Refuse what could be larger than it says."""
+    """Raise ValueError for layouts that could expand beyond their declared size."""
     if rows is not None and metadata.num_rows != rows:
         raise ValueError(f"it has {metadata.num_rows} rows, not {rows}")
     if metadata.num_columns > _MAX_COLUMNS:
@@ -117,14 +117,14 @@ def _check_layout(metadata: Any, rows: int | None) -> None:
             raise ValueError(f"its column {column.path!r} holds lists or records")
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     if sum(group.num_rows for group in groups) != metadata.num_rows:
-        raise ValueError("its row groups have other rows than it says")
+        raise ValueError("its row groups do not add up to its rows")
     for group in groups:
         for number in range(group.num_columns):
             chunk = group.column(number)
             if chunk.compression not in _CODECS or chunk.num_values != group.num_rows:
                 raise ValueError(
-                    f"its column {chunk.path_in_schema!r} is compressed with {chunk.compression.lower()} or has other "
-                    "rows than it says; a table is uncompressed or compressed with snappy"
+                    f"its column {chunk.path_in_schema!r} must be uncompressed or compressed with snappy and have all "
+                    f"rows; its compression is {chunk.compression.lower()}"
                 )
 
 
@@ -141,12 +141,12 @@ def _check_types(schema: "pa.Schema") -> None:
         _is_text,
     )
     if len(set(schema.names)) < len(schema.names):
-        raise ValueError("it has two columns of one name")
+        raise ValueError("it has two columns with the same name")
     for field in schema:
         kind = field.type.value_type if kinds.is_dictionary(field.type) else field.type
         if not any(is_kind(kind) for is_kind in plain):
             raise ValueError(
-                f"its column {field.name!r} holds {kind}, not numbers, truth values, texts or dates"
+                f"its column {field.name!r} must have numbers, booleans, text or dates; it has {kind}"
             )
 
 
@@ -157,7 +157,7 @@ def _is_text(kind: "pa.DataType") -> bool:
 
 
 def _check_texts(table: "pa.Table") -> None:
-    """Refuse texts that take too much memory once every row has its own; a dictionary holds each once."""
+    """Raise ValueError if texts would take too much memory once every row has its own copy."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -172,7 +172,7 @@ def _check_texts(table: "pa.Table") -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON holds it, or as its text."""
+    """Return a value that JSON can store, or its text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return str(value) if isinstance(value, date) else value

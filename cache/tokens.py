@@ -1,4 +1,4 @@
-"""Fewer tokens than the denoiser has: every n-th, or means of neighbours."""
+"""Reduce the denoiser's tokens: every n-th, or means of consecutive ones."""
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from cache.plan import TokenReduction
 def reduce_tokens(
     values: Float[torch.Tensor, "*axes token channel"], reduction: TokenReduction
 ) -> Float[torch.Tensor, "*axes stored_token channel"]:
-    """The tokens that are stored; means are taken in float32 (or wider) and of what is there at the end."""
+    """Return the tokens to store; means are computed in float32 (or wider), and the last group may be smaller."""
     if reduction.kind == "none" or reduction.size == 1:
         return values
     if reduction.kind == "stride":

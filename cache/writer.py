@@ -1,4 +1,4 @@
-"""Writing a cache, shard by shard, so that a kill at any moment loses at most the shards in flight."""
+"""Write a cache shard by shard, so that a kill at any time loses at most the shards in flight."""
 
 import errno
 import os
@@ -21,28 +21,26 @@ from cache.rounding import Rounding, to_tensor
 from cache.shardbytes import ShardBytes
 from cache.storage import Location, open_storage
 
-# Files of a shard that are written at once: while one waits for the disk, another is cast and checksummed.
+# Files of a shard written in parallel: while one waits for the disk, another is cast and checksummed.
 _FILES_AT_ONCE = 4
 
 
 class CacheWriter:
-    """The only writer of some shards of a cache: creates the cache, or reopens it to write what is missing.
+    """The only writer of some shards of a cache: creates the cache, or reopens it to write missing shards.
 
-    Reopening removes what an interrupted writer left behind, so that the finished cache is byte for byte the one that
-    an uninterrupted writer makes. Committed shards whose file has gone missing or has another size count as missing
-    again.
+    Reopening removes what an interrupted writer left behind, so that the finished cache is byte for byte the same as
+    that of an uninterrupted writer. Committed shards whose file is missing or has another size count as missing.
 
     Args:
         location: folder or URL of the cache, or a `Storage`.
-        plan: what to store. A cache that exists must hold the same plan, or one with fewer clips, which is then
-            extended: full shards stay, and the new clips follow.
-        clips: one row per clip; its column `clip` counts from 0.
-        shards: first and last shard to write; others may be written by other writers at the same time. All by
-            default.
+        plan: what to store. An existing cache must have the same plan, or one with fewer clips, which is then extended:
+            full shards stay, and the new clips follow.
+        clips: one row per clip; the column `clip` counts from 0.
+        shards: first and last shard to write, by default all; other writers may write other shards at the same time.
 
     Raises:
-        UserError: if the location holds another plan, another version, other clips or something else; if another
-            writer has one of the shards; if there is no room for what is missing (then nothing is written).
+        UserError: if the location has another plan, another version, other clips or something else; if another writer
+            has one of the shards; or if there is no room for the missing shards (nothing is written then).
     """
 
     def __init__(
@@ -57,7 +55,7 @@ class CacheWriter:
         first, last = shards or (0, plan.n_shards - 1)
         if not 0 <= first <= last < plan.n_shards:
             raise UserError(
-                f"shards {first} to {last} are not of this plan, which has 0 to {plan.n_shards - 1}"
+                f"Shards must be from 0 to {plan.n_shards - 1} in this plan; got {first} to {last}."
             )
         self._shards = range(first, last + 1)
         metadata.check_clip_table(clips, plan.n_clips)
@@ -74,12 +72,12 @@ class CacheWriter:
         self.close()
 
     def close(self) -> None:
-        """Let another writer have the shards. What is committed stays; nothing else is pending."""
+        """Release the shards. Committed shards stay, and nothing else is pending."""
         self._closed = True
         self._claim.close()
 
     def missing(self) -> list[int]:
-        """Numbers of this writer's shards that are still to be written, ascending."""
+        """Return the numbers of this writer's shards that are not written yet, in ascending order."""
         return [shard for shard in self._shards if shard not in self._manifest.entries]
 
     def write_shard(
@@ -89,15 +87,14 @@ class CacheWriter:
 
         Args:
             shard: one of `missing()`; its clips are `plan.shard_clips(shard)`.
-            arrays: for each site of the plan a numpy array or torch tensor (clip, step, pass, token, channel) of
-                floating-point numbers, on the CPU; a numpy uint16 array is taken as the bits of bfloat16 where that is
-                stored.
-            roundings: for each site what casting lost, for arrays that were cast to the stored format already;
-                otherwise they are cast here.
+            arrays: for each site of the plan, a numpy array or torch tensor (clip, step, pass, token, channel) of
+                floating-point numbers on the CPU; for bfloat16, a numpy uint16 array is interpreted as its bits.
+            roundings: for each site, the rounding error of an array that is already cast to the stored format; other
+                arrays are cast here.
 
         Raises:
-            UserError: for a shard that is not missing, a site that is not planned or not given, a wrong shape, values
-                that are not finite or do not fit the site's dtype, and a full disk. Nothing is committed then.
+            UserError: for a shard that is not missing, a missing or unplanned site, a wrong shape, values that are not
+                finite or too large for the site's dtype, or a full disk. Nothing is committed then.
         """
         self._check(shard, arrays)
         with self._explaining(shard):
@@ -112,7 +109,7 @@ class CacheWriter:
             self._settle()
 
     def _open(self, clips: pd.DataFrame) -> None:
-        """Claim the shards, create or check the cache, and clear what interrupted writers left."""
+        """Claim the shards, create or check the cache, and remove what interrupted writers left."""
         if self.storage.is_there():
             self._refuse_another(metadata.read_group(self.storage), clips)
             check_room(
@@ -142,19 +139,19 @@ class CacheWriter:
             content = ShardBytes(self.plan, site, to_tensor(values, self.plan.dtypes[site]), rounding)
             self.storage.put(shard_file_name(site, shard), content.pieces())
         except ValueError as error:
-            raise UserError(f"site {site} of shard {shard} cannot be stored: {error}") from error
-        return ShardFile(content.size, content.xxh3, **content.rounding.figures())
+            raise UserError(f"Cannot store site {site} of shard {shard}: {error}.") from error
+        return ShardFile(content.size, content.xxh3, **content.rounding.summary())
 
     def _settle(self) -> None:
-        """When all shards are there, whoever wrote them, bring the manifest to its final form."""
+        """Bring the manifest to its final form once all shards are committed, by any writer."""
         if self.missing():
             return
-        self._manifest.load()  # what the others have written, and what was removed since
+        self._manifest.load()  # other writers may have added or removed entries
         if len(self._manifest.entries) == self.plan.n_shards and not self._manifest.is_settled:
             self._manifest.settle()
 
     def _drop_what_is_lost(self) -> None:
-        """Forget committed shards without their files, and remove files without a committed shard."""
+        """Drop committed shards without their files, and remove files without a committed shard."""
         sizes = self.storage.sizes()
         entries = self._manifest.entries
         lost = {
@@ -164,8 +161,8 @@ class CacheWriter:
         }
         if lost and len(self._shards) < self.plan.n_shards and self.storage.size(MANIFEST) is not None:
             raise CacheError(  # the settled manifest is one file, which two writers must not write at once
-                f"{self.storage.location} has lost files of shards {sorted(lost)}: run `workbench cache verify` with "
-                "--repair on it, or capture all shards with one writer"
+                f"{self.storage.location} has lost files of the shards {sorted(lost)}. Run `workbench cache verify "
+                "--repair` on it, or capture all shards with one writer."
             )
         if lost:
             self._manifest.drop(lost)
@@ -178,66 +175,64 @@ class CacheWriter:
     def _check(self, shard: int, arrays: Mapping[str, Any]) -> None:
         where = self.storage.location
         if self._closed:
-            raise UserError(f"the writer of {where} is closed: open the cache for writing again")
+            raise UserError(f"The writer of {where} is closed. Open the cache for writing again.")
         if shard not in self._shards or shard in self._manifest.entries:
             raise UserError(
-                f"shard {shard} of {where} is written already or not this writer's: "
-                f"give one of the missing ones: {self.missing()}"
+                f"Shard {shard} of {where} is already written or belongs to another writer. "
+                f"Missing shards of this writer: {self.missing()}."
             )
         if set(arrays) != set(self.plan.sites):
             raise UserError(
-                f"shard {shard} was given the sites {sorted(arrays)}, "
-                f"give exactly those of the plan: {sorted(self.plan.sites)}"
+                f"Shard {shard} must have exactly the planned sites {sorted(self.plan.sites)}; got {sorted(arrays)}."
             )
         first, last = self.plan.shard_clips(shard)
         for site, values in arrays.items():
             expected = (last - first + 1, *self.plan.shape(site)[1:])
             if np.shape(values) != expected:
                 raise UserError(
-                    f"site {site} of shard {shard} has the shape {tuple(np.shape(values))}, "
-                    f"it must be (clip, step, pass, token, channel) = {expected}"
+                    f"Site {site} of shard {shard} must have the shape (clip, step, pass, token, channel) = "
+                    f"{expected}; got {tuple(np.shape(values))}."
                 )
 
     def _refuse_another(self, stored: metadata.Group, clips: pd.DataFrame) -> None:
-        """Refuse a cache that is neither the one to write nor a smaller one that this writer may extend."""
+        """Raise UserError unless the stored cache has the same plan, or a smaller one that this writer may extend."""
         if stored == self._group:
             return
         if growth.continues(self._group, stored, clips):
             if len(self._shards) == self.plan.n_shards:
                 return
             raise UserError(
-                f"{self.storage.location} has {stored.plan.n_clips} clips and is to get {self.plan.n_clips}: "
-                "extend it with one writer of all shards"
+                f"Extending {self.storage.location} from {stored.plan.n_clips} to {self.plan.n_clips} clips needs one "
+                "writer of all shards."
             )
         if stored.plan == self.plan:
             raise UserError(
-                f"{self.storage.location} has another clip table than the one given: "
-                "give the same one, or another folder"
+                f"{self.storage.location} has a different clip table. Give the same one, or another folder."
             )
         old, new = stored.plan.model_dump(mode="json"), self.plan.model_dump(mode="json")
         fields = [name for name in new if old[name] != new[name]]
         name = fields[0]
         raise UserError(
-            f"{self.storage.location} holds another plan, it differs in {', '.join(fields)} "
-            f"({name}: {canonical_json(old[name])} there, {canonical_json(new[name])} given): "
-            "give the same plan to go on, or another folder to begin anew"
+            f"{self.storage.location} has a different plan: it differs in {', '.join(fields)} "
+            f"({name}: {canonical_json(old[name])} there, {canonical_json(new[name])} given). "
+            "Give the same plan to continue, or another folder to start over."
         )
 
     @contextmanager
     def _explaining(self, shard: int | None = None) -> Iterator[None]:
-        """Say in one sentence what the operating system refuses, and how to go on."""
+        """Turn errors of the operating system into one sentence that says how to continue."""
         where = self.storage.location
-        goes_on = "goes on" if shard is None else f"goes on with shard {shard}"
-        go_on = f"and capture again with the same plan, which {goes_on}"
+        resumes = "resumes" if shard is None else f"resumes with shard {shard}"
+        advice = f"and capture again with the same plan, which {resumes}."
         try:
             yield
         except OSError as error:
             if isinstance(error, FileExistsError) and shard is not None:
                 raise CacheError(
-                    f"shard {shard} of {where} was committed by another writer: stop one of the two"
+                    f"Shard {shard} of {where} was committed by another writer. Stop one of the two."
                 ) from error
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f"the disk of {where} is full: make room {go_on}") from error
+                raise UserError(f"The disk of {where} is full. Free some space {advice}") from error
             what = where if shard is None else f"shard {shard} of {where}"
             reason = os.strerror(error.errno) if error.errno else str(error)
-            raise UserError(f"{what} cannot be written ({reason}): fix that {go_on}") from error
+            raise UserError(f"Cannot write {what} ({reason}). Fix this {advice}") from error

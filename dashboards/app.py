@@ -33,8 +33,9 @@ def create_app(
 ) -> dash.Dash:
     """The Dash app of a study, whose maps stand beside those of the study `compare` and the table `published`.
 
-    Raises UserError when the folder is no study, what is to be compared with cannot be read, or the address has a name
-    or a prefix that is none.
+    Raises:
+        UserError: when the folder is no study, what is to be compared with cannot be read, or the address has a name or
+            a prefix that is none.
     """
     address.check()
     study = Study.open(study_path)

@@ -92,7 +92,7 @@ def read_audio(
 
     Raises:
         UserError: if it is missing, damaged, too long, or of a sample rate or a number of channels that no model has.
-            cache.opening.UnsafeFile: for links.
+        cache.opening.UnsafeFile: for links.
     """
     folder = root or path.parent
     try:

@@ -13,8 +13,8 @@ def read_document(root: Path, name: str | Path, limit: int) -> dict[str, Any]:
     """The JSON object in a file of at most `limit` bytes inside the folder `root`.
 
     Raises:
-        ValueError: as `parse_document` does. FileNotFoundError, cache.opening.UnsafeFile: as `cache.opening.open_file`
-            does.
+        ValueError: as `parse_document` does.
+        FileNotFoundError, cache.opening.UnsafeFile: as `cache.opening.open_file` does.
     """
     return parse_document(read_file(root, name, limit))
 

@@ -72,7 +72,8 @@ def published_map(table: pd.DataFrame, model: str = "") -> xr.Dataset:
 def import_published_map(study: Study, file: Path, model: str = "") -> xr.Dataset:
     """Save one model of a published table as the study's result `published-<model>`, and give it.
 
-    Raises UserError for a table that cannot be read, and for an unknown model.
+    Raises:
+        UserError: for a table that cannot be read, and for an unknown model.
     """
     result = published_map(load_published(file), model)
     chosen = slug(str(result.attrs["model"]), f"the model of {file}")

@@ -71,7 +71,8 @@ def custom_arms(arms: Sequence[Arm]) -> str:
 def settled(spec: PatchingSpec) -> PatchingSpec:
     """The spec with what decides the map and lies outside it, as it is now: the file of pairs and the scorers.
 
-    Raises UserError for a file of pairs that is missing or wrong, and for unknown scorers or missing weights.
+    Raises:
+        UserError: for a file of pairs that is missing or wrong, and for unknown scorers or missing weights.
     """
     listed = load_pairs(Path(spec.pairs_file)) if spec.pairs_file else {}
     return _settled(spec, listed, {name: scorer_identity(name) for name in spec.scorers})
@@ -108,9 +109,10 @@ def check_patching(
 ) -> Plan:
     """Everything that can be checked of a map before its first clip is generated.
 
-    Raises UserError for another model than the study's, for unknown concepts, blocks or scorers, for a text that a
-    scorer cannot score, for arms that a pair cannot be run with, and for a concept none of whose pairs the model can
-    tell apart.
+    Raises:
+        UserError: for another model than the study's, for unknown concepts, blocks or scorers, for a text that a scorer
+            cannot score, for arms that a pair cannot be run with, and for a concept none of whose pairs the model can
+            tell apart.
     """
     study.check_model(model.weights_hash)
     scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}

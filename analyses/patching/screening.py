@@ -57,7 +57,8 @@ def screen_arms(
 ) -> xr.DataArray:
     """Mean screening score of every cell (concept, arm) over the pairs given; `attrs["rows"]` counts denoiser rows.
 
-    Raises UserError for arms that cannot be screened: those that ablate, take from the clean run, or follow paths.
+    Raises:
+        UserError: for arms that cannot be screened: those that ablate, take from the clean run, or follow paths.
     """
     cells = [arm for arm in arms if arm.role == "cell"]
     unfit = [arm.name for arm in cells if arm.direction != "sufficiency" or arm.sources != {"clean"}]

@@ -22,7 +22,8 @@ def parse_plan(text: str) -> Plan:
     """The plan meant by ``"3,4"`` (each of these blocks reads all concepts) or
     ``"2:instrument,3:drums+mood"``.
 
-    Raises UserError for a block outside 0 to 7, an unknown concept, or a concept that no block reads.
+    Raises:
+        UserError: for a block outside 0 to 7, an unknown concept, or a concept that no block reads.
     """
     plan: dict[int, tuple[str, ...]] = {}
     for part in text.split(","):

@@ -64,7 +64,8 @@ def make_spec(study: Study, name: str, options: dict[str, Any]) -> FigureSpec:
 def screen_figure(study: Study, figure: str, /, **options: Any) -> ScreenFigure:
     """A figure for the screen; `options` are the fields of its spec.
 
-    Raises UserError for unknown names or options, and missing results.
+    Raises:
+        UserError: for unknown names or options, and missing results.
     """
     kind = find_figure(figure)
     spec = make_spec(study, figure, options)

@@ -75,7 +75,8 @@ class PatchingComparisonSpec(PatchingFigureSpec):
 def compare(study: Study, spec: PatchingComparisonSpec) -> Comparison:
     """Compare a study's map with the one that `spec` names.
 
-    Raises UserError for what does not exist, and for maps of different questions.
+    Raises:
+        UserError: for what does not exist, and for maps of different questions.
     """
     ours = load_result(study, spec.result_name)
     column = spec.column or default_columns(ours)[0]

@@ -40,7 +40,8 @@ class FigureSpec(BaseModel):
     def complete(cls, study: Study, options: Options) -> dict[str, Any]:
         """`options`, and what follows from the study where they leave it open.
 
-        Raises UserError when they name a result that the study does not have, or that is damaged.
+        Raises:
+            UserError: when they name a result that the study does not have, or that is damaged.
         """
         del study
         return dict(options)

@@ -54,7 +54,7 @@ def test_values_are_rounded_as_the_peer_does_or_refused(dtype: str, bits: list[i
     if np.isfinite(expected.astype(np.float32)).all():
         np.testing.assert_array_equal(stored_bits(values, dtype), expected.view(np.uint16))
     else:
-        with pytest.raises(UserError, match=rf"NaN|infinity|does not fit {dtype}"):
+        with pytest.raises(UserError, match=rf"NaN|infinity|exceeds the largest of {dtype}"):
             stored_bits(values, dtype)
 
 
@@ -108,6 +108,7 @@ def test_the_largest_value_fits_and_twice_that_does_not(dtype: str) -> None:
     np.testing.assert_array_equal(bits.view(PEERS[dtype]).astype(np.float64), [-largest, largest])
     for too_large in (2 * largest, -2 * largest):
         with pytest.raises(
-            UserError, match=rf"magnitude {2 * largest:.4g} does not fit {dtype}".replace("+", r"\+")
+            UserError,
+            match=rf"magnitude {2 * largest:.4g} exceeds the largest of {dtype}".replace("+", r"\+"),
         ):
             stored_bits(np.array([1.0, too_large]), dtype)

@@ -29,7 +29,7 @@ def written(tmp_path: Path) -> Path:
 def test_nothing_there(tmp_path: Path) -> None:
     for location in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(
-            CacheError, match=rf"^{location} is not an activation cache \(no zarr.json\): give the"
+            CacheError, match=rf"^{location} is not an activation cache \(no zarr.json\). Give the"
         ):
             ActivationCache(location)
     assert tree(tmp_path) == {}
@@ -46,9 +46,9 @@ def test_a_group_of_something_else(tmp_path: Path, content: str) -> None:
 def test_a_lost_description_does_not_cost_the_shards(written: Path) -> None:
     (written / "zarr.json").unlink()
     before = tree(written)
-    with pytest.raises(CacheError, match=r"zarr.json is missing: restore it from a copy"):
+    with pytest.raises(CacheError, match=r"zarr.json is missing. Restore it from a copy"):
         ActivationCache(written)
-    with pytest.raises(CacheError, match=r"zarr.json is missing: restore it from a copy"):
+    with pytest.raises(CacheError, match=r"zarr.json is missing. Restore it from a copy"):
         CacheWriter(written, make_plan(), make_clips(make_plan()))
     assert tree(written) == before
 
@@ -64,7 +64,7 @@ def test_another_version(written: Path) -> None:
         change_attributes(written, **({"protocol": "activation-cache", "version": 2} | changes))
         for opened in (ActivationCache, lambda path: CacheWriter(path, make_plan(), make_clips(make_plan()))):
             with pytest.raises(
-                CacheError, match=r"is of .* version \d, this program reads activation-cache version 2: use"
+                CacheError, match=r"has .* version \d, but this program reads activation-cache version 2. Use"
             ):
                 opened(written)
 
@@ -77,8 +77,8 @@ def test_a_damaged_hash_of_the_clip_table_is_damage_of_the_group(written: Path) 
 
 def test_a_damaged_plan(written: Path) -> None:
     for plan, problem in (
-        (make_plan(tokens=3).model_dump(mode="json"), "its attributes do not fit their checksums"),
-        ({"sites": 3}, "its plan has no usable sites"),
+        (make_plan(tokens=3).model_dump(mode="json"), "its attributes do not match their checksums"),
+        ({"sites": 3}, "its plan has no valid sites"),
         (None, "it has no plan"),
     ):
         change_attributes(written, plan=plan)
@@ -100,7 +100,7 @@ def test_half_written(tmp_path: Path) -> None:
         lambda: partial.read("tf1.mlp"),
         lambda: partial.dataset("tf1.mlp")[4].values,
     ):
-        with pytest.raises(CacheError, match=r"shard [12] of .* is not written yet"):
+        with pytest.raises(CacheError, match=r"Shard [12] of .* is not written yet"):
             read()
 
 
@@ -108,7 +108,7 @@ def test_a_shard_file_without_its_manifest_line_is_not_read(written: Path) -> No
     manifest = written / "manifest.jsonl"
     manifest.write_bytes(b"".join(manifest.read_bytes().splitlines(keepends=True)[:2]))
     assert (written / "tf1.mlp" / "c.2.0.0.0.0").exists()
-    with pytest.raises(CacheError, match=r"shard 2 of .* \(clips 4 to 4\) is not written yet"):
+    with pytest.raises(CacheError, match=r"Shard 2 of .* \(clips 4 to 4\) is not written yet"):
         ActivationCache(written, allow_partial=True).read("tf1.mlp", clips=[4])
     with CacheWriter(written, make_plan(), make_clips(make_plan())) as writer:
         assert writer.missing() == [2]
@@ -117,7 +117,7 @@ def test_a_shard_file_without_its_manifest_line_is_not_read(written: Path) -> No
 
 def test_a_missing_manifest_is_one_without_lines(written: Path) -> None:
     (written / "manifest.jsonl").unlink()
-    with pytest.raises(CacheError, match=r"half-written, 3 of 3 shards are missing"):
+    with pytest.raises(CacheError, match=r"half-written: 3 of 3 shards are missing"):
         ActivationCache(written)
 
 
@@ -137,7 +137,7 @@ def test_an_invalid_line_of_the_manifest_is_named_and_costs_its_shard(written: P
         CacheError, match=r"1 of 3 shards .*damaged in the manifest: manifest.jsonl line 1 \(checksum"
     ):
         ActivationCache(written)
-    with pytest.raises(CacheError, match=r"shard 0 of .* is not written yet"):
+    with pytest.raises(CacheError, match=r"Shard 0 of .* is not written yet"):
         ActivationCache(written, allow_partial=True).read("tf1.mlp", clips=[0])
     assert tree(write_cache(written, make_plan())) == before
 
@@ -158,7 +158,7 @@ def test_a_damaged_table(written: Path, name: str) -> None:
     before = tree(written)
     for damage_it in (lambda path: path.write_bytes(b"PAR1"), lambda path: path.unlink()):
         damage_it(written / name)
-        with pytest.raises(CacheError, match=f"{name} is missing or damaged .*: delete it and capture again"):
+        with pytest.raises(CacheError, match=f"{name} is missing or damaged .*Delete it and capture again"):
             getattr(ActivationCache(written), name.split(".")[0])
         assert ActivationCache(written).read("tf1.mlp").shape[0] == 5
     CacheWriter(written, make_plan(), make_clips(make_plan())).close()
@@ -179,7 +179,7 @@ def test_a_table_with_other_values_is_refused(written: Path) -> None:
     clips = make_clips(make_plan())
     clips.loc[2, "prompt"] = "a slow song"
     clips.to_parquet(written / "clips.parquet", index=False)
-    with pytest.raises(CacheError, match="other values than were written"):
+    with pytest.raises(CacheError, match="its values have changed"):
         _ = ActivationCache(written).clips
 
 
@@ -200,7 +200,9 @@ def test_a_missing_or_cut_shard_file(written: Path) -> None:
     opened = ActivationCache(written)
     for lose in (lambda: file.write_bytes(file.read_bytes()[:-1]), file.unlink):
         lose()
-        with pytest.raises(CacheError, match=rf"c.1.0.0.0.0 \(clips 2 to 3\) is missing or not {size} bytes"):
+        with pytest.raises(
+            CacheError, match=rf"c.1.0.0.0.0 \(clips 2 to 3\) is missing or has not {size} bytes"
+        ):
             opened.read("tf1.mlp", clips=[2])
         assert opened.read("tf1.mlp", clips=[0, 4]).shape[0] == 2
 
@@ -213,8 +215,8 @@ def test_a_damaged_chunk_or_index_is_an_error_that_names_the_file(written: Path,
     file.write_bytes(content)
     with pytest.raises(
         CacheError,
-        match=r"tf1.mlp/c.1.0.0.0.0 \(clips 2 to 3\) is damaged \(it does not fit its checksum in the manifest.*\): "
-        "run `workbench cache verify --repair` on the cache, then capture again",
+        match=r"tf1.mlp/c.1.0.0.0.0 \(clips 2 to 3\) is damaged \(its checksum is not the one in the manifest\). "
+        "Run `workbench cache verify --repair` on the cache, then capture again",
     ):
         ActivationCache(written).read("tf1.mlp", clips=[2])
     assert ActivationCache(written).read("tf1.mlp", clips=[0, 1, 4]).shape[0] == 3
@@ -227,18 +229,18 @@ def test_a_damaged_chunk_or_index_is_an_error_that_names_the_file(written: Path,
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"site": "tf9.mlp"}, "no site 'tf9.mlp': it has tf0.cross_attn, tf1.mlp"),
-        ({"site": "tf1.mlp", "clips": [5]}, "no clip 5: it has 0 to 4"),
+        ({"site": "tf9.mlp"}, "no site 'tf9.mlp'; it has tf0.cross_attn, tf1.mlp"),
+        ({"site": "tf1.mlp", "clips": [5]}, "no clip 5; it has 0 to 4"),
         ({"site": "tf1.mlp", "clips": [-1]}, "no clip -1"),
-        ({"site": "tf1.mlp", "steps": [0, 1]}, "no step 1: it has 0, 7, 21"),
-        ({"site": "tf1.mlp", "passes": ["both"]}, "no pass 'both': it has cond, null"),
-        ({"site": "tf1.mlp", "concepts": {"key": "C"}}, "no concept 'key': it has mood"),
-        ({"site": "tf1.mlp", "concepts": {"mood": "angry"}}, "no clip with mood=angry: it has sad, happy"),
+        ({"site": "tf1.mlp", "steps": [0, 1]}, "no step 1; it has 0, 7, 21"),
+        ({"site": "tf1.mlp", "passes": ["both"]}, "no pass 'both'; it has cond, null"),
+        ({"site": "tf1.mlp", "concepts": {"key": "C"}}, "no concept 'key'; it has mood"),
+        ({"site": "tf1.mlp", "concepts": {"mood": "angry"}}, "no clip with mood=angry; it has sad, happy"),
         (
             {"site": "tf1.mlp", "sigmas": (0.2, 0.5)},
-            "no step with a sigma from 0.2 to 0.5: it has 1, 0.6, 0.1",
+            "no step with a sigma from 0.2 to 0.5; it has 1, 0.6, 0.1",
         ),
-        ({"site": "tf1.mlp", "seconds": (1.0, 2.0)}, "no token from 1 to 2 s: clips are 0.16 s long"),
+        ({"site": "tf1.mlp", "seconds": (1.0, 2.0)}, "no token from 1 to 2 s; its clips are 0.16 s long"),
     ],
 )
 def test_unknown_labels(tmp_path: Path, arguments: dict[str, Any], sentence: str) -> None:
@@ -252,7 +254,7 @@ def test_unknown_labels(tmp_path: Path, arguments: dict[str, Any], sentence: str
 
 
 def test_a_concept_of_a_table_without_labels(written: Path) -> None:
-    with pytest.raises(UserError, match="no concept 'mood': it has none"):
+    with pytest.raises(UserError, match="no concept 'mood'; it has none"):
         ActivationCache(written).read("tf1.mlp", concepts={"mood": "sad"})
 
 
@@ -285,7 +287,7 @@ def test_another_plan(written: Path, changes: dict[str, Any], sentence: str) -> 
 def test_another_clip_table(written: Path) -> None:
     clips = make_clips(make_plan())
     clips.loc[2, "prompt"] = "a slow song"
-    with pytest.raises(UserError, match=r"has another clip table than the one given"):
+    with pytest.raises(UserError, match=r"has a different clip table"):
         CacheWriter(written, make_plan(), clips)
 
 
@@ -308,16 +310,16 @@ def test_a_clip_table_that_does_not_fit(tmp_path: Path, clips: pd.DataFrame) -> 
 
 def test_a_clip_table_that_parquet_cannot_hold(tmp_path: Path) -> None:
     clips = make_clips(make_plan()).assign(mixed=[1, "a", None, 2.5, ()])
-    with pytest.raises(UserError, match="the clip table cannot be stored as parquet"):
+    with pytest.raises(UserError, match="The clip table cannot be stored as parquet"):
         CacheWriter(tmp_path / "a", make_plan(), clips)
     assert CacheWriter(tmp_path / "a", make_plan(), make_clips(make_plan())).missing() == [0, 1, 2]
 
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("chapter 1")
-    with pytest.raises(CacheError, match=r"is not an activation cache .* or a new one to write"):
+    with pytest.raises(CacheError, match=r"is not an activation cache .* or a new folder"):
         CacheWriter(tmp_path, make_plan(), make_clips(make_plan()))
-    with pytest.raises(CacheError, match=r"thesis.txt is a file: give a folder"):
+    with pytest.raises(CacheError, match=r"thesis.txt is a file. Give a folder"):
         CacheWriter(tmp_path / "thesis.txt", make_plan(), make_clips(make_plan()))
     assert tree(tmp_path) == {"thesis.txt": b"chapter 1"}
 
@@ -326,7 +328,9 @@ def test_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     plan = make_plan()
     needed = plan.total_bytes() + 64 * 2**20
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, needed - 1))
-    with pytest.raises(UserError, match=f"needs {needed} bytes and its disk has {needed - 1} bytes free"):
+    with pytest.raises(
+        UserError, match=f"needs {needed} bytes, but its disk has only {needed - 1} bytes free"
+    ):
         CacheWriter(tmp_path / "deep" / "a", plan, make_clips(plan))
     assert tree(tmp_path) == {}
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, needed))
@@ -349,10 +353,10 @@ def test_resuming_needs_room_for_what_is_missing_only(
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
-        (errno.ENOSPC, r"the disk of .* is full: make room and capture .* goes on with shard 1"),
-        (errno.EDQUOT, r"the disk of .* is full"),
-        (errno.EIO, r"shard 1 of .* cannot be written \(Input/output error\): fix that and capture"),
-        (errno.EROFS, r"shard 1 of .* cannot be written \(Read-only file system\)"),
+        (errno.ENOSPC, r"The disk of .* is full.* resumes with shard 1"),
+        (errno.EDQUOT, r"The disk of .* is full"),
+        (errno.EIO, r"Cannot write shard 1 of .* \(Input/output error\). Fix this and capture"),
+        (errno.EROFS, r"Cannot write shard 1 of .* \(Read-only file system\)"),
     ],
 )
 def test_a_disk_that_fails_meanwhile(
@@ -388,34 +392,46 @@ def without(shard: int, site: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("shard", "arrays", "sentence"),
     [
-        (0, with_value(0, 7e4), "site tf1.mlp of shard 0 .* 7e.04 does not fit float16.*bfloat16 or float32"),
-        (0, with_value(0, np.nan), "site tf1.mlp of shard 0 cannot be stored: the values contain NaN"),
-        (0, with_value(0, np.inf), "site tf1.mlp of shard 0 cannot be stored: the values contain infinity"),
+        (
+            0,
+            with_value(0, 7e4),
+            "Cannot store site tf1.mlp of shard 0: .* 7e.04 exceeds the largest of float16.*bfloat16 or float32",
+        ),
+        (
+            0,
+            with_value(0, np.nan),
+            "Cannot store site tf1.mlp of shard 0: the values must be finite, but contain NaN",
+        ),
+        (
+            0,
+            with_value(0, np.inf),
+            "Cannot store site tf1.mlp of shard 0: the values must be finite, but contain infinity",
+        ),
         (
             0,
             shard_values(make_plan(), 2),
-            r"has the shape \(1, 3, 2, 4, 3\), it must be .* = \(2, 3, 2, 4, 3\)",
+            r"must have the shape .* = \(2, 3, 2, 4, 3\); got \(1, 3, 2, 4, 3\)",
         ),
-        (0, without(0, "tf1.mlp"), "was given the sites .'tf0.cross_attn'., give exactly those of the plan"),
-        (0, shard_values(make_plan(), 0) | {"tf2.mlp": np.zeros(1)}, "give exactly those of the plan"),
+        (0, without(0, "tf1.mlp"), "must have exactly the planned sites .*; got .'tf0.cross_attn'."),
+        (0, shard_values(make_plan(), 0) | {"tf2.mlp": np.zeros(1)}, "must have exactly the planned sites"),
         (
             3,
             shard_values(make_plan(), 0),
-            r"shard 3 .* written already or not this writer's: give one of the missing ones: \[0, 1, 2\]",
+            r"Shard 3 .* already written or belongs to another writer.* \[0, 1, 2\]",
         ),
-        (-1, shard_values(make_plan(), 0), "not this writer's"),
-        (0, {s: np.zeros((2, 3, 2, 4, c), int) for s, c in make_plan().sites.items()}, "numbers, not int64"),
+        (-1, shard_values(make_plan(), 0), "belongs to another writer"),
+        (0, {s: np.zeros((2, 3, 2, 4, c), int) for s, c in make_plan().sites.items()}, "numbers; got int64"),
         (
             0,
             {s: np.zeros((2, 3, 2, 4, c), object) for s, c in make_plan().sites.items()},
-            "numbers, not object",
+            "numbers; got object",
         ),
         (
             0,
             {s: np.zeros((2, 3, 2, 4, c), complex) for s, c in make_plan().sites.items()},
-            "numbers, not complex",
+            "numbers; got complex",
         ),
-        (0, {s: np.zeros((2, 3, 2, 4, c)).tolist() for s, c in make_plan().sites.items()}, "not list"),
+        (0, {s: np.zeros((2, 3, 2, 4, c)).tolist() for s, c in make_plan().sites.items()}, "got list"),
     ],
 )
 def test_values_that_cannot_be_written(
@@ -434,7 +450,7 @@ def test_values_that_cannot_be_written(
 
 def test_a_shard_is_written_once(written: Path) -> None:
     writer = CacheWriter(written, make_plan(), make_clips(make_plan()))
-    with pytest.raises(UserError, match=r"shard 1 .* is written already"):
+    with pytest.raises(UserError, match=r"Shard 1 .* is already written"):
         writer.write_shard(1, shard_values(make_plan(), 1))
 
 
@@ -442,5 +458,5 @@ def test_a_closed_writer(tmp_path: Path) -> None:
     plan = make_plan()
     writer = CacheWriter(tmp_path / "a", plan, make_clips(plan))
     writer.close()
-    with pytest.raises(UserError, match=r"the writer of .* is closed"):
+    with pytest.raises(UserError, match=r"The writer of .* is closed"):
         writer.write_shard(0, shard_values(plan, 0))

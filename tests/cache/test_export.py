@@ -187,7 +187,7 @@ def test_nothing_is_overwritten_and_nothing_half_written_appears(tmp_path: Path)
     export(tmp_path / "a", tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert not any("partial" in str(path) or "killed" in str(path) for path in before)
-    with pytest.raises(UserError, match="out exists already: give a new folder"):
+    with pytest.raises(UserError, match="out already exists"):
         export(tmp_path / "a", tmp_path / "out")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -205,7 +205,9 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path, monkeypatch: pytest.
     for form, needed in (("npy", values), ("safetensors", values + labels)):
         disk = SimpleNamespace(free=needed - 1)
         monkeypatch.setattr(cache.export.shutil, "disk_usage", lambda _, disk=disk: disk)
-        with pytest.raises(UserError, match=f"needs {needed} bytes and its disk has {needed - 1} bytes free"):
+        with pytest.raises(
+            UserError, match=f"needs {needed} bytes, but its disk has only {needed - 1} bytes free"
+        ):
             export(tmp_path / "a", tmp_path / "out", form)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

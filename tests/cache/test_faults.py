@@ -72,7 +72,7 @@ def test_a_writer_goes_on_when_there_is_room_again(tmp_path: Path) -> None:
     with CacheWriter(folder, PLAN, make_clips(PLAN)) as writer:
         with (
             FailingDisk(folder, errno.ENOSPC, at=3).failing(),
-            pytest.raises(UserError, match=r"the disk of .* is full: make room"),
+            pytest.raises(UserError, match=r"The disk of .* is full"),
         ):
             writer.write_shard(0, shard_values(PLAN, 0))
         for shard in writer.missing():
@@ -109,7 +109,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             try:
                 writer.write_shard(1, shard_values(PLAN, 1))
             except UserError as error:
-                assert "is full: make room" in str(error)
+                assert "is full" in str(error)
             else:
                 written.append(1)
                 assert free
@@ -229,7 +229,7 @@ def test_chunks_that_changed_places_in_the_index_are_noticed(tmp_path: Path) -> 
     first, second = content[start : start + 16], content[start + 16 : start + 32]
     path.write_bytes(content[:start] + second + first + content[start + 32 :])
     assert survey(tmp_path / "a", plan) == Survey(committed=frozenset({0}))
-    with pytest.raises(CacheError, match="does not fit its checksum in the manifest"):
+    with pytest.raises(CacheError, match="its checksum is not the one in the manifest"):
         ActivationCache(tmp_path / "a").read("tf1.mlp")
 
 

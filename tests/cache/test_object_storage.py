@@ -61,7 +61,7 @@ def test_large_names_arrive_whole(storage: Storage) -> None:
 
 def test_a_name_stored_as_new_is_refused_when_it_exists(storage: Storage) -> None:
     storage.put("a/b", [b"first"], new=True)
-    with pytest.raises(FileExistsError, match="a/b is there already"):
+    with pytest.raises(FileExistsError, match="a/b already exists"):
         storage.put("a/b", [b"second"], new=True)
     assert storage.read("a/b") == b"first"
     storage.delete(["a/b"])
@@ -170,7 +170,9 @@ def test_damage_is_found_everywhere(storage: Storage) -> None:
     with pytest.raises(CacheError, match=rf"{storage.location}/{name} \(clips 2 to 3\) is damaged"):
         ActivationCache(storage).read("tf1.mlp", clips=[3])
     storage.delete([name])
-    with pytest.raises(CacheError, match=rf"{name} \(clips 2 to 3\) is missing or not {len(content)} bytes"):
+    with pytest.raises(
+        CacheError, match=rf"{name} \(clips 2 to 3\) is missing or has not {len(content)} bytes"
+    ):
         ActivationCache(storage).read("tf1.mlp", clips=[3])
     assert write_cache(storage, make_plan()).read(name) == content
 
@@ -196,7 +198,7 @@ def test_urls_that_are_no_address(url: str) -> None:
     for opened in (ActivationCache, lambda url: CacheWriter(url, make_plan(), make_clips(make_plan()))):
         with pytest.raises(CacheError) as caught:
             opened(url)
-        assert str(caught.value).startswith(f"{url} is no address of an object store: ")
+        assert str(caught.value).startswith(f"{url} is not the URL of an object store: ")
         assert "\n" not in str(caught.value)
 
 
@@ -268,7 +270,9 @@ def test_a_server_that_is_not_there(closed_port: int, act: Callable[[Storage], A
         act(unreachable(closed_port))
     assert str(caught.value).startswith("s3://caches")
     assert "cannot be reached: " in str(caught.value)
-    assert str(caught.value).endswith("; check the address, the network and the credentials, and run again")
+    assert str(caught.value).endswith(
+        ". Check the address, the network and the credentials, and run this again."
+    )
     assert "\n" not in str(caught.value)
 
 

@@ -193,7 +193,7 @@ class FullStorage(ObjectStorage):
 def test_a_full_disk_stops_the_model_and_keeps_what_is_committed() -> None:
     plan = make_plan(n_clips=20)
     storage = FullStorage(MemoryStore(), "memory://full")
-    full = r"the disk of memory://full is full: make room .* goes on with shard 1$"
+    full = r"The disk of memory://full is full.* resumes with shard 1\.$"
     with CacheWriter(storage, plan, make_clips(plan)) as writer, pytest.raises(UserError, match=full):
         with ShardPipeline(writer) as pipeline:
             for shard in writer.missing():
@@ -205,9 +205,9 @@ def test_a_full_disk_stops_the_model_and_keeps_what_is_committed() -> None:
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (7e4, "site tf1.mlp of shard 1 cannot be stored: .* does not fit float16"),
-        (np.nan, "site tf1.mlp of shard 1 cannot be stored: the values contain NaN"),
-        (-np.inf, "site tf1.mlp of shard 1 cannot be stored: the values contain infinity"),
+        (7e4, "Cannot store site tf1.mlp of shard 1: .* exceeds the largest of float16"),
+        (np.nan, "Cannot store site tf1.mlp of shard 1: the values must be finite, but contain NaN"),
+        (-np.inf, "Cannot store site tf1.mlp of shard 1: the values must be finite, but contain infinity"),
     ],
 )
 def test_values_that_cannot_be_stored_are_named_at_the_end(value: float, sentence: str) -> None:
@@ -251,13 +251,15 @@ def test_what_is_not_planned_or_not_given() -> None:
             with pytest.raises(UserError, match=r"tf1.mlp at step 1 is not in the cache's plan"):
                 pipeline.add("tf1.mlp", 1, values)
             for wrong in (torch.zeros(1, 2, 4, 5), torch.zeros(2, 2, 3, 5), torch.zeros(2, 2, 4, 3)):
-                with pytest.raises(UserError, match=r"tf1.mlp at step 7 has the shape .* = \(2, 2, 4, 5\)"):
+                with pytest.raises(
+                    UserError, match=r"tf1.mlp at step 7 must have the planned shape .* = \(2, 2, 4, 5\)"
+                ):
                     pipeline.add("tf1.mlp", 7, wrong)
             for site, arrays in shard_values(plan, 0).items():
                 for position, step in enumerate(plan.steps):
                     if (site, step) != ("tf1.mlp", 21):
                         pipeline.add(site, step, torch.from_numpy(arrays[:, position]))
-            with pytest.raises(UserError, match=r"shard 0 was given no values of tf1.mlp at step 21"):
+            with pytest.raises(UserError, match=r"Shard 0 lacks the values of tf1.mlp at step 21"):
                 pipeline.end()
         assert writer.missing() == [0, 1, 2]
 
@@ -268,7 +270,7 @@ def test_a_reused_slot_forgets_what_it_was_given() -> None:
         for shard in range(SLOTS):
             fill(pipeline, plan, shard)
         pipeline.begin(SLOTS)
-        with pytest.raises(UserError, match=f"shard {SLOTS} was given no values of tf0.cross_attn at step 0"):
+        with pytest.raises(UserError, match=f"Shard {SLOTS} lacks the values of tf0.cross_attn at step 0"):
             pipeline.end()
 
 
@@ -277,7 +279,7 @@ def test_a_shard_that_is_written_already() -> None:
     with CacheWriter(memory_storage(), plan, make_clips(plan)) as writer:
         writer.write_shard(0, shard_values(plan, 0))
         with (
-            pytest.raises(UserError, match=r"shard 0 .* is written already"),
+            pytest.raises(UserError, match=r"Shard 0 .* is already written"),
             ShardPipeline(writer) as pipeline,
         ):
             fill(pipeline, plan, 0)

@@ -104,8 +104,8 @@ def test_chunks_are_pages_where_a_page_is_large() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"sites": {}}, "sites must be given"),
-        ({"sites": {"a/b": 1}}, "site name 'a/b' cannot be a folder"),
+        ({"sites": {}}, "sites must be non-empty and unique"),
+        ({"sites": {"a/b": 1}}, "Site name 'a/b' cannot be a folder"),
         ({"sites": {"../a": 1}}, "cannot be a folder"),
         ({"sites": {".staging": 1}}, "cannot be a folder"),
         *[
@@ -121,14 +121,14 @@ def test_chunks_are_pages_where_a_page_is_large() -> None:
                 "manifest",
             )
         ],
-        ({"steps": (1, 1, 2)}, "steps must be given, each once"),
-        ({"passes": ()}, "passes must be given"),
-        ({"dtypes": {"tf1.mlp": "float16"}}, r"dtypes are for \['tf1.mlp'\], give one for each site"),
+        ({"steps": (1, 1, 2)}, "steps must be non-empty and unique"),
+        ({"passes": ()}, "passes must be non-empty and unique"),
+        ({"dtypes": {"tf1.mlp": "float16"}}, r"one dtype for each site.*got \['tf1.mlp'\]"),
         ({"token_reduction": {"kind": "none", "size": 2}}, "size"),
         ({"sigmas": (1.0,)}, "one finite sigma for each of its 3 steps"),
         ({"sigmas": (1.0, 0.5, float("nan"))}, "one finite sigma"),
-        ({"identity": {"a": float("nan")}}, "identity must be plain JSON"),
-        ({"identity": {"a": object()}}, "identity must be plain JSON"),
+        ({"identity": {"a": float("nan")}}, "identity must have plain JSON"),
+        ({"identity": {"a": object()}}, "identity must have plain JSON"),
     ],
 )
 def test_unusable_plans_are_refused_in_one_sentence(changes: dict[str, Any], sentence: str) -> None:

@@ -513,14 +513,14 @@ def test_the_sums_of_millions_of_numbers_keep_three_digits() -> None:
     rounding.add(values, values.half())
     value, stored = float(values[0, 0]), float(values[0, 0].half())
     error = float(f"{value - stored:.3g}")
-    assert rounding.figures() == {
+    assert rounding.summary() == {
         "largest": 1.02,
         "max_error": error,
         "rms_error": float(f"{(value - stored) / value:.3g}"),
     }
     # The values added later count as much as the first.
     rounding.add(torch.zeros(8192, 2048), torch.ones(8192, 2048).half())
-    assert rounding.figures() == {"largest": 1.02, "max_error": 1.0, "rms_error": float(f"{1 / value:.3g}")}
+    assert rounding.summary() == {"largest": 1.02, "max_error": 1.0, "rms_error": float(f"{1 / value:.3g}")}
 
 
 @given(plan=plans(), data=st.data())
@@ -547,7 +547,7 @@ def test_a_truncated_manifest_names_fewer_shards_and_none_wrongly(
                     partial.read(site, range(first, last + 1)), expected(plan, site)[first : last + 1]
                 )
             else:
-                with pytest.raises(CacheError, match=f"shard {shard} of .* is not written yet"):
+                with pytest.raises(CacheError, match=f"Shard {shard} of .* is not written yet"):
                     partial.read(site, [last])
     assert write_cache(storage, plan).read("manifest.jsonl") == content
 
@@ -634,7 +634,7 @@ def test_a_cut_or_longer_shard_file_is_an_error(plan: CachePlan, data: st.DataOb
     cut = content[: data.draw(st.integers(0, len(content) - 1))]
     for damaged in (cut, content + b"\0"):
         storage.put(f"{site}/c.0.0.0.0.0", [damaged])
-        with pytest.raises(CacheError, match=f"is missing or not {len(content)} bytes"):
+        with pytest.raises(CacheError, match=f"is missing or has not {len(content)} bytes"):
             ActivationCache(storage).read(site, [0])
 
 

@@ -142,7 +142,7 @@ def test_a_closed_ring_can_be_sampled_but_not_refreshed(cache: ActivationCache) 
         assert living_threads()
     assert not living_threads()
     assert len(held(ring)) == 30
-    with pytest.raises(UserError, match="the ring reads no more"):
+    with pytest.raises(UserError, match="The ring was closed"):
         ring.refresh(30)
 
 
@@ -155,7 +155,7 @@ def test_a_forgotten_ring_stops_its_threads(cache: ActivationCache) -> None:
 
 
 def test_a_budget_below_one_row_is_refused(cache: ActivationCache) -> None:
-    with pytest.raises(UserError, match="a ring of 5 bytes holds no row, which has 6"):
+    with pytest.raises(UserError, match="at least one row of 6 bytes; got 5"):
         DeviceRing(make_rows(cache), ROW_BYTES - 1)
 
 

@@ -368,7 +368,7 @@ def test_a_partial_cache_gives_what_is_there() -> None:
     cache = numbered_cache(plan, shards=[2])
     numbers = row_numbers_on_disk(plan)
     np.testing.assert_array_equal(np.sort(epoch_of(shuffled(cache))), numbers[4].ravel())
-    with pytest.raises(CacheError, match=r"shard 0 of .* is not written yet"):
+    with pytest.raises(CacheError, match=r"Shard 0 of .* is not written yet"):
         list(shuffled(cache, clips=[0, 1]))
 
 
@@ -392,7 +392,7 @@ def test_rows_on_a_gpu_are_those_of_the_cpu() -> None:
 
 def test_nonsense_is_refused_at_once() -> None:
     cache = numbered_cache(make_plan())
-    with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(UserError, match="batch_size must be at least 1; got 0"):
         cache.shuffled_rows("x", 0, 0)
     with pytest.raises(UserError, match="seed must not be negative, got -1"):
         cache.shuffled_rows("x", 1, -1)
@@ -402,7 +402,7 @@ def test_nonsense_is_refused_at_once() -> None:
         cache.shuffled_rows("x", 1, 0, clips=[5])
     with pytest.raises(UserError, match="no step 3"):
         cache.shuffled_rows("x", 1, 0, steps=[3])
-    with pytest.raises(UserError, match="no rows of x in memory://cache are selected"):
+    with pytest.raises(UserError, match="No rows of x in memory://cache are selected"):
         cache.shuffled_rows("x", 1, 0, clips=[])
-    with pytest.raises(UserError, match="no rows of x in memory://cache are selected"):
+    with pytest.raises(UserError, match="No rows of x in memory://cache are selected"):
         cache.shuffled_rows("x", 1, 0, steps=[])

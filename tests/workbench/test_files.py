@@ -110,7 +110,7 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "lock").symlink_to(tmp_path / "kept")
     with (
-        pytest.raises(UnsafeFile, match="is a link where a file must be"),
+        pytest.raises(UnsafeFile, match="must be a file; it is a link"),
         locked(tmp_path / "study" / "lock", tmp_path / "study", "busy"),
     ):
         pass

@@ -111,7 +111,7 @@ def test_a_store_of_another_study_stays_and_no_study_is_left(tiny: AceStep15, tm
     store = f"file://{tmp_path}/far.zarr"
     first = trace_study(tmp_path / "first", study_spec(tiny), tiny, store=store)
     before = contents(tmp_path)
-    with pytest.raises(UserError, match="holds another plan"):
+    with pytest.raises(UserError, match="has a different plan"):
         trace_study(tmp_path / "second", study_spec(tiny, seed=9), tiny, store=store)
     assert contents(tmp_path) == before
     assert not (tmp_path / "second").exists()

@@ -30,7 +30,8 @@ _ADAPTERS = {
 def model_source(name: str) -> str:
     """Folder or hub id of a model: an embedded organism's name, a local pipeline folder, or a hub id.
 
-    Raises UserError when `name` is none of them.
+    Raises:
+        UserError: when `name` is none of them.
     """
     if name in ORGANISMS:
         return str(_ORGANISM_WEIGHTS / name)
@@ -65,8 +66,9 @@ def load_model(
 ) -> "workbench.models.base.AudioDiffusionModel":
     """Load a model by name (see `model_source`) with weights in `dtype` on `device`; its files tell which adapter.
 
-    Raises UserError for an unknown name, device or dtype, for weights that are missing, and for a pipeline without an
-    adapter.
+    Raises:
+        UserError: for an unknown name, device or dtype, for weights that are missing, and for a pipeline without an
+            adapter.
     """
     name = os.fspath(name)
     check_device(device)

@@ -38,7 +38,8 @@ def read_captions(path: Path, column: str = CAPTION_COLUMN) -> list[str]:
 def prompt_captions(prompts: PromptSet, n: int | None = None, seed: int = 0) -> list[str]:
     """`n` different prompts of a prompt set (default: all), in the order that `seed` draws, as captions.
 
-    Raises UserError when there are fewer.
+    Raises:
+        UserError: when there are fewer.
     """
     return [prompt.text for prompt in prompts.fill(prompts.n_prompts if n is None else n, seed)]
 
@@ -46,7 +47,8 @@ def prompt_captions(prompts: PromptSet, n: int | None = None, seed: int = 0) -> 
 def load_tokenizer(source: str) -> Tokenizer:
     """The tokenizer of a model (see `model_source`), or one in a folder or on the hub.
 
-    Raises UserError when there is none.
+    Raises:
+        UserError: when there is none.
     """
     from transformers import AutoTokenizer  # seconds
 

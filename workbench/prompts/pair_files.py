@@ -125,7 +125,8 @@ def pairs_of(table: pd.DataFrame) -> list[Pair]:
 def read_source(source: str) -> pd.DataFrame:
     """The rows of a table (see `read_table`), or of a data set on the hub (owner/name), which is downloaded.
 
-    Raises UserError for a source that is neither, and when the hub cannot be reached or has no such data set.
+    Raises:
+        UserError: for a source that is neither, and when the hub cannot be reached or has no such data set.
     """
     if Path(source).exists() or not is_hub_id(source):
         return read_table(Path(source))

@@ -33,7 +33,7 @@ class Probe:
     Attributes:
         batch_seconds: seconds that a whole batch (one shard's clips, decoded) is expected to take.
         call_seconds: seconds of one call, both passes where guidance is on.
-        rounding: site -> dtype -> `Rounding.figures` of the values seen.
+        rounding: site -> dtype -> `Rounding.summary` of the values seen.
     """
 
     batch_seconds: float
@@ -111,7 +111,7 @@ def probe_model(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel) ->
         + decoded * len(clips),
         call_seconds=call,
         rounding={
-            str(site): {dtype: rounding.figures() for dtype, rounding in by_dtype.items()}
+            str(site): {dtype: rounding.summary() for dtype, rounding in by_dtype.items()}
             for site, by_dtype in watch.roundings.items()
         },
     )

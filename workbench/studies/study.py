@@ -210,7 +210,8 @@ class Study:
     def unfinished(self) -> str:
         """A sentence on a study that is traced in part, as one is whose extension broke off; "" when all is there.
 
-        Raises UserError where its cache cannot be opened.
+        Raises:
+            UserError: where its cache cannot be opened.
         """
         return self._unfinished(ActivationCache(self.cache_location, allow_partial=True))
 
@@ -256,7 +257,9 @@ class Study:
     def cache_location(self) -> Path | str:
         """Folder or URL of the activation cache.
 
-        Raises UnconfirmedStore for a URL that nobody has confirmed, and UnsafeFile for a link in the folder's place.
+        Raises:
+            UnconfirmedStore: for a URL that has not been confirmed.
+            UnsafeFile: if the folder is a link.
         """
         if self.store is None:
             return checked_folder(self.path, CACHE)
@@ -319,7 +322,8 @@ class Study:
     def files(self, folder: str, ending: str) -> list[str]:
         """Names, without their ending, of the entries of a folder of the study that have that ending.
 
-        Raises UnsafeFile when the folder is a link or no folder; what the entries are is not looked at.
+        Raises:
+            UnsafeFile: when the folder is a link or no folder; what the entries are is not looked at.
         """
         with suppress(FileNotFoundError), open_folder(self.path, folder) as entries:
             names = [name for name in os.listdir(entries) if name.endswith(ending) and not is_partial(name)]
@@ -401,7 +405,8 @@ class Study:
     def save_result(self, name: str, dataset: xr.Dataset, spec: BaseModel, seconds: float) -> xr.Dataset:
         """Save a result, and give it with its spec and provenance; its `attrs` must have `kind` and `schema_version`.
 
-        Raises UserError where another result's name differs in case only, which not every file system keeps apart.
+        Raises:
+            UserError: where another result's name differs in case only, which not every file system keeps apart.
         """
         alike = [other for other in self.result_names() if other.lower() == name.lower() and other != name]
         if alike:

@@ -63,7 +63,8 @@ def encode_dataset(
 ) -> Float[Tensor, "clip frame channel"]:
     """Latents of the first `clips` clips of the data set `seed`, half precision, kept in the file `path`.
 
-    Raises UserError when that file is damaged.
+    Raises:
+        UserError: when that file is damaged.
     """
     if not path.exists():
         codec, encoded = FastCodec(vae), []

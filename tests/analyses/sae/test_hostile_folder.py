@@ -120,7 +120,7 @@ def test_what_is_no_file_of_an_autoencoder_is_not_opened(
     study: Study, tmp_path: Path, name: str, spoil: Callable[[Path, Path], None]
 ) -> None:
     spoil(sae_folder(study, SITE) / name, tmp_path / "outside")
-    with pytest.raises(UnsafeFile, match="where a file must be"):
+    with pytest.raises(UnsafeFile, match="must be a file"):
         load_sae(study, SITE)
 
 
@@ -132,9 +132,9 @@ def test_a_folder_that_is_a_link_is_neither_read_nor_written(
     (study.path / folder).rename(outside)
     (study.path / folder).symlink_to(outside)
     before = {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()}
-    with pytest.raises(UnsafeFile, match="is a link where a folder must be"):
+    with pytest.raises(UnsafeFile, match="must be a folder; it is a link"):
         load_sae(study, SITE)
-    with pytest.raises(UnsafeFile, match="is a link where a folder must be"):
+    with pytest.raises(UnsafeFile, match="must be a folder; it is a link"):
         save_folder(TopKSAE(TopKConfig(d_in=4, d_sae=8, k=2)), sae_folder(study, SITE), study.path)
     assert {file: file.read_bytes() for file in outside.rglob("*") if file.is_file()} == before
 
@@ -150,7 +150,7 @@ def test_what_is_no_imported_file_is_not_opened(
     study: Study, tmp_path: Path, spoil: Callable[[Path, Path], None]
 ) -> None:
     spoil(study_file(study.path, "vectors"), tmp_path / "outside")
-    with pytest.raises(UnsafeFile, match="where a file must be"):
+    with pytest.raises(UnsafeFile, match="must be a file"):
         list_imported(study.path)
 
 

@@ -248,7 +248,7 @@ def test_links_and_pipes_in_an_artefacts_folder_are_refused(tmp_path: Path, name
     outside = tmp_path / "outside"
     (folder / file).rename(outside)
     (folder / file).symlink_to(outside)
-    with pytest.raises(UnsafeFile, match="is a link where a file must be"):
+    with pytest.raises(UnsafeFile, match="must be a file; it is a link"):
         read(str(folder))
     (folder / file).unlink()
     (folder / file).symlink_to(tmp_path / "nothing")

@@ -93,7 +93,7 @@ def test_a_published_table_is_put_into_a_study_or_a_file(
 ) -> None:
     table = tmp_path / "impacts.csv"
     table.write_text(TABLE)
-    with pytest.raises(UserError, match="has several models.*Choose one of ace, other"):
+    with pytest.raises(UserError, match=r"has several models.*Choose one of ace, other"):
         run("localisation", table, "--study", study.path)
     run("localisation", table, "--study", study.path, "--model", "ace")
     printed = " ".join(capsys.readouterr().out.split())

@@ -156,7 +156,7 @@ def test_caches_are_listed(tmp_path: Path) -> None:
     (tmp_path / "b" / "zarr.json").write_text('{"attributes":{"protocol":"activation-cache","version":1}}')
     listed = run("ls", tmp_path)
     assert "unreadable" in listed.stdout.splitlines()[0]
-    assert "b is of activation-cache version 1" in listed.stderr
+    assert "b has activation-cache version 1" in listed.stderr
     (tmp_path / "empty").mkdir()
     assert run("ls", tmp_path / "empty").stdout == f"There is no cache in {tmp_path}/empty.\n"
 
@@ -229,8 +229,8 @@ def test_mistakes_get_one_sentence_and_exit_code_2(
     ):
         assert f"{nowhere} is not an activation cache" in refused(*words)
     assert "nowhere is not a folder" in refused("ls", nowhere)
-    assert "no address of an object store" in refused("verify", "nonsense://bucket/x.zarr")
-    assert "has no shard 7: its shards are 0 to 2" in refused("rm", folder, "--shard", 7, "--yes")
+    assert "not the URL of an object store" in refused("verify", "nonsense://bucket/x.zarr")
+    assert "has no shard 7; its shards are 0 to 2" in refused("rm", folder, "--shard", 7, "--yes")
     assert "has no site 'tf9.mlp'" in refused(
         "export", folder, "--out", tmp_path / "out", "--site", "tf9.mlp"
     )

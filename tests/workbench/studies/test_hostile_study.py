@@ -122,7 +122,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path, name: str, kind: str) -> 
         os.mkfifo(file)
     else:
         file.mkdir()
-    with pytest.raises(UnsafeFile, match="where a file must be"):
+    with pytest.raises(UnsafeFile, match="must be a file"):
         Study.open(study.path)
 
 

@@ -58,7 +58,8 @@ class Guidance:
     The three `erg_*` switches weaken the null pass's attention instead of emptying it (entropy rectifying guidance):
     in the text encoder, in the lyric encoder (without which `erg_tag` does nothing), and in the denoiser.
 
-    Raises UserError for an unknown `cfg_type` and an `interval` outside 0 to 1.
+    Raises:
+        UserError: for an unknown `cfg_type` and an `interval` outside 0 to 1.
     """
 
     cfg_type: str = "apg"
