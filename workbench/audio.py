@@ -14,32 +14,31 @@ from cache.errors import UserError
 from cache.opening import open_file
 from workbench.files import replacing
 
-SILENCE_RMS = 1e-5  # a third of the least step of 16-bit audio
+SILENCE_RMS = 1e-5  # a third of the smallest step of 16-bit audio
 LONGEST_SECONDS = 1200.0
 LOWEST_RATE, HIGHEST_RATE = 1000, 192_000
 MOST_CHANNELS = 2
-FLOOR_DB = -80.0  # of spectrograms, below their maximum
-SILENCE = 1e-10  # mel power at which librosa takes sound for rounding
+FLOOR_DB = -80.0  # of spectrograms, relative to their maximum
+SILENCE = 1e-10  # mel power below which librosa treats sound as rounding
 
 
 def write_flac(
     path: Path, audio: Float[np.ndarray, "channel sample"], sample_rate: int, root: Path | None = None
 ) -> None:
-    """Write audio in [-1, 1] as 16-bit FLAC, so that no half file is ever seen; see `replacing` for `root`."""
+    """Write audio in [-1, 1] as 16-bit FLAC, atomically; see `replacing` for `root`."""
     with replacing(path, root) as partial:
         soundfile.write(partial, np.clip(audio, -1.0, 1.0).T, sample_rate, format="FLAC", subtype="PCM_16")
 
 
 def write_audio(path: Path, audio: Float[np.ndarray, "channel sample"], sample_rate: int) -> Path:
-    """Write audio in [-1, 1] in the format that the file's ending says; gives the path.
+    """Write audio in [-1, 1] in the format of the file's ending; return the path.
 
     Raises:
-        UserError: for an ending that no format has, a format that does not have this sample rate, and a place where
-            nothing can be written.
+        UserError: if the ending is unknown, the format does not support the sample rate, or the file cannot be written.
     """
     format = path.suffix.removeprefix(".").upper()
     if format not in soundfile.available_formats():
-        raise UserError(f"'{path.name}' does not end like an audio file: write .wav, .flac, .ogg or .mp3.")
+        raise UserError(f"'{path.name}' must end in .wav, .flac, .ogg or .mp3.")
     try:
         with replacing(path) as partial:
             soundfile.write(partial, np.clip(audio, -1.0, 1.0).T, sample_rate, format=format)
@@ -49,7 +48,7 @@ def write_audio(path: Path, audio: Float[np.ndarray, "channel sample"], sample_r
 
 
 def audio_html(audio: Float[np.ndarray, "channel sample"], sample_rate: int, title: str) -> str:
-    """A player of audio in [-1, 1] below its title, with the audio in it, as HTML."""
+    """Return an HTML player with a title and the audio, in [-1, 1], embedded."""
     with io.BytesIO() as file:
         soundfile.write(file, np.clip(audio, -1.0, 1.0).T, sample_rate, format="FLAC", subtype="PCM_16")
         data = base64.b64encode(file.getvalue()).decode()
@@ -60,7 +59,7 @@ def audio_html(audio: Float[np.ndarray, "channel sample"], sample_rate: int, tit
 
 
 def unhearable(audio: Float[np.ndarray, "channel sample"]) -> str:
-    """Why nothing can be judged of audio: "it is silent", and so on; "" where it can be heard."""
+    """Return why audio cannot be scored ("it is silent"), or "" if it can."""
     if audio.size == 0:
         return "it is empty"
     if not np.isfinite(audio).all():
@@ -71,7 +70,7 @@ def unhearable(audio: Float[np.ndarray, "channel sample"]) -> str:
 
 
 def not_finite(what: str, step: int | None, dtype: str) -> str:
-    """What to say of `what`, whose numbers became NaN or infinite: in a step, or in decoding (None)."""
+    """Return the error for `what`, whose numbers became NaN or infinite in a step, or in decoding (None)."""
     where = "in decoding" if step is None else f"in step {step}"
     wider = {"float16": "bfloat16 or float32", "bfloat16": "float32"}.get(dtype)
     advice = (
@@ -85,13 +84,13 @@ def not_finite(what: str, step: int | None, dtype: str) -> str:
 def read_audio(
     path: Path, root: Path | None = None, longest: float = LONGEST_SECONDS
 ) -> tuple[Float[np.ndarray, "channel sample"], int]:
-    """Read a FLAC file; gives float32 samples (channel, sample) and the sample rate in Hz.
+    """Read a FLAC file; return float32 samples (channel, sample) and the sample rate in Hz.
 
-    Where the file lies in a folder that came from elsewhere, such as a study, `root` is that folder: links between the
-    two are not followed. A recording of more than `longest` seconds is not read: silence of hours is kilobytes.
+    If the file is in an untrusted folder, such as a study, `root` is that folder: links between the two are not
+    followed. A recording longer than `longest` seconds is not read, because hours of silence compress to kilobytes.
 
     Raises:
-        UserError: if it is missing, damaged, too long, or of a sample rate or a number of channels that no model has.
+        UserError: if it is missing, damaged or too long, or has an implausible sample rate or number of channels.
         cache.opening.UnsafeFile: for links.
     """
     folder = root or path.parent
@@ -104,20 +103,22 @@ def read_audio(
                 or channels > MOST_CHANNELS
             ):
                 raise UserError(
-                    f"The recording {path} is {recording.format} with {channels} channels at {rate} Hz: it is not one "
-                    "that the workbench wrote. Make it again, or restore it from a copy."
+                    f"The recording {path} is {recording.format} with {channels} channels at {rate} Hz, which the "
+                    "workbench did not write. Generate it again, or restore it from a copy."
                 )
             if not 0 <= frames <= longest * rate:
                 raise UserError(
-                    f"The recording {path} is longer than the {longest:g} s that it can have: make it again, or "
-                    "restore it from a copy."
+                    f"The recording {path} must be at most {longest:g} s long. Generate it again, or restore it "
+                    "from a copy."
                 )
             audio = recording.read(frames, dtype="float32", always_2d=True)
     except FileNotFoundError as error:
-        raise UserError(f"There is no recording {path}: make it again, or restore it from a copy.") from error
+        raise UserError(
+            f"There is no recording {path}. Generate it again, or restore it from a copy."
+        ) from error
     except soundfile.LibsndfileError as error:
         raise UserError(
-            f"The recording {path} is damaged: make it again, or restore it from a copy."
+            f"The recording {path} is damaged. Generate it again, or restore it from a copy."
         ) from error
     return np.ascontiguousarray(audio.T), int(rate)
 
@@ -129,11 +130,11 @@ def _recording(file: IO[bytes]) -> soundfile.SoundFile:
 def mel_spectrogram(
     audio: Float[np.ndarray, "channel sample"], sample_rate: int, n_mels: int = 96, hop_seconds: float = 0.01
 ) -> Float[np.ndarray, "mel frame"]:
-    """Mel power spectrogram of the channel mean in dB relative to its maximum, floored at `FLOOR_DB`.
+    """Return the mel power spectrogram of the channel mean in dB relative to its maximum, floored at `FLOOR_DB`.
 
     Frames are `hop_seconds` apart, the first centred on time 0. Silence, which has no maximum, is at the floor.
     """
-    import librosa  # slow to import, and only pictures need it
+    import librosa  # slow to import, and only images need it
 
     power = librosa.feature.melspectrogram(
         y=audio.mean(axis=0),

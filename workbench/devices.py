@@ -1,4 +1,4 @@
-"""Devices that torch can compute on."""
+"""Torch devices."""
 
 from cache.errors import UserError
 
@@ -6,15 +6,15 @@ KINDS = ("cpu", "cuda", "mps", "xpu")
 
 
 def check_device(name: str) -> str:
-    """The name of a device that this machine has: "cpu", "cuda", "cuda:1", "mps", "xpu".
+    """Return the name of a device of this machine: "cpu", "cuda", "cuda:1", "mps" or "xpu".
 
     Raises:
-        UserError: for a name that is none of these, and for a device that is not there.
+        UserError: if the name is invalid, or this machine does not have the device.
     """
     kind, _, number = name.partition(":")
     if kind not in KINDS or (":" in name and not (number.isascii() and number.isdigit())):
         raise UserError(
-            f"There is no device '{name}': give one of {', '.join(KINDS)}, or one of several as cuda:1."
+            f"Unknown device '{name}'. Give one of {', '.join(KINDS)}, or a numbered one such as cuda:1."
         )
     if kind == "cpu" and not number:
         return name
@@ -27,7 +27,5 @@ def check_device(name: str) -> str:
             if count
             else f"no {kind} device that torch can use"
         )
-        raise UserError(
-            f"The device '{name}' is not there: this machine has {there}. Leave --device out for the CPU."
-        )
+        raise UserError(f"Device '{name}' not found: this machine has {there}. Omit --device to use the CPU.")
     return name

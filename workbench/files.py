@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and names for them."""
+"""Atomic file writing, locks, and safe file names."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ from cache import opening
 from cache.errors import UserError
 
 LONGEST_SLUG = 60
-# What every file system takes and keeps apart; Windows reserves device names, with any ending.
+# Names that are valid and distinct on every file system; Windows reserves device names with any ending.
 _PLAIN = re.compile(
     rf"(?!(con|prn|aux|nul|com\d|lpt\d)(\.|$))[a-z0-9][a-z0-9_.+=-]{{0,{LONGEST_SLUG - 1}}}(?<!\.)"
 )
@@ -22,14 +22,13 @@ _HASHED = re.compile(r".*-[0-9a-f]{8}")
 
 @contextmanager
 def replacing(path: Path, root: Path | None = None) -> Iterator[Path]:
-    """A new file beside `path` (same ending) to write to; it becomes `path` when the block ends well.
+    """Write a file atomically: yield a new file beside `path` (same ending), renamed to `path` if the block succeeds.
 
-    The folder is made where it is missing. When the block fails, what it wrote is removed and `path` stays as it was.
-    Where `path` lies in a folder that came from elsewhere, such as a study, `root` is that folder: links between the
-    two are not followed.
+    The folder is created if it is missing. If the block fails, the new file is removed and `path` is unchanged. If
+    `path` is in an untrusted folder, such as a study, `root` is that folder: links between the two are not followed.
 
     Raises:
-        cache.opening.UnsafeFile: for such a link.
+        cache.opening.UnsafeFile: if there is such a link.
     """
     folder = root or path.parent
     name = path.relative_to(folder)
@@ -40,10 +39,10 @@ def replacing(path: Path, root: Path | None = None) -> Iterator[Path]:
 
 
 def file_name(name: str) -> str:
-    """The name of a file or folder for what people call `name`: never a path, and different for different names.
+    """Return the file or folder name for a user's `name`: never a path, and different for different names.
 
-    A short plain name, such as "tempo", is kept. Any other one becomes its letters that every file system takes,
-    followed by a hash of the whole: names that differ in case, accents or punctuation only stay apart.
+    A short plain name, such as "tempo", is unchanged. Any other name becomes a slug followed by a hash, so that names
+    that differ only in case, accents or punctuation stay distinct.
     """
     if _PLAIN.fullmatch(name) and not _HASHED.fullmatch(name):
         return name
@@ -51,30 +50,30 @@ def file_name(name: str) -> str:
 
 
 def slug(text: str) -> str:
-    """The part of a text that can stand in a file's name, to make the name readable; not unique, never empty."""
+    """Return a readable part of a text that is valid in a file name; not unique, never empty."""
     letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9_+=]+", "-", letters)[:LONGEST_SLUG].strip("-") or "unnamed"
 
 
 def file_version(path: Path) -> tuple[int, int, int]:
-    """What tells the versions of a file apart: a replaced file is another one, even at the same moment."""
+    """Return a value that changes when a file is modified or replaced, even within one clock tick."""
     status = path.stat()
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 @contextmanager
 def locked(path: Path, root: Path, busy: str = "") -> Iterator[None]:
-    """Hold the lock of this file, which is made for it in a folder below `root`: one process at a time.
+    """Hold a lock file, created in a folder below `root`, which one process at a time can hold.
 
-    Where another process holds it, wait for it; or, where a sentence for that case is given as `busy`, raise it as
-    UserError. The operating system lets go of the lock when its process ends, however it ends; the empty file stays.
+    If another process holds it, wait; or, if `busy` is given, raise it as a UserError. The operating system releases
+    the lock when the process ends, even if it is killed; the empty file stays.
 
     Raises:
-        cache.opening.UnsafeFile: for a link, or whatever else is no file, in the file's place or on the way to it.
+        cache.opening.UnsafeFile: if the path contains a link, or is not a regular file.
     """
     root.mkdir(parents=True, exist_ok=True)
     opening.make_folder(root, path.relative_to(root).parent)
-    opening.file_size(root, path.relative_to(root))  # refuses a link in its place, with the reason
+    opening.file_size(root, path.relative_to(root))  # raises for a link
     lock = FileLock(path, timeout=0 if busy else -1)
     try:
         lock.acquire()
@@ -87,7 +86,7 @@ def locked(path: Path, root: Path, busy: str = "") -> Iterator[None]:
 
 
 def remove_partials(root: Path, folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder inside `root`; nobody else may write there."""
+    """Remove partial files of killed processes in a folder inside `root`; no other process may be writing there."""
     for name in opening.list_files(root, folder.relative_to(root), hidden=True):
         if opening.is_partial(Path(name).name):
             opening.remove_file(root, name)

@@ -1,4 +1,4 @@
-"""What the operating system refuses, in one sentence for the person who asked."""
+"""Describe errors of the operating system to the user in one sentence."""
 
 import errno
 import os
@@ -22,33 +22,33 @@ _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 
 def refusal(error: OSError) -> str | None:
-    """The sentence on a path, a permission, a disk or a limit that is to blame; None where it is none of them."""
+    """Return a sentence if the cause is a path, a permission, a disk or a limit, otherwise None."""
     if error.errno is None:
         return None
     reason = os.strerror(error.errno)
     if error.errno in _BAD_PATH and error.filename:
-        return f"{error.filename} cannot be used ({reason}): give another path."
+        return f"{error.filename} cannot be used ({reason}). Give another path."
     what = error.filename or "A file"
     if error.errno in _DENIED:
-        return f"{what} cannot be {_denied(error.filename)} ({reason}): change its permissions, or give another path."
+        return f"{what} cannot be {_denied(error.filename)} ({reason}). Change its permissions, or give another path."
     if error.errno == errno.EROFS:
-        return f"{what} cannot be written ({reason}): give a path on another disk."
+        return f"{what} cannot be written ({reason}). Give a path on another disk."
     if error.errno in _FULL:
-        return f"{what} cannot be written ({reason}): make room, and run the command again."
+        return f"{what} cannot be written ({reason}). Free some space and run the command again."
     if error.errno in _BROKEN:
-        return f"{what} cannot be read or written ({reason}): check its disk, and run the command again."
+        return f"{what} cannot be read or written ({reason}). Check the disk and run the command again."
     if error.errno in _TOO_MANY:
-        return f"{what} cannot be opened ({reason}): close other programs, or allow more with `ulimit -n`."
+        return f"{what} cannot be opened ({reason}). Close other programs, or raise the limit with `ulimit -n`."
     return None
 
 
 def _denied(filename: str | None) -> str:
-    """What was not allowed: a file that is there and can be read was to be written; one that is missing, too."""
+    """Return what was not permitted: writing, if the file can be read or is missing."""
     if filename is None:
         return "written"
     path = Path(filename)
     try:
         found = path.exists()
-    except PermissionError:  # in a folder that may not be entered
+    except PermissionError:  # the folder is not accessible
         return "opened"
     return "read" if found and not os.access(path, os.R_OK) else "written"

@@ -1,4 +1,4 @@
-"""Tables of text from files of others: CSV, TSV, JSON, JSON lines and Parquet."""
+"""Read tables of text from untrusted files: CSV, TSV, JSON, JSON lines and Parquet."""
 
 import csv
 import io
@@ -19,14 +19,14 @@ TABLE_ENDINGS = (*SEPARATORS, *JSON_LINES, ".json", ".parquet")
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The rows of a table by its file's ending: CSV (separated by commas, semicolons or tabs), TSV, JSON (a list of
-    objects), JSON lines, or Parquet.
+    """Read a table in the format of the file's ending.
 
-    Cells are as the file has them; `text_columns` makes text of them. In CSV, blanks after a separator are left out.
+    Formats are CSV (separated by commas, semicolons or tabs), TSV, JSON (a list of objects), JSON lines and Parquet.
+    Cells are not converted (see `text_columns`). In CSV, spaces after a separator are skipped.
 
     Raises:
-        UserError: for a file that is missing, cannot be read, has no rows, a row of another length than the header, or
-            two columns of one name.
+        UserError: if the file is missing, cannot be read or has no rows, a row is not as long as the header, or two
+            columns have the same name.
     """
     if not path.is_file():
         raise UserError(f"{no_file(path)} Give the path of a table.")
@@ -42,21 +42,21 @@ def read_table(path: Path) -> pd.DataFrame:
     else:
         table = _read_csv(path, SEPARATORS.get(ending, SEPARATORS[".csv"]))
     if table.empty:
-        raise UserError(f"{path} has no rows: it needs at least one below the columns' names.")
+        raise UserError(f"{path} has no rows. It must have at least one below the header.")
     return table
 
 
 def text_columns(table: pd.DataFrame, names: Sequence[str], source: str) -> pd.DataFrame:
-    """Those of the columns `names` that a table has, all cells as text, empty ones as "".
+    """Return the columns `names` that a table has, with all cells as text and empty ones as "".
 
-    A column is found in other capitals, too, where that leaves one.
+    Case is ignored where that is unambiguous.
 
     Raises:
-        UserError: where a cell is no text, number or truth value; `source` is what it names.
+        UserError: if a cell is not text, a number or a boolean; `source` names the table in the error.
     """
-    found = {name: column for name in names if (column := _find_column(table, name)) is not None}
+    columns = {name: column for name in names if (column := _find_column(table, name)) is not None}
     return pd.DataFrame(
-        {name: [_text(cell, column, source) for cell in table[column]] for name, column in found.items()},
+        {name: [_text(cell, column, source) for cell in table[column]] for name, column in columns.items()},
         dtype=object,
     )
 
@@ -72,9 +72,7 @@ def _text(cell: Any, column: str, source: str) -> str:
     if isinstance(cell, str):
         return cell
     if isinstance(cell, dict | list | bytes) or not pd.api.types.is_scalar(cell):
-        raise UserError(
-            f"{source} has a {type(cell).__name__} in its column '{column}', where text is needed."
-        )
+        raise UserError(f"{source} must have text in its column '{column}'; got a {type(cell).__name__}.")
     return "" if pd.isna(cell) else str(cell)
 
 
@@ -88,8 +86,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         )
         if bytes_unpacked > LARGEST_UNPACKED or described.num_rows > MOST_ROWS:
             raise UserError(
-                f"{path} has {described.num_rows:,} rows and {bytes_unpacked:,} bytes unpacked, and at most "
-                f"{MOST_ROWS:,} rows and {LARGEST_UNPACKED:,} bytes of a table are read: give a part of it."
+                f"{path} must have at most {MOST_ROWS:,} rows and {LARGEST_UNPACKED:,} bytes uncompressed; it has "
+                f"{described.num_rows:,} rows and {bytes_unpacked:,} bytes. Give a part of it."
             )
         return pd.read_parquet(path)
     except (ValueError, OSError) as error:  # pyarrow's errors are among them
@@ -109,7 +107,7 @@ def _from_objects(objects: Any, path: Path) -> pd.DataFrame:
 def _read_csv(path: Path, separators: str) -> pd.DataFrame:
     text = read_text(path, LARGEST_TABLE)
     if not text.strip():
-        raise UserError(f"{path} is empty: it needs a line with the columns' names and rows below it.")
+        raise UserError(f"{path} is empty. It must have a header and at least one row.")
     try:
         separator = max(separators, key=lambda one: len(next(_rows(text, one, strict=False))))
         header, *rows = _rows(text, separator)
@@ -117,18 +115,18 @@ def _read_csv(path: Path, separators: str) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read as a table: {error}.") from error
     names = [name.strip() for name in header]
     if twice := next((name for name in names if name and names.count(name) > 1), None):
-        raise UserError(f"{path} has the column '{twice}' twice: only one of them can be meant.")
+        raise UserError(f"{path} has the column '{twice}' twice. Remove or rename one of them.")
     for number, row in enumerate(rows, start=1):
         if len(row) != len(names):
             raise UserError(
-                f"{path} cannot be read as a table: row {number} below the header has {len(row)} cells, and the header "
-                f"has {len(names)}. Put text with separators or line breaks in it in quotes."
+                f"{path} cannot be read as a table: row {number} below the header has {len(row)} cells, but the header "
+                f"has {len(names)}. Put text that contains separators or line breaks in quotes."
             )
     return pd.DataFrame(rows, columns=names, dtype=object)
 
 
 def _rows(text: str, separator: str, strict: bool = True) -> Iterator[list[str]]:
-    """The rows that are not blank, the header first."""
+    """Yield the rows that are not blank, including the header."""
     lines = io.StringIO(text, newline="")
     rows = csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t", strict=strict)
     return (row for row in rows if any(cell.strip() for cell in row))

@@ -1,4 +1,4 @@
-"""Files that people wrote: text, YAML and JSON, read strictly and in bounded time; each mistake gets one sentence."""
+"""Read text, YAML and JSON files written by users: strictly, in bounded time, with one sentence per mistake."""
 
 import json
 from collections.abc import Iterator
@@ -10,29 +10,28 @@ import yaml
 from cache.errors import UserError
 
 LARGEST_DOCUMENT = 2**22
-"""Bytes of a YAML or JSON file."""
+"""Largest YAML or JSON file in bytes."""
 LARGEST_TABLE = 2**28
-"""Bytes of a table, or of a text file that is one."""
+"""Largest table, or text file used as one, in bytes."""
 
 _DEEPEST = 50
-_MOST_NODES = 200_000  # a few aliases of aliases would name billions
+_MOST_NODES = 200_000  # nested aliases could expand to billions
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # byte order marks of UTF-16 and UTF-32
 _NULLS = ("", "~", "null", "Null", "NULL")
 _PLAIN_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 
 
 def read_text(path: Path, largest: int) -> str:
-    """The text of a file in UTF-8, line endings as they are, without a byte order mark.
+    """Read a UTF-8 text file, without a byte order mark and with its original line endings.
 
     Raises:
-        UserError: for what is missing, is no file, cannot be read, is in another encoding, or has more bytes than
-            `largest`.
+        UserError: if it is missing, not a file, unreadable, in another encoding, or larger than `largest` bytes.
     """
     try:
         if not path.is_file():
             raise UserError(f"{no_file(path)} Give the path of a text file.")
         if path.stat().st_size > largest:
-            raise UserError(f"{path} is larger than {largest:,} bytes, the most that is read of such a file.")
+            raise UserError(f"{path} must have at most {largest:,} bytes.")
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
@@ -41,33 +40,32 @@ def read_text(path: Path, largest: int) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text in UTF-8: save it as such.") from error
+        raise UserError(f"{path} is not UTF-8 text. Save it as UTF-8.") from error
     if content.startswith(_WIDE_MARKS) or "\x00" in text:
-        raise UserError(f"{path} is not text in UTF-8: save it as such.")
+        raise UserError(f"{path} is not UTF-8 text. Save it as UTF-8.")
     return text
 
 
 def no_file(path: Path) -> str:
-    """What is there instead of a file, in a sentence."""
+    """Return a sentence on what `path` is instead of a file."""
     if not path.exists():
         return f"There is no file {path}."
     return f"{path} is a folder, not a file." if path.is_dir() else f"{path} is not a file."
 
 
 def text_lines(text: str) -> list[str]:
-    """The lines of a text, split at newlines only (a carriage return before one belongs to it)."""
+    """Split text into lines at newlines only, also removing a carriage return before each."""
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def read_document(path: Path, what: str) -> Any:
-    """What a YAML file (or JSON, where its name ends so) holds: mappings, lists and text.
+    """Read a YAML file (JSON if its name ends in .json) of mappings, lists and text.
 
-    All that is written in YAML is text: `yes`, `1990` and `80s` are names like any other. `what` is what errors
-    call the file.
+    All scalars in YAML are text, including `yes`, `1990` and `80s`. `what` is what errors call the file.
 
     Raises:
-        UserError: for a file that cannot be read or is too large, is not valid, has a key twice in a mapping, is
-            nested too deeply, or has empty values or tags.
+        UserError: if the file cannot be read, is too large, invalid or nested too deeply, or has duplicate keys, empty
+            values or tags.
     """
     text = read_text(path, LARGEST_DOCUMENT)
     if path.suffix.lower() == ".json":
@@ -87,23 +85,22 @@ def read_document(path: Path, what: str) -> Any:
 
 
 def parse_json(text: str, what: str) -> Any:
-    """What a JSON text says.
+    """Parse JSON strictly.
 
     Raises:
-        UserError: for what is not valid JSON, a key that is there twice in an object, NaN and infinity, and deep
-            nesting.
+        UserError: for invalid JSON, duplicate keys, NaN, infinity and deep nesting.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        value = dict(pairs)
+        if len(value) < len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"{what} has the key '{twice}' twice: only one of them can be meant.")
-        return found
+            raise UserError(f"{what} has the key '{twice}' twice. Remove or rename one of them.")
+        return value
 
     def no_number(name: str) -> NoReturn:
-        raise UserError(f"{what} has the value {name}, which is not a number of JSON.")
+        raise UserError(f"{what} has the value {name}, which is not valid JSON.")
 
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=no_number)
@@ -114,7 +111,7 @@ def parse_json(text: str, what: str) -> Any:
 
 
 class _Reading:
-    """Makes plain values of YAML's nodes."""
+    """Converts YAML nodes to plain values."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -125,9 +122,9 @@ class _Reading:
         if depth > _DEEPEST:
             raise UserError(f"{self.what} is nested too deeply.")
         if self.nodes > _MOST_NODES:
-            raise UserError(f"{self.what} has more than {_MOST_NODES:,} values, its aliases written out.")
+            raise UserError(f"{self.what} has more than {_MOST_NODES:,} values, including aliases.")
         if node.tag not in _PLAIN_TAGS:
-            raise self.refusal(node, f"has the tag {node.tag}, and tags mean nothing here")
+            raise self.refusal(node, f"has the tag {node.tag}, but tags are not supported")
         if isinstance(node, yaml.ScalarNode):
             return self.text(node)
         if isinstance(node, yaml.MappingNode):
@@ -141,15 +138,17 @@ class _Reading:
                 raise self.refusal(key_node, "has a key that is not text")
             key = self.text(key_node)
             if key == "<<" and key_node.style is None:
-                raise self.refusal(key_node, "has a merge key (<<), which is not read: write the entries out")
+                raise self.refusal(
+                    key_node, "has a merge key (<<), which is not supported: write the entries out"
+                )
             if key in seen:
-                raise self.refusal(key_node, f"has the key '{key}' twice: only one of them can be meant")
+                raise self.refusal(key_node, f"has the key '{key}' twice: remove or rename one of them")
             seen.add(key)
             yield key, self.value(value_node, depth + 1)
 
     def text(self, node: yaml.ScalarNode) -> str:
         if node.style is None and node.value in _NULLS:
-            raise self.refusal(node, 'has an empty value: write text there, in quotes ("") where it is empty')
+            raise self.refusal(node, 'has an empty value: write "" for empty text')
         return str(node.value)
 
     def refusal(self, node: yaml.Node, problem: str) -> UserError:

@@ -1,4 +1,4 @@
-"""How torch's threads wait for one another, where torch was loaded before the workbench."""
+"""Configure how torch's threads wait if torch was imported before the workbench."""
 
 import threading
 
@@ -6,12 +6,12 @@ import torch
 
 
 def share_processors() -> None:
-    """Keep OpenMP threads from spinning for long, although OMP_WAIT_POLICY can no longer be set.
+    """Keep OpenMP threads from spinning for long when it is too late to set OMP_WAIT_POLICY.
 
-    GNU's OpenMP, which torch's builds for Linux bring, reads the variable once, when it is loaded. But it lets threads
-    spin 1000 times instead of 300,000 while there are more of them than processors (GOMP_SPINCOUNT in its manual), and
-    every thread of a program that computes in parallel has a team of its own. So a thread that has done so once, and
-    then sleeps, is enough: idle threads cost nothing.
+    GNU OpenMP, which torch's Linux builds include, reads the variable once, when it is loaded. But threads spin 1000
+    times instead of 300,000 while there are more threads than processors (GOMP_SPINCOUNT in its manual), and every
+    thread that computes in parallel has its own team. So it is enough to start one thread that computes in parallel
+    once and then sleeps; idle threads cost nothing.
     """
     if torch.get_num_threads() > 1:
         ready = threading.Event()
@@ -20,6 +20,6 @@ def share_processors() -> None:
 
 
 def _hold_a_team(ready: threading.Event) -> None:
-    torch.ones(2**20).add_(1)  # large enough to be shared among threads
+    torch.ones(2**20).add_(1)  # large enough to be split among threads
     ready.set()
     threading.Event().wait()

@@ -1,4 +1,4 @@
-"""What is wrong with values that people gave, in words of the workbench instead of pydantic's."""
+"""Validate values with pydantic, with error sentences of our own."""
 
 from functools import cache
 from typing import Any, TypeVar
@@ -39,21 +39,21 @@ _REASONS = {
 }
 _ABSENCES = {
     "missing": "is missing",
-    "extra_forbidden": "is not a name that is known here",
-    "unexpected_keyword_argument": "is not a name that is known here",
+    "extra_forbidden": "is not a known name",
+    "unexpected_keyword_argument": "is not a known name",
     "too_short": "must have at least {min_length} entry",
     "string_too_short": "must not be empty",
 }
 
 
 def validated(model: type[Model], values: Any, what: str) -> Model:
-    """`values` as a pydantic model or dataclass; `what` is what the sentence on the first mistake begins with.
+    """Convert `values` to a pydantic model or dataclass; `what` begins the sentence on the first mistake.
 
     Raises:
         UserError: with what was given, where, and what is allowed.
     """
     try:
-        # A class is hashable, whatever its metaclass's type says of it.
+        # mypy does not know that a class is hashable.
         made: Model = _adapter(model).validate_python(values)  # type: ignore[arg-type]
     except ValidationError as error:
         raise UserError(f"{what}: {_sentence(error.errors()[0])}.") from error
@@ -66,7 +66,7 @@ def _adapter(model: type[Any]) -> Any:
 
 
 def option_problem(cause: BaseException | None) -> str:
-    """What is wrong with an option's value that pydantic refused for typer; "" for another cause."""
+    """Describe what pydantic found wrong with an option's value; "" if there is another cause."""
     if not isinstance(cause, ValidationError):
         return ""
     return _sentence({**cause.errors()[0], "loc": ()}).removesuffix(".") + "."
@@ -80,7 +80,7 @@ def _sentence(problem: ErrorDetails) -> str:
     if kind in _ABSENCES:
         return f"{where or 'it'} {_ABSENCES[kind].format(**context)}"
     if _is_nan(problem["input"]):
-        kind = "finite_number"  # whatever bound it was compared with
+        kind = "finite_number"  # NaN fails any bound
     reason = _REASONS[kind].format(**context) if kind in _REASONS else f"is wrong ({problem['msg']})"
     return f"{where or 'it'} {reason}, not {_shown(problem['input'])}"
 

@@ -52,7 +52,7 @@ def test_a_result_that_another_process_makes_is_refused(study: Path, name: str, 
     with Study.open(study).making(name):
         code, said = Command(command[0], study, *command[1:]).end()
     assert code == 2
-    assert f"Another process is making the result '{name}'" in said
+    assert f"Another process is computing the result '{name}'" in said
     assert name not in Study.open(study).result_names()
 
 

@@ -17,7 +17,7 @@ def test_the_processor_is_there() -> None:
     "name", ["gpu", "meta", "", "cuda:", "cuda:x", "cuda:-1", "CUDA", "cpu:²", "cuda:0:1", "[/x]"]
 )
 def test_what_is_no_device(name: str) -> None:
-    with pytest.raises(UserError, match="give one of cpu, cuda, mps, xpu"):
+    with pytest.raises(UserError, match="Give one of cpu, cuda, mps, xpu"):
         check_device(name)
 
 
@@ -28,7 +28,7 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str, 
     kind = name.partition(":")[0]
     if kind != "cpu":
         monkeypatch.setattr(getattr(torch, kind), "device_count", lambda: count)
-    with pytest.raises(UserError, match=f"'{name}' is not there: this machine has {count or 'no'} {kind}"):
+    with pytest.raises(UserError, match=f"'{name}' not found: this machine has {count or 'no'} {kind}"):
         check_device(name)
 
 
@@ -39,5 +39,5 @@ def test_one_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_is_not_loaded_for_it() -> None:
-    with pytest.raises(UserError, match="There is no device 'gpu'"):
+    with pytest.raises(UserError, match="Unknown device 'gpu'"):
         load_model("organism-shared", device="gpu")

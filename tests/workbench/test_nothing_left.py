@@ -138,6 +138,6 @@ def test_a_trace_whose_study_was_removed_meanwhile_says_so(
         return opened(self)
 
     monkeypatch.setattr(CacheWriter, "__enter__", enter)
-    with pytest.raises(UserError, match="came to nothing and removed it: run this one again"):
+    with pytest.raises(UserError, match=r"failed and removed it. Run this one again"):
         trace_study(tmp_path / "study", study_spec(tiny), tiny)
     assert list(tmp_path.iterdir()) == []

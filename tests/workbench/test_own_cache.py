@@ -49,7 +49,7 @@ def test_the_cache_of_another_study_is_refused(
 ) -> None:
     other = trace_study(tmp_path / "other", study_spec(tiny, **changes), tiny)
     mixed = swapped(study, other, tmp_path / "mixed")
-    with pytest.raises(UserError, match=f"another study than .* [(]({what})"):
+    with pytest.raises(UserError, match=f"does not have the activations of .* [(]({what})"):
         _ = mixed.cache
 
 

@@ -10,14 +10,14 @@ from cache.opening import create_file, open_file, replacing
 from workbench.system_errors import refusal
 
 SENTENCES = {
-    "cannot be used ({}): give another path": (
+    "cannot be used ({}). Give another path": (
         "EEXIST ENOTDIR EISDIR ENOTEMPTY ENAMETOOLONG ELOOP EINVAL EILSEQ ENXIO"
     ),
-    "cannot be written ({}): make room, and run the command again": "ENOSPC EDQUOT EFBIG",
-    "cannot be written ({}): give a path on another disk": "EROFS",
-    "cannot be read or written ({}): check its disk, and run the command again": "EIO ESTALE",
-    "cannot be written ({}): change its permissions, or give another path": "EACCES EPERM",
-    "cannot be opened ({}): close other programs, or allow more with `ulimit -n`": "EMFILE ENFILE",
+    "cannot be written ({}). Free some space and run the command again": "ENOSPC EDQUOT EFBIG",
+    "cannot be written ({}). Give a path on another disk": "EROFS",
+    "cannot be read or written ({}). Check the disk and run the command again": "EIO ESTALE",
+    "cannot be written ({}). Change its permissions, or give another path": "EACCES EPERM",
+    "cannot be opened ({}). Close other programs, or raise the limit with `ulimit -n`": "EMFILE ENFILE",
 }
 
 
@@ -33,7 +33,7 @@ def test_each_refusal_has_its_sentence(tmp_path: Path, sentence: str, name: str)
 @pytest.mark.parametrize("name", " ".join(SENTENCES.values()).split())
 def test_without_a_path_it_is_a_file_or_none_of_the_users(name: str) -> None:
     sentence = refusal(OSError(getattr(errno, name), ""))
-    is_of_a_path = name in SENTENCES["cannot be used ({}): give another path"]
+    is_of_a_path = name in SENTENCES["cannot be used ({}). Give another path"]
     assert sentence is None if is_of_a_path else str(sentence).startswith("A file cannot be ")
 
 

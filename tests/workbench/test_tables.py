@@ -54,7 +54,7 @@ def test_a_column_is_found_in_other_capitals_where_it_is_the_only_one(tmp_path: 
     both = written(tmp_path, "both.csv", "Caption,caption,TEXT\na,b,c\n")
     assert read_captions(both) == ["b"]
     assert read_captions(both, "text") == ["c"]
-    with pytest.raises(UserError, match="no column 'CAPTION': its columns are Caption, caption, TEXT"):
+    with pytest.raises(UserError, match=r"no column 'CAPTION'. Its columns are Caption, caption, TEXT"):
         read_captions(both, "CAPTION")
 
 
@@ -68,14 +68,14 @@ def test_numbers_and_truth_values_are_text_and_nothing_is_empty(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("c.csv", "id,caption\n1,a,b\n", "row 1 below the header has 3 cells, and the header has 2"),
+        ("c.csv", "id,caption\n1,a,b\n", "row 1 below the header has 3 cells, but the header has 2"),
         ("c.csv", "id,caption\n1,a\nrest\n", "row 2 below the header has 1 cells"),
         ("c.csv", "id,caption\n1,a\n1,b,c\n", "row 2 below the header has 3 cells"),
         ("c.csv", "caption\na song, with drums\n", "row 1 below the header has 2 cells"),
         ("c.csv", 'id,caption\n1,"a\n', "cannot be read as a table"),
         ("c.csv", 'id,caption\n1,"a"b\n', "cannot be read as a table"),
         ("c.csv", "caption,caption\na,b\n", "has the column 'caption' twice"),
-        ("c.csv", b"caption\ncaf\xe9\n", "is not text in UTF-8"),
+        ("c.csv", b"caption\ncaf\xe9\n", "is not UTF-8 text"),
         ("c.tsv", "", "is empty"),
         ("c.tsv", "caption\n\n", "has no rows"),
         ("c.jsonl", "", "has no rows"),
@@ -88,12 +88,12 @@ def test_numbers_and_truth_values_are_text_and_nothing_is_empty(tmp_path: Path) 
         ("c.json", '[{"caption": ["a", "b"]}]', "has a list in its column 'caption'"),
         ("c.json", '[{"caption": {"text": "b"}}]', "has a dict in its column 'caption'"),
         ("c.parquet", "x", "cannot be read as a table"),
-        ("c.txt", '{"caption": "a"}\n', "but a table: name it by what it is"),
-        ("c.txt", '[\n{"caption": "a"}]', "but a table"),
-        ("c", '\n[{"caption": "a"}]', "but a table"),
-        ("c.txt", "id\tcaption\n1\ta\n", "but a table"),
-        ("c.txt", '"Caption";"id"\n1;a\n', "but a table"),
-        ("c.txt", b"\xff\xfea\x00", "is not text in UTF-8"),
+        ("c.txt", '{"caption": "a"}\n', "looks like a table. Rename it"),
+        ("c.txt", '[\n{"caption": "a"}]', "looks like a table"),
+        ("c", '\n[{"caption": "a"}]', "looks like a table"),
+        ("c.txt", "id\tcaption\n1\ta\n", "looks like a table"),
+        ("c.txt", '"Caption";"id"\n1;a\n', "looks like a table"),
+        ("c.txt", b"\xff\xfea\x00", "is not UTF-8 text"),
     ],
 )
 def test_tables_that_are_refused(tmp_path: Path, name: str, content: str | bytes, sentence: str) -> None:
@@ -105,5 +105,5 @@ def test_tables_that_are_refused(tmp_path: Path, name: str, content: str | bytes
 
 def test_lists_in_parquet_are_no_captions(tmp_path: Path) -> None:
     pd.DataFrame({"caption": [["a"], ["b", "c"]]}).to_parquet(tmp_path / "c.parquet")
-    with pytest.raises(UserError, match="in its column 'caption', where text is needed"):
+    with pytest.raises(UserError, match="must have text in its column 'caption'"):
         read_captions(tmp_path / "c.parquet")

@@ -16,22 +16,25 @@ from workbench.text_files import LARGEST_TABLE, read_text, text_lines
 def read_captions(path: Path, column: str = CAPTION_COLUMN) -> list[str]:
     """The captions of a text file, one a line, or of a column of a table (see `read_table`; by the file's ending).
 
-    Empty ones are left out. Raises UserError for a file that is missing, unreadable or without captions, for an unknown
-    column, and for a table whose ending is that of a text file.
+    Empty captions are skipped.
+
+    Raises:
+        UserError: if the file is missing, unreadable or without captions, the column is unknown, or the file is a table
+            with the ending of a text file.
     """
     if path.suffix.lower() in TABLE_ENDINGS:
         table = read_table(path)
         texts = text_columns(table, [column], str(path))
         if texts.empty:
             names = ", ".join(map(str, table.columns))
-            raise UserError(f"{path} has no column '{column}': its columns are {names}.")
+            raise UserError(f"{path} has no column '{column}'. Its columns are {names}.")
         found = texts[column].tolist()
     else:
         found = text_lines(read_text(path, LARGEST_TABLE))
         _refuse_table(found, path, column)
     captions = [caption for caption in found if caption.strip()]
     if not captions:
-        raise UserError(f"{path} has no captions: write one a line, or a column '{column}' of a table.")
+        raise UserError(f"{path} has no captions. Write one per line, or a table with the column '{column}'.")
     return captions
 
 
@@ -50,11 +53,11 @@ def load_tokenizer(source: str) -> Tokenizer:
     Raises:
         UserError: when there is none.
     """
-    from transformers import AutoTokenizer  # seconds
+    from transformers import AutoTokenizer  # slow to import
 
     place = source if Path(source).is_dir() else model_source(source)
     tokenizer: Any = None
-    # The local cache first: with no network the hub is tried for a while.
+    # The local cache first: without a network the hub is retried for a while.
     for local_files_only in (True, False):
         for subfolder in ("tokenizer", ""):
             try:
@@ -67,9 +70,7 @@ def load_tokenizer(source: str) -> Tokenizer:
         if tokenizer is not None:
             break
     if tokenizer is None or len(tokenizer) == 0:
-        raise UserError(
-            f"There is no tokenizer in '{source}': name a model, or a folder with a tokenizer.json."
-        )
+        raise UserError(f"'{source}' has no tokenizer. Give a model, or a folder with a tokenizer.json.")
 
     def tokens(text: str) -> Sized:
         return tokenizer(text).input_ids
@@ -78,12 +79,12 @@ def load_tokenizer(source: str) -> Tokenizer:
 
 
 def _refuse_table(lines: list[str], path: Path, column: str) -> None:
-    """Raise UserError for lines that are rows of a table or JSON: their syntax would be taken for a caption."""
+    """Raise UserError if the lines are a table or JSON, whose syntax would be read as captions."""
     first = next((line.strip() for line in lines if line.strip()), "")
     names = [{name.strip(' "').casefold() for name in first.split(separator)} for separator in ",;\t"]
     is_header = any(len(cells) > 1 and column.casefold() in cells for cells in names)
     if is_header or first.startswith(("{", "[{", '["')) or first == "[":
         raise UserError(
-            f"{path} is not one caption a line but a table: name it by what it is ({', '.join(TABLE_ENDINGS)}), "
-            "and give --column."
+            f"{path} must have one caption per line, but looks like a table. Rename it to end in one of "
+            f"{', '.join(TABLE_ENDINGS)}, and give --column."
         )

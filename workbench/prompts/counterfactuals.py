@@ -1,6 +1,6 @@
-"""Counterfactual pairs from free captions: a feature's words are swapped, and pairs that do not fit are dropped.
+"""Make counterfactual pairs from captions by swapping a feature's words; unsuitable pairs are dropped.
 
-Nothing is dropped silently: every caption that names the feature is a candidate with a reason.
+Nothing is dropped silently: every caption that mentions the feature is a candidate with a reason.
 """
 
 from collections.abc import Callable, Iterable, Sequence, Sized
@@ -18,24 +18,24 @@ from workbench.prompts.wording import is_negated, lowered, word_pattern
 from workbench.scorers import Scorer
 
 Tokenizer = Callable[[str], Sized]
-"""Gives a text's tokens."""
+"""Returns the tokens of a text."""
 TextSeparation = Callable[[str, str, str], tuple[float, float]]
-"""Compares clean and corrupt text of a pair with the scorer's text: gives their two similarities, such as cosines."""
+"""Returns the similarities (such as cosines) of a pair's clean and corrupt texts to the scorer's text."""
 
 
 class Reason(StrEnum):
     """Why a candidate was kept or dropped."""
 
     KEPT = "kept"
-    OPPOSING = "it has a word of the counterfactual feature too"
-    NEGATED = "it says that the feature is absent"
-    REPEATED = "the caption came before"
+    OPPOSING = "the caption also has a word of the counterfactual feature"
+    NEGATED = "the caption negates the feature"
+    REPEATED = "the caption is a duplicate"
     LEFT_OVER = "the swapped caption still has a word of the feature"
-    WORDS = "the two texts differ in their number of words"
-    TOKENS = "the two texts differ in their number of tokens"
-    LIMIT = "the feature has enough pairs"
-    NO_SIMILARITY = "the similarity is not a number"
-    NO_SEPARATION = "the scorer's text does not tell the two texts apart"
+    WORDS = "the two texts have different numbers of words"
+    TOKENS = "the two texts have different numbers of tokens"
+    LIMIT = "the feature already has enough pairs"
+    NO_SIMILARITY = "the similarity is NaN"
+    NO_SEPARATION = "the scorer's text does not distinguish the two texts"
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,24 @@ def build_candidates(
     tokenizer: Tokenizer | None = None,
     limit: int | None = None,
 ) -> list[Candidate]:
-    """A candidate for each caption and each feature of `names` (default: all) that it names.
+    """Make a candidate for each caption and each of the features `names` (default: all) that it mentions.
 
-    A caption qualifies when it has a word of the feature, not negated, and none of the counterfactual feature.
-    `alignment` "words" keeps pairs whose texts have equally many words, "tokens" those that also have equally many
-    tokens under `tokenizer`, "any" all of them. At most `limit` pairs of a feature are kept, the first ones. Raises
-    UserError for an unknown feature, and for "tokens" without a tokenizer.
+    A caption qualifies if it has a word of the feature, not negated, and none of the counterfactual feature.
+
+    Args:
+        captions: the captions.
+        features: the feature set.
+        names: features to use.
+        alignment: "words" keeps pairs whose texts have the same number of words, "tokens" those that also have the same
+            number of tokens, "any" all.
+        tokenizer: counts tokens.
+        limit: maximum pairs per feature; the first ones are kept.
+
+    Raises:
+        UserError: for an unknown feature, or "tokens" without a tokenizer.
     """
     if alignment == "tokens" and tokenizer is None:
-        raise UserError("Pairs can be aligned by tokens only with a tokenizer: name one, or align by words.")
+        raise UserError("Alignment by tokens needs a tokenizer. Give one, or align by words.")
     normal = [" ".join(caption.split()) for caption in captions]
     counter = tokenizer if alignment == "tokens" else None
     candidates = []
@@ -86,7 +95,7 @@ def build_candidates(
 
 
 def make_pair(caption: str, name: str, features: FeatureSet) -> Pair | None:
-    """The caption and its counterfactual for feature `name`, or None when it has no word of the feature."""
+    """Make the pair of a caption and its counterfactual, or None if it has no word of the feature `name`."""
     feature = features.get(name)
     if not word_pattern(feature.swaps).search(lowered(caption)):
         return None
@@ -95,7 +104,7 @@ def make_pair(caption: str, name: str, features: FeatureSet) -> Pair | None:
 
 
 def kept_pairs(candidates: Iterable[Candidate]) -> list[Pair]:
-    """The pairs that were kept."""
+    """Return the pairs that were kept."""
     return [candidate.pair for candidate in candidates if candidate.reason is Reason.KEPT]
 
 
@@ -105,7 +114,7 @@ def filter_pairs(
     margin: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Candidate]:
-    """The pairs as candidates: kept where the clean text is closer to the scorer's text, by more than `margin`."""
+    """Keep the pairs whose clean text is closer to the scorer's text by more than `margin`; return candidates."""
     candidates = []
     for done, pair in enumerate(pairs, start=1):
         clean, corrupt = separation(pair.clean.text, pair.corrupt.text, pair.text)
@@ -120,10 +129,10 @@ def filter_pairs(
 
 
 def scorer_separation(scorer: Scorer) -> TextSeparation:
-    """The text comparison of a scorer; raises UserError for a scorer that compares audio only."""
+    """Return the text comparison of a scorer; raise UserError if it cannot compare texts."""
     compare = getattr(scorer, "compare_texts", None)
     if compare is None:
-        raise UserError(f"The scorer '{scorer.name}' cannot compare texts: use 'clap' or 'clap-laion'.")
+        raise UserError(f"The scorer '{scorer.name}' cannot compare texts. Use 'clap' or 'clap-laion'.")
 
     def separation(clean: str, corrupt: str, text: str) -> tuple[float, float]:
         similarities = compare([clean, corrupt], [text])
@@ -133,7 +142,7 @@ def scorer_separation(scorer: Scorer) -> TextSeparation:
 
 
 def report(candidates: Iterable[Candidate]) -> pd.DataFrame:
-    """One row per candidate: its features, its two texts, whether it was kept, why, and the similarities."""
+    """Return one row per candidate: features, texts, whether and why it was kept, and the similarities."""
     rows = [
         (
             each.pair.clean_value,
@@ -154,7 +163,7 @@ def report(candidates: Iterable[Candidate]) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """A report in one screen: candidates and kept ones of each feature, and how many were dropped why."""
+    """Summarise a report: candidates and kept pairs per feature, and the number dropped for each reason."""
     counts = table.groupby("original_feature", sort=False)["kept"].agg(["size", "sum"])
     lines = [f"{'feature':<14}{'candidates':>10}{'kept':>8}"]
     lines += [f"{name:<14}{size:>10}{kept:>8}" for name, size, kept in counts.itertuples()]
@@ -167,7 +176,7 @@ def summary(table: pd.DataFrame) -> str:
 def _fault(
     pair: Pair, features: FeatureSet, alignment: Alignment, tokenizer: Tokenizer | None
 ) -> Reason | None:
-    """What is wrong with a pair by itself."""
+    """Return why a pair is unsuitable on its own, or None."""
     clean, own = lowered(pair.clean.text), word_pattern(features.get(pair.concept).swaps)
     if word_pattern(features.opposing_words(pair.concept)).search(clean):
         return Reason.OPPOSING

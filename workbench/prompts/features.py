@@ -1,4 +1,4 @@
-"""Features of music that captions name, and the words that turn a caption into its counterfactual."""
+"""Musical features mentioned in captions, and the words that turn a caption into its counterfactual."""
 
 from functools import cached_property
 from pathlib import Path
@@ -25,11 +25,11 @@ Words = Annotated[dict[str, str], AfterValidator(_clean_words)]
 
 
 class Feature(BaseModel):
-    """A feature, the one that takes its place, and the words that are swapped.
+    """A feature, its counterfactual, and the words to swap.
 
-    `swaps` has the words that show the feature, each with its counterpart; groups of words are allowed. `also` has
-    words that are swapped with them and show nothing by themselves. `alone` has other counterparts, for words that no
-    noun follows. `text` is what a scorer compares audio with.
+    `swaps` has the words (or phrases) that indicate the feature, each with its counterpart. `also` has words that are
+    swapped too but do not indicate the feature on their own. `alone` has different counterparts for words that are not
+    followed by a noun. `text` is what a scorer compares audio with.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,16 +49,16 @@ class Feature(BaseModel):
         pattern = word_pattern(words)
         for target in (*words.values(), *self.alone.values()):
             if found := pattern.search(lowered(target)):
-                raise ValueError(f"the counterpart '{target}' has the feature's own word '{found[0]}' in it")
+                raise ValueError(f"the counterpart '{target}' contains the feature's own word '{found[0]}'")
         return self
 
     def swapped(self, caption: str) -> str:
-        """The caption with all words of the feature replaced by their counterparts, at once."""
+        """Replace all words of the feature in a caption by their counterparts."""
         return swap_words(caption, {**self.also, **self.swaps}, self.alone)
 
 
 class FeatureSet(RootModel[dict[str, Feature]]):
-    """Features by name. A counterfactual need not be one of them; then its words are the counterparts."""
+    """Features by name. A counterfactual that is not one of them has the counterparts as its words."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -81,13 +81,13 @@ class FeatureSet(RootModel[dict[str, Feature]]):
         return tuple(self.root)
 
     def get(self, name: str) -> Feature:
-        """The feature `name`; raises UserError with the names there are."""
+        """Return the feature `name`; raise UserError if it is unknown."""
         if name not in self.root:
-            raise UserError(f"Unknown feature '{name}': the features are {', '.join(self.names)}.")
+            raise UserError(f"Unknown feature '{name}'. Features: {', '.join(self.names)}.")
         return self.root[name]
 
     def opposing_words(self, name: str) -> set[str]:
-        """Words that show the counterfactual of feature `name`, in lower case."""
+        """Return the words that indicate the counterfactual of the feature `name`, in lower case."""
         feature = self.get(name)
         other = self.root.get(feature.counterfactual)
         return {lowered(target) for target in feature.swaps.values()} | set(other.swaps if other else ())

@@ -1,6 +1,6 @@
 """Files of counterfactual pairs: CSV with the columns of the paper's data set and some more, or a data set on the hub.
 
-Columns: `original_feature`, `clean_prompt`, `corrupted_prompt`; and, where they are not the feature set's, `concept`,
+Columns: `original_feature`, `clean_prompt`, `corrupted_prompt`; and, if they differ from the feature set's, `concept`,
 `counterfactual_feature` and `scorer_text`.
 """
 
@@ -31,16 +31,17 @@ def save_pairs(path: Path, pairs: Iterable[Pair]) -> None:
         pd.DataFrame(rows, columns=[*COLUMNS, *MORE_COLUMNS]).to_csv(
             partial,
             index=False,
-            quoting=csv.QUOTE_ALL,  # or a lone carriage return would end a row
+            quoting=csv.QUOTE_ALL,  # otherwise a lone carriage return would end a row
         )
 
 
 def load_pairs(path: Path, features: FeatureSet | None = None) -> dict[str, list[Pair]]:
-    """The pairs of a table (see `read_table`) by concept.
+    """Load the pairs of a table (see `read_table`) by concept.
 
-    What a file with the paper's columns does not say comes from `features` (default: the built-in ones). Raises
-    UserError for a file that is missing or unreadable, for a missing column, and for the first bad row (see
-    `row_problems`).
+    Missing columns are filled in from `features` (default: the built-in ones).
+
+    Raises:
+        UserError: if the file is missing or unreadable, lacks a column, or has an invalid row (see `row_problems`).
     """
     table = complete(read_table(path), str(path), features)
     check_rows(table, str(path), features)
@@ -51,19 +52,20 @@ def load_pairs(path: Path, features: FeatureSet | None = None) -> dict[str, list
 
 
 def complete(table: pd.DataFrame, source: str, features: FeatureSet | None = None) -> pd.DataFrame:
-    """The table with all columns, from `features` where it does not say; "" for a feature that is not among them.
+    """Fill in missing columns from `features` ("" for unknown features); `source` names the table in errors.
 
-    `source` is what errors name. Raises UserError for a missing column and for a table without rows.
+    Raises:
+        UserError: if a required column is missing, or the table has no rows.
     """
     has_rows = not table.empty
     table = text_columns(table, (*COLUMNS, *MORE_COLUMNS), source)
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise UserError(
-            f"{source} has no column '{missing[0]}': a file of pairs has the columns {', '.join(COLUMNS)}."
+            f"{source} has no column '{missing[0]}'. A file of pairs must have {', '.join(COLUMNS)}."
         )
     if not has_rows:
-        raise UserError(f"{source} has no pairs: it needs at least one row.")
+        raise UserError(f"{source} has no pairs. It must have at least one row.")
     known = (features or load_features()).root
     defaults = {
         "concept": {name: name for name in table["original_feature"]},
@@ -77,15 +79,15 @@ def complete(table: pd.DataFrame, source: str, features: FeatureSet | None = Non
 
 
 def row_problems(table: pd.DataFrame) -> pd.Series:
-    """What is wrong with each row of a completed table, "" where nothing is.
+    """Return what is wrong with each row of a completed table, or "".
 
-    An empty cell, a feature that neither the row nor the feature set describes, equal prompts, or a row that came
-    before.
+    Problems are an empty cell, a feature that neither the row nor the feature set describes, equal prompts, and
+    duplicate rows.
     """
     problems = pd.Series("", index=table.index)
     prompts = [table[column].str.split().str.join(" ").str.casefold() for column in COLUMNS[1:]]
     repeated = pd.DataFrame({"feature": table["original_feature"], 1: prompts[0], 2: prompts[1]}).duplicated()
-    problems[repeated] = "the row came before"
+    problems[repeated] = "the row is a duplicate"
     problems[prompts[0] == prompts[1]] = "clean_prompt and corrupted_prompt are equal"
     for row in table.index[(table[list(MORE_COLUMNS)] == "").any(axis=1)]:
         problems[row] = f"the feature '{table['original_feature'][row]}' is unknown"
@@ -95,22 +97,22 @@ def row_problems(table: pd.DataFrame) -> pd.Series:
 
 
 def check_rows(table: pd.DataFrame, source: str, features: FeatureSet | None = None) -> None:
-    """Raise UserError for the first bad row of a completed table."""
+    """Raise UserError for the first invalid row of a completed table."""
     problems = row_problems(table)
     bad = problems[problems != ""]
     if bad.empty:
         return
     known = ", ".join((features or load_features()).names)
     hint = f" (the features are {known})" if bad.iloc[0].endswith("is unknown") else ""
-    more = f", and {len(bad) - 1} more rows are bad" if len(bad) > 1 else ""
+    more = f", and {len(bad) - 1} more rows are invalid" if len(bad) > 1 else ""
     raise UserError(
-        f"{source}, row {bad.index[0] + 1}: {bad.iloc[0]}{hint}{more}; fix the file, or leave such rows out with "
+        f"{source}, row {bad.index[0] + 1}: {bad.iloc[0]}{hint}{more}. Fix the file, or skip such rows with "
         "`workbench pairs import --skip-bad`."
     )
 
 
 def pairs_of(table: pd.DataFrame) -> list[Pair]:
-    """The pairs of a completed table, in its order."""
+    """Return the pairs of a completed table, in its order."""
     return [
         Pair(
             row.concept,
@@ -123,10 +125,10 @@ def pairs_of(table: pd.DataFrame) -> list[Pair]:
 
 
 def read_source(source: str) -> pd.DataFrame:
-    """The rows of a table (see `read_table`), or of a data set on the hub (owner/name), which is downloaded.
+    """Read a table (see `read_table`), or download a data set from the hub (owner/name).
 
     Raises:
-        UserError: for a source that is neither, and when the hub cannot be reached or has no such data set.
+        UserError: if the source is neither, or the hub cannot be reached or has no such data set.
     """
     if Path(source).exists() or not is_hub_id(source):
         return read_table(Path(source))
@@ -142,14 +144,14 @@ def _read_hub(name: str) -> pd.DataFrame:
                 name, repo_type="dataset", allow_patterns=["*.csv", "*.parquet"]
             )
         )
-    except (OSError, ValueError) as error:  # whatever the hub's client raises is one of them
+    except (OSError, ValueError) as error:  # all errors of the hub's client are one of these
         raise UserError(
-            f"'{name}' is no file here, and the hub has no data set of that name that can be reached: check the name "
-            f"and the connection, or fetch it with `hf download --repo-type dataset {name}` where there is one."
+            f"Cannot download the data set '{name}' from the hub, and there is no such file. Check the name and the "
+            f"connection, or download it elsewhere with `hf download --repo-type dataset {name}`."
         ) from error
     files = sorted(folder.rglob("*.csv")) or sorted(folder.rglob("*.parquet"))
     if not files:
         raise UserError(
-            f"The data set {name} has neither CSV nor Parquet files: save it as CSV and import that."
+            f"The data set {name} has neither CSV nor Parquet files. Save it as CSV and import that."
         )
     return pd.concat([read_table(file) for file in files], ignore_index=True)

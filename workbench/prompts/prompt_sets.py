@@ -1,4 +1,4 @@
-"""Prompt sets: templates whose slots are concepts, filled to give labelled prompts and counterfactual pairs."""
+"""Prompt sets: templates with slots for concepts, which give labelled prompts and counterfactual pairs."""
 
 import itertools
 import math
@@ -16,17 +16,17 @@ from workbench.prompts.built_in import load_set
 
 BUILT_IN = Path(__file__).parent / "prompt_sets"
 MOST_PROMPTS = 10_000_000
-"""Most prompts of a prompt set, and most pairs of one of its concepts: all of them are shuffled."""
+"""Largest number of prompts of a prompt set, and of pairs of a concept, because all of them are shuffled."""
 
 Context = tuple[str, dict[str, str]]
-"""A template, and a value for each slot but that of the concept in question."""
+"""A template, and a value for each slot except that of the concept."""
 
 _PIECES = re.compile(r"(\{\{|\}\})|\{([^{}]*)\}|([{}])|[^{}]+")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt's text with its label for each concept: the value's name, or "" where the text does not say."""
+    """A prompt's text with its label for each concept: the value's name, or "" if the text does not mention it."""
 
     text: str
     labels: dict[str, str]
@@ -64,9 +64,9 @@ class Value(BaseModel):
 class PromptSet(BaseModel):
     """Templates and concepts.
 
-    A template names concepts in braces ("a {tempo} song with {instrument}"), and a brace of its own is written twice;
-    a concept has at least two values with different phrases. In a file a value may be written short, as
-    `name: phrase`; its scorer text is then its name.
+    A template has concepts in braces ("a {tempo} song with {instrument}"); literal braces are doubled. A concept has at
+    least two values with different phrases. In a file a value may be abbreviated to `name: phrase`; its scorer text is
+    then its name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,24 +93,23 @@ class PromptSet(BaseModel):
                     f"each a concept of the file ({', '.join(self.concepts)})"
                 )
         if (twice := _first_repeated(self.templates)) is not None:
-            raise ValueError(f"the template '{twice}' is there twice")
+            raise ValueError(f"the template '{twice}' is duplicated")
         for what, count in {
             "prompts": self.n_prompts,
             "pairs": max(map(self.n_pairs, self.concepts)),
         }.items():
             if count > MOST_PROMPTS:
                 raise ValueError(
-                    f"there would be {count:,} {what}, and at most {MOST_PROMPTS:,} can be drawn from: name fewer "
-                    "concepts in a template, or give them fewer values"
+                    f"there must be at most {MOST_PROMPTS:,} {what}; there are {count:,}: use fewer concepts per "
+                    "template, or fewer values"
                 )
         return self
 
     def fill(self, n: int, seed: int, without: Collection[str] = ()) -> list[Prompt]:
-        """`n` different prompts, drawn with `seed` from all fillings of all templates, `without` those of some texts.
+        """Draw `n` different prompts with `seed` from all fillings of all templates, except the texts `without`.
 
         Raises:
-            UserError: for more prompts than there are, and where two of them have the same text, so that they would
-                not be different to the model.
+            UserError: if there are fewer prompts, or two of them have the same text.
         """
         total = self.n_prompts
         left: Sequence[int] = range(total)
@@ -118,37 +117,43 @@ class PromptSet(BaseModel):
             left = [number for number in left if self._filling(number).text not in without]
         if not 0 < n <= len(left):
             raise UserError(
-                f"{n + len(without)} prompts were asked for, but this prompt set has 1 to {total} different ones."
+                f"The number of prompts must be from 1 to {total} for this prompt set; got {n + len(without)}."
             )
         drawn = [self._filling(number) for number in random.Random(seed).sample(left, n)]
         if (twice := _first_repeated([*without, *(prompt.text for prompt in drawn)])) is not None:
             raise UserError(
-                f"Two fillings of this prompt set are the same prompt, '{twice}': make them differ."
+                f"Two fillings of this prompt set give the same prompt, '{twice}'. Make them differ."
             )
         return drawn
 
     @property
     def n_prompts(self) -> int:
-        """How many different prompts there are."""
+        """Number of different prompts."""
         return sum(map(self._n_fillings, self.templates))
 
     def n_pairs(self, concept: str) -> int:
-        """How many counterfactual pairs of a concept there are."""
+        """Return the number of counterfactual pairs of a concept."""
         n = len(self.concepts.get(concept, {}))
         return sum(self._n_fillings(template) * (n - 1) for template in self._templates_with(concept))
 
     def pairs(self, concept: str, n: int, seed: int) -> list[Pair]:
-        """`n` different counterfactual pairs of a concept: one slot swapped, everything else equal.
+        """Draw `n` different counterfactual pairs of a concept: one slot is swapped, everything else is equal.
 
-        The (clean, corrupt) values go round all ordered value pairs, both directions alike; the other slots are drawn
-        with `seed`. Raises UserError for a concept that no template names, and where there are fewer pairs.
+        The (clean, corrupt) values cycle through all ordered pairs of values; the other slots are drawn with `seed`.
+
+        Raises:
+            UserError: if no template has the concept, or there are fewer pairs.
         """
         templates = self._templates_with(concept)
         if not templates:
-            raise UserError(f"Unknown concept '{concept}': this prompt set has {', '.join(self.concepts)}.")
+            raise UserError(
+                f"Unknown concept '{concept}'. Concepts of this prompt set: {', '.join(self.concepts)}."
+            )
         total = self.n_pairs(concept)
         if not 0 < n <= total:
-            raise UserError(f"{n} pairs of {concept} were asked for, but this prompt set has 1 to {total}.")
+            raise UserError(
+                f"The number of pairs of {concept} must be from 1 to {total} for this prompt set; got {n}."
+            )
         draw = random.Random(f"{concept}-{seed}")
         swaps = list(itertools.permutations(self.concepts[concept], 2))
         draw.shuffle(swaps)
@@ -166,12 +171,12 @@ class PromptSet(BaseModel):
             twice := _first_repeated(f"{pair.clean.text} / {pair.corrupt.text}" for pair in drawn)
         ) is not None:
             raise UserError(
-                f"Two pairs of {concept} have the same texts, '{twice}': make the templates differ."
+                f"Two pairs of {concept} have the same texts, '{twice}'. Make the templates differ."
             )
         return drawn
 
     def changed(self, prompt: Prompt, values: dict[str, str]) -> Prompt:
-        """The prompt with other `values` of some of its concepts; raises UserError for one that is not of this set."""
+        """Return the prompt with other `values` for some concepts; raise UserError if it is not of this set."""
         choice = {concept: value for concept, value in prompt.labels.items() if value}
         for template in self.templates:
             if _slots(template) == set(choice) and self._prompt(template, choice).text == prompt.text:
@@ -185,7 +190,7 @@ class PromptSet(BaseModel):
         return math.prod(len(self.concepts[slot]) for slot in _slots(template))
 
     def _filling(self, number: int) -> Prompt:
-        """A prompt by its place among all fillings, the last slot changing fastest."""
+        """Return the prompt at an index among all fillings; the last slot varies fastest."""
         for template in self.templates:
             if number < self._n_fillings(template):
                 break
@@ -221,7 +226,7 @@ def load_prompt_set(name: str) -> PromptSet:
 
 
 def _expanded(values: object) -> object:
-    """A concept's values, those written short in full."""
+    """Expand abbreviated values of a concept."""
     if not isinstance(values, dict):
         return values
     return {
@@ -232,26 +237,25 @@ def _expanded(values: object) -> object:
 
 def _check_concept(concept: str, values: dict[str, Value]) -> None:
     if not concept.strip() or set(concept) & set("{}"):
-        raise ValueError(f"a concept cannot have the name '{concept}': a name is not empty and has no braces")
+        raise ValueError(f"a concept's name must not be empty or contain braces; got '{concept}'")
     if len(values) < 2:
-        raise ValueError(f"concept '{concept}' needs at least two values")
+        raise ValueError(f"concept '{concept}' must have at least two values")
     if not all(name.strip() for name in values):
         raise ValueError(f"concept '{concept}' has a value without a name")
     if (twice := _first_repeated(value.phrase for value in values.values())) is not None:
         names = [name for name, value in values.items() if _same(value.phrase) == _same(twice)]
         raise ValueError(
-            f"the values {' and '.join(names)} of concept '{concept}' have the same phrase '{twice}', so that no "
-            "prompt tells them apart"
+            f"the values {' and '.join(names)} of concept '{concept}' must have different phrases; both have '{twice}'"
         )
 
 
 def _same(text: str) -> str:
-    """What texts have in common that look alike."""
+    """Normalise a text, so that texts that look the same are equal."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _first_repeated(texts: Iterable[str]) -> str | None:
-    """The first text that looks like one before it; None where there is none."""
+    """Return the first text that looks like an earlier one, or None."""
     seen = set()
     for text in texts:
         if _same(text) in seen:
@@ -267,13 +271,13 @@ def _shuffled(items: Sequence[Context], draw: random.Random) -> list[Context]:
 
 
 def _pieces(template: str) -> list[tuple[str, str | None]]:
-    """A template's text and, for its slots, their concepts; raises ValueError for a single brace."""
+    """Split a template into its text and the concepts of its slots; raise ValueError for a single brace."""
     pieces: list[tuple[str, str | None]] = []
     for match in _PIECES.finditer(template):
         doubled, slot, stray = match.groups()
         if stray:
             raise ValueError(
-                f"template '{template}' has a single '{stray}': write {stray * 2} where no slot is meant"
+                f"template '{template}' has a single '{stray}': write {stray * 2} for a literal brace"
             )
         pieces.append((doubled[0] if doubled else match[0], slot))
     return pieces

@@ -1,4 +1,4 @@
-"""What a model reads of a prompt: prompts of the same tokens are one prompt to it."""
+"""Which tokens a model reads from a prompt: prompts with the same tokens are the same prompt to it."""
 
 from collections.abc import Callable, Iterable
 from functools import cache, partial
@@ -15,36 +15,35 @@ SAME = (
 )
 
 Encode = Callable[[str], str]
-"""Gives what a model reads of a prompt: the same for prompts that are the same tokens to it."""
+"""Returns a key of the tokens that a model reads from a prompt."""
 
-SHOWN = 8  # unknown words that are named
+SHOWN = 8  # unknown words that are listed
 
 
 def prompt_key(model: AudioDiffusionModel, prompt: str, lyrics: str, settings: GenerationSettings) -> str:
-    """Hash of the tokens that the model's encoders read of a prompt with these lyrics."""
+    """Return the hash of the tokens that the model's encoders read from a prompt with these lyrics."""
     return content_hash(model.encoded_tokens(Clip(prompt, 0, lyrics), settings))
 
 
 def encoder(model: AudioDiffusionModel, lyrics: str, settings: GenerationSettings) -> Encode:
-    """What the model reads of prompts with these lyrics (see `prompt_key`), each worked out once."""
+    """Return a cached `prompt_key` of prompts with these lyrics."""
     return cache(partial(prompt_key, model, lyrics=lyrics, settings=settings))
 
 
 def unknown_words(model: AudioDiffusionModel, prompts: Iterable[str]) -> str:
-    """One sentence on the words of some prompts that the model does not know; "" where it knows all."""
+    """Return a sentence on the words of some prompts that are not in the model's vocabulary, or ""."""
     words = list(dict.fromkeys(word for prompt in prompts for word in model.unknown_words(prompt)))
     if not words:
         return ""
     shown = ", ".join(f"'{word}'" for word in words[:SHOWN]) + (" …" if len(words) > SHOWN else "")
-    subject = "this word means" if len(words) == 1 else "these words mean"
-    return f"{model.name} does not know {shown}: {subject} nothing to it."
+    return f"Words that are not in the vocabulary of {model.name}: {shown}."
 
 
 def check_prompts(name: str, prompts: Iterable[str], encode: Encode) -> None:
-    """Raise UserError for two prompts that differ only beyond what the model reads of them.
+    """Raise UserError for two prompts that differ only beyond the tokens that the model reads.
 
-    Their labels would differ, and their clips would be of one prompt. (What it does not know of the words that it reads
-    is another matter: see `unknown_words`.) `name` is the model's, and `encode` gives what it reads of a prompt.
+    Their clips would be of the same prompt but have different labels. (For unknown words see `unknown_words`.) `name`
+    is the model's name, and `encode` returns the key of a prompt.
     """
     first: dict[str, str] = {}
     for prompt in prompts:
@@ -52,6 +51,6 @@ def check_prompts(name: str, prompts: Iterable[str], encode: Encode) -> None:
         other = first.setdefault(key, prompt)
         if other != prompt and encode(f"{prompt} and more") == key:
             raise UserError(
-                f"'{other}' and '{prompt}' differ only beyond the tokens that {name} reads of a prompt: shorten "
-                "them, or leave one out."
+                f"'{other}' and '{prompt}' differ only beyond the tokens that {name} reads from a prompt. Shorten "
+                "them, or remove one."
             )

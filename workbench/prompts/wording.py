@@ -1,4 +1,4 @@
-"""Swapping words in a sentence: whole words only, all at once, with capitals and a/an kept right."""
+"""Swap words in a sentence: whole words, simultaneously, with the right capitals and a/an."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,14 +18,14 @@ _NEGATION = re.compile(
 
 
 def lowered(text: str) -> str:
-    """`text` in lower case, character by character: positions in it are positions in `text`."""
+    """Return `text` in lower case, character by character, so that positions are the same."""
     return "".join(low if len(low := character.lower()) == 1 else character for character in text)
 
 
 def word_pattern(words: Iterable[str]) -> re.Pattern[str]:
-    """A pattern for the words (or groups of words) in lowered text: whole words only, the longest first.
+    """Compile a pattern for words (or phrases) in lowered text: whole words only, longest first.
 
-    A hyphen ends a word, so that "violin" is found in "violin-driven"; it is not found in "violinist".
+    A hyphen ends a word, so "violin" matches in "violin-driven" but not in "violinist".
     """
     return _compiled(tuple(words))
 
@@ -37,16 +37,16 @@ def _compiled(words: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def is_negated(text: str, start: int) -> bool:
-    """Whether what starts at position `start` of lowered text is negated, as "drums" in "without any drums" is."""
+    """Return whether what starts at `start` in lowered text is negated, such as "drums" in "without any drums"."""
     return _NEGATION.search(text, 0, start) is not None
 
 
 def swap_words(text: str, swaps: Mapping[str, str], alone: Mapping[str, str] | None = None) -> str:
-    """`text` with each word of `swaps` (lower case; also groups of words) replaced by its counterpart.
+    """Replace each word of `swaps` (lower case; also phrases) in `text` by its counterpart.
 
-    All words are replaced at once: a counterpart is never replaced again. Counterparts take the capitals of what they
-    replace, and an "a" or "an" right before one follows its sound. `alone` has other counterparts, for words that no
-    noun follows ("her" is "his" in "her voice", and "him" in "with her").
+    Replacement is simultaneous: a counterpart is never replaced again. Counterparts take the capitals of what they
+    replace, and a preceding "a" or "an" is adjusted. `alone` has different counterparts for words that are not followed
+    by a noun ("her" is "his" in "her voice", and "him" in "with her").
     """
     return "".join(_pieces(text, swaps, alone or {}))
 
@@ -65,7 +65,7 @@ def _pieces(text: str, swaps: Mapping[str, str], alone: Mapping[str, str]) -> It
 
 
 def _with_article(before: str, counterpart: str, capitals: bool) -> str:
-    """The text before a counterpart; when it ends in an article, that agrees with the counterpart."""
+    """Return the text before a counterpart, with a final article adjusted to it."""
     article = re.search(r"(?<!\w)an?(?= $)", before, re.IGNORECASE)
     if article is None:
         return before
@@ -75,7 +75,7 @@ def _with_article(before: str, counterpart: str, capitals: bool) -> str:
 
 
 def _in_case_of(model: str, word: str) -> str:
-    """`word` in capitals, with each part or its beginning capitalised, or as it is: like `model`."""
+    """Return `word` with the capitalisation of `model`."""
     if _is_capitals(model):
         return word.upper()
     if model.istitle() and re.search(r"\w[\s-]+\w", model):

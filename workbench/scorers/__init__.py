@@ -1,4 +1,4 @@
-"""Scorers: how well a clip of audio agrees with a text, or shows a concept value."""
+"""Scorers: how well audio matches a text or shows a concept value."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,7 +11,7 @@ from cache.errors import UserError
 from workbench.provenance import content_hash
 
 # Modules are named, not imported: a scorer's libraries take seconds to import and may not be installed. Each class has
-# a class method `identify`, which tells the `identity` of a scorer without loading its network.
+# a class method `identify`, which returns the `identity` of a scorer without loading its network.
 SCORERS = {
     "embedded": ("workbench.scorers.embedded", "EmbeddedScorer"),
     "clap": ("workbench.scorers.clap_transformers", "TransformersClapScorer"),
@@ -21,17 +21,17 @@ SCORERS = {
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Something that gives every clip a score for every text.
+    """Gives every clip a score for every text.
 
-    `identity` is a hash of all that decides its scores besides the audio and the text, such as its weights: a score is
-    kept under it.
+    `identity` is a hash of everything that determines its scores except the audio and the text, such as its weights;
+    scores are stored under it.
     """
 
     name: str
     identity: str
 
     def check_texts(self, texts: Sequence[str]) -> None:
-        """Raise UserError for a text that audio cannot be compared with."""
+        """Raise UserError for a text that cannot be scored."""
         ...
 
     def score(
@@ -42,12 +42,12 @@ class Scorer(Protocol):
 
 
 def score_key(name: str, identity: str, text: str) -> str:
-    """Under which a score of some audio is kept: the scorer's name, and a hash of all else that decides it."""
+    """Return the key of a stored score: the scorer's name, and a hash of everything else that determines it."""
     return f"{name}-{content_hash([identity, text])}"
 
 
 def load_scorer(name: str, device: str = "cpu", **options: Any) -> Scorer:
-    """Make the scorer `name`: "embedded", "clap" (through transformers) or "clap-laion" (through laion-clap).
+    """Load the scorer `name`: "embedded", "clap" (with transformers) or "clap-laion" (with laion-clap).
 
     `device` is torch's, for scorers that have a network; `options` go to the scorer's constructor. Raises `UserError`
     for an unknown name, and whatever sentence the scorer has when its weights or its packages are missing.
@@ -56,12 +56,12 @@ def load_scorer(name: str, device: str = "cpu", **options: Any) -> Scorer:
 
 
 def scorer_identity(name: str) -> str:
-    """The `identity` that the scorer `name` has if it is made now with its defaults; raises as `load_scorer` does."""
+    """Return the `identity` of the scorer `name` with its defaults; raise as `load_scorer` does."""
     return str(_scorer_class(name).identify())
 
 
 def _scorer_class(name: str) -> Any:
     if name not in SCORERS:
-        raise UserError(f"There is no scorer {name!r}; the scorers are {', '.join(map(repr, SCORERS))}.")
+        raise UserError(f"Unknown scorer {name!r}. Scorers: {', '.join(map(repr, SCORERS))}.")
     module, scorer = SCORERS[name]
     return getattr(import_module(module), scorer)

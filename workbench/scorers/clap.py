@@ -1,4 +1,4 @@
-"""What both CLAP scorers share: the checkpoint, the tokenizer and the score.
+"""The base class of both CLAP scorers: checkpoint, tokenizer and score.
 
 CLAP (Wu et al. 2023, arXiv:2211.06687) embeds audio and text in one space; the score is their cosine.
 """
@@ -29,7 +29,7 @@ TOKENIZER = "roberta-base"
 _EMBEDDING_DIM = 512
 _TEXT_TOKENS = 77
 _FEWEST_ENTRIES = 50_000
-# What torch.load raises for a file that is damaged, no checkpoint at all, or holds objects it must not make.
+# Errors of torch.load for a file that is damaged, not a checkpoint, or contains forbidden objects.
 _UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError)
 
 _log = logging.getLogger(__name__)
@@ -39,10 +39,10 @@ class ClapScorer(ABC):
     """Cosine similarity of clips and texts under a LAION-CLAP checkpoint without fusion.
 
     Audio is averaged to mono, resampled to 48 kHz, quantised to 16 bits and cut into consecutive windows of
-    10 s. A clip's embedding is the mean of its windows' unit embeddings, scaled to unit length. Each window
-    counts by the seconds of the clip in it: a rest of milliseconds, padded to 10 s, must not count as much as
-    10 s of music. Every clip goes through the network by itself, so that its score does not depend on the
-    other clips of the call.
+    10 s. A clip's embedding is the mean of its windows' unit embeddings, scaled to unit length. Windows
+    are weighted by the seconds of the clip in them: a remainder of milliseconds, padded to 10 s, must not count as
+    much as 10 s of music. Every clip passes through the network alone, so that its score does not depend on the other
+    clips of the call.
     """
 
     name: str
@@ -55,7 +55,7 @@ class ClapScorer(ABC):
         template: str = TEMPLATE,
         tokenizer: str | Path = TOKENIZER,
     ) -> str:
-        """Hash of what decides the scores: the checkpoint's bytes, the template, and what the tokenizer does."""
+        """Return the hash of what determines the scores: the checkpoint's bytes, the template and the tokenizer."""
         weights, words = file_hash(find_checkpoint(checkpoint)), load_tokenizer(tokenizer)
         return content_hash([weights, template, words.backend_tokenizer.to_str()])
 
@@ -73,7 +73,7 @@ class ClapScorer(ABC):
         Scores are reproducible on the CPU; a GPU rounds differently (torch lets cuDNN use TF32).
         """
         if "{text}" not in template:
-            raise UserError(f"The template {template!r} has no place for the text: write {{text}} there.")
+            raise UserError(f"The template must contain {{text}}; got {template!r}.")
         path = find_checkpoint(checkpoint)
         self.identity = self.identify(path, template=template, tokenizer=tokenizer)
         self._template = template
@@ -82,19 +82,19 @@ class ClapScorer(ABC):
         try:
             self._build(load_state_dict(path, self._device))
         except KeyError as error:
-            raise UserError(f"{path} is no LAION-CLAP checkpoint with HTSAT: {error} is missing.") from error
+            raise UserError(
+                f"{path} is not a LAION-CLAP checkpoint with HTSAT: {error} is missing."
+            ) from error
 
     def check_texts(self, texts: Sequence[str]) -> None:
-        """Raise UserError for a text without a word."""
+        """Raise UserError for an empty text."""
         if not all(text.strip() for text in texts):
-            raise UserError(
-                "A CLAP scorer cannot compare audio with an empty text: name what is to be heard."
-            )
+            raise UserError("A CLAP scorer needs a text that is not empty. Describe what should be audible.")
 
     def score(
         self, audio: Float[np.ndarray, "clip channel sample"], sample_rate: int, texts: Sequence[str]
     ) -> Float[np.ndarray, "clip text"]:
-        """Cosine similarity of clips of audio in [-1, 1] at `sample_rate` Hz with texts.
+        """Return the cosine similarity of clips of audio, in [-1, 1] at `sample_rate` Hz, with texts.
 
         A clip that cannot be scored gets NaN and an error in the log.
         """
@@ -105,7 +105,7 @@ class ClapScorer(ABC):
     def embed_audio(
         self, audio: Float[np.ndarray, "clip channel sample"], sample_rate: int
     ) -> Float[np.ndarray, "clip dim"]:
-        """Unit embeddings of clips; NaN (and an error in the log) for one that is empty, silent or not finite."""
+        """Return unit embeddings of clips; NaN (and a logged error) for one that is empty, silent or not finite."""
         embedded = np.full((len(audio), _EMBEDDING_DIM), np.nan)
         for number, clip in enumerate(audio):
             fault = unhearable(clip)
@@ -118,13 +118,13 @@ class ClapScorer(ABC):
         return embedded
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
-        """Unit embeddings of texts, each put into the template and cut at 77 tokens."""
+        """Return unit embeddings of texts, each inserted into the template and truncated to 77 tokens."""
         return self._embed_sentences([self._template.replace("{text}", text) for text in texts])
 
     def compare_texts(
         self, captions: Sequence[str], texts: Sequence[str]
     ) -> Float[np.ndarray, "caption text"]:
-        """Cosine similarity of captions, embedded as they are, with texts, each put into the template."""
+        """Return the cosine similarity of captions, without the template, with texts, inserted into the template."""
         # No matrix product, as in `score`.
         return (self._embed_sentences(captions)[:, None] * self.embed_texts(texts)).sum(axis=-1)
 
@@ -150,7 +150,7 @@ class ClapScorer(ABC):
 
     @abstractmethod
     def _build(self, state: dict[str, torch.Tensor]) -> None:
-        """Make the network of the checkpoint's tensors."""
+        """Build the network from the checkpoint's tensors."""
 
     @abstractmethod
     def _embed_windows(
@@ -164,14 +164,15 @@ class ClapScorer(ABC):
 
 
 def _unit(rows: Float[torch.Tensor, "row dim"]) -> Float[np.ndarray, "row dim"]:
-    """Rows scaled to unit length in float64, so that a cosine is as precise as the network."""
+    """Scale rows to unit length in float64, so that cosines are as precise as the network."""
     return torch.nn.functional.normalize(rows.double(), dim=-1).cpu().numpy()
 
 
 def find_checkpoint(checkpoint: str | Path | None = None) -> Path:
-    """Where the checkpoint is: `checkpoint`, else $WORKBENCH_CLAP_CHECKPOINT, else in Hugging Face's cache.
+    """Find the checkpoint: `checkpoint`, else $WORKBENCH_CLAP_CHECKPOINT, else in the hub cache, without downloading.
 
-    Nothing is downloaded. Raises `UserError` with the command to run when there is no such file.
+    Raises:
+        UserError: if the file does not exist, with the command that downloads it.
     """
     named = checkpoint or os.environ.get(CHECKPOINT_VARIABLE)
     path = Path(named) if named else _cached_checkpoint()
@@ -193,41 +194,46 @@ def _cached_checkpoint() -> Path | None:
 
 
 def load_state_dict(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
-    """The tensors of a LAION checkpoint, under the names that the laion-clap package gives them.
+    """Load the tensors of a LAION checkpoint, under their names in the laion-clap package.
 
-    The file is other people's pickle: only tensors, plain containers and the NumPy numbers of the training's
-    log are made from it, and nothing in it is executed. Raises `UserError` for anything else.
+    The file is an untrusted pickle: only tensors, plain containers and the NumPy numbers of its training log are
+    loaded, and no code is run.
+
+    Raises:
+        UserError: if it contains anything else, or is not such a checkpoint.
     """
     try:
         with torch.serialization.safe_globals(_log_types()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise UserError(
-            f"{path} is damaged or holds more than plain tensors, and is not read:"
-            f" fetch {CHECKPOINT_NAME} from {HUB_REPOSITORY} again."
+            f"{path} is damaged or contains more than plain tensors, and was not loaded."
+            f" Download {CHECKPOINT_NAME} from {HUB_REPOSITORY} again."
         ) from error
     named = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(named, dict):
-        raise UserError(f"{path} is no LAION-CLAP checkpoint: it has no 'state_dict'.")
+        raise UserError(f"{path} is not a LAION-CLAP checkpoint: it has no 'state_dict'.")
     state = {key.removeprefix("module."): tensor.to(device) for key, tensor in named.items()}
-    # There or not, depending on the transformers of the training; today's networks do not store it.
+    # Present or not, depending on the version of transformers used in training; current networks do not have it.
     state.pop("text_branch.embeddings.position_ids", None)
     return state
 
 
 def _log_types() -> list[Any]:
-    # The function is taken from a number, because NumPy 2 moved it; checkpoints name the old place.
+    # Taken from a number because NumPy 2 moved the function; checkpoints have its old name.
     make_number = np.float64(0.0).__reduce__()[0]
     return [(make_number, "numpy.core.multiarray.scalar"), np.dtype, type(np.dtype(np.float64))]
 
 
 def load_tokenizer(source: str | Path) -> Any:
-    """RoBERTa's tokenizer from a folder, the local cache or the hub.
+    """Load RoBERTa's tokenizer from a folder, the local cache or the hub.
 
-    Without a network transformers gives an empty tokenizer and no error, and to that all texts are alike: one
-    with fewer than 50,000 entries raises `UserError`.
+    Without a network transformers silently returns an empty tokenizer, for which all texts are equal.
+
+    Raises:
+        UserError: if the tokenizer has fewer than 50,000 entries.
     """
-    from transformers import RobertaTokenizer  # takes seconds, which a missing checkpoint should not cost
+    from transformers import RobertaTokenizer  # slow to import, and not needed if the checkpoint is missing
 
     entries = 0
     # The cache first: with no network the hub is tried for minutes.
@@ -240,7 +246,7 @@ def load_tokenizer(source: str | Path) -> Any:
         if entries >= _FEWEST_ENTRIES:
             return tokenizer
     raise UserError(
-        f"The tokenizer {str(source)!r} has {entries} entries instead of {_FEWEST_ENTRIES} or more, so its"
-        f" files are missing: run `hf download {TOKENIZER} vocab.json merges.txt tokenizer.json"
-        " tokenizer_config.json`, or name a folder that holds them."
+        f"The tokenizer {str(source)!r} must have at least {_FEWEST_ENTRIES} entries; it has {entries}, so"
+        f" files are missing. Run `hf download {TOKENIZER} vocab.json merges.txt tokenizer.json"
+        " tokenizer_config.json`, or give a folder with them."
     )

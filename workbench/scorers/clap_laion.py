@@ -1,8 +1,8 @@
 """CLAP through the laion-clap package, imported only when a scorer is made.
 
-The package expects things of its surroundings that scoring does not need, and gets stand-ins for them while
-it is imported and its network is built: torchvision (for fusion models and training data), three tokenizers
-fetched at import, and RoBERTa's weights fetched for the network (the checkpoint replaces every one of them).
+The package has dependencies that scoring does not need. They are replaced by stubs while it is imported and its
+network is built: torchvision (for fusion models and training data), three tokenizers downloaded at import, and
+RoBERTa's weights downloaded for the network (which the checkpoint replaces).
 """
 
 import sys
@@ -28,7 +28,7 @@ _IMAGE_TRANSFORMS = (
 
 
 class LaionClapScorer(ClapScorer):
-    """CLAP scores computed by the laion-clap package, whose random cropping is the one thing not used."""
+    """CLAP scores computed by the laion-clap package, without its random cropping."""
 
     name = "clap-laion"
 
@@ -40,19 +40,21 @@ class LaionClapScorer(ClapScorer):
     def _build(self, state: dict[str, Tensor]) -> None:
         channels = audio_sizes(state)["patch_embeds_hidden_size"]
         if channels not in _AUDIO_MODELS:
-            raise UserError(f"The checkpoint's HTSAT has {channels} channels; allowed are {_AUDIO_MODELS}.")
+            raise UserError(f"The checkpoint's HTSAT has {channels} channels; supported are {_AUDIO_MODELS}.")
         model = _AUDIO_MODELS[channels]
         roberta = transformers.RobertaConfig(**text_sizes(state))
         with (
             _no_tokenizers(),
             _from_pretrained(lambda _: transformers.RobertaModel(roberta), transformers.RobertaModel),
-            torch.random.fork_rng(devices=[]),  # the network starts out random; the caller's numbers go on
+            torch.random.fork_rng(
+                devices=[]
+            ),  # random initialisation must not advance the caller's generator
         ):
             self._clap = self._package.CLAP_Module(amodel=model, device=str(self._device)).eval()
         try:
             self._clap.model.load_state_dict(state)
         except RuntimeError as error:
-            raise UserError(f"The CLAP checkpoint does not fit {model} without fusion.") from error
+            raise UserError(f"The CLAP checkpoint does not match {model} without fusion.") from error
 
     def _embed_windows(self, windows: Float[Tensor, "window sample"]) -> Float[Tensor, "window dim"]:
         # As tensors, because the package would quantise arrays a second time.
@@ -73,8 +75,8 @@ def import_laion_clap() -> ModuleType:
             import laion_clap
     except ImportError as error:
         raise UserError(
-            f"The scorer 'clap-laion' needs the package laion-clap, which cannot be imported ({error}):"
-            " run `pip install 'audio-diffusion-workbench[clap]'`, or use the scorer 'clap'."
+            f"The scorer 'clap-laion' needs the package laion-clap, which cannot be imported ({error})."
+            " Run `pip install 'audio-diffusion-workbench[clap]'`, or use the scorer 'clap'."
         ) from error
     finally:
         # The package adds its own folder, whose "training" would hide other people's module of that name.
@@ -84,8 +86,8 @@ def import_laion_clap() -> ModuleType:
 
 @contextmanager
 def _torchvision_stubs() -> Iterator[None]:
-    """Modules with the names that the package imports in torchvision's place, if that is not installed."""
-    # Called for transformers to remember the answer now; later it would take the stubs for torchvision.
+    """Provide stub modules for what the package imports from torchvision, if that is not installed."""
+    # transformers caches the answer: asked later, it would mistake the stubs for torchvision.
     transformers.utils.is_torchvision_available()
     if find_spec("torchvision") is not None:
         yield
@@ -119,7 +121,7 @@ def _no_tokenizers() -> AbstractContextManager[None]:
 
 @contextmanager
 def _from_pretrained(replacement: Callable[[str], Any], *owners: Any) -> Iterator[None]:
-    """The owners' `from_pretrained`, mostly inherited, is hidden by `replacement`."""
+    """Replace the owners' `from_pretrained` (mostly inherited) inside the block."""
     before = {owner: vars(owner).get("from_pretrained") for owner in owners}  # two names may be one class
     for owner in before:
         owner.from_pretrained = staticmethod(replacement)

@@ -1,4 +1,4 @@
-"""CLAP through `transformers.ClapModel`, with the weights of LAION's own checkpoint."""
+"""CLAP with `transformers.ClapModel` and the weights of LAION's checkpoint."""
 
 import re
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ _FLOOR = 1e-10  # power
 _ROBERTA_NORM_EPS = 1e-5  # ClapTextConfig's default, 1e-12, is not RoBERTa's
 _HEAD_DIM = 64  # of RoBERTa
 
-# Tensors of the checkpoint that `ClapModel` has no place for: the classifier that HTSAT was pretrained with,
-# heads used only in training, masks that are computed anew, and the spectrogram's matrices (see `LogMel`).
+# Tensors of the checkpoint that `ClapModel` does not have: the classifier from HTSAT's pretraining, heads used
+# only in training, masks that are recomputed, and the spectrogram's matrices (see `LogMel`).
 _UNUSED = re.compile(
     r"audio_branch\.(tscam_conv|head|spectrogram_extractor|logmel_extractor)\.|(audio|text)_transform\.|.*\.attn_mask$"
 )
@@ -83,13 +83,13 @@ class LogMel(torch.nn.Module):
 
 
 def convert(state: dict[str, Tensor]) -> ClapModel:
-    """A `ClapModel` that holds the tensors of a LAION checkpoint. Raises `UserError` if they do not fit."""
-    with torch.device("meta"):  # no random weights are drawn: every tensor is put in its place below
+    """Make a `ClapModel` with the tensors of a LAION checkpoint; raise UserError if they do not match."""
+    with torch.device("meta"):  # skips random initialisation: every tensor is replaced below
         model = ClapModel(ClapConfig(text_config=text_sizes(state), audio_config=audio_sizes(state)))
     try:
         model.load_state_dict(dict(_renamed(state)), assign=True)
     except RuntimeError as error:
-        raise UserError("The CLAP checkpoint does not fit an HTSAT network without fusion.") from error
+        raise UserError("The CLAP checkpoint does not match an HTSAT network without fusion.") from error
     return model
 
 
@@ -126,7 +126,7 @@ def _count(state: dict[str, Tensor], pattern: str) -> int:
 
 
 def _renamed(state: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors under `ClapModel`'s names; a joint query-key-value matrix gives three."""
+    """Yield the tensors under `ClapModel`'s names; a joint query-key-value matrix yields three."""
     for key, tensor in state.items():
         if _UNUSED.match(key):
             continue

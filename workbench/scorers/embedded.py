@@ -1,9 +1,7 @@
-"""The embedded scorer: how probable each concept value is, judged by ear-like features and logistic
-regression.
+"""The embedded scorer: probability of each concept value, by logistic regression on perceptual audio features.
 
-It was fitted on synthesised clips with exact labels (`benchmarks.organisms.embedded.fit_scorer`) and never heard
-a generated one. It knows the four concepts of the organisms and nothing else; for other music use a CLAP
-scorer.
+It was fitted on synthesised clips with exact labels (`benchmarks.organisms.embedded.fit_scorer`), never on generated
+ones. It supports only the four concepts of the organisms; for other music use a CLAP scorer.
 """
 
 import logging
@@ -57,7 +55,7 @@ def _chroma_filters() -> Float[np.ndarray, "pitch_class bin"]:
 
 
 def _onset_rates(curve: Float[np.ndarray, " hop"], seconds: float) -> list[float]:
-    """Onsets per second: peaks of `curve` above shares of its range, at least 100 ms apart."""
+    """Return onsets per second: peaks of `curve` above fractions of its range, at least 100 ms apart."""
     height = curve - curve.min()
     peak = (height[1:-1] >= height[:-2]) & (height[1:-1] > height[2:])
     rates = []
@@ -104,14 +102,14 @@ def _prepare(audio: Float[np.ndarray, "channel sample"], sample_rate: int) -> Fl
     """The channel mean at `SAMPLE_RATE`."""
     mono = audio.mean(axis=0, dtype=np.float64)
     if sample_rate != SAMPLE_RATE:
-        import librosa  # slow to import, and rarely needed
+        import librosa  # slow to import and rarely needed
 
         mono = librosa.resample(mono, orig_sr=sample_rate, target_sr=SAMPLE_RATE)
     return mono
 
 
 def _fault(mono: Float[np.ndarray, " sample"]) -> str | None:
-    """Why a clip cannot be judged, or None if it can."""
+    """Return why a clip cannot be scored, or None if it can."""
     if not np.isfinite(mono).all():
         return "it has samples that are not finite numbers"
     if len(mono) < _MIN_SECONDS * SAMPLE_RATE:
@@ -143,29 +141,31 @@ class EmbeddedScorer:
 
     @classmethod
     def identify(cls, weights: Path = WEIGHTS) -> str:
-        """Hash of what decides the scores: the weights. Raises UserError where they are missing."""
+        """Return the hash of the weights, which determine the scores; raise UserError if they are missing."""
         if not weights.is_file():
-            raise UserError(f"The embedded scorer's weights are missing: there is no file {weights}.")
+            raise UserError(f"The embedded scorer's weights are missing: {weights} does not exist.")
         return file_hash(weights)[:16]
 
     def check_texts(self, texts: Sequence[str]) -> None:
-        """Raise UserError for a text that is no concept value."""
+        """Raise UserError for a text that is not a concept value."""
         known = [value for values in self.values.values() for value in values]
         for text in texts:
             if text not in known:
                 raise UserError(
-                    f"The embedded scorer does not know the text {text!r}; it scores {', '.join(known)}. "
-                    "For other texts use a CLAP scorer, such as --scorer clap."
+                    f"The embedded scorer cannot score {text!r}. It scores {', '.join(known)}; "
+                    "for other texts use a CLAP scorer, such as --scorer clap."
                 )
 
     def score(
         self, audio: Float[np.ndarray, "clip channel sample"], sample_rate: int, texts: Sequence[str]
     ) -> Float[np.ndarray, "clip text"]:
-        """Probability, among the values of its concept, of each text for each clip of audio at `sample_rate`
-        Hz.
+        """Return the probability of each text, among the values of its concept, for each clip at `sample_rate` Hz.
 
-        A clip that is silent, shorter than 2 s or not finite gets a row of NaN and a logged error. Raises
-        UserError for a text that is no concept value. A clip's scores do not depend on the clips beside it.
+        A clip that is silent, shorter than 2 s or not finite gets NaN and a logged error. Scores do not depend on the
+        other clips of the call.
+
+        Raises:
+            UserError: if a text is not a concept value.
         """
         self.check_texts(texts)
         scores = np.full((len(audio), len(texts)), np.nan)
@@ -180,7 +180,7 @@ class EmbeddedScorer:
         return scores
 
     def _probabilities(self, mono: Float[np.ndarray, " sample"]) -> dict[str, float]:
-        """Probability of every value of every concept for one clip."""
+        """Return the probability of every value of every concept for one clip."""
         found = features(mono)
         probabilities: dict[str, float] = {}
         for concept, (weight, bias) in self._heads.items():
@@ -192,7 +192,7 @@ class EmbeddedScorer:
     def most_probable(
         self, audio: Float[np.ndarray, "clip channel sample"], sample_rate: int
     ) -> dict[str, list[str | None]]:
-        """The most probable value of each concept for each clip; None where a clip cannot be scored."""
+        """Return the most probable value of each concept for each clip; None if a clip cannot be scored."""
         chosen: dict[str, list[str | None]] = {}
         for concept, values in self.values.items():
             scores = self.score(audio, sample_rate, values)

@@ -1,1 +1,1 @@
-"""Studies: the folder with everything of one investigation, and how it is traced."""
+"""Studies: folders with everything of one investigation, and how they are traced."""

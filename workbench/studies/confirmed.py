@@ -1,9 +1,8 @@
-"""Studies of which this user has confirmed that what they name outside of their folder may be used.
+"""Remember which studies the user trusts to refer to locations outside their folder.
 
-A `study.json` may name a store's URL and a model's folder. The studies that are made here are confirmed as they are
-made; those from elsewhere only when their user says so (`--allow-store`). A study is known by the SHA-256 of its
-`study.json`, so that it stays confirmed where its folder is moved, and no longer is where another address is written
-into it.
+A `study.json` may contain a store's URL and a model's folder. Studies made here are trusted; those from elsewhere only
+once the user confirms them (`--allow-store`). A study is identified by the SHA-256 of its `study.json`, so that it
+stays confirmed if its folder is moved, but not if another address is written into it.
 """
 
 import hashlib
@@ -16,16 +15,16 @@ from workbench.files import replacing
 
 
 class UnconfirmedStore(UserError):
-    """A study from elsewhere keeps its activations at an address that nobody has confirmed."""
+    """A study from elsewhere stores its activations at an address that the user has not confirmed."""
 
 
 def is_confirmed(document: bytes) -> bool:
-    """Whether the study with this `study.json` was made here or confirmed."""
+    """Return whether the study with this `study.json` was made here or confirmed."""
     return _file(document).is_file()
 
 
 def confirm(document: bytes, study: Path) -> None:
-    """Remember the study with this `study.json`; raises OSError when the user's state folder cannot be written."""
+    """Remember the study with this `study.json`; raise OSError if the user's state folder is not writable."""
     with replacing(_file(document)) as partial:
         partial.write_text(f"{study.resolve()}\n", encoding="utf-8")
 

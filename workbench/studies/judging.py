@@ -1,4 +1,4 @@
-"""Judges hear the recordings of a run store: each file once, whichever runs it belongs to."""
+"""Score the recordings of a run store: each file once, even if several runs share it."""
 
 import logging
 from collections.abc import Sequence
@@ -15,24 +15,24 @@ _log = logging.getLogger(__name__)
 
 
 def judge(store: RunStore, runs: Sequence[Run], scorer: Scorer, text: str) -> None:
-    """Score, for a text, the runs that the store holds and this scorer has not scored for it yet.
+    """Score the runs in the store for a text, unless this scorer has already scored them for it.
 
     Raises:
-        UserError: for a recording that is missing, damaged, or not the one that was made of its run.
+        UserError: if a recording is missing, damaged, or not the one generated for its run.
     """
     key = score_key(scorer.name, scorer.identity, text)
     unscored = [record for record in store.records(runs) if record is not None and key not in record.scores]
     if not unscored:
         return
     known = store.scores_by_file(runs, key)
-    unheard = {record.audio: record for record in unscored if record.audio not in known}
-    store.add_scores(runs, key, known | _heard(store, list(unheard.values()), scorer, text))
+    new = {record.audio: record for record in unscored if record.audio not in known}
+    store.add_scores(runs, key, known | _score_files(store, list(new.values()), scorer, text))
 
 
-def _heard(
+def _score_files(
     store: RunStore, records: Sequence[RunRecord], scorer: Scorer, text: str
 ) -> dict[str, float | None]:
-    """The scores of these recordings by file; None where there is no audio that can be judged."""
+    """Return the scores of recordings by file; None if the audio cannot be scored."""
     scores: dict[str, float | None] = {record.audio: None for record in records}
     clips: dict[str, Audio] = {}
     rate = 0

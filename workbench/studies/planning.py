@@ -1,4 +1,4 @@
-"""From what a user asks of a study to its spec: defaults, names of sites, steps and passes in words."""
+"""Make a study's spec from a user's options: defaults, and sites, steps and passes written as text."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from workbench.studies.selection import parse_passes, parse_steps, parse_tokens
 from workbench.studies.study import StudySpec
 from workbench.validation import validated
 
-_WHAT = "The study cannot be made"
+_WHAT = "Invalid study"
 
 
 def plan_study(
@@ -24,7 +24,7 @@ def plan_study(
     `prompts` is a prompt set, or the name or file of one; `options` are the fields of `StudyRequest`.
 
     Raises:
-        UserError: for what there is not, or does not go together.
+        UserError: for unknown names, and options that cannot be combined.
     """
     asked = validated(StudyRequest, options, _WHAT)
     model.check_settings(asked.settings)
@@ -50,7 +50,7 @@ def plan_study(
 
 
 def words_unknown(model: AudioDiffusionModel, spec: StudySpec) -> str:
-    """One sentence on the words of a study's prompts that its model does not know; "" where it knows all."""
+    """Return a sentence on the words of a study's prompts that are not in its model's vocabulary, or ""."""
     return unknown_words(
         model, sorted({prompt.text for prompt in spec.prompts.fill(spec.n_prompts, spec.seed)})
     )

@@ -1,4 +1,4 @@
-"""What a trace will cost, before it runs: bytes, calls, seconds, rounding error; and how to shrink it."""
+"""Estimate the cost of a trace before it runs: bytes, calls, seconds, rounding error; and suggest how to shrink it."""
 
 import time
 from collections.abc import Callable
@@ -28,12 +28,12 @@ PROBE_CALLS = 2
 
 @dataclass(frozen=True)
 class Probe:
-    """What two calls of the denoiser on one batch showed.
+    """Measurements of two denoiser calls on one batch.
 
     Attributes:
-        batch_seconds: seconds that a whole batch (one shard's clips, decoded) is expected to take.
-        call_seconds: seconds of one call, both passes where guidance is on.
-        rounding: site -> dtype -> `Rounding.summary` of the values seen.
+        batch_seconds: expected seconds of a batch (one shard's clips, with decoding).
+        call_seconds: seconds of one call, with both passes if guidance is on.
+        rounding: `Rounding.summary` of the values, by site and dtype.
     """
 
     batch_seconds: float
@@ -43,9 +43,9 @@ class Probe:
 
 @dataclass(frozen=True)
 class Price:
-    """What a plan costs: the clips, denoiser calls and bytes of the shards that are still missing.
+    """The cost of a plan: clips, denoiser calls and bytes of the missing shards.
 
-    `free_bytes` is None where nothing limits the room; `seconds` does not count waits for a disk slower than the model.
+    `free_bytes` is None if there is no limit; `seconds` does not include waiting for a disk slower than the model.
     """
 
     plan: CachePlan
@@ -58,7 +58,7 @@ class Price:
 
 
 def price(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel, storage: Storage) -> Price:
-    """The price of what is missing of a plan; runs two calls of the denoiser, and writes nothing."""
+    """Estimate the cost of the missing shards of a plan; runs two denoiser calls and writes nothing."""
     missing = missing_shards(plan, storage)
     clips = sum(last + 1 - first for first, last in map(plan.shard_clips, missing))
     probe = probe_model(spec, plan, model)
@@ -74,7 +74,7 @@ def price(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel, storage:
 
 
 def missing_shards(plan: CachePlan, storage: Storage) -> list[int]:
-    """Shards that a storage does not hold yet; all, if it holds nothing, or a plan that this one doesn't extend."""
+    """Return the shards that a storage lacks: all, if it is empty or has a plan that this one does not extend."""
     stored = read_plan(storage) if storage.is_there() else None
     if stored is None or not (stored == plan or extends(plan, stored)):
         return list(range(plan.n_shards))
@@ -83,16 +83,16 @@ def missing_shards(plan: CachePlan, storage: Storage) -> list[int]:
 
 
 def probe_model(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel) -> Probe:
-    """Run a batch of the study's clips for two calls and decode one of them, having warmed up with one call.
+    """Warm up with one call, then run a batch of the study's clips for two calls and decode one clip.
 
-    The batch is expected to take what these took beside the calls, and for each call of the real run the time of the
-    second one (the share of its passes where guidance is off by its interval).
+    The estimate for a batch is the time these took apart from the calls, plus the time of the second call for each call
+    of the real run (scaled by its fraction of passes where guidance is off).
     """
     rows = clip_table(spec, str).iloc[: min(plan.clips_per_shard, plan.n_clips)]
     clips = [Clip(row.prompt, int(row.seed), row.lyrics) for row in rows.itertuples()]
     settings = model.guided_throughout(spec.settings).model_copy(update={"num_steps": PROBE_CALLS})
     sites = tuple(Site.parse(site) for site in plan.sites)
-    # What only the first run of a process takes must not be multiplied by the number of batches.
+    # One-time costs of a process must not be multiplied by the number of batches.
     warming = model.generate_batch(clips[:1], settings.model_copy(update={"num_steps": 1}))
     model.decode(warming.latents, settings.duration)
     watch = _Watch()
@@ -119,7 +119,7 @@ def probe_model(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel) ->
 
 @dataclass
 class _Watch:
-    """A sink that notes when each call's first values come and what rounding them would lose."""
+    """A sink that records when each call's first values arrive, and their rounding error."""
 
     began: dict[int, float] = field(default_factory=dict)
     roundings: dict[Site, dict[str, Rounding]] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class _Watch:
     lost_at: dict[int, float] = field(default_factory=dict)
 
     def see(self, site: Site, step: int, values: torch.Tensor) -> None:
-        """Note the values of a site at a step."""
+        """Record the values of a site at a step."""
         now = time.perf_counter()
         if step not in self.began:
             self.began[step], self.lost_at[step] = now, self.lost
@@ -139,22 +139,18 @@ class _Watch:
         self.lost += time.perf_counter() - now
 
     def call_seconds(self) -> float:
-        """From the first call's first values to the second's, less what looking at them took."""
+        """Return the time from the first values of the first call to those of the second, without that of `see`."""
         first, second = sorted(self.began)
         return self.began[second] - self.began[first] - (self.lost_at[second] - self.lost_at[first])
 
 
 def _full_calls(model: AudioDiffusionModel, settings: GenerationSettings) -> float:
-    """Calls of a run with all passes, those without guidance counted by the share of their passes."""
+    """Return the equivalent number of calls with all passes; a call with fewer passes counts as a fraction."""
     return sum(len(passes) for passes in model.step_passes(settings)) / len(model.passes(settings))
 
 
 def check_price(plan: CachePlan, storage: Storage) -> None:
-    """Refuse a plan that there is no room for, with the three cheapest ways to shrink it.
-
-    Raises:
-        UserError: saying what is needed, what is free, and what would fit.
-    """
+    """Raise UserError if there is no room for a plan, with the three least harmful ways to shrink it."""
     needed = sum(plan.bytes_of(missing_shards(plan, storage)).values()) + MARGIN_BYTES
     free = storage.free_bytes()
     if free is None or needed <= free:
@@ -167,7 +163,7 @@ def check_price(plan: CachePlan, storage: Storage) -> None:
 
 
 def ways_to_shrink(plan: CachePlan, room: int) -> list[tuple[str, int]]:
-    """Fewer steps, fewer tokens, fewer sites: each just so far that the plan fits, and its bytes; the largest first."""
+    """Return ways to fit the plan with fewer steps, tokens or sites, and their bytes; the largest first."""
     ways = [
         _largest_that_fits(room, _with_steps, plan, range(len(plan.steps) - 1, 0, -1)),
         _largest_that_fits(room, _with_stride, plan, range(2, plan.tokens + 1)),
@@ -179,7 +175,7 @@ def ways_to_shrink(plan: CachePlan, room: int) -> list[tuple[str, int]]:
 def _largest_that_fits(
     room: int, shrink: Callable[[CachePlan, int], tuple[str, CachePlan]], plan: CachePlan, counts: range
 ) -> tuple[str, int] | None:
-    """The first of some counts, given from the largest plan to the smallest, with which it fits."""
+    """Return the first of some counts, ordered from the largest plan to the smallest, for which the plan fits."""
     for count in counts:
         way, smaller = shrink(plan, count)
         if smaller.total_bytes() <= room:

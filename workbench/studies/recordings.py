@@ -1,4 +1,4 @@
-"""Recordings of a study, which may have come from elsewhere."""
+"""Read recordings of a study, which may be untrusted."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -11,12 +11,12 @@ from workbench.audio import LONGEST_SECONDS, read_audio
 
 
 def read_recording(root: Path, name: str, duration: float) -> tuple[Float[np.ndarray, "channel sample"], int]:
-    """A recording of the study in the folder `root` by its path in it, as `workbench.audio.read_audio` reads it.
+    """Read a recording of the study in the folder `root`, given its relative path, with `workbench.audio.read_audio`.
 
     Raises:
-        UserError: for one that is missing, damaged, no file of the study's, or longer than clips of `duration` seconds.
+        UserError: if it is missing, damaged, outside the study, or longer than clips of `duration` seconds.
     """
     longest = min(2 * duration + 1, LONGEST_SECONDS)  # models round up to whole frames
-    with suppress(FileNotFoundError):  # which `read_audio` says in a sentence
+    with suppress(FileNotFoundError):  # `read_audio` raises a clear error
         checked_path(root, name)
     return read_audio(root / name, root, longest)

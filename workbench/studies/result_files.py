@@ -1,8 +1,8 @@
-"""Results as files (NetCDF4), read only after their structure has been walked.
+"""Read result files (NetCDF4) safely: their structure is checked first.
 
-An HDF5 file can say that its numbers lie in other files, behind links or plug-ins, or that a few kilobytes are
-terabytes. The results that this package writes have none of it: a flat group of uncompressed arrays and texts, all of
-them inside the file. So nothing else is read, and what is read is not much larger than the file.
+An HDF5 file can refer to data in other files, through links or plug-ins, or declare terabytes in a few kilobytes.
+Results written by this package have a flat group of uncompressed arrays and texts, all of them inside the file. Nothing
+else is read, so that what is loaded is not much larger than the file.
 """
 
 import io
@@ -25,24 +25,24 @@ MAX_BYTES = 2**30
 MAX_VARIABLES = 1000
 MAX_ATTRIBUTES = 200
 MAX_ATTRIBUTE_NUMBERS = 2**16
-# Python's and NumPy's own of each text, four bytes a letter, every text as wide as the longest.
+# NumPy stores texts with four bytes per character, all as wide as the longest.
 _WIDTH = 4
-# What would make xarray change a variable's numbers, or make them larger.
+# Attributes by which xarray would change a variable's numbers, or make them larger.
 _CODING = {"scale_factor", "add_offset", "missing_value", "_Unsigned", "_Encoding"}
-# Closing an HDF5 file closes it for every thread of the process that reads it at the time.
+# Closing an HDF5 file closes it for all threads that are reading it.
 _READING = threading.Lock()
 _TEXT_REFERENCE = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 
 
 class DamagedResult(UnsafeFile):
-    """A result that is no result: not written by this package, or damaged, or made to do harm."""
+    """A result file that is damaged, malicious, or was not written by this package."""
 
 
 def load_result_file(root: Path, name: str) -> xr.Dataset:
-    """The dataset in a result's file inside the folder `root`.
+    """Load the dataset in a result file inside the folder `root`.
 
     Raises:
-        DamagedResult: if the file is damaged, has another structure than results have, or lacks their attributes.
+        DamagedResult: if the file is damaged, does not have the structure of a result, or lacks its attributes.
         FileNotFoundError, cache.opening.UnsafeFile: as `cache.opening.open_file` does.
     """
     content = read_file(root, name, MAX_BYTES)
@@ -54,31 +54,31 @@ def load_result_file(root: Path, name: str) -> xr.Dataset:
 
 
 def read_result_attributes(root: Path, name: str) -> dict[str, Any]:
-    """The attributes of a result, whose arrays are not read; raises like `load_result_file`."""
+    """Read the attributes of a result without its arrays; raise as `load_result_file` does."""
     with open_file(root, name, MAX_BYTES) as file, _read_safely(root / name):
         return _checked_attributes(file)
 
 
 @contextmanager
 def _read_safely(path: Path) -> Iterator[None]:
-    """Read an HDF5 file while nobody else does, and raise DamagedResult for what goes wrong."""
+    """Serialise reading of HDF5 files, and turn errors into DamagedResult."""
     try:
         with _READING:
             yield
     except (OSError, ValueError, TypeError, KeyError, IndexError, RuntimeError, AttributeError) as error:
         raise DamagedResult(
             f"The result {path} is damaged or was not written by the workbench "
-            f"({' '.join(str(error).split())[:200]}): delete it and compute it again."
+            f"({' '.join(str(error).split())[:200]}). Delete it and compute it again."
         ) from error
 
 
 def _checked_attributes(stream: io.BufferedIOBase) -> dict[str, Any]:
-    """A result's attributes; raises ValueError where it is not built as results are, or lacks theirs."""
+    """Check a result's structure and return its attributes; raise ValueError if it is not that of a result."""
     import h5py
 
     with h5py.File(stream, "r") as file:
         _check_structure(file, stream)
-        # A number is kept as an array of one.
+        # A number is stored as an array of one.
         attributes = {
             name: value[0] if isinstance(value, np.ndarray) and value.shape == (1,) else value
             for name, value in file.attrs.items()
@@ -86,20 +86,20 @@ def _checked_attributes(stream: io.BufferedIOBase) -> dict[str, Any]:
     if not all(isinstance(attributes.get(name), str) for name in ("kind", "spec", "provenance", "result_id")):
         raise ValueError("it lacks the attributes kind, spec, provenance or result_id")
     if not isinstance(attributes.get("schema_version"), int | np.integer):
-        raise ValueError("its schema_version is no number")
+        raise ValueError("its schema_version is not a number")
     parse_document(attributes["spec"])
     parse_document(attributes["provenance"])
     return attributes
 
 
 def _check_structure(file: "h5py.File", stream: io.BufferedIOBase) -> None:
-    """Raise ValueError for what no result has, without following links or reading any array."""
+    """Raise ValueError unless the file has the structure of a result, without following links or reading arrays."""
     import h5py
 
     size = stream.seek(0, io.SEEK_END)
     made = file.id.get_create_plist()
     if made.get_sizes() != (8, 8) or made.get_userblock():
-        raise ValueError("it is laid out as no result is")
+        raise ValueError("its layout is not that of a result")
     group = h5py.h5g.open(file.id, b"/")
     if group.get_num_objs() > MAX_VARIABLES:
         raise ValueError(f"it has more than {MAX_VARIABLES} variables")
@@ -110,7 +110,7 @@ def _check_structure(file: "h5py.File", stream: io.BufferedIOBase) -> None:
             raise ValueError(f"{_shown(name)} is a link")
         found = h5py.h5o.open(group, name)
         if not isinstance(found, h5py.h5d.DatasetID):
-            raise ValueError(f"{_shown(name)} is no variable")
+            raise ValueError(f"{_shown(name)} is not a variable")
         left -= _check_variable(found, _shown(name), stream, size)
         if left < 0:
             raise ValueError("its variables share their bytes")
@@ -120,13 +120,13 @@ def _check_structure(file: "h5py.File", stream: io.BufferedIOBase) -> None:
 def _check_variable(
     variable: "h5py.h5d.DatasetID", name: str, stream: io.BufferedIOBase, file_size: int
 ) -> int:
-    """The bytes of a variable; raises ValueError unless all of them lie in the file, as they are."""
+    """Return the bytes of a variable; raise ValueError unless all of them are in the file, uncompressed."""
     import h5py
 
     made = variable.get_create_plist()
     is_plain = made.get_layout() in (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS)
     if not is_plain or made.get_external_count() or made.get_nfilters():
-        raise ValueError(f"{name} is compressed, in pieces, or lies in other files")
+        raise ValueError(f"{name} is compressed, chunked, or stored in other files")
     kind, space = variable.get_type(), variable.get_space()
     is_text = isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str()
     is_number = type(kind) in (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID) and kind.get_size() in (
@@ -136,12 +136,12 @@ def _check_variable(
         8,
     )
     if not is_text and not is_number:
-        raise ValueError(f"{name} holds neither numbers nor texts")
+        raise ValueError(f"{name} has neither numbers nor text")
     if space.get_simple_extent_type() == h5py.h5s.NULL:
         raise ValueError(f"{name} is empty")
     each = _TEXT_REFERENCE.itemsize if is_text else kind.get_size()
     declared = space.get_simple_extent_npoints() * each
-    if _is_bare_dimension(variable):  # its size is all there is of it
+    if _is_bare_dimension(variable):  # it has a size but no data
         return 0
     if declared != variable.get_storage_size():
         raise ValueError(f"{name} declares {declared} bytes and has {variable.get_storage_size()}")
@@ -153,19 +153,19 @@ def _check_variable(
 def _check_texts(
     variable: "h5py.h5d.DatasetID", size: int, name: str, stream: io.BufferedIOBase, file_size: int
 ) -> None:
-    """Raise ValueError where texts are so long, or share their letters so often, that they outgrow the file."""
+    """Raise ValueError if texts are so long, or share their bytes so often, that they would outgrow the file."""
     start = variable.get_offset()
     if start is None or start + size > file_size:
-        raise ValueError(f"{name} lies outside of the file")
+        raise ValueError(f"{name} is outside the file")
     stream.seek(start)
     lengths = np.frombuffer(stream.read(size), _TEXT_REFERENCE)["length"]
     longest, count = int(lengths.max()), len(lengths)
     if int(lengths.sum(dtype=np.uint64)) > file_size or longest * count * _WIDTH > MAX_BYTES:
-        raise ValueError(f"{name} has texts of absurd length")
+        raise ValueError(f"{name} has implausibly long texts")
 
 
 def _is_bare_dimension(variable: "h5py.h5d.DatasetID") -> bool:
-    """Whether this only says how long a dimension is, which has no coordinate; no bytes are kept for it."""
+    """Return whether a variable only declares the length of a dimension without coordinates, and has no data."""
     import h5py
 
     if not h5py.h5a.exists(variable, b"NAME"):
@@ -178,7 +178,7 @@ def _is_bare_dimension(variable: "h5py.h5d.DatasetID") -> bool:
 
 
 def _check_own_attributes(owner: "h5py.h5g.GroupID", left: int) -> None:
-    """Raise ValueError for attributes that are no numbers or texts, code numbers otherwise, or outgrow the file."""
+    """Raise ValueError for attributes that are not numbers or text, recode numbers, or would outgrow the file."""
     import h5py
 
     count = h5py.h5a.get_num_attrs(owner)
@@ -207,7 +207,7 @@ def _check_own_attributes(owner: "h5py.h5g.GroupID", left: int) -> None:
 
 
 class _Owner:
-    """What h5py's attributes ask of their owner."""
+    """The minimal owner that h5py's attributes need."""
 
     def __init__(self, id: "h5py.h5g.GroupID") -> None:
         self.id = id

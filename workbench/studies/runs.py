@@ -1,8 +1,8 @@
-"""The run store of a study: every run's clip is kept once, by what made it, with its audio and its scores.
+"""The run store of a study: stores every run once, keyed by what produced it, with its audio and scores.
 
-Runs of one clip, which differ in their edits only, share a folder `audio/runs/<clip>/`. Its `runs.json` says of each
-run what was edited, where its audio lies and how judges scored it. It is replaced as a whole under a lock, so that
-several processes may add to it at once; what is there is never changed.
+Runs of one clip, which differ only in their edits, share a folder `audio/runs/<clip>/`. Its `runs.json` has the edits,
+audio file and scores of each run. The document is replaced atomically under a lock, so that several processes can add
+to it; existing entries are never changed.
 """
 
 import hashlib
@@ -35,11 +35,10 @@ Audio = Float[np.ndarray, "channel sample"]
 
 
 class RunRecord(BaseModel):
-    """What a study keeps of a run: its edits, its audio and its scores.
+    """A stored run: its edits, audio and scores.
 
-    `audio` is a file relative to the study, "" where the run's numbers became NaN or infinite; `sha256` is that file's,
-    so that no other one is taken for it. A score is kept under `workbench.scorers.score_key`, None where the judge
-    failed.
+    `audio` is a file relative to the study, or "" if the run's numbers became NaN or infinite; `sha256` identifies the
+    file's content. Scores are keyed by `workbench.scorers.score_key`, and None if the scorer failed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -54,7 +53,7 @@ Records = dict[str, RunRecord]
 
 
 class _Document(BaseModel):
-    """What `runs.json` holds: what all runs of the folder have in common, and the runs by their names."""
+    """The contents of `runs.json`: what all runs of the folder have in common, and the runs by name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,17 +74,17 @@ class RunStore:
     settings: GenerationSettings
 
     def records(self, runs: Sequence[Run]) -> list[RunRecord | None]:
-        """What is kept of each run; None for those that were not made.
+        """Return the record of each run, or None if it has not been generated.
 
         Raises:
-            UserError: for a damaged document, and for a link or whatever else is no file in its place.
+            UserError: if a document is damaged, or is not a regular file.
         """
         places = [self._place(run) for run in runs]
         documents = {folder: self._read(folder) for folder in dict.fromkeys(folder for folder, _ in places)}
         return [documents[folder].get(name) for folder, name in places]
 
     def holds(self, runs: Sequence[Run]) -> list[bool]:
-        """Whether each run was made and its audio, where it has any, is there; raises as `records` does."""
+        """Return whether each run has been generated and its audio, if any, exists; raise as `records` does."""
         return [record is not None and self._is_whole(record) for record in self.records(runs)]
 
     def add(
@@ -95,14 +94,14 @@ class RunStore:
         audio: Callable[[int], Audio | None],
         sample_rate: int,
     ) -> None:
-        """Keep runs that were made together, those that are there already excepted.
+        """Store runs that were generated together, except those that are already stored.
 
         Args:
             runs: the runs.
-            shared_with: for each the place of the first one that was one computed row with it: they share a file.
-            audio: gives the audio of the run at a place, None where its numbers are not finite; called for those whose
-                file is to be written only.
-            sample_rate: of the audio, in Hz.
+            shared_with: for each run, the index of the first run that was the same computed row; they share a file.
+            audio: returns the audio of the run at an index, or None if it is not finite; called only for files that are
+                written.
+            sample_rate: sample rate of the audio in Hz.
         """
         files: dict[int, tuple[str, str]] = {}
         made: dict[str, Records] = defaultdict(dict)
@@ -121,7 +120,7 @@ class RunStore:
             self._change(folder, clips[folder], partial(self._added, records))
 
     def add_scores(self, runs: Iterable[Run], key: str, scores: Mapping[str, float | None]) -> None:
-        """Keep scores, given by audio file, of all runs of these runs' clips that have the file and no such score."""
+        """Store scores by audio file, for all runs of these runs' clips that have the file but no such score."""
 
         def is_new(record: RunRecord) -> bool:
             return record.audio in scores and key not in record.scores
@@ -139,38 +138,38 @@ class RunStore:
                 self._change(folder, clip, scored)
 
     def scores_by_file(self, runs: Iterable[Run], key: str) -> dict[str, float | None]:
-        """The scores of that key which are known of the audio files of these runs' clips."""
+        """Return the stored scores for a key of the audio files of these runs' clips."""
         folders = {self._folder(run) for run in runs}
         records = (record for folder in folders for record in self._read(folder).values())
         return {record.audio: record.scores[key] for record in records if key in record.scores}
 
     def check(self, record: RunRecord) -> None:
-        """Raise UserError where a run's file is not the one that was written."""
+        """Raise UserError if a run's file is not the one that was written."""
         if self._sha256(record.audio) != record.sha256:
             file = self.root / record.audio
             raise UserError(
-                f"{file} is not the recording that was made of its run: delete the folder {file.parent}, and its runs "
-                "are made again."
+                f"{file} has changed since it was generated. Delete the folder {file.parent}; its runs will be "
+                "generated again."
             )
 
     @cached_property
     def _made_with(self) -> dict[str, Any]:
-        """What all runs of the store have in common."""
+        """Return what all runs of the store have in common."""
         settings = self.settings.model_dump(mode="json")
         return {"weights_hash": self.weights_hash, "dtype": self.dtype, "settings": settings}
 
     def _folder(self, run: Run) -> str:
-        """The folder of a run's clip, named by what all runs of the clip have in common."""
+        """Return the folder of a run's clip, named after what all runs of the clip have in common."""
         assert isinstance(run.clip, Clip) and run.follows is None, "a run that follows another has no audio"
         return f"{FOLDER}/{content_hash({**self._made_with, 'clip': run.clip.__dict__})}"
 
     def _place(self, run: Run) -> tuple[str, str]:
-        """The folder that a run's record lies in, and the run's name."""
+        """Return the folder of a run's record, and the run's name."""
         folder = self._folder(run)
         return folder, content_hash([folder, [edit.to_json() for edit in run.edits]])
 
     def _clips(self, runs: Iterable[Run]) -> dict[str, Clip]:
-        """The clips of runs, by their folders."""
+        """Return the clips of runs by folder."""
         return {self._folder(run): run.clip for run in runs if isinstance(run.clip, Clip)}
 
     def _is_whole(self, record: RunRecord) -> bool:
@@ -185,11 +184,11 @@ class RunStore:
         return {**there, **new, **kept}
 
     def _write(self, folder: str, name: str, audio: Audio | None, sample_rate: int) -> tuple[str, str]:
-        """Write a run's audio, if it has any; gives the file and its SHA-256."""
+        """Write a run's audio, if any; return the file and its SHA-256."""
         if audio is None:
             return "", ""
         file = f"{folder}/{name}.flac"
-        with locked(self.root / folder / LOCK, self.root):  # a file that is there has been heard: it stays
+        with locked(self.root / folder / LOCK, self.root):  # an existing file may have been scored: it stays
             if file_size(self.root, file) is None:
                 write_flac(self.root / file, audio, sample_rate, self.root)
         return file, self._sha256(file)
@@ -199,16 +198,16 @@ class RunStore:
             return hashlib.file_digest(content, "sha256").hexdigest()
 
     def _read(self, folder: str) -> Records:
-        """What the study holds of a clip; a link or a pipe in the place of the document is refused."""
+        """Read the records of a clip; raise UserError if the document is not a regular file."""
         name = f"{folder}/{DOCUMENT}"
         if file_size(self.root, name) is None:
             return {}
         return _read_records(self.root, name, file_version(self.root / name))
 
     def _change(self, folder: str, clip: Clip, change: Callable[[Records], Records]) -> None:
-        """Change what the study holds of a clip now, whoever wrote it."""
+        """Change the current records of a clip under its lock."""
         with locked(self.root / folder / LOCK, self.root):
-            remove_partials(self.root, self.root / folder)  # under the lock nobody else writes here
+            remove_partials(self.root, self.root / folder)  # the lock excludes other writers
             document = _Document(**self._made_with, clip=clip.__dict__, runs=change(self._read(folder)))
             with replacing(self.root / folder / DOCUMENT, self.root) as partial:
                 partial.write_bytes(document.model_dump_json().encode())
@@ -221,5 +220,5 @@ def _read_records(root: Path, name: str, version: tuple[int, int, int]) -> Recor
     except ValidationError as error:
         file = root / name
         raise UserError(
-            f"{file} is damaged: delete the folder {file.parent}, and its runs are made again."
+            f"{file} is damaged. Delete the folder {file.parent}; its runs will be generated again."
         ) from error

@@ -1,4 +1,4 @@
-"""What of a run is kept, and how it is run, as a user writes it: "8 stratified", "every 4", "cond,null", "omega=7"."""
+"""Parse what to capture and how to run, as users write it: "8 stratified", "every 4", "cond,null", "omega=7"."""
 
 import math
 import re
@@ -14,10 +14,10 @@ from workbench.engine.edits import Pass
 
 
 def parse_steps(text: str, sigmas: Sequence[float]) -> tuple[int, ...]:
-    """Step indices, ascending: "all", indices such as "0,3,7", or "8 stratified" (see `stratified_steps`).
+    """Parse steps: "all", indices such as "0,3,7", or "8 stratified" (see `stratified_steps`); return sorted indices.
 
     Raises:
-        UserError: for anything else, or more steps than there are.
+        UserError: for anything else, or too many steps.
     """
     if text == "all":
         return tuple(range(len(sigmas)))
@@ -25,21 +25,21 @@ def parse_steps(text: str, sigmas: Sequence[float]) -> tuple[int, ...]:
     if stratified:
         return stratified_steps(sigmas, int(stratified[1]))
     if not all(part.strip().isdecimal() for part in text.split(",")):
-        raise UserError(f"'{text}' are not steps: write indices such as 0,3,7, or '8 stratified', or 'all'.")
+        raise UserError(f"Steps must be indices such as 0,3,7, '8 stratified', or 'all'; got '{text}'.")
     return tuple(sorted({int(part) for part in text.split(",")}))
 
 
 def stratified_steps(sigmas: Sequence[float], n: int) -> tuple[int, ...]:
-    """`n` steps that cover the noise levels evenly, ascending.
+    """Choose `n` steps that cover the noise levels evenly, sorted.
 
-    The range from the smallest to the largest sigma is cut into `n` equal strata, and each gets the step nearest to its
-    middle, no step twice (the assignment with the smallest sum of distances).
+    The range of sigma is divided into `n` equal strata; each is assigned the step nearest to its middle, without
+    repetition (the assignment with the smallest sum of distances).
 
     Raises:
         UserError: if `n` is not between 1 and the number of steps.
     """
     if not 1 <= n <= len(sigmas):
-        raise UserError(f"{n} steps cannot be kept of a run that has {len(sigmas)}.")
+        raise UserError(f"The number of steps must be from 1 to {len(sigmas)}; got {n}.")
     levels = np.asarray(sigmas, dtype=np.float64)
     edges = np.linspace(levels.max(), levels.min(), n + 1)
     middles = (edges[:-1] + edges[1:]) / 2
@@ -48,7 +48,7 @@ def stratified_steps(sigmas: Sequence[float], n: int) -> tuple[int, ...]:
 
 
 def parse_tokens(text: str, tokens: int) -> TokenReduction:
-    """Which of a clip's `tokens` are kept: "all", "every 4", "mean 4" (of each 4 neighbours), or "mean" (of all).
+    """Parse which of a clip's `tokens` to keep: "all", "every 4", "mean 4" (of each 4), or "mean" (of all).
 
     Raises:
         UserError: for anything else.
@@ -60,35 +60,33 @@ def parse_tokens(text: str, tokens: int) -> TokenReduction:
         return TokenReduction(kind="mean", size=tokens)
     if len(words) == 2 and words[0] in ("every", "mean") and words[1].isdecimal() and int(words[1]) >= 1:
         return TokenReduction(kind="stride" if words[0] == "every" else "mean", size=int(words[1]))
-    raise UserError(f"'{text}' are not tokens: write 'all', 'every 4', 'mean 4', or 'mean'.")
+    raise UserError(f"Tokens must be 'all', 'every 4', 'mean 4' or 'mean'; got '{text}'.")
 
 
 def parse_passes(text: str) -> tuple[Pass, ...]:
-    """Guidance passes, such as "cond,null".
+    """Parse guidance passes, such as "cond,null".
 
     Raises:
-        UserError: for unknown passes, and where one is named twice.
+        UserError: for unknown or duplicate passes.
     """
     names = [name.strip() for name in text.split(",")]
     known = {str(name): name for name in get_args(Pass)}
     if not set(names) <= set(known) or len(set(names)) != len(names):
-        raise UserError(f"'{text}' are not passes: write some of {', '.join(known)}, such as cond,null.")
+        raise UserError(f"Passes must be some of {', '.join(known)}, such as cond,null; got '{text}'.")
     return tuple(known[name] for name in names)
 
 
 def parse_options(texts: Sequence[str]) -> dict[str, bool | int | float | str]:
-    """Settings of one model written as name=value: true and false, whole numbers, numbers, and words.
+    """Parse model options written as name=value: booleans, numbers and words.
 
     Raises:
-        UserError: for what is not written so, and where one is named twice.
+        UserError: for anything else, or a duplicate name.
     """
     options: dict[str, bool | int | float | str] = {}
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not (name.isidentifier() and equals and value) or name in options:
-            raise UserError(
-                f"'{text}' is not a setting, or is there twice: write name=value, such as omega=7."
-            )
+            raise UserError(f"Model options must be name=value, such as omega=7, each once; got '{text}'.")
         options[name] = _value(value)
     return options
 

@@ -57,10 +57,10 @@ MAX_DOCUMENT_BYTES = 2**24
 
 
 class StudySpec(StudyOptions):
-    """What a study investigates: the model, its prompts and clips, and what is kept of each run.
+    """What a study investigates: the model, its prompts and clips, and which activations are captured.
 
-    `n_prompts` prompts times `seeds` seeds give the clips; `sites`, `steps`, `passes` and `tokens` give the
-    activations, stored as `cache_dtype` or, for the sites named there, as `site_dtypes` says.
+    There are `n_prompts` × `seeds` clips; `sites`, `steps`, `passes` and `tokens` select the activations, stored as
+    `cache_dtype`, or as in `site_dtypes` for the sites there.
     """
 
     model: str
@@ -73,11 +73,11 @@ class StudySpec(StudyOptions):
 
     @property
     def n_clips(self) -> int:
-        """Clips of the study."""
+        """Number of clips of the study."""
         return self.n_prompts * self.seeds
 
     def extends(self, other: "StudySpec") -> bool:
-        """Whether this is another spec with more prompts or seeds, fewer of neither, and equal in all else."""
+        """Return whether this equals another spec except for more prompts or seeds (and fewer of neither)."""
         numbers = {"n_prompts": other.n_prompts, "seeds": other.seeds}
         larger = (
             self.n_prompts >= other.n_prompts and self.seeds >= other.seeds and self.n_clips > other.n_clips
@@ -86,7 +86,7 @@ class StudySpec(StudyOptions):
 
 
 class _Model(BaseModel):
-    """What a study says of its model; an adapter's `describe()`."""
+    """A study's description of its model, from the adapter's `describe()`."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -97,7 +97,7 @@ class _Model(BaseModel):
 
 
 class _Document(BaseModel):
-    """What `study.json` holds."""
+    """The contents of `study.json`."""
 
     study_version: Literal[4]
     spec: StudySpec
@@ -109,13 +109,13 @@ class _Document(BaseModel):
     @classmethod
     def _is_described(cls, model: dict[str, Any]) -> dict[str, Any]:
         _Model.model_validate(model)
-        if model.keys() & {"seed", "duration_s"}:  # of a result's provenance, beside the model
-            raise ValueError("what is no property of a model")
+        if model.keys() & {"seed", "duration_s"}:  # belong to a result's provenance
+            raise ValueError("not a property of a model")
         return model
 
 
 class Study:
-    """An existing study folder: `Study.create` makes one, `Study.open` opens one."""
+    """A study folder, made by `Study.create` or opened by `Study.open`."""
 
     def __init__(self, path: Path, spec: StudySpec, model: dict[str, Any], store: str | None = None) -> None:
         self.path = path
@@ -129,30 +129,37 @@ class Study:
     def create(
         cls, path: Path, spec: StudySpec, model: dict[str, Any], encode: Encode, store: str | None = None
     ) -> "Study":
-        """Create the folder, or reopen it when it holds the same spec and model.
+        """Create the folder, or reopen it if it has the same spec and model.
 
-        A study with fewer prompts or seeds, which is the same otherwise, is reopened as it is (see `extended`). `model`
-        is the adapter's `describe()`, and `encode` gives what it reads of a prompt; `store` is the URL of the
-        activation cache where it does not lie in the folder.
-        Raises UserError when the folder holds another study or other files.
+        An otherwise equal study with fewer prompts or seeds is reopened unchanged (see `extended`).
+
+        Args:
+            path: the study folder.
+            spec: the study's spec.
+            model: the adapter's `describe()`.
+            encode: returns the key of what the model reads from a prompt.
+            store: URL of the activation cache, if it is not in the folder.
+
+        Raises:
+            UserError: if the folder has another study or other files.
         """
         if path.is_dir() and file_size(path, DOCUMENT) is not None:
             study = cls.open(path)
             is_same = study.spec == spec or spec.extends(study.spec)
             if not is_same or study.model["weights_hash"] != model["weights_hash"]:
                 raise UserError(
-                    f"{path} already holds another study ({_difference(study, spec)} differs): "
-                    "give another folder, or delete that one."
+                    f"{path} already has another study ({_difference(study, spec)} differs). "
+                    "Give another folder, or delete this one."
                 )
             if study.store != store:
                 raise UserError(
-                    f"{path} keeps its activations in {study.store or 'its folder'}, not in {store or 'its folder'}: "
-                    "give the same store, or another folder."
+                    f"{path} stores its activations in {study.store or 'its folder'}, not in {store or 'its folder'}. "
+                    "Give the same store, or another folder."
                 )
             study.confirm()
             return study
         if path.exists() and (not path.is_dir() or not _is_unfinished(path)):
-            raise UserError(f"{path} exists and is not a study: give a new or an empty folder.")
+            raise UserError(f"{path} exists but is not a study. Give a new or empty folder.")
         clips = clip_table(spec, encode)
         with locked(path / LOCKS / "study.lock", path):
             is_first = not (path / "study.json").exists()
@@ -161,57 +168,57 @@ class Study:
         return cls(path, spec, model, store) if is_first else cls.create(path, spec, model, encode, store)
 
     def extended(self, spec: StudySpec, clips: pd.DataFrame) -> "Study":
-        """Make this study one of another number of clips, whose `clips` begin as its own do (see `more_clips`)."""
+        """Change the number of clips of this study to that of `spec`; `clips` must begin as its own (see `more_clips`)."""
         before = {"extended_from": [self.spec.n_prompts, self.spec.seeds]} if spec.extends(self.spec) else {}
         with locked(self.path / LOCKS / "study.lock", self.path):
             _write(self.path, spec, clips, self.model, self.store, **before)
         return Study(self.path, spec, self.model, self.store)
 
     def was(self, spec: StudySpec) -> bool:
-        """Whether this is the study of `spec`, or was before its last extension."""
+        """Return whether this is the study of `spec`, or was before its last extension."""
         before = _read_document(self.path).provenance.get("extended_from")
         return self.spec == spec or (self.spec.extends(spec) and before == [spec.n_prompts, spec.seeds])
 
     @property
     def is_there(self) -> bool:
-        """Whether nobody has removed the study since it was opened."""
+        """Return whether the study still exists."""
         return file_size(self.path, DOCUMENT) is not None
 
     @property
     def is_bare(self) -> bool:
-        """Whether the folder holds nothing but what a trace makes before its first clip."""
+        """Return whether the folder has only what a trace creates before its first clip."""
         return {entry.name for entry in self.path.iterdir()} <= {DOCUMENT, CLIPS, CACHE, LOCKS}
 
     def remove(self) -> None:
-        """Make the folder of a bare study none; the cache in it stays."""
-        for name in (DOCUMENT, CLIPS):  # first study.json: a folder without it is no study
+        """Remove the files of a bare study; its cache stays."""
+        for name in (DOCUMENT, CLIPS):  # study.json first: a folder without it is not a study
             remove_file(self.path, name)
         remove_folder(self.path, LOCKS)
 
     @classmethod
     def open(cls, path: Path) -> "Study":
-        """Open a study folder; raises UserError when it is missing, half-written or of another version."""
+        """Open a study folder; raise UserError if it is missing, half-written or of another version."""
         document = _read_document(path)
         return cls(path, document.spec, document.model, document.store)
 
     @property
     def cache(self) -> ActivationCache:
-        """The activation cache; raises UserError while tracing has not finished, and for one of another study."""
+        """The activation cache; raises UserError if tracing has not finished, or it belongs to another study."""
         cache = ActivationCache(self.cache_location, allow_partial=True)
         if sentence := self._unfinished(cache):
             raise CacheError(sentence)
         if other := self._differences(cache):
             raise UserError(
-                f"{self.cache_location} holds the activations of another study than {self.path} (other "
-                f"{', '.join(other)}): put this study's own cache there, or trace it anew into another folder."
+                f"{self.cache_location} does not have the activations of {self.path} (other {', '.join(other)}). "
+                "Restore this study's own cache there, or trace it again into another folder."
             )
         return cache
 
     def unfinished(self) -> str:
-        """A sentence on a study that is traced in part, as one is whose extension broke off; "" when all is there.
+        """Return a sentence if the study is only partly traced (such as after an interrupted extension), or "".
 
         Raises:
-            UserError: where its cache cannot be opened.
+            UserError: if its cache cannot be opened.
         """
         return self._unfinished(ActivationCache(self.cache_location, allow_partial=True))
 
@@ -222,15 +229,15 @@ class Study:
         ranges = (cache.plan.shard_clips(shard) for shard in cache.manifest.entries)
         there = sum(last + 1 - first for first, last in ranges)
         damaged = cache.manifest.damaged
-        told = f"; its manifest is damaged ({damaged[0]})" if damaged else ""
+        fault = f"; its manifest is damaged ({damaged[0]})" if damaged else ""
         return (
-            f"{self.path} is half-written: {there} of its {cache.plan.n_clips} clips are traced{told}. Run `workbench "
-            "trace` again with the same options, which traces the others, or, after an extension, with the numbers of "
-            "before, which goes back to them."
+            f"{self.path} is half-written: {there} of its {cache.plan.n_clips} clips are traced{fault}. Run `workbench "
+            "trace` again with the same options to trace the others or, after an extension, with the previous numbers "
+            "to undo it."
         )
 
     def _differences(self, cache: ActivationCache) -> list[str]:
-        """What a cache says of itself that is not so of this study's; no shard is read."""
+        """Return how a cache differs from this study's, without reading shards."""
         spec, plan = self.spec, cache.plan
         asked = {str(Site.parse(site)) for site in spec.sites if not site.startswith("*.")}
         asked |= {
@@ -265,20 +272,20 @@ class Study:
             return checked_folder(self.path, CACHE)
         if not self.is_confirmed:
             raise UnconfirmedStore(
-                f"{self.path} keeps its activations at {self.store}, and you have not confirmed that address: if you "
-                f"trust it, run `workbench cache info {shlex.quote(str(self.path))} --allow-store` once."
+                f"{self.path} stores its activations at {self.store}, which you have not confirmed. If you trust this "
+                f"address, run `workbench cache info {shlex.quote(str(self.path))} --allow-store` once."
             )
         return self.store
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the study was made here, or its user has confirmed what it names outside of its folder."""
+        """Return whether the study was made here, or the user has confirmed its store and model folder."""
         return self._is_confirmed or is_confirmed(self._document())
 
     def confirm(self) -> None:
-        """Say that the store and the model's folder that the study names may be used, now and later."""
+        """Confirm that the store and model folder in the study may be used, now and later."""
         self._is_confirmed = True
-        with suppress(OSError):  # where nothing can be remembered, it is confirmed for this time
+        with suppress(OSError):  # without a writable state folder, it is confirmed for now only
             confirm(self._document(), self.path)
 
     def _document(self) -> bytes:
@@ -286,26 +293,26 @@ class Study:
 
     @property
     def block_names(self) -> tuple[str, ...]:
-        """Names of the model's blocks, where they have others than "tf0", "tf1" …; else empty."""
+        """Names of the model's blocks if they are not "tf0", "tf1" …; otherwise empty."""
         return tuple(self.model.get("block_names", ()))
 
     def audio_path(self, clip: int) -> Path:
-        """FLAC file of a clip."""
+        """Return the FLAC file of a clip."""
         return self.path / "audio" / "clips" / f"{clip:05d}.flac"
 
     def read_audio(self, name: str) -> tuple[Float[np.ndarray, "channel sample"], int]:
-        """A recording of the study by its path in it; raises UserError as `read_recording` does."""
+        """Read a recording of the study by its relative path; raise UserError as `read_recording` does."""
         return read_recording(self.path, name, self.spec.settings.duration)
 
     @property
     def runs(self) -> RunStore:
-        """The store of runs of the study's model with its settings."""
+        """The run store of the study's model and settings."""
         return RunStore(self.path, self.model["weights_hash"], self.model["dtype"], self.spec.settings)
 
     def truth_card(self) -> dict[str, Any] | None:
-        """The planted truth of the study's model, where it has one. For tests and display; analyses never read it."""
+        """Return the planted truth of the study's model, if any. For tests and display; analyses never read it."""
         if self.spec.model not in ORGANISMS and not self.is_confirmed:
-            return None  # a study from elsewhere may name any folder
+            return None  # a study from elsewhere may refer to any folder
         try:
             folder = Path(model_source(self.spec.model))
         except UserError:  # the model is not on this machine
@@ -316,14 +323,14 @@ class Study:
             return None
         except ValueError as error:
             raise UserError(
-                f"{folder / 'truth.json'} is damaged: remove it, or get the model anew."
+                f"{folder / 'truth.json'} is damaged. Remove it, or get the model again."
             ) from error
 
     def files(self, folder: str, ending: str) -> list[str]:
-        """Names, without their ending, of the entries of a folder of the study that have that ending.
+        """Return the names, without the ending, of entries with an ending in a folder of the study.
 
         Raises:
-            UnsafeFile: when the folder is a link or no folder; what the entries are is not looked at.
+            UnsafeFile: if the folder is a link or not a folder; the entries are not checked.
         """
         with suppress(FileNotFoundError), open_folder(self.path, folder) as entries:
             names = [name for name in os.listdir(entries) if name.endswith(ending) and not is_partial(name)]
@@ -331,11 +338,11 @@ class Study:
         return []
 
     def result_names(self) -> list[str]:
-        """Names of the results that exist."""
+        """Return the names of the existing results."""
         return self.files("results", ".nc")
 
     def result(self, name: str) -> xr.Dataset:
-        """Load a result into memory; raises UserError when there is none of that name or its file is damaged."""
+        """Load a result into memory; raise UserError if it does not exist or is damaged."""
         self._check_has(name)
         return load_result_file(self.path, _result_file(name))
 
@@ -347,10 +354,10 @@ class Study:
     def _check_has(self, name: str) -> None:
         if name not in self.result_names():
             have = ", ".join(self.result_names()) or "no results yet"
-            raise UserError(f"{self.path} has no result '{name}' (it has {have}).")
+            raise UserError(f"{self.path} has no result '{name}'; it has {have}.")
 
     def is_done(self, name: str, spec: BaseModel) -> bool:
-        """Whether the result exists and was computed with this very spec, from this study as it is now."""
+        """Return whether the result exists and was computed with this spec from the study in its current state."""
         try:
             attributes = self.result_attributes(name)
         except UserError:  # missing or damaged: it is to be computed
@@ -362,7 +369,7 @@ class Study:
         return bool(attributes["result_id"] == self._id(attributes["kind"], json.loads(attributes["spec"])))
 
     def _result_id(self, kind: str, spec: BaseModel) -> str:
-        """What tells a result from others: its kind and spec, and the study's spec and model."""
+        """Return the id of a result: a hash of its kind and spec, and the study's spec and model."""
         return self._id(kind, spec.model_dump(mode="json"))
 
     def _id(self, kind: str, spec: dict[str, Any]) -> str:
@@ -376,42 +383,42 @@ class Study:
         )
 
     def load_model(self, device: str = "cpu") -> "AudioDiffusionModel":
-        """The study's model, in the dtype that it was traced in; raises UserError for other weights than then."""
+        """Load the study's model in the dtype it was traced in; raise UserError if its weights have changed."""
         model = load_model(self.spec.model, device=device, dtype=self.model["dtype"])
         self.check_model(model.weights_hash)
         return model
 
     def check_model(self, weights_hash: str) -> None:
-        """Raise UserError for other weights than the study was made with."""
+        """Raise UserError if the weights are not those the study was made with."""
         if weights_hash != self.model["weights_hash"]:
             raise UserError(
-                f"The weights of {self.spec.model} have changed since {self.path} was traced: "
-                "trace it anew into another folder."
+                f"The weights of {self.spec.model} have changed since {self.path} was traced. "
+                "Trace it again into another folder."
             )
 
     def making(self, name: str) -> AbstractContextManager[None]:
-        """While a result is made nobody else makes it: a second process gets a UserError."""
+        """Lock a result while it is computed: a second process gets a UserError."""
         return locked(
             self.path / LOCKS / f"{file_name(name)}.lock",
             self.path,
-            f"Another process is making the result '{name}' of {self.path}: wait until it has ended, or stop it.",
+            f"Another process is computing the result '{name}' of {self.path}. Wait until it has finished, or stop it.",
         )
 
     def remove_result(self, name: str) -> None:
-        """Remove a result, if there is one."""
+        """Remove a result if it exists."""
         if name in self.result_names():
             remove_file(self.path, _result_file(name))
 
     def save_result(self, name: str, dataset: xr.Dataset, spec: BaseModel, seconds: float) -> xr.Dataset:
-        """Save a result, and give it with its spec and provenance; its `attrs` must have `kind` and `schema_version`.
+        """Save a result and return it with its spec and provenance; `attrs` must have `kind` and `schema_version`.
 
         Raises:
-            UserError: where another result's name differs in case only, which not every file system keeps apart.
+            UserError: if another result's name differs only in case, which some file systems ignore.
         """
         alike = [other for other in self.result_names() if other.lower() == name.lower() and other != name]
         if alike:
             raise UserError(
-                f"{self.path} has a result '{alike[0]}': give this one another name than '{name}'."
+                f"{self.path} has a result '{alike[0]}'. Give this one another name than '{name}'."
             )
         labelled = dataset.assign_attrs(
             spec=canonical_json(spec.model_dump(mode="json")),
@@ -432,9 +439,9 @@ def _result_file(name: str) -> str:
 def _write(
     path: Path, spec: StudySpec, clips: pd.DataFrame, model: dict[str, Any], store: str | None, **facts: Any
 ) -> None:
-    """Store a study's table of clips and its `study.json`, which is last: a folder without it is no study.
+    """Write a study's clip table and then its `study.json`: a folder without it is not a study.
 
-    `facts` are part of the provenance. What is made here may name what it likes outside of its folder.
+    `facts` are added to the provenance. The study is trusted, because it was made here.
     """
     with replacing(path / CLIPS) as partial:
         clips.to_parquet(partial, index=False)
@@ -453,7 +460,7 @@ def _write(
 
 
 def _read_document(path: Path) -> "_Document":
-    """What a study's `study.json` says; raises UserError when it is missing, damaged or of another version."""
+    """Read a `study.json`; raise UserError if it is missing, damaged or of another version."""
     try:
         content = read_document(path, DOCUMENT, MAX_DOCUMENT_BYTES) if path.is_dir() else None
     except FileNotFoundError:
@@ -461,15 +468,15 @@ def _read_document(path: Path) -> "_Document":
     except ValueError as error:
         raise _damaged(path) from error
     if content is None:
-        raise UserError(f"{path} is not a study (it has no study.json): make one with `workbench trace`.")
+        raise UserError(f"{path} is not a study (it has no study.json). Make one with `workbench trace`.")
     version = content.get("study_version")
     if type(version) is int and version != STUDY_VERSION:
         raise UserError(
-            f"{path} is a study of format {version}, and this version reads format {STUDY_VERSION}: "
-            "make it anew with `workbench trace`."
+            f"{path} is a study of format {version}, but this version reads format {STUDY_VERSION}. "
+            "Make it again with `workbench trace`."
         )
     if file_size(path, CLIPS) is None:
-        raise UserError(f"{path} has no clips.parquet: make the study anew with `workbench trace`.")
+        raise UserError(f"{path} has no clips.parquet. Make the study again with `workbench trace`.")
     try:
         return _Document.model_validate(content)
     except (ValidationError, UserError) as error:
@@ -477,32 +484,32 @@ def _read_document(path: Path) -> "_Document":
 
 
 def _read_clips(path: Path, n_clips: int) -> pa.Table:
-    """A study's table of clips; raises UserError when it is damaged or lacks clips or columns."""
+    """Read a study's clip table; raise UserError if it is damaged or lacks clips or columns."""
     try:
         table = tables.parse(read_file(path, CLIPS, tables.MAX_FILE_BYTES))
     except ValueError as error:
         raise UserError(
-            f"{path / CLIPS} is damaged ({error}): make the study anew with `workbench trace`."
+            f"{path / CLIPS} is damaged ({error}). Make the study again with `workbench trace`."
         ) from error
     if table.num_rows < n_clips:
         raise UserError(
-            f"{path / CLIPS} has {table.num_rows} clips and the study {n_clips}: make the study "
-            "anew with `workbench trace`."
+            f"{path / CLIPS} has {table.num_rows} clips, but the study has {n_clips}. Make the "
+            "study again with `workbench trace`."
         )
     if missing := [name for name in CLIP_COLUMNS if name not in table.column_names]:
         raise UserError(
-            f"{path / CLIPS} has no column '{missing[0]}': make the study anew with `workbench trace`."
+            f"{path / CLIPS} has no column '{missing[0]}'. Make the study again with `workbench trace`."
         )
-    # An extension that was interrupted leaves a table that is ahead of the spec.
+    # An interrupted extension leaves a table with more clips than the spec.
     return table.slice(0, n_clips)
 
 
 def _damaged(path: Path) -> UserError:
-    return UserError(f"{path / DOCUMENT} is damaged: make the study anew with `workbench trace`.")
+    return UserError(f"{path / DOCUMENT} is damaged. Make the study again with `workbench trace`.")
 
 
 def cache_identity(spec: StudySpec, weights_hash: str) -> dict[str, Any]:
-    """What tells the study's cache from those of other studies (`CachePlan.identity`)."""
+    """Return what identifies the study's cache (`CachePlan.identity`)."""
     return {
         "weights_hash": weights_hash,
         "settings": spec.settings.model_dump(mode="json"),
@@ -513,20 +520,20 @@ def cache_identity(spec: StudySpec, weights_hash: str) -> dict[str, Any]:
 
 
 def clip_table(spec: StudySpec, encode: Encode) -> pd.DataFrame:
-    """The clips of a study, one row each: `CLIP_COLUMNS`, and label_<concept> for each concept.
+    """Make the clip table of a study: `CLIP_COLUMNS`, and label_<concept> for each concept.
 
-    Every clip has its own seed. Prompts that are the same tokens to the model have the same `encoding`, whatever their
-    `prompt_id`.
+    Every clip has its own seed. Prompts that are the same tokens to the model have the same `encoding`, even if their
+    `prompt_id` differs.
     """
     prompts = spec.prompts.fill(spec.n_prompts, spec.seed)
     return _numbered(pd.concat([_prompt_table(spec, prompts, encode)] * spec.seeds, ignore_index=True), spec)
 
 
 def more_clips(clips: pd.DataFrame, spec: StudySpec, encode: Encode) -> pd.DataFrame:
-    """A table of clips with those of a larger spec behind its own: new prompts, and more seeds of all.
+    """Append the additional clips of a larger spec to a clip table: new prompts, and more seeds of all prompts.
 
     Raises:
-        UserError: if there are fewer different prompts than the spec asks for.
+        UserError: if there are fewer different prompts than in the spec.
     """
     old = clips.drop_duplicates("prompt_id").drop(columns=["clip", "seed"])
     n_new = spec.n_prompts - len(old)
@@ -538,7 +545,7 @@ def more_clips(clips: pd.DataFrame, spec: StudySpec, encode: Encode) -> pd.DataF
 
 
 def _prompt_table(spec: StudySpec, prompts: list[Prompt], encode: Encode, first_id: int = 0) -> pd.DataFrame:
-    """The columns of clips that come from their prompts, one row a prompt."""
+    """Return the prompt columns of a clip table, one row per prompt."""
     rows = [
         {
             "prompt": prompt.text,
@@ -554,7 +561,7 @@ def _prompt_table(spec: StudySpec, prompts: list[Prompt], encode: Encode, first_
 
 
 def _numbered(table: pd.DataFrame, spec: StudySpec) -> pd.DataFrame:
-    """The table with the numbers and seeds of its clips."""
+    """Add the numbers and seeds of clips to a table."""
     table.insert(0, "clip", range(len(table)))
     table.insert(3, "seed", consecutive_seeds(spec.seed, len(table)))
     return table
@@ -566,5 +573,5 @@ def _difference(study: Study, spec: StudySpec) -> str:
 
 
 def _is_unfinished(path: Path) -> bool:
-    """Whether a folder is empty, or has only what a creation that was interrupted leaves behind."""
+    """Return whether a folder is empty, or has only what an interrupted creation left."""
     return all(file.name in (LOCKS, CLIPS) or is_partial(file.name) for file in path.iterdir())

@@ -35,14 +35,22 @@ def trace_study(
     store: str | None = None,
     part: tuple[int, int] = (1, 1),
 ) -> Study:
-    """Make, continue or extend a study: generate the clips that its cache does not hold yet.
+    """Make, continue or extend a study: generate the clips that its cache lacks.
 
-    A half-written study goes back to the smaller one of before its extension where that one's spec is given.
-    Activations go to the cache shard by shard, written while the next shard is generated; a shard's audio is written
-    before the shard is, so that every committed clip has its audio. `progress(done, total)` is told of clips. `store`
-    is the URL of the cache where it is not to lie in the folder. `part` (k, n) generates only the k-th of n parts, so
-    that several processes can share the work. Raises UserError, before anything is written, for sites, steps or passes
-    that the model does not have, and for lack of disk room.
+    An interrupted extension is undone if the spec before it is given. Activations are written shard by shard while the
+    next shard is generated; a shard's audio is written before the shard, so that every committed clip has its audio.
+
+    Args:
+        path: the study folder.
+        spec: the study's spec.
+        model: the model.
+        progress: called with the clips done and the total.
+        store: URL of the cache, if it should not be in the folder.
+        part: (k, n) generates only the k-th of n parts, so that several processes can share the work.
+
+    Raises:
+        UserError: for sites, steps or passes that the model does not have, or too little disk space; nothing is written
+            then.
     """
     spec = spec.model_copy(update={"model": located(spec.model)})
     store = None if store is None else absolute_location(store)
@@ -66,10 +74,8 @@ def trace_study(
     try:
         with CacheWriter(study.cache_location, plan, clips, shards) as writer:
             if not study.is_there:
-                raise UserError(
-                    f"Another trace into {path} came to nothing and removed it: run this one again."
-                )
-            if shards == (0, plan.n_shards - 1):  # nobody else writes here
+                raise UserError(f"Another trace into {path} failed and removed it. Run this one again.")
+            if shards == (0, plan.n_shards - 1):  # there is no other writer
                 remove_partials(study.path, study.audio_path(0).parent)
             if (
                 study.spec != spec
@@ -92,9 +98,10 @@ def trace_study(
 
 
 def _go_back(path: Path, spec: StudySpec, plan: CachePlan, storage: Storage, store: str | None) -> None:
-    """Make a half-written study the smaller one of before its extension, if `spec` is that one's.
+    """Undo an interrupted extension of a study, if `spec` is the spec before it.
 
-    The study first: while its cache has more clips, it is half-written as before. What is removed can be traced again.
+    The study is changed first: while its cache has more clips, it counts as half-written. Removed clips can be traced
+    again.
     """
     if not can_shrink(storage, plan) or file_size(path, DOCUMENT) is None:
         return
@@ -114,31 +121,31 @@ def _go_back(path: Path, spec: StudySpec, plan: CachePlan, storage: Storage, sto
 
 
 def _what_is_left(path: Path) -> str:
-    """A sentence on a study whose continuation or extension broke off; "" where its cache is whole, or not there."""
+    """Return a sentence on a partly traced study, or "" if its cache is complete or does not exist."""
     with suppress(UserError):
         return Study.open(path).unfinished()
     return ""
 
 
 def _remove_audio(study: Study, plan: CachePlan, shards: Sequence[int]) -> None:
-    """Remove what was written of shards that were not committed."""
+    """Remove the audio of shards that were not committed."""
     for shard in shards:
         for clip in _clips_of(study, plan, shard)["clip"]:
             study.audio_path(clip).unlink(missing_ok=True)
     for folder in (study.path / "audio" / "clips", study.path / "audio"):
-        with suppress(OSError):  # not there, or not empty
+        with suppress(OSError):  # missing, or not empty
             folder.rmdir()
 
 
 def _remove_if_bare(study: Study, plan: CachePlan, is_new: bool) -> None:
-    """Leave nothing of a trace that came to nothing; a study to which somebody else writes or has written stays."""
+    """Remove a study whose trace failed before its first shard, unless another process writes or has written to it."""
     if not study.path.is_dir() or not study.is_bare:
         return
     storage = open_storage(study.cache_location)
-    with suppress(UserError):  # somebody else is writing, or the store cannot be reached
+    with suppress(UserError):  # another process is writing, or the store cannot be reached
         if storage.is_there() and read_plan(storage) == plan:
             remove_unwritten(storage, study.remove)
-        elif is_new:  # its cache was never made, and nobody else can have made it
+        elif is_new:  # its cache was never created
             study.remove()
     with suppress(OSError):  # not empty
         study.path.rmdir()
@@ -152,7 +159,7 @@ def _run_shards(
     total: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Generate the clips of the writer's missing shards; `total` counts those of all its shards."""
+    """Generate the clips of the writer's missing shards; `total` is the number of clips of all its shards."""
     missing = writer.missing()
     left = sum(len(_clips_of(study, writer.plan, shard)) for shard in missing)
     with ShardPipeline(writer, model.device) as pipeline:
@@ -170,10 +177,10 @@ def _no_progress(done: int, total: int) -> None:
 
 
 def study_capture(spec: StudySpec, model: AudioDiffusionModel) -> Capture:
-    """What is kept of each run.
+    """Return what to capture of each run.
 
     Raises:
-        UserError: for settings, lyrics, sites, steps or passes that the model does not have or the cache cannot hold.
+        UserError: for settings, lyrics, sites, steps or passes that the model or the cache does not support.
     """
     capture = Capture(parse_sites(spec.sites, model.n_blocks), spec.steps, spec.passes)
     model.check_settings(spec.settings)
@@ -182,17 +189,17 @@ def study_capture(spec: StudySpec, model: AudioDiffusionModel) -> Capture:
     for site in capture.sites:
         if site.on_conditioning:
             raise UserError(
-                f"{site} has a value for every conditioning token, and the cache keeps latent-time tokens."
+                f"{site} has one value per conditioning token, but the cache stores latent-time tokens."
             )
     return capture
 
 
 def cache_plan(spec: StudySpec, model: AudioDiffusionModel) -> CachePlan:
-    """What the study's cache will hold; its price can be read off before anything runs.
+    """Make the plan of the study's cache.
 
     Raises:
-        UserError: for a dtype of a site that is not kept, and for sites with different numbers of tokens, unless the
-            mean of all is kept.
+        UserError: for a dtype of a site that is not captured, or sites with different numbers of tokens, unless the
+            mean over all tokens is stored.
     """
     sigmas = model.sigmas(spec.settings)
     kept = parse_sites(spec.sites, model.n_blocks)
@@ -203,7 +210,7 @@ def cache_plan(spec: StudySpec, model: AudioDiffusionModel) -> CachePlan:
         shared_tokens(model, kept, spec.settings.duration)
     stray = spec.site_dtypes.keys() - sites.keys()
     if stray:
-        raise UserError(f"{min(stray)} was given a dtype but is not kept: name it as a site, too.")
+        raise UserError(f"{min(stray)} has a dtype but is not captured. Add it as a site.")
     return CachePlan(
         sites=sites,
         dtypes={site: spec.site_dtypes.get(site, spec.cache_dtype) for site in sites},
@@ -221,9 +228,9 @@ def cache_plan(spec: StudySpec, model: AudioDiffusionModel) -> CachePlan:
 
 
 def _with_stored_sigmas(plan: CachePlan, storage: Storage) -> CachePlan:
-    """The plan with the sigmas of the cache that is there, if there is one and they differ in the last digits only.
+    """Return the plan with the sigmas of an existing cache, if they differ only in the last digits.
 
-    So they do where a study is continued on another kind of processor.
+    They do if a study is continued on another kind of processor.
     """
     if not storage.is_there():
         return plan
@@ -233,12 +240,11 @@ def _with_stored_sigmas(plan: CachePlan, storage: Storage) -> CachePlan:
 
 
 def _shards_of_part(plan: CachePlan, part: tuple[int, int]) -> tuple[int, int]:
-    """First and last shard of part k of n."""
+    """Return the first and last shard of part k of n."""
     number, parts = part
     if not 1 <= number <= parts <= plan.n_shards:
         raise UserError(
-            f"Part {number}/{parts} cannot be: this plan has {plan.n_shards} shards, so there are 1 to {plan.n_shards} "
-            "parts, counted from 1."
+            f"A part must be k/n with 1 ≤ k ≤ n ≤ {plan.n_shards}, the number of shards; got {number}/{parts}."
         )
     return plan.n_shards * (number - 1) // parts, plan.n_shards * number // parts - 1
 
@@ -251,7 +257,7 @@ def _clips_of(study: Study, plan: CachePlan, shard: int) -> pd.DataFrame:
 def _run_clips(
     study: Study, model: AudioDiffusionModel, clips: pd.DataFrame, capture: Capture, pipeline: ShardPipeline
 ) -> None:
-    """Generate clips as one batch, give their activations to the pipeline, and write their audio."""
+    """Generate clips as one batch, pass their activations to the pipeline, and write their audio."""
     requests = [Clip(row.prompt, int(row.seed), row.lyrics) for row in clips.itertuples()]
     generation = model.generate_batch(
         requests,

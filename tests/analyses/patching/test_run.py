@@ -498,5 +498,5 @@ def test_a_text_that_the_scorer_does_not_know_ends_the_map_before_it_begins(
 def test_words_that_the_organism_does_not_know(organism_shared: AceStep15) -> None:
     assert organism_shared.unknown_words("a slow male vocal song, lo-fi lo") == ["lo", "fi"]
     sentence = unknown_words(organism_shared, ["a slow song", "a dub song", "dub, and a jazz song"])
-    assert sentence == "organism-shared does not know 'dub', 'jazz': these words mean nothing to it."
+    assert sentence == "Words that are not in the vocabulary of organism-shared: 'dub', 'jazz'."
     assert unknown_words(organism_shared, ["a slow happy flute song without drums"]) == ""

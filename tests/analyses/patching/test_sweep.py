@@ -159,7 +159,7 @@ def test_what_others_added_meanwhile_stays(
 
 
 def test_one_result_is_made_by_one_process(study: Study, tiny: AceStep15) -> None:
-    with study.making(SPEC.result_name), pytest.raises(UserError, match="Another process is making"):
+    with study.making(SPEC.result_name), pytest.raises(UserError, match="Another process is computing"):
         run_patching(study, tiny, SPEC)
     run_patching(study, tiny, SPEC)
 
@@ -289,14 +289,14 @@ def test_another_arms_recording_is_not_scored(study: Study, tiny: AceStep15, jud
     assert first != second
     text = document.read_text()
     document.write_text(text.replace(first, "?").replace(second, first).replace("?", second))
-    with pytest.raises(UserError, match="is not the recording that was made of its run"):
+    with pytest.raises(UserError, match="has changed since it was generated"):
         run_patching(study, tiny, again)
     document.write_text(text)
     one, other = study.path / first, study.path / second
     content = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(content)
-    with pytest.raises(UserError, match=re.escape(f"delete the folder {document.parent}, ")):
+    with pytest.raises(UserError, match=re.escape(f"Delete the folder {document.parent};")):
         run_patching(study, tiny, again)
     shutil.rmtree(document.parent)
     assert_close(run_patching(study, tiny, again).score.values, honest.score.values)

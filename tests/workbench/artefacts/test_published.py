@@ -67,7 +67,7 @@ def test_a_missing_file_and_a_binary_one_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"There is no file .*none\.csv"):
         load_published(tmp_path / "none.csv")
     (tmp_path / "table.csv").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(UserError, match="is not text in UTF-8"):
+    with pytest.raises(UserError, match="is not UTF-8 text"):
         load_published(tmp_path / "table.csv")
 
 

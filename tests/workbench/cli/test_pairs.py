@@ -138,7 +138,7 @@ def test_filter(captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     result = run("filter", built, "--out", out, "--report", report, "--margin", 0.001)
     assert asked == [("clap", {"device": "cpu"})]
     assert [pair.clean.text for pair in load_pairs(out)["fast"]] == ["a quick violin"]
-    assert "1 dropped: the scorer's text does not tell the two texts apart" in result.stdout
+    assert "1 dropped: the scorer's text does not distinguish the two texts" in result.stdout
     assert pd.read_csv(report)["corrupted_similarity"].tolist() == pytest.approx([1 / 13, 1 / 18])
 
 
@@ -165,11 +165,11 @@ def test_import_leaves_bad_rows_out_when_asked(
     source, out = tmp_path / "paper.csv", tmp_path / "pairs.csv"
     source.write_text("original_feature,clean_prompt,corrupted_prompt\nsad,a,a\nsad,a,b\nsad,a,b\nsad,c,c\n")
     sentence = refusal(monkeypatch, capsys, "import", source, "--out", out)
-    assert "row 1: clean_prompt and corrupted_prompt are equal, and 2 more rows are bad" in sentence
+    assert "row 1: clean_prompt and corrupted_prompt are equal, and 2 more rows are invalid" in sentence
     assert not out.exists()
     result = run("import", source, "--out", out, "--skip-bad")
     assert "2 left out: clean_prompt and corrupted_prompt are equal" in result.stdout
-    assert "1 left out: the row came before" in result.stdout
+    assert "1 left out: the row is a duplicate" in result.stdout
     assert [pair.corrupt.text for pair in load_pairs(out)["sad"]] == ["b"]
 
 
@@ -196,8 +196,8 @@ def test_features_are_listed() -> None:
             "--alignment tokens and --tokenizer go together",
         ),
         (("build", "--out", "x.csv", "--tokenizer", "organism-shared"), "--tokenizer go together"),
-        (("build", "--out", "x.csv", "--prompts", "nothing"), "There is no prompt set 'nothing'"),
-        (("build", "--out", "x.csv", "--feature-set", "nothing"), "There is no feature set 'nothing'"),
+        (("build", "--out", "x.csv", "--prompts", "nothing"), "Unknown prompt set 'nothing'"),
+        (("build", "--out", "x.csv", "--feature-set", "nothing"), "Unknown feature set 'nothing'"),
         (("filter", "nowhere.csv", "--out", "x.csv"), "There is no file nowhere.csv"),
         (("import", "nowhere.csv", "--out", "x.csv"), "There is no file nowhere.csv"),
     ],

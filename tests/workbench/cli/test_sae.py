@@ -56,7 +56,7 @@ def test_every_option_reaches_the_spec(study: Study, capsys: pytest.CaptureFixtu
         (("--learning-rate", "inf"), "learning_rate must be a finite number"),
         (("--held-out-fraction", 1), "held_out_fraction must be below 1"),
         (("--pass", "text"), "no pass 'text'"),
-        (("--device", "tpu"), "no device 'tpu'"),
+        (("--device", "tpu"), "Unknown device 'tpu'"),
     ],
     ids=str,
 )

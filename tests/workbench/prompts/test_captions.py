@@ -21,7 +21,7 @@ def test_a_csv_file_has_a_column_of_captions(tmp_path: Path) -> None:
     file.write_text('number,caption,text\n1,"a fast\nsong",x\n2,,y\n3,NA,z\n')
     assert read_captions(file) == ["a fast\nsong", "NA"]
     assert read_captions(file, "text") == ["x", "y", "z"]
-    with pytest.raises(UserError, match="no column 'captions': its columns are number, caption, text"):
+    with pytest.raises(UserError, match=r"no column 'captions'. Its columns are number, caption, text"):
         read_captions(file, "captions")
 
 
@@ -32,10 +32,10 @@ def test_files_without_captions(tmp_path: Path) -> None:
         read_captions(tmp_path)
     file = tmp_path / "captions.txt"
     file.write_text("\n \n")
-    with pytest.raises(UserError, match="has no captions: write one a line"):
+    with pytest.raises(UserError, match=r"has no captions. Write one per line"):
         read_captions(file)
     file.write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(UserError, match="is not text in UTF-8"):
+    with pytest.raises(UserError, match="is not UTF-8 text"):
         read_captions(file)
 
 
@@ -43,7 +43,7 @@ def test_prompts_are_captions() -> None:
     prompts = load_prompt_set("organism")
     assert prompt_captions(prompts, 5, seed=2) == [prompt.text for prompt in prompts.fill(5, 2)]
     assert sorted(prompt_captions(prompts)) == sorted(prompt.text for prompt in prompts.fill(56, 0))
-    with pytest.raises(UserError, match="57 prompts were asked for"):
+    with pytest.raises(UserError, match="got 57"):
         prompt_captions(prompts, 57)
 
 
@@ -55,9 +55,7 @@ def test_the_tokenizer_of_a_model_and_of_a_folder() -> None:
 
 
 def test_there_is_no_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        UserError, match=r"no tokenizer in '.*': name a model, or a folder with a tokenizer.json"
-    ):
+    with pytest.raises(UserError, match=r"has no tokenizer. Give a model, or a folder with a tokenizer.json"):
         load_tokenizer(str(tmp_path))
     with pytest.raises(UserError, match="Unknown model 'nothing'"):
         load_tokenizer("nothing")

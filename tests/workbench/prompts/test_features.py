@@ -122,10 +122,10 @@ A = "counterfactual: b, text: t"
         (f"a: {{{A}, swaps: {{}}}}", "a.swaps must have at least 1"),
         (f"a: {{{A}}}", "a.swaps is missing"),
         (f"a: {{{A}, swaps: {{loud: ''}}}}", "must not be empty"),
-        (f"a: {{{A}, swaps: {{loud: very LOUD}}}}", "'very LOUD' has the feature's own word 'loud'"),
-        (f"a: {{{A}, swaps: {{loud: soft}}, also: {{big: loud}}}}", "'loud' has the feature's own word"),
+        (f"a: {{{A}, swaps: {{loud: very LOUD}}}}", "'very LOUD' contains the feature's own word 'loud'"),
+        (f"a: {{{A}, swaps: {{loud: soft}}, also: {{big: loud}}}}", "'loud' contains the feature's own word"),
         (f"a: {{{A}, swaps: {{loud: soft}}, alone: {{big: small}}}}", "'big' is in `alone`, but neither"),
-        (f"a: {{{A}, swaps: {{loud: soft}}, wrong: 1}}", "a.wrong is not a name"),
+        (f"a: {{{A}, swaps: {{loud: soft}}, wrong: 1}}", "a.wrong is not a known name"),
         (
             f"a: {{{A}, swaps: {{loud: soft}}}}\nb: {{counterfactual: a, text: t, swaps: {{soft: hard, loud: low}}}}",
             "'loud' is a word of a and of its counterfactual b",
@@ -156,5 +156,5 @@ def test_the_documented_example_is_valid() -> None:
 
 
 def test_missing_file() -> None:
-    with pytest.raises(UserError, match=r"no feature set 'nowhere.yaml'.*\(music\)"):
+    with pytest.raises(UserError, match=r"Unknown feature set 'nowhere.yaml'.*\(music\)"):
         load_features("nowhere.yaml")

@@ -139,14 +139,14 @@ def test_own_features_fill_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
-        (["sad,a,b", "sad,A,  b"], "row 2: the row came before;"),
+        (["sad,a,b", "sad,A,  b"], "row 2: the row is a duplicate"),
         (["sad,a,b", "sad, a  song,A song"], "row 2: clean_prompt and corrupted_prompt are equal;"),
         (["kazoo,a,b"], "row 1: the feature 'kazoo' is unknown (the features are female, male, fast"),
         (["sad,,b"], "row 1: clean_prompt is empty"),
         (["sad,a, "], "row 1: corrupted_prompt is empty"),
         ([",a,b"], "row 1: original_feature is empty"),
         (["sad,a,b", "sad,a,a", "sad,b,b", "x,a,b"], "row 2: clean_prompt and corrupted_prompt are equal, and 2"),
-        ([], "has no rows: it needs at least one"),
+        ([], "has no rows. It must have at least one"),
         (["sad,a,b,c,d", "sad,a", "sad,a,b,c,d,e,f"], "cannot be read as a table"),
     ],
 )  # fmt: skip
@@ -163,24 +163,22 @@ def test_problems_of_rows_are_told_one_by_one(tmp_path: Path) -> None:
     assert row_problems(table).tolist() == [
         "",
         "clean_prompt and corrupted_prompt are equal",
-        "the row came before",
+        "the row is a duplicate",
     ]
 
 
 def test_a_missing_column(tmp_path: Path) -> None:
     file = write(tmp_path, "sad,a", header="original_feature,clean_prompt")
-    assert "has no column 'corrupted_prompt': a file of pairs has the columns original_feature" in refusal(
-        file
-    )
+    assert "has no column 'corrupted_prompt'. A file of pairs must have original_feature" in refusal(file)
 
 
 def test_files_that_are_no_tables(tmp_path: Path) -> None:
     file = tmp_path / "pairs.csv"
     assert "There is no file" in refusal(file)
     file.write_bytes(b"")
-    assert "is empty: it needs a line with the columns' names" in refusal(file)
+    assert "is empty. It must have a header" in refusal(file)
     file.write_bytes(f"{HEADER}\nsad,\xff\xfe,b".encode("latin-1"))
-    assert "is not text in UTF-8" in refusal(file)
+    assert "is not UTF-8 text" in refusal(file)
     parquet = tmp_path / "pairs.parquet"
     parquet.write_bytes(b"not parquet")
     assert "cannot be read as a table" in refusal(parquet)
@@ -250,5 +248,5 @@ def test_a_hub_that_fails(kind: type[Exception], monkeypatch: pytest.MonkeyPatch
         raise kind.__new__(kind)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(UserError, match="'someone/prompts' is no file here, and the hub has no data set"):
+    with pytest.raises(UserError, match="Cannot download the data set 'someone/prompts' from the hub"):
         read_source("someone/prompts")

@@ -67,7 +67,7 @@ def test_a_concept_that_a_template_leaves_out_has_no_label() -> None:
 
 @pytest.mark.parametrize("n", [0, 57])
 def test_too_many_or_no_prompts(organism: PromptSet, n: int) -> None:
-    with pytest.raises(UserError, match=f"{n} prompts were asked for, but this prompt set has 1 to 56"):
+    with pytest.raises(UserError, match=f"from 1 to 56 for this prompt set; got {n}"):
         organism.fill(n, seed=0)
 
 
@@ -92,7 +92,7 @@ def test_unknown_concept(organism: PromptSet) -> None:
         ("templates: ['{a}']\nconcepts: {a: [x, y]}", "concepts.a must be a mapping .*, not a list"),
         ("templates: ['{a}']\nconcepts: {a: {x: {phrase: x}, y: y}}", "concepts.a.x.text is missing"),
         ("templates: ['{a}']\nconcepts: {a: {x: [x], y: y}}", "concepts.a.x must be a mapping"),
-        ("templates: ['{a}']\nconcepts: {a: {x: x, y: y}}\nextra: x", "extra is not a name"),
+        ("templates: ['{a}']\nconcepts: {a: {x: x, y: y}}\nextra: x", "extra is not a known name"),
         (
             "templates: ['{a}']\nconcepts: {a: {x: z, y: z}}",
             "values x and y of concept 'a' have the same phrase 'z'",
@@ -105,12 +105,12 @@ def test_unknown_concept(organism: PromptSet) -> None:
         ('templates: [\'{a}\']\nconcepts: {a: {x: "e\\u0301", y: "\\xE9"}}', "have the same phrase"),
         (
             "templates: ['a {a}', 'a  {a}']\nconcepts: {a: {x: x, y: y}}",
-            "the template 'a  {a}' is there twice",
+            "the template 'a  {a}' is duplicated",
         ),
         ("templates: ['{a} {']\nconcepts: {a: {x: x, y: y}}", "has a single '{': write {{"),
         ("templates: ['{a} }']\nconcepts: {a: {x: x, y: y}}", "has a single '}': write }}"),
         ("templates: ['{a!r}']\nconcepts: {a: {x: x, y: y}}", "each a concept of the file"),
-        ("templates: ['{}']\nconcepts: {'': {x: x, y: y}}", "cannot have the name ''"),
+        ("templates: ['{}']\nconcepts: {'': {x: x, y: y}}", "must not be empty or contain braces; got ''"),
         ("templates: ['{a}']\nconcepts: {a: {'': x, y: y}}", "a value without a name"),
     ],
 )
@@ -123,7 +123,7 @@ def test_wrong_files_get_one_sentence(tmp_path: Path, text: str, sentence: str) 
 
 
 def test_missing_file() -> None:
-    with pytest.raises(UserError, match=r"no prompt set 'nowhere.yaml'.*\(organism\)"):
+    with pytest.raises(UserError, match=r"Unknown prompt set 'nowhere.yaml'.*\(organism\)"):
         load_prompt_set("nowhere.yaml")
 
 
@@ -205,7 +205,7 @@ def test_a_prompt_set_is_not_written_out() -> None:
 
     assert prompt_set(6).n_prompts == 7**6
     assert len(prompt_set(6).fill(3, seed=0)) == 3
-    with pytest.raises(ValueError, match="there would be 40,353,607 prompts, and at most 10,000,000"):
+    with pytest.raises(ValueError, match="there must be at most 10,000,000 prompts; there are 40,353,607"):
         prompt_set(9)
     with pytest.raises(ValueError, match="pairs, and at most 10,000,000"):
         prompt_set(8)

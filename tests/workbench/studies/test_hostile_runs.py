@@ -75,7 +75,7 @@ def test_scores_that_are_no_numbers_are_damage(store: RunStore, score: str) -> N
     change(store, scores={"judge": "SCORE"})
     file = document_of(store)
     file.write_text(file.read_text().replace('"SCORE"', score))
-    with pytest.raises(UserError, match=r"runs\.json is damaged: delete the folder"):
+    with pytest.raises(UserError, match=r"runs\.json is damaged. Delete the folder"):
         store.records([Run(CLIP)])
 
 

@@ -72,7 +72,7 @@ def set_at(*keys: str, value: object) -> Callable[[dict[str, Any]], None]:
     ],
 )
 def test_a_study_of_wrong_types_gets_a_sentence(tmp_path: Path, change: Callable[..., object]) -> None:
-    with pytest.raises(UserError, match=r"study.json is damaged: make the study anew"):
+    with pytest.raises(UserError, match=r"study.json is damaged. Make the study again"):
         Study.open(changed(tmp_path, change))
 
 

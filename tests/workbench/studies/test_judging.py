@@ -84,7 +84,7 @@ def test_another_recording_is_not_scored(tmp_path: Path, harm: str) -> None:
         one.unlink()
     else:
         one.write_bytes(one.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"not the recording|no recording|damaged"):
+    with pytest.raises(UserError, match=r"has changed|no recording|damaged"):
         judge(store, RUNS, mean, "loud")
     assert mean.heard == 0
     assert all(not record.scores for record in store.records(RUNS))

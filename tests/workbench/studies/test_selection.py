@@ -66,7 +66,7 @@ def test_tokens(text: str, reduction: TokenReduction, stored: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "every", "every 0", "4", "median 3", "mean x"])
 def test_what_are_no_tokens(text: str) -> None:
-    with pytest.raises(UserError, match="are not tokens"):
+    with pytest.raises(UserError, match="Tokens must be"):
         parse_tokens(text, 10)
 
 
@@ -77,7 +77,7 @@ def test_passes() -> None:
 
 @pytest.mark.parametrize("text", ["", "both", "cond,cond", "cond,uncond"])
 def test_bad_passes(text: str) -> None:
-    with pytest.raises(UserError, match="are not passes"):
+    with pytest.raises(UserError, match="Passes must be"):
         parse_passes(text)
 
 

@@ -178,7 +178,7 @@ def interrupted(*_: object, **__: object) -> None:
 def test_an_extension_without_enough_prompts_changes_nothing(tiny: AceStep15, tmp_path: Path) -> None:
     small = trace_study(tmp_path / "small", study_spec(tiny, n_prompts=2), tiny)
     before = contents(small.path)
-    with pytest.raises(UserError, match="9 prompts were asked for"):
+    with pytest.raises(UserError, match="got 9"):
         trace_study(small.path, study_spec(tiny, n_prompts=9), tiny)
     assert contents(small.path) == before
 
@@ -195,7 +195,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tiny: AceStep15, t
     [
         ({"sites": ("tf7.mlp",)}, "tf7 does not exist"),
         ({"steps": (5,)}, "steps 0 to 2"),
-        ({"n_prompts": 9}, "9 prompts were asked for"),
+        ({"n_prompts": 9}, "got 9"),
         (
             {"settings": GenerationSettings(duration=0.5, guidance_scale=1), "passes": ("null",)},
             "null pass needs a guidance",
@@ -232,7 +232,7 @@ def test_a_trace_is_the_same_whether_its_parts_are_written_by_one_process_or_two
 
 @pytest.mark.parametrize("part", [(0, 2), (3, 2), (1, 4)])
 def test_parts_that_cannot_be(tiny: AceStep15, tmp_path: Path, part: tuple[int, int]) -> None:
-    with pytest.raises(UserError, match="this plan has 3 shards"):
+    with pytest.raises(UserError, match="the number of shards"):
         trace_study(tmp_path / "new", study_spec(tiny), tiny, part=part)
 
 
@@ -243,7 +243,7 @@ def test_the_cache_may_lie_in_an_object_store(study: Study, tiny: AceStep15, tmp
     far = Study.open(tmp_path / "study")
     assert far.store == store
     assert np.array_equal(far.cache.read("tf1.block"), study.cache.read("tf1.block"))
-    with pytest.raises(UserError, match="keeps its activations in file://"):
+    with pytest.raises(UserError, match="stores its activations in file://"):
         trace_study(tmp_path / "study", study.spec, tiny)
 
 
@@ -264,7 +264,7 @@ def test_reduced_tokens_and_dtypes_of_sites_reach_the_cache(
 
 
 def test_a_dtype_of_a_site_that_is_not_kept_is_refused(tiny: AceStep15, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"tf0\.mlp was given a dtype but is not kept"):
+    with pytest.raises(UserError, match=r"tf0\.mlp has a dtype but is not captured"):
         trace_study(tmp_path / "new", study_spec(tiny, site_dtypes={"tf0.mlp": "float32"}), tiny)
 
 
