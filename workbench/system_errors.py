@@ -38,7 +38,9 @@ def refusal(error: OSError) -> str | None:
     if error.errno in _BROKEN:
         return f"{what} cannot be read or written ({reason}). Check the disk and run the command again."
     if error.errno in _TOO_MANY:
-        return f"{what} cannot be opened ({reason}). Close other programs, or raise the limit with `ulimit -n`."
+        return (
+            f"{what} cannot be opened ({reason}). Close other programs, or raise the limit with `ulimit -n`."
+        )
     return None
 
 

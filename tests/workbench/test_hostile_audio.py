@@ -48,7 +48,7 @@ def test_hours_in_kilobytes_are_not_decoded(study: Study) -> None:
         study.read_audio(NAME)
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
-    with pytest.raises(UserError, match="longer than the 1200 s"):
+    with pytest.raises(UserError, match="at most 1200 s long"):
         read_audio(study.path / NAME)
 
 

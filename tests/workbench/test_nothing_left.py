@@ -71,7 +71,7 @@ def test_a_shard_that_cannot_be_committed_leaves_no_audio(
     """Audio is written before its shard is."""
     for shard, kept in ((0, range(0)), (1, range(3)), (2, range(6))):
         path = tmp_path / str(shard)
-        with monkeypatch.context() as patch, pytest.raises(UserError, match="is full: make room"):
+        with monkeypatch.context() as patch, pytest.raises(UserError, match="is full"):
             patch.setattr(LocalStorage, "put", full_disk(f"c.{shard}.0.0.0.0"))
             trace_study(path, study_spec(tiny), tiny)
         assert path.exists() == bool(kept), "nothing is left where nothing was committed"

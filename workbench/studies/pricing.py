@@ -157,8 +157,8 @@ def check_price(plan: CachePlan, storage: Storage) -> None:
         return
     ways = "; ".join(f"{way} ({decimal(size)})" for way, size in ways_to_shrink(plan, free - MARGIN_BYTES))
     raise UserError(
-        f"{storage.location} needs {decimal(needed)} and its disk has {decimal(free)} free: make room, choose "
-        f"another disk, or shrink the plan. What would fit, the least loss first: {ways or 'nothing but fewer clips'}."
+        f"{storage.location} needs {decimal(needed)}, but its disk has only {decimal(free)} free. Free some space, "
+        f"choose another disk, or shrink the plan. Options that fit: {ways or 'only fewer clips'}."
     )
 
 

@@ -360,12 +360,12 @@ class Study:
         """Return whether the result exists and was computed with this spec from the study in its current state."""
         try:
             attributes = self.result_attributes(name)
-        except UserError:  # missing or damaged: it is to be computed
+        except UserError:  # missing or damaged: compute it
             return False
         return bool(attributes["result_id"] == self._result_id(attributes["kind"], spec))
 
     def made(self, attributes: Mapping[str, Any]) -> bool:
-        """Whether a result with these attributes was computed from this study as it is now, not before it grew."""
+        """Return whether a result with these attributes was computed from the study in its current state."""
         return bool(attributes["result_id"] == self._id(attributes["kind"], json.loads(attributes["spec"])))
 
     def _result_id(self, kind: str, spec: BaseModel) -> str:

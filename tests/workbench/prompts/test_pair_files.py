@@ -140,7 +140,7 @@ def test_own_features_fill_up(tmp_path: Path) -> None:
     ("lines", "sentence"),
     [
         (["sad,a,b", "sad,A,  b"], "row 2: the row is a duplicate"),
-        (["sad,a,b", "sad, a  song,A song"], "row 2: clean_prompt and corrupted_prompt are equal;"),
+        (["sad,a,b", "sad, a  song,A song"], "row 2: clean_prompt and corrupted_prompt are equal."),
         (["kazoo,a,b"], "row 1: the feature 'kazoo' is unknown (the features are female, male, fast"),
         (["sad,,b"], "row 1: clean_prompt is empty"),
         (["sad,a, "], "row 1: corrupted_prompt is empty"),

@@ -108,7 +108,7 @@ def test_a_plan_that_fits_is_not_refused(tmp_path: Path, monkeypatch: pytest.Mon
     with_room(monkeypatch, plan.total_bytes() + 64 * 2**20)
     check_price(plan, LocalStorage(tmp_path / "cache"))
     with_room(monkeypatch, plan.total_bytes() + 64 * 2**20 - 1)
-    with pytest.raises(UserError, match="What would fit"):
+    with pytest.raises(UserError, match="Options that fit"):
         check_price(plan, LocalStorage(tmp_path / "cache"))
 
 
