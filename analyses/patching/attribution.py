@@ -39,7 +39,7 @@ def attribute_arms(
     )
     planned = model.plan(runs_of_pair(context, seed, arms, lyrics), settings)
     by_row = {placed.row: placed for placed in planned.edits}
-    edits = [CallEdit(by_row[row].edit, 0, (0,), by_row[row].positions) for row in planned.asked[2:]]
+    edits = [CallEdit(by_row[row].edit, 0, (0,), by_row[row].positions) for row in planned.requested[2:]]
     sites = sorted({site for edit in edits for site in edit.edit.value_sites}, key=lambda site: site.order)
     totals, whole, rows = np.zeros(len(arms)), 0.0, run.rows
     sigmas = model.sigmas(settings)

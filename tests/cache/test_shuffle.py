@@ -394,7 +394,7 @@ def test_nonsense_is_refused_at_once() -> None:
     cache = numbered_cache(make_plan())
     with pytest.raises(UserError, match="batch_size must be at least 1; got 0"):
         cache.shuffled_rows("x", 0, 0)
-    with pytest.raises(UserError, match="seed must not be negative, got -1"):
+    with pytest.raises(UserError, match="seed must not be negative; got -1"):
         cache.shuffled_rows("x", 1, -1)
     with pytest.raises(UserError, match="no site 'y'"):
         cache.shuffled_rows("y", 1, 0)

@@ -55,7 +55,7 @@ def test_blocks_of_several_resolutions_are_refused_or_pooled(
     command = ("trace", model, "--out", tmp_path / "all", "--n-prompts", "2", "--seeds", "1", *CLIP)
     outcome = workbench(*command)
     assert outcome.code == 2
-    assert "no common token axis (down0tf1attn0 to down0tf2attn0 have 400" in outcome.err
+    assert "same number of tokens; down0tf1attn0 to down0tf2attn0 have 400" in outcome.err
     assert not (tmp_path / "all").exists()
     assert workbench(*command, "--tokens", "mean", "--dry-run").code == 0
     outcome = workbench(*command, "--tokens", "mean")
@@ -144,13 +144,13 @@ def test_the_published_table_has_the_same_rows(folder: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--block", "up1tf5"), "'up1tf5' is not a block: write it like down0tf1attn0"),
+        (("--block", "up1tf5"), "'up1tf5' is not a block. Write it like down0tf1attn0"),
         (
             ("--set", "up1tf5attn0+nothing"),
-            "is not a set of blocks: write it like down0tf1attn0+down0tf2attn0",
+            "is not a set of blocks. Write it like down0tf1attn0+down0tf2attn0",
         ),
         (("--question", "paths"), "no direct paths in this model"),
-        (("--question", "seconds"), "no common token axis"),
+        (("--question", "seconds"), "same number of tokens"),
     ],
 )
 def test_bad_requests(workbench: Workbench, folder: Path, arguments: tuple[str, ...], sentence: str) -> None:

@@ -200,7 +200,7 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
         (("probe", "--step", "first"), ("steps", "whole number")),
         (("probe", "--C", "0"), ("C must be above 0",)),
         (("patch", "--name", "a/b"), ("map cannot be made", "name")),
-        (("patch", "--part", "mlp"), ("cross_attn sites only",)),
+        (("patch", "--part", "mlp"), ("must be at cross_attn sites",)),
         (("patch", "--part", "ears", "--mode", "output"), ("'tf0.ears' is not a site",)),
         (
             ("patch", "--question", "steps", "--windows", "9"),

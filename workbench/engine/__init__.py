@@ -1,1 +1,1 @@
-"""The engine: sites, edits, and one call of a denoiser in which they act."""
+"""The engine: sites, edits, and how edits are applied in a denoiser call."""

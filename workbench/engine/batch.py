@@ -1,4 +1,4 @@
-"""Which rows a batch has, given the runs that are asked for: those, and the runs that their edits read from."""
+"""Plan the rows of a batch: the requested runs, and the runs that their edits read from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from workbench.engine.runs import Clip
 
 @dataclass(frozen=True)
 class Row(Clip):
-    """A row of a batch: a clip, and the row whose latents it sees where it has none of its own (a shadow)."""
+    """A row of a batch: a clip and, for a shadow, the row whose latents it sees instead of its own."""
 
     shadow_of: int | None = None
 
 
 @dataclass(frozen=True)
 class RowEdit:
-    """An edit of a row of a batch, and the rows that it reads from.
+    """An edit of a row of a batch, and the rows it reads from.
 
-    `positions` are the conditioning tokens that it is limited to; None for all.
+    `positions` restricts it to some conditioning tokens; None for all.
     """
 
     edit: Edit
@@ -28,51 +28,53 @@ class RowEdit:
     positions: tuple[int, ...] | None = None
 
     def acts_at(self, step: int, sigma: float, pass_name: str) -> bool:
-        """Whether it applies to this pass of this call."""
+        """Return whether it applies to this pass of this call."""
         return self.edit.window.acts_at(step, sigma, pass_name)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows, their edits, and the row of each run that was asked for."""
+    """Rows, their edits, and the row of each requested run."""
 
     rows: tuple[Row, ...]
     edits: tuple[RowEdit, ...] = ()
-    asked: tuple[int, ...] = ()
+    requested: tuple[int, ...] = ()
 
 
 def plan_batch(runs: Sequence[Clip | Run]) -> Batch:
-    """The batch of these runs: equal runs are one row, and the runs that they read from have rows, too.
+    """Plan the batch of these runs: equal runs share a row, and the runs that they read from get rows as well.
 
-    Edits that change nothing are left out: a run with strength 0 is the row of the unedited run.
-    Runs without edits come first, then the sources, then the edited runs, each with those that follow it. Raises
-    UserError for a run that follows one which follows another itself.
+    Edits that change nothing are dropped: a run with strength 0 is the row of the unedited run. Runs without edits come
+    first, then the sources, then the edited runs, each with those that follow it.
+
+    Raises:
+        UserError: if a run follows one that itself follows another.
     """
-    asked = [as_run(run).without_idle_edits() for run in runs]
+    requested = [as_run(run).without_idle_edits() for run in runs]
     plan = _Plan()
-    for run in asked:
+    for run in requested:
         if not run.edits and run.follows is None:
             plan.row(run)
-    for source in (source for run in asked for source in run.reads):
+    for source in (source for run in requested for source in run.reads):
         if not source.depends_on_reader:
             plan.row(source)
-    places = tuple(plan.row(run) for run in asked)
+    places = tuple(plan.row(run) for run in requested)
     return Batch(tuple(plan.rows), tuple(plan.edits), places)
 
 
 @dataclass
 class _Plan:
-    """Rows as they are found to be needed."""
+    """A batch under construction."""
 
     rows: list[Row] = field(default_factory=list)
     edits: list[RowEdit] = field(default_factory=list)
     places: dict[tuple[Run, int | None], int] = field(default_factory=dict)
 
     def row(self, run: Run, reader: int | None = None) -> int:
-        """The row of a run, read by the run in the row `reader`."""
+        """Return the row of a run that is read by the run in the row `reader`."""
         if run.is_self and not run.edits:
             if reader is None:
-                raise UserError(f"'{SELF}' is the run that reads it: it can be a source only.")
+                raise UserError(f"'{SELF}' stands for the run that reads it, so it can only be a source.")
             return reader
         key = (run, reader if run.depends_on_reader else None)
         if key not in self.places:
@@ -81,7 +83,7 @@ class _Plan:
 
     def _new_row(self, run: Run, reader: int | None) -> int:
         if isinstance(run.clip, str):
-            raise UserError(f"The run '{run.clip}' is a name only: say which clip it is.")
+            raise UserError(f"The run '{run.clip}' must be bound to a clip first.")
         for edit in run.edits:
             for source in edit.sources:
                 if not source.depends_on_reader:
@@ -89,11 +91,11 @@ class _Plan:
         followed = None if run.follows is None else self.row(run.follows, reader)
         if followed is not None and self.rows[followed].shadow_of is not None:
             raise UserError(
-                "A run follows another one that itself follows one: let it follow one with latents."
+                "A run can only follow a run that has latents, not one that itself follows another."
             )
         row = len(self.rows)
         self.rows.append(Row(run.clip.prompt, run.clip.seed, run.clip.lyrics, followed))
-        # What "self" means in its edits: itself, or whom it follows.
+        # In its edits "self" is the run itself, or the run it follows.
         owner = reader if run.depends_on_reader else row
         self.edits += [
             RowEdit(edit, row, tuple(self.row(source, owner) for source in edit.sources))

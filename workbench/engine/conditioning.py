@@ -1,4 +1,4 @@
-"""Keys and values of a constant conditioning: computed in a generation's first calls, used again in all others."""
+"""Cache keys and values of a constant conditioning: computed in a generation's first calls and reused."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from workbench.engine.sites import Site
 
 Key = tuple[str, str, str]
-"""Prompt, lyrics and pass: rows with the same ones have the same conditioning, in every call."""
+"""Prompt, lyrics and pass; rows with the same key have the same conditioning in every call."""
 
 
 class ConditioningTable:
@@ -22,23 +22,23 @@ class ConditioningTable:
         self._keys: list[Key] = []
 
     def start_call(self, keys: Sequence[Key]) -> None:
-        """Begin a call whose computed rows have these conditionings."""
+        """Start a call whose computed rows have these conditionings."""
         self._keys = list(keys)
 
     @property
     def complete(self) -> bool:
-        """Whether all of this call's rows are known, at every site."""
+        """Return whether the values of all rows of this call are cached at every site."""
         return bool(self._kept) and all(set(self._keys) <= set(kept) for kept in self._kept.values())
 
     def rows(self, site: Site) -> Float[torch.Tensor, "row token channel"] | None:
-        """The site's output for this call's rows; None when it is not known yet."""
+        """Return the site's output for this call's rows, or None if it is not cached yet."""
         kept = self._kept.get(site)
         if kept is None or not set(self._keys) <= set(kept):
             return None
         return torch.stack([kept[key] for key in self._keys])
 
     def keep(self, site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
-        """Remember the site's output, as computed for this call's rows before any edit."""
+        """Cache the site's output for this call's rows, before any edit."""
         kept = self._kept.setdefault(site, {})
         for key, row in zip(self._keys, value, strict=True):
             if key not in kept:

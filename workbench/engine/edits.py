@@ -1,7 +1,7 @@
-"""Edits are data: what is changed in a run, where and when, as frozen objects with canonical JSON.
+"""Edits are data: what to change in a run, where and when, as frozen objects with canonical JSON.
 
 `patch`, `random_patch`, `ablate`, `add`, `clamp` and `blend` make them. A source is a run: a clip, a `Run`, or a name
-for one that is filled in later (`Run.bound`).
+to be bound to one later (`Run.bound`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,20 +23,20 @@ from workbench.validation import validated
 ConditioningPart = Literal["keys", "values", "mask"]
 CONDITIONING_PARTS: tuple[ConditioningPart, ...] = ("keys", "values", "mask")
 SELF = "self"
-"""As a source: the edited run itself, or, in the edits of a run that follows another, the one that it follows."""
+"""As a source: the edited run itself or, in the edits of a run that follows another, the run it follows."""
 MOST_NESTED = 8
 _PER_HEAD = ("q", "k", "v", "heads")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """When an edit acts, and on what of its target; None is everything.
+    """When an edit acts, and on which part of its target; None means no restriction.
 
-    `steps` (first, last) bounds the calls, ends included, as do `sigmas` (low, high), the low end excluded, so that
-    neighbouring windows share no call; `passes` are the guidance's. Of an output, `tokens` (first, last) bounds the
-    site's token axis, and `heads` names attention heads of `q`, `k`, `v` or `heads` sites (numbers of key and value
-    heads at `k` and `v`). Of the conditioning, `segments` are spans of its tokens (see `workbench.engine.segments`),
-    and `parts` some of keys, values and mask; keys bring their positions with them.
+    `steps` (first, last) restricts the calls, inclusive, as does `sigmas` (low, high), which excludes its low end so
+    that adjacent windows share no call; `passes` are guidance passes. For outputs, `tokens` (first, last) restricts the
+    site's token axis, and `heads` selects attention heads at `q`, `k`, `v` or `heads` sites (key and value heads at `k`
+    and `v`). For the conditioning, `segments` are spans of its tokens (see `workbench.engine.segments`), and `parts`
+    are some of keys, values and mask; keys include their positions.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -52,16 +52,16 @@ class Window:
     def __post_init__(self) -> None:
         for name in ("steps", "sigmas", "tokens"):
             window = getattr(self, name)
-            # Sigmas exclude their low end.
+            # The window of sigmas excludes its low end.
             if window is not None and (
                 window[0] > window[1] or (name == "sigmas" and window[0] == window[1])
             ):
                 raise UserError(
-                    f"The {name} window {window[0]} to {window[1]} is empty: give the lower end first."
+                    f"The {name} window {window[0]} to {window[1]} is empty. Give the lower end first."
                 )
 
     def acts_at(self, step: int, sigma: float, pass_name: str) -> bool:
-        """Whether it is open in this pass of this call."""
+        """Return whether the window includes this pass of this call."""
         in_steps = self.steps is None or self.steps[0] <= step <= self.steps[1]
         in_sigmas = self.sigmas is None or self.sigmas[0] < sigma <= self.sigmas[1]
         in_passes = self.passes is None or pass_name in self.passes
@@ -69,7 +69,7 @@ class Window:
 
     @property
     def options(self) -> "WindowOptions":
-        """What is bounded, as the functions that make edits take it."""
+        """Return the restrictions as keyword arguments of the functions that make edits."""
         return cast(
             WindowOptions, {name: value for name, value in self.__dict__.items() if value is not None}
         )
@@ -79,7 +79,7 @@ EVERYTHING = Window()
 
 
 class WindowOptions(TypedDict, total=False):
-    """The fields of `Window`, as functions take them."""
+    """The fields of `Window` as keyword arguments."""
 
     steps: tuple[int, int] | None
     sigmas: tuple[float, float] | None
@@ -115,24 +115,26 @@ class Edit:
     def __post_init__(self) -> None:
         allowed = _operator(self.operator)
         if not self.sites:
-            raise UserError(f"The edit '{self.operator}' needs at least one site, such as tf3.cross_attn.")
+            raise UserError(
+                f"The edit '{self.operator}' must have at least one site, such as tf3.cross_attn."
+            )
         if type(self.parameters) is not allowed.parameters:
             needed = ", ".join(field.name for field in fields(allowed.parameters)) or "none"
-            raise UserError(f"The parameters of '{self.operator}' are {needed}.")
+            raise UserError(f"The parameters of '{self.operator}' must be {needed}.")
         if self.target not in allowed.targets:
             raise UserError(
-                f"'{self.operator}' acts on the {' or '.join(allowed.targets)}, not on {self.target}."
+                f"The target of '{self.operator}' must be {' or '.join(allowed.targets)}; got {self.target}."
             )
         least, most = allowed.sources
         if not least <= len(self.sources) <= most:
             number = str(least) if least == most else f"at least {least}"
-            raise UserError(f"'{self.operator}' reads from {number} source runs, not {len(self.sources)}.")
+            raise UserError(f"'{self.operator}' must have {number} source runs; got {len(self.sources)}.")
         self.parameters.check_sources(len(self.sources))
         _CHECKS[self.target](self)
 
     @property
     def conditioning_parts(self) -> tuple[ConditioningPart, ...]:
-        """What it changes of the conditioning; nothing where it changes outputs."""
+        """The parts of the conditioning that it changes; empty if it changes outputs."""
         if self.target != "conditioning":
             return ()
         return CONDITIONING_PARTS if self.window.parts is None else self.window.parts
@@ -144,7 +146,7 @@ class Edit:
 
     @cached_property
     def value_sites(self) -> tuple[Site, ...]:
-        """The sites whose values it changes: the keys and values of its sites, where it acts on the conditioning."""
+        """The sites whose values it changes; for the conditioning, the keys and values of its sites."""
         sites = tuple(map(Site.parse, self.sites))
         if self.target == "output":
             return sites
@@ -153,24 +155,24 @@ class Edit:
 
     @cached_property
     def conditioning_sites(self) -> tuple[Site, ...]:
-        """The cross-attentions that take padding mask or positions from a source; none where outputs are changed."""
+        """The cross-attentions that take padding mask or positions from a source; empty if outputs are changed."""
         if not self.sources or not {"mask", "keys"} & set(self.conditioning_parts):
             return ()
         return tuple(map(Site.parse, self.sites))
 
     @property
     def runs(self) -> Iterator["Run"]:
-        """The runs that it reads from, with those that these read from."""
+        """Yield the runs that it reads from, recursively."""
         for source in self.sources:
             yield source
             yield from source.reads
 
     def bound(self, runs: Mapping[str, Sequence["Run"]]) -> "Edit":
-        """The same edit with names of runs filled in; a source that is the name of several becomes as many."""
+        """Bind the names of its sources to runs; a name of several runs becomes several sources."""
         return replace(self, sources=tuple(run for source in self.sources for run in source.bound_each(runs)))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, tensors by their hashes; `edit_from_json` reads it back."""
+        """Return plain JSON data with tensors by hash; `edit_from_json` reads it back."""
         return {
             "operator": self.operator,
             "target": self.target,
@@ -186,7 +188,7 @@ class Edit:
 
     @property
     def tensors(self) -> Iterator[HashedTensor]:
-        """The tensors that it is made with, those of its sources' edits included."""
+        """Yield its tensors, including those of its sources' edits."""
         yield from (value for value in self.parameters.__dict__.values() if isinstance(value, HashedTensor))
         for run in self.runs:
             for edit in run.edits:
@@ -194,7 +196,7 @@ class Edit:
 
     @cached_property
     def hash(self) -> str:
-        """Hash of the canonical JSON: names results."""
+        """Return the hash of the canonical JSON, which identifies results."""
         return content_hash(self.to_json())
 
 
@@ -202,9 +204,9 @@ class Edit:
 class Run:
     """A clip with its edits.
 
-    A run that `follows` another has no latents of its own: in every call it sees the other's, with its own prompt and
-    edits. It serves as a source of values "as they would be there", and to read velocities off another's trajectory.
-    In place of a clip stands its name where it is filled in later, or "self" (see `SELF`).
+    A run that `follows` another has no latents of its own: in every call it sees the other's latents, with its own
+    prompt and edits. It provides counterfactual values along another run's trajectory, such as velocities. Instead of a
+    clip there may be a name, to be bound later, or "self" (see `SELF`).
     """
 
     clip: Clip | str
@@ -216,17 +218,17 @@ class Run:
 
     @property
     def is_self(self) -> bool:
-        """Whether it stands for the run that reads it."""
+        """Return whether it stands for the run that reads it."""
         return self.clip == SELF
 
     @property
     def depends_on_reader(self) -> bool:
-        """Whether it is another run for each run that reads it."""
+        """Return whether it is a different run for each run that reads it."""
         return self.is_self or (self.follows is not None and self.follows.is_self)
 
     @property
     def reads(self) -> Iterator["Run"]:
-        """The runs that its edits read from, with those that these read from, and the one that it follows."""
+        """Yield the runs that its edits read from, recursively, and the run that it follows."""
         if self.follows is not None:
             yield self.follows
         for edit in self.edits:
@@ -255,23 +257,23 @@ class Run:
 
     @property
     def source_names(self) -> frozenset[str]:
-        """Names, to be filled in, of the runs that its edits read from."""
+        """Return the unbound names of the runs that its edits read from."""
         return frozenset(run.clip for run in self.reads if isinstance(run.clip, str)) - {SELF}
 
     def bound(self, runs: Mapping[str, Sequence["Run"]]) -> "Run":
-        """The same run with names filled in, its own being the name of one run."""
+        """Bind names to runs; its own name must be that of one run."""
         (run,) = self.bound_each(runs)
         return run
 
     def bound_each(self, runs: Mapping[str, Sequence["Run"]]) -> list["Run"]:
-        """The same run for each of those that its name stands for."""
+        """Bind names to runs; return one run for each run that its own name stands for."""
         named = [self] if self.is_self or not isinstance(self.clip, str) else runs[self.clip]
         edits = tuple(edit.bound(runs) for edit in self.edits)
         follows = None if self.follows is None else self.follows.bound(runs)
         return [Run(run.clip, edits or run.edits, follows or run.follows) for run in named]
 
     def to_json(self) -> Any:
-        """Plain JSON data: the name or the clip alone, where there is nothing else."""
+        """Return plain JSON data: only the name or clip if there are no edits."""
         clip = self.clip if isinstance(self.clip, str) else dict(self.clip.__dict__)
         if not self.edits and self.follows is None:
             return clip
@@ -280,15 +282,15 @@ class Run:
 
 
 Source = Clip | Run | str
-"""Where an edit reads from: a clip, a clip with edits, or a name for it."""
+"""What an edit reads from: a clip, a clip with edits, or a name for one."""
 
 
 def as_run(source: Source) -> Run:
-    """The run that a source means; raises UserError for anything else."""
+    """Convert a source to a run; raise UserError for anything else."""
     if isinstance(source, Run):
         return source
     if not isinstance(source, Clip | str):
-        raise UserError(f"A source is a clip or a run, not {source!r}.")
+        raise UserError(f"A source must be a clip or a run; got {source!r}.")
     return Run(source)
 
 
@@ -299,11 +301,11 @@ def patch(
     target: Target = "conditioning",
     **window: Unpack[WindowOptions],
 ) -> Edit:
-    """Activation patching: what the source run has in the same call.
+    """Activation patching: replace values by those of the source run in the same call.
 
     With the target `conditioning` the cross-attentions at the sites read the source's conditioning: its keys, values,
-    padding mask and positions, queries staying (TADA, arXiv 2602.11910), or some `parts` of it. With `output` the
-    sites' outputs are the source's.
+    padding mask and positions, with the run's own queries (TADA, arXiv 2602.11910), or some `parts` of it. With
+    `output` the sites' outputs are the source's.
     """
     return _edit("patch", sites, [source], window, target)
 
@@ -316,7 +318,7 @@ def random_patch(
     target: Target = "conditioning",
     **window: Unpack[WindowOptions],
 ) -> Edit:
-    """A null patch of the same norm: values as far from the run's own as the source's, in a random direction."""
+    """A null patch of the same norm: values as far from the run's own as the source's are, in a random direction."""
     return _edit("random_patch", sites, [source], window, target, seed=seed)
 
 
@@ -326,9 +328,9 @@ def ablate(
     source: Source | Sequence[Source] = (),
     **window: Unpack[WindowOptions],
 ) -> Edit:
-    """Ablation: the sites' outputs become zero, the mean of the sources (over runs and tokens), or the source's.
+    """Ablation: set the sites' outputs to zero, the mean of the sources (over runs and tokens), or the source's.
 
-    With `resample` the source should have nothing to do with the ablated run.
+    With `resample` the source should be unrelated to the ablated run.
     """
     sources = [source] if isinstance(source, Clip | Run | str) else source
     return _edit(method, sites, sources, window)
@@ -340,7 +342,7 @@ def add(
     strength: float = 1.0,
     **window: Unpack[WindowOptions],
 ) -> Edit:
-    """Activation addition: `strength * vector` is added to every token of the sites' outputs."""
+    """Activation addition: add `strength * vector` to every token of the sites' outputs."""
     return _edit("add", sites, [], window, vector=HashedTensor.of(vector), strength=strength)
 
 
@@ -350,7 +352,7 @@ def clamp(
     projection: float = 0.0,
     **window: Unpack[WindowOptions],
 ) -> Edit:
-    """Every token of the sites' outputs gets this projection onto the vector, and keeps the rest of itself.
+    """Set the projection of every token of the sites' outputs onto the vector, keeping the orthogonal part.
 
     The projection is x·d / |d|, in the units of the site's output. 0 projects the vector out.
     """
@@ -363,24 +365,24 @@ def blend(
     weights: Sequence[float],
     **window: Unpack[WindowOptions],
 ) -> Edit:
-    """Blend of conditionings: cross-attentions read the weighted sum of the sources' keys and of their values.
+    """Blend conditionings: cross-attentions read the weighted sum of the sources' keys and of their values.
 
-    The padding mask and the positions are taken from the first source. They are every source's: prompts whose
-    conditioning tokens do not lie at the same places are refused, because a sum of a word and of padding means nothing.
+    The padding mask and positions are those of the first source, and must be the same for all: prompts whose
+    conditioning tokens are at different positions raise an error, because adding a word to padding is meaningless.
     """
     return _edit("blend", sites, sources, window, "conditioning", weights=weights)
 
 
 def all_edits(edits: Edit | Sequence[Edit | Sequence[Edit]]) -> tuple[Edit, ...]:
-    """The edits of a sequence in which some stand alone and some in sequences of their own.
+    """Flatten a sequence of edits and sequences of edits.
 
     Raises:
-        UserError: for anything else than edits.
+        UserError: for anything that is not an edit.
     """
     if isinstance(edits, Edit):
         return (edits,)
     if not isinstance(edits, Sequence) or isinstance(edits, str):
-        raise UserError(f"An edit is what patch, ablate, add, clamp and blend make, not {edits!r}.")
+        raise UserError(f"An edit must be made by patch, ablate, add, clamp or blend; got {edits!r}.")
     return tuple(edit for each in edits for edit in all_edits(each))
 
 
@@ -396,28 +398,26 @@ def _edit(
         operator=operator,
         sites=(sites,) if isinstance(sites, str) else tuple(sites),
         target=target,
-        parameters=validated(_operator(operator).parameters, parameters, f"The edit '{operator}' is wrong"),
-        window=validated(Window, dict(window), f"The window of the edit '{operator}' is wrong"),
+        parameters=validated(_operator(operator).parameters, parameters, f"Invalid edit '{operator}'"),
+        window=validated(Window, dict(window), f"Invalid window of the edit '{operator}'"),
         sources=tuple(map(as_run, sources)),
     )
 
 
 def _operator(name: str) -> Operator:
     if name not in OPERATORS:
-        raise UserError(f"'{name}' is not an operator: use one of {', '.join(OPERATORS)}.")
+        raise UserError(f"Unknown operator '{name}'. Use one of {', '.join(OPERATORS)}.")
     return OPERATORS[name]
 
 
 def _check_output(edit: Edit) -> None:
     window = edit.window
     if window.segments is not None or window.parts is not None:
-        raise UserError("Segments and parts belong to edits of the conditioning, not of outputs.")
+        raise UserError("Segments and parts are for edits of the conditioning, not of outputs.")
     parts = {site: Site.parse(site).part.rpartition(".")[2] for site in edit.sites}
     without = [site for site, part in parts.items() if part not in _PER_HEAD]
     if window.heads is not None and without:
-        raise UserError(
-            f"{without[0]} has no heads to choose from: take .heads, .q, .k or .v of its attention."
-        )
+        raise UserError(f"{without[0]} has no separate heads. Use .heads, .q, .k or .v of its attention.")
 
 
 def _check_conditioning(edit: Edit) -> None:
@@ -425,33 +425,31 @@ def _check_conditioning(edit: Edit) -> None:
     wrong = [site for site in edit.sites if Site.parse(site).part != "cross_attn"]
     if wrong:
         raise UserError(
-            f"An edit of the conditioning acts on cross_attn sites only, not on {', '.join(wrong)}: "
-            "edit their outputs instead."
+            f"An edit of the conditioning must be at cross_attn sites; got {', '.join(wrong)}. "
+            "Edit their outputs instead."
         )
     if window.tokens is not None or window.heads is not None:
         raise UserError(
-            "An edit of the conditioning has no window of latent tokens or heads: edit outputs instead."
+            "An edit of the conditioning cannot have a window of latent tokens or heads. Edit outputs instead."
         )
     if not edit.conditioning_parts or not set(edit.conditioning_parts) <= set(CONDITIONING_PARTS):
-        raise UserError(
-            f"The parts of the conditioning are {', '.join(CONDITIONING_PARTS)}: name at least one."
-        )
+        raise UserError(f"Parts must be at least one of {', '.join(CONDITIONING_PARTS)}.")
 
 
 _CHECKS = {"output": _check_output, "conditioning": _check_conditioning}
 
 
 def edit_from_json(data: Any, tensors: Tensors | None = None) -> Edit:
-    """Rebuild an edit from `Edit.to_json` data; `tensors` gives those that it names.
+    """Rebuild an edit from `Edit.to_json` data; `tensors` returns its tensors by hash.
 
     Raises:
-        UserError: for an unknown operator or field, a value of a wrong type, and a tensor that cannot be had.
+        UserError: for an unknown operator or field, a value of a wrong type, or a missing tensor.
     """
     return _edit_from_json(data, tensors, 0)
 
 
 def _edit_from_json(data: Any, tensors: Tensors | None, depth: int) -> Edit:
-    what = "An edit is wrong"
+    what = "Invalid edit"
     given = validated(_EditFields, data, what)
     allowed = _operator(given.operator)
     parameters = {name: _with_tensor(value, tensors) for name, value in given.parameters.items()}
@@ -468,7 +466,7 @@ def _edit_from_json(data: Any, tensors: Tensors | None, depth: int) -> Edit:
 
 @dataclass(frozen=True, kw_only=True)
 class _EditFields:
-    """The fields of an edit as they stand in JSON."""
+    """The fields of an edit in JSON."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -483,7 +481,7 @@ class _EditFields:
 
 @dataclass(frozen=True, kw_only=True)
 class _RunFields:
-    """The fields of a run as they stand in JSON, where it is more than a clip."""
+    """The fields of a run in JSON, if it is more than a clip."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -496,8 +494,8 @@ def _run_from_json(data: Any, tensors: Tensors | None, depth: int) -> Run:
     if not isinstance(data, dict) or "run" not in data:
         return Run(_clip_from_json(data))
     if depth == MOST_NESTED:
-        raise UserError(f"A source is wrong: runs in runs are nested more than {MOST_NESTED} deep.")
-    given = validated(_RunFields, data, "A source is wrong")
+        raise UserError(f"Invalid source: runs are nested more than {MOST_NESTED} deep.")
+    given = validated(_RunFields, data, "Invalid source")
     return Run(
         _clip_from_json(given.run),
         tuple(_edit_from_json(edit, tensors, depth + 1) for edit in given.edits),
@@ -506,15 +504,15 @@ def _run_from_json(data: Any, tensors: Tensors | None, depth: int) -> Run:
 
 
 def _clip_from_json(data: Any) -> Clip | str:
-    return data if isinstance(data, str) else validated(Clip, data, "A source is wrong")
+    return data if isinstance(data, str) else validated(Clip, data, "Invalid source")
 
 
 def _with_tensor(value: Any, tensors: Tensors | None) -> Any:
-    """The tensor that a value names, where it names one."""
+    """Return the tensor that a value refers to, or the value itself."""
     if not isinstance(value, dict):
         return value
     if set(value) != {"tensor"} or not isinstance(value["tensor"], str):
-        raise UserError('A tensor of an edit is written {"tensor": its hash}.')
+        raise UserError('A tensor of an edit must be written as {"tensor": hash}.')
     if tensors is None:
-        raise UserError(f"There is no tensor {value['tensor'][:80]} here: keep it beside the edit.")
+        raise UserError(f"The tensor {value['tensor'][:80]} is missing. Store it with the edit.")
     return tensors(value["tensor"])

@@ -1,4 +1,4 @@
-"""One call of a network, linearised: values at sites, and the gradient there of a function of the output."""
+"""Linearise one call of a network: values at sites, and the gradients there of a function of the output."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def linearise(
 ) -> Linearisation:
     """Run `network(**inputs)` and differentiate `objective(output)` with respect to the sites' values.
 
-    Without an objective there are no gradients. `mask` marks the conditioning tokens that each row may see.
+    Without an objective there are no gradients. `mask` marks the conditioning tokens that are visible to each row.
     """
     values: dict[Site, torch.Tensor] = {}
     outputs: list[torch.Tensor] = []
@@ -47,10 +47,10 @@ def linearise(
         outputs.append(access.as_latents(result[0] if isinstance(result, tuple) else result))
     gradients: dict[Site, torch.Tensor] = {}
     if objective is not None:
-        found = torch.autograd.grad(objective(outputs[0]), list(values.values()), allow_unused=True)
+        computed = torch.autograd.grad(objective(outputs[0]), list(values.values()), allow_unused=True)
         gradients = {
             site: torch.zeros_like(value) if gradient is None else gradient
-            for (site, value), gradient in zip(values.items(), found, strict=True)
+            for (site, value), gradient in zip(values.items(), computed, strict=True)
         }
     return Linearisation(
         {site: value.detach() for site, value in values.items()}, gradients, outputs[0].detach()

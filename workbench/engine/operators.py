@@ -1,4 +1,4 @@
-"""Operators: what an edit makes of the values in its window. A new one is a function and an entry of `OPERATORS`."""
+"""Operators: how an edit changes the values in its window. A new one is a function and an entry in `OPERATORS`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from workbench.engine.tensors import HashedTensor
 
 
 class Region:
-    """The tokens and channels of a row that an edit reaches.
+    """The tokens and channels of a row that an edit changes.
 
     `tokens` (first, last) is a window of latent time, `positions` are conditioning tokens; None for all.
     """
@@ -38,7 +38,7 @@ class Region:
     def read(
         self, row: Float[torch.Tensor, "token channel"]
     ) -> Float[torch.Tensor, "some_tokens some_channels"]:
-        """The region of a row."""
+        """Return the region of a row."""
         return row[self.tokens][:, self.channels]
 
     def write(
@@ -46,7 +46,7 @@ class Region:
         row: Float[torch.Tensor, "token channel"],
         value: Float[torch.Tensor, "some_tokens some_channels"],
     ) -> None:
-        """Put a value into the region of a row."""
+        """Write a value to the region of a row."""
         part = row[self.tokens]
         part[:, self.channels] = value
         row[self.tokens] = part
@@ -54,7 +54,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Operands:
-    """What an operator works on: the row's own region, as earlier edits left it, and the source rows, whole."""
+    """The operands of an operator: the row's own region, after earlier edits, and the complete source rows."""
 
     own: Float[torch.Tensor, "some_tokens some_channels"]
     sources: Float[torch.Tensor, "source token channel"]
@@ -62,13 +62,13 @@ class Operands:
     site: Site
 
     def source(self, place: int = 0) -> Float[torch.Tensor, "some_tokens some_channels"]:
-        """The region of a source."""
+        """Return the region of a source."""
         return self.region.read(self.sources[place])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """What an operator needs besides its operands; this one needs nothing."""
+    """Parameters of an operator; none by default."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
@@ -78,7 +78,7 @@ class Parameters:
         return False
 
     def check_sources(self, n_sources: int) -> None:
-        """Raise UserError where they do not fit this many sources."""
+        """Raise UserError if the parameters do not match the number of sources."""
 
     def check_channels(self, site: Site, channels: int) -> None:
         """Raise UserError where they do not fit a site of which this many channels are edited."""
@@ -96,7 +96,7 @@ class Seeded(Parameters):
 
 @dataclass(frozen=True, kw_only=True)
 class Addition(Parameters):
-    """A vector, and what it is multiplied with."""
+    """A vector and the strength that multiplies it."""
 
     vector: HashedTensor
     strength: float = 1.0
@@ -120,7 +120,7 @@ class Projection(Parameters):
 
     def __post_init__(self) -> None:
         if not bool(self.vector.value.any()):
-            raise UserError("A vector to clamp along must have a number that is not 0.")
+            raise UserError("A vector to clamp along must not be zero.")
 
     def check_channels(self, site: Site, channels: int) -> None:
         """Raise UserError for a vector of another width."""
@@ -129,26 +129,28 @@ class Projection(Parameters):
 
 @dataclass(frozen=True, kw_only=True)
 class Weights(Parameters):
-    """A weight for each source."""
+    """One weight per source."""
 
     weights: tuple[float, ...]
 
     def check_sources(self, n_sources: int) -> None:
-        """Raise UserError where they do not fit this many sources."""
+        """Raise UserError if the parameters do not match the number of sources."""
         if len(self.weights) != n_sources:
-            raise UserError(f"A blend needs a weight for each source: {n_sources}, not {len(self.weights)}.")
+            raise UserError(
+                f"A blend must have one weight for each of its {n_sources} sources; got {len(self.weights)}."
+            )
 
 
 Value = Float[torch.Tensor, "some_tokens some_channels"]
 
 
 def take_source(given: Operands, parameters: Parameters) -> Value:  # noqa: ARG001 - it has none
-    """The source's value."""
+    """Return the source's value."""
     return given.source()
 
 
 def as_far_as_source(given: Operands, parameters: Seeded) -> Value:
-    """A value as far from the row's own as the source's, token by token, in directions drawn for seed and site."""
+    """Return a value as far from the row's own as the source's, per token, in directions drawn from seed and site."""
     part = given.site.block * len(PARTS) + PARTS.index(given.site.part)
     draws = torch.Generator().manual_seed((parameters.seed * 100_003 + part) % 2**64)
     direction = torch.randn(given.own.shape, generator=draws).to(given.own)
@@ -162,24 +164,24 @@ def zero(given: Operands, parameters: Parameters) -> Value:  # noqa: ARG001 - it
 
 
 def mean_of_sources(given: Operands, parameters: Parameters) -> Value:  # noqa: ARG001 - it has none
-    """The mean of the sources over rows and tokens."""
+    """Return the mean of the sources over rows and tokens."""
     return given.region.read(given.sources.mean(dim=(0, 1))[None].expand_as(given.sources[0]))
 
 
 def add_vector(given: Operands, parameters: Addition) -> Value:
-    """The row's own value and `strength * vector`."""
+    """Return the row's own value plus `strength * vector`."""
     return given.own + parameters.strength * parameters.vector.value.to(given.own)
 
 
 def set_projection(given: Operands, parameters: Projection) -> Value:
-    """The row's own value x moved along the unit vector u until x·u is the projection asked for."""
+    """Move the row's own value x along the unit vector u until x·u is the given projection."""
     vector = parameters.vector.value.to(given.own)
     unit = vector / vector.norm()
     return given.own + (parameters.projection - given.own @ unit)[:, None] * unit
 
 
 def weighted_sum(given: Operands, parameters: Weights) -> Value:
-    """The sum of the sources' values, each times its weight."""
+    """Return the weighted sum of the sources' values."""
     weights = torch.tensor(parameters.weights, dtype=given.own.dtype, device=given.own.device)
     values = torch.stack([given.source(place) for place in range(len(weights))])
     return (weights[:, None, None] * values).sum(dim=0)
@@ -187,10 +189,10 @@ def weighted_sum(given: Operands, parameters: Weights) -> Value:
 
 @dataclass(frozen=True)
 class Operator:
-    """A function of operands and parameters, and what it may be given.
+    """A function of operands and parameters, with its requirements.
 
-    `sources` are the least and the most runs that it reads from. `alike` says that their conditioning tokens must lie
-    at the same places, because values of several are put together.
+    `sources` are the minimum and maximum number of source runs. `alike` means that their conditioning tokens must be
+    at the same positions, because their values are combined.
     """
 
     function: Callable[[Operands, Any], Value]
@@ -215,4 +217,6 @@ OPERATORS: dict[str, Operator] = {
 
 def _check_width(vector: HashedTensor, site: Site, channels: int) -> None:
     if vector.value.shape != (channels,):
-        raise UserError(f"The vector has {vector.value.numel()} numbers but {site} has {channels} channels.")
+        raise UserError(
+            f"The vector must have {channels} numbers, the channels of {site}; it has {vector.value.numel()}."
+        )

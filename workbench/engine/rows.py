@@ -1,4 +1,4 @@
-"""Which rows of a denoiser call are computed: each once, and none that nobody needs."""
+"""Decide which rows of a denoiser call to compute: equal rows once, and unused rows not at all."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from workbench.engine.runs import CallLabel
 
 @dataclass(frozen=True)
 class CallRows:
-    """The rows of one call: `run` are those that the network computes; row r's output is that of `run[take[r]]`.
+    """The rows of one call: `run` are those that the network computes; the output of row r is that of `run[take[r]]`.
 
-    `idle` are the clips and passes whose output nobody uses: a row of another stands for them, unedited.
+    `idle` are the clips and passes whose output is not used: another row stands in for them, unedited.
     """
 
     label: CallLabel
@@ -20,12 +20,12 @@ class CallRows:
     idle: frozenset[tuple[int, str]] = frozenset()
 
     def place(self, clip: int, pass_name: str) -> int:
-        """Where, among the computed rows, this pass of this clip lies (or a row that equals it)."""
+        """Return the index, among the computed rows, of this pass of this clip (or of an equal row)."""
         return self.take[self.label.row(clip, pass_name)]
 
     @property
     def all_run(self) -> bool:
-        """Whether nothing is left out."""
+        """Return whether all rows are computed."""
         return len(self.run) == len(self.take)
 
 
@@ -34,14 +34,13 @@ def call_rows(
     clips: Sequence[Row],
     edits: Sequence[RowEdit],
     started: set[int],
-    probing: bool = False,
+    reads_velocities: bool = False,
 ) -> CallRows:
-    """Rows of a call that must be computed, given the clips that edits have `started` to change before it.
+    """Return the rows of a call that must be computed, given the clips that edits have `started` to change before it.
 
-    A clip that no edit has changed yet equals every other one of the same prompt, lyrics and seed: their rows
-    are computed once, so that an arm which starts at step s costs nothing before it and has its base run's very output
-    there. A clip that shadows another is computed where an edit reads it, or where `probing` asks for its
-    velocity, in the cond pass.
+    Clips that no edit has changed yet are equal if they have the same prompt, lyrics and seed: their rows are computed
+    once, so that an arm that starts at step s costs nothing before it and has exactly its base run's output there. A
+    shadow is computed only if an edit reads it, or in the cond pass, if `reads_velocities`.
     """
     acting = [
         (edit, pass_name)
@@ -50,7 +49,7 @@ def call_rows(
         if edit.acts_at(label.step, label.sigma, pass_name)
     ]
     changed = {(edit.row, pass_name) for edit, pass_name in acting}
-    needed = _needed(label, clips, acting, probing)
+    needed = _needed(label, clips, acting, reads_velocities)
     keys: dict[Hashable, int] = {}
     run: list[int] = []
     take: list[int] = []
@@ -73,13 +72,13 @@ def _needed(
     label: CallLabel,
     clips: Sequence[Row],
     acting: Sequence[tuple[RowEdit, str]],
-    probing: bool,
+    reads_velocities: bool,
 ) -> set[tuple[int, str]]:
-    """Clips and passes whose output is used: by the sampler, as a velocity, or as a source of one that is needed."""
+    """Return the clips and passes whose output is used: by the sampler, as a velocity, or as a source."""
     needed = {
         (clip, pass_name)
         for clip, pass_name in zip(label.clips, label.passes, strict=True)
-        if clips[clip].shadow_of is None or (probing and pass_name == "cond")
+        if clips[clip].shadow_of is None or (reads_velocities and pass_name == "cond")
     }
     while True:
         read = {
@@ -91,7 +90,7 @@ def _needed(
 
 
 def started_clips(label: CallLabel, edits: Sequence[RowEdit]) -> set[int]:
-    """Clips that an edit changes in this call."""
+    """Return the clips that an edit changes in this call."""
     return {
         edit.row
         for edit in edits
@@ -100,9 +99,10 @@ def started_clips(label: CallLabel, edits: Sequence[RowEdit]) -> set[int]:
 
 
 def shared_clips(clips: Sequence[Row], started: set[int]) -> tuple[int, ...]:
-    """For each clip the first one that was one computed row with it in every call; `started` is as after the last.
+    """For each clip, return the first clip that was the same computed row in every call.
 
-    Those are clips of one prompt, lyrics and seed that no edit has changed.
+    Those are clips with the same prompt, lyrics and seed that no edit has changed; `started` is the state after the
+    last call.
     """
     first: dict[Hashable, int] = {}
     return tuple(
@@ -116,7 +116,7 @@ def shared_clips(clips: Sequence[Row], started: set[int]) -> tuple[int, ...]:
 def _key(
     clip: int, pass_name: str, clips: Sequence[Row], changed: set[tuple[int, str]], started: set[int]
 ) -> Hashable:
-    """Rows with equal keys have equal outputs: the same conditioning, the same latents, and no edits."""
+    """Return a key; rows with equal keys have the same conditioning, the same latents and no edits."""
     if (clip, pass_name) in changed:
         return clip, pass_name
     main = clips[clip].shadow_of

@@ -1,4 +1,4 @@
-"""What every architecture offers to the rest of the workbench."""
+"""Inputs and outputs of a generation: settings, clips, call labels, captures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from workbench.engine.sites import Site
 
 @dataclass(frozen=True)
 class Clip:
-    """One generated piece of audio: prompt, lyrics, and the seed of its initial noise."""
+    """A clip to generate: prompt, lyrics, and the seed of its initial noise."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -24,7 +24,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class CallLabel:
-    """One run of the denoiser: step index, sigma, and for each batch row its clip (row of the request) and pass."""
+    """Label of a denoiser call: step index, sigma, and the clip (row of the request) and pass of each batch row."""
 
     step: int
     sigma: float
@@ -32,7 +32,7 @@ class CallLabel:
     passes: tuple[str, ...]
 
     def row(self, clip: int, pass_name: str) -> int:
-        """Batch row that holds this pass of this clip; raises KeyError when the call does not run it."""
+        """Return the batch row of this pass of this clip; raise KeyError if the call does not run it."""
         for row, (row_clip, row_pass) in enumerate(zip(self.clips, self.passes, strict=True)):
             if (row_clip, row_pass) == (clip, pass_name):
                 return row
@@ -41,7 +41,7 @@ class CallLabel:
 
 @dataclass(frozen=True)
 class Capture:
-    """What to keep of a run: sites, step indices, passes."""
+    """What to capture of a run: sites, step indices, passes."""
 
     sites: tuple[Site, ...]
     steps: tuple[int, ...]
@@ -49,12 +49,12 @@ class Capture:
 
 
 Sink = Callable[[Site, int, Float[torch.Tensor, "clip pass token channel"]], None]
-"""Takes the captured values of a site at a step index, as soon as they are there, on the model's device."""
+"""Called with the captured values of a site at a step index, on the model's device, as soon as they are computed."""
 
 
 @dataclass(frozen=True)
 class CallInputs:
-    """Inputs of one call in the cond pass, a row for each clip, and which conditioning tokens each row may see."""
+    """Inputs of one call in the cond pass, one row per clip, and which conditioning tokens are visible to each row."""
 
     arguments: dict[str, Any]
     mask: Bool[torch.Tensor, "clip token"] | None
@@ -62,13 +62,12 @@ class CallInputs:
 
 @dataclass
 class Generation:
-    """What a run gives: latents (clip, frame, channel), the calls' labels, and the captured activations by site.
+    """The output of a generation: latents (clip, frame, channel), call labels, and captured activations by site.
 
-    Activations that went to a sink are not in it. For each step asked for, `velocities` has what the network predicted
-    in the cond pass, and `inputs` what repeats that call (see `linearise`). `rows` counts the rows of denoiser calls
-    that were computed. `shared_with` tells for each clip the first one that was one computed row with it all along:
-    they are the same clip by construction, and not because they came out alike. `broke_at` tells the step that made a
-    clip's latents NaN or infinite, None where they are finite.
+    Activations passed to a sink are not included. For each requested step, `velocities` has the network's prediction
+    in the cond pass, and `inputs` what is needed to repeat that call (see `linearise`). `rows` is the number of
+    computed rows over all calls. `shared_with` is, for each clip, the first clip that was the same row throughout.
+    `broke_at` is the step at which a clip's latents became NaN or infinite, or None.
     """
 
     latents: Float[torch.Tensor, "clip frame latent_channel"]

@@ -1,4 +1,4 @@
-"""Which conditioning tokens a name means: segments, single words of the prompt, and the words that a pair swaps."""
+"""Resolve names to conditioning tokens: segments, words of the prompt, and the words that a pair swaps."""
 
 import string
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Aligned = tuple[tuple[tuple[str, ...], tuple[str, ...]], int, int]
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Where the conditioning tokens of a clip lie: segments and words of the prompt, as spans (first, last + 1)."""
+    """Positions of a clip's conditioning tokens: segments and words of the prompt, as spans (first, last + 1)."""
 
     segments: dict[str, Span]
     words: tuple[tuple[str, int, int], ...]
@@ -23,17 +23,19 @@ class Conditioning:
 def segment_positions(
     names: Sequence[str], target: Conditioning, source: Conditioning, n_tokens: int
 ) -> list[int]:
-    """Positions, of `n_tokens`, that the `names` mean for a row patched from `source`.
+    """Return the positions, out of `n_tokens`, that `names` stand for in a row patched from `source`.
 
-    A name is a segment of the model (`text`, `lyrics` …; the last reaches to the end, padding included); `prompt` or
+    A name is a segment of the model (`text`, `lyrics` …; the last one includes the padding at the end); `prompt` or
     `template`, the text's tokens inside or outside the prompt; `swapped`, `before` or `after`, the prompt's words that
-    differ between the two, those before the first and those after the last; or `word:violin`, a word of either
-    prompt. Raises UserError for unknown names, and where the two prompts' tokens do not lie at the same places.
+    differ between the two, those before the first and those after the last; or `word:violin`, a word of either prompt.
+
+    Raises:
+        UserError: for unknown names, or if the two prompts' tokens are not at the same positions.
     """
-    found: set[int] = set()
+    positions: set[int] = set()
     for name in names:
-        found |= _positions(name, target, source, n_tokens)
-    return sorted(found)
+        positions |= _positions(name, target, source, n_tokens)
+    return sorted(positions)
 
 
 def _positions(name: str, target: Conditioning, source: Conditioning, n_tokens: int) -> set[int]:
@@ -41,7 +43,7 @@ def _positions(name: str, target: Conditioning, source: Conditioning, n_tokens: 
         return _segment(name, target, source, n_tokens)
     if not (name in ROLES or name.startswith(WORD)):
         known = ", ".join([*target.segments, *ROLES, f"{WORD}…"])
-        raise UserError(f"There is no conditioning segment '{name}': use some of {known}.")
+        raise UserError(f"Unknown conditioning segment '{name}'. Use some of {known}.")
     words = _aligned_words(target, source)
     if name == "prompt":
         return _tokens(words)
@@ -49,12 +51,12 @@ def _positions(name: str, target: Conditioning, source: Conditioning, n_tokens: 
         return _segment("text", target, source, n_tokens) - _tokens(words)
     if name.startswith(WORD):
         wanted = name.removeprefix(WORD)
-        found = [word for word in words if any(wanted in map(_bare, texts) for texts in word[0])]
-        if not found:
+        matching = [word for word in words if any(wanted in map(_bare, texts) for texts in word[0])]
+        if not matching:
             raise UserError(
-                f"Neither prompt of a pair has the word '{wanted}': choose one that all pairs have."
+                f"Neither prompt of a pair has the word '{wanted}'. Choose a word that all pairs have."
             )
-        return _tokens(found)
+        return _tokens(matching)
     swapped = [i for i, (texts, _, _) in enumerate(words) if texts[0] != texts[1]]
     if not swapped:
         return set()
@@ -63,7 +65,7 @@ def _positions(name: str, target: Conditioning, source: Conditioning, n_tokens: 
         "before": words[: swapped[0]],
         "after": words[swapped[-1] + 1 :],
     }
-    # A token that holds a swapped word and a neighbour of it counts as swapped.
+    # A token that contains a swapped word and a neighbouring one counts as swapped.
     return _tokens(ranges[name]) - (set() if name == "swapped" else _tokens(ranges["swapped"]))
 
 
@@ -72,19 +74,19 @@ def _segment(name: str, target: Conditioning, source: Conditioning, n_tokens: in
     final = max(target.segments.values(), key=lambda span: span[1])[1] == last
     if first != other_first or (last != other_last and not final):
         raise UserError(
-            f"The {name} of the two prompts do not lie at the same conditioning tokens ({first} to {last}, "
-            f"{other_first} to {other_last}): give both the same lyrics."
+            f"The {name} of the two prompts must be at the same conditioning tokens; they are at {first} to {last} and "
+            f"{other_first} to {other_last}. Give both the same lyrics."
         )
     return set(range(first, n_tokens if final else last))
 
 
 def _aligned_words(target: Conditioning, source: Conditioning) -> list[Aligned]:
-    """Words of both prompts with their common span of tokens; those that share one token are one entry."""
+    """Align the words of both prompts by their spans of tokens; words that share a token are one entry."""
     ours, theirs = _by_span(target), _by_span(source)
     if list(ours) != list(theirs):
         raise UserError(
-            "The words of the two prompts do not lie at the same tokens: use pairs whose prompts have equally many "
-            "tokens, word by word, or patch the segment text as a whole."
+            "The words of the two prompts must be at the same tokens. Use pairs whose prompts have the same number of "
+            "tokens, word by word, or patch the whole segment text."
         )
     return [((ours[span], theirs[span]), *span) for span in ours]
 

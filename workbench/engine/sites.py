@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from cache.errors import UserError
 
-# In the order in which a block computes them, which is also the order in which a trace must visit them.
+# In the order in which a block computes them, in which a trace must also visit them.
 PARTS = (
     "self_attn.q",
     "self_attn.k",
@@ -33,9 +33,9 @@ _PATTERN = re.compile(r"tf(\d+)\.([a-z_.]+)")
 class Site:
     """A place in the network: block number (0-based) and part.
 
-    Parts: `self_attn`, `cross_attn` and `mlp` are what that part adds to the residual stream (before any gate),
-    `block` is the residual stream after the block; `q`, `k`, `v` and `heads` (the heads' outputs before they are
-    mixed) lie inside an attention, as in `tf6.cross_attn.heads`.
+    Parts: `self_attn`, `cross_attn` and `mlp` are what that part adds to the residual stream (before any gate); `block`
+    is the residual stream after the block; `q`, `k`, `v` and `heads` (the heads' outputs before they are mixed) are
+    inside an attention, as in `tf6.cross_attn.heads`.
     """
 
     block: int
@@ -43,12 +43,12 @@ class Site:
 
     @classmethod
     def parse(cls, text: str) -> "Site":
-        """Read `tf<block>.<part>`; raises UserError when the text is no site."""
+        """Parse `tf<block>.<part>`; raise UserError if the text is not a site."""
         match = _PATTERN.fullmatch(text)
         if match is None or match[2] not in PARTS:
             raise UserError(
-                f"'{text}' is not a site: write tf<block>.<part>, such as tf6.cross_attn, "
-                f"with part one of {', '.join(PARTS)}."
+                f"'{text}' is not a site. Write tf<block>.<part>, such as tf6.cross_attn; "
+                f"parts are {', '.join(PARTS)}."
             )
         return cls(int(match[1]), match[2])
 
@@ -62,15 +62,20 @@ class Site:
 
     @property
     def on_conditioning(self) -> bool:
-        """Whether the token axis runs over the conditioning instead of over latent time."""
+        """Return whether the token axis is the conditioning instead of latent time."""
         return self.part in ("cross_attn.k", "cross_attn.v")
 
 
 def parse_sites(texts: Iterable[str], n_blocks: int, names: Sequence[str] = ()) -> tuple[Site, ...]:
     """Parse sites and wildcards (`*.cross_attn`: that part of every block) for a network of `n_blocks` blocks.
 
-    `names` are those of the blocks, where they have any. Gives the sites in order of computation, each once. Raises
-    UserError for unknown blocks or parts, or an empty list.
+    `names` are the names of the blocks, if they have any.
+
+    Returns:
+        The sites in order of computation, without duplicates.
+
+    Raises:
+        UserError: for unknown blocks or parts, or an empty list.
     """
     sites: set[Site] = set()
     for text in texts:
@@ -78,42 +83,42 @@ def parse_sites(texts: Iterable[str], n_blocks: int, names: Sequence[str] = ()) 
         sites.update(Site.parse(numbered_site(site, names)) for site in every)
     check_blocks([site.block for site in sites], n_blocks)
     if not sites:
-        raise UserError("No site was given: name at least one, such as tf3.cross_attn or '*.cross_attn'.")
+        raise UserError("Give at least one site, such as tf3.cross_attn or '*.cross_attn'.")
     return tuple(sorted(sites, key=lambda site: site.order))
 
 
 def numbered_site(text: str, names: Sequence[str]) -> str:
-    """A site whose block is written by its name, as `tf<number>.<part>`; other texts as they are."""
+    """Convert a site with a named block to `tf<number>.<part>`; other texts are returned unchanged."""
     block, dot, part = text.partition(".")
     return f"tf{names.index(block)}.{part}" if dot and block in names else text
 
 
 def parse_block(text: str, names: Sequence[str] = ()) -> int:
-    """Number of a block written `tf3`, or as one of `names`; raises UserError for anything else."""
+    """Parse a block written `tf3`, or as one of `names`; raise UserError for anything else."""
     number = block_number(text, names)
     if number is None:
-        raise UserError(f"'{text}' is not a block: write it like {names[0] if names else 'tf3'}.")
+        raise UserError(f"'{text}' is not a block. Write it like {names[0] if names else 'tf3'}.")
     return number
 
 
 def parse_blocks(text: str, names: Sequence[str] = ()) -> tuple[int, ...]:
-    """Numbers of blocks written `tf3+tf4`, or by their `names`; raises UserError for anything else."""
+    """Parse blocks written `tf3+tf4`, or by their `names`; raise UserError for anything else."""
     numbers = [block_number(part, names) for part in text.split("+")]
     if None in numbers:
         example = "+".join(names[:2]) if names else "tf3+tf4"
-        raise UserError(f"'{text}' is not a set of blocks: write it like {example}.")
+        raise UserError(f"'{text}' is not a set of blocks. Write it like {example}.")
     return tuple(number for number in numbers if number is not None)
 
 
 def block_number(text: str, names: Sequence[str] = ()) -> int | None:
-    """Number of a block written `tf3`, or as one of `names`; None for anything else."""
+    """Return the number of a block written `tf3`, or as one of `names`; None for anything else."""
     if text in names:
         return names.index(text)
     return int(text[2:]) if text.startswith("tf") and text[2:].isdigit() else None
 
 
 def check_blocks(blocks: Sequence[int], n_blocks: int) -> None:
-    """Raise UserError when a block number is outside the network."""
+    """Raise UserError if the network does not have a block."""
     for block in blocks:
         if not 0 <= block < n_blocks:
-            raise UserError(f"Block tf{block} does not exist: this model has tf0 to tf{n_blocks - 1}.")
+            raise UserError(f"Block tf{block} does not exist; this model has tf0 to tf{n_blocks - 1}.")

@@ -1,4 +1,4 @@
-"""Tensors that edits are made with: named by what they hold, kept as safetensors beside the JSON that names them."""
+"""Tensors of edits: identified by a hash of their content, stored as safetensors with the JSON that refers to them."""
 
 import hashlib
 import re
@@ -27,7 +27,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 class HashedTensor:
     """A tensor on the CPU, in float32 or float64, and the SHA-256 of its dtype, shape and little-endian data.
 
-    Two are equal where their hashes are.
+    Two are equal if their hashes are.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
@@ -37,17 +37,17 @@ class HashedTensor:
 
     @classmethod
     def of(cls, values: "Numbers") -> "HashedTensor":
-        """A copy of the values, in float32 unless they are in float64; raises UserError for NaN and infinity."""
+        """Copy values to float32, or float64 if they are float64; raise UserError for NaN and infinity."""
         if isinstance(values, HashedTensor):
             return values
         try:
             given = values.detach() if isinstance(values, torch.Tensor) else torch.tensor(values)
         except (TypeError, ValueError) as error:
-            raise UserError(f"A tensor of an edit must be made of numbers: {error}.") from error
+            raise UserError(f"A tensor of an edit must have numbers: {error}.") from error
         dtype = torch.float64 if given.dtype == torch.float64 else torch.float32
         value = given.to("cpu", dtype, copy=True).contiguous()
         if not bool(torch.isfinite(value).all()):
-            raise UserError("A tensor of an edit must have finite numbers only: it has NaN or infinite ones.")
+            raise UserError("A tensor of an edit must have finite numbers only; it has NaN or infinity.")
         data = value.numpy()
         name = canonical_json([data.dtype.name, list(data.shape)]).encode()
         digest = hashlib.sha256(name + data.astype(data.dtype.newbyteorder("<")).tobytes())
@@ -55,9 +55,9 @@ class HashedTensor:
 
 
 Numbers = HashedTensor | torch.Tensor | np.ndarray | Sequence[float]
-"""What a tensor may be given as."""
+"""Types that are accepted as a tensor."""
 Tensors = Callable[[str], HashedTensor]
-"""Gives the tensor with a hash."""
+"""Returns the tensor with a hash."""
 
 
 def save_tensor(root: Path, tensor: HashedTensor) -> None:
@@ -67,21 +67,23 @@ def save_tensor(root: Path, tensor: HashedTensor) -> None:
 
 
 def load_tensor(root: Path, name: str) -> HashedTensor:
-    """The tensor with this hash that `save_tensor` wrote.
+    """Load the tensor with this hash that `save_tensor` wrote.
 
     Raises:
-        UserError: if there is none, it is damaged or larger than a vector can be, or its content has another hash.
+        UserError: if it does not exist, is damaged or too large, or its content has another hash.
     """
     if not _HASH.fullmatch(name):
-        raise UserError(f"'{name[:80]}' is not the hash of a tensor: it must be 64 hexadecimal digits.")
+        raise UserError(f"'{name[:80]}' is not the hash of a tensor, which must be 64 hexadecimal digits.")
     file = _file(root, name)
     try:
         tensors, _ = load_tensors(root, file.relative_to(root), MAX_BYTES)
     except FileNotFoundError as error:
-        raise UserError(f"There is no tensor {file}: copy it from where the edit was made.") from error
-    if set(tensors) != {_VALUE} or (found := HashedTensor.of(tensors[_VALUE])).hash != name:
-        raise UserError(f"{file} is not the tensor that its name says: copy it from where the edit was made.")
-    return found
+        raise UserError(f"The tensor {file} is missing. Copy it from where the edit was made.") from error
+    if set(tensors) != {_VALUE} or (tensor := HashedTensor.of(tensors[_VALUE])).hash != name:
+        raise UserError(
+            f"The content of {file} does not match its name. Copy it again from where the edit was made."
+        )
+    return tensor
 
 
 def _file(root: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The engine: inside one denoiser call, apply edits and keep activations. A call is planned, then its plan is run."""
+"""Apply edits and capture activations inside one denoiser call, which is planned first and then run."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -18,7 +18,7 @@ from workbench.engine.runs import Capture, Sink
 from workbench.engine.sites import PARTS, TARGETS, Site
 
 ENTERED = PARTS.index("cross_attn.q")
-"""The first part inside a cross-attention: what it reads of the conditioning must be changed before."""
+"""The first part inside a cross-attention; the conditioning must be edited before it."""
 
 
 @runtime_checkable
@@ -28,15 +28,15 @@ class CallAccess(Protocol):
     n_blocks: int
 
     def head_dim(self, block: int) -> int:
-        """Channels of a head in a block's attentions."""
+        """Return the channels per head in a block's attentions."""
         ...
 
     def reads(self, block: int) -> slice:
-        """Which of the conditioning's tokens the block's cross-attention reads."""
+        """Return which conditioning tokens the block's cross-attention reads."""
         ...
 
     def read(self, site: Site) -> Float[torch.Tensor, "row token channel"]:
-        """The site's output."""
+        """Return the site's output."""
         ...
 
     def write(self, site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
@@ -48,17 +48,17 @@ class CallAccess(Protocol):
         ...
 
     def write_mask(self, block: int, mask: Bool[torch.Tensor, "row token"]) -> None:
-        """A row of the block's cross-attention does not see the conditioning tokens where its mask is False."""
+        """Hide the conditioning tokens where `mask` is False from each row of the block's cross-attention."""
         ...
 
     def as_latents(self, output: torch.Tensor) -> Float[torch.Tensor, "row frame channel"]:
-        """The network's output with latent time as its second axis."""
+        """Return the network's output with latent time as its second axis."""
         ...
 
     def move_positions(self, block: int, moves: Sequence[tuple[int, int, tuple[int, ...] | None]]) -> None:
-        """Let rows of the block's cross-attention take the positions of others' conditioning tokens, if it has any.
+        """Give rows of the block's cross-attention the positions of other rows' conditioning tokens, if it has any.
 
-        A move is (row, row that it takes them of, conditioning tokens; None for all).
+        A move is (row, row it takes them from, conditioning tokens or None for all).
         """
         ...
 
@@ -67,7 +67,7 @@ class CallAccess(Protocol):
 class CallEdit:
     """An edit resolved to computed rows of one call.
 
-    `positions` are those among the conditioning tokens that the site's block reads, None for all.
+    `positions` are among the conditioning tokens that the site's block reads; None for all.
     """
 
     edit: Edit
@@ -76,18 +76,18 @@ class CallEdit:
     positions: tuple[int, ...] | None = None
 
     def read_by(self, reads: slice) -> "CallEdit":
-        """The edit as it is in a block that reads these of the conditioning's tokens."""
+        """Return the edit with positions relative to the conditioning tokens that a block reads."""
         return replace(self, positions=read_positions(self.positions, reads))
 
     def region(self, head_dim: int) -> Region:
-        """What it reaches of its row."""
+        """Return the region of the row that it changes."""
         window = self.edit.window
         return Region(window.tokens, window.heads, self.positions, head_dim)
 
 
 @dataclass(frozen=True)
 class SiteVisit:
-    """What is done at a site: its value is reused from the first call or read, edited in order, and captured."""
+    """The plan for a site: reuse its value from the first call or read it, apply edits in order, and capture it."""
 
     site: Site
     edits: tuple[CallEdit, ...]
@@ -97,7 +97,7 @@ class SiteVisit:
 
 @dataclass(frozen=True)
 class BlockVisit:
-    """What is done in a block: sites before its cross-attention, what this reads, and its sites and those after it.
+    """The plan for a block: sites before its cross-attention, what this reads, and its sites and later ones.
 
     `conditioning` are the edits whose rows take padding mask or positions from other rows.
     """
@@ -117,19 +117,18 @@ def visit_call(
     sink: Sink,
     table: ConditioningTable | None = None,
 ) -> None:
-    """Apply a batch's edits to one call, and give the captured values to `sink`: each (clip, pass, token, channel).
+    """Apply a batch's edits to one call, and pass captured values (clip, pass, token, channel) to `sink`.
 
-    `mask` marks the real (True) and padding (False) conditioning tokens of each computed row, or is None when nothing
-    is padded. An edit reads its source rows as they were before any edit of that site in this call; captured values are
-    those after the edits. With a `table`, keys and values of the constant conditioning are computed in the first call
-    and used again in the others.
+    `mask` marks real (True) and padding (False) conditioning tokens of each computed row, or is None without padding.
+    An edit reads its source rows before any edit of that site in this call; captured values are those after the edits.
+    With a `table`, keys and values of the constant conditioning are computed in the first call and reused.
     """
     label = rows.label
     captured = capture.sites if capture is not None and label.step in capture.steps else ()
 
     def give(site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
         assert capture is not None
-        sink(site, label.step, _by_clip(value, rows, batch.asked, capture.passes))
+        sink(site, label.step, _by_clip(value, rows, batch.requested, capture.passes))
 
     for block in plan_call(access.n_blocks, access.reads, rows, batch.edits, captured, table is not None):
         for visit in block.before:
@@ -148,9 +147,9 @@ def plan_call(
     captured: Collection[Site],
     constant_conditioning: bool,
 ) -> list[BlockVisit]:
-    """The blocks of a call in order of computation, with the sites at which there is something to do.
+    """Plan a call: its blocks in order of computation, with the sites that must be visited.
 
-    `reads` says which of the conditioning's tokens a block reads.
+    `reads` returns which conditioning tokens a block reads.
     """
     by_site: dict[Site, list[CallEdit]] = defaultdict(list)
     conditioning: dict[int, list[CallEdit]] = defaultdict(list)
@@ -182,7 +181,7 @@ def plan_call(
 
 
 def acting_edits(rows: CallRows, edits: Sequence[RowEdit]) -> list[CallEdit]:
-    """The edits that act in this call, each once for every pass of its row that the call runs, ordered by target."""
+    """Return the edits that act in this call, once for every pass of their row in the call, ordered by target."""
     label = rows.label
     acting = [
         CallEdit(
@@ -199,7 +198,7 @@ def acting_edits(rows: CallRows, edits: Sequence[RowEdit]) -> list[CallEdit]:
 
 
 def read_positions(positions: tuple[int, ...] | None, reads: slice) -> tuple[int, ...] | None:
-    """Those of the conditioning tokens that a block reads, counted from the first that it reads; None for all."""
+    """Convert positions to those among the conditioning tokens that a block reads; None for all."""
     if positions is None:
         return None
     first, end = reads.start or 0, reads.stop
@@ -212,7 +211,7 @@ def _visit(
     give: Callable[[Site, Float[torch.Tensor, "row token channel"]], None],
     table: ConditioningTable | None,
 ) -> None:
-    """Do at a running call's site what is planned."""
+    """Run the plan for one site of a running call."""
     site = visit.site
     constant = table if visit.constant else None
     known = None if constant is None else constant.rows(site)
@@ -229,7 +228,7 @@ def _visit(
 
 
 def _write_mask(access: CallAccess, visit: BlockVisit, mask: Bool[torch.Tensor, "row token"] | None) -> None:
-    """Hide the padding, each row's own or, where an edit says so, its first source's."""
+    """Hide each row's own padding or, if an edit replaces the mask, that of its first source."""
     if mask is None:
         return
     mask = mask[:, access.reads(visit.block)]
@@ -242,7 +241,7 @@ def _write_mask(access: CallAccess, visit: BlockVisit, mask: Bool[torch.Tensor, 
 
 
 def _move_positions(access: CallAccess, visit: BlockVisit) -> None:
-    """Keys of a source lie where they lie in it: a rotary embedding makes a difference of that."""
+    """Give patched keys the positions they have in their source, which matter for rotary embeddings."""
     moves = [
         (edit.row, edit.sources[0], edit.positions)
         for edit in visit.conditioning
@@ -255,7 +254,7 @@ def _move_positions(access: CallAccess, visit: BlockVisit) -> None:
 def _edited(
     value: Float[torch.Tensor, "row token channel"], visit: SiteVisit, head_dim: int
 ) -> Float[torch.Tensor, "row token channel"]:
-    """A copy of a site's output with its edits applied in order; sources are read as they were before all of them."""
+    """Apply edits in order to a copy of a site's output; sources are read before any of them."""
     edited = value.clone()
     for edit in visit.edits:
         region = edit.region(head_dim)
@@ -271,13 +270,13 @@ def _by_clip(
     clips: Sequence[int],
     passes: Sequence[str],
 ) -> Float[torch.Tensor, "clip pass token channel"]:
-    """The rows of the wanted clips and passes as (clip, pass, token, channel)."""
+    """Return the rows of the selected clips and passes as (clip, pass, token, channel)."""
     label = rows.label
     missing = [pass_name for pass_name in passes if pass_name not in label.passes]
     if missing:
         raise UserError(
-            f"The {missing[0]} pass is not run at step {label.step} (guidance is off there): "
-            "capture other steps or passes."
+            f"The {missing[0]} pass is not run at step {label.step}, where guidance is off. "
+            "Capture other steps or passes."
         )
     places = [[rows.place(clip, pass_name) for pass_name in passes] for clip in clips]
     return value[torch.tensor(places, device=value.device)]

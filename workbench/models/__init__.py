@@ -1,4 +1,4 @@
-"""Models: an adapter for each architecture, all of one base class."""
+"""Models: an adapter for each architecture, on a common base class."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ from workbench.hub import is_hub_id
 from workbench.models.folders import read_settings
 
 if TYPE_CHECKING:
-    import workbench.models.base  # imports torch, which no command may wait for that does not need it
+    import workbench.models.base  # imports torch, which is slow
 
 DTYPES = (*get_args(Dtype), "float64")
 ORGANISMS = ("organism-shared", "organism-split")
@@ -28,10 +28,10 @@ _ADAPTERS = {
 
 
 def model_source(name: str) -> str:
-    """Folder or hub id of a model: an embedded organism's name, a local pipeline folder, or a hub id.
+    """Return the folder or hub id of a model: an embedded organism, a local pipeline folder, or a hub id.
 
     Raises:
-        UserError: when `name` is none of them.
+        UserError: if `name` is none of them.
     """
     if name in ORGANISMS:
         return str(_ORGANISM_WEIGHTS / name)
@@ -47,16 +47,16 @@ def model_source(name: str) -> str:
         return name
     if "/" in name:
         raise UserError(
-            f"There is no model folder {name}: give the path of one, or put it (or a link to it) back where it was."
+            f"The model folder {name} does not exist. Give the path of one, or restore it (or a link to it)."
         )
     raise UserError(
-        f"Unknown model '{name}': give {' or '.join(ORGANISMS)}, a local pipeline folder, "
+        f"Unknown model '{name}'. Give {' or '.join(ORGANISMS)}, a local pipeline folder, "
         "or a hub id such as ACE-Step/acestep-v15-base."
     )
 
 
 def located(name: str) -> str:
-    """A model's name as a study keeps it, which is read in any working folder: of a folder its absolute path."""
+    """Return a model's name as stored in a study: a folder as an absolute path, other names unchanged."""
     folder = os.path.expanduser(name)
     return os.path.abspath(folder) if name not in ORGANISMS and os.path.isdir(folder) else name
 
@@ -64,27 +64,26 @@ def located(name: str) -> str:
 def load_model(
     name: str | os.PathLike[str], device: str = "cpu", dtype: str = "float32"
 ) -> "workbench.models.base.AudioDiffusionModel":
-    """Load a model by name (see `model_source`) with weights in `dtype` on `device`; its files tell which adapter.
+    """Load a model by name (see `model_source`) with weights in `dtype` on `device`; its files determine the adapter.
 
     Raises:
-        UserError: for an unknown name, device or dtype, for weights that are missing, and for a pipeline without an
-            adapter.
+        UserError: for an unknown name, device or dtype, missing weights, or a pipeline without an adapter.
     """
     name = os.fspath(name)
     check_device(device)
     if dtype not in DTYPES:
-        raise UserError(f"Unknown dtype '{dtype}': a model's weights are {', '.join(DTYPES)}.")
+        raise UserError(f"Unknown dtype '{dtype}'. Use one of {', '.join(DTYPES)}.")
     source = model_source(name)
     kind = _pipeline_class(source)
     if kind not in _ADAPTERS:
-        raise UserError(f"'{name}' is a {kind}, and the workbench knows {', '.join(_ADAPTERS)}.")
+        raise UserError(f"'{name}' is a {kind}, which is not supported. Supported: {', '.join(_ADAPTERS)}.")
     module, adapter = _ADAPTERS[kind]
     # Imports torch, diffusers and nnsight, which takes seconds.
     return getattr(importlib.import_module(module), adapter)(name, source, device=device, dtype=dtype)
 
 
 def _pipeline_class(source: str) -> str:
-    """Name of the pipeline's class."""
+    """Return the name of the pipeline's class."""
     index = _model_file(source, _INDEX)
     if index is None:
         return "AceStepV1Pipeline"
@@ -92,12 +91,12 @@ def _pipeline_class(source: str) -> str:
         return str(read_settings(index)["_class_name"])
     except KeyError as error:
         raise UserError(
-            f"The {_INDEX} of {source} does not name its pipeline: get the model anew."
+            f"The {_INDEX} of {source} does not name its pipeline. Get the model again."
         ) from error
 
 
 def _model_file(source: str, file: str) -> Path | None:
-    """A file of a model, downloaded if it is on the hub; None where only ACE-Step v1's own file is there."""
+    """Return a file of a model, downloaded if it is on the hub; None for a checkpoint of ACE-Step v1."""
     if Path(source).is_dir():
         path = Path(source) / file
         return path if path.is_file() else None
@@ -115,9 +114,9 @@ def _model_file(source: str, file: str) -> Path | None:
 
 
 def unreachable_weights(source: str, error: Exception) -> UserError:
-    """What to say where a hub's model is neither here nor to be had."""
+    """Make the error for a hub model that is neither cached nor downloadable."""
     return UserError(
-        f"The weights of '{source}' are neither in the hub cache nor can they be downloaded: check the name, the "
-        f"network (or run `hf download {source}` where there is one), and that it is in diffusers' layout, with "
-        f"a {_INDEX}, or in ACE-Step v1's ({type(error).__name__})."
+        f"The weights of '{source}' are not in the hub cache and cannot be downloaded ({type(error).__name__}). Check "
+        f"the name and the network (or run `hf download {source}` on a machine with access), and that the model has "
+        f"diffusers' layout, with a {_INDEX}, or that of ACE-Step v1."
     )

@@ -17,7 +17,7 @@ from workbench.models.base import AudioDiffusionModel, seeded_noise, words_at_to
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall, select_rows
 
-MAX_TEXT_TOKENS, MAX_LYRIC_TOKENS = 256, 2048  # the pipeline cuts there
+MAX_TEXT_TOKENS, MAX_LYRIC_TOKENS = 256, 2048  # the pipeline truncates there
 PEAK = 10 ** (-1 / 20)  # the pipeline normalises every clip to -1 dBFS
 
 
@@ -39,14 +39,14 @@ class CallOfAceStep(PipelineCall):
         return network.layers
 
     def skip_conditioning(self, n_rows: int) -> None:
-        """Do not embed the conditioning: all that depends on it is known."""
+        """Skip embedding the conditioning: all values that depend on it are cached."""
         given = self.arguments()
         nothing = given["hidden_states"].new_zeros(())
         n_tokens = given["encoder_hidden_states"].shape[1]
         self.network.condition_embedder.skip(nothing.expand(n_rows, n_tokens, 1))
 
     def row_mask(self, rows: CallRows) -> Bool[torch.Tensor, "row token"] | None:
-        """Which conditioning tokens each computed row may see; None when no clip is padded."""
+        """Return which conditioning tokens are visible to each computed row; None without padding."""
         if self.real_tokens is None or bool(self.real_tokens.all()):
             return None
         clips = [rows.label.clips[row] for row in rows.run]
@@ -70,8 +70,8 @@ class AceStepOptions(Options):
     def _interval(self) -> "AceStepOptions":
         if self.cfg_interval_start > self.cfg_interval_end:
             raise ValueError(
-                f"the guidance's interval is reversed: it starts at {self.cfg_interval_start:g} and ends at "
-                f"{self.cfg_interval_end:g}, both in 1 - sigma"
+                f"the guidance interval is reversed: it starts at {self.cfg_interval_start:g} and ends at "
+                f"{self.cfg_interval_end:g} (in 1 - sigma)"
             )
         return self
 
@@ -79,9 +79,9 @@ class AceStepOptions(Options):
 class AceStep15(AudioDiffusionModel):
     """ACE-Step 1.5 (base, sft, turbo, XL, or an embedded organism) as an `AudioDiffusionModel`.
 
-    The pipeline runs unchanged; nnsight reads and writes its transformer. One addition: the 1.5 transformer attends
-    to the padding of shorter prompts in a batch, so that a row would depend on its neighbours; here padding is
-    masked out of the cross-attention, and a batch row equals the same clip generated alone.
+    The pipeline runs unchanged; nnsight reads and writes its transformer. There is one addition: the 1.5 transformer
+    attends to the padding of shorter prompts in a batch, so that a row would depend on the others; here padding is
+    masked in the cross-attention, and a batch row equals the same clip generated alone.
     """
 
     pipeline_class = AceStepPipeline
@@ -119,7 +119,7 @@ class AceStep15(AudioDiffusionModel):
         return [float(sigma) for sigma in schedule]
 
     def step_passes(self, settings: GenerationSettings) -> list[tuple[str, ...]]:
-        """Guidance passes of each step: outside the interval there is one."""
+        """Guidance passes of each step; outside the interval there is only one."""
         chosen = options_of(AceStepOptions, settings)
         low, high = chosen.cfg_interval_start, chosen.cfg_interval_end
         return [
@@ -133,10 +133,10 @@ class AceStep15(AudioDiffusionModel):
         return settings.model_copy(update={"options": {**settings.options, **throughout}})
 
     def check_lyrics(self, lyrics: str) -> None:
-        """It sings any."""
+        """Do nothing: any lyrics are supported."""
 
     def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:
-        """The tokens that are read of a clip's prompt, in its template, and of its lyrics."""
+        """Return the tokens read from a clip's prompt, in its template, and from its lyrics."""
         text, lyrics = self.pipeline._format_prompt(
             clip.prompt, clip.lyrics, audio_duration=settings.duration
         )
@@ -156,7 +156,7 @@ class AceStep15(AudioDiffusionModel):
         }
 
     def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
-        """Where the segments of a clip's conditioning and the words of its prompt lie."""
+        """Return the spans of the segments of a clip's conditioning and of the words of its prompt."""
         segments = self.segments(clip, settings)
         text, mark = (
             self.pipeline._format_prompt(prompt, clip.lyrics, audio_duration=settings.duration)[0]
@@ -171,14 +171,14 @@ class AceStep15(AudioDiffusionModel):
     def noise(
         self, clips: Sequence[Clip], duration: float
     ) -> Float[torch.Tensor, "clip frame latent_channel"]:
-        """Initial latents, each clip's own draw from its seed."""
+        """Draw the initial latents of each clip from its seed."""
         shape = (self.frames(duration), self.config.audio_acoustic_hidden_dim)
         return seeded_noise(clips, shape).to(self.device, self.pipeline.transformer.dtype)
 
     def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
-        """Label of a call, read off its own inputs: step and sigma from its timestep, passes from its conditioning.
+        """Label a call by its inputs: step and sigma from its timestep, passes from its conditioning.
 
-        A row is the null pass where all its conditioning tokens equal the learned null embedding.
+        A row is the null pass if all its conditioning tokens equal the learned null embedding.
         """
         timestep, states = inputs["timestep"], inputs["encoder_hidden_states"]
         schedule = self.pipeline.scheduler.timesteps
@@ -198,10 +198,10 @@ class AceStep15(AudioDiffusionModel):
         latents: Float[torch.Tensor, "clip frame latent_channel"],
         duration: float | None = None,  # noqa: ARG002 - the latents are the clip's
     ) -> Float[torch.Tensor, "clip channel sample"]:
-        """Latents to audio at `sample_rate`: the VAE, then peaks brought to -1 dBFS, as the pipeline does.
+        """Decode latents to audio at `sample_rate` with the VAE, normalised to peaks of -1 dBFS, as the pipeline does.
 
-        One clip at a time: that bounds the memory of a large sweep, and on a CPU it is three times as fast as eight at
-        once, whose intermediate values the system must map into memory anew for every layer.
+        Clips are decoded one by one: this bounds the memory of a large sweep, and on a CPU it is three times as fast as
+        eight at once, whose intermediate values need newly mapped memory in every layer.
         """
         decoded = [self.pipeline.vae.decode(rows.transpose(1, 2)).sample.float() for rows in latents.split(1)]
         audio = torch.cat(decoded)
@@ -224,14 +224,14 @@ class AceStep15(AudioDiffusionModel):
         return output.audios
 
     def _encode(self, clips: Sequence[Clip], access: PipelineCall, sharing: bool) -> None:
-        """See which tokens are padding; where conditionings are shared, encode each different one once."""
+        """Record which tokens are padding; if conditionings are shared, encode each distinct one once."""
         assert isinstance(access, CallOfAceStep)
         if sharing:
             self._encode_once(clips)
         access.real_tokens = self.nn.condition_encoder.output[1].bool()
 
     def _encode_once(self, clips: Sequence[Clip]) -> None:
-        """Inside a trace: encode each different conditioning once, and give every clip its own."""
+        """Inside a trace, encode each distinct conditioning once and distribute them to the clips."""
         texts = [(clip.prompt, clip.lyrics) for clip in clips]
         first = [row for row, text in enumerate(texts) if text not in texts[:row]]
         own = [texts.index(text) for text in texts]

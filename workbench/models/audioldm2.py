@@ -26,12 +26,12 @@ from workbench.models.base import AudioDiffusionModel, seeded_noise, words_at_to
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall
 
-HIDDEN = -10000.0  # what the network adds to attention scores of hidden tokens
+HIDDEN = -10000.0  # the network adds this to attention scores of hidden tokens
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block lies in the UNet: the paper's name, how often the music was halved there, and what it reads."""
+    """A block of the UNet: the paper's name for it, its level (number of downsamplings), and what it reads."""
 
     name: str
     level: int
@@ -56,8 +56,8 @@ def conditioned_blocks(unet: Any) -> Iterator[Place]:
 
 
 def _conditioned(stage: Any, name: str, level: int) -> Iterator[Place]:
-    # A stage repeats a row of transformers, each made for one width of conditioning, or for none (None). Of those with
-    # one, the first two of the row are given the language model's states and the others T5's.
+    # A stage repeats a sequence of transformers, each for one width of conditioning, or none (None). Of those with one,
+    # the first two in the sequence read the language model's states, the others T5's.
     widths = getattr(stage, "cross_attention_dim", ())
     for number, transformer in enumerate(stage.attentions) if any(widths) else ():
         place = number % len(widths)
@@ -140,17 +140,14 @@ class AudioLDM2(AudioDiffusionModel):
             super().__init__(name, source, device, dtype)
         if not isinstance(self.pipeline.scheduler, DDIMScheduler):
             kind = type(self.pipeline.scheduler).__name__
-            raise UserError(
-                f"The scheduler of {source} is a {kind}: the workbench runs AudioLDM 2 with the DDIMScheduler, as "
-                "it was published."
-            )
+            raise UserError(f"AudioLDM 2 must have the DDIMScheduler, as published; {source} has a {kind}.")
         language = self.pipeline.language_model
         if isinstance(language, GPT2Model):
-            # The published folders hold the bare model, which lost the methods of generation in transformers 5.
+            # The published folders have the bare model, which has no generation methods in transformers 5.
             with torch.device("meta"):
                 generating = GPT2LMHeadModel(language.config)
             generating.transformer = language
-            generating.lm_head = torch.nn.Identity()  # states are generated, not words
+            generating.lm_head = torch.nn.Identity()  # it generates states, not words
             self.pipeline.register_modules(language_model=generating.eval())
 
     def call_access(self, network: Any) -> PipelineCall:
@@ -191,7 +188,7 @@ class AudioLDM2(AudioDiffusionModel):
         return math.ceil(int(duration / self.mel_seconds) / self.pipeline.vae_scale_factor)
 
     def _grid(self, block: int, frames: int) -> tuple[int, int]:
-        """Moments and frequency bands that a block sees: each halving rounds up."""
+        """Return the time steps and frequency bands of a block; each downsampling rounds up."""
         halved = 2 ** self._places[block].level
         return math.ceil(frames / halved), math.ceil(self.bands / halved)
 
@@ -232,12 +229,12 @@ class AudioLDM2(AudioDiffusionModel):
         shortest = self.mel_seconds * self.pipeline.vae_scale_factor
         if settings.duration < shortest:
             raise UserError(
-                f"AudioLDM 2 makes clips of {shortest:g} s at least, not of {settings.duration:g} s."
+                f"The duration must be at least {shortest:g} s for AudioLDM 2; got {settings.duration:g} s."
             )
         if settings.num_steps > self.pipeline.scheduler.config.num_train_timesteps:
             raise UserError(
-                f"AudioLDM 2 has a schedule of {self.pipeline.scheduler.config.num_train_timesteps} steps: "
-                f"{settings.num_steps} are too many."
+                f"The number of steps must be at most {self.pipeline.scheduler.config.num_train_timesteps} for "
+                f"AudioLDM 2; got {settings.num_steps}."
             )
 
     def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
@@ -245,7 +242,7 @@ class AudioLDM2(AudioDiffusionModel):
         return ("cond", "null") if settings.guidance_scale > 1 else ("cond",)
 
     def sigmas(self, settings: GenerationSettings) -> list[float]:
-        """Sigma of each step: the noise's share of the latents, in standard deviations, sqrt(1 - alpha_bar).
+        """Sigma of each step: the standard deviation of the noise in the latents, sqrt(1 - alpha_bar).
 
         The latents are sqrt(alpha_bar) x + sigma noise (Ho et al., arXiv 2006.11239), so that sigma lies in [0, 1].
         """
@@ -290,7 +287,7 @@ class AudioLDM2(AudioDiffusionModel):
         return {"generated": (0, first), "text": (first, first + len(self._tokenised(clip.prompt).input_ids))}
 
     def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:  # noqa: ARG002
-        """The tokens that CLAP and T5 read of a clip's prompt."""
+        """Return the tokens that CLAP and T5 read from a clip's prompt."""
         clap = self.pipeline.tokenizer
         heard = clap(clip.prompt, truncation=True, max_length=clap.model_max_length).input_ids
         return tuple(heard), tuple(self._tokenised(clip.prompt).input_ids)
@@ -374,11 +371,11 @@ class AudioLDM2(AudioDiffusionModel):
 
 @contextmanager
 def _loading() -> Iterator[None]:
-    """Make way for the pipeline's scheduler, and keep silent what a user can do nothing about."""
+    """Work around a name clash of the pipeline's scheduler, and silence warnings that users cannot act on."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # diffusers: the language model is not of the class that it expects
-    # nnsight gives every object a method `save`. torchsde, which diffusers imports with the scheduler, lists the names
-    # of its own objects at that moment, and stumbles on that one.
+    # nnsight adds a method `save` to every object. torchsde, which diffusers imports with the scheduler, lists the
+    # attributes of its objects on import, and fails on this one.
     mounted = hasattr(object, "save")
     if mounted:
         unmount("save")
@@ -407,7 +404,7 @@ def _padded(
     generated: Float[torch.Tensor, "pass generated_token generated_channel"],
     length: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """An encoded prompt whose text is padded to `length` tokens that nobody sees."""
+    """Pad the text of an encoded prompt to `length` tokens, which are masked."""
     missing = length - text.shape[1]
     return (
         torch.nn.functional.pad(text, (0, 0, 0, missing)),

@@ -1,7 +1,4 @@
-"""What every architecture offers to the rest of the workbench.
-
-Adapters share a diffusers pipeline on nnsight's `DiffusionModel`, whose generations are traced and edited.
-"""
+"""The base class of all models: a diffusers pipeline on nnsight's `DiffusionModel`, traced and edited."""
 
 import itertools
 import re
@@ -41,14 +38,14 @@ from workbench.seeds import seed_array
 
 
 class AudioDiffusionModel(ABC):
-    """A music diffusion model that can be listened to, traced and edited: a diffusers pipeline.
+    """A music diffusion model that can be run, traced and edited: a diffusers pipeline.
 
-    The pipeline runs unchanged; nnsight reads and writes its denoiser. A subclass, one for each architecture, says how
-    its pipeline is called, what a call's inputs mean (`label_call`), and where a block's parts lie (its
+    The pipeline runs unchanged; nnsight reads and writes its denoiser. A subclass, one for each architecture, defines
+    how its pipeline is called, what a call's inputs mean (`label_call`), and where a block's parts are (its
     `PipelineCall`).
 
-    `block_names` are what people call the blocks: "tf0", "tf1" …, unless a paper has other names for them. In a network
-    of `one_stream` the blocks follow one another directly, so that all that is written between two of them are sites.
+    `block_names` are "tf0", "tf1" …, unless a paper has other names for the blocks. In a `one_stream` network the
+    blocks follow one another directly, so that only sites write to the stream between two of them.
     """
 
     pipeline_class: ClassVar[type[Any]]
@@ -57,16 +54,16 @@ class AudioDiffusionModel(ABC):
     one_stream: ClassVar[bool] = True
 
     def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
-        # These take seconds, which commands without a model do not wait for.
+        # Slow to import, and not needed without a model.
         import diffusers
         import transformers
         from nnsight.modeling.diffusion import DiffusionModel
 
-        for library in (diffusers, transformers):  # their bars for each file bury what the user waits for
+        for library in (diffusers, transformers):  # their progress bars for each file hide ours
             library.utils.logging.disable_progress_bar()
         folder = self.weights_folder(source)
         with loading(name, folder), warnings.catch_warnings():
-            # Of diffusers, for every AutoencoderOobleck; a user can do nothing about it.
+            # From diffusers, for every AutoencoderOobleck; users cannot act on it.
             warnings.filterwarnings("ignore", ".*weight_norm.*", FutureWarning)
             self.nn = DiffusionModel(
                 str(folder), automodel=self.pipeline_class, dispatch=True, dtype=getattr(torch, dtype)
@@ -86,7 +83,7 @@ class AudioDiffusionModel(ABC):
 
     @classmethod
     def weights_folder(cls, source: str) -> Path:
-        """The local folder of a pipeline; a hub id is downloaded (or found in the hub cache) first."""
+        """Return the local folder of a pipeline; a hub id is downloaded first, unless it is in the hub cache."""
         if Path(source).is_dir():
             return Path(source)
         from diffusers import DiffusionPipeline
@@ -96,7 +93,7 @@ class AudioDiffusionModel(ABC):
         except (OSError, ValueError) as error:
             raise unreachable_weights(source, error) from error
 
-    # What a subclass says
+    # Defined by subclasses
 
     @property
     @abstractmethod
@@ -105,11 +102,11 @@ class AudioDiffusionModel(ABC):
 
     @property
     def denoiser(self) -> torch.nn.Module:
-        """The network that is run once a step."""
+        """The network that runs once per step."""
         return self.pipeline.transformer
 
     def call_access(self, network: Any) -> PipelineCall:
-        """Access to a call of the denoiser, given its envoy or, where only sizes are asked for, the module."""
+        """Return access to a call of the denoiser, given its envoy, or the module if only sizes are needed."""
         return self.call_class(network)
 
     @property
@@ -122,11 +119,11 @@ class AudioDiffusionModel(ABC):
         """Latent-time tokens of a clip of `duration` seconds."""
 
     def tokens_at(self, site: Site, duration: float) -> int:  # noqa: ARG002 - the same, in most networks
-        """Tokens of a site: `tokens`, or fewer in a network whose blocks see the music at several resolutions."""
+        """Return the tokens of a site: `tokens`, or fewer in networks with several resolutions."""
         return self.tokens(duration)
 
     def token_seconds_at(self, site: Site) -> float:  # noqa: ARG002 - the same, in most networks
-        """Seconds of music per token of a site: `token_seconds`, or more where it has fewer tokens."""
+        """Return the seconds of music per token of a site: `token_seconds`, or more if it has fewer tokens."""
         return self.token_seconds
 
     @abstractmethod
@@ -143,14 +140,14 @@ class AudioDiffusionModel(ABC):
 
     @abstractmethod
     def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
-        """Where the segments of a clip's conditioning and the words of its prompt lie."""
+        """Return the spans of the segments of a clip's conditioning and of the words of its prompt."""
 
     @abstractmethod
     def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:
-        """The tokens that each encoder reads of a clip's prompt and lyrics, cut at its limit."""
+        """Return the tokens that each encoder reads from a clip's prompt and lyrics, truncated at its limit."""
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words of a text of which the text encoder's vocabulary does not have a part."""
+        """Return the words of a text that are not fully in the text encoder's vocabulary."""
         tokenizer = self.pipeline.tokenizer
         return [
             word
@@ -160,15 +157,15 @@ class AudioDiffusionModel(ABC):
 
     @abstractmethod
     def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
-        """Label of a call, read off its own inputs."""
+        """Label a call by its inputs."""
 
     def step_of(self, timestep: Real[torch.Tensor, ""], schedule: Real[torch.Tensor, " step"]) -> int:
-        """Number of the step whose timestep this is; raises UserError where that is not one step."""
+        """Return the step with this timestep; raise UserError unless exactly one has it."""
         matches = (schedule.to(timestep.dtype).to(timestep.device) == timestep).nonzero().flatten()
         if len(matches) != 1:
             raise UserError(
                 f"The denoiser was called at timestep {float(timestep):.6g}, which matches {len(matches)} steps of the "
-                f"schedule: use fewer steps or a finer dtype than {self.dtype}."
+                f"schedule. Use fewer steps, or a more precise dtype than {self.dtype}."
             )
         return int(matches[0])
 
@@ -176,24 +173,24 @@ class AudioDiffusionModel(ABC):
     def decode(
         self, latents: Float[torch.Tensor, "clip frame latent_channel"], duration: float | None = None
     ) -> Float[torch.Tensor, "clip channel sample"]:
-        """Latents to audio at `sample_rate`, cut to `duration` seconds where they hold more than the clip."""
+        """Decode latents to audio at `sample_rate`, cut to `duration` seconds if they are longer than the clip."""
 
     @abstractmethod
     def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
-        """Arguments of the pipeline that give latents."""
+        """Return the pipeline's arguments, for latents as output."""
 
     @abstractmethod
     def _latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
-        """The latents in the pipeline's output."""
+        """Return the latents in the pipeline's output."""
 
     def check_settings(self, settings: GenerationSettings) -> None:
-        """Raise UserError for options that this model does not have, and clips that it cannot make."""
+        """Raise UserError for settings that this model does not support."""
         options_of(self.options_class, settings)
 
     def check_lyrics(self, lyrics: str) -> None:
-        """Raise UserError for lyrics that the model cannot sing."""
+        """Raise UserError for lyrics that the model does not support."""
         if lyrics:
-            raise UserError("This model does not sing lyrics: leave them out.")
+            raise UserError("This model does not support lyrics. Leave them out.")
 
     def step_passes(self, settings: GenerationSettings) -> list[tuple[str, ...]]:
         """Guidance passes of each step."""
@@ -204,19 +201,19 @@ class AudioDiffusionModel(ABC):
         return settings
 
     def step_sizes(self, settings: GenerationSettings) -> list[float]:
-        """How far each step moves the latents for a change of the network's output, up to a common factor.
+        """How much each step moves the latents per change of the network's output, up to a common factor.
 
-        In flow matching, as far as sigma falls; the last step ends at 0.
+        In flow matching this is the decrease of sigma; the last step ends at 0.
         """
         return [-float(change) for change in np.diff([*self.sigmas(settings), 0.0])]
 
     def _encode(self, clips: Sequence[Clip], access: PipelineCall, sharing: bool) -> None:  # noqa: B027 - may be nothing
-        """Inside a trace, before the first call: what is to be seen or changed of the conditioning's encoding."""
+        """Read or change the encoding of the conditioning, inside a trace before the first call."""
 
-    # The same for all
+    # Common to all
 
     def describe(self) -> dict[str, Any]:
-        """Name, source, weights hash, device and dtype: what provenance records; and what its blocks are called."""
+        """Return what provenance records (name, source, weights hash, device, dtype), and the block names."""
         numbers = tuple(f"tf{block}" for block in range(self.n_blocks))
         names = {} if self.block_names == numbers else {"block_names": list(self.block_names)}
         return {
@@ -237,7 +234,7 @@ class AudioDiffusionModel(ABC):
         return self._modules.channels(site)
 
     def reads(self, block: int) -> slice:
-        """Which of the conditioning's tokens, as `segments` counts them, the block's cross-attention reads."""
+        """Return which conditioning tokens, as numbered by `segments`, the block's cross-attention reads."""
         return self._modules.reads(block)
 
     def head_dim(self, block: int) -> int:
@@ -245,7 +242,7 @@ class AudioDiffusionModel(ABC):
         return self._modules.head_dim(block)
 
     def heads(self, part: str) -> int:
-        """Heads of an attention part: key and value heads at `k` and `v`, else query heads."""
+        """Return the heads of an attention part: key and value heads at `k` and `v`, otherwise query heads."""
         attention, _, inner = part.rpartition(".")
         return self.channels(Site(0, f"{attention or 'cross_attn'}.{inner}")) // self.head_dim(0)
 
@@ -275,18 +272,22 @@ class AudioDiffusionModel(ABC):
         edits: Edit | Sequence[Edit | Sequence[Edit]] = (),
         capture: str | Sequence[str] = (),
     ) -> GeneratedClip | GeneratedClips:
-        """Generate a clip, or several as one batch, each with all the edits, and give what comes out with labels.
+        """Generate a clip, or several as one batch, with edits, and return audio and labelled activations.
 
-        `edits` are applied in their order; one may be a sequence of edits, such as a vector's. `capture` names sites
-        ("tf4.cross_attn", "*.block") whose activations are kept, of all steps and of the passes that every step has.
-        They are in memory: for many clips or sites trace a study, or give `generate_batch` a sink.
+        Args:
+            clips: a clip, or several.
+            settings: generation settings.
+            edits: applied to each clip in this order; one may be a sequence of edits, such as a vector's.
+            capture: sites ("tf4.cross_attn", "*.block") whose activations are captured, at all steps and in the passes
+                that every step has. They are held in memory: for many clips or sites trace a study, or use
+                `generate_batch` with a sink.
 
         Raises:
-            UserError: as `generate_batch` does, and for a run whose numbers become NaN or infinite.
+            UserError: as `generate_batch` does, and if numbers become NaN or infinite.
         """
         asked = [clips] if isinstance(clips, Clip) else clips
         if isinstance(asked, str) or not all(isinstance(clip, Clip) for clip in asked):
-            raise UserError("Give generate clips, such as those of wb.clips(['a slow sad piano song']).")
+            raise UserError("generate needs clips, such as those of wb.clips(['a slow sad piano song']).")
         settings = settings or GenerationSettings()
         wanted = self._everything([capture] if isinstance(capture, str) else capture, settings)
         of_each = all_edits(edits)
@@ -300,7 +301,7 @@ class AudioDiffusionModel(ABC):
         return generated[0] if isinstance(clips, Clip) else generated
 
     def _everything(self, sites: Sequence[str], settings: GenerationSettings) -> Capture | None:
-        """All steps of some sites, in the passes that every step has; None without sites."""
+        """Return the capture of some sites at all steps, in the passes that every step has; None without sites."""
         if not sites:
             return None
         self.check_settings(settings)
@@ -344,15 +345,15 @@ class AudioDiffusionModel(ABC):
         sink: Sink | None = None,
         velocity_steps: Sequence[int] = (),
     ) -> Generation:
-        """Generate all runs as one batch, with their edits, and capture on the way; captured values go to the sink.
+        """Generate all runs as one batch, with their edits; captured values are passed to the sink, if there is one.
 
-        The runs that edits read from need not be among those asked for: they become further rows of the batch. Rows
-        that equal another one, and rows of runs that follow another and that nobody reads, are not computed. Where
-        there are edits, equal prompts are encoded once, and keys and values of the conditioning are computed once.
+        Runs that edits read from need not be among `runs`: they become additional rows of the batch. Rows that equal
+        another one are computed once, and shadows only if they are read. With edits, equal prompts are encoded once,
+        and keys and values of the conditioning are computed once.
 
         Raises:
-            UserError: for an empty batch, for unknown blocks, heads and segments, for names of runs that were not
-                filled in, and for passes or steps that the run does not have.
+            UserError: for an empty batch, unknown blocks, heads or segments, unbound names of runs, or passes or steps
+                that the run does not have.
         """
         from nnsight import save
 
@@ -375,14 +376,14 @@ class AudioDiffusionModel(ABC):
             self._encode(clips, access, sharing=bool(batch.edits))
             for _ in tracer.iter[: settings.num_steps]:
                 label = self.label_call(access.arguments(), len(clips))
-                probing = label.step in velocity_steps
-                rows = call_rows(label, clips, batch.edits, started, probing)
+                reads_velocities = label.step in velocity_steps
+                rows = call_rows(label, clips, batch.edits, started, reads_velocities)
                 started |= started_clips(label, batch.edits)
                 calls.append(label)
                 computed.append(len(rows.run))
                 finite.append(access.finite_rows())
-                if probing:
-                    inputs[label.step] = cond_inputs(access, rows, clips, batch.asked)
+                if reads_velocities:
+                    inputs[label.step] = cond_inputs(access, rows, clips, batch.requested)
                 mask = access.row_mask(rows)
                 access.choose_rows(rows, clips)
                 if table is not None:
@@ -390,31 +391,31 @@ class AudioDiffusionModel(ABC):
                     if table.complete:
                         access.skip_conditioning(len(rows.run))
                 visit_call(access, rows, batch, capture, mask, sink or keep, table)
-                velocity = access.give_rows(rows, read=probing)
+                velocity = access.give_rows(rows, read=reads_velocities)
                 if velocity is not None:
-                    cond = [label.row(clip, "cond") for clip in batch.asked]
+                    cond = [label.row(clip, "cond") for clip in batch.requested]
                     velocities[label.step] = velocity[cond]
             output = save(self.nn.output)
         latents = self._latents(output)
         finite.append(torch.isfinite(latents).flatten(1).all(dim=1))
         broke_at = _broke_at(calls, finite, clips)
         shared = shared_clips(clips, started)
-        owners = [shared[row] for row in batch.asked]
+        owners = [shared[row] for row in batch.requested]
         return Generation(
-            latents=latents[list(batch.asked)],
+            latents=latents[list(batch.requested)],
             calls=calls,
             activations={site: torch.stack(values, dim=1) for site, values in kept.items()},
             velocities=velocities,
             inputs=inputs,
             rows=sum(computed),
             shared_with=tuple(map(owners.index, owners)),
-            broke_at=tuple(broke_at[row] for row in batch.asked),
+            broke_at=tuple(broke_at[row] for row in batch.requested),
         )
 
     def plan(
         self, runs: Sequence[Clip | Run], settings: GenerationSettings, capture: Capture | None = None
     ) -> Batch:
-        """The batch that `generate_batch` computes for these runs; raises UserError as it does."""
+        """Plan the batch that `generate_batch` computes for these runs; raise UserError as it does."""
         for run in map(as_run, runs):
             for edit in run.nested_edits:
                 self._check_edit(edit)
@@ -427,7 +428,7 @@ class AudioDiffusionModel(ABC):
         return self.nn.transformer
 
     def _placed(self, batch: Batch, settings: GenerationSettings) -> tuple[RowEdit, ...]:
-        """The batch's edits, each with the conditioning tokens that it is limited to."""
+        """Resolve the conditioning tokens of the batch's edits."""
         if all(edit.edit.window.segments is None for edit in batch.edits):
             return batch.edits
         places = self._conditionings(batch.rows, settings)
@@ -438,13 +439,13 @@ class AudioDiffusionModel(ABC):
             names = edit.edit.window.segments
             if names is None:
                 return edit
-            found = segment_positions(names, places[edit.row], places[edit.sources[0]], n_tokens)
-            return replace(edit, positions=tuple(found))
+            positions = segment_positions(names, places[edit.row], places[edit.sources[0]], n_tokens)
+            return replace(edit, positions=tuple(positions))
 
         return tuple(map(placed, batch.edits))
 
     def _conditionings(self, clips: Sequence[Clip], settings: GenerationSettings) -> list[Conditioning]:
-        """Where each clip's conditioning lies in a batch of these."""
+        """Return the spans of each clip's conditioning in a batch of these clips."""
         known: dict[tuple[str, str], Conditioning] = {}
         for clip in clips:
             if (clip.prompt, clip.lyrics) not in known:
@@ -458,9 +459,9 @@ class AudioDiffusionModel(ABC):
         sites: Sequence[Site],
         direction: Float[torch.Tensor, "frame latent_channel"] | None = None,
     ) -> Linearisation:
-        """Repeat a call for one clip, and differentiate its velocity along a direction at the sites.
+        """Repeat a call for one clip, and differentiate its velocity along a direction with respect to the sites.
 
-        Without a direction there are values only.
+        Without a direction only values are returned.
         """
         from nnsight import NNsight
 
@@ -481,28 +482,31 @@ class AudioDiffusionModel(ABC):
         check_blocks([site.block for site in capture.sites], self.n_blocks)
         if not set(capture.passes) <= set(self.passes(settings)):
             raise UserError(
-                f"This run has the passes {', '.join(self.passes(settings))}, not {', '.join(capture.passes)}: "
-                "the null pass needs a guidance scale above 1 and a model without distilled guidance."
+                f"Passes must be among {', '.join(self.passes(settings))} in this run; got "
+                f"{', '.join(capture.passes)}. The null pass needs a guidance scale above 1 and a model without "
+                "distilled guidance."
             )
         if any(not 0 <= step < settings.num_steps for step in capture.steps):
             raise UserError(
-                f"Steps {list(capture.steps)} were asked for, but this run has steps 0 to {settings.num_steps - 1}."
+                f"Steps must be from 0 to {settings.num_steps - 1} in this run; got {list(capture.steps)}."
             )
         passes = self.step_passes(settings)
         guided = [step for step, names in enumerate(passes) if set(capture.passes) <= set(names)]
         lacking = sorted(set(capture.steps) - set(guided))
         if lacking:
             where = (
-                f"guidance acts in steps {guided[0]} to {guided[-1]}" if guided else "no step has them all"
+                f"guidance is on in steps {guided[0]} to {guided[-1]}"
+                if guided
+                else "no step has all of them"
             )
             raise UserError(
-                f"Step {lacking[0]} runs the {', '.join(passes[lacking[0]])} pass only: {where}. "
-                "Keep other steps or passes, or widen the guidance's interval."
+                f"Step {lacking[0]} runs only the {', '.join(passes[lacking[0]])} pass; {where}. "
+                "Capture other steps or passes, or widen the guidance interval."
             )
 
     def _check(self, batch: Batch, settings: GenerationSettings, capture: Capture | None) -> None:
         if not batch.rows:
-            raise UserError("There is nothing to generate: the list of clips is empty.")
+            raise UserError("The list of clips is empty. Give at least one clip.")
         self.check_settings(settings)
         for lyrics in {row.lyrics for row in batch.rows}:
             self.check_lyrics(lyrics)
@@ -532,26 +536,26 @@ class AudioDiffusionModel(ABC):
             edit.parameters.check_channels(site, of_heads or self.channels(site))
 
     def _check_alike(self, clips: Sequence[Clip], settings: GenerationSettings) -> None:
-        """Raise UserError for clips whose conditioning tokens do not lie at the same places."""
+        """Raise UserError for clips whose conditioning tokens are not at the same positions."""
         lengths = [tuple(map(len, self.encoded_tokens(clip, settings))) for clip in clips]
         for clip, length in zip(clips, lengths, strict=True):
             if length != lengths[0]:
                 raise UserError(
-                    f"'{clips[0].prompt}' and '{clip.prompt}' cannot be blended: with their lyrics they have "
-                    f"{sum(lengths[0])} and {sum(length)} tokens; take prompts with equally many, word by word."
+                    f"Cannot blend '{clips[0].prompt}' and '{clip.prompt}': with their lyrics they have "
+                    f"{sum(lengths[0])} and {sum(length)} tokens. Use prompts with the same number, word by word."
                 )
 
 
 def _broke_at(
     calls: Sequence[CallLabel], finite: Sequence[Bool[torch.Tensor, "_rows"]], clips: Sequence[Row]
 ) -> tuple[int | None, ...]:
-    """The step that made each clip's latents NaN or infinite; None for clips without latents of their own.
+    """Return the step at which each clip's latents became NaN or infinite, or None.
 
-    `finite` tells of every call's rows whether the latents were finite before it, and at last of every clip's.
+    `finite` says for the rows of every call whether their latents were finite before it, and finally for every clip.
     """
     if bool(finite[-1].all()):
         return (None,) * len(clips)
-    before = [of_call.tolist() for of_call in finite]
+    before = [flags.tolist() for flags in finite]
     broken: list[int | None] = []
     for clip, spec in enumerate(clips):
         if spec.shadow_of is not None or before[-1][clip]:
@@ -563,7 +567,7 @@ def _broke_at(
 
 
 def seeded_noise(clips: Sequence[Clip], shape: tuple[int, ...]) -> Float[torch.Tensor, "clip ..."]:
-    """Standard normals of a shape for each clip, drawn from its own seed: a row does not depend on its batch."""
+    """Draw standard normals of a shape for each clip from its own seed, so that a row does not depend on its batch."""
     draws = [torch.randn(shape, generator=torch.Generator().manual_seed(clip.seed)) for clip in clips]
     return torch.stack(draws)
 
@@ -571,12 +575,12 @@ def seeded_noise(clips: Sequence[Clip], shape: tuple[int, ...]) -> Float[torch.T
 def words_at_tokens(
     prompt: str, start: int, offsets: Sequence[tuple[int, int]], first: int
 ) -> tuple[tuple[str, int, int], ...]:
-    """Words of a prompt with their spans of tokens (first, last + 1).
+    """Return the words of a prompt with their spans of tokens (first, last + 1).
 
-    The prompt begins at character `start` of the text that was tokenised; `offsets` are the tokens' characters, and
-    token 0 of them is number `first` of the conditioning.
+    The prompt begins at character `start` of the tokenised text; `offsets` are the character spans of the tokens, the
+    first of which is token `first` of the conditioning.
     """
-    # A token begins where the one before it ends: where a tokenizer rewrites its text, beginnings may be wrong.
+    # A token begins where the previous one ends: if a tokenizer rewrites its text, its start offsets may be wrong.
     ends = [0, *itertools.accumulate((end for _, end in offsets), max)]
     words = []
     for word in re.finditer(r"\S+", prompt):
@@ -585,6 +589,6 @@ def words_at_tokens(
             for token, (begin, end) in enumerate(itertools.pairwise(ends))
             if begin < start + word.end() and end > start + word.start()
         ]
-        if inside:  # a long prompt is cut off
+        if inside:  # a long prompt is truncated
             words.append((word.group(), inside[0], inside[-1] + 1))
     return tuple(words)

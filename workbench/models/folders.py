@@ -1,4 +1,4 @@
-"""Model folders: their configurations are looked at before a library loads them, and nothing of theirs is run."""
+"""Check model folders before a library loads them, so that none of their code is run."""
 
 import pickle
 from collections.abc import Iterator
@@ -13,25 +13,25 @@ MAX_BYTES = 2**28
 INDEX = "model_index.json"
 CONFIG = "config.json"
 LARGEST_NUMBER = 100_000_000
-"""Of a part's configuration: no network has as many layers, channels or tokens."""
+"""Upper limit of numbers in a configuration: no network has as many layers, channels or tokens."""
 MOST_TENSORS = 100_000
-_SPARE = 2**22  # numbers that a network may have beside those in its files, such as tables of positions
+_SPARE = 2**22  # numbers that a network may have besides those in its files, such as position tables
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-# Whose classes a pipeline's parts may be; another name would be a Python file of the folder's own.
+# Libraries of a pipeline's components; any other name would be a Python file in the folder.
 _LIBRARIES = {"diffusers", "transformers", "ace_step", "stable_audio", "audioldm2"}
 
 
 def check_model_folder(folder: Path) -> None:
-    """Look through the JSON files of a model's folder.
+    """Check the JSON files of a model's folder.
 
     Raises:
-        UserError: if one is no JSON object, asks for code of the folder's own (`auto_map`, or a part of another
-            library), or has numbers that no network has.
+        UserError: if one is not a JSON object, refers to code in the folder (`auto_map`, or a component of another
+            library), or has implausible numbers.
     """
     for file in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
         if file.exists() and not file.is_file():
-            raise UserError(f"{file} is no file: get the model anew.")
-        if not file.is_file():  # a link that leads nowhere
+            raise UserError(f"{file} is not a regular file. Get the model again.")
+        if not file.is_file():  # a broken link
             continue
         settings = read_settings(file)
         _refuse_code(settings, file)
@@ -40,26 +40,24 @@ def check_model_folder(folder: Path) -> None:
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """The JSON object in a file of a model; raises UserError for anything else."""
+    """Read the JSON object in a file of a model; raise UserError for anything else."""
     if file.stat().st_size > MAX_BYTES:
-        raise UserError(
-            f"{file} is larger than {MAX_BYTES} bytes, which no configuration is: get the model anew."
-        )
+        raise UserError(f"{file} must have at most {MAX_BYTES} bytes. Get the model again.")
     try:
         return parse_document(file.read_bytes())
     except ValueError as error:
-        raise UserError(f"{file} is damaged ({error}): get the model anew.") from error
+        raise UserError(f"{file} is damaged ({error}). Get the model again.") from error
 
 
 @contextmanager
 def loading(name: str, folder: Path) -> Iterator[None]:
-    """What a library builds in this block from a model's folder fits the folder's weights, and fails with a sentence.
+    """Check a folder, limit the networks built from it in this block, and turn loading errors into UserError.
 
-    Without a configuration, or with another one, a library builds a network of its own default size, which can be
-    larger than the memory. Every number of a network has at least one byte in the files of weights.
+    With a missing or wrong configuration, a library builds a network of its default size, which can exceed the memory.
+    Every number of a network has at least one byte in the weight files, so larger networks raise an error.
 
     Raises:
-        UserError: as `check_model_folder` does; for networks larger than the weights; for weights that are missing,
+        UserError: as `check_model_folder` does; for networks larger than the weights; or for weights that are missing,
             damaged, or pickled with more than tensors.
     """
     from huggingface_hub.errors import StrictDataclassError  # slow to import
@@ -68,17 +66,17 @@ def loading(name: str, folder: Path) -> Iterator[None]:
     try:
         with _bounded(folder):
             yield
-    except pickle.UnpicklingError as error:  # its own text advises to run them
+    except pickle.UnpicklingError as error:  # its own message suggests running them
         raise UserError(
-            f"The model '{name}' has pickled weights in {folder} that are no plain tensors, and nothing of theirs was "
-            "run: get it as safetensors."
+            f"The model '{name}' has pickled weights in {folder} with more than plain tensors. They were not loaded. "
+            "Get the model as safetensors."
         ) from error
     except (*_FAILURES, StrictDataclassError) as error:
-        told = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"The model '{name}' cannot be loaded from {folder}: {told}") from error
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"Cannot load the model '{name}' from {folder}: {reason}") from error
 
 
-# What the libraries raise for configurations and weights that do not fit them or each other.
+# Errors of the libraries for invalid or mismatched configurations and weights.
 _FAILURES = (
     OSError,
     ValueError,
@@ -94,7 +92,7 @@ _FAILURES = (
 
 @contextmanager
 def _bounded(folder: Path) -> Iterator[None]:
-    """Refuse parameters and buffers, as they are made, that outgrow a folder's weights."""
+    """Raise UserError as soon as parameters and buffers outgrow a folder's weights."""
     from torch.nn.modules import module  # slow to import
 
     allowed = _SPARE + sum(
@@ -106,13 +104,12 @@ def _bounded(folder: Path) -> Iterator[None]:
     def count(owner: Any, name: str, tensor: Any) -> None:
         nonlocal total
         size = 0 if tensor is None else tensor.numel()
-        key = (id(owner), name)  # loading puts another tensor into a place
+        key = (id(owner), name)  # loading replaces tensors
         total += size - sizes.get(key, 0)
         sizes[key] = size
         if total > allowed or len(sizes) > MOST_TENSORS:
             raise UserError(
-                f"The configurations in {folder} describe a larger network than its files of weights hold: get the "
-                "model anew."
+                f"The configurations in {folder} describe a network larger than its weight files. Get the model again."
             )
 
     hooks = (
@@ -133,7 +130,9 @@ def _refuse_absurd(settings: dict[str, Any], file: Path) -> None:
         if isinstance(value, dict | list):
             values += value.values() if isinstance(value, dict) else value
         elif isinstance(value, int) and abs(value) > LARGEST_NUMBER:
-            raise UserError(f"{file} has the number {value:.3g}, which no network has: get the model anew.")
+            raise UserError(
+                f"{file} has the number {value:.3g}, which is implausibly large. Get the model again."
+            )
 
 
 def _refuse_code(settings: dict[str, Any], file: Path) -> None:
@@ -145,6 +144,6 @@ def _refuse_code(settings: dict[str, Any], file: Path) -> None:
         foreign |= any(part and part[0] is not None and part[0] not in _LIBRARIES for part in parts)
     if foreign:
         raise UserError(
-            f"{file} asks for Python code that came with the model, which is never run: use a model in diffusers' own "
+            f"{file} refers to Python code in the model's folder, which is never run. Use a model in diffusers' own "
             "format."
         )

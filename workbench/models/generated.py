@@ -1,4 +1,4 @@
-"""What `generate` gives: audio to listen to and to save, and labelled activations."""
+"""The output of `generate`: audio to play and save, and labelled activations."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,10 @@ from workbench.engine.sites import numbered_site
 class Activations(dict[str, xr.DataArray]):
     """The activations of a run by site, each with dims (clip, step, pass, token, channel).
 
-    Coordinates: step, sigma (along step), pass, seconds (along token: where in the music the token begins), and along
+    Coordinates: step, sigma (along step), pass, seconds (along token: the time at which the token begins), and along
     clip its number, prompt, lyrics and seed. At `k` and `v` of a cross-attention the tokens are those of the
-    conditioning, which have no seconds. A site may also be written with the name that the model's paper has for its
-    block. An unknown one raises UserError.
+    conditioning, without seconds. A site may also be written with the block's name in the model's paper. Unknown sites
+    raise UserError.
     """
 
     def __init__(self, arrays: dict[str, xr.DataArray], block_names: Sequence[str] = ()) -> None:
@@ -34,20 +34,18 @@ class Activations(dict[str, xr.DataArray]):
         if number in self:
             return self[number]
         have = f"those of {', '.join(self)}" if self else "none"
-        raise UserError(
-            f"There are no activations of '{site}' here, but {have}: ask for it with capture=['{site}']."
-        )
+        raise UserError(f"Activations of '{site}' were not captured, only {have}. Use capture=['{site}'].")
 
     def of_clips(self, places: slice) -> "Activations":
-        """The activations of some of the clips."""
+        """Return the activations of some of the clips."""
         return Activations({site: array.isel(clip=places) for site, array in self.items()}, self._block_names)
 
 
 @dataclass(frozen=True, eq=False)
 class GeneratedClip:
-    """A clip as it came out: samples at `sample_rate` per second, and the activations that were asked for.
+    """A generated clip: samples at `sample_rate` Hz, and the captured activations.
 
-    In a notebook it shows as a player. Playing and saving cut samples to [-1, 1].
+    In a notebook it is displayed as a player. Playing and saving clip samples to [-1, 1].
     """
 
     clip: Clip
@@ -61,18 +59,18 @@ class GeneratedClip:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Duration in seconds."""
         return self.samples.shape[-1] / self.sample_rate
 
     def play(self) -> None:
-        """Show a player in a notebook; elsewhere warn that `save` writes a file to listen to."""
+        """Show a player in a notebook; elsewhere warn that `save` writes an audio file."""
         _show(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write the audio as the file's ending says (.wav, .flac, .ogg, …), over a file that is there; gives its path.
+        """Write the audio in the format of the file's ending (.wav, .flac, .ogg, …); return the path.
 
         Raises:
-            UserError: for an unknown ending, and where the file cannot be written.
+            UserError: if the ending is unknown or the file cannot be written.
         """
         return write_audio(Path(path), self.samples, self.sample_rate)
 
@@ -83,7 +81,7 @@ class GeneratedClip:
 
 @dataclass(frozen=True, eq=False)
 class GeneratedClips(Sequence[GeneratedClip]):
-    """Clips that were generated together, and their activations, in one array a site."""
+    """Clips that were generated together, and their activations, in one array per site."""
 
     clips: tuple[GeneratedClip, ...]
     activations: Activations
@@ -107,7 +105,7 @@ class GeneratedClips(Sequence[GeneratedClip]):
         return iter(self.clips)
 
     def play(self) -> None:
-        """Show a player for each clip in a notebook; elsewhere warn that `save` writes files to listen to."""
+        """Show a player for each clip in a notebook; elsewhere warn that `save` writes audio files."""
         _show(self)
 
     def _repr_html_(self) -> str:
@@ -120,7 +118,7 @@ def generated_clips(
     sample_rate: int,
     activations: Activations,
 ) -> GeneratedClips:
-    """Clips with their audio, each with its own part of the activations."""
+    """Combine clips with their audio, each with its own part of the activations."""
     each = [
         GeneratedClip(clip, samples, sample_rate, activations.of_clips(slice(place, place + 1)))
         for place, (clip, samples) in enumerate(zip(clips, audio, strict=True))
@@ -130,7 +128,7 @@ def generated_clips(
 
 def _show(generated: GeneratedClip | GeneratedClips) -> None:
     try:
-        from IPython import get_ipython  # which a plain interpreter does not need
+        from IPython import get_ipython  # not needed outside notebooks
         from IPython.display import display
     except ImportError:
         shell = None

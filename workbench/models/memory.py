@@ -1,4 +1,4 @@
-"""How many rows of a denoiser call fit into memory, found by trying."""
+"""Measure how many rows of a denoiser call fit into memory."""
 
 import weakref
 from collections.abc import Callable, Iterator
@@ -14,23 +14,23 @@ from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.models.base import AudioDiffusionModel
 
-SHARE = 0.5
-"""Of the free memory: the rest is for decoding, scoring, and whoever else works on the machine."""
+USABLE_FRACTION = 0.5
+"""Fraction of the free memory to use; the rest is for decoding, scoring and other users of the machine."""
 FEW, MANY = 1, 3
 
 
 def clips_that_fit(
     model: AudioDiffusionModel, settings: GenerationSettings, budget: int | None = None
 ) -> int:
-    """Clips that one batch may have so that the denoiser stays within `budget` bytes (half of what is free).
+    """Return how many clips a batch may have so that the denoiser stays within `budget` bytes (default: half the free).
 
-    The peaks of two short generations of different size tell what a clip costs; at least one clip always fits.
+    The peaks of two short generations of different size give the cost of a clip; the result is at least 1.
     """
     one_step = model.guided_throughout(settings).model_copy(update={"num_steps": 1})
     peaks = [_peak_bytes(model, n, one_step) for n in (FEW, MANY)]
     per_clip = max(1.0, (peaks[1] - peaks[0]) / (MANY - FEW))
     fixed = max(0.0, peaks[0] - FEW * per_clip)
-    allowed = SHARE * _free_bytes(model.device) if budget is None else budget
+    allowed = USABLE_FRACTION * _free_bytes(model.device) if budget is None else budget
     return max(1, int((allowed - fixed) / per_clip))
 
 
@@ -41,7 +41,7 @@ def _free_bytes(device: str) -> int:
 
 
 def _peak_bytes(model: AudioDiffusionModel, n_clips: int, settings: GenerationSettings) -> int:
-    """Most memory that tensors of one denoiser call hold at once, beyond what was held before it."""
+    """Return the peak memory of tensors in one denoiser call, beyond what was allocated before it."""
     clips = [Clip(f"probe {seed}", seed) for seed in range(n_clips)]
     if model.device.startswith("cuda"):
         return _cuda_peak(model, clips, settings)
@@ -51,23 +51,23 @@ def _peak_bytes(model: AudioDiffusionModel, n_clips: int, settings: GenerationSe
 
 
 def _cuda_peak(model: AudioDiffusionModel, clips: list[Clip], settings: GenerationSettings) -> int:
-    found: list[int] = []
+    peaks: list[int] = []
 
     def restart() -> None:
         torch.cuda.reset_peak_memory_stats(model.device)
-        found.append(-torch.cuda.memory_allocated(model.device))
+        peaks.append(-torch.cuda.memory_allocated(model.device))
 
     def stop() -> None:
-        found.append(torch.cuda.max_memory_allocated(model.device))
+        peaks.append(torch.cuda.max_memory_allocated(model.device))
 
     with _around(model.denoiser, restart, stop):
         model.generate_batch(clips, settings)
-    return sum(found[:2])
+    return sum(peaks[:2])
 
 
 @contextmanager
 def _around(module: torch.nn.Module, before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
-    """Call `before` and `after` around every run of the module."""
+    """Call `before` and `after` around every call of the module."""
     hooks = [
         module.register_forward_pre_hook(lambda *_: before()),
         module.register_forward_hook(lambda *_: after()),
@@ -80,7 +80,7 @@ def _around(module: torch.nn.Module, before: Callable[[], None], after: Callable
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors made inside that are alive, and their peak; the CPU's allocator does not tell."""
+    """Counts the bytes of live tensors created inside, and their peak, which the CPU allocator does not report."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,13 +89,13 @@ class _LiveBytes(TorchDispatchMode):
         self._known: set[int] = set()
 
     def restart(self) -> None:
-        """Count from here on."""
+        """Start counting."""
         self.held = self.peak = 0
         self._known.clear()
         self._counting = True
 
     def stop(self) -> None:
-        """Count no more."""
+        """Stop counting."""
         self._counting = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

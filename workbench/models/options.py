@@ -1,4 +1,4 @@
-"""Settings that only one architecture has: `GenerationSettings.options`, checked by the class of its model."""
+"""Settings specific to an architecture: `GenerationSettings.options`, validated by the model's class."""
 
 from typing import ClassVar, TypeVar
 
@@ -10,7 +10,7 @@ from workbench.validation import validated
 
 
 class Options(BaseModel):
-    """Base of the options of an architecture, which it names in `architecture`; a field has its default."""
+    """Base of the options of an architecture; `architecture` is its name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -21,9 +21,9 @@ Kind = TypeVar("Kind", bound=Options)
 
 
 def options_of(kind: type[Kind], settings: GenerationSettings) -> Kind:
-    """The options in the settings, with defaults for the others; raises UserError for unknown ones and wrong values."""
+    """Return the options in the settings, with defaults; raise UserError for unknown options or invalid values."""
     unknown = sorted(settings.options.keys() - kind.model_fields.keys())
     if unknown:
         known = ", ".join(kind.model_fields)
-        raise UserError(f"{kind.architecture} has no option {unknown[0]}: its options are {known}.")
-    return validated(kind, settings.options, f"The options of {kind.architecture} cannot be used")
+        raise UserError(f"{kind.architecture} has no option {unknown[0]}. Options: {known}.")
+    return validated(kind, settings.options, f"Invalid options of {kind.architecture}")

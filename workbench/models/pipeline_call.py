@@ -1,4 +1,4 @@
-"""One running call of a pipeline's denoiser inside an nnsight trace: its rows, its sites, and what they attend to."""
+"""One running call of a pipeline's denoiser inside an nnsight trace: its rows, sites and attention masks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from workbench.engine.runs import CallInputs
 from workbench.engine.sites import Site
 
 Move = tuple[int, int, tuple[int, ...] | None]
-"""A row, the row whose conditioning positions it takes, and at which conditioning tokens (None for all)."""
+"""A row, the row whose conditioning positions it takes, and the conditioning tokens (None for all)."""
 
 
 class PipelineCall(ABC):
     """`CallAccess` of a denoiser whose attentions have diffusers' parts (`to_q`, `to_k`, `to_v`, `to_out`).
 
-    `network` is the denoiser's envoy inside a running trace, or the module itself where only sizes are asked for. A
-    subclass says what its blocks, their parts, and the call's arguments are named.
+    `network` is the denoiser's envoy inside a running trace, or the module itself if only sizes are needed. A subclass
+    defines the names of its blocks, their parts, and the call's arguments.
     """
 
     part_names: ClassVar[dict[str, str]]
@@ -50,7 +50,7 @@ class PipelineCall(ABC):
         return {**dict(zip(self.argument_names, args, strict=False)), **given}
 
     def inputs(self, rows: CallRows, clips: Sequence[Row]) -> dict[str, Any]:
-        """The call's arguments for all rows, shadows with the latents of whom they shadow."""
+        """Return the call's arguments for all rows; shadows get the latents of the row they follow."""
         given = self.arguments()
         owners = [
             rows.label.row(_owner(clip, clips), pass_name)
@@ -59,11 +59,11 @@ class PipelineCall(ABC):
         return {**given, self.latents: given[self.latents][owners]}
 
     def finite_rows(self) -> Bool[torch.Tensor, "_rows"]:
-        """Whether the latents that each row of the call sees are finite."""
+        """Return whether the latents of each row of the call are finite."""
         return torch.isfinite(self.arguments()[self.latents]).flatten(1).all(dim=1)
 
     def choose_rows(self, rows: CallRows, clips: Sequence[Row]) -> None:
-        """Let the network compute only the rows that are needed, shadows with the latents of whom they shadow."""
+        """Make the network compute only the needed rows; shadows get the latents of the row they follow."""
         shadows = any(clip.shadow_of is not None for clip in clips)
         if rows.all_run and not shadows:
             return
@@ -71,7 +71,7 @@ class PipelineCall(ABC):
         self.network.inputs = ((), chosen)
 
     def give_rows(self, rows: CallRows, read: bool) -> Float[torch.Tensor, "row frame latent_channel"] | None:
-        """Give every row of the call its output, from the computed ones; gives them all where they are to be `read`."""
+        """Expand the computed outputs to all rows of the call; return them if `read`."""
         if rows.all_run and not read:
             return None
         velocity = self.network.output[0][list(rows.take)]
@@ -84,30 +84,30 @@ class PipelineCall(ABC):
         return output
 
     def skip_conditioning(self, n_rows: int) -> None:  # noqa: B027 - may be nothing
-        """Do not embed the conditioning, if that is done in every call: all that depends on it is known."""
+        """Skip embedding the conditioning in this call, if possible: all values that depend on it are cached."""
 
-    # What rows attend to
+    # Attention masks
 
     def row_mask(self, rows: CallRows) -> Bool[torch.Tensor, "row token"] | None:  # noqa: ARG002
-        """Which conditioning tokens each computed row may see; None when nothing needs to be hidden."""
+        """Return which conditioning tokens are visible to each computed row; None if all are."""
         return None
 
     def reads(self, block: int) -> slice:  # noqa: ARG002 - all of them, in most networks
-        """Which of the conditioning's tokens the block's cross-attention reads."""
+        """Return which conditioning tokens the block's cross-attention reads."""
         return slice(None)
 
     def write_mask(self, block: int, mask: Bool[torch.Tensor, "row token"]) -> None:
-        """A row of the block's cross-attention does not see the conditioning tokens where its mask is False."""
+        """Hide the conditioning tokens where `mask` is False from each row of the block's cross-attention."""
         attention = self._part(block, "cross_attn")
         args, given = attention.inputs
         attention.inputs = (args, {**given, self.mask_name: self.as_attention_mask(mask)})
 
     def as_attention_mask(self, mask: Bool[torch.Tensor, "row token"]) -> torch.Tensor:
-        """The mask in the form that the cross-attention takes."""
+        """Convert the mask to the form that the cross-attention takes."""
         return mask[:, None, None, :]
 
     def move_positions(self, block: int, moves: Sequence[Move]) -> None:  # noqa: B027 - may be nothing
-        """Let rows of the block's cross-attention take the positions of others' conditioning tokens, if it has any."""
+        """Give rows of the block's cross-attention the positions of other rows' conditioning tokens, if it has any."""
 
     # Sites
 
@@ -130,7 +130,7 @@ class PipelineCall(ABC):
         return getattr(self.blocks[block], self.part_names[part])
 
     def _locate(self, site: Site) -> tuple[Any, str]:
-        """The module and the attribute of it that hold a site's value."""
+        """Return the module and its attribute with a site's value."""
         if site.part == "block":
             return self.blocks[site.block], "output"
         name, _, inner = site.part.partition(".")
@@ -156,7 +156,7 @@ class PipelineCall(ABC):
 
 
 def conditionings(rows: CallRows, clips: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """What tells the conditioning of each computed row from that of others."""
+    """Return the conditioning key of each computed row."""
     label = rows.label
     return [
         (clips[label.clips[row]].prompt, clips[label.clips[row]].lyrics, label.passes[row])
@@ -165,7 +165,7 @@ def conditionings(rows: CallRows, clips: Sequence[Row]) -> list[tuple[str, str, 
 
 
 def select_rows(arguments: dict[str, Any], rows: list[int], n_rows: int) -> dict[str, Any]:
-    """Arguments of a call with some of its rows; what has no rows stays."""
+    """Select rows of a call's arguments; arguments without rows are unchanged."""
     return {
         name: value[rows]
         if isinstance(value, torch.Tensor) and value.ndim and len(value) == n_rows
@@ -175,11 +175,11 @@ def select_rows(arguments: dict[str, Any], rows: list[int], n_rows: int) -> dict
 
 
 def cond_inputs(
-    access: PipelineCall, rows: CallRows, clips: Sequence[Row], asked: Sequence[int]
+    access: PipelineCall, rows: CallRows, clips: Sequence[Row], requested: Sequence[int]
 ) -> CallInputs:
-    """What repeats the cond pass of a call for the clips that were asked for."""
+    """Return the inputs that repeat the cond pass of a call for the requested clips."""
     label = rows.label
-    cond = [label.row(clip, "cond") for clip in asked]
+    cond = [label.row(clip, "cond") for clip in requested]
     everything = CallRows(label, tuple(range(len(label.clips))), tuple(range(len(label.clips))))
     mask = access.row_mask(everything)
     return CallInputs(
@@ -188,6 +188,6 @@ def cond_inputs(
 
 
 def _owner(clip: int, clips: Sequence[Row]) -> int:
-    """The clip whose latents a clip sees."""
+    """Return the clip whose latents a clip sees."""
     main = clips[clip].shadow_of
     return clip if main is None else main

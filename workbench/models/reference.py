@@ -1,4 +1,4 @@
-"""References to models, which stand for them where a unit of work goes to another process or machine."""
+"""References to models, by which a unit of work in another process or machine loads them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,9 +19,9 @@ class ModelReference:
 
     @classmethod
     def of(cls, model: "AudioDiffusionModel") -> "ModelReference":
-        """The reference to a loaded model; of one from a folder by its absolute path."""
+        """Return the reference to a loaded model; a folder becomes an absolute path."""
         return cls(located(model.name), model.device, model.dtype)
 
     def load(self) -> "AudioDiffusionModel":
-        """Load the model; raises UserError as `load_model` does."""
+        """Load the model; raise UserError as `load_model` does."""
         return load_model(self.name, self.device, self.dtype)

@@ -20,13 +20,13 @@ from workbench.models.base import AudioDiffusionModel, words_at_tokens
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall
 
-# nnsight gives every object a method `save`. torchsde, which draws the sampler's noise, lists the names of its own
-# objects, and stumbles on that one. Its function `nnsight.save` does the same and stays.
+# nnsight adds a method `save` to every object. torchsde, which draws the sampler's noise, lists the attributes of its
+# objects, and fails on this one. The function `nnsight.save` does the same and stays.
 if hasattr(object, "save"):
     unmount("save")
 
-GLOBAL_TOKENS = 1  # a token of the noise level and the clip's timing, before those of latent time
-TIMING_TOKENS = 2  # where in its piece the clip begins and where it ends, in seconds
+GLOBAL_TOKENS = 1  # one token with the noise level and the clip's timing, before those of latent time
+TIMING_TOKENS = 2  # start and end of the clip in seconds
 
 
 class StableAudioOptions(Options):
@@ -67,9 +67,8 @@ class StableAudioOpen(AudioDiffusionModel):
 
     The pipeline runs unchanged. It always generates the whole window that the network was trained on (47.6 s) and cuts
     the audio to the clip's duration, so that a clip has the window's tokens, whatever its duration. Token 0 is the
-    global one; token i is latent frame i - 1. Prompts are padded to one length, and what the padding holds is
-    zero, so that a row does not depend on its batch. The sampler draws noise at every step: from the clip's seed, a
-    path of its own for each row.
+    global one; token i is latent frame i - 1. Prompts are padded with zeros to a fixed length, so that a row does not
+    depend on its batch. The sampler draws noise at every step, for each row from the clip's own seed.
     """
 
     pipeline_class = StableAudioPipeline
@@ -78,7 +77,7 @@ class StableAudioOpen(AudioDiffusionModel):
 
     def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
         super().__init__(name, source, device, dtype)
-        # Of torchsde, when a sampler asks for the noise at the ends of its schedule; a user can do nothing about it.
+        # From torchsde, when a sampler evaluates the noise at the ends of its schedule; users cannot act on it.
         warnings.filterwarnings("ignore", "Should have t[ab][<>]=", UserWarning)
 
     @property
@@ -111,7 +110,7 @@ class StableAudioOpen(AudioDiffusionModel):
         return [float(sigma) for sigma in scheduler.sigmas[: settings.num_steps]]
 
     def step_sizes(self, settings: GenerationSettings) -> list[float]:
-        """How far each step moves the latents for a change of the network's output, up to a common factor.
+        """How much each step moves the latents per change of the network's output, up to a common factor.
 
         Of the solver's first-order step (DPM-Solver++ of a stochastic equation, Lu et al. 2022): an output v changes
         the predicted data by -v σ / sqrt(σ² + 1), and a step from σ to σ' takes over 1 - (σ'/σ)² of such a change.
@@ -133,7 +132,7 @@ class StableAudioOpen(AudioDiffusionModel):
         return Conditioning(self.segments(clip, settings), words_at_tokens(clip.prompt, 0, offsets, 0))
 
     def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:  # noqa: ARG002
-        """The tokens that T5 reads of a clip's prompt."""
+        """Return the tokens that T5 reads from a clip's prompt."""
         return (tuple(self._tokenised(clip.prompt).input_ids),)
 
     def _tokenised(self, prompt: str) -> Any:
@@ -176,8 +175,7 @@ class StableAudioOpen(AudioDiffusionModel):
         longest = min(self.window_seconds, float(self.pipeline.projection_model.config.max_value))
         if settings.duration > longest:
             raise UserError(
-                f"Stable Audio Open makes clips of up to {longest:.2f} s, not {settings.duration:g} s: "
-                "give a shorter duration."
+                f"The duration must be at most {longest:.2f} s for Stable Audio Open; got {settings.duration:g} s."
             )
 
     def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The token axis that sites share: networks that see the music at several resolutions have several."""
+"""The token axis that sites share; networks with several resolutions have several."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,28 +9,27 @@ from workbench.models.base import AudioDiffusionModel
 
 
 def shared_tokens(model: AudioDiffusionModel, sites: Sequence[Site], duration: float) -> int:
-    """Tokens that each of these sites has in a clip of `duration` seconds.
+    """Return the number of tokens of each of these sites in a clip of `duration` seconds.
 
     Raises:
-        UserError: where they differ, saying which blocks go together.
+        UserError: if they differ.
     """
     counts = {site: model.tokens_at(site, duration) for site in sites}
     if len(set(counts.values())) > 1:
         blocks = sorted({(site.block, count) for site, count in counts.items()})
-        told = [
+        spans = [
             f"{_span(model, [block for block, _ in run])} have {count}"
             for count, run in itertools.groupby(blocks, key=lambda of_block: of_block[1])
         ]
         raise UserError(
-            f"These blocks have no common token axis ({', '.join(told)} tokens): take blocks with equally many tokens "
-            "together, each of the other numbers in a study of its own, or trace the mean of all tokens "
-            "(`--tokens mean`)."
+            f"These blocks must have the same number of tokens; {', '.join(spans)}. Trace blocks with different "
+            "numbers in separate studies, or trace the mean of all tokens (`--tokens mean`)."
         )
     return next(iter(counts.values()))
 
 
 def finest_site(model: AudioDiffusionModel, sites: Sequence[Site], duration: float) -> Site:
-    """The site, or the first of the sites, with the most tokens."""
+    """Return the site, or the first of the sites, with the most tokens."""
     return max(sites, key=lambda site: model.tokens_at(site, duration))
 
 

@@ -46,7 +46,7 @@ def _score_files(
         else:
             clips[record.audio] = clip
     if clips:
-        found = scorer.score(np.stack(list(clips.values())), rate, [text])[:, 0]
-        for file, value in zip(clips, found, strict=True):
+        values = scorer.score(np.stack(list(clips.values())), rate, [text])[:, 0]
+        for file, value in zip(clips, values, strict=True):
             scores[file] = float(value) if np.isfinite(value) else None
     return scores

@@ -108,13 +108,13 @@ def _check_structure(file: "h5py.File", stream: io.BufferedIOBase) -> None:
     for name in list(group):
         if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
             raise ValueError(f"{_shown(name)} is a link")
-        found = h5py.h5o.open(group, name)
-        if not isinstance(found, h5py.h5d.DatasetID):
+        item = h5py.h5o.open(group, name)
+        if not isinstance(item, h5py.h5d.DatasetID):
             raise ValueError(f"{_shown(name)} is not a variable")
-        left -= _check_variable(found, _shown(name), stream, size)
+        left -= _check_variable(item, _shown(name), stream, size)
         if left < 0:
             raise ValueError("its variables share their bytes")
-        _check_own_attributes(found, size)
+        _check_own_attributes(item, size)
 
 
 def _check_variable(

@@ -156,7 +156,7 @@ def test_rows_know_their_block(tiny: AceStep15, question: str) -> None:
         ("blocks", {"sets": ((0, 9),)}, "tf9 does not exist"),
         ("steps", {"windows": 5}, "5 windows were asked for, but a run has 4 steps"),
         ("conditioning", {"mode": "output"}, "mode conditioning"),
-        ("blocks", {"part": "mlp"}, "cross_attn sites only"),
+        ("blocks", {"part": "mlp"}, "must be at cross_attn sites"),
     ],
 )
 def test_requests_that_make_no_sense(tiny: AceStep15, question: str, changes: dict, sentence: str) -> None:

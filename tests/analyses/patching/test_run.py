@@ -240,7 +240,7 @@ def test_vectors_of_arms_are_kept_by_hash(study: Study, tiny: AceStep15, tmp_pat
     assert len({base, once, twice}) == 3
 
     other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe(), str)
-    with pytest.raises(UserError, match="There is no tensor"):
+    with pytest.raises(UserError, match="The tensor"):
         run_patching(other, tiny, spec)
     copied = arms_from_file(result.attrs["arms"], partial(load_tensor, study.path))
     again = run_patching(other, tiny, spec, tensors=arm_tensors(copied))
@@ -251,13 +251,13 @@ def test_vectors_of_arms_are_kept_by_hash(study: Study, tiny: AceStep15, tmp_pat
 @pytest.mark.parametrize(
     ("edit", "values", "sentence"),
     [
-        (add([1.0], "tf1.mlp"), {}, "1 numbers but tf1.mlp has 32 channels"),
+        (add([1.0], "tf1.mlp"), {}, "must have 32 numbers, the channels of tf1.mlp; it has 1"),
         (add([1.0] * 32, "tf9.mlp"), {}, "tf9 does not exist"),
         (replace(add([1.0] * 32, "tf1.mlp"), made_on=("other", "0" * 16)), {}, "was made on other"),
         (add([1.0] * 32, "tf1.mlp"), {"concepts": ["colour"]}, "colour"),
         (add([1.0] * 32, "tf1.mlp"), {"pairs": 0}, "pairs must be at least 1"),
         (add([1.0] * 32, "tf1.mlp"), {"pairs_file": "none.csv"}, "none.csv"),
-        (patch("tf1.mlp", Run("clean", (add([1.0], "tf1.mlp"),)), target="output"), {}, "1 numbers but"),
+        (patch("tf1.mlp", Run("clean", (add([1.0], "tf1.mlp"),)), target="output"), {}, "it has 1"),
     ],
 )
 def test_a_refused_map_of_arms_leaves_no_tensor(

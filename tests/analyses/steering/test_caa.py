@@ -161,7 +161,7 @@ def test_ends_of_a_concept_with_more_values(
         ({"concept": "mood", "pairs": 29}, "1 to 28"),
         ({"concept": "mood", "pairs": 0}, "1 to"),
         ({"concept": "mood", "sites": "tf9.cross_attn"}, "tf0 to tf1"),
-        ({"concept": "mood", "sites": []}, "No site"),
+        ({"concept": "mood", "sites": []}, "at least one site"),
         ({"concept": "mood", "prompts": "portraits"}, "portraits"),
     ],
 )

@@ -234,9 +234,9 @@ def test_mistakes_get_one_sentence_and_exit_code_2(
     assert "has no site 'tf9.mlp'" in refused(
         "export", folder, "--out", tmp_path / "out", "--site", "tf9.mlp"
     )
-    assert "exists already" in refused("export", folder, "--out", folder)
+    assert "already exists" in refused("export", folder, "--out", folder)
     other = write(tmp_path / "other", tokens=3)
-    assert "differs in tokens" in refused("merge", folder, other, "--out", tmp_path / "out")
+    assert "differs from the first in tokens" in refused("merge", folder, other, "--out", tmp_path / "out")
     different = write(tmp_path / "different", (1,), scale=2)
     assert "shard 1 differs" in refused("merge", folder, different, "--out", tmp_path / "out")
     with CacheWriter(folder, ActivationCache(folder).plan, pd.DataFrame({"clip": range(5)})):
@@ -252,4 +252,4 @@ def test_what_the_system_refuses_is_a_sentence(
     folder = write(tmp_path / "a")
     (tmp_path / "file").touch()
     sentence = refusal(monkeypatch, capsys, "export", folder, "--out", tmp_path / "file" / "out")
-    assert ".out.partial cannot be used (Not a directory): give another path" in " ".join(sentence.split())
+    assert ".out.partial cannot be used (Not a directory). Give another path" in " ".join(sentence.split())

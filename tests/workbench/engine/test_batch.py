@@ -24,14 +24,14 @@ def rows(*clips: Clip) -> tuple[Row, ...]:
 def test_sources_have_rows_although_nobody_asked_for_them() -> None:
     batch = plan_batch([Run(CORRUPT, (patch(SITE, CLEAN),))])
     assert batch.rows == rows(CLEAN, CORRUPT)
-    assert batch.asked == (1,)
+    assert batch.requested == (1,)
     assert [(edit.row, edit.sources) for edit in batch.edits] == [(1, (0,))]
 
 
 def test_runs_that_are_asked_for_serve_as_sources() -> None:
     batch = plan_batch([Run(CORRUPT, (patch(SITE, CLEAN),)), CORRUPT, CLEAN])
     assert batch.rows == rows(CORRUPT, CLEAN, CORRUPT), "runs without edits come first"
-    assert batch.asked == (2, 0, 1)
+    assert batch.requested == (2, 0, 1)
     assert [(edit.row, edit.sources) for edit in batch.edits] == [(2, (1,))]
 
 
@@ -39,7 +39,7 @@ def test_equal_runs_are_one_row() -> None:
     arm = Run(CORRUPT, (patch(SITE, CLEAN),))
     batch = plan_batch([CLEAN, arm, CLEAN, arm])
     assert batch.rows == rows(CLEAN, CORRUPT)
-    assert batch.asked == (0, 1, 0, 1)
+    assert batch.requested == (0, 1, 0, 1)
 
 
 def test_strength_0_is_the_unedited_row() -> None:
@@ -47,7 +47,7 @@ def test_strength_0_is_the_unedited_row() -> None:
     reads_idle = patch(SITE, Run(CLEAN, (idle,)))
     batch = plan_batch([Run(CORRUPT, (idle,)), Run(CORRUPT, (idle, reads_idle)), CORRUPT, CLEAN])
     assert batch.rows == rows(CORRUPT, CLEAN, CORRUPT)
-    assert batch.asked == (0, 2, 0, 1)
+    assert batch.requested == (0, 2, 0, 1)
     assert [(edit.edit.operator, edit.sources) for edit in batch.edits] == [("patch", (1,))]
 
 
@@ -80,14 +80,14 @@ def test_a_helper_is_another_row_for_each_run_that_reads_it() -> None:
 def test_a_run_that_follows_another_is_a_shadow_of_its_row() -> None:
     batch = plan_batch([Run(CLEAN, follows=Run(CORRUPT)), CORRUPT])
     assert [row.shadow_of for row in batch.rows] == [None, 0]
-    assert batch.asked == (1, 0)
+    assert batch.requested == (1, 0)
 
 
 @pytest.mark.parametrize(
     ("run", "sentence"),
     [
-        (Run("clean"), "'clean' is a name only"),
-        (Run(CORRUPT, (patch(SITE, "clean"),)), "'clean' is a name only"),
+        (Run("clean"), "'clean' must be bound to a clip"),
+        (Run(CORRUPT, (patch(SITE, "clean"),)), "'clean' must be bound to a clip"),
         (Run(CLEAN, follows=Run(CLEAN, follows=Run(CORRUPT))), "itself follows"),
         (Run(CLEAN, follows=Run(SELF)), "'self'"),
         (Run(SELF), "'self'"),
@@ -183,5 +183,5 @@ def test_a_blend_follows_its_weights(model64: AudioDiffusionModel) -> None:
     ids=["longer", "with lyrics"],
 )
 def test_prompts_of_other_lengths_are_not_blended(tiny64: AudioDiffusionModel, other: Clip) -> None:
-    with pytest.raises(UserError, match="cannot be blended"):
+    with pytest.raises(UserError, match="Cannot blend"):
         tiny64.generate_batch([blended(tiny64, 0.5, 0.5, sources=(CLEAN, other))], SETTINGS)

@@ -63,7 +63,7 @@ def test_a_random_patch_is_as_far_as_the_source() -> None:
 
 @pytest.mark.parametrize("make", [add, clamp])
 def test_a_vector_of_another_width_is_refused(make) -> None:
-    with pytest.raises(UserError, match=r"has 2 numbers but tf1\.mlp has 4 channels"):
+    with pytest.raises(UserError, match=r"must have 4 numbers, the channels of tf1\.mlp; it has 2"):
         make((1.0, 0.0), str(SITE)).parameters.check_channels(SITE, 4)
 
 

@@ -87,7 +87,7 @@ def test_an_idle_shadow_stands_on_its_clip() -> None:
 
 def test_probing_computes_shadows_in_the_cond_pass() -> None:
     clips = [Row(A, 1, shadow_of=1), Row(B, 1), Row(B, 1, shadow_of=1)]
-    rows = call_rows(label(3), clips, [], set(), probing=True)
+    rows = call_rows(label(3), clips, [], set(), reads_velocities=True)
     assert computed(rows) == [(0, "cond"), (1, "cond"), (1, "null")]
     assert by_clip(rows) == [(0, 2), (1, 2), (1, 2)], "a shadow with the prompt of its clip equals it"
 
@@ -104,11 +104,11 @@ def test_a_shadow_that_is_read_is_computed_and_so_is_what_it_reads() -> None:
 
 def test_a_shadow_sees_latents_that_have_left_those_of_its_prompt() -> None:
     clips = [Row(A, 1), Row(B, 1), Row(A, 1, shadow_of=1)]
-    before = call_rows(label(3), clips, [], set(), probing=True)
+    before = call_rows(label(3), clips, [], set(), reads_velocities=True)
     assert computed(before)[:3] == [(0, "cond"), (1, "cond"), (2, "cond")], "other latents than clip 0"
     twin = [Row(A, 1), Row(A, 1), Row(A, 1, shadow_of=1)]
-    assert by_clip(call_rows(label(3), twin, [], set(), probing=True)) == [(0, 1)] * 3
-    assert by_clip(call_rows(label(3), twin, [], {1}, probing=True)) == [(0, 2), (1, 3), (1, 3)]
+    assert by_clip(call_rows(label(3), twin, [], set(), reads_velocities=True)) == [(0, 1)] * 3
+    assert by_clip(call_rows(label(3), twin, [], {1}, reads_velocities=True)) == [(0, 2), (1, 3), (1, 3)]
 
 
 @pytest.mark.parametrize("passes", [BOTH, ("cond",)])

@@ -92,14 +92,16 @@ def test_unequal_lyrics_are_refused(name: str) -> None:
 )
 @pytest.mark.parametrize("name", ["prompt", "template", "swapped", "before", "after", "word:violin"])
 def test_words_at_other_tokens_are_refused(name: str, other: Conditioning) -> None:
-    with pytest.raises(UserError, match=r"do not lie at the same tokens.*segment text as a whole"):
+    with pytest.raises(UserError, match=r"must be at the same tokens.*whole segment text"):
         segment_positions([name], CLEAN, other, 18)
     assert segment_positions(["text"], CLEAN, other, 18) == [*range(5, 18)]
 
 
 @pytest.mark.parametrize("name", ["words", "Text", "speaker", ""])
 def test_unknown_names_list_the_known(name: str) -> None:
-    with pytest.raises(UserError, match=f"no conditioning segment '{name}'.*lyrics, timbre, text, prompt"):
+    with pytest.raises(
+        UserError, match=f"Unknown conditioning segment '{name}'.*lyrics, timbre, text, prompt"
+    ):
         segment_positions([name], CLEAN, CORRUPT, 16)
 
 
@@ -257,7 +259,7 @@ def test_only_segments_need_positions(tiny: AceStep15) -> None:
     clips = [Clip("a slow song", 0, "happy"), Clip("a fast sad song", 0, "a sad song")]
     everything, text = (patch("tf0.cross_attn", "other", segments=s) for s in (None, ("text",)))
     assert positions(tiny, clips, [everything]) == [None]
-    with pytest.raises(UserError, match="give both the same lyrics"):
+    with pytest.raises(UserError, match="Give both the same lyrics"):
         positions(tiny, clips, [everything, text])
     same = [clips[0], Clip("a fast song", 0, "happy")]
     first = tiny.conditioning(same[0], SETTINGS).words[0][1]

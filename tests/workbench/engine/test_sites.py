@@ -32,7 +32,7 @@ def test_wildcards_give_every_block_once_in_order() -> None:
         (["tf3.attention"], "'tf3.attention' is not a site"),
         (["block3.mlp"], "is not a site"),
         (["tf8.mlp"], "Block tf8 does not exist: this model has tf0 to tf7"),
-        ([], "No site was given"),
+        ([], "Give at least one site"),
     ],
 )
 def test_bad_sites(texts: list[str], sentence: str) -> None:

@@ -230,7 +230,7 @@ def test_segments_cover_the_conditioning(tiny: AceStep15) -> None:
         (lambda m: m.generate_batch([], SETTINGS), "empty"),
         (
             lambda m: m.generate_batch([Run(LONG, (patch("tf0.cross_attn", "clean"),))], SETTINGS),
-            "'clean' is a name only",
+            "'clean' must be bound to a clip",
         ),
         (
             lambda m: m.generate_batch(
@@ -244,11 +244,11 @@ def test_segments_cover_the_conditioning(tiny: AceStep15) -> None:
         ),
         (
             lambda m: m.generate_batch([Run(LONG, (add((1.0,), "tf0.mlp"),))], SETTINGS),
-            "1 numbers but tf0.mlp has 32 channels",
+            "must have 32 numbers, the channels of tf0.mlp; it has 1",
         ),
         (
             lambda m: m.generate_batch([Run(LONG, (add((1.0,), "tf0.mlp", strength=0.0),))], SETTINGS),
-            "1 numbers but tf0.mlp has 32 channels",
+            "must have 32 numbers, the channels of tf0.mlp; it has 1",
         ),
         (
             lambda m: m.generate_batch([LONG], SETTINGS, capture=Capture((Site(0, "mlp"),), (9,), ("cond",))),
@@ -268,7 +268,7 @@ def test_segments_cover_the_conditioning(tiny: AceStep15) -> None:
                 SETTINGS.model_copy(update={"options": {"cfg_interval_start": 0.5}}),
                 capture=Capture((Site(0, "mlp"),), (0,), ("null",)),
             ),
-            "Step 0 runs the cond pass only: guidance acts in steps 3 to 3",
+            "Step 0 runs only the cond pass; guidance is on in steps 3 to 3",
         ),
     ],
 )

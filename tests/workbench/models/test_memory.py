@@ -7,7 +7,7 @@ from workbench.engine.settings import GenerationSettings
 from workbench.models import memory
 from workbench.models.ace_step import AceStep15
 from workbench.models.ace_step_v1.adapter import AceStepV1
-from workbench.models.memory import SHARE, _LiveBytes, _peak_bytes, clips_that_fit
+from workbench.models.memory import USABLE_FRACTION, _LiveBytes, _peak_bytes, clips_that_fit
 
 SETTINGS = GenerationSettings(duration=2.0, num_steps=1)
 
@@ -57,7 +57,7 @@ def test_steps_cost_nothing(tiny: AceStep15, peak: int) -> None:
 
 def test_without_a_budget_it_is_a_share_of_what_is_free(tiny: AceStep15, peak: int, monkeypatch) -> None:
     monkeypatch.setattr(memory, "_free_bytes", lambda device: 30 * peak if device == "cpu" else 0)
-    assert clips_that_fit(tiny, SETTINGS) == clips_that_fit(tiny, SETTINGS, int(SHARE * 30 * peak))
+    assert clips_that_fit(tiny, SETTINGS) == clips_that_fit(tiny, SETTINGS, int(USABLE_FRACTION * 30 * peak))
 
 
 def test_measuring_leaves_no_hooks_even_when_it_fails(

@@ -72,7 +72,7 @@ def test_names_of_organisms_and_the_hub_stay(tmp_path: Path, monkeypatch: pytest
 def test_a_path_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
-    with pytest.raises(UserError, match=r"There is no model folder|is not a pipeline") as error:
+    with pytest.raises(UserError, match=r"does not exist|is not a pipeline") as error:
         load_model(name)
     assert name in str(error.value)
 

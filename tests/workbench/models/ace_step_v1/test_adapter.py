@@ -316,7 +316,7 @@ def test_bad_settings_get_one_clear_sentence(
 
 def test_null_passes_are_kept_of_guided_steps_only(tiny_v1: AceStepV1) -> None:
     capture = Capture((Site(0, "mlp"),), (0, 1), ("cond", "null"))
-    with pytest.raises(UserError, match="Step 0 runs the cond pass only: guidance acts in steps 1 to 2"):
+    with pytest.raises(UserError, match="Step 0 runs only the cond pass; guidance is on in steps 1 to 2"):
         tiny_v1.generate_batch([SHORT], settings(), capture=capture)
 
 
