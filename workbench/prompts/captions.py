@@ -14,7 +14,7 @@ from workbench.text_files import LARGEST_TABLE, read_text, text_lines
 
 
 def read_captions(path: Path, column: str = CAPTION_COLUMN) -> list[str]:
-    """The captions of a text file, one a line, or of a column of a table (see `read_table`; by the file's ending).
+    """Read captions from a text file with one per line, or from a column of a table (see `read_table`).
 
     Empty captions are skipped.
 

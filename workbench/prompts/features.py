@@ -94,5 +94,5 @@ class FeatureSet(RootModel[dict[str, Feature]]):
 
 
 def load_features(name: str = FEATURE_SET) -> FeatureSet:
-    """Load a built-in feature set by name, or one from a YAML or JSON file; raises UserError saying what is wrong."""
+    """Load a built-in feature set by name, or one from a YAML or JSON file; raise UserError if it is invalid."""
     return load_set(FeatureSet, name, BUILT_IN, "feature set")

@@ -221,7 +221,7 @@ class PromptSet(BaseModel):
 
 
 def load_prompt_set(name: str) -> PromptSet:
-    """Load a built-in prompt set by name, or one from a YAML or JSON file; raises UserError saying what is wrong."""
+    """Load a built-in prompt set by name, or one from a YAML or JSON file; raise UserError if it is invalid."""
     return load_set(PromptSet, name, BUILT_IN, "prompt set")
 
 

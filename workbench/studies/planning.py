@@ -19,7 +19,7 @@ _WHAT = "Invalid study"
 def plan_study(
     model: AudioDiffusionModel, prompts: str | PromptSet = PROMPT_SET, **options: Any
 ) -> StudySpec:
-    """The spec of a study of a model.
+    """Make the spec of a study of a model.
 
     `prompts` is a prompt set, or the name or file of one; `options` are the fields of `StudyRequest`.
 
