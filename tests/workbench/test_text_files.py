@@ -48,7 +48,7 @@ def test_no_reader_of_documents_takes_one_that_is_too_large(
     study = Study.create(tmp_path / "study", study_spec(tiny), tiny.describe(), str)
     for size, sentence in (
         (LARGEST_DOCUMENT, "not valid|must be|arms"),
-        (LARGEST_DOCUMENT + 1, "larger than 4,194,304"),
+        (LARGEST_DOCUMENT + 1, "at most 4,194,304"),
     ):
         file = written(tmp_path, "x" * size, name)
         with pytest.raises(UserError, match=sentence) as refused:

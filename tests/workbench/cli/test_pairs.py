@@ -60,7 +60,7 @@ def test_build_from_captions(captions: Path, tmp_path: Path) -> None:
         "fast",
     )
     assert result.stdout.split()[-1] == str(out)
-    assert "1 dropped: it has a word of the counterfactual feature too" in result.stdout
+    assert "1 dropped: the caption also has a word of the counterfactual feature" in result.stdout
     loaded = load_pairs(out)
     assert [pair.corrupt.text for pair in loaded["violin"]] == ["A fast trumpet", "a quick trumpet"]
     assert [pair.corrupt.text for pair in loaded["fast"]] == ["A slow violin", "a leisurely violin"]
@@ -185,7 +185,7 @@ def test_features_are_listed() -> None:
         (("build", "--captions", "nowhere.txt", "--out", "x.csv"), "There is no file nowhere.txt"),
         (
             ("build", "--out", "x.csv", "--feature", "kazoo"),
-            "Unknown feature 'kazoo': the features are female",
+            "Unknown feature 'kazoo'. Features: female",
         ),
         (
             ("build", "--out", "x.csv", "--feature", "cello"),
@@ -221,7 +221,7 @@ def test_nothing_left(
     captions.write_text("no violin")
     sentence = refusal(monkeypatch, capsys, "build", "--captions", captions, "--out", out, "--report", report)
     assert "No pair was kept, so" in sentence
-    assert pd.read_csv(report)["reason"].tolist() == ["it says that the feature is absent"]
+    assert pd.read_csv(report)["reason"].tolist() == ["the caption negates the feature"]
     assert not out.exists()
     source = tmp_path / "bad.csv"
     source.write_text("original_feature,clean_prompt,corrupted_prompt\nsad,a,a\n")

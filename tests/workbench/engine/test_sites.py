@@ -31,7 +31,7 @@ def test_wildcards_give_every_block_once_in_order() -> None:
         (["tf3"], "'tf3' is not a site"),
         (["tf3.attention"], "'tf3.attention' is not a site"),
         (["block3.mlp"], "is not a site"),
-        (["tf8.mlp"], "Block tf8 does not exist: this model has tf0 to tf7"),
+        (["tf8.mlp"], "Block tf8 does not exist; this model has tf0 to tf7"),
         ([], "Give at least one site"),
     ],
 )

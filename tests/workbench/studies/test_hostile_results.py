@@ -249,7 +249,7 @@ def test_what_no_result_has_is_refused_before_it_is_read(
     with h5py.File(result_file(study), "r+") as file:
         attack(file, tmp_path)
     tracemalloc.start()
-    with pytest.raises(DamagedResult, match="delete it and compute it again") as refused:
+    with pytest.raises(DamagedResult, match="Delete it and compute it again") as refused:
         study.result("probes")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
