@@ -1,4 +1,4 @@
-"""A cache that gets more clips, which follow the old ones, or that goes back to fewer while they are not all there."""
+"""Extend a cache with more clips, which follow the old ones, or undo an extension that is not complete."""
 
 from collections.abc import Callable
 from contextlib import closing

@@ -168,7 +168,7 @@ class Study:
         return cls(path, spec, model, store) if is_first else cls.create(path, spec, model, encode, store)
 
     def extended(self, spec: StudySpec, clips: pd.DataFrame) -> "Study":
-        """Change the number of clips of this study to that of `spec`; `clips` must begin as its own (see `more_clips`)."""
+        """Change this study to a spec with more or fewer clips; `clips` must begin as its own (see `more_clips`)."""
         before = {"extended_from": [self.spec.n_prompts, self.spec.seeds]} if spec.extends(self.spec) else {}
         with locked(self.path / LOCKS / "study.lock", self.path):
             _write(self.path, spec, clips, self.model, self.store, **before)
