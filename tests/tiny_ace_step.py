@@ -8,14 +8,14 @@ import torch
 from diffusers import (
     AceStepPipeline,
     AceStepTransformer1DModel,
-    AutoencoderOobleck,
     FlowMatchEulerDiscreteScheduler,
 )
 from diffusers.pipelines.ace_step import AceStepConditionEncoder
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
+from tests.tiny_vae import LATENT_CHANNELS, tiny_vae
+
 WIDTH = 32
-LATENT_CHANNELS = 8
 WORDS = (
     *("a", "the", "song", "slow", "fast", "happy", "sad", "violin", "flute"),
     *("with", "without", "drums", "caption", "duration", "seconds", "en"),
@@ -53,15 +53,7 @@ def save_tiny_pipeline(folder: Path, **changes: Any) -> Path:
         head_dim=8,
     )
     condition_encoder.silence_latent.normal_()
-    vae = AutoencoderOobleck(
-        encoder_hidden_size=2 * LATENT_CHANNELS,
-        downsampling_ratios=[16, 4, 10],
-        channel_multiples=[1, 1, 1],
-        decoder_channels=8,
-        decoder_input_channels=LATENT_CHANNELS,
-        audio_channels=1,
-        sampling_rate=16000,
-    )
+    vae = tiny_vae(audio_channels=1)
     text_encoder = Qwen3Model(
         Qwen3Config(
             vocab_size=len(WORDS) + 2,

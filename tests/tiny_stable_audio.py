@@ -5,13 +5,13 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioPipeline, StableAudioProjectionModel
+from diffusers import StableAudioDiTModel, StableAudioPipeline, StableAudioProjectionModel
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 import workbench.models.stable_audio  # noqa: F401 - lets diffusers import torchsde, for its scheduler
+from tests.tiny_vae import LATENT_CHANNELS, tiny_vae
 
 WIDTH = 32
-LATENT_CHANNELS = 8
 CONDITIONING = 24
 FRAMES = 60
 FRAME_SECONDS = 640 / 16000
@@ -41,15 +41,7 @@ def save_tiny_stable_audio(folder: Path, **changes: Any) -> Path:
     """Write a pipeline folder with random weights; `changes` are to the transformer's configuration."""
     torch.manual_seed(0)
     pipeline = StableAudioPipeline(
-        vae=AutoencoderOobleck(
-            encoder_hidden_size=2 * LATENT_CHANNELS,
-            downsampling_ratios=[16, 4, 10],
-            channel_multiples=[1, 1, 1],
-            decoder_channels=8,
-            decoder_input_channels=LATENT_CHANNELS,
-            audio_channels=2,
-            sampling_rate=16000,
-        ),
+        vae=tiny_vae(audio_channels=2),
         text_encoder=T5EncoderModel(
             T5Config(
                 vocab_size=len(WORDS) + len(SPLIT) + 3,

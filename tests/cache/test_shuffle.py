@@ -20,6 +20,7 @@ from cache import ActivationCache, CacheError, CachePlan, CacheWriter, UserError
 from cache.object_storage import ObjectStorage, memory_storage
 from cache.protocol import Dtype, shard_file_name
 from cache.shuffle import ShuffledRows
+from tests.cache import helpers
 
 ROW_BYTES = 2 * 4 + 8  # two float32 channels and the place in the order
 
@@ -52,19 +53,8 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_plan(**changes: Any) -> CachePlan:
-    fields: dict[str, Any] = {
-        "sites": {"x": 2},
-        "n_clips": 5,
-        "steps": (0, 7, 21),
-        "sigmas": (1.0, 0.6, 0.1),
-        "passes": ("cond", "null"),
-        "tokens": 4,
-        "token_seconds": 0.04,
-        "dtypes": "float32",
-        "clips_per_shard": 2,
-        "identity": {},
-    }
-    return CachePlan(**(fields | changes))
+    """One site of two channels."""
+    return helpers.make_plan(**({"sites": {"x": 2}, "dtypes": "float32", "identity": {}} | changes))
 
 
 def row_numbers_on_disk(plan: CachePlan) -> Float[np.ndarray, "clip step pass token"]:

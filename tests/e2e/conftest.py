@@ -1,4 +1,4 @@
-"""A browser for the tests that look at pages: an installed one, or else one that is fetched."""
+"""Where studies go, their prompts, and a browser to look at them: an installed one, or else one that is fetched."""
 
 import os
 import shutil
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.e2e.small_study import PROMPTS
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PLACES = (
@@ -57,6 +59,20 @@ def _runs(command: list[str]) -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the study of a file's tests is to be."""
+    return tmp_path_factory.mktemp("path") / "study"
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    """A file of prompts for random models."""
+    file = tmp_path / "prompts.yaml"
+    file.write_text(PROMPTS, encoding="utf-8")
+    return file
 
 
 @pytest.fixture(scope="session")

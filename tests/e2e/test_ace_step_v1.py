@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.cli import Workbench, workbench
-from tests.e2e.small_study import PROMPTS, STEP, check_dashboard, check_probe, check_sae, heard
+from tests.e2e.small_study import STEP, check_dashboard, check_probe, check_sae, heard
 from tests.tiny_ace_step_v1 import save_tiny_v1
 from tests.workbench.models.ace_step_v1.tiny_lyrics import write_vocabulary
 from workbench.audio import read_audio
@@ -25,16 +25,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("path") / "study"
-
-
 @pytest.fixture
-def traced(model: Path, folder: Path, tmp_path: Path) -> tuple[object, ...]:
+def traced(model: Path, folder: Path, prompts: Path) -> tuple[object, ...]:
     """The command that makes the study, with double guidance in the middle of the steps."""
-    prompts = tmp_path / "prompts.yaml"
-    prompts.write_text(PROMPTS, encoding="utf-8")
     return (
         "trace", model, "--out", folder, "--prompts", prompts, "--n-prompts", "16", "--seeds", "1",
         "--site", SITE, "--site", "tf0.block", "--num-steps", "4", "--steps", "1,2", "--passes", "cond,text,null",

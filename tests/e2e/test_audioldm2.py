@@ -26,11 +26,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_pipeline(tmp_path_factory.mktemp("audioldm2"))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("path") / "study"
-
-
 def test_trace(workbench: Workbench, model: Path, folder: Path) -> None:
     sites = ("--site", "down0tf2attn0.cross_attn", "--site", SITE)
     outcome = workbench(

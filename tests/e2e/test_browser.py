@@ -308,12 +308,18 @@ def test_what_is_chosen_and_scored_is_not_cut(page: Page, address: str) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(f"{address}/patching?concept=tempo&arm=tf3")
     expect(page.locator("#patching-column")).to_have_value("both directions")
-    cut = "boxes => boxes.filter((box) => box.scrollWidth > box.clientWidth).map((box) => box.value)"
-    assert page.locator(".controls input:visible").evaluate_all(cut) == []
-    box = page.locator("#pairs-grid").bounding_box()
-    patched = page.locator("#pairs-grid .ag-header-cell[col-id='patched']").bounding_box()
-    assert box is not None and patched is not None
-    assert patched["x"] + patched["width"] <= box["x"] + box["width"]
+    page.wait_for_function(
+        """() => [...document.querySelectorAll(".controls input")].every((box) => box.scrollWidth <= box.clientWidth)"""
+    )
+    expect(
+        page.locator("#pairs-grid .ag-header-cell[col-id='patched']")
+    ).to_be_visible()  # the cell's part comes later
+    page.wait_for_function(
+        """() => {
+            const right = (name) => document.querySelector(name).getBoundingClientRect().right;
+            return right("#pairs-grid .ag-header-cell[col-id='patched']") <= right("#pairs-grid");
+        }"""
+    )
 
 
 def test_no_text_of_a_feature_lies_over_another(page: Page, address: str) -> None:

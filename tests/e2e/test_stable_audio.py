@@ -9,7 +9,7 @@ from dashboards.tables.features import features_frame
 from dashboards.tables.patching import cells_frame
 from dashboards.tables.probes import probes_frame
 from tests.e2e.cli import Workbench, workbench
-from tests.e2e.small_study import PROMPTS, STEP, check_dashboard, check_probe, check_sae, heard
+from tests.e2e.small_study import STEP, check_dashboard, check_probe, check_sae, heard
 from tests.tiny_stable_audio import FRAME_SECONDS, FRAMES, WIDTH, save_tiny_stable_audio
 from workbench.audio import read_audio
 from workbench.studies.study import Study
@@ -25,16 +25,9 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_stable_audio(tmp_path_factory.mktemp("stable") / "audio")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("path") / "study"
-
-
 @pytest.fixture
-def traced(tiny_folder: Path, folder: Path, tmp_path: Path) -> tuple[object, ...]:
+def traced(tiny_folder: Path, folder: Path, prompts: Path) -> tuple[object, ...]:
     """The command that makes the study."""
-    prompts = tmp_path / "prompts.yaml"
-    prompts.write_text(PROMPTS, encoding="utf-8")
     return (
         "trace", tiny_folder, "--out", folder, "--prompts", prompts, "--n-prompts", "24", "--seeds", "1",
         "--site", SITE, "--site", "tf2.block", "--num-steps", "4", "--steps", "1,3", "--passes", "cond,null",

@@ -1,0 +1,55 @@
+"""Types and shapes are checked while the tests run: beartype, and jaxtyping where there are arrays."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, get_args
+
+import jaxtyping
+import jaxtyping._storage
+from greenlet import getcurrent
+
+_with_shapes = jaxtyping.jaxtyped
+
+
+class PerGreenlet:
+    """Attributes that each greenlet has for itself."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getcurrent(), f"shapes_{name}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(getcurrent(), f"shapes_{name}", value)
+
+
+def checked(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
+    """As `jaxtyping.jaxtyped`, without its work on sizes, half the time of many tests, where there is no array."""
+    if function is None:
+        return partial(checked, typechecker=typechecker)
+    if dataclasses.is_dataclass(function) and inspect.isfunction(vars(function).get("__init__")):
+        if _has_arrays(function.__init__.__annotations__.values()):
+            return _with_shapes(function, typechecker=typechecker)
+        function.__init__ = typechecker(function.__init__)
+        return function
+    if inspect.isfunction(function) and not _has_arrays(function.__annotations__.values()):
+        return typechecker(function)
+    return _with_shapes(function, typechecker=typechecker)
+
+
+def _has_arrays(annotations: Iterable[Any]) -> bool:
+    return any(
+        isinstance(annotation, str)
+        or getattr(annotation, "__module__", "") == "jaxtyping"
+        or _has_arrays(annotation if isinstance(annotation, list) else get_args(annotation))
+        for annotation in annotations
+    )
+
+
+def check_types(*packages: str) -> None:
+    """Check the types of all functions in packages that are imported from now on."""
+    # jaxtyping keeps the sizes of the functions that are running on one stack, but nnsight goes to and fro between a
+    # model and what traces it, each in the middle of such functions: each needs a stack of its own.
+    jaxtyping._storage._shape_storage = PerGreenlet()
+    jaxtyping.jaxtyped = checked
+    jaxtyping.install_import_hook(list(packages), "beartype.beartype")
