@@ -323,6 +323,19 @@ def check_heads_and_tokens_limit_what_is_written(subject: Subject) -> None:
     assert difference(values[0][~taken], values[1][~taken]) > 1e-6
 
 
+def check_a_word_is_written_at_its_own_tokens(subject: Subject) -> None:
+    model, site, (clean, corrupt) = subject.exact, Site(subject.block, "cross_attn.k"), pair()
+    edit = patch(f"tf{subject.block}.cross_attn", clean, segments=("word:fast",))
+    keys = captured(subject, [clean, corrupt, Run(corrupt, (edit,))], site)
+    place = model.conditioning(corrupt, subject.settings)
+    (word,) = (range(first, last) for word, first, last in place.words if word == "fast")
+    read = range(max(end for _, end in place.segments.values()))[model.reads(subject.block)]
+    taken = torch.tensor([token in word for token in read])
+    assert_close(keys[2][taken], keys[0][taken])
+    assert_close(keys[2][~taken], keys[1][~taken])
+    assert difference(keys[0][taken], keys[1][taken]) > 1e-6
+
+
 def check_a_random_patch_goes_as_far_as_the_source_lies(subject: Subject) -> None:
     site, clips = Site(subject.block, "mlp"), pair()
     edits = [random_patch(str(site), "other", seed, target="output", steps=(1, 1)) for seed in (0, 0, 1)]
