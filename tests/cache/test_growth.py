@@ -120,8 +120,10 @@ def half_grown() -> ObjectStorage:
     """A cache of 3 clips on the way to 7."""
     storage = written(smaller(3))
     with CacheWriter(storage, WHOLE, make_clips(WHOLE)) as writer:
-        first, last = WHOLE.shard_clips(1)
-        writer.write_shard(1, {site: make_values(WHOLE, site)[first : last + 1] for site in WHOLE.sites})
+        for shard in (1, 2):  # one that the smaller cache has with fewer clips, and one that it has not
+            first, last = WHOLE.shard_clips(shard)
+            values = {site: make_values(WHOLE, site)[first : last + 1] for site in WHOLE.sites}
+            writer.write_shard(shard, values)
     return storage
 
 
