@@ -1,1 +1,1 @@
-"""Computations from traces, caches and scores to labelled results."""
+"""Computations that turn traces, caches and scores into labelled results."""

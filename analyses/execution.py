@@ -1,7 +1,7 @@
-"""Who makes runs: work is cut into units, and an executor maps them, in this process or elsewhere.
+"""Split work into units, and map them by an executor, in this process or elsewhere.
 
-A unit is plain data that can be sent to another process (`pickle`). `make_unit` makes it there: it writes into the
-study's run store, and gives back plain data, too.
+A unit is plain data that can be sent to another process (`pickle`). `make_unit` runs it there: it writes to the study's
+run store, and also returns plain data.
 """
 
 import logging
@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Unit:
-    """Runs that are made and judged in one place.
+    """Runs that are generated and scored in one place.
 
-    Each of `batches` has runs with names for people; they are generated together unless the store holds all of them.
-    Afterwards the `judges`, identities by name, score all `runs` that the store holds for the `text`.
+    Each of `batches` has runs with readable names; they are generated together, unless the store has all of them. Then
+    the `judges` (identities by name) score all `runs` in the store for the `text`.
     """
 
     store: RunStore
@@ -45,12 +45,12 @@ class Executor(Protocol):
     """Maps units."""
 
     def map(self, units: Iterable[Unit]) -> Iterator[int]:
-        """Make the units; gives what `make_unit` gives of each, in their order, as soon as it is there."""
+        """Run the units; yield the result of `make_unit` for each, in order, as soon as it is available."""
         ...
 
 
 class Worker:
-    """Makes units in this process. Models and judges are loaded when a unit first names them, and kept."""
+    """Runs units in this process. Models and judges are loaded on first use and kept."""
 
     def __init__(
         self, models: Iterable[AudioDiffusionModel] = (), judges: Mapping[str, Scorer] | None = None
@@ -59,11 +59,11 @@ class Worker:
         self._judges = dict(judges or {})
 
     def make(self, unit: Unit) -> int:
-        """Make what is missing of a unit, and give the denoiser rows that were computed.
+        """Generate what is missing of a unit, and return the number of computed denoiser rows.
 
         Raises:
-            UserError: for a run without edits whose numbers become NaN or infinite (an edited one is kept as such), and
-                for a model or a judge that is here another one than in the unit.
+            UserError: if the numbers of a run without edits become NaN or infinite (edited runs are stored as such), or
+                if the model or a judge differs from that of the unit.
         """
         rows = sum(self._generate(unit, batch) for batch in unit.batches)
         for name, identity in unit.judges.items():
@@ -89,8 +89,8 @@ class Worker:
         model = self._models[unit.model]
         if (model.weights_hash, model.dtype) != (unit.store.weights_hash, unit.store.dtype):
             raise UserError(
-                f"The model {unit.model.name} here is not the one of the runs in {unit.store.root}, which have the "
-                f"weights {unit.store.weights_hash} in {unit.store.dtype}: get the same weights."
+                f"The model {unit.model.name} must have the weights {unit.store.weights_hash} in {unit.store.dtype}, "
+                f"like the runs in {unit.store.root}. Get the same weights."
             )
         return model
 
@@ -99,7 +99,7 @@ class Worker:
             self._judges[name] = load_scorer(name, device=unit.model.device)
         if self._judges[name].identity != identity:
             raise UserError(
-                f"The scorer {name} here is another one than where the work was planned: get the same weights."
+                f"The scorer {name} differs from the one the work was planned with. Get the same weights."
             )
         return self._judges[name]
 
@@ -107,7 +107,7 @@ class Worker:
 def _audio(
     model: AudioDiffusionModel, store: RunStore, made: Generation, place: int, name: str, run: Run
 ) -> Audio | None:
-    """The audio of a run; None for an edited one whose numbers are not finite."""
+    """Return the audio of a run; None for an edited run whose numbers are not finite."""
     broke_at = made.broke_at[place]
     latents = made.latents[place : place + 1]
     audio = None if broke_at is not None else model.decode(latents, store.settings.duration)
@@ -126,16 +126,16 @@ _worker = Worker()
 
 
 def make_unit(unit: Unit) -> int:
-    """Make a unit in this process, whose models and judges stay loaded; see `Worker.make`."""
+    """Run a unit in this process, which keeps models and judges loaded; see `Worker.make`."""
     return _worker.make(unit)
 
 
 class InProcess:
-    """An executor that makes one unit after the other in this process, as each result is asked for."""
+    """An executor that runs units one by one in this process, lazily."""
 
     def __init__(self, worker: Worker | None = None) -> None:
         self._make = make_unit if worker is None else worker.make
 
     def map(self, units: Iterable[Unit]) -> Iterator[int]:
-        """Make the units; see `Executor.map`."""
+        """Run the units; see `Executor.map`."""
         return map(self._make, units)

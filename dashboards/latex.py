@@ -1,4 +1,4 @@
-"""Tables for LaTeX, with booktabs' rules: pandas writes them, in sizes that fit, with text that LaTeX prints."""
+"""LaTeX tables with booktabs rules, written by pandas, with escaped text and font sizes that fit the page."""
 
 import re
 
@@ -7,8 +7,8 @@ import pandas as pd
 from dashboards.latex_layout import SCRIPT, Layout, fitting, groups
 from dashboards.names import printable
 
-LONG = 45  # rows; with more a table goes over pages
-# What LaTeX would read as a command, and signs that its plain encodings lack.
+LONG = 45  # rows; longer tables span pages
+# LaTeX's special characters, and characters that are missing in its standard encodings.
 SIGNS = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -24,7 +24,7 @@ SIGNS = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "`": r"\textasciigrave{}",
-    '"': r"\char34{}",  # babel gives the sign itself other meanings
+    '"': r"\char34{}",  # babel redefines the character itself
     "–": "--",
     "—": "---",
     "−": "$-$",
@@ -48,10 +48,10 @@ SIGNS = {
     "…": r"\ldots{}",
     "\u00a0": "~",
 }
-LAST_LATIN = "\u017f"  # what pdfLaTeX prints of UTF-8 without more
+LAST_LATIN = "\u017f"  # last character that pdfLaTeX prints without further packages
 _SIGN = re.compile("|".join([*map(re.escape, SIGNS), "-(?=-)"]))
-_INTERVAL = re.compile(r"\[([−\d.]+), ([−\d.]+)\]")  # which is not broken over lines
-_OPTION = re.compile(r"^([\[*])")  # after the end of a row: its height, or no page break
+_INTERVAL = re.compile(r"\[([−\d.]+), ([−\d.]+)\]")  # not broken across lines
+_OPTION = re.compile(r"^([\[*])")  # after the end of a row these mean its height, or no page break
 # Whatever a notebook has set: all rows and columns, in no environment of pandas' choice.
 _WHOLE = (
     *("styler.render.max_elements", 2**62, "styler.render.max_rows", None, "styler.render.max_columns", None),
@@ -60,9 +60,9 @@ _WHOLE = (
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX prints it, on one line."""
-    apart = "-{}"  # two hyphens are not a dash
-    return _SIGN.sub(lambda found: SIGNS.get(found[0], apart), printable(text))
+    """Escape text for LaTeX, on one line."""
+    hyphen = "-{}"  # otherwise two hyphens become a dash
+    return _SIGN.sub(lambda match: SIGNS.get(match[0], hyphen), printable(text))
 
 
 def latex_table(table: pd.DataFrame, caption: str, label: str) -> str:
@@ -81,14 +81,14 @@ def latex_table(table: pd.DataFrame, caption: str, label: str) -> str:
             for group in groups(_columns(first), _columns(others))
         ]
     is_long = len(table) * len(parts) > LONG
-    said, named = escape(caption), re.sub(r"[^A-Za-z0-9:.-]", "-", label)
+    caption, label = escape(caption), re.sub(r"[^A-Za-z0-9:.-]", "-", label)
     if is_long:
-        heads = [{"caption": said, "label": named}, *({} for _ in parts[1:])]
+        heads = [{"caption": caption, "label": label}, *({} for _ in parts[1:])]
         lines = [
             _typeset(part, environment="longtable", **head) for part, head in zip(parts, heads, strict=True)
         ]
     else:
-        lines = ["\\begin{table}", "\\centering", f"\\caption{{{said}}}", f"\\label{{{named}}}"]
+        lines = ["\\begin{table}", "\\centering", f"\\caption{{{caption}}}", f"\\label{{{label}}}"]
         for number, part in enumerate(parts):
             lines += [*(["\\par\\medskip"] if number else []), _typeset(part)]
         lines += ["\\end{table}"]
@@ -131,8 +131,8 @@ def _needs(lines: list[str]) -> str:
     needed = {"booktabs": True, "array": "arraybackslash" in text, "longtable": "{longtable}" in text}
     packages = ",".join(name for name, is_needed in needed.items() if is_needed)
     letters = dict.fromkeys(letter for letter in text if letter > LAST_LATIN)
-    told = f"; XeLaTeX or LuaLaTeX, and a font with {''.join(letters)}" if letters else ""
-    return f"% needs \\usepackage{{{packages}}}{told}"
+    engine = f"; XeLaTeX or LuaLaTeX, and a font with {''.join(letters)}" if letters else ""
+    return f"% needs \\usepackage{{{packages}}}{engine}"
 
 
 def _latex_cell(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What of a table fits between the margins of a LaTeX page, and in which size; lengths in TeX's points."""
+"""Choose column layouts and font sizes so that LaTeX tables fit the page; lengths are in TeX points."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import matplotlib
 from matplotlib.ft2font import FT2Font, LoadFlags
 
 TEXT_WIDTH = 345.0  # of the class article at 10 pt, the narrowest of LaTeX's own
-_EM = 10.0  # of a sign that Computer Modern lacks, such as a Chinese one
-_STEPS = 30  # of halving; a table's widths are then settled to a millionth
+_EM = 10.0  # width of a character that Computer Modern lacks, such as a Chinese one
+_STEPS = 30  # of bisection; a table's widths are then exact to a millionth
 
 
 @dataclass(frozen=True)
 class Size:
-    """A size of letters: LaTeX's command, the letters' width compared with 10 pt, and room beside each column."""
+    """A font size: LaTeX's command, the width of its letters relative to 10 pt, and the space beside each column."""
 
     command: str
     scale: float
@@ -28,19 +28,19 @@ SMALL = Size("\\small", 0.93, 4.0)
 FOOTNOTE = Size("\\footnotesize", 0.86, 3.0)
 SCRIPT = Size("\\scriptsize", 0.8, 2.0)
 Columns = Sequence[tuple[Sequence[str], bool]]
-"""Cells of each column, the head first, and whether they are numbers, which are not broken over lines."""
+"""Cells of each column, the head first, and whether they are numbers, which are not broken across lines."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A size in which columns fit, and LaTeX's name for each: l, r, or p with a width where its text is wrapped."""
+    """A font size in which the columns fit, and each column's LaTeX type: l, r, or p with a width for wrapped text."""
 
     size: Size
     columns: tuple[str, ...]
 
 
 def fitting(columns: Columns) -> Layout | None:
-    """The largest layout no wider than the text, wrapping texts where it must; None where there is none."""
+    """Return the layout with the largest font that fits the text width, wrapping text if necessary, or None."""
     whole = [max(map(width, cells)) for cells, _ in columns]
     words = [
         natural if is_number else max(width(word) for cell in cells for word in (cell.split(" ") or [""]))
@@ -58,9 +58,9 @@ def fitting(columns: Columns) -> Layout | None:
 
 
 def groups(key: Columns, others: Columns) -> list[list[int]]:
-    """Which of the other columns stand beside the key column below one another, as many in each row as fit.
+    """Split the other columns into groups that fit beside the key column, as many columns per group as possible.
 
-    One column makes a group of its own, whether it fits or not.
+    A group has at least one column, even if it does not fit.
     """
     most = 1
     while most < len(others) and all(
@@ -73,7 +73,7 @@ def groups(key: Columns, others: Columns) -> list[list[int]]:
 
 
 def width(text: str) -> float:
-    """Width of one line of text in Computer Modern of 10 pt."""
+    """Return the width of one line of text in Computer Modern at 10 pt."""
     return sum(map(_advance, text), 0.0)
 
 
@@ -99,7 +99,7 @@ def _room(size: Size, columns: int) -> float:
 def _wrapped(
     plain: Sequence[str], whole: Sequence[float], words: Sequence[float], room: float, size: Size
 ) -> list[str]:
-    """Columns as wide as they need up to a common width, with which they fill the room."""
+    """Give columns the width they need, up to a common limit with which they fill the available width."""
     low, high = 0.0, room
     for _ in range(_STEPS):
         middle = (low + high) / 2
@@ -107,10 +107,10 @@ def _wrapped(
             sum(_between(word, middle, natural) for word, natural in zip(words, whole, strict=True)) <= room
         )
         low, high = (middle, high) if fits else (low, middle)
-    settled = [_between(word, low, natural) for word, natural in zip(words, whole, strict=True)]
+    widths = [_between(word, low, natural) for word, natural in zip(words, whole, strict=True)]
     return [
         name if natural <= taken else f">{{\\raggedright\\arraybackslash}}p{{{taken * size.scale:.1f}pt}}"
-        for name, natural, taken in zip(plain, whole, settled, strict=True)
+        for name, natural, taken in zip(plain, whole, widths, strict=True)
     ]
 
 

@@ -1,1 +1,1 @@
-"""Patching maps: arms, the runs behind them, impacts and what screens them."""
+"""Patching maps: arms, runs, impacts and screening."""

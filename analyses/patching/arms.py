@@ -1,4 +1,4 @@
-"""Arms of a patching sweep: every condition of a map as plain data, built for each question that a user can ask."""
+"""Arms of a patching sweep: the conditions of a map as plain data, built for each question."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +32,7 @@ from workbench.validation import validated
 
 Role = Literal["clean", "corrupt", "unrelated", "control", "references"]
 
-# What makes up a block's part in the residual stream, in order of computation.
+# What a block adds to the residual stream, in order of computation.
 WRITERS = ("self_attn", "cross_attn", "mlp")
 RANDOM_NULL_SEED = 1
 
@@ -41,10 +41,10 @@ RANDOM_NULL_SEED = 1
 class Arm:
     """One condition: a run from the `base` prompt with edits, at (`row`, `column`) of the map.
 
-    Its edits name the runs that they read from by their role in the pair (`Role`). Sufficiency changes the corrupt run
-    towards the clean one; necessity takes things from the clean run. `block` is the block that the row stands for, None
-    where it stands for none or for several. A "null" arm should have no impact: `null_of` names the cell's arm that it
-    is the null of, `null_kind` says what it is made of; "" where that is nothing in particular.
+    Its edits refer to the runs that they read from by their role in the pair (`Role`). Sufficiency changes the corrupt
+    run towards the clean one; necessity removes something from the clean run. `block` is the block of the row, None if
+    there is none or several. A "null" arm should have no impact: `null_of` is the name of the arm that it is the null
+    of, and `null_kind` its kind; both may be "".
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -66,7 +66,7 @@ class Arm:
 
     @property
     def run(self) -> Run:
-        """The arm's run, with roles for clips."""
+        """The arm's run, with roles instead of clips."""
         return Run(self.base, self.edits)
 
     @cached_property
@@ -75,16 +75,16 @@ class Arm:
         return self.run.source_names
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON data; `arm_from_json` reads it back."""
+        """Return plain JSON data; `arm_from_json` reads it back."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return {**given, "edits": [edit.to_json() for edit in self.edits]}
 
 
 def arm_from_json(data: Any, tensors: Tensors | None = None) -> Arm:
-    """Rebuild an arm from `Arm.to_json` data; `tensors` gives those that its edits name.
+    """Rebuild an arm from `Arm.to_json` data; `tensors` returns the tensors of its edits by hash.
 
     Raises:
-        UserError: naming what is wrong with it.
+        UserError: if the data are invalid.
     """
     what = "An arm is wrong"
     if not isinstance(data, dict) or not isinstance(data.get("edits"), list):
@@ -95,13 +95,13 @@ def arm_from_json(data: Any, tensors: Tensors | None = None) -> Arm:
     arm = validated(Arm, {**data, "edits": edits}, what)
     if unknown := sorted(arm.sources - set(get_args(Role))):
         raise UserError(
-            f"The arm '{arm.name}' is wrong: its sources are some of {', '.join(get_args(Role))}, not {unknown[0]}."
+            f"Sources of the arm '{arm.name}' must be among {', '.join(get_args(Role))}; got {unknown[0]}."
         )
     return arm
 
 
 def arms_from_file(text: str, tensors: Tensors | None = None) -> list[Arm]:
-    """Arms of a JSON list (what a result keeps in its attribute `arms`); raises UserError when it is none."""
+    """Parse a JSON list of arms, such as a result's attribute `arms`; raise UserError if it is invalid."""
     data = parse_json(text, "The file of arms")
     if not isinstance(data, list) or not data:
         raise UserError("The file of arms must be a JSON list of arms.")
@@ -109,7 +109,7 @@ def arms_from_file(text: str, tensors: Tensors | None = None) -> list[Arm]:
 
 
 def arm_tensors(arms: Sequence[Arm]) -> Tensors:
-    """Gives the tensors that arms are made with, by their hashes."""
+    """Return a function that looks up the tensors of arms by hash."""
     return {tensor.hash: tensor for arm in arms for edit in arm.edits for tensor in edit.tensors}.__getitem__
 
 
@@ -125,9 +125,9 @@ def patch_arm(
     block: int | None = None,
     **window: Unpack[WindowOptions],
 ) -> Arm:
-    """The arm of one patch: from the clean run into the corrupt one, or (necessity) the other way round.
+    """Make the arm of one patch: from the clean run into the corrupt one, or (necessity) vice versa.
 
-    Without `block` the row stands for the block of the sites, where that is one.
+    Without `block` the row stands for the block of the sites, if there is only one.
     """
     source = "clean" if direction == "sufficiency" else "corrupt"
     edit = patch(sites, source, target=target, **window)
@@ -137,7 +137,7 @@ def patch_arm(
 
 
 def ablation_arm(row: str, column: str, site: str, method: Ablation) -> Arm:
-    """The arm of an ablation of the clean run."""
+    """Make the arm of an ablation of the clean run."""
     sources: dict[Ablation, tuple[Role, ...]] = {
         "zero": (),
         "mean": ("references",),
@@ -149,10 +149,10 @@ def ablation_arm(row: str, column: str, site: str, method: Ablation) -> Arm:
 
 
 def null_arms(arms: Iterable[Arm], kinds: Sequence[Null]) -> list[Arm]:
-    """Null arms of those arms that patch from the clean run: the same patch from where the concept is not.
+    """Make null arms of the arms that patch from the clean run: the same patch from a source without the concept.
 
-    "unrelated": from the run of another context that has the corrupt value; "control": from a run that differs in
-    another concept only; "random": as far from the arm's own value as the clean run's, in a random direction.
+    "unrelated": from a run in another context that has the corrupt value; "control": from a run that differs only in
+    another concept; "random": as far from the arm's own value as the clean run's, in a random direction.
     """
     patches = [arm for arm in arms if arm.sources == {"clean"}]
     return [
@@ -180,10 +180,10 @@ def _nulled(edits: Iterable[Edit], kind: Null) -> Iterator[Edit]:
 
 
 def path_arm(sender: int, receiver: Site, mode: Target) -> Arm:
-    """Path patching (Wang et al. 2022, arXiv 2211.00593): from a block's cross-attention straight to a later part.
+    """Path patching (Wang et al. 2022, arXiv 2211.00593): from a block's cross-attention directly to a later part.
 
-    In a helper run that sees the arm's own latents, the sender takes the clean value and all that writes between it
-    and the receiver is held as without it; the receiver's output there goes into the arm.
+    In a helper run that sees the arm's own latents, the sender takes the clean value and everything between it and the
+    receiver is held at its unpatched value; the receiver's output in that run is patched into the arm.
     """
     between = [
         str(site)
@@ -210,7 +210,7 @@ def _name(row: str, column: str, direction: str, kind: str = "") -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """What the arms of a map are built from."""
+    """The inputs from which the arms of a map are built."""
 
     model: AudioDiffusionModel
     settings: GenerationSettings
@@ -243,7 +243,7 @@ def blocks_arms(request: Request) -> list[Arm]:
     check_blocks([block for blocks in request.spec.sets for block in blocks], request.model.n_blocks)
     if any(len(set(blocks)) < 2 for blocks in request.spec.sets):
         raise UserError(
-            "A set of blocks needs at least two different ones, such as tf3+tf4: single blocks are arms anyway."
+            "A set must have at least two different blocks, such as tf3+tf4; single blocks are always patched."
         )
     groups = [(block,) for block in request.chosen_blocks] + list(request.spec.sets)
     patches = [
@@ -264,7 +264,9 @@ def steps_arms(request: Request) -> list[Arm]:
     """When: every block patched in one window of steps at a time."""
     n_steps = request.settings.num_steps
     if not 1 <= request.spec.windows <= n_steps:
-        raise UserError(f"{request.spec.windows} windows were asked for, but a run has {n_steps} steps.")
+        raise UserError(
+            f"The number of windows must be at most {n_steps}, the number of steps; got {request.spec.windows}."
+        )
     edges = [round(i * n_steps / request.spec.windows) for i in range(request.spec.windows + 1)]
     windows = [(first, last - 1) for first, last in itertools.pairwise(edges)]
     return _grid(request, {_span("step", w): {"steps": w} for w in windows})
@@ -307,7 +309,7 @@ def passes_arms(request: Request) -> list[Arm]:
     """Through which half of the guidance."""
     passes = request.model.passes(request.settings)
     if len(passes) < 2:
-        raise UserError("This run has one pass only (no guidance), so that there is nothing to compare.")
+        raise UserError("The question passes needs guidance; this run has only one pass.")
     columns: dict[str, dict[str, Any]] = {name: {"passes": (name,)} for name in passes}
     together = "both" if len(passes) == 2 else "all"
     return _grid(request, {**columns, together: {"passes": passes}})
@@ -316,7 +318,7 @@ def passes_arms(request: Request) -> list[Arm]:
 def conditioning_arms(request: Request) -> list[Arm]:
     """Which conditioning tokens: segments, and the words that the pair swaps or leaves."""
     if request.spec.mode != "conditioning":
-        raise UserError("Conditioning tokens can only be patched in the mode conditioning.")
+        raise UserError("The question conditioning needs the mode conditioning.")
     known = request.model.segments(Clip("", 0), request.settings)
     names = request.spec.segments or (*known, "template", "before", "swapped", "after")
     return _grid(request, {name: {"segments": (name,)} for name in names})
@@ -356,14 +358,12 @@ def paths_arms(request: Request) -> list[Arm]:
     """Along which path: from each block's cross-attention straight to a later part."""
     if not request.model.one_stream:
         raise UserError(
-            "There are no direct paths in this model: between its blocks lie layers that cannot be held. Ask another "
-            "question, such as sets."
+            "Paths are not supported for this model: between its blocks are layers that cannot be held fixed. Use "
+            "another question, such as sets."
         )
     parts = request.spec.receivers or ("self_attn", "mlp")
     if unknown := sorted(set(parts) - set(PARTS)):
-        raise UserError(
-            f"'{unknown[0]}' is not a part that a path can lead to: the parts are {', '.join(PARTS)}."
-        )
+        raise UserError(f"'{unknown[0]}' is not a part that a path can lead to. Parts: {', '.join(PARTS)}.")
     receivers = [
         Site(block, part) for block in range(request.model.n_blocks) for part in PARTS if part in parts
     ]
@@ -376,7 +376,7 @@ def paths_arms(request: Request) -> list[Arm]:
 
 
 def arms_of(request: Request) -> list[Arm]:
-    """The arms of the spec's question, from the function of its name, such as `blocks_arms`."""
+    """Make the arms of the spec's question with the function of that name, such as `blocks_arms`."""
     arms: list[Arm] = globals()[f"{request.spec.question}_arms"](request)
     return arms
 

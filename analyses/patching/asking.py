@@ -1,4 +1,4 @@
-"""From what a user asks of a map to its spec: blocks by their names, arms from a file, directions by the question."""
+"""Make a map's spec from a user's options: named blocks, arms from a file, default directions."""
 
 import os
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ def asked_spec(
     pairs_file: str | Path | None = None,
     **options: Any,
 ) -> PatchingSpec:
-    """The spec of a map of a study.
+    """Make the spec of a map of a study.
 
-    `blocks` are names, such as "tf3", or numbers, and `sets` blocks that are patched together, such as "tf3+tf4".
-    Without `directions` the map has both for blocks that are not screened, and else sufficiency. `arms` is a JSON file
-    of arms that are run instead of those of a question. `options` are further fields of `PatchingSpec`.
+    `blocks` are names, such as "tf3", or numbers; `sets` are blocks that are patched together, such as "tf3+tf4".
+    Without `directions` the map has both for the question blocks without screening, otherwise sufficiency. `arms` is a
+    JSON file of arms to run instead of those of a question. `options` are further fields of `PatchingSpec`.
 
     Raises:
-        UserError: for what there is not, or does not go together.
+        UserError: for unknown names, and options that cannot be combined.
     """
     names = study.block_names
     custom = "" if arms is None else _arms_json(Path(arms))
@@ -47,7 +47,7 @@ def asked_spec(
         "pairs_file": "" if pairs_file is None else os.path.abspath(pairs_file),
         **options,
     }
-    return validated(PatchingSpec, values, "The map cannot be made")
+    return validated(PatchingSpec, values, "Invalid map")
 
 
 def tensors_beside(arms: str | Path | None) -> Tensors | None:

@@ -1,4 +1,4 @@
-"""Around a pair: the prompts of the runs that null arms and ablations read from."""
+"""The context of a pair: other prompts that null arms and ablations read from."""
 
 import random
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ class PairContext:
         }[source]
         if not prompts or None in prompts:
             raise UserError(
-                f"These pairs of {self.pair.concept} offer no {source} prompt: leave that arm out, or give more pairs "
+                f"These pairs of {self.pair.concept} have no {source} prompt. Leave out that arm, or give more pairs "
                 "or a prompt set with more concepts."
             )
         return tuple(prompt for prompt in prompts if prompt is not None)
@@ -126,7 +126,7 @@ def drop_indistinguishable(
             first = seen.setdefault((encode(clean), encode(corrupt)), context.pair)
             if not reason and first is not context.pair:
                 reason = (
-                    f"to the model it is the pair '{first.clean.text}' / '{first.corrupt.text}' once more"
+                    f"to the model it is the same as the pair '{first.clean.text}' / '{first.corrupt.text}'"
                 )
             if reason:
                 dropped.append({"concept": concept, "clean": clean, "corrupt": corrupt, "reason": reason})
@@ -148,10 +148,7 @@ def _fault(context: PairContext, sources: Iterable[str], encode: Encode) -> str:
     for source in sorted(sources):
         prompts = context.prompts(source)
         if own.issuperset(map(encode, prompts)):
-            return (
-                f"its {source} prompt '{prompts[0]}' is the same tokens to the model as one of the pair's own, so that "
-                "nothing can be read from it"
-            )
+            return f"its {source} prompt '{prompts[0]}' has the same tokens as one of the pair's own prompts"
     return ""
 
 

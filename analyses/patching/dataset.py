@@ -79,8 +79,8 @@ def check_complete(sweep: Sweep, chosen: Arms, n_run: Mapping[str, int]) -> None
     if missing:
         prompt, seed, name = missing[0]
         raise UserError(
-            f"{len(missing)} runs of the map are missing, such as '{name}' of '{prompt}' (seed {seed}): somebody "
-            "removed them meanwhile; run the command again, which runs them anew."
+            f"{len(missing)} runs of the map are missing, such as '{name}' of '{prompt}' (seed {seed}). They were "
+            "removed in the meantime; run the command again to regenerate them."
         )
 
 

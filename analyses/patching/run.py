@@ -58,7 +58,7 @@ def question_arms(
     arms = arms_of(Request(model, study.spec.settings, spec))
     if not arms:
         raise UserError(
-            f"The question {spec.question} has nothing to patch with these options: choose other blocks."
+            f"The question {spec.question} has nothing to patch with these options. Choose other blocks."
         )
     return arms + null_arms(arms, spec.nulls)
 
@@ -144,16 +144,14 @@ def _notes(
         for pair in dropped[:NAMED_PAIRS]
     ]
     if len(dropped) > NAMED_PAIRS:
-        notes.append(f"{len(dropped) - NAMED_PAIRS} more pairs are dropped likewise.")
+        notes.append(f"{len(dropped) - NAMED_PAIRS} more pairs are dropped for similar reasons.")
     by_number: dict[int, list[str]] = {}
     for concept, pairs in contexts.items():
         by_number.setdefault(len(pairs), []).append(concept)
     for n, concepts in sorted(by_number.items()):
         names = ", ".join(concepts)
         if n < spec.pairs:
-            notes.append(
-                f"{spec.pairs} pairs were asked for, and there are {n} of {names}: the map takes those."
-            )
+            notes.append(f"The map uses {n} pairs of {names}, not {spec.pairs}: there are no more.")
         if sentence := too_few_pairs(n):
             notes.append(f"No cell of {names} can be significant. {sentence}")
     prompts = [
@@ -166,7 +164,7 @@ def _half_written(study: Study) -> str:
     """A sentence on a study that is traced in part, which maps do without; "" for any other."""
     with suppress(UserError):  # its cache is elsewhere, or not there
         sentence = study.unfinished()
-        return sentence and f"{sentence} The map reads no activations, and is made all the same."
+        return sentence and f"{sentence} The map does not need activations, and is computed anyway."
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Cheap maps for screening: what a patch would do to the velocity along the corrupt run, without following it."""
+"""Cheap maps for screening: the effect of a patch on the velocity along the corrupt run, without following it."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def velocity_screen(
     settings: GenerationSettings,
     lyrics: str = "",
 ) -> tuple[Float[np.ndarray, " arm"], int]:
-    """Share of the clean-corrupt difference in velocity that each arm brings back, and the denoiser rows it took.
+    """Return the fraction of the clean-corrupt difference in velocity that each arm restores, and the denoiser rows.
 
     Along the corrupt run, with v the cond pass's velocity and Δσ the step's size, an arm's score is
     sum Δσ <v_arm - v_corrupt, v_clean - v_corrupt> / sum Δσ |v_clean - v_corrupt|²: the projection summed over the
@@ -64,8 +64,8 @@ def screen_arms(
     unfit = [arm.name for arm in cells if arm.direction != "sufficiency" or arm.sources != {"clean"}]
     if unfit:
         raise UserError(
-            f"'{unfit[0]}' cannot be screened: screening tells what patches from the clean into the corrupt run do; "
-            "leave out necessity, ablations and paths."
+            f"'{unfit[0]}' cannot be screened; only patches from the clean into the corrupt run can. Leave out "
+            "necessity, ablations and paths."
         )
     screen = {"velocity": velocity_screen, "attribution": attribute_arms}[method]
     values, rows = [], 0

@@ -71,7 +71,7 @@ def asked_probes(study: Study, sites: Sequence[str] = (), **options: Any) -> Pro
     `options` are further fields of `ProbeSpec`. Raises UserError for what does not make sense.
     """
     named = [numbered_site(site, study.block_names) for site in sites]
-    return validated(ProbeSpec, {"sites": named, **options}, "The probes cannot be made")
+    return validated(ProbeSpec, {"sites": named, **options}, "Invalid probes")
 
 
 def run_probes(
@@ -83,7 +83,7 @@ def run_probes(
     """Probe the concepts at the sites and steps of a study; saves and gives the result "probes".
 
     The features of a clip are its activations of one pass, averaged over tokens; clips without a value of a
-    concept are left out of its probes. `probe_arrays` tells the figures. `progress(done, total)` is told of
+    concept are left out of its probes. see `probe_arrays` for the metrics. `progress(done, total)` counts
     (site, step) cells.
 
     A concept that cannot be probed is skipped: the reason is noted and kept in the attribute `skipped`.
@@ -161,8 +161,8 @@ def pooled_activations(
     features = np.concatenate([block[:, 0, 0].mean(axis=1, dtype=np.float64) for block in acts])
     if not np.isfinite(features).all():
         raise UserError(
-            f"{site} has activations at step {step} that are NaN or infinite, which no cache of ours holds: run "
-            "`workbench cache verify` on it, or trace it anew."
+            f"{site} has NaN or infinite activations at step {step}, which a valid cache never has. Run "
+            "`workbench cache verify` on it, or trace again."
         )
     return features
 
@@ -230,10 +230,10 @@ def probe_task(
     group_labels = labels[first]
     mixed = labels != group_labels[group]
     if mixed.any():
-        raise UserError(f"clips of prompt {groups[mixed][0]} have several values; a prompt must have one.")
+        raise UserError(f"each prompt must have one value; clips of prompt {groups[mixed][0]} have several.")
     values, counts = np.unique(group_labels, return_counts=True)
     if len(values) < 2:
-        raise UserError(f"its clips have {len(values)} value(s); a probe needs two to tell apart.")
+        raise UserError(f"a probe needs at least two values; its clips have {len(values)}.")
     task = _arranged(labels, group, group_labels, contexts, spec)
     if task is None:
         fewer = (

@@ -35,7 +35,7 @@ def convert_sae(published: PublishedSAE, folder: Path) -> Path:
         UserError: the folder holds something already.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists already: give a new or an empty folder.")
+        raise UserError(f"{folder} already exists. Give a new or empty folder.")
     save_folder(published.sae, folder)
     return folder
 
@@ -57,8 +57,8 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu") -> xr
         cache.positions("pass", [pass_name])
         if sae.config.d_in != channels:
             raise UserError(
-                f"The autoencoder of {origin.source} reads {sae.config.d_in} channels, and {site} of "
-                f"{study.path} has {channels}: it is of another model."
+                f"The autoencoder of {origin.source} has {sae.config.d_in} channels, but {site} of {study.path} has "
+                f"{channels}. It belongs to another model."
             )
         clips = study.clips["clip"].tolist()
         acts = by_clip(cache, site, pass_name, clips)

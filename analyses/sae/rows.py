@@ -21,8 +21,8 @@ def split_by_prompt(clips: pd.DataFrame, held_out_fraction: float, seed: int) ->
     prompts = clips["encoding"].unique()
     if len(prompts) < 2:
         raise UserError(
-            "A sparse autoencoder needs clips of at least two prompts that the model tells apart, one of them held "
-            "out: trace more."
+            "A sparse autoencoder needs clips of at least two prompts that differ to the model, because one is held "
+            "out. Trace more."
         )
     count = min(max(1, round(held_out_fraction * len(prompts))), len(prompts) - 1)
     held_out = clips["encoding"].isin(np.random.default_rng(seed).permutation(prompts)[:count])

@@ -116,7 +116,7 @@ def load_sae(study: Study, site: str) -> SAE:
     if not folder.is_dir():
         trained = ", ".join(study.files("sae", "")) or "none yet"
         raise UserError(
-            f"{study.path} has no sparse autoencoder for '{site}' (it has {trained}): train one first."
+            f"{study.path} has no sparse autoencoder for '{site}' (it has {trained}). Train one first."
         )
     return load_folder(folder, study.path)
 
@@ -132,13 +132,13 @@ def feature_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataAr
     sae = load_sae(study, site)
     if not 0 <= feature < sae.config.d_sae:
         raise UserError(
-            f"The sparse autoencoder of '{site}' has features 0 to {sae.config.d_sae - 1}, not {feature}."
+            f"The sparse autoencoder of '{site}' has features 0 to {sae.config.d_sae - 1}; got {feature}."
         )
     cache = study.cache
     pass_name = sae.config.metadata.get("pass_name")
     if not isinstance(pass_name, str) or cache.channels(site) != sae.config.d_in:
         raise UserError(
-            f"The sparse autoencoder of '{site}' in {study.path} was not trained on these activations: train it again."
+            f"The sparse autoencoder of '{site}' in {study.path} was not trained on these activations. Train it again."
         )
     acts = next(encoded(sae, by_clip(cache, site, pass_name, [clip])))
     return xr.DataArray(

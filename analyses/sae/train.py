@@ -47,7 +47,7 @@ def train_spec(site: str, architecture: str = "topk", **options: Any) -> TrainSp
     """
     if architecture not in ARCHITECTURES:
         raise UserError(
-            f"There is no autoencoder architecture '{architecture}': choose one of {', '.join(ARCHITECTURES)}."
+            f"Unknown autoencoder architecture '{architecture}'. Use one of {', '.join(ARCHITECTURES)}."
         )
     of_training = {name: options.pop(name) for name in TrainSpec.model_fields if name in options}
     what = "The autoencoder cannot be trained"
@@ -98,8 +98,8 @@ def train_sae(
         progress(spec.train_steps, spec.train_steps)
     if not all(bool(torch.isfinite(value).all()) for value in sae.state_dict().values()):
         raise UserError(
-            "The autoencoder's weights became NaN or infinite in training: the activations hold such numbers (run "
-            "`workbench cache verify`), or the learning rate is too large."
+            "The autoencoder's weights became NaN or infinite in training. Either the activations have such numbers "
+            "(run `workbench cache verify`), or the learning rate is too large."
         )
     sae.unscale(scale.factor)
     return sae.cpu(), trainer.curves().assign_attrs(input_scale=scale.factor)
@@ -118,7 +118,7 @@ def measure_scale(rows: Rows) -> Scale:
     variance = mean_square - float((mean**2).mean())
     if not variance > ROUNDING * mean_square:
         raise UserError(
-            f"A sparse autoencoder needs activations that are finite and not all equal; these {count} rows are not."
+            f"Activations must be finite and not all equal to train a sparse autoencoder; these {count} rows are not."
         )
     return Scale(torch.from_numpy(mean).float(), variance**-0.5)
 

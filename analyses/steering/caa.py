@@ -61,15 +61,17 @@ def caa(
 def _ends(prompts: PromptSet, concept: str, positive: str, negative: str) -> tuple[str, list[str]]:
     """The value that the direction leads to, and those that it leads away from."""
     if concept not in prompts.concepts:
-        raise UserError(f"Unknown concept '{concept}': this prompt set has {', '.join(prompts.concepts)}.")
+        raise UserError(
+            f"Unknown concept '{concept}'. Concepts of this prompt set: {', '.join(prompts.concepts)}."
+        )
     values = list(prompts.concepts[concept])
     for value in filter(None, (positive, negative)):
         if value not in values:
-            raise UserError(f"Unknown value '{value}' of {concept}: it has {', '.join(values)}.")
+            raise UserError(f"Unknown value '{value}' of {concept}. Values: {', '.join(values)}.")
     positive = positive or next(value for value in values if value != negative)
     negatives = [negative] if negative else [value for value in values if value != positive]
     if negatives == [positive]:
-        raise UserError(f"Both ends of {concept} are '{positive}': give two different values.")
+        raise UserError(f"The two values of {concept} must differ; both are '{positive}'.")
     return positive, negatives
 
 
@@ -82,8 +84,8 @@ def _pairs(
     fitting = [pair for pair in drawn if pair.clean_value == positive and pair.corrupt_value in negatives]
     if not 0 < n <= len(fitting):
         raise UserError(
-            f"{n} pairs of {concept} were asked for, but this prompt set has 1 to {len(fitting)} from "
-            f"{' or '.join(negatives)} to {positive}."
+            f"The number of pairs of {concept} must be from 1 to {len(fitting)} (from {' or '.join(negatives)} to "
+            f"{positive}) for this prompt set; got {n}."
         )
     return fitting[:n]
 

@@ -124,11 +124,11 @@ def test_models_and_judges_are_loaded_once(
 @pytest.mark.parametrize("change", [{"weights_hash": "other"}, {"dtype": "bfloat16"}])
 def test_another_model_is_refused(unit: Unit, tiny: AceStep15, change: dict) -> None:
     other = replace(unit, store=replace(unit.store, **change))
-    with pytest.raises(UserError, match="is not the one of the runs"):
+    with pytest.raises(UserError, match="must have the weights"):
         Worker([tiny]).make(other)
     assert not any(unit.store.root.iterdir())
 
 
 def test_another_judge_is_refused(unit: Unit, tiny: AceStep15) -> None:
-    with pytest.raises(UserError, match="The scorer embedded here is another one"):
+    with pytest.raises(UserError, match="The scorer embedded differs"):
         Worker([tiny]).make(replace(unit, judges={"embedded": "older"}))

@@ -59,7 +59,7 @@ def test_trace(workbench: Workbench, traced: tuple[object, ...], folder: Path) -
             ("--option", "cfg_interval_end=0.5"),
             "ACE-Step v1 has no option cfg_interval_end: its options are shift",
         ),
-        (("--steps", "0,1"), "Step 0 runs the cond pass only"),
+        (("--steps", "0,1"), "Step 0 runs only the cond pass"),
     ],
 )
 def test_settings_that_cannot_be(

@@ -144,7 +144,7 @@ def test_the_published_table_has_the_same_rows(folder: Path, tmp_path: Path) -> 
             ("--set", "up1tf5attn0+nothing"),
             "is not a set of blocks. Write it like down0tf1attn0+down0tf2attn0",
         ),
-        (("--question", "paths"), "no direct paths in this model"),
+        (("--question", "paths"), "Paths are not supported for this model"),
         (("--question", "seconds"), "same number of tokens"),
     ],
 )

@@ -47,7 +47,7 @@ def study(traced: Path, tmp_path: Path) -> Path:
         (("{tiny}", "--site", "cross_attn"), ("'cross_attn' is not a site", "tf6.cross_attn")),
         (("{tiny}", "--site", "tf0.cross_attn.k"), ("conditioning token",)),
         (("{tiny}", "--steps", "1,x"), ("got '1,x'",)),
-        (("{tiny}", "--steps", "40"), ("steps 0 to 7",)),
+        (("{tiny}", "--steps", "40"), ("from 0 to 7",)),
         (("{tiny}", "--n-prompts", "900"), ("got 900", "1 to 56")),
         (("{tiny}", "--prompts", "missing.yaml"), ("Unknown prompt set 'missing.yaml'",)),
         (("{tiny}", "--prompts", "{empty}"), ("templates",)),
@@ -199,12 +199,12 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
         (("patch", "--question", "custom"), ("custom needs arms", "--arms")),
         (("probe", "--step", "first"), ("steps", "whole number")),
         (("probe", "--C", "0"), ("C must be above 0",)),
-        (("patch", "--name", "a/b"), ("map cannot be made", "name")),
+        (("patch", "--name", "a/b"), ("Invalid map", "name")),
         (("patch", "--part", "mlp"), ("must be at cross_attn sites",)),
         (("patch", "--part", "ears", "--mode", "output"), ("'tf0.ears' is not a site",)),
         (
             ("patch", "--question", "steps", "--windows", "9"),
-            ("9 windows were asked for", "a run has 3 steps"),
+            ("got 9", "at most 3, the number of steps"),
         ),
         (
             ("patch", "--pairs", "1", "--question", "conditioning", "--segment", "verse"),
@@ -212,7 +212,7 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
         ),
         (
             ("patch", "--pairs", "1", "--screen", "velocity", "--direction", "necessity"),
-            ("cannot be screened", "leave out necessity"),
+            ("cannot be screened", "Leave out necessity"),
         ),
         (("patch", "--pairs-file", "missing.csv"), ("missing.csv",)),
         (("patch", "--pairs-file", "{broken}"), ("broken.json",)),

@@ -28,7 +28,7 @@ def test_trace(workbench: Workbench, folder: Path) -> None:
         "--site", "tf3.cross_attn", "--site", SITE, "--steps", "2,5", "--passes", "cond,null", "--duration", "2",
     )  # fmt: skip
     assert outcome.code == 0, outcome
-    assert "holds 24 clips of 24 prompts, 2 sites × 2 steps" in outcome.out
+    assert "has 24 clips of 24 prompts, 2 sites × 2 steps" in outcome.out
     assert f"  workbench patch {folder}\n" in outcome.out
     study = Study.open(folder)
     assert study.cache.read(SITE).shape == (24, 2, 2, 25, 96)

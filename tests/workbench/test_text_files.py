@@ -53,7 +53,7 @@ def test_no_reader_of_documents_takes_one_that_is_too_large(
         file = written(tmp_path, "x" * size, name)
         with pytest.raises(UserError, match=sentence) as refused:
             READERS[reader](study, file)
-        assert ("larger than" in str(refused.value)) == (size > LARGEST_DOCUMENT)
+        assert ("must have at most" in str(refused.value)) == (size > LARGEST_DOCUMENT)
 
 
 def test_all_that_yaml_says_is_text(tmp_path: Path) -> None:

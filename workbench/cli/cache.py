@@ -1,4 +1,4 @@
-"""Commands that look after activation caches."""
+"""Commands for activation caches."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -43,10 +43,10 @@ def verify(
     store: Store,
     allow_store: AllowStore = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Drop damaged shards, so that they can be captured again.")
+        bool, typer.Option("--repair", help="Remove damaged shards, so that they can be captured again.")
     ] = False,
 ) -> None:
-    """Read every shard and compare it with its checksum. Exit code 1 if there is damage that was not repaired."""
+    """Read every shard and compare it with its checksum; exit code 1 for damage that was not repaired."""
     from cache import maintenance
 
     location = _location(store, allow_store)
@@ -60,7 +60,7 @@ def verify(
         _say_what_is_missing(location)
     else:
         typer.echo(
-            f"{location} is damaged: run `workbench cache verify --repair` on it, which drops what is damaged."
+            f"{location} is damaged. Run `workbench cache verify --repair` on it to remove the damaged parts."
         )
         raise typer.Exit(1)
 
@@ -71,7 +71,7 @@ def info(
     allow_store: AllowStore = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Say what a cache holds, how large it is, how much of it is there, and what rounding has lost."""
+    """Describe a cache: contents, size, completeness and rounding error."""
     import json
     from dataclasses import asdict
 
@@ -90,7 +90,7 @@ def info(
 def list_caches(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder or URL in which to look.")],
 ) -> None:
-    """List the caches in a folder and in the folders in it."""
+    """List the caches in a folder and its subfolders."""
     from cache.maintenance import find
 
     with _explained():
@@ -174,7 +174,7 @@ def export(
         typer.Option(help="Number format; npy has no bfloat16, it becomes float32."),
     ] = "stored",
 ) -> None:
-    """Write activations for other programs, such as SAELens."""
+    """Export activations for other programs, such as SAELens."""
     from cache.export import export as export_cache
 
     with _explained(), _bar("Exporting") as progress:
@@ -183,14 +183,14 @@ def export(
 
 
 def _location(text: str, allow_store: bool = False) -> Path | str:
-    """The cache that an argument names: a URL, a folder, or that of a study."""
+    """Return the location of a cache: a URL, a folder, or the cache of a study."""
     if "://" in text:
         return text
     if (Path(text) / "study.json").is_file():
         return open_study(Path(text), allow_store).cache_location
     path = Path(text)
     if (path.parent / "study.json").is_file() and path.name not in ("", ".."):
-        return checked_folder(path.parent, path.name)  # a study from elsewhere may have a link there
+        return checked_folder(path.parent, path.name)  # an untrusted study may have a link there
     return path
 
 
@@ -200,17 +200,17 @@ def _say_what_is_missing(location: Path | str) -> None:
     from cache.storage import open_storage
 
     repaired = describe(location)
-    there = f"{repaired.committed} of {repaired.shards} shards are there"
+    complete = f"{repaired.committed} of {repaired.shards} shards are intact"
     if repaired.committed == repaired.shards and open_storage(location).size(CLIPS) is not None:
-        typer.echo(f"Repaired: {there}, and nothing needs to be captured again.")
+        typer.echo(f"Repaired: {complete}; nothing needs to be captured again.")
     else:
         typer.echo(
-            f"Repaired: {there}. Run `workbench trace` again with the same options, which writes what is missing."
+            f"Repaired: {complete}. Run `workbench trace` again with the same options to write the missing shards."
         )
 
 
 def _info_tables(described: "CacheInfo") -> Iterator[Table]:
-    """What the whole cache is, its steps, and its sites."""
+    """Yield tables of the cache, its steps and its sites."""
     reduction = described.token_reduction
     reduced = "" if reduction["kind"] == "none" else f", {reduction['kind']} of {reduction['size']}"
     compression = f"zstd level {described.zstd_level}" if described.zstd_level else "none"
@@ -246,7 +246,7 @@ def _info_tables(described: "CacheInfo") -> Iterator[Table]:
 
 @contextmanager
 def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that says how many bytes are done; give it (done, total)."""
+    """Show a progress bar of bytes; call the yielded function with (done, total)."""
     columns = (TextColumn("{task.description:<12}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
         bar = bars.add_task(title, total=None, visible=False)
@@ -255,11 +255,10 @@ def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """What the operating system refuses, as one sentence."""
+    """Turn errors of the operating system into one sentence."""
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         where = f"{error.filename}: " if error.filename else ""
-        told = refusal(error) or f"{where}{reason}: fix that and run the command again"
-        raise UserError(told) from error
+        raise UserError(refusal(error) or f"{where}{reason}. Fix this and run the command again.") from error

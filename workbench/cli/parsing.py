@@ -1,4 +1,4 @@
-"""How the command line takes what users write: commands whose refusals are in the workbench's words."""
+"""Typer commands with the workbench's error messages."""
 
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ MAY_BE_EMPTY = ("lyrics", "url_prefix")
 
 
 class Commands(TyperGroup):
-    """The commands; what is wrong with an option's value is told in the workbench's words."""
+    """A command group that reports invalid option values in the workbench's words."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
@@ -24,11 +24,11 @@ class Commands(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command that refuses empty values: as a path "" would be the current folder, as a name the default one."""
+    """A command that rejects empty values: "" would be the current folder as a path, and the default as a name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Convert the arguments, once none of them is found empty."""
-        if not ctx.resilient_parsing:  # as it is while a shell completes what is being typed
+        """Convert the arguments; raise BadParameter for empty ones."""
+        if not ctx.resilient_parsing:  # true during shell completion
             given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
             for parameter in self.get_params(ctx):
                 name = str(parameter.name)

@@ -1,4 +1,4 @@
-"""The price of a trace as it is printed by `workbench trace --dry-run`."""
+"""The cost estimate that `workbench trace --dry-run` prints."""
 
 from rich import box
 from rich.console import Group
@@ -9,7 +9,7 @@ from workbench.studies.pricing import Price
 
 
 def price_table(price: Price) -> Group:
-    """One row per site (dtype, bytes, what rounding loses), and the sums below."""
+    """Make a table with one row per site (dtype, bytes, rounding error), and the totals."""
     plan = price.plan
     sizes = plan.bytes_per_site()
     sites = Table(box=box.SIMPLE_HEAD)
@@ -42,9 +42,9 @@ def price_table(price: Price) -> Group:
     return Group(sites, sums)
 
 
-def _error(figures: dict[str, float], dtype: str) -> str:
-    fits = dtype != "float16" or figures["largest"] < 65520
-    return f"{figures['rms_error']:.2g}" if fits else "does not fit"
+def _error(rounding: dict[str, float], dtype: str) -> str:
+    fits = dtype != "float16" or rounding["largest"] < 65520
+    return f"{rounding['rms_error']:.2g}" if fits else "too large"
 
 
 def _reduction(price: Price) -> str:

@@ -1,4 +1,4 @@
-"""What a command says when it is done: where the result lies, what stands out in it, and what to do next."""
+"""Summaries that commands print when they finish: where the result is, its main values, and what to do next."""
 
 import shlex
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ WIDTH = 120  # of tables that go to a file or another program, which has no widt
 
 
 def report_trace(study: "Study") -> None:
-    """Say what a study holds, once all of it is traced."""
+    """Print a summary of a traced study."""
     from rich.filesize import decimal
 
     from cache import ActivationCache
@@ -29,17 +29,17 @@ def report_trace(study: "Study") -> None:
     there, shards = len(cache.manifest.entries), cache.plan.n_shards
     size = sum(file.bytes for entry in cache.manifest.entries.values() for file in entry.files.values())
     _say(
-        f"{study.path} holds {len(study.clips)} clips of {study.clips['prompt_id'].nunique()} prompts, "
+        f"{study.path} has {len(study.clips)} clips of {study.clips['prompt_id'].nunique()} prompts, "
         f"{len(cache.sites)} sites × {len(cache.plan.steps)} steps, {decimal(size)} in {study.cache_location}."
     )
     if there < shards:
-        _say(f"{shards - there} of its {shards} shards are still to be traced by other parts.")
+        _say(f"{shards - there} of its {shards} shards are not traced yet (by other parts).")
         return
     _say_next(study, "patch", "probe", "dashboard")
 
 
 def report_map(study: "Study", name: str) -> None:
-    """Say what stands out in a patching map, by its name without "patching-"."""
+    """Print the main values of a patching map, by its name without "patching-"."""
     from dashboards.summaries import patching_summary
 
     result = _where(study, f"patching-{name}")
@@ -49,7 +49,7 @@ def report_map(study: "Study", name: str) -> None:
 
 
 def report_probes(study: "Study") -> None:
-    """Say where each concept can be read best."""
+    """Print where each concept can be decoded best."""
     from dashboards.summaries import probes_summary
 
     result = _where(study, "probes")
@@ -59,17 +59,17 @@ def report_probes(study: "Study") -> None:
 
 
 def report_sae(study: "Study", site: str) -> None:
-    """Say how good an autoencoder is, and which features tell concepts apart."""
+    """Print the quality of an autoencoder, and the features that distinguish concepts best."""
     from dashboards.summaries import sae_figures, sae_summary
 
     result = _where(study, f"sae-{site}")
     _table(f"Sparse autoencoder of {site}", sae_figures(result))
-    _table("Features that tell a value apart best", sae_summary(result))
+    _table("Features that distinguish a value best", sae_summary(result))
     _say_next(study, "dashboard", f"export --figure sae-training --option site={site}")
 
 
 def _where(study: "Study", name: str) -> "xr.Dataset":
-    """The result, having said where it lies."""
+    """Print where a result is, and return it."""
     from dashboards.results import load_result
 
     _say(f"Result: {study.path / 'results' / name}.nc")
@@ -81,7 +81,7 @@ def _say(sentence: str) -> None:
 
 
 def _say_next(study: "Study", *commands: str) -> None:
-    """Name the commands that people run next, each with the study's folder as a shell wants it."""
+    """Print the commands to run next, with the study's folder quoted for the shell."""
     folder = shlex.quote(str(study.path))
     verbs = [command.partition(" ") for command in commands]
     lines = "\n".join(f"  workbench {verb} {folder} {options}".rstrip() for verb, _, options in verbs)
@@ -89,7 +89,7 @@ def _say_next(study: "Study", *commands: str) -> None:
 
 
 def _table(title: str, frame: "pd.DataFrame") -> None:
-    """Print a table of texts; names are people's own, and never markup."""
+    """Print a table of texts; names come from users and are never markup."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in frame.columns:
         table.add_column(Text(str(name)))

@@ -289,8 +289,8 @@ class AudioLDM2(AudioDiffusionModel):
     def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:  # noqa: ARG002
         """Return the tokens that CLAP and T5 read from a clip's prompt."""
         clap = self.pipeline.tokenizer
-        heard = clap(clip.prompt, truncation=True, max_length=clap.model_max_length).input_ids
-        return tuple(heard), tuple(self._tokenised(clip.prompt).input_ids)
+        clap_tokens = clap(clip.prompt, truncation=True, max_length=clap.model_max_length).input_ids
+        return tuple(clap_tokens), tuple(self._tokenised(clip.prompt).input_ids)
 
     def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
         """Where the segments of a clip's conditioning and the words of its prompt lie."""

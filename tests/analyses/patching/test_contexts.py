@@ -37,7 +37,7 @@ def test_a_concept_alone_has_no_controls() -> None:
         }
     )
     (context,) = prompt_set_contexts(alone, "tempo", 1, 0)
-    with pytest.raises(UserError, match="offer no control prompt"):
+    with pytest.raises(UserError, match="have no control prompt"):
         context.prompts("control")
 
 
@@ -135,4 +135,4 @@ def test_references_that_are_the_pair_itself_are_no_references() -> None:
     same = [replace(context, references=("she sings", "he sings")) for context in contexts]
     kept, dropped = drop_indistinguishable({"female": same}, ["references"], str)
     assert [context.pair.clean.text for context in kept["female"]] == ["she hums"]
-    assert "references prompt 'she sings' is the same tokens" in dropped[0]["reason"]
+    assert "references prompt 'she sings' has the same tokens" in dropped[0]["reason"]

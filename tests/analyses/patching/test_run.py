@@ -307,7 +307,7 @@ def test_a_damaged_record_of_arms_names_its_file(study: Study, tiny: AceStep15) 
         ({"concepts": ("genre",)}, "Unknown concept 'genre'"),
         ({"sets": ((0, 5),)}, "tf5 does not exist"),
         ({"sets": ((0,),)}, "at least two different"),
-        ({"question": "steps", "windows": 9}, "a run has 3 steps"),
+        ({"question": "steps", "windows": 9}, "at most 3, the number of steps"),
         ({"pairs": 2, "screening": Screening()}, "cannot be screened"),
     ],
 )
@@ -458,7 +458,7 @@ def test_notes_before_anything_runs(
     spec = listed(tmp_path / "pairs.csv", 2)
     result = run_patching(study, tiny, spec, note=lambda sentence: notes.append((sentence, len(generated))))
     assert notes[:2] == [
-        ("12 pairs were asked for, and there are 2 of tempo: the map takes those.", 0),
+        ("The map uses 2 pairs of tempo, not 12: there are no more.", 0),
         (f"No cell of tempo can be significant. {too_few_pairs(2)}", 0),
     ]
     assert int(result.n_pairs.max()) == 2
@@ -470,7 +470,7 @@ def test_pairs_of_a_prompt_set_are_taken_as_far_as_they_go(study: Study, tiny: A
     assert {concept: len(pairs) for concept, pairs in plan.sweep.contexts.items()} == {
         concept: study.spec.prompts.n_pairs(concept) for concept in ("tempo", "drums")
     }
-    assert any(note.startswith("100 pairs were asked for") for note in plan.notes)
+    assert any("not 100: there are no more" in note for note in plan.notes)
 
 
 def test_enough_pairs_need_no_note(study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -483,7 +483,7 @@ def test_dropped_pairs_are_named_up_to_a_few(tiny: AceStep15) -> None:
     dropped = [{"concept": "x", "clean": f"a{i}", "corrupt": f"b{i}", "reason": "alike"} for i in range(5)]
     notes = run._notes(PatchingSpec(), tiny, {}, dropped)
     assert notes[0] == "The pair 'a0' / 'b0' of x is dropped: alike."
-    assert notes[3:] == ["2 more pairs are dropped likewise."]
+    assert notes[3:] == ["2 more pairs are dropped for similar reasons."]
 
 
 def test_a_text_that_the_scorer_does_not_know_ends_the_map_before_it_begins(

@@ -257,7 +257,7 @@ def test_what_the_study_lacks_is_told_before_anything_runs(
 
 def test_labels_that_cannot_be_probed() -> None:
     groups = np.repeat(np.arange(10), 2)
-    with pytest.raises(UserError, match="prompt 0 have several values"):
+    with pytest.raises(UserError, match="prompt 0 have several"):
         probe_task(np.array(["slow", "fast"] * 10), groups, groups, SPEC)
     with pytest.raises(UserError, match="1 value"):
         probe_task(np.full(20, "slow"), groups, groups, SPEC)

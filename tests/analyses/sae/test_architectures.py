@@ -140,7 +140,7 @@ def test_without_its_entry_its_folder_is_not_supported(
     [
         (
             {"architecture": "gated"},
-            "no autoencoder architecture 'gated': choose one of topk, soft_threshold",
+            "Unknown autoencoder architecture 'gated'. Use one of topk, soft_threshold",
         ),
         ({"l1_coefficient": 0.1}, "l1_coefficient is not a known name"),
         ({"architecture": "soft_threshold", "k": 8}, "k is not a known name"),

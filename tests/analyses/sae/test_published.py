@@ -73,7 +73,7 @@ def test_a_converted_folder_is_one_of_the_workbench(tmp_path: Path) -> None:
     assert torch.equal(loaded.W_dec, sae_weights()["W_dec"])
     assert loaded.config.metadata["hook_name"] == SITE
     assert loaded.config.metadata["source_sha256"] == published.origin.sha256
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         convert_sae(published, tmp_path / "converted")
 
 

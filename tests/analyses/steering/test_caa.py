@@ -157,7 +157,7 @@ def test_ends_of_a_concept_with_more_values(
     [
         ({"concept": "colour"}, "instrument, tempo, mood, drums"),
         ({"concept": "mood", "positive": "angry"}, "happy, sad"),
-        ({"concept": "mood", "positive": "sad", "negative": "sad"}, "two different values"),
+        ({"concept": "mood", "positive": "sad", "negative": "sad"}, "must differ"),
         ({"concept": "mood", "pairs": 29}, "1 to 28"),
         ({"concept": "mood", "pairs": 0}, "1 to"),
         ({"concept": "mood", "sites": "tf9.cross_attn"}, "tf0 to tf1"),

@@ -98,13 +98,13 @@ def test_verify_tells_damage_and_repairs_it(tmp_path: Path) -> None:
     assert found.exit_code == 1
     assert found.stdout.splitlines() == [
         f"{SHARD_FILE} differs from its checksum (shard 1, clips 2 to 3)",
-        f"{folder} is damaged: run `workbench cache verify --repair` on it, which drops what is damaged.",
+        f"{folder} is damaged. Run `workbench cache verify --repair` on it to remove the damaged parts.",
     ]
     repaired = run("verify", folder, "--repair")
     assert repaired.exit_code == 0
     assert repaired.stdout.splitlines()[1:] == [
-        "Repaired: 2 of 3 shards are there. Run `workbench trace` again with the same options, which writes what is "
-        "missing."
+        "Repaired: 2 of 3 shards are intact. Run `workbench trace` again with the same options to write the "
+        "missing shards."
     ]
     assert run("verify", folder).exit_code == 0
 
@@ -112,9 +112,9 @@ def test_verify_tells_damage_and_repairs_it(tmp_path: Path) -> None:
 def test_repaired_metadata_needs_no_capture_unless_it_is_the_clip_table(tmp_path: Path) -> None:
     folder = write(tmp_path / "a")
     (folder / "calls.parquet").unlink()
-    assert "3 of 3 shards are there, and nothing needs" in run("verify", folder, "--repair").stdout
+    assert "3 of 3 shards are intact; nothing needs" in run("verify", folder, "--repair").stdout
     (folder / "clips.parquet").unlink()
-    assert "3 of 3 shards are there. Run `workbench trace`" in run("verify", folder, "--repair").stdout
+    assert "3 of 3 shards are intact. Run `workbench trace`" in run("verify", folder, "--repair").stdout
 
 
 def test_info_of_a_study_as_tables_and_json(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_mistakes_get_one_sentence_and_exit_code_2(
     other = write(tmp_path / "other", tokens=3)
     assert "differs from the first in tokens" in refused("merge", folder, other, "--out", tmp_path / "out")
     different = write(tmp_path / "different", (1,), scale=2)
-    assert "shard 1 differs" in refused("merge", folder, different, "--out", tmp_path / "out")
+    assert "Shard 1 differs" in refused("merge", folder, different, "--out", tmp_path / "out")
     with CacheWriter(folder, ActivationCache(folder).plan, pd.DataFrame({"clip": range(5)})):
         assert "being written by another writer" in refused("rm", folder, "--yes")
         assert "being written by another writer" in refused("verify", folder, "--repair")

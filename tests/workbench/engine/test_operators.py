@@ -68,5 +68,5 @@ def test_a_vector_of_another_width_is_refused(make) -> None:
 
 
 def test_a_vector_of_zeros_cannot_be_clamped_along() -> None:
-    with pytest.raises(UserError, match="not 0"):
+    with pytest.raises(UserError, match="must not be zero"):
         clamp((0.0, 0.0), str(SITE))

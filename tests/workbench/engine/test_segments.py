@@ -76,9 +76,7 @@ def test_text_may_end_elsewhere_but_not_begin_elsewhere() -> None:
 @pytest.mark.parametrize("name", ["lyrics", "timbre", "text", "template"])
 def test_unequal_lyrics_are_refused(name: str) -> None:
     sung = side("a", "slow", "violin", "song", lyrics=(0, 6), timbre=(6, 7), text=(7, 18))
-    with pytest.raises(
-        UserError, match=r"same conditioning tokens \(\d+ to \d+, \d+ to \d+\).*the same lyrics"
-    ):
+    with pytest.raises(UserError, match=r"same conditioning tokens; .*the same lyrics"):
         segment_positions([name], CLEAN, sung, 18)
 
 

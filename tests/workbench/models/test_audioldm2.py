@@ -355,7 +355,7 @@ def test_maps_name_blocks_as_the_paper_does(tiny: AudioLDM2) -> None:
     assert (together[1].row, together[1].column) == ("down0tf1attn0", "with down0tf2attn0")
     columns = [arm.column for arm in request(tiny, "conditioning", blocks=(1,))]
     assert columns == ["generated", "text", "template", "before", "swapped", "after"]
-    with pytest.raises(UserError, match="no direct paths in this model"):
+    with pytest.raises(UserError, match="Paths are not supported for this model"):
         request(tiny, "paths")
     with pytest.raises(UserError, match="same number of tokens"):
         request(tiny, "seconds")

@@ -129,4 +129,4 @@ def test_the_table_says_what_does_not_fit_float16(tiny: AceStep15, tmp_path: Pat
     printed = io.StringIO()
     Console(width=120, file=printed).print(price_table(asked))
     row = next(line for line in printed.getvalue().splitlines() if "tf1.block" in line)
-    assert "does not fit" in row
+    assert "too large" in row

@@ -46,7 +46,7 @@ def test_any_number_of_steps_is_given_each_once(n: int) -> None:
 
 @pytest.mark.parametrize("text", ["some", "stratified", "0 stratified", "61 stratified", "1;2", ""])
 def test_what_are_no_steps(text: str) -> None:
-    with pytest.raises(UserError, match="steps"):
+    with pytest.raises(UserError, match=r"(?i)steps"):
         parse_steps(text, SIGMAS)
 
 

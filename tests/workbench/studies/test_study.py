@@ -194,7 +194,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tiny: AceStep15, t
     ("changes", "sentence"),
     [
         ({"sites": ("tf7.mlp",)}, "tf7 does not exist"),
-        ({"steps": (5,)}, "steps 0 to 2"),
+        ({"steps": (5,)}, "Steps must be from 0 to 2"),
         ({"n_prompts": 9}, "got 9"),
         (
             {"settings": GenerationSettings(duration=0.5, guidance_scale=1), "passes": ("null",)},
