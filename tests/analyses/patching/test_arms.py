@@ -188,7 +188,7 @@ GOOD = ablation_arm("tf0", "zero", "tf0.mlp", "zero").to_json()
         ),
         (
             json.dumps([{**GOOD, "edits": [{**GOOD["edits"][0], "sources": ["moon"]}]}]),
-            "'zero' reads from 0 source runs",
+            "'zero' must have 0 source runs",
         ),
     ],
 )

@@ -87,5 +87,5 @@ def test_files_of_a_folder_that_is_here_are_not_asked_of_the_hub(
     assert is_hub_id("owner/name")
     with pytest.raises(UserError, match=r"There is no file pairs/missing\.csv"):
         read_source("pairs/missing.csv")
-    with pytest.raises(UserError, match="no file or folder pairs/missing"):
+    with pytest.raises(UserError, match="pairs/missing is neither an existing file"):
         open_source("pairs/missing", ["*.csv"])
