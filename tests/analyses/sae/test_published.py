@@ -119,7 +119,7 @@ def test_its_result_has_the_form_of_a_trained_one(tmp_path: Path, study: Study) 
 def test_an_autoencoder_of_another_model_is_refused_and_nothing_written(tmp_path: Path) -> None:
     study = make_planted_study(tmp_path / "study")
     narrow = write_sae(tmp_path / "tf1-cross-attn", sae_weights(15, 5), d_in=5)
-    with pytest.raises(UserError, match=rf"reads 5 channels, and {SITE} of .* has {CHANNELS}"):
+    with pytest.raises(UserError, match=rf"has 5 channels, but {SITE} of .* has {CHANNELS}"):
         import_sae(study, read_sae(str(narrow)))
     with pytest.raises(UserError, match=r"no site 'tf6\.cross_attn'"):
         import_sae(study, read_sae(str(folder(tmp_path)), "tf6.cross_attn"))
