@@ -192,5 +192,5 @@ def test_activations_are_those_of_the_edited_run(tiny64: AceStep15) -> None:
 
 
 def test_what_is_no_edit() -> None:
-    with pytest.raises(UserError, match=r"patch.*not 'tf1.cross_attn'"):
+    with pytest.raises(UserError, match=r"patch.*got 'tf1.cross_attn'"):
         all_edits.__wrapped__("tf1.cross_attn")  # without the type check, which users do not have

@@ -51,7 +51,7 @@ def test_damaged_configurations_get_a_sentence(folder: Path, name: str, text: by
 def test_a_pipe_in_the_folder_is_not_waited_for(folder: Path) -> None:
     (folder / "vae" / "config.json").unlink()
     os.mkfifo(folder / "vae" / "config.json")
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a regular file"):
         load_model(str(folder))
 
 
