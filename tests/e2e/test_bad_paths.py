@@ -29,7 +29,7 @@ def test_a_file_in_the_place_of_a_folder(workbench: Workbench, tmp_path: Path, c
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     names = {name: tmp_path / name for name in ("file", "folder")}
-    assert_refused(workbench(*command.format(**names).split()), "cannot be used", "give another path")
+    assert_refused(workbench(*command.format(**names).split()), "cannot be used", "Give another path")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 
 
