@@ -11,14 +11,17 @@ import xarray as xr
 
 from analyses.patching.asking import asked_spec, tensors_beside
 from analyses.patching.run import run_patching, settled
-from analyses.patching.spec import DEFAULT_QUESTION
+from analyses.patching.spec import DEFAULT_QUESTION, PatchingSpec
 from analyses.probes.run import asked_probes, run_probes
+from analyses.probes.spec import ProbeSpec
 from analyses.sae.run import asked_training, is_trained, load_sae, run_sae
+from analyses.sae.spec import TrainSettings
 from cache.errors import UserError
 from dashboards import figures
 from dashboards.export import export_figure
 from dashboards.formats import DEFAULT_FORMAT, FileFormat
 from dashboards.results import load_result
+from dashboards.signatures import takes
 from dashboards.summaries import patching_summary, probes_summary, sae_summary
 from workbench.cli.console import note, progress
 from workbench.engine.settings import GenerationSettings
@@ -28,7 +31,9 @@ from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.defaults import PROMPT_SET
 from workbench.prompts.prompt_sets import PromptSet
 from workbench.sae.base import SAE
+from workbench.sae.settings import TopKSettings
 from workbench.studies.planning import plan_study, words_unknown
+from workbench.studies.request import StudyRequest
 from workbench.studies.study import Study
 from workbench.studies.tracing import trace_study
 
@@ -131,6 +136,7 @@ class OpenStudy:
         made = SaeResult if data.attrs["kind"] == "sae" else Result
         return made(self.folder, name, data)
 
+    @takes(PatchingSpec, maker=asked_spec)
     def patch(self, question: str = DEFAULT_QUESTION, **options: Any) -> Result:
         """A patching map of the question, as `workbench patch` makes it.
 
@@ -143,6 +149,7 @@ class OpenStudy:
                 run_patching(self.folder, self.model, spec, report, note, tensors=tensors)
         return self.result(spec.result_name)
 
+    @takes(ProbeSpec)
     def probe(self, sites: str | Sequence[str] = (), **options: Any) -> Result:
         """Linear probes of each concept at the sites, by default all recorded ones, as `workbench probe` makes them.
 
@@ -154,6 +161,7 @@ class OpenStudy:
                 run_probes(self.folder, spec, report, note)
         return self.result("probes")
 
+    @takes(TrainSettings, TopKSettings)
     def train_sae(self, site: str, **options: Any) -> SaeResult:
         """Train a sparse autoencoder on a recorded site and describe its features, as `workbench sae` does.
 
@@ -192,6 +200,7 @@ _MAIN_FIGURES = {"patching": ("patching", "name"), "probes": ("probes", ""), "sa
 """By kind of result, the figure and its option that says which result is meant."""
 
 
+@takes(StudyRequest, maker=plan_study)
 def trace(
     model: AudioDiffusionModel | str,
     prompts: str | PromptSet = PROMPT_SET,

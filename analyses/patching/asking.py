@@ -1,14 +1,14 @@
 """Make a map's spec from a user's options: named blocks, arms from a file, default directions."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from analyses.patching.arms import arms_from_file
 from analyses.patching.run import custom_arms
-from analyses.patching.spec import DEFAULT_QUESTION, PatchingSpec
+from analyses.patching.spec import DEFAULT_QUESTION, PatchingSpec, Screening
 from workbench.engine.sites import parse_block, parse_blocks
 from workbench.engine.tensors import Tensors, load_tensor
 from workbench.studies.study import Study
@@ -23,6 +23,7 @@ def asked_spec(
     blocks: Sequence[str | int] = (),
     sets: Sequence[str | Sequence[int]] = (),
     directions: Sequence[str] = (),
+    screening: Screening | Mapping[str, Any] | None = None,
     arms: str | Path | None = None,
     pairs_file: str | Path | None = None,
     **options: Any,
@@ -42,7 +43,8 @@ def asked_spec(
         "question": "custom" if custom else question,
         "blocks": [parse_block(block, names) if isinstance(block, str) else block for block in blocks],
         "sets": [parse_blocks(each, names) if isinstance(each, str) else each for each in sets],
-        "directions": directions or _directions(question, options.get("screening") is not None),
+        "directions": directions or _directions(question, screening is not None),
+        "screening": screening,
         "custom_arms": custom,
         "pairs_file": "" if pairs_file is None else os.path.abspath(pairs_file),
         **options,

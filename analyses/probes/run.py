@@ -83,7 +83,7 @@ def run_probes(
     """Probe the concepts at the sites and steps of a study; saves and gives the result "probes".
 
     The features of a clip are its activations of one pass, averaged over tokens; clips without a value of a
-    concept are left out of its probes. see `probe_arrays` for the metrics. `progress(done, total)` counts
+    concept are left out of its probes. See `probe_arrays` for the metrics. `progress(done, total)` counts
     (site, step) cells.
 
     A concept that cannot be probed is skipped: the reason is noted and kept in the attribute `skipped`.

@@ -1,7 +1,10 @@
 """Make a study's spec from a user's options: defaults, and sites, steps and passes written as text."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from cache.protocol import Dtype
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import parse_sites
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.token_axis import finest_site
@@ -15,18 +18,27 @@ from workbench.validation import validated
 
 _WHAT = "Invalid study"
 
+DEFAULT_SETTINGS = GenerationSettings()
+NO_DTYPES: Mapping[str, Dtype] = {}
+
 
 def plan_study(
-    model: AudioDiffusionModel, prompts: str | PromptSet = PROMPT_SET, **options: Any
+    model: AudioDiffusionModel,
+    prompts: str | PromptSet = PROMPT_SET,
+    *,
+    settings: GenerationSettings = DEFAULT_SETTINGS,
+    site_dtypes: Mapping[str, Dtype] = NO_DTYPES,
+    **options: Any,
 ) -> StudySpec:
     """Make the spec of a study of a model.
 
-    `prompts` is a prompt set, or the name or file of one; `options` are the fields of `StudyRequest`.
+    `prompts` is a prompt set, or the name or file of one; `options` are further fields of `StudyRequest`.
 
     Raises:
         UserError: for unknown names, and options that cannot be combined.
     """
-    asked = validated(StudyRequest, options, _WHAT)
+    given = {"settings": settings, "site_dtypes": site_dtypes, **options}
+    asked = validated(StudyRequest, given, _WHAT)
     model.check_settings(asked.settings)
     names, duration = model.block_names, asked.settings.duration
     kept = parse_sites(asked.sites, model.n_blocks, names)
