@@ -93,7 +93,7 @@ def organisms(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 def test_a_file_in_the_place_of_a_folder(organisms: Workbench, tmp_path: Path, command: str) -> None:
     (tmp_path / "file").touch()
     arguments = command.format(file=tmp_path / "file").split()
-    assert_refused(organisms(*arguments), "cannot be used", "give another path")
+    assert_refused(organisms(*arguments), "cannot be used", "Give another path")
     assert [path.name for path in tmp_path.rglob("*")] == ["file"]
 
 
