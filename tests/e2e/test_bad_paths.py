@@ -58,10 +58,10 @@ def test_absurd_numbers(workbench: Workbench, tmp_path: Path, command: str, word
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("patch --seeds 9999999999999", "seeds must be at most 1000000"),
-        ("patch --pairs 99999999999999999999999", "pairs must be at most 1000000"),
-        ("patch --screen velocity --top 99999999999999999999", "top must be at most"),
-        ("sae --site tf0.cross_attn --train-steps 99999999999999", "train_steps must be at most"),
+        ("patch --seeds 9999999999999", "--seeds': it must be at most 1000000"),
+        ("patch --pairs 99999999999999999999999", "--pairs': it must be at most 1000000"),
+        ("patch --screen velocity --top 99999999999999999999", "--top': it must be at most"),
+        ("sae --site tf0.cross_attn --train-steps 99999999999999", "--train-steps': it must be at most"),
     ],
 )
 def test_absurd_numbers_of_a_study(workbench: Workbench, traced: Path, options: str, words: str) -> None:

@@ -26,7 +26,7 @@ def plan_study(
     model: AudioDiffusionModel,
     prompts: str | PromptSet = PROMPT_SET,
     *,
-    settings: GenerationSettings = DEFAULT_SETTINGS,
+    settings: GenerationSettings | Mapping[str, Any] = DEFAULT_SETTINGS,
     site_dtypes: Mapping[str, Dtype] = NO_DTYPES,
     **options: Any,
 ) -> StudySpec:
