@@ -8,9 +8,12 @@ from typing import Any, get_args
 
 import jaxtyping
 import jaxtyping._storage
+from beartype import BeartypeConf, beartype
 from greenlet import getcurrent
 
 _with_shapes = jaxtyping.jaxtyped
+# With the error of jaxtyping, which is a TypeError, as Python's own are.
+_plain = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))
 
 
 class PerGreenlet:
@@ -30,10 +33,10 @@ def checked(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
     if dataclasses.is_dataclass(function) and inspect.isfunction(vars(function).get("__init__")):
         if _has_arrays(function.__init__.__annotations__.values()):
             return _with_shapes(function, typechecker=typechecker)
-        function.__init__ = typechecker(function.__init__)
+        function.__init__ = _plain(function.__init__)
         return function
     if inspect.isfunction(function) and not _has_arrays(function.__annotations__.values()):
-        return typechecker(function)
+        return _plain(function)
     return _with_shapes(function, typechecker=typechecker)
 
 
