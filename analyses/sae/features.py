@@ -15,6 +15,7 @@ from workbench.sae.base import SAE
 
 TOP_CLIPS = 12
 BINS = 30
+FEWEST_PROMPTS = 2
 
 ClipActivations = Iterable[Float[np.ndarray, "step token channel"]]
 
@@ -47,7 +48,7 @@ def feature_table(
     - hist_count, hist_edge: positive activations in equal bins from 0 to the largest; left edges.
     - step_profile: mean activation over clips and tokens, zeros included.
     - auroc: of the clip-mean activation for "the clip has this value" among the clips with a value of the
-      concept; NaN when all or none of them have it, and for dead features.
+      concept; NaN when fewer than `FEWEST_PROMPTS` prompts have it, or lack it, and for dead features.
     """
     activity = measure_activity(sae, clip_acts())
     peak = activity.peak.max(axis=0)
@@ -139,14 +140,20 @@ def top_clips(
 def concept_aurocs(
     clip_mean: Float[np.ndarray, "clip feature"], clips: pd.DataFrame
 ) -> tuple[list[str], Float[np.ndarray, "feature value"]]:
-    """AUROC of each feature for each value of the `label_<concept>` columns, named "concept=value"."""
+    """AUROC of each feature for each value of the `label_<concept>` columns, named "concept=value".
+
+    NaN for a value that fewer than `FEWEST_PROMPTS` prompts have or lack: a feature of one prompt tells it apart, too.
+    """
     names, columns = [], []
     for column in (name for name in clips.columns if name.startswith("label_")):
         known = (clips[column] != "").to_numpy()
-        labels = clips[column][known].to_numpy(str)
+        labels, prompts = clips[column][known].to_numpy(str), clips["prompt_id"][known].to_numpy()
         for value in np.unique(labels):
+            has = labels == value
             names.append(f"{column.removeprefix('label_')}={value}")
-            columns.append(auroc(clip_mean[known], labels == value))
+            fewest = min(len(np.unique(prompts[has])), len(np.unique(prompts[~has])))
+            found = auroc(clip_mean[known], has)
+            columns.append(found if fewest >= FEWEST_PROMPTS else np.full_like(found, np.nan))
     return names, np.array(columns, dtype=np.float64).reshape(len(names), clip_mean.shape[1]).T
 
 

@@ -180,14 +180,16 @@ def test_dead_features_and_clips_in_which_a_feature_is_silent(planted_study: Stu
     with torch.no_grad():
         sae.W_enc.copy_(torch.tensor([[1.0, 0.0]]))
         sae.b_enc.copy_(torch.tensor([0.0, -1.0]))
-    clips = pd.DataFrame({"clip": [0, 1, 2], "label_tempo": ["slow", "fast", "fast"]})
-    acts = np.zeros((3, len(STEPS), TOKENS, 1), dtype=np.float32)
+    clips = pd.DataFrame(
+        {"clip": range(4), "label_tempo": ["slow", "fast", "fast", "slow"], "prompt_id": range(4)}
+    )
+    acts = np.zeros((4, len(STEPS), TOKENS, 1), dtype=np.float32)
     acts[1, 1, 2] = 4.0
     table = feature_table(sae, lambda: acts, clips, planted_study.cache.plan)
-    assert table.top_clip.values.tolist() == [[1, -1, -1], [-1, -1, -1]]
-    np.testing.assert_array_equal(table.top_activation, [[4, np.nan, np.nan], [np.nan] * 3])
-    np.testing.assert_array_equal(table.top_second[0], [2 * TOKEN_SECONDS, np.nan, np.nan])
-    assert table.top_step.values.tolist() == [[STEPS[1], -1, -1], [-1, -1, -1]]
+    assert table.top_clip.values.tolist() == [[1, -1, -1, -1], [-1] * 4]
+    np.testing.assert_array_equal(table.top_activation, [[4, np.nan, np.nan, np.nan], [np.nan] * 4])
+    np.testing.assert_array_equal(table.top_second[0], [2 * TOKEN_SECONDS, np.nan, np.nan, np.nan])
+    assert table.top_step.values.tolist() == [[STEPS[1], -1, -1, -1], [-1] * 4]
     assert table.alive.values.tolist() == [True, False]
     np.testing.assert_allclose(table.density, [1 / acts.size, 0])
     np.testing.assert_allclose(table.mean_activation, [4, 0])
@@ -203,17 +205,30 @@ def test_auroc_by_hand() -> None:
 
 
 def test_clips_without_a_value_do_not_count() -> None:
-    clips = pd.DataFrame({"label_tempo": ["slow", "fast", "", "fast"], "label_mood": ["", "", "", ""]})
-    names, aurocs = concept_aurocs(np.array([[1.0], [2.0], [0.0], [3.0]]), clips)
+    clips = pd.DataFrame(
+        {
+            "label_tempo": ["slow", "fast", "", "fast", "slow"],
+            "label_mood": ["", "", "", "", ""],
+            "prompt_id": range(5),
+        }
+    )
+    names, aurocs = concept_aurocs(np.array([[1.0], [2.0], [0.0], [3.0], [1.0]]), clips)
     assert names == ["tempo=fast", "tempo=slow"]
     np.testing.assert_allclose(aurocs, [[1.0, 0.0]])
+
+
+@pytest.mark.parametrize("prompts", [[0, 0, 1, 2], [0, 1, 2, 2], [0, 0, 1, 1]])
+def test_a_value_of_a_single_prompt_has_no_auroc(prompts: list[int]) -> None:
+    clips = pd.DataFrame({"label_tempo": ["slow", "slow", "fast", "fast"], "prompt_id": prompts})
+    _, aurocs = concept_aurocs(np.array([[1.0], [2.0], [0.0], [3.0]]), clips)
+    assert np.isnan(aurocs).all()
 
 
 def test_what_there_is_not_is_told(planted_study: Study, result: xr.Dataset) -> None:
     assert "density" in result
     with pytest.raises(UserError, match=r"no sparse autoencoder for 'tf9\.mlp' \(it has .*tf1\.cross_attn"):
         load_sae(planted_study, "tf9.mlp")
-    with pytest.raises(UserError, match=f"features 0 to {D_SAE - 1}, not {D_SAE}"):
+    with pytest.raises(UserError, match=f"features 0 to {D_SAE - 1}; got {D_SAE}"):
         feature_trace(planted_study, SITE, D_SAE, 0)
     with pytest.raises(UserError, match="no clip 999"):
         feature_trace(planted_study, SITE, 0, 999)
