@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
+from cache.wording import counted
+
 ALPHA = 0.05  # a corrected p-value up to here is significant
 RESAMPLES = 2000
 CLUSTER_RESAMPLES = 4000
@@ -144,7 +146,7 @@ def too_few_pairs(n_pairs: int) -> str:
     if smallest <= ALPHA:
         return ""
     return (
-        f"{n_pairs} pair{'' if n_pairs == 1 else 's'}: smallest possible p is {smallest:.3g}; "
+        f"{counted(n_pairs, 'pair')}: smallest possible p is {smallest:.3g}; "
         f"at least {fewest_pairs()} pairs are needed for p ≤ {ALPHA:g}."
     )
 

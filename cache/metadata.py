@@ -77,7 +77,7 @@ def read_group(storage: Storage) -> Group:
         intact = attributes == _group_attributes(group)
         problem = "" if intact else "its attributes do not match their checksums"
     except UserError as error:
-        problem = str(error)
+        problem = str(error).rstrip(".")
     except (KeyError, ValueError) as error:  # pydantic's errors are ValueErrors
         problem = _first_problem(error)
     if problem:
@@ -164,7 +164,7 @@ def _read_table(storage: Storage, name: str, digest: str, rows: int) -> "pd.Data
         is_as_written = tables.stored_hash(table) == digest
         problem = "" if is_as_written else "its values have changed"
     except (OSError, ValueError) as error:
-        problem = str(error)
+        problem = str(error).rstrip(".")
     if problem:
         raise CacheError(
             f"{storage.location}/{name} is missing or damaged ({problem}). Delete it and capture again "

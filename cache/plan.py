@@ -121,7 +121,7 @@ class CachePlan(BaseModel):
             if length > protocol.MAX_LENGTH:
                 raise UserError(f"The plan must have at most {protocol.MAX_LENGTH} {name}.")
         if not all(0 <= step < protocol.MAX_STEP for step in self.steps):
-            raise UserError(f"the plan's steps must be from 0 to {protocol.MAX_STEP - 1}")
+            raise UserError(f"The plan's steps must be from 0 to {protocol.MAX_STEP - 1}.")
 
     def _check_size(self, site: str) -> None:
         """Raise UserError if chunks, or the index of a shard, would not fit into memory."""

@@ -43,7 +43,7 @@ def write_audio(path: Path, audio: Float[np.ndarray, "channel sample"], sample_r
         with replacing(path) as partial:
             soundfile.write(partial, np.clip(audio, -1.0, 1.0).T, sample_rate, format=format)
     except (OSError, soundfile.LibsndfileError, ValueError) as error:
-        raise UserError(f"{path} cannot be written: {error}") from error
+        raise UserError(f"{path} cannot be written: {str(error).rstrip('.')}.") from error
     return path
 
 

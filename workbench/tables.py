@@ -91,7 +91,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
             )
         return pd.read_parquet(path)
     except (ValueError, OSError) as error:  # pyarrow's errors are among them
-        raise UserError(f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"{path} cannot be read as a table: {' '.join(str(error).split()).rstrip('.')}."
+        ) from error
 
 
 def _from_objects(objects: Any, path: Path) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from analyses.patching.dataset import Arms, score_array
 from analyses.patching.impact import impact
 from analyses.patching.sweep import Sweep
 from analyses.statistics import separated
+from cache.wording import counted
 
 Progress = Callable[[int, int], None]
 
@@ -40,7 +41,7 @@ def run_pairs(
             for concept in active
             if last < n_run[concept] and _is_separated(sweep, concept, last, arms[concept], stop_top)
         ]
-        sentences += [f"{concept} after {last} pairs" for concept in finished]
+        sentences += [f"{concept} after {counted(last, 'pair')}" for concept in finished]
         active = [concept for concept in active if concept not in finished]
         total -= sum(n_run[concept] - last for concept in finished) * n_seeds
         n_run |= dict.fromkeys(finished, last)
@@ -48,8 +49,9 @@ def run_pairs(
     if not stop_top:
         return n_run, ""
     when = ", ".join(sentences) or "none"
-    apart = f"Stopped when the top {stop_top} cells' intervals lay above all others': {when}."
-    ended = f" Ended with the budget of {most} pairs: {', '.join(active)}." if active else ""
+    top = "top cell's interval" if stop_top == 1 else f"top {stop_top} cells' intervals"
+    apart = f"Stopped when the {top} lay above all others': {when}."
+    ended = f" Ended with the budget of {counted(most, 'pair')}: {', '.join(active)}." if active else ""
     return n_run, apart + ended
 
 

@@ -85,7 +85,7 @@ def write_artefact(artefact: Artefact, file: Path, root: Path | None = None) -> 
         with replacing(file, root) as partial:
             save_file(arrays, partial, metadata)
     except SafetensorError as error:
-        raise UserError(f"Cannot write {file}: {error}") from error
+        raise UserError(f"Cannot write {file}: {str(error).rstrip('.')}.") from error
     return file
 
 

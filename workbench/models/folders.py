@@ -72,8 +72,8 @@ def loading(name: str, folder: Path) -> Iterator[None]:
             "Get the model as safetensors."
         ) from error
     except (*_FAILURES, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"Cannot load the model '{name}' from {folder}: {reason}") from error
+        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+        raise UserError(f"Cannot load the model '{name}' from {folder}: {reason}.") from error
 
 
 # Errors of the libraries for invalid or mismatched configurations and weights.

@@ -1,0 +1,11 @@
+"""Phrases of sentences for users."""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 pair" or "2 pairs"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def numbered(noun: str, first: int, last: int) -> str:
+    """Return a range of numbered things, such as "shard 3" or "shards 3 to 5"."""
+    return f"{noun} {first}" if first == last else f"{noun}s {first} to {last}"
