@@ -10,3 +10,7 @@ class UserError(Exception):
 
 class CacheError(UserError):
     """A cache on disk cannot be used: it is missing, incomplete, corrupt, locked, or has another plan."""
+
+
+class CacheBusy(CacheError):
+    """Another writer is writing the cache."""

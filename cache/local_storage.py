@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from cache import opening
-from cache.errors import CacheError
+from cache.errors import CacheBusy, CacheError
 from cache.opening import UnsafeFile
 from cache.protocol import LOCK, STAGING, WRITERS
 from cache.storage import READ_LIMIT
+from cache.wording import numbered
 
 # Small enough to stay in the CPU cache until its checksum is computed.
 _PIECE_BYTES = 2**20
@@ -29,7 +30,7 @@ class LocalStorage:
         self.location = str(folder)
         file = next((path for path in (folder, *folder.parents) if path.is_file()), None)
         if file is not None:
-            raise CacheError(f"{file} is a file. Give a folder for the cache.")
+            raise CacheError(f"{file} is a file. Give a folder.")
 
     def read(self, name: str, limit: int = READ_LIMIT) -> bytes:
         """See `Storage`."""
@@ -114,8 +115,9 @@ class LocalStorage:
             others = self._living_claims()
             for other_first, other_last in others:
                 if first <= other_last and other_first <= last:
-                    raise CacheError(
-                        f"{self.folder} is being written by another writer (shards {other_first} to {other_last}). "
+                    raise CacheBusy(
+                        f"{self.folder} is being written by another writer "
+                        f"({numbered('shard', other_first, other_last)}). "
                         "A shard can have one writer at a time. Wait until it has finished, or stop it."
                     )
             if not others:

@@ -15,10 +15,11 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import MemoryStore, from_url
 
-from cache.errors import CacheError
+from cache.errors import CacheBusy, CacheError
 from cache.opening import UnsafeFile
 from cache.protocol import WRITERS, parse_json
 from cache.storage import READ_LIMIT
+from cache.wording import numbered
 
 LEASE_SECONDS = 60.0
 _CLAIM = re.compile(rf"{re.escape(WRITERS)}/([0-9]{{1,18}})-([0-9]{{1,18}})-[0-9a-f]{{1,64}}")
@@ -52,7 +53,7 @@ class ObjectStorage:
         try:
             return cls(from_url(url, client_options=_CLIENT, retry_config=_RETRIES), url.rstrip("/"))
         except (BaseError, ValueError) as error:
-            raise CacheError(f"{url} is not the URL of an object store: {_first_line(error)}") from error
+            raise CacheError(f"{url} is not the URL of an object store: {_first_line(error)}.") from error
 
     def read(self, name: str, limit: int = READ_LIMIT) -> bytes:
         """See `Storage`."""
@@ -140,7 +141,7 @@ class ObjectStorage:
         return lease
 
     def _refuse_others(self, own: str, first: int, last: int) -> None:
-        """Raise CacheError if another claim than `own` overlaps with these shards; remove expired claims."""
+        """Raise CacheBusy if another claim than `own` overlaps with these shards; remove expired claims."""
         for name in self._claims():
             if name == own:
                 continue
@@ -152,8 +153,9 @@ class ObjectStorage:
                 continue
             remaining = self._expiry(name) - time.time()
             if remaining > 0:
-                raise CacheError(
-                    f"{self.location} is being written by another writer (shards {other_first} to {other_last}). "
+                raise CacheBusy(
+                    f"{self.location} is being written by another writer "
+                    f"({numbered('shard', other_first, other_last)}). "
                     "A shard can have one writer at a time. Wait until it has finished; if it was killed, its claim "
                     f"ends in {remaining:.0f} s."
                 )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cache import CachePlan, CacheWriter
-from cache.errors import UserError
+from cache.errors import CacheBusy, UserError
 from cache.growth import can_shrink, shrink
 from cache.maintenance import remove_unwritten
 from cache.metadata import read_plan
@@ -89,7 +89,7 @@ def trace_study(
                 raise
     except UserError as error:
         _remove_if_bare(study, plan, is_new)
-        if is_new or not study.is_there:
+        if is_new or not study.is_there or isinstance(error, CacheBusy):  # whose writer traces the rest
             raise
         raise UserError(f"{error} {_what_is_left(path)}".strip()) from error
     if progress:
