@@ -28,6 +28,22 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "feature step": {"sae": ("step_profile",)},
     "feature value": {"sae": ("auroc",)},
 }
+# What lies from 0 to 1, or is NaN.
+_FRACTIONS = {
+    "patching": TESTS,
+    "probes": (
+        "accuracy",
+        "control",
+        "accuracy_mean",
+        "accuracy_lo",
+        "accuracy_hi",
+        "control_mean",
+        "p_value",
+        "chance",
+    ),
+    "sae": ("density", "auroc", "dead_fraction", "final_dead_fraction"),
+}
+_ROUNDING = 1e-6
 MOST_PAIRS = 10_000
 ROLES = {"run", "cell", "null"}
 _TEXTS = {
@@ -48,10 +64,12 @@ def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
             if not _is_typed(result[name], name):
                 return f"has other values for {name} than {'texts' if name in _TEXTS else 'numbers'}"
     for label in result.dims:
-        if label in result.coords and (
-            not _is_typed(result[label], str(label), _TEXT_LABELS) or not result.get_index(label).is_unique
-        ):
-            return f"has labels of {str(label)[:40]} that are of another type, or twice"
+        if label in result.coords and not _is_typed(result[label], str(label), _TEXT_LABELS):
+            return f"has labels of {str(label)[:40]} that are of another type"
+    for name in _FRACTIONS.get(kind, ()):
+        values = result[name].values
+        if np.any((values < -_ROUNDING) | (values > 1 + _ROUNDING)):
+            return f"has values of {name} outside 0 to 1"
     if kind == "patching" and (fault := _patching_fault(result)):
         return fault
     if kind == "patching" and not all(map(_is_recording, result["audio"].values.ravel().tolist())):

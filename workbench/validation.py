@@ -8,6 +8,7 @@ from pydantic_core import ErrorDetails
 
 from cache.errors import UserError
 
+Value = TypeVar("Value")
 Model = TypeVar("Model")
 
 _LONGEST = 60
@@ -22,7 +23,7 @@ _REASONS = {
     "tuple_type": "must be a list",
     "list_type": "must be a list",
     "string_type": "must be text",
-    "string_pattern_mismatch": "must match {pattern}",
+    "string_pattern_mismatch": "must have only letters, digits, and . + - _",  # the only pattern of a spec
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -58,6 +59,26 @@ def validated(model: type[Model], values: Any, what: str) -> Model:
     except ValidationError as error:
         raise UserError(f"{what}: {_sentence(error.errors()[0])}.") from error
     return made
+
+
+def distinct(value: Value) -> Value:
+    """Return a spec's value if no entry of it is repeated; the entries of nested tuples are in no order.
+
+    For `field_validator("*")`: what is not a tuple is returned unchanged.
+
+    Raises:
+        ValueError: naming the first repeated entry.
+    """
+    seen: set[Any] = set()
+    for entry in value if isinstance(value, tuple) else ():
+        key = frozenset(entry) if isinstance(entry, tuple) else entry
+        if isinstance(entry, tuple):
+            distinct(entry)
+        if key in seen:
+            shown = "+".join(map(str, entry)) if isinstance(entry, tuple) else entry
+            raise ValueError(f"'{shown}' is given twice; give each one once")
+        seen.add(key)
+    return value
 
 
 @cache

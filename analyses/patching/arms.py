@@ -103,8 +103,10 @@ def arm_from_json(data: Any, tensors: Tensors | None = None) -> Arm:
 def arms_from_file(text: str, tensors: Tensors | None = None) -> list[Arm]:
     """Parse a JSON list of arms, such as a result's attribute `arms`; raise UserError if it is invalid."""
     data = parse_json(text, "The file of arms")
-    if not isinstance(data, list) or not data:
+    if not isinstance(data, list):
         raise UserError("The file of arms must be a JSON list of arms.")
+    if not data:
+        raise UserError("The file of arms is an empty list. Give at least one arm.")
     return [arm_from_json(entry, tensors) for entry in data]
 
 

@@ -28,6 +28,7 @@ from analyses.patching.stopping import Progress, run_pairs
 from analyses.patching.sweep import OWN, Sweep
 from analyses.statistics import too_few_pairs
 from cache.errors import UserError
+from cache.wording import counted
 from workbench.engine.tensors import Tensors, load_tensor, save_tensor
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.pair_files import load_pairs
@@ -61,6 +62,30 @@ def question_arms(
             f"The question {spec.question} has nothing to patch with these options. Choose other blocks."
         )
     return arms + null_arms(arms, spec.nulls)
+
+
+def _check_names(arms: Sequence[Arm]) -> None:
+    """Raise UserError if two arms of a map have the same name, or one has that of the clean or corrupt run."""
+    names = set(OWN)
+    for arm in arms:
+        if arm.name in names:
+            raise UserError(
+                f"'{arm.name}' is the name of two runs of the map. Give each arm a name of its own, other than clean "
+                "and corrupt."
+            )
+        names.add(arm.name)
+
+
+def _check_stop(spec: PatchingSpec, arms: Sequence[Arm]) -> None:
+    """Raise UserError if a map has no more cells than those that are to be clear of all others."""
+    cells = sum(arm.role == "cell" for arm in arms)
+    if spec.screening is not None:
+        cells = min(cells, spec.screening.top + spec.screening.sample)
+    if spec.stop_top >= max(cells, 1):
+        raise UserError(
+            f"stop_top must be less than the number of cells of the map, {cells}; got {spec.stop_top}. Give a smaller "
+            "number, or 0 to use all pairs."
+        )
 
 
 def custom_arms(arms: Sequence[Arm]) -> str:
@@ -111,7 +136,8 @@ def check_patching(
 
     Raises:
         UserError: for another model than the study's, for unknown concepts, blocks or scorers, for a text that a scorer
-            cannot score, for arms that a pair cannot be run with, and for a concept none of whose pairs the model can
+            cannot score, for arms that a pair cannot be run with, for arms of equal
+            names, for a `stop_top` of all cells, and for a concept none of whose pairs the model can
             tell apart.
     """
     study.check_model(model.weights_hash)
@@ -119,6 +145,8 @@ def check_patching(
     listed = load_pairs(Path(spec.pairs_file)) if spec.pairs_file else {}
     spec = _settled(spec, listed, {name: scorer.identity for name, scorer in scorers.items()})
     arms = question_arms(spec, study, model, tensors)
+    _check_names(arms)
+    _check_stop(spec, arms)
     encode = encoder(model, study.spec.lyrics, study.spec.settings)
     sources = {source for arm in arms for source in arm.sources} - OWN
     contexts, dropped = drop_indistinguishable(_contexts(study, spec, listed, encode), sources, encode)
@@ -143,15 +171,19 @@ def _notes(
         f"The pair '{pair['clean']}' / '{pair['corrupt']}' of {pair['concept']} is dropped: {pair['reason']}."
         for pair in dropped[:NAMED_PAIRS]
     ]
-    if len(dropped) > NAMED_PAIRS:
-        notes.append(f"{len(dropped) - NAMED_PAIRS} more pairs are dropped for similar reasons.")
+    if (more := len(dropped) - NAMED_PAIRS) > 0:
+        notes.append(
+            f"{counted(more, 'more pair')} {'is' if more == 1 else 'are'} dropped for similar reasons."
+        )
     by_number: dict[int, list[str]] = {}
     for concept, pairs in contexts.items():
         by_number.setdefault(len(pairs), []).append(concept)
     for n, concepts in sorted(by_number.items()):
         names = ", ".join(concepts)
         if n < spec.pairs:
-            notes.append(f"The map uses {n} pairs of {names}, not {spec.pairs}: there are no more.")
+            notes.append(
+                f"The map uses {counted(n, 'pair')} of {names}, not {spec.pairs}: there are no more."
+            )
         if sentence := too_few_pairs(n):
             notes.append(f"No cell of {names} can be significant. {sentence}")
     prompts = [

@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from workbench.engine.settings import MOST_STEPS
 from workbench.engine.sites import Target
 from workbench.scorers import SCORERS
 from workbench.seeds import Seed
+from workbench.validation import distinct
 
 LONGEST_NAME = 60
 MOST_RUNS = 1_000_000  # pairs, seeds and arms: more would never end
@@ -131,6 +132,8 @@ class PatchingSpec(BaseModel):
     pairs_hash: str = ""
     judges: dict[str, str] = {}
     schema_version: int = 0
+
+    _distinct = field_validator("*")(distinct)
 
     @model_validator(mode="after")
     def _check_applicable(self) -> "PatchingSpec":

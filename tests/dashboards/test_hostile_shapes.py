@@ -71,7 +71,10 @@ CASES = [
     ("patching-blocks", attribute("kind", "probes"), "of the kind 'probes', not 'patching'"),
     ("patching-blocks", attribute("question", 3), "has no question"),
     ("probes", replaced("accuracy_mean", lambda old: old.isel(step=0, drop=True)), "for accuracy_mean"),
-    ("probes", replaced("concept", lambda old: ("concept", ["tempo"] * old.size)), "labels of concept"),
+    ("probes", replaced("concept", lambda old: ("concept", ["tempo"] * old.size)), "labels of concept twice"),
+    ("patching-blocks", replaced("p_adjusted", lambda old: old + 99), "values of p_adjusted outside 0 to 1"),
+    ("probes", replaced("p_value", lambda old: old - 0.999), "values of p_value outside 0 to 1"),
+    ("sae-tf3.cross_attn", replaced("auroc", lambda old: old + 1.1), "values of auroc outside 0 to 1"),
     (
         "sae-tf3.cross_attn",
         replaced("top_clip", lambda old: old + 10**6),
@@ -94,7 +97,7 @@ def test_what_no_result_has_is_told(spoilt: Study, name: str, change: Change, to
     kept = file.read_bytes()
     assert problem(spoilt, name) is None
     try:
-        spoilt.save_result(name, change(spoilt.result(name)), _Spec(note=name), 1.0)
+        change(spoilt.result(name)).to_netcdf(file, engine="h5netcdf")
         with pytest.raises(UserError) as refused:
             load_result(spoilt, name)
         assert told in str(refused.value)

@@ -54,6 +54,10 @@ def study(traced: Path, tmp_path: Path) -> Path:
         (("{tiny}", "--passes", "both"), ("'both'", "cond,null")),
         (("{tiny}", "--dtype", "int8"), ("'int8'", "bfloat16")),
         (("{folder}",), ("is not a pipeline", "model_index.json")),
+        (("{tiny}", "--site", "tf0.block", "--site", "tf0.block"), ("sites", "'tf0.block' is given twice")),
+        (("{tiny}", "--option", "shift=3", "--option", "shift=4"), ("each once", "shift=4")),
+        (("{tiny}", "--site-dtype", "*.block=float32", "--site-dtype", "*.block=float16"), ("twice",)),
+        (("{tiny}", "--seeds", "1", "--seeds", "2"), ("'--seeds'", "given twice")),
     ],
 )
 def test_trace_refuses(
@@ -199,7 +203,15 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
         (("patch", "--question", "custom"), ("custom needs arms", "--arms")),
         (("probe", "--step", "first"), ("steps", "whole number")),
         (("probe", "--C", "0"), ("C must be above 0",)),
-        (("patch", "--name", "a/b"), ("Invalid map", "name")),
+        (("patch", "--name", "a/b"), ("Invalid map", "name", "letters, digits, and . + - _")),
+        (("patch", "--set", "tf0+tf1", "--set", "tf1+tf0"), ("sets", "given twice")),
+        (("patch", "--direction", "necessity", "--direction", "necessity"), ("directions", "given twice")),
+        (("patch", "--stop-top", "100"), ("less than the number of cells", "got 100")),
+        (("sae", "--site", "tf1.block", "--site", "tf0.block"), ("'--site'", "given twice")),
+        (
+            ("export", "--figure", "feature", "--option", "site=a", "--option", "site=b"),
+            ("site is given twice",),
+        ),
         (("patch", "--part", "mlp"), ("must be at cross_attn sites",)),
         (("patch", "--part", "ears", "--mode", "output"), ("'tf0.ears' is not a site",)),
         (
@@ -218,7 +230,7 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
         (("patch", "--pairs-file", "{broken}"), ("broken.json",)),
         (("patch", "--arms", "missing.json"), ("There is no file missing.json",)),
         (("patch", "--arms", "{broken}"), ("file of arms is not valid JSON",)),
-        (("patch", "--arms", "{nothing}"), ("JSON list of arms",)),
+        (("patch", "--arms", "{nothing}"), ("empty list",)),
         (("patch", "--arms", "{wrong}"), ("a list of edits",)),
         (("patch", "--set", "tf0+tf5"), ("tf5 does not exist",)),
         (("patch", "--scorer", "ears"), ("Unknown scorer 'ears'", "embedded")),

@@ -201,9 +201,9 @@ def export(
     from dashboards.figures import make_spec
 
     study = open_study(study_folder, allow_store)
-    options: dict[str, Any] = dict(_parse_option(text) for text in option or ())
+    options: dict[str, Any] = _parse_options(option or [])
     make_spec(study, figure, options)  # first, so that no option is taken for another parameter of the export
-    for file in export_figure(study, figure, fmt, out, **options):
+    for file in export_figure(study, figure, fmt, out, tell=note, **options):
         typer.echo(file)
 
 
@@ -272,6 +272,8 @@ def _parse_site_dtypes(texts: list[str]) -> dict[str, Dtype]:
         name, _, dtype = text.partition("=")
         if dtype not in ITEMSIZE:
             raise UserError(f"'{text}' is not a site's dtype: write it like '*.block=float32'.")
+        if name in dtypes:
+            raise UserError(f"The dtype of '{name}' is given twice (--site-dtype); give it once.")
         dtypes[name] = cast(Dtype, dtype)
     return dtypes
 
@@ -283,10 +285,15 @@ def _parse_part(text: str) -> tuple[int, int]:
     return int(number), int(parts)
 
 
-def _parse_option(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name.isidentifier() and equals and value):
-        raise UserError(
-            f"'{text}' is not an option of a figure: write name=value, such as site=tf4.cross_attn."
-        )
-    return name, value
+def _parse_options(texts: list[str]) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.isidentifier() and equals and value):
+            raise UserError(
+                f"'{text}' is not an option of a figure: write name=value, such as site=tf4.cross_attn."
+            )
+        if name in options:
+            raise UserError(f"The figure's option {name} is given twice; give it once.")
+        options[name] = value
+    return options

@@ -24,12 +24,19 @@ class Commands(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A command that rejects empty values: "" would be the current folder as a path, and the default as a name."""
+    """A command that rejects empty values and repeated options.
+
+    "" would be the current folder as a path, and the default as a name. Of an option that takes one value, the last one
+    would count, and the others would be forgotten.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Convert the arguments; raise BadParameter for empty ones."""
+        """Convert the arguments; raise BadParameter for empty ones, and for options that are given twice."""
         if not ctx.resilient_parsing:  # true during shell completion
-            given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+            given, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            for parameter in order:
+                if order.count(parameter) > 1 and not (parameter.multiple or parameter.nargs == -1):
+                    raise typer.BadParameter("it is given twice; give it once.", ctx, cast(Any, parameter))
             for parameter in self.get_params(ctx):
                 name = str(parameter.name)
                 if name not in MAY_BE_EMPTY and _is_empty(given.get(name)):

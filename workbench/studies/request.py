@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from cache.protocol import MAX_ZSTD_LEVEL, Dtype
 from workbench.engine.settings import GenerationSettings
 from workbench.seeds import Seed
+from workbench.validation import distinct
 
 MAX_CLIPS = 10_000_000
 
@@ -44,6 +45,8 @@ class StudyOptions(BaseModel):
 
 class StudyRequest(StudyOptions):
     """What a user asks of a study of any model: sites may have wildcards; steps, tokens and passes are in words."""
+
+    _distinct = field_validator("*")(distinct)
 
     settings: GenerationSettings = Field(default_factory=GenerationSettings)
     sites: tuple[str, ...] = Field(

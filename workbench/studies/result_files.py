@@ -1,4 +1,4 @@
-"""Read result files (NetCDF4) safely: their structure is checked first.
+"""Read and write result files (NetCDF4) safely: their structure is checked before they are read or replaced.
 
 An HDF5 file can refer to data in other files, through links or plug-ins, or declare terabytes in a few kilobytes.
 Results written by this package have a flat group of uncompressed arrays and texts, all of them inside the file. Nothing
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from cache.errors import UserError
 from cache.opening import UnsafeFile, open_file, read_file
 from workbench.documents import parse_document
+from workbench.files import replacing
 
 if TYPE_CHECKING:
     import h5py
@@ -48,9 +50,28 @@ def load_result_file(root: Path, name: str) -> xr.Dataset:
     content = read_file(root, name, MAX_BYTES)
     with _read_safely(root / name):
         _checked_attributes(io.BytesIO(content))
-        return xr.load_dataset(
+        result = xr.load_dataset(
             io.BytesIO(content), engine="h5netcdf", decode_times=False, decode_timedelta=False
         )
+        _check_labels(result)
+        return result
+
+
+def save_result_file(root: Path, name: str, result: xr.Dataset) -> None:
+    """Write a result file inside the folder `root`, which replaces an earlier one only if it can be read again.
+
+    Raises:
+        UserError: if it cannot.
+        cache.opening.UnsafeFile: as `workbench.files.replacing` does.
+    """
+    with replacing(root / name, root) as partial:
+        result.to_netcdf(partial, engine="h5netcdf")
+        try:
+            load_result_file(partial.parent, partial.name)
+        except DamagedResult as error:
+            raise UserError(
+                f"The result {root / name} is not saved, because it could not be read again ({error.__cause__})."
+            ) from error
 
 
 def read_result_attributes(root: Path, name: str) -> dict[str, Any]:
@@ -90,6 +111,13 @@ def _checked_attributes(stream: io.BufferedIOBase) -> dict[str, Any]:
     parse_document(attributes["spec"])
     parse_document(attributes["provenance"])
     return attributes
+
+
+def _check_labels(result: xr.Dataset) -> None:
+    """Raise ValueError if a dimension has two equal labels, by which nothing could be selected."""
+    for name in result.dims:
+        if name in result.coords and not result.get_index(name).is_unique:
+            raise ValueError(f"it has labels of {str(name)[:40]} twice")
 
 
 def _check_structure(file: "h5py.File", stream: io.BufferedIOBase) -> None:

@@ -42,7 +42,7 @@ from workbench.seeds import consecutive_seeds
 from workbench.studies.confirmed import UnconfirmedStore, confirm, is_confirmed
 from workbench.studies.recordings import read_recording
 from workbench.studies.request import StudyOptions
-from workbench.studies.result_files import load_result_file, read_result_attributes
+from workbench.studies.result_files import load_result_file, read_result_attributes, save_result_file
 from workbench.studies.runs import RunStore
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Study:
             is_same = study.spec == spec or spec.extends(study.spec)
             if not is_same or study.model["weights_hash"] != model["weights_hash"]:
                 raise UserError(
-                    f"{path} already has another study ({_difference(study, spec)} differs). "
+                    f"{path} already has another study ({_difference(study, spec)}). "
                     "Give another folder, or delete this one."
                 )
             if study.store != store:
@@ -413,7 +413,8 @@ class Study:
         """Save a result and return it with its spec and provenance; `attrs` must have `kind` and `schema_version`.
 
         Raises:
-            UserError: if another result's name differs only in case, which some file systems ignore.
+            UserError: if another result's name differs only in case, which some file systems ignore, or if the result
+                could not be read again; an earlier one is unchanged.
         """
         alike = [other for other in self.result_names() if other.lower() == name.lower() and other != name]
         if alike:
@@ -427,8 +428,7 @@ class Study:
                 provenance(**self.model, seed=self.spec.seed, duration_s=round(seconds, 1))
             ),
         )
-        with replacing(self.path / _result_file(name), self.path) as partial:
-            labelled.to_netcdf(partial, engine="h5netcdf")
+        save_result_file(self.path, _result_file(name), labelled)
         return labelled
 
 
@@ -569,7 +569,7 @@ def _numbered(table: pd.DataFrame, spec: StudySpec) -> pd.DataFrame:
 
 def _difference(study: Study, spec: StudySpec) -> str:
     fields = [name for name in StudySpec.model_fields if getattr(study.spec, name) != getattr(spec, name)]
-    return ", ".join(fields) or "weights"
+    return f"{', '.join(fields) or 'weights'} {'differ' if len(fields) != 1 else 'differs'}"
 
 
 def _is_unfinished(path: Path) -> bool:

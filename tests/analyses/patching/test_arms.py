@@ -179,7 +179,8 @@ GOOD = ablation_arm("tf0", "zero", "tf0.mlp", "zero").to_json()
     ("text", "sentence"),
     [
         ("{", "not valid JSON"),
-        ("[]", "JSON list of arms"),
+        ("{}", "JSON list of arms"),
+        ("[]", "empty list"),
         (json.dumps([{"name": "x"}]), "list of edits"),
         (json.dumps([{**GOOD, "colour": "red"}]), "colour"),
         (

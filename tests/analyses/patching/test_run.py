@@ -1,6 +1,7 @@
 """The sweep behind a map on a tiny model: labels, audio, scores, sharing, and going on where it was cut off."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,6 +32,7 @@ from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import Pair, Prompt
 from workbench.prompts.reading import unknown_words
 from workbench.studies.study import Study
+from workbench.validation import validated
 
 
 class Loudness:
@@ -302,6 +304,34 @@ def test_a_damaged_record_of_arms_names_its_file(study: Study, tiny: AceStep15) 
 
 
 @pytest.mark.parametrize(
+    ("values", "twice"),
+    [
+        ({"blocks": (1, 0, 1)}, "blocks: '1'"),
+        ({"sets": ((0, 1), (1, 0))}, "sets: '1+0'"),
+        ({"sets": ((0, 1, 1),)}, "sets: '1'"),
+        ({"nulls": ("random", "random")}, "nulls: 'random'"),
+        ({"directions": ("necessity", "necessity")}, "directions: 'necessity'"),
+        ({"ablations": ("zero", "mean", "zero")}, "ablations: 'zero'"),
+        ({"concepts": ("tempo", "tempo")}, "concepts: 'tempo'"),
+        ({"scorers": ("embedded", "embedded")}, "scorers: 'embedded'"),
+        ({"question": "conditioning", "segments": ("text", "text")}, "segments: 'text'"),
+        ({"question": "paths", "receivers": ("mlp", "mlp")}, "receivers: 'mlp'"),
+    ],
+)
+def test_what_is_given_twice_is_refused(values: dict, twice: str) -> None:
+    with pytest.raises(UserError, match=f"^Invalid map: {re.escape(twice)} is given twice"):
+        validated(PatchingSpec, values, "Invalid map")
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "clean"), ("corrupt", "b")])
+def test_arms_of_the_same_name_are_refused(study: Study, tiny: AceStep15, names: tuple[str, str]) -> None:
+    arms = [replace(patch_arm("tf0", "", "tf0.cross_attn"), name=name) for name in names]
+    spec = PatchingSpec(question="custom", custom_arms=custom_arms(arms), pairs=1)
+    with pytest.raises(UserError, match="is the name of two runs"):
+        check_patching(study, tiny, spec)
+
+
+@pytest.mark.parametrize(
     ("values", "sentence"),
     [
         ({"concepts": ("genre",)}, "Unknown concept 'genre'"),
@@ -309,6 +339,12 @@ def test_a_damaged_record_of_arms_names_its_file(study: Study, tiny: AceStep15) 
         ({"sets": ((0,),)}, "at least two different"),
         ({"question": "steps", "windows": 9}, "at most 3, the number of steps"),
         ({"pairs": 2, "screening": Screening()}, "cannot be screened"),
+        ({"stop_top": 100}, "less than the number of cells of the map, 4; got 100"),
+        ({"stop_top": 4}, "got 4"),
+        (
+            {"stop_top": 3, "directions": ("sufficiency",), "screening": Screening(top=1, sample=2)},
+            "cells of the map, 2; got 3",
+        ),
     ],
 )
 def test_bad_requests_get_one_sentence(study: Study, tiny: AceStep15, values: dict, sentence: str) -> None:
@@ -373,7 +409,7 @@ def test_pairs_are_added_until_the_top_cell_is_clear(study: Study, tiny: AceStep
     n_run, sentence = run_pairs(clear, arms, 1, 4, lambda done, total: told.append((done, total)))
     assert clear.asked == n_run["tempo"] == 4
     assert (told[0], told[-1]) == ((0, 30), (4, 4))
-    assert sentence == "Stopped when the top 1 cells' intervals lay above all others': tempo after 4 pairs."
+    assert sentence == "Stopped when the top cell's interval lay above all others': tempo after 4 pairs."
     unclear = KnownScores({frozenset({1}): 0.5, frozenset({0}): 0.5}, noise=0.3, pairs=30)
     n_run, sentence = run_pairs(unclear, arms, 1, 4, lambda done, total: None)
     assert unclear.asked == n_run["tempo"] == 30

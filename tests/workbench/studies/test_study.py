@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_another_processor_may_compute_sigmas_to_other_last_digits(
 def test_another_spec_is_refused_by_name(study: Study, tiny: AceStep15) -> None:
     with pytest.raises(UserError, match=r"another study \(seeds differs\)"):
         trace_study(study.path, study_spec(tiny, seeds=1), tiny)
-    with pytest.raises(UserError, match=r"another study \(seeds, lyrics differs\)"):
+    with pytest.raises(UserError, match=r"another study \(seeds, lyrics differ\)"):
         trace_study(study.path, study_spec(tiny, seeds=3, lyrics="la"), tiny)
 
 
@@ -331,6 +332,31 @@ def test_a_results_spec_is_read_without_its_arrays(study: Study, monkeypatch: py
     assert study.made(study.result_attributes("other"))
     file.write_bytes(file.read_bytes()[:-8])  # cut, so that it is to be made again
     assert not study.is_done("other", Spec())
+    file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "reason"),
+    [
+        (lambda good: good.assign_coords(step=[2, 2]), "labels of step twice"),
+        (lambda good: xr.concat([good, good], "step"), "labels of step twice"),
+        (lambda good: good.assign(extra=("step", np.array([1j, 2j]))), "is not a variable"),
+        (lambda good: good.assign_attrs(schema_version="one"), "schema_version is not a number"),
+    ],
+)
+def test_an_unreadable_result_never_replaces_a_readable_one(
+    study: Study, spoilt: Callable[[xr.Dataset], xr.Dataset], reason: str
+) -> None:
+    good = xr.Dataset(
+        {"accuracy": ("step", [0.5, 1.0])}, {"step": [0, 2]}, {"kind": "probes", "schema_version": 1}
+    )
+    study.save_result("other", good, Spec(), seconds=0.0)
+    file = study.path / "results" / "other.nc"
+    kept, files = file.read_bytes(), set(file.parent.iterdir())
+    with pytest.raises(UserError, match=f"is not saved, because it could not be read again .*{reason}"):
+        study.save_result("other", spoilt(good), Spec(folds=4), seconds=0.0)
+    assert file.read_bytes() == kept
+    assert set(file.parent.iterdir()) == files
     file.unlink()
 
 
