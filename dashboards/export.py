@@ -21,7 +21,7 @@ from dashboards.figures import find_figure, make_spec
 from dashboards.figures.specs import FigureSpec
 from dashboards.formats import DEFAULT_FORMAT
 from dashboards.latex import latex_table
-from dashboards.results import result_origin
+from dashboards.results import outdated_result, result_origin
 from dashboards.spreadsheet import csv_text
 from workbench.files import file_name, replacing
 from workbench.provenance import code_version
@@ -38,6 +38,7 @@ LIBRARIES = ("matplotlib", "numpy", "pandas", "xarray")
 _DRAWING = threading.Lock()
 
 
+OUTDATED = "The result was computed before the study was extended, and has its n from then."
 LONGEST_STEM = 160  # characters, of the 255 that a file's name may have
 _log = logging.getLogger(__name__)
 
@@ -54,16 +55,23 @@ def export_figure(
     """Write a figure with its numbers, provenance, table and caption, by default into the study's `figures` folder.
 
     `figure` is a name in `FIGURES`, `format` one of pdf, svg, png, `options` the fields of the figure's spec. Gives
-    the paths of the figure, the CSV, the JSON, the LaTeX table and the caption. `tell` is given a sentence that names
-    the letters that no installed font has, where there are any. Raises UserError for unknown names or options, missing
-    results, and a folder that cannot be written.
+    the paths of the figure, the CSV, the JSON, the LaTeX table and the caption. `tell` is given a sentence on a result
+    that is older than the study's last extension, which the caption says, too, and one that names the letters that no
+    installed font has. Raises UserError for unknown names or options, missing results, and a folder that cannot be
+    written.
     """
     kind = find_figure(figure)
     if format not in METADATA:
         raise UserError(f"Unknown format '{format}': choose one of {', '.join(METADATA)}.")
+    folder = out_dir or study.path / "figures"
+    if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
+        raise UserError(f"{file} is a file. Give a folder for the figure.")
     spec = make_spec(study, figure, options)
     table = kind.table(study, spec)
     caption = kind.caption(study, spec, table)
+    if outdated := outdated_result(study, spec.result_name):
+        tell(outdated)
+        caption = f"{caption} {OUTDATED}"
     stem = _stem(figure, spec)
     latex = latex_table(kind.latex(table), caption, f"tab:{stem}")
     numbers = csv_text(table)
@@ -71,7 +79,7 @@ def export_figure(
         picture = _render(kind.paper(study, spec, table), format)
     if lacking and format != "svg":  # SVG's text stays text
         tell(missing_sentence(lacking))
-    provenance = {**_provenance(study, figure, spec), "caption": caption}
+    provenance = {**_provenance(study, figure, spec), "outdated": bool(outdated), "caption": caption}
     contents = {
         format: picture,
         "csv": numbers.encode(),
@@ -79,7 +87,6 @@ def export_figure(
         "tex": latex.encode(),
         "txt": f"{caption}\n".encode(),
     }
-    folder = out_dir or study.path / "figures"
     root = None if out_dir else study.path
     try:
         return [_write(folder / f"{stem}.{suffix}", content, root) for suffix, content in contents.items()]

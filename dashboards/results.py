@@ -112,14 +112,20 @@ def outdated(study: Study) -> list[str]:
         UserError
     ):  # a study whose cache is elsewhere, or was removed, shows its results all the same
         sentences = [sentence for sentence in [study.unfinished()] if sentence]
-    for name in usable_names(study):
-        kind, _, site = name.partition("-")
-        if kind in COMMANDS and not study.made(study.result_attributes(name)):
-            sentences.append(
-                f"The result {name} was computed before the study was extended: run `{command(study, kind, site)}` to "
-                "compute it anew."
-            )
-    return sentences
+    return sentences + [
+        sentence for name in usable_names(study) if (sentence := outdated_result(study, name))
+    ]
+
+
+def outdated_result(study: Study, name: str) -> str:
+    """A sentence on a result that was computed before the study was extended; "" for any other."""
+    kind, _, site = name.partition("-")
+    if kind not in COMMANDS or study.made(study.result_attributes(name)):
+        return ""
+    return (
+        f"The result {name} was computed before the study was extended: run `{command(study, kind, site)}` to compute "
+        "it anew."
+    )
 
 
 def usable_names(study: Study) -> list[str]:

@@ -3,12 +3,17 @@
 import pandas as pd
 import xarray as xr
 
+from cache.wording import counted
 from dashboards.numbers import fixed, p_value, percent, significant
 from dashboards.tables.features import features_frame
 from dashboards.tables.patching import DIRECTIONS, cells_frame
 from dashboards.tables.probes import probes_frame
 from dashboards.wording import interval
 
+UNDEFINED_BECAUSE = {
+    "undefined": "the scores of clean and corrupt do not differ clearly",
+    "no score": "there are no scores",
+}
 TOP_CELLS = 2
 TOP_FEATURES = 5
 
@@ -35,6 +40,25 @@ def patching_summary(result: xr.Dataset) -> pd.DataFrame:
             "pairs": top["n_pairs"].map("{:.0f}".format),
         }
     )
+
+
+def undefined_notes(result: xr.Dataset) -> list[str]:
+    """Sentences on why impacts of a `patching` result by its first scorer are undefined, one for each reason."""
+    cells = cells_frame(result)
+    cells = cells[cells["group"] == "cell"]
+    notes = []
+    for status, reason in UNDEFINED_BECAUSE.items():
+        concepts = cells[cells["status"] == status].drop_duplicates("concept")
+        if len(concepts):
+            counts = [f"{row.concept}: {counted(int(row.n_pairs), 'pair')}" for row in concepts.itertuples()]
+            notes.append(f"undefined: {reason} ({', '.join(counts)}).")
+    return notes
+
+
+def has_impacts(result: xr.Dataset) -> bool:
+    """Whether a cell of a `patching` result has an impact by its first scorer."""
+    cells = cells_frame(result)
+    return bool(cells[cells["group"] == "cell"]["impact"].notna().any())
 
 
 def probes_summary(result: xr.Dataset) -> pd.DataFrame:
@@ -69,15 +93,25 @@ def sae_figures(result: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame({"held-out figure": figures.keys(), "value": figures.values()})
 
 
-def sae_summary(result: xr.Dataset) -> pd.DataFrame:
-    """The features of a `sae` result that tell a concept's value apart best: feature, responds to, AUROC, density."""
+def sae_summary(result: xr.Dataset, clips: pd.DataFrame) -> pd.DataFrame:
+    """The features of a `sae` result that tell a concept's value apart best; `clips` is the study's clip table.
+
+    Columns: feature, responds to, clips (that have this value), AUROC and density.
+    """
     features = features_frame(result).dropna(subset="best_auroc")
     top = features.sort_values("best_auroc", ascending=False, kind="stable").head(TOP_FEATURES)
     return pd.DataFrame(
         {
             "feature": top["feature"].astype(str),
             "responds to": top["best_value"],
+            "clips": [str(_clips_with(clips, value)) for value in top["best_value"]],
             "AUROC": top["best_auroc"].map(fixed),
             "density": top["density"].map(lambda density: fixed(density, 3)),
         }
     )
+
+
+def _clips_with(clips: pd.DataFrame, value: str) -> int:
+    """How many clips have a value, written "concept=value"."""
+    concept, _, name = value.partition("=")
+    return int((clips[f"label_{concept}"] == name).sum())

@@ -112,6 +112,7 @@ def test_the_json_says_where_the_figure_comes_from(study: Study, tmp_path: Path)
     assert told["result"]["provenance"]["weights_hash"] == "0123456789abcdef"
     assert told["study"]["spec"] == study.spec.model_dump(mode="json")
     assert "matplotlib" in told["libraries"]
+    assert told["outdated"] is False
 
 
 def test_the_json_of_a_comparison_names_both_sources(
@@ -194,8 +195,12 @@ def test_a_missing_result_names_its_command(bare_study: Study) -> None:
 
 def test_a_folder_that_cannot_be_written_is_told(study: Study, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match=r"file is a file\. Give a folder"):
+            export_figure(study, "patching", "svg", folder)
+    (tmp_path / "patching-blocks.svg").mkdir()
     with pytest.raises(UserError, match="could not be written"):
-        export_figure(study, "patching", "svg", tmp_path / "file")
+        export_figure(study, "patching", "svg", tmp_path)
 
 
 def test_the_truth_needs_a_card(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,16 @@
 """The tables that commands end with name the right cells, probes and features, with the result's numbers."""
 
 import numpy as np
+import xarray as xr
 
-from dashboards.summaries import patching_summary, probes_summary, sae_figures, sae_summary
+from dashboards.summaries import (
+    has_impacts,
+    patching_summary,
+    probes_summary,
+    sae_figures,
+    sae_summary,
+    undefined_notes,
+)
 from dashboards.tables.features import features_frame
 from tests.dashboards.synthetic_study import SAE_SITES, UNDEFINED
 from workbench.studies.study import Study
@@ -45,6 +53,21 @@ def test_the_autoencoder_in_figures_and_its_best_features(study: Study) -> None:
     assert figures["explained variance"] == f"{float(result['final_explained_variance']):.3f}"
     assert figures["dead features"] == f"{float(result['final_dead_fraction']):.1%}"
     best = features_frame(result)["best_auroc"]
-    table = sae_summary(result)
+    table = sae_summary(result, study.clips)
     assert table["AUROC"].iloc[0] == f"{np.nanmax(best):.2f}"
     assert table["feature"].is_unique
+    concept, _, value = table["responds to"].iloc[0].partition("=")
+    assert table["clips"].iloc[0] == str((study.clips[f"label_{concept}"] == value).sum())
+
+
+def test_undefined_impacts_have_their_reason(study: Study) -> None:
+    result = study.result("patching-blocks")
+    assert has_impacts(result)
+    few = result.assign(defined=xr.zeros_like(result["defined"]), n_pairs=xr.ones_like(result["n_pairs"]))
+    assert not has_impacts(few)
+    names = ", ".join(f"{name}: 1 pair" for name in result["concept"].values)
+    assert undefined_notes(few) == [
+        f"undefined: the scores of clean and corrupt do not differ clearly ({names})."
+    ]
+    silent = result.assign(impact=result["impact"] * np.nan, defined=xr.ones_like(result["defined"]))
+    assert [note.partition(" (")[0] for note in undefined_notes(silent)] == ["undefined: there are no scores"]

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cache.wording import counted
 from workbench.cli.console import output
 
 if TYPE_CHECKING:
@@ -28,10 +29,9 @@ def report_trace(study: "Study") -> None:
     cache = ActivationCache(study.cache_location, allow_partial=True)
     there, shards = len(cache.manifest.entries), cache.plan.n_shards
     size = sum(file.bytes for entry in cache.manifest.entries.values() for file in entry.files.values())
-    _say(
-        f"{study.path} has {len(study.clips)} clips of {study.clips['prompt_id'].nunique()} prompts, "
-        f"{len(cache.sites)} sites × {len(cache.plan.steps)} steps, {decimal(size)} in {study.cache_location}."
-    )
+    clips = f"{counted(len(study.clips), 'clip')} of {counted(study.clips['prompt_id'].nunique(), 'prompt')}"
+    where = f"{counted(len(cache.sites), 'site')} × {counted(len(cache.plan.steps), 'step')}"
+    _say(f"{study.path} has {clips}, {where}, {decimal(size)} in {study.cache_location}.")
     if there < shards:
         _say(f"{shards - there} of its {shards} shards are not traced yet (by other parts).")
         return
@@ -40,10 +40,13 @@ def report_trace(study: "Study") -> None:
 
 def report_map(study: "Study", name: str) -> None:
     """Print the main values of a patching map, by its name without "patching-"."""
-    from dashboards.summaries import patching_summary
+    from dashboards.summaries import has_impacts, patching_summary, undefined_notes
 
     result = _where(study, f"patching-{name}")
-    _table(f"Map {name}: cells of largest impact", patching_summary(result))
+    title = "cells of largest impact" if has_impacts(result) else "no impact is defined"
+    _table(f"Map {name}: {title}", patching_summary(result))
+    for sentence in undefined_notes(result):
+        _say(sentence)
     option = "" if name == "blocks" else f" --option name={shlex.quote(name)}"
     _say_next(study, "dashboard", f"export --figure patching{option}")
 
@@ -64,7 +67,7 @@ def report_sae(study: "Study", site: str) -> None:
 
     result = _where(study, f"sae-{site}")
     _table(f"Sparse autoencoder of {site}", sae_figures(result))
-    _table("Features that distinguish a value best", sae_summary(result))
+    _table("Features that distinguish a value best", sae_summary(result, study.clips))
     _say_next(study, "dashboard", f"export --figure sae-training --option site={site}")
 
 

@@ -1,6 +1,8 @@
 """A study whose extension broke off says what it holds, is read by nothing as whole, and goes on."""
 
+import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ from analyses.probes.run import run_probes
 from analyses.probes.spec import ProbeSpec
 from analyses.sae.run import run_sae
 from analyses.sae.train import TrainSpec
-from cache.errors import CacheError, UserError
+from cache.errors import CacheBusy, CacheError, UserError
 from cache.local_storage import LocalStorage
 from cache.storage import open_storage
 from dashboards import shell
 from dashboards.app import create_app
+from dashboards.export import export_figure
 from dashboards.results import outdated
 from tests.dashboards.test_pages import callback
 from tests.workbench.studies.test_study import contents, interrupted, study_spec
@@ -107,7 +110,7 @@ def test_the_smaller_study_comes_back(
             patch.setattr(Study, "extended", interrupted)
         trace_study(small.path, study_spec(tiny, **LARGE), tiny)
     for n_prompts, seeds in ((3, 2), (2, 1), (5, 1)):  # not what it was
-        with pytest.raises(UserError, match="differs"):
+        with pytest.raises(UserError, match="differ"):
             trace_study(small.path, study_spec(tiny, n_prompts=n_prompts, seeds=seeds), tiny)
     left = contents(small.path)
     claim = open_storage(small.cache_location).claim(0, 2)
@@ -154,7 +157,23 @@ def _killed_at(shard: int) -> Callable[..., Any]:
     return killed
 
 
-def test_a_result_from_before_the_extension_is_told_on_the_pages(small: Study, tiny: AceStep15) -> None:
+def test_a_trace_that_meets_another_one_only_says_so(
+    small: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("workbench.studies.tracing._clips_of", _killed_at(2))
+        trace_study(small.path, study_spec(tiny, **LARGE), tiny)
+    claim = open_storage(small.cache_location).claim(0, 2)
+    with pytest.raises(
+        CacheBusy, match=r"another writer \(shards 0 to 2\).*Wait until it has finished, or stop it\.$"
+    ):
+        trace_study(small.path, study_spec(tiny, **LARGE), tiny)
+    claim.close()
+
+
+def test_a_result_from_before_the_extension_is_told_on_the_pages_and_in_figures(
+    small: Study, tiny: AceStep15, tmp_path: Path
+) -> None:
     run_sae(small, TRAINING)
     assert not outdated(small)
     grown = trace_study(small.path, study_spec(tiny, **LARGE), tiny)
@@ -164,8 +183,16 @@ def test_a_result_from_before_the_extension_is_told_on_the_pages(small: Study, t
     assert "before the study was extended" in str(
         callback(create_app(grown.path), shell, "show_remarks")("/", "")
     )
+    notes: list[str] = []
+    figure = partial(export_figure, grown, "sae-training", "svg", tmp_path / "figures", tell=notes.append)
+    files = {file.suffix: file.read_text() for file in figure()}
+    assert notes == told
+    assert "before the study was extended" in json.loads(files[".json"])["caption"]
+    assert json.loads(files[".json"])["outdated"] is True
+    assert "before the study was extended" in files[".txt"]
     run_sae(grown, TRAINING)
     assert not outdated(grown)
+    assert not any("extended" in file.read_text() for file in figure() if file.suffix in (".txt", ".tex"))
 
 
 def test_a_continued_trace_that_breaks_says_what_is_there(
