@@ -54,7 +54,7 @@ def study(traced: Path, tmp_path: Path) -> Path:
         (("{tiny}", "--passes", "both"), ("'both'", "cond,null")),
         (("{tiny}", "--dtype", "int8"), ("'int8'", "bfloat16")),
         (("{folder}",), ("is not a pipeline", "model_index.json")),
-        (("{tiny}", "--site", "tf0.block", "--site", "tf0.block"), ("sites", "'tf0.block' is given twice")),
+        (("{tiny}", "--site", "tf0.block", "--site", "tf0.block"), ("'--site'", "given twice")),
         (("{tiny}", "--option", "shift=3", "--option", "shift=4"), ("each once", "shift=4")),
         (("{tiny}", "--site-dtype", "*.block=float32", "--site-dtype", "*.block=float16"), ("twice",)),
         (("{tiny}", "--seeds", "1", "--seeds", "2"), ("'--seeds'", "given twice")),
@@ -205,7 +205,7 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
         (("probe", "--C", "0"), ("C must be above 0",)),
         (("patch", "--name", "a/b"), ("Invalid map", "name", "letters, digits, and . + - _")),
         (("patch", "--set", "tf0+tf1", "--set", "tf1+tf0"), ("sets", "given twice")),
-        (("patch", "--direction", "necessity", "--direction", "necessity"), ("directions", "given twice")),
+        (("patch", "--direction", "necessity", "--direction", "necessity"), ("'--direction'", "given twice")),
         (("patch", "--stop-top", "100"), ("less than the number of cells", "got 100")),
         (("sae", "--site", "tf1.block", "--site", "tf0.block"), ("'--site'", "given twice")),
         (
@@ -262,6 +262,34 @@ def test_commands_refuse(
     assert_refused(workbench(name, traced, *options), *words)
     assert not (traced / "results").exists()
     assert not (traced / "audio" / "patching").exists()
+
+
+def test_a_file_in_the_place_of_a_folder(
+    workbench: Workbench, tiny_folder: Path, traced: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "notes.py"
+    file.write_text("kept")
+    for command in (("trace", tiny_folder), ("export", traced, "--figure", "patching")):
+        for out in (file, file / "below"):
+            assert_refused(workbench(*command, "--out", out), "notes.py is a file. Give a folder")
+    assert file.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("pairs", "build", "a.csv", "--feature", "x", "--feature", "x"),
+        ("cache", "merge", "{a}", "{a}", "--out", "{b}"),
+        ("cache", "export", "{a}", "--site", "tf0.block", "--site", "tf0.block", "--out", "{b}"),
+    ],
+)
+def test_the_same_value_twice_is_refused(
+    workbench: Workbench, traced: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    names = {"a": traced / "activations.zarr", "b": tmp_path / "b"}
+    outcome = workbench(*(argument.format(**names) for argument in arguments))
+    assert outcome.code == 2
+    assert "given twice" in " ".join(outcome.err.replace("│", " ").split())
 
 
 def test_a_port_in_use(workbench: Workbench, traced: Path) -> None:

@@ -35,7 +35,7 @@ class Command(TyperCommand):
         if not ctx.resilient_parsing:  # true during shell completion
             given, _, order = self.make_parser(ctx).parse_args(args=list(args))
             for parameter in order:
-                if order.count(parameter) > 1 and not (parameter.multiple or parameter.nargs == -1):
+                if _is_repeated(parameter, order, given):
                     raise typer.BadParameter("it is given twice; give it once.", ctx, cast(Any, parameter))
             for parameter in self.get_params(ctx):
                 name = str(parameter.name)
@@ -51,6 +51,14 @@ class CommandLine(typer.Typer):
     def command(self, *args: Any, **options: Any) -> Any:
         """As Typer's: a decorator that makes a command of a function."""
         return super().command(*args, cls=Command, **options)
+
+
+def _is_repeated(parameter: Any, order: list[Any], given: dict[str, Any]) -> bool:
+    """Whether a parameter of one value is given twice, or one of several values has the same one twice."""
+    if not parameter.multiple and parameter.nargs == 1:
+        return order.count(parameter) > 1
+    values = given.get(parameter.name) or ()
+    return len(set(values)) < len(values)
 
 
 def _is_empty(value: Any) -> bool:

@@ -118,6 +118,12 @@ def test_the_command_gets_every_value(kitchen: CommandLine, cooked: list[dict[st
         (("--course", "last"), "'--course': 'last' is not one of 'first', 'main'."),
         (("--herb", ""), "'--herb': it must not be empty: give a value, or leave it out."),
         (("--notes", "x"), "No such option: --notes"),
+        (("--guests", "3", "--guests", "4"), "'--guests': it is given twice; give it once."),
+        (
+            ("--herb", "dill", "--herb", "mint", "--herb", "dill"),
+            "'--herb': it is given twice; give it once.",
+        ),
+        (("--quick", "--quick"), "'--quick': it is given twice; give it once."),
     ],
     ids=str,
 )
