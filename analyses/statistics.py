@@ -1,4 +1,4 @@
-"""Intervals, tests and rankings for the numbers that people read off a map."""
+"""Intervals, tests and rank correlations of patching maps and probes."""
 
 import itertools
 import warnings
@@ -17,11 +17,11 @@ CLUSTER_RESAMPLES = 4000
 EXACT_PAIRS = 12  # up to here all 2**n sign patterns are tried
 SIGN_FLIPS = 2**15 - 1  # beyond, that many random ones: the least p is 2 / 2**15
 MIN_CELLS = 3  # fewer make no ranking
-LEAST_TAIL = 1e-9  # its quantile is the resamples' least value, and its normal quantile is finite
+LEAST_TAIL = 1e-9  # its quantile is the smallest resampled value, and its normal quantile is finite
 
 
 class ClusterBootstrap(NamedTuple):
-    """A statistic of each cell, its interval, and its values in the resamples; NaN where there is none."""
+    """A statistic of each cell, its interval, and its resampled values; NaN where undefined."""
 
     value: Float[np.ndarray, " cell"]
     low: Float[np.ndarray, " cell"]
@@ -35,11 +35,13 @@ def bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Paired BCa bootstrap interval of `statistic(*samples, axis)` over the shared rows of `samples`.
+    """Compute the paired BCa bootstrap interval of `statistic(*samples, axis)` over the rows of `samples`.
 
-    Bias-corrected and accelerated (Efron 1987), through `scipy.stats.bootstrap`. Where BCa is undefined because
-    every resample gives the same value, that value is both ends. Gives (NaN, NaN) for fewer than two rows or any
-    NaN among them.
+    Bias-corrected and accelerated (Efron 1987), by `scipy.stats.bootstrap`.
+
+    Returns:
+        The lower and upper end. Both are the statistic's value if all resamples give the same value (BCa is then
+        undefined), and NaN if there are fewer than two rows or any NaN.
     """
     if len(samples[0]) < 2 or any(np.isnan(sample).any() for sample in samples):
         return float("nan"), float("nan")
@@ -61,12 +63,12 @@ def bootstrap_interval(
 
 
 def expanded_confidence(confidence: float, n: int) -> float:
-    """The nominal level at which a bootstrap percentile interval of `n` units is as wide as Student's t interval.
+    """Return the level at which a bootstrap percentile interval of `n` units is as wide as Student's t interval.
 
-    The bootstrap leaves out the factor sqrt(n / (n - 1)) and uses normal in place of t quantiles; each tail is
-    therefore set to Phi(-sqrt(n / (n - 1)) t), t being Student's quantile with n - 1 degrees of freedom
-    (Hesterberg, What Teachers Should Know about the Bootstrap, The American Statistician 69, 2015). `n` is at
-    least 2; for 2 or 3 the interval is all that the resamples span.
+    The bootstrap omits the factor sqrt(n / (n - 1)) and uses normal instead of t quantiles. Each tail is therefore
+    set to Phi(-sqrt(n / (n - 1)) t), where t is Student's quantile with n - 1 degrees of freedom (Hesterberg, What
+    Teachers Should Know about the Bootstrap, The American Statistician 69, 2015). `n` is at least 2; for 2 or 3 the
+    interval is the full range of the resamples.
     """
     t = stats.t.ppf((1 + confidence) / 2, n - 1)
     return float(1 - 2 * max(stats.norm.cdf(-np.sqrt(n / (n - 1)) * t), LEAST_TAIL))
@@ -79,13 +81,22 @@ def cluster_bootstrap(
     resamples: int = CLUSTER_RESAMPLES,
     seed: int = 0,
 ) -> ClusterBootstrap:
-    """BCa bootstrap of `statistic(*totals)` over whole clusters, for all cells of a map at once.
+    """Compute the BCa bootstrap of `statistic(*totals)` over whole clusters, for all cells of a map at once.
 
-    `samples` hold the clusters' totals, the same clusters and cells in each; NaN where a cell has nothing in a
-    cluster, which is then no cluster of that cell. `statistic` maps their sums over clusters, (..., cell), to
-    (..., cell). All cells with the same clusters share the resamples (`scipy.stats.bootstrap` over the clusters'
-    numbers), at the level `expanded_confidence` of their number. Where no resample differs from the whole, the
-    interval is that point; for fewer than two clusters it is NaN.
+    All cells with the same clusters use the same resamples (`scipy.stats.bootstrap` over the cluster indices), at the
+    level `expanded_confidence` of the number of clusters.
+
+    Args:
+        samples: totals of each cluster, with the same clusters and cells in each array. NaN excludes the cluster for
+            that cell.
+        statistic: maps sums over clusters, (..., cell), to (..., cell).
+        confidence: confidence level of the intervals.
+        resamples: number of resamples.
+        seed: seed of the resamples.
+
+    Returns:
+        Values, intervals and resampled values. An interval is a single point if no resample differs from the value,
+        and NaN for fewer than two clusters.
     """
     known = ~np.isnan(samples).any(axis=0)
     low, high = np.full((2, known.shape[1]), np.nan)
@@ -104,11 +115,11 @@ def cluster_bootstrap(
 def sign_flip_p(
     changes: Float[np.ndarray, "cluster cell"], flips: int = SIGN_FLIPS, seed: int = 0
 ) -> Float[np.ndarray, " cell"]:
-    """Two-sided permutation p-value that a cell's mean change over clusters is 0, its sign being arbitrary.
+    """Compute the two-sided sign-flip p-value for a mean change of 0 over clusters, for each cell.
 
-    Exact over all sign patterns for up to 12 clusters, else from `flips` random ones, the observed counted among
-    them (`scipy.stats.permutation_test`, "samples"); every cell sees the same patterns. A NaN change is left out;
-    a cell of nothing else has p NaN.
+    Exact over all sign patterns for up to 12 clusters, else from `flips` random patterns, with the observed one
+    included (`scipy.stats.permutation_test`, "samples"). All cells use the same patterns. NaN changes are ignored; a
+    cell with only NaN has p NaN.
     """
     unknown = np.isnan(changes).all(axis=0)
     changes = np.nan_to_num(changes[~np.isnan(changes).all(axis=1)])
@@ -127,21 +138,21 @@ def sign_flip_p(
 
 
 def smallest_p(n_pairs: int) -> float:
-    """The least p-value that `sign_flip_p` can give for `n_pairs` pairs; NaN for none.
+    """Return the smallest p-value that `sign_flip_p` can give for `n_pairs` pairs; NaN for 0 pairs.
 
-    It is that of pairs that all change alike: 2 / 2**n for up to 12 of them, since only one pattern of signs and its
-    opposite move as much. Correction over a map's cells never makes a p-value smaller.
+    It occurs when all pairs change by the same amount: 2 / 2**n for up to 12 pairs, because only one sign pattern and
+    its opposite give as large a mean. Correction over a map's cells never makes a p-value smaller.
     """
     return float(sign_flip_p(np.ones((n_pairs, 1)))[0])
 
 
 def fewest_pairs() -> int:
-    """The fewest pairs with which a p-value can be significant at all."""
+    """Return the smallest number of pairs for which a p-value can be significant."""
     return next(n for n in itertools.count(1) if smallest_p(n) <= ALPHA)
 
 
 def too_few_pairs(n_pairs: int) -> str:
-    """One sentence for `n_pairs` (at least 1) that leave nothing significant, however clear it is; else ""."""
+    """Return a sentence if `n_pairs` (at least 1) are too few for any p-value to be significant, else ""."""
     smallest = smallest_p(n_pairs)
     if smallest <= ALPHA:
         return ""
@@ -152,7 +163,7 @@ def too_few_pairs(n_pairs: int) -> str:
 
 
 def benjamini_hochberg(p_values: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:
-    """Benjamini–Hochberg adjusted p-values over all cells of a map; NaN cells stay NaN and do not count."""
+    """Return Benjamini–Hochberg adjusted p-values over all cells; NaN cells stay NaN and are not counted."""
     adjusted = np.full(p_values.shape, np.nan)
     known = ~np.isnan(p_values)
     if known.any():
@@ -163,7 +174,7 @@ def benjamini_hochberg(p_values: Float[np.ndarray, "*cells"]) -> Float[np.ndarra
 def rank_correlation(
     a: Float[np.ndarray, "*batch cell"], b: Float[np.ndarray, "*#batch cell"]
 ) -> Float[np.ndarray, "*batch"]:
-    """Spearman's rank correlation over the last axis; NaN for fewer than 3 cells, equal values, or any NaN."""
+    """Return Spearman's rank correlation over the last axis; NaN for fewer than 3 cells, constant values or any NaN."""
     if a.shape[-1] < MIN_CELLS:
         return np.full(a.shape[:-1], np.nan)
     ranks = [stats.rankdata(values, axis=-1, nan_policy="propagate") for values in (a, b)]
@@ -175,7 +186,7 @@ def rank_correlation(
 def two_stage_weights(
     n_clusters: int, n_members: int, resamples: int, seed: int = 0
 ) -> Float[np.ndarray, "resample row"]:
-    """How often each row, cluster by cluster, is drawn when clusters are drawn and then members of each draw."""
+    """Draw clusters, then members of each drawn cluster; count how often each row (cluster by cluster) is drawn."""
     rng = np.random.default_rng(seed)
     clusters = rng.integers(n_clusters, size=(resamples, n_clusters, 1))
     members = rng.integers(n_members, size=(resamples, n_clusters, n_members))
@@ -189,12 +200,17 @@ def separated(
     high: Float[np.ndarray, " cell"],
     top: int,
 ) -> bool:
-    """Whether the intervals of the `top` highest cells lie above the intervals of all the others.
+    """Return whether the intervals of the `top` highest cells lie above the intervals of all other cells.
 
-    Cells without an impact are left out; False while not more than `top` are left, or an interval is missing.
-    Raises ValueError for a `top` below 1. It is the rule by which a sweep stops adding pairs. Each look is one
-    more chance to stop on luck: intervals and p-values after such a stop are somewhat too good, the more the
-    oftener one looks. Look seldom (the pairs doubled each time), and take what must hold from new pairs.
+    This is the rule for early stopping of a sweep. Every check is another chance to stop by luck: after early
+    stopping, intervals and p-values are somewhat too optimistic, more so with more checks. So check rarely (after
+    doubling the pairs each time), and confirm important results on new pairs.
+
+    Returns:
+        False if at most `top` cells have an impact, or an interval is missing. Cells without an impact are ignored.
+
+    Raises:
+        ValueError: `top` is below 1.
     """
     if top < 1:
         raise ValueError(f"`top` is {top}, and must be 1 or more.")
@@ -212,12 +228,12 @@ def _bca(
     resamples: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Interval ends (cell) and resampled values (cell, resample) of cells that have all the clusters."""
+    """Return interval ends (cell) and resampled values (cell, resample) of cells that have all clusters."""
     n = len(samples[0])
     whole = statistic(*(sample.sum(axis=0) for sample in samples))
-    slack = 1e-12 * np.abs(whole)  # BCa counts the resamples at, below and above the whole: not by rounding
+    slack = 1e-12 * np.abs(whole)  # BCa counts resamples below and equal to the whole: ignore rounding
 
-    def of_drawn(clusters: np.ndarray, axis: int) -> np.ndarray:  # noqa: ARG001  the drawn are on the last
+    def of_drawn(clusters: np.ndarray, axis: int) -> np.ndarray:  # noqa: ARG001  draws are on the last axis
         times = _times_drawn(clusters, n)
         values = statistic(*(times @ sample for sample in samples))
         values = np.where(np.abs(values - whole) <= slack, whole, values)
@@ -238,7 +254,7 @@ def _bca(
 
 
 def _times_drawn(drawn: Int[np.ndarray, "*resamples draw"], n: int) -> Float[np.ndarray, "*resamples unit"]:
-    """How often each of `n` units is among the draws of each resample."""
+    """Count how often each of `n` units is drawn in each resample."""
     rows = drawn.reshape(-1, drawn.shape[-1])
     offset = n * np.arange(len(rows))[:, None]
     times = np.bincount((rows + offset).ravel(), minlength=n * len(rows))

@@ -1,4 +1,4 @@
-"""Impact of a patching sweep's arms: what fraction of the clean-corrupt difference each one moves, and how surely."""
+"""Impacts of a sweep's arms: the fraction of the clean-corrupt difference that each one moves, with its uncertainty."""
 
 import numpy as np
 import xarray as xr
@@ -13,8 +13,8 @@ from analyses.statistics import (
 )
 
 CONFIDENCE = 0.95
-# Impacts closer to 0 or to 1 than this are rounding, by the format in which the model computes: a few units of float16
-# and bfloat16, and of float32 as much as one step of 16-bit audio may make of it.
+# Impacts closer to 0 or 1 than this are rounding, by the model's dtype: a few units of float16 and bfloat16; for
+# float32, the effect that one step of 16-bit audio can have.
 RESOLUTION = {"float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-2}
 STABILITY_RESAMPLES = 500
 DIMS = ("concept", "pair", "seed", "arm", "scorer")
@@ -30,28 +30,34 @@ def impact(
     seed: int = 0,
     resolution: float = RESOLUTION["float32"],
 ) -> xr.Dataset:
-    """Impact of each arm on each concept by each scorer, with intervals, p-values, a null band and stability.
+    """Compute the impact of each arm on each concept by each scorer, with intervals, p-values, null band and stability.
 
-    `score` has dims (concept, pair, seed, arm, scorer), NaN where there is none, the arms `clean` and `corrupt`, and
-    along `arm` the coordinates `direction` ("sufficiency", "necessity", "" for runs) and `role` ("run", "cell",
-    "null"). With s the mean over (pair, seed) rows, the impact is (s_arm - s_corrupt) / (s_clean - s_corrupt) for
-    sufficiency, the arm's base being the corrupt run, and (s_clean - s_arm) / (s_clean - s_corrupt) for necessity,
-    its base being the clean run (TADA, arXiv 2602.11910, Eq. 2, not floored). A row without a clean or a corrupt
-    score is left out; a row in which an arm has none, for that arm. `seed` is that of all random draws.
+    With s the mean over (pair, seed) rows, the impact is (s_arm - s_corrupt) / (s_clean - s_corrupt) for sufficiency
+    (the arm edits the corrupt run) and (s_clean - s_arm) / (s_clean - s_corrupt) for necessity (the arm edits the
+    clean run): TADA, arXiv 2602.11910, Eq. 2, not floored. A row without a clean or a corrupt score is ignored; a row
+    without an arm's score is ignored for that arm.
 
-    In a row where an arm's score differs from that of the clean or the corrupt run by less than `resolution` of the
-    rows' mean clean-corrupt difference, it is taken as equal: rounding alone has no sign that would mean anything.
+    Args:
+        score: scores with dims (concept, pair, seed, arm, scorer), NaN where missing. The arms include `clean` and
+            `corrupt`; coordinates along `arm` are `direction` ("sufficiency", "necessity", "" for runs) and `role`
+            ("run", "cell", "null").
+        confidence: confidence level of the intervals and of the null band.
+        seed: seed of all random draws.
+        resolution: fraction of the mean clean-corrupt difference; an arm's score that is closer than this to the clean
+            or corrupt run's is set equal to it, because the sign of a rounding error has no meaning.
 
-    Gives, by (concept, arm, scorer), NaN for runs and where not `defined`: `impact`, `impact_lo`, `impact_hi`
-    (BCa bootstrap over whole pairs, all their seeds with them), `p` (sign flips of the pairs' mean change against
-    the base), `p_adjusted` (Benjamini–Hochberg over all cells of all concepts of a scorer; null arms have none).
+    Returns:
+        By (concept, arm, scorer), NaN for runs and where not `defined`: `impact`, `impact_lo`, `impact_hi` (BCa
+        bootstrap over whole pairs with all their seeds), `p` (sign flips of the pairs' mean change from the base run),
+        `p_adjusted` (Benjamini–Hochberg over all cells of all concepts of a scorer; NaN for null arms).
 
-    By (concept, scorer): `denominator`, `denominator_lo`, `denominator_hi` (s_clean - s_corrupt, in the score's
-    units), `n` (rows), `n_pairs`, `defined` (the denominator's interval lies above 0), `null_lo`, `null_hi` (the
-    central `confidence` of all null arms' bootstrap distributions, pooled), `stability`, `stability_lo`,
-    `stability_hi` (mean and percentiles of Spearman's correlation of the cells' impacts in the sample with those
-    in resamples of its pairs, and of the seeds of each). By (concept, scorer, scorer_b): `agreement`, Spearman's
-    correlation of two scorers' impacts over the cells.
+        By (concept, scorer): `denominator`, `denominator_lo`, `denominator_hi` (s_clean - s_corrupt, in units of the
+        score), `n` (rows), `n_pairs`, `defined` (the denominator's interval lies above 0), `null_lo`, `null_hi` (the
+        central `confidence` of all null arms' pooled bootstrap distributions), `stability`, `stability_lo`,
+        `stability_hi` (mean and percentiles of Spearman's correlation between the cells' impacts in the sample and in
+        resamples of its pairs, and of each pair's seeds).
+
+        By (concept, scorer, scorer_b): `agreement`, Spearman's correlation of two scorers' impacts over the cells.
     """
     score = score.transpose(*DIMS)
     gain, rest = _gain_and_rest(score, resolution)
@@ -72,9 +78,10 @@ def impact(
 
 
 def _gain_and_rest(score: xr.DataArray, resolution: float) -> tuple[xr.DataArray, xr.DataArray]:
-    """What each arm moves away from its base run, and what is left to the other run; ties are exactly 0.
+    """Return each arm's distance from its base run (gain) and to the other run (rest); ties are exactly 0.
 
-    They sum to clean - corrupt, and either is exactly 0 for an arm that equals a run: so is gain / (gain + rest).
+    They sum to clean - corrupt. An arm that equals one of the runs has gain or rest exactly 0, so its impact is
+    exactly 0 or 1.
     """
     clean, corrupt = (score.sel(arm=arm).reset_coords(drop=True) for arm in ("clean", "corrupt"))
     sufficiency = score.direction == "sufficiency"
@@ -91,7 +98,7 @@ def _gain_and_rest(score: xr.DataArray, resolution: float) -> tuple[xr.DataArray
 
 
 def _denominator(score: xr.DataArray, confidence: float, seed: int) -> xr.Dataset:
-    """The clean-corrupt difference by (concept, scorer), with its interval, its rows and its pairs."""
+    """Return the clean-corrupt difference by (concept, scorer), with its interval and the numbers of rows and pairs."""
     clean, corrupt = (score.sel(arm=arm).reset_coords(drop=True) for arm in ("clean", "corrupt"))
     difference = clean - corrupt
 
@@ -117,7 +124,7 @@ def _denominator(score: xr.DataArray, confidence: float, seed: int) -> xr.Datase
 
 
 def _maps(gain: xr.DataArray, rest: xr.DataArray, confidence: float, seed: int) -> xr.Dataset:
-    """All that belongs to one map, the arms of one concept by one scorer, for each of them."""
+    """Compute `OF_ARM` and `OF_MAP` of each map; a map is all arms of one concept by one scorer."""
     is_null, is_cell = ((gain.role == role).values for role in ("null", "cell"))
     values = xr.apply_ufunc(
         lambda gain, rest: (
@@ -137,7 +144,7 @@ def _maps(gain: xr.DataArray, rest: xr.DataArray, confidence: float, seed: int) 
 def _of_arms(
     gain: Rows, rest: Rows, is_null: Bool[np.ndarray, " arm"], confidence: float, seed: int
 ) -> tuple[np.ndarray | float, ...]:
-    """Impact, its interval and p of each arm, and the null arms' band; NaN where an arm's own rows have no sum > 0."""
+    """Return impact, interval and p of each arm, and the null band; NaN if an arm's rows do not sum to more than 0."""
     totals = _totals(gain), _totals(rest)
     boot = cluster_bootstrap(totals, fraction, confidence, seed=seed)
     p = sign_flip_p(totals[0] / (~np.isnan(gain)).sum(axis=1).clip(min=1), seed=seed)
@@ -147,7 +154,7 @@ def _of_arms(
 
 
 def _stability(gain: Rows, rest: Rows, confidence: float, seed: int) -> tuple[float, ...]:
-    """Mean and percentiles of the rank correlation of the cells' impacts with those in resamples."""
+    """Return mean and percentiles of the rank correlation between the cells' impacts and those in resamples."""
     run = ~np.isnan(gain).all(axis=(1, 2))
     if not run.any():
         return (np.nan,) * 3
@@ -162,7 +169,7 @@ def _stability(gain: Rows, rest: Rows, confidence: float, seed: int) -> tuple[fl
 
 
 def _central(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    """The central `confidence` of all values that are known."""
+    """Return the ends of the central `confidence` of all values that are not NaN."""
     values = values[~np.isnan(values)]
     tail = (1 - confidence) / 2
     low, high = np.quantile(values, [tail, 1 - tail]) if values.size else (np.nan, np.nan)
@@ -170,7 +177,7 @@ def _central(values: np.ndarray, confidence: float) -> tuple[float, float]:
 
 
 def _agreement(impacts: xr.DataArray) -> xr.DataArray:
-    """Rank correlation over the cells that both of two scorers know."""
+    """Return the rank correlation of each two scorers over the cells for which both have an impact."""
 
     def correlation(a: Float[np.ndarray, " cell"], b: Float[np.ndarray, " cell"]) -> float:
         both = ~np.isnan(a) & ~np.isnan(b)
@@ -183,12 +190,12 @@ def _agreement(impacts: xr.DataArray) -> xr.DataArray:
 
 
 def fraction(gain: np.ndarray, rest: np.ndarray) -> np.ndarray:
-    """gain / (gain + rest) of totals, the ratio of means that the impact is; NaN where they sum to 0."""
+    """Return gain / (gain + rest) of totals: the impact as a ratio of means; NaN where they sum to 0."""
     whole = gain + rest
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(whole == 0, np.nan, gain / whole)
 
 
 def _totals(rows: Rows) -> Float[np.ndarray, "pair arm"]:
-    """Sums over each pair's seeds of what is known; NaN where nothing is."""
+    """Sum over each pair's seeds, ignoring NaN; NaN if all are NaN."""
     return np.where(np.isnan(rows).all(axis=1), np.nan, np.nansum(rows, axis=1))

@@ -63,9 +63,9 @@ APPLIES_TO: dict[str, tuple[str, ...]] = {
 
 
 class Screening(BaseModel):
-    """Screen, then confirm: which arms of a map are run, out of all that were screened cheaply.
+    """How to screen the arms of a map, and how many to confirm.
 
-    Of each concept the `top` arms and a `sample` drawn at random from the others are confirmed by exact patching.
+    For each concept, the `top` arms and a random `sample` of the others are confirmed by exact patching.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -77,16 +77,16 @@ class Screening(BaseModel):
 
 
 class PatchingSpec(BaseModel):
-    """A map: a question, asked of `pairs` counterfactual pairs of each concept times `seeds` seeds.
+    """A patching map: a question, answered on `pairs` counterfactual pairs of each concept with `seeds` seeds each.
 
-    Empty `concepts`, `blocks` and `segments` mean all. `sets` are block sets patched together besides the single ones
-    (question blocks); `windows` is the number of windows of steps, noise levels or seconds; `receivers` are the parts
-    that paths lead to. `nulls` are null arms of every patch from the clean run. With `stop_top` pairs are added, from
-    `min_pairs` on, until the intervals of that many top cells lie above all others' or `pairs` are done. With
-    `greedy_fraction` (question sets) blocks are added one at a time until that fraction of the concept is restored.
-    `custom_arms` (question custom) are arms as JSON, and `pairs_file` is a CSV file of pairs instead of the study's;
-    `pairs_hash` tells its versions apart, as `judges` does with what the scorers are made of, and `schema_version` with
-    how results are written: these are filled in when the map is made (`settled`).
+    Empty `concepts`, `blocks` and `segments` mean all. `sets` are sets of blocks patched together, in addition to
+    single blocks (question blocks). `windows` is the number of windows of steps, noise levels or seconds. `receivers`
+    are the parts at which paths end. `nulls` are null arms of every patch from the clean run. With `stop_top`, pairs
+    are added from `min_pairs` on until the intervals of that many top cells lie above those of all other cells, or
+    until `pairs` have been run. With `greedy_fraction` (question sets), blocks are added one at a time until that
+    fraction of the concept is restored. `custom_arms` (question custom) are arms as JSON. `pairs_file` is a CSV file of
+    pairs, used instead of the study's. `pairs_hash` (of that file's pairs), `judges` (identities of the scorers) and
+    `schema_version` (of the result) are filled in when the map is made (`settled`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

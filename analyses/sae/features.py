@@ -21,7 +21,7 @@ ClipActivations = Iterable[Float[np.ndarray, "step token channel"]]
 
 
 class Activity(NamedTuple):
-    """Feature activations of all clips, reduced to what the table of features is made of."""
+    """Summaries of all clips' feature activations, from which the table of features is made."""
 
     peak: Float[np.ndarray, "clip feature"]  # largest activation over steps and tokens
     peak_row: Int[np.ndarray, "clip feature"]  # where: step position * tokens + token
@@ -35,20 +35,23 @@ class Activity(NamedTuple):
 def feature_table(
     sae: SAE, clip_acts: Callable[[], ClipActivations], clips: pd.DataFrame, plan: CachePlan
 ) -> xr.Dataset:
-    """Everything about the features that a result of kind "sae" holds; one clip at a time is in memory.
-
-    `clip_acts()` gives the activations of every row of the clip table `clips`, in its order; it is called
-    twice.
+    """Compute the table of features of a result of kind "sae", with one clip at a time in memory.
 
     - density: fraction of the rows with a positive activation. alive: density above 0.
-    - max_activation; mean_activation: mean over the rows where the feature is positive (0 for a dead one).
-    - top_clip, top_activation, top_second, top_step: clips in falling order of their largest activation, and
-      where in the clip (start of the token in seconds, denoising step) it lies. A clip takes one rank at
-      most; ranks beyond the clips in which the feature is positive have clip and step -1 and NaN.
-    - hist_count, hist_edge: positive activations in equal bins from 0 to the largest; left edges.
+    - max_activation; mean_activation: mean over the rows in which the feature is positive (0 for a dead feature).
+    - top_clip, top_activation, top_second, top_step: clips in descending order of their largest activation, and its
+      position in the clip (start of the token in seconds, denoising step). A clip has at most one rank; ranks beyond
+      the clips in which the feature is positive have clip and step -1, and NaN.
+    - hist_count, hist_edge: number of positive activations in equal bins from 0 to the largest; left edges.
     - step_profile: mean activation over clips and tokens, zeros included.
-    - auroc: of the clip-mean activation for "the clip has this value" among the clips with a value of the
-      concept; NaN when fewer than `FEWEST_PROMPTS` prompts have it, or lack it, and for dead features.
+    - auroc: AUROC of the clip-mean activation for "the clip has this value", among the clips with a value of the
+      concept; NaN if fewer than `FEWEST_PROMPTS` prompts have or lack the value, and for dead features.
+
+    Args:
+        sae: the autoencoder.
+        clip_acts: returns the activations of every clip in `clips`, in order; called twice.
+        clips: the study's clip table.
+        plan: plan of the cache that the activations come from.
     """
     activity = measure_activity(sae, clip_acts())
     peak = activity.peak.max(axis=0)
@@ -142,7 +145,8 @@ def concept_aurocs(
 ) -> tuple[list[str], Float[np.ndarray, "feature value"]]:
     """AUROC of each feature for each value of the `label_<concept>` columns, named "concept=value".
 
-    NaN for a value that fewer than `FEWEST_PROMPTS` prompts have or lack: a feature of one prompt tells it apart, too.
+    NaN for a value that fewer than `FEWEST_PROMPTS` prompts have or lack: a feature specific to one prompt would
+    separate it too.
     """
     names, columns = [], []
     for column in (name for name in clips.columns if name.startswith("label_")):
@@ -152,15 +156,15 @@ def concept_aurocs(
             has = labels == value
             names.append(f"{column.removeprefix('label_')}={value}")
             fewest = min(len(np.unique(prompts[has])), len(np.unique(prompts[~has])))
-            found = auroc(clip_mean[known], has)
-            columns.append(found if fewest >= FEWEST_PROMPTS else np.full_like(found, np.nan))
+            areas = auroc(clip_mean[known], has)
+            columns.append(areas if fewest >= FEWEST_PROMPTS else np.full_like(areas, np.nan))
     return names, np.array(columns, dtype=np.float64).reshape(len(names), clip_mean.shape[1]).T
 
 
 def auroc(
     scores: Float[np.ndarray, "clip feature"], positive: Bool[np.ndarray, " clip"]
 ) -> Float[np.ndarray, " feature"]:
-    """Area under the ROC curve of every column, as the Mann–Whitney U over the pairs; ties count one half."""
+    """Return the area under the ROC curve of every column: Mann–Whitney U / number of pairs; ties count one half."""
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
     if n_positive == 0 or n_negative == 0:
         return np.full(scores.shape[1], np.nan)

@@ -1,12 +1,12 @@
-"""What is measured of a sparse autoencoder, each figure with its formula and convention.
+"""Metrics of a sparse autoencoder, with their formulas and conventions.
 
-x is a row of activations, x_hat its reconstruction, z its feature activations; sums run over all rows seen.
+x is a row of activations, x_hat its reconstruction, z its feature activations; sums are over all rows added.
 
-- explained variance: `1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2`, the mean taken per channel over the
-  rows. Perfect reconstruction gives 1, predicting the mean gives 0, worse gives less than 0. SAELens'
-  convention since 6.45.1; its older figures measure against zero in place of the mean and are higher.
-- normalised error: mean over rows of `||x - x_hat||^2 / ||x||^2`. Perfect gives 0, predicting zero gives 1.
-  Rows of zeros have no such ratio and are left out.
+- explained variance: `1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2`, with the mean per channel over the rows.
+  Perfect reconstruction gives 1, predicting the mean gives 0, anything worse is negative. SAELens' convention since
+  6.45.1; its older values are relative to zero instead of the mean and are higher.
+- normalised error: mean over rows of `||x - x_hat||^2 / ||x||^2`. Perfect reconstruction gives 0, predicting zero
+  gives 1. Zero rows are left out.
 - L0: mean over rows of the number of positive features.
 - dead fraction: fraction of the features that are positive on no row.
 """
@@ -19,7 +19,7 @@ EXPLAINED_VARIANCE = "1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2 over held-
 
 
 class Reconstruction:
-    """The figures above, summed in float64 over batches of rows, however the rows are cut into batches."""
+    """The metrics above, accumulated in float64 over batches of any size."""
 
     def __init__(self, d_in: int, d_sae: int) -> None:
         self._rows = 0
@@ -37,7 +37,7 @@ class Reconstruction:
         x_hat: Float[Tensor, "row channel"],
         acts: Float[Tensor, "row feature"],
     ) -> None:
-        """Take in one batch."""
+        """Add a batch."""
         x = x.double().cpu()
         error = (x - x_hat.double().cpu()).square().sum(-1)
         square = x.square().sum(-1)

@@ -1,4 +1,4 @@
-"""Published sparse autoencoders as the workbench's own: converted, and run on a study as if trained there."""
+"""Convert published sparse autoencoders, and describe their features on a study as if trained there."""
 
 import time
 from pathlib import Path
@@ -18,7 +18,7 @@ from workbench.studies.study import Study
 
 
 class PublishedSAESpec(BaseModel):
-    """Which published autoencoder is run on which pass of which site; `sha256` is of the file of its weights."""
+    """Which published autoencoder is run on which pass of which site; `sha256` is the hash of its weights file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,10 +41,10 @@ def convert_sae(published: PublishedSAE, folder: Path) -> Path:
 
 
 def import_sae(study: Study, published: PublishedSAE, device: str = "cpu") -> xr.Dataset:
-    """Put a published autoencoder at `sae/<site>/` of a study, and save and give the result "sae-<site>" with it.
+    """Store a published autoencoder in `sae/<site>/` of a study; save and return the result "sae-<site>".
 
-    The result is that of `run_sae`, without training curves. The autoencoder has seen none of the study's clips, so
-    the `final_` figures are of all of them; `final_loss` is in the scale that training here would have.
+    The result is like that of `run_sae`, without training curves. The autoencoder was trained on none of the study's
+    clips, so the `final_` metrics are computed on all of them; `final_loss` has the scale of a training on this study.
 
     Raises:
         UserError: the study lacks the site or pass, or its activations have another width than the autoencoder.
@@ -63,7 +63,7 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu") -> xr
         clips = study.clips["clip"].tolist()
         acts = by_clip(cache, site, pass_name, clips)
         scale = measure_scale(torch.from_numpy(of_clip).flatten(0, 1) for of_clip in acts)
-        # One point that says nothing: figures expect a curve.
+        # A single NaN point, because figures expect a curve.
         untrained = xr.Dataset(
             {name: ("train_step", [np.nan]) for name in CURVES},
             {"train_step": [0]},

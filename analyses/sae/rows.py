@@ -1,4 +1,4 @@
-"""Activations for a sparse autoencoder: which clips train it, which judge it, and one clip after another."""
+"""Activations for a sparse autoencoder: the split into training and held-out clips, and reading clip by clip."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,9 +11,12 @@ from cache.errors import UserError
 
 
 def split_by_prompt(clips: pd.DataFrame, held_out_fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Clip numbers (training, held out): a random fraction of the prompts, at least one, is held out whole.
+    """Split the clips into training and held-out ones: a random fraction of the prompts, at least one, is held out.
 
-    Prompts that are the same tokens to the model are one prompt.
+    Prompts that are the same tokens to the model count as one prompt.
+
+    Returns:
+        The numbers of the training clips and of the held-out clips.
 
     Raises:
         UserError: there are fewer than two prompts.
@@ -32,7 +35,7 @@ def split_by_prompt(clips: pd.DataFrame, held_out_fraction: float, seed: int) ->
 def by_clip(
     cache: ActivationCache, site: str, pass_name: str, clips: Sequence[int]
 ) -> Iterator[Float[np.ndarray, "step token channel"]]:
-    """Activations of one clip after another; they are read as many at a time as a shard has clips."""
+    """Iterate over the clips' activations; as many clips are read at a time as a shard has."""
     size = cache.plan.clips_per_shard
     for start in range(0, len(clips), size):
         yield from cache.read(site, clips=clips[start : start + size], passes=[pass_name])[:, :, 0]

@@ -1,4 +1,4 @@
-"""A study's sparse autoencoders: train one on the cache, describe its features, look a feature up."""
+"""A study's sparse autoencoders: train one on the cache, describe its features, trace a feature over a clip."""
 
 import time
 from collections.abc import Callable
@@ -27,9 +27,12 @@ SCHEMA_VERSION = 2
 
 
 def asked_training(study: Study, site: str, **options: Any) -> TrainSpec:
-    """The spec of a training on a site of a study, which may be written with its model's name of the block.
+    """Return the spec of a training on a study's site, whose block may be given by number or by the model's name.
 
-    `options` are those of `train_spec`, which raises UserError for what does not make sense.
+    `options` are those of `train_spec`.
+
+    Raises:
+        UserError: an option is unknown or its value is not allowed.
     """
     return train_spec(numbered_site(site, study.block_names), **options)
 
@@ -40,12 +43,12 @@ def run_sae(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> xr.Dataset:
-    """Train an SAE on a site of a study, save it at `sae/<site>/`, and save and give the result "sae-<site>".
+    """Train an SAE on a site of a study, save it in `sae/<site>/`, and save and return the result "sae-<site>".
 
-    The prompts held out (`held_out_fraction`) take no part in the training; the `final_` figures are theirs
-    (`analyses.sae.metrics` has the formulas; `final_loss` is the squared error per channel in the scale of
-    the training). The table of features (`analyses.sae.features`) covers all clips. `progress(done, total)`
-    is called with training steps.
+    Held-out prompts (`held_out_fraction`) are not used in training; the `final_` metrics are computed on them
+    (formulas: `analyses.sae.metrics`; `final_loss` is the squared error per channel in the scale of the training). The
+    table of features (`analyses.sae.features`) covers all clips. `progress(done, total)` is called with training
+    steps.
 
     Raises:
         UserError: the study lacks the site or pass, has fewer than two prompts, its rows are all equal, or another
@@ -71,13 +74,13 @@ def run_sae(
 def describe(
     study: Study, sae: SAE, curves: xr.Dataset, held_out: list[int], site: str, pass_name: str
 ) -> xr.Dataset:
-    """The result of an SAE on a study: its curves, its figures on clips that it has not seen, its features on all.
+    """Return the result of an SAE on a study: its curves, metrics on held-out clips, and the features on all clips.
 
     The attribute `input_scale` of the curves is the scale of the final loss.
     """
     cache, clips = study.cache, study.clips
     of_clips = partial(by_clip, cache, site, pass_name)
-    final = final_figures(sae, of_clips(held_out), curves.attrs["input_scale"])
+    final = final_metrics(sae, of_clips(held_out), curves.attrs["input_scale"])
     table = feature_table(sae, lambda: of_clips(clips["clip"].tolist()), clips, cache.plan)
     result = xr.merge([curves, final, table], combine_attrs="drop")
     return result.assign_attrs(
@@ -94,7 +97,7 @@ def describe(
 
 
 def save_sae(study: Study, sae: SAE, result: xr.Dataset, spec: BaseModel, seconds: float) -> xr.Dataset:
-    """Save an SAE and the result that describes it, which it gives; no SAE ever lies beside the result of another."""
+    """Save an SAE and its result, and return the result; an SAE is never stored with the result of another."""
     site = str(result.attrs["site"])
     study.remove_result(f"sae-{site}")
     save_folder(sae.cpu(), sae_folder(study, site), study.path)
@@ -102,12 +105,12 @@ def save_sae(study: Study, sae: SAE, result: xr.Dataset, spec: BaseModel, second
 
 
 def is_trained(study: Study, spec: TrainSpec) -> bool:
-    """Whether the study has the SAE of this very spec, and the result that describes it."""
+    """Return whether the study has the SAE of this exact spec, and its result."""
     return (sae_folder(study, spec.site) / CONFIG_FILE).is_file() and study.is_done(f"sae-{spec.site}", spec)
 
 
 def load_sae(study: Study, site: str) -> SAE:
-    """The SAE of a site.
+    """Load the SAE of a site.
 
     Raises:
         UserError: the study has none for this site.
@@ -122,9 +125,9 @@ def load_sae(study: Study, site: str) -> SAE:
 
 
 def feature_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataArray:
-    """Activations of one feature over one clip, dims (step, token) with coords step, sigma and seconds.
+    """Compute the activations of one feature over one clip, dims (step, token), coords step, sigma and seconds.
 
-    The cached activations of the pass that the SAE was trained on are encoded anew.
+    They are encoded from the cached activations of the pass that the SAE was trained on.
 
     Raises:
         UserError: there is no SAE for the site, or no such feature or clip.
@@ -154,24 +157,24 @@ def feature_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataAr
 
 
 def sae_folder(study: Study, site: str) -> Path:
-    """Where the SAE of a site is kept."""
+    """Return the folder of a site's SAE."""
     return study.path / "sae" / site
 
 
-def final_figures(sae: SAE, clip_acts: ClipActivations, input_scale: float) -> xr.Dataset:
-    """The scalar figures `final_...` over the rows of the given clips, one clip at a time."""
-    figures = Reconstruction(sae.config.d_in, sae.config.d_sae)
+def final_metrics(sae: SAE, clip_acts: ClipActivations, input_scale: float) -> xr.Dataset:
+    """Compute the scalar metrics `final_...` over the rows of the given clips, one clip at a time."""
+    metrics = Reconstruction(sae.config.d_in, sae.config.d_sae)
     for acts in clip_acts:
         x = torch.from_numpy(acts).flatten(0, 1).to(sae.device)
         with torch.no_grad():
             z = sae.encode(x)
-            figures.add(x, sae.decode(z), z)
+            metrics.add(x, sae.decode(z), z)
     return xr.Dataset(
         {
-            "final_loss": figures.squared_error * input_scale**2,
-            "final_explained_variance": figures.explained_variance,
-            "final_normalised_error": figures.normalised_error,
-            "final_l0": figures.l0,
-            "final_dead_fraction": figures.dead_fraction,
+            "final_loss": metrics.squared_error * input_scale**2,
+            "final_explained_variance": metrics.explained_variance,
+            "final_normalised_error": metrics.normalised_error,
+            "final_l0": metrics.l0,
+            "final_dead_fraction": metrics.dead_fraction,
         }
     )

@@ -1,15 +1,15 @@
-"""What a sparse autoencoder is trained on, and how. Imports nothing slow: `workbench sae` has its options from here."""
+"""Settings of an autoencoder training. Imports nothing slow, because `workbench sae` takes its options from here."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.seeds import Seed
 
 MOST_TRAIN_STEPS = 100_000_000
-MOST_FEATURES = 1024  # for each channel: more would not fit into any memory
+MOST_FEATURES = 1024  # per channel: more would not fit into memory
 
 
 class TrainSettings(BaseModel):
-    """What to train on, and how, whatever the architecture: all steps and tokens of one pass at one site."""
+    """Settings of every architecture's training, on all steps and tokens of one pass at one site."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 
@@ -22,6 +22,6 @@ class TrainSettings(BaseModel):
     batch_size: int = Field(1024, ge=1, description="Activation vectors per training step.")
     learning_rate: float = Field(3e-3, gt=0, description="Learning rate of Adam.")
     held_out_fraction: float = Field(
-        0.1, gt=0, lt=1, description="Fraction of the prompts held out for the final figures."
+        0.1, gt=0, lt=1, description="Fraction of the prompts held out for the final metrics."
     )
     seed: Seed = Field(0, description="Seed of the initialisation and data order.")

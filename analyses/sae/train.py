@@ -1,4 +1,4 @@
-"""Training of a sparse autoencoder on rows of activations, of any architecture."""
+"""Train a sparse autoencoder of any architecture on rows of activations."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -34,13 +34,13 @@ Rows = Iterable[Float[Tensor, "_row channel"]]  # batches need not be of one len
 
 
 class TrainSpec(TrainSettings):
-    """What to train on, how, and for what: the SAE's architecture is that of the `objective`."""
+    """Settings and objective of a training; the objective determines the SAE's architecture."""
 
     objective: SerializeAsAny[InstanceOf[Objective]]
 
 
 def train_spec(site: str, architecture: str = "topk", **options: Any) -> TrainSpec:
-    """The spec of a training; `options` are fields of `TrainSpec` and of the architecture's objective.
+    """Return the spec of a training; `options` are fields of `TrainSpec` and of the architecture's objective.
 
     Raises:
         UserError: there is no such architecture or option, or a value is not allowed.
@@ -56,7 +56,7 @@ def train_spec(site: str, architecture: str = "topk", **options: Any) -> TrainSp
 
 
 class Scale(NamedTuple):
-    """Location and size of the inputs."""
+    """Mean and scale of the inputs."""
 
     mean: Float[Tensor, " channel"]
     factor: float  # multiplies the inputs, so that their mean variance over channels is 1
@@ -68,20 +68,24 @@ def train_sae(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[SAE, xr.Dataset]:
-    """Train an SAE; gives it, on the CPU, with its training curves.
+    """Train an SAE and return it, on the CPU, with its training curves.
 
-    `rows` gives one pass over the training rows in batches (row, channel), and is iterated anew when a pass is
-    used up; `cache.shuffle.ShuffledRows` has another order then. The short batch at the end of a pass is left out.
-    Equal rows, spec and device give equal weights. `progress(done, total)` is called with training steps.
+    The inputs are scaled by one number to unit mean variance; at the end the scale is folded into the biases, so that
+    the SAE takes unscaled activations. `b_dec` starts at the mean, the decoder with random unit-norm rows, and the
+    encoder as its transpose. Decoder rows are kept at unit norm, and their gradients orthogonal to them. The same rows,
+    spec and device give the same weights.
 
-    The inputs are scaled by one number to unit mean variance; the scale is folded back into the biases at the
-    end, so the SAE works on activations as they are. `b_dec` starts at the mean, the encoder as the
-    transposed decoder with unit-norm random rows. The loss is the objective's. Decoder rows stay at unit norm and see
-    no gradient along themselves.
+    Args:
+        rows: one pass over the training rows in batches (row, channel), iterated again after each pass;
+            `cache.shuffle.ShuffledRows` then has a new order. A short last batch of a pass is skipped.
+        spec: settings and objective.
+        device: torch device.
+        progress: called with (done, total) training steps.
 
-    The curves have dim `train_step`: `loss` (mean squared error of the scaled training batch, without what else the
-    objective adds), `explained_variance`, `l0` (of the batch) and `dead_fraction` (features silent for the last
-    `DEAD_AFTER` steps); the scale is their attribute `input_scale`.
+    Returns:
+        The SAE, and curves with dim `train_step`: `loss` (mean squared error of the scaled training batch, without the
+        objective's other terms), `explained_variance`, `l0` (of the batch) and `dead_fraction` (features not active in
+        the last `DEAD_AFTER` steps). Their attribute `input_scale` is the scale.
 
     Raises:
         UserError: there are no rows, all rows are equal, or k is larger than the number of features.
@@ -106,7 +110,7 @@ def train_sae(
 
 
 def measure_scale(rows: Rows) -> Scale:
-    """Mean per channel and the factor to unit mean variance, over `MEASURED_ROWS` rows or else one pass."""
+    """Measure the mean per channel and the factor to unit mean variance, over `MEASURED_ROWS` rows or one pass."""
     count, total, square = 0, np.zeros(1), 0.0
     for batch in rows:
         values = batch.cpu().double().numpy()
@@ -124,7 +128,7 @@ def measure_scale(rows: Rows) -> Scale:
 
 
 def initial_sae(scale: Scale, spec: TrainSpec) -> SAE:
-    """The SAE before training: random unit decoder rows, encoder its transpose, `b_dec` at the mean."""
+    """Return the SAE before training: random unit decoder rows, encoder its transpose, `b_dec` at the mean."""
     d_in = len(scale.mean)
     origin = {"hook_name": spec.site, "pass_name": spec.pass_name}
     sae = spec.objective.new_sae(d_in, spec.expansion * d_in, origin)
@@ -138,7 +142,7 @@ def initial_sae(scale: Scale, spec: TrainSpec) -> SAE:
 
 
 class Trainer:
-    """State of one training: optimiser, silence of the features, curves."""
+    """State of a training: optimiser, steps since each feature was last active, curves."""
 
     def __init__(self, sae: SAE, spec: TrainSpec) -> None:
         self.sae = sae
@@ -169,7 +173,7 @@ class Trainer:
             self._record(step, batch)
 
     def forward(self, x: Float[Tensor, "row channel"]) -> TrainingBatch:
-        """What the SAE makes of a scaled batch."""
+        """Encode and decode a scaled batch."""
         encoding = self.sae.encode_with_pre(x)
         x_hat = self.sae.decode(encoding.acts)
         error = (x_hat - x).square().mean()
@@ -189,10 +193,10 @@ class Trainer:
 
     def _record(self, step: int, batch: TrainingBatch) -> None:
         acts = batch.encoding.acts.detach()
-        figures = Reconstruction(batch.x.shape[-1], acts.shape[-1])
-        figures.add(batch.x, batch.x_hat.detach(), acts)
+        metrics = Reconstruction(batch.x.shape[-1], acts.shape[-1])
+        metrics.add(batch.x, batch.x_hat.detach(), acts)
         dead_fraction = (self.silent_steps >= DEAD_AFTER).double().mean().item()
-        self.points.append((step, batch.error.item(), figures.explained_variance, figures.l0, dead_fraction))
+        self.points.append((step, batch.error.item(), metrics.explained_variance, metrics.l0, dead_fraction))
 
     @torch.no_grad()
     def _keep_unit_decoder_gradient(self) -> None:
@@ -207,7 +211,7 @@ class Trainer:
 
 
 def _full_batches(rows: Rows) -> Iterator[Float[Tensor, "row channel"]]:
-    """Batches of pass after pass without end, save short ones: a step on the few rows left of a pass is noise."""
+    """Iterate over passes without end, skipping short batches: a step on the last few rows of a pass is noise."""
     size = 0
     while True:
         for batch in rows:

@@ -17,9 +17,9 @@ def price_table(price: Price) -> Group:
         sites.add_column(
             column, justify="left" if column in ("site", "dtype") else "right", no_wrap=column == "site"
         )
-    for site, figures in price.probe.rounding.items():
-        errors = [_error(figures[dtype], dtype) for dtype in ("float16", "bfloat16")]
-        largest = f"{figures['float32']['largest']:.3g}"
+    for site, rounding in price.trial.rounding.items():
+        errors = [_error(rounding[dtype], dtype) for dtype in ("float16", "bfloat16")]
+        largest = f"{rounding['float32']['largest']:.3g}"
         sites.add_row(site, str(plan.sites[site]), plan.dtypes[site], decimal(sizes[site]), largest, *errors)
     sums = Table(box=None, show_header=False)
     sums.add_column(style="bold")
@@ -38,7 +38,7 @@ def price_table(price: Price) -> Group:
     sums.add_row("bytes to write", f"{limit}{decimal(price.total_bytes)}")
     free = "not limited" if price.free_bytes is None else decimal(price.free_bytes)
     sums.add_row("free disk", free)
-    sums.add_row("estimated time", f"{_duration(price.seconds)} ({price.probe.call_seconds:.3g} s a call)")
+    sums.add_row("estimated time", f"{_duration(price.seconds)} ({price.trial.call_seconds:.3g} s a call)")
     return Group(sites, sums)
 
 

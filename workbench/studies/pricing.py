@@ -23,11 +23,11 @@ from workbench.models.base import AudioDiffusionModel
 from workbench.studies.selection import stratified_steps
 from workbench.studies.study import StudySpec, clip_table
 
-PROBE_CALLS = 2
+TRIAL_CALLS = 2
 
 
 @dataclass(frozen=True)
-class Probe:
+class TrialRun:
     """Measurements of two denoiser calls on one batch.
 
     Attributes:
@@ -54,22 +54,22 @@ class Price:
     total_bytes: int
     free_bytes: int | None
     seconds: float
-    probe: Probe
+    trial: TrialRun
 
 
 def price(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel, storage: Storage) -> Price:
     """Estimate the cost of the missing shards of a plan; runs two denoiser calls and writes nothing."""
     missing = missing_shards(plan, storage)
     clips = sum(last + 1 - first for first, last in map(plan.shard_clips, missing))
-    probe = probe_model(spec, plan, model)
+    trial = run_trial(spec, plan, model)
     return Price(
         plan=plan,
         clips=clips,
         calls=len(missing) * spec.settings.num_steps,
         total_bytes=sum(plan.bytes_of(missing).values()),
         free_bytes=storage.free_bytes(),
-        seconds=probe.batch_seconds * clips / min(plan.clips_per_shard, plan.n_clips),
-        probe=probe,
+        seconds=trial.batch_seconds * clips / min(plan.clips_per_shard, plan.n_clips),
+        trial=trial,
     )
 
 
@@ -82,7 +82,7 @@ def missing_shards(plan: CachePlan, storage: Storage) -> list[int]:
     return [shard for shard in range(plan.n_shards) if shard not in there]
 
 
-def probe_model(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel) -> Probe:
+def run_trial(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel) -> TrialRun:
     """Warm up with one call, then run a batch of the study's clips for two calls and decode one clip.
 
     The estimate for a batch is the time these took apart from the calls, plus the time of the second call for each call
@@ -90,7 +90,7 @@ def probe_model(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel) ->
     """
     rows = clip_table(spec, str).iloc[: min(plan.clips_per_shard, plan.n_clips)]
     clips = [Clip(row.prompt, int(row.seed), row.lyrics) for row in rows.itertuples()]
-    settings = model.guided_throughout(spec.settings).model_copy(update={"num_steps": PROBE_CALLS})
+    settings = model.guided_throughout(spec.settings).model_copy(update={"num_steps": TRIAL_CALLS})
     sites = tuple(Site.parse(site) for site in plan.sites)
     # One-time costs of a process must not be multiplied by the number of batches.
     warming = model.generate_batch(clips[:1], settings.model_copy(update={"num_steps": 1}))
@@ -98,15 +98,15 @@ def probe_model(spec: StudySpec, plan: CachePlan, model: AudioDiffusionModel) ->
     watch = _Watch()
     started = time.perf_counter()
     generation = model.generate_batch(
-        clips, settings, capture=Capture(sites, tuple(range(PROBE_CALLS)), spec.passes), sink=watch.see
+        clips, settings, capture=Capture(sites, tuple(range(TRIAL_CALLS)), spec.passes), sink=watch.see
     )
     generated = time.perf_counter() - started
     started = time.perf_counter()
     model.decode(generation.latents[:1], settings.duration).cpu()
     decoded = time.perf_counter() - started
     call = watch.call_seconds()
-    return Probe(
-        batch_seconds=max(generated - watch.lost - PROBE_CALLS * call, 0.0)
+    return TrialRun(
+        batch_seconds=max(generated - watch.lost - TRIAL_CALLS * call, 0.0)
         + call * _full_calls(model, spec.settings)
         + decoded * len(clips),
         call_seconds=call,

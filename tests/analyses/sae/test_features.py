@@ -1,4 +1,4 @@
-"""The table of features against the same figures from all activations at once, and the result of a whole run."""
+"""The table of features against the same metrics from all activations at once, and the result of a whole run."""
 
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def test_a_feature_carries_the_planted_concept(result: xr.Dataset) -> None:
     assert profile.sel(step=PLANTED_STEP) > 2 * profile.sel(step=STEPS[0])
 
 
-def test_final_figures_are_those_of_the_held_out_clips(planted_study: Study, result: xr.Dataset) -> None:
+def test_final_metrics_are_those_of_the_held_out_clips(planted_study: Study, result: xr.Dataset) -> None:
     held_out = [int(clip) for clip in result.attrs["held_out_clips"]]
     assert planted_study.clips.prompt_id[held_out].nunique() == 8
     assert len(held_out) == 16
@@ -109,26 +109,26 @@ def test_final_figures_are_those_of_the_held_out_clips(planted_study: Study, res
         -1, CHANNELS
     )
     sae = load_sae(planted_study, SITE)
-    figures = Reconstruction(CHANNELS, D_SAE)
+    metrics = Reconstruction(CHANNELS, D_SAE)
     with torch.no_grad():
-        figures.add(x, sae(x), sae.encode(x))
+        metrics.add(x, sae(x), sae.encode(x))
     for name in ("explained_variance", "normalised_error", "l0", "dead_fraction"):
-        assert result[f"final_{name}"].item() == pytest.approx(getattr(figures, name))
+        assert result[f"final_{name}"].item() == pytest.approx(getattr(metrics, name))
     trained = [clip for clip in planted_study.clips["clip"] if clip not in held_out]
     variance = (
         planted_study.cache.read(SITE, clips=trained, passes=["cond"]).reshape(-1, CHANNELS).var(axis=0)
     )
-    assert result.final_loss.item() == pytest.approx(figures.squared_error / variance.mean(), rel=1e-5)
+    assert result.final_loss.item() == pytest.approx(metrics.squared_error / variance.mean(), rel=1e-5)
 
 
 def test_the_result_has_its_schema(result: xr.Dataset) -> None:
     by_feature = dict.fromkeys(("density", "max_activation", "mean_activation", "alive"), ("feature",))
     top = dict.fromkeys(("top_clip", "top_activation", "top_second", "top_step"), ("feature", "rank"))
     curves = dict.fromkeys(("loss", "explained_variance", "l0", "dead_fraction"), ("train_step",))
-    figures = ("loss", "explained_variance", "normalised_error", "l0", "dead_fraction")
+    metrics = ("loss", "explained_variance", "normalised_error", "l0", "dead_fraction")
     assert {name: variable.dims for name, variable in result.data_vars.items()} == {
         **curves,
-        **{f"final_{name}": () for name in figures},
+        **{f"final_{name}": () for name in metrics},
         **by_feature,
         **top,
         "hist_count": ("feature", "bin"),

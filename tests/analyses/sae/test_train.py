@@ -68,15 +68,15 @@ def test_the_planted_dictionary_is_recovered(planted: tuple) -> None:
 def test_rows_not_trained_on_are_reconstructed(planted: tuple) -> None:
     _, rows, sae, curves = planted
     x = torch.from_numpy(rows[5000:])
-    figures = Reconstruction(CHANNELS, sae.config.d_sae)
+    metrics = Reconstruction(CHANNELS, sae.config.d_sae)
     with torch.no_grad():
-        figures.add(x, sae(x), sae.encode(x))
-    assert figures.explained_variance > 0.85
-    assert figures.explained_variance == pytest.approx(curves.explained_variance[-1].item(), abs=0.05)
-    assert figures.l0 == pytest.approx(ACTIVE, abs=0.01)
-    assert figures.dead_fraction < 0.1
+        metrics.add(x, sae(x), sae.encode(x))
+    assert metrics.explained_variance > 0.85
+    assert metrics.explained_variance == pytest.approx(curves.explained_variance[-1].item(), abs=0.05)
+    assert metrics.l0 == pytest.approx(ACTIVE, abs=0.01)
+    assert metrics.dead_fraction < 0.1
     # The loss of the curves is in the scale of the training.
-    assert figures.squared_error * curves.attrs["input_scale"] ** 2 == pytest.approx(
+    assert metrics.squared_error * curves.attrs["input_scale"] ** 2 == pytest.approx(
         curves.loss[-1].item(), rel=0.3
     )
 

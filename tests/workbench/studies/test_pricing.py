@@ -51,11 +51,11 @@ def test_the_price_is_what_is_then_written(tiny: AceStep15, tmp_path: Path) -> N
     written = sum(path.stat().st_size for path in storage.folder.rglob("c.*"))
     assert asked.total_bytes == written
     assert (asked.clips, asked.calls) == (8, 3 * 3)
-    assert asked.seconds > asked.calls * asked.probe.call_seconds > 0
-    figures = asked.probe.rounding["tf0.cross_attn"]
-    assert figures["float32"]["rms_error"] == 0
+    assert asked.seconds > asked.calls * asked.trial.call_seconds > 0
+    rounding = asked.trial.rounding["tf0.cross_attn"]
+    assert rounding["float32"]["rms_error"] == 0
     recorded = study.cache.manifest.entries[0].files["tf0.cross_attn"]
-    assert figures["float16"]["rms_error"] == pytest.approx(recorded.rms_error, rel=0.1)
+    assert rounding["float16"]["rms_error"] == pytest.approx(recorded.rms_error, rel=0.1)
 
 
 def test_only_what_is_missing_is_priced(tiny: AceStep15, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_the_command_prints_the_price_and_writes_nothing(tiny_folder: Path, tmp_
 def test_the_table_says_what_does_not_fit_float16(tiny: AceStep15, tmp_path: Path) -> None:
     spec = study_spec(tiny)
     asked = price(spec, cache_plan(spec, tiny), tiny, LocalStorage(tmp_path))
-    asked.probe.rounding["tf1.block"]["float16"]["largest"] = 70000.0
+    asked.trial.rounding["tf1.block"]["float16"]["largest"] = 70000.0
     printed = io.StringIO()
     Console(width=120, file=printed).print(price_table(asked))
     row = next(line for line in printed.getvalue().splitlines() if "tf1.block" in line)
