@@ -20,7 +20,7 @@ from cache.errors import UserError
 from dashboards import figures
 from dashboards.export import export_figure
 from dashboards.formats import DEFAULT_FORMAT, FileFormat
-from dashboards.results import load_result
+from dashboards.results import is_usable, load_result
 from dashboards.signatures import takes
 from dashboards.summaries import patching_summary, probes_summary, sae_summary
 from workbench.cli.console import note, progress
@@ -155,8 +155,8 @@ class OpenStudy:
 
         `options` are further fields of `analyses.probes.spec.ProbeSpec`: concepts, steps, folds …
         """
-        spec = asked_probes(self.folder, [sites] if isinstance(sites, str) else sites, **options)
-        if not self.folder.is_done("probes", spec):
+        spec = asked_probes(self.folder, sites, **options)
+        if not (self.folder.is_done("probes", spec) and is_usable(self.folder, "probes")):
             with progress("Probing sites") as report:
                 run_probes(self.folder, spec, report, note)
         return self.result("probes")

@@ -18,7 +18,7 @@ from dashboards.tables.probes import COLUMNS
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-PATCHING_SCHEMA = 3
+SCHEMA_VERSIONS = {"patching": 3, "probes": 2}
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae"}
 # What the pages and figures read of each kind of result, and the labels of which it must have at least one.
 _VARIABLES = {
@@ -177,9 +177,9 @@ def _fault(result: xr.Dataset, kind: str) -> str:
     empty = [name for name in _LABELS.get(kind, ()) if result[name].size == 0]
     if empty:
         return f"is empty (it has no {', '.join(empty)})"
-    version = result.attrs["schema_version"] if kind == "patching" else PATCHING_SCHEMA
-    if version != PATCHING_SCHEMA:
-        return f"has schema version {version}, and this version reads {PATCHING_SCHEMA}"
+    version, read = result.attrs["schema_version"], SCHEMA_VERSIONS.get(kind)
+    if read not in (None, version):
+        return f"has schema version {version}, and this version reads {read}"
     return ""
 
 

@@ -3,15 +3,14 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, product
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy import stats
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.linear_model import LogisticRegression
@@ -20,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from analyses.probes.significance import permutation_p, shuffles_per_probe, smallest_p, too_few_prompts
 from analyses.probes.spec import ProbeSpec
 from analyses.statistics import bootstrap_interval
 from cache import ActivationCache
@@ -33,9 +33,9 @@ from workbench.validation import validated
 _log = logging.getLogger(__name__)
 
 KIND = "probes"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_ITERATIONS = 1000
-TRIES = 50  # shuffles drawn for each that is needed
+TRIES = 50  # shuffles drawn for each that is needed, before folds are given up
 
 
 class Folds(NamedTuple):
@@ -49,14 +49,37 @@ class ProbeTask(NamedTuple):
     """A concept made ready for probing; the same at all sites and steps."""
 
     clips: Int[np.ndarray, " clip"]  # rows of the clip table that have a value of the concept
-    groups: Int[np.ndarray, " clip"]
+    groups: Int[np.ndarray, " clip"]  # prompts, from 0
     held_together: Literal["context", "prompt"]
+    together: Int[np.ndarray, " clip"]  # what of those is held out together
     true: Folds
-    controls: list[Folds]
+    spec: ProbeSpec
+
+    @property
+    def group_labels(self) -> Shaped[np.ndarray, " group"]:
+        """The value of each prompt."""
+        return self.true.labels[np.unique(self.groups, return_index=True)[1]]
+
+    def shuffled(self, n: int, site: str = "", step: int = 0) -> Iterator[Folds]:
+        """`n` cross-validations of labels shuffled between prompts, other ones at each site and step."""
+        rng = np.random.default_rng([self.spec.seed, step, *site.encode()])
+        return islice(
+            filter(_is_sound, _shuffles(self.true.labels, self.groups, self.together, self.spec, rng)), n
+        )
+
+
+class CellScores(NamedTuple):
+    """What probing one concept in one place gave; `probe_arrays` says what each figure means."""
+
+    accuracy: Float[np.ndarray, " fold"]
+    control: Float[np.ndarray, " fold"]
+    accuracy_lo: float
+    accuracy_hi: float
+    shuffled: Float[np.ndarray, " shuffle"]  # mean accuracy of the folds of each shuffle
 
 
 class ProbeScores(NamedTuple):
-    """What probing one concept in one place gave; `probe_arrays` says what each figure means."""
+    """The figures of one probe; `probe_arrays` says what each means."""
 
     accuracy: Float[np.ndarray, " fold"]
     control: Float[np.ndarray, " fold"]
@@ -65,12 +88,14 @@ class ProbeScores(NamedTuple):
     p_value: float
 
 
-def asked_probes(study: Study, sites: Sequence[str] = (), **options: Any) -> ProbeSpec:
+def asked_probes(study: Study, sites: str | Sequence[str] = (), **options: Any) -> ProbeSpec:
     """The spec of probes of a study, whose sites may be written with its model's names of blocks.
 
     `options` are further fields of `ProbeSpec`. Raises UserError for what does not make sense.
     """
-    named = [numbered_site(site, study.block_names) for site in sites]
+    named = [
+        numbered_site(site, study.block_names) for site in ([sites] if isinstance(sites, str) else sites)
+    ]
     return validated(ProbeSpec, {"sites": named, **options}, "Invalid probes")
 
 
@@ -95,21 +120,26 @@ def run_probes(
     started = time.monotonic()
     with study.making("probes"):
         cache = study.cache
-        tasks, skipped = _concept_tasks(study, spec)
         cells = list(product(spec.sites or cache.sites, spec.steps or cache.plan.steps))
         for site, step in cells:  # before any work: each raises for what is unknown
             cache.channels(site)
             cache.positions("step", [step])
         cache.positions("pass", [spec.pass_name])
-        for reason in skipped.values():
-            note(reason)
+        tasks, skipped = _concept_tasks(study, spec)
+        for sentence in [*skipped.values(), *_insignificant(tasks)]:
+            note(sentence)
 
-        scores = []
+        scores, n_shuffles = [], shuffles_per_probe(spec.shuffles, len(cells))
         for done, (site, step) in enumerate(cells):
             if progress:
                 progress(done, len(cells))
             features = pooled_activations(cache, site, step, spec.pass_name)
-            scores.append([score_task(features[task.clips], task, spec.C) for task in tasks.values()])
+            scores.append(
+                [
+                    score_cell(features[task.clips], task, task.shuffled(n_shuffles, site, step))
+                    for task in tasks.values()
+                ]
+            )
         if progress:
             progress(len(cells), len(cells))
         result = _dataset(scores, tasks, spec, cache).assign_attrs(skipped=json.dumps(skipped))
@@ -141,14 +171,14 @@ def probe_arrays(
     - accuracy_lo, accuracy_hi: 95 % BCa bootstrap interval of the mean accuracy, groups of test clips
       resampled. It covers the choice of prompts that are tested; probes are not fitted anew, so not that of
       training prompts.
-    - p_value: one-sided paired t-test over groups, of the share of a group's clips that is right, true labels
-      against control labels. Not corrected for the number of probes.
+    - p_value: one-sided permutation test of the mean accuracy against the accuracies of at least 100 probes that
+      are fitted anew to shuffled labels (`permutation_p`). Not corrected for the number of probes.
 
     Raises:
         UserError: there is only one class, a group has several labels, or no folds train on every class: one has too
             few groups.
     """
-    return score_task(features, probe_task(labels, groups, contexts, spec), spec.C)
+    return score_task(features, probe_task(labels, groups, contexts, spec))
 
 
 def pooled_activations(
@@ -219,6 +249,14 @@ def _concept_tasks(study: Study, spec: ProbeSpec) -> tuple[dict[str, ProbeTask],
     return tasks, skipped
 
 
+def _insignificant(tasks: dict[str, ProbeTask]) -> list[str]:
+    """What none of whose probes can be significant, a sentence for each concept."""
+    sentences = {concept: too_few_prompts(task.group_labels) for concept, task in tasks.items()}
+    return [
+        f"No probe of {concept} can be significant. {text}" for concept, text in sentences.items() if text
+    ]
+
+
 def probe_task(
     labels: Shaped[np.ndarray, " clip"],
     groups: Shaped[np.ndarray, " clip"],
@@ -234,15 +272,13 @@ def probe_task(
     values, counts = np.unique(group_labels, return_counts=True)
     if len(values) < 2:
         raise UserError(f"a probe needs at least two values; its clips have {len(values)}.")
-    task = _arranged(labels, group, group_labels, contexts, spec)
+    task = _arranged(labels, group, contexts, spec)
     if task is None:
         fewer = (
             spec.model_copy(update={"folds": folds})
             for folds in range(min(spec.folds, counts.min() + 1) - 1, 1, -1)
         )
-        works = next(
-            (less.folds for less in fewer if _arranged(labels, group, group_labels, contexts, less)), None
-        )
+        works = next((less.folds for less in fewer if _arranged(labels, group, contexts, less)), None)
         advice = (
             f"probe with {works} folds (--folds {works}), or trace more prompts"
             if works
@@ -258,7 +294,6 @@ def probe_task(
 def _arranged(
     labels: Shaped[np.ndarray, " clip"],
     group: Int[np.ndarray, " clip"],
-    group_labels: Shaped[np.ndarray, " group"],
     contexts: Shaped[np.ndarray, " clip"],
     spec: ProbeSpec,
 ) -> ProbeTask | None:
@@ -271,9 +306,8 @@ def _arranged(
         if min(len(np.unique(together[labels == value])) for value in np.unique(labels)) < spec.folds:
             continue
         true = _folds(labels, together, spec)
-        controls = _controls(group_labels, group, together, spec) if _is_sound(true) else []
-        if len(controls) == spec.shuffles:
-            return ProbeTask(np.arange(len(labels)), group, held_together, true, controls)
+        if _is_sound(true) and _can_be_shuffled(labels, group, together, spec):
+            return ProbeTask(np.arange(len(labels)), group, held_together, together, true, spec)
     return None
 
 
@@ -287,22 +321,30 @@ def _joined(
     return connected_components(links, directed=False)[1][context]
 
 
-def _controls(
-    group_labels: Shaped[np.ndarray, " group"],
+def _shuffles(
+    labels: Shaped[np.ndarray, " clip"],
     group: Int[np.ndarray, " clip"],
-    together: Shaped[np.ndarray, " clip"],
+    together: Int[np.ndarray, " clip"],
     spec: ProbeSpec,
-) -> list[Folds]:
-    """Folds of shuffled labels, the first sound ones; fewer than asked for where there are hardly any."""
-    rng = np.random.default_rng(spec.seed)
-    controls: list[Folds] = []
-    for _ in range(TRIES * spec.shuffles):
-        if len(controls) == spec.shuffles:
-            break
-        folds = _folds(rng.permutation(group_labels)[group], together, spec)
-        if _is_sound(folds):
-            controls.append(folds)
-    return controls
+    rng: np.random.Generator,
+) -> Iterator[Folds]:
+    """Folds of labels shuffled between groups, without end; not all of them are sound."""
+    group_labels = labels[np.unique(group, return_index=True)[1]]
+    while True:
+        yield _folds(rng.permutation(group_labels)[group], together, spec)
+
+
+def _can_be_shuffled(
+    labels: Shaped[np.ndarray, " clip"],
+    group: Int[np.ndarray, " clip"],
+    together: Int[np.ndarray, " clip"],
+    spec: ProbeSpec,
+) -> bool:
+    """Whether at least one in `TRIES` shuffles has sound folds."""
+    drawn = islice(
+        _shuffles(labels, group, together, spec, np.random.default_rng(spec.seed)), TRIES * spec.shuffles
+    )
+    return len(list(islice(filter(_is_sound, drawn), spec.shuffles))) == spec.shuffles
 
 
 def _is_sound(folds: Folds) -> bool:
@@ -313,20 +355,30 @@ def _is_sound(folds: Folds) -> bool:
     )
 
 
-def score_task(features: Float[np.ndarray, "clip channel"], task: ProbeTask, C: float) -> ProbeScores:
-    """Figures of one task from the features of its clips; see `probe_arrays`."""
-    right = _right(features, task.true, C)
-    controls = [_right(features, control, C) for control in task.controls]
+def score_cell(
+    features: Float[np.ndarray, "clip channel"], task: ProbeTask, shuffled: Iterable[Folds]
+) -> CellScores:
+    """Figures of one task from the features of its clips, with these shuffles of its labels; see `probe_arrays`."""
+    with threadpool_limits(1):  # the matrices are small: threads would wait for each other ten times as long
+        right = _right(features, task.true, task.spec.C)
+        controls = np.array([_accuracy(_right(features, folds, task.spec.C), folds) for folds in shuffled])
     accuracy_lo, accuracy_hi = _interval(right, task)
-    return ProbeScores(
+    return CellScores(
         accuracy=_accuracy(right, task.true),
-        control=np.mean(
-            [_accuracy(*control) for control in zip(controls, task.controls, strict=True)], axis=0
-        ),
+        control=controls.mean(axis=0),
         accuracy_lo=accuracy_lo,
         accuracy_hi=accuracy_hi,
-        p_value=_p_value(right - np.mean(controls, axis=0), task.groups),
+        shuffled=controls.mean(axis=1),
     )
+
+
+def score_task(features: Float[np.ndarray, "clip channel"], task: ProbeTask) -> ProbeScores:
+    """Figures of one task in one place, which has the null to itself; see `probe_arrays`."""
+    cell = score_cell(features, task, task.shuffled(shuffles_per_probe(task.spec.shuffles, 1)))
+    p_value = permutation_p(
+        cell.accuracy.mean(keepdims=True), cell.shuffled, smallest_p(task.group_labels)
+    ).item()
+    return ProbeScores(cell.accuracy, cell.control, cell.accuracy_lo, cell.accuracy_hi, p_value)
 
 
 def _folds(
@@ -339,12 +391,11 @@ def _folds(
 def _right(features: Float[np.ndarray, "clip channel"], folds: Folds, C: float) -> Bool[np.ndarray, " clip"]:
     """Whether each clip is predicted right by the probe of the fold that tests it."""
     right = np.zeros(len(features), dtype=bool)
-    with threadpool_limits(1):  # the matrices are small: threads would wait for each other ten times as long
-        for train, test in folds.splits:
-            # Classes may differ in size; balanced weights keep chance at one over the number of classes.
-            logistic = LogisticRegression(C=C, class_weight="balanced", max_iter=MAX_ITERATIONS)
-            probe = make_pipeline(StandardScaler(), logistic).fit(features[train], folds.labels[train])
-            right[test] = probe.predict(features[test]) == folds.labels[test]
+    for train, test in folds.splits:
+        # Classes may differ in size; balanced weights keep chance at one over the number of classes.
+        logistic = LogisticRegression(C=C, class_weight="balanced", max_iter=MAX_ITERATIONS)
+        probe = make_pipeline(StandardScaler(), logistic).fit(features[train], folds.labels[train])
+        right[test] = probe.predict(features[test]) == folds.labels[test]
     return right
 
 
@@ -374,14 +425,6 @@ def _ratio_of_sums(hits: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarr
     return np.asarray(hits.sum(axis) / weights.sum(axis))
 
 
-def _p_value(advantage: Float[np.ndarray, " clip"], groups: Int[np.ndarray, " clip"]) -> float:
-    """One-sided t-test that the mean over groups of the mean advantage over the control is above 0."""
-    difference = np.bincount(groups, advantage) / np.bincount(groups)
-    if not difference.any():  # a t-test of zeros is undefined; they give no reason to see an advantage
-        return 1.0
-    return float(stats.ttest_1samp(difference, 0, alternative="greater").pvalue)
-
-
 def _description(spec: ProbeSpec) -> str:
     return (
         f"logistic regression, L2 penalty with C={spec.C:g}, balanced class weights, on token means "
@@ -390,7 +433,7 @@ def _description(spec: ProbeSpec) -> str:
 
 
 def _dataset(
-    scores: list[list[ProbeScores]], tasks: dict[str, ProbeTask], spec: ProbeSpec, cache: ActivationCache
+    scores: list[list[CellScores]], tasks: dict[str, ProbeTask], spec: ProbeSpec, cache: ActivationCache
 ) -> xr.Dataset:
     """The result from the scores of each (site, step) cell and concept."""
     sites, steps = spec.sites or tuple(cache.sites), spec.steps or cache.plan.steps
@@ -402,7 +445,7 @@ def _dataset(
         return (*dims, "fold")[: values.ndim + 1], values.reshape(*shape, *values.shape[2:])
 
     dataset = xr.Dataset(
-        {name: variable(name) for name in ProbeScores._fields},
+        {name: variable(name) for name in CellScores._fields if name != "shuffled"},
         {
             "concept": list(tasks),
             "site": list(sites),
@@ -419,4 +462,21 @@ def _dataset(
     dataset["n"] = ("concept", [len(task.clips) for task in tasks.values()])
     dataset["groups"] = ("concept", [len(np.unique(task.groups)) for task in tasks.values()])
     dataset["held_together"] = ("concept", [task.held_together for task in tasks.values()])
-    return dataset.transpose("concept", "site", "step", "fold")
+    return _tested(dataset, scores, tasks).transpose("concept", "site", "step", "fold")
+
+
+def _tested(dataset: xr.Dataset, scores: list[list[CellScores]], tasks: dict[str, ProbeTask]) -> xr.Dataset:
+    """The result with p-values: a concept's null is the accuracy with shuffled labels of all its cells together."""
+    nulls = [np.concatenate([cell.shuffled for cell in cells]) for cells in zip(*scores, strict=True)]
+    p_values = [
+        permutation_p(
+            dataset["accuracy_mean"].sel(concept=concept).values, null, smallest_p(task.group_labels)
+        )
+        for (concept, task), null in zip(tasks.items(), nulls, strict=True)
+    ]
+    return dataset.assign(
+        p_value=(("concept", "site", "step"), np.stack(p_values)),
+        null_mean=("concept", [null.mean() for null in nulls]),
+        null_sd=("concept", [null.std(ddof=1) for null in nulls]),
+        null_n=("concept", [len(null) for null in nulls]),
+    )

@@ -1,6 +1,8 @@
 """What to probe, and how. Imports nothing slow: `workbench probe` has its options from here."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from workbench.seeds import Seed
 
@@ -15,6 +17,21 @@ class ProbeSpec(BaseModel):
     steps: tuple[int, ...] = Field((), description="Step to probe; all cached ones by default.")
     pass_name: str = Field("cond", description="Guidance pass to probe.")
     folds: int = Field(5, ge=2, description="Cross-validation folds.")
-    shuffles: int = Field(3, ge=1, description="Shuffles of the labels that the control is a mean over.")
+    shuffles: int = Field(
+        3, ge=1, description="Shuffles of the labels for each probe; more if there are few."
+    )
     C: float = Field(0.1, gt=0, description="Inverse strength of the probes' L2 penalty.")
     seed: Seed = Field(0, description="Seed of the folds and control labels.")
+
+    @field_validator("concepts", "sites", "steps", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str | int) else given
+
+    @field_validator("concepts", "sites", "steps")
+    @classmethod
+    def _check_distinct(cls, given: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        twice = next((value for place, value in enumerate(given) if value in given[:place]), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is given twice; name each once")
+        return given

@@ -313,7 +313,8 @@ def write_caption(table: pd.DataFrame, quantity: str) -> str:
     return (
         f"Linear probes of each concept on {table['part'].iloc[0]} by block and denoising step: {quantity} (balanced, "
         "cross-validated by prompt; control: shuffled labels; selectivity: accuracy − control). Intervals are 95 % BCa "
-        "bootstraps over prompts. Hatched: not above the control (q ≥ 0.05 after Benjamini–Hochberg over all probes). "
+        "bootstraps over the tested prompts, with the probes as trained. Hatched: not above the control (one-sided "
+        "permutation test with refitted probes, q ≥ 0.05 after Benjamini–Hochberg over all probes). "
         f"{sizes}."
     )
 

@@ -32,8 +32,8 @@ SENTENCE = (
 )
 HELP = (
     "Accuracy is balanced and cross-validated by prompt. Control: the same probe trained on shuffled labels. "
-    "Selectivity: accuracy − control. Hatched: not clearly above the control (p over prompts, q ≥ 0.05 after "
-    "Benjamini–Hochberg over all maps). Click a cell for its folds."
+    "Selectivity: accuracy − control. Hatched: not clearly above probes of shuffled labels (permutation test, "
+    "q ≥ 0.05 after Benjamini–Hochberg over all maps). Click a cell for its folds."
 )
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
@@ -198,7 +198,7 @@ def _numbers(row: pd.Series) -> Component:
                 },
                 {
                     "control": "Mean accuracy with shuffled labels.",
-                    "q": "p-value of accuracy above control, after Benjamini–Hochberg over all probes.",
+                    "q": "p-value of accuracy above that with shuffled labels, Benjamini–Hochberg over all probes.",
                 },
             ),
         ],

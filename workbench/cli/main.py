@@ -120,10 +120,11 @@ app.command()(patch)
 def probe(study_folder: StudyFolder, allow_store: AllowStore = False, **asked: Any) -> None:
     """Linear probes of each concept at each site and step, against shuffled labels."""
     from analyses.probes.run import asked_probes, run_probes
+    from dashboards.results import is_usable
 
     study = open_study(study_folder, allow_store)
     spec = asked_probes(study, **asked)
-    if study.is_done("probes", spec):
+    if study.is_done("probes", spec) and is_usable(study, "probes"):
         console.print("Probing is done already.")
     else:
         with progress("Probing sites") as report:

@@ -1,6 +1,8 @@
 """Probes against planted concepts, unreadable labels, and scikit-learn's own figures."""
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import KFold, cross_val_score
 
+from analyses.probes import significance
 from analyses.probes.run import (
     ProbeScores,
     ProbeTask,
     _concept_task,
     _escaped,
+    asked_probes,
     pooled_activations,
     probe_arrays,
     probe_task,
@@ -27,6 +31,14 @@ from tests.tolerances import assert_close
 from workbench.studies.study import Study
 
 SPEC = ProbeSpec(folds=4, shuffles=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_nulls() -> Iterator[None]:
+    """Fewer refitted probes: what is tested here is not how well the p-values are calibrated."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(significance, "LEAST_SHUFFLED", 24)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +60,7 @@ def test_a_planted_concept_is_read_only_where_it_is(result: xr.Dataset) -> None:
     assert elsewhere.max() < 0.7
     others = result.sel(concept=[concept for concept in CONCEPTS if concept != "tempo"])
     assert (others.accuracy_mean - others.chance).max() < 0.2
-    assert result.p_value.sel(concept="tempo", site=site, step=step) < 1e-6
+    assert result.p_value.sel(concept="tempo", site=site, step=step) < 1e-4
     assert (result.p_value < 1e-3).sum() == 1
 
 
@@ -60,11 +72,13 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
         **dict.fromkeys(
             ("accuracy_mean", "accuracy_lo", "accuracy_hi", "control_mean", "selectivity", "p_value"), cell
         ),
-        **dict.fromkeys(("chance", "n", "groups", "held_together"), ("concept",)),
+        **dict.fromkeys(
+            ("null_mean", "null_sd", "null_n", "chance", "n", "groups", "held_together"), ("concept",)
+        ),
     }
     assert (result.attrs["kind"], result.attrs["schema_version"], result.attrs["pass"]) == (
         "probes",
-        1,
+        2,
         "cond",
     )
     assert list(result.concept.values) == list(CONCEPTS)
@@ -124,7 +138,7 @@ def test_random_labels_give_chance_and_no_selectivity() -> None:
     labels, groups, contexts = crossed(20, clips=2)
     rng = np.random.default_rng(0)
     task = probe_task(labels, groups, contexts, SPEC)
-    scores = [score_task(rng.normal(size=(80, 10)), task, SPEC.C) for _ in range(10)]
+    scores = [score_task(rng.normal(size=(80, 10)), task) for _ in range(10)]
     accuracy = np.array([score.accuracy.mean() for score in scores])
     control = np.array([score.control.mean() for score in scores])
     assert abs(accuracy.mean() - 0.5) < 0.05
@@ -164,7 +178,7 @@ def test_folds_share_no_prompt_and_no_context(n_contexts: int, held_together: st
     contexts = groups // 2 % n_contexts
     task = probe_task(labels, groups, contexts, SPEC)
     assert task.held_together == held_together
-    for folds in (task.true, *task.controls):
+    for folds in (task.true, *task.shuffled(3)):
         for train, test in folds.splits:
             assert not set(groups[train]) & set(groups[test])
             assert held_together == "prompt" or not set(contexts[train]) & set(contexts[test])
@@ -174,13 +188,13 @@ def test_folds_share_no_prompt_and_no_context(n_contexts: int, held_together: st
 
 def test_control_labels_are_shuffled_between_prompts() -> None:
     labels, groups, contexts = crossed(20, clips=2)
-    task = probe_task(labels, groups, contexts, ProbeSpec(folds=4, shuffles=5))
-    assert len(task.controls) == 5
-    for control in task.controls:
+    controls = list(probe_task(labels, groups, contexts, SPEC).shuffled(5))
+    assert len(controls) == 5
+    for control in controls:
         assert (control.labels[::2] == control.labels[1::2]).all()
         assert (control.labels == "fast").sum() == (labels == "fast").sum()
         assert 0.2 < (control.labels == labels).mean() < 0.8
-    assert len({tuple(control.labels) for control in task.controls}) == 5
+    assert len({tuple(control.labels) for control in controls}) == 5
 
 
 def test_accuracy_is_that_of_scikit_learn() -> None:
@@ -209,7 +223,7 @@ def test_a_perfect_probe_has_a_point_interval_and_a_small_p() -> None:
     scores = separable(SPEC, noise=0.01)
     assert (scores.accuracy == 1).all()
     assert (scores.accuracy_lo, scores.accuracy_hi) == (1, 1)
-    assert scores.p_value < 1e-9
+    assert scores.p_value < 1e-4
 
 
 def test_the_interval_narrows_with_more_prompts() -> None:
@@ -229,7 +243,7 @@ def test_every_field_of_the_spec_has_its_effect() -> None:
     assert len(separable(ProbeSpec(folds=3), noise=1.5).accuracy) == 3
     assert (separable(ProbeSpec(folds=4, seed=1), noise=1.5).accuracy != base.accuracy).any()
     assert (separable(ProbeSpec(folds=4, C=1e-4), noise=1.5).accuracy != base.accuracy).any()
-    more_shuffles = separable(ProbeSpec(folds=4, shuffles=4), noise=1.5)
+    more_shuffles = separable(ProbeSpec(folds=4, shuffles=30), noise=1.5)
     assert (more_shuffles.accuracy == base.accuracy).all()
     assert (more_shuffles.control != base.control).any()
 
@@ -238,6 +252,8 @@ def test_every_field_of_the_spec_has_its_effect() -> None:
     ("spec", "message"),
     [
         (ProbeSpec(sites=("tf9.mlp",)), "tf9.mlp"),
+        (ProbeSpec(sites=("tf9.mlp",), folds=50), f"no site 'tf9.mlp'; it has {', '.join(SITES)}"),
+        (ProbeSpec(steps=(3,), folds=50), "has no step 3"),
         (ProbeSpec(steps=(3,)), "has no step 3"),
         (ProbeSpec(concepts=("reggae",)), "no concept 'reggae'; they have tempo, mood, instrument, drums"),
         (ProbeSpec(pass_name="uncond"), "has no pass 'uncond'"),
@@ -259,7 +275,7 @@ def test_labels_that_cannot_be_probed() -> None:
     groups = np.repeat(np.arange(10), 2)
     with pytest.raises(UserError, match="prompt 0 have several"):
         probe_task(np.array(["slow", "fast"] * 10), groups, groups, SPEC)
-    with pytest.raises(UserError, match="1 value"):
+    with pytest.raises(UserError, match="clips have 1"):
         probe_task(np.full(20, "slow"), groups, groups, SPEC)
 
 
@@ -284,8 +300,7 @@ def test_every_fold_trains_on_every_value_in_small_studies(prompts: list[tuple[s
     """With shuffled labels, too: a fold of one class ends in scikit-learn's traceback, an empty one in NaN."""
     labels, groups, contexts = small(*prompts)
     task = probe_task(labels, groups, contexts, ProbeSpec(folds=2, seed=seed))
-    assert len(task.controls) == 3
-    for folds in (task.true, *task.controls):
+    for folds in (task.true, *task.shuffled(3)):
         for train, test in folds.splits:
             assert set(folds.labels[train]) == {"slow", "fast"}
             assert len(test)
@@ -321,7 +336,7 @@ def test_a_concept_that_cannot_be_probed_is_skipped_with_its_reason(planted_stud
 
 def disjoint(task: ProbeTask, groups: np.ndarray) -> bool:
     """Whether no group is in both training and test, with true labels and with shuffled ones."""
-    splits = [split for folds in (task.true, *task.controls) for split in folds.splits]
+    splits = [split for folds in (task.true, *task.shuffled(3)) for split in folds.splits]
     return not any(set(groups[train]) & set(groups[test]) for train, test in splits)
 
 
@@ -352,3 +367,34 @@ def test_prompts_that_the_model_reads_alike_are_held_out_together(planted_study:
 
 def test_contexts_are_drop_indistinguishable_whatever_their_values_are_called() -> None:
     assert len({"|".join(map(_escaped, pair)) for pair in [("a|b", "c"), ("a", "b|c"), ("a\\", "b|c")]}) == 3
+
+
+def test_what_cannot_be_significant_is_said_before_anything_runs(planted_study: Study) -> None:
+    clips = planted_study.clips
+    kept = clips.drop_duplicates("prompt_id").groupby("label_tempo").head(3)["prompt_id"]
+    clips.loc[~clips["prompt_id"].isin(kept), "label_tempo"] = ""
+    notes: list[str] = []
+    spec = ProbeSpec(concepts=("tempo",), folds=2, sites=SITES[:1], steps=STEPS[:1])
+    result = run_probes(planted_study, spec, note=notes.append)
+    (note,) = notes
+    assert note.startswith("No probe of tempo can be significant. 6 prompts")
+    assert "smallest possible p is" in note
+    assert (result.p_value > 0.05).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"sites": ("tf0.mlp", "tf1.mlp", "tf0.mlp")}, "sites: 'tf0.mlp' is given twice"),
+        ({"steps": (0, 4, 4)}, "steps: 4 is given twice"),
+        ({"concepts": ("mood", "mood")}, "concepts: 'mood' is given twice"),
+    ],
+)
+def test_a_thing_named_twice_is_refused(planted_study: Study, options: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        asked_probes(planted_study, **options)
+
+
+def test_one_name_is_a_list_of_one(planted_study: Study) -> None:
+    spec = asked_probes(planted_study, sites="tf0.mlp", concepts="mood", steps=4)
+    assert (spec.sites, spec.concepts, spec.steps) == (("tf0.mlp",), ("mood",), (4,))
