@@ -1,6 +1,6 @@
 """Studies in Python and in notebooks: every command of a study as a method that gives something to look at."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,7 +57,7 @@ class Result:
         kind = str(self.data.attrs["kind"])
         if kind not in _SUMMARIES:
             raise UserError(f"There is no table of a result of kind '{kind}': look at its data.")
-        return _SUMMARIES[kind](self.data)
+        return _SUMMARIES[kind](self.data, self.study.clips)
 
     def plot(self, **options: Any) -> "go.Figure":
         """The result's main figure for the screen; `options` are those of `workbench export`."""
@@ -195,7 +195,11 @@ class OpenStudy:
         return f"OpenStudy({self.path}: {len(self.clips)} clips of {self.folder.spec.model}; {results})"
 
 
-_SUMMARIES = {"patching": patching_summary, "probes": probes_summary, "sae": sae_summary}
+_SUMMARIES: dict[str, Callable[[xr.Dataset, pd.DataFrame], pd.DataFrame]] = {
+    "patching": lambda result, _: patching_summary(result),
+    "probes": lambda result, _: probes_summary(result),
+    "sae": sae_summary,
+}
 _MAIN_FIGURES = {"patching": ("patching", "name"), "probes": ("probes", ""), "sae": ("sae-training", "site")}
 """By kind of result, the figure and its option that says which result is meant."""
 

@@ -1,8 +1,10 @@
 """The tables that commands end with name the right cells, probes and features, with the result's numbers."""
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from dashboards.notebook import Result
 from dashboards.summaries import (
     has_impacts,
     patching_summary,
@@ -71,3 +73,9 @@ def test_undefined_impacts_have_their_reason(study: Study) -> None:
     ]
     silent = result.assign(impact=result["impact"] * np.nan, defined=xr.ones_like(result["defined"]))
     assert [note.partition(" (")[0] for note in undefined_notes(silent)] == ["undefined: there are no scores"]
+
+
+def test_results_in_python_have_the_tables_of_the_commands(study: Study) -> None:
+    site = SAE_SITES[0]
+    table = Result(study, f"sae-{site}", study.result(f"sae-{site}")).table()
+    pd.testing.assert_frame_equal(table, sae_summary(study.result(f"sae-{site}"), study.clips))
