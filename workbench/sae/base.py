@@ -108,6 +108,11 @@ class SAE(nn.Module, ABC):
         self.b_enc.div_(factor)
         self.b_dec.div_(factor)
 
+    def extra_repr(self) -> str:
+        """Sizes and settings, which `repr` shows."""
+        sizes = {"width": self.config.d_in, "features": self.config.d_sae, **self.config.settings}
+        return ", ".join(f"{name}={value}" for name, value in sizes.items())
+
     @property
     def device(self) -> torch.device:
         """Where its parameters lie."""
