@@ -1,10 +1,10 @@
 """Validate values with pydantic, with error sentences of our own."""
 
 from functools import cache
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, PydanticKnownError
 
 from cache.errors import UserError
 
@@ -45,6 +45,43 @@ _ABSENCES = {
     "too_short": "must have at least {min_length} entry",
     "string_too_short": "must not be empty",
 }
+
+
+def _no_text_or_truth(value: Any) -> Any:
+    if isinstance(value, str | bytes | bool):
+        raise PydanticKnownError("float_type")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_text_or_truth)]
+"""A number that is not written as text: in Python and in JSON, not in options."""
+
+
+def _one_as_list(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_as_list)]
+"""Several names, or one as text."""
+
+
+class MadeByUsers(type(BaseModel)):  # type: ignore[misc]
+    """Metaclass of models that people make in Python: a mistake is a UserError there, as `validated` words it.
+
+    Inside other models it stays pydantic's, with the place where it is.
+    """
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise UserError(f"Invalid {cls.__name__}: {_sentence(error.errors()[0])}.") from error
+
+
+def must_be(kind: type[Any] | tuple[type[Any], ...], given: Any, what: str) -> None:
+    """Raise UserError unless an argument is of a kind; `what` says what it is and how to get one."""
+    if not isinstance(given, kind):
+        raise UserError(f"{what}, not {_shown(given)}.")
 
 
 def validated(model: type[Model], values: Any, what: str) -> Model:

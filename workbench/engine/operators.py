@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 from cache.errors import UserError
 from workbench.engine.sites import PARTS, Site, Target
 from workbench.engine.tensors import HashedTensor
+from workbench.validation import Number
 
 
 class Region:
@@ -70,7 +71,9 @@ class Operands:
 class Parameters:
     """Parameters of an operator; none by default."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False
+    )
 
     @property
     def changes_nothing(self) -> bool:
@@ -99,7 +102,7 @@ class Addition(Parameters):
     """A vector and the strength that multiplies it."""
 
     vector: HashedTensor
-    strength: float = 1.0
+    strength: Number = 1.0
 
     @property
     def changes_nothing(self) -> bool:
@@ -116,7 +119,7 @@ class Projection(Parameters):
     """The projection x·d / |d| onto a vector d, in the units of the site's output."""
 
     vector: HashedTensor
-    projection: float = 0.0
+    projection: Number = 0.0
 
     def __post_init__(self) -> None:
         if not bool(self.vector.value.any()):
@@ -131,7 +134,7 @@ class Projection(Parameters):
 class Weights(Parameters):
     """One weight per source."""
 
-    weights: tuple[float, ...]
+    weights: tuple[Number, ...]
 
     def check_sources(self, n_sources: int) -> None:
         """Raise UserError if the parameters do not match the number of sources."""
@@ -175,8 +178,9 @@ def add_vector(given: Operands, parameters: Addition) -> Value:
 
 def set_projection(given: Operands, parameters: Projection) -> Value:
     """Move the row's own value x along the unit vector u until x·u is the given projection."""
-    vector = parameters.vector.value.to(given.own)
-    unit = vector / vector.norm()
+    vector = parameters.vector.value.double()
+    scaled = vector / vector.abs().max()  # so that no square overflows or vanishes
+    unit = (scaled / scaled.norm()).to(given.own)
     return given.own + (parameters.projection - given.own @ unit)[:, None] * unit
 
 

@@ -37,13 +37,20 @@ class HashedTensor:
 
     @classmethod
     def of(cls, values: "Numbers") -> "HashedTensor":
-        """Copy values to float32, or float64 if they are float64; raise UserError for NaN and infinity."""
+        """Copy values to float32, or float64 if they are float64.
+
+        Raises:
+            UserError: for no values, NaN and infinity, and what are not real numbers.
+        """
         if isinstance(values, HashedTensor):
             return values
         try:
             given = values.detach() if isinstance(values, torch.Tensor) else torch.tensor(values)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"A tensor of an edit must have numbers: {error}.") from error
+        if given.is_complex() or not given.numel():
+            what = "complex ones" if given.is_complex() else "none"
+            raise UserError(f"A tensor of an edit must have real numbers, at least one; it has {what}.")
         dtype = torch.float64 if given.dtype == torch.float64 else torch.float32
         value = given.to("cpu", dtype, copy=True).contiguous()
         if not bool(torch.isfinite(value).all()):

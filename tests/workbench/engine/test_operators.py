@@ -37,6 +37,14 @@ def test_clamped_values_have_the_projection_and_keep_the_rest(projection: float)
     assert_close(clamped @ across, VALUE @ across)
 
 
+@pytest.mark.parametrize("factor", [1e20, 1e-22])
+def test_a_clamp_is_along_the_vector_however_long_it_is(factor: float) -> None:
+    """Squares of its numbers would overflow or vanish in float32."""
+    value, vector = torch.linspace(-1, 2, 192).reshape(3, 64), torch.linspace(1, 2, 64)
+    scaled, plain = (applied(clamp(each, str(SITE), 2.5), value) for each in (vector * factor, vector))
+    assert_close(scaled, plain)
+
+
 def test_a_clamp_keeps_to_its_tokens() -> None:
     clamped = applied(clamp(VECTOR, str(SITE), tokens=(1, 1)))
     assert torch.equal(clamped[[0, 2]], VALUE[[0, 2]])
