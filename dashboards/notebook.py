@@ -36,6 +36,7 @@ from workbench.studies.planning import plan_study, words_unknown
 from workbench.studies.request import StudyRequest
 from workbench.studies.study import Study
 from workbench.studies.tracing import trace_study
+from workbench.validation import must_be
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -221,6 +222,7 @@ def trace(
     `workbench.studies.tracing.trace_study` for `store` and `part`.
     """
     loaded = load_model(model) if isinstance(model, str) else model
+    must_be(AudioDiffusionModel, loaded, "A study needs a model, or the name of one")
     spec = plan_study(loaded, prompts, **options)
     if sentence := words_unknown(loaded, spec):
         note(sentence)

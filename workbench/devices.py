@@ -11,7 +11,7 @@ def check_device(name: str) -> str:
     Raises:
         UserError: if the name is invalid, or this machine does not have the device.
     """
-    kind, _, number = name.partition(":")
+    kind, _, number = str(name).partition(":")
     if kind not in KINDS or (":" in name and not (number.isascii() and number.isdigit())):
         raise UserError(
             f"Unknown device '{name}'. Give one of {', '.join(KINDS)}, or a numbered one such as cuda:1."

@@ -321,7 +321,7 @@ def conditioning_arms(request: Request) -> list[Arm]:
     """Which conditioning tokens: segments, and the words that the pair swaps or leaves."""
     if request.spec.mode != "conditioning":
         raise UserError("The question conditioning needs the mode conditioning.")
-    known = request.model.segments(Clip("", 0), request.settings)
+    known = request.model.segments(Clip("music", 0), request.settings)
     names = request.spec.segments or (*known, "template", "before", "swapped", "after")
     return _grid(request, {name: {"segments": (name,)} for name in names})
 

@@ -8,7 +8,7 @@ from workbench.engine.settings import MOST_STEPS
 from workbench.engine.sites import Target
 from workbench.scorers import SCORERS
 from workbench.seeds import Seed
-from workbench.validation import distinct
+from workbench.validation import Names, distinct
 
 LONGEST_NAME = 60
 MOST_RUNS = 1_000_000  # pairs, seeds and arms: more would never end
@@ -101,7 +101,7 @@ class PatchingSpec(BaseModel):
         max_length=LONGEST_NAME,
         description="Name of the map; defaults to the question.",
     )
-    concepts: tuple[str, ...] = Field((), description="Concept to patch; all of the study's by default.")
+    concepts: Names = Field((), description="Concept to patch; all of the study's by default.")
     pairs: int = Field(12, ge=1, le=MOST_RUNS, description="Counterfactual pairs per concept.")
     seeds: int = Field(1, ge=1, le=MOST_RUNS, description="Seeds per pair.")
     directions: tuple[Direction, ...] = ("sufficiency", "necessity")
@@ -112,8 +112,8 @@ class PatchingSpec(BaseModel):
     mode: Target = Field("conditioning", description="Patch the conditioning (as in the paper) or outputs.")
     part: str = Field("cross_attn", description="Part of the block to patch.")
     windows: int = Field(8, ge=1, le=MOST_STEPS, description="Windows of steps, noise levels or seconds.")
-    segments: tuple[str, ...] = Field((), description="Conditioning tokens: text, swapped, word:violin …")
-    receivers: tuple[str, ...] = Field((), description="Part at which paths end, such as mlp.")
+    segments: Names = Field((), description="Conditioning tokens: text, swapped, word:violin …")
+    receivers: Names = Field((), description="Part at which paths end, such as mlp.")
     greedy_fraction: float = Field(
         0.0, ge=0, le=1, description="Grow a set of blocks until it restores this fraction (sets)."
     )
@@ -125,7 +125,7 @@ class PatchingSpec(BaseModel):
         description="Stop early once this many top cells are clear of all others; 0: never.",
     )
     min_pairs: int = Field(10, ge=2, le=MOST_RUNS, description="Minimum pairs before early stopping.")
-    scorers: tuple[str, ...] = Field(("embedded",), description=f"Scorer of the clips: {', '.join(SCORERS)}.")
+    scorers: Names = Field(("embedded",), description=f"Scorer of the clips: {', '.join(SCORERS)}.")
     seed: Seed = Field(0, description="Seed of the pairs.")
     custom_arms: str = ""
     pairs_file: str = ""

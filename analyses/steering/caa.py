@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,11 +12,12 @@ from jaxtyping import Float
 from analyses.steering.vector import Vector
 from cache.errors import UserError
 from workbench.engine.runs import Capture, Clip
-from workbench.engine.settings import GenerationSettings
+from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import Site, parse_sites
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.prompt_sets import Pair, PromptSet, load_prompt_set
-from workbench.seeds import consecutive_seeds
+from workbench.seeds import Seed, consecutive_seeds
+from workbench.validation import must_be, validated
 
 PAIRS_PER_BATCH = 4
 
@@ -42,13 +44,15 @@ def caa(
     Raises:
         UserError: for an unknown concept, value, site or prompt set, and for more pairs than there are.
     """
-    settings = settings or GenerationSettings()
+    must_be(AudioDiffusionModel, model, "A vector is made with a model, such as wb.load('organism-shared')")
+    settings = settings_or_default(settings)
+    drawn = validated(_Drawn, {"pairs": pairs, "seed": seed}, "Invalid vector")
     prompt_set = load_prompt_set(prompts) if isinstance(prompts, str) else prompts
+    must_be(PromptSet, prompt_set, "Prompts must be a prompt set, or the name or file of one")
     positive, negatives = _ends(prompt_set, concept, positive, negative)
-    chosen = _pairs(prompt_set, concept, positive, negatives, pairs, seed)
-    listed = [sites] if isinstance(sites, str) else sites
-    kept = parse_sites(listed, model.n_blocks, model.block_names)
-    means = _mean_differences(model, chosen, seed, kept, settings)
+    chosen = _pairs(prompt_set, concept, positive, negatives, drawn.pairs, drawn.seed)
+    kept = parse_sites(sites, model.n_blocks, model.block_names)
+    means = _mean_differences(model, chosen, drawn.seed, kept, settings)
     steps = {"step": range(settings.num_steps), "sigma": ("step", model.sigmas(settings))}
     directions = {
         str(site): xr.DataArray(values, steps, ("step", "channel"), name=str(site))
@@ -56,6 +60,14 @@ def caa(
     }
     ends = (concept, positive, " or ".join(negatives))
     return Vector(*ends, directions, model.describe(), settings, len(chosen))
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """How many pairs, and the seed that they are drawn with."""
+
+    pairs: int
+    seed: Seed
 
 
 def _ends(prompts: PromptSet, concept: str, positive: str, negative: str) -> tuple[str, list[str]]:
@@ -80,7 +92,8 @@ def _pairs(
 ) -> list[Pair]:
     """Pairs whose clean prompt has the positive value and whose corrupt one has a negative one."""
     swaps = len(list(itertools.permutations(prompts.concepts[concept], 2)))
-    drawn = prompts.pairs(concept, min(max(n, 1) * swaps, prompts.n_pairs(concept)), seed)
+    every = prompts.n_pairs(concept)
+    drawn = prompts.pairs(concept, min(n * swaps, every) if n > 0 else every, seed)
     fitting = [pair for pair in drawn if pair.clean_value == positive and pair.corrupt_value in negatives]
     if not 0 < n <= len(fitting):
         raise UserError(

@@ -29,15 +29,17 @@ class Vector:
     def at(self, strength: float) -> tuple[Edit, ...]:
         """The edits that add `strength` times the direction at each site and step, in the cond pass, to every token.
 
-        Give them to `generate` as one entry of its `edits`; models with other weights refuse them.
+        Give them to `generate` as one entry of its `edits`; models with other weights, and runs with other steps than
+        the directions are of, refuse them.
         """
         made_on = (self.model["model"], self.model["weights_hash"])
+        made_at = tuple(next(iter(self.directions.values()))["sigma"].values.tolist())
         edits = (
             add(array.sel(step=step).values, site, strength, steps=(step, step), passes=("cond",))
             for site, array in self.directions.items()
             for step in array["step"].values.tolist()
         )
-        return tuple(replace(edit, made_on=made_on) for edit in edits)
+        return tuple(replace(edit, made_on=made_on, made_at=made_at) for edit in edits)
 
     def __repr__(self) -> str:
         ends = f"{self.concept}: + is {self.positive}, − is {self.negative}"

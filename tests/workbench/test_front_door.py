@@ -5,11 +5,57 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import workbench as wb
 
+WRONG = """
+import numpy as np, workbench as wb
+clean, other = wb.clips("a", seed=np.arange(2))
+assert (clean, other) == (wb.Clip("a", 0), wb.Clip("a", np.int64(1))) and type(other.seed) is int
+site, model = "tf3.cross_attn", wb.load("organism-shared")
+calls = {
+    "load": lambda: wb.load(None),
+    "load device": lambda: wb.load("organism-shared", device=None),
+    "generate": lambda: model.generate(None),
+    "generate text": lambda: model.generate("a song"),
+    "generate settings": lambda: model.generate(clean, {"num_steps": 2}),
+    "capture": lambda: model.generate(clean, capture=3),
+    "capture list": lambda: model.generate(clean, capture=[3]),
+    "edits": lambda: model.generate(clean, edits=None),
+    "patch": lambda: wb.patch(None, clean),
+    "patch source": lambda: wb.patch(site, None),
+    "ablate": lambda: wb.ablate(site, "mean", None),
+    "blend": lambda: wb.blend(site, clean, None),
+    "add": lambda: wb.add(None, site),
+    "add text": lambda: wb.add("abc", site),
+    "add strength": lambda: wb.add([1.0], site, "2"),
+    "clamp": lambda: wb.clamp([1.0], site, None),
+    "Clip": lambda: wb.Clip(None, 0),
+    "Clip seed": lambda: wb.Clip("a", 1.5),
+    "Clip lyrics": lambda: wb.Clip("a", 0, None),
+    "Run": lambda: wb.Run(None),
+    "Run edits": lambda: wb.Run(clean, None),
+    "caa": lambda: wb.caa(None, "mood", site),
+    "caa settings": lambda: wb.caa(model, "mood", site, settings={}),
+    "caa pairs": lambda: wb.caa(model, "mood", site, pairs=1.5),
+    "caa sites": lambda: wb.caa(model, "mood", None),
+    "caa prompts": lambda: wb.caa(model, "mood", site, prompts=3),
+    "trace": lambda: wb.trace(None, out="study"),
+}
+for name, call in calls.items():
+    try:
+        call()
+    except wb.UserError as error:
+        if "pydantic" in str(error):
+            print(name, error)
+    except Exception as error:
+        print(name, type(error), error)
+    else:
+        print(name, "passes")
+"""
 STUB = Path(wb.__file__).with_suffix(".pyi")
 SLOW = (
     *("torch", "diffusers", "nnsight", "transformers", "numpy", "xarray", "pandas", "zarr", "pydantic"),
@@ -55,3 +101,25 @@ def test_importing_it_imports_nothing_slow() -> None:
     program = f"import sys, workbench as wb; dir(wb); print([name for name in {SLOW} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_wrong_kinds_of_argument_are_a_user_s_error() -> None:
+    """In a process of its own, as people have it: the tests' checks of types would be there first."""
+    run = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, check=True)
+    assert run.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"num_steps": 0}, "num_steps must be at least 1, not 0"),
+        ({"duration": float("nan")}, "duration must be a finite number"),
+        ({"guidance_scale": 0.5}, "guidance_scale must be at least 1"),
+        ({"cfg": 3}, "cfg is not a known name"),
+        ({"options": {"shift": None}}, "options.shift"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_a_user_s_error(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(wb.UserError, match=f"^Invalid GenerationSettings: {words}"):
+        wb.GenerationSettings(**fields)

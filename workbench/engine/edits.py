@@ -4,7 +4,8 @@
 to be bound to one later (`Run.bound`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypedDict, Unpack, cast
@@ -15,7 +16,7 @@ from cache.errors import UserError
 from cache.protocol import Pass
 from workbench.engine.operators import NO_PARAMETERS, OPERATORS, Operator, Parameters
 from workbench.engine.runs import Clip
-from workbench.engine.sites import Site, Target
+from workbench.engine.sites import Site, Target, listed_sites
 from workbench.engine.tensors import HashedTensor, Numbers, Tensors
 from workbench.provenance import content_hash
 from workbench.validation import validated
@@ -52,13 +53,22 @@ class Window:
     def __post_init__(self) -> None:
         for name in ("steps", "sigmas", "tokens"):
             window = getattr(self, name)
+            if window is None:
+                continue
+            if not all(math.isfinite(end) and end >= 0 for end in window):
+                raise UserError(
+                    f"The {name} window {window[0]} to {window[1]} must have finite ends, neither of them below 0."
+                )
             # The window of sigmas excludes its low end.
-            if window is not None and (
-                window[0] > window[1] or (name == "sigmas" and window[0] == window[1])
-            ):
+            if window[0] > window[1] or (name == "sigmas" and window[0] == window[1]):
                 raise UserError(
                     f"The {name} window {window[0]} to {window[1]} is empty. Give the lower end first."
                 )
+        for name in ("passes", "heads", "segments", "parts"):
+            if getattr(self, name) == ():
+                raise UserError(f"The {name} of an edit must be at least one, or None for all; got none.")
+        if min(self.heads or (0,)) < 0:
+            raise UserError(f"Heads are numbered from 0; got {min(self.heads or ())}.")
 
     def acts_at(self, step: int, sigma: float, pass_name: str) -> bool:
         """Return whether the window includes this pass of this call."""
@@ -98,7 +108,8 @@ class Edit:
     values, padding mask and positions of the conditioning tokens.
 
     `made_on` is the name and the weights hash of the model that its parameters belong to, as those of a steering vector
-    do: other models refuse the edit. None where it fits any model.
+    do: other models refuse the edit. `made_at` are the sigmas of the steps that they belong to: runs with other steps
+    refuse it. None where it fits any model, or any run.
 
     Raises:
         UserError: for an unknown operator or site, and for what does not go together.
@@ -111,6 +122,7 @@ class Edit:
     window: Window = EVERYTHING
     sources: tuple["Run", ...] = ()
     made_on: tuple[str, str] | None = None
+    made_at: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         allowed = _operator(self.operator)
@@ -184,6 +196,7 @@ class Edit:
             "window": dict(self.window.options),
             "sources": [source.to_json() for source in self.sources],
             **({} if self.made_on is None else {"made_on": list(self.made_on)}),
+            **({} if self.made_at is None else {"made_at": list(self.made_at)}),
         }
 
     @property
@@ -214,7 +227,9 @@ class Run:
     follows: "Run | None" = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "edits", tuple(self.edits))
+        if not isinstance(self.clip, Clip | str):
+            raise UserError(f"A run must have a clip; got {self.clip!r}.")
+        object.__setattr__(self, "edits", all_edits(self.edits))
 
     @property
     def is_self(self) -> bool:
@@ -307,7 +322,7 @@ def patch(
     padding mask and positions, with the run's own queries (TADA, arXiv 2602.11910), or some `parts` of it. With
     `output` the sites' outputs are the source's.
     """
-    return _edit("patch", sites, [source], window, target)
+    return _edit("patch", sites, as_run(source), window, target)
 
 
 def random_patch(
@@ -319,7 +334,7 @@ def random_patch(
     **window: Unpack[WindowOptions],
 ) -> Edit:
     """A null patch of the same norm: values as far from the run's own as the source's are, in a random direction."""
-    return _edit("random_patch", sites, [source], window, target, seed=seed)
+    return _edit("random_patch", sites, as_run(source), window, target, seed=seed)
 
 
 def ablate(
@@ -332,8 +347,7 @@ def ablate(
 
     With `resample` the source should be unrelated to the ablated run.
     """
-    sources = [source] if isinstance(source, Clip | Run | str) else source
-    return _edit(method, sites, sources, window)
+    return _edit(method, sites, source, window)
 
 
 def add(
@@ -361,8 +375,8 @@ def clamp(
 
 def blend(
     sites: str | Sequence[str],
-    sources: Sequence[Source],
-    weights: Sequence[float],
+    sources: Source | Sequence[Source],
+    weights: float | Sequence[float],
     **window: Unpack[WindowOptions],
 ) -> Edit:
     """Blend conditionings: cross-attentions read the weighted sum of the sources' keys and of their values.
@@ -370,7 +384,7 @@ def blend(
     The padding mask and positions are those of the first source, and must be the same for all: prompts whose
     conditioning tokens are at different positions raise an error, because adding a word to padding is meaningless.
     """
-    return _edit("blend", sites, sources, window, "conditioning", weights=weights)
+    return _edit("blend", sites, sources, window, "conditioning", weights=_listed(weights))
 
 
 def all_edits(edits: Edit | Sequence[Edit | Sequence[Edit]]) -> tuple[Edit, ...]:
@@ -389,19 +403,24 @@ def all_edits(edits: Edit | Sequence[Edit | Sequence[Edit]]) -> tuple[Edit, ...]
 def _edit(
     operator: str,
     sites: str | Sequence[str],
-    sources: Sequence[Source],
+    sources: Source | Sequence[Source],
     window: WindowOptions,
     target: Target = "output",
     **parameters: Any,
 ) -> Edit:
     return Edit(
         operator=operator,
-        sites=(sites,) if isinstance(sites, str) else tuple(sites),
+        sites=listed_sites(sites),
         target=target,
         parameters=validated(_operator(operator).parameters, parameters, f"Invalid edit '{operator}'"),
         window=validated(Window, dict(window), f"Invalid window of the edit '{operator}'"),
-        sources=tuple(map(as_run, sources)),
+        sources=tuple(map(as_run, _listed(sources))),
     )
+
+
+def _listed(values: Any) -> tuple[Any, ...]:
+    """One value, or several."""
+    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else (values,)
 
 
 def _operator(name: str) -> Operator:
@@ -432,7 +451,7 @@ def _check_conditioning(edit: Edit) -> None:
         raise UserError(
             "An edit of the conditioning cannot have a window of latent tokens or heads. Edit outputs instead."
         )
-    if not edit.conditioning_parts or not set(edit.conditioning_parts) <= set(CONDITIONING_PARTS):
+    if not set(edit.conditioning_parts) <= set(CONDITIONING_PARTS):
         raise UserError(f"Parts must be at least one of {', '.join(CONDITIONING_PARTS)}.")
 
 
@@ -461,6 +480,7 @@ def _edit_from_json(data: Any, tensors: Tensors | None, depth: int) -> Edit:
         window=given.window,
         sources=tuple(_run_from_json(source, tensors, depth) for source in given.sources),
         made_on=given.made_on,
+        made_at=given.made_at,
     )
 
 
@@ -477,6 +497,7 @@ class _EditFields:
     window: Window = EVERYTHING
     sources: tuple[Any, ...] = ()
     made_on: tuple[str, str] | None = None
+    made_at: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,22 +4,38 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from pydantic import ConfigDict
 
+from cache.errors import UserError
 from workbench.engine.sites import Site
+from workbench.seeds import LARGEST_SEED
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip to generate: prompt, lyrics, and the seed of its initial noise."""
+    """A clip to generate: prompt, lyrics, and the seed of its initial noise.
+
+    Raises:
+        UserError: for an empty prompt, a seed that is not from 0 to 2⁶⁴ - 1, and what is neither text nor a number.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     prompt: str
     seed: int
     lyrics: str = ""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.prompt, str) and self.prompt.strip() and isinstance(self.lyrics, str)):
+            wrong = self.prompt if isinstance(self.lyrics, str) else self.lyrics
+            raise UserError(f"A clip's prompt must be non-empty text, and its lyrics text; got {wrong!r}.")
+        if isinstance(self.seed, np.integer):
+            object.__setattr__(self, "seed", int(self.seed))
+        if type(self.seed) is not int or not 0 <= self.seed <= LARGEST_SEED:
+            raise UserError(f"A seed must be a whole number from 0 to {LARGEST_SEED}; got {self.seed!r}.")
 
 
 @dataclass(frozen=True)

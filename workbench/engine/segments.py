@@ -20,6 +20,12 @@ class Conditioning:
     words: tuple[tuple[str, int, int], ...]
 
 
+def batch_tokens(of_clips: Sequence[Conditioning]) -> int:
+    """Return how many conditioning tokens a batch of clips has, each segment as long as its longest."""
+    spans = [clip.segments.values() for clip in of_clips]
+    return sum(max(last - first for first, last in of_all) for of_all in zip(*spans, strict=True))
+
+
 def segment_positions(
     names: Sequence[str], target: Conditioning, source: Conditioning, n_tokens: int
 ) -> list[int]:

@@ -2,12 +2,14 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workbench.validation import MadeByUsers, must_be
+
 LONGEST_CLIP = 3600.0
 """Seconds of the longest clip; models make shorter ones."""
 MOST_STEPS = 10_000
 
 
-class GenerationSettings(BaseModel):
+class GenerationSettings(BaseModel, metaclass=MadeByUsers):
     """How a clip is generated; every row of a batch shares these.
 
     Guidance acts where `guidance_scale` is above 1. `options` are the settings of one architecture (see
@@ -20,3 +22,15 @@ class GenerationSettings(BaseModel):
     num_steps: int = Field(8, ge=1, le=MOST_STEPS, description="Denoising steps.")
     guidance_scale: float = Field(3.0, ge=1, description="Guidance scale; 1 disables guidance.")
     options: dict[str, bool | int | float | str] = {}
+
+
+def settings_or_default(settings: GenerationSettings | None) -> GenerationSettings:
+    """Return the settings, by default those of `GenerationSettings()`; raise UserError for anything else."""
+    if settings is None:
+        return GenerationSettings()
+    must_be(
+        GenerationSettings,
+        settings,
+        "Settings must be made by wb.GenerationSettings, such as wb.GenerationSettings(num_steps=8)",
+    )
+    return settings

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from cache.errors import UserError
+from workbench.validation import must_be
 
 # In the order in which a block computes them, in which a trace must also visit them.
 PARTS = (
@@ -66,8 +67,8 @@ class Site:
         return self.part in ("cross_attn.k", "cross_attn.v")
 
 
-def parse_sites(texts: Iterable[str], n_blocks: int, names: Sequence[str] = ()) -> tuple[Site, ...]:
-    """Parse sites and wildcards (`*.cross_attn`: that part of every block) for a network of `n_blocks` blocks.
+def parse_sites(texts: str | Iterable[str], n_blocks: int, names: Sequence[str] = ()) -> tuple[Site, ...]:
+    """Parse sites, or one, and wildcards (`*.cross_attn`: that part of every block) for a network of `n_blocks` blocks.
 
     `names` are the names of the blocks, if they have any.
 
@@ -78,13 +79,21 @@ def parse_sites(texts: Iterable[str], n_blocks: int, names: Sequence[str] = ()) 
         UserError: for unknown blocks or parts, or an empty list.
     """
     sites: set[Site] = set()
-    for text in texts:
+    for text in listed_sites(texts):
         every = [f"tf{block}{text[1:]}" for block in range(n_blocks)] if text.startswith("*.") else [text]
         sites.update(Site.parse(numbered_site(site, names)) for site in every)
     check_blocks([site.block for site in sites], n_blocks)
     if not sites:
         raise UserError("Give at least one site, such as tf3.cross_attn or '*.cross_attn'.")
     return tuple(sorted(sites, key=lambda site: site.order))
+
+
+def listed_sites(given: str | Iterable[str]) -> tuple[str, ...]:
+    """List sites, of which one may be given as text; raise UserError for what is not text."""
+    sites = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    for site in sites:
+        must_be(str, site, "A site must be text, such as tf3.cross_attn")
+    return sites
 
 
 def numbered_site(text: str, names: Sequence[str]) -> str:

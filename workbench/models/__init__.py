@@ -10,6 +10,7 @@ from cache.protocol import Dtype
 from workbench.devices import check_device
 from workbench.hub import is_hub_id
 from workbench.models.folders import read_settings
+from workbench.validation import must_be
 
 if TYPE_CHECKING:
     import workbench.models.base  # imports torch, which is slow
@@ -69,6 +70,7 @@ def load_model(
     Raises:
         UserError: for an unknown name, device or dtype, missing weights, or a pipeline without an adapter.
     """
+    must_be((str, os.PathLike), name, "A model must be given by its name or its folder")
     name = os.fspath(name)
     check_device(device)
     if dtype not in DTYPES:

@@ -20,14 +20,15 @@ from cache.protocol import DIMS
 from workbench.audio import not_finite
 from workbench.engine.batch import Batch, Row, RowEdit, plan_batch
 from workbench.engine.conditioning import ConditioningTable
-from workbench.engine.edits import Edit, Run, all_edits, as_run
+from workbench.engine.edits import SELF, Edit, Run, all_edits, as_run
 from workbench.engine.operators import OPERATORS
 from workbench.engine.rows import call_rows, shared_clips, started_clips
 from workbench.engine.runs import CallInputs, CallLabel, Capture, Clip, Generation, Linearisation, Sink
-from workbench.engine.segments import Conditioning, Span, segment_positions
-from workbench.engine.settings import GenerationSettings
-from workbench.engine.sites import PARTS, Site, check_blocks, parse_sites
+from workbench.engine.segments import Conditioning, Span, batch_tokens, segment_positions
+from workbench.engine.settings import GenerationSettings, settings_or_default
+from workbench.engine.sites import PARTS, Site, check_blocks, listed_sites, parse_sites
 from workbench.engine.visit import visit_call
+from workbench.engine.windows import check_steps, check_windows
 from workbench.models import unreachable_weights
 from workbench.models.folders import loading
 from workbench.models.generated import Activations, GeneratedClip, GeneratedClips, generated_clips
@@ -35,6 +36,7 @@ from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall, cond_inputs, conditionings
 from workbench.provenance import weights_hash
 from workbench.seeds import seed_array
+from workbench.validation import must_be
 
 
 class AudioDiffusionModel(ABC):
@@ -212,6 +214,9 @@ class AudioDiffusionModel(ABC):
 
     # Common to all
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}: {self.n_blocks} blocks, {self.dtype} on {self.device})"
+
     def describe(self) -> dict[str, Any]:
         """Return what provenance records (name, source, weights hash, device, dtype), and the block names."""
         numbers = tuple(f"tf{block}" for block in range(self.n_blocks))
@@ -283,14 +288,18 @@ class AudioDiffusionModel(ABC):
                 `generate_batch` with a sink.
 
         Raises:
-            UserError: as `generate_batch` does, and if numbers become NaN or infinite.
+            UserError: as `generate_batch` does, for an edit whose window has no step, sigma, pass or token of the run,
+                and if numbers become NaN or infinite.
         """
         asked = [clips] if isinstance(clips, Clip) else clips
-        if isinstance(asked, str) or not all(isinstance(clip, Clip) for clip in asked):
-            raise UserError("generate needs clips, such as those of wb.clips(['a slow sad piano song']).")
-        settings = settings or GenerationSettings()
-        wanted = self._everything([capture] if isinstance(capture, str) else capture, settings)
+        needed = "generate needs clips, such as those of wb.clips(['a slow sad piano song'])"
+        must_be(Sequence, asked, needed)
+        for clip in asked:
+            must_be(Clip, clip, needed)
+        settings = settings_or_default(settings)
+        wanted = self._everything(listed_sites(capture), settings)
         of_each = all_edits(edits)
+        self._check_windows(of_each, asked, settings)
         generation = self.generate_batch([Run(clip, of_each) for clip in asked], settings, capture=wanted)
         audio = self.decode(generation.latents, settings.duration).float().cpu().numpy()
         for clip, step, samples in zip(asked, generation.broke_at, audio, strict=True):
@@ -352,8 +361,8 @@ class AudioDiffusionModel(ABC):
         and keys and values of the conditioning are computed once.
 
         Raises:
-            UserError: for an empty batch, unknown blocks, heads or segments, unbound names of runs, or passes or steps
-                that the run does not have.
+            UserError: for an empty batch, unknown blocks, heads or segments, unbound names of runs, edits of another
+                model or of other steps, or passes or steps that the run does not have.
         """
         from nnsight import save
 
@@ -416,9 +425,10 @@ class AudioDiffusionModel(ABC):
         self, runs: Sequence[Clip | Run], settings: GenerationSettings, capture: Capture | None = None
     ) -> Batch:
         """Plan the batch that `generate_batch` computes for these runs; raise UserError as it does."""
+        self.check_settings(settings)
         for run in map(as_run, runs):
             for edit in run.nested_edits:
-                self._check_edit(edit)
+                self._check_edit(edit, settings)
         batch = plan_batch(runs)
         self._check(batch, settings, capture)
         return replace(batch, edits=self._placed(batch, settings))
@@ -432,8 +442,7 @@ class AudioDiffusionModel(ABC):
         if all(edit.edit.window.segments is None for edit in batch.edits):
             return batch.edits
         places = self._conditionings(batch.rows, settings)
-        spans = [place.segments.values() for place in places]
-        n_tokens = sum(max(last - first for first, last in of_all) for of_all in zip(*spans, strict=True))
+        n_tokens = batch_tokens(places)
 
         def placed(edit: RowEdit) -> RowEdit:
             names = edit.edit.window.segments
@@ -507,7 +516,6 @@ class AudioDiffusionModel(ABC):
     def _check(self, batch: Batch, settings: GenerationSettings, capture: Capture | None) -> None:
         if not batch.rows:
             raise UserError("The list of clips is empty. Give at least one clip.")
-        self.check_settings(settings)
         for lyrics in {row.lyrics for row in batch.rows}:
             self.check_lyrics(lyrics)
         for edit in batch.edits:
@@ -516,14 +524,35 @@ class AudioDiffusionModel(ABC):
         if capture is not None:
             self.check_capture(capture, settings)
 
-    def _check_edit(self, edit: Edit) -> None:
-        """Raise UserError for an edit that was made on another model, or does not fit this one's sites."""
+    def _check_windows(
+        self, edits: Sequence[Edit], clips: Sequence[Clip], settings: GenerationSettings
+    ) -> None:
+        """Raise UserError for an edit, of the clips or of a run that one reads from, which can act nowhere in a run."""
+        if not edits:
+            return
+        self.check_settings(settings)
+        read = [run.clip for edit in edits for run in edit.runs if isinstance(run.clip, Clip)]
+
+        def n_tokens(site: Site) -> int:
+            if not site.on_conditioning:
+                return self.tokens_at(site, settings.duration)
+            every = batch_tokens(self._conditionings([*clips, *read], settings))
+            return len(range(every)[self.reads(site.block)])
+
+        nested = list(Run(SELF, edits).nested_edits)
+        for edit in nested:
+            self._check_edit(edit, settings)
+        check_windows(nested, self.sigmas(settings), self.passes(settings), n_tokens)
+
+    def _check_edit(self, edit: Edit, settings: GenerationSettings) -> None:
+        """Raise UserError for an edit of another model or of other steps, or that does not fit this one's sites."""
         if edit.made_on is not None and edit.made_on[1] != self.weights_hash:
             name, weights_hash = edit.made_on
             raise UserError(
                 f"The edit '{edit.operator}' at {', '.join(edit.sites)} was made on {name} (weights {weights_hash}), "
                 f"and this model is {self.name} (weights {self.weights_hash}): make it anew on this model."
             )
+        check_steps(edit, self.sigmas(settings))
         check_blocks(sorted(edit.blocks), self.n_blocks)
         heads = edit.window.heads
         for site in edit.value_sites:

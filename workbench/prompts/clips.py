@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from cache.errors import UserError
 from workbench.engine.runs import Clip
-from workbench.seeds import LARGEST_SEED
 
 
 def clips(
@@ -29,20 +30,13 @@ def clips(
     if any(count not in (1, n) for count in counts.values()):
         given_counts = ", ".join(f"{count} {name}" for name, count in counts.items())
         raise UserError(f"Lists must have the same length, or one value for all clips; got {given_counts}.")
-    _check(**given)
     full = {name: values * n if len(values) == 1 else values for name, values in given.items()}
     return [Clip(*of_clip) for of_clip in zip(*full.values(), strict=True)]
 
 
 def _listed(values: Any) -> list[Any]:
-    return list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
-
-
-def _check(prompts: list[Any], seeds: list[Any], lyrics: list[Any]) -> None:
-    wrong = [text for text in prompts if not isinstance(text, str) or not text.strip()]
-    wrong += [text for text in lyrics if not isinstance(text, str)]
-    if wrong:
-        raise UserError(f"A clip's prompt must be non-empty text, and its lyrics text; got {wrong[0]!r}.")
-    not_seeds = [seed for seed in seeds if type(seed) is not int or not 0 <= seed <= LARGEST_SEED]
-    if not_seeds:
-        raise UserError(f"A seed must be a whole number from 0 to {LARGEST_SEED}; got {not_seeds[0]!r}.")
+    return (
+        list(values)
+        if isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
+        else [values]
+    )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from cache.protocol import MAX_ZSTD_LEVEL, Dtype
 from workbench.engine.settings import GenerationSettings
 from workbench.seeds import Seed
-from workbench.validation import distinct
+from workbench.validation import Names, distinct
 
 MAX_CLIPS = 10_000_000
 
@@ -49,7 +49,7 @@ class StudyRequest(StudyOptions):
     _distinct = field_validator("*")(distinct)
 
     settings: GenerationSettings = Field(default_factory=GenerationSettings)
-    sites: tuple[str, ...] = Field(
+    sites: Names = Field(
         ("*.cross_attn", "*.block"),
         description="Site to record; '*.cross_attn' selects it in every block. Repeatable.",
     )

@@ -122,6 +122,33 @@ def test_another_model_refuses_it(tiny64: AceStep15, tiny_turbo: AceStep15, vect
             assert each in str(error.value)
     read_back = edit_from_json(edits[0].to_json(), lambda name: edits[0].parameters.vector)
     assert read_back.made_on == (tiny64.name, tiny64.weights_hash)
+    assert read_back.made_at == (1.0, 0.75)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"num_steps": 8},
+        {"num_steps": 1},
+        {"options": {"shift": 1.0}},
+    ],
+    ids=["more steps", "fewer steps", "other sigmas"],
+)
+def test_a_run_with_other_steps_refuses_it(tiny64: AceStep15, vector: Vector, other: dict[str, Any]) -> None:
+    clip, edits = Clip("a sad song", 3), vector.at(2.0)
+    settings = SETTINGS.model_copy(update=other)
+    patched = Run(clip, (patch(SITES[0], Run(clip, edits), target="output"),))
+    for refused in (
+        lambda: tiny64.generate(clip, settings, edits=[edits]),
+        lambda: tiny64.generate_batch([patched], settings),
+    ):
+        with pytest.raises(UserError, match=r"made for 2 steps \(sigmas 1, 0.75\), and this run has"):
+            refused()
+
+
+def test_a_run_with_the_same_steps_takes_it(tiny64: AceStep15, vector: Vector) -> None:
+    settings = SETTINGS.model_copy(update={"duration": 2.0, "guidance_scale": 1.0})
+    assert tiny64.generate(Clip("a sad song", 3), settings, edits=[vector.at(1.0)]).seconds == 2.0
 
 
 def test_the_same_weights_in_another_dtype_take_it(tiny: AceStep15, vector: Vector) -> None:
@@ -159,7 +186,9 @@ def test_ends_of_a_concept_with_more_values(
         ({"concept": "mood", "positive": "angry"}, "happy, sad"),
         ({"concept": "mood", "positive": "sad", "negative": "sad"}, "must differ"),
         ({"concept": "mood", "pairs": 29}, "1 to 28"),
-        ({"concept": "mood", "pairs": 0}, "1 to"),
+        ({"concept": "mood", "pairs": 0}, "1 to 28"),
+        ({"concept": "mood", "pairs": -2}, "1 to 28"),
+        ({"concept": "mood", "seed": -1}, "seed must be at least 0, not -1"),
         ({"concept": "mood", "sites": "tf9.cross_attn"}, "tf0 to tf1"),
         ({"concept": "mood", "sites": []}, "at least one site"),
         ({"concept": "mood", "prompts": "portraits"}, "portraits"),

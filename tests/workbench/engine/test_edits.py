@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,7 +39,9 @@ MADE = [
     add([1.0, 2.0], "tf0.mlp", 2.0),
     clamp([1.0, 2.0], "tf0.mlp"),
     blend("tf0.cross_attn", [CLEAN, CORRUPT], [0.25, 0.75]),
-    replace(add([1.0, 2.0], "tf0.mlp", 2.0), made_on=("organism-shared", "0123456789abcdef")),
+    replace(
+        add([1.0, 2.0], "tf0.mlp", 2.0), made_on=("organism-shared", "0123456789abcdef"), made_at=(1.0, 0.75)
+    ),
 ]
 
 windows = st.one_of(st.none(), st.tuples(st.integers(0, 5), st.integers(5, 9)))
@@ -140,18 +144,66 @@ def test_lists_are_taken_for_tuples() -> None:
         (lambda: ablate("tf0.mlp", heads=(0,)), "no separate heads"),
         (lambda: ablate("tf0.mlp", segments=("text",)), "are for edits of the conditioning"),
         (lambda: patch("tf0.cross_attn", CLEAN, tokens=(0, 1)), "cannot have a window of latent tokens"),
-        (lambda: patch("tf0.cross_attn", CLEAN, parts=()), "at least one of"),
+        (lambda: patch("tf0.cross_attn", CLEAN, parts=()), "parts of an edit must be at least one"),
+        (lambda: patch("tf0.cross_attn", CLEAN, segments=()), "segments of an edit must be at least one"),
+        (lambda: ablate("tf0.mlp", passes=()), "passes of an edit must be at least one"),
+        (lambda: ablate("tf0.mlp.heads", heads=()), "heads of an edit must be at least one"),
+        (lambda: ablate("tf0.cross_attn.heads", heads=(0, -1)), "numbered from 0; got -1"),
+        (lambda: Window(steps=(-1, -1)), "neither of them below 0"),
+        (lambda: Window(tokens=(-3, 2)), "neither of them below 0"),
+        (lambda: Window(sigmas=(float("nan"), 1.0)), "finite ends"),
+        (lambda: Window(sigmas=(-1.0, -0.5)), "neither of them below 0"),
         (lambda: Window(steps=(3, 2)), "3 to 2 is empty"),
         (lambda: ablate("tf0.mlp", steps=3), "steps must be a list, not 3"),
         (lambda: ablate("tf0.mlp", passes="cond"), "passes must be a list, not 'cond'"),
         (lambda: ablate("tf0.mlp", place=(0, 1)), "place is not a known name"),
         (lambda: Window(sigmas=(0.5, 0.5)), "0.5 to 0.5 is empty"),
         (lambda: add([1.0, float("nan")], "tf0.mlp"), "finite"),
+        (lambda: add([], "tf0.mlp"), "at least one; it has none"),
+        (lambda: clamp(torch.tensor([1j]), "tf0.mlp"), "real numbers"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together(make: Callable[[], Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "2", True])
+@pytest.mark.parametrize(
+    ("operator", "parameters"),
+    [
+        ("add", lambda value: {"vector": {"tensor": "0"}, "strength": value}),
+        ("clamp", lambda value: {"vector": {"tensor": "0"}, "projection": value}),
+        ("blend", lambda value: {"weights": [value]}),
+    ],
+    ids=["strength", "projection", "weights"],
+)
+def test_numbers_of_an_edit_are_finite_numbers(
+    value: Any, operator: str, parameters: Callable[[Any], dict[str, Any]]
+) -> None:
+    data = {"operator": operator, "sites": ["tf0.mlp"], "parameters": parameters(value)}
+    with pytest.raises(UserError, match=r"Invalid edit: \S+ must be a (finite )?number"):
+        edit_from_json(data, lambda name: HashedTensor.of([1.0]))
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    edit = edit_from_json(
+        {
+            "operator": "add",
+            "sites": ["tf0.mlp"],
+            "parameters": {"vector": {"tensor": "0"}, "strength": np.float32(2)},
+        },
+        lambda name: HashedTensor.of([1.0]),
+    )
+    assert edit == add([1.0], "tf0.mlp", 2.0)
+
+
+def test_one_source_may_stand_for_itself() -> None:
+    assert blend("tf0.cross_attn", CLEAN, 1.0) == blend("tf0.cross_attn", [CLEAN], [1.0])
+
+
+def test_edits_without_a_model_or_steps_of_their_own_are_written_without() -> None:
+    assert not {"made_on", "made_at"} & GOOD.keys()
 
 
 GOOD = patch("tf0.cross_attn", CLEAN).to_json()

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 
 from cache.errors import UserError
 from tests.tolerances import assert_close, difference
-from workbench.engine.edits import ablate, all_edits, patch
+from workbench.engine.edits import Edit, Run, ablate, all_edits, patch
 from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
@@ -189,6 +190,46 @@ def test_activations_are_those_of_the_edited_run(tiny64: AceStep15) -> None:
     run = tiny64.generate(CLIPS[1], SETTINGS, edits=ablate(SITE), capture=SITE)
     assert not run.activations[SITE].values.any()
     assert run.activations[SITE]["prompt"].values.tolist() == ["a happy song"]
+
+
+NOWHERE = {
+    "steps": (ablate(SITE, steps=(5, 9)), "steps 5 to 9, and the run has 3 steps"),
+    "sigmas": (ablate(SITE, sigmas=(2.0, 3.0)), r"sigmas 2 to 3, and the run has 3 steps \(sigmas 1, "),
+    "passes": (ablate(SITE, passes=("text",)), "passes text, and the run has .* passes cond, null"),
+    "both": (ablate(SITE, steps=(0, 0), sigmas=(0.5, 0.8)), "steps 0 to 0, sigmas 0.5 to 0.8"),
+    "tokens": (ablate(SITE, tokens=(900, 901)), "tokens 900 to 901, and the site has tokens 0 to"),
+    "conditioning": (ablate("tf1.cross_attn.k", tokens=(9000, 9001)), "tokens 9000 to 9001"),
+}
+
+
+@pytest.mark.parametrize(("edit", "words"), NOWHERE.values(), ids=NOWHERE)
+def test_an_edit_that_acts_nowhere_is_an_error(tiny: AceStep15, edit: Edit, words: str) -> None:
+    of_source = patch(SITE, Run(CLIPS[0], (edit,)), target="output")
+    for edits in ([edit], [of_source]):
+        with pytest.raises(UserError, match=words):
+            tiny.generate(CLIPS[1], SETTINGS, edits=edits)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"steps": (1, 9)},
+        {"sigmas": (0.7, 3.0)},
+        {"passes": ("cond", "text")},
+        {"tokens": (0, 901)},
+        {"passes": ("null",)},
+    ],
+    ids=["steps", "sigmas", "passes", "tokens", "guidance"],
+)
+def test_an_edit_that_acts_in_part_of_its_window_is_right(tiny: AceStep15, window: dict[str, Any]) -> None:
+    """A pass that guidance turns off in some steps, here in all, is one of the run's."""
+    off = SETTINGS.model_copy(update={"options": {"cfg_interval_start": 0.9}})
+    settings = off if window == {"passes": ("null",)} else SETTINGS
+    assert tiny.generate(CLIPS[1], settings, edits=ablate(SITE, **window)).seconds == SETTINGS.duration
+
+
+def test_it_says_what_it_is(tiny: AceStep15) -> None:
+    assert repr(tiny) == f"AceStep15({tiny.name}: 2 blocks, float32 on cpu)"
 
 
 def test_what_is_no_edit() -> None:

@@ -35,3 +35,9 @@ def test_lists_go_together_and_single_values_are_everybodys() -> None:
 def test_what_is_no_clip(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         clips(**arguments)
+
+
+@pytest.mark.parametrize("arguments", [("", 0), ("  ", 0), ("a", -3), ("a", 2**64), ("a", True)])
+def test_a_clip_itself_refuses_the_same(arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(UserError, match=r"prompt|seed"):
+        Clip(*arguments)
