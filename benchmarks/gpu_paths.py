@@ -81,9 +81,9 @@ def through_kvikio(folder: Path, device: str) -> None:
 
 
 def measure_paths(folder: Path, plan: CachePlan, device: str, rounds: int = ROUNDS) -> dict[str, object]:
-    """Writing a new cache to `folder`, and reading it by every path that is there, in turns.
+    """Measure writing a new cache to `folder`, and reading it by every available path, alternating.
 
-    A path of others' that does not work is named under `failed`, with the reason, and the rest goes on.
+    If zarr's or kvikio's path fails, it is listed under `failed` with the reason, and the others continue.
     """
     written = write(folder, plan, device)
     paths: dict[str, Callable[[Path, str], None]] = {"pinned": through_pinned}
@@ -94,7 +94,7 @@ def measure_paths(folder: Path, plan: CachePlan, device: str, rounds: int = ROUN
             continue
         try:
             path(folder, device)
-        except Exception as error:  # noqa: BLE001 - whatever others' code raises is a finding
+        except Exception as error:  # noqa: BLE001 - any error of the other libraries is a result
             failed[name] = f"{type(error).__name__}: {error}"
         else:
             paths[name] = path

@@ -143,15 +143,15 @@ def exact_rows(
 
 
 def shape(sufficient: pd.Series, necessary: pd.Series) -> str:
-    """What sufficiency and necessity of the planted cells say together."""
-    told = {(bool(s > 0.5), bool(n > 0.5)) for s, n in zip(sufficient, necessary, strict=True)}
+    """Describe the circuit by sufficiency and necessity of its planted cells."""
+    kinds = {(bool(s > 0.5), bool(n > 0.5)) for s, n in zip(sufficient, necessary, strict=True)}
     names = {
         (True, True): "sufficient and necessary",
         (True, False): "redundant: sufficient, not necessary",
         (False, True): "complementary: necessary, not sufficient",
         (False, False): "neither alone",
     }
-    return "; ".join(names[kind] for kind in sorted(told))
+    return "; ".join(names[kind] for kind in sorted(kinds))
 
 
 def screened_rows(model: AceStep15, cells: Cells, planted: set[str]) -> list[dict[str, object]]:

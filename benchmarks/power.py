@@ -1,4 +1,4 @@
-"""Statistics of patching maps: what intervals cover, what effects are found with how many pairs, what stopping costs.
+"""Statistics of patching maps: coverage of intervals, power by number of pairs, and the cost of early stopping.
 
 Writes results/power.json, and the tables and the figure of docs/statistics.md. All scores are simulated.
 """
@@ -69,13 +69,13 @@ DESIGNS: dict[str, Design] = {"even": even, "bounded": bounded, "bimodal": bimod
 
 
 def pair_totals(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
-    """What the arm gains on the corrupt run and lacks to the clean one, summed over seeds: (pair, cell)."""
+    """Return the arm's score minus the corrupt run's, and the clean run's minus the arm's, over seeds: (pair, cell)."""
     clean, corrupt, arm = scores
     return (arm - corrupt).sum(axis=1), (clean - arm).sum(axis=1)
 
 
 def coverage(design: Design, pairs: int, impact: float, cells: int, seed: int = 0) -> float:
-    """The share of `cells` independent repetitions whose 95 % interval holds the planted impact."""
+    """Return the fraction of `cells` independent repetitions whose 95 % interval contains the planted impact."""
     totals = pair_totals(design(np.random.default_rng(seed), pairs, impact, cells))
     boot = cluster_bootstrap(totals, fraction)
     return float(np.mean((boot.low <= impact) & (impact <= boot.high)))
@@ -91,7 +91,7 @@ def p_values(
 
 
 def power(design: Design, pairs: int, maps: int = MAPS, seed: int = 0) -> dict[float, float]:
-    """By impact, the share of 24-block maps whose one planted block is found at a false-discovery rate of 5 %."""
+    """Return, by impact, the fraction of 24-block maps that find the planted block at a FDR of 5 %."""
     rng = np.random.default_rng(seed)
     others = p_values(design, pairs, 0.0, maps * (BLOCKS - 1), rng).reshape(maps, -1)
     found = {}
@@ -102,10 +102,11 @@ def power(design: Design, pairs: int, maps: int = MAPS, seed: int = 0) -> dict[f
 
 
 def stopping(design: Design, impacts: Sequence[float], maps: int = 400, seed: int = 0) -> dict[str, float]:
-    """Maps of `impacts` that stop at the first of the looks at which the highest block stands apart.
+    """Simulate maps of `impacts` that stop at the first look at which the highest block is separated from the others.
 
-    Gives the share of maps that stopped before the last look, the mean number of pairs, and how often the interval
-    of the block that was highest at the stop held that block's true impact.
+    Returns:
+        The fraction of maps that stopped before the last look, the mean number of pairs, and how often the interval
+        of the block that was highest at the stop contained that block's true impact.
     """
     rng = np.random.default_rng(seed)
     totals = [pair_totals(design(rng, LOOKS[-1], planted, maps)) for planted in impacts]

@@ -66,11 +66,11 @@ def escape(text: str) -> str:
 
 
 def latex_table(table: pd.DataFrame, caption: str, label: str) -> str:
-    """A table with its caption, no wider than the text of the class article; `label` is what \\ref calls it.
+    """Return a table with its caption, no wider than the text of the class article; `label` is its name for \\ref.
 
-    Letters get smaller and texts are wrapped where they must be. Where the first column, which has no name then, tells
-    the rows apart, columns for which there is no room stand below the others. The first line says what the table needs:
-    booktabs, array where text is wrapped, longtable where it is long, an engine for letters that pdfLaTeX lacks.
+    If necessary, the font is smaller and text is wrapped. If the first column identifies the rows (it has no name),
+    columns that do not fit are put below the others. The first line says what the table needs: booktabs, array if text
+    is wrapped, longtable if it is long, another engine for letters that pdfLaTeX lacks.
     """
     table = table.rename(columns=str)
     parts = [table]
@@ -96,9 +96,9 @@ def latex_table(table: pd.DataFrame, caption: str, label: str) -> str:
 
 
 def _typeset(table: pd.DataFrame, **options: str) -> str:
-    """One tabular, or what pandas is told to make of it, in the size in which it fits.
+    """Return one tabular, or the environment that the `options` of `Styler.to_latex` ask for, in a size that fits.
 
-    pandas' own escaping leaves more than it takes (captions, signs that encodings lack, what a row begins with).
+    pandas' own escaping is not enough: it omits captions, characters that encodings lack, and the start of a row.
     """
     layout = _layout(table)
     styled = table.style.hide(axis="index").format(_latex_cell).format_index(_latex_cell, axis=1)

@@ -26,9 +26,9 @@ def significant(value: float | int | np.number, digits: int = 3) -> str:
     return UNDEFINED if math.isnan(value) else _minus(f"{value:.{digits}g}")
 
 
-def percent(share: float | np.number, decimals: int = 1) -> str:
-    """A share in percent."""
-    return UNDEFINED if math.isnan(share) else f"{share:.{decimals}%}"
+def percent(fraction: float | np.number, decimals: int = 1) -> str:
+    """Return a fraction in percent."""
+    return UNDEFINED if math.isnan(fraction) else f"{fraction:.{decimals}%}"
 
 
 def span(

@@ -1,4 +1,4 @@
-"""Recordings of one length side by side, with one transport and a switch for which of them is heard."""
+"""Recordings of the same length side by side, with one transport and a switch that selects the audible one."""
 
 from dataclasses import dataclass
 

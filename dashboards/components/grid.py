@@ -17,7 +17,7 @@ THEME = {
 def row_grid(
     id: str, columns: list[dict[str, Any]], height: int, rows: list[dict[str, Any]] | None = None
 ) -> dag.AgGrid:
-    """A table whose rows are told apart by their text field `id`, one of which can be selected; `height` in pixels."""
+    """Return a table whose rows are identified by their text field `id`; one can be selected. `height` in pixels."""
     return dag.AgGrid(
         id=id,
         columnDefs=columns,

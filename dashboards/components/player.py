@@ -14,9 +14,9 @@ STRIP_HELP = "The feature's activation: denoising steps from top to bottom, time
 def player(
     study: Study, path: str, seconds: float, overlay: str | None = None, strip: str | None = None
 ) -> Component:
-    """A player for the audio at `path` (relative to the study), `seconds` long; a sentence where the file is gone.
+    """Return a player for the audio at `path` (relative to the study), `seconds` long; a note if the file is missing.
 
-    `overlay` is the address of a picture drawn over the spectrogram, `strip` of one below it; both share its time axis.
+    `overlay` is the address of an image drawn over the spectrogram, `strip` of one below it, on the same time axis.
     """
     if find_audio(study, path.removeprefix("audio/")) is None:
         return hint(f"The audio file {path} is not in the study any more.")
@@ -27,7 +27,7 @@ def player(
     parts = [html.Div(layers, className="picture")]
     if strip is not None:
         parts.append(html.Img(src=strip, className="strip", alt="activation at each step", title=STRIP_HELP))
-    ticks = [html.Span(f"{seconds * share:g} s") for share in (0, 0.5, 1)]
+    ticks = [html.Span(f"{seconds * fraction:g} s") for fraction in (0, 0.5, 1)]
     parts.append(html.Div(ticks, className="seconds"))
     parts.append(html.Audio(src=audio_url(path), controls=True, preload="metadata"))
     return html.Div(parts, className="player")

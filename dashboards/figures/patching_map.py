@@ -33,7 +33,7 @@ from workbench.studies.study import Study
 
 MEANINGS = {
     "sufficiency": "Sufficiency is the fraction of the concept that is restored in the corrupt run.",
-    "necessity": "Necessity is the share of the concept that is lost in the clean run.",
+    "necessity": "Necessity is the fraction of the concept that is lost in the clean run.",
 }
 
 
@@ -67,13 +67,15 @@ def map_frame(
     column: str = "",
     planted: dict[str, list[int]] | None = None,
 ) -> pd.DataFrame:
-    """One row for each cell that a map shows: those of `cells_frame`, with `panel` and `across` in front.
+    """Return one row for each cell that a map shows: the rows of `cells_frame`, with `panel` and `across` in front.
 
-    `concept` names one concept, whose columns then go across, or "all": then concepts go across, in a panel for
-    `column`, or for each of `default_columns` without it. Without `concept` it is `default_concept`. Where cells were
-    patched in both directions, each direction has its panel. Of the null arms that would stand at one place the one
-    with the largest impact is kept, and `largest_of` says of how many (1 for cells). Raises UserError
-    for names that the result does not have.
+    `concept` (default: `default_concept`) names one concept, whose columns then go across, or is "all": then concepts
+    go across, in a panel for `column`, or by default for each of `default_columns`. If cells were patched in both
+    directions, each direction has its own panel. If several null arms share a place, the one with the largest impact is
+    kept, and `largest_of` is their number (1 for cells).
+
+    Raises:
+        UserError: the result does not have one of the names.
     """
     cells = cells_frame(result, scorer, planted)
     shown = concept or default_concept(result)

@@ -21,11 +21,11 @@ def _always(context: Context) -> bool:
 
 @dataclass(frozen=True)
 class Page:
-    """One page: its path, its name in the navigation, the sentence that says what it shows, and how it is made.
+    """A page of the dashboard: its path, its name in the navigation, a sentence that describes it, and its layout.
 
-    `layout` makes what stands below the sentence, for the selection in the address. `choices` says what an address may
-    select, by name. `register` adds the callbacks that keep the page in step with the address. `is_linked` says whether
-    the navigation has it; every page opens by its address.
+    `layout` makes the contents below the sentence, for the selection in the address. `choices` gives the allowed
+    selections, by name. `register` adds the callbacks that keep page and address in step. `is_linked` says whether
+    the navigation links to it; every page can be opened by its address.
     """
 
     path: str

@@ -38,8 +38,8 @@ class Recipe:
     learning_rate: float = 3e-3
     warmup: int = 50
     pattern_weight: float = 0.02
-    """Weight of the squared error along the planted patterns, which the mean over all latents hardly sees. Whatever
-    the weight, the best prediction is the same; it is found sooner.
+    """Weight of the squared error along the planted patterns, which are a small part of the mean over all latents. The
+    optimum is the same for any weight, but training reaches it sooner.
     """
     seed: int = 0
 
@@ -50,7 +50,7 @@ def make_transformer(seed: int) -> AceStepTransformer1DModel:
 
 
 def plant(transformer: AceStepTransformer1DModel, circuit: Circuit) -> Planting:
-    """Keeps a transformer to its circuit: weights that would carry the concept elsewhere stay zero."""
+    """Restrict a transformer to its circuit: weights by which other blocks could read the concept stay zero."""
     others = tuple(concept for concept in CONCEPTS if concept != CONCEPT)
     plan = {
         block: tuple(CONCEPTS) if block in circuit.readers + circuit.decoys else others
@@ -126,13 +126,13 @@ class _Batch:
     time: Float[Tensor, " clip"]
     context: Int[Tensor, " clip"]
     read: Int[Tensor, "clip block"]
-    """Whether each reader and each decoy is told of drums."""
+    """Whether each reader and each decoy reads the word for drums."""
 
 
 def draw_batch(circuit: Circuit, n_contexts: int, size: int, rng: torch.Generator) -> _Batch:
-    """Clips whose readers and decoys are told of drums independently of each other.
+    """Draw clips in which each reader and each decoy independently reads the word for drums or its absence.
 
-    Where the word is not read they are given something that has nothing to do with the clip.
+    At steps at which the word is not read, they read a value that is independent of the clip.
     """
     n_blocks = len(circuit.readers + circuit.decoys)
     said, unrelated = torch.rand(2, size, n_blocks, generator=rng) < 0.5

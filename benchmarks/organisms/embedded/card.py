@@ -23,9 +23,9 @@ from workbench.provenance import weights_hash
 from workbench.scorers.embedded import EmbeddedScorer
 
 TARGETS = {"instrument": 0.95, "tempo": 0.90, "mood": 0.95, "drums": 0.95}
-"""Share of generated clips that must show the value that their prompt names."""
+"""Fraction of generated clips that must show the value that their prompt names."""
 KEPT_TARGET = 0.95
-"""Share of the scorer's accuracy on raw audio that must survive the autoencoder."""
+"""Fraction of the scorer's accuracy on raw audio that must remain after the autoencoder."""
 
 _LARGEST_NOTE = 2**24
 _EVALUATION_SEED = 3_000_000  # of labels, captions and noise: no training uses it

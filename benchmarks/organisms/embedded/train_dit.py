@@ -32,14 +32,14 @@ class DitRecipe:
     learning_rate: float = 2e-3
     warmup: int = 200
     null_share: float = 0.15
-    """Share of clips trained without their caption, for guidance."""
+    """Fraction of clips trained without their caption, for guidance."""
     word_drop: float = 0.1
     """Probability with which a caption leaves a concept out."""
     ema: float = 0.998
     time_shift: float = 0.3
     """Mean of the logit of the flow's time: above zero, noisier clips are trained on more often."""
     uniform_share: float = 0.2
-    """Share of clips whose time is uniform instead."""
+    """Fraction of clips whose time is uniform instead."""
     checkpoint_every: int = 100
 
 

@@ -206,7 +206,7 @@ def test_names_on_a_patching_map_are_text(study: Study, column: str) -> None:
         "95 % BCa bootstraps over pairs",
         "p > 0.05 after Benjamini–Hochberg over 60 cells",
         "fraction of the concept that is restored",
-        "share of the concept that is lost",
+        "fraction of the concept that is lost",
         "mood: 12 pairs × 2 seeds (n = 24), denominator (clean − corrupt) 0.02 [−0.05, 0.09], not clearly above zero",
         STOPPED,
     ],

@@ -45,7 +45,7 @@ class Magnitude(nn.Module):
 class MelBands(nn.Module):
     """Sums of magnitudes in bands that are evenly spaced on Slaney's mel scale, each band of unit area.
 
-    The weights `fb` (bin, band) are a buffer, because checkpoints carry them.
+    The weights `fb` (bin, band) are a buffer, because checkpoints contain them.
     """
 
     fb: torch.Tensor
