@@ -144,7 +144,8 @@ class OpenStudy:
         `options` are those of `analyses.patching.asking.asked_spec`: concepts, pairs, seeds, blocks, sets, nulls …
         """
         spec = asked_spec(self.folder, question, **options)
-        if not self.folder.is_done(spec.result_name, settled(spec)):
+        done = self.folder.is_done(spec.result_name, settled(spec))
+        if not (done and is_usable(self.folder, spec.result_name)):
             with progress("Patching pairs") as report:
                 tensors = tensors_beside(options.get("arms"))
                 run_patching(self.folder, self.model, spec, report, note, tensors=tensors)
@@ -169,10 +170,10 @@ class OpenStudy:
         `options` are those of `analyses.sae.train.train_spec`: k, expansion, train_steps …
         """
         spec = asked_training(self.folder, site, **options)
-        if not is_trained(self.folder, spec):
+        name = f"sae-{spec.site}"
+        if not (is_trained(self.folder, spec) and is_usable(self.folder, name)):
             with progress("Training the autoencoder") as report:
                 run_sae(self.folder, spec, self.device, report)
-        name = f"sae-{spec.site}"
         return SaeResult(self.folder, name, load_result(self.folder, name))
 
     def figure(self, figure: str, /, **options: Any) -> "go.Figure":

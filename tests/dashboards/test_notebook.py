@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+import xarray as xr
 
 from analyses.patching.asking import asked_spec
 from cache.errors import UserError
 from dashboards.notebook import OpenStudy, SaeResult, open_study, trace
+from dashboards.results import is_usable
 from tests.analyses.planted_study import make_planted_study
 from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
@@ -88,6 +90,22 @@ def test_probes_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {file.suffix for file in files} == {".svg", ".csv", ".json", ".tex", ".txt"}
     with pytest.raises(UserError, match="quantity"):
         study.figure("probes", quantity="colour")
+
+
+def test_what_is_damaged_is_computed_again(study: OpenStudy) -> None:
+    results: dict[str, Callable[[], Any]] = {
+        "patching-again": lambda: study.patch(name="again", concepts=["mood"], pairs=1, blocks=["tf1"]),
+        f"sae-{SITE}": lambda: study.train_sae(SITE, k=4, expansion=1, train_steps=20),
+    }
+    for name, make in results.items():
+        before = make().data
+        file = study.path / "results" / f"{name}.nc"
+        with xr.open_dataset(file) as opened:
+            damaged = opened.load()
+        first = str(next(iter(damaged.data_vars)))
+        damaged.drop_vars(first).to_netcdf(file, engine="h5netcdf")
+        assert not is_usable(study.folder, name)
+        assert make().data[first].equals(before[first])
 
 
 def _must_not_run(*given: object) -> None:

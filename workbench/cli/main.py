@@ -140,10 +140,11 @@ def sae(
 ) -> None:
     """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""
     from analyses.sae.run import asked_training, is_trained, run_sae
+    from dashboards.results import is_usable
 
     study = open_study(study_folder, allow_store)
     spec = asked_training(study, **asked)
-    if is_trained(study, spec):
+    if is_trained(study, spec) and is_usable(study, f"sae-{spec.site}"):
         console.print("The autoencoder is trained already.")
     else:
         with progress("Training the autoencoder") as report:

@@ -42,6 +42,7 @@ def patch(
     """
     from analyses.patching.asking import asked_spec, tensors_beside
     from analyses.patching.run import run_patching, settled
+    from dashboards.results import is_usable
 
     study = open_study(study_folder)
     of_screening = {
@@ -55,7 +56,7 @@ def patch(
         arms=arms,
         **asked,
     )
-    if study.is_done(spec.result_name, settled(spec)):
+    if study.is_done(spec.result_name, settled(spec)) and is_usable(study, spec.result_name):
         console.print(f"The map {spec.result_name} is done already.")
     else:
         adapter = study.load_model(device)
