@@ -53,9 +53,7 @@ _ATTRIBUTES = {
     "sae": ("explained_variance_convention", "result_id", "spec", "provenance"),
 }
 Identity = tuple[int, int, int]
-_ADVICE = re.compile(
-    r"(: [^:]*(compute it again|from whom it came))?\.?$"
-)  # in the place of which the very command is named
+_ADVICE = re.compile(r"(\. Delete it and compute it again)?\.?$")  # the command is named in its place
 
 
 def command(study: Study, kind: str, site: str = "") -> str:

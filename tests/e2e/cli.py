@@ -42,3 +42,9 @@ def runner(
         return Outcome(int(exit_info.value.code or 0), out, err)
 
     return run
+
+
+def without(arguments: tuple[object, ...], *options: str) -> list[object]:
+    """A command's arguments without these options and their values."""
+    dropped = {place + after for place, each in enumerate(arguments) if each in options for after in (0, 1)}
+    return [each for place, each in enumerate(arguments) if place not in dropped]

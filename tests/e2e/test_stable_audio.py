@@ -8,7 +8,7 @@ import pytest
 from dashboards.tables.features import features_frame
 from dashboards.tables.patching import cells_frame
 from dashboards.tables.probes import probes_frame
-from tests.e2e.cli import Workbench, workbench
+from tests.e2e.cli import Workbench, without, workbench
 from tests.e2e.small_study import STEP, check_dashboard, check_probe, check_sae, heard
 from tests.tiny_stable_audio import FRAME_SECONDS, FRAMES, WIDTH, save_tiny_stable_audio
 from workbench.audio import read_audio
@@ -60,7 +60,7 @@ def test_trace(workbench: Workbench, traced: tuple[object, ...], folder: Path) -
 def test_a_setting_of_another_model_is_refused(
     workbench: Workbench, traced: tuple[object, ...], tmp_path: Path
 ) -> None:
-    outcome = workbench(*traced, "--out", tmp_path / "none", "--option", "shift=1")
+    outcome = workbench(*without(traced, "--out"), "--out", tmp_path / "none", "--option", "shift=1")
     assert outcome.code == 2
     assert "Stable Audio Open has no option shift" in " ".join(outcome.err.split())
     assert not (tmp_path / "none").exists()

@@ -69,7 +69,7 @@ def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedS
     architecture = str(settings.get("architecture", "topk"))[:80]
     if architecture != "topk":
         raise UserError(
-            f"{folder / CONFIG} must have the architecture 'topk'; got '{architecture}', which is not supported."
+            f"{folder / CONFIG} is of an autoencoder that is not supported: {architecture}. It must be 'topk'."
         )
     for key, value in _SUPPORTED.items():
         if settings.get(key, value) != value:

@@ -63,7 +63,7 @@ def test_train_passes_its_options_on_and_reports(tmp_path: Path, monkeypatch: py
     ("arguments", "complaint"),
     [
         (["train", "--out", "x", "--blocks", "9"], "blocks are 0 to 7"),
-        (["train", "--out", "x", "--blocks", "3", "--device", "tpu"], "give one of cpu, cuda"),
+        (["train", "--out", "x", "--blocks", "3", "--device", "tpu"], "Give one of cpu, cuda"),
         (["evaluate", "nowhere"], "no organism in nowhere"),
     ],
 )
