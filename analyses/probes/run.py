@@ -58,7 +58,7 @@ class ProbeTask(NamedTuple):
     @property
     def group_labels(self) -> Shaped[np.ndarray, " group"]:
         """The value of each prompt."""
-        return self.true.labels[np.unique(self.groups, return_index=True)[1]]
+        return _labels_of_groups(self.true.labels, self.groups)
 
     def shuffled(self, n: int, site: str = "", step: int = 0) -> Iterator[Folds]:
         """`n` cross-validations of labels shuffled between prompts, other ones at each site and step."""
@@ -250,7 +250,7 @@ def _concept_tasks(study: Study, spec: ProbeSpec) -> tuple[dict[str, ProbeTask],
 
 
 def _insignificant(tasks: dict[str, ProbeTask]) -> list[str]:
-    """What none of whose probes can be significant, a sentence for each concept."""
+    """Return a sentence for each concept none of whose probes can be significant."""
     sentences = {concept: too_few_prompts(task.group_labels) for concept, task in tasks.items()}
     return [
         f"No probe of {concept} can be significant. {text}" for concept, text in sentences.items() if text
@@ -329,9 +329,15 @@ def _shuffles(
     rng: np.random.Generator,
 ) -> Iterator[Folds]:
     """Folds of labels shuffled between groups, without end; not all of them are sound."""
-    group_labels = labels[np.unique(group, return_index=True)[1]]
+    group_labels = _labels_of_groups(labels, group)
     while True:
         yield _folds(rng.permutation(group_labels)[group], together, spec)
+
+
+def _labels_of_groups(
+    labels: Shaped[np.ndarray, " clip"], group: Int[np.ndarray, " clip"]
+) -> Shaped[np.ndarray, " group"]:
+    return labels[np.unique(group, return_index=True)[1]]
 
 
 def _can_be_shuffled(

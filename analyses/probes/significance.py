@@ -38,9 +38,9 @@ def permutation_p(
 
 
 def smallest_p(prompt_labels: Shaped[np.ndarray, " prompt"]) -> float:
-    """The least p-value that shuffling these labels can give: the share of arrangements that are like the true one.
+    """Return the smallest p-value that shuffling these labels can give: the fraction of equivalent arrangements.
 
-    Those are the arrangements in which values that have equally many prompts trade names: a probe is as accurate.
+    Where values with equally many prompts swap names, the arrangement is equivalent: a probe is as accurate.
     """
     counts = np.unique(prompt_labels, return_counts=True)[1].tolist()
     arrangements = math.factorial(sum(counts)) // math.prod(map(math.factorial, counts))
