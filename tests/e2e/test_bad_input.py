@@ -121,7 +121,7 @@ def test_a_table_shows_brackets_as_they_are(workbench: Workbench, study: Path, t
         (("--seeds", "9999999999"), ("'--seeds'", "at most 10000000")),
         (("--tokens", "every ²"), ("got 'every ²'",)),
         (("--steps", "²"), ("got '²'",)),
-        (("--part", "²/1"), ("'²/1' is not a part",)),
+        (("--job", "²/1"), ("'²/1' is not a job",)),
         (("--model-dtype", "int8"), ("'int8' is not one of 'float16'",)),
     ],
 )

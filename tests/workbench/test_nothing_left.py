@@ -17,7 +17,7 @@ from workbench.models.ace_step import AceStep15
 from workbench.studies.study import Study
 from workbench.studies.tracing import cache_plan, trace_study
 
-PARTS = [(1, 2), (2, 2)]  # shards 0 and 1 to 2
+JOBS = [(1, 2), (2, 2)]  # shards 0 and 1 to 2
 Break = Callable[[range], None]
 
 
@@ -38,9 +38,9 @@ def break_at(monkeypatch: pytest.MonkeyPatch) -> Break:
     return set_seeds
 
 
-def fails(path: Path, tiny: AceStep15, store: str | None = None, part: tuple[int, int] = (1, 1)) -> None:
+def fails(path: Path, tiny: AceStep15, store: str | None = None, job: tuple[int, int] = (1, 1)) -> None:
     with pytest.raises(UserError, match="NaN or infinite in step 1"):
-        trace_study(path, study_spec(tiny), tiny, store=store, part=part)
+        trace_study(path, study_spec(tiny), tiny, store=store, job=job)
 
 
 def full_disk(name: str) -> Callable[..., Any]:
@@ -55,13 +55,13 @@ def full_disk(name: str) -> Callable[..., Any]:
     return refuse
 
 
-@pytest.mark.parametrize("part", [(1, 1), *PARTS])
+@pytest.mark.parametrize("job", [(1, 1), *JOBS])
 @pytest.mark.parametrize("is_far", [False, True], ids=["in the folder", "in a store"])
 def test_nothing_is_left_of_a_trace_that_broke(
-    tiny: AceStep15, tmp_path: Path, break_at: Break, is_far: bool, part: tuple[int, int]
+    tiny: AceStep15, tmp_path: Path, break_at: Break, is_far: bool, job: tuple[int, int]
 ) -> None:
     break_at(range(8))
-    fails(tmp_path / "study", tiny, f"file://{tmp_path}/far.zarr" if is_far else None, part)
+    fails(tmp_path / "study", tiny, f"file://{tmp_path}/far.zarr" if is_far else None, job)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,12 +78,12 @@ def test_a_shard_that_cannot_be_committed_leaves_no_audio(
         assert sorted(file.name for file in path.glob("audio/clips/*")) == [f"{c:05d}.flac" for c in kept]
 
 
-def test_what_another_part_wrote_stays(tiny: AceStep15, tmp_path: Path, break_at: Break) -> None:
+def test_what_another_job_wrote_stays(tiny: AceStep15, tmp_path: Path, break_at: Break) -> None:
     path = tmp_path / "study"
-    trace_study(path, study_spec(tiny), tiny, part=(1, 2))
+    trace_study(path, study_spec(tiny), tiny, job=(1, 2))
     before = contents(path)
     break_at(range(6, 8))  # the last shard
-    fails(path, tiny, part=(2, 2))
+    fails(path, tiny, job=(2, 2))
     after = contents(path)
     assert before.items() <= after.items()
     assert {name for name in after if name.startswith("audio")} == {
@@ -94,16 +94,16 @@ def test_what_another_part_wrote_stays(tiny: AceStep15, tmp_path: Path, break_at
     assert Study.open(path).cache.plan.n_clips == 8
 
 
-def test_the_last_part_to_break_removes_what_the_first_had_to_leave(
+def test_the_last_job_to_break_removes_what_the_first_had_to_leave(
     tiny: AceStep15, tmp_path: Path, break_at: Break
 ) -> None:
     path = tmp_path / "study"
     break_at(range(8))
     study = Study.create(path, study_spec(tiny), tiny.describe(), str)
     with CacheWriter(study.cache_location, cache_plan(study.spec, tiny), study.clips, (1, 2)):
-        fails(path, tiny, part=(1, 2))
+        fails(path, tiny, job=(1, 2))
         assert Study.open(path).spec == study.spec, "somebody is writing"
-    fails(path, tiny, part=(2, 2))
+    fails(path, tiny, job=(2, 2))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -75,8 +75,8 @@ def trace(
         str | None,
         typer.Option(help="URL of the cache, such as s3://bucket/name.zarr, instead of the folder."),
     ] = None,
-    part: Annotated[
-        str, typer.Option(help="Trace part k of n, such as 2/4; parts can run in parallel.")
+    job: Annotated[
+        str, typer.Option(help="Do job k of n, such as 2/4, of the trace; jobs can run in parallel.")
     ] = "1/1",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cost estimate without writing anything.")
@@ -108,7 +108,7 @@ def trace(
     if sentence := words_unknown(adapter, spec):
         note(sentence)
     with progress("Tracing clips") as report:
-        study = trace_study(out, spec, adapter, report, store, _parse_part(part))
+        study = trace_study(out, spec, adapter, report, store, _parse_job(job))
     report_trace(study)
 
 
@@ -280,11 +280,11 @@ def _parse_site_dtypes(texts: list[str]) -> dict[str, Dtype]:
     return dtypes
 
 
-def _parse_part(text: str) -> tuple[int, int]:
-    number, slash, parts = text.partition("/")
-    if not (number.isdecimal() and slash and parts.isdecimal()):
-        raise UserError(f"'{text}' is not a part: write it like 2/4.")
-    return int(number), int(parts)
+def _parse_job(text: str) -> tuple[int, int]:
+    number, slash, jobs = text.partition("/")
+    if not (number.isdecimal() and slash and jobs.isdecimal()):
+        raise UserError(f"'{text}' is not a job: write job k of n as k/n, such as 2/4.")
+    return int(number), int(jobs)
 
 
 def _parse_options(texts: list[str]) -> dict[str, str]:

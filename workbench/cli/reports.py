@@ -33,7 +33,7 @@ def report_trace(study: "Study") -> None:
     where = f"{counted(len(cache.sites), 'site')} × {counted(len(cache.plan.steps), 'step')}"
     _say(f"{study.path} has {clips}, {where}, {decimal(size)} in {study.cache_location}.")
     if there < shards:
-        _say(f"{shards - there} of its {shards} shards are not traced yet (by other parts).")
+        _say(f"{shards - there} of its {shards} shards are not traced yet (by other jobs).")
         return
     _say_next(study, "patch", "probe", "dashboard")
 

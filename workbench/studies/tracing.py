@@ -33,7 +33,7 @@ def trace_study(
     model: AudioDiffusionModel,
     progress: Callable[[int, int], None] | None = None,
     store: str | None = None,
-    part: tuple[int, int] = (1, 1),
+    job: tuple[int, int] = (1, 1),
 ) -> Study:
     """Make, continue or extend a study: generate the clips that its cache lacks.
 
@@ -46,7 +46,7 @@ def trace_study(
         model: the model.
         progress: called with the clips done and the total.
         store: URL of the cache, if it should not be in the folder.
-        part: (k, n) generates only the k-th of n parts, so that several processes can share the work.
+        job: (k, n) generates only the k-th of n ranges of shards, so that several processes can share the work.
 
     Raises:
         UserError: for sites, steps or passes that the model does not have, or too little disk space; nothing is written
@@ -58,7 +58,7 @@ def trace_study(
     encode = encoder(model, spec.lyrics, spec.settings)
     storage = open_storage(store or checked_folder(path, CACHE))
     plan = _with_stored_sigmas(cache_plan(spec, model), storage)
-    shards = _shards_of_part(plan, part)
+    shards = _shards_of_job(plan, job)
     if shards == (0, plan.n_shards - 1):
         _go_back(path, spec, plan, storage, store)
     check_price(plan, storage)
@@ -239,14 +239,14 @@ def _with_stored_sigmas(plan: CachePlan, storage: Storage) -> CachePlan:
     return plan.model_copy(update={"sigmas": stored}) if same else plan
 
 
-def _shards_of_part(plan: CachePlan, part: tuple[int, int]) -> tuple[int, int]:
-    """Return the first and last shard of part k of n."""
-    number, parts = part
-    if not 1 <= number <= parts <= plan.n_shards:
+def _shards_of_job(plan: CachePlan, job: tuple[int, int]) -> tuple[int, int]:
+    """Return the first and last shard of job k of n."""
+    number, jobs = job
+    if not 1 <= number <= jobs <= plan.n_shards:
         raise UserError(
-            f"A part must be k/n with 1 ≤ k ≤ n ≤ {plan.n_shards}, the number of shards; got {number}/{parts}."
+            f"A job must be k/n with 1 ≤ k ≤ n ≤ {plan.n_shards}, the number of shards; got {number}/{jobs}."
         )
-    return plan.n_shards * (number - 1) // parts, plan.n_shards * number // parts - 1
+    return plan.n_shards * (number - 1) // jobs, plan.n_shards * number // jobs - 1
 
 
 def _clips_of(study: Study, plan: CachePlan, shard: int) -> pd.DataFrame:

@@ -198,9 +198,9 @@ def test_a_result_from_before_the_extension_is_told_on_the_pages_and_in_figures(
 def test_a_continued_trace_that_breaks_says_what_is_there(
     tiny: AceStep15, tmp_path: Path, break_at: Break
 ) -> None:
-    trace_study(tmp_path / "study", study_spec(tiny), tiny, part=(1, 2))
+    trace_study(tmp_path / "study", study_spec(tiny), tiny, job=(1, 2))
     break_at(range(6, 8))
     with pytest.raises(
         UserError, match=r"NaN or infinite.*is half-written: [36] of its 8 clips are traced\. Run"
     ):
-        trace_study(tmp_path / "study", study_spec(tiny), tiny, part=(2, 2))
+        trace_study(tmp_path / "study", study_spec(tiny), tiny, job=(2, 2))

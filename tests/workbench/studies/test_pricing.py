@@ -60,7 +60,7 @@ def test_the_price_is_what_is_then_written(tiny: AceStep15, tmp_path: Path) -> N
 
 def test_only_what_is_missing_is_priced(tiny: AceStep15, tmp_path: Path) -> None:
     spec = study_spec(tiny)
-    trace_study(tmp_path / "study", spec, tiny, part=(1, 3))
+    trace_study(tmp_path / "study", spec, tiny, job=(1, 3))
     storage = LocalStorage(tmp_path / "study" / "activations.zarr")
     plan = cache_plan(spec, tiny)
     assert missing_shards(plan, storage) == [1, 2]

@@ -220,21 +220,21 @@ def test_no_room_on_the_disk_leaves_no_folder_behind(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_trace_is_the_same_whether_its_parts_are_written_by_one_process_or_two(
+def test_a_trace_is_the_same_whether_one_process_does_it_or_two_jobs(
     study: Study, tiny: AceStep15, tmp_path: Path
 ) -> None:
-    half = trace_study(tmp_path / "parts", study.spec, tiny, part=(2, 2))
+    half = trace_study(tmp_path / "jobs", study.spec, tiny, job=(2, 2))
     with pytest.raises(CacheError, match="half-written: 5 of its 8 clips are traced"):
         _ = half.cache
-    parts = trace_study(tmp_path / "parts", study.spec, tiny, part=(1, 2))
-    assert contents(parts.path / "activations.zarr") == contents(study.path / "activations.zarr")
-    assert contents(parts.path / "audio") == contents(study.path / "audio")
+    jobs = trace_study(tmp_path / "jobs", study.spec, tiny, job=(1, 2))
+    assert contents(jobs.path / "activations.zarr") == contents(study.path / "activations.zarr")
+    assert contents(jobs.path / "audio") == contents(study.path / "audio")
 
 
-@pytest.mark.parametrize("part", [(0, 2), (3, 2), (1, 4)])
-def test_parts_that_cannot_be(tiny: AceStep15, tmp_path: Path, part: tuple[int, int]) -> None:
+@pytest.mark.parametrize("job", [(0, 2), (3, 2), (1, 4)])
+def test_jobs_that_cannot_be(tiny: AceStep15, tmp_path: Path, job: tuple[int, int]) -> None:
     with pytest.raises(UserError, match="the number of shards"):
-        trace_study(tmp_path / "new", study_spec(tiny), tiny, part=part)
+        trace_study(tmp_path / "new", study_spec(tiny), tiny, job=job)
 
 
 def test_the_cache_may_lie_in_an_object_store(study: Study, tiny: AceStep15, tmp_path: Path) -> None:
