@@ -1,7 +1,7 @@
-"""Split work into units, and map them by an executor, in this process or elsewhere.
+"""Units of work, and executors that run them in this process or elsewhere.
 
-A unit is plain data that can be sent to another process (`pickle`). `make_unit` runs it there: it writes to the study's
-run store, and also returns plain data.
+A unit is plain data that can be pickled and sent to another process. `make_unit` runs it there: it writes to the
+study's run store and returns plain data.
 """
 
 import logging
@@ -28,8 +28,8 @@ _log = logging.getLogger(__name__)
 class Unit:
     """Runs that are generated and scored in one place.
 
-    Each of `batches` has runs with readable names; they are generated together, unless the store has all of them. Then
-    the `judges` (identities by name) score all `runs` in the store for the `text`.
+    The runs of each of `batches`, which have readable names, are generated together, unless the store has all of them.
+    Then the `judges` (identities by name) score all `runs` in the store for the `text`.
     """
 
     store: RunStore
@@ -42,7 +42,7 @@ class Unit:
 
 @runtime_checkable
 class Executor(Protocol):
-    """Maps units."""
+    """Runs units of work."""
 
     def map(self, units: Iterable[Unit]) -> Iterator[int]:
         """Run the units; yield the result of `make_unit` for each, in order, as soon as it is available."""
@@ -59,11 +59,11 @@ class Worker:
         self._judges = dict(judges or {})
 
     def make(self, unit: Unit) -> int:
-        """Generate what is missing of a unit, and return the number of computed denoiser rows.
+        """Generate and score the missing runs of a unit, and return the number of computed denoiser rows.
 
         Raises:
-            UserError: if the numbers of a run without edits become NaN or infinite (edited runs are stored as such), or
-                if the model or a judge differs from that of the unit.
+            UserError: the numbers of a run without edits became NaN or infinite (edited runs are stored as such), or
+                the model or a judge differs from the unit's.
         """
         rows = sum(self._generate(unit, batch) for batch in unit.batches)
         for name, identity in unit.judges.items():

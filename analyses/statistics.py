@@ -200,7 +200,7 @@ def separated(
     high: Float[np.ndarray, " cell"],
     top: int,
 ) -> bool:
-    """Return whether the intervals of the `top` highest cells lie above the intervals of all other cells.
+    """Whether the intervals of the `top` highest cells lie above the intervals of all other cells.
 
     This is the rule for early stopping of a sweep. Every check is another chance to stop by luck: after early
     stopping, intervals and p-values are somewhat too optimistic, more so with more checks. So check rarely (after

@@ -38,7 +38,7 @@ _turns: defaultdict[Hashable, threading.Lock] = defaultdict(threading.Lock)
 
 
 def is_intact(storage: Storage, name: str, size: int, expected: str) -> bool:
-    """Return whether a file has the expected XXH3. A file is read for this once per process, unless it changes.
+    """Whether a file has the expected XXH3. A file is read for this once per process, unless it changes.
 
     Object stores are not checked, because that would download whole objects.
     """

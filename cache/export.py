@@ -50,7 +50,7 @@ def export(
     Both: `clips.csv`, `calls.csv` and `labels.json` with the labels of the axes.
 
     Args:
-        location: of the cache.
+        location: folder or URL of the cache, or a `Storage`.
         out: folder to create.
         form: file format.
         sites: names of the sites; None means all.

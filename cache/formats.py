@@ -1,4 +1,4 @@
-"""What activations can be exported as. Imports nothing slow: `workbench cache export` has its choices from here."""
+"""Export formats of activations. Imports nothing slow: `workbench cache export` takes its choices from here."""
 
 from typing import Literal
 

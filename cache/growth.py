@@ -1,4 +1,4 @@
-"""Extend a cache with more clips, which follow the old ones, or undo an extension that is not complete."""
+"""Extend a cache by appending clips, or undo an incomplete extension."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def extends(plan: CachePlan, stored: CachePlan) -> bool:
-    """Return whether `plan` is the stored plan with more clips and no other difference."""
+    """Whether `plan` is the stored plan with more clips and no other difference."""
     return stored.n_clips < plan.n_clips and stored == plan.model_copy(update={"n_clips": stored.n_clips})
 
 
 def continues(group: Group, stored: Group, clips: "pd.DataFrame") -> bool:
-    """Return whether `group` is the stored group with more clips.
+    """Whether `group` is the stored group with more clips.
 
     Its plan must `extend` the stored one, and the clip table must begin with the same rows.
     """
@@ -34,8 +34,8 @@ def continues(group: Group, stored: Group, clips: "pd.DataFrame") -> bool:
 def grow(storage: Storage, group: Group, stored: Group) -> None:
     """Turn a stored cache into the larger one. The caller must have claimed all shards.
 
-    A last shard that is not full counts as not written from here on, because shards are written whole. The next writer
-    to open the cache stores the other metadata (`metadata.complete`).
+    From then on, a last shard that is not full counts as not written, because shards are written whole. The next writer
+    to open the cache stores the remaining metadata (`metadata.complete`).
     """
     manifest = Manifest(storage, stored.plan)
     kept = Manifest(storage, group.plan).entries
@@ -46,7 +46,7 @@ def grow(storage: Storage, group: Group, stored: Group) -> None:
 
 
 def can_shrink(storage: Storage, plan: CachePlan) -> bool:
-    """Whether there is a cache that a plan with fewer clips was extended to, and of which some shards are missing."""
+    """Whether the storage has a cache with missing shards that is an extension of `plan`."""
     if not storage.is_there():
         return False
     stored = read_group(storage).plan
@@ -54,10 +54,13 @@ def can_shrink(storage: Storage, plan: CachePlan) -> bool:
 
 
 def shrink(storage: Storage, plan: CachePlan, clips: "pd.DataFrame", first: Callable[[], None]) -> None:
-    """Make a cache that `can_shrink` the smaller one of a plan, having called `first` while nobody can write to it.
+    """Shrink a cache that `can_shrink` to the smaller one of `plan`; `first` is called while nobody can write to it.
 
-    Shards that hold further clips are removed. `clips` is the smaller one's clip table. What the cache lacks then, such
-    as a last shard that the extension had dropped, its next writer writes. Raises CacheError if another writer has it.
+    Shards with additional clips are removed. `clips` is the clip table of the smaller cache. The next writer writes
+    what is then missing, such as a last shard that the extension had dropped.
+
+    Raises:
+        CacheError: another writer has the cache open.
     """
     stored = read_group(storage).plan
     with closing(storage.claim(0, stored.n_shards - 1)):

@@ -385,7 +385,7 @@ def _cache_places(location: Path | str) -> Iterator[Path | str]:
 
 
 def _is_cache(storage: Storage, name: str) -> bool:
-    """Return whether a zarr.json belongs to a cache of any version."""
+    """Whether a zarr.json belongs to a cache of any version."""
     try:
         return bool(
             parse_json(storage.read(name, metadata.GROUP_LIMIT))["attributes"]["protocol"] == PROTOCOL

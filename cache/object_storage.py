@@ -171,7 +171,7 @@ class ObjectStorage:
         return None
 
     def renew_claim(self, name: str, content: bytes) -> None:
-        """Renew a claim if it still exists: one that another writer removed must not come back."""
+        """Renew a claim if it still exists: one that another writer removed must not reappear."""
         with self._explained(name):
             meta = obstore.head(self.store, name)
             version: Any = {key: meta[key] for key in ("e_tag", "version") if meta[key] is not None}

@@ -193,7 +193,7 @@ def replacing(root: Path, name: str | Path) -> Iterator[Path]:
 
 
 def is_partial(name: str) -> bool:
-    """Return whether a file name was made by `replacing`, so that a killed process may have left the file."""
+    """Whether a file name was made by `replacing`, so that a killed process may have left the file."""
     return _PARTIAL.fullmatch(name) is not None
 
 

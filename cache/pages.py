@@ -42,7 +42,9 @@ class Pages:
     """Reader of the pages (token, channel) of one site, by whole chunks, each of which is verified.
 
     Args:
-        storage, plan, manifest: of the cache.
+        storage: storage of the cache.
+        plan: plan of the cache.
+        manifest: manifest of the cache.
         site: name of the site.
     """
 
@@ -209,7 +211,7 @@ class Pages:
         size = self._manifest.entries[shard].files[self._site].bytes
         if self._storage.size(shard_file_name(self._site, shard)) != size:
             raise CacheError(
-                f"{self._describe(shard)} is missing or has not {size} bytes. "
+                f"{self._describe(shard)} is missing or does not have {size} bytes. "
                 "Capture again with the same plan, which rewrites it."
             )
         return size

@@ -14,7 +14,7 @@ from cache.protocol import Dtype, Pass, Shape
 
 
 class TokenReduction(BaseModel):
-    """How the denoiser's tokens are reduced to the stored ones.
+    """Reduction of the denoiser's tokens to the stored ones.
 
     "none" keeps all (`size` 1); "stride" keeps every `size`-th, starting with the first; "mean" averages each `size`
     consecutive tokens (the last group may be smaller).

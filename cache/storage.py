@@ -1,4 +1,4 @@
-"""Where a cache is stored: a local folder or a prefix of an object store, behind one small protocol."""
+"""The storage of a cache, a local folder or a prefix of an object store, behind one small protocol."""
 
 import os
 from collections.abc import Hashable, Iterable, Iterator
@@ -48,14 +48,18 @@ class Storage(Protocol):
     def read_into(self, name: str, offset: int, *buffers: memoryview) -> None:
         """Fill writable byte buffers, one after the other, from `offset` on.
 
-        Raises FileNotFoundError, and EOFError if there is less.
+        Raises:
+            FileNotFoundError: if the name does not exist.
+            EOFError: if its content is too short.
         """
         ...
 
     def pieces(self, name: str, size: int) -> Iterator[memoryview]:
         """Yield the first `size` bytes of a name in pieces; each may be overwritten by the next.
 
-        Raises FileNotFoundError, and EOFError if there is less.
+        Raises:
+            FileNotFoundError: if the name does not exist.
+            EOFError: if its content is too short.
         """
         ...
 
@@ -67,7 +71,7 @@ class Storage(Protocol):
         """Return a value that changes with a name's content and differs between names; None if reading is expensive.
 
         Raises:
-            FileNotFoundError: if it is not there.
+            FileNotFoundError: if it does not exist.
         """
         ...
 
@@ -95,7 +99,7 @@ class Storage(Protocol):
         ...
 
     def is_there(self) -> bool:
-        """Return whether anything is stored at the location."""
+        """Whether anything is stored at the location."""
         ...
 
     def free_bytes(self) -> int | None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import lazy_loader
 
-# Threads that wait for each other otherwise spin; beside any other busy process two of them then take five to forty
-# times as long as one. Read when OpenMP is loaded, with torch.
+# By default, threads that wait for each other spin; beside any other busy process, two of them then take five to forty
+# times as long as one. OpenMP reads this when it is loaded, with torch.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "passive"
     if "torch" in sys.modules:
@@ -16,7 +16,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
         share_processors()
 
-# Names that the stub can only alias: from upper rooms, which is allowed here and nowhere else, or under another name.
+# Names that the stub can only alias: from upper rooms, which is allowed only here, or under another name.
 _ALIASES = {
     "UserError": ("cache.errors", "UserError"),
     "caa": ("analyses.steering", "caa"),

@@ -1,4 +1,4 @@
-"""What `import workbench as wb` offers. `__init__.py` reads the relative imports here, and repeats the aliases."""
+"""The names of `import workbench as wb`. `__init__.py` reads the relative imports here, and repeats the aliases."""
 
 import analyses.steering as _steering
 import cache.errors as _errors

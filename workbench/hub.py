@@ -8,7 +8,7 @@ _ID = re.compile(r"\w[\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)  # the hub's own limi
 
 
 def is_hub_id(text: str) -> bool:
-    """Return whether `text` names a hub repository (owner/name) rather than a path.
+    """Whether `text` names a hub repository (owner/name) rather than a path.
 
     If the folder `owner` exists here, `text` is a path: the hub is not queried for a local file that is missing.
     """

@@ -1,4 +1,4 @@
-"""Where a result comes from: code, weights, libraries, device and time."""
+"""Provenance of results: code, weights, libraries, device and time."""
 
 import hashlib
 import platform
@@ -12,18 +12,18 @@ from cache.protocol import canonical_json
 from workbench.files import file_version
 
 DISTRIBUTION = "audio-diffusion-workbench"
-# Of a model's files, those that decide what it does: weights, configurations, vocabularies.
+# The files that determine a model's behaviour: weights, configurations, vocabularies.
 _DECIDING = {".safetensors", ".json", ".bin", ".txt", ".model"}
 LIBRARIES = ("torch", "diffusers", "nnsight", "transformers", "numpy", "scikit-learn", "xarray", "zarr")
 
 
 def content_hash(value: Any, length: int = 16) -> str:
-    """First `length` hexadecimal digits of the SHA-256 of `canonical_json(value)`."""
+    """Return the first `length` hexadecimal digits of the SHA-256 of `canonical_json(value)`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, read once for each version of the file."""
+    """Return the SHA-256 of a file's content, which is read once per version of the file."""
     return _file_hash(path, file_version(path))
 
 
@@ -34,7 +34,7 @@ def _file_hash(path: Path, version: tuple[int, int, int]) -> str:  # noqa: ARG00
 
 
 def weights_hash(folder: Path) -> str:
-    """Hash of a model folder: SHA-256 over names and contents of the files that decide what it does, cards left out."""
+    """Return the SHA-256 over names and contents of the files that determine a model's behaviour (not its cards)."""
     digest = hashlib.sha256()
     for path in [*sorted(folder.glob("*/*")), folder / "model_index.json"]:
         if path.is_file() and path.suffix in _DECIDING:
@@ -44,7 +44,7 @@ def weights_hash(folder: Path) -> str:
 
 
 def code_version() -> str:
-    """Version of the installed distribution."""
+    """Return the version of the installed distribution."""
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
@@ -52,7 +52,7 @@ def code_version() -> str:
 
 
 def provenance(**facts: Any) -> dict[str, Any]:
-    """Facts that let a reader repeat a computation: versions, platform and date, together with the given `facts`."""
+    """Return the facts needed to repeat a computation: versions, platform, date, and the given `facts`."""
     return {
         "code_version": code_version(),
         "libraries": {name: version(name) for name in LIBRARIES},

@@ -13,7 +13,7 @@ Model = TypeVar("Model")
 
 _LONGEST = 60
 _MAPPING = "must be a mapping (name: value)"
-_NANS = ("nan", "+nan", "-nan")  # as people write it in an option
+_NANS = ("nan", "+nan", "-nan")  # as written in an option
 _NUMBER = "must be a number"
 _REASONS = {
     "dict_type": _MAPPING,
@@ -99,9 +99,9 @@ def validated(model: type[Model], values: Any, what: str) -> Model:
 
 
 def distinct(value: Value) -> Value:
-    """Return a spec's value if no entry of it is repeated; the entries of nested tuples are in no order.
+    """Return a spec's value if it has no repeated entry; the order of nested tuples does not matter.
 
-    For `field_validator("*")`: what is not a tuple is returned unchanged.
+    For `field_validator("*")`: values that are not tuples are returned unchanged.
 
     Raises:
         ValueError: naming the first repeated entry.

@@ -32,19 +32,19 @@ from workbench.validation import validated
 
 Role = Literal["clean", "corrupt", "unrelated", "control", "references"]
 
-# What a block adds to the residual stream, in order of computation.
+# The parts that add to the residual stream, in order of computation.
 WRITERS = ("self_attn", "cross_attn", "mlp")
 RANDOM_NULL_SEED = 1
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One condition: a run from the `base` prompt with edits, at (`row`, `column`) of the map.
+    """One condition: a run of the `base` prompt with edits, at (`row`, `column`) of the map.
 
-    Its edits refer to the runs that they read from by their role in the pair (`Role`). Sufficiency changes the corrupt
-    run towards the clean one; necessity removes something from the clean run. `block` is the block of the row, None if
-    there is none or several. A "null" arm should have no impact: `null_of` is the name of the arm that it is the null
-    of, and `null_kind` its kind; both may be "".
+    Its edits name the runs that they read from by role in the pair (`Role`). Sufficiency changes the corrupt run
+    towards the clean one; necessity removes something from the clean run. `block` is the block of the row, or None if
+    there is none or more than one. A "null" arm should have no impact: `null_of` is the name of the arm that it is a
+    null of, and `null_kind` its kind; both may be "".
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -101,7 +101,7 @@ def arm_from_json(data: Any, tensors: Tensors | None = None) -> Arm:
 
 
 def arms_from_file(text: str, tensors: Tensors | None = None) -> list[Arm]:
-    """Parse a JSON list of arms, such as a result's attribute `arms`; raise UserError if it is invalid."""
+    """Parse a JSON list of arms, such as a result's `arms` attribute; raise UserError if it is invalid."""
     data = parse_json(text, "The file of arms")
     if not isinstance(data, list):
         raise UserError("The file of arms must be a JSON list of arms.")
@@ -129,7 +129,7 @@ def patch_arm(
 ) -> Arm:
     """Make the arm of one patch: from the clean run into the corrupt one, or (necessity) vice versa.
 
-    Without `block` the row stands for the block of the sites, if there is only one.
+    `block` defaults to the block of the sites, if there is only one.
     """
     source = "clean" if direction == "sufficiency" else "corrupt"
     edit = patch(sites, source, target=target, **window)
@@ -153,8 +153,8 @@ def ablation_arm(row: str, column: str, site: str, method: Ablation) -> Arm:
 def null_arms(arms: Iterable[Arm], kinds: Sequence[Null]) -> list[Arm]:
     """Make null arms of the arms that patch from the clean run: the same patch from a source without the concept.
 
-    "unrelated": from a run in another context that has the corrupt value; "control": from a run that differs only in
-    another concept; "random": as far from the arm's own value as the clean run's, in a random direction.
+    "unrelated" patches from a run with the corrupt value in another context; "control" from a run that differs only in
+    another concept; "random" moves the arm's own value as far as the patch does, in a random direction.
     """
     patches = [arm for arm in arms if arm.sources == {"clean"}]
     return [
@@ -220,28 +220,28 @@ class Request:
 
     @property
     def chosen_blocks(self) -> tuple[int, ...]:
-        """The blocks asked for, all by default; raises UserError for blocks that do not exist."""
+        """Blocks to patch, all by default; raises UserError for blocks that do not exist."""
         check_blocks(self.spec.blocks, self.model.n_blocks)
         return self.spec.blocks or tuple(range(self.model.n_blocks))
 
     def name(self, *blocks: int) -> str:
-        """What a block is called, or several together."""
+        """Return the name of a block, or of several together."""
         return set_name(blocks, self.model.block_names)
 
     def patch_arm(
         self, row: str, column: str, blocks: Iterable[int], direction: Direction, **options: Any
     ) -> Arm:
-        """The arm that patches these blocks' part."""
+        """Make the arm that patches the requested part of these blocks."""
         sites = [f"tf{block}.{self.spec.part}" for block in blocks]
         return patch_arm(row, column, sites, direction, **{"target": self.spec.mode, **options})
 
     def set_arm(self, blocks: Sequence[int]) -> Arm:
-        """The arm that patches a set of blocks which is grown one by one."""
+        """Make the arm that patches a set of blocks, for sets that are grown one block at a time."""
         return self.patch_arm(self.name(*blocks), "greedy", blocks, "sufficiency")
 
 
 def blocks_arms(request: Request) -> list[Arm]:
-    """Which blocks: every block (and set) patched in each direction, and ablated in each way."""
+    """Question blocks: patch every block (and set) in each direction, and ablate it in each way."""
     check_blocks([block for blocks in request.spec.sets for block in blocks], request.model.n_blocks)
     if any(len(set(blocks)) < 2 for blocks in request.spec.sets):
         raise UserError(
@@ -263,7 +263,7 @@ def blocks_arms(request: Request) -> list[Arm]:
 
 
 def steps_arms(request: Request) -> list[Arm]:
-    """When: every block patched in one window of steps at a time."""
+    """Question steps: patch every block in one window of steps at a time."""
     n_steps = request.settings.num_steps
     if not 1 <= request.spec.windows <= n_steps:
         raise UserError(
@@ -275,14 +275,14 @@ def steps_arms(request: Request) -> list[Arm]:
 
 
 def sigmas_arms(request: Request) -> list[Arm]:
-    """When, by noise level: every block patched while sigma lies in one window at a time."""
+    """Question sigmas: patch every block in one window of noise levels at a time."""
     edges = [i / request.spec.windows for i in range(request.spec.windows, -1, -1)]
     windows = {f"σ {high:.3g}–{low:.3g}": (low, high) for high, low in itertools.pairwise(edges)}
     return _grid(request, {label: {"sigmas": window} for label, window in windows.items()})
 
 
 def parts_arms(request: Request) -> list[Arm]:
-    """Through what: keys, values, mask, all conditioning, and the output of every part of each block."""
+    """Question parts: patch keys, values, mask, the whole conditioning, and the output of every part of each block."""
     arms = []
     for direction, block in itertools.product(request.spec.directions, request.chosen_blocks):
         name, site = request.name(block), f"tf{block}.cross_attn"
@@ -294,7 +294,7 @@ def parts_arms(request: Request) -> list[Arm]:
 
 
 def heads_arms(request: Request) -> list[Arm]:
-    """Through which head: outputs of query heads, and keys and values of their groups."""
+    """Question heads: patch the outputs of query heads, and the keys and values of their groups."""
     arms = []
     queries, groups = request.model.heads("heads"), request.model.heads("k")
     for direction, block in itertools.product(request.spec.directions, request.chosen_blocks):
@@ -308,7 +308,7 @@ def heads_arms(request: Request) -> list[Arm]:
 
 
 def passes_arms(request: Request) -> list[Arm]:
-    """Through which half of the guidance."""
+    """Question passes: patch every block in one guidance pass at a time."""
     passes = request.model.passes(request.settings)
     if len(passes) < 2:
         raise UserError("The question passes needs guidance; this run has only one pass.")
@@ -318,7 +318,7 @@ def passes_arms(request: Request) -> list[Arm]:
 
 
 def conditioning_arms(request: Request) -> list[Arm]:
-    """Which conditioning tokens: segments, and the words that the pair swaps or leaves."""
+    """Question conditioning: patch segments of the conditioning tokens, and the words that the pair swaps or keeps."""
     if request.spec.mode != "conditioning":
         raise UserError("The question conditioning needs the mode conditioning.")
     known = request.model.segments(Clip("music", 0), request.settings)
@@ -327,7 +327,7 @@ def conditioning_arms(request: Request) -> list[Arm]:
 
 
 def seconds_arms(request: Request) -> list[Arm]:
-    """Which seconds of the music: the part's output patched in one window of latent tokens at a time."""
+    """Question seconds: patch the part's output in one window of latent tokens at a time."""
     sites = [Site(block, request.spec.part) for block in request.chosen_blocks]
     n_tokens = shared_tokens(request.model, sites, request.settings.duration)
     edges = [round(i * n_tokens / request.spec.windows) for i in range(request.spec.windows + 1)]
@@ -341,7 +341,7 @@ def seconds_arms(request: Request) -> list[Arm]:
 
 
 def sets_arms(request: Request) -> list[Arm]:
-    """Together or alone: single blocks, pairs of blocks, and all blocks but one."""
+    """Question sets: patch single blocks, pairs of blocks, and all blocks but one."""
     blocks = request.chosen_blocks
     arms = []
     for direction in request.spec.directions:
@@ -357,7 +357,7 @@ def sets_arms(request: Request) -> list[Arm]:
 
 
 def paths_arms(request: Request) -> list[Arm]:
-    """Along which path: from each block's cross-attention straight to a later part."""
+    """Question paths: patch from each block's cross-attention directly to a later part."""
     if not request.model.one_stream:
         raise UserError(
             "Paths are not supported for this model: between its blocks are layers that cannot be held fixed. Use "
@@ -378,13 +378,13 @@ def paths_arms(request: Request) -> list[Arm]:
 
 
 def arms_of(request: Request) -> list[Arm]:
-    """Make the arms of the spec's question with the function of that name, such as `blocks_arms`."""
+    """Make the arms of the spec's question, with the function named after it, such as `blocks_arms`."""
     arms: list[Arm] = globals()[f"{request.spec.question}_arms"](request)
     return arms
 
 
 def set_name(blocks: Iterable[int], names: Sequence[str] = ()) -> str:
-    """`tf3+tf4`, or the `names` of a model's blocks where they have any."""
+    """Return `tf3+tf4`, or the same with the model's own `names` of blocks, if it has any."""
     return "+".join(names[block] if names else f"tf{block}" for block in blocks)
 
 

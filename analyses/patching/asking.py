@@ -35,7 +35,7 @@ def asked_spec(
     JSON file of arms to run instead of those of a question. `options` are further fields of `PatchingSpec`.
 
     Raises:
-        UserError: for unknown names, and options that cannot be combined.
+        UserError: a name is unknown, or options cannot be combined.
     """
     names = study.block_names
     custom = "" if arms is None else _arms_json(Path(arms))
@@ -53,7 +53,7 @@ def asked_spec(
 
 
 def tensors_beside(arms: str | Path | None) -> Tensors | None:
-    """Gives the tensors that lie beside a file of arms; None without a file."""
+    """Return a function that loads the tensors beside a file of arms; None without a file."""
     return None if arms is None else partial(load_tensor, Path(arms).parent)
 
 

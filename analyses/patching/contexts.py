@@ -9,15 +9,15 @@ from workbench.prompts.prompt_sets import Pair, PromptSet
 from workbench.prompts.reading import SAME, Encode
 
 N_REFERENCES = 4
-TRIES = 50  # prompts drawn before a pair is given up that has no other
+TRIES = 50  # prompts drawn before giving up on finding one that is not the pair's own
 
 
 @dataclass(frozen=True)
 class PairContext:
     """A pair with the prompts that its arms may read from, by the name of the source.
 
-    `unrelated` has the corrupt value in another context, `control` differs from the corrupt prompt in another concept
-    only (None where the pairs say nothing of other concepts), `references` are any prompts (for mean ablation).
+    `unrelated` has the corrupt value in another context; `control` differs from the corrupt prompt in another concept
+    only (None if the prompts mention no other concept); `references` are any prompts (for mean ablation).
     """
 
     pair: Pair
@@ -26,7 +26,7 @@ class PairContext:
     references: tuple[str, ...]
 
     def prompts(self, source: str) -> tuple[str, ...]:
-        """Prompts of the runs of a source; raises UserError where this pair has none."""
+        """Return the prompts of a source's runs; raise UserError if this pair has none."""
         prompts = {
             "clean": (self.pair.clean.text,),
             "corrupt": (self.pair.corrupt.text,),
@@ -45,10 +45,10 @@ class PairContext:
 def prompt_set_contexts(
     prompts: PromptSet, concept: str, n: int, seed: int, encode: Encode = str
 ) -> list[PairContext]:
-    """`n` pairs of a concept of a prompt set, or all, with what surrounds them, drawn with `seed`.
+    """Draw `n` pairs of a concept (or all, if there are fewer) from a prompt set, with their contexts.
 
-    `encode` gives what the model reads of a prompt: what is drawn is another prompt to it than the pair's own, if there
-    is one.
+    `encode` returns the key of what the model reads from a prompt. Where possible, the drawn prompts differ, to the
+    model, from the pair's own.
     """
     draw = random.Random(f"context-{concept}-{seed}")
     contexts = []
@@ -63,7 +63,7 @@ def prompt_set_contexts(
 def _surroundings(
     prompts: PromptSet, pair: Pair, own: set[str], draw: random.Random, encode: Encode
 ) -> tuple[str | None, str | None]:
-    """Unrelated and control prompt of a pair; None where it says nothing of other concepts."""
+    """Return the unrelated and the control prompt of a pair; None if it mentions no other concept."""
     labels = {name: label for name, label in pair.corrupt.labels.items() if label and name != pair.concept}
     if not labels:
         return None, None
@@ -80,7 +80,7 @@ def _surroundings(
 
 
 def _references(prompts: PromptSet, own: set[str], draw: random.Random, encode: Encode) -> tuple[str, ...]:
-    """Any prompts, not all of which are the pair's own to the model."""
+    """Draw prompts, not all of which are the pair's own to the model."""
     for _ in range(TRIES):
         drawn = prompts.fill(min(N_REFERENCES, prompts.n_prompts), draw.randrange(2**31))
         if not own.issuperset(encode(prompt.text) for prompt in drawn):
@@ -89,9 +89,10 @@ def _references(prompts: PromptSet, own: set[str], draw: random.Random, encode: 
 
 
 def listed_contexts(pairs: list[Pair], n: int, encode: Encode = str) -> list[PairContext]:
-    """The first `n` of listed pairs (all, where there are fewer), surrounded by the others.
+    """Return the first `n` listed pairs (all, if there are fewer), with the other pairs as their contexts.
 
-    `encode` gives what the model reads of a prompt: what it takes for the pair's own prompts does not surround it.
+    `encode` returns the key of what the model reads from a prompt. Prompts that are the pair's own to the model are not
+    used as its context.
     """
     contexts = []
     for place, pair in enumerate(pairs[:n]):
@@ -108,12 +109,14 @@ def listed_contexts(pairs: list[Pair], n: int, encode: Encode = str) -> list[Pai
 def drop_indistinguishable(
     contexts: dict[str, list[PairContext]], sources: Iterable[str], encode: Encode
 ) -> tuple[dict[str, list[PairContext]], list[dict[str, str]]]:
-    """The pairs that the model reads as they are meant, and those that are dropped, with the reason.
+    """Split pairs into those that the model can tell apart, and those that are dropped, with the reason.
 
-    Its text encoders read a limited number of tokens, and may not know a word: two prompts that are the same tokens to
-    them are the same run. A pair is dropped whose two prompts are one, which is another pair once more, or of which one
-    of the `sources` that arms read from offers nothing but its own two prompts. Raises UserError for a concept of which
-    no pair is left.
+    Text encoders read a limited number of tokens and may not know a word; two prompts with the same tokens are the same
+    run. A pair is dropped if its two prompts are the same to the model, if it repeats another pair, or if one of the
+    `sources` that arms read from has only the pair's own two prompts.
+
+    Raises:
+        UserError: a concept has no pairs left.
     """
     kept: dict[str, list[PairContext]] = {}
     dropped = []
@@ -141,7 +144,7 @@ def drop_indistinguishable(
 
 
 def _fault(context: PairContext, sources: Iterable[str], encode: Encode) -> str:
-    """What is wrong with a pair to the model; "" where nothing is."""
+    """Return why the model cannot use a pair, or ""."""
     own = _own(context.pair, encode)
     if len(own) == 1:
         return SAME
@@ -153,5 +156,5 @@ def _fault(context: PairContext, sources: Iterable[str], encode: Encode) -> str:
 
 
 def _own(pair: Pair, encode: Encode) -> set[str]:
-    """What the model reads of a pair's two prompts."""
+    """Return the keys of what the model reads from a pair's two prompts."""
     return {encode(pair.clean.text), encode(pair.corrupt.text)}

@@ -13,9 +13,9 @@ from analyses.patching.sweep import Sweep
 from cache.errors import UserError
 from workbench.prompts.prompt_sets import Pair
 
-NO_BLOCK = -1  # of arms whose row stands for no block, or for several
+NO_BLOCK = -1  # block of arms whose row is not that of a single block
 DIMS = ("concept", "pair", "seed", "arm", "scorer")
-# What a map tells of its pairs.
+# Variables that describe a map's pairs.
 TEXTS: dict[str, Callable[[Pair], str]] = {
     "clean_prompt": lambda pair: pair.clean.text,
     "corrupt_prompt": lambda pair: pair.corrupt.text,
@@ -29,7 +29,7 @@ Arms = Mapping[str, Sequence[Arm]]
 def score_array(
     sweep: Sweep, contexts: Mapping[str, Sequence[PairContext]], arms: Sequence[Arm]
 ) -> xr.DataArray:
-    """Scores with dims (concept, pair, seed, arm, scorer), the arms labelled; NaN where the study holds none."""
+    """Return scores with dims (concept, pair, seed, arm, scorer), and labels of arms; NaN if the study has none."""
     n_pairs = max(len(pairs) for pairs in contexts.values())
     shape = (len(contexts), n_pairs, len(sweep.seeds), 2 + len(arms), len(sweep.scorers))
     values = np.full(shape, np.nan)
@@ -48,9 +48,9 @@ def score_array(
 
 
 def map_dataset(sweep: Sweep, arms: Sequence[Arm], chosen: Arms, n_run: Mapping[str, int]) -> xr.Dataset:
-    """Scores, audio files and texts of the whole map; arms that were not `chosen` and pairs after a stop are empty.
+    """Return scores, audio files and texts of the map; arms that were not `chosen` and pairs after a stop are empty.
 
-    The study may hold them, run for another map. Raises UserError as `check_complete` does.
+    They are empty even if the study has such runs from another map. Raises UserError as `check_complete` does.
     """
     check_complete(sweep, chosen, n_run)
     score = score_array(sweep, sweep.contexts, arms)
@@ -68,7 +68,7 @@ def map_dataset(sweep: Sweep, arms: Sequence[Arm], chosen: Arms, n_run: Mapping[
 
 
 def check_complete(sweep: Sweep, chosen: Arms, n_run: Mapping[str, int]) -> None:
-    """Raise UserError where a run or a score that the map asks for is not in the study, though it was made."""
+    """Raise UserError if a run or a score of the map is not in the study any more, although it was made."""
     missing = [
         (context.pair.clean.text, seed, name)
         for concept, contexts in sweep.contexts.items()
@@ -88,7 +88,7 @@ def _texts(
     contexts: Mapping[str, Sequence[PairContext]],
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     pairs = [context.pair for of_concept in contexts.values() for context in of_concept]
-    # Concepts may have different numbers of pairs, where some were dropped.
+    # Concepts may have different numbers of pairs, because some were dropped.
     lengths = np.array([len(of_concept) for of_concept in contexts.values()])
     place = np.arange(lengths.max()) < lengths[:, None]
     texts = {name: np.full(place.shape, "", dtype=object) for name in TEXTS}
@@ -114,6 +114,6 @@ def _arm_coords(arms: Sequence[Arm]) -> dict[str, tuple[str, list[Any]]]:
 
 
 def _window(arm: Arm) -> str:
-    """The window of an arm's edits as JSON; "" where they have different ones."""
+    """Return the window of an arm's edits as JSON; "" if they differ."""
     windows = {json.dumps(edit.window.options) for edit in arm.edits}
     return windows.pop() if len(windows) == 1 else ""

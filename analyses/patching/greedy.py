@@ -1,4 +1,4 @@
-"""The smallest set of blocks that restores a concept, grown one block at a time."""
+"""Grow a small set of blocks that restores a concept, one block at a time."""
 
 from collections.abc import Callable, Sequence
 from typing import TypedDict
@@ -24,10 +24,10 @@ def grow_sets(
     """For each concept, add the block that restores most until the fraction `goal` is restored, or all blocks are in.
 
     Args:
-        sweep: runs and scores the sets' arms.
-        set_arm: the arm that patches these blocks together.
-        n_blocks: of the model.
-        goal: fraction of the concept, by the first scorer.
+        sweep: runs and scores the arms of the sets.
+        set_arm: returns the arm that patches the given blocks together.
+        n_blocks: number of blocks of the model.
+        goal: fraction of the concept to restore, according to the first scorer.
 
     Returns:
         The arms of the sets, and the steps of each concept.

@@ -13,8 +13,8 @@ from analyses.statistics import (
 )
 
 CONFIDENCE = 0.95
-# Impacts closer to 0 or 1 than this are rounding, by the model's dtype: a few units of float16 and bfloat16; for
-# float32, the effect that one step of 16-bit audio can have.
+# Impacts closer to 0 or 1 than this are rounding error, by the model's dtype: a few rounding units of float16 and
+# bfloat16; for float32, the largest effect of one step of 16-bit audio.
 RESOLUTION = {"float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-2}
 STABILITY_RESAMPLES = 500
 DIMS = ("concept", "pair", "seed", "arm", "scorer")
@@ -47,12 +47,12 @@ def impact(
             or corrupt run's is set equal to it, because the sign of a rounding error has no meaning.
 
     Returns:
-        By (concept, arm, scorer), NaN for runs and where not `defined`: `impact`, `impact_lo`, `impact_hi` (BCa
+        By (concept, arm, scorer), NaN for runs and if not `defined`: `impact`, `impact_lo`, `impact_hi` (BCa
         bootstrap over whole pairs with all their seeds), `p` (sign flips of the pairs' mean change from the base run),
         `p_adjusted` (Benjamini–Hochberg over all cells of all concepts of a scorer; NaN for null arms).
 
         By (concept, scorer): `denominator`, `denominator_lo`, `denominator_hi` (s_clean - s_corrupt, in units of the
-        score), `n` (rows), `n_pairs`, `defined` (the denominator's interval lies above 0), `null_lo`, `null_hi` (the
+        score), `n` (rows), `n_pairs`, `defined` (the denominator's interval is above 0), `null_lo`, `null_hi` (the
         central `confidence` of all null arms' pooled bootstrap distributions), `stability`, `stability_lo`,
         `stability_hi` (mean and percentiles of Spearman's correlation between the cells' impacts in the sample and in
         resamples of its pairs, and of each pair's seeds).

@@ -1,8 +1,8 @@
 """The impacts that a paper published, as a result of a study.
 
-A result of its own kind, "published", and no "patching" one: a published table has block impacts and nothing that they
-rest on (no scores, pairs or seeds, no denominators, intervals, p-values or null band), and a patching result filled
-with missing values would say of each concept that its impact is undefined.
+Its kind is "published", not "patching", because a published table has only block impacts (no scores, pairs, seeds,
+denominators, intervals, p-values or null band), and a patching result filled with missing values would mean that the
+impact of each concept is undefined.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ PREFIX = "published-"
 
 
 class PublishedMapSpec(BaseModel):
-    """Which table, by its name and content, and which of its models."""
+    """A published table, identified by name and content, and one of its models."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,22 +34,22 @@ class PublishedMapSpec(BaseModel):
 
 
 def block_means(table: pd.DataFrame, model: str = "") -> pd.Series:
-    """Mean impact of each block over the concepts, each with equal weight; in the table's order of blocks.
+    """Return the mean impact of each block over the concepts, equally weighted, in the table's order of blocks.
 
-    `table` is as `load_published` gives it. Raises UserError as `published_impacts` does.
+    `table` is as `load_published` returns it. Raises UserError as `published_impacts` does.
     """
     return published_impacts(table, model).groupby("block", sort=False)["impact"].mean()
 
 
 def functional_set(means: pd.Series | Mapping[str, float], threshold: float) -> list[str]:
-    """The blocks whose mean impact is at least `threshold` (TADA, arXiv 2602.11910: τ = 0.10), in their order."""
+    """Return the blocks whose mean impact is at least `threshold` (TADA, arXiv 2602.11910: τ = 0.10), in order."""
     return [str(block) for block, mean in means.items() if mean >= threshold]
 
 
 def published_map(table: pd.DataFrame, model: str = "") -> xr.Dataset:
-    """One model's table as a dataset: `impact` (concept, block), `mean` (block), and each concept's `metric`.
+    """Convert one model's table to a dataset: `impact` (concept, block), `mean` (block), and each concept's `metric`.
 
-    Impacts are floored at 0 and not capped by their authors; NaN where the table has none.
+    Its authors floored impacts at 0 and did not cap them; NaN where the table has none.
     """
     impacts = published_impacts(table, model)
     chosen = model or published_models(table)[0]
@@ -70,10 +70,10 @@ def published_map(table: pd.DataFrame, model: str = "") -> xr.Dataset:
 
 
 def import_published_map(study: Study, file: Path, model: str = "") -> xr.Dataset:
-    """Save one model of a published table as the study's result `published-<model>`, and give it.
+    """Save one model of a published table as the study's result `published-<model>`, and return it.
 
     Raises:
-        UserError: for a table that cannot be read, and for an unknown model.
+        UserError: the table cannot be read, or the model is unknown.
     """
     result = published_map(load_published(file), model)
     chosen = slug(str(result.attrs["model"]), f"the model of {file}")
@@ -83,21 +83,21 @@ def import_published_map(study: Study, file: Path, model: str = "") -> xr.Datase
 
 
 def published_names(study: Study) -> list[str]:
-    """Models of the published maps that a study has."""
+    """Return the models of a study's published maps."""
     return [name.removeprefix(PREFIX) for name in study.result_names() if name.startswith(PREFIX)]
 
 
 def load_published_map(study: Study, model: str) -> xr.Dataset:
-    """A study's published map; raises UserError when it has none of that model, or one of another version."""
+    """Load a study's published map; raise UserError if it has none of that model, or one of another version."""
     known = published_names(study)
     if model not in known:
         raise UserError(
-            f"{study.path} has no published map of '{model}' (it has {', '.join(known) or 'none'}): import one with "
+            f"{study.path} has no published map of '{model}' (it has {', '.join(known) or 'none'}). Import one with "
             "`workbench import localisation`."
         )
     result = study.result(f"{PREFIX}{model}")
     if result.attrs["kind"] != KIND or int(result.attrs["schema_version"]) != SCHEMA_VERSION:
         raise UserError(
-            f"The published map of '{model}' in {study.path} is of another version: import it again."
+            f"The published map of '{model}' in {study.path} is of another version. Import it again."
         )
     return result

@@ -42,16 +42,16 @@ from workbench.studies.study import Study
 _log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 3
-NAMED_PAIRS = 3  # dropped pairs that are named before a map is made; its result has all
+NAMED_PAIRS = 3  # dropped pairs that are named before a map is made; its result lists all of them
 CORRECTION = "Benjamini–Hochberg"
 
 
 def question_arms(
     spec: PatchingSpec, study: Study, model: AudioDiffusionModel, tensors: Tensors | None = None
 ) -> list[Arm]:
-    """The arms of a map, null arms last; raises UserError for blocks, sets, windows … that make no sense.
+    """Return the arms of a map, null arms last; raise UserError for invalid blocks, sets, windows and so on.
 
-    `tensors` gives those that custom arms name, by default from the study.
+    `tensors` returns the tensors that custom arms refer to, by default from the study.
     """
     if spec.question == "custom":
         given = tensors or partial(load_tensor, study.path)
@@ -70,14 +70,14 @@ def _check_names(arms: Sequence[Arm]) -> None:
     for arm in arms:
         if arm.name in names:
             raise UserError(
-                f"'{arm.name}' is the name of two runs of the map. Give each arm a name of its own, other than clean "
+                f"'{arm.name}' is the name of two runs of the map. Give each arm a different name, other than clean "
                 "and corrupt."
             )
         names.add(arm.name)
 
 
 def _check_stop(spec: PatchingSpec, arms: Sequence[Arm]) -> None:
-    """Raise UserError if a map has no more cells than those that are to be clear of all others."""
+    """Raise UserError if a map does not have more cells than `stop_top`."""
     cells = sum(arm.role == "cell" for arm in arms)
     if spec.screening is not None:
         cells = min(cells, spec.screening.top + spec.screening.sample)
@@ -89,15 +89,15 @@ def _check_stop(spec: PatchingSpec, arms: Sequence[Arm]) -> None:
 
 
 def custom_arms(arms: Sequence[Arm]) -> str:
-    """Arms as the field `custom_arms` of a `PatchingSpec` takes them; `arm_tensors` gives the tensors they name."""
+    """Return arms as JSON for the field `custom_arms` of a `PatchingSpec`; for their tensors, see `arm_tensors`."""
     return json.dumps([arm.to_json() for arm in arms])
 
 
 def settled(spec: PatchingSpec) -> PatchingSpec:
-    """The spec with what decides the map and lies outside it, as it is now: the file of pairs and the scorers.
+    """Return the spec with the current identities of the map's outside inputs: the file of pairs and the scorers.
 
     Raises:
-        UserError: for a file of pairs that is missing or wrong, and for unknown scorers or missing weights.
+        UserError: the file of pairs is missing or invalid, or a scorer is unknown or lacks its weights.
     """
     listed = load_pairs(Path(spec.pairs_file)) if spec.pairs_file else {}
     return _settled(spec, listed, {name: scorer_identity(name) for name in spec.scorers})
@@ -112,10 +112,10 @@ def _settled(spec: PatchingSpec, listed: dict[str, list[Pair]], judges: dict[str
 
 @dataclass(frozen=True)
 class Plan:
-    """A map that can be made: all that was asked for was found and checked.
+    """A map that is ready to be made: everything it needs was found and checked.
 
-    `dropped` are the pairs that are left out, each with its concept, prompts and reason. `notes` are sentences on what
-    the map will not be able to say.
+    `dropped` are the pairs that are left out, each with its concept, prompts and the reason. `notes` are sentences on
+    the map's limitations.
     """
 
     spec: PatchingSpec
@@ -132,13 +132,12 @@ def check_patching(
     executor: Executor | None = None,
     tensors: Tensors | None = None,
 ) -> Plan:
-    """Everything that can be checked of a map before its first clip is generated.
+    """Check a map before its first clip is generated.
 
     Raises:
-        UserError: for another model than the study's, for unknown concepts, blocks or scorers, for a text that a scorer
-            cannot score, for arms that a pair cannot be run with, for arms of equal
-            names, for a `stop_top` of all cells, and for a concept none of whose pairs the model can
-            tell apart.
+        UserError: the model is not the study's; a concept, block or scorer is unknown; a scorer cannot score a text; an
+            arm cannot be run with a pair; two arms have the same name; `stop_top` is not less than the number of
+            cells; or the model cannot tell any pair of a concept apart.
     """
     study.check_model(model.weights_hash)
     scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
@@ -166,7 +165,7 @@ def _notes(
     contexts: dict[str, list[PairContext]],
     dropped: list[dict[str, str]],
 ) -> list[str]:
-    """What whoever asks for a map should know before it runs, a sentence each."""
+    """Return sentences on a map's limitations that a user should know before it runs."""
     notes = [
         f"The pair '{pair['clean']}' / '{pair['corrupt']}' of {pair['concept']} is dropped: {pair['reason']}."
         for pair in dropped[:NAMED_PAIRS]
@@ -193,8 +192,8 @@ def _notes(
 
 
 def _half_written(study: Study) -> str:
-    """A sentence on a study that is traced in part, which maps do without; "" for any other."""
-    with suppress(UserError):  # its cache is elsewhere, or not there
+    """Return a sentence if the study is only partly traced, which does not affect maps; otherwise ""."""
+    with suppress(UserError):  # its cache is elsewhere or missing
         sentence = study.unfinished()
         return sentence and f"{sentence} The map does not need activations, and is computed anyway."
     return ""
@@ -209,13 +208,24 @@ def run_patching(
     executor: Executor | None = None,
     tensors: Tensors | None = None,
 ) -> xr.Dataset:
-    """Run what the map needs and is not in the study yet, and save its result (schema: the reference of results).
+    """Run the runs of a map that the study lacks, and save its result (schema: `docs/reference/results.md`).
 
-    `progress(done, total)` counts pairs times seeds, and `note` gets sentences on what the map will not be able to say,
-    before anything runs. `executor` makes the units of work, by default in this process. `tensors` gives those that
-    custom arms name; the study keeps them once all is checked, and has them later. Raises UserError as
-    `check_patching` does, where another process makes the same result, and where runs that the map asks for are missing
-    in the end.
+    Args:
+        study: the study.
+        model: the study's model.
+        spec: the map's spec.
+        progress: called as `progress(done, total)` with numbers of pairs times seeds.
+        note: called with each sentence on the map's limitations, before anything runs.
+        executor: runs the units of work, by default in this process.
+        tensors: returns the tensors that custom arms refer to. Once everything is checked, the study stores them, so
+            later calls do not need it.
+
+    Returns:
+        The saved result.
+
+    Raises:
+        UserError: as in `check_patching`; or another process is making the same result, or runs of the map are missing
+            at the end.
     """
     started = time.monotonic()
     with study.making(spec.result_name):
@@ -229,7 +239,7 @@ def run_patching(
 
 
 def _make(study: Study, model: AudioDiffusionModel, plan: Plan, progress: Progress) -> xr.Dataset:
-    """The map's dataset, what it needs run and scored."""
+    """Run and score what the map lacks, and return its dataset."""
     spec, arms, sweep = plan.spec, plan.arms, plan.sweep
     screen: xr.DataArray | None = None
     chosen: Arms = dict.fromkeys(sweep.contexts, arms)
@@ -276,12 +286,12 @@ def _no_progress(done: int, total: int) -> None:
 def _contexts(
     study: Study, spec: PatchingSpec, listed: dict[str, list[Pair]], encode: Encode
 ) -> dict[str, list[PairContext]]:
-    """The pairs of each concept, with what surrounds them."""
+    """Return the pairs of each concept, with their contexts."""
     if listed:
         unknown = set(spec.concepts) - set(listed)
         if unknown:
             raise UserError(
-                f"{spec.pairs_file} has no pairs of {', '.join(sorted(unknown))}: it has {', '.join(listed)}."
+                f"{spec.pairs_file} has no pairs of {', '.join(sorted(unknown))}, only of {', '.join(listed)}."
             )
         return {
             concept: listed_contexts(listed[concept], spec.pairs, encode)
@@ -295,7 +305,7 @@ def _contexts(
 
 
 def _with_screen(result: xr.Dataset, screen: xr.DataArray, spec: PatchingSpec) -> xr.Dataset:
-    """The result with every cell's screening score, and how its ranks agree with those of exact patching."""
+    """Add every cell's screening score, and its rank agreement with exact patching, to the result."""
     assert spec.screening is not None
     result["screen"] = screen.reindex(arm=result.arm)
     agreement = rank_agreement(result.screen, result.impact.isel(scorer=0))

@@ -1,4 +1,4 @@
-"""Cheap maps for screening: the effect of a patch on the velocity along the corrupt run, without following it."""
+"""Cheap screening maps: the effect of a patch on the velocity along the corrupt run, which it does not change."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ def velocity_screen(
 
     Along the corrupt run, with v the cond pass's velocity and Δσ the step's size, an arm's score is
     sum Δσ <v_arm - v_corrupt, v_clean - v_corrupt> / sum Δσ |v_clean - v_corrupt|²: the projection summed over the
-    steps in which the arm acts, over the whole run's sum. All arms read the same latents, so that one run serves all.
+    steps in which the arm acts, over the whole run's sum. All arms read the same latents, so one run serves them all.
     """
     runs = runs_of_pair(context, seed, arms, lyrics, probe=True)
     run = model.generate_batch(runs, settings, velocity_steps=range(settings.num_steps))
@@ -55,10 +55,10 @@ def screen_arms(
     seed: int,
     arms: Sequence[Arm],
 ) -> xr.DataArray:
-    """Mean screening score of every cell (concept, arm) over the pairs given; `attrs["rows"]` counts denoiser rows.
+    """Return every cell's (concept, arm) mean screening score over the pairs; `attrs["rows"]` counts denoiser rows.
 
     Raises:
-        UserError: for arms that cannot be screened: those that ablate, take from the clean run, or follow paths.
+        UserError: an arm cannot be screened, because it ablates, edits the clean run, or follows a path.
     """
     cells = [arm for arm in arms if arm.role == "cell"]
     unfit = [arm.name for arm in cells if arm.direction != "sufficiency" or arm.sources != {"clean"}]
@@ -83,7 +83,7 @@ def screen_arms(
 def choose_arms(
     screen: xr.DataArray, arms: Sequence[Arm], top: int, sample: int, seed: int
 ) -> dict[str, list[Arm]]:
-    """Arms to confirm for each concept: its `top` ones, a random `sample` of the others, and all null arms."""
+    """Return the arms to confirm for each concept: its `top` arms, a random `sample` of the others, all null arms."""
     chosen = {}
     for concept in screen.concept.values:
         order = (
@@ -96,10 +96,10 @@ def choose_arms(
 
 
 def rank_agreement(screen: xr.DataArray, exact: xr.DataArray) -> xr.DataArray:
-    """Spearman's rank correlation, by concept, of screening scores and exact impacts over the arms that have both.
+    """Return Spearman's rank correlation, by concept, of screening scores and exact impacts over arms that have both.
 
-    Both are floored at 0, as the paper's impact is: an arm that does nothing would otherwise rank by its noise, below
-    those that can do nothing at all.
+    Both are floored at 0, like the paper's impact: otherwise arms without an effect would be ranked by their noise,
+    some of them below arms that cannot have any effect.
     """
 
     def correlation(a: np.ndarray, b: np.ndarray) -> float:

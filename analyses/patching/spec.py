@@ -1,4 +1,4 @@
-"""What a patching map asks, and how. Imports nothing slow: `workbench patch` has its options from here."""
+"""Specs of patching maps. Imports nothing slow: `workbench patch` takes its options from here."""
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -11,7 +11,7 @@ from workbench.seeds import Seed
 from workbench.validation import Names, distinct
 
 LONGEST_NAME = 60
-MOST_RUNS = 1_000_000  # pairs, seeds and arms: more would never end
+MOST_RUNS = 1_000_000  # limit on each of pairs, seeds and arms: more would never finish
 
 Direction = Literal["sufficiency", "necessity"]
 Ablation = Literal["zero", "mean", "resample"]
@@ -20,7 +20,7 @@ ScreeningMethod = Literal["velocity", "attribution"]
 
 
 class Question(NamedTuple):
-    """What a map asks: what its columns are called, and the question in words."""
+    """A question that a map answers: the name of its columns, and the question in words."""
 
     columns: str
     title: str
@@ -39,7 +39,7 @@ QUESTIONS = {
     "paths": Question("receiver", "Along which paths?"),
     "custom": Question("arm", "Own arms"),
 }
-"""The arms of a question are those of `<question>_arms` in `analyses.patching.arms`; custom has arms from elsewhere."""
+"""A question's arms are made by `<question>_arms` in `analyses.patching.arms`; those of custom come from the user."""
 
 DEFAULT_QUESTION = "blocks"
 
@@ -49,7 +49,7 @@ else:
     QuestionName = Literal[tuple(QUESTIONS)]
 
 WINDOWED = ("steps", "sigmas", "seconds")
-# Fields that apply to some questions only.
+# Fields that apply only to some questions.
 APPLIES_TO: dict[str, tuple[str, ...]] = {
     "sets": ("blocks",),
     "ablations": ("blocks",),
@@ -63,7 +63,7 @@ APPLIES_TO: dict[str, tuple[str, ...]] = {
 
 
 class Screening(BaseModel):
-    """How to screen the arms of a map, and how many to confirm.
+    """Settings for screening the arms of a map with a cheap estimate before exact patching.
 
     For each concept, the `top` arms and a random `sample` of the others are confirmed by exact patching.
     """

@@ -21,14 +21,14 @@ def run_pairs(
     `progress(done, total)` counts pairs times seeds.
 
     Returns:
-        The number of pairs that were run of each concept, and a sentence on where it stopped ("" without `stop_top`).
+        The number of pairs that were run for each concept, and a sentence on where it stopped ("" without `stop_top`).
     """
     active, sentences = list(sweep.contexts), []
     n_run = {concept: len(pairs) for concept, pairs in sweep.contexts.items()}
     n_seeds, most = len(sweep.seeds), max(n_run.values())
     done, total = 0, sum(n_run.values()) * n_seeds
     progress(done, total)
-    # Each look is a chance to stop on luck: look seldom.
+    # Every check is another chance to stop by luck, so check rarely.
     looks = [look for k in range(32) if stop_top and (look := min_pairs * 2**k) < most]
     for first, last in itertools.pairwise([0, *looks, most]):
         for _ in sweep.run({concept: arms[concept] for concept in active}, range(first, last)):

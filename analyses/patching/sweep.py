@@ -1,4 +1,4 @@
-"""The runs behind patching maps: units of work for what is missing of a map's arms, and what came out, as arrays."""
+"""The runs behind patching maps: units of work for a map's missing arms, and their scores and audio as arrays."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -30,10 +30,10 @@ OWN = {"clean", "corrupt"}
 def runs_of_pair(
     context: PairContext, seed: int, arms: Sequence[Arm], lyrics: str = "", probe: bool = False
 ) -> list[Run]:
-    """A pair's clean run, its corrupt run, and its arms, with shared noise.
+    """Return a pair's clean run, its corrupt run, and its arms, with shared noise.
 
-    With `probe` all others follow the corrupt run: they never leave its trajectory, and their velocities tell what the
-    clean prompt or a patch would do there.
+    With `probe`, all other runs follow the corrupt run: they never leave its trajectory, and their velocities are those
+    that the clean prompt or a patch would give there.
     """
 
     def plain(role: str) -> list[Run]:
@@ -55,15 +55,15 @@ def run_arms(
     settings: GenerationSettings,
     lyrics: str = "",
 ) -> Generation:
-    """Run a pair's clean run, corrupt run and arms as one batch with shared noise; latents come in that order."""
+    """Generate a pair's clean run, corrupt run and arms as one batch with shared noise; latents are in that order."""
     return model.generate_batch(runs_of_pair(context, seed, arms, lyrics), settings)
 
 
 class Sweep:
-    """Runs arms over the pairs and seeds of a map, and reads what the study's run store has of them.
+    """Runs a map's arms over its pairs and seeds, and reads their scores and audio from the study's run store.
 
-    What the study holds already is not run again, whichever map asked for it. Every pair and seed is a unit of work.
-    `rows` counts the denoiser rows that were computed.
+    Runs that the study already has, from any map, are not repeated. Every pair and seed is a unit of work. `rows`
+    counts the denoiser rows that were computed.
     """
 
     def __init__(
@@ -86,18 +86,18 @@ class Sweep:
 
     @cached_property
     def rows_per_batch(self) -> int:
-        """Rows of one batch that fit into memory, tried once, when something is to be run."""
+        """Rows of a batch that fit into memory, measured once, before the first run."""
         return clips_that_fit(self._model, self._settings)
 
     def check(self, arms: Sequence[Arm]) -> None:
-        """Raise UserError for arms that a pair cannot be run with, before anything is run."""
+        """Raise UserError for arms that cannot be run with a pair, before anything is run."""
         for context in (context for pairs in self.contexts.values() for context in pairs):
             self._model.plan(runs_of_pair(context, 0, arms, self._lyrics), self._settings)
 
     def run(self, arms: Mapping[str, Sequence[Arm]], pairs: range) -> Iterator[None]:
-        """Run and score what is missing of each concept's arms in these pairs, and of clean and corrupt runs.
+        """Run and score the missing arms, clean runs and corrupt runs of these pairs, for each concept.
 
-        Goes on one pair and seed at a time. Raises UserError where a clean or corrupt run gives no audio.
+        Yields after each pair and seed. Raises UserError if a clean or corrupt run gives no audio.
         """
         units = (
             self._unit(context, seed, of_concept)
@@ -111,7 +111,7 @@ class Sweep:
             yield
 
     def _unit(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> Unit:
-        """What is missing of a pair's arms, in batches, each with the clean and the corrupt run."""
+        """Return the missing arms of a pair in batches, each with the clean and the corrupt run."""
         runs = runs_of_pair(context, seed, arms, self._lyrics)
         every = list(zip((*RUNS, *arms), runs, strict=True))
         missing = [
@@ -130,17 +130,17 @@ class Sweep:
         )
 
     def scores(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> Float[np.ndarray, "arm scorer"]:
-        """Scores of the clean run, the corrupt run and the arms; NaN where not run, or where the scorer failed."""
+        """Return the scores of the clean run, the corrupt run and the arms; NaN if not run, or if the scorer failed."""
         keys, records = self._keys(context), self._records(context, seed, arms)
         scores = [[None if record is None else record.scores.get(key) for key in keys] for record in records]
         return np.array(scores, dtype=np.float64)
 
     def audio(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> list[str]:
-        """Audio files, relative to the study, of the clean run, the corrupt run and the arms; "" where not run."""
+        """Return audio files, relative to the study, of the clean run, the corrupt run and the arms; "" if not run."""
         return [record.audio if record else "" for record in self._records(context, seed, arms)]
 
     def missing(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> list[str]:
-        """Names of the arms, the clean and the corrupt run among them, that were not run or not scored."""
+        """Return the names of the arms, including the clean and the corrupt run, that are not run or not scored."""
         keys = set(self._keys(context))
         records = zip((*RUNS, *arms), self._records(context, seed, arms), strict=True)
         return [arm.name for arm, record in records if record is None or not keys <= record.scores.keys()]
@@ -149,14 +149,14 @@ class Sweep:
         return self._store.records(runs_of_pair(context, seed, arms, self._lyrics))
 
     def _keys(self, context: PairContext) -> list[str]:
-        """Under which the scores of each scorer are kept."""
+        """Return the keys of each scorer's scores in the run store."""
         return [
             score_key(scorer.name, scorer.identity, context.pair.text) for scorer in self.scorers.values()
         ]
 
 
 def _chunks(asked: Sequence[tuple[Arm, Run]], rows: int) -> list[list[tuple[Arm, Run]]]:
-    """Arms in batches of at most `rows` rows (at least one arm each), the runs they read from included."""
+    """Split arms into batches of at most `rows` rows (at least one arm each), including the runs they read from."""
     chunks: list[list[tuple[Arm, Run]]] = []
     for each in asked:
         if chunks and _n_rows([arm for arm, _ in (*chunks[-1], each)]) <= rows:
@@ -167,7 +167,7 @@ def _chunks(asked: Sequence[tuple[Arm, Run]], rows: int) -> list[list[tuple[Arm,
 
 
 def _n_rows(arms: Sequence[Arm]) -> int:
-    """Rows of a batch of these arms: the pair's runs, others that are read from, and the arms with their helpers."""
+    """Return the number of rows of a batch: the pair's runs, the arms and their shadows, and other runs they read."""
     sources = {source for arm in arms for source in arm.sources} - OWN
     references = N_REFERENCES - 1 if "references" in sources else 0
     helpers = sum(run.depends_on_reader and not run.is_self for arm in arms for run in set(arm.run.reads))

@@ -1,1 +1,1 @@
-"""Linear probes: where and when a concept can be read out of the activations."""
+"""Linear probes: from which sites and steps a concept can be decoded."""

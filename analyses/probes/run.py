@@ -1,4 +1,4 @@
-"""Linear probes: where and when a concept can be read out of the activations, for prompts not trained on."""
+"""Linear probes: from which sites and steps a concept can be decoded, on prompts not used in training."""
 
 import json
 import logging
@@ -35,33 +35,33 @@ _log = logging.getLogger(__name__)
 KIND = "probes"
 SCHEMA_VERSION = 2
 MAX_ITERATIONS = 1000
-TRIES = 50  # shuffles drawn for each that is needed, before folds are given up
+TRIES = 50  # shuffles drawn for each one needed before giving up
 
 
 class Folds(NamedTuple):
-    """A labelling of clips with its cross-validation: (train, test) clip positions, each clip tested once."""
+    """Labels of clips and their cross-validation folds: (train, test) clip positions, each clip tested once."""
 
     labels: Shaped[np.ndarray, " clip"]
     splits: list[tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]]
 
 
 class ProbeTask(NamedTuple):
-    """A concept made ready for probing; the same at all sites and steps."""
+    """A concept prepared for probing, the same at all sites and steps."""
 
     clips: Int[np.ndarray, " clip"]  # rows of the clip table that have a value of the concept
     groups: Int[np.ndarray, " clip"]  # prompts, from 0
     held_together: Literal["context", "prompt"]
-    together: Int[np.ndarray, " clip"]  # what of those is held out together
+    together: Int[np.ndarray, " clip"]  # clips with the same number are held out together
     true: Folds
     spec: ProbeSpec
 
     @property
     def group_labels(self) -> Shaped[np.ndarray, " group"]:
-        """The value of each prompt."""
+        """Value of each prompt."""
         return _labels_of_groups(self.true.labels, self.groups)
 
     def shuffled(self, n: int, site: str = "", step: int = 0) -> Iterator[Folds]:
-        """`n` cross-validations of labels shuffled between prompts, other ones at each site and step."""
+        """Yield `n` cross-validations of labels shuffled between prompts, different ones for each site and step."""
         rng = np.random.default_rng([self.spec.seed, step, *site.encode()])
         return islice(
             filter(_is_sound, _shuffles(self.true.labels, self.groups, self.together, self.spec, rng)), n
@@ -69,7 +69,7 @@ class ProbeTask(NamedTuple):
 
 
 class CellScores(NamedTuple):
-    """What probing one concept in one place gave; `probe_arrays` says what each figure means."""
+    """Scores of the probes of one concept at one site and step; for their meaning, see `probe_arrays`."""
 
     accuracy: Float[np.ndarray, " fold"]
     control: Float[np.ndarray, " fold"]
@@ -89,9 +89,9 @@ class ProbeScores(NamedTuple):
 
 
 def asked_probes(study: Study, sites: str | Sequence[str] = (), **options: Any) -> ProbeSpec:
-    """The spec of probes of a study, whose sites may be written with its model's names of blocks.
+    """Return the spec for probing a study, whose sites may be written with its model's names of blocks.
 
-    `options` are further fields of `ProbeSpec`. Raises UserError for what does not make sense.
+    `options` are further fields of `ProbeSpec`. Raises UserError for unknown or invalid options.
     """
     named = [
         numbered_site(site, study.block_names) for site in ([sites] if isinstance(sites, str) else sites)
@@ -105,23 +105,22 @@ def run_probes(
     progress: Callable[[int, int], None] | None = None,
     note: Callable[[str], None] = _log.warning,
 ) -> xr.Dataset:
-    """Probe the concepts at the sites and steps of a study; saves and gives the result "probes".
+    """Probe a study's concepts at its sites and steps; save and return the result "probes".
 
-    The features of a clip are its activations of one pass, averaged over tokens; clips without a value of a
-    concept are left out of its probes. See `probe_arrays` for the metrics. `progress(done, total)` counts
-    (site, step) cells.
+    The features of a clip are its activations in one pass, averaged over tokens; clips without a value of a concept are
+    left out of its probes. See `probe_arrays` for the metrics. `progress(done, total)` counts (site, step) cells.
 
-    A concept that cannot be probed is skipped: the reason is noted and kept in the attribute `skipped`.
+    A concept that cannot be probed is skipped: `note` is called with the reason, which the attribute `skipped` keeps.
 
     Raises:
-        UserError: the study lacks a site, step, pass or concept that is asked for, none of the concepts can be
-            probed (a value has too few prompts for the folds), or another process is probing the study.
+        UserError: the study lacks a requested site, step, pass or concept, none of the concepts can be probed (a value
+            has too few prompts for the folds), or another process is probing the study.
     """
     started = time.monotonic()
     with study.making("probes"):
         cache = study.cache
         cells = list(product(spec.sites or cache.sites, spec.steps or cache.plan.steps))
-        for site, step in cells:  # before any work: each raises for what is unknown
+        for site, step in cells:  # before any work: raises if unknown
             cache.channels(site)
             cache.positions("step", [step])
         cache.positions("pass", [spec.pass_name])
@@ -153,30 +152,26 @@ def probe_arrays(
     contexts: Shaped[np.ndarray, " clip"],
     spec: ProbeSpec,
 ) -> ProbeScores:
-    """Cross-validated logistic regression of `labels` on `features`.
+    """Compute the cross-validated accuracy of logistic regression of `labels` on `features`.
 
-    `groups` are prompts, none of which is in both training and test. `contexts` are what prompts say besides:
-    the counterfactual partners of a prompt, which differ from it in the label alone, have its context. Whole
-    contexts are held out, so that no probe is tested on a prompt whose partner it was trained on: such a
-    probe falls below chance where the label cannot be read, because the nearest clip that it knows has the
-    other label. Contexts that have a prompt in common are held out together. Where a label has fewer contexts
-    than there are folds, or no folds of whole contexts train on every class, prompts are held out one by one.
-    Shuffles whose folds do not train on every class are drawn anew.
+    `groups` are prompts; no prompt is in both training and test. `contexts` are the rest of the prompts: counterfactual
+    partners, which differ only in the label, have the same context. Whole contexts are held out, so that no probe is
+    tested on a prompt whose partner it was trained on: such a probe falls below chance if the label cannot be decoded,
+    because the nearest training clip has the other label. Contexts that share a prompt are held out together. If a
+    label has fewer contexts than there are folds, or no folds of whole contexts train on every class, single prompts
+    are held out. Shuffles whose folds do not train on every class are drawn again.
 
-    - accuracy: balanced accuracy of each fold (mean over classes of the share of its test clips that is
-      right).
-    - control: the same with the labels shuffled between groups, so that only chance can be right (a control
-      task, Hewitt & Liang 2019, arXiv 1909.03368); mean over the shuffles. Selectivity is mean accuracy minus
-      mean control.
-    - accuracy_lo, accuracy_hi: 95 % BCa bootstrap interval of the mean accuracy, groups of test clips
-      resampled. It covers the choice of prompts that are tested; probes are not fitted anew, so not that of
-      training prompts.
-    - p_value: one-sided permutation test of the mean accuracy against the accuracies of at least 100 probes that
-      are fitted anew to shuffled labels (`permutation_p`). Not corrected for the number of probes.
+    - accuracy: balanced accuracy of each fold (mean over classes of the fraction of its test clips that is correct).
+    - control: the same with labels shuffled between groups, so that only chance remains (a control task, Hewitt &
+      Liang 2019, arXiv 1909.03368); mean over the shuffles. Selectivity is mean accuracy minus mean control.
+    - accuracy_lo, accuracy_hi: 95 % BCa bootstrap interval of the mean accuracy, with groups of test clips resampled.
+      It covers the choice of test prompts, but not that of training prompts, because probes are not refitted.
+    - p_value: one-sided permutation test of the mean accuracy against the accuracies of at least 100 probes refitted to
+      shuffled labels (`permutation_p`). Not corrected for the number of probes.
 
     Raises:
-        UserError: there is only one class, a group has several labels, or no folds train on every class: one has too
-            few groups.
+        UserError: there is only one class, a group has several labels, or no folds train on every class (because one
+            has too few groups).
     """
     return score_task(features, probe_task(labels, groups, contexts, spec))
 
@@ -184,7 +179,7 @@ def probe_arrays(
 def pooled_activations(
     cache: ActivationCache, site: str, step: int, pass_name: str
 ) -> Float[np.ndarray, "clip channel"]:
-    """Activations of every clip at one site, step and pass, averaged over tokens; read shard by shard."""
+    """Return every clip's activations at one site, step and pass, averaged over tokens; read shard by shard."""
     n_clips, size = cache.plan.n_clips, cache.plan.clips_per_shard
     shards = [list(range(first, min(first + size, n_clips))) for first in range(0, n_clips, size)]
     acts = [cache.read(site, clips=clips, steps=[step], passes=[pass_name]) for clips in shards]
@@ -212,32 +207,32 @@ def _concept_task(study: Study, concept: str, spec: ProbeSpec) -> ProbeTask:
     clips = np.flatnonzero(labels != "")
     others = study.clips.filter(regex="^label_").drop(columns=f"label_{concept}")
     contexts = np.array(["|".join(map(_escaped, values)) for values in others.to_numpy(str)])
-    # Numbered as they come, so that folds and shuffles do not depend on what the hashes are.
+    # Numbered in order of appearance, so that folds and shuffles do not depend on the hashes.
     groups, _ = pd.factorize(study.clips["encoding"])
     try:
-        _check_drop_indistinguishable(study.clips.iloc[clips], concept)
+        _check_distinguishable(study.clips.iloc[clips], concept)
         task = probe_task(labels[clips], groups[clips], contexts[clips], spec)
     except UserError as error:
         raise UserError(f"Concept '{concept}' cannot be probed: {error}") from error
     return task._replace(clips=clips)
 
 
-def _check_drop_indistinguishable(clips: pd.DataFrame, concept: str) -> None:
-    """Raise UserError for prompts that have different values and are the same tokens to the model."""
+def _check_distinguishable(clips: pd.DataFrame, concept: str) -> None:
+    """Raise UserError for prompts with different values that are the same tokens to the model."""
     prompts = clips.drop_duplicates(["encoding", f"label_{concept}"])
     same = prompts[prompts.duplicated("encoding", keep=False)]
     if len(same):
         one, other = same[same["encoding"] == same["encoding"].iloc[0]]["prompt"].iloc[:2]
-        raise UserError(f"'{one}' and '{other}' have different values, and {SAME}.")
+        raise UserError(f"'{one}' and '{other}' have different values, but {SAME}.")
 
 
 def _escaped(value: str) -> str:
-    """A value's name as a part of a list separated by bars."""
+    """Escape a value's name for a list separated by bars."""
     return value.replace("\\", r"\\").replace("|", r"\|")
 
 
 def _concept_tasks(study: Study, spec: ProbeSpec) -> tuple[dict[str, ProbeTask], dict[str, str]]:
-    """The tasks of the concepts that can be probed, and why others cannot; raises UserError when none can."""
+    """Return the tasks of the concepts that can be probed, and why others cannot; raise UserError if none can."""
     tasks, skipped = {}, {}
     for concept in _concepts(study, spec):
         try:
@@ -250,7 +245,7 @@ def _concept_tasks(study: Study, spec: ProbeSpec) -> tuple[dict[str, ProbeTask],
 
 
 def _insignificant(tasks: dict[str, ProbeTask]) -> list[str]:
-    """Return a sentence for each concept none of whose probes can be significant."""
+    """Return a sentence for each concept for which no probe can be significant."""
     sentences = {concept: too_few_prompts(task.group_labels) for concept, task in tasks.items()}
     return [
         f"No probe of {concept} can be significant. {text}" for concept, text in sentences.items() if text
@@ -263,7 +258,7 @@ def probe_task(
     contexts: Shaped[np.ndarray, " clip"],
     spec: ProbeSpec,
 ) -> ProbeTask:
-    """Folds and shuffled labels of one concept; see `probe_arrays`, which also says what is raised."""
+    """Prepare the folds and shuffled labels of one concept; arguments and errors are those of `probe_arrays`."""
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     group_labels = labels[first]
     mixed = labels != group_labels[group]
@@ -297,7 +292,7 @@ def _arranged(
     contexts: Shaped[np.ndarray, " clip"],
     spec: ProbeSpec,
 ) -> ProbeTask | None:
-    """The task with whole contexts held out, or else prompts; None where neither gives sound folds."""
+    """Return the task with whole contexts held out, or else single prompts; None if neither gives valid folds."""
     arrangements: dict[Literal["context", "prompt"], np.ndarray] = {
         "context": _joined(contexts, group),
         "prompt": group,
@@ -314,7 +309,7 @@ def _arranged(
 def _joined(
     contexts: Shaped[np.ndarray, " clip"], group: Int[np.ndarray, " clip"]
 ) -> Int[np.ndarray, " clip"]:
-    """Contexts by number; those that have a prompt in common are one, since nothing else would hold it together."""
+    """Number the contexts, merging those that share a prompt so that its clips are held out together."""
     names, context = np.unique(contexts, return_inverse=True)
     n = len(names) + group.max() + 1
     links = coo_array((np.ones(len(group)), (context, len(names) + group)), shape=(n, n))
@@ -328,7 +323,7 @@ def _shuffles(
     spec: ProbeSpec,
     rng: np.random.Generator,
 ) -> Iterator[Folds]:
-    """Folds of labels shuffled between groups, without end; not all of them are sound."""
+    """Yield folds of labels shuffled between groups, endlessly; not all of them are valid."""
     group_labels = _labels_of_groups(labels, group)
     while True:
         yield _folds(rng.permutation(group_labels)[group], together, spec)
@@ -346,7 +341,7 @@ def _can_be_shuffled(
     together: Int[np.ndarray, " clip"],
     spec: ProbeSpec,
 ) -> bool:
-    """Whether at least one in `TRIES` shuffles has sound folds."""
+    """Whether at least one in `TRIES` shuffles has valid folds."""
     drawn = islice(
         _shuffles(labels, group, together, spec, np.random.default_rng(spec.seed)), TRIES * spec.shuffles
     )
@@ -354,7 +349,7 @@ def _can_be_shuffled(
 
 
 def _is_sound(folds: Folds) -> bool:
-    """Whether every fold tests something, and trains on every class."""
+    """Whether every fold has test clips, and trains on every class."""
     classes = len(np.unique(folds.labels))
     return all(
         len(test) > 0 and len(np.unique(folds.labels[train])) == classes for train, test in folds.splits
@@ -364,8 +359,8 @@ def _is_sound(folds: Folds) -> bool:
 def score_cell(
     features: Float[np.ndarray, "clip channel"], task: ProbeTask, shuffled: Iterable[Folds]
 ) -> CellScores:
-    """Figures of one task from the features of its clips, with these shuffles of its labels; see `probe_arrays`."""
-    with threadpool_limits(1):  # the matrices are small: threads would wait for each other ten times as long
+    """Score one task on the features of its clips, with these shuffles of its labels; see `probe_arrays`."""
+    with threadpool_limits(1):  # for such small matrices, waiting for threads would take ten times as long
         right = _right(features, task.true, task.spec.C)
         controls = np.array([_accuracy(_right(features, folds, task.spec.C), folds) for folds in shuffled])
     accuracy_lo, accuracy_hi = _interval(right, task)
@@ -379,7 +374,7 @@ def score_cell(
 
 
 def score_task(features: Float[np.ndarray, "clip channel"], task: ProbeTask) -> ProbeScores:
-    """Figures of one task in one place, which has the null to itself; see `probe_arrays`."""
+    """Score one task at a single site and step, whose null comes from it alone; see `probe_arrays`."""
     cell = score_cell(features, task, task.shuffled(shuffles_per_probe(task.spec.shuffles, 1)))
     p_value = permutation_p(
         cell.accuracy.mean(keepdims=True), cell.shuffled, smallest_p(task.group_labels)
@@ -395,7 +390,7 @@ def _folds(
 
 
 def _right(features: Float[np.ndarray, "clip channel"], folds: Folds, C: float) -> Bool[np.ndarray, " clip"]:
-    """Whether each clip is predicted right by the probe of the fold that tests it."""
+    """Whether each clip is predicted correctly by the probe of the fold that tests it."""
     right = np.zeros(len(features), dtype=bool)
     for train, test in folds.splits:
         # Classes may differ in size; balanced weights keep chance at one over the number of classes.
@@ -406,7 +401,7 @@ def _right(features: Float[np.ndarray, "clip channel"], folds: Folds, C: float) 
 
 
 def _accuracy(right: Bool[np.ndarray, " clip"], folds: Folds) -> Float[np.ndarray, " fold"]:
-    """Balanced accuracy of each fold, over the classes that it tests."""
+    """Return the balanced accuracy of each fold over the classes among its test clips."""
     accuracies = []
     for _, test in folds.splits:
         _, index, counts = np.unique(folds.labels[test], return_inverse=True, return_counts=True)
@@ -415,9 +410,9 @@ def _accuracy(right: Bool[np.ndarray, " clip"], folds: Folds) -> Float[np.ndarra
 
 
 def _interval(right: Bool[np.ndarray, " clip"], task: ProbeTask) -> tuple[float, float]:
-    """Bootstrap interval of the mean over folds of the balanced accuracy, groups resampled.
+    """Return the bootstrap interval of the mean balanced accuracy over folds, with groups resampled.
 
-    The mean is a weighted mean over clips; a resample is divided by the weight it happens to hold.
+    The mean is a weighted mean over clips; each resample is normalised by its own total weight.
     """
     weights = np.zeros(len(right))
     for _, test in task.true.splits:
@@ -441,7 +436,7 @@ def _description(spec: ProbeSpec) -> str:
 def _dataset(
     scores: list[list[CellScores]], tasks: dict[str, ProbeTask], spec: ProbeSpec, cache: ActivationCache
 ) -> xr.Dataset:
-    """The result from the scores of each (site, step) cell and concept."""
+    """Make the result from the scores of each (site, step) cell and concept."""
     sites, steps = spec.sites or tuple(cache.sites), spec.steps or cache.plan.steps
     dims = ("site", "step", "concept")
     shape = (len(sites), len(steps), len(tasks))
@@ -472,7 +467,7 @@ def _dataset(
 
 
 def _tested(dataset: xr.Dataset, scores: list[list[CellScores]], tasks: dict[str, ProbeTask]) -> xr.Dataset:
-    """The result with p-values: a concept's null is the accuracy with shuffled labels of all its cells together."""
+    """Add p-values to the result; a concept's null pools the accuracies with shuffled labels of all its cells."""
     nulls = [np.concatenate([cell.shuffled for cell in cells]) for cells in zip(*scores, strict=True)]
     p_values = [
         permutation_p(

@@ -1,4 +1,4 @@
-"""What to probe, and how. Imports nothing slow: `workbench probe` has its options from here."""
+"""The spec of probes. Imports nothing slow: `workbench probe` takes its options from here."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from workbench.seeds import Seed
 
 
 class ProbeSpec(BaseModel):
-    """What to probe, and how. Empty sites, steps or concepts mean all that the study has."""
+    """Settings for probing a study. Empty `sites`, `steps` or `concepts` mean all that the study has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 

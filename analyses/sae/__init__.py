@@ -1,1 +1,1 @@
-"""Sparse autoencoders: which features a site's activations are made of."""
+"""Sparse autoencoders: decompose a site's activations into features."""

@@ -1,4 +1,4 @@
-"""What each feature of a sparse autoencoder responds to: its activity, top examples, steps and concepts."""
+"""The table of an SAE's features: each feature's activity, top clips, step profile and concepts."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -21,10 +21,10 @@ ClipActivations = Iterable[Float[np.ndarray, "step token channel"]]
 
 
 class Activity(NamedTuple):
-    """Summaries of all clips' feature activations, from which the table of features is made."""
+    """Summary statistics of all clips' feature activations, from which the table of features is made."""
 
     peak: Float[np.ndarray, "clip feature"]  # largest activation over steps and tokens
-    peak_row: Int[np.ndarray, "clip feature"]  # where: step position * tokens + token
+    peak_row: Int[np.ndarray, "clip feature"]  # its position: step position * tokens + token
     clip_mean: Float[np.ndarray, "clip feature"]
     step_mean: Float[np.ndarray, "step feature"]
     density: Float[
@@ -35,9 +35,9 @@ class Activity(NamedTuple):
 def feature_table(
     sae: SAE, clip_acts: Callable[[], ClipActivations], clips: pd.DataFrame, plan: CachePlan
 ) -> xr.Dataset:
-    """Compute the table of features of a result of kind "sae", with one clip at a time in memory.
+    """Compute the feature table of a result of kind "sae", holding one clip at a time in memory.
 
-    - density: fraction of the rows with a positive activation. alive: density above 0.
+    - density: fraction of rows with a positive activation. alive: density above 0.
     - max_activation; mean_activation: mean over the rows in which the feature is positive (0 for a dead feature).
     - top_clip, top_activation, top_second, top_step: clips in descending order of their largest activation, and its
       position in the clip (start of the token in seconds, denoising step). A clip has at most one rank; ranks beyond
@@ -105,7 +105,7 @@ def measure_activity(sae: SAE, clip_acts: ClipActivations) -> Activity:
 def histograms(
     sae: SAE, clip_acts: ClipActivations, peak: Float[np.ndarray, " feature"]
 ) -> Int[np.ndarray, "feature bin"]:
-    """Counts of positive activations of each feature in `BINS` equal bins from 0 to its peak (included)."""
+    """Count each feature's positive activations in `BINS` equal bins from 0 to its peak (inclusive)."""
     counts = np.zeros(len(peak) * BINS, dtype=np.int64)
     for acts in encoded(sae, clip_acts):
         rows = acts.flatten(0, 1).numpy(force=True)
@@ -116,7 +116,7 @@ def histograms(
 
 
 def encoded(sae: SAE, clip_acts: ClipActivations) -> Iterator[Float[torch.Tensor, "step token feature"]]:
-    """Feature activations of one clip after another, on the device of the SAE."""
+    """Yield the feature activations of one clip at a time, on the SAE's device."""
     for acts in clip_acts:
         with torch.no_grad():
             z = sae.encode(torch.from_numpy(acts).to(sae.device))
@@ -126,7 +126,7 @@ def encoded(sae: SAE, clip_acts: ClipActivations) -> Iterator[Float[torch.Tensor
 def top_clips(
     activity: Activity, clips: Int[np.ndarray, " clip"], plan: CachePlan
 ) -> dict[str, tuple[tuple[str, str], np.ndarray]]:
-    """The variables `top_...` of the table, dims (feature, rank)."""
+    """Return the `top_...` variables of the table, dims (feature, rank)."""
     order = np.argsort(-activity.peak, axis=0, kind="stable")[:TOP_CLIPS]
     activation = np.take_along_axis(activity.peak, order, axis=0).T
     step, token = np.divmod(np.take_along_axis(activity.peak_row, order, axis=0).T, plan.tokens)

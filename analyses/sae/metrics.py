@@ -1,6 +1,6 @@
 """Metrics of a sparse autoencoder, with their formulas and conventions.
 
-x is a row of activations, x_hat its reconstruction, z its feature activations; sums are over all rows added.
+x is a row of activations, x_hat its reconstruction, z its feature activations; sums run over all rows added so far.
 
 - explained variance: `1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2`, with the mean per channel over the rows.
   Perfect reconstruction gives 1, predicting the mean gives 0, anything worse is negative. SAELens' convention since

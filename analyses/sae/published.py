@@ -18,7 +18,7 @@ from workbench.studies.study import Study
 
 
 class PublishedSAESpec(BaseModel):
-    """Which published autoencoder is run on which pass of which site; `sha256` is the hash of its weights file."""
+    """A published autoencoder, and the site and pass to run it on; `sha256` is the hash of its weights file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +32,7 @@ def convert_sae(published: PublishedSAE, folder: Path) -> Path:
     """Write a published autoencoder as the workbench's folder (`cfg.json`, `sae_weights.safetensors`).
 
     Raises:
-        UserError: the folder holds something already.
+        UserError: the folder already contains something.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} already exists. Give a new or empty folder.")
@@ -43,11 +43,11 @@ def convert_sae(published: PublishedSAE, folder: Path) -> Path:
 def import_sae(study: Study, published: PublishedSAE, device: str = "cpu") -> xr.Dataset:
     """Store a published autoencoder in `sae/<site>/` of a study; save and return the result "sae-<site>".
 
-    The result is like that of `run_sae`, without training curves. The autoencoder was trained on none of the study's
-    clips, so the `final_` metrics are computed on all of them; `final_loss` has the scale of a training on this study.
+    The result is like that of `run_sae`, without training curves. The autoencoder was not trained on the study's clips,
+    so the `final_` metrics are computed on all of them; `final_loss` is scaled as if it had been trained on this study.
 
     Raises:
-        UserError: the study lacks the site or pass, or its activations have another width than the autoencoder.
+        UserError: the study lacks the site or pass, or the width of its activations is not the autoencoder's.
     """
     started = time.monotonic()
     site, pass_name, sae, origin = published.site, published.pass_name, published.sae, published.origin
@@ -63,7 +63,7 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu") -> xr
         clips = study.clips["clip"].tolist()
         acts = by_clip(cache, site, pass_name, clips)
         scale = measure_scale(torch.from_numpy(of_clip).flatten(0, 1) for of_clip in acts)
-        # A single NaN point, because figures expect a curve.
+        # A single NaN point because figures expect a curve.
         untrained = xr.Dataset(
             {name: ("train_step", [np.nan]) for name in CURVES},
             {"train_step": [0]},

@@ -11,9 +11,9 @@ from cache.errors import UserError
 
 
 def split_by_prompt(clips: pd.DataFrame, held_out_fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Split the clips into training and held-out ones: a random fraction of the prompts, at least one, is held out.
+    """Split the clips into training and held-out clips by holding out a random fraction of the prompts, at least one.
 
-    Prompts that are the same tokens to the model count as one prompt.
+    Prompts that the model reads as the same tokens count as one prompt.
 
     Returns:
         The numbers of the training clips and of the held-out clips.
@@ -35,7 +35,7 @@ def split_by_prompt(clips: pd.DataFrame, held_out_fraction: float, seed: int) ->
 def by_clip(
     cache: ActivationCache, site: str, pass_name: str, clips: Sequence[int]
 ) -> Iterator[Float[np.ndarray, "step token channel"]]:
-    """Iterate over the clips' activations; as many clips are read at a time as a shard has."""
+    """Iterate over the clips' activations, reading a shard's worth of clips at a time."""
     size = cache.plan.clips_per_shard
     for start in range(0, len(clips), size):
         yield from cache.read(site, clips=clips[start : start + size], passes=[pass_name])[:, :, 0]

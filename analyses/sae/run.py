@@ -1,4 +1,4 @@
-"""A study's sparse autoencoders: train one on the cache, describe its features, trace a feature over a clip."""
+"""A study's sparse autoencoders: train one on the cache, describe its features, follow a feature through a clip."""
 
 import time
 from collections.abc import Callable
@@ -27,7 +27,7 @@ SCHEMA_VERSION = 2
 
 
 def asked_training(study: Study, site: str, **options: Any) -> TrainSpec:
-    """Return the spec of a training on a study's site, whose block may be given by number or by the model's name.
+    """Return the spec for training on a study's site, whose block may be given by number or by the model's own name.
 
     `options` are those of `train_spec`.
 
@@ -46,13 +46,12 @@ def run_sae(
     """Train an SAE on a site of a study, save it in `sae/<site>/`, and save and return the result "sae-<site>".
 
     Held-out prompts (`held_out_fraction`) are not used in training; the `final_` metrics are computed on them
-    (formulas: `analyses.sae.metrics`; `final_loss` is the squared error per channel in the scale of the training). The
-    table of features (`analyses.sae.features`) covers all clips. `progress(done, total)` is called with training
-    steps.
+    (formulas: `analyses.sae.metrics`; `final_loss` is the squared error per channel, scaled as in training). The
+    feature table (`analyses.sae.features`) covers all clips. `progress(done, total)` is called with training steps.
 
     Raises:
         UserError: the study lacks the site or pass, has fewer than two prompts, its rows are all equal, or another
-            process is training an SAE of the site.
+            process is training an SAE on the site.
     """
     started = time.monotonic()
     name = f"sae-{spec.site}"
@@ -74,9 +73,9 @@ def run_sae(
 def describe(
     study: Study, sae: SAE, curves: xr.Dataset, held_out: list[int], site: str, pass_name: str
 ) -> xr.Dataset:
-    """Return the result of an SAE on a study: its curves, metrics on held-out clips, and the features on all clips.
+    """Return the result of an SAE on a study: its curves, its metrics on held-out clips, its features on all clips.
 
-    The attribute `input_scale` of the curves is the scale of the final loss.
+    The final loss is scaled by the curves' attribute `input_scale`.
     """
     cache, clips = study.cache, study.clips
     of_clips = partial(by_clip, cache, site, pass_name)
@@ -97,7 +96,7 @@ def describe(
 
 
 def save_sae(study: Study, sae: SAE, result: xr.Dataset, spec: BaseModel, seconds: float) -> xr.Dataset:
-    """Save an SAE and its result, and return the result; an SAE is never stored with the result of another."""
+    """Save an SAE and its result, and return the result; an SAE is never stored beside another SAE's result."""
     site = str(result.attrs["site"])
     study.remove_result(f"sae-{site}")
     save_folder(sae.cpu(), sae_folder(study, site), study.path)
@@ -105,7 +104,7 @@ def save_sae(study: Study, sae: SAE, result: xr.Dataset, spec: BaseModel, second
 
 
 def is_trained(study: Study, spec: TrainSpec) -> bool:
-    """Return whether the study has the SAE of this exact spec, and its result."""
+    """Whether the study has an SAE trained with exactly this spec, and its result."""
     return (sae_folder(study, spec.site) / CONFIG_FILE).is_file() and study.is_done(f"sae-{spec.site}", spec)
 
 
@@ -113,7 +112,7 @@ def load_sae(study: Study, site: str) -> SAE:
     """Load the SAE of a site.
 
     Raises:
-        UserError: the study has none for this site.
+        UserError: the study has no SAE for this site.
     """
     folder = checked_folder(study.path, Path("sae", site))
     if not folder.is_dir():
@@ -127,10 +126,10 @@ def load_sae(study: Study, site: str) -> SAE:
 def feature_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataArray:
     """Compute the activations of one feature over one clip, dims (step, token), coords step, sigma and seconds.
 
-    They are encoded from the cached activations of the pass that the SAE was trained on.
+    They are computed from the cached activations of the pass that the SAE was trained on.
 
     Raises:
-        UserError: there is no SAE for the site, or no such feature or clip.
+        UserError: the site has no SAE, or there is no such feature or clip.
     """
     sae = load_sae(study, site)
     if not 0 <= feature < sae.config.d_sae:
@@ -162,7 +161,7 @@ def sae_folder(study: Study, site: str) -> Path:
 
 
 def final_metrics(sae: SAE, clip_acts: ClipActivations, input_scale: float) -> xr.Dataset:
-    """Compute the scalar metrics `final_...` over the rows of the given clips, one clip at a time."""
+    """Compute the scalar `final_...` metrics over the rows of the given clips, one clip at a time."""
     metrics = Reconstruction(sae.config.d_in, sae.config.d_sae)
     for acts in clip_acts:
         x = torch.from_numpy(acts).flatten(0, 1).to(sae.device)

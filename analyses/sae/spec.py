@@ -1,4 +1,4 @@
-"""Settings of an autoencoder training. Imports nothing slow, because `workbench sae` takes its options from here."""
+"""Settings for training a sparse autoencoder. Imports nothing slow: `workbench sae` takes its options from here."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,7 +9,7 @@ MOST_FEATURES = 1024  # per channel: more would not fit into memory
 
 
 class TrainSettings(BaseModel):
-    """Settings of every architecture's training, on all steps and tokens of one pass at one site."""
+    """Training settings shared by all architectures; training uses all steps and tokens of one site and pass."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 

@@ -1,4 +1,4 @@
-"""Train a sparse autoencoder of any architecture on rows of activations."""
+"""Train sparse autoencoders of any architecture on rows of activations."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from workbench.validation import validated
 
 # Mean and scale of the inputs are measured on at most this many rows.
 MEASURED_ROWS = 65_536
-# A feature that was positive on no row for this many training steps is dead.
+# A feature that has not been positive on any row for this many training steps is dead.
 DEAD_AFTER = 100
 # The training curves, and their number of points.
 CURVES = ("loss", "explained_variance", "l0", "dead_fraction")
@@ -30,17 +30,17 @@ DECAY_FRACTION = 0.2
 # Variance below this fraction of the mean square is rounding.
 ROUNDING = 1e-12
 
-Rows = Iterable[Float[Tensor, "_row channel"]]  # batches need not be of one length
+Rows = Iterable[Float[Tensor, "_row channel"]]  # batches may differ in length
 
 
 class TrainSpec(TrainSettings):
-    """Settings and objective of a training; the objective determines the SAE's architecture."""
+    """Training settings and objective; the objective determines the SAE's architecture."""
 
     objective: SerializeAsAny[InstanceOf[Objective]]
 
 
 def train_spec(site: str, architecture: str = "topk", **options: Any) -> TrainSpec:
-    """Return the spec of a training; `options` are fields of `TrainSpec` and of the architecture's objective.
+    """Return the spec of a training run; `options` are fields of `TrainSpec` and of the architecture's objective.
 
     Raises:
         UserError: there is no such architecture or option, or a value is not allowed.
@@ -71,16 +71,16 @@ def train_sae(
     """Train an SAE and return it, on the CPU, with its training curves.
 
     The inputs are scaled by one number to unit mean variance; at the end the scale is folded into the biases, so that
-    the SAE takes unscaled activations. `b_dec` starts at the mean, the decoder with random unit-norm rows, and the
-    encoder as its transpose. Decoder rows are kept at unit norm, and their gradients orthogonal to them. The same rows,
-    spec and device give the same weights.
+    the SAE takes unscaled activations. `b_dec` is initialised to the mean, the decoder to random unit-norm rows, and
+    the encoder to the decoder's transpose. Decoder rows are kept at unit norm, and their gradients orthogonal to them.
+    The same rows, spec and device give the same weights.
 
     Args:
-        rows: one pass over the training rows in batches (row, channel), iterated again after each pass;
-            `cache.shuffle.ShuffledRows` then has a new order. A short last batch of a pass is skipped.
+        rows: the training rows in batches (row, channel), iterated over once per pass; `cache.shuffle.ShuffledRows`
+            has a new order in each. A short last batch of a pass is skipped.
         spec: settings and objective.
         device: torch device.
-        progress: called with (done, total) training steps.
+        progress: called as `progress(done, total)` with numbers of training steps.
 
     Returns:
         The SAE, and curves with dim `train_step`: `loss` (mean squared error of the scaled training batch, without the
@@ -110,7 +110,7 @@ def train_sae(
 
 
 def measure_scale(rows: Rows) -> Scale:
-    """Measure the mean per channel and the factor to unit mean variance, over `MEASURED_ROWS` rows or one pass."""
+    """Measure the mean per channel, and the factor that gives unit mean variance, on up to `MEASURED_ROWS` rows."""
     count, total, square = 0, np.zeros(1), 0.0
     for batch in rows:
         values = batch.cpu().double().numpy()
@@ -128,7 +128,7 @@ def measure_scale(rows: Rows) -> Scale:
 
 
 def initial_sae(scale: Scale, spec: TrainSpec) -> SAE:
-    """Return the SAE before training: random unit decoder rows, encoder its transpose, `b_dec` at the mean."""
+    """Return the untrained SAE: random unit-norm decoder rows, the encoder their transpose, `b_dec` the mean."""
     d_in = len(scale.mean)
     origin = {"hook_name": spec.site, "pass_name": spec.pass_name}
     sae = spec.objective.new_sae(d_in, spec.expansion * d_in, origin)
@@ -142,7 +142,7 @@ def initial_sae(scale: Scale, spec: TrainSpec) -> SAE:
 
 
 class Trainer:
-    """State of a training: optimiser, steps since each feature was last active, curves."""
+    """State of training: the optimiser, the steps since each feature was last active, the curves."""
 
     def __init__(self, sae: SAE, spec: TrainSpec) -> None:
         self.sae = sae
@@ -159,7 +159,7 @@ class Trainer:
         self.points: list[tuple[int, float, float, float, float]] = []
 
     def step(self, step: int, x: Float[Tensor, "row channel"]) -> None:
-        """One optimiser step on a scaled batch."""
+        """Take an optimiser step on a scaled batch."""
         batch = self.forward(x)
         loss = self.spec.objective.loss(self.sae, batch)
         self.optimiser.zero_grad()
@@ -180,7 +180,7 @@ class Trainer:
         return TrainingBatch(x, encoding, x_hat, error, self.silent_steps >= DEAD_AFTER)
 
     def curves(self) -> xr.Dataset:
-        """Training curves, dim `train_step`."""
+        """Return the training curves, dim `train_step`."""
         step, *values = (np.array(column) for column in zip(*self.points, strict=True))
         return xr.Dataset(
             {name: ("train_step", value) for name, value in zip(CURVES, values, strict=True)},
@@ -200,7 +200,7 @@ class Trainer:
 
     @torch.no_grad()
     def _keep_unit_decoder_gradient(self) -> None:
-        # Movement along a row would be undone by the normalisation, yet would fill Adam's moments.
+        # Normalisation would undo movement along a row, but Adam's moments would keep it.
         gradient, rows = self.sae.W_dec.grad, self.sae.W_dec
         assert gradient is not None
         gradient -= (gradient * rows).sum(1, keepdim=True) * rows
@@ -211,7 +211,7 @@ class Trainer:
 
 
 def _full_batches(rows: Rows) -> Iterator[Float[Tensor, "row channel"]]:
-    """Iterate over passes without end, skipping short batches: a step on the last few rows of a pass is noise."""
+    """Iterate over passes endlessly, skipping short batches: a step on the last few rows of a pass is mostly noise."""
     size = 0
     while True:
         for batch in rows:

@@ -1,4 +1,4 @@
-"""Steering: directions that turn a concept up or down, and what it takes to find them."""
+"""Steering: find directions that turn a concept up or down."""
 
 from analyses.steering.caa import caa
 from analyses.steering.vector import Vector

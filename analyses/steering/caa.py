@@ -34,15 +34,15 @@ def caa(
     seed: int = 0,
     settings: GenerationSettings | None = None,
 ) -> Vector:
-    """A concept's direction at each site and step: the mean difference of a site's output between the prompts of pairs.
+    """Compute a concept's direction at each site and step: the mean difference of the site's output within pairs.
 
-    The mean is over counterfactual pairs, which differ in the concept alone and share their noise, and over tokens, in
-    the cond pass; each pair has a seed of its own, from `seed` on. The direction leads to the value `positive`, by
-    default the concept's first in the prompt set, away from `negative`, by default all its others. It has the length
-    that it has: TADA divides by it.
+    The mean is over counterfactual pairs, which differ only in the concept and share their noise, and over tokens, in
+    the cond pass; each pair has a different seed, from `seed` on. The direction points towards the value `positive`, by
+    default the concept's first in the prompt set, and away from `negative`, by default all others. It is not
+    normalised; TADA normalises it to unit length.
 
     Raises:
-        UserError: for an unknown concept, value, site or prompt set, and for more pairs than there are.
+        UserError: a concept, value, site or prompt set is unknown, or there are fewer pairs.
     """
     must_be(AudioDiffusionModel, model, "A vector is made with a model, such as wb.load('organism-shared')")
     settings = settings_or_default(settings)
@@ -64,14 +64,14 @@ def caa(
 
 @dataclass(frozen=True)
 class _Drawn:
-    """How many pairs, and the seed that they are drawn with."""
+    """Number of pairs, and the seed with which they are drawn."""
 
     pairs: int
     seed: Seed
 
 
 def _ends(prompts: PromptSet, concept: str, positive: str, negative: str) -> tuple[str, list[str]]:
-    """The value that the direction leads to, and those that it leads away from."""
+    """Return the value that the direction points towards, and those that it points away from."""
     if concept not in prompts.concepts:
         raise UserError(
             f"Unknown concept '{concept}'. Concepts of this prompt set: {', '.join(prompts.concepts)}."
@@ -90,7 +90,7 @@ def _ends(prompts: PromptSet, concept: str, positive: str, negative: str) -> tup
 def _pairs(
     prompts: PromptSet, concept: str, positive: str, negatives: Sequence[str], n: int, seed: int
 ) -> list[Pair]:
-    """Pairs whose clean prompt has the positive value and whose corrupt one has a negative one."""
+    """Return pairs whose clean prompt has the positive value and whose corrupt prompt has a negative one."""
     swaps = len(list(itertools.permutations(prompts.concepts[concept], 2)))
     every = prompts.n_pairs(concept)
     drawn = prompts.pairs(concept, min(n * swaps, every) if n > 0 else every, seed)
@@ -110,7 +110,7 @@ def _mean_differences(
     sites: Sequence[Site],
     settings: GenerationSettings,
 ) -> dict[Site, Float[np.ndarray, "step channel"]]:
-    """By site, the mean over pairs and tokens of what the clean run has more than the corrupt one, in the cond pass."""
+    """Return, by site, the mean over pairs and tokens of the clean run's output minus the corrupt run's (cond pass)."""
     sums = {site: np.zeros((settings.num_steps, model.channels(site))) for site in sites}
     capture = Capture(tuple(sites), tuple(range(settings.num_steps)), ("cond",))
 

@@ -14,8 +14,8 @@ from workbench.engine.settings import GenerationSettings
 class Vector:
     """Directions from the `negative` values of a concept to its `positive` one.
 
-    `directions` has for each site the dims (step, channel), with the coordinates step and sigma, in the units of the
-    site's output. They belong to the model (its `describe()`) and the settings that they were found with.
+    `directions` has an array for each site with dims (step, channel) and coordinates step and sigma, in the units of
+    the site's output. They are valid for the `model` (its `describe()`) and `settings` that they were computed with.
     """
 
     concept: str
@@ -27,10 +27,10 @@ class Vector:
     n_pairs: int
 
     def at(self, strength: float) -> tuple[Edit, ...]:
-        """The edits that add `strength` times the direction at each site and step, in the cond pass, to every token.
+        """Return edits that add `strength` times the direction to every token at each site and step, in the cond pass.
 
-        Give them to `generate` as one entry of its `edits`; models with other weights, and runs with other steps than
-        the directions are of, refuse them.
+        Pass them to `generate` as one entry of its `edits`. A model with other weights, and a run with other steps,
+        refuse them.
         """
         made_on = (self.model["model"], self.model["weights_hash"])
         made_at = tuple(next(iter(self.directions.values()))["sigma"].values.tolist())

@@ -201,7 +201,7 @@ def test_a_missing_or_cut_shard_file(written: Path) -> None:
     for lose in (lambda: file.write_bytes(file.read_bytes()[:-1]), file.unlink):
         lose()
         with pytest.raises(
-            CacheError, match=rf"c.1.0.0.0.0 \(clips 2 to 3\) is missing or has not {size} bytes"
+            CacheError, match=rf"c.1.0.0.0.0 \(clips 2 to 3\) is missing or does not have {size} bytes"
         ):
             opened.read("tf1.mlp", clips=[2])
         assert opened.read("tf1.mlp", clips=[0, 4]).shape[0] == 2

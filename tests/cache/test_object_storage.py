@@ -171,7 +171,7 @@ def test_damage_is_found_everywhere(storage: Storage) -> None:
         ActivationCache(storage).read("tf1.mlp", clips=[3])
     storage.delete([name])
     with pytest.raises(
-        CacheError, match=rf"{name} \(clips 2 to 3\) is missing or has not {len(content)} bytes"
+        CacheError, match=rf"{name} \(clips 2 to 3\) is missing or does not have {len(content)} bytes"
     ):
         ActivationCache(storage).read("tf1.mlp", clips=[3])
     assert write_cache(storage, make_plan()).read(name) == content

@@ -634,7 +634,7 @@ def test_a_cut_or_longer_shard_file_is_an_error(plan: CachePlan, data: st.DataOb
     cut = content[: data.draw(st.integers(0, len(content) - 1))]
     for damaged in (cut, content + b"\0"):
         storage.put(f"{site}/c.0.0.0.0.0", [damaged])
-        with pytest.raises(CacheError, match=f"is missing or has not {len(content)} bytes"):
+        with pytest.raises(CacheError, match=f"is missing or does not have {len(content)} bytes"):
             ActivationCache(storage).read(site, [0])
 
 

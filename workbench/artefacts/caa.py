@@ -137,7 +137,7 @@ def _check_complete(vectors: dict[tuple[str, str], np.ndarray], origin: Origin, 
 
 
 def _unit_norm(vectors: dict[tuple[str, str], np.ndarray], origin: Origin, what: str) -> bool:
-    """Return whether all non-zero vectors have length 1; raise UserError if the settings say so and it is not true."""
+    """Whether all non-zero vectors have length 1; raise UserError if the settings say so and it is not true."""
     norms = np.concatenate([np.linalg.norm(array.astype(np.float64), axis=1) for array in vectors.values()])
     unit = bool((np.abs(norms[norms > 0] - 1) < _UNIT_TOLERANCE).all())
     if not unit and origin.settings.get("normalize_sv", True):

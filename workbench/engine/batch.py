@@ -28,7 +28,7 @@ class RowEdit:
     positions: tuple[int, ...] | None = None
 
     def acts_at(self, step: int, sigma: float, pass_name: str) -> bool:
-        """Return whether it applies to this pass of this call."""
+        """Whether it applies to this pass of this call."""
         return self.edit.window.acts_at(step, sigma, pass_name)
 
 

@@ -12,9 +12,9 @@ Key = tuple[str, str, str]
 
 
 class ConditioningTable:
-    """Keys and values of every block, one row for each different conditioning of a batch.
+    """Keys and values of every block, one row per distinct conditioning in a batch.
 
-    Conditioning is encoded once for a generation, so that its projections are the same in every call.
+    Conditioning is encoded once per generation, so its projections are the same in every call.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class ConditioningTable:
 
     @property
     def complete(self) -> bool:
-        """Return whether the values of all rows of this call are cached at every site."""
+        """Whether the values of all rows of this call are cached at every site."""
         return bool(self._kept) and all(set(self._keys) <= set(kept) for kept in self._kept.values())
 
     def rows(self, site: Site) -> Float[torch.Tensor, "row token channel"] | None:

@@ -1,6 +1,6 @@
-"""Edits are data: what to change in a run, where and when, as frozen objects with canonical JSON.
+"""Edits as data: what to change in a run, where and when, as frozen objects with canonical JSON.
 
-`patch`, `random_patch`, `ablate`, `add`, `clamp` and `blend` make them. A source is a run: a clip, a `Run`, or a name
+`patch`, `random_patch`, `ablate`, `add`, `clamp` and `blend` create them. A source is a run: a clip, a `Run`, or a name
 to be bound to one later (`Run.bound`).
 """
 
@@ -31,7 +31,7 @@ _PER_HEAD = ("q", "k", "v", "heads")
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """When an edit acts, and on which part of its target; None means no restriction.
+    """The calls in which an edit acts, and the part of its target that it changes; None means no restriction.
 
     `steps` (first, last) restricts the calls, inclusive, as does `sigmas` (low, high), which excludes its low end so
     that adjacent windows share no call; `passes` are guidance passes. For outputs, `tokens` (first, last) restricts the
@@ -57,9 +57,9 @@ class Window:
                 continue
             if not all(math.isfinite(end) and end >= 0 for end in window):
                 raise UserError(
-                    f"The {name} window {window[0]} to {window[1]} must have finite ends, neither of them below 0."
+                    f"The {name} window {window[0]} to {window[1]} must have finite ends that are not below 0."
                 )
-            # The window of sigmas excludes its low end.
+            # A window of sigmas excludes its low end.
             if window[0] > window[1] or (name == "sigmas" and window[0] == window[1]):
                 raise UserError(
                     f"The {name} window {window[0]} to {window[1]} is empty. Give the lower end first."
@@ -71,7 +71,7 @@ class Window:
             raise UserError(f"Heads are numbered from 0; got {min(self.heads or ())}.")
 
     def acts_at(self, step: int, sigma: float, pass_name: str) -> bool:
-        """Return whether the window includes this pass of this call."""
+        """Whether the window includes this pass of this call."""
         in_steps = self.steps is None or self.steps[0] <= step <= self.steps[1]
         in_sigmas = self.sigmas is None or self.sigmas[0] < sigma <= self.sigmas[1]
         in_passes = self.passes is None or pass_name in self.passes
@@ -112,7 +112,7 @@ class Edit:
     refuse it. None where it fits any model, or any run.
 
     Raises:
-        UserError: for an unknown operator or site, and for what does not go together.
+        UserError: the operator or a site is unknown, or the fields do not fit together.
     """
 
     operator: str
@@ -146,7 +146,7 @@ class Edit:
 
     @property
     def conditioning_parts(self) -> tuple[ConditioningPart, ...]:
-        """The parts of the conditioning that it changes; empty if it changes outputs."""
+        """Parts of the conditioning that it changes; empty if it changes outputs."""
         if self.target != "conditioning":
             return ()
         return CONDITIONING_PARTS if self.window.parts is None else self.window.parts
@@ -233,12 +233,12 @@ class Run:
 
     @property
     def is_self(self) -> bool:
-        """Return whether it stands for the run that reads it."""
+        """Whether it stands for the run that reads it."""
         return self.clip == SELF
 
     @property
     def depends_on_reader(self) -> bool:
-        """Return whether it is a different run for each run that reads it."""
+        """Whether it is a different run for each run that reads it."""
         return self.is_self or (self.follows is not None and self.follows.is_self)
 
     @property
@@ -251,7 +251,7 @@ class Run:
 
     @property
     def nested_edits(self) -> Iterator[Edit]:
-        """Its edits, and those of the runs that it reads from or follows."""
+        """Yield its edits, and those of the runs that it reads from or follows."""
         for edit in self.edits:
             yield edit
             for source in edit.sources:
@@ -260,7 +260,7 @@ class Run:
             yield from self.follows.nested_edits
 
     def without_idle_edits(self) -> "Run":
-        """The same run without the edits that change nothing, such as an addition with strength 0."""
+        """Return the run without edits that change nothing, such as an addition with strength 0."""
         if not any(edit.parameters.changes_nothing for edit in self.nested_edits):
             return self
         edits = tuple(
@@ -297,7 +297,7 @@ class Run:
 
 
 Source = Clip | Run | str
-"""What an edit reads from: a clip, a clip with edits, or a name for one."""
+"""A run that an edit reads from: a clip, a clip with edits, or a name for one."""
 
 
 def as_run(source: Source) -> Run:
@@ -318,9 +318,9 @@ def patch(
 ) -> Edit:
     """Activation patching: replace values by those of the source run in the same call.
 
-    With the target `conditioning` the cross-attentions at the sites read the source's conditioning: its keys, values,
-    padding mask and positions, with the run's own queries (TADA, arXiv 2602.11910), or some `parts` of it. With
-    `output` the sites' outputs are the source's.
+    With the target `conditioning`, the cross-attentions at the sites read the source's conditioning (its keys, values,
+    padding mask and positions, or only some `parts` of them) with the run's own queries (TADA, arXiv 2602.11910). With
+    `output`, the sites' outputs are the source's.
     """
     return _edit("patch", sites, as_run(source), window, target)
 
@@ -333,7 +333,7 @@ def random_patch(
     target: Target = "conditioning",
     **window: Unpack[WindowOptions],
 ) -> Edit:
-    """A null patch of the same norm: values as far from the run's own as the source's are, in a random direction."""
+    """Null patch of the same norm: values as far from the run's own as the source's, but in a random direction."""
     return _edit("random_patch", sites, as_run(source), window, target, seed=seed)
 
 
@@ -356,7 +356,10 @@ def add(
     strength: float = 1.0,
     **window: Unpack[WindowOptions],
 ) -> Edit:
-    """Activation addition: add `strength * vector` to every token of the sites' outputs."""
+    """Activation addition: add `strength * vector` to every token of the sites' outputs.
+
+    The vector's length is the number of edited channels: those of the window's heads, or all channels of the site.
+    """
     return _edit("add", sites, [], window, vector=HashedTensor.of(vector), strength=strength)
 
 
@@ -419,7 +422,7 @@ def _edit(
 
 
 def _listed(values: Any) -> tuple[Any, ...]:
-    """One value, or several."""
+    """Return one value or several as a tuple."""
     return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else (values,)
 
 

@@ -1,4 +1,4 @@
-"""Operators: how an edit changes the values in its window. A new one is a function and an entry in `OPERATORS`."""
+"""Operators, which compute the new values in an edit's window; each is a function and an entry in `OPERATORS`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ class Parameters:
         """Raise UserError if the parameters do not match the number of sources."""
 
     def check_channels(self, site: Site, channels: int) -> None:
-        """Raise UserError where they do not fit a site of which this many channels are edited."""
+        """Raise UserError if they do not fit a site with this many edited channels."""
 
 
 NO_PARAMETERS = Parameters()

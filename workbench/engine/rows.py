@@ -25,7 +25,7 @@ class CallRows:
 
     @property
     def all_run(self) -> bool:
-        """Return whether all rows are computed."""
+        """Whether all rows are computed."""
         return len(self.run) == len(self.take)
 
 

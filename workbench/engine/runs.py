@@ -19,7 +19,8 @@ class Clip:
     """A clip to generate: prompt, lyrics, and the seed of its initial noise.
 
     Raises:
-        UserError: for an empty prompt, a seed that is not from 0 to 2⁶⁴ - 1, and what is neither text nor a number.
+        UserError: the prompt is empty, the seed is not a whole number from 0 to 2⁶⁴ - 1, or prompt or lyrics are not
+            text.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -57,7 +58,7 @@ class CallLabel:
 
 @dataclass(frozen=True)
 class Capture:
-    """What to capture of a run: sites, step indices, passes."""
+    """The activations of a run to capture: sites, step indices, passes."""
 
     sites: tuple[Site, ...]
     steps: tuple[int, ...]
@@ -70,7 +71,7 @@ Sink = Callable[[Site, int, Float[torch.Tensor, "clip pass token channel"]], Non
 
 @dataclass(frozen=True)
 class CallInputs:
-    """Inputs of one call in the cond pass, one row per clip, and which conditioning tokens are visible to each row."""
+    """Inputs of one call in the cond pass, one row per clip, and a mask of the conditioning tokens visible to each."""
 
     arguments: dict[str, Any]
     mask: Bool[torch.Tensor, "clip token"] | None
@@ -98,7 +99,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class Linearisation:
-    """A call linearised: values and gradients at sites, by row of the call, and the network's output."""
+    """A linearised call: values and gradients at sites, by row of the call, and the network's output."""
 
     values: dict[Site, Float[torch.Tensor, "_row _token _channel"]]
     gradients: dict[Site, Float[torch.Tensor, "_row _token _channel"]]

@@ -1,4 +1,4 @@
-"""How clips are generated. Imports nothing slow: `workbench trace` has options from here."""
+"""Generation settings. Imports nothing slow: `workbench trace` takes options from here."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,10 +10,10 @@ MOST_STEPS = 10_000
 
 
 class GenerationSettings(BaseModel, metaclass=MadeByUsers):
-    """How a clip is generated; every row of a batch shares these.
+    """Settings of a generation, the same for every row of a batch.
 
-    Guidance acts where `guidance_scale` is above 1. `options` are the settings of one architecture (see
-    `docs/reference/models.md`); a model refuses what it does not know.
+    Guidance is on if `guidance_scale` is above 1. `options` are the settings of one architecture (see
+    `docs/reference/models.md`); a model refuses options that it does not have.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from cache.errors import UserError
 from workbench.validation import must_be
 
-# In the order in which a block computes them, in which a trace must also visit them.
+# In order of computation within a block, which is also the order in which a trace must visit them.
 PARTS = (
     "self_attn.q",
     "self_attn.k",
@@ -24,8 +24,8 @@ PARTS = (
     "block",
 )
 Target = Literal["conditioning", "output"]
-"""What an edit changes at a site, in the order in which a call comes to it: the conditioning that a cross-attention
-reads, as it enters it; the site's output, as soon as it is computed."""
+"""Targets of an edit at a site, in order of computation: the conditioning that a cross-attention reads, changed as it
+enters it, and the site's output, changed as soon as it is computed."""
 TARGETS: tuple[Target, ...] = get_args(Target)
 _PATTERN = re.compile(r"tf(\d+)\.([a-z_.]+)")
 
@@ -63,12 +63,12 @@ class Site:
 
     @property
     def on_conditioning(self) -> bool:
-        """Return whether the token axis is the conditioning instead of latent time."""
+        """Whether the token axis is the conditioning instead of latent time."""
         return self.part in ("cross_attn.k", "cross_attn.v")
 
 
 def parse_sites(texts: str | Iterable[str], n_blocks: int, names: Sequence[str] = ()) -> tuple[Site, ...]:
-    """Parse sites, or one, and wildcards (`*.cross_attn`: that part of every block) for a network of `n_blocks` blocks.
+    """Parse a site or several, with wildcards (`*.cross_attn`: that part of every block), for `n_blocks` blocks.
 
     `names` are the names of the blocks, if they have any.
 
@@ -76,7 +76,7 @@ def parse_sites(texts: str | Iterable[str], n_blocks: int, names: Sequence[str] 
         The sites in order of computation, without duplicates.
 
     Raises:
-        UserError: for unknown blocks or parts, or an empty list.
+        UserError: a block or part is unknown, or the list is empty.
     """
     sites: set[Site] = set()
     for text in listed_sites(texts):
@@ -89,7 +89,7 @@ def parse_sites(texts: str | Iterable[str], n_blocks: int, names: Sequence[str] 
 
 
 def listed_sites(given: str | Iterable[str]) -> tuple[str, ...]:
-    """List sites, of which one may be given as text; raise UserError for what is not text."""
+    """Return a site or several as a tuple of texts; raise UserError if one is not text."""
     sites = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
     for site in sites:
         must_be(str, site, "A site must be text, such as tf3.cross_attn")

@@ -1,4 +1,4 @@
-"""Whether edits fit the steps, passes and tokens of a run: before it starts, as nothing would show afterwards."""
+"""Check before a run that its edits fit its steps, passes and tokens; afterwards a misfit would go unnoticed."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,7 @@ MOST_SHOWN = 12
 
 
 def check_steps(edit: Edit, sigmas: Sequence[float]) -> None:
-    """Raise UserError for an edit whose parameters belong to other steps than those of a run with these sigmas."""
+    """Raise UserError if an edit's parameters belong to other steps than those of a run with these sigmas."""
     made_at = edit.made_at
     if made_at is None:
         return
@@ -23,7 +23,7 @@ def check_steps(edit: Edit, sigmas: Sequence[float]) -> None:
     )
     if not same:
         raise UserError(
-            f"{_named(edit)} was made for {_steps(made_at)}, and this run has {_steps(sigmas)}: make it anew with the "
+            f"{_named(edit)} was made for {_steps(made_at)}, but this run has {_steps(sigmas)}. Make it again with the "
             "settings of this run."
         )
 
@@ -31,9 +31,9 @@ def check_steps(edit: Edit, sigmas: Sequence[float]) -> None:
 def check_windows(
     edits: Iterable[Edit], sigmas: Sequence[float], passes: Sequence[str], n_tokens: Callable[[Site], int]
 ) -> None:
-    """Raise UserError for an edit that can act nowhere in a run with these sigmas and passes.
+    """Raise UserError for an edit that acts nowhere in a run with these sigmas and passes.
 
-    `n_tokens` gives the tokens of a site. One that acts in part of its window is right.
+    `n_tokens` returns the number of tokens of a site. An edit whose window is only partly in the run is accepted.
     """
     for edit in edits:
         window = edit.window
@@ -46,8 +46,8 @@ def check_windows(
         if window.tokens is not None and window.tokens[0] >= most:
             first, last = window.tokens
             raise UserError(
-                f"{_named(edit)} acts on no token: its window is tokens {first} to {last}, and the site has tokens 0 "
-                f"to {most - 1} in this run."
+                f"{_named(edit)} acts on no token of this run: its window is tokens {first} to {last}, and the site "
+                f"has tokens 0 to {most - 1}."
             )
 
 

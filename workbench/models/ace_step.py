@@ -17,7 +17,7 @@ from workbench.models.base import AudioDiffusionModel, seeded_noise, words_at_to
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall, select_rows
 
-MAX_TEXT_TOKENS, MAX_LYRIC_TOKENS = 256, 2048  # the pipeline truncates there
+MAX_TEXT_TOKENS, MAX_LYRIC_TOKENS = 256, 2048  # the pipeline truncates at these lengths
 PEAK = 10 ** (-1 / 20)  # the pipeline normalises every clip to -1 dBFS
 
 
@@ -56,7 +56,7 @@ class CallOfAceStep(PipelineCall):
 class AceStepOptions(Options):
     """Options of ACE-Step 1.5, with its pipeline's defaults.
 
-    `shift` bends the sigma schedule towards noise; guidance acts while 1 - sigma lies in
+    `shift` bends the sigma schedule towards noise; guidance is on while 1 - sigma is in
     [cfg_interval_start, cfg_interval_end].
     """
 
@@ -80,8 +80,8 @@ class AceStep15(AudioDiffusionModel):
     """ACE-Step 1.5 (base, sft, turbo, XL, or an embedded organism) as an `AudioDiffusionModel`.
 
     The pipeline runs unchanged; nnsight reads and writes its transformer. There is one addition: the 1.5 transformer
-    attends to the padding of shorter prompts in a batch, so that a row would depend on the others; here padding is
-    masked in the cross-attention, and a batch row equals the same clip generated alone.
+    attends to the padding of shorter prompts in a batch, which would make a row depend on the others; here padding is
+    masked in the cross-attention, so that a batch row equals the same clip generated alone, up to rounding.
     """
 
     pipeline_class = AceStepPipeline
@@ -200,8 +200,8 @@ class AceStep15(AudioDiffusionModel):
     ) -> Float[torch.Tensor, "clip channel sample"]:
         """Decode latents to audio at `sample_rate` with the VAE, normalised to peaks of -1 dBFS, as the pipeline does.
 
-        Clips are decoded one by one: this bounds the memory of a large sweep, and on a CPU it is three times as fast as
-        eight at once, whose intermediate values need newly mapped memory in every layer.
+        Clips are decoded one at a time: this bounds the memory of a large sweep, and on a CPU it is three times as fast
+        as eight at once, whose intermediate values need newly mapped memory in every layer.
         """
         decoded = [self.pipeline.vae.decode(rows.transpose(1, 2)).sample.float() for rows in latents.split(1)]
         audio = torch.cat(decoded)

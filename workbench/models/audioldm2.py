@@ -42,8 +42,8 @@ class Place:
 def conditioned_blocks(unet: Any) -> Iterator[Place]:
     """The transformer blocks of a UNet whose `attn2` reads a conditioning, in order of computation.
 
-    The names are those of TADA's published table, its columns block and attn in one: `up1tf5attn0` is
-    `up_blocks.1.attentions.5.transformer_blocks.0`. `unet` is the module, or its envoy.
+    The names join the columns block and attn of TADA's published table: `up1tf5attn0` is
+    `up_blocks.1.attentions.5.transformer_blocks.0`. `unet` is the module or its envoy.
     """
     level = 0
     for number, stage in enumerate(unet.down_blocks):
@@ -56,8 +56,8 @@ def conditioned_blocks(unet: Any) -> Iterator[Place]:
 
 
 def _conditioned(stage: Any, name: str, level: int) -> Iterator[Place]:
-    # A stage repeats a sequence of transformers, each for one width of conditioning, or none (None). Of those with one,
-    # the first two in the sequence read the language model's states, the others T5's.
+    # A stage repeats a sequence of transformers, each for one width of conditioning or none (None). Of those with a
+    # conditioning, the first two in the sequence read the language model's states, the others T5's.
     widths = getattr(stage, "cross_attention_dim", ())
     for number, transformer in enumerate(stage.attentions) if any(widths) else ():
         place = number % len(widths)
@@ -77,8 +77,8 @@ class AudioLDM2Options(Options):
 class CallOfAudioLDM2(PipelineCall):
     """`CallAccess` of an `AudioLDM2UNet2DConditionModel` envoy inside a running nnsight trace.
 
-    The conditioning is the `n_generated` states of the language model and, after them, those of T5; a block reads
-    either.
+    The conditioning is the `n_generated` states of the language model followed by those of T5; a block reads one of
+    the two.
     """
 
     part_names: ClassVar[dict[str, str]] = {"self_attn": "attn1", "cross_attn": "attn2", "mlp": "ff"}
@@ -92,29 +92,29 @@ class CallOfAudioLDM2(PipelineCall):
         self.block_names = tuple(place.name for place in self.places)
 
     def find_blocks(self, network: Any) -> Any:  # noqa: ARG002 - found already
-        """The transformer blocks that see the conditioning."""
+        """Return the transformer blocks that read the conditioning."""
         return [place.block for place in self.places]
 
     def as_latents(self, output: torch.Tensor) -> Float[torch.Tensor, "row frame latent_channel"]:
-        """The network's output with latent time as its second axis, channels and frequencies as its last."""
+        """Return the network's output with latent time as its second axis, channels and frequencies as its last."""
         return frames_first(output)
 
     def reads(self, block: int) -> slice:
-        """Which of the conditioning's tokens the block's cross-attention reads."""
+        """Return which conditioning tokens the block's cross-attention reads."""
         generated = slice(0, self.n_generated)
         return slice(self.n_generated, None) if self.places[block].reads_text else generated
 
     def row_mask(self, rows: CallRows) -> Bool[torch.Tensor, "row token"] | None:
-        """Which conditioning tokens each computed row may see; None when no prompt is padded."""
+        """Return which conditioning tokens are visible to each computed row; None without padding."""
         text: torch.Tensor = self.arguments()["encoder_attention_mask_1"][list(rows.run)].bool()
         if bool(text.all()):
             return None
         return torch.cat([text.new_ones(len(text), self.n_generated), text], dim=1)
 
     def write_mask(self, block: int, mask: Bool[torch.Tensor, "row token"]) -> None:
-        """A row of the block's cross-attention does not see the conditioning tokens where its mask is False."""
+        """Hide the conditioning tokens where `mask` is False from each row of the block's cross-attention."""
         if not self.places[block].reads_text:
-            return  # all that the language model generates is real: as in the pipeline, there is no mask
+            return  # the language model generates no padding, so there is no mask, as in the pipeline
         attention = self._part(block, "cross_attn")
         args, given = attention.inputs
         bias = (1 - mask.to(given["encoder_hidden_states"].dtype)) * HIDDEN
@@ -124,10 +124,10 @@ class CallOfAudioLDM2(PipelineCall):
 class AudioLDM2(AudioDiffusionModel):
     """AudioLDM 2 (base, music, large) as an `AudioDiffusionModel`.
 
-    The pipeline runs unchanged. Each different prompt is encoded alone, as the pipeline does for a single clip, and
-    padded afterwards, so that a batch row equals the same clip generated alone: in a batch the pipeline pads prompts
-    before its language model, which counts the padding. Blocks see the music at several resolutions; tokens run over
-    time and, within a moment, over bands of frequency.
+    The pipeline runs unchanged. Each distinct prompt is encoded alone, as the pipeline does for a single clip, and
+    padded afterwards, so that a batch row equals the same clip generated alone, up to rounding: in a batch the pipeline
+    pads prompts before its language model, which counts the padding. Blocks work at several resolutions; tokens run
+    over time and, within a time step, over frequency bands.
     """
 
     pipeline_class = AudioLDM2Pipeline
@@ -151,7 +151,7 @@ class AudioLDM2(AudioDiffusionModel):
             self.pipeline.register_modules(language_model=generating.eval())
 
     def call_access(self, network: Any) -> PipelineCall:
-        """Access to a call of the UNet, given its envoy or, where only sizes are asked for, the module."""
+        """Return access to a call of the UNet, given its envoy, or the module if only sizes are needed."""
         return CallOfAudioLDM2(network, self._n_generated)
 
     @property
@@ -175,7 +175,7 @@ class AudioLDM2(AudioDiffusionModel):
 
     @property
     def mel_seconds(self) -> float:
-        """Seconds of a frame of the spectrogram that the vocoder makes audible."""
+        """Seconds per frame of the spectrogram that the vocoder turns into audio."""
         return math.prod(self.pipeline.vocoder.config.upsample_rates) / self.sample_rate
 
     @property
@@ -203,20 +203,20 @@ class AudioLDM2(AudioDiffusionModel):
         return Site(finest, "block")
 
     def tokens(self, duration: float) -> int:
-        """Tokens of a clip of `duration` seconds in the blocks that have most: moments times bands of frequency."""
+        """Tokens of a clip of `duration` seconds in the blocks with the most: time steps times frequency bands."""
         return self.tokens_at(self._finest, duration)
 
     @property
     def token_seconds(self) -> float:
-        """Seconds of music per token in the blocks that have most."""
+        """Seconds of music per token in the blocks with the most tokens."""
         return self.token_seconds_at(self._finest)
 
     def tokens_at(self, site: Site, duration: float) -> int:
-        """Tokens of a site: moments times bands of frequency, time first."""
+        """Tokens of a site: time steps times frequency bands, time first."""
         return math.prod(self._grid(site.block, self.frames(duration)))
 
     def token_seconds_at(self, site: Site) -> float:
-        """Seconds of music per token of a site: a moment's, shared out over its bands of frequency."""
+        """Seconds of music per token of a site: those of a time step divided by its number of frequency bands."""
         _, bands = self._grid(site.block, 1)
         frame_seconds = self.mel_seconds * self.pipeline.vae_scale_factor
         return frame_seconds * 2 ** self._places[site.block].level / bands
@@ -224,7 +224,7 @@ class AudioLDM2(AudioDiffusionModel):
     # Settings and labels
 
     def check_settings(self, settings: GenerationSettings) -> None:
-        """Raise UserError for options that this model does not have, too short clips and too many steps."""
+        """Raise UserError for options that this model does not have, for clips too short and for too many steps."""
         super().check_settings(settings)
         shortest = self.mel_seconds * self.pipeline.vae_scale_factor
         if settings.duration < shortest:
@@ -244,17 +244,17 @@ class AudioLDM2(AudioDiffusionModel):
     def sigmas(self, settings: GenerationSettings) -> list[float]:
         """Sigma of each step: the standard deviation of the noise in the latents, sqrt(1 - alpha_bar).
 
-        The latents are sqrt(alpha_bar) x + sigma noise (Ho et al., arXiv 2006.11239), so that sigma lies in [0, 1].
+        The latents are sqrt(alpha_bar) x + sigma noise (Ho et al., arXiv 2006.11239), so sigma is in [0, 1].
         """
         scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
         scheduler.set_timesteps(settings.num_steps)
         return [self._sigma(int(timestep)) for timestep in scheduler.timesteps]
 
     def step_sizes(self, settings: GenerationSettings) -> list[float]:
-        """How far each step moves the latents for a change of the network's output, up to a common factor.
+        """Change of the latents in each step per change of the network's output, up to a common factor.
 
-        In a DDIM step (Song et al., arXiv 2010.02502) latents over sqrt(alpha_bar) move by the predicted noise times
-        the fall of sigma / sqrt(alpha_bar).
+        In a DDIM step (Song et al., arXiv 2010.02502), latents / sqrt(alpha_bar) change by the predicted noise times
+        the decrease of sigma / sqrt(alpha_bar).
         """
         last = float(self.pipeline.scheduler.final_alpha_cumprod)
         levels = [sigma / math.sqrt(1 - sigma**2) for sigma in self.sigmas(settings)]
@@ -265,9 +265,9 @@ class AudioLDM2(AudioDiffusionModel):
         return math.sqrt(1 - float(self.pipeline.scheduler.alphas_cumprod[timestep]))
 
     def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
-        """Label of a call, read off its own inputs: step and sigma from its timestep, passes from its layout.
+        """Label a call by its inputs: step and sigma from its timestep, passes from its number of rows.
 
-        Under guidance a call has two rows for each clip, all null rows first.
+        Under guidance a call has two rows per clip, all null rows first.
         """
         n_rows = len(inputs["sample"])
         timestep = inputs["timestep"].flatten()[0]
@@ -293,7 +293,7 @@ class AudioLDM2(AudioDiffusionModel):
         return tuple(clap_tokens), tuple(self._tokenised(clip.prompt).input_ids)
 
     def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
-        """Where the segments of a clip's conditioning and the words of its prompt lie."""
+        """Return the spans of the segments of a clip's conditioning and of the words of its prompt."""
         offsets = self._tokenised(clip.prompt).offset_mapping
         words = words_at_tokens(clip.prompt, 0, offsets, self._n_generated)
         return Conditioning(self.segments(clip, settings), words)
@@ -305,7 +305,7 @@ class AudioLDM2(AudioDiffusionModel):
         )
 
     def _encoded(self, prompts: Sequence[str], settings: GenerationSettings) -> dict[str, Any]:
-        """The pipeline's arguments that hold the conditioning, each different prompt encoded alone."""
+        """Return the pipeline's conditioning arguments, with each distinct prompt encoded alone."""
         guided = settings.guidance_scale > 1
         negative = options_of(AudioLDM2Options, settings).negative_prompt
         known: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
@@ -334,7 +334,7 @@ class AudioLDM2(AudioDiffusionModel):
     def noise(
         self, clips: Sequence[Clip], duration: float
     ) -> Float[torch.Tensor, "clip latent_channel frame band"]:
-        """Initial latents, each clip's own draw from its seed, as the pipeline takes them."""
+        """Draw the initial latents of each clip from its seed, in the pipeline's layout."""
         shape = (int(self.config.in_channels), self.frames(duration), self.bands)
         return seeded_noise(clips, shape).to(self.device, self.pipeline.unet.dtype)
 
@@ -355,10 +355,10 @@ class AudioLDM2(AudioDiffusionModel):
     def decode(
         self, latents: Float[torch.Tensor, "clip frame latent_channel"], duration: float | None = None
     ) -> Float[torch.Tensor, "clip channel sample"]:
-        """Latents to audio in [-1, 1] at `sample_rate`: the VAE gives a spectrogram, the vocoder its sound.
+        """Decode latents to audio in [-1, 1] at `sample_rate`: the VAE gives a spectrogram, the vocoder its audio.
 
-        It is cut to `duration` seconds; without, it lasts for whole latent frames. One clip at a time: that bounds the
-        memory of a large sweep.
+        The audio is cut to `duration` seconds, if given. Clips are decoded one at a time, which bounds the memory of a
+        large sweep.
         """
         vae = self.pipeline.vae
         audio = []
@@ -373,7 +373,7 @@ class AudioLDM2(AudioDiffusionModel):
 def _loading() -> Iterator[None]:
     """Work around a name clash of the pipeline's scheduler, and silence warnings that users cannot act on."""
     level = logging.get_verbosity()
-    logging.set_verbosity_error()  # diffusers: the language model is not of the class that it expects
+    logging.set_verbosity_error()  # diffusers warns that the class of the language model is not the expected one
     # nnsight adds a method `save` to every object. torchsde, which diffusers imports with the scheduler, lists the
     # attributes of its objects on import, and fails on this one.
     mounted = hasattr(object, "save")
@@ -383,7 +383,7 @@ def _loading() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", ".*has a submodule named 'output'", UserWarning
-            )  # nnsight, of CLAP
+            )  # from nnsight, about CLAP
             yield
     finally:
         logging.set_verbosity(level)
@@ -394,7 +394,7 @@ def _loading() -> Iterator[None]:
 def frames_first(
     latents: Float[torch.Tensor, "row channel frame band"],
 ) -> Float[torch.Tensor, "row frame latent_channel"]:
-    """Latents as the UNet has them, with time as their second axis, channels and bands of frequency as their last."""
+    """Return the UNet's latents with time as their second axis, channels and frequency bands as their last."""
     return latents.transpose(1, 2).flatten(2)
 
 

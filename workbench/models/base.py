@@ -61,11 +61,11 @@ class AudioDiffusionModel(ABC):
         import transformers
         from nnsight.modeling.diffusion import DiffusionModel
 
-        for library in (diffusers, transformers):  # their progress bars for each file hide ours
+        for library in (diffusers, transformers):  # their progress bar for every file would hide ours
             library.utils.logging.disable_progress_bar()
         folder = self.weights_folder(source)
         with loading(name, folder), warnings.catch_warnings():
-            # From diffusers, for every AutoencoderOobleck; users cannot act on it.
+            # diffusers warns about every AutoencoderOobleck; users cannot act on it.
             warnings.filterwarnings("ignore", ".*weight_norm.*", FutureWarning)
             self.nn = DiffusionModel(
                 str(folder), automodel=self.pipeline_class, dispatch=True, dtype=getattr(torch, dtype)
@@ -199,20 +199,20 @@ class AudioDiffusionModel(ABC):
         return [self.passes(settings)] * settings.num_steps
 
     def guided_throughout(self, settings: GenerationSettings) -> GenerationSettings:
-        """The same settings, with all passes in every step."""
+        """Return the settings with all passes in every step."""
         return settings
 
     def step_sizes(self, settings: GenerationSettings) -> list[float]:
-        """How much each step moves the latents per change of the network's output, up to a common factor.
+        """Change of the latents in each step per change of the network's output, up to a common factor.
 
         In flow matching this is the decrease of sigma; the last step ends at 0.
         """
         return [-float(change) for change in np.diff([*self.sigmas(settings), 0.0])]
 
     def _encode(self, clips: Sequence[Clip], access: PipelineCall, sharing: bool) -> None:  # noqa: B027 - may be nothing
-        """Read or change the encoding of the conditioning, inside a trace before the first call."""
+        """Read or change the encoded conditioning, inside a trace before the first call."""
 
-    # Common to all
+    # Shared by all models
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}: {self.n_blocks} blocks, {self.dtype} on {self.device})"
@@ -284,12 +284,12 @@ class AudioDiffusionModel(ABC):
             settings: generation settings.
             edits: applied to each clip in this order; one may be a sequence of edits, such as a vector's.
             capture: sites ("tf4.cross_attn", "*.block") whose activations are captured, at all steps and in the passes
-                that every step has. They are held in memory: for many clips or sites trace a study, or use
+                that every step has. They are held in memory: for many clips or sites, trace a study or use
                 `generate_batch` with a sink.
 
         Raises:
-            UserError: as `generate_batch` does, for an edit whose window has no step, sigma, pass or token of the run,
-                and if numbers become NaN or infinite.
+            UserError: as in `generate_batch`; or an edit's window has no step, sigma, pass or token of the run, or
+                numbers become NaN or infinite.
         """
         asked = [clips] if isinstance(clips, Clip) else clips
         needed = "generate needs clips, such as those of wb.clips(['a slow sad piano song'])"
@@ -527,7 +527,7 @@ class AudioDiffusionModel(ABC):
     def _check_windows(
         self, edits: Sequence[Edit], clips: Sequence[Clip], settings: GenerationSettings
     ) -> None:
-        """Raise UserError for an edit, of the clips or of a run that one reads from, which can act nowhere in a run."""
+        """Raise UserError for an edit, of the clips or of a run that one reads from, that acts nowhere in its run."""
         if not edits:
             return
         self.check_settings(settings)
@@ -545,12 +545,12 @@ class AudioDiffusionModel(ABC):
         check_windows(nested, self.sigmas(settings), self.passes(settings), n_tokens)
 
     def _check_edit(self, edit: Edit, settings: GenerationSettings) -> None:
-        """Raise UserError for an edit of another model or of other steps, or that does not fit this one's sites."""
+        """Raise UserError for an edit made on another model or for other steps, or that does not fit the sites."""
         if edit.made_on is not None and edit.made_on[1] != self.weights_hash:
             name, weights_hash = edit.made_on
             raise UserError(
                 f"The edit '{edit.operator}' at {', '.join(edit.sites)} was made on {name} (weights {weights_hash}), "
-                f"and this model is {self.name} (weights {self.weights_hash}): make it anew on this model."
+                f"but this model is {self.name} (weights {self.weights_hash}). Make it again on this model."
             )
         check_steps(edit, self.sigmas(settings))
         check_blocks(sorted(edit.blocks), self.n_blocks)
@@ -580,7 +580,7 @@ def _broke_at(
 ) -> tuple[int | None, ...]:
     """Return the step at which each clip's latents became NaN or infinite, or None.
 
-    `finite` says for the rows of every call whether their latents were finite before it, and finally for every clip.
+    `finite` tells for each row of every call whether its latents were finite before it, and finally for every clip.
     """
     if bool(finite[-1].all()):
         return (None,) * len(clips)

@@ -15,7 +15,7 @@ CONFIG = "config.json"
 LARGEST_NUMBER = 100_000_000
 """Upper limit of numbers in a configuration: no network has as many layers, channels or tokens."""
 MOST_TENSORS = 100_000
-_SPARE = 2**22  # numbers that a network may have besides those in its files, such as position tables
+_SPARE = 2**22  # numbers that a network may have beyond those in its files, such as position tables
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 # Libraries of a pipeline's components; any other name would be a Python file in the folder.
 _LIBRARIES = {"diffusers", "transformers", "ace_step", "stable_audio", "audioldm2"}

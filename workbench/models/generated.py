@@ -21,8 +21,8 @@ class Activations(dict[str, xr.DataArray]):
 
     Coordinates: step, sigma (along step), pass, seconds (along token: the time at which the token begins), and along
     clip its number, prompt, lyrics and seed. At `k` and `v` of a cross-attention the tokens are those of the
-    conditioning, without seconds. A site may also be written with the block's name in the model's paper. Unknown sites
-    raise UserError.
+    conditioning, without seconds. A site may also be written with the block's name in the model's paper. A site that
+    was not captured raises UserError.
     """
 
     def __init__(self, arrays: dict[str, xr.DataArray], block_names: Sequence[str] = ()) -> None:
@@ -45,7 +45,7 @@ class Activations(dict[str, xr.DataArray]):
 class GeneratedClip:
     """A generated clip: samples at `sample_rate` Hz, and the captured activations.
 
-    In a notebook it is displayed as a player. Playing and saving clip samples to [-1, 1].
+    In a notebook it is displayed as a player. Samples are clipped to [-1, 1] when played or saved.
     """
 
     clip: Clip
@@ -67,10 +67,10 @@ class GeneratedClip:
         _show(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write the audio in the format of the file's ending (.wav, .flac, .ogg, …); return the path.
+        """Write the audio in the format of the file's extension (.wav, .flac, .ogg, …); return the path.
 
         Raises:
-            UserError: if the ending is unknown or the file cannot be written.
+            UserError: the extension is unknown, or the file cannot be written.
         """
         return write_audio(Path(path), self.samples, self.sample_rate)
 

@@ -80,7 +80,7 @@ def _around(module: torch.nn.Module, before: Callable[[], None], after: Callable
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of live tensors created inside, and their peak, which the CPU allocator does not report."""
+    """Count the bytes of live tensors created inside, and their peak, which the CPU allocator does not report."""
 
     def __init__(self) -> None:
         super().__init__()

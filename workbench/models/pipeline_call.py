@@ -24,9 +24,9 @@ class PipelineCall(ABC):
     """
 
     part_names: ClassVar[dict[str, str]]
-    """Attribute of a block by part: self_attn, cross_attn and mlp."""
+    """Attribute of a block for each of the parts self_attn, cross_attn and mlp."""
     argument_names: ClassVar[tuple[str, ...]] = ()
-    """Names of the arguments that the pipeline gives by position."""
+    """Names of the arguments that the pipeline passes by position."""
     latents: ClassVar[str] = "hidden_states"
     """Name of the argument that holds the latents."""
     mask_name: ClassVar[str] = "attention_mask"
@@ -40,12 +40,12 @@ class PipelineCall(ABC):
 
     @abstractmethod
     def find_blocks(self, network: Any) -> Any:
-        """The blocks that see the conditioning, in order of computation."""
+        """Return the blocks that read the conditioning, in order of computation."""
 
     # Rows
 
     def arguments(self) -> dict[str, Any]:
-        """The call's arguments by name."""
+        """Return the call's arguments by name."""
         args, given = self.network.inputs
         return {**dict(zip(self.argument_names, args, strict=False)), **given}
 
@@ -59,7 +59,7 @@ class PipelineCall(ABC):
         return {**given, self.latents: given[self.latents][owners]}
 
     def finite_rows(self) -> Bool[torch.Tensor, "_rows"]:
-        """Return whether the latents of each row of the call are finite."""
+        """Whether the latents of each row of the call are finite."""
         return torch.isfinite(self.arguments()[self.latents]).flatten(1).all(dim=1)
 
     def choose_rows(self, rows: CallRows, clips: Sequence[Row]) -> None:
@@ -80,7 +80,7 @@ class PipelineCall(ABC):
         return self.as_latents(velocity)
 
     def as_latents(self, output: torch.Tensor) -> Float[torch.Tensor, "row frame latent_channel"]:
-        """The network's output with latent time as its second axis."""
+        """Return the network's output with latent time as its second axis."""
         return output
 
     def skip_conditioning(self, n_rows: int) -> None:  # noqa: B027 - may be nothing
@@ -112,7 +112,7 @@ class PipelineCall(ABC):
     # Sites
 
     def read(self, site: Site) -> Float[torch.Tensor, "row token channel"]:
-        """The site's output."""
+        """Return the site's output."""
         envoy, attribute = self._locate(site)
         return getattr(envoy, attribute)
 

@@ -48,16 +48,16 @@ class CallOfStableAudio(PipelineCall):
         return network.transformer_blocks
 
     def inputs(self, rows: CallRows, clips: Sequence[Row]) -> dict[str, Any]:
-        """The call's arguments for all rows; the timestep that they share becomes each one's own."""
+        """Return the call's arguments for all rows, with the shared timestep repeated for each row."""
         given = super().inputs(rows, clips)
         return {**given, "timestep": given["timestep"].expand(len(rows.take))}
 
     def as_latents(self, output: torch.Tensor) -> Float[torch.Tensor, "row frame latent_channel"]:
-        """The network's output with latent time as its second axis."""
+        """Return the network's output with latent time as its second axis."""
         return output.transpose(1, 2)
 
     def skip_conditioning(self, n_rows: int) -> None:
-        """Do not project the conditioning: all that depends on it is known."""
+        """Skip projecting the conditioning: all values that depend on it are cached."""
         states = self.arguments()["encoder_hidden_states"]
         self.network.cross_attention_proj.skip(states.new_zeros(()).expand(n_rows, states.shape[1], 1))
 
@@ -66,8 +66,8 @@ class StableAudioOpen(AudioDiffusionModel):
     """Stable Audio Open 1.0 as an `AudioDiffusionModel`.
 
     The pipeline runs unchanged. It always generates the whole window that the network was trained on (47.6 s) and cuts
-    the audio to the clip's duration, so that a clip has the window's tokens, whatever its duration. Token 0 is the
-    global one; token i is latent frame i - 1. Prompts are padded with zeros to a fixed length, so that a row does not
+    the audio to the clip's duration, so every clip has the window's tokens, whatever its duration. Token 0 is the
+    global token; token i is latent frame i - 1. Prompts are padded with zeros to a fixed length, so a row does not
     depend on its batch. The sampler draws noise at every step, for each row from the clip's own seed.
     """
 
@@ -77,7 +77,7 @@ class StableAudioOpen(AudioDiffusionModel):
 
     def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
         super().__init__(name, source, device, dtype)
-        # From torchsde, when a sampler evaluates the noise at the ends of its schedule; users cannot act on it.
+        # torchsde warns when a sampler evaluates the noise at the ends of its schedule; users cannot act on it.
         warnings.filterwarnings("ignore", "Should have t[ab][<>]=", UserWarning)
 
     @property
@@ -92,11 +92,11 @@ class StableAudioOpen(AudioDiffusionModel):
 
     @property
     def window_seconds(self) -> float:
-        """Seconds that are generated, whatever the clip's duration; no clip can be longer."""
+        """Seconds that are always generated, whatever the clip's duration; no clip can be longer."""
         return int(self.config.sample_size) * self.token_seconds
 
     def tokens(self, duration: float) -> int:  # noqa: ARG002 - the window's, whatever the clip's duration
-        """Tokens of a clip: the global one and a latent frame each for the rest."""
+        """Tokens of a clip: the global token, then one per latent frame."""
         return GLOBAL_TOKENS + int(self.config.sample_size)
 
     def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
@@ -104,16 +104,16 @@ class StableAudioOpen(AudioDiffusionModel):
         return ("cond", "null") if settings.guidance_scale > 1 else ("cond",)
 
     def sigmas(self, settings: GenerationSettings) -> list[float]:
-        """Sigma of each step: the noise's standard deviation beside data of about 1, from 500 down to 0.3."""
+        """Sigma of each step: standard deviation of the noise, from 500 down to 0.3 (that of the data is about 1)."""
         scheduler = type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
         scheduler.set_timesteps(settings.num_steps)
         return [float(sigma) for sigma in scheduler.sigmas[: settings.num_steps]]
 
     def step_sizes(self, settings: GenerationSettings) -> list[float]:
-        """How much each step moves the latents per change of the network's output, up to a common factor.
+        """Change of the latents in each step per change of the network's output, up to a common factor.
 
-        Of the solver's first-order step (DPM-Solver++ of a stochastic equation, Lu et al. 2022): an output v changes
-        the predicted data by -v σ / sqrt(σ² + 1), and a step from σ to σ' takes over 1 - (σ'/σ)² of such a change.
+        For the solver's first-order step (SDE-DPM-Solver++, Lu et al. 2022): a change v of the output changes the
+        predicted data by -v σ / sqrt(σ² + 1), and a step from σ to σ' changes the latents by 1 - (σ'/σ)² of that.
         """
         sigmas = [*self.sigmas(settings), 0.0]
         return [
@@ -127,7 +127,7 @@ class StableAudioOpen(AudioDiffusionModel):
         return {"text": (0, length), "timing": (length, length + TIMING_TOKENS)}
 
     def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
-        """Where the segments of a clip's conditioning and the words of its prompt lie."""
+        """Return the spans of the segments of a clip's conditioning and of the words of its prompt."""
         offsets = self._tokenised(clip.prompt).offset_mapping
         return Conditioning(self.segments(clip, settings), words_at_tokens(clip.prompt, 0, offsets, 0))
 
@@ -142,9 +142,9 @@ class StableAudioOpen(AudioDiffusionModel):
         )
 
     def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
-        """Label of a call, read off its own inputs: step and sigma from its timestep, passes from its rows.
+        """Label a call by its inputs: step and sigma from its timestep, passes from its number of rows.
 
-        Under guidance the call has two rows for each clip, all null ones first.
+        Under guidance the call has two rows per clip, all null rows first.
         """
         scheduler = self.pipeline.scheduler
         step = self.step_of(inputs["timestep"].flatten()[0], scheduler.timesteps)
@@ -161,9 +161,10 @@ class StableAudioOpen(AudioDiffusionModel):
     def decode(
         self, latents: Float[torch.Tensor, "clip frame latent_channel"], duration: float | None = None
     ) -> Float[torch.Tensor, "clip channel sample"]:
-        """Latents to audio at `sample_rate`: the VAE, cut to `duration` seconds (None: the whole window).
+        """Decode latents to audio at `sample_rate` with the VAE, cut to `duration` seconds (None: the whole window).
 
-        As the pipeline does it, with what goes beyond full scale clipped; one clip at a time, which bounds the memory.
+        As in the pipeline, samples beyond full scale are clipped. Clips are decoded one at a time, which bounds the
+        memory.
         """
         decoded = [self.pipeline.vae.decode(rows.transpose(1, 2)).sample.float() for rows in latents.split(1)]
         end = None if duration is None else int(duration * self.sample_rate)
@@ -181,7 +182,8 @@ class StableAudioOpen(AudioDiffusionModel):
     def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
         negative = options_of(StableAudioOptions, settings).negative_prompt
         shape = (int(self.config.in_channels), int(self.config.sample_size))
-        # The sampler draws on from where the initial noise ends, or grows paths from the seeds, as schedulers differ.
+        # Depending on the scheduler, the sampler continues the generators of the initial noise, or derives noise from
+        # their seeds.
         generators = [torch.Generator().manual_seed(clip.seed) for clip in clips]
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
         return {

@@ -37,7 +37,7 @@ def _compiled(words: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def is_negated(text: str, start: int) -> bool:
-    """Return whether what starts at `start` in lowered text is negated, such as "drums" in "without any drums"."""
+    """Whether what starts at `start` in lowered text is negated, such as "drums" in "without any drums"."""
     return _NEGATION.search(text, 0, start) is not None
 
 

@@ -1,1 +1,1 @@
-"""Sparse autoencoders as modules: architectures, what each is trained for, and their folder on disk."""
+"""Sparse autoencoders as modules: their architectures, their training objectives, and their folder on disk."""

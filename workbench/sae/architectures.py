@@ -1,4 +1,4 @@
-"""The architectures of sparse autoencoders: each is a file of this folder and an entry here."""
+"""The registry of SAE architectures: each is a file in this folder and an entry here."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from workbench.sae.topk import TopKConfig, TopKObjective, TopKSAE
 
 
 class Architecture(NamedTuple):
-    """The three classes of an architecture."""
+    """The three classes that make up an architecture."""
 
     config: type[SAEConfig]
     sae: type[SAE]
@@ -15,4 +15,4 @@ class Architecture(NamedTuple):
 
 
 ARCHITECTURES = {"topk": Architecture(TopKConfig, TopKSAE, TopKObjective)}
-"""By the name that a configuration has for it, which is SAELens'."""
+"""By its name in a configuration, which is SAELens'."""

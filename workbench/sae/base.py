@@ -1,4 +1,4 @@
-"""What every sparse autoencoder is: sizes, weights, encoding and decoding, and what it is trained for."""
+"""Base classes of sparse autoencoders: configuration, module and training objective."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 
 class SAEConfig(BaseModel):
-    """Sizes of an SAE, and where its inputs come from; a subclass for each architecture adds its own settings.
+    """Sizes of an SAE, and where its inputs come from; each architecture's subclass adds its own settings.
 
-    Those settings are numbers or text: a result has each as an attribute. `metadata` names the inputs: `hook_name` (the
-    site), `pass_name`. `FIXED` are the entries of a SAELens configuration that have one possible value here: a folder
-    with another value means other arithmetic.
+    Those settings are numbers or text, because a result stores each as an attribute. `metadata` names the inputs:
+    `hook_name` (the site) and `pass_name`. `FIXED` lists the entries of a SAELens configuration that can have only one
+    value here: a folder with another value needs arithmetic that is not implemented.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,12 +33,12 @@ class SAEConfig(BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that only this architecture has."""
+        """Settings specific to this architecture."""
         return self.model_dump(exclude=set(SAEConfig.model_fields))
 
 
 class Encoding(NamedTuple):
-    """Feature activations, and the values of either sign that they were made of."""
+    """Feature activations, and the pre-activations (of either sign) that they were computed from."""
 
     acts: Float[Tensor, "*rows feature"]
     pre: Float[Tensor, "*rows feature"]
@@ -48,7 +48,7 @@ class SAE(nn.Module, ABC):
     """Sparse autoencoder: `z = activate((x - b_dec) @ W_enc + b_enc)`, `x_hat = z @ W_dec + b_dec`.
 
     Parameters have SAELens' names and axes: `W_enc` (channel, feature), `b_enc` (feature), `W_dec` (feature,
-    channel), `b_dec` (channel). Without `weights` all are zeros.
+    channel), `b_dec` (channel). Without `weights`, all are zero.
     """
 
     config: SAEConfig
@@ -61,9 +61,9 @@ class SAE(nn.Module, ABC):
         super().__init__()
         self.config = config
         shapes = self.shapes(config)
-        # Compared before anything of that size is made: a configuration can say what it likes.
+        # Compared before anything of that size is allocated: a configuration may claim any size.
         if weights is not None and {name: tuple(value.shape) for name, value in weights.items()} != shapes:
-            raise ValueError("the weights have other shapes than the configuration says")
+            raise ValueError("the shapes of the weights are not those of the configuration")
         for name, shape in shapes.items():
             setattr(self, name, nn.Parameter(torch.zeros(shape) if weights is None else weights[name]))
 
@@ -79,58 +79,58 @@ class SAE(nn.Module, ABC):
 
     @abstractmethod
     def activate(self, pre: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows feature"]:
-        """Feature activations, none of them negative, from pre-activations."""
+        """Return the non-negative feature activations for the given pre-activations."""
 
     def encode(self, x: Float[Tensor, "*rows channel"]) -> Float[Tensor, "*rows feature"]:
-        """Feature activations of `x`."""
+        """Return the feature activations of `x`."""
         return self.encode_with_pre(x).acts
 
     def encode_with_pre(self, x: Float[Tensor, "*rows channel"]) -> Encoding:
-        """The same with the pre-activations, which some objectives need."""
+        """Return the feature activations of `x` with the pre-activations, which some objectives need."""
         pre = (x - self.b_dec) @ self.W_enc + self.b_enc
         return Encoding(self.activate(pre), pre)
 
     def decode(self, acts: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows channel"]:
-        """Reconstruction from feature activations."""
+        """Return the reconstruction from feature activations."""
         return acts @ self.W_dec + self.b_dec
 
     def forward(self, x: Float[Tensor, "*rows channel"]) -> Float[Tensor, "*rows channel"]:
-        """Reconstruction of `x`."""
+        """Return the reconstruction of `x`."""
         return self.decode(self.encode(x))
 
     @torch.no_grad()
     def unscale(self, factor: float) -> None:
-        """Turn an SAE of inputs multiplied by `factor` into the same SAE of the inputs as they are.
+        """Turn an SAE trained on inputs multiplied by `factor` into an equivalent SAE for the unscaled inputs.
 
-        With both biases divided by the factor, pre-activations and features are those of the scaled inputs divided by
-        it. An architecture with a threshold divides that, too.
+        Dividing both biases by `factor` divides pre-activations and features by it, too. An architecture with a
+        threshold must also divide the threshold.
         """
         self.b_enc.div_(factor)
         self.b_dec.div_(factor)
 
     def extra_repr(self) -> str:
-        """Sizes and settings, which `repr` shows."""
+        """Sizes and settings for `repr`."""
         sizes = {"width": self.config.d_in, "features": self.config.d_sae, **self.config.settings}
         return ", ".join(f"{name}={value}" for name, value in sizes.items())
 
     @property
     def device(self) -> torch.device:
-        """Where its parameters lie."""
+        """Device of the parameters."""
         return self.b_dec.device
 
 
 class TrainingBatch(NamedTuple):
-    """One batch of a training: the inputs, what the SAE made of them, and which features are dead."""
+    """A training batch: the inputs, the SAE's output for them, and which features are dead."""
 
     x: Float[Tensor, "row channel"]
     encoding: Encoding
     x_hat: Float[Tensor, "row channel"]
     error: Float[Tensor, ""]  # mean squared error over rows and channels
-    dead: Bool[Tensor, " feature"]  # silent for many steps
+    dead: Bool[Tensor, " feature"]  # not active for many steps
 
 
 class Objective(BaseModel, ABC):
-    """What an SAE of one architecture is trained for: the settings of it that can be chosen, and the loss."""
+    """Training objective of one architecture: its settings and its loss."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -138,8 +138,8 @@ class Objective(BaseModel, ABC):
 
     @abstractmethod
     def new_sae(self, d_in: int, d_sae: int, metadata: Mapping[str, Any]) -> SAE:
-        """An SAE of these settings, with zeros as weights."""
+        """Return an SAE with these settings and all weights zero."""
 
     @abstractmethod
     def loss(self, sae: SAE, batch: TrainingBatch) -> Float[Tensor, ""]:
-        """What training makes small."""
+        """Return the loss to minimise, a scalar."""

@@ -1,4 +1,4 @@
-"""A sparse autoencoder on disk: SAELens' folder with `cfg.json` and `sae_weights.safetensors`."""
+"""Sparse autoencoders on disk, in SAELens' format: a folder with `cfg.json` and `sae_weights.safetensors`."""
 
 import json
 from pathlib import Path
@@ -19,22 +19,22 @@ CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
 MAX_CONFIG_BYTES = 2**24
 
-# SAELens keeps the metadata of a folder only where it says that it has the format of version 6.
+# SAELens keeps a folder's metadata only if the folder says that its format is that of version 6.
 FORMAT = {"sae_lens_version": "6.0.0", "dtype": "float32", "device": "cpu"}
 
 
 class UnsupportedSAE(UserError):
-    """An autoencoder whose arithmetic is that of no architecture here."""
+    """The autoencoder's arithmetic is that of no supported architecture."""
 
 
 def save_folder(sae: SAE, folder: Path, root: Path | None = None) -> None:
     """Write `cfg.json` and `sae_weights.safetensors`, as `sae_lens.SAE.load_from_disk` reads them.
 
-    Where the folder lies in a study, `root` is the study's folder: links between the two are not followed.
+    For a folder inside a study, `root` is the study's folder: links below it are not followed.
     """
     config, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     with replacing(weights, root) as partial:
-        # A folder has its configuration only while its weights are whole.
+        # The configuration exists only while the weights are complete.
         remove_file(root or folder, config.relative_to(root or folder))
         save_file({name: value.cpu().contiguous() for name, value in sae.state_dict().items()}, partial)
     with replacing(config, root) as partial:
@@ -42,11 +42,11 @@ def save_folder(sae: SAE, folder: Path, root: Path | None = None) -> None:
 
 
 def load_folder(folder: Path, root: Path | None = None) -> SAE:
-    """Read a folder written by `save_folder`, or a SAELens folder of the same arithmetic, as float32 on the CPU.
+    """Read a folder written by `save_folder`, or a SAELens folder with the same arithmetic, as float32 on the CPU.
 
     Raises:
-        UserError: the folder is missing or damaged, its configuration asks for another arithmetic, or there are
-            links between it and `root`, the study in which it lies.
+        UserError: the folder is missing or damaged, its configuration needs unsupported arithmetic, or there are links
+            between it and `root`, the study that contains it.
     """
     inside = folder.relative_to(root) if root else Path()
     if not folder.is_dir() or file_size(root or folder, inside / CONFIG_FILE) is None:
@@ -68,7 +68,7 @@ def load_folder(folder: Path, root: Path | None = None) -> SAE:
 
 
 def _architecture(stored: dict[str, Any], file: Path) -> Architecture:
-    """The architecture of a configuration; raises UnsupportedSAE where there is none of its arithmetic."""
+    """Return a configuration's architecture; raises UnsupportedSAE if no supported one has its arithmetic."""
     name = str(stored["architecture"])
     if name not in ARCHITECTURES:
         allowed = " or ".join(map(repr, ARCHITECTURES))

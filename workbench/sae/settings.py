@@ -1,4 +1,4 @@
-"""What can be chosen for a training, by architecture. Imports nothing slow: `workbench sae` has options from here."""
+"""Training settings by architecture. Imports nothing slow: `workbench sae` takes options from here."""
 
 from typing import Literal
 

@@ -12,12 +12,12 @@ from cache.errors import UserError
 from workbench.sae.base import SAE, Objective, SAEConfig, TrainingBatch
 from workbench.sae.settings import TopKSettings
 
-# Mean squares below this are rounding.
+# Mean squares below this are rounding error.
 ROUNDING = 1e-12
 
 
 class TopKConfig(SAEConfig):
-    """Sizes of a TopK SAE, and how many features may be active on one row.
+    """Sizes of a TopK SAE, and the number of features that may be active on a row.
 
     Raises:
         UserError: k is larger than the number of features.
@@ -43,7 +43,7 @@ class TopKSAE(SAE):
     config: TopKConfig
 
     def activate(self, pre: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows feature"]:
-        """The k largest of each row, where they are positive."""
+        """Keep the k largest pre-activations of each row, if positive; set all others to 0."""
         return keep_largest(torch.relu(pre), self.config.k)
 
 
@@ -51,11 +51,11 @@ class TopKObjective(TopKSettings, Objective):
     """Squared error, plus `aux_coefficient` times the auxiliary loss, which revives dead features."""
 
     def new_sae(self, d_in: int, d_sae: int, metadata: Mapping[str, Any]) -> TopKSAE:
-        """A TopK SAE with zeros as weights."""
+        """Return a TopK SAE with all weights zero."""
         return TopKSAE(TopKConfig(d_in=d_in, d_sae=d_sae, k=self.k, metadata=dict(metadata)))
 
     def loss(self, sae: SAE, batch: TrainingBatch) -> Float[Tensor, ""]:
-        """Mean squared error, with the auxiliary loss while any feature is dead."""
+        """Return the mean squared error, plus the weighted auxiliary loss while any feature is dead."""
         if self.aux_coefficient == 0 or not batch.dead.any():
             return batch.error
         residual = (batch.x - batch.x_hat).detach()
@@ -70,9 +70,9 @@ def auxiliary_loss(
     residual: Float[Tensor, "row channel"],
     dead: Bool[Tensor, " feature"],
 ) -> Float[Tensor, ""]:
-    """Squared error with which the largest dead features predict the residual, relative to its own square.
+    """Return the squared error of predicting the residual from dead features, relative to the residual's square.
 
-    As many dead features take part in a row as half the channels (Gao et al. 2024, appendix A.2).
+    Each row uses its largest dead features, half as many as there are channels (Gao et al. 2024, appendix A.2).
     """
     dead_pre = pre[:, dead]
     count = min(dead_pre.shape[-1], residual.shape[-1] // 2)
@@ -81,6 +81,6 @@ def auxiliary_loss(
 
 
 def keep_largest(values: Float[Tensor, "*rows feature"], k: int) -> Float[Tensor, "*rows feature"]:
-    """`values` with all but the k largest of each row set to 0."""
+    """Return `values` with all but the k largest of each row set to 0."""
     largest = values.topk(k, dim=-1, sorted=False)
     return torch.zeros_like(values).scatter(-1, largest.indices, largest.values)

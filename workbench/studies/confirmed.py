@@ -19,7 +19,7 @@ class UnconfirmedStore(UserError):
 
 
 def is_confirmed(document: bytes) -> bool:
-    """Return whether the study with this `study.json` was made here or confirmed."""
+    """Whether the study with this `study.json` was made here or confirmed."""
     return _file(document).is_file()
 
 

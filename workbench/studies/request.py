@@ -1,4 +1,4 @@
-"""What a user asks of a study. Imports nothing slow: `workbench trace` has its options from here."""
+"""A user's request for a study. Imports nothing slow: `workbench trace` takes its options from here."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -22,9 +22,9 @@ Words = Annotated[str, BeforeValidator(_in_words)]
 
 
 class StudyOptions(BaseModel):
-    """What a study's spec keeps as it was asked for: its clips, all with the same `lyrics`, and how they are stored.
+    """The options that a study's spec keeps unchanged: its clips, all with the same `lyrics`, and their storage.
 
-    Sites that are named in `site_dtypes` are not stored as `cache_dtype`, but as it says.
+    Sites in `site_dtypes` are stored with the dtype given there instead of `cache_dtype`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -44,7 +44,7 @@ class StudyOptions(BaseModel):
 
 
 class StudyRequest(StudyOptions):
-    """What a user asks of a study of any model: sites may have wildcards; steps, tokens and passes are in words."""
+    """A request for a study of any model: sites may have wildcards; steps, tokens and passes are in words."""
 
     _distinct = field_validator("*")(distinct)
 

@@ -193,7 +193,7 @@ def _check_texts(
 
 
 def _is_bare_dimension(variable: "h5py.h5d.DatasetID") -> bool:
-    """Return whether a variable only declares the length of a dimension without coordinates, and has no data."""
+    """Whether a variable only declares the length of a dimension without coordinates, and has no data."""
     import h5py
 
     if not h5py.h5a.exists(variable, b"NAME"):

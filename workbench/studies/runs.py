@@ -84,7 +84,7 @@ class RunStore:
         return [documents[folder].get(name) for folder, name in places]
 
     def holds(self, runs: Sequence[Run]) -> list[bool]:
-        """Return whether each run has been generated and its audio, if any, exists; raise as `records` does."""
+        """Whether each run has been generated and its audio, if any, exists; raise as `records` does."""
         return [record is not None and self._is_whole(record) for record in self.records(runs)]
 
     def add(

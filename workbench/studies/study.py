@@ -57,7 +57,7 @@ MAX_DOCUMENT_BYTES = 2**24
 
 
 class StudySpec(StudyOptions):
-    """What a study investigates: the model, its prompts and clips, and which activations are captured.
+    """The spec of a study: the model, its prompts and clips, and the activations to capture.
 
     There are `n_prompts` × `seeds` clips; `sites`, `steps`, `passes` and `tokens` select the activations, stored as
     `cache_dtype`, or as in `site_dtypes` for the sites there.
@@ -77,7 +77,7 @@ class StudySpec(StudyOptions):
         return self.n_prompts * self.seeds
 
     def extends(self, other: "StudySpec") -> bool:
-        """Return whether this equals another spec except for more prompts or seeds (and fewer of neither)."""
+        """Whether this equals another spec except for more prompts or seeds (and fewer of neither)."""
         numbers = {"n_prompts": other.n_prompts, "seeds": other.seeds}
         larger = (
             self.n_prompts >= other.n_prompts and self.seeds >= other.seeds and self.n_clips > other.n_clips
@@ -175,18 +175,18 @@ class Study:
         return Study(self.path, spec, self.model, self.store)
 
     def was(self, spec: StudySpec) -> bool:
-        """Return whether this is the study of `spec`, or was before its last extension."""
+        """Whether this is the study of `spec`, or was before its last extension."""
         before = _read_document(self.path).provenance.get("extended_from")
         return self.spec == spec or (self.spec.extends(spec) and before == [spec.n_prompts, spec.seeds])
 
     @property
     def is_there(self) -> bool:
-        """Return whether the study still exists."""
+        """Whether the study still exists."""
         return file_size(self.path, DOCUMENT) is not None
 
     @property
     def is_bare(self) -> bool:
-        """Return whether the folder has only what a trace creates before its first clip."""
+        """Whether the folder has only what a trace creates before its first clip."""
         return {entry.name for entry in self.path.iterdir()} <= {DOCUMENT, CLIPS, CACHE, LOCKS}
 
     def remove(self) -> None:
@@ -279,7 +279,7 @@ class Study:
 
     @property
     def is_confirmed(self) -> bool:
-        """Return whether the study was made here, or the user has confirmed its store and model folder."""
+        """Whether the study was made here, or the user has confirmed its store and model folder."""
         return self._is_confirmed or is_confirmed(self._document())
 
     def confirm(self) -> None:
@@ -347,7 +347,7 @@ class Study:
         return load_result_file(self.path, _result_file(name))
 
     def result_attributes(self, name: str) -> dict[str, Any]:
-        """The attributes of a result, whose arrays are not read; raises as `result` does."""
+        """Read the attributes of a result without its arrays; raise as `result` does."""
         self._check_has(name)
         return read_result_attributes(self.path, _result_file(name))
 
@@ -357,7 +357,7 @@ class Study:
             raise UserError(f"{self.path} has no result '{name}'; it has {have}.")
 
     def is_done(self, name: str, spec: BaseModel) -> bool:
-        """Return whether the result exists and was computed with this spec from the study in its current state."""
+        """Whether the result exists and was computed with this spec from the study in its current state."""
         try:
             attributes = self.result_attributes(name)
         except UserError:  # missing or damaged: compute it
@@ -365,7 +365,7 @@ class Study:
         return bool(attributes["result_id"] == self._result_id(attributes["kind"], spec))
 
     def made(self, attributes: Mapping[str, Any]) -> bool:
-        """Return whether a result with these attributes was computed from the study in its current state."""
+        """Whether a result with these attributes was computed from the study in its current state."""
         return bool(attributes["result_id"] == self._id(attributes["kind"], json.loads(attributes["spec"])))
 
     def _result_id(self, kind: str, spec: BaseModel) -> str:
@@ -573,5 +573,5 @@ def _difference(study: Study, spec: StudySpec) -> str:
 
 
 def _is_unfinished(path: Path) -> bool:
-    """Return whether a folder is empty, or has only what an interrupted creation left."""
+    """Whether a folder is empty, or has only what an interrupted creation left."""
     return all(file.name in (LOCKS, CLIPS) or is_partial(file.name) for file in path.iterdir())

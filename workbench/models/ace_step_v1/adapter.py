@@ -34,7 +34,8 @@ from workbench.models.pipeline_call import Move, PipelineCall
 class AceStepV1Options(Options):
     """Options of ACE-Step v1, with the published pipeline's defaults; see `Guidance`.
 
-    Heun's scheduler is the pipeline's only: it calls the denoiser twice at a sigma, which a label cannot tell apart.
+    Only the pipeline offers Heun's scheduler: it calls the denoiser twice at one sigma, and labels could not tell the
+    two calls apart.
     """
 
     architecture = "ACE-Step v1"
@@ -65,16 +66,16 @@ class CallOfAceStepV1(PipelineCall):
         return network.transformer_blocks
 
     def row_mask(self, rows: CallRows) -> Bool[torch.Tensor, "row token"] | None:
-        """Which conditioning tokens each computed row may see; None when no clip is padded."""
+        """Return which conditioning tokens are visible to each computed row; None without padding."""
         mask = self.arguments()["encoder_attention_mask"][list(rows.run)]
         return None if bool(mask.all()) else mask
 
     def as_attention_mask(self, mask: Bool[torch.Tensor, "row token"]) -> torch.Tensor:
-        """As it is."""
+        """Return the mask unchanged: the cross-attention takes it in this form."""
         return mask
 
     def move_positions(self, block: int, moves: Sequence[Move]) -> None:
-        """Let rows take others' rotary table at conditioning tokens."""
+        """Give rows the rotary positions of other rows' conditioning tokens."""
         attention = self._part(block, "cross_attn")
         args, given = attention.inputs
         attention.inputs = (
@@ -85,7 +86,7 @@ class CallOfAceStepV1(PipelineCall):
     def as_latents(
         self, output: Float[torch.Tensor, "row channel band frame"]
     ) -> Float[torch.Tensor, "row frame latent_channel"]:
-        """The velocity with latent time first, and one axis for channels and bands."""
+        """Return the velocity with latent time as its second axis, channels and bands as its last."""
         return latents_by_frame(output)
 
 
@@ -100,15 +101,15 @@ class AceStepV1(AudioDiffusionModel):
 
     @classmethod
     def weights_folder(cls, source: str) -> Path:
-        """The local folder of the published layout; a hub id is downloaded (or found in the hub cache) first."""
+        """Return the local folder of a checkpoint; a hub id is downloaded first, unless it is in the hub cache."""
         return published_folder(source)
 
     def tokens(self, duration: float) -> int:
-        """Latent-time tokens of a clip of `duration` seconds: one for each latent frame, part of one dropped."""
+        """Latent-time tokens of a clip of `duration` seconds: one per complete latent frame."""
         return self.pipeline.frames(duration)
 
     def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
-        """cond; under guidance also null, and text between them where text and lyrics are guided apart."""
+        """cond; under guidance also null, with text between them if text and lyrics have separate scales."""
         return guidance(settings).passes
 
     def sigmas(self, settings: GenerationSettings) -> list[float]:
@@ -123,19 +124,19 @@ class AceStepV1(AudioDiffusionModel):
         return _segments(self.pipeline.text_tokens(clip.prompt), len(self.pipeline.lyric_ids(clip.lyrics)))
 
     def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:  # noqa: ARG002
-        """The tokens that UMT5 reads of a clip's prompt, and those of its lyrics."""
+        """Return the tokens that UMT5 reads from a clip's prompt, and the tokens of its lyrics."""
         text = self.pipeline.tokenizer(clip.prompt, truncation=True, max_length=MAX_TEXT_TOKENS).input_ids
         return tuple(text), tuple(self.pipeline.lyric_ids(clip.lyrics))
 
     def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
-        """Where the segments of a clip's conditioning and the words of its prompt lie."""
+        """Return the spans of the segments of a clip's conditioning and of the words of its prompt."""
         offsets = self.pipeline.tokenizer(
             clip.prompt, truncation=True, max_length=MAX_TEXT_TOKENS, return_offsets_mapping=True
         ).offset_mapping
         return Conditioning(self.segments(clip, settings), words_at_tokens(clip.prompt, 0, offsets, 1))
 
     def _conditionings(self, clips: Sequence[Clip], settings: GenerationSettings) -> list[Conditioning]:
-        """As `conditioning`, with texts padded to the batch's longest, so that lyrics begin at the same token."""
+        """Like `conditioning`, with texts padded to the batch's longest, so that lyrics begin at the same token."""
         alone = super()._conditionings(clips, settings)
         n_text = max(last for place in alone for first, last in [place.segments["text"]]) - 1
         lengths = [last - first for place in alone for first, last in [place.segments["lyrics"]]]
@@ -145,7 +146,7 @@ class AceStepV1(AudioDiffusionModel):
         ]
 
     def label_call(self, inputs: dict[str, Any], n_clips: int) -> CallLabel:
-        """Label of a call, read off its own inputs: step and sigma from its timestep, passes as the call names them."""
+        """Label a call by its inputs: step and sigma from its timestep, passes from their names in the call."""
         timesteps = self.pipeline.scheduler.timesteps
         step = self.step_of(inputs["timestep"].flatten()[0], timesteps)
         return CallLabel(
@@ -160,12 +161,12 @@ class AceStepV1(AudioDiffusionModel):
         latents: Float[torch.Tensor, "clip frame latent_channel"],
         duration: float | None = None,  # noqa: ARG002 - the latents are the clip's
     ) -> Float[torch.Tensor, "clip channel sample"]:
-        """Latents to 48 kHz stereo: autoencoder and vocoder, as the pipeline does."""
+        """Decode latents to 48 kHz stereo with the autoencoder and the vocoder, as the pipeline does."""
         maps = latents.unflatten(-1, (self.config.in_channels, -1)).permute(0, 2, 3, 1)
         return decode_latents(maps, self.pipeline.dcae, self.pipeline.vocoder, SAMPLE_RATE)
 
     def step_passes(self, settings: GenerationSettings) -> list[tuple[str, ...]]:
-        """Guidance passes of each step: outside the interval there is one."""
+        """Guidance passes of each step; outside the interval there is only one."""
         guided = guidance(settings)
         return [guided.passes_at(step, settings.num_steps) for step in range(settings.num_steps)]
 
@@ -174,15 +175,15 @@ class AceStepV1(AudioDiffusionModel):
         return settings.model_copy(update={"options": {**settings.options, "guidance_interval": 1.0}})
 
     def check_lyrics(self, lyrics: str) -> None:
-        """Raise UserError for lyrics where their vocabulary is missing, or whose script it does not have."""
+        """Raise UserError for lyrics in an unsupported script, or if their vocabulary is missing."""
         self.pipeline.lyric_ids(lyrics)
 
     def _check(self, batch: Batch, settings: GenerationSettings, capture: Capture | None) -> None:
         super()._check(batch, settings, capture)
         if batch.edits and options(settings).omega_reduction == "batch":
             raise UserError(
-                "With omega_reduction=batch the clips of a batch influence each other, so that one arm's patch would "
-                "show in all: use omega_reduction=sample."
+                "With omega_reduction=batch the clips of a batch influence each other, so one arm's patch would affect "
+                "all of them. Use omega_reduction=sample."
             )
 
     def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
@@ -206,12 +207,12 @@ class AceStepV1(AudioDiffusionModel):
 
 
 def options(settings: GenerationSettings) -> AceStepV1Options:
-    """The settings' options; raises UserError for what this model does not have."""
+    """Return the options in the settings; raises UserError for options that this model does not have."""
     return options_of(AceStepV1Options, settings)
 
 
 def guidance(settings: GenerationSettings) -> Guidance:
-    """The guidance that settings mean."""
+    """Return the guidance that the settings describe."""
     chosen = options(settings)
     return Guidance(
         cfg_type=chosen.cfg_type,
@@ -230,7 +231,7 @@ def guidance(settings: GenerationSettings) -> Guidance:
 def latents_by_frame(
     maps: Float[torch.Tensor, "row channel band frame"],
 ) -> Float[torch.Tensor, "row frame latent_channel"]:
-    """Latents with time as the second axis: channels and bands become one axis, channel by channel."""
+    """Return latents with time as the second axis; channels and bands become one axis, ordered by channel."""
     return maps.permute(0, 3, 1, 2).flatten(2)
 
 

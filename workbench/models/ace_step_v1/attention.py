@@ -1,7 +1,7 @@
 """The two attentions of an ACE-Step v1 block: linear self-attention, and softmax cross-attention to the conditioning.
 
-Parameter names are those of the published checkpoint. Projections are modules whose outputs are the values before
-rotation and before weakening, so that tracing reads and writes them.
+Parameter names are those of the published checkpoint. Tracing reads and writes the outputs of the projection modules,
+which are the values before rotation and weakening.
 """
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from workbench.models.ace_step_v1.rotary import RotaryTable, rotate, wide
 
 WEAKENING = 0.01
-"""Factor on queries under entropy rectifying guidance (Ifriqi et al., *Entropy Rectifying Guidance*, 2025)."""
+"""Factor on weakened queries under entropy rectifying guidance (Ifriqi et al., *Entropy Rectifying Guidance*, 2025)."""
 
 _EPSILON = 1e-15  # a padded query attends to nothing: 0 / epsilon = 0
 
@@ -20,7 +20,7 @@ Tokens = Float[Tensor, "row token dim"]
 
 
 class _Attention(nn.Module):
-    """Projections with the published names, and splitting and joining of heads."""
+    """Projections with the published names, and splitting and joining heads."""
 
     def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()
@@ -50,8 +50,8 @@ class _Attention(nn.Module):
 class LinearSelfAttention(_Attention):
     """Self-attention over latent frames with the kernel ReLU(q) · ReLU(k): its cost is linear in the frames.
 
-    Formula: Katharopoulos et al., *Transformers are RNNs*, 2020, with a rectifier as the feature map. Queries and keys
-    are rotated before it.
+    Formula: Katharopoulos et al., *Transformers are RNNs*, 2020, with ReLU as the feature map. Queries and keys are
+    rotated first.
     """
 
     def forward(
@@ -61,7 +61,7 @@ class LinearSelfAttention(_Attention):
         attention_mask: Bool[Tensor, "row token"] | None = None,
         weak_queries: Bool[Tensor, " row"] | None = None,
     ) -> Tokens:
-        """Attention of all frames where `attention_mask` is true; the others neither give nor get anything."""
+        """Attend among the frames where `attention_mask` is true; masked frames neither attend nor are attended to."""
         query = self._queries(hidden_states, rotary, weak_queries).relu()
         key = rotate(self._split(self.to_k(hidden_states)), rotary).relu()
         value = self._split(self.to_v(hidden_states))
@@ -77,7 +77,7 @@ class LinearSelfAttention(_Attention):
 class CrossAttention(_Attention):
     """Softmax attention of latent frames to conditioning tokens, both rotated by their own positions.
 
-    The checkpoint also holds projections for a joint attention that no published model computes.
+    The checkpoint also contains projections for a joint attention that no published model computes.
     """
 
     def __init__(self, heads: int, head_dim: int) -> None:
@@ -98,10 +98,10 @@ class CrossAttention(_Attention):
         attention_mask: Bool[Tensor, "row token"] | None = None,
         weak_queries: Bool[Tensor, " row"] | None = None,
     ) -> Tokens:
-        """Attention to the tokens where `encoder_attention_mask` is true.
+        """Attend to the conditioning tokens where `encoder_attention_mask` is true.
 
-        `encoder_rotary` has a table for each row, so that rows may place their tokens differently. Frames where
-        `attention_mask` is false attend to nothing: of them only the output's bias is left.
+        `encoder_rotary` has one table per row, so that token positions may differ between rows. Frames where
+        `attention_mask` is false attend to nothing: their output is the output projection's bias.
         """
         query = self._queries(hidden_states, rotary, weak_queries)
         key = rotate(self._split(self.to_k(encoder_hidden_states)), encoder_rotary)

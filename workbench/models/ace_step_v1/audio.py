@@ -1,4 +1,4 @@
-"""ACE-Step v1's latents to audio and back: autoencoder of stereo mel spectrograms, vocoder, resampling."""
+"""ACE-Step v1's conversion between latents and audio: mel-spectrogram autoencoder, vocoder, resampling."""
 
 import soxr
 import torch
@@ -12,7 +12,7 @@ from workbench.models.ace_step_v1.vocoder import AceStepV1Vocoder
 # The denoiser's latents are (the autoencoder's - shift) * scale. The autoencoder's own scaling_factor is not used.
 LATENT_SHIFT = -1.9091
 LATENT_SCALE = 0.1786
-# The autoencoder's -1 and 1 stand for these log-mel values.
+# The autoencoder maps these log-mel values to -1 and 1.
 LOWEST_MEL = -11.0
 HIGHEST_MEL = 3.0
 
@@ -24,12 +24,12 @@ def decode_latents(
     vocoder: AceStepV1Vocoder,
     sample_rate: int | None = 48000,
 ) -> Float[torch.Tensor, "row channel sample"]:
-    """Audio of the denoiser's latents, on the CPU, at least in float32.
+    """Decode the denoiser's latents to audio on the CPU, in float32 or wider.
 
-    A latent frame is 8 mel frames, 4096 samples at the vocoder's 44.1 kHz; at another `sample_rate` (None keeps the
-    vocoder's) the length is rounded to the nearest sample. Samples of the vocoder lie in (-1, 1); resampling may
-    overshoot these limits a little. Clips are decoded one by one and their channels too, so that memory does not
-    grow with the batch.
+    A latent frame is 8 mel frames, or 4096 samples at the vocoder's 44.1 kHz. At another `sample_rate` (in Hz; None
+    keeps the vocoder's), the length is rounded to the nearest sample. The vocoder's samples are in (-1, 1); resampling
+    may overshoot slightly. Clips and their channels are decoded one at a time, so that memory does not grow with the
+    batch.
     """
     native = vocoder.config.sampling_rate
     clips = [_decode_clip(clip, dcae, vocoder) for clip in latents.split(1)]
@@ -43,14 +43,17 @@ def encode_audio(
     dcae: AutoencoderDC,
     vocoder: AceStepV1Vocoder,
 ) -> Float[torch.Tensor, "row 8 16 frame"]:
-    """Latents of stereo recordings, as the denoiser knows them; zeros fill the last latent frame.
+    """Encode stereo recordings to the denoiser's latents; zeros fill up the last latent frame.
 
-    The recordings lie on the models' device. Raises UserError for recordings that are not stereo.
+    The recordings must be on the models' device; `sample_rate` is in Hz.
+
+    Raises:
+        UserError: the recordings are not stereo.
     """
     if audio.shape[1] != dcae.config.in_channels:
         raise UserError(
-            f"ACE-Step v1 encodes audio of {dcae.config.in_channels} channels, not {audio.shape[1]}: "
-            "repeat a mono recording on both."
+            f"ACE-Step v1 encodes audio of {dcae.config.in_channels} channels, not {audio.shape[1]}. "
+            "Copy a mono recording to both channels."
         )
     native = vocoder.config.sampling_rate
     clips = [resample(clip, sample_rate, native).to(audio.device) for clip in audio]
@@ -60,7 +63,7 @@ def encode_audio(
 def resample(
     audio: Float[torch.Tensor, "channel sample"], source: int, target: int
 ) -> Float[torch.Tensor, "channel resampled"]:
-    """Audio at another sample rate, on the CPU: round(samples * target / source) samples, by soxr in quality "HQ"."""
+    """Resample audio on the CPU with soxr (quality "HQ"), to round(samples * target / source) samples."""
     audio = _precise(audio).cpu()
     if source == target:
         return audio
@@ -87,5 +90,5 @@ def _encode_clip(
 
 
 def _precise(values: torch.Tensor) -> torch.Tensor:
-    """The same values, at least in float32."""
+    """Convert values to float32, unless they are wider."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""What ACE-Step v1's denoiser is built of: patches in, blocks, patches out. Names are the published checkpoint's."""
+"""Building blocks of ACE-Step v1's denoiser: patch embedding, blocks, final layer; names as in the checkpoint."""
 
 from collections.abc import Sequence
 
@@ -12,25 +12,25 @@ from workbench.models.ace_step_v1.rotary import RotaryTable, wide
 
 _STEM_GROUPS = 32
 _STEM_WIDENING = 256  # channels of the stem per latent channel, whatever the model's width
-_KERNEL = 3  # frames that the feed-forward's depthwise convolution sees
+_KERNEL = 3  # frames covered by the feed-forward's depthwise convolution
 
 
 def rms_norm(states: Tokens) -> Tokens:
-    """Each token divided by the root of its mean square (plus 1e-6), without a gain; computed in at least float32."""
+    """Divide each token by its root mean square (1e-6 added to the mean square), in float32 or wider; no gain."""
     x = states.to(wide(states.dtype))
     return (x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + 1e-6)).to(states.dtype)
 
 
 def modulate(states: Tokens, shift: Float[Tensor, "row 1 dim"], scale: Float[Tensor, "row 1 dim"]) -> Tokens:
-    """`states` scaled by 1 + `scale` and shifted (adaptive norm; Peebles and Xie, *DiT*, 2023)."""
+    """Scale `states` by 1 + `scale` and shift them (adaptive norm; Peebles and Xie, *DiT*, 2023)."""
     return states * (1 + scale) + shift
 
 
 class PatchEmbed(nn.Module):
     """Latents to tokens, one per frame.
 
-    The group norm between its convolutions takes its statistics over all frames, padding included: clips of different
-    duration do not belong in one batch.
+    The group norm between its convolutions takes its statistics over all frames, padding included, so all clips of a
+    batch must have the same duration.
     """
 
     def __init__(self, in_channels: int, dim: int, patch_size: Sequence[int]) -> None:
@@ -44,13 +44,13 @@ class PatchEmbed(nn.Module):
         )
 
     def forward(self, latents: Float[Tensor, "row channel height frame"]) -> Tokens:
-        """One token per patch, in order of time."""
+        """Return one token per patch, in order of time."""
         tokens: Tensor = self.early_conv_layers(latents).flatten(2).transpose(1, 2)
         return tokens
 
 
 class _Convolution(nn.Module):
-    """A one-dimensional convolution under the name that the checkpoint has for it."""
+    """A one-dimensional convolution under its name in the checkpoint."""
 
     def __init__(self, n_in: int, n_out: int, kernel: int = 1, groups: int = 1, bias: bool = True) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class _Convolution(nn.Module):
 class GatedConvolution(nn.Module):
     """The feed-forward: widen, convolve each channel over three frames, gate, narrow (Xie et al., *Sana*, 2024).
 
-    The convolution also sees padded frames.
+    The convolution includes padded frames.
     """
 
     def __init__(self, dim: int, hidden: int) -> None:
@@ -74,7 +74,7 @@ class GatedConvolution(nn.Module):
         self.point_conv = _Convolution(hidden, dim, bias=False)
 
     def forward(self, states: Tokens) -> Tokens:
-        """Tokens to tokens of the same width."""
+        """Return tokens of the same width."""
         widened = F.silu(self.inverted_conv(states.transpose(1, 2)))
         signal, gate = self.depth_conv(widened).chunk(2, dim=1)
         narrowed: Tensor = self.point_conv(signal * F.silu(gate))
@@ -84,7 +84,7 @@ class GatedConvolution(nn.Module):
 class TransformerBlock(nn.Module):
     """One block: modulated self-attention, cross-attention, modulated feed-forward, each added to the residual stream.
 
-    Cross-attention reads the residual stream itself and writes to it: it has neither a norm before nor a gate after.
+    Cross-attention reads from and adds to the residual stream directly, with neither a norm before nor a gate after.
     """
 
     def __init__(self, heads: int, head_dim: int, mlp_ratio: float) -> None:
@@ -106,7 +106,7 @@ class TransformerBlock(nn.Module):
         attention_mask: Bool[Tensor, "row token"] | None = None,
         weak_queries: Bool[Tensor, " row"] | None = None,
     ) -> Tokens:
-        """The residual stream after this block; `modulation` is the timestep's part of shifts, scales and gates."""
+        """Return the residual stream after the block; `modulation` is the timestep's share of shifts, scales, gates."""
         shift_attn, scale_attn, gate_attn, shift_ff, scale_ff, gate_ff = (
             self.scale_shift_table + modulation
         ).chunk(6, dim=1)
@@ -130,7 +130,7 @@ class TransformerBlock(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """Tokens to latents."""
+    """Project tokens to latents."""
 
     def __init__(self, dim: int, patch_size: Sequence[int], out_channels: int) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class FinalLayer(nn.Module):
     def forward(
         self, states: Tokens, embedded_timestep: Float[Tensor, "row dim"]
     ) -> Float[Tensor, "row channel height frame"]:
-        """Modulated by the timestep, projected, and laid out as latents (in a token, channels vary fastest)."""
+        """Modulate by the timestep, project, and rearrange into latents (within a token, channels vary fastest)."""
         shift, scale = (self.scale_shift_table + embedded_timestep[:, None]).chunk(2, dim=1)
         patches: Tensor = self.linear(modulate(rms_norm(states), shift, scale))
         return patches.unflatten(-1, (self.patch_height, -1)).permute(0, 3, 2, 1)

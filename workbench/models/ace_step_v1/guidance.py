@@ -1,6 +1,6 @@
-"""Guidance of ACE-Step v1: how the velocities of a step's passes become the one that the scheduler follows.
+"""Guidance of ACE-Step v1: combine the velocities of a step's passes into the one that the scheduler follows.
 
-Every function works on each row by itself.
+Every function treats rows independently.
 """
 
 import torch
@@ -9,14 +9,14 @@ from jaxtyping import Float
 Velocity = Float[torch.Tensor, "row channel band frame"]
 
 MAP = (-2, -1)  # the axes (band, frame) of one channel's map: norms and projections are taken over a map
-SMALLEST_NORM = 1e-12  # no direction is taken from what is shorter
-EPSILON = 1e-8  # keeps a null velocity of 0 from being divided by
+SMALLEST_NORM = 1e-12  # shorter velocities have no direction
+EPSILON = 1e-8  # avoids division by 0 for a null velocity of 0
 
 
 class Momentum:
-    """Running sum of the guidance's differences: `r <- difference + momentum * r`, from r = 0.
+    """Running sum of guidance differences: `r <- difference + momentum * r`, starting from r = 0.
 
-    The negative momentum of Adaptive Projected Guidance pushes a step away from what the steps before it did.
+    The negative momentum of Adaptive Projected Guidance pushes a step away from the direction of previous steps.
     """
 
     def __init__(self, momentum: float = -0.75) -> None:
@@ -24,7 +24,7 @@ class Momentum:
         self._sum: Velocity | None = None
 
     def update(self, difference: Velocity) -> Velocity:
-        """Take in a step's difference, return the running sum."""
+        """Add a step's difference and return the running sum."""
         self._sum = difference if self._sum is None else difference + self.momentum * self._sum
         return self._sum
 
@@ -39,8 +39,9 @@ def apg(
 ) -> Velocity:
     """Adaptive Projected Guidance (Sadat et al. 2024, "Eliminating Oversaturation and Artifacts ...").
 
-    The difference of the passes, with momentum, is shortened to `norm_threshold` in each channel, and its part along
-    the conditional velocity, which oversaturates, is weighed by `eta`. `momentum` must see every guided step, in order.
+    The difference between the passes, with momentum, is clipped to norm `norm_threshold` in each channel, and its
+    component along the conditional velocity, which oversaturates, is weighted by `eta`. `momentum` must be updated in
+    every guided step, in order.
     """
     difference = momentum.update(cond - null)
     norm = torch.linalg.vector_norm(difference, dim=MAP, keepdim=True)
@@ -55,9 +56,10 @@ def cfg(cond: Velocity, null: Velocity, scale: float) -> Velocity:
 
 
 def cfg_star(cond: Velocity, null: Velocity, scale: float, step: int, zero_steps: int = 1) -> Velocity:
-    """CFG-Zero* (Fan et al. 2025): guidance from the multiple of the null velocity that is nearest the conditional one.
+    """CFG-Zero* (Fan et al. 2025): guide from the multiple of the null velocity closest to the conditional one.
 
-    Steps up to and including `zero_steps` (0-based: with 1, the first two) stand still, as in the published sampler.
+    Up to and including step `zero_steps` (0-based: with 1, the first two steps), the velocity is 0, as in the published
+    sampler.
     """
     if step <= zero_steps:
         return torch.zeros_like(cond)
@@ -68,15 +70,15 @@ def cfg_star(cond: Velocity, null: Velocity, scale: float, step: int, zero_steps
 def double_guidance(
     cond: Velocity, text: Velocity, null: Velocity, text_scale: float, lyric_scale: float
 ) -> Velocity:
-    """Guidance with a scale of its own for lyrics; `text` is the velocity of the pass without lyrics.
+    """Guidance with separate scales for text and lyrics; `text` is the velocity of the pass without lyrics.
 
-    From `null` it goes `text_scale` times the way to `text`, and `lyric_scale` times the way from `text` to `cond`.
+    null + text_scale * (text - null) + lyric_scale * (cond - text).
     """
     return (1 - text_scale) * null + (text_scale - lyric_scale) * text + lyric_scale * cond
 
 
 def _split(difference: Velocity, along: Velocity) -> tuple[Velocity, Velocity]:
-    """The parts of each channel's map parallel and orthogonal to another one, computed in float64."""
+    """Split each channel's map into the parts parallel and orthogonal to another map, in float64."""
     aim = along.double()
     direction = aim / torch.linalg.vector_norm(aim, dim=MAP, keepdim=True).clamp(min=SMALLEST_NORM)
     parallel = (difference * direction).sum(dim=MAP, keepdim=True) * direction

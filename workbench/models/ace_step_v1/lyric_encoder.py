@@ -21,9 +21,9 @@ Tokens = Float[Tensor, "row token dim"]
 
 
 def relative_positions(tokens: int, dim: int, like: Tensor) -> Float[Tensor, "distance dim"]:
-    """Sines (even channels) and cosines (odd) of the distances tokens - 1 … -(tokens - 1), in that order.
+    """Return sines (even channels) and cosines (odd) of the distances tokens - 1 … -(tokens - 1), in that order.
 
-    Computed in at least float32; dtype and device of the result are those of `like`.
+    They are computed in float32 or wider, and returned with the dtype and on the device of `like`.
     """
     compute = wide(like.dtype)
     distances = torch.arange(tokens - 1, -tokens, -1, device=like.device).to(compute)
@@ -33,7 +33,7 @@ def relative_positions(tokens: int, dim: int, like: Tensor) -> Float[Tensor, "di
 
 
 class RelativeAttention(nn.Module):
-    """Self-attention whose scores add what a query makes of a key and what it makes of the distance to it."""
+    """Self-attention with scores that are the sum of a content term and a relative-position term."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class RelativeAttention(nn.Module):
         positions: Float[Tensor, "distance dim"],
         weak: bool,
     ) -> Tokens:
-        """Attention to the tokens where `mask` is true; a row without any gets zeros, and so the output's bias."""
+        """Attend to the tokens where `mask` is true; a row without any gets the output projection's bias."""
         query = self.linear_q(states)
         query = self._split(query * WEAKENING if weak else query)
         key, value = self._split(self.linear_k(states)), self._split(self.linear_v(states))
@@ -63,7 +63,7 @@ class RelativeAttention(nn.Module):
         by_distance = (query + self.pos_bias_v[:, None]) @ distance.transpose(-1, -2)
         scores = (by_content + _by_key(by_distance)) / math.sqrt(self.head_dim)
         hidden = ~mask[:, None, None, :]
-        # Filled twice: without any key the softmax is not a number.
+        # Filled twice because the softmax is NaN if all keys are masked.
         weights = scores.masked_fill(hidden, -torch.inf).softmax(dim=-1).masked_fill(hidden, 0)
         attended: Tensor = self.linear_out((weights @ value).transpose(1, 2).flatten(2))
         return attended
@@ -73,7 +73,7 @@ class RelativeAttention(nn.Module):
 
 
 def _by_key(scores: Float[Tensor, "row head token distance"]) -> Float[Tensor, "row head token token"]:
-    """Scores by query and distance, read as scores by query and key: key j lies at distance i - j from query i."""
+    """Convert scores by query and distance to scores by query and key: key j is at distance i - j from query i."""
     tokens = torch.arange(scores.shape[2], device=scores.device)
     index = len(tokens) - 1 - tokens[:, None] + tokens[None, :]
     return scores.gather(-1, index.expand(*scores.shape[:2], -1, -1))
@@ -93,7 +93,7 @@ class FeedForward(nn.Module):
 
 
 class LyricBlock(nn.Module):
-    """Attention and feed-forward, each behind its norm and added to the residual stream."""
+    """Attention and feed-forward, each with a norm before it, added to the residual stream."""
 
     def __init__(self, dim: int, heads: int, hidden: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class LyricBlock(nn.Module):
 
 
 class _Embedding(nn.Module):
-    """The input layer, under the names that the checkpoint has for it."""
+    """The input layer, under its names in the checkpoint."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class _Embedding(nn.Module):
 
 
 class LyricEncoder(nn.Module):
-    """Embedded lyric tokens to states of the same width; for inference, without dropout."""
+    """Encode embedded lyric tokens to states of the same width; for inference only, without dropout."""
 
     def __init__(self, dim: int, heads: int, hidden: int, blocks: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class LyricEncoder(nn.Module):
         self.after_norm = nn.LayerNorm(dim)
 
     def forward(self, embedded: Tokens, mask: Bool[Tensor, "row token"], weak: bool = False) -> Tokens:
-        """States of the tokens; those where `mask` is false influence no other. `weak`: see `WEAK_BLOCKS`."""
+        """Return the tokens' states; tokens where `mask` is false influence no others. `weak`: see `WEAK_BLOCKS`."""
         states = self.embed(embedded)
         positions = relative_positions(states.shape[1], states.shape[2], states)
         for index, block in enumerate(self.encoders):

@@ -1,4 +1,4 @@
-"""A line of lyrics as ACE-Step v1 expects it: lower case, with numbers, symbols and abbreviations spelled out."""
+"""Clean lyrics as ACE-Step v1 expects them: lower case, with numbers, symbols and abbreviations spelled out."""
 
 import re
 from contextlib import suppress
@@ -10,16 +10,16 @@ from workbench.models.ace_step_v1.lyric_words import WORDS, Words
 
 LANGUAGES = (*WORDS, "hi")
 CURRENCIES = {"GBP": "£", "USD": r"\$", "EUR": "€"}
-# What num2words raises for numbers, currencies and languages that it has no words for.
+# The errors that num2words raises for numbers, currencies and languages that it cannot spell out.
 UNSPEAKABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def clean(line: str, language: str) -> str:
-    """The line cleaned as the published sampler does it; `language` is one of `LANGUAGES`.
+    """Clean a line as the published sampler does; `language` is one of `LANGUAGES`.
 
-    Numbers for which there are no words stay digits. Of Hindi only letters' case and spaces are changed.
+    Numbers that cannot be spelled out stay digits. In Hindi, only case and spaces are changed.
     """
-    if language == "tr":  # of "İ", Python's lower case keeps the dot as a character of its own
+    if language == "tr":  # Python lower-cases "İ" to "i" and a separate dot character
         line = line.replace("İ", "i")
     line = line.lower()
     if language in WORDS:
@@ -30,7 +30,7 @@ def clean(line: str, language: str) -> str:
 def _spell_out(line: str, language: str) -> str:
     words = WORDS[language]
     if words.numbers is not None:
-        # A line with a number that cannot be spoken keeps all of its numbers, as in the published cleaning.
+        # A line with a number that cannot be spelled out keeps all its numbers, as in the published cleaning.
         with suppress(*UNSPEAKABLE):
             line = _speak_numbers(line, language)
     for short, full in words.abbreviations.items():
@@ -41,7 +41,7 @@ def _spell_out(line: str, language: str) -> str:
 
 
 def _speak_numbers(line: str, language: str) -> str:
-    """Amounts of money first, then decimals, ordinals and whole numbers, in words."""
+    """Spell out amounts of money first, then decimals, ordinals and whole numbers."""
     words = WORDS[language]
     line = _ungroup_thousands(line, language)
     line = _speak_money(line, words)
@@ -56,15 +56,15 @@ def _speak_numbers(line: str, language: str) -> str:
 
 
 def _ungroup_thousands(line: str, language: str) -> str:
-    """Without the marks between thousands: commas in English and Russian, dots elsewhere."""
+    """Remove the thousands separators: commas in English and Russian, dots elsewhere."""
     if language in ("en", "ru"):
         return re.sub(r"\b\d{1,3}(?:,\d{3})*(?:\.\d+)?\b", lambda found: found[0].replace(",", ""), line)
-    # The published cleaning takes any character for a mark between thousands, but drops dots alone.
+    # The published cleaning accepts any character as a thousands separator, but removes only dots.
     return re.sub(r"\b\d{1,3}(?:.\d{3})*(?:,\d+)?\b", lambda found: found[0].replace(".", ""), line)
 
 
 def _speak_money(line: str, words: Words) -> str:
-    """Amounts in words, up to the first currency that the language has no words for."""
+    """Spell out amounts, up to the first currency that the language has no words for."""
     for currency, sign in CURRENCIES.items():
         amounts = rf"{sign}[0-9.,]*[0-9]|[0-9.,]*[0-9]{sign}"
         try:

@@ -1,4 +1,4 @@
-"""How ACE-Step v1 spells lyrics out: abbreviations, symbols and ordinals of each language."""
+"""Words with which ACE-Step v1 spells out lyrics: abbreviations, symbols and ordinals of each language."""
 
 from dataclasses import dataclass, field
 
@@ -7,11 +7,11 @@ SYMBOLS = "&@%#$£°"
 
 @dataclass(frozen=True)
 class Words:
-    """What a language writes out.
+    """The words of a language.
 
-    `symbols` names those of `SYMBOLS`, in that order. `ordinal` is a regular expression of what follows the digits of
-    an ordinal number, `cents` what stands before the cents of an amount, and `numbers` the language's name in num2words
-    (None: numbers stay digits, as the published sampler leaves Czech ones).
+    `symbols` has the names of `SYMBOLS`, in the same order. `ordinal` is a regular expression for what follows the
+    digits of an ordinal number, `cents` the word before the cents of an amount, and `numbers` the language's name in
+    num2words (None: numbers stay digits, as in the published sampler for Czech).
     """
 
     numbers: str | None
@@ -46,7 +46,7 @@ WORDS = {
             "ltd": "limited",
             "maj": "major",
             "mr": "mister",
-            "mrs": "misess",  # so spelled there
+            "mrs": "misess",  # the published sampler's spelling
             "rev": "reverend",
             "sgt": "sergeant",
             "st": "saint",

@@ -1,4 +1,4 @@
-"""Lyrics as token numbers of ACE-Step v1's published vocabulary: a file that is no part of this project."""
+"""Tokenise lyrics with ACE-Step v1's published vocabulary, a file that is not part of this project."""
 
 import re
 from functools import cached_property
@@ -18,14 +18,14 @@ OTHER_LANGUAGES = ("ar", "ja", "ko", "zh", "zh-cn")
 
 _LANGUAGE_TAG = re.compile(rf"\[({'|'.join((*LANGUAGES, *OTHER_LANGUAGES))})\]", re.IGNORECASE)
 _STRUCTURE_TAG = re.compile(r"\[.*?\]")
-# Arabic, Hangul, kana and Chinese characters: romanised before the vocabulary, which this project does not do.
+# Arabic, Hangul, kana and Chinese characters, which must be romanised first; this project does not do that.
 _OTHER_SCRIPTS = re.compile("[\u0600-\u06ff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
 
 
 class LyricTokenizer:
-    """Turns lyrics into token numbers.
+    """Tokeniser of lyrics.
 
-    Without a vocabulary (`None`) it serves instrumental clips, whose lyrics are empty.
+    Without a vocabulary (`None`), it supports only instrumental clips, whose lyrics are empty.
     """
 
     def __init__(self, vocabulary: Path | None) -> None:
@@ -33,10 +33,10 @@ class LyricTokenizer:
 
     @classmethod
     def load(cls, where: str | Path | None, checkpoint: Path) -> "LyricTokenizer":
-        """The tokenizer with the vocabulary at `where`: a file, a folder or a hub id; None: the checkpoint's folder.
+        """Load the vocabulary from `where`: a file, a folder or a hub id; None for the checkpoint's folder.
 
         Raises:
-            UserError: when `where` is given and nothing is there; a checkpoint without it lacks it until lyrics come.
+            UserError: `where` is given and has no vocabulary. If only the checkpoint lacks it, `encode` raises instead.
         """
         if where is None:
             return cls(_in_folder(checkpoint))
@@ -47,18 +47,18 @@ class LyricTokenizer:
         return cls(found)
 
     def encode(self, lyrics: str, language: str = "en") -> list[int]:
-        """Token numbers of lyrics; none for empty ones.
+        """Return the token numbers of lyrics; none for empty lyrics.
 
-        They begin with [START]; each line begins with its language and ends with [SPACE]; an empty line is its end.
+        They begin with [START]. Each line is its language, its text and [SPACE]; an empty line is just [SPACE].
 
         Args:
-            lyrics: Lines of text. One that begins with a structure tag such as [verse], [chorus] or [inst] is taken
-                as English, as the network knows it. A language tag such as [fr] at the beginning of a line, or alone
-                on one, holds from there on.
-            language: That of lines before any language tag; one of `LANGUAGES`.
+            lyrics: lines of text. A line that begins with a structure tag such as [verse], [chorus] or [inst] counts
+                as English, as in training. A language tag such as [fr], at the beginning of a line or on a line of its
+                own, applies from there on.
+            language: language of the lines before the first language tag; one of `LANGUAGES`.
 
         Raises:
-            UserError: without a vocabulary, and for languages and scripts that are not supported.
+            UserError: the vocabulary is missing, or a language or script is not supported.
         """
         if not lyrics:
             return []
@@ -72,13 +72,13 @@ class LyricTokenizer:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from tokenizers import Tokenizer  # only needed where there are lyrics
+        from tokenizers import Tokenizer  # only needed for lyrics
 
         if self.vocabulary is None:
-            raise UserError(f"Lyrics need the lyric vocabulary, which is not there: {GET_VOCABULARY}")
+            raise UserError(f"Lyrics need the lyric vocabulary, which is missing: {GET_VOCABULARY}")
         try:
             return Tokenizer.from_file(str(self.vocabulary))
-        except Exception as error:  # the library has no errors of its own
+        except Exception as error:  # the library raises plain Exceptions
             raise UserError(
                 f"{self.vocabulary} is not a lyric vocabulary ({error}): {GET_VOCABULARY}"
             ) from error
@@ -93,10 +93,10 @@ class LyricTokenizer:
 
 
 def lyric_lines(lyrics: str, language: str = "en") -> list[tuple[str, str]]:
-    """Language and text of each line, without language tags; a line with nothing else is left out.
+    """Return the language and text of each line, without language tags; lines with only a tag are left out.
 
     Raises:
-        UserError: for languages and scripts that are not supported.
+        UserError: a language or script is not supported.
     """
     _check_language(language)
     lines = []
@@ -118,7 +118,7 @@ def lyric_lines(lyrics: str, language: str = "en") -> list[tuple[str, str]]:
 def _check_language(language: str) -> None:
     if language not in LANGUAGES:
         raise UserError(
-            f"Lyrics in '{language}' are not supported; the languages are {', '.join(LANGUAGES)}."
+            f"Lyrics in '{language}' are not supported. Supported languages: {', '.join(LANGUAGES)}."
         )
 
 
@@ -127,9 +127,9 @@ def _in_folder(folder: Path) -> Path | None:
 
 
 def _on_hub(repository: str) -> Path | None:
-    from huggingface_hub import hf_hub_download  # only needed where a hub id is given
+    from huggingface_hub import hf_hub_download  # only needed for a hub id
 
-    # The local cache first: with no network the hub is tried for a while.
+    # The local cache first: without a network, asking the hub takes a while to fail.
     for local_files_only in (True, False):
         for name in FILES:
             try:

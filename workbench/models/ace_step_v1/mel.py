@@ -1,4 +1,4 @@
-"""Log-mel spectrograms as ACE-Step v1's autoencoder and vocoder know them."""
+"""Log-mel spectrograms as ACE-Step v1's autoencoder and vocoder expect them."""
 
 import torch
 from jaxtyping import Float
@@ -6,15 +6,15 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.audio_utils import mel_filter_bank
 
-SILENT_POWER = 1e-6  # added to every power: a bin is never below 1e-3
-QUIETEST_MEL = 1e-5  # so that a band without any bin has a logarithm too
+SILENT_POWER = 1e-6  # added to the power of every bin, whose magnitude is therefore at least 1e-3
+QUIETEST_MEL = 1e-5  # lower limit of a band, so that the logarithm of a band without bins is defined
 
 
 class Magnitude(nn.Module):
-    """Magnitudes of the short-time Fourier transform under a Hann window, one frame every `hop_length` samples.
+    """Magnitudes of the short-time Fourier transform with a Hann window, one frame every `hop_length` samples.
 
-    The recording is continued by its mirror image, half a window less half a hop at either end, so that `n` hops of
-    samples give `n` frames.
+    The recording is reflection-padded by half a window minus half a hop at each end, so that `n` hops of samples give
+    `n` frames.
     """
 
     window: torch.Tensor
@@ -27,7 +27,7 @@ class Magnitude(nn.Module):
         self.register_buffer("window", torch.hann_window(win_length))
 
     def forward(self, audio: Float[torch.Tensor, "row sample"]) -> Float[torch.Tensor, "row bin frame"]:
-        """Square root of (power + 1e-6) of each frame."""
+        """Return the square root of (power + 1e-6) of each bin and frame."""
         outside = self.win_length - self.hop_length
         padded = F.pad(audio, (outside // 2, outside - outside // 2), mode="reflect")
         spectrum = torch.stft(
@@ -43,9 +43,9 @@ class Magnitude(nn.Module):
 
 
 class MelBands(nn.Module):
-    """Sums of magnitudes in bands that are evenly spaced on Slaney's mel scale, each band of unit area.
+    """Weighted sums of magnitudes in bands evenly spaced on Slaney's mel scale, each of unit area.
 
-    The weights `fb` (bin, band) are a buffer, because checkpoints contain them.
+    The weights `fb` (bin, band) are a buffer because checkpoints contain them.
     """
 
     fb: torch.Tensor
@@ -60,12 +60,12 @@ class MelBands(nn.Module):
     def forward(
         self, magnitude: Float[torch.Tensor, "row bin frame"]
     ) -> Float[torch.Tensor, "row band frame"]:
-        """Weighted sums over bins."""
+        """Return the weighted sums over bins."""
         return self.fb.to(magnitude.dtype).T @ magnitude
 
 
 class LogMel(nn.Module):
-    """Natural logarithm of mel band magnitudes, at least in float32 whatever the buffers' dtype is."""
+    """Natural logarithm of mel band magnitudes, in float32 or wider whatever the dtype of the buffers."""
 
     def __init__(
         self,
@@ -82,6 +82,6 @@ class LogMel(nn.Module):
         self.mel_scale = MelBands(n_fft // 2 + 1, n_mels, sampling_rate, f_min, f_max)
 
     def forward(self, audio: Float[torch.Tensor, "row sample"]) -> Float[torch.Tensor, "row band frame"]:
-        """Log-mel of mono recordings at the configured sampling rate, one frame per hop."""
+        """Return log-mel spectrograms of mono recordings at the configured sampling rate, one frame per hop."""
         precise = audio.to(torch.promote_types(audio.dtype, torch.float32))
         return self.mel_scale(self.spectrogram(precise)).clamp(min=QUIETEST_MEL).log()

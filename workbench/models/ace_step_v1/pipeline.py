@@ -1,4 +1,4 @@
-"""The pipeline of ACE-Step v1 3.5B: a prompt and lyrics to 48 kHz stereo."""
+"""The pipeline of ACE-Step v1 3.5B, from a prompt and lyrics to 48 kHz stereo."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ from workbench.models.ace_step_v1.vocoder import AceStepV1Vocoder
 
 SAMPLE_RATE = 48_000
 FRAMES_PER_SECOND = 44_100 / 512 / 8
-"""Latent frames: the audio autoencoder works at 44.1 kHz, on mel frames of 512 samples, eight to a latent frame."""
+"""Latent frames per second: at 44.1 kHz, a mel frame is 512 samples and a latent frame eight mel frames."""
 MAX_TEXT_TOKENS = 256
 SCHEDULERS = {
     "euler": AceStepV1EulerScheduler,
@@ -50,16 +50,17 @@ CfgType = Literal["apg", "cfg", "cfg_star"]
 
 @dataclass(frozen=True)
 class Guidance:
-    """How the passes of a step make one velocity; the defaults are the published pipeline's.
+    """Guidance settings: how a step's velocities are combined; the defaults are the published pipeline's.
 
-    `scale` 1 (or 0) is no guidance. Guidance acts in the middle `interval` of the steps (1 is all of them), with a
-    scale that falls towards `min_scale` over it as `interval_decay` goes to 1. Where `text_scale` and `lyric_scale` are
-    both above 1, a third pass sees the text without its lyrics, and each scale acts on its own part instead of `scale`.
-    The three `erg_*` switches weaken the null pass's attention instead of emptying it (entropy rectifying guidance):
-    in the text encoder, in the lyric encoder (without which `erg_tag` does nothing), and in the denoiser.
+    A `scale` of 1 (or 0) is no guidance. Guidance acts in the middle fraction `interval` of the steps (1: all steps).
+    Over the interval the scale falls towards `min_scale`, if `interval_decay` is above 0, and reaches it at 1. If
+    `text_scale` and `lyric_scale` are both above 1, a third pass has the text without the lyrics, and these two scales
+    act on their own parts instead of `scale`. The three `erg_*` switches (entropy rectifying guidance) weaken attention
+    in the null pass instead of removing its conditioning: in the text encoder, in the lyric encoder (without which
+    `erg_tag` has no effect), and in the denoiser.
 
     Raises:
-        UserError: for an unknown `cfg_type` and an `interval` outside 0 to 1.
+        UserError: `cfg_type` is unknown, or `interval` is not in 0 to 1.
     """
 
     cfg_type: str = "apg"
@@ -76,11 +77,11 @@ class Guidance:
     def __post_init__(self) -> None:
         if self.cfg_type not in get_args(CfgType):
             raise UserError(
-                f"There is no guidance '{self.cfg_type}': cfg_type is one of {', '.join(get_args(CfgType))}."
+                f"Unknown guidance '{self.cfg_type}'. cfg_type must be one of {', '.join(get_args(CfgType))}."
             )
         if not 0 <= self.interval <= 1:
             raise UserError(
-                f"Guidance acts in a part of the steps from 0 to 1, not in {self.interval} of them."
+                f"The guidance interval is a fraction of the steps, from 0 to 1; got {self.interval}."
             )
 
     @property
@@ -92,19 +93,19 @@ class Guidance:
 
     @property
     def doubled(self) -> bool:
-        """Whether text and lyrics are guided apart."""
+        """Whether text and lyrics have separate guidance scales."""
         return self.text_scale > 1 and self.lyric_scale > 1
 
     def steps(self, num_steps: int) -> range:
-        """The steps that are guided."""
+        """Return the steps that are guided."""
         return range(int(num_steps * ((1 - self.interval) / 2)), int(num_steps * (self.interval / 2 + 0.5)))
 
     def passes_at(self, step: int, num_steps: int) -> tuple[str, ...]:
-        """Passes of a step: outside the interval there is one."""
+        """Return the passes of a step; outside the interval there is only one."""
         return self.passes if step in self.steps(num_steps) else ("cond",)
 
     def scale_at(self, step: int, num_steps: int) -> float:
-        """The scale of a guided step."""
+        """Return the scale of a guided step."""
         guided = self.steps(num_steps)
         progress = (step - guided.start) / max(len(guided) - 1, 1)
         return self.scale - (self.scale - self.min_scale) * progress * self.interval_decay
@@ -116,7 +117,7 @@ class Guidance:
         num_steps: int,
         momentum: Momentum,
     ) -> Float[Tensor, "row channel band frame"]:
-        """One velocity from those of a step's passes."""
+        """Combine the velocities of a step's passes."""
         cond, null = velocities["cond"], velocities.get("null")
         if null is None:
             return cond
@@ -132,9 +133,9 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Conditioning of a batch by pass, in the order speaker, text, lyrics, each padded to the longest of the batch.
+    """Conditioning of a batch by pass, in the order speaker, text, lyrics, each padded to the longest in the batch.
 
-    `positions` count a row's real tokens only, so that a row does not depend on how far its neighbours pad it.
+    `positions` count only a row's real tokens, so that a row does not depend on the padding that others need.
     """
 
     states: dict[str, Float[Tensor, "row token dim"]]
@@ -143,11 +144,11 @@ class Encoded:
 
 
 class AceStepV1Pipeline(DiffusionPipeline):
-    """Text and lyrics to music with ACE-Step v1 3.5B (Gong et al. 2025), from the published folder's layout.
+    """Generate music from text and lyrics with ACE-Step v1 3.5B (Gong et al. 2025), loaded from the published layout.
 
-    Every run of the denoiser is one call of the transformer's `forward`, whose rows are all passes of all clips, cond
-    first. Rows do not influence each other (unless `omega_reduction="batch"` asks for the published mean), so that a
-    batch gives what each of its rows gives alone.
+    The denoiser is called once per step (Heun: twice), through the transformer's `forward`, with all passes of all
+    clips as rows, cond first. Rows do not influence each other (except with `omega_reduction="batch"`, the published
+    mean), so a clip is the same in a batch as alone, up to rounding.
     """
 
     model_cpu_offload_seq = "text_encoder->transformer->dcae->vocoder"
@@ -180,13 +181,13 @@ class AceStepV1Pipeline(DiffusionPipeline):
         revision: str | None = None,
         lyric_vocabulary: str | Path | None = None,
     ) -> "AceStepV1Pipeline":
-        """Load the published layout from a folder or a hub id: ACE-Step/ACE-Step-v1-3.5B.
+        """Load the published layout from a folder or a hub id (ACE-Step/ACE-Step-v1-3.5B).
 
-        `lyric_vocabulary` is where the lyrics' vocabulary is, if it is not in the folder (see `LyricTokenizer.load`);
-        it is read when there are lyrics.
+        `lyric_vocabulary` is the location of the lyric vocabulary, if it is not in the folder (see
+        `LyricTokenizer.load`); it is read when a clip has lyrics.
 
         Raises:
-            UserError: where a folder of the layout is missing.
+            UserError: a folder of the layout is missing.
         """
         folder = published_folder(source, revision)
         text_folder = folder / FOLDERS["text_encoder"]
@@ -202,7 +203,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the published layout (the lyrics' vocabulary is not copied)."""
+        """Write the published layout, without the lyric vocabulary."""
         for name, subfolder in FOLDERS.items():
             getattr(self, name).save_pretrained(Path(folder) / subfolder)
         self.tokenizer.save_pretrained(Path(folder) / FOLDERS["text_encoder"])
@@ -222,26 +223,27 @@ class AceStepV1Pipeline(DiffusionPipeline):
         guidance: Guidance | None = None,
         output_type: Literal["audio", "latent"] = "audio",
     ) -> AudioPipelineOutput:
-        """Make a clip for each prompt.
+        """Generate a clip for each prompt.
 
         Args:
-            prompt: What the music is like: a sentence or tags.
-            lyrics: For each prompt, or one for all; "" is instrumental, and so is "[inst]".
-            audio_duration: Seconds of every clip (a batch has one duration: the denoiser normalises over time).
-            num_inference_steps: Steps of the schedule.
-            seeds: Of each clip's noise, or one for all: drawn on the CPU, the same on every device.
-            scheduler: Kind of step, one of `SCHEDULERS`. Heun calls the denoiser twice a step, and guidance's interval
-                is one of calls (the published code takes it of steps, so that its Heun runs end unguided).
-            shift: Bends the schedule towards noise.
-            omega: Strength of the mean shift of every step.
-            omega_reduction: The mean's: over each clip, or as published over the whole batch, so that a clip depends
-                on its neighbours.
-            guidance: How the passes make one velocity.
-            output_type: Audio (clip, channel, sample) at 48 kHz, or latents (clip, 8, 16, frame).
+            prompt: descriptions of the music, as sentences or tags.
+            lyrics: one for each prompt, or one for all; "" and "[inst]" are instrumental.
+            audio_duration: seconds of every clip (one for the batch, because the denoiser normalises over time).
+            num_inference_steps: steps of the schedule.
+            seeds: seed of each clip's noise, or one for all; noise is drawn on the CPU, so it is the same on all
+                devices.
+            scheduler: one of `SCHEDULERS`. Heun calls the denoiser twice per step, and the guidance interval then
+                counts calls (in the published code it counts steps, so that Heun runs end unguided).
+            shift: bends the schedule towards noise.
+            omega: strength of the mean shift in every step.
+            omega_reduction: mean over each clip ("sample") or, as published, over the whole batch ("batch"), so that
+                clips depend on each other.
+            guidance: how the velocities of the passes are combined.
+            output_type: audio (clip, channel, sample) at 48 kHz, or latents (clip, 8, 16, frame).
 
         Raises:
-            UserError: for an empty batch, lists of different lengths, a duration shorter than a frame, or an unknown
-                scheduler.
+            UserError: the batch is empty, lists differ in length, the duration is shorter than a frame, or the
+                scheduler is unknown.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         texts = list(zip(prompts, _for_each(lyrics, prompts, "lyrics"), strict=True))
@@ -251,7 +253,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
         encoded = self._encode(texts, guidance)
         latents = _noise(self._latent_shape(audio_duration), generators).to(device, dtype)
         if scheduler not in SCHEDULERS:
-            raise UserError(f"There is no scheduler '{scheduler}': use one of {', '.join(SCHEDULERS)}.")
+            raise UserError(f"Unknown scheduler '{scheduler}'. Use one of {', '.join(SCHEDULERS)}.")
         self.scheduler = SCHEDULERS[scheduler](shift=shift)
         self.scheduler.set_timesteps(num_inference_steps, device)
         n_calls = len(self.scheduler.timesteps)
@@ -268,18 +270,18 @@ class AceStepV1Pipeline(DiffusionPipeline):
         return AudioPipelineOutput(audios=audios)
 
     def frames(self, audio_duration: float) -> int:
-        """Latent frames of a clip of a duration in seconds."""
+        """Return the latent frames of a clip of `audio_duration` seconds."""
         return int(audio_duration * FRAMES_PER_SECOND)
 
     def text_tokens(self, prompt: str) -> int:
-        """Number of tokens of a prompt; what is beyond the longest is cut off."""
+        """Return the number of tokens of a prompt, truncated at the encoder's limit."""
         return len(self.tokenizer(prompt, truncation=True, max_length=MAX_TEXT_TOKENS).input_ids)
 
     def lyric_ids(self, lyrics: str) -> list[int]:
-        """Tokens of lyrics, none for "".
+        """Return the token numbers of lyrics; none for "".
 
         Raises:
-            UserError: where the vocabulary is missing.
+            UserError: the vocabulary is missing.
         """
         return self.lyric_tokenizer.encode(lyrics)
 
@@ -287,7 +289,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
         config, frames = self.transformer.config, self.frames(audio_duration)
         if frames < 1:
             raise UserError(
-                f"{audio_duration} s is shorter than a latent frame: make clips of at least "
+                f"{audio_duration} s is shorter than a latent frame. Generate clips of at least "
                 f"{1 / FRAMES_PER_SECOND:.2f} s."
             )
         return config.in_channels, config.max_height, frames
@@ -300,7 +302,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
         passes: Sequence[str],
         erg_diffusion: bool,
     ) -> dict[str, Float[Tensor, "row channel band frame"]]:
-        """The network's answer in each pass, from one call."""
+        """Return the network's velocity in each pass, from one call."""
         n, times = len(latents), len(passes)
         row_passes = tuple(name for name in passes for _ in range(n))
         weak = torch.tensor([erg_diffusion and name == "null" for name in row_passes], device=latents.device)
@@ -317,7 +319,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
         return dict(zip(passes, velocity.chunk(times), strict=True))
 
     def _encode(self, texts: Sequence[tuple[str, str]], guidance: Guidance) -> Encoded:
-        """Conditioning of each (prompt, lyrics), each different one encoded once."""
+        """Return the conditioning of each (prompt, lyrics), encoding each distinct one once."""
         different = list(dict.fromkeys(texts))
         place = torch.tensor([different.index(text) for text in texts])
         encoded = self._encode_different(different, guidance)
@@ -332,7 +334,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
         prompts = [prompt for prompt, _ in texts]
         text, text_mask = self._encode_text(prompts)
         ids = [self.lyric_ids(lyrics) for _, lyrics in texts]
-        length = max(1, *map(len, ids))  # the lyric encoder wants one token, if only a hidden one
+        length = max(1, *map(len, ids))  # the lyric encoder needs at least one token, which may be masked
         lyric_ids = torch.tensor([row + [0] * (length - len(row)) for row in ids], device=device)
         lyric_mask = torch.tensor(
             [[token < len(row) for token in range(length)] for row in ids], device=device
@@ -342,7 +344,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
         if guidance.erg_tag and guidance.erg_lyric:
             with _weak_queries(self.text_encoder):
                 weak_text, _ = self._encode_text(prompts)
-        # The published pipeline weakens the lyrics, or takes token 0 for all of them, behind the same mask.
+        # The published pipeline weakens the lyrics, or replaces them all by token 0, with the same mask.
         null_ids = lyric_ids if guidance.erg_lyric else torch.zeros_like(lyric_ids)
         inputs = {
             "cond": (text, lyric_ids, False),
@@ -373,10 +375,10 @@ class AceStepV1Pipeline(DiffusionPipeline):
 
 
 def published_folder(source: str | Path, revision: str | None = None) -> Path:
-    """The local folder of a checkpoint in the published layout; a hub id is downloaded first.
+    """Return the local folder of a checkpoint in the published layout; a hub id is downloaded first.
 
     Raises:
-        UserError: where it cannot be had, or lacks a part.
+        UserError: the checkpoint cannot be found or downloaded, or a part is missing.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -388,13 +390,13 @@ def published_folder(source: str | Path, revision: str | None = None) -> Path:
             )
         except (OSError, ValueError) as error:
             raise UserError(
-                f"The weights of '{source}' are neither a folder, nor in the hub cache, nor can they be downloaded: "
-                f"check the name and the network, or run `hf download {source}` ({type(error).__name__})."
+                f"The weights of '{source}' are neither a folder nor in the hub cache, and cannot be downloaded "
+                f"({type(error).__name__}). Check the name and the network, or run `hf download {source}`."
             ) from error
     missing = [name for name in FOLDERS.values() if not (folder / name / "config.json").is_file()]
     if missing:
         raise UserError(
-            f"{source} lacks {', '.join(missing)}: ACE-Step v1 needs {', '.join(FOLDERS.values())}, each with its "
+            f"{source} lacks {', '.join(missing)}. ACE-Step v1 needs {', '.join(FOLDERS.values())}, each with its "
             "config.json, as in ACE-Step/ACE-Step-v1-3.5B."
         )
     return folder
@@ -402,7 +404,7 @@ def published_folder(source: str | Path, revision: str | None = None) -> Path:
 
 @contextmanager
 def _weak_queries(text_encoder: UMT5EncoderModel) -> Iterator[None]:
-    """Weaken the queries of some layers of the text encoder."""
+    """Weaken the queries of some layers of the text encoder inside this block."""
     layers = [layer for i, layer in enumerate(text_encoder.encoder.block) if i in WEAK_TEXT_LAYERS]
     hooks = [
         layer.layer[0].SelfAttention.q.register_forward_hook(lambda module, given, output: output * WEAKENED)  # noqa: ARG005
@@ -422,12 +424,12 @@ def _noise(
 
 
 def _for_each(given: Any, prompts: Sequence[str], name: str) -> list[Any]:
-    """One value for each prompt."""
+    """Return one value for each prompt."""
     if not prompts:
-        raise UserError("There is nothing to generate: the list of prompts is empty.")
+        raise UserError("The list of prompts is empty. Give at least one prompt.")
     values = [given] * len(prompts) if isinstance(given, str | int) else list(given)
     if len(values) != len(prompts):
         raise UserError(
-            f"{len(values)} {name} were given for {len(prompts)} prompts: give one for each, or one for all."
+            f"Got {len(values)} {name} for {len(prompts)} prompts. Give one for each, or one for all."
         )
     return values

@@ -1,6 +1,6 @@
 """Schedulers of ACE-Step v1: flow matching with Euler, Heun and ping-pong steps, and the omega mean shift.
 
-Sigma falls from 1 (noise) to 0; the network's velocity is noise less data; a timestep is 1000 sigma.
+Sigma falls from 1 (noise) to 0; the network's velocity is noise minus data; a timestep is 1000 sigma.
 """
 
 import math
@@ -24,8 +24,8 @@ OmegaReduction = Literal["sample", "batch"]
 class _Scheduler(SchedulerMixin, ConfigMixin):
     """The schedule that the three kinds of steps share.
 
-    `timesteps` (float32) are those of the denoiser's calls, each followed by one `step`. `sigmas`, on the CPU, are the
-    points of the schedule, and the final 0.
+    `timesteps` (float32) has one entry per denoiser call, each followed by one `step`. `sigmas`, on the CPU, are the
+    points of the schedule and the final 0.
     """
 
     order = 1
@@ -37,19 +37,19 @@ class _Scheduler(SchedulerMixin, ConfigMixin):
     def __init__(self, num_train_timesteps: int = 1000, shift: float = 3.0) -> None:  # noqa: ARG002  in self.config
         self.timesteps = torch.empty(0)
         self.sigmas = torch.zeros(1)
-        self._points: dict[float, int] = {}  # where in the schedule each timestep is
+        self._points: dict[float, int] = {}  # index in the schedule by timestep
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
-        """Lay out a generation of that many steps, and forget the one before.
+        """Prepare a generation with this many steps, discarding the previous one.
 
-        The published sampler shifts twice: its last point before 0 is the smallest of the training sigmas, shifted;
-        points spaced evenly from 1 to there are shifted once more.
+        The published sampler shifts twice: its last point before 0 is the smallest training sigma, shifted; points
+        spaced evenly from 1 to it are then shifted again.
 
         Raises:
-            UserError: for less than one step.
+            UserError: there is less than one step.
         """
         if num_inference_steps < 1:
-            raise UserError(f"{num_inference_steps} denoising steps were asked for; give at least 1.")
+            raise UserError(f"The number of denoising steps must be at least 1; got {num_inference_steps}.")
         n_train = self.config.num_train_timesteps
         smallest = self._shifted(np.array([1 / n_train], np.float32))[0]
         even = np.linspace(n_train, float(smallest) * n_train, num_inference_steps) / n_train
@@ -59,34 +59,34 @@ class _Scheduler(SchedulerMixin, ConfigMixin):
         self.timesteps = self._calls(points * n_train).to(device)
 
     def __len__(self) -> int:
-        """Steps of the training schedule."""
+        """Return the number of steps of the training schedule."""
         return self.config.num_train_timesteps
 
     def _calls(self, timesteps: Float[torch.Tensor, "point"]) -> Float[torch.Tensor, "call"]:
-        """Timesteps of the denoiser's calls, from the points'."""
+        """Return the timesteps of the denoiser's calls, given those of the schedule's points."""
         return timesteps
 
     def _shifted(self, sigmas: np.ndarray) -> np.ndarray:
-        """Sigmas moved towards noise (Esser et al. 2024, "Scaling Rectified Flow Transformers")."""
+        """Shift sigmas towards noise (Esser et al. 2024, "Scaling Rectified Flow Transformers")."""
         shift = self.config.shift
         return shift * sigmas / (1 + (shift - 1) * sigmas)
 
     def _interval(self, timestep: Timestep) -> tuple[Sigma, Sigma]:
-        """Sigma at a timestep, and at the next point.
+        """Return sigma at a timestep and at the next point.
 
         Raises:
-            UserError: for a timestep that the schedule does not have.
+            UserError: the schedule does not have this timestep.
         """
         point = self._points.get(float(timestep))
         if point is None:
             raise UserError(
-                f"The schedule has no timestep {float(timestep)}; give one of the scheduler's timesteps."
+                f"The schedule has no timestep {float(timestep)}. Give one of the scheduler's timesteps."
             )
         return self.sigmas[point], self.sigmas[point + 1]
 
 
 class AceStepV1EulerScheduler(_Scheduler):
-    """Steps along the velocity: one denoiser call each."""
+    """Euler steps along the velocity, with one denoiser call each."""
 
     def step(
         self,
@@ -97,18 +97,18 @@ class AceStepV1EulerScheduler(_Scheduler):
         omega_reduction: OmegaReduction = "sample",
         generators: list[torch.Generator] | None = None,  # noqa: ARG002  one signature for all three
     ) -> Latents:
-        """The latents at the next point, in the velocity's dtype; computed in float32 at least.
+        """Return the latents at the next point, in the velocity's dtype; computed in float32 or wider.
 
         Args:
-            velocity: What the network (with guidance) says at `sample`.
-            timestep: One of `timesteps`.
-            sample: The latents at that timestep.
-            omega: Strength of the mean shift (see `mean_shifted`).
-            omega_reduction: Whether its mean is over each row or over the whole batch.
-            generators: Not used.
+            velocity: the network's velocity at `sample`, with guidance.
+            timestep: one of `timesteps`.
+            sample: the latents at that timestep.
+            omega: strength of the mean shift (see `mean_shifted`).
+            omega_reduction: whether its mean is over each row ("sample") or over the whole batch ("batch").
+            generators: not used.
 
         Raises:
-            UserError: for a timestep that the schedule does not have.
+            UserError: the schedule does not have this timestep.
         """
         sigma, following = self._interval(timestep)
         change = (following - sigma) * _wide(velocity)
@@ -116,9 +116,9 @@ class AceStepV1EulerScheduler(_Scheduler):
 
 
 class AceStepV1HeunScheduler(_Scheduler):
-    """Heun's steps: along the velocity, then, from where they began, along the mean of it and the one there.
+    """Heun steps: an Euler step, then again from its start along the mean of the velocities at its two ends.
 
-    Two denoiser calls each, so that all timesteps but the first are there twice; the last step, to 0, has one.
+    Each step has two denoiser calls, so all timesteps but the first appear twice; the last step, to 0, has one call.
     """
 
     order = 2
@@ -128,7 +128,7 @@ class AceStepV1HeunScheduler(_Scheduler):
     )
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
-        """As for the others; also forgets a step that is half done."""
+        """Prepare a generation as the other schedulers do, and discard a half-done step."""
         super().set_timesteps(num_inference_steps, device)
         self._begun = None
 
@@ -141,18 +141,18 @@ class AceStepV1HeunScheduler(_Scheduler):
         omega_reduction: OmegaReduction = "sample",
         generators: list[torch.Generator] | None = None,  # noqa: ARG002  one signature for all three
     ) -> Latents:
-        """The latents to call the denoiser at next, in the velocity's dtype; arguments as for Euler.
+        """Return the latents for the next denoiser call, in the velocity's dtype; arguments as for Euler.
 
         The mean shift is applied in both halves of a step.
 
         Raises:
-            UserError: for a timestep that the schedule does not have.
+            UserError: the schedule does not have this timestep.
         """
         velocity_there, start = _wide(velocity), _wide(sample)
         if self._begun is None:
             sigma, following = self._interval(timestep)
             length, direction = following - sigma, velocity_there
-            # The step to 0 ends here: no velocity is asked for at 0.
+            # The step to 0 ends here: the denoiser is not called at 0.
             self._begun = (length, direction, start) if following > 0 else None
         else:
             length, first, start = self._begun
@@ -166,9 +166,9 @@ class AceStepV1HeunScheduler(_Scheduler):
 
 
 class AceStepV1PingPongScheduler(_Scheduler):
-    """Ping-pong steps: to the data that the velocity points at, and back to the next sigma with fresh noise.
+    """Ping-pong steps: to the predicted data, then back to the next sigma with fresh noise.
 
-    One denoiser call each. This is the sampler of consistency models (Song et al. 2023), and has no mean shift.
+    Each step has one denoiser call. This is the sampler of consistency models (Song et al. 2023); it has no mean shift.
     """
 
     def step(
@@ -180,19 +180,19 @@ class AceStepV1PingPongScheduler(_Scheduler):
         omega_reduction: OmegaReduction = "sample",  # noqa: ARG002
         generators: list[torch.Generator] | None = None,
     ) -> Latents:
-        """The latents at the next point, in the velocity's dtype; computed in float32 at least.
+        """Return the latents at the next point, in the velocity's dtype; computed in float32 or wider.
 
         Args:
-            velocity: What the network (with guidance) says at `sample`.
-            timestep: One of `timesteps`.
-            sample: The latents at that timestep.
-            omega: Not used.
-            omega_reduction: Not used.
-            generators: One for each row, so that a row's noise does not depend on its neighbours; without them
-                noise comes from torch's own generator.
+            velocity: the network's velocity at `sample`, with guidance.
+            timestep: one of `timesteps`.
+            sample: the latents at that timestep.
+            omega: not used.
+            omega_reduction: not used.
+            generators: one for each row, so that its noise does not depend on other rows; by default, noise comes from
+                torch's global generator.
 
         Raises:
-            UserError: for a timestep that the schedule does not have.
+            UserError: the schedule does not have this timestep.
         """
         sigma, following = self._interval(timestep)
         data = _wide(sample) - sigma * _wide(velocity)
@@ -201,25 +201,25 @@ class AceStepV1PingPongScheduler(_Scheduler):
 
 
 def omega_gain(omega: float) -> float:
-    """What the mean shift multiplies by: a logistic from 0.9 to 1.1, which is 1 at omega = 0."""
+    """Return the mean shift's factor: a logistic function from 0.9 to 1.1, which is 1 at omega = 0."""
     return 0.9 + 0.2 / (1 + math.exp(-0.1 * omega))
 
 
 def mean_shifted(change: Latents, omega: float, omega_reduction: OmegaReduction) -> Latents:
-    """A step's change with its deviations from its mean multiplied by `omega_gain(omega)`.
+    """Return a step's change with its deviations from its mean multiplied by `omega_gain(omega)`.
 
-    The published sampler's mean is over the whole batch ("batch"), where a row depends on its neighbours; with
+    With the reduction "batch", as published, the mean is over the whole batch, so that rows depend on each other; with
     "sample" each row has its own.
 
     Raises:
-        UserError: for another reduction.
+        UserError: the reduction is unknown.
     """
     if omega_reduction not in ("sample", "batch"):
-        raise UserError(f"omega_reduction is '{omega_reduction}'; it can be 'sample' or 'batch'.")
+        raise UserError(f"omega_reduction must be 'sample' or 'batch'; got '{omega_reduction}'.")
     mean = change.mean(dim=(1, 2, 3), keepdim=True) if omega_reduction == "sample" else change.mean()
     return (change - mean) * omega_gain(omega) + mean
 
 
 def _wide(values: Latents) -> Latents:
-    """In float32, or in float64 where they are."""
+    """Convert values to float32, unless they are wider."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

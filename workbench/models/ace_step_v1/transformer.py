@@ -25,13 +25,15 @@ _TIMESTEP_CHANNELS = 256
 
 
 class AceStepV1Transformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
-    """Velocity of latents at a time, given speaker, text and lyrics; loads the published `ace_step_transformer` folder.
+    """Predict the velocity of latents, given speaker, text and lyrics; loads the `ace_step_transformer` folder.
 
     The defaults are the published sizes. `max_position`, `max_height`, `max_width`, `ssl_encoder_depths` and
-    `ssl_names` say how the published weights were trained and change nothing here; `projectors` (sized by
-    `ssl_latent_dims`) are part of the checkpoint but not of the computation. The `lyric_*` sizes other than
-    `lyric_hidden_size` are not in the published configuration, which has no others. Raises UserError for widths that do
-    not fit together.
+    `ssl_names` describe how the published weights were trained and have no effect here; `projectors` (sized by
+    `ssl_latent_dims`) are in the checkpoint but not used. The `lyric_*` sizes other than `lyric_hidden_size` are not in
+    the published configuration.
+
+    Raises:
+        UserError: the widths do not fit together.
     """
 
     @register_to_config
@@ -65,7 +67,7 @@ class AceStepV1Transformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         if inner_dim != dim:
             raise UserError(
                 f"The transformer's inner_dim is {inner_dim}, but {num_attention_heads} heads of {attention_head_dim} "
-                f"channels are {dim} wide: make inner_dim their product."
+                f"channels are {dim} wide. inner_dim must be their product."
             )
         self.head_dim = attention_head_dim
         self.rope_theta = rope_theta
@@ -95,10 +97,10 @@ class AceStepV1Transformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         lyric_mask: Shaped[Tensor, "row lyric_token"],
         weak_lyrics: bool = False,
     ) -> tuple[Float[Tensor, "row token dim"], Bool[Tensor, "row token"]]:
-        """Conditioning tokens and their mask, in the order speaker (one token), text, lyrics.
+        """Return the conditioning tokens and their mask, in the order speaker (one token), text, lyrics.
 
-        A row without lyrics has token 0 with mask 0. `weak_lyrics` weakens queries in the lyric encoder, as for the
-        null pass of entropy rectifying guidance.
+        A row without lyrics has token 0 with mask 0. `weak_lyrics` weakens queries in the lyric encoder, as in the null
+        pass of entropy rectifying guidance.
         """
         speaker = self.speaker_embedder(speaker_embeds)[:, None]
         lyrics = self.lyric_encoder(self.lyric_embs(lyric_token_ids), lyric_mask.bool(), weak_lyrics)
@@ -118,13 +120,13 @@ class AceStepV1Transformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
         passes: tuple[str, ...] | None = None,  # noqa: ARG002
         return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[Float[Tensor, "row channel height frame"]]:
-        """Velocity of latents at `timestep` (1,000 times sigma), given what `encode` made of the conditioning.
+        """Return the velocity of latents at `timestep` (1,000 times sigma), given the conditioning from `encode`.
 
-        Rows do not influence each other. Timesteps are float32 beside half-precision weights too, which would round
-        neighbouring ones together. `encoder_positions` are the rotary positions of the conditioning tokens
-        (default 0, 1, …); `attention_mask` is false at padded frames; in rows where `weak_queries` is true, queries of
-        `WEAK_BLOCKS` are weakened (entropy rectifying guidance). `passes` names each row's guidance pass ("cond",
-        "text", "null") for whoever traces the call, and changes nothing.
+        Rows do not influence each other. Timesteps are float32 even with half-precision weights, because rounding would
+        merge neighbouring ones. `encoder_positions` are the rotary positions of the conditioning tokens (default 0, 1,
+        …); `attention_mask` is false at padded frames; in rows where `weak_queries` is true, queries of `WEAK_BLOCKS`
+        are weakened (entropy rectifying guidance). `passes` names each row's guidance pass ("cond", "text", "null") for
+        tracing, and has no other effect.
         """
         dtype = hidden_states.dtype
         embedded_timestep = self.timestep_embedder(_timestep_channels(timestep, dtype))
@@ -152,14 +154,14 @@ class AceStepV1Transformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
 
 def _projector(dim: int, width: int) -> nn.Sequential:
-    """The training-time projection to a self-supervised audio model's states."""
+    """Return the projection to a self-supervised audio model's states, which is used only in training."""
     return nn.Sequential(
         nn.Linear(dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, 2 * dim), nn.SiLU(), nn.Linear(2 * dim, width)
     )
 
 
 def _timestep_channels(timestep: Float[Tensor, " row"], dtype: torch.dtype) -> Float[Tensor, "row channel"]:
-    """Cosines, then sines, of the timestep at rates falling from 1 to 1 / 10,000; computed in at least float32."""
+    """Return cosines, then sines, of the timestep at rates from 1 down to 1 / 10,000, in float32 or wider."""
     half = _TIMESTEP_CHANNELS // 2
     steps = torch.arange(half, device=timestep.device).to(wide(dtype))
     angles = timestep.to(wide(dtype))[:, None] * torch.exp(steps * (-math.log(10000) / half))

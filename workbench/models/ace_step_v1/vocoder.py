@@ -1,6 +1,6 @@
-"""ACE-Step v1's vocoder: log-mel spectrograms to audio, with the published checkpoint's parameter names.
+"""ACE-Step v1's vocoder, from log-mel spectrograms to audio, with the published checkpoint's parameter names.
 
-A ConvNeXt over frames (Liu et al. 2022, in one dimension) feeds a HiFi-GAN generator (Kong et al. 2020).
+A one-dimensional ConvNeXt over frames (Liu et al. 2022) feeds a HiFi-GAN generator (Kong et al. 2020).
 """
 
 import math
@@ -34,7 +34,7 @@ class ChannelNorm(nn.LayerNorm):
 class ConvNeXtBlock(nn.Module):
     """A residual block: depthwise convolution over frames, then a two-layer network within each frame.
 
-    `gamma` scales what each channel adds (layer scale).
+    `gamma` scales the output of each channel (layer scale).
     """
 
     def __init__(self, channels: int, kernel_size: int) -> None:
@@ -48,14 +48,14 @@ class ConvNeXtBlock(nn.Module):
     def forward(
         self, x: Float[torch.Tensor, "row channel frame"]
     ) -> Float[torch.Tensor, "row channel frame"]:
-        """The input and what the block adds to it."""
+        """Return the input plus the block's output."""
         hidden = self.norm(self.dwconv(x).transpose(1, 2))
         hidden = self.pwconv2(F.gelu(self.pwconv1(hidden)))
         return x + (self.gamma * hidden).transpose(1, 2)
 
 
 class ConvNeXt(nn.Module):
-    """Stages of blocks at one width each; a pointwise convolution leads from one width to the next."""
+    """Stages of blocks, each of one width; pointwise convolutions lead from one width to the next."""
 
     def __init__(self, bands: int, depths: Sequence[int], widths: Sequence[int], kernel_size: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class ConvNeXt(nn.Module):
         self.norm = ChannelNorm(widths[-1], eps=1e-6)
 
     def forward(self, x: Float[torch.Tensor, "row band frame"]) -> Float[torch.Tensor, "row channel frame"]:
-        """Features of every frame, at the last stage's width."""
+        """Return features of every frame, with the width of the last stage."""
         for entry, stage in zip(self.channel_layers, self.stages, strict=True):
             x = stage(entry(x))
         return self.norm(x)
@@ -84,8 +84,8 @@ class ConvNeXt(nn.Module):
 class WeightNormed(nn.Module):
     """A convolution whose kernels are directions `weight_v` times lengths `weight_g` (Salimans & Kingma 2016).
 
-    There is one length for each entry of the kernel's first axis: each output channel of a convolution, each input
-    channel of a transposed one. The names are those under which checkpoints keep them.
+    There is one length per entry of the kernel's first axis: per output channel of a convolution, per input channel of
+    a transposed convolution. The names are those of the checkpoint.
     """
 
     def __init__(self, convolution: nn.Conv1d | nn.ConvTranspose1d) -> None:
@@ -99,7 +99,7 @@ class WeightNormed(nn.Module):
         self.convolve = partial(F.conv_transpose1d if transposed else F.conv1d, **settings)
 
     def forward(self, x: Float[torch.Tensor, "row in sample"]) -> Float[torch.Tensor, "row out longer"]:
-        """The convolution."""
+        """Apply the convolution."""
         return self.convolve(x, self.weight_v * (self.weight_g / _lengths(self.weight_v)), self.bias)
 
 
@@ -108,13 +108,13 @@ def _lengths(kernels: Float[torch.Tensor, "n m tap"]) -> Float[torch.Tensor, "n 
 
 
 def _same_length(n_in: int, n_out: int, kernel_size: int, dilation: int = 1) -> WeightNormed:
-    """A convolution that keeps the number of samples, for odd kernels."""
+    """Return a convolution that preserves the number of samples; the kernel size must be odd."""
     padding = dilation * (kernel_size - 1) // 2
     return WeightNormed(nn.Conv1d(n_in, n_out, kernel_size, padding=padding, dilation=dilation))
 
 
 class DilatedResidual(nn.Module):
-    """Residual pairs of convolutions: the first of each pair dilated, the second not."""
+    """Residual pairs of convolutions, of which the first is dilated."""
 
     def __init__(self, channels: int, kernel_size: int, dilations: Sequence[int]) -> None:
         super().__init__()
@@ -124,14 +124,14 @@ class DilatedResidual(nn.Module):
     def forward(
         self, x: Float[torch.Tensor, "row channel sample"]
     ) -> Float[torch.Tensor, "row channel sample"]:
-        """The input and what each pair adds in turn."""
+        """Return the input plus the output of each pair in turn."""
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
             x = x + plain(F.silu(dilated(F.silu(x))))
         return x
 
 
 class Generator(nn.Module):
-    """HiFi-GAN: each step lengthens by transposed convolution, halves the channels, and averages residual blocks."""
+    """HiFi-GAN: each stage upsamples by transposed convolution, halves the channels, and averages residual blocks."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Generator(nn.Module):
         self.conv_post = _same_length(channels, 1, last_kernel)
 
     def forward(self, x: Float[torch.Tensor, "row channel frame"]) -> Float[torch.Tensor, "row 1 sample"]:
-        """Samples between -1 and 1."""
+        """Return samples in [-1, 1]."""
         x = self.conv_pre(x)
         for step, up in enumerate(self.ups):
             x = up(F.silu(x))
@@ -165,15 +165,17 @@ class Generator(nn.Module):
 
 
 class AceStepV1Vocoder(ModelMixin, ConfigMixin):
-    """Log-mel spectrograms of one audio channel to samples, and samples to log-mel spectrograms.
+    """Convert log-mel spectrograms of one audio channel to samples, and samples to log-mel spectrograms.
 
-    The defaults are the published configuration: 128 bands at 44.1 kHz, 512 samples to a frame. `drop_path_rate` is
-    of use in training only, and has no effect here. Raises UserError for a configuration that the published
-    checkpoint does not have: a template signal, several kernel sizes side by side, or upsampling whose product is
-    not `hop_length`.
+    The defaults are the published configuration: 128 bands at 44.1 kHz, 512 samples per frame. `drop_path_rate` matters
+    only in training and has no effect here.
+
+    Raises:
+        UserError: the configuration has a template signal, parallel kernel sizes, or upsampling rates whose product is
+            not `hop_length`; the published checkpoint has none of these.
     """
 
-    # Rounded to bfloat16, its window leaks: quiet bands beside a loud tone would read up to 26 dB too much.
+    # Rounded to bfloat16, its window leaks: quiet bands beside a loud tone would be up to 26 dB too high.
     _keep_in_fp32_modules: ClassVar = ["mel_transform"]
 
     @register_to_config
@@ -204,13 +206,13 @@ class AceStepV1Vocoder(ModelMixin, ConfigMixin):
         super().__init__()
         if use_template or len(kernel_sizes) != 1:
             raise UserError(
-                "This vocoder configuration has a template signal or several kernel sizes side by side, which ACE-Step "
-                "v1 has not: use the folder music_vocoder of the published checkpoint."
+                "This vocoder configuration has a template signal or parallel kernel sizes, which ACE-Step v1 does not "
+                "have. Use the folder music_vocoder of the published checkpoint."
             )
         if math.prod(upsample_rates) != hop_length:
             raise UserError(
-                f"A vocoder with hop_length {hop_length} must lengthen by as much: upsample_rates "
-                f"{list(upsample_rates)} multiply to {math.prod(upsample_rates)}."
+                f"The product of upsample_rates must equal hop_length ({hop_length}), but {list(upsample_rates)} "
+                f"multiply to {math.prod(upsample_rates)}."
             )
         self.backbone = ConvNeXt(input_channels, depths, dims, kernel_sizes[0])
         self.head = Generator(
@@ -224,10 +226,10 @@ class AceStepV1Vocoder(ModelMixin, ConfigMixin):
         self.mel_transform = LogMel(sampling_rate, n_fft, win_length, hop_length, f_min, f_max, n_mels)
 
     def forward(self, mel: Float[torch.Tensor, "row band frame"]) -> Float[torch.Tensor, "row 1 sample"]:
-        """Audio of log-mel spectrograms: `hop_length` samples in (-1, 1) for each frame."""
+        """Return the audio of log-mel spectrograms: `hop_length` samples in [-1, 1] per frame."""
         return self.head(self.backbone(mel))
 
     @apply_forward_hook
     def encode(self, audio: Float[torch.Tensor, "row sample"]) -> Float[torch.Tensor, "row band frame"]:
-        """Log-mel spectrograms of mono audio at `sampling_rate`: one frame for each `hop_length` samples."""
+        """Return log-mel spectrograms of mono audio at `sampling_rate` Hz: one frame per `hop_length` samples."""
         return self.mel_transform(audio)

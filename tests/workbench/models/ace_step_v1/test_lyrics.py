@@ -165,7 +165,7 @@ def test_scripts_that_need_romanising_are_refused(line: str) -> None:
 def test_languages_without_cleaning_are_refused(language: str) -> None:
     assert language not in LANGUAGES
     with pytest.raises(
-        UserError, match=f"Lyrics in '{language}' are not supported; the languages are en, de"
+        UserError, match=f"Lyrics in '{language}' are not supported. Supported languages: en, de"
     ):
         lyric_lines("la", language)
     with pytest.raises(UserError, match=f"Lyrics in '{language}'"):

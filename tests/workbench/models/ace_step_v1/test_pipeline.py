@@ -347,13 +347,13 @@ def test_lyrics_need_a_vocabulary_and_instrumental_clips_do_not(folder: Path, tm
 def test_a_missing_folder_is_one_sentence(folder: Path, tmp_path: Path, missing: str) -> None:
     partial = shutil.copytree(folder, tmp_path / "partial")
     shutil.rmtree(partial / missing)
-    with pytest.raises(UserError, match=rf"lacks {missing}: ") as error:
+    with pytest.raises(UserError, match=rf"lacks {missing}\. ") as error:
         AceStepV1Pipeline.from_pretrained(partial)
     assert "\n" not in str(error.value)
 
 
 def test_weights_that_are_nowhere_are_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="neither a folder, nor in the hub cache") as error:
+    with pytest.raises(UserError, match="neither a folder nor in the hub cache") as error:
         AceStepV1Pipeline.from_pretrained(tmp_path / "nowhere")
     assert "\n" not in str(error.value)
 
@@ -364,15 +364,15 @@ def test_weights_that_are_nowhere_are_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"prompt": []}, "the list of prompts is empty"),
-        ({"lyrics": ["", ""]}, "2 lyrics were given for 1 prompts"),
-        ({"prompt": ["a", "b"], "lyrics": ["", "", ""]}, "3 lyrics were given for 2 prompts"),
-        ({"seeds": [1, 2]}, "2 seeds were given for 1 prompts"),
+        ({"prompt": []}, "The list of prompts is empty"),
+        ({"lyrics": ["", ""]}, "Got 2 lyrics for 1 prompts"),
+        ({"prompt": ["a", "b"], "lyrics": ["", "", ""]}, "Got 3 lyrics for 2 prompts"),
+        ({"seeds": [1, 2]}, "Got 2 seeds for 1 prompts"),
         ({"audio_duration": 0.05}, r"at least 0\.09 s"),
         ({"audio_duration": 0.0}, "shorter than a latent frame"),
         ({"audio_duration": -1.0}, "shorter than a latent frame"),
         ({"num_inference_steps": 0}, "at least 1"),
-        ({"scheduler": "dpm"}, "no scheduler 'dpm': use one of euler, heun, pingpong"),
+        ({"scheduler": "dpm"}, "Unknown scheduler 'dpm'. Use one of euler, heun, pingpong"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(
@@ -386,7 +386,7 @@ def test_wrong_arguments_are_one_sentence(
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"cfg_type": "star"}, "no guidance 'star'"), ({"interval": 1.5}, "from 0 to 1, not in 1.5")],
+    [({"cfg_type": "star"}, "Unknown guidance 'star'"), ({"interval": 1.5}, "from 0 to 1; got 1.5")],
 )
 def test_wrong_guidance_is_one_sentence(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):

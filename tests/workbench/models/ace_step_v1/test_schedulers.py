@@ -170,5 +170,5 @@ def test_what_a_schedule_does_not_have_is_refused() -> None:
     scheduler = ready(AceStepV1EulerScheduler, 3)
     with pytest.raises(UserError, match=r"no timestep 500\.0"):
         scheduler.step(draw(0), 500.0, draw(1))
-    with pytest.raises(UserError, match="0 denoising steps were asked for; give at least 1"):
+    with pytest.raises(UserError, match="The number of denoising steps must be at least 1; got 0"):
         scheduler.set_timesteps(0)
