@@ -17,9 +17,9 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def write_result(
-    name: str, figures: dict[str, Any], device: str | None = None, folder: Path = RESULTS
+    name: str, metrics: dict[str, Any], device: str | None = None, folder: Path = RESULTS
 ) -> Path:
-    """Write `<name>.json` to a folder: the figures, and what they were measured on.
+    """Write `<name>.json` to a folder: the metrics, and what they were measured on.
 
     Without a `device` it is a GPU where there is one.
     """
@@ -35,7 +35,7 @@ def write_result(
     document = {
         "name": name,
         "date": datetime.now(UTC).date().isoformat(),
-        "figures": figures,
+        "metrics": metrics,
         "peak_memory_gib": peak_memory(on_gpu),
         "machine": machine,
         "libraries": libraries,

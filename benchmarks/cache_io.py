@@ -156,7 +156,7 @@ def main() -> None:
     megabytes = PLAN.total_bytes() / 1e6
     site_megabytes = PLAN.bytes_per_site()[SITE] / 1e6
     rows = int(np.prod(PLAN.shape(SITE)[:4]))
-    figures = {
+    metrics = {
         "ratio_write": median["write_plain"] / median["write_cache"],
         "ratio_read_shuffled": median["read_plain"] / median["read_shuffled"],
         "ratio_read": median["read_plain"] / median["read_cache"],
@@ -175,9 +175,9 @@ def main() -> None:
         "load_average": os.getloadavg()[0],
         "seconds": {name: values for name, values in times.items() if name not in ("ring", "gather")},
     }
-    file = write_result("cache_io", figures)
+    file = write_result("cache_io", metrics)
     for name in ("ratio_write", "ratio_read_shuffled", "ratio_read", "ratio_ring"):
-        print(f"{name}: {figures[name]:.2f}")
+        print(f"{name}: {metrics[name]:.2f}")
     print(file)
 
 

@@ -67,7 +67,7 @@ def main() -> None:
             )
             runs.append(json.loads(run.stdout))
     median = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-    figures = {
+    metrics = {
         "clips": PLAN.n_clips,
         "sites": len(PLAN.sites),
         "shards": PLAN.n_shards,
@@ -75,7 +75,7 @@ def main() -> None:
         "with_imports_s": median["all_s"],
         "peak_megabytes": median["peak"] / 1e6,
     }
-    print(write_result("cache_open", figures).read_text())
+    print(write_result("cache_open", metrics).read_text())
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ class Tally:
         bad = self.lost_beyond_flight + self.silently_wrong + self.unreadable + self.surplus
         return bad == 0 and self.resumed_equal == self.caches
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """For the result file."""
         return {
             "kills": sum(self.kills.values()),
@@ -333,10 +333,10 @@ def main() -> None:
     """Run all, and write results/faults.json."""
     started = time.perf_counter()
     tally = run(KILLS)
-    figures = {**tally.figures(), "seed": SEED, "seconds": round(time.perf_counter() - started, 1)}
-    file = write_result("faults", figures)
+    metrics = {**tally.metrics(), "seed": SEED, "seconds": round(time.perf_counter() - started, 1)}
+    file = write_result("faults", metrics)
     print(
-        f"{figures['kills']} kills and {figures['faults']} faults: {tally.lost_beyond_flight} shards lost beyond "
+        f"{metrics['kills']} kills and {metrics['faults']} faults: {tally.lost_beyond_flight} shards lost beyond "
         f"the one in flight, {tally.silently_wrong} silently wrong, {tally.resumed_equal} of {tally.caches} caches "
         f"resumed byte for byte ({file})"
     )
@@ -348,5 +348,5 @@ if __name__ == "__main__":
         main()
     else:
         short = run(int(sys.argv[1]))
-        print(json.dumps(short.figures(), indent=2))
+        print(json.dumps(short.metrics(), indent=2))
         sys.exit(0 if short.is_clean() else 1)

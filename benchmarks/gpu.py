@@ -33,10 +33,10 @@ NEEDED = (
 )
 """What the parts import: what of it is missing is said before they run."""
 
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 
 
-def tests(device: str, tiny: bool) -> Figures:  # noqa: ARG001 - the tests have one size
+def tests(device: str, tiny: bool) -> Metrics:  # noqa: ARG001 - the tests have one size
     """The tests that are marked `gpu`, or, on a CPU, their twins there."""
     chosen = (
         ["-m", "gpu", "tests/gpu", "tests/cache/test_ring.py", "tests/cache/test_shuffle.py"]
@@ -70,7 +70,7 @@ def tests(device: str, tiny: bool) -> Figures:  # noqa: ARG001 - the tests have 
     return {**counts, "failed": failed}
 
 
-def tracing(device: str, tiny: bool) -> Figures:
+def tracing(device: str, tiny: bool) -> Metrics:
     """A generation with every cross-attention output written to a cache, against the same generation untraced."""
     from benchmarks.ace_step_15 import save_random_model
     from benchmarks.tracing import compare
@@ -90,7 +90,7 @@ def tracing(device: str, tiny: bool) -> Figures:
         return compare(model, clips, settings, batches=2, rounds=1 if tiny else 3)
 
 
-def localisation_v1(device: str, tiny: bool) -> Figures:
+def localisation_v1(device: str, tiny: bool) -> Metrics:
     """A map of all blocks of ACE-Step v1 as one batch, against a generation for each arm."""
     from benchmarks.ace_step_v1 import save_random_model
     from tests.tiny_ace_step_v1 import save_tiny_v1
@@ -98,7 +98,7 @@ def localisation_v1(device: str, tiny: bool) -> Figures:
     return _localisation(save_tiny_v1, save_random_model, device, tiny, {"guidance_interval": 1.0})
 
 
-def localisation_15(device: str, tiny: bool) -> Figures:
+def localisation_15(device: str, tiny: bool) -> Metrics:
     """A map of all blocks of ACE-Step 1.5 as one batch, against a generation for each arm."""
     from benchmarks.ace_step_15 import save_random_model
     from tests.tiny_ace_step import save_tiny_pipeline
@@ -112,7 +112,7 @@ def _localisation(
     device: str,
     tiny: bool,
     options: dict[str, Any],
-) -> Figures:
+) -> Metrics:
     from benchmarks.published_size import measure
     from workbench.engine.settings import GenerationSettings
     from workbench.models import load_model
@@ -126,11 +126,11 @@ def _localisation(
         else:
             save_real(Path(folder), 24, device)
         model = load_model(folder, device=device, dtype="float32" if tiny else "bfloat16")
-        figures = measure(model, settings)
-    return {"blocks": model.n_blocks, "steps": settings.num_steps, **figures, "goal": GOAL}
+        metrics = measure(model, settings)
+    return {"blocks": model.n_blocks, "steps": settings.num_steps, **metrics, "goal": GOAL}
 
 
-def cache_paths(device: str, tiny: bool) -> Figures:
+def cache_paths(device: str, tiny: bool) -> Metrics:
     """From the device to a cache on disk, and by every path back."""
     from benchmarks.gpu_paths import measure_paths
 
@@ -138,7 +138,7 @@ def cache_paths(device: str, tiny: bool) -> Figures:
         return measure_paths(Path(folder) / "cache", _plan(tiny), device, rounds=1 if tiny else 5)
 
 
-def ring(device: str, tiny: bool) -> Figures:
+def ring(device: str, tiny: bool) -> Metrics:
     """Random batches from the ring, against those of a tensor."""
     from benchmarks.gpu_paths import measure_ring, write
 
@@ -147,7 +147,7 @@ def ring(device: str, tiny: bool) -> Figures:
         return measure_ring(Path(folder) / "cache", device)
 
 
-def sae_training(device: str, tiny: bool) -> Figures:
+def sae_training(device: str, tiny: bool) -> Metrics:
     """A sparse autoencoder from the cache, against one from rows that lie on the device."""
     from benchmarks.gpu_paths import write
     from benchmarks.sae_training import SPEC, measure
@@ -170,21 +170,21 @@ def _plan(tiny: bool) -> Any:
     return PLAN.model_copy(update={"sites": dict.fromkeys(PLAN.sites, 32), "n_clips": 4, "tokens": 16})
 
 
-PARTS: dict[str, Callable[[str, bool], Figures]] = {
+PARTS: dict[str, Callable[[str, bool], Metrics]] = {
     part.__name__: part
     for part in (tests, cache_paths, ring, sae_training, localisation_15, localisation_v1, tracing)
 }
 """The parts, the quick ones first."""
 
 
-def run_part(name: str, device: str, tiny: bool, folder: Path) -> Figures:
+def run_part(name: str, device: str, tiny: bool, folder: Path) -> Metrics:
     """Run one part here and write its JSON."""
     from benchmarks._result import write_result
 
     started = time.perf_counter()
-    figures = PARTS[name](device, tiny)
-    write_result(f"gpu_{name}", {"seconds": time.perf_counter() - started, **figures}, device, folder)
-    return figures
+    metrics = PARTS[name](device, tiny)
+    write_result(f"gpu_{name}", {"seconds": time.perf_counter() - started, **metrics}, device, folder)
+    return metrics
 
 
 def run_apart(command: Sequence[str], seconds: float) -> str | None:
@@ -259,7 +259,7 @@ def main() -> None:
         print(f"These packages are missing, and what needs them will fail: {', '.join(missing)}", flush=True)
     if given.here:
         parts = [run_part(name, given.device, given.tiny, folder) for name in names]
-        if reasons := [str(figures["failed"]) for figures in parts if figures.get("failed")]:
+        if reasons := [str(metrics["failed"]) for metrics in parts if metrics.get("failed")]:
             sys.exit(f"{PARTLY}: {'; '.join(reasons)}")
         return
     arguments = [

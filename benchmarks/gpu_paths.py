@@ -141,8 +141,8 @@ def main() -> None:
         sys.exit("This benchmark needs a CUDA device.")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "cache"
-        figures = measure_paths(folder, PLAN, "cuda") | measure_ring(folder, "cuda")
-    print(write_result("gpu_paths", figures).read_text())
+        metrics = measure_paths(folder, PLAN, "cuda") | measure_ring(folder, "cuda")
+    print(write_result("gpu_paths", metrics).read_text())
 
 
 if __name__ == "__main__":

@@ -205,7 +205,7 @@ def main() -> None:
         }
         for name, design in DESIGNS.items()
     }
-    figures = {
+    metrics = {
         "coverage": {f"{name} {planted:g}": row for (name, planted), row in covered.items()},
         "coverage_replications": REPLICATIONS,
         "power": {f"{name} {planted:g}": row for (name, planted), row in by_impact.items()},
@@ -216,7 +216,7 @@ def main() -> None:
     replace_table(DOCS / "statistics.md", "coverage", table(covered))
     replace_table(DOCS / "statistics.md", "power", table(by_impact))
     draw(found, DOCS / "images" / "power.svg")
-    print(write_result("power", figures).read_text())
+    print(write_result("power", metrics).read_text())
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def measured(model: AudioDiffusionModel, work: Callable[[], object]) -> dict[str
 def measure(model: AudioDiffusionModel, settings: GenerationSettings) -> dict[str, object]:
     """A clip with its audio, the sweep, and a generation of the reference protocol."""
     arms = [Run(CORRUPT, (patch(f"tf{block}.cross_attn", CLEAN),)) for block in range(model.n_blocks)]
-    figures: dict[str, object] = {
+    metrics: dict[str, object] = {
         "clip": measured(model, lambda: model.generate_batch([CLEAN], settings)),
         "clip_with_audio": measured(
             model, lambda: model.decode(model.generate_batch([CLEAN], settings).latents)
@@ -77,7 +77,7 @@ def measure(model: AudioDiffusionModel, settings: GenerationSettings) -> dict[st
     sweep = measured(model, lambda: model.generate_batch([CLEAN, CORRUPT, *arms], settings))
     reference = one["seconds"] * (len(arms) + 2)  # the arms, none and all
     return {
-        **figures,
+        **metrics,
         "sweep": sweep,
         "reference_generation": one,
         "ratio_of_the_reference": sweep["seconds"] / reference,
@@ -99,10 +99,10 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         save_model(Path(folder), given.blocks, given.device)
         model = load_model(folder, device=given.device, dtype="bfloat16")
-        figures = {
+        metrics = {
             "blocks": given.blocks,
             "steps": given.steps,
             "seconds_of_audio": SECONDS,
             **measure(model, GenerationSettings(duration=SECONDS, num_steps=given.steps, **settings)),
         }
-    print(write_result(f"{name}_{given.device.partition(':')[0]}", figures, given.device).read_text())
+    print(write_result(f"{name}_{given.device.partition(':')[0]}", metrics, given.device).read_text())

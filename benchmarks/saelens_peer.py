@@ -76,12 +76,12 @@ def main() -> None:
         for name, run in runs.items():
             kept = best.setdefault(name, run)
             best[name] = {key: min(kept[key], value) for key, value in run.items()}
-    figures: dict[str, object] = {"rows": ROWS, "channels": CHANNELS, "dtype": "float32", "rounds": ROUNDS}
+    metrics: dict[str, object] = {"rows": ROWS, "channels": CHANNELS, "dtype": "float32", "rounds": ROUNDS}
     for action in ("write", "read"):
         for name, run in best.items():
-            figures[f"{action}_rows_per_s_{name}"] = ROWS / run[f"{action}_s"]
-        figures[f"ratio_{action}"] = best["saelens"][f"{action}_s"] / best["cache"][f"{action}_s"]
-    print(write_result("saelens_peer", figures).read_text())
+            metrics[f"{action}_rows_per_s_{name}"] = ROWS / run[f"{action}_s"]
+        metrics[f"ratio_{action}"] = best["saelens"][f"{action}_s"] / best["cache"][f"{action}_s"]
+    print(write_result("saelens_peer", metrics).read_text())
 
 
 if __name__ == "__main__":

@@ -150,12 +150,12 @@ def map_arms(lab: Lab, question: str, **options: Any) -> list[Arm]:
 def main() -> None:
     """Measure and write results/sweep.json."""
     lab = Lab()
-    figures = {
+    metrics = {
         "blocks": compare(lab, map_arms(lab, "blocks")),
         "blocks_by_steps": compare(lab, map_arms(lab, "steps", windows=SETTINGS.num_steps)),
         "screened_blocks_by_windows": screened(lab, map_arms(lab, "steps", windows=WINDOWS)),
     }
-    print(write_result("sweep", figures).read_text())
+    print(write_result("sweep", metrics).read_text())
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def trace(clips: int) -> dict[str, float]:
 def main() -> None:
     """Measure and write results/trace_memory.json."""
     short, long = map(trace, CLIPS)
-    figures = {
+    metrics = {
         "clips": CLIPS,
         "clips_per_shard": CLIPS_PER_SHARD,
         "stored_megabytes": [short["stored"] / 1e6, long["stored"] / 1e6],
@@ -54,7 +54,7 @@ def main() -> None:
         "seconds": [short["seconds"], long["seconds"]],
         "ratio_peak": long["peak"] / short["peak"],
     }
-    print(write_result("trace_memory", figures).read_text())
+    print(write_result("trace_memory", metrics).read_text())
 
 
 if __name__ == "__main__":

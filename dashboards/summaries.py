@@ -83,14 +83,14 @@ def probes_summary(result: xr.Dataset) -> pd.DataFrame:
     )
 
 
-def sae_figures(result: xr.Dataset) -> pd.DataFrame:
-    """The figures of a `sae` result on held-out clips, one row each: held-out figure and value."""
-    figures = {
+def sae_metrics(result: xr.Dataset) -> pd.DataFrame:
+    """The metrics of a `sae` result on held-out clips, one row each: metric and value."""
+    metrics = {
         "explained variance": fixed(float(result["final_explained_variance"]), 3),
         "L0": significant(float(result["final_l0"])),
         "dead features": percent(float(result["final_dead_fraction"])),
     }
-    return pd.DataFrame({"held-out figure": figures.keys(), "value": figures.values()})
+    return pd.DataFrame({"held-out metric": metrics.keys(), "value": metrics.values()})
 
 
 def sae_summary(result: xr.Dataset, clips: pd.DataFrame) -> pd.DataFrame:

@@ -79,7 +79,7 @@ class CellScores(NamedTuple):
 
 
 class ProbeScores(NamedTuple):
-    """The figures of one probe; `probe_arrays` says what each means."""
+    """The scores of one probe; `probe_arrays` says what each means."""
 
     accuracy: Float[np.ndarray, " fold"]
     control: Float[np.ndarray, " fold"]

@@ -60,7 +60,7 @@ def ab_player(study: Study, sides: list[Side], seconds: float) -> Component:
 def _card(side: Side, number: int, exists: bool, playing: bool) -> Component:
     heading = [html.Span(f"{number + 1}", className="ab-number"), html.Span(side.name, className="ab-name")]
     switch = html.Button(
-        [*heading, html.Span(side.detail, className="figure ab-detail")],
+        [*heading, html.Span(side.detail, className="number ab-detail")],
         className="ab-switch",
         type="button",
         role="radio",

@@ -29,11 +29,11 @@ def panel(title: str, *children: object, help: str = "", actions: list[Component
 
 
 def numbers(values: dict[str, str], helps: dict[str, str] | None = None) -> Component:
-    """A row of figures, each under its name; `helps` explains some of them on hover."""
+    """A row of numbers, each under its name; `helps` explains some of them on hover."""
     cells = []
     for name, value in values.items():
         cell = dmc.Stack(
-            [dmc.Text(name, size="xs", c="dimmed"), dmc.Text(value, fw=600, size="sm", className="figure")],
+            [dmc.Text(name, size="xs", c="dimmed"), dmc.Text(value, fw=600, size="sm", className="number")],
             gap=0,
         )
         explanation = (helps or {}).get(name)

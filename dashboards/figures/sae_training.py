@@ -36,18 +36,16 @@ def make_table(study: Study, spec: SaeTrainingSpec) -> pd.DataFrame:
 
 
 def training_frame(result: xr.Dataset) -> pd.DataFrame:
-    """Training curves and the final figures on held-out rows: train_step, measure, split, value."""
+    """Training curves and the final metrics on held-out rows: train_step, metric, split, value."""
     steps = [int(step) for step in result["train_step"].values]
     curves = [
-        pd.DataFrame(
-            {"train_step": steps, "measure": name, "split": "training", "value": result[name].values}
-        )
+        pd.DataFrame({"train_step": steps, "metric": name, "split": "training", "value": result[name].values})
         for name in MEASURES
     ]
     final = [
         {
             "train_step": steps[-1],
-            "measure": name,
+            "metric": name,
             "split": "held-out",
             "value": float(result[f"final_{name}"]),
         }
@@ -65,9 +63,9 @@ def draw_screen(table: pd.DataFrame) -> go.Figure:
         horizontal_spacing=0.06,
     )
     for column, name in enumerate(MEASURES, start=1):
-        of_measure = table[table["measure"] == name]
-        curve = of_measure[of_measure["split"] == "training"]
-        held_out = float(of_measure.loc[of_measure["split"] == "held-out", "value"].iloc[0])
+        of_metric = table[table["metric"] == name]
+        curve = of_metric[of_metric["split"] == "training"]
+        held_out = float(of_metric.loc[of_metric["split"] == "held-out", "value"].iloc[0])
         figure.add_scatter(
             x=curve["train_step"],
             y=curve["value"],
@@ -100,9 +98,9 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
     shape = (2, 2) if width == "single" else (1, 4)
     figure = new_figure(width, 1.5 * shape[0])
     for axes, name in zip(figure.subplots(*shape).ravel(), MEASURES, strict=True):
-        of_measure = table[table["measure"] == name]
-        curve = of_measure[of_measure["split"] == "training"]
-        held_out = of_measure.loc[of_measure["split"] == "held-out", "value"].iloc[0]
+        of_metric = table[table["metric"] == name]
+        curve = of_metric[of_metric["split"] == "training"]
+        held_out = of_metric.loc[of_metric["split"] == "held-out", "value"].iloc[0]
         axes.plot(curve["train_step"], curve["value"], color=palette.SEQUENTIAL[6])
         axes.axhline(held_out, color=palette.INK, linestyle="--", linewidth=0.8)
         axes.set_title(f"{PAPER_TITLES[name]}\nheld-out {significant(held_out)}", pad=3)
@@ -114,7 +112,7 @@ def write_caption(table: pd.DataFrame, site: str) -> str:
     """Whose training it is, and its measures on held-out rows."""
     held_out = table[table["split"] == "held-out"]
     measures = ", ".join(
-        f"{row.measure.replace('_', ' ')} {significant(row.value)}" for row in held_out.itertuples()
+        f"{row.metric.replace('_', ' ')} {significant(row.value)}" for row in held_out.itertuples()
     )
     return (
         f"Training of the sparse autoencoder of {site}; dashed, the measures on held-out rows: {measures}. Dead "

@@ -38,7 +38,7 @@ DEAD_FEATURES = (
     "Held-out dead features fire on no row of the held-out clips; one that fires in other clips only is dead there, "
     "and alive in all clips."
 )
-TRAINING_HELP = "Curves over the training steps; dashed: the same measure on rows that were held out."
+TRAINING_HELP = "Curves over the training steps; dashed: the same metric on rows that were held out."
 
 
 def layout(context: Context, query: Query) -> Component:
@@ -180,7 +180,7 @@ def _numbers(study: Study, spec: SaeTrainingSpec) -> Component:
     result = load_result(study, spec.result_name)
     convention = str(result.attrs["explained_variance_convention"])
     features, alive = result.sizes["feature"], int(result["alive"].sum())
-    figures = numbers(
+    metrics = numbers(
         {
             "site": spec.site,
             "alive in all clips": f"{alive} of {features}",
@@ -197,7 +197,7 @@ def _numbers(study: Study, spec: SaeTrainingSpec) -> Component:
         },
     )
     note = f"Explained variance is {convention}. {DEAD_FEATURES}"
-    return html.Div([figures, dmc.Text(note, size="xs", c="dimmed", mb="xs")])
+    return html.Div([metrics, dmc.Text(note, size="xs", c="dimmed", mb="xs")])
 
 
 PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)

@@ -237,7 +237,7 @@ def _arms(study: Study, recordings: pd.DataFrame) -> Component:
         score = "no score" if pd.isna(row.score) else fixed(row.score, 3)
         heading = html.Div(title, className="arms-shared", title=", ".join(row.arms))
         line = dmc.Group(
-            [dmc.Text(heading, size="xs", fw=600, miw=0), dmc.Text(score, size="xs", className="figure")],
+            [dmc.Text(heading, size="xs", fw=600, miw=0), dmc.Text(score, size="xs", className="number")],
             justify="space-between",
             wrap="nowrap",
             gap="xs",

@@ -45,8 +45,8 @@ def test_a_part_measures(part: str, tmp_path: Path) -> None:
     assert document["peak_memory_gib"]["process"] > 0.1
     assert "torch" in document["libraries"]
     for name in MEASURED[part]:
-        assert document["figures"][name] > 0, name
-    assert not document["figures"].get("failed")
+        assert document["metrics"][name] > 0, name
+    assert not document["metrics"].get("failed")
 
 
 def test_a_part_that_fails_does_not_end_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +58,7 @@ def test_a_part_that_fails_does_not_end_the_rest(tmp_path: Path, capsys: pytest.
 
     assert run_all(["cache_paths", "ring", "tracing"], [], "cpu", tmp_path, apart) == ["ring"]
     assert asked == ["cache_paths", "ring", "tracing"]
-    assert "No module named 'zarr'" in read(tmp_path, "ring")["figures"]["failed"]
+    assert "No module named 'zarr'" in read(tmp_path, "ring")["metrics"]["failed"]
     assert "ring: FAILED: ModuleNotFoundError" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["gpu_ring.json"], "the others write their own"
 
@@ -66,7 +66,7 @@ def test_a_part_that_fails_does_not_end_the_rest(tmp_path: Path, capsys: pytest.
 def test_parts_for_which_no_time_is_left_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "BUDGET", -1)
     assert run_all(["ring"], [], "cpu", tmp_path) == ["ring"]
-    assert read(tmp_path, "ring")["figures"] == {"failed": "no time was left"}
+    assert read(tmp_path, "ring")["metrics"] == {"failed": "no time was left"}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_failed_paths_and_tests_end_with_an_error(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(sys, "argv", ["gpu", "ring", "--here", "--device", "cpu", "--out", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"failed in part: .*no driver"):
         gpu.main()
-    assert read(tmp_path, "ring")["figures"]["failed"] == {"kvikio": "no driver"}
+    assert read(tmp_path, "ring")["metrics"]["failed"] == {"kvikio": "no driver"}
 
 
 def test_unknown_parts_are_refused(

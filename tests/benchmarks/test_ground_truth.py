@@ -1,4 +1,4 @@
-"""The table of methods against planted circuits: its figures and where they are written."""
+"""The table of methods against planted circuits: its metrics and where they are written."""
 
 from pathlib import Path
 

@@ -248,6 +248,6 @@ def test_a_flipped_bit_in_a_table_is_never_another_value(tmp_path: Path, name: s
 
 def test_kills_and_faults_in_short() -> None:
     tally = run(kills=8)
-    assert tally.is_clean(), tally.figures()
+    assert tally.is_clean(), tally.metrics()
     assert tally.kills.total() >= 8
     assert tally.faults.total() >= 20

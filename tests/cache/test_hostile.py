@@ -493,7 +493,7 @@ def test_a_manifest_of_anything(cache: Path, case: str) -> None:
     [{"bytes": "40"}, {"bytes": 2**50}, {"bytes": 30}, {"xxh3": 3}, {"largest": [1]}, {"bytes": True}],
     ids=str,
 )
-def test_a_line_whose_figures_are_none_names_no_shard(cache: Path, changes: dict[str, Any]) -> None:
+def test_a_line_whose_numbers_are_none_names_no_shard(cache: Path, changes: dict[str, Any]) -> None:
     forge_manifest(cache, 1, SITE, **changes)
     assert list(ActivationCache(cache, allow_partial=True).manifest.entries) == [0, 2]
 

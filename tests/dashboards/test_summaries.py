@@ -9,7 +9,7 @@ from dashboards.summaries import (
     has_impacts,
     patching_summary,
     probes_summary,
-    sae_figures,
+    sae_metrics,
     sae_summary,
     undefined_notes,
 )
@@ -49,11 +49,11 @@ def test_the_best_probe_of_each_concept(study: Study) -> None:
         assert float(row["accuracy [95 %]"].split(" [")[0]) == round(float(accuracy.max()), 2)
 
 
-def test_the_autoencoder_in_figures_and_its_best_features(study: Study) -> None:
+def test_the_metrics_of_an_autoencoder_and_its_best_features(study: Study) -> None:
     result = study.result(f"sae-{SAE_SITES[0]}")
-    figures = sae_figures(result).set_index("held-out figure")["value"]
-    assert figures["explained variance"] == f"{float(result['final_explained_variance']):.3f}"
-    assert figures["dead features"] == f"{float(result['final_dead_fraction']):.1%}"
+    metrics = sae_metrics(result).set_index("held-out metric")["value"]
+    assert metrics["explained variance"] == f"{float(result['final_explained_variance']):.3f}"
+    assert metrics["dead features"] == f"{float(result['final_dead_fraction']):.1%}"
     best = features_frame(result)["best_auroc"]
     table = sae_summary(result, study.clips)
     assert table["AUROC"].iloc[0] == f"{np.nanmax(best):.2f}"

@@ -238,8 +238,8 @@ def _info_tables(described: "CacheInfo") -> Iterator[Table]:
         ratio = (
             [f"{site.bytes / site.planned_bytes:.0%}" if site.bytes else "–"] if described.zstd_level else []
         )
-        figures = (site.largest, site.max_error, site.rms_error)
-        cells = ["–" if figure is None else f"{figure:.3g}" for figure in figures]
+        statistics = (site.largest, site.max_error, site.rms_error)
+        cells = ["–" if value is None else f"{value:.3g}" for value in statistics]
         sites.add_row(name, str(site.channels), site.dtype, decimal(site.bytes), *ratio, *cells)
     yield sites
 

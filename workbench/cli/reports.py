@@ -63,10 +63,10 @@ def report_probes(study: "Study") -> None:
 
 def report_sae(study: "Study", site: str) -> None:
     """Print the quality of an autoencoder, and the features that distinguish concepts best."""
-    from dashboards.summaries import sae_figures, sae_summary
+    from dashboards.summaries import sae_metrics, sae_summary
 
     result = _where(study, f"sae-{site}")
-    _table(f"Sparse autoencoder of {site}", sae_figures(result))
+    _table(f"Sparse autoencoder of {site}", sae_metrics(result))
     _table("Features that distinguish a value best", sae_summary(result, study.clips))
     _say_next(study, "dashboard", f"export --figure sae-training --option site={site}")
 

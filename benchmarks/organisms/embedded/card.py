@@ -92,7 +92,7 @@ def evaluate_vae(vae: AutoencoderOobleck, scorer: EmbeddedScorer, clips: int) ->
 
 
 def evaluate(folder: Path, evaluation: Evaluation, device: torch.device) -> dict[str, Any]:
-    """Figures of the organism in `folder`: how often generated clips show what their prompts name, by
+    """Metrics of the organism in `folder`: how often generated clips show what their prompts name, by
     concept.
     """
     if not (folder / "model_index.json").is_file():
@@ -138,14 +138,14 @@ def _notes(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return truth, recipe
 
 
-def misses(figures: dict[str, Any]) -> list[str]:
-    """The targets that `figures` misses, in words; none is good."""
+def misses(metrics: dict[str, Any]) -> list[str]:
+    """The targets that `metrics` misses, in words; none is good."""
     short = [
-        f"{concept}: {figures['prompt_following'][concept]:.3f} of prompts followed, target {target}"
+        f"{concept}: {metrics['prompt_following'][concept]:.3f} of prompts followed, target {target}"
         for concept, target in TARGETS.items()
-        if figures["prompt_following"][concept] < target
+        if metrics["prompt_following"][concept] < target
     ]
-    kept = figures["autoencoder"]["kept"]
+    kept = metrics["autoencoder"]["kept"]
     return short + [
         f"{concept}: {kept[concept]:.3f} kept by the autoencoder, target {KEPT_TARGET}"
         for concept in CONCEPTS
@@ -166,7 +166,7 @@ at the blocks listed here, by construction, so that a method that localises conc
 
 Measured on {prompts} clips ({steps} steps, guidance {guidance:g}, shift {shift:g}, {seconds:g} s) by the
 embedded scorer, which never heard a generated clip. Half of the prompts are canonical, half in forms that no
-training caption has. All figures: `card.json`.
+training caption has. All metrics: `card.json`.
 
 Limits: trained on synthesised clips of 4 s (longer ones continue but drift); the text encoder does not mix
 words, so word order means nothing; scorer and training clips come from one synthesiser; voices are vowels.
@@ -175,27 +175,27 @@ words, so word order means nothing; scorer and training clips come from one synt
 
 def _readme(card: dict[str, Any], truth: dict[str, Any]) -> str:
     """The card for people."""
-    figures = card["figures"]
-    followed, kept = figures["prompt_following"], figures["autoencoder"]["kept"]
+    metrics = card["metrics"]
+    followed, kept = metrics["prompt_following"], metrics["autoencoder"]["kept"]
     rows = []
     for concept in CONCEPTS:
         blocks = ", ".join(map(str, truth["concepts"][concept]))
         shares = f"{followed[concept]:.3f} | {TARGETS[concept]:.2f} | {kept[concept]:.3f}"
         rows.append(f"| {concept} | {blocks} | {shares} |")
-    return _README.format(organism=card["organism"], rows="\n".join(rows), **figures["settings"])
+    return _README.format(organism=card["organism"], rows="\n".join(rows), **metrics["settings"])
 
 
-def write_card(folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
-    """Write ``card.json`` and ``README.md`` into an organism's folder, from `figures` and the recipe stored
+def write_card(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Write ``card.json`` and ``README.md`` into an organism's folder, from `metrics` and the recipe stored
     there.
     """
     truth, recipe = _notes(folder)
     card = {
         "organism": truth["organism"],
         "weights_hash": weights_hash(folder),
-        "figures": figures,
+        "metrics": metrics,
         "targets": {"prompt_following": TARGETS, "kept_by_autoencoder": KEPT_TARGET},
-        "misses": misses(figures),
+        "misses": misses(metrics),
         "recipe": recipe,
         "libraries": {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
     }

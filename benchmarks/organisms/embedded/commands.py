@@ -27,7 +27,7 @@ def _report(folder: Path, prompts: int, device: str) -> None:
     from benchmarks.organisms.embedded.card import Evaluation, evaluate, write_card
 
     card = write_card(folder, evaluate(folder, Evaluation(prompts=prompts), torch.device(device)))
-    for concept, share in card["figures"]["prompt_following"].items():
+    for concept, share in card["metrics"]["prompt_following"].items():
         typer.echo(f"{concept}: {share:.3f} of {prompts} prompts followed")
     for miss in card["misses"]:
         typer.echo(f"target missed: {miss}")
@@ -114,7 +114,7 @@ def evaluate(
     prompts: Prompts = 200,
     device: Device = "cpu",
 ) -> None:
-    """Measure how well an organism follows its prompts, and write the figures into its card."""
+    """Measure how well an organism follows its prompts, and write the metrics into its card."""
     _report(folder, prompts, device)
 
 
@@ -128,6 +128,6 @@ def scorer(
     """Fit the embedded scorer on synthesised clips, raw and through the autoencoder."""
     from benchmarks.organisms.embedded.fit_scorer import ScorerRecipe, fit_scorer
 
-    for concept, figures in fit_scorer(vae, out, ScorerRecipe())["held_out"]["reconstructed"].items():
-        error = figures["calibration_error"]
-        typer.echo(f"{concept}: accuracy {figures['accuracy']:.3f}, calibration error {error:.3f}")
+    for concept, metrics in fit_scorer(vae, out, ScorerRecipe())["held_out"]["reconstructed"].items():
+        error = metrics["calibration_error"]
+        typer.echo(f"{concept}: accuracy {metrics['accuracy']:.3f}, calibration error {error:.3f}")

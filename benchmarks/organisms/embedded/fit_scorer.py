@@ -119,16 +119,16 @@ def brier_score(probabilities: Float[np.ndarray, "clip value"], targets: Int[np.
 
 def judge(scorer: EmbeddedScorer, clips: Clips, labels: list[Labels]) -> dict[str, dict[str, float]]:
     """Accuracy, calibration error and Brier score of each concept."""
-    figures = {}
+    metrics = {}
     for concept, values in CONCEPTS.items():
         probabilities = scorer.score(clips[:, None], SAMPLE_RATE, values)
         targets = _targets(labels, concept)
-        figures[concept] = {
+        metrics[concept] = {
             "accuracy": float((probabilities.argmax(axis=1) == targets).mean()),
             "calibration_error": calibration_error(probabilities, targets),
             "brier": brier_score(probabilities, targets),
         }
-    return figures
+    return metrics
 
 
 def _mixture(vae: AutoencoderOobleck, clips: int, seed: int, noise: float) -> tuple[Clips, list[Labels]]:

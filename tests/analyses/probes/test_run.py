@@ -1,4 +1,4 @@
-"""Probes against planted concepts, unreadable labels, and scikit-learn's own figures."""
+"""Probes against planted concepts, unreadable labels, and scikit-learn's own scores."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The figures of a reconstruction on arrays small enough to do by hand, and what they must not depend on."""
+"""The metrics of a reconstruction on arrays small enough to do by hand, and what they must not depend on."""
 
 import pytest
 import torch
@@ -12,20 +12,20 @@ ACTS = torch.tensor([[1.0, 0.0, 0.0], [2.0, 3.0, 0.0]])
 def measure(
     x: torch.Tensor, x_hat: torch.Tensor, acts: torch.Tensor, batch: int | None = None
 ) -> Reconstruction:
-    figures = Reconstruction(x.shape[1], acts.shape[1])
+    metrics = Reconstruction(x.shape[1], acts.shape[1])
     for start in range(0, len(x), batch or len(x)):
         part = slice(start, start + (batch or len(x)))
-        figures.add(x[part], x_hat[part], acts[part])
-    return figures
+        metrics.add(x[part], x_hat[part], acts[part])
+    return metrics
 
 
 def test_by_hand() -> None:
-    figures = measure(ROWS, torch.tensor([[0.0, 0.0], [3.0, 2.0]]), ACTS)  # squared errors 1 and 4
-    assert figures.explained_variance == pytest.approx(1 - 5 / 10)
-    assert figures.normalised_error == pytest.approx((1 / 1 + 4 / 25) / 2)
-    assert figures.squared_error == pytest.approx(5 / 4)
-    assert figures.l0 == pytest.approx(1.5)
-    assert figures.dead_fraction == pytest.approx(1 / 3)
+    metrics = measure(ROWS, torch.tensor([[0.0, 0.0], [3.0, 2.0]]), ACTS)  # squared errors 1 and 4
+    assert metrics.explained_variance == pytest.approx(1 - 5 / 10)
+    assert metrics.normalised_error == pytest.approx((1 / 1 + 4 / 25) / 2)
+    assert metrics.squared_error == pytest.approx(5 / 4)
+    assert metrics.l0 == pytest.approx(1.5)
+    assert metrics.dead_fraction == pytest.approx(1 / 3)
 
 
 def test_the_ends_of_the_scale() -> None:
@@ -52,10 +52,10 @@ def test_batches_do_not_matter(batch: int) -> None:
 def test_shift_and_scale() -> None:
     generator = torch.Generator().manual_seed(1)
     x, noise = (torch.randn(40, 5, generator=generator, dtype=torch.float64) for _ in range(2))
-    figures = measure(x, x + noise / 3, x)
+    metrics = measure(x, x + noise / 3, x)
     moved = measure(1e4 + 3 * x, 1e4 + 3 * (x + noise / 3), x)
-    assert moved.explained_variance == pytest.approx(figures.explained_variance, rel=1e-9)
-    assert moved.squared_error == pytest.approx(9 * figures.squared_error, rel=1e-9)
+    assert moved.explained_variance == pytest.approx(metrics.explained_variance, rel=1e-9)
+    assert moved.squared_error == pytest.approx(9 * metrics.squared_error, rel=1e-9)
 
 
 def test_rows_without_spread_or_size_have_no_ratio() -> None:

@@ -12,12 +12,12 @@ from workbench.studies.study import Study
 SITE = SAE_SITES[0]
 
 
-def test_training_ends_with_the_held_out_figures(study: Study) -> None:
+def test_training_ends_with_the_held_out_metrics(study: Study) -> None:
     result = study.result(f"sae-{SITE}")
     frame = sae_training.training_frame(result)
-    held_out = frame[frame["split"] == "held-out"].set_index("measure")["value"]
+    held_out = frame[frame["split"] == "held-out"].set_index("metric")["value"]
     assert held_out["explained_variance"] == result.final_explained_variance
-    loss = frame[(frame["measure"] == "loss") & (frame["split"] == "training")]
+    loss = frame[(frame["metric"] == "loss") & (frame["split"] == "training")]
     assert loss["value"].tolist() == result.loss.values.tolist()
 
 
@@ -41,7 +41,7 @@ def test_a_trace_becomes_one_row_for_each_step_and_token(study: Study) -> None:
 
 def test_training_and_feature_figures_draw_their_tables(study: Study) -> None:
     training = table_of(study, "sae-training")
-    curve = training[(training["measure"] == "dead_fraction") & (training["split"] == "training")]
+    curve = training[(training["metric"] == "dead_fraction") & (training["split"] == "training")]
     assert list(sae_training.draw_screen(training).data[3].y) == curve["value"].tolist()
     table = table_of(study, "feature", feature=5)
     bars = feature.draw_screen(table).data[2]

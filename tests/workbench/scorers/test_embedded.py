@@ -121,7 +121,7 @@ def test_features_hear_the_tempo() -> None:
     np.testing.assert_allclose(rates[1], 5 / 4)
 
 
-def test_calibration_figures_by_hand() -> None:
+def test_calibration_metrics_by_hand() -> None:
     probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.35, 0.65], [0.35, 0.65]])
     targets = np.array([0, 0, 1, 0])
     assert calibration_error(probabilities, targets) == pytest.approx((2 * 0.05 + 2 * 0.15) / 4)
@@ -133,6 +133,6 @@ def test_the_card_reports_accuracy_and_calibration_on_held_out_clips() -> None:
     card = json.loads((WEIGHTS.parent / "card.json").read_text())
     for concept in CONCEPTS:
         for kind in ("raw", "reconstructed"):
-            figures = card["held_out"][kind][concept]
-            assert figures["accuracy"] >= 0.95
-            assert figures["calibration_error"] <= 0.05
+            metrics = card["held_out"][kind][concept]
+            assert metrics["accuracy"] >= 0.95
+            assert metrics["calibration_error"] <= 0.05

@@ -24,7 +24,7 @@ from workbench.provenance import weights_hash
 from workbench.scorers.embedded import EmbeddedScorer
 
 
-def figures(following: float = 1.0, kept: float = 1.0) -> dict:
+def metrics(following: float = 1.0, kept: float = 1.0) -> dict:
     return {
         "settings": {"prompts": 2, "seconds": 4.0, "steps": 8, "guidance": 3.0, "shift": 3.0},
         "prompt_following": dict.fromkeys(CONCEPTS, following),
@@ -40,11 +40,11 @@ def test_half_of_the_prompts_are_canonical_and_all_ask_for_their_labels() -> Non
 
 
 def test_misses_name_what_falls_short() -> None:
-    assert misses(figures()) == []
-    assert misses(figures(following=0.92)) == [
+    assert misses(metrics()) == []
+    assert misses(metrics(following=0.92)) == [
         f"{concept}: 0.920 of prompts followed, target 0.95" for concept in ("instrument", "mood", "drums")
     ]
-    assert len(misses(figures(kept=0.9))) == 4
+    assert len(misses(metrics(kept=0.9))) == 4
 
 
 def test_clips_show_their_labels_and_not_others() -> None:
@@ -71,7 +71,7 @@ def test_evaluation_writes_a_card_that_belongs_to_the_weights(tmp_path: Path) ->
     assert found["autoencoder"]["signal_to_noise_db"] > 7
     write_card(folder, found)
     card = json.loads((folder / "card.json").read_text())
-    assert card["figures"] == found
+    assert card["metrics"] == found
     assert card["weights_hash"] == weights_hash(folder)
     assert "# organism-split" in (folder / "README.md").read_text()
     weights = next(folder.glob("transformer/*.safetensors"))

@@ -43,10 +43,10 @@ def test_train_passes_its_options_on_and_reports(tmp_path: Path, monkeypatch: py
         seen.update(out=out, name=name, plan=plan, recipe=recipe, device=device)
         return out / name
 
-    figures = {"prompt_following": {"mood": 0.5}}
+    metrics = {"prompt_following": {"mood": 0.5}}
     monkeypatch.setattr(train, "train", pretend)
     monkeypatch.setattr(card, "evaluate", lambda folder, evaluation, device: {"n": evaluation.prompts})
-    monkeypatch.setattr(card, "write_card", lambda folder, _: {"figures": figures, "misses": ["mood: low"]})
+    monkeypatch.setattr(card, "write_card", lambda folder, _: {"metrics": metrics, "misses": ["mood: low"]})
     options = ["--blocks", "3,4", "--name", "mine", "--seed", "7", "--vae-steps", "2", "--dit-steps", "3"]
     result = CliRunner().invoke(app, ["train", "--out", str(tmp_path), *options, "--prompts", "4"])
     assert result.exit_code == 0, result.output

@@ -65,8 +65,8 @@ def test_the_card_belongs_to_the_weights_and_meets_every_target(folder: Path) ->
     card = json.loads((folder / "card.json").read_text())
     assert card["organism"] == folder.name
     assert card["weights_hash"] == weights_hash(folder)
-    assert card["misses"] == misses(card["figures"]) == []
-    assert card["figures"]["settings"] == {
+    assert card["misses"] == misses(card["metrics"]) == []
+    assert card["metrics"]["settings"] == {
         "prompts": 200,
         "seconds": 4.0,
         "steps": 8,
@@ -74,8 +74,8 @@ def test_the_card_belongs_to_the_weights_and_meets_every_target(folder: Path) ->
         "shift": 3.0,
     }
     for concept, target in TARGETS.items():
-        assert card["figures"]["prompt_following"][concept] >= target
-        assert card["figures"]["autoencoder"]["kept"][concept] >= KEPT_TARGET
+        assert card["metrics"]["prompt_following"][concept] >= target
+        assert card["metrics"]["autoencoder"]["kept"][concept] >= KEPT_TARGET
 
 
 def test_the_truth_is_the_plan(folder: Path) -> None:
