@@ -93,8 +93,8 @@ def read_shuffled(folder: Path) -> None:
         pass
 
 
-def read_pages(folder: Path) -> None:
-    """Every page (clip, step, pass) of one shard on its own, as float32: what a browser asks for."""
+def read_slices(folder: Path) -> None:
+    """Every slice (clip, step, pass) of one shard on its own, as float32: what a browser asks for."""
     cache = ActivationCache(folder)
     for clip in range(PLAN.clips_per_shard):
         for step in PLAN.steps:
@@ -115,7 +115,7 @@ def one_round(folder: Path, arrays: Arrays, plain_first: bool) -> Iterator[tuple
             ("read_shuffled", lambda: read_shuffled(cached)),
             ("read_cache", lambda: read_cache(cached)),
         ],
-        [("read_pages", lambda: read_pages(cached)), ("verify", lambda: verify(cached))],
+        [("read_slices", lambda: read_slices(cached)), ("verify", lambda: verify(cached))],
     ]
     for group in groups:
         for name, action in group if plain_first else reversed(group):
@@ -169,8 +169,8 @@ def main() -> None:
         "read_cache_mb_per_s": site_megabytes / median["read_cache"],
         "shuffled_rows_per_s": rows / median["read_shuffled"],
         "ring_rows_per_s": BATCH_SIZE / median["ring"],
-        "page_milliseconds": 1e3 * median["read_pages"] / (PLAN.clips_per_shard * 8),
-        "page_bytes": PLAN.tokens * PLAN.sites[SITE] * 2,
+        "slice_milliseconds": 1e3 * median["read_slices"] / (PLAN.clips_per_shard * 8),
+        "slice_bytes": PLAN.tokens * PLAN.sites[SITE] * 2,
         "verify_mb_per_s": megabytes / median["verify"],
         "load_average": os.getloadavg()[0],
         "seconds": {name: values for name, values in times.items() if name not in ("ring", "gather")},

@@ -1,6 +1,6 @@
 """Opening a cache of 10,000 clips and 24 sites in a new process, and reading its first slice: seconds and memory.
 
-Run as `python -m benchmarks.cache_open`. The pages are small, so that building takes little disk; opening reads the
+Run as `python -m benchmarks.cache_open`. The arrays are small, so that building takes little disk; opening reads the
 plan and the manifest, whose sizes are those of a real cache.
 """
 

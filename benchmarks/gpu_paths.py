@@ -1,4 +1,4 @@
-"""Ways from a cache on disk to a CUDA tensor: pages per second of each, in one run.
+"""Ways from a cache on disk to a CUDA tensor: rows per second of each, in one run.
 
 Run as `python -m benchmarks.gpu_paths` on a machine with a GPU. Measured are the product's own path (host threads that
 read and check chunks, pinned memory, a copy that does not wait), and, where they can be imported, zarr's GPU buffers
@@ -44,8 +44,8 @@ def write(folder: Path, plan: CachePlan, device: str) -> float:
         for shard in writer.missing():
             pipeline.begin(shard)
             for step in plan.steps:
-                for site, page in values.items():
-                    pipeline.add(site, step, page)
+                for site, acts in values.items():
+                    pipeline.add(site, step, acts)
             pipeline.end()
     return time.perf_counter() - started
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from cache.pages import Positions
+from cache.chunks import Positions
 from cache.protocol import Shape
 
 Read = Callable[[Sequence[Positions]], Float[np.ndarray, "..."]]

@@ -88,7 +88,7 @@ class ShardPipeline:
         if not values.dtype.is_floating_point:
             raise UserError(f"{site} at step {step} must have floating-point numbers; got {values.dtype}.")
         kept = reduce_tokens(values.detach(), plan.token_reduction)
-        target = slot.page(site, step)
+        target = slot.values(site, step)
         if kept.shape != target.shape:
             raise UserError(
                 f"{site} at step {step} must have the planned shape (clip, pass, token, channel) = "
@@ -173,7 +173,7 @@ class _Slot:
         self.roundings = {site: Rounding() for site in plan.sites}
         self.added: set[tuple[str, int]] = set()
 
-    def page(self, site: str, step: int) -> torch.Tensor:
+    def values(self, site: str, step: int) -> torch.Tensor:
         """Return the memory for the values (clip, pass, token, channel) of a site at a step."""
         plan = self._writer.plan
         if site not in self._values or step not in plan.steps:

@@ -79,8 +79,8 @@ def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
 def chunk_shape(shard: Shape, itemsize: int) -> Shape:
     """Return the shape of the inner chunks of a shard: (clip, step, pass, token, channel).
 
-    A chunk is a whole page (token, channel). While it is smaller than 1 MiB it grows along pass, then step, then clip,
-    each time to the smallest divisor of the shard's length that reaches 1 MiB, or the whole length.
+    A chunk starts as one slice (token, channel). While it is smaller than 1 MiB it grows along pass, then step, then
+    clip, each time to the smallest divisor of the shard's length that reaches 1 MiB, or the whole length.
     """
     chunk = [1, 1, 1, shard[3], shard[4]]
     for axis in (2, 1, 0):

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from cache import metadata
+from cache.chunks import ChunkReader, Positions
 from cache.encoding import decode
 from cache.errors import CacheError, UserError
 from cache.manifest import Manifest
-from cache.pages import Pages, Positions
 from cache.protocol import CONCEPT_PREFIX, DIMS
 from cache.storage import Location, open_storage
 
@@ -50,7 +50,7 @@ class ActivationCache:
         self.group = metadata.read_group(self.storage)
         self.plan = self.group.plan
         self.manifest = Manifest(self.storage, self.plan)
-        self._pages: dict[str, Pages] = {}
+        self._chunk_readers: dict[str, ChunkReader] = {}
         missing = self.plan.n_shards - len(self.manifest.entries)
         if missing and not allow_partial:
             damaged = (
@@ -253,14 +253,14 @@ class ActivationCache:
         self, site: str, positions: Sequence[Positions]
     ) -> Shaped[np.ndarray, "clip step pass token channel"]:
         """Read stored values (bfloat16 as uint16) at the positions along each dimension; raise as `read` does."""
-        return self.pages(site).read(positions)
+        return self.chunk_reader(site).read(positions)
 
-    def pages(self, site: str) -> Pages:
-        """Return the page reader of a site, for reading chunks in any order."""
+    def chunk_reader(self, site: str) -> ChunkReader:
+        """Return the reader of a site's inner chunks, for reading them in any order."""
         self.channels(site)
-        if site not in self._pages:
-            self._pages[site] = Pages(self.storage, self.plan, self.manifest, site)
-        return self._pages[site]
+        if site not in self._chunk_readers:
+            self._chunk_readers[site] = ChunkReader(self.storage, self.plan, self.manifest, site)
+        return self._chunk_readers[site]
 
 
 def _listed(labels: Sequence[int | str]) -> str:

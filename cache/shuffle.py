@@ -210,7 +210,7 @@ class _Source:
         passes: Sequence[str] | None,
     ) -> None:
         plan = cache.plan
-        self._pages = cache.pages(site)
+        self._reader = cache.chunk_reader(site)
         self._wanted = [
             np.unique(np.asarray(cache.positions(dim, labels), dtype=np.int64))
             for dim, labels in (("clip", clips), ("step", steps), ("pass", passes))
@@ -223,13 +223,13 @@ class _Source:
                 f"No rows of {site} in {cache.storage.location} are selected. "
                 "Give at least one written clip, one step and one pass, or None for all."
             )
-        self._chunks = self._pages.chunks(*self._wanted)
-        self._shape = self._pages.chunk_shape[:3]
+        self._chunks = self._reader.chunks(*self._wanted)
+        self._shape = self._reader.chunk_shape[:3]
         corners = np.array([chunk.corner for chunk in self._chunks])
-        pages = np.ones(len(self._chunks), dtype=np.int64)
+        slices = np.ones(len(self._chunks), dtype=np.int64)
         for wanted, length, corner in zip(self._wanted, self._shape, corners.T, strict=True):
-            pages *= np.bincount(wanted // length)[corner // length]
-        self.sizes: Int64[np.ndarray, " chunk"] = pages * plan.tokens
+            slices *= np.bincount(wanted // length)[corner // length]
+        self.sizes: Int64[np.ndarray, " chunk"] = slices * plan.tokens
         what = [plan.hash, site, *(wanted.tolist() for wanted in self._wanted)]
         self.selection = hashlib.sha256(canonical_json(what).encode()).hexdigest()
 
@@ -244,7 +244,7 @@ class _Source:
             (self._chunks[number], partial(self.read, number, target))
             for number, target in zip(numbers, targets, strict=True)
         ]
-        self._pages.read_in(pool, reads)
+        self._reader.read_in(pool, reads)
 
     def read(self, number: int, target: Shaped[torch.Tensor, "row channel"]) -> None:
         """Read a chunk and copy its selected rows to `target`.
@@ -255,18 +255,18 @@ class _Source:
         chunk = self._chunks[number]
         # Copied as integers, because numpy has no bfloat16.
         bits = target.view(_BITS[target.itemsize]).numpy()
-        if len(target) == prod(self._pages.chunk_shape[:4]):
-            self._pages.read_chunk(chunk, bits.reshape(self._pages.chunk_shape).view(self._pages.dtype))
+        if len(target) == prod(self._reader.chunk_shape[:4]):
+            self._reader.read_chunk(chunk, bits.reshape(self._reader.chunk_shape).view(self._reader.dtype))
             return
-        content = self._pages.read_chunk(chunk)
+        content = self._reader.read_chunk(chunk)
         inside = []
         for wanted, start, length in zip(self._wanted, chunk.corner, self._shape, strict=True):
             low, high = np.searchsorted(wanted, (start, start + length))
             inside.append(wanted[low:high] - start)
-        pages = np.ravel_multi_index(np.ix_(*inside), self._shape).ravel()
-        bits = bits.reshape(len(pages), -1)
+        slices = np.ravel_multi_index(np.ix_(*inside), self._shape).ravel()
+        bits = bits.reshape(len(slices), -1)
         # "clip" lets numpy write to `out` without a copy.
-        np.take(content.view(bits.dtype).reshape(-1, bits.shape[1]), pages, axis=0, out=bits, mode="clip")
+        np.take(content.view(bits.dtype).reshape(-1, bits.shape[1]), slices, axis=0, out=bits, mode="clip")
 
 
 class _Gather:

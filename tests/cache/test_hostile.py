@@ -400,7 +400,7 @@ IMPOSSIBLE = {
     "a billion clips in one shard": changed(n_clips=10**9, clips_per_shard=10**9),
     "a prime number of clips in one shard": changed(n_clips=16777213, clips_per_shard=16777213),
     "a billion tokens": changed(tokens=10**9),
-    "large pages": changed(tokens=2**20, sites={"tf0.cross_attn": 2**20, SITE: 2**20}),
+    "large slices": changed(tokens=2**20, sites={"tf0.cross_attn": 2**20, SITE: 2**20}),
     "large chunks": changed(tokens=16, sites={"tf0.cross_attn": 2**20, SITE: 16777213}),
     "a billion channels": changed(sites={"tf0.cross_attn": 10**9, SITE: 5}),
     "many chunks": changed(

@@ -84,7 +84,7 @@ def test_a_price_by_hand() -> None:
 
 
 def test_chunks_beyond_the_last_clip_cost_nothing() -> None:
-    # Pages of 1 MiB: shard 0 has two clips, shard 1 has one and a chunk less for each of its 6 pages.
+    # Chunks of 1 MiB: shard 0 has two clips, shard 1 has one and a chunk less for each of its 6 steps and passes.
     plan = make_plan(sites={"x": 512}, tokens=1024, n_clips=3)
     index, chunk = 12 * 16 + 4, 2**20 + 4
     assert plan.bytes_of([0]) == {"x": 12 * chunk + index}
@@ -92,7 +92,7 @@ def test_chunks_beyond_the_last_clip_cost_nothing() -> None:
     assert plan.bytes_per_site() == {"x": 18 * chunk + 2 * index}
 
 
-def test_chunks_are_pages_where_a_page_is_large() -> None:
+def test_chunks_are_slices_where_a_slice_is_large() -> None:
     assert protocol.chunk_shape((8, 60, 2, 1024, 2048), 2) == (1, 1, 1, 1024, 2048)
     assert protocol.chunk_shape((8, 60, 2, 256, 2048), 2) == (1, 1, 1, 256, 2048)
     assert protocol.chunk_shape((8, 60, 2, 128, 2048), 2) == (1, 1, 2, 128, 2048)

@@ -264,18 +264,18 @@ def test_the_arrays_metadata(plan: CachePlan) -> None:
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     for site, channels in stored["sites"].items():
         dtype = stored["dtypes"][site]
-        pages = [len(stored["steps"]), len(stored["passes"]), stored["tokens"], channels]
+        inner = [len(stored["steps"]), len(stored["passes"]), stored["tokens"], channels]
         zstd = {"name": "zstd", "configuration": {"level": stored["zstd_level"], "checksum": False}}
         array = json.loads(files[f"{site}/zarr.json"])
         assert (array["zarr_format"], array["node_type"]) == (3, "array")
-        assert array["shape"] == [stored["n_clips"], *pages]
+        assert array["shape"] == [stored["n_clips"], *inner]
         assert array["dimension_names"] == ["clip", "step", "pass", "token", "channel"]
         assert array["data_type"] == ("uint16" if dtype == "bfloat16" else dtype)
         assert array["fill_value"] == (32704 if dtype == "bfloat16" else "NaN")
         assert array["attributes"] == {"value_dtype": dtype}
         assert array["chunk_grid"] == {
             "name": "regular",
-            "configuration": {"chunk_shape": [min(stored["clips_per_shard"], stored["n_clips"]), *pages]},
+            "configuration": {"chunk_shape": [min(stored["clips_per_shard"], stored["n_clips"]), *inner]},
         }
         assert array["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "."}}
         (codec,) = array["codecs"]
@@ -298,7 +298,7 @@ def test_the_arrays_metadata(plan: CachePlan) -> None:
     dtype=st.sampled_from(sorted(NUMPY)),
 )
 @settings(deadline=None)
-def test_chunks_of_at_least_a_mebibyte_of_whole_pages(
+def test_chunks_of_at_least_a_mebibyte_of_whole_slices(
     clips: int, per_shard: int, steps: int, passes: tuple[str, ...], tokens: int, channels: int, dtype: str
 ) -> None:
     plan = make_plan(

@@ -22,7 +22,7 @@ ROW_BYTES = 3 * 2
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every page (token, channel) is a chunk of its own."""
+    """Every slice (token, channel) is a chunk of its own."""
     monkeypatch.setattr(protocol, "MIN_CHUNK_BYTES", 1)
 
 

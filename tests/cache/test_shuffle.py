@@ -48,7 +48,7 @@ class WatchedStorage(ObjectStorage):
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every page (token, channel) is a chunk of its own."""
+    """Every slice (token, channel) is a chunk of its own."""
     monkeypatch.setattr(protocol, "MIN_CHUNK_BYTES", 1)
 
 

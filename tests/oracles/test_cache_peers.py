@@ -38,7 +38,7 @@ def plan(request: pytest.FixtureRequest) -> CachePlan:
     )
 
 
-@pytest.fixture(params=[1, 100, 2**20], ids=["pages", "several pages", "one chunk"])
+@pytest.fixture(params=[1, 100, 2**20], ids=["slices", "several slices", "one chunk"])
 def folder(
     request: pytest.FixtureRequest, plan: CachePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:

@@ -38,8 +38,8 @@ class Chunk:
     corner: tuple[int, int, int]
 
 
-class Pages:
-    """Reader of the pages (token, channel) of one site, by whole chunks, each of which is verified.
+class ChunkReader:
+    """Reader of one site by whole inner chunks, each of which is verified.
 
     Args:
         storage: storage of the cache.
@@ -112,7 +112,7 @@ class Pages:
             )
 
     def chunks(self, clips: Positions, steps: Positions, passes: Positions) -> list[Chunk]:
-        """Return the chunks that contain some pages, in the order of the files."""
+        """Return the chunks that contain these clips, steps and passes, in the order of the files."""
         per_shard = self._plan.clips_per_shard
         shards, local = np.divmod(np.unique(clips), per_shard)
         inner = [
