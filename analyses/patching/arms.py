@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Unpack, get_args
 
+import numpy as np
 from pydantic import ConfigDict
 
 from analyses.patching.spec import Ablation, Direction, Null, PatchingSpec
@@ -275,10 +276,21 @@ def steps_arms(request: Request) -> list[Arm]:
 
 
 def sigmas_arms(request: Request) -> list[Arm]:
-    """Question sigmas: patch every block in one window of noise levels at a time."""
-    edges = [i / request.spec.windows for i in range(request.spec.windows, -1, -1)]
-    windows = {f"σ {high:.3g}–{low:.3g}": (low, high) for high, low in itertools.pairwise(edges)}
-    return _grid(request, {label: {"sigmas": window} for label, window in windows.items()})
+    """Question sigmas: patch every block in one window of noise levels at a time.
+
+    Windows are equal parts of sigma from 1 to 0; where the schedule begins above 1, equal ratios of its sigmas. Those
+    without a step are left out.
+    """
+    sigmas = request.model.sigmas(request.settings)
+    n = request.spec.windows
+    edges = np.geomspace(max(sigmas), min(sigmas), n + 1) if max(sigmas) > 1 else np.linspace(1, 0, n + 1)
+    windows = [(low, high) for high, low in itertools.pairwise([*edges[:-1].tolist(), 0.0])]
+    columns = {
+        f"σ {high:.3g}–{low:.3g}": {"sigmas": (low, high)}
+        for low, high in windows
+        if any(low < sigma <= high for sigma in sigmas)
+    }
+    return _grid(request, columns)
 
 
 def parts_arms(request: Request) -> list[Arm]:

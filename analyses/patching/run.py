@@ -154,8 +154,8 @@ def check_patching(
     first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
     seeds = consecutive_seeds(first_seed, spec.seeds)
     sweep = Sweep(study, model, scorers, contexts, seeds, executor)
-    sweep.check(arms)
-    notes = [*_notes(spec, model, contexts, dropped), *filter(None, [_half_written(study)])]
+    empty = sweep.check(arms)
+    notes = [*_notes(spec, model, contexts, dropped), *empty, *filter(None, [_half_written(study)])]
     return Plan(spec, arms, dropped, notes, sweep)
 
 

@@ -1,5 +1,6 @@
 """The runs behind patching maps: units of work for a map's missing arms, and their scores and audio as arrays."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -10,6 +11,7 @@ from jaxtyping import Float, Integer
 from analyses.execution import Executor, InProcess, Unit, Worker
 from analyses.patching.arms import Arm
 from analyses.patching.contexts import N_REFERENCES, PairContext
+from cache.wording import counted
 from workbench.engine.edits import Run
 from workbench.engine.runs import Clip, Generation
 from workbench.engine.settings import GenerationSettings
@@ -89,10 +91,25 @@ class Sweep:
         """Rows of a batch that fit into memory, measured once, before the first run."""
         return clips_that_fit(self._model, self._settings)
 
-    def check(self, arms: Sequence[Arm]) -> None:
-        """Raise UserError for arms that cannot be run with a pair, before anything is run."""
-        for context in (context for pairs in self.contexts.values() for context in pairs):
-            self._model.plan(runs_of_pair(context, 0, arms, self._lyrics), self._settings)
+    def check(self, arms: Sequence[Arm]) -> list[str]:
+        """Return a sentence on each conditioning segment that some pairs do not have; nothing is patched there.
+
+        Raises:
+            UserError: for arms that a pair cannot be run with, and edits that cannot act anywhere.
+        """
+        empty: Counter[tuple[str, str]] = Counter()
+        for concept, context in ((name, each) for name, pairs in self.contexts.items() for each in pairs):
+            runs = runs_of_pair(context, 0, arms, self._lyrics)
+            batch = self._model.plan(runs, self._settings)
+            self._model.check_windows(runs, self._settings)
+            own = batch.requested[: len(RUNS)]
+            of_pair = [edit for edit in batch.edits if edit.acts_on_nothing and edit.sources[0] in own]
+            empty.update({(concept, ", ".join(edit.edit.window.segments or ())) for edit in of_pair})
+        return [
+            f"{n} of {counted(len(self.contexts[concept]), 'pair')} of {concept} have no tokens of the segment "
+            f"{name}: their impact there is 0."
+            for (concept, name), n in sorted(empty.items())
+        ]
 
     def run(self, arms: Mapping[str, Sequence[Arm]], pairs: range) -> Iterator[None]:
         """Run and score the missing arms, clean runs and corrupt runs of these pairs, for each concept.

@@ -31,6 +31,11 @@ class RowEdit:
         """Whether it applies to this pass of this call."""
         return self.edit.window.acts_at(step, sigma, pass_name)
 
+    @property
+    def acts_on_nothing(self) -> bool:
+        """Whether the row has no conditioning token of the edit's segments."""
+        return self.positions == ()
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from cache.errors import UserError
+from workbench.engine.batch import RowEdit
 from workbench.engine.edits import Edit, Window
 from workbench.engine.sites import Site
 
@@ -48,6 +49,20 @@ def check_windows(
             raise UserError(
                 f"{_named(edit)} acts on no token of this run: its window is tokens {first} to {last}, and the site "
                 f"has tokens 0 to {most - 1}."
+            )
+
+
+def check_segments(edits: Iterable[RowEdit]) -> None:
+    """Raise UserError for segments of which no row that is to be changed has a token."""
+    has_tokens: dict[tuple[str, ...], bool] = {}
+    for row in edits:
+        if (names := row.edit.window.segments) is not None:
+            has_tokens[names] = has_tokens.get(names, False) or not row.acts_on_nothing
+    for names, found in has_tokens.items():
+        if not found:
+            raise UserError(
+                f"An edit acts on no token: no clip has conditioning tokens of the segment {', '.join(names)}. The "
+                "segments of words (swapped, before, after) depend on where the two prompts differ."
             )
 
 

@@ -20,7 +20,7 @@ from cache.protocol import DIMS
 from workbench.audio import not_finite
 from workbench.engine.batch import Batch, Row, RowEdit, plan_batch
 from workbench.engine.conditioning import ConditioningTable
-from workbench.engine.edits import SELF, Edit, Run, all_edits, as_run
+from workbench.engine.edits import Edit, Run, all_edits, as_run
 from workbench.engine.operators import OPERATORS
 from workbench.engine.rows import call_rows, shared_clips, started_clips
 from workbench.engine.runs import CallInputs, CallLabel, Capture, Clip, Generation, Linearisation, Sink
@@ -28,7 +28,7 @@ from workbench.engine.segments import Conditioning, Span, batch_tokens, segment_
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import PARTS, Site, check_blocks, listed_sites, parse_sites
 from workbench.engine.visit import visit_call
-from workbench.engine.windows import check_steps, check_windows
+from workbench.engine.windows import check_segments, check_steps, check_windows
 from workbench.models import unreachable_weights
 from workbench.models.folders import loading
 from workbench.models.generated import Activations, GeneratedClip, GeneratedClips, generated_clips
@@ -299,8 +299,10 @@ class AudioDiffusionModel(ABC):
         settings = settings_or_default(settings)
         wanted = self._everything(listed_sites(capture), settings)
         of_each = all_edits(edits)
-        self._check_windows(of_each, asked, settings)
-        generation = self.generate_batch([Run(clip, of_each) for clip in asked], settings, capture=wanted)
+        runs = [Run(clip, of_each) for clip in asked]
+        self.check_windows(runs, settings)
+        check_segments(self.plan(runs, settings).edits)
+        generation = self.generate_batch(runs, settings, capture=wanted)
         audio = self.decode(generation.latents, settings.duration).float().cpu().numpy()
         for clip, step, samples in zip(asked, generation.broke_at, audio, strict=True):
             if step is not None or not np.isfinite(samples).all():
@@ -524,25 +526,24 @@ class AudioDiffusionModel(ABC):
         if capture is not None:
             self.check_capture(capture, settings)
 
-    def _check_windows(
-        self, edits: Sequence[Edit], clips: Sequence[Clip], settings: GenerationSettings
-    ) -> None:
-        """Raise UserError for an edit, of the clips or of a run that one reads from, that acts nowhere in its run."""
+    def check_windows(self, runs: Sequence[Run], settings: GenerationSettings) -> None:
+        """Raise UserError for runs with an edit, or reading from one with an edit, that cannot act anywhere."""
+        edits = [edit for run in runs for edit in run.nested_edits]
         if not edits:
             return
         self.check_settings(settings)
-        read = [run.clip for edit in edits for run in edit.runs if isinstance(run.clip, Clip)]
+        read = [run.clip for edit in edits for run in edit.runs]
+        clips = [clip for clip in (*(run.clip for run in runs), *read) if isinstance(clip, Clip)]
 
         def n_tokens(site: Site) -> int:
             if not site.on_conditioning:
                 return self.tokens_at(site, settings.duration)
-            every = batch_tokens(self._conditionings([*clips, *read], settings))
+            every = batch_tokens(self._conditionings(clips, settings))
             return len(range(every)[self.reads(site.block)])
 
-        nested = list(Run(SELF, edits).nested_edits)
-        for edit in nested:
+        for edit in edits:
             self._check_edit(edit, settings)
-        check_windows(nested, self.sigmas(settings), self.passes(settings), n_tokens)
+        check_windows(edits, self.sigmas(settings), self.passes(settings), n_tokens)
 
     def _check_edit(self, edit: Edit, settings: GenerationSettings) -> None:
         """Raise UserError for an edit made on another model or for other steps, or that does not fit the sites."""

@@ -84,11 +84,27 @@ def test_windows_of_steps_cover_every_step_once(tiny: AceStep15) -> None:
 
 
 def test_windows_of_noise_levels_cover_the_schedule_once(tiny: AceStep15) -> None:
-    windows = [arm.edits[0].window.sigmas for arm in arms(tiny, "sigmas", windows=3)[:3]]
+    built = [arm for arm in arms(tiny, "sigmas", windows=3) if arm.row == "tf0"]
+    windows = [arm.edits[0].window.sigmas for arm in built]
     for sigma in tiny.sigmas(SETTINGS):
         assert sum(low < sigma <= high for low, high in windows) == 1
     assert windows[0][1] == 1.0
-    assert windows[-1][0] == 0.0
+    assert len(built) == 2, "no step has a sigma below a third"
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_windows_of_noise_levels_above_1_cover_the_schedule_once(
+    tiny: AceStep15, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as those of Stable Audio Open, whose steps have equal ratios."""
+    sigmas = [500.0, 42.17, 3.557, 0.3]
+    monkeypatch.setattr(tiny, "sigmas", lambda _: sigmas)
+    built = [arm for arm in arms(tiny, "sigmas", windows=n) if arm.row == "tf0"]
+    windows = [arm.edits[0].window.sigmas for arm in built]
+    for sigma in sigmas:
+        assert sum(low < sigma <= high for low, high in windows) == 1
+    assert all(any(low < sigma <= high for sigma in sigmas) for low, high in windows), "each has a step"
+    assert [arm.column for arm in built][:1] == [f"σ 500–{['0', '12.2', '113'][[1, 2, 5].index(n)]}"]
 
 
 def test_windows_of_seconds_cover_every_token_once(tiny: AceStep15) -> None:

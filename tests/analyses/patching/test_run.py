@@ -137,15 +137,14 @@ def test_arms_share_a_file_where_they_were_one_row_and_not_where_they_came_out_a
     assert audio.sel(arm="tf0+tf1").item() != audio.sel(arm="clean").item(), (
         "computed apart, if to equal latents"
     )
-    never = [
-        patch_arm("tf0", "never", "tf0.cross_attn", direction, sigmas=(2.0, 3.0))
+    idle = [
+        Arm(direction, "tf1", direction, (add([1.0] * 32, "tf1.mlp", strength=0.0),), direction)
         for direction in ("sufficiency", "necessity")
     ]
-    custom = json.dumps([arm.to_json() for arm in never])
-    spec = PatchingSpec(question="custom", concepts=("tempo",), pairs=1, custom_arms=custom)
-    idle = run_patching(study, tiny, spec).isel(concept=0, pair=0, seed=0, scorer=0)
-    assert [idle.audio.sel(arm=arm).item() for arm in ("tf0 never", "tf0 never necessity")] == [
-        idle.audio.sel(arm=run).item() for run in ("corrupt", "clean")
+    spec = PatchingSpec(question="custom", concepts=("tempo",), pairs=1, custom_arms=custom_arms(idle))
+    audio = run_patching(study, tiny, spec, tensors=arm_tensors(idle)).audio.isel(concept=0, pair=0, seed=0)
+    assert [audio.sel(arm=arm.name).item() for arm in idle] == [
+        audio.sel(arm=run).item() for run in ("corrupt", "clean")
     ]
 
 
@@ -256,6 +255,8 @@ def test_vectors_of_arms_are_kept_by_hash(study: Study, tiny: AceStep15, tmp_pat
         (add([1.0], "tf1.mlp"), {}, "must have 32 numbers, the channels of tf1.mlp; it has 1"),
         (add([1.0] * 32, "tf9.mlp"), {}, "tf9 does not exist"),
         (replace(add([1.0] * 32, "tf1.mlp"), made_on=("other", "0" * 16)), {}, "was made on other"),
+        (add([1.0] * 32, "tf1.mlp", steps=(7, 9)), {}, "acts in no call of this run"),
+        (add([1.0] * 32, "tf1.mlp", tokens=(900, 901)), {}, "acts on no token"),
         (add([1.0] * 32, "tf1.mlp"), {"concepts": ["colour"]}, "colour"),
         (add([1.0] * 32, "tf1.mlp"), {"pairs": 0}, "pairs must be at least 1"),
         (add([1.0] * 32, "tf1.mlp"), {"pairs_file": "none.csv"}, "none.csv"),
@@ -513,6 +514,20 @@ def test_enough_pairs_need_no_note(study: Study, tiny: AceStep15, monkeypatch: p
     monkeypatch.setattr(tiny, "unknown_words", lambda _: [])
     monkeypatch.setattr(run, "too_few_pairs", lambda _: "")
     assert check_patching(study, tiny, SPEC).notes == []
+
+
+def test_a_segment_that_pairs_do_not_have_is_named(study: Study, tiny: AceStep15, tmp_path: Path) -> None:
+    """In one of two pairs the swapped word is the first, in the other it is the last."""
+    file = tmp_path / "pairs.csv"
+    rows = ("fast,fast song,slow song", "fast,song fast,song slow")
+    file.write_text(
+        "\n".join(("original_feature,clean_prompt,corrupted_prompt", *rows, "")), encoding="utf-8"
+    )
+    spec = PatchingSpec(
+        question="conditioning", pairs_file=str(file), pairs=2, segments=("before", "swapped")
+    )
+    notes = [note for note in check_patching(study, tiny, spec).notes if "segment" in note]
+    assert notes == ["1 of 2 pairs of fast have no tokens of the segment before: their impact there is 0."]
 
 
 def test_dropped_pairs_are_named_up_to_a_few(tiny: AceStep15) -> None:

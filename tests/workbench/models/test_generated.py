@@ -228,6 +228,16 @@ def test_an_edit_that_acts_in_part_of_its_window_is_right(tiny: AceStep15, windo
     assert tiny.generate(CLIPS[1], settings, edits=ablate(SITE, **window)).seconds == SETTINGS.duration
 
 
+def test_an_edit_of_words_that_no_clip_has_is_an_error(tiny: AceStep15) -> None:
+    """The first word differs, so that nothing is before it."""
+    first, other = (Clip(prompt, 0) for prompt in ("happy song", "sad song"))
+    before = patch("tf1.cross_attn", first, segments=("before",))
+    with pytest.raises(UserError, match=r"acts on no token: .* segment before"):
+        tiny.generate(other, SETTINGS, edits=before)
+    after = patch("tf1.cross_attn", first, segments=("before", "after"))
+    assert tiny.generate(other, SETTINGS, edits=after).seconds == SETTINGS.duration
+
+
 def test_it_says_what_it_is(tiny: AceStep15) -> None:
     assert repr(tiny) == f"AceStep15({tiny.name}: 2 blocks, float32 on cpu)"
 
