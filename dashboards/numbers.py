@@ -8,6 +8,8 @@ from analyses.statistics import ALPHA
 
 UNDEFINED = "undefined"
 MOST_DIGITS = 6
+LEAST_P = 1e-4
+"""A p-value below it is given as a bound: so far out, the tail of its null distribution is an extrapolation."""
 
 
 def fixed(value: float | int | np.number, digits: int = 2, apart_from: float | None = None) -> str:
@@ -44,8 +46,16 @@ def p_value(p: float | np.number) -> str:
     """A p-value, with as many digits as show whether it is significant; a dash where nothing was tested."""
     if math.isnan(p):
         return "–"
+    if p < LEAST_P:
+        return f"<{LEAST_P:g}"
     texts = [f"{p:.{digits}g}" for digits in range(2, MOST_DIGITS + 1)]
     return next((text for text in texts if (float(text) <= ALPHA) == (p <= ALPHA)), repr(p))
+
+
+def compared_p(p: float | np.number) -> str:
+    """A p-value as it follows the letter in a sentence: "= 0.03" or "< 0.0001"."""
+    text = p_value(p)
+    return f"< {text[1:]}" if text.startswith("<") else f"= {text}"
 
 
 def _side(value: float | int | np.number, threshold: float) -> int:

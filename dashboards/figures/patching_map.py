@@ -13,7 +13,7 @@ from dashboards.drawing import paper_maps, screen_maps
 from dashboards.drawing.paper import POINTS, Width, empty_figure
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import PatchingFigureSpec
-from dashboards.numbers import fixed, p_value
+from dashboards.numbers import compared_p, fixed, p_value
 from dashboards.results import load_result
 from dashboards.tables.patching import (
     ALL,
@@ -139,7 +139,7 @@ def _hover(row: dict[Hashable, Any]) -> str:
     test = "null arm: what chance gives"
     if row["group"] == "cell":
         verdict = too_few_pairs(int(row["n_pairs"])) if row["status"] == UNTESTED else row["status"]
-        test = f"p = {p_value(row['p'])}, adjusted {p_value(row['p_adjusted'])}: {verdict}"
+        test = f"p {compared_p(row['p'])}, adjusted {p_value(row['p_adjusted'])}: {verdict}"
     planted = "<br>planted here" if row.get("planted") else ""
     return f"{row['direction']} {impact}<br>{test}<br>{denominator}<br>{count}{planted}"
 

@@ -16,7 +16,7 @@ from dashboards.drawing.screen import plain, style
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import Options, PatchingFigureSpec, best_row, check_choice
 from dashboards.names import shortened
-from dashboards.numbers import p_value
+from dashboards.numbers import compared_p, p_value
 from dashboards.results import load_result
 from dashboards.tables.patching import UNTESTED, cells_frame, choose, pairs_frame, scorers, tested_cells
 from dashboards.wording import band, confidence, interval, sample
@@ -190,7 +190,7 @@ def _tested(result: xr.Dataset, cell: pd.Series) -> str:
         return "not tested"
     if cell["status"] == UNTESTED:
         return too_few_pairs(int(cell["n_pairs"])).rstrip(".")
-    p = f"p = {p_value(cell['p'])}"
+    p = f"p {compared_p(cell['p'])}"
     if pd.isna(cell["p_adjusted"]):
         return f"{p}, not corrected"
     cells = tested_cells(result, cell["scorer"])

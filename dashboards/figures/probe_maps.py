@@ -27,7 +27,7 @@ from dashboards.drawing.screen import color_axis, hatch, plain, selection, style
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import Options, ProbesFigureSpec, check_choice
 from dashboards.names import shortened
-from dashboards.numbers import fixed, p_value
+from dashboards.numbers import compared_p, fixed, p_value
 from dashboards.results import load_result
 from dashboards.tables.probes import block_labels, probes_frame
 from dashboards.wording import interval
@@ -184,7 +184,7 @@ def _hover(row: dict[Hashable, Any]) -> str:
     return (
         f"accuracy {interval(row, 'accuracy', 3)}<br>"
         f"shuffled labels {fixed(row['control'], 3)}, selectivity {fixed(row['selectivity'], 3)}<br>"
-        f"chance {fixed(row['chance'], 3)}, q = {p_value(row['q_value'])}, σ = {fixed(row['sigma'], 3)}<br>"
+        f"chance {fixed(row['chance'], 3)}, q {compared_p(row['q_value'])}, σ = {fixed(row['sigma'], 3)}<br>"
         f"n = {fixed(row['n'], 0)} clips from {fixed(row['groups'], 0)} prompts"
     )
 
@@ -322,7 +322,7 @@ def write_caption(table: pd.DataFrame, quantity: str) -> str:
 def print_table(table: pd.DataFrame) -> pd.DataFrame:
     """The probes as a paper prints them: a row each, the rest of their numbers being in the CSV."""
     accuracy = [interval(row, "accuracy") for row in table.to_dict("records")]
-    shown = table.assign(**{"accuracy [95 %]": accuracy}).rename(columns={"q_value": "q"})
+    shown = table.assign(**{"accuracy [95 %]": accuracy, "q": table["q_value"].map(p_value)})
     return shown[["concept", "site", "step", "accuracy [95 %]", "control", "selectivity", "q", "n"]]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.numbers import fixed, p_value, percent, significant, span
+from dashboards.numbers import compared_p, fixed, p_value, percent, significant, span
 from dashboards.wording import interval
 
 NAN = float("nan")
@@ -43,10 +43,14 @@ def test_other_numbers_keep_their_digits() -> None:
 
 @pytest.mark.parametrize(
     ("p", "text"),
-    [(0.05, "0.05"), (0.0504, "0.0504"), (0.04996, "0.05"), (0.0500001, "0.0500001"), (1e-5, "1e-05")],
+    [(0.05, "0.05"), (0.0504, "0.0504"), (0.04996, "0.05"), (0.0500001, "0.0500001"), (1e-4, "0.0001")],
 )
 def test_a_p_value_shows_whether_it_is_significant(p: float, text: str) -> None:
-    assert p_value(p) == text
+    assert (p_value(p), compared_p(p)) == (text, f"= {text}")
+
+
+def test_a_p_value_far_out_is_a_bound() -> None:
+    assert (p_value(6e-39), compared_p(6e-39)) == ("<0.0001", "< 0.0001")
 
 
 def row(value: float, low: float, high: float) -> pd.Series:
