@@ -1,4 +1,4 @@
-"""Attribution patching: all arms of a map from one backward pass a step (Nanda 2023; Syed et al., arXiv 2310.10348)."""
+"""Attribution patching: all arms from one backward pass per step (Nanda 2023; Syed et al., arXiv 2310.10348)."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,7 +15,7 @@ from workbench.engine.visit import CallEdit
 from workbench.models.base import AudioDiffusionModel
 
 BACKWARD_ROWS = 2
-"""What a backward pass costs, in rows of forward passes."""
+"""Cost of a backward pass, in rows of forward passes."""
 
 
 def attribute_arms(
@@ -26,11 +26,11 @@ def attribute_arms(
     settings: GenerationSettings,
     lyrics: str = "",
 ) -> tuple[Float[np.ndarray, " arm"], int]:
-    """First-order estimate of `velocity_screen`'s scores, and what it took in denoiser rows.
+    """Estimate the scores of `velocity_screen` to first order; return them with the cost in denoiser rows.
 
-    The proxy of the score is the projection of the velocity on v_clean - v_corrupt, at the corrupt run's latents; an
-    arm's attribution is the sum over its sites of (a_clean - a_corrupt) times the proxy's gradient, over the steps
-    in which it acts. A conditioning patch is linearised in the keys and values that it replaces.
+    The objective is the projection of the velocity on v_clean - v_corrupt, at the corrupt run's latents. An arm's
+    attribution is the sum, over its sites and the steps in which it acts, of (a_clean - a_corrupt) times the
+    objective's gradient. A conditioning patch is linearised in the keys and values that it replaces.
     """
     run = model.generate_batch(
         runs_of_pair(context, seed, [], lyrics, probe=True),
@@ -65,7 +65,7 @@ def attribution(
     edit: CallEdit,
     head_dim: Callable[[int], int],
 ) -> float:
-    """First-order effect on the objective of `here` of taking the sites' values from `there`, in the edit's region."""
+    """Return the first-order effect on the objective of `here` of patching the region of `edit` from `there`."""
     total = 0.0
     for site in sites:
         change = there.values[site][edit.sources[0]] - here.values[site][edit.row]

@@ -73,7 +73,9 @@ class Screening(BaseModel):
     method: ScreeningMethod = "velocity"
     pairs: int = Field(4, ge=1, le=MOST_RUNS, description="Pairs used for screening.")
     top: int = Field(8, ge=1, le=MOST_RUNS, description="Top cells to run after screening.")
-    sample: int = Field(8, ge=2, le=MOST_RUNS, description="Additional cells to run, drawn at random.")
+    sample: int = Field(
+        8, ge=2, le=MOST_RUNS, description="Other cells to run after screening, drawn at random."
+    )
 
 
 class PatchingSpec(BaseModel):
@@ -93,7 +95,7 @@ class PatchingSpec(BaseModel):
 
     question: QuestionName = Field(
         DEFAULT_QUESTION,
-        description="Question of the map: which blocks, when, through what, which tokens, together …",
+        description="Question that the map answers: which blocks, at which steps, through which heads …",
     )
     name: str = Field(
         "",
@@ -101,31 +103,33 @@ class PatchingSpec(BaseModel):
         max_length=LONGEST_NAME,
         description="Name of the map; defaults to the question.",
     )
-    concepts: Names = Field((), description="Concept to patch; all of the study's by default.")
+    concepts: Names = Field((), description="Concept to patch; by default all concepts of the study.")
     pairs: int = Field(12, ge=1, le=MOST_RUNS, description="Counterfactual pairs per concept.")
     seeds: int = Field(1, ge=1, le=MOST_RUNS, description="Seeds per pair.")
     directions: tuple[Direction, ...] = ("sufficiency", "necessity")
-    ablations: tuple[Ablation, ...] = Field((), description="Also ablate every block.")
-    nulls: tuple[Null, ...] = Field((), description="Null arms of every block.")
+    ablations: tuple[Ablation, ...] = Field((), description="Also ablate every block in this way.")
+    nulls: tuple[Null, ...] = Field((), description="Add null arms of this kind.")
     blocks: tuple[int, ...] = Field((), description="Block to patch; all by default.")
     sets: tuple[tuple[int, ...], ...] = Field((), description="Blocks patched together, such as tf3+tf4.")
     mode: Target = Field("conditioning", description="Patch the conditioning (as in the paper) or outputs.")
     part: str = Field("cross_attn", description="Part of the block to patch.")
-    windows: int = Field(8, ge=1, le=MOST_STEPS, description="Windows of steps, noise levels or seconds.")
-    segments: Names = Field((), description="Conditioning tokens: text, swapped, word:violin …")
+    windows: int = Field(
+        8, ge=1, le=MOST_STEPS, description="Number of windows of steps, noise levels or seconds."
+    )
+    segments: Names = Field((), description="Conditioning tokens to patch: text, swapped, word:violin …")
     receivers: Names = Field((), description="Part at which paths end, such as mlp.")
     greedy_fraction: float = Field(
-        0.0, ge=0, le=1, description="Grow a set of blocks until it restores this fraction (sets)."
+        0.0, ge=0, le=1, description="Grow a set of blocks until it restores this fraction; for sets."
     )
     screening: Screening | None = None
     stop_top: int = Field(
         0,
         ge=0,
         le=MOST_RUNS,
-        description="Stop early once this many top cells are clear of all others; 0: never.",
+        description="Stop early once the intervals of this many top cells lie above all others; 0 disables it.",
     )
     min_pairs: int = Field(10, ge=2, le=MOST_RUNS, description="Minimum pairs before early stopping.")
-    scorers: Names = Field(("embedded",), description=f"Scorer of the clips: {', '.join(SCORERS)}.")
+    scorers: Names = Field(("embedded",), description=f"Scorer for the clips: {', '.join(SCORERS)}.")
     seed: Seed = Field(0, description="Seed of the pairs.")
     custom_arms: str = ""
     pairs_file: str = ""

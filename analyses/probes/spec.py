@@ -16,9 +16,9 @@ class ProbeSpec(BaseModel):
     sites: tuple[str, ...] = Field((), description="Site to probe; all cached ones by default.")
     steps: tuple[int, ...] = Field((), description="Step to probe; all cached ones by default.")
     pass_name: str = Field("cond", description="Guidance pass to probe.")
-    folds: int = Field(5, ge=2, description="Cross-validation folds.")
+    folds: int = Field(5, ge=2, description="Number of cross-validation folds.")
     shuffles: int = Field(
-        3, ge=1, description="Shuffles of the labels for each probe; more if there are few."
+        3, ge=1, description="Label shuffles per probe; more are used if there are few probes."
     )
     C: float = Field(0.1, gt=0, description="Inverse strength of the probes' L2 penalty.")
     seed: Seed = Field(0, description="Seed of the folds and control labels.")

@@ -269,11 +269,11 @@ def test_the_page_s_reader_refuses_a_half_written_cache(
     folder: Path, plan: CachePlan, tmp_path: Path
 ) -> None:
     half = write_cache(tmp_path / "half", plan, order=[0])
-    with pytest.raises(ValueError, match="shard 1 is not there"):
+    with pytest.raises(ValueError, match="shard 1 is missing"):
         by_the_protocols_page(half, "half")
     manifest = folder / "manifest.jsonl"
     manifest.write_bytes(manifest.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="shard 1 is not there"):
+    with pytest.raises(ValueError, match="shard 1 is missing"):
         by_the_protocols_page(folder, "half")
 
 

@@ -1,4 +1,4 @@
-"""What all artefacts of a concept have in common."""
+"""The base class of artefacts of a concept."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from workbench.artefacts.sources import Origin
 
 @dataclass(frozen=True, kw_only=True)
 class Artefact(ABC):
-    """A published artefact: arrays for one concept, and where they came from."""
+    """A published artefact: arrays for one concept, and their origin."""
 
     kind: ClassVar[str]
 
@@ -22,7 +22,7 @@ class Artefact(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """File name, without its ending."""
+        """File name, without its extension."""
 
     @property
     def sites(self) -> dict[str, int]:
@@ -31,12 +31,12 @@ class Artefact(ABC):
 
     @property
     def steps(self) -> int:
-        """Number of denoising steps with arrays of their own; 0 if it acts on all steps alike."""
+        """Number of denoising steps with separate arrays; 0 if it acts on all steps alike."""
         return 0
 
     @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays under the names they are stored by."""
+        """Return the arrays by the names under which they are stored."""
 
     @abstractmethod
     def metadata(self) -> dict[str, Any]:

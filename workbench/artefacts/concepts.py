@@ -21,7 +21,7 @@ class Concept:
 
     @property
     def polarity(self) -> str:
-        """What + and − stand for; the concept's name can mislead (+ of rock_genre is jazz)."""
+        """Meaning of + and −; the concept's name alone can mislead (+ of rock_genre is jazz)."""
         return f"{self.name}: + is {self.positive}, − is {self.negative}"
 
 

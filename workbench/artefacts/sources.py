@@ -1,4 +1,4 @@
-"""Where artefacts come from: a file, a folder, or a repository on the Hugging Face hub."""
+"""Sources of artefacts: a file, a folder, or a repository on the Hugging Face hub."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ _LONGEST_CONFIG = 2**20
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an artefact was read from: the source as given, the file with the numbers, and its SHA-256.
+    """The origin of an artefact: the source as given, the file with the numbers, and its SHA-256.
 
     `settings` is the configuration that its authors published with it.
     """

@@ -35,7 +35,7 @@ class Imported:
 
     @property
     def polarity(self) -> str:
-        """What + and − stand for."""
+        """Meaning of + and −."""
         concept, positive, negative = (self.metadata[key] for key in ("concept", "positive", "negative"))
         return f"{concept}: + is {positive}, − is {negative}"
 
@@ -90,7 +90,7 @@ def write_artefact(artefact: Artefact, file: Path, root: Path | None = None) -> 
 
 
 def study_file(study_path: Path, name: str) -> Path:
-    """Return where a study stores the imported artefact called `name`."""
+    """Return the file in which a study stores the imported artefact called `name`."""
     return study_path / FOLDER / f"{file_name(name)}.safetensors"
 
 

@@ -28,7 +28,7 @@ from workbench.system_errors import refusal
 if TYPE_CHECKING:
     from cache.maintenance import CacheInfo
 
-app = CommandLine(help="Activation caches: verify, repair, describe, remove, merge and export them.")
+app = CommandLine(help="Verify, repair, describe, remove, merge and export activation caches.")
 
 Store = Annotated[
     str,
@@ -116,7 +116,7 @@ def rm(
     store: Store,
     allow_store: AllowStore = False,
     shard: Annotated[
-        list[int] | None, typer.Option(help="Remove only this shard, to be captured again; may be repeated.")
+        list[int] | None, typer.Option(help="Remove only this shard, to be captured again. Repeatable.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False,
 ) -> None:
@@ -141,12 +141,13 @@ def rm(
 @app.command()
 def merge(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Caches of one plan: folders, URLs or studies.")
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Caches with the same plan: folders, URLs or studies."),
     ],
-    out: Annotated[str, typer.Option(help="Cache to make or to continue: folder, URL or study.")],
+    out: Annotated[str, typer.Option(help="Cache to create or continue: folder, URL or study.")],
     allow_store: AllowStore = False,
 ) -> None:
-    """Copy the shards of caches of one plan into one cache. Run again to continue."""
+    """Copy the shards of caches with the same plan into one cache. Run again to continue."""
     from cache.maintenance import describe
     from cache.merge import merge as merge_caches
 
@@ -160,18 +161,18 @@ def merge(
 @app.command()
 def export(
     store: Store,
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")],
     allow_store: AllowStore = False,
     form: Annotated[
         Format,
-        typer.Option("--format", help="Rows with labels, or one array per site."),
+        typer.Option("--format", help="safetensors: labelled rows. npy: one array per site."),
     ] = "safetensors",
     site: Annotated[
-        list[str] | None, typer.Option(help="Site to export; all of the cache by default.")
+        list[str] | None, typer.Option(help="Site to export; all sites by default. Repeatable.")
     ] = None,
     dtype: Annotated[
         ExportDtype,
-        typer.Option(help="Number format; npy has no bfloat16, it becomes float32."),
+        typer.Option(help="Number format; npy has no bfloat16, so it becomes float32."),
     ] = "stored",
 ) -> None:
     """Export activations for other programs, such as SAELens."""

@@ -1,4 +1,4 @@
-"""What the commands share: messages, progress bars, and opening a study with its model."""
+"""Shared by the commands: messages, progress bars, and opening a study."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,21 +33,21 @@ AllowStore = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="Torch device, such as cpu or cuda.", callback=check_device)]
 
-# What users wrote may have square brackets and colons, which are neither markup nor emoji.
+# Square brackets and colons in users' texts are neither markup nor emoji.
 _plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 if find_spec("ipywidgets") is None:
     _plain["force_jupyter"] = (
-        False  # in a notebook rich then warns at every step of a bar instead of drawing it
+        False  # in a notebook, rich then warns at every step of a bar instead of drawing it
     )
 console = Console(stderr=True, **_plain)
-"""For messages and bars."""
+"""Console for messages and progress bars."""
 output = Console(**_plain)
-"""For what was asked for, such as tables."""
+"""Console for the output of a command, such as tables."""
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that says what runs, how far it is and how long it still takes; give it (done, total)."""
+    """Show a progress bar with a title and the remaining time; call the yielded function with (done, total)."""
     title_column = TextColumn("{task.description:<24}", markup=False)
     columns = (title_column, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
@@ -56,12 +56,12 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def note(sentence: str) -> None:
-    """Say what a user should know before a long run."""
+    """Print a sentence that a user should know before a long run."""
     console.print(Text.assemble(("Note: ", "bold yellow"), sentence), soft_wrap=True)
 
 
 def open_study(folder: Path, allow_store: bool = False) -> "Study":
-    """The study in a folder, whose store is confirmed with `allow_store`; raises UserError where there is none."""
+    """Open the study in a folder, confirming its store if `allow_store`; raise UserError if there is none."""
     from workbench.studies.study import Study
 
     study = Study.open(folder)

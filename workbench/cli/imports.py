@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from workbench.studies.study import Study
 
 app = CommandLine(
-    help="Published artefacts: steering vectors, autoencoders, score tables, localisation.",
+    help="Import published artefacts: steering vectors, autoencoders, score tables, localisation.",
     no_args_is_help=True,
 )
 
@@ -91,7 +91,7 @@ def sae(
     site: Annotated[str, typer.Option(help="Site, if the folder name does not include it.")] = "",
     device: Device = "cpu",
 ) -> None:
-    """A sparse autoencoder: cfg.json and sae.safetensors."""
+    """Sparse autoencoder: cfg.json and sae.safetensors."""
     from analyses.sae.published import convert_sae, import_sae
     from workbench.artefacts import read_sae
 
@@ -132,7 +132,7 @@ def localisation(
         typer.Option(min=0.0, max=1e6, help="Smallest mean impact of a block in the functional set."),
     ] = 0.10,
 ) -> None:
-    """A table of block impacts: CSV with model, concept, block, impact."""
+    """Table of block impacts: CSV with the columns model, concept, block and impact."""
     from analyses.patching.published_map import functional_set, import_published_map, published_map
     from workbench.artefacts.published import load_published
     from workbench.artefacts.sources import find_artefact
@@ -165,7 +165,7 @@ def localisation(
 
 
 def _target(out: Path | None, study: Path | None) -> "Path | Study":
-    """Return where to write; raise UserError unless exactly one of the two is given, and it is a study or not there."""
+    """Return where to write; raise UserError unless exactly one is given: a study, or an `out` that does not exist."""
     if (out is None) == (study is None):
         raise UserError("Give either --out or --study, not both or neither.")
     return open_study(study) if study is not None else Path(str(out))

@@ -1,4 +1,4 @@
-"""The `workbench` command. Everything slow to import is imported inside the commands, so that `--help` is quick."""
+"""The `workbench` command. Slow modules are imported inside the commands, so that `--help` is quick."""
 
 import sys
 from pathlib import Path
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 app = CommandLine(
     cls=Commands,
-    help="Mechanistic interpretability of music diffusion models: trace, patch, probe, decompose, look and listen.",
+    help="Mechanistic interpretability of music diffusion models: trace, patch, probe, decompose, view and listen.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-app.add_typer(cache_app, name="cache", help="Activation caches: verify, describe, remove, merge, export.")
+app.add_typer(cache_app, name="cache", help="Verify, describe, remove, merge and export activation caches.")
 app.add_typer(
     import_app,
     name="import",
-    help="Published artefacts of others: vectors, autoencoders, score tables, localisation.",
+    help="Import published artefacts: vectors, autoencoders, score tables, localisation.",
 )
-app.add_typer(pairs_app, name="pairs", help="Counterfactual pairs from captions: build, filter, import.")
+app.add_typer(pairs_app, name="pairs", help="Build, filter and import counterfactual pairs of captions.")
 
 # The demonstration.
 DEMO_MODEL = "organism-shared"
@@ -61,7 +61,7 @@ def trace(
     model: Annotated[
         str, typer.Argument(help="organism-shared, organism-split, a pipeline folder, or a hub id.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Study folder to make, to continue or to extend.")],
+    out: Annotated[Path, typer.Option("--out", help="Study folder to create, continue or extend.")],
     prompts: Annotated[str, typer.Option(help="Built-in prompt set, or a YAML file.")] = PROMPT_SET,
     option: Annotated[
         list[str] | None,
@@ -73,7 +73,7 @@ def trace(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option(help="URL of the cache, such as s3://bucket/name.zarr, instead of the folder."),
+        typer.Option(help="URL for the cache, such as s3://bucket/name.zarr, instead of the study folder."),
     ] = None,
     job: Annotated[
         str, typer.Option(help="Do job k of n, such as 2/4, of the trace; jobs can run in parallel.")
@@ -85,7 +85,7 @@ def trace(
     device: Device = "cpu",
     **asked: Any,
 ) -> None:
-    """Run prompts through the model; write activations to the cache and clips as FLAC. Run again to continue."""
+    """Generate clips, recording activations in a cache and audio as FLAC. Run again to continue."""
     from workbench.models import load_model
     from workbench.prompts.prompt_sets import load_prompt_set
     from workbench.studies.planning import plan_study, words_unknown
@@ -118,7 +118,7 @@ app.command()(patch)
 @app.command()
 @offers(ProbeSpec)
 def probe(study_folder: StudyFolder, allow_store: AllowStore = False, **asked: Any) -> None:
-    """Linear probes of each concept at each site and step, against shuffled labels."""
+    """Train linear probes for each concept at each site and step, with shuffled labels as controls."""
     from analyses.probes.run import asked_probes, run_probes
     from dashboards.results import is_usable
 
@@ -165,7 +165,7 @@ def dashboard(
     ] = "",
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="Additional host name that a proxy is reached by. Repeatable."),
+        typer.Option(help="Additional host name under which a proxy is reached. Repeatable."),
     ] = None,
     allow_frames: Annotated[
         bool, typer.Option(help="Allow pages of the same origin, such as JupyterLab, to embed the dashboard.")
@@ -215,7 +215,7 @@ def demo(
     serve: Annotated[bool, typer.Option(help="Open the dashboard when the study is finished.")] = True,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard.")] = LOCAL.port,
 ) -> None:
-    """The main job on the embedded model: trace, patch, probe, decompose, and open the dashboard."""
+    """Run the whole workflow on the embedded model: trace, patch, probe, decompose, and open the dashboard."""
     if not out.is_dir() or file_size(out, DEMO_MARKER) is None:
         console.rule(f"Demonstration study of {DEMO_MODEL} in {out}")
         trace(DEMO_MODEL, out)
@@ -235,7 +235,7 @@ def main() -> None:
 
 
 def run(commands: typer.Typer) -> None:
-    """Run the command that the arguments name: a user's mistake gets one sentence and exit code 2, no traceback."""
+    """Run the command that the arguments name; for a user's mistake, print one sentence and exit with code 2."""
     try:
         commands()
     except UserError as error:
@@ -253,7 +253,7 @@ def _fail(sentence: str) -> None:
 
 
 def _print_price(out: Path, spec: "StudySpec", model: "AudioDiffusionModel", store: str | None) -> None:
-    """What the trace will cost, as a table; raises UserError when there is no room."""
+    """Print a table of the trace's cost; raise UserError if there is no room."""
     from cache.opening import checked_folder
     from cache.storage import open_storage
     from workbench.cli.pricing_table import price_table
@@ -273,9 +273,9 @@ def _parse_site_dtypes(texts: list[str]) -> dict[str, Dtype]:
     for text in texts:
         name, _, dtype = text.partition("=")
         if dtype not in ITEMSIZE:
-            raise UserError(f"'{text}' is not a site's dtype: write it like '*.block=float32'.")
+            raise UserError(f"'{text}' is not a site's dtype. Write it like '*.block=float32'.")
         if name in dtypes:
-            raise UserError(f"The dtype of '{name}' is given twice (--site-dtype); give it once.")
+            raise UserError(f"The dtype of '{name}' is given twice (--site-dtype). Give it once.")
         dtypes[name] = cast(Dtype, dtype)
     return dtypes
 
@@ -293,9 +293,9 @@ def _parse_options(texts: list[str]) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not (name.isidentifier() and equals and value):
             raise UserError(
-                f"'{text}' is not an option of a figure: write name=value, such as site=tf4.cross_attn."
+                f"'{text}' is not an option of a figure. Write name=value, such as site=tf4.cross_attn."
             )
         if name in options:
-            raise UserError(f"The figure's option {name} is given twice; give it once.")
+            raise UserError(f"The figure's option {name} is given twice. Give it once.")
         options[name] = value
     return options

@@ -1,7 +1,7 @@
-"""Options of a command that are fields of a spec: names, defaults, help, choices and bounds stand in the spec alone.
+"""Make a command's options from the fields of a spec, which declares their names, defaults, help, choices and bounds.
 
-Every command imports all of these specs, so that their modules import nothing slow, and pydantic is not to build what
-checks their values before it is needed (`defer_build`).
+Every command imports all of these specs, so their modules import nothing slow, and pydantic builds their validators
+only when they are needed (`defer_build`).
 """
 
 import inspect
@@ -17,12 +17,11 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def offers(spec: type[BaseModel], prefix: str = "", **spelled: str) -> Callable[[Command], Command]:
-    """Give a command an option for every field of a spec that has a description, which is its help.
+    """Add an option to a command for every field of a spec that has a description, which becomes the option's help.
 
-    The command gets the values by the fields' names, with the `prefix` before them, in its `**asked`. An option is
-    spelled as the field with hyphens, `--n-prompts`, but in the singular where it can be repeated, `--concept` for
-    concepts, and without "name" at its end, `--pass` for pass_name. `spelled` has the options that are spelled
-    otherwise, by field.
+    The command receives the values in its `**asked`, by field name with the `prefix` before it. An option is named
+    after its field, with hyphens (`--n-prompts`), in the singular if it can be repeated (`--concept` for `concepts`),
+    and without a final "name" (`--pass` for `pass_name`). `spelled` has, by field, the options with other names.
     """
     offered = [
         _parameter(prefix + name, field, spelled.get(name))
@@ -38,7 +37,7 @@ def offers(spec: type[BaseModel], prefix: str = "", **spelled: str) -> Callable[
         ]
         required = [each for each in own if each.default is Parameter.empty]
         optional = [each for each in own if each.default is not Parameter.empty]
-        # What typer makes the command's options from.
+        # typer makes the command's options from its signature.
         command.__signature__ = inspect.Signature([*required, *offered, *optional])  # type: ignore[attr-defined]
         return command
 
@@ -48,12 +47,12 @@ def offers(spec: type[BaseModel], prefix: str = "", **spelled: str) -> Callable[
 def _parameter(name: str, field: FieldInfo, flag: str | None) -> Parameter:
     kind: Any = field.annotation
     default: Any = Parameter.empty if field.is_required() else field.default
-    singular, metavar = name.removesuffix("_name"), None
+    singular, metavar, text = name.removesuffix("_name"), None, field.description
     if get_origin(kind) is tuple:
-        # Of a list typer takes text alone, which the spec, or the command, reads.
+        # typer gets a list's entries as text, which the spec or the command converts.
         choices = get_args(get_args(kind)[0]) if get_origin(get_args(kind)[0]) is Literal else ()
         singular, metavar = name.removesuffix("s"), f"<{'|'.join(choices)}>" if choices else None
-        kind, default = list[str], list(default)
+        kind, default, text = list[str], list(default), f"{text} Repeatable."
     bounds = {
         bound: getattr(each, bound)
         for each in field.metadata
@@ -62,7 +61,7 @@ def _parameter(name: str, field: FieldInfo, flag: str | None) -> Parameter:
     }
     option = typer.Option(
         flag or f"--{singular.replace('_', '-')}",
-        help=field.description,
+        help=text,
         metavar=metavar,
         min=bounds.get("ge"),
         max=bounds.get("le"),

@@ -14,7 +14,7 @@ from workbench.seeds import LARGEST_SEED
 if TYPE_CHECKING:
     from workbench.prompts.counterfactuals import Candidate, Tokenizer
 
-app = CommandLine(help="Counterfactual pairs from captions: build, filter and import files of them.")
+app = CommandLine(help="Build, filter and import files of counterfactual pairs of captions.")
 
 Out = Annotated[Path, typer.Option("--out", help="CSV file to write the pairs to.")]
 FeatureSetName = Annotated[str, typer.Option("--feature-set", help="Built-in feature set, or a YAML file.")]
@@ -27,20 +27,22 @@ def build(
     captions: Annotated[
         Path | None,
         typer.Option(
-            help="Text file, one caption a line, or CSV, TSV, JSON, Parquet; without it: --prompts."
+            help="Text file with one caption per line, or CSV, TSV, JSON or Parquet; default: --prompts."
         ),
     ] = None,
-    column: Annotated[str, typer.Option(help="Column of the captions in a table.")] = CAPTION_COLUMN,
+    column: Annotated[str, typer.Option(help="Column with the captions, in a table.")] = CAPTION_COLUMN,
     prompts: Annotated[
-        str, typer.Option(help="Prompt set whose prompts are the captions, without --captions.")
+        str, typer.Option(help="Prompt set whose prompts are used as captions if there are no --captions.")
     ] = PROMPT_SET,
     n_prompts: Annotated[int | None, typer.Option(min=1, help="Number of prompts; all by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the prompts.")] = 0,
     feature_set: FeatureSetName = FEATURE_SET,
-    feature: Annotated[list[str] | None, typer.Option(help="Feature to build for; all by default.")] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option(help="Feature to build pairs for; all by default. Repeatable.")
+    ] = None,
     alignment: Annotated[
         Alignment,
-        typer.Option(help="Keep pairs with the same number of words, of words and tokens, or any."),
+        typer.Option(help="Keep pairs with equal numbers of words, of words and tokens, or all pairs."),
     ] = "words",
     tokenizer: Annotated[
         str | None, typer.Option(help="Model, or tokenizer folder, that counts the tokens.")
@@ -48,7 +50,7 @@ def build(
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum pairs per feature.")] = None,
     report: Report = None,
 ) -> None:
-    """Turn captions into counterfactual pairs: the words of a feature are swapped."""
+    """Turn captions into counterfactual pairs by swapping the words of a feature."""
     from workbench.prompts.captions import prompt_captions, read_captions
     from workbench.prompts.counterfactuals import build_candidates
     from workbench.prompts.features import load_features
@@ -65,7 +67,7 @@ def build(
     )
     if not candidates:
         raise UserError(
-            f"None of the {len(texts)} captions has a word of these features: see `workbench pairs features`."
+            f"None of the {len(texts)} captions has a word of these features. See `workbench pairs features`."
         )
     _write(candidates, out, report)
 
@@ -80,14 +82,16 @@ def filter_command(
     margin: Annotated[
         float,
         typer.Option(
-            min=-2, max=2, help="Keep pairs whose clean text is closer to the scorer's by more than this."
+            min=-2,
+            max=2,
+            help="Keep pairs whose clean text is closer to the scorer's text by more than this.",
         ),
     ] = 0.0,
     feature_set: FeatureSetName = FEATURE_SET,
     report: Report = None,
     device: Device = "cpu",
 ) -> None:
-    """Keep the pairs whose two texts a scorer tells apart."""
+    """Keep the pairs whose two texts a scorer can tell apart."""
     from workbench.prompts.counterfactuals import filter_pairs, scorer_separation
     from workbench.prompts.features import load_features
     from workbench.prompts.pair_files import load_pairs
@@ -110,12 +114,14 @@ def import_command(
     ],
     out: Out,
     feature_set: FeatureSetName = FEATURE_SET,
-    feature: Annotated[list[str] | None, typer.Option(help="Feature to import; all by default.")] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option(help="Feature to import; all by default. Repeatable.")
+    ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad rows out instead of refusing.")
+        bool, typer.Option("--skip-bad", help="Skip invalid rows instead of stopping with an error.")
     ] = False,
 ) -> None:
-    """Check pairs in the paper's columns (original_feature, clean_prompt, corrupted_prompt) and write them complete."""
+    """Check pairs with the paper's columns (original_feature, clean_prompt, corrupted_prompt); fill in the others."""
     from workbench.prompts.features import load_features
     from workbench.prompts.pair_files import (
         check_rows,
@@ -137,7 +143,9 @@ def import_command(
         table = table[problems == ""]
     check_rows(table, source, known)
     if table.empty:
-        raise UserError(f"{source} has no pair to import: check it, and what --feature names.")
+        raise UserError(
+            f"{source} has no pairs to import. Check the file, and the features given by --feature."
+        )
     save_pairs(out, pairs_of(table))
     for name, count in table["original_feature"].value_counts(sort=False).items():
         typer.echo(f"{name:<14}{count:>8}")
@@ -146,7 +154,7 @@ def import_command(
 
 @app.command("features")
 def features_command(feature_set: FeatureSetName = FEATURE_SET) -> None:
-    """List the features, what takes their place, the scorer's text, and the words that are swapped."""
+    """List the features with their counterfactuals, the scorer's text, and the words that are swapped."""
     from workbench.prompts.features import load_features
 
     for name, feature in load_features(feature_set).root.items():
@@ -155,9 +163,9 @@ def features_command(feature_set: FeatureSetName = FEATURE_SET) -> None:
 
 
 def _tokenizer(alignment: str, name: str | None) -> "Tokenizer | None":
-    """The tokenizer that the options ask for; raises UserError where only one of the two does."""
+    """Load the tokenizer, if the options ask for it; raise UserError if only one of the two options is given."""
     if (alignment == "tokens") != (name is not None):
-        raise UserError("--alignment tokens and --tokenizer go together: give both, or neither.")
+        raise UserError("--alignment tokens and --tokenizer go together. Give both or neither.")
     if name is None:
         return None
     from workbench.prompts.captions import load_tokenizer
@@ -166,7 +174,7 @@ def _tokenizer(alignment: str, name: str | None) -> "Tokenizer | None":
 
 
 def _write(candidates: "list[Candidate]", out: Path, report_file: Path | None) -> None:
-    """Write the pairs that were kept and the report, and print the summary; raises UserError when none was kept."""
+    """Write the kept pairs and the report, and print the summary; raise UserError if no pair was kept."""
     from workbench.files import replacing
     from workbench.prompts.counterfactuals import kept_pairs, report, summary
     from workbench.prompts.pair_files import save_pairs
@@ -178,6 +186,6 @@ def _write(candidates: "list[Candidate]", out: Path, report_file: Path | None) -
             table.to_csv(partial, index=False)
     pairs = kept_pairs(candidates)
     if not pairs:
-        raise UserError(f"No pair was kept, so {out} is not written: the reasons are above.")
+        raise UserError(f"No pair was kept, so {out} was not written. The reasons are above.")
     save_pairs(out, pairs)
     typer.echo(out)

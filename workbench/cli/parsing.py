@@ -6,11 +6,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 MAY_BE_EMPTY = ("lyrics", "url_prefix")
-"""Options for which "" is a value: no lyrics, no prefix. For any other one it is a variable that was not set."""
+"""Options for which "" is valid: no lyrics, no prefix. In any other option, "" is likely an unset shell variable."""
 
 
 class Commands(TyperGroup):
-    """A command group that reports invalid option values in the workbench's words."""
+    """A command group that reports invalid option values in the wording of `workbench.validation`."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the arguments name."""
@@ -26,8 +26,8 @@ class Commands(TyperGroup):
 class Command(TyperCommand):
     """A command that rejects empty values and repeated options.
 
-    "" would be the current folder as a path, and the default as a name. Of an option that takes one value, the last one
-    would count, and the others would be forgotten.
+    Otherwise "" would mean the current folder as a path, and the default as a name; and if an option for one value were
+    given several times, all values but the last would be ignored.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -46,15 +46,15 @@ class Command(TyperCommand):
 
 
 class CommandLine(typer.Typer):
-    """A Typer application all of whose commands are of the class `Command`."""
+    """A Typer application whose commands are all of the class `Command`."""
 
     def command(self, *args: Any, **options: Any) -> Any:
-        """As Typer's: a decorator that makes a command of a function."""
+        """Return a decorator that makes a function a command, like Typer's."""
         return super().command(*args, cls=Command, **options)
 
 
 def _is_repeated(parameter: Any, order: list[Any], given: dict[str, Any]) -> bool:
-    """Whether a parameter of one value is given twice, or one of several values has the same one twice."""
+    """Whether a parameter for one value is given twice, or one for several values has the same value twice."""
     if not parameter.multiple and parameter.nargs == 1:
         return order.count(parameter) > 1
     values = given.get(parameter.name) or ()

@@ -1,4 +1,4 @@
-"""The command that makes patching maps."""
+"""The `workbench patch` command."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +24,8 @@ def patch(
     direction: Annotated[
         list[str] | None,
         typer.Option(
-            help="sufficiency (clean into corrupt) or necessity; both for blocks, else sufficiency."
+            help="sufficiency (clean into corrupt) or necessity; by default both for the question blocks, "
+            "else sufficiency. Repeatable."
         ),
     ] = None,
     pairs_file: Annotated[
@@ -36,9 +37,9 @@ def patch(
     device: Device = "cpu",
     **asked: Any,
 ) -> None:
-    """Patch every counterfactual pair under every arm of a question; give the map of impacts.
+    """Run every arm of a question on every counterfactual pair, and make the map of impacts.
 
-    Runs that the study holds already are not run again, so that a sweep continues where it was cut off.
+    Runs that the study already has are not repeated, so an interrupted sweep continues.
     """
     from analyses.patching.asking import asked_spec, tensors_beside
     from analyses.patching.run import run_patching, settled

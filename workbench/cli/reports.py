@@ -1,4 +1,4 @@
-"""Summaries that commands print when they finish: where the result is, its main values, and what to do next."""
+"""Summaries that commands print when they finish: the result's location, its main values, and the next commands."""
 
 import shlex
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from workbench.studies.study import Study
 
-WIDTH = 120  # of tables that go to a file or another program, which has no width
+WIDTH = 120  # width of tables in files and pipes, which have no width themselves
 
 
 def report_trace(study: "Study") -> None:
@@ -52,7 +52,7 @@ def report_map(study: "Study", name: str) -> None:
 
 
 def report_probes(study: "Study") -> None:
-    """Print where each concept can be decoded best."""
+    """Print the site and step at which each concept is decoded best."""
     from dashboards.summaries import probes_summary
 
     result = _where(study, "probes")
@@ -72,7 +72,7 @@ def report_sae(study: "Study", site: str) -> None:
 
 
 def _where(study: "Study", name: str) -> "xr.Dataset":
-    """Print where a result is, and return it."""
+    """Print the location of a result, and return it."""
     from dashboards.results import load_result
 
     _say(f"Result: {study.path / 'results' / name}.nc")

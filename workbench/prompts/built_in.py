@@ -1,4 +1,4 @@
-"""Sets that come with the workbench, and those that people write in the same form."""
+"""Load sets that come with the workbench, or users' files in the same format."""
 
 from pathlib import Path
 from typing import TypeVar

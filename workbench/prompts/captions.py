@@ -39,25 +39,25 @@ def read_captions(path: Path, column: str = CAPTION_COLUMN) -> list[str]:
 
 
 def prompt_captions(prompts: PromptSet, n: int | None = None, seed: int = 0) -> list[str]:
-    """`n` different prompts of a prompt set (default: all), in the order that `seed` draws, as captions.
+    """Return `n` different prompts of a prompt set (default: all) as captions, in an order drawn with `seed`.
 
     Raises:
-        UserError: when there are fewer.
+        UserError: if there are fewer.
     """
     return [prompt.text for prompt in prompts.fill(prompts.n_prompts if n is None else n, seed)]
 
 
 def load_tokenizer(source: str) -> Tokenizer:
-    """The tokenizer of a model (see `model_source`), or one in a folder or on the hub.
+    """Load the tokenizer of a model (see `model_source`), or one in a folder or on the hub.
 
     Raises:
-        UserError: when there is none.
+        UserError: if there is none.
     """
     from transformers import AutoTokenizer  # slow to import
 
     place = source if Path(source).is_dir() else model_source(source)
     tokenizer: Any = None
-    # The local cache first: without a network the hub is retried for a while.
+    # The local cache first: without a network, asking the hub takes a while to fail.
     for local_files_only in (True, False):
         for subfolder in ("tokenizer", ""):
             try:

@@ -1,4 +1,4 @@
-"""What functions on prompts and their commands both say: defaults and choices. Imports nothing slow."""
+"""Defaults and choices shared by functions on prompts and their commands. Imports nothing slow."""
 
 from typing import Literal
 
@@ -6,4 +6,4 @@ PROMPT_SET = "organism"
 FEATURE_SET = "music"
 CAPTION_COLUMN = "caption"
 Alignment = Literal["words", "tokens", "any"]
-"""How alike in length the two texts of a pair must be: as many words, as many words and tokens, or any."""
+"""Required agreement of a pair's two texts: equal numbers of words, of words and tokens, or none."""

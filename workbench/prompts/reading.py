@@ -1,4 +1,4 @@
-"""Which tokens a model reads from a prompt: prompts with the same tokens are the same prompt to it."""
+"""Find the tokens that a model reads from a prompt; prompts with the same tokens are the same prompt to it."""
 
 from collections.abc import Callable, Iterable
 from functools import cache, partial

@@ -1,4 +1,4 @@
-"""Scorers: how well audio matches a text or shows a concept value."""
+"""Scorers, which measure how well audio matches a text or shows a concept's value."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,7 +21,7 @@ SCORERS = {
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Gives every clip a score for every text.
+    """A scorer, which gives every clip a score for every text.
 
     `identity` is a hash of everything that determines its scores except the audio and the text, such as its weights;
     scores are stored under it.
@@ -49,8 +49,10 @@ def score_key(name: str, identity: str, text: str) -> str:
 def load_scorer(name: str, device: str = "cpu", **options: Any) -> Scorer:
     """Load the scorer `name`: "embedded", "clap" (with transformers) or "clap-laion" (with laion-clap).
 
-    `device` is torch's, for scorers that have a network; `options` go to the scorer's constructor. Raises `UserError`
-    for an unknown name, and whatever sentence the scorer has when its weights or its packages are missing.
+    `device` is a torch device, for scorers with a network; `options` are passed to the scorer's constructor.
+
+    Raises:
+        UserError: the name is unknown, or the scorer's weights or packages are missing.
     """
     return _scorer_class(name)(device=device, **options)
 

@@ -69,7 +69,7 @@ class ClapScorer(ABC):
     ) -> None:
         """Load the checkpoint (see `find_checkpoint`) and RoBERTa's tokenizer (a hub id or a folder).
 
-        `template` is the sentence that every text is put into, at "{text}"; the default is the paper's.
+        `template` is the sentence into which every text is inserted, at "{text}"; the default is the paper's.
         Scores are reproducible on the CPU; a GPU rounds differently (torch lets cuDNN use TF32).
         """
         if "{text}" not in template:

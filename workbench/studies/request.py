@@ -51,10 +51,10 @@ class StudyRequest(StudyOptions):
     settings: GenerationSettings = Field(default_factory=GenerationSettings)
     sites: Names = Field(
         ("*.cross_attn", "*.block"),
-        description="Site to record; '*.cross_attn' selects it in every block. Repeatable.",
+        description="Site to record, such as tf4.block; '*.block' selects that part of every block.",
     )
     steps: Words = Field(
-        "all", description="Steps to record: 0,3,7, or '8 stratified' over the sigmas, or 'all'."
+        "all", description="Steps to record: 'all', 0,3,7, or '8 stratified' (spread evenly over the sigmas)."
     )
     tokens: str = Field(
         "all",

@@ -142,7 +142,7 @@ def test_a_run_with_other_steps_refuses_it(tiny64: AceStep15, vector: Vector, ot
         lambda: tiny64.generate(clip, settings, edits=[edits]),
         lambda: tiny64.generate_batch([patched], settings),
     ):
-        with pytest.raises(UserError, match=r"made for 2 steps \(sigmas 1, 0.75\), and this run has"):
+        with pytest.raises(UserError, match=r"made for 2 steps \(sigmas 1, 0.75\), but this run has"):
             refused()
 
 

@@ -79,7 +79,7 @@ def test_names_defaults_help_and_bounds_are_the_fields(kitchen: CommandLine) -> 
     assert {name: made[name].default for name in ("guests", "heat", "chef_name", "herbs", "sauces")} == {
         "guests": 4, "heat": 0.5, "chef_name": "Ada", "herbs": [], "sauces": ["mild"],
     }  # fmt: skip
-    assert made["sauces"].help == "Sauce to serve."
+    assert made["sauces"].help == "Sauce to serve. Repeatable."
     told = CliRunner().invoke(kitchen, ["cook", "--help"], env={"COLUMNS": "200"}).output
     for words in ("[1<=x<=12]", "<first|main>", "<hot|mild>", "Herb to add.", "[default: mild]"):
         assert words in told, words

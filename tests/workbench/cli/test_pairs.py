@@ -227,4 +227,4 @@ def test_nothing_left(
     source.write_text("original_feature,clean_prompt,corrupted_prompt\nsad,a,a\n")
     for option in (("--skip-bad",), ("--feature", "slow")):
         sentence = refusal(monkeypatch, capsys, "import", source, "--out", out, *option)
-        assert "has no pair to import" in sentence
+        assert "has no pairs to import" in sentence

@@ -204,7 +204,7 @@ def test_a_second_at_48_khz_has_the_latents_of_the_same_second_at_44_1_khz(model
 
 
 def test_a_mono_recording_is_refused(models: Models) -> None:
-    with pytest.raises(UserError, match="2 channels, not 1: repeat"):
+    with pytest.raises(UserError, match="2 channels, not 1\\. Copy"):
         encode_audio(noise(1, 1, FRAME), RATE, *models)
 
 
@@ -224,7 +224,7 @@ def test_a_folder_with_the_published_class_name_loads(tmp_path: Path) -> None:
     "change, message",
     [
         ({"use_template": True}, "template"),
-        ({"kernel_sizes": [3, 7]}, "several kernel sizes"),
+        ({"kernel_sizes": [3, 7]}, "parallel kernel sizes"),
         ({"hop_length": 256}, "multiply to 512"),
     ],
 )
