@@ -1,5 +1,6 @@
 """Studies in Python and in notebooks: every command of a study as a method that gives something to look at."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -205,6 +206,8 @@ _SUMMARIES: dict[str, Callable[[xr.Dataset, pd.DataFrame], pd.DataFrame]] = {
 _MAIN_FIGURES = {"patching": ("patching", "name"), "probes": ("probes", ""), "sae": ("sae-training", "site")}
 """By kind of result, the figure and its option that says which result is meant."""
 
+_FOLDER = "A study must be given by its folder, such as 'studies/first'"
+
 
 @takes(StudyRequest, maker=plan_study)
 def trace(
@@ -224,6 +227,7 @@ def trace(
     """
     loaded = load_model(model) if isinstance(model, str) else model
     must_be(AudioDiffusionModel, loaded, "A study needs a model, or the name of one")
+    must_be((str, os.PathLike), out, _FOLDER)
     spec = plan_study(loaded, prompts, **options)
     if sentence := words_unknown(loaded, spec):
         note(sentence)
@@ -238,6 +242,7 @@ def open_study(path: str | Path, *, device: str = "cpu", allow_store: bool = Fal
     `allow_store` confirms that the store which a study from elsewhere names may be read, as `--allow-store` does.
     Raises UserError where there is no study.
     """
+    must_be((str, os.PathLike), path, _FOLDER)
     study = Study.open(Path(path))
     if allow_store:
         study.confirm()

@@ -44,6 +44,8 @@ calls = {
     "caa sites": lambda: wb.caa(model, "mood", None),
     "caa prompts": lambda: wb.caa(model, "mood", site, prompts=3),
     "trace": lambda: wb.trace(None, out="study"),
+    "trace out": lambda: wb.trace(model, out=None),
+    "open": lambda: wb.open(None),
 }
 for name, call in calls.items():
     try:
