@@ -29,7 +29,7 @@ class RowEdit:
 
     def acts_at(self, step: int, sigma: float, pass_name: str) -> bool:
         """Whether it applies to this pass of this call."""
-        return self.edit.window.acts_at(step, sigma, pass_name)
+        return not self.acts_on_nothing and self.edit.window.acts_at(step, sigma, pass_name)
 
     @property
     def acts_on_nothing(self) -> bool:

@@ -526,8 +526,13 @@ def test_a_segment_that_pairs_do_not_have_is_named(study: Study, tiny: AceStep15
     spec = PatchingSpec(
         question="conditioning", pairs_file=str(file), pairs=2, segments=("before", "swapped")
     )
-    notes = [note for note in check_patching(study, tiny, spec).notes if "segment" in note]
-    assert notes == ["1 of 2 pairs of fast have no tokens of the segment before: their impact there is 0."]
+    notes: list[str] = []
+    result = run_patching(study, tiny, spec, note=notes.append).isel(concept=0, seed=0, scorer=0)
+    sentence = "1 of 2 pairs of fast have no tokens of the segment before: their impact there is 0."
+    assert [note for note in notes if "segment" in note] == [sentence]
+    audio = result.audio.sel(arm=["corrupt", "tf0 before"]).values
+    assert audio[0, 0] == audio[0, 1], "the arm is the corrupt run itself"
+    assert audio[1, 0] != audio[1, 1]
 
 
 def test_dropped_pairs_are_named_up_to_a_few(tiny: AceStep15) -> None:
