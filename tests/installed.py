@@ -41,8 +41,8 @@ cache ls .
 cache export study --out rows
 cache merge study --out copy.zarr
 cache rm copy.zarr --yes
-pairs features
-pairs build --feature-set music --captions captions.txt --out pairs.csv
+pairs attributes
+pairs build --attribute-set music --captions captions.txt --out pairs.csv
 pairs import pairs.csv --out imported.csv
 """
 """What is run, in this order, in a folder with captions.txt."""

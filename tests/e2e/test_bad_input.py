@@ -278,7 +278,7 @@ def test_a_file_in_the_place_of_a_folder(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("pairs", "build", "a.csv", "--feature", "x", "--feature", "x"),
+        ("pairs", "build", "a.csv", "--attribute", "x", "--attribute", "x"),
         ("cache", "merge", "{a}", "{a}", "--out", "{b}"),
         ("cache", "export", "{a}", "--site", "tf0.block", "--site", "tf0.block", "--out", "{b}"),
     ],

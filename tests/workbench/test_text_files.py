@@ -9,14 +9,14 @@ from analyses.patching.asking import asked_spec
 from cache.errors import UserError
 from tests.workbench.studies.test_study import study_spec
 from workbench.models.ace_step import AceStep15
-from workbench.prompts.features import load_features
+from workbench.prompts.attributes import load_attributes
 from workbench.prompts.prompt_sets import load_prompt_set
 from workbench.studies.study import Study
 from workbench.text_files import LARGEST_DOCUMENT, parse_json, read_document, read_text, text_lines
 
 READERS = {
     "prompts": lambda _, file: load_prompt_set(str(file)),
-    "features": lambda _, file: load_features(str(file)),
+    "attributes": lambda _, file: load_attributes(str(file)),
     "arms": lambda study, file: asked_spec(study, arms=file),
 }
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -8,7 +8,7 @@ import typer
 from cache.errors import UserError
 from workbench.cli.console import Device, progress
 from workbench.cli.parsing import CommandLine
-from workbench.prompts.defaults import CAPTION_COLUMN, FEATURE_SET, PROMPT_SET, Alignment
+from workbench.prompts.defaults import ATTRIBUTE_SET, CAPTION_COLUMN, PROMPT_SET, Alignment
 from workbench.seeds import LARGEST_SEED
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 app = CommandLine(help="Build, filter and import files of counterfactual pairs of captions.")
 
 Out = Annotated[Path, typer.Option("--out", help="CSV file to write the pairs to.")]
-FeatureSetName = Annotated[str, typer.Option("--feature-set", help="Built-in feature set, or a YAML file.")]
+AttributeSetName = Annotated[
+    str, typer.Option("--attribute-set", help="Built-in attribute set, or a YAML file.")
+]
 Report = Annotated[Path | None, typer.Option(help="CSV file with one row per candidate.")]
 
 
@@ -36,9 +38,9 @@ def build(
     ] = PROMPT_SET,
     n_prompts: Annotated[int | None, typer.Option(min=1, help="Number of prompts; all by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the prompts.")] = 0,
-    feature_set: FeatureSetName = FEATURE_SET,
-    feature: Annotated[
-        list[str] | None, typer.Option(help="Feature to build pairs for; all by default. Repeatable.")
+    attribute_set: AttributeSetName = ATTRIBUTE_SET,
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="Attribute to build pairs for; all by default. Repeatable.")
     ] = None,
     alignment: Annotated[
         Alignment,
@@ -47,27 +49,27 @@ def build(
     tokenizer: Annotated[
         str | None, typer.Option(help="Model, or tokenizer folder, that counts the tokens.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Maximum pairs per feature.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum pairs per attribute.")] = None,
     report: Report = None,
 ) -> None:
-    """Turn captions into counterfactual pairs by swapping the words of a feature."""
+    """Turn captions into counterfactual pairs by swapping the words of an attribute."""
+    from workbench.prompts.attributes import load_attributes
     from workbench.prompts.captions import prompt_captions, read_captions
     from workbench.prompts.counterfactuals import build_candidates
-    from workbench.prompts.features import load_features
     from workbench.prompts.prompt_sets import load_prompt_set
 
-    known = load_features(feature_set)
+    known = load_attributes(attribute_set)
     if captions is not None:
         texts = read_captions(captions, column)
     else:
         texts = prompt_captions(load_prompt_set(prompts), n_prompts, seed)
     counter = _tokenizer(alignment, tokenizer)
     candidates = build_candidates(
-        texts, known, feature or (), alignment=alignment, tokenizer=counter, limit=limit
+        texts, known, attribute or (), alignment=alignment, tokenizer=counter, limit=limit
     )
     if not candidates:
         raise UserError(
-            f"None of the {len(texts)} captions has a word of these features. See `workbench pairs features`."
+            f"None of the {len(texts)} captions has a word of these attributes. See `workbench pairs attributes`."
         )
     _write(candidates, out, report)
 
@@ -87,17 +89,17 @@ def filter_command(
             help="Keep pairs whose clean text is closer to the scorer's text by more than this.",
         ),
     ] = 0.0,
-    feature_set: FeatureSetName = FEATURE_SET,
+    attribute_set: AttributeSetName = ATTRIBUTE_SET,
     report: Report = None,
     device: Device = "cpu",
 ) -> None:
     """Keep the pairs whose two texts a scorer can tell apart."""
+    from workbench.prompts.attributes import load_attributes
     from workbench.prompts.counterfactuals import filter_pairs, scorer_separation
-    from workbench.prompts.features import load_features
     from workbench.prompts.pair_files import load_pairs
     from workbench.scorers import load_scorer
 
-    loaded = load_pairs(pairs, load_features(feature_set))
+    loaded = load_pairs(pairs, load_attributes(attribute_set))
     separation = scorer_separation(load_scorer(scorer, device=device))
     with progress("Comparing texts") as advance:
         candidates = filter_pairs(
@@ -113,16 +115,16 @@ def import_command(
         typer.Argument(metavar="SOURCE", help="CSV or Parquet file, or a data set's hub id (owner/name)."),
     ],
     out: Out,
-    feature_set: FeatureSetName = FEATURE_SET,
-    feature: Annotated[
-        list[str] | None, typer.Option(help="Feature to import; all by default. Repeatable.")
+    attribute_set: AttributeSetName = ATTRIBUTE_SET,
+    attribute: Annotated[
+        list[str] | None, typer.Option(help="Attribute to import; all by default. Repeatable.")
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Skip invalid rows instead of stopping with an error.")
     ] = False,
 ) -> None:
     """Check pairs with the paper's columns (original_feature, clean_prompt, corrupted_prompt); fill in the others."""
-    from workbench.prompts.features import load_features
+    from workbench.prompts.attributes import load_attributes
     from workbench.prompts.pair_files import (
         check_rows,
         complete,
@@ -132,10 +134,10 @@ def import_command(
         save_pairs,
     )
 
-    known = load_features(feature_set)
+    known = load_attributes(attribute_set)
     table = complete(read_source(source), source, known)
-    if feature:
-        table = table[table["original_feature"].isin(feature)]
+    if attribute:
+        table = table[table["original_feature"].isin(attribute)]
     problems = row_problems(table)
     if skip_bad:
         for problem, count in problems[problems != ""].value_counts().items():
@@ -144,7 +146,7 @@ def import_command(
     check_rows(table, source, known)
     if table.empty:
         raise UserError(
-            f"{source} has no pairs to import. Check the file, and the features given by --feature."
+            f"{source} has no pairs to import. Check the file, and the attributes given by --attribute."
         )
     save_pairs(out, pairs_of(table))
     for name, count in table["original_feature"].value_counts(sort=False).items():
@@ -152,14 +154,14 @@ def import_command(
     typer.echo(f"{'all':<14}{len(table):>8}\n{out}")
 
 
-@app.command("features")
-def features_command(feature_set: FeatureSetName = FEATURE_SET) -> None:
-    """List the features with their counterfactuals, the scorer's text, and the words that are swapped."""
-    from workbench.prompts.features import load_features
+@app.command("attributes")
+def attributes_command(attribute_set: AttributeSetName = ATTRIBUTE_SET) -> None:
+    """List the attributes with their counterfactuals, the scorer's text, and the words that are swapped."""
+    from workbench.prompts.attributes import load_attributes
 
-    for name, feature in load_features(feature_set).root.items():
-        words = ", ".join(f"{word} → {counterpart}" for word, counterpart in feature.swaps.items())
-        typer.echo(f"{name} → {feature.counterfactual} (text: {feature.text}): {words}")
+    for name, attribute in load_attributes(attribute_set).root.items():
+        words = ", ".join(f"{word} → {counterpart}" for word, counterpart in attribute.swaps.items())
+        typer.echo(f"{name} → {attribute.counterfactual} (text: {attribute.text}): {words}")
 
 
 def _tokenizer(alignment: str, name: str | None) -> "Tokenizer | None":

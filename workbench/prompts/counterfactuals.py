@@ -1,6 +1,6 @@
-"""Make counterfactual pairs from captions by swapping a feature's words; unsuitable pairs are dropped.
+"""Make counterfactual pairs from captions by swapping an attribute's words; unsuitable pairs are dropped.
 
-Nothing is dropped silently: every caption that mentions the feature is a candidate with a reason.
+Nothing is dropped silently: every caption that mentions the attribute is a candidate with a reason.
 """
 
 from collections.abc import Callable, Iterable, Sequence, Sized
@@ -11,8 +11,8 @@ from math import isfinite, nan
 import pandas as pd
 
 from cache.errors import UserError
+from workbench.prompts.attributes import AttributeSet
 from workbench.prompts.defaults import Alignment
-from workbench.prompts.features import FeatureSet
 from workbench.prompts.prompt_sets import Pair, Prompt
 from workbench.prompts.wording import is_negated, lowered, word_pattern
 from workbench.scorers import Scorer
@@ -27,13 +27,13 @@ class Reason(StrEnum):
     """Why a candidate was kept or dropped."""
 
     KEPT = "kept"
-    OPPOSING = "the caption also has a word of the counterfactual feature"
-    NEGATED = "the caption negates the feature"
+    OPPOSING = "the caption also has a word of the counterfactual attribute"
+    NEGATED = "the caption negates the attribute"
     REPEATED = "the caption is a duplicate"
-    LEFT_OVER = "the swapped caption still has a word of the feature"
+    LEFT_OVER = "the swapped caption still has a word of the attribute"
     WORDS = "the two texts have different numbers of words"
     TOKENS = "the two texts have different numbers of tokens"
-    LIMIT = "the feature already has enough pairs"
+    LIMIT = "the attribute already has enough pairs"
     NO_SIMILARITY = "the similarity is NaN"
     NO_SEPARATION = "the scorer's text does not distinguish the two texts"
 
@@ -50,40 +50,40 @@ class Candidate:
 
 def build_candidates(
     captions: Iterable[str],
-    features: FeatureSet,
+    attributes: AttributeSet,
     names: Sequence[str] = (),
     *,
     alignment: Alignment = "words",
     tokenizer: Tokenizer | None = None,
     limit: int | None = None,
 ) -> list[Candidate]:
-    """Make a candidate for each caption and each of the features `names` (default: all) that it mentions.
+    """Make a candidate for each caption and each of the attributes `names` (default: all) that it mentions.
 
-    A caption qualifies if it has a word of the feature, not negated, and none of the counterfactual feature.
+    A caption qualifies if it has a word of the attribute, not negated, and none of the counterfactual attribute.
 
     Args:
         captions: the captions.
-        features: the feature set.
-        names: features to use.
+        attributes: the attribute set.
+        names: attributes to use.
         alignment: "words" keeps pairs whose texts have the same number of words, "tokens" those that also have the same
             number of tokens, "any" all.
         tokenizer: counts tokens.
-        limit: maximum pairs per feature; the first ones are kept.
+        limit: maximum pairs per attribute; the first ones are kept.
 
     Raises:
-        UserError: for an unknown feature, or "tokens" without a tokenizer.
+        UserError: for an unknown attribute, or "tokens" without a tokenizer.
     """
     if alignment == "tokens" and tokenizer is None:
         raise UserError("Alignment by tokens needs a tokenizer. Give one, or align by words.")
     normal = [" ".join(caption.split()) for caption in captions]
     counter = tokenizer if alignment == "tokens" else None
     candidates = []
-    for name in names or features.names:
+    for name in names or attributes.names:
         kept: set[str] = set()
         for caption in normal:
-            if (pair := make_pair(caption, name, features)) is None:
+            if (pair := make_pair(caption, name, attributes)) is None:
                 continue
-            reason = _fault(pair, features, alignment, counter)
+            reason = _fault(pair, attributes, alignment, counter)
             if reason is None and caption in kept:
                 reason = Reason.REPEATED
             if reason is None and limit is not None and len(kept) >= limit:
@@ -94,13 +94,13 @@ def build_candidates(
     return candidates
 
 
-def make_pair(caption: str, name: str, features: FeatureSet) -> Pair | None:
-    """Make the pair of a caption and its counterfactual, or None if it has no word of the feature `name`."""
-    feature = features.get(name)
-    if not word_pattern(feature.swaps).search(lowered(caption)):
+def make_pair(caption: str, name: str, attributes: AttributeSet) -> Pair | None:
+    """Make the pair of a caption and its counterfactual, or None if it has no word of the attribute `name`."""
+    attribute = attributes.get(name)
+    if not word_pattern(attribute.swaps).search(lowered(caption)):
         return None
-    corrupt = Prompt(feature.swapped(caption), {name: feature.counterfactual})
-    return Pair(name, Prompt(caption, {name: name}), corrupt, feature.text)
+    corrupt = Prompt(attribute.swapped(caption), {name: attribute.counterfactual})
+    return Pair(name, Prompt(caption, {name: name}), corrupt, attribute.text)
 
 
 def kept_pairs(candidates: Iterable[Candidate]) -> list[Pair]:
@@ -142,7 +142,7 @@ def scorer_separation(scorer: Scorer) -> TextSeparation:
 
 
 def report(candidates: Iterable[Candidate]) -> pd.DataFrame:
-    """Return one row per candidate: features, texts, whether and why it was kept, and the similarities."""
+    """Return one row per candidate: attributes, texts, whether and why it was kept, and the similarities."""
     rows = [
         (
             each.pair.clean_value,
@@ -163,9 +163,9 @@ def report(candidates: Iterable[Candidate]) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """Summarise a report: candidates and kept pairs per feature, and the number dropped for each reason."""
+    """Summarise a report: candidates and kept pairs per attribute, and the number dropped for each reason."""
     counts = table.groupby("original_feature", sort=False)["kept"].agg(["size", "sum"])
-    lines = [f"{'feature':<14}{'candidates':>10}{'kept':>8}"]
+    lines = [f"{'attribute':<14}{'candidates':>10}{'kept':>8}"]
     lines += [f"{name:<14}{size:>10}{kept:>8}" for name, size, kept in counts.itertuples()]
     lines.append(f"{'all':<14}{len(table):>10}{int(table['kept'].sum()):>8}")
     for reason, count in table.loc[~table["kept"].astype(bool), "reason"].value_counts().items():
@@ -174,11 +174,11 @@ def summary(table: pd.DataFrame) -> str:
 
 
 def _fault(
-    pair: Pair, features: FeatureSet, alignment: Alignment, tokenizer: Tokenizer | None
+    pair: Pair, attributes: AttributeSet, alignment: Alignment, tokenizer: Tokenizer | None
 ) -> Reason | None:
     """Return why a pair is unsuitable on its own, or None."""
-    clean, own = lowered(pair.clean.text), word_pattern(features.get(pair.concept).swaps)
-    if word_pattern(features.opposing_words(pair.concept)).search(clean):
+    clean, own = lowered(pair.clean.text), word_pattern(attributes.get(pair.concept).swaps)
+    if word_pattern(attributes.opposing_words(pair.concept)).search(clean):
         return Reason.OPPOSING
     if any(is_negated(clean, match.start()) for match in own.finditer(clean)):
         return Reason.NEGATED

@@ -3,7 +3,7 @@
 from typing import Literal
 
 PROMPT_SET = "organism"
-FEATURE_SET = "music"
+ATTRIBUTE_SET = "music"
 CAPTION_COLUMN = "caption"
 Alignment = Literal["words", "tokens", "any"]
 """Required agreement of a pair's two texts: equal numbers of words, of words and tokens, or none."""

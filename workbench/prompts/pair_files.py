@@ -1,7 +1,7 @@
 """Files of counterfactual pairs: CSV with the columns of the paper's data set and some more, or a data set on the hub.
 
-Columns: `original_feature`, `clean_prompt`, `corrupted_prompt`; and, if they differ from the feature set's, `concept`,
-`counterfactual_feature` and `scorer_text`.
+Columns: `original_feature`, `clean_prompt`, `corrupted_prompt`; and, if they differ from the attribute set's,
+`concept`, `counterfactual_feature` and `scorer_text`.
 """
 
 import csv
@@ -13,7 +13,7 @@ import pandas as pd
 from cache.errors import UserError
 from workbench.files import replacing
 from workbench.hub import is_hub_id
-from workbench.prompts.features import FeatureSet, load_features
+from workbench.prompts.attributes import AttributeSet, load_attributes
 from workbench.prompts.prompt_sets import Pair, Prompt
 from workbench.tables import read_table, text_columns
 
@@ -35,24 +35,24 @@ def save_pairs(path: Path, pairs: Iterable[Pair]) -> None:
         )
 
 
-def load_pairs(path: Path, features: FeatureSet | None = None) -> dict[str, list[Pair]]:
+def load_pairs(path: Path, attributes: AttributeSet | None = None) -> dict[str, list[Pair]]:
     """Load the pairs of a table (see `read_table`) by concept.
 
-    Missing columns are filled in from `features` (default: the built-in ones).
+    Missing columns are filled in from `attributes` (default: the built-in ones).
 
     Raises:
         UserError: if the file is missing or unreadable, lacks a column, or has an invalid row (see `row_problems`).
     """
-    table = complete(read_table(path), str(path), features)
-    check_rows(table, str(path), features)
+    table = complete(read_table(path), str(path), attributes)
+    check_rows(table, str(path), attributes)
     by_concept: dict[str, list[Pair]] = {}
     for pair in pairs_of(table):
         by_concept.setdefault(pair.concept, []).append(pair)
     return by_concept
 
 
-def complete(table: pd.DataFrame, source: str, features: FeatureSet | None = None) -> pd.DataFrame:
-    """Fill in missing columns from `features` ("" for unknown features); `source` names the table in errors.
+def complete(table: pd.DataFrame, source: str, attributes: AttributeSet | None = None) -> pd.DataFrame:
+    """Fill in missing columns from `attributes` ("" for unknown attributes); `source` names the table in errors.
 
     Raises:
         UserError: if a required column is missing, or the table has no rows.
@@ -66,11 +66,11 @@ def complete(table: pd.DataFrame, source: str, features: FeatureSet | None = Non
         )
     if not has_rows:
         raise UserError(f"{source} has no pairs. It must have at least one row.")
-    known = (features or load_features()).root
+    known = (attributes or load_attributes()).root
     defaults = {
         "concept": {name: name for name in table["original_feature"]},
-        "counterfactual_feature": {name: feature.counterfactual for name, feature in known.items()},
-        "scorer_text": {name: feature.text for name, feature in known.items()},
+        "counterfactual_feature": {name: attribute.counterfactual for name, attribute in known.items()},
+        "scorer_text": {name: attribute.text for name, attribute in known.items()},
     }
     for column, default in defaults.items():
         given = table[column] if column in table else pd.Series("", index=table.index)
@@ -81,29 +81,31 @@ def complete(table: pd.DataFrame, source: str, features: FeatureSet | None = Non
 def row_problems(table: pd.DataFrame) -> pd.Series:
     """Return what is wrong with each row of a completed table, or "".
 
-    Problems are an empty cell, a feature that neither the row nor the feature set describes, equal prompts, and
+    Problems are an empty cell, an attribute that neither the row nor the attribute set describes, equal prompts, and
     duplicate rows.
     """
     problems = pd.Series("", index=table.index)
     prompts = [table[column].str.split().str.join(" ").str.casefold() for column in COLUMNS[1:]]
-    repeated = pd.DataFrame({"feature": table["original_feature"], 1: prompts[0], 2: prompts[1]}).duplicated()
+    repeated = pd.DataFrame(
+        {"attribute": table["original_feature"], 1: prompts[0], 2: prompts[1]}
+    ).duplicated()
     problems[repeated] = "the row is a duplicate"
     problems[prompts[0] == prompts[1]] = "clean_prompt and corrupted_prompt are equal"
     for row in table.index[(table[list(MORE_COLUMNS)] == "").any(axis=1)]:
-        problems[row] = f"the feature '{table['original_feature'][row]}' is unknown"
+        problems[row] = f"the attribute '{table['original_feature'][row]}' is unknown"
     for column in COLUMNS:
         problems[table[column].str.strip() == ""] = f"{column} is empty"
     return problems
 
 
-def check_rows(table: pd.DataFrame, source: str, features: FeatureSet | None = None) -> None:
+def check_rows(table: pd.DataFrame, source: str, attributes: AttributeSet | None = None) -> None:
     """Raise UserError for the first invalid row of a completed table."""
     problems = row_problems(table)
     bad = problems[problems != ""]
     if bad.empty:
         return
-    known = ", ".join((features or load_features()).names)
-    hint = f" (the features are {known})" if bad.iloc[0].endswith("is unknown") else ""
+    known = ", ".join((attributes or load_attributes()).names)
+    hint = f" (the attributes are {known})" if bad.iloc[0].endswith("is unknown") else ""
     more = f", and {len(bad) - 1} more rows are invalid" if len(bad) > 1 else ""
     raise UserError(
         f"{source}, row {bad.index[0] + 1}: {bad.iloc[0]}{hint}{more}. Fix the file, or skip such rows with "

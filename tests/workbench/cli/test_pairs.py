@@ -54,13 +54,13 @@ def test_build_from_captions(captions: Path, tmp_path: Path) -> None:
         out,
         "--report",
         report,
-        "--feature",
+        "--attribute",
         "violin",
-        "--feature",
+        "--attribute",
         "fast",
     )
     assert result.stdout.split()[-1] == str(out)
-    assert "1 dropped: the caption also has a word of the counterfactual feature" in result.stdout
+    assert "1 dropped: the caption also has a word of the counterfactual attribute" in result.stdout
     loaded = load_pairs(out)
     assert [pair.corrupt.text for pair in loaded["violin"]] == ["A fast trumpet", "a quick trumpet"]
     assert [pair.corrupt.text for pair in loaded["fast"]] == ["A slow violin", "a leisurely violin"]
@@ -70,18 +70,18 @@ def test_build_from_captions(captions: Path, tmp_path: Path) -> None:
 
 def test_build_with_a_limit_and_by_tokens(captions: Path, tmp_path: Path) -> None:
     out = tmp_path / "pairs.csv"
-    run("build", "--captions", captions, "--out", out, "--feature", "fast", "--limit", 1)
+    run("build", "--captions", captions, "--out", out, "--attribute", "fast", "--limit", 1)
     assert [pair.clean.text for pair in load_pairs(out)["fast"]] == ["A fast violin"]
     by_tokens = ("--alignment", "tokens", "--tokenizer", "organism-shared")
-    run("build", "--captions", captions, "--out", out, "--feature", "fast", *by_tokens)
+    run("build", "--captions", captions, "--out", out, "--attribute", "fast", *by_tokens)
     assert len(load_pairs(out)["fast"]) == 2
 
 
-def test_build_from_a_csv_column_with_own_features(tmp_path: Path) -> None:
-    table, features, out = (tmp_path / name for name in ("captions.csv", "own.yaml", "pairs.csv"))
+def test_build_from_a_csv_column_with_own_attributes(tmp_path: Path) -> None:
+    table, attributes, out = (tmp_path / name for name in ("captions.csv", "own.yaml", "pairs.csv"))
     table.write_text("what\na kazoo\n")
-    features.write_text("kazoo: {counterfactual: comb, text: buzz, swaps: {kazoo: comb}}")
-    run("build", "--captions", table, "--column", "what", "--feature-set", features, "--out", out)
+    attributes.write_text("kazoo: {counterfactual: comb, text: buzz, swaps: {kazoo: comb}}")
+    run("build", "--captions", table, "--column", "what", "--attribute-set", attributes, "--out", out)
     (pair,) = load_pairs(out)["kazoo"]
     assert (pair.corrupt.text, pair.corrupt_value, pair.text) == ("a comb", "comb", "buzz")
 
@@ -104,9 +104,9 @@ def test_build_without_a_file_takes_the_prompts_of_a_prompt_set(tmp_path: Path) 
         4,
         "--seed",
         1,
-        "--feature",
+        "--attribute",
         "slow",
-        "--feature",
+        "--attribute",
         "fast",
     )
     assert sum(len(pairs) for pairs in load_pairs(out).values()) == 4
@@ -130,7 +130,7 @@ class TextLength:
 
 def test_filter(captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built, out, report = (tmp_path / name for name in ("built.csv", "pairs.csv", "report.csv"))
-    run("build", "--captions", captions, "--out", built, "--feature", "fast")
+    run("build", "--captions", captions, "--out", built, "--attribute", "fast")
     asked = []
     monkeypatch.setattr(
         scorers, "load_scorer", lambda name, **options: asked.append((name, options)) or TextLength()
@@ -155,7 +155,7 @@ def test_import(tmp_path: Path) -> None:
     ]
     assert load_pairs(out)["sad"][0].corrupt_value == "happy"
     assert load_pairs(out) == load_pairs(source)
-    run("import", source, "--out", out, "--feature", "slow")
+    run("import", source, "--out", out, "--attribute", "slow")
     assert list(load_pairs(out)) == ["slow"]
 
 
@@ -173,8 +173,8 @@ def test_import_leaves_bad_rows_out_when_asked(
     assert [pair.corrupt.text for pair in load_pairs(out)["sad"]] == ["b"]
 
 
-def test_features_are_listed() -> None:
-    lines = run("features").stdout.splitlines()
+def test_attributes_are_listed() -> None:
+    lines = run("attributes").stdout.splitlines()
     assert len(lines) == 21
     assert lines[10].startswith("violin → trumpet (text: violin): violin → trumpet, violins → trumpets")
 
@@ -184,12 +184,12 @@ def test_features_are_listed() -> None:
     [
         (("build", "--captions", "nowhere.txt", "--out", "x.csv"), "There is no file nowhere.txt"),
         (
-            ("build", "--out", "x.csv", "--feature", "kazoo"),
-            "Unknown feature 'kazoo'. Features: female",
+            ("build", "--out", "x.csv", "--attribute", "kazoo"),
+            "Unknown attribute 'kazoo'. Attributes: female",
         ),
         (
-            ("build", "--out", "x.csv", "--feature", "cello"),
-            "None of the 56 captions has a word of these features",
+            ("build", "--out", "x.csv", "--attribute", "cello"),
+            "None of the 56 captions has a word of these attributes",
         ),
         (
             ("build", "--out", "x.csv", "--alignment", "tokens"),
@@ -197,7 +197,7 @@ def test_features_are_listed() -> None:
         ),
         (("build", "--out", "x.csv", "--tokenizer", "organism-shared"), "--tokenizer go together"),
         (("build", "--out", "x.csv", "--prompts", "nothing"), "Unknown prompt set 'nothing'"),
-        (("build", "--out", "x.csv", "--feature-set", "nothing"), "Unknown feature set 'nothing'"),
+        (("build", "--out", "x.csv", "--attribute-set", "nothing"), "Unknown attribute set 'nothing'"),
         (("filter", "nowhere.csv", "--out", "x.csv"), "There is no file nowhere.csv"),
         (("import", "nowhere.csv", "--out", "x.csv"), "There is no file nowhere.csv"),
     ],
@@ -221,10 +221,10 @@ def test_nothing_left(
     captions.write_text("no violin")
     sentence = refusal(monkeypatch, capsys, "build", "--captions", captions, "--out", out, "--report", report)
     assert "No pair was kept, so" in sentence
-    assert pd.read_csv(report)["reason"].tolist() == ["the caption negates the feature"]
+    assert pd.read_csv(report)["reason"].tolist() == ["the caption negates the attribute"]
     assert not out.exists()
     source = tmp_path / "bad.csv"
     source.write_text("original_feature,clean_prompt,corrupted_prompt\nsad,a,a\n")
-    for option in (("--skip-bad",), ("--feature", "slow")):
+    for option in (("--skip-bad",), ("--attribute", "slow")):
         sentence = refusal(monkeypatch, capsys, "import", source, "--out", out, *option)
         assert "has no pairs to import" in sentence

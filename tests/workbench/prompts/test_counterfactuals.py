@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.errors import UserError
+from workbench.prompts.attributes import load_attributes
 from workbench.prompts.counterfactuals import (
     Candidate,
     Reason,
@@ -18,21 +19,20 @@ from workbench.prompts.counterfactuals import (
     scorer_separation,
     summary,
 )
-from workbench.prompts.features import load_features
 from workbench.prompts.prompt_sets import Pair, Prompt
 from workbench.prompts.wording import lowered, word_pattern
 from workbench.scorers import load_scorer
 
-FEATURES = load_features()
+ATTRIBUTES = load_attributes()
 
 
 def reasons(caption: str, name: str, **options: object) -> list[Reason]:
-    """Why each candidate that the caption gives for a feature was kept or dropped."""
-    return [each.reason for each in build_candidates([caption], FEATURES, [name], **options)]
+    """Why each candidate that the caption gives for an attribute was kept or dropped."""
+    return [each.reason for each in build_candidates([caption], ATTRIBUTES, [name], **options)]
 
 
 def test_a_pair_has_texts_labels_and_the_scorers_text() -> None:
-    (candidate,) = build_candidates(["A woman\n sings  slowly"], FEATURES, ["female"])
+    (candidate,) = build_candidates(["A woman\n sings  slowly"], ATTRIBUTES, ["female"])
     assert candidate.pair == Pair(
         "female",
         Prompt("A woman sings slowly", {"female": "female"}),
@@ -62,43 +62,45 @@ def test_which_captions_qualify(caption: str, name: str, expected: list[Reason])
     assert reasons(caption, name) == expected
 
 
-def own_features(swaps: dict[str, str]) -> object:
-    """A set of one feature "loud" with these swaps."""
-    return type(FEATURES).model_validate({"loud": {"counterfactual": "soft", "text": "loud", "swaps": swaps}})
+def own_attributes(swaps: dict[str, str]) -> object:
+    """A set of one attribute "loud" with these swaps."""
+    return type(ATTRIBUTES).model_validate(
+        {"loud": {"counterfactual": "soft", "text": "loud", "swaps": swaps}}
+    )
 
 
 def test_alignment_by_words() -> None:
-    features = own_features({"loud": "rather soft"})
+    attributes = own_attributes({"loud": "rather soft"})
     for alignment, reason in (("words", Reason.WORDS), ("tokens", Reason.WORDS), ("any", Reason.KEPT)):
-        (candidate,) = build_candidates(["a loud horn"], features, alignment=alignment, tokenizer=str.split)
+        (candidate,) = build_candidates(["a loud horn"], attributes, alignment=alignment, tokenizer=str.split)
         assert candidate.reason is reason
         assert candidate.pair.corrupt.text == "a rather soft horn"
 
 
 def test_alignment_by_tokens() -> None:
     captions = ["a loud horn", "a noisy horn"]
-    features = own_features({"loud": "soft", "noisy": "silent"})
-    by_letter = build_candidates(captions, features, alignment="tokens", tokenizer=list)
+    attributes = own_attributes({"loud": "soft", "noisy": "silent"})
+    by_letter = build_candidates(captions, attributes, alignment="tokens", tokenizer=list)
     assert [each.reason for each in by_letter] == [Reason.KEPT, Reason.TOKENS]
-    by_word = build_candidates(captions, features, alignment="words", tokenizer=list)
+    by_word = build_candidates(captions, attributes, alignment="words", tokenizer=list)
     assert [each.reason for each in by_word] == [Reason.KEPT, Reason.KEPT]
 
 
 def test_alignment_by_tokens_needs_a_tokenizer() -> None:
     with pytest.raises(UserError, match=r"needs a tokenizer. Give one, or align by words"):
-        build_candidates(["a horn"], FEATURES, alignment="tokens")
+        build_candidates(["a horn"], ATTRIBUTES, alignment="tokens")
 
 
-def test_a_word_of_the_feature_that_swapping_makes_is_found() -> None:
-    features = own_features({"loud": "soft", "soft rock": "quiet folk"})
-    (candidate,) = build_candidates(["loud rock"], features, alignment="any")
+def test_a_word_of_the_attribute_that_swapping_makes_is_found() -> None:
+    attributes = own_attributes({"loud": "soft", "soft rock": "quiet folk"})
+    (candidate,) = build_candidates(["loud rock"], attributes, alignment="any")
     assert candidate.pair.corrupt.text == "soft rock"
     assert candidate.reason is Reason.LEFT_OVER
 
 
 def test_repeated_captions_and_the_limit() -> None:
     captions = ["a violin", "no violin", "a  violin ", "two violins", "three violins"]
-    candidates = build_candidates(captions, FEATURES, ["violin"], limit=2)
+    candidates = build_candidates(captions, ATTRIBUTES, ["violin"], limit=2)
     assert [each.reason for each in candidates] == [
         Reason.KEPT,
         Reason.NEGATED,
@@ -109,34 +111,34 @@ def test_repeated_captions_and_the_limit() -> None:
     assert [pair.clean.text for pair in kept_pairs(candidates)] == ["a violin", "two violins"]
 
 
-def test_the_limit_counts_each_feature_by_itself() -> None:
+def test_the_limit_counts_each_attribute_by_itself() -> None:
     kept = kept_pairs(
-        build_candidates(["a fast violin", "a fast fiddle"], FEATURES, ["fast", "violin"], limit=1)
+        build_candidates(["a fast violin", "a fast fiddle"], ATTRIBUTES, ["fast", "violin"], limit=1)
     )
     assert [pair.concept for pair in kept] == ["fast", "violin"]
 
 
-def test_an_unknown_feature_is_told_the_list() -> None:
-    with pytest.raises(UserError, match=r"Unknown feature 'kazoo'. Features: female"):
-        build_candidates(["a kazoo"], FEATURES, ["kazoo"])
+def test_an_unknown_attribute_is_told_the_list() -> None:
+    with pytest.raises(UserError, match=r"Unknown attribute 'kazoo'. Attributes: female"):
+        build_candidates(["a kazoo"], ATTRIBUTES, ["kazoo"])
 
 
 vocabulary = sorted(
-    {word for feature in FEATURES.root.values() for word in (*feature.swaps, *feature.also)}
+    {word for attribute in ATTRIBUTES.root.values() for word in (*attribute.swaps, *attribute.also)}
     | {"a", "an", "and", "no", "with", "song", "drumstick", "voice", "very", ",", "."}
 )
 captions = st.lists(st.sampled_from(vocabulary), min_size=1, max_size=8).map(" ".join)
 
 
 @settings(deadline=None)
-@given(captions, st.sampled_from(FEATURES.names))
+@given(captions, st.sampled_from(ATTRIBUTES.names))
 def test_kept_pairs_hold_what_they_promise(caption: str, name: str) -> None:
-    feature = FEATURES.get(name)
-    other = FEATURES.root.get(feature.counterfactual)
-    for pair in kept_pairs(build_candidates([caption], FEATURES, [name])):
+    attribute = ATTRIBUTES.get(name)
+    other = ATTRIBUTES.root.get(attribute.counterfactual)
+    for pair in kept_pairs(build_candidates([caption], ATTRIBUTES, [name])):
         clean, corrupt = lowered(pair.clean.text), lowered(pair.corrupt.text)
-        assert word_pattern(feature.swaps).search(clean)
-        assert not word_pattern(feature.swaps).search(corrupt)
+        assert word_pattern(attribute.swaps).search(clean)
+        assert not word_pattern(attribute.swaps).search(corrupt)
         assert len(clean.split()) == len(corrupt.split())
         if other is not None:
             assert not word_pattern(other.swaps).search(clean)
@@ -147,7 +149,7 @@ def test_kept_pairs_hold_what_they_promise(caption: str, name: str) -> None:
 
 
 PAIRS = kept_pairs(
-    build_candidates(["a violin", "two violins", "three violins", "a fiddle"], FEATURES, ["violin"])
+    build_candidates(["a violin", "two violins", "three violins", "a fiddle"], ATTRIBUTES, ["violin"])
 )
 
 
@@ -216,29 +218,29 @@ def test_the_report_has_a_row_for_every_candidate() -> None:
         "clean_similarity": 0.5,
         "corrupted_similarity": 0.25,
     }
-    assert table["reason"].tolist() == ["kept", "the feature already has enough pairs"]
+    assert table["reason"].tolist() == ["kept", "the attribute already has enough pairs"]
     assert np.isnan(table["clean_similarity"][1])
     assert len(report([])) == 0
 
 
-def test_the_summary_counts_features_and_reasons() -> None:
+def test_the_summary_counts_attributes_and_reasons() -> None:
     captions = ["a fast violin", "no fast violin", "two violins", "violin and trumpet", "violins, trumpets"]
-    lines = summary(report(build_candidates(captions, FEATURES, ["violin", "fast"]))).splitlines()
+    lines = summary(report(build_candidates(captions, ATTRIBUTES, ["violin", "fast"]))).splitlines()
     assert [line.split() for line in lines[:4]] == [
-        ["feature", "candidates", "kept"],
+        ["attribute", "candidates", "kept"],
         ["violin", "5", "3"],
         ["fast", "2", "1"],
         ["all", "7", "4"],
     ]
     assert lines[4:] == [
-        "2 dropped: the caption also has a word of the counterfactual feature",
-        "1 dropped: the caption negates the feature",
+        "2 dropped: the caption also has a word of the counterfactual attribute",
+        "1 dropped: the caption negates the attribute",
     ]
     assert summary(report([])).splitlines()[-1].split() == ["all", "0", "0"]
 
 
-def test_the_summary_of_all_features_fits_a_screen() -> None:
-    captions = [f"{word}" for feature in FEATURES.root.values() for word in feature.swaps]
-    lines = summary(report(build_candidates(captions, FEATURES, limit=3))).splitlines()
+def test_the_summary_of_all_attributes_fits_a_screen() -> None:
+    captions = [f"{word}" for attribute in ATTRIBUTES.root.values() for word in attribute.swaps]
+    lines = summary(report(build_candidates(captions, ATTRIBUTES, limit=3))).splitlines()
     assert len(lines) <= 21 + 2 + len(Reason)
     assert max(map(len, lines)) <= 80

@@ -1,4 +1,4 @@
-"""Files of pairs: written and read back, filled up from the features, and what a bad one is told."""
+"""Files of pairs: written and read back, filled up from the attributes, and what a bad one is told."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.errors import UserError
+from workbench.prompts.attributes import AttributeSet, load_attributes
 from workbench.prompts.counterfactuals import build_candidates, kept_pairs
-from workbench.prompts.features import FeatureSet, load_features
 from workbench.prompts.pair_files import complete, load_pairs, pairs_of, read_source, row_problems, save_pairs
 from workbench.prompts.prompt_sets import Pair, Prompt, load_prompt_set
 
@@ -25,10 +25,10 @@ def write(folder: Path, *lines: str, header: str = HEADER) -> Path:
     return file
 
 
-def refusal(file: Path, features: FeatureSet | None = None) -> str:
+def refusal(file: Path, attributes: AttributeSet | None = None) -> str:
     """The sentence with which a file is refused."""
     with pytest.raises(UserError) as error:
-        load_pairs(file, features)
+        load_pairs(file, attributes)
     assert "\n" not in str(error.value)
     assert str(file) in str(error.value)
     return str(error.value)
@@ -39,7 +39,7 @@ def refusal(file: Path, features: FeatureSet | None = None) -> str:
 
 def test_pairs_come_back_as_they_were(tmp_path: Path) -> None:
     captions = ['a "fast", happy violin', "Slow violins, a woman's voice; NA"]
-    pairs = kept_pairs(build_candidates(captions, load_features()))
+    pairs = kept_pairs(build_candidates(captions, load_attributes()))
     save_pairs(tmp_path / "new" / "pairs.csv", pairs)
     loaded = load_pairs(tmp_path / "new" / "pairs.csv")
     assert list(loaded) == ["female", "fast", "slow", "happy", "violin"]
@@ -62,7 +62,7 @@ def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, cells: li
 
 
 def test_the_columns_of_the_paper_come_first(tmp_path: Path) -> None:
-    save_pairs(tmp_path / "pairs.csv", kept_pairs(build_candidates(["a violin"], load_features())))
+    save_pairs(tmp_path / "pairs.csv", kept_pairs(build_candidates(["a violin"], load_attributes())))
     table = pd.read_csv(tmp_path / "pairs.csv")
     assert table.iloc[0].to_dict() == {
         "original_feature": "violin",
@@ -90,7 +90,7 @@ def test_pairs_of_a_prompt_set_keep_their_concept_and_values(tmp_path: Path) -> 
 # The paper's columns
 
 
-def test_a_file_with_the_papers_columns_is_filled_up_from_the_features(tmp_path: Path) -> None:
+def test_a_file_with_the_papers_columns_is_filled_up_from_the_attributes(tmp_path: Path) -> None:
     file = write(tmp_path, "female,a woman,a man", "harmonica,harmonica,harp", "female,a girl,a boy")
     loaded = load_pairs(file)
     assert list(loaded) == ["female", "harmonica"]
@@ -111,7 +111,7 @@ def test_other_columns_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
     assert [pair.corrupt.text for pair in load_pairs(file)["sad"]] == ["a happy song"]
 
 
-def test_a_row_that_says_everything_may_have_an_own_feature(tmp_path: Path) -> None:
+def test_a_row_that_says_everything_may_have_its_own_attribute(tmp_path: Path) -> None:
     more = f"{HEADER},counterfactual_feature,scorer_text"
     file = write(tmp_path, "kazoo,a kazoo,a comb,comb,kazoo music", "sad,sad,happy,,", header=more)
     loaded = load_pairs(file)
@@ -123,14 +123,14 @@ def test_a_row_that_says_everything_may_have_an_own_feature(tmp_path: Path) -> N
     assert (loaded["sad"][0].corrupt_value, loaded["sad"][0].text) == ("happy", "sad")
 
 
-def test_own_features_fill_up(tmp_path: Path) -> None:
+def test_own_attributes_fill_up(tmp_path: Path) -> None:
     own = {"kazoo": {"counterfactual": "comb", "text": "buzz", "swaps": {"kazoo": "comb"}}}
-    features = FeatureSet.model_validate(own)
+    attributes = AttributeSet.model_validate(own)
     file = write(tmp_path, "kazoo,a kazoo,a comb")
-    assert load_pairs(file, features)["kazoo"][0].text == "buzz"
-    assert "feature 'kazoo' is unknown (the features are female, male" in refusal(file)
+    assert load_pairs(file, attributes)["kazoo"][0].text == "buzz"
+    assert "attribute 'kazoo' is unknown (the attributes are female, male" in refusal(file)
     file = write(tmp_path, "sad,sad,happy")
-    assert "feature 'sad' is unknown (the features are kazoo)" in refusal(file, features)
+    assert "attribute 'sad' is unknown (the attributes are kazoo)" in refusal(file, attributes)
 
 
 # Bad files
@@ -141,7 +141,7 @@ def test_own_features_fill_up(tmp_path: Path) -> None:
     [
         (["sad,a,b", "sad,A,  b"], "row 2: the row is a duplicate"),
         (["sad,a,b", "sad, a  song,A song"], "row 2: clean_prompt and corrupted_prompt are equal."),
-        (["kazoo,a,b"], "row 1: the feature 'kazoo' is unknown (the features are female, male, fast"),
+        (["kazoo,a,b"], "row 1: the attribute 'kazoo' is unknown (the attributes are female, male, fast"),
         (["sad,,b"], "row 1: clean_prompt is empty"),
         (["sad,a, "], "row 1: corrupted_prompt is empty"),
         ([",a,b"], "row 1: original_feature is empty"),
@@ -154,7 +154,7 @@ def test_bad_rows(tmp_path: Path, lines: list[str], sentence: str) -> None:
     assert sentence in refusal(write(tmp_path, *lines))
 
 
-def test_the_same_texts_under_two_features_are_no_repetition(tmp_path: Path) -> None:
+def test_the_same_texts_under_two_attributes_are_no_repetition(tmp_path: Path) -> None:
     assert list(load_pairs(write(tmp_path, "sad,a,b", "slow,a,b", "sad,b,a"))) == ["sad", "slow"]
 
 
@@ -201,9 +201,9 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
     return asked
 
 
-def rows(*features: str) -> pd.DataFrame:
+def rows(*attributes: str) -> pd.DataFrame:
     """A table in the paper's columns."""
-    return pd.DataFrame([(name, f"{name} a", f"{name} b") for name in features], columns=HEADER.split(","))
+    return pd.DataFrame([(name, f"{name} a", f"{name} b") for name in attributes], columns=HEADER.split(","))
 
 
 def test_a_data_set_of_the_hub_in_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
