@@ -42,38 +42,46 @@ def small(tiny: AceStep15, tmp_path: Path) -> Study:
     return trace_study(tmp_path / "study", study_spec(tiny, **SMALL), tiny)
 
 
-def whole(tiny: AceStep15, path: Path) -> Study:
-    return trace_study(
-        trace_study(path, study_spec(tiny, **SMALL), tiny).path, study_spec(tiny, **LARGE), tiny
-    )
+@pytest.fixture(scope="module")
+def whole(tiny: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The small study, extended without interruption."""
+    path = tmp_path_factory.mktemp("whole") / "study"
+    trace_study(path, study_spec(tiny, **SMALL), tiny)
+    return trace_study(path, study_spec(tiny, **LARGE), tiny)
+
+
+@pytest.fixture
+def break_off(
+    small: Study, tiny: AceStep15, break_at: Break, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], str]:
+    """Extends the small study until this happens; gives the error's text."""
+
+    def extend(how: str) -> str:
+        error: type[BaseException] = KeyboardInterrupt if how.startswith("killed") else UserError
+        with monkeypatch.context() as patch, pytest.raises(error) as raised:
+            if how == "nan":
+                break_at(range(6, 8))
+            elif how == "full":
+                patch.setattr(LocalStorage, "put", full_disk("c.2.0.0.0.0"))
+            elif how == "killed":
+                patch.setattr("workbench.studies.tracing._clips_of", _killed_at(2))
+            else:
+                patch.setattr(Study, "extended", interrupted)
+            trace_study(small.path, study_spec(tiny, **LARGE), tiny)
+        break_at(range(0))
+        return str(raised.value)
+
+    return extend
 
 
 @pytest.mark.parametrize("how", ["nan", "full", "killed", "killed early"])
 def test_an_extension_that_broke_is_not_read_and_goes_on(
-    small: Study,
-    tiny: AceStep15,
-    tmp_path: Path,
-    break_at: Break,
-    monkeypatch: pytest.MonkeyPatch,
-    how: str,
+    small: Study, whole: Study, tiny: AceStep15, break_off: Callable[[str], str], how: str
 ) -> None:
     audio = [small.audio_path(clip).read_bytes() for clip in range(3)]
-    error: type[BaseException] = KeyboardInterrupt if how.startswith("killed") else UserError
     there = 3 if how == "killed early" else 6
-    with monkeypatch.context() as patch, pytest.raises(error) as told:
-        if how == "nan":
-            break_at(range(6, 8))
-        elif how == "full":
-            patch.setattr(LocalStorage, "put", full_disk("c.2.0.0.0.0"))
-        elif how == "killed":
-            patch.setattr("workbench.studies.tracing._clips_of", _killed_at(2))
-        else:
-            patch.setattr(Study, "extended", interrupted)
-        trace_study(small.path, study_spec(tiny, **LARGE), tiny)
-    break_at(range(0))
     sentence = f"{small.path} is half-written: {there} of its 8 clips are traced. Run `workbench trace` again"
-    if error is UserError:
-        assert sentence in str(told.value)
+    assert (sentence in break_off(how)) == (not how.startswith("killed"))
     broken = Study.open(small.path)
     for read in (
         lambda: broken.cache,
@@ -88,7 +96,7 @@ def test_an_extension_that_broke_is_not_read_and_goes_on(
     assert not broken.result_names()
     assert [sentence in each for each in outdated(broken)] == [True]
     gone_on = trace_study(small.path, study_spec(tiny, **LARGE), tiny)
-    assert gone_on.clips.equals(whole(tiny, tmp_path / "whole").clips)
+    assert gone_on.clips.equals(whole.clips)
     assert [gone_on.audio_path(clip).read_bytes() for clip in range(3)] == audio
     assert np.isfinite(gone_on.cache.read("tf1.block")).all()
     assert gone_on.cache.plan.n_clips == 8
@@ -97,18 +105,16 @@ def test_an_extension_that_broke_is_not_read_and_goes_on(
 
 @pytest.mark.parametrize("how", ["full", "killed", "killed early"])
 def test_the_smaller_study_comes_back(
-    small: Study, tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    small: Study,
+    whole: Study,
+    tiny: AceStep15,
+    break_off: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
 ) -> None:
     before = contents(small.path)
     results = run_sae(small, TRAINING).attrs["result_id"]
-    with monkeypatch.context() as patch, pytest.raises((UserError, KeyboardInterrupt)):
-        if how == "full":
-            patch.setattr(LocalStorage, "put", full_disk("c.2.0.0.0.0"))
-        elif how == "killed":
-            patch.setattr("workbench.studies.tracing._clips_of", _killed_at(2))
-        else:
-            patch.setattr(Study, "extended", interrupted)
-        trace_study(small.path, study_spec(tiny, **LARGE), tiny)
+    break_off(how)
     for n_prompts, seeds in ((3, 2), (2, 1), (5, 1)):  # not what it was
         with pytest.raises(UserError, match="differ"):
             trace_study(small.path, study_spec(tiny, n_prompts=n_prompts, seeds=seeds), tiny)
@@ -131,15 +137,14 @@ def test_the_smaller_study_comes_back(
     }
     assert all(after[name] == before[name] for name in before if name.startswith("activations.zarr/tf"))
     grown = trace_study(small.path, study_spec(tiny, **LARGE), tiny)
-    assert grown.clips.equals(whole(tiny, tmp_path / "whole").clips)
+    assert grown.clips.equals(whole.clips)
 
 
-def test_a_whole_study_does_not_shrink(tiny: AceStep15, tmp_path: Path) -> None:
-    study = whole(tiny, tmp_path / "study")
-    before = contents(study.path)
+def test_a_whole_study_does_not_shrink(whole: Study, tiny: AceStep15) -> None:
+    before = contents(whole.path)
     with pytest.raises(UserError, match="n_prompts differs"):
-        trace_study(study.path, study_spec(tiny, **SMALL), tiny)
-    assert contents(study.path) == before
+        trace_study(whole.path, study_spec(tiny, **SMALL), tiny)
+    assert contents(whole.path) == before
 
 
 def _killed_at(shard: int) -> Callable[..., Any]:
@@ -158,11 +163,9 @@ def _killed_at(shard: int) -> Callable[..., Any]:
 
 
 def test_a_trace_that_meets_another_one_only_says_so(
-    small: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+    small: Study, tiny: AceStep15, break_off: Callable[[str], str]
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("workbench.studies.tracing._clips_of", _killed_at(2))
-        trace_study(small.path, study_spec(tiny, **LARGE), tiny)
+    break_off("killed")
     claim = open_storage(small.cache_location).claim(0, 2)
     with pytest.raises(
         CacheBusy, match=r"another writer \(shards 0 to 2\).*Wait until it has finished, or stop it\.$"
