@@ -49,7 +49,11 @@ class ObjectStorage:
 
     @classmethod
     def from_url(cls, url: str) -> "ObjectStorage":
-        """Open the storage at a URL; credentials come from the environment, as documented by obstore."""
+        """Open the storage at a URL; credentials come from the environment, as documented by obstore.
+
+        Raises:
+            CacheError: if it is not the URL of an object store.
+        """
         try:
             return cls(from_url(url, client_options=_CLIENT, retry_config=_RETRIES), url.rstrip("/"))
         except (BaseError, ValueError) as error:

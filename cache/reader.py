@@ -218,7 +218,11 @@ class ActivationCache:
         return clips
 
     def steps_within(self, sigmas: tuple[float, float] | None, steps: Sequence[int]) -> Sequence[int]:
-        """Return the positions along step whose sigma is within a range (inclusive)."""
+        """Return the positions along step whose sigma is within a range (inclusive).
+
+        Raises:
+            UserError: if there are none.
+        """
         if sigmas is None:
             return steps
         low, high = sigmas
@@ -231,7 +235,11 @@ class ActivationCache:
         return kept
 
     def tokens_within(self, seconds: tuple[float, float] | None, tokens: Sequence[int]) -> Sequence[int]:
-        """Return the tokens that begin within a time range (its end is exclusive)."""
+        """Return the tokens that begin within a time range in seconds (its end is exclusive).
+
+        Raises:
+            UserError: if there are none.
+        """
         if seconds is None:
             return tokens
         start, end = seconds

@@ -242,7 +242,11 @@ class Request:
 
 
 def blocks_arms(request: Request) -> list[Arm]:
-    """Question blocks: patch every block (and set) in each direction, and ablate it in each way."""
+    """Question blocks: patch every block (and set) in each direction, and ablate every block in each way.
+
+    Raises:
+        UserError: a set has fewer than two different blocks, or a block does not exist.
+    """
     check_blocks([block for blocks in request.spec.sets for block in blocks], request.model.n_blocks)
     if any(len(set(blocks)) < 2 for blocks in request.spec.sets):
         raise UserError(
@@ -264,7 +268,11 @@ def blocks_arms(request: Request) -> list[Arm]:
 
 
 def steps_arms(request: Request) -> list[Arm]:
-    """Question steps: patch every block in one window of steps at a time."""
+    """Question steps: patch every block in one window of steps at a time.
+
+    Raises:
+        UserError: there are more windows than steps.
+    """
     n_steps = request.settings.num_steps
     if not 1 <= request.spec.windows <= n_steps:
         raise UserError(
@@ -320,7 +328,11 @@ def heads_arms(request: Request) -> list[Arm]:
 
 
 def passes_arms(request: Request) -> list[Arm]:
-    """Question passes: patch every block in one guidance pass at a time."""
+    """Question passes: patch every block in one guidance pass at a time.
+
+    Raises:
+        UserError: the run has no guidance.
+    """
     passes = request.model.passes(request.settings)
     if len(passes) < 2:
         raise UserError("The question passes needs guidance; this run has only one pass.")
@@ -330,7 +342,11 @@ def passes_arms(request: Request) -> list[Arm]:
 
 
 def conditioning_arms(request: Request) -> list[Arm]:
-    """Question conditioning: patch segments of the conditioning tokens, and the words that the pair swaps or keeps."""
+    """Question conditioning: patch segments of the conditioning tokens, and the words that the pair swaps or keeps.
+
+    Raises:
+        UserError: the mode is not conditioning.
+    """
     if request.spec.mode != "conditioning":
         raise UserError("The question conditioning needs the mode conditioning.")
     known = request.model.segments(Clip("music", 0), request.settings)
@@ -369,7 +385,11 @@ def sets_arms(request: Request) -> list[Arm]:
 
 
 def paths_arms(request: Request) -> list[Arm]:
-    """Question paths: patch from each block's cross-attention directly to a later part."""
+    """Question paths: patch from each block's cross-attention directly to a later part.
+
+    Raises:
+        UserError: a part is unknown, or layers between the model's blocks cannot be held fixed.
+    """
     if not request.model.one_stream:
         raise UserError(
             "Paths are not supported for this model: between its blocks are layers that cannot be held fixed. Use "

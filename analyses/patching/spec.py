@@ -150,7 +150,7 @@ class PatchingSpec(BaseModel):
     @model_validator(mode="after")
     def _custom_has_arms(self) -> "PatchingSpec":
         if self.question == "custom" and not self.custom_arms:
-            raise ValueError("the question custom needs arms of its own: give a file of them (--arms)")
+            raise ValueError("the question custom needs arms: give a file of them (--arms)")
         return self
 
     @property

@@ -179,7 +179,11 @@ def probe_arrays(
 def pooled_activations(
     cache: ActivationCache, site: str, step: int, pass_name: str
 ) -> Float[np.ndarray, "clip channel"]:
-    """Return every clip's activations at one site, step and pass, averaged over tokens; read shard by shard."""
+    """Return every clip's activations at one site, step and pass, averaged over tokens; read shard by shard.
+
+    Raises:
+        UserError: the cache does not have the site, step or pass, or its values are not finite.
+    """
     n_clips, size = cache.plan.n_clips, cache.plan.clips_per_shard
     shards = [list(range(first, min(first + size, n_clips))) for first in range(0, n_clips, size)]
     acts = [cache.read(site, clips=clips, steps=[step], passes=[pass_name]) for clips in shards]
@@ -258,7 +262,7 @@ def probe_task(
     contexts: Shaped[np.ndarray, " clip"],
     spec: ProbeSpec,
 ) -> ProbeTask:
-    """Prepare the folds and shuffled labels of one concept; arguments and errors are those of `probe_arrays`."""
+    """Prepare the folds and shuffled labels of one concept; takes and raises the same as `probe_arrays`."""
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     group_labels = labels[first]
     mixed = labels != group_labels[group]

@@ -82,7 +82,7 @@ def feature_table(
 
 
 def measure_activity(sae: SAE, clip_acts: ClipActivations) -> Activity:
-    """Encode all clips and reduce their feature activations."""
+    """Encode all clips and summarise their feature activations."""
     peaks, peak_rows, clip_means = [], [], []
     step_sum, density_sum = np.zeros((1, sae.config.d_sae)), np.zeros(sae.config.d_sae)
     for acts in encoded(sae, clip_acts):

@@ -110,7 +110,11 @@ def train_sae(
 
 
 def measure_scale(rows: Rows) -> Scale:
-    """Measure the mean per channel, and the factor that gives unit mean variance, on up to `MEASURED_ROWS` rows."""
+    """Measure the mean per channel, and the factor that gives unit mean variance, on up to `MEASURED_ROWS` rows.
+
+    Raises:
+        UserError: the rows are not finite, or all equal.
+    """
     count, total, square = 0, np.zeros(1), 0.0
     for batch in rows:
         values = batch.cpu().double().numpy()

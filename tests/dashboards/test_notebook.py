@@ -116,7 +116,7 @@ def _must_not_run(*given: object) -> None:
     ("ask", "words"),
     [
         (lambda study: study.patch("colours"), "question"),
-        (lambda study: study.patch("custom"), "needs arms of its own"),
+        (lambda study: study.patch("custom"), "the question custom needs arms"),
         (lambda study: study.patch("blocks", concepts=["colour"]), "colour"),
         (lambda study: study.patch("blocks", colour=1), "colour"),
         (lambda study: study.patch("blocks", blocks=["block 3"]), "block 3"),

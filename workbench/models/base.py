@@ -560,7 +560,7 @@ class AudioDiffusionModel(ABC):
             if heads is not None and not all(0 <= head < self.heads(site.part) for head in heads):
                 raise UserError(
                     f"{site} has heads 0 to {self.heads(site.part) - 1}, not {max(heads)} "
-                    "(keys and values have heads of their own, each shared by several query heads)."
+                    "(key and value heads are numbered separately; each is shared by several query heads)."
                 )
             of_heads = None if heads is None else self.head_dim(site.block) * len(heads)
             edit.parameters.check_channels(site, of_heads or self.channels(site))

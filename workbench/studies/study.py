@@ -310,7 +310,11 @@ class Study:
         return RunStore(self.path, self.model["weights_hash"], self.model["dtype"], self.spec.settings)
 
     def truth_card(self) -> dict[str, Any] | None:
-        """Return the planted truth of the study's model, if any. For tests and display; analyses never read it."""
+        """Return the planted truth of the study's model, if any. For tests and display; analyses never read it.
+
+        Raises:
+            UserError: if it is damaged.
+        """
         if self.spec.model not in ORGANISMS and not self.is_confirmed:
             return None  # a study from elsewhere may refer to any folder
         try:

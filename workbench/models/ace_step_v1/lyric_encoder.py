@@ -88,6 +88,7 @@ class FeedForward(nn.Module):
         self.w_2 = nn.Linear(hidden, dim)
 
     def forward(self, states: Tokens) -> Tokens:
+        """Return tokens of the same width."""
         narrowed: Tensor = self.w_2(F.silu(self.w_1(states)))
         return narrowed
 
@@ -109,6 +110,7 @@ class LyricBlock(nn.Module):
         positions: Float[Tensor, "distance dim"],
         weak: bool,
     ) -> Tokens:
+        """Return the residual stream after the block; arguments as for `RelativeAttention`."""
         states = states + self.self_attn(self.norm_mha(states), mask, positions, weak)
         return states + self.feed_forward(self.norm_ff(states))
 
