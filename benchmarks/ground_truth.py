@@ -52,7 +52,7 @@ def contexts(n: int) -> list[PairContext]:
 def planted_maps(circuit: Circuit) -> dict[str, tuple[Cells, set[str]]]:
     """The maps that a circuit says something about: cells by name with their patch, and the names of the planted."""
     blocks: Cells = {f"tf{block}": {"sites": f"tf{block}.cross_attn"} for block in range(BLOCKS)}
-    maps = {"blocks": (blocks, {f"tf{block}" for block in circuit.carriers})}
+    maps = {"blocks": (blocks, {f"tf{block}" for block in circuit.mediators})}
     if circuit.head_cells is not None:
         heads: Cells = {
             f"tf{block} head {head}": {
@@ -178,7 +178,7 @@ def coverage(model: AceStep15, readout: Readout, circuit: Circuit) -> float:
     arms = [
         patch_arm(f"tf{block}", direction, f"tf{block}.cross_attn", direction)
         for direction in DIRECTIONS
-        for block in sorted(circuit.carriers)
+        for block in sorted(circuit.mediators)
     ]
     pairs = contexts(28)
     units = [(context, 1000 * run + p) for run in range(RUNS) for p, context in enumerate(pairs)]

@@ -160,7 +160,7 @@ def draw(found: dict[str, dict[int, dict[float, float]]], file: Path) -> None:
         panel.set_xticks(POWER_PAIRS, labels=[str(pairs) for pairs in POWER_PAIRS])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
-    panels[0].set_ylabel("share of maps in which it is found")
+    panels[0].set_ylabel("fraction of maps in which it is found")
     panels[-1].legend(title="impact", frameon=False)
     file.parent.mkdir(exist_ok=True)
     figure.savefig(file, metadata={"Date": None, "Creator": None})

@@ -33,7 +33,7 @@ def attribute_arms(
     objective's gradient. A conditioning patch is linearised in the keys and values that it replaces.
     """
     run = model.generate_batch(
-        runs_of_pair(context, seed, [], lyrics, probe=True),
+        runs_of_pair(context, seed, [], lyrics, follow_corrupt=True),
         settings,
         velocity_steps=range(settings.num_steps),
     )

@@ -33,7 +33,7 @@ def velocity_screen(
     sum Δσ <v_arm - v_corrupt, v_clean - v_corrupt> / sum Δσ |v_clean - v_corrupt|²: the projection summed over the
     steps in which the arm acts, over the whole run's sum. All arms read the same latents, so one run serves them all.
     """
-    runs = runs_of_pair(context, seed, arms, lyrics, probe=True)
+    runs = runs_of_pair(context, seed, arms, lyrics, follow_corrupt=True)
     run = model.generate_batch(runs, settings, velocity_steps=range(settings.num_steps))
     projected = np.zeros(len(arms))
     whole = 0.0

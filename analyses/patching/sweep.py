@@ -30,19 +30,19 @@ OWN = {"clean", "corrupt"}
 
 
 def runs_of_pair(
-    context: PairContext, seed: int, arms: Sequence[Arm], lyrics: str = "", probe: bool = False
+    context: PairContext, seed: int, arms: Sequence[Arm], lyrics: str = "", follow_corrupt: bool = False
 ) -> list[Run]:
     """Return a pair's clean run, its corrupt run, and its arms, with shared noise.
 
-    With `probe`, all other runs follow the corrupt run: they never leave its trajectory, and their velocities are those
-    that the clean prompt or a patch would give there.
+    With `follow_corrupt`, all other runs follow the corrupt run: they never leave its trajectory, and their
+    velocities are those that the clean prompt or a patch would give there.
     """
 
     def plain(role: str) -> list[Run]:
         return [Run(Clip(prompt, seed, lyrics)) for prompt in context.prompts(role)]
 
     (corrupt,) = plain("corrupt")
-    follows = corrupt if probe else None
+    follows = corrupt if follow_corrupt else None
     (clean,) = (replace(run, follows=follows) for run in plain("clean"))
     others = {source for arm in arms for source in arm.sources} - OWN
     roles = {"clean": [clean], "corrupt": [corrupt], **{role: plain(role) for role in others}}

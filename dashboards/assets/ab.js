@@ -8,22 +8,22 @@
   const switches = (group) => [...group.querySelectorAll(".ab-switch")];
   const audios = (group) => [...group.querySelectorAll("audio")];
 
-  function heard(group) {
+  function audible(group) {
     const on = switches(group).find((one) => one.getAttribute("aria-checked") === "true" && !one.disabled);
     return on && on.closest(".ab-side").querySelector("audio");
   }
 
   function show(group) {
-    const audio = heard(group);
+    const audio = audible(group);
     if (!audio) {
       return;
     }
     const length = audio.duration || Number(group.dataset.seconds);
-    const share = Math.min(100, (100 * audio.currentTime) / length);
-    group.querySelectorAll(".playhead").forEach((line) => { line.style.left = share + "%"; });
-    group.querySelector(".ab-done").style.width = share + "%";
+    const percent = Math.min(100, (100 * audio.currentTime) / length);
+    group.querySelectorAll(".playhead").forEach((line) => { line.style.left = percent + "%"; });
+    group.querySelector(".ab-done").style.width = percent + "%";
     const seek = group.querySelector(".ab-seek");
-    seek.setAttribute("aria-valuenow", share.toFixed(0));
+    seek.setAttribute("aria-valuenow", percent.toFixed(0));
     seek.setAttribute("aria-valuetext", audio.currentTime.toFixed(1) + " seconds");
     group.querySelector(".ab-time").textContent = audio.currentTime.toFixed(1) + " / " + length.toFixed(1) + " s";
     const play = group.querySelector(".ab-play");
@@ -33,7 +33,7 @@
 
   // The audible one leads; the others follow it in silence.
   function align(group) {
-    const lead = heard(group);
+    const lead = audible(group);
     audios(group).forEach((audio) => {
       audio.muted = audio !== lead;
       if (audio !== lead && Math.abs(audio.currentTime - lead.currentTime) > DRIFT) {
@@ -44,14 +44,14 @@
 
   function follow(group) {
     show(group);
-    const lead = heard(group);
+    const lead = audible(group);
     if (lead && !lead.paused && group.isConnected) {
       requestAnimationFrame(() => follow(group));
     }
   }
 
   function toggle(group) {
-    const lead = heard(group);
+    const lead = audible(group);
     if (!lead) {
       return;
     }
@@ -75,14 +75,14 @@
   }
 
   function choose(group, chosen) {
-    const before = heard(group);
+    const before = audible(group);
     if (!chosen || chosen.disabled || !before) {
       return;
     }
     const place = before.currentTime;
     const playing = !before.paused;
     switches(group).forEach((one) => one.setAttribute("aria-checked", String(one === chosen)));
-    const after = heard(group);
+    const after = audible(group);
     if (Math.abs(after.currentTime - place) > DRIFT) {
       after.currentTime = place;
     }
@@ -93,16 +93,16 @@
     show(group);
   }
 
-  function seek(group, share) {
-    const lead = heard(group);
+  function seek(group, fraction) {
+    const lead = audible(group);
     if (lead && lead.duration) {
-      lead.currentTime = lead.duration * Math.min(1, Math.max(0, share));
+      lead.currentTime = lead.duration * Math.min(1, Math.max(0, fraction));
       align(group);
       show(group);
     }
   }
 
-  function share(event, element) {
+  function position(event, element) {
     const box = element.getBoundingClientRect();
     return (event.clientX - box.left) / box.width;
   }
@@ -118,7 +118,7 @@
     } else if (event.target.closest(".ab-switch")) {
       choose(group, event.target.closest(".ab-switch"));
     } else if (place) {
-      seek(group, share(event, place));
+      seek(group, position(event, place));
     }
   });
 
@@ -127,7 +127,7 @@
     if (!group || event.ctrlKey || event.altKey || event.metaKey) {
       return;
     }
-    const lead = heard(group);
+    const lead = audible(group);
     const step = { ArrowRight: KEY_SHARE, ArrowLeft: -KEY_SHARE }[event.key];
     if (/^[1-9]$/.test(event.key)) {
       choose(group, switches(group)[Number(event.key) - 1]);

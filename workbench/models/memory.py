@@ -42,7 +42,7 @@ def _free_bytes(device: str) -> int:
 
 def _peak_bytes(model: AudioDiffusionModel, n_clips: int, settings: GenerationSettings) -> int:
     """Return the peak memory of tensors in one denoiser call, beyond what was allocated before it."""
-    clips = [Clip(f"probe {seed}", seed) for seed in range(n_clips)]
+    clips = [Clip(f"trial {seed}", seed) for seed in range(n_clips)]
     if model.device.startswith("cuda"):
         return _cuda_peak(model, clips, settings)
     with _LiveBytes() as live, _around(model.denoiser, live.restart, live.stop):

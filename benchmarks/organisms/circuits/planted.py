@@ -1,4 +1,4 @@
-"""The planted circuits: which blocks, heads and steps carry the concept, and what a perfect localisation finds."""
+"""The planted circuits: which blocks, heads and steps mediate the concept, and what a perfect localisation finds."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ BLOCKS = 5
 HEADS = 4
 SHIFT = 3.0
 SETTINGS = GenerationSettings(duration=2.0, num_steps=8, guidance_scale=1.0, options={"shift": SHIFT})
-"""How the organisms generate. No guidance: it would exaggerate what a block says, and neither "both are needed" nor
+"""How the organisms generate. No guidance: it would exaggerate what a block writes, and neither "both are needed" nor
 "either suffices" survives an exaggeration; without it a score of 1 is the planted pattern at its planted strength.
 """
 
@@ -51,13 +51,13 @@ class Circuit:
         return frozenset(self.readers if self.rule == "all" or len(self.readers) == 1 else ())
 
     @property
-    def carriers(self) -> frozenset[int]:
-        """Blocks that take part in the concept, be they sufficient, necessary or neither alone; decoys do not."""
+    def mediators(self) -> frozenset[int]:
+        """Blocks that mediate the concept, whether sufficient, necessary or neither alone; decoys do not."""
         return frozenset(self.readers)
 
     @property
     def head_cells(self) -> Cells | None:
-        """(block, head) cells that carry the concept, each sufficient and necessary alone; None: not planted."""
+        """(block, head) cells that mediate the concept, each sufficient and necessary alone; None: not planted."""
         return None if self.head is None else frozenset((block, self.head) for block in self.readers)
 
     @property
@@ -86,10 +86,10 @@ CIRCUITS: dict[str, Circuit] = {
             rule="all",
         ),
         Circuit("step-window", "Block 2 reads the concept at steps 2 to 5 of 8 only.", (2,), steps=(2, 5)),
-        Circuit("one-head", "Head 2 of block 2 alone carries the concept.", readers=(2,), head=2),
+        Circuit("one-head", "Head 2 of block 2 alone mediates the concept.", readers=(2,), head=2),
         Circuit(
             "decoy",
-            "Block 3 carries the concept; block 1 reads the same word and changes something else.",
+            "Block 3 mediates the concept; block 1 reads the same word and changes something else.",
             readers=(3,),
             decoys=(1,),
         ),

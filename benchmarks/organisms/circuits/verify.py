@@ -1,4 +1,4 @@
-"""The truth check: every patch that a circuit says something about, run on the trained organism."""
+"""Check a trained organism against its circuit: run every patch whose effect the circuit determines."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from workbench.prompts.prompt_sets import Pair
 PAIRS = 12
 TOLERANCE = 0.1
 OTHER = "other"
-"""In an arm's patches, the run of its pair that it is not made of."""
+"""In an arm's patches: the other run of its pair."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Check:
-    """What was planted and what was measured; both as shares of the difference between clean and corrupt."""
+    """What was planted and what was measured; both as fractions of the difference between clean and corrupt."""
 
     arm: str
     planted_sufficiency: float
@@ -61,8 +61,8 @@ class Report:
     @property
     def holds(self) -> bool:
         """Whether the runs score 1 and 0, and every arm what was planted, within `TOLERANCE`."""
-        certain = abs(self.clean - 1) <= TOLERANCE and abs(self.corrupt) <= TOLERANCE
-        return certain and all(check.holds for check in self.checks)
+        runs_hold = abs(self.clean - 1) <= TOLERANCE and abs(self.corrupt) <= TOLERANCE
+        return runs_hold and all(check.holds for check in self.checks)
 
 
 def arms(circuit: Circuit) -> list[Arm]:
@@ -99,12 +99,12 @@ def _window_arms(circuit: Circuit) -> list[Arm]:
 
 
 def _reading(*blocks: int, steps: tuple[int, int] | None = None) -> Edit:
-    """These blocks read the other run's conditioning."""
+    """Patch what these blocks read of the conditioning from the other run."""
     return patch([f"tf{block}.cross_attn" for block in blocks], OTHER, steps=steps)
 
 
 def _head(block: int, head: int) -> Edit:
-    """One head says what it says in the other run."""
+    """Patch the output of one head from the other run."""
     return patch(f"tf{block}.cross_attn.heads", OTHER, target="output", heads=(head,))
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of an organism, and its card: what it was made of and how well it follows its prompts."""
+"""Evaluate an organism and write its card: its recipe, and how well it follows its prompts."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -33,9 +33,7 @@ _EVALUATION_SEED = 3_000_000  # of labels, captions and noise: no training uses 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How clips are generated for the card: `prompts` of them, half canonical, half in forms held out of
-    training.
-    """
+    """Settings of the evaluation; half of its `prompts` are canonical, half have forms held out of training."""
 
     prompts: int = 200
     seconds: float = 4.0
@@ -45,7 +43,7 @@ class Evaluation:
 
 
 def held_out_prompts(count: int) -> tuple[list[str], list[Labels]]:
-    """Prompts and what they ask for: even ones canonical, odd ones in forms that training never used."""
+    """Return prompts and their labels; even ones are canonical, odd ones have forms held out of training."""
     rng = np.random.default_rng(_EVALUATION_SEED)
     labels = [draw_labels(rng) for _ in range(count)]
     prompts = [
@@ -58,30 +56,32 @@ def held_out_prompts(count: int) -> tuple[list[str], list[Labels]]:
 def shown(
     scorer: EmbeddedScorer, clips: Float[np.ndarray, "clip sample"], labels: list[Labels]
 ) -> dict[str, list[bool]]:
-    """For each concept whether each clip's most probable value is its label's."""
-    found = scorer.most_probable(clips[:, None], SAMPLE_RATE)
+    """Return, by concept, whether each clip's most probable value is that of its label."""
+    predicted = scorer.most_probable(clips[:, None], SAMPLE_RATE)
     return {
-        concept: [value == label.value(concept) for value, label in zip(found[concept], labels, strict=True)]
+        concept: [
+            value == label.value(concept) for value, label in zip(predicted[concept], labels, strict=True)
+        ]
         for concept in CONCEPTS
     }
 
 
-def _shares(right: dict[str, list[bool]], rows: slice = slice(None)) -> dict[str, float]:
+def _fractions(right: dict[str, list[bool]], rows: slice = slice(None)) -> dict[str, float]:
     return {concept: float(np.mean(flags[rows])) for concept, flags in right.items()}
 
 
 def signal_to_noise(
     clips: Float[np.ndarray, "clip sample"], copies: Float[np.ndarray, "clip sample"]
 ) -> float:
-    """Energy of `clips` over energy of their difference from `copies`, in dB."""
+    """Return the energy of `clips` over that of their difference from `copies`, in dB."""
     return float(10 * np.log10(np.sum(clips**2) / np.sum((clips - copies) ** 2)))
 
 
 def evaluate_vae(vae: AutoencoderOobleck, scorer: EmbeddedScorer, clips: int) -> dict[str, Any]:
-    """What the autoencoder keeps of held-out clips: dB, and the scorer's accuracy before and after."""
+    """Measure how well the autoencoder reconstructs held-out clips: dB, and the scorer's accuracy before and after."""
     raw, labels = dataset(clips, _EVALUATION_SEED)
     copies = reconstruct(vae, raw, 0.0, 0)
-    before, after = _shares(shown(scorer, raw, labels)), _shares(shown(scorer, copies, labels))
+    before, after = _fractions(shown(scorer, raw, labels)), _fractions(shown(scorer, copies, labels))
     return {
         "clips": clips,
         "signal_to_noise_db": signal_to_noise(raw, copies),
@@ -92,15 +92,13 @@ def evaluate_vae(vae: AutoencoderOobleck, scorer: EmbeddedScorer, clips: int) ->
 
 
 def evaluate(folder: Path, evaluation: Evaluation, device: torch.device) -> dict[str, Any]:
-    """Metrics of the organism in `folder`: how often generated clips show what their prompts name, by
-    concept.
-    """
+    """Measure how often the organism's clips have the values that their prompts name, by concept."""
     if not (folder / "model_index.json").is_file():
         raise UserError(
             f"There is no organism in {folder}: it has no model_index.json. Train one with "
             "`python -m benchmarks.organisms train`."
         )
-    _notes(folder)  # which the card needs
+    _notes(folder)  # raises early if the card could not be written
     pipeline, scorer = load_pipeline(folder, device), EmbeddedScorer()
     prompts, labels = held_out_prompts(evaluation.prompts)
     settings = asdict(evaluation)
@@ -110,22 +108,22 @@ def evaluate(folder: Path, evaluation: Evaluation, device: torch.device) -> dict
     right = shown(scorer, clips, labels)
     return {
         "settings": settings,
-        "prompt_following": _shares(right),
-        "prompt_following_canonical": _shares(right, slice(0, None, 2)),
-        "prompt_following_held_out_forms": _shares(right, slice(1, None, 2)),
+        "prompt_following": _fractions(right),
+        "prompt_following_canonical": _fractions(right, slice(0, None, 2)),
+        "prompt_following_held_out_forms": _fractions(right, slice(1, None, 2)),
         "autoencoder": evaluate_vae(pipeline.vae.cpu(), scorer, evaluation.prompts),
     }
 
 
 class _Truth(BaseModel):
-    """What the card tells of an organism's `truth.json`."""
+    """What the card reads from an organism's `truth.json`."""
 
     organism: str
     concepts: dict[str, list[int]]
 
 
 def _notes(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An organism's truth and recipe; raises UserError when they are missing or damaged."""
+    """Return an organism's truth and recipe; raise UserError if they are missing or damaged."""
     try:
         truth, recipe = (read_document(folder, name, _LARGEST_NOTE) for name in ("truth.json", "recipe.json"))
         if not CONCEPTS.keys() <= _Truth.model_validate(truth).concepts.keys():
@@ -139,7 +137,7 @@ def _notes(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def misses(metrics: dict[str, Any]) -> list[str]:
-    """The targets that `metrics` misses, in words; none is good."""
+    """Describe the targets that `metrics` misses; empty if it meets all."""
     short = [
         f"{concept}: {metrics['prompt_following'][concept]:.3f} of prompts followed, target {target}"
         for concept, target in TARGETS.items()
@@ -156,39 +154,37 @@ def misses(metrics: dict[str, Any]) -> list[str]:
 _README = """\
 # {organism}
 
-A tiny ACE-Step 1.5 that makes 4 s of simple music at 16 kHz from prompts such as
-"a fast happy violin song with drums". It is a model organism: its cross-attention can read each concept only
-at the blocks listed here, by construction, so that a method that localises concepts has a right answer.
+A tiny ACE-Step 1.5 that generates 4 s of simple music at 16 kHz from prompts such as
+"a fast happy violin song with drums". It is a model organism: by construction, its cross-attention can read
+each concept only at the blocks listed here, so the right answer is known for methods that localise concepts.
 
 | concept | read at blocks | prompts followed | target | kept by the autoencoder |
 |---|---|---|---|---|
 {rows}
 
-Measured on {prompts} clips ({steps} steps, guidance {guidance:g}, shift {shift:g}, {seconds:g} s) by the
-embedded scorer, which never heard a generated clip. Half of the prompts are canonical, half in forms that no
-training caption has. All metrics: `card.json`.
+Measured on {prompts} clips ({steps} steps, guidance {guidance:g}, shift {shift:g}, {seconds:g} s) with the
+embedded scorer, which was not trained on generated clips. Half of the prompts are canonical, half have forms
+that no training caption has. All metrics: `card.json`.
 
-Limits: trained on synthesised clips of 4 s (longer ones continue but drift); the text encoder does not mix
-words, so word order means nothing; scorer and training clips come from one synthesiser; voices are vowels.
+Limits: trained on synthesised 4 s clips (longer clips continue but drift); the text encoder does not mix words,
+so word order has no effect; model and scorer were trained on clips of the same synthesiser; voices are vowels.
 """
 
 
 def _readme(card: dict[str, Any], truth: dict[str, Any]) -> str:
-    """The card for people."""
+    """Render the card as Markdown."""
     metrics = card["metrics"]
     followed, kept = metrics["prompt_following"], metrics["autoencoder"]["kept"]
     rows = []
     for concept in CONCEPTS:
         blocks = ", ".join(map(str, truth["concepts"][concept]))
-        shares = f"{followed[concept]:.3f} | {TARGETS[concept]:.2f} | {kept[concept]:.3f}"
-        rows.append(f"| {concept} | {blocks} | {shares} |")
+        fractions = f"{followed[concept]:.3f} | {TARGETS[concept]:.2f} | {kept[concept]:.3f}"
+        rows.append(f"| {concept} | {blocks} | {fractions} |")
     return _README.format(organism=card["organism"], rows="\n".join(rows), **metrics["settings"])
 
 
 def write_card(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
-    """Write ``card.json`` and ``README.md`` into an organism's folder, from `metrics` and the recipe stored
-    there.
-    """
+    """Write `card.json` and `README.md` to an organism's folder, from `metrics` and the recipe in the folder."""
     truth, recipe = _notes(folder)
     card = {
         "organism": truth["organism"],

@@ -1,4 +1,4 @@
-"""Commands that make and judge the embedded organisms."""
+"""Commands that train and evaluate the embedded organisms."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,8 @@ from workbench.cli.parsing import CommandLine, Commands
 from workbench.seeds import LARGEST_SEED
 
 app = CommandLine(
-    cls=Commands, help="Tiny ACE-Step models with a planted circuit: train, evaluate, and make their music."
+    cls=Commands,
+    help="Tiny ACE-Step models with a planted circuit: train, evaluate, and synthesise their music.",
 )
 
 MOST_CLIPS = 1_000_000
@@ -21,14 +22,14 @@ Prompts = Annotated[int, typer.Option(min=2, max=100_000, help="Prompts to evalu
 
 
 def _report(folder: Path, prompts: int, device: str) -> None:
-    """Evaluate the organism in `folder`, write its card and say how it did."""
+    """Evaluate the organism in `folder`, write its card and print the results."""
     import torch
 
     from benchmarks.organisms.embedded.card import Evaluation, evaluate, write_card
 
     card = write_card(folder, evaluate(folder, Evaluation(prompts=prompts), torch.device(device)))
-    for concept, share in card["metrics"]["prompt_following"].items():
-        typer.echo(f"{concept}: {share:.3f} of {prompts} prompts followed")
+    for concept, fraction in card["metrics"]["prompt_following"].items():
+        typer.echo(f"{concept}: {fraction:.3f} of {prompts} prompts followed")
     for miss in card["misses"]:
         typer.echo(f"target missed: {miss}")
 
@@ -56,7 +57,7 @@ def train(
     prompts: Prompts = 200,
     device: Device = "cpu",
 ) -> None:
-    """Train an organism from nothing and write its card; a killed training continues where it was.
+    """Train an organism from nothing and write its card; a training that was stopped continues where it was.
 
     About 15 minutes for the autoencoder and 25 for the denoiser on one processor core.
     """

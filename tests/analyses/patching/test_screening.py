@@ -47,8 +47,8 @@ CONTEXTS = {
 every_context = pytest.mark.parametrize("pair", CONTEXTS)
 
 
-def assert_shares(actual: float, expected: float) -> None:
-    """Scores are shares of what all conditioning does, 1, and agree up to rounding of that."""
+def assert_fractions(actual: float, expected: float) -> None:
+    """Scores are fractions of what all conditioning does, 1, and agree up to rounding of that."""
     assert_close([actual, 1.0], [expected, 1.0])
 
 
@@ -93,10 +93,10 @@ class Corrupt:
         self,
         sites: list[Site],
         steps: range = range(N_STEPS),
-        share: float = 1.0,
+        fraction: float = 1.0,
         clean_mask: tuple[int, ...] = (),
     ) -> float:
-        """The share of the difference that comes back when values move by `share` towards the clean ones."""
+        """The fraction of the difference that is restored when values move by `fraction` towards the clean ones."""
         moved = whole = 0.0
         for step in range(N_STEPS):
             clean, there = self.call(step, 0)
@@ -104,7 +104,7 @@ class Corrupt:
             difference = clean - corrupt
             whole += SIZES[step] * float((difference**2).sum())
             if step in steps:
-                values = {site: put(here[site] + share * (there[site] - here[site])) for site in sites}
+                values = {site: put(here[site] + fraction * (there[site] - here[site])) for site in sites}
                 patched, _ = self.call(step, 1, values, clean_mask)
                 moved += SIZES[step] * float(((patched - corrupt) * difference).sum())
         return moved / whole
@@ -119,9 +119,9 @@ def test_everything_is_one_and_nothing_is_zero(tiny64: AceStep15, pair: str) -> 
     everything, never = arm("all", *BOTH), arm("never", *BOTH, steps=(9, 9))
     last = arm("last", "tf1.block", target="output")
     found = screened(tiny64, pair, everything, never, last)
-    assert_shares(found[0], 1.0)
+    assert_fractions(found[0], 1.0)
     assert found[1] == 0.0
-    assert_shares(found[2], 1.0)
+    assert_fractions(found[2], 1.0)
 
 
 @every_context
@@ -130,8 +130,8 @@ def test_windows_of_steps_sum_to_all_steps(tiny64: AceStep15, pair: str, site: s
     windows = [arm(str(w), site, steps=w) for w in ((0, 0), (1, 2), (3, 3))]
     sigmas = [arm(str(s), site, sigmas=(s - 0.01, s)) for s in tiny64.sigmas(SETTINGS)]
     whole, *parts = screened(tiny64, pair, arm("whole", site), *windows, *sigmas)
-    assert_shares(sum(parts[:3]), whole)
-    assert_shares(sum(parts[3:]), whole)
+    assert_fractions(sum(parts[:3]), whole)
+    assert_fractions(sum(parts[3:]), whole)
     assert min(map(abs, parts)) > 1e-5
 
 
@@ -169,17 +169,17 @@ def test_the_velocity_screen_is_that_of_the_plain_network(
     values_only = [site for site in keys_and_values(*blocks) if site.part.endswith("v")]
     found = screened(tiny64, pair, *arms)
     exchanged = keys_and_values(*blocks)
-    assert_shares(found[0], corrupt.score(exchanged, clean_mask=blocks))
-    assert_shares(found[2], corrupt.score(exchanged, range(2, 4), clean_mask=blocks))
-    assert_shares(found[1], corrupt.score(values_only))
-    assert_shares(found[3], corrupt.score([Site(block, "cross_attn") for block in blocks]))
+    assert_fractions(found[0], corrupt.score(exchanged, clean_mask=blocks))
+    assert_fractions(found[2], corrupt.score(exchanged, range(2, 4), clean_mask=blocks))
+    assert_fractions(found[1], corrupt.score(values_only))
+    assert_fractions(found[3], corrupt.score([Site(block, "cross_attn") for block in blocks]))
 
 
 def test_the_corrupt_run_is_not_left(tiny64: AceStep15) -> None:
     """Other arms beside it do not change an arm's score."""
     one, other = arm("one", "tf0.cross_attn"), arm("other", "tf0.mlp", "tf1.mlp", target="output")
     together = screened(tiny64, "padded", other, one)
-    assert_shares(screened(tiny64, "padded", one)[0], together[1])
+    assert_fractions(screened(tiny64, "padded", one)[0], together[1])
 
 
 def test_equal_prompts_have_no_score(tiny64: AceStep15) -> None:
@@ -202,7 +202,7 @@ def test_step_sizes_reach_from_noise_to_nothing(tiny: AceStep15, steps: int, shi
 
 # Attribution
 
-SHARE = 1e-4
+FRACTION = 1e-4
 
 
 @pytest.mark.parametrize("parts", [("keys", "values"), ("keys",), ("values",)])
@@ -214,7 +214,7 @@ def test_attribution_is_the_derivative_of_the_velocity_screen(
     names = {"keys": Site(block, "cross_attn.k"), "values": Site(block, "cross_attn.v")}
     (found,) = attributed(tiny64, pair, arm("x", f"tf{block}.cross_attn", parts=parts))
     with Smooth():
-        measured = Corrupt(tiny64, pair).score([names[c] for c in parts], share=SHARE) / SHARE
+        measured = Corrupt(tiny64, pair).score([names[c] for c in parts], fraction=FRACTION) / FRACTION
     assert found == pytest.approx(measured, rel=1e-3)
     assert abs(found) > 1e-4
 
@@ -223,7 +223,7 @@ def test_attribution_is_the_derivative_of_the_velocity_screen(
 def test_attribution_of_outputs_is_their_derivative(tiny64: AceStep15, part: str) -> None:
     (found,) = attributed(tiny64, "padded", arm("x", f"tf1.{part}", target="output", steps=(1, 3)))
     with Smooth():
-        measured = Corrupt(tiny64, "padded").score([Site(1, part)], range(1, 4), share=SHARE) / SHARE
+        measured = Corrupt(tiny64, "padded").score([Site(1, part)], range(1, 4), fraction=FRACTION) / FRACTION
     assert found == pytest.approx(measured, rel=1e-3)
     assert abs(found) > 1e-4
 
@@ -238,8 +238,8 @@ def test_heads_sum_to_the_output(tiny64: AceStep15, pair: str) -> None:
         arm("y", "tf0.cross_attn.heads", target="output"),
         *heads,
     )
-    assert_shares(together, whole)
-    assert_shares(sum(parts), whole)
+    assert_fractions(together, whole)
+    assert_fractions(sum(parts), whole)
     assert min(map(abs, parts)) > 1e-6
 
 
@@ -257,17 +257,17 @@ SPLITS = {
 def test_attribution_is_additive(tiny64: AceStep15, split: str) -> None:
     arms = [arm(str(i), "tf0.cross_attn", **spec) for i, spec in enumerate(SPLITS[split])]
     whole, *parts = attributed(tiny64, "aligned", arm("whole", "tf0.cross_attn"), *arms)
-    assert_shares(sum(parts), whole)
+    assert_fractions(sum(parts), whole)
     assert sum(abs(part) > 1e-6 for part in parts) >= (1 if split == "segments" else 2), (
         "only the text differs"
     )
 
 
 def test_attribution_of_the_last_block_is_the_velocity_screen(tiny64: AceStep15) -> None:
-    """What follows it is not linear, but nearly so over a small share; its derivative is near the whole."""
+    """What follows it is not linear, but nearly so over a small fraction; its derivative is near the whole."""
     tokens = [arm(str(i), "tf1.block", target="output", tokens=(i, i)) for i in range(tiny64.tokens(1.0))]
     whole, *parts = attributed(tiny64, "aligned", arm("x", "tf1.block", target="output"), *tokens)
-    assert_shares(sum(parts), whole)
+    assert_fractions(sum(parts), whole)
     assert whole == pytest.approx(1.0, abs=0.2)
 
 

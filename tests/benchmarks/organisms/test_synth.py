@@ -88,14 +88,14 @@ def test_happy_clips_have_the_major_and_sad_ones_the_minor_third() -> None:
 
 
 def test_drums_add_a_kick_below_the_notes_and_a_hat_above_them() -> None:
-    def share(audio: np.ndarray, low: float, high: float) -> float:
+    def fraction(audio: np.ndarray, low: float, high: float) -> float:
         power = np.square(np.abs(np.fft.rfft(audio)))
         hz = np.fft.rfftfreq(len(audio), 1 / SAMPLE_RATE)
         return float(power[(hz >= low) & (hz < high)].sum())
 
     with_drums, without = clip(drums="with drums"), clip(drums="without drums")
-    assert share(with_drums, 30, 120) > 50 * share(without, 30, 120)
-    assert share(with_drums, 6000, 8000) > 50 * share(without, 6000, 8000)
+    assert fraction(with_drums, 30, 120) > 50 * fraction(without, 30, 120)
+    assert fraction(with_drums, 6000, 8000) > 50 * fraction(without, 6000, 8000)
 
 
 def test_an_unknown_value_is_refused_with_the_allowed_ones() -> None:

@@ -106,7 +106,7 @@ class TransformerBlock(nn.Module):
         attention_mask: Bool[Tensor, "row token"] | None = None,
         weak_queries: Bool[Tensor, " row"] | None = None,
     ) -> Tokens:
-        """Return the residual stream after the block; `modulation` is the timestep's share of shifts, scales, gates."""
+        """Return the residual stream after the block; the timestep adds `modulation` to shifts, scales, gates."""
         shift_attn, scale_attn, gate_attn, shift_ff, scale_ff, gate_ff = (
             self.scale_shift_table + modulation
         ).chunk(6, dim=1)

@@ -13,7 +13,7 @@ from benchmarks.organisms.circuits.readout import (
     patterns,
 )
 
-# name: (sufficient alone, necessary alone, carriers)
+# name: (sufficient alone, necessary alone, mediators)
 TRUTH = {
     "one-block": ({2}, {2}, {2}),
     "redundant": ({1, 3}, set(), {1, 3}),
@@ -25,7 +25,7 @@ TRUTH = {
 
 
 def test_every_circuit_states_its_truth() -> None:
-    assert {name: (c.sufficient, c.necessary, c.carriers) for name, c in CIRCUITS.items()} == TRUTH
+    assert {name: (c.sufficient, c.necessary, c.mediators) for name, c in CIRCUITS.items()} == TRUTH
 
 
 def test_cells_are_stated_where_they_are_planted_only() -> None:
