@@ -39,7 +39,7 @@ def run(source: str, names: dict[str, Any], where: str) -> Any:
     return None if last is None else eval(compile(ast.Expression(last.value), where, "eval"), names)
 
 
-@pytest.mark.filterwarnings("ignore:Audio plays in a notebook only")
+@pytest.mark.filterwarnings("ignore:Audio plays only in a notebook")
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_cell_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -80,7 +80,7 @@ def check_complete(sweep: Sweep, chosen: Arms, n_run: Mapping[str, int]) -> None
         prompt, seed, name = missing[0]
         raise UserError(
             f"{len(missing)} runs of the map are missing, such as '{name}' of '{prompt}' (seed {seed}). They were "
-            "removed in the meantime; run the command again to regenerate them."
+            "removed in the meantime. Run the command again to regenerate them."
         )
 
 

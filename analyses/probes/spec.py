@@ -33,5 +33,5 @@ class ProbeSpec(BaseModel):
     def _check_distinct(cls, given: tuple[str | int, ...]) -> tuple[str | int, ...]:
         twice = next((value for place, value in enumerate(given) if value in given[:place]), None)
         if twice is not None:
-            raise ValueError(f"{twice!r} is given twice; name each once")
+            raise ValueError(f"{twice!r} is given twice; give each one once")
         return given

@@ -76,7 +76,7 @@ def trace(
         typer.Option(help="URL for the cache, such as s3://bucket/name.zarr, instead of the study folder."),
     ] = None,
     job: Annotated[
-        str, typer.Option(help="Do job k of n, such as 2/4, of the trace; jobs can run in parallel.")
+        str, typer.Option(help="Run job k of n (such as 2/4) of the trace; jobs can run in parallel.")
     ] = "1/1",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cost estimate without writing anything.")
@@ -283,7 +283,7 @@ def _parse_site_dtypes(texts: list[str]) -> dict[str, Dtype]:
 def _parse_job(text: str) -> tuple[int, int]:
     number, slash, jobs = text.partition("/")
     if not (number.isdecimal() and slash and jobs.isdecimal()):
-        raise UserError(f"'{text}' is not a job: write job k of n as k/n, such as 2/4.")
+        raise UserError(f"'{text}' is not a job. Write job k of n as k/n, such as 2/4.")
     return int(number), int(jobs)
 
 

@@ -136,7 +136,7 @@ def _show(generated: GeneratedClip | GeneratedClips) -> None:
         shell = get_ipython()
     if shell is None:
         warnings.warn(
-            "Audio plays in a notebook only: write it to a file with .save('clip.wav').", stacklevel=3
+            "Audio plays only in a notebook. Write it to a file with .save('clip.wav').", stacklevel=3
         )
     else:
         display(generated)

@@ -50,7 +50,7 @@ def load_folder(folder: Path, root: Path | None = None) -> SAE:
     """
     inside = folder.relative_to(root) if root else Path()
     if not folder.is_dir() or file_size(root or folder, inside / CONFIG_FILE) is None:
-        raise UserError(f"{folder} is not a sparse autoencoder (it has no {CONFIG_FILE}): train one first.")
+        raise UserError(f"{folder} is not a sparse autoencoder (it has no {CONFIG_FILE}). Train one first.")
     try:
         stored = read_document(root or folder, inside / CONFIG_FILE, MAX_CONFIG_BYTES)
         architecture = _architecture(stored, folder / CONFIG_FILE)
@@ -64,7 +64,7 @@ def load_folder(folder: Path, root: Path | None = None) -> SAE:
     except (UnsafeFile, UnsupportedSAE):
         raise
     except (FileNotFoundError, ValueError, KeyError, TypeError, UserError) as error:
-        raise UserError(f"The sparse autoencoder in {folder} is damaged: train it again.") from error
+        raise UserError(f"The sparse autoencoder in {folder} is damaged. Train it again.") from error
 
 
 def _architecture(stored: dict[str, Any], file: Path) -> Architecture:

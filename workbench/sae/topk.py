@@ -32,7 +32,7 @@ class TopKConfig(SAEConfig):
     def _k_fits(self) -> "TopKConfig":
         if self.k > self.d_sae:
             raise UserError(
-                f"k is {self.k}, but the autoencoder has only {self.d_sae} features: ask for a smaller k."
+                f"k is {self.k}, but the autoencoder has only {self.d_sae} features. Give a smaller k."
             )
         return self
 
