@@ -66,9 +66,10 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_one_as_list)]
 
 
 class MadeByUsers(type(BaseModel)):  # type: ignore[misc]
-    """Metaclass of models that people make in Python: a mistake is a UserError there, as `validated` words it.
+    """Metaclass of models that users construct in Python: an invalid value raises UserError, worded as by `validated`.
 
-    Inside other models it stays pydantic's, with the place where it is.
+    An `__init__` or a wrap validator would not do: pydantic runs them for models inside other models, too, where the
+    UserError would lose the place of the value (`settings.duration`).
     """
 
     def __call__(cls, *args: Any, **values: Any) -> Any:
