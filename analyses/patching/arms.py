@@ -286,7 +286,7 @@ def steps_arms(request: Request) -> list[Arm]:
 def sigmas_arms(request: Request) -> list[Arm]:
     """Question sigmas: patch every block in one window of noise levels at a time.
 
-    Windows are equal parts of sigma from 1 to 0; where the schedule begins above 1, equal ratios of its sigmas. Those
+    Windows are equal parts of sigma from 1 to 0 or, if the schedule begins above 1, equal ratios of its sigmas. Windows
     without a step are left out.
     """
     sigmas = request.model.sigmas(request.settings)

@@ -53,7 +53,7 @@ def check_windows(
 
 
 def check_segments(edits: Iterable[RowEdit]) -> None:
-    """Raise UserError for segments of which no row that is to be changed has a token."""
+    """Raise UserError for segments that have no token in any edited row."""
     has_tokens: dict[tuple[str, ...], bool] = {}
     for row in edits:
         if (names := row.edit.window.segments) is not None:
