@@ -1,4 +1,4 @@
-"""Run every benchmark: `python -m benchmarks`, or those named: `python -m benchmarks tracing sweep`."""
+"""Run all benchmarks (`python -m benchmarks`) or some of them (`python -m benchmarks tracing sweep`)."""
 
 import sys
 from importlib import import_module

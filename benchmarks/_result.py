@@ -1,4 +1,4 @@
-"""Results of benchmarks: one JSON file per run, with the machine's facts and the most memory that was held."""
+"""Results of benchmarks: one JSON file per run, with a description of the machine and the peak memory."""
 
 import json
 import os
@@ -19,9 +19,9 @@ RESULTS = Path(__file__).parent / "results"
 def write_result(
     name: str, metrics: dict[str, Any], device: str | None = None, folder: Path = RESULTS
 ) -> Path:
-    """Write `<name>.json` to a folder: the metrics, and what they were measured on.
+    """Write `<name>.json` to a folder: the metrics and the machine they were made on.
 
-    Without a `device` it is a GPU where there is one.
+    The default `device` is a GPU if there is one.
     """
     on_gpu = torch.cuda.is_available() if device is None else device.startswith("cuda")
     machine = {
@@ -48,12 +48,12 @@ def write_result(
 
 
 def peak_memory(on_gpu: bool) -> dict[str, float]:
-    """The most GiB that this process has held: of the machine's memory, and of tensors on the GPU."""
+    """Peak memory of this process in GiB, and of its tensors on the GPU."""
     peaks = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
     return peaks | {"device": torch.cuda.max_memory_allocated() / 2**30} if on_gpu else peaks
 
 
 def synchronize(device: str) -> None:
-    """Wait until a device has done what it was given: a GPU works on while Python goes ahead."""
+    """Wait until a device has finished its work: GPU calls return before they are done."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()

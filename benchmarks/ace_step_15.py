@@ -1,7 +1,7 @@
-"""ACE-Step 1.5 at its published size (24 blocks of width 2048) with random weights, measured as `ace_step_v1` is.
+"""ACE-Step 1.5 at its published size (24 blocks of width 2048) with random weights: time and peak memory.
 
 Run as `python -m benchmarks.ace_step_15 --device cuda` on a machine with a GPU (7 GiB of disk for the weights), or with
-fewer `--blocks` and `--steps` on a CPU. `benchmarks.published_size` says what is measured.
+fewer `--blocks` and `--steps` on a CPU. `benchmarks.published_size` describes the measurements.
 """
 
 from pathlib import Path
@@ -36,7 +36,7 @@ PUBLISHED_VAE = {
 
 
 def save_random_model(folder: Path, blocks: int, device: str) -> None:
-    """Write a pipeline of the published sizes, but for the number of blocks, with random weights in bf16."""
+    """Write a pipeline of the published size, except for the number of blocks, with random weights in bf16."""
     with random_weights(device):
         parts = {
             "transformer": AceStepTransformer1DModel(num_hidden_layers=blocks),
@@ -47,7 +47,7 @@ def save_random_model(folder: Path, blocks: int, device: str) -> None:
     parts["condition_encoder"].silence_latent.normal_()
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0)
     AceStepPipeline(**parts, tokenizer=word_tokenizer(), scheduler=scheduler).save_pretrained(folder)
-    index = folder / "model_index.json"  # the class is written under a name that the loader does not know
+    index = folder / "model_index.json"  # the class is saved under a name that the loader does not know
     index.write_text(index.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
 
 

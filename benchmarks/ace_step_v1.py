@@ -1,7 +1,7 @@
-"""ACE-Step v1 at its published width with random weights: seconds and peak memory of a clip and of a sweep.
+"""ACE-Step v1 at its published size with random weights: time and peak memory.
 
 Run as `python -m benchmarks.ace_step_v1 --device cuda` on a machine with a GPU (8 GiB of disk for the weights), or with
-fewer `--blocks` and `--steps` on a CPU. `benchmarks.published_size` says what is measured.
+fewer `--blocks` and `--steps` on a CPU. `benchmarks.published_size` describes the measurements.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ UMT5_BASE = {"d_model": 768, "d_kv": 64, "d_ff": 2048, "num_layers": 12, "num_he
 
 
 def save_random_model(folder: Path, blocks: int, device: str) -> None:
-    """Write the published layout with the published sizes, but for the number of blocks, and random weights in bf16."""
+    """Write a pipeline of the published size, except for the number of blocks, with random weights in bf16."""
     with random_weights(device):
         parts = {
             "transformer": AceStepV1Transformer(num_layers=blocks),

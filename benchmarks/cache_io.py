@@ -1,7 +1,7 @@
-"""Writing and reading activations through the cache, against the same bytes in plain files.
+"""Speed of writing and reading activations through the cache, compared with the same bytes in plain files.
 
-Run as `python -m benchmarks.cache_io`. Both sides sync what they write and take turns in the same rounds; before each
-reading the kernel is told to forget the files. Ratios are speed of the cache / speed of its peer.
+Run as `python -m benchmarks.cache_io`. Both sides sync what they write and alternate within each round; the page cache
+is dropped before each read. Ratios are speed of the cache / speed of the plain files.
 """
 
 import os
@@ -47,7 +47,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def forget(folder: Path) -> None:
-    """Let the next reading be like that of a new process: from the disk, of shards that were not compared yet."""
+    """Make the next read like that of a new process: from disk, of shards that have not been verified yet."""
     checksum.forget()
     for path in folder.rglob("*"):
         if path.is_file():
@@ -56,7 +56,7 @@ def forget(folder: Path) -> None:
 
 
 def write_plain(folder: Path, arrays: Arrays) -> None:
-    """One synced file per site and shard, values only, one after the other."""
+    """Write one synced file per site and shard, values only, one after the other."""
     folder.mkdir()
     for shard in range(PLAN.n_shards):
         for site, values in arrays.items():
@@ -74,13 +74,13 @@ def write_cache(folder: Path, arrays: Arrays) -> None:
 
 
 def read_plain(folder: Path) -> None:
-    """All stored values of one site, file by file."""
+    """Read all stored values of one site, file by file."""
     for path in sorted(folder.glob(f"{SITE}-*")):
         np.fromfile(path, np.float16)
 
 
 def read_cache(folder: Path) -> None:
-    """The same values through the cache, shard by shard, as stored."""
+    """Read the same values through the cache, shard by shard, as stored."""
     cache = ActivationCache(folder)
     for first, last in PLAN.shards:
         shape = (last - first + 1, *PLAN.shape(SITE)[1:])
@@ -88,13 +88,13 @@ def read_cache(folder: Path) -> None:
 
 
 def read_shuffled(folder: Path) -> None:
-    """The same values as shuffled tensors: what training asks for."""
+    """Read the same values as shuffled tensors, as training does."""
     for _ in ActivationCache(folder).shuffled_rows(SITE, BATCH_SIZE, seed=0):
         pass
 
 
 def read_slices(folder: Path) -> None:
-    """Every slice (clip, step, pass) of one shard on its own, as float32: what a browser asks for."""
+    """Read every slice (clip, step, pass) of one shard separately as float32, as a browser does."""
     cache = ActivationCache(folder)
     for clip in range(PLAN.clips_per_shard):
         for step in PLAN.steps:
@@ -103,7 +103,7 @@ def read_slices(folder: Path) -> None:
 
 
 def one_round(folder: Path, arrays: Arrays, plain_first: bool) -> Iterator[tuple[str, float]]:
-    """Name and seconds of each action; which side goes first alternates, because it finds the disk idle."""
+    """Name and seconds of each action; the sides take turns going first, when the disk is idle."""
     plain, cached = folder / "plain", folder / "cached"
     groups: list[list[tuple[str, Callable[[], object]]]] = [
         [
@@ -124,7 +124,7 @@ def one_round(folder: Path, arrays: Arrays, plain_first: bool) -> Iterator[tuple
 
 
 def ring_rounds(folder: Path) -> Iterator[tuple[str, float]]:
-    """Random batches from the ring, and by `torch.randint` from a tensor of its size, in turns.
+    """Random batches from the ring and, in turn, by `torch.randint` from a tensor of the same size.
 
     The tensor is gathered with `index_select`, which is faster than indexing for half precision.
     """

@@ -1,7 +1,7 @@
-"""Opening a cache of 10,000 clips and 24 sites in a new process, and reading its first slice: seconds and memory.
+"""Time and memory of opening a cache of 10,000 clips and 24 sites in a new process and reading its first slice.
 
-Run as `python -m benchmarks.cache_open`. The arrays are small, so that building takes little disk; opening reads the
-plan and the manifest, whose sizes are those of a real cache.
+Run as `python -m benchmarks.cache_open`. The arrays are small, to save disk space; opening reads the plan and the
+manifest, which are as large as those of a real cache.
 """
 
 import json
@@ -46,7 +46,7 @@ print(json.dumps({"import_s": imported - started, "open_s": done - imported, "al
 
 
 def build(folder: Path) -> None:
-    """Write the store."""
+    """Write the cache."""
     clips = pd.DataFrame({"clip": range(PLAN.n_clips), "prompt": [f"song {k}" for k in range(PLAN.n_clips)]})
     values = np.zeros(PLAN.shard_shape("tf0.cross_attn"), dtype=np.uint16)
     with CacheWriter(folder, PLAN, clips) as writer:

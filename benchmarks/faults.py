@@ -1,8 +1,8 @@
-"""Writers killed at random moments, and faults of disks, stores and bits: what is lost, wrong or not resumed.
+"""Fault injection: kill writers at random moments, break disks, stores and bits, and count lost or wrong data.
 
-Run as `python -m benchmarks.faults` for all, or `python -m benchmarks.faults 8` for 8 kills without a result file.
-Exits with 1 if a written shard was lost, a number was silently wrong, or a resumed cache differs from an uninterrupted
-one by a byte.
+Run as `python -m benchmarks.faults` for everything, or `python -m benchmarks.faults 8` for 8 kills without a result
+file. Exits with 1 if a written shard was lost, a number was silently wrong, or a resumed cache differs from an
+uninterrupted one in any byte.
 """
 
 import errno
@@ -46,7 +46,7 @@ from tests.forks import CONTEXT
 
 KILLS = 100
 SEED = 0
-# How the caches are written, in turn.
+# Ways to write the caches, in turn.
 WAYS = ("plain", "pipelined", "plain", "server", "pipelined", "plain")
 BUCKET = "caches"
 LARGE = make_plan(n_clips=12, sites={"tf0.cross_attn": 128, "tf1.mlp": 256}, tokens=128)
@@ -55,7 +55,7 @@ SMALL = make_plan(n_clips=3)
 
 @dataclass
 class Tally:
-    """What happened to all caches of a run."""
+    """Counts of the kills, faults and losses of all caches of a run."""
 
     kills: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -69,7 +69,7 @@ class Tally:
     resumed_equal: int = 0
 
     def look(self, location: Location, plan: CachePlan, acknowledged: Collection[int]) -> frozenset[int]:
-        """Count what a reader finds, given the shards for which `write_shard` had returned; the committed shards."""
+        """Count what a reader finds, given the shards that `write_shard` returned from; returns the committed ones."""
         found = survey(location, plan)
         surplus = found.committed - set(acknowledged)
         self.moments[f"{len(found.committed)} of {plan.n_shards} shards committed"] += 1
@@ -92,7 +92,7 @@ class Tally:
         return bad == 0 and self.resumed_equal == self.caches
 
     def metrics(self) -> dict[str, Any]:
-        """For the result file."""
+        """The counts for the result file."""
         return {
             "kills": sum(self.kills.values()),
             "kills_by_way": dict(sorted(self.kills.items())),
@@ -113,7 +113,7 @@ class Tally:
 
 
 def kill_writers(kills: int, server: Callable[[], ObjectStorage], folder: Path, tally: Tally) -> None:
-    """Kill writers at random moments of their run, each cache one to three times, and resume."""
+    """Kill writers at random moments, one to three times per cache, and resume."""
     moments = random.Random(SEED)
     places = _places(server, folder)
     whole = {way: _uninterrupted(place()) for way, place in places.items()}
@@ -155,7 +155,7 @@ def _uninterrupted(location: Location) -> dict[str, Any]:
 
 
 def _seconds(location: Location, way: str) -> float:
-    """How long a writer takes from its first call of the cache to its end."""
+    """Seconds that a writer takes from its first call to the cache until it ends."""
     victim = _victim(location, way)
     with victims(victim):
         victim.wait_until_ready()
@@ -173,7 +173,7 @@ def _remove(location: Location) -> None:
 
 
 def inject_faults(folder: Path, tally: Tally) -> None:
-    """Faults of every kind, each followed by a look and a resumption."""
+    """Inject faults of every kind; after each, count what a reader finds and resume."""
     chance = random.Random(SEED)
     whole = tree(write_cache(folder / "whole", SMALL))
     for number, code in enumerate([*FAILING] * 2):
@@ -193,7 +193,7 @@ def inject_faults(folder: Path, tally: Tally) -> None:
 def fail_disk(
     folder: Path, code: int, is_lasting: bool, chance: random.Random, whole: dict[str, Any], tally: Tally
 ) -> None:
-    """A disk that is full, fails or is read-only from a random call on (or at that call only)."""
+    """Make a disk full, failing or read-only from a random call on (or for that call only)."""
     counting = FailingDisk(folder, code, at=0)
     with counting.failing():
         write_cache(folder, SMALL)
@@ -205,7 +205,7 @@ def fail_disk(
 
 
 def fail_store(chance: random.Random, tally: Tally) -> None:
-    """An object store that cannot be reached at a random operation."""
+    """Make an object store unreachable at a random operation."""
     whole = contents(write_cache(memory_storage(), SMALL))
     counting = Interrupted(memory_storage())
     write_cache(counting, SMALL)
@@ -218,7 +218,7 @@ def fail_store(chance: random.Random, tally: Tally) -> None:
 
 
 def cut_power(folder: Path, cuts: int, chance: random.Random, whole: dict[str, Any], tally: Tally) -> None:
-    """Power cuts at random moments, of which renames that are lost, kept or torn are left."""
+    """Cut the power at random moments, which may lose, keep or tear recent renames."""
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         disk = RecordedDisk(folder, patch, SEED)
@@ -229,7 +229,7 @@ def cut_power(folder: Path, cuts: int, chance: random.Random, whole: dict[str, A
 
 
 def write_twice(folder: Path, is_disjoint: bool, whole: dict[str, Any], tally: Tally) -> None:
-    """Two writers at once: of other shards both go through, of the same shards one is refused."""
+    """Run two writers at once: with different shards both succeed, with the same shards one is refused."""
     first = Victim(folder, SMALL, (0, 0) if is_disjoint else None, stop_after=0 if is_disjoint else 1)
     with victims(first):
         if not is_disjoint:
@@ -246,7 +246,7 @@ def write_twice(folder: Path, is_disjoint: bool, whole: dict[str, Any], tally: T
 
 
 def flip_a_bit(folder: Path, name: str, chance: random.Random, whole: dict[str, Any], tally: Tally) -> None:
-    """A bit that is another one than was written: reading it is an error, verifying names it, repairing removes it."""
+    """Flip a bit: reading it must raise an error, verifying must report it, repairing must remove it."""
     path = write_cache(folder, SMALL) / name
     content = path.read_bytes()
     path.write_bytes(flip(content, chance.randrange(len(content)), chance.randrange(8)))
@@ -274,11 +274,11 @@ def _judge(
     tally.resume(location, SMALL, whole)
 
 
-# The server, and the whole
+# The server and the whole run
 
 
 def _serve(report: Any) -> None:
-    """An S3 server until this process is ended."""
+    """Run an S3 server until this process is stopped."""
     from moto.server import ThreadedMotoServer
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -290,7 +290,7 @@ def _serve(report: Any) -> None:
 
 @contextmanager
 def s3_server() -> Iterator[Callable[[], ObjectStorage]]:
-    """A function that gives an empty storage on a server of this machine: a prefix of its own each time."""
+    """A function that returns an empty storage on a local server, with a new prefix each time."""
     import requests
 
     ours, theirs = CONTEXT.Pipe()
@@ -321,7 +321,7 @@ def s3_server() -> Iterator[Callable[[], ObjectStorage]]:
 
 
 def run(kills: int) -> Tally:
-    """Kill that many writers and inject all faults."""
+    """Kill `kills` writers and inject all faults."""
     tally = Tally()
     with tempfile.TemporaryDirectory() as temporary, s3_server() as server:
         kill_writers(kills, server, Path(temporary), tally)
@@ -330,7 +330,7 @@ def run(kills: int) -> Tally:
 
 
 def main() -> None:
-    """Run all, and write results/faults.json."""
+    """Run everything and write results/faults.json."""
     started = time.perf_counter()
     tally = run(KILLS)
     metrics = {**tally.metrics(), "seed": SEED, "seconds": round(time.perf_counter() - started, 1)}

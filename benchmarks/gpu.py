@@ -1,12 +1,12 @@
-"""Everything of ours that a GPU runs: its tests, then its benchmarks, in eight minutes on a large GPU, with no network.
+"""All GPU tests and benchmarks, in eight minutes on a large GPU, without a network.
 
     python -m benchmarks.gpu                        # all parts, on CUDA
-    python -m benchmarks.gpu ring cache_paths       # those named
+    python -m benchmarks.gpu ring cache_paths       # only these parts
     python -m benchmarks.gpu --tiny --device cpu    # the same code at tiny sizes, as the tests run it
 
-Each part runs in a process of its own, so that one that fails, hangs or spoils the GPU's state does not end the rest.
-It writes `gpu_<part>.json`, with peak memory, device and versions, or with why it failed. The exit code is 1 when any
-failed. What the machine must have is in docs/speed.md.
+Each part runs in a separate process, so that one that fails, hangs or corrupts the GPU's state does not stop the
+others. It writes `gpu_<part>.json` with peak memory, device and versions, or with the reason for its failure. The exit
+code is 1 if any part failed. docs/speed.md lists the machine's requirements.
 """
 
 import argparse
@@ -24,20 +24,20 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-BUDGET = 480  # seconds, of all parts together
-LONGEST = 150  # seconds, of one part
-GOAL = 0.15  # of one generation for each arm
+BUDGET = 480  # seconds, for all parts together
+LONGEST = 150  # seconds, for one part
+GOAL = 0.15  # of the time of one generation per arm
 NEEDED = (
     "accelerate beartype crc32c diffusers greenlet jaxtyping nnsight num2words numcodecs numpy obstore pandas psutil "
     "pyarrow pydantic pytest safetensors scipy soundfile soxr tokenizers torch transformers xarray xxhash yaml zarr"
 )
-"""What the parts import: what of it is missing is said before they run."""
+"""Packages that the parts import; missing ones are reported before they run."""
 
 Metrics = dict[str, Any]
 
 
 def tests(device: str, tiny: bool) -> Metrics:  # noqa: ARG001 - the tests have one size
-    """The tests that are marked `gpu`, or, on a CPU, their twins there."""
+    """Run the tests marked `gpu` or, on a CPU, their CPU counterparts."""
     chosen = (
         ["-m", "gpu", "tests/gpu", "tests/cache/test_ring.py", "tests/cache/test_shuffle.py"]
         if device.startswith("cuda")
@@ -71,7 +71,7 @@ def tests(device: str, tiny: bool) -> Metrics:  # noqa: ARG001 - the tests have 
 
 
 def tracing(device: str, tiny: bool) -> Metrics:
-    """A generation with every cross-attention output written to a cache, against the same generation untraced."""
+    """Compare a generation with every cross-attention output written to a cache with the same generation untraced."""
     from benchmarks.ace_step_15 import save_random_model
     from benchmarks.tracing import compare
     from tests.tiny_ace_step import save_tiny_pipeline
@@ -91,7 +91,7 @@ def tracing(device: str, tiny: bool) -> Metrics:
 
 
 def localisation_v1(device: str, tiny: bool) -> Metrics:
-    """A map of all blocks of ACE-Step v1 as one batch, against a generation for each arm."""
+    """Compare a map of all blocks of ACE-Step v1 as one batch with one generation per arm."""
     from benchmarks.ace_step_v1 import save_random_model
     from tests.tiny_ace_step_v1 import save_tiny_v1
 
@@ -99,7 +99,7 @@ def localisation_v1(device: str, tiny: bool) -> Metrics:
 
 
 def localisation_15(device: str, tiny: bool) -> Metrics:
-    """A map of all blocks of ACE-Step 1.5 as one batch, against a generation for each arm."""
+    """Compare a map of all blocks of ACE-Step 1.5 as one batch with one generation per arm."""
     from benchmarks.ace_step_15 import save_random_model
     from tests.tiny_ace_step import save_tiny_pipeline
 
@@ -131,7 +131,7 @@ def _localisation(
 
 
 def cache_paths(device: str, tiny: bool) -> Metrics:
-    """From the device to a cache on disk, and by every path back."""
+    """Measure writing from the device to a cache on disk, and every path back."""
     from benchmarks.gpu_paths import measure_paths
 
     with tempfile.TemporaryDirectory() as folder:
@@ -139,7 +139,7 @@ def cache_paths(device: str, tiny: bool) -> Metrics:
 
 
 def ring(device: str, tiny: bool) -> Metrics:
-    """Random batches from the ring, against those of a tensor."""
+    """Compare random batches from the ring with random batches from a tensor."""
     from benchmarks.gpu_paths import measure_ring, write
 
     with tempfile.TemporaryDirectory() as folder:
@@ -148,7 +148,7 @@ def ring(device: str, tiny: bool) -> Metrics:
 
 
 def sae_training(device: str, tiny: bool) -> Metrics:
-    """A sparse autoencoder from the cache, against one from rows that lie on the device."""
+    """Compare training a sparse autoencoder from the cache with training on rows already on the device."""
     from benchmarks.gpu_paths import write
     from benchmarks.sae_training import SPEC, measure
     from workbench.sae.topk import TopKObjective
@@ -174,11 +174,11 @@ PARTS: dict[str, Callable[[str, bool], Metrics]] = {
     part.__name__: part
     for part in (tests, cache_paths, ring, sae_training, localisation_15, localisation_v1, tracing)
 }
-"""The parts, the quick ones first."""
+"""The parts, quick ones first."""
 
 
 def run_part(name: str, device: str, tiny: bool, folder: Path) -> Metrics:
-    """Run one part here and write its JSON."""
+    """Run one part in this process and write its JSON."""
     from benchmarks._result import write_result
 
     started = time.perf_counter()
@@ -188,7 +188,7 @@ def run_part(name: str, device: str, tiny: bool, folder: Path) -> Metrics:
 
 
 def run_apart(command: Sequence[str], seconds: float) -> str | None:
-    """Run a part in a process of its own; gives why it failed, or None. What it started ends with it."""
+    """Run a part in a new process group, which ends with it; returns the reason for its failure, or None."""
     variables = {**os.environ, "HF_HUB_OFFLINE": "1"}
     with subprocess.Popen(
         command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -212,7 +212,7 @@ def run_all(
     folder: Path,
     apart: Callable[[Sequence[str], float], str | None] = run_apart,
 ) -> list[str]:
-    """Run parts one after the other within the budget; gives the names of those that failed."""
+    """Run parts one after the other within the budget; returns the names of those that failed."""
     from benchmarks._result import write_result
 
     end = time.monotonic() + BUDGET
@@ -241,13 +241,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all without it")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"from {', '.join(PARTS)}; default: all")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, for a CPU")
     parser.add_argument(
-        "--out", type=Path, help="folder of the JSON files; results/ without it, or build/ with --tiny"
+        "--out", type=Path, help="folder for the JSON files; default: results/, or build/ with --tiny"
     )
-    parser.add_argument("--here", action="store_true", help="in this process, not each in its own")
+    parser.add_argument(
+        "--here", action="store_true", help="run in this process instead of a new one per part"
+    )
     given = parser.parse_args()
     unknown = sorted(set(given.parts) - set(PARTS))
     if unknown:
@@ -256,7 +258,7 @@ def main() -> None:
     folder = given.out or (ROOT / "build" / "gpu-tiny" if given.tiny else RESULTS)
     missing = [name for name in NEEDED.split() if importlib.util.find_spec(name) is None]
     if missing and not given.here:
-        print(f"These packages are missing, and what needs them will fail: {', '.join(missing)}", flush=True)
+        print(f"Missing packages, so parts that need them will fail: {', '.join(missing)}", flush=True)
     if given.here:
         parts = [run_part(name, given.device, given.tiny, folder) for name in names]
         if reasons := [str(metrics["failed"]) for metrics in parts if metrics.get("failed")]:

@@ -1,9 +1,9 @@
-"""Ways from a cache on disk to a CUDA tensor: rows per second of each, in one run.
+"""Throughput of the paths from a cache on disk to a CUDA tensor.
 
-Run as `python -m benchmarks.gpu_paths` on a machine with a GPU. Measured are the product's own path (host threads that
-read and check chunks, pinned memory, a copy that does not wait), and, where they can be imported, zarr's GPU buffers
-(`zarr.config.enable_gpu()`, needs CuPy) and reading the file straight into device memory (kvikio, with GPUDirect
-Storage where the machine has it; without checksums).
+Run as `python -m benchmarks.gpu_paths` on a machine with a GPU. It measures the workbench's own path (host threads that
+read and check chunks, pinned memory, asynchronous copies) and, if they can be imported, zarr's GPU buffers
+(`zarr.config.enable_gpu()`, needs CuPy) and reading files directly into device memory (kvikio, with GPUDirect Storage
+if the machine has it; without checksums).
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ DRAWS = 200
 
 
 def write(folder: Path, plan: CachePlan, device: str) -> float:
-    """Write the plan's shards from the device's tensors through the pipeline; gives the seconds."""
+    """Write the plan's shards from tensors on the device through the pipeline; returns the seconds."""
     values = {
         site: torch.randn((plan.clips_per_shard, *plan.shape(site)[2:]), device=device).half()
         for site in plan.sites
@@ -51,14 +51,14 @@ def write(folder: Path, plan: CachePlan, device: str) -> float:
 
 
 def through_pinned(folder: Path, device: str) -> None:
-    """Shuffled batches on the device: the product's path."""
+    """Read shuffled batches to the device: the workbench's path."""
     for _ in ActivationCache(folder).shuffled_rows(SITE, BATCH_SIZE, seed=0, device=device):
         pass
     synchronize(device)
 
 
 def through_zarr(folder: Path, device: str) -> None:
-    """Whole shards as CuPy arrays."""
+    """Read whole shards as CuPy arrays."""
     import zarr
 
     with zarr.config.enable_gpu():
@@ -69,7 +69,7 @@ def through_zarr(folder: Path, device: str) -> None:
 
 
 def through_kvikio(folder: Path, device: str) -> None:
-    """The bytes of whole shard files in device memory."""
+    """Read the bytes of whole shard files into device memory."""
     import kvikio
 
     for shard in range(ActivationCache(folder).plan.n_shards):
@@ -115,7 +115,7 @@ def measure_paths(folder: Path, plan: CachePlan, device: str, rounds: int = ROUN
 
 
 def measure_ring(folder: Path, device: str, budget: int = RING_BYTES) -> dict[str, float]:
-    """Rows per second of random batches from the ring, and by `torch.randint` from a tensor of its size."""
+    """Rows per second of random batches from the ring, and by `torch.randint` from a tensor of the same size."""
     rows = ActivationCache(folder).shuffled_rows(SITE, BATCH_SIZE, 0, device=device)
     with DeviceRing(rows, budget, device) as ring:
         tensor = torch.randn(ring.filled, rows.channels, device=device).half()

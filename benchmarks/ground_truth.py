@@ -1,9 +1,9 @@
-"""Methods of localisation against planted circuits: `python -m benchmarks.ground_truth` makes the table in the docs.
+"""Evaluate localisation methods on planted circuits; `python -m benchmarks.ground_truth` makes the table in the docs.
 
-Each method gives every cell of a map (blocks; heads; steps) a number. AUROC: how well the numbers tell planted cells
-from others. Found and false: cells that the map calls significant (adjusted p at most .05, beyond the null band), and
-those of them whose impact is at least the paper's threshold.
-Coverage: how often the 95 % interval of 12 pairs holds the impact that many more runs give.
+Each method gives every cell of a map (blocks; heads; steps) a number. AUROC: how well the numbers separate planted
+cells from others. Found and false: cells that the map calls significant (adjusted p at most .05, beyond the null band),
+and those of them whose impact is at least the paper's threshold.
+Coverage: how often the 95 % interval from 12 pairs contains the impact from many more runs.
 """
 
 import itertools
@@ -33,7 +33,7 @@ from workbench.prompts.prompt_sets import load_prompt_set
 
 PAIRS = 16
 THRESHOLD = 0.1
-"""Impact from which on the paper counts a block as functional (TADA, arXiv 2602.11910)."""
+"""Smallest impact at which the paper counts a block as functional (TADA, arXiv 2602.11910)."""
 SCREENED_PAIRS = 4
 SMALL, RUNS, RESAMPLES = 12, 6, 200
 DOCS = Path(__file__).parents[1] / "docs" / "ground-truth.md"
@@ -44,13 +44,13 @@ DIRECTIONS: tuple[Direction, ...] = ("sufficiency", "necessity")
 
 
 def contexts(n: int) -> list[PairContext]:
-    """`n` pairs whose clean prompt has the concept and whose corrupt one has not."""
+    """`n` pairs of a clean prompt with the concept and a corrupt one without it."""
     both = prompt_set_contexts(load_prompt_set("organism"), CONCEPT, 2 * n, seed=0)
     return [context for context in both if context.pair.clean_value == PRESENT]
 
 
 def planted_maps(circuit: Circuit) -> dict[str, tuple[Cells, set[str]]]:
-    """The maps that a circuit says something about: cells by name with their patch, and the names of the planted."""
+    """The maps that apply to a circuit: cells by name with their patch, and the names of the planted ones."""
     blocks: Cells = {f"tf{block}": {"sites": f"tf{block}.cross_attn"} for block in range(BLOCKS)}
     maps = {"blocks": (blocks, {f"tf{block}" for block in circuit.mediators})}
     if circuit.head_cells is not None:
@@ -95,7 +95,7 @@ def exact_scores(
 
 
 def judge(values: pd.Series, planted: set[str], significant: pd.Series | None = None) -> dict[str, object]:
-    """How well numbers by cell tell the planted cells from the others."""
+    """Score how well numbers by cell separate the planted cells from the others."""
     truth = np.array([cell in planted for cell in values.index])
     row: dict[str, object] = {"AUROC": roc_auc_score(truth, values)}
     if significant is not None:
@@ -111,7 +111,7 @@ def judge(values: pd.Series, planted: set[str], significant: pd.Series | None = 
 def exact_rows(
     model: AceStep15, readout: Readout, cells: Cells, planted: set[str], name: str
 ) -> list[dict[str, object]]:
-    """Table rows of exact patching in both directions, and of ablations where the cells are blocks."""
+    """Table rows of exact patching in both directions, and of ablations if the cells are blocks."""
     groups: dict[str, list[Arm]] = {
         direction: [patch_arm(cell, direction, direction=direction, **patch) for cell, patch in cells.items()]
         for direction in DIRECTIONS
@@ -174,7 +174,7 @@ def screened_rows(model: AceStep15, cells: Cells, planted: set[str]) -> list[dic
 
 
 def coverage(model: AceStep15, readout: Readout, circuit: Circuit) -> float:
-    """How often the interval of `SMALL` runs holds the impact of all runs, over the circuit's blocks both ways."""
+    """Fraction of intervals from `SMALL` runs that contain the impact of all runs, over blocks in both directions."""
     arms = [
         patch_arm(f"tf{block}", direction, f"tf{block}.cross_attn", direction)
         for direction in DIRECTIONS

@@ -35,7 +35,7 @@ Design = Callable[[np.random.Generator, int, float, int], Scores]
 
 
 def even(rng: np.random.Generator, pairs: int, impact: float, cells: int) -> Scores:
-    """Normal scores, clean-corrupt 1 ± 0.4 by pair, the arm's effect ± 0.2 by pair, every row ± 0.3."""
+    """Normal scores: clean − corrupt is 1 ± 0.4 by pair, the arm's effect ± 0.2 by pair, every row ± 0.3."""
     of_pair, of_row = (pairs, 1, cells), (pairs, SEEDS, cells)
     corrupt, delta, effect = rng.normal(size=(3, *of_pair))
     delta = 1 + 0.4 * delta
@@ -46,7 +46,7 @@ def even(rng: np.random.Generator, pairs: int, impact: float, cells: int) -> Sco
 def bounded(
     rng: np.random.Generator, pairs: int, impact: float, cells: int, concentration: float = 20.0
 ) -> Scores:
-    """Probabilities, near 1 clean and near 0 corrupt; a pair's own impact is beta-distributed about the planted one."""
+    """Probabilities, near 1 for clean and 0 for corrupt; pairs' impacts are beta-distributed around the planted one."""
     clean, corrupt = rng.beta([[[9]], [[1]]], [[[1]], [[9]]], size=(2, pairs, cells))[:, :, None]
     own = (
         rng.beta(concentration * impact, concentration * (1 - impact), size=(pairs, 1, cells))
@@ -61,7 +61,7 @@ def bounded(
 
 
 def bimodal(rng: np.random.Generator, pairs: int, impact: float, cells: int) -> Scores:
-    """As `bounded`, but the arm does nearly all or nearly nothing in each pair."""
+    """Like `bounded`, but the arm does nearly everything or nearly nothing in each pair."""
     return bounded(rng, pairs, impact, cells, concentration=2.0)
 
 
@@ -84,7 +84,7 @@ def coverage(design: Design, pairs: int, impact: float, cells: int, seed: int = 
 def p_values(
     design: Design, pairs: int, impact: float, cells: int, rng: np.random.Generator, chunk: int = 2000
 ) -> np.ndarray:
-    """p of `cells` independent repetitions, `chunk` of them at a time."""
+    """p-values of `cells` independent repetitions, `chunk` of them at a time."""
     sizes = [min(chunk, cells - start) for start in range(0, cells, chunk)]
     changes = (pair_totals(design(rng, pairs, impact, size))[0] / SEEDS for size in sizes)
     return np.concatenate([sign_flip_p(change, FLIPS) for change in changes])
@@ -102,7 +102,7 @@ def power(design: Design, pairs: int, maps: int = MAPS, seed: int = 0) -> dict[f
 
 
 def stopping(design: Design, impacts: Sequence[float], maps: int = 400, seed: int = 0) -> dict[str, float]:
-    """Simulate maps of `impacts` that stop at the first look at which the highest block is separated from the others.
+    """Simulate maps of `impacts` that stop at the first look that separates the highest block from the others.
 
     Returns:
         The fraction of maps that stopped before the last look, the mean number of pairs, and how often the interval
@@ -147,7 +147,7 @@ def seconds_of_a_map(pairs: int = 16, arms: int = 64, concepts: int = 4, scorers
 
 
 def draw(found: dict[str, dict[int, dict[float, float]]], file: Path) -> None:
-    """The power curves, one panel for each design, as an SVG."""
+    """Draw the power curves as an SVG, one panel per design."""
     matplotlib.rcParams["svg.hashsalt"] = "power"
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     panels = figure.subplots(1, len(found), sharey=True)
@@ -167,7 +167,7 @@ def draw(found: dict[str, dict[int, dict[float, float]]], file: Path) -> None:
 
 
 def table(rows: dict[tuple[str, float], dict[int, float]]) -> str:
-    """A Markdown table: design and impact down, pairs across, in percent."""
+    """A Markdown table in percent: designs and impacts down, pairs across."""
     pairs = list(next(iter(rows.values())))
     lines = [["scores", "impact", *(f"{n} pairs" for n in pairs)], ["---"] * (len(pairs) + 2)]
     lines += [
@@ -178,14 +178,14 @@ def table(rows: dict[tuple[str, float], dict[int, float]]) -> str:
 
 
 def replace_table(page: Path, name: str, text: str) -> None:
-    """Put `text` between the page's comments `name` and `end of name`."""
+    """Replace the text between a page's comments `name` and `end of name`."""
     before, rest = page.read_text(encoding="utf-8").split(f"<!-- {name} -->")
     _, after = rest.split(f"<!-- end of {name} -->")
     page.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end of {name} -->{after}", encoding="utf-8")
 
 
 def main() -> None:
-    """Simulate, and write the result, the tables and the figure."""
+    """Run the simulations and write the result, the tables and the figure."""
     covered = {
         (name, planted): {n: coverage(design, n, planted, REPLICATIONS) for n in COVERAGE_PAIRS}
         for name, design in DESIGNS.items()

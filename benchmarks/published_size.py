@@ -1,7 +1,7 @@
-"""What the benchmarks of models of published size share: random weights, and a clip and a sweep, measured.
+"""Shared code of the benchmarks at published size: random weights, and measurements of a clip and of a sweep.
 
-The sweep is one batch: the clean run, the corrupt run, and a patch of each block; its peer is the reference protocol of
-TADA (arXiv 2602.11910), a generation for each arm with the clean run beside it, of which one is timed.
+The sweep is one batch: the clean run, the corrupt run, and a patch of each block. It is compared with the reference
+protocol of TADA (arXiv 2602.11910), one generation per arm with the clean run beside it, of which one is timed.
 """
 
 import argparse
@@ -31,7 +31,7 @@ VOCABULARY = ["<pad>", "</s>", "<unk>", *WORDS]
 
 @contextmanager
 def random_weights(device: str) -> Iterator[None]:
-    """Networks that are made here have random weights, the same every time, in bfloat16 on the device."""
+    """Give networks created in this context reproducible random weights, in bfloat16 on the device."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     try:
@@ -50,7 +50,7 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def measured(model: AudioDiffusionModel, work: Callable[[], object]) -> dict[str, float | None]:
-    """Seconds, and on a GPU the most memory that tensors held (weights included), of something that has run once."""
+    """Seconds and, on a GPU, peak memory of tensors (including weights) of `work`, after a warm-up run."""
     on_gpu = model.device.startswith("cuda")
     work()
     synchronize(model.device)
@@ -64,7 +64,7 @@ def measured(model: AudioDiffusionModel, work: Callable[[], object]) -> dict[str
 
 
 def measure(model: AudioDiffusionModel, settings: GenerationSettings) -> dict[str, object]:
-    """A clip with its audio, the sweep, and a generation of the reference protocol."""
+    """Measure a clip with its audio, the sweep, and one generation of the reference protocol."""
     arms = [Run(CORRUPT, (patch(f"tf{block}.cross_attn", CLEAN),)) for block in range(model.n_blocks)]
     metrics: dict[str, object] = {
         "clip": measured(model, lambda: model.generate_batch([CLEAN], settings)),
@@ -73,7 +73,7 @@ def measure(model: AudioDiffusionModel, settings: GenerationSettings) -> dict[st
         ),
     }
     one = measured(model, lambda: model.generate_batch([CLEAN, arms[0]], settings))
-    # Last, because it holds the most memory, and peaks are counted anew for each.
+    # Last, because it needs the most memory; peaks are reset before each measurement.
     sweep = measured(model, lambda: model.generate_batch([CLEAN, CORRUPT, *arms], settings))
     reference = one["seconds"] * (len(arms) + 2)  # the arms, none and all
     return {
@@ -87,9 +87,9 @@ def measure(model: AudioDiffusionModel, settings: GenerationSettings) -> dict[st
 def run(
     name: str, description: str | None, save_model: Callable[[Path, int, str], None], **settings: Any
 ) -> None:
-    """The command of a benchmark: measure the model that `save_model(folder, blocks, device)` saves.
+    """Run a benchmark from the command line: measure the model that `save_model(folder, blocks, device)` saves.
 
-    Writes results/<name>_<device>.json; `settings` are those of the generation, besides its length.
+    Writes results/<name>_<device>.json; `settings` are further settings of the generation.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

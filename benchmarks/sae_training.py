@@ -1,6 +1,6 @@
-"""Training a sparse autoencoder of the real width from the cache, against training on rows that lie on the device.
+"""Speed of training a sparse autoencoder of real width from the cache, compared with rows already on the device.
 
-Run as `python -m benchmarks.gpu sae_training`: on a CPU this width takes long.
+Run as `python -m benchmarks.gpu sae_training`; on a CPU, this width takes long.
 """
 
 import time
@@ -18,7 +18,7 @@ SPEC = train_spec(SITE, expansion=8, k=32, train_steps=100, batch_size=4096)
 
 
 def seconds(rows: Iterable[torch.Tensor], spec: TrainSpec, device: str) -> float:
-    """Of a training, measuring the scale included."""
+    """Seconds of a training run, including measuring the scale."""
     started = time.perf_counter()
     train_sae(rows, spec, device)
     synchronize(device)
@@ -26,7 +26,7 @@ def seconds(rows: Iterable[torch.Tensor], spec: TrainSpec, device: str) -> float
 
 
 def measure(folder: Path, device: str, spec: TrainSpec = SPEC) -> dict[str, float]:
-    """Rows per second of both, and their ratio, on a cache that is there."""
+    """Rows per second of both, and their ratio, on an existing cache."""
     rows = ActivationCache(folder).shuffled_rows(SITE, spec.batch_size, seed=0, device=device)
     resident = [batch for batch, _ in zip(rows, range(4), strict=False)]
     seconds(resident, spec.model_copy(update={"train_steps": 3}), device)  # warms up

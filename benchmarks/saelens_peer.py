@@ -1,8 +1,8 @@
-"""Writing and reading activations, against SAELens' cached activations on equal rows: rows per second and ratios.
+"""Speed of writing and reading activations, compared with SAELens' cached activations on the same rows.
 
 Run as `python -m benchmarks.saelens_peer PYTHON`, with the interpreter of an environment that has sae-lens. Both sides
-hold the same float32 rows, write them in as many shards, and read one epoch of mixed batches; before reading, the
-kernel is told to forget the files. SAELens does not sync what it writes; the cache does.
+write the same float32 rows in the same number of shards and read one epoch of mixed batches; the page cache is dropped
+before reading. SAELens does not sync what it writes; the cache does.
 """
 
 import json
@@ -38,7 +38,7 @@ PEER = Path(__file__).parent / "peers" / "saelens_store.py"
 
 
 def ours(folder: Path, rows: np.ndarray) -> dict[str, float]:
-    """Seconds of writing the rows and reading them as mixed batches through the cache."""
+    """Seconds to write the rows and read them as mixed batches through the cache."""
     values = rows.reshape(PLAN.shape(SITE))
     started = time.perf_counter()
     with CacheWriter(folder, PLAN, pd.DataFrame({"clip": range(PLAN.n_clips)})) as writer:
@@ -53,7 +53,7 @@ def ours(folder: Path, rows: np.ndarray) -> dict[str, float]:
 
 
 def peer(python: str, folder: Path, file: Path) -> dict[str, float]:
-    """The same by SAELens."""
+    """The same with SAELens."""
     arguments = [python, str(PEER), str(file), str(folder), str(SHARDS), str(CONTEXT), str(BATCH_SIZE)]
     run = subprocess.run(arguments, capture_output=True, text=True, check=True)
     return dict(json.loads(run.stdout.splitlines()[-1]))

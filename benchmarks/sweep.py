@@ -1,8 +1,8 @@
-"""Patching maps against the reference protocol: denoiser rows, seconds, and equal scores; exact, and screened.
+"""Cost of exact and screened patching maps compared with the reference protocol: denoiser rows, seconds and scores.
 
 The reference protocol (TADA, arXiv 2602.11910) runs one generation for each arm, with the clean one repeated beside it.
-Here all arms of a pair are one batch. Both decode and score what they made. The screened map is a screening of few
-pairs, then exact runs of the top cells of all pairs.
+Here all arms of a pair are one batch. Both decode and score their clips. The screened map screens a few pairs, then
+runs the top cells exactly on all pairs.
 """
 
 import time
@@ -36,7 +36,7 @@ WINDOWS = 4
 
 
 class Lab:
-    """A model, a scorer, and counts of what they were asked to do."""
+    """A model and a scorer, with counts of their work."""
 
     def __init__(self) -> None:
         self.model: AudioDiffusionModel = load_model(MODEL)
@@ -44,7 +44,7 @@ class Lab:
         self.rows = 0
 
     def scores(self, latents: object, text: str) -> Float[np.ndarray, " arm"]:
-        """Scores of latents; equal ones are decoded once."""
+        """Score latents; equal ones are decoded once."""
         contents = [row.cpu().numpy().tobytes() for row in latents]
         places = {content: i for i, content in reversed(list(enumerate(contents)))}
         distinct = sorted(places.values())
@@ -55,13 +55,13 @@ class Lab:
         return np.array([found[places[content]] for content in contents])
 
     def ours(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> Float[np.ndarray, " arm"]:
-        """Scores of clean, corrupt and the arms, as one batch."""
+        """Scores of clean, corrupt and the arms, generated as one batch."""
         run = run_arms(self.model, context, seed, arms, SETTINGS)
         self.rows += run.rows
         return self.scores(run.latents, context.pair.text)
 
     def reference(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> Float[np.ndarray, " arm"]:
-        """The same, one generation for each arm (none and all among them) with the clean run beside it."""
+        """The same scores from one generation per arm (including none and all) with the clean run beside it."""
         clean, corrupt = (Clip(prompt.text, seed) for prompt in (context.pair.clean, context.pair.corrupt))
         everything = patch_arm("all", "", [f"tf{block}.cross_attn" for block in range(self.model.n_blocks)])
         scores = []
@@ -75,14 +75,14 @@ class Lab:
 
 
 def timed(lab: Lab, protocol: str, contexts: Sequence[PairContext], arms: Sequence[Arm]) -> dict[str, object]:
-    """Rows, seconds and scores of a protocol over the pairs."""
+    """Rows, seconds and scores of a protocol on the pairs."""
     lab.rows, started = 0, time.perf_counter()
     scores = [getattr(lab, protocol)(context, 1000 + p, arms) for p, context in enumerate(contexts)]
     return {"rows": lab.rows, "seconds": time.perf_counter() - started, "scores": np.array(scores)}
 
 
 def compare(lab: Lab, arms: Sequence[Arm]) -> dict[str, object]:
-    """Our rows and seconds as shares of the reference's, and the largest difference in score."""
+    """Our rows and seconds as fractions of the reference's, and the largest difference in scores."""
     contexts = prompt_set_contexts(load_prompt_set("organism"), "mood", TIMED_PAIRS, seed=0)
     lab.ours(contexts[0], 0, arms)  # warm
     ours, reference = (timed(lab, protocol, contexts, arms) for protocol in ("ours", "reference"))
@@ -99,7 +99,7 @@ def compare(lab: Lab, arms: Sequence[Arm]) -> dict[str, object]:
 
 
 def screened(lab: Lab, arms: Sequence[Arm]) -> dict[str, object]:
-    """Screening of few pairs and exact runs of its top cells, against the whole exact map of all pairs."""
+    """Compare screening a few pairs and running the top cells exactly with the whole exact map of all pairs."""
     exact, screens, screen_rows, confirm_rows = [], [], 0, 0
     for concept in CONCEPTS:
         contexts = prompt_set_contexts(load_prompt_set("organism"), concept, PAIRS, seed=0)
@@ -142,7 +142,7 @@ def screened(lab: Lab, arms: Sequence[Arm]) -> dict[str, object]:
 
 
 def map_arms(lab: Lab, question: str, **options: Any) -> list[Arm]:
-    """The arms of a question from the clean run into the corrupt one."""
+    """A question's arms that patch from the clean run into the corrupt one."""
     spec = PatchingSpec(question=question, directions=("sufficiency",), **options)
     return arms_of(Request(lab.model, SETTINGS, spec))
 

@@ -1,6 +1,6 @@
-"""Peak memory of a trace, and of one of ten times as many clips: bytes and their ratio.
+"""Peak memory of a trace and of a trace of ten times as many clips, and their ratio.
 
-Run as `python -m benchmarks.trace_memory`. Each trace runs in a process of its own.
+Run as `python -m benchmarks.trace_memory`. Each trace runs in a new process.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""Generation traced into a cache, against the same generation untraced: seconds and their ratio.
+"""Cost of tracing a generation into a cache, compared with the same generation untraced.
 
-Run as `python -m benchmarks.tracing`. Every cross-attention output of both passes at every step is stored, committed
-shards included. Measured on the embedded organism, whose calls take milliseconds, and on a transformer of the real
-width (2048, with the real heads and feed-forward) and random weights, eight blocks deep.
+Run as `python -m benchmarks.tracing`. Every cross-attention output of both passes at every step is stored, including
+the commit of shards. It is measured on the embedded organism, whose calls take milliseconds, and on a transformer of
+real width (2048, with the real heads and feed-forward) with eight blocks and random weights.
 """
 
 import statistics
@@ -40,7 +40,7 @@ WIDE_ROUNDS = 3
 
 
 def untraced(model: AceStep15, clips: list[Clip], settings: GenerationSettings, batches: int) -> None:
-    """The pipeline as diffusers runs it."""
+    """Run the pipeline as diffusers does."""
     for _ in range(batches):
         model.pipeline(
             prompt=[clip.prompt for clip in clips],
@@ -55,7 +55,7 @@ def untraced(model: AceStep15, clips: list[Clip], settings: GenerationSettings, 
 
 
 def traced(model: AceStep15, clips: list[Clip], settings: GenerationSettings, batches: int) -> None:
-    """The same, with every cross-attention output of both passes written to a new cache, a shard for each batch."""
+    """Run it with every cross-attention output of both passes written to a new cache, one shard per batch."""
     sites = parse_sites(["*.cross_attn"], model.n_blocks)
     capture = Capture(sites, tuple(range(settings.num_steps)), ("cond", "null"))
     plan = CachePlan(
@@ -88,7 +88,7 @@ def traced(model: AceStep15, clips: list[Clip], settings: GenerationSettings, ba
 
 
 def interleaved_seconds(*runs: Callable[[], None], rounds: int = ROUNDS) -> list[float]:
-    """Median seconds of each run; the runs take turns, so that a slow moment of the machine hits all alike."""
+    """Median seconds of each run; the runs take turns, so that slow moments of the machine affect all of them."""
     times: list[list[float]] = [[] for _ in runs]
     for round_number in range(rounds + 1):
         for run, seconds in zip(runs, times, strict=True):
@@ -102,7 +102,7 @@ def interleaved_seconds(*runs: Callable[[], None], rounds: int = ROUNDS) -> list
 def compare(
     model: AceStep15, clips: list[Clip], settings: GenerationSettings, batches: int, rounds: int
 ) -> dict[str, float]:
-    """Seconds of both and their ratio."""
+    """Seconds of both, and their ratio."""
     plain, observed = interleaved_seconds(
         lambda: untraced(model, clips, settings, batches),
         lambda: traced(model, clips, settings, batches),
@@ -120,7 +120,7 @@ def compare(
 
 
 def wide_model(folder: Path) -> AceStep15:
-    """A pipeline of the real width with random weights."""
+    """A pipeline of real width with random weights."""
     return load_model(str(save_tiny_pipeline(folder / "wide", **WIDE)))
 
 

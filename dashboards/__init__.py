@@ -1,1 +1,1 @@
-"""What people look at: the Dash app and the paper figures, drawn from results and caches only."""
+"""The Dash app and the paper figures, drawn only from results and caches."""

@@ -1,4 +1,4 @@
-"""Where a dashboard is found: the address it listens on, the names it answers to, and the prefix of a proxy."""
+"""The address of a dashboard: where it listens, the host names it answers to, and a proxy's URL prefix."""
 
 import ipaddress
 import os
@@ -18,11 +18,11 @@ _PREFIX = re.compile(r"/(?:(?!\.{1,2}/)[\w.~%@:+=,-]+/)*", re.ASCII)
 
 @dataclass(frozen=True)
 class Address:
-    """Where a dashboard listens, and how browsers may reach it.
+    """The address a dashboard listens on, and how browsers may reach it.
 
-    `names` are further host names by which a proxy is reached, `prefix` the path below which it puts the dashboard
-    (without one, that of the environment variable DASH_REQUESTS_PATHNAME_PREFIX), `frames` lets pages of the same
-    origin, such as JupyterLab's, show the dashboard in a frame.
+    `names` are additional host names, such as a proxy's. `prefix` is the path under which a proxy serves the dashboard
+    (default: the environment variable DASH_REQUESTS_PATHNAME_PREFIX). `frames` allows pages of the same origin, such as
+    JupyterLab's, to show the dashboard in a frame.
     """
 
     host: str = "127.0.0.1"
@@ -32,42 +32,42 @@ class Address:
     frames: bool = False
 
     def check(self) -> None:
-        """Raise UserError for a name or a prefix that is none."""
+        """Raise UserError for an invalid host name or URL prefix."""
         for name in self.names:
             if host_name(name) != name.lower():
                 raise UserError(
-                    f"'{name}' is no host name: --allow-host takes a name such as hub.example.org, without https://, "
-                    "port and path."
+                    f"'{name}' is not a host name: --allow-host takes a name such as hub.example.org, without "
+                    "https://, port or path."
                 )
         if not _PREFIX.fullmatch(self.url_prefix):
             raise UserError(
-                f"'{self.url_prefix}' is no URL prefix: give --url-prefix (or {PREFIX_VARIABLE}) the path below "
-                "which the proxy offers the dashboard, such as /user/me/proxy/8050/."
+                f"'{self.url_prefix}' is not a URL prefix: set --url-prefix (or {PREFIX_VARIABLE}) to the path under "
+                "which the proxy serves the dashboard, such as /user/me/proxy/8050/."
             )
 
     @property
     def url_prefix(self) -> str:
-        """The path of the dashboard's first page as browsers see it: "/", or "/user/me/proxy/8050/"."""
+        """The path of the dashboard's home page as browsers see it: "/" or "/user/me/proxy/8050/"."""
         inner = (self.prefix or os.environ.get(PREFIX_VARIABLE, "")).strip("/")
         return f"/{inner}/" if inner else "/"
 
     @property
     def script_name(self) -> str:
-        """The prefix as a WSGI server compares it with paths: decoded, without its last slash."""
+        """The prefix as a WSGI server compares it with paths: decoded, without the trailing slash."""
         return unquote_to_bytes(self.url_prefix.rstrip("/")).decode("latin-1")
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Whether only this machine can reach it."""
         return self.host in LOOPBACK or (
             _is_number(self.host) and ipaddress.ip_address(self.host).is_loopback
         )
 
     def answers_to(self, host: str | None) -> bool:
-        """Whether a browser that sent this Host header meant this dashboard.
+        """Whether this Host header names this dashboard.
 
-        A name that was re-bound to this machine's address (DNS rebinding) is a stranger's; an address in numbers cannot
-        be re-bound.
+        Unknown names are rejected, since an attacker may have rebound them to this machine (DNS rebinding). A numeric
+        address cannot be rebound.
         """
         name = host_name(host or "")
         if name is None:
@@ -82,7 +82,7 @@ LOCAL = Address()
 
 
 def host_name(host: str) -> str | None:
-    """The name in a Host header or in the place of one, without its port, in small letters; None when it is none."""
+    """The host name in a Host header or the like, in lower case and without its port; None if it is not valid."""
     found = _HOST.fullmatch(host.lower())
     return (found["v6"] or found["name"]) if found else None
 

@@ -31,11 +31,11 @@ def create_app(
     compare: Path | None = None,
     published: Path | None = None,
 ) -> dash.Dash:
-    """The Dash app of a study, whose maps stand beside those of the study `compare` and the table `published`.
+    """Create a study's Dash app; its maps can be compared with those of `compare` (a study) and `published` (a table).
 
     Raises:
-        UserError: when the folder is no study, what is to be compared with cannot be read, or the address has a name or
-            a prefix that is none.
+        UserError: the folder is not a study, `compare` or `published` cannot be read, or the address has an invalid
+            host name or prefix.
     """
     address.check()
     study = Study.open(study_path)
@@ -44,12 +44,12 @@ def create_app(
     app = dash.Dash(
         "workbench",
         assets_folder=str(ASSETS),
-        title=html.escape(f"{study.path.resolve().name} · workbench"),  # Dash puts it into the page as it is
+        title=html.escape(f"{study.path.resolve().name} · workbench"),  # Dash does not escape it
         update_title=None,
         serve_locally=True,
         requests_pathname_prefix=address.url_prefix,
-        routes_pathname_prefix="/",  # the server takes the prefix off where the proxy did not
-        suppress_callback_exceptions=True,  # a page's components exist only while it is shown
+        routes_pathname_prefix="/",  # the server strips the prefix if the proxy did not
+        suppress_callback_exceptions=True,  # components exist only while their page is shown
         on_error=report_failure,
     )
     mount(app.server, address.url_prefix)
@@ -69,7 +69,7 @@ def serve(
     compare: Path | None = None,
     published: Path | None = None,
 ) -> None:
-    """Serve a study's dashboard until interrupted; raises UserError when the study or the address cannot be used."""
+    """Serve a study's dashboard until interrupted; raises UserError if the study or the address cannot be used."""
     app = create_app(study_path, address, compare=compare, published=published)
     with open_socket(address.host, address.port) as listening:
         for sentence in welcome(study_path, address, listening.getsockname()[1]):
@@ -79,12 +79,12 @@ def serve(
 
 
 def welcome(study_path: Path, address: Address, port: int) -> list[str]:
-    """What stands in the terminal when the dashboard starts."""
+    """The lines printed to the terminal when the dashboard starts."""
     host = f"[{address.host}]" if ":" in address.host else address.host
     sentences = [f"Dashboard of {study_path}: http://{host}:{port}{address.url_prefix} (stop with Ctrl-C)"]
     if not address.is_local:
         sentences.append(
-            f"It listens on {address.host} and has no password: everybody who reaches port {port} can see and hear "
-            "this study, and export figures into it."
+            f"It listens on {address.host} and has no password: anyone who can reach port {port} can see and hear this "
+            "study, and export figures into it."
         )
     return sentences

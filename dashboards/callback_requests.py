@@ -1,4 +1,4 @@
-"""Requests of callbacks: what is no request of this dashboard's own pages is refused before Dash takes it apart."""
+"""Validate callback requests: anything the dashboard's own pages would not send is refused before Dash parses it."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from workbench.documents import parse_document
 
 PATH = "/_dash-update-component"
-MULTIPLE = ".."  # begins the name of several outputs, which are joined by three dots
+MULTIPLE = ".."  # prefix of the name of multiple outputs, which are joined by three dots
 
 
 class _Property(BaseModel):
@@ -21,7 +21,7 @@ class _Property(BaseModel):
     @model_validator(mode="after")
     def _address(self) -> "_Property":
         if self.id == "url" and not isinstance(self.value, str | None):
-            raise ValueError("an address is text")
+            raise ValueError("a URL must be text")
         return self
 
 
@@ -29,7 +29,7 @@ Entry = _Property | list[_Property]
 
 
 class _Request(BaseModel):
-    """What Dash's renderer sends."""
+    """A callback request as Dash's renderer sends it."""
 
     output: str
     outputs: Entry | list[Entry] = []
@@ -39,7 +39,7 @@ class _Request(BaseModel):
 
 
 def add_check(server: Flask, app: dash.Dash) -> None:
-    """Answer requests that are none of a callback's with a sentence and status 400."""
+    """Answer invalid callback requests with an explanation and status 400."""
 
     def refuse() -> Response | None:
         if request.path != PATH or request.method != "POST":
@@ -52,41 +52,41 @@ def add_check(server: Flask, app: dash.Dash) -> None:
         if fault is None:
             return None
         return Response(
-            f"This is no request of a page of this dashboard: {fault}.\n", 400, mimetype="text/plain"
+            f"This request is not from a page of this dashboard: {fault}.\n", 400, mimetype="text/plain"
         )
 
     server.before_request(refuse)
 
 
 def fault_of(content: bytes, callbacks: dict[str, Any]) -> str | None:
-    """Why the body of a request is not one for these callbacks (Dash's `callback_map`); None when it is."""
+    """Why a request body is not valid for these callbacks (Dash's `callback_map`); None if it is valid."""
     try:
         document = parse_document(content)
-        json.dumps(document, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+        json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate is not valid text
         body = _Request.model_validate(document)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"][:2])
-        return f"its '{where[:40]}' is missing or of another form"
+        return f"its '{where[:40]}' is missing or has the wrong form"
     except UnicodeEncodeError:
-        return "its content has half a character"
+        return "its content has an incomplete character"
     except ValueError:
         return "its content is not a JSON object"
     if body.output not in callbacks:
-        return "it asks for an output that there is not"
+        return "it asks for an unknown output"
     callback = callbacks[body.output]
     for name, given in (("inputs", body.inputs), ("state", body.state)):
         asked = [one["property"] for one in callback[name]]
         if len(given) != len(asked) or not all(map(_is_of, given, asked)):
-            return f"its '{name}' are not those of the output"
+            return f"its '{name}' do not match the output"
     parts = body.output.split("...") if body.output.startswith(MULTIPLE) else None
     is_whole = (
         isinstance(body.outputs, list) and len(body.outputs) == len(parts)
         if parts
         else (isinstance(body.outputs, _Property))
     )
-    return None if is_whole else "its 'outputs' are not those of the output"
+    return None if is_whole else "its 'outputs' do not match the output"
 
 
 def _is_of(entry: Entry, name: str) -> bool:
-    """Whether an entry is about this property, of one component or of all that match a pattern."""
+    """Whether an entry refers to this property, of one component or of all that match a pattern."""
     return all(one.property == name for one in (entry if isinstance(entry, list) else [entry]))

@@ -1,4 +1,4 @@
-"""What the pages of a dashboard know: the study, and what its maps can be compared with."""
+"""The data shared by a dashboard's pages: the study, and the maps it can be compared with."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +11,14 @@ from workbench.studies.study import Study
 
 @dataclass(frozen=True)
 class Context:
-    """The study that is shown; another study's folder and a published table's file to compare with, where given."""
+    """The study shown and, optionally, another study's folder and a published table to compare it with."""
 
     study: Study
     compare: Path | None = None
     published: Path | None = None
 
     def check(self) -> None:
-        """Raise UserError when what is to be compared with cannot be read."""
+        """Raise UserError if `compare` or `published` cannot be read."""
         if self.compare is not None:
             Study.open(self.compare)
         if self.published is not None:
@@ -26,7 +26,7 @@ class Context:
 
     @property
     def comparisons(self) -> dict[str, dict[str, str]]:
-        """What a map can stand beside: a name for people, and the options of a figure."""
+        """The maps to compare with: their display names and the options of the figure."""
         choices = {}
         if self.compare is not None:
             choices[self.compare.resolve().name] = {"compare": str(self.compare)}
@@ -39,5 +39,5 @@ class Context:
         return choices
 
     def comparison_spec(self, beside: str, /, **options: str) -> PatchingComparisonSpec:
-        """The figure of a map beside one of `comparisons`, by its name; `options` are further fields of its spec."""
+        """The spec of a comparison with one of `comparisons`, by name; `options` are its other fields."""
         return PatchingComparisonSpec.model_validate({**options, **self.comparisons[beside]})

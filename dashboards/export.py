@@ -27,7 +27,7 @@ from workbench.files import file_name, replacing
 from workbench.provenance import code_version
 from workbench.studies.study import Study
 
-# No dates and no version strings: the same figure gives the same bytes.
+# No dates or version strings, so that the same figure always gives the same bytes.
 METADATA: dict[str, dict[str, None]] = {
     "pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None},
     "svg": {"Date": None, "Creator": None},
@@ -38,8 +38,8 @@ LIBRARIES = ("matplotlib", "numpy", "pandas", "xarray")
 _DRAWING = threading.Lock()
 
 
-OUTDATED = "The result was computed before the study was extended, and has its n from then."
-LONGEST_STEM = 160  # characters, of the 255 that a file's name may have
+OUTDATED = "The result was computed before the study was extended; n is from before the extension."
+LONGEST_STEM = 160  # characters; file names may have 255
 _log = logging.getLogger(__name__)
 
 
@@ -49,16 +49,25 @@ def export_figure(
     format: str = DEFAULT_FORMAT,
     out_dir: Path | None = None,
     *,
-    tell: Callable[[str], None] = _log.warning,
+    warn: Callable[[str], None] = _log.warning,
     **options: Any,
 ) -> list[Path]:
-    """Write a figure with its numbers, provenance, table and caption, by default into the study's `figures` folder.
+    """Write a figure with its numbers, provenance, table and caption.
 
-    `figure` is a name in `FIGURES`, `format` one of pdf, svg, png, `options` the fields of the figure's spec. Gives
-    the paths of the figure, the CSV, the JSON, the LaTeX table and the caption. `tell` is given a sentence on a result
-    that is older than the study's last extension, which the caption says, too, and one that names the letters that no
-    installed font has. Raises UserError for unknown names or options, missing results, and a folder that cannot be
-    written.
+    Args:
+        study: the study whose result is shown.
+        figure: a name in `FIGURES`.
+        format: pdf, svg or png.
+        out_dir: the folder to write to; by default the study's folder `figures`.
+        warn: called with a warning if the result is older than the study's last extension (the caption says so, too),
+            and with one if no installed font has some of the letters.
+        options: the fields of the figure's spec.
+
+    Returns:
+        The paths of the figure, the CSV, the JSON, the LaTeX table and the caption.
+
+    Raises:
+        UserError: unknown names or options, missing results, or a folder that cannot be written.
     """
     kind = find_figure(figure)
     if format not in METADATA:
@@ -70,15 +79,15 @@ def export_figure(
     table = kind.table(study, spec)
     caption = kind.caption(study, spec, table)
     if outdated := outdated_result(study, spec.result_name):
-        tell(outdated)
+        warn(outdated)
         caption = f"{caption} {OUTDATED}"
     stem = _stem(figure, spec)
     latex = latex_table(kind.latex(table), caption, f"tab:{stem}")
     numbers = csv_text(table)
     with _drawing(caption + numbers) as lacking:
         picture = _render(kind.paper(study, spec, table), format)
-    if lacking and format != "svg":  # SVG's text stays text
-        tell(missing_sentence(lacking))
+    if lacking and format != "svg":  # SVG keeps text as text
+        warn(missing_sentence(lacking))
     provenance = {**_provenance(study, figure, spec), "outdated": bool(outdated), "caption": caption}
     contents = {
         format: picture,
@@ -95,7 +104,7 @@ def export_figure(
 
 
 def _stem(figure: str, spec: FigureSpec) -> str:
-    """The name that a figure's files share, and no other figure's: by what is shown, and how wide where asked for."""
+    """The unique name shared by a figure's files: what is shown, and the width unless it is the default."""
     width = () if spec.width == type(spec).model_fields["width"].default else (f"{spec.width}-column",)
     stem = "-".join((figure, *map(file_name, spec.labels), *width))
     return stem if len(stem) <= LONGEST_STEM else file_name(stem)
@@ -103,7 +112,7 @@ def _stem(figure: str, spec: FigureSpec) -> str:
 
 @contextmanager
 def _drawing(text: str) -> Iterator[list[str]]:
-    """Draw with the figures' own settings and with fonts for `text`; afterwards the list has letters that none has."""
+    """Draw in the paper style with fonts for `text`; afterwards the list contains the letters that no font has."""
     lacking: list[str] = []
     style = {**PAPER_STYLE, "font.family": families(text)}
     with (

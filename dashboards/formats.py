@@ -1,4 +1,4 @@
-"""What a figure can be exported as. Imports nothing slow: `workbench export` has its choices from here."""
+"""Export formats of figures. Imports nothing slow: `workbench export` takes its choices from here."""
 
 from typing import Literal
 

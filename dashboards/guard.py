@@ -1,4 +1,4 @@
-"""What a dashboard refuses, and the headers that keep browsers and other people's pages away from its content."""
+"""Request checks and security headers that keep other sites away from a dashboard's content."""
 
 from urllib.parse import urlsplit
 
@@ -11,9 +11,9 @@ READING = frozenset({"GET", "HEAD"})
 
 
 def add_guard(server: Flask, address: Address, script_hashes: list[str]) -> None:
-    """Answer this dashboard's own pages only; `script_hashes` are the hashes of Dash's own inline scripts, quoted.
+    """Answer only the dashboard's own pages; `script_hashes` are the quoted hashes of Dash's own inline scripts.
 
-    Its first page may be opened from anywhere by a link; everything else is for pages of the same origin.
+    Links from anywhere may open a page; all other requests must come from the same origin.
     """
     headers = security_headers(address, script_hashes)
 
@@ -30,38 +30,38 @@ def add_guard(server: Flask, address: Address, script_hashes: list[str]) -> None
 
 
 def refusal(address: Address, method: str, headers: Headers) -> str | None:
-    """Why a request is not answered, in one sentence; None when it is.
+    """Why a request is refused, in one sentence; None if it is allowed.
 
-    Checks the Host header against the dashboard's names, the Origin against the Host, and Sec-Fetch-Site where the
-    browser sends one (W3C Fetch Metadata).
+    Checks the Host header against the dashboard's names, the Origin against the Host, and Sec-Fetch-Site if the browser
+    sends it (W3C Fetch Metadata).
     """
     host = headers.get("Host")
     if not address.answers_to(host):
         name = host_name(host or "")
         if name is None:
-            return "This dashboard needs a Host header with a host's name, as browsers send it."
+            return "This dashboard needs a Host header with a valid host name, as browsers send it."
         return (
             f"This dashboard does not answer to the host '{name}': if that is its address, start it with "
             f"--allow-host {name}."
         )
     origin = headers.get("Origin")
     if origin is not None and not _is_own(address, origin, host or ""):
-        return f"This dashboard answers its own pages only, not those of {origin}."
+        return f"This dashboard answers only its own pages, not those of {origin}."
     where = headers.get("Sec-Fetch-Site", "same-origin")
     followed_link = headers.get("Sec-Fetch-Mode") == "navigate" and method in READING
     if where not in ("same-origin", "none") and not followed_link:
-        return "This dashboard answers its own pages only."
+        return "This dashboard answers only its own pages."
     return None
 
 
 def _is_own(address: Address, origin: str, host: str) -> bool:
-    """Whether an Origin header is the dashboard's own: the very host asked, or a proxy's name that was allowed."""
+    """Whether an Origin header is the dashboard's own: the requested host or an allowed proxy name."""
     place = urlsplit(origin).netloc.lower() if "//" in origin else ""
     return place == host.lower() or host_name(place) in {name.lower() for name in address.names}
 
 
 def security_headers(address: Address, script_hashes: list[str]) -> dict[str, str]:
-    """Headers of every answer: load from this server only, be read and framed by its own pages only."""
+    """Headers of every response: load from this server only; be read and framed only by the dashboard's own pages."""
     framed = address.frames
     policy = (
         "default-src 'self'",

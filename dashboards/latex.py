@@ -51,8 +51,10 @@ SIGNS = {
 LAST_LATIN = "\u017f"  # last character that pdfLaTeX prints without further packages
 _SIGN = re.compile("|".join([*map(re.escape, SIGNS), "-(?=-)"]))
 _INTERVAL = re.compile(r"\[([−\d.]+), ([−\d.]+)\]")  # not broken across lines
-_OPTION = re.compile(r"^([\[*])")  # after the end of a row these mean its height, or no page break
-# Whatever a notebook has set: all rows and columns, in no environment of pandas' choice.
+_OPTION = re.compile(
+    r"^([\[*])"
+)  # at the start of a row, LaTeX reads these as options of the previous row end
+# Override what a notebook may have set: show all rows and columns, without pandas' environment.
 _WHOLE = (
     *("styler.render.max_elements", 2**62, "styler.render.max_rows", None, "styler.render.max_columns", None),
     *("styler.latex.environment", None),
@@ -69,8 +71,8 @@ def latex_table(table: pd.DataFrame, caption: str, label: str) -> str:
     """Return a table with its caption, no wider than the text of the class article; `label` is its name for \\ref.
 
     If necessary, the font is smaller and text is wrapped. If the first column identifies the rows (it has no name),
-    columns that do not fit are put below the others. The first line says what the table needs: booktabs, array if text
-    is wrapped, longtable if it is long, another engine for letters that pdfLaTeX lacks.
+    columns that do not fit are put below the others. The first line lists what the table needs: booktabs, array if
+    text is wrapped, longtable if it is long, and another engine for letters that pdfLaTeX does not support.
     """
     table = table.rename(columns=str)
     parts = [table]
@@ -96,9 +98,9 @@ def latex_table(table: pd.DataFrame, caption: str, label: str) -> str:
 
 
 def _typeset(table: pd.DataFrame, **options: str) -> str:
-    """Return one tabular, or the environment that the `options` of `Styler.to_latex` ask for, in a size that fits.
+    """Return one tabular, or the environment set by the `options` of `Styler.to_latex`, in a size that fits.
 
-    pandas' own escaping is not enough: it omits captions, characters that encodings lack, and the start of a row.
+    pandas' own escaping is not enough: it omits captions, characters missing from encodings, and the start of a row.
     """
     layout = _layout(table)
     styled = table.style.hide(axis="index").format(_latex_cell).format_index(_latex_cell, axis=1)

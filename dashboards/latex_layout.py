@@ -28,7 +28,7 @@ SMALL = Size("\\small", 0.93, 4.0)
 FOOTNOTE = Size("\\footnotesize", 0.86, 3.0)
 SCRIPT = Size("\\scriptsize", 0.8, 2.0)
 Columns = Sequence[tuple[Sequence[str], bool]]
-"""Cells of each column, the head first, and whether they are numbers, which are not broken across lines."""
+"""Cells of each column, header first, and whether they are numbers, which are not broken across lines."""
 
 
 @dataclass(frozen=True)

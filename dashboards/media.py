@@ -1,4 +1,4 @@
-"""The routes beside Dash's own: audio and its pictures, and a sign of life."""
+"""Routes for audio, images of audio, and a health check."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from workbench.studies.study import Study
 
 
 def find_audio(study: Study, name: str) -> Path | None:
-    """The FLAC file `audio/<name>` of a study; None when there is none, and for links and names that lead elsewhere."""
+    """The FLAC file `audio/<name>` of a study; None if it does not exist, is a link or is outside the study."""
     try:
         found = name.endswith(".flac") and checked_path(study.path, f"audio/{name}")
     except (OSError, UnsafeFile):
@@ -24,22 +24,22 @@ def find_audio(study: Study, name: str) -> Path | None:
 
 
 def audio_url(path: str) -> str:
-    """Address of an audio file, from its path relative to the study."""
+    """URL of an audio file, from its path relative to the study."""
     return address(path)
 
 
 def spectrogram_url(path: str) -> str:
-    """Address of the spectrogram of an audio file, from its path relative to the study."""
+    """URL of the spectrogram of an audio file, from its path relative to the study."""
     return address(f"spectrogram/{path.removeprefix('audio/')}.png")
 
 
 def activation_url(site: str, feature: int, clip: int, kind: str) -> str:
-    """Address of a picture of a feature's activation in a clip: "svg" is a line over time, "png" has all steps."""
+    """URL of an image of a feature's activation in a clip: "svg" is a line over time, "png" shows all steps."""
     return address(f"activation/{site}/{feature}/{clip}.{kind}")
 
 
 def add_media_routes(server: Flask, study: Study) -> None:
-    """Serve the study's audio (with byte ranges, so that players can seek), spectrograms and activation pictures."""
+    """Serve the study's audio (with byte ranges, so that players can seek), spectrograms and activation images."""
 
     def audio(name: str) -> Response:
         return send_file(_found(study, name), mimetype="audio/flac", conditional=True)
@@ -70,7 +70,7 @@ def add_media_routes(server: Flask, study: Study) -> None:
         return Response(activation_svg(trace, maximum), mimetype="image/svg+xml")
 
     def refuse_unknown() -> None:
-        """Dash answers addresses that it does not know with its page; below ours there is none."""
+        """Answer 404 under these routes, where Dash would answer unknown URLs with its page."""
         if (
             request.path.startswith(("/audio/", "/spectrogram/", "/activation/"))
             and request.endpoint not in endpoints
@@ -78,7 +78,7 @@ def add_media_routes(server: Flask, study: Study) -> None:
             abort(404)
 
     def alive() -> tuple[str, int]:
-        """What open pages ask to see whether the server still runs."""
+        """Answer open pages that check whether the server is still running."""
         return "", 204
 
     endpoints = ("audio", "spectrogram", "activation")
@@ -92,7 +92,7 @@ def add_media_routes(server: Flask, study: Study) -> None:
 
 
 def _sentence(error: UserError) -> Response:
-    """What cannot be drawn, and why; the page shows the sentence in the picture's place."""
+    """Explain why an image cannot be drawn; the page shows the sentence in its place."""
     return Response(str(error), 422, mimetype="text/plain")
 
 

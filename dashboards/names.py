@@ -1,4 +1,4 @@
-"""Names that users gave to concepts, values and files, as figures write them."""
+"""Format the names that users give to concepts, values and files."""
 
 import unicodedata
 
@@ -6,16 +6,13 @@ ELLIPSIS = "…"
 
 
 def printable(text: str) -> str:
-    """`text` on one line, composed (NFC), without what has no shape of its own: control and format characters.
-
-    Among them are the invisible signs that choose an emoji's looks.
-    """
+    """`text` on one line, composed (NFC), without control and format characters and variation selectors."""
     line = unicodedata.normalize("NFC", " ".join(text.split()))
-    return "".join(letter for letter in line if letter.isprintable() and not _chooses_looks(letter))
+    return "".join(letter for letter in line if letter.isprintable() and not _is_selector(letter))
 
 
 def shortened(text: str, most: int) -> str:
-    """A printable text with at most `most` characters: of a longer one the two ends."""
+    """A printable text of at most `most` characters; a longer text keeps its two ends."""
     line = printable(text)
     if len(line) <= most:
         return line
@@ -23,5 +20,6 @@ def shortened(text: str, most: int) -> str:
     return line[: most - 1 - tail] + ELLIPSIS + line[len(line) - tail :]
 
 
-def _chooses_looks(letter: str) -> bool:
+def _is_selector(letter: str) -> bool:
+    """Whether this is a variation selector, an invisible character that chooses how an emoji looks."""
     return "\ufe00" <= letter <= "\ufe0f" or "\U000e0100" <= letter <= "\U000e01ef"

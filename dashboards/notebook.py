@@ -1,4 +1,4 @@
-"""Studies in Python and in notebooks: every command of a study as a method that gives something to look at."""
+"""Studies in Python and in notebooks: each command on a study as a method that returns something to look at."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 class Result:
     """A result of a study, in memory as `data` (docs/reference/results.md describes each kind).
 
-    In a notebook it shows as a table of what stands out.
+    A notebook shows its summary table.
     """
 
     study: Study
@@ -55,17 +55,17 @@ class Result:
     data: xr.Dataset
 
     def table(self) -> pd.DataFrame:
-        """What stands out, as the command prints it; raises UserError for a kind without such a table."""
+        """The summary table that the command prints; raises UserError for a kind without one."""
         kind = str(self.data.attrs["kind"])
         if kind not in _SUMMARIES:
-            raise UserError(f"There is no table of a result of kind '{kind}': look at its data.")
+            raise UserError(f"Results of kind '{kind}' have no summary table: use `data`.")
         return _SUMMARIES[kind](self.data, self.study.clips)
 
     def plot(self, **options: Any) -> "go.Figure":
-        """The result's main figure for the screen; `options` are those of `workbench export`."""
+        """Draw the result's main figure for the screen; `options` are those of `workbench export`."""
         kind = str(self.data.attrs["kind"])
         if kind not in _MAIN_FIGURES:
-            raise UserError(f"There is no figure of a result of kind '{kind}': look at its data.")
+            raise UserError(f"Results of kind '{kind}' have no figure: use `data`.")
         figure, option = _MAIN_FIGURES[kind]
         which = {option: self.name.partition("-")[2]} if option else {}
         return figures.screen_figure(self.study, figure, **(which | options))
@@ -80,7 +80,7 @@ class Result:
 
 
 class SaeResult(Result):
-    """The result of a sparse autoencoder, and the autoencoder itself."""
+    """The result of training a sparse autoencoder, with the autoencoder itself."""
 
     @property
     def autoencoder(self) -> SAE:
@@ -89,10 +89,10 @@ class SaeResult(Result):
 
 
 class OpenStudy:
-    """A study in Python: its clips and activations, and what is computed from them.
+    """A study in Python: its clips and activations, and the results computed from them.
 
-    The methods do what the commands of the same names do, with their defaults and checks: what the study has already
-    is not computed again. `folder` is the study itself, with all that it says of its model, clips and activations.
+    The methods work like the commands with the same names, with the same defaults and checks: existing results are not
+    computed again. `folder` is the underlying `Study`, with everything about its model, clips and activations.
     """
 
     def __init__(self, folder: Study, model: AudioDiffusionModel | None = None, device: str = "cpu") -> None:
@@ -112,7 +112,7 @@ class OpenStudy:
 
     @property
     def settings(self) -> GenerationSettings:
-        """How the study's clips were generated."""
+        """The settings with which the study's clips were generated."""
         return self.folder.spec.settings
 
     @property
@@ -121,26 +121,23 @@ class OpenStudy:
         return self.folder.clips
 
     def activations(self, site: str) -> xr.DataArray:
-        """The recorded activations of a site, labelled, dims (clip, step, pass, token, channel).
-
-        They are read from disk where they are indexed.
-        """
+        """The recorded activations of a site, labelled, dims (clip, step, pass, token, channel), read when indexed."""
         return self.folder.cache.dataset(numbered_site(site, self.folder.block_names))
 
     @property
     def results(self) -> list[str]:
-        """Names of the results that the study has."""
+        """Names of the study's results."""
         return self.folder.result_names()
 
     def result(self, name: str) -> Result:
-        """A result that the study has; raises UserError, naming the command that makes it, when there is none."""
+        """Load a result; raises UserError, naming the command that makes it, if there is none."""
         data = load_result(self.folder, name)
         made = SaeResult if data.attrs["kind"] == "sae" else Result
         return made(self.folder, name, data)
 
     @takes(PatchingSpec, maker=asked_spec)
     def patch(self, question: str = DEFAULT_QUESTION, **options: Any) -> Result:
-        """A patching map of the question, as `workbench patch` makes it.
+        """Make a patching map for a question, as `workbench patch` does.
 
         `options` are those of `analyses.patching.asking.asked_spec`: concepts, pairs, seeds, blocks, sets, nulls …
         """
@@ -154,7 +151,7 @@ class OpenStudy:
 
     @takes(ProbeSpec)
     def probe(self, sites: str | Sequence[str] = (), **options: Any) -> Result:
-        """Linear probes of each concept at the sites, by default all recorded ones, as `workbench probe` makes them.
+        """Fit linear probes for each concept at the sites (by default all recorded ones), as `workbench probe` does.
 
         `options` are further fields of `analyses.probes.spec.ProbeSpec`: concepts, steps, folds …
         """
@@ -178,7 +175,7 @@ class OpenStudy:
         return SaeResult(self.folder, name, load_result(self.folder, name))
 
     def figure(self, figure: str, /, **options: Any) -> "go.Figure":
-        """A figure for the screen, by the name and options that `workbench export` has for it."""
+        """Draw a figure for the screen, by its name and options in `workbench export`."""
         return figures.screen_figure(self.folder, figure, **options)
 
     def export(
@@ -189,8 +186,10 @@ class OpenStudy:
         out: str | Path | None = None,
         **options: Any,
     ) -> list[Path]:
-        """Write a figure for a paper with its numbers and provenance, as `workbench export` does; gives the files."""
-        figures.make_spec(self.folder, figure, options)  # so that no option passes for one of the export
+        """Write a paper figure with its numbers and provenance, as `workbench export` does; returns the files."""
+        figures.make_spec(
+            self.folder, figure, options
+        )  # refuses options named like arguments of export_figure
         return export_figure(self.folder, figure, format, None if out is None else Path(out), **options)
 
     def __repr__(self) -> str:
@@ -204,7 +203,7 @@ _SUMMARIES: dict[str, Callable[[xr.Dataset, pd.DataFrame], pd.DataFrame]] = {
     "sae": sae_summary,
 }
 _MAIN_FIGURES = {"patching": ("patching", "name"), "probes": ("probes", ""), "sae": ("sae-training", "site")}
-"""By kind of result, the figure and its option that says which result is meant."""
+"""The main figure for each kind of result, and the figure's option that selects the result."""
 
 _FOLDER = "A study must be given by its folder, such as 'studies/first'"
 
@@ -237,10 +236,10 @@ def trace(
 
 
 def open_study(path: str | Path, *, device: str = "cpu", allow_store: bool = False) -> OpenStudy:
-    """Open a study that is there; its model is loaded on `device` when it is first needed.
+    """Open an existing study; its model is loaded on `device` when it is first needed.
 
-    `allow_store` confirms that the store which a study from elsewhere names may be read, as `--allow-store` does.
-    Raises UserError where there is no study.
+    `allow_store` permits reading an activation store named by a study from elsewhere, as `--allow-store` does.
+    Raises UserError if there is no study.
     """
     must_be((str, os.PathLike), path, _FOLDER)
     study = Study.open(Path(path))

@@ -1,4 +1,4 @@
-"""Pictures that the server draws: mel spectrograms and a feature's activation over a clip's time."""
+"""Images drawn by the server: mel spectrograms, and a feature's activation over a clip."""
 
 import io
 from functools import lru_cache
@@ -21,32 +21,32 @@ REMEMBERED = 256
 
 
 def spectrogram_png(study: Study, name: str) -> bytes:
-    """Mel spectrogram of a study's recording as PNG, without axes: left edge 0 s, right edge its end, 80 dB deep."""
+    """Mel spectrogram of a recording as PNG without axes, from 0 s (left) to its end (right), with a range of 80 dB."""
     return _spectrogram(study.path, name, file_version(study.path / name))
 
 
 @lru_cache(maxsize=REMEMBERED)
 def _spectrogram(study_path: Path, name: str, version: Identity) -> bytes:
-    del version  # part of the key only: a file that was written anew is drawn anew
+    del version  # only part of the cache key: a changed file is drawn again
     levels = mel_spectrogram(*Study.open(study_path).read_audio(name)) / -FLOOR_DB + 1.0
     return _png(levels[::-1], matplotlib.colormaps["magma"])
 
 
 def warm_up() -> None:
-    """Draw a short silence, so that the first person to look does not wait for librosa to load and compile."""
+    """Draw a short silence, so that the first visitor does not wait for librosa to load and compile."""
     mel_spectrogram(np.zeros((1, 4096), dtype=np.float32), 16000)
 
 
 def activation_png(trace: xr.DataArray) -> bytes:
-    """A feature's activation as PNG without axes: steps down, time across, white 0, dark the trace's maximum."""
+    """A feature's activation as PNG without axes: steps down, time across, white at 0, darkest at the maximum."""
     values = np.nan_to_num(trace.transpose("step", "token").values)
     return _png(values / max(float(values.max()), 1e-12), CMAP)
 
 
 def activation_svg(trace: xr.DataArray, maximum: float) -> str:
-    """A feature's activation over time, the largest over the steps, as an SVG line on a transparent ground.
+    """A feature's activation over time (maximum over steps) as an SVG line on a transparent background.
 
-    `maximum` is the activation at the top of the picture, so that the clips of one feature can be compared.
+    `maximum` is the activation at the top of the image, so that the clips of one feature can be compared.
     """
     heights = np.nan_to_num(trace.max("step").values / max(maximum, 1e-12))
     seconds = trace["seconds"].values.astype(float)
@@ -67,7 +67,7 @@ def activation_svg(trace: xr.DataArray, maximum: float) -> str:
 
 
 def _png(levels: Float[np.ndarray, "row column"], colours: Colormap) -> bytes:
-    """Levels from 0 to 1 as a PNG, row 0 on top."""
+    """Levels from 0 to 1 as a PNG, row 0 at the top."""
     buffer = io.BytesIO()
     imsave(buffer, colours(np.clip(levels, 0, 1), bytes=True), format="png")
     return buffer.getvalue()

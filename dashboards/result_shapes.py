@@ -1,4 +1,4 @@
-"""What shapes and types the variables of results have (docs/reference/results.md), for results from elsewhere."""
+"""Check the shapes and types of results from elsewhere (docs/reference/results.md describes the schema)."""
 
 import numpy as np
 import xarray as xr
@@ -28,7 +28,7 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "feature step": {"sae": ("step_profile",)},
     "feature value": {"sae": ("auroc",)},
 }
-# What lies from 0 to 1, or is NaN.
+# Variables that are between 0 and 1, or NaN.
 _FRACTIONS = {
     "patching": TESTS,
     "probes": (
@@ -44,54 +44,54 @@ _FRACTIONS = {
     "sae": ("density", "auroc", "dead_fraction", "final_dead_fraction"),
 }
 _ROUNDING = 1e-6
-MOST_PAIRS = 10_000
+MAX_PAIRS = 10_000
 ROLES = {"run", "cell", "null"}
 _TEXTS = {
     *("audio", "row", "column", "direction", "role", "null_of", "null_kind", *TEXTS),
     *("concept", "arm", "scorer", "scorer_b", "site", "value", "metric"),
 }
-_TEXT_LABELS = _TEXTS | {"block"}  # of published maps, which have names for blocks
+_TEXT_LABELS = _TEXTS | {"block"}  # published maps name their blocks
 
 
 def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
-    """What a complete result of `kind`, of a study with `n_clips` clips, has that none has; "" when nothing."""
+    """Why a complete result of `kind`, from a study with `n_clips` clips, is not valid; "" if it is."""
     if kind in ("patching", "probes", "sae") and result.attrs["kind"] != kind:
-        return f"is of the kind {str(result.attrs['kind'])[:40]!r}, not {kind!r}"
+        return f"has kind {str(result.attrs['kind'])[:40]!r}, not {kind!r}"
     for dimensions, kinds in _DIMENSIONS.items():
         for name in kinds.get(kind, ()):
             if set(result[name].dims) != set(dimensions.split()):
-                return f"has the dimensions ({', '.join(map(str, result[name].dims))[:80]}) for {name}"
+                return f"has wrong dimensions ({', '.join(map(str, result[name].dims))[:80]}) for {name}"
             if not _is_typed(result[name], name):
-                return f"has other values for {name} than {'texts' if name in _TEXTS else 'numbers'}"
+                return f"has values of {name} that are not {'text' if name in _TEXTS else 'numbers'}"
     for label in result.dims:
         if label in result.coords and not _is_typed(result[label], str(label), _TEXT_LABELS):
-            return f"has labels of {str(label)[:40]} that are of another type"
+            return f"has labels of the wrong type for {str(label)[:40]}"
     for name in _FRACTIONS.get(kind, ()):
         values = result[name].values
         if np.any((values < -_ROUNDING) | (values > 1 + _ROUNDING)):
-            return f"has values of {name} outside 0 to 1"
+            return f"has values of {name} outside the range 0 to 1"
     if kind == "patching" and (fault := _patching_fault(result)):
         return fault
     if kind == "patching" and not all(map(_is_recording, result["audio"].values.ravel().tolist())):
-        return "names recordings outside of the study"
+        return "names recordings outside the study"
     if kind == "sae" and not _are_clips(result["top_clip"].values, n_clips):
         return "names clips that the study does not have"
     return ""
 
 
 def _patching_fault(result: xr.Dataset) -> str:
-    """What a patching result of the right shapes lacks for being a map; "" when nothing."""
+    """Why a patching result with the right shapes is not a valid map; "" if it is."""
     roles = set(result["role"].values.tolist())
     if "cell" not in roles or not roles <= ROLES:
-        return f"has no cells, or arms of other roles than {', '.join(sorted(ROLES))}"
+        return f"has no cells, or arms with roles other than {', '.join(sorted(ROLES))}"
     scorers = result["scorer"].values.tolist()
     if "scorer_b" not in result.coords or result["scorer_b"].values.tolist() != scorers:
-        return "has other scorers for scorer_b than for scorer"
+        return "has different scorers for scorer_b and scorer"
     if not isinstance(result.attrs.get("confidence"), float | np.floating):
-        return "has no confidence of its intervals"
+        return "has no confidence level for its intervals"
     counts = result["n_pairs"].values.astype(float)
-    if not np.all((counts >= 0) & (counts <= MOST_PAIRS)):
-        return "has numbers in n_pairs that count no pairs"
+    if not np.all((counts >= 0) & (counts <= MAX_PAIRS)):
+        return "has invalid pair counts in n_pairs"
     return ""
 
 
@@ -108,7 +108,7 @@ def _are_clips(numbers: np.ndarray, n_clips: int) -> bool:
 
 
 def _is_recording(name: str) -> bool:
-    """Whether this is the path of a recording below the study's folder of audio, or empty."""
+    """Whether this is the path of a recording in the study's audio folder, or empty."""
     parts = name.split("/")
     inside = parts[0] == "audio" and name.endswith(".flac") and not {"", ".", ".."} & set(parts)
     return not name or (inside and "\\" not in name and "\0" not in name)

@@ -1,4 +1,4 @@
-"""A study's results as figures need them: usable, damaged or missing, and by which command they come."""
+"""A study's results for figures: which are usable, damaged or missing, and the commands that make them."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from workbench.studies.study import Study
 
 SCHEMA_VERSIONS = {"patching": 3, "probes": 2}
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae"}
-# What the pages and figures read of each kind of result, and the labels of which it must have at least one.
+# The variables that pages and figures read from each kind of result, and the labels that must not be empty.
 _VARIABLES = {
     "patching": (
         *("score", "audio", "agreement", "row", "column", "direction", "role"),
@@ -53,7 +53,7 @@ _ATTRIBUTES = {
     "sae": ("explained_variance_convention", "result_id", "spec", "provenance"),
 }
 Identity = tuple[int, int, int]
-_ADVICE = re.compile(r"(\. Delete it and compute it again)?\.?$")  # the command is named in its place
+_ADVICE = re.compile(r"(\. Delete it and compute it again)?\.?$")  # replaced by the command
 
 
 def command(study: Study, kind: str, site: str = "") -> str:
@@ -63,14 +63,14 @@ def command(study: Study, kind: str, site: str = "") -> str:
 
 
 def has_result(study: Study, name: str) -> bool:
-    """Whether the study has the result, be it usable or not."""
+    """Whether the study has the result, usable or not."""
     return name in study.result_names()
 
 
 def load_result(study: Study, name: str) -> xr.Dataset:
-    """Load a result, once for each version of its file; not to be changed in place.
+    """Load a result, once per version of its file; do not change it in place.
 
-    Raises UserError, naming the command that makes it, when there is none or it is damaged.
+    Raises UserError, naming the command that makes it, if it is missing or damaged.
     """
     if not has_result(study, name):
         have = ", ".join(study.result_names()) or "no results yet"
@@ -84,13 +84,13 @@ def load_result(study: Study, name: str) -> xr.Dataset:
 
 
 def result_identity(study: Study, name: str) -> Identity:
-    """What tells one version of a result from the next; raises like `load_result`."""
+    """Identifies the version of a result; raises like `load_result`."""
     load_result(study, name)
     return file_version(_file(study.path, name))
 
 
 def problem(study: Study, name: str) -> str | None:
-    """Why a result that the study has cannot be used, and what to do; None when it can."""
+    """Why an existing result cannot be used, and what to do; None if it can be used."""
     try:
         return _problem(study.path, name, file_version(_file(study.path, name)))
     except FileNotFoundError:
@@ -98,17 +98,15 @@ def problem(study: Study, name: str) -> str | None:
 
 
 def problems(study: Study) -> list[str]:
-    """What is wrong with the results that cannot be used, a sentence each."""
+    """One sentence for each result that cannot be used."""
     sentences = [problem(study, name) for name in study.result_names()]
     return [sentence for sentence in sentences if sentence is not None]
 
 
 def outdated(study: Study) -> list[str]:
-    """What was computed before the study was extended, and what of the study itself is not there yet."""
+    """Sentences on results from before the study was extended, and on an unfinished study."""
     sentences = []
-    with suppress(
-        UserError
-    ):  # a study whose cache is elsewhere, or was removed, shows its results all the same
+    with suppress(UserError):  # results can be shown without the study's cache
         sentences = [sentence for sentence in [study.unfinished()] if sentence]
     return sentences + [
         sentence for name in usable_names(study) if (sentence := outdated_result(study, name))
@@ -116,13 +114,13 @@ def outdated(study: Study) -> list[str]:
 
 
 def outdated_result(study: Study, name: str) -> str:
-    """A sentence on a result that was computed before the study was extended; "" for any other."""
+    """A sentence if a result was computed before the study was extended; "" otherwise."""
     kind, _, site = name.partition("-")
     if kind not in COMMANDS or study.made(study.result_attributes(name)):
         return ""
     return (
         f"The result {name} was computed before the study was extended: run `{command(study, kind, site)}` to compute "
-        "it anew."
+        "it again."
     )
 
 
@@ -142,7 +140,7 @@ def _file(study_path: Path, name: str) -> Path:
 
 @lru_cache(maxsize=16)
 def _load(study_path: Path, name: str, version: Identity) -> xr.Dataset:
-    del version  # part of the key only: a result that was computed anew is read anew
+    del version  # only part of the cache key: a changed result is read again
     return Study.open(study_path).result(name)
 
 
@@ -159,11 +157,13 @@ def _problem(study_path: Path, name: str, version: Identity) -> str | None:
     if not fault:
         return None
     study = Study.open(study_path)
-    return f"{fault}: make it anew with `{command(study, kind, site)}`." if kind in COMMANDS else f"{fault}."
+    return (
+        f"{fault}: compute it again with `{command(study, kind, site)}`." if kind in COMMANDS else f"{fault}."
+    )
 
 
 def _fault(result: xr.Dataset, kind: str) -> str:
-    """What a result of `kind` lacks for being shown; "" when nothing."""
+    """Why a result of `kind` cannot be shown; "" if it can."""
     needed = {name: name in result.variables for name in (*_VARIABLES.get(kind, ()), *_LABELS.get(kind, ()))}
     needed |= {
         name: name == "schema_version" or isinstance(result.attrs.get(name), str)
@@ -177,7 +177,7 @@ def _fault(result: xr.Dataset, kind: str) -> str:
         return f"is empty (it has no {', '.join(empty)})"
     version, read = result.attrs["schema_version"], SCHEMA_VERSIONS.get(kind)
     if read not in (None, version):
-        return f"has schema version {version}, and this version reads {read}"
+        return f"has schema version {version}, but this version of the workbench reads {read}"
     return ""
 
 
@@ -187,13 +187,13 @@ def sae_sites(study: Study) -> list[str]:
 
 
 def patching_names(study: Study) -> list[str]:
-    """Names of the study's patching results, without "patching-", that can be shown; that of the blocks first."""
+    """Names of the patching results that can be shown, without "patching-"; "blocks" first."""
     names = [name.removeprefix("patching-") for name in usable_names(study) if name.startswith("patching-")]
     return sorted(names, key=lambda name: name != "blocks")
 
 
 def result_origin(study: Study, name: str) -> dict[str, Any]:
-    """Where a result comes from."""
+    """Provenance of a result."""
     attributes = study.result_attributes(name)
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""The HTTP server of a dashboard: waitress, with bounds on connections, requests and idle or slow clients."""
+"""The HTTP server of a dashboard: waitress, with limits on connections, requests, and idle or slow clients."""
 
 import logging
 import select
@@ -19,11 +19,11 @@ CONNECTIONS = 500
 TIMEOUT_SECONDS = 30
 CLEANUP_SECONDS = 5
 LARGEST_REQUEST = 16 * 2**20
-STOP_SECONDS = 1  # for answers under way when Ctrl-C comes; their threads end with the process
+STOP_SECONDS = 1  # wait for responses in progress at Ctrl-C; their threads end with the process
 
 
 class _Request(HTTPRequestParser):
-    """A request that knows when it began."""
+    """A request that records when it began."""
 
     def __init__(self, adj: object) -> None:
         super().__init__(adj)
@@ -35,15 +35,15 @@ class _Channel(HTTPChannel):
 
 
 class Server(TcpWSGIServer):
-    """Waitress, which also closes connections whose request comes in too slowly.
+    """A waitress server that also closes connections whose request arrives too slowly.
 
-    By itself it closes idle ones only, and every byte counts as activity.
+    Waitress itself closes only idle connections, and counts every byte as activity.
     """
 
     channel_class = _Channel
 
     def run(self) -> None:
-        """Serve until Ctrl-C, which waits `STOP_SECONDS` at most for answers under way (waitress: five)."""
+        """Serve until Ctrl-C, then wait at most `STOP_SECONDS` for responses in progress (waitress waits five)."""
         try:
             self.asyncore.loop(
                 timeout=self.adj.asyncore_loop_timeout, map=self._map, use_poll=self.adj.asyncore_use_poll
@@ -52,7 +52,7 @@ class Server(TcpWSGIServer):
             self.task_dispatcher.shutdown(timeout=STOP_SECONDS)
 
     def maintenance(self, now: float) -> None:
-        """Close what has been idle, or has been sending one request, for longer than the timeout."""
+        """Close connections that have been idle, or sending one request, for longer than the timeout."""
         super().maintenance(now)
         for channel in self.active_channels.values():
             unfinished = channel.request
@@ -63,9 +63,9 @@ class Server(TcpWSGIServer):
 def make_server(application: Flask, listening: socket.socket, address: Address) -> Server:
     """A server for an application on a listening socket; `run()` serves until Ctrl-C.
 
-    Requests may come with the address's prefix or without it: some proxies take it off.
+    Requests may come with or without the address's prefix: some proxies strip it.
     """
-    # Its warnings on full queues are no news to the person at the terminal.
+    # Warnings about full queues do not help the user at the terminal.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     return Server(
         application,
@@ -84,12 +84,12 @@ def make_server(application: Flask, listening: socket.socket, address: Address) 
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """A listening socket at the address; raises UserError when it is taken or not this machine's."""
+    """Open a listening socket; raises UserError if the address is taken or not this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
         raise UserError(
-            f"The dashboard cannot listen on {host}:{port} ({reason}): give a free --port, or this machine's --host."
+            f"The dashboard cannot listen on {host}:{port} ({reason}): choose a free --port, or this machine's --host."
         ) from error

@@ -1,4 +1,4 @@
-"""What surrounds every page: navigation, the switch for the planted truth, notices."""
+"""The frame around every page: navigation, the planted-truth switch, alerts."""
 
 import dash
 import dash_mantine_components as dmc
@@ -16,14 +16,12 @@ from dashboards.truth import has_truth
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-MOST_NAMED = 8
+MAX_NAMED = 8
 CHANGED = (
-    "The study's own files (study.json, clips.parquet) have changed since this dashboard was started: stop it and "
-    "start it again."
+    "The study's own files (study.json, clips.parquet) have changed since this dashboard was started: restart the "
+    "dashboard."
 )
-TRUTH_HELP = (
-    "This model was built with known blocks for each concept. Switch on to mark them; no analysis reads it."
-)
+TRUTH_HELP = "Known blocks of this model were built to read each concept. Switch on to mark them; analyses ignore this."
 
 
 def shell(context: Context) -> Component:
@@ -75,7 +73,7 @@ _TOGGLE = {
 
 
 def _truth_switch(study: Study) -> Component:
-    """The switch, which a browser session remembers for this study; hidden where the model has no truth card."""
+    """The switch, remembered per study and browser session; hidden if the model has no truth card."""
     switch = dmc.Switch(
         id="truth",
         label="Compare with the planted truth",
@@ -91,7 +89,7 @@ def _truth_switch(study: Study) -> Component:
 
 
 def register(app: dash.Dash, context: Context) -> None:
-    """Show the page of the address, and above it what cannot be shown as it was asked for."""
+    """Show the page at the current URL, below alerts about anything that cannot be shown."""
     study = context.study
     opened = _versions(study)
 
@@ -112,9 +110,9 @@ def register(app: dash.Dash, context: Context) -> None:
             asked = [f"There is no page '{page_path(path)}': this is the {page.name.lower()}."]
         changed = [] if _versions(study) == opened else [CHANGED]
         return [
-            remarks([*changed, *problems(study)], "Some of this study cannot be shown", "red"),
-            remarks(outdated(Study.open(study.path)), "The study has changed since", "yellow"),
-            remarks(asked, "The address asks for something that is not here", "yellow"),
+            remarks([*changed, *problems(study)], "Parts of this study cannot be shown", "red"),
+            remarks(outdated(Study.open(study.path)), "The study has changed", "yellow"),
+            remarks(asked, "The URL asks for something that does not exist", "yellow"),
         ]
 
     for page in PAGES:
@@ -122,12 +120,12 @@ def register(app: dash.Dash, context: Context) -> None:
 
 
 def _page(path: str | None) -> Page:
-    """The page of a path; the first one where there is none."""
+    """The page at a path; the first page if there is none."""
     return next((page for page in PAGES if page.path == page_path(path)), PAGES[0])
 
 
 def _versions(study: Study) -> list[Identity]:
-    """Which versions of the study's own files there are; results are read anew when they change, these are not."""
+    """Versions of the study's own files; results are reloaded when they change, these files are not."""
     return [
         file_version(study.path / name)
         for name in ("study.json", "clips.parquet")
@@ -136,13 +134,13 @@ def _versions(study: Study) -> list[Identity]:
 
 
 def unknown_parts(choices: dict[str, list[str]], query: Query) -> list[str]:
-    """A sentence on each part of an address that a page does not know, by the choices that it has."""
+    """One sentence for each part of a query that is not among a page's choices."""
     sentences = []
     for name, value in query.items():
         if name not in choices:
-            sentences.append(f"This page knows no '{name}' ('{value}').")
+            sentences.append(f"This page has no option '{name}' ('{value}').")
         elif value not in choices[name]:
-            some = ", ".join(choices[name][:MOST_NAMED])
-            some += " …" if len(choices[name]) > MOST_NAMED else ""
-            sentences.append(f"There is no {name} '{value}' here{f' (there is {some})' if some else ''}.")
+            some = ", ".join(choices[name][:MAX_NAMED])
+            some += " …" if len(choices[name]) > MAX_NAMED else ""
+            sentences.append(f"There is no {name} '{value}' here{f' (choices: {some})' if some else ''}.")
     return sentences

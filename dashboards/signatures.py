@@ -12,7 +12,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def takes(*specs: type[BaseModel], maker: Callable[..., Any] | None = None) -> Callable[[Function], Function]:
-    """List what a function takes as `**options` in its signature and its docstring.
+    """List the `**options` that a function takes in its signature and its docstring.
 
     These are the keyword arguments of `maker`, the function that receives them, and the described fields of the specs.
     """

@@ -1,4 +1,4 @@
-"""A table of numbers as CSV that spreadsheets open without running anything."""
+"""Write tables as CSV that spreadsheets can open without running formulas."""
 
 import pandas as pd
 
@@ -6,11 +6,11 @@ FORMULAS = ("=", "+", "-", "@", "\t")
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """The frame as CSV.
+    """Return the frame as CSV.
 
-    A text that spreadsheets would take for a formula, since it begins with one of `FORMULAS`, has an apostrophe before
-    it: names come from anybody's studies (https://owasp.org/www-community/attacks/CSV_Injection). Numbers are as they
-    are.
+    Text that a spreadsheet would treat as a formula, because it begins with one of `FORMULAS`, is prefixed with an
+    apostrophe: names may come from untrusted studies (https://owasp.org/www-community/attacks/CSV_Injection). Numbers
+    are unchanged.
     """
     return frame.map(_cell).to_csv(index=False, lineterminator="\n")
 

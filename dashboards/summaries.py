@@ -1,4 +1,4 @@
-"""What a result says in a few lines of text: the tables that commands end with."""
+"""Summary tables of results, as commands print them."""
 
 import pandas as pd
 import xarray as xr
@@ -11,7 +11,7 @@ from dashboards.tables.probes import probes_frame
 from dashboards.wording import interval
 
 UNDEFINED_BECAUSE = {
-    "undefined": "the scores of clean and corrupt do not differ clearly",
+    "undefined": "the clean and corrupt scores do not clearly differ",
     "no score": "there are no scores",
 }
 TOP_CELLS = 2
@@ -19,7 +19,7 @@ TOP_FEATURES = 5
 
 
 def patching_summary(result: xr.Dataset) -> pd.DataFrame:
-    """The cells of largest impact of each concept and direction of a `patching` result, by its first scorer.
+    """The cells with the largest impact for each concept and direction of a `patching` result, by its first scorer.
 
     Columns: concept, direction, cell, impact with its interval, the adjusted p and pairs.
     """
@@ -62,7 +62,7 @@ def has_impacts(result: xr.Dataset) -> bool:
 
 
 def probes_summary(result: xr.Dataset) -> pd.DataFrame:
-    """The most accurate probe of each concept of a `probes` result.
+    """The most accurate probe for each concept of a `probes` result.
 
     Columns: concept, site, step, accuracy with its interval, shuffled (accuracy with shuffled labels), chance, the
     adjusted p and clips.
@@ -94,7 +94,7 @@ def sae_metrics(result: xr.Dataset) -> pd.DataFrame:
 
 
 def sae_summary(result: xr.Dataset, clips: pd.DataFrame) -> pd.DataFrame:
-    """The features of a `sae` result that tell a concept's value apart best; `clips` is the study's clip table.
+    """The features of a `sae` result that best distinguish a concept's value; `clips` is the study's clip table.
 
     Columns: feature, responds to, clips (that have this value), AUROC and density.
     """
@@ -112,6 +112,6 @@ def sae_summary(result: xr.Dataset, clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def _clips_with(clips: pd.DataFrame, value: str) -> int:
-    """How many clips have a value, written "concept=value"."""
+    """Number of clips with a value, written "concept=value"."""
     concept, _, name = value.partition("=")
     return int((clips[f"label_{concept}"] == name).sum())

@@ -1,4 +1,4 @@
-"""A feature's activation over the time of one clip, computed from the cache on demand and remembered."""
+"""A feature's activation over one clip, computed from the activation cache on demand and memoised."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ REMEMBERED = 64
 
 @lru_cache(maxsize=REMEMBERED)
 def _trace(study_path: Path, version: Identity, site: str, feature: int, clip: int) -> xr.DataArray:
-    del version  # part of the key only: a new autoencoder must not find the old one's traces
+    del version  # only part of the key: a new autoencoder must not get the old one's traces
     return feature_trace(Study.open(study_path), site, feature, clip)
 
 

@@ -1,4 +1,4 @@
-"""The planted truth of a study's model, read only where a person asked to compare with it."""
+"""The planted truth of a study's model, read only if the user asks to compare with it."""
 
 import pandas as pd
 
@@ -7,12 +7,12 @@ from workbench.studies.study import Study
 
 
 def has_truth(study: Study) -> bool:
-    """Whether the study's model has a truth card; says nothing of what is on it."""
+    """Whether the study's model has a truth card, without revealing its contents."""
     return study.truth_card() is not None
 
 
 def planted_blocks(study: Study) -> dict[str, list[int]]:
-    """Blocks in which the model's truth card puts each concept; raises UserError when the model has no card."""
+    """The blocks of each concept on the model's truth card; raises UserError if the model has no card."""
     card = study.truth_card()
     if card is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Phrases that captions, tables, tooltips and pages share: a number with its interval, a null band, a sample."""
+"""Phrases shared by captions, tables, tooltips and pages: numbers with intervals, null bands, samples."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ DAGGERS = {**dict.fromkeys(UNCLEAR, "†"), UNTESTED: "‡"}  # in tables, as ha
 
 
 def interval(row: Mapping[Any, Any] | pd.Series, name: str, digits: int = 2) -> str:
-    """A number with its interval, "undefined" where there is none; a denominator's shows whether it lies above 0."""
+    """A number with its interval, or "undefined"; a denominator has enough digits to show whether it is above 0."""
     if pd.isna(row[name]):
         return UNDEFINED
     zero = 0.0 if name == "denominator" else None
@@ -22,28 +22,28 @@ def interval(row: Mapping[Any, Any] | pd.Series, name: str, digits: int = 2) -> 
 
 
 def band(row: pd.Series) -> str:
-    """The null band of a row."""
+    """The null band of a row, or "none"."""
     return "none" if pd.isna(row["null_lo"]) else span(row["null_lo"], row["null_hi"])
 
 
 def sample(row: pd.Series, seeds: int) -> str:
-    """Pairs, seeds and rows of a concept."""
+    """The pairs, seeds and n of a concept."""
     pairs = f"{row['n_pairs']:.0f} pair{'' if row['n_pairs'] == 1 else 's'}"
     return f"{pairs} × {seeds} seed{'' if seeds == 1 else 's'} (n = {row['n']:.0f})"
 
 
 def short_sample(row: pd.Series, seeds: int) -> str:
-    """The same where a heading says what is counted."""
+    """The same for a column whose heading names what is counted."""
     return f"{row['n_pairs']:.0f} × {seeds} (n = {row['n']:.0f})"
 
 
 def confidence(result: xr.Dataset) -> str:
-    """The confidence of a result's intervals, as in "95 %"."""
+    """The confidence level of a result's intervals, such as "95 %"."""
     return f"{100 * float(result.attrs['confidence']):g} %"
 
 
 def cell_text(row: pd.Series) -> str:
-    """A cell of a map as a table prints it: impact with its interval and mark, or why there is none."""
+    """A map's cell as text in a table: impact with its interval and mark, or why there is none."""
     if pd.isna(row["impact"]):
         return str(row["status"])
     mark = DAGGERS.get(row["status"], "")

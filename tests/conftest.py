@@ -1,4 +1,4 @@
-"""What is set before any test is imported: threads, types that are checked, and the order of files."""
+"""Set-up before any test is imported: threads, type checks, and the order of files."""
 
 import os
 import tempfile
@@ -12,7 +12,7 @@ import pytest
 
 from tests.type_checks import check_types
 
-# What a user has confirmed is none of the tests' business; commands that tests run inherit it.
+# Tests must not see what a user has confirmed; commands that tests run inherit this.
 _STATE = tempfile.TemporaryDirectory(prefix="workbench-state-")
 os.environ["XDG_STATE_HOME"] = _STATE.name
 
@@ -43,7 +43,7 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first, so that workers that take file by file end together."""
+    """Run the longest files first, so that workers finish at about the same time."""
     places = {TESTS / name: place for place, name in enumerate(LONGEST)}
     assert all(map(Path.is_file, places)), "LONGEST names files that are not there"
     items.sort(key=lambda item: places.get(item.path, len(LONGEST)))

@@ -1,4 +1,4 @@
-"""Float64 throughout: what goes through float32 in diffusers and transformers, whatever the model's format, does not.
+"""Float64 throughout, including where diffusers and transformers use float32 whatever the model's dtype.
 
 Norms and ACE-Step's rotary embedding do. Rows that differ in the last digit of float64 would now and then be rounded
 to different float32 numbers there, 1e-7 apart: which rows, and whether at all, would be the processor's chance.
@@ -24,7 +24,7 @@ THROUGH_FLOAT32 = (
 
 
 class Smooth(TorchFunctionMode):
-    """Float64 stays float64 where float32 is asked for."""
+    """Keep float64 where float32 is requested."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         asked = func is torch.Tensor.float or (

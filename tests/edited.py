@@ -9,5 +9,5 @@ OTHER = "other"
 
 
 def edited(clip: Clip, edits: Sequence[Edit], *others: Source) -> Run:
-    """The clip under edits; `others` are the runs that their source `OTHER` means."""
+    """The clip under edits; `others` are the runs that the source `OTHER` refers to."""
     return Run(clip, tuple(edits)).bound({OTHER: [as_run(other) for other in others]})

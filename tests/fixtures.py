@@ -1,4 +1,4 @@
-"""Shared fixtures: tiny models built on the spot."""
+"""Shared fixtures: tiny models built on the fly."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ from workbench.models.ace_step_v1.adapter import AceStepV1
 from workbench.models.base import AudioDiffusionModel
 
 compute_in_double()
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # a plugin may have loaded torch before
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # a plugin may have imported torch already
 
 
 @pytest.fixture(scope="session")

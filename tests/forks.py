@@ -1,4 +1,4 @@
-"""Processes for tests, forked by one server that has imported everything: each new interpreter would take seconds."""
+"""Processes for tests, forked by a server that has imported everything, since new interpreters would take seconds."""
 
 import multiprocessing
 
@@ -7,6 +7,6 @@ _preloaded: list[str] = []
 
 
 def preload(*modules: str) -> None:
-    """Have the server import these, too; for the import of a test's module, before the server starts."""
+    """Make the server import these modules, too; to be called while a test's module is imported."""
     _preloaded.extend(modules)
     CONTEXT.set_forkserver_preload(_preloaded)

@@ -45,7 +45,7 @@ pairs attributes
 pairs build --attribute-set music --captions captions.txt --out pairs.csv
 pairs import pairs.csv --out imported.csv
 """
-"""What is run, in this order, in a folder with captions.txt."""
+"""The commands to run, in order, in a folder with captions.txt."""
 
 HELP = (
     *("dashboard", "demo", "pairs filter"),
@@ -54,7 +54,7 @@ HELP = (
         for kind in ("caa", "sae", "scores", "austeer", "lora", "token-embedding", "localisation")
     ),
 )
-"""Commands that take minutes or files of others: they only say what they do. (The dashboard is served besides.)"""
+"""Commands that take minutes or need third-party files: only their help is shown. (The dashboard is also served.)"""
 
 CAPTIONS = "a calm song with violin and drums\na fast happy tune with a female singer and piano\n"
 
@@ -95,7 +95,7 @@ class Environment:
         self("python", "-m", "pip", "check")
 
     def __call__(self, program: str, *arguments: str) -> str:
-        """What a program of the environment prints; ends the test when it fails."""
+        """Return the output of a program in the environment; ends the test if it fails."""
         done = subprocess.run(
             [self.bin / program, *arguments],
             cwd=self.work,
@@ -111,7 +111,7 @@ class Environment:
 
 
 def build(folder: Path) -> Path:
-    """The wheel, built from the source distribution, with what belongs into it."""
+    """Build the wheel from the source distribution and check its contents."""
     subprocess.run(
         [sys.executable, "-m", "build", "--outdir", folder, ROOT], check=True, stdout=subprocess.DEVNULL
     )
@@ -132,7 +132,7 @@ def build(folder: Path) -> Path:
 
 
 def run_commands(environment: Environment) -> None:
-    """The study, and the help of what is too much for it."""
+    """Make the study, and show the help of the commands that are too expensive."""
     (environment.work / "captions.txt").write_text(CAPTIONS, encoding="utf-8")
     lines = [line.split() for line in STUDY.strip().splitlines()]
     lines += [[*name.split(), "--help"] for name in HELP]
@@ -149,7 +149,7 @@ def run_commands(environment: Environment) -> None:
 
 
 def answer(address: str) -> bytes:
-    """A page of a server that may still be starting."""
+    """Fetch a page from a server that may still be starting."""
     end = time.monotonic() + STARTS_WITHIN
     while True:
         try:
@@ -164,7 +164,7 @@ def answer(address: str) -> bytes:
 
 
 def check_dashboard(environment: Environment) -> None:
-    """It answers, with its layout, a stylesheet of the package's and the audio of a clip."""
+    """Check that the dashboard responds with its layout, a stylesheet of the package and the audio of a clip."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -181,7 +181,7 @@ def check_dashboard(environment: Environment) -> None:
 
 
 def main() -> None:
-    """Build, install, run; the versions that were installed are printed."""
+    """Build, install and run; print the installed versions."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         wheel = build(folder / "dist")

@@ -1,4 +1,4 @@
-"""ACE-Step's transformer called as it is, reached into with torch's own hooks: what the engine is compared with."""
+"""Reference for the engine: ACE-Step's transformer, called directly and edited with torch hooks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,7 +35,7 @@ def plain_call(
 
 
 def row(arguments: Mapping[str, Any], clip: int) -> dict[str, Any]:
-    """The call of one clip alone."""
+    """The call for a single clip."""
     return {
         name: value[clip : clip + 1] if isinstance(value, torch.Tensor) else value
         for name, value in arguments.items()

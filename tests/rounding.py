@@ -1,4 +1,4 @@
-"""A pytest plugin that rounds as no processor does: `pytest -p tests.rounding`.
+"""A pytest plugin that simulates different rounding: `pytest -p tests.rounding`.
 
 Every matrix product and convolution comes out up to two units in the last place away, by a pattern that
 depends on the shape of the result alone. So the same computation has the same bits when it is repeated, and a row has
@@ -23,7 +23,7 @@ ROUNDED = (
 
 
 @cache
-@torch.inference_mode(False)  # kept for computations outside of it, too
+@torch.inference_mode(False)  # also used outside inference mode
 def _pattern(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
     draw = torch.Generator().manual_seed(hash(tuple(shape)) % 2**32)
     units = torch.randint(-UNITS, UNITS + 1, shape, generator=draw)
@@ -42,6 +42,6 @@ def _rounded(function: Any) -> Any:
 
 
 def pytest_configure() -> None:
-    """Before any model is made."""
+    """Install the rounding before any model is made."""
     for owner, name in ROUNDED:
         setattr(owner, name, _rounded(getattr(owner, name)))

@@ -38,7 +38,7 @@ TRANSFORMER = {
 
 
 def save_tiny_pipeline(folder: Path, **changes: Any) -> Path:
-    """Write a pipeline folder with random weights; `changes` are to the transformer's configuration."""
+    """Write a pipeline folder with random weights; `changes` modify the transformer's configuration."""
     torch.manual_seed(0)
     transformer = AceStepTransformer1DModel(**(TRANSFORMER | changes))
     condition_encoder = AceStepConditionEncoder(
@@ -74,7 +74,7 @@ def save_tiny_pipeline(folder: Path, **changes: Any) -> Path:
         scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0),
     )
     pipeline.save_pretrained(folder)
-    index = folder / "model_index.json"  # the class is written under a name that the loader does not know
+    index = folder / "model_index.json"  # the class is saved under a name that the loader does not know
     index.write_text(index.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
     return folder
 

@@ -32,10 +32,10 @@ TRANSFORMER: dict[str, Any] = {
 
 
 def save_tiny_v1(folder: Path, **changes: Any) -> Path:
-    """Write the published folders with random weights; `changes` are to the transformer's configuration."""
+    """Write the published folders with random weights; `changes` modify the transformer's configuration."""
     torch.manual_seed(0)
     transformer = AceStepV1Transformer(**(TRANSFORMER | changes))
-    for block in transformer.transformer_blocks:  # so that the prompt, at this width, is heard
+    for block in transformer.transformer_blocks:  # so that the prompt has an audible effect at this width
         block.cross_attn.to_out[0].weight.data *= 20
         block.cross_attn.to_v.weight.data *= 5
     transformer.save_pretrained(folder / "ace_step_transformer")
@@ -45,7 +45,7 @@ def save_tiny_v1(folder: Path, **changes: Any) -> Path:
 
 
 def save_text_encoder(folder: Path) -> None:
-    """UMT5 with ten layers, so that the two that guidance weakens are among them."""
+    """UMT5 with ten layers, to include the two that guidance weakens."""
     torch.manual_seed(1)
     config = UMT5Config(
         vocab_size=len(WORDS) + 3,

@@ -1,4 +1,4 @@
-"""ACE-Step v1's audio folders with random weights, small enough for tests: a latent frame costs next to nothing."""
+"""ACE-Step v1's audio folders with random weights, small enough for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ TINY_DCAE: dict[str, Any] = {
     "decoder_qkv_multiscales": [[], [], [5], [5]],
     "upsample_block_type": "interpolate",
     "downsample_block_type": "Conv",
-    "scaling_factor": 0.41407,  # as published, and to be left unused
+    "scaling_factor": 0.41407,  # as published; must not be used
 }
 
 TINY_VOCODER: dict[str, Any] = {
@@ -40,7 +40,7 @@ TINY_VOCODER: dict[str, Any] = {
 
 
 def tiny_vocoder() -> AceStepV1Vocoder:
-    """A vocoder whose audio is neither silent nor square: fresh parameters would give a thousandth of full scale."""
+    """A vocoder with audible, unclipped audio: freshly initialised, it would reach only a thousandth of full scale."""
     vocoder = AceStepV1Vocoder(**TINY_VOCODER)
     with torch.no_grad():
         for module in vocoder.modules():

@@ -59,11 +59,11 @@ PUBLISHED_UNET: dict[str, Any] = {
     "transformer_layers_per_block": 2,
     "attention_head_dim": 8,
 }
-"""The large model's, as far as the shapes of its blocks depend on it."""
+"""The large model's configuration, as far as it determines the shapes of blocks."""
 
 
 def save_tiny_pipeline(folder: Path, bare_language_model: bool = True, **changes: Any) -> Path:
-    """Write a pipeline folder with random weights; `changes` are to the UNet's configuration.
+    """Write a pipeline folder with random weights; `changes` modify the UNet's configuration.
 
     The language model is kept as the published folders keep it, bare, or with the head that generates.
     """
@@ -164,7 +164,7 @@ def _clap() -> ClapModel:
 
 
 def _characters() -> RobertaTokenizer:
-    """Every letter is a token."""
+    """A tokenizer in which every letter is a token."""
     letters = "abcdefghijklmnopqrstuvwxyzĠ"
     special = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4}
     vocabulary = special | {letter: len(special) + i for i, letter in enumerate(letters)}
@@ -172,6 +172,6 @@ def _characters() -> RobertaTokenizer:
 
 
 def _words() -> T5Tokenizer:
-    """Every word is a token."""
+    """A tokenizer in which every word is a token."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -10.0), *((f"▁{word}", -1.0) for word in WORDS)]
     return T5Tokenizer(vocab=pieces, extra_ids=0, additional_special_tokens=[], model_max_length=64)

@@ -38,7 +38,7 @@ TRANSFORMER = {
 
 
 def save_tiny_stable_audio(folder: Path, **changes: Any) -> Path:
-    """Write a pipeline folder with random weights; `changes` are to the transformer's configuration."""
+    """Write a pipeline folder with random weights; `changes` modify the transformer's configuration."""
     torch.manual_seed(0)
     pipeline = StableAudioPipeline(
         vae=tiny_vae(audio_channels=2),
@@ -65,7 +65,7 @@ def save_tiny_stable_audio(folder: Path, **changes: Any) -> Path:
 
 
 def _tokenizer() -> T5Tokenizer:
-    """T5's own, with a vocabulary of whole words but for one, which is two pieces."""
+    """A T5 tokenizer with a vocabulary of whole words, except one that is two pieces."""
     pieces = ["<pad>", "</s>", "<unk>", *(f"▁{word}" for word in WORDS), *SPLIT]
     return T5Tokenizer(
         vocab=[(piece, 0.0 if piece.startswith("<") else -1.0) for piece in pieces],

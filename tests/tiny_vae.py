@@ -6,7 +6,7 @@ LATENT_CHANNELS = 8
 
 
 def tiny_vae(audio_channels: int) -> AutoencoderOobleck:
-    """The VAE's class that ACE-Step 1.5 and Stable Audio Open share."""
+    """A VAE of the class shared by ACE-Step 1.5 and Stable Audio Open."""
     return AutoencoderOobleck(
         encoder_hidden_size=2 * LATENT_CHANNELS,
         downsampling_ratios=[16, 4, 10],

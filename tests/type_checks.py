@@ -1,4 +1,4 @@
-"""Types and shapes are checked while the tests run: beartype, and jaxtyping where there are arrays."""
+"""Check types and shapes while the tests run, with beartype and, for arrays, jaxtyping."""
 
 import dataclasses
 import inspect
@@ -12,12 +12,12 @@ from beartype import BeartypeConf, beartype
 from greenlet import getcurrent
 
 _with_shapes = jaxtyping.jaxtyped
-# With the error of jaxtyping, which is a TypeError, as Python's own are.
+# Raise jaxtyping's error, which is a TypeError like Python's own.
 _plain = beartype(conf=BeartypeConf(violation_type=jaxtyping.TypeCheckError))
 
 
 class PerGreenlet:
-    """Attributes that each greenlet has for itself."""
+    """Greenlet-local attributes."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(getcurrent(), f"shapes_{name}")
@@ -27,7 +27,7 @@ class PerGreenlet:
 
 
 def checked(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
-    """As `jaxtyping.jaxtyped`, without its work on sizes, half the time of many tests, where there is no array."""
+    """Like `jaxtyping.jaxtyped`, but without its work on sizes (half the time of many tests) if there are no arrays."""
     if function is None:
         return partial(checked, typechecker=typechecker)
     if dataclasses.is_dataclass(function) and inspect.isfunction(vars(function).get("__init__")):
@@ -51,8 +51,8 @@ def _has_arrays(annotations: Iterable[Any]) -> bool:
 
 def check_types(*packages: str) -> None:
     """Check the types of all functions in packages that are imported from now on."""
-    # jaxtyping keeps the sizes of the functions that are running on one stack, but nnsight goes to and fro between a
-    # model and what traces it, each in the middle of such functions: each needs a stack of its own.
+    # jaxtyping keeps the sizes of all running functions on one stack, but nnsight switches between a model and its
+    # tracer in the middle of such functions: each needs its own stack.
     jaxtyping._storage._shape_storage = PerGreenlet()
     jaxtyping.jaxtyped = checked
     jaxtyping.install_import_hook(list(packages), "beartype.beartype")

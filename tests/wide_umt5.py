@@ -1,4 +1,4 @@
-"""UMT5 in float64 throughout: transformers' own goes through float32 in places, whatever its weights are."""
+"""UMT5 in float64 throughout; transformers' own implementation uses float32 in places, whatever its weights are."""
 
 from types import ModuleType
 from typing import Any
@@ -10,7 +10,7 @@ from transformers import UMT5EncoderModel
 
 
 class _WideTorch(ModuleType):
-    """torch, but what it calls float32 is float64."""
+    """torch with float64 in place of float32."""
 
     float32 = torch.float64
 
@@ -19,7 +19,7 @@ class _WideTorch(ModuleType):
 
 
 def widen(text_encoder: UMT5EncoderModel) -> None:
-    """Let an encoder with float64 weights compute in float64 only."""
+    """Make an encoder with float64 weights compute only in float64."""
     plain = text_encoder.forward
 
     def forward(*args: Any, **inputs: Any) -> Any:

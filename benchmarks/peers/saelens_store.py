@@ -1,7 +1,7 @@
-"""SAELens' cached activations on given rows: seconds to write and to read them back as mixed batches, as JSON.
+"""Time SAELens' cached activations on given rows: seconds to write and to read them as mixed batches, as JSON.
 
-Run by `benchmarks.saelens_peer` with the interpreter of an environment that has sae-lens; imports nothing of this
-project. Written with the runner's own `_create_shard` and `_consolidate_shards`, read with `ActivationsStore`.
+Run by `benchmarks.saelens_peer` with the interpreter of an environment that has sae-lens; imports nothing from this
+project. It writes with the runner's own `_create_shard` and `_consolidate_shards` and reads with `ActivationsStore`.
 """
 
 import json
@@ -22,7 +22,7 @@ HOOK = "hook"
 
 
 def write(folder: Path, rows: torch.Tensor, shards: int, context: int, dtype: str) -> None:
-    """Write rows (row, channel) as the runner does, in some shards."""
+    """Write rows (row, channel) in shards, as the runner does."""
     channels = rows.shape[1]
     runner = object.__new__(CacheActivationsRunner)
     runner.context_size = context
@@ -37,7 +37,7 @@ def write(folder: Path, rows: torch.Tensor, shards: int, context: int, dtype: st
 
 
 def read(folder: Path, n_rows: int, channels: int, context: int, batch_size: int, dtype: torch.dtype) -> int:
-    """Read one epoch as training does: mixed batches; gives the rows read."""
+    """Read one epoch of mixed batches, as training does; returns the number of rows."""
     store = ActivationsStore(
         model=HookedRootModule(),
         dataset=None,
@@ -63,10 +63,10 @@ def read(folder: Path, n_rows: int, channels: int, context: int, batch_size: int
 
 
 def forget(folder: Path) -> None:
-    """Ask the kernel to drop a folder's files from memory."""
+    """Ask the kernel to drop a folder's files from its page cache."""
     for path in folder.rglob("*.arrow"):
         with path.open("rb") as file:
-            os.fsync(file.fileno())  # the kernel keeps what is not written yet
+            os.fsync(file.fileno())  # the kernel keeps unwritten data
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 

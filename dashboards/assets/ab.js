@@ -1,9 +1,9 @@
-// Compare by ear: all recordings of a group run together and one of them sounds, so that a switch keeps the position.
+// A/B comparison: all recordings of a group play in sync and one is audible, so that switching keeps the position.
 (function () {
   "use strict";
 
-  const DRIFT = 0.03; // seconds that the recordings may lie apart before they are put together again
-  const KEY_SHARE = 0.05; // of the length, for one press of an arrow key
+  const DRIFT = 0.03; // seconds that the recordings may drift apart before they are realigned
+  const KEY_FRACTION = 0.05; // of the length, for one press of an arrow key
 
   const switches = (group) => [...group.querySelectorAll(".ab-switch")];
   const audios = (group) => [...group.querySelectorAll("audio")];
@@ -31,7 +31,7 @@
     play.setAttribute("aria-label", audio.paused ? "play" : "pause");
   }
 
-  // The audible one leads; the others follow it in silence.
+  // The audible recording leads; the others follow, muted.
   function align(group) {
     const lead = audible(group);
     audios(group).forEach((audio) => {
@@ -128,7 +128,7 @@
       return;
     }
     const lead = audible(group);
-    const step = { ArrowRight: KEY_SHARE, ArrowLeft: -KEY_SHARE }[event.key];
+    const step = { ArrowRight: KEY_FRACTION, ArrowLeft: -KEY_FRACTION }[event.key];
     if (/^[1-9]$/.test(event.key)) {
       choose(group, switches(group)[Number(event.key) - 1]);
     } else if (event.key === " ") {
@@ -143,7 +143,7 @@
     event.preventDefault();
   });
 
-  // Media events do not bubble, but they can be caught on their way down.
+  // Media events do not bubble, so they are caught in the capture phase.
   ["seeked", "loadedmetadata", "pause", "ended", "emptied"].forEach((name) => {
     document.addEventListener(name, (event) => {
       const group = event.target.closest && event.target.closest(".ab");

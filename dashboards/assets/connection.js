@@ -1,12 +1,12 @@
-// A banner while the server does not answer; it goes away when it does again.
+// Show a banner while the server is not responding.
 (function () {
   "use strict";
 
   const EVERY_MS = 3000;
   const PATIENCE_MS = 10000;
   const TEXT =
-    "The dashboard does not answer: its server was stopped, or the connection is lost. What is shown may be old. " +
-    "Start it again with “workbench dashboard”; this note goes away when it answers.";
+    "The dashboard is not responding: its server was stopped or the connection was lost. This page may be out of " +
+    "date. Restart it with “workbench dashboard”; this message disappears once it responds.";
   let banner = null;
 
   async function answers() {

@@ -1,4 +1,4 @@
-// Where a picture or a sound cannot be made, the server's sentence on why stands in its place.
+// Show the server's explanation where an image or audio cannot be loaded.
 (function () {
   "use strict";
 
@@ -11,14 +11,14 @@
     try {
       const answer = await fetch(media.currentSrc || media.src);
       if (answer.ok) {
-        sentence = media.tagName === "AUDIO" ? "This browser cannot play the recording: its file may be damaged." : "";
+        sentence = media.tagName === "AUDIO" ? "This browser cannot play the recording: the file may be damaged." : "";
       } else if ((answer.headers.get("Content-Type") || "").startsWith("text/plain")) {
         sentence = await answer.text();
       } else {
-        sentence = "The server could not make this picture or sound; its terminal says why.";
+        sentence = "The server could not create this image or audio; see its terminal for the reason.";
       }
     } catch {
-      return; // the server is gone, which the banner says
+      return; // the server is down, which the banner says
     }
     if (sentence && ![...holder.querySelectorAll(".fault")].some((one) => one.textContent === sentence)) {
       const line = document.createElement("div");
@@ -29,7 +29,7 @@
     }
   }
 
-  // Error events do not bubble, but they can be caught on their way down.
+  // Error events do not bubble, so they are caught in the capture phase.
   document.addEventListener("error", (event) => {
     if (event.target instanceof HTMLImageElement || event.target instanceof HTMLMediaElement) {
       explain(event.target);

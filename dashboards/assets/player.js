@@ -1,4 +1,4 @@
-// Players: the playhead follows the audio, a click on the picture jumps there, and only one clip sounds at a time.
+// Players: the playhead follows the audio, a click on the picture seeks, and only one clip plays at a time.
 (function () {
   "use strict";
 
@@ -17,7 +17,7 @@
     }
   }
 
-  // Media events do not bubble, but they can be caught on their way down.
+  // Media events do not bubble, so they are caught in the capture phase.
   document.addEventListener("play", (event) => {
     if (!event.target.closest(".player")) {
       return;

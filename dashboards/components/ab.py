@@ -1,4 +1,4 @@
-"""Recordings of the same length side by side, with one transport and a switch that selects the audible one."""
+"""Recordings of the same length side by side, with shared playback controls and a switch for the audible one."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from dashboards.components.text import hint
 from dashboards.media import audio_url, find_audio, spectrogram_url
 from workbench.studies.study import Study
 
-HELP = "Space plays and pauses, the arrow keys move by 5 %, 1, 2 and 3 choose what is heard."
+HELP = "Space: play or pause. Arrow keys: skip 5 %. 1, 2, 3: choose the recording you hear."
 
 
 @dataclass(frozen=True)
 class Side:
-    """One recording: its name, a word on it, what it is, and its audio's path relative to the study."""
+    """One recording: its name, a detail beside it, a note below, and its audio's path relative to the study."""
 
     name: str
     detail: str
@@ -23,7 +23,7 @@ class Side:
 
 
 def ab_player(study: Study, sides: list[Side], seconds: float) -> Component:
-    """Players for `sides`, all `seconds` long, that share their position; a sentence in the place of lost files."""
+    """Players for `sides`, all `seconds` long, that share their position; a hint replaces missing files."""
     there = [find_audio(study, side.path.removeprefix("audio/")) is not None for side in sides]
     playing = there.index(True) if any(there) else -1
     cards = [
@@ -70,7 +70,7 @@ def _card(side: Side, number: int, exists: bool, playing: bool) -> Component:
     note = html.Div(side.note, className="ab-note", title=side.note)
     if not exists:
         return html.Div(
-            [switch, note, hint(f"The audio file {side.path} is not in the study any more.")],
+            [switch, note, hint(f"The audio file {side.path} is missing from the study.")],
             className="ab-side",
         )
     mel = html.Img(src=spectrogram_url(side.path), className="mel", alt=f"mel spectrogram, {side.name}")

@@ -21,7 +21,7 @@ PATHS = ("compare", "published")
 
 
 def figure_data(figure: str, spec: FigureSpec) -> dict[str, Any]:
-    """What an export button must know of the figure beside it."""
+    """The data that an export button needs about its figure."""
     return {"figure": figure, "options": spec.model_dump(mode="json")}
 
 
@@ -31,7 +31,7 @@ def export_button(key: str, data: dict[str, Any] | None = None) -> Component:
         dmc.MenuItem(format.upper(), id={"type": "export", "key": key, "format": format})
         for format in get_args(FileFormat)
     ]
-    label = dmc.MenuLabel("Figure, CSV, LaTeX, caption, origin")
+    label = dmc.MenuLabel("Figure, CSV, LaTeX, caption, provenance")
     target = dmc.Button(
         "Export", variant="default", size="compact-sm", fw=500, id={"type": "export-menu", "key": key}
     )
@@ -49,14 +49,14 @@ def export_button(key: str, data: dict[str, Any] | None = None) -> Component:
 
 
 def figure_options(data: dict[str, Any], context: Context) -> dict[str, Any]:
-    """The options of a figure that a browser asks for: files beside the study are the server's own, by their names."""
+    """The options of a figure that a browser asks for; paths of files are the server's own, looked up by name."""
     options = {name: value for name, value in data["options"].items() if name not in PATHS}
     other = options.pop("other", None)
     return {**options, **context.comparisons.get(other, {})}
 
 
 def zip_files(files: list[Path]) -> bytes:
-    """A zip archive of `files`, by their names, without dates of its own."""
+    """A zip archive of `files`, by their names, without dates."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for file in files:
@@ -77,13 +77,13 @@ def register(app: dash.Dash, context: Context) -> None:
         if not any(clicks):
             return no_update
         if data is None:
-            notify("Nothing to export yet", "Select what the figure is to show first.", "gray")
+            notify("Nothing to export yet", "First select something for the figure to show.", "gray")
             return no_update
         try:
             options = figure_options(data, context)
             notes: list[str] = []
             files = export_figure(
-                context.study, data["figure"], ctx.triggered_id["format"], tell=notes.append, **options
+                context.study, data["figure"], ctx.triggered_id["format"], warn=notes.append, **options
             )
         except UserError as error:
             notify("The figure was not exported", str(error), "red", stays=True)

@@ -9,10 +9,10 @@ from dashboards.drawing.screen import GRAPH_CONFIG
 
 
 def graph(id: str) -> dcc.Graph:
-    """A graph that sends nothing anywhere; a callback fills it."""
+    """An empty graph for a callback to fill; it sends no data anywhere."""
     return dcc.Graph(id=id, config=GRAPH_CONFIG, className="graph")
 
 
 def figure_panel(key: str, title: str, help: str, *above: Component) -> Component:
-    """The panel of the figure `key`: its graph has the id `<key>-graph`, `above` stands over it."""
+    """The panel of the figure `key`: its graph has the id `<key>-graph`, with `above` over it."""
     return panel(title, *above, graph(f"{key}-graph"), help=help, actions=[export_button(key)])

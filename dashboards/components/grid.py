@@ -1,4 +1,4 @@
-"""Tables in which a row can be selected."""
+"""Tables with selectable rows."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def row_grid(
             "theme": THEME,
             "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
             "tooltipShowDelay": 300,
-            "suppressFieldDotNotation": True,  # a concept's name may have dots
+            "suppressFieldDotNotation": True,  # concept names may contain dots
             "suppressNoRowsOverlay": True,
         },
         getRowId="params.data.id",
@@ -47,5 +47,5 @@ def number_column(format: str, missing: str = "–") -> dict[str, Any]:
 
 
 def selected_row(rows: list[dict[str, Any]] | dict[str, Any] | None) -> dict[str, Any] | None:
-    """The row that a person selected, from a table's `selectedRows`; None when it is a callback's own setting."""
+    """The row that the user selected, from a table's `selectedRows`; None if a callback set it."""
     return rows[0] if isinstance(rows, list) and rows else None

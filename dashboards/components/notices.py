@@ -1,4 +1,4 @@
-"""Notices at the corner of the page, and what a page says of what it cannot show."""
+"""Notifications in the corner of the page, and alerts about what a page cannot show."""
 
 import logging
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from dash.development.base_component import Component
 from cache.errors import UserError
 
 FAULT = (
-    "This is a fault of the program, not of yours; what is on the page may be of the selection before. The terminal in "
-    "which `workbench dashboard` runs has the traceback."
+    "This is a bug in the workbench. The page may still show the previous selection. The traceback is in the terminal "
+    "that runs `workbench dashboard`."
 )
 _log = logging.getLogger(__name__)
 
 
 def notify(title: str, message: str, colour: str, stays: bool = False) -> None:
-    """Show a message at the corner of the page; with `stays` until it is closed, and once however often it is sent."""
+    """Show a message in the corner of the page, only once if sent repeatedly; with `stays` until it is closed."""
     shown: dict[str, str | bool] = {
         "id": sha256(f"{title}\n{message}".encode()).hexdigest(),
         "action": "show",
@@ -33,24 +33,24 @@ def notify(title: str, message: str, colour: str, stays: bool = False) -> None:
 
 
 def report_failure(error: Exception) -> None:
-    """Say on the page that a callback failed: what a person can act on as it is, anything else with its log."""
+    """Report a failed callback on the page: user errors as they are, anything else as a bug, with a log entry."""
     if isinstance(error, UserError):
         notify("Something went wrong", str(error), "red", stays=True)
         return
-    _log.error("A callback of the dashboard failed.", exc_info=error)
+    _log.error("A dashboard callback failed.", exc_info=error)
     notify("Something went wrong", FAULT, "red", stays=True)
 
 
 def failed_page(error: Exception) -> Component:
-    """What stands in the place of a page that could not be made."""
+    """An alert in place of a page that could not be rendered."""
     if not isinstance(error, UserError):
-        _log.error("A page of the dashboard failed.", exc_info=error)
+        _log.error("A dashboard page failed.", exc_info=error)
     sentence = str(error) if isinstance(error, UserError) else FAULT
     return dmc.Alert(sentence, title="This page cannot be shown", color="red", variant="light")
 
 
 def remarks(sentences: Sequence[str], title: str, colour: str) -> Component | None:
-    """A box of sentences above a page; None when there are none."""
+    """An alert above a page, one line per sentence; None if there are none."""
     if not sentences:
         return None
     lines = [html.Div(sentence) for sentence in sentences]

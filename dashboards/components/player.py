@@ -7,7 +7,7 @@ from dashboards.components.text import hint
 from dashboards.media import audio_url, find_audio, spectrogram_url
 from workbench.studies.study import Study
 
-PICTURE_HELP = "Mel spectrogram, 80 dB deep. Click to jump to a place."
+PICTURE_HELP = "Mel spectrogram with a range of 80 dB. Click to seek."
 STRIP_HELP = "The feature's activation: denoising steps from top to bottom, time from left to right."
 
 
@@ -16,10 +16,10 @@ def player(
 ) -> Component:
     """Return a player for the audio at `path` (relative to the study), `seconds` long; a note if the file is missing.
 
-    `overlay` is the address of an image drawn over the spectrogram, `strip` of one below it, on the same time axis.
+    `overlay` is the URL of an image drawn over the spectrogram, `strip` of one below it, on the same time axis.
     """
     if find_audio(study, path.removeprefix("audio/")) is None:
-        return hint(f"The audio file {path} is not in the study any more.")
+        return hint(f"The audio file {path} is missing from the study.")
     layers = [html.Img(src=spectrogram_url(path), className="mel", alt="mel spectrogram", title=PICTURE_HELP)]
     if overlay is not None:
         layers.append(html.Img(src=overlay, className="overlay", alt="activation over time"))

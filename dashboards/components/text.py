@@ -6,14 +6,14 @@ from dash.development.base_component import Component
 
 
 def page_header(title: str, sentence: str) -> Component:
-    """A page's title with the one sentence that says what it shows."""
+    """A page's title and a description of what it shows."""
     return dmc.Stack(
         [dmc.Title(title, order=2), dmc.Text(sentence, c="dimmed", size="sm", maw=980)], gap=4, mb="md"
     )
 
 
 def panel(title: str, *children: object, help: str = "", actions: list[Component] | None = None) -> Component:
-    """A card with a title, an explanation that opens on hover, and actions at the right."""
+    """A card with a title, help on hover, and actions on the right."""
     heading = [dmc.Title(title, order=4)]
     if help:
         mark = html.Span("?", className="help", tabIndex=0, **{"aria-label": help})
@@ -42,7 +42,7 @@ def numbers(values: dict[str, str], helps: dict[str, str] | None = None) -> Comp
 
 
 def empty_state(what: str, then: str, command: str) -> Component:
-    """What a page shows while its result does not exist: what is missing, what it would show, how to make it."""
+    """A placeholder for a missing result: what is missing, what the page would show, and the command that makes it."""
     return dmc.Paper(
         dmc.Stack(
             [
@@ -61,12 +61,12 @@ def empty_state(what: str, then: str, command: str) -> Component:
 
 
 def hint(text: str) -> Component:
-    """A quiet line that says what to do next."""
+    """A muted line that says what to do next."""
     return dmc.Center(dmc.Text(text, c="dimmed", size="sm", ta="center", maw=360), mih=240, className="hint")
 
 
 def details(id: str, sentence: str, parts: list[Component]) -> Component:
-    """What is shown of a selection (`id`), and a hint while there is none (`id`-hint); both hidden at first."""
+    """The details of a selection (`id`) and a hint for when there is none (`id`-hint); both initially hidden."""
     return html.Div(
         [html.Div(hint(sentence), id=f"{id}-hint", hidden=True), html.Div(parts, id=id, hidden=True)]
     )

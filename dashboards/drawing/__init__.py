@@ -1,1 +1,1 @@
-"""What figures share when they are drawn: colours, styles and text for Plotly (screen) and matplotlib (paper)."""
+"""Shared drawing code: colours, styles and text for Plotly (screen) and matplotlib (paper)."""

@@ -1,4 +1,4 @@
-"""Fonts for names in any script: those that are installed stand in for letters that the figures' own font lacks."""
+"""Fonts for names in any script: installed fonts are used for letters missing from the figures' own font."""
 
 import re
 from collections.abc import Iterable
@@ -7,14 +7,14 @@ from functools import lru_cache
 from matplotlib import font_manager
 
 FAMILY = "DejaVu Sans"
-# What matplotlib says of a letter that no font has, by its number.
+# matplotlib's warning about a letter that no font has, given by its code point.
 _LACKS = re.compile(r"Glyph (\d+) .*missing from")
 SHOWN = 8
 BOXES = "Last Resort"  # matplotlib's font that has a box for every letter
 
 
 def families(text: str) -> list[str]:
-    """The figures' own font, and installed ones that together have as many of the other letters of `text` as any."""
+    """The figures' own font, plus installed ones that cover as many of the other letters of `text` as possible."""
     lacking = set(filter(str.isprintable, text)) - _letters_of(FAMILY)
     if not lacking:
         return [FAMILY]
@@ -23,23 +23,23 @@ def families(text: str) -> list[str]:
 
 
 def missing_letters(warnings: Iterable[str]) -> list[str]:
-    """The letters that matplotlib's warnings say it could not draw, in their order."""
+    """The letters that matplotlib could not draw, according to its warnings, in order."""
     found = filter(None, map(_LACKS.match, warnings))
     return list(dict.fromkeys(chr(int(match[1])) for match in found))
 
 
 def missing_sentence(letters: list[str]) -> str:
-    """What to do about letters that no installed font has."""
+    """A sentence on letters that no installed font has, and what to do."""
     shown = ", ".join(letters[:SHOWN]) + (f" and {len(letters) - SHOWN} more" if len(letters) > SHOWN else "")
     return (
-        f"No font of this machine has {shown}, which the figure shows as boxes: install one that has, such as "
-        "Noto Sans CJK for Chinese, Japanese and Korean, and export again, or take SVG, whose text stays text."
+        f"No installed font has {shown}, so the figure shows boxes instead: install one that does, such as Noto Sans "
+        "CJK for Chinese, Japanese and Korean, and export again, or export SVG, which keeps text as text."
     )
 
 
 @lru_cache(maxsize=32)
 def _stand_ins(lacking: frozenset[str], n_fonts: int) -> tuple[str, ...]:
-    del n_fonts  # part of the key only: with more fonts there may be better ones
+    del n_fonts  # only part of the cache key: newly installed fonts may be better
     upright = {
         font.name
         for font in font_manager.fontManager.ttflist
@@ -62,11 +62,11 @@ def _letters_of(family: str) -> set[str]:
 
 
 def _find_new_fonts() -> None:
-    """Let matplotlib, which keeps a list of fonts, know those that were installed since."""
+    """Add fonts installed since matplotlib made its list of fonts."""
     known = {font.fname for font in font_manager.fontManager.ttflist}
     for path in font_manager.findSystemFonts():
         if path not in known:
             try:
                 font_manager.fontManager.addfont(path)
-            except (NotImplementedError, OSError, RuntimeError):  # one that cannot be scaled, or is damaged
+            except (NotImplementedError, OSError, RuntimeError):  # not scalable, or damaged
                 continue

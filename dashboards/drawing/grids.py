@@ -1,4 +1,4 @@
-"""Where the cells of a patching map lie, the same on screen and on paper: panels side by side, null arms below."""
+"""Layout of a patching map, shared by screen and paper: panels side by side, null arms below."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +24,14 @@ class Section:
     tops: list[float]
 
     def table(self, column: str) -> np.ndarray:
-        """A column of the section's frame as (row, column); None where the map has no cell or the cell no value."""
+        """A column of the section's frame as (row, column); None where there is no cell or no value."""
         grid = self.frame.astype(object).pivot(index="label", columns="across", values=column)
         cells = np.array(grid.reindex(index=self.labels, columns=self.across), dtype=object)
         cells[pd.isna(cells)] = None  # pandas' own `where` leaves NaN
         return cells
 
     def numbers(self, column: str) -> np.ndarray:
-        """A numeric column as (row, column); NaN where the map has no cell or the cell no number."""
+        """A numeric column as (row, column); NaN where there is no cell or no number."""
         return self.table(column).astype(float)
 
 
@@ -39,8 +39,8 @@ class Section:
 class Grid:
     """A map's sections, its rows' top edges by label, and its columns' left edges by (panel, across).
 
-    `nulls` says of how many null arms a row of null arms shows the largest, `meanings` what a panel's direction means
-    ("" for a panel that is not named by its direction).
+    `nulls` is the number of null arms of which each null row shows the largest. `meanings` explains each panel's
+    direction ("" for panels not named by direction).
     """
 
     sections: list[Section]
@@ -61,18 +61,18 @@ class Grid:
 
     @property
     def panels(self) -> dict[str, float]:
-        """Middle of each panel, by its name."""
+        """Centre of each panel, by name."""
         names = dict.fromkeys(panel for panel, _ in self.lefts)
         places = {name: [left for (panel, _), left in self.lefts.items() if panel == name] for name in names}
         return {name: (min(lefts) + max(lefts) + 1) / 2 for name, lefts in places.items()}
 
     def corner(self, cell: Any) -> tuple[float, float]:
-        """Left and top edge of a row of the map's frame."""
+        """Left and top edge of the cell in a row of the map's frame."""
         return self.lefts[cell.panel, cell.across], self.tops[cell.label]
 
 
 def lay_out(frame: pd.DataFrame) -> Grid:
-    """Places of the cells of `map_frame`: panels in their order, cells on top, blocks first, nulls below."""
+    """Lay out the cells of `map_frame`: panels in order, cells at the top (blocks first), null arms below."""
     cells, nulls = (frame[frame["group"] == group] for group in GROUPS)
     blocks = dict(zip(cells["label"], cells["block"], strict=True))
     labels = {
@@ -105,9 +105,9 @@ def _meaning(panel: str, cell: pd.Series) -> str:
 
 
 def cell_at(frame: pd.DataFrame, x: float, y: float) -> tuple[str, str] | None:
-    """The cell (concept, arm) at a place of the map in axis units; None beside the cells.
+    """The cell (concept, arm) at a position on the map in axis units; None outside the cells.
 
-    A click on a heatmap tells its place and nothing else.
+    A click on a heatmap reports only its position.
     """
     grid = lay_out(frame)
     for cell in frame.itertuples():
@@ -124,14 +124,14 @@ def _section(
     tops: dict[str, float],
     lefts: dict[tuple[str, str], float],
 ) -> Section:
-    # Not every panel has every row and column: a section has them all, so that there are no gaps.
+    # Not every panel has every row and column; a section includes them all, to have no gaps.
     across = [name for owner, name in lefts if owner == panel]
     places = [lefts[panel, name] for name in across]
     return Section(panel, part, across, labels, places, [tops[label] for label in labels])
 
 
 def as_map(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame of a comparison as one that `lay_out` can place: a panel a map, concepts across."""
+    """Convert the frame of a comparison for `lay_out`: one panel per map, concepts across."""
     return frame.assign(
         panel=frame["map"],
         across=frame["concept"],

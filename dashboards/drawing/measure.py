@@ -1,4 +1,4 @@
-"""How much room text takes on paper, and what of it fits; lengths and sizes in points."""
+"""Measure text on paper and fit it into the available space; lengths and sizes in points."""
 
 from functools import lru_cache
 
@@ -8,9 +8,9 @@ from matplotlib.textpath import TextToPath
 
 from dashboards.names import shortened
 
-LINE = 1.2  # height of a line of text, by its size
-LEAST_SIZE = 4.8  # smaller text is not read
-LONGEST = 40  # characters of a name
+LINE = 1.2  # height of a line of text, relative to its size
+MIN_SIZE = 4.8  # smaller text is unreadable
+LONGEST = 40  # characters in a name
 
 
 def width_of(text: str, size: float) -> float:
@@ -19,13 +19,13 @@ def width_of(text: str, size: float) -> float:
 
 
 def fitting_size(text: str, room: float, most: float) -> float:
-    """The size, at most `most`, at which text is no wider than `room`; 0 where it could not be read."""
+    """The largest size up to `most` at which text is no wider than `room`; 0 if it would be unreadable."""
     size = min(most, room / max(width_of(text, 1.0), 1e-9))
-    return size if size >= LEAST_SIZE else 0.0
+    return size if size >= MIN_SIZE else 0.0
 
 
 def fitting_names(names: list[str], room: float, size: float) -> list[str]:
-    """The names, shortened to the same number of characters where one is wider than `room`."""
+    """The names, all shortened to the same number of characters if one is wider than `room`."""
     for most in range(LONGEST, 2, -1):
         short = [shortened(name, most) for name in names]
         if all(width_of(name, size) <= room for name in short):
@@ -34,12 +34,12 @@ def fitting_names(names: list[str], room: float, size: float) -> list[str]:
 
 
 def every(size: float, pitch: float) -> int:
-    """Of names `pitch` apart, one in how many can be shown."""
+    """The n for which every n-th of names `pitch` apart can be shown."""
     return max(1, -int(-size * LINE // pitch))
 
 
 def wrapped(text: str, room: float, size: float) -> list[str]:
-    """Text in lines no wider than `room`, broken between words."""
+    """Wrap text between words into lines no wider than `room`."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
@@ -52,6 +52,6 @@ def wrapped(text: str, room: float, size: float) -> list[str]:
 
 @lru_cache(maxsize=8192)
 def _width(text: str, family: tuple[str, ...]) -> float:
-    """Width of text of size 1, measured large."""
+    """Width of text of size 1, measured at size 100."""
     font = FontProperties(family=list(family), size=100)
     return float(TextToPath().get_text_width_height_descent(text, font, False)[0]) / 100

@@ -26,5 +26,5 @@ PLANTED = "#d9480f"
 
 
 def is_dark(level: Float[np.ndarray, "*cells"]) -> Bool[np.ndarray, "*cells"]:
-    """Whether the sequential scale at `level` (0 lightest, 1 darkest) needs white ink; NaN does not."""
+    """Whether the sequential scale at `level` (0 lightest, 1 darkest) needs white text; NaN does not."""
     return level > 0.55

@@ -1,4 +1,4 @@
-"""The look that all paper figures share."""
+"""Style shared by all paper figures."""
 
 from typing import Literal
 
@@ -21,8 +21,8 @@ CMAP = LinearSegmentedColormap.from_list("sequential", palette.SEQUENTIAL).with_
     bad=palette.UNDEFINED
 )
 NARROW = 6.0  # points
-# Names are users' text, in which no dollar begins a formula.
-# 42: TrueType, which journals want; "none": SVG text stays text; the salt makes SVG ids the same every time.
+# parse_math: a dollar in a user's text does not start a formula.
+# 42: TrueType, as journals require; "none": SVG keeps text as text; the salt makes SVG ids reproducible.
 PAPER_STYLE = {
     "text.parse_math": False,
     "font.size": 8,
@@ -47,17 +47,17 @@ PAPER_STYLE = {
 
 
 def new_figure(width: Width, height: float) -> Figure:
-    """An empty figure of a column's width; `height` in inches."""
+    """An empty figure of a given column width; `height` in inches."""
     return Figure(figsize=(INCHES[width], height), layout="constrained")
 
 
 def empty_figure(width: Width, height: float) -> Figure:
-    """An empty figure of a column's width in which axes are placed; `height` in points."""
+    """An empty figure of a given column width for `place_axes`; `height` in points."""
     return Figure(figsize=(INCHES[width], height / 72))
 
 
 def place_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """New axes at a place of the figure; in points, `top` from the figure's upper edge."""
+    """Add axes at a position in the figure; in points, `top` from the figure's upper edge."""
     across, down = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
     return figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
 
@@ -69,9 +69,9 @@ def draw_cells(
     tops: list[float],
     cell: float,
 ) -> QuadMesh:
-    """Draw unit cells of a map, coloured from 0 to 1, with their left top corners at (`lefts`, `tops`).
+    """Draw unit cells of a map, coloured from 0 to 1, with their top left corners at (`lefts`, `tops`).
 
-    `cell` is their shorter side in points: narrow ones have no white between them, which would be all that one sees.
+    `cell` is their shorter side in points: narrow cells get no white edges, which would cover them.
     """
     apart = cell >= NARROW
     mesh = axes.pcolormesh(
@@ -98,7 +98,7 @@ def write_numbers(
     column: float,
     row: float,
 ) -> None:
-    """Write each value into its cell, `column` points wide and `row` high; nothing where it could not be read."""
+    """Write each value into its cell, `column` points wide and `row` high, unless it would be unreadable."""
     most = fitting_size("−0.00", column - 2, min(7.5, row / LINE - 1))
     if not most:
         return
@@ -127,7 +127,7 @@ def hatch_cells(
     tops: list[float],
     pattern: str = "////",
 ) -> None:
-    """Hatch the unclear cells of a map, all in one shape."""
+    """Hatch the unclear cells of a map as one shape."""
     corners = [(lefts[column], tops[row]) for row, column in zip(*np.nonzero(unclear), strict=True)]
     if corners:
         squares = [

@@ -1,7 +1,7 @@
-"""Maps of impact on paper: where cells, names, titles and the colour bar lie. Lengths in points.
+"""Impact maps on paper: the layout of cells, names, titles and the colour bar. Lengths in points.
 
-Everything has its place before it is drawn, from measured text: names are shortened or left out, and numbers are
-smaller or left out, rather than laid over each other.
+Everything is laid out from measured text before it is drawn. Rather than overlap, names are shortened or left out, and
+numbers are made smaller or left out.
 """
 
 from dataclasses import dataclass
@@ -22,23 +22,23 @@ from dashboards.names import shortened
 from dashboards.tables.patching import UNCLEAR, UNTESTED
 
 ROW = 13.7
-LEAST_ROW = 3.0
-TALLEST = 560.0  # of all rows: with their names and titles they stay on a page
+MIN_ROW = 3.0
+TALLEST = 560.0  # all rows together; with names and titles they fit on a page
 NAME_SIZE = 7.0
-MOST_NAMES = 0.34  # fraction of the width that rows' names may take
+MAX_NAMES = 0.34  # largest fraction of the width for row names
 LONGEST_COLUMN_NAME = 80.0
 TITLE = 14.0
-LEAST_TITLE = 6.0
+MIN_TITLE = 6.0
 BAR = 44.0  # colour bar with its numbers and title
 BAR_HEIGHTS = (46.0, 150.0)
 NUMBER_CELL = 13.0  # a cell this wide has room for its number
 NOTE_SIZE = 6.5
-WORDLESS = ("undefined", "no score")  # statuses without a number
+WITHOUT_NUMBER = ("undefined", "no score")  # statuses without a number
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A map or, where its panels stand below each other, one panel: sizes of its rows and columns, and its names."""
+    """A map or, if its panels are stacked, one panel: sizes of its rows and columns, and their names."""
 
     frame: pd.DataFrame
     grid: Grid
@@ -51,18 +51,18 @@ class Strip:
 
     @property
     def names_height(self) -> float:
-        """Room below the cells, for the columns' names."""
+        """Height of the column names below the cells."""
         widths = [width_of(name, NAME_SIZE) for name in self.column_names]
         return (max(widths) if self.upright else NAME_SIZE * LINE) + 8
 
     @property
     def height(self) -> float:
-        """Height with its title and names."""
+        """Height including the title and names."""
         return TITLE + self.row * self.grid.height + self.names_height
 
 
 def strips(frame: pd.DataFrame, width: float) -> list[Strip]:
-    """A frame that `lay_out` can place as one strip, or as one a panel where its cells would be too narrow."""
+    """Split a frame for `lay_out` into strips: one, or one per panel if its cells would be too narrow."""
     grid = lay_out(frame)
     left = max(width_of(name, NAME_SIZE) for name in _row_names(grid, width)) + 6
     beside = (width - left - BAR) / grid.width
@@ -76,17 +76,17 @@ def _strip(frame: pd.DataFrame, left: float, width: float, tallest: float) -> St
     column = (width - left - BAR) / grid.width
     names = fitting_names([across for _, across in grid.lefts], LONGEST_COLUMN_NAME, NAME_SIZE)
     upright = max(width_of(name, NAME_SIZE) for name in names) > column - 3
-    row = min(ROW, max(LEAST_ROW, tallest / grid.height))
+    row = min(ROW, max(MIN_ROW, tallest / grid.height))
     return Strip(frame, grid, row, column, left, _row_names(grid, width), names, upright)
 
 
 def _row_names(grid: Grid, width: float) -> list[str]:
-    """Names of the rows; of null arms without how many they stand for."""
-    return fitting_names(list(grid.tops), MOST_NAMES * width, NAME_SIZE)
+    """Names of the rows, without the number of null arms behind a null row."""
+    return fitting_names(list(grid.tops), MAX_NAMES * width, NAME_SIZE)
 
 
 def map_height(parts: list[Strip], notes: list[str], width: float) -> float:
-    """Height of a map with its notes."""
+    """Height of a map including its notes."""
     return max(sum(part.height for part in parts), TITLE + BAR_HEIGHTS[0] + 6) + _notes_height(notes, width)
 
 
@@ -148,14 +148,14 @@ def _draw_strip(axes: Axes, part: Strip) -> QuadMesh:
 
 
 def name_rows(axes: Axes, tops: list[float], names: list[str], row: float) -> None:
-    """Write the names of rows, `row` points high, at their left; some of them where rows are low."""
+    """Write the names of rows, `row` points high, to their left; only some of them if rows are low."""
     one_in = every(NAME_SIZE, row)
     axes.set_yticks([top + 0.5 for top in tops[::one_in]], names[::one_in], fontsize=NAME_SIZE)
     axes.tick_params(axis="y", pad=2)
 
 
 def _titles(panels: dict[str, str], rooms: list[float]) -> tuple[list[str], float]:
-    """As much of the panels' names and meanings as fits over each of them, and their size."""
+    """As much of the panels' names and meanings as fits above each panel, and the font size."""
     names = [shortened(panel, 40) for panel in panels]
     full = [
         f"{name}: {meaning}" if meaning else name
@@ -163,13 +163,13 @@ def _titles(panels: dict[str, str], rooms: list[float]) -> tuple[list[str], floa
     ]
     for texts in (full, names):
         size = min(fitting_size(text, room, 8.0) for text, room in zip(texts, rooms, strict=True))
-        if size >= LEAST_TITLE:
+        if size >= MIN_TITLE:
             return texts, size
-    return fitting_names(names, min(rooms), LEAST_TITLE), LEAST_TITLE
+    return fitting_names(names, min(rooms), MIN_TITLE), MIN_TITLE
 
 
 def _draw_section(axes: Axes, section: Section, part: Strip) -> QuadMesh:
-    """Draw cells without gaps between them, with their numbers or, where there is none, what they are."""
+    """Draw cells without gaps between them, with their numbers or, if they have none, their status."""
     impact, status = section.numbers("impact"), section.table("status").astype(str)
     lefts, tops = section.lefts, section.tops
     mesh = draw_cells(axes, impact, lefts, tops, min(part.column, part.row))
@@ -180,7 +180,7 @@ def _draw_section(axes: Axes, section: Section, part: Strip) -> QuadMesh:
         corner = (lefts[column], tops[row])
         if word == "None":  # the map has no such cell
             axes.add_patch(Rectangle(corner, 1, 1, color="white"))
-        elif word in WORDLESS:
+        elif word in WITHOUT_NUMBER:
             size = fitting_size(word, part.column - 2, min(7.0, part.row / LINE))
             short = size or min(7.0, part.row / LINE, part.column)
             words: dict[str, Any] = {"ha": "center", "va": "center", "color": palette.MUTED}

@@ -1,4 +1,4 @@
-"""The look that all Plotly figures share."""
+"""Style shared by all Plotly figures."""
 
 import html
 from typing import Any
@@ -15,7 +15,7 @@ COLORSCALE = [
     [index / (len(palette.SEQUENTIAL) - 1), colour] for index, colour in enumerate(palette.SEQUENTIAL)
 ]
 BAR_PIXELS = 320
-LONGEST_NAME = 44  # characters beside or below a map; the pointer shows the whole name
+LONGEST_NAME = 44  # characters beside or below a map; hovering shows the whole name
 CORNERS = (0.2, 0.4, 0.6, 1.4, 1.6, 1.8)
 # The modebar offers zooming only: export has its own button, and nothing is sent anywhere.
 GRAPH_CONFIG = {
@@ -26,9 +26,9 @@ GRAPH_CONFIG = {
 
 
 def plain(text: object, most: int = 200) -> str:
-    """Text that Plotly shows letter by letter, on one line, shortened to `most` characters.
+    """Escape text so that Plotly shows it literally, on one line, shortened to `most` characters.
 
-    By itself it reads `<b>` and `&amp;` as HTML, and `%{x}` in hover templates as a value of the point.
+    Otherwise Plotly reads `<b>` and `&amp;` as HTML, and `%{x}` in hover templates as a value of the point.
     """
     return html.escape(shortened(str(text), most), quote=False).replace("{", "&#123;")
 
@@ -57,9 +57,9 @@ def style(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
 
 
 def color_axis(title: str, height: int | None = None) -> dict[str, Any]:
-    """The shared colours of a map from 0 to 1, with a slim bar; values beyond keep the end colours.
+    """The shared colours of a map from 0 to 1, with a slim bar; values outside get the end colours.
 
-    Where the map's `height` in pixels is given, a tall map's bar stays short and on top.
+    With the map's `height` in pixels, the bar of a tall map stays short and at the top.
     """
     bar = {
         "title": {"text": title, "side": "right"},
@@ -82,7 +82,7 @@ def hatch(
     """Diagonal lines over the unclear cells of a heatmap: a trace for light cells and one for dark ones.
 
     `levels` are the cells' values (0 lightest, 1 darkest), `lefts` and `tops` their edges, 1 apart. The lines leave
-    the cell's middle to its number; where `sparse`, there is no number and one line a cell.
+    the middle of the cell free for its number; with `sparse`, there is no number and one line per cell.
     """
     dark = palette.is_dark(levels)
     inks = ((unclear & ~dark, "rgba(60, 70, 82, 0.40)"), (unclear & dark, "rgba(255, 255, 255, 0.55)"))
@@ -127,13 +127,13 @@ def _lines(
 
 
 def outline(left: float, top: float, colour: str, width: float = 2.5) -> dict[str, Any]:
-    """A rectangle just inside the cell whose left top corner is (`left`, `top`)."""
+    """A rectangle just inside the cell whose top left corner is (`left`, `top`)."""
     corners = {"x0": left + 0.05, "x1": left + 0.95, "y0": top + 0.07, "y1": top + 0.93}
     return {"type": "rect", **corners, "line": {"color": colour, "width": width}, "layer": "above"}
 
 
 def selection(left: float, top: float) -> list[dict[str, Any]]:
-    """A dark frame on a white one around a cell: seen on every colour."""
+    """A dark frame on a white one around a cell, visible on every colour."""
     corners = {"x0": left, "x1": left + 1, "y0": top, "y1": top + 1, "type": "rect", "layer": "above"}
     return [
         {**corners, "line": {"color": colour, "width": width}}

@@ -1,4 +1,4 @@
-"""The patching map on screen, and what one cell moves in each pair."""
+"""Patching maps on screen."""
 
 from typing import Any
 
@@ -20,21 +20,21 @@ from dashboards.drawing.screen import (
 )
 from dashboards.tables.patching import UNCLEAR, UNTESTED
 
-SHORT_NAME = 14  # characters of a column's name that a map has room for below it
-SLANTED_PIXELS = 3.6  # that a further one takes
+SHORT_NAME = 14  # characters of a column's name that fit below a map
+SLANTED_PIXELS = 3.6  # height added by each further character
 ROW_PIXELS = 32
-LOW_ROW_PIXELS = 24  # where there are many rows
+LOW_ROW_PIXELS = 24  # with many rows
 MANY_ROWS = 14
 NUMBERS_UP_TO = 16  # columns; with more the numbers no longer fit their cells
 HOVER = "<b>%{customdata[0]} · %{customdata[1]}</b><br>%{customdata[2]}<extra></extra>"
-WORDLESS = {
+WITHOUT_NUMBER = {
     "undefined": "undefined",
     "no score": "no score",
-}  # statuses without a number, with what cells say
+}  # statuses without a number, and the text in their cells
 
 
 def draw_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go.Figure:
-    """Draw a frame that `lay_out` can place, whose column `hover` says what a cell tells."""
+    """Draw a frame for `lay_out`; its column `hover` is the text that cells show on hover."""
     grid = lay_out(frame)
     figure = go.Figure()
     for section in grid.sections:
@@ -44,7 +44,7 @@ def draw_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go
     pixels = ROW_PIXELS if len(grid.tops) <= MANY_ROWS else LOW_ROW_PIXELS
     height = int(grid.height * pixels)
     longest = max(len(plain(across, LONGEST_NAME)) for _, across in grid.lefts)
-    # Long names stand aslant below the map, and must not take their room from its rows.
+    # Long names are slanted below the map, and must not take space from its rows.
     names = int(SLANTED_PIXELS * max(0, longest - SHORT_NAME))
     return style(
         figure, height=height + 100 + names, clickmode="event", coloraxis=color_axis("impact", height)
@@ -79,7 +79,7 @@ def _label_axes(figure: go.Figure, grid: Grid) -> None:
 
 
 def _plain(names: np.ndarray) -> np.ndarray:
-    """A table of names as Plotly shows them letter by letter; None where it has none."""
+    """A table of names escaped for Plotly; None where there is none."""
     return np.vectorize(lambda name: None if name is None else plain(name), otypes=[object])(names)
 
 
@@ -89,7 +89,7 @@ def _null_name(label: str, count: int) -> str:
 
 
 def _title_lines(name: str, meaning: str) -> list[str]:
-    """A panel's name, and below it, smaller, what it means."""
+    """A panel's name and, below it in small print, its meaning."""
     return [
         f"<b>{plain(name, LONGEST_NAME)}</b>",
         *([f"<span style='font-size:11px'>{meaning}</span>"] if meaning else []),
@@ -105,7 +105,7 @@ def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
     names = map(_plain, (section.table("concept"), section.table("arm")))
     customdata = np.stack([*names, section.table("hover")], axis=-1)
     numbers = np.vectorize(lambda value: "" if np.isnan(value) else f"{value:z.2f}", otypes=[object])(impact)
-    words = np.vectorize(lambda name: WORDLESS.get(name, ""), otypes=[object])(status)
+    words = np.vectorize(lambda name: WITHOUT_NUMBER.get(name, ""), otypes=[object])(status)
     common = {
         **edges,
         "customdata": customdata,

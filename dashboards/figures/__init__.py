@@ -1,4 +1,4 @@
-"""The figures: a module each, with its spec, table of numbers, drawings for screen and paper, and caption."""
+"""The figures, one module each, with spec, table of numbers, drawings for screen and paper, and caption."""
 
 from shlex import quote
 from typing import Any
@@ -37,14 +37,14 @@ FIGURES: dict[str, Figure] = {
 
 
 def find_figure(name: str) -> Figure:
-    """The figure of that name; raises UserError listing them all."""
+    """The figure with that name; raises UserError, listing all figures, if there is none."""
     if name not in FIGURES:
         raise UserError(f"Unknown figure '{name}': choose one of {', '.join(FIGURES)}.")
     return FIGURES[name]
 
 
 def make_spec(study: Study, name: str, options: dict[str, Any]) -> FigureSpec:
-    """The spec of figure `name` from `options`; raises UserError saying which option is wrong and what is allowed."""
+    """Make the spec of figure `name`; raises UserError naming a wrong option and what is allowed."""
     kind = find_figure(name).spec
     given = kind.complete(study, options)
     for option in given:
@@ -62,10 +62,10 @@ def make_spec(study: Study, name: str, options: dict[str, Any]) -> FigureSpec:
 
 
 def screen_figure(study: Study, figure: str, /, **options: Any) -> ScreenFigure:
-    """A figure for the screen; `options` are the fields of its spec.
+    """Draw a figure for the screen; `options` are the fields of its spec.
 
     Raises:
-        UserError: for unknown names or options, and missing results.
+        UserError: unknown names or options, or missing results.
     """
     kind = find_figure(figure)
     spec = make_spec(study, figure, options)

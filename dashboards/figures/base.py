@@ -1,4 +1,4 @@
-"""What a figure is made of."""
+"""The parts of a figure."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from dashboards.figures.specs import FigureSpec
 from workbench.studies.study import Study
 
 
-def _as_it_is(table: pd.DataFrame) -> pd.DataFrame:
+def _unchanged(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One kind of figure: what it is called, what it may be asked to show, and one table of numbers drawn twice.
+    """One kind of figure: its name, its spec, and one table of numbers drawn twice.
 
     `table` gathers the numbers, which are also exported as CSV. `screen` draws them with Plotly and `paper` with
-    matplotlib; `caption` says what they show and how they were tested; `latex` is the table as a paper prints it.
+    matplotlib; `caption` says what they show and how they were tested; `latex` formats the table for a paper.
     """
 
     name: str
@@ -30,4 +30,4 @@ class Figure:
     screen: Callable[[Study, Any, pd.DataFrame], ScreenFigure]
     paper: Callable[[Study, Any, pd.DataFrame], PaperFigure]
     caption: Callable[[Study, Any, pd.DataFrame], str]
-    latex: Callable[[pd.DataFrame], pd.DataFrame] = _as_it_is
+    latex: Callable[[pd.DataFrame], pd.DataFrame] = _unchanged

@@ -1,4 +1,4 @@
-"""One feature of a sparse autoencoder: its activations, its mean by denoising step, and what it tells apart."""
+"""One feature of a sparse autoencoder: its activations, its mean by denoising step, and its concept AUROCs."""
 
 from typing import Any
 
@@ -22,8 +22,8 @@ from dashboards.tables.features import features_frame
 from workbench.studies.study import Study
 
 UPPER, GAP = 170, 75  # pixels of the upper panels on screen, and between them and the lower one
-MOST_ON_SCREEN = 40  # concept values shown; a feature card with hundreds cannot be read
-MOST_ON_PAPER = 30
+MAX_ON_SCREEN = 40  # concept values shown; hundreds would be unreadable
+MAX_ON_PAPER = 30
 LONGEST_LABEL = 90.0  # points
 SCREEN_COLOUR = palette.SEQUENTIAL[5]
 PAPER_COLOUR = palette.SEQUENTIAL[6]
@@ -41,13 +41,13 @@ class FeatureSpec(SaeFigureSpec):
 
     @classmethod
     def example(cls, study: Study, options: Options) -> dict[str, Any]:
-        """The feature that tells a concept's value apart best."""
+        """The feature that distinguishes a concept's value best."""
         features = features_frame(load_result(study, f"sae-{options['site']}"))
         return {"feature": int(best_row(features, "best_auroc", {})["feature"])}
 
 
 def make_table(study: Study, spec: FeatureSpec) -> pd.DataFrame:
-    """What one feature's figure shows, long: feature, panel, label, x, value.
+    """The numbers of one feature's figure, in long form: feature, panel, label, x, value.
 
     Panels: "histogram" (x: left edge of the activation bin, value: count), "step_profile" (x: step, value: mean
     activation), "auroc" (label: concept value, value: AUROC of the clip-mean activation).
@@ -68,8 +68,8 @@ def make_table(study: Study, spec: FeatureSpec) -> pd.DataFrame:
     return table[["feature", "panel", "label", "x", "value"]].astype({"x": float, "value": float})
 
 
-def telling_values(panel: pd.DataFrame, most: int) -> pd.DataFrame:
-    """The `most` rows of a feature's "auroc" panel that are furthest from chance, in order of their AUROC."""
+def extreme_values(panel: pd.DataFrame, most: int) -> pd.DataFrame:
+    """The `most` rows of a feature's "auroc" panel that are furthest from chance, in order of AUROC."""
     distance = (panel["value"] - 0.5).abs().fillna(-1.0)
     furthest = panel.loc[distance.sort_values(ascending=False, kind="stable").index[:most]]
     return furthest.sort_values("value", na_position="first", kind="stable")
@@ -78,16 +78,18 @@ def telling_values(panel: pd.DataFrame, most: int) -> pd.DataFrame:
 def draw_screen(table: pd.DataFrame) -> go.Figure:
     """Histogram, per-step profile and concept scores of one feature."""
     panels = {str(name): panel for name, panel in table.groupby("panel")}
-    scores = telling_values(panels.get("auroc", table.iloc[:0]), MOST_ON_SCREEN)
+    scores = extreme_values(panels.get("auroc", table.iloc[:0]), MAX_ON_SCREEN)
     left_out = len(panels.get("auroc", table.iloc[:0])) - len(scores)
     title = (
-        f"AUROC, furthest {len(scores)} of {len(panels['auroc'])}" if left_out else "AUROC by concept value"
+        f"AUROC, {len(scores)} of {len(panels['auroc'])} furthest from chance"
+        if left_out
+        else "AUROC by concept value"
     )
     lower = max(60, 17 * len(scores))
     figure = make_subplots(
         rows=2,
         cols=2,
-        specs=[[{}, {}], [{"colspan": 2}, None]],  # at the edge, names of concept values push the bars aside
+        specs=[[{}, {}], [{"colspan": 2}, None]],  # the names of concept values need the full width
         row_heights=[UPPER, lower],
         vertical_spacing=GAP / (UPPER + lower + GAP),
         horizontal_spacing=0.14,
@@ -159,7 +161,7 @@ def _screen_scores(figure: go.Figure, panel: pd.DataFrame) -> None:
 def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
     """Histogram, per-step profile and concept scores of one feature."""
     panels = {str(name): panel for name, panel in table.groupby("panel")}
-    scores = telling_values(panels.get("auroc", table.iloc[:0]), MOST_ON_PAPER)
+    scores = extreme_values(panels.get("auroc", table.iloc[:0]), MAX_ON_PAPER)
     left_out = len(panels.get("auroc", scores)) - len(scores)
     rows = len(scores)
     if width == "single":
@@ -170,7 +172,7 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
         places = figure.subplots(1, 3, width_ratios=[1, 0.9, 1.1])
     _paper_histogram(places[0], panels["histogram"])
     _paper_profile(places[1], panels["step_profile"])
-    title = f"furthest {rows} of {rows + left_out} concept values" if left_out else "concept values"
+    title = f"{rows} of {rows + left_out} values furthest from 0.5" if left_out else "concept values"
     _paper_scores(places[2], scores, title)
     return figure
 
@@ -213,10 +215,10 @@ def _paper_scores(axes: Axes, panel: pd.DataFrame, title: str) -> None:
 
 
 def write_caption(site: str, feature: int) -> str:
-    """Which feature it is, and what its panels show."""
+    """Name the feature and describe the panels."""
     return (
         f"Feature {feature} of the sparse autoencoder of {site}: its positive activations, its mean activation by "
-        "denoising step, and how well its mean over a clip tells each concept value (AUROC, chance 0.5)."
+        "denoising step, and how well its mean over a clip identifies each concept value (AUROC, chance 0.5)."
     )
 
 

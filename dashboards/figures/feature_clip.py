@@ -34,7 +34,7 @@ class FeatureClipSpec(FeatureSpec):
 
     @classmethod
     def example(cls, study: Study, options: Options) -> dict[str, Any]:
-        """The clip that activates the feature most, or the best feature's where none was asked for."""
+        """The top-activating clip of the feature, or of the best feature if none is given."""
         result = load_result(study, f"sae-{options['site']}")
         feature = int(options.get("feature", super().example(study, options)["feature"]))
         known = feature in result["feature"].values
@@ -43,7 +43,7 @@ class FeatureClipSpec(FeatureSpec):
 
 
 def make_table(study: Study, spec: FeatureClipSpec) -> pd.DataFrame:
-    """The feature's activation in the clip, a row for each step and token, with sigma and seconds."""
+    """The feature's activation in the clip, one row for each step and token, with sigma and seconds."""
     check_choice("feature", spec.feature, load_result(study, spec.result_name)["feature"].values.tolist())
     check_choice("clip", spec.clip, study.clips["clip"].tolist())
     trace = activation_trace(study, spec.site, spec.feature, spec.clip)
@@ -52,7 +52,7 @@ def make_table(study: Study, spec: FeatureClipSpec) -> pd.DataFrame:
 
 
 def draw_screen(table: pd.DataFrame, mel: Float[np.ndarray, "mel frame"], seconds: float) -> go.Figure:
-    """Mel spectrogram, the activation over time (largest over the steps), and step by step; `seconds` long."""
+    """Mel spectrogram, activation over time (maximum over steps), and activation by step; `seconds` long."""
     grid = table.pivot(index="step", columns="seconds", values="value")
     edges = [*grid.columns, seconds]
     largest = grid.max(axis=0).to_list()
@@ -99,7 +99,7 @@ def draw_screen(table: pd.DataFrame, mel: Float[np.ndarray, "mel frame"], second
 def draw_paper(
     table: pd.DataFrame, mel: Float[np.ndarray, "mel frame"], seconds: float, width: Width
 ) -> PaperFigure:
-    """One clip: mel spectrogram, the feature's activation over time (largest over the steps), and step by step."""
+    """Mel spectrogram, activation over time (maximum over steps), and activation by step; `seconds` long."""
     figure = new_figure(width, 2.8)
     sound, line, steps = figure.subplots(3, 1, sharex=True, height_ratios=[1.2, 0.8, 1])
     extent = (0, seconds, 0, len(mel))
@@ -123,15 +123,15 @@ def draw_paper(
 
 
 def write_caption(site: str, feature: int, clip: int) -> str:
-    """Which feature and clip it is, and what its panels show."""
+    """Name the feature and the clip, and describe the panels."""
     return (
         f"Feature {feature} of the sparse autoencoder of {site} in clip {clip}: mel spectrogram, activation over time "
-        "(the largest over the denoising steps), and activation step by step."
+        "(maximum over denoising steps), and activation at each step."
     )
 
 
 def _spectrogram(study: Study, clip: int) -> tuple[Float[np.ndarray, "mel frame"], float]:
-    """The clip's mel spectrogram and how many seconds it has."""
+    """The clip's mel spectrogram and its duration in seconds."""
     audio, sample_rate = study.read_audio(study.audio_path(clip).relative_to(study.path).as_posix())
     return mel_spectrogram(audio, sample_rate), audio.shape[1] / sample_rate
 

@@ -1,4 +1,4 @@
-"""A patching map beside that of another study, or beside the impacts that a paper published."""
+"""A patching map beside another study's, or beside a paper's published impacts."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -30,18 +30,18 @@ from workbench.provenance import file_hash
 from workbench.studies.study import Study
 
 COLOURS = (palette.SEQUENTIAL[5], palette.PLANTED, "#2b8a3e", "#862e9c", "#e67700", palette.INK)
-SCATTER = 150.0  # on paper, in points, and below it its axis' numbers and name
+SCATTER = 150.0  # on paper, in points; its axis labels are below
 BELOW = 32.0
 LEFT = 44.0
 LEGEND = 90.0
 
 
 class PatchingComparisonSpec(PatchingFigureSpec):
-    """A patching map beside another study's, a published table, or a published map of the study; exactly one of them.
+    """A patching map beside one other: another study's, a published table, or a published map in the study.
 
-    `compare` is the other study's folder, `published` the table's file, `model` a model of the table (may be left
-    out where there is one), `imported` the model of a published map that the study has, `column` the map's column
-    (the first by default), `top` how many blocks are on top.
+    `compare` is the other study's folder, `published` the table's file, `model` a model in the table (optional if it
+    has only one), `imported` the model of a published map in the study, `column` the map's column (the first by
+    default), `top` the number of top rows to compare.
     """
 
     column: str = ""
@@ -54,12 +54,12 @@ class PatchingComparisonSpec(PatchingFigureSpec):
     @model_validator(mode="after")
     def _one_other(self) -> "PatchingComparisonSpec":
         if sum(map(bool, (self.compare, self.published, self.imported))) != 1:
-            raise ValueError("give one: imported=MODEL, compare=STUDY or published=TABLE.csv")
+            raise ValueError("give exactly one of imported=MODEL, compare=STUDY and published=TABLE.csv")
         return self
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Name, column, scorer, and what it stands beside."""
+        """Name, column, scorer, and the other map."""
         other = self.model or self.imported or Path(self.compare or self.published).stem
         return tuple(filter(None, (self.name, self.column, self.scorer, f"vs-{other}")))
 
@@ -76,7 +76,7 @@ def compare(study: Study, spec: PatchingComparisonSpec) -> Comparison:
     """Compare a study's map with the one that `spec` names.
 
     Raises:
-        UserError: for what does not exist, and for maps of different questions.
+        UserError: a map does not exist, or the maps are for different questions.
     """
     ours = load_result(study, spec.result_name)
     column = spec.column or default_columns(ours)[0]
@@ -87,8 +87,8 @@ def compare(study: Study, spec: PatchingComparisonSpec) -> Comparison:
     if spec.published or spec.imported:
         if ours.attrs["question"] != "blocks":
             raise UserError(
-                "A published table has impacts of blocks: compare the result of the question 'blocks', "
-                f"not of '{ours.attrs['question']}'."
+                "A published table has impacts of blocks: compare a result of the question 'blocks', "
+                f"not '{ours.attrs['question']}'."
             )
         right = imported_map(study, spec.imported) if spec.imported else _table_map(spec)
         notes.append("The published table has no intervals.")
@@ -97,8 +97,8 @@ def compare(study: Study, spec: PatchingComparisonSpec) -> Comparison:
         theirs = load_result(other, spec.result_name)
         if theirs.attrs["question"] != ours.attrs["question"]:
             raise UserError(
-                f"'{spec.name}' asks about {ours.attrs['question']} in {study.path} and about "
-                f"{theirs.attrs['question']} in {other.path}: give results of the same question."
+                f"Result '{spec.name}' is for the question '{ours.attrs['question']}' in {study.path} but for "
+                f"'{theirs.attrs['question']}' in {other.path}: compare results of the same question."
             )
         _check_column(f"{other.path}", columns(theirs), column)
         their_scorer = scorer if scorer in scorers(theirs) else scorers(theirs)[0]
@@ -120,7 +120,7 @@ def _check_column(where: str, known: list[str], column: str) -> None:
 
 
 def make_table(study: Study, spec: PatchingComparisonSpec) -> pd.DataFrame:
-    """One row for each cell of either map, of their common concepts; see `Comparison`."""
+    """One row for each cell of either map on their common concepts; see `Comparison`."""
     compared = compare(study, spec)
     if compared.frame.empty:
         raise UserError(compared.notes[0])
@@ -134,7 +134,7 @@ def draw_screen(table: pd.DataFrame) -> go.Figure:
 
 
 def draw_scatter(matched: pd.DataFrame, names: tuple[str, str]) -> go.Figure:
-    """Impacts of the cells that both maps have, left against right, with their intervals; a colour a concept."""
+    """Impacts of the cells in both maps, left against right, with their intervals; one colour per concept."""
     figure = go.Figure()
     figure.add_scatter(
         x=[0, 1],
@@ -186,7 +186,7 @@ def _hover(row: dict[Hashable, Any]) -> str:
 
 
 def draw_paper(compared: Comparison, width: Width) -> PaperFigure:
-    """The two maps of a comparison, and below them the cells that both have against each other."""
+    """The two maps of a comparison, and below them a scatter plot of the cells that both have."""
     parts = paper_maps.strips(as_map(compared.frame), POINTS[width])
     height = paper_maps.map_height(parts, [], POINTS[width])
     if compared.matched.empty:
@@ -203,7 +203,7 @@ def draw_paper(compared: Comparison, width: Width) -> PaperFigure:
 def _paper_scatter(axes: Axes, compared: Comparison) -> None:
     axes.axline((0, 0), slope=1, color=palette.MUTED, linestyle=":", linewidth=0.8)
     groups = list(compared.matched.groupby("concept", sort=False))
-    distinct = len(groups) <= len(COLOURS)  # with more, the same colour would stand for several
+    distinct = len(groups) <= len(COLOURS)  # otherwise colours would be ambiguous
     for index, (concept, part) in enumerate(groups):
         bars = []
         for side in ("left", "right"):
@@ -229,7 +229,7 @@ def _paper_scatter(axes: Axes, compared: Comparison) -> None:
 
 
 def write_caption(compared: Comparison) -> str:
-    """Which maps they are, what cannot be compared, and how much they agree."""
+    """Name the maps and say what cannot be compared and how well they agree."""
     left, right = compared.names
     sentences = [f"Impact maps of {left} and {right} on their common concepts."]
     statuses = set(compared.frame["status"])
@@ -242,20 +242,20 @@ def write_caption(compared: Comparison) -> str:
 
 
 def describe_agreement(compared: Comparison) -> list[str]:
-    """How much two maps agree, in sentences; none where their cells cannot be matched."""
+    """Sentences on how well two maps agree; none if their cells cannot be matched."""
     if compared.matched.empty:
         return []
     rho = fixed(compared.spearman)
     top = len(compared.tops[0])
     shared = f": {', '.join(compared.overlap)}" if compared.overlap else ""
     return [
-        f"Spearman's rank correlation of the means of {len(compared.means)} rows over the common concepts: {rho}.",
-        f"Of the {top} rows on top, {len(compared.overlap)} are the same{shared}.",
+        f"Spearman rank correlation of the mean impacts of {len(compared.means)} rows over the common concepts: {rho}.",
+        f"Of the top {top} rows, {len(compared.overlap)} are the same{shared}.",
     ]
 
 
 def print_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Both maps of a comparison as a table: a row a concept and row, with both impacts."""
+    """Both maps of a comparison as a table: one row per concept and map row, with both impacts."""
     table = table.assign(text=[cell_text(row) for _, row in table.iterrows()])
     sides = [
         part[["concept", "row", "text"]].rename(columns={"text": str(name)})

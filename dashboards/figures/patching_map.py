@@ -1,4 +1,4 @@
-"""The patching map: impact of each arm, rows down, a panel of columns beside each other, null arms below."""
+"""The patching map: impact of each arm, with panels side by side and null arms below."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -38,9 +38,9 @@ MEANINGS = {
 
 
 class PatchingMapSpec(PatchingFigureSpec):
-    """Patching map; `truth` marks the blocks that the model's truth card names.
+    """A patching map; `truth` marks the blocks listed on the model's truth card.
 
-    `concept` is one concept, whose columns go across, or `all`; `column` is what a map of all concepts shows.
+    `concept` is one concept, whose columns go across, or `all`; `column` is the column of a map of all concepts.
     """
 
     concept: str = ""
@@ -49,13 +49,13 @@ class PatchingMapSpec(PatchingFigureSpec):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What was asked for."""
+        """The selection."""
         asked = (self.name, self.concept, self.column, self.scorer, "truth" if self.truth else "")
         return tuple(filter(None, asked))
 
 
 def make_table(study: Study, spec: PatchingMapSpec) -> pd.DataFrame:
-    """The rows of `map_frame` that the spec asks for."""
+    """The rows of `map_frame` selected by the spec."""
     planted = planted_blocks(study) if spec.truth else None
     return map_frame(load_result(study, spec.result_name), spec.scorer, spec.concept, spec.column, planted)
 
@@ -67,12 +67,12 @@ def map_frame(
     column: str = "",
     planted: dict[str, list[int]] | None = None,
 ) -> pd.DataFrame:
-    """Return one row for each cell that a map shows: the rows of `cells_frame`, with `panel` and `across` in front.
+    """Return one row for each cell on a map: the rows of `cells_frame`, preceded by `panel` and `across`.
 
     `concept` (default: `default_concept`) names one concept, whose columns then go across, or is "all": then concepts
     go across, in a panel for `column`, or by default for each of `default_columns`. If cells were patched in both
-    directions, each direction has its own panel. If several null arms share a place, the one with the largest impact is
-    kept, and `largest_of` is their number (1 for cells).
+    directions, each direction has its own panel. If several null arms share a position, the one with the largest
+    impact is kept, and `largest_of` is their number (1 for cells).
 
     Raises:
         UserError: the result does not have one of the names.
@@ -97,7 +97,7 @@ def map_frame(
 
 
 def _largest_nulls(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with one null arm at each place, that of the largest impact, up or down."""
+    """The frame with one null arm at each position, the one with the largest absolute impact."""
     place = ["panel", "across", "label"]
     nulls = frame[frame["group"] == "null"]
     order = nulls["impact"].abs().fillna(-1.0).sort_values(ascending=False, kind="stable").index
@@ -109,7 +109,7 @@ def _largest_nulls(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_panel(cells: pd.DataFrame, panel: str) -> pd.Series:
-    """The cells of a column, with the null arms below it: its own, and those of its direction that have no column."""
+    """Select a column's cells and the null arms below it: its own, and those of its direction without a column."""
     of_column = cells["beside"] == panel
     known = set(cells.loc[cells["group"] == "cell", "beside"])
     directions = {*cells.loc[of_column, "direction"], ""}
@@ -120,8 +120,8 @@ def _in_panel(cells: pd.DataFrame, panel: str) -> pd.Series:
 def draw_screen(table: pd.DataFrame, selected: tuple[str, str] | None = None) -> go.Figure:
     """Heatmap of impact with its numbers.
 
-    Cells that are not significant or lie inside the null band are hatched, undefined ones are grey and say so, planted
-    ones (column `planted`) and the `selected` cell (concept, arm) are outlined.
+    Cells that are not significant or inside the null band are hatched, undefined cells are grey and labelled, and
+    planted cells (column `planted`) and the `selected` cell (concept, arm) are outlined.
     """
     return screen_maps.draw_map(
         table.assign(hover=[_hover(row) for row in table.to_dict("records")]), selected
@@ -132,11 +132,11 @@ def _hover(row: dict[Hashable, Any]) -> str:
     denominator = f"clean − corrupt score: {interval(row, 'denominator', 3)}"
     count = f"n = {row['n']:.0f} from {row['n_pairs']:.0f} pairs"
     if row["status"] == "undefined":
-        return f"undefined: clean and corrupt do not differ clearly<br>{denominator}<br>{count}"
+        return f"undefined: clean and corrupt scores do not clearly differ<br>{denominator}<br>{count}"
     if row["status"] == "no score":
         return f"no score: the scorer failed on this arm<br>{denominator}<br>{count}"
     impact = f"impact {interval(row, 'impact', 3)}"
-    test = "null arm: what chance gives"
+    test = "null arm: expected by chance"
     if row["group"] == "cell":
         verdict = too_few_pairs(int(row["n_pairs"])) if row["status"] == UNTESTED else row["status"]
         test = f"p {compared_p(row['p'])}, adjusted {p_value(row['p_adjusted'])}: {verdict}"
@@ -145,9 +145,9 @@ def _hover(row: dict[Hashable, Any]) -> str:
 
 
 def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
-    """Heatmap of impact; hatched where not significant or inside the null band.
+    """Heatmap of impact, hatched where not significant or inside the null band.
 
-    Where no p-value can be significant, cells are dotted, and a line below the map says why.
+    Where no p-value can be significant, cells are dotted and a line below the map says why.
     """
     parts, notes = paper_maps.strips(table, POINTS[width]), pair_notes(table)
     figure = empty_figure(width, paper_maps.map_height(parts, notes, POINTS[width]))
@@ -156,7 +156,7 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
 
 
 def write_caption(result: xr.Dataset, table: pd.DataFrame) -> str:
-    """What was patched, how it was tested, and on what each concept's impacts rest."""
+    """Describe the patching, the tests, and the data behind each concept's impacts."""
     scorer = str(table["scorer"].iloc[0])
     concepts = list(dict.fromkeys(table["concept"]))
     across = result.attrs["column_label"] if len(concepts) == 1 else "concept"
@@ -171,7 +171,7 @@ def write_caption(result: xr.Dataset, table: pd.DataFrame) -> str:
         *_null_rows(table),
     ]
     if "planted" in table:
-        sentences.append("Outlined: the blocks that the model's truth card names.")
+        sentences.append("Outlined: the blocks listed on the model's truth card.")
     seeds = result.sizes["seed"]
     for _, row in table.drop_duplicates("concept").iterrows():
         sentences.append(
@@ -182,7 +182,7 @@ def write_caption(result: xr.Dataset, table: pd.DataFrame) -> str:
 
 def _tests(result: xr.Dataset, table: pd.DataFrame) -> list[str]:
     cells = tested_cells(result, str(table["scorer"].iloc[0]))
-    sentences = [f"Intervals are {confidence(result)} BCa bootstraps over pairs."]
+    sentences = [f"Intervals are {confidence(result)} BCa bootstrap intervals over pairs."]
     if set(table["status"]) - {UNTESTED, "undefined", "no score", "null arm"}:
         sentences.append(
             f"Hatched (dagger in the table): not significant (p > {ALPHA:g} after {result.attrs['correction']} over "
@@ -205,14 +205,14 @@ def _null_rows(table: pd.DataFrame) -> list[str]:
 def _concept_sentence(row: pd.Series, seeds: int, agreements: dict[str, float]) -> str:
     facts = [sample(row, seeds), f"denominator (clean − corrupt) {interval(row, 'denominator')}"]
     if not row["defined"]:
-        return ", ".join([*facts, "not clearly above zero, so that impacts are undefined"])
+        return ", ".join([*facts, "not clearly above zero, so impacts are undefined"])
     facts += [f"null band {band(row)}", f"stability {interval(row, 'stability')}"]
     facts += [f"agreement with {name} {fixed(value)}" for name, value in agreements.items()]
     return ", ".join(facts)
 
 
 def print_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The map as a table: a row a row, a column a panel and column, impact with its interval in each cell."""
+    """The map as a table with the same rows, one column per panel and column, and impacts with their intervals."""
     panels = table["panel"].nunique() > 1
     several = " (largest of " + table["largest_of"].astype(str) + ")"
     named = table.assign(

@@ -1,4 +1,4 @@
-"""What one patch moves in each pair, beside what there was to move."""
+"""The effect of one patch in each pair, beside the difference between clean and corrupt."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ from workbench.studies.study import Study
 
 
 class PatchingPairsSpec(PatchingFigureSpec):
-    """What one arm of a patching result moves in each pair of a concept."""
+    """The effect of one arm of a patching result in each pair of a concept."""
 
     width: Width = "single"
     concept: str
@@ -37,13 +37,13 @@ class PatchingPairsSpec(PatchingFigureSpec):
 
     @classmethod
     def example(cls, study: Study, options: Options) -> dict[str, Any]:
-        """The cell of the largest impact."""
+        """The cell with the largest impact."""
         cells = cells_frame(load_result(study, f"patching-{options['name']}"))
         return best_row(cells[cells["group"] == "cell"], "impact", options)[["concept", "arm"]].to_dict()
 
 
 def make_table(study: Study, spec: PatchingPairsSpec) -> pd.DataFrame:
-    """The rows of `changes_frame` of the spec's concept and arm."""
+    """The rows of `changes_frame` for the spec's concept and arm."""
     result = load_result(study, spec.result_name)
     check_choice("concept", spec.concept, result["concept"].values.tolist())
     check_choice("arm", spec.arm, result["arm"].values[result["role"].values != "run"].tolist())
@@ -57,10 +57,10 @@ def make_table(study: Study, spec: PatchingPairsSpec) -> pd.DataFrame:
 
 
 def changes_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") -> pd.DataFrame:
-    """What one arm moves, a row for each pair, seed and quantity: pair, seed, prompts, quantity, value.
+    """The effect of one arm, one row for each pair, seed and quantity: pair, seed, prompts, quantity, value.
 
-    Quantities: what the arm moves, named after its base ("patched − corrupt" or "clean − patched"), and
-    "clean − corrupt", what there was to move.
+    Quantities: the arm's effect relative to its base ("patched − corrupt" or "clean − patched"), and the full
+    difference "clean − corrupt".
     """
     pairs = pairs_frame(result, concept, arm, scorer)
     necessity = str(result["direction"].sel(arm=arm).item()) == "necessity"
@@ -82,9 +82,9 @@ def changes_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") 
 
 
 def draw_screen(table: pd.DataFrame, selected: tuple[int, int] | None = None) -> go.Figure:
-    """What one arm moves in each pair beside what there was to move: box and one dot a run.
+    """The effect of one arm in each pair beside the full difference: a box, and one dot per run.
 
-    The runs of the `selected` pair and seed are ringed; a dot's customdata is (pair, seed).
+    The runs of the `selected` pair and seed are ringed; a dot's customdata starts with (pair, seed).
     """
     figure = go.Figure()
     for index, (quantity, part) in enumerate(table.groupby("quantity", sort=False)):
@@ -137,12 +137,12 @@ def draw_screen(table: pd.DataFrame, selected: tuple[int, int] | None = None) ->
 
 
 def _spread(count: int) -> np.ndarray:
-    """Offsets that keep dots of one row apart, the same every time."""
+    """Deterministic offsets that separate the dots of one row."""
     return 0.32 * (((np.arange(count) * 0.618034) % 1.0) - 0.5)
 
 
 def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
-    """What one arm moves in each pair beside what there was to move: box and one dot a run."""
+    """The effect of one arm in each pair beside the full difference: a box, and one dot per run."""
     figure = new_figure(width, 1.5)
     axes = figure.subplots()
     quantities = list(dict.fromkeys(table["quantity"]))
@@ -172,14 +172,14 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
 
 
 def write_caption(result: xr.Dataset, table: pd.DataFrame, cell: pd.Series) -> str:
-    """Which arm it is, and how its impact was tested; `cell` is its row of `cells_frame`."""
+    """Describe the arm and how its impact was tested; `cell` is its row of `cells_frame`."""
     first = table.iloc[0]
     place = f"{result.attrs['row_label']} {cell['row']}, {cell['column']}"
     quantities = " and ".join(dict.fromkeys(table["quantity"]))
     seeds = result.sizes["seed"]
     return (
-        f"What patching moves in each pair of {first['concept']} ({place}): {quantities}, one dot a pair and seed, "
-        f"scorer {first['scorer']}; boxes are quartiles and medians. Impact {interval(cell, 'impact')} "
+        f"Effect of patching in each pair of {first['concept']} ({place}): {quantities}, one dot per pair and seed, "
+        f"scorer {first['scorer']}; boxes show quartiles and medians. Impact {interval(cell, 'impact')} "
         f"({confidence(result)} BCa bootstrap over pairs), {_tested(result, cell)}. {sample(cell, seeds)}, denominator "
         f"{interval(cell, 'denominator')}, null band {band(cell)}, stability {interval(cell, 'stability')}."
     )

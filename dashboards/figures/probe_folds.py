@@ -109,11 +109,11 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
 
 
 def write_caption(table: pd.DataFrame) -> str:
-    """Which probe it is, and over how many folds."""
+    """Name the probe and the number of folds."""
     first = table.iloc[0]
     return (
-        f"Balanced accuracy of the probe of {first['concept']} at {first['site']}, step {first['step']}, in each of "
-        f"{len(table)} folds, beside the same probe with shuffled labels; chance is {fixed(first['chance'])}."
+        f"Balanced accuracy of the probe for {first['concept']} at {first['site']}, step {first['step']}, in each of "
+        f"{len(table)} folds, and of the same probe with shuffled labels; chance is {fixed(first['chance'])}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Probe maps: one map a concept, blocks down and denoising steps across."""
+"""Probe maps: one map per concept, blocks down and denoising steps across."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -36,21 +36,21 @@ from workbench.studies.study import Study
 Quantity = Literal["accuracy", "control", "selectivity"]
 
 SCREEN_COLUMNS = 2
-SCREEN_TITLE = 34  # characters that fit above a panel on the screen
-TRACES = 3  # of each concept: its heatmap and its hatching on light and on dark cells
+SCREEN_TITLE = 34  # characters that fit above a panel on screen
+TRACES = 3  # per concept: its heatmap, and hatching on light and on dark cells
 ROW_PIXELS = 22
-NUMBERS_UP_TO = 12  # steps across; more and the numbers no longer fit their cells
+NUMBERS_UP_TO = 12  # steps across; with more, the numbers no longer fit their cells
 HOVER = (
     "<b>%{customdata[0]} · %{customdata[1]} · step %{customdata[2]}</b><br>%{customdata[3]}<extra></extra>"
 )
 
 # On paper.
 PAPER_COLUMNS = {"single": 1, "double": 2}
-LEAST_HEIGHT = 64.0  # points, of the figure, for the colour bar
+MIN_HEIGHT = 64.0  # points, of the figure, for the colour bar
 
 
 class ProbeMapsSpec(ProbesFigureSpec):
-    """Probe maps of one part of the network, a panel a concept; without `part` it is the first that was probed."""
+    """Probe maps of one part of the network (by default the first that was probed), one panel per concept."""
 
     part: str
     quantity: Quantity = "accuracy"
@@ -62,14 +62,14 @@ class ProbeMapsSpec(ProbesFigureSpec):
 
     @classmethod
     def complete(cls, study: Study, options: Options) -> dict[str, Any]:
-        """The options with a part that was probed."""
+        """The options with `part` filled in."""
         if "part" in options:
             return dict(options)
         return {**options, "part": probes_frame(load_result(study, "probes"))["part"].iloc[0]}
 
 
 def make_table(study: Study, spec: ProbeMapsSpec) -> pd.DataFrame:
-    """The rows of `probes_frame` of one part."""
+    """The rows of `probes_frame` for one part."""
     frame = probes_frame(load_result(study, spec.result_name))
     check_choice("part", spec.part, list(frame["part"].unique()))
     return frame[frame["part"] == spec.part].reset_index(drop=True)
@@ -78,9 +78,10 @@ def make_table(study: Study, spec: ProbeMapsSpec) -> pd.DataFrame:
 def draw_screen(
     table: pd.DataFrame, quantity: str, selected: tuple[str, str, int] | None = None
 ) -> go.Figure:
-    """One heatmap a concept, blocks down and steps across, of `quantity`.
+    """One heatmap of `quantity` per concept, blocks down and steps across.
 
-    Cells not clearly above their control (q >= 0.05) are hatched, the `selected` one (concept, site, step) is outlined.
+    Cells not significantly above the control (q >= 0.05) are hatched; the `selected` one (concept, site, step) is
+    outlined.
     """
     concepts = list(dict.fromkeys(table["concept"]))
     rows = -(-len(concepts) // SCREEN_COLUMNS)
@@ -103,7 +104,7 @@ def draw_screen(
 
 
 def _screen_titles(table: pd.DataFrame) -> tuple[list[str], int]:
-    """The panels' titles, in two lines where one of them is too long for its panel, and the second line's pixels."""
+    """The panels' titles, on two lines if one is too long for its panel, and the second line's height in pixels."""
     chance = table.groupby("concept", sort=False)["chance"].first().map(fixed)
     names = [plain(concept, SCREEN_TITLE) for concept in chance.index]
     if any(
@@ -114,9 +115,9 @@ def _screen_titles(table: pd.DataFrame) -> tuple[list[str], int]:
 
 
 def probe_at(table: pd.DataFrame, curve: int, x: float, y: float) -> tuple[str, str, int] | None:
-    """The probe (concept, site, step) at a place of the map in axis units, in the trace numbered `curve`.
+    """The probe (concept, site, step) at a position on the map in axis units, in the trace numbered `curve`.
 
-    A click on a heatmap tells its place and nothing else.
+    A click on a heatmap reports only its position.
     """
     concepts, sites, steps = (list(dict.fromkeys(table[name])) for name in ("concept", "site", "step"))
     column, row = int(x), int(y)
@@ -191,23 +192,23 @@ def _hover(row: dict[Hashable, Any]) -> str:
 
 @dataclass(frozen=True)
 class Spacing:
-    """Room around the maps of concepts, and how small they may be; in points."""
+    """Space around the maps of concepts, and their smallest size; in points."""
 
     gap: float
     title: float
     steps: float  # for the steps' numbers and their name, below each map
-    least_wide: float
-    least_row: float
+    min_width: float
+    min_row: float
 
 
-ROOMY = Spacing(gap=12.0, title=14.0, steps=26.0, least_wide=48.0, least_row=2.0)
-# For dozens of concepts: the lowest maps alone have the steps' numbers.
-DENSE = Spacing(gap=4.0, title=10.0, steps=2.0, least_wide=22.0, least_row=1.0)
+ROOMY = Spacing(gap=12.0, title=14.0, steps=26.0, min_width=48.0, min_row=2.0)
+# For dozens of concepts: only the lowest maps show step numbers.
+DENSE = Spacing(gap=4.0, title=10.0, steps=2.0, min_width=22.0, min_row=1.0)
 
 
 @dataclass(frozen=True)
 class Panels:
-    """How the maps of concepts, all of one size, lie on the page; in points."""
+    """Layout of the maps of concepts, all the same size, on the page; in points."""
 
     spacing: Spacing
     columns: int
@@ -218,7 +219,7 @@ class Panels:
 
     @property
     def height(self) -> float:
-        """Of the figure."""
+        """Height of the figure."""
         each = self.spacing.title + self.tall + self.spacing.steps
         return self.rows * each + ROOMY.steps - self.spacing.steps
 
@@ -229,16 +230,16 @@ class Panels:
         return self.left + across * (self.wide + self.spacing.gap), top, self.wide, self.tall
 
     def has_steps(self, index: int) -> bool:
-        """Whether the steps' numbers stand below a concept's map."""
+        """Whether step numbers are shown below a concept's map."""
         return self.spacing is ROOMY or index // self.columns == self.rows - 1
 
 
 def draw_paper(table: pd.DataFrame, quantity: str, width: Width) -> PaperFigure:
-    """One map a concept of `quantity`; hatched where q >= 0.05."""
+    """One map of `quantity` per concept, hatched where q >= 0.05."""
     concepts = list(dict.fromkeys(table["concept"]))
     names = fitting_names(block_labels(table), 60.0, NAME_SIZE)
     panels = _panels(len(concepts), names, width)
-    height = max(panels.height, LEAST_HEIGHT)
+    height = max(panels.height, MIN_HEIGHT)
     figure = empty_figure(width, height)
     for index, concept in enumerate(concepts):
         one = table[table["concept"] == concept]
@@ -249,17 +250,17 @@ def draw_paper(table: pd.DataFrame, quantity: str, width: Width) -> PaperFigure:
 
 
 def _panels(n: int, names: list[str], width: Width) -> Panels:
-    """The fewest columns with which all maps are on one page, close together where that is the only way."""
+    """The layout with the fewest columns that fits all maps on one page, dense only if necessary."""
     left = max(width_of(name, NAME_SIZE) for name in names) + 6
     for spacing in (ROOMY, DENSE):
         for columns in range(min(PAPER_COLUMNS[width], n), n + 1):
             rows = -(-n // columns)
             row = ((TALLEST - ROOMY.steps) / rows - spacing.title - spacing.steps) / len(names)
             wide = (POINTS[width] - left - BAR - (columns - 1) * spacing.gap) / columns
-            if wide < spacing.least_wide:
+            if wide < spacing.min_width:
                 break
             panels = Panels(spacing, columns, rows, left, wide, len(names) * min(0.9 * ROW, max(row, 1.0)))
-            if row >= spacing.least_row:
+            if row >= spacing.min_row:
                 return panels
     return panels  # more than a page
 
@@ -304,23 +305,24 @@ def _title(axes: Any, frame: pd.DataFrame, wide: float) -> None:
 
 
 def write_caption(table: pd.DataFrame, quantity: str) -> str:
-    """What was probed, on how many clips, and how it was tested."""
+    """Describe the probes, the number of clips, and the tests."""
     counts = table.drop_duplicates("concept")
     sizes = "; ".join(
         f"{row.concept}: {fixed(row.n, 0)} clips of {fixed(row.groups, 0)} prompts, chance {fixed(row.chance)}"
         for row in counts.itertuples()
     )
     return (
-        f"Linear probes of each concept on {table['part'].iloc[0]} by block and denoising step: {quantity} (balanced, "
+        f"Linear probes for each concept on {table['part'].iloc[0]} by block and denoising step: {quantity} (balanced, "
         "cross-validated by prompt; control: shuffled labels; selectivity: accuracy − control). Intervals are 95 % BCa "
-        "bootstraps over the tested prompts, with the probes as trained. Hatched: not above the control (one-sided "
-        "permutation test with refitted probes, q ≥ 0.05 after Benjamini–Hochberg over all probes). "
+        "bootstrap intervals over the tested prompts, with the trained probes held fixed. Hatched: not significantly "
+        "above the control (one-sided permutation test with refitted probes, q ≥ 0.05 after Benjamini–Hochberg over "
+        "all probes). "
         f"{sizes}."
     )
 
 
 def print_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The probes as a paper prints them: a row each, the rest of their numbers being in the CSV."""
+    """The table for a paper: one row per probe; the CSV has the other numbers."""
     accuracy = [interval(row, "accuracy") for row in table.to_dict("records")]
     shown = table.assign(**{"accuracy [95 %]": accuracy, "q": table["q_value"].map(p_value)})
     return shown[["concept", "site", "step", "accuracy [95 %]", "control", "selectivity", "q", "n"]]

@@ -15,7 +15,7 @@ COLOURS = {"published": palette.PLANTED, "own": palette.SEQUENTIAL[5]}
 def means_frame(published: Map, own: Map | None, threshold: float) -> pd.DataFrame:
     """Mean impact of each block over each map's concepts: side, block, mean, functional (mean at least `threshold`).
 
-    The own map's sets of blocks have no place beside published blocks and are left out.
+    The study's sets of blocks are left out, since published tables have single blocks.
     """
     parts = []
     for side, one in zip(NAMES, (published, own), strict=True):
@@ -38,7 +38,7 @@ def means_frame(published: Map, own: Map | None, threshold: float) -> pd.DataFra
 
 
 def maps_frame(published: Map, own: Map | None) -> pd.DataFrame:
-    """The cells of both maps with all their concepts, as a map beside a map is drawn."""
+    """The cells of both maps with all their concepts, in the form of a comparison's frame."""
     parts = [
         one.cells.assign(side=side, map=one.name)
         for side, one in zip(NAMES, (published, own), strict=True)
@@ -48,7 +48,7 @@ def maps_frame(published: Map, own: Map | None) -> pd.DataFrame:
 
 
 def draw_means(frame: pd.DataFrame, threshold: float) -> go.Figure:
-    """Bars of `means_frame`, a colour a side; blocks of the functional set are full, the others pale."""
+    """Bars of `means_frame`, one colour per side; blocks outside the functional set are pale."""
     figure = go.Figure()
     for side in NAMES:
         part = frame[frame["side"] == side]

@@ -1,4 +1,4 @@
-"""How a sparse autoencoder was trained: four curves, with the measures on held-out rows."""
+"""Training of a sparse autoencoder: four curves, with the metrics on held-out rows."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -23,7 +23,7 @@ PAPER_TITLES = {
     "l0": "L0",
     "dead_fraction": "dead features",
 }
-SCREEN_TITLES = {**PAPER_TITLES, "l0": "L0 (active features a row)"}
+SCREEN_TITLES = {**PAPER_TITLES, "l0": "L0 (active features per row)"}
 
 
 class SaeTrainingSpec(SaeFigureSpec):
@@ -31,7 +31,7 @@ class SaeTrainingSpec(SaeFigureSpec):
 
 
 def make_table(study: Study, spec: SaeTrainingSpec) -> pd.DataFrame:
-    """The rows of `training_frame` of the site's autoencoder."""
+    """The rows of `training_frame` for the site's autoencoder."""
     return training_frame(load_result(study, spec.result_name))
 
 
@@ -109,15 +109,15 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
 
 
 def write_caption(table: pd.DataFrame, site: str) -> str:
-    """Whose training it is, and its measures on held-out rows."""
+    """Name the autoencoder and its metrics on held-out rows."""
     held_out = table[table["split"] == "held-out"]
-    measures = ", ".join(
+    metrics = ", ".join(
         f"{row.metric.replace('_', ' ')} {significant(row.value)}" for row in held_out.itertuples()
     )
     return (
-        f"Training of the sparse autoencoder of {site}; dashed, the measures on held-out rows: {measures}. Dead "
-        "features fired on none of the held-out rows, or, in the curve, on none of the last "
-        f"{DEAD_AFTER} steps' rows."
+        f"Training of the sparse autoencoder of {site}; dashed: the metrics on held-out rows ({metrics}). Dead "
+        "features fired on none of the held-out rows or, for the curve, on no row of the last "
+        f"{DEAD_AFTER} training steps."
     )
 
 

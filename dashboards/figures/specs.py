@@ -1,4 +1,4 @@
-"""What figures can be asked to show: the fields that all of them have, and those of one kind of result."""
+"""Base classes of figure specs: the fields of all figures, and those of each kind of result."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from dashboards.results import patching_names, problem, sae_sites
 from workbench.studies.study import Study
 
 Options = Mapping[str, Any]
-SHOWN_CHOICES = 12  # in a sentence about a choice that does not exist
+SHOWN_CHOICES = 12  # listed in an error message
 
 
 class FigureSpec(BaseModel):
-    """What every figure says: its width on paper (`single` or `double` column).
+    """Base class of figure specs, with the width on paper (`single` or `double` column).
 
-    Together with a result it fixes a figure.
+    A spec and a result together determine a figure.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,40 +33,40 @@ class FigureSpec(BaseModel):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What tells this figure's files from those of the same figure with another selection."""
+        """The parts of a file name that distinguish this figure from the same one with another selection."""
         return ()
 
     @classmethod
     def complete(cls, study: Study, options: Options) -> dict[str, Any]:
-        """`options`, and what follows from the study where they leave it open.
+        """`options` with missing ones filled in from the study.
 
         Raises:
-            UserError: when they name a result that the study does not have, or that is damaged.
+            UserError: they name a result that the study does not have, or that is damaged.
         """
         del study
         return dict(options)
 
     @classmethod
     def required(cls) -> list[str]:
-        """The fields without a default; `complete` finds some of them."""
+        """The fields without a default; `complete` fills in some of them."""
         return [name for name, field in cls.model_fields.items() if field.is_required()]
 
     @classmethod
     def example(cls, study: Study, options: Options) -> dict[str, Any]:
-        """A selection that has something to show, as an example for people who left out an option."""
+        """An example selection with something to show, for users who left out an option."""
         del study, options
         return {}
 
     def compared_with(self, study: Study) -> dict[str, Any] | None:
-        """Provenance of what a result of `study` is compared with; None where it stands alone."""
+        """Provenance of the result that a result of `study` is compared with, if any."""
         del study
         return None
 
 
 class PatchingFigureSpec(FigureSpec):
-    """One patching result, by its `name` (its question, unless it was given another), and one of its scorers.
+    """One patching result, by its `name` (its question unless it was named), and one of its scorers.
 
-    Without a name it is the study's first result, without a scorer the result's first.
+    The defaults are the study's first result and the result's first scorer.
     """
 
     name: str = ""
@@ -79,12 +79,12 @@ class PatchingFigureSpec(FigureSpec):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Name, and scorer where one was asked for."""
+        """Name and, if given, scorer."""
         return tuple(filter(None, (self.name, self.scorer)))
 
     @classmethod
     def complete(cls, study: Study, options: Options) -> dict[str, Any]:
-        """The options with the name of a result that the study has."""
+        """The options with `name` filled in."""
         known = patching_names(study)
         name = options.get("name") or (known[0] if known else "blocks")
         _refuse_damaged(study, f"patching-{name}")
@@ -103,7 +103,7 @@ class ProbesFigureSpec(FigureSpec):
 
 
 class SaeFigureSpec(FigureSpec):
-    """The sparse autoencoder of one site; without `site` it is the study's first."""
+    """The sparse autoencoder of one site, by default the study's first."""
 
     site: str
 
@@ -119,7 +119,7 @@ class SaeFigureSpec(FigureSpec):
 
     @classmethod
     def complete(cls, study: Study, options: Options) -> dict[str, Any]:
-        """The options with a site that has an autoencoder, where there is any."""
+        """The options with `site` filled in, if the study has an autoencoder."""
         sites = sae_sites(study)
         if not sites:
             return dict(options)
@@ -130,10 +130,10 @@ class SaeFigureSpec(FigureSpec):
 
 
 def check_choice(what: str, value: object, choices: list[Any]) -> None:
-    """Raise UserError, listing the choices, when `value` is none of them."""
+    """Raise UserError, listing the choices, if `value` is not one of them."""
     if value not in choices:
         shown = ", ".join(map(str, choices[:SHOWN_CHOICES])) + (" …" if len(choices) > SHOWN_CHOICES else "")
-        raise UserError(f"There is no {what} '{value}' in this study's results: they have {shown}.")
+        raise UserError(f"There is no {what} '{value}' in this study's results: choose one of {shown}.")
 
 
 def _refuse_damaged(study: Study, name: str) -> None:
@@ -143,7 +143,7 @@ def _refuse_damaged(study: Study, name: str) -> None:
 
 
 def best_row(frame: pd.DataFrame, measure: str, options: Options) -> pd.Series:
-    """The row with the highest `measure` among those that have what was asked for, or among all where none has."""
+    """The row with the highest `measure` among those that match the options, or among all if none does."""
     asked = [frame[option].astype(str) == str(options[option]) for option in options if option in frame]
     some = frame[pd.concat(asked, axis=1).all(axis=1)] if asked else frame
     return (some if len(some) else frame).sort_values(measure, ascending=False, kind="stable").iloc[0]

@@ -1,6 +1,6 @@
-"""The pages of the dashboard, a module each, in the order of the navigation.
+"""The pages of the dashboard, one module each, in the order of the navigation.
 
-The address holds the selection: a click changes the address, and everything on a page follows from it.
+The selection is part of the URL: a click changes the URL, and everything on a page follows from it.
 """
 
 from dashboards.pages import comparison, features, imported, overview, patching, probes

@@ -24,34 +24,30 @@ from dashboards.tables.patching import columns, default_columns, scorers
 PATH = "/comparison"
 NAME = "Comparison"
 SENTENCE = (
-    "The same question asked twice: this study's impact map beside another study's, or beside the impacts that a paper "
-    "published, on the concepts that both have."
+    "This study's impact map beside another study's, or beside published impacts, on the concepts they share."
 )
 HELP = (
-    "Cells that are not significant or lie inside the null band are hatched. A published table has no intervals and no "
-    "tests."
+    "Hatched cells are not significant or inside the null band. Published tables have no intervals or tests."
 )
 SCATTER_HELP = (
-    "Each dot is a cell that both maps have, with its intervals; on the dotted line both are equal."
+    "Each dot is a cell that both maps have, with its intervals. On the dotted line, both impacts are equal."
 )
-LABELS = {"other": "beside", "result": "result", "scorer": "scorer", "column": "column"}
+LABELS = {"other": "compare with", "result": "result", "scorer": "scorer", "column": "column"}
 CONTROLS = tuple(LABELS)
 OF_OTHER = {"compare", "published", "model", "imported"}
 
 
 def layout(context: Context, query: Query) -> Component:
-    """The page, or what to do while there is nothing to compare."""
+    """The page, or instructions if there is nothing to compare."""
     study = context.study
-    then = (
-        "Two heatmaps beside each other, their impacts against each other, and how much their rankings agree."
-    )
+    then = "This page shows two maps side by side, a scatter plot of their impacts, and how well their rankings agree."
     if not patching_names(study):
-        return empty_state("There is no patching result yet.", then, command(study, "patching"))
+        return empty_state("No patching results yet.", then, command(study, "patching"))
     if not context.comparisons:
         example = (
             f"workbench dashboard {shlex.quote(str(study.path))} --compare OTHER_STUDY --published TABLE.csv"
         )
-        return empty_state("There is nothing to compare with yet.", then, example)
+        return empty_state("Nothing to compare with yet.", then, example)
     selects = [
         dmc.Select(id=f"compare-{name}", label=label, data=data, value=value, allowDeselect=False, size="xs")
         for (name, label), (data, value) in zip(
@@ -65,14 +61,14 @@ def layout(context: Context, query: Query) -> Component:
 
 
 def choices(context: Context, query: Query) -> dict[str, list[str]]:
-    """What the address may ask this page for."""
+    """The values that this page accepts in its URL."""
     if not patching_names(context.study) or not context.comparisons:
         return {}
     return {name: data for name, (data, _) in _controls(context, query).items()}
 
 
 def _controls(context: Context, query: Query) -> dict[str, tuple[list[str], str]]:
-    """Each control's choices and the chosen one, by the address; what does not exist is left to its default."""
+    """Each control's choices and its value from the URL; unknown values fall back to the default."""
     study = context.study
     names = patching_names(study)
     if not names or not context.comparisons:
@@ -101,7 +97,7 @@ def _spec(context: Context, query: Query) -> PatchingComparisonSpec:
 
 
 def register(app: dash.Dash, context: Context) -> None:
-    """Keep the two maps in step with the selection in the address."""
+    """Keep the two maps in sync with the selection in the URL."""
     study = context.study
 
     @app.callback(
@@ -158,7 +154,7 @@ def register(app: dash.Dash, context: Context) -> None:
 
 
 def _browser_options(spec: PatchingComparisonSpec, context: Context) -> dict[str, Any]:
-    """What the export button knows: no path, only which of the server's own choices it is."""
+    """The figure's options as the browser gets them: no paths, only the name of the comparison."""
     options = spec.model_dump(mode="json", exclude=OF_OTHER)
     own = spec.model_dump(include=OF_OTHER, exclude_defaults=True)
     return {**options, "other": next(name for name, choice in context.comparisons.items() if choice == own)}

@@ -25,8 +25,8 @@ from workbench.studies.study import Study
 
 SHOWN_CLIPS = 6
 CLIPS_HELP = (
-    "Line: the feature's activation over time (largest over the steps; the picture's top is the feature's maximum). "
-    "Strip: denoising steps from top to bottom."
+    "Line: the feature's activation over time (maximum over steps; the top edge is the feature's overall maximum). "
+    "Strip: its activation at each denoising step, from top to bottom."
 )
 
 
@@ -34,14 +34,14 @@ def layout() -> Component:
     """The card, empty until a feature is selected."""
     body = details(
         "feature",
-        "Select a feature in the table to see its numbers and hear its top-activating clips.",
+        "Select a feature in the table to see its statistics and hear its top-activating clips.",
         [html.Div(id="feature-numbers"), graph("feature-graph"), html.Div(id="feature-clips")],
     )
     return panel("Feature", body, help=CLIPS_HELP, actions=[export_button("feature")])
 
 
 def register(app: dash.Dash, study: Study) -> None:
-    """Show the feature of the address."""
+    """Show the feature selected in the URL."""
 
     @app.callback(
         Output("feature", "hidden"),
@@ -78,7 +78,7 @@ def _numbers(row: pd.Series) -> Component:
             "feature": str(row["feature"]),
             "state": "alive" if row["alive"] else "dead",
             "density": percent(row["density"], 2),
-            "max": significant(row["max_activation"]),
+            "max activation": significant(row["max_activation"]),
             "mean when active": significant(row["mean_activation"]),
             "best concept (AUROC)": best,
         }

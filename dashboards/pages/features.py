@@ -1,4 +1,4 @@
-"""Features: the table of a sparse autoencoder's features, and how it was trained."""
+"""Features: the table of a sparse autoencoder's features, and its training curves."""
 
 from typing import Any
 
@@ -26,28 +26,30 @@ from workbench.studies.study import Study
 PATH = "/features"
 NAME = "Features"
 SENTENCE = (
-    "What the model's activations are made of: each feature is a direction that a sparse autoencoder found at one "
-    "site, with its top-activating clips and the concepts that it tells apart."
+    "Features that a sparse autoencoder found in the activations of one site, with their top-activating clips and the "
+    "concepts they distinguish."
 )
 TABLE_HELP = (
-    "Density: fraction of the activation rows in which the feature is active. Best concept: the concept value that the "
-    "feature tells apart best, by the AUROC of its mean over a clip (0.5 = chance). Dead features never "
-    "fire. Select a row."
+    "Density: fraction of activation rows on which the feature is active. Best concept: the concept value that the "
+    "feature distinguishes best, by the AUROC of its mean over each clip (0.5 = chance). Dead features never fire. "
+    "Select a row to see the feature."
 )
 DEAD_FEATURES = (
-    "Held-out dead features fire on no row of the held-out clips; one that fires in other clips only is dead there, "
-    "and alive in all clips."
+    "Held-out dead features never fire on the held-out clips; a feature that fires only on other clips is dead there, "
+    "but alive in all clips."
 )
-TRAINING_HELP = "Curves over the training steps; dashed: the same metric on rows that were held out."
+TRAINING_HELP = "Solid: each metric over the training steps. Dashed: the same metric on held-out rows."
 
 
 def layout(context: Context, query: Query) -> Component:
-    """The page, or what to do while there is no sparse autoencoder."""
+    """The page, or instructions if there is no sparse autoencoder."""
     study = context.study
     sites = sae_sites(study)
     if not sites:
-        then = "The table lists its features, each with its top-activating clips, to be heard and seen."
-        return empty_state("There is no sparse autoencoder yet.", then, command(study, "sae"))
+        then = (
+            "This page lists a sparse autoencoder's features, with audio and spectrograms of their top clips."
+        )
+        return empty_state("No sparse autoencoder yet.", then, command(study, "sae"))
     site = _site(query, sites)
     chooser = dmc.Select(id="sae-site", data=sites, value=site, allowDeselect=False, size="xs", w=150)
     search = dmc.TextInput(id="feature-search", placeholder="Search, e.g. violin", size="xs", w=140)
@@ -64,7 +66,7 @@ def layout(context: Context, query: Query) -> Component:
 
 
 def choices(context: Context, query: Query) -> dict[str, list[str]]:
-    """What the address may ask this page for."""
+    """The values that this page accepts in its URL."""
     study = context.study
     sites = sae_sites(study)
     if not sites:
@@ -105,12 +107,12 @@ def _grid() -> Component:
 
 
 def _filter(kind: str) -> dict[str, Any]:
-    """Settings of a column with a filter of its own below its name."""
+    """Settings of a column with a filter below its name."""
     return {"filter": f"ag{kind}ColumnFilter", "floatingFilter": True, "suppressFloatingFilterButton": True}
 
 
 def register(app: dash.Dash, context: Context) -> None:
-    """Keep table, feature and training in step with the selection in the address."""
+    """Keep table, feature and training in sync with the selection in the URL."""
     study = context.study
     feature_card.register(app, study)
 
@@ -190,8 +192,8 @@ def _numbers(study: Study, spec: SaeTrainingSpec) -> Component:
             "held-out dead features": percent(float(result["final_dead_fraction"])),
         },
         {
-            "alive in all clips": "Features that fire on some row of any clip of the study.",
-            "held-out L0": "Mean number of active features a row.",
+            "alive in all clips": "Features that fire on at least one row of any clip in the study.",
+            "held-out L0": "Mean number of active features per row.",
             "held-out explained variance": convention,
             "held-out dead features": DEAD_FEATURES,
         },

@@ -1,4 +1,4 @@
-"""Imported: the vectors and tables of others that a study keeps, and published maps beside the study's own."""
+"""Imported: vectors and tables imported into the study, and published maps beside the study's own."""
 
 import math
 import shlex
@@ -33,17 +33,16 @@ from workbench.studies.study import Study
 PATH = "/imported"
 NAME = "Imported"
 SENTENCE = (
-    "What others published, checked and kept with its origin: which end of a concept is + and which is −, where it "
-    "acts, and the impacts of a paper's blocks beside this study's."
+    "Imported vectors and published results: which end of a concept is + and which is −, the sites they act on, and "
+    "published impacts of blocks beside this study's."
 )
 VECTORS_HELP = (
-    "A positive strength leads to the + end. Norms are of each step's vector: strengths of the paper are for norm 1. "
-    "Strengths of different sites, concepts or methods cannot be compared."
+    "A positive strength steers towards the + end. Norms are those of each step's vector; the paper's strengths assume "
+    "norm 1. Strengths cannot be compared across sites, concepts or methods."
 )
 MAP_HELP = (
-    "Impacts as published have no intervals and no tests, are floored at 0 and may exceed 1. Means are over the "
-    "concepts of each map, every concept with the same weight; the functional set are the blocks whose mean is at "
-    "least τ (0.10 in the paper)."
+    "Published impacts have no intervals or tests, are floored at 0 and may exceed 1. Means are over each map's "
+    "concepts, equally weighted. The functional set is the blocks whose mean is at least τ (0.10 in the paper)."
 )
 HEADINGS = {
     "concept": "concept",
@@ -60,22 +59,22 @@ THRESHOLD = 0.10
 
 
 def has_any(context: Context) -> bool:
-    """Whether something was imported into the study that this page shows."""
+    """Whether the study has imported files that this page can show."""
     study = context.study
     return bool(published_names(study)) or any((study.path / FOLDER).glob("*.safetensors"))
 
 
 def layout(context: Context, query: Query) -> Component:
-    """The page, or what to do while nothing was imported."""
+    """The page, or instructions if nothing has been imported."""
     study = context.study
     if not has_any(context):
-        then = "Its vectors are listed here, each with its + and its − end, and published impacts beside this study's."
+        then = "This page lists imported vectors with their + and − ends, and published impacts beside this study's."
         example = f"workbench import caa SOURCE --study {shlex.quote(str(study.path))}"
-        return empty_state("Nothing was imported yet.", then, example)
+        return empty_state("Nothing imported yet.", then, example)
     parts = []
     readable, faults = _artefacts(study)
     if faults:
-        parts.append(remarks(faults, "Some of what was imported cannot be shown", "red"))
+        parts.append(remarks(faults, "Some imported files cannot be shown", "red"))
     artefacts = artefacts_frame(readable)
     if len(artefacts):
         parts.append(panel("Vectors and tables", _table(artefacts), help=VECTORS_HELP))
@@ -85,7 +84,7 @@ def layout(context: Context, query: Query) -> Component:
 
 
 def _artefacts(study: Study) -> tuple[list[Imported], list[str]]:
-    """The imported artefacts that can be read, and a sentence on each other one."""
+    """The imported artefacts that can be read, and a sentence on each one that cannot."""
     readable: list[Imported] = []
     faults: list[str] = []
     try:
@@ -153,7 +152,7 @@ def _threshold(query: Query) -> float:
 
 
 def choices(context: Context, query: Query) -> dict[str, list[str]]:
-    """What the address may ask this page for."""
+    """The values that this page accepts in its URL."""
     asked = query.get("threshold", "")
     number = _number(asked)
     return {
@@ -168,7 +167,7 @@ def _models(study: Study) -> list[str]:
 
 
 def _number(text: str) -> float | None:
-    """A threshold as it stands in an address; None where it is none."""
+    """Parse a threshold from a URL; None if it is not a finite number."""
     try:
         number = float(text)
     except ValueError:
@@ -177,7 +176,7 @@ def _number(text: str) -> float | None:
 
 
 def register(app: dash.Dash, context: Context) -> None:
-    """Keep map, means and sets in step with the selection in the address."""
+    """Keep map, means and sets in sync with the selection in the URL."""
     study = context.study
 
     @app.callback(
@@ -216,23 +215,23 @@ def register(app: dash.Dash, context: Context) -> None:
 
 
 def _own(study: Study, published: Map) -> tuple[Map | None, list[str]]:
-    """The study's own map of blocks where it has one that a published one can stand beside, and what to say of it."""
+    """The study's own map of blocks, or None if it cannot be compared with the published one, and notes about it."""
     if "blocks" not in patching_names(study):
-        return None, ["This study has no patching result of the blocks to compare with."]
+        return None, ["This study has no patching result for blocks to compare with."]
     try:
         result = load_result(study, "patching-blocks")
     except UserError as error:
         return None, [str(error)]
     if result.attrs["question"] != "blocks" or not columns(result):
-        return None, ["This study's result 'blocks' asks something else."]
+        return None, ["This study's result 'blocks' is for a different question."]
     own = study_map(study, result, default_columns(result)[0], scorers(result)[0])
     if own.n_blocks != published.n_blocks:
         return None, [
-            f"This study's network has {own.n_blocks or 'other'} blocks, that of the paper "
-            f"{published.n_blocks or 'other ones'}: the same number is not the same place, so its map is left out."
+            f"This study's network has {own.n_blocks or 'no numbered'} blocks and the paper's has "
+            f"{published.n_blocks or 'no numbered ones'}: blocks do not correspond, so this study's map is left out."
         ]
     known = dict.fromkeys(own.cells.loc[own.cells["impact"].notna(), "concept"])
-    return own, [f"Means of this study are over {', '.join(known) or 'no concept'}."]
+    return own, [f"This study's means are over {', '.join(known) or 'no concepts'}."]
 
 
 def _sets(means: pd.DataFrame, threshold: float) -> list[str]:
@@ -245,12 +244,14 @@ def _sets(means: pd.DataFrame, threshold: float) -> list[str]:
 
 
 def _metrics(study: Study, model: str) -> list[str]:
-    """Which metric each published concept was measured with."""
+    """Sentences on the metrics used for the published concepts."""
     result = load_published_map(study, model)
     concepts: dict[str, list[str]] = {}
     for concept, metric in zip(result["concept"].values, result["metric"].values, strict=True):
         concepts.setdefault(str(metric), []).append(str(concept))
-    return [f"Published by {metric}: {', '.join(names)}." for metric, names in concepts.items() if metric]
+    return [
+        f"Published impacts by {metric}: {', '.join(names)}." for metric, names in concepts.items() if metric
+    ]
 
 
 PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, is_linked=has_any)

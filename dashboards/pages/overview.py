@@ -1,4 +1,4 @@
-"""Overview: what the study is, what it has, where it comes from, and its clips."""
+"""Overview: the study's settings, results, provenance and clips."""
 
 import json
 from typing import Any
@@ -20,11 +20,11 @@ from workbench.studies.study import Study
 
 PATH = "/"
 NAME = "Overview"
-SENTENCE = "What this study looked at, what has been computed from it, and the music that its model made."
+SENTENCE = "What this study examines, the results it has, and the clips its model generated."
 KINDS = {
     "patching": ("Patching", "/patching", "Which parts of the network put a concept into the music"),
-    "probes": ("Probes", "/probes", "Where a concept can be read off the activations"),
-    "sae": ("Features", "/features", "Which features a sparse autoencoder found"),
+    "probes": ("Probes", "/probes", "Where a concept can be decoded from the activations"),
+    "sae": ("Features", "/features", "Features found by a sparse autoencoder"),
 }
 
 BADGES = {"computed": "teal", "missing": "gray", "damaged": "red"}
@@ -32,7 +32,7 @@ BADGES = {"computed": "teal", "missing": "gray", "damaged": "red"}
 
 def layout(context: Context, query: Query) -> Component:
     """The page."""
-    del query  # the clip's callback reads the address
+    del query  # the clip's callback reads the URL
     study = context.study
     return dmc.Stack(
         [
@@ -47,7 +47,7 @@ def layout(context: Context, query: Query) -> Component:
                     ],
                     gutter="lg",
                 ),
-                help="Every clip that was generated and traced. Select one to hear it.",
+                help="All generated and traced clips. Select one to hear it.",
             ),
             dmc.SimpleGrid(
                 [
@@ -62,13 +62,13 @@ def layout(context: Context, query: Query) -> Component:
 
 
 def choices(context: Context, query: Query) -> dict[str, list[str]]:
-    """What the address may ask this page for."""
+    """The values that this page accepts in its URL."""
     del query
     return {"clip": [str(clip) for clip in context.study.clips["clip"]]}
 
 
 def register(app: dash.Dash, context: Context) -> None:
-    """Select a clip, play it, and show the planted truth when asked."""
+    """Select and play a clip; show the planted truth on request."""
     study = context.study
 
     @app.callback(
@@ -98,7 +98,7 @@ def register(app: dash.Dash, context: Context) -> None:
         if not on:
             return None
         rows = {str(row.concept): str(row.blocks) for row in truth_frame(study).itertuples()}
-        help = "The blocks that were built to read each concept. They are outlined on the patching map."
+        help = "The blocks that were built to read each concept, outlined on the patching map."
         return html.Div(panel("Planted truth", key_values(rows), help=help), style={"marginTop": "16px"})
 
 
@@ -109,13 +109,16 @@ def _counts(study: Study) -> Component:
             "model": str(study.model.get("model", spec.model)),
             "clips": f"{len(study.clips)}",
             "prompts": f"{study.clips['prompt_id'].nunique()}",
-            "seeds a prompt": f"{spec.seeds}",
-            "seconds a clip": f"{spec.settings.duration:g}",
-            "denoising steps": f"{spec.settings.num_steps} ({len(spec.steps)} kept)",
+            "seeds per prompt": f"{spec.seeds}",
+            "seconds per clip": f"{spec.settings.duration:g}",
+            "denoising steps": f"{spec.settings.num_steps} ({len(spec.steps)} recorded)",
             "sites": f"{len(spec.sites)}",
             "concepts": ", ".join(spec.prompts.concepts),
         },
-        {"sites": ", ".join(spec.sites), "denoising steps": "Kept steps: " + ", ".join(map(str, spec.steps))},
+        {
+            "sites": ", ".join(spec.sites),
+            "denoising steps": "Recorded steps: " + ", ".join(map(str, spec.steps)),
+        },
     )
 
 
@@ -150,7 +153,7 @@ def _clip_grid(study: Study) -> Component:
         {"field": "seed", "width": 64},
         *({"field": name, "headerName": name.removeprefix("label_"), "width": 108} for name in labels),
     ]
-    # The browser has no whole numbers beyond 2⁵³: seeds are text there.
+    # JavaScript integers are exact only up to 2⁵³, so seeds are sent as text.
     rows = shown.assign(id=shown["clip"].astype(str), seed=shown["seed"].astype(str)).to_dict("records")
     return row_grid("clips-grid", columns, height=330, rows=rows)
 
@@ -161,10 +164,10 @@ def _settings(study: Study) -> dict[str, str]:
         **{name.replace("_", " "): str(value) for name, value in spec.settings.model_dump().items()},
         "prompt templates": "; ".join(spec.prompts.templates),
         "sites": ", ".join(spec.sites),
-        "steps kept": ", ".join(map(str, spec.steps)),
-        "passes kept": ", ".join(spec.passes),
+        "recorded steps": ", ".join(map(str, spec.steps)),
+        "recorded passes": ", ".join(spec.passes),
         "first seed": str(spec.seed),
-        "cache": f"{spec.cache_dtype}, {spec.clips_per_shard} clips a shard",
+        "cache": f"{spec.cache_dtype}, {spec.clips_per_shard} clips per shard",
     }
 
 

@@ -1,4 +1,4 @@
-"""What a page of the dashboard is made of."""
+"""The parts of a dashboard page."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dashboards.components.text import page_header
 from dashboards.context import Context
 
 Query = Mapping[str, str]
-"""The selection in the address of a page: names and values."""
+"""The selection in a page's URL: names and values."""
 
 
 def _always(context: Context) -> bool:
@@ -23,9 +23,9 @@ def _always(context: Context) -> bool:
 class Page:
     """A page of the dashboard: its path, its name in the navigation, a sentence that describes it, and its layout.
 
-    `layout` makes the contents below the sentence, for the selection in the address. `choices` gives the allowed
-    selections, by name. `register` adds the callbacks that keep page and address in step. `is_linked` says whether
-    the navigation links to it; every page can be opened by its address.
+    `layout` makes the contents below the sentence, for the selection in the URL. `choices` gives the allowed values of
+    the selection, by name. `register` adds the callbacks that keep page and URL in sync. `is_linked` tells whether the
+    navigation links to the page; every page can be opened by its URL.
     """
 
     path: str

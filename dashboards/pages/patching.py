@@ -1,4 +1,4 @@
-"""Patching: the map of impact of each of a study's questions, and what is known of how sure it is."""
+"""Patching: the impact map of each of a study's questions, and how certain it is."""
 
 from typing import Any
 
@@ -41,33 +41,35 @@ from workbench.studies.study import Study
 PATH = "/patching"
 NAME = "Patching"
 SENTENCE = (
-    "Which parts of the network put a concept into the music: each cell is a run in which one part is given another "
-    "prompt, and its impact is the fraction of the concept that is restored (sufficiency) or is lost (necessity)."
+    "Which parts of the network put a concept into the music. For each cell, one part is patched from a run with "
+    "another prompt; the impact is the fraction of the concept that is restored (sufficiency) or lost (necessity)."
 )
 HELP = (
-    "Sufficiency = (patched − corrupt) / (clean − corrupt), necessity = (clean − patched) / (clean − corrupt), in the "
-    "scorer's values. Hatched: not significant after correction, or inside the null band. Dotted: too few pairs for a "
-    "test. Undefined: clean and corrupt do not differ clearly. "
-    "Null arms should have no impact. Click a cell for its pairs, and to hear it."
+    "Sufficiency = (patched − corrupt) / (clean − corrupt), necessity = (clean − patched) / (clean − corrupt), from "
+    "the scores. Hatched: not significant after correction, or inside the null band. Dotted: too few pairs for a test. "
+    "Undefined: the clean and corrupt scores do not clearly differ. Null arms should have no impact. Click a cell to "
+    "see and hear its pairs."
 )
-MOST_BESIDE = 8.5  # columns; a wider map needs the whole width
+MAX_BESIDE = 8.5  # columns; a wider map needs the whole width
 FACTS = {
-    "pairs × seeds": "Counterfactual pairs, seeds of each, and rows that count.",
-    "clean − corrupt": "The denominator of the impact, with its interval; it must lie clearly above zero.",
+    "pairs × seeds": "Counterfactual pairs, seeds per pair, and n: the (pair, seed) combinations with scores.",
+    "clean − corrupt": "The denominator of the impact, with its interval; it must be clearly above zero.",
     "stability": "Rank correlation of the map with maps of resampled pairs and seeds.",
-    "null band": "Where the impacts of null arms lie.",
+    "null band": "Range of the impacts of null arms.",
     "agreement": "Rank correlation of the map with that of another scorer.",
 }
 
 
 def layout(context: Context, query: Query) -> Component:
-    """The page, or what to do while there is no patching result."""
+    """The page, or instructions if there is no patching result."""
     study = context.study
     if not patching_names(study):
-        then = "The map shows, for every block and concept, how much of the concept that block alone brings back."
-        missing = "There is no patching result yet."
+        then = (
+            "This page maps, for every block and concept, how much of the concept that block alone restores."
+        )
+        missing = "No patching results yet."
         if has_result(study, "patching"):
-            missing = "This study's patching result is of an older version: make it anew."
+            missing = "This study's patching result is from an older version: compute it again."
         return empty_state(missing, then, command(study, "patching"))
     spec = view(study, query)
     above = html.Div([_controls(study, spec), html.Div(id="patching-legend")])
@@ -84,7 +86,7 @@ def layout(context: Context, query: Query) -> Component:
 
 
 def view(study: Study, query: Query) -> PatchingMapSpec:
-    """What the map shows, by the address; what the study does not have is left to its default."""
+    """The map selected in the URL; unknown values fall back to the default."""
     names = patching_names(study)
     name = query["result"] if query.get("result") in names else names[0]
     result = load_result(study, f"patching-{name}")
@@ -99,7 +101,7 @@ def view(study: Study, query: Query) -> PatchingMapSpec:
 
 
 def choices(context: Context, query: Query) -> dict[str, list[str]]:
-    """What the address may ask this page for."""
+    """The values that this page accepts in its URL."""
     study = context.study
     names = patching_names(study)
     if not names:
@@ -133,7 +135,7 @@ def _select(id: str, label: str, data: list[Any], value: str) -> Component:
 
 
 def _choices(study: Study, spec: PatchingMapSpec) -> dict[str, tuple[str, list[Any], str]]:
-    """The controls that depend on the result: label, choices, the chosen one."""
+    """The controls that depend on the result: label, choices, selected value."""
     result = load_result(study, spec.result_name)
     concepts = [{"value": ALL, "label": "all concepts"}, *map(str, result["concept"].values)]
     default = default_columns(result)
@@ -155,7 +157,7 @@ def _question(study: Study, name: str) -> str:
 
 
 def register(app: dash.Dash, context: Context) -> None:
-    """Keep controls, map and cell in step with the selection in the address."""
+    """Keep controls, map and cell in sync with the selection in the URL."""
     study = context.study
     patching_cell.register(app, study)
 
@@ -212,7 +214,7 @@ def register(app: dash.Dash, context: Context) -> None:
         frame = patching_map.make_table(study, spec)
         result = load_result(study, spec.result_name)
         picture: go.Figure = patching_map.draw_screen(frame, (query.get("concept", ""), query.get("arm", "")))
-        beside = lay_out(frame).width <= MOST_BESIDE
+        beside = lay_out(frame).width <= MAX_BESIDE
         spans = [{"base": 24, "lg": span if beside else 24} for span in (13, 11)]
         return picture, None, figure_data("patching", spec), _legend(frame), facts(result, frame), *spans
 
@@ -235,7 +237,7 @@ def register(app: dash.Dash, context: Context) -> None:
 def _legend(frame: pd.DataFrame) -> Component:
     keys = []
     if frame["status"].isin(UNCLEAR).any():
-        keys.append(("key-hatched", "not significant or inside null band"))
+        keys.append(("key-hatched", "not significant or inside the null band"))
     if notes := pair_notes(frame):
         keys.append(("key-dotted", f"too few pairs for a test ({' '.join(notes).rstrip('.')})"))
     if (frame["status"] == "undefined").any():
@@ -246,7 +248,7 @@ def _legend(frame: pd.DataFrame) -> Component:
 
 
 def facts(result: xr.Dataset, frame: pd.DataFrame) -> Component:
-    """How much data a map rests on and how sure it is: a row a concept, and sentences on the whole."""
+    """The amount of data behind a map and its certainty: a row per concept, and notes on the whole map."""
     scorer = str(frame["scorer"].iloc[0])
     others = [name for name in scorers(result) if name != scorer]
     explanations = {name: FACTS[name] for name in list(FACTS)[:4]}
@@ -281,14 +283,13 @@ def _notes(result: xr.Dataset, frame: pd.DataFrame) -> list[str]:
     unclear = int(cells["status"].isin([*UNCLEAR, UNTESTED]).sum())
     notes = [
         f"p-values: {result.attrs['correction']} over the {tested_cells(result, scorer)} cells of all concepts. "
-        f"Intervals: {confidence(result)} bootstrap over pairs. {unclear} of {len(cells)} "
-        "cells are not clear."
+        f"Intervals: {confidence(result)} bootstrap over pairs. {unclear} of {len(cells)} cells are inconclusive."
     ]
     notes[:0] = pair_notes(frame)
     if not (result["role"].values == "null").any():
         notes.append("This map has no null arms.")
     if result.attrs.get("screened"):
-        notes.append("The cells were screened first, and only those that were kept were run in full.")
+        notes.append("The cells were screened first; only those that passed were run in full.")
     if result.attrs.get("stopped"):
         notes.append(str(result.attrs["stopped"]))
     return notes

@@ -1,4 +1,4 @@
-"""One cell of a patching map: its numbers, what it moves in each pair, its pairs, and their audio side by side."""
+"""One cell of a patching map: its numbers, its effect in each pair, and the pairs' audio side by side."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ from workbench.studies.study import Study
 
 SELECTION = ("concept", "arm", "pair", "seed", "arms")
 SIDES = ("clean", "corrupt", "patched")
-SHOWN_ARMS = 3  # names of arms that share a recording; the others are counted
+SHOWN_ARMS = 3  # names shown of arms that share a recording; the rest are counted
 
 
 def layout() -> Component:
@@ -55,7 +55,7 @@ def layout() -> Component:
     all_arms = dmc.Button("", id="all-arms", variant="default", size="compact-sm", fw=500, mt="md")
     body = details(
         "cell",
-        "Click a cell of the map to see its numbers, its prompt pairs, and to hear them.",
+        "Click a cell of the map to see its numbers and prompt pairs, and to hear the clips.",
         [
             html.Div(id="cell-numbers"),
             graph("patching-pairs-graph"),
@@ -65,12 +65,12 @@ def layout() -> Component:
             html.Div(id="cell-arms"),
         ],
     )
-    help = "The numbers, pairs and audio of one cell. A dot is a pair and seed; click it to hear it."
+    help = "Numbers, pairs and audio of one cell. Each dot is one pair and seed; click it to hear the clips."
     return panel("Cell", body, help=help, actions=[export_button("patching-pairs")])
 
 
 def choices(result: xr.Dataset) -> dict[str, list[str]]:
-    """What the address may ask the panel for."""
+    """The values that the panel accepts in the page's URL."""
     return {
         "concept": [str(name) for name in result["concept"].values],
         "arm": [str(name) for name in result["arm"].values[result["role"].values != "run"]],
@@ -81,7 +81,7 @@ def choices(result: xr.Dataset) -> dict[str, list[str]]:
 
 
 def register(app: dash.Dash, study: Study) -> None:
-    """Show the cell and the pair of the address."""
+    """Show the cell and the pair selected in the URL."""
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -148,9 +148,9 @@ def register(app: dash.Dash, study: Study) -> None:
             return nothing
         spec = PatchingPairsSpec(name=name, scorer=scorer, concept=query["concept"], arm=query["arm"])
         pairs = pairs_frame(result, spec.concept, spec.arm, scorer)
-        if pairs.empty:  # its pairs have nothing to compare, or were left out
+        if pairs.empty:  # its pairs cannot be compared, or were left out
             return nothing
-        pairs["seed"] = pairs["seed"].astype(str)  # the browser has no whole numbers beyond 2⁵³
+        pairs["seed"] = pairs["seed"].astype(str)  # JavaScript integers are exact up to 2⁵³
         pairs["id"] = [_pair_id(pair, seed) for pair, seed in zip(pairs["pair"], pairs["seed"], strict=True)]
         chosen = pairs[pairs["id"] == _pair_id(query.get("pair"), query.get("seed"))]
         row = (pairs if chosen.empty else chosen).iloc[0]
@@ -193,10 +193,10 @@ def _numbers(cell: pd.Series) -> Component:
     return numbers(
         shown,
         {
-            "n": "Pairs times seeds that count, and pairs.",
-            "p, adjusted": "By flipping the signs of the pairs' changes; then corrected over all concepts' cells. "
+            "n": "(Pair, seed) combinations with scores, and pairs.",
+            "p, adjusted": "Sign-flip test over pairs; then corrected over the cells of all concepts. "
             "Null arms are not corrected.",
-            "clean − corrupt score": "The denominator of the impact; it must lie above zero.",
+            "clean − corrupt score": "The denominator of the impact; it must be clearly above zero.",
         },
     )
 
@@ -218,7 +218,7 @@ def _players(study: Study, row: pd.Series, cell: pd.Series) -> Component:
         )
     note = (
         f"Pair {row['pair']}, seed {row['seed']}. The number is the score: how well the clip matches “{row['text']}”. "
-        f"The patched run is the {base} one with the patch, from the same noise."
+        f"The patched run is the {base} run with the patch, from the same initial noise."
     )
     return html.Div(
         [

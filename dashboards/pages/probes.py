@@ -1,4 +1,4 @@
-"""Probes: where a concept can be read off the activations, and the folds behind each probe."""
+"""Probes: where a concept can be decoded from the activations, and the folds behind each probe."""
 
 from typing import Any, get_args
 
@@ -27,25 +27,23 @@ from workbench.studies.study import Study
 PATH = "/probes"
 NAME = "Probes"
 SENTENCE = (
-    "Where a concept can be read off the activations: each cell is a linear probe for one concept, trained on one "
-    "block at one denoising step and tested on prompts that it has not seen."
+    "Where a concept can be decoded from the activations. Each cell is a linear probe for one concept, trained on one "
+    "block at one denoising step and tested on held-out prompts."
 )
 HELP = (
     "Accuracy is balanced and cross-validated by prompt. Control: the same probe trained on shuffled labels. "
-    "Selectivity: accuracy − control. Hatched: not clearly above probes of shuffled labels (permutation test, "
-    "q ≥ 0.05 after Benjamini–Hochberg over all maps). Click a cell for its folds."
+    "Selectivity: accuracy − control. Hatched: not significantly above the control (permutation test, "
+    "q ≥ 0.05 after Benjamini–Hochberg over all maps). Click a cell to see its folds."
 )
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 
 def layout(context: Context, query: Query) -> Component:
-    """The page, or what to do while there is no probes result."""
+    """The page, or instructions if there is no probes result."""
     study = context.study
     if not is_usable(study, "probes"):
-        then = (
-            "The maps show at which block and step a linear probe can tell the values of each concept apart."
-        )
-        return empty_state("There is no probes result yet.", then, command(study, "probes"))
+        then = "This page maps the blocks and steps at which a linear probe can tell each concept's values apart."
+        return empty_state("No probe results yet.", then, command(study, "probes"))
     parts = _parts(study)
     controls = dmc.Group(
         [
@@ -73,12 +71,12 @@ def layout(context: Context, query: Query) -> Component:
     detail = html.Div(
         [
             html.Div(
-                hint("Click a cell of a map to see the scores of its folds."), id="probe-hint", hidden=True
+                hint("Click a cell of a map to see its accuracy in each fold."), id="probe-hint", hidden=True
             ),
             html.Div([html.Div(id="probe-numbers"), graph("probe-folds-graph")], id="probe", hidden=True),
         ]
     )
-    folds_help = "The scores of one probe, fold by fold."
+    folds_help = "The accuracy of one probe in each fold."
     return dmc.Grid(
         [
             dmc.GridCol(figure_panel("probes", "Probe maps", HELP, controls), span=8),
@@ -91,7 +89,7 @@ def layout(context: Context, query: Query) -> Component:
 
 
 def choices(context: Context, query: Query) -> dict[str, list[str]]:
-    """What the address may ask this page for."""
+    """The values that this page accepts in its URL."""
     del query
     study = context.study
     if not is_usable(study, "probes"):
@@ -102,7 +100,7 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
 
 
 def register(app: dash.Dash, context: Context) -> None:
-    """Keep maps and folds in step with the selection in the address."""
+    """Keep maps and folds in sync with the selection in the URL."""
     study = context.study
 
     @app.callback(
@@ -198,7 +196,7 @@ def _numbers(row: pd.Series) -> Component:
                 },
                 {
                     "control": "Mean accuracy with shuffled labels.",
-                    "q": "p-value of accuracy above that with shuffled labels, Benjamini–Hochberg over all probes.",
+                    "q": "p-value for accuracy above the control, after Benjamini–Hochberg over all probes.",
                 },
             ),
         ],

@@ -1,1 +1,1 @@
-"""Tidy tables of the numbers in a study's results: one row a number, the same for screen, paper and CSV."""
+"""Tidy tables of the numbers in a study's results, shared by screen, paper and CSV."""

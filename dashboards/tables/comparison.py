@@ -1,4 +1,4 @@
-"""A patching map beside that of another study, or beside the impacts that a paper published."""
+"""Compare a patching map with another study's, or with a paper's published impacts."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ SIDES = ("left", "right")
 
 @dataclass(frozen=True)
 class Map:
-    """One map to compare: its name, its cells (concept, row, `VALUES`), and how many blocks its network has."""
+    """One map to compare: its name, its cells (concept, row, `VALUES`), and the number of blocks of its network."""
 
     name: str
     cells: pd.DataFrame
@@ -25,12 +25,12 @@ class Map:
 
     @property
     def concepts(self) -> list[str]:
-        """Its concepts, in its order."""
+        """Its concepts, in order."""
         return list(dict.fromkeys(self.cells["concept"]))
 
     @property
     def rows(self) -> list[str]:
-        """Its rows, in its order."""
+        """Its rows, in order."""
         return list(dict.fromkeys(self.cells["row"]))
 
 
@@ -40,9 +40,9 @@ class Comparison:
 
     `frame` has one row for each cell of either map: side ("left", "right"), map, concept, row, block, impact with its
     interval, status. `notes` are sentences about what differs or cannot be compared. `matched` has one row for each
-    cell that both maps have as a number (impact_left, impact_right and their intervals); empty where rows do not mean
-    the same. `means` are the mean impacts over the common concepts of single blocks, or of all rows where none is one;
-    `spearman` is their rank correlation, NaN where it is undefined, and `tops` the `top` rows of each side.
+    cell with a number in both maps (impact_left, impact_right and their intervals); it is empty if rows do not
+    correspond. `means` are the mean impacts over the common concepts of single blocks, or of all rows if none is a
+    single block; `spearman` is their rank correlation, NaN if undefined, and `tops` the `top` rows of each side.
     """
 
     names: tuple[str, str]
@@ -55,12 +55,12 @@ class Comparison:
 
     @property
     def overlap(self) -> list[str]:
-        """The rows that are on top on both sides."""
+        """The rows that are among the top ones on both sides."""
         return [row for row in self.tops[0] if row in self.tops[1]]
 
 
 def compare_maps(left: Map, right: Map, top: int, notes: list[str]) -> Comparison:
-    """Compare two maps; `notes` are what is known already."""
+    """Compare two maps; `notes` are added to those of the comparison."""
     names = (
         (left.name, right.name)
         if left.name != right.name
@@ -87,7 +87,7 @@ def compare_maps(left: Map, right: Map, top: int, notes: list[str]) -> Compariso
 
 
 def row_means(matched: pd.DataFrame) -> pd.DataFrame:
-    """Mean impacts over concepts, a row a block: of sets of blocks and the like only where no row is a single block."""
+    """Mean impacts over concepts, one row per single block, or per map row if no row is a single block."""
     single = matched[matched["block"] >= 0]
     means = (matched if single.empty else single).groupby("row", sort=False)
     return means[["impact_left", "impact_right"]].mean()
@@ -106,10 +106,10 @@ def _concept_notes(left: Map, right: Map, common: list[str]) -> list[str]:
     if not common:
         return [
             f"Nothing can be compared: {left.name} has the concepts {', '.join(left.concepts)}, "
-            f"{right.name} has {', '.join(right.concepts)}, and none is the same."
+            f"{right.name} has {', '.join(right.concepts)}, with none in common."
         ]
     only = [
-        f"{one.name} alone has {', '.join(concept for concept in one.concepts if concept not in common)}."
+        f"Only {one.name} has {', '.join(concept for concept in one.concepts if concept not in common)}."
         for one in (left, right)
         if set(one.concepts) - set(common)
     ]
@@ -119,14 +119,14 @@ def _concept_notes(left: Map, right: Map, common: list[str]) -> list[str]:
 def _row_notes(left: Map, right: Map) -> list[str]:
     if left.n_blocks is not None and right.n_blocks is not None and left.n_blocks != right.n_blocks:
         return [
-            f"Blocks cannot be compared one by one: {left.name} has {left.n_blocks} blocks, {right.name} has "
-            f"{right.n_blocks}, and the same number is not the same place. The maps stand beside each other only."
+            f"Blocks cannot be compared one by one: {left.name} has {left.n_blocks} blocks and {right.name} has "
+            f"{right.n_blocks}, so their blocks do not correspond. The maps are only shown side by side."
         ]
     common = set(left.rows) & set(right.rows)
     if not common:
-        return ["The maps have no row in common, so that cells cannot be compared one by one."]
+        return ["The maps have no rows in common, so cells cannot be compared one by one."]
     missing = [
-        f"{one.name} alone has {', '.join(row for row in one.rows if row not in common)}."
+        f"Only {one.name} has {', '.join(row for row in one.rows if row not in common)}."
         for one in (left, right)
         if set(one.rows) - common
     ]
@@ -147,7 +147,7 @@ def study_map(study: Study, result: xr.Dataset, column: str, scorer: str) -> Map
 
 
 def imported_map(study: Study, model: str) -> Map:
-    """A published map that the study has; raises UserError when it has none of that model."""
+    """The study's published map of a model; raises UserError if it has none."""
     result = load_published_map(study, model)
     impacts = result["impact"].to_dataframe(dim_order=["concept", "block"]).reset_index()
     return published_map(f"published, {model}", impacts)
@@ -163,7 +163,7 @@ def published_map(name: str, impacts: pd.DataFrame) -> Map:
 
 
 def _map(name: str, cells: pd.DataFrame, others: list[int]) -> Map:
-    """A map of these cells; `others` are blocks that its network is known to have besides."""
+    """A map of these cells; `others` are further blocks that its network is known to have."""
     blocks = [int(block) for block in cells["block"] if block >= 0]
     n_blocks = 1 + max([*blocks, *others]) if blocks else None
     return Map(name, cells[["concept", "row", "block", *VALUES]], n_blocks)

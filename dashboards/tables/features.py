@@ -1,4 +1,4 @@
-"""Numbers of a sparse autoencoder's features, and its measures."""
+"""Tables of a sparse autoencoder's features, and the names of its metrics."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ MEASURES = ("loss", "explained_variance", "l0", "dead_fraction")
 def features_frame(result: xr.Dataset) -> pd.DataFrame:
     """One row for each feature: feature, alive, density, max_activation, mean_activation, best_value, best_auroc.
 
-    `best_value` is the concept value that the feature tells apart best; "" where no AUROC is defined.
+    `best_value` is the concept value that the feature distinguishes best; "" if no AUROC is defined.
     """
     auroc = result["auroc"].transpose("feature", "value").values.astype(float)
     known = ~np.isnan(auroc).all(axis=1)
@@ -30,7 +30,7 @@ def features_frame(result: xr.Dataset) -> pd.DataFrame:
 
 
 def examples_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
-    """Top-activating clips of a feature, best first: rank, clip, activation, second, step; empty for a dead one."""
+    """Top-activating clips of a feature, highest first: rank, clip, activation, second, step; empty if it is dead."""
     one = result.sel(feature=feature)
     frame = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""What was imported into a study, a row an artefact."""
+"""A table of the artefacts imported into a study."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from workbench.artefacts import Imported
 
 
 def artefacts_frame(imported: Sequence[Imported]) -> pd.DataFrame:
-    """One row an artefact: concept, positive and negative end, kind, sites, steps, norms (of steps), source, note."""
+    """One row per artefact: concept, positive and negative end, kind, sites, steps, norms (of steps), source, note."""
     rows = []
     for one in imported:
         metadata = one.metadata
@@ -31,7 +31,7 @@ def artefacts_frame(imported: Sequence[Imported]) -> pd.DataFrame:
 
 
 def _sites(metadata: Mapping[str, Any]) -> str:
-    """Where an artefact acts: its sites, or the blocks whose weights it changes, or the text."""
+    """Name the places where an artefact acts: its sites, the blocks whose weights it changes, or the text encoder."""
     names = list(metadata.get("sites", ())) or [
         f"tf{block} (weights)" for block in metadata.get("blocks", ())
     ]
@@ -40,7 +40,7 @@ def _sites(metadata: Mapping[str, Any]) -> str:
 
 
 def _span(one: Imported) -> str:
-    """The norms of all rows, from the smallest to the largest."""
+    """The range of the norms of all rows."""
     low, high = (
         pick(norms) for pick, norms in zip((min, max), zip(*one.norms.values(), strict=True), strict=True)
     )

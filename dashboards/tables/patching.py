@@ -1,4 +1,4 @@
-"""Numbers of a patching map, of the pairs behind its cells, and of two maps side by side."""
+"""Tables of a patching map and of the pairs behind its cells."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +28,7 @@ CONCEPT_VALUES = (
     "null_lo",
     "null_hi",
 )
-UNTESTED = "too few pairs"  # status of cells that are dotted: no p-value of so few pairs is significant
+UNTESTED = "too few pairs"  # status of dotted cells: with so few pairs, no p-value can be significant
 UNCLEAR = ("not significant", "inside null band")  # statuses that are hatched
 
 
@@ -38,19 +38,19 @@ def scorers(result: xr.Dataset) -> list[str]:
 
 
 def columns(result: xr.Dataset) -> list[str]:
-    """The columns of a patching result's cells, in its own order."""
+    """The columns of a patching result's cells, in order."""
     of_cells = result["column"].values[result["role"].values == "cell"]
     return [str(name) for name in dict.fromkeys(of_cells)]
 
 
 def default_columns(result: xr.Dataset) -> list[str]:
-    """The columns that a map of all concepts shows when none is asked for: both directions, or the first column."""
+    """The columns that a map of all concepts shows by default: both directions, or the first column."""
     known = columns(result)
     return list(DIRECTIONS) if set(DIRECTIONS) <= set(known) else known[:1]
 
 
 def default_concept(result: xr.Dataset) -> str:
-    """What a map shows when no concept is asked for: all where the question has few columns, else the first one."""
+    """The concept that a map shows by default: all if the question has few columns, otherwise the first one."""
     few = result.attrs["question"] == "blocks" or len(columns(result)) == 1
     return ALL if few else str(result["concept"].values[0])
 
@@ -60,15 +60,14 @@ def cells_frame(
 ) -> pd.DataFrame:
     """One row for each cell and null arm (concept, arm) of a `patching` result by one scorer, the first by default.
 
-    Columns: concept, arm, row, block (-1 where the row is no single one), column, direction, group ("cell" or "null"),
-    label and beside (the row and the column of
-    a map at which it stands: a null arm stands below the cells of the column that it is the null of), scorer, impact
-    with its interval (NaN unless `status` says there is a number), p, p_adjusted, n and n_pairs, defined, the
-    denominator and the stability with their intervals, the null band, and status: "clear", "too few pairs" (for any
-    p-value to be significant), "not significant" (p_adjusted above 0.05 or missing), "inside null band", "null arm"
-    (which is not tested), "undefined" (denominator not above zero) or "no score".
-    With `planted` (concept -> block numbers) a column `planted` marks the cells in which the model's truth card puts
-    the concept.
+    Columns: concept, arm, row, block (-1 if the row is not a single block), column, direction, group ("cell" or
+    "null"), label and beside (its row and column on the map: a null arm is placed below the cells of the column that
+    it is the null of), scorer, impact with its interval (NaN unless `status` implies a number), p, p_adjusted, n and
+    n_pairs, defined, the denominator and the stability with their intervals, the null band, and status: "clear", "too
+    few pairs" (for any p-value to be significant), "not significant" (p_adjusted above 0.05 or missing), "inside null
+    band", "null arm" (not tested), "undefined" (denominator not above zero) or "no score".
+    With `planted` (concept -> block numbers), a column `planted` marks the cells of the blocks that the model's truth
+    card lists for the concept.
     """
     name = choose("scorer", scorer, scorers(result))
     one = (
@@ -91,9 +90,9 @@ def cells_frame(
 
 
 def pairs_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") -> pd.DataFrame:
-    """One row for each pair and seed that was run behind the cell (concept, arm).
+    """One row for each pair and seed that was run for the cell (concept, arm).
 
-    Columns: pair, seed, the pair's `TEXTS`, the scores clean, corrupt and patched, `change` (what the arm moves:
+    Columns: pair, seed, the pair's `TEXTS`, the scores clean, corrupt and patched, `change` (the arm's effect:
     patched − corrupt, or clean − patched for necessity), `whole` (clean − corrupt), and clean_audio, corrupt_audio,
     patched_audio (paths relative to the study).
     """
@@ -117,7 +116,7 @@ def pairs_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") ->
 
 
 def runs(result: xr.Dataset, concept: str) -> list[tuple[int, int]]:
-    """The (pair, seed) of a concept that were run; sequential stopping leaves pairs out."""
+    """The (pair, seed) combinations of a concept that were run; sequential stopping leaves pairs out."""
     audio = result["audio"].sel(concept=concept).transpose("pair", "seed", "arm").values
     score = result["score"].sel(concept=concept).transpose("pair", "seed", "arm", "scorer").values
     run = (audio != "").any(axis=2) | ~np.isnan(score).all(axis=(2, 3))
@@ -126,7 +125,7 @@ def runs(result: xr.Dataset, concept: str) -> list[tuple[int, int]]:
 
 
 def arms_frame(result: xr.Dataset, concept: str, pair: int, seed: int, scorer: str = "") -> pd.DataFrame:
-    """One row for each different recording of a pair and seed: audio, arms (which sound the same), score."""
+    """One row for each distinct recording of a pair and seed: audio, arms (which share it), score."""
     name = choose("scorer", scorer, scorers(result))
     one = result.sel(concept=concept, pair=pair, seed=seed, scorer=name)
     table = pd.DataFrame(
@@ -142,7 +141,7 @@ def arms_frame(result: xr.Dataset, concept: str, pair: int, seed: int, scorer: s
 
 
 def agreement(result: xr.Dataset, concept: str, scorer: str = "") -> dict[str, float]:
-    """Rank correlation of one scorer's map of a concept with that of each other scorer."""
+    """Rank correlation of one scorer's map of a concept with each other scorer's map."""
     name = choose("scorer", scorer, scorers(result))
     return {
         other: float(result["agreement"].sel(concept=concept, scorer=name, scorer_b=other))
@@ -152,7 +151,7 @@ def agreement(result: xr.Dataset, concept: str, scorer: str = "") -> dict[str, f
 
 
 def pair_notes(frame: pd.DataFrame) -> list[str]:
-    """Sentences on the concepts with too few pairs for any p-value to be significant, one for each number of pairs."""
+    """Sentences on concepts with too few pairs for any p-value to be significant, one for each number of pairs."""
     few = frame[frame["status"] == UNTESTED].drop_duplicates("concept")
     every = few["concept"].nunique() == frame["concept"].nunique()
     return [
@@ -162,13 +161,13 @@ def pair_notes(frame: pd.DataFrame) -> list[str]:
 
 
 def tested_cells(result: xr.Dataset, scorer: str = "") -> int:
-    """Over how many cells the p-values of a scorer are corrected."""
+    """Number of cells over which a scorer's p-values are corrected."""
     name = choose("scorer", scorer, scorers(result))
     return int(result["p_adjusted"].sel(scorer=name).notnull().sum())
 
 
 def _places(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """Row and column of a map at which each arm stands."""
+    """Row and column of each arm on the map."""
     cells = frame[frame["group"] == "cell"].drop_duplicates("arm").set_index("arm")
     rows = set(cells["row"])
 

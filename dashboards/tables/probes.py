@@ -1,4 +1,4 @@
-"""Numbers of probe maps."""
+"""Tables of probe maps and of the folds behind a probe."""
 
 import json
 
@@ -27,7 +27,7 @@ COLUMNS = {
 def probes_frame(result: xr.Dataset) -> pd.DataFrame:
     """One row for each probe (concept, site, step), sites in order of computation.
 
-    Columns: concept, site, block (its number, or its name where the model's blocks have names), part, step, accuracy
+    Columns: concept, site, block (its number, or its name if the model names its blocks), part, step, accuracy
     with its interval, control, selectivity, p_value, q_value (Benjamini–Hochberg over all probes of the result), sigma,
     chance, n, groups.
     """
@@ -44,7 +44,7 @@ def probes_frame(result: xr.Dataset) -> pd.DataFrame:
 
 
 def block_labels(frame: pd.DataFrame) -> list[str]:
-    """What the blocks of `probes_frame` are called, in its order."""
+    """Display names of the blocks of `probes_frame`, in order."""
     blocks = dict.fromkeys(frame["block"])
     return [block if isinstance(block, str) else f"tf{block}" for block in blocks]
 

@@ -16,5 +16,5 @@ def planted_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def planted_study(planted_folder: Path) -> Study:
-    """That study, opened anew."""
+    """The same study, newly opened."""
     return Study.open(planted_folder)

@@ -1,4 +1,4 @@
-"""A study without a model: noise for activations, with one concept planted at one site, step and pass."""
+"""A study without a model: noise as activations, with one concept planted at one site, step and pass."""
 
 from pathlib import Path
 
@@ -23,13 +23,13 @@ CONCEPTS = {
     "instrument": ("violin", "flute", "piano", "guitar", "trumpet"),
     "drums": ("with drums", "without drums"),
 }
-# Where "fast" moves the activations, and by how much: along the first channel.
+# Where "fast" shifts the activations along the first channel, and by how much.
 PLANTED = ("tf1.cross_attn", 4, "cond")
 SHIFT = 4.0
 
 
 def make_planted_study(folder: Path) -> Study:
-    """40 fully crossed prompts, two seeds each; tempo is planted at `PLANTED`, all else is noise."""
+    """40 fully crossed prompts with two seeds each; tempo is planted at `PLANTED`, everything else is noise."""
     prompts = PromptSet(
         templates=("a {tempo} {mood} {instrument} song {drums}",),
         concepts={concept: {value: value for value in values} for concept, values in CONCEPTS.items()},

@@ -14,7 +14,7 @@ BUCKET = "caches"
 
 @pytest.fixture(autouse=True, scope="session")
 def no_waiting_for_the_disk() -> Iterator[None]:
-    """No test loses power, so none needs synced files; test_commit_order checks what is synced and when."""
+    """Turn off syncing, which only matters when power is lost; test_commit_order checks what is synced and when."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
         yield
@@ -38,7 +38,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables by which a URL such as s3://caches/… is on that server."""
+    """The environment variables that send URLs such as s3://caches/… to that server."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -47,7 +47,7 @@ def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def object_server(s3_endpoint: str) -> Callable[[], ObjectStorage]:
-    """A function that gives an empty storage on the S3 server: a prefix of its own each time."""
+    """A function that returns an empty storage on the S3 server, with a new prefix each time."""
     numbers = itertools.count()
 
     def new_store() -> ObjectStorage:

@@ -1,4 +1,4 @@
-"""Tools that break a cache on purpose: kills, power cuts, failing disks, flipped bits. And a survey of what is left."""
+"""Tools that break a cache on purpose (kills, power cuts, failing disks, flipped bits) and survey what is left."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ Moment = Literal["before", "halfway", "after"]
 
 
 class Killed(BaseException):
-    """The process ends here, as far as the storage can tell."""
+    """Raised where the process ends as far as the storage can tell."""
 
 
 # What a reader finds
@@ -51,7 +51,7 @@ class Survey:
     wrong_tables: frozenset[str] = frozenset()
 
     def faults(self, acknowledged: Collection[int], in_flight: int = 1) -> list[str]:
-        """What a kill or a power cut must not have done, given the shards for which `write_shard` had returned."""
+        """Check that nothing was lost, given the shards for which `write_shard` had returned."""
         lost = set(acknowledged) - self.intact
         unreadable = self.committed - self.intact
         surplus = self.committed - set(acknowledged)
@@ -65,7 +65,7 @@ class Survey:
 
 
 def survey(location: Location, plan: CachePlan) -> Survey:
-    """Open what is at a location and read all of it; a location that cannot be opened has no shards."""
+    """Open a cache and read all of it; a cache that cannot be opened has no shards."""
     try:
         cache = ActivationCache(location, allow_partial=True)
     except CacheError:
@@ -81,12 +81,12 @@ def survey(location: Location, plan: CachePlan) -> Survey:
 
 
 def _as_stored(plan: CachePlan, site: str) -> Values:
-    """What reading a site must give."""
+    """The values that reading a site must return."""
     return torch.from_numpy(make_values(plan, site)).to(TORCH[plan.dtypes[site]]).float().numpy()
 
 
 def _is_right(cache: ActivationCache, shard: int, stored: dict[str, Values]) -> bool | None:
-    """Whether a shard's numbers are those that were written; None if reading them is an error."""
+    """Whether a shard has the numbers that were written; None if it cannot be read."""
     first, last = cache.plan.shard_clips(shard)
     try:
         read = {site: cache.read(site, clips=range(first, last + 1)) for site in cache.sites}
@@ -106,7 +106,7 @@ def _wrong_tables(cache: ActivationCache, plan: CachePlan) -> Iterator[str]:
 def write_missing(
     location: Location, plan: CachePlan, written: Callable[[int], Any], shards: tuple[int, int] | None = None
 ) -> None:
-    """Write what is missing, and call `written` after each shard."""
+    """Write the missing shards, and call `written` after each."""
     with CacheWriter(location, plan, make_clips(plan), shards) as writer:
         for shard in writer.missing():
             writer.write_shard(shard, shard_values(plan, shard))
@@ -167,7 +167,7 @@ class Interrupted:
         return self._operation(f"size {name}", lambda: self._inner.size(name))
 
     def version(self, name: str) -> Any:
-        """See `Storage`; no operation that fails."""
+        """See `Storage`; this operation never fails."""
         return self._inner.version(name)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
@@ -204,7 +204,7 @@ class Interrupted:
         return self._operation("free_bytes", self._inner.free_bytes)
 
     def bury(self) -> None:
-        """Do to a dead writer's claims what the end of a process does: nothing renews them, no lock is held."""
+        """Treat a dead writer's claims as the end of a process does: no longer renewed, no lock held."""
         for claim in self._claims:
             forget(claim)
 
@@ -244,7 +244,7 @@ class Interrupted:
 
 
 class _InterruptedClaim:
-    """A claim of a writer that may be dead."""
+    """The claim of a writer that may be dead."""
 
     def __init__(self, storage: Interrupted, claim: Claim) -> None:
         self._storage = storage
@@ -275,7 +275,7 @@ class Meddled(Interrupted):
 
 
 def forget(claim: Any) -> None:
-    """Let the writer that holds a claim be dead: its claim is not renewed or unlocked, and what it left stays."""
+    """Make the holder of a claim dead: its claim is neither renewed nor unlocked, and its files stay."""
     if hasattr(claim, "_thread"):
         claim._closed.set()
         claim._thread.join()
@@ -284,7 +284,7 @@ def forget(claim: Any) -> None:
 
 
 def expire_claims(storage: Storage) -> None:
-    """Let the claims of dead writers in an object store have ended."""
+    """Expire the claims of dead writers in an object store."""
     if isinstance(storage, ObjectStorage):
         for name in storage._claims():
             storage.put(name, [b'{"expires":0}'])
@@ -295,7 +295,7 @@ def expire_claims(storage: Storage) -> None:
 
 @dataclass
 class _File:
-    """Content of a file: as it is, and as of its last sync."""
+    """Content of a file, now and at its last sync."""
 
     content: bytes = b""
     synced: bytes | None = None
@@ -303,7 +303,7 @@ class _File:
 
 @dataclass
 class _Folder:
-    """Names in a folder: as they are, as of its last sync, and in between (oldest first; None: removed)."""
+    """Names in a folder, now, at its last sync, and in between (oldest first; None: removed)."""
 
     names: dict[str, "_Node"] = field(default_factory=dict)
     durable: dict[str, "_Node"] = field(default_factory=dict)
@@ -315,7 +315,7 @@ Image = dict[str, bytes | None]
 
 
 class RecordedDisk:
-    """Follows what this process does in a folder, to say what a power cut would leave of it.
+    """Record what this process does in a folder, to tell what a power cut would leave.
 
     What the disk has for certain is a file's content as of its last sync and a folder's names as of its last sync. Of
     what came later it may have any part: each name's later changes up to any of them, each file's later content cut
@@ -343,7 +343,7 @@ class RecordedDisk:
         patch.setattr(os, "fsync", self._fsync)
 
     def images(self) -> list[Image]:
-        """What a power cut may leave now: nothing unsynced, all of it, and parts of it drawn at random."""
+        """Images that a power cut may leave now: nothing unsynced, all of it, and random parts of it."""
         return [
             self._image(choose) for choose in (_none_of, _all_of, self._random.randint, self._random.randint)
         ]
@@ -381,7 +381,7 @@ class RecordedDisk:
         return str(path.relative_to(self._root) if path.is_relative_to(self._root) else path)
 
     def _follow(self) -> None:
-        """Take in what is in the folder now."""
+        """Record the current contents of the folder."""
         seen: dict[int, _Node] = {self._root.stat().st_ino: self._tree}
         self._follow_folder(self._root, self._tree, seen)
         self._nodes = seen
@@ -452,7 +452,7 @@ def _all_of(first: int, last: int) -> int:
 
 
 def restore(image: Image, folder: Path) -> None:
-    """Make a folder that holds an image."""
+    """Create a folder from an image."""
     folder.mkdir()
     for name, content in image.items():
         if content is None:
@@ -465,12 +465,12 @@ def restore(image: Image, folder: Path) -> None:
 
 WRITES = frozenset({"open", "write", "fsync", "replace", "mkdir"})
 CHANGES = WRITES | {"unlink", "rmdir"}
-# What fails with each: a full disk still removes names; a disk that is read-only changes nothing.
+# Calls that fail with each: a full disk can still remove names; a read-only disk changes nothing.
 FAILING = {errno.ENOSPC: WRITES, errno.EDQUOT: WRITES, errno.EIO: CHANGES, errno.EROFS: CHANGES}
 
 
 class FailingDisk:
-    """Lets the calls of this process that change a folder fail from the n-th on, or the n-th only.
+    """Make this process's calls that change a folder fail from the n-th on, or only the n-th.
 
     Args:
         folder: where calls fail.
@@ -531,14 +531,14 @@ class FailingDisk:
 
 
 def whole_path(path: Any, arguments: dict[str, Any]) -> Path:
-    """The path that a function of `os` means, which may be given with the descriptor of the folder it lies in."""
+    """The path passed to a function of `os`, possibly relative to the descriptor of a folder."""
     folder = arguments.get("dir_fd", arguments.get("src_dir_fd"))
     return Path(path) if folder is None else Path(os.readlink(f"/proc/self/fd/{folder}"), path)
 
 
-# A disk that lies
+# A disk that corrupts data
 
 
 def flip(content: bytes, place: int, bit: int) -> bytes:
-    """The same bytes but for one bit."""
+    """The same bytes with one bit flipped."""
     return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]

@@ -1,4 +1,4 @@
-"""Small plans, values that are known at every coordinate, and whole caches as comparable dictionaries."""
+"""Small plans, values known at every coordinate, and whole caches as comparable dictionaries."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,7 +49,7 @@ def make_values(plan: CachePlan, site: str) -> Float[np.ndarray, "clip step pass
 
 
 def shard_values(plan: CachePlan, shard: int) -> dict[str, Float[np.ndarray, "clip step pass token channel"]]:
-    """What `write_shard` takes, out of `make_values`."""
+    """A shard's values from `make_values`, as `write_shard` takes them."""
     first, last = plan.shard_clips(shard)
     return {site: make_values(plan, site)[first : last + 1] for site in plan.sites}
 
@@ -60,7 +60,7 @@ def write_cache(
     order: list[int] | None = None,
     shards: tuple[int, int] | None = None,
 ) -> AnyLocation:
-    """Write what is missing of a cache (or of a range of its shards), in ascending or the given order of shards."""
+    """Write the missing shards of a cache (or of a range), in ascending or the given order."""
     with CacheWriter(location, plan, make_clips(plan), shards) as writer:
         for shard in order or writer.missing():
             writer.write_shard(shard, shard_values(plan, shard))
@@ -76,6 +76,6 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 
 def contents(location: Location) -> dict[str, bytes]:
-    """Every name of a cache, wherever it lies -> its bytes."""
+    """Every name in a cache, in a folder or in a store -> its bytes."""
     storage = open_storage(location)
     return {name: storage.read(name) for name in sorted(storage.sizes())}

@@ -1,4 +1,4 @@
-"""Writers in processes of their own, killed with SIGKILL: at a moment, or at a call that touches the disk."""
+"""Writers in separate processes, killed with SIGKILL after some time or at a call that touches the disk."""
 
 import fcntl
 import io
@@ -26,7 +26,7 @@ preload(__name__)
 
 
 class Victim:
-    """A writer of what is missing, in a process of its own.
+    """A writer of the missing shards, in a separate process.
 
     Args:
         location: of the cache; may be a storage.
@@ -62,22 +62,22 @@ class Victim:
         theirs.close()
 
     def wait_until_ready(self) -> None:
-        """Until it has imported everything and goes on to its first call of the cache."""
+        """Wait until it has imported everything and is about to make its first call to the cache."""
         assert self._reports.recv() == "ready"
 
     def wait_for_a_shard(self) -> None:
-        """Until it has written its next shard."""
+        """Wait until it has written its next shard."""
         known = len(self.acknowledged)
         while len(self.acknowledged) == known:
             self._take(self._reports.recv())
 
     def kill_after(self, seconds: float) -> None:
-        """Kill it with SIGKILL after some time, unless it ends before."""
+        """Kill it with SIGKILL after some time, unless it ends earlier."""
         if not wait([self._process.sentinel], timeout=seconds):
             self._process.kill()
 
     def end(self) -> None:
-        """Wait until it has ended, and take in what it said."""
+        """Wait until it has ended, and collect its messages."""
         self._process.join()
         while True:
             try:
@@ -104,7 +104,7 @@ def _write(
     kill_at: int,
     reports: Connection,
 ) -> None:
-    """What a victim does."""
+    """The main function of a victim."""
     torch.set_num_threads(1)
     clips = make_clips(plan)
     sites = {site: make_values(plan, site) for site in plan.sites}
@@ -121,7 +121,7 @@ def _write(
 
 
 class _ReportingWriter(CacheWriter):
-    """Says which shards it has written, and may stop then."""
+    """A writer that reports each written shard and may stop after it."""
 
     reports: Connection
     shards_left: int
@@ -151,7 +151,7 @@ def _write_pipelined(writer: CacheWriter, values: list[dict[str, Any]]) -> None:
 
 
 def _kill_at(call: int) -> None:
-    """Make this process kill itself in place of its nth call that changes a folder or asks for a lock."""
+    """Make this process kill itself instead of its n-th call that changes a folder or requests a lock."""
     count = 0
     counting = threading.Lock()
 
@@ -189,7 +189,7 @@ def _kill_at(call: int) -> None:
 
 @contextmanager
 def victims(*made: Victim) -> Iterator[None]:
-    """See to it that no victim outlives a test."""
+    """Ensure that no victim outlives a test."""
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="session")
 def other_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study like the first, with other impacts."""
+    """A study like the first, with different impacts."""
     study = make_study(tmp_path_factory.mktemp("other"))
     study.path.rename(study.path.with_name("other"))
     study = Study.open(study.path.with_name("other"))
@@ -28,7 +28,7 @@ def other_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A published table of two models: one as deep as the study's, one deeper."""
+    """A published table of two models: one as deep as the study's model, one deeper."""
     rows = [
         f"{model},clap,{concept},tf{block},cross,{0.9 if block == 3 else 0.01 * block:g}"
         for model, blocks in (("tiny", 8), ("deep", 12))
@@ -54,7 +54,7 @@ def app(study: Study) -> dash.Dash:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """An audio file that is no study's."""
+    """An audio file outside any study."""
     file = tmp_path / "secret.flac"
     file.write_bytes(b"fLaC secret")
     return file

@@ -1,4 +1,4 @@
-"""A dashboard on a port of its own, as `workbench dashboard` serves it."""
+"""Serve a dashboard on a free port, as `workbench dashboard` does."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from dashboards.server import Server, make_server, open_socket
 
 @contextmanager
 def running(app: dash.Dash, address: Address = Address()) -> Iterator[Server]:  # noqa: B008
-    """The server of an app on a free port of this machine, until the end of the block."""
+    """Run an app's server on a free local port until the end of the block."""
     with open_socket("127.0.0.1", 0) as listening:
         server = make_server(app.server, listening, address)
         thread = threading.Thread(target=server.run, daemon=True)
@@ -28,6 +28,6 @@ def running(app: dash.Dash, address: Address = Address()) -> Iterator[Server]:  
 
 @contextmanager
 def served(app: dash.Dash, address: Address = Address()) -> Iterator[str]:  # noqa: B008
-    """The address of a running app, without its last slash."""
+    """Run an app; yields its URL without the trailing slash."""
     with running(app, address) as server:
         yield f"http://127.0.0.1:{server.effective_port}"

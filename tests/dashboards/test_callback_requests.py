@@ -81,7 +81,7 @@ def test_malformed_requests_are_refused(
     assert answer.status_code == 400
     assert answer.mimetype == "text/plain"
     assert answer.text.count("\n") == 1
-    assert "no request of a page of this dashboard" in answer.text
+    assert "not from a page of this dashboard" in answer.text
     assert not [record for record in caplog.records if record.exc_info]
 
 

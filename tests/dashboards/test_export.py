@@ -159,7 +159,7 @@ def test_figures_go_into_the_study_and_keep_apart(study: Study) -> None:
         ("patching", "pdf", {"concept": "key"}, ["concept 'key'", "tempo"]),
         ("patching-pairs", "pdf", {"concept": "tempo", "arm": "tf99"}, ["arm 'tf99'", "tf0, tf1"]),
         ("patching-pairs", "pdf", {"concept": "tempo", "arm": "clean"}, ["arm 'clean'"]),
-        ("patching-compare", "pdf", {}, ["compare=STUDY or published=TABLE.csv"]),
+        ("patching-compare", "pdf", {}, ["compare=STUDY and published=TABLE.csv"]),
         ("patching-compare", "pdf", {"compare": "nowhere"}, ["nowhere is not a study"]),
         ("feature", "pdf", {}, ["'feature' needs feature", "`--option feature=0`"]),
         ("feature-clip", "pdf", {"feature": 1}, ["needs clip", "--option clip=1"]),

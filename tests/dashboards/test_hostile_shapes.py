@@ -65,16 +65,28 @@ CASES = [
     (
         "patching-blocks",
         replaced("score", lambda old: old.astype(str)),
-        "other values for score than numbers",
+        "values of score that are not numbers",
     ),
-    ("patching-blocks", replaced("row", lambda old: ("arm", np.arange(old.size))), "for row than texts"),
-    ("patching-blocks", attribute("kind", "probes"), "of the kind 'probes', not 'patching'"),
+    (
+        "patching-blocks",
+        replaced("row", lambda old: ("arm", np.arange(old.size))),
+        "values of row that are not text",
+    ),
+    ("patching-blocks", attribute("kind", "probes"), "has kind 'probes', not 'patching'"),
     ("patching-blocks", attribute("question", 3), "has no question"),
     ("probes", replaced("accuracy_mean", lambda old: old.isel(step=0, drop=True)), "for accuracy_mean"),
     ("probes", replaced("concept", lambda old: ("concept", ["tempo"] * old.size)), "labels of concept twice"),
-    ("patching-blocks", replaced("p_adjusted", lambda old: old + 99), "values of p_adjusted outside 0 to 1"),
-    ("probes", replaced("p_value", lambda old: old - 0.999), "values of p_value outside 0 to 1"),
-    ("sae-tf3.cross_attn", replaced("auroc", lambda old: old + 1.1), "values of auroc outside 0 to 1"),
+    (
+        "patching-blocks",
+        replaced("p_adjusted", lambda old: old + 99),
+        "values of p_adjusted outside the range 0 to 1",
+    ),
+    ("probes", replaced("p_value", lambda old: old - 0.999), "values of p_value outside the range 0 to 1"),
+    (
+        "sae-tf3.cross_attn",
+        replaced("auroc", lambda old: old + 1.1),
+        "values of auroc outside the range 0 to 1",
+    ),
     (
         "sae-tf3.cross_attn",
         replaced("top_clip", lambda old: old + 10**6),
@@ -185,7 +197,7 @@ def test_a_result_that_lacks_something_is_not_drawn(
         file.unlink()
         change(good).to_netcdf(file, engine="h5netcdf")
         for figure, options in FIGURES_OF[name]:
-            with pytest.raises(UserError, match="make it anew"):
+            with pytest.raises(UserError, match="compute it again with"):
                 export_figure(spoilt, figure, "svg", tmp_path / "out", **options)
     finally:
         file.unlink()

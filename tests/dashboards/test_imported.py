@@ -86,8 +86,8 @@ def test_block_means_and_sets_follow_the_threshold(app: dash.Dash) -> None:
     assert "τ = 0.1, published: {tf3}." in str(notes)
     # Undefined concepts have no part in a mean; the others' tf3 and tf4 lie above.
     assert "τ = 0.1, this study: {tf3, tf4}." in str(notes)
-    assert "Published by clap: tempo, drums, jazz." in str(notes)
-    assert "Means of this study are over instrument, tempo, drums." in str(notes)
+    assert "Published impacts by clap: tempo, drums, jazz." in str(notes)
+    assert "This study's means are over instrument, tempo, drums." in str(notes)
     bars = {trace.name: trace for trace in means.data}
     assert bars["published"].y[3] == pytest.approx(0.9)
     own = [IMPACT[concept].get("tf3", 0.0) for concept in ("instrument", "tempo", "drums")]
@@ -101,7 +101,7 @@ def test_block_means_and_sets_follow_the_threshold(app: dash.Dash) -> None:
 
 def test_a_deeper_networks_map_stands_alone(app: dash.Dash) -> None:
     notes, means, _ = callback(app, "show")("?model=deep&threshold=nonsense")
-    assert "has 8 blocks, that of the paper 12" in str(notes)
+    assert "8 blocks and the paper's has 12" in str(notes)
     assert [trace.name for trace in means.data] == ["published"]
     assert len(means.data[0].x) == 12
 
@@ -112,7 +112,7 @@ def test_a_study_without_an_own_map_shows_the_published_one(
     study = make_study(tmp_path, results=False)
     import_published_map(study, published, "tiny")
     notes, means, _ = callback(create_app(study.path), "show")("")
-    assert "no patching result of the blocks" in str(notes)
+    assert "no patching result for blocks" in str(notes)
     assert [trace.name for trace in means.data] == ["published"]
 
 
@@ -165,7 +165,9 @@ def test_the_comparison_page_offers_it_and_its_export_tells_its_origin(
 
 def test_exactly_one_thing_is_compared_with() -> None:
     for given in ({}, {"imported": "a", "published": "b"}, {"imported": "a", "compare": "b"}):
-        with pytest.raises(ValueError, match="give one: imported=MODEL, compare=STUDY or published"):
+        with pytest.raises(
+            ValueError, match="give exactly one of imported=MODEL, compare=STUDY and published"
+        ):
             PatchingComparisonSpec.model_validate({"name": "blocks", **given})
 
 

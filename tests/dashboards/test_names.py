@@ -67,7 +67,7 @@ SELECTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("format", ["pdf", "svg", "png"])
 def test_every_figure_takes_any_name(named: Study, tmp_path: Path, figure: str, format: str) -> None:
     told: list[str] = []
-    files = export_figure(named, figure, format, tmp_path, tell=told.append, **SELECTIONS[figure])
+    files = export_figure(named, figure, format, tmp_path, warn=told.append, **SELECTIONS[figure])
     assert len(files) == 5
     assert all(file.parent == tmp_path for file in files)
     assert len(told) <= 1

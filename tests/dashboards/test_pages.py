@@ -64,7 +64,7 @@ def test_the_legend_has_what_the_map_has(app: dash.Dash) -> None:
 
 def test_a_wide_map_has_the_whole_width(app: dash.Dash, monkeypatch: pytest.MonkeyPatch) -> None:
     assert draw(app, "")["map"]["lg"] + draw(app, "")["detail"]["lg"] == 24
-    monkeypatch.setattr(patching, "MOST_BESIDE", 8)
+    monkeypatch.setattr(patching, "MAX_BESIDE", 8)
     assert draw(app, "")["map"]["lg"] == draw(app, "")["detail"]["lg"] == 24
 
 

@@ -20,7 +20,7 @@ def test_a_player_names_its_sound_and_its_pictures(study: Study) -> None:
 
 def test_audio_that_is_gone_is_told(study: Study) -> None:
     text = str(player(study, "audio/clips/99999.flac", 2.0))
-    assert "audio/clips/99999.flac is not in the study any more" in text
+    assert "audio/clips/99999.flac is missing from the study" in text
     assert "Audio(" not in text
 
 
@@ -43,4 +43,4 @@ def test_a_lost_recording_cannot_be_chosen(study: Study) -> None:
     lost, clean = (card.children[0] for card in group.children[0].children)
     assert (lost.disabled, clean.disabled) == (True, False)
     assert (getattr(lost, "aria-checked"), getattr(clean, "aria-checked")) == ("false", "true")
-    assert "lost.flac is not in the study any more" in str(group)
+    assert "lost.flac is missing from the study" in str(group)

@@ -69,7 +69,7 @@ def test_undefined_impacts_have_their_reason(study: Study) -> None:
     assert not has_impacts(few)
     names = ", ".join(f"{name}: 1 pair" for name in result["concept"].values)
     assert undefined_notes(few) == [
-        f"undefined: the scores of clean and corrupt do not differ clearly ({names})."
+        f"undefined: the clean and corrupt scores do not clearly differ ({names})."
     ]
     silent = result.assign(impact=result["impact"] * np.nan, defined=xr.ones_like(result["defined"]))
     assert [note.partition(" (")[0] for note in undefined_notes(silent)] == ["undefined: there are no scores"]

@@ -1,4 +1,4 @@
-"""Run the command line in this process, as a user's shell would see it."""
+"""Run the command line in this process, with the results that a shell would see."""
 
 import sys
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from workbench.cli.main import main
 
 @dataclass(frozen=True)
 class Outcome:
-    """Exit code and what was printed."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -31,7 +31,7 @@ def workbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 def runner(
     entry_point: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Workbench:
-    """Runs an entry point on arguments and gives what came of it."""
+    """Run an entry point with arguments and return its exit code and output."""
 
     def run(*arguments: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["workbench", *map(str, arguments)])

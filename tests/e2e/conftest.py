@@ -1,4 +1,4 @@
-"""Where studies go, their prompts, and a browser to look at them: an installed one, or else one that is fetched."""
+"""Fixtures of the end-to-end tests: a folder for studies, prompts, and a browser, downloaded if none is installed."""
 
 import os
 import shutil
@@ -39,12 +39,12 @@ def installed_browser() -> str | None:
 
 
 def playwright_browser() -> bool:
-    """Whether playwright's own Chromium is there, fetched now where it is not."""
+    """Whether playwright's own Chromium is available, after downloading it if necessary."""
     return _runs([sys.executable, "-m", "playwright", "install", "chromium"])
 
 
 def debian_browser() -> str | None:
-    """Debian's Chromium, installed now; root only."""
+    """Install Debian's Chromium and return its path; root only."""
     if os.name != "posix" or os.geteuid() != 0 or shutil.which("apt-get") is None:
         return None
     _runs(["apt-get", "update"])
@@ -63,7 +63,7 @@ def _runs(command: list[str]) -> bool:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the study of a file's tests is to be."""
+    """The folder for the study of a file's tests."""
     return tmp_path_factory.mktemp("path") / "study"
 
 
@@ -77,7 +77,7 @@ def prompts(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
-    """Launch options for pytest-playwright: which browser, and one that asks nothing of any other machine."""
+    """Launch options for pytest-playwright: a browser that contacts no other machine."""
     options = {**browser_type_launch_args, "args": ARGUMENTS}
     path = installed_browser()
     if path is None and playwright_browser():

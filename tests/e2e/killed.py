@@ -1,4 +1,4 @@
-"""The command line in processes of its own, killed at a chosen moment or not, and what it left behind."""
+"""Run the command line in separate processes, possibly killed at a chosen moment, and hash the files left behind."""
 
 import hashlib
 import importlib
@@ -27,11 +27,11 @@ preload(
 )
 
 Killer = tuple[str, str, int]
-"""Module, function of it, and the number of the call in whose place the process kills itself."""
+"""Module, its function, and the number of the call instead of which the process kills itself."""
 
 
 class Command:
-    """A command that runs in a process of its own."""
+    """A command in a separate process."""
 
     def __init__(self, *arguments: object, killer: Killer | None = None) -> None:
         descriptor, name = tempfile.mkstemp(suffix=".txt")
@@ -42,7 +42,7 @@ class Command:
         self._process.start()
 
     def end(self) -> tuple[int, str]:
-        """Exit code, and what was said on standard error, on one line."""
+        """Exit code and standard error, on one line."""
         self._process.join()
         said = " ".join(self._said.read_text().split())
         self._said.unlink()
@@ -51,14 +51,14 @@ class Command:
 
 
 def workbench(killer: Killer | None, *arguments: object) -> int:
-    """Exit code of a command, killed at that moment."""
+    """Run a command that is killed at `moment`; returns its exit code."""
     code, said = Command(*arguments, killer=killer).end()
     assert code in (0, -signal.SIGKILL), said
     return code
 
 
 def _run(words: list[str], killer: Killer | None, said: str) -> None:
-    """What the process does."""
+    """The main function of the process."""
     with open(said, "w") as file, open(os.devnull, "w") as nothing:
         os.dup2(file.fileno(), 2)
         os.dup2(nothing.fileno(), 1)
@@ -90,6 +90,6 @@ def _deadly(original: Callable[..., Any], count: int) -> Callable[..., Any]:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """Hash of every file that a trace writes; study.json holds the date and is compared apart."""
+    """Hash of every file that a trace writes; study.json contains the date and is compared separately."""
     files = [file for file in folder.rglob("*") if file.is_file() and file.name != "study.json"]
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

@@ -1,4 +1,4 @@
-"""Maps of the shipped organisms, through the real scorer, and their planted truth."""
+"""Maps of the shipped organisms by the real scorer, and their planted truth."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -20,7 +20,7 @@ from workbench.studies.study import Study, StudySpec
 def impact_map(
     model: AceStep15, folder: Path, pairs: int, sets: tuple[tuple[int, ...], ...] = ()
 ) -> tuple[xr.Dataset, dict]:
-    """The patching result on few pairs, and the planted truth."""
+    """The patching result on a few pairs, and the planted truth."""
     study_spec = StudySpec(
         model=model.name,
         prompts=load_prompt_set("organism"),
@@ -60,7 +60,7 @@ CONCEPTS = ["instrument", "tempo", "mood", "drums"]
 
 
 def assert_nothing_outside(impact: xr.Dataset, planted: list[str]) -> None:
-    """Blocks where nothing is planted neither bring the concept back nor take it away; null arms hardly move it."""
+    """Check that blocks without a planted concept neither restore nor remove it; null arms hardly change it."""
     for suffix in ("", " necessity"):
         outside = [arm for arm in single_blocks(impact, suffix) if arm.removesuffix(suffix) not in planted]
         assert len(outside) == 8 - len(planted)

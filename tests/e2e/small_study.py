@@ -1,4 +1,4 @@
-"""What the small studies of random models share: prompts, how their arms sound, and what holds of every one."""
+"""Helpers for small studies of random models: prompts, audio of arms, and checks that apply to all of them."""
 
 from pathlib import Path
 
@@ -25,14 +25,14 @@ concepts:
 
 
 def heard(folder: Path, arm: str, name: str = "patching-blocks") -> np.ndarray:
-    """An arm's audio (channel, sample) in a map of mood, of the first pair."""
+    """An arm's audio (channel, sample) for the first pair in a map of mood."""
     study = Study.open(folder)
     file = study.result(name).audio.sel(concept="mood", arm=arm).isel(pair=0, seed=0).item()
     return read_audio(study.path / str(file))[0]
 
 
 def check_probe(workbench: Workbench, folder: Path, site: str) -> None:
-    """A probe reads the mood off a cross-attention, where the prompt's word comes in."""
+    """Check that a probe decodes the mood from a cross-attention, where the prompt enters."""
     outcome = workbench("probe", folder, "--concept", "mood", "--folds", "4")
     assert outcome.code == 0, outcome
     accuracy = Study.open(folder).result("probes").accuracy_mean
@@ -40,7 +40,7 @@ def check_probe(workbench: Workbench, folder: Path, site: str) -> None:
 
 
 def check_sae(workbench: Workbench, folder: Path, site: str) -> None:
-    """An autoencoder of a site is trained, sparse, and better than the mean."""
+    """Check that a site's autoencoder is trained, sparse, and better than the mean."""
     outcome = workbench("sae", folder, "--site", site, "--expansion", "2", "--k", "8", "--train-steps", "200")
     assert outcome.code == 0, outcome
     result = Study.open(folder).result(f"sae-{site}")
@@ -49,7 +49,7 @@ def check_sae(workbench: Workbench, folder: Path, site: str) -> None:
 
 
 def check_dashboard(folder: Path) -> None:
-    """Every page shows the finished study, with nothing left to be run, and its audio is served."""
+    """Check that every page shows the finished study, without missing results, and that its audio is served."""
     study = Study.open(folder)
     context = Context(study)
     for page in filter(lambda page: page.is_linked(context), PAGES):

@@ -262,7 +262,7 @@ def test_an_undefined_cell_has_no_number(page: Page, address: str) -> None:
 
 def test_planted_cells_are_outlined_when_asked_and_stay_so(page: Page, address: str) -> None:
     page.goto(f"{address}/patching")
-    expect(page.locator("#patching-legend")).to_contain_text("not significant or inside null band")
+    expect(page.locator("#patching-legend")).to_contain_text("not significant or inside the null band")
     expect(page.locator("#patching-legend")).not_to_contain_text("planted")
     page.locator("#truth").check()
     expect(page.locator("#patching-legend")).to_contain_text("planted")
@@ -274,16 +274,16 @@ def test_planted_cells_are_outlined_when_asked_and_stay_so(page: Page, address: 
 def test_two_maps_are_compared(page: Page, address: str) -> None:
     page.goto(f"{address}/comparison")
     expect(page.locator("#compare-numbers")).to_contain_text("8 rows over the common concepts: 1.00")
-    expect(page.locator("#compare-numbers")).to_contain_text("Of the 3 rows on top, 3 are the same: tf3, tf4")
+    expect(page.locator("#compare-numbers")).to_contain_text("Of the top 3 rows, 3 are the same: tf3, tf4")
     expect(page.locator("#patching-compare-graph")).to_contain_text("0.93")
     expect(page.locator("#compare-scatter .scatterlayer .trace")).to_have_count(4)
     page.locator("#compare-other").click()
     page.get_by_role("option", name="paper, deep").click()
-    expect(page.locator("#compare-notes")).to_contain_text("study has 8 blocks, paper, deep has 12")
+    expect(page.locator("#compare-notes")).to_contain_text("study has 8 blocks and paper, deep has 12")
     expect(page.locator("#compare-matched")).to_be_hidden()
     page.locator("#compare-result").click()
     page.get_by_role("option", name="steps").click()
-    expect(page.locator("#compare-notes")).to_contain_text("compare the result of the question 'blocks'")
+    expect(page.locator("#compare-notes")).to_contain_text("compare a result of the question 'blocks'")
 
 
 @pytest.mark.parametrize("width", [1000, 1440])

@@ -1,4 +1,4 @@
-"""Where the twins run: on the CPU always, so that they cannot rot, and on a CUDA device where there is one."""
+"""Devices of the GPU tests: always the CPU, so that the tests stay in use, and a CUDA device if there is one."""
 
 import pytest
 import torch

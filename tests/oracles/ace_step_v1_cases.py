@@ -1,4 +1,4 @@
-"""Random small configurations of ACE-Step v1's denoiser, and inputs for them: alike for the original and for ours."""
+"""Small random configurations of ACE-Step v1's denoiser and their inputs, shared by the original and this project."""
 
 import zlib
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 LAYERS = {0: 1, 1: 2, 2: 3, 3: 4, 4: 2, 5: 17, 6: 22, 7: 1}
-"""Layers by seed. Those of 17 and 22 have some, or more than all, of the blocks whose queries are weakened."""
+"""Layers by seed. Seeds 17 and 22 have some, or all and more, of the blocks whose queries are weakened."""
 
 ERG_SEEDS = tuple(seed for seed, layers in LAYERS.items() if layers > 15)
 
 INSTRUMENTAL_SEED = 7
-"""The case in which no row has lyrics."""
+"""The seed of the case in which no row has lyrics."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Case:
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())]).standard_normal(shape)
 
     def inputs(self) -> dict[str, np.ndarray]:
-        """Floats in float64, token numbers and masks in int64; padding holds values that must not matter."""
+        """Floats in float64, token ids and masks in int64; padding contains values that must not matter."""
         rows, config = len(self.text_lengths), self.config
         masks = {
             "text_mask": mask(self.text_lengths),
@@ -54,7 +54,7 @@ class Case:
 
 
 def mask(lengths: tuple[int, ...]) -> np.ndarray:
-    """Ones in each row up to its length, zeros after."""
+    """A mask with ones in each row up to its length, then zeros."""
     return (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
 
 

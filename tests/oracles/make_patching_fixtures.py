@@ -1,4 +1,4 @@
-"""Write fixtures/patching: what TransformerLens and pyvene give for the network of plain_network.py (see README.md).
+"""Write fixtures/patching: results of TransformerLens and pyvene on the network of plain_network.py (see README.md).
 
 Run in an environment with both: python make_patching_fixtures.py FOLDER
 """
@@ -43,7 +43,7 @@ def make_weights() -> dict[str, torch.Tensor]:
 
 
 def lens_model(weights: dict[str, torch.Tensor]) -> HookedTransformer:
-    """The same network as TransformerLens lays it out."""
+    """The same network as a TransformerLens model."""
     config = HookedTransformerConfig(
         n_layers=BLOCKS, d_model=WIDTH, d_mlp=INNER, n_heads=HEADS, d_head=HEAD, n_ctx=TOKENS,
         d_vocab=VOCABULARY, act_fn="gelu_new", normalization_type="LN", dtype=torch.float64, device="cpu",
@@ -73,7 +73,7 @@ def lens_model(weights: dict[str, torch.Tensor]) -> HookedTransformer:
 
 
 def gpt2_model(weights: dict[str, torch.Tensor]) -> GPT2LMHeadModel:
-    """The same network as a GPT-2, for pyvene."""
+    """The same network as a GPT-2 model, for pyvene."""
     config = GPT2Config(
         vocab_size=VOCABULARY, n_positions=TOKENS, n_embd=WIDTH, n_layer=BLOCKS, n_head=HEADS, n_inner=INNER,
         bos_token_id=None, eos_token_id=None, tie_word_embeddings=False, attn_implementation="eager",
@@ -139,7 +139,7 @@ def of_transformer_lens(model: HookedTransformer) -> Arrays:
 
 
 def of_pyvene(model: GPT2LMHeadModel) -> Arrays:
-    """Interchanges of the clean run's values with other runs', and ablations and additions in the clean run."""
+    """Interchange interventions between the clean run and others, and ablations and additions in the clean run."""
     parts = {"block": "block_output", "mlp": "mlp_output", "attn": "attention_output"}
     heads_part = "head_attention_value_output"
     draws = torch.Generator().manual_seed(12)

@@ -1,4 +1,4 @@
-"""A small transformer in plain torch, and how the engine reaches into it: what the peers are compared on."""
+"""A small transformer in plain torch with the engine's access to it, for comparisons with other libraries."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -22,7 +22,7 @@ class Square(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal attention; with `fixed` every token looks at all tokens up to it alike."""
+    """Causal attention; with `fixed`, every token attends uniformly to all tokens up to itself."""
 
     def __init__(self, width: int, heads: int, fixed: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Weights that two programs can make alike without exchanging them: drawn from a seed and each parameter's name."""
+"""Weights that two programs can reproduce without exchanging them, drawn from a seed and each parameter's name."""
 
 import zlib
 
@@ -7,7 +7,7 @@ import torch
 
 
 def draw(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Values of a parameter: standard normals of the generator that (seed, CRC-32 of the name) start, scaled.
+    """Values of a parameter: scaled standard normals from a generator seeded with (seed, CRC-32 of the name).
 
     The scale keeps signals of order one through a stack of layers: 1 / sqrt(inputs) where there are two axes or
     more, 0.1 around 1 for vectors named `weight` (the gains of norms), and 0.1 otherwise.
@@ -20,7 +20,7 @@ def draw(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 @torch.no_grad()
 def fill(module: torch.nn.Module, seed: int) -> None:
-    """Give every floating-point parameter and persistent buffer of a module its drawn value."""
+    """Set every floating-point parameter and persistent buffer of a module to its drawn value."""
     for name, value in module.state_dict().items():
         if value.is_floating_point():
             drawn = torch.from_numpy(np.asarray(draw(name, tuple(value.shape), seed)))

@@ -205,7 +205,7 @@ def export(
     study = open_study(study_folder, allow_store)
     options: dict[str, Any] = _parse_options(option or [])
     make_spec(study, figure, options)  # first, so that no option is taken for another parameter of the export
-    for file in export_figure(study, figure, fmt, out, tell=note, **options):
+    for file in export_figure(study, figure, fmt, out, warn=note, **options):
         typer.echo(file)
 
 

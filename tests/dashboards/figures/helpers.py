@@ -1,4 +1,4 @@
-"""What the tests of figures share: a figure's table and caption by its options, and hostile names."""
+"""Helpers of the tests of figures: a figure's table and caption from its options, and hostile names."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ def caption(study: Study, figure: str, /, **options: Any) -> str:
 
 
 def expect_text(figure: Any) -> None:
-    """The hostile name is in the figure, and everywhere in the way that Plotly shows letter by letter."""
+    """Check that the hostile name is in the figure, and that it is escaped everywhere."""
     told = json.dumps(figure.to_plotly_json(), cls=PlotlyJSONEncoder, ensure_ascii=False)
     assert SHOWN in told
     assert "<b>lo-fi" not in told

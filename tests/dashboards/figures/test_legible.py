@@ -180,7 +180,7 @@ def test_features_of_many_values_can_be_read(width: Width, monkeypatch: pytest.M
     figure = feature.draw_paper(pd.concat(panels, ignore_index=True), width)
     assert figure.get_figheight() < TALLEST
     written = check(figure, monkeypatch)
-    assert "furthest 30 of 400 concept values" in written
+    assert "30 of 400 values furthest from 0.5" in written
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -59,7 +59,7 @@ def test_rankings_are_compared_over_common_concepts_and_single_blocks() -> None:
     assert compared.spearman == pytest.approx(0.5)  # ranks 1 3 2 against 1 2 3
     assert (compared.tops, compared.overlap) == ((["tf1"], ["tf2"]), [])
     assert compare_maps(make_map("a", LEFT, 3), make_map("b", RIGHT, 3), 2, []).overlap == ["tf1", "tf2"]
-    assert compared.notes == ["Compared on fast. a alone has sad. b alone has jazz."]
+    assert compared.notes == ["Compared on fast. Only a has sad. Only b has jazz."]
 
 
 def test_means_run_over_all_common_concepts() -> None:
@@ -74,7 +74,7 @@ def test_networks_of_different_depth_stand_beside_each_other_only() -> None:
     compared = compare_maps(make_map("a", LEFT, 3), make_map("b", RIGHT, 12), 2, [])
     assert compared.matched.empty
     assert math.isnan(compared.spearman)
-    assert "a has 3 blocks, b has 12" in compared.notes[1]
+    assert "a has 3 blocks and b has 12" in compared.notes[1]
     assert len(compared.frame) == 8
     assert "Spearman" not in write_caption(compared)
 
@@ -85,7 +85,7 @@ def test_without_a_common_concept_nothing_is_compared() -> None:
     )
     assert compared.frame.empty
     assert compared.notes[0] == (
-        "Nothing can be compared: a has the concepts fast, b has jazz, and none is the same."
+        "Nothing can be compared: a has the concepts fast, b has jazz, with none in common."
     )
 
 
@@ -100,7 +100,7 @@ def test_rows_that_one_map_lacks_are_named() -> None:
     compared = compare_maps(
         make_map("a", LEFT, 3), make_map("b", {"fast": {"tf1": 0.4, "tf2": 0.7}}, 3), 2, []
     )
-    assert "Compared on 2 rows that both have. a alone has tf0, all." in compared.notes
+    assert "Compared on 2 rows that both have. Only a has tf0, all." in compared.notes
     assert compared.matched["row"].tolist() == ["tf1", "tf2"]
 
 
@@ -126,16 +126,16 @@ def test_a_study_is_compared_with_a_published_table(study: Study, published: Pat
     assert tiny.matched["impact_lo_right"].isna().all()
     assert tiny.notes[-1] == "The published table has no intervals."
     deep = compare(study, PatchingComparisonSpec(name="blocks", published=str(published), model="deep"))
-    assert any("study has 8 blocks, paper, deep has 12" in note for note in deep.notes)
+    assert any("study has 8 blocks and paper, deep has 12" in note for note in deep.notes)
     assert deep.matched.empty
 
 
 def test_what_asks_something_else_is_not_compared(study: Study, published: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not of 'steps'"):
+    with pytest.raises(UserError, match="'blocks', not 'steps'"):
         compare(study, PatchingComparisonSpec(name="steps", published=str(published), model="tiny"))
     other = make_study(tmp_path / "asked")
     save_changed(other, "patching-blocks", question="sets")
-    with pytest.raises(UserError, match=r"about blocks in .* and about sets"):
+    with pytest.raises(UserError, match=r"'blocks' in .* but for 'sets'"):
         compare(study, PatchingComparisonSpec(name="blocks", compare=str(other.path)))
     save_changed(other, "patching-blocks", schema_version=1)
     with pytest.raises(UserError, match=r"schema version 1.*workbench patch"):

@@ -203,7 +203,7 @@ def test_names_on_a_patching_map_are_text(study: Study, column: str) -> None:
         "null band [−0.05, 0.07]",
         "stability 0.93 [0.81, 0.98]",
         "agreement with clap 0.87",
-        "95 % BCa bootstraps over pairs",
+        "95 % BCa bootstrap intervals over pairs",
         "p > 0.05 after Benjamini–Hochberg over 60 cells",
         "fraction of the concept that is restored",
         "fraction of the concept that is lost",

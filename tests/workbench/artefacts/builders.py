@@ -1,4 +1,4 @@
-"""Files in the published formats, small, and with numbers of their own."""
+"""Small files in the published formats, with made-up numbers."""
 
 import json
 import pickle
@@ -22,7 +22,7 @@ def unit(rng: np.random.Generator, width: int = WIDTH) -> np.ndarray:
 def caa_vectors(
     sites: dict[str, int] | None = None, passes: tuple[int, ...] = (0, 1)
 ) -> dict[tuple[int, int], Any]:
-    """As `sv.pkl` holds them."""
+    """Vectors in the layout of `sv.pkl`."""
     rng = np.random.default_rng(0)
     widths = sites or {f"tf{block}": WIDTH for block in range(BLOCKS)}
     vectors: dict[tuple[int, int], Any] = {}

@@ -1,4 +1,4 @@
-"""The models that the conformance checks run on, each with what its checks must not take from its adapter."""
+"""The models that the conformance checks run on, with facts that the checks must not take from their adapters."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ MODULES = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model, and its pipeline as it is called without the workbench.
+    """A model, and how to call its pipeline without the workbench.
 
     `save` makes its folder. `untraced` calls its pipeline for clips; `by_frame` lays the pipeline's latents out as
     `Generation` has them. `blocks` are the modules in order of computation, and `parts` the names that self-attention,
@@ -61,24 +61,24 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Subject:
-    """An architecture and its model, in float32 and in float64, loaded when a check first asks for it."""
+    """An architecture and its model in float32 and float64, loaded when first needed."""
 
     architecture: Architecture
     folder: Path
 
     @cached_property
     def single(self) -> AudioDiffusionModel:
-        """In float32."""
+        """The model in float32."""
         return load_model(self.folder)
 
     @cached_property
     def exact(self) -> AudioDiffusionModel:
-        """In float64."""
+        """The model in float64."""
         return load_model(self.folder, dtype="float64")
 
     @property
     def block(self) -> int:
-        """The block to edit where one is enough."""
+        """The block to edit if one is enough."""
         return self.architecture.block
 
     @property
@@ -93,7 +93,7 @@ class Subject:
         return [self.settings.model_copy(update=change) for change in changes]
 
     def modules(self, model: AudioDiffusionModel, block: int) -> dict[str, tuple[torch.nn.Module, bool]]:
-        """By part of a block's sites, the module that gives its value, and whether as its input."""
+        """For each part of a block, the module with its value, and whether that is the module's input."""
         module = self.architecture.blocks(model)[block]
         found = {"block": (module, False)}
         for part, name in zip(("self_attn", "cross_attn", "mlp"), self.architecture.parts, strict=True):
@@ -106,25 +106,25 @@ class Subject:
     def untraced(
         self, model: AudioDiffusionModel, clips: Sequence[Clip], settings: GenerationSettings
     ) -> torch.Tensor:
-        """Latents of the pipeline without nnsight and without us."""
+        """Latents of the pipeline without nnsight or the workbench."""
         made = self.architecture.untraced(model, clips, settings, output_type="latent")
         return self.architecture.by_frame(made)
 
     def untraced_audio(
         self, model: AudioDiffusionModel, clip: Clip, settings: GenerationSettings
     ) -> torch.Tensor:
-        """Audio (channel, sample) of the same."""
+        """Audio (channel, sample) of the pipeline without nnsight or the workbench."""
         made = self.architecture.untraced(model, [clip], settings, **self.audio_output)
         return made.reshape(-1, made.shape[-1])
 
     @property
     def audio_output(self) -> dict[str, str]:
-        """What asks a pipeline for a tensor of audio."""
+        """Arguments with which a pipeline returns a tensor of audio."""
         return {} if self.architecture.adapter == "AceStepV1" else {"output_type": "pt"}
 
 
 def texts(clips: Sequence[Clip]) -> dict[str, Any]:
-    """Prompts and lyrics as the pipelines that sing take them."""
+    """Prompts and lyrics as arguments of the pipelines that have lyrics."""
     return {"prompt": [clip.prompt for clip in clips], "lyrics": [clip.lyrics for clip in clips]}
 
 
@@ -157,7 +157,7 @@ def ace_step_v1(
 def stable_audio(
     model: Any, clips: Sequence[Clip], settings: GenerationSettings, **output: str
 ) -> torch.Tensor:
-    """Drawing its own noise from the clips' seeds."""
+    """Call a pipeline that draws its own noise from the clips' seeds."""
     negative = settings.options.get("negative_prompt")
     return model.pipeline(
         prompt=[clip.prompt for clip in clips],
@@ -183,7 +183,7 @@ def audioldm2(model: Any, clips: Sequence[Clip], settings: GenerationSettings, *
 
 
 def organism(name: str) -> Callable[[Path], Path]:
-    """The folder of a shipped one."""
+    """The folder of a shipped organism."""
     return lambda _: Path(model_source(name))
 
 

@@ -1,4 +1,4 @@
-"""What must hold of every model and its runs: checks as functions of a `Subject`, in the manner of scikit-learn's.
+"""Checks that every model and its runs must pass, as functions of a `Subject`, in the manner of scikit-learn's.
 
 Exact ones run in float64. `pair("padded")` has prompts of different length, so that one of them is padded in a batch.
 """
@@ -39,12 +39,12 @@ def pair(name: str = "aligned", seed: int = 7) -> list[Clip]:
 
 
 def unlike() -> list[Clip]:
-    """Two clips of one length, with noise of their own."""
+    """Two clips of the same length with different noise."""
     return [replace(clip, seed=seed) for seed, clip in enumerate(pair())]
 
 
 class LinearRows(TorchFunctionMode):
-    """Rows that are multiplied with one weight, by call."""
+    """Rows that are multiplied by one weight, by call."""
 
     def __init__(self, module: torch.nn.Linear) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class LinearRows(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-# What a model says of itself
+# A model's description of itself
 
 
 def check_its_files_choose_its_adapter(subject: Subject) -> None:
@@ -106,11 +106,11 @@ def check_sizes(subject: Subject) -> None:
     assert model.tokens(settings.duration) == max(model.tokens_at(site, settings.duration) for site in sites)
 
 
-# A run as it is
+# Unedited runs
 
 
 def check_traced_equals_untraced(subject: Subject) -> None:
-    """Bit for bit where the same is computed; and in batches."""
+    """Bit for bit if the computation is the same; and in batches."""
     model = subject.single
     for settings in subject.variants:
         capture = Capture(tuple(model.sites()), (0, 3), ("cond",))
@@ -243,7 +243,7 @@ def check_segments_cover_the_conditioning(subject: Subject) -> None:
 
 
 def check_what_the_prompt_changes_is_its_text(subject: Subject) -> None:
-    """Of the keys of two prompts that differ in a word, only those of the text differ, that word's among them."""
+    """For two prompts that differ in one word, only keys of the text differ, including that word's."""
     model, settings, clips = subject.exact, subject.settings, pair()
     site = Site(subject.block, "cross_attn.k")
     keys = model.generate_batch(clips, settings, Capture((site,), (0,), ("cond",))).activations[site][:, 0, 0]
@@ -271,7 +271,7 @@ def check_what_is_beyond_the_encoders_limit_is_not_read(subject: Subject) -> Non
 
 
 def check_conditionings_are_computed_once(subject: Subject) -> None:
-    """Those of each prompt and pass, where there are edits; without, the pipeline does as always."""
+    """Once for each prompt and pass if there are edits; otherwise the pipeline works as usual."""
     model = subject.exact
     settings = model.guided_throughout(subject.settings)
     n_passes = len(model.passes(settings))
@@ -288,7 +288,7 @@ def check_conditionings_are_computed_once(subject: Subject) -> None:
         assert patched.rows == [2 * n_passes]
 
 
-# What cannot be
+# Invalid requests
 
 
 def check_bad_requests_get_one_clear_sentence(subject: Subject) -> None:

@@ -1,4 +1,4 @@
-"""What must hold of every model's edits and repeated calls: checks as plain functions of a `Subject`."""
+"""Checks that every model's edits and repeated calls must pass, as plain functions of a `Subject`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,12 +22,12 @@ from workbench.models.base import AudioDiffusionModel
 
 
 def every(model: AudioDiffusionModel, part: str = "cross_attn") -> tuple[str, ...]:
-    """A part of all blocks."""
+    """The sites of one part in all blocks."""
     return tuple(f"tf{block}.{part}" for block in range(model.n_blocks))
 
 
 def sigma_edges(model: AudioDiffusionModel, settings: GenerationSettings) -> list[float]:
-    """Bounds that part four steps into the first, the two in the middle, and the last."""
+    """Bounds that split four steps into the first, the two in the middle, and the last."""
     first, second, third, last = model.sigmas(settings)
     return [2 * first, (first + second) / 2, (third + last) / 2, 0.0]
 
@@ -38,7 +38,7 @@ def both_ways(
     prompts: str = "aligned",
     settings: GenerationSettings | None = None,
 ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Arms in both directions, one batch: of each its name, and the latents of its base run, its source and its own."""
+    """Arms in both directions as one batch: the name, and the latents of the base run, the source and the arm."""
     clips = pair(prompts)
     runs = [edited(clips[base], edits, clips[1 - base]) for base in (0, 1) for edits in arms.values()]
     latents = subject.exact.generate_batch([*clips, *runs], settings or subject.settings).latents
@@ -84,7 +84,7 @@ def kinds(subject: Subject, block: int) -> dict[str, Edit]:
 
 
 def everything(subject: Subject, settings: GenerationSettings, prompts: str) -> dict[str, list[Edit]]:
-    """Patches, each of which makes the source's run."""
+    """Patches, each of which reproduces the source's run."""
     model, sites = subject.exact, every(subject.exact)
     edges = sigma_edges(model, settings)
 
@@ -158,7 +158,7 @@ def check_everything_patched_is_the_other_run_whatever_the_settings(subject: Sub
 
 
 def check_padding_is_masked(subject: Subject) -> None:
-    """Keys and values are not all that the prompt gives where it is padded, unless what padding holds is zero."""
+    """With padding, keys and values are not all that a prompt contributes, unless the padding is zero."""
     sites = every(subject.exact)
     arms = {"keys and values": [patch(sites, "other", parts=("keys", "values"))]}
     for case, _, other, arm in both_ways(subject, arms, "padded"):
@@ -242,7 +242,7 @@ def check_a_blend_of_one_run_is_that_run(subject: Subject) -> None:
 
 
 def check_arms_cost_nothing_before_they_start(subject: Subject) -> None:
-    """Step-prefix reuse is exact: latents, sampler and guidance are those of a run of its own."""
+    """Step-prefix reuse is exact: latents, sampler and guidance equal those of a separate run."""
     model, clips = subject.exact, pair()
     arms = [patch(f"tf{subject.block}.cross_attn", "other", steps=(step, step)) for step in range(4)]
     runs = [*clips, *(edited(clips[1], [arm], clips[0]) for arm in arms)]
@@ -271,7 +271,7 @@ def check_the_same_clip_twice_is_computed_once(subject: Subject) -> None:
     assert difference(made.latents[0], made.latents[1]) > 1e-3
 
 
-# What an edit writes, and where
+# The values that an edit writes, and where
 
 
 def captured(subject: Subject, runs: Sequence[Clip | Run], site: Site) -> torch.Tensor:
@@ -348,7 +348,7 @@ def check_a_random_patch_goes_as_far_as_the_source_lies(subject: Subject) -> Non
     assert cosine.abs().mean() < 0.5
 
 
-# A call repeated
+# Repeated calls
 
 
 def check_a_shadow_sees_the_others_latents_with_its_own_prompt(subject: Subject) -> None:
@@ -382,7 +382,7 @@ def check_a_call_is_repeated_for_one_clip(subject: Subject) -> None:
 
 
 def check_gradients_are_slopes(subject: Subject) -> None:
-    """Of the velocity along a direction, when a site is moved along another: a difference quotient."""
+    """Derivative of the velocity along a direction when a site is moved along another, as a difference quotient."""
     model, settings, push = subject.exact, subject.settings, 1e-4
     sites = [Site(subject.block, part) for part in ("cross_attn.v", "cross_attn", "mlp")]
     steering = [

@@ -1,4 +1,4 @@
-"""An architecture of the tests' own: features exceed a learned threshold, and an L1 penalty keeps them few."""
+"""An architecture for tests: features above a learned threshold, with an L1 penalty for sparsity."""
 
 from collections.abc import Mapping
 from typing import Any, Literal

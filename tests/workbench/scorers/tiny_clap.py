@@ -1,4 +1,4 @@
-"""A tiny CLAP with random weights, saved as LAION saves its checkpoints, and a tokenizer to go with it."""
+"""A tiny CLAP with random weights in LAION's checkpoint format, and a tokenizer to go with it."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ _OTHER_NAMES = (("text_model", "text_branch"), ("linear1", "0"), ("linear2", "2"
 
 
 def tiny_state() -> dict[str, torch.Tensor]:
-    """Random tensors of a small network, under LAION's names."""
+    """Random tensors of a small network, with LAION's names."""
     generator = torch.Generator().manual_seed(0)
     model = ClapModel(
         ClapConfig(
@@ -94,14 +94,14 @@ def _unused_state() -> dict[str, torch.Tensor]:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> Path:
-    """A checkpoint as LAION's training writes it: parallel training's prefix, NumPy numbers in its log."""
+    """A checkpoint as LAION's training writes it, with parallel training's prefix and NumPy numbers in its log."""
     named = {f"module.{key}": value for key, value in state.items()}
     torch.save({"epoch": 15, "name": "tiny", "esc": np.float64(0.9014), "state_dict": named}, path)
     return path
 
 
 def save_tokenizer(folder: Path, entries: int = 50_265) -> Path:
-    """A byte-level tokenizer in RoBERTa's format: texts use the first 261 entries, the others fill it up."""
+    """A byte-level tokenizer in RoBERTa's format: texts use the first 261 entries, the others are padding."""
     characters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *characters]
     words += [f"filler-{number}" for number in range(entries - len(words))]
@@ -112,7 +112,7 @@ def save_tokenizer(folder: Path, entries: int = 50_265) -> Path:
 
 
 def notes(*frequencies: float, seconds: float, sample_rate: int = 48_000) -> np.ndarray:
-    """Stereo clips (clip, channel, sample), each of decaying notes of one frequency and a little noise."""
+    """Stereo clips (clip, channel, sample) of decaying notes of one frequency, with a little noise."""
     time = np.arange(round(seconds * sample_rate)) / sample_rate
     noise = np.random.default_rng(0).standard_normal((len(frequencies), 2, len(time)))
     tones = np.stack([np.sin(2 * np.pi * f * time) * np.exp(-3 * (time % 0.5)) for f in frequencies])

@@ -1,4 +1,4 @@
-"""A study without a model, small and quickly made, for others to spoil."""
+"""A small study without a model, made quickly, for tests to corrupt."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ MODEL = {"model": "tiny", "weights_hash": "0123456789abcdef", "device": "cpu", "
 
 
 def make_foreign_study(path: Path, model: str = "organism-shared", store: str | None = None) -> Study:
-    """A study of four clips of a second, without a cache, audio or results."""
+    """A study of four one-second clips, without a cache, audio or results."""
     spec = StudySpec(
         model=model,
         prompts=PROMPTS,

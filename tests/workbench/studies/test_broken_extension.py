@@ -187,7 +187,7 @@ def test_a_result_from_before_the_extension_is_told_on_the_pages_and_in_figures(
         callback(create_app(grown.path), shell, "show_remarks")("/", "")
     )
     notes: list[str] = []
-    figure = partial(export_figure, grown, "sae-training", "svg", tmp_path / "figures", tell=notes.append)
+    figure = partial(export_figure, grown, "sae-training", "svg", tmp_path / "figures", warn=notes.append)
     files = {file.suffix: file.read_text() for file in figure()}
     assert notes == told
     assert "before the study was extended" in json.loads(files[".json"])["caption"]

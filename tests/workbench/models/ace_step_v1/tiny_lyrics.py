@@ -1,4 +1,4 @@
-"""A lyric vocabulary of this project's own, laid out as the published one: tags, letters and two merges."""
+"""A small lyric vocabulary in the published layout: tags, letters and two merges."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzäöüéèß',.!?-"
 
 
 def write_vocabulary(path: Path) -> Path:
-    """Write it and return where it is; token numbers are below 60."""
+    """Write it and return its path; token ids are below 60."""
     tokens = [*SPECIAL, *LETTERS, "th", "the"]
     model = BPE(
         vocab={token: number for number, token in enumerate(tokens)},
