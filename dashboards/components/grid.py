@@ -20,7 +20,7 @@ def row_grid(
     """Return a table whose rows are identified by their text field `id`; one can be selected. `height` in pixels."""
     return dag.AgGrid(
         id=id,
-        columnDefs=columns,
+        columnDefs=[{"headerName": column["field"], **column} for column in columns],
         rowData=rows or [],
         defaultColDef={
             "sortable": True,

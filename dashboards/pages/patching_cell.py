@@ -35,12 +35,9 @@ def layout() -> Component:
     """The panel, empty until a cell is selected."""
     prompts = [f"{side}_prompt" for side in SIDES[:2]]
     columns = [
-        {"field": "pair", "headerName": "pair", "width": 46},
-        {"field": "seed", "headerName": "seed", "width": 54},
-        *(
-            {"field": side, "headerName": side, "width": 76, **number_column(".3f", "no score")}
-            for side in SIDES
-        ),
+        {"field": "pair", "width": 46},
+        {"field": "seed", "width": 54},
+        *({"field": side, "width": 76, **number_column(".3f", "no score")} for side in SIDES),
         *(
             {
                 "field": name,
