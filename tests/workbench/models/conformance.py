@@ -254,8 +254,14 @@ def check_what_the_prompt_changes_is_its_text(subject: Subject) -> None:
         read[token] for token in ((keys[0] - keys[1]).abs().amax(-1) > 1e-9 * scale).nonzero().flatten()
     }
     assert differ <= set(range(*place.segments["text"]))
-    (swapped,) = (range(first, last) for word, first, last in place.words if word == "slow")
-    assert set(swapped) <= differ
+    (swapped,) = (set(range(first, last)) for word, first, last in place.words if word == "slow")
+    assert swapped <= differ
+    encoded = zip(*(model.encoded_tokens(clip, settings) for clip in clips), strict=True)
+    first, _ = place.segments["text"]
+    assert swapped in [
+        {first + token for token, (one, other) in enumerate(zip(*both, strict=False)) if one != other}
+        for both in encoded
+    ], "the word's tokens are those that an encoder reads there"
 
 
 def check_what_is_beyond_the_encoders_limit_is_not_read(subject: Subject) -> None:
@@ -281,11 +287,12 @@ def check_conditionings_are_computed_once(subject: Subject) -> None:
         projections.append(model.denoiser.get_submodule(subject.architecture.embedder))
     for module in projections:
         with LinearRows(module) as plain:
-            model.generate_batch(pair(), settings)
+            alone = model.generate_batch(pair(), settings).latents
         assert plain.rows == [2 * n_passes] * 4
         with LinearRows(module) as patched:
-            model.generate_batch([*pair(), arm], settings)
+            beside_edits = model.generate_batch([*pair(), arm], settings).latents
         assert patched.rows == [2 * n_passes]
+        assert_close(beside_edits[:2], alone)
 
 
 # Invalid requests
