@@ -107,8 +107,9 @@ def run_probes(
 ) -> xr.Dataset:
     """Probe a study's concepts at its sites and steps; save and return the result "probes".
 
-    The features of a clip are its activations in one pass, averaged over tokens; clips without a value of a concept are
-    left out of its probes. See `probe_arrays` for the metrics. `progress(done, total)` counts (site, step) cells.
+    The input of a probe is the activations of a clip in one pass, averaged over tokens; clips without a value of a
+    concept are left out of its probes. See `probe_arrays` for the metrics. `progress(done, total)` counts (site, step)
+    cells.
 
     A concept that cannot be probed is skipped: `note` is called with the reason, which the attribute `skipped` keeps.
 
@@ -132,10 +133,10 @@ def run_probes(
         for done, (site, step) in enumerate(cells):
             if progress:
                 progress(done, len(cells))
-            features = pooled_activations(cache, site, step, spec.pass_name)
+            activations = pooled_activations(cache, site, step, spec.pass_name)
             scores.append(
                 [
-                    score_cell(features[task.clips], task, task.shuffled(n_shuffles, site, step))
+                    score_cell(activations[task.clips], task, task.shuffled(n_shuffles, site, step))
                     for task in tasks.values()
                 ]
             )
@@ -146,13 +147,13 @@ def run_probes(
 
 
 def probe_arrays(
-    features: Float[np.ndarray, "clip channel"],
+    activations: Float[np.ndarray, "clip channel"],
     labels: Shaped[np.ndarray, " clip"],
     groups: Shaped[np.ndarray, " clip"],
     contexts: Shaped[np.ndarray, " clip"],
     spec: ProbeSpec,
 ) -> ProbeScores:
-    """Compute the cross-validated accuracy of logistic regression of `labels` on `features`.
+    """Compute the cross-validated accuracy of logistic regression of `labels` on `activations`.
 
     `groups` are prompts; no prompt is in both training and test. `contexts` are the rest of the prompts: counterfactual
     partners, which differ only in the label, have the same context. Whole contexts are held out, so that no probe is
@@ -173,7 +174,7 @@ def probe_arrays(
         UserError: there is only one class, a group has several labels, or no folds train on every class (because one
             has too few groups).
     """
-    return score_task(features, probe_task(labels, groups, contexts, spec))
+    return score_task(activations, probe_task(labels, groups, contexts, spec))
 
 
 def pooled_activations(
@@ -187,13 +188,13 @@ def pooled_activations(
     n_clips, size = cache.plan.n_clips, cache.plan.clips_per_shard
     shards = [list(range(first, min(first + size, n_clips))) for first in range(0, n_clips, size)]
     acts = [cache.read(site, clips=clips, steps=[step], passes=[pass_name]) for clips in shards]
-    features = np.concatenate([block[:, 0, 0].mean(axis=1, dtype=np.float64) for block in acts])
-    if not np.isfinite(features).all():
+    activations = np.concatenate([block[:, 0, 0].mean(axis=1, dtype=np.float64) for block in acts])
+    if not np.isfinite(activations).all():
         raise UserError(
             f"{site} has NaN or infinite activations at step {step}, which a valid cache never has. Run "
             "`workbench cache verify` on it, or trace again."
         )
-    return features
+    return activations
 
 
 def _concepts(study: Study, spec: ProbeSpec) -> list[str]:
@@ -361,12 +362,12 @@ def _is_sound(folds: Folds) -> bool:
 
 
 def score_cell(
-    features: Float[np.ndarray, "clip channel"], task: ProbeTask, shuffled: Iterable[Folds]
+    activations: Float[np.ndarray, "clip channel"], task: ProbeTask, shuffled: Iterable[Folds]
 ) -> CellScores:
-    """Score one task on the features of its clips, with these shuffles of its labels; see `probe_arrays`."""
+    """Score one task on the activations of its clips, with these shuffles of its labels; see `probe_arrays`."""
     with threadpool_limits(1):  # for such small matrices, waiting for threads would take ten times as long
-        right = _right(features, task.true, task.spec.C)
-        controls = np.array([_accuracy(_right(features, folds, task.spec.C), folds) for folds in shuffled])
+        right = _right(activations, task.true, task.spec.C)
+        controls = np.array([_accuracy(_right(activations, folds, task.spec.C), folds) for folds in shuffled])
     accuracy_lo, accuracy_hi = _interval(right, task)
     return CellScores(
         accuracy=_accuracy(right, task.true),
@@ -377,9 +378,9 @@ def score_cell(
     )
 
 
-def score_task(features: Float[np.ndarray, "clip channel"], task: ProbeTask) -> ProbeScores:
+def score_task(activations: Float[np.ndarray, "clip channel"], task: ProbeTask) -> ProbeScores:
     """Score one task at a single site and step, whose null comes from it alone; see `probe_arrays`."""
-    cell = score_cell(features, task, task.shuffled(shuffles_per_probe(task.spec.shuffles, 1)))
+    cell = score_cell(activations, task, task.shuffled(shuffles_per_probe(task.spec.shuffles, 1)))
     p_value = permutation_p(
         cell.accuracy.mean(keepdims=True), cell.shuffled, smallest_p(task.group_labels)
     ).item()
@@ -393,14 +394,16 @@ def _folds(
     return Folds(labels, list(splitter.split(labels, labels, together)))
 
 
-def _right(features: Float[np.ndarray, "clip channel"], folds: Folds, C: float) -> Bool[np.ndarray, " clip"]:
+def _right(
+    activations: Float[np.ndarray, "clip channel"], folds: Folds, C: float
+) -> Bool[np.ndarray, " clip"]:
     """Whether each clip is predicted correctly by the probe of the fold that tests it."""
-    right = np.zeros(len(features), dtype=bool)
+    right = np.zeros(len(activations), dtype=bool)
     for train, test in folds.splits:
         # Classes may differ in size; balanced weights keep chance at one over the number of classes.
         logistic = LogisticRegression(C=C, class_weight="balanced", max_iter=MAX_ITERATIONS)
-        probe = make_pipeline(StandardScaler(), logistic).fit(features[train], folds.labels[train])
-        right[test] = probe.predict(features[test]) == folds.labels[test]
+        probe = make_pipeline(StandardScaler(), logistic).fit(activations[train], folds.labels[train])
+        right[test] = probe.predict(activations[test]) == folds.labels[test]
     return right
 
 

@@ -155,18 +155,20 @@ def test_what_only_tells_prompts_apart_gives_chance() -> None:
     accuracies, ungrouped = [], []
     for _ in range(4):
         labels = rng.permutation(np.arange(40) % 2)[groups]
-        features = rng.normal(size=(40, 60))[groups] + 0.01 * rng.normal(size=(160, 60))
-        accuracies.append(probe_arrays(features, labels, groups, groups, SPEC).accuracy.mean())
-        ungrouped.append(cross_val_score(LogisticRegression(), features, labels, cv=ungrouped_folds).mean())
+        activations = rng.normal(size=(40, 60))[groups] + 0.01 * rng.normal(size=(160, 60))
+        accuracies.append(probe_arrays(activations, labels, groups, groups, SPEC).accuracy.mean())
+        ungrouped.append(
+            cross_val_score(LogisticRegression(), activations, labels, cv=ungrouped_folds).mean()
+        )
     assert np.mean(ungrouped) > 0.95
     assert abs(np.mean(accuracies) - 0.5) < 0.08
 
 
 def test_partners_are_held_out_together() -> None:
     labels, groups, contexts = crossed(20)
-    features = np.random.default_rng(2).normal(size=(20, 40))[contexts]
-    together = probe_arrays(features, labels, groups, contexts, SPEC)
-    apart = probe_arrays(features, labels, groups, groups, SPEC)
+    activations = np.random.default_rng(2).normal(size=(20, 40))[contexts]
+    together = probe_arrays(activations, labels, groups, contexts, SPEC)
+    apart = probe_arrays(activations, labels, groups, groups, SPEC)
     assert together.accuracy.mean() == 0.5
     assert apart.accuracy.mean() < 0.2
 
@@ -201,22 +203,22 @@ def test_accuracy_is_that_of_scikit_learn() -> None:
     rng = np.random.default_rng(3)
     groups = np.repeat(np.arange(30), 3)
     labels = np.array(["slow", "fast", "fast"])[groups % 3]
-    features = rng.normal(size=(90, 5)) + (labels == "fast")[:, None]
+    activations = rng.normal(size=(90, 5)) + (labels == "fast")[:, None]
     task = probe_task(labels, groups, groups, SPEC)
-    scores = probe_arrays(features, labels, groups, groups, SPEC)
+    scores = probe_arrays(activations, labels, groups, groups, SPEC)
     for (train, test), accuracy in zip(task.true.splits, scores.accuracy, strict=True):
-        mean, deviation = features[train].mean(axis=0), features[train].std(axis=0)
+        mean, deviation = activations[train].mean(axis=0), activations[train].std(axis=0)
         probe = LogisticRegression(C=SPEC.C, class_weight="balanced")
-        probe.fit((features[train] - mean) / deviation, labels[train])
-        predicted = probe.predict((features[test] - mean) / deviation)
+        probe.fit((activations[train] - mean) / deviation, labels[train])
+        predicted = probe.predict((activations[test] - mean) / deviation)
         assert accuracy == pytest.approx(balanced_accuracy_score(labels[test], predicted))
 
 
 def separable(spec: ProbeSpec, noise: float) -> ProbeScores:
     labels, groups, contexts = crossed(20, clips=2)
-    features = np.random.default_rng(4).normal(size=(80, 6)) * noise
-    features[labels == "fast", 0] += 1
-    return probe_arrays(features, labels, groups, contexts, spec)
+    activations = np.random.default_rng(4).normal(size=(80, 6)) * noise
+    activations[labels == "fast", 0] += 1
+    return probe_arrays(activations, labels, groups, contexts, spec)
 
 
 def test_a_perfect_probe_has_a_point_interval_and_a_small_p() -> None:
@@ -231,8 +233,8 @@ def test_the_interval_narrows_with_more_prompts() -> None:
     widths = []
     for n_contexts in (15, 150):
         labels, groups, contexts = crossed(n_contexts)
-        features = rng.normal(size=(2 * n_contexts, 2)) + (labels == "fast")[:, None]
-        scores = probe_arrays(features, labels, groups, contexts, SPEC)
+        activations = rng.normal(size=(2 * n_contexts, 2)) + (labels == "fast")[:, None]
+        scores = probe_arrays(activations, labels, groups, contexts, SPEC)
         assert scores.accuracy_lo < scores.accuracy.mean() < scores.accuracy_hi
         widths.append(scores.accuracy_hi - scores.accuracy_lo)
     assert 2 < widths[0] / widths[1] < 5
@@ -304,8 +306,8 @@ def test_every_fold_trains_on_every_value_in_small_studies(prompts: list[tuple[s
         for train, test in folds.splits:
             assert set(folds.labels[train]) == {"slow", "fast"}
             assert len(test)
-    features = np.random.default_rng(seed).normal(size=(len(labels), 3))
-    scores = probe_arrays(features, labels, groups, contexts, ProbeSpec(folds=2, seed=seed))
+    activations = np.random.default_rng(seed).normal(size=(len(labels), 3))
+    scores = probe_arrays(activations, labels, groups, contexts, ProbeSpec(folds=2, seed=seed))
     assert np.isfinite([*scores.accuracy, *scores.control, scores.p_value]).all()
 
 

@@ -28,9 +28,9 @@ def test_on_noise_few_probes_are_significant() -> None:
 
 def test_a_planted_signal_is_found() -> None:
     task = paired(14, 2, ProbeSpec(folds=4))
-    features = np.random.default_rng(1).normal(size=(56, 12))
-    features[task.true.labels == "fast", 0] += 2
-    assert score_task(features, task).p_value < 1e-3
+    activations = np.random.default_rng(1).normal(size=(56, 12))
+    activations[task.true.labels == "fast", 0] += 2
+    assert score_task(activations, task).p_value < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_the_smallest_p_is_that_of_the_arrangements_of_the_labels(
 
 def test_no_probe_of_eight_prompts_is_surer_than_their_labels_allow() -> None:
     task = paired(4, 1, ProbeSpec(folds=2))
-    features = np.where(task.true.labels == "fast", 1.0, -1.0)[:, None] * np.ones((8, 3))
-    scores = score_task(features, task)
+    activations = np.where(task.true.labels == "fast", 1.0, -1.0)[:, None] * np.ones((8, 3))
+    scores = score_task(activations, task)
     assert scores.accuracy.mean() == 1
     assert scores.p_value >= 2 / 70
     assert permutation_p(np.array([1.0]), np.full(100, 0.5), 2 / 70) == 2 / 70
