@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from cache import CacheWriter
-from cache.errors import UserError
+from cache.errors import CacheBusy, UserError
 from cache.local_storage import LocalStorage
+from cache.storage import open_storage
 from tests.workbench.studies.test_study import contents, study_spec
 from workbench.engine.runs import Clip, Generation
 from workbench.models.ace_step import AceStep15
@@ -105,6 +107,26 @@ def test_the_last_job_to_break_removes_what_the_first_had_to_leave(
         assert Study.open(path).spec == study.spec, "somebody is writing"
     fails(path, tiny, job=(2, 2))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trace_that_another_one_keeps_out_leaves_its_study(
+    tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both began at once, and the other one has its shards, but has not created its cache yet."""
+    path, spec = tmp_path / "study", study_spec(tiny)
+    create = Study.create
+    with ExitStack() as other:
+
+        def created(*args: Any) -> Study:
+            study = create(*args)
+            claim = open_storage(study.cache_location).claim(0, cache_plan(spec, tiny).n_shards - 1)
+            other.enter_context(closing(claim))
+            return study
+
+        monkeypatch.setattr(Study, "create", created)
+        with pytest.raises(CacheBusy, match="another writer"):
+            trace_study(path, spec, tiny)
+        assert Study.open(path).spec == spec
 
 
 def test_a_store_of_another_study_stays_and_no_study_is_left(tiny: AceStep15, tmp_path: Path) -> None:

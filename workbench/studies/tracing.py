@@ -87,9 +87,11 @@ def trace_study(
                 if is_new:
                     _remove_audio(study, plan, writer.missing())
                 raise
+    except CacheBusy:  # the study is also that of the other writer, which may not have created its cache yet
+        raise
     except UserError as error:
         _remove_if_bare(study, plan, is_new)
-        if is_new or not study.is_there or isinstance(error, CacheBusy):  # whose writer traces the rest
+        if is_new or not study.is_there:
             raise
         raise UserError(f"{error} {_what_is_left(path)}".strip()) from error
     if progress:
