@@ -62,7 +62,7 @@ class Worker:
         """Generate and score the missing runs of a unit, and return the number of computed denoiser rows.
 
         Raises:
-            UserError: the numbers of a run without edits became NaN or infinite (edited runs are stored as such), or
+            UserError: if the numbers of a run without edits became NaN or infinite (edited runs are stored as such), or
                 the model or a judge differs from the unit's.
         """
         rows = sum(self._generate(unit, batch) for batch in unit.batches)

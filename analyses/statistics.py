@@ -210,7 +210,7 @@ def separated(
         False if at most `top` cells have an impact, or an interval is missing. Cells without an impact are ignored.
 
     Raises:
-        ValueError: `top` is below 1.
+        ValueError: if `top` is below 1.
     """
     if top < 1:
         raise ValueError(f"`top` is {top}, and must be 1 or more.")

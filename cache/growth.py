@@ -60,7 +60,7 @@ def shrink(storage: Storage, plan: CachePlan, clips: "pd.DataFrame", first: Call
     what is then missing, such as a last shard that the extension had dropped.
 
     Raises:
-        CacheError: another writer has the cache open.
+        CacheError: if another writer has the cache open.
     """
     stored = read_group(storage).plan
     with closing(storage.claim(0, stored.n_shards - 1)):

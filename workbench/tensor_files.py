@@ -20,7 +20,7 @@ def load_tensors(
     """Load the arrays (bfloat16 as float32) and the metadata of a safetensors file in `root`.
 
     Raises:
-        UserError: the file is damaged, or declares more than it has.
+        UserError: if the file is damaged, or declares more than it has.
         FileNotFoundError, cache.opening.UnsafeFile: as `cache.opening.open_file` raises them.
     """
     with open_file(root, name, limit) as file:

@@ -245,7 +245,7 @@ def blocks_arms(request: Request) -> list[Arm]:
     """Question blocks: patch every block (and set) in each direction, and ablate every block in each way.
 
     Raises:
-        UserError: a set has fewer than two different blocks, or a block does not exist.
+        UserError: if a set has fewer than two different blocks, or a block does not exist.
     """
     check_blocks([block for blocks in request.spec.sets for block in blocks], request.model.n_blocks)
     if any(len(set(blocks)) < 2 for blocks in request.spec.sets):
@@ -271,7 +271,7 @@ def steps_arms(request: Request) -> list[Arm]:
     """Question steps: patch every block in one window of steps at a time.
 
     Raises:
-        UserError: there are more windows than steps.
+        UserError: if there are more windows than steps.
     """
     n_steps = request.settings.num_steps
     if not 1 <= request.spec.windows <= n_steps:
@@ -331,7 +331,7 @@ def passes_arms(request: Request) -> list[Arm]:
     """Question passes: patch every block in one guidance pass at a time.
 
     Raises:
-        UserError: the run has no guidance.
+        UserError: if the run has no guidance.
     """
     passes = request.model.passes(request.settings)
     if len(passes) < 2:
@@ -345,7 +345,7 @@ def conditioning_arms(request: Request) -> list[Arm]:
     """Question conditioning: patch segments of the conditioning tokens, and the words that the pair swaps or keeps.
 
     Raises:
-        UserError: the mode is not conditioning.
+        UserError: if the mode is not conditioning.
     """
     if request.spec.mode != "conditioning":
         raise UserError("The question conditioning needs the mode conditioning.")
@@ -388,7 +388,7 @@ def paths_arms(request: Request) -> list[Arm]:
     """Question paths: patch from each block's cross-attention directly to a later part.
 
     Raises:
-        UserError: a part is unknown, or layers between the model's blocks cannot be held fixed.
+        UserError: if a part is unknown, or layers between the model's blocks cannot be held fixed.
     """
     if not request.model.one_stream:
         raise UserError(

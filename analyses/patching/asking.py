@@ -35,7 +35,7 @@ def asked_spec(
     JSON file of arms to run instead of those of a question. `options` are further fields of `PatchingSpec`.
 
     Raises:
-        UserError: a name is unknown, or options cannot be combined.
+        UserError: if a name is unknown, or options cannot be combined.
     """
     names = study.block_names
     custom = "" if arms is None else _arms_json(Path(arms))

@@ -116,7 +116,7 @@ def drop_indistinguishable(
     `sources` that arms read from has only the pair's own two prompts.
 
     Raises:
-        UserError: a concept has no pairs left.
+        UserError: if a concept has no pairs left.
     """
     kept: dict[str, list[PairContext]] = {}
     dropped = []

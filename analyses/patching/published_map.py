@@ -73,7 +73,7 @@ def import_published_map(study: Study, file: Path, model: str = "") -> xr.Datase
     """Save one model of a published table as the study's result `published-<model>`, and return it.
 
     Raises:
-        UserError: the table cannot be read, or the model is unknown.
+        UserError: if the table cannot be read, or the model is unknown.
     """
     result = published_map(load_published(file), model)
     chosen = slug(str(result.attrs["model"]), f"the model of {file}")

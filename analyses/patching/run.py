@@ -97,7 +97,7 @@ def settled(spec: PatchingSpec) -> PatchingSpec:
     """Return the spec with the current identities of the map's outside inputs: the file of pairs and the scorers.
 
     Raises:
-        UserError: the file of pairs is missing or invalid, or a scorer is unknown or lacks its weights.
+        UserError: if the file of pairs is missing or invalid, or a scorer is unknown or lacks its weights.
     """
     listed = load_pairs(Path(spec.pairs_file)) if spec.pairs_file else {}
     return _settled(spec, listed, {name: scorer_identity(name) for name in spec.scorers})
@@ -135,8 +135,8 @@ def check_patching(
     """Check a map before its first clip is generated.
 
     Raises:
-        UserError: the model is not the study's; a concept, block or scorer is unknown; a scorer cannot score a text; an
-            arm cannot be run with a pair; two arms have the same name; `stop_top` is not less than the number of
+        UserError: if the model is not the study's; a concept, block or scorer is unknown; a scorer cannot score a text;
+            an arm cannot be run with a pair; two arms have the same name; `stop_top` is not less than the number of
             cells; or the model cannot tell any pair of a concept apart.
     """
     study.check_model(model.weights_hash)

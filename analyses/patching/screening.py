@@ -58,7 +58,7 @@ def screen_arms(
     """Return every cell's (concept, arm) mean screening score over the pairs; `attrs["rows"]` counts denoiser rows.
 
     Raises:
-        UserError: an arm cannot be screened, because it ablates, edits the clean run, or follows a path.
+        UserError: if an arm cannot be screened, because it ablates, edits the clean run, or follows a path.
     """
     cells = [arm for arm in arms if arm.role == "cell"]
     unfit = [arm.name for arm in cells if arm.direction != "sufficiency" or arm.sources != {"clean"}]

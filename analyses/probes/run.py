@@ -114,8 +114,8 @@ def run_probes(
     A concept that cannot be probed is skipped: `note` is called with the reason, which the attribute `skipped` keeps.
 
     Raises:
-        UserError: the study lacks a requested site, step, pass or concept, none of the concepts can be probed (a value
-            has too few prompts for the folds), or another process is probing the study.
+        UserError: if the study lacks a requested site, step, pass or concept, none of the concepts can be probed (a
+            value has too few prompts for the folds), or another process is probing the study.
     """
     started = time.monotonic()
     with study.making("probes"):
@@ -171,7 +171,7 @@ def probe_arrays(
       shuffled labels (`permutation_p`). Not corrected for the number of probes.
 
     Raises:
-        UserError: there is only one class, a group has several labels, or no folds train on every class (because one
+        UserError: if there is only one class, a group has several labels, or no folds train on every class (because one
             has too few groups).
     """
     return score_task(activations, probe_task(labels, groups, contexts, spec))
@@ -183,7 +183,7 @@ def pooled_activations(
     """Return every clip's activations at one site, step and pass, averaged over tokens; read shard by shard.
 
     Raises:
-        UserError: the cache does not have the site, step or pass, or its values are not finite.
+        UserError: if the cache does not have the site, step or pass, or its values are not finite.
     """
     n_clips, size = cache.plan.n_clips, cache.plan.clips_per_shard
     shards = [list(range(first, min(first + size, n_clips))) for first in range(0, n_clips, size)]

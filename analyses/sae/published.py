@@ -32,7 +32,7 @@ def convert_sae(published: PublishedSAE, folder: Path) -> Path:
     """Write a published autoencoder as the workbench's folder (`cfg.json`, `sae_weights.safetensors`).
 
     Raises:
-        UserError: the folder already contains something.
+        UserError: if the folder already contains something.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} already exists. Give a new or empty folder.")
@@ -47,7 +47,7 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu") -> xr
     so the `final_` metrics are computed on all of them; `final_loss` is scaled as if it had been trained on this study.
 
     Raises:
-        UserError: the study lacks the site or pass, or the width of its activations is not the autoencoder's.
+        UserError: if the study lacks the site or pass, or the width of its activations is not the autoencoder's.
     """
     started = time.monotonic()
     site, pass_name, sae, origin = published.site, published.pass_name, published.sae, published.origin

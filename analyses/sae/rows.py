@@ -19,7 +19,7 @@ def split_by_prompt(clips: pd.DataFrame, held_out_fraction: float, seed: int) ->
         The numbers of the training clips and of the held-out clips.
 
     Raises:
-        UserError: there are fewer than two prompts.
+        UserError: if there are fewer than two prompts.
     """
     prompts = clips["encoding"].unique()
     if len(prompts) < 2:

@@ -32,7 +32,7 @@ def asked_training(study: Study, site: str, **options: Any) -> TrainSpec:
     `options` are those of `train_spec`.
 
     Raises:
-        UserError: an option is unknown or its value is not allowed.
+        UserError: if an option is unknown or its value is not allowed.
     """
     return train_spec(numbered_site(site, study.block_names), **options)
 
@@ -50,7 +50,7 @@ def run_sae(
     feature table (`analyses.sae.features`) covers all clips. `progress(done, total)` is called with training steps.
 
     Raises:
-        UserError: the study lacks the site or pass, has fewer than two prompts, its rows are all equal, or another
+        UserError: if the study lacks the site or pass, has fewer than two prompts, its rows are all equal, or another
             process is training an SAE on the site.
     """
     started = time.monotonic()
@@ -112,7 +112,7 @@ def load_sae(study: Study, site: str) -> SAE:
     """Load the SAE of a site.
 
     Raises:
-        UserError: the study has no SAE for this site.
+        UserError: if the study has no SAE for this site.
     """
     folder = checked_folder(study.path, Path("sae", site))
     if not folder.is_dir():
@@ -129,7 +129,7 @@ def feature_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataAr
     They are computed from the cached activations of the pass that the SAE was trained on.
 
     Raises:
-        UserError: the site has no SAE, or there is no such feature or clip.
+        UserError: if the site has no SAE, or there is no such feature or clip.
     """
     sae = load_sae(study, site)
     if not 0 <= feature < sae.config.d_sae:

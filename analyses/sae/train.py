@@ -43,7 +43,7 @@ def train_spec(site: str, architecture: str = "topk", **options: Any) -> TrainSp
     """Return the spec of a training run; `options` are fields of `TrainSpec` and of the architecture's objective.
 
     Raises:
-        UserError: there is no such architecture or option, or a value is not allowed.
+        UserError: if there is no such architecture or option, or a value is not allowed.
     """
     if architecture not in ARCHITECTURES:
         raise UserError(
@@ -88,7 +88,7 @@ def train_sae(
         the last `DEAD_AFTER` steps). Their attribute `input_scale` is the scale.
 
     Raises:
-        UserError: there are no rows, all rows are equal, or k is larger than the number of features.
+        UserError: if there are no rows, all rows are equal, or k is larger than the number of features.
     """
     scale = measure_scale(rows)
     sae = initial_sae(scale, spec).to(device)
@@ -113,7 +113,7 @@ def measure_scale(rows: Rows) -> Scale:
     """Measure the mean per channel, and the factor that gives unit mean variance, on up to `MEASURED_ROWS` rows.
 
     Raises:
-        UserError: the rows are not finite, or all equal.
+        UserError: if the rows are not finite, or all equal.
     """
     count, total, square = 0, np.zeros(1), 0.0
     for batch in rows:

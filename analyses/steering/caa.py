@@ -42,7 +42,7 @@ def caa(
     normalised; TADA normalises it to unit length.
 
     Raises:
-        UserError: a concept, value, site or prompt set is unknown, or there are fewer pairs.
+        UserError: if a concept, value, site or prompt set is unknown, or there are fewer pairs.
     """
     must_be(AudioDiffusionModel, model, "A vector is made with a model, such as wb.load('organism-shared')")
     settings = settings_or_default(settings)

@@ -57,7 +57,7 @@ def read_austeer(source: str, concept: str = "") -> AuSteerScores:
     """Read and validate published scores; `concept` is required if the settings do not give one.
 
     Raises:
-        UserError: files are missing, unsafe, damaged or in another format.
+        UserError: if files are missing, unsafe, damaged or in another format.
     """
     origin = find_artefact(source, "austeer.pkl", ["config.json"], config_needed=True)
     what = str(origin.file)

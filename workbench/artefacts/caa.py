@@ -70,7 +70,7 @@ def read_caa(source: str, concept: str = "") -> CaaVectors:
     """Read and validate published vectors; `concept` is required if the settings do not give one.
 
     Raises:
-        UserError: files are missing, unsafe, damaged or in another format.
+        UserError: if files are missing, unsafe, damaged or in another format.
     """
     origin = find_artefact(source, "sv.pkl", ["config.json"], config_needed=True)
     what = str(origin.file)

@@ -53,7 +53,7 @@ def find_concept(name: object, where: str) -> Concept:
     """Return the concept called `name` (hyphens or underscores); `where` says in errors what gave the name.
 
     Raises:
-        UserError: the concept is unknown, or `name` is not text.
+        UserError: if the concept is unknown, or `name` is not text.
     """
     concept = CONCEPTS.get(name.replace("-", "_")) if isinstance(name, str) else None
     if concept is None:

@@ -70,7 +70,7 @@ def read_lora(source: str, concept: str = "") -> ConceptSlider:
     """Read and validate a published slider; `concept` is required if the settings do not give one.
 
     Raises:
-        UserError: files are missing, damaged or in another format.
+        UserError: if files are missing, damaged or in another format.
     """
     origin = find_artefact(source, WEIGHTS, ["train_config.json"], config_needed=True)
     what = str(origin.file)
@@ -105,7 +105,7 @@ def load_safetensors(file: Path) -> dict[str, np.ndarray]:
     """Load the arrays of a safetensors file, bfloat16 as float32.
 
     Raises:
-        UserError: the file has no arrays, or `load_tensors` cannot read it.
+        UserError: if the file has no arrays, or `load_tensors` cannot read it.
     """
     real = file.resolve()  # files in the hub's cache are links
     weights, _ = load_tensors(real.parent, real.name)

@@ -166,8 +166,8 @@ def read_pickle(file: Path, allowed: Mapping[str, Named] = ARRAYS) -> object:
     """Read a pickle of dicts, lists, tuples, text, numbers and arrays, without running any of its code.
 
     Raises:
-        UserError: the file refers to a name that is not `allowed`, is damaged, declares more bytes than it has, or is
-            too large.
+        UserError: if the file refers to a name that is not `allowed`, is damaged, declares more bytes than it has, or
+            is too large.
     """
     data = read_bytes(file)
     value, end = parse(data, str(file), allowed)

@@ -17,7 +17,7 @@ def load_published(file: Path) -> pd.DataFrame:
     `metric` and `attn` are "" where the file does not have the column.
 
     Raises:
-        UserError: the file cannot be read, lacks a required column, or has an impact that is not a number.
+        UserError: if the file cannot be read, lacks a required column, or has an impact that is not a number.
     """
     table = text_columns(read_table(file), (*COLUMNS, *SETTINGS), f"The published table {file}")
     missing = [name for name in COLUMNS if name not in table]
@@ -51,7 +51,7 @@ def published_impacts(table: pd.DataFrame, model: str = "") -> pd.DataFrame:
     as a separate block: `up1tf5attn0`, `up1tf5attn1`.
 
     Raises:
-        UserError: the model is unknown, or a block has several impacts (different metrics or kinds of attention).
+        UserError: if the model is unknown, or a block has several impacts (different metrics or kinds of attention).
     """
     known = published_models(table)
     if model not in known and (model or len(known) != 1):

@@ -55,7 +55,7 @@ def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedS
         pass_name: the guidance pass it was trained on.
 
     Raises:
-        UserError: files are missing, damaged or in another format, or their settings are not supported.
+        UserError: if files are missing, damaged or in another format, or their settings are not supported.
     """
     root = open_source(source, [CONFIG, WEIGHTS, f"*/{CONFIG}", f"*/{WEIGHTS}"])
     folder = _folder(root, source, site)

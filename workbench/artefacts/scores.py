@@ -60,7 +60,7 @@ def read_scores(source: str, concept: str = "", site: str = "") -> ScoreTables:
         site: required if the file's name does not give it.
 
     Raises:
-        UserError: files are missing, unsafe, damaged or in another format.
+        UserError: if files are missing, unsafe, damaged or in another format.
     """
     pattern = f"{site.partition('.')[0]}_scores.pkl" if site else "*_scores.pkl"
     origin = find_artefact(source, pattern)

@@ -33,7 +33,7 @@ def open_source(source: str, patterns: Sequence[str]) -> Path:
     """Return a local file or folder, or download the files of a hub repository (owner/name) that match `patterns`.
 
     Raises:
-        UserError: `source` is neither, or the hub cannot be reached or has no such repository.
+        UserError: if `source` is neither, or the hub cannot be reached or has no such repository.
     """
     if Path(source).exists() or not is_hub_id(source):
         if not Path(source).exists():
@@ -56,7 +56,7 @@ def find_artefact(
     """Find the one file of a source that matches `pattern`, and the first of `configs` that is beside it.
 
     Raises:
-        UserError: no file or several files match, or a required configuration is missing.
+        UserError: if no file or several files match, or a required configuration is missing.
     """
     path = open_source(source, [pattern, *configs])
     files = [path] if not path.is_dir() else sorted(path.glob(pattern))

@@ -45,7 +45,7 @@ def read_token_embedding(source: str, concept: str = "") -> TokenDirection:
     """Read and validate a published direction: the file, or a folder with one.
 
     Raises:
-        UserError: files are missing, unsafe, damaged or in another format.
+        UserError: if files are missing, unsafe, damaged or in another format.
     """
     origin = find_artefact(source, "*_direction.pt")
     what = str(origin.file)

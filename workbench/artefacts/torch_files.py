@@ -150,7 +150,7 @@ def read_tensors(file: Path) -> object:
     """Read a torch file: dicts, lists, text and numbers unchanged, tensors as arrays.
 
     Raises:
-        UserError: the file refers to anything else, or is damaged, compressed or too large.
+        UserError: if the file refers to anything else, or is damaged, compressed or too large.
     """
     data = read_bytes(file)
     if not data.startswith(b"PK"):

@@ -73,7 +73,7 @@ def write_artefact(artefact: Artefact, file: Path, root: Path | None = None) -> 
         `file`.
 
     Raises:
-        UserError: the file cannot be written; an existing file is then unchanged.
+        UserError: if the file cannot be written; an existing file is then unchanged.
     """
     if file.is_dir():
         raise UserError(

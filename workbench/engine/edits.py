@@ -112,7 +112,7 @@ class Edit:
     refuse it. None where it fits any model, or any run.
 
     Raises:
-        UserError: the operator or a site is unknown, or the fields do not fit together.
+        UserError: if the operator or a site is unknown, or the fields do not fit together.
     """
 
     operator: str

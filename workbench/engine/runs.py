@@ -19,7 +19,7 @@ class Clip:
     """A clip to generate: prompt, lyrics, and the seed of its initial noise.
 
     Raises:
-        UserError: the prompt is empty, the seed is not a whole number from 0 to 2⁶⁴ - 1, or prompt or lyrics are not
+        UserError: if the prompt is empty, the seed is not a whole number from 0 to 2⁶⁴ - 1, or prompt or lyrics are not
             text.
     """
 

@@ -76,7 +76,7 @@ def parse_sites(texts: str | Iterable[str], n_blocks: int, names: Sequence[str] 
         The sites in order of computation, without duplicates.
 
     Raises:
-        UserError: a block or part is unknown, or the list is empty.
+        UserError: if a block or part is unknown, or the list is empty.
     """
     sites: set[Site] = set()
     for text in listed_sites(texts):

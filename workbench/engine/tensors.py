@@ -40,7 +40,7 @@ class HashedTensor:
         """Copy values to float32, or float64 if they are float64.
 
         Raises:
-            UserError: there are no values, or they are not finite real numbers.
+            UserError: if there are no values, or they are not finite real numbers.
         """
         if isinstance(values, HashedTensor):
             return values
@@ -77,7 +77,7 @@ def load_tensor(root: Path, name: str) -> HashedTensor:
     """Load the tensor with this hash that `save_tensor` wrote.
 
     Raises:
-        UserError: it does not exist, is damaged or too large, or its content has another hash.
+        UserError: if it does not exist, is damaged or too large, or its content has another hash.
     """
     if not _HASH.fullmatch(name):
         raise UserError(f"'{name[:80]}' is not the hash of a tensor, which must be 64 hexadecimal digits.")

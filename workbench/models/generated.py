@@ -70,7 +70,7 @@ class GeneratedClip:
         """Write the audio in the format of the file's extension (.wav, .flac, .ogg, …); return the path.
 
         Raises:
-            UserError: the extension is unknown, or the file cannot be written.
+            UserError: if the extension is unknown, or the file cannot be written.
         """
         return write_audio(Path(path), self.samples, self.sample_rate)
 

@@ -45,8 +45,8 @@ def load_folder(folder: Path, root: Path | None = None) -> SAE:
     """Read a folder written by `save_folder`, or a SAELens folder with the same arithmetic, as float32 on the CPU.
 
     Raises:
-        UserError: the folder is missing or damaged, its configuration needs unsupported arithmetic, or there are links
-            between it and `root`, the study that contains it.
+        UserError: if the folder is missing or damaged, its configuration needs unsupported arithmetic, or there are
+            links between it and `root`, the study that contains it.
     """
     inside = folder.relative_to(root) if root else Path()
     if not folder.is_dir() or file_size(root or folder, inside / CONFIG_FILE) is None:

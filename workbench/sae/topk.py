@@ -20,7 +20,7 @@ class TopKConfig(SAEConfig):
     """Sizes of a TopK SAE, and the number of features that may be active on a row.
 
     Raises:
-        UserError: k is larger than the number of features.
+        UserError: if k is larger than the number of features.
     """
 
     FIXED: ClassVar[Mapping[str, Any]] = {**SAEConfig.FIXED, "rescale_acts_by_decoder_norm": False}

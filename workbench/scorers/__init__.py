@@ -52,7 +52,7 @@ def load_scorer(name: str, device: str = "cpu", **options: Any) -> Scorer:
     `device` is a torch device, for scorers with a network; `options` are passed to the scorer's constructor.
 
     Raises:
-        UserError: the name is unknown, or the scorer's weights or packages are missing.
+        UserError: if the name is unknown, or the scorer's weights or packages are missing.
     """
     return _scorer_class(name)(device=device, **options)
 

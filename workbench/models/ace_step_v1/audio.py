@@ -48,7 +48,7 @@ def encode_audio(
     The recordings must be on the models' device; `sample_rate` is in Hz.
 
     Raises:
-        UserError: the recordings are not stereo.
+        UserError: if the recordings are not stereo.
     """
     if audio.shape[1] != dcae.config.in_channels:
         raise UserError(

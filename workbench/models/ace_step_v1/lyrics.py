@@ -36,7 +36,8 @@ class LyricTokenizer:
         """Load the vocabulary from `where`: a file, a folder or a hub id; None for the checkpoint's folder.
 
         Raises:
-            UserError: `where` is given and has no vocabulary. If only the checkpoint lacks it, `encode` raises instead.
+            UserError: if `where` is given and has no vocabulary. If only the checkpoint lacks it, `encode` raises
+                instead.
         """
         if where is None:
             return cls(_in_folder(checkpoint))
@@ -58,7 +59,7 @@ class LyricTokenizer:
             language: language of the lines before the first language tag; one of `LANGUAGES`.
 
         Raises:
-            UserError: the vocabulary is missing, or a language or script is not supported.
+            UserError: if the vocabulary is missing, or a language or script is not supported.
         """
         if not lyrics:
             return []
@@ -96,7 +97,7 @@ def lyric_lines(lyrics: str, language: str = "en") -> list[tuple[str, str]]:
     """Return the language and text of each line, without language tags; lines with only a tag are left out.
 
     Raises:
-        UserError: a language or script is not supported.
+        UserError: if a language or script is not supported.
     """
     _check_language(language)
     lines = []

@@ -60,7 +60,7 @@ class Guidance:
     `erg_tag` has no effect), and in the denoiser.
 
     Raises:
-        UserError: `cfg_type` is unknown, or `interval` is not in 0 to 1.
+        UserError: if `cfg_type` is unknown, or `interval` is not in 0 to 1.
     """
 
     cfg_type: str = "apg"
@@ -187,7 +187,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
         `LyricTokenizer.load`); it is read when a clip has lyrics.
 
         Raises:
-            UserError: a folder of the layout is missing.
+            UserError: if a folder of the layout is missing.
         """
         folder = published_folder(source, revision)
         text_folder = folder / FOLDERS["text_encoder"]
@@ -242,7 +242,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
             output_type: audio (clip, channel, sample) at 48 kHz, or latents (clip, 8, 16, frame).
 
         Raises:
-            UserError: the batch is empty, lists differ in length, the duration is shorter than a frame, or the
+            UserError: if the batch is empty, lists differ in length, the duration is shorter than a frame, or the
                 scheduler is unknown.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -281,7 +281,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
         """Return the token numbers of lyrics; none for "".
 
         Raises:
-            UserError: the vocabulary is missing.
+            UserError: if the vocabulary is missing.
         """
         return self.lyric_tokenizer.encode(lyrics)
 
@@ -378,7 +378,7 @@ def published_folder(source: str | Path, revision: str | None = None) -> Path:
     """Return the local folder of a checkpoint in the published layout; a hub id is downloaded first.
 
     Raises:
-        UserError: the checkpoint cannot be found or downloaded, or a part is missing.
+        UserError: if the checkpoint cannot be found or downloaded, or a part is missing.
     """
     folder = Path(source)
     if not folder.is_dir():

@@ -46,7 +46,7 @@ class _Scheduler(SchedulerMixin, ConfigMixin):
         spaced evenly from 1 to it are then shifted again.
 
         Raises:
-            UserError: there is less than one step.
+            UserError: if there is less than one step.
         """
         if num_inference_steps < 1:
             raise UserError(f"The number of denoising steps must be at least 1; got {num_inference_steps}.")
@@ -75,7 +75,7 @@ class _Scheduler(SchedulerMixin, ConfigMixin):
         """Return sigma at a timestep and at the next point.
 
         Raises:
-            UserError: the schedule does not have this timestep.
+            UserError: if the schedule does not have this timestep.
         """
         point = self._points.get(float(timestep))
         if point is None:
@@ -108,7 +108,7 @@ class AceStepV1EulerScheduler(_Scheduler):
             generators: not used.
 
         Raises:
-            UserError: the schedule does not have this timestep.
+            UserError: if the schedule does not have this timestep.
         """
         sigma, following = self._interval(timestep)
         change = (following - sigma) * _wide(velocity)
@@ -146,7 +146,7 @@ class AceStepV1HeunScheduler(_Scheduler):
         The mean shift is applied in both halves of a step.
 
         Raises:
-            UserError: the schedule does not have this timestep.
+            UserError: if the schedule does not have this timestep.
         """
         velocity_there, start = _wide(velocity), _wide(sample)
         if self._begun is None:
@@ -192,7 +192,7 @@ class AceStepV1PingPongScheduler(_Scheduler):
                 torch's global generator.
 
         Raises:
-            UserError: the schedule does not have this timestep.
+            UserError: if the schedule does not have this timestep.
         """
         sigma, following = self._interval(timestep)
         data = _wide(sample) - sigma * _wide(velocity)
@@ -212,7 +212,7 @@ def mean_shifted(change: Latents, omega: float, omega_reduction: OmegaReduction)
     "sample" each row has its own.
 
     Raises:
-        UserError: the reduction is unknown.
+        UserError: if the reduction is unknown.
     """
     if omega_reduction not in ("sample", "batch"):
         raise UserError(f"omega_reduction must be 'sample' or 'batch'; got '{omega_reduction}'.")

@@ -33,7 +33,7 @@ class AceStepV1Transformer(ModelMixin, ConfigMixin, PeftAdapterMixin):
     the published configuration.
 
     Raises:
-        UserError: the widths do not fit together.
+        UserError: if the widths do not fit together.
     """
 
     @register_to_config

@@ -171,8 +171,8 @@ class AceStepV1Vocoder(ModelMixin, ConfigMixin):
     only in training and has no effect here.
 
     Raises:
-        UserError: the configuration has a template signal, parallel kernel sizes, or upsampling rates whose product is
-            not `hop_length`; the published checkpoint has none of these.
+        UserError: if the configuration has a template signal, parallel kernel sizes, or upsampling rates whose product
+            is not `hop_length`; the published checkpoint has none of these.
     """
 
     # Rounded to bfloat16, its window leaks: quiet bands beside a loud tone would be up to 26 dB too high.
