@@ -113,13 +113,13 @@ def _screen_histogram(figure: go.Figure, panel: pd.DataFrame) -> None:
         width=widths,
         offset=0,
         marker={"color": SCREEN_COLOUR, "line": {"color": "white", "width": 0.5}},
-        hovertemplate="from %{x:.3g}: %{y} rows<extra></extra>",
+        hovertemplate="from %{x:.3g}: %{y} tokens<extra></extra>",
         row=1,
         col=1,
     )
     figure.update_xaxes(title={"text": "activation", "font": {"size": 11}, "standoff": 4}, row=1, col=1)
     figure.update_xaxes(nticks=4, tickangle=0, row=1, col=1)
-    figure.update_yaxes(title={"text": "rows", "font": {"size": 11}, "standoff": 4}, row=1, col=1)
+    figure.update_yaxes(title={"text": "tokens", "font": {"size": 11}, "standoff": 4}, row=1, col=1)
 
 
 def _screen_profile(figure: go.Figure, panel: pd.DataFrame) -> None:
@@ -190,7 +190,7 @@ def _paper_histogram(axes: Axes, panel: pd.DataFrame) -> None:
         linewidth=0.3,
     )
     axes.set_xlabel("activation", labelpad=1)
-    axes.set_ylabel("rows")
+    axes.set_ylabel("tokens")
     axes.set_title("positive activations", pad=3)
 
 

@@ -1,4 +1,4 @@
-"""Training of a sparse autoencoder: four curves, with the metrics on held-out rows."""
+"""Training of a sparse autoencoder: four curves, with the metrics on held-out tokens."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -23,7 +23,7 @@ PAPER_TITLES = {
     "l0": "L0",
     "dead_fraction": "dead features",
 }
-SCREEN_TITLES = {**PAPER_TITLES, "l0": "L0 (active features per row)"}
+SCREEN_TITLES = {**PAPER_TITLES, "l0": "L0 (active features per token)"}
 
 
 class SaeTrainingSpec(SaeFigureSpec):
@@ -36,7 +36,7 @@ def make_table(study: Study, spec: SaeTrainingSpec) -> pd.DataFrame:
 
 
 def training_frame(result: xr.Dataset) -> pd.DataFrame:
-    """Training curves and the final metrics on held-out rows: train_step, metric, split, value."""
+    """Training curves and the final metrics on held-out tokens: train_step, metric, split, value."""
     steps = [int(step) for step in result["train_step"].values]
     curves = [
         pd.DataFrame({"train_step": steps, "metric": name, "split": "training", "value": result[name].values})
@@ -109,14 +109,14 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
 
 
 def write_caption(table: pd.DataFrame, site: str) -> str:
-    """Name the autoencoder and its metrics on held-out rows."""
+    """Name the autoencoder and its metrics on held-out tokens."""
     held_out = table[table["split"] == "held-out"]
     metrics = ", ".join(
         f"{row.metric.replace('_', ' ')} {significant(row.value)}" for row in held_out.itertuples()
     )
     return (
-        f"Training of the sparse autoencoder of {site}; dashed: the metrics on held-out rows ({metrics}). Dead "
-        "features fired on none of the held-out rows or, for the curve, on no row of the last "
+        f"Training of the sparse autoencoder of {site}; dashed: the metrics on held-out tokens ({metrics}). Dead "
+        "features fired on none of the held-out tokens or, for the curve, on no token of the last "
         f"{DEAD_AFTER} training steps."
     )
 

@@ -30,15 +30,15 @@ SENTENCE = (
     "concepts they distinguish."
 )
 TABLE_HELP = (
-    "Density: fraction of activation rows on which the feature is active. Best concept: the concept value that the "
-    "feature distinguishes best, by the AUROC of its mean over each clip (0.5 = chance). Dead features never fire. "
-    "Select a row to see the feature."
+    "Density: fraction of tokens, over all clips and steps, on which the feature is active. Best concept: the "
+    "concept value that the feature distinguishes best, by the AUROC of its mean over each clip (0.5 = chance). Dead "
+    "features never fire. Select a row to see the feature."
 )
 DEAD_FEATURES = (
     "Held-out dead features never fire on the held-out clips; a feature that fires only on other clips is dead there, "
     "but alive in all clips."
 )
-TRAINING_HELP = "Solid: each metric over the training steps. Dashed: the same metric on held-out rows."
+TRAINING_HELP = "Solid: each metric over the training steps. Dashed: the same metric on held-out tokens."
 
 
 def layout(context: Context, query: Query) -> Component:
@@ -192,8 +192,8 @@ def _numbers(study: Study, spec: SaeTrainingSpec) -> Component:
             "held-out dead features": percent(float(result["final_dead_fraction"])),
         },
         {
-            "alive in all clips": "Features that fire on at least one row of any clip in the study.",
-            "held-out L0": "Mean number of active features per row.",
+            "alive in all clips": "Features that fire on at least one token of any clip in the study.",
+            "held-out L0": "Mean number of active features per token.",
             "held-out explained variance": convention,
             "held-out dead features": DEAD_FEATURES,
         },
