@@ -46,7 +46,7 @@ def ab_player(study: Study, sides: list[Side], seconds: float) -> Component:
     time = html.Span(f"0.0 / {seconds:.1f} s", className="ab-time")
     return html.Div(
         [
-            html.Div(cards, className="ab-sides", role="radiogroup", **{"aria-label": "what is heard"}),
+            html.Div(cards, className="ab-sides", role="radiogroup", **{"aria-label": "audible recording"}),
             html.Div([play, seek, time], className="ab-transport"),
             html.Div(HELP, className="ab-help"),
         ],
@@ -65,7 +65,7 @@ def _card(side: Side, number: int, exists: bool, playing: bool) -> Component:
         type="button",
         role="radio",
         disabled=not exists,
-        **{"aria-checked": "true" if playing else "false", "aria-label": f"hear {side.name}"},
+        **{"aria-checked": "true" if playing else "false", "aria-label": f"play {side.name}"},
     )
     note = html.Div(side.note, className="ab-note", title=side.note)
     if not exists:

@@ -24,7 +24,7 @@ class Page:
     """A page of the dashboard: its path, its name in the navigation, a sentence that describes it, and its layout.
 
     `layout` makes the contents below the sentence, for the selection in the URL. `choices` gives the allowed values of
-    the selection, by name. `register` adds the callbacks that keep page and URL in sync. `is_linked` tells whether the
+    the selection, by name. `register` adds the callbacks that keep page and URL in sync. `is_linked` says whether the
     navigation links to the page; every page can be opened by its URL.
     """
 

@@ -210,11 +210,11 @@ def test_a_switch_keeps_the_position(page: Page, address: str) -> None:
     page.wait_for_function(
         "() => [...document.querySelectorAll('#cell-players audio')].every((a) => Math.abs(a.currentTime - 1) < 0.05)"
     )
-    page.get_by_role("radio", name="hear corrupt").click()
+    page.get_by_role("radio", name="play corrupt").click()
     assert heard(page)["sounding"] == [1]
     assert heard(page)["places"] == pytest.approx([1, 1, 1], abs=0.06)
-    expect(page.get_by_role("radio", name="hear corrupt")).to_have_attribute("aria-checked", "true")
-    expect(page.get_by_role("radio", name="hear clean")).to_have_attribute("aria-checked", "false")
+    expect(page.get_by_role("radio", name="play corrupt")).to_have_attribute("aria-checked", "true")
+    expect(page.get_by_role("radio", name="play clean")).to_have_attribute("aria-checked", "false")
     expect(page.locator("#cell-players .ab-time")).to_contain_text("1.0 / 2.0 s")
 
     page.get_by_role("slider", name="position").press("Home")

@@ -581,7 +581,7 @@ def _broke_at(
 ) -> tuple[int | None, ...]:
     """Return the step at which each clip's latents became NaN or infinite, or None.
 
-    `finite` tells for each row of every call whether its latents were finite before it, and finally for every clip.
+    `finite` says for each row of every call whether its latents were finite before it, and finally for every clip.
     """
     if bool(finite[-1].all()):
         return (None,) * len(clips)
