@@ -26,7 +26,7 @@ def shuffles_per_probe(asked: int, n_probes: int) -> int:
 def permutation_p(
     accuracy: Float[np.ndarray, "*cells"], shuffled: Float[np.ndarray, " shuffle"], smallest: float
 ) -> Float[np.ndarray, "*cells"]:
-    """One-sided p-value that probes are no more accurate than those of `shuffled` labels, at least `smallest`.
+    """Return the one-sided p-value of probes being no better than those of `shuffled` labels, at least `smallest`.
 
     The accuracy is compared with the predictive distribution of one more shuffled accuracy: the p-value is the upper
     tail of Student's t with n − 1 degrees of freedom at (accuracy − mean) / (sd √(1 + 1/n)). Counting how many of the n
