@@ -42,7 +42,8 @@ def add_media_routes(server: Flask, study: Study) -> None:
     """Serve the study's audio (with byte ranges, so that players can seek), spectrograms and activation images."""
 
     def audio(name: str) -> Response:
-        return send_file(_found(study, name), mimetype="audio/flac", conditional=True)
+        file = _found(study, name).absolute()  # Flask resolves a relative path against the app's own folder
+        return send_file(file, mimetype="audio/flac", conditional=True)
 
     def spectrogram(name: str) -> ResponseReturnValue:
         try:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from dashboards.media import audio_url, find_audio, spectrogram_url
+from dashboards.app import create_app
+from dashboards.media import activation_url, audio_url, find_audio, spectrogram_url
 from dashboards.pictures import activation_svg
 from dashboards.traces import activation_trace
 from tests.dashboards.synthetic_study import SAE_SITES
@@ -36,6 +37,21 @@ def test_audio_is_served_whole_and_in_ranges(client: FlaskClient, study: Study) 
 
 def test_audio_of_a_set_of_blocks_is_served(client: FlaskClient) -> None:
     assert client.get("/audio/patching/blocks/drums/000-100/tf3%2Btf4.flac").status_code == 200
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_media_of_a_study_at_a_relative_path_are_served(
+    study: Study, monkeypatch: pytest.MonkeyPatch, depth: int
+) -> None:
+    """The path may be the folder's name, have further parts, or be "." in the study itself."""
+    folder = [study.path, *study.path.parents][depth]
+    monkeypatch.chdir(folder)
+    client = create_app(study.path.relative_to(folder)).server.test_client()
+    for name in (CLIP, "audio/patching/blocks/drums/000-100/tf3+tf4.flac"):
+        answer = client.get(audio_url(name))
+        assert (answer.status_code, answer.data) == (200, (study.path / name).read_bytes())
+        assert client.get(spectrogram_url(name)).status_code == 200
+    assert client.get(activation_url(SAE_SITES[0], 0, 3, "svg")).status_code == 200
 
 
 @pytest.mark.parametrize("route", ["/audio/", "/spectrogram/"])
