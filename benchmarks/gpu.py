@@ -188,7 +188,7 @@ def run_part(name: str, device: str, tiny: bool, folder: Path) -> Metrics:
 
 
 def run_apart(command: Sequence[str], seconds: float) -> str | None:
-    """Run a part in a new process group, which ends with it; returns the reason for its failure, or None."""
+    """Run a part in a separate process, killed with its children on timeout; returns why it failed, or None."""
     variables = {**os.environ, "HF_HUB_OFFLINE": "1"}
     with subprocess.Popen(
         command, cwd=ROOT, env=variables, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -69,7 +69,11 @@ def serve(
     compare: Path | None = None,
     published: Path | None = None,
 ) -> None:
-    """Serve a study's dashboard until interrupted; raises UserError if the study or the address cannot be used."""
+    """Serve a study's dashboard until interrupted.
+
+    Raises:
+        UserError: the study or the address cannot be used.
+    """
     app = create_app(study_path, address, compare=compare, published=published)
     with open_socket(address.host, address.port) as listening:
         for sentence in welcome(study_path, address, listening.getsockname()[1]):

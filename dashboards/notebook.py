@@ -55,14 +55,22 @@ class Result:
     data: xr.Dataset
 
     def table(self) -> pd.DataFrame:
-        """The summary table that the command prints; raises UserError for a kind without one."""
+        """The summary table that the command prints.
+
+        Raises:
+            UserError: this kind of result has none.
+        """
         kind = str(self.data.attrs["kind"])
         if kind not in _SUMMARIES:
             raise UserError(f"Results of kind '{kind}' have no summary table: use `data`.")
         return _SUMMARIES[kind](self.data, self.study.clips)
 
     def plot(self, **options: Any) -> "go.Figure":
-        """Draw the result's main figure for the screen; `options` are those of `workbench export`."""
+        """Draw the result's main figure for the screen; `options` are those of `workbench export`.
+
+        Raises:
+            UserError: this kind of result has none, or an option is wrong.
+        """
         kind = str(self.data.attrs["kind"])
         if kind not in _MAIN_FIGURES:
             raise UserError(f"Results of kind '{kind}' have no figure: use `data`.")
@@ -130,7 +138,11 @@ class OpenStudy:
         return self.folder.result_names()
 
     def result(self, name: str) -> Result:
-        """Load a result; raises UserError, naming the command that makes it, if there is none."""
+        """Load a result.
+
+        Raises:
+            UserError: it is missing or damaged; the message names the command that makes it.
+        """
         data = load_result(self.folder, name)
         made = SaeResult if data.attrs["kind"] == "sae" else Result
         return made(self.folder, name, data)
@@ -239,7 +251,9 @@ def open_study(path: str | Path, *, device: str = "cpu", allow_store: bool = Fal
     """Open an existing study; its model is loaded on `device` when it is first needed.
 
     `allow_store` permits reading an activation store named by a study from elsewhere, as `--allow-store` does.
-    Raises UserError if there is no study.
+
+    Raises:
+        UserError: there is no study.
     """
     must_be((str, os.PathLike), path, _FOLDER)
     study = Study.open(Path(path))

@@ -70,7 +70,8 @@ def has_result(study: Study, name: str) -> bool:
 def load_result(study: Study, name: str) -> xr.Dataset:
     """Load a result, once per version of its file; do not change it in place.
 
-    Raises UserError, naming the command that makes it, if it is missing or damaged.
+    Raises:
+        UserError: it is missing or damaged; the message names the command that makes it.
     """
     if not has_result(study, name):
         have = ", ".join(study.result_names()) or "no results yet"
@@ -84,7 +85,11 @@ def load_result(study: Study, name: str) -> xr.Dataset:
 
 
 def result_identity(study: Study, name: str) -> Identity:
-    """Identifies the version of a result; raises like `load_result`."""
+    """Identify the version of a result.
+
+    Raises:
+        UserError: as `load_result`.
+    """
     load_result(study, name)
     return file_version(_file(study.path, name))
 

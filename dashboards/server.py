@@ -84,7 +84,11 @@ def make_server(application: Flask, listening: socket.socket, address: Address) 
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Open a listening socket; raises UserError if the address is taken or not this machine's."""
+    """Open a listening socket.
+
+    Raises:
+        UserError: the address is taken or not this machine's.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

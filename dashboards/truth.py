@@ -12,7 +12,11 @@ def has_truth(study: Study) -> bool:
 
 
 def planted_blocks(study: Study) -> dict[str, list[int]]:
-    """The blocks of each concept on the model's truth card; raises UserError if the model has no card."""
+    """The blocks of each concept on the model's truth card.
+
+    Raises:
+        UserError: the model has no card.
+    """
     card = study.truth_card()
     if card is None:
         raise UserError(

@@ -37,14 +37,22 @@ FIGURES: dict[str, Figure] = {
 
 
 def find_figure(name: str) -> Figure:
-    """The figure with that name; raises UserError, listing all figures, if there is none."""
+    """The figure with a given name.
+
+    Raises:
+        UserError: there is none; the message lists all figures.
+    """
     if name not in FIGURES:
         raise UserError(f"Unknown figure '{name}': choose one of {', '.join(FIGURES)}.")
     return FIGURES[name]
 
 
 def make_spec(study: Study, name: str, options: dict[str, Any]) -> FigureSpec:
-    """Make the spec of figure `name`; raises UserError naming a wrong option and what is allowed."""
+    """Make the spec of figure `name` from its options.
+
+    Raises:
+        UserError: an option is wrong or missing; the message says which, and what is allowed.
+    """
     kind = find_figure(name).spec
     given = kind.complete(study, options)
     for option in given:

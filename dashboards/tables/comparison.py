@@ -147,13 +147,18 @@ def study_map(study: Study, result: xr.Dataset, column: str, scorer: str) -> Map
 
 
 def imported_map(study: Study, model: str) -> Map:
-    """The study's published map of a model; raises UserError if it has none."""
+    """The study's published map of a model.
+
+    Raises:
+        UserError: the study has none of that model.
+    """
     result = load_published_map(study, model)
     impacts = result["impact"].to_dataframe(dim_order=["concept", "block"]).reset_index()
     return published_map(f"published, {model}", impacts)
 
 
 def published_map(name: str, impacts: pd.DataFrame) -> Map:
+    """A map of published impacts (columns concept, block, impact)."""
     impacts = impacts.rename(columns={"block": "row"})
     status = np.where(impacts["impact"].isna(), "no score", "clear")
     numbers = [block_number(str(row)) for row in impacts["row"]]

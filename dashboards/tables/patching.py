@@ -204,6 +204,11 @@ def _is_planted(blocks: Sequence[int], row: Any) -> bool:
 
 
 def choose(what: str, name: str, known: list[str]) -> str:
+    """`name`, or the first of the `known` ones if it is empty.
+
+    Raises:
+        UserError: `name` is not known.
+    """
     if name and name not in known:
         raise UserError(f"There is no {what} '{name}' in this patching result: it has {', '.join(known)}.")
     return name or known[0]
