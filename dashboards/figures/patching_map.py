@@ -198,8 +198,8 @@ def _null_rows(table: pd.DataFrame) -> list[str]:
     if nulls.empty:
         return []
     largest = sorted(f"largest of {count}" for count in set(nulls["largest_of"]) - {1})
-    of = f", each the {' or '.join(largest)}" if largest else ""
-    return [f"Rows below the gap are null arms, which are not tested{of}."]
+    shown = f"; each shows the {' or '.join(largest)}" if largest else ""
+    return [f"Rows below the gap are null arms, which are not tested{shown}."]
 
 
 def _concept_sentence(row: pd.Series, seeds: int, agreements: dict[str, float]) -> str:

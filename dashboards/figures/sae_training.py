@@ -112,7 +112,7 @@ def write_caption(table: pd.DataFrame, site: str) -> str:
     """Name the autoencoder and its metrics on held-out tokens."""
     held_out = table[table["split"] == "held-out"]
     metrics = ", ".join(
-        f"{row.metric.replace('_', ' ')} {significant(row.value)}" for row in held_out.itertuples()
+        f"{PAPER_TITLES[row.metric]} {significant(row.value)}" for row in held_out.itertuples()
     )
     return (
         f"Training of the sparse autoencoder of {site}; dashed: the metrics on held-out tokens ({metrics}). Dead "

@@ -46,8 +46,8 @@ MAP_HELP = (
 )
 HEADINGS = {
     "concept": "concept",
-    "positive": "+ is",
-    "negative": "− is",
+    "positive": "+ end",
+    "negative": "− end",
     "kind": "kind",
     "sites": "sites",
     "steps": "steps",

@@ -20,7 +20,7 @@ def artefacts_frame(imported: Sequence[Imported]) -> pd.DataFrame:
                 "negative": metadata["negative"],
                 "kind": metadata["kind"],
                 "sites": _sites(metadata),
-                "steps": str(metadata.get("steps", "all alike")),
+                "steps": str(metadata.get("steps", "all")),
                 "norms": _span(one) if "steps" in metadata else "–",
                 "source": metadata["source"],
                 "note": metadata.get("note", ""),

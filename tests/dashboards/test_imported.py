@@ -65,7 +65,7 @@ def test_artefacts_are_listed_with_their_two_ends(filled: Study) -> None:
     assert frame.loc["caa", "sites"] == "tf0.cross_attn, tf1.cross_attn"
     assert frame.loc["caa", ["steps", "norms"]].tolist() == ["3", "1"]
     assert frame.loc["lora", "sites"] == "tf6 (weights), tf7 (weights)"
-    assert frame.loc["lora", ["steps", "norms"]].tolist() == ["all alike", "–"]
+    assert frame.loc["lora", ["steps", "norms"]].tolist() == ["all", "–"]
     assert frame.loc["scores", "sites"] == "tf6.cross_attn"
     page = str(imported.layout(Context(filled), {}))
     for words in ("+ is", "jazz", "− is", "computed without lyrics", "happy", "no piano"):
