@@ -68,7 +68,7 @@ def test_artefacts_are_listed_with_their_two_ends(filled: Study) -> None:
     assert frame.loc["lora", ["steps", "norms"]].tolist() == ["all", "–"]
     assert frame.loc["scores", "sites"] == "tf6.cross_attn"
     page = str(imported.layout(Context(filled), {}))
-    for words in ("+ is", "jazz", "− is", "computed without lyrics", "happy", "no piano"):
+    for words in ("'+ end'", "jazz", "'− end'", "computed without lyrics", "happy", "no piano"):
         assert words in page
 
 
