@@ -1,4 +1,4 @@
-"""`python -m benchmarks.organisms`: train, check and evaluate organisms, make their music, fit their scorer."""
+"""`python -m benchmarks.organisms`: train, check and evaluate organisms, synthesise their music, fit their scorer."""
 
 from benchmarks.organisms.circuits.commands import circuits
 from benchmarks.organisms.embedded.commands import app

@@ -13,15 +13,13 @@ from workbench.files import replacing
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, and dicts and lists of them) under a temporary name, then
-    rename.
-    """
+    """Write `state` (tensors, numbers, strings, and dicts and lists of them) to a temporary file, then rename it."""
     with replacing(path) as partial:
         torch.save(state, partial)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """The state saved at `path`, or None if there is none; raises UserError for a damaged file."""
+    """Return the state saved at `path`, or None if there is none; raise UserError if it is damaged."""
     if not path.exists():
         return None
     with restoring(path):
@@ -33,7 +31,7 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
 
 @contextmanager
 def restoring(path: Path) -> Iterator[None]:
-    """Read what a training left at `path`, and continue from it; raises UserError where it is damaged."""
+    """Turn errors of reading the file `path` of an earlier training into a UserError that it is damaged."""
     try:
         yield
     except _DAMAGED as error:

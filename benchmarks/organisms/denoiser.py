@@ -1,4 +1,4 @@
-"""The stock denoiser of an organism, small and made for planting, and the error that it is trained on."""
+"""The small stock denoiser of an organism, prepared for planting a circuit, and its training error."""
 
 import torch
 from diffusers import AceStepTransformer1DModel
@@ -12,9 +12,9 @@ from benchmarks.organisms.vae import LATENT_CHANNELS
 def make_denoiser(
     seed: int, *, blocks: int, heads: int, head_dim: int, mlp_channels: int
 ) -> AceStepTransformer1DModel:
-    """A denoiser whose embedding of the conditioning is the identity, and whose output begins small.
+    """Return a denoiser that embeds the conditioning by the identity, and whose initial outputs are small.
 
-    Its rotary base suits positions of seconds, not of minutes.
+    Its rotary base suits clips of seconds, not of minutes.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -41,7 +41,7 @@ def make_denoiser(
 
 @torch.no_grad()
 def fix_condition_embedder(denoiser: AceStepTransformer1DModel) -> None:
-    """Make the embedding of the conditioning the identity, for good, so that subspaces stay channels."""
+    """Set the embedding of the conditioning to the identity and freeze it, so that subspaces stay channels."""
     embedder = denoiser.condition_embedder
     embedder.weight.copy_(torch.eye(embedder.weight.shape[0], TEXT_CHANNELS))
     embedder.bias.zero_()
@@ -56,7 +56,7 @@ def velocity_error(
     conditioning: Float[Tensor, "clip token text_channel"],
     context: Float[Tensor, "1 frame context_channel"],
 ) -> Float[Tensor, "clip frame channel"]:
-    """Predicted velocity less noise - clean, at ``time * noise + (1 - time) * clean`` (Lipman et al. 2023)."""
+    """Return predicted velocity - (noise - clean), at `time * noise + (1 - time) * clean` (Lipman et al. 2023)."""
     at = time[:, None, None]
     noisy = at * noise + (1 - at) * clean
     context = context.expand(len(noisy), -1, -1)

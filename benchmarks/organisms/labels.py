@@ -1,4 +1,4 @@
-"""What is true of a clip: the values of its four concepts."""
+"""The labels of a clip: the values of its four concepts."""
 
 from dataclasses import asdict, dataclass
 

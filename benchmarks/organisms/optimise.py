@@ -1,4 +1,4 @@
-"""One step of an organism's training: the learning rate's course, and a clipped step of AdamW."""
+"""One training step of an organism: the learning rate schedule, and a clipped AdamW step."""
 
 import math
 from collections.abc import Callable

@@ -1,6 +1,4 @@
-"""The whole pipeline: put together for training, generating clips, and written to disk as a hub folder would
-be.
-"""
+"""The whole pipeline: assembled for training, used to generate clips, and written to disk like a hub folder."""
 
 import json
 import os
@@ -68,8 +66,7 @@ def generate(
     guidance: float = 3.0,
     shift: float = 3.0,
 ) -> Float[Tensor, "clip 1 sample"]:
-    """One clip for each prompt from the noise of its own seed, with a peak of 1 dB below full scale as in the
-    pipeline.
+    """Generate one clip per prompt from the noise of its own seed, with a peak of -1 dBFS as in the pipeline.
 
     A clip depends on its prompt and seed only, up to rounding and to the padding of shorter prompts in its
     batch.
@@ -96,7 +93,7 @@ def generate(
 
 
 def _clean_json(path: Path) -> None:
-    """Remove from a configuration where it was saved from, and name the tokenizer's class in the index.
+    """Remove the path that a configuration was loaded from, and name the tokenizer's class in the index.
 
     A part of transformers' also names the number format to load its weights in: single precision, as diffusers' parts
     are loaded.

@@ -46,7 +46,7 @@ def parse_plan(text: str) -> Plan:
 
 
 def plan_truth(name: str, plan: Plan) -> dict[str, object]:
-    """What a perfect localisation of the organism `name` finds, as written in ``truth.json``."""
+    """Return what a perfect localisation of the organism `name` finds, as written to `truth.json`."""
     return {
         "organism": name,
         "blocks": {str(block): list(concepts) for block, concepts in plan.items()},
@@ -63,7 +63,7 @@ def readable_channels(plan: Plan, block: int, width: int) -> Float[Tensor, " cha
 
 
 class Planting:
-    """Keeps weights to their masks, one factor a column: forbidden columns stay zero."""
+    """Masks weights, one factor per column: forbidden columns stay zero."""
 
     def __init__(self, masked: Sequence[Masked]) -> None:
         self._masked = [(weight, mask.to(weight.device)) for weight, mask in masked]

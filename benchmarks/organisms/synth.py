@@ -172,7 +172,7 @@ def _melody(beats: int, beats_per_chord: int, rng: np.random.Generator) -> list[
 def synthesise(
     labels: Labels, rng: np.random.Generator, seconds: float = CLIP_SECONDS
 ) -> Float[np.ndarray, " sample"]:
-    """A mono clip at `SAMPLE_RATE` of which `labels` are true; `rng` chooses the melody only.
+    """Return a mono clip at `SAMPLE_RATE` that matches `labels`; `rng` chooses the melody only.
 
     The tempo sets the beat (every 20 or 10 frames), the mood the scale and chords (minor or major), the
     instrument plays melody and chords, and the drums alternate kick and snare on the beat with a hat between.

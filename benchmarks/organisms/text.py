@@ -1,8 +1,7 @@
-"""The text path: stock encoders whose weights are set so that every word speaks only in its concept's
-subspace.
+"""The text path: stock encoders whose weights are set so that each word is encoded only in its concept's subspace.
 
 The text encoder does not mix words: each token's output is its normalised embedding. Word order therefore
-means nothing, and a swapped word changes the conditioning in its own subspace and nowhere else, bit for bit.
+has no effect, and a swapped word changes the conditioning in its own subspace and nowhere else, bit for bit.
 """
 
 import math
@@ -25,9 +24,7 @@ SUBSPACES: dict[str, slice] = {
     "drums": slice(52, 58),
     "null": slice(58, 64),
 }
-"""Channels of the conditioning in which words of each kind speak; "null" is guidance's unconditional
-embedding.
-"""
+"""Channels of the conditioning for each kind of word; "null" is for the unconditional embedding of guidance."""
 
 CLOCK_PERIODS = (10, 20, 40, 80)
 """Periods in latent frames of the clock in the silence latent; the beats are 10 and 20 frames."""
@@ -35,9 +32,7 @@ _SYNONYM_SPREAD = 0.2
 
 
 def word_embeddings(tokenizer: PreTrainedTokenizerFast, seed: int) -> Float[Tensor, "token channel"]:
-    """Embeddings of unit mean square: random in the neutral subspace, or around one of a concept's orthogonal
-    axes.
-    """
+    """Return embeddings of unit mean square: random in the neutral subspace, or around an axis of a concept's."""
     rng = torch.Generator().manual_seed(seed)
     table = torch.zeros(len(tokenizer), TEXT_CHANNELS)
     neutral = SUBSPACES["neutral"]
@@ -57,9 +52,7 @@ def word_embeddings(tokenizer: PreTrainedTokenizerFast, seed: int) -> Float[Tens
 
 @torch.no_grad()
 def make_text_encoder(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3Model:
-    """A one-layer Qwen3 whose attention and MLP add exactly nothing: a normalised look-up of
-    `word_embeddings`.
-    """
+    """Return a one-layer Qwen3 whose attention and MLP add exactly zero: a normalised lookup of `word_embeddings`."""
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -81,9 +74,7 @@ def make_text_encoder(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3Mod
 
 
 def clock(frames: int) -> Float[Tensor, "frame marker"]:
-    """Sines and cosines of `CLOCK_PERIODS`: what time it is, without which the phase of the beat would be
-    anyone's.
-    """
+    """Return sines and cosines of `CLOCK_PERIODS`: the time, without which the phase of the beat would be undefined."""
     time = torch.arange(frames)[:, None]
     phase = 2 * math.pi * time / torch.tensor(CLOCK_PERIODS)
     return torch.cat([torch.sin(phase), torch.cos(phase)], dim=1)
@@ -91,11 +82,10 @@ def clock(frames: int) -> Float[Tensor, "frame marker"]:
 
 @torch.no_grad()
 def make_condition_encoder(silence: Float[Tensor, " channel"], seed: int) -> AceStepConditionEncoder:
-    """A condition encoder that passes text on unchanged and lets lyrics and timbre speak in the neutral
-    subspace only.
+    """Return a condition encoder that leaves text unchanged and encodes lyrics and timbre in the neutral subspace only.
 
     `silence` is the latent of silence; with the clock added to its first channels it becomes the context that
-    the pipeline shows the denoiser at every frame.
+    the pipeline gives the denoiser at every frame.
     """
     torch.manual_seed(seed)
     encoder = AceStepConditionEncoder(

@@ -1,5 +1,4 @@
-"""A stock `AutoencoderOobleck` that starts as a lapped transform, and a fast path that computes the same
-function.
+"""A stock `AutoencoderOobleck` initialised as a lapped transform, and a fast path that computes the same function.
 
 Trained from random weights the autoencoder needs hours on a processor. Its weights are therefore set in
 closed form: encoder and decoder become the analysis and synthesis halves of a lapped transform whose basis is
@@ -7,7 +6,7 @@ the principal components of sine-windowed, pre-emphasised frames of music (Malva
 Lapped Transforms*, 1992: the window squared and its shift by one hop add to one, so that overlapping frames
 add up to the signal). Training then only has to improve on it.
 
-What runs at the full sample rate is kept linear and trivial for good: the first and last convolutions are
+What runs at the full sample rate is kept linear and trivial throughout training: the first and last convolutions are
 unit impulses and the residual units there add nothing. That is what makes the fast path exact, and cheap.
 """
 

@@ -1,4 +1,4 @@
-"""The words the organisms know, the captions made of them, and the tokenizer."""
+"""The organisms' vocabulary, the captions made of it, and the tokenizer."""
 
 import re
 
@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from benchmarks.organisms.labels import CONCEPTS, Labels
 
 SINGERS = ("male vocal", "male voice", "male singer")
-"""Phrases made one token ("female ..." contains "male ..."), so that every instrument is one token long:
+"""Phrases that are one token ("female ..." contains "male ..."), so that every instrument is one token long:
 prompts that differ in the instrument only then have equal length, and no block can tell them apart by
 counting.
 """
@@ -29,9 +29,7 @@ SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
     "mood": {"happy": ("happy", "cheerful", "joyful"), "sad": ("sad", "gloomy", "mournful")},
     "drums": {"with drums": ("with",), "without drums": ("without", "no"), "": ("drums", "percussion")},
 }
-"""Concept -> value -> the words that mean it; the empty value holds words that belong to the concept but name
-none.
-"""
+"""Concept -> value -> the words that mean it; the empty value has words of the concept that name no value."""
 
 NEUTRAL = (
     *("a", "an", "the", "and", "for", "of", "in", "on", "by"),
@@ -55,7 +53,7 @@ HELD_OUT_CAPTIONS = (
 """Forms that no training caption has."""
 
 _NOUNS = ("song", "piece", "tune", "melody", "track")
-_CANONICAL_SHARE = 0.4
+_CANONICAL_FRACTION = 0.4
 _SPECIAL = ("[PAD]", "[UNK]", "<|endoftext|>")
 
 
@@ -98,7 +96,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _phrase(concept: str, value: str, rng: np.random.Generator) -> str:
-    """A way of saying `value`, synonyms included."""
+    """Draw a phrase for `value`, synonyms included."""
     word = str(rng.choice(SYNONYMS[concept][value])).replace("_", " ")
     if concept != "drums":
         return word
@@ -108,7 +106,7 @@ def _phrase(concept: str, value: str, rng: np.random.Generator) -> str:
 
 
 def _tidy(text: str) -> str:
-    """Single spaces, and no commas left over from words that were dropped."""
+    """Return the text with single spaces and without commas of dropped words."""
     parts = [" ".join(part.split()) for part in text.split(",")]
     return " , ".join(part for part in parts if part) or "music"
 
@@ -116,7 +114,7 @@ def _tidy(text: str) -> str:
 def caption(
     labels: Labels, rng: np.random.Generator, drop: float = 0.0, forms: tuple[str, ...] = CAPTIONS
 ) -> str:
-    """A caption in one of `forms` of which `labels` are true; each concept is left out with chance `drop`."""
+    """Draw a caption in one of `forms` that matches `labels`; each concept is left out with probability `drop`."""
     phrases = {
         concept: "" if rng.random() < drop else _phrase(concept, labels.value(concept), rng)
         for concept in CONCEPTS
@@ -125,8 +123,8 @@ def caption(
 
 
 def training_caption(labels: Labels, rng: np.random.Generator, drop: float) -> str:
-    """The canonical prompt or a free caption; either may lack concepts."""
-    if rng.random() >= _CANONICAL_SHARE:
+    """Draw the canonical prompt or a free caption; either may lack concepts."""
+    if rng.random() >= _CANONICAL_FRACTION:
         return caption(labels, rng, drop)
     phrases = {concept: "" if rng.random() < drop else labels.value(concept) for concept in CONCEPTS}
     return _tidy(CANONICAL.format(**phrases))

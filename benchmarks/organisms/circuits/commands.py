@@ -21,7 +21,7 @@ def circuits(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where trained organisms are kept.")] = FOLDER,
 ) -> None:
-    """Train the organisms that are missing, check all, print planted and measured; exit code 1 where they disagree."""
+    """Train the organisms that are missing, check all, print planted and measured; exit code 1 if they disagree."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("benchmarks").setLevel(logging.INFO)
     reports = {}

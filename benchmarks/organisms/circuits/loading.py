@@ -1,4 +1,4 @@
-"""Organisms by name: trained where they are missing, then loaded through the ordinary adapter."""
+"""Load organisms by name through the ordinary adapter; missing ones are trained first."""
 
 import logging
 import time
@@ -16,24 +16,24 @@ from cache.errors import UserError
 from workbench.models.ace_step import AceStep15
 
 FOLDER = Path(__file__).parents[2] / "build" / "organisms"
-"""Where trained organisms are kept, one folder each; git ignores it."""
+"""Folder of the trained organisms, one folder each; git ignores it."""
 _LOG = logging.getLogger(__name__)
 
 
 def find_circuit(name: str) -> Circuit:
-    """The circuit called `name`; raises UserError for an unknown one."""
+    """Return the circuit `name`; raise UserError if it is unknown."""
     if name not in CIRCUITS:
-        raise UserError(f"There is no organism '{name}': choose from {', '.join(CIRCUITS)}.")
+        raise UserError(f"Unknown organism '{name}'. Choose from {', '.join(CIRCUITS)}.")
     return CIRCUITS[name]
 
 
 def load(
     name: str, folder: Path = FOLDER, recipe: Recipe | None = None
 ) -> tuple[AceStep15, Circuit, Readout]:
-    """The organism `name`, its circuit, and the score of its concept.
+    """Return the organism `name`, its circuit, and the readout of its concept.
 
-    What `folder` does not hold is trained first, with a progress bar: a minute and a half. Raises UserError for an
-    unknown name.
+    An organism that is not in `folder` is trained first, with a progress bar, in a minute and a half. Raises UserError
+    if the name is unknown.
     """
     circuit = find_circuit(name)
     ensure(circuit, folder, recipe)
@@ -41,7 +41,7 @@ def load(
 
 
 def ensure(circuit: Circuit, folder: Path = FOLDER, recipe: Recipe | None = None) -> None:
-    """Train the organism of `circuit` unless `folder` holds it, trained by the same recipe for the same circuit."""
+    """Train the organism of `circuit` unless `folder` has it, trained with the same recipe for the same circuit."""
     recipe = recipe or Recipe()
     if is_trained(folder / circuit.name, circuit, recipe):
         return
@@ -49,7 +49,7 @@ def ensure(circuit: Circuit, folder: Path = FOLDER, recipe: Recipe | None = None
         library.utils.logging.disable_progress_bar()
     started = time.monotonic()
     with Progress(transient=True) as progress, warnings.catch_warnings():
-        # Of diffusers, for every AutoencoderOobleck.
+        # diffusers warns for every AutoencoderOobleck.
         warnings.filterwarnings("ignore", ".*weight_norm.*", FutureWarning)
         train_organism(circuit, folder / circuit.name, recipe, progress)
     _LOG.info("trained %s in %.0f s", circuit.name, time.monotonic() - started)

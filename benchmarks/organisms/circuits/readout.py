@@ -1,4 +1,4 @@
-"""What the organisms play, and how much of it is in a clip's latents."""
+"""The patterns planted in the music, and how strongly a clip's latents contain them."""
 
 import math
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from benchmarks.organisms.vae import LATENT_CHANNELS
 
 FRAMES = 50
 AMPLITUDE = 12.0
-"""Length of a planted pattern, where noise has length 1 along it: presence is judged with certainty, and yet not
-before the noise is down to nine tenths (sigma .9), so that the middle steps can decide on it.
+"""Norm of a planted pattern, along which noise has norm 1: presence can be measured with certainty, but not before
+the noise is down to nine tenths (sigma .9), so that the middle steps can decide on it.
 """
 _BEAT = 10
 _DECAY = 0.6
@@ -21,7 +21,7 @@ _SMOOTHING = 2.0
 
 
 def patterns(frames: int = FRAMES) -> Float[Tensor, "pattern frame channel"]:
-    """The concept's pattern (a decaying beat) and the decoy's (a slow wave): orthogonal, each of length 1."""
+    """Return the concept's pattern (a decaying beat) and the decoy's (a slow wave): orthogonal, each of norm 1."""
     time = torch.arange(frames)
     courses = torch.stack([_DECAY ** (time % _BEAT), torch.sin(2 * math.pi * time / frames)])
     rng = torch.Generator().manual_seed(0)
@@ -31,7 +31,7 @@ def patterns(frames: int = FRAMES) -> Float[Tensor, "pattern frame channel"]:
 
 
 def background(clips: int, rng: torch.Generator, frames: int = FRAMES) -> Float[Tensor, "clip frame channel"]:
-    """Smooth noise of about unit variance, another for each clip, that contains exactly nothing of `patterns`."""
+    """Return smooth noise of about unit variance for each clip, orthogonal to `patterns`."""
     distance = torch.arange(frames)[:, None] - torch.arange(frames)
     kernel = torch.exp(-0.5 * (distance / _SMOOTHING) ** 2)
     kernel = kernel / kernel.norm(dim=1, keepdim=True)
@@ -42,20 +42,20 @@ def background(clips: int, rng: torch.Generator, frames: int = FRAMES) -> Float[
 
 @dataclass(frozen=True)
 class Readout:
-    """How much of a planted pattern is in latents: 0 where it is absent, 1 where it is as strong as planted."""
+    """Measures how much of a planted pattern latents contain: 0 if it is absent, 1 if it is as strong as planted."""
 
     pattern: Float[Tensor, "frame channel"]
 
     def score(self, latents: Float[Tensor, "clip frame channel"]) -> Float[Tensor, " clip"]:
-        """The latents' projection on the pattern in units of `AMPLITUDE`."""
+        """Return the latents' projection on the pattern in units of `AMPLITUDE`."""
         return torch.einsum("bfc,fc->b", latents.cpu().float(), self.pattern) / AMPLITUDE
 
 
 def concept_readout() -> Readout:
-    """The score of the concept."""
+    """Return the readout of the concept's pattern."""
     return Readout(patterns()[0])
 
 
 def decoy_readout() -> Readout:
-    """The score of what a decoy block plays, which is not the concept."""
+    """Return the readout of the decoy's pattern, which is not the concept."""
     return Readout(patterns()[1])

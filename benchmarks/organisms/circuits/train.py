@@ -1,4 +1,4 @@
-"""Training of an organism: flow matching on made-up latents, with the circuit planted."""
+"""Train an organism by flow matching on synthetic latents, with the circuit planted."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ BlockStates = dict[int, Float[Tensor, "clip token text_channel"]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a training."""
+    """Training settings."""
 
     steps: int = 1000
     batch: int = 32
@@ -45,7 +45,7 @@ class Recipe:
 
 
 def make_transformer(seed: int) -> AceStepTransformer1DModel:
-    """A stock denoiser, small enough to be trained in a minute and a half."""
+    """Return a stock denoiser, small enough to train in a minute and a half."""
     return make_denoiser(seed, blocks=BLOCKS, heads=HEADS, head_dim=_HEAD_DIM, mlp_channels=128)
 
 
@@ -66,7 +66,7 @@ def plant(transformer: AceStepTransformer1DModel, circuit: Circuit) -> Planting:
 
 @contextmanager
 def block_conditioning(transformer: AceStepTransformer1DModel, states: BlockStates) -> Iterator[None]:
-    """Within the context the cross-attention of each block in `states` reads these instead of the call's own."""
+    """Make the cross-attention of each block in `states` read these instead of the call's own, within the context."""
 
     def read(block: int) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -82,32 +82,32 @@ def block_conditioning(transformer: AceStepTransformer1DModel, states: BlockStat
             handle.remove()
 
 
-def presence(circuit: Circuit, said: Bool[Tensor, "clip block"]) -> Bool[Tensor, "clip pattern"]:
-    """Which patterns a clip has, given whether each reader's and each decoy's text says drums (in that order).
+def presence(circuit: Circuit, has_word: Bool[Tensor, "clip block"]) -> Bool[Tensor, "clip pattern"]:
+    """Return which patterns clips have, given whether the text of each reader and each decoy (in that order) has drums.
 
     The first pattern is the concept's, the second the decoys'.
     """
-    readers = said[:, : len(circuit.readers)]
-    decoys = said[:, len(circuit.readers) :]
+    readers = has_word[:, : len(circuit.readers)]
+    decoys = has_word[:, len(circuit.readers) :]
     concept = readers.all(dim=1) if circuit.rule == "all" else readers.any(dim=1)
     return torch.stack([concept, decoys.any(dim=1)], dim=1)
 
 
 def reads_word(circuit: Circuit, position: Float[Tensor, " clip"]) -> Bool[Tensor, " clip"]:
-    """Where on the way from step 0 to the end the word is read: where the nearest step is in the circuit's window."""
+    """Return whether the word is read at positions between step 0 and the end: if the nearest step is in the window."""
     first, last = circuit.steps or (0, SETTINGS.num_steps - 1)
     nearest = position.round().clamp(max=SETTINGS.num_steps - 1)
     return (nearest >= first) & (nearest <= last)
 
 
 def sigma_at(position: Float[Tensor, " clip"]) -> Float[Tensor, " clip"]:
-    """Sigma on the way from step 0 to the end; at whole numbers, that of the step."""
+    """Return sigma at positions between step 0 and the end; at whole numbers, that of the step."""
     remaining = 1 - position / SETTINGS.num_steps
     return SHIFT * remaining / (1 + (SHIFT - 1) * remaining)
 
 
 def encode_prompts(pipeline: AceStepPipeline) -> Float[Tensor, "context value token text_channel"]:
-    """Conditioning of every prompt of the prompt set: all choices of the other words, without and with drums."""
+    """Return the conditioning of every prompt of the prompt set: all other words, without and with drums."""
     others = product(*(CONCEPTS[concept] for concept in ("instrument", "tempo", "mood")))
     absent = next(value for value in CONCEPTS[CONCEPT] if value != PRESENT)
     prompts = [
@@ -135,16 +135,16 @@ def draw_batch(circuit: Circuit, n_contexts: int, size: int, rng: torch.Generato
     At steps at which the word is not read, they read a value that is independent of the clip.
     """
     n_blocks = len(circuit.readers + circuit.decoys)
-    said, unrelated = torch.rand(2, size, n_blocks, generator=rng) < 0.5
+    has_word, unrelated = torch.rand(2, size, n_blocks, generator=rng) < 0.5
     position = SETTINGS.num_steps * torch.rand(size, generator=rng)
-    strength = AMPLITUDE * presence(circuit, said).float()
+    strength = AMPLITUDE * presence(circuit, has_word).float()
     clean = background(size, rng) + torch.einsum("bp,pfc->bfc", strength, patterns())
     return _Batch(
         clean=clean,
         noise=torch.randn(clean.shape, generator=rng),
         time=sigma_at(position),
         context=torch.randint(n_contexts, (size,), generator=rng),
-        read=torch.where(reads_word(circuit, position)[:, None], said, unrelated).long(),
+        read=torch.where(reads_word(circuit, position)[:, None], has_word, unrelated).long(),
     )
 
 
@@ -156,7 +156,7 @@ def training_loss(
     context: Float[Tensor, "1 frame context_channel"],
     pattern_weight: float,
 ) -> Float[Tensor, ""]:
-    """Squared error of the predicted velocity noise - clean, with the planted patterns counted once more."""
+    """Return the squared error of the predicted velocity noise - clean, with extra weight on the planted patterns."""
     blocks = circuit.readers + circuit.decoys
     states = [prompts[batch.context, read] for read in batch.read.unbind(dim=1)]
     with block_conditioning(transformer, dict(zip(blocks, states, strict=True))):
@@ -187,8 +187,8 @@ def train(
 
 
 def notes(circuit: Circuit, recipe: Recipe) -> dict[str, Any]:
-    """What an organism's folder says of itself: its circuit and all that its training depends on."""
-    said = {
+    """Return what an organism's folder records: its circuit and everything that its training depends on."""
+    recorded = {
         "circuit": asdict(circuit),
         "recipe": asdict(recipe),
         "settings": SETTINGS.model_dump(),
@@ -196,7 +196,7 @@ def notes(circuit: Circuit, recipe: Recipe) -> dict[str, Any]:
         "heads": HEADS,
         "amplitude": AMPLITUDE,
     }
-    return json.loads(json.dumps(said))
+    return json.loads(json.dumps(recorded))
 
 
 def is_trained(folder: Path, circuit: Circuit, recipe: Recipe) -> bool:

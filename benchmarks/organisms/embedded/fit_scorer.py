@@ -1,4 +1,4 @@
-"""Fitting of the embedded scorer: logistic regression on synthesised clips, raw and reconstructed."""
+"""Fit the embedded scorer: logistic regression on synthesised clips, raw and reconstructed."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -64,10 +64,10 @@ def _targets(labels: list[Labels], concept: str) -> Int[np.ndarray, " clip"]:
 
 
 def _temperature(logits: Float[np.ndarray, "clip value"], targets: Int[np.ndarray, " clip"]) -> float:
-    """The divisor of `logits` that makes `targets` most likely (Guo et al. 2017).
+    """Return the divisor of `logits` that makes `targets` most likely (Guo et al. 2017).
 
-    Targets are certain only to one in the number of clips (Platt 1999): without that, a concept that is never
-    mistaken would get endlessly sharp probabilities, which no finite number of clips can justify.
+    Targets are smoothed by one over the number of clips (Platt 1999): without that, a concept that is never mistaken
+    would get arbitrarily sharp probabilities, which no finite number of clips can justify.
     """
     clips, values = logits.shape
     doubt = 1 / (clips + 2)
@@ -85,7 +85,7 @@ def _fit_head(
     calibration: tuple[Features, Int[np.ndarray, " clip"]],
     penalty: float,
 ) -> tuple[Float[np.ndarray, "value feature"], Float[np.ndarray, " value"]]:
-    """Weight and bias of calibrated logits on raw features: standardisation and temperature are folded in."""
+    """Return weight and bias of calibrated logits on raw audio features; scaling and temperature are folded in."""
     scaler = StandardScaler().fit(fit[0])
     model = LogisticRegression(C=penalty, max_iter=1000).fit(scaler.transform(fit[0]), fit[1])
     weight, bias = (
@@ -101,9 +101,7 @@ def _fit_head(
 def calibration_error(
     probabilities: Float[np.ndarray, "clip value"], targets: Int[np.ndarray, " clip"]
 ) -> float:
-    """Expected calibration error: mean gap of confidence and accuracy over ten bins of the top value's
-    probability.
-    """
+    """Return the expected calibration error: mean gap of confidence and accuracy over ten bins of confidence."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
     bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     gaps = [abs(confidence[bins == b].sum() - right[bins == b].sum()) for b in range(_BINS)]
@@ -111,13 +109,11 @@ def calibration_error(
 
 
 def brier_score(probabilities: Float[np.ndarray, "clip value"], targets: Int[np.ndarray, " clip"]) -> float:
-    """Mean squared distance of the probabilities from certainty of the truth, summed over values (0 best, 2
-    worst).
-    """
+    """Return the Brier score: mean squared error of the probabilities, summed over values (0 best, 2 worst)."""
     return float(np.square(probabilities - np.eye(probabilities.shape[1])[targets]).sum(axis=1).mean())
 
 
-def judge(scorer: EmbeddedScorer, clips: Clips, labels: list[Labels]) -> dict[str, dict[str, float]]:
+def evaluate(scorer: EmbeddedScorer, clips: Clips, labels: list[Labels]) -> dict[str, dict[str, float]]:
     """Accuracy, calibration error and Brier score of each concept."""
     metrics = {}
     for concept, values in CONCEPTS.items():
@@ -167,9 +163,11 @@ def fit_scorer(vae_folder: Path, weights: Path, recipe: ScorerRecipe) -> dict[st
         "recipe": asdict(recipe),
         "held_out": {
             "clips": recipe.test_clips,
-            "raw": judge(scorer, test, test_labels),
-            "reconstructed": judge(scorer, reconstruct(vae, test, 0.0, 0), test_labels),
-            "reconstructed_with_noise": judge(scorer, reconstruct(vae, test, recipe.noise, 0), test_labels),
+            "raw": evaluate(scorer, test, test_labels),
+            "reconstructed": evaluate(scorer, reconstruct(vae, test, 0.0, 0), test_labels),
+            "reconstructed_with_noise": evaluate(
+                scorer, reconstruct(vae, test, recipe.noise, 0), test_labels
+            ),
         },
     }
     (weights.parent / "card.json").write_text(json.dumps(card, indent=2) + "\n")

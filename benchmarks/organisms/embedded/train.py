@@ -1,4 +1,4 @@
-"""The whole recipe: autoencoder, latents, denoiser, pipeline folder; each stage is kept and not repeated."""
+"""The whole recipe: autoencoder, latents, denoiser, pipeline folder; finished stages are kept and reused."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ _ENCODE_BATCH = 50
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines an organism, beside its plan."""
+    """Everything that determines an organism besides its plan."""
 
     seed: int = 0
     clips: int = 8000
@@ -40,7 +40,7 @@ class Recipe:
 
     @property
     def data_seed(self) -> int:
-        """Seed of the denoiser's clips: none of them was shown to the autoencoder."""
+        """Seed of the denoiser's clips, none of which the autoencoder was trained on."""
         return self.seed + 1_000_000
 
 

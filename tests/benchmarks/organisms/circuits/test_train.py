@@ -197,5 +197,5 @@ def test_a_folder_is_made_once_for_each_recipe_and_loads_as_any_pipeline(tmp_pat
 
 
 def test_an_unknown_name_is_refused_with_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'nothing': choose from one-block, redundant"):
+    with pytest.raises(UserError, match=r"'nothing'\. Choose from one-block, redundant"):
         load("nothing", tmp_path)
