@@ -1,7 +1,7 @@
 """Float64 throughout, including where diffusers and transformers use float32 whatever the model's dtype.
 
-Norms and ACE-Step's rotary embedding do. Rows that differ in the last digit of float64 would now and then be rounded
-to different float32 numbers there, 1e-7 apart: which rows, and whether at all, would be the processor's chance.
+Norms and ACE-Step's rotary embedding use it. There, rows that differ in the last digit of float64 would occasionally be
+rounded to different float32 numbers, 1e-7 apart, depending on the processor.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
-"""The package as users get it: a wheel, alone in a new environment, does the work of every command.
+"""Test the package as users get it: a wheel in a new environment, with every command.
 
 Run as `make test-install`. The wheel is built from the source distribution and installed with the ranges of
-pyproject.toml, newest versions first, into an environment that is removed afterwards. Only torch has the release of
-constraints.txt: left free, pip takes a build for CUDA of several gigabytes.
+pyproject.toml, newest versions first, into an environment that is removed afterwards. Only torch is pinned to the
+release in constraints.txt; otherwise pip would download a CUDA build of several gigabytes.
 """
 
 import json

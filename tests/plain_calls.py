@@ -18,9 +18,9 @@ def plain_call(
     changes: Mapping[Site, Change] | None = None,
     masks: Sequence[torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, dict[Site, torch.Tensor]]:
-    """Velocity of `transformer(**arguments)` with values at sites changed, and the value of every site before that.
+    """Velocity of `transformer(**arguments)` with values at sites changed, and the original value of every site.
 
-    `masks` (row, token) mark the conditioning tokens that each block's cross-attention may see.
+    `masks` (row, token) mark the conditioning tokens visible to each block's cross-attention.
     """
     values: dict[Site, torch.Tensor] = {}
     transformer = model.pipeline.transformer

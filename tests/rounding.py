@@ -1,8 +1,8 @@
 """A pytest plugin that simulates different rounding: `pytest -p tests.rounding`.
 
-Every matrix product and convolution comes out up to two units in the last place away, by a pattern that
-depends on the shape of the result alone. So the same computation has the same bits when it is repeated, and a row has
-other bits at another place of its batch or in a batch of another size, as it has on one processor or another.
+Every matrix product and convolution is off by up to two units in the last place, in a pattern that depends only on the
+shape of the result. A repeated computation has the same bits, but a row has different bits at a different position in
+its batch or in a batch of a different size, as on some processors.
 """
 
 from functools import cache, wraps

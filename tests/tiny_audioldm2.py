@@ -65,7 +65,7 @@ PUBLISHED_UNET: dict[str, Any] = {
 def save_tiny_pipeline(folder: Path, bare_language_model: bool = True, **changes: Any) -> Path:
     """Write a pipeline folder with random weights; `changes` modify the UNet's configuration.
 
-    The language model is kept as the published folders keep it, bare, or with the head that generates.
+    The language model is saved bare, as in the published folders, or with its language-modelling head.
     """
     torch.manual_seed(0)
     unet = AudioLDM2UNet2DConditionModel(**(UNET | changes))

@@ -1,12 +1,12 @@
-"""How far apart two values may be that are equal on paper: the one place for tolerances between computations.
+"""Tolerances for comparing computations that are equal up to rounding; the only place that defines them.
 
-A value has the same bits twice only where the very same computation was done twice: same inputs at the same places of a
-batch of the same size, with the same number of threads. At another place, in a batch of another size, or in another
-order of summation a processor may add up in another order, and which ones do differs from processor to processor.
+Two values have the same bits only if exactly the same computation was repeated: the same inputs at the same positions
+in a batch of the same size, with the same number of threads. At a different position or batch size, sums may be
+computed in a different order, depending on the processor.
 
-Measured, relative to the largest value: 5e-16 for one matrix product and 1e-14 for a whole guided run in float64; 2e-6
-for a whole guided run in float32. A wrong row, mask, position or step moves a float64 run by 1e-9 and more. Half
-precision rounds once more at the end: by a unit in the last place.
+Measured differences, relative to the largest value: 5e-16 for one matrix product and 1e-14 for a whole guided run in
+float64; 2e-6 for a whole guided run in float32. A wrong row, mask, position or step changes a float64 run by at least
+1e-9. Half precision rounds once more at the end, by one unit in the last place.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ _TOLERANCES = {
 
 
 def difference(actual: Values, expected: Values) -> float:
-    """Largest absolute difference, relative to the largest value of `expected`; NaN where one of them is NaN."""
+    """Largest absolute difference, relative to the largest value of `expected`; NaN if either contains NaN."""
     one, other = _wide(actual), _wide(expected)
     assert one.shape == other.shape, f"shapes {one.shape} and {other.shape}"
     apart = float(np.abs(one - other).max(initial=0.0))
@@ -37,12 +37,12 @@ def difference(actual: Values, expected: Values) -> float:
 
 
 def tolerance(*values: Values) -> float:
-    """What rounding may do to values as wide as the narrowest of these."""
+    """The tolerance for the narrowest dtype of these values."""
     return max(_TOLERANCES[_tensor(value).dtype] for value in values)
 
 
 def assert_close(actual: Values, expected: Values, case: object = "") -> None:
-    """Values are equal but for rounding, relative to the largest of `expected`; `case` says which ones they are."""
+    """Check that values are equal up to rounding, relative to the largest of `expected`; `case` names them."""
     apart, allowed = difference(actual, expected), tolerance(actual, expected)
     assert apart <= allowed, (
         f"{case} {apart:.2g} apart, relative to the largest value; {allowed:.2g} is allowed"

@@ -36,7 +36,7 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Survey:
-    """Shards as a reader finds them, and tables that are not as they were given.
+    """Shards as a reader finds them, and tables that differ from those written.
 
     Attributes:
         committed: named by the manifest.
@@ -119,14 +119,14 @@ def write_missing(
 class Interrupted:
     """A storage that stops at its n-th operation, as seen by a writer.
 
-    A `Killed` writer does nothing any more: every later operation raises `Killed`, too. Any other failure happens once.
+    After `Killed`, every later operation raises `Killed`, too. Any other failure happens once.
 
     Args:
         inner: the storage itself.
         at: number of the operation, from 1; 0 only counts.
-        moment: "before" the operation, "after" it, or "halfway": when the first half of the first piece of a `put` is
-            handed over (other operations go through then).
-        failure: what is raised.
+        moment: "before" the operation, "after" it, or "halfway": after the first half of the first piece of a `put`
+            (other operations then succeed).
+        failure: the error to raise.
 
     Attributes:
         log: the operations, in order.
@@ -317,12 +317,11 @@ Image = dict[str, bytes | None]
 class RecordedDisk:
     """Record what this process does in a folder, to tell what a power cut would leave.
 
-    What the disk has for certain is a file's content as of its last sync and a folder's names as of its last sync. Of
-    what came later it may have any part: each name's later changes up to any of them, each file's later content cut
-    anywhere or with zeros for its end.
+    Only file contents and folder names from their last sync are sure to be on the disk. Any part of later changes may
+    be there, too: a name's later changes up to any of them, a file's later content cut anywhere or ending in zeros.
 
     Attributes:
-        events: what was done, in order.
+        events: the operations, in order.
         cuts: after each event, the images that a power cut may leave, with the shards acknowledged until then.
         acknowledged: the shards for which `write_shard` has returned; to be kept by the test.
     """
@@ -473,13 +472,13 @@ class FailingDisk:
     """Make this process's calls that change a folder fail from the n-th on, or only the n-th.
 
     Args:
-        folder: where calls fail.
-        error: the errno of the failing calls; which calls fail follows from it.
+        folder: the folder in which calls fail.
+        error: the errno of the failing calls; it determines which calls fail.
         at: number of the first call that fails, from 1; 0 only counts.
-        is_lasting: whether all later ones fail, too.
+        is_lasting: whether all later calls fail, too.
 
     Attributes:
-        calls: how many calls there were.
+        calls: the number of calls.
     """
 
     def __init__(self, folder: Path, error: int, at: int, is_lasting: bool = True) -> None:

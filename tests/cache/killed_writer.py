@@ -33,14 +33,14 @@ class Victim:
         plan: of the cache.
         shards: first and last shard to write; all by default.
         is_pipelined: whether a `ShardPipeline` writes in the background.
-        stop_after: number of the shard that it writes last, to wait for its end with the cache open; 0: none.
-        kill_at: number of the call that touches the disk in whose place the process kills itself (and then syncs
-            nothing, because a kill loses nothing that was written); 0: none.
+        stop_after: number of shards after which it stops writing and waits with the cache open; 0: none.
+        kill_at: number of the call to the disk instead of which the process kills itself (it then syncs nothing, since
+            a kill loses no written data); 0: none.
 
     Attributes:
         acknowledged: shards for which `write_shard` has returned.
-        error: the sentence with which the writer gave up.
-        exit_code: minus the signal that ended it.
+        error: the error message with which the writer gave up.
+        exit_code: the exit code; minus the signal if it was killed.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ def impact_map(
 
 
 def decoded_once(decode: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Of equal latents, such as those of arms at blocks that read nothing, decode the first: decoding takes longest."""
+    """Decode equal latents, such as those of arms at blocks that read nothing, only once: decoding takes longest."""
 
     @lru_cache(maxsize=64)
     def decoded(content: bytes, shape: tuple[int, ...], duration: float) -> torch.Tensor:

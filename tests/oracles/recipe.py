@@ -9,8 +9,8 @@ import torch
 def draw(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Values of a parameter: scaled standard normals from a generator seeded with (seed, CRC-32 of the name).
 
-    The scale keeps signals of order one through a stack of layers: 1 / sqrt(inputs) where there are two axes or
-    more, 0.1 around 1 for vectors named `weight` (the gains of norms), and 0.1 otherwise.
+    The scale keeps signals of order one through a stack of layers: 1 / sqrt(inputs) for two or more axes, 0.1 around
+    1 for vectors named `weight` (the gains of norms), and 0.1 otherwise.
     """
     values = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape)
     if len(shape) > 1:

@@ -33,12 +33,12 @@ MODULES = {
 class Architecture:
     """A model, and how to call its pipeline without the workbench.
 
-    `save` makes its folder. `untraced` calls its pipeline for clips; `by_frame` lays the pipeline's latents out as
-    `Generation` has them. `blocks` are the modules in order of computation, and `parts` the names that self-attention,
-    cross-attention and MLP have in one. `order` is how the passes follow each other in a call. `changes` are further
-    settings to check, beside guidance and none. `block` is the one to edit where one is enough: what it reads of the
-    text matters. `edits` are not checked where a smaller model of the same adapter has been. Where `masks_padding`
-    is not set, what padding holds is zero. `embedder` embeds the conditioning in every call, if there is one.
+    `save` makes its folder. `untraced` calls its pipeline for clips; `by_frame` converts the pipeline's latents to the
+    layout of `Generation`. `blocks` are the modules in order of computation, and `parts` the names of self-attention,
+    cross-attention and MLP in a block. `order` is the order of passes in a call. `changes` are further settings to
+    check, besides guidance on and off. `block` is the one to edit if one is enough: the text it reads matters. `edits`
+    are not checked if they have been for a smaller model of the same adapter. If `masks_padding` is not set, padding is
+    zero. `embedder` embeds the conditioning in every call, if there is one.
     """
 
     name: str

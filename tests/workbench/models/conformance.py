@@ -1,6 +1,6 @@
 """Checks that every model and its runs must pass, as functions of a `Subject`, in the manner of scikit-learn's.
 
-Exact ones run in float64. `pair("padded")` has prompts of different length, so that one of them is padded in a batch.
+Exact checks run in float64. `pair("padded")` has prompts of different lengths, so that one is padded in a batch.
 """
 
 import shutil

@@ -189,7 +189,7 @@ def check_arms_of_a_batch_are_runs_of_their_own(subject: Subject) -> None:
         "cross_attn.heads",
         "self_attn",
         "self_attn.v",
-    }  # written as the others
+    }  # written like those checked
     edits = [
         *(edit for name, edit in kinds(subject, subject.block).items() if name not in plain),
         ablate("tf0.mlp"),
