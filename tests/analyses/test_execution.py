@@ -5,7 +5,8 @@ import pickle
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from analyses.patching.run import run_patching
 from analyses.patching.spec import PatchingSpec
 from cache.errors import UserError
 from tests.e2e.killed import tree
+from tests.forks import CONTEXT
 from tests.workbench.studies.test_study import study_spec
 from workbench.engine.edits import Run, add, patch
 from workbench.engine.runs import Clip
@@ -35,13 +37,16 @@ RUNS = {
 }
 
 
-class Spawned:
-    """An executor of another process, which starts with nothing but this one's rounding."""
+@dataclass
+class OtherProcess:
+    """An executor of another process, which starts with this one's rounding and otherwise as its context has it."""
+
+    context: BaseContext
 
     def map(self, units: Iterable[Unit]) -> Iterator[int]:
         rounding = sys.modules.get("tests.rounding")  # where the plugin is on
         prepare = rounding.pytest_configure if rounding else None
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), prepare) as pool:
+        with ProcessPoolExecutor(1, self.context, prepare) as pool:
             yield from pool.map(make_unit, units)
 
 
@@ -81,7 +86,8 @@ def test_units_travel(unit: Unit, tiny: AceStep15) -> None:
     there = replace(unit, store=replace(unit.store, root=unit.store.root.parent / "there"))
     there.store.root.mkdir()
     assert pickle.loads(pickle.dumps(unit)) == unit
-    assert list(Spawned().map([there])) == list(InProcess(Worker([tiny])).map([unit]))
+    elsewhere = OtherProcess(multiprocessing.get_context("spawn"))
+    assert list(elsewhere.map([there])) == list(InProcess(Worker([tiny])).map([unit]))
     assert tree(there.store.root) == tree(unit.store.root)
 
 
@@ -91,7 +97,7 @@ def test_a_map_by_another_executor(tiny: AceStep15, tmp_path: Path) -> None:
     map_spec = PatchingSpec(concepts=("tempo",), pairs=1, directions=("sufficiency",))
     here, there = (
         run_patching(study, tiny, map_spec, executor=executor)
-        for study, executor in zip(studies, (None, Spawned()), strict=True)
+        for study, executor in zip(studies, (None, OtherProcess(CONTEXT)), strict=True)
     )
     xr.testing.assert_identical(here.drop_attrs(), there.drop_attrs())
     assert here.attrs["denoiser_rows"] == there.attrs["denoiser_rows"]

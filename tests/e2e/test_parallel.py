@@ -60,7 +60,7 @@ def test_two_traces_at_once_give_one_study(tiny_folder: Path, tmp_path: Path) ->
     """The second is refused while the first writes, or finds the study finished."""
     both = [Command("trace", tiny_folder, "--out", tmp_path / "s", *TRACE) for _ in range(2)]
     outcomes = sorted(process.end() for process in both)
-    assert outcomes[0][0] == 0
+    assert outcomes[0][0] == 0, outcomes
     assert outcomes[1][0] == 0 or "another writer" in outcomes[1][1]
     study = Study.open(tmp_path / "s")
     assert np.isfinite(study.cache.read("tf0.cross_attn")).all()
