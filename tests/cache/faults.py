@@ -80,6 +80,13 @@ def survey(location: Location, plan: CachePlan) -> Survey:
     )
 
 
+def wrong_tables(location: Location, plan: CachePlan) -> frozenset[str]:
+    """Tables that read back as others than those written, without an error."""
+    with suppress(CacheError):
+        return frozenset(_wrong_tables(ActivationCache(location, allow_partial=True), plan))
+    return frozenset()
+
+
 def _as_stored(plan: CachePlan, site: str) -> Values:
     """The values that reading a site must return."""
     return torch.from_numpy(make_values(plan, site)).to(TORCH[plan.dtypes[site]]).float().numpy()
