@@ -12,14 +12,6 @@ from cache.object_storage import ObjectStorage
 BUCKET = "caches"
 
 
-@pytest.fixture(autouse=True, scope="session")
-def no_waiting_for_the_disk() -> Iterator[None]:
-    """Turn off syncing, which only matters when power is lost; test_commit_order checks what is synced and when."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
-
-
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """The address of an S3 server of this process, with the empty bucket `caches`."""
