@@ -134,4 +134,5 @@ def hatch_cells(
             Path([(x, y), (x + 1, y), (x + 1, y + 1), (x, y + 1), (x, y)], closed=True) for x, y in corners
         ]
         shape = Path.make_compound_path(*squares)
-        axes.add_patch(PathPatch(shape, fill=False, hatch=pattern, edgecolor=palette.RULE, linewidth=0))
+        # Not add_patch, which slowly finds the limits of the shape: maps set their own.
+        axes.add_artist(PathPatch(shape, fill=False, hatch=pattern, edgecolor=palette.RULE, linewidth=0))
