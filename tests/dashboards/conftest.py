@@ -1,5 +1,6 @@
 """One synthetic study for all tests that only read it."""
 
+import shutil
 from pathlib import Path
 
 import dash
@@ -17,13 +18,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="session")
-def other_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study like the first, with different impacts."""
-    study = make_study(tmp_path_factory.mktemp("other"))
-    study.path.rename(study.path.with_name("other"))
-    study = Study.open(study.path.with_name("other"))
-    save_changed(study, "patching-blocks", 0.5)
-    return study
+def other_study(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study like the first, with other impacts."""
+    other = Study.open(shutil.copytree(study.path, tmp_path_factory.mktemp("other") / "other"))
+    save_changed(other, "patching-blocks", 0.5)
+    return other
 
 
 @pytest.fixture(scope="session")

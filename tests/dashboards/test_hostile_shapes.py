@@ -1,5 +1,6 @@
 """Results of other shapes, types or kinds than they should have are named, and nothing of them is shown."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,16 @@ import xarray as xr
 from cache.errors import UserError
 from dashboards.export import export_figure
 from dashboards.results import load_result, problem
-from tests.dashboards.synthetic_study import _Spec, make_study
+from tests.dashboards.synthetic_study import _Spec
 from workbench.studies.study import Study
 
 Change = Callable[[xr.Dataset], xr.Dataset]
 
 
 @pytest.fixture(scope="module")
-def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def spoilt(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A complete study, whose results the tests replace."""
-    return make_study(tmp_path_factory.mktemp("spoilt"))
+    return Study.open(shutil.copytree(study.path, tmp_path_factory.mktemp("spoilt") / "study"))
 
 
 def audio(path: str) -> Change:

@@ -1,6 +1,7 @@
 """What was imported into a study is listed with its ends, and published impacts stand beside the study's own."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,10 @@ from workbench.studies.study import Study
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory, published: Path) -> Study:
+def filled(study: Study, tmp_path_factory: pytest.TempPathFactory, published: Path) -> Study:
     """A study with artefacts and both maps of the published table."""
     folder = tmp_path_factory.mktemp("filled")
-    study = make_study(folder)
+    study = Study.open(shutil.copytree(study.path, folder / "study"))
     for read, write in (
         (read_caa, builders.write_caa),
         (read_scores, builders.write_scores),

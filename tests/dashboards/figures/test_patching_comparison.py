@@ -1,6 +1,7 @@
 """Two maps beside each other: what is compared, how much they agree, and what cannot be compared."""
 
 import math
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,6 @@ from dashboards.figures.patching_comparison import (
 from dashboards.tables.comparison import VALUES, Map, compare_maps
 from tests.dashboards.synthetic_study import (
     UNDEFINED,
-    make_study,
     save_changed,
 )
 from workbench.studies.study import Study
@@ -130,10 +130,12 @@ def test_a_study_is_compared_with_a_published_table(study: Study, published: Pat
     assert deep.matched.empty
 
 
-def test_what_asks_something_else_is_not_compared(study: Study, published: Path, tmp_path: Path) -> None:
+def test_what_asks_something_else_is_not_compared(
+    study: Study, other_study: Study, published: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match="'blocks', not 'steps'"):
         compare(study, PatchingComparisonSpec(name="steps", published=str(published), model="tiny"))
-    other = make_study(tmp_path / "asked")
+    other = Study.open(shutil.copytree(other_study.path, tmp_path / "asked"))
     save_changed(other, "patching-blocks", question="sets")
     with pytest.raises(UserError, match=r"'blocks' in .* but for 'sets'"):
         compare(study, PatchingComparisonSpec(name="blocks", compare=str(other.path)))
