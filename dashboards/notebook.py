@@ -243,7 +243,7 @@ def trace(
     if sentence := words_unknown(loaded, spec):
         note(sentence)
     with progress("Tracing clips") as report:
-        study = trace_study(Path(out), spec, loaded, report, store, part)
+        study = trace_study(Path(out), spec, loaded, report, store, part, note)
     return OpenStudy(study, loaded, loaded.device)
 
 

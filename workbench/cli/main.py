@@ -108,7 +108,7 @@ def trace(
     if sentence := words_unknown(adapter, spec):
         note(sentence)
     with progress("Tracing clips") as report:
-        study = trace_study(out, spec, adapter, report, store, _parse_job(job))
+        study = trace_study(out, spec, adapter, report, store, _parse_job(job), note)
     report_trace(study)
 
 

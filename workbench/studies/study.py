@@ -146,9 +146,9 @@ class Study:
         if path.is_dir() and file_size(path, DOCUMENT) is not None:
             study = cls.open(path)
             is_same = study.spec == spec or spec.extends(study.spec)
-            if not is_same or study.model["weights_hash"] != model["weights_hash"]:
+            if not is_same or _model_differences(study.model, model):
                 raise UserError(
-                    f"{path} already has another study ({_difference(study, spec)}). "
+                    f"{path} already has another study ({_difference(study, spec, model)}). "
                     "Give another folder, or delete this one."
                 )
             if study.store != store:
@@ -299,6 +299,10 @@ class Study:
     def audio_path(self, clip: int) -> Path:
         """Return the FLAC file of a clip."""
         return self.path / "audio" / "clips" / f"{clip:05d}.flac"
+
+    def has_audio(self, clip: int) -> bool:
+        """Whether the FLAC file of a clip exists; raises UnsafeFile if something else is in its place."""
+        return file_size(self.path, self.audio_path(clip).relative_to(self.path)) is not None
 
     def read_audio(self, name: str) -> tuple[Float[np.ndarray, "channel sample"], int]:
         """Read a recording of the study by its relative path; raise UserError as `read_recording` does."""
@@ -571,9 +575,16 @@ def _numbered(table: pd.DataFrame, spec: StudySpec) -> pd.DataFrame:
     return table
 
 
-def _difference(study: Study, spec: StudySpec) -> str:
+def _difference(study: Study, spec: StudySpec, model: dict[str, Any]) -> str:
     fields = [name for name in StudySpec.model_fields if getattr(study.spec, name) != getattr(spec, name)]
-    return f"{', '.join(fields) or 'weights'} {'differ' if len(fields) != 1 else 'differs'}"
+    fields += _model_differences(study.model, model)
+    return f"{', '.join(fields)} {'differ' if len(fields) > 1 or fields == ['weights'] else 'differs'}"
+
+
+def _model_differences(model: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return what two models differ in; clips of one study have the same weights and the same rounding."""
+    names = {"weights_hash": "weights", "dtype": "model_dtype"}
+    return [name for key, name in names.items() if model[key] != other[key]]
 
 
 def _is_unfinished(path: Path) -> bool:

@@ -1,11 +1,13 @@
 """Run a study's clips through the model: activations to the cache, audio to FLAC, shard by shard, resumable."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from cache import CachePlan, CacheWriter
 from cache.errors import CacheBusy, UserError
@@ -15,9 +17,10 @@ from cache.metadata import read_plan
 from cache.opening import checked_folder, file_size, remove_file
 from cache.pipeline import ShardPipeline
 from cache.storage import Storage, absolute_location, open_storage
+from cache.wording import counted
 from workbench.audio import not_finite, write_flac
-from workbench.engine.runs import Capture, Clip
-from workbench.engine.sites import parse_sites
+from workbench.engine.runs import Capture, Clip, Sink
+from workbench.engine.sites import Site, parse_sites
 from workbench.files import remove_partials
 from workbench.models import located
 from workbench.models.base import AudioDiffusionModel
@@ -25,6 +28,10 @@ from workbench.models.token_axis import finest_site, shared_tokens
 from workbench.prompts.reading import check_prompts, encoder
 from workbench.studies.pricing import check_price
 from workbench.studies.study import CACHE, DOCUMENT, Study, StudySpec, cache_identity, clip_table, more_clips
+
+_log = logging.getLogger(__name__)
+
+NAMED_CLIPS = 5  # clips without audio that are named; the others are counted
 
 
 def trace_study(
@@ -34,11 +41,13 @@ def trace_study(
     progress: Callable[[int, int], None] | None = None,
     store: str | None = None,
     job: tuple[int, int] = (1, 1),
+    note: Callable[[str], None] = _log.warning,
 ) -> Study:
     """Make, continue or extend a study: generate the clips that its cache lacks.
 
     An interrupted extension is undone if the spec before it is given. Activations are written shard by shard while the
     next shard is generated; a shard's audio is written before the shard, so that every committed clip has its audio.
+    Audio that was lost since is generated again.
 
     Args:
         path: the study folder.
@@ -47,6 +56,7 @@ def trace_study(
         progress: called with the clips done and the total.
         store: URL of the cache, if it should not be in the folder.
         job: (k, n) generates only the k-th of n ranges of shards, so that several processes can share the work.
+        note: called with a sentence if the audio of committed clips is missing.
 
     Raises:
         UserError: for sites, steps or passes that the model does not have, or too little disk space; nothing is written
@@ -82,7 +92,10 @@ def trace_study(
             ):  # after the cache was extended: a study never has more clips than its cache
                 study = study.extended(spec, clips)
             try:
-                _run_shards(study, model, writer, capture, total, progress or _no_progress)
+                lost = _lost_audio(study, writer, range(shards[0], shards[1] + 1))
+                if lost:
+                    note(_audio_is_missing([clip for clips_of in lost.values() for clip in clips_of]))
+                _run_shards(study, model, writer, capture, total, progress or _no_progress, lost)
             except UserError:
                 if is_new:
                     _remove_audio(study, plan, writer.missing())
@@ -160,18 +173,51 @@ def _run_shards(
     capture: Capture,
     total: int,
     progress: Callable[[int, int], None],
+    lost: Mapping[int, Sequence[int]],
 ) -> None:
-    """Generate the clips of the writer's missing shards; `total` is the number of clips of all its shards."""
+    """Generate the clips of the writer's missing shards, and the audio of the `lost` clips of the others (by shard).
+
+    `total` is the number of clips of all the writer's shards. Lost clips are generated as one batch with the others of
+    their shard, as they were the first time, so that they do not differ by rounding.
+    """
     missing = writer.missing()
-    left = sum(len(_clips_of(study, writer.plan, shard)) for shard in missing)
+    shards = sorted([*missing, *lost])
+    left = sum(len(_clips_of(study, writer.plan, shard)) for shard in shards)
     with ShardPipeline(writer, model.device) as pipeline:
-        for shard in missing:
+
+        def pass_on(site: Site, step: int, values: torch.Tensor) -> None:
+            pipeline.add(str(site), step, values)
+
+        for shard in shards:
             progress(total - left, total)
             clips = _clips_of(study, writer.plan, shard)
-            pipeline.begin(shard)
-            _run_clips(study, model, clips, capture, pipeline)
-            pipeline.end()
+            if shard in lost:
+                _run_clips(study, model, clips, lost[shard])
+            else:
+                pipeline.begin(shard)
+                _run_clips(study, model, clips, clips["clip"].tolist(), capture, pass_on)
+                pipeline.end()
             left -= len(clips)
+
+
+def _lost_audio(study: Study, writer: CacheWriter, shards: Sequence[int]) -> dict[int, list[int]]:
+    """Return the clips of committed shards whose audio does not exist, by shard."""
+    missing = set(writer.missing())
+    lost = {}
+    for shard in shards:
+        first, last = writer.plan.shard_clips(shard)
+        clips = [clip for clip in range(first, last + 1) if not study.has_audio(clip)]
+        if clips and shard not in missing:
+            lost[shard] = clips
+    return lost
+
+
+def _audio_is_missing(clips: Sequence[int]) -> str:
+    named = ", ".join(map(str, clips[:NAMED_CLIPS])) + (", …" if len(clips) > NAMED_CLIPS else "")
+    return (
+        f"The audio of {counted(len(clips), 'traced clip')} is missing ({named}). It is generated again; the "
+        "activations stay."
+    )
 
 
 def _no_progress(done: int, total: int) -> None:
@@ -257,16 +303,16 @@ def _clips_of(study: Study, plan: CachePlan, shard: int) -> pd.DataFrame:
 
 
 def _run_clips(
-    study: Study, model: AudioDiffusionModel, clips: pd.DataFrame, capture: Capture, pipeline: ShardPipeline
+    study: Study,
+    model: AudioDiffusionModel,
+    clips: pd.DataFrame,
+    heard: Sequence[int],
+    capture: Capture | None = None,
+    sink: Sink | None = None,
 ) -> None:
-    """Generate clips as one batch, pass their activations to the pipeline, and write their audio."""
+    """Generate clips as one batch, pass the captured activations to the sink, and write the audio of those `heard`."""
     requests = [Clip(row.prompt, int(row.seed), row.lyrics) for row in clips.itertuples()]
-    generation = model.generate_batch(
-        requests,
-        study.spec.settings,
-        capture=capture,
-        sink=lambda site, step, values: pipeline.add(str(site), step, values),
-    )
+    generation = model.generate_batch(requests, study.spec.settings, capture=capture, sink=sink)
     what = [f"Clip {row.clip} ('{row.prompt}')" for row in clips.itertuples()]
     for clip, step in zip(what, generation.broke_at, strict=True):
         if step is not None:
@@ -276,4 +322,5 @@ def _run_clips(
         if not np.isfinite(samples).all():
             raise UserError(not_finite(clip, None, study.model["dtype"]))
     for clip, samples in zip(clips["clip"], audio, strict=True):
-        write_flac(study.audio_path(clip), samples, model.sample_rate, study.path)
+        if clip in heard:
+            write_flac(study.audio_path(clip), samples, model.sample_rate, study.path)

@@ -17,6 +17,7 @@ from cache.plan import TokenReduction
 from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site, parse_sites
+from workbench.files import file_version
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import PromptSet
 from workbench.studies.study import STUDY_VERSION, Study, StudySpec
@@ -91,6 +92,55 @@ def test_tracing_again_changes_nothing(
 ) -> None:
     monkeypatch.setattr(AceStep15, "generate_batch", lambda *_: pytest.fail("nothing is missing"))
     assert trace_study(study.path, study.spec, tiny).clips.equals(study.clips)
+
+
+@pytest.mark.parametrize("lost", [[4], [3, 4, 5], [0, 7]], ids=["one", "a shard", "of two shards"])
+def test_audio_that_was_lost_is_generated_again(
+    tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: list[int]
+) -> None:
+    study = trace_study(tmp_path / "study", study_spec(tiny), tiny)
+    before = contents(study.path)
+    for clip in lost:
+        study.audio_path(clip).unlink()
+    kept = [study.audio_path(clip) for clip in range(8) if clip not in lost]
+    versions = [file_version(file) for file in kept]
+    notes: list[str] = []
+    trace_study(study.path, study.spec, tiny, note=notes.append)
+    assert contents(study.path) == before, "the same clips of the same batch"
+    assert [file_version(file) for file in kept] == versions
+    assert len(notes) == 1 and f"({', '.join(map(str, lost))})" in notes[0]
+    monkeypatch.setattr(AceStep15, "generate_batch", lambda *_: pytest.fail("nothing is missing"))
+    trace_study(study.path, study.spec, tiny, note=notes.append)
+    assert len(notes) == 1
+
+
+def test_lost_audio_returns_with_an_extension_and_in_its_job_only(tiny: AceStep15, tmp_path: Path) -> None:
+    study = trace_study(tmp_path / "study", study_spec(tiny), tiny)
+    for clip in (1, 7):
+        study.audio_path(clip).unlink()
+    trace_study(study.path, study.spec, tiny, job=(1, 2))
+    assert [study.has_audio(clip) for clip in (1, 7)] == [True, False]
+    study.audio_path(1).unlink()
+    grown = trace_study(study.path, study_spec(tiny, seeds=3), tiny)
+    assert all(grown.has_audio(clip) for clip in range(12))
+
+
+def test_the_audio_folder_may_be_lost_whole(tiny: AceStep15, tmp_path: Path) -> None:
+    study = trace_study(tmp_path / "study", study_spec(tiny), tiny)
+    shutil.rmtree(study.path / "audio")
+    notes: list[str] = []
+    trace_study(study.path, study.spec, tiny, note=notes.append)
+    assert all(study.has_audio(clip) for clip in range(8))
+    assert "8 traced clips" in notes[0] and "(0, 1, 2, 3, 4, …)" in notes[0]
+
+
+def test_a_model_of_another_dtype_is_refused(
+    study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = {**tiny.describe(), "dtype": "bfloat16"}
+    monkeypatch.setattr(tiny, "describe", lambda: described)
+    with pytest.raises(UserError, match=r"another study \(model_dtype differs\)"):
+        trace_study(study.path, study.spec, tiny)
 
 
 @pytest.mark.parametrize(("factor", "continues"), [(1 + 1e-7, True), (1.01, False)])
