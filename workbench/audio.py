@@ -58,7 +58,7 @@ def audio_html(audio: Float[np.ndarray, "channel sample"], sample_rate: int, tit
     )
 
 
-def unhearable(audio: Float[np.ndarray, "channel sample"]) -> str:
+def unscorable(audio: Float[np.ndarray, "channel sample"]) -> str:
     """Return why audio cannot be scored ("it is silent"), or "" if it can."""
     if audio.size == 0:
         return "it is empty"

@@ -24,7 +24,7 @@ concepts:
 """
 
 
-def heard(folder: Path, arm: str, name: str = "patching-blocks") -> np.ndarray:
+def audio_of(folder: Path, arm: str, name: str = "patching-blocks") -> np.ndarray:
     """An arm's audio (channel, sample) for the first pair in a map of mood."""
     study = Study.open(folder)
     file = study.result(name).audio.sel(concept="mood", arm=arm).isel(pair=0, seed=0).item()

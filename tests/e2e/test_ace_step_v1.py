@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.cli import Workbench, without, workbench
-from tests.e2e.small_study import STEP, check_dashboard, check_probe, check_sae, heard
+from tests.e2e.small_study import STEP, audio_of, check_dashboard, check_probe, check_sae
 from tests.tiny_ace_step_v1 import save_tiny_v1
 from tests.workbench.models.ace_step_v1.tiny_lyrics import write_vocabulary
 from workbench.audio import read_audio
@@ -79,10 +79,10 @@ def test_patch(workbench: Workbench, folder: Path) -> None:
     )  # fmt: skip
     assert outcome.code == 0, outcome
     assert Study.open(folder).result("patching-blocks").score.notnull().all()
-    clean = heard(folder, "clean")
-    assert np.abs(heard(folder, "tf0+tf1") - clean).max() <= STEP
+    clean = audio_of(folder, "clean")
+    assert np.abs(audio_of(folder, "tf0+tf1") - clean).max() <= STEP
     for other in ("corrupt", "tf1"):
-        assert np.abs(heard(folder, other) - clean).max() > 10 * STEP
+        assert np.abs(audio_of(folder, other) - clean).max() > 10 * STEP
 
 
 def test_patch_segments(workbench: Workbench, folder: Path) -> None:
@@ -92,10 +92,10 @@ def test_patch_segments(workbench: Workbench, folder: Path) -> None:
         "--segment", "text", "--segment", "speaker", "--segment", "lyrics",
     )  # fmt: skip
     assert outcome.code == 0, outcome
-    corrupt, name = heard(folder, "corrupt"), "patching-conditioning"
-    assert np.abs(heard(folder, "tf1 speaker", name) - corrupt).max() <= STEP
-    assert np.abs(heard(folder, "tf1 lyrics", name) - corrupt).max() <= STEP
-    assert np.abs(heard(folder, "tf1 text", name) - corrupt).max() > 10 * STEP
+    corrupt, name = audio_of(folder, "corrupt"), "patching-conditioning"
+    assert np.abs(audio_of(folder, "tf1 speaker", name) - corrupt).max() <= STEP
+    assert np.abs(audio_of(folder, "tf1 lyrics", name) - corrupt).max() <= STEP
+    assert np.abs(audio_of(folder, "tf1 text", name) - corrupt).max() > 10 * STEP
 
 
 def test_probe(workbench: Workbench, folder: Path) -> None:

@@ -189,7 +189,7 @@ def test_another_question_concept_and_scorer_are_chosen(page: Page, address: str
     }  # fmt: skip
 
 
-def heard(page: Page) -> dict[str, Any]:
+def playback(page: Page) -> dict[str, Any]:
     """Which recording sounds, where it and the others are, and whether it plays."""
     return page.evaluate(
         """() => {
@@ -211,8 +211,8 @@ def test_a_switch_keeps_the_position(page: Page, address: str) -> None:
         "() => [...document.querySelectorAll('#cell-players audio')].every((a) => Math.abs(a.currentTime - 1) < 0.05)"
     )
     page.get_by_role("radio", name="play corrupt").click()
-    assert heard(page)["sounding"] == [1]
-    assert heard(page)["places"] == pytest.approx([1, 1, 1], abs=0.06)
+    assert playback(page)["sounding"] == [1]
+    assert playback(page)["places"] == pytest.approx([1, 1, 1], abs=0.06)
     expect(page.get_by_role("radio", name="play corrupt")).to_have_attribute("aria-checked", "true")
     expect(page.get_by_role("radio", name="play clean")).to_have_attribute("aria-checked", "false")
     expect(page.locator("#cell-players .ab-time")).to_contain_text("1.0 / 2.0 s")
@@ -221,14 +221,14 @@ def test_a_switch_keeps_the_position(page: Page, address: str) -> None:
     page.get_by_role("slider", name="position").press(" ")
     page.wait_for_function("() => document.querySelectorAll('#cell-players audio')[1].currentTime > 0.3")
     page.keyboard.press("3")
-    state = heard(page)
+    state = playback(page)
     assert state["sounding"] == [2]
     assert state["playing"] == [True, True, True]
     assert 0.3 <= state["places"][2] < 1.9
     assert state["places"][2] == pytest.approx(state["places"][1], abs=0.1)
     page.get_by_role("button", name="pause").click()
-    assert heard(page)["playing"] == [False, False, False]
-    stopped = heard(page)["places"][2]
+    assert playback(page)["playing"] == [False, False, False]
+    stopped = playback(page)["places"][2]
     page.keyboard.press("ArrowLeft")
     page.wait_for_function(
         "place => Math.abs(document.querySelectorAll('#cell-players audio')[2].currentTime - place) < 0.03",

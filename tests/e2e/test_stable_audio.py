@@ -9,7 +9,7 @@ from dashboards.tables.features import features_frame
 from dashboards.tables.patching import cells_frame
 from dashboards.tables.probes import probes_frame
 from tests.e2e.cli import Workbench, without, workbench
-from tests.e2e.small_study import STEP, check_dashboard, check_probe, check_sae, heard
+from tests.e2e.small_study import STEP, audio_of, check_dashboard, check_probe, check_sae
 from tests.tiny_stable_audio import FRAME_SECONDS, FRAMES, WIDTH, save_tiny_stable_audio
 from workbench.audio import read_audio
 from workbench.studies.study import Study
@@ -76,9 +76,9 @@ def test_patch(workbench: Workbench, folder: Path) -> None:
     result = Study.open(folder).result("patching-blocks")
     assert result.score.notnull().all()
     assert {"tf0", "tf1", "tf2"} <= set(result.arm.values)
-    clean, corrupt = heard(folder, "clean"), heard(folder, "corrupt")
-    assert np.abs(heard(folder, "tf0+tf1+tf2") - clean).max() <= STEP
-    for other in (corrupt, heard(folder, "tf1")):
+    clean, corrupt = audio_of(folder, "clean"), audio_of(folder, "corrupt")
+    assert np.abs(audio_of(folder, "tf0+tf1+tf2") - clean).max() <= STEP
+    for other in (corrupt, audio_of(folder, "tf1")):
         assert np.abs(other - clean).max() > 10 * STEP
 
 
@@ -89,10 +89,10 @@ def test_patch_the_conditionings_segments(workbench: Workbench, folder: Path) ->
         "--segment", "text", "--segment", "timing", "--segment", "swapped",
     )  # fmt: skip
     assert outcome.code == 0, outcome
-    corrupt = heard(folder, "corrupt")
+    corrupt = audio_of(folder, "corrupt")
     for block in ("tf0", "tf1", "tf2"):
         arms = {
-            name: heard(folder, f"{block} {name}", "patching-conditioning")
+            name: audio_of(folder, f"{block} {name}", "patching-conditioning")
             for name in ("timing", "text", "swapped")
         }
         assert np.abs(arms["timing"] - corrupt).max() <= STEP

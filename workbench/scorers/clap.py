@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 
 from cache.errors import UserError
-from workbench.audio import unhearable
+from workbench.audio import unscorable
 from workbench.provenance import content_hash, file_hash
 from workbench.scorers.windows import cut_windows, mono_48k, quantise
 
@@ -108,7 +108,7 @@ class ClapScorer(ABC):
         """Return unit embeddings of clips; NaN (and a logged error) for one that is empty, silent or not finite."""
         embedded = np.full((len(audio), _EMBEDDING_DIM), np.nan)
         for number, clip in enumerate(audio):
-            fault = unhearable(clip)
+            fault = unscorable(clip)
             if not fault:
                 embedded[number] = self._embed_clip(clip, sample_rate)
             if not np.isfinite(embedded[number]).all():

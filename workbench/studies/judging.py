@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.audio import unhearable
+from workbench.audio import unscorable
 from workbench.engine.edits import Run
 from workbench.scorers import Scorer, score_key
 from workbench.studies.recordings import read_recording
@@ -41,7 +41,7 @@ def _score_files(
             continue
         clip, rate = read_recording(store.root, record.audio, store.settings.duration)
         store.check(record)
-        if fault := unhearable(clip):
+        if fault := unscorable(clip):
             _log.error("%s cannot be scored: %s.", record.audio, fault)
         else:
             clips[record.audio] = clip

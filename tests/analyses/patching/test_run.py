@@ -40,28 +40,28 @@ class Loudness:
 
     name = "loudness"
     identity = "mean square"
-    heard = 0
+    scored = 0
 
     def check_texts(self, texts: Sequence[str]) -> None:
-        if "unheard" in texts:
-            raise UserError("unheard")
+        if "unknown text" in texts:
+            raise UserError("unknown text")
 
     def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
-        self.heard += len(audio)
+        self.scored += len(audio)
         return np.repeat((audio**2).mean(axis=(1, 2))[:, None], len(texts), axis=1)
 
 
 class Peak(Loudness):
-    """Scores a clip by its largest sample, and fails for the first clip that it hears."""
+    """Scores a clip by its largest sample, and fails for the first clip that it is given."""
 
     name = "peak"
     identity = "largest sample"
 
     def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
         scores = np.repeat(audio.max(axis=(1, 2))[:, None], len(texts), axis=1)
-        if self.heard == 0:
+        if self.scored == 0:
             scores[0] = np.nan
-        self.heard += len(audio)
+        self.scored += len(audio)
         return scores
 
 
@@ -202,12 +202,12 @@ def test_small_batches_give_the_same_scores(
     assert in_parts.attrs["denoiser_rows"] > whole.attrs["denoiser_rows"]
 
 
-def test_every_scorer_hears_each_file_once_and_a_failure_is_no_number(study: Study, tiny: AceStep15) -> None:
+def test_every_scorer_scores_each_file_once_and_a_failure_is_no_number(study: Study, tiny: AceStep15) -> None:
     run_patching(study, tiny, SPEC)
     loudness = run.load_scorer("embedded")
-    heard = loudness.heard
+    scored = loudness.scored
     both = run_patching(study, tiny, SPEC.model_copy(update={"scorers": ("embedded", "clap"), "name": "two"}))
-    assert loudness.heard == heard
+    assert loudness.scored == scored
     assert list(both.scorer.values) == ["embedded", "clap"]
     failed = both.score.sel(scorer="clap").isel(concept=0, pair=0, seed=0)
     assert np.isnan(failed.sel(arm="clean"))
@@ -366,7 +366,7 @@ def test_bad_requests_get_one_sentence(study: Study, tiny: AceStep15, values: di
         {"question": "custom", "custom_arms": "[]", "receivers": ("mlp",)},
     ],
 )
-def test_options_that_a_question_does_not_heed_are_refused(values: dict) -> None:
+def test_options_that_a_question_does_not_use_are_refused(values: dict) -> None:
     with pytest.raises(ValidationError, match="not to"):
         PatchingSpec.model_validate(values)
 
@@ -545,8 +545,8 @@ def test_dropped_pairs_are_named_up_to_a_few(tiny: AceStep15) -> None:
 def test_a_text_that_the_scorer_does_not_know_ends_the_map_before_it_begins(
     study: Study, tiny: AceStep15, tmp_path: Path, generated: list[int]
 ) -> None:
-    with pytest.raises(UserError, match="unheard"):
-        run_patching(study, tiny, listed(tmp_path / "pairs.csv", 3, "unheard"))
+    with pytest.raises(UserError, match="unknown text"):
+        run_patching(study, tiny, listed(tmp_path / "pairs.csv", 3, "unknown text"))
     assert not generated
     assert study.result_names() == []
 

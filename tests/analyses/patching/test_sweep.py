@@ -95,16 +95,16 @@ def test_another_text_is_scored_anew_and_is_another_map(
     assert not study.is_done(spec.result_name, settled(spec))
     new = run_patching(study, tiny, spec)
     np.testing.assert_allclose(new.score - old.score, len("very fast") - len("fast"), atol=1e-6)
-    assert list(new.audio.values.flat) == list(old.audio.values.flat), "heard again, not run again"
+    assert list(new.audio.values.flat) == list(old.audio.values.flat), "scored again, not run again"
 
 
 def test_another_judge_of_the_same_name_scores_anew(study: Study, tiny: AceStep15, judge: Judge) -> None:
     run_patching(study, tiny, SPEC)
-    heard = judge.heard
+    scored = judge.scored
     judge.identity = "the same with other weights"
     assert not study.is_done(SPEC.result_name, settled(SPEC))
     result = run_patching(study, tiny, SPEC)
-    assert judge.heard == 2 * heard
+    assert judge.scored == 2 * scored
     assert json.loads(result.attrs["spec"])["judges"] == {"embedded": judge.identity}
 
 
@@ -239,7 +239,7 @@ def test_a_silent_clip_is_not_judged(
 ) -> None:
     monkeypatch.setattr(tiny, "decode", lambda latents, duration: torch.zeros(1, 1, 32000))
     assert np.isnan(run_patching(study, tiny, SPEC).score).all()
-    assert judge.heard == 0
+    assert judge.scored == 0
 
 
 # What the model cannot tell apart

@@ -1,4 +1,4 @@
-"""Judges hear each recording of a run store once, and never one that is not the run's."""
+"""Judges score each recording of a run store once, and never one that is not the run's."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +20,13 @@ class Mean:
     name, identity = "mean", "1"
 
     def __init__(self) -> None:
-        self.heard = 0
+        self.scored = 0
 
     def check_texts(self, texts: Sequence[str]) -> None:
         pass
 
     def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
-        self.heard += len(audio)
+        self.scored += len(audio)
         means = audio.mean(axis=(1, 2))
         return np.where(means > 0.15, np.nan, means)[:, None]
 
@@ -38,17 +38,17 @@ def scores(store: RunStore, runs: Sequence[Run], text: str) -> list[float | None
 def test_a_judge_hears_each_file_once_for_a_text(tmp_path: Path) -> None:
     store, mean = made_store(tmp_path / "study", RUNS, [0, 0, 2]), Mean()
     judge(store, [PLAIN], mean, "loud")
-    assert mean.heard == 1
+    assert mean.scored == 1
     judge(store, RUNS, mean, "loud")
     judge(store, RUNS, mean, "loud")
-    assert mean.heard == 2
+    assert mean.scored == 2
     assert scores(store, [PLAIN, PATCHED], "loud") == pytest.approx([1 / 16] * 2, abs=2**-14)
     assert scores(store, [ABLATED], "loud") == [None], "it failed"
     judge(store, RUNS, mean, "quiet")
-    assert mean.heard == 4
+    assert mean.scored == 4
     mean.identity = "2"
     judge(store, RUNS, mean, "quiet")
-    assert mean.heard == 6
+    assert mean.scored == 6
 
 
 def test_a_file_that_was_heard_is_not_heard_for_a_later_run(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_file_that_was_heard_is_not_heard_for_a_later_run(tmp_path: Path) -> N
     judge(store, [PLAIN], mean, "loud")
     store.add([PLAIN, ABLATED], [0, 0], sound, 16000)
     judge(store, [ABLATED], mean, "loud")
-    assert mean.heard == 1
+    assert mean.scored == 1
     assert scores(store, [ABLATED], "loud") == scores(store, [PLAIN], "loud")
 
 
@@ -65,7 +65,7 @@ def test_what_has_no_audio_or_is_silent_has_no_score(tmp_path: Path) -> None:
     store.add([PATCHED, ABLATED], [0, 1], [None, 0 * sound(0)].__getitem__, 16000)
     judge(store, RUNS, mean, "loud")
     assert scores(store, [PATCHED, ABLATED], "loud") == [None, None]
-    assert mean.heard == 1
+    assert mean.scored == 1
 
 
 def test_runs_that_were_not_made_are_left_out(tmp_path: Path) -> None:
@@ -86,5 +86,5 @@ def test_another_recording_is_not_scored(tmp_path: Path, harm: str) -> None:
         one.write_bytes(one.read_bytes()[:100])
     with pytest.raises(UserError, match=r"has changed|no recording|damaged"):
         judge(store, RUNS, mean, "loud")
-    assert mean.heard == 0
+    assert mean.scored == 0
     assert all(not record.scores for record in store.records(RUNS))
