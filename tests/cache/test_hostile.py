@@ -53,97 +53,55 @@ def victim(tmp_path: Path) -> Path:
 # Links, pipes and devices
 
 
+Lay = Callable[[Path, Path], None]
+
+
 def link_site(cache: Path, victim: Path) -> None:
     move_away(cache / SITE)
     (cache / SITE).symlink_to(victim / SITE)
 
 
-def link_shard(cache: Path, victim: Path) -> None:
-    (cache / SHARD).unlink()
-    (cache / SHARD).symlink_to(victim / SHARD)
+def link(name: str, target: str | None = None) -> Lay:
+    """Lays a link to what the victim has under that name, or under another one, in a file's place."""
+
+    def lay(cache: Path, victim: Path) -> None:
+        (cache / name).unlink(missing_ok=True)
+        (cache / name).symlink_to(victim / (target or name))
+
+    lay.__name__ = f"link for {name} to {target}" if target else f"link for {name}"
+    return lay
 
 
-def dangling_shard(cache: Path, victim: Path) -> None:
-    (cache / SHARD).unlink()
-    (cache / SHARD).symlink_to("nowhere")
+def pipe(name: str) -> Lay:
+    """Lays a pipe in a file's place."""
 
+    def lay(cache: Path, victim: Path) -> None:
+        (cache / name).unlink(missing_ok=True)
+        os.mkfifo(cache / name)
 
-def pipe_for_shard(cache: Path, victim: Path) -> None:
-    (cache / SHARD).unlink()
-    os.mkfifo(cache / SHARD)
-
-
-def link_arrays_metadata(cache: Path, victim: Path) -> None:
-    (cache / SITE / "zarr.json").unlink()
-    (cache / SITE / "zarr.json").symlink_to(victim / SITE / "zarr.json")
-
-
-def link_manifest(cache: Path, victim: Path) -> None:
-    (cache / "manifest.jsonl").unlink()
-    (cache / "manifest.jsonl").symlink_to(victim / "manifest.jsonl")
-
-
-def link_entries(cache: Path, victim: Path) -> None:
-    (cache / "manifest").symlink_to(victim)
-
-
-def pipe_for_manifest(cache: Path, victim: Path) -> None:
-    (cache / "manifest.jsonl").unlink()
-    os.mkfifo(cache / "manifest.jsonl")
-
-
-def link_group(cache: Path, victim: Path) -> None:
-    (cache / "zarr.json").unlink()
-    (cache / "zarr.json").symlink_to(victim / "zarr.json")
-
-
-def pipe_for_group(cache: Path, victim: Path) -> None:
-    (cache / "zarr.json").unlink()
-    os.mkfifo(cache / "zarr.json")
-
-
-def link_clips(cache: Path, victim: Path) -> None:
-    (cache / "clips.parquet").unlink()
-    (cache / "clips.parquet").symlink_to(victim / "clips.parquet")
-
-
-def link_staging(cache: Path, victim: Path) -> None:
-    (cache / ".staging").symlink_to(victim)
-
-
-def link_writers(cache: Path, victim: Path) -> None:
-    (cache / ".writers").symlink_to(victim)
-
-
-def link_lock(cache: Path, victim: Path) -> None:
-    (cache / ".lock").unlink(missing_ok=True)
-    (cache / ".lock").symlink_to(victim / "new file")
-
-
-def pipe_for_lock(cache: Path, victim: Path) -> None:
-    (cache / ".lock").unlink(missing_ok=True)
-    os.mkfifo(cache / ".lock")
+    lay.__name__ = f"pipe for {name}"
+    return lay
 
 
 WHAT_READERS_MEET = [
     link_site,
-    link_shard,
-    dangling_shard,
-    pipe_for_shard,
-    link_manifest,
-    link_entries,
-    pipe_for_manifest,
-    link_group,
-    pipe_for_group,
+    link(SHARD),
+    link(SHARD, "nowhere"),
+    pipe(SHARD),
+    link("manifest.jsonl"),
+    link("manifest", "."),
+    pipe("manifest.jsonl"),
+    link("zarr.json"),
+    pipe("zarr.json"),
 ]
 WHAT_WRITERS_MEET = [
     *WHAT_READERS_MEET,
-    link_arrays_metadata,
-    link_clips,
-    link_staging,
-    link_writers,
-    link_lock,
-    pipe_for_lock,
+    link(f"{SITE}/zarr.json"),
+    link("clips.parquet"),
+    link(".staging", "."),
+    link(".writers", "."),
+    link(".lock", "new file"),
+    pipe(".lock"),
 ]
 
 
@@ -192,7 +150,7 @@ def everything(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("act", CHANGES)
 @pytest.mark.parametrize("lay", WHAT_WRITERS_MEET)
 def test_whoever_changes_a_cache_refuses_links_before_anything_is_changed(
-    cache: Path, victim: Path, lay: Callable[[Path, Path], None], act: Callable[[Path], Any]
+    cache: Path, victim: Path, lay: Lay, act: Callable[[Path], Any]
 ) -> None:
     lay(cache, victim)
     before = everything(cache), everything(victim)
@@ -205,7 +163,7 @@ def test_whoever_changes_a_cache_refuses_links_before_anything_is_changed(
 @pytest.mark.parametrize("act", READS)
 @pytest.mark.parametrize("lay", WHAT_READERS_MEET)
 def test_nothing_is_read_through_links(
-    cache: Path, victim: Path, lay: Callable[[Path, Path], None], act: Callable[[Path], Any]
+    cache: Path, victim: Path, lay: Lay, act: Callable[[Path], Any]
 ) -> None:
     lay(cache, victim)
     with pytest.raises(UnsafeFile):
@@ -214,7 +172,8 @@ def test_nothing_is_read_through_links(
 
 
 def test_caches_are_listed_beside_hostile_ones(cache: Path, victim: Path) -> None:
-    for number, lay in enumerate((link_group, pipe_for_group, link_manifest, link_site, pipe_for_manifest)):
+    group, manifest = "zarr.json", "manifest.jsonl"
+    for number, lay in enumerate((link(group), pipe(group), link(manifest), link_site, pipe(manifest))):
         lay(write_cache(cache.parent / "more" / str(number), PLAN), victim)
     (cache.parent / "more" / "whole").symlink_to(cache)
     names = {Path(found.location).name: found.problem for found in find(cache.parent)}

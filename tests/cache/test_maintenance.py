@@ -111,6 +111,14 @@ def interrupted(storage: Storage, number: int, job: Callable[[Storage], Any]) ->
     return False
 
 
+def assert_is_repaired(folder: Path, plan: CachePlan, whole: dict[str, bytes]) -> None:
+    """A repair leaves no damage, and writing what is missing makes the cache whole."""
+    repair(folder)
+    assert verify(folder) == []
+    write(folder, plan)
+    assert contents(folder) == whole
+
+
 @pytest.mark.parametrize("place", ["folder", "memory"])
 def test_an_intact_cache_has_no_damage(tmp_path: Path, place: str) -> None:
     location = tmp_path / "a" if place == "folder" else memory_storage()
@@ -158,10 +166,7 @@ def test_missing_and_cut_files_are_named_and_repaired(tmp_path: Path) -> None:
         f"{SHARD_FILE} has {len(whole[SHARD_FILE]) - 1} bytes, not {len(whole[SHARD_FILE])} (shard 1, clips 2 to 3)",
         "tf0.cross_attn/c.2.0.0.0.0 is missing (shard 2, clips 4 to 4)",
     ]
-    repair(folder)
-    assert verify(folder) == []
-    write(folder, plan)
-    assert contents(folder) == whole
+    assert_is_repaired(folder, plan, whole)
 
 
 def test_a_damaged_manifest_line_and_entry_are_named_and_repaired(tmp_path: Path) -> None:
@@ -169,10 +174,7 @@ def test_a_damaged_manifest_line_and_entry_are_named_and_repaired(tmp_path: Path
     whole = contents(write(folder, plan))
     flip(folder / "manifest.jsonl", whole["manifest.jsonl"].index(b"\n") + 30)
     assert [found.name for found in verify(folder)] == ["manifest.jsonl line 2"]
-    repair(folder)
-    assert verify(folder) == []
-    write(folder, plan)
-    assert contents(folder) == whole
+    assert_is_repaired(folder, plan, whole)
 
     partial = tmp_path / "b"
     write(partial, plan, [0, 1])
@@ -233,10 +235,7 @@ def test_a_repair_that_is_stopped_anywhere_can_be_repeated(tmp_path: Path) -> No
         stopped = interrupted(LocalStorage(folder), number, repair)
         entries = Manifest(LocalStorage(folder), plan).entries
         assert all((folder / name).exists() for entry in entries.values() for name in entry.sizes())
-        repair(folder)
-        assert verify(folder) == []
-        write(folder, plan)
-        assert contents(folder) == whole
+        assert_is_repaired(folder, plan, whole)
         number += 1
     assert number > 20
 
