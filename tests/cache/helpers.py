@@ -62,7 +62,7 @@ def write_cache(
 ) -> AnyLocation:
     """Write the missing shards of a cache (or of a range), in ascending or the given order."""
     with CacheWriter(location, plan, make_clips(plan), shards) as writer:
-        for shard in order or writer.missing():
+        for shard in writer.missing() if order is None else order:
             writer.write_shard(shard, shard_values(plan, shard))
     return location
 

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from jaxtyping import Float
 from safetensors import safe_open
 
 import cache.export
 from cache import ActivationCache, CacheError, CachePlan, CacheWriter, UserError
 from cache.export import export
+from tests.cache.helpers import shard_values
 
 TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -45,19 +45,11 @@ def make_clips(plan: CachePlan) -> pd.DataFrame:
     )
 
 
-def make_values(plan: CachePlan, site: str) -> Float[np.ndarray, "clip step pass token channel"]:
-    """Values of a whole site, the same every time."""
-    return np.random.default_rng(len(site)).standard_normal(plan.shape(site), dtype=np.float32)
-
-
 def write(folder: Path, plan: CachePlan, shards: list[int] | None = None) -> Path:
     """Write a cache, or some shards of it."""
     with CacheWriter(folder, plan, make_clips(plan)) as writer:
         for shard in writer.missing() if shards is None else shards:
-            first, last = plan.shard_clips(shard)
-            writer.write_shard(
-                shard, {site: make_values(plan, site)[first : last + 1] for site in plan.sites}
-            )
+            writer.write_shard(shard, shard_values(plan, shard))
     return folder
 
 

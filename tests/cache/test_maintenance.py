@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from jaxtyping import Float
 
 from cache import ActivationCache, CacheError, CachePlan, CacheWriter, UserError
 from cache.local_storage import LocalStorage
@@ -20,58 +18,20 @@ from cache.merge import merge
 from cache.object_storage import ObjectStorage, memory_storage
 from cache.protocol import ENTRIES, GROUP
 from cache.storage import Location, Storage, open_storage
+from tests.cache import helpers
+from tests.cache.helpers import contents, make_clips, make_values, shard_values, write_cache
 
 OPERATIONS = ("read", "read_into", "size", "sizes", "put", "delete", "claim")
 SHARD_FILE = "tf1.mlp/c.1.0.0.0.0"
 
 
-def make_plan(**changes: Any) -> CachePlan:
-    """Two sites of two formats, five clips in three shards (the last one partial), two steps, both passes."""
-    fields: dict[str, Any] = {
-        "sites": {"tf0.cross_attn": 3, "tf1.mlp": 5},
-        "dtypes": {"tf0.cross_attn": "float16", "tf1.mlp": "bfloat16"},
-        "n_clips": 5,
-        "steps": (0, 7),
-        "sigmas": (1.0, 0.25),
-        "passes": ("cond", "null"),
-        "tokens": 4,
-        "token_seconds": 0.04,
-        "clips_per_shard": 2,
-        "identity": {"model": "made up"},
-    }
-    return CachePlan(**(fields | changes))
-
-
-def make_clips(plan: CachePlan) -> pd.DataFrame:
-    """A clip table with a text and a number for each clip."""
-    numbers = list(range(plan.n_clips))
-    return pd.DataFrame(
-        {"clip": numbers, "prompt": [f"take {k}" for k in numbers], "bpm": [k / 3 for k in numbers]}
-    )
-
-
-def make_values(plan: CachePlan, site: str) -> Float[np.ndarray, "clip step pass token channel"]:
-    """Values of a whole site, the same every time."""
-    return np.random.default_rng(len(site)).standard_normal(plan.shape(site), dtype=np.float32)
-
-
-def write(
-    location: Location, plan: CachePlan, shards: list[int] | None = None, scale: float = 1.0
-) -> Location:
-    """Write what is missing of a cache, or some shards of it."""
-    with CacheWriter(location, plan, make_clips(plan)) as writer:
-        for shard in writer.missing() if shards is None else shards:
-            first, last = plan.shard_clips(shard)
-            writer.write_shard(
-                shard, {site: scale * make_values(plan, site)[first : last + 1] for site in plan.sites}
-            )
-    return location
-
-
-def contents(location: Location) -> dict[str, bytes]:
-    """Every name in a storage with its content."""
-    storage = open_storage(location)
-    return {name: storage.read(name) for name in storage.sizes()}
+# Two sites of two formats, five clips in three shards.
+make_plan = functools.partial(
+    helpers.make_plan,
+    dtypes={"tf0.cross_attn": "float16", "tf1.mlp": "bfloat16"},
+    steps=(0, 7),
+    sigmas=(1.0, 0.25),
+)
 
 
 def flip(path: Path, byte: int, bit: int = 0) -> None:
@@ -115,14 +75,14 @@ def assert_is_repaired(folder: Path, plan: CachePlan, whole: dict[str, bytes]) -
     """A repair leaves no damage, and writing what is missing makes the cache whole."""
     repair(folder)
     assert verify(folder) == []
-    write(folder, plan)
+    write_cache(folder, plan)
     assert contents(folder) == whole
 
 
 @pytest.mark.parametrize("place", ["folder", "memory"])
 def test_an_intact_cache_has_no_damage(tmp_path: Path, place: str) -> None:
     location = tmp_path / "a" if place == "folder" else memory_storage()
-    write(location, make_plan())
+    write_cache(location, make_plan())
     reports: list[tuple[int, int]] = []
     assert verify(location, lambda done, total: reports.append((done, total))) == []
     assert reports[-1][0] == reports[-1][1] == make_plan().total_bytes()
@@ -130,7 +90,7 @@ def test_an_intact_cache_has_no_damage(tmp_path: Path, place: str) -> None:
 
 
 def test_files_without_a_committed_shard_are_no_damage(tmp_path: Path) -> None:
-    write(tmp_path / "a", make_plan(), [0])
+    write_cache(tmp_path / "a", make_plan(), [0])
     (tmp_path / "a" / SHARD_FILE).write_bytes(b"half a shard")
     assert verify(tmp_path / "a") == []
 
@@ -141,7 +101,7 @@ def test_a_flipped_bit_anywhere_in_a_shard_file_is_found_and_repaired(
 ) -> None:
     plan = make_plan(zstd_level=zstd_level)
     folder = tmp_path / "a"
-    whole = contents(write(folder, plan))
+    whole = contents(write_cache(folder, plan))
     for byte in range(0, len(whole[SHARD_FILE]), 5):
         flip(folder / SHARD_FILE, byte, byte % 8)
         assert verify(folder) == [Damage(SHARD_FILE, "differs from its checksum", 1, (2, 3))]
@@ -152,13 +112,13 @@ def test_a_flipped_bit_anywhere_in_a_shard_file_is_found_and_repaired(
     assert not (folder / SHARD_FILE).exists()
     assert not (folder / "tf0.cross_attn/c.1.0.0.0.0").exists()
     assert verify(folder) == []
-    write(folder, plan)
+    write_cache(folder, plan)
     assert contents(folder) == whole
 
 
 def test_missing_and_cut_files_are_named_and_repaired(tmp_path: Path) -> None:
     plan, folder = make_plan(), tmp_path / "a"
-    whole = contents(write(folder, plan))
+    whole = contents(write_cache(folder, plan))
     (folder / "tf0.cross_attn/c.2.0.0.0.0").unlink()
     (folder / SHARD_FILE).write_bytes(whole[SHARD_FILE][:-1])
     sentences = [str(found) for found in verify(folder)]
@@ -171,18 +131,18 @@ def test_missing_and_cut_files_are_named_and_repaired(tmp_path: Path) -> None:
 
 def test_a_damaged_manifest_line_and_entry_are_named_and_repaired(tmp_path: Path) -> None:
     plan, folder = make_plan(), tmp_path / "a"
-    whole = contents(write(folder, plan))
+    whole = contents(write_cache(folder, plan))
     flip(folder / "manifest.jsonl", whole["manifest.jsonl"].index(b"\n") + 30)
     assert [found.name for found in verify(folder)] == ["manifest.jsonl line 2"]
     assert_is_repaired(folder, plan, whole)
 
     partial = tmp_path / "b"
-    write(partial, plan, [0, 1])
+    write_cache(partial, plan, [0, 1])
     flip(partial / "manifest/1.json", 30)
     assert [found.name for found in verify(partial)] == ["manifest/1.json"]
     repair(partial)
     assert not (partial / "manifest/1.json").exists()
-    write(partial, plan)
+    write_cache(partial, plan)
     assert contents(partial) == whole
 
 
@@ -190,7 +150,7 @@ def test_a_damaged_manifest_line_and_entry_are_named_and_repaired(tmp_path: Path
 @pytest.mark.parametrize("how", ["damaged", "missing"])
 def test_damaged_metadata_is_named_and_repaired(tmp_path: Path, name: str, how: str) -> None:
     plan, folder = make_plan(), tmp_path / "a"
-    whole = contents(write(folder, plan))
+    whole = contents(write_cache(folder, plan))
     if how == "missing":
         (folder / name).unlink()
     else:
@@ -199,14 +159,14 @@ def test_damaged_metadata_is_named_and_repaired(tmp_path: Path, name: str, how: 
     repair(folder)
     if name == "clips.parquet":  # only who captures knows it
         assert not (folder / name).exists()
-        write(folder, plan)
+        write_cache(folder, plan)
     assert contents(folder) == whole
 
 
 def test_what_may_not_be_read_is_an_error_and_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path / "a", make_plan())
+    write_cache(tmp_path / "a", make_plan())
     whole = contents(tmp_path / "a")
 
     def refuse(self: Any, name: str, offset: int, buffer: memoryview) -> None:
@@ -225,11 +185,11 @@ def test_what_may_not_be_read_is_an_error_and_no_damage(
 
 def test_a_repair_that_is_stopped_anywhere_can_be_repeated(tmp_path: Path) -> None:
     plan, number = make_plan(), 0
-    whole = contents(write(tmp_path / "whole", plan))
+    whole = contents(write_cache(tmp_path / "whole", plan))
     stopped = True
     while stopped:
         folder = tmp_path / str(number)
-        write(folder, plan)
+        write_cache(folder, plan)
         flip(folder / SHARD_FILE, 40)
         (folder / "calls.parquet").write_bytes(b"")
         stopped = interrupted(LocalStorage(folder), number, repair)
@@ -247,13 +207,13 @@ def test_repair_and_removal_are_refused_while_a_writer_is_at_work(tmp_path: Path
             with pytest.raises(CacheError, match="being written by another writer"):
                 job(folder)
         with pytest.raises(CacheError, match="being written by another writer"):
-            merge([write(tmp_path / "b", plan)], folder)
+            merge([write_cache(tmp_path / "b", plan)], folder)
     assert (folder / GROUP).exists()
 
 
 def test_a_description_adds_up(tmp_path: Path) -> None:
     plan = make_plan(zstd_level=1)
-    write(tmp_path / "a", plan, [0, 2])
+    write_cache(tmp_path / "a", plan, [0, 2])
     info = describe(tmp_path / "a")
     assert (info.plan_hash, info.shards, info.committed, info.n_clips) == (plan.hash, 3, 2, 5)
     assert (info.steps, info.sigmas, info.passes) == (plan.steps, plan.sigmas, plan.passes)
@@ -273,7 +233,7 @@ def test_a_description_adds_up(tmp_path: Path) -> None:
 
 def test_relative_errors_are_combined_by_clips(tmp_path: Path) -> None:
     plan = make_plan(sites={"tf0.mlp": 3}, dtypes="float16", n_clips=3)
-    write(tmp_path / "a", plan)
+    write_cache(tmp_path / "a", plan)
     files = [
         entry.files["tf0.mlp"]
         for entry in ActivationCache(tmp_path / "a", allow_partial=True).manifest.entries.values()
@@ -284,7 +244,7 @@ def test_relative_errors_are_combined_by_clips(tmp_path: Path) -> None:
 
 
 def test_nothing_is_said_of_values_that_are_not_there(tmp_path: Path) -> None:
-    write(tmp_path / "a", make_plan(), [])
+    write_cache(tmp_path / "a", make_plan(), [])
     site = describe(tmp_path / "a").sites["tf1.mlp"]
     assert (site.bytes, site.largest, site.max_error, site.rms_error) == (0, None, None, None)
 
@@ -292,7 +252,7 @@ def test_nothing_is_said_of_values_that_are_not_there(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("s3_environment")
 def test_caches_are_found_in_a_bucket(object_server: Callable[[], ObjectStorage]) -> None:
     top = object_server()
-    write(f"{top.location}/studies/one", make_plan())
+    write_cache(f"{top.location}/studies/one", make_plan())
     top.put("two/zarr.json", [b'{"attributes":{"protocol":"activation-cache","version":1}}'])
     top.put("other/zarr.json", [b"{}"])
     one, two = find(top.location)
@@ -304,9 +264,9 @@ def test_caches_are_found_in_a_bucket(object_server: Callable[[], ObjectStorage]
 
 def test_caches_are_found_wherever_they_are(tmp_path: Path) -> None:
     top = tmp_path / "top"
-    write(top / "one", make_plan())
-    write(top / "studies" / "s" / "activations.zarr", make_plan(n_clips=2), [])
-    write(tmp_path / "elsewhere", make_plan())
+    write_cache(top / "one", make_plan())
+    write_cache(top / "studies" / "s" / "activations.zarr", make_plan(n_clips=2), [])
+    write_cache(tmp_path / "elsewhere", make_plan())
     (top / "link").symlink_to(tmp_path / "elsewhere")
     (top / "plain").mkdir()
     (top / "plain" / GROUP).write_text('{"zarr_format":3,"node_type":"group","attributes":{}}')
@@ -332,11 +292,11 @@ def test_looking_in_no_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_removing_leaves_nothing(tmp_path: Path) -> None:
-    write(tmp_path / "a", make_plan())
+    write_cache(tmp_path / "a", make_plan())
     remove(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
     memory = memory_storage()
-    write(memory, make_plan())
+    write_cache(memory, make_plan())
     remove(memory)
     assert memory.sizes() == {}
     assert memory._claims() == []
@@ -346,13 +306,13 @@ def test_removing_leaves_nothing(tmp_path: Path) -> None:
 def test_only_a_cache_without_a_shard_is_removed_as_unwritten(tmp_path: Path, place: str) -> None:
     location: Location = tmp_path / "a" if place == "folder" else memory_storage()
     called: list[str] = []
-    write(location, make_plan(), shards=[])
+    write_cache(location, make_plan(), order=[])
     with (
         CacheWriter(location, make_plan(), make_clips(make_plan()), (1, 1)),
         pytest.raises(CacheError, match="writer"),
     ):
         remove_unwritten(location, lambda: called.append("while another writes"))
-    write(location, make_plan(), shards=[1])
+    write_cache(location, make_plan(), order=[1])
     before = contents(location)
     remove_unwritten(location, lambda: called.append("though a shard is there"))
     assert (contents(location), called) == (before, [])
@@ -367,7 +327,7 @@ def test_a_removal_stopped_anywhere_can_be_repeated(tmp_path: Path) -> None:
     plan, number, stopped = make_plan(), 0, True
     while stopped:
         folder = tmp_path / str(number)
-        write(folder, plan)
+        write_cache(folder, plan)
         before = contents(folder)
         stopped = interrupted(LocalStorage(folder), number, remove)
         if stopped and contents(folder) != before:
@@ -402,8 +362,8 @@ def test_a_removal_stopped_between_two_files_can_be_repeated(
     delete = ObjectStorage.delete
     while stopped:
         memory, count = memory_storage(), 0
-        write(memory, plan, [0, 1])
-        write(memory, plan, [2])
+        write_cache(memory, plan, [0, 1])
+        write_cache(memory, plan, [2])
 
         def one_by_one(self: ObjectStorage, names: Any) -> None:
             nonlocal count
@@ -438,7 +398,7 @@ def test_what_is_no_cache_is_not_removed(tmp_path: Path) -> None:
     (tmp_path / "a" / "notes.txt").write_text("mine")
     with pytest.raises(CacheError, match="not an activation cache"):
         remove(tmp_path / "a")
-    write(tmp_path / "b", make_plan())
+    write_cache(tmp_path / "b", make_plan())
     (tmp_path / "b" / "notes.txt").write_text("mine")
     with pytest.raises(CacheError, match=r"files that do not belong to the cache \(notes.txt\)"):
         remove(tmp_path / "b")
@@ -451,12 +411,12 @@ def test_what_is_no_cache_is_not_removed(tmp_path: Path) -> None:
 
 def test_removed_shards_are_captured_again(tmp_path: Path) -> None:
     plan, folder = make_plan(), tmp_path / "a"
-    whole = contents(write(folder, plan))
+    whole = contents(write_cache(folder, plan))
     remove_shards(folder, [0, 2])
     assert not list(folder.glob("*/c.[02].*"))
     with CacheWriter(folder, plan, make_clips(plan)) as writer:
         assert writer.missing() == [0, 2]
-    write(folder, plan)
+    write_cache(folder, plan)
     assert contents(folder) == whole
     with pytest.raises(UserError, match="has no shard 3; its shards are 0 to 2"):
         remove_shards(folder, [1, 3])
@@ -466,14 +426,16 @@ def test_removed_shards_are_captured_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["folder", "memory"])
 def test_merged_parts_equal_what_one_writer_writes(tmp_path: Path, target: str) -> None:
     plan = make_plan()
-    whole = contents(write(tmp_path / "whole", plan))
+    whole = contents(write_cache(tmp_path / "whole", plan))
     memory = memory_storage()
-    parts = [write(tmp_path / "a", plan, [2]), write(memory, plan, [0, 2])]
+    parts = [write_cache(tmp_path / "a", plan, [2]), write_cache(memory, plan, [0, 2])]
     location = tmp_path / "merged" if target == "folder" else memory_storage()
     merge(parts, location)
     assert describe(location).committed == 2
     reports: list[tuple[int, int]] = []
-    merge([write(tmp_path / "c", plan, [1])], location, lambda done, total: reports.append((done, total)))
+    merge(
+        [write_cache(tmp_path / "c", plan, [1])], location, lambda done, total: reports.append((done, total))
+    )
     assert contents(location) == whole
     assert verify(location) == []
     shard_bytes = sum(plan.bytes_of([1]).values())
@@ -484,7 +446,7 @@ def test_a_cache_goes_to_an_object_store_to_another_and_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan(zstd_level=2)
-    whole = contents(write(tmp_path / "a", plan))
+    whole = contents(write_cache(tmp_path / "a", plan))
     memory, other = memory_storage(), memory_storage()
     monkeypatch.setattr("cache.merge._PIECE_BYTES", 50)
     merge([tmp_path / "a"], memory)
@@ -495,8 +457,8 @@ def test_a_cache_goes_to_an_object_store_to_another_and_back(
 
 def test_a_merge_stopped_anywhere_goes_on(tmp_path: Path) -> None:
     plan, number, stopped = make_plan(), 0, True
-    whole = contents(write(tmp_path / "whole", plan))
-    parts = [write(tmp_path / "a", plan, [0, 2]), write(tmp_path / "b", plan, [1])]
+    whole = contents(write_cache(tmp_path / "whole", plan))
+    parts = [write_cache(tmp_path / "a", plan, [0, 2]), write_cache(tmp_path / "b", plan, [1])]
     while stopped:
         folder = tmp_path / str(number)
         stopped = interrupted(LocalStorage(folder), number, functools.partial(merge, parts))
@@ -511,8 +473,9 @@ def test_a_merge_stopped_anywhere_goes_on(tmp_path: Path) -> None:
 
 def test_shards_that_differ_are_not_merged(tmp_path: Path) -> None:
     plan = make_plan()
-    write(tmp_path / "a", plan, [0, 1])
-    write(tmp_path / "b", plan, [1], scale=2)
+    write_cache(tmp_path / "a", plan, [0, 1])
+    with CacheWriter(tmp_path / "b", plan, make_clips(plan)) as writer:
+        writer.write_shard(1, {site: 2 * values for site, values in shard_values(plan, 1).items()})
     with pytest.raises(UserError, match=r"Shard 1 differs between .*a and .*b .in tf0.cross_attn, tf1.mlp"):
         merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
@@ -523,8 +486,8 @@ def test_shards_that_differ_are_not_merged(tmp_path: Path) -> None:
 
 def test_what_does_not_belong_together_is_not_merged(tmp_path: Path) -> None:
     plan = make_plan()
-    write(tmp_path / "a", plan, [0])
-    write(tmp_path / "other", make_plan(tokens=3))
+    write_cache(tmp_path / "a", plan, [0])
+    write_cache(tmp_path / "other", make_plan(tokens=3))
     with pytest.raises(UserError, match="differs from the first in tokens"):
         merge([tmp_path / "a", tmp_path / "other"], tmp_path / "merged")
     with pytest.raises(UserError, match="differs from the first in tokens"):
@@ -547,7 +510,7 @@ def test_what_does_not_belong_together_is_not_merged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["flipped", "cut", "missing"])
 def test_a_damaged_source_is_not_merged(tmp_path: Path, how: str) -> None:
     plan = make_plan()
-    whole = contents(write(tmp_path / "a", plan))
+    whole = contents(write_cache(tmp_path / "a", plan))
     file = tmp_path / "a" / SHARD_FILE
     if how == "flipped":
         flip(file, 50)
@@ -567,7 +530,7 @@ def test_a_damaged_source_is_not_merged(tmp_path: Path, how: str) -> None:
 
 def test_a_full_disk_stops_a_merge_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan()
-    write(tmp_path / "a", plan)
+    write_cache(tmp_path / "a", plan)
     put = LocalStorage.put
 
     def full(self: LocalStorage, name: str, pieces: Any, new: bool = False) -> None:
@@ -588,7 +551,7 @@ def test_a_full_disk_stops_a_merge_with_a_sentence(tmp_path: Path, monkeypatch: 
 
 def test_entries_hold_what_the_sources_measured(tmp_path: Path) -> None:
     plan = make_plan()
-    write(tmp_path / "a", plan, [1])
+    write_cache(tmp_path / "a", plan, [1])
     merge([tmp_path / "a"], tmp_path / "b")
     entry = (tmp_path / "b" / ENTRIES / "1.json").read_bytes()
     assert entry == (tmp_path / "a" / ENTRIES / "1.json").read_bytes()
@@ -598,7 +561,7 @@ def test_entries_hold_what_the_sources_measured(tmp_path: Path) -> None:
 def test_the_clip_table_is_copied_as_it_is(tmp_path: Path) -> None:
     """Other versions of the libraries write other bytes for the same table."""
     plan = make_plan()
-    write(tmp_path / "a", plan)
+    write_cache(tmp_path / "a", plan)
     make_clips(plan).to_parquet(tmp_path / "a" / "clips.parquet", index=False, compression=None)
     merge([tmp_path / "a"], tmp_path / "b")
     assert contents(tmp_path / "b") == contents(tmp_path / "a")
