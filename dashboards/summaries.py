@@ -12,7 +12,7 @@ from dashboards.wording import interval
 
 UNDEFINED_BECAUSE = {
     "undefined": "the clean and corrupt scores do not clearly differ",
-    "no score": "there are no scores",
+    "no score": "the scorer gave no scores, for the reasons in the log",
 }
 TOP_CELLS = 2
 TOP_FEATURES = 5

@@ -35,7 +35,7 @@ from workbench.prompts.pair_files import load_pairs
 from workbench.prompts.prompt_sets import Pair
 from workbench.prompts.reading import Encode, encoder, unknown_words
 from workbench.provenance import content_hash
-from workbench.scorers import load_scorer, scorer_identity
+from workbench.scorers import Scorer, load_scorer, scorer_identity
 from workbench.seeds import consecutive_seeds
 from workbench.studies.study import Study
 
@@ -88,6 +88,17 @@ def _check_stop(spec: PatchingSpec, arms: Sequence[Arm]) -> None:
         )
 
 
+def _check_length(scorer: Scorer, study: Study, model: AudioDiffusionModel) -> None:
+    """Raise UserError if the study's clips are too short to be scored."""
+    duration = study.spec.settings.duration
+    if duration + model.token_seconds < scorer.min_seconds:  # models round up to whole tokens
+        raise UserError(
+            f"The scorer {scorer.name} needs clips of at least {scorer.min_seconds:g} s, but those of {study.path} are "
+            f"{duration:g} s long, so that no run would have a score. Choose another scorer (--scorer), or trace a "
+            "study of longer clips (--duration)."
+        )
+
+
 def custom_arms(arms: Sequence[Arm]) -> str:
     """Return arms as JSON for the field `custom_arms` of a `PatchingSpec`; for their tensors, see `arm_tensors`."""
     return json.dumps([arm.to_json() for arm in arms])
@@ -135,9 +146,9 @@ def check_patching(
     """Check a map before its first clip is generated.
 
     Raises:
-        UserError: if the model is not the study's; a concept, block or scorer is unknown; a scorer cannot score a text;
-            an arm cannot be run with a pair; two arms have the same name; `stop_top` is not less than the number of
-            cells; or the model cannot tell any pair of a concept apart.
+        UserError: if the model is not the study's; a concept, block or scorer is unknown; a scorer cannot score a text,
+            or clips as short as the study's; an arm cannot be run with a pair; two arms have the same name; `stop_top`
+            is not less than the number of cells; or the model cannot tell any pair of a concept apart.
     """
     study.check_model(model.weights_hash)
     scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
@@ -150,6 +161,7 @@ def check_patching(
     sources = {source for arm in arms for source in arm.sources} - OWN
     contexts, dropped = drop_indistinguishable(_contexts(study, spec, listed, encode), sources, encode)
     for scorer in scorers.values():
+        _check_length(scorer, study, model)
         scorer.check_texts([context.pair.text for pairs in contexts.values() for context in pairs])
     first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
     seeds = consecutive_seeds(first_seed, spec.seeds)

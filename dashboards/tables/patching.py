@@ -65,7 +65,8 @@ def cells_frame(
     it is the null of), scorer, impact with its interval (NaN unless `status` implies a number), p, p_adjusted, n and
     n_pairs, defined, the denominator and the stability with their intervals, the null band, and status: "clear", "too
     few pairs" (for any p-value to be significant), "not significant" (p_adjusted above 0.05 or missing), "inside null
-    band", "null arm" (not tested), "undefined" (denominator not above zero) or "no score".
+    band", "null arm" (not tested), "undefined" (denominator not above zero) or "no score" (of the
+    arm, or of any pair).
     With `planted` (concept -> block numbers), a column `planted` marks the cells of the blocks that the model's truth
     card lists for the concept.
     """
@@ -187,7 +188,7 @@ def _status(frame: pd.DataFrame) -> np.ndarray:
     few = frame["n_pairs"].map(smallest) > ALPHA
     return np.select(
         [
-            ~frame["defined"],
+            ~frame["defined"] & (frame["n_pairs"] > 0),
             frame["impact"].isna(),
             frame["group"] == "null",
             few,

@@ -17,6 +17,8 @@ from dashboards.tables.features import features_frame
 from tests.dashboards.synthetic_study import SAE_SITES, UNDEFINED
 from workbench.studies.study import Study
 
+UNSCORED = "undefined: the scorer gave no scores, for the reasons in the log"
+
 
 def test_the_cells_of_largest_impact_stand_first(study: Study) -> None:
     result = study.result("patching-blocks").isel(scorer=[0])
@@ -72,7 +74,10 @@ def test_undefined_impacts_have_their_reason(study: Study) -> None:
         f"undefined: the clean and corrupt scores do not clearly differ ({names})."
     ]
     silent = result.assign(impact=result["impact"] * np.nan, defined=xr.ones_like(result["defined"]))
-    assert [note.partition(" (")[0] for note in undefined_notes(silent)] == ["undefined: there are no scores"]
+    assert [note.partition(" (")[0] for note in undefined_notes(silent)] == [UNSCORED]
+    unscored = few.assign(impact=few["impact"] * np.nan, n_pairs=xr.zeros_like(result["n_pairs"]))
+    names = ", ".join(f"{name}: 0 pairs" for name in result["concept"].values)
+    assert undefined_notes(unscored) == [f"{UNSCORED} ({names})."]
 
 
 def test_results_in_python_have_the_tables_of_the_commands(study: Study) -> None:

@@ -24,11 +24,12 @@ class Scorer(Protocol):
     """A scorer, which gives every clip a score for every text.
 
     `identity` is a hash of everything that determines its scores except the audio and the text, such as its weights;
-    scores are stored under it.
+    scores are stored under it. A clip shorter than `min_seconds` has no score.
     """
 
     name: str
     identity: str
+    min_seconds: float
 
     def check_texts(self, texts: Sequence[str]) -> None:
         """Raise UserError for a text that cannot be scored."""

@@ -46,6 +46,7 @@ class ClapScorer(ABC):
     """
 
     name: str
+    min_seconds = 0.0  # short clips are repeated
 
     @classmethod
     def identify(

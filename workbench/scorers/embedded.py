@@ -24,7 +24,6 @@ _FFT, _HOP = 1024, 320
 _MELS = 64
 _LAGS = slice(5, 80)
 """Lags of the onset curve's autocorrelation, in hops of 20 ms: from 0.1 to 1.6 s."""
-_MIN_SECONDS = 2.0
 _SILENCE_RMS = 1e-5
 _LEVEL_RMS = 0.15
 _ONSET_GAP = 5
@@ -112,8 +111,8 @@ def _fault(mono: Float[np.ndarray, " sample"]) -> str | None:
     """Return why a clip cannot be scored, or None if it can."""
     if not np.isfinite(mono).all():
         return "it has samples that are not finite numbers"
-    if len(mono) < _MIN_SECONDS * SAMPLE_RATE:
-        return f"it is shorter than {_MIN_SECONDS:g} s"
+    if len(mono) < EmbeddedScorer.min_seconds * SAMPLE_RATE:
+        return f"it is shorter than {EmbeddedScorer.min_seconds:g} s"
     if np.sqrt(np.mean(np.square(mono))) < _SILENCE_RMS:
         return "it is silent"
     return None
@@ -126,6 +125,7 @@ class EmbeddedScorer:
     """
 
     name = "embedded"
+    min_seconds = 2.0
 
     def __init__(self, weights: Path = WEIGHTS, device: str = "cpu") -> None:  # noqa: ARG002 - too small for one
         self.identity = self.identify(weights)

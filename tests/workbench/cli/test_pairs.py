@@ -117,6 +117,7 @@ class TextLength:
 
     name = "length"
     identity = "length"
+    min_seconds = 0.0
 
     def check_texts(self, texts: Sequence[str]) -> None:
         raise AssertionError("no text is refused")

@@ -184,6 +184,7 @@ def test_a_scorer_compares_both_texts_with_the_pairs_own() -> None:
     class Fake:
         name = "fake"
         identity = "fake"
+        min_seconds = 0.0
 
         def check_texts(self, texts: object) -> None:
             raise AssertionError("no text is refused")

@@ -18,6 +18,7 @@ class Mean:
     """Scores audio by its mean, and fails for what is loud."""
 
     name, identity = "mean", "1"
+    min_seconds = 0.0
 
     def __init__(self) -> None:
         self.scored = 0
