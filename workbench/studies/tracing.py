@@ -306,11 +306,11 @@ def _run_clips(
     study: Study,
     model: AudioDiffusionModel,
     clips: pd.DataFrame,
-    heard: Sequence[int],
+    written: Sequence[int],
     capture: Capture | None = None,
     sink: Sink | None = None,
 ) -> None:
-    """Generate clips as one batch, pass the captured activations to the sink, and write the audio of those `heard`."""
+    """Generate clips as one batch, pass captured activations to the sink, and write the audio of those in `written`."""
     requests = [Clip(row.prompt, int(row.seed), row.lyrics) for row in clips.itertuples()]
     generation = model.generate_batch(requests, study.spec.settings, capture=capture, sink=sink)
     what = [f"Clip {row.clip} ('{row.prompt}')" for row in clips.itertuples()]
@@ -322,5 +322,5 @@ def _run_clips(
         if not np.isfinite(samples).all():
             raise UserError(not_finite(clip, None, study.model["dtype"]))
     for clip, samples in zip(clips["clip"], audio, strict=True):
-        if clip in heard:
+        if clip in written:
             write_flac(study.audio_path(clip), samples, model.sample_rate, study.path)
