@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from obstore.store import S3Store
 
+from cache import protocol
 from cache.object_storage import ObjectStorage
 
 BUCKET = "caches"
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every slice (token, channel) is a chunk of its own."""
+    monkeypatch.setattr(protocol, "MIN_CHUNK_BYTES", 1)
 
 
 @pytest.fixture(scope="session")

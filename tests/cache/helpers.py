@@ -1,5 +1,6 @@
 """Small plans, values known at every coordinate, and whole caches as comparable dictionaries."""
 
+import threading
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,3 +80,8 @@ def contents(location: Location) -> dict[str, bytes]:
     """Every name in a cache, in a folder or in a store -> its bytes."""
     storage = open_storage(location)
     return {name: storage.read(name) for name in sorted(storage.sizes())}
+
+
+def living_threads() -> list[str]:
+    """Names of the threads that read ahead."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("cache-rows")]

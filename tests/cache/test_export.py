@@ -15,6 +15,7 @@ from safetensors import safe_open
 import cache.export
 from cache import ActivationCache, CacheError, CachePlan, CacheWriter, UserError
 from cache.export import export
+from tests.cache import helpers
 from tests.cache.helpers import shard_values
 
 TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -22,20 +23,7 @@ TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.
 
 def make_plan(dtype: str = "float16") -> CachePlan:
     """Five clips in three shards, three steps that are not in order, the null pass before the cond pass."""
-    return CachePlan.model_validate(
-        {
-            "sites": {"tf0.cross_attn": 3, "tf1.mlp": 5},
-            "dtypes": dtype,
-            "n_clips": 5,
-            "steps": (4, 0, 9),
-            "sigmas": (0.1, 1.0, 1 / 3),
-            "passes": ("null", "cond"),
-            "tokens": 4,
-            "token_seconds": 0.04,
-            "clips_per_shard": 2,
-            "identity": {},
-        }
-    )
+    return helpers.make_plan(dtypes=dtype, steps=(4, 0, 9), sigmas=(0.1, 1.0, 1 / 3), passes=("null", "cond"))
 
 
 def make_clips(plan: CachePlan) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from cache import ActivationCache, CacheError, CachePlan, CacheWriter, protocol
 from cache.object_storage import ObjectStorage, memory_storage
 from cache.rounding import Rounding
+from tests.cache.faults import flip
 from tests.cache.helpers import contents, make_clips, make_plan, make_values, shard_values, write_cache
 
 JSON = dict[str, Any]
@@ -552,17 +553,15 @@ def test_a_truncated_manifest_names_fewer_shards_and_none_wrongly(
     assert write_cache(storage, plan).read("manifest.jsonl") == content
 
 
-def flip(content: bytes, bit: int) -> bytes:
-    return content[: bit // 8] + bytes([content[bit // 8] ^ 1 << bit % 8]) + content[bit // 8 + 1 :]
-
-
 @given(plan=plans(), data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_flipped_bit_in_the_manifest_costs_a_line_at_most(plan: CachePlan, data: st.DataObject) -> None:
     storage = written(plan)
     whole = ActivationCache(storage).manifest.entries
     content = storage.read("manifest.jsonl")
-    storage.put("manifest.jsonl", [flip(content, data.draw(st.integers(0, 8 * len(content) - 1)))])
+    storage.put(
+        "manifest.jsonl", [flip(content, *divmod(data.draw(st.integers(0, 8 * len(content) - 1)), 8))]
+    )
     left = ActivationCache(storage, allow_partial=True).manifest.entries
     # A flipped newline joins two lines.
     assert len(whole) - 2 <= len(left) < len(whole)
@@ -606,7 +605,7 @@ def test_a_flipped_bit_is_an_error_or_changes_nothing(
     shard = data.draw(st.integers(0, plan.n_shards - 1))
     name = f"{site}/c.{shard}.0.0.0.0"
     content = storage.read(name)
-    storage.put(name, [flip(content, data.draw(st.integers(0, 8 * len(content) - 1)))])
+    storage.put(name, [flip(content, *divmod(data.draw(st.integers(0, 8 * len(content) - 1)), 8))])
     first, last = plan.shard_clips(shard)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocol, "MIN_CHUNK_BYTES", minimum)

@@ -1,6 +1,5 @@
 """The device ring: rows of the store under a byte budget, sampled uniformly, the oldest replaced."""
 
-import threading
 import weakref
 from typing import Any
 
@@ -10,20 +9,18 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from cache import ActivationCache, CacheError, CachePlan, CacheWriter, UserError, protocol
+from cache import ActivationCache, CacheError, CachePlan, CacheWriter, UserError
 from cache.object_storage import memory_storage
 from cache.protocol import shard_file_name
 from cache.ring import DeviceRing
 from cache.shuffle import ShuffledRows
+from tests.cache.helpers import living_threads
 
 N_ROWS = 6 * 2 * 4 * 5
 ROW_BYTES = 3 * 2
 
 
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every slice (token, channel) is a chunk of its own."""
-    monkeypatch.setattr(protocol, "MIN_CHUNK_BYTES", 1)
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 
 @pytest.fixture
@@ -72,10 +69,6 @@ def stream(cache: ActivationCache, epochs: int) -> list[int]:
     """What the ring is filled from, row by row."""
     rows = make_rows(cache)
     return [number for _ in range(epochs) for number in numbers_in(torch.cat(list(rows)))]
-
-
-def living_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("cache-rows")]
 
 
 @pytest.mark.parametrize("budget", [ROW_BYTES, 100, 601, 10**9])

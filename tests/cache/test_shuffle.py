@@ -21,6 +21,7 @@ from cache.object_storage import ObjectStorage, memory_storage
 from cache.protocol import Dtype, shard_file_name
 from cache.shuffle import ShuffledRows
 from tests.cache import helpers
+from tests.cache.helpers import living_threads
 
 ROW_BYTES = 2 * 4 + 8  # two float32 channels and the place in the order
 
@@ -44,12 +45,6 @@ class WatchedStorage(ObjectStorage):
         """Whether that many chunks are read within ten seconds."""
         with self._counted:
             return self._counted.wait_for(lambda: self.chunks_read.total() >= count, timeout=10)
-
-
-@pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every slice (token, channel) is a chunk of its own."""
-    monkeypatch.setattr(protocol, "MIN_CHUNK_BYTES", 1)
 
 
 def make_plan(**changes: Any) -> CachePlan:
@@ -85,10 +80,6 @@ def epoch_of(rows: ShuffledRows) -> Int[np.ndarray, " row"]:
     values = torch.cat(list(rows)).numpy()
     np.testing.assert_array_equal(values[:, 1], values[:, 0] / 2)
     return values[:, 0].astype(int)
-
-
-def living_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("cache-rows")]
 
 
 @st.composite

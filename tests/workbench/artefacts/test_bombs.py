@@ -17,7 +17,7 @@ import torch
 from cache.errors import UserError
 from cache.opening import UnsafeFile
 from tests.workbench.artefacts import builders
-from tests.workbench.artefacts.test_pickles import archive
+from tests.workbench.artefacts.test_pickles import archive, write
 from workbench.artefacts import pickles, read_austeer, read_caa, read_lora, read_sae, read_scores
 from workbench.artefacts.checks import MemoryBudget
 from workbench.artefacts.pickles import read_pickle
@@ -27,12 +27,6 @@ from workbench.tensor_files import load_tensors
 
 MIB = 2**20
 HASH_MODULUS = 2**61 - 1  # integers that differ by it have one hash
-
-
-def write(folder: Path, data: bytes, name: str = "file.pkl") -> Path:
-    file = folder / name
-    file.write_bytes(data)
-    return file
 
 
 @contextmanager

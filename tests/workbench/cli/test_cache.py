@@ -11,7 +11,9 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from cache import ActivationCache, CachePlan, CacheWriter
+from cache import ActivationCache, CacheWriter
+from tests.cache.faults import flip
+from tests.cache.helpers import make_plan
 from workbench.cli.cache import app
 from workbench.cli.main import main
 from workbench.engine.settings import GenerationSettings
@@ -23,20 +25,7 @@ SHARD_FILE = "tf1.mlp/c.1.0.0.0.0"
 
 def write(folder: Path, shards: tuple[int, ...] = (0, 1, 2), tokens: int = 4, scale: float = 1) -> Path:
     """A cache of five clips in three shards, or some shards of it."""
-    plan = CachePlan.model_validate(
-        {
-            "sites": {"tf0.cross_attn": 3, "tf1.mlp": 5},
-            "dtypes": "float16",
-            "n_clips": 5,
-            "steps": (0, 7),
-            "sigmas": (1.0, 0.25),
-            "passes": ("cond",),
-            "tokens": tokens,
-            "token_seconds": 0.04,
-            "clips_per_shard": 2,
-            "identity": {},
-        }
-    )
+    plan = make_plan(steps=(0, 7), sigmas=(1.0, 0.25), passes=("cond",), tokens=tokens)
     with CacheWriter(folder, plan, pd.DataFrame({"clip": range(5)})) as writer:
         for shard in sorted(set(shards) & set(writer.missing())):
             first, last = plan.shard_clips(shard)
@@ -84,9 +73,7 @@ def make_study(folder: Path, store: str | None = None) -> Path:
 
 def damage(folder: Path) -> None:
     """Flip a bit of a shard file."""
-    content = bytearray((folder / SHARD_FILE).read_bytes())
-    content[9] ^= 4
-    (folder / SHARD_FILE).write_bytes(content)
+    (folder / SHARD_FILE).write_bytes(flip((folder / SHARD_FILE).read_bytes(), 9, 2))
 
 
 def test_verify_tells_damage_and_repairs_it(tmp_path: Path) -> None:
