@@ -8,7 +8,7 @@ import torch
 from diffusers import StableAudioDiTModel, StableAudioPipeline, StableAudioProjectionModel
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
-import workbench.models.stable_audio  # noqa: F401 - lets diffusers import torchsde, for its scheduler
+import workbench.plain_nnsight  # noqa: F401 - lets diffusers import torchsde, for its scheduler
 from tests.tiny_vae import LATENT_CHANNELS, tiny_vae
 
 WIDTH = 32

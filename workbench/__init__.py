@@ -21,6 +21,7 @@ _ALIASES = {
     "UserError": ("cache.errors", "UserError"),
     "caa": ("analyses.steering", "caa"),
     "load": ("workbench.models", "load_model"),
+    "load_vector": ("analyses.steering", "load_vector"),
     "open": ("dashboards.notebook", "open_study"),
     "trace": ("dashboards.notebook", "trace"),
 }

@@ -13,6 +13,7 @@ from .prompts.clips import clips
 UserError = _errors.UserError
 caa = _steering.caa
 load = _models.load_model
+load_vector = _steering.load_vector
 open = _notebook.open_study
 trace = _notebook.trace
 
@@ -28,6 +29,7 @@ __all__ = [
     "clamp",
     "clips",
     "load",
+    "load_vector",
     "open",
     "patch",
     "random_patch",

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from nnsight import NNsight
 
 from workbench.engine.runs import Linearisation
 from workbench.engine.sites import Site
 from workbench.engine.visit import CallAccess
+from workbench.plain_nnsight import NNsight
 
 
 def linearise(

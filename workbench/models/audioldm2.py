@@ -12,8 +12,6 @@ import torch
 from diffusers import AudioLDM2Pipeline, DDIMScheduler
 from diffusers.utils import logging
 from jaxtyping import Bool, Float, Int
-from nnsight import save
-from nnsight._c import mount, unmount
 from transformers import GPT2LMHeadModel, GPT2Model
 
 from cache.errors import UserError
@@ -371,14 +369,9 @@ class AudioLDM2(AudioDiffusionModel):
 
 @contextmanager
 def _loading() -> Iterator[None]:
-    """Work around a name clash of the pipeline's scheduler, and silence warnings that users cannot act on."""
+    """Silence warnings that users cannot act on."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # diffusers warns that the class of the language model is not the expected one
-    # nnsight adds a method `save` to every object. torchsde, which diffusers imports with the scheduler, lists the
-    # attributes of its objects on import, and fails on this one.
-    mounted = hasattr(object, "save")
-    if mounted:
-        unmount("save")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings(
@@ -387,8 +380,6 @@ def _loading() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(level)
-        if mounted:
-            mount(save, "save")
 
 
 def frames_first(

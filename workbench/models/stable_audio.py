@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from diffusers import StableAudioPipeline
 from jaxtyping import Float
-from nnsight._c import unmount
 
+import workbench.plain_nnsight  # noqa: F401 - lets diffusers import torchsde, for the sampler
 from cache.errors import UserError
 from workbench.engine.batch import Row
 from workbench.engine.rows import CallRows
@@ -19,11 +19,6 @@ from workbench.engine.settings import GenerationSettings
 from workbench.models.base import AudioDiffusionModel, words_at_tokens
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall
-
-# nnsight adds a method `save` to every object. torchsde, which draws the sampler's noise, lists the attributes of its
-# objects, and fails on this one. The function `nnsight.save` does the same and stays.
-if hasattr(object, "save"):
-    unmount("save")
 
 GLOBAL_TOKENS = 1  # one token with the noise level and the clip's timing, before those of latent time
 TIMING_TOKENS = 2  # start and end of the clip in seconds

@@ -1,0 +1,124 @@
+"""A steering vector on disk: everything that it has comes back, and other files are refused in one sentence."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from safetensors.numpy import save_file
+
+from analyses.steering import Vector, load_vector
+from cache.errors import UserError
+from workbench.engine.settings import GenerationSettings
+from workbench.tensor_files import load_tensors
+
+SITES = ("tf4.cross_attn", "tf3.cross_attn")  # not in alphabetical order
+MODEL = {
+    "model": "tiny",
+    "weights_hash": "ab" * 32,
+    "device": "cpu",
+    "dtype": "float32",
+    "block_names": ["a", "b"],
+}
+
+
+@pytest.fixture
+def vector() -> Vector:
+    draw = np.random.default_rng(0)
+    directions = {
+        site: xr.DataArray(
+            draw.standard_normal((2, 3)),
+            {"step": [0, 1], "sigma": ("step", [1.0, 0.1 + 0.2])},
+            ("step", "channel"),
+            name=site,
+        )
+        for site in SITES
+    }
+    settings = GenerationSettings(duration=1.0, num_steps=2, options={"shift": 3.0})
+    return Vector("Stimmung", "fröhlich", "sad or angry", directions, MODEL, settings, 5)
+
+
+def test_it_comes_back_as_it_was(vector: Vector, tmp_path: Path) -> None:
+    file = vector.save(f"{tmp_path}/vectors/mood")
+    assert file == tmp_path / "vectors" / "mood"
+    assert os.listdir(file.parent) == ["mood"]
+    back = load_vector(file)
+    assert list(back.directions) == list(SITES)
+    for site in SITES:
+        xr.testing.assert_identical(back.directions[site], vector.directions[site])
+    for name in ("concept", "positive", "negative", "model", "settings", "n_pairs"):
+        assert getattr(back, name) == getattr(vector, name), name
+    assert back.at(2.0) == vector.at(2.0)
+    assert [edit.hash for edit in back.at(-1.5)] == [edit.hash for edit in vector.at(-1.5)]
+
+
+def test_values_in_single_precision_stay_so(vector: Vector, tmp_path: Path) -> None:
+    for site in SITES:
+        vector.directions[site] = vector.directions[site].astype(np.float32)
+    back = load_vector(vector.save(tmp_path / "v.safetensors"))
+    xr.testing.assert_identical(back.directions[SITES[0]], vector.directions[SITES[0]])
+    assert back.directions[SITES[0]].dtype == np.float32
+
+
+def changed(file: Path, arrays: dict[str, np.ndarray] | None = None, **fields: Any) -> None:
+    """Write the file again with other fields in its header, or other arrays."""
+    old, texts = load_tensors(file.parent, file.name)
+    header = {**json.loads(texts["steering_vector"]), **fields}
+    save_file(arrays or old, file, {"steering_vector": json.dumps(header)})
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"version": 2}, "version must be 1"),
+        ({"n_pairs": 0}, "n_pairs must be at least 1"),
+        ({"n_pairs": "many"}, "n_pairs must be a whole number"),
+        ({"extra": 1}, "extra is not a known name"),
+        ({"model": {"model": "tiny"}}, "weights_hash"),
+        ({"settings": {"num_steps": 0}}, "settings.num_steps must be at least 1"),
+        ({"steps": {site: [0] for site in SITES}}, "one row for each step"),
+        ({"sigmas": {SITES[0]: [1.0, 0.5]}}, "not those of its sites"),
+        (
+            {"steps": {"x": [0, 1]}, "sigmas": {"x": [1.0, 0.5]}, "arrays": {"x": np.ones((2, 3))}},
+            "not a site",
+        ),
+        ({"arrays": {site: np.full((2, 3), np.nan) for site in SITES}}, "finite numbers"),
+        ({"arrays": {site: np.ones(2) for site in SITES}}, "by step and channel"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_damaged_file_is_refused(
+    vector: Vector, tmp_path: Path, fields: dict[str, Any], words: str
+) -> None:
+    file = vector.save(tmp_path / "mood.safetensors")
+    changed(file, **fields)
+    with pytest.raises(UserError, match=f"mood.safetensors is not a vector, or is damaged .*{words}"):
+        load_vector(file)
+
+
+def test_files_of_other_kinds_are_refused(vector: Vector, tmp_path: Path) -> None:
+    tensors, text, cut = tmp_path / "tensors", tmp_path / "text", tmp_path / "cut"
+    save_file({"value": np.ones(3)}, tensors, {"format": "workbench-artefact"})
+    text.write_text("a vector")
+    cut.write_bytes(vector.save(tmp_path / "whole").read_bytes()[:-8])
+    for file in (tensors, text, cut):
+        with pytest.raises(UserError, match="is not a vector, or is damaged"):
+            load_vector(file)
+    for missing in (tmp_path / "nowhere", tmp_path / "text" / "x", tmp_path / "no" / "x"):
+        with pytest.raises(UserError, match="cannot be read"):
+            load_vector(missing)
+    (tmp_path / "link").symlink_to(tmp_path / "whole")
+    for other in (tmp_path, tmp_path / "link"):
+        with pytest.raises(UserError, match="must be a file"):
+            load_vector(other)
+
+
+def test_a_place_where_no_file_can_be_is_refused(vector: Vector, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file" / "x"):
+        with pytest.raises(UserError):
+            vector.save(path)
+    assert os.listdir(tmp_path) == ["file"]
