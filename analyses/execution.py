@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.audio import not_finite
 from workbench.engine.edits import Run
 from workbench.engine.runs import Clip, Generation
@@ -114,7 +115,7 @@ def _audio(
     if audio is not None and bool(torch.isfinite(audio).all()):
         return audio[0].float().cpu().numpy()
     assert isinstance(run.clip, Clip)
-    what = f"The run '{name}' of '{run.clip.prompt}' (seed {run.clip.seed})"
+    what = f"The run '{name}' of {quoted(run.clip.prompt)} (seed {run.clip.seed})"
     sentence = not_finite(what, broke_at, store.dtype)
     if not run.edits:
         raise UserError(sentence)

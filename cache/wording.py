@@ -1,9 +1,16 @@
 """Phrases of sentences for users."""
 
+LONGEST_QUOTE = 60
+
 
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, such as "1 pair" or "2 pairs"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def quoted(text: str) -> str:
+    """Return a text of a user's in quotation marks, shortened to some 60 characters."""
+    return f"'{text}'" if len(text) <= LONGEST_QUOTE else f"'{text[:LONGEST_QUOTE].rstrip()}…'"
 
 
 def numbered(noun: str, first: int, last: int) -> str:

@@ -143,6 +143,7 @@ class OpenStudy:
         Raises:
             UserError: it is missing or damaged; the message names the command that makes it.
         """
+        must_be(str, name, "A result must be given by its name, such as 'patching'")
         data = load_result(self.folder, name)
         made = SaeResult if data.attrs["kind"] == "sae" else Result
         return made(self.folder, name, data)
@@ -202,6 +203,7 @@ class OpenStudy:
         figures.make_spec(
             self.folder, figure, options
         )  # refuses options named like arguments of export_figure
+        must_be((str, os.PathLike, type(None)), out, "The folder of a figure must be given by its path")
         return export_figure(self.folder, figure, format, None if out is None else Path(out), **options)
 
     def __repr__(self) -> str:

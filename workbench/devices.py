@@ -27,5 +27,8 @@ def check_device(name: str) -> str:
             if count
             else f"no {kind} device that torch can use"
         )
-        raise UserError(f"Device '{name}' not found: this machine has {there}. Omit --device to use the CPU.")
+        raise UserError(
+            f"Device '{name}' not found: this machine has {there}. Leave out "
+            "the device (--device, or device= in Python) to use the CPU."
+        )
     return name

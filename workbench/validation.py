@@ -1,7 +1,10 @@
 """Validate values with pydantic, with error sentences of our own."""
 
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticKnownError
@@ -38,10 +41,10 @@ _REASONS = {
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
 }
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_MOST_LISTED = 12
 _ABSENCES = {
     "missing": "is missing",
-    "extra_forbidden": "is not a known name",
-    "unexpected_keyword_argument": "is not a known name",
     "too_short": "must have at least {min_length} entry",
     "string_too_short": "must not be empty",
 }
@@ -76,7 +79,7 @@ class MadeByUsers(type(BaseModel)):  # type: ignore[misc]
         try:
             return super().__call__(*args, **values)
         except ValidationError as error:
-            raise UserError(f"Invalid {cls.__name__}: {_sentence(error.errors()[0])}.") from error
+            raise UserError(f"Invalid {cls.__name__}: {_sentence(error.errors()[0], cls)}.") from error
 
 
 def must_be(kind: type[Any] | tuple[type[Any], ...], given: Any, what: str) -> None:
@@ -95,7 +98,7 @@ def validated(model: type[Model], values: Any, what: str) -> Model:
         # mypy does not know that a class is hashable.
         made: Model = _adapter(model).validate_python(values)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise UserError(f"{what}: {_sentence(error.errors()[0])}.") from error
+        raise UserError(f"{what}: {_sentence(error.errors()[0], model)}.") from error
     return made
 
 
@@ -128,20 +131,54 @@ def option_problem(cause: BaseException | None) -> str:
     """Describe what pydantic found wrong with an option's value; "" if there is another cause."""
     if not isinstance(cause, ValidationError):
         return ""
-    return _sentence({**cause.errors()[0], "loc": ()}).removesuffix(".") + "."
+    return _sentence({**cause.errors()[0], "loc": ()}, object).removesuffix(".") + "."
 
 
-def _sentence(problem: ErrorDetails) -> str:
+def _sentence(problem: ErrorDetails, model: type[Any]) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "value_error":
         return f"{where}: {context['error']}" if where else str(context["error"])
+    if kind in _UNKNOWN:
+        *path, name = problem["loc"]
+        return f"{where} is not a known name{_known(str(name), _fields(model, path))}"
     if kind in _ABSENCES:
         return f"{where or 'it'} {_ABSENCES[kind].format(**context)}"
     if _is_nan(problem["input"]):
         kind = "finite_number"  # NaN fails any bound
     reason = _REASONS[kind].format(**context) if kind in _REASONS else f"is wrong ({problem['msg']})"
     return f"{where or 'it'} {reason}, not {_shown(problem['input'])}"
+
+
+def _known(name: str, names: Sequence[str]) -> str:
+    """Return the known names, if there are many only those nearest to `name`, as the rest of a sentence."""
+    if len(names) > _MOST_LISTED:
+        near = get_close_matches(name, names)
+        return f" (did you mean {' or '.join(near)}?)" if near else ""
+    return f" (known: {', '.join(names)})" if names else ""
+
+
+def _fields(model: type[Any], path: Sequence[str | int]) -> list[str]:
+    """Return the names of the fields of what is at a path of field names in a model."""
+    kinds = [model]
+    for part in path:
+        inner = [_annotations(kind)[part] for kind in kinds if part in _annotations(kind)]
+        kinds = [kind for annotation in inner for kind in _classes(annotation)] or kinds
+    return list(dict.fromkeys(name for kind in kinds for name in _annotations(kind)))
+
+
+def _annotations(kind: type[Any]) -> dict[Any, Any]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    if not is_dataclass(kind):
+        return {}
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _classes(annotation: Any) -> list[type[Any]]:
+    """Return the classes that an annotation mentions, such as those of a union."""
+    return [kind for each in get_args(annotation) for kind in _classes(each)] or [annotation]
 
 
 def _is_nan(value: Any) -> bool:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 
 from analyses.patching.spec import Ablation, Direction, Null, PatchingSpec
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.engine.edits import (
     CONDITIONING_PARTS,
     SELF,
@@ -94,6 +95,10 @@ def arm_from_json(data: Any, tensors: Tensors | None = None) -> Arm:
         )
     edits = tuple(edit_from_json(edit, tensors) for edit in data["edits"])
     arm = validated(Arm, {**data, "edits": edits}, what)
+    if not edits:
+        raise UserError(
+            f"The arm {quoted(arm.name)} must have at least one edit: without one it is the unedited run."
+        )
     if unknown := sorted(arm.sources - set(get_args(Role))):
         raise UserError(
             f"Sources of the arm '{arm.name}' must be among {', '.join(get_args(Role))}; got {unknown[0]}."

@@ -1,7 +1,7 @@
 """Make a map's spec from a user's options: named blocks, arms from a file, default directions."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from workbench.engine.sites import parse_block, parse_blocks
 from workbench.engine.tensors import Tensors, load_tensor
 from workbench.studies.study import Study
 from workbench.text_files import LARGEST_DOCUMENT, read_text
-from workbench.validation import validated
+from workbench.validation import must_be, validated
 
 
 def asked_spec(
@@ -38,11 +38,13 @@ def asked_spec(
         UserError: if a name is unknown, or options cannot be combined.
     """
     names = study.block_names
+    for file, what in ((arms, "arms"), (pairs_file, "pairs")):
+        must_be((str, os.PathLike, type(None)), file, f"The file of {what} must be given by its path")
     custom = "" if arms is None else _arms_json(Path(arms))
     values = {
         "question": "custom" if custom else question,
-        "blocks": [parse_block(block, names) if isinstance(block, str) else block for block in blocks],
-        "sets": [parse_blocks(each, names) if isinstance(each, str) else each for each in sets],
+        "blocks": _parsed(blocks, lambda text: parse_block(text, names)),
+        "sets": _parsed(sets, lambda text: parse_blocks(text, names)),
         "directions": directions or _directions(question, screening is not None),
         "screening": screening,
         "custom_arms": custom,
@@ -50,6 +52,15 @@ def asked_spec(
         **options,
     }
     return validated(PatchingSpec, values, "Invalid map")
+
+
+def _parsed(given: Any, parse: Callable[[str], Any]) -> Any:
+    """Parse a text or the texts of a list; what is neither is left for the spec to refuse."""
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, Iterable):
+        return given
+    return [parse(each) if isinstance(each, str) else each for each in given]
 
 
 def tensors_beside(arms: str | Path | None) -> Tensors | None:

@@ -24,7 +24,8 @@ from analyses.probes.spec import ProbeSpec
 from analyses.statistics import bootstrap_interval
 from cache import ActivationCache
 from cache.errors import UserError
-from workbench.engine.sites import numbered_site
+from cache.wording import quoted
+from workbench.engine.sites import listed_sites, numbered_site
 from workbench.prompts.reading import SAME
 from workbench.seeds import random_state
 from workbench.studies.study import Study
@@ -93,9 +94,7 @@ def asked_probes(study: Study, sites: str | Sequence[str] = (), **options: Any) 
 
     `options` are further fields of `ProbeSpec`. Raises UserError for unknown or invalid options.
     """
-    named = [
-        numbered_site(site, study.block_names) for site in ([sites] if isinstance(sites, str) else sites)
-    ]
+    named = [numbered_site(site, study.block_names) for site in listed_sites(sites)]
     return validated(ProbeSpec, {"sites": named, **options}, "Invalid probes")
 
 
@@ -228,7 +227,7 @@ def _check_distinguishable(clips: pd.DataFrame, concept: str) -> None:
     same = prompts[prompts.duplicated("encoding", keep=False)]
     if len(same):
         one, other = same[same["encoding"] == same["encoding"].iloc[0]]["prompt"].iloc[:2]
-        raise UserError(f"'{one}' and '{other}' have different values, but {SAME}.")
+        raise UserError(f"{quoted(one)} and {quoted(other)} have different values, but {SAME}.")
 
 
 def _escaped(value: str) -> str:

@@ -15,7 +15,7 @@ from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import Site, parse_sites
 from workbench.models.base import AudioDiffusionModel
-from workbench.prompts.prompt_sets import Pair, PromptSet, load_prompt_set
+from workbench.prompts.prompt_sets import Pair, PromptSet, asked_prompt_set
 from workbench.seeds import Seed, consecutive_seeds
 from workbench.validation import must_be, validated
 
@@ -47,8 +47,7 @@ def caa(
     must_be(AudioDiffusionModel, model, "A vector is made with a model, such as wb.load('organism-shared')")
     settings = settings_or_default(settings)
     drawn = validated(_Drawn, {"pairs": pairs, "seed": seed}, "Invalid vector")
-    prompt_set = load_prompt_set(prompts) if isinstance(prompts, str) else prompts
-    must_be(PromptSet, prompt_set, "Prompts must be a prompt set, or the name or file of one")
+    prompt_set = asked_prompt_set(prompts)
     positive, negatives = _ends(prompt_set, concept, positive, negative)
     chosen = _pairs(prompt_set, concept, positive, negatives, drawn.pairs, drawn.seed)
     kept = parse_sites(sites, model.n_blocks, model.block_names)
@@ -72,6 +71,7 @@ class _Drawn:
 
 def _ends(prompts: PromptSet, concept: str, positive: str, negative: str) -> tuple[str, list[str]]:
     """Return the value that the direction points towards, and those that it points away from."""
+    must_be(str, concept, "A concept must be given by its name")
     if concept not in prompts.concepts:
         raise UserError(
             f"Unknown concept '{concept}'. Concepts of this prompt set: {', '.join(prompts.concepts)}."

@@ -36,7 +36,7 @@ def restoring(path: Path) -> Iterator[None]:
         yield
     except _DAMAGED as error:
         raise UserError(
-            f"{path} is damaged: delete it and run the command again, which makes it anew."
+            f"{path} is damaged: delete it and run the command again to make a new one."
         ) from error
 
 

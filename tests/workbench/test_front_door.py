@@ -4,6 +4,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,16 @@ import pytest
 import workbench as wb
 
 WRONG = """
+import os, sys
 import numpy as np, workbench as wb
+from workbench.models.generated import Activations, GeneratedClip
+os.chdir(sys.argv[1])
 clean, other = wb.clips("a", seed=np.arange(2))
 assert (clean, other) == (wb.Clip("a", 0), wb.Clip("a", np.int64(1))) and type(other.seed) is int
 site, model = "tf3.cross_attn", wb.load("organism-shared")
+few = {"n_prompts": 1, "seeds": 1, "settings": wb.GenerationSettings(duration=0.5, num_steps=1), "sites": site}
+study = wb.trace(model, out="few", **few)
+made = GeneratedClip(clean, np.zeros((1, 8)), 8000, Activations({}))
 calls = {
     "load": lambda: wb.load(None),
     "load device": lambda: wb.load("organism-shared", device=None),
@@ -45,8 +52,34 @@ calls = {
     "caa prompts": lambda: wb.caa(model, "mood", site, prompts=3),
     "trace": lambda: wb.trace(None, out="study"),
     "trace out": lambda: wb.trace(model, out=None),
+    "trace steps": lambda: wb.trace(model, out="study", steps=3),
+    "trace passes": lambda: wb.trace(model, out="study", passes=None),
+    "trace prompts": lambda: wb.trace(model, prompts=["a song"], out="study"),
+    "trace store": lambda: wb.trace(model, out="study", store=3, **few),
     "open": lambda: wb.open(None),
+    "capture None": lambda: model.generate(clean, capture=None),
+    "edits text": lambda: model.generate(clean, edits="ab"),
+    "source": lambda: model.generate(clean, edits=[wb.patch(site, source="a fast song")]),
+    "ablate method": lambda: wb.ablate(site, []),
+    "Run follows": lambda: wb.Run(clean, (), 3),
+    "caa concept": lambda: wb.caa(model, ["mood"], site),
+    "save": lambda: made.save(None),
+    "activations": lambda: made.activations[None],
+    "load_vector": lambda: wb.load_vector(None),
+    "study result": lambda: study.result(None),
+    "study activations": lambda: study.activations(None),
+    "study train_sae": lambda: study.train_sae(None),
+    "study probe": lambda: study.probe(None),
+    "study probe list": lambda: study.probe([None]),
+    "study patch blocks": lambda: study.patch(blocks=3),
+    "study patch sets": lambda: study.patch(sets=None),
+    "study patch arms": lambda: study.patch(arms=3),
+    "study patch pairs": lambda: study.patch(pairs_file=3),
+    "study export": lambda: study.export("probes", out=3),
 }
+from workbench.studies.tracing import trace_study
+for job in (None, 3, (1,), (1.0, 1), "11"):
+    calls[f"job {job}"] = lambda job=job: trace_study(study.path, study.folder.spec, model, job=job)
 for name, call in calls.items():
     try:
         call()
@@ -105,9 +138,17 @@ def test_importing_it_imports_nothing_slow() -> None:
     assert run.stdout.strip() == "[]"
 
 
-def test_wrong_kinds_of_argument_are_a_user_s_error() -> None:
+def test_no_object_has_a_save_that_writes_no_file() -> None:
+    """nnsight gives every object a method `save`, which only marks values in a trace."""
+    program = "import workbench as wb; wb.load('organism-shared'); print(hasattr(object, 'save'))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+def test_wrong_kinds_of_argument_are_a_user_s_error(tmp_path: Path) -> None:
     """In a process of its own, as people have it: the tests' checks of types would be there first."""
-    run = subprocess.run([sys.executable, "-c", WRONG], capture_output=True, text=True, check=True)
+    program = [sys.executable, "-c", WRONG, str(tmp_path)]
+    run = subprocess.run(program, capture_output=True, text=True, check=True)
     assert run.stdout == ""
 
 
@@ -117,7 +158,7 @@ def test_wrong_kinds_of_argument_are_a_user_s_error() -> None:
         ({"num_steps": 0}, "num_steps must be at least 1, not 0"),
         ({"duration": float("nan")}, "duration must be a finite number"),
         ({"guidance_scale": 0.5}, "guidance_scale must be at least 1"),
-        ({"cfg": 3}, "cfg is not a known name"),
+        ({"cfg": 3}, "cfg is not a known name .known: duration, num_steps, guidance_scale, options"),
         ({"options": {"shift": None}}, "options.shift"),
     ],
     ids=str,
@@ -125,3 +166,26 @@ def test_wrong_kinds_of_argument_are_a_user_s_error() -> None:
 def test_wrong_settings_are_a_user_s_error(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(wb.UserError, match=f"^Invalid GenerationSettings: {words}"):
         wb.GenerationSettings(**fields)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: wb.patch("tf7.block", wb.Clip("a", 0)),
+            'target="output" .--mode output on the command line',
+        ),
+        (lambda: wb.patch("tf7.cross_attn", wb.Clip("a", 0), tokens=(0, 1)), 'target="output"'),
+        (lambda: wb.blend("tf7.block", wb.Clip("a", 0), 1.0), "another edit than 'blend'"),
+        (
+            lambda: wb.patch("tf7.cross_attn", wb.Clip("a", 0), step=3),
+            r"step is not a known name .known: steps, ",
+        ),
+        (lambda: wb.clips([]), "prompts of clips must be at least one"),
+        (lambda: wb.clips("a", seed=[]), "seeds of clips must be at least one"),
+        (lambda: wb.Clip("  ", 0), "prompt must not be empty"),
+    ],
+)
+def test_a_refusal_says_what_to_do(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(wb.UserError, match=words):
+        call()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.engine.edits import SELF, Edit, Run, as_run
 from workbench.engine.runs import Clip
 
@@ -88,7 +89,10 @@ class _Plan:
 
     def _new_row(self, run: Run, reader: int | None) -> int:
         if isinstance(run.clip, str):
-            raise UserError(f"The run '{run.clip}' must be bound to a clip first.")
+            raise UserError(
+                f"{quoted(run.clip)} is the name of a run, which must be bound to a clip first, as in a map's arms. "
+                "Give a clip, such as one of wb.clips(['a fast song'])."
+            )
         for edit in run.edits:
             for source in edit.sources:
                 if not source.depends_on_reader:

@@ -19,7 +19,7 @@ from workbench.engine.runs import Clip
 from workbench.engine.sites import Site, Target, listed_sites
 from workbench.engine.tensors import HashedTensor, Numbers, Tensors
 from workbench.provenance import content_hash
-from workbench.validation import validated
+from workbench.validation import must_be, validated
 
 ConditioningPart = Literal["keys", "values", "mask"]
 CONDITIONING_PARTS: tuple[ConditioningPart, ...] = ("keys", "values", "mask")
@@ -227,8 +227,8 @@ class Run:
     follows: "Run | None" = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.clip, Clip | str):
-            raise UserError(f"A run must have a clip; got {self.clip!r}.")
+        must_be((Clip, str), self.clip, "A run must have a clip, such as one of wb.clips(['a fast song'])")
+        must_be((Run, type(None)), self.follows, "A run must follow another run, or None")
         object.__setattr__(self, "edits", all_edits(self.edits))
 
     @property
@@ -304,8 +304,9 @@ def as_run(source: Source) -> Run:
     """Convert a source to a run; raise UserError for anything else."""
     if isinstance(source, Run):
         return source
-    if not isinstance(source, Clip | str):
-        raise UserError(f"A source must be a clip or a run; got {source!r}.")
+    must_be(
+        (Clip, str), source, "A source must be a clip, such as one of wb.clips(['a fast song']), or a run"
+    )
     return Run(source)
 
 
@@ -398,8 +399,12 @@ def all_edits(edits: Edit | Sequence[Edit | Sequence[Edit]]) -> tuple[Edit, ...]
     """
     if isinstance(edits, Edit):
         return (edits,)
-    if not isinstance(edits, Sequence) or isinstance(edits, str):
-        raise UserError(f"An edit must be made by patch, ablate, add, clamp or blend; got {edits!r}.")
+    must_be(
+        (list, tuple),
+        edits,
+        "Edits must be a list of what wb.patch, wb.ablate, wb.add, wb.clamp, wb.blend or a vector's `at` returned "
+        "(leave them out for none)",
+    )
     return tuple(edit for each in edits for edit in all_edits(each))
 
 
@@ -427,7 +432,7 @@ def _listed(values: Any) -> tuple[Any, ...]:
 
 
 def _operator(name: str) -> Operator:
-    if name not in OPERATORS:
+    if not isinstance(name, str) or name not in OPERATORS:
         raise UserError(f"Unknown operator '{name}'. Use one of {', '.join(OPERATORS)}.")
     return OPERATORS[name]
 
@@ -447,15 +452,21 @@ def _check_conditioning(edit: Edit) -> None:
     wrong = [site for site in edit.sites if Site.parse(site).part != "cross_attn"]
     if wrong:
         raise UserError(
-            f"An edit of the conditioning must be at cross_attn sites; got {', '.join(wrong)}. "
-            "Edit their outputs instead."
+            f"An edit of the conditioning must be at cross_attn sites; got {', '.join(wrong)}. {_advice(edit)}"
         )
     if window.tokens is not None or window.heads is not None:
         raise UserError(
-            "An edit of the conditioning cannot have a window of latent tokens or heads. Edit outputs instead."
+            f"An edit of the conditioning cannot have a window of latent tokens or heads. {_advice(edit)}"
         )
     if not set(edit.conditioning_parts) <= set(CONDITIONING_PARTS):
         raise UserError(f"Parts must be at least one of {', '.join(CONDITIONING_PARTS)}.")
+
+
+def _advice(edit: Edit) -> str:
+    """Say how to edit the outputs of sites, for which a conditioning edit was given."""
+    if "output" in _operator(edit.operator).targets:
+        return 'To edit the output of a site, use target="output" (--mode output on the command line).'
+    return f"To edit the output of a site, use another edit than '{edit.operator}'."
 
 
 _CHECKS = {"output": _check_output, "conditioning": _check_conditioning}

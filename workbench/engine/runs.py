@@ -12,6 +12,7 @@ from pydantic import ConfigDict
 from cache.errors import UserError
 from workbench.engine.sites import Site
 from workbench.seeds import LARGEST_SEED
+from workbench.validation import must_be
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ class Clip:
     lyrics: str = ""
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.prompt, str) and self.prompt.strip() and isinstance(self.lyrics, str)):
-            wrong = self.prompt if isinstance(self.lyrics, str) else self.lyrics
-            raise UserError(f"A clip's prompt must be non-empty text, and its lyrics text; got {wrong!r}.")
+        must_be(str, self.prompt, "A clip's prompt must be text")
+        must_be(str, self.lyrics, "A clip's lyrics must be text")
+        if not self.prompt.strip():
+            raise UserError("A clip's prompt must not be empty.")
         if isinstance(self.seed, np.integer):
             object.__setattr__(self, "seed", int(self.seed))
         if type(self.seed) is not int or not 0 <= self.seed <= LARGEST_SEED:

@@ -27,6 +27,7 @@ Target = Literal["conditioning", "output"]
 """Targets of an edit at a site, in order of computation: the conditioning that a cross-attention reads, changed as it
 enters it, and the site's output, changed as soon as it is computed."""
 TARGETS: tuple[Target, ...] = get_args(Target)
+_TEXT = "A site must be text, such as tf3.cross_attn"
 _PATTERN = re.compile(r"tf(\d+)\.([a-z_.]+)")
 
 
@@ -92,12 +93,13 @@ def listed_sites(given: str | Iterable[str]) -> tuple[str, ...]:
     """Return a site or several as a tuple of texts; raise UserError if one is not text."""
     sites = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
     for site in sites:
-        must_be(str, site, "A site must be text, such as tf3.cross_attn")
+        must_be(str, site, _TEXT)
     return sites
 
 
 def numbered_site(text: str, names: Sequence[str]) -> str:
     """Convert a site with a named block to `tf<number>.<part>`; other texts are returned unchanged."""
+    must_be(str, text, _TEXT)
     block, dot, part = text.partition(".")
     return f"tf{names.index(block)}.{part}" if dot and block in names else text
 

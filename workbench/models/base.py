@@ -5,7 +5,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, overload
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Real
 
 from cache.errors import UserError
 from cache.protocol import DIMS
+from cache.wording import quoted
 from workbench.audio import not_finite
 from workbench.engine.batch import Batch, Row, RowEdit, plan_batch
 from workbench.engine.conditioning import ConditioningTable
@@ -59,7 +60,8 @@ class AudioDiffusionModel(ABC):
         # Slow to import, and not needed without a model.
         import diffusers
         import transformers
-        from nnsight.modeling.diffusion import DiffusionModel
+
+        from workbench.plain_nnsight import DiffusionModel
 
         for library in (diffusers, transformers):  # their progress bar for every file would hide ours
             library.utils.logging.disable_progress_bar()
@@ -297,6 +299,11 @@ class AudioDiffusionModel(ABC):
         for clip in asked:
             must_be(Clip, clip, needed)
         settings = settings_or_default(settings)
+        must_be(
+            Iterable,
+            capture,
+            "capture must be a site or a list of sites, such as ['tf4.cross_attn'] (leave it out for none)",
+        )
         wanted = self._everything(listed_sites(capture), settings)
         of_each = all_edits(edits)
         runs = [Run(clip, of_each) for clip in asked]
@@ -306,7 +313,7 @@ class AudioDiffusionModel(ABC):
         audio = self.decode(generation.latents, settings.duration).float().cpu().numpy()
         for clip, step, samples in zip(asked, generation.broke_at, audio, strict=True):
             if step is not None or not np.isfinite(samples).all():
-                raise UserError(not_finite(f"The clip '{clip.prompt}'", step, self.dtype))
+                raise UserError(not_finite(f"The clip {quoted(clip.prompt)}", step, self.dtype))
         kept = self._labelled(asked, settings, generation, wanted)
         generated = generated_clips(asked, audio, self.sample_rate, kept)
         return generated[0] if isinstance(clips, Clip) else generated
@@ -366,7 +373,7 @@ class AudioDiffusionModel(ABC):
             UserError: for an empty batch, unknown blocks, heads or segments, unbound names of runs, edits of another
                 model or of other steps, or passes or steps that the run does not have.
         """
-        from nnsight import save
+        from workbench.plain_nnsight import save
 
         batch = self.plan(runs, settings, capture)
         clips = batch.rows
@@ -474,9 +481,8 @@ class AudioDiffusionModel(ABC):
 
         Without a direction only values are returned.
         """
-        from nnsight import NNsight
-
         from workbench.engine.linearise import linearise
+        from workbench.plain_nnsight import NNsight
 
         arguments = {
             name: value[clip : clip + 1] if isinstance(value, torch.Tensor) and value.ndim else value
@@ -571,7 +577,7 @@ class AudioDiffusionModel(ABC):
         for clip, length in zip(clips, lengths, strict=True):
             if length != lengths[0]:
                 raise UserError(
-                    f"Cannot blend '{clips[0].prompt}' and '{clip.prompt}': with their lyrics they have "
+                    f"Cannot blend {quoted(clips[0].prompt)} and {quoted(clip.prompt)}: with their lyrics they have "
                     f"{sum(lengths[0])} and {sum(length)} tokens. Use prompts with the same number, word by word."
                 )
 

@@ -1,5 +1,6 @@
 """The output of `generate`: audio to play and save, and labelled activations."""
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from cache.errors import UserError
 from workbench.audio import audio_html, write_audio
 from workbench.engine.runs import Clip
 from workbench.engine.sites import numbered_site
+from workbench.validation import must_be
 
 
 class Activations(dict[str, xr.DataArray]):
@@ -72,6 +74,7 @@ class GeneratedClip:
         Raises:
             UserError: if the extension is unknown, or the file cannot be written.
         """
+        must_be((str, os.PathLike), path, "The file of a clip must be given by its path, such as 'clip.wav'")
         return write_audio(Path(path), self.samples, self.sample_rate)
 
     def _repr_html_(self) -> str:

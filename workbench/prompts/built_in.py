@@ -1,9 +1,11 @@
 """Load sets that come with the workbench, or users' files in the same format."""
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.text_files import read_document
 from workbench.validation import validated
 
@@ -18,9 +20,9 @@ def load_set(kind: type[Set], name: str, folder: Path, what: str) -> Set:
     """
     built_in = sorted(file.stem for file in folder.glob("*.yaml"))
     path = folder / f"{name}.yaml" if name in built_in else Path(name)
-    if not path.exists():
+    if not os.path.exists(path):  # also for a name that is too long for a path
         raise UserError(
-            f"Unknown {what} '{name}'. Give a YAML file, or a built-in one ({', '.join(built_in)})."
+            f"Unknown {what} {quoted(name)}. Give a YAML file, or a built-in one ({', '.join(built_in)})."
         )
     named = f"The {what} {path}"
     return validated(kind, read_document(path, named), named)

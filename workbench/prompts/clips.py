@@ -26,6 +26,9 @@ def clips(
         "lyrics": _listed(lyrics),
     }
     counts = {name: len(values) for name, values in given.items()}
+    for name, count in counts.items():
+        if not count:
+            raise UserError(f"The {name} of clips must be at least one; got an empty list.")
     n = max(counts.values())
     if any(count not in (1, n) for count in counts.values()):
         given_counts = ", ".join(f"{count} {name}" for name, count in counts.items())

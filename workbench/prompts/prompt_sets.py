@@ -2,17 +2,21 @@
 
 import itertools
 import math
+import os
 import random
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.prompts.built_in import load_set
+from workbench.validation import must_be, validated
 
 BUILT_IN = Path(__file__).parent / "prompt_sets"
 MOST_PROMPTS = 10_000_000
@@ -89,11 +93,11 @@ class PromptSet(BaseModel):
             slots = _slots(template)
             if not slots or not slots <= set(self.concepts):
                 raise ValueError(
-                    f"template '{template}' must have slots in braces, "
+                    f"template {quoted(template)} must have slots in braces, "
                     f"each a concept of the file ({', '.join(self.concepts)})"
                 )
         if (twice := _first_repeated(self.templates)) is not None:
-            raise ValueError(f"the template '{twice}' is duplicated")
+            raise ValueError(f"the template {quoted(twice)} is duplicated")
         for what, count in {
             "prompts": self.n_prompts,
             "pairs": max(map(self.n_pairs, self.concepts)),
@@ -122,7 +126,7 @@ class PromptSet(BaseModel):
         drawn = [self._filling(number) for number in random.Random(seed).sample(left, n)]
         if (twice := _first_repeated([*without, *(prompt.text for prompt in drawn)])) is not None:
             raise UserError(
-                f"Two fillings of this prompt set give the same prompt, '{twice}'. Make them differ."
+                f"Two fillings of this prompt set give the same prompt, {quoted(twice)}. Make them differ."
             )
         return drawn
 
@@ -171,7 +175,7 @@ class PromptSet(BaseModel):
             twice := _first_repeated(f"{pair.clean.text} / {pair.corrupt.text}" for pair in drawn)
         ) is not None:
             raise UserError(
-                f"Two pairs of {concept} have the same texts, '{twice}'. Make the templates differ."
+                f"Two pairs of {concept} have the same texts, {quoted(twice)}. Make the templates differ."
             )
         return drawn
 
@@ -181,7 +185,7 @@ class PromptSet(BaseModel):
         for template in self.templates:
             if _slots(template) == set(choice) and self._prompt(template, choice).text == prompt.text:
                 return self._prompt(template, {**choice, **values})
-        raise UserError(f"'{prompt.text}' is not a prompt of this prompt set.")
+        raise UserError(f"{quoted(prompt.text)} is not a prompt of this prompt set.")
 
     def _templates_with(self, concept: str) -> list[str]:
         return [template for template in self.templates if concept in _slots(template)]
@@ -225,6 +229,21 @@ def load_prompt_set(name: str) -> PromptSet:
     return load_set(PromptSet, name, BUILT_IN, "prompt set")
 
 
+def asked_prompt_set(prompts: str | os.PathLike[str] | Mapping[str, Any] | PromptSet) -> PromptSet:
+    """Return a prompt set given as itself, by its name or file, or by its fields; raise UserError for anything else."""
+    must_be(
+        (str, os.PathLike, Mapping, PromptSet),
+        prompts,
+        "Prompts must be a prompt set, which has templates and concepts (docs/how-to/own-prompts-and-concept.md), or "
+        "the name or file of one, such as 'organism'",
+    )
+    if isinstance(prompts, PromptSet):
+        return prompts
+    if isinstance(prompts, Mapping):
+        return validated(PromptSet, dict(prompts), "Invalid prompt set")
+    return load_prompt_set(os.fspath(prompts))
+
+
 def _expanded(values: object) -> object:
     """Expand abbreviated values of a concept."""
     if not isinstance(values, dict):
@@ -245,7 +264,8 @@ def _check_concept(concept: str, values: dict[str, Value]) -> None:
     if (twice := _first_repeated(value.phrase for value in values.values())) is not None:
         names = [name for name, value in values.items() if _same(value.phrase) == _same(twice)]
         raise ValueError(
-            f"the values {' and '.join(names)} of concept '{concept}' must have different phrases; both have '{twice}'"
+            f"the values {' and '.join(names)} of concept '{concept}' must have different phrases; both have "
+            f"{quoted(twice)}"
         )
 
 
@@ -277,7 +297,7 @@ def _pieces(template: str) -> list[tuple[str, str | None]]:
         doubled, slot, stray = match.groups()
         if stray:
             raise ValueError(
-                f"template '{template}' has a single '{stray}': write {stray * 2} for a literal brace"
+                f"template {quoted(template)} has a single '{stray}': write {stray * 2} for a literal brace"
             )
         pieces.append((doubled[0] if doubled else match[0], slot))
     return pieces

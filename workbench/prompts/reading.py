@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from functools import cache, partial
 
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.models.base import AudioDiffusionModel
@@ -35,7 +36,7 @@ def unknown_words(model: AudioDiffusionModel, prompts: Iterable[str]) -> str:
     words = list(dict.fromkeys(word for prompt in prompts for word in model.unknown_words(prompt)))
     if not words:
         return ""
-    shown = ", ".join(f"'{word}'" for word in words[:SHOWN]) + (" …" if len(words) > SHOWN else "")
+    shown = ", ".join(f"{quoted(word)}" for word in words[:SHOWN]) + (" …" if len(words) > SHOWN else "")
     return f"Words that are not in the vocabulary of {model.name}: {shown}."
 
 
@@ -51,6 +52,6 @@ def check_prompts(name: str, prompts: Iterable[str], encode: Encode) -> None:
         other = first.setdefault(key, prompt)
         if other != prompt and encode(f"{prompt} and more") == key:
             raise UserError(
-                f"'{other}' and '{prompt}' differ only beyond the tokens that {name} reads from a prompt. Shorten "
-                "them, or remove one."
+                f"{quoted(other)} and {quoted(prompt)} differ only beyond the tokens that {name} reads from a prompt. "
+                "Shorten them, or remove one."
             )

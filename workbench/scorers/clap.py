@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.audio import unscorable
 from workbench.provenance import content_hash, file_hash
 from workbench.scorers.windows import cut_windows, mono_48k, quantise
@@ -74,7 +75,7 @@ class ClapScorer(ABC):
         Scores are reproducible on the CPU; a GPU rounds differently (torch lets cuDNN use TF32).
         """
         if "{text}" not in template:
-            raise UserError(f"The template must contain {{text}}; got {template!r}.")
+            raise UserError(f"The template must contain {{text}}; got {quoted(template)}.")
         path = find_checkpoint(checkpoint)
         self.identity = self.identify(path, template=template, tokenizer=tokenizer)
         self._template = template

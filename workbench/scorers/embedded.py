@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.provenance import file_hash
 
 _LOG = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ class EmbeddedScorer:
         for text in texts:
             if text not in known:
                 raise UserError(
-                    f"The embedded scorer cannot score {text!r}. It scores {', '.join(known)}; "
+                    f"The embedded scorer cannot score {quoted(text)}. It scores {', '.join(known)}; "
                     "for other texts use a CLAP scorer, such as --scorer clap."
                 )
 

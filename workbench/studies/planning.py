@@ -9,7 +9,7 @@ from workbench.engine.sites import parse_sites
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.token_axis import finest_site
 from workbench.prompts.defaults import PROMPT_SET
-from workbench.prompts.prompt_sets import PromptSet, load_prompt_set
+from workbench.prompts.prompt_sets import PromptSet, asked_prompt_set
 from workbench.prompts.reading import unknown_words
 from workbench.studies.request import StudyOptions, StudyRequest
 from workbench.studies.selection import parse_passes, parse_steps, parse_tokens
@@ -46,7 +46,7 @@ def plan_study(
     planned = {
         **asked.model_dump(include=set(StudyOptions.model_fields)),
         "model": model.name,
-        "prompts": load_prompt_set(prompts) if isinstance(prompts, str) else prompts,
+        "prompts": asked_prompt_set(prompts),
         "settings": asked.settings,
         "sites": tuple(map(str, kept)),
         "steps": parse_steps(asked.steps, model.sigmas(asked.settings)),

@@ -1,6 +1,6 @@
 """A user's request for a study. Imports nothing slow: `workbench trace` takes its options from here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -14,7 +14,11 @@ MAX_CLIPS = 10_000_000
 
 
 def _in_words(labels: str | Sequence[int] | Sequence[str]) -> str:
-    return labels if isinstance(labels, str) else ",".join(map(str, labels))
+    if isinstance(labels, str):
+        return labels
+    if not isinstance(labels, Iterable):
+        raise ValueError(f"give text or a list, not {labels!r}")
+    return ",".join(map(str, labels))
 
 
 Words = Annotated[str, BeforeValidator(_in_words)]

@@ -210,7 +210,7 @@ class Study:
         if other := self._differences(cache):
             raise UserError(
                 f"{self.cache_location} does not have the activations of {self.path} (other {', '.join(other)}). "
-                "Restore this study's own cache there, or trace it again into another folder."
+                "Restore the cache of this study there, or trace it again into another folder."
             )
         return cache
 

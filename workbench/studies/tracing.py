@@ -1,6 +1,7 @@
 """Run a study's clips through the model: activations to the cache, audio to FLAC, shard by shard, resumable."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,7 @@ from cache.metadata import read_plan
 from cache.opening import checked_folder, file_size, remove_file
 from cache.pipeline import ShardPipeline
 from cache.storage import Storage, absolute_location, open_storage
-from cache.wording import counted
+from cache.wording import counted, quoted
 from workbench.audio import not_finite, write_flac
 from workbench.engine.runs import Capture, Clip, Sink
 from workbench.engine.sites import Site, parse_sites
@@ -28,6 +29,7 @@ from workbench.models.token_axis import finest_site, shared_tokens
 from workbench.prompts.reading import check_prompts, encoder
 from workbench.studies.pricing import check_price
 from workbench.studies.study import CACHE, DOCUMENT, Study, StudySpec, cache_identity, clip_table, more_clips
+from workbench.validation import must_be
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,9 @@ def trace_study(
             then.
     """
     spec = spec.model_copy(update={"model": located(spec.model)})
-    store = None if store is None else absolute_location(store)
+    if store is not None:
+        must_be((str, os.PathLike), store, "A store must be given by its URL or its folder")
+        store = absolute_location(os.fspath(store))
     capture = study_capture(spec, model)
     encode = encoder(model, spec.lyrics, spec.settings)
     storage = open_storage(store or checked_folder(path, CACHE))
@@ -289,6 +293,8 @@ def _with_stored_sigmas(plan: CachePlan, storage: Storage) -> CachePlan:
 
 def _shards_of_job(plan: CachePlan, job: tuple[int, int]) -> tuple[int, int]:
     """Return the first and last shard of job k of n."""
+    if not (isinstance(job, tuple | list) and [type(number) for number in job] == [int, int]):
+        raise UserError(f"A job must be two whole numbers, (k, n) for job k of n; got {job!r}.")
     number, jobs = job
     if not 1 <= number <= jobs <= plan.n_shards:
         raise UserError(
@@ -313,7 +319,7 @@ def _run_clips(
     """Generate clips as one batch, pass captured activations to the sink, and write the audio of those in `written`."""
     requests = [Clip(row.prompt, int(row.seed), row.lyrics) for row in clips.itertuples()]
     generation = model.generate_batch(requests, study.spec.settings, capture=capture, sink=sink)
-    what = [f"Clip {row.clip} ('{row.prompt}')" for row in clips.itertuples()]
+    what = [f"Clip {row.clip} ({quoted(row.prompt)})" for row in clips.itertuples()]
     for clip, step in zip(what, generation.broke_at, strict=True):
         if step is not None:
             raise UserError(not_finite(clip, step, study.model["dtype"]))

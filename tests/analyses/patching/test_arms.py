@@ -199,6 +199,7 @@ GOOD = ablation_arm("tf0", "zero", "tf0.mlp", "zero").to_json()
         ("[]", "empty list"),
         (json.dumps([{"name": "x"}]), "list of edits"),
         (json.dumps([{**GOOD, "colour": "red"}]), "colour"),
+        (json.dumps([GOOD, {**GOOD, "name": "bare", "edits": []}]), "'bare' must have at least one edit"),
         (
             json.dumps([{**GOOD, "direction": "up"}]),
             "direction must be 'sufficiency' or 'necessity', not 'up'",

@@ -86,8 +86,8 @@ def test_a_run_that_follows_another_is_a_shadow_of_its_row() -> None:
 @pytest.mark.parametrize(
     ("run", "sentence"),
     [
-        (Run("clean"), "'clean' must be bound to a clip"),
-        (Run(CORRUPT, (patch(SITE, "clean"),)), "'clean' must be bound to a clip"),
+        (Run("clean"), "'clean' is the name of a run, which must be bound to a clip .* wb.clips"),
+        (Run(CORRUPT, (patch(SITE, "clean"),)), "'clean' is the name of a run"),
         (Run(CLEAN, follows=Run(CLEAN, follows=Run(CORRUPT))), "itself follows"),
         (Run(CLEAN, follows=Run(SELF)), "'self'"),
         (Run(SELF), "'self'"),

@@ -243,5 +243,5 @@ def test_it_says_what_it_is(tiny: AceStep15) -> None:
 
 
 def test_what_is_no_edit() -> None:
-    with pytest.raises(UserError, match=r"patch.*got 'tf1.cross_attn'"):
+    with pytest.raises(UserError, match=r"patch.*not 'tf1.cross_attn'"):
         all_edits.__wrapped__("tf1.cross_attn")  # without the type check, which users do not have

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.models.ace_step_v1.lyric_text import LANGUAGES, clean
 
 FILES = ("lyric_tokenizer/vocab.json", "vocab.json", "acestep/models/lyrics_utils/vocab.json")
@@ -110,7 +111,7 @@ def lyric_lines(lyrics: str, language: str = "en") -> list[tuple[str, str]]:
                 continue
         if _OTHER_SCRIPTS.search(line):
             raise UserError(
-                f"Lyrics in Arabic, Chinese, Japanese or Korean script are not supported: '{line}'."
+                f"Lyrics in Arabic, Chinese, Japanese or Korean script are not supported: {quoted(line)}."
             )
         lines.append(("en" if _STRUCTURE_TAG.match(line) else language, line))
     return lines
