@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from analyses.patching.spec import MOST_RUNS
 from cache.errors import UserError
 from workbench.prompts.prompt_sets import Pair, PromptSet
 from workbench.prompts.reading import SAME, Encode
+from workbench.seeds import consecutive_seeds
 
 N_REFERENCES = 4
 TRIES = 50  # prompts drawn before giving up on finding one that is not the pair's own
@@ -17,13 +19,15 @@ class PairContext:
     """A pair with the prompts that its arms may read from, by the name of the source.
 
     `unrelated` has the corrupt value in another context; `control` differs from the corrupt prompt in another concept
-    only (None if the prompts mention no other concept); `references` are any prompts (for mean ablation).
+    only (None if the prompts mention no other concept); `references` are any prompts (for mean ablation). `seeds` are
+    those of the initial noise, which all runs of the pair share, and no other pair of the concept.
     """
 
     pair: Pair
     unrelated: str | None
     control: str | None
     references: tuple[str, ...]
+    seeds: tuple[int, ...] = ()
 
     def prompts(self, source: str) -> tuple[str, ...]:
         """Return the prompts of a source's runs; raise UserError if this pair has none."""
@@ -47,12 +51,13 @@ def prompt_set_contexts(
 ) -> list[PairContext]:
     """Draw `n` pairs of a concept (or all, if there are fewer) from a prompt set, with their contexts.
 
+    Of a pair and its reverse there is one: they have the same two runs, so the second would add nothing.
     `encode` returns the key of what the model reads from a prompt. Where possible, the drawn prompts differ, to the
     model, from the pair's own.
     """
     draw = random.Random(f"context-{concept}-{seed}")
     contexts = []
-    for pair in prompts.pairs(concept, min(n, prompts.n_pairs(concept)), seed):
+    for pair in prompts.pairs(concept, min(n, prompts.n_pairs(concept) // 2), seed):
         own = _own(pair, encode)
         unrelated, control = _surroundings(prompts, pair, own, draw, encode)
         references = _references(prompts, own, draw, encode)
@@ -112,8 +117,8 @@ def drop_indistinguishable(
     """Split pairs into those that the model can tell apart, and those that are dropped, with the reason.
 
     Text encoders read a limited number of tokens and may not know a word; two prompts with the same tokens are the same
-    run. A pair is dropped if its two prompts are the same to the model, if it repeats another pair, or if one of the
-    `sources` that arms read from has only the pair's own two prompts.
+    run. A pair is dropped if its two prompts are the same to the model, if it repeats another pair or its reverse, or
+    if one of the `sources` that arms read from has only the pair's own two prompts.
 
     Raises:
         UserError: if a concept has no pairs left.
@@ -122,14 +127,16 @@ def drop_indistinguishable(
     dropped = []
     for concept, pairs in contexts.items():
         kept[concept] = []
-        seen: dict[tuple[str, str], Pair] = {}
+        seen: dict[frozenset[str], Pair] = {}
         for context in pairs:
             clean, corrupt = context.pair.clean.text, context.pair.corrupt.text
             reason = _fault(context, sources, encode)
-            first = seen.setdefault((encode(clean), encode(corrupt)), context.pair)
+            first = seen.setdefault(frozenset(_own(context.pair, encode)), context.pair)
             if not reason and first is not context.pair:
+                is_reverse = encode(first.clean.text) != encode(clean)
                 reason = (
-                    f"to the model it is the same as the pair '{first.clean.text}' / '{first.corrupt.text}'"
+                    f"to the model it is {'the reverse of' if is_reverse else 'the same as'} the pair "
+                    f"'{first.clean.text}' / '{first.corrupt.text}'"
                 )
             if reason:
                 dropped.append({"concept": concept, "clean": clean, "corrupt": corrupt, "reason": reason})
@@ -141,6 +148,25 @@ def drop_indistinguishable(
                 f"'{dropped[-1]['corrupt']}'. Give pairs that differ in words that the model reads."
             )
     return kept, dropped
+
+
+def with_noise(
+    contexts: dict[str, list[PairContext]], first_seed: int, n: int
+) -> dict[str, list[PairContext]]:
+    """Give each pair `n` seeds of its own, which do not change if more pairs or seeds are asked for.
+
+    Pairs that shared their noise would not be independent, and intervals over pairs would be too narrow.
+
+    Raises:
+        UserError: if a seed is too large.
+    """
+    return {
+        concept: [
+            replace(context, seeds=tuple(consecutive_seeds(first_seed + place, n, MOST_RUNS).tolist()))
+            for place, context in enumerate(pairs)
+        ]
+        for concept, pairs in contexts.items()
+    }
 
 
 def _fault(context: PairContext, sources: Iterable[str], encode: Encode) -> str:

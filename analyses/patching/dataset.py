@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Shaped
 
 from analyses.patching.arms import Arm
 from analyses.patching.contexts import PairContext
 from analyses.patching.sweep import Sweep
 from cache.errors import UserError
 from workbench.prompts.prompt_sets import Pair
+from workbench.seeds import seed_array
 
 NO_BLOCK = -1  # block of arms whose row is not that of a single block
 DIMS = ("concept", "pair", "seed", "arm", "scorer")
@@ -31,16 +33,16 @@ def score_array(
 ) -> xr.DataArray:
     """Return scores with dims (concept, pair, seed, arm, scorer), and labels of arms; NaN if the study has none."""
     n_pairs = max(len(pairs) for pairs in contexts.values())
-    shape = (len(contexts), n_pairs, len(sweep.seeds), 2 + len(arms), len(sweep.scorers))
+    shape = (len(contexts), n_pairs, sweep.n_seeds, 2 + len(arms), len(sweep.scorers))
     values = np.full(shape, np.nan)
     for c, pairs in enumerate(contexts.values()):
         for p, context in enumerate(pairs):
-            for s, seed in enumerate(sweep.seeds.tolist()):
+            for s, seed in enumerate(context.seeds):
                 values[c, p, s] = sweep.scores(context, seed, arms)
     coords = {
         "concept": list(contexts),
         "pair": range(n_pairs),
-        "seed": sweep.seeds,
+        "seed": range(sweep.n_seeds),
         "scorer": list(sweep.scorers),
         **_arm_coords(arms),
     }
@@ -57,14 +59,15 @@ def map_dataset(sweep: Sweep, arms: Sequence[Arm], chosen: Arms, n_run: Mapping[
     audio = np.full(score.shape[:-1], "", dtype=object)
     for c, contexts in enumerate(sweep.contexts.values()):
         for p, context in enumerate(contexts):
-            audio[c, p] = [sweep.audio(context, seed, arms) for seed in sweep.seeds.tolist()]
+            audio[c, p] = [sweep.audio(context, seed, arms) for seed in context.seeds]
     for c, concept in enumerate(sweep.contexts):
         names = {"clean", "corrupt", *(arm.name for arm in chosen[concept])}
         left_out = np.array([arm not in names for arm in score.arm.values])
         for empty in ((slice(None), slice(None), left_out), (slice(n_run[concept], None),)):
             score.values[c][empty] = np.nan
             audio[c][empty] = ""
-    return xr.Dataset({"score": score, "audio": (DIMS[:-1], audio), **_texts(sweep.contexts)})
+    noise = {"noise_seed": (DIMS[:3], _noise_seeds(sweep.contexts, score.shape[:3]))}
+    return xr.Dataset({"score": score, "audio": (DIMS[:-1], audio), **noise, **_texts(sweep.contexts)})
 
 
 def check_complete(sweep: Sweep, chosen: Arms, n_run: Mapping[str, int]) -> None:
@@ -73,7 +76,7 @@ def check_complete(sweep: Sweep, chosen: Arms, n_run: Mapping[str, int]) -> None
         (context.pair.clean.text, seed, name)
         for concept, contexts in sweep.contexts.items()
         for context in contexts[: n_run[concept]]
-        for seed in sweep.seeds.tolist()
+        for seed in context.seeds
         for name in sweep.missing(context, seed, chosen[concept])
     ]
     if missing:
@@ -82,6 +85,19 @@ def check_complete(sweep: Sweep, chosen: Arms, n_run: Mapping[str, int]) -> None
             f"{len(missing)} runs of the map are missing, such as '{name}' of '{prompt}' (seed {seed}). They were "
             "removed in the meantime. Run the command again to regenerate them."
         )
+
+
+def _noise_seeds(
+    contexts: Mapping[str, Sequence[PairContext]], shape: tuple[int, ...]
+) -> Shaped[np.ndarray, "concept pair seed"]:
+    """Return the seeds of each pair's noise; 0 where a concept has fewer pairs."""
+    (_, n_pairs, n_seeds) = shape
+    seeds = [
+        context.seeds if context is not None else (0,) * n_seeds
+        for pairs in contexts.values()
+        for context in (*pairs, *[None] * (n_pairs - len(pairs)))
+    ]
+    return seed_array([seed for of_pair in seeds for seed in of_pair]).reshape(shape)
 
 
 def _texts(

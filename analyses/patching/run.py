@@ -18,6 +18,7 @@ from analyses.patching.contexts import (
     drop_indistinguishable,
     listed_contexts,
     prompt_set_contexts,
+    with_noise,
 )
 from analyses.patching.dataset import Arms, map_dataset
 from analyses.patching.greedy import GreedyStep, grow_sets
@@ -36,12 +37,11 @@ from workbench.prompts.prompt_sets import Pair
 from workbench.prompts.reading import Encode, encoder, unknown_words
 from workbench.provenance import content_hash
 from workbench.scorers import Scorer, load_scorer, scorer_identity
-from workbench.seeds import consecutive_seeds
 from workbench.studies.study import Study
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 NAMED_PAIRS = 3  # dropped pairs that are named before a map is made; its result lists all of them
 CORRECTION = "Benjamini–Hochberg"
 
@@ -164,8 +164,7 @@ def check_patching(
         _check_length(scorer, study, model)
         scorer.check_texts([context.pair.text for pairs in contexts.values() for context in pairs])
     first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
-    seeds = consecutive_seeds(first_seed, spec.seeds)
-    sweep = Sweep(study, model, scorers, contexts, seeds, executor)
+    sweep = Sweep(study, model, scorers, with_noise(contexts, first_seed, spec.seeds), executor)
     empty = sweep.check(arms)
     notes = [*_notes(spec, model, contexts, dropped), *empty, *filter(None, [_half_written(study)])]
     return Plan(spec, arms, dropped, notes, sweep)
@@ -257,7 +256,7 @@ def _make(study: Study, model: AudioDiffusionModel, plan: Plan, progress: Progre
     chosen: Arms = dict.fromkeys(sweep.contexts, arms)
     if spec.screening is not None:
         few = {concept: pairs[: spec.screening.pairs] for concept, pairs in sweep.contexts.items()}
-        screen = screen_arms(study, model, spec.screening.method, few, int(sweep.seeds[0]), arms)
+        screen = screen_arms(study, model, spec.screening.method, few, arms)
         chosen = choose_arms(screen, arms, spec.screening.top, spec.screening.sample, spec.seed)
     n_run, stopped = run_pairs(sweep, chosen, spec.stop_top, spec.min_pairs, progress)
     steps: dict[str, list[GreedyStep]] = {}

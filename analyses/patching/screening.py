@@ -52,10 +52,11 @@ def screen_arms(
     model: AudioDiffusionModel,
     method: str,
     contexts: Mapping[str, Sequence[PairContext]],
-    seed: int,
     arms: Sequence[Arm],
 ) -> xr.DataArray:
     """Return every cell's (concept, arm) mean screening score over the pairs; `attrs["rows"]` counts denoiser rows.
+
+    Each pair is screened with its first seed.
 
     Raises:
         UserError: if an arm cannot be screened, because it ablates, edits the clean run, or follows a path.
@@ -72,7 +73,9 @@ def screen_arms(
     for pairs in contexts.values():
         found = []
         for context in pairs:
-            scores, computed = screen(model, context, seed, cells, study.spec.settings, study.spec.lyrics)
+            scores, computed = screen(
+                model, context, context.seeds[0], cells, study.spec.settings, study.spec.lyrics
+            )
             found.append(scores)
             rows += computed
         values.append(np.mean(found, axis=0))

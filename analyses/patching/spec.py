@@ -105,7 +105,9 @@ class PatchingSpec(BaseModel):
     )
     concepts: Names = Field((), description="Concept to patch; by default all concepts of the study.")
     pairs: int = Field(12, ge=1, le=MOST_RUNS, description="Counterfactual pairs per concept.")
-    seeds: int = Field(1, ge=1, le=MOST_RUNS, description="Seeds per pair.")
+    seeds: int = Field(
+        1, ge=1, le=MOST_RUNS, description="Seeds of initial noise per pair; every pair has its own."
+    )
     directions: tuple[Direction, ...] = ("sufficiency", "necessity")
     ablations: tuple[Ablation, ...] = Field((), description="Also ablate every block in this way.")
     nulls: tuple[Null, ...] = Field((), description="Add null arms of this kind.")

@@ -25,7 +25,7 @@ def run_pairs(
     """
     active, sentences = list(sweep.contexts), []
     n_run = {concept: len(pairs) for concept, pairs in sweep.contexts.items()}
-    n_seeds, most = len(sweep.seeds), max(n_run.values())
+    n_seeds, most = sweep.n_seeds, max(n_run.values())
     done, total = 0, sum(n_run.values()) * n_seeds
     progress(done, total)
     # Every check is another chance to stop by luck, so check rarely.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 
 from analyses.execution import Executor, InProcess, Unit, Worker
 from analyses.patching.arms import Arm
@@ -74,17 +74,20 @@ class Sweep:
         model: AudioDiffusionModel,
         scorers: Mapping[str, Scorer],
         contexts: Mapping[str, Sequence[PairContext]],
-        seeds: Integer[np.ndarray, " seed"],
         executor: Executor | None = None,
     ) -> None:
         self.contexts = contexts
-        self.seeds = seeds
         self.rows = 0
         self.scorers = scorers
         self._model = model
         self._settings, self._lyrics = study.spec.settings, study.spec.lyrics
         self._store = study.runs
         self._executor = InProcess(Worker([model], scorers)) if executor is None else executor
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of seeds of each pair."""
+        return len(next(pair for pairs in self.contexts.values() for pair in pairs).seeds)
 
     @cached_property
     def rows_per_batch(self) -> int:
@@ -121,7 +124,7 @@ class Sweep:
             for pair in pairs
             for concept, of_concept in arms.items()
             for context in self.contexts[concept][pair : pair + 1]
-            for seed in self.seeds.tolist()
+            for seed in context.seeds
         )
         for rows in self._executor.map(units):
             self.rows += rows

@@ -144,6 +144,7 @@ class PromptSet(BaseModel):
         """Draw `n` different counterfactual pairs of a concept: one slot is swapped, everything else is equal.
 
         The (clean, corrupt) values cycle through all ordered pairs of values; the other slots are drawn with `seed`.
+        Reverses of other pairs come last: none is among the first half of all pairs.
 
         Raises:
             UserError: if no template has the concept, or there are fewer pairs.
@@ -165,12 +166,13 @@ class PromptSet(BaseModel):
             (template, choice) for template in templates for choice in self._choices(template, concept)
         ]
         turns = -(-n // len(swaps))
-        shuffled = [_shuffled(contexts, draw)[:turns] for _ in swaps]
-        drawn = [
-            self._pair(concept, swap, *context)
-            for turn in zip(*shuffled, strict=True)
-            for swap, context in zip(swaps, turn, strict=True)
-        ][:n]
+        of_swap: dict[tuple[str, str], list[Context]] = {}
+        for one, other in itertools.combinations(self.concepts[concept], 2):
+            order = _shuffled(contexts, draw)
+            even, odd = order[::2], order[1::2]
+            of_swap[one, other], of_swap[other, one] = even + odd, odd + even
+        drawn = [self._pair(concept, swap, *of_swap[swap][turn]) for turn in range(turns) for swap in swaps]
+        drawn = _reverses_last(drawn)[:n]
         if (
             twice := _first_repeated(f"{pair.clean.text} / {pair.corrupt.text}" for pair in drawn)
         ) is not None:
@@ -282,6 +284,18 @@ def _first_repeated(texts: Iterable[str]) -> str | None:
             return text
         seen.add(_same(text))
     return None
+
+
+def _reverses_last(pairs: Sequence["Pair"]) -> list["Pair"]:
+    """Return the pairs in this order, but for those whose reverse came before: they are last."""
+    first: list[Pair] = []
+    reverses: list[Pair] = []
+    seen: set[frozenset[str]] = set()
+    for pair in pairs:
+        sides = frozenset((pair.clean.text, pair.corrupt.text))
+        (reverses if sides in seen else first).append(pair)
+        seen.add(sides)
+    return first + reverses
 
 
 def _shuffled(items: Sequence[Context], draw: random.Random) -> list[Context]:

@@ -4,7 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from analyses.patching.contexts import drop_indistinguishable, listed_contexts, prompt_set_contexts
+from analyses.patching.contexts import (
+    drop_indistinguishable,
+    listed_contexts,
+    prompt_set_contexts,
+    with_noise,
+)
 from cache.errors import UserError
 from workbench.prompts.prompt_sets import Pair, Prompt, PromptSet, load_prompt_set
 
@@ -98,8 +103,10 @@ def test_what_surrounds_a_pair_is_another_prompt_to_the_model(seed: int) -> None
         own = {read(text) for source in ("clean", "corrupt") for text in context.prompts(source)}
         assert own.isdisjoint({read(context.unrelated), read(context.control)})
     kept, dropped = drop_indistinguishable({"tempo": drawn}, ["unrelated", "control", "references"], read)
-    assert all("same as the pair" in entry["reason"] for entry in dropped), "zesty and zippy pairs are one"
-    assert len(kept["tempo"]) == 4
+    assert all("to the model it is the" in entry["reason"] for entry in dropped), (
+        "zesty and zippy pairs are one"
+    )
+    assert len(kept["tempo"]) == 2
 
 
 @pytest.mark.parametrize("source", ["unrelated", "control"])
@@ -110,7 +117,30 @@ def test_a_pair_without_another_prompt_to_read_from_is_dropped(source: str) -> N
     with pytest.raises(UserError, match=f"No pair of tempo is left: its {source} prompt .* same tokens"):
         drop_indistinguishable({"tempo": contexts}, [source], read)
     kept, _ = drop_indistinguishable({"tempo": contexts}, [], read)
-    assert len(kept["tempo"]) == 2, "nothing is read from it"
+    assert len(kept["tempo"]) == 1, "nothing is read from it"
+
+
+def test_a_pair_and_its_reverse_are_one() -> None:
+    pairs = [pair("she sings", "he sings"), pair("he sings", "she sings"), pair("she hums", "he hums")]
+    kept, dropped = drop_indistinguishable({"voice": listed_contexts(pairs, 3)}, [], str)
+    assert [context.pair for context in kept["voice"]] == [pairs[0], pairs[2]]
+    assert [entry["reason"] for entry in dropped] == [
+        "to the model it is the reverse of the pair 'she sings' / 'he sings'"
+    ]
+    drawn = prompt_set_contexts(MOODS, "tempo", 100, 0)
+    assert len(drawn) == MOODS.n_pairs("tempo") // 2
+    assert len({frozenset((c.pair.clean.text, c.pair.corrupt.text)) for c in drawn}) == len(drawn)
+
+
+def test_every_pair_has_noise_of_its_own_which_stays() -> None:
+    contexts = {"voice": listed_contexts([pair(f"she {i}", f"he {i}") for i in range(4)], 4)}
+    two, three = (with_noise(contexts, 9, n)["voice"] for n in (2, 3))
+    assert len({seed for context in three for seed in context.seeds}) == 12
+    assert [context.seeds for context in two] == [context.seeds[:2] for context in three]
+    assert with_noise({"voice": contexts["voice"][:2]}, 9, 2)["voice"] == two[:2]
+    assert two[0].seeds[0] == 9
+    with pytest.raises(UserError, match="Give a smaller seed"):
+        with_noise(contexts, 2**64 - 3, 1)
 
 
 def test_listed_pairs_are_surrounded_by_other_prompts() -> None:

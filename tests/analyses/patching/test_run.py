@@ -115,7 +115,9 @@ def test_the_map_labels_scores_and_audio(study: Study, tiny: AceStep15) -> None:
     assert result.column.sel(arm="tf1 necessity").item() == "necessity"
     assert result.score.dims == ("concept", "pair", "seed", "arm", "scorer")
     assert not np.isnan(result.score).any()
-    assert not set(result.seed.values) & set(study.clips["seed"]), "pairs have seeds of their own"
+    seeds = result.noise_seed.values
+    assert len(np.unique(seeds)) == seeds.size == 4, "every pair has noise of its own"
+    assert not set(seeds.flat) & set(study.clips["seed"])
     for file, score in zip(result.audio.values.flat, result.score.values.flat, strict=True):
         audio, rate = read_audio(study.path / file)
         assert rate == 16000
@@ -127,7 +129,7 @@ def test_the_map_labels_scores_and_audio(study: Study, tiny: AceStep15) -> None:
     assert difference(score.sel(arm="tf0+tf1 necessity"), score.sel(arm="corrupt")) < FLOAT32
     assert (result.clean_value != result.corrupt_value).all()
     attrs = result.attrs
-    assert (attrs["kind"], attrs["question"], attrs["schema_version"]) == ("patching", "blocks", 3)
+    assert (attrs["kind"], attrs["question"], attrs["schema_version"]) == ("patching", "blocks", 4)
     assert study.result_names() == ["patching-blocks"]
 
 
@@ -153,20 +155,17 @@ def test_what_was_run_is_not_run_again(
     study: Study, tiny: AceStep15, generated: list[int], probed: list[int]
 ) -> None:
     first = run_patching(study, tiny, SPEC)
-    assert generated[:2] == [2 + 1 + 9] * 2, "clean, corrupt, the unrelated run and nine arms"
-    pairs = first.clean_prompt.values.flat[:2], first.corrupt_prompt.values.flat[:2]
-    assert list(pairs[0]) == list(pairs[1][::-1]), "the second pair is the first one, the other way round"
-    assert generated[2:] == [2 + 1 + 3] * 2, "what is sufficient in the one is necessary in the other"
+    assert generated == [2 + 1 + 9] * 4, "clean, corrupt, the unrelated run and nine arms"
     again = run_patching(study, tiny, SPEC)
     assert len(generated) == 4
     xr.testing.assert_identical(first.drop_attrs(), again.drop_attrs())
     assert len(probed) == 2, "memory is tried once, and not where nothing is to be run"
     more = run_patching(study, tiny, SPEC.model_copy(update={"question": "steps", "windows": 3, "nulls": ()}))
-    assert generated[4:] == [2 + 12] * 2
+    assert generated[4:] == [2 + 12] * 4
     assert list(more.audio.sel(arm="clean").values.flat) == list(first.audio.sel(arm="clean").values.flat)
-    wider = run_patching(study, tiny, SPEC.model_copy(update={"pairs": 3, "name": "wider"}))
-    assert len(generated) == 8, "the two seeds of the third pair"
-    np.testing.assert_array_equal(wider.score.isel(pair=slice(2)), first.score)
+    wider = run_patching(study, tiny, SPEC.model_copy(update={"seeds": 3, "name": "wider"}))
+    assert len(generated) == 10, "the third seed of both pairs"
+    np.testing.assert_array_equal(wider.score.isel(seed=slice(2)), first.score)
 
 
 def test_a_map_goes_on_where_it_was_cut_off(
@@ -383,8 +382,8 @@ class KnownScores(Sweep):
             Pair("tempo", Prompt("x" * (i + 1), {"tempo": "fast"}), Prompt("y", {"tempo": "slow"}), "fast")
             for i in range(pairs)
         ]
-        self.contexts = {"tempo": [PairContext(pair, None, None, ()) for pair in made]}
-        self.seeds, self.scorers = np.array([8]), {"embedded": Loudness()}
+        self.contexts = {"tempo": [PairContext(pair, None, None, (), (8,)) for pair in made]}
+        self.scorers = {"embedded": Loudness()}
         self.share, self.noise, self.asked = share, noise, 0
 
     def run(self, arms: Mapping[str, Sequence[Arm]], pairs: range) -> Iterator[None]:
@@ -506,7 +505,7 @@ def test_pairs_of_a_prompt_set_are_taken_as_far_as_they_go(study: Study, tiny: A
     spec = PatchingSpec(concepts=("tempo", "drums"), pairs=100)
     plan = check_patching(study, tiny, spec)
     assert {concept: len(pairs) for concept, pairs in plan.sweep.contexts.items()} == {
-        concept: study.spec.prompts.n_pairs(concept) for concept in ("tempo", "drums")
+        concept: study.spec.prompts.n_pairs(concept) // 2 for concept in ("tempo", "drums")
     }
     assert any("not 100: there are no more" in note for note in plan.notes)
 

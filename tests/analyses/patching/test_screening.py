@@ -37,7 +37,7 @@ BOTH = ("tf0.cross_attn", "tf1.cross_attn")
 
 def context(clean: str, corrupt: str) -> PairContext:
     pair = Pair("tempo", Prompt(clean, {"tempo": "fast"}), Prompt(corrupt, {"tempo": "slow"}), "fast")
-    return PairContext(pair, None, None, ())
+    return PairContext(pair, None, None, (), (SEED,))
 
 
 CONTEXTS = {
@@ -293,7 +293,7 @@ def test_screening_is_the_mean_over_pairs_of_the_cells(study: Study, tiny: AceSt
     screen = {"velocity": velocity_screen, "attribution": attribute_arms}[method]
     cells = [arm("tf0", "tf0.cross_attn"), arm("tf1", "tf1.cross_attn")]
     pairs = {"tempo": list(CONTEXTS.values()), "mood": [context("a happy song", "a sad song")]}
-    found = screen_arms(study, tiny, method, pairs, SEED, cells + null_arms(cells, ("random",)))
+    found = screen_arms(study, tiny, method, pairs, cells + null_arms(cells, ("random",)))
     assert found.dims == ("concept", "arm")
     assert list(found.arm.values) == [cell.name for cell in cells]
     alone = [screen(tiny, each, SEED, cells, study.spec.settings) for each in pairs["tempo"]]
@@ -317,9 +317,7 @@ def test_screening_is_the_mean_over_pairs_of_the_cells(study: Study, tiny: AceSt
 )
 def test_what_cannot_be_screened_is_named(study: Study, tiny: AceStep15, unfit: Arm) -> None:
     with pytest.raises(UserError, match=f"'{unfit.name}' cannot be screened"):
-        screen_arms(
-            study, tiny, "velocity", {"tempo": [CONTEXTS["aligned"]]}, SEED, [arm("tf0", *BOTH), unfit]
-        )
+        screen_arms(study, tiny, "velocity", {"tempo": [CONTEXTS["aligned"]]}, [arm("tf0", *BOTH), unfit])
 
 
 NAMES = [f"arm {i}" for i in range(10)]

@@ -50,6 +50,21 @@ def test_pairs_take_both_directions_alike(organism: PromptSet) -> None:
     assert sorted(values) == ["fast"] * 4 + ["slow"] * 4
 
 
+@pytest.mark.parametrize("n_moods", [2, 3, 4])
+def test_reverses_of_pairs_come_last(n_moods: int) -> None:
+    moods = {name: name for name in ("happy", "sad", "calm", "tense")[:n_moods]}
+    tempos = {name: name for name in ("slow", "fast", "steady")}
+    prompts = PromptSet(templates=["a {tempo} {mood} song"], concepts={"tempo": tempos, "mood": moods})
+    total = prompts.n_pairs("tempo")
+    assert total == 6 * n_moods
+    for seed in range(5):
+        every = prompts.pairs("tempo", total, seed)
+        sides = [frozenset((pair.clean.text, pair.corrupt.text)) for pair in every]
+        assert len(set(sides[: total // 2])) == total // 2
+        assert len({(pair.clean.text, pair.corrupt.text) for pair in every}) == total
+        assert prompts.pairs("tempo", total // 2, seed) == every[: total // 2]
+
+
 def test_a_concept_that_a_template_leaves_out_has_no_label() -> None:
     prompts = PromptSet.model_validate(
         {
