@@ -21,7 +21,7 @@ from dashboards.figures import find_figure, make_spec
 from dashboards.figures.specs import FigureSpec
 from dashboards.formats import DEFAULT_FORMAT
 from dashboards.latex import latex_table
-from dashboards.results import outdated_result, result_origin
+from dashboards.results import other_origin, outdated_result, result_origin
 from dashboards.spreadsheet import csv_text
 from workbench.files import file_name, replacing
 from workbench.provenance import code_version
@@ -38,7 +38,6 @@ LIBRARIES = ("matplotlib", "numpy", "pandas", "xarray")
 _DRAWING = threading.Lock()
 
 
-OUTDATED = "The result was computed before the study was extended; n is from before the extension."
 LONGEST_STEM = 160  # characters; file names may have 255
 _log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ def export_figure(
         figure: a name in `FIGURES`.
         format: pdf, svg or png.
         out_dir: the folder to write to; by default the study's folder `figures`.
-        warn: called with a warning if the result is older than the study's last extension (the caption says so, too),
+        warn: called with a warning if the result was not computed from the present study (the caption says so, too),
             and with one if no installed font has some of the letters.
         options: the fields of the figure's spec.
 
@@ -80,7 +79,8 @@ def export_figure(
     caption = kind.caption(study, spec, table)
     if outdated := outdated_result(study, spec.result_name):
         warn(outdated)
-        caption = f"{caption} {OUTDATED}"
+        origin = other_origin(study, spec.result_name)
+        caption = f"{caption} The result {origin}; n is the result's, not the present study's."
     stem = _stem(figure, spec)
     latex = latex_table(kind.latex(table), caption, f"tab:{stem}")
     numbers = csv_text(table)

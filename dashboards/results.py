@@ -109,7 +109,7 @@ def problems(study: Study) -> list[str]:
 
 
 def outdated(study: Study) -> list[str]:
-    """Sentences on results from before the study was extended, and on an unfinished study."""
+    """Sentences on results that were not computed from the study in its current state, and on an unfinished study."""
     sentences = []
     with suppress(UserError):  # results can be shown without the study's cache
         sentences = [sentence for sentence in [study.unfinished()] if sentence]
@@ -119,14 +119,24 @@ def outdated(study: Study) -> list[str]:
 
 
 def outdated_result(study: Study, name: str) -> str:
-    """A sentence if a result was computed before the study was extended; "" otherwise."""
+    """A sentence if a result was not computed from the study in its current state; "" otherwise."""
     kind, _, site = name.partition("-")
-    if kind not in COMMANDS or study.made(study.result_attributes(name)):
+    origin = other_origin(study, name)
+    if not origin:
         return ""
-    return (
-        f"The result {name} was computed before the study was extended: run `{command(study, kind, site)}` to compute "
-        "it again."
-    )
+    return f"The result {name} {origin}: run `{command(study, kind, site)}` to compute it again."
+
+
+def other_origin(study: Study, name: str) -> str:
+    """What a result was computed from, if not from the study in its current state, to follow "The result"; or ""."""
+    if name.partition("-")[0] not in COMMANDS:
+        return ""
+    attributes = study.result_attributes(name)
+    if study.made(attributes):
+        return ""
+    if study.made_before_extension(attributes):
+        return "was computed before the study was extended"
+    return "belongs to another study, or was computed when this study had another number of clips"
 
 
 def usable_names(study: Study) -> list[str]:

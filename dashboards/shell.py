@@ -111,7 +111,11 @@ def register(app: dash.Dash, context: Context) -> None:
         changed = [] if _versions(study) == opened else [CHANGED]
         return [
             remarks([*changed, *problems(study)], "Parts of this study cannot be shown", "red"),
-            remarks(outdated(Study.open(study.path)), "The study has changed", "yellow"),
+            remarks(
+                outdated(Study.open(study.path)),
+                "Parts of this study are incomplete or out of date",
+                "yellow",
+            ),
             remarks(asked, "The URL asks for something that does not exist", "yellow"),
         ]
 

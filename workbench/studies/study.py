@@ -374,18 +374,31 @@ class Study:
 
     def made(self, attributes: Mapping[str, Any]) -> bool:
         """Whether a result with these attributes was computed from the study in its current state."""
-        return bool(attributes["result_id"] == self._id(attributes["kind"], json.loads(attributes["spec"])))
+        return self._made(attributes, self.spec)
+
+    def made_before_extension(self, attributes: Mapping[str, Any]) -> bool:
+        """Whether a result with these attributes was computed from the study before its last extension."""
+        before = _read_document(self.path).provenance.get("extended_from")
+        if not (isinstance(before, list) and len(before) == 2):
+            return False
+        n_prompts, seeds = before
+        smaller = self.spec.model_copy(update={"n_prompts": n_prompts, "seeds": seeds})
+        return self._made(attributes, smaller)
+
+    def _made(self, attributes: Mapping[str, Any], study: StudySpec) -> bool:
+        made = self._id(attributes["kind"], json.loads(attributes["spec"]), study)
+        return bool(attributes["result_id"] == made)
 
     def _result_id(self, kind: str, spec: BaseModel) -> str:
         """Return the id of a result: a hash of its kind and spec, and the study's spec and model."""
-        return self._id(kind, spec.model_dump(mode="json"))
+        return self._id(kind, spec.model_dump(mode="json"), self.spec)
 
-    def _id(self, kind: str, spec: dict[str, Any]) -> str:
+    def _id(self, kind: str, spec: dict[str, Any], study: StudySpec) -> str:
         return content_hash(
             {
                 "kind": kind,
                 "spec": spec,
-                "study": self.spec.model_dump(mode="json"),
+                "study": study.model_dump(mode="json", warnings=False),
                 "model": self.model,
             }
         )

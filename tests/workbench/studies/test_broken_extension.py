@@ -21,7 +21,7 @@ from cache.storage import open_storage
 from dashboards import shell
 from dashboards.app import create_app
 from dashboards.export import export_figure
-from dashboards.results import outdated
+from dashboards.results import outdated, outdated_result
 from tests.dashboards.test_pages import callback
 from tests.workbench.studies.test_study import contents, interrupted, study_spec
 from tests.workbench.test_nothing_left import Break, break_at, full_disk
@@ -196,6 +196,43 @@ def test_a_result_from_before_the_extension_is_told_on_the_pages_and_in_figures(
     run_sae(grown, TRAINING)
     assert not outdated(grown)
     assert not any("extended" in file.read_text() for file in figure() if file.suffix in (".txt", ".tex"))
+
+
+def test_a_result_of_another_study_is_not_taken_for_one_from_before_an_extension(
+    small: Study, whole: Study, tiny: AceStep15, tmp_path: Path
+) -> None:
+    """The other study has other seeds, or is the same but has more clips than this one ever had."""
+    other = trace_study(tmp_path / "other", study_spec(tiny, **SMALL, seed=7), tiny)
+    name, copied = "sae-tf1.block", "results/sae-tf1.block.nc"
+    (small.path / "results").mkdir()
+    for source in (whole, other):
+        run_sae(source, TRAINING)
+        (small.path / copied).write_bytes((source.path / copied).read_bytes())
+        sentence = outdated_result(small, name)
+        assert f"{name} belongs to another study, or was computed when this study had" in sentence
+    assert outdated(small) == [sentence]
+    notes: list[str] = []
+    files = export_figure(small, "sae-training", "svg", tmp_path / "figures", warn=notes.append)
+    caption = next(file.read_text() for file in files if file.suffix == ".txt")
+    assert notes == [sentence] and "The result belongs to another study, or" in caption
+    assert "extended" not in caption
+    (small.path / copied).write_bytes((whole.path / copied).read_bytes())
+    grown = trace_study(small.path, study_spec(tiny, **LARGE), tiny)
+    assert not outdated(grown), "the study that the result was copied from is equal to this one now"
+    (grown.path / copied).write_bytes((other.path / copied).read_bytes())
+    assert "belongs to another study" in outdated(grown)[0]
+
+
+@pytest.mark.parametrize("before", [None, 3, "ab", [1], [1, 2, 3], [[], {}], {"a": 1}])
+def test_a_study_from_elsewhere_may_say_anything_of_its_extension(whole: Study, before: object) -> None:
+    document = json.loads((whole.path / "study.json").read_text())
+    attributes = {"kind": "sae", "spec": "{}", "result_id": "0"}
+    try:
+        changed = {**document, "provenance": {**document["provenance"], "extended_from": before}}
+        (whole.path / "study.json").write_text(json.dumps(changed))
+        assert not Study.open(whole.path).made_before_extension(attributes)
+    finally:
+        (whole.path / "study.json").write_text(json.dumps(document, indent=2))
 
 
 def test_a_continued_trace_that_breaks_says_what_is_there(
