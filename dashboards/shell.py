@@ -107,7 +107,7 @@ def register(app: dash.Dash, context: Context) -> None:
         page, query = _page(path), read_query(search)
         asked = unknown_parts(page.choices(context, query), query)
         if page_path(path) != page.path:
-            asked = [f"There is no page '{page_path(path)}': this is the {page.name.lower()}."]
+            asked = [f"There is no page '{page_path(path)}', so the {page.name.lower()} is shown."]
         changed = [] if _versions(study) == opened else [CHANGED]
         return [
             remarks([*changed, *problems(study)], "Parts of this study cannot be shown", "red"),
@@ -142,7 +142,7 @@ def unknown_parts(choices: dict[str, list[str]], query: Query) -> list[str]:
     sentences = []
     for name, value in query.items():
         if name not in choices:
-            sentences.append(f"This page has no option '{name}' ('{value}').")
+            sentences.append(f"'{name}={value}' in the URL has no effect on this page.")
         elif value not in choices[name]:
             some = ", ".join(choices[name][:MAX_NAMED])
             some += " …" if len(choices[name]) > MAX_NAMED else ""

@@ -41,6 +41,13 @@ def numbers(values: dict[str, str], helps: dict[str, str] | None = None) -> Comp
     return dmc.Group(cells, gap="lg", className="numbers")
 
 
+def legend(keys: dict[str, str]) -> Component:
+    """A line below a map's controls that explains its markings: the CSS class of each key, and its text."""
+    return html.Div(
+        [html.Span([html.I(className=key), text]) for key, text in keys.items()], className="legend"
+    )
+
+
 def empty_state(what: str, then: str, command: str) -> Component:
     """A placeholder for a missing result: what is missing, what the page would show, and the command that makes it."""
     return dmc.Paper(

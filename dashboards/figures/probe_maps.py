@@ -11,6 +11,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure as PaperFigure
 from plotly.subplots import make_subplots
 
+from analyses.statistics import ALPHA
 from dashboards.drawing import palette
 from dashboards.drawing.measure import fitting_names, fitting_size, width_of
 from dashboards.drawing.paper import (
@@ -73,6 +74,11 @@ def make_table(study: Study, spec: ProbeMapsSpec) -> pd.DataFrame:
     frame = probes_frame(load_result(study, spec.result_name))
     check_choice("part", spec.part, list(frame["part"].unique()))
     return frame[frame["part"] == spec.part].reset_index(drop=True)
+
+
+def is_unclear(q_values: Any) -> Any:
+    """Whether probes, given an array or column of q-values, are not significantly above the control (hatched)."""
+    return ~(q_values.astype(float) < ALPHA)
 
 
 def draw_screen(
@@ -156,8 +162,7 @@ def _add_panel(
         ygap=1,
         **place,
     )
-    unclear = ~(table("q_value").astype(float) < 0.05)
-    for trace in hatch(unclear, values, lefts, tops, sparse=len(steps) > NUMBERS_UP_TO):
+    for trace in hatch(is_unclear(table("q_value")), values, lefts, tops, sparse=len(steps) > NUMBERS_UP_TO):
         figure.add_trace(trace, **place)
     ticks = steps if len(steps) <= NUMBERS_UP_TO else steps[:: -(-len(steps) // NUMBERS_UP_TO)]
     figure.update_xaxes(
@@ -278,7 +283,7 @@ def _draw_panel(
     lefts, tops = list(map(float, range(len(steps)))), list(map(float, range(len(blocks))))
     cell = panels.wide / len(steps)
     mesh = draw_cells(axes, table(quantity), lefts, tops, min(cell, row))
-    hatch_cells(axes, ~(table("q_value") < 0.05), lefts, tops)
+    hatch_cells(axes, is_unclear(table("q_value")), lefts, tops)
     write_numbers(axes, table(quantity), lefts, tops, cell, row)
     axes.set_xlim(0, len(steps))
     axes.set_ylim(len(blocks), 0)

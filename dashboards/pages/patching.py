@@ -13,7 +13,7 @@ from dash.development.base_component import Component
 from analyses.patching.spec import QUESTIONS
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
-from dashboards.components.text import empty_state
+from dashboards.components.text import empty_state, legend
 from dashboards.context import Context
 from dashboards.drawing.grids import cell_at, lay_out
 from dashboards.figures import patching_map
@@ -235,16 +235,16 @@ def register(app: dash.Dash, context: Context) -> None:
 
 
 def _legend(frame: pd.DataFrame) -> Component:
-    keys = []
+    keys = {}
     if frame["status"].isin(UNCLEAR).any():
-        keys.append(("key-hatched", "not significant or inside the null band"))
+        keys["key-hatched"] = "not significant or inside the null band"
     if notes := pair_notes(frame):
-        keys.append(("key-dotted", f"too few pairs for a test ({' '.join(notes).rstrip('.')})"))
+        keys["key-dotted"] = f"too few pairs for a test ({' '.join(notes).rstrip('.')})"
     if (frame["status"] == "undefined").any():
-        keys.append(("key-undefined", "undefined"))
+        keys["key-undefined"] = "undefined"
     if "planted" in frame:
-        keys.append(("key-planted", "planted"))
-    return html.Div([html.Span([html.I(className=name), text]) for name, text in keys], className="legend")
+        keys["key-planted"] = "planted"
+    return legend(keys)
 
 
 def facts(result: xr.Dataset, frame: pd.DataFrame) -> Component:

@@ -11,7 +11,7 @@ from dash.development.base_component import Component
 
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import figure_panel, graph
-from dashboards.components.text import empty_state, hint, numbers, panel
+from dashboards.components.text import empty_state, hint, legend, numbers, panel
 from dashboards.context import Context
 from dashboards.figures import probe_folds, probe_maps
 from dashboards.figures.probe_folds import ProbeFoldsSpec
@@ -68,6 +68,7 @@ def layout(context: Context, query: Query) -> Component:
         justify="space-between",
         mb="xs",
     )
+    above = html.Div([controls, html.Div(id="probes-legend")])
     detail = html.Div(
         [
             html.Div(
@@ -79,7 +80,7 @@ def layout(context: Context, query: Query) -> Component:
     folds_help = "The accuracy of one probe in each fold."
     return dmc.Grid(
         [
-            dmc.GridCol(figure_panel("probes", "Probe maps", HELP, controls), span=8),
+            dmc.GridCol(figure_panel("probes", "Probe maps", HELP, above), span=8),
             dmc.GridCol(
                 panel("Probe", detail, help=folds_help, actions=[export_button("probe-folds")]), span=4
             ),
@@ -120,15 +121,17 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("probes-graph", "figure"),
         Output("probes-graph", "clickData"),
         Output({"type": "figure", "key": "probes"}, "data"),
+        Output("probes-legend", "children"),
         Input("url", "search"),
     )
-    def draw(search: str | None) -> tuple[go.Figure, None, dict[str, Any]]:
+    def draw(search: str | None) -> tuple[go.Figure, None, dict[str, Any], Component]:
         query = read_query(search)
         spec = ProbeMapsSpec(part=_part(query, _parts(study)), quantity=_quantity(query))
         steps = {str(step): int(step) for step in load_result(study, "probes")["step"].values}
         selected = (query.get("concept", ""), query.get("site", ""), steps.get(query.get("step", ""), -1))
-        picture = probe_maps.draw_screen(probe_maps.make_table(study, spec), spec.quantity, selected)
-        return picture, None, figure_data("probes", spec)
+        table = probe_maps.make_table(study, spec)
+        picture = probe_maps.draw_screen(table, spec.quantity, selected)
+        return picture, None, figure_data("probes", spec), _legend(table)
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -166,6 +169,11 @@ def register(app: dash.Dash, context: Context) -> None:
         spec = ProbeFoldsSpec(concept=row["concept"], site=row["site"], step=int(row["step"]))
         folds = probe_folds.make_table(study, spec)
         return False, True, _numbers(row), probe_folds.draw_screen(folds), figure_data("probe-folds", spec)
+
+
+def _legend(table: pd.DataFrame) -> Component:
+    hatched = probe_maps.is_unclear(table["q_value"]).any()
+    return legend({"key-hatched": "not significantly above the control"} if hatched else {})
 
 
 def _parts(study: Study) -> list[str]:

@@ -5,14 +5,17 @@ from types import ModuleType
 from typing import Any
 
 import dash
+import numpy as np
 import pytest
 from dash import no_update
 
 from dashboards.app import create_app
 from dashboards.components.export import figure_options
 from dashboards.context import Context
+from dashboards.figures import probe_maps
+from dashboards.figures.probe_maps import ProbeMapsSpec
 from dashboards.links import read_query
-from dashboards.pages import comparison, overview, patching, patching_cell
+from dashboards.pages import comparison, overview, patching, patching_cell, probes
 from dashboards.shell import shell
 from tests.dashboards.synthetic_study import STOPPED, make_study
 from workbench.studies.study import Study
@@ -53,6 +56,18 @@ def test_the_map_tells_what_it_rests_on(app: dash.Dash) -> None:
     assert "Benjamini–Hochberg over the 60 cells" in told
     assert STOPPED in told
     assert "drums" not in told
+
+
+def test_the_legend_of_probe_maps_explains_their_hatching(
+    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = callback(app, probes, "draw")
+    assert "not significantly above the control" in str(show("")[-1])
+    frame = probe_maps.make_table(study, ProbeMapsSpec(part=probes._parts(study)[0]))
+    for q_value, is_hatched in ((0.049, False), (0.05, True), (np.nan, True)):
+        table = frame.assign(q_value=[q_value, *[0.0] * (len(frame) - 1)])
+        monkeypatch.setattr(probe_maps, "make_table", lambda *_, table=table: table)
+        assert ("key-hatched" in str(show("")[-1])) is is_hatched
 
 
 def test_the_legend_has_what_the_map_has(app: dash.Dash) -> None:

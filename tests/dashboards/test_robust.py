@@ -144,8 +144,8 @@ def test_a_damaged_import_leaves_the_others(damaged: Study) -> None:
     ("path", "search", "named"),
     [
         ("/", "?clip=999", ["clip '999'"]),
-        ("/", "?concept=x", ["'concept'"]),
-        ("/nonsense", "", ["no page '/nonsense'"]),
+        ("/", "?concept=x", ["'concept=x' in the URL has no effect on this page."]),
+        ("/nonsense", "", ["There is no page '/nonsense', so the overview is shown."]),
         (
             "/patching",
             "?result=x&scorer=y&shown=z&column=c",
