@@ -34,7 +34,7 @@ def test_a_store_and_a_file_of_pairs_are_found_from_another_folder(
         "--num-steps",
         "2",
         "--duration",
-        "0.5",
+        "2",
     )
     assert workbench(*trace, "--out", "study", "--store", "far.zarr").code == 0
     patch = ("--pairs-file", "pairs.csv", "--pairs", "2", "--block", "tf0")
