@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from analyses.patching.spec import MOST_RUNS
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.prompts.prompt_sets import Pair, PromptSet
 from workbench.prompts.reading import SAME, Encode
 from workbench.seeds import consecutive_seeds
@@ -136,7 +137,7 @@ def drop_indistinguishable(
                 is_reverse = encode(first.clean.text) != encode(clean)
                 reason = (
                     f"to the model it is {'the reverse of' if is_reverse else 'the same as'} the pair "
-                    f"'{first.clean.text}' / '{first.corrupt.text}'"
+                    f"{quoted(first.clean.text)} / {quoted(first.corrupt.text)}"
                 )
             if reason:
                 dropped.append({"concept": concept, "clean": clean, "corrupt": corrupt, "reason": reason})
@@ -144,8 +145,8 @@ def drop_indistinguishable(
                 kept[concept].append(context)
         if pairs and not kept[concept]:
             raise UserError(
-                f"No pair of {concept} is left: {dropped[-1]['reason']}, as in '{dropped[-1]['clean']}' / "
-                f"'{dropped[-1]['corrupt']}'. Give pairs that differ in words that the model reads."
+                f"No pair of {concept} is left: {dropped[-1]['reason']}, as in {quoted(dropped[-1]['clean'])} / "
+                f"{quoted(dropped[-1]['corrupt'])}. Give pairs that differ in words that the model reads."
             )
     return kept, dropped
 
@@ -177,7 +178,7 @@ def _fault(context: PairContext, sources: Iterable[str], encode: Encode) -> str:
     for source in sorted(sources):
         prompts = context.prompts(source)
         if own.issuperset(map(encode, prompts)):
-            return f"its {source} prompt '{prompts[0]}' has the same tokens as one of the pair's own prompts"
+            return f"its {source} prompt {quoted(prompts[0])} has the same tokens as one of the pair's own prompts"
     return ""
 
 

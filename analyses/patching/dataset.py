@@ -12,6 +12,7 @@ from analyses.patching.arms import Arm
 from analyses.patching.contexts import PairContext
 from analyses.patching.sweep import Sweep
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.prompts.prompt_sets import Pair
 from workbench.seeds import seed_array
 
@@ -82,8 +83,8 @@ def check_complete(sweep: Sweep, chosen: Arms, n_run: Mapping[str, int]) -> None
     if missing:
         prompt, seed, name = missing[0]
         raise UserError(
-            f"{len(missing)} runs of the map are missing, such as '{name}' of '{prompt}' (seed {seed}). They were "
-            "removed in the meantime. Run the command again to regenerate them."
+            f"{len(missing)} runs of the map are missing, such as '{name}' of {quoted(prompt)} (seed {seed}). They "
+            "were removed in the meantime. Run the command again to regenerate them."
         )
 
 

@@ -29,7 +29,7 @@ from analyses.patching.stopping import Progress, run_pairs
 from analyses.patching.sweep import OWN, Sweep
 from analyses.statistics import too_few_pairs
 from cache.errors import UserError
-from cache.wording import counted
+from cache.wording import counted, quoted
 from workbench.engine.tensors import Tensors, load_tensor, save_tensor
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.pair_files import load_pairs
@@ -178,7 +178,8 @@ def _notes(
 ) -> list[str]:
     """Return sentences on a map's limitations that a user should know before it runs."""
     notes = [
-        f"The pair '{pair['clean']}' / '{pair['corrupt']}' of {pair['concept']} is dropped: {pair['reason']}."
+        f"The pair {quoted(pair['clean'])} / {quoted(pair['corrupt'])} of {pair['concept']} is dropped: "
+        f"{pair['reason']}."
         for pair in dropped[:NAMED_PAIRS]
     ]
     if (more := len(dropped) - NAMED_PAIRS) > 0:

@@ -166,3 +166,11 @@ def test_references_that_are_the_pair_itself_are_no_references() -> None:
     kept, dropped = drop_indistinguishable({"female": same}, ["references"], str)
     assert [context.pair.clean.text for context in kept["female"]] == ["she hums"]
     assert "references prompt 'she sings' has the same tokens" in dropped[0]["reason"]
+
+
+def test_long_prompts_are_shortened_in_reasons() -> None:
+    clean, corrupt = "she sings " * 100 + "low", "he sings " * 100 + "low"
+    pairs = [pair(clean, corrupt), pair(corrupt, clean)]
+    _, dropped = drop_indistinguishable({"voice": listed_contexts(pairs, 2)}, [], str)
+    assert dropped[0]["clean"] == corrupt, "in full beside the reason"
+    assert dropped[0]["reason"].endswith("sings…'") and len(dropped[0]["reason"]) < 250
