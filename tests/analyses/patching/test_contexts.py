@@ -173,4 +173,4 @@ def test_long_prompts_are_shortened_in_reasons() -> None:
     pairs = [pair(clean, corrupt), pair(corrupt, clean)]
     _, dropped = drop_indistinguishable({"voice": listed_contexts(pairs, 2)}, [], str)
     assert dropped[0]["clean"] == corrupt, "in full beside the reason"
-    assert dropped[0]["reason"].endswith("sings…'") and len(dropped[0]["reason"]) < 250
+    assert dropped[0]["reason"].endswith("…'") and len(dropped[0]["reason"]) < 250
