@@ -15,6 +15,7 @@ SEPARATORS = {".csv": ",;\t", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 LARGEST_UNPACKED = 2**30
 MOST_ROWS = 10_000_000
+LINE = "line"
 TABLE_ENDINGS = (*SEPARATORS, *JSON_LINES, ".json", ".parquet")
 
 
@@ -22,7 +23,8 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read a table in the format of the file's ending.
 
     Formats are CSV (separated by commas, semicolons or tabs), TSV, JSON (a list of objects), JSON lines and Parquet.
-    Cells are not converted (see `text_columns`). In CSV, spaces after a separator are skipped.
+    Cells are not converted (see `text_columns`). In CSV, spaces after a separator are skipped. Rows of JSON lines are
+    indexed by their line in the file, others are counted; errors name a row with `place`.
 
     Raises:
         UserError: if the file is missing, cannot be read or has no rows, a row is not as long as the header, or two
@@ -34,9 +36,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if ending == ".parquet":
         table = _read_parquet(path)
     elif ending in JSON_LINES:
-        lines = [line for line in text_lines(read_text(path, LARGEST_TABLE)) if line.strip()]
-        objects = [parse_json(line, f"{path}, object {number}") for number, line in enumerate(lines, start=1)]
-        table = _from_objects(objects, path)
+        table = _read_json_lines(path)
     elif ending == ".json":
         table = _from_objects(parse_json(read_text(path, LARGEST_TABLE), str(path)), path)
     else:
@@ -44,6 +44,11 @@ def read_table(path: Path) -> pd.DataFrame:
     if table.empty:
         raise UserError(f"{path} has no rows. It must have at least one below the header.")
     return table
+
+
+def place(table: pd.DataFrame, label: Any) -> str:
+    """Return where a row is in the file of a table, given its label in the index: "line 4" or "row 3"."""
+    return f"line {label}" if table.index.name == LINE else f"row {label + 1}"
 
 
 def text_columns(table: pd.DataFrame, names: Sequence[str], source: str) -> pd.DataFrame:
@@ -58,6 +63,7 @@ def text_columns(table: pd.DataFrame, names: Sequence[str], source: str) -> pd.D
     return pd.DataFrame(
         {name: [_text(cell, column, source) for cell in table[column]] for name, column in columns.items()},
         dtype=object,
+        index=table.index,
     )
 
 
@@ -89,11 +95,17 @@ def _read_parquet(path: Path) -> pd.DataFrame:
                 f"{path} must have at most {MOST_ROWS:,} rows and {LARGEST_UNPACKED:,} bytes uncompressed; it has "
                 f"{described.num_rows:,} rows and {bytes_unpacked:,} bytes. Give a part of it."
             )
-        return pd.read_parquet(path)
+        return pd.read_parquet(path).reset_index(drop=True)
     except (ValueError, OSError) as error:  # pyarrow's errors are among them
         raise UserError(
             f"{path} cannot be read as a table: {' '.join(str(error).split()).rstrip('.')}."
         ) from error
+
+
+def _read_json_lines(path: Path) -> pd.DataFrame:
+    lines = enumerate(text_lines(read_text(path, LARGEST_TABLE)), start=1)
+    objects = {number: parse_json(line, f"{path}, line {number},") for number, line in lines if line.strip()}
+    return _from_objects(list(objects.values()), path).set_axis(pd.Index(objects, name=LINE, dtype=int))
 
 
 def _from_objects(objects: Any, path: Path) -> pd.DataFrame:

@@ -50,6 +50,38 @@ def test_captions_of_parquet(tmp_path: Path) -> None:
     assert read_captions(tmp_path / "c.parquet") == CAPTIONS
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        (
+            "c.jsonl",
+            '{"caption": "a"}\n\n{"caption": null}\n{"id": 1}\n{"caption": " "}',
+            "3 rows without a caption, skipped here; the first is line 3.",
+        ),
+        (
+            "c.json",
+            '[{"caption": "a"}, {"caption": ""}]',
+            "1 row without a caption, skipped here; the first is row 2.",
+        ),
+        ("c.csv", "id,caption\n1,\n2,a\n", "1 row without a caption, skipped here; the first is row 1."),
+        ("c.csv", "caption\n\na\n", ""),
+        ("c.txt", "\na\n\n", ""),
+    ],
+)
+def test_rows_without_a_caption_are_counted(tmp_path: Path, name: str, content: str, sentence: str) -> None:
+    notes: list[str] = []
+    assert read_captions(written(tmp_path, name, content), note=notes.append) == ["a"]
+    assert [note.partition(" has ")[2] for note in notes] == ([sentence] if sentence else [])
+
+
+@pytest.mark.parametrize("index", [["x", "y"], [7, 7], pd.Index([5, 6], name="line")])
+def test_rows_of_parquet_are_counted_whatever_their_index(tmp_path: Path, index: object) -> None:
+    pd.DataFrame({"caption": ["a", ""]}, index=index).to_parquet(tmp_path / "c.parquet")
+    notes: list[str] = []
+    assert read_captions(tmp_path / "c.parquet", note=notes.append) == ["a"]
+    assert notes[0].endswith("the first is row 2.")
+
+
 def test_a_column_is_found_in_other_capitals_where_it_is_the_only_one(tmp_path: Path) -> None:
     both = written(tmp_path, "both.csv", "Caption,caption,TEXT\na,b,c\n")
     assert read_captions(both) == ["b"]
@@ -79,8 +111,11 @@ def test_numbers_and_truth_values_are_text_and_nothing_is_empty(tmp_path: Path) 
         ("c.tsv", "", "is empty"),
         ("c.tsv", "caption\n\n", "has no rows"),
         ("c.jsonl", "", "has no rows"),
-        ("c.jsonl", '{"caption": "a"}\nb\n', "object 2 is not valid JSON"),
+        ("c.jsonl", '{"caption": "a"}\nb\n', "c.jsonl, line 2, is not valid JSON"),
+        ("c.jsonl", '{"caption": "a"}\n\n \r\nb\n', "c.jsonl, line 4, is not valid JSON"),
+        ("c.ndjson", '\n{"caption": "a", "caption": "b"}', "c.ndjson, line 2, has the key 'caption' twice"),
         ("c.jsonl", '{"caption": "a", "caption": "b"}', "has the key 'caption' twice"),
+        ("c.jsonl", "{}\n\n{}", "has no rows"),
         ("c.jsonl", '["a"]', "each row must be an object"),
         ("c.json", '{"caption": ["a"]}', "each row must be an object"),
         ("c.json", "[", "is not valid JSON"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from cache.errors import UserError
-from workbench.tables import read_table, text_columns
+from workbench.tables import place, read_table, text_columns
 
 COLUMNS = ("model", "concept", "block", "impact")
 SETTINGS = ("metric", "attn")  # optional columns that distinguish rows of the same block
@@ -33,7 +33,7 @@ def load_published(file: Path) -> pd.DataFrame:
     wrong = table.index[impact.isna() & (table["impact"] != "")]
     if len(wrong):
         raise UserError(
-            f"The published table {file} has the impact '{table['impact'][wrong[0]]}' in line {wrong[0] + 2}; "
+            f"The published table {file} has the impact '{table['impact'][wrong[0]]}' in {place(table, wrong[0])}; "
             "impacts must be numbers or empty."
         )
     return table.assign(impact=impact)[["model", "metric", "concept", "block", "attn", "impact"]]

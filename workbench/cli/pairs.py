@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cache.errors import UserError
-from workbench.cli.console import Device, progress
+from workbench.cli.console import Device, note, progress
 from workbench.cli.parsing import CommandLine
 from workbench.prompts.defaults import ATTRIBUTE_SET, CAPTION_COLUMN, PROMPT_SET, Alignment
 from workbench.seeds import LARGEST_SEED
@@ -60,7 +60,7 @@ def build(
 
     known = load_attributes(attribute_set)
     if captions is not None:
-        texts = read_captions(captions, column)
+        texts = read_captions(captions, column, note)
     else:
         texts = prompt_captions(load_prompt_set(prompts), n_prompts, seed)
     counter = _tokenizer(alignment, tokenizer)

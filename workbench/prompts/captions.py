@@ -1,22 +1,28 @@
 """Captions for counterfactual pairs, from a text file, a table or a prompt set; and tokenizers to align them."""
 
-from collections.abc import Sized
+import logging
+from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any
 
 from cache.errors import UserError
+from cache.wording import counted
 from workbench.models import model_source
 from workbench.prompts.counterfactuals import Tokenizer
 from workbench.prompts.defaults import CAPTION_COLUMN
 from workbench.prompts.prompt_sets import PromptSet
-from workbench.tables import TABLE_ENDINGS, read_table, text_columns
+from workbench.tables import TABLE_ENDINGS, place, read_table, text_columns
 from workbench.text_files import LARGEST_TABLE, read_text, text_lines
 
+_log = logging.getLogger(__name__)
 
-def read_captions(path: Path, column: str = CAPTION_COLUMN) -> list[str]:
+
+def read_captions(
+    path: Path, column: str = CAPTION_COLUMN, note: Callable[[str], None] = _log.warning
+) -> list[str]:
     """Read captions from a text file with one per line, or from a column of a table (see `read_table`).
 
-    Empty captions are skipped.
+    Empty lines and rows without a caption are skipped; `note` is called with a sentence on such rows.
 
     Raises:
         UserError: if the file is missing, unreadable or without captions, the column is unknown, or the file is a table
@@ -29,6 +35,12 @@ def read_captions(path: Path, column: str = CAPTION_COLUMN) -> list[str]:
             names = ", ".join(map(str, table.columns))
             raise UserError(f"{path} has no column '{column}'. Its columns are {names}.")
         found = texts[column].tolist()
+        empty = texts.index[texts[column].str.strip() == ""]
+        if 0 < len(empty) < len(texts):
+            note(
+                f"{path} has {counted(len(empty), 'row')} without a caption, skipped here; the first is "
+                f"{place(texts, empty[0])}."
+            )
     else:
         found = text_lines(read_text(path, LARGEST_TABLE))
         _refuse_table(found, path, column)

@@ -15,7 +15,7 @@ from workbench.files import replacing
 from workbench.hub import is_hub_id
 from workbench.prompts.attributes import AttributeSet, load_attributes
 from workbench.prompts.prompt_sets import Pair, Prompt
-from workbench.tables import read_table, text_columns
+from workbench.tables import place, read_table, text_columns
 
 COLUMNS = ("original_feature", "clean_prompt", "corrupted_prompt")
 MORE_COLUMNS = ("concept", "counterfactual_feature", "scorer_text")
@@ -75,7 +75,7 @@ def complete(table: pd.DataFrame, source: str, attributes: AttributeSet | None =
     for column, default in defaults.items():
         given = table[column] if column in table else pd.Series("", index=table.index)
         table[column] = given.where(given != "", table["original_feature"].map(default).fillna(""))
-    return table.reset_index(drop=True)
+    return table
 
 
 def row_problems(table: pd.DataFrame) -> pd.Series:
@@ -108,7 +108,7 @@ def check_rows(table: pd.DataFrame, source: str, attributes: AttributeSet | None
     hint = f" (the attributes are {known})" if bad.iloc[0].endswith("is unknown") else ""
     more = f", and {len(bad) - 1} more rows are invalid" if len(bad) > 1 else ""
     raise UserError(
-        f"{source}, row {bad.index[0] + 1}: {bad.iloc[0]}{hint}{more}. Fix the file, or skip such rows with "
+        f"{source}, {place(table, bad.index[0])}: {bad.iloc[0]}{hint}{more}. Fix the file, or skip such rows with "
         "`workbench pairs import --skip-bad`."
     )
 

@@ -53,7 +53,7 @@ def test_an_unknown_model_is_told_with_the_list(tmp_path: Path) -> None:
             "lacks the column impact. Required: model, concept, block, impact",
         ),
         ("concept,impact\nfast,1\n", "lacks the columns model, block"),
-        ("model,concept,block,impact\na,b,tf0,much\n", "impact 'much' in line 2"),
+        ("model,concept,block,impact\na,b,tf0,much\n", "impact 'much' in row 1"),
         ("", "is empty"),
     ],
 )

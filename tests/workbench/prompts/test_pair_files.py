@@ -1,5 +1,6 @@
 """Files of pairs: written and read back, filled up from the attributes, and what a bad one is told."""
 
+import json
 from pathlib import Path
 
 import huggingface_hub
@@ -156,6 +157,17 @@ def test_bad_rows(tmp_path: Path, lines: list[str], sentence: str) -> None:
 
 def test_the_same_texts_under_two_attributes_are_no_repetition(tmp_path: Path) -> None:
     assert list(load_pairs(write(tmp_path, "sad,a,b", "slow,a,b", "sad,b,a"))) == ["sad", "slow"]
+
+
+def test_bad_rows_of_json_lines_are_named_by_line(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    good, bad = (
+        json.dumps({"original_feature": "sad", "clean_prompt": "a", "corrupted_prompt": text})
+        for text in ("b", "a")
+    )
+    file.write_text(f"{good}\n\n\n{bad}\n")
+    with pytest.raises(UserError, match=r"pairs\.jsonl, line 4: clean_prompt and corrupted_prompt are equal"):
+        load_pairs(file)
 
 
 def test_problems_of_rows_are_told_one_by_one(tmp_path: Path) -> None:
