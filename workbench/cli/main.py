@@ -256,7 +256,7 @@ def _print_price(out: Path, spec: "StudySpec", model: "AudioDiffusionModel", sto
     """Print a table of the trace's cost; raise UserError if there is no room."""
     from cache.opening import checked_folder
     from cache.storage import open_storage
-    from workbench.cli.pricing_table import price_table
+    from workbench.cli.pricing_table import measuring, price_table
     from workbench.studies.pricing import check_price, price
     from workbench.studies.study import CACHE
     from workbench.studies.tracing import cache_plan, study_capture
@@ -264,6 +264,9 @@ def _print_price(out: Path, spec: "StudySpec", model: "AudioDiffusionModel", sto
     study_capture(spec, model)
     plan = cache_plan(spec, model)
     storage = open_storage(store or checked_folder(out, CACHE))
+    console.print(
+        measuring(spec, plan), soft_wrap=True
+    )  # long clips take minutes, or more memory than there is
     output.print(price_table(price(spec, plan, model, storage)))
     check_price(plan, storage)
 

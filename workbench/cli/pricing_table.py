@@ -5,7 +5,20 @@ from rich.console import Group
 from rich.filesize import decimal
 from rich.table import Table
 
-from workbench.studies.pricing import Price
+from cache import CachePlan
+from cache.wording import counted
+from workbench.studies.pricing import TRIAL_CALLS, Price
+from workbench.studies.study import StudySpec
+
+
+def measuring(spec: StudySpec, plan: CachePlan) -> str:
+    """Return a sentence on what `price` runs, for before it starts."""
+    clips = counted(min(plan.clips_per_shard, plan.n_clips), "clip")
+    return (
+        f"Measuring: {counted(TRIAL_CALLS, 'denoiser call')} with {clips} of {spec.settings.duration:g} s as one "
+        "batch, and decoding one clip. If this runs out of memory, so would the trace: then give a smaller "
+        "--clips-per-shard or --duration."
+    )
 
 
 def price_table(price: Price) -> Group:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cache import CachePlan, UserError
 from cache.local_storage import LocalStorage
-from tests.workbench.studies.test_study import study_spec
+from tests.workbench.studies.test_study import interrupted, study_spec
 from workbench.cli.main import app
 from workbench.cli.pricing_table import price_table
 from workbench.engine.settings import GenerationSettings
@@ -120,6 +120,25 @@ def test_the_command_prints_the_price_and_writes_nothing(tiny_folder: Path, tmp_
     assert not (tmp_path / "study").exists()
     for text in ("tf1.block", "float32", "bfloat16", "12 of 12", "means of 5", "free disk", "estimated time"):
         assert text in result.output
+
+
+def test_the_command_says_what_it_measures_before_it_does(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AceStep15, "generate_batch", interrupted)
+    for options, clips in (((), "16 clips of 0.5 s"), (("--clips-per-shard", "1"), "1 clip of 0.5 s")):
+        command = [
+            "trace",
+            str(tiny_folder),
+            "--out",
+            str(tmp_path / "study"),
+            "--dry-run",
+            "--duration",
+            "0.5",
+        ]
+        result = CliRunner().invoke(app, [*command, *options])
+        assert result.exit_code != 0
+        assert f"Measuring: 2 denoiser calls with {clips} as one batch" in result.output
 
 
 def test_the_table_says_what_does_not_fit_float16(tiny: AceStep15, tmp_path: Path) -> None:
