@@ -1,7 +1,7 @@
 """nnsight's names, without the method `save` that importing nnsight adds to every Python object.
 
-The method misleads: every object seems to have one, which writes no file. torchsde, which draws the noise of Stable
-Audio Open and AudioLDM2, also fails on it. The function `nnsight.save` does the same and stays.
+The method misleads: every object seems to have one, which writes no file. torchsde, which diffusers imports with some
+schedulers, lists the attributes of its objects, and fails on it. The function `nnsight.save` does the same and stays.
 """
 
 from nnsight import NNsight, save
