@@ -264,9 +264,8 @@ def _print_price(out: Path, spec: "StudySpec", model: "AudioDiffusionModel", sto
     study_capture(spec, model)
     plan = cache_plan(spec, model)
     storage = open_storage(store or checked_folder(out, CACHE))
-    console.print(
-        measuring(spec, plan), soft_wrap=True
-    )  # long clips take minutes, or more memory than there is
+    # Before it starts: long clips take minutes, or more memory than there is.
+    console.print(measuring(spec, plan), soft_wrap=True)
     output.print(price_table(price(spec, plan, model, storage)))
     check_price(plan, storage)
 
