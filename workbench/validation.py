@@ -75,9 +75,12 @@ class MadeByUsers(type(BaseModel)):  # type: ignore[misc]
     UserError would lose the place of the value (`settings.duration`).
     """
 
-    def __call__(cls, *args: Any, **values: Any) -> Any:
+    def __call__(cls, *unnamed: Any, **values: Any) -> Any:
+        if unnamed:
+            names = ", ".join(_annotations(cls))
+            raise UserError(f"The values of {cls.__name__} must be given by name ({names}).")
         try:
-            return super().__call__(*args, **values)
+            return super().__call__(**values)
         except ValidationError as error:
             raise UserError(f"Invalid {cls.__name__}: {_sentence(error.errors()[0], cls)}.") from error
 

@@ -434,6 +434,8 @@ class AudioDiffusionModel(ABC):
         self, runs: Sequence[Clip | Run], settings: GenerationSettings, capture: Capture | None = None
     ) -> Batch:
         """Plan the batch that `generate_batch` computes for these runs; raise UserError as it does."""
+        must_be(Sequence, runs, "A batch must be a list of clips or runs")
+        must_be(GenerationSettings, settings, "Settings must be made by wb.GenerationSettings")
         self.check_settings(settings)
         for run in map(as_run, runs):
             for edit in run.nested_edits:
