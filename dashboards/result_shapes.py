@@ -27,6 +27,7 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "feature bin": {"sae": ("hist_edge", "hist_count")},
     "feature step": {"sae": ("step_profile",)},
     "feature value": {"sae": ("auroc",)},
+    "value": {"sae": ("auroc_shuffled",)},
 }
 # Variables that are between 0 and 1, or NaN.
 _FRACTIONS = {
@@ -41,7 +42,7 @@ _FRACTIONS = {
         "p_value",
         "chance",
     ),
-    "sae": ("density", "auroc", "dead_fraction", "final_dead_fraction"),
+    "sae": ("density", "auroc", "auroc_shuffled", "dead_fraction", "final_dead_fraction"),
 }
 _ROUNDING = 1e-6
 MAX_PAIRS = 10_000

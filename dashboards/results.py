@@ -18,7 +18,7 @@ from dashboards.tables.probes import COLUMNS
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-SCHEMA_VERSIONS = {"patching": 4, "probes": 2}
+SCHEMA_VERSIONS = {"patching": 4, "probes": 2, "sae": 3}
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae"}
 # The variables that pages and figures read from each kind of result, and the labels that must not be empty.
 _VARIABLES = {
@@ -31,6 +31,7 @@ _VARIABLES = {
     "sae": (
         *("train_step", "rank", "value", "density", "max_activation", "mean_activation", "alive", "top_clip"),
         *("top_activation", "top_second", "top_step", "hist_edge", "hist_count", "step_profile", "auroc"),
+        "auroc_shuffled",
         *(*MEASURES, *(f"final_{name}" for name in MEASURES)),
     ),
 }

@@ -96,7 +96,8 @@ def sae_metrics(result: xr.Dataset) -> pd.DataFrame:
 def sae_summary(result: xr.Dataset, clips: pd.DataFrame) -> pd.DataFrame:
     """The features of a `sae` result that best distinguish a concept's value; `clips` is the study's clip table.
 
-    Columns: feature, responds to, clips (that have this value), AUROC and density.
+    Columns: feature, responds to, clips (that have this value), AUROC, shuffled (the AUROC that the best feature
+    exceeds in 5 % of shuffles of the labels) and density.
     """
     features = features_frame(result).dropna(subset="best_auroc")
     top = features.sort_values("best_auroc", ascending=False, kind="stable").head(TOP_FEATURES)
@@ -106,6 +107,7 @@ def sae_summary(result: xr.Dataset, clips: pd.DataFrame) -> pd.DataFrame:
             "responds to": top["best_value"],
             "clips": [str(_clips_with(clips, value)) for value in top["best_value"]],
             "AUROC": top["best_auroc"].map(fixed),
+            "shuffled": top["shuffled_auroc"].map(fixed),
             "density": top["density"].map(lambda density: fixed(density, 3)),
         }
     )

@@ -7,15 +7,17 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.stats import rankdata
 
+from analyses.statistics import ALPHA
 from cache import CachePlan
 from workbench.sae.base import SAE
 
 TOP_CLIPS = 12
 BINS = 30
 FEWEST_PROMPTS = 2
+SHUFFLES = 200
 
 ClipActivations = Iterable[Float[np.ndarray, "step token channel"]]
 
@@ -46,6 +48,7 @@ def feature_table(
     - step_profile: mean activation over clips and tokens, zeros included.
     - auroc: AUROC of the clip-mean activation for "the clip has this value", among the clips with a value of the
       concept; NaN if fewer than `FEWEST_PROMPTS` prompts have or lack the value, and for dead features.
+    - auroc_shuffled: the AUROC that the best feature exceeds in 5 % of shuffles of the labels (`shuffled_aurocs`).
 
     Args:
         sae: the autoencoder.
@@ -70,6 +73,7 @@ def feature_table(
             "hist_edge": (("feature", "bin"), peak[:, None] * np.arange(BINS) / BINS),
             "step_profile": (("feature", "step"), activity.step_mean.T),
             "auroc": (("feature", "value"), np.where(alive[:, None], aurocs, np.nan)),
+            "auroc_shuffled": ("value", shuffled_aurocs(activity.clip_mean[:, alive], clips)),
         },
         {
             "feature": np.arange(len(peak)),
@@ -140,25 +144,78 @@ def top_clips(
     return {name: (("feature", "rank"), values) for name, values in variables.items()}
 
 
+class ConceptLabels(NamedTuple):
+    """A concept's labels: its values, and the clips that have one, with the labels and numbers of their prompts."""
+
+    concept: str
+    clips: Int[np.ndarray, " clip"]
+    prompt_labels: Shaped[np.ndarray, " prompt"]
+    prompt: Int[np.ndarray, " clip"]
+
+    @property
+    def values(self) -> list[str]:
+        """The values in order."""
+        return sorted(set(self.prompt_labels.tolist()))
+
+    def has_auroc(self, value: str) -> bool:
+        """Whether enough prompts have the value and lack it: a feature of one prompt would separate it too."""
+        n = int((self.prompt_labels == value).sum())
+        return min(n, len(self.prompt_labels) - n) >= FEWEST_PROMPTS
+
+
+def concept_labels(clips: pd.DataFrame) -> list[ConceptLabels]:
+    """Return the labels of each concept, from the `label_<concept>` columns of a study's clip table."""
+    found = []
+    for column in (name for name in clips.columns if name.startswith("label_")):
+        known = np.flatnonzero(clips[column] != "")
+        _, first, prompt = np.unique(
+            clips["prompt_id"].to_numpy()[known], return_index=True, return_inverse=True
+        )
+        labels = clips[column].to_numpy(str)[known][first]
+        found.append(ConceptLabels(column.removeprefix("label_"), known, labels, prompt))
+    return found
+
+
 def concept_aurocs(
     clip_mean: Float[np.ndarray, "clip feature"], clips: pd.DataFrame
 ) -> tuple[list[str], Float[np.ndarray, "feature value"]]:
-    """AUROC of each feature for each value of the `label_<concept>` columns, named "concept=value".
+    """Compute the AUROC of each feature for each value of the `label_<concept>` columns, named "concept=value".
 
-    NaN for a value that fewer than `FEWEST_PROMPTS` prompts have or lack: a feature specific to one prompt would
-    separate it too.
+    NaN for a value that fewer than `FEWEST_PROMPTS` prompts have or lack.
     """
     names, columns = [], []
-    for column in (name for name in clips.columns if name.startswith("label_")):
-        known = (clips[column] != "").to_numpy()
-        labels, prompts = clips[column][known].to_numpy(str), clips["prompt_id"][known].to_numpy()
-        for value in np.unique(labels):
-            has = labels == value
-            names.append(f"{column.removeprefix('label_')}={value}")
-            fewest = min(len(np.unique(prompts[has])), len(np.unique(prompts[~has])))
-            areas = auroc(clip_mean[known], has)
-            columns.append(areas if fewest >= FEWEST_PROMPTS else np.full_like(areas, np.nan))
+    for labels in concept_labels(clips):
+        for value in labels.values:
+            names.append(f"{labels.concept}={value}")
+            areas = auroc(clip_mean[labels.clips], (labels.prompt_labels == value)[labels.prompt])
+            columns.append(areas if labels.has_auroc(value) else np.full_like(areas, np.nan))
     return names, np.array(columns, dtype=np.float64).reshape(len(names), clip_mean.shape[1]).T
+
+
+def shuffled_aurocs(
+    clip_mean: Float[np.ndarray, "clip feature"], clips: pd.DataFrame, seed: int = 0
+) -> Float[np.ndarray, " value"]:
+    """Compute the AUROC that the best feature exceeds in 5 % of shuffles of a concept's labels between prompts.
+
+    Of many features one separates any value well by chance. A feature above this AUROC is significant at 5 %, corrected
+    for the number of features (the maximum statistic of Westfall & Young, Resampling-Based Multiple Testing, 1993), but
+    not for the number of values. NaN without features, and where `concept_aurocs` is.
+    """
+    rng = np.random.default_rng(seed)
+    thresholds = []
+    for labels in concept_labels(clips):
+        ranks = rankdata(clip_mean[labels.clips], axis=0)
+        shuffles = np.stack([rng.permutation(labels.prompt_labels) for _ in range(SHUFFLES)])[
+            :, labels.prompt
+        ]
+        for value in labels.values:
+            has = (shuffles == value).astype(np.float64)
+            best = _areas(has @ ranks, has.sum(axis=1, keepdims=True), len(ranks)).max(
+                axis=1, initial=-np.inf
+            )
+            known = labels.has_auroc(value) and clip_mean.shape[1] > 0
+            thresholds.append(np.quantile(best, 1 - ALPHA) if known else np.nan)
+    return np.array(thresholds)
 
 
 def auroc(
@@ -169,4 +226,11 @@ def auroc(
     if n_positive == 0 or n_negative == 0:
         return np.full(scores.shape[1], np.nan)
     rank_sum = rankdata(scores, axis=0)[positive].sum(axis=0)
-    return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+    return _areas(rank_sum, n_positive, len(positive))
+
+
+def _areas(
+    rank_sum: Float[np.ndarray, "*shuffle feature"], n_positive: int | Float[np.ndarray, "shuffle 1"], n: int
+) -> Float[np.ndarray, "*shuffle feature"]:
+    """Return areas under ROC curves from sums of the positive clips' ranks among `n` clips."""
+    return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * (n - n_positive))

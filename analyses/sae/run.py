@@ -23,7 +23,7 @@ from workbench.sae.folder import CONFIG_FILE, load_folder, save_folder
 from workbench.studies.study import Study
 
 KIND = "sae"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def asked_training(study: Study, site: str, **options: Any) -> TrainSpec:

@@ -72,7 +72,11 @@ def register(app: dash.Dash, study: Study) -> None:
 
 
 def _numbers(row: pd.Series) -> Component:
-    best = f"{row['best_value']} ({fixed(row['best_auroc'], 3)})" if row["best_value"] else "none"
+    best = (
+        f"{row['best_value']} ({fixed(row['best_auroc'], 3)}; shuffled labels: {fixed(row['shuffled_auroc'], 3)})"
+        if row["best_value"]
+        else "none"
+    )
     return numbers(
         {
             "feature": str(row["feature"]),

@@ -93,6 +93,13 @@ def _grid() -> Component:
             **number_column(".3f"),
             **_filter("Number"),
         },
+        {
+            "field": "shuffled_auroc",
+            "headerName": "shuffled",
+            "headerTooltip": "AUROC that the best feature exceeds in 5 % of shuffles of the labels between prompts",
+            "width": 76,
+            **number_column(".3f"),
+        },
         {"field": "density", "width": 72, **number_column(".2%"), **_filter("Number")},
         {
             "field": "max_activation",

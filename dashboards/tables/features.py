@@ -8,9 +8,11 @@ MEASURES = ("loss", "explained_variance", "l0", "dead_fraction")
 
 
 def features_frame(result: xr.Dataset) -> pd.DataFrame:
-    """One row for each feature: feature, alive, density, max_activation, mean_activation, best_value, best_auroc.
+    """One row for each feature: feature, alive, density, max_activation, mean_activation, best_value, best_auroc,
+    shuffled_auroc.
 
-    `best_value` is the concept value that the feature distinguishes best; "" if no AUROC is defined.
+    `best_value` is the concept value that the feature distinguishes best; "" if no AUROC is defined. `shuffled_auroc`
+    is the AUROC for that value that the best feature exceeds in 5 % of shuffles of its labels.
     """
     auroc = result["auroc"].transpose("feature", "value").values.astype(float)
     known = ~np.isnan(auroc).all(axis=1)
@@ -25,6 +27,7 @@ def features_frame(result: xr.Dataset) -> pd.DataFrame:
             "mean_activation": result["mean_activation"].values.astype(float),
             "best_value": np.where(known, names[best], ""),
             "best_auroc": np.where(known, auroc[np.arange(len(best)), best], np.nan),
+            "shuffled_auroc": np.where(known, result["auroc_shuffled"].values.astype(float)[best], np.nan),
         }
     )
 

@@ -59,6 +59,7 @@ def test_the_metrics_of_an_autoencoder_and_its_best_features(study: Study) -> No
     best = features_frame(result)["best_auroc"]
     table = sae_summary(result, study.clips)
     assert table["AUROC"].iloc[0] == f"{np.nanmax(best):.2f}"
+    assert set(table["shuffled"]) == {"0.81"}
     assert table["feature"].is_unique
     concept, _, value = table["responds to"].iloc[0].partition("=")
     assert table["clips"].iloc[0] == str((study.clips[f"label_{concept}"] == value).sum())

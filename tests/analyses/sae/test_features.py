@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from sklearn.metrics import roc_auc_score
 
-from analyses.sae.features import BINS, TOP_CLIPS, auroc, concept_aurocs, feature_table
+from analyses.sae.features import BINS, TOP_CLIPS, auroc, concept_aurocs, feature_table, shuffled_aurocs
 from analyses.sae.metrics import Reconstruction
 from analyses.sae.run import feature_trace, load_sae, run_sae
 from analyses.sae.train import train_spec
@@ -96,7 +96,9 @@ def test_aurocs_are_those_of_scikit_learn(planted_study: Study, result: xr.Datas
 def test_a_feature_carries_the_planted_concept(result: xr.Dataset) -> None:
     best = result.auroc.sel(value="tempo=fast").argmax("feature").item()
     assert result.auroc.sel(value="tempo=fast")[best] > 0.99
-    assert result.auroc.sel(value="mood=happy").max() < 0.8
+    threshold = result.auroc_shuffled
+    assert result.auroc.sel(value="tempo=fast")[best] > threshold.sel(value="tempo=fast") + 0.1
+    assert result.auroc.sel(value="mood=happy").max() < threshold.sel(value="mood=happy")
     profile = result.step_profile[best]
     assert profile.sel(step=PLANTED_STEP) > 2 * profile.sel(step=STEPS[0])
 
@@ -135,10 +137,11 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
         "hist_edge": ("feature", "bin"),
         "step_profile": ("feature", "step"),
         "auroc": ("feature", "value"),
+        "auroc_shuffled": ("value",),
     }
     expected = {
         "kind": "sae",
-        "schema_version": 2,
+        "schema_version": 3,
         "site": SITE,
         "pass": "cond",
         "architecture": "topk",
@@ -195,6 +198,31 @@ def test_dead_features_and_clips_in_which_a_feature_is_silent(planted_study: Stu
     np.testing.assert_allclose(table.mean_activation, [4, 0])
     assert table.hist_count.values.tolist() == [[0] * (BINS - 1) + [1], [0] * BINS]
     np.testing.assert_array_equal(table.auroc, [[0.75, 0.25], [np.nan, np.nan]])
+
+
+def test_on_noise_few_features_are_above_shuffled_labels() -> None:
+    """With 200 features of 24 prompts the best one separates any value well; in some 5 % of draws it is above."""
+    labels = np.repeat(["fast", "slow"], 12)
+    clips = pd.DataFrame({"prompt_id": np.arange(24).repeat(2), "label_tempo": labels.repeat(2)})
+    above = []
+    for draw in range(200):
+        noise = np.random.default_rng(draw).normal(size=(24, 200)).repeat(2, axis=0)
+        _, areas = concept_aurocs(noise, clips)
+        above.append(bool((areas.max(axis=0) > shuffled_aurocs(noise, clips, seed=draw)).any()))
+    assert areas.max() > 0.75
+    assert 0.01 < np.mean(above) < 0.12, "two values, mirror images of each other"
+
+
+def test_labels_are_shuffled_between_prompts() -> None:
+    """A feature of one prompt in five clips is no better than that prompt alone."""
+    prompts = np.arange(6).repeat([5, 1, 1, 1, 1, 1])
+    clips = pd.DataFrame({"prompt_id": prompts, "label_mood": np.where(prompts < 3, "happy", "sad")})
+    feature = (prompts == 0)[:, None].astype(float)
+    happy, sad = shuffled_aurocs(feature, clips)
+    # The prompt is happy in half of all shuffles: 5 of 7 happy clips are active, and none of 3 sad ones.
+    assert happy == pytest.approx((5 + 2 / 2) / 7)
+    assert sad == pytest.approx((5 + 2 / 2) / 7)
+    assert np.isnan(shuffled_aurocs(feature[:, :0], clips)).all()
 
 
 def test_auroc_by_hand() -> None:
