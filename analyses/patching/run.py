@@ -23,7 +23,7 @@ from analyses.patching.contexts import (
 from analyses.patching.dataset import Arms, map_dataset
 from analyses.patching.greedy import GreedyStep, grow_sets
 from analyses.patching.impact import CONFIDENCE, RESOLUTION, impact
-from analyses.patching.screening import choose_arms, rank_agreement, screen_arms
+from analyses.patching.screening import check_screening, choose_arms, rank_agreement, screen_arms
 from analyses.patching.spec import QUESTIONS, PatchingSpec
 from analyses.patching.stopping import Progress, run_pairs
 from analyses.patching.sweep import OWN, Sweep
@@ -157,15 +157,18 @@ def check_patching(
     arms = question_arms(spec, study, model, tensors)
     _check_names(arms)
     _check_stop(spec, arms)
+    if spec.screening is not None:
+        check_screening(arms)
     encode = encoder(model, study.spec.lyrics, study.spec.settings)
     sources = {source for arm in arms for source in arm.sources} - OWN
     contexts, dropped = drop_indistinguishable(_contexts(study, spec, listed, encode), sources, encode)
     for scorer in scorers.values():
-        _check_length(scorer, study, model)
         scorer.check_texts([context.pair.text for pairs in contexts.values() for context in pairs])
     first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
     sweep = Sweep(study, model, scorers, with_noise(contexts, first_seed, spec.seeds), executor)
     empty = sweep.check(arms)
+    for scorer in scorers.values():
+        _check_length(scorer, study, model)
     notes = [*_notes(spec, model, contexts, dropped), *empty, *filter(None, [_half_written(study)])]
     return Plan(spec, arms, dropped, notes, sweep)
 

@@ -47,6 +47,22 @@ def velocity_screen(
     return projected / whole if whole else np.full(len(arms), np.nan), run.rows
 
 
+def check_screening(arms: Sequence[Arm]) -> list[Arm]:
+    """Return the cells to screen.
+
+    Raises:
+        UserError: if one cannot be screened, because it ablates, edits the clean run, or follows a path.
+    """
+    cells = [arm for arm in arms if arm.role == "cell"]
+    unfit = [arm.name for arm in cells if arm.direction != "sufficiency" or arm.sources != {"clean"}]
+    if unfit:
+        raise UserError(
+            f"'{unfit[0]}' cannot be screened; only patches from the clean into the corrupt run can. Leave out "
+            "necessity, ablations and paths."
+        )
+    return cells
+
+
 def screen_arms(
     study: Study,
     model: AudioDiffusionModel,
@@ -56,18 +72,9 @@ def screen_arms(
 ) -> xr.DataArray:
     """Return every cell's (concept, arm) mean screening score over the pairs; `attrs["rows"]` counts denoiser rows.
 
-    Each pair is screened with its first seed.
-
-    Raises:
-        UserError: if an arm cannot be screened, because it ablates, edits the clean run, or follows a path.
+    Each pair is screened with its first seed. Raises UserError as `check_screening` does.
     """
-    cells = [arm for arm in arms if arm.role == "cell"]
-    unfit = [arm.name for arm in cells if arm.direction != "sufficiency" or arm.sources != {"clean"}]
-    if unfit:
-        raise UserError(
-            f"'{unfit[0]}' cannot be screened; only patches from the clean into the corrupt run can. Leave out "
-            "necessity, ablations and paths."
-        )
+    cells = check_screening(arms)
     screen = {"velocity": velocity_screen, "attribution": attribute_arms}[method]
     values, rows = [], 0
     for pairs in contexts.values():
