@@ -90,11 +90,11 @@ def _check_stop(spec: PatchingSpec, arms: Sequence[Arm]) -> None:
 
 def _check_length(scorer: Scorer, study: Study, model: AudioDiffusionModel) -> None:
     """Raise UserError if the study's clips are too short to be scored."""
-    duration = study.spec.settings.duration
-    if duration + model.token_seconds < scorer.min_seconds:  # models round up to whole tokens
+    seconds = model.seconds(study.spec.settings.duration)
+    if seconds < scorer.min_seconds:
         raise UserError(
             f"The scorer {scorer.name} needs clips of at least {scorer.min_seconds:g} s, but those of {study.path} are "
-            f"{duration:g} s long, so that no run would have a score. Choose another scorer (--scorer), or trace a "
+            f"{seconds:g} s long, so that no run would have a score. Choose another scorer (--scorer), or trace a "
             "study of longer clips (--duration)."
         )
 

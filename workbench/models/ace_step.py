@@ -101,6 +101,10 @@ class AceStep15(AudioDiffusionModel):
         """Latent-time tokens of a clip of `duration` seconds: latent frames in patches."""
         return math.ceil(self.frames(duration) / self.config.patch_size)
 
+    def seconds(self, duration: float) -> float:
+        """Seconds of audio of a clip of `duration` seconds, rounded up to whole latent frames."""
+        return self.frames(duration) / self.pipeline.latents_per_second
+
     @property
     def token_seconds(self) -> float:
         """Seconds of music per token."""

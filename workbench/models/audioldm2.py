@@ -185,6 +185,10 @@ class AudioLDM2(AudioDiffusionModel):
         """Latent frames of a clip of `duration` seconds."""
         return math.ceil(int(duration / self.mel_seconds) / self.pipeline.vae_scale_factor)
 
+    def seconds(self, duration: float) -> float:
+        """Seconds of audio of a clip of `duration` seconds: less if it ends within a frame of the spectrogram."""
+        return min(duration, self.frames(duration) * self.pipeline.vae_scale_factor * self.mel_seconds)
+
     def _grid(self, block: int, frames: int) -> tuple[int, int]:
         """Return the time steps and frequency bands of a block; each downsampling rounds up."""
         halved = 2 ** self._places[block].level

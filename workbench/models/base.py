@@ -130,6 +130,10 @@ class AudioDiffusionModel(ABC):
         """Return the seconds of music per token of a site: `token_seconds`, or more if it has fewer tokens."""
         return self.token_seconds
 
+    def seconds(self, duration: float) -> float:
+        """Return the seconds of audio of a clip of `duration` seconds: as many, or what whole latent frames give."""
+        return duration
+
     @abstractmethod
     def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
         """Guidance passes that a generation with these settings runs."""

@@ -206,7 +206,9 @@ def check_each_clip_is_decoded_as_it_is_alone(subject: Subject) -> None:
             untraced = subject.untraced_audio(model, clip, settings)
             assert_close(audio, untraced, (clip, duration))
             assert untraced.abs().max() > 1e-3
-            assert audio.shape[-1] / model.sample_rate == pytest.approx(duration, abs=2 * model.token_seconds)
+            assert audio.shape[-1] / model.sample_rate == pytest.approx(
+                model.seconds(duration), abs=1 / model.sample_rate
+            )
 
 
 def check_numbers_that_break_are_said_of_their_run_and_step(subject: Subject) -> None:

@@ -192,6 +192,13 @@ def test_step_sizes_are_how_far_noise_predicted_in_one_step_moves_the_end(
     assert [size / sizes[0] for size in sizes] == pytest.approx([end / ends[0] for end in ends], rel=1e-4)
 
 
+def test_a_clip_that_ends_within_a_frame_of_the_spectrogram_is_shorter(tiny: AudioLDM2) -> None:
+    duration = 1.005  # and 0.01 s per frame
+    latents = torch.zeros(1, tiny.frames(duration), int(tiny.config.in_channels) * tiny.bands)
+    audio = tiny.decode(latents, duration)
+    assert audio.shape[-1] / tiny.sample_rate == tiny.seconds(duration) == 1.0
+
+
 def test_tokens_and_widths_are_each_blocks_own(tiny: AudioLDM2) -> None:
     counts = [tiny.tokens_at(Site(block, "block"), 0.5) for block in BLOCKS]
     assert counts == [13 * 2 if block in COARSE else 25 * 4 for block in BLOCKS]

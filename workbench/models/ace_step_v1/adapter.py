@@ -108,6 +108,10 @@ class AceStepV1(AudioDiffusionModel):
         """Latent-time tokens of a clip of `duration` seconds: one per complete latent frame."""
         return self.pipeline.frames(duration)
 
+    def seconds(self, duration: float) -> float:
+        """Seconds of audio of a clip of `duration` seconds, rounded down to whole latent frames."""
+        return self.pipeline.frames(duration) / FRAMES_PER_SECOND
+
     def passes(self, settings: GenerationSettings) -> tuple[str, ...]:
         """cond; under guidance also null, with text between them if text and lyrics have separate scales."""
         return guidance(settings).passes
