@@ -1,17 +1,50 @@
-"""Read safetensors files from untrusted sources: their header is checked before any array is loaded."""
+"""Write safetensors files, and read those from untrusted sources: the header is checked before any array is loaded."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from cache.errors import UserError
 from cache.opening import open_file
+from workbench.files import replacing
+from workbench.system_errors import refusal
 
 MAX_BYTES = 16 * 2**30
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_AXES = 8
 _NUMBERS = {"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64"}
+
+
+def tensor_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return the content of a safetensors file.
+
+    To be written by the caller: safetensors' own `save_file` writes to a temporary file of its own, which a killed
+    process leaves behind, and gives the file a mode that only its owner can read.
+    """
+    plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    return save(plain, dict(metadata) if metadata else None)
+
+
+def write_tensors(
+    file: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str], root: Path | None = None
+) -> None:
+    """Write a safetensors file atomically; see `workbench.files.replacing` for `root`.
+
+    Raises:
+        UserError: if the file cannot be written; an existing file is then unchanged.
+    """
+    try:
+        if file.is_dir():
+            raise UserError(f"{file} is a folder. Give the name of a file to write.")
+        with replacing(file, root) as partial:
+            partial.write_bytes(tensor_bytes(arrays, metadata))
+    except OSError as error:
+        named = OSError(error.errno, error.strerror, str(file))  # not the partial file
+        sentence = refusal(named) or f"{file} cannot be written ({error.strerror}). Give another path."
+        raise UserError(sentence) from error
 
 
 def load_tensors(

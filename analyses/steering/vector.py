@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.numpy import save_file
 
 from cache.errors import UserError
 from cache.opening import UnsafeFile
@@ -18,8 +17,7 @@ from workbench.documents import parse_document
 from workbench.engine.edits import Edit, add
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
-from workbench.files import replacing
-from workbench.tensor_files import load_tensors
+from workbench.tensor_files import load_tensors, write_tensors
 from workbench.validation import must_be, validated
 
 _HEADER = "steering_vector"
@@ -68,22 +66,14 @@ class Vector:
         """
         must_be((str, os.PathLike), path, _FILE)
         file = Path(path)
-        if file.is_dir():
-            raise UserError(
-                f"{file} is a folder. Give the name of a file to write, such as mood.safetensors."
-            )
         header = _Header(
             **{name: getattr(self, name) for name in _PLAIN},
             model=dict(self.model),
             steps={site: array["step"].values.tolist() for site, array in self.directions.items()},
             sigmas={site: array["sigma"].values.tolist() for site, array in self.directions.items()},
         )
-        arrays = {site: np.ascontiguousarray(array.values) for site, array in self.directions.items()}
-        try:
-            with replacing(file) as partial:
-                save_file(arrays, partial, {_HEADER: json.dumps(header.model_dump(), ensure_ascii=False)})
-        except OSError as error:
-            raise UserError(f"{file} cannot be written ({error.strerror}). Give another path.") from error
+        arrays = {site: array.values for site, array in self.directions.items()}
+        write_tensors(file, arrays, {_HEADER: json.dumps(header.model_dump(), ensure_ascii=False)})
         return file
 
     def __repr__(self) -> str:
@@ -114,7 +104,7 @@ def load_vector(path: str | os.PathLike[str]) -> Vector:
     """Load a vector that `Vector.save` wrote.
 
     Raises:
-        UserError: if the file does not exist, is damaged, or is something else than a vector.
+        UserError: if the file does not exist, is damaged, or is not a vector.
     """
     must_be((str, os.PathLike), path, _FILE)
     file = Path(path)

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
 from cache.errors import UserError
 from cache.opening import UnsafeFile, checked_folder
 from workbench.artefacts.base import Artefact
 from workbench.documents import parse_document
-from workbench.files import file_name, replacing
+from workbench.files import file_name
 from workbench.provenance import code_version
-from workbench.tensor_files import load_tensors
+from workbench.tensor_files import load_tensors, write_tensors
 
 FORMAT = "workbench-artefact"
 FORMAT_VERSION = 1
@@ -75,17 +73,8 @@ def write_artefact(artefact: Artefact, file: Path, root: Path | None = None) -> 
     Raises:
         UserError: if the file cannot be written; an existing file is then unchanged.
     """
-    if file.is_dir():
-        raise UserError(
-            f"{file} is a folder. Give the name of a file to write, such as {artefact.name}.safetensors."
-        )
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in metadata_of(artefact).items()}
-    arrays = {name: np.ascontiguousarray(array) for name, array in artefact.arrays().items()}
-    try:
-        with replacing(file, root) as partial:
-            save_file(arrays, partial, metadata)
-    except SafetensorError as error:
-        raise UserError(f"Cannot write {file}: {str(error).rstrip('.')}.") from error
+    write_tensors(file, artefact.arrays(), metadata, root)
     return file
 
 

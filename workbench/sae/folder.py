@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from cache.errors import UserError
 from cache.opening import UnsafeFile, file_size, remove_file
@@ -13,7 +12,7 @@ from workbench.documents import read_document
 from workbench.files import replacing
 from workbench.sae.architectures import ARCHITECTURES, Architecture
 from workbench.sae.base import SAE
-from workbench.tensor_files import load_tensors
+from workbench.tensor_files import load_tensors, tensor_bytes
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
@@ -36,7 +35,9 @@ def save_folder(sae: SAE, folder: Path, root: Path | None = None) -> None:
     with replacing(weights, root) as partial:
         # The configuration exists only while the weights are complete.
         remove_file(root or folder, config.relative_to(root or folder))
-        save_file({name: value.cpu().contiguous() for name, value in sae.state_dict().items()}, partial)
+        partial.write_bytes(
+            tensor_bytes({name: value.cpu().numpy() for name, value in sae.state_dict().items()})
+        )
     with replacing(config, root) as partial:
         partial.write_text(json.dumps({**sae.config.model_dump(), **sae.config.FIXED, **FORMAT}))
 

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from analyses.steering import Vector, load_vector
 from cache.errors import UserError
+from tests.full_disk import full_disk
 from workbench.engine.settings import GenerationSettings
 from workbench.tensor_files import load_tensors
 
@@ -118,7 +119,13 @@ def test_files_of_other_kinds_are_refused(vector: Vector, tmp_path: Path) -> Non
 
 def test_a_place_where_no_file_can_be_is_refused(vector: Vector, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path in (tmp_path, tmp_path / "file" / "x"):
+    for path in (tmp_path, tmp_path / "file" / "x", tmp_path / ("n" * 300)):
         with pytest.raises(UserError):
             vector.save(path)
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_full_disk_is_a_user_s_error(vector: Vector, tmp_path: Path) -> None:
+    with full_disk(), pytest.raises(UserError, match="mood cannot be written"):
+        vector.save(tmp_path / "mood")
+    assert not os.listdir(tmp_path)

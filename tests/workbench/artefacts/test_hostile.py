@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from cache.errors import UserError
+from tests.full_disk import full_disk
 from tests.workbench.artefacts import builders
 from workbench.cli.imports import app
 
@@ -410,20 +411,16 @@ def test_exactly_one_place_to_write_to_is_needed(tmp_path: Path) -> None:
         run("caa", folder, "--out", tmp_path)
 
 
-def test_a_failure_while_writing_leaves_the_older_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_while_writing_leaves_the_older_file(tmp_path: Path) -> None:
     folder = builders.write_caa(tmp_path / "source")
     out = tmp_path / "out" / "vectors.safetensors"
     run("caa", folder, "--out", out)
     before = out.read_bytes()
 
-    def fail(arrays: Any, file: Path, metadata: Any) -> None:
-        Path(file).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("workbench.artefacts.written.save_file", fail)
-    with pytest.raises(OSError, match="No space"):
+    with (
+        full_disk(),
+        pytest.raises(UserError, match=rf"{out.name} cannot be written .*Free some space"),
+    ):
         run("caa", folder, "--out", out)
     assert out.read_bytes() == before
     assert [file.name for file in out.parent.iterdir()] == [out.name]

@@ -48,11 +48,20 @@ def test_the_folder_is_in_the_form_of_saelens(tmp_path: Path) -> None:
     assert shapes == {"W_enc": (6, 20), "b_enc": (20,), "W_dec": (20, 6), "b_dec": (6,)}
 
 
+def test_the_files_have_the_mode_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    save_folder(random_sae(), tmp_path / "sae")
+    modes = {file.stat().st_mode for file in (tmp_path / "sae").iterdir()}
+    assert modes == {(tmp_path / "plain").stat().st_mode}
+
+
 def test_an_interrupted_save_leaves_no_folder_that_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_folder(random_sae(), tmp_path)
-    monkeypatch.setattr("workbench.sae.folder.save_file", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        "workbench.sae.folder.tensor_bytes", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         save_folder(random_sae(k=4), tmp_path)
     with pytest.raises(UserError, match=r"has no cfg\.json"):
