@@ -1,12 +1,13 @@
 """Validate values with pydantic, with error sentences of our own."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, RootModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticKnownError
 
 from cache.errors import UserError
@@ -105,6 +106,14 @@ def validated(model: type[Model], values: Any, what: str) -> Model:
     return made
 
 
+def check_names(given: Iterable[str], models: Sequence[type[Any]], what: str) -> None:
+    """Raise UserError for a name that is no field of any of the models; `what` begins the sentence."""
+    known = list(dict.fromkeys(name for model in models for name in _annotations(model)))
+    for name in given:
+        if name not in known:
+            raise UserError(f"{what}: {name} is not a known name{_known(name, known)}.")
+
+
 def distinct(value: Value) -> Value:
     """Return a spec's value if it has no repeated entry; the order of nested tuples does not matter.
 
@@ -161,27 +170,49 @@ def _known(name: str, names: Sequence[str]) -> str:
     return f" (known: {', '.join(names)})" if names else ""
 
 
-def _fields(model: type[Any], path: Sequence[str | int]) -> list[str]:
-    """Return the names of the fields of what is at a path of field names in a model."""
-    kinds = [model]
+def _fields(model: Any, path: Sequence[str | int]) -> list[str]:
+    """Return the names of the fields of what is at a path in a model; none if the path leads nowhere."""
+    found = [model]
     for part in path:
-        inner = [_annotations(kind)[part] for kind in kinds if part in _annotations(kind)]
-        kinds = [kind for annotation in inner for kind in _classes(annotation)] or kinds
+        found = [inner for annotation in found for inner in _inside(annotation, part)]
+    kinds = [kind for annotation in found for kind in _alternatives(annotation)]
     return list(dict.fromkeys(name for kind in kinds for name in _annotations(kind)))
 
 
-def _annotations(kind: type[Any]) -> dict[Any, Any]:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
+def _inside(annotation: Any, part: str | int) -> list[Any]:
+    """Return the annotations of a value's field, or of its entries if it is a mapping or a list."""
+    found: list[Any] = []
+    for kind in _alternatives(annotation):
+        container = get_origin(kind) or kind
+        if part in _annotations(kind):
+            found.append(_annotations(kind)[part])
+        elif isinstance(container, type) and issubclass(container, Mapping):
+            found += get_args(kind)[1:]
+        elif isinstance(container, type) and issubclass(container, Collection):
+            found += get_args(kind)
+    return found
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """Return the kinds of a union, without metadata; a root model's are those of its root."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [kind for each in get_args(annotation) for kind in _alternatives(each)]
+    if isinstance(annotation, type) and issubclass(annotation, RootModel):
+        return _alternatives(annotation.model_fields["root"].annotation)
+    return [annotation]
+
+
+def _annotations(kind: Any) -> dict[Any, Any]:
+    if not isinstance(kind, type):
+        return {}
+    if issubclass(kind, BaseModel):
         return {name: field.annotation for name, field in kind.model_fields.items()}
     if not is_dataclass(kind):
         return {}
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}
-
-
-def _classes(annotation: Any) -> list[type[Any]]:
-    """Return the classes that an annotation mentions, such as those of a union."""
-    return [kind for each in get_args(annotation) for kind in _classes(each)] or [annotation]
 
 
 def _is_nan(value: Any) -> bool:

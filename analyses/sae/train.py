@@ -16,7 +16,7 @@ from analyses.sae.spec import TrainSettings
 from cache.errors import UserError
 from workbench.sae.architectures import ARCHITECTURES
 from workbench.sae.base import SAE, Objective, TrainingBatch
-from workbench.validation import validated
+from workbench.validation import check_names, validated
 
 # Mean and scale of the inputs are measured on at most this many rows.
 MEASURED_ROWS = 65_536
@@ -49,9 +49,11 @@ def train_spec(site: str, architecture: str = "topk", **options: Any) -> TrainSp
         raise UserError(
             f"Unknown autoencoder architecture '{architecture}'. Use one of {', '.join(ARCHITECTURES)}."
         )
-    of_training = {name: options.pop(name) for name in TrainSpec.model_fields if name in options}
     what = "The autoencoder cannot be trained"
-    objective = validated(ARCHITECTURES[architecture].objective, options, what)
+    kind = ARCHITECTURES[architecture].objective
+    check_names(options, (TrainSpec, kind), what)
+    of_training = {name: options.pop(name) for name in TrainSpec.model_fields if name in options}
+    objective = validated(kind, options, what)
     return validated(TrainSpec, {"site": site, "objective": objective, **of_training}, what)
 
 

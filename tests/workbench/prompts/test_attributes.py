@@ -130,7 +130,14 @@ A = "counterfactual: b, text: t"
             "'loud' contains the attribute's own word",
         ),
         (f"a: {{{A}, swaps: {{loud: soft}}, alone: {{big: small}}}}", "'big' is in `alone`, but neither"),
-        (f"a: {{{A}, swaps: {{loud: soft}}, wrong: 1}}", "a.wrong is not a known name"),
+        (
+            f"a: {{{A}, swaps: {{loud: soft}}, wrong: 1}}",
+            "a.wrong is not a known name .known: counterfactual, text",
+        ),
+        (
+            f"swaps: {{{A}, swaps: {{loud: soft}}, wrong: 1}}",
+            "swaps.wrong is not a known name .known: counterfactual",
+        ),
         (
             f"a: {{{A}, swaps: {{loud: soft}}}}\nb: {{counterfactual: a, text: t, swaps: {{soft: hard, loud: low}}}}",
             "'loud' is a word of a and of its counterfactual b",
