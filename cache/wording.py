@@ -9,7 +9,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return a text of a user's in quotation marks, shortened to some 60 characters."""
+    """Return a user's text in quotation marks, shortened to some 60 characters."""
     return f"'{text}'" if len(text) <= LONGEST_QUOTE else f"'{text[:LONGEST_QUOTE].rstrip()}…'"
 
 

@@ -179,13 +179,14 @@ def test_wrong_settings_are_a_user_s_error(fields: dict[str, Any], words: str) -
             'target="output" .--mode output on the command line',
         ),
         (lambda: wb.patch("tf7.cross_attn", wb.Clip("a", 0), tokens=(0, 1)), 'target="output"'),
-        (lambda: wb.blend("tf7.block", wb.Clip("a", 0), 1.0), "another edit than 'blend'"),
+        (lambda: wb.blend("tf7.block", wb.Clip("a", 0), 1.0), "an edit other than 'blend'"),
         (
             lambda: wb.patch("tf7.cross_attn", wb.Clip("a", 0), step=3),
             r"step is not a known name .known: steps, ",
         ),
-        (lambda: wb.clips([]), "prompts of clips must be at least one"),
-        (lambda: wb.clips("a", seed=[]), "seeds of clips must be at least one"),
+        (lambda: wb.clips([]), "^The list of prompts is empty. Give at least one.$"),
+        (lambda: wb.clips("a", seed=[]), "list of seeds is empty"),
+        (lambda: wb.clips("a", lyrics=[]), "list of lyrics is empty"),
         (lambda: wb.Clip("  ", 0), "prompt must not be empty"),
     ],
 )

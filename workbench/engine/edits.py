@@ -466,7 +466,7 @@ def _advice(edit: Edit) -> str:
     """Say how to edit the outputs of sites, for which a conditioning edit was given."""
     if "output" in _operator(edit.operator).targets:
         return 'To edit the output of a site, use target="output" (--mode output on the command line).'
-    return f"To edit the output of a site, use another edit than '{edit.operator}'."
+    return f"To edit the output of a site, use an edit other than '{edit.operator}'."
 
 
 _CHECKS = {"output": _check_output, "conditioning": _check_conditioning}

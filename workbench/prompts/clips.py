@@ -28,7 +28,7 @@ def clips(
     counts = {name: len(values) for name, values in given.items()}
     for name, count in counts.items():
         if not count:
-            raise UserError(f"The {name} of clips must be at least one; got an empty list.")
+            raise UserError(f"The list of {name} is empty. Give at least one.")
     n = max(counts.values())
     if any(count not in (1, n) for count in counts.values()):
         given_counts = ", ".join(f"{count} {name}" for name, count in counts.items())
