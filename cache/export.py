@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Shaped
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cache.encoding import STORED, decode
 from cache.errors import UserError
@@ -172,7 +172,8 @@ def _safetensors(cache: ActivationCache, folder: Path, site: str, exported: str)
         values = _read(cache, site, clips, exported)
         rows = to_tensor(values, plan.dtypes[site]).reshape(-1, plan.sites[site])
         file = folder / site / f"activations-{number:05d}-of-{len(blocks):05d}.safetensors"
-        save_file({"activations": rows, **_row_labels(plan, clips)}, file, description)
+        # save_file would make the file unreadable to others, and raise no OSError on a full disk.
+        file.write_bytes(save({"activations": rows, **_row_labels(plan, clips)}, description))
         yield values.nbytes
 
 

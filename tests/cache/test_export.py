@@ -17,6 +17,7 @@ from cache import ActivationCache, CacheError, CachePlan, CacheWriter, UserError
 from cache.export import export
 from tests.cache import helpers
 from tests.cache.helpers import shard_values
+from tests.full_disk import full_disk
 
 TORCH = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -170,6 +171,20 @@ def test_nothing_is_overwritten_and_nothing_half_written_appears(tmp_path: Path)
     with pytest.raises(UserError, match="out already exists"):
         export(tmp_path / "a", tmp_path / "out")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_tensor_files_are_like_other_files(tmp_path: Path) -> None:
+    """In their mode, and on a full disk."""
+    write(tmp_path / "a", make_plan())
+    export(tmp_path / "a", tmp_path / "out")
+    labels = [file for file in (tmp_path / "out").iterdir() if file.is_file()]
+    tensors = list((tmp_path / "out").glob("*/*.safetensors"))
+    assert {file.stat().st_mode for file in tensors} == {file.stat().st_mode for file in labels}
+    longest = max(file.stat().st_size for file in labels)
+    assert longest < max(file.stat().st_size for file in tensors)
+    with full_disk(longest), pytest.raises(OSError, match="too large"):
+        export(tmp_path / "a", tmp_path / "again")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "out"]
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
