@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 from analyses.patching.arms import Arm, ablation_arm, null_arms, patch_arm
 from analyses.patching.attribution import attribute_arms
-from analyses.patching.contexts import PairContext, prompt_set_contexts
+from analyses.patching.contexts import PairContext, listed_contexts
 from analyses.patching.impact import fraction, impact
 from analyses.patching.screening import velocity_screen
 from analyses.patching.spec import Direction
@@ -26,10 +26,9 @@ from analyses.patching.sweep import run_arms
 from analyses.statistics import cluster_bootstrap
 from benchmarks._result import write_result
 from benchmarks.organisms.circuits import CIRCUITS, SETTINGS, load
-from benchmarks.organisms.circuits.planted import BLOCKS, CONCEPT, HEADS, PRESENT, Circuit
+from benchmarks.organisms.circuits.planted import BLOCKS, CONCEPT, HEADS, Circuit, presence_pairs
 from benchmarks.organisms.circuits.readout import Readout
 from workbench.models.ace_step import AceStep15
-from workbench.prompts.prompt_sets import load_prompt_set
 
 PAIRS = 16
 THRESHOLD = 0.1
@@ -45,8 +44,7 @@ DIRECTIONS: tuple[Direction, ...] = ("sufficiency", "necessity")
 
 def contexts(n: int) -> list[PairContext]:
     """`n` pairs of a clean prompt with the concept and a corrupt one without it."""
-    both = prompt_set_contexts(load_prompt_set("organism"), CONCEPT, 2 * n, seed=0)
-    return [context for context in both if context.pair.clean_value == PRESENT]
+    return listed_contexts(presence_pairs(n, seed=0), n)
 
 
 def planted_maps(circuit: Circuit) -> dict[str, tuple[Cells, set[str]]]:

@@ -143,7 +143,7 @@ class OpenStudy:
         Raises:
             UserError: it is missing or damaged; the message names the command that makes it.
         """
-        must_be(str, name, "A result must be given by its name, such as 'patching'")
+        must_be(str, name, "A result must be given by its name, such as 'patching-blocks'")
         data = load_result(self.folder, name)
         made = SaeResult if data.attrs["kind"] == "sae" else Result
         return made(self.folder, name, data)
@@ -229,14 +229,14 @@ def trace(
     *,
     out: str | Path,
     store: str | None = None,
-    part: tuple[int, int] = (1, 1),
+    job: tuple[int, int] = (1, 1),
     **options: Any,
 ) -> OpenStudy:
     """Make, continue or extend a study in the folder `out`, as `workbench trace` does, and open it.
 
     `model` is a loaded model, or the name of one. `options` are the fields of
     `workbench.studies.request.StudyRequest`: n_prompts, sites, settings …; see
-    `workbench.studies.tracing.trace_study` for `store` and `part`.
+    `workbench.studies.tracing.trace_study` for `store` and `job`.
     """
     loaded = load_model(model) if isinstance(model, str) else model
     must_be(AudioDiffusionModel, loaded, "A study needs a model, or the name of one")
@@ -245,7 +245,7 @@ def trace(
     if sentence := words_unknown(loaded, spec):
         note(sentence)
     with progress("Tracing clips") as report:
-        study = trace_study(Path(out), spec, loaded, report, store, part, note)
+        study = trace_study(Path(out), spec, loaded, report, store, job, note)
     return OpenStudy(study, loaded, loaded.device)
 
 

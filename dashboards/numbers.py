@@ -9,7 +9,7 @@ from analyses.statistics import ALPHA
 UNDEFINED = "undefined"
 MAX_DIGITS = 6
 MIN_P = 1e-4
-"""Smaller p-values are shown as a bound, since the tail of their null distribution is extrapolated."""
+"""Smaller p-values are shown as a bound: probes' null is extrapolated there, and few random sign flips get there."""
 
 
 def fixed(value: float | int | np.number, digits: int = 2, apart_from: float | None = None) -> str:

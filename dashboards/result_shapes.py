@@ -9,6 +9,7 @@ from dashboards.tables.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "concept pair seed arm scorer": {"patching": ("score",)},
     "concept pair seed arm": {"patching": ("audio",)},
+    "concept pair seed": {"patching": ("noise_seed",)},
     "concept pair": {"patching": TEXTS},
     "concept arm scorer": {"patching": (*CELL_VALUES, *TESTS)},
     "concept scorer": {"patching": CONCEPT_VALUES},

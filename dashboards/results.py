@@ -23,7 +23,7 @@ COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae"}
 # The variables that pages and figures read from each kind of result, and the labels that must not be empty.
 _VARIABLES = {
     "patching": (
-        *("score", "audio", "agreement", "row", "column", "direction", "role"),
+        *("score", "audio", "noise_seed", "agreement", "row", "column", "direction", "role"),
         *("block", "null_of", "null_kind"),
         *(*TEXTS, *CELL_VALUES, *TESTS, *CONCEPT_VALUES),
     ),

@@ -15,18 +15,18 @@ LARGEST_SEED = 2**64 - 1
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 
-def consecutive_seeds(first: int, n: int, step: int = 1) -> Shaped[np.ndarray, " seed"]:
-    """Return `n` seeds from `first` on, `step` apart, as int64 if all fit, otherwise as uint64.
+def consecutive_seeds(first: int, n: int) -> Shaped[np.ndarray, " seed"]:
+    """Return `n` seeds from `first` on, as int64 if all fit, otherwise as uint64.
 
     Raises:
         UserError: if the last one is too large.
     """
-    last = first + (n - 1) * step
+    last = first + n - 1
     if last > LARGEST_SEED:
         raise UserError(
             f"Seeds must be at most {LARGEST_SEED}; this run would use {first} to {last}. Give a smaller seed."
         )
-    return seed_array([first + place * step for place in range(n)])
+    return seed_array([first + place for place in range(n)])
 
 
 def seed_array(seeds: Sequence[int]) -> Shaped[np.ndarray, " seed"]:

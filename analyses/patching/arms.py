@@ -27,6 +27,7 @@ from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import PARTS, Site, Target, check_blocks
 from workbench.engine.tensors import Tensors
+from workbench.engine.windows import SAME_SIGMA
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.token_axis import shared_tokens
 from workbench.text_files import parse_json
@@ -296,7 +297,9 @@ def sigmas_arms(request: Request) -> list[Arm]:
     """
     sigmas = request.model.sigmas(request.settings)
     n = request.spec.windows
-    edges = np.geomspace(max(sigmas), min(sigmas), n + 1) if max(sigmas) > 1 else np.linspace(1, 0, n + 1)
+    first = max(1.0, *sigmas)  # schedules that begin at 1 may begin a rounding error above it
+    in_ratios = first > 1 + SAME_SIGMA
+    edges = np.geomspace(first, min(sigmas), n + 1) if in_ratios else np.linspace(first, 0, n + 1)
     windows = [(low, high) for high, low in itertools.pairwise([*edges[:-1].tolist(), 0.0])]
     columns = {
         f"σ {high:.3g}–{low:.3g}": {"sigmas": (low, high)}

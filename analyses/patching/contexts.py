@@ -4,12 +4,11 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from analyses.patching.spec import MOST_RUNS
 from cache.errors import UserError
 from cache.wording import quoted
 from workbench.prompts.prompt_sets import Pair, PromptSet
 from workbench.prompts.reading import SAME, Encode
-from workbench.seeds import consecutive_seeds
+from workbench.provenance import content_hash
 
 N_REFERENCES = 4
 TRIES = 50  # prompts drawn before giving up on finding one that is not the pair's own
@@ -95,13 +94,17 @@ def _references(prompts: PromptSet, own: set[str], draw: random.Random, encode: 
 
 
 def listed_contexts(pairs: list[Pair], n: int, encode: Encode = str) -> list[PairContext]:
-    """Return the first `n` listed pairs (all, if there are fewer), with the other pairs as their contexts.
+    """Return listed pairs up to the `n`-th that repeats and reverses no other, with the other pairs as their contexts.
 
     `encode` returns the key of what the model reads from a prompt. Prompts that are the pair's own to the model are not
     used as its context.
     """
     contexts = []
-    for place, pair in enumerate(pairs[:n]):
+    different: set[frozenset[str]] = set()
+    for place, pair in enumerate(pairs):
+        if len(different) == n:
+            break
+        different.add(frozenset(_own(pair, encode)))
         own = _own(pair, encode)
         rest = pairs[place + 1 :] + pairs[:place]
         alike = [other.corrupt.text for other in rest if other.corrupt_value == pair.corrupt_value]
@@ -132,8 +135,8 @@ def drop_indistinguishable(
         for context in pairs:
             clean, corrupt = context.pair.clean.text, context.pair.corrupt.text
             reason = _fault(context, sources, encode)
-            first = seen.setdefault(frozenset(_own(context.pair, encode)), context.pair)
-            if not reason and first is not context.pair:
+            own = frozenset(_own(context.pair, encode))
+            if not reason and (first := seen.get(own)) is not None:
                 is_reverse = encode(first.clean.text) != encode(clean)
                 reason = (
                     f"to the model it is {'the reverse of' if is_reverse else 'the same as'} the pair "
@@ -142,6 +145,7 @@ def drop_indistinguishable(
             if reason:
                 dropped.append({"concept": concept, "clean": clean, "corrupt": corrupt, "reason": reason})
             else:
+                seen[own] = context.pair
                 kept[concept].append(context)
         if pairs and not kept[concept]:
             raise UserError(
@@ -152,22 +156,26 @@ def drop_indistinguishable(
 
 
 def with_noise(
-    contexts: dict[str, list[PairContext]], first_seed: int, n: int
+    contexts: dict[str, list[PairContext]], seeds: tuple[int, int], n: int
 ) -> dict[str, list[PairContext]]:
-    """Give each pair `n` seeds of its own, which do not change if more pairs or seeds are asked for.
+    """Give each pair `n` seeds of its own, which follow from its two prompts and `seeds`, those of study and map.
 
-    Pairs that shared their noise would not be independent, and intervals over pairs would be too narrow.
-
-    Raises:
-        UserError: if a seed is too large.
+    So a pair has the same noise in every map with these seeds, whatever else is in it. Pairs that shared their noise
+    would not be independent, and intervals over pairs would be too narrow.
     """
     return {
         concept: [
-            replace(context, seeds=tuple(consecutive_seeds(first_seed + place, n, MOST_RUNS).tolist()))
-            for place, context in enumerate(pairs)
+            replace(context, seeds=tuple(_noise_seed(context.pair, *seeds, number) for number in range(n)))
+            for context in pairs
         ]
         for concept, pairs in contexts.items()
     }
+
+
+def _noise_seed(pair: Pair, *numbers: int) -> int:
+    """Return a seed below 2³² that depends on the pair, in either order, and on the numbers."""
+    sides = sorted((pair.clean.text, pair.corrupt.text))
+    return int(content_hash([*sides, *numbers])[:8], 16)
 
 
 def _fault(context: PairContext, sources: Iterable[str], encode: Encode) -> str:

@@ -164,8 +164,9 @@ def check_patching(
     contexts, dropped = drop_indistinguishable(_contexts(study, spec, listed, encode), sources, encode)
     for scorer in scorers.values():
         scorer.check_texts([context.pair.text for pairs in contexts.values() for context in pairs])
-    first_seed = study.spec.seed + len(study.clips) + spec.seed  # after the clips' own seeds
-    sweep = Sweep(study, model, scorers, with_noise(contexts, first_seed, spec.seeds), executor)
+    sweep = Sweep(
+        study, model, scorers, with_noise(contexts, (study.spec.seed, spec.seed), spec.seeds), executor
+    )
     empty = sweep.check(arms)
     for scorer in scorers.values():
         _check_length(scorer, study, model)
@@ -189,15 +190,15 @@ def _notes(
         notes.append(
             f"{counted(more, 'more pair')} {'is' if more == 1 else 'are'} dropped for similar reasons."
         )
-    by_number: dict[int, list[str]] = {}
+    by_number: dict[tuple[int, bool], list[str]] = {}
+    with_dropped = {pair["concept"] for pair in dropped}
     for concept, pairs in contexts.items():
-        by_number.setdefault(len(pairs), []).append(concept)
-    for n, concepts in sorted(by_number.items()):
+        by_number.setdefault((len(pairs), concept in with_dropped), []).append(concept)
+    for (n, has_dropped), concepts in sorted(by_number.items()):
         names = ", ".join(concepts)
         if n < spec.pairs:
-            notes.append(
-                f"The map uses {counted(n, 'pair')} of {names}, not {spec.pairs}: there are no more."
-            )
+            reason = "the others are dropped; ask for more" if has_dropped else "there are no more"
+            notes.append(f"The map uses {counted(n, 'pair')} of {names}, not {spec.pairs}: {reason}.")
         if sentence := too_few_pairs(n):
             notes.append(f"No cell of {names} can be significant. {sentence}")
     prompts = [

@@ -109,8 +109,8 @@ class Sweep:
             of_pair = [edit for edit in batch.edits if edit.acts_on_nothing and edit.sources[0] in own]
             empty.update({(concept, ", ".join(edit.edit.window.segments or ())) for edit in of_pair})
         return [
-            f"{n} of {counted(len(self.contexts[concept]), 'pair')} of {concept} have no tokens of the segment "
-            f"{name}: their impact there is 0."
+            f"{n} of {counted(len(self.contexts[concept]), 'pair')} of {concept} {'has' if n == 1 else 'have'} no "
+            f"tokens of the segment {name}: nothing is patched there."
             for (concept, name), n in sorted(empty.items())
         ]
 

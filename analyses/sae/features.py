@@ -209,12 +209,12 @@ def shuffled_aurocs(
             :, labels.prompt
         ]
         for value in labels.values:
+            if not (labels.has_auroc(value) and clip_mean.shape[1]):
+                thresholds.append(np.nan)
+                continue
             has = (shuffles == value).astype(np.float64)
-            best = _areas(has @ ranks, has.sum(axis=1, keepdims=True), len(ranks)).max(
-                axis=1, initial=-np.inf
-            )
-            known = labels.has_auroc(value) and clip_mean.shape[1] > 0
-            thresholds.append(np.quantile(best, 1 - ALPHA) if known else np.nan)
+            areas = _areas(has @ ranks, has.sum(axis=1, keepdims=True), len(ranks))
+            thresholds.append(np.quantile(areas.max(axis=1), 1 - ALPHA))
     return np.array(thresholds)
 
 

@@ -133,6 +133,8 @@ def _hover(row: dict[Hashable, Any]) -> str:
     count = f"n = {row['n']:.0f} from {row['n_pairs']:.0f} pairs"
     if row["status"] == "undefined":
         return f"undefined: clean and corrupt scores do not clearly differ<br>{denominator}<br>{count}"
+    if not row["n_pairs"]:
+        return f"no score: the scorer gave none for this concept<br>{count}"
     if row["status"] == "no score":
         return f"no score: the scorer failed on this arm<br>{denominator}<br>{count}"
     impact = f"impact {interval(row, 'impact', 3)}"
@@ -203,6 +205,8 @@ def _null_rows(table: pd.DataFrame) -> list[str]:
 
 
 def _concept_sentence(row: pd.Series, seeds: int, agreements: dict[str, float]) -> str:
+    if not row["n_pairs"]:
+        return "the scorer gave no scores"
     facts = [sample(row, seeds), f"denominator (clean − corrupt) {interval(row, 'denominator')}"]
     if not row["defined"]:
         return ", ".join([*facts, "not clearly above zero, so impacts are undefined"])

@@ -57,7 +57,7 @@ def make_table(study: Study, spec: PatchingPairsSpec) -> pd.DataFrame:
 
 
 def changes_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") -> pd.DataFrame:
-    """The effect of one arm, one row for each pair, seed and quantity: pair, seed, prompts, quantity, value.
+    """The effect of one arm, one row for each pair, seed and quantity: these, noise seed, prompts, value.
 
     Quantities: the arm's effect relative to its base ("patched − corrupt" or "clean − patched"), and the full
     difference "clean − corrupt".
@@ -71,13 +71,13 @@ def changes_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") 
         "scorer": choose("scorer", scorer, scorers(result)),
     }
     parts = [
-        pairs[["pair", "seed", "clean_prompt", "corrupt_prompt"]].assign(
+        pairs[["pair", "seed", "noise_seed", "clean_prompt", "corrupt_prompt"]].assign(
             **cell, quantity=name, value=pairs[column]
         )
         for column, name in named.items()
     ]
     return pd.concat(parts, ignore_index=True)[
-        [*cell, "quantity", "pair", "seed", "clean_prompt", "corrupt_prompt", "value"]
+        [*cell, "quantity", "pair", "seed", "noise_seed", "clean_prompt", "corrupt_prompt", "value"]
     ]
 
 
@@ -117,11 +117,11 @@ def draw_screen(table: pd.DataFrame, selected: tuple[int, int] | None = None) ->
             mode="markers",
             marker=dots,
             customdata=[
-                (row.pair, str(row.seed), plain(row.clean_prompt), plain(row.corrupt_prompt))
+                (row.pair, row.seed, plain(row.clean_prompt), plain(row.corrupt_prompt), str(row.noise_seed))
                 for row in scored.itertuples()
             ],
             hovertemplate=(
-                f"{quantity}: %{{x:.3f}}<br>pair %{{customdata[0]}}, seed %{{customdata[1]}}"
+                f"{quantity}: %{{x:.3f}}<br>pair %{{customdata[0]}}, seed %{{customdata[1]}} (noise %{{customdata[4]}})"
                 "<br>clean: %{customdata[2]}<br>corrupt: %{customdata[3]}<extra></extra>"
             ),
         )

@@ -37,6 +37,7 @@ def layout() -> Component:
     columns = [
         {"field": "pair", "width": 46},
         {"field": "seed", "width": 54},
+        {"field": "noise_seed", "headerName": "noise", "width": 66},
         *({"field": side, "width": 76, **number_column(".3f", "no score")} for side in SIDES),
         *(
             {
@@ -147,7 +148,7 @@ def register(app: dash.Dash, study: Study) -> None:
         pairs = pairs_frame(result, spec.concept, spec.arm, scorer)
         if pairs.empty:  # its pairs cannot be compared, or were left out
             return nothing
-        pairs["seed"] = pairs["seed"].astype(str)  # JavaScript integers are exact up to 2⁵³
+        pairs["noise_seed"] = pairs["noise_seed"].astype(str)  # JavaScript integers are exact up to 2⁵³
         pairs["id"] = [_pair_id(pair, seed) for pair, seed in zip(pairs["pair"], pairs["seed"], strict=True)]
         chosen = pairs[pairs["id"] == _pair_id(query.get("pair"), query.get("seed"))]
         row = (pairs if chosen.empty else chosen).iloc[0]
@@ -214,8 +215,8 @@ def _players(study: Study, row: pd.Series, cell: pd.Series) -> Component:
             )
         )
     note = (
-        f"Pair {row['pair']}, seed {row['seed']}. The number is the score: how well the clip matches “{row['text']}”. "
-        f"The patched run is the {base} run with the patch, from the same initial noise."
+        f"Pair {row['pair']}, noise of seed {row['noise_seed']}. The number is the score: how well the clip matches "
+        f"“{row['text']}”. The patched run is the {base} run with the patch, from the same initial noise."
     )
     return html.Div(
         [

@@ -93,9 +93,9 @@ def cells_frame(
 def pairs_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") -> pd.DataFrame:
     """One row for each pair and seed that was run for the cell (concept, arm).
 
-    Columns: pair, seed, the pair's `TEXTS`, the scores clean, corrupt and patched, `change` (the arm's effect:
-    patched − corrupt, or clean − patched for necessity), `whole` (clean − corrupt), and clean_audio, corrupt_audio,
-    patched_audio (paths relative to the study).
+    Columns: pair, seed, noise_seed, the pair's `TEXTS`, the scores clean, corrupt and patched, `change` (the arm's
+    effect: patched − corrupt, or clean − patched for necessity), `whole` (clean − corrupt), and clean_audio,
+    corrupt_audio, patched_audio (paths relative to the study).
     """
     name = choose("scorer", scorer, scorers(result))
     of_concept = result.sel(concept=concept, scorer=name)
@@ -104,15 +104,23 @@ def pairs_frame(result: xr.Dataset, concept: str, arm: str, scorer: str = "") ->
     rows: list[dict[str, Any]] = []
     for pair, seed in runs(result, concept):
         one = of_concept.sel(pair=pair, seed=seed)
+        of_pair = {"pair": pair, "seed": seed, "noise_seed": int(one["noise_seed"])}
         prompts = {text: str(one[text].item()) for text in TEXTS}
         scores = {side: float(one["score"].sel(arm=run)) for side, run in sides.items()}
         change = scores["clean"] - scores["patched"] if necessity else scores["patched"] - scores["corrupt"]
         audio = {f"{side}_audio": str(one["audio"].sel(arm=run).item()) for side, run in sides.items()}
         whole = scores["clean"] - scores["corrupt"]
-        rows.append(
-            {"pair": pair, "seed": seed, **prompts, **scores, "change": change, "whole": whole, **audio}
-        )
-    names = ["pair", "seed", *TEXTS, *sides, "change", "whole", *(f"{side}_audio" for side in sides)]
+        rows.append({**of_pair, **prompts, **scores, "change": change, "whole": whole, **audio})
+    names = [
+        "pair",
+        "seed",
+        "noise_seed",
+        *TEXTS,
+        *sides,
+        "change",
+        "whole",
+        *(f"{side}_audio" for side in sides),
+    ]
     return pd.DataFrame(rows, columns=names)
 
 

@@ -8,11 +8,11 @@ from workbench.studies.study import Study
 def test_a_player_names_its_sound_and_its_pictures(study: Study) -> None:
     text = str(
         player(
-            study, "audio/patching/blocks/drums/000-100/tf3+tf4.flac", 2.0, overlay="/a.svg", strip="/a.png"
+            study, "audio/patching/blocks/drums/000-0/tf3+tf4.flac", 2.0, overlay="/a.svg", strip="/a.png"
         )
     )
-    assert "src='/audio/patching/blocks/drums/000-100/tf3%2Btf4.flac'" in text
-    assert "src='/spectrogram/patching/blocks/drums/000-100/tf3%2Btf4.flac.png'" in text
+    assert "src='/audio/patching/blocks/drums/000-0/tf3%2Btf4.flac'" in text
+    assert "src='/spectrogram/patching/blocks/drums/000-0/tf3%2Btf4.flac.png'" in text
     assert "src='/a.svg'" in text
     assert "src='/a.png'" in text
     assert "2 s" in text
@@ -25,7 +25,7 @@ def test_audio_that_is_gone_is_told(study: Study) -> None:
 
 
 def sides(*names: str) -> list[Side]:
-    folder = "audio/patching/blocks/drums/000-100"
+    folder = "audio/patching/blocks/drums/000-0"
     return [Side(name, "0.5", "a prompt", f"{folder}/{name}.flac") for name in names]
 
 
@@ -35,7 +35,7 @@ def test_a_comparison_by_ear_has_one_transport_and_a_switch_for_each_side(study:
     assert text.count("role='slider'") == text.count("className='ab-play'") == 1
     assert "controls" not in text
     assert text.count("'aria-checked': 'true'") + text.count("aria-checked='true'") == 1
-    assert "src='/audio/patching/blocks/drums/000-100/tf3.flac'" in text
+    assert "src='/audio/patching/blocks/drums/000-0/tf3.flac'" in text
 
 
 def test_a_lost_recording_cannot_be_chosen(study: Study) -> None:

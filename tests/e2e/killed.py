@@ -51,7 +51,7 @@ class Command:
 
 
 def workbench(killer: Killer | None, *arguments: object) -> int:
-    """Run a command that is killed at `moment`; returns its exit code."""
+    """Run a command, which is killed as `killer` says; returns its exit code."""
     code, said = Command(*arguments, killer=killer).end()
     assert code in (0, -signal.SIGKILL), said
     return code

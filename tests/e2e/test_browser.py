@@ -137,14 +137,14 @@ def test_a_cell_of_the_patching_map_tells_its_numbers_and_plays_three_runs(page:
     expect_playable(page.locator("#cell-players .ab-side"), 3)
     sources = [audio.get_attribute("src") for audio in page.locator("#cell-players audio").all()]
     assert sources == [
-        f"/audio/patching/blocks/instrument/000-100/{arm}.flac" for arm in ("clean", "corrupt", "tf3")
+        f"/audio/patching/blocks/instrument/000-0/{arm}.flac" for arm in ("clean", "corrupt", "tf3")
     ]
 
-    page.locator("#pairs-grid .ag-row[row-id='1-101']").click()
+    page.locator("#pairs-grid .ag-row[row-id='1-1']").click()
     expect(page.locator("#cell-players audio").first).to_have_attribute(
-        "src", "/audio/patching/blocks/instrument/001-101/clean.flac"
+        "src", "/audio/patching/blocks/instrument/001-1/clean.flac"
     )
-    assert (selection(page)["pair"], selection(page)["seed"]) == ("1", "101")
+    assert (selection(page)["pair"], selection(page)["seed"]) == ("1", "1")
     expect(page.locator("#pairs-grid .ag-center-cols-container .ag-row")).to_have_count(4)
 
 
@@ -156,12 +156,12 @@ def test_a_dot_of_the_distribution_chooses_its_pair(page: Page, address: str) ->
     box = dots.nth(3).bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    expect(page.locator("#patching-pairs-graph .hoverlayer")).to_contain_text("pair 1, seed 101")
+    expect(page.locator("#patching-pairs-graph .hoverlayer")).to_contain_text("pair 1, seed 1 (noise 103)")
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     expect(page.locator("#cell-players audio").first).to_have_attribute(
-        "src", "/audio/patching/blocks/drums/001-101/clean.flac"
+        "src", "/audio/patching/blocks/drums/001-1/clean.flac"
     )
-    assert (selection(page)["pair"], selection(page)["seed"]) == ("1", "101")
+    assert (selection(page)["pair"], selection(page)["seed"]) == ("1", "1")
 
 
 def test_another_question_concept_and_scorer_are_chosen(page: Page, address: str) -> None:
@@ -360,7 +360,7 @@ def test_a_feature_is_found_heard_and_drawn(page: Page, address: str) -> None:
     rows = page.locator("#features-grid .ag-center-cols-container .ag-row")
     expect(rows).to_have_count(4)
     page.locator("#features-grid .ag-row[row-id='16']").click()
-    expect(page.locator("#feature-numbers")).to_contain_text("instrument=trumpet (0.970)")
+    expect(page.locator("#feature-numbers")).to_contain_text("instrument=trumpet (0.970; shuffled labels: 0.810)")
     expect(page.locator("#feature-graph .bars path").first).to_be_visible()
     expect_playable(page.locator("#feature-clips .player"), 5)
     for name in ("overlay", "strip"):

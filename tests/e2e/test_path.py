@@ -73,7 +73,7 @@ def test_patch_by_steps(workbench: Workbench, folder: Path) -> None:
     impact = steps.impact.sel(concept="mood", scorer="embedded")
     early, late = (float(impact.sel(arm=f"tf4 steps {steps}")) for steps in ("0–3", "4–7"))
     assert early < 0.1
-    assert late - early > 0.5, "by how much depends on the noise of the pairs"
+    assert late > 0.6, "in one of the two pairs, early steps contribute too"
 
 
 @pytest.mark.parametrize("method", ["velocity", "attribution"])

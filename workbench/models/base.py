@@ -540,7 +540,7 @@ class AudioDiffusionModel(ABC):
 
     def check_windows(self, runs: Sequence[Run], settings: GenerationSettings) -> None:
         """Raise UserError for runs with an edit, or reading from one with an edit, that cannot act anywhere."""
-        edits = [edit for run in runs for edit in run.nested_edits]
+        edits = list(dict.fromkeys(edit for run in runs for edit in run.nested_edits))
         if not edits:
             return
         self.check_settings(settings)

@@ -189,7 +189,7 @@ def train(
 def notes(circuit: Circuit, recipe: Recipe) -> dict[str, Any]:
     """Return what an organism's folder records: its circuit and everything that its training depends on."""
     recorded = {
-        "circuit": asdict(circuit),
+        "circuit": {name: value for name, value in asdict(circuit).items() if name != "description"},
         "recipe": asdict(recipe),
         "settings": SETTINGS.model_dump(),
         "blocks": BLOCKS,

@@ -92,6 +92,17 @@ def test_windows_of_noise_levels_cover_the_schedule_once(tiny: AceStep15) -> Non
     assert len(built) == 2, "no step has a sigma below a third"
 
 
+def test_windows_of_noise_levels_are_equal_parts_if_the_first_is_rounded_up(
+    tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sigmas = [1.0000001192092896, 0.7, 0.3]
+    monkeypatch.setattr(tiny, "sigmas", lambda _: sigmas)
+    built = [arm for arm in arms(tiny, "sigmas", windows=2) if arm.row == "tf0"]
+    assert [arm.column for arm in built] == ["σ 1–0.5", "σ 0.5–0"]
+    for sigma in sigmas:
+        assert sum(arm.edits[0].window.acts_at(0, sigma, "cond") for arm in built) == 1
+
+
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_windows_of_noise_levels_above_1_cover_the_schedule_once(
     tiny: AceStep15, n: int, monkeypatch: pytest.MonkeyPatch

@@ -133,14 +133,35 @@ def test_a_pair_and_its_reverse_are_one() -> None:
 
 
 def test_every_pair_has_noise_of_its_own_which_stays() -> None:
-    contexts = {"voice": listed_contexts([pair(f"she {i}", f"he {i}") for i in range(4)], 4)}
-    two, three = (with_noise(contexts, 9, n)["voice"] for n in (2, 3))
+    pairs = [pair(f"she {i}", f"he {i}") for i in range(4)]
+    contexts = {"voice": listed_contexts(pairs, 4)}
+    two, three = (with_noise(contexts, (9, 0), n)["voice"] for n in (2, 3))
     assert len({seed for context in three for seed in context.seeds}) == 12
     assert [context.seeds for context in two] == [context.seeds[:2] for context in three]
-    assert with_noise({"voice": contexts["voice"][:2]}, 9, 2)["voice"] == two[:2]
-    assert two[0].seeds[0] == 9
-    with pytest.raises(UserError, match="Give a smaller seed"):
-        with_noise(contexts, 2**64 - 3, 1)
+    fewer = {"other": listed_contexts(pairs[:0:-1], 3)}
+    assert with_noise(fewer, (9, 0), 2)["other"][-1].seeds == two[1].seeds, "whatever else is in the map"
+    for seeds in ((9, 1), (8, 0), (0, 9)):
+        assert with_noise(contexts, seeds, 1)["voice"][0].seeds != two[0].seeds[:1]
+
+
+def test_a_pair_is_no_repeat_of_one_that_is_dropped() -> None:
+    """The first two have nothing unrelated to read from; the third is the first reversed, and can be used."""
+    pairs = [
+        pair("a fast song", "a slow song", "slow"),
+        pair("a quick song", "a slow song", "slow"),
+        pair("a slow song", "a fast song", "fast"),
+        pair("a slow tune", "a fast tune", "fast"),
+    ]
+    kept, dropped = drop_indistinguishable({"tempo": listed_contexts(pairs, 4)}, ["unrelated"], str)
+    assert [context.pair for context in kept["tempo"]] == pairs[2:]
+    assert len(dropped) == 2
+
+
+def test_reverses_do_not_count_among_the_pairs_asked_for() -> None:
+    both = [side for i in range(4) for side in (pair(f"she {i}", f"he {i}"), pair(f"he {i}", f"she {i}"))]
+    kept, dropped = drop_indistinguishable({"voice": listed_contexts(both, 3)}, [], str)
+    assert [context.pair for context in kept["voice"]] == both[:6:2]
+    assert len(dropped) == 2
 
 
 def test_listed_pairs_are_surrounded_by_other_prompts() -> None:

@@ -528,7 +528,7 @@ def test_a_segment_that_pairs_do_not_have_is_named(study: Study, tiny: AceStep15
     )
     notes: list[str] = []
     result = run_patching(study, tiny, spec, note=notes.append).isel(concept=0, seed=0, scorer=0)
-    sentence = "1 of 2 pairs of fast have no tokens of the segment before: their impact there is 0."
+    sentence = "1 of 2 pairs of fast has no tokens of the segment before: nothing is patched there."
     assert [note for note in notes if "segment" in note] == [sentence]
     audio = result.audio.sel(arm=["corrupt", "tf0 before"]).values
     assert audio[0, 0] == audio[0, 1], "the arm is the corrupt run itself"

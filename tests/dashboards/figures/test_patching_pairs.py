@@ -19,13 +19,13 @@ def test_changes_stand_beside_what_there_was_to_move(study: Study) -> None:
 
 def test_changes_are_drawn_with_one_dot_a_run_and_its_prompts(study: Study) -> None:
     frame = table_of(study, "patching-pairs", concept="drums", arm="tf3")
-    dots = [trace for trace in patching_pairs.draw_screen(frame, (1, 101)).data if trace.type == "scatter"]
+    dots = [trace for trace in patching_pairs.draw_screen(frame, (1, 1)).data if trace.type == "scatter"]
     assert [list(trace.x) for trace in dots] == [
         frame.loc[frame["quantity"] == quantity, "value"].tolist()
         for quantity in ("patched − corrupt", "clean − corrupt")
     ]
     first = frame.iloc[0]
-    assert list(dots[0].customdata[0]) == [0, "100", first["clean_prompt"], first["corrupt_prompt"]]
+    assert list(dots[0].customdata[0]) == [0, 0, first["clean_prompt"], first["corrupt_prompt"], "100"]
     assert [colour == palette.PLANTED for colour in dots[0].marker.line.color] == [False, False, False, True]
 
 
