@@ -7,9 +7,7 @@ from workbench.studies.study import Study
 
 def test_a_player_names_its_sound_and_its_pictures(study: Study) -> None:
     text = str(
-        player(
-            study, "audio/patching/blocks/drums/000-0/tf3+tf4.flac", 2.0, overlay="/a.svg", strip="/a.png"
-        )
+        player(study, "audio/patching/blocks/drums/000-0/tf3+tf4.flac", 2.0, overlay="/a.svg", strip="/a.png")
     )
     assert "src='/audio/patching/blocks/drums/000-0/tf3%2Btf4.flac'" in text
     assert "src='/spectrogram/patching/blocks/drums/000-0/tf3%2Btf4.flac.png'" in text

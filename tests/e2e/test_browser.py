@@ -360,7 +360,9 @@ def test_a_feature_is_found_heard_and_drawn(page: Page, address: str) -> None:
     rows = page.locator("#features-grid .ag-center-cols-container .ag-row")
     expect(rows).to_have_count(4)
     page.locator("#features-grid .ag-row[row-id='16']").click()
-    expect(page.locator("#feature-numbers")).to_contain_text("instrument=trumpet (0.970; shuffled labels: 0.810)")
+    expect(page.locator("#feature-numbers")).to_contain_text(
+        "instrument=trumpet (0.970; shuffled labels: 0.810)"
+    )
     expect(page.locator("#feature-graph .bars path").first).to_be_visible()
     expect_playable(page.locator("#feature-clips .player"), 5)
     for name in ("overlay", "strip"):
