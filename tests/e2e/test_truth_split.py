@@ -9,7 +9,7 @@ from workbench.models.ace_step import AceStep15
 
 @pytest.fixture(scope="module")
 def split(organism_split: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> tuple[xr.Dataset, dict]:
-    return impact_map(organism_split, tmp_path_factory.mktemp("truth") / "split", pairs=3)
+    return impact_map(organism_split, tmp_path_factory.mktemp("truth") / "split", pairs=6)
 
 
 @pytest.mark.parametrize("concept", CONCEPTS)
