@@ -214,4 +214,5 @@ FIGURE = Figure(
     screen=lambda _study, _spec, table: draw_screen(table),
     paper=lambda _study, spec, table: draw_paper(table, spec.width),
     caption=_caption,
+    latex=lambda table: table.drop(columns="noise_seed"),  # no paper prints it; the CSV has it
 )

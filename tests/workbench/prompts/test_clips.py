@@ -24,8 +24,8 @@ def test_lists_go_together_and_single_values_are_everybodys() -> None:
     ("arguments", "words"),
     [
         ({"prompts": ["a", "b"], "seed": [1, 2, 3]}, "2 prompts, 3 seeds"),
-        ({"prompts": []}, "prompts of clips must be at least one"),
-        ({"prompts": "a", "seed": []}, "seeds of clips must be at least one"),
+        ({"prompts": []}, "The list of prompts is empty"),
+        ({"prompts": "a", "seed": []}, "The list of seeds is empty"),
         ({"prompts": ["a", " "]}, "prompt"),
         ({"prompts": "a", "seed": -1}, "seed"),
         ({"prompts": "a", "seed": 2**64}, "seed"),
