@@ -19,6 +19,10 @@ FLOAT64 = 1e-12
 FLOAT32 = 1e-5
 FLOAT16 = 2e-3
 BFLOAT16 = 2e-2
+AUDIO_STEP = 2**-15
+"""Distance of two neighbouring values of 16-bit audio: samples that are equal up to rounding may be this far apart."""
+SCORE = 1e-4
+"""For the scores of clips whose audio is equal up to rounding."""
 _TOLERANCES = {
     torch.float64: FLOAT64,
     torch.float32: FLOAT32,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 from analyses.patching.arms import Arm
 from analyses.patching.contexts import PairContext
@@ -92,22 +92,22 @@ def _noise_seeds(
     contexts: Mapping[str, Sequence[PairContext]], shape: tuple[int, ...]
 ) -> Shaped[np.ndarray, "concept pair seed"]:
     """Return the seeds of each pair's noise; 0 where a concept has fewer pairs."""
-    (_, n_pairs, n_seeds) = shape
-    seeds = [
-        context.seeds if context is not None else (0,) * n_seeds
-        for pairs in contexts.values()
-        for context in (*pairs, *[None] * (n_pairs - len(pairs)))
-    ]
-    return seed_array([seed for of_pair in seeds for seed in of_pair]).reshape(shape)
+    seeds = np.zeros(shape, dtype=np.uint64)
+    seeds[_has_pair(contexts)] = [context.seeds for of_concept in contexts.values() for context in of_concept]
+    return seed_array(seeds.ravel().tolist()).reshape(shape)
+
+
+def _has_pair(contexts: Mapping[str, Sequence[PairContext]]) -> Bool[np.ndarray, "concept pair"]:
+    """Return which pairs there are: concepts may have different numbers of them, because some were dropped."""
+    lengths = np.array([len(of_concept) for of_concept in contexts.values()])
+    return np.arange(lengths.max()) < lengths[:, None]
 
 
 def _texts(
     contexts: Mapping[str, Sequence[PairContext]],
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     pairs = [context.pair for of_concept in contexts.values() for context in of_concept]
-    # Concepts may have different numbers of pairs, because some were dropped.
-    lengths = np.array([len(of_concept) for of_concept in contexts.values()])
-    place = np.arange(lengths.max()) < lengths[:, None]
+    place = _has_pair(contexts)
     texts = {name: np.full(place.shape, "", dtype=object) for name in TEXTS}
     for name, text in TEXTS.items():
         texts[name][place] = [text(pair) for pair in pairs]

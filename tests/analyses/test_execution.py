@@ -21,6 +21,7 @@ from analyses.patching.spec import PatchingSpec
 from cache.errors import UserError
 from tests.e2e.killed import tree
 from tests.forks import CONTEXT
+from tests.tolerances import AUDIO_STEP, SCORE
 from tests.workbench.studies.test_study import study_spec
 from workbench.audio import read_audio
 from workbench.engine.edits import Run, add, patch
@@ -54,15 +55,15 @@ class OtherProcess:
 
 
 def same_audio(names: Iterable[str], one: Path, other: Path) -> None:
-    """Check that the recordings of two stores are the same, but for one unit of 16 bits: sums may be rounded apart."""
+    """Check that the recordings of two stores are the same, up to rounding."""
     for name in names:
         samples, others = (read_audio(store / name)[0] for store in (one, other))
-        np.testing.assert_allclose(samples, others, rtol=0, atol=1.01 * 2**-15, err_msg=name)
+        np.testing.assert_allclose(samples, others, rtol=0, atol=AUDIO_STEP, err_msg=name)
 
 
 def same_scores(one: ArrayLike, other: ArrayLike) -> None:
-    """Check that probabilities of audio that differs by one unit of 16 bits are the same."""
-    np.testing.assert_allclose(np.asarray(one, float), np.asarray(other, float), rtol=0, atol=1e-4)
+    """Check that scores of audio that is equal up to rounding are the same."""
+    np.testing.assert_allclose(np.asarray(one, float), np.asarray(other, float), rtol=0, atol=SCORE)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from tests.e2e.cli import Workbench
 from workbench.audio import read_audio
 from workbench.studies.study import Study
 
-STEP = 2**-15  # of 16-bit audio
 PROMPTS = """
 templates:
   - "a {tempo} {mood} {instrument} song {drums}"

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.e2e.cli import Workbench, without, workbench
-from tests.e2e.small_study import STEP, audio_of, check_dashboard, check_probe, check_sae
+from tests.e2e.small_study import audio_of, check_dashboard, check_probe, check_sae
 from tests.tiny_ace_step_v1 import save_tiny_v1
+from tests.tolerances import AUDIO_STEP
 from tests.workbench.models.ace_step_v1.tiny_lyrics import write_vocabulary
 from workbench.audio import read_audio
 from workbench.studies.study import Study
@@ -80,9 +81,9 @@ def test_patch(workbench: Workbench, folder: Path) -> None:
     assert outcome.code == 0, outcome
     assert Study.open(folder).result("patching-blocks").score.notnull().all()
     clean = audio_of(folder, "clean")
-    assert np.abs(audio_of(folder, "tf0+tf1") - clean).max() <= STEP
+    assert np.abs(audio_of(folder, "tf0+tf1") - clean).max() <= AUDIO_STEP
     for other in ("corrupt", "tf1"):
-        assert np.abs(audio_of(folder, other) - clean).max() > 10 * STEP
+        assert np.abs(audio_of(folder, other) - clean).max() > 10 * AUDIO_STEP
 
 
 def test_patch_segments(workbench: Workbench, folder: Path) -> None:
@@ -93,9 +94,9 @@ def test_patch_segments(workbench: Workbench, folder: Path) -> None:
     )  # fmt: skip
     assert outcome.code == 0, outcome
     corrupt, name = audio_of(folder, "corrupt"), "patching-conditioning"
-    assert np.abs(audio_of(folder, "tf1 speaker", name) - corrupt).max() <= STEP
-    assert np.abs(audio_of(folder, "tf1 lyrics", name) - corrupt).max() <= STEP
-    assert np.abs(audio_of(folder, "tf1 text", name) - corrupt).max() > 10 * STEP
+    assert np.abs(audio_of(folder, "tf1 speaker", name) - corrupt).max() <= AUDIO_STEP
+    assert np.abs(audio_of(folder, "tf1 lyrics", name) - corrupt).max() <= AUDIO_STEP
+    assert np.abs(audio_of(folder, "tf1 text", name) - corrupt).max() > 10 * AUDIO_STEP
 
 
 def test_probe(workbench: Workbench, folder: Path) -> None:

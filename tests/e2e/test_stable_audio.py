@@ -9,8 +9,9 @@ from dashboards.tables.features import features_frame
 from dashboards.tables.patching import cells_frame
 from dashboards.tables.probes import probes_frame
 from tests.e2e.cli import Workbench, without, workbench
-from tests.e2e.small_study import STEP, audio_of, check_dashboard, check_probe, check_sae
+from tests.e2e.small_study import audio_of, check_dashboard, check_probe, check_sae
 from tests.tiny_stable_audio import FRAME_SECONDS, FRAMES, WIDTH, save_tiny_stable_audio
+from tests.tolerances import AUDIO_STEP
 from workbench.audio import read_audio
 from workbench.studies.study import Study
 
@@ -77,9 +78,9 @@ def test_patch(workbench: Workbench, folder: Path) -> None:
     assert result.score.notnull().all()
     assert {"tf0", "tf1", "tf2"} <= set(result.arm.values)
     clean, corrupt = audio_of(folder, "clean"), audio_of(folder, "corrupt")
-    assert np.abs(audio_of(folder, "tf0+tf1+tf2") - clean).max() <= STEP
+    assert np.abs(audio_of(folder, "tf0+tf1+tf2") - clean).max() <= AUDIO_STEP
     for other in (corrupt, audio_of(folder, "tf1")):
-        assert np.abs(other - clean).max() > 10 * STEP
+        assert np.abs(other - clean).max() > 10 * AUDIO_STEP
 
 
 def test_patch_the_conditionings_segments(workbench: Workbench, folder: Path) -> None:
@@ -95,9 +96,9 @@ def test_patch_the_conditionings_segments(workbench: Workbench, folder: Path) ->
             name: audio_of(folder, f"{block} {name}", "patching-conditioning")
             for name in ("timing", "text", "swapped")
         }
-        assert np.abs(arms["timing"] - corrupt).max() <= STEP
-        assert np.abs(arms["text"] - corrupt).max() > 10 * STEP
-        assert np.abs(arms["swapped"] - corrupt).max() > 3 * STEP
+        assert np.abs(arms["timing"] - corrupt).max() <= AUDIO_STEP
+        assert np.abs(arms["text"] - corrupt).max() > 10 * AUDIO_STEP
+        assert np.abs(arms["swapped"] - corrupt).max() > 3 * AUDIO_STEP
 
 
 def test_probe(workbench: Workbench, folder: Path) -> None:

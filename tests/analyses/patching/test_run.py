@@ -23,7 +23,7 @@ from analyses.patching.stopping import run_pairs
 from analyses.patching.sweep import Sweep
 from analyses.statistics import too_few_pairs
 from cache.errors import UserError
-from tests.tolerances import FLOAT32, difference
+from tests.tolerances import FLOAT32, SCORE, difference
 from tests.workbench.studies.test_study import study_spec
 from workbench.audio import read_audio
 from workbench.engine.edits import Edit, Run, add, patch
@@ -198,7 +198,7 @@ def test_small_batches_give_the_same_scores(
     monkeypatch.setattr(sweep, "clips_that_fit", lambda model, settings: 4)
     other = Study.create(tmp_path / "other", study_spec(tiny), tiny.describe(), str)
     in_parts = run_patching(other, tiny, SPEC)
-    np.testing.assert_allclose(in_parts.score, whole.score, rtol=1e-4)
+    np.testing.assert_allclose(in_parts.score, whole.score, rtol=SCORE)
     assert in_parts.attrs["denoiser_rows"] > whole.attrs["denoiser_rows"]
 
 
