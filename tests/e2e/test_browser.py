@@ -152,6 +152,7 @@ def test_a_dot_of_the_distribution_chooses_its_pair(page: Page, address: str) ->
     page.goto(f"{address}/patching?concept=drums&arm=tf3")
     dots = page.locator("#patching-pairs-graph .scatterlayer .point")
     expect(dots).to_have_count(2 * 4)
+    expect_playable(page.locator("#cell-players .ab-side"), 3)  # their pictures move the dots as they come
     page.locator("#patching-pairs-graph").scroll_into_view_if_needed()
     box = dots.nth(3).bounding_box()
     assert box is not None
