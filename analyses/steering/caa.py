@@ -3,14 +3,16 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
-import xarray as xr
 from jaxtyping import Float
+from pydantic import BeforeValidator, Field
 
-from analyses.steering.vector import Vector
+from analyses.steering.vector import Vector, labelled
 from cache.errors import UserError
+from cache.protocol import Pass
 from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import Site, parse_sites
@@ -20,6 +22,8 @@ from workbench.seeds import Seed, consecutive_seeds
 from workbench.validation import must_be, validated
 
 PAIRS_PER_BATCH = 4
+Time = Literal["constant", "token"] | int
+"""How a direction changes along the clip; a number is the length of a cycle in tokens."""
 
 
 def caa(
@@ -32,41 +36,58 @@ def caa(
     prompts: str | PromptSet = "organism",
     pairs: int = 16,
     seed: int = 0,
+    passes: Sequence[Pass] = ("cond",),
+    time: Time = "constant",
     settings: GenerationSettings | None = None,
 ) -> Vector:
-    """Compute a concept's direction at each site and step: the mean difference of the site's output within pairs.
+    """Compute a concept's direction at each site, pass and step: the mean difference of its output within pairs.
 
-    The mean is over counterfactual pairs, which differ only in the concept and share their noise, and over tokens, in
-    the cond pass; each pair has a different seed, from `seed` on. The direction points towards the value `positive`, by
-    default the concept's first in the prompt set, and away from `negative`, by default all others. It is not
-    normalised; TADA normalises it to unit length.
+    The mean is over counterfactual pairs, which differ only in the concept and share their noise; each pair has a
+    different seed, from `seed` on. The direction points towards the value `positive`, by default the concept's first
+    in the prompt set, and away from `negative`, by default all others. It is not normalised; TADA normalises it to
+    unit length.
+
+    Along the clip the direction is `constant`, the mean over tokens, as in TADA; or one for each `token`; or, with a
+    number, one for each phase of a cycle of so many tokens. Constant directions cannot carry rhythm.
 
     Raises:
-        UserError: if a concept, value, site or prompt set is unknown, or there are fewer pairs.
+        UserError: if a concept, value, site, pass or prompt set is unknown, there are fewer pairs, or a cycle is longer
+            than the clip.
     """
     must_be(AudioDiffusionModel, model, "A vector is made with a model, such as wb.load('organism-shared')")
     settings = settings_or_default(settings)
-    drawn = validated(_Drawn, {"pairs": pairs, "seed": seed}, "Invalid vector")
+    asked = {"pairs": pairs, "seed": seed, "passes": passes, "time": time}
+    drawn = validated(_Drawn, asked, "Invalid vector")
     prompt_set = asked_prompt_set(prompts)
     positive, negatives = _ends(prompt_set, concept, positive, negative)
     chosen = _pairs(prompt_set, concept, positive, negatives, drawn.pairs, drawn.seed)
     kept = parse_sites(sites, model.n_blocks, model.block_names)
-    means = _mean_differences(model, chosen, drawn.seed, kept, settings)
-    steps = {"step": range(settings.num_steps), "sigma": ("step", model.sigmas(settings))}
-    directions = {
-        str(site): xr.DataArray(values, steps, ("step", "channel"), name=str(site))
-        for site, values in means.items()
-    }
+    capture = Capture(tuple(kept), tuple(range(settings.num_steps)), tuple(drawn.passes))
+    model.check_capture(capture, settings)
+    for site in kept:
+        _check_time(drawn.time, site, model.tokens_at(site, settings.duration))
+    means = _mean_differences(model, chosen, drawn, capture, settings)
+    sigmas = model.sigmas(settings)
+    directions = {str(site): labelled(means[site], str(site), drawn.passes, sigmas) for site in kept}
     ends = (concept, positive, " or ".join(negatives))
-    return Vector(*ends, directions, model.describe(), settings, len(chosen))
+    cycle = isinstance(drawn.time, int)
+    return Vector(*ends, directions, model.describe(), settings, len(chosen), cycle)
+
+
+def _checked_time(time: Any) -> Time:
+    if time in ("constant", "token") or (type(time) is int and time >= 1):
+        return cast(Time, time)
+    raise ValueError(f"must be 'constant', 'token' or the number of tokens of a cycle, not {time!r}")
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Number of pairs, and the seed with which they are drawn."""
+    """Number of pairs, the seed with which they are drawn, and what is kept of them."""
 
     pairs: int
     seed: Seed
+    passes: Annotated[tuple[Pass, ...], Field(min_length=1)]
+    time: Annotated[Time, BeforeValidator(_checked_time)]
 
 
 def _ends(prompts: PromptSet, concept: str, positive: str, negative: str) -> tuple[str, list[str]]:
@@ -103,22 +124,32 @@ def _pairs(
     return fitting[:n]
 
 
+def _check_time(time: Time, site: Site, tokens: int) -> None:
+    """Raise UserError for directions along the clip that the site cannot have."""
+    if time != "constant" and site.on_conditioning:
+        raise UserError(
+            f"{site} has no latent time. Make a direction that is constant in time (time='constant')."
+        )
+    if isinstance(time, int) and time > tokens:
+        raise UserError(f"The cycle must be at most the {tokens} tokens of {site}; got {time}.")
+
+
 def _mean_differences(
     model: AudioDiffusionModel,
     pairs: Sequence[Pair],
-    seed: int,
-    sites: Sequence[Site],
+    drawn: _Drawn,
+    capture: Capture,
     settings: GenerationSettings,
-) -> dict[Site, Float[np.ndarray, "step channel"]]:
-    """Return, by site, the mean over pairs and tokens of the clean run's output minus the corrupt run's (cond pass)."""
-    sums = {site: np.zeros((settings.num_steps, model.channels(site))) for site in sites}
-    capture = Capture(tuple(sites), tuple(range(settings.num_steps)), ("cond",))
+) -> dict[Site, Float[np.ndarray, "pass step *token channel"]]:
+    """Return, by site, the mean over pairs of the clean run's output minus the corrupt run's."""
+    sums: dict[Site, dict[int, np.ndarray]] = {site: {} for site in capture.sites}
 
     def add_difference(site: Site, step: int, values: Float[torch.Tensor, "clip pass token channel"]) -> None:
-        of_clips = values[:, 0].double().mean(dim=1).cpu().numpy()
-        sums[site][step] += (of_clips[::2] - of_clips[1::2]).sum(axis=0)
+        wide = values.double()
+        difference = (wide[::2] - wide[1::2]).sum(dim=0)
+        sums[site][step] = sums[site].get(step, 0.0) + _along_time(difference, drawn.time).cpu().numpy()
 
-    seeds = consecutive_seeds(seed, len(pairs)).tolist()
+    seeds = consecutive_seeds(drawn.seed, len(pairs)).tolist()
     clips = [
         Clip(prompt.text, own)
         for pair, own in zip(pairs, seeds, strict=True)
@@ -127,4 +158,18 @@ def _mean_differences(
     for first in range(0, len(clips), 2 * PAIRS_PER_BATCH):
         batch = clips[first : first + 2 * PAIRS_PER_BATCH]
         model.generate_batch(batch, settings, capture=capture, sink=add_difference)
-    return {site: total / len(pairs) for site, total in sums.items()}
+    return {
+        site: np.stack([of_steps[step] for step in capture.steps], axis=1) / len(pairs)
+        for site, of_steps in sums.items()
+    }
+
+
+def _along_time(
+    values: Float[torch.Tensor, "pass token channel"], time: Time
+) -> Float[torch.Tensor, "pass *kept channel"]:
+    """Return the mean over tokens, every token, or the mean of each phase of a cycle."""
+    if time == "token":
+        return values
+    if time == "constant":
+        return values.mean(dim=1)
+    return torch.stack([values[:, phase::time].mean(dim=1) for phase in range(time)], dim=1)

@@ -1,7 +1,7 @@
 """Edits as data: what to change in a run, where and when, as frozen objects with canonical JSON.
 
-`patch`, `random_patch`, `ablate`, `add`, `clamp` and `blend` create them. A source is a run: a clip, a `Run`, or a name
-to be bound to one later (`Run.bound`).
+`patch`, `random_patch`, `ablate`, `add`, `clamp`, `steer_back` and `blend` create them. A source is a run: a clip, a
+`Run`, or a name to be bound to one later (`Run.bound`).
 """
 
 import math
@@ -355,13 +355,19 @@ def add(
     vector: Numbers,
     sites: str | Sequence[str],
     strength: float = 1.0,
+    *,
+    keep_norm: bool = False,
+    cycle: bool = False,
     **window: Unpack[WindowOptions],
 ) -> Edit:
     """Activation addition: add `strength * vector` to every token of the sites' outputs.
 
-    The vector's length is the number of edited channels: those of the window's heads, or all channels of the site.
+    The vector has a number for each edited channel: those of the window's heads, or all channels of the site. One by
+    token, with dims (token, channel), has a row for each edited token or, with `cycle`, rows that repeat along the
+    clip. With `keep_norm` every token keeps its norm, so that only its direction changes.
     """
-    return _edit("add", sites, [], window, vector=HashedTensor.of(vector), strength=strength)
+    given = HashedTensor.of(vector)
+    return _edit("add", sites, [], window, vector=given, strength=strength, keep_norm=keep_norm, cycle=cycle)
 
 
 def clamp(
@@ -375,6 +381,20 @@ def clamp(
     The projection is x·d / |d|, in the units of the site's output. 0 projects the vector out.
     """
     return _edit("clamp", sites, [], window, vector=HashedTensor.of(vector), projection=projection)
+
+
+def steer_back(
+    vector: Numbers,
+    sites: str | Sequence[str],
+    amount: float = 1.0,
+    **window: Unpack[WindowOptions],
+) -> Edit:
+    """Take `amount` of the projection onto the vector out of every token that lies on the vector's side.
+
+    x − amount · relu(x·d) · d, with the unit vector d: tokens that point the other way are unchanged (TADA, arXiv
+    2602.11910).
+    """
+    return _edit("steer_back", sites, [], window, vector=HashedTensor.of(vector), amount=amount)
 
 
 def blend(
@@ -402,8 +422,8 @@ def all_edits(edits: Edit | Sequence[Edit | Sequence[Edit]]) -> tuple[Edit, ...]
     must_be(
         (list, tuple),
         edits,
-        "Edits must be a list of what wb.patch, wb.ablate, wb.add, wb.clamp, wb.blend or a vector's `at` returned "
-        "(leave them out for none)",
+        "Edits must be a list of what wb.patch, wb.ablate, wb.add, wb.clamp, wb.steer_back, wb.blend or a vector's "
+        "`at` returned (leave them out for none)",
     )
     return tuple(edit for each in edits for edit in all_edits(each))
 

@@ -83,8 +83,11 @@ class Parameters:
     def check_sources(self, n_sources: int) -> None:
         """Raise UserError if the parameters do not match the number of sources."""
 
-    def check_channels(self, site: Site, channels: int) -> None:
-        """Raise UserError if they do not fit a site with this many edited channels."""
+    def check_size(self, site: Site, tokens: int | None, channels: int) -> None:
+        """Raise UserError if they do not fit a site with this many edited tokens of latent time and channels.
+
+        `tokens` is None for a site along the conditioning tokens, whose number depends on the clips.
+        """
 
 
 NO_PARAMETERS = Parameters()
@@ -99,19 +102,39 @@ class Seeded(Parameters):
 
 @dataclass(frozen=True, kw_only=True)
 class Addition(Parameters):
-    """A vector and the strength that multiplies it."""
+    """A vector and the strength that multiplies it.
+
+    The vector has dims (channel), for all tokens alike, or (token, channel). One of fewer tokens than are edited must
+    be a `cycle`: token t of the clip then gets row t modulo their number. With `keep_norm` every token is scaled to the
+    norm that it had before.
+    """
 
     vector: HashedTensor
     strength: Number = 1.0
+    keep_norm: bool = False
+    cycle: bool = False
 
     @property
     def changes_nothing(self) -> bool:
         """Whether the strength is 0."""
         return self.strength == 0
 
-    def check_channels(self, site: Site, channels: int) -> None:
-        """Raise UserError for a vector of another width."""
-        _check_width(self.vector, site, channels)
+    def check_size(self, site: Site, tokens: int | None, channels: int) -> None:
+        """Raise UserError for a vector of another width, or of other tokens."""
+        shape = self.vector.value.shape
+        if len(shape) != 2:
+            _check_width(self.vector, site, channels)
+        elif shape[1] != channels:
+            raise UserError(
+                f"The vector must have {channels} numbers for each token, the channels of {site}; it has {shape[1]}."
+            )
+        elif tokens is None:
+            raise UserError(f"{site} has no latent time, so that a vector by token cannot be added there.")
+        elif shape[0] != tokens and not self.cycle:
+            raise UserError(
+                f"The vector has numbers for {shape[0]} tokens, but {tokens} tokens of {site} are edited. Use the "
+                "duration that it was made for, or one that repeats (cycle=True)."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +145,29 @@ class Projection(Parameters):
     projection: Number = 0.0
 
     def __post_init__(self) -> None:
-        if not bool(self.vector.value.any()):
-            raise UserError("A vector to clamp along must not be zero.")
+        _check_direction(self.vector)
 
-    def check_channels(self, site: Site, channels: int) -> None:
+    def check_size(self, site: Site, tokens: int | None, channels: int) -> None:  # noqa: ARG002 - the same for all
+        """Raise UserError for a vector of another width."""
+        _check_width(self.vector, site, channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal(Parameters):
+    """A vector, and the share of the positive projection onto it that is taken out."""
+
+    vector: HashedTensor
+    amount: Number = 1.0
+
+    def __post_init__(self) -> None:
+        _check_direction(self.vector)
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the amount is 0."""
+        return self.amount == 0
+
+    def check_size(self, site: Site, tokens: int | None, channels: int) -> None:  # noqa: ARG002 - the same for all
         """Raise UserError for a vector of another width."""
         _check_width(self.vector, site, channels)
 
@@ -172,16 +214,32 @@ def mean_of_sources(given: Operands, parameters: Parameters) -> Value:  # noqa: 
 
 
 def add_vector(given: Operands, parameters: Addition) -> Value:
-    """Return the row's own value plus `strength * vector`."""
-    return given.own + parameters.strength * parameters.vector.value.to(given.own)
+    """Return the row's own value h plus `strength * vector`, with the norm of h per token if it is kept.
+
+    With the norm kept: ‖h‖ · (h + a) / ‖h + a‖ (TADA's `renorm_after_steer`).
+    """
+    vector = parameters.vector.value.to(given.own)
+    if vector.ndim == 2:
+        first = given.region.tokens.start or 0 if isinstance(given.region.tokens, slice) else 0
+        tokens = torch.arange(len(given.own), device=vector.device)
+        vector = vector[(first + tokens) % len(vector)] if parameters.cycle else vector
+    moved = given.own + parameters.strength * vector
+    if not parameters.keep_norm:
+        return moved
+    smallest = torch.finfo(torch.float64).tiny  # a token of zeros stays one
+    return (moved.double() * (_norms(given.own) / _norms(moved).clamp_min(smallest))).to(given.own)
 
 
 def set_projection(given: Operands, parameters: Projection) -> Value:
     """Move the row's own value x along the unit vector u until x·u is the given projection."""
-    vector = parameters.vector.value.double()
-    scaled = vector / vector.abs().max()  # so that no square overflows or vanishes
-    unit = (scaled / scaled.norm()).to(given.own)
+    unit = _unit(parameters.vector, given.own)
     return given.own + (parameters.projection - given.own @ unit)[:, None] * unit
+
+
+def remove_projection(given: Operands, parameters: Removal) -> Value:
+    """Return x − amount · relu(x·u) · u, with the unit vector u, so that only tokens on its side move (TADA)."""
+    unit = _unit(parameters.vector, given.own)
+    return given.own - parameters.amount * (given.own @ unit).relu()[:, None] * unit
 
 
 def weighted_sum(given: Operands, parameters: Weights) -> Value:
@@ -215,8 +273,25 @@ OPERATORS: dict[str, Operator] = {
     "resample": Operator(take_source, sources=(1, 1)),
     "add": Operator(add_vector, Addition),
     "clamp": Operator(set_projection, Projection),
+    "steer_back": Operator(remove_projection, Removal),
     "blend": Operator(weighted_sum, Weights, ("conditioning",), sources=(1, MANY), alike=True),
 }
+
+
+def _unit(vector: HashedTensor, like: torch.Tensor) -> Float[torch.Tensor, " channel"]:
+    wide = vector.value.double()
+    scaled = wide / wide.abs().max()  # so that no square overflows or vanishes
+    return (scaled / scaled.norm()).to(like)
+
+
+def _norms(values: Value) -> Float[torch.Tensor, "some_tokens 1"]:
+    """Return the norm of each token in float64."""
+    return values.double().norm(dim=-1, keepdim=True)
+
+
+def _check_direction(vector: HashedTensor) -> None:
+    if not bool(vector.value.any()):
+        raise UserError("A vector to clamp or steer back along must not be zero.")
 
 
 def _check_width(vector: HashedTensor, site: Site, channels: int) -> None:

@@ -575,7 +575,12 @@ class AudioDiffusionModel(ABC):
                     "(key and value heads are numbered separately; each is shared by several query heads)."
                 )
             of_heads = None if heads is None else self.head_dim(site.block) * len(heads)
-            edit.parameters.check_channels(site, of_heads or self.channels(site))
+            n_tokens = (
+                None
+                if site.on_conditioning
+                else _edited_tokens(edit, self.tokens_at(site, settings.duration))
+            )
+            edit.parameters.check_size(site, n_tokens, of_heads or self.channels(site))
 
     def _check_alike(self, clips: Sequence[Clip], settings: GenerationSettings) -> None:
         """Raise UserError for clips whose conditioning tokens are not at the same positions."""
@@ -586,6 +591,12 @@ class AudioDiffusionModel(ABC):
                     f"Cannot blend {quoted(clips[0].prompt)} and {quoted(clip.prompt)}: with their lyrics they have "
                     f"{sum(lengths[0])} and {sum(length)} tokens. Use prompts with the same number, word by word."
                 )
+
+
+def _edited_tokens(edit: Edit, n_tokens: int) -> int:
+    """Return how many of a site's tokens an edit changes."""
+    first, last = edit.window.tokens or (0, n_tokens - 1)
+    return max(0, min(last + 1, n_tokens) - first)
 
 
 def _broke_at(

@@ -50,7 +50,7 @@ def test_it_is_the_difference_of_means(tiny64: AceStep15, vector: Vector) -> Non
         means = [acts[site].sel({"pass": "cond"}).mean(["clip", "token"]) for acts in (happy, sad)]
         expected = (means[0] - means[1]).values
         assert np.abs(expected).max() > 1e-4
-        assert_close(vector.directions[site].values, expected.astype(np.float32))
+        assert_close(vector.directions[site].sel({"pass": "cond"}).values, expected)
 
 
 def test_it_says_what_it_is(tiny64: AceStep15, vector: Vector) -> None:
@@ -58,7 +58,8 @@ def test_it_says_what_it_is(tiny64: AceStep15, vector: Vector) -> None:
     assert vector.model["weights_hash"] == tiny64.weights_hash
     assert (vector.settings, vector.n_pairs) == (SETTINGS, PAIRS)
     array = vector.directions[SITES[0]]
-    assert array.dims == ("step", "channel")
+    assert array.dims == ("pass", "step", "channel")
+    assert array["pass"].values.tolist() == ["cond"]
     assert array["step"].values.tolist() == [0, 1]
     assert array["sigma"].values.tolist() == tiny64.sigmas(SETTINGS)
     assert "+ is happy, − is sad" in repr(vector)
@@ -85,7 +86,8 @@ def test_it_is_added_at_every_site_and_step_of_the_cond_pass(tiny64: AceStep15, 
     first = SITES[0]  # where nothing before it has changed, in the first step
     change = (steered[first] - plain[first]).sel(step=0)
     expected = np.broadcast_to(
-        2 * vector.directions[first].sel(step=0).values, change.sel({"pass": "cond"}).shape
+        2 * vector.directions[first].sel({"pass": "cond", "step": 0}).values,
+        change.sel({"pass": "cond"}).shape,
     )
     assert_close(change.sel({"pass": "cond"}).values, expected)
     np.testing.assert_allclose(change.sel({"pass": "null"}).values, 0, atol=1e-6)
@@ -97,7 +99,8 @@ def test_it_is_added_at_every_site_and_step_of_the_cond_pass(tiny64: AceStep15, 
     for edit in edits:
         (step, _), (site,) = edit.window.steps, edit.sites
         np.testing.assert_array_equal(
-            edit.parameters.vector.value.numpy(), vector.directions[site].sel(step=step).values
+            edit.parameters.vector.value.numpy(),
+            vector.directions[site].sel({"pass": "cond", "step": step}).values,
         )
 
 
@@ -192,8 +195,66 @@ def test_ends_of_a_concept_with_more_values(
         ({"concept": "mood", "sites": "tf9.cross_attn"}, "tf0 to tf1"),
         ({"concept": "mood", "sites": []}, "at least one site"),
         ({"concept": "mood", "prompts": "portraits"}, "portraits"),
+        ({"concept": "mood", "passes": ()}, "passes must have at least 1"),
+        ({"concept": "mood", "passes": ("text",)}, "Passes must be among cond, null"),
+        ({"concept": "mood", "time": 0}, "time: must be"),
+        ({"concept": "mood", "time": "phase"}, "time: must be"),
+        ({"concept": "mood", "time": 1000}, "at most the .* tokens"),
+        ({"concept": "mood", "time": "token", "sites": "tf0.cross_attn.k"}, "no latent time"),
     ],
 )
 def test_what_there_is_not(tiny64: AceStep15, asked: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        caa(tiny64, **{"sites": SITES, "settings": SETTINGS, **asked})
+        caa.__wrapped__(tiny64, **{"sites": SITES, "settings": SETTINGS, **asked})  # without the type check
+
+
+# Along the clip, and in other passes
+
+
+@pytest.fixture(scope="module")
+def differences(tiny64: AceStep15) -> np.ndarray:
+    """The differences (pair, pass, step, token, channel) of the first site."""
+    clips = [Clip(text, 7 + place) for place, pair in enumerate(happy_and_sad()) for text in pair]
+    values = tiny64.generate(clips, SETTINGS, capture=SITES[0]).activations[SITES[0]]
+    in_order = values.transpose("clip", "pass", "step", "token", "channel").values
+    return in_order[::2] - in_order[1::2]
+
+
+def of(model: AceStep15, **options: Any) -> Vector:
+    return caa(model, "mood", SITES[0], pairs=PAIRS, seed=7, settings=SETTINGS, **options)
+
+
+def test_a_direction_by_token_is_the_mean_over_pairs(tiny64: AceStep15, differences: np.ndarray) -> None:
+    vector = of(tiny64, time="token", passes=("cond", "null"))
+    assert vector.directions[SITES[0]].dims == ("pass", "step", "token", "channel")
+    assert_close(vector.directions[SITES[0]].values, differences.mean(axis=0))
+
+
+def test_a_cycle_is_the_mean_over_pairs_and_repetitions(tiny64: AceStep15, differences: np.ndarray) -> None:
+    vector = of(tiny64, time=3)
+    n_tokens = differences.shape[3]
+    assert vector.cycle and n_tokens % 3, "the last repetition is not whole"
+    by_token = differences.mean(axis=0)[0]
+    expected = [
+        by_token[:, [t for t in range(n_tokens) if t % 3 == phase]].mean(axis=1) for phase in range(3)
+    ]
+    assert_close(vector.directions[SITES[0]].sel({"pass": "cond"}).values, np.stack(expected, axis=1))
+
+
+@pytest.mark.parametrize("time", ["token", 3])
+def test_every_token_gets_its_own(tiny64: AceStep15, time: Any) -> None:
+    clip, vector = Clip("a sad song", 3), of(tiny64, time=time)
+    plain, steered = (
+        tiny64.generate(clip, SETTINGS, edits=edits, capture=SITES[0]).activations[SITES[0]]
+        for edits in ((), vector.at(2.0))
+    )
+    change = (steered - plain).sel({"pass": "cond", "step": 0})
+    rows = vector.directions[SITES[0]].sel({"pass": "cond", "step": 0}).values
+    assert_close(change.values[0], 2 * rows[np.arange(change.sizes["token"]) % len(rows)])
+
+
+def test_only_a_cycle_fits_clips_of_another_duration(tiny64: AceStep15) -> None:
+    clip, longer = Clip("a sad song", 3), SETTINGS.model_copy(update={"duration": 2.0})
+    with pytest.raises(UserError, match=r"are edited. Use the duration"):
+        tiny64.generate(clip, longer, edits=[of(tiny64, time="token").at(1.0)])
+    assert tiny64.generate(clip, longer, edits=[of(tiny64, time=3).at(1.0)]).seconds == 2.0

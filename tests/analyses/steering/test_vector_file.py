@@ -11,6 +11,7 @@ import xarray as xr
 from safetensors.numpy import save_file
 
 from analyses.steering import Vector, load_vector
+from analyses.steering.vector import labelled
 from cache.errors import UserError
 from tests.full_disk import full_disk
 from workbench.engine.settings import GenerationSettings
@@ -30,16 +31,11 @@ MODEL = {
 def vector() -> Vector:
     draw = np.random.default_rng(0)
     directions = {
-        site: xr.DataArray(
-            draw.standard_normal((2, 3)),
-            {"step": [0, 1], "sigma": ("step", [1.0, 0.1 + 0.2])},
-            ("step", "channel"),
-            name=site,
-        )
+        site: labelled(draw.standard_normal((2, 2, 4, 3)), site, ("cond", "null"), (1.0, 0.1 + 0.2))
         for site in SITES
     }
     settings = GenerationSettings(duration=1.0, num_steps=2, options={"shift": 3.0})
-    return Vector("Stimmung", "fröhlich", "sad or angry", directions, MODEL, settings, 5)
+    return Vector("Stimmung", "fröhlich", "sad or angry", directions, MODEL, settings, 5, cycle=True)
 
 
 def test_it_comes_back_as_it_was(vector: Vector, tmp_path: Path) -> None:
@@ -50,7 +46,7 @@ def test_it_comes_back_as_it_was(vector: Vector, tmp_path: Path) -> None:
     assert list(back.directions) == list(SITES)
     for site in SITES:
         xr.testing.assert_identical(back.directions[site], vector.directions[site])
-    for name in ("concept", "positive", "negative", "model", "settings", "n_pairs"):
+    for name in ("concept", "positive", "negative", "model", "settings", "n_pairs", "cycle"):
         assert getattr(back, name) == getattr(vector, name), name
     assert back.at(2.0) == vector.at(2.0)
     assert [edit.hash for edit in back.at(-1.5)] == [edit.hash for edit in vector.at(-1.5)]
@@ -74,20 +70,21 @@ def changed(file: Path, arrays: dict[str, np.ndarray] | None = None, **fields: A
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"version": 2}, "version must be 1"),
+        ({"version": 1}, "version must be 2"),
         ({"n_pairs": 0}, "n_pairs must be at least 1"),
         ({"n_pairs": "many"}, "n_pairs must be a whole number"),
         ({"extra": 1}, "extra is not a known name"),
         ({"model": {"model": "tiny"}}, "weights_hash"),
         ({"settings": {"num_steps": 0}}, "settings.num_steps must be at least 1"),
-        ({"steps": {site: [0] for site in SITES}}, "one row for each step"),
-        ({"sigmas": {SITES[0]: [1.0, 0.5]}}, "not those of its sites"),
-        (
-            {"steps": {"x": [0, 1]}, "sigmas": {"x": [1.0, 0.5]}, "arrays": {"x": np.ones((2, 3))}},
-            "not a site",
-        ),
-        ({"arrays": {site: np.full((2, 3), np.nan) for site in SITES}}, "finite numbers"),
-        ({"arrays": {site: np.ones(2) for site in SITES}}, "by step and channel"),
+        ({"sigmas": [1.0]}, "one direction for each pass and step"),
+        ({"passes": ["cond"]}, "one direction for each pass and step"),
+        ({"passes": ["cond", "x"]}, "passes.1 must be"),
+        ({"sites": [SITES[0]]}, "not those of its sites"),
+        ({"sites": [*SITES, SITES[0]]}, "not those of its sites"),
+        ({"sites": ["x"], "arrays": {"x": np.ones((2, 2, 3))}}, "not a site"),
+        ({"arrays": {site: np.full((2, 2, 3), np.nan) for site in SITES}}, "finite numbers"),
+        ({"arrays": {site: np.ones((2, 2, 3), dtype=int) for site in SITES}}, "finite numbers"),
+        ({"arrays": {site: np.ones((2, 2)) for site in SITES}}, "one direction for each pass and step"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -24,6 +24,7 @@ from workbench.engine.edits import (
     edit_from_json,
     patch,
     random_patch,
+    steer_back,
 )
 from workbench.engine.operators import OPERATORS
 from workbench.engine.runs import Clip
@@ -37,7 +38,9 @@ MADE = [
     ablate("tf0.mlp", "mean", ["references"]),
     ablate("tf0.mlp", "resample", CLEAN),
     add([1.0, 2.0], "tf0.mlp", 2.0),
+    add(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), "tf0.mlp", keep_norm=True, cycle=True),
     clamp([1.0, 2.0], "tf0.mlp"),
+    steer_back([1.0, 2.0], "tf0.mlp", 0.5),
     blend("tf0.cross_attn", [CLEAN, CORRUPT], [0.25, 0.75]),
     replace(
         add([1.0, 2.0], "tf0.mlp", 2.0), made_on=("organism-shared", "0123456789abcdef"), made_at=(1.0, 0.75)

@@ -5,7 +5,7 @@ import torch
 
 from cache.errors import UserError
 from tests.tolerances import assert_close
-from workbench.engine.edits import Edit, add, blend, clamp, random_patch
+from workbench.engine.edits import Edit, add, blend, clamp, random_patch, steer_back
 from workbench.engine.operators import OPERATORS, Operands, Region
 from workbench.engine.sites import Site
 
@@ -26,6 +26,45 @@ def applied(edit: Edit, value: torch.Tensor = VALUE) -> torch.Tensor:
 
 def test_an_added_vector_is_multiplied_by_its_strength() -> None:
     assert_close(applied(add(VECTOR, str(SITE), -2.0)), VALUE - 2 * torch.tensor(VECTOR, dtype=torch.float64))
+
+
+def test_an_added_vector_keeps_norms_if_asked() -> None:
+    vector = torch.tensor(VECTOR, dtype=torch.float64)
+    kept = applied(add(VECTOR, str(SITE), 1.5, keep_norm=True))
+    moved = VALUE + 1.5 * vector
+    expected = [token * before.norm() / token.norm() for token, before in zip(moved, VALUE, strict=True)]
+    assert_close(kept, torch.stack(expected))
+    assert_close(kept.norm(dim=-1), VALUE.norm(dim=-1))
+
+
+def test_a_token_that_is_zero_stays_zero_if_norms_are_kept() -> None:
+    value = VALUE.clone()
+    value[1] = 0
+    assert not applied(add(VECTOR, str(SITE), keep_norm=True), value)[1].any()
+
+
+def test_a_vector_by_token_is_added_token_by_token() -> None:
+    rows = torch.arange(12, dtype=torch.float64).reshape(3, 4)
+    assert_close(applied(add(rows, str(SITE), 2.0)), VALUE + 2 * rows)
+    two = applied(add(rows[1:], str(SITE), tokens=(1, 2)))
+    assert_close(two, torch.cat([VALUE[:1], VALUE[1:] + rows[1:]]))
+
+
+def test_a_cycle_counts_from_the_start_of_the_clip() -> None:
+    rows = torch.tensor([VECTOR, (0.0, 1.0, 0.0, 1.0)], dtype=torch.float64)
+    whole = VALUE + rows[[0, 1, 0]]
+    assert_close(applied(add(rows, str(SITE), cycle=True)), whole)
+    late = applied(add(rows, str(SITE), cycle=True, tokens=(1, 2)))
+    assert_close(late, torch.cat([VALUE[:1], whole[1:]]))
+
+
+@pytest.mark.parametrize("amount", [1.0, 0.25])
+def test_steering_back_moves_only_the_tokens_on_the_side_of_the_vector(amount: float) -> None:
+    value = torch.cat([VALUE, -VALUE])
+    unit = torch.tensor(VECTOR, dtype=torch.float64) / 5
+    before, after = value @ unit, applied(steer_back(VECTOR, str(SITE), amount), value) @ unit
+    assert (before > 0).any() and (before < 0).any()
+    assert_close(after, torch.where(before > 0, (1 - amount) * before, before))
 
 
 @pytest.mark.parametrize("projection", [0.0, 2.5, -1.0])
@@ -69,12 +108,36 @@ def test_a_random_patch_is_as_far_as_the_source() -> None:
     assert torch.equal(applied(edit), applied(edit))
 
 
-@pytest.mark.parametrize("make", [add, clamp])
+@pytest.mark.parametrize("make", [add, clamp, steer_back])
 def test_a_vector_of_another_width_is_refused(make) -> None:
     with pytest.raises(UserError, match=r"must have 4 numbers, the channels of tf1\.mlp; it has 2"):
-        make((1.0, 0.0), str(SITE)).parameters.check_channels(SITE, 4)
+        make((1.0, 0.0), str(SITE)).parameters.check_size(SITE, 3, 4)
 
 
-def test_a_vector_of_zeros_cannot_be_clamped_along() -> None:
+@pytest.mark.parametrize(
+    ("site", "shape", "options", "message"),
+    [
+        ("tf1.mlp", (3, 2), {}, "4 numbers for each token"),
+        ("tf1.mlp", (2, 4), {}, "2 tokens, but 3 tokens"),
+        ("tf1.cross_attn.k", (3, 4), {}, "no latent time"),
+        ("tf1.cross_attn.k", (3, 4), {"cycle": True}, "no latent time"),
+        ("tf1.mlp", (3, 1, 4), {}, "it has 12"),
+    ],
+)
+def test_a_vector_by_token_that_does_not_fit_is_refused(
+    site: str, shape: tuple[int, ...], options: dict[str, bool], message: str
+) -> None:
+    at = Site.parse(site)
+    edit = add(torch.ones(shape), site, **options)
+    with pytest.raises(UserError, match=message):
+        edit.parameters.check_size(at, None if at.on_conditioning else 3, 4)
+
+
+def test_a_cycle_of_another_length_is_accepted() -> None:
+    add(torch.ones(2, 4), str(SITE), cycle=True).parameters.check_size(SITE, 3, 4)
+
+
+@pytest.mark.parametrize("make", [clamp, steer_back])
+def test_a_vector_of_zeros_has_no_direction(make) -> None:
     with pytest.raises(UserError, match="must not be zero"):
-        clamp((0.0, 0.0), str(SITE))
+        make((0.0, 0.0), str(SITE))

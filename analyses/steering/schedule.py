@@ -1,0 +1,58 @@
+"""How a vector's strength changes over the steps of a run."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from cache.errors import UserError
+from workbench.validation import must_be
+
+Schedule = str | Sequence[float]
+"""The name of a schedule (constant, linear, cosine, early, late), or the weight of each step."""
+EARLY, LATE = 0.4, 0.6
+"""Progress at which `early` ends, and at which `late` begins."""
+
+_NAMED: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,  # noqa: ARG005 - the same throughout
+    "linear": lambda progress: 1 - progress,
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "early": lambda progress: float(progress < EARLY),
+    "late": lambda progress: float(progress >= LATE),
+}
+
+
+def weights(
+    schedule: Schedule, sigmas: Sequence[float], over: Literal["steps", "sigmas"] = "steps"
+) -> Float[np.ndarray, " step"]:
+    """Return the weight of each step of a run with these sigmas, by which its strength is multiplied.
+
+    A named schedule is a function of the progress of a run, from 0 at the first step up to, but not including, 1 at its
+    end: step / number of steps or, `over` sigmas, 1 - sigma / first sigma. `linear` falls from 1 to 0, and `cosine` as
+    (1 + cos(π · progress)) / 2; `early` acts in the first 40 % and `late` in the last 40 %.
+
+    Raises:
+        UserError: for an unknown name, or a list whose length is not the number of steps or that is not finite.
+    """
+    if isinstance(schedule, str):
+        if schedule not in _NAMED:
+            raise UserError(
+                f"Unknown schedule '{schedule}'. Use one of {', '.join(_NAMED)}, or a weight per step."
+            )
+        if over == "sigmas":
+            progress = [1 - sigma / sigmas[0] for sigma in sigmas]
+        else:
+            progress = [step / len(sigmas) for step in range(len(sigmas))]
+        return np.array([_NAMED[schedule](each) for each in progress])
+    must_be(Sequence, schedule, f"A schedule must be one of {', '.join(_NAMED)}, or a list of weights")
+    try:
+        given = np.array(schedule, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise UserError("The weights of a schedule must be numbers.") from error
+    if given.shape != (len(sigmas),) or not np.isfinite(given).all():
+        raise UserError(
+            f"A schedule must have a finite weight for each of the {len(sigmas)} steps; got {schedule}."
+        )
+    return given

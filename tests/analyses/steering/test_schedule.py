@@ -1,0 +1,49 @@
+"""Schedules against their formulas."""
+
+import numpy as np
+import pytest
+
+from analyses.steering.schedule import weights
+from cache.errors import UserError
+
+SIGMAS = (1.0, 0.9, 0.5, 0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "over", "expected"),
+    [
+        ("constant", "steps", [1, 1, 1, 1, 1]),
+        ("linear", "steps", [1, 0.8, 0.6, 0.4, 0.2]),
+        ("linear", "sigmas", SIGMAS),
+        ("cosine", "steps", [1, 0.9045085, 0.6545085, 0.3454915, 0.0954915]),
+        ("cosine", "sigmas", (1 + np.cos(np.pi * (1 - np.array(SIGMAS)))) / 2),
+        ("early", "steps", [1, 1, 0, 0, 0]),
+        ("early", "sigmas", [1, 1, 0, 0, 0]),
+        ("late", "steps", [0, 0, 0, 1, 1]),
+        ("late", "sigmas", [0, 0, 0, 1, 1]),
+        ([0.0, -1.0, 2.5, 0.0, 1.0], "steps", [0, -1, 2.5, 0, 1]),
+    ],
+)
+def test_weights_of_steps(schedule, over, expected) -> None:
+    np.testing.assert_allclose(weights(schedule, SIGMAS, over), expected, atol=1e-7)
+
+
+def test_early_and_late_are_four_tenths_of_the_steps() -> None:
+    thirty = np.linspace(1, 0.01, 30).tolist()
+    assert np.flatnonzero(weights("early", thirty)).tolist() == list(range(12))
+    assert np.flatnonzero(weights("late", thirty)).tolist() == list(range(18, 30))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        ("quadratic", "Unknown schedule 'quadratic'"),
+        ([1.0, 1.0], "each of the 5 steps"),
+        ([1.0, 1.0, 1.0, 1.0, float("nan")], "finite weight"),
+        (["a"] * 5, "must be numbers"),
+        (None, "must be one of"),
+    ],
+)
+def test_what_is_no_schedule(schedule, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        weights.__wrapped__(schedule, SIGMAS)  # without the type check, which users do not have
