@@ -1,6 +1,7 @@
 """Intervals, tests and rank correlations of patching maps and probes."""
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -159,6 +160,21 @@ def too_few_pairs(n_pairs: int) -> str:
     return (
         f"{counted(n_pairs, 'pair')}: smallest possible p is {smallest:.3g}; "
         f"at least {fewest_pairs()} pairs are needed for p ≤ {ALPHA:g}."
+    )
+
+
+def too_few_for_one(n_pairs: int, n_cells: int) -> str:
+    """Return a sentence if a cell of a map cannot be significant unless others are, else "".
+
+    The correction multiplies the smallest p-value by the number of cells over the number of cells that have it.
+    """
+    smallest = smallest_p(n_pairs)
+    needed = math.ceil(round(smallest * n_cells / ALPHA, 9))
+    if smallest > ALPHA or needed <= 1:
+        return ""
+    return (
+        f"{counted(n_pairs, 'pair')}: smallest possible p is {smallest:.3g}, so that after correction over {n_cells} "
+        f"cells none can be significant unless at least {needed} are. Use more pairs or fewer cells."
     )
 
 

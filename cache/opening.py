@@ -177,9 +177,15 @@ def replacing(root: Path, name: str | Path) -> Iterator[Path]:
     its target.
 
     Raises:
-        UnsafeFile: if the path of the file contains a link.
+        UnsafeFile: if the path of the file contains a link, or `name` is a device, a named pipe or a socket.
     """
     with _parent(root, name) as (parent, last):
+        with suppress(OSError):
+            there = os.stat(last, dir_fd=parent, follow_symlinks=False)
+            if not (
+                stat.S_ISLNK(there.st_mode) or stat.S_ISDIR(there.st_mode)
+            ):  # renaming fails for a folder
+                _refuse_other_than(stat.S_ISREG, there, root, name)
         partial = Path(f".part-{secrets.token_hex(16)}{''.join(Path(last).suffixes[-1:])}")
         with _named(root / name):
             os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=parent))

@@ -184,7 +184,7 @@ class OpenStudy:
         name = f"sae-{spec.site}"
         if not (is_trained(self.folder, spec) and is_usable(self.folder, name)):
             with progress("Training the autoencoder") as report:
-                run_sae(self.folder, spec, self.device, report)
+                run_sae(self.folder, spec, self.device, report, note)
         return SaeResult(self.folder, name, load_result(self.folder, name))
 
     def figure(self, figure: str, /, **options: Any) -> "go.Figure":

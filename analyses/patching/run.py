@@ -27,7 +27,7 @@ from analyses.patching.screening import check_screening, choose_arms, rank_agree
 from analyses.patching.spec import QUESTIONS, PatchingSpec
 from analyses.patching.stopping import Progress, run_pairs
 from analyses.patching.sweep import OWN, Sweep
-from analyses.statistics import too_few_pairs
+from analyses.statistics import too_few_for_one, too_few_pairs
 from cache.errors import UserError
 from cache.wording import counted, quoted
 from workbench.engine.tensors import Tensors, load_tensor, save_tensor
@@ -78,14 +78,18 @@ def _check_names(arms: Sequence[Arm]) -> None:
 
 def _check_stop(spec: PatchingSpec, arms: Sequence[Arm]) -> None:
     """Raise UserError if a map does not have more cells than `stop_top`."""
-    cells = sum(arm.role == "cell" for arm in arms)
-    if spec.screening is not None:
-        cells = min(cells, spec.screening.top + spec.screening.sample)
+    cells = _n_cells(spec, arms)
     if spec.stop_top >= max(cells, 1):
         raise UserError(
             f"stop_top must be less than the number of cells of the map, {cells}; got {spec.stop_top}. Give a smaller "
             "number, or 0 to use all pairs."
         )
+
+
+def _n_cells(spec: PatchingSpec, arms: Sequence[Arm]) -> int:
+    """Return the number of cells of a concept that are patched with all pairs."""
+    cells = sum(arm.role == "cell" for arm in arms)
+    return cells if spec.screening is None else min(cells, spec.screening.top + spec.screening.sample)
 
 
 def _check_length(scorer: Scorer, study: Study, model: AudioDiffusionModel) -> None:
@@ -170,7 +174,11 @@ def check_patching(
     empty = sweep.check(arms)
     for scorer in scorers.values():
         _check_length(scorer, study, model)
-    notes = [*_notes(spec, model, contexts, dropped), *empty, *filter(None, [_half_written(study)])]
+    notes = [
+        *_notes(spec, model, contexts, dropped, _n_cells(spec, arms)),
+        *empty,
+        *filter(None, [_half_written(study)]),
+    ]
     return Plan(spec, arms, dropped, notes, sweep)
 
 
@@ -179,6 +187,7 @@ def _notes(
     model: AudioDiffusionModel,
     contexts: dict[str, list[PairContext]],
     dropped: list[dict[str, str]],
+    n_cells: int,
 ) -> list[str]:
     """Return sentences on a map's limitations that a user should know before it runs."""
     notes = [
@@ -201,6 +210,8 @@ def _notes(
             notes.append(f"The map uses {counted(n, 'pair')} of {names}, not {spec.pairs}: {reason}.")
         if sentence := too_few_pairs(n):
             notes.append(f"No cell of {names} can be significant. {sentence}")
+        elif sentence := too_few_for_one(n, n_cells * len(contexts)):
+            notes.append(f"A single cell of {names} cannot be significant. {sentence}")
     prompts = [
         side.text for pairs in contexts.values() for c in pairs for side in (c.pair.clean, c.pair.corrupt)
     ]
@@ -248,7 +259,7 @@ def run_patching(
         plan = check_patching(study, model, spec, executor, tensors)
         for tensor in {tensor for arm in plan.arms for edit in arm.edits for tensor in edit.tensors}:
             save_tensor(study.path, tensor)
-        for sentence in plan.notes:
+        for sentence in filter(None, [*plan.notes, study.replaced(spec.result_name, plan.spec)]):
             note(sentence)
         result = _make(study, model, plan, progress or _no_progress)
         return study.save_result(spec.result_name, result, plan.spec, time.monotonic() - started)

@@ -125,7 +125,9 @@ def run_probes(
             cache.positions("step", [step])
         cache.positions("pass", [spec.pass_name])
         tasks, skipped = _concept_tasks(study, spec)
-        for sentence in [*skipped.values(), *_insignificant(tasks)]:
+        for sentence in filter(
+            None, [*skipped.values(), *_insignificant(tasks), study.replaced("probes", spec)]
+        ):
             note(sentence)
 
         scores, n_shuffles = [], shuffles_per_probe(spec.shuffles, len(cells))

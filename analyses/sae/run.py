@@ -1,5 +1,6 @@
 """A study's sparse autoencoders: train one on the cache, describe its features, follow a feature through a clip."""
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +23,8 @@ from workbench.sae.base import SAE
 from workbench.sae.folder import CONFIG_FILE, load_folder, save_folder
 from workbench.studies.study import Study
 
+_log = logging.getLogger(__name__)
+
 KIND = "sae"
 SCHEMA_VERSION = 3
 
@@ -42,12 +45,14 @@ def run_sae(
     spec: TrainSpec,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] = _log.warning,
 ) -> xr.Dataset:
     """Train an SAE on a site of a study, save it in `sae/<site>/`, and save and return the result "sae-<site>".
 
     Held-out prompts (`held_out_fraction`) are not used in training; the `final_` metrics are computed on them
     (formulas: `analyses.sae.metrics`; `final_loss` is the squared error per channel, scaled as in training). The
-    feature table (`analyses.sae.features`) covers all clips. `progress(done, total)` is called with training steps.
+    feature table (`analyses.sae.features`) covers all clips. `progress(done, total)` is called with training steps, and
+    `note` with a sentence if an SAE of other options is replaced.
 
     Raises:
         UserError: if the study lacks the site or pass, has fewer than two prompts, its rows are all equal, or another
@@ -59,6 +64,8 @@ def run_sae(
         cache = study.cache
         cache.channels(spec.site)
         cache.positions("pass", [spec.pass_name])
+        if sentence := study.replaced(name, spec):
+            note(sentence)
         training, held_out = split_by_prompt(study.clips, spec.held_out_fraction, spec.seed)
         rows = cache.shuffled_rows(
             spec.site, spec.batch_size, spec.seed, clips=training, passes=[spec.pass_name], device=device

@@ -93,6 +93,8 @@ class _Drawn:
 def _ends(prompts: PromptSet, concept: str, positive: str, negative: str) -> tuple[str, list[str]]:
     """Return the value that the direction points towards, and those that it points away from."""
     must_be(str, concept, "A concept must be given by its name")
+    for value in (positive, negative):
+        must_be(str, value, "A value of a concept must be given by its name")
     if concept not in prompts.concepts:
         raise UserError(
             f"Unknown concept '{concept}'. Concepts of this prompt set: {', '.join(prompts.concepts)}."

@@ -20,6 +20,8 @@ from workbench.documents import parse_document
 from workbench.engine.edits import Edit, add
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
+from workbench.engine.tensors import HashedTensor
+from workbench.provenance import content_hash
 from workbench.tensor_files import load_tensors, write_tensors
 from workbench.validation import Number, must_be, validated
 
@@ -152,14 +154,15 @@ class Vector:
         """
         must_be((str, os.PathLike), path, _FILE)
         file = Path(path)
+        arrays = {site: array.values for site, array in self.directions.items()}
         header = _Header(
             **{name: getattr(self, name) for name in _PLAIN},
             model=dict(self.model),
             sites=list(self.directions),
             passes=next(iter(self.directions.values()))["pass"].values.tolist(),
             sigmas=list(self.sigmas),
+            content=_content(arrays),
         )
-        arrays = {site: array.values for site, array in self.directions.items()}
         write_tensors(file, arrays, {_HEADER: json.dumps(header.model_dump(), ensure_ascii=False)})
         return file
 
@@ -185,7 +188,7 @@ def _norm(directions: xr.DataArray) -> xr.DataArray:
 
 
 class _Header(BaseModel):
-    """What the file of a vector says about its arrays, which have the names of the sites."""
+    """What the file of a vector says about its arrays, which have the names of the sites; `content` is their hash."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -200,9 +203,15 @@ class _Header(BaseModel):
     sites: list[str] = Field(min_length=1)
     passes: list[Pass] = Field(min_length=1)
     sigmas: list[float] = Field(min_length=1)
+    content: str
 
 
 _PLAIN = ("concept", "positive", "negative", "settings", "n_pairs", "cycle")
+
+
+def _content(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return a hash of all numbers, which shows damage."""
+    return content_hash({site: HashedTensor.of(array).hash for site, array in arrays.items()})
 
 
 def labelled(values: np.ndarray, site: str, passes: Sequence[str], sigmas: Sequence[float]) -> xr.DataArray:
@@ -255,5 +264,7 @@ def _vector(header: _Header, arrays: Mapping[str, np.ndarray]) -> Vector:
         if values.ndim not in (3, 4) or values.shape[:2] != (len(header.passes), len(header.sigmas)):
             raise ValueError(f"{site} does not have one direction for each pass and step")
         directions[site] = labelled(values, site, header.passes, header.sigmas)
+    if header.content != _content(arrays):
+        raise ValueError("its numbers are not those that were written")
     plain = {name: getattr(header, name) for name in _PLAIN}
     return Vector(**plain, directions=directions, model=header.model)

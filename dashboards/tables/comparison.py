@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from analyses.patching.published_map import load_published_map
+from analyses.statistics import MIN_CELLS
 from dashboards.tables.patching import cells_frame
 from workbench.engine.sites import block_number
 from workbench.studies.study import Study
@@ -80,7 +81,7 @@ def compare_maps(left: Map, right: Map, top: int, notes: list[str]) -> Compariso
     frame = pd.concat(parts, ignore_index=True)[["side", "map", "concept", "row", "block", *VALUES]]
     matched = _matched(frame) if comparable else _matched(frame.iloc[:0])
     means = row_means(matched)
-    varied = len(means) > 1 and (means.nunique() > 1).all()
+    varied = len(means) >= MIN_CELLS and (means.nunique() > 1).all()
     rho = float(means.corr(method="spearman").iloc[0, 1]) if varied else float("nan")
     tops = tuple(means[f"impact_{side}"].nlargest(top).index.tolist() for side in SIDES)
     return Comparison(names, frame, matched, [*differences, *notes], means, rho, (tops[0], tops[1]))

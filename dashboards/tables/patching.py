@@ -160,12 +160,24 @@ def agreement(result: xr.Dataset, concept: str, scorer: str = "") -> dict[str, f
 
 
 def pair_notes(frame: pd.DataFrame) -> list[str]:
-    """Sentences on concepts with too few pairs for any p-value to be significant, one for each number of pairs."""
+    """Sentences on concepts with too few pairs for a p-value to be significant, one for each number of pairs."""
     few = frame[frame["status"] == UNTESTED].drop_duplicates("concept")
     every = few["concept"].nunique() == frame["concept"].nunique()
     return [
         ("" if every else f"{', '.join(part['concept'])}: ") + too_few_pairs(int(n))
         for n, part in few.groupby("n_pairs")
+    ] + _at_the_limit(frame)
+
+
+def _at_the_limit(frame: pd.DataFrame) -> list[str]:
+    """Sentences on cells whose p-value is as small as it can be, but not significant after the correction."""
+    unclear = frame[frame["status"] == "not significant"]
+    numbers = {int(n): smallest_p(int(n)) for n in unclear["n_pairs"].unique()}
+    reached = unclear["p"] <= unclear["n_pairs"].map(numbers) * (1 + 1e-9)
+    return [
+        f"{counted(n, 'pair')}: the smallest possible p, {numbers[n]:.3g}, is not significant after the correction "
+        "over the map's cells. Use more pairs or fewer cells."
+        for n in sorted(unclear.loc[reached, "n_pairs"].astype(int).unique())
     ]
 
 

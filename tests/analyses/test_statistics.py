@@ -17,6 +17,7 @@ from analyses.statistics import (
     separated,
     sign_flip_p,
     smallest_p,
+    too_few_for_one,
     too_few_pairs,
     two_stage_weights,
 )
@@ -187,6 +188,20 @@ def test_correction_never_makes_a_p_value_smaller() -> None:
 )
 def test_too_few_pairs_are_told(n: int, sentence: str) -> None:
     assert too_few_pairs(n) == sentence
+
+
+@pytest.mark.parametrize(
+    ("pairs", "cells", "needed"),
+    [(6, 1, 0), (6, 2, 2), (6, 16, 10), (12, 102, 0), (12, 103, 2), (12, 256, 3), (5, 9, 0)],
+)
+def test_the_correction_may_need_more_than_one_cell(pairs: int, cells: int, needed: int) -> None:
+    """Of 5 pairs `too_few_pairs` says that no number of cells is enough."""
+    sentence = too_few_for_one(pairs, cells)
+    assert (f"at least {needed} are" in sentence) if needed else sentence == ""
+    if needed:
+        for count in (needed - 1, needed):
+            p = np.r_[np.full(count, smallest_p(pairs)), np.ones(cells - count)]
+            assert (benjamini_hochberg(p).min() <= ALPHA) == (count == needed)
 
 
 def test_rank_correlation_is_spearmans() -> None:

@@ -148,7 +148,7 @@ def sae(
         console.print("The autoencoder is trained already.")
     else:
         with progress("Training the autoencoder") as report:
-            run_sae(study, spec, device, report)
+            run_sae(study, spec, device, report, note)
     report_sae(study, spec.site)
 
 

@@ -1,5 +1,6 @@
 """Typer commands with the workbench's error messages."""
 
+import sys
 from typing import Any, cast
 
 import typer
@@ -33,6 +34,11 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Convert the arguments; raise BadParameter for empty ones, and for options that are given twice."""
         if not ctx.resilient_parsing:  # true during shell completion
+            for text in args:
+                if not _is_text(text):
+                    raise typer.BadParameter(
+                        f"{text!r} is not valid text in {sys.getfilesystemencoding()}.", ctx
+                    )
             given, _, order = self.make_parser(ctx).parse_args(args=list(args))
             for parameter in order:
                 if _is_repeated(parameter, order, given):
@@ -51,6 +57,11 @@ class CommandLine(typer.Typer):
     def command(self, *args: Any, **options: Any) -> Any:
         """Return a decorator that makes a function a command, like Typer's."""
         return super().command(*args, cls=Command, **options)
+
+
+def _is_text(argument: str) -> bool:
+    """Whether an argument could be decoded; Python keeps other bytes as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _is_repeated(parameter: Any, order: list[Any], given: dict[str, Any]) -> bool:

@@ -126,6 +126,7 @@ class Edit:
 
     def __post_init__(self) -> None:
         allowed = _operator(self.operator)
+        must_be(str, self.target, "The target of an edit must be output or conditioning")
         if not self.sites:
             raise UserError(
                 f"The edit '{self.operator}' must have at least one site, such as tf3.cross_attn."

@@ -17,7 +17,7 @@ def parse_steps(text: str, sigmas: Sequence[float]) -> tuple[int, ...]:
     """Parse steps: "all", indices such as "0,3,7", or "8 stratified" (see `stratified_steps`); return sorted indices.
 
     Raises:
-        UserError: for anything else, or too many steps.
+        UserError: for anything else, a step given twice, or too many steps.
     """
     if text == "all":
         return tuple(range(len(sigmas)))
@@ -26,7 +26,10 @@ def parse_steps(text: str, sigmas: Sequence[float]) -> tuple[int, ...]:
         return stratified_steps(sigmas, int(stratified[1]))
     if not all(part.strip().isdecimal() for part in text.split(",")):
         raise UserError(f"Steps must be indices such as 0,3,7, '8 stratified', or 'all'; got '{text}'.")
-    return tuple(sorted({int(part) for part in text.split(",")}))
+    steps = sorted(int(part) for part in text.split(","))
+    if len(set(steps)) < len(steps):
+        raise UserError(f"Steps must each be given once; got '{text}'.")
+    return tuple(steps)
 
 
 def stratified_steps(sigmas: Sequence[float], n: int) -> tuple[int, ...]:
@@ -58,7 +61,9 @@ def parse_tokens(text: str, tokens: int) -> TokenReduction:
         return TokenReduction()
     if words == ["mean"]:
         return TokenReduction(kind="mean", size=tokens)
-    if len(words) == 2 and words[0] in ("every", "mean") and words[1].isdecimal() and int(words[1]) >= 1:
+    if len(words) == 2 and words[0] in ("every", "mean") and words[1].isdecimal():
+        if not 1 <= int(words[1]) <= tokens:
+            raise UserError(f"The number in '{text}' must be from 1 to {tokens}, the tokens of a clip.")
         return TokenReduction(kind="stride" if words[0] == "every" else "mean", size=int(words[1]))
     raise UserError(f"Tokens must be 'all', 'every 4', 'mean 4' or 'mean'; got '{text}'.")
 

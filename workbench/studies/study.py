@@ -372,6 +372,21 @@ class Study:
             return False
         return bool(attributes["result_id"] == self._result_id(attributes["kind"], spec))
 
+    def replaced(self, name: str, spec: BaseModel) -> str:
+        """Return a sentence if a result computed with this spec would replace one with other options, else ""."""
+        try:
+            old = json.loads(self.result_attributes(name)["spec"])
+        except UserError:  # missing or damaged
+            return ""
+        new = spec.model_dump(mode="json")
+        other = [option for option in new if new[option] != old.get(option)]
+        if not other:
+            return ""
+        return (
+            f"This replaces the result {name}, which was computed with other options ({', '.join(other)}). To keep it, "
+            f"stop now and work in a copy of {self.path}."
+        )
+
     def made(self, attributes: Mapping[str, Any]) -> bool:
         """Whether a result with these attributes was computed from the study in its current state."""
         return self._made(attributes, self.spec)

@@ -513,6 +513,7 @@ def test_pairs_of_a_prompt_set_are_taken_as_far_as_they_go(study: Study, tiny: A
 def test_enough_pairs_need_no_note(study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiny, "unknown_words", lambda _: [])
     monkeypatch.setattr(run, "too_few_pairs", lambda _: "")
+    monkeypatch.setattr(run, "too_few_for_one", lambda *_: "")
     assert check_patching(study, tiny, SPEC).notes == []
 
 

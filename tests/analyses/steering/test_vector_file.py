@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,24 @@ def test_a_damaged_file_is_refused(
     changed(file, **fields)
     with pytest.raises(UserError, match=f"mood.safetensors is not a vector, or is damaged .*{words}"):
         load_vector(file)
+
+
+@pytest.mark.parametrize("from_end", [1, 3, 40])
+def test_a_changed_number_is_noticed(vector: Vector, tmp_path: Path, from_end: int) -> None:
+    file = vector.save(tmp_path / "mood.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-from_end] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=r"is not a vector, or is damaged .*its numbers are not those"):
+        load_vector(file)
+
+
+def test_a_pipe_is_not_replaced(vector: Vector, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="must be a file; it is a named pipe"):
+        vector.save(tmp_path / "pipe")
+    assert os.listdir(tmp_path) == ["pipe"]
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
 
 
 def test_files_of_other_kinds_are_refused(vector: Vector, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ SIGMAS = (3 * EVEN / (1 + 2 * EVEN)).tolist()
 
 @pytest.mark.parametrize(
     ("text", "steps"),
-    [("all", (0, 1, 2, 3)), ("0,3", (0, 3)), ("3, 0,3", (0, 3)), ("4 stratified", (0, 1, 2, 3))],
+    [("all", (0, 1, 2, 3)), ("0,3", (0, 3)), ("3, 0", (0, 3)), ("4 stratified", (0, 1, 2, 3))],
 )
 def test_steps(text: str, steps: tuple[int, ...]) -> None:
     assert parse_steps(text, (1.0, 0.9, 0.5, 0.1)) == steps
@@ -44,7 +44,7 @@ def test_any_number_of_steps_is_given_each_once(n: int) -> None:
     assert len(set(stratified_steps(SIGMAS, n))) == n
 
 
-@pytest.mark.parametrize("text", ["some", "stratified", "0 stratified", "61 stratified", "1;2", ""])
+@pytest.mark.parametrize("text", ["some", "stratified", "0 stratified", "61 stratified", "1;2", "", "3,0,3"])
 def test_what_are_no_steps(text: str) -> None:
     with pytest.raises(UserError, match=r"(?i)steps"):
         parse_steps(text, SIGMAS)
@@ -64,9 +64,15 @@ def test_tokens(text: str, reduction: TokenReduction, stored: int) -> None:
     assert reduction.stored_tokens(10) == stored
 
 
-@pytest.mark.parametrize("text", ["", "every", "every 0", "4", "median 3", "mean x"])
+@pytest.mark.parametrize("text", ["", "every", "4", "median 3", "mean x"])
 def test_what_are_no_tokens(text: str) -> None:
     with pytest.raises(UserError, match="Tokens must be"):
+        parse_tokens(text, 10)
+
+
+@pytest.mark.parametrize("text", ["every 0", "every 11", "mean 11", "every 999999999999999999999999"])
+def test_more_tokens_than_a_clip_has(text: str) -> None:
+    with pytest.raises(UserError, match=f"The number in '{text}' must be from 1 to 10"):
         parse_tokens(text, 10)
 
 
