@@ -47,7 +47,7 @@ def feature_table(
     - hist_count, hist_edge: number of positive activations in equal bins from 0 to the largest; left edges.
     - step_profile: mean activation over clips and tokens, zeros included.
     - auroc: AUROC of the clip-mean activation for "the clip has this value", among the clips with a value of the
-      concept; NaN if fewer than `FEWEST_PROMPTS` prompts have or lack the value, and for dead features.
+      concept; NaN for a value without one (`ConceptLabels.has_auroc`), and for dead features.
     - auroc_shuffled: the AUROC that the best feature exceeds in 5 % of shuffles of the labels (`shuffled_aurocs`).
 
     Args:
@@ -145,22 +145,25 @@ def top_clips(
 
 
 class ConceptLabels(NamedTuple):
-    """A concept's labels: its values, and the clips that have one, with the labels and numbers of their prompts."""
+    """A concept's labels: the clips that have a value, with the labels and numbers of their prompts.
+
+    Prompts that are the same tokens to the model (`encoding` in the clip table) count as one.
+    """
 
     concept: str
+    values: list[str]  # in order
+    ambiguous: set[str]  # values of prompts that are the same tokens as one with another value
     clips: Int[np.ndarray, " clip"]
     prompt_labels: Shaped[np.ndarray, " prompt"]
     prompt: Int[np.ndarray, " clip"]
 
-    @property
-    def values(self) -> list[str]:
-        """The values in order."""
-        return sorted(set(self.prompt_labels.tolist()))
-
     def has_auroc(self, value: str) -> bool:
-        """Whether enough prompts have the value and lack it: a feature of one prompt would separate it too."""
+        """Whether `FEWEST_PROMPTS` prompts have the value and as many lack it, and the model can tell which do.
+
+        A feature of a single prompt would separate that prompt's value, too.
+        """
         n = int((self.prompt_labels == value).sum())
-        return min(n, len(self.prompt_labels) - n) >= FEWEST_PROMPTS
+        return value not in self.ambiguous and min(n, len(self.prompt_labels) - n) >= FEWEST_PROMPTS
 
 
 def concept_labels(clips: pd.DataFrame) -> list[ConceptLabels]:
@@ -168,11 +171,21 @@ def concept_labels(clips: pd.DataFrame) -> list[ConceptLabels]:
     found = []
     for column in (name for name in clips.columns if name.startswith("label_")):
         known = np.flatnonzero(clips[column] != "")
-        _, first, prompt = np.unique(
-            clips["prompt_id"].to_numpy()[known], return_index=True, return_inverse=True
+        labels = clips[column].to_numpy(str)[known]
+        # Numbered in order of appearance, so that shuffles do not depend on the hashes.
+        prompt, _ = pd.factorize(clips["encoding"].iloc[known])
+        prompt_labels = labels[np.unique(prompt, return_index=True)[1]]
+        mixed = np.isin(prompt, prompt[labels != prompt_labels[prompt]])
+        found.append(
+            ConceptLabels(
+                column.removeprefix("label_"),
+                sorted(set(labels.tolist())),
+                set(labels[mixed].tolist()),
+                known,
+                prompt_labels,
+                prompt,
+            )
         )
-        labels = clips[column].to_numpy(str)[known][first]
-        found.append(ConceptLabels(column.removeprefix("label_"), known, labels, prompt))
     return found
 
 
@@ -181,7 +194,7 @@ def concept_aurocs(
 ) -> tuple[list[str], Float[np.ndarray, "feature value"]]:
     """Compute the AUROC of each feature for each value of the `label_<concept>` columns, named "concept=value".
 
-    NaN for a value that fewer than `FEWEST_PROMPTS` prompts have or lack.
+    NaN for a value without one (`ConceptLabels.has_auroc`).
     """
     names, columns = [], []
     for labels in concept_labels(clips):

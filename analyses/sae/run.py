@@ -26,7 +26,7 @@ from workbench.studies.study import Study
 _log = logging.getLogger(__name__)
 
 KIND = "sae"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def asked_training(study: Study, site: str, **options: Any) -> TrainSpec:

@@ -105,7 +105,7 @@ def test_a_feature_carries_the_planted_concept(result: xr.Dataset) -> None:
 
 def test_final_metrics_are_those_of_the_held_out_clips(planted_study: Study, result: xr.Dataset) -> None:
     held_out = [int(clip) for clip in result.attrs["held_out_clips"]]
-    assert planted_study.clips.prompt_id[held_out].nunique() == 8
+    assert planted_study.clips.encoding[held_out].nunique() == 8
     assert len(held_out) == 16
     x = torch.from_numpy(planted_study.cache.read(SITE, clips=held_out, passes=["cond"])).reshape(
         -1, CHANNELS
@@ -141,7 +141,7 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
     }
     expected = {
         "kind": "sae",
-        "schema_version": 3,
+        "schema_version": 4,
         "site": SITE,
         "pass": "cond",
         "architecture": "topk",
@@ -184,7 +184,7 @@ def test_dead_features_and_clips_in_which_a_feature_is_silent(planted_study: Stu
         sae.W_enc.copy_(torch.tensor([[1.0, 0.0]]))
         sae.b_enc.copy_(torch.tensor([0.0, -1.0]))
     clips = pd.DataFrame(
-        {"clip": range(4), "label_tempo": ["slow", "fast", "fast", "slow"], "prompt_id": range(4)}
+        {"clip": range(4), "label_tempo": ["slow", "fast", "fast", "slow"], "encoding": range(4)}
     )
     acts = np.zeros((4, len(STEPS), TOKENS, 1), dtype=np.float32)
     acts[1, 1, 2] = 4.0
@@ -203,7 +203,7 @@ def test_dead_features_and_clips_in_which_a_feature_is_silent(planted_study: Stu
 def test_on_noise_few_features_are_above_shuffled_labels() -> None:
     """With 200 features of 24 prompts the best one separates any value well; in some 5 % of draws it is above."""
     labels = np.repeat(["fast", "slow"], 12)
-    clips = pd.DataFrame({"prompt_id": np.arange(24).repeat(2), "label_tempo": labels.repeat(2)})
+    clips = pd.DataFrame({"encoding": np.arange(24).repeat(2), "label_tempo": labels.repeat(2)})
     above = []
     for draw in range(200):
         noise = np.random.default_rng(draw).normal(size=(24, 200)).repeat(2, axis=0)
@@ -216,7 +216,7 @@ def test_on_noise_few_features_are_above_shuffled_labels() -> None:
 def test_labels_are_shuffled_between_prompts() -> None:
     """A feature of one prompt in five clips is no better than that prompt alone."""
     prompts = np.arange(6).repeat([5, 1, 1, 1, 1, 1])
-    clips = pd.DataFrame({"prompt_id": prompts, "label_mood": np.where(prompts < 3, "happy", "sad")})
+    clips = pd.DataFrame({"encoding": prompts, "label_mood": np.where(prompts < 3, "happy", "sad")})
     feature = (prompts == 0)[:, None].astype(float)
     happy, sad = shuffled_aurocs(feature, clips)
     # The prompt is happy in half of all shuffles: 5 of 7 happy clips are active, and none of 3 sad ones.
@@ -237,7 +237,7 @@ def test_clips_without_a_value_do_not_count() -> None:
         {
             "label_tempo": ["slow", "fast", "", "fast", "slow"],
             "label_mood": ["", "", "", "", ""],
-            "prompt_id": range(5),
+            "encoding": range(5),
         }
     )
     names, aurocs = concept_aurocs(np.array([[1.0], [2.0], [0.0], [3.0], [1.0]]), clips)
@@ -245,9 +245,44 @@ def test_clips_without_a_value_do_not_count() -> None:
     np.testing.assert_allclose(aurocs, [[1.0, 0.0]])
 
 
+def test_prompts_that_are_the_same_tokens_count_as_one() -> None:
+    """Six spellings of two prompts with each value, two of them the same tokens: 4 units, with only 6 labellings."""
+    spelling = np.arange(24) % 6
+    tempo = np.where(np.arange(24) < 12, "slow", "fast")
+    read = np.array([f"{pace}{which == 5}" for pace, which in zip(tempo, spelling, strict=True)])
+    clips = pd.DataFrame({"encoding": read, "prompt_id": np.arange(24) // 2, "label_tempo": tempo})
+    feature = (tempo == "slow")[:, None].astype(float)
+    np.testing.assert_array_equal(concept_aurocs(feature, clips)[1], [[0, 1]])
+    np.testing.assert_array_equal(shuffled_aurocs(feature, clips), [1, 1])
+
+
+def test_a_value_of_several_spellings_of_one_prompt_has_no_auroc() -> None:
+    clips = pd.DataFrame(
+        {
+            "encoding": ["a", "a", "b", "b", "b", "c"],
+            "prompt_id": range(6),
+            "label_tempo": ["slow", "slow", "fast", "fast", "fast", "fast"],
+        }
+    )
+    names, aurocs = concept_aurocs(np.arange(6.0)[:, None], clips)
+    assert names == ["tempo=fast", "tempo=slow"]
+    assert np.isnan(aurocs).all()
+    assert np.isnan(shuffled_aurocs(np.arange(6.0)[:, None], clips)).all()
+
+
+def test_values_that_are_the_same_tokens_have_no_auroc() -> None:
+    """The model knows neither "oboe" nor "zither"; it knows violins."""
+    instruments = ["oboe", "zither", "violin", "oboe", "zither", "violin"]
+    clips = pd.DataFrame({"encoding": ["?1", "?1", "v1", "?2", "?2", "v2"], "label_instrument": instruments})
+    names, aurocs = concept_aurocs(np.array([[0.0, 1, 5, 2, 3, 4]]).T, clips)
+    assert names == ["instrument=oboe", "instrument=violin", "instrument=zither"]
+    np.testing.assert_array_equal(aurocs, [[np.nan, 1, np.nan]])
+    np.testing.assert_array_equal(np.isnan(shuffled_aurocs(np.zeros((6, 1)), clips)), [True, False, True])
+
+
 @pytest.mark.parametrize("prompts", [[0, 0, 1, 2], [0, 1, 2, 2], [0, 0, 1, 1]])
 def test_a_value_of_a_single_prompt_has_no_auroc(prompts: list[int]) -> None:
-    clips = pd.DataFrame({"label_tempo": ["slow", "slow", "fast", "fast"], "prompt_id": prompts})
+    clips = pd.DataFrame({"label_tempo": ["slow", "slow", "fast", "fast"], "encoding": prompts})
     _, aurocs = concept_aurocs(np.array([[1.0], [2.0], [0.0], [3.0]]), clips)
     assert np.isnan(aurocs).all()
 
