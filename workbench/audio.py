@@ -25,9 +25,14 @@ SILENCE = 1e-10  # mel power below which librosa treats sound as rounding
 def write_flac(
     path: Path, audio: Float[np.ndarray, "channel sample"], sample_rate: int, root: Path | None = None
 ) -> None:
-    """Write audio in [-1, 1] as 16-bit FLAC, atomically; see `replacing` for `root`."""
+    """Write audio in [-1, 1] as 16-bit FLAC, atomically; see `workbench.files.replacing` for `root`.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    content = _encoded(audio, sample_rate, "FLAC", "PCM_16")
     with replacing(path, root) as partial:
-        soundfile.write(partial, np.clip(audio, -1.0, 1.0).T, sample_rate, format="FLAC", subtype="PCM_16")
+        partial.write_bytes(content)
 
 
 def write_audio(path: Path, audio: Float[np.ndarray, "channel sample"], sample_rate: int) -> Path:
@@ -40,18 +45,29 @@ def write_audio(path: Path, audio: Float[np.ndarray, "channel sample"], sample_r
     if format not in soundfile.available_formats():
         raise UserError(f"'{path.name}' must end in .wav, .flac, .ogg or .mp3.")
     try:
-        with replacing(path) as partial:
-            soundfile.write(partial, np.clip(audio, -1.0, 1.0).T, sample_rate, format=format)
-    except (OSError, soundfile.LibsndfileError, ValueError) as error:
+        content = _encoded(audio, sample_rate, format)
+    except (soundfile.LibsndfileError, ValueError) as error:
         raise UserError(f"{path} cannot be written: {str(error).rstrip('.')}.") from error
+    with replacing(path) as partial:
+        partial.write_bytes(content)
     return path
+
+
+def _encoded(
+    audio: Float[np.ndarray, "channel sample"], sample_rate: int, format: str, subtype: str | None = None
+) -> bytes:
+    """Return audio in [-1, 1] as the content of a file.
+
+    To be written by the caller: libsndfile does not say why the system refuses to write, such as for a full disk.
+    """
+    with io.BytesIO() as file:
+        soundfile.write(file, np.clip(audio, -1.0, 1.0).T, sample_rate, format=format, subtype=subtype)
+        return file.getvalue()
 
 
 def audio_html(audio: Float[np.ndarray, "channel sample"], sample_rate: int, title: str) -> str:
     """Return an HTML player with a title and the audio, in [-1, 1], embedded."""
-    with io.BytesIO() as file:
-        soundfile.write(file, np.clip(audio, -1.0, 1.0).T, sample_rate, format="FLAC", subtype="PCM_16")
-        data = base64.b64encode(file.getvalue()).decode()
+    data = base64.b64encode(_encoded(audio, sample_rate, "FLAC", "PCM_16")).decode()
     return (
         f'<figure style="margin: 0.5em 0"><figcaption>{html.escape(title)}</figcaption>'
         f'<audio controls src="data:audio/flac;base64,{data}"></audio></figure>'

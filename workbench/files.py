@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from cache import opening
 from cache.errors import UserError
+from workbench.system_errors import refusal
 
 LONGEST_SLUG = 60
 # Names that are valid and distinct on every file system; Windows reserves device names with any ending.
@@ -28,14 +29,22 @@ def replacing(path: Path, root: Path | None = None) -> Iterator[Path]:
     `path` is in an untrusted folder, such as a study, `root` is that folder: links between the two are not followed.
 
     Raises:
+        UserError: if the system refuses to write, such as for a full disk.
         cache.opening.UnsafeFile: if there is such a link.
     """
     folder = root or path.parent
     name = path.relative_to(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    opening.make_folder(folder, name.parent)
-    with opening.replacing(folder, name) as partial:
-        yield partial
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opening.make_folder(folder, name.parent)
+        with opening.replacing(folder, name) as partial:
+            yield partial
+    except OSError as error:
+        is_named = error.filename and not opening.is_partial(Path(error.filename).name)
+        sentence = refusal(OSError(error.errno, error.strerror, error.filename if is_named else str(path)))
+        if sentence is None:
+            raise
+        raise UserError(sentence) from error
 
 
 def file_name(name: str) -> str:

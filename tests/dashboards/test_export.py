@@ -199,7 +199,7 @@ def test_a_folder_that_cannot_be_written_is_told(study: Study, tmp_path: Path) -
         with pytest.raises(UserError, match=r"file is a file\. Give a folder"):
             export_figure(study, "patching", "svg", folder)
     (tmp_path / "patching-blocks.svg").mkdir()
-    with pytest.raises(UserError, match="could not be written"):
+    with pytest.raises(UserError, match="cannot be used"):
         export_figure(study, "patching", "svg", tmp_path)
 
 

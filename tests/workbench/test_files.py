@@ -10,6 +10,7 @@ import pytest
 
 from cache.errors import UserError
 from cache.opening import UnsafeFile
+from tests.full_disk import full_disk
 from workbench.files import file_name, locked, replacing
 
 
@@ -28,6 +29,21 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         raise OSError("disk full")
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
     assert (tmp_path / "notes.txt").read_text() == "old"
+
+
+def test_a_full_disk_is_a_user_s_error_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("old")
+    sentence = r"/notes\.txt cannot be written \(File too large\)\. Free some space"
+    with full_disk(), pytest.raises(UserError, match=sentence), replacing(tmp_path / "notes.txt") as partial:
+        partial.write_text("n" * 1000)
+    assert (tmp_path / "notes.txt").read_text() == "old"
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match=r"/file.* cannot be used"),
+        replacing(tmp_path / "file" / "notes.txt"),
+    ):
+        pass
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "notes.txt"]
 
 
 def test_the_folder_is_made(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import soundfile
 from cache.errors import UserError
 from cache.opening import UnsafeFile
 from dashboards.media import find_audio
+from tests.full_disk import full_disk
 from tests.workbench.studies.foreign_study import make_foreign_study
-from workbench.audio import read_audio, write_flac
+from workbench.audio import read_audio, write_audio, write_flac
 from workbench.studies.study import Study
 
 RATE = 16_000
@@ -127,3 +128,15 @@ def test_names_that_lead_elsewhere_are_refused(study: Study, tmp_path: Path, nam
 def test_a_missing_recording_gets_a_sentence(study: Study) -> None:
     with pytest.raises(UserError, match="There is no recording"):
         study.read_audio("audio/clips/00009.flac")
+
+
+@pytest.mark.parametrize("ending", ["flac", "wav"])
+def test_a_full_disk_is_a_user_s_error(tmp_path: Path, ending: str) -> None:
+    """libsndfile itself would say "System error"."""
+    noise = np.random.default_rng(0).uniform(-1, 1, (1, RATE)).astype(np.float32)
+    file = tmp_path / f"a.{ending}"
+    with full_disk(), pytest.raises(UserError, match=rf"{file} cannot be written .*Free some space"):
+        write_audio(file, noise, RATE)
+    with full_disk(), pytest.raises(UserError, match=rf"{file} cannot be written .*Free some space"):
+        write_flac(file, noise, RATE, tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -137,14 +137,16 @@ def localisation(
     from workbench.artefacts.published import load_published
     from workbench.artefacts.sources import find_artefact
     from workbench.files import replacing
+    from workbench.studies.result_files import result_bytes
 
     target = _target(out, study)
     origin = find_artefact(source, "*.csv")
     if isinstance(target, Path):
         result = published_map(load_published(origin.file), model)
         result = result.assign_attrs(source=origin.source, source_sha256=origin.sha256)
+        content = result_bytes(result)
         with replacing(target) as partial:
-            result.to_netcdf(partial, engine="h5netcdf")
+            partial.write_bytes(content)
         written = target
     else:
         result = import_published_map(target, origin.file, model)

@@ -24,7 +24,7 @@ def is_confirmed(document: bytes) -> bool:
 
 
 def confirm(document: bytes, study: Path) -> None:
-    """Remember the study with this `study.json`; raise OSError if the user's state folder is not writable."""
+    """Remember the study with this `study.json`; raise UserError if the user's state folder is not writable."""
     with replacing(_file(document)) as partial:
         partial.write_text(f"{study.resolve()}\n", encoding="utf-8")
 

@@ -57,6 +57,16 @@ def load_result_file(root: Path, name: str) -> xr.Dataset:
         return result
 
 
+def result_bytes(result: xr.Dataset) -> bytes:
+    """Return the content of a result file.
+
+    To be written by the caller: HDF5 crashes the process if the system refuses to write, such as for a full disk.
+    """
+    with io.BytesIO() as file:
+        result.to_netcdf(file, engine="h5netcdf")
+        return file.getvalue()
+
+
 def save_result_file(root: Path, name: str, result: xr.Dataset) -> None:
     """Write a result file inside the folder `root`, which replaces an earlier one only if it can be read again.
 
@@ -64,8 +74,9 @@ def save_result_file(root: Path, name: str, result: xr.Dataset) -> None:
         UserError: if it cannot.
         cache.opening.UnsafeFile: as `workbench.files.replacing` does.
     """
+    content = result_bytes(result)
     with replacing(root / name, root) as partial:
-        result.to_netcdf(partial, engine="h5netcdf")
+        partial.write_bytes(content)
         try:
             load_result_file(partial.parent, partial.name)
         except DamagedResult as error:

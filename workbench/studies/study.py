@@ -285,7 +285,7 @@ class Study:
     def confirm(self) -> None:
         """Confirm that the store and model folder in the study may be used, now and later."""
         self._is_confirmed = True
-        with suppress(OSError):  # without a writable state folder, it is confirmed for now only
+        with suppress(UserError):  # without a writable state folder, it is confirmed for now only
             confirm(self._document(), self.path)
 
     def _document(self) -> bytes:
@@ -491,7 +491,7 @@ def _write(
     content = json.dumps(document, indent=2).encode()
     with replacing(path / DOCUMENT) as partial:
         partial.write_bytes(content)
-    with suppress(OSError):
+    with suppress(UserError):
         confirm(content, path)
 
 

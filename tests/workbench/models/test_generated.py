@@ -137,7 +137,7 @@ def test_saving_in_no_format(tmp_path: Path, name: str) -> None:
 
 def test_saving_into_a_file_s_place(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be used"):
         LOUD.save(tmp_path / "file" / "clip.wav")
 
 

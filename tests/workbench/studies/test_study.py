@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from cache.errors import CacheError, UserError
 from cache.opening import UnsafeFile
 from cache.plan import TokenReduction
+from tests.full_disk import full_disk
 from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site, parse_sites
@@ -405,6 +406,19 @@ def test_an_unreadable_result_never_replaces_a_readable_one(
     kept, files = file.read_bytes(), set(file.parent.iterdir())
     with pytest.raises(UserError, match=f"is not saved, because it could not be read again .*{reason}"):
         study.save_result("other", spoilt(good), Spec(folds=4), seconds=0.0)
+    assert file.read_bytes() == kept
+    assert set(file.parent.iterdir()) == files
+    file.unlink()
+
+
+def test_a_result_on_a_full_disk_leaves_the_earlier_one(study: Study) -> None:
+    """HDF5 itself would crash the process."""
+    good = xr.Dataset({"accuracy": ("step", [0.5, 1.0])}, attrs={"kind": "probes", "schema_version": 1})
+    study.save_result("other", good, Spec(), seconds=0.0)
+    file = study.path / "results" / "other.nc"
+    kept, files = file.read_bytes(), set(file.parent.iterdir())
+    with full_disk(1000), pytest.raises(UserError, match=rf"{file} cannot be written .*Free some space"):
+        study.save_result("other", good, Spec(folds=4), seconds=0.0)
     assert file.read_bytes() == kept
     assert set(file.parent.iterdir()) == files
     file.unlink()
