@@ -26,6 +26,7 @@ from dashboards.spreadsheet import csv_text
 from workbench.files import file_name, replacing
 from workbench.provenance import code_version
 from workbench.studies.study import Study
+from workbench.validation import must_be
 
 # No dates or version strings, so that the same figure always gives the same bytes.
 METADATA: dict[str, dict[str, None]] = {
@@ -69,6 +70,7 @@ def export_figure(
         UserError: unknown names or options, missing results, or a folder that cannot be written.
     """
     kind = find_figure(figure)
+    must_be(str, format, f"A format must be given by its name ({', '.join(METADATA)})")
     if format not in METADATA:
         raise UserError(f"Unknown format '{format}': choose one of {', '.join(METADATA)}.")
     folder = out_dir or study.path / "figures"

@@ -199,13 +199,23 @@ def _fault(result: xr.Dataset, kind: str) -> str:
 
 def sae_sites(study: Study) -> list[str]:
     """Sites that have a trained sparse autoencoder whose result can be shown."""
-    return [name.removeprefix("sae-") for name in usable_names(study) if name.startswith("sae-")]
+    return _of_kind("sae", usable_names(study))
 
 
 def patching_names(study: Study) -> list[str]:
     """Names of the patching results that can be shown, without "patching-"; "blocks" first."""
-    names = [name.removeprefix("patching-") for name in usable_names(study) if name.startswith("patching-")]
-    return sorted(names, key=lambda name: name != "blocks")
+    return _of_kind("patching", usable_names(study))
+
+
+def default_of_kind(study: Study, kind: str) -> str | None:
+    """The result of a kind that a figure shows by default, without "kind-", usable or not; None if there is none."""
+    return next(iter(_of_kind(kind, study.result_names())), None)
+
+
+def _of_kind(kind: str, names: list[str]) -> list[str]:
+    """The results of a kind, without "kind-"; "blocks" first."""
+    found = [name.removeprefix(f"{kind}-") for name in names if name.startswith(f"{kind}-")]
+    return sorted(found, key=lambda name: name != "blocks")
 
 
 def result_origin(study: Study, name: str) -> dict[str, Any]:

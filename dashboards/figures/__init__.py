@@ -19,7 +19,7 @@ from dashboards.figures import (
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import FigureSpec
 from workbench.studies.study import Study
-from workbench.validation import validated
+from workbench.validation import must_be, validated
 
 FIGURES: dict[str, Figure] = {
     figure.name: figure
@@ -42,6 +42,7 @@ def find_figure(name: str) -> Figure:
     Raises:
         UserError: there is none; the message lists all figures.
     """
+    must_be(str, name, f"A figure must be given by its name ({', '.join(FIGURES)})")
     if name not in FIGURES:
         raise UserError(f"Unknown figure '{name}': choose one of {', '.join(FIGURES)}.")
     return FIGURES[name]

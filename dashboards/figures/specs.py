@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cache.errors import UserError
 from dashboards.drawing.paper import Width
-from dashboards.results import patching_names, problem, sae_sites
+from dashboards.results import default_of_kind, patching_names, problem, sae_sites
 from workbench.studies.study import Study
 
 Options = Mapping[str, Any]
@@ -66,7 +66,7 @@ class FigureSpec(BaseModel):
 class PatchingFigureSpec(FigureSpec):
     """One patching result, by its `name` (its question unless it was named), and one of its scorers.
 
-    The defaults are the study's first result and the result's first scorer.
+    The defaults are the study's first result (damaged or not) and the result's first scorer.
     """
 
     name: str = ""
@@ -85,10 +85,11 @@ class PatchingFigureSpec(FigureSpec):
     @classmethod
     def complete(cls, study: Study, options: Options) -> dict[str, Any]:
         """The options with `name` filled in."""
-        known = patching_names(study)
-        name = options.get("name") or (known[0] if known else "blocks")
+        name = options.get("name", "")
+        if name == "":
+            name = default_of_kind(study, "patching") or "blocks"
         _refuse_damaged(study, f"patching-{name}")
-        if known:
+        if known := patching_names(study):
             check_choice("patching result", name, known)
         return {**options, "name": name}
 
@@ -103,7 +104,7 @@ class ProbesFigureSpec(FigureSpec):
 
 
 class SaeFigureSpec(FigureSpec):
-    """The sparse autoencoder of one site, by default the study's first."""
+    """The sparse autoencoder of one site, by default the study's first (damaged or not)."""
 
     site: str
 
@@ -120,12 +121,13 @@ class SaeFigureSpec(FigureSpec):
     @classmethod
     def complete(cls, study: Study, options: Options) -> dict[str, Any]:
         """The options with `site` filled in, if the study has an autoencoder."""
-        sites = sae_sites(study)
-        if not sites:
+        default = default_of_kind(study, "sae")
+        if default is None:
             return dict(options)
-        site = options.get("site", sites[0])
+        site = options.get("site", default)
         _refuse_damaged(study, f"sae-{site}")
-        check_choice("sparse autoencoder for site", site, sites)
+        if sites := sae_sites(study):
+            check_choice("sparse autoencoder for site", site, sites)
         return {**options, "site": site}
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from cache.errors import UserError
 from dashboards.export import export_figure
-from dashboards.figures import FIGURES, make_spec
+from dashboards.figures import FIGURES, find_figure, make_spec
 from dashboards.results import result_origin
 from tests.dashboards.synthetic_study import UNDEFINED
 from workbench.cli.main import app
@@ -207,3 +207,19 @@ def test_the_truth_needs_a_card(study: Study, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Study, "truth_card", lambda self: None)
     with pytest.raises(UserError, match="no truth card"):
         export_figure(study, "patching", "svg", tmp_path, truth=True)
+
+
+@pytest.mark.parametrize("given", [{}, [None], None, 5])
+def test_names_of_figures_and_formats_are_text(study: Study, given: Any) -> None:
+    with pytest.raises(UserError, match=r"A figure must be given by its name \(patching, .*\), not"):
+        find_figure.__wrapped__(given)  # without the type check, which users do not have
+    with pytest.raises(UserError, match=r"A format must be given by its name \(pdf, svg, png\), not"):
+        export_figure.__wrapped__(study, "patching", given)
+
+
+@pytest.mark.parametrize("given", [{}, [], 0, None])
+def test_names_of_results_are_text(study: Study, given: Any) -> None:
+    """Nothing but a missing or empty name asks for the default."""
+    for figure, option in (("patching", "name"), ("sae-training", "site"), ("patching", "scorer")):
+        with pytest.raises(UserError, match=option if option != "name" else "patching result"):
+            export_figure(study, figure, **{option: given})

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from dashboards import shell
 from dashboards.address import Address
 from dashboards.app import create_app
 from dashboards.components import notices
-from dashboards.figures import make_spec
+from dashboards.export import export_figure
+from dashboards.figures import FIGURES, make_spec
 from dashboards.links import page_path
 from dashboards.media import audio_url, spectrogram_url
 from dashboards.pages import PAGES, features, imported, overview, patching, probes
@@ -96,6 +98,37 @@ def test_an_export_of_a_damaged_result_says_so(damaged: Study) -> None:
     cut(damaged.path / "results" / "patching-steps.nc")
     with pytest.raises(UserError, match=r"patching-steps\.nc.*workbench patch"):
         make_spec(damaged, "patching", {"name": "steps"})
+
+
+@pytest.mark.parametrize("cut_all", [False, True], ids=["the default", "all"])
+@pytest.mark.parametrize("figure", FIGURES)
+def test_an_export_does_not_take_another_result_for_a_damaged_default(
+    damaged: Study, figure: str, cut_all: bool
+) -> None:
+    """The default is named, though there are others of its kind; or, where all are damaged, the first."""
+    default = {"patching": "patching-blocks", "probe": "probes"}.get(re.split("s|-", figure)[0])
+    default = default or f"sae-{sae_sites(damaged)[0]}"
+    kind = default.partition("-")[0]
+    for file in (damaged.path / "results").glob(f"{kind}*.nc"):
+        if cut_all or file.stem == default:
+            cut(file)
+    with pytest.raises(UserError, match=rf"{default}\.nc.*compute it again with `workbench"):
+        export_figure(damaged, figure, out_dir=damaged.path / "out")
+    assert not (damaged.path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("figure", "default", "other"),
+    [
+        ("patching", "patching-blocks", {"name": "steps"}),
+        ("sae-training", "sae-tf3.cross_attn", {"site": "tf4.cross_attn"}),
+    ],
+)
+def test_an_export_takes_the_result_that_is_asked_for_beside_a_damaged_default(
+    damaged: Study, figure: str, default: str, other: dict[str, str]
+) -> None:
+    cut(damaged.path / "results" / f"{default}.nc")
+    assert export_figure(damaged, figure, out_dir=damaged.path / "out", **other)
 
 
 def test_a_result_that_was_computed_anew_is_shown_anew(damaged: Study) -> None:
