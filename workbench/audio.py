@@ -98,12 +98,16 @@ def not_finite(what: str, step: int | None, dtype: str) -> str:
 
 
 def read_audio(
-    path: Path, root: Path | None = None, longest: float = LONGEST_SECONDS
+    path: Path,
+    root: Path | None = None,
+    longest: float = LONGEST_SECONDS,
+    again: str = "generate it again",
 ) -> tuple[Float[np.ndarray, "channel sample"], int]:
     """Read a FLAC file; return float32 samples (channel, sample) and the sample rate in Hz.
 
     If the file is in an untrusted folder, such as a study, `root` is that folder: links between the two are not
     followed. A recording longer than `longest` seconds is not read, because hours of silence compress to kilobytes.
+    `again` is what errors advise to do to get a new recording.
 
     Raises:
         UserError: if it is missing, damaged or too long, or has an implausible sample rate or number of channels.
@@ -120,21 +124,21 @@ def read_audio(
             ):
                 raise UserError(
                     f"The recording {path} is {recording.format} with {channels} channels at {rate} Hz, which the "
-                    "workbench did not write. Generate it again, or restore it from a copy."
+                    f"workbench did not write. Delete it, then {again}, or restore it from a copy."
                 )
             if not 0 <= frames <= longest * rate:
                 raise UserError(
-                    f"The recording {path} must be at most {longest:g} s long. Generate it again, or restore it "
+                    f"The recording {path} must be at most {longest:g} s long. Delete it, then {again}, or restore it "
                     "from a copy."
                 )
             audio = recording.read(frames, dtype="float32", always_2d=True)
     except FileNotFoundError as error:
         raise UserError(
-            f"There is no recording {path}. Generate it again, or restore it from a copy."
+            f"There is no recording {path}. To get it, {again}, or restore it from a copy."
         ) from error
     except soundfile.LibsndfileError as error:
         raise UserError(
-            f"The recording {path} is damaged. Generate it again, or restore it from a copy."
+            f"The recording {path} is damaged. Delete it, then {again}, or restore it from a copy."
         ) from error
     return np.ascontiguousarray(audio.T), int(rate)
 

@@ -87,6 +87,22 @@ def test_damaged_recordings_get_a_sentence(study: Study, content: bytes) -> None
         study.read_audio(NAME)
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [(NAME, "`workbench trace`"), ("audio/runs/00000/0.flac", "the command that needs it")],
+)
+def test_a_recording_that_was_cut_says_how_to_get_it_again(study: Study, name: str, command: str) -> None:
+    file, content = study.path / name, (study.path / NAME).read_bytes()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content[: len(content) // 2])
+    advice = f"run {command} again with the same options, or restore it from a copy"
+    with pytest.raises(UserError, match=f"is damaged. Delete it, then {advice}"):
+        study.read_audio(name)
+    file.unlink()
+    with pytest.raises(UserError, match=f"There is no recording .* To get it, {advice}"):
+        study.read_audio(name)
+
+
 @pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder", "a folder that is a link"])
 def test_what_is_no_recording_of_the_study_is_not_opened(study: Study, tmp_path: Path, kind: str) -> None:
     file, outside = study.path / NAME, tmp_path / "outside"

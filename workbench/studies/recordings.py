@@ -19,4 +19,5 @@ def read_recording(root: Path, name: str, duration: float) -> tuple[Float[np.nda
     longest = min(2 * duration + 1, LONGEST_SECONDS)  # models round up to whole frames
     with suppress(FileNotFoundError):  # `read_audio` raises a clear error
         checked_path(root, name)
-    return read_audio(root / name, root, longest)
+    made_by = "`workbench trace`" if name.startswith("audio/clips/") else "the command that needs it"
+    return read_audio(root / name, root, longest, f"run {made_by} again with the same options")
