@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import dash
+from dash.exceptions import DependencyException
 from rich.console import Console
 from rich.text import Text
 
@@ -59,7 +60,14 @@ def create_app(
     add_media_routes(app.server, study)
     add_guard(app.server, address, app.csp_hashes())
     add_check(app.server, app)
+    app.server.register_error_handler(DependencyException, _no_such_script)
     return app
+
+
+def _no_such_script(error: Exception) -> tuple[str, int]:
+    """Answer requests for scripts that Dash does not have, for which it raises an error."""
+    del error
+    return "", 404
 
 
 def serve(

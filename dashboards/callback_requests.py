@@ -1,16 +1,66 @@
 """Validate callback requests: anything the dashboard's own pages would not send is refused before Dash parses it."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import dash
 from flask import Flask, Response, request
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from workbench.documents import parse_document
 
 PATH = "/_dash-update-component"
 MULTIPLE = ".."  # prefix of the name of multiple outputs, which are joined by three dots
+
+
+class _Row(BaseModel):
+    id: str
+    pair: int | None = None
+    seed: int | None = None
+
+
+class _RowIds(BaseModel):
+    """Rows as callbacks select them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[str] = []
+
+
+Position = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class _Point(BaseModel):
+    x: Position
+    y: Position
+    curveNumber: Annotated[int, Field(strict=True, ge=0)]
+    customdata: Annotated[list[Any], Field(min_length=2)] | None = None
+
+
+class _Click(BaseModel):
+    points: Annotated[list[_Point], Field(min_length=1)]
+
+
+class _Figure(BaseModel):
+    """The data of an export button."""
+
+    figure: str
+    options: dict[str, str | int | float | bool | None]
+
+
+# The form of each property's values; those of other properties, which no callback takes, are not checked.
+_VALUES: dict[str, TypeAdapter[Any]] = {
+    "pathname": TypeAdapter(str | None),
+    "search": TypeAdapter(str | None),
+    "checked": TypeAdapter(bool | None),
+    "n_clicks": TypeAdapter(int | None),
+    "value": TypeAdapter(str | int | float | None),
+    "selectedRows": TypeAdapter(list[_Row] | _RowIds | None),
+    "rowData": TypeAdapter(list[_Row] | None),
+    "clickData": TypeAdapter(_Click | None),
+    "dashGridOptions": TypeAdapter(dict[str, Any]),
+    "data": TypeAdapter(_Figure | None),
+}
 
 
 class _Property(BaseModel):
@@ -19,9 +69,9 @@ class _Property(BaseModel):
     value: Any = None
 
     @model_validator(mode="after")
-    def _address(self) -> "_Property":
-        if self.id == "url" and not isinstance(self.value, str | None):
-            raise ValueError("a URL must be text")
+    def _has_valid_value(self) -> "_Property":
+        if self.property in _VALUES:
+            _VALUES[self.property].validate_python(self.value)
         return self
 
 

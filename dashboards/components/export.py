@@ -74,7 +74,8 @@ def register(app: dash.Dash, context: Context) -> None:
         prevent_initial_call=True,
     )
     def export(clicks: list[int | None], data: dict[str, Any] | None) -> Any:
-        if not any(clicks):
+        pressed = ctx.triggered_id
+        if not any(clicks) or not isinstance(pressed, dict):
             return no_update
         if data is None:
             notify("Nothing to export yet", "First select something for the figure to show.", "gray")
@@ -83,7 +84,7 @@ def register(app: dash.Dash, context: Context) -> None:
             options = figure_options(data, context)
             notes: list[str] = []
             files = export_figure(
-                context.study, data["figure"], ctx.triggered_id["format"], warn=notes.append, **options
+                context.study, data["figure"], pressed.get("format", ""), warn=notes.append, **options
             )
         except UserError as error:
             notify("The figure was not exported", str(error), "red", stays=True)

@@ -127,7 +127,7 @@ def probe_at(table: pd.DataFrame, curve: int, x: float, y: float) -> tuple[str, 
     """
     concepts, sites, steps = (list(dict.fromkeys(table[name])) for name in ("concept", "site", "step"))
     column, row = int(x), int(y)
-    known = 0 <= column < len(steps) and 0 <= row < len(sites)
+    known = 0 <= column < len(steps) and 0 <= row < len(sites) and curve < TRACES * len(concepts)
     return (concepts[curve // TRACES], sites[row], int(steps[column])) if known else None
 
 

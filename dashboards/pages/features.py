@@ -7,6 +7,7 @@ import dash_mantine_components as dmc
 import plotly.graph_objects as go
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
 
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
@@ -156,8 +157,8 @@ def register(app: dash.Dash, context: Context) -> None:
         Input("sae-site", "value"),
         State("url", "search"),
     )
-    def show_site(site: str, search: str | None) -> tuple[Any, ...]:
-        spec = SaeTrainingSpec(site=site)
+    def show_site(site: str | None, search: str | None) -> tuple[Any, ...]:
+        spec = SaeTrainingSpec(site=str(site))
         table = features_frame(load_result(study, spec.result_name))
         table = table.sort_values("best_auroc", ascending=False, kind="stable")
         table = table.assign(
@@ -182,6 +183,8 @@ def register(app: dash.Dash, context: Context) -> None:
 
 
 def _site(query: Query, sites: list[str]) -> str:
+    if not sites:  # any more
+        raise PreventUpdate
     return query["site"] if query.get("site") in sites else sites[0]
 
 

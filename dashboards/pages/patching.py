@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
 
 from analyses.patching.spec import QUESTIONS
 from dashboards.components.export import figure_data
@@ -86,8 +87,14 @@ def layout(context: Context, query: Query) -> Component:
 
 
 def view(study: Study, query: Query) -> PatchingMapSpec:
-    """The map selected in the URL; unknown values fall back to the default."""
+    """The map selected in the URL; unknown values fall back to the default.
+
+    Raises:
+        PreventUpdate: the study has no map (any more).
+    """
     names = patching_names(study)
+    if not names:
+        raise PreventUpdate
     name = query["result"] if query.get("result") in names else names[0]
     result = load_result(study, f"patching-{name}")
     known = {

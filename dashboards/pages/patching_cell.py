@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
 
 from analyses.statistics import too_few_pairs
 from dashboards.components.ab import Side, ab_player
@@ -92,10 +93,11 @@ def register(app: dash.Dash, study: Study) -> None:
         query, row = read_query(search), selected_row(rows)
         if row is None:
             return no_update
-        shown = _pair_id(query["pair"], query["seed"]) if {"pair", "seed"} <= set(query) else pairs[0]["id"]
+        first = pairs[0]["id"] if pairs else None
+        shown = _pair_id(query["pair"], query["seed"]) if {"pair", "seed"} <= set(query) else first
         if row["id"] == shown:
             return no_update
-        return change_query(search, pair=row["pair"], seed=row["seed"])
+        return change_query(search, pair=row.get("pair"), seed=row.get("seed"))
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -106,7 +108,7 @@ def register(app: dash.Dash, study: Study) -> None:
     )
     def select_dot(click: dict[str, Any] | None, search: str | None) -> Any:
         run = click["points"][0].get("customdata") if click else None
-        if not run:
+        if not isinstance(run, list):
             return no_update, no_update
         return change_query(search, pair=run[0], seed=run[1]), None
 
@@ -135,8 +137,10 @@ def register(app: dash.Dash, study: Study) -> None:
         Input("url", "search"),
     )
     def show_cell(search: str | None) -> tuple[Any, ...]:
-        query = read_query(search)
-        name = query["result"] if query.get("result") in patching_names(study) else patching_names(study)[0]
+        query, names = read_query(search), patching_names(study)
+        if not names:  # any more
+            raise PreventUpdate
+        name = query["result"] if query.get("result") in names else names[0]
         result = load_result(study, f"patching-{name}")
         scorer = query["scorer"] if query.get("scorer") in result["scorer"].values else ""
         cells = cells_frame(result, scorer)

@@ -124,3 +124,22 @@ def test_a_dashboard_that_others_reach_says_so(study: Study) -> None:
     (told, warned) = welcome(study.path, Address("0.0.0.0", prefix="/a/b"), 8050)
     assert "http://0.0.0.0:8050/a/b/" in told
     assert "has no password" in warned
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "dash/nope.js",
+        "dash/../../../etc/passwd",
+        "dash/deps/polyfill@7.v3m1.js",
+        "nothing/nope.js",
+        "%00/nope.js",
+        "dash_ag_grid/%00.js.map",
+    ],
+)
+def test_scripts_that_there_are_not_are_not_found(
+    app: dash.Dash, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = app.server.test_client().get(f"/_dash-component-suites/{path}")
+    assert (answer.status_code, answer.data) == (404, b"")
+    assert not [record for record in caplog.records if record.exc_info]

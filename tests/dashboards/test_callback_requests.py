@@ -6,9 +6,10 @@ from typing import Any
 import dash
 import pytest
 from flask.testing import FlaskClient
+from pydantic import ValidationError
 
 from dashboards.app import create_app
-from dashboards.callback_requests import PATH
+from dashboards.callback_requests import PATH, _Property
 from tests.dashboards.test_guard import CALLBACK
 from workbench.studies.study import Study
 
@@ -28,6 +29,19 @@ def bare_app(bare_study: Study) -> dash.Dash:
 @pytest.fixture
 def bare_client(bare_app: dash.Dash) -> FlaskClient:
     return bare_app.server.test_client()
+
+
+def export_request(data: Any, pressed: str | None = None) -> dict[str, Any]:
+    """A request of the export button of the patching map, with the data of its figure."""
+    key = {"key": "patching"}
+    button = {**key, "type": "export", "format": "pdf"}
+    return {
+        "output": DOWNLOAD,
+        "outputs": {"id": {**key, "type": "download"}, "property": "data"},
+        "inputs": [[{"id": button, "property": "n_clicks", "value": 1 if data else None}]],
+        "state": [{"id": {**key, "type": "figure"}, "property": "data", "value": data}],
+        "changedPropIds": [pressed] if pressed else [],
+    }
 
 
 def without(name: str) -> dict[str, Any]:
@@ -66,6 +80,11 @@ BODIES: dict[str, bytes] = {
                 **CALLBACK,
                 "inputs": [{**one, "value": 5} for one in CALLBACK["inputs"]],
             },
+            "figure options that are a list": export_request({"figure": "patching", "options": []}),
+            "a figure that is a list": export_request({"figure": ["patching"], "options": {}}),
+            "a figure option that is a list": export_request(
+                {"figure": "patching", "options": {"other": []}}
+            ),
             "half a character": {**CALLBACK, "changedPropIds": ["\ud83d"]},
             "a pattern's": {**CALLBACK, "output": DOWNLOAD},
         }.items()
@@ -93,20 +112,70 @@ def test_other_types_of_content_are_refused(client: FlaskClient) -> None:
 
 def test_what_a_page_sends_is_answered(client: FlaskClient) -> None:
     assert client.post(PATH, json=CALLBACK).status_code == 200
-    key = {"key": "patching"}
-    clicked = {
-        "output": DOWNLOAD,
-        "outputs": {"id": {**key, "type": "download"}, "property": "data"},
-        "inputs": [
-            [{"id": {**key, "type": "export", "format": "pdf"}, "property": "n_clicks", "value": None}]
-        ],
-        "state": [{"id": {**key, "type": "figure"}, "property": "data", "value": None}],
-        "changedPropIds": [],
+    assert client.post(PATH, json=export_request(None)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "pressed", [None, "url.search", '{"key":"patching","type":"export"}.n_clicks', "nothing"]
+)
+def test_an_export_that_no_button_asked_for_leaves_no_traceback(
+    client: FlaskClient, pressed: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = export_request({"figure": "patching", "options": {}}, pressed)
+    assert client.post(PATH, json=asked).status_code in (200, 204)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
+    """A value of each property that callbacks take, in any place."""
+    taken: dict[str, tuple[list[Any], list[Any]]] = {
+        "search": ([None, "", "?clip=3"], [5, [], {}]),
+        "pathname": ([None, "/patching"], [5, [], {}]),
+        "checked": ([None, True], [[], {}, "maybe"]),
+        "n_clicks": ([None, 1], [[], {}, "often"]),
+        "value": ([None, "tf3", 0.5], [[], {}]),
+        "selectedRows": (
+            [None, [], {"ids": []}, [{"id": "1-0", "pair": 1, "seed": 0, "clean": 0.5}]],
+            ["a", 5, [1], [{"pair": 1}], [{"id": 5}], {"points": []}],
+        ),
+        "rowData": ([None, [], [{"id": "1-0"}]], [5, {}, [1], [{}]]),
+        "clickData": (
+            [None, {"points": [{"x": 1, "y": 0.5, "curveNumber": 2, "customdata": ["a", "b"], "z": 1}]}],
+            [
+                *([], 5, {}, {"points": []}, {"points": [{}]}, {"points": [1]}),
+                *({"points": [{"x": x, "y": 1, "curveNumber": 0}]} for x in ("a", "1", None, [])),
+                {"points": [{"x": 1, "y": 1, "curveNumber": "first"}]},
+                {"points": [{"x": 1, "y": 1, "curveNumber": 0, "customdata": [1]}]},
+            ],
+        ),
+        "dashGridOptions": ([{}], [None, [], 5]),
+        "data": (
+            [None, {"figure": "patching", "options": {"name": "blocks", "truth": True}}],
+            [
+                *([], 5, "patching", {}, {"figure": "patching"}, {"options": {}}),
+                *({"figure": "patching", "options": options} for options in ([], 5, {"other": []})),
+                {"figure": ["patching"], "options": {}},
+            ],
+        ),
     }
-    assert client.post(PATH, json=clicked).status_code == 200
+    properties = {
+        one["property"]
+        for callback in app.callback_map.values()
+        for one in (*callback["inputs"], *callback["state"])
+    }
+    assert properties == set(taken), "each has a form"
+    for name, (right, wrong) in taken.items():
+        for value in right:
+            _Property(id="a", property=name, value=value)
+        for value in wrong:
+            with pytest.raises(ValidationError):
+                _Property(id="a", property=name, value=value)
 
 
-@pytest.mark.parametrize("begin", ["..imported-notes", "..compare-other"])
+@pytest.mark.parametrize(
+    "begin",
+    ["..imported-notes", "..compare-other", "..cell", "..patching-result"],
+)
 def test_pages_that_a_study_does_not_have_are_left_as_they_are(
     bare_client: FlaskClient, bare_app: dash.Dash, begin: str, caplog: pytest.LogCaptureFixture
 ) -> None:

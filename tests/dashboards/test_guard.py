@@ -44,6 +44,11 @@ def behind_proxy(study: Study) -> FlaskClient:
         "evil@127.0.0.1",
         "10.0.0.1",
         "",
+        "http://[",
+        "[::1",
+        "[",
+        "[]:8050",
+        "localhost:port",
     ],
 )
 def test_a_name_that_was_bound_to_this_machine_reads_nothing(client: FlaskClient, host: str) -> None:
@@ -87,6 +92,12 @@ def test_a_proxy_s_name_is_answered_when_it_was_given(behind_proxy: FlaskClient)
         "",
         "http://127.0.0.1",
         "file://",
+        "http://[",
+        "http://[::1",
+        "http://]",
+        "//localhost:8050",
+        "http://localhost:8050/",
+        "http://a@localhost:8050",
     ],
 )
 def test_other_pages_call_nothing(client: FlaskClient, origin: str) -> None:
