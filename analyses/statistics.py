@@ -199,15 +199,10 @@ def rank_correlation(
         return np.asarray((x * y).sum(axis=-1) / np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1)))
 
 
-def two_stage_weights(
-    n_clusters: int, n_members: int, resamples: int, seed: int = 0
-) -> Float[np.ndarray, "resample row"]:
-    """Draw clusters, then members of each drawn cluster; count how often each row (cluster by cluster) is drawn."""
-    rng = np.random.default_rng(seed)
-    clusters = rng.integers(n_clusters, size=(resamples, n_clusters, 1))
-    members = rng.integers(n_members, size=(resamples, n_clusters, n_members))
-    rows = (clusters * n_members + members).reshape(resamples, -1)
-    return _times_drawn(rows, n_clusters * n_members)
+def halvings(n_clusters: int, count: int, seed: int = 0) -> Float[np.ndarray, "halving cluster"]:
+    """Draw random halves of the clusters: 1 for those in the first half, which is not the larger one, else 0."""
+    order = np.random.default_rng(seed).permuted(np.tile(np.arange(n_clusters), (count, 1)), axis=1)
+    return (order < n_clusters // 2).astype(float)
 
 
 def separated(

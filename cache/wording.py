@@ -8,8 +8,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def printable(text: str) -> str:
+    """Return a text with � for characters that a terminal would obey or cannot show."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
 def quoted(text: str) -> str:
-    """Return a user's text in quotation marks, shortened to some 60 characters."""
+    """Return a user's text in quotation marks, printable and shortened to some 60 characters."""
+    text = printable(text)
     return f"'{text}'" if len(text) <= LONGEST_QUOTE else f"'{text[:LONGEST_QUOTE].rstrip()}…'"
 
 

@@ -8,12 +8,9 @@ from dashboards.numbers import fixed, p_value, percent, significant
 from dashboards.tables.features import features_frame
 from dashboards.tables.patching import DIRECTIONS, cells_frame
 from dashboards.tables.probes import probes_frame
-from dashboards.wording import interval
+from dashboards.wording import interval, undefined_because
 
-UNDEFINED_BECAUSE = {
-    "undefined": "the clean and corrupt scores do not clearly differ",
-    "no score": "the scorer gave no scores, for the reasons in the log",
-}
+NO_SCORES = "the scorer gave no scores, for the reasons in the log"
 TOP_CELLS = 2
 TOP_FEATURES = 5
 
@@ -46,13 +43,14 @@ def undefined_notes(result: xr.Dataset) -> list[str]:
     """Sentences on why impacts of a `patching` result by its first scorer are undefined, one for each reason."""
     cells = cells_frame(result)
     cells = cells[cells["group"] == "cell"]
-    notes = []
-    for status, reason in UNDEFINED_BECAUSE.items():
-        concepts = cells[cells["status"] == status].drop_duplicates("concept")
-        if len(concepts):
-            counts = [f"{row.concept}: {counted(int(row.n_pairs), 'pair')}" for row in concepts.itertuples()]
-            notes.append(f"undefined: {reason} ({', '.join(counts)}).")
-    return notes
+    by_reason: dict[str, list[str]] = {}
+    for status in ("undefined", "no score"):
+        for _, row in cells[cells["status"] == status].drop_duplicates("concept").iterrows():
+            reason = undefined_because(row) if status == "undefined" else NO_SCORES
+            by_reason.setdefault(reason, []).append(
+                f"{row['concept']}: {counted(int(row['n_pairs']), 'pair')}"
+            )
+    return [f"undefined: {reason} ({', '.join(counts)})." for reason, counts in by_reason.items()]
 
 
 def has_impacts(result: xr.Dataset) -> bool:

@@ -21,6 +21,13 @@ def interval(row: Mapping[Any, Any] | pd.Series, name: str, digits: int = 2) -> 
     return f"{fixed(row[name], digits, zero)} {limits}"
 
 
+def undefined_because(row: Mapping[Any, Any] | pd.Series) -> str:
+    """Why a concept's impacts are undefined."""
+    if row["n_pairs"] == 1:
+        return "one pair has no interval; use more pairs"
+    return "the clean and corrupt scores do not clearly differ"
+
+
 def band(row: pd.Series) -> str:
     """The null band of a row, or "none"."""
     return "none" if pd.isna(row["null_lo"]) else span(row["null_lo"], row["null_hi"])

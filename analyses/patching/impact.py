@@ -7,16 +7,16 @@ from jaxtyping import Bool, Float
 from analyses.statistics import (
     benjamini_hochberg,
     cluster_bootstrap,
+    halvings,
     rank_correlation,
     sign_flip_p,
-    two_stage_weights,
 )
 
 CONFIDENCE = 0.95
 # Impacts closer to 0 or 1 than this are rounding error, by the model's dtype: a few rounding units of float16 and
 # bfloat16; for float32, the largest effect of one step of 16-bit audio.
 RESOLUTION = {"float32": 1e-4, "float16": 1e-3, "bfloat16": 1e-2}
-STABILITY_RESAMPLES = 500
+HALVINGS = 500
 DIMS = ("concept", "pair", "seed", "arm", "scorer")
 OF_ARM = ("impact", "impact_lo", "impact_hi", "p")
 OF_MAP = ("null_lo", "null_hi", "stability", "stability_lo", "stability_hi")
@@ -49,13 +49,14 @@ def impact(
     Returns:
         By (concept, arm, scorer), NaN for runs and if not `defined`: `impact`, `impact_lo`, `impact_hi` (BCa
         bootstrap over whole pairs with all their seeds), `p` (sign flips of the pairs' mean change from the base run),
-        `p_adjusted` (Benjamini–Hochberg over all cells of all concepts of a scorer; NaN for null arms).
+        `p_adjusted` (Benjamini–Hochberg over all cells of all defined concepts of a scorer, those without scores, such
+        as cells that a screening left out, counting as p = 1; NaN for null arms and without a p).
 
         By (concept, scorer): `denominator`, `denominator_lo`, `denominator_hi` (s_clean - s_corrupt, in units of the
         score), `n` (rows), `n_pairs`, `defined` (the denominator's interval is above 0), `null_lo`, `null_hi` (the
         central `confidence` of all null arms' pooled bootstrap distributions), `stability`, `stability_lo`,
-        `stability_hi` (mean and percentiles of Spearman's correlation between the cells' impacts in the sample and in
-        resamples of its pairs, and of each pair's seeds).
+        `stability_hi` (mean and percentiles, over random halvings of the pairs, of Spearman's correlation between the
+        cells' impacts in the two halves).
 
         By (concept, scorer, scorer_b): `agreement`, Spearman's correlation of two scorers' impacts over the cells.
     """
@@ -66,13 +67,18 @@ def impact(
     result = by_concept.merge(maps)
     result[list(OF_ARM)] = result[list(OF_ARM)].where(score.role != "run")
     cells = score.role == "cell"
-    result["p_adjusted"] = xr.apply_ufunc(
-        benjamini_hochberg,
-        result.p.where(cells),
-        input_core_dims=[("concept", "arm")],
-        output_core_dims=[("concept", "arm")],
-        vectorize=True,
-    ).transpose("concept", "arm", "scorer")
+    family = result.p.fillna(1.0).where(cells & result.defined)
+    result["p_adjusted"] = (
+        xr.apply_ufunc(
+            benjamini_hochberg,
+            family,
+            input_core_dims=[("concept", "arm")],
+            output_core_dims=[("concept", "arm")],
+            vectorize=True,
+        )
+        .where(result.p.notnull())
+        .transpose("concept", "arm", "scorer")
+    )
     result["agreement"] = _agreement(result.impact.sel(arm=cells))
     return result
 
@@ -154,16 +160,15 @@ def _of_arms(
 
 
 def _stability(gain: Rows, rest: Rows, confidence: float, seed: int) -> tuple[float, ...]:
-    """Return mean and percentiles of the rank correlation between the cells' impacts and those in resamples."""
+    """Return mean and percentiles of the rank correlation between the cells' impacts in two halves of the pairs."""
     run = ~np.isnan(gain).all(axis=(1, 2))
-    if not run.any():
+    if run.sum() < 2:
         return (np.nan,) * 3
-    weights = two_stage_weights(int(run.sum()), gain.shape[1], STABILITY_RESAMPLES, seed)
-    sums = [np.nan_to_num(rows[run]).reshape(weights.shape[1], -1) for rows in (gain, rest)]
-    sample = fraction(*(rows.sum(axis=0) for rows in sums))
-    known = ~np.isnan(sample)
-    resamples = fraction(*(weights @ rows for rows in sums))
-    rho = rank_correlation(resamples[:, known], sample[known])
+    sums = [np.nan_to_num(_totals(rows[run])) for rows in (gain, rest)]
+    first = halvings(int(run.sum()), HALVINGS, seed)
+    one, other = (fraction(*(half @ rows for rows in sums)) for half in (first, 1 - first))
+    known = ~np.isnan(one).any(axis=0) & ~np.isnan(other).any(axis=0)
+    rho = rank_correlation(one[:, known], other[:, known])
     rho = rho[~np.isnan(rho)]
     return float(rho.mean()) if rho.size else np.nan, *_central(rho, confidence)
 

@@ -41,7 +41,7 @@ from workbench.studies.study import Study
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 NAMED_PAIRS = 3  # dropped pairs that are named before a map is made; its result lists all of them
 CORRECTION = "Benjamini–Hochberg"
 
@@ -78,7 +78,9 @@ def _check_names(arms: Sequence[Arm]) -> None:
 
 def _check_stop(spec: PatchingSpec, arms: Sequence[Arm]) -> None:
     """Raise UserError if a map does not have more cells than `stop_top`."""
-    cells = _n_cells(spec, arms)
+    cells = _n_cells(arms)
+    if spec.screening is not None:
+        cells = min(cells, spec.screening.top + spec.screening.sample)
     if spec.stop_top >= max(cells, 1):
         raise UserError(
             f"stop_top must be less than the number of cells of the map, {cells}; got {spec.stop_top}. Give a smaller "
@@ -86,10 +88,8 @@ def _check_stop(spec: PatchingSpec, arms: Sequence[Arm]) -> None:
         )
 
 
-def _n_cells(spec: PatchingSpec, arms: Sequence[Arm]) -> int:
-    """Return the number of cells of a concept that are patched with all pairs."""
-    cells = sum(arm.role == "cell" for arm in arms)
-    return cells if spec.screening is None else min(cells, spec.screening.top + spec.screening.sample)
+def _n_cells(arms: Sequence[Arm]) -> int:
+    return sum(arm.role == "cell" for arm in arms)
 
 
 def _check_length(scorer: Scorer, study: Study, model: AudioDiffusionModel) -> None:
@@ -175,7 +175,7 @@ def check_patching(
     for scorer in scorers.values():
         _check_length(scorer, study, model)
     notes = [
-        *_notes(spec, model, contexts, dropped, _n_cells(spec, arms)),
+        *_notes(spec, model, contexts, dropped, _n_cells(arms)),
         *empty,
         *filter(None, [_half_written(study)]),
     ]

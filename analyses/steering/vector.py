@@ -16,6 +16,7 @@ from analyses.steering.schedule import Schedule, weights
 from cache.errors import UserError
 from cache.opening import UnsafeFile
 from cache.protocol import Pass
+from cache.wording import printable
 from workbench.documents import parse_document
 from workbench.engine.edits import Edit, add
 from workbench.engine.settings import GenerationSettings
@@ -168,7 +169,8 @@ class Vector:
 
     def __repr__(self) -> str:
         ends = f"{self.concept}: + is {self.positive}, − is {self.negative}"
-        return f"Vector({ends}; {', '.join(self.directions)}; {self.n_pairs} pairs of {self.model['model']})"
+        made_of = f"{', '.join(self.directions)}; {self.n_pairs} pairs of {self.model['model']}"
+        return printable(f"Vector({ends}; {made_of})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from dashboards.drawing.grids import Grid, Section, lay_out
 from dashboards.drawing.measure import LINE, every, fitting_names, fitting_size, width_of, wrapped
 from dashboards.drawing.paper import draw_cells, hatch_cells, place_axes, write_numbers
 from dashboards.names import shortened
-from dashboards.tables.patching import UNCLEAR, UNTESTED
+from dashboards.tables.patching import SCREENED_OUT, UNCLEAR, UNTESTED
 
 ROW = 13.7
 MIN_ROW = 3.0
@@ -33,7 +33,7 @@ BAR = 44.0  # colour bar with its numbers and title
 BAR_HEIGHTS = (46.0, 150.0)
 NUMBER_CELL = 13.0  # a cell this wide has room for its number
 NOTE_SIZE = 6.5
-WITHOUT_NUMBER = ("undefined", "no score")  # statuses without a number
+WITHOUT_NUMBER = ("undefined", "no score", SCREENED_OUT)  # statuses without a number
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dashboards.drawing.screen import (
     selection,
     style,
 )
-from dashboards.tables.patching import UNCLEAR, UNTESTED
+from dashboards.tables.patching import SCREENED_OUT, UNCLEAR, UNTESTED
 
 SHORT_NAME = 14  # characters of a column's name that fit below a map
 SLANTED_PIXELS = 3.6  # height added by each further character
@@ -30,6 +30,7 @@ HOVER = "<b>%{customdata[0]} · %{customdata[1]}</b><br>%{customdata[2]}<extra><
 WITHOUT_NUMBER = {
     "undefined": "undefined",
     "no score": "no score",
+    SCREENED_OUT: "not run",
 }  # statuses without a number, and the text in their cells
 
 

@@ -17,6 +17,7 @@ from dashboards.numbers import compared_p, fixed, p_value
 from dashboards.results import load_result
 from dashboards.tables.patching import (
     ALL,
+    SCREENED_OUT,
     UNTESTED,
     agreement,
     cells_frame,
@@ -28,7 +29,7 @@ from dashboards.tables.patching import (
     tested_cells,
 )
 from dashboards.truth import planted_blocks
-from dashboards.wording import band, cell_text, confidence, interval, sample
+from dashboards.wording import band, cell_text, confidence, interval, sample, undefined_because
 from workbench.studies.study import Study
 
 MEANINGS = {
@@ -132,9 +133,11 @@ def _hover(row: dict[Hashable, Any]) -> str:
     denominator = f"clean − corrupt score: {interval(row, 'denominator', 3)}"
     count = f"n = {row['n']:.0f} from {row['n_pairs']:.0f} pairs"
     if row["status"] == "undefined":
-        return f"undefined: clean and corrupt scores do not clearly differ<br>{denominator}<br>{count}"
+        return f"undefined: {undefined_because(row)}<br>{denominator}<br>{count}"
     if not row["n_pairs"]:
         return f"no score: the scorer gave none for this concept<br>{count}"
+    if row["status"] == SCREENED_OUT:
+        return f"not run: left out by the screening<br>{denominator}<br>{count}"
     if row["status"] == "no score":
         return f"no score: the scorer failed on this arm<br>{denominator}<br>{count}"
     impact = f"impact {interval(row, 'impact', 3)}"
@@ -185,10 +188,14 @@ def write_caption(result: xr.Dataset, table: pd.DataFrame) -> str:
 def _tests(result: xr.Dataset, table: pd.DataFrame) -> list[str]:
     cells = tested_cells(result, str(table["scorer"].iloc[0]))
     sentences = [f"Intervals are {confidence(result)} BCa bootstrap intervals over pairs."]
-    if set(table["status"]) - {UNTESTED, "undefined", "no score", "null arm"}:
+    if set(table["status"]) - {UNTESTED, SCREENED_OUT, "undefined", "no score", "null arm"}:
         sentences.append(
             f"Hatched (dagger in the table): not significant (p > {ALPHA:g} after {result.attrs['correction']} over "
             f"{cells} cells) or inside the null band."
+        )
+    if (table["status"] == SCREENED_OUT).any():
+        sentences.append(
+            "Cells without a number were left out by a screening, and count as p = 1 in the correction."
         )
     if notes := pair_notes(table):
         sentences += ["Dotted (double dagger in the table): too few pairs for a test.", *notes]
@@ -204,12 +211,18 @@ def _null_rows(table: pd.DataFrame) -> list[str]:
     return [f"Rows below the gap are null arms, which are not tested{shown}."]
 
 
+def _no_impacts(row: pd.Series) -> str:
+    if row["n_pairs"] == 1:
+        return "impacts undefined (one pair has no interval)"
+    return "not clearly above zero, so impacts are undefined"
+
+
 def _concept_sentence(row: pd.Series, seeds: int, agreements: dict[str, float]) -> str:
     if not row["n_pairs"]:
         return "the scorer gave no scores"
     facts = [sample(row, seeds), f"denominator (clean − corrupt) {interval(row, 'denominator')}"]
     if not row["defined"]:
-        return ", ".join([*facts, "not clearly above zero, so impacts are undefined"])
+        return ", ".join([*facts, _no_impacts(row)])
     facts += [f"null band {band(row)}", f"stability {interval(row, 'stability')}"]
     facts += [f"agreement with {name} {fixed(value)}" for name, value in agreements.items()]
     return ", ".join(facts)

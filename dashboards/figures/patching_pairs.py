@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
+from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure as PaperFigure
 
 from analyses.statistics import too_few_pairs
@@ -101,11 +102,10 @@ def draw_screen(table: pd.DataFrame, selected: tuple[int, int] | None = None) ->
         }
         line = {"color": palette.MUTED, "width": 1.2}
         figure.add_box(
-            x=scored["value"],
-            y0=index,
+            **_box(scored["value"].to_numpy()),
+            y=[index],
             name=str(quantity),
             orientation="h",
-            boxpoints=False,
             hoverinfo="skip",
             line=line,
             fillcolor="rgba(107, 119, 133, 0.12)",
@@ -134,6 +134,15 @@ def draw_screen(table: pd.DataFrame, selected: tuple[int, int] | None = None) ->
     figure.update_xaxes(fixedrange=True)
     figure.update_yaxes(fixedrange=True)
     return style(figure, height=190, clickmode="event", hovermode="closest")
+
+
+def _box(values: np.ndarray) -> dict[str, list[float]]:
+    """Quartiles, median and whiskers as matplotlib draws them: Plotly interpolates quartiles in another way."""
+    if not values.size:
+        return {name: [] for name in ("q1", "median", "q3", "lowerfence", "upperfence")}
+    (box,) = boxplot_stats(values)
+    ends = {"q1": "q1", "median": "med", "q3": "q3", "lowerfence": "whislo", "upperfence": "whishi"}
+    return {name: [float(box[end])] for name, end in ends.items()}
 
 
 def _spread(count: int) -> np.ndarray:

@@ -55,7 +55,7 @@ MAX_BESIDE = 8.5  # columns; a wider map needs the whole width
 FACTS = {
     "pairs × seeds": "Counterfactual pairs, seeds per pair, and n: the (pair, seed) combinations with scores.",
     "clean − corrupt": "The denominator of the impact, with its interval; it must be clearly above zero.",
-    "stability": "Rank correlation of the map with maps of resampled pairs and seeds.",
+    "stability": "Rank correlation of the maps of two random halves of the pairs.",
     "null band": "Range of the impacts of null arms.",
     "agreement": "Rank correlation of the map with that of another scorer.",
 }

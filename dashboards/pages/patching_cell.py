@@ -23,7 +23,7 @@ from dashboards.figures.patching_pairs import PatchingPairsSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.results import load_result, patching_names
-from dashboards.tables.patching import ALL, UNTESTED, arms_frame, cells_frame, pairs_frame
+from dashboards.tables.patching import ALL, SCREENED_OUT, UNTESTED, arms_frame, cells_frame, pairs_frame
 from dashboards.wording import interval
 from workbench.studies.study import Study
 
@@ -189,7 +189,7 @@ def _numbers(cell: pd.Series) -> Component:
         "clean − corrupt score": interval(cell, "denominator", 3),
         "n": f"{cell['n']:.0f} from {cell['n_pairs']:.0f} pairs",
     }
-    if cell["status"] not in ("clear", "undefined", "no score"):
+    if cell["status"] not in ("clear", "undefined", "no score", SCREENED_OUT):
         few = cell["status"] == UNTESTED
         shown["verdict"] = too_few_pairs(int(cell["n_pairs"])) if few else cell["status"]
     return numbers(

@@ -9,6 +9,7 @@ import xarray as xr
 
 from analyses.statistics import ALPHA, smallest_p, too_few_pairs
 from cache.errors import UserError
+from cache.wording import counted
 
 ALL = "all"
 DIRECTIONS = ("sufficiency", "necessity")
@@ -28,6 +29,7 @@ CONCEPT_VALUES = (
     "null_lo",
     "null_hi",
 )
+SCREENED_OUT = "screened out"  # status of cells that a screening left out, so that they were not run
 UNTESTED = "too few pairs"  # status of dotted cells: with so few pairs, no p-value can be significant
 UNCLEAR = ("not significant", "inside null band")  # statuses that are hatched
 
@@ -65,8 +67,8 @@ def cells_frame(
     it is the null of), scorer, impact with its interval (NaN unless `status` implies a number), p, p_adjusted, n and
     n_pairs, defined, the denominator and the stability with their intervals, the null band, and status: "clear", "too
     few pairs" (for any p-value to be significant), "not significant" (p_adjusted above 0.05 or missing), "inside null
-    band", "null arm" (not tested), "undefined" (denominator not above zero) or "no score" (of the
-    arm, or of any pair).
+    band", "null arm" (not tested), "undefined" (denominator not above zero), "screened out" (not run) or
+    "no score" (of the arm, or of any pair).
     With `planted` (concept -> block numbers), a column `planted` marks the cells of the blocks that the model's truth
     card lists for the concept.
     """
@@ -81,6 +83,8 @@ def cells_frame(
     frame["scorer"] = name
     frame["defined"] = frame["defined"].astype(bool)
     frame.loc[~frame["defined"], [*CELL_VALUES, *TESTS]] = np.nan
+    was_run = (result["audio"] != "").any(["pair", "seed"])
+    frame["was_run"] = [bool(was_run.sel(concept=row.concept, arm=row.arm)) for row in frame.itertuples()]
     frame["status"] = _status(frame)
     names = ["concept", "arm", "row", "block", "column", "direction", "group", "label", "beside", "scorer"]
     frame = frame[[*names, *CELL_VALUES, *TESTS, *CONCEPT_VALUES, "status"]]
@@ -177,14 +181,15 @@ def _at_the_limit(frame: pd.DataFrame) -> list[str]:
     return [
         f"{counted(n, 'pair')}: the smallest possible p, {numbers[n]:.3g}, is not significant after the correction "
         "over the map's cells. Use more pairs or fewer cells."
-        for n in sorted(unclear.loc[reached, "n_pairs"].astype(int).unique())
+        for n in sorted({int(n) for n in unclear.loc[reached, "n_pairs"]})
     ]
 
 
 def tested_cells(result: xr.Dataset, scorer: str = "") -> int:
     """Number of cells over which a scorer's p-values are corrected."""
     name = choose("scorer", scorer, scorers(result))
-    return int(result["p_adjusted"].sel(scorer=name).notnull().sum())
+    n_cells = int((result["role"] == "cell").sum())
+    return n_cells * int(result["defined"].sel(scorer=name).sum())
 
 
 def _places(frame: pd.DataFrame) -> list[tuple[str, str]]:
@@ -203,21 +208,31 @@ def _places(frame: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _status(frame: pd.DataFrame) -> np.ndarray:
-    inside = (frame["impact"] >= frame["null_lo"]) & (frame["impact"] <= frame["null_hi"])
+    in_band = (frame["impact"] >= frame["null_lo"]) & (frame["impact"] <= frame["null_hi"])
     smallest = {n: smallest_p(int(n)) for n in frame["n_pairs"].unique()}
     few = frame["n_pairs"].map(smallest) > ALPHA
     return np.select(
         [
             ~frame["defined"] & (frame["n_pairs"] > 0),
+            ~frame["was_run"] & (frame["n_pairs"] > 0),
             frame["impact"].isna(),
             frame["group"] == "null",
             few,
             ~(frame["p_adjusted"] <= ALPHA),
-            inside,
+            in_band | _like_its_null(frame),
         ],
-        ["undefined", "no score", "null arm", UNTESTED, "not significant", "inside null band"],
+        ["undefined", SCREENED_OUT, "no score", "null arm", UNTESTED, "not significant", "inside null band"],
         "clear",
     )
+
+
+def _like_its_null(frame: pd.DataFrame) -> np.ndarray:
+    """Whether each cell's impact is within the interval of one of its own null arms."""
+    nulls = frame.loc[frame["group"] == "null", ["concept", "null_of", "impact_lo", "impact_hi"]]
+    cells = frame[["concept", "arm", "impact"]].reset_index()
+    own = cells.merge(nulls, left_on=["concept", "arm"], right_on=["concept", "null_of"])
+    within = (own["impact"] >= own["impact_lo"]) & (own["impact"] <= own["impact_hi"])
+    return frame.index.isin(own.loc[within, "index"])
 
 
 def _is_planted(blocks: Sequence[int], row: Any) -> bool:

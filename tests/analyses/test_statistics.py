@@ -13,13 +13,13 @@ from analyses.statistics import (
     cluster_bootstrap,
     expanded_confidence,
     fewest_pairs,
+    halvings,
     rank_correlation,
     separated,
     sign_flip_p,
     smallest_p,
     too_few_for_one,
     too_few_pairs,
-    two_stage_weights,
 )
 
 
@@ -217,14 +217,12 @@ def test_what_has_no_order_has_no_rank_correlation(values: list[float]) -> None:
     assert np.isnan(rank_correlation(cells, cells))
 
 
-def test_two_stages_draw_whole_clusters_and_then_members() -> None:
-    weights = two_stage_weights(5, 3, 4000)
-    assert weights.shape == (4000, 15)
-    by_cluster = weights.reshape(4000, 5, 3).sum(axis=2)
-    assert (by_cluster % 3 == 0).all()
-    assert (by_cluster.sum(axis=1) == 15).all()
-    assert weights.mean() == 1.0
-    assert by_cluster.var() == pytest.approx(9 * (1 - 1 / 5), rel=0.05)  # 3 rows for each of 5 draws
+@pytest.mark.parametrize("n", [2, 5, 12])
+def test_halvings_are_random_halves(n: int) -> None:
+    halves = halvings(n, 4000)
+    assert set(np.unique(halves)) == {0.0, 1.0}
+    assert (halves.sum(axis=1) == n // 2).all()
+    np.testing.assert_allclose(halves.mean(axis=0), (n // 2) / n, atol=0.03)
 
 
 @pytest.mark.parametrize(

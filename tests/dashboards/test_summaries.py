@@ -68,12 +68,15 @@ def test_the_metrics_of_an_autoencoder_and_its_best_features(study: Study) -> No
 def test_undefined_impacts_have_their_reason(study: Study) -> None:
     result = study.result("patching-blocks")
     assert has_impacts(result)
-    few = result.assign(defined=xr.zeros_like(result["defined"]), n_pairs=xr.ones_like(result["n_pairs"]))
-    assert not has_impacts(few)
-    names = ", ".join(f"{name}: 1 pair" for name in result["concept"].values)
-    assert undefined_notes(few) == [
-        f"undefined: the clean and corrupt scores do not clearly differ ({names})."
-    ]
+    undefined, pairs = xr.zeros_like(result["defined"]), xr.ones_like(result["n_pairs"])
+    for n, reason in (
+        ("1 pair", "one pair has no interval; use more pairs"),
+        ("2 pairs", "the clean and corrupt scores do not clearly differ"),
+    ):
+        few = result.assign(defined=undefined, n_pairs=int(n[0]) * pairs)
+        assert not has_impacts(few)
+        names = ", ".join(f"{name}: {n}" for name in result["concept"].values)
+        assert undefined_notes(few) == [f"undefined: {reason} ({names})."]
     silent = result.assign(impact=result["impact"] * np.nan, defined=xr.ones_like(result["defined"]))
     assert [note.partition(" (")[0] for note in undefined_notes(silent)] == [UNSCORED]
     unscored = few.assign(impact=few["impact"] * np.nan, n_pairs=xr.zeros_like(result["n_pairs"]))

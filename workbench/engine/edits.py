@@ -55,7 +55,7 @@ class Window:
             window = getattr(self, name)
             if window is None:
                 continue
-            if not all(math.isfinite(end) and end >= 0 for end in window):
+            if not all(0 <= end < math.inf for end in window):
                 raise UserError(
                     f"The {name} window {window[0]} to {window[1]} must have finite ends that are not below 0."
                 )
@@ -65,8 +65,13 @@ class Window:
                     f"The {name} window {window[0]} to {window[1]} is empty. Give the lower end first."
                 )
         for name in ("passes", "heads", "segments", "parts"):
-            if getattr(self, name) == ():
+            values = getattr(self, name)
+            if values == ():
                 raise UserError(f"The {name} of an edit must be at least one, or None for all; got none.")
+            if values is not None and len(set(values)) < len(values):
+                raise UserError(
+                    f"The {name} of an edit must each be given once; got {', '.join(map(str, values))}."
+                )
         if min(self.heads or (0,)) < 0:
             raise UserError(f"Heads are numbered from 0; got {min(self.heads or ())}.")
 
@@ -130,6 +135,10 @@ class Edit:
         if not self.sites:
             raise UserError(
                 f"The edit '{self.operator}' must have at least one site, such as tf3.cross_attn."
+            )
+        if len(set(map(Site.parse, self.sites))) < len(self.sites):
+            raise UserError(
+                f"The sites of the edit '{self.operator}' must each be given once; got {', '.join(self.sites)}."
             )
         if type(self.parameters) is not allowed.parameters:
             needed = ", ".join(field.name for field in fields(allowed.parameters)) or "none"
@@ -449,7 +458,9 @@ def _edit(
 
 def _listed(values: Any) -> tuple[Any, ...]:
     """Return one value or several as a tuple."""
-    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else (values,)
+    return (
+        tuple(values) if isinstance(values, Iterable) and not isinstance(values, str | bytes) else (values,)
+    )
 
 
 def _operator(name: str) -> Operator:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 from cache.errors import UserError
 from workbench.engine.sites import PARTS, Site, Target
 from workbench.engine.tensors import HashedTensor
+from workbench.seeds import Seed
 from workbench.validation import Number
 
 
@@ -97,7 +98,7 @@ NO_PARAMETERS = Parameters()
 class Seeded(Parameters):
     """The seed of random draws."""
 
-    seed: int
+    seed: Seed
 
 
 @dataclass(frozen=True, kw_only=True)

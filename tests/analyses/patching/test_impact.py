@@ -247,6 +247,25 @@ def test_the_correction_is_over_all_concepts_of_a_scorer_and_leaves_nulls_out() 
     assert nulls.p_adjusted.isnull().all()
 
 
+def test_cells_without_scores_count_in_the_family() -> None:
+    """A screening chooses cells by the same pairs: without those it left out, the correction would be too small."""
+    score = noisy(6)
+    part = score.copy()
+    part.loc[{"concept": "tempo", "arm": ["tf1", "tf4"]}] = np.nan
+    every, some = impact(score), impact(part)
+    left_out = some.p_adjusted.sel(concept="tempo", arm=["tf1", "tf4"])
+    assert left_out.isnull().all()
+    p = every.p.sel(arm=every.role == "cell").copy()
+    p.loc[{"concept": "tempo", "arm": ["tf1", "tf4"]}] = 1.0
+    for scorer in ("a", "b"):
+        values = p.sel(scorer=scorer).values
+        expected = stats.false_discovery_control(values.ravel()).reshape(values.shape)
+        found = some.p_adjusted.sel(scorer=scorer, arm=p.arm).values
+        known = ~np.isnan(found)
+        assert known.sum() == known.size - 2
+        np.testing.assert_allclose(found[known], expected[known])
+
+
 def test_undefined_concepts_are_out_of_the_family() -> None:
     score = noisy(6)
     mixed = score.copy()
@@ -289,12 +308,24 @@ def test_stability_is_one_for_a_sure_order_and_falls_with_noise() -> None:
         assert result.stability_lo.item() < result.stability.item() < result.stability_hi.item()
 
 
-def test_stability_counts_seeds_too() -> None:
+def test_stability_is_that_of_two_samples_of_half_the_pairs() -> None:
+    """The order of noise is that of no other sample, however large the correlation with resamples of the same one."""
     rng = np.random.default_rng(10)
-    ones, zeros = np.ones((12, 2)), np.zeros((12, 2))
-    wobble = rng.normal(size=(8, 12, 1)) * np.array([1.0, -1.0])  # the seeds' mean is the same in all pairs
-    result = impact(one_concept(ones, zeros, **{f"tf{i}": i / 10 + wobble[i] for i in range(8)}))
-    assert result.stability.item() < 0.95
+    effects = np.linspace(0, 0.3, 24)
+
+    def sample(effect: float, pairs: int) -> xr.DataArray:
+        cells = {f"tf{i}": effect * effects[i] + 0.3 * rng.normal(size=pairs) for i in range(24)}
+        return impact(one_concept(np.ones(pairs), np.zeros(pairs), **cells))
+
+    for effect in (0.0, 1.0, 4.0):
+        within = [float(sample(effect, 12).stability) for _ in range(20)]
+        between = [
+            stats.spearmanr(
+                *(sample(effect, 6).impact.sel(arm=slice("tf0", None)).values.ravel() for _ in range(2))
+            )
+            for _ in range(40)
+        ]
+        assert np.mean(within) == pytest.approx(np.mean([found.statistic for found in between]), abs=0.08)
 
 
 def test_stability_draws_whole_pairs() -> None:

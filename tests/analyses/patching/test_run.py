@@ -538,7 +538,7 @@ def test_a_segment_that_pairs_do_not_have_is_named(study: Study, tiny: AceStep15
 
 def test_dropped_pairs_are_named_up_to_a_few(tiny: AceStep15) -> None:
     dropped = [{"concept": "x", "clean": f"a{i}", "corrupt": f"b{i}", "reason": "alike"} for i in range(5)]
-    notes = run._notes(PatchingSpec(), tiny, {}, dropped)
+    notes = run._notes(PatchingSpec(), tiny, {}, dropped, n_cells=4)
     assert notes[0] == "The pair 'a0' / 'b0' of x is dropped: alike."
     assert notes[3:] == ["2 more pairs are dropped for similar reasons."]
 

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,10 @@ def test_a_changed_number_is_noticed(vector: Vector, tmp_path: Path, from_end: i
     file.write_bytes(data)
     with pytest.raises(UserError, match=r"is not a vector, or is damaged .*its numbers are not those"):
         load_vector(file)
+
+
+def test_control_characters_are_not_printed(vector: Vector) -> None:
+    assert repr(replace(vector, concept="\x1b[31mmood\n")).startswith("Vector(�[31mmood�: + is fröhlich")
 
 
 def test_a_pipe_is_not_replaced(vector: Vector, tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def map_frame(concepts: int, blocks: int, status: str = "clear") -> pd.DataFrame
             "impact": rng.normal(0.3, 0.5),
             "status": status if concept else "undefined",
             "n_pairs": 3 if status == UNTESTED else 12,
+            "p": 0.25,
         }
         for panel in ("sufficiency", "necessity")
         for concept in range(concepts)

@@ -1,5 +1,9 @@
 """What one patch moves in each pair."""
 
+import numpy as np
+import pandas as pd
+import pytest
+
 from dashboards.drawing import palette
 from dashboards.figures import patching_pairs
 from dashboards.tables.patching import pairs_frame
@@ -27,6 +31,19 @@ def test_changes_are_drawn_with_one_dot_a_run_and_its_prompts(study: Study) -> N
     first = frame.iloc[0]
     assert list(dots[0].customdata[0]) == [0, 0, first["clean_prompt"], first["corrupt_prompt"], "100"]
     assert [colour == palette.PLANTED for colour in dots[0].marker.line.color] == [False, False, False, True]
+
+
+def test_boxes_are_the_same_on_screen_and_paper() -> None:
+    """Of values on which the rules for quartiles differ."""
+    values = [0.0] * 8 + [0.158, 0.763, 0.991, 0.994]
+    frame = pd.DataFrame({"quantity": "patched − corrupt", "value": values, "pair": range(12), "seed": 0})
+    frame[["clean_prompt", "corrupt_prompt", "noise_seed", "concept", "arm"]] = "a", "b", 1, "mood", "tf4"
+    (box,) = [trace for trace in patching_pairs.draw_screen(frame).data if trace.type == "box"]
+    quartiles = np.quantile(values, [0.25, 0.5, 0.75])
+    assert [box.q1[0], box.median[0], box.q3[0]] == pytest.approx(quartiles)
+    assert (box.lowerfence[0], box.upperfence[0]) == (0.0, 0.763)
+    lines = [line.get_xdata().tolist() for line in patching_pairs.draw_paper(frame, "single").axes[0].lines]
+    assert [0.0, 0.763] in [sorted({ends[0], ends[-1]} | {0.0}) for ends in lines]
 
 
 def test_what_one_patch_moves_says_its_test(study: Study) -> None:

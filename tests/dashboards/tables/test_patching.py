@@ -11,7 +11,8 @@ from cache.errors import UserError
 from dashboards.figures import (
     patching_pairs,
 )
-from dashboards.tables.patching import arms_frame, cells_frame, pairs_frame
+from dashboards.tables.patching import arms_frame, cells_frame, pair_notes, pairs_frame
+from dashboards.tables.patching import tested_cells as cells_tested
 from tests.dashboards.synthetic_study import (
     BLOCKS_MAP,
     UNDEFINED,
@@ -76,7 +77,46 @@ def test_an_impact_below_the_null_band_is_clear_too(study: Study) -> None:
 def test_without_null_arms_there_is_no_band_to_lie_in(study: Study) -> None:
     result = study.result(BLOCKS_MAP).copy(deep=True)
     result["null_lo"][:], result["null_hi"][:] = np.nan, np.nan
+    result = result.isel(arm=np.flatnonzero(result["role"] != "null"))
     assert cells(result)["status"]["tempo", "tf6"] == "clear"
+
+
+def test_a_cell_within_the_interval_of_its_own_null_arm_is_not_clear(study: Study) -> None:
+    """Even if the band over all null arms, most of which do nothing, is narrower."""
+    result = study.result(BLOCKS_MAP).copy(deep=True)
+    assert cells(result)["status"]["tempo", "tf3"] == "clear"
+    own = str(result.arm[(result.null_of == "tf3").values][0].item())
+    result.impact_hi.loc["tempo", own] = 0.95
+    result.impact_lo.loc["tempo", own] = 0.4
+    assert cells(result)["status"]["tempo", "tf3"] == "inside null band"
+    assert cells(result)["status"]["mood", "tf3"] != "inside null band"
+
+
+def test_cells_that_a_screening_left_out_were_not_run(study: Study) -> None:
+    result = study.result(BLOCKS_MAP).copy(deep=True)
+    result.audio.loc[{"concept": "tempo", "arm": "tf1"}] = ""
+    result.impact.loc["tempo", "tf1"] = np.nan
+    assert cells(result)["status"]["tempo", "tf1"] == "screened out"
+    assert cells(result)["status"]["tempo", "tf3"] == "clear"
+
+
+def test_the_family_of_the_correction_counts_every_cell_of_defined_concepts(study: Study) -> None:
+    result = study.result(BLOCKS_MAP).copy(deep=True)
+    of_concept, defined = int((result.role == "cell").sum()), int(result.defined.sel(scorer="embedded").sum())
+    assert cells_tested(result) == of_concept * defined
+    result.p_adjusted.loc["tempo", "tf1"] = np.nan  # left out by a screening
+    assert cells_tested(result) == of_concept * defined
+
+
+@pytest.mark.parametrize(
+    ("pairs", "p", "is_told"), [(6, 2 / 2**6, True), (6, 4 / 2**6, False), (12, 0.001, False)]
+)
+def test_a_p_that_cannot_be_smaller_is_told(study: Study, pairs: int, p: float, is_told: bool) -> None:
+    frame = cells(study.result(BLOCKS_MAP)).reset_index()
+    frame["n_pairs"], frame["p"], frame["status"] = pairs, p, "not significant"
+    told = [f"{pairs} pairs: the smallest possible p, 0.0312, is not significant after the correction over the map's "
+            "cells. Use more pairs or fewer cells."]  # fmt: skip
+    assert pair_notes(frame) == (told if is_told else [])
 
 
 @pytest.mark.parametrize("direction", ["sufficiency", "necessity"])

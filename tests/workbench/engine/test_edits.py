@@ -164,11 +164,23 @@ def test_lists_are_taken_for_tuples() -> None:
         (lambda: add([1.0, float("nan")], "tf0.mlp"), "finite"),
         (lambda: add([], "tf0.mlp"), "at least one; it has none"),
         (lambda: clamp(torch.tensor([1j]), "tf0.mlp"), "real numbers"),
+        (lambda: add([1.0], ["tf0.mlp", "tf0.mlp"]), "sites of the edit 'add' must each be given once"),
+        (lambda: patch("tf0.cross_attn", CLEAN, segments=("text", "text")), "segments of an edit must each be"),
+        (lambda: ablate("tf0.mlp.heads", heads=(1, 1)), "heads of an edit must each be given once"),
+        (lambda: Window(passes=("cond", "cond")), "passes of an edit must each be given once"),
+        (lambda: Window(steps=(0, -(10**400))), "that are not below 0"),
+        (lambda: random_patch("tf0.mlp", CLEAN, -1, target="output"), "seed must be at least 0"),
+        (lambda: random_patch("tf0.mlp", CLEAN, 2**64, target="output"), "seed must be at most"),
+        (lambda: blend.__wrapped__("tf0.cross_attn", [CLEAN], b"x"), "weights.* must be a"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together(make: Callable[[], Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         make()
+
+
+def test_ends_of_a_window_may_be_of_any_size() -> None:
+    assert Window(steps=(0, 10**400)).acts_at(3, 0.5, "cond")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "2", True])
