@@ -13,6 +13,9 @@ from scipy import stats
 from cache.wording import counted
 
 ALPHA = 0.05  # a corrected p-value up to here is significant
+MIN_P = 1e-4
+"""p-values are not given below this: probes' null is extrapolated there, and few random sign flips get there."""
+
 RESAMPLES = 2000
 CLUSTER_RESAMPLES = 4000
 EXACT_PAIRS = 12  # up to here all 2**n sign patterns are tried

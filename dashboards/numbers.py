@@ -4,12 +4,10 @@ import math
 
 import numpy as np
 
-from analyses.statistics import ALPHA
+from analyses.statistics import ALPHA, MIN_P
 
 UNDEFINED = "undefined"
 MAX_DIGITS = 6
-MIN_P = 1e-4
-"""Smaller p-values are shown as a bound: probes' null is extrapolated there, and few random sign flips get there."""
 
 
 def fixed(value: float | int | np.number, digits: int = 2, apart_from: float | None = None) -> str:

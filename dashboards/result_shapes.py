@@ -5,6 +5,7 @@ import xarray as xr
 
 from dashboards.tables.features import MEASURES
 from dashboards.tables.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
+from dashboards.tables.probes import HELD_TOGETHER
 
 _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "concept pair seed arm scorer": {"patching": ("score",)},
@@ -20,7 +21,7 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "probes": ("accuracy_mean", "accuracy_lo", "accuracy_hi", "control_mean", "selectivity", "p_value")
     },
     "step": {"probes": ("sigma",)},
-    "concept": {"probes": ("chance", "n", "groups")},
+    "concept": {"probes": ("chance", "n", "groups", "held_together")},
     "train_step": {"sae": MEASURES},
     "": {"sae": tuple(f"final_{name}" for name in MEASURES)},
     "feature": {"sae": ("density", "max_activation", "mean_activation", "alive")},
@@ -50,7 +51,7 @@ MAX_PAIRS = 10_000
 ROLES = {"run", "cell", "null"}
 _TEXTS = {
     *("audio", "row", "column", "direction", "role", "null_of", "null_kind", *TEXTS),
-    *("concept", "arm", "scorer", "scorer_b", "site", "value", "metric"),
+    *("concept", "arm", "scorer", "scorer_b", "site", "value", "metric", "held_together"),
 }
 _TEXT_LABELS = _TEXTS | {"block"}  # published maps name their blocks
 
@@ -76,6 +77,8 @@ def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
         return fault
     if kind == "patching" and not all(map(_is_recording, result["audio"].values.ravel().tolist())):
         return "names recordings outside the study"
+    if kind == "probes" and not set(result["held_together"].values.tolist()) <= set(HELD_TOGETHER):
+        return f"has values of held_together other than {', '.join(HELD_TOGETHER)}"
     if kind == "sae" and not _are_clips(result["top_clip"].values, n_clips):
         return "names clips that the study does not have"
     return ""

@@ -62,8 +62,8 @@ def has_impacts(result: xr.Dataset) -> bool:
 def probes_summary(result: xr.Dataset) -> pd.DataFrame:
     """The most accurate probe for each concept of a `probes` result.
 
-    Columns: concept, site, step, accuracy with its interval, shuffled (accuracy with shuffled labels), chance, the
-    adjusted p and clips.
+    Columns: concept, site, step, accuracy with its interval, shuffled (mean accuracy of the concept's probes with
+    labels shuffled), chance, the adjusted p and clips.
     """
     probes = probes_frame(result)
     best = probes.loc[probes.groupby("concept", sort=False)["accuracy"].idxmax()]
@@ -73,7 +73,7 @@ def probes_summary(result: xr.Dataset) -> pd.DataFrame:
             "site": best["site"],
             "step": best["step"].astype(str),
             "accuracy [95 %]": [interval(row, "accuracy") for _, row in best.iterrows()],
-            "shuffled": best["control"].map(fixed),
+            "shuffled": (best["accuracy"] - best["selectivity"]).map(fixed),
             "chance": best["chance"].map(fixed),
             "p, adjusted": best["q_value"].map(p_value),
             "clips": best["n"].map(lambda clips: fixed(clips, 0)),

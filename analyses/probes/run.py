@@ -13,13 +13,20 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from analyses.probes.significance import permutation_p, shuffles_per_probe, smallest_p, too_few_prompts
+from analyses.probes.significance import (
+    permutation_p,
+    shuffles_per_probe,
+    smallest_p,
+    too_few_for_one,
+    too_few_prompts,
+)
 from analyses.probes.spec import ProbeSpec
 from analyses.statistics import bootstrap_interval
 from cache import ActivationCache
@@ -34,9 +41,10 @@ from workbench.validation import validated
 _log = logging.getLogger(__name__)
 
 KIND = "probes"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MAX_ITERATIONS = 1000
 TRIES = 50  # shuffles drawn for each one needed before giving up
+_ROUNDING = 1e-9  # fractions of right clips that differ by less are equal
 
 
 class Folds(NamedTuple):
@@ -126,7 +134,7 @@ def run_probes(
         cache.positions("pass", [spec.pass_name])
         tasks, skipped = _concept_tasks(study, spec)
         for sentence in filter(
-            None, [*skipped.values(), *_insignificant(tasks), study.replaced("probes", spec)]
+            None, [*skipped.values(), *_insignificant(tasks, len(cells)), study.replaced("probes", spec)]
         ):
             note(sentence)
 
@@ -165,11 +173,11 @@ def probe_arrays(
 
     - accuracy: balanced accuracy of each fold (mean over classes of the fraction of its test clips that is correct).
     - control: the same with labels shuffled between groups, so that only chance remains (a control task, Hewitt &
-      Liang 2019, arXiv 1909.03368); mean over the shuffles. Selectivity is mean accuracy minus mean control.
-    - accuracy_lo, accuracy_hi: 95 % BCa bootstrap interval of the mean accuracy, with groups of test clips resampled.
-      It covers the choice of test prompts, but not that of training prompts, because probes are not refitted.
-    - p_value: one-sided permutation test of the mean accuracy against the accuracies of at least 100 probes refitted to
-      shuffled labels (`permutation_p`). Not corrected for the number of probes.
+      Liang 2019, arXiv 1909.03368); mean over the shuffles.
+    - accuracy_lo, accuracy_hi: 95 % interval of the mean accuracy over test prompts (`accuracy_interval`). It covers
+      the choice of test prompts, but not that of training prompts, because probes are not refitted.
+    - p_value: one-sided test of the mean accuracy against the t distribution fitted to the accuracies of at least 100
+      probes refitted to shuffled labels (`permutation_p`). Not corrected for the number of probes.
 
     Raises:
         UserError: if there is only one class, a group has several labels, or no folds train on every class (because one
@@ -250,11 +258,13 @@ def _concept_tasks(study: Study, spec: ProbeSpec) -> tuple[dict[str, ProbeTask],
     return tasks, skipped
 
 
-def _insignificant(tasks: dict[str, ProbeTask]) -> list[str]:
-    """Return a sentence for each concept for which no probe can be significant."""
+def _insignificant(tasks: dict[str, ProbeTask], n_cells: int) -> list[str]:
+    """Return a sentence for each concept of which no probe can be significant, and one if no single probe can."""
     sentences = {concept: too_few_prompts(task.group_labels) for concept, task in tasks.items()}
+    lone = {too_few_for_one(task.group_labels, n_cells * len(tasks)) for task in tasks.values()}
     return [
-        f"No probe of {concept} can be significant. {text}" for concept, text in sentences.items() if text
+        *(f"No probe of {concept} can be significant. {text}" for concept, text in sentences.items() if text),
+        *sorted(filter(None, lone)),
     ]
 
 
@@ -369,7 +379,7 @@ def score_cell(
     with threadpool_limits(1):  # for such small matrices, waiting for threads would take ten times as long
         right = _right(activations, task.true, task.spec.C)
         controls = np.array([_accuracy(_right(activations, folds, task.spec.C), folds) for folds in shuffled])
-    accuracy_lo, accuracy_hi = _interval(right, task)
+    accuracy_lo, accuracy_hi = accuracy_interval(right, task)
     return CellScores(
         accuracy=_accuracy(right, task.true),
         control=controls.mean(axis=0),
@@ -417,17 +427,32 @@ def _accuracy(right: Bool[np.ndarray, " clip"], folds: Folds) -> Float[np.ndarra
     return np.array(accuracies)
 
 
-def _interval(right: Bool[np.ndarray, " clip"], task: ProbeTask) -> tuple[float, float]:
-    """Return the bootstrap interval of the mean balanced accuracy over folds, with groups resampled.
+def accuracy_interval(right: Bool[np.ndarray, " clip"], task: ProbeTask) -> tuple[float, float]:
+    """Return the 95 % interval of the mean balanced accuracy over folds, for the test prompts, with probes as trained.
 
-    The mean is a weighted mean over clips; each resample is normalised by its own total weight.
+    BCa bootstrap of prompts. The mean is a weighted mean over clips; each resample is normalised by its own total
+    weight. If the same fraction of every prompt's clips is right (all of them, for a perfect probe), resamples cannot
+    differ, and the interval is the exact one for n independent successes and failures (Clopper & Pearson 1934): a
+    perfect probe has (0.025 ** (1 / n), 1). It covers at least as often as nominal for fractions, too, whose variance
+    is never larger.
+
+    The unit is the prompt, in the bootstrap, too, even if contexts are held out: a prompt's clips have initial noise of
+    their own, so that for the contexts at hand its errors are independent of its partners'. For contexts that are not
+    in the study, the interval is too narrow if partners err together. Values have equal weight in a balanced accuracy,
+    so the value with the fewest prompts limits n: as if all values had as few.
     """
     weights = np.zeros(len(right))
     for _, test in task.true.splits:
         _, index, counts = np.unique(task.true.labels[test], return_inverse=True, return_counts=True)
         weights[test] = 1 / (len(task.true.splits) * len(counts) * counts[index])
-    hits = np.bincount(task.groups, weights * right)
-    return bootstrap_interval(_ratio_of_sums, (hits, np.bincount(task.groups, weights)))
+    hits, totals = np.bincount(task.groups, weights * right), np.bincount(task.groups, weights)
+    fractions = hits / totals
+    if np.ptp(fractions) > _ROUNDING:
+        return bootstrap_interval(_ratio_of_sums, (hits, totals))
+    prompts = np.unique(task.group_labels, return_counts=True)[1]
+    n = len(prompts) * int(prompts.min())
+    exact = binomtest(round(fractions.mean() * n), n).proportion_ci(method="exact")
+    return float(exact.low), float(exact.high)
 
 
 def _ratio_of_sums(hits: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
@@ -466,7 +491,6 @@ def _dataset(
     )
     dataset["accuracy_mean"] = dataset["accuracy"].mean("fold")
     dataset["control_mean"] = dataset["control"].mean("fold")
-    dataset["selectivity"] = dataset["accuracy_mean"] - dataset["control_mean"]
     dataset["chance"] = ("concept", [1 / len(np.unique(task.true.labels)) for task in tasks.values()])
     dataset["n"] = ("concept", [len(task.clips) for task in tasks.values()])
     dataset["groups"] = ("concept", [len(np.unique(task.groups)) for task in tasks.values()])
@@ -475,7 +499,11 @@ def _dataset(
 
 
 def _tested(dataset: xr.Dataset, scores: list[list[CellScores]], tasks: dict[str, ProbeTask]) -> xr.Dataset:
-    """Add p-values to the result; a concept's null pools the accuracies with shuffled labels of all its cells."""
+    """Add p-values and selectivity; a concept's null pools the accuracies with shuffled labels of all its cells.
+
+    Selectivity subtracts the null's mean. A cell's own control is the mean of a few shuffles, whose noise would make
+    equal accuracies look different; it has the same expectation, because test prompts are not in training.
+    """
     nulls = [np.concatenate([cell.shuffled for cell in cells]) for cells in zip(*scores, strict=True)]
     p_values = [
         permutation_p(
@@ -483,9 +511,11 @@ def _tested(dataset: xr.Dataset, scores: list[list[CellScores]], tasks: dict[str
         )
         for (concept, task), null in zip(tasks.items(), nulls, strict=True)
     ]
+    null_mean = xr.DataArray([null.mean() for null in nulls], dims="concept")
     return dataset.assign(
         p_value=(("concept", "site", "step"), np.stack(p_values)),
-        null_mean=("concept", [null.mean() for null in nulls]),
+        selectivity=dataset["accuracy_mean"] - null_mean,
+        null_mean=null_mean,
         null_sd=("concept", [null.std(ddof=1) for null in nulls]),
         null_n=("concept", [len(null) for null in nulls]),
     )

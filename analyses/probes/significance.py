@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from scipy import stats
 
-from analyses.statistics import ALPHA
+from analyses.statistics import ALPHA, MIN_P
+from cache.wording import counted
 
 LEAST_SHUFFLED = 100
 """Minimum number of probes of shuffled labels in the null of a concept."""
@@ -26,16 +27,16 @@ def shuffles_per_probe(asked: int, n_probes: int) -> int:
 def permutation_p(
     accuracy: Float[np.ndarray, "*cells"], shuffled: Float[np.ndarray, " shuffle"], smallest: float
 ) -> Float[np.ndarray, "*cells"]:
-    """Return the one-sided p-value of probes being no better than those of `shuffled` labels, at least `smallest`.
+    """Return the one-sided p-value of probes being no better than those of `shuffled` labels.
 
     The accuracy is compared with the predictive distribution of one more shuffled accuracy: the p-value is the upper
     tail of Student's t with n − 1 degrees of freedom at (accuracy − mean) / (sd √(1 + 1/n)). Counting how many of the n
     accuracies are as high could not give less than 1 / (n + 1), and no cell of a large map would remain significant
-    after correction.
+    after correction. The tail of t is an extrapolation, so p is at least `MIN_P`, and at least `smallest`.
     """
     n = len(shuffled)
     spread = max(shuffled.std(ddof=1) * math.sqrt(1 + 1 / n), np.finfo(float).eps)  # all may be equal
-    return np.maximum(stats.t.sf((accuracy - shuffled.mean()) / spread, n - 1), smallest)
+    return np.maximum(stats.t.sf((accuracy - shuffled.mean()) / spread, n - 1), max(smallest, MIN_P))
 
 
 def smallest_p(prompt_labels: Shaped[np.ndarray, " prompt"]) -> float:
@@ -59,4 +60,19 @@ def too_few_prompts(prompt_labels: Shaped[np.ndarray, " prompt"]) -> str:
     return (
         f"{len(prompt_labels)} prompts ({sizes}): smallest possible p is {smallest:.3g}; more prompts are needed for "
         f"p ≤ {ALPHA:g}."
+    )
+
+
+def too_few_for_one(prompt_labels: Shaped[np.ndarray, " prompt"], n_probes: int) -> str:
+    """Return a sentence if a probe of these labels cannot be significant unless others are, else "".
+
+    The correction multiplies the smallest p-value by the number of probes over the number of probes that have it.
+    """
+    smallest = max(smallest_p(prompt_labels), MIN_P)
+    needed = math.ceil(round(smallest * n_probes / ALPHA, 9))
+    if smallest > ALPHA or needed <= 1:
+        return ""
+    return (
+        f"The smallest p is {smallest:.3g}, so that after correction over {counted(n_probes, 'probe')} none can be "
+        f"significant unless at least {needed} are. Probe fewer sites, steps or concepts to find a single one."
     )

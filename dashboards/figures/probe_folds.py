@@ -15,7 +15,7 @@ from dashboards.figures.specs import Options, ProbesFigureSpec, best_row, check_
 from dashboards.names import shortened
 from dashboards.numbers import fixed
 from dashboards.results import load_result
-from dashboards.tables.probes import probes_frame
+from dashboards.tables.probes import HELD_TOGETHER, probes_frame
 from workbench.studies.study import Study
 
 
@@ -40,7 +40,7 @@ class ProbeFoldsSpec(ProbesFigureSpec):
 
 
 def make_table(study: Study, spec: ProbeFoldsSpec) -> pd.DataFrame:
-    """One row for each fold of one probe: concept, site, step, fold, accuracy, control, chance."""
+    """One row for each fold of one probe: concept, site, step, fold, accuracy, control, chance, held_together."""
     result = load_result(study, spec.result_name)
     for name, value in (("concept", spec.concept), ("site", spec.site), ("step", spec.step)):
         check_choice(name, value, result[name].values.tolist())
@@ -54,6 +54,7 @@ def make_table(study: Study, spec: ProbeFoldsSpec) -> pd.DataFrame:
             "accuracy": probe["accuracy"].values.astype(float),
             "control": probe["control"].values.astype(float),
             "chance": float(probe["chance"]),
+            "held_together": str(probe["held_together"].item()),
         }
     )
 
@@ -113,7 +114,8 @@ def write_caption(table: pd.DataFrame) -> str:
     first = table.iloc[0]
     return (
         f"Balanced accuracy of the probe for {first['concept']} at {first['site']}, step {first['step']}, in each of "
-        f"{len(table)} folds, and of the same probe with shuffled labels; chance is {fixed(first['chance'])}."
+        f"{len(table)} folds, and of the same probe with shuffled labels; chance is {fixed(first['chance'])}. Held out "
+        f"whole: {HELD_TOGETHER[first['held_together']]}."
     )
 
 

@@ -11,7 +11,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure as PaperFigure
 from plotly.subplots import make_subplots
 
-from analyses.statistics import ALPHA
+from analyses.statistics import ALPHA, MIN_P
 from dashboards.drawing import palette
 from dashboards.drawing.measure import fitting_names, fitting_size, width_of
 from dashboards.drawing.paper import (
@@ -30,7 +30,7 @@ from dashboards.figures.specs import Options, ProbesFigureSpec, check_choice
 from dashboards.names import shortened
 from dashboards.numbers import compared_p, fixed, p_value
 from dashboards.results import load_result
-from dashboards.tables.probes import block_labels, probes_frame
+from dashboards.tables.probes import HELD_TOGETHER, block_labels, probes_frame
 from dashboards.wording import interval
 from workbench.studies.study import Study
 
@@ -310,19 +310,27 @@ def _title(axes: Any, frame: pd.DataFrame, wide: float) -> None:
 
 
 def write_caption(table: pd.DataFrame, quantity: str) -> str:
-    """Describe the probes, the number of clips, and the tests."""
+    """Describe the probes, what was held out together, the number of clips, and the intervals and tests."""
     counts = table.drop_duplicates("concept")
+    held_out = "; ".join(
+        f"{words} for {', '.join(concepts)}"
+        for unit, words in HELD_TOGETHER.items()
+        if (concepts := list(counts.loc[counts["held_together"] == unit, "concept"]))
+    )
     sizes = "; ".join(
         f"{row.concept}: {fixed(row.n, 0)} clips of {fixed(row.groups, 0)} prompts, chance {fixed(row.chance)}"
         for row in counts.itertuples()
     )
     return (
-        f"Linear probes for each concept on {table['part'].iloc[0]} by block and denoising step: {quantity} (balanced, "
-        "cross-validated by prompt; control: shuffled labels; selectivity: accuracy − control). Intervals are 95 % BCa "
-        "bootstrap intervals over the tested prompts, with the trained probes held fixed. Hatched: not significantly "
-        "above the control (one-sided permutation test with refitted probes, q ≥ 0.05 after Benjamini–Hochberg over "
-        "all probes). "
-        f"{sizes}."
+        f"Linear probes for each concept on {table['part'].iloc[0]} by block and denoising step: {quantity}. Accuracy "
+        "is balanced and cross-validated; the control is the mean accuracy of the same probe refitted to shuffled "
+        "labels; selectivity is accuracy − mean accuracy of all of the concept's probes of shuffled labels. "
+        f"Held out whole: {held_out}. "
+        "Intervals are 95 % intervals over the tested prompts, with the trained probes held fixed: BCa bootstrap, or "
+        "exact binomial if every clip is right. "
+        "Hatched: not significantly above shuffled labels (q ≥ 0.05 after Benjamini–Hochberg over all probes; p is "
+        "one-sided, from a t distribution fitted to the accuracies of the concept's probes of shuffled labels, and not "
+        f"given below {MIN_P:g}). {sizes}."
     )
 
 

@@ -20,7 +20,7 @@ from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, is_usable, load_result
-from dashboards.tables.probes import probes_frame
+from dashboards.tables.probes import HELD_TOGETHER, probes_frame
 from dashboards.wording import interval
 from workbench.studies.study import Study
 
@@ -31,9 +31,9 @@ SENTENCE = (
     "block at one denoising step and tested on held-out prompts."
 )
 HELP = (
-    "Accuracy is balanced and cross-validated by prompt. Control: the same probe trained on shuffled labels. "
-    "Selectivity: accuracy − control. Hatched: not significantly above the control (permutation test, "
-    "q ≥ 0.05 after Benjamini–Hochberg over all maps). Click a cell to see its folds."
+    "Accuracy is balanced and cross-validated. Control: the same probe trained on shuffled labels. Selectivity: "
+    "accuracy − mean control over all of the concept's probes. Hatched: not significantly above shuffled labels "
+    "(q ≥ 0.05 after Benjamini–Hochberg over all maps). Click a cell to see its folds."
 )
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
@@ -201,10 +201,12 @@ def _numbers(row: pd.Series) -> Component:
                     "chance": fixed(row["chance"], 3),
                     "q": p_value(row["q_value"]),
                     "n": f"{fixed(row['n'], 0)} clips, {fixed(row['groups'], 0)} prompts",
+                    "held out whole": HELD_TOGETHER[row["held_together"]],
                 },
                 {
-                    "control": "Mean accuracy with shuffled labels.",
-                    "q": "p-value for accuracy above the control, after Benjamini–Hochberg over all probes.",
+                    "control": "Mean accuracy of this probe with shuffled labels, over few shuffles.",
+                    "selectivity": "Accuracy − mean accuracy of all of the concept's probes with shuffled labels.",
+                    "q": "p-value for accuracy above shuffled labels, after Benjamini–Hochberg over all probes.",
                 },
             ),
         ],

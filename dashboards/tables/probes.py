@@ -1,4 +1,4 @@
-"""Tables of probe maps and of the folds behind a probe."""
+"""The table of probe maps."""
 
 import json
 
@@ -21,7 +21,10 @@ COLUMNS = {
     "chance": "chance",
     "n": "n",
     "groups": "groups",
+    "held_together": "held_together",
 }
+HELD_TOGETHER = {"context": "contexts (prompts that differ only in the concept)", "prompt": "single prompts"}
+"""What was never split between training and test (`held_together` of the result), in words."""
 
 
 def probes_frame(result: xr.Dataset) -> pd.DataFrame:
@@ -29,7 +32,7 @@ def probes_frame(result: xr.Dataset) -> pd.DataFrame:
 
     Columns: concept, site, block (its number, or its name if the model names its blocks), part, step, accuracy
     with its interval, control, selectivity, p_value, q_value (Benjamini–Hochberg over all probes of the result), sigma,
-    chance, n, groups.
+    chance, n, groups, held_together (a key of `HELD_TOGETHER`).
     """
     q_values = benjamini_hochberg(np.asarray(result["p_value"].values, dtype=np.float64))
     sites = sorted((Site.parse(str(site)) for site in result["site"].values), key=lambda site: site.order)
@@ -47,20 +50,3 @@ def block_labels(frame: pd.DataFrame) -> list[str]:
     """Display names of the blocks of `probes_frame`, in order."""
     blocks = dict.fromkeys(frame["block"])
     return [block if isinstance(block, str) else f"tf{block}" for block in blocks]
-
-
-def folds_frame(result: xr.Dataset, concept: str, site: str, step: int) -> pd.DataFrame:
-    """One row for each fold of one probe: concept, site, step, fold, accuracy, control, chance."""
-    cell = result.sel(concept=concept, site=site, step=step)
-    folds = [int(fold) for fold in result["fold"].values]
-    return pd.DataFrame(
-        {
-            "concept": concept,
-            "site": site,
-            "step": step,
-            "fold": folds,
-            "accuracy": cell["accuracy"].values.astype(float),
-            "control": cell["control"].values.astype(float),
-            "chance": float(cell["chance"]),
-        }
-    )

@@ -82,6 +82,12 @@ CASES = [
         replaced("p_adjusted", lambda old: old + 99),
         "values of p_adjusted outside the range 0 to 1",
     ),
+    (
+        "probes",
+        replaced("held_together", lambda old: ("concept", ["seed"] * old.size)),
+        "held_together other than context, prompt",
+    ),
+    ("probes", replaced("held_together", lambda old: old == ""), "held_together that are not text"),
     ("probes", replaced("p_value", lambda old: old - 0.999), "values of p_value outside the range 0 to 1"),
     (
         "sae-tf3.cross_attn",

@@ -135,7 +135,7 @@ def test_a_result_that_was_computed_anew_is_shown_anew(damaged: Study) -> None:
     """Even within one tick of the clock, and of the same size."""
     file = damaged.path / "results" / "probes.nc"
     before = load_result(damaged, "probes")
-    changed = (before + 0).assign_attrs(before.attrs)
+    changed = before.copy(deep=True)
     changed["chance"] = changed["chance"] * 0 + 0.125
     stamp = file.stat()
     changed.to_netcdf(file.with_suffix(".new"), engine="h5netcdf")

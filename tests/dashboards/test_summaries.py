@@ -49,6 +49,8 @@ def test_the_best_probe_of_each_concept(study: Study) -> None:
         accuracy = result["accuracy_mean"].sel(concept=concept)
         assert float(accuracy.sel(site=row["site"], step=int(row["step"]))) == float(accuracy.max())
         assert float(row["accuracy [95 %]"].split(" [")[0]) == round(float(accuracy.max()), 2)
+        null = (result["accuracy_mean"] - result["selectivity"]).sel(concept=concept).mean().item()
+        assert row["shuffled"] == f"{null:.2f}"
 
 
 def test_the_metrics_of_an_autoencoder_and_its_best_features(study: Study) -> None:

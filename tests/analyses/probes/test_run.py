@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import KFold, cross_val_score
@@ -17,6 +18,7 @@ from analyses.probes.run import (
     ProbeTask,
     _concept_task,
     _escaped,
+    accuracy_interval,
     asked_probes,
     pooled_activations,
     probe_arrays,
@@ -25,6 +27,7 @@ from analyses.probes.run import (
     score_task,
 )
 from analyses.probes.spec import ProbeSpec
+from analyses.statistics import MIN_P
 from cache.errors import UserError
 from tests.analyses.planted_study import CONCEPTS, PLANTED, SEEDS, SITES, STEPS
 from tests.tolerances import assert_close
@@ -60,7 +63,7 @@ def test_a_planted_concept_is_read_only_where_it_is(result: xr.Dataset) -> None:
     assert elsewhere.max() < 0.7
     others = result.sel(concept=[concept for concept in CONCEPTS if concept != "tempo"])
     assert (others.accuracy_mean - others.chance).max() < 0.2
-    assert result.p_value.sel(concept="tempo", site=site, step=step) < 1e-4
+    assert result.p_value.sel(concept="tempo", site=site, step=step) == MIN_P
     assert (result.p_value < 1e-3).sum() == 1
 
 
@@ -78,7 +81,7 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
     }
     assert (result.attrs["kind"], result.attrs["schema_version"], result.attrs["pass"]) == (
         "probes",
-        2,
+        3,
         "cond",
     )
     assert list(result.concept.values) == list(CONCEPTS)
@@ -89,7 +92,8 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
     assert (result.n == 40 * SEEDS).all()
     assert (result.groups == 40).all()
     assert (result.held_together == "context").all()
-    np.testing.assert_allclose(result.selectivity, result.accuracy.mean("fold") - result.control.mean("fold"))
+    xr.testing.assert_allclose(result.selectivity, result.accuracy.mean("fold") - result.null_mean)
+    np.testing.assert_allclose(result.null_mean, result.control_mean.mean(("site", "step")))
     assert ((result.accuracy_lo <= result.accuracy_mean) & (result.accuracy_mean <= result.accuracy_hi)).all()
 
 
@@ -101,6 +105,15 @@ def test_the_result_is_saved(planted_study: Study) -> None:
     assert dict(given.sizes) == {"concept": 1, "site": 1, "step": 1, "fold": 4}
     assert calls == [(0, 1), (1, 1)]
     assert planted_study.is_done("probes", spec)
+
+
+def test_equal_accuracies_have_equal_selectivity(result: xr.Dataset) -> None:
+    """A cell's own control, of a few shuffles, differs between cells."""
+    for concept in CONCEPTS:
+        one = result.sel(concept=concept)
+        assert len(np.unique(one.control_mean)) > 2
+        np.testing.assert_allclose(one.accuracy_mean - one.selectivity, one.null_mean)
+        assert one.selectivity.max() <= 1 - one.null_mean + 1e-12
 
 
 def test_other_pass_other_activations(planted_study: Study) -> None:
@@ -221,11 +234,53 @@ def separable(spec: ProbeSpec, noise: float) -> ProbeScores:
     return probe_arrays(activations, labels, groups, contexts, spec)
 
 
-def test_a_perfect_probe_has_a_point_interval_and_a_small_p() -> None:
+def test_a_perfect_probe_has_an_exact_interval_and_the_smallest_p() -> None:
     scores = separable(SPEC, noise=0.01)
     assert (scores.accuracy == 1).all()
-    assert (scores.accuracy_lo, scores.accuracy_hi) == (1, 1)
-    assert scores.p_value < 1e-4
+    assert (scores.accuracy_lo, scores.accuracy_hi) == (pytest.approx(0.025 ** (1 / 40)), 1)
+    assert scores.p_value == MIN_P
+
+
+def planned(n_contexts: int, clips: int = 1) -> ProbeTask:
+    return probe_task(*crossed(n_contexts, clips), SPEC)
+
+
+@pytest.mark.parametrize(
+    ("right", "interval"),
+    [
+        ([True, True], (0.025 ** (1 / 40), 1)),
+        ([False, False], (0, 1 - 0.025 ** (1 / 40))),
+        ([True, False], binomtest(20, 40).proportion_ci(method="exact")),  # one clip of every prompt
+    ],
+)
+def test_prompts_that_are_all_equally_right_have_an_exact_interval(
+    right: list[bool], interval: tuple[float, float]
+) -> None:
+    assert accuracy_interval(np.array(right * 40), planned(20, clips=2)) == pytest.approx(tuple(interval))
+
+
+def test_the_rarest_value_limits_an_exact_interval() -> None:
+    task = probe_task(*small(*UNBALANCED), ProbeSpec(folds=2))
+    low, high = accuracy_interval(np.ones(22, dtype=bool), task)
+    assert (low, high) == (pytest.approx(0.025 ** (1 / 4)), 1), "two values, as if both had two prompts"
+
+
+def test_probes_without_an_error_are_rarely_surer_than_the_truth() -> None:
+    """Whatever the accuracy, a perfect probe's lower end is above it in at most 2.5 % of draws (0 if it is a point)."""
+    task = planned(8)
+    rng = np.random.default_rng(0)
+    low, _ = accuracy_interval(np.ones(16, dtype=bool), task)
+    for accuracy in (0.7, 0.75, 0.79, 0.8, 0.9, 0.97):
+        perfect = (rng.random((4000, 16)) < accuracy).all(axis=1).mean()
+        assert perfect < 0.03 or low <= accuracy
+
+
+def test_one_error_leaves_the_bootstrap() -> None:
+    right = np.ones(40, dtype=bool)
+    right[0] = False
+    low, high = accuracy_interval(right, planned(20))
+    assert 0.85 < low < 39 / 40
+    assert high == 1
 
 
 def test_the_interval_narrows_with_more_prompts() -> None:
@@ -378,10 +433,21 @@ def test_what_cannot_be_significant_is_said_before_anything_runs(planted_study: 
     notes: list[str] = []
     spec = ProbeSpec(concepts=("tempo",), folds=2, sites=SITES[:1], steps=STEPS[:1])
     result = run_probes(planted_study, spec, note=notes.append)
-    (note,) = notes
+    (note,) = (note for note in notes if "significant" in note)
     assert note.startswith("No probe of tempo can be significant. 6 prompts")
     assert "smallest possible p is" in note
     assert (result.p_value > 0.05).all()
+
+
+def test_it_is_said_if_a_single_probe_cannot_be_significant(
+    planted_study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(significance, "MIN_P", 0.02)
+    notes: list[str] = []
+    spec = ProbeSpec(concepts=("tempo", "mood"), folds=4, sites=SITES[:2], steps=STEPS[:1])
+    run_probes(planted_study, spec, note=notes.append)
+    (note,) = (note for note in notes if "significant" in note)
+    assert "over 4 probes none can be significant unless at least 2 are" in note
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 from analyses.probes.run import ProbeTask, probe_task, score_cell, score_task
-from analyses.probes.significance import permutation_p, shuffles_per_probe, smallest_p, too_few_prompts
+from analyses.probes.significance import (
+    permutation_p,
+    shuffles_per_probe,
+    smallest_p,
+    too_few_for_one,
+    too_few_prompts,
+)
 from analyses.probes.spec import ProbeSpec
+from analyses.statistics import MIN_P, benjamini_hochberg
 
 
 def paired(n_contexts: int, clips: int, spec: ProbeSpec) -> ProbeTask:
@@ -78,3 +85,28 @@ def test_shuffles_are_other_ones_at_each_site_and_step_and_the_same_again() -> N
 )
 def test_a_null_is_of_a_hundred_probes_or_more(asked: int, n_probes: int, shuffles: int) -> None:
     assert shuffles_per_probe(asked, n_probes) == shuffles
+
+
+def test_no_p_is_smaller_than_what_the_shuffled_accuracies_can_support() -> None:
+    null = np.random.default_rng(0).normal(0.5, 0.07, 384)
+    accuracies = np.array([0.5, 0.65, 0.9, 1.0])
+    p_values = permutation_p(accuracies, null, smallest=1e-15)
+    assert p_values[0] > p_values[1] > MIN_P
+    assert p_values[2:].tolist() == [MIN_P, MIN_P]
+
+
+@pytest.mark.parametrize(("n_probes", "needed"), [(500, 1), (501, 2), (1000, 2), (1001, 3), (10_000, 20)])
+def test_how_many_probes_must_be_significant_together(n_probes: int, needed: int) -> None:
+    text = too_few_for_one(np.repeat(["slow", "fast"], 28), n_probes)
+    assert (f"unless at least {needed} are" in text) if needed > 1 else not text
+    p_values = np.ones(n_probes)
+    for found in (needed - 1, needed):
+        p_values[:found] = MIN_P
+        significant = benjamini_hochberg(p_values)[0] <= 0.05 + 1e-12
+        assert significant == (found == needed)
+
+
+def test_with_few_prompts_many_probes_must_be_significant_together() -> None:
+    assert "smallest p is 0.0286" in too_few_for_one(np.repeat(["slow", "fast"], 4), 100)
+    assert "at least 58 are" in too_few_for_one(np.repeat(["slow", "fast"], 4), 100)
+    assert not too_few_for_one(np.repeat(["slow", "fast"], 3), 100), "too_few_prompts says more"

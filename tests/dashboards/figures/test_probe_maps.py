@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dashboards.figures import probe_maps
-from tests.dashboards.figures.helpers import table_of
+from tests.dashboards.figures.helpers import caption, table_of
 from workbench.studies.study import Study
 
 
@@ -29,3 +29,16 @@ def test_probe_maps_show_the_quantity(study: Study, quantity: str) -> None:
         ]
     )
     assert drawn.tolist() == frame[quantity].tolist()
+
+
+def test_the_caption_says_what_was_held_out_and_how_p_is_computed(study: Study) -> None:
+    first, *others = dict.fromkeys(table_of(study, "probes")["concept"])
+    text = caption(study, "probes")
+    assert f"contexts (prompts that differ only in the concept) for {', '.join(others)}" in text
+    assert f"single prompts for {first}." in text
+    assert "t distribution fitted to the accuracies" in text
+    assert "not given below 0.0001" in text
+    assert "cross-validated by prompt" not in text
+    site = table_of(study, "probes")["site"].iloc[0]
+    for concept, unit in ((first, "single prompts"), (others[0], "contexts")):
+        assert f"Held out whole: {unit}" in caption(study, "probe-folds", concept=concept, site=site, step=2)
