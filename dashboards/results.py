@@ -18,7 +18,7 @@ from dashboards.tables.probes import COLUMNS
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-SCHEMA_VERSIONS = {"patching": 4, "probes": 3, "sae": 4}
+SCHEMA_VERSIONS = {"patching": 5, "probes": 3, "sae": 4}
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae"}
 # The variables that pages and figures read from each kind of result, and the labels that must not be empty.
 _VARIABLES = {
