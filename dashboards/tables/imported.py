@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from dashboards.numbers import significant
 from workbench.artefacts import Imported
 
 
@@ -44,4 +45,4 @@ def _span(one: Imported) -> str:
     low, high = (
         pick(norms) for pick, norms in zip((min, max), zip(*one.norms.values(), strict=True), strict=True)
     )
-    return f"{low:.3g}" if high - low < 5e-3 else f"{low:.3g} – {high:.3g}"
+    return significant(low) if high - low < 5e-3 else f"{significant(low)} – {significant(high)}"

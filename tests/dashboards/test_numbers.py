@@ -36,6 +36,39 @@ def test_a_number_shows_on_which_side_of_zero_it_lies(value: float, text: str) -
     assert fixed(value, 2, apart_from=0.0) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (fixed(0.125), "0.13"),
+        (fixed(-0.125), "−0.13"),
+        (fixed(0.375), "0.38"),
+        (fixed(0.285), "0.29"),
+        (fixed(2.5, 0), "3"),
+        (fixed(np.float32(0.0625), 3), "0.063"),
+        (fixed(0.1249), "0.12"),
+        (fixed(0.995), "1.00"),
+        (fixed(1e300, 0)[:2], "10"),
+        (fixed(math.inf), "inf"),
+        (significant(0.00125, 2), "0.0013"),
+        (significant(12.25), "12.3"),
+        (significant(1225.0), "1.23e+03"),
+        (significant(0.0), "0"),
+        (significant(math.inf), "inf"),
+        (percent(0.00125, 2), "0.13%"),
+        (percent(0.5), "50.0%"),
+        (p_value(0.125), "0.13"),
+        (p_value(0.0625), "0.063"),
+        (p_value(0.0485), "0.049"),
+        (p_value(0.0505), "0.051"),
+        (compared_p(0.125), "= 0.13"),
+        (span(0.125, 0.375), "[0.13, 0.38]"),
+    ],
+)
+def test_halves_are_rounded_up(text: str, shown: str) -> None:
+    """As readers expect, and as browsers round the numbers of tables."""
+    assert text == shown
+
+
 def test_other_numbers_keep_their_digits() -> None:
     assert fixed(-0.004) == "0.00"
     assert fixed(0.98765, 3) == "0.988"
