@@ -19,6 +19,8 @@ SEQUENTIAL = (
     "#242e56",
 )
 INK = "#1f2933"
+ON_LIGHT = "#000000"  # numbers in cells: `INK` would have too little contrast on the middle of the scale
+ON_DARK = "#ffffff"
 MUTED = "#6b7785"
 RULE = "#d5dae0"
 UNDEFINED = "#e4e4e4"
@@ -26,5 +28,16 @@ PLANTED = "#d9480f"
 
 
 def is_dark(level: Float[np.ndarray, "*cells"]) -> Bool[np.ndarray, "*cells"]:
-    """Whether the sequential scale at `level` (0 lightest, 1 darkest) needs white text; NaN does not."""
-    return level > 0.55
+    """Whether white has more contrast than black on the sequential scale at `level` (0 to 1); not for NaN."""
+    brightness = luminance(np.clip(level, 0, 1))
+    with_white, with_black = 1.05 / (brightness + 0.05), (brightness + 0.05) / 0.05
+    return np.asarray(with_white > with_black)
+
+
+def luminance(level: Float[np.ndarray, "*cells"]) -> Float[np.ndarray, "*cells"]:
+    """Relative luminance (WCAG 2.2) of the sequential scale, which is interpolated between its sRGB colours."""
+    places = np.linspace(0, 1, len(SEQUENTIAL))
+    colours = np.array([[int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in SEQUENTIAL]) / 255
+    channels = np.stack([np.interp(level, places, channel) for channel in colours.T], axis=-1)
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return np.asarray(linear @ [0.2126, 0.7152, 0.0722])

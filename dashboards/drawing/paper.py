@@ -13,6 +13,7 @@ from matplotlib.path import Path
 
 from dashboards.drawing import palette
 from dashboards.drawing.measure import LINE, fitting_size
+from dashboards.numbers import fixed
 
 Width = Literal["single", "double"]
 INCHES = {"single": 3.4, "double": 7.0}
@@ -104,7 +105,7 @@ def write_numbers(
         return
     dark = palette.is_dark(values)
     for place, value in np.ndenumerate(values):
-        text = f"{value:z.2f}".replace("-", "−")
+        text = fixed(value)
         size = 0.0 if np.isnan(value) else fitting_size(text, column - 2, most)
         if size:
             ground = {"facecolor": CMAP(float(np.clip(value, 0, 1))), "edgecolor": "none", "pad": 0.4}
@@ -115,7 +116,7 @@ def write_numbers(
                 ha="center",
                 va="center",
                 fontsize=size,
-                color="white" if dark[place] else palette.INK,
+                color=palette.ON_DARK if dark[place] else palette.ON_LIGHT,
                 bbox=ground,  # keeps hatching away from the digits
             )
 

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from dashboards.drawing import palette
 from dashboards.names import shortened
+from dashboards.numbers import fixed
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 COLORSCALE = [
@@ -70,6 +71,25 @@ def color_axis(title: str, height: int | None = None) -> dict[str, Any]:
     if height is not None and height > BAR_PIXELS:
         bar |= {"lenmode": "pixels", "len": BAR_PIXELS, "y": 1, "yanchor": "top"}
     return {"colorscale": COLORSCALE, "cmin": 0, "cmax": 1, "colorbar": bar}
+
+
+def cell_numbers(
+    levels: Float[np.ndarray, "row column"], lefts: list[float], tops: list[float], size: int
+) -> go.Scatter:
+    """The numbers in the cells of a heatmap, black or white; see `hatch`. Plotly's own are grey on light cells."""
+    dark, places = palette.is_dark(levels), list(zip(*np.nonzero(~np.isnan(levels)), strict=True))
+    return go.Scatter(
+        x=[lefts[column] + 0.5 for _, column in places],
+        y=[tops[row] + 0.5 for row, _ in places],
+        text=[fixed(levels[place]) for place in places],
+        mode="text",
+        textfont={
+            "size": size,
+            "color": [palette.ON_DARK if dark[place] else palette.ON_LIGHT for place in places],
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def hatch(

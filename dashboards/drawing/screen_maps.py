@@ -10,6 +10,7 @@ from dashboards.drawing import palette
 from dashboards.drawing.grids import Grid, Section, lay_out
 from dashboards.drawing.screen import (
     LONGEST_NAME,
+    cell_numbers,
     color_axis,
     dots,
     hatch,
@@ -105,7 +106,6 @@ def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
     status, impact = section.table("status"), section.numbers("impact")
     names = map(_plain, (section.table("concept"), section.table("arm")))
     customdata = np.stack([*names, section.table("hover")], axis=-1)
-    numbers = np.vectorize(lambda value: "" if np.isnan(value) else f"{value:z.2f}", otypes=[object])(impact)
     words = np.vectorize(lambda name: WITHOUT_NUMBER.get(name, ""), otypes=[object])(status)
     common = {
         **edges,
@@ -118,9 +118,6 @@ def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
     figure.add_heatmap(
         z=impact,
         coloraxis="coloraxis",
-        text=numbers,
-        texttemplate="%{text}" if columns <= NUMBERS_UP_TO else "",
-        textfont={"size": 13 if columns <= 8 else 11},
         **common,
     )
     figure.add_heatmap(
@@ -137,6 +134,8 @@ def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
     figure.add_traces(lines)
     if (status == UNTESTED).any():
         figure.add_trace(dots(status.astype(str) == UNTESTED, impact, section.lefts, section.tops))
+    if columns <= NUMBERS_UP_TO:
+        figure.add_trace(cell_numbers(impact, section.lefts, section.tops, 13 if columns <= 8 else 11))
 
 
 def _outlines(frame: pd.DataFrame, grid: Grid, selected: tuple[str, str] | None) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from dashboards.drawing.paper import (
     write_numbers,
 )
 from dashboards.drawing.paper_maps import BAR, NAME_SIZE, ROW, TALLEST, colour_bar, name_rows
-from dashboards.drawing.screen import color_axis, hatch, plain, selection, style
+from dashboards.drawing.screen import cell_numbers, color_axis, hatch, plain, selection, style
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import Options, ProbesFigureSpec, check_choice
 from dashboards.names import shortened
@@ -38,7 +38,7 @@ Quantity = Literal["accuracy", "control", "selectivity"]
 
 SCREEN_COLUMNS = 2
 SCREEN_TITLE = 34  # characters that fit above a panel on screen
-TRACES = 3  # per concept: its heatmap, and hatching on light and on dark cells
+TRACES = 4  # per concept: its heatmap, hatching on light and on dark cells, and numbers
 ROW_PIXELS = 22
 NUMBERS_UP_TO = 12  # steps across; with more, the numbers no longer fit their cells
 HOVER = (
@@ -155,15 +155,14 @@ def _add_panel(
         coloraxis="coloraxis",
         customdata=np.stack([table(name) for name in ("name", "site", "step", "hover")], axis=-1),
         hovertemplate=HOVER,
-        text=np.vectorize(lambda value: "" if np.isnan(value) else f"{value:z.2f}", otypes=[object])(values),
-        texttemplate="%{text}" if len(steps) <= NUMBERS_UP_TO else "",
-        textfont={"size": 10},
         xgap=1,
         ygap=1,
         **place,
     )
     for trace in hatch(is_unclear(table("q_value")), values, lefts, tops, sparse=len(steps) > NUMBERS_UP_TO):
         figure.add_trace(trace, **place)
+    shown = values if len(steps) <= NUMBERS_UP_TO else np.full_like(values, np.nan)
+    figure.add_trace(cell_numbers(shown, lefts, tops, 10), **place)
     ticks = steps if len(steps) <= NUMBERS_UP_TO else steps[:: -(-len(steps) // NUMBERS_UP_TO)]
     figure.update_xaxes(
         tickvals=[steps.index(step) + 0.5 for step in ticks],

@@ -9,6 +9,7 @@ from cache.errors import UserError
 from dashboards.drawing import palette
 from dashboards.drawing.grids import cell_at, lay_out
 from dashboards.figures import patching_map
+from dashboards.numbers import fixed
 from tests.dashboards.figures.helpers import HOSTILE, caption, expect_text, table_of
 from tests.dashboards.synthetic_study import (
     BLOCKS_MAP,
@@ -126,25 +127,33 @@ def test_every_patching_cell_shows_its_number_or_says_undefined(
     study: Study, options: dict[str, Any]
 ) -> None:
     frame = table_of(study, "patching", **options)
-    shown: dict[tuple[str, str], str] = {}
+    shown: dict[tuple[str, str] | None, str] = {}
     for trace in patching_map.draw_screen(frame).data:
-        if trace.type == "heatmap":
-            for z, text, data in zip(
-                np.ravel(trace.z), np.ravel(trace.text), trace.customdata.reshape(-1, 3), strict=True
-            ):
-                if not np.isnan(z):
-                    assert (data[0], data[1]) not in shown
-                    shown[data[0], data[1]] = text
+        if trace.type == "scatter" and trace.mode == "text":
+            of_trace = {
+                cell_at(frame, x, y): text for x, y, text in zip(trace.x, trace.y, trace.text, strict=True)
+            }
+        elif trace.type == "heatmap" and trace.text is not None:
+            rows = zip(np.ravel(trace.text), trace.customdata.reshape(-1, 3), strict=True)
+            of_trace = {(data[0], data[1]): text for text, data in rows if text}
+        else:
+            continue
+        assert not of_trace.keys() & shown.keys()
+        shown |= of_trace
     assert len(shown) == len(frame)
     for row in frame.itertuples():
-        expected = "undefined" if row.concept == UNDEFINED else f"{row.impact:.2f}"
+        expected = "undefined" if row.concept == UNDEFINED else fixed(row.impact)
         assert shown[row.concept, row.arm] == expected
 
 
 @pytest.mark.parametrize("options", MAPS)
 def test_only_unclear_cells_are_hatched(study: Study, options: dict[str, Any]) -> None:
     frame = table_of(study, "patching", **options)
-    lines = [trace for trace in patching_map.draw_screen(frame).data if trace.type == "scatter"]
+    lines = [
+        trace
+        for trace in patching_map.draw_screen(frame).data
+        if trace.type == "scatter" and trace.mode == "lines"
+    ]
     ends = [(x, y) for trace in lines for x, y in zip(trace.x, trace.y, strict=True) if x is not None]
     middles = [((a[0] + b[0]) / 2, (a[1] + b[1]) / 2) for a, b in zip(ends[::2], ends[1::2], strict=True)]
     unclear = frame[frame["status"].isin(["not significant", "inside null band"])]

@@ -29,6 +29,19 @@ def test_probe_maps_show_the_quantity(study: Study, quantity: str) -> None:
         ]
     )
     assert drawn.tolist() == frame[quantity].tolist()
+    written = [
+        float(text.replace("−", "-"))
+        for trace in probe_maps.draw_screen(frame, quantity).data
+        if trace.type == "scatter" and trace.mode == "text"
+        for text in trace.text
+    ]
+    np.testing.assert_allclose(written, frame[quantity], atol=0.00501)
+
+
+def test_clicks_beside_all_probes_find_none(study: Study) -> None:
+    frame = table_of(study, "probes", part="mlp")
+    for curve, x, y in ((99, 0.5, 0.5), (0, -1.5, 0.5), (0, 0.5, 1e6)):
+        assert probe_maps.probe_at(frame, curve, x, y) is None
 
 
 def test_the_caption_says_what_was_held_out_and_how_p_is_computed(study: Study) -> None:
