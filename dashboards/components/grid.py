@@ -7,10 +7,23 @@ import dash_ag_grid as dag
 # Colours come from the page, so that the table follows its light or dark scheme.
 THEME = {
     "function": """themeQuartz.withParams({
-        fontFamily: 'inherit', fontSize: 12, spacing: 4.5, headerFontWeight: 600, wrapperBorderRadius: 6,
+        fontFamily: 'inherit', fontSize: 12, spacing: 4.5, cellHorizontalPaddingScale: 0.6,
+        headerFontWeight: 600, wrapperBorderRadius: 6,
         backgroundColor: 'var(--mantine-color-body)', foregroundColor: 'var(--mantine-color-text)',
         headerBackgroundColor: 'var(--ground)', borderColor: 'var(--rule)',
     })"""
+}
+
+# Settings of a column whose text continues on further lines; rows grow with it.
+WRAPPED = {
+    "wrapText": True,
+    "autoHeight": True,
+    "cellStyle": {
+        "lineHeight": "1.35",
+        "paddingTop": "5px",
+        "paddingBottom": "5px",
+        "overflowWrap": "anywhere",
+    },
 }
 
 

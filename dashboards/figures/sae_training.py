@@ -23,6 +23,10 @@ PAPER_TITLES = {
     "l0": "L0",
     "dead_fraction": "dead features",
 }
+DEAD = (
+    "Dead features fired on none of the held-out tokens or, for the curve, on no token of the last "
+    f"{DEAD_AFTER} training steps"
+)
 SCREEN_TITLES = {**PAPER_TITLES, "l0": "L0 (active features per token)"}
 
 
@@ -114,11 +118,7 @@ def write_caption(table: pd.DataFrame, site: str) -> str:
     metrics = ", ".join(
         f"{PAPER_TITLES[row.metric]} {significant(row.value)}" for row in held_out.itertuples()
     )
-    return (
-        f"Training of the sparse autoencoder of {site}; dashed: the metrics on held-out tokens ({metrics}). Dead "
-        "features fired on none of the held-out tokens or, for the curve, on no token of the last "
-        f"{DEAD_AFTER} training steps."
-    )
+    return f"Training of the sparse autoencoder of {site}; dashed: the metrics on held-out tokens ({metrics}). {DEAD}."
 
 
 FIGURE = Figure(

@@ -11,7 +11,7 @@ from dash.exceptions import PreventUpdate
 
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
-from dashboards.components.grid import number_column, row_grid, selected_row
+from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
 from dashboards.components.text import empty_state, numbers, panel
 from dashboards.context import Context
 from dashboards.figures import sae_training
@@ -35,11 +35,11 @@ TABLE_HELP = (
     "concept value that the feature distinguishes best, by the AUROC of its mean over each clip (0.5 = chance). Dead "
     "features never fire. Select a row to see the feature."
 )
-DEAD_FEATURES = (
-    "Held-out dead features never fire on the held-out clips; a feature that fires only on other clips is dead there, "
-    "but alive in all clips."
+DEAD_FEATURES = f"{sae_training.DEAD}; those alive in all clips fired on at least one token of any clip."
+TRAINING_HELP = (
+    "Solid: each metric on the batch of each training step (except dead features). Dashed: on held-out tokens. "
+    f"{sae_training.DEAD}."
 )
-TRAINING_HELP = "Solid: each metric over the training steps. Dashed: the same metric on held-out tokens."
 
 
 def layout(context: Context, query: Query) -> Component:
@@ -85,6 +85,7 @@ def _grid() -> Component:
             "flex": 1,
             "minWidth": 130,
             "tooltipField": "best_value",
+            **WRAPPED,
             **_filter("Text"),
         },
         {
@@ -202,7 +203,7 @@ def _numbers(study: Study, spec: SaeTrainingSpec) -> Component:
             "held-out dead features": percent(float(result["final_dead_fraction"])),
         },
         {
-            "alive in all clips": "Features that fire on at least one token of any clip in the study.",
+            "alive in all clips": DEAD_FEATURES,
             "held-out L0": "Mean number of active features per token.",
             "held-out explained variance": convention,
             "held-out dead features": DEAD_FEATURES,

@@ -12,6 +12,7 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from analyses.patching.spec import QUESTIONS
+from cache.wording import counted
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
 from dashboards.components.text import empty_state, legend
@@ -26,6 +27,8 @@ from dashboards.pages.page import Page, Query
 from dashboards.results import command, has_result, load_result, patching_names
 from dashboards.tables.patching import (
     ALL,
+    CLEAR,
+    SCREENED_OUT,
     UNCLEAR,
     UNTESTED,
     agreement,
@@ -51,6 +54,7 @@ HELP = (
     "Undefined: the clean and corrupt scores do not clearly differ. Null arms should have no impact. Click a cell to "
     "see and hear its pairs."
 )
+HATCHED = "not significant, or inside the null band"
 MAX_BESIDE = 8.5  # columns; a wider map needs the whole width
 FACTS = {
     "pairs × seeds": "Counterfactual pairs, seeds per pair, and n: the (pair, seed) combinations with scores.",
@@ -244,7 +248,7 @@ def register(app: dash.Dash, context: Context) -> None:
 def _legend(frame: pd.DataFrame) -> Component:
     keys = {}
     if frame["status"].isin(UNCLEAR).any():
-        keys["key-hatched"] = "not significant or inside the null band"
+        keys["key-hatched"] = HATCHED
     if notes := pair_notes(frame):
         keys["key-dotted"] = f"too few pairs for a test ({' '.join(notes).rstrip('.')})"
     if (frame["status"] == "undefined").any():
@@ -286,13 +290,10 @@ def facts(result: xr.Dataset, frame: pd.DataFrame) -> Component:
 
 def _notes(result: xr.Dataset, frame: pd.DataFrame) -> list[str]:
     scorer = str(frame["scorer"].iloc[0])
-    cells = frame[frame["group"] == "cell"]
-    unclear = int(cells["status"].isin([*UNCLEAR, UNTESTED]).sum())
-    notes = [
-        f"p-values: {result.attrs['correction']} over the {tested_cells(result, scorer)} cells of all concepts. "
-        f"Intervals: {confidence(result)} bootstrap over pairs. {unclear} of {len(cells)} cells are inconclusive."
-    ]
-    notes[:0] = pair_notes(frame)
+    note = f"Intervals: {confidence(result)} bootstrap over pairs. {_counts(frame)}"
+    if n := tested_cells(result, scorer):
+        note = f"p-values: {result.attrs['correction']} over the {counted(n, 'cell')} of all concepts. {note}"
+    notes = [*pair_notes(frame), note]
     if not (result["role"].values == "null").any():
         notes.append("This map has no null arms.")
     if result.attrs.get("screened"):
@@ -300,6 +301,21 @@ def _notes(result: xr.Dataset, frame: pd.DataFrame) -> list[str]:
     if result.attrs.get("stopped"):
         notes.append(str(result.attrs["stopped"]))
     return notes
+
+
+def _counts(frame: pd.DataFrame) -> str:
+    """How many of a map's cells the tests leave open, and how many have no test."""
+    status = frame.loc[frame["group"] == "cell", "status"]
+    unclear, tested = (int(status.isin(some).sum()) for some in (UNCLEAR, [CLEAR, *UNCLEAR]))
+    sentences = [f"{unclear} of {counted(tested, 'tested cell')} {_be(unclear)} {HATCHED}."] if tested else []
+    for without in (UNTESTED, "undefined", "no score", SCREENED_OUT):
+        if n := int((status == without).sum()):
+            sentences.append(f"{without.capitalize()}: {counted(n, 'cell')}.")
+    return " ".join(sentences)
+
+
+def _be(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)

@@ -15,7 +15,7 @@ from analyses.statistics import too_few_pairs
 from dashboards.components.ab import Side, ab_player
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
-from dashboards.components.grid import number_column, row_grid, selected_row
+from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
 from dashboards.components.player import player
 from dashboards.components.text import details, numbers, panel
 from dashboards.figures import patching_pairs
@@ -34,22 +34,18 @@ SHOWN_ARMS = 3  # names shown of arms that share a recording; the rest are count
 
 def layout() -> Component:
     """The panel, empty until a cell is selected."""
-    prompts = [f"{side}_prompt" for side in SIDES[:2]]
     columns = [
-        {"field": "pair", "width": 46},
-        {"field": "seed", "width": 54},
-        {"field": "noise_seed", "headerName": "noise", "width": 66},
-        *({"field": side, "width": 76, **number_column(".3f", "no score")} for side in SIDES),
-        *(
-            {
-                "field": name,
-                "headerName": name.replace("_", " "),
-                "flex": 1,
-                "minWidth": 150,
-                "tooltipField": name,
-            }
-            for name in prompts
-        ),
+        {"field": "pair", "width": 42},
+        {"field": "seed", "width": 46},
+        {"field": "noise_seed", "headerName": "noise", "width": 94, **WRAPPED},
+        *({"field": side, "width": 66, **number_column(".3f", "no score")} for side in SIDES),
+        {
+            "field": "values",
+            "flex": 1,
+            "minWidth": 90,
+            "tooltipField": "prompts",
+            **WRAPPED,
+        },
     ]
     all_arms = dmc.Button("", id="all-arms", variant="default", size="compact-sm", fw=500, mt="md")
     body = details(
@@ -58,7 +54,7 @@ def layout() -> Component:
         [
             html.Div(id="cell-numbers"),
             graph("patching-pairs-graph"),
-            row_grid("pairs-grid", columns, height=190),
+            row_grid("pairs-grid", columns, height=240),
             html.Div(id="cell-players"),
             all_arms,
             html.Div(id="cell-arms"),
@@ -153,6 +149,8 @@ def register(app: dash.Dash, study: Study) -> None:
         if pairs.empty:  # its pairs cannot be compared, or were left out
             return nothing
         pairs["noise_seed"] = pairs["noise_seed"].astype(str)  # JavaScript integers are exact up to 2⁵³
+        pairs["values"] = pairs["clean_value"] + " → " + pairs["corrupt_value"]
+        pairs["prompts"] = "clean: " + pairs["clean_prompt"] + "; corrupt: " + pairs["corrupt_prompt"]
         pairs["id"] = [_pair_id(pair, seed) for pair, seed in zip(pairs["pair"], pairs["seed"], strict=True)]
         chosen = pairs[pairs["id"] == _pair_id(query.get("pair"), query.get("seed"))]
         row = (pairs if chosen.empty else chosen).iloc[0]

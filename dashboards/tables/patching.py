@@ -31,6 +31,7 @@ CONCEPT_VALUES = (
 )
 SCREENED_OUT = "screened out"  # status of cells that a screening left out, so that they were not run
 UNTESTED = "too few pairs"  # status of dotted cells: with so few pairs, no p-value can be significant
+CLEAR = "clear"
 UNCLEAR = ("not significant", "inside null band")  # statuses that are hatched
 
 
@@ -222,7 +223,7 @@ def _status(frame: pd.DataFrame) -> np.ndarray:
             in_band | _like_its_null(frame),
         ],
         ["undefined", SCREENED_OUT, "no score", "null arm", UNTESTED, "not significant", "inside null band"],
-        "clear",
+        CLEAR,
     )
 
 

@@ -1,21 +1,25 @@
 """What the pages answer when something is chosen or clicked, without a browser."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import dash
 import numpy as np
+import pandas as pd
 import pytest
 from dash import no_update
 
+from analyses.sae.train import DEAD_AFTER
 from dashboards.app import create_app
 from dashboards.components.export import figure_options
 from dashboards.context import Context
-from dashboards.figures import probe_maps
+from dashboards.figures import probe_maps, sae_training
 from dashboards.figures.probe_maps import ProbeMapsSpec
 from dashboards.links import read_query
-from dashboards.pages import comparison, overview, patching, patching_cell, probes
+from dashboards.pages import comparison, features, overview, patching, patching_cell, probes
+from dashboards.results import load_result
 from dashboards.shell import shell
 from tests.dashboards.synthetic_study import STOPPED, make_study
 from workbench.studies.study import Study
@@ -56,6 +60,39 @@ def test_the_map_tells_what_it_rests_on(app: dash.Dash) -> None:
     assert "Benjamini–Hochberg over the 60 cells" in told
     assert STOPPED in told
     assert "drums" not in told
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [
+        (["clear", "clear"], "0 of 2 tested cells are not significant, or inside the null band."),
+        (["not significant", "clear"], "1 of 2 tested cells is not significant, or inside the null band."),
+        (
+            ["not significant", "inside null band", "clear", "null arm"],
+            "2 of 3 tested cells are not significant, or inside the null band.",
+        ),
+        (["undefined", "undefined"], "Undefined: 2 cells."),
+        (
+            ["clear", "undefined", "no score", "null arm"],
+            "0 of 1 tested cell are not significant, or inside the null band. Undefined: 1 cell. No score: 1 cell.",
+        ),
+        (["too few pairs", "too few pairs", "null arm"], "Too few pairs: 2 cells."),
+        (["screened out"], "Screened out: 1 cell."),
+    ],
+)
+def test_cells_are_counted_by_what_the_tests_say(statuses: list[str], said: str) -> None:
+    frame = pd.DataFrame({"status": statuses})
+    frame["group"] = np.where(frame["status"] == "null arm", "null", "cell")
+    assert patching._counts(frame) == said
+
+
+def test_the_map_counts_its_cells(app: dash.Dash) -> None:
+    told = str(draw(app, "")["facts"])
+    assert "tested cells are not significant, or inside the null band. Undefined: 20 cells." in told
+    assert "Undefined" not in str(draw(app, "?shown=tempo")["facts"])
+    alone = str(draw(app, "?shown=mood")["facts"])
+    assert "Undefined: 20 cells." in alone
+    assert "tested cell" not in alone
 
 
 def test_the_legend_of_probe_maps_explains_their_hatching(
@@ -215,3 +252,25 @@ def test_what_cannot_be_compared_is_a_sentence_on_the_page(study: Study, tmp_pat
 def test_a_study_with_patching_only_from_elsewhere_opens(tmp_path: Any) -> None:
     app = create_app(make_study(tmp_path, results=False).path)
     assert app.server.test_client().get("/patching").status_code == 200
+
+
+def test_the_page_explains_dead_features_as_the_caption_does(app: dash.Dash, study: Study) -> None:
+    shown = str(callback(app, features, "show_site")("tf4.cross_attn", "")[4])
+    assert shown.count(sae_training.DEAD) >= 2, "as text and on hover"
+    assert "alive in all clips fired on at least one token of any clip" in shown
+    assert f"{sae_training.DEAD}." in sae_training.write_caption(
+        sae_training.training_frame(load_result(study, "sae-tf4.cross_attn")), "tf4.cross_attn"
+    )
+    assert f"no token of the last {DEAD_AFTER} training steps" in sae_training.DEAD
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "results.md").read_text()
+    row = "`dead_fraction` | train_step | fraction of the features that fired on no token of the last"
+    assert f"{row} {DEAD_AFTER} training steps" in text
+
+
+def test_the_table_of_pairs_has_what_changes_and_the_prompts(app: dash.Dash) -> None:
+    rows = callback(app, patching_cell, "show_cell")("?concept=tempo&arm=tf3")[5]
+    assert rows
+    for row in rows:
+        assert row["values"] == f"{row['clean_value']} → {row['corrupt_value']}"
+        assert row["prompts"] == f"clean: {row['clean_prompt']}; corrupt: {row['corrupt_prompt']}"
+        assert row["noise_seed"].isdigit()

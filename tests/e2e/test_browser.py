@@ -263,7 +263,7 @@ def test_an_undefined_cell_has_no_number(page: Page, address: str) -> None:
 
 def test_planted_cells_are_outlined_when_asked_and_stay_so(page: Page, address: str) -> None:
     page.goto(f"{address}/patching")
-    expect(page.locator("#patching-legend")).to_contain_text("not significant or inside the null band")
+    expect(page.locator("#patching-legend")).to_contain_text("not significant, or inside the null band")
     expect(page.locator("#patching-legend")).not_to_contain_text("planted")
     page.locator("#truth").check()
     expect(page.locator("#patching-legend")).to_contain_text("planted")
