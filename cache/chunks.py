@@ -20,6 +20,7 @@ from cache.plan import CachePlan
 from cache.protocol import CHECKSUM_BYTES, NO_CHUNK, shard_file_name
 from cache.shardfile import Index, check_chunk, decompress, read_index
 from cache.storage import Storage
+from cache.wording import CAPTURE_AGAIN
 
 Positions = Sequence[int] | Int[np.ndarray, " _"]
 Stored = Shaped[np.ndarray, "clip step pass token channel"]
@@ -201,7 +202,7 @@ class ChunkReader:
         if not is_intact:
             raise CacheError(
                 f"{self._describe(shard)} is damaged (its checksum is not the one in the manifest). Run "
-                "`workbench cache verify --repair` on the cache, then capture again with the same plan."
+                f"`workbench cache verify --repair` on the cache, then {CAPTURE_AGAIN}."
             )
         self._compared.add(shard)
 
@@ -212,7 +213,7 @@ class ChunkReader:
         if self._storage.size(shard_file_name(self._site, shard)) != size:
             raise CacheError(
                 f"{self._describe(shard)} is missing or does not have {size} bytes. "
-                "Capture again with the same plan, which rewrites it."
+                f"To rewrite it, {CAPTURE_AGAIN}."
             )
         return size
 
@@ -221,7 +222,7 @@ class ChunkReader:
             first, last = self._plan.shard_clips(shard)
             raise CacheError(
                 f"Shard {shard} of {self._storage.location} (clips {first} to {last}) is not written yet. "
-                "Capture again with the same plan, or read other clips."
+                f"To write it, {CAPTURE_AGAIN}; or read other clips."
             )
 
     def _describe(self, shard: int) -> str:
@@ -233,7 +234,7 @@ class ChunkReader:
         """Make the error for a file that `verify` may accept, because it was malformed when its checksum was made."""
         return CacheError(
             f"{self._describe(shard)} is damaged ({problem}). Remove it with `workbench cache rm --shard {shard}`, "
-            "then capture again with the same plan, or get a new copy of the cache."
+            f"then {CAPTURE_AGAIN}; or get a new copy of the cache."
         )
 
 

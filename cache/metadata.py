@@ -21,6 +21,7 @@ from cache.protocol import (
     parse_json,
 )
 from cache.storage import Storage
+from cache.wording import CAPTURE_AGAIN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,8 +168,8 @@ def _read_table(storage: Storage, name: str, digest: str, rows: int) -> "pd.Data
         problem = str(error).rstrip(".")
     if problem:
         raise CacheError(
-            f"{storage.location}/{name} is missing or damaged ({problem}). Delete it and capture again "
-            "with the same plan, which rewrites it."
+            f"{storage.location}/{name} is missing or damaged ({problem}). Delete it and {CAPTURE_AGAIN}, "
+            "which rewrites it."
         )
     return tables.to_pandas(table)
 

@@ -333,9 +333,11 @@ def _refuse_other_than(is_wanted: Any, found: os.stat_result, root: Path, name: 
     if is_wanted(found.st_mode):
         return
     wanted = "file" if is_wanted is stat.S_ISREG else "folder"
+    is_usual = any(kind(found.st_mode) for kind in (stat.S_ISLNK, stat.S_ISDIR, stat.S_ISREG))
+    # A device, pipe or socket may be the system's own.
+    advice = f"Remove it, or get a new copy of {root}." if is_usual else "Give another path."
     raise UnsafeFile(
-        f"{root / name} must be a {wanted}; it is a {_kind(found.st_mode)}, which was not opened. Remove it, or get "
-        f"a new copy of {root}."
+        f"{root / name} must be a {wanted}; it is a {_kind(found.st_mode)}, which was not opened. {advice}"
     )
 
 

@@ -14,6 +14,7 @@ from cache.errors import CacheError, UserError
 from cache.manifest import Manifest
 from cache.protocol import CONCEPT_PREFIX, DIMS
 from cache.storage import Location, open_storage
+from cache.wording import CAPTURE_AGAIN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,8 +61,8 @@ class ActivationCache:
             )
             raise CacheError(
                 f"{self.storage.location} is half-written: {missing} of {self.plan.n_shards} shards are missing "
-                f"(the first is {self._first_missing()}{damaged}). Capture again with the same plan, "
-                "or open it with allow_partial=True."
+                f"(the first is {self._first_missing()}{damaged}). To write them, "
+                f"{CAPTURE_AGAIN}; or open it with allow_partial=True."
             )
 
     def _first_missing(self) -> int:

@@ -2,6 +2,9 @@
 
 LONGEST_QUOTE = 60
 
+CAPTURE_AGAIN = "capture again with the same plan (`workbench trace` with the same options)"
+"""What to do about missing shards and tables of a cache."""
+
 
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, such as "1 pair" or "2 pairs"."""

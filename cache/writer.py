@@ -20,6 +20,7 @@ from cache.room import check_room
 from cache.rounding import Rounding, to_tensor
 from cache.shardbytes import ShardBytes
 from cache.storage import Location, open_storage
+from cache.wording import CAPTURE_AGAIN
 
 # Files of a shard written in parallel: while one waits for the disk, another is cast and checksummed.
 _FILES_AT_ONCE = 4
@@ -223,7 +224,7 @@ class CacheWriter:
         """Turn errors of the operating system into one sentence that says how to continue."""
         where = self.storage.location
         resumes = "resumes" if shard is None else f"resumes with shard {shard}"
-        advice = f"and capture again with the same plan, which {resumes}."
+        advice = f"and {CAPTURE_AGAIN}, which {resumes}."
         try:
             yield
         except OSError as error:

@@ -1,6 +1,8 @@
 """Validate values with pydantic, with error sentences of our own."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -15,7 +17,11 @@ from cache.errors import UserError
 Value = TypeVar("Value")
 Model = TypeVar("Model")
 
+LONGEST_NAME = 200
+"""Characters of the longest name of a concept, a value or an arm."""
+
 _LONGEST = 60
+_NOT_IN_NAMES = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, and line separators
 _MAPPING = "must be a mapping (name: value)"
 _NANS = ("nan", "+nan", "-nan")  # as written in an option
 _NUMBER = "must be a number"
@@ -27,6 +33,8 @@ _REASONS = {
     "tuple_type": "must be a list",
     "list_type": "must be a list",
     "string_type": "must be text",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_long": "must have at most {max_length} entries",
     "string_pattern_mismatch": "must have only letters, digits, and . + - _",  # the only pattern of a spec
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
@@ -80,16 +88,45 @@ class MadeByUsers(type(BaseModel)):  # type: ignore[misc]
         if unnamed:
             names = ", ".join(_annotations(cls))
             raise UserError(f"The values of {cls.__name__} must be given by name ({names}).")
+        what = f"Invalid {cls.__name__}"
         try:
-            return super().__call__(**values)
+            made = super().__call__(**values)
         except ValidationError as error:
-            raise UserError(f"Invalid {cls.__name__}: {_sentence(error.errors()[0], cls)}.") from error
+            raise UserError(f"{what}: {_sentence(error.errors()[0], cls)}.") from error
+        _check_kept(values, made, what)
+        return made
 
 
 def must_be(kind: type[Any] | tuple[type[Any], ...], given: Any, what: str) -> None:
-    """Raise UserError unless an argument is of a kind; `what` says what it is and how to get one."""
+    """Raise UserError unless an argument is of a kind, and valid text if it is text or a path.
+
+    `what` says what it is and how to get one.
+    """
     if not isinstance(given, kind):
-        raise UserError(f"{what}, not {_shown(given)}.")
+        raise UserError(f"{what}, not {shown(given)}.")
+    if isinstance(given, str | os.PathLike) and not _is_text(os.fspath(given)):
+        raise UserError(f"{what}, not {shown(given)}, which is not valid text.")
+
+
+def name_problem(name: str) -> str:
+    """Return what is wrong with a name that figures, tables and files show, as the rest of a sentence, or ""."""
+    if len(name) > LONGEST_NAME:
+        return f"must have at most {LONGEST_NAME} characters, not {len(name)}"
+    if any(unicodedata.category(character) in _NOT_IN_NAMES for character in name):
+        return "must be one line of text without control characters"
+    return ""
+
+
+def taken_for_numbers(given: Any, made: Any, kinds: tuple[type[Any], ...]) -> Iterator[tuple[str, Any]]:
+    """Yield the values of some kinds in `given`, with their places, that became numbers in what was made of it."""
+    if given is made:  # it was not converted
+        return
+    for name, value in _entries(given):
+        inner = dict(_entries(made)).get(name, getattr(made, str(name), None))
+        if isinstance(value, kinds) and type(inner) in (int, float):
+            yield str(name), value
+        else:
+            yield from ((f"{name}.{below}", one) for below, one in taken_for_numbers(value, inner, kinds))
 
 
 def validated(model: type[Model], values: Any, what: str) -> Model:
@@ -103,7 +140,40 @@ def validated(model: type[Model], values: Any, what: str) -> Model:
         made: Model = _adapter(model).validate_python(values)  # type: ignore[arg-type]
     except ValidationError as error:
         raise UserError(f"{what}: {_sentence(error.errors()[0], model)}.") from error
+    _check_kept(values, made, what)
     return made
+
+
+def _check_kept(given: Any, made: Any, what: str) -> None:
+    """Raise UserError for values that pydantic accepts but that cannot be meant: True as a number, invalid text."""
+    for place, value in taken_for_numbers(given, made, (bool,)):
+        raise UserError(f"{what}: {place} must be a number, not {value!r}.")
+    for place, text in _texts(given):
+        if not _is_text(text):
+            raise UserError(f"{what}: {place or 'it'} must be valid text, not {shown(text)}.")
+
+
+def _texts(given: Any) -> Iterator[tuple[str, str]]:
+    """Yield the texts in lists and mappings, nested however deeply, with their places."""
+    left = [("", given)]
+    while left:
+        place, value = left.pop()
+        if isinstance(value, str):
+            yield place, value
+        left += [(f"{place}.{name}".strip("."), inner) for name, inner in _entries(value)]
+
+
+def _entries(given: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(given, dict):
+        return given.items()
+    return enumerate(given) if isinstance(given, list | tuple) else ()
+
+
+def _is_text(text: str | bytes) -> bool:
+    """Whether text can be written: it has no NUL, and no lone surrogates, as which Python keeps undecodable bytes."""
+    if isinstance(text, bytes):
+        return b"\0" not in text
+    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
 
 
 def check_names(given: Iterable[str], models: Sequence[type[Any]], what: str) -> None:
@@ -159,7 +229,7 @@ def _sentence(problem: ErrorDetails, model: type[Any]) -> str:
     if _is_nan(problem["input"]):
         kind = "finite_number"  # NaN fails any bound
     reason = _REASONS[kind].format(**context) if kind in _REASONS else f"is wrong ({problem['msg']})"
-    return f"{where or 'it'} {reason}, not {_shown(problem['input'])}"
+    return f"{where or 'it'} {reason}, not {shown(problem['input'])}"
 
 
 def _known(name: str, names: Sequence[str]) -> str:
@@ -219,10 +289,12 @@ def _is_nan(value: Any) -> bool:
     return str(value).strip().lower() in _NANS
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a user's value for a sentence: in one line, shortened, with characters that cannot be printed escaped."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
     text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    end = text[-1] if isinstance(value, str) else ""  # the closing quotation mark
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…{end}"

@@ -23,6 +23,7 @@ from workbench.engine.edits import (
     patch,
     random_patch,
 )
+from workbench.engine.operators import Weights
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import PARTS, Site, Target, check_blocks
@@ -31,7 +32,7 @@ from workbench.engine.windows import SAME_SIGMA
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.token_axis import shared_tokens
 from workbench.text_files import parse_json
-from workbench.validation import validated
+from workbench.validation import name_problem, shown, taken_for_numbers, validated
 
 Role = Literal["clean", "corrupt", "unrelated", "control", "references"]
 
@@ -96,15 +97,33 @@ def arm_from_json(data: Any, tensors: Tensors | None = None) -> Arm:
         )
     edits = tuple(edit_from_json(edit, tensors) for edit in data["edits"])
     arm = validated(Arm, {**data, "edits": edits}, what)
+    for field in ("name", "row", "column"):
+        if problem := name_problem(getattr(arm, field)):
+            raise UserError(f"{what}: its {field} {problem}; got {shown(getattr(arm, field))}.")
+    for place, value in taken_for_numbers(data, arm.to_json(), (bool, str)):
+        raise UserError(f"The arm {quoted(arm.name)} is wrong: {place} must be a number, not {value!r}.")
     if not edits:
         raise UserError(
             f"The arm {quoted(arm.name)} must have at least one edit: without one it is the unedited run."
         )
     if unknown := sorted(arm.sources - set(get_args(Role))):
         raise UserError(
-            f"Sources of the arm '{arm.name}' must be among {', '.join(get_args(Role))}; got {unknown[0]}."
+            f"Sources of the arm {quoted(arm.name)} must be among {', '.join(get_args(Role))}; got {unknown[0]}."
+        )
+    if all(_changes_nothing(edit, arm.base) for edit in edits):
+        raise UserError(
+            f"The arm {quoted(arm.name)} changes nothing: it edits the {arm.base} run and reads from no other. Read "
+            "from another run, or change the direction."
         )
     return arm
+
+
+def _changes_nothing(edit: Edit, base: str) -> bool:
+    """Whether an edit of the base run puts in the values that are there."""
+    copies = edit.operator in ("patch", "random_patch") or (
+        isinstance(edit.parameters, Weights) and sum(edit.parameters.weights) == 1
+    )
+    return copies and all(source in (Run(base), Run(SELF)) for source in edit.sources)
 
 
 def arms_from_file(text: str, tensors: Tensors | None = None) -> list[Arm]:
@@ -114,7 +133,10 @@ def arms_from_file(text: str, tensors: Tensors | None = None) -> list[Arm]:
         raise UserError("The file of arms must be a JSON list of arms.")
     if not data:
         raise UserError("The file of arms is an empty list. Give at least one arm.")
-    return [arm_from_json(entry, tensors) for entry in data]
+    arms = [arm_from_json(entry, tensors) for entry in data]
+    if not any(arm.role == "cell" for arm in arms):
+        raise UserError('The file of arms must have at least one cell, an arm with the role "cell".')
+    return arms
 
 
 def arm_tensors(arms: Sequence[Arm]) -> Tensors:

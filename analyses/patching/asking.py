@@ -37,6 +37,7 @@ def asked_spec(
     Raises:
         UserError: if a name is unknown, or options cannot be combined.
     """
+    must_be(str, question, f"A question must be text, such as {DEFAULT_QUESTION}")
     names = study.block_names
     for file, what in ((arms, "arms"), (pairs_file, "pairs")):
         must_be((str, os.PathLike, type(None)), file, f"The file of {what} must be given by its path")
@@ -45,7 +46,7 @@ def asked_spec(
         "question": "custom" if custom else question,
         "blocks": _parsed(blocks, lambda text: parse_block(text, names)),
         "sets": _parsed(sets, lambda text: parse_blocks(text, names)),
-        "directions": directions or _directions(question, screening is not None),
+        "directions": _directions(question, screening is not None) if _is_empty(directions) else directions,
         "screening": screening,
         "custom_arms": custom,
         "pairs_file": "" if pairs_file is None else os.path.abspath(pairs_file),
@@ -70,6 +71,10 @@ def tensors_beside(arms: str | Path | None) -> Tensors | None:
 
 def _arms_json(file: Path) -> str:
     return custom_arms(arms_from_file(read_text(file, LARGEST_DOCUMENT), tensors_beside(file)))
+
+
+def _is_empty(given: Any) -> bool:
+    return isinstance(given, str | Sequence) and not given
 
 
 def _directions(question: str, screened: bool) -> tuple[str, ...]:

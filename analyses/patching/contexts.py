@@ -65,6 +65,11 @@ def prompt_set_contexts(
     return contexts
 
 
+def n_listed(pairs: list[Pair], encode: Encode = str) -> int:
+    """Return the number of listed pairs that repeat and reverse no other."""
+    return len({frozenset(_own(pair, encode)) for pair in pairs})
+
+
 def _surroundings(
     prompts: PromptSet, pair: Pair, own: set[str], draw: random.Random, encode: Encode
 ) -> tuple[str | None, str | None]:

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -17,6 +17,7 @@ from analyses.patching.contexts import (
     PairContext,
     drop_indistinguishable,
     listed_contexts,
+    n_listed,
     prompt_set_contexts,
     with_noise,
 )
@@ -175,7 +176,7 @@ def check_patching(
     for scorer in scorers.values():
         _check_length(scorer, study, model)
     notes = [
-        *_notes(spec, model, contexts, dropped, _n_cells(arms)),
+        *_notes(spec, model, contexts, dropped, _n_cells(arms), _n_pairs(study, listed, encode)),
         *empty,
         *filter(None, [_half_written(study)]),
     ]
@@ -188,8 +189,12 @@ def _notes(
     contexts: dict[str, list[PairContext]],
     dropped: list[dict[str, str]],
     n_cells: int,
+    n_pairs: Mapping[str, int],
 ) -> list[str]:
-    """Return sentences on a map's limitations that a user should know before it runs."""
+    """Return sentences on a map's limitations that a user should know before it runs.
+
+    `n_pairs` is how many different pairs there are of each concept, used or not.
+    """
     notes = [
         f"The pair {quoted(pair['clean'])} / {quoted(pair['corrupt'])} of {pair['concept']} is dropped: "
         f"{pair['reason']}."
@@ -199,14 +204,17 @@ def _notes(
         notes.append(
             f"{counted(more, 'more pair')} {'is' if more == 1 else 'are'} dropped for similar reasons."
         )
-    by_number: dict[tuple[int, bool], list[str]] = {}
+    by_number: dict[tuple[int, bool, bool], list[str]] = {}
     with_dropped = {pair["concept"] for pair in dropped}
     for concept, pairs in contexts.items():
-        by_number.setdefault((len(pairs), concept in with_dropped), []).append(concept)
-    for (n, has_dropped), concepts in sorted(by_number.items()):
+        key = len(pairs), concept in with_dropped, n_pairs[concept] > spec.pairs
+        by_number.setdefault(key, []).append(concept)
+    for (n, has_dropped, has_more), concepts in sorted(by_number.items()):
         names = ", ".join(concepts)
         if n < spec.pairs:
-            reason = "the others are dropped; ask for more" if has_dropped else "there are no more"
+            reason = "the others are dropped; ask for more" if has_more else "there are no more"
+            if has_dropped and not has_more:
+                reason = "the others are dropped, and there are no more"
             notes.append(f"The map uses {counted(n, 'pair')} of {names}, not {spec.pairs}: {reason}.")
         if sentence := too_few_pairs(n):
             notes.append(f"No cell of {names} can be significant. {sentence}")
@@ -216,6 +224,14 @@ def _notes(
         side.text for pairs in contexts.values() for c in pairs for side in (c.pair.clean, c.pair.corrupt)
     ]
     return [*notes, *filter(None, [unknown_words(model, prompts)])]
+
+
+def _n_pairs(study: Study, listed: Mapping[str, list[Pair]], encode: Encode) -> dict[str, int]:
+    """Return the number of different pairs of each concept."""
+    if listed:
+        return {concept: n_listed(pairs, encode) for concept, pairs in listed.items()}
+    prompts = study.spec.prompts
+    return {concept: prompts.n_pairs(concept) // 2 for concept in prompts.concepts}
 
 
 def _half_written(study: Study) -> str:

@@ -131,7 +131,9 @@ class PatchingSpec(BaseModel):
         description="Stop early once the intervals of this many top cells lie above all others; 0 disables it.",
     )
     min_pairs: int = Field(10, ge=2, le=MOST_RUNS, description="Minimum pairs before early stopping.")
-    scorers: Names = Field(("embedded",), description=f"Scorer for the clips: {', '.join(SCORERS)}.")
+    scorers: Names = Field(
+        ("embedded",), min_length=1, description=f"Scorer for the clips: {', '.join(SCORERS)}."
+    )
     seed: Seed = Field(0, description="Seed of the pairs.")
     custom_arms: str = ""
     pairs_file: str = ""

@@ -15,6 +15,7 @@ from cache.wording import counted
 from workbench.engine.edits import Run
 from workbench.engine.runs import Clip, Generation
 from workbench.engine.settings import GenerationSettings
+from workbench.engine.sites import check_blocks
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.memory import clips_that_fit
 from workbench.models.reference import ModelReference
@@ -100,6 +101,7 @@ class Sweep:
         Raises:
             UserError: for arms that a pair cannot be run with, and edits that cannot act anywhere.
         """
+        check_blocks([arm.block for arm in arms if arm.block is not None], self._model.n_blocks)
         empty: Counter[tuple[str, str]] = Counter()
         for concept, context in ((name, each) for name, pairs in self.contexts.items() for each in pairs):
             runs = runs_of_pair(context, 0, arms, self._lyrics)

@@ -264,3 +264,24 @@ def test_temporary_names_cannot_be_guessed_and_are_readable_as_others(root: Path
         (root / "plain").stat().st_mode
     )
     assert opening.list_files(root, hidden=True).keys() == {"inner/notes.txt", "inner/table.csv", "plain"}
+
+
+def test_a_device_is_never_to_be_removed() -> None:
+    with pytest.raises(
+        UnsafeFile, match=r"/dev/null must be a file; it is a device, .* Give another path\.$"
+    ):
+        opening.read_file(Path("/dev"), "null", 10)
+    with (
+        pytest.raises(UnsafeFile, match=r"it is a device, .* Give another path\.$"),
+        opening.replacing(Path("/dev"), "null"),
+    ):
+        pass
+
+
+def test_a_pipe_is_not_to_be_removed_but_a_link_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    with pytest.raises(UnsafeFile, match=r"Give another path\.$"):
+        opening.read_file(tmp_path, "pipe", 10)
+    with pytest.raises(UnsafeFile, match="Remove it, or get a new copy"):
+        opening.read_file(tmp_path, "link", 10)

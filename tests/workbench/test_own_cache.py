@@ -74,7 +74,7 @@ def test_other_weights_are_another_study(study: Study, tmp_path: Path) -> None:
 
 
 def test_sites_may_be_given_in_any_way(tiny: AceStep15, tmp_path: Path) -> None:
-    asked = ("*.cross_attn", "tf01.block", "tf0.cross_attn.q")
+    asked = ("*.cross_attn", "tf1.block", "tf0.cross_attn.q")
     cache = trace_study(tmp_path / "study", study_spec(tiny, sites=asked, n_prompts=1, seeds=1), tiny).cache
     assert sorted(cache.sites) == ["tf0.cross_attn", "tf0.cross_attn.q", "tf1.block", "tf1.cross_attn"]
 

@@ -103,7 +103,7 @@ def trace(
         **asked,
     )
     if dry_run:
-        _print_price(out, spec, adapter, store)
+        _print_price(out, spec, adapter, store, _parse_job(job))
         return
     if sentence := words_unknown(adapter, spec):
         note(sentence)
@@ -252,17 +252,20 @@ def _fail(sentence: str) -> None:
     sys.exit(2)
 
 
-def _print_price(out: Path, spec: "StudySpec", model: "AudioDiffusionModel", store: str | None) -> None:
-    """Print a table of the trace's cost; raise UserError if there is no room."""
+def _print_price(
+    out: Path, spec: "StudySpec", model: "AudioDiffusionModel", store: str | None, job: tuple[int, int]
+) -> None:
+    """Print a table of the whole trace's cost; raise UserError if there is no room, or no such job."""
     from cache.opening import checked_folder
     from cache.storage import open_storage
     from workbench.cli.pricing_table import measuring, price_table
     from workbench.studies.pricing import check_price, price
     from workbench.studies.study import CACHE
-    from workbench.studies.tracing import cache_plan, study_capture
+    from workbench.studies.tracing import cache_plan, shards_of_job, study_capture
 
     study_capture(spec, model)
     plan = cache_plan(spec, model)
+    shards_of_job(plan, job)
     storage = open_storage(store or checked_folder(out, CACHE))
     # Before it starts: long clips take minutes, or more memory than there is.
     console.print(measuring(spec, plan), soft_wrap=True)

@@ -28,7 +28,8 @@ Target = Literal["conditioning", "output"]
 enters it, and the site's output, changed as soon as it is computed."""
 TARGETS: tuple[Target, ...] = get_args(Target)
 _TEXT = "A site must be text, such as tf3.cross_attn"
-_PATTERN = re.compile(r"tf(\d+)\.([a-z_.]+)")
+_BLOCK = re.compile(r"tf(0|[1-9][0-9]*)")  # one way to write each
+_PATTERN = re.compile(rf"{_BLOCK.pattern}\.([a-z_.]+)")
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def block_number(text: str, names: Sequence[str] = ()) -> int | None:
     """Return the number of a block written `tf3`, or as one of `names`; None for anything else."""
     if text in names:
         return names.index(text)
-    return int(text[2:]) if text.startswith("tf") and text[2:].isdigit() else None
+    match = _BLOCK.fullmatch(text)
+    return None if match is None else int(match[1])
 
 
 def check_blocks(blocks: Sequence[int], n_blocks: int) -> None:

@@ -73,6 +73,7 @@ def load_model(
     must_be((str, os.PathLike), name, "A model must be given by its name or its folder")
     name = os.fspath(name)
     check_device(device)
+    must_be(str, dtype, "A dtype must be text, such as 'float32'")
     if dtype not in DTYPES:
         raise UserError(f"Unknown dtype '{dtype}'. Use one of {', '.join(DTYPES)}.")
     source = model_source(name)

@@ -16,6 +16,7 @@ from workbench.hub import is_hub_id
 from workbench.prompts.attributes import AttributeSet, load_attributes
 from workbench.prompts.prompt_sets import Pair, Prompt
 from workbench.tables import place, read_table, text_columns
+from workbench.validation import name_problem
 
 COLUMNS = ("original_feature", "clean_prompt", "corrupted_prompt")
 MORE_COLUMNS = ("concept", "counterfactual_feature", "scorer_text")
@@ -81,8 +82,8 @@ def complete(table: pd.DataFrame, source: str, attributes: AttributeSet | None =
 def row_problems(table: pd.DataFrame) -> pd.Series:
     """Return what is wrong with each row of a completed table, or "".
 
-    Problems are an empty cell, an attribute that neither the row nor the attribute set describes, equal prompts, and
-    duplicate rows.
+    Problems are an empty cell, a name that is no line of at most 200 characters, an attribute that neither the row nor
+    the attribute set describes, equal prompts, and duplicate rows.
     """
     problems = pd.Series("", index=table.index)
     prompts = [table[column].str.split().str.join(" ").str.casefold() for column in COLUMNS[1:]]
@@ -93,6 +94,9 @@ def row_problems(table: pd.DataFrame) -> pd.Series:
     problems[prompts[0] == prompts[1]] = "clean_prompt and corrupted_prompt are equal"
     for row in table.index[(table[list(MORE_COLUMNS)] == "").any(axis=1)]:
         problems[row] = f"the attribute '{table['original_feature'][row]}' is unknown"
+    for column in ("concept", "original_feature", "counterfactual_feature"):
+        of_column = table[column].map(name_problem)
+        problems = problems.mask(of_column != "", f"{column} " + of_column)
     for column in COLUMNS:
         problems[table[column].str.strip() == ""] = f"{column} is empty"
     return problems

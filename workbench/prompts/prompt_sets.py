@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from cache.errors import UserError
 from cache.wording import quoted
 from workbench.prompts.built_in import load_set
-from workbench.validation import must_be, validated
+from workbench.validation import must_be, name_problem, shown, validated
 
 BUILT_IN = Path(__file__).parent / "prompt_sets"
 MOST_PROMPTS = 10_000_000
@@ -259,6 +259,9 @@ def _expanded(values: object) -> object:
 def _check_concept(concept: str, values: dict[str, Value]) -> None:
     if not concept.strip() or set(concept) & set("{}"):
         raise ValueError(f"a concept's name must not be empty or contain braces; got '{concept}'")
+    for what, name in (("concept", concept), *(("value", name) for name in values)):
+        if problem := name_problem(name):
+            raise ValueError(f"the name of a {what} {problem}; got {shown(name)}")
     if len(values) < 2:
         raise ValueError(f"concept '{concept}' must have at least two values")
     if not all(name.strip() for name in values):

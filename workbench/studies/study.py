@@ -509,10 +509,10 @@ def _read_document(path: Path) -> "_Document":
     if type(version) is int and version != STUDY_VERSION:
         raise UserError(
             f"{path} is a study of format {version}, but this version reads format {STUDY_VERSION}. "
-            "Make it again with `workbench trace`."
+            f"{_make_again(path)}"
         )
     if file_size(path, CLIPS) is None:
-        raise UserError(f"{path} has no clips.parquet. Make the study again with `workbench trace`.")
+        raise UserError(f"{path} has no clips.parquet. {_make_again(path)}")
     try:
         return _Document.model_validate(content)
     except (ValidationError, UserError) as error:
@@ -524,24 +524,27 @@ def _read_clips(path: Path, n_clips: int) -> pa.Table:
     try:
         table = tables.parse(read_file(path, CLIPS, tables.MAX_FILE_BYTES))
     except ValueError as error:
-        raise UserError(
-            f"{path / CLIPS} is damaged ({error}). Make the study again with `workbench trace`."
-        ) from error
+        raise UserError(f"{path / CLIPS} is damaged ({error}). {_make_again(path)}") from error
     if table.num_rows < n_clips:
         raise UserError(
-            f"{path / CLIPS} has {table.num_rows} clips, but the study has {n_clips}. Make the "
-            "study again with `workbench trace`."
+            f"{path / CLIPS} has {table.num_rows} clips, but the study has {n_clips}. {_make_again(path)}"
         )
     if missing := [name for name in CLIP_COLUMNS if name not in table.column_names]:
-        raise UserError(
-            f"{path / CLIPS} has no column '{missing[0]}'. Make the study again with `workbench trace`."
-        )
+        raise UserError(f"{path / CLIPS} has no column '{missing[0]}'. {_make_again(path)}")
     # An interrupted extension leaves a table with more clips than the spec.
     return table.slice(0, n_clips)
 
 
 def _damaged(path: Path) -> UserError:
-    return UserError(f"{path / DOCUMENT} is damaged. Make the study again with `workbench trace`.")
+    return UserError(f"{path / DOCUMENT} is damaged. {_make_again(path)}")
+
+
+def _make_again(path: Path) -> str:
+    """Return what to do about a study that cannot be opened: a trace opens it, too."""
+    return (
+        "Make the study again with `workbench trace` in another folder, or in this one after deleting "
+        f"{path}; or restore it from a copy."
+    )
 
 
 def cache_identity(spec: StudySpec, weights_hash: str) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def trace_study(
         UserError: for sites, steps or passes that the model does not have, or too little disk space; nothing is written
             then.
     """
+    must_be(os.PathLike, path, "A study's folder must be a path")
     spec = spec.model_copy(update={"model": located(spec.model)})
     if store is not None:
         must_be((str, os.PathLike), store, "A store must be given by its URL or its folder")
@@ -72,7 +73,7 @@ def trace_study(
     encode = encoder(model, spec.lyrics, spec.settings)
     storage = open_storage(store or checked_folder(path, CACHE))
     plan = _with_stored_sigmas(cache_plan(spec, model), storage)
-    shards = _shards_of_job(plan, job)
+    shards = shards_of_job(plan, job)
     if shards == (0, plan.n_shards - 1):
         _go_back(path, spec, plan, storage, store)
     check_price(plan, storage)
@@ -291,8 +292,8 @@ def _with_stored_sigmas(plan: CachePlan, storage: Storage) -> CachePlan:
     return plan.model_copy(update={"sigmas": stored}) if same else plan
 
 
-def _shards_of_job(plan: CachePlan, job: tuple[int, int]) -> tuple[int, int]:
-    """Return the first and last shard of job k of n."""
+def shards_of_job(plan: CachePlan, job: tuple[int, int]) -> tuple[int, int]:
+    """Return the first and last shard of job k of n; raise UserError if there is no such job."""
     if not (isinstance(job, tuple | list) and [type(number) for number in job] == [int, int]):
         raise UserError(f"A job must be two whole numbers, (k, n) for job k of n; got {job!r}.")
     number, jobs = job

@@ -226,5 +226,54 @@ def test_files_of_arms_that_are_wrong(text: str, sentence: str) -> None:
         arms_from_file(text)
 
 
+PATCH = patch_arm("tf0", "a", "tf0.cross_attn").to_json()
+EDIT = PATCH["edits"][0]
+
+
+def blended(*weights: float) -> dict:
+    return {**EDIT, "operator": "blend", "sources": ["corrupt", "self"], "parameters": {"weights": weights}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"name": "a\0b"}, "name must be valid text"),
+        ({"row": "a\ud800"}, "row must be valid text"),
+        ({"column": "a\u2028b"}, "its column must be one line of text"),
+        ({"row": "x" * 201}, "its row must have at most 200 characters, not 201"),
+        ({"role": "null"}, "must have at least one cell"),
+        ({"block": True}, "block must be a number, not True"),
+        ({"edits": [{**EDIT, "window": {"steps": ["0", "1"]}}]}, "steps.0 must be a number, not '0'"),
+        ({"edits": [{**EDIT, "window": {"steps": [True, True]}}]}, "steps.0 must be a number, not True"),
+        (
+            {"edits": [{**EDIT, "operator": "random_patch", "parameters": {"seed": "7"}}]},
+            "parameters.seed must be a number, not '7'",
+        ),
+        ({"edits": [{**EDIT, "sources": ["corrupt"]}]}, "changes nothing: it edits the corrupt run"),
+        ({"edits": [{**EDIT, "sources": ["self"]}]}, "changes nothing"),
+        ({"direction": "necessity"}, "changes nothing: it edits the clean run"),
+        ({"edits": [blended(0.5, 0.5)]}, "changes nothing"),
+    ],
+    ids=str,
+)
+def test_arms_that_cannot_be_meant(changes: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        arms_from_file(json.dumps([{**PATCH, **changes}]))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "$\\[é🎹]/../", "row": "<b>x</b>", "column": "x" * 200},
+        {"edits": [blended(0.5, 1.5)]},
+        {"edits": [EDIT, {**EDIT, "sources": ["corrupt"]}]},
+        {"edits": [{**EDIT, "window": {"sigmas": [0, 1]}}]},
+    ],
+    ids=str,
+)
+def test_unusual_arms_that_can_be_meant(changes: dict) -> None:
+    assert len(arms_from_file(json.dumps([{**PATCH, **changes}]))) == 1
+
+
 def test_one_arm_through_json() -> None:
     assert arm_from_json(json.loads(json.dumps(GOOD))).to_json() == GOOD

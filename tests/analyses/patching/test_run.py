@@ -538,7 +538,7 @@ def test_a_segment_that_pairs_do_not_have_is_named(study: Study, tiny: AceStep15
 
 def test_dropped_pairs_are_named_up_to_a_few(tiny: AceStep15) -> None:
     dropped = [{"concept": "x", "clean": f"a{i}", "corrupt": f"b{i}", "reason": "alike"} for i in range(5)]
-    notes = run._notes(PatchingSpec(), tiny, {}, dropped, n_cells=4)
+    notes = run._notes(PatchingSpec(), tiny, {}, dropped, n_cells=4, n_pairs={})
     assert notes[0] == "The pair 'a0' / 'b0' of x is dropped: alike."
     assert notes[3:] == ["2 more pairs are dropped for similar reasons."]
 
@@ -573,3 +573,40 @@ def test_words_that_the_organism_does_not_know(organism_shared: AceStep15) -> No
     sentence = unknown_words(organism_shared, ["a slow song", "a dub song", "dub, and a jazz song"])
     assert sentence == "Words that are not in the vocabulary of organism-shared: 'dub', 'jazz'."
     assert unknown_words(organism_shared, ["a slow happy flute song without drums"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("n_pairs", "n_dropped", "reason"),
+    [
+        (13, 10, "the others are dropped; ask for more"),
+        (12, 10, "the others are dropped, and there are no more"),
+        (6, 4, "the others are dropped, and there are no more"),
+        (2, 0, "there are no more"),
+    ],
+)
+def test_more_pairs_are_only_advised_where_there_are_more(
+    tiny: AceStep15, n_pairs: int, n_dropped: int, reason: str
+) -> None:
+    text = Prompt("a slow song", {"x": "slow"})
+    kept = [PairContext(Pair("x", text, text, "slow"), None, None, ())] * 2
+    dropped = [{"concept": "x", "clean": "a", "corrupt": "b", "reason": "alike"}] * n_dropped
+    notes = run._notes(PatchingSpec(), tiny, {"x": kept}, dropped, n_cells=4, n_pairs={"x": n_pairs})
+    assert f"The map uses 2 pairs of x, not 12: {reason}." in notes
+
+
+def test_arms_of_blocks_that_the_model_lacks(study: Study, tiny: AceStep15) -> None:
+    arm = replace(patch_arm("tf0", "a", "tf0.cross_attn"), block=99)
+    spec = PatchingSpec(question="custom", concepts=("tempo",), pairs=2, custom_arms=custom_arms([arm]))
+    with pytest.raises(UserError, match="Block tf99 does not exist"):
+        check_patching(study, tiny, spec)
+
+
+def test_a_map_needs_a_scorer(study: Study) -> None:
+    with pytest.raises(UserError, match="scorers must have at least 1 entry"):
+        asked_spec(study, scorers=[])
+
+
+@pytest.mark.parametrize("name", ["question", "directions", "concepts", "scorers", "name"])
+def test_arrays_are_no_options(study: Study, name: str) -> None:
+    with pytest.raises(UserError, match="must be"):
+        asked_spec.__wrapped__(study, **{name: np.array([1, 2])})  # without the check of types in tests

@@ -140,6 +140,8 @@ def test_own_attributes_fill_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
+        (['"sad\nx",a,b'], "original_feature must be one line of text without control characters"),
+        ([f"{'s' * 5000},a,b"], "original_feature must have at most 200 characters, not 5000"),
         (["sad,a,b", "sad,A,  b"], "row 2: the row is a duplicate"),
         (["sad,a,b", "sad, a  song,A song"], "row 2: clean_prompt and corrupted_prompt are equal."),
         (["kazoo,a,b"], "row 1: the attribute 'kazoo' is unknown (the attributes are female, male, fast"),

@@ -128,6 +128,15 @@ def test_unknown_concept(organism: PromptSet) -> None:
         ("templates: ['{a!r}']\nconcepts: {a: {x: x, y: y}}", "each a concept of the file"),
         ("templates: ['{}']\nconcepts: {'': {x: x, y: y}}", "must not be empty or contain braces; got ''"),
         ("templates: ['{a}']\nconcepts: {a: {'': x, y: y}}", "a value without a name"),
+        (
+            'templates: ["{a}"]\nconcepts: {"a\\nb": {x: x, y: y}}',
+            r"the name of a concept must be one line of text .* got 'a\\nb'",
+        ),
+        ('templates: ["{a}"]\nconcepts: {a: {"x\\tx": x, y: y}}', "the name of a value must be one line"),
+        (
+            f"templates: ['{{a}}']\nconcepts: {{{'a' * 201}: {{x: x, y: y}}}}",
+            "at most 200 characters, not 201",
+        ),
     ],
 )
 def test_wrong_files_get_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:

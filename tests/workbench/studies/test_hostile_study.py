@@ -76,6 +76,15 @@ def test_a_study_of_wrong_types_gets_a_sentence(tmp_path: Path, change: Callable
         Study.open(changed(tmp_path, change))
 
 
+@pytest.mark.parametrize("name", ["study.json", "clips.parquet"])
+def test_the_advice_on_a_damaged_study_is_not_to_trace_into_it(tmp_path: Path, name: str) -> None:
+    """A trace opens the study first, so it would fail in the same way."""
+    study = make_foreign_study(tmp_path / "study")
+    (study.path / name).write_bytes(b"x")
+    with pytest.raises(UserError, match=rf"in another folder, or in this one after deleting {study.path}"):
+        Study.open(study.path)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -122,6 +122,14 @@ def test_the_command_prints_the_price_and_writes_nothing(tiny_folder: Path, tmp_
         assert text in result.output
 
 
+@pytest.mark.parametrize("job", ["a", "0/1", "2/1", "1/99999999999999999"])
+def test_a_price_needs_a_job_that_exists(tiny_folder: Path, tmp_path: Path, job: str) -> None:
+    command = ["trace", str(tiny_folder), "--out", str(tmp_path / "study"), "--dry-run", "--job", job]
+    result = CliRunner().invoke(app, command)
+    assert isinstance(result.exception, UserError)
+    assert "job" in str(result.exception)
+
+
 def test_the_command_says_what_it_measures_before_it_does(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
