@@ -43,6 +43,7 @@ def test_cells_of_other_questions_are_named_by_row_and_column(study: Study) -> N
 
 def test_the_best_probe_of_each_concept(study: Study) -> None:
     result = study.result("probes")
+    result["control_mean"] = result["control_mean"] + 0.1  # of few shuffles each: not what is shown
     table = probes_summary(result).set_index("concept")
     assert table.index.tolist() == [str(name) for name in result["concept"].values]
     for concept, row in table.iterrows():
