@@ -27,6 +27,7 @@ from dashboards.tables.patching import (
     default_concept,
     pair_notes,
     tested_cells,
+    untested_notes,
 )
 from dashboards.truth import planted_blocks
 from dashboards.wording import band, cell_text, confidence, interval, sample, undefined_because
@@ -197,9 +198,9 @@ def _tests(result: xr.Dataset, table: pd.DataFrame) -> list[str]:
         sentences.append(
             "Cells without a number were left out by a screening, and count as p = 1 in the correction."
         )
-    if notes := pair_notes(table):
-        sentences += ["Dotted (double dagger in the table): too few pairs for a test.", *notes]
-    return sentences
+    if untested_notes(table):
+        sentences.append("Dotted (double dagger in the table): too few pairs for a test.")
+    return [*sentences, *pair_notes(table)]
 
 
 def _null_rows(table: pd.DataFrame) -> list[str]:

@@ -38,6 +38,7 @@ from dashboards.tables.patching import (
     pair_notes,
     scorers,
     tested_cells,
+    untested_notes,
 )
 from dashboards.wording import band, confidence, interval, short_sample
 from workbench.studies.study import Study
@@ -249,7 +250,7 @@ def _legend(frame: pd.DataFrame) -> Component:
     keys = {}
     if frame["status"].isin(UNCLEAR).any():
         keys["key-hatched"] = HATCHED
-    if notes := pair_notes(frame):
+    if notes := untested_notes(frame):
         keys["key-dotted"] = f"too few pairs for a test ({' '.join(notes).rstrip('.')})"
     if (frame["status"] == "undefined").any():
         keys["key-undefined"] = "undefined"

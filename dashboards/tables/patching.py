@@ -165,13 +165,18 @@ def agreement(result: xr.Dataset, concept: str, scorer: str = "") -> dict[str, f
 
 
 def pair_notes(frame: pd.DataFrame) -> list[str]:
-    """Sentences on concepts with too few pairs for a p-value to be significant, one for each number of pairs."""
+    """Sentences on what the numbers of pairs of a map's concepts are not enough for."""
+    return [*untested_notes(frame), *_at_the_limit(frame)]
+
+
+def untested_notes(frame: pd.DataFrame) -> list[str]:
+    """Sentences on concepts with too few pairs for any p-value to be significant, one for each number of pairs."""
     few = frame[frame["status"] == UNTESTED].drop_duplicates("concept")
     every = few["concept"].nunique() == frame["concept"].nunique()
     return [
         ("" if every else f"{', '.join(part['concept'])}: ") + too_few_pairs(int(n))
         for n, part in few.groupby("n_pairs")
-    ] + _at_the_limit(frame)
+    ]
 
 
 def _at_the_limit(frame: pd.DataFrame) -> list[str]:

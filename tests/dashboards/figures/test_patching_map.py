@@ -10,6 +10,7 @@ from dashboards.drawing import palette
 from dashboards.drawing.grids import cell_at, lay_out
 from dashboards.figures import patching_map
 from dashboards.numbers import fixed
+from dashboards.tables.patching import UNTESTED
 from tests.dashboards.figures.helpers import HOSTILE, caption, expect_text, table_of
 from tests.dashboards.synthetic_study import (
     BLOCKS_MAP,
@@ -259,3 +260,13 @@ def test_brackets_and_commas_in_names_are_not_taken_apart(study: Study) -> None:
     ticks = patching_map.draw_screen(table).layout.yaxis.ticktext
     assert ticks[-1] == "<i>noise (largest of 3)</i>"
     assert "each the" not in patching_map.write_caption(result, table)
+
+
+def test_only_a_dotted_map_says_that_it_is_dotted(study: Study) -> None:
+    result = study.result(BLOCKS_MAP)
+    frame = table_of(study, "patching")
+    frame["n_pairs"], frame["p"] = 6, 2 / 2**6
+    for status, is_dotted in (("not significant", False), (UNTESTED, True)):
+        told = patching_map.write_caption(result, frame.assign(status=status))
+        assert ("Dotted" in told) == is_dotted
+        assert ("the smallest possible p, 0.0312" in told) == (not is_dotted)
