@@ -129,7 +129,7 @@ def test_the_map_labels_scores_and_audio(study: Study, tiny: AceStep15) -> None:
     assert difference(score.sel(arm="tf0+tf1 necessity"), score.sel(arm="corrupt")) < FLOAT32
     assert (result.clean_value != result.corrupt_value).all()
     attrs = result.attrs
-    assert (attrs["kind"], attrs["question"], attrs["schema_version"]) == ("patching", "blocks", 4)
+    assert (attrs["kind"], attrs["question"], attrs["schema_version"]) == ("patching", "blocks", 5)
     assert study.result_names() == ["patching-blocks"]
 
 
