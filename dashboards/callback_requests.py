@@ -58,7 +58,7 @@ _VALUES: dict[str, TypeAdapter[Any]] = {
     "selectedRows": TypeAdapter(list[_Row] | _RowIds | None),
     "rowData": TypeAdapter(list[_Row] | None),
     "clickData": TypeAdapter(_Click | None),
-    "dashGridOptions": TypeAdapter(dict[str, Any]),
+    "dashGridOptions": TypeAdapter(dict[str, Any] | None),
     "data": TypeAdapter(_Figure | None),
 }
 

@@ -179,8 +179,8 @@ def register(app: dash.Dash, context: Context) -> None:
         State("features-grid", "dashGridOptions"),
         prevent_initial_call=True,
     )
-    def search_table(text: str | None, options: dict[str, Any]) -> dict[str, Any]:
-        return {**options, "quickFilterText": text or ""}
+    def search_table(text: str | None, options: dict[str, Any] | None) -> dict[str, Any]:
+        return {**(options or {}), "quickFilterText": text or ""}
 
 
 def _site(query: Query, sites: list[str]) -> str:
