@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from pydantic import BeforeValidator, Field
 
+from analyses.steering.reliability import GROUPS, reliability
 from analyses.steering.vector import Vector, labelled
 from cache.errors import UserError
 from cache.protocol import Pass
@@ -66,12 +67,23 @@ def caa(
     model.check_capture(capture, settings)
     for site in kept:
         _check_time(drawn.time, site, model.tokens_at(site, settings.duration))
-    means = _mean_differences(model, chosen, drawn, capture, settings)
+    sums = _differences(model, chosen, drawn, capture, settings)
     sigmas = model.sigmas(settings)
-    directions = {str(site): labelled(means[site], str(site), drawn.passes, sigmas) for site in kept}
-    ends = (concept, positive, " or ".join(negatives))
-    cycle = isinstance(drawn.time, int)
-    return Vector(*ends, directions, model.describe(), settings, len(chosen), cycle)
+    directions = {
+        site: labelled(groups.sum(axis=0) / len(chosen), site, drawn.passes, sigmas)
+        for site, groups in sums.items()
+    }
+    return Vector(
+        concept=concept,
+        positive=positive,
+        negative=" or ".join(negatives),
+        directions=directions,
+        model=model.describe(),
+        settings=settings,
+        n_pairs=len(chosen),
+        reliability=reliability(sums, drawn.passes, len(chosen)),
+        cycle=isinstance(drawn.time, int),
+    )
 
 
 def _checked_time(time: Any) -> Time:
@@ -136,20 +148,25 @@ def _check_time(time: Time, site: Site, tokens: int) -> None:
         raise UserError(f"The cycle must be at most the {tokens} tokens of {site}; got {time}.")
 
 
-def _mean_differences(
+def _differences(
     model: AudioDiffusionModel,
     pairs: Sequence[Pair],
     drawn: _Drawn,
     capture: Capture,
     settings: GenerationSettings,
-) -> dict[Site, Float[np.ndarray, "pass step *token channel"]]:
-    """Return, by site, the mean over pairs of the clean run's output minus the corrupt run's."""
-    sums: dict[Site, dict[int, np.ndarray]] = {site: {} for site in capture.sites}
+) -> dict[str, Float[np.ndarray, "group pass step *token channel"]]:
+    """Return, by site, the clean run's output minus the corrupt run's, summed over the pairs of each group."""
+    n_groups = min(len(pairs), GROUPS)
+    sums: dict[str, dict[int, list[Any]]] = {str(site): {} for site in capture.sites}
+    first = 0
 
-    def add_difference(site: Site, step: int, values: Float[torch.Tensor, "clip pass token channel"]) -> None:
+    def add_differences(
+        site: Site, step: int, values: Float[torch.Tensor, "clip pass token channel"]
+    ) -> None:
         wide = values.double()
-        difference = (wide[::2] - wide[1::2]).sum(dim=0)
-        sums[site][step] = sums[site].get(step, 0.0) + _along_time(difference, drawn.time).cpu().numpy()
+        groups = sums[str(site)].setdefault(step, [0.0] * n_groups)
+        for place, difference in enumerate(wide[::2] - wide[1::2], first // 2):
+            groups[place % n_groups] += _along_time(difference, drawn.time).cpu().numpy()
 
     seeds = consecutive_seeds(drawn.seed, len(pairs)).tolist()
     clips = [
@@ -159,9 +176,9 @@ def _mean_differences(
     ]
     for first in range(0, len(clips), 2 * PAIRS_PER_BATCH):
         batch = clips[first : first + 2 * PAIRS_PER_BATCH]
-        model.generate_batch(batch, settings, capture=capture, sink=add_difference)
+        model.generate_batch(batch, settings, capture=capture, sink=add_differences)
     return {
-        site: np.stack([of_steps[step] for step in capture.steps], axis=1) / len(pairs)
+        site: np.stack([np.stack(of_steps[step]) for step in capture.steps], axis=2)
         for site, of_steps in sums.items()
     }
 

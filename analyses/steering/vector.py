@@ -1,5 +1,6 @@
 """A steering direction for each site and step, and its file."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field
 
+from analyses.steering.reliability import as_dataset
 from analyses.steering.schedule import Schedule, weights
 from cache.errors import UserError
 from cache.opening import UnsafeFile
@@ -21,7 +23,6 @@ from workbench.documents import parse_document
 from workbench.engine.edits import Edit, add
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
-from workbench.engine.tensors import HashedTensor
 from workbench.provenance import content_hash
 from workbench.tensor_files import load_tensors, write_tensors
 from workbench.validation import Number, must_be, validated
@@ -37,6 +38,7 @@ PASS_MODES: dict[PassMode, dict[Pass, Pass]] = {
 }
 """For each mode of TADA's code, the passes that are steered, and the pass whose direction they get."""
 _HEADER = "steering_vector"
+_RELIABILITY = "reliability."
 _FILE = "A vector's file must be given by its path, such as 'vectors/mood.safetensors'"
 
 
@@ -47,7 +49,8 @@ class Vector:
     `directions` has an array for each site with dims (pass, step, channel) or, if they change along the clip, (pass,
     step, token, channel), and coordinates pass, step and sigma, in the units of the site's output. They are valid for
     the `model` (its `describe()`) and `settings` that they were computed with. With `cycle`, the tokens are a cycle
-    that repeats along the clip.
+    that repeats along the clip. `reliability` says how much the directions depend on the choice of pairs (see
+    `analyses.steering.reliability`).
     """
 
     concept: str
@@ -57,6 +60,7 @@ class Vector:
     model: Mapping[str, Any]
     settings: GenerationSettings
     n_pairs: int
+    reliability: xr.Dataset
     cycle: bool = False
 
     @property
@@ -156,12 +160,14 @@ class Vector:
         must_be((str, os.PathLike), path, _FILE)
         file = Path(path)
         arrays = {site: array.values for site, array in self.directions.items()}
+        arrays |= {f"{_RELIABILITY}{name}": array.values for name, array in self.reliability.items()}
         header = _Header(
             **{name: getattr(self, name) for name in _PLAIN},
             model=dict(self.model),
             sites=list(self.directions),
             passes=next(iter(self.directions.values()))["pass"].values.tolist(),
             sigmas=list(self.sigmas),
+            pairs=self.reliability["pairs"].values.tolist(),
             content=_content(arrays),
         )
         write_tensors(file, arrays, {_HEADER: json.dumps(header.model_dump(), ensure_ascii=False)})
@@ -205,6 +211,7 @@ class _Header(BaseModel):
     sites: list[str] = Field(min_length=1)
     passes: list[Pass] = Field(min_length=1)
     sigmas: list[float] = Field(min_length=1)
+    pairs: list[int]
     content: str
 
 
@@ -213,7 +220,13 @@ _PLAIN = ("concept", "positive", "negative", "settings", "n_pairs", "cycle")
 
 def _content(arrays: Mapping[str, np.ndarray]) -> str:
     """Return a hash of all numbers, which shows damage."""
-    return content_hash({site: HashedTensor.of(array).hash for site, array in arrays.items()})
+    data = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return content_hash(
+        {
+            name: [array.dtype.str, list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
+            for name, array in data.items()
+        }
+    )
 
 
 def labelled(values: np.ndarray, site: str, passes: Sequence[str], sigmas: Sequence[float]) -> xr.DataArray:
@@ -255,7 +268,9 @@ def _vector(header: _Header, arrays: Mapping[str, np.ndarray]) -> Vector:
     for name in ("model", "weights_hash"):
         if not isinstance(header.model.get(name), str):
             raise ValueError(f"its model has no {name}")
-    if set(header.sites) != set(arrays) or len(header.sites) != len(arrays):
+    of_reliability = {name: array for name, array in arrays.items() if name.startswith(_RELIABILITY)}
+    arrays_of_sites = {name: array for name, array in arrays.items() if name not in of_reliability}
+    if sorted(header.sites) != sorted(arrays_of_sites):
         raise ValueError("its arrays are not those of its sites")
     directions = {}
     for site in header.sites:
@@ -268,5 +283,7 @@ def _vector(header: _Header, arrays: Mapping[str, np.ndarray]) -> Vector:
         directions[site] = labelled(values, site, header.passes, header.sigmas)
     if header.content != _content(arrays):
         raise ValueError("its numbers are not those that were written")
+    known = {name.removeprefix(_RELIABILITY): array for name, array in of_reliability.items()}
+    reliable = as_dataset(known, header.sites, header.passes, header.pairs)
     plain = {name: getattr(header, name) for name in _PLAIN}
-    return Vector(**plain, directions=directions, model=header.model)
+    return Vector(**plain, directions=directions, model=header.model, reliability=reliable)

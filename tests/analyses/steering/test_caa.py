@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from analyses.steering import Vector, caa
+from analyses.steering.reliability import reliability
 from cache.errors import UserError
 from tests.tolerances import assert_close
 from workbench.engine.edits import Run, edit_from_json, patch
@@ -57,6 +58,8 @@ def test_it_says_what_it_is(tiny64: AceStep15, vector: Vector) -> None:
     assert (vector.concept, vector.positive, vector.negative) == ("mood", "happy", "sad")
     assert vector.model["weights_hash"] == tiny64.weights_hash
     assert (vector.settings, vector.n_pairs) == (SETTINGS, PAIRS)
+    assert vector.reliability.site.values.tolist() == SITES
+    assert vector.reliability.pairs.values.tolist() == [1, 2]
     array = vector.directions[SITES[0]]
     assert array.dims == ("pass", "step", "channel")
     assert array["pass"].values.tolist() == ["cond"]
@@ -228,6 +231,13 @@ def test_a_direction_by_token_is_the_mean_over_pairs(tiny64: AceStep15, differen
     vector = of(tiny64, time="token", passes=("cond", "null"))
     assert vector.directions[SITES[0]].dims == ("pass", "step", "token", "channel")
     assert_close(vector.directions[SITES[0]].values, differences.mean(axis=0))
+
+
+def test_its_reliability_is_that_of_its_pairs(tiny64: AceStep15, differences: np.ndarray) -> None:
+    vector = of(tiny64)
+    expected = reliability({SITES[0]: differences[:, :1].mean(axis=3)}, ["cond"], PAIRS)
+    for name, values in expected.items():
+        assert_close(vector.reliability[name].values, values.values.astype(np.float32), name)
 
 
 def test_a_cycle_is_the_mean_over_pairs_and_repetitions(tiny64: AceStep15, differences: np.ndarray) -> None:

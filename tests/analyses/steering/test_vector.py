@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analyses.steering.reliability import reliability
 from analyses.steering.vector import PASS_MODES, Vector, labelled
 from cache.errors import UserError
 from tests.tolerances import assert_close
@@ -19,7 +20,8 @@ def vector_of(values: np.ndarray, passes: tuple[str, ...] = ("cond", "null")) ->
     directions = {SITE: labelled(values, SITE, passes, SIGMAS)}
     settings = GenerationSettings(duration=1.0, num_steps=len(SIGMAS))
     model = {"model": "tiny", "weights_hash": "ab"}
-    return Vector("mood", "happy", "sad", directions, model, settings, 4)
+    reliable = reliability({SITE: np.zeros((1, *values.shape))}, passes, 4)
+    return Vector("mood", "happy", "sad", directions, model, settings, 4, reliable)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import xarray as xr
 from safetensors.numpy import save_file
 
 from analyses.steering import Vector, load_vector
+from analyses.steering.reliability import reliability
 from analyses.steering.vector import labelled
 from cache.errors import UserError
 from tests.full_disk import full_disk
@@ -37,7 +38,13 @@ def vector() -> Vector:
         for site in SITES
     }
     settings = GenerationSettings(duration=1.0, num_steps=2, options={"shift": 3.0})
-    return Vector("Stimmung", "fröhlich", "sad or angry", directions, MODEL, settings, 5, cycle=True)
+    reliable = reliability(
+        {site: draw.standard_normal((2, 2, 2, 4, 3)) for site in SITES}, ["cond", "null"], 5
+    )
+    reliable["split_half"][:] = np.nan  # as of one pair
+    return Vector(
+        "Stimmung", "fröhlich", "sad or angry", directions, MODEL, settings, 5, reliable, cycle=True
+    )
 
 
 def test_it_comes_back_as_it_was(vector: Vector, tmp_path: Path) -> None:
@@ -48,6 +55,7 @@ def test_it_comes_back_as_it_was(vector: Vector, tmp_path: Path) -> None:
     assert list(back.directions) == list(SITES)
     for site in SITES:
         xr.testing.assert_identical(back.directions[site], vector.directions[site])
+    xr.testing.assert_identical(back.reliability, vector.reliability)
     for name in ("concept", "positive", "negative", "model", "settings", "n_pairs", "cycle"):
         assert getattr(back, name) == getattr(vector, name), name
     assert back.at(2.0) == vector.at(2.0)
@@ -82,9 +90,11 @@ def changed(file: Path, arrays: dict[str, np.ndarray] | None = None, **fields: A
         ({"passes": ["cond"]}, "one direction for each pass and step"),
         ({"passes": ["cond", "x"]}, "passes.1 must be"),
         ({"sites": [SITES[0]]}, "not those of its sites"),
+        ({"pairs": [1, 2]}, "conflicting sizes"),
         ({"sites": [*SITES, SITES[0]]}, "not those of its sites"),
         ({"sites": ["x"], "arrays": {"x": np.ones((2, 2, 3))}}, "not a site"),
         ({"arrays": {site: np.full((2, 2, 3), np.nan) for site in SITES}}, "finite numbers"),
+        ({"arrays": {site: np.ones((2, 2, 3)) for site in SITES}}, "its numbers are not those"),
         ({"arrays": {site: np.ones((2, 2, 3), dtype=int) for site in SITES}}, "finite numbers"),
         ({"arrays": {site: np.ones((2, 2)) for site in SITES}}, "one direction for each pass and step"),
     ],

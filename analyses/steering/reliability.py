@@ -1,0 +1,108 @@
+"""Reliability of a direction: would other pairs have given the same one?"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from analyses.statistics import halvings
+from cache.protocol import Pass
+
+GROUPS = 10
+"""Groups of pairs that are kept apart, to compare directions of some of them with those of others."""
+HALVINGS = 500
+CONFIDENCE = 0.95
+_BY_STEP = ("site", "pass", "step")
+VARIABLES = {
+    "split_half": _BY_STEP,
+    "split_half_lo": _BY_STEP,
+    "split_half_hi": _BY_STEP,
+    "learning": (*_BY_STEP, "pairs"),
+    "steps": (*_BY_STEP, "step_b"),
+}
+"""Variables of a reliability, with their dims."""
+
+
+def reliability(
+    sums: Mapping[str, Float[np.ndarray, "group pass step *token channel"]],
+    passes: Sequence[Pass],
+    n_pairs: int,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Compare directions from disjoint sets of pairs, by their cosine over all tokens and channels.
+
+    Args:
+        sums: by site, the sum of the pairs' differences in each of several groups of pairs of nearly equal size.
+        passes: the passes, in order.
+        n_pairs: number of pairs in all groups together.
+        seed: seed of the random draws.
+
+    Returns:
+        By (site, pass, step): `split_half`, `split_half_lo`, `split_half_hi` (mean and central 95 % of the cosine of
+        the directions of two halves of the groups, over random halvings; the direction of all pairs is closer to the
+        true one). By (site, pass, step, pairs): `learning`, the mean cosine of the directions of two disjoint sets of
+        so many pairs each. By (site, pass, step, step_b): `steps`, the cosine of the directions of two steps. NaN for a
+        direction that is zero, and all but `steps` for fewer than two groups.
+    """
+    of_sites = [_of_site(values, seed) for values in sums.values()]
+    n_groups = len(next(iter(sums.values())))
+    pairs = [round(size * n_pairs / n_groups) for size in _sizes(n_groups)]
+    arrays = {name: np.stack([of_site[name] for of_site in of_sites]) for name in VARIABLES}
+    return as_dataset(arrays, list(sums), passes, pairs)
+
+
+def as_dataset(
+    arrays: Mapping[str, np.ndarray], sites: Sequence[str], passes: Sequence[Pass], pairs: Sequence[int]
+) -> xr.Dataset:
+    """Return the arrays of `reliability` with their labels; raise ValueError if they do not fit together."""
+    if set(arrays) != set(VARIABLES):
+        raise ValueError(f"its reliability does not have {', '.join(VARIABLES)}")
+    steps = range(arrays["steps"].shape[-1])
+    coords = {"site": list(sites), "pass": list(passes), "step": steps, "step_b": steps, "pairs": list(pairs)}
+    return xr.Dataset({name: (dims, arrays[name]) for name, dims in VARIABLES.items()}, coords)
+
+
+def _sizes(n_groups: int) -> range:
+    """Return the numbers of groups of which two disjoint sets can be drawn."""
+    return range(1, n_groups // 2 + 1)
+
+
+def _of_site(sums: Float[np.ndarray, "group pass step *token channel"], seed: int) -> dict[str, np.ndarray]:
+    flat = sums.reshape(*sums.shape[:3], -1)
+    n_groups = len(flat)
+    # Inner products of the groups' sums: all cosines of sums over groups follow from them.
+    products = np.einsum("gpsc,hpsc->psgh", flat, flat)
+    halves = halvings(n_groups, HALVINGS, seed)
+    of_halves = _cosines(products, halves, 1 - halves)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(of_halves, (tail, 1 - tail), axis=-1)
+    order = np.random.default_rng(seed).permuted(np.tile(np.arange(n_groups), (HALVINGS, 1)), axis=1)
+    learning = np.empty((*flat.shape[1:3], len(_sizes(n_groups))))
+    for place, size in enumerate(_sizes(n_groups)):
+        learning[..., place] = _cosines(products, order < size, (order >= size) & (order < 2 * size)).mean(
+            axis=-1
+        )
+    mean = flat.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        unit = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
+    return {
+        "split_half": of_halves.mean(axis=-1),
+        "split_half_lo": low,
+        "split_half_hi": high,
+        "learning": learning,
+        "steps": np.einsum("psc,ptc->pst", unit, unit),
+    }
+
+
+def _cosines(
+    products: Float[np.ndarray, "pass step group group"], one: np.ndarray, other: np.ndarray
+) -> Float[np.ndarray, "pass step draw"]:
+    """Return the cosine between the sums over the groups in `one` and in `other`, which have dims (draw, group)."""
+    a, b = one.astype(float), other.astype(float)
+
+    def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return np.einsum("xg,psgh,xh->psx", left, products, right, optimize=True)
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return product(a, b) / np.sqrt(product(a, a) * product(b, b))

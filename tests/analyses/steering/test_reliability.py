@@ -1,0 +1,69 @@
+"""Reliability of directions, against directions that are known."""
+
+import numpy as np
+import pytest
+
+from analyses.steering.reliability import reliability
+
+CHANNELS = 4000
+GROUPS, PAIRS = 10, 50
+NOISE = 2.0  # standard deviation of the sum over a group's pairs, in each channel
+
+
+def planted(truth: float, seed: int = 0, groups: int = GROUPS) -> np.ndarray:
+    """Sums (group, pass, step, channel): a direction with `truth` in every channel for each pair, and noise."""
+    noise = np.random.default_rng(seed).normal(0, NOISE, (groups, 1, 2, CHANNELS))
+    return noise + truth * PAIRS / groups
+
+
+def test_the_cosine_of_halves_is_that_of_the_signal_and_its_noise() -> None:
+    """Halves of sums have the signal n/2 · t and the noise variance g/2 · s²."""
+    for truth in (0.0, 0.1, 0.3):
+        found = reliability({"tf0.mlp": planted(truth)}, ["cond"], PAIRS)
+        signal, noise = (truth * PAIRS / 2) ** 2, GROUPS / 2 * NOISE**2
+        expected = signal / (signal + noise)
+        np.testing.assert_allclose(found.split_half.values, expected, atol=0.03)
+        assert (found.split_half_lo <= found.split_half).all() and (
+            found.split_half <= found.split_half_hi
+        ).all()
+
+
+def test_the_learning_curve_rises_with_pairs_to_the_halves() -> None:
+    found = reliability({"tf0.mlp": planted(0.2)}, ["cond"], PAIRS).sel(site="tf0.mlp")
+    assert found.pairs.values.tolist() == [5, 10, 15, 20, 25]
+    n = np.arange(1, 6)
+    expected = (0.2 * 5 * n) ** 2 / ((0.2 * 5 * n) ** 2 + n * NOISE**2)
+    np.testing.assert_allclose(found.learning.sel({"pass": "cond", "step": 1}).values, expected, atol=0.03)
+    np.testing.assert_allclose(found.learning.isel(pairs=-1).values, found.split_half.values, atol=0.01)
+
+
+def test_steps_are_compared_by_the_direction_of_all_pairs() -> None:
+    sums = np.zeros((2, 1, 3, 2))
+    sums[:, 0, 0], sums[:, 0, 1] = [1.0, 0.0], [1.0, 1.0]
+    found = reliability({"tf0.mlp": sums}, ["cond"], 8).steps.sel({"site": "tf0.mlp", "pass": "cond"})
+    assert found.sel(step=0, step_b=1).item() == pytest.approx(np.sqrt(0.5))
+    assert found.sel(step=1, step_b=1).item() == pytest.approx(1.0)
+    assert found.sel(step=2).isnull().all(), "a direction that is zero has no cosine"
+
+
+def test_tokens_count_like_channels() -> None:
+    sums = planted(0.2)
+    by_token = sums.reshape(GROUPS, 1, 2, 40, 100)
+    one, other = (reliability({"tf0.mlp": values}, ["cond"], PAIRS) for values in (sums, by_token))
+    np.testing.assert_allclose(one.split_half.values, other.split_half.values)
+
+
+def test_one_pair_has_no_reliability() -> None:
+    found = reliability({"tf0.mlp": planted(0.2, groups=1)}, ["cond"], 1)
+    assert found.split_half.isnull().all()
+    assert found.sizes["pairs"] == 0
+    assert found.steps.notnull().all()
+
+
+def test_sites_and_passes_are_labelled() -> None:
+    first, second = planted(0.0), planted(0.3)
+    both = np.concatenate([first, second], axis=1)
+    found = reliability({"tf1.mlp": both, "tf0.mlp": both[:, ::-1]}, ["cond", "null"], PAIRS)
+    assert float(found.split_half.sel({"site": "tf1.mlp", "pass": "null", "step": 0})) > 0.7
+    assert float(found.split_half.sel({"site": "tf0.mlp", "pass": "cond", "step": 0})) > 0.7
+    assert float(found.split_half.sel({"site": "tf0.mlp", "pass": "null", "step": 0})) < 0.1
