@@ -27,6 +27,7 @@ from tests.workbench.studies.test_study import contents, interrupted, study_spec
 from tests.workbench.test_nothing_left import Break, break_at, full_disk
 from workbench.models.ace_step import AceStep15
 from workbench.sae.topk import TopKObjective
+from workbench.scorers.embedded import EmbeddedScorer
 from workbench.studies.study import Study
 from workbench.studies.tracing import trace_study
 
@@ -76,8 +77,14 @@ def break_off(
 
 @pytest.mark.parametrize("how", ["nan", "full", "killed", "killed early"])
 def test_an_extension_that_broke_is_not_read_and_goes_on(
-    small: Study, whole: Study, tiny: AceStep15, break_off: Callable[[str], str], how: str
+    small: Study,
+    whole: Study,
+    tiny: AceStep15,
+    break_off: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
 ) -> None:
+    monkeypatch.setattr(EmbeddedScorer, "min_seconds", 0.5)  # its clips are not scored here
     audio = [small.audio_path(clip).read_bytes() for clip in range(3)]
     there = 3 if how == "killed early" else 6
     sentence = f"{small.path} is half-written: {there} of its 8 clips are traced. Run `workbench trace` again"
@@ -91,7 +98,7 @@ def test_an_extension_that_broke_is_not_read_and_goes_on(
         with pytest.raises(CacheError) as refused:
             read()
         assert sentence in str(refused.value)
-    patching = check_patching(broken, tiny, PatchingSpec(concepts=("tempo",), pairs=1, scorers=()))
+    patching = check_patching(broken, tiny, PatchingSpec(concepts=("tempo",), pairs=1))
     assert [sentence in note for note in patching.notes].count(True) == 1
     assert not broken.result_names()
     assert [sentence in each for each in outdated(broken)] == [True]
