@@ -1,7 +1,7 @@
 """Edits as data: what to change in a run, where and when, as frozen objects with canonical JSON.
 
-`patch`, `random_patch`, `ablate`, `add`, `clamp`, `steer_back` and `blend` create them. A source is a run: a clip, a
-`Run`, or a name to be bound to one later (`Run.bound`).
+`patch`, `random_patch`, `ablate`, `add`, `add_difference`, `clamp`, `steer_back` and `blend` create them. A source is a
+run: a clip, a `Run`, or a name to be bound to one later (`Run.bound`).
 """
 
 import math
@@ -378,6 +378,23 @@ def add(
     """
     given = HashedTensor.of(vector)
     return _edit("add", sites, [], window, vector=given, strength=strength, keep_norm=keep_norm, cycle=cycle)
+
+
+def add_difference(
+    sites: str | Sequence[str],
+    plus: Source,
+    minus: Source,
+    strength: float = 1.0,
+    *,
+    constant: bool = False,
+    **window: Unpack[WindowOptions],
+) -> Edit:
+    """Add `strength` times the difference of two runs' outputs, of `plus` minus `minus`, in the same call.
+
+    It is added token by token or, if `constant`, as its mean over tokens. The difference of a single pair bounds what a
+    vector, the mean over pairs, can restore at the sites.
+    """
+    return _edit("add_difference", sites, (plus, minus), window, strength=strength, constant=constant)
 
 
 def clamp(

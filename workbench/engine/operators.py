@@ -174,6 +174,19 @@ class Removal(Parameters):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Difference(Parameters):
+    """The strength of a difference of two sources; if `constant`, its mean over the edited tokens is added to each."""
+
+    strength: Number = 1.0
+    constant: bool = False
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the strength is 0."""
+        return self.strength == 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Weights(Parameters):
     """One weight per source."""
 
@@ -231,6 +244,14 @@ def add_vector(given: Operands, parameters: Addition) -> Value:
     return (moved.double() * (_norms(given.own) / _norms(moved).clamp_min(smallest))).to(given.own)
 
 
+def add_source_difference(given: Operands, parameters: Difference) -> Value:
+    """Return the row's own value plus `strength` times the first source's value minus the second's."""
+    difference = given.source(0) - given.source(1)
+    if parameters.constant:
+        difference = difference.mean(dim=0, keepdim=True)
+    return given.own + parameters.strength * difference
+
+
 def set_projection(given: Operands, parameters: Projection) -> Value:
     """Move the row's own value x along the unit vector u until x·u is the given projection."""
     unit = _unit(parameters.vector, given.own)
@@ -273,6 +294,7 @@ OPERATORS: dict[str, Operator] = {
     "mean": Operator(mean_of_sources, sources=(1, MANY)),
     "resample": Operator(take_source, sources=(1, 1)),
     "add": Operator(add_vector, Addition),
+    "add_difference": Operator(add_source_difference, Difference, sources=(2, 2)),
     "clamp": Operator(set_projection, Projection),
     "steer_back": Operator(remove_projection, Removal),
     "blend": Operator(weighted_sum, Weights, ("conditioning",), sources=(1, MANY), alike=True),

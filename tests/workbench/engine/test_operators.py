@@ -5,7 +5,7 @@ import torch
 
 from cache.errors import UserError
 from tests.tolerances import assert_close
-from workbench.engine.edits import Edit, add, blend, clamp, random_patch, steer_back
+from workbench.engine.edits import Edit, add, add_difference, blend, clamp, random_patch, steer_back
 from workbench.engine.operators import OPERATORS, Operands, Region
 from workbench.engine.sites import Site
 
@@ -56,6 +56,15 @@ def test_a_cycle_counts_from_the_start_of_the_clip() -> None:
     assert_close(applied(add(rows, str(SITE), cycle=True)), whole)
     late = applied(add(rows, str(SITE), cycle=True, tokens=(1, 2)))
     assert_close(late, torch.cat([VALUE[:1], whole[1:]]))
+
+
+def test_a_difference_of_sources_is_added_by_token_or_as_its_mean() -> None:
+    difference = SOURCES[0] - SOURCES[1]
+    assert_close(applied(add_difference(str(SITE), "one", "two", 2.0)), VALUE + 2 * difference)
+    constant = applied(add_difference(str(SITE), "one", "two", 2.0, constant=True))
+    assert_close(constant, VALUE + 2 * difference.mean(dim=0))
+    late = applied(add_difference(str(SITE), "one", "two", constant=True, tokens=(1, 2)))
+    assert_close(late, torch.cat([VALUE[:1], VALUE[1:] + difference[1:].mean(dim=0)]))
 
 
 @pytest.mark.parametrize("amount", [1.0, 0.25])
