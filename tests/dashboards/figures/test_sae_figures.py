@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from dashboards.figures import feature, sae_training, screen_figure
+from dashboards.tables.features import features_frame
 from dashboards.traces import activation_trace
-from tests.dashboards.figures.helpers import table_of
+from tests.dashboards.figures.helpers import caption, table_of
 from tests.dashboards.synthetic_study import SAE_SITES, SECONDS
 from workbench.studies.study import Study
 
@@ -58,3 +59,16 @@ def test_one_feature_in_one_clip_is_drawn_over_its_time(study: Study) -> None:
     assert list(steps.y) == [str(step) for step in dict.fromkeys(table["step"])]
     assert np.array(steps.z).max() == table["value"].max()
     assert line.x[-1] == steps.x[-1] == mel.x[-1] == SECONDS
+
+
+def test_a_feature_is_compared_with_the_best_of_shuffled_labels(study: Study) -> None:
+    site = SAE_SITES[0]
+    features = features_frame(study.result(f"sae-{site}")).set_index("feature")
+    chosen = int(features["best_auroc"].idxmax())
+    row = features.loc[chosen]
+    assert caption(study, "feature", site=site, feature=chosen).endswith(
+        f"Highest for {row['best_value']}: {row['best_auroc']:.3f}; with shuffled labels, the best of the "
+        f"{len(features)} features exceeds {row['shuffled_auroc']:.3f} in 5 % of shuffles."
+    )
+    none = features.assign(best_value="").reset_index()
+    assert "shuffled" not in feature.write_caption(site, chosen, none)
