@@ -227,8 +227,8 @@ def write_caption(site: str, feature: int, features: pd.DataFrame) -> str:
     if not row["best_value"]:
         return panels
     return (
-        f"{panels} Highest for {row['best_value']}: {fixed(row['best_auroc'], 3)}; with shuffled labels, the best of the "
-        f"{len(features)} features exceeds {fixed(row['shuffled_auroc'], 3)} in 5 % of shuffles."
+        f"{panels} Highest for {row['best_value']}: {fixed(row['best_auroc'], 3)}; with shuffled labels, the best of "
+        f"the {len(features)} features exceeds {fixed(row['shuffled_auroc'], 3)} in 5 % of shuffles."
     )
 
 
