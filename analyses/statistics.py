@@ -166,13 +166,18 @@ def too_few_pairs(n_pairs: int) -> str:
     )
 
 
-def too_few_for_one(n_pairs: int, n_cells: int) -> str:
-    """Return a sentence if a cell of a map cannot be significant unless others are, else "".
+def fewest_significant(smallest: float, n_tests: int) -> int:
+    """Return how many of the tests must have the smallest p-value for it to be significant after the correction.
 
-    The correction multiplies the smallest p-value by the number of cells over the number of cells that have it.
+    The correction multiplies it by the number of tests over the number of those that have it.
     """
+    return math.ceil(round(smallest * n_tests / ALPHA, 9))
+
+
+def too_few_for_one(n_pairs: int, n_cells: int) -> str:
+    """Return a sentence if a cell of a map cannot be significant unless others are, else ""."""
     smallest = smallest_p(n_pairs)
-    needed = math.ceil(round(smallest * n_cells / ALPHA, 9))
+    needed = fewest_significant(smallest, n_cells)
     if smallest > ALPHA or needed <= 1:
         return ""
     return (

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from scipy import stats
 
-from analyses.statistics import ALPHA, MIN_P
+from analyses.statistics import ALPHA, MIN_P, fewest_significant
 from cache.wording import counted
 
 LEAST_SHUFFLED = 100
@@ -64,12 +64,9 @@ def too_few_prompts(prompt_labels: Shaped[np.ndarray, " prompt"]) -> str:
 
 
 def too_few_for_one(prompt_labels: Shaped[np.ndarray, " prompt"], n_probes: int) -> str:
-    """Return a sentence if a probe of these labels cannot be significant unless others are, else "".
-
-    The correction multiplies the smallest p-value by the number of probes over the number of probes that have it.
-    """
+    """Return a sentence if a probe of these labels cannot be significant unless others are, else ""."""
     smallest = max(smallest_p(prompt_labels), MIN_P)
-    needed = math.ceil(round(smallest * n_probes / ALPHA, 9))
+    needed = fewest_significant(smallest, n_probes)
     if smallest > ALPHA or needed <= 1:
         return ""
     return (

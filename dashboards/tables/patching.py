@@ -77,6 +77,9 @@ def cells_frame(
     one = (
         result[[*CELL_VALUES, *TESTS, *CONCEPT_VALUES]].sel(scorer=name).drop_vars("scorer", errors="ignore")
     )
+    # Without a screening every cell was run; one whose numbers became NaN has no audio either.
+    no_audio = (result["audio"] == "").all(["pair", "seed"])
+    one = one.assign(screened_out=no_audio & bool(result.attrs.get("screened")))
     one = one.isel(arm=np.flatnonzero(result["role"].values != "run"))
     frame = one.to_dataframe(dim_order=["concept", "arm"]).reset_index()
     frame["group"] = np.where(frame["role"] == "null", "null", "cell")
@@ -84,8 +87,6 @@ def cells_frame(
     frame["scorer"] = name
     frame["defined"] = frame["defined"].astype(bool)
     frame.loc[~frame["defined"], [*CELL_VALUES, *TESTS]] = np.nan
-    was_run = (result["audio"] != "").any(["pair", "seed"])
-    frame["was_run"] = [bool(was_run.sel(concept=row.concept, arm=row.arm)) for row in frame.itertuples()]
     frame["status"] = _status(frame)
     names = ["concept", "arm", "row", "block", "column", "direction", "group", "label", "beside", "scorer"]
     frame = frame[[*names, *CELL_VALUES, *TESTS, *CONCEPT_VALUES, "status"]]
@@ -220,7 +221,7 @@ def _status(frame: pd.DataFrame) -> np.ndarray:
     return np.select(
         [
             ~frame["defined"] & (frame["n_pairs"] > 0),
-            ~frame["was_run"] & (frame["n_pairs"] > 0),
+            frame["screened_out"] & (frame["n_pairs"] > 0),
             frame["impact"].isna(),
             frame["group"] == "null",
             few,

@@ -96,6 +96,10 @@ def test_cells_that_a_screening_left_out_were_not_run(study: Study) -> None:
     result = study.result(BLOCKS_MAP).copy(deep=True)
     result.audio.loc[{"concept": "tempo", "arm": "tf1"}] = ""
     result.impact.loc["tempo", "tf1"] = np.nan
+    assert cells(result)["status"]["tempo", "tf1"] == "no score", (
+        "without a screening it was run, but overflowed"
+    )
+    result.attrs["screened"] = "{}"
     assert cells(result)["status"]["tempo", "tf1"] == "screened out"
     assert cells(result)["status"]["tempo", "tf3"] == "clear"
 
