@@ -21,9 +21,17 @@ def running(app: dash.Dash, address: Address = Address()) -> Iterator[Server]:  
         try:
             yield server
         finally:
-            server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))  # ends the loop of `run`
+            channels: dict[int, object] = {}
+
+            def stop() -> None:
+                channels.update(server._map)
+                server._map.clear()  # an empty map ends the loop of `run`
+
+            server.trigger.pull_trigger(stop)
             thread.join()
             server.task_dispatcher.shutdown()
+            # Closed last: workers write to the trigger, and `stop` may run before `pull_trigger` has written to it.
+            wasyncore.close_all(channels)
 
 
 @contextmanager
