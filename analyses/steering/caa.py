@@ -1,6 +1,5 @@
 """Contrastive activation addition: directions as differences of mean activations (TADA, arXiv 2602.11910, Eq. 6)."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float
 from pydantic import BeforeValidator, Field
 
+from analyses.steering.pairs import ends, pairs_towards
 from analyses.steering.reliability import GROUPS, reliability
 from analyses.steering.vector import Vector, labelled
 from cache.errors import UserError
@@ -60,8 +60,8 @@ def caa(
     asked = {"pairs": pairs, "seed": seed, "passes": passes, "time": time}
     drawn = validated(_Drawn, asked, "Invalid vector")
     prompt_set = asked_prompt_set(prompts)
-    positive, negatives = _ends(prompt_set, concept, positive, negative)
-    chosen = _pairs(prompt_set, concept, positive, negatives, drawn.pairs, drawn.seed)
+    positive, negatives = ends(prompt_set, concept, positive, negative)
+    chosen = pairs_towards(prompt_set, concept, positive, negatives, drawn.pairs, drawn.seed)
     kept = parse_sites(sites, model.n_blocks, model.block_names)
     capture = Capture(tuple(kept), tuple(range(settings.num_steps)), tuple(drawn.passes))
     model.check_capture(capture, settings)
@@ -100,42 +100,6 @@ class _Drawn:
     seed: Seed
     passes: Annotated[tuple[Pass, ...], Field(min_length=1)]
     time: Annotated[Time, BeforeValidator(_checked_time)]
-
-
-def _ends(prompts: PromptSet, concept: str, positive: str, negative: str) -> tuple[str, list[str]]:
-    """Return the value that the direction points towards, and those that it points away from."""
-    must_be(str, concept, "A concept must be given by its name")
-    for value in (positive, negative):
-        must_be(str, value, "A value of a concept must be given by its name")
-    if concept not in prompts.concepts:
-        raise UserError(
-            f"Unknown concept '{concept}'. Concepts of this prompt set: {', '.join(prompts.concepts)}."
-        )
-    values = list(prompts.concepts[concept])
-    for value in filter(None, (positive, negative)):
-        if value not in values:
-            raise UserError(f"Unknown value '{value}' of {concept}. Values: {', '.join(values)}.")
-    positive = positive or next(value for value in values if value != negative)
-    negatives = [negative] if negative else [value for value in values if value != positive]
-    if negatives == [positive]:
-        raise UserError(f"The two values of {concept} must differ; both are '{positive}'.")
-    return positive, negatives
-
-
-def _pairs(
-    prompts: PromptSet, concept: str, positive: str, negatives: Sequence[str], n: int, seed: int
-) -> list[Pair]:
-    """Return pairs whose clean prompt has the positive value and whose corrupt prompt has a negative one."""
-    swaps = len(list(itertools.permutations(prompts.concepts[concept], 2)))
-    every = prompts.n_pairs(concept)
-    drawn = prompts.pairs(concept, min(n * swaps, every) if n > 0 else every, seed)
-    fitting = [pair for pair in drawn if pair.clean_value == positive and pair.corrupt_value in negatives]
-    if not 0 < n <= len(fitting):
-        raise UserError(
-            f"The number of pairs of {concept} must be from 1 to {len(fitting)} (from {' or '.join(negatives)} to "
-            f"{positive}) for this prompt set; got {n}."
-        )
-    return fitting[:n]
 
 
 def _check_time(time: Time, site: Site, tokens: int) -> None:
