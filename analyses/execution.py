@@ -30,7 +30,7 @@ class Unit:
     """Runs that are generated and scored in one place.
 
     The runs of each of `batches`, which have readable names, are generated together, unless the store has all of them.
-    Then the `judges` (identities by name) score all `runs` in the store for the `text`.
+    Then the `judges` (identities by name) score all `runs` in the store for each of the `texts`.
     """
 
     store: RunStore
@@ -38,7 +38,7 @@ class Unit:
     batches: tuple[tuple[tuple[str, Run], ...], ...]
     runs: tuple[Run, ...]
     judges: Mapping[str, str]
-    text: str
+    texts: tuple[str, ...]
 
 
 @runtime_checkable
@@ -68,7 +68,7 @@ class Worker:
         """
         rows = sum(self._generate(unit, batch) for batch in unit.batches)
         for name, identity in unit.judges.items():
-            judge(unit.store, unit.runs, self._judge(name, identity, unit), unit.text)
+            judge(unit.store, unit.runs, self._judge(name, identity, unit), unit.texts)
         return rows
 
     def _generate(self, unit: Unit, batch: tuple[tuple[str, Run], ...]) -> int:

@@ -20,7 +20,8 @@ class PairContext:
 
     `unrelated` has the corrupt value in another context; `control` differs from the corrupt prompt in another concept
     only (None if the prompts mention no other concept); `references` are any prompts (for mean ablation). `seeds` are
-    those of the initial noise, which all runs of the pair share, and no other pair of the concept.
+    those of the initial noise, which all runs of the pair share, and no other pair of the concept. `more_texts` are
+    scored, too, beside the pair's own text.
     """
 
     pair: Pair
@@ -28,6 +29,12 @@ class PairContext:
     control: str | None
     references: tuple[str, ...]
     seeds: tuple[int, ...] = ()
+    more_texts: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts for which the pair's runs are scored."""
+        return (self.pair.text, *self.more_texts)
 
     def prompts(self, source: str) -> tuple[str, ...]:
         """Return the prompts of a source's runs; raise UserError if this pair has none."""

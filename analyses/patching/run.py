@@ -168,7 +168,9 @@ def check_patching(
     sources = {source for arm in arms for source in arm.sources} - OWN
     contexts, dropped = drop_indistinguishable(_contexts(study, spec, listed, encode), sources, encode)
     for scorer in scorers.values():
-        scorer.check_texts([context.pair.text for pairs in contexts.values() for context in pairs])
+        scorer.check_texts(
+            [text for pairs in contexts.values() for context in pairs for text in context.texts]
+        )
     sweep = Sweep(
         study, model, scorers, with_noise(contexts, (study.spec.seed, spec.seed), spec.seeds), executor
     )

@@ -1,7 +1,7 @@
 """The runs behind patching maps: units of work for a map's missing arms, and their scores and audio as arrays."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -148,12 +148,17 @@ class Sweep:
             batches=tuple(map(tuple, batches)),
             runs=tuple(runs),
             judges={name: scorer.identity for name, scorer in self.scorers.items()},
-            text=context.pair.text,
+            texts=context.texts,
         )
 
-    def scores(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> Float[np.ndarray, "arm scorer"]:
-        """Return the scores of the clean run, the corrupt run and the arms; NaN if not run, or if the scorer failed."""
-        keys, records = self._keys(context), self._records(context, seed, arms)
+    def scores(
+        self, context: PairContext, seed: int, arms: Sequence[Arm], text: str | None = None
+    ) -> Float[np.ndarray, "arm scorer"]:
+        """Return the scores of the clean run, the corrupt run and the arms; NaN if not run, or if the scorer failed.
+
+        They are for one of the context's texts, by default the pair's own.
+        """
+        keys, records = self._keys([text or context.pair.text]), self._records(context, seed, arms)
         scores = [[None if record is None else record.scores.get(key) for key in keys] for record in records]
         return np.array(scores, dtype=np.float64)
 
@@ -163,18 +168,17 @@ class Sweep:
 
     def missing(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> list[str]:
         """Return the names of the arms, including the clean and the corrupt run, that are not run or not scored."""
-        keys = set(self._keys(context))
+        keys = set(self._keys(context.texts))
         records = zip((*RUNS, *arms), self._records(context, seed, arms), strict=True)
         return [arm.name for arm, record in records if record is None or not keys <= record.scores.keys()]
 
     def _records(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> list[RunRecord | None]:
         return self._store.records(runs_of_pair(context, seed, arms, self._lyrics))
 
-    def _keys(self, context: PairContext) -> list[str]:
-        """Return the keys of each scorer's scores in the run store."""
-        return [
-            score_key(scorer.name, scorer.identity, context.pair.text) for scorer in self.scorers.values()
-        ]
+    def _keys(self, texts: Iterable[str]) -> list[str]:
+        """Return the keys of each scorer's scores for the texts in the run store."""
+        scorers = self.scorers.values()
+        return [score_key(scorer.name, scorer.identity, text) for text in texts for scorer in scorers]
 
 
 def _chunks(asked: Sequence[tuple[Arm, Run]], rows: int) -> list[list[tuple[Arm, Run]]]:

@@ -14,26 +14,36 @@ from workbench.studies.runs import Audio, RunRecord, RunStore
 _log = logging.getLogger(__name__)
 
 
-def judge(store: RunStore, runs: Sequence[Run], scorer: Scorer, text: str) -> None:
-    """Score the runs in the store for a text, unless this scorer has already scored them for it.
+def judge(store: RunStore, runs: Sequence[Run], scorer: Scorer, texts: Sequence[str]) -> None:
+    """Score the runs in the store for each text, unless this scorer has already scored them for it.
+
+    Each recording is read once.
 
     Raises:
         UserError: if a recording is missing, damaged, or not the one generated for its run.
     """
-    key = score_key(scorer.name, scorer.identity, text)
-    unscored = [record for record in store.records(runs) if record is not None and key not in record.scores]
-    if not unscored:
-        return
-    known = store.scores_by_file(runs, key)
-    new = {record.audio: record for record in unscored if record.audio not in known}
-    store.add_scores(runs, key, known | _score_files(store, list(new.values()), scorer, text))
+    keys = {text: score_key(scorer.name, scorer.identity, text) for text in dict.fromkeys(texts)}
+    records = [record for record in store.records(runs) if record is not None]
+    unscored = {text for text, key in keys.items() for record in records if key not in record.scores}
+    known = {text: store.scores_by_file(runs, keys[text]) for text in keys if text in unscored}
+    new = {
+        record.audio: record
+        for record in records
+        for text, scores in known.items()
+        if keys[text] not in record.scores and record.audio not in scores
+    }
+    scored = _score_files(store, list(new.values()), scorer, list(known)) if new else {}
+    for text, scores in known.items():
+        store.add_scores(runs, keys[text], scored.get(text, {}) | scores)
 
 
 def _score_files(
-    store: RunStore, records: Sequence[RunRecord], scorer: Scorer, text: str
-) -> dict[str, float | None]:
-    """Return the scores of recordings by file; None if the audio cannot be scored."""
-    scores: dict[str, float | None] = {record.audio: None for record in records}
+    store: RunStore, records: Sequence[RunRecord], scorer: Scorer, texts: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
+    """Return the scores of recordings for each text by file; None if the audio cannot be scored."""
+    scores: dict[str, dict[str, float | None]] = {
+        text: {record.audio: None for record in records} for text in texts
+    }
     clips: dict[str, Audio] = {}
     rate = 0
     for record in records:
@@ -46,7 +56,8 @@ def _score_files(
         else:
             clips[record.audio] = clip
     if clips:
-        values = scorer.score(np.stack(list(clips.values())), rate, [text])[:, 0]
-        for file, value in zip(clips, values, strict=True):
-            scores[file] = float(value) if np.isfinite(value) else None
+        values = scorer.score(np.stack(list(clips.values())), rate, list(texts))
+        for text, of_text in zip(texts, values.T, strict=True):
+            of_files = zip(clips, of_text, strict=True)
+            scores[text] |= {file: float(value) if np.isfinite(value) else None for file, value in of_files}
     return scores

@@ -29,7 +29,7 @@ class Mean:
     def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
         self.scored += len(audio)
         means = audio.mean(axis=(1, 2))
-        return np.where(means > 0.15, np.nan, means)[:, None]
+        return np.where(means > 0.15, np.nan, means)[:, None] + np.zeros(len(texts))
 
 
 def scores(store: RunStore, runs: Sequence[Run], text: str) -> list[float | None]:
@@ -38,25 +38,34 @@ def scores(store: RunStore, runs: Sequence[Run], text: str) -> list[float | None
 
 def test_a_judge_hears_each_file_once_for_a_text(tmp_path: Path) -> None:
     store, mean = made_store(tmp_path / "study", RUNS, [0, 0, 2]), Mean()
-    judge(store, [PLAIN], mean, "loud")
+    judge(store, [PLAIN], mean, ["loud"])
     assert mean.scored == 1
-    judge(store, RUNS, mean, "loud")
-    judge(store, RUNS, mean, "loud")
+    judge(store, RUNS, mean, ["loud"])
+    judge(store, RUNS, mean, ["loud"])
     assert mean.scored == 2
     assert scores(store, [PLAIN, PATCHED], "loud") == pytest.approx([1 / 16] * 2, abs=2**-14)
     assert scores(store, [ABLATED], "loud") == [None], "it failed"
-    judge(store, RUNS, mean, "quiet")
+    judge(store, RUNS, mean, ["quiet"])
     assert mean.scored == 4
     mean.identity = "2"
-    judge(store, RUNS, mean, "quiet")
+    judge(store, RUNS, mean, ["quiet"])
     assert mean.scored == 6
+
+
+def test_several_texts_need_one_hearing(tmp_path: Path) -> None:
+    store, mean = made_store(tmp_path / "study", RUNS, [0, 0, 2]), Mean()
+    judge(store, [PLAIN], mean, ["loud"])
+    judge(store, RUNS, mean, ["loud", "quiet", "loud"])
+    assert mean.scored == 1 + 2, "the plain one again for the other text"
+    for text in ("loud", "quiet"):
+        assert scores(store, [PLAIN, PATCHED], text) == pytest.approx([1 / 16] * 2, abs=2**-14)
 
 
 def test_a_file_that_was_heard_is_not_heard_for_a_later_run(tmp_path: Path) -> None:
     store, mean = made_store(tmp_path / "study", [PLAIN]), Mean()
-    judge(store, [PLAIN], mean, "loud")
+    judge(store, [PLAIN], mean, ["loud"])
     store.add([PLAIN, ABLATED], [0, 0], sound, 16000)
-    judge(store, [ABLATED], mean, "loud")
+    judge(store, [ABLATED], mean, ["loud"])
     assert mean.scored == 1
     assert scores(store, [ABLATED], "loud") == scores(store, [PLAIN], "loud")
 
@@ -64,14 +73,14 @@ def test_a_file_that_was_heard_is_not_heard_for_a_later_run(tmp_path: Path) -> N
 def test_what_has_no_audio_or_is_silent_has_no_score(tmp_path: Path) -> None:
     store, mean = made_store(tmp_path / "study", [PLAIN]), Mean()
     store.add([PATCHED, ABLATED], [0, 1], [None, 0 * sound(0)].__getitem__, 16000)
-    judge(store, RUNS, mean, "loud")
+    judge(store, RUNS, mean, ["loud"])
     assert scores(store, [PATCHED, ABLATED], "loud") == [None, None]
     assert mean.scored == 1
 
 
 def test_runs_that_were_not_made_are_left_out(tmp_path: Path) -> None:
     store = made_store(tmp_path / "study", [PLAIN])
-    judge(store, RUNS, Mean(), "loud")
+    judge(store, RUNS, Mean(), ["loud"])
     assert store.holds(RUNS) == [True, False, False]
 
 
@@ -86,6 +95,6 @@ def test_another_recording_is_not_scored(tmp_path: Path, harm: str) -> None:
     else:
         one.write_bytes(one.read_bytes()[:100])
     with pytest.raises(UserError, match=r"has changed|no recording|damaged"):
-        judge(store, RUNS, mean, "loud")
+        judge(store, RUNS, mean, ["loud"])
     assert mean.scored == 0
     assert all(not record.scores for record in store.records(RUNS))
