@@ -9,20 +9,23 @@ import torch
 from jaxtyping import Float
 from pydantic import BeforeValidator, Field
 
+from analyses.steering.directions import labelled
+from analyses.steering.examples import Example, pair_examples
 from analyses.steering.pairs import ends, pairs_towards
 from analyses.steering.reliability import GROUPS, reliability
-from analyses.steering.vector import Vector, labelled
+from analyses.steering.vector import Vector
 from cache.errors import UserError
 from cache.protocol import Pass
 from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import Site, parse_sites
 from workbench.models.base import AudioDiffusionModel
-from workbench.prompts.prompt_sets import Pair, PromptSet, asked_prompt_set
+from workbench.prompts.prompt_sets import PromptSet, asked_prompt_set
 from workbench.seeds import Seed, consecutive_seeds
 from workbench.validation import must_be, validated
 
 PAIRS_PER_BATCH = 4
+UNIT = "the mean difference of activations within pairs, positive minus negative"
 Time = Literal["constant", "token"] | int
 """How a direction changes along the clip; a number is the length of a cycle in tokens."""
 
@@ -67,20 +70,24 @@ def caa(
     model.check_capture(capture, settings)
     for site in kept:
         _check_time(drawn.time, site, model.tokens_at(site, settings.duration))
-    sums = _differences(model, chosen, drawn, capture, settings)
+    examples = pair_examples(chosen, consecutive_seeds(drawn.seed, len(chosen)).tolist())
+    sums = _differences(model, examples, drawn, capture, settings)
     sigmas = model.sigmas(settings)
     directions = {
         site: labelled(groups.sum(axis=0) / len(chosen), site, drawn.passes, sigmas)
         for site, groups in sums.items()
     }
     return Vector(
+        method="caa",
         concept=concept,
         positive=positive,
         negative=" or ".join(negatives),
         directions=directions,
+        unit=UNIT,
         model=model.describe(),
         settings=settings,
-        n_pairs=len(chosen),
+        sampling=model.sampling(settings),
+        examples=examples,
         reliability=reliability(sums, drawn.passes, len(chosen)),
         cycle=isinstance(drawn.time, int),
     )
@@ -114,13 +121,13 @@ def _check_time(time: Time, site: Site, tokens: int) -> None:
 
 def _differences(
     model: AudioDiffusionModel,
-    pairs: Sequence[Pair],
+    examples: Sequence[Example],
     drawn: _Drawn,
     capture: Capture,
     settings: GenerationSettings,
 ) -> dict[str, Float[np.ndarray, "group pass step *token channel"]]:
     """Return, by site, the clean run's output minus the corrupt run's, summed over the pairs of each group."""
-    n_groups = min(len(pairs), GROUPS)
+    n_groups = min(len(examples) // 2, GROUPS)
     sums: dict[str, dict[int, list[Any]]] = {str(site): {} for site in capture.sites}
     first = 0
 
@@ -132,12 +139,7 @@ def _differences(
         for place, difference in enumerate(wide[::2] - wide[1::2], first // 2):
             groups[place % n_groups] += _along_time(difference, drawn.time).cpu().numpy()
 
-    seeds = consecutive_seeds(drawn.seed, len(pairs)).tolist()
-    clips = [
-        Clip(prompt.text, own)
-        for pair, own in zip(pairs, seeds, strict=True)
-        for prompt in (pair.clean, pair.corrupt)
-    ]
+    clips = [Clip(example.prompt, example.seed) for example in examples]
     for first in range(0, len(clips), 2 * PAIRS_PER_BATCH):
         batch = clips[first : first + 2 * PAIRS_PER_BATCH]
         model.generate_batch(batch, settings, capture=capture, sink=add_differences)

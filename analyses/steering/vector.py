@@ -1,31 +1,27 @@
-"""A steering direction for each site and step, and its file."""
+"""A steering direction for each site and step."""
 
-import hashlib
-import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from analyses.steering.reliability import as_dataset
+from analyses.steering.directions import norms
+from analyses.steering.examples import Example
+from analyses.steering.pack import read_pack, write_pack
 from analyses.steering.schedule import Schedule, weights
 from cache.errors import UserError
-from cache.opening import UnsafeFile
 from cache.protocol import Pass
 from cache.wording import printable
-from workbench.documents import parse_document
 from workbench.engine.edits import Edit, add
 from workbench.engine.settings import GenerationSettings
-from workbench.engine.sites import Site
-from workbench.provenance import content_hash
-from workbench.tensor_files import load_tensors, write_tensors
-from workbench.validation import Number, must_be, validated
+from workbench.models.sampling import Sampling
+from workbench.provenance import provenance
+from workbench.validation import Number, validated
 
 PassMode = Literal["cond_only", "null_only", "null_on_cond", "separate", "cond_on_both", "null_on_both"]
 PASS_MODES: dict[PassMode, dict[Pass, Pass]] = {
@@ -37,31 +33,54 @@ PASS_MODES: dict[PassMode, dict[Pass, Pass]] = {
     "null_on_both": {"cond": "null", "null": "null"},
 }
 """For each mode of TADA's code, the passes that are steered, and the pass whose direction they get."""
-_HEADER = "steering_vector"
-_RELIABILITY = "reliability."
-_FILE = "A vector's file must be given by its path, such as 'vectors/mood.safetensors'"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Vector:
     """Directions from the `negative` values of a concept to its `positive` one.
 
-    `directions` has an array for each site with dims (pass, step, channel) or, if they change along the clip, (pass,
-    step, token, channel), and coordinates pass, step and sigma, in the units of the site's output. They are valid for
-    the `model` (its `describe()`) and `settings` that they were computed with. With `cycle`, the tokens are a cycle
-    that repeats along the clip. `reliability` says how much the directions depend on the choice of pairs (see
-    `analyses.steering.reliability`).
+    Attributes:
+        method: the name of the method that found them, such as caa.
+        concept: the concept, or descriptor.
+        positive: the value, or end, towards which they point.
+        negative: the values that they point away from.
+        directions: an array for each site with dims (pass, step, channel) or, if they change along the clip, (pass,
+            step, token, channel), and coordinates pass, step and sigma, in the units of the site's output.
+        unit: what a strength of 1 adds, in words.
+        model: the model that they are valid for (its `describe()`).
+        settings: the settings that they were computed with.
+        sampling: what the model did with these settings (its `sampling(settings)`).
+        examples: the clips that they were computed from; empty if they are unknown.
+        reliability: how much they depend on the choice of pairs (see `analyses.steering.reliability`).
+        cycle: whether the tokens are a cycle that repeats along the clip.
+        raw_norms: the norms by site, pass and step before the directions were normalised, NaN if they are unknown; by
+            default their own, if they are not normalised.
+        provenance: versions and time of the computation.
     """
 
+    method: str
     concept: str
     positive: str
     negative: str
     directions: Mapping[str, xr.DataArray]
+    unit: str
     model: Mapping[str, Any]
     settings: GenerationSettings
-    n_pairs: int
+    sampling: Sampling
+    examples: tuple[Example, ...]
     reliability: xr.Dataset
     cycle: bool = False
+    raw_norms: Mapping[str, xr.DataArray] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=provenance)
+
+    def __post_init__(self) -> None:
+        if not self.raw_norms:
+            object.__setattr__(self, "raw_norms", self.norms)
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs among the examples."""
+        return len({example.pair for example in self.examples} - {None})
 
     @property
     def sigmas(self) -> tuple[float, ...]:
@@ -71,7 +90,7 @@ class Vector:
     @cached_property
     def norms(self) -> dict[str, xr.DataArray]:
         """The norm of each site's direction by pass and step; if it has tokens, the root mean square over them."""
-        return {site: _norm(array) for site, array in self.directions.items()}
+        return {site: norms(array) for site, array in self.directions.items()}
 
     def at(
         self,
@@ -157,25 +176,13 @@ class Vector:
         Raises:
             UserError: if the file cannot be written; an existing file is then unchanged.
         """
-        must_be((str, os.PathLike), path, _FILE)
-        file = Path(path)
-        arrays = {site: array.values for site, array in self.directions.items()}
-        arrays |= {f"{_RELIABILITY}{name}": array.values for name, array in self.reliability.items()}
-        header = _Header(
-            **{name: getattr(self, name) for name in _PLAIN},
-            model=dict(self.model),
-            sites=list(self.directions),
-            passes=next(iter(self.directions.values()))["pass"].values.tolist(),
-            sigmas=list(self.sigmas),
-            pairs=self.reliability["pairs"].values.tolist(),
-            content=_content(arrays),
-        )
-        write_tensors(file, arrays, {_HEADER: json.dumps(header.model_dump(), ensure_ascii=False)})
-        return file
+        return write_pack(path, {each.name: getattr(self, each.name) for each in fields(self)})
 
     def __repr__(self) -> str:
         ends = f"{self.concept}: + is {self.positive}, − is {self.negative}"
-        made_of = f"{', '.join(self.directions)}; {self.n_pairs} pairs of {self.model['model']}"
+        made_of = (
+            f"{self.method} at {', '.join(self.directions)}; {self.n_pairs} pairs of {self.model['model']}"
+        )
         return printable(f"Vector({ends}; {made_of})")
 
 
@@ -190,100 +197,10 @@ class _Application:
     start_step: Annotated[int, Field(ge=0)]
 
 
-def _norm(directions: xr.DataArray) -> xr.DataArray:
-    squares = (directions.astype(float) ** 2).sum("channel")
-    return (squares.mean("token") if "token" in squares.dims else squares) ** 0.5
-
-
-class _Header(BaseModel):
-    """What the file of a vector says about its arrays, which have the names of the sites; `content` is their hash."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    version: Literal[2] = 2
-    concept: str
-    positive: str
-    negative: str
-    model: dict[str, Any]
-    settings: GenerationSettings
-    n_pairs: int = Field(ge=1)
-    cycle: bool
-    sites: list[str] = Field(min_length=1)
-    passes: list[Pass] = Field(min_length=1)
-    sigmas: list[float] = Field(min_length=1)
-    pairs: list[int]
-    content: str
-
-
-_PLAIN = ("concept", "positive", "negative", "settings", "n_pairs", "cycle")
-
-
-def _content(arrays: Mapping[str, np.ndarray]) -> str:
-    """Return a hash of all numbers, which shows damage."""
-    data = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return content_hash(
-        {
-            name: [array.dtype.str, list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
-            for name, array in data.items()
-        }
-    )
-
-
-def labelled(values: np.ndarray, site: str, passes: Sequence[str], sigmas: Sequence[float]) -> xr.DataArray:
-    """Return a site's directions (pass, step, channel) or (pass, step, token, channel) with their coordinates."""
-    dims = ("pass", "step", "token", "channel") if values.ndim == 4 else ("pass", "step", "channel")
-    coordinates = {"pass": list(passes), "step": range(len(sigmas)), "sigma": ("step", list(sigmas))}
-    return xr.DataArray(values, coordinates, dims, name=site)
-
-
 def load_vector(path: str | os.PathLike[str]) -> Vector:
     """Load a vector that `Vector.save` wrote.
 
     Raises:
-        UserError: if the file does not exist, is damaged, or is not a vector.
+        UserError: if the file does not exist, is damaged or incomplete, or is not a vector.
     """
-    must_be((str, os.PathLike), path, _FILE)
-    file = Path(path)
-    try:
-        arrays, texts = load_tensors(file.parent, file.name)
-        if _HEADER not in texts:
-            raise ValueError("it has no vector")
-        header = validated(_Header, parse_document(texts[_HEADER]), "it is of another kind")
-        return _vector(header, arrays)
-    except UnsafeFile:
-        raise
-    except OSError as error:
-        raise UserError(
-            f"The vector {file} cannot be read ({error.strerror}). Give the path of its file."
-        ) from error
-    except (ValueError, UserError) as error:
-        reason = str(error)[:200].rstrip(".")
-        raise UserError(
-            f"{file} is not a vector, or is damaged ({reason}). Give a file that a vector's `save` wrote."
-        ) from error
-
-
-def _vector(header: _Header, arrays: Mapping[str, np.ndarray]) -> Vector:
-    """Combine a header with its arrays; raise ValueError or UserError unless they fit together."""
-    for name in ("model", "weights_hash"):
-        if not isinstance(header.model.get(name), str):
-            raise ValueError(f"its model has no {name}")
-    of_reliability = {name: array for name, array in arrays.items() if name.startswith(_RELIABILITY)}
-    arrays_of_sites = {name: array for name, array in arrays.items() if name not in of_reliability}
-    if sorted(header.sites) != sorted(arrays_of_sites):
-        raise ValueError("its arrays are not those of its sites")
-    directions = {}
-    for site in header.sites:
-        Site.parse(site)
-        values = arrays[site]
-        if values.dtype.kind != "f" or not np.isfinite(values).all() or not values.size:
-            raise ValueError(f"{site} does not have finite numbers")
-        if values.ndim not in (3, 4) or values.shape[:2] != (len(header.passes), len(header.sigmas)):
-            raise ValueError(f"{site} does not have one direction for each pass and step")
-        directions[site] = labelled(values, site, header.passes, header.sigmas)
-    if header.content != _content(arrays):
-        raise ValueError("its numbers are not those that were written")
-    known = {name.removeprefix(_RELIABILITY): array for name, array in of_reliability.items()}
-    reliable = as_dataset(known, header.sites, header.passes, header.pairs)
-    plain = {name: getattr(header, name) for name in _PLAIN}
-    return Vector(**plain, directions=directions, model=header.model, reliability=reliable)
+    return Vector(**read_pack(path))

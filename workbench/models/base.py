@@ -35,6 +35,7 @@ from workbench.models.folders import loading
 from workbench.models.generated import Activations, GeneratedClip, GeneratedClips, generated_clips
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall, cond_inputs, conditionings
+from workbench.models.sampling import Sampling
 from workbench.provenance import weights_hash
 from workbench.seeds import seed_array
 from workbench.validation import must_be
@@ -234,6 +235,24 @@ class AudioDiffusionModel(ABC):
             "dtype": self.dtype,
             **names,
         }
+
+    def sampling(self, settings: GenerationSettings) -> Sampling:
+        """Return what a run with these settings does; raise UserError for settings that the model does not support."""
+        self.check_settings(settings)
+        of_steps = self.step_passes(settings)
+        is_guided = any(len(passes) > 1 for passes in of_steps)
+        return Sampling(
+            architecture=self.options_class.architecture,
+            scheduler=self.scheduler_name(settings),
+            guidance_scale=settings.guidance_scale if is_guided else 1.0,
+            passes=tuple(of_steps),
+            options=options_of(self.options_class, settings).model_dump(mode="json"),
+            adapters=tuple(sorted(getattr(self.denoiser, "peft_config", {}))),
+        )
+
+    def scheduler_name(self, settings: GenerationSettings) -> str:  # noqa: ARG002 - the pipeline's own, in most
+        """Return the name of the scheduler that a run with these settings uses."""
+        return type(self.pipeline.scheduler).__name__
 
     def sites(self) -> list[Site]:
         """Every site, in order of computation."""

@@ -57,7 +57,12 @@ def test_it_is_the_difference_of_means(tiny64: AceStep15, vector: Vector) -> Non
 def test_it_says_what_it_is(tiny64: AceStep15, vector: Vector) -> None:
     assert (vector.concept, vector.positive, vector.negative) == ("mood", "happy", "sad")
     assert vector.model["weights_hash"] == tiny64.weights_hash
-    assert (vector.settings, vector.n_pairs) == (SETTINGS, PAIRS)
+    assert (vector.method, vector.settings, vector.n_pairs) == ("caa", SETTINGS, PAIRS)
+    assert vector.sampling == tiny64.sampling(SETTINGS)
+    for pair, (happy, sad) in enumerate(happy_and_sad()):
+        first, second = (example for example in vector.examples if example.pair == pair)
+        assert (first.prompt, first.value, second.prompt, second.value) == (happy, "happy", sad, "sad")
+        assert first.seed == second.seed == 7 + pair
     assert vector.reliability.site.values.tolist() == SITES
     assert vector.reliability.pairs.values.tolist() == [1, 2]
     array = vector.directions[SITES[0]]

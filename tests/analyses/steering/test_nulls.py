@@ -1,11 +1,14 @@
 """Random vectors: as long as a vector, and in no direction that has to do with it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
 
+from analyses.steering.directions import labelled
 from analyses.steering.nulls import random_vectors
-from analyses.steering.vector import Vector, labelled
+from analyses.steering.vector import Vector
 from cache.errors import UserError
 from tests.analyses.steering.test_vector import SIGMAS, SITE, vector_of
 from tests.tolerances import assert_close
@@ -60,15 +63,11 @@ def test_draws_do_not_depend_on_their_number_but_on_the_seed(vector: Vector) -> 
 
 def test_every_site_pass_and_step_is_turned_by_itself() -> None:
     vector = vector_of(np.ones((2, len(SIGMAS), 8)))
-    vector = Vector(
-        **{
-            **vector.__dict__,
-            "directions": {
-                site: labelled(np.ones((2, len(SIGMAS), 8)), site, ("cond", "null"), SIGMAS)
-                for site in ("tf0.mlp", "tf1.mlp")
-            },
-        }
-    )
+    directions = {
+        site: labelled(np.ones((2, len(SIGMAS), 8)), site, ("cond", "null"), SIGMAS)
+        for site in ("tf0.mlp", "tf1.mlp")
+    }
+    vector = replace(vector, directions=directions)
     (random,) = random_vectors(vector, 1)
     rows = np.concatenate([array.values.reshape(-1, 8) for array in random.directions.values()])
     assert len(np.unique(rows.round(6), axis=0)) == len(rows)

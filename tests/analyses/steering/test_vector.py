@@ -1,15 +1,19 @@
 """The edits of a vector: which direction, how strong, at which steps and in which passes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
+from analyses.steering.directions import labelled
+from analyses.steering.examples import Example
 from analyses.steering.reliability import reliability
-from analyses.steering.vector import PASS_MODES, Vector, labelled
+from analyses.steering.vector import PASS_MODES, Vector
 from cache.errors import UserError
 from tests.tolerances import assert_close
 from workbench.engine.settings import GenerationSettings
+from workbench.models.sampling import Sampling
 
 SITE = "tf1.cross_attn"
 SIGMAS = (1.0, 0.75, 0.5)
@@ -17,11 +21,40 @@ LENGTHS = {"cond": 3.0, "null": 5.0}
 
 
 def vector_of(values: np.ndarray, passes: tuple[str, ...] = ("cond", "null")) -> Vector:
-    directions = {SITE: labelled(values, SITE, passes, SIGMAS)}
-    settings = GenerationSettings(duration=1.0, num_steps=len(SIGMAS))
-    model = {"model": "tiny", "weights_hash": "ab"}
-    reliable = reliability({SITE: np.zeros((1, *values.shape))}, passes, 4)
-    return Vector("mood", "happy", "sad", directions, model, settings, 4, reliable)
+    return Vector(
+        method="caa",
+        concept="mood",
+        positive="happy",
+        negative="sad",
+        directions={SITE: labelled(values, SITE, passes, SIGMAS)},
+        unit="a mean difference",
+        model={"model": "tiny", "weights_hash": "ab"},
+        settings=GenerationSettings(duration=1.0, num_steps=len(SIGMAS)),
+        sampling=sampling_of([passes] * len(SIGMAS)),
+        examples=examples_of(4),
+        reliability=reliability({SITE: np.zeros((1, *values.shape))}, passes, 4),
+    )
+
+
+def sampling_of(passes: Sequence[tuple[str, ...]]) -> Sampling:
+    """Sampling with these passes in its steps."""
+    return Sampling(
+        architecture="tiny",
+        scheduler="Euler",
+        guidance_scale=3.0,
+        passes=tuple(passes),
+        options={"shift": 3.0},
+        adapters=(),
+    )
+
+
+def examples_of(n_pairs: int) -> tuple[Example, ...]:
+    """Pairs of a happy and a sad prompt."""
+    return tuple(
+        Example(prompt=f"a {value} song {pair}", lyrics="", seed=pair, value=value, pair=pair)
+        for pair in range(n_pairs)
+        for value in ("happy", "sad")
+    )
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import json
 import os
 import stat
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import xarray as xr
 from safetensors.numpy import save_file
 
 from analyses.steering import Vector, load_vector
+from analyses.steering.directions import labelled
+from analyses.steering.pack import Header
 from analyses.steering.reliability import reliability
-from analyses.steering.vector import labelled
 from cache.errors import UserError
+from tests.analyses.steering.test_vector import examples_of, sampling_of
 from tests.full_disk import full_disk
 from workbench.engine.settings import GenerationSettings
 from workbench.tensor_files import load_tensors
@@ -43,7 +45,18 @@ def vector() -> Vector:
     )
     reliable["split_half"][:] = np.nan  # as of one pair
     return Vector(
-        "Stimmung", "fröhlich", "sad or angry", directions, MODEL, settings, 5, reliable, cycle=True
+        method="caa",
+        concept="Stimmung",
+        positive="fröhlich",
+        negative="sad or angry",
+        directions=directions,
+        unit="a mean difference",
+        model=MODEL,
+        settings=settings,
+        sampling=sampling_of([("cond", "null")] * 2),
+        examples=examples_of(5),
+        reliability=reliable,
+        cycle=True,
     )
 
 
@@ -55,9 +68,11 @@ def test_it_comes_back_as_it_was(vector: Vector, tmp_path: Path) -> None:
     assert list(back.directions) == list(SITES)
     for site in SITES:
         xr.testing.assert_identical(back.directions[site], vector.directions[site])
-    xr.testing.assert_identical(back.reliability, vector.reliability)
-    for name in ("concept", "positive", "negative", "model", "settings", "n_pairs", "cycle"):
+        xr.testing.assert_identical(back.raw_norms[site], vector.raw_norms[site])
+    arrays = ("directions", "raw_norms", "reliability")
+    for name in {field.name for field in fields(Vector)} - set(arrays):
         assert getattr(back, name) == getattr(vector, name), name
+    xr.testing.assert_identical(back.reliability, vector.reliability)
     assert back.at(2.0) == vector.at(2.0)
     assert [edit.hash for edit in back.at(-1.5)] == [edit.hash for edit in vector.at(-1.5)]
 
@@ -70,33 +85,61 @@ def test_values_in_single_precision_stay_so(vector: Vector, tmp_path: Path) -> N
     assert back.directions[SITES[0]].dtype == np.float32
 
 
-def changed(file: Path, arrays: dict[str, np.ndarray] | None = None, **fields: Any) -> None:
-    """Write the file again with other fields in its header, or other arrays."""
+def changed(
+    file: Path, arrays: dict[str, np.ndarray | None] | None = None, without: str = "", **fields: Any
+) -> None:
+    """Write the file again with other fields in its header, or without one, or with other arrays."""
     old, texts = load_tensors(file.parent, file.name)
     header = {**json.loads(texts["steering_vector"]), **fields}
-    save_file(arrays or old, file, {"steering_vector": json.dumps(header)})
+    header.pop(without, None)
+    kept = {name: array for name, array in {**old, **(arrays or {})}.items() if array is not None}
+    save_file(kept, file, {"steering_vector": json.dumps(header)})
+
+
+def directions(values: np.ndarray) -> dict[str, np.ndarray]:
+    return {f"direction.{site}": values for site in SITES}
+
+
+HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"version": 1}, "version must be 2"),
-        ({"n_pairs": 0}, "n_pairs must be at least 1"),
-        ({"n_pairs": "many"}, "n_pairs must be a whole number"),
+        ({"version": 2}, "another version than 3; compute it again"),
+        ({"operation": "multiply"}, "operation must be 'add'"),
+        ({"method": ""}, "method must not be empty"),
+        ({"examples": [{"prompt": "a song"}]}, "examples.0.lyrics is missing"),
         ({"extra": 1}, "extra is not a known name"),
         ({"model": {"model": "tiny"}}, "weights_hash"),
+        ({"provenance": {"code_version": "1"}}, "created"),
+        ({"sampling": {"scheduler": "Euler"}}, "sampling.architecture is missing"),
         ({"settings": {"num_steps": 0}}, "settings.num_steps must be at least 1"),
         ({"sigmas": [1.0]}, "one direction for each pass and step"),
         ({"passes": ["cond"]}, "one direction for each pass and step"),
         ({"passes": ["cond", "x"]}, "passes.1 must be"),
-        ({"sites": [SITES[0]]}, "not those of its sites"),
+        ({"sites": {SITES[0]: HOOKS[SITES[0]]}}, "not those of its sites"),
+        (
+            {"sites": {**HOOKS, SITES[0]: {"hook": "block output", "width": 3}}},
+            "but its hook is block output",
+        ),
+        ({"sites": {**HOOKS, SITES[1]: {"hook": "cross_attn output", "width": 4}}}, "but its width is 4"),
         ({"pairs": [1, 2]}, "conflicting sizes"),
-        ({"sites": [*SITES, SITES[0]]}, "not those of its sites"),
-        ({"sites": ["x"], "arrays": {"x": np.ones((2, 2, 3))}}, "not a site"),
-        ({"arrays": {site: np.full((2, 2, 3), np.nan) for site in SITES}}, "finite numbers"),
-        ({"arrays": {site: np.ones((2, 2, 3)) for site in SITES}}, "its numbers are not those"),
-        ({"arrays": {site: np.ones((2, 2, 3), dtype=int) for site in SITES}}, "finite numbers"),
-        ({"arrays": {site: np.ones((2, 2)) for site in SITES}}, "one direction for each pass and step"),
+        ({"concept": "Tempo"}, "its content is not what was written"),
+        (
+            {
+                "sites": {**HOOKS, "x": HOOKS[SITES[0]]},
+                "arrays": {"direction.x": np.ones((2, 2, 3)), "raw_norm.x": np.ones((2, 2))},
+            },
+            "not a site",
+        ),
+        ({"arrays": {f"raw_norm.{SITES[0]}": None}}, "not those of its sites"),
+        ({"arrays": {"reliability.learning": None}}, "its reliability does not have"),
+        ({"arrays": {f"raw_norm.{SITES[0]}": np.ones(2)}}, "one raw norm for each pass and step"),
+        ({"arrays": directions(np.full((2, 2, 3), np.nan))}, "finite numbers"),
+        ({"arrays": directions(np.ones((2, 2, 3)))}, "its content is not what"),
+        ({"arrays": directions(np.ones((2, 2, 3), dtype=int))}, "finite numbers"),
+        ({"arrays": directions(np.ones((2, 2)))}, "one direction for each pass and step"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -109,13 +152,23 @@ def test_a_damaged_file_is_refused(
         load_vector(file)
 
 
+@pytest.mark.parametrize("name", Header.model_fields)
+def test_everything_in_the_header_is_mandatory(vector: Vector, tmp_path: Path, name: str) -> None:
+    file = vector.save(tmp_path / "mood.safetensors")
+    changed(file, without=name)
+    with pytest.raises(UserError, match=f"{name} is missing"):
+        load_vector(file)
+
+
 @pytest.mark.parametrize("from_end", [1, 3, 40])
 def test_a_changed_number_is_noticed(vector: Vector, tmp_path: Path, from_end: int) -> None:
     file = vector.save(tmp_path / "mood.safetensors")
     data = bytearray(file.read_bytes())
     data[-from_end] ^= 1
     file.write_bytes(data)
-    with pytest.raises(UserError, match=r"is not a vector, or is damaged .*its numbers are not those"):
+    with pytest.raises(
+        UserError, match=r"is not a vector, or is damaged .*its content is not what was written"
+    ):
         load_vector(file)
 
 

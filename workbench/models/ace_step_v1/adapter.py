@@ -123,6 +123,10 @@ class AceStepV1(AudioDiffusionModel):
         scheduler.set_timesteps(settings.num_steps)
         return [float(sigma) for sigma in scheduler.sigmas[:-1]]
 
+    def scheduler_name(self, settings: GenerationSettings) -> str:
+        """Return the name of the scheduler that the settings choose."""
+        return SCHEDULERS[options(settings).scheduler].__name__
+
     def segments(self, clip: Clip, settings: GenerationSettings) -> dict[str, Span]:  # noqa: ARG002
         """Spans of the conditioning tokens of a clip: speaker (one token), text, lyrics."""
         return _segments(self.pipeline.text_tokens(clip.prompt), len(self.pipeline.lyric_ids(clip.lyrics)))

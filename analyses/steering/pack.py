@@ -1,0 +1,203 @@
+"""Packs, the files of vectors: a safetensors file with a JSON header, in which everything is mandatory.
+
+`docs/reference/packs.md` defines the format.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from analyses.steering.directions import labelled, labelled_norms
+from analyses.steering.examples import Example
+from analyses.steering.reliability import as_dataset
+from cache.errors import UserError
+from cache.opening import UnsafeFile
+from cache.protocol import Pass
+from workbench.documents import parse_document
+from workbench.engine.settings import GenerationSettings
+from workbench.engine.sites import Site
+from workbench.models.sampling import Sampling
+from workbench.provenance import content_hash
+from workbench.tensor_files import load_tensors, write_tensors
+from workbench.validation import must_be, validated
+
+VERSION = 3
+_HEADER = "steering_vector"
+_DIRECTIONS, _RAW_NORMS, _RELIABILITY = "direction.", "raw_norm.", "reliability."
+_FILE = "A vector's file must be given by its path, such as 'vectors/mood.safetensors'"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class PackSite(_Strict):
+    """A site of a pack: what its directions are added to, and their width."""
+
+    hook: str
+    width: int = Field(ge=1)
+
+
+class Header(_Strict):
+    """Everything that a pack says beside its arrays; `content` is a hash of both."""
+
+    version: Literal[3]
+    operation: Literal["add"]
+    method: str = Field(min_length=1)
+    concept: str
+    positive: str
+    negative: str
+    unit: str = Field(min_length=1)
+    sites: dict[str, PackSite] = Field(min_length=1)
+    passes: list[Pass] = Field(min_length=1)
+    sigmas: list[float] = Field(min_length=1)
+    cycle: bool
+    model: dict[str, Any]
+    settings: GenerationSettings
+    sampling: Sampling
+    examples: list[Example]
+    pairs: list[int]
+    provenance: dict[str, Any]
+    content: str
+
+    @field_validator("model")
+    @classmethod
+    def _identified(cls, model: dict[str, Any]) -> dict[str, Any]:
+        for name in ("model", "weights_hash"):
+            if not isinstance(model.get(name), str):
+                raise ValueError(f"it must have a {name}")
+        return model
+
+    @field_validator("provenance")
+    @classmethod
+    def _dated(cls, provenance: dict[str, Any]) -> dict[str, Any]:
+        for name in ("code_version", "created"):
+            if not isinstance(provenance.get(name), str):
+                raise ValueError(f"it must have a {name}")
+        return provenance
+
+
+_PLAIN = (
+    "method",
+    "concept",
+    "positive",
+    "negative",
+    "unit",
+    "cycle",
+    "model",
+    "settings",
+    "sampling",
+    "provenance",
+)
+
+
+def hook(site: str) -> str:
+    """Return what a direction at a site is added to: the output of the site's module."""
+    return f"{Site.parse(site).part} output"
+
+
+def write_pack(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> Path:
+    """Write the fields of a `Vector` as a pack; see `Vector.save`."""
+    must_be((str, os.PathLike), path, _FILE)
+    file = Path(path)
+    directions, reliable = fields["directions"], fields["reliability"]
+    first = next(iter(directions.values()))
+    arrays = {f"{_DIRECTIONS}{site}": array.values for site, array in directions.items()}
+    arrays |= {f"{_RAW_NORMS}{site}": array.values for site, array in fields["raw_norms"].items()}
+    arrays |= {f"{_RELIABILITY}{name}": array.values for name, array in reliable.items()}
+    header = Header(
+        **{name: fields[name] for name in _PLAIN},
+        version=VERSION,
+        operation="add",
+        sites={
+            site: PackSite(hook=hook(site), width=array.sizes["channel"])
+            for site, array in directions.items()
+        },
+        passes=first["pass"].values.tolist(),
+        sigmas=first["sigma"].values.tolist(),
+        examples=list(fields["examples"]),
+        pairs=reliable["pairs"].values.tolist(),
+        content="",
+    ).model_dump(mode="json")
+    header["content"] = _content(header, arrays)
+    write_tensors(file, arrays, {_HEADER: json.dumps(header, ensure_ascii=False)})
+    return file
+
+
+def read_pack(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the fields of the `Vector` in a pack; see `load_vector`."""
+    must_be((str, os.PathLike), path, _FILE)
+    file = Path(path)
+    try:
+        arrays, texts = load_tensors(file.parent, file.name)
+        if _HEADER not in texts:
+            raise ValueError("it has no vector")
+        document = parse_document(texts[_HEADER])
+        if document.get("version", VERSION) != VERSION:
+            raise ValueError(f"its format has another version than {VERSION}; compute it again")
+        fields = _fields(validated(Header, document, "its header is incomplete or wrong"), arrays)
+        if document["content"] != _content(document, arrays):
+            raise ValueError("its content is not what was written")
+        return fields
+    except UnsafeFile:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"The vector {file} cannot be read ({error.strerror}). Give the path of its file."
+        ) from error
+    except (ValueError, UserError) as error:
+        reason = str(error)[:200].rstrip(".")
+        raise UserError(
+            f"{file} is not a vector, or is damaged ({reason}). Give a file that a vector's `save` wrote."
+        ) from error
+
+
+def _fields(header: Header, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Combine a header with its arrays; raise ValueError or UserError unless they fit together."""
+    expected = {f"{kind}{site}" for kind in (_DIRECTIONS, _RAW_NORMS) for site in header.sites}
+    of_reliability = {name for name in arrays if name.startswith(_RELIABILITY)}
+    if expected != arrays.keys() - of_reliability:
+        raise ValueError("its arrays are not those of its sites")
+    directions, raw_norms = {}, {}
+    for site, declared in header.sites.items():
+        values, lengths = arrays[_DIRECTIONS + site], arrays[_RAW_NORMS + site]
+        _check_directions(site, values, declared, header)
+        if lengths.dtype.kind != "f" or lengths.shape != values.shape[:2]:
+            raise ValueError(f"{site} does not have one raw norm for each pass and step")
+        directions[site] = labelled(values, site, header.passes, header.sigmas)
+        raw_norms[site] = labelled_norms(lengths, site, header.passes, header.sigmas)
+    known = {name.removeprefix(_RELIABILITY): arrays[name] for name in of_reliability}
+    return {
+        **{name: getattr(header, name) for name in _PLAIN},
+        "directions": directions,
+        "raw_norms": raw_norms,
+        "examples": tuple(header.examples),
+        "reliability": as_dataset(known, list(header.sites), header.passes, header.pairs),
+    }
+
+
+def _check_directions(site: str, values: np.ndarray, declared: PackSite, header: Header) -> None:
+    if declared.hook != hook(site):
+        raise ValueError(f"{site} is the {hook(site)}, but its hook is {declared.hook}")
+    if values.dtype.kind != "f" or not np.isfinite(values).all() or not values.size:
+        raise ValueError(f"{site} does not have finite numbers")
+    if values.ndim not in (3, 4) or values.shape[:2] != (len(header.passes), len(header.sigmas)):
+        raise ValueError(f"{site} does not have one direction for each pass and step")
+    if values.shape[-1] != declared.width:
+        raise ValueError(f"{site} has {values.shape[-1]} channels, but its width is {declared.width}")
+
+
+def _content(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Return a hash of a header without its own `content`, and of all numbers, which shows damage."""
+    data = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    numbers = {
+        name: [array.dtype.str, list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
+        for name, array in data.items()
+    }
+    return content_hash([{**header, "content": ""}, numbers])

@@ -1,0 +1,23 @@
+"""The effective sampling of a run: every setting that shapes it, with the defaults filled in."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Sampling(BaseModel):
+    """What a model does when it is asked for some settings (see `AudioDiffusionModel.sampling`).
+
+    `guidance_scale` is 1 if no step is guided. `passes` are the guidance passes of each step. `options` are all options
+    of the `architecture`, such as the shift of its schedule. `adapters` are the names of those loaded into the
+    denoiser.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    architecture: str
+    scheduler: str
+    guidance_scale: float
+    passes: tuple[tuple[str, ...], ...]
+    options: dict[str, Any]
+    adapters: tuple[str, ...]
