@@ -19,6 +19,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 # Names that the stub can only alias: from upper rooms, which is allowed only here, or under another name.
 _ALIASES = {
     "UserError": ("cache.errors", "UserError"),
+    "austeer": ("analyses.steering", "austeer"),
     "caa": ("analyses.steering", "caa"),
     "load": ("workbench.models", "load_model"),
     "load_vector": ("analyses.steering", "load_vector"),

@@ -11,6 +11,7 @@ from .engine.settings import GenerationSettings
 from .prompts.clips import clips
 
 UserError = _errors.UserError
+austeer = _steering.austeer
 caa = _steering.caa
 load = _models.load_model
 load_vector = _steering.load_vector
@@ -24,6 +25,7 @@ __all__ = [
     "UserError",
     "ablate",
     "add",
+    "austeer",
     "blend",
     "caa",
     "clamp",

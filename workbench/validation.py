@@ -7,12 +7,17 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, BeforeValidator, RootModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticKnownError
 
 from cache.errors import UserError
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
 Value = TypeVar("Value")
 Model = TypeVar("Model")
@@ -77,7 +82,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_one_as_list)]
 """Several names, or one as text."""
 
 
-class MadeByUsers(type(BaseModel)):  # type: ignore[misc]
+class MadeByUsers(ModelMetaclass):
     """Metaclass of models that users construct in Python: an invalid value raises UserError, worded as by `validated`.
 
     An `__init__` or a wrap validator would not do: pydantic runs them for models inside other models, too, where the

@@ -1,6 +1,8 @@
 """Steering: find directions that turn a concept up or down."""
 
-from analyses.steering.caa import caa
+from analyses.steering.austeer import AUSteer, austeer
+from analyses.steering.caa import CAA, caa
+from analyses.steering.capture import fit
 from analyses.steering.vector import Vector, load_vector
 
-__all__ = ["Vector", "caa", "load_vector"]
+__all__ = ["CAA", "AUSteer", "Vector", "austeer", "caa", "fit", "load_vector"]

@@ -1,10 +1,10 @@
 """Reliability of a direction: would other pairs have given the same one?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from analyses.statistics import halvings
 from cache.protocol import Pass
@@ -12,6 +12,8 @@ from cache.protocol import Pass
 GROUPS = 10
 """Groups of pairs that are kept apart, to compare directions of some of them with those of others."""
 HALVINGS = 500
+REFITS = 100
+"""Halvings for directions that are not means of differences, which must be computed again for each."""
 CONFIDENCE = 0.95
 _BY_STEP = ("site", "pass", "step")
 VARIABLES = {
@@ -22,6 +24,9 @@ VARIABLES = {
     "steps": (*_BY_STEP, "step_b"),
 }
 """Variables of a reliability, with their dims."""
+
+Refit = Callable[[Bool[np.ndarray, " group"]], Mapping[str, Float[np.ndarray, "pass step *token channel"]]]
+"""Returns the directions by site of some groups of pairs."""
 
 
 def reliability(
@@ -52,6 +57,40 @@ def reliability(
     return as_dataset(arrays, list(sums), passes, pairs)
 
 
+def reliability_of_refits(
+    refit: Refit, n_groups: int, passes: Sequence[Pass], n_pairs: int, draws: int = REFITS, seed: int = 0
+) -> xr.Dataset:
+    """Compare directions as `reliability` does, for a method whose directions are not means of differences.
+
+    Args:
+        refit: returns the directions by site of the groups of pairs that are True.
+        n_groups: number of groups of nearly equal size.
+        passes: the passes, in order.
+        n_pairs: number of pairs in all groups together.
+        draws: halvings, and draws of smaller sets; all but `steps` is NaN for none.
+        seed: seed of the random draws.
+
+    Returns:
+        The same as `reliability`.
+    """
+    every = refit(np.ones(n_groups, dtype=bool))
+    steps = np.stack([_cosines_of_steps(values) for values in every.values()])
+    sizes = _sizes(n_groups)
+    arrays = {
+        name: np.full((*steps.shape[:3], *([len(sizes)] if name == "learning" else [])), np.nan)
+        for name in VARIABLES
+    }
+    if draws and sizes:
+        halves = halvings(n_groups, draws, seed).astype(bool)
+        order = np.random.default_rng(seed).permuted(np.tile(np.arange(n_groups), (draws, 1)), axis=1)
+        arrays |= _split_half(_compared(refit, halves, ~halves))
+        for place, size in enumerate(sizes):
+            cosines = _compared(refit, order < size, (order >= size) & (order < 2 * size))
+            arrays["learning"][..., place] = cosines.mean(axis=-1)
+    pairs = [round(size * n_pairs / n_groups) for size in sizes]
+    return as_dataset({**arrays, "steps": steps}, list(every), passes, pairs)
+
+
 def as_dataset(
     arrays: Mapping[str, np.ndarray], sites: Sequence[str], passes: Sequence[Pass], pairs: Sequence[int]
 ) -> xr.Dataset:
@@ -75,24 +114,50 @@ def _of_site(sums: Float[np.ndarray, "group pass step *token channel"], seed: in
     products = np.einsum("gpsc,hpsc->psgh", flat, flat)
     halves = halvings(n_groups, HALVINGS, seed)
     of_halves = _cosines(products, halves, 1 - halves)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(of_halves, (tail, 1 - tail), axis=-1)
     order = np.random.default_rng(seed).permuted(np.tile(np.arange(n_groups), (HALVINGS, 1)), axis=1)
     learning = np.empty((*flat.shape[1:3], len(_sizes(n_groups))))
     for place, size in enumerate(_sizes(n_groups)):
         learning[..., place] = _cosines(products, order < size, (order >= size) & (order < 2 * size)).mean(
             axis=-1
         )
-    mean = flat.sum(axis=0)
+    return {**_split_half(of_halves), "learning": learning, "steps": _cosines_of_steps(sums.sum(axis=0))}
+
+
+def _split_half(cosines: Float[np.ndarray, "*cell draw"]) -> dict[str, np.ndarray]:
+    """Return the mean and the central 95 % of the cosines of two halves over the draws."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(cosines, (tail, 1 - tail), axis=-1)
+    return {"split_half": cosines.mean(axis=-1), "split_half_lo": low, "split_half_hi": high}
+
+
+def _cosines_of_steps(
+    directions: Float[np.ndarray, "pass step *token channel"],
+) -> Float[np.ndarray, "pass step step"]:
+    flat = directions.reshape(*directions.shape[:2], -1)
     with np.errstate(invalid="ignore"):
-        unit = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
-    return {
-        "split_half": of_halves.mean(axis=-1),
-        "split_half_lo": low,
-        "split_half_hi": high,
-        "learning": learning,
-        "steps": np.einsum("psc,ptc->pst", unit, unit),
-    }
+        unit = flat / np.linalg.norm(flat, axis=-1, keepdims=True)
+    return np.einsum("psc,ptc->pst", unit, unit)
+
+
+def _compared(
+    refit: Refit, ones: Bool[np.ndarray, "draw group"], others: Bool[np.ndarray, "draw group"]
+) -> Float[np.ndarray, "site pass step draw"]:
+    """Return the cosines between the directions of the groups in `ones` and in `others`."""
+    return np.stack(
+        [_cosines_by_site(refit(one), refit(other)) for one, other in zip(ones, others, strict=True)], axis=-1
+    )
+
+
+def _cosines_by_site(
+    directions: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]
+) -> Float[np.ndarray, "site pass step"]:
+    cosines = []
+    for site, values in directions.items():
+        one, other = (each.reshape(*values.shape[:2], -1) for each in (values, others[site]))
+        sizes = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+        with np.errstate(invalid="ignore"):
+            cosines.append((one * other).sum(axis=-1) / sizes)
+    return np.stack(cosines)
 
 
 def _cosines(

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from analyses.steering.reliability import reliability
+from analyses.steering.reliability import HALVINGS, reliability, reliability_of_refits
 
 CHANNELS = 4000
 GROUPS, PAIRS = 10, 50
@@ -67,3 +68,24 @@ def test_sites_and_passes_are_labelled() -> None:
     assert float(found.split_half.sel({"site": "tf1.mlp", "pass": "null", "step": 0})) > 0.7
     assert float(found.split_half.sel({"site": "tf0.mlp", "pass": "cond", "step": 0})) > 0.7
     assert float(found.split_half.sel({"site": "tf0.mlp", "pass": "null", "step": 0})) < 0.1
+
+
+@pytest.mark.parametrize("groups", [GROUPS, 5, 1])
+def test_refits_of_mean_differences_are_compared_like_them(groups: int) -> None:
+    sums = {"tf1.mlp": planted(0.2, groups=groups), "tf0.mlp": planted(0.0, groups=groups)}
+
+    def refit(chosen: np.ndarray) -> dict[str, np.ndarray]:
+        return {site: values[chosen].sum(axis=0) for site, values in sums.items()}
+
+    expected = reliability(sums, ["cond"], PAIRS)
+    found = reliability_of_refits(refit, groups, ["cond"], PAIRS, draws=HALVINGS)
+    xr.testing.assert_allclose(found, expected)
+
+
+def test_without_draws_only_steps_are_compared() -> None:
+    sums = planted(0.2)
+    found = reliability_of_refits(
+        lambda chosen: {"tf0.mlp": sums[chosen].sum(axis=0)}, GROUPS, ["cond"], PAIRS, 0
+    )
+    assert found.split_half.isnull().all() and found.learning.isnull().all()
+    assert found.steps.notnull().all()

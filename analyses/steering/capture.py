@@ -1,0 +1,254 @@
+"""Generate counterfactual pairs once, and fit any number of methods to their activations."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Protocol, TypedDict, Unpack, cast, runtime_checkable
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Real
+from pydantic import BaseModel, ConfigDict, Field
+
+from analyses.steering.directions import labelled
+from analyses.steering.examples import Example, pair_examples
+from analyses.steering.pairs import ends, pairs_towards
+from analyses.steering.reliability import GROUPS
+from analyses.steering.vector import Vector
+from cache.protocol import Pass
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings, settings_or_default
+from workbench.engine.sites import Site, parse_sites
+from workbench.models.base import AudioDiffusionModel
+from workbench.prompts.prompt_sets import PromptSet, asked_prompt_set
+from workbench.seeds import Seed, consecutive_seeds
+from workbench.validation import MadeByUsers, must_be, validated
+
+PAIRS_PER_BATCH = 4
+
+
+class PairOptions(TypedDict, total=False):
+    """Which pairs a direction is computed from, and how they are generated; see `capture_of_pairs`."""
+
+    positive: str
+    negative: str
+    prompts: str | PromptSet
+    pairs: int
+    seed: int
+    passes: Sequence[Pass]
+    settings: GenerationSettings | None
+
+
+@dataclass(frozen=True)
+class PairValues:
+    """The outputs of a site at a step in clean and corrupt runs of consecutive pairs, from number `first` on."""
+
+    site: Site
+    step: int
+    first: int
+    clean: Float[torch.Tensor, "pair pass token channel"]
+    corrupt: Float[torch.Tensor, "pair pass token channel"]
+
+
+@runtime_checkable
+class Fit(Protocol):
+    """A method at work: it takes the outputs of the pairs in batches, and then gives its vector."""
+
+    def add(self, values: PairValues) -> None:
+        """Take the outputs of some pairs at one site and step."""
+        ...
+
+    def vector(self) -> Vector:
+        """Return the vector of all pairs."""
+        ...
+
+
+class Method(BaseModel, ABC, metaclass=MadeByUsers):
+    """A method that computes directions from pairs, with its parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @abstractmethod
+    def start(self, captured: "PairCapture") -> Fit:
+        """Start a fit; raise UserError if the parameters do not suit the sites."""
+
+
+@dataclass(frozen=True)
+class PairCapture:
+    """Pairs towards the positive value of a concept, and what is captured of their runs.
+
+    `examples` are the clips of each pair, the clean one first.
+    """
+
+    model: AudioDiffusionModel
+    concept: str
+    positive: str
+    negatives: tuple[str, ...]
+    examples: tuple[Example, ...]
+    capture: Capture
+    settings: GenerationSettings
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of pairs."""
+        return len(self.examples) // 2
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """The captured passes."""
+        return cast(tuple[Pass, ...], self.capture.passes)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups of pairs that `GroupSums` keeps apart; pair p is in group p modulo their number."""
+        return min(self.n_pairs, GROUPS)
+
+    @property
+    def group_sizes(self) -> Float[np.ndarray, " group"]:
+        """Number of pairs in each group."""
+        groups = np.arange(self.n_pairs) % self.n_groups
+        return np.bincount(groups).astype(float)
+
+    def stream(self, fits: Sequence[Fit]) -> None:
+        """Generate the pairs in batches, and pass the outputs of every site and step to all fits, in float64."""
+        clips = [Clip(example.prompt, example.seed) for example in self.examples]
+        first = 0
+
+        def pass_on(site: Site, step: int, values: Float[torch.Tensor, "clip pass token channel"]) -> None:
+            wide = values.double()
+            given = PairValues(site, step, first // 2, wide[::2], wide[1::2])
+            for fit in fits:
+                fit.add(given)
+
+        for first in range(0, len(clips), 2 * PAIRS_PER_BATCH):
+            batch = clips[first : first + 2 * PAIRS_PER_BATCH]
+            self.model.generate_batch(batch, self.settings, capture=self.capture, sink=pass_on)
+
+    def vector(
+        self,
+        method: str,
+        unit: str,
+        directions: Mapping[str, Float[np.ndarray, "pass step *token channel"]],
+        reliability: xr.Dataset,
+        cycle: bool = False,
+    ) -> Vector:
+        """Return the vector with these directions by site; `unit` says what a strength of 1 adds."""
+        sigmas = self.model.sigmas(self.settings)
+        return Vector(
+            method=method,
+            concept=self.concept,
+            positive=self.positive,
+            negative=" or ".join(self.negatives),
+            directions={
+                site: labelled(values, site, self.passes, sigmas) for site, values in directions.items()
+            },
+            unit=unit,
+            model=self.model.describe(),
+            settings=self.settings,
+            sampling=self.model.sampling(self.settings),
+            examples=self.examples,
+            reliability=reliability,
+            cycle=cycle,
+        )
+
+
+class GroupSums:
+    """Sums over the pairs of each group, by site and step."""
+
+    def __init__(self, captured: PairCapture) -> None:
+        self._n_groups = captured.n_groups
+        self._steps = captured.capture.steps
+        self._sums: dict[str, dict[int, np.ndarray]] = {}
+
+    def add(self, values: PairValues, each: Real[torch.Tensor, "pair pass *kept"]) -> None:
+        """Add a number for each pair, computed from `values`, to the sums of the pairs' groups."""
+        steps = self._sums.setdefault(str(values.site), {})
+        if values.step not in steps:
+            steps[values.step] = np.zeros((self._n_groups, *each.shape[1:]))
+        for pair, of_pair in enumerate(each.cpu().numpy(), values.first):
+            steps[values.step][pair % self._n_groups] += of_pair
+
+    @property
+    def arrays(self) -> dict[str, Float[np.ndarray, "group pass step *kept"]]:
+        """The sums of each site."""
+        return {
+            site: np.stack([steps[step] for step in self._steps], axis=2)
+            for site, steps in self._sums.items()
+        }
+
+
+def fit(
+    model: AudioDiffusionModel,
+    concept: str,
+    sites: str | Sequence[str],
+    methods: Sequence[Method],
+    **options: Unpack[PairOptions],
+) -> list[Vector]:
+    """Fit several methods to the same pairs, which are generated once; return a vector for each.
+
+    `options` are those of `capture_of_pairs`.
+
+    Raises:
+        UserError: as `capture_of_pairs`; or for anything that is not a method, or whose parameters do not suit the
+            sites.
+    """
+    must_be(Sequence, methods, "Methods must be a list, such as [CAA(), AUSteer(k=64)]")
+    for method in methods:
+        must_be(Method, method, "A method must be one such as CAA() or AUSteer(k=64)")
+    captured = capture_of_pairs(model, concept, sites, **options)
+    fits = [method.start(captured) for method in methods]
+    captured.stream(fits)
+    return [each.vector() for each in fits]
+
+
+def capture_of_pairs(
+    model: AudioDiffusionModel,
+    concept: str,
+    sites: str | Sequence[str],
+    *,
+    positive: str = "",
+    negative: str = "",
+    prompts: str | PromptSet = "organism",
+    pairs: int = 16,
+    seed: int = 0,
+    passes: Sequence[Pass] = ("cond",),
+    settings: GenerationSettings | None = None,
+) -> PairCapture:
+    """Draw the pairs of a concept from which a direction is computed; nothing is generated yet.
+
+    Args:
+        model: the model.
+        concept: one of the prompt set's.
+        sites: sites of the directions.
+        positive: value that the directions point towards; by default the concept's first.
+        negative: value that they point away from; by default all others.
+        prompts: prompt set, or its name or file.
+        pairs: number of pairs, which differ only in the concept.
+        seed: draws the pairs, and is the seed of the first pair's noise.
+        passes: passes that get directions.
+        settings: generation settings.
+
+    Raises:
+        UserError: if a concept, value, site, pass or prompt set is unknown, or there are fewer pairs.
+    """
+    must_be(AudioDiffusionModel, model, "A vector is made with a model, such as wb.load('organism-shared')")
+    settings = settings_or_default(settings)
+    drawn = validated(_Drawn, {"pairs": pairs, "seed": seed, "passes": passes}, "Invalid vector")
+    prompt_set = asked_prompt_set(prompts)
+    positive, negatives = ends(prompt_set, concept, positive, negative)
+    chosen = pairs_towards(prompt_set, concept, positive, negatives, drawn.pairs, drawn.seed)
+    kept = parse_sites(sites, model.n_blocks, model.block_names)
+    capture = Capture(kept, tuple(range(settings.num_steps)), tuple(drawn.passes))
+    model.check_capture(capture, settings)
+    examples = pair_examples(chosen, consecutive_seeds(drawn.seed, len(chosen)).tolist())
+    return PairCapture(model, concept, positive, tuple(negatives), examples, capture, settings)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Number of pairs, the seed with which they are drawn, and the passes that are captured."""
+
+    pairs: int
+    seed: Seed
+    passes: Annotated[tuple[Pass, ...], Field(min_length=1)]

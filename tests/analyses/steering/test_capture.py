@@ -1,0 +1,66 @@
+"""Several methods fitted to pairs that are generated once."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analyses.steering import CAA, AUSteer, austeer, caa, fit
+from analyses.steering.capture import GroupSums, capture_of_pairs
+from cache.errors import UserError
+from tests.analyses.steering.pair_values import give, random_outputs
+from tests.tolerances import assert_close
+from workbench.engine.settings import GenerationSettings
+from workbench.models.ace_step import AceStep15
+
+SITES = ["tf0.cross_attn", "tf1.cross_attn"]
+OPTIONS = {"pairs": 5, "seed": 7, "settings": GenerationSettings(duration=1.0, num_steps=2)}
+
+
+def test_vectors_of_one_capture_are_those_of_each_method(
+    tiny64: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [
+        caa(tiny64, "mood", SITES, time="token", **OPTIONS),
+        austeer(tiny64, "mood", SITES, k=9, **OPTIONS),
+    ]
+    batches = []
+    generate = AceStep15.generate_batch
+    monkeypatch.setattr(
+        AceStep15,
+        "generate_batch",
+        lambda model, runs, *args, **options: (
+            batches.append(len(runs)) or generate(model, runs, *args, **options)
+        ),
+    )
+    together = fit(tiny64, "mood", SITES, [CAA(time="token"), AUSteer(k=9)], **OPTIONS)
+    assert batches == [8, 2], "five pairs are generated once"
+    for one, other in zip(together, alone, strict=True):
+        assert one.method == other.method
+        for site in SITES:
+            assert_close(one.directions[site].values, other.directions[site].values)
+
+
+@pytest.mark.parametrize("methods", [CAA(), [caa], ["caa"], "caa", None])
+def test_what_is_no_method(tiny64: AceStep15, methods: Any) -> None:
+    with pytest.raises(UserError, match="ethod"):
+        fit.__wrapped__(tiny64, "mood", SITES, methods, **OPTIONS)
+
+
+def test_sums_are_over_the_pairs_of_each_group(tiny64: AceStep15) -> None:
+    captured = capture_of_pairs(tiny64, "mood", SITES, **{**OPTIONS, "pairs": 23})
+    outputs = random_outputs(captured, (4, 6))
+    sums = GroupSums(captured)
+
+    class Clean:
+        def add(self, values: Any) -> None:
+            sums.add(values, values.clean.sum(dim=2))
+
+        def vector(self) -> Any: ...
+
+    give(Clean(), outputs, per_batch=4)
+    assert captured.group_sizes.tolist() == [3] * 3 + [2] * 7
+    for site, values in outputs.items():
+        of_pairs = values[:, 0].sum(axis=3)
+        expected = np.stack([of_pairs[group::10].sum(axis=0) for group in range(10)])
+        assert_close(sums.arrays[site], expected)
