@@ -102,7 +102,7 @@ def hook(site: str) -> str:
     return f"{Site.parse(site).part} output"
 
 
-def write_pack(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> Path:
+def write_pack(path: str | os.PathLike[str], fields: Mapping[str, Any], root: Path | None = None) -> Path:
     """Write the fields of a `Vector` as a pack; see `Vector.save`."""
     must_be((str, os.PathLike), path, _FILE)
     file = Path(path)
@@ -126,16 +126,17 @@ def write_pack(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> Path:
         content="",
     ).model_dump(mode="json")
     header["content"] = _content(header, arrays)
-    write_tensors(file, arrays, {_HEADER: json.dumps(header, ensure_ascii=False)})
+    write_tensors(file, arrays, {_HEADER: json.dumps(header, ensure_ascii=False)}, root)
     return file
 
 
-def read_pack(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_pack(path: str | os.PathLike[str], root: Path | None = None) -> dict[str, Any]:
     """Return the fields of the `Vector` in a pack; see `load_vector`."""
     must_be((str, os.PathLike), path, _FILE)
     file = Path(path)
     try:
-        arrays, texts = load_tensors(file.parent, file.name)
+        folder = root or file.parent
+        arrays, texts = load_tensors(folder, file.relative_to(folder))
         if _HEADER not in texts:
             raise ValueError("it has no vector")
         document = parse_document(texts[_HEADER])

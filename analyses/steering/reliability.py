@@ -91,6 +91,23 @@ def reliability_of_refits(
     return as_dataset({**arrays, "steps": steps}, list(every), passes, pairs)
 
 
+def cosine_with_truth(split_half: xr.DataArray) -> xr.DataArray:
+    """Estimate the cosine of the direction of all pairs with that of endlessly many: √(2r / (1 + r)), of halves' r.
+
+    The Spearman–Brown formula gives the cosine of two directions of all pairs, and its root that of one with the truth.
+    NaN for an r that is not positive.
+    """
+    positive = split_half.where(split_half > 0)
+    return (2 * positive / (1 + positive)) ** 0.5
+
+
+def unknown_reliability(sites: Sequence[str], passes: Sequence[Pass], n_steps: int) -> xr.Dataset:
+    """Return the reliability of directions whose pairs are unknown: NaN."""
+    sizes = {"site": len(sites), "pass": len(passes), "step": n_steps, "step_b": n_steps, "pairs": 0}
+    arrays = {name: np.full([sizes[dim] for dim in dims], np.nan) for name, dims in VARIABLES.items()}
+    return as_dataset(arrays, sites, passes, [])
+
+
 def as_dataset(
     arrays: Mapping[str, np.ndarray], sites: Sequence[str], passes: Sequence[Pass], pairs: Sequence[int]
 ) -> xr.Dataset:

@@ -167,16 +167,20 @@ class Vector:
             passes=(acting,),
         )
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], root: Path | None = None) -> Path:
         """Write the vector, with everything that it has, as a safetensors file; `load_vector` reads it.
 
+        Args:
+            path: the file. Missing folders are created, and an existing file is replaced.
+            root: the study's folder, if the file is in a study; links between the two are not followed.
+
         Returns:
-            The path. Missing folders are created, and an existing file is replaced.
+            The path.
 
         Raises:
             UserError: if the file cannot be written; an existing file is then unchanged.
         """
-        return write_pack(path, {each.name: getattr(self, each.name) for each in fields(self)})
+        return write_pack(path, {each.name: getattr(self, each.name) for each in fields(self)}, root)
 
     def __repr__(self) -> str:
         ends = f"{self.concept}: + is {self.positive}, − is {self.negative}"
@@ -197,10 +201,10 @@ class _Application:
     start_step: Annotated[int, Field(ge=0)]
 
 
-def load_vector(path: str | os.PathLike[str]) -> Vector:
-    """Load a vector that `Vector.save` wrote.
+def load_vector(path: str | os.PathLike[str], root: Path | None = None) -> Vector:
+    """Load a vector that `Vector.save` wrote; see there for `root`.
 
     Raises:
         UserError: if the file does not exist, is damaged or incomplete, or is not a vector.
     """
-    return Vector(**read_pack(path))
+    return Vector(**read_pack(path, root))

@@ -1,12 +1,13 @@
 """Shared by the commands: messages, progress bars, and opening a study."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,12 +17,18 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
+from cache.wording import printable
 from workbench.devices import check_device
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from workbench.studies.study import Study
+
+WIDTH = 120  # width of tables in files and pipes, which have no width themselves
 
 StudyFolder = Annotated[Path, typer.Argument(metavar="STUDY", help="Study folder.")]
 AllowStore = Annotated[
@@ -68,3 +75,25 @@ def open_study(folder: Path, allow_store: bool = False) -> "Study":
     if allow_store:
         study.confirm()
     return study
+
+
+def print_rows(rows: Mapping[str, str]) -> None:
+    """Print a table of two columns, names and texts; empty texts are left out."""
+    table = Table(show_header=False, box=None)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        if text:
+            table.add_row(printable(name), "\n".join(map(printable, text.split("\n"))))
+    output.print(table)
+
+
+def print_table(title: str, frame: "pd.DataFrame") -> None:
+    """Print a table of texts; names come from users and are never markup."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in frame.columns:
+        table.add_column(Text(str(name)), overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(Text(printable(str(value))) for value in row))
+    wide = output if output.is_terminal else Console(width=WIDTH)
+    wide.print(Text(title, style="bold"), table, sep="\n")

@@ -1,13 +1,12 @@
 """Commands that import published artefacts: validate, convert, and store them with their origin."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from cache.errors import UserError
-from workbench.cli.console import Device, open_study, output
+from workbench.cli.console import Device, open_study, print_rows
 from workbench.cli.parsing import CommandLine
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def sae(
         import_sae(target, published, device=device)
         written = target.path / "sae" / published.site
     config = published.sae.config
-    _print(
+    print_rows(
         {
             "what": f"sparse autoencoder ({config.architecture})",
             "site": published.site,
@@ -153,7 +152,7 @@ def localisation(
         written = target.path / "results" / f"published-{result.attrs['model']}.nc"
     means = dict(zip(result["block"].values.tolist(), result["mean"].values.tolist(), strict=True))
     ranked = sorted(means.items(), key=lambda item: -item[1])[:5]
-    _print(
+    print_rows(
         {
             "what": f"published block impacts of {result.attrs['model']}",
             "concepts": ", ".join(result["concept"].values.tolist()),
@@ -198,7 +197,7 @@ def _import(read: "Callable[[], Artefact]", what: str, out: Path | None, study: 
         "SHA-256": artefact.origin.sha256,
         "written": str(file),
     }
-    _print({**rows, "note": str(artefact.metadata().get("note", ""))})
+    print_rows({**rows, "note": str(artefact.metadata().get("note", ""))})
 
 
 def _check_widths(artefact: "Artefact", study: "Study") -> None:
@@ -233,13 +232,3 @@ def _shapes(artefact: "Artefact") -> str:
         counts[array.shape] = counts.get(array.shape, 0) + 1
     shapes = [f"{count} of {' × '.join(map(str, shape))}" for shape, count in counts.items()]
     return ", ".join(shapes[:4]) + (f" and {len(shapes) - 4} more shapes" if len(shapes) > 4 else "")
-
-
-def _print(rows: dict[str, Any]) -> None:
-    table = Table(show_header=False, box=None)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        if value:
-            table.add_row(name, str(value))
-    output.print(table)

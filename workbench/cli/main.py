@@ -22,6 +22,7 @@ from workbench.cli.pairs import app as pairs_app
 from workbench.cli.parsing import CommandLine, Commands
 from workbench.cli.patch import patch
 from workbench.cli.reports import report_probes, report_sae, report_trace
+from workbench.cli.steer import app as steer_app
 from workbench.engine.settings import GenerationSettings
 from workbench.prompts.defaults import PROMPT_SET
 from workbench.sae.settings import TopKSettings
@@ -46,6 +47,7 @@ app.add_typer(
     help="Import published artefacts: vectors, autoencoders, score tables, localisation.",
 )
 app.add_typer(pairs_app, name="pairs", help="Build, filter and import counterfactual pairs of captions.")
+app.add_typer(steer_app, name="steer", help="Show, list, import and export steering vectors.")
 
 # The demonstration.
 DEMO_MODEL = "organism-shared"

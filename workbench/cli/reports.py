@@ -3,21 +3,13 @@
 import shlex
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from cache.wording import counted
-from workbench.cli.console import output
+from workbench.cli.console import output, print_table
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
 
     from workbench.studies.study import Study
-
-WIDTH = 120  # width of tables in files and pipes, which have no width themselves
 
 
 def report_trace(study: "Study") -> None:
@@ -44,7 +36,7 @@ def report_map(study: "Study", name: str) -> None:
 
     result = _where(study, f"patching-{name}")
     title = "cells of largest impact" if has_impacts(result) else "no impact is defined"
-    _table(f"Map {name}: {title}", patching_summary(result))
+    print_table(f"Map {name}: {title}", patching_summary(result))
     for sentence in undefined_notes(result):
         _say(sentence)
     option = "" if name == "blocks" else f" --option name={shlex.quote(name)}"
@@ -57,7 +49,7 @@ def report_probes(study: "Study") -> None:
 
     result = _where(study, "probes")
     best = probes_summary(result)
-    _table("Most accurate probe of each concept", best)
+    print_table("Most accurate probe of each concept", best)
     _say_next(study, f"sae --site {best['site'].iloc[0]}", "dashboard", "export --figure probes")
 
 
@@ -66,8 +58,8 @@ def report_sae(study: "Study", site: str) -> None:
     from dashboards.summaries import sae_metrics, sae_summary
 
     result = _where(study, f"sae-{site}")
-    _table(f"Sparse autoencoder of {site}", sae_metrics(result))
-    _table("Features that distinguish a value best", sae_summary(result, study.clips))
+    print_table(f"Sparse autoencoder of {site}", sae_metrics(result))
+    print_table("Features that distinguish a value best", sae_summary(result, study.clips))
     _say_next(study, "dashboard", f"export --figure sae-training --option site={site}")
 
 
@@ -89,14 +81,3 @@ def _say_next(study: "Study", *commands: str) -> None:
     verbs = [command.partition(" ") for command in commands]
     lines = "\n".join(f"  workbench {verb} {folder} {options}".rstrip() for verb, _, options in verbs)
     _say(f"Next:\n{lines}")
-
-
-def _table(title: str, frame: "pd.DataFrame") -> None:
-    """Print a table of texts; names come from users and are never markup."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in frame.columns:
-        table.add_column(Text(str(name)))
-    for row in frame.itertuples(index=False):
-        table.add_row(*(Text(str(value)) for value in row))
-    wide = output if output.is_terminal else Console(width=WIDTH)
-    wide.print(Text(title, style="bold"), table, sep="\n")

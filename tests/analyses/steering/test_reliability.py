@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.steering.reliability import HALVINGS, reliability, reliability_of_refits
+from analyses.steering.reliability import (
+    HALVINGS,
+    cosine_with_truth,
+    reliability,
+    reliability_of_refits,
+    unknown_reliability,
+)
 
 CHANNELS = 4000
 GROUPS, PAIRS = 10, 50
@@ -89,3 +95,21 @@ def test_without_draws_only_steps_are_compared() -> None:
     )
     assert found.split_half.isnull().all() and found.learning.isnull().all()
     assert found.steps.notnull().all()
+
+
+def test_the_cosine_with_the_truth_is_estimated_from_halves() -> None:
+    """It is known here: the truth has the same number in every channel."""
+    for truth in (0.1, 0.2, 0.5):
+        sums = planted(truth)
+        found = float(cosine_with_truth(reliability({"tf0.mlp": sums}, ["cond"], PAIRS).split_half).mean())
+        mean = sums.sum(axis=0)[0]
+        known = mean.sum(axis=-1) / np.linalg.norm(mean, axis=-1) / np.sqrt(CHANNELS)
+        assert found == pytest.approx(known.mean(), abs=0.03)
+
+
+def test_what_is_unknown_is_not_a_number() -> None:
+    unknown = unknown_reliability(["tf0.mlp"], ["cond", "null"], 3)
+    assert all(values.isnull().all() for values in unknown.values())
+    assert dict(unknown.sizes) == {"site": 1, "pass": 2, "step": 3, "pairs": 0, "step_b": 3}
+    halves = xr.DataArray([-0.1, 0.0, np.nan])
+    assert cosine_with_truth(halves).isnull().all()

@@ -1,0 +1,118 @@
+"""Summaries of vectors for people: what a vector is, what it was made from, and how far it can be trusted."""
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from analyses.steering.pack import hook
+from analyses.steering.reliability import cosine_with_truth
+from analyses.steering.vector import Vector
+from cache.wording import counted, quoted
+
+NOTES = ("source", "note")
+"""Facts of the provenance that are shown, besides time and version."""
+
+
+def pack_facts(vector: Vector) -> dict[str, str]:
+    """Return what a vector is and what it was made from, by name; a text is empty if it does not apply."""
+    model, sampling, sigmas = vector.model, vector.sampling, vector.sigmas
+    return {
+        "concept": vector.concept,
+        "+ is": vector.positive,
+        "− is": vector.negative,
+        "method": vector.method,
+        "operation": f"adds to the {', '.join(dict.fromkeys(map(hook, vector.directions)))}",
+        "strength 1 adds": vector.unit,
+        "raw norms": _raw_norms(vector),
+        "along the clip": _time(vector),
+        "steps": f"{len(sigmas)}, sigma {sigmas[0]:.4g} to {sigmas[-1]:.4g}",
+        "model": f"{model['model']} (weights {model['weights_hash']}, {model.get('dtype', 'unknown dtype')})",
+        "sampling": f"{sampling.scheduler}, guidance {sampling.guidance_scale:g}, {vector.settings.duration:g} s",
+        "options": ", ".join(f"{name} = {value}" for name, value in sampling.options.items()),
+        "adapters": ", ".join(sampling.adapters),
+        "made from": _examples(vector),
+        "made at": f"{vector.provenance['created']} by version {vector.provenance['code_version']}",
+        **{name: str(vector.provenance[name]) for name in NOTES if name in vector.provenance},
+    }
+
+
+def pack_sites(vector: Vector) -> pd.DataFrame:
+    """Return a table of texts with a row for each site and pass: norms and reliability, as means over the steps."""
+    passes = next(iter(vector.directions.values()))["pass"].values.tolist()
+    return pd.DataFrame(
+        _site_row(vector, site, pass_name) for site in vector.directions for pass_name in passes
+    )
+
+
+def pack_line(name: str, vector: Vector) -> dict[str, str]:
+    """Return one line about a vector, by column."""
+    sites = list(vector.directions)
+    return {
+        "name": name,
+        "concept": vector.concept,
+        "+ is": vector.positive,
+        "− is": vector.negative,
+        "method": vector.method,
+        "sites": ", ".join(sites) if len(sites) <= 4 else f"{sites[0]} … {sites[-1]} ({len(sites)})",
+        "split-half cosine": _number(vector.reliability["split_half"]),
+    }
+
+
+def _site_row(vector: Vector, site: str, pass_name: str) -> dict[str, str]:
+    place = {"site": site, "pass": pass_name}
+    reliable = vector.reliability.sel(place)
+    low, high = _number(reliable["split_half_lo"]), _number(reliable["split_half_hi"])
+    halves = _number(reliable["split_half"])
+    return {
+        "site": site,
+        "pass": pass_name,
+        "channels": str(vector.directions[site].sizes["channel"]),
+        "norm": _number(vector.norms[site].sel({"pass": pass_name})),
+        "split-half cosine": f"{halves} [{low}, {high}]" if halves else "",
+        "learning curve": _learning(reliable["learning"]),
+        "all pairs, estimated": _number(cosine_with_truth(reliable["split_half"])),
+        "between steps": _number(_between_steps(reliable["steps"])),
+    }
+
+
+def _raw_norms(vector: Vector) -> str:
+    """Say how long the directions were before they were normalised, unless they are not normalised."""
+    raw = np.concatenate([norms.values.ravel() for norms in vector.raw_norms.values()])
+    own = np.concatenate([norms.values.ravel() for norms in vector.norms.values()])
+    if np.array_equal(raw, own):
+        return ""
+    return "unknown" if np.isnan(raw).all() else f"{np.nanmin(raw):.3g} to {np.nanmax(raw):.3g}"
+
+
+def _learning(learning: xr.DataArray) -> str:
+    """Return the last two points of a learning curve."""
+    points = [(int(pairs), _number(learning.sel(pairs=pairs))) for pairs in learning["pairs"].values[-2:]]
+    return ", ".join(f"{pairs}: {cosine}" for pairs, cosine in points if cosine)
+
+
+def _between_steps(steps: xr.DataArray) -> xr.DataArray:
+    """Return the cosines of the directions of different steps."""
+    return steps.where(steps["step"] != steps["step_b"])
+
+
+def _number(values: xr.DataArray) -> str:
+    """Return the mean of the values that are defined, or "" if none is."""
+    known = values.values[np.isfinite(values.values)]
+    return f"{known.mean():.3g}" if known.size else ""
+
+
+def _time(vector: Vector) -> str:
+    n_tokens = next(iter(vector.directions.values())).sizes.get("token")
+    if n_tokens is None:
+        return "constant"
+    return f"a cycle of {counted(n_tokens, 'token')}" if vector.cycle else f"by token ({n_tokens})"
+
+
+def _examples(vector: Vector) -> str:
+    if not vector.examples:
+        return "unknown clips"
+    seeds = sorted({example.seed for example in vector.examples})
+    number = counted(vector.n_pairs, "pair") if vector.n_pairs else counted(len(vector.examples), "clip")
+    shown = " and ".join(f"{quoted(each.prompt)} ({each.value})" for each in vector.examples[:2])
+    between = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"{number} with {between}, such as {shown}"

@@ -1,0 +1,139 @@
+"""`workbench steer`: what it says of vectors, and one sentence for each mistake."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analyses.steering import Vector
+from analyses.steering.pack_summary import pack_facts, pack_sites
+from analyses.steering.reliability import reliability
+from analyses.steering.study_packs import load_packs, pack_file, save_pack
+from cache.errors import UserError
+from tests.analyses.planted_study import make_planted_study
+from tests.analyses.steering.test_vector import SITE, vector_of
+from tests.e2e.cli import Workbench, runner
+from workbench.cli.main import main
+
+
+@pytest.fixture
+def workbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Workbench:
+    return runner(main, monkeypatch, capsys)
+
+
+@pytest.fixture
+def vector() -> Vector:
+    """One direction of norm 5, from pairs whose differences agree in part."""
+    values = np.zeros((1, 3, 8))
+    values[..., 0], values[..., 1] = 3.0, 4.0
+    vector = vector_of(values, ("cond",))
+    draw = np.random.default_rng(0).normal(0, 1, (4, 1, 3, 8))
+    object.__setattr__(vector, "reliability", reliability({SITE: values + draw}, ["cond"], 4))
+    return vector
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_show_says_what_a_vector_is(vector: Vector, tmp_path: Path, workbench: Workbench) -> None:
+    outcome = workbench("steer", "show", vector.save(tmp_path / "mood.safetensors"))
+    assert (outcome.code, outcome.err) == (0, "")
+    shown = words(outcome.out)
+    for expected in (
+        "concept mood",
+        "+ is happy",
+        "− is sad",
+        "method caa",
+        "adds to the cross_attn output",
+        "strength 1 adds a mean difference",
+        "along the clip constant",
+        "steps 3, sigma 1 to 0.5",
+        "tiny (weights ab",
+        "guidance 3",
+        "shift = 3.0",
+        "4 pairs with seeds 0 to 3, such as 'a happy song 0' (happy) and 'a sad song 0' (sad)",
+        f"{SITE} cond 8 5 ",
+    ):
+        assert expected in shown, expected
+    assert "raw norms" not in shown and "adapters" not in shown, "what does not apply is left out"
+
+
+def test_its_numbers_are_those_of_the_vector(vector: Vector) -> None:
+    (row,) = pack_sites(vector).to_dict("records")
+    of_site = vector.reliability.sel({"site": SITE, "pass": "cond"})
+    mean = {
+        name: f"{of_site[name].values.mean():.3g}"
+        for name in ("split_half", "split_half_lo", "split_half_hi")
+    }
+    assert (
+        row["split-half cosine"] == f"{mean['split_half']} [{mean['split_half_lo']}, {mean['split_half_hi']}]"
+    )
+    assert row["learning curve"] == ", ".join(
+        f"{pairs}: {of_site['learning'].sel(pairs=pairs).values.mean():.3g}" for pairs in (1, 2)
+    )
+    steps = of_site["steps"].values
+    assert row["between steps"] == f"{steps[~np.eye(3, dtype=bool)].mean():.3g}"
+
+
+def test_raw_norms_are_shown_if_the_directions_are_normalised(vector: Vector) -> None:
+    raw = {SITE: vector.norms[SITE] * 2}
+    object.__setattr__(vector, "raw_norms", raw)
+    assert pack_facts(vector)["raw norms"] == "10 to 10"
+    object.__setattr__(vector, "raw_norms", {SITE: vector.norms[SITE] * np.nan})
+    assert pack_facts(vector)["raw norms"] == "unknown"
+
+
+def test_texts_of_a_file_cannot_command_the_terminal(
+    vector: Vector, tmp_path: Path, workbench: Workbench
+) -> None:
+    object.__setattr__(vector, "concept", "\x1b]0;title\x07[red]mood")
+    outcome = workbench("steer", "show", vector.save(tmp_path / "mood.safetensors"))
+    assert "�]0;title�[red]mood" in outcome.out and "\x1b" not in outcome.out
+
+
+def test_list_names_the_vectors_of_a_study_and_what_is_damaged(
+    vector: Vector, tmp_path: Path, workbench: Workbench
+) -> None:
+    study = make_planted_study(tmp_path / "study").path
+    assert "has no steering vectors" in workbench("steer", "list", study).out
+    save_pack(study, "mood", vector)
+    save_pack(study, "A name", vector)
+    pack_file(study, "bad").write_bytes(b"no vector")
+    outcome = workbench("steer", "list", study)
+    assert outcome.code == 0
+    assert "mood mood happy sad caa" in words(outcome.out)
+    assert len([line for line in outcome.out.splitlines() if " caa " in line]) == 2
+    assert "bad.safetensors is not a vector, or is damaged" in words(outcome.err)
+
+
+def test_links_in_a_study_are_not_followed(vector: Vector, tmp_path: Path, workbench: Workbench) -> None:
+    study = make_planted_study(tmp_path / "study").path
+    elsewhere = vector.save(tmp_path / "elsewhere" / "mood.safetensors")
+    (study / "packs").mkdir()
+    (study / "packs" / "mood.safetensors").symlink_to(elsewhere)
+    (found,) = load_packs(study).values()
+    assert isinstance(found, UserError) and "it is a link" in str(found)
+    (study / "packs" / "mood.safetensors").unlink()
+    (study / "packs").rmdir()
+    (study / "packs").symlink_to(elsewhere.parent)
+    assert workbench("steer", "list", study).code == 2
+    with pytest.raises(UserError, match="must be a folder; it is a link"):
+        save_pack(study, "other", vector)
+    assert [file.name for file in elsewhere.parent.iterdir()] == ["mood.safetensors"]
+
+
+@pytest.mark.parametrize("kind", ["cut", "text", "missing", "folder"])
+def test_other_files_are_refused_in_one_sentence(
+    vector: Vector, tmp_path: Path, workbench: Workbench, kind: str
+) -> None:
+    file = tmp_path / "x.safetensors"
+    if kind == "cut":
+        file.write_bytes(vector.save(tmp_path / "whole").read_bytes()[:-100])
+    elif kind == "text":
+        file.write_text("a vector")
+    elif kind == "folder":
+        file.mkdir()
+    outcome = workbench("steer", "show", file)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("Error: ") and outcome.err.count("\n") == 1
