@@ -5,7 +5,18 @@ import cache.errors as _errors
 import dashboards.notebook as _notebook
 import workbench.models as _models
 
-from .engine.edits import Run, ablate, add, blend, clamp, patch, random_patch
+from .engine.edits import (
+    Run,
+    ablate,
+    add,
+    add_difference,
+    blend,
+    clamp,
+    low_rank,
+    patch,
+    random_patch,
+    steer_back,
+)
 from .engine.runs import Clip
 from .engine.settings import GenerationSettings
 from .prompts.clips import clips
@@ -25,6 +36,7 @@ __all__ = [
     "UserError",
     "ablate",
     "add",
+    "add_difference",
     "austeer",
     "blend",
     "caa",
@@ -32,8 +44,10 @@ __all__ = [
     "clips",
     "load",
     "load_vector",
+    "low_rank",
     "open",
     "patch",
     "random_patch",
+    "steer_back",
     "trace",
 ]

@@ -103,6 +103,11 @@ class PlainAccess:
         module, attribute = self._locate(site)
         return getattr(module, attribute)
 
+    def read_input(self, site: Site) -> torch.Tensor:
+        name, _, inner = site.part.partition(".")
+        module = getattr(self.blocks[site.block], name)
+        return (getattr(module, f"to_{inner}") if inner else module.to_out).input
+
     def write(self, site: Site, value: torch.Tensor) -> None:
         module, attribute = self._locate(site)
         setattr(module, attribute, value)

@@ -46,6 +46,16 @@ class Batch:
     edits: tuple[RowEdit, ...] = ()
     requested: tuple[int, ...] = ()
 
+    @property
+    def embeds_conditioning(self) -> bool:
+        """Whether every call must embed the conditioning, because rows have other weights where it is read."""
+        return any(
+            site.on_conditioning
+            for edit in self.edits
+            if edit.edit.target == "weights"
+            for site in edit.edit.value_sites
+        )
+
 
 def plan_batch(runs: Sequence[Clip | Run]) -> Batch:
     """Plan the batch of these runs: equal runs share a row, and the runs that they read from get rows as well.

@@ -1,7 +1,7 @@
 """Edits as data: what to change in a run, where and when, as frozen objects with canonical JSON.
 
-`patch`, `random_patch`, `ablate`, `add`, `add_difference`, `clamp`, `steer_back` and `blend` create them. A source is a
-run: a clip, a `Run`, or a name to be bound to one later (`Run.bound`).
+`patch`, `random_patch`, `ablate`, `add`, `add_difference`, `clamp`, `steer_back`, `low_rank` and `blend` create them. A
+source is a run: a clip, a `Run`, or a name to be bound to one later (`Run.bound`).
 """
 
 import math
@@ -16,7 +16,7 @@ from cache.errors import UserError
 from cache.protocol import Pass
 from workbench.engine.operators import NO_PARAMETERS, OPERATORS, Operator, Parameters
 from workbench.engine.runs import Clip
-from workbench.engine.sites import Site, Target, listed_sites
+from workbench.engine.sites import LINEAR_PARTS, TARGETS, EditTarget, Site, Target, listed_sites
 from workbench.engine.tensors import HashedTensor, Numbers, Tensors
 from workbench.provenance import content_hash
 from workbench.validation import must_be, validated
@@ -110,7 +110,8 @@ class Edit:
     """An operator on a target at sites, in a window, reading from source runs.
 
     The target `output` is the output of each site; `conditioning` is what the cross-attention at each site reads: keys,
-    values, padding mask and positions of the conditioning tokens.
+    values, padding mask and positions of the conditioning tokens; `weights` are those of the linear module whose output
+    is the site. A run with other weights is read like any other: its values are those of its own weights.
 
     `made_on` is the name and the weights hash of the model that its parameters belong to, as those of a steering vector
     do: other models refuse the edit. `made_at` are the sigmas of the steps that they belong to: runs with other steps
@@ -122,7 +123,7 @@ class Edit:
 
     operator: str
     sites: tuple[str, ...]
-    target: Target = "output"
+    target: EditTarget = "output"
     parameters: Parameters = NO_PARAMETERS
     window: Window = EVERYTHING
     sources: tuple["Run", ...] = ()
@@ -131,7 +132,7 @@ class Edit:
 
     def __post_init__(self) -> None:
         allowed = _operator(self.operator)
-        must_be(str, self.target, "The target of an edit must be output or conditioning")
+        must_be(str, self.target, f"The target of an edit must be {', '.join(TARGETS)}")
         if not self.sites:
             raise UserError(
                 f"The edit '{self.operator}' must have at least one site, such as tf3.cross_attn."
@@ -170,7 +171,7 @@ class Edit:
     def value_sites(self) -> tuple[Site, ...]:
         """The sites whose values it changes; for the conditioning, the keys and values of its sites."""
         sites = tuple(map(Site.parse, self.sites))
-        if self.target == "output":
+        if self.target != "conditioning":
             return sites
         parts = [part for part, name in (("k", "keys"), ("v", "values")) if name in self.conditioning_parts]
         return tuple(Site(site.block, f"{site.part}.{part}") for site in sites for part in parts)
@@ -424,6 +425,23 @@ def steer_back(
     return _edit("steer_back", sites, [], window, vector=HashedTensor.of(vector), amount=amount)
 
 
+def low_rank(
+    down: Numbers,
+    up: Numbers,
+    sites: str | Sequence[str],
+    strength: float = 1.0,
+    **window: Unpack[WindowOptions],
+) -> Edit:
+    """Low-rank change of weights: add `strength * up @ down` to that of the linear module whose output is the site.
+
+    Other runs of the batch keep their weights. A LoRA's factors are down (rank, in) and up (out, rank), as in PEFT's
+    `lora_A` and `lora_B`; its scale is part of the strength. The module of an attention's own site (`cross_attn`,
+    `self_attn`) is its output projection (`to_out.0`); those of its `q`, `k` and `v` are `to_q`, `to_k` and `to_v`.
+    """
+    factors = {"down": HashedTensor.of(down), "up": HashedTensor.of(up)}
+    return _edit("low_rank", sites, [], window, "weights", strength=strength, **factors)
+
+
 def blend(
     sites: str | Sequence[str],
     sources: Source | Sequence[Source],
@@ -460,7 +478,7 @@ def _edit(
     sites: str | Sequence[str],
     sources: Source | Sequence[Source],
     window: WindowOptions,
-    target: Target = "output",
+    target: EditTarget = "output",
     **parameters: Any,
 ) -> Edit:
     return Edit(
@@ -511,6 +529,22 @@ def _check_conditioning(edit: Edit) -> None:
         raise UserError(f"Parts must be at least one of {', '.join(CONDITIONING_PARTS)}.")
 
 
+def _check_weights(edit: Edit) -> None:
+    parts = {site: Site.parse(site).part for site in edit.sites}
+    without = [site for site, part in parts.items() if part not in LINEAR_PARTS]
+    if without:
+        raise UserError(
+            f"{without[0]} is not the output of one linear module, so it has no weights to change. Use sites with the "
+            f"parts {', '.join(LINEAR_PARTS)}."
+        )
+    restricted = set(edit.window.options) - {"steps", "sigmas", "passes"}
+    if restricted:
+        raise UserError(
+            "A change of weights acts on every token and channel: its window can have steps, sigmas and passes; got "
+            f"{', '.join(sorted(restricted))}."
+        )
+
+
 def _advice(edit: Edit) -> str:
     """Say how to edit the outputs of sites, for which a conditioning edit was given."""
     if "output" in _operator(edit.operator).targets:
@@ -518,7 +552,7 @@ def _advice(edit: Edit) -> str:
     return f"To edit the output of a site, use an edit other than '{edit.operator}'."
 
 
-_CHECKS = {"output": _check_output, "conditioning": _check_conditioning}
+_CHECKS = {"weights": _check_weights, "output": _check_output, "conditioning": _check_conditioning}
 
 
 def edit_from_json(data: Any, tensors: Tensors | None = None) -> Edit:
@@ -555,7 +589,7 @@ class _EditFields:
 
     operator: str
     sites: tuple[str, ...]
-    target: Target = "output"
+    target: EditTarget = "output"
     parameters: dict[str, Any]
     window: Window = EVERYTHING
     sources: tuple[Any, ...] = ()

@@ -1,5 +1,6 @@
 """Operators, which compute the new values in an edit's window; each is a function and an entry in `OPERATORS`."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from pydantic import ConfigDict
 
 from cache.errors import UserError
-from workbench.engine.sites import PARTS, Site, Target
+from workbench.engine.sites import PARTS, EditTarget, Site
 from workbench.engine.tensors import HashedTensor
 from workbench.seeds import Seed
 from workbench.validation import Number
@@ -89,6 +90,9 @@ class Parameters:
 
         `tokens` is None for a site along the conditioning tokens, whose number depends on the clips.
         """
+
+    def check_weight(self, site: Site, n_out: int, n_in: int) -> None:
+        """Raise UserError if they do not fit the weight (out, in) of the linear module of a site."""
 
 
 NO_PARAMETERS = Parameters()
@@ -200,6 +204,40 @@ class Weights(Parameters):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class LowRank(Parameters):
+    """A change `strength * up @ down` of a linear module's weight, such as a LoRA's.
+
+    The factors are down (rank, in) and up (out, rank).
+    """
+
+    down: HashedTensor
+    up: HashedTensor
+    strength: Number = 1.0
+
+    def __post_init__(self) -> None:
+        shapes = down, up = tuple(self.down.value.shape), tuple(self.up.value.shape)
+        if any(len(shape) != 2 for shape in shapes) or down[0] != up[1]:
+            raise UserError(
+                "A low-rank change must have two factors, down (rank, in) and up (out, rank); got the shapes "
+                f"{down} and {up}."
+            )
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the strength is 0."""
+        return self.strength == 0
+
+    def check_weight(self, site: Site, n_out: int, n_in: int) -> None:
+        """Raise UserError for factors of another weight."""
+        given = (self.up.value.shape[0], self.down.value.shape[1])
+        if given != (n_out, n_in):
+            raise UserError(
+                f"A low-rank change at {site} must be of a weight with {n_out} outputs and {n_in} inputs; it has "
+                f"{given[0]} and {given[1]}. Use one that was made on this model."
+            )
+
+
 Value = Float[torch.Tensor, "some_tokens some_channels"]
 
 
@@ -271,17 +309,37 @@ def weighted_sum(given: Operands, parameters: Weights) -> Value:
     return (weights[:, None, None] * values).sum(dim=0)
 
 
+def low_rank_changes(
+    inputs: Float[torch.Tensor, "row token n_in"], parameters: Sequence[LowRank]
+) -> Float[torch.Tensor, "row token n_out"]:
+    """Return what each row's change of the weight adds to the module's output, together for rows with the same factors.
+
+    strength · x downᵀ upᵀ for the module's input x (Hu et al., *LoRA*, arXiv 2106.09685, Eq. 3).
+    """
+    rows_of = defaultdict(list)
+    for row, own in enumerate(parameters):
+        rows_of[own.down, own.up].append(row)
+    n_out = len(parameters[0].up.value)
+    changes = inputs.new_empty(*inputs.shape[:2], n_out)
+    for (down, up), rows in rows_of.items():
+        strengths = inputs.new_tensor([parameters[row].strength for row in rows])
+        product = inputs[rows] @ down.value.to(inputs).T @ up.value.to(inputs).T
+        changes[rows] = strengths[:, None, None] * product
+    return changes
+
+
 @dataclass(frozen=True)
 class Operator:
     """A function of operands and parameters, with its requirements.
 
-    `sources` are the minimum and maximum number of source runs. `alike` means that their conditioning tokens must be
-    at the same positions, because their values are combined.
+    With the target `weights` the function takes the inputs of a linear module in several rows and the parameters of
+    each, and returns what is added to its output. `sources` are the minimum and maximum number of source runs. `alike`
+    means that their conditioning tokens must be at the same positions, because their values are combined.
     """
 
-    function: Callable[[Operands, Any], Value]
+    function: Callable[[Any, Any], torch.Tensor]
     parameters: type[Parameters] = Parameters
-    targets: tuple[Target, ...] = ("output",)
+    targets: tuple[EditTarget, ...] = ("output",)
     sources: tuple[int, int] = (0, 0)
     alike: bool = False
 
@@ -297,6 +355,7 @@ OPERATORS: dict[str, Operator] = {
     "add_difference": Operator(add_source_difference, Difference, sources=(2, 2)),
     "clamp": Operator(set_projection, Projection),
     "steer_back": Operator(remove_projection, Removal),
+    "low_rank": Operator(low_rank_changes, LowRank, ("weights",)),
     "blend": Operator(weighted_sum, Weights, ("conditioning",), sources=(1, MANY), alike=True),
 }
 

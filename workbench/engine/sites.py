@@ -23,10 +23,17 @@ PARTS = (
     "mlp",
     "block",
 )
+LINEAR_PARTS = tuple(
+    f"{attention}{inner}" for attention in ("self_attn", "cross_attn") for inner in (".q", ".k", ".v", "")
+)
+"""Parts whose output is that of a linear module: a projection to queries, keys or values, or of the mixed heads."""
 Target = Literal["conditioning", "output"]
-"""Targets of an edit at a site, in order of computation: the conditioning that a cross-attention reads, changed as it
-enters it, and the site's output, changed as soon as it is computed."""
-TARGETS: tuple[Target, ...] = get_args(Target)
+"""Targets of a patch at a site: the conditioning that a cross-attention reads, changed as it enters it, and the site's
+output, changed as soon as it is computed."""
+EditTarget = Literal["weights", "conditioning", "output"]
+"""Targets of an edit at a site, in order of computation: the weights of the linear module whose output it is, and those
+of a patch."""
+TARGETS: tuple[EditTarget, ...] = get_args(EditTarget)
 _TEXT = "A site must be text, such as tf3.cross_attn"
 _BLOCK = re.compile(r"tf(0|[1-9][0-9]*)")  # one way to write each
 _PATTERN = re.compile(rf"{_BLOCK.pattern}\.([a-z_.]+)")

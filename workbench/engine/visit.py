@@ -39,6 +39,10 @@ class CallAccess(Protocol):
         """Return the site's output."""
         ...
 
+    def read_input(self, site: Site) -> Float[torch.Tensor, "row token n_in"]:
+        """Return the input of the linear module whose output is the site."""
+        ...
+
     def write(self, site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
         """Replace the site's output."""
         ...
@@ -87,9 +91,13 @@ class CallEdit:
 
 @dataclass(frozen=True)
 class SiteVisit:
-    """The plan for a site: reuse its value from the first call or read it, apply edits in order, and capture it."""
+    """The plan for a site: reuse its value from the first call or read it, apply edits in order, and capture it.
+
+    `weights` are the edits that change the weights it is computed with.
+    """
 
     site: Site
+    weights: tuple[CallEdit, ...]
     edits: tuple[CallEdit, ...]
     constant: bool
     captured: bool
@@ -162,7 +170,7 @@ def plan_call(
     def planned(block: int, parts: Sequence[str]) -> tuple[SiteVisit, ...]:
         sites = [Site(block, part) for part in parts]
         return tuple(
-            SiteVisit(site, tuple(by_site[site]), constant, site in captured)
+            _site_visit(site, by_site[site], constant, site in captured)
             for site in sites
             if (constant := constant_conditioning and site.on_conditioning)
             or site in by_site
@@ -178,6 +186,12 @@ def plan_call(
         )
         for block in range(n_blocks)
     ]
+
+
+def _site_visit(site: Site, edits: Sequence[CallEdit], constant: bool, captured: bool) -> SiteVisit:
+    weights = tuple(edit for edit in edits if edit.edit.target == "weights")
+    others = tuple(edit for edit in edits if edit.edit.target != "weights")
+    return SiteVisit(site, weights, others, constant, captured)
 
 
 def acting_edits(rows: CallRows, edits: Sequence[RowEdit]) -> list[CallEdit]:
@@ -215,13 +229,16 @@ def _visit(
     site = visit.site
     constant = table if visit.constant else None
     known = None if constant is None else constant.rows(site)
+    inputs = access.read_input(site) if visit.weights else None
     value = access.read(site) if known is None else known
     if constant is not None and known is None:
         constant.keep(site, value)
+    if inputs is not None:
+        value = _with_weights(value, inputs, visit.weights)
     edited = _edited(value, visit, access.head_dim(site.block)) if visit.edits else value
     if known is not None:
         access.skip(site, edited)
-    elif visit.edits:
+    elif visit.edits or visit.weights:
         access.write(site, edited)
     if visit.captured:
         give(site, edited)
@@ -249,6 +266,21 @@ def _move_positions(access: CallAccess, visit: BlockVisit) -> None:
     ]
     if moves:
         access.move_positions(visit.block, moves)
+
+
+def _with_weights(
+    value: Float[torch.Tensor, "row token n_out"],
+    inputs: Float[torch.Tensor, "row token n_in"],
+    edits: Sequence[CallEdit],
+) -> Float[torch.Tensor, "row token n_out"]:
+    """Return a linear module's output as if each row had been computed with its own weights."""
+    changed = value.clone()
+    for name in dict.fromkeys(edit.edit.operator for edit in edits):
+        same = [edit for edit in edits if edit.edit.operator == name]
+        rows = torch.tensor([edit.row for edit in same], device=value.device)
+        parameters = [edit.edit.parameters for edit in same]
+        changed.index_add_(0, rows, OPERATORS[name].function(inputs[rows], parameters))
+    return changed
 
 
 def _edited(

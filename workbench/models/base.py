@@ -263,6 +263,12 @@ class AudioDiffusionModel(ABC):
         check_blocks([site.block], self.n_blocks)
         return self._modules.channels(site)
 
+    def linear(self, site: Site) -> torch.nn.Linear:
+        """Return the linear module of the denoiser whose output is the site, as `low_rank` edits change it."""
+        check_blocks([site.block], self.n_blocks)
+        module: torch.nn.Linear = self._modules.linear(site)
+        return module
+
     def reads(self, block: int) -> slice:
         """Return which conditioning tokens, as numbered by `segments`, the block's cross-attention reads."""
         return self._modules.reads(block)
@@ -429,7 +435,7 @@ class AudioDiffusionModel(ABC):
                 access.choose_rows(rows, clips)
                 if table is not None:
                     table.start_call(conditionings(rows, clips))
-                    if table.complete:
+                    if table.complete and not batch.embeds_conditioning:
                         access.skip_conditioning(len(rows.run))
                 visit_call(access, rows, batch, capture, mask, sink or keep, table)
                 velocity = access.give_rows(rows, read=reads_velocities)
@@ -587,6 +593,9 @@ class AudioDiffusionModel(ABC):
         check_steps(edit, self.sigmas(settings))
         check_blocks(sorted(edit.blocks), self.n_blocks)
         heads = edit.window.heads
+        for site in edit.value_sites if edit.target == "weights" else ():
+            module = self.linear(site)
+            edit.parameters.check_weight(site, module.out_features, module.in_features)
         for site in edit.value_sites:
             if heads is not None and not all(0 <= head < self.heads(site.part) for head in heads):
                 raise UserError(

@@ -116,6 +116,10 @@ class PipelineCall(ABC):
         envoy, attribute = self._locate(site)
         return getattr(envoy, attribute)
 
+    def read_input(self, site: Site) -> Float[torch.Tensor, "row token n_in"]:
+        """Return the input of the linear module whose output is the site."""
+        return self.linear(site).input
+
     def write(self, site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
         """Replace the site's output."""
         envoy, attribute = self._locate(site)
@@ -125,6 +129,12 @@ class PipelineCall(ABC):
         """Use this output instead of computing the site."""
         envoy, _ = self._locate(site)
         envoy.skip(value)
+
+    def linear(self, site: Site) -> Any:
+        """Return the linear module whose output is the site: a projection of an attention, or its output projection."""
+        name, _, inner = site.part.partition(".")
+        attention = self._part(site.block, name)
+        return getattr(attention, f"to_{inner}") if inner else attention.to_out[0]
 
     def _part(self, block: int, part: str) -> Any:
         return getattr(self.blocks[block], self.part_names[part])

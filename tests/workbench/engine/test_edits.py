@@ -23,6 +23,7 @@ from workbench.engine.edits import (
     blend,
     clamp,
     edit_from_json,
+    low_rank,
     patch,
     random_patch,
     steer_back,
@@ -31,6 +32,7 @@ from workbench.engine.operators import OPERATORS
 from workbench.engine.runs import Clip
 from workbench.engine.tensors import HashedTensor
 
+ONE = torch.ones(1, 1)
 CLEAN, CORRUPT = Clip("a slow song", 1), Clip("a fast song", 1, "la")
 MADE = [
     patch("tf1.cross_attn", CLEAN, parts=("keys",), segments=("text",)),
@@ -43,6 +45,7 @@ MADE = [
     add_difference("tf0.mlp", CLEAN, "corrupt", 2.0, constant=True),
     clamp([1.0, 2.0], "tf0.mlp"),
     steer_back([1.0, 2.0], "tf0.mlp", 0.5),
+    low_rank(ONE, torch.ones(3, 1), "tf0.cross_attn.k", 2.0, passes=("cond",)),
     blend("tf0.cross_attn", [CLEAN, CORRUPT], [0.25, 0.75]),
     replace(
         add([1.0, 2.0], "tf0.mlp", 2.0), made_on=("organism-shared", "0123456789abcdef"), made_at=(1.0, 0.75)
@@ -173,6 +176,12 @@ def test_lists_are_taken_for_tuples() -> None:
         (lambda: Window(steps=(0, -(10**400))), "that are not below 0"),
         (lambda: random_patch("tf0.mlp", CLEAN, -1, target="output"), "seed must be at least 0"),
         (lambda: random_patch("tf0.mlp", CLEAN, 2**64, target="output"), "seed must be at most"),
+        (lambda: low_rank(ONE, ONE, "tf0.mlp"), r"tf0\.mlp is not the output of one linear module"),
+        (lambda: low_rank(ONE, ONE, "tf0.cross_attn.heads"), "not the output of one linear module"),
+        (lambda: low_rank(ONE, ONE, "tf0.cross_attn.k", tokens=(0, 1)), "steps, sigmas and passes; got tokens"),
+        (lambda: low_rank(ONE, ONE, "tf0.cross_attn", heads=(0,)), "steps, sigmas and passes; got heads"),
+        (lambda: low_rank([1.0], ONE, "tf0.cross_attn"), r"got the shapes \(1,\) and \(1, 1\)"),
+        (lambda: low_rank(ONE, torch.ones(1, 2), "tf0.cross_attn"), r"shapes \(1, 1\) and \(1, 2\)"),
         (lambda: blend.__wrapped__("tf0.cross_attn", [CLEAN], b"x"), "weights.* must be a"),
     ],
 )  # fmt: skip

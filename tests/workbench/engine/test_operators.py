@@ -5,7 +5,7 @@ import torch
 
 from cache.errors import UserError
 from tests.tolerances import assert_close
-from workbench.engine.edits import Edit, add, add_difference, blend, clamp, random_patch, steer_back
+from workbench.engine.edits import Edit, add, add_difference, blend, clamp, low_rank, random_patch, steer_back
 from workbench.engine.operators import OPERATORS, Operands, Region
 from workbench.engine.sites import Site
 
@@ -115,6 +115,25 @@ def test_a_random_patch_is_as_far_as_the_source() -> None:
     edit = random_patch(str(SITE), "one", 3, target="output")
     assert_close((applied(edit) - VALUE).norm(dim=-1), (SOURCES[0] - VALUE).norm(dim=-1))
     assert torch.equal(applied(edit), applied(edit))
+
+
+def test_rows_with_the_same_factors_and_others_get_their_own_changes() -> None:
+    draws = torch.Generator().manual_seed(0)
+    one, other = (
+        [torch.randn(shape, generator=draws, dtype=torch.float64) for shape in ((rank, 4), (5, rank))]
+        for rank in (2, 3)
+    )
+    edits = [
+        low_rank(*factors, "tf1.cross_attn.q", strength)
+        for factors, strength in ((one, 2.0), (other, 1.0), (one, -0.5))
+    ]
+    inputs = torch.stack([VALUE, VALUE**2, VALUE - 1])
+    changes = OPERATORS["low_rank"].function(inputs, [edit.parameters for edit in edits])
+    expected = [
+        strength * row @ (up @ down).T
+        for row, (down, up), strength in zip(inputs, (one, other, one), (2.0, 1.0, -0.5), strict=True)
+    ]
+    assert_close(changes, torch.stack(expected))
 
 
 @pytest.mark.parametrize("make", [add, clamp, steer_back])

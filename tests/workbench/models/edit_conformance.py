@@ -1,6 +1,7 @@
 """Checks that every model's edits and repeated calls must pass, as plain functions of a `Subject`."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +13,11 @@ from tests.edited import edited
 from tests.tolerances import assert_close, difference
 from tests.workbench.models.architectures import Subject
 from tests.workbench.models.conformance import LONG, PROMPTS, SHORT, pair
-from workbench.engine.edits import Edit, Run, ablate, add, blend, patch, random_patch
+from workbench.engine.edits import Edit, Run, ablate, add, blend, low_rank, patch, random_patch
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings
-from workbench.engine.sites import Site
+from workbench.engine.sites import LINEAR_PARTS, Site
 from workbench.models import base
 from workbench.models.base import AudioDiffusionModel
 
@@ -346,6 +347,127 @@ def check_a_random_patch_goes_as_far_as_the_source_lies(subject: Subject) -> Non
     assert difference(first, other) > 1e-3
     cosine = torch.nn.functional.cosine_similarity(first - corrupt, clean - corrupt, dim=-1)
     assert cosine.abs().mean() < 0.5
+
+
+# Other weights
+
+
+def factors(
+    subject: Subject, parts: Sequence[str] = LINEAR_PARTS
+) -> dict[Site, tuple[torch.Tensor, torch.Tensor]]:
+    """Random factors (down, up) of rank 2 for the linear modules of a block."""
+    draws, found = torch.Generator().manual_seed(0), {}
+    for part in parts:
+        module = subject.exact.linear(site := Site(subject.block, part))
+        down = torch.randn(2, module.in_features, generator=draws, dtype=torch.float64)
+        found[site] = down, torch.randn(module.out_features, 2, generator=draws, dtype=torch.float64) / 4
+    return found
+
+
+def with_weights(subject: Subject, strength: float, parts: Sequence[str] = LINEAR_PARTS) -> list[Edit]:
+    """Edits that change the weights of a block's linear modules."""
+    every = factors(subject, parts).items()
+    return [low_rank(down, up, str(site), strength) for site, (down, up) in every]
+
+
+@contextmanager
+def merged(subject: Subject, strength: float) -> Iterator[None]:
+    """The model with changed weights."""
+    changes = [(subject.exact.linear(site), up @ down) for site, (down, up) in factors(subject).items()]
+    kept = [module.weight.detach().clone() for module, _ in changes]
+    try:
+        for module, change in changes:
+            module.weight.data += strength * change
+        yield
+    finally:
+        for (module, _), weight in zip(changes, kept, strict=True):
+            module.weight.data.copy_(weight)
+
+
+def check_changed_weights_are_those_of_the_row_only(subject: Subject) -> None:
+    """Strengths in one batch equal runs of models with merged weights, also under further edits."""
+    model, settings, (first, second) = subject.exact, subject.settings, pair("padded")
+    half = ablate(f"tf{subject.block}.cross_attn.heads", heads=(0,))
+    runs = [
+        (clip, edits, strength)
+        for clip, edits in ((first, []), (second, []), (first, [half]))
+        for strength in (0.7, -1.3)
+    ]
+    plain = model.generate_batch([first, second], settings).latents
+    batch = [first, *(Run(clip, [*with_weights(subject, of), *edits]) for clip, edits, of in runs), second]
+    made = model.generate_batch(batch, settings).latents
+    assert_close(made[0], plain[0], "beside rows with other weights")
+    assert_close(made[-1], plain[1], "beside rows with other weights")
+    for (clip, edits, strength), row in zip(runs, made[1:], strict=False):
+        with merged(subject, strength):
+            assert_close(
+                row, model.generate_batch([Run(clip, edits)], settings).latents[0], (edits, strength)
+            )
+        assert difference(row, plain[int(clip == second)]) > 1e-6
+
+
+def check_peft_makes_the_same_change(subject: Subject) -> None:
+    """One adapted row is PEFT's own run without the workbench, in float32: some pipelines draw float32 noise only."""
+    from peft import LoraConfig, LoraModel
+
+    model, settings, rank, alpha, strength = subject.single, subject.settings, 2, 3, -0.8
+    names = {module: name for name, module in model.denoiser.named_modules()}
+    modules = {names[model.linear(site)]: given for site, given in factors(subject).items()}
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(modules))
+    row = Run(LONG, with_weights(subject, strength * alpha / rank))
+    made = model.generate_batch([row], settings).latents
+    adapted = LoraModel(model.denoiser, config, "default")
+    try:
+        for name, (down, up) in modules.items():
+            layer = model.denoiser.get_submodule(name)
+            layer.lora_A["default"].weight.data.copy_(down)
+            layer.lora_B["default"].weight.data.copy_(up)
+            layer.scale_layer(strength)
+        expected = subject.untraced(model, [LONG], settings)
+    finally:
+        adapted.unload()
+        model.denoiser.requires_grad_(True)
+    assert_close(made, expected)
+    assert difference(made, model.generate_batch([LONG], settings).latents) > 1e-2
+
+
+def check_weights_of_strength_0_are_the_row_itself(subject: Subject) -> None:
+    made = subject.exact.generate_batch([LONG, Run(LONG, with_weights(subject, 0.0))], subject.settings)
+    assert torch.equal(made.latents[0], made.latents[1])
+    assert made.rows == sum(len(set(call.passes)) for call in made.calls)
+
+
+def check_weights_change_in_their_window_only(subject: Subject) -> None:
+    model, site, settings = subject.exact, Site(subject.block, "cross_attn.v"), subject.settings
+    ((down, up),) = factors(subject, [site.part]).values()
+    passes = model.passes(settings)
+    capture = Capture((site,), (1, 2), passes)
+    runs = [LONG, Run(LONG, [low_rank(down, up, str(site), steps=(2, 2), passes=("cond",))])]
+    plain, changed = model.generate_batch(runs, settings, capture).activations[site]
+    same = torch.tensor([[step == 1 or name != "cond" for name in passes] for step in (1, 2)])
+    assert torch.equal(plain[same], changed[same])
+    assert all(difference(new, old) > 1e-6 for new, old in zip(changed[~same], plain[~same], strict=True))
+
+
+def check_a_source_is_read_with_its_own_weights(subject: Subject) -> None:
+    """A patch replaces keys, computed with whatever weights, by those that the source has."""
+    clean, corrupt = pair()
+    source = Run(clean, with_weights(subject, 0.7))
+    whole = patch(f"tf{subject.block}.cross_attn", source)
+    readers = [Run(corrupt, [whole]), Run(corrupt, [whole, *with_weights(subject, -1.3)])]
+    for part in ("cross_attn.k", "cross_attn.v"):
+        values = captured(subject, [source, clean, *readers], Site(subject.block, part))
+        assert difference(values[0], values[1]) > 1e-6
+        assert_close(values[2], values[0])
+        assert_close(values[3], values[0])
+
+
+def check_weights_of_another_size_are_refused(subject: Subject) -> None:
+    model, site = subject.exact, f"tf{subject.block}.cross_attn.k"
+    module = model.linear(Site.parse(site))
+    wrong = low_rank(torch.ones(1, module.in_features + 1), torch.ones(module.out_features, 1), site)
+    with pytest.raises(UserError, match=f"{module.out_features} outputs and {module.in_features} inputs"):
+        model.plan([Run(LONG, [wrong])], subject.settings)
 
 
 # Repeated calls
