@@ -92,6 +92,13 @@ class Vector:
         """The norm of each site's direction by pass and step; if it has tokens, the root mean square over them."""
         return {site: norms(array) for site, array in self.directions.items()}
 
+    def over_time(self) -> "Vector":
+        """Return the vector whose directions are constant in time: the means over tokens, or itself if they are."""
+        if all("token" not in array.dims for array in self.directions.values()):
+            return self
+        means = {site: array.mean("token") for site, array in self.directions.items()}
+        return replace(self, directions=means, cycle=False)
+
     def at(
         self,
         strength: float,

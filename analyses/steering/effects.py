@@ -1,0 +1,128 @@
+"""What steering does: how far each arm moves the scores of its own and of other concepts, with intervals and nulls."""
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Float
+
+from analyses.statistics import benjamini_hochberg, cluster_bootstrap, sign_flip_p
+
+CONFIDENCE = 0.95
+OF_ARM = ("effect", "effect_lo", "effect_hi", "p", "null_lo", "null_hi")
+
+Rows = Float[np.ndarray, "pair seed arm"]
+
+
+def effects(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) -> xr.Dataset:
+    """Compute the mean change of each score from the unsteered run, with intervals, p-values and null bands.
+
+    Args:
+        score: scores with dims (concept, pair, seed, arm, scorer), NaN where missing. The unsteered run is the arm
+            `corrupt`; coordinates along `arm` are `role` ("run", "cell", "null") and `null_of`, the name of the arm
+            that an arm is a null of.
+        confidence: confidence level of the intervals and of the null bands.
+        seed: seed of all random draws.
+
+    Returns:
+        By (concept, arm, scorer): `effect`, `effect_lo`, `effect_hi` (mean over pairs and seeds, with BCa bootstrap
+        over whole pairs), `p` (sign flips of the pairs' mean changes), `p_adjusted` (Benjamini–Hochberg over all
+        concepts and cells of a scorer), and, of arms with null arms, `null_lo` and `null_hi` (the central `confidence`
+        of the pooled bootstrap distributions of its null arms). The effect of the arm `clean` is that of the real
+        prompt: whether the scorer can tell the two prompts apart at all.
+    """
+    change = score - score.sel(arm="corrupt", drop=True)
+    names, roles = score["arm"].values, score["role"].values
+    is_null_of = np.array([(roles == "null") & (score["null_of"].values == name) for name in names])
+    values = xr.apply_ufunc(
+        lambda rows: _of_arms(rows, is_null_of, confidence, seed),
+        change,
+        input_core_dims=[("pair", "seed", "arm")],
+        output_core_dims=[("arm",)] * len(OF_ARM),
+        vectorize=True,
+    )
+    found = xr.Dataset(dict(zip(OF_ARM, values, strict=True))).transpose("concept", "arm", "scorer")
+    found["p"] = found.p.where(score.role != "run")
+    family = found.p.where(score.role == "cell")
+    found["p_adjusted"] = xr.apply_ufunc(
+        benjamini_hochberg,
+        family,
+        input_core_dims=[("concept", "arm")],
+        output_core_dims=[("concept", "arm")],
+        vectorize=True,
+    ).transpose("concept", "arm", "scorer")
+    return found
+
+
+def sign_checks(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) -> xr.Dataset:
+    """Compute whether each way of steering moves its concept the right way: the change from minus to plus.
+
+    Compared are the smallest strength above 0 and the largest below it or, if there is none, the unsteered run.
+
+    Args:
+        score: as in `effects`, of one concept (no dim `concept`), with coordinates `row` and `strength` along `arm`.
+        confidence: confidence level of the intervals.
+        seed: seed of all random draws.
+
+    Returns:
+        By (row, scorer), of rows with a strength above 0: `upward`, `upward_lo`, `upward_hi`. A way of steering whose
+        interval is below 0 is inverted.
+    """
+    is_cell = score.role == "cell"
+    rows = list(dict.fromkeys(score.row.values[is_cell.values & (score.strength.values > 0)].tolist()))
+    changes = []
+    for row in rows:
+        of_row = score.sel(arm=is_cell & (score.row == row))
+        strengths = of_row.strength.values
+        plus = of_row.isel(arm=int(np.argmin(np.where(strengths > 0, strengths, np.inf))))
+        minus = score.sel(arm="corrupt")
+        if (strengths < 0).any():
+            minus = of_row.isel(arm=int(np.argmax(np.where(strengths < 0, strengths, -np.inf))))
+        changes.append(plus.reset_coords(drop=True) - minus.reset_coords(drop=True))
+    names = ("upward", "upward_lo", "upward_hi")
+    if not changes:
+        empty = np.zeros((0, score.sizes["scorer"]))
+        coords = {"row": np.array([], dtype=object), "scorer": score.scorer.values}
+        return xr.Dataset(dict.fromkeys(names, (("row", "scorer"), empty)), coords)
+    of_rows = xr.concat(changes, xr.DataArray(rows, dims="row", name="row"))
+    values = xr.apply_ufunc(
+        lambda cells: _mean(cells, confidence, seed)[:3],
+        of_rows,
+        input_core_dims=[("pair", "seed", "row")],
+        output_core_dims=[("row",)] * 3,
+        vectorize=True,
+    )
+    return xr.Dataset(dict(zip(names, values, strict=True))).transpose("row", "scorer")
+
+
+def _of_arms(
+    rows: Rows, is_null_of: Bool[np.ndarray, "arm arm_b"], confidence: float, seed: int
+) -> tuple[np.ndarray, ...]:
+    """Return effect, interval, p and null band of each arm."""
+    value, low, high, resampled = _mean(rows, confidence, seed)
+    p = sign_flip_p(_of_pairs(rows), seed=seed)
+    tails = ((1 - confidence) / 2, (1 + confidence) / 2)
+    bands = np.full((2, len(value)), np.nan)
+    for arm, nulls in enumerate(is_null_of):
+        pooled = resampled[nulls].ravel()
+        pooled = pooled[~np.isnan(pooled)]
+        if pooled.size:
+            bands[:, arm] = np.quantile(pooled, tails)
+    return value, low, high, p, *bands
+
+
+def _mean(
+    rows: Rows, confidence: float, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Float[np.ndarray, "arm resample"]]:
+    """Return the mean over pairs and seeds of each arm, its interval, and its resampled values."""
+    known = ~np.isnan(rows)
+    count = np.where(known.any(axis=1), known.sum(axis=1), np.nan)
+    boot = cluster_bootstrap(
+        (_of_pairs(rows) * count, count), lambda total, n: total / n, confidence, seed=seed
+    )
+    return boot.value, boot.low, boot.high, boot.resampled
+
+
+def _of_pairs(rows: Rows) -> Float[np.ndarray, "pair arm"]:
+    """Return each pair's mean over its seeds, NaN if it has none."""
+    known = ~np.isnan(rows)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.nansum(rows, axis=1) / count.clip(min=1), np.nan)

@@ -1,0 +1,52 @@
+"""Specs of steering results. Imports nothing slow: `workbench steer` takes its options from here."""
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from workbench.scorers import SCORERS
+from workbench.seeds import Seed
+from workbench.validation import Names, distinct
+
+LONGEST_NAME = 60
+MOST_RUNS = 1_000_000
+
+
+class SteeringSpec(BaseModel):
+    """What steering is tried on: prompts with the concept's negative values, and the texts that clips are scored for.
+
+    `pairs` are drawn from the study's prompt set, none with a prompt of `without` (those that directions were computed
+    from); their corrupt prompts, with a negative value, are steered. `arms` is a hash of all edits. `judges`
+    (identities of the scorers) and `schema_version` (of the result) are filled in when the result is made.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    name: str = Field(
+        "",
+        pattern=r"^[\w.+-]*$",
+        max_length=LONGEST_NAME,
+        description="Name of the result; defaults to the concept.",
+    )
+    concept: str
+    positive: str
+    negatives: tuple[str, ...]
+    pairs: int = Field(8, ge=1, le=MOST_RUNS, description="Prompts to steer, with their counterparts.")
+    seeds: int = Field(1, ge=1, le=MOST_RUNS, description="Seeds of initial noise per prompt.")
+    strengths: tuple[float, ...] = Field(
+        (1.0, 2.0, 3.0), min_length=1, description="Strength; negative towards the negative values."
+    )
+    randoms: int = Field(20, ge=0, le=MOST_RUNS, description="Random vectors of the same norm, as a null.")
+    scorers: Names = Field(
+        ("embedded",), min_length=1, description=f"Scorer for the clips: {', '.join(SCORERS)}."
+    )
+    seed: Seed = Field(0, description="Seed of the prompts, their noise and the random vectors.")
+    without: tuple[str, ...] = ()
+    arms: str = ""
+    judges: dict[str, str] = {}
+    schema_version: int = 0
+
+    _distinct = field_validator("strengths", "scorers")(distinct)
+
+    @property
+    def result_name(self) -> str:
+        """Name of the result: `steering-` and the given name, which is the concept by default."""
+        return f"steering-{self.name or self.concept}"
