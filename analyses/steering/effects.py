@@ -63,7 +63,7 @@ def sign_checks(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int =
         seed: seed of all random draws.
 
     Returns:
-        By (row, scorer), of rows with a strength above 0: `upward`, `upward_lo`, `upward_hi`. A way of steering whose
+        By (way, scorer), of rows with a strength above 0: `upward`, `upward_lo`, `upward_hi`. A way of steering whose
         interval is below 0 is inverted.
     """
     is_cell = score.role == "cell"
@@ -80,17 +80,17 @@ def sign_checks(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int =
     names = ("upward", "upward_lo", "upward_hi")
     if not changes:
         empty = np.zeros((0, score.sizes["scorer"]))
-        coords = {"row": np.array([], dtype=object), "scorer": score.scorer.values}
-        return xr.Dataset(dict.fromkeys(names, (("row", "scorer"), empty)), coords)
-    of_rows = xr.concat(changes, xr.DataArray(rows, dims="row", name="row"))
+        coords = {"way": np.array([], dtype=object), "scorer": score.scorer.values}
+        return xr.Dataset(dict.fromkeys(names, (("way", "scorer"), empty)), coords)
+    of_rows = xr.concat(changes, xr.DataArray(rows, dims="way", name="way"))
     values = xr.apply_ufunc(
         lambda cells: _mean(cells, confidence, seed)[:3],
         of_rows,
-        input_core_dims=[("pair", "seed", "row")],
-        output_core_dims=[("row",)] * 3,
+        input_core_dims=[("pair", "seed", "way")],
+        output_core_dims=[("way",)] * 3,
         vectorize=True,
     )
-    return xr.Dataset(dict(zip(names, values, strict=True))).transpose("row", "scorer")
+    return xr.Dataset(dict(zip(names, values, strict=True))).transpose("way", "scorer")
 
 
 def _of_arms(

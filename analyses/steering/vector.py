@@ -97,7 +97,7 @@ class Vector:
         if all("token" not in array.dims for array in self.directions.values()):
             return self
         means = {site: array.mean("token") for site, array in self.directions.items()}
-        return replace(self, directions=means, cycle=False)
+        return replace(self, directions=means, cycle=False, raw_norms={})
 
     def at(
         self,

@@ -1,0 +1,158 @@
+"""Steering on trial on a tiny model: prompts, doses, scores of every concept, and the rungs of the ladder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from analyses.steering import Vector, caa, run
+from analyses.steering.ladder import ladder
+from analyses.steering.pairs import pairs_towards
+from analyses.steering.run import Way, doses, run_steering
+from analyses.steering.spec import SteeringSpec
+from cache.errors import UserError
+from tests.tolerances import SCORE, difference
+from tests.workbench.studies.test_study import study_spec
+from workbench.audio import read_audio
+from workbench.engine.edits import patch
+from workbench.models.ace_step import AceStep15
+from workbench.prompts.prompt_sets import PromptSet
+from workbench.studies.study import Study
+
+SITES = ["tf0.cross_attn", "tf1.cross_attn"]
+PROMPTS = PromptSet.model_validate(
+    {
+        "templates": ["a {tempo} {mood} song {drums}"],
+        "concepts": {
+            "tempo": {"slow": "slow", "fast": "fast"},
+            "mood": {"happy": "happy", "sad": "sad"},
+            "drums": {"with drums": "with drums", "without drums": "without drums"},
+        },
+    }
+)
+SPEC = SteeringSpec(concept="tempo", positive="fast", negatives=("slow",), pairs=2, strengths=(-1.0, 1.0))
+
+
+class Heard:
+    """Scores a clip by its mean square for the text fast, and by its largest sample for others."""
+
+    name, identity, min_seconds = "heard", "1", 0.0
+
+    def check_texts(self, texts: Sequence[str]) -> None:
+        pass
+
+    def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
+        return np.stack([self.of_text(audio, text) for text in texts], axis=1)
+
+    @staticmethod
+    def of_text(audio: np.ndarray, text: str) -> np.ndarray:
+        return (audio**2).mean(axis=(-2, -1)) if text == "fast" else audio.max(axis=(-2, -1))
+
+
+@pytest.fixture
+def study(tiny: AceStep15, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    heard = Heard()
+    monkeypatch.setattr(run, "load_scorer", lambda name, device="cpu": heard)
+    return Study.create(tmp_path / "study", study_spec(tiny, prompts=PROMPTS), tiny.describe(), str)
+
+
+@pytest.fixture(scope="module")
+def vector(tiny: AceStep15) -> Vector:
+    settings = study_spec(tiny).settings
+    return caa(
+        tiny,
+        "tempo",
+        SITES,
+        positive="fast",
+        prompts=PROMPTS,
+        pairs=2,
+        seed=5,
+        time="token",
+        settings=settings,
+    )
+
+
+def patched(_: float) -> list:
+    return [patch(SITES, "positive")]
+
+
+def test_prompts_with_the_negative_value_are_steered_and_heard_for_every_concept(
+    study: Study, tiny: AceStep15, vector: Vector
+) -> None:
+    result = run_steering(study, tiny, SPEC, [Way("vector", vector.at), Way("patch", patched, (1.0,))])
+    assert result.arm.values.tolist() == ["clean", "corrupt", "vector × -1", "vector × 1", "patch × 1"]
+    assert result.strength.values.tolist() == [0, 0, -1, 1, 1]
+    assert result.row.values.tolist() == ["", "", "vector", "vector", "patch"]
+    assert all("slow" in prompt for prompt in result.corrupt_prompt.values)
+    assert all("fast" in prompt for prompt in result.clean_prompt.values)
+    score = result.score.isel(scorer=0)
+    for pair in range(2):
+        texts = run.readings(study, pairs_towards(study.spec.prompts, "tempo", "fast", ["slow"], 2, 0)[pair])
+        for arm in result.arm.values:
+            audio, _ = read_audio(study.path / result.audio.sel(arm=arm).values[pair, 0])
+            for concept, text in texts.items():
+                expected = Heard.of_text(audio, text)
+                assert score.sel(arm=arm, pair=pair, concept=concept).item() == pytest.approx(
+                    expected, rel=1e-5
+                )
+    assert difference(score.sel(arm="patch × 1"), score.sel(arm="clean")) < SCORE
+    assert difference(score.sel(arm="vector × 1"), score.sel(arm="corrupt")) > SCORE
+    assert study.result_names() == ["steering-tempo"]
+
+
+def test_what_the_study_has_is_not_run_again(study: Study, tiny: AceStep15, vector: Vector) -> None:
+    way = Way("vector", vector.at)
+    first = run_steering(study, tiny, SPEC, [way])
+    again = run_steering(study, tiny, SPEC, [way])
+    assert first.attrs["denoiser_rows"] > 0 == again.attrs["denoiser_rows"]
+    xr.testing.assert_equal(first, again)
+
+
+def test_the_prompts_of_a_vector_are_left_out(study: Study, tiny: AceStep15, vector: Vector) -> None:
+    everything = study.spec.prompts.n_pairs("tempo") // 2
+    own = tuple({example.prompt for example in vector.examples})
+    assert len(own) == 4
+    left = SPEC.model_copy(update={"without": own, "pairs": everything - 2})
+    prompts = run_steering(study, tiny, left, [Way("patch", patched, (1.0,))])
+    assert not set(own) & {*prompts.clean_prompt.values, *prompts.corrupt_prompt.values}
+    with pytest.raises(UserError, match="other prompts than"):
+        run_steering(study, tiny, left.model_copy(update={"pairs": everything}), [Way("patch", patched)])
+
+
+def test_ways_and_strengths_that_cannot_be_told_apart_are_refused(vector: Vector) -> None:
+    with pytest.raises(UserError, match="called 'vector'"):
+        doses([Way("vector", vector.at), Way("vector", vector.at)], [1.0])
+    with pytest.raises(UserError, match="other than 0"):
+        doses([Way("vector", vector.at)], [0.0])
+    with pytest.raises(UserError, match="name of an unsteered run"):
+        doses([Way("clean", vector.at)], [1.0])
+
+
+def test_the_ladder_goes_from_the_patch_to_random_vectors(
+    study: Study, tiny: AceStep15, vector: Vector
+) -> None:
+    rungs = ladder(vector, randoms=3)
+    result = run_steering(study, tiny, SPEC, rungs).isel(scorer=0)
+    assert list(dict.fromkeys(result.row.values[2:].tolist())) == [
+        "conditioning patch", "output patch", "difference of the same pair", "its mean over time", "vector by token",
+        "vector", "random 1 (like vector)", "random 2 (like vector)", "random 3 (like vector)",
+    ]  # fmt: skip
+    nulls = result.sel(arm=result.role == "null")
+    assert set(nulls.null_of.values) == {"vector × -1", "vector × 1"}
+    assert result.null_lo.sel(concept="tempo", arm="vector × 1").notnull()
+    score = result.score
+    for arm in ("conditioning patch × 1", "output patch × 1"):
+        assert difference(score.sel(arm=arm), score.sel(arm="clean")) < SCORE, (
+            "all cross-attentions of the model"
+        )
+
+
+def test_a_constant_vector_has_one_random_band_and_no_rung_by_token(vector: Vector) -> None:
+    constant = vector.over_time()
+    names = [way.name for way in ladder(constant, randoms=1)]
+    assert "vector by token" not in names and names[-2:] == ["vector", "random 1 (like vector)"]
+    for site, directions in constant.directions.items():
+        np.testing.assert_allclose(directions, vector.directions[site].mean("token"))
+    np.testing.assert_allclose(constant.raw_norms[SITES[0]], constant.norms[SITES[0]])
