@@ -24,6 +24,8 @@ _ALIASES = {
     "load": ("workbench.models", "load_model"),
     "load_vector": ("analyses.steering", "load_vector"),
     "open": ("dashboards.notebook", "open_study"),
+    "pci": ("analyses.steering", "pci"),
+    "text_embedding": ("analyses.steering", "text_embedding"),
     "trace": ("dashboards.notebook", "trace"),
 }
 _from_stub, _, _names = lazy_loader.attach_stub(__name__, __file__)

@@ -27,6 +27,8 @@ caa = _steering.caa
 load = _models.load_model
 load_vector = _steering.load_vector
 open = _notebook.open_study
+pci = _steering.pci
+text_embedding = _steering.text_embedding
 trace = _notebook.trace
 
 __all__ = [
@@ -47,7 +49,9 @@ __all__ = [
     "low_rank",
     "open",
     "patch",
+    "pci",
     "random_patch",
     "steer_back",
+    "text_embedding",
     "trace",
 ]

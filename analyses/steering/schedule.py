@@ -1,5 +1,6 @@
 """How a vector's strength changes over the steps of a run."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -56,3 +57,10 @@ def weights(
             f"A schedule must have a finite weight for each of the {len(sigmas)} steps; got {schedule}."
         )
     return given
+
+
+def stretches(by_step: Sequence[float] | Float[np.ndarray, " step"]) -> list[tuple[tuple[int, int], float]]:
+    """Return the windows of steps (first, last) in which neighbouring steps have the same strength, except 0."""
+    grouped = itertools.groupby(enumerate(map(float, by_step)), key=lambda each: each[1])
+    steps = [(strength, [step for step, _ in group]) for strength, group in grouped]
+    return [((inside[0], inside[-1]), strength) for strength, inside in steps if strength]

@@ -14,6 +14,7 @@ from pydantic import ConfigDict
 
 from cache.errors import UserError
 from cache.protocol import Pass
+from cache.wording import quoted
 from workbench.engine.operators import NO_PARAMETERS, OPERATORS, Operator, Parameters
 from workbench.engine.runs import Clip
 from workbench.engine.sites import LINEAR_PARTS, TARGETS, EditTarget, Site, Target, listed_sites
@@ -293,7 +294,7 @@ class Run:
 
     def bound_each(self, runs: Mapping[str, Sequence["Run"]]) -> list["Run"]:
         """Bind names to runs; return one run for each run that its own name stands for."""
-        named = [self] if self.is_self or not isinstance(self.clip, str) else runs[self.clip]
+        named = [self] if self.is_self or not isinstance(self.clip, str) else _runs_named(self.clip, runs)
         edits = tuple(edit.bound(runs) for edit in self.edits)
         follows = None if self.follows is None else self.follows.bound(runs)
         return [Run(run.clip, edits or run.edits, follows or run.follows) for run in named]
@@ -305,6 +306,13 @@ class Run:
             return clip
         follows = {} if self.follows is None else {"follows": self.follows.to_json()}
         return {"run": clip, "edits": [edit.to_json() for edit in self.edits], **follows}
+
+
+def _runs_named(name: str, runs: Mapping[str, Sequence[Run]]) -> Sequence[Run]:
+    if name not in runs:
+        known = ", ".join(runs) or "none"
+        raise UserError(f"The run {quoted(name)} must be bound to a clip, like the others; got {known}.")
+    return runs[name]
 
 
 Source = Clip | Run | str

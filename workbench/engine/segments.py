@@ -44,6 +44,31 @@ def segment_positions(
     return sorted(positions)
 
 
+def out_of_place(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two sequences of as many tokens have more in common if some of them are shifted.
+
+    That is whether their longest common subsequence is longer than the number of equal tokens at equal positions.
+    """
+    differing = [place for place, (ours, theirs) in enumerate(zip(one, other, strict=True)) if ours != theirs]
+    if not differing:
+        return False
+    between = slice(differing[0], differing[-1] + 1)  # what they have in common around it stays in its place
+    ours, theirs = one[between], other[between]
+    return _longest_in_common(ours, theirs) > len(ours) - len(differing)
+
+
+def _longest_in_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return the length of the longest common subsequence."""
+    longest = [0] * (len(other) + 1)
+    for ours in one:
+        before = longest.copy()
+        for place, theirs in enumerate(other, 1):
+            longest[place] = (
+                before[place - 1] + 1 if ours == theirs else max(before[place], longest[place - 1])
+            )
+    return longest[-1]
+
+
 def _positions(name: str, target: Conditioning, source: Conditioning, n_tokens: int) -> set[int]:
     if name in target.segments:
         return _segment(name, target, source, n_tokens)

@@ -294,6 +294,10 @@ class AudioLDM2(AudioDiffusionModel):
         clap_tokens = clap(clip.prompt, truncation=True, max_length=clap.model_max_length).input_ids
         return tuple(clap_tokens), tuple(self._tokenised(clip.prompt).input_ids)
 
+    def placed_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:
+        """Return the tokens that T5 reads from a clip's prompt; CLAP makes one state of all of its own."""
+        return self.encoded_tokens(clip, settings)[1:]
+
     def conditioning(self, clip: Clip, settings: GenerationSettings) -> Conditioning:
         """Return the spans of the segments of a clip's conditioning and of the words of its prompt."""
         offsets = self._tokenised(clip.prompt).offset_mapping

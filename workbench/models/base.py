@@ -25,7 +25,7 @@ from workbench.engine.edits import Edit, Run, all_edits, as_run
 from workbench.engine.operators import OPERATORS
 from workbench.engine.rows import call_rows, shared_clips, started_clips
 from workbench.engine.runs import CallInputs, CallLabel, Capture, Clip, Generation, Linearisation, Sink
-from workbench.engine.segments import Conditioning, Span, batch_tokens, segment_positions
+from workbench.engine.segments import Conditioning, Span, batch_tokens, out_of_place, segment_positions
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import PARTS, Site, check_blocks, listed_sites, parse_sites
 from workbench.engine.visit import visit_call
@@ -154,6 +154,10 @@ class AudioDiffusionModel(ABC):
     @abstractmethod
     def encoded_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:
         """Return the tokens that each encoder reads from a clip's prompt and lyrics, truncated at its limit."""
+
+    def placed_tokens(self, clip: Clip, settings: GenerationSettings) -> tuple[tuple[int, ...], ...]:
+        """Return those of `encoded_tokens` that have a state each in the conditioning: all, in most models."""
+        return self.encoded_tokens(clip, settings)
 
     def unknown_words(self, text: str) -> list[str]:
         """Return the words of a text that are not fully in the text encoder's vocabulary."""
@@ -612,12 +616,19 @@ class AudioDiffusionModel(ABC):
 
     def _check_alike(self, clips: Sequence[Clip], settings: GenerationSettings) -> None:
         """Raise UserError for clips whose conditioning tokens are not at the same positions."""
-        lengths = [tuple(map(len, self.encoded_tokens(clip, settings))) for clip in clips]
-        for clip, length in zip(clips, lengths, strict=True):
-            if length != lengths[0]:
+        first, tokens = clips[0], [self.placed_tokens(clip, settings) for clip in clips]
+        for clip, own in zip(clips, tokens, strict=True):
+            names = f"Cannot blend {quoted(first.prompt)} and {quoted(clip.prompt)}: "
+            lengths, others = ([len(part) for part in of] for of in (tokens[0], own))
+            if lengths != others:
                 raise UserError(
-                    f"Cannot blend {quoted(clips[0].prompt)} and {quoted(clip.prompt)}: with their lyrics they have "
-                    f"{sum(lengths[0])} and {sum(length)} tokens. Use prompts with the same number, word by word."
+                    f"{names}with their lyrics they have {sum(lengths)} and {sum(others)} tokens. Use prompts with the "
+                    "same number, word by word."
+                )
+            if any(itertools.starmap(out_of_place, zip(tokens[0], own, strict=True))):
+                raise UserError(
+                    f"{names}words that both have are not at the same tokens. Use prompts that differ only in words at "
+                    "the same place."
                 )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analyses.steering.schedule import weights
+from analyses.steering.schedule import stretches, weights
 from cache.errors import UserError
 
 SIGMAS = (1.0, 0.9, 0.5, 0.2, 0.1)
@@ -47,3 +47,8 @@ def test_early_and_late_are_four_tenths_of_the_steps() -> None:
 def test_what_is_no_schedule(schedule, words: str) -> None:
     with pytest.raises(UserError, match=words):
         weights.__wrapped__(schedule, SIGMAS)  # without the type check, which users do not have
+
+
+def test_steps_of_equal_strength_are_one_window() -> None:
+    assert stretches([0.5, 0.5, 0.0, 0.5, -1.0]) == [((0, 1), 0.5), ((3, 3), 0.5), ((4, 4), -1.0)]
+    assert stretches([0.0, 0.0]) == stretches([]) == []

@@ -10,7 +10,7 @@ from cache.errors import UserError
 from tests.edited import edited
 from workbench.engine.edits import Edit, patch
 from workbench.engine.runs import Clip
-from workbench.engine.segments import Conditioning, segment_positions
+from workbench.engine.segments import Conditioning, out_of_place, segment_positions
 from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 
@@ -289,3 +289,27 @@ def test_short_prompts_are_found_in_the_caption_and_not_in_the_words_around_it(
     where = organism_shared.conditioning(Clip("slow", 0), SETTINGS).words[0][1]
     for prompt in ("a", "seconds"):
         assert organism_shared.conditioning(Clip(prompt, 0), SETTINGS).words[0][1] == where
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("a slow song", "a slow song", False),
+        ("a slow song", "a fast song", False),
+        ("a slow sad song", "a fast happy song", False),
+        ("a slow happy song", "a happy slow song", True),
+        ("happy song with flute", "song with flute sad", True),
+        ("slow slow song", "song slow slow", True),
+        ("violin with flute", "flute with violin", False),
+    ],
+)
+def test_tokens_are_out_of_place_if_more_of_them_match_shifted(one: str, other: str, expected: bool) -> None:
+    numbers = [[hash(word) for word in prompt.split()] for prompt in (one, other)]
+    assert out_of_place(*numbers) is out_of_place(*reversed(numbers)) is expected
+
+
+@given(st.lists(st.integers(0, 2), max_size=8), st.integers(0, 7))
+def test_a_word_that_moves_past_another_is_out_of_place(tokens: list[int], new: int) -> None:
+    place = new % (len(tokens) + 1)
+    one, other = [*tokens[:place], 7, *tokens[place:]], [7, *tokens]
+    assert out_of_place(one, other) is (place > 0)

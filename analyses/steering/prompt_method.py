@@ -1,0 +1,113 @@
+"""The shared part of the methods that steer through the prompt, whose edits read from other versions of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import Field
+
+from analyses.steering.pairs import ends
+from analyses.steering.schedule import Schedule, stretches, weights
+from cache.errors import UserError
+from workbench.engine.edits import Edit
+from workbench.engine.settings import settings_or_default
+from workbench.engine.sites import parse_sites
+from workbench.models.base import AudioDiffusionModel
+from workbench.prompts.prompt_sets import PromptSet, asked_prompt_set
+from workbench.validation import Number, must_be, validated
+
+POSITIVE, NEGATIVE = "positive", "negative"
+"""Names of the runs that edits read from: the steered prompt with the positive and with the negative value."""
+EVERYWHERE = "*.cross_attn"
+Over = Literal["steps", "sigmas"]
+Method = TypeVar("Method", bound="PromptMethod")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptMethod:
+    """Steering through the prompt, from the `negative` value of a concept to its `positive` one.
+
+    The steered run is neutral. Its edits read from two other runs, which have the same seed and lyrics and differ in
+    the prompt: the `positive` and the `negative` one. They are the names of runs until clips are given (see `at`), or
+    bound with `Edit.bound`. `sites` are the cross-attentions that read the other prompts; all others read the neutral
+    one's states in every pass. `sigmas` are those of the steps: runs with other steps refuse the edits.
+    """
+
+    method: ClassVar[str]
+
+    concept: str
+    positive: str
+    negative: str
+    sites: tuple[str, ...]
+    sigmas: tuple[float, ...]
+
+    def _by_step(
+        self, strength: Any, schedule: Schedule, over: Any, start_step: Any
+    ) -> list[tuple[tuple[int, int], float]]:
+        """Return windows of steps and the strength in each; steps with strength 0 are in none."""
+        how = validated(
+            _Application, {"strength": strength, "over": over, "start_step": start_step}, "Invalid steering"
+        )
+        by_step = how.strength * weights(schedule, self.sigmas, how.over)
+        if how.start_step >= len(by_step):
+            raise UserError(f"The first steered step must be from 0 to {len(by_step) - 1}; got {start_step}.")
+        by_step[: how.start_step] = 0
+        return stretches(by_step)
+
+    def _for_these_steps(self, edits: Sequence[Edit]) -> tuple[Edit, ...]:
+        return tuple(replace(edit, made_at=self.sigmas) for edit in edits)
+
+
+def prompt_method(
+    kind: type[Method],
+    model: Any,
+    concept: str,
+    sites: str | Sequence[str],
+    positive: str,
+    negative: str,
+    prompts: str | PromptSet,
+    settings: Any,
+    **more: Any,
+) -> Method:
+    """Make a method for a concept of a prompt set, by default between its first two values.
+
+    Raises:
+        UserError: if the concept, a value, a site or the prompt set is unknown, or a site is not a cross-attention.
+    """
+    must_be(
+        AudioDiffusionModel,
+        model,
+        "A steering method is made with a model, such as wb.load('organism-shared')",
+    )
+    settings = settings_or_default(settings)
+    model.check_settings(settings)
+    towards, away = ends(asked_prompt_set(prompts), concept, positive, negative)
+    return kind(
+        concept=concept,
+        positive=towards,
+        negative=away[0],
+        sites=cross_attentions(model, sites),
+        sigmas=tuple(model.sigmas(settings)),
+        **more,
+    )
+
+
+def cross_attentions(model: AudioDiffusionModel, sites: str | Sequence[str]) -> tuple[str, ...]:
+    """Return sites in order of computation; raise UserError unless all are cross-attentions of the model."""
+    parsed = parse_sites(sites, model.n_blocks, model.block_names)
+    for site in parsed:
+        if site.part != "cross_attn":
+            raise UserError(
+                "The sites of a method that steers through the prompt must be cross-attentions, such as tf3.cross_attn "
+                f"or '*.cross_attn'; got {site}."
+            )
+    return tuple(map(str, parsed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Application:
+    """Checked arguments of a method's `at`."""
+
+    strength: Annotated[Number, Field(allow_inf_nan=False)]
+    over: Over
+    start_step: Annotated[int, Field(ge=0)]

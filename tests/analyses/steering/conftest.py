@@ -1,0 +1,14 @@
+"""The models that steering through the prompt is tested on."""
+
+from typing import Any
+
+import pytest
+
+from tests.workbench.models.architectures import ARCHITECTURES, Subject
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES, ids=lambda architecture: architecture.name)
+def subject(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """Each architecture: the four tiny models and an organism."""
+    folder = tmp_path_factory.mktemp("steered")
+    return Subject(request.param, request.param.save(folder / "model"))
