@@ -1,7 +1,7 @@
 """Edits as data: what to change in a run, where and when, as frozen objects with canonical JSON.
 
-`patch`, `random_patch`, `ablate`, `add`, `add_difference`, `clamp`, `steer_back`, `low_rank` and `blend` create them. A
-source is a run: a clip, a `Run`, or a name to be bound to one later (`Run.bound`).
+`patch`, `random_patch`, `ablate`, `add`, `add_difference`, `clamp`, `steer_back`, `edit_features`, `low_rank` and
+`blend` create them. A source is a run: a clip, a `Run`, or a name to be bound to one later (`Run.bound`).
 """
 
 import math
@@ -15,11 +15,12 @@ from pydantic import ConfigDict
 from cache.errors import UserError
 from cache.protocol import Pass
 from cache.wording import quoted
-from workbench.engine.operators import NO_PARAMETERS, OPERATORS, Operator, Parameters
+from workbench.engine.operators import NO_PARAMETERS, OPERATORS, FeatureMode, Operator, Parameters
 from workbench.engine.runs import Clip
 from workbench.engine.sites import LINEAR_PARTS, TARGETS, EditTarget, Site, Target, listed_sites
 from workbench.engine.tensors import HashedTensor, Numbers, Tensors
 from workbench.provenance import content_hash
+from workbench.sae.topk import TopKSAE
 from workbench.validation import must_be, validated
 
 ConditioningPart = Literal["keys", "values", "mask"]
@@ -448,6 +449,35 @@ def low_rank(
     """
     factors = {"down": HashedTensor.of(down), "up": HashedTensor.of(up)}
     return _edit("low_rank", sites, [], window, "weights", strength=strength, **factors)
+
+
+def edit_features(
+    sae: TopKSAE,
+    features: int | Sequence[int],
+    sites: str | Sequence[str],
+    strength: float = 1.0,
+    *,
+    mode: FeatureMode = "post_topk",
+    **window: Unpack[WindowOptions],
+) -> Edit:
+    """Edit features of a TopK SAE at every token of the sites' outputs, and keep the SAE's reconstruction error.
+
+    With features z and z' before and after the edit, z' W_dec − z W_dec is added to the output. With a strength s:
+
+    - `post_topk` multiplies the activations of the features by 1 + s; it changes only those that are active.
+    - `pre_topk` multiplies them before the k largest are chosen, by 1 + s but not below 0: features may become active,
+      and others then do not.
+    - `inject` sets the activations to s, also of features that are not active.
+
+    Strength 0 always leaves the run as it is; -1 turns features off, except with `inject`.
+
+    Raises:
+        UserError: if the autoencoder is of another kind or lacks a feature, or the strength is not finite.
+    """
+    must_be(TopKSAE, sae, "An autoencoder must be a TopK one, such as that of study.train_sae or read_sae")
+    weights = {name: HashedTensor.of(value) for name, value in sae.state_dict().items()}
+    chosen = {"features": _listed(features), "strength": strength, "mode": mode}
+    return _edit("edit_features", sites, [], window, **weights, k=sae.config.k, **chosen)
 
 
 def blend(

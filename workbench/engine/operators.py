@@ -3,15 +3,17 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from cache.errors import UserError
 from workbench.engine.sites import PARTS, EditTarget, Site
 from workbench.engine.tensors import HashedTensor
+from workbench.sae.topk import keep_largest
 from workbench.seeds import Seed
 from workbench.validation import Number
 
@@ -238,6 +240,57 @@ class LowRank(Parameters):
             )
 
 
+FeatureMode = Literal["pre_topk", "post_topk", "inject"]
+"""How an edit changes SAE features; see `edit_features`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureEdit(Parameters):
+    """A TopK SAE (its parameters with SAELens' names, and k), and what is done to some of its features."""
+
+    W_enc: HashedTensor
+    b_enc: HashedTensor
+    W_dec: HashedTensor
+    b_dec: HashedTensor
+    k: Annotated[int, Field(ge=1)]
+    features: tuple[int, ...]
+    strength: Number = 1.0
+    mode: FeatureMode = "post_topk"
+
+    def __post_init__(self) -> None:
+        features, channels = self.W_dec.value.shape if self.W_dec.value.ndim == 2 else (0, 0)
+        shapes = [tuple(each.value.shape) for each in (self.W_enc, self.b_enc, self.W_dec, self.b_dec)]
+        if shapes != [(channels, features), (features,), (features, channels), (channels,)]:
+            raise UserError(
+                "An autoencoder must have W_enc (channel, feature), b_enc (feature), W_dec (feature, channel) and "
+                f"b_dec (channel); got the shapes {', '.join(map(str, shapes))}."
+            )
+        if self.k > features:
+            raise UserError(f"k must be at most the number of features, {features}; got {self.k}.")
+        if not self.features or len(set(self.features)) < len(self.features):
+            raise UserError(
+                f"Features must be at least one, each given once; got {', '.join(map(str, self.features)) or 'none'}."
+            )
+        if not all(0 <= feature < features for feature in self.features):
+            raise UserError(
+                f"This autoencoder has features 0 to {features - 1}; got "
+                f"{next(feature for feature in self.features if not 0 <= feature < features)}."
+            )
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the strength is 0."""
+        return self.strength == 0
+
+    def check_size(self, site: Site, tokens: int | None, channels: int) -> None:  # noqa: ARG002 - the same for all
+        """Raise UserError for an autoencoder of another width."""
+        width = len(self.b_dec.value)
+        if width != channels:
+            raise UserError(
+                f"The autoencoder must have {channels} channels, those of {site}; it has {width}."
+            )
+
+
 Value = Float[torch.Tensor, "some_tokens some_channels"]
 
 
@@ -328,6 +381,39 @@ def low_rank_changes(
     return changes
 
 
+def edit_sae_features(given: Operands, parameters: FeatureEdit) -> Value:
+    """Return h + (z' − z) W_dec with the SAE's features z of the row's own value h, and z' after the edit.
+
+    The SAE's error h − (z W_dec + b_dec) is kept. z = TopK(a) with a = relu((h − b_dec) W_enc + b_enc). With strength
+    s, z' is for the edited features j:
+
+    - pre_topk: TopK(a'), with a'_j = relu(1 + s) · a_j, so that features may enter and leave the k largest;
+    - post_topk: z'_j = (1 + s) · z_j, which changes only features that are active;
+    - inject: z'_j = s, active or not.
+    """
+    # Half precision would move activations across the threshold of TopK.
+    wide = torch.promote_types(given.own.dtype, torch.float32)
+    W_enc, b_enc, W_dec, b_dec = (
+        _on(each, given.own.device, wide)
+        for each in (parameters.W_enc, parameters.b_enc, parameters.W_dec, parameters.b_dec)
+    )
+    own = given.own.to(wide)
+    every = ((own - b_dec) @ W_enc + b_enc).relu()
+    acts = keep_largest(every, parameters.k)
+    features = list(parameters.features)
+    if parameters.mode == "pre_topk":
+        every[:, features] *= max(0.0, 1 + parameters.strength)
+        edited = keep_largest(every, parameters.k)
+    else:
+        edited = acts.clone()
+        edited[:, features] = (
+            parameters.strength
+            if parameters.mode == "inject"
+            else (1 + parameters.strength) * acts[:, features]
+        )
+    return (own + (edited - acts) @ W_dec).to(given.own)
+
+
 @dataclass(frozen=True)
 class Operator:
     """A function of operands and parameters, with its requirements.
@@ -356,8 +442,15 @@ OPERATORS: dict[str, Operator] = {
     "clamp": Operator(set_projection, Projection),
     "steer_back": Operator(remove_projection, Removal),
     "low_rank": Operator(low_rank_changes, LowRank, ("weights",)),
+    "edit_features": Operator(edit_sae_features, FeatureEdit),
     "blend": Operator(weighted_sum, Weights, ("conditioning",), sources=(1, MANY), alike=True),
 }
+
+
+@lru_cache(maxsize=16)
+def _on(tensor: HashedTensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Return a large tensor on a device, where it stays for the next calls."""
+    return tensor.value.to(device, dtype)
 
 
 def _unit(vector: HashedTensor, like: torch.Tensor) -> Float[torch.Tensor, " channel"]:

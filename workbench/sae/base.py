@@ -87,8 +87,12 @@ class SAE(nn.Module, ABC):
 
     def encode_with_pre(self, x: Float[Tensor, "*rows channel"]) -> Encoding:
         """Return the feature activations of `x` with the pre-activations, which some objectives need."""
-        pre = (x - self.b_dec) @ self.W_enc + self.b_enc
+        pre = self.pre_activations(x)
         return Encoding(self.activate(pre), pre)
+
+    def pre_activations(self, x: Float[Tensor, "*rows channel"]) -> Float[Tensor, "*rows feature"]:
+        """Return what `activate` is applied to."""
+        return (x - self.b_dec) @ self.W_enc + self.b_enc
 
     def decode(self, acts: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows channel"]:
         """Return the reconstruction from feature activations."""

@@ -22,6 +22,7 @@ from workbench.engine.edits import (
     add_difference,
     blend,
     clamp,
+    edit_features,
     edit_from_json,
     low_rank,
     patch,
@@ -31,6 +32,7 @@ from workbench.engine.edits import (
 from workbench.engine.operators import OPERATORS
 from workbench.engine.runs import Clip
 from workbench.engine.tensors import HashedTensor
+from workbench.sae.topk import TopKConfig, TopKSAE
 
 ONE = torch.ones(1, 1)
 CLEAN, CORRUPT = Clip("a slow song", 1), Clip("a fast song", 1, "la")
@@ -46,6 +48,7 @@ MADE = [
     clamp([1.0, 2.0], "tf0.mlp"),
     steer_back([1.0, 2.0], "tf0.mlp", 0.5),
     low_rank(ONE, torch.ones(3, 1), "tf0.cross_attn.k", 2.0, passes=("cond",)),
+    edit_features(TopKSAE(TopKConfig(d_in=2, d_sae=3, k=1)), [2, 0], "tf0.mlp", 3.0, mode="inject"),
     blend("tf0.cross_attn", [CLEAN, CORRUPT], [0.25, 0.75]),
     replace(
         add([1.0, 2.0], "tf0.mlp", 2.0), made_on=("organism-shared", "0123456789abcdef"), made_at=(1.0, 0.75)
