@@ -2,24 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
-
-from pydantic import Field
+from typing import Any, ClassVar, TypeVar
 
 from analyses.steering.pairs import ends
-from analyses.steering.schedule import Schedule, stretches, weights
+from analyses.steering.schedule import Schedule, Stretch, scheduled
 from cache.errors import UserError
 from workbench.engine.edits import Edit
 from workbench.engine.settings import settings_or_default
 from workbench.engine.sites import parse_sites
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.prompt_sets import PromptSet, asked_prompt_set
-from workbench.validation import Number, must_be, validated
+from workbench.validation import must_be
 
 POSITIVE, NEGATIVE = "positive", "negative"
 """Names of the runs that edits read from: the steered prompt with the positive and with the negative value."""
 EVERYWHERE = "*.cross_attn"
-Over = Literal["steps", "sigmas"]
 Method = TypeVar("Method", bound="PromptMethod")
 
 
@@ -41,18 +38,9 @@ class PromptMethod:
     sites: tuple[str, ...]
     sigmas: tuple[float, ...]
 
-    def _by_step(
-        self, strength: Any, schedule: Schedule, over: Any, start_step: Any
-    ) -> list[tuple[tuple[int, int], float]]:
+    def _by_step(self, strength: Any, schedule: Schedule, over: Any, start_step: Any) -> list[Stretch]:
         """Return windows of steps and the strength in each; steps with strength 0 are in none."""
-        how = validated(
-            _Application, {"strength": strength, "over": over, "start_step": start_step}, "Invalid steering"
-        )
-        by_step = how.strength * weights(schedule, self.sigmas, how.over)
-        if how.start_step >= len(by_step):
-            raise UserError(f"The first steered step must be from 0 to {len(by_step) - 1}; got {start_step}.")
-        by_step[: how.start_step] = 0
-        return stretches(by_step)
+        return scheduled(strength, self.sigmas, schedule, over, start_step)
 
     def _for_these_steps(self, edits: Sequence[Edit]) -> tuple[Edit, ...]:
         return tuple(replace(edit, made_at=self.sigmas) for edit in edits)
@@ -102,12 +90,3 @@ def cross_attentions(model: AudioDiffusionModel, sites: str | Sequence[str]) -> 
                 f"or '*.cross_attn'; got {site}."
             )
     return tuple(map(str, parsed))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Application:
-    """Checked arguments of a method's `at`."""
-
-    strength: Annotated[Number, Field(allow_inf_nan=False)]
-    over: Over
-    start_step: Annotated[int, Field(ge=0)]

@@ -3,16 +3,21 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import Field
 
 from cache.errors import UserError
-from workbench.validation import must_be
+from workbench.validation import Number, must_be, validated
 
 Schedule = str | Sequence[float]
 """The name of a schedule (constant, linear, cosine, early, late), or the weight of each step."""
+Over = Literal["steps", "sigmas"]
+Stretch = tuple[tuple[int, int], float]
+"""A window of steps (first, last), and the strength in it."""
 EARLY, LATE = 0.4, 0.6
 """Progress at which `early` ends, and at which `late` begins."""
 
@@ -25,9 +30,7 @@ _NAMED: dict[str, Callable[[float], float]] = {
 }
 
 
-def weights(
-    schedule: Schedule, sigmas: Sequence[float], over: Literal["steps", "sigmas"] = "steps"
-) -> Float[np.ndarray, " step"]:
+def weights(schedule: Schedule, sigmas: Sequence[float], over: Over = "steps") -> Float[np.ndarray, " step"]:
     """Return the weight of each step of a run with these sigmas, by which its strength is multiplied.
 
     A named schedule is a function of the progress of a run, from 0 at the first step up to, but not including, 1 at its
@@ -59,7 +62,34 @@ def weights(
     return given
 
 
-def stretches(by_step: Sequence[float] | Float[np.ndarray, " step"]) -> list[tuple[tuple[int, int], float]]:
+def scheduled(
+    strength: Any, sigmas: Sequence[float], schedule: Schedule, over: Any, start_step: Any
+) -> list[Stretch]:
+    """Return the stretches of a strength on a schedule, from a first step on; see `weights` and `stretches`.
+
+    Raises:
+        UserError: for an unknown schedule, a strength that is not finite, or a first step beyond the last one.
+    """
+    how = validated(
+        _Application, {"strength": strength, "over": over, "start_step": start_step}, "Invalid steering"
+    )
+    by_step = how.strength * weights(schedule, sigmas, how.over)
+    if how.start_step >= len(by_step):
+        raise UserError(f"The first steered step must be from 0 to {len(by_step) - 1}; got {start_step}.")
+    by_step[: how.start_step] = 0
+    return stretches(by_step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Application:
+    """Checked arguments of `scheduled`."""
+
+    strength: Annotated[Number, Field(allow_inf_nan=False)]
+    over: Over
+    start_step: Annotated[int, Field(ge=0)]
+
+
+def stretches(by_step: Sequence[float] | Float[np.ndarray, " step"]) -> list[Stretch]:
     """Return the windows of steps (first, last) in which neighbouring steps have the same strength, except 0."""
     grouped = itertools.groupby(enumerate(map(float, by_step)), key=lambda each: each[1])
     steps = [(strength, [step for step, _ in group]) for strength, group in grouped]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from analyses.steering.prompt_method import EVERYWHERE, NEGATIVE, POSITIVE, Over, PromptMethod, prompt_method
-from analyses.steering.schedule import Schedule
+from analyses.steering.prompt_method import EVERYWHERE, NEGATIVE, POSITIVE, PromptMethod, prompt_method
+from analyses.steering.schedule import Over, Schedule
 from workbench.engine.edits import SELF, Edit, Source, blend
 from workbench.engine.settings import GenerationSettings
 from workbench.models.base import AudioDiffusionModel
