@@ -21,11 +21,13 @@ _ALIASES = {
     "UserError": ("cache.errors", "UserError"),
     "austeer": ("analyses.steering", "austeer"),
     "caa": ("analyses.steering", "caa"),
+    "feature_steering": ("analyses.steering", "feature_steering"),
     "load": ("workbench.models", "load_model"),
     "load_vector": ("analyses.steering", "load_vector"),
     "open": ("dashboards.notebook", "open_study"),
     "pci": ("analyses.steering", "pci"),
     "text_embedding": ("analyses.steering", "text_embedding"),
+    "sae_features": ("analyses.steering", "sae_features"),
     "trace": ("dashboards.notebook", "trace"),
 }
 _from_stub, _, _names = lazy_loader.attach_stub(__name__, __file__)

@@ -25,11 +25,13 @@ from .prompts.clips import clips
 UserError = _errors.UserError
 austeer = _steering.austeer
 caa = _steering.caa
+feature_steering = _steering.feature_steering
 load = _models.load_model
 load_vector = _steering.load_vector
 open = _notebook.open_study
 pci = _steering.pci
 text_embedding = _steering.text_embedding
+sae_features = _steering.sae_features
 trace = _notebook.trace
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "clamp",
     "clips",
     "edit_features",
+    "feature_steering",
     "load",
     "load_vector",
     "low_rank",
@@ -53,6 +56,7 @@ __all__ = [
     "patch",
     "pci",
     "random_patch",
+    "sae_features",
     "steer_back",
     "text_embedding",
     "trace",

@@ -101,7 +101,7 @@ class PairCapture:
 
     @property
     def n_groups(self) -> int:
-        """Number of groups of pairs that `GroupSums` keeps apart; pair p is in group p modulo their number."""
+        """Number of groups of pairs that are kept apart, for their reliability."""
         return min(self.n_pairs, GROUPS)
 
     @property
@@ -154,10 +154,13 @@ class PairCapture:
 
 
 class GroupSums:
-    """Sums over the pairs of each group, by site and step."""
+    """Sums over the pairs of each group, by site and step.
 
-    def __init__(self, captured: PairCapture) -> None:
-        self._n_groups = captured.n_groups
+    Pair p is in group p modulo the number of groups, which is by default that of the capture.
+    """
+
+    def __init__(self, captured: PairCapture, n_groups: int | None = None) -> None:
+        self._n_groups = captured.n_groups if n_groups is None else n_groups
         self._steps = captured.capture.steps
         self._sums: dict[str, dict[int, np.ndarray]] = {}
 

@@ -475,9 +475,9 @@ def edit_features(
         UserError: if the autoencoder is of another kind or lacks a feature, or the strength is not finite.
     """
     must_be(TopKSAE, sae, "An autoencoder must be a TopK one, such as that of study.train_sae or read_sae")
-    weights = {name: HashedTensor.of(value) for name, value in sae.state_dict().items()}
-    chosen = {"features": _listed(features), "strength": strength, "mode": mode}
-    return _edit("edit_features", sites, [], window, **weights, k=sae.config.k, **chosen)
+    parameters: dict[str, Any] = {name: HashedTensor.of(value) for name, value in sae.state_dict().items()}
+    parameters |= {"k": sae.config.k, "features": _listed(features), "strength": strength, "mode": mode}
+    return _edit("edit_features", sites, [], window, **parameters)
 
 
 def blend(

@@ -1,0 +1,182 @@
+"""Directions as sums of the decoder rows of SAE features that respond to a concept (TADA, arXiv 2602.11910, Eq. 13)."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Literal, TypeVar, Unpack
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+
+from analyses.steering.capture import GroupSums, Method, PairCapture, PairOptions, PairValues, fit
+from analyses.steering.feature_scores import SCORES, Responses, most_specific
+from analyses.steering.reliability import REFITS, reliability_of_refits
+from analyses.steering.vector import Vector
+from cache.errors import UserError
+from workbench.engine.sites import Site, numbered_site
+from workbench.models.base import AudioDiffusionModel
+from workbench.sae.base import SAE
+from workbench.validation import must_be
+
+UNIT = "the sum of the decoder rows of the chosen features"
+AnySAE = TypeVar("AnySAE", bound=SAE)
+ScoreName = Literal["tfidf", "diff", "ratio", "cohens_d", "mean_pos", "logistic"]
+
+
+class SAEFeatures(Method):
+    """The decoder rows of the `k` features of each site, pass and step that are most specific to the positive prompts.
+
+    `saes` are by site. The `score` says how specific a feature is (see `analyses.steering.feature_scores`); features
+    with a score of 0 or less are left out. If `contrastive`, the decoder rows of the `k` features most specific to the
+    negative prompts are subtracted.
+    """
+
+    saes: Mapping[str, SAE]
+    k: int = Field(ge=1)
+    score: ScoreName = "tfidf"
+    contrastive: bool = False
+
+    def start(self, captured: PairCapture) -> "FeatureFit":
+        """Start a fit; raise UserError if a site has no autoencoder, or one of another width or with fewer features."""
+        names = captured.model.block_names
+        given = saes_by_site(self.saes, names)
+        for site in captured.capture.sites:
+            if str(site) not in given:
+                raise UserError(f"There is no autoencoder for {site}, only for {', '.join(given)}.")
+            check_sae(given[str(site)], site, captured.model, self.k)
+        of_sites = {
+            str(site): deepcopy(given[str(site)]).to(captured.model.device) for site in captured.capture.sites
+        }
+        return FeatureFit(self, of_sites, captured)
+
+
+def sae_features(
+    model: AudioDiffusionModel,
+    concept: str,
+    saes: Mapping[str, SAE],
+    *,
+    k: int,
+    score: ScoreName = "tfidf",
+    contrastive: bool = False,
+    **options: Unpack[PairOptions],
+) -> Vector:
+    """Compute a direction as a sum of decoder rows at each site of `saes` (see `SAEFeatures`); options as for `caa`.
+
+    Every chosen feature has the weight 1. A strength of 1 adds the decoder rows, whatever the activations of the
+    features; no autoencoder is needed to steer, and the parts that it cannot reconstruct are kept.
+
+    Raises:
+        UserError: as `caa`; or if an autoencoder does not fit its site or has fewer than `k` features.
+    """
+    must_be(Mapping, saes, "Autoencoders must be given by site, such as {'tf4.cross_attn': sae}")
+    method = SAEFeatures(saes=saes, k=k, score=score, contrastive=contrastive)
+    (vector,) = fit(model, concept, list(saes), [method], **options)
+    return vector
+
+
+@dataclass(frozen=True)
+class ChosenFeatures:
+    """The features of a site that are added and those that are subtracted, by pass and step."""
+
+    plus: Bool[np.ndarray, "pass step feature"]
+    minus: Bool[np.ndarray, "pass step feature"]
+
+    def direction(self, sae: SAE) -> Float[np.ndarray, "pass step channel"]:
+        """Return the sum of the decoder rows."""
+        rows = sae.W_dec.detach().double().cpu().numpy()
+        return (self.plus.astype(float) - self.minus) @ rows
+
+
+class FeatureFit:
+    """The fit of `SAEFeatures`."""
+
+    def __init__(self, method: SAEFeatures, saes: Mapping[str, SAE], captured: PairCapture) -> None:
+        self._method = method
+        self._saes = saes
+        self._captured = captured
+        # A logistic regression needs every clip, and would take too long for many halvings.
+        self._is_logistic = method.score == "logistic"
+        n_groups = captured.n_pairs if self._is_logistic else captured.n_groups
+        self._sums, self._squares = (
+            [GroupSums(captured, n_groups) for _ in ("positive", "negative")] for _ in ("sums", "squares")
+        )
+        self._n_groups = n_groups
+        self._tokens: dict[str, int] = {}
+
+    def add(self, values: PairValues) -> None:
+        site = str(values.site)
+        self._tokens[site] = values.clean.shape[2]
+        for outputs, sums, squares in zip(
+            (values.clean, values.corrupt), self._sums, self._squares, strict=True
+        ):
+            acts = activations(self._saes[site], outputs)
+            sums.add(values, acts.sum(dim=2))
+            squares.add(values, acts.square().sum(dim=2))
+
+    def chosen(self, groups: Bool[np.ndarray, " group"] | None = None) -> dict[str, ChosenFeatures]:
+        """Return the features that some groups of pairs, by default all, choose at each site."""
+        every = np.ones(self._n_groups, dtype=bool) if groups is None else groups
+        sizes = np.bincount(np.arange(self._captured.n_pairs) % self._n_groups)
+        sums, squares = ([each.arrays for each in both] for both in (self._sums, self._squares))
+        found = {}
+        for site, tokens in self._tokens.items():
+            n = float(sizes[every].sum() * tokens)
+            positive, negative = (
+                Responses(of_sums[site][every], of_squares[site][every], n)
+                for of_sums, of_squares in zip(sums, squares, strict=True)
+            )
+            found[site] = chosen_features(
+                SCORES[self._method.score](positive, negative),
+                SCORES[self._method.score](negative, positive) if self._method.contrastive else None,
+                self._method.k,
+            )
+        return found
+
+    def vector(self) -> Vector:
+        def directions(groups: Bool[np.ndarray, " group"]) -> dict[str, np.ndarray]:
+            return {site: chosen.direction(self._saes[site]) for site, chosen in self.chosen(groups).items()}
+
+        captured = self._captured
+        every = np.ones(self._n_groups, dtype=bool)
+        draws = 0 if self._is_logistic else REFITS
+        reliable = reliability_of_refits(directions, self._n_groups, captured.passes, captured.n_pairs, draws)
+        return captured.vector("sae_features", UNIT, directions(every), reliable)
+
+
+def activations(
+    sae: SAE, outputs: Float[torch.Tensor, "*rows channel"]
+) -> Float[torch.Tensor, "*rows feature"]:
+    """Return the features' activations without TopK in float64: relu(pre-activations)."""
+    with torch.no_grad():
+        return sae.pre_activations(outputs.to(sae.W_enc)).relu().double()
+
+
+def chosen_features(
+    scores: Float[np.ndarray, "pass step feature"],
+    negative_scores: Float[np.ndarray, "pass step feature"] | None,
+    k: int,
+) -> ChosenFeatures:
+    """Choose the `k` features with the largest scores, and those to subtract, if there are scores for them."""
+    plus = most_specific(scores, k)
+    minus = np.zeros_like(plus) if negative_scores is None else most_specific(negative_scores, k)
+    return ChosenFeatures(plus, minus)
+
+
+def saes_by_site(saes: Mapping[str, AnySAE], block_names: Sequence[str]) -> dict[str, AnySAE]:
+    """Return the autoencoders by the numbered name of their site; raise UserError for what is not a site."""
+    return {str(Site.parse(numbered_site(site, block_names))): sae for site, sae in saes.items()}
+
+
+def check_sae(sae: SAE, site: Site, model: AudioDiffusionModel, k: int) -> None:
+    """Raise UserError for an autoencoder of another width than a site's, or with fewer than `k` features."""
+    channels = model.channels(site)
+    if sae.config.d_in != channels:
+        raise UserError(
+            f"The autoencoder must have {channels} channels, those of {site}; it has {sae.config.d_in}."
+        )
+    if k > sae.config.d_sae:
+        raise UserError(
+            f"k must be at most {sae.config.d_sae}, the features of the autoencoder of {site}; got {k}."
+        )
