@@ -6,16 +6,26 @@ import xarray as xr
 from dashboards.tables.features import MEASURES
 from dashboards.tables.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.tables.probes import HELD_TOGETHER
+from dashboards.tables.steering import ARM_VALUES, CHECKS, DENOMINATOR, IMPACTS
 
 _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
-    "concept pair seed arm scorer": {"patching": ("score",)},
+    "concept pair seed arm scorer": {"patching": ("score",), "steering": ("score",)},
     "concept pair seed arm": {"patching": ("audio",)},
     "concept pair seed": {"patching": ("noise_seed",)},
+    "pair seed arm": {"steering": ("audio",)},
+    "pair seed": {"steering": ("noise_seed",)},
+    "pair": {"steering": ("clean_prompt", "corrupt_prompt")},
     "concept pair": {"patching": TEXTS},
-    "concept arm scorer": {"patching": (*CELL_VALUES, *TESTS)},
+    "concept arm scorer": {"patching": (*CELL_VALUES, *TESTS), "steering": ARM_VALUES},
+    "arm scorer": {"steering": IMPACTS},
+    "way scorer": {"steering": CHECKS},
+    "scorer": {"steering": (*DENOMINATOR, "defined", "n", "n_pairs")},
     "concept scorer": {"patching": CONCEPT_VALUES},
     "concept scorer scorer_b": {"patching": ("agreement",)},
-    "arm": {"patching": ("row", "column", "direction", "role", "block", "null_of", "null_kind")},
+    "arm": {
+        "patching": ("row", "column", "direction", "role", "block", "null_of", "null_kind"),
+        "steering": ("row", "strength", "role", "null_of"),
+    },
     "concept site step fold": {"probes": ("accuracy", "control")},
     "concept site step": {
         "probes": ("accuracy_mean", "accuracy_lo", "accuracy_hi", "control_mean", "selectivity", "p_value")
@@ -34,6 +44,7 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
 # Variables that are between 0 and 1, or NaN.
 _FRACTIONS = {
     "patching": TESTS,
+    "steering": TESTS,
     "probes": (
         "accuracy",
         "control",
@@ -48,17 +59,18 @@ _FRACTIONS = {
 }
 _ROUNDING = 1e-6
 MAX_PAIRS = 10_000
+_KINDS = ("patching", "probes", "sae", "steering")
 ROLES = {"run", "cell", "null"}
 _TEXTS = {
     *("audio", "row", "column", "direction", "role", "null_of", "null_kind", *TEXTS),
-    *("concept", "arm", "scorer", "scorer_b", "site", "value", "metric", "held_together"),
+    *("concept", "arm", "scorer", "scorer_b", "site", "value", "metric", "held_together", "way"),
 }
 _TEXT_LABELS = _TEXTS | {"block"}  # published maps name their blocks
 
 
 def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
     """Why a complete result of `kind`, from a study with `n_clips` clips, is not valid; "" if it is."""
-    if kind in ("patching", "probes", "sae") and result.attrs["kind"] != kind:
+    if kind in _KINDS and result.attrs["kind"] != kind:
         return f"has kind {str(result.attrs['kind'])[:40]!r}, not {kind!r}"
     for dimensions, kinds in _DIMENSIONS.items():
         for name in kinds.get(kind, ()):
@@ -75,8 +87,12 @@ def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
             return f"has values of {name} outside the range 0 to 1"
     if kind == "patching" and (fault := _patching_fault(result)):
         return fault
-    if kind == "patching" and not all(map(_is_recording, result["audio"].values.ravel().tolist())):
+    if kind in ("patching", "steering") and not all(
+        map(_is_recording, result["audio"].values.ravel().tolist())
+    ):
         return "names recordings outside the study"
+    if kind == "steering" and (fault := _steering_fault(result)):
+        return fault
     if kind == "probes" and not set(result["held_together"].values.tolist()) <= set(HELD_TOGETHER):
         return f"has values of held_together other than {', '.join(HELD_TOGETHER)}"
     if kind == "sae" and not _are_clips(result["top_clip"].values, n_clips):
@@ -97,6 +113,20 @@ def _patching_fault(result: xr.Dataset) -> str:
     counts = result["n_pairs"].values.astype(float)
     if not np.all((counts >= 0) & (counts <= MAX_PAIRS)):
         return "has invalid pair counts in n_pairs"
+    return ""
+
+
+def _steering_fault(result: xr.Dataset) -> str:
+    """Why a steering result with the right shapes is not valid; "" if it is."""
+    roles = result["role"].values.tolist()
+    if "cell" not in roles or not set(roles) <= ROLES:
+        return f"has no cells, or arms with roles other than {', '.join(sorted(ROLES))}"
+    if not isinstance(result.attrs.get("confidence"), float | np.floating):
+        return "has no confidence level for its intervals"
+    if str(result.attrs["concept"]) not in result["concept"].values.tolist():
+        return "has no scores of the steered concept"
+    if not {"clean", "corrupt"} <= set(result["arm"].values.tolist()):
+        return "has no unsteered runs"
     return ""
 
 

@@ -15,11 +15,12 @@ from dashboards.result_shapes import shape_fault
 from dashboards.tables.features import MEASURES
 from dashboards.tables.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.tables.probes import COLUMNS
+from dashboards.tables.steering import ARM_VALUES, CHECKS, DENOMINATOR, IMPACTS
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-SCHEMA_VERSIONS = {"patching": 5, "probes": 3, "sae": 4}
-COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae"}
+SCHEMA_VERSIONS = {"patching": 5, "probes": 3, "sae": 4, "steering": 1}
+COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae", "steering": "steer apply"}
 # The variables that pages and figures read from each kind of result, and the labels that must not be empty.
 _VARIABLES = {
     "patching": (
@@ -34,11 +35,26 @@ _VARIABLES = {
         "auroc_shuffled",
         *(*MEASURES, *(f"final_{name}" for name in MEASURES)),
     ),
+    "steering": (
+        *(
+            "score",
+            "audio",
+            "noise_seed",
+            "row",
+            "strength",
+            "role",
+            "null_of",
+            "clean_prompt",
+            "corrupt_prompt",
+        ),
+        *(*ARM_VALUES, *CHECKS, *IMPACTS, *DENOMINATOR, "defined", "n", "n_pairs"),
+    ),
 }
 _LABELS = {
     "patching": ("concept", "arm", "scorer", "pair", "seed"),
     "probes": ("concept", "site", "step"),
     "sae": ("feature", "step"),
+    "steering": ("concept", "arm", "scorer", "pair", "seed"),
 }
 _ATTRIBUTES = {
     "patching": (
@@ -52,6 +68,7 @@ _ATTRIBUTES = {
     ),
     "probes": ("result_id", "spec", "provenance"),
     "sae": ("explained_variance_convention", "result_id", "spec", "provenance"),
+    "steering": ("concept", "positive", "negative", "schema_version", "result_id", "spec", "provenance"),
 }
 Identity = tuple[int, int, int]
 _ADVICE = re.compile(r"(\. Delete it and compute it again)?\.?$")  # replaced by the command
@@ -59,8 +76,8 @@ _ADVICE = re.compile(r"(\. Delete it and compute it again)?\.?$")  # replaced by
 
 def command(study: Study, kind: str, site: str = "") -> str:
     """The command line that makes a result of `kind` for this study."""
-    option = f" --site {shlex.quote(site or study.spec.sites[0])}" if kind == "sae" else ""
-    return f"workbench {COMMANDS[kind]} {shlex.quote(str(study.path))}{option}"
+    options = {"sae": f" --site {shlex.quote(site or study.spec.sites[0])}", "steering": " --pack NAME"}
+    return f"workbench {COMMANDS[kind]} {shlex.quote(str(study.path))}{options.get(kind, '')}"
 
 
 def has_result(study: Study, name: str) -> bool:

@@ -8,7 +8,8 @@ from dashboards.numbers import fixed, p_value, percent, significant
 from dashboards.tables.features import features_frame
 from dashboards.tables.patching import DIRECTIONS, cells_frame
 from dashboards.tables.probes import probes_frame
-from dashboards.wording import interval, undefined_because
+from dashboards.tables.steering import checks_frame, doses_frame, is_interpretable
+from dashboards.wording import band, interval, undefined_because
 
 NO_SCORES = "the scorer gave no scores, for the reasons in the log"
 TOP_CELLS = 2
@@ -115,3 +116,48 @@ def _clips_with(clips: pd.DataFrame, value: str) -> int:
     """Number of clips with a value, written "concept=value"."""
     concept, _, name = value.partition("=")
     return int((clips[f"label_{concept}"] == name).sum())
+
+
+def steering_summary(result: xr.Dataset) -> pd.DataFrame:
+    """What each way of steering does to its concept, and at most to another one, by the first scorer.
+
+    Columns: steering, strength, score (mean), change with its interval, random (the null band), the adjusted p, and
+    other concepts (the one whose score changes most, and by how much).
+    """
+    doses = doses_frame(result)
+    own = doses[doses["own"] & (doses["role"] != "null")]
+    others = doses[~doses["own"]].dropna(subset="effect")
+    most = others.loc[others["effect"].abs().groupby(others["arm"], sort=False).idxmax()].set_index("arm")
+    names = {"clean": "(the positive prompt)", "corrupt": "(no steering)"}
+    return pd.DataFrame(
+        {
+            "steering": own["way"].where(own["role"] == "cell", own["arm"].map(names)),
+            "strength": own["strength"].map("{:g}".format).where(own["role"] == "cell", ""),
+            "score": own["score"].map(fixed),
+            "change [95 %]": [
+                "" if row["arm"] == "corrupt" else interval(row, "effect") for _, row in own.iterrows()
+            ],
+            "random": [band(row) if row["role"] == "cell" else "" for _, row in own.iterrows()],
+            "p, adjusted": own["p_adjusted"].map(p_value),
+            "other concepts": [
+                f"{most.concept[arm]} {fixed(most.effect[arm])}"
+                if arm in most.index and arm != "corrupt"
+                else ""
+                for arm in own["arm"]
+            ],
+        }
+    )
+
+
+def steering_notes(result: xr.Dataset) -> list[str]:
+    """Sentences on what makes a `steering` result hard to believe, by its first scorer."""
+    notes = []
+    if not is_interpretable(result):
+        notes.append(
+            f"The scorer does not clearly tell {result.attrs['positive']} from {result.attrs['negative']} in clips of "
+            "the real prompts, so the changes cannot be interpreted."
+        )
+    checks = checks_frame(result)
+    if backwards := checks["way"][checks["inverted"]].tolist():
+        notes.append(f"Steers backwards: {', '.join(backwards)}.")
+    return notes

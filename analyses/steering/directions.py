@@ -19,6 +19,17 @@ def labelled_norms(
     return xr.DataArray(values, _coordinates(passes, sigmas), ("pass", "step"), name=site)
 
 
+def at_steps(array: xr.DataArray, steps: Sequence[int], sigmas: Sequence[float]) -> xr.DataArray:
+    """Return directions, or their norms, with those of the given steps, one for each of some sigmas."""
+    return array.isel(step=list(steps)).assign_coords(step=range(len(sigmas)), sigma=("step", list(sigmas)))
+
+
+def nearest_steps(sigmas: Sequence[float], wanted: Sequence[float]) -> list[int]:
+    """Return the step of the nearest sigma for each sigma wanted; of two equally near ones, the earlier."""
+    known = np.asarray(sigmas, dtype=float)
+    return [int(np.abs(known - sigma).argmin()) for sigma in wanted]
+
+
 def _coordinates(passes: Sequence[str], sigmas: Sequence[float]) -> Mapping[str, object]:
     return {"pass": list(passes), "step": range(len(sigmas)), "sigma": ("step", list(sigmas))}
 

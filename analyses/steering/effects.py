@@ -24,8 +24,8 @@ def effects(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) 
 
     Returns:
         By (concept, arm, scorer): `effect`, `effect_lo`, `effect_hi` (mean over pairs and seeds, with BCa bootstrap
-        over whole pairs), `p` (sign flips of the pairs' mean changes), `p_adjusted` (Benjamini–Hochberg over all
-        concepts and cells of a scorer), and, of arms with null arms, `null_lo` and `null_hi` (the central `confidence`
+        over whole pairs), `p` (sign flips of the pairs' mean changes), `p_adjusted` (Benjamini–Hochberg over the
+        cells of a concept and scorer), and, of arms with null arms, `null_lo` and `null_hi` (the central `confidence`
         of the pooled bootstrap distributions of its null arms). The effect of the arm `clean` is that of the real
         prompt: whether the scorer can tell the two prompts apart at all.
     """
@@ -45,8 +45,8 @@ def effects(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) 
     found["p_adjusted"] = xr.apply_ufunc(
         benjamini_hochberg,
         family,
-        input_core_dims=[("concept", "arm")],
-        output_core_dims=[("concept", "arm")],
+        input_core_dims=[("arm",)],
+        output_core_dims=[("arm",)],
         vectorize=True,
     ).transpose("concept", "arm", "scorer")
     return found

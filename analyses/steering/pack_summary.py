@@ -9,7 +9,7 @@ from analyses.steering.reliability import cosine_with_truth
 from analyses.steering.vector import Vector
 from cache.wording import counted, quoted
 
-NOTES = ("source", "note")
+NOTES = ("resampled", "source", "note")
 """Facts of the provenance that are shown, besides time and version."""
 
 

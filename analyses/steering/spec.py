@@ -6,6 +6,10 @@ from workbench.scorers import SCORERS
 from workbench.seeds import Seed
 from workbench.validation import Names, distinct
 
+METHODS = ("caa", "austeer")
+"""Methods that compute a vector from pairs."""
+PASS_MODES = ("cond_only", "null_only", "null_on_cond", "separate", "cond_on_both", "null_on_both")
+"""Names of `analyses.steering.vector.PASS_MODES`."""
 LONGEST_NAME = 60
 MOST_RUNS = 1_000_000
 

@@ -1,7 +1,7 @@
 """A steering direction for each site and step."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,15 +10,16 @@ from typing import Annotated, Any, Literal
 import xarray as xr
 from pydantic import Field
 
-from analyses.steering.directions import norms
+from analyses.steering.directions import at_steps, nearest_steps, norms
 from analyses.steering.examples import Example
 from analyses.steering.pack import read_pack, write_pack
 from analyses.steering.schedule import Schedule, weights
 from cache.errors import UserError
 from cache.protocol import Pass
-from cache.wording import printable
+from cache.wording import counted, printable
 from workbench.engine.edits import Edit, add
 from workbench.engine.settings import GenerationSettings
+from workbench.engine.sites import Site, listed_sites, numbered_site
 from workbench.models.sampling import Sampling
 from workbench.provenance import provenance
 from workbench.validation import Number, validated
@@ -174,6 +175,56 @@ class Vector:
             passes=(acting,),
         )
 
+    def only(self, sites: str | Sequence[str]) -> "Vector":
+        """Return the vector with some of its sites; raise UserError for a site that it does not have."""
+        names = self.model.get("block_names", ())
+        chosen = [str(Site.parse(numbered_site(site, names))) for site in listed_sites(sites)]
+        for site in chosen:
+            if site not in self.directions:
+                raise UserError(
+                    f"This vector has no direction at {site}. It has {', '.join(self.directions)}."
+                )
+        if not chosen:
+            raise UserError("Choose at least one site of the vector.")
+        kept = [site for site in self.directions if site in chosen]
+        return replace(
+            self,
+            directions={site: self.directions[site] for site in kept},
+            raw_norms={site: self.raw_norms[site] for site in kept},
+            reliability=self.reliability.sel(site=kept),
+        )
+
+    def resampled(self, sigmas: Sequence[float]) -> "Vector":
+        """Return the vector for runs with other sigmas: each step gets the direction of the step nearest in sigma.
+
+        Directions are chosen rather than interpolated, so that each is one that was measured, with its own norm; a
+        mean of two different directions would be shorter than both. The provenance says what was chosen.
+
+        Args:
+            sigmas: those of the runs, such as `model.sigmas(settings)`.
+
+        Raises:
+            UserError: if there are no sigmas, or one is not a positive number.
+        """
+        wanted = validated(_Resampling, {"sigmas": sigmas}, "Invalid steps").sigmas
+        steps = nearest_steps(self.sigmas, wanted)
+        reliability = self.reliability.isel(step=steps, step_b=steps)
+        numbers = range(len(steps))
+        first, last = self.sigmas[0], self.sigmas[-1]
+        return replace(
+            self,
+            directions={site: at_steps(array, steps, wanted) for site, array in self.directions.items()},
+            raw_norms={site: at_steps(array, steps, wanted) for site, array in self.raw_norms.items()},
+            reliability=reliability.assign_coords(step=numbers, step_b=numbers),
+            provenance={
+                **self.provenance,
+                "resampled": f"by the nearest sigma, from {counted(len(self.sigmas), 'step')} (sigma {first:.4g} to "
+                f"{last:.4g}) to {len(steps)}",
+                "original_sigmas": list(self.sigmas),
+                "original_steps": steps,
+            },
+        )
+
     def save(self, path: str | os.PathLike[str], root: Path | None = None) -> Path:
         """Write the vector, with everything that it has, as a safetensors file; `load_vector` reads it.
 
@@ -195,6 +246,13 @@ class Vector:
             f"{self.method} at {', '.join(self.directions)}; {self.n_pairs} pairs of {self.model['model']}"
         )
         return printable(f"Vector({ends}; {made_of})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Resampling:
+    """Checked sigmas of `Vector.resampled`."""
+
+    sigmas: Annotated[tuple[Annotated[Number, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)

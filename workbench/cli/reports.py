@@ -63,6 +63,19 @@ def report_sae(study: "Study", site: str) -> None:
     _say_next(study, "dashboard", f"export --figure sae-training --option site={site}")
 
 
+def report_steering(study: "Study", name: str) -> None:
+    """Print what each way of steering does to the concept, and to the others."""
+    from dashboards.summaries import steering_notes, steering_summary
+
+    result = _where(study, name)
+    print_table(
+        f"Steering {result.attrs['concept']} towards {result.attrs['positive']}", steering_summary(result)
+    )
+    for sentence in steering_notes(result):
+        _say(sentence)
+    _say_next(study, "dashboard")
+
+
 def _where(study: "Study", name: str) -> "xr.Dataset":
     """Print the location of a result, and return it."""
     from dashboards.results import load_result

@@ -1,16 +1,49 @@
 """Commands for steering vectors and their files, packs."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from analyses.steering.spec import METHODS, PASS_MODES, SteeringSpec
 from cache.errors import UserError
-from workbench.cli.console import StudyFolder, note, open_study, output, print_rows, print_table
+from workbench.cli.console import (
+    Device,
+    StudyFolder,
+    console,
+    note,
+    open_study,
+    output,
+    print_rows,
+    print_table,
+    progress,
+)
+from workbench.cli.options import offers
 from workbench.cli.parsing import CommandLine
+from workbench.cli.reports import report_steering
+
+if TYPE_CHECKING:
+    from analyses.steering.run import Way
+    from cache.protocol import Pass
+    from workbench.models.base import AudioDiffusionModel
+    from workbench.studies.study import Study
 
 app = CommandLine(help="Show, list, import and export steering vectors.", no_args_is_help=True)
 
+Sites = Annotated[
+    str,
+    typer.Option(
+        help="Blocks: tf3+tf4, all, or all-tf3+tf4 (all but these), with .mlp or another part if it is not the "
+        "cross-attention; by default those with an impact of at least .1 in the study's map of blocks."
+    ),
+]
+Positive = Annotated[str, typer.Option(help="Value to steer towards; by default the concept's first.")]
+Negative = Annotated[str, typer.Option(help="Value to steer away from; by default all others.")]
+if TYPE_CHECKING:
+    PassMode = str
+else:
+    PassMode = Literal[PASS_MODES]
 Pack = Annotated[Path, typer.Argument(metavar="PACK", help="File of a steering vector.")]
 
 
@@ -44,3 +77,137 @@ def list_packs(study_folder: StudyFolder) -> None:
     for pack in packs.values():
         if isinstance(pack, UserError):
             note(str(pack))
+
+
+@app.command()
+def fit(
+    study_folder: StudyFolder,
+    concept: Annotated[str, typer.Option(help="Concept.")],
+    method: Annotated[Literal[METHODS], typer.Option(help="Method that computes the vector.")] = "caa",  # type: ignore[valid-type]
+    sites: Sites = "",
+    positive: Positive = "",
+    negative: Negative = "",
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs from which the vector is computed.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the pairs and their noise.")] = 0,
+    pass_name: Annotated[
+        list[str] | None,
+        typer.Option("--pass", help="Pass that gets directions (cond by default). Repeatable."),
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(help="For caa: constant in time, one direction for each token, or tokens of a cycle."),
+    ] = None,
+    k: Annotated[int | None, typer.Option(min=1, help="For austeer: channels that are moved.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the pack; defaults to the concept.")] = "",
+    device: Device = "cpu",
+) -> None:
+    """Compute a steering vector from counterfactual pairs, and keep it in the study's folder packs."""
+    from analyses.steering.asking import fit_vector
+    from analyses.steering.study_packs import save_pack
+
+    study = open_study(study_folder)
+    own = {"time": int(time) if time and time.isdecimal() else time, "k": k}
+    vector = fit_vector(
+        study,
+        study.load_model(device),
+        method,
+        concept,
+        sites,
+        {option: value for option, value in own.items() if value is not None},
+        positive=positive,
+        negative=negative,
+        pairs=pairs,
+        seed=seed,
+        passes=cast("list[Pass]", pass_name) or ["cond"],
+    )
+    show(save_pack(study.path, name or concept, vector))
+
+
+@app.command()
+@offers(SteeringSpec, randoms="--random")
+def apply(
+    study_folder: StudyFolder,
+    pack: Annotated[
+        list[str],
+        typer.Option(help="Steering vector: its name in the study, or a file. Repeatable, to compare them."),
+    ],
+    unit: Annotated[
+        Literal["difference", "norm"],
+        typer.Option(help="What a strength of 1 adds: the mean difference, or a vector of length 1."),
+    ] = "difference",
+    passes: Annotated[PassMode, typer.Option(help="Passes that are steered.")] = "cond_only",
+    schedule: Annotated[
+        str, typer.Option(help="Course of the strength: constant, linear, cosine, early or late.")
+    ] = "constant",
+    start_step: Annotated[int, typer.Option(min=0, help="First step that is steered.")] = 0,
+    keep_norm: Annotated[bool, typer.Option("--keep-norm", help="Keep the norm of every token.")] = False,
+    device: Device = "cpu",
+    **asked: Any,
+) -> None:
+    """Steer new prompts at several strengths, and measure what it does to every concept.
+
+    Prompts that a vector was computed from are left out. Runs that the study already has are not repeated.
+    """
+    from analyses.steering.asking import asked_pack, asked_steering, ways_of_packs
+
+    study = open_study(study_folder)
+    packs = {name: asked_pack(study, name) for name in dict.fromkeys(pack)}
+    spec = asked_steering(list(packs.values()), study, **asked)
+    how = {
+        "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
+    }  # fmt: skip
+    _try(study, spec, ways_of_packs(packs, spec.randoms, spec.seed, **how), device)
+
+
+@app.command()
+@offers(SteeringSpec, randoms="--random")
+def ladder(
+    study_folder: StudyFolder,
+    concept: Annotated[str, typer.Option(help="Concept.")],
+    sites: Sites = "",
+    positive: Positive = "",
+    negative: Negative = "",
+    fit_pairs: Annotated[int, typer.Option(min=1, help="Pairs from which the vector is computed.")] = 16,
+    device: Device = "cpu",
+    **asked: Any,
+) -> None:
+    """Show where a concept is lost between patching and steering, on the same prompts.
+
+    From the conditioning patch to the exact output, the difference of the same pair by token and as its mean over time,
+    a vector of other pairs, and random vectors.
+    """
+    from analyses.steering.asking import asked_steering, fit_vector
+    from analyses.steering.ladder import ladder as rungs
+
+    study = open_study(study_folder)
+    model = study.load_model(device)
+    console.print("Computing the vector.")
+    vector = fit_vector(
+        study,
+        model,
+        "caa",
+        concept,
+        sites,
+        {"time": "token"},
+        positive=positive,
+        negative=negative,
+        pairs=fit_pairs,
+    )
+    name = asked.pop("name") or f"ladder-{concept}"
+    spec = asked_steering([vector], study, name=name, **asked)
+    _try(study, spec, rungs(vector, randoms=spec.randoms, seed=spec.seed), device, model)
+
+
+def _try(
+    study: "Study",
+    spec: SteeringSpec,
+    ways: "Sequence[Way]",
+    device: str,
+    model: "AudioDiffusionModel | None" = None,
+) -> None:
+    """Run a trial and report it."""
+    from analyses.steering.run import run_steering
+
+    with progress("Steering prompts") as report:
+        run_steering(study, model or study.load_model(device), spec, ways, report, note)
+    report_steering(study, spec.result_name)

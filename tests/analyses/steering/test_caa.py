@@ -273,3 +273,15 @@ def test_only_a_cycle_fits_clips_of_another_duration(tiny64: AceStep15) -> None:
     with pytest.raises(UserError, match=r"are edited. Use the duration"):
         tiny64.generate(clip, longer, edits=[of(tiny64, time="token").at(1.0)])
     assert tiny64.generate(clip, longer, edits=[of(tiny64, time=3).at(1.0)]).seconds == 2.0
+
+
+def test_resampled_it_steers_a_run_with_other_steps(tiny64: AceStep15, vector: Vector) -> None:
+    clip, settings = Clip("a sad song", 3), SETTINGS.model_copy(update={"num_steps": 3})
+    resampled = vector.resampled(tiny64.sigmas(settings))
+    plain, steered = (
+        tiny64.generate(clip, settings, edits=edits, capture=SITES[:1]).activations[SITES[0]]
+        for edits in ((), resampled.at(2.0))
+    )
+    change = (steered - plain).sel({"pass": "cond", "step": 0})
+    expected = 2 * vector.directions[SITES[0]].sel({"pass": "cond", "step": 0}).values
+    assert_close(change.values, np.broadcast_to(expected, change.shape))

@@ -1,6 +1,7 @@
 """The edits of a vector: which direction, how strong, at which steps and in which passes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -142,3 +143,74 @@ def test_a_pass_without_a_direction_is_named() -> None:
         UserError, match=r"no direction of the null pass. Make it with passes=\('cond', 'null'\)"
     ):
         vector_of(np.ones((1, len(SIGMAS), 4)), ("cond",)).at(1.0, passes="separate")
+
+
+# Other steps, and some of the sites
+
+
+def test_each_new_step_has_the_direction_of_the_nearest_sigma() -> None:
+    values = np.arange(3.0)[None, :, None] + np.ones((2, 3, 4))
+    vector = vector_of(values)
+    new = (1.2, 0.9, 0.875, 0.55, 0.01)
+    steps = [0, 0, 0, 2, 2]  # 0.875 is as near to 0.75 as to 1
+    found = vector.resampled(new)
+    assert found.sigmas == new
+    np.testing.assert_array_equal(found.directions[SITE].values, values[:, steps])
+    np.testing.assert_array_equal(found.norms[SITE].values, vector.norms[SITE].values[:, steps])
+    np.testing.assert_array_equal(found.raw_norms[SITE].values, found.norms[SITE].values)
+    assert all(edit.made_at == new for edit in found.at(1.0))
+    assert found.provenance["original_steps"] == steps
+    assert found.provenance["original_sigmas"] == list(SIGMAS)
+    assert "by the nearest sigma, from 3 steps" in found.provenance["resampled"]
+    assert (found.settings, found.sampling, found.examples) == (
+        vector.settings,
+        vector.sampling,
+        vector.examples,
+    )
+
+
+def test_reliability_is_resampled_with_the_steps() -> None:
+    draw = np.random.default_rng(0).standard_normal((4, 1, 3, 8))
+    vector = vector_of(draw.mean(axis=0), ("cond",))
+    vector = replace(vector, reliability=reliability({SITE: draw}, ["cond"], 4))
+    found, steps = vector.resampled((1.0, 0.5)).reliability, [0, 2]
+    assert found["step"].values.tolist() == found["step_b"].values.tolist() == [0, 1]
+    for name, values in found.items():
+        expected = vector.reliability[name].values[:, :, steps]
+        np.testing.assert_array_equal(values.values, expected[..., steps] if name == "steps" else expected)
+
+
+def test_the_same_steps_change_nothing(vector: Vector) -> None:
+    found = vector.resampled(SIGMAS)
+    assert [edit.hash for edit in found.at(2.0)] == [edit.hash for edit in vector.at(2.0)]
+
+
+@pytest.mark.parametrize("sigmas", [(), (1.0, -1.0), (1.0, float("nan")), (1.0, "0.5"), 0.5])
+def test_steps_that_no_run_has(vector: Vector, sigmas: Any) -> None:
+    with pytest.raises(UserError, match="Invalid steps: sigmas"):
+        Vector.resampled.__wrapped__(vector, sigmas)  # without the type check
+
+
+def test_some_of_its_sites(vector: Vector) -> None:
+    sites = ("tf0.mlp", "tf1.block", "tf2.block")
+    arrays = {
+        site: labelled(np.full((1, 3, 4), place), site, ("cond",), SIGMAS) for place, site in enumerate(sites)
+    }
+    sums = {site: np.random.default_rng(0).standard_normal((2, 1, 3, 4)) for site in sites}
+    vector = replace(
+        vector,
+        directions=arrays,
+        raw_norms={},
+        reliability=reliability(sums, ["cond"], 2),
+        model={**vector.model, "block_names": ["a", "b", "c"]},
+    )
+    found = vector.only(["c.block", "tf0.mlp"])
+    assert list(found.directions) == list(found.raw_norms) == ["tf0.mlp", "tf2.block"]
+    assert found.reliability["site"].values.tolist() == ["tf0.mlp", "tf2.block"]
+    assert found.at(1.0) == tuple(edit for edit in vector.at(1.0) if edit.sites != ("tf1.block",))
+    for sites, words in (
+        (["tf1.mlp"], "no direction at tf1.mlp. It has tf0.mlp, tf1.block, tf2.block"),
+        ([], "one"),
+    ):
+        with pytest.raises(UserError, match=words):
+            vector.only(sites)

@@ -1,0 +1,164 @@
+"""Make sites, vectors and ways of steering from a user's options."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Unpack
+
+import xarray as xr
+
+from analyses.steering.austeer import AUSteer
+from analyses.steering.caa import CAA
+from analyses.steering.capture import Method, PairOptions, fit
+from analyses.steering.ladder import nulls
+from analyses.steering.pairs import ends
+from analyses.steering.run import Way
+from analyses.steering.spec import METHODS, SteeringSpec
+from analyses.steering.study_packs import pack_file
+from analyses.steering.vector import Vector, load_vector
+from cache.errors import UserError
+from workbench.engine.sites import check_blocks, parse_blocks
+from workbench.models.base import AudioDiffusionModel
+from workbench.studies.study import Study
+from workbench.validation import validated
+
+EVERY, BUT = "all", "all-"
+PART = "cross_attn"
+LEAST_IMPACT = 0.1
+"""Blocks of at least this impact are functional (TADA, arXiv 2602.11910, threshold of Eq. 2)."""
+MAP = "patching-blocks"
+
+_CLASSES: tuple[type[Method], ...] = (CAA, AUSteer)
+CLASSES = dict(zip(METHODS, _CLASSES, strict=True))
+"""The class of each method that computes a vector from pairs; its own options are the class's fields."""
+
+
+def site_set(text: str, n_blocks: int, names: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the sites of a set of blocks.
+
+    It is written like tf3+tf4, all, or all-tf3+tf4 for all but these; with a part of the blocks other than their
+    cross-attention after a dot, such as tf3+tf4.mlp.
+
+    Raises:
+        UserError: if a block does not exist, or none is left.
+    """
+    blocks, _, part = text.partition(".")
+    every = range(n_blocks)
+    if blocks == EVERY:
+        chosen: Sequence[int] = every
+    elif blocks.startswith(BUT):
+        left_out = parse_blocks(blocks.removeprefix(BUT), names)
+        check_blocks(left_out, n_blocks)
+        chosen = [block for block in every if block not in left_out]
+    else:
+        chosen = parse_blocks(blocks, names)
+        check_blocks(chosen, n_blocks)
+    if not chosen:
+        raise UserError(f"'{text}' leaves no block. Leave out fewer.")
+    return tuple(f"tf{block}.{part or PART}" for block in sorted(set(chosen)))
+
+
+def functional_sites(study: Study, concept: str) -> tuple[str, ...]:
+    """Return the cross-attentions of the blocks whose sufficiency for a concept is at least .1 in the study's map.
+
+    Raises:
+        UserError: if the study has no map of blocks, or no block has such an impact.
+    """
+    if MAP not in study.result_names():
+        raise UserError(
+            f"{study.path} has no map of blocks to choose sites from. Make it with `workbench patch`, or give "
+            "the blocks (--sites tf3+tf4)."
+        )
+    found = study.result(MAP)
+    impacts = _of_blocks(found, concept) if concept in found["concept"].values else None
+    blocks = (
+        [] if impacts is None else sorted(set(impacts.block.values[impacts.values >= LEAST_IMPACT].tolist()))
+    )
+    if not blocks:
+        raise UserError(
+            f"No block has an impact of at least {LEAST_IMPACT:g} on {concept} in the map of blocks of {study.path}. "
+            "Give the blocks (--sites tf3+tf4)."
+        )
+    return tuple(f"tf{block}.{PART}" for block in blocks)
+
+
+def _of_blocks(found: xr.Dataset, concept: str) -> xr.DataArray:
+    """Return the impacts of single blocks on a concept by the first scorer."""
+    of_concept = found["impact"].sel(concept=concept).isel(scorer=0)
+    is_block = (found["role"] == "cell") & (found["direction"] == "sufficiency") & (found["block"] >= 0)
+    return of_concept.sel(arm=is_block & (found["column"] == "sufficiency"))
+
+
+def asked_sites(study: Study, model: AudioDiffusionModel, concept: str, sites: str) -> tuple[str, ...]:
+    """Return the sites of a set of blocks, or without one the functional sites of the concept."""
+    return site_set(sites, model.n_blocks, model.block_names) if sites else functional_sites(study, concept)
+
+
+def fit_vector(
+    study: Study,
+    model: AudioDiffusionModel,
+    method: str,
+    concept: str,
+    sites: str = "",
+    own: Mapping[str, Any] = MappingProxyType({}),
+    **options: Unpack[PairOptions],
+) -> Vector:
+    """Compute a vector with a method, from pairs of the study's prompt set and with its settings.
+
+    `own` are the method's own options, and `options` those of `capture_of_pairs`.
+
+    Raises:
+        UserError: as the method does, or if it is unknown or has no such option.
+    """
+    if method not in METHODS:
+        raise UserError(f"Unknown method '{method}'. Methods: {', '.join(METHODS)}.")
+    fitted = validated(CLASSES[method], dict(own), f"Invalid options of {method}")
+    options |= {"prompts": study.spec.prompts, "settings": study.spec.settings}
+    (vector,) = fit(model, concept, asked_sites(study, model, concept, sites), [fitted], **options)
+    return vector
+
+
+def asked_pack(study: Study, name: str) -> Vector:
+    """Load a pack of the study by its name, or any by its file; raise UserError if there is neither."""
+    if name.endswith(".safetensors") or "/" in name:
+        return load_vector(Path(name))
+    return load_vector(pack_file(study.path, name), root=study.path)
+
+
+def ways_of_packs(packs: Mapping[str, Vector], randoms: int, seed: int, **how: Any) -> list[Way]:
+    """Return each vector, and random vectors like it, as ways of steering; `how` are options of `Vector.at`.
+
+    Raises:
+        UserError: if the vectors are not of one concept with the same ends.
+    """
+    towards = {(vector.concept, vector.positive, vector.negative) for vector in packs.values()}
+    if len(towards) != 1:
+        each = (f"{concept} ({negative} to {positive})" for concept, positive, negative in sorted(towards))
+        raise UserError(
+            "Vectors can be compared if they are of the same concept and point the same way; got "
+            f"{', '.join(each) or 'none'}."
+        )
+    ways = []
+    for name, vector in packs.items():
+        ways.append(Way(name, partial(vector.at, **how)))
+        drawn = nulls(name, vector, randoms, seed)
+        ways += [replace(way, at=partial(way.at, **how)) for way in drawn]
+    return ways
+
+
+def asked_steering(vectors: Sequence[Vector], study: Study, **options: Any) -> SteeringSpec:
+    """Make the spec of a trial of vectors of one concept, on prompts that none of them was computed from."""
+    first, prompts = vectors[0], study.spec.prompts
+    known = first.concept in prompts.concepts and first.negative in prompts.concepts[first.concept]
+    positive, negatives = ends(prompts, first.concept, first.positive, first.negative if known else "")
+    own = {example.prompt for vector in vectors for example in vector.examples}
+    values = {
+        "concept": first.concept,
+        "positive": positive,
+        "negatives": negatives,
+        "without": sorted(own),
+        **options,
+    }
+    return validated(SteeringSpec, values, "Invalid steering")
