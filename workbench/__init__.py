@@ -22,6 +22,7 @@ _ALIASES = {
     "austeer": ("analyses.steering", "austeer"),
     "caa": ("analyses.steering", "caa"),
     "feature_steering": ("analyses.steering", "feature_steering"),
+    "free_sliders": ("analyses.steering", "free_sliders"),
     "load": ("workbench.models", "load_model"),
     "load_vector": ("analyses.steering", "load_vector"),
     "open": ("dashboards.notebook", "open_study"),

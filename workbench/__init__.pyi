@@ -10,6 +10,7 @@ from .engine.edits import (
     ablate,
     add,
     add_difference,
+    add_velocity,
     blend,
     clamp,
     edit_features,
@@ -26,6 +27,7 @@ UserError = _errors.UserError
 austeer = _steering.austeer
 caa = _steering.caa
 feature_steering = _steering.feature_steering
+free_sliders = _steering.free_sliders
 load = _models.load_model
 load_vector = _steering.load_vector
 open = _notebook.open_study
@@ -42,6 +44,7 @@ __all__ = [
     "ablate",
     "add",
     "add_difference",
+    "add_velocity",
     "austeer",
     "blend",
     "caa",
@@ -49,6 +52,7 @@ __all__ = [
     "clips",
     "edit_features",
     "feature_steering",
+    "free_sliders",
     "load",
     "load_vector",
     "low_rank",

@@ -4,6 +4,7 @@ from analyses.steering.austeer import AUSteer, austeer
 from analyses.steering.caa import CAA, caa
 from analyses.steering.capture import fit
 from analyses.steering.feature_steering import FeatureSteering, feature_steering
+from analyses.steering.free_sliders import FreeSliders, free_sliders
 from analyses.steering.pci import PCI, pci
 from analyses.steering.published_features import vector_from_scores
 from analyses.steering.sae_features import SAEFeatures, sae_features
@@ -15,6 +16,7 @@ __all__ = [
     "PCI",
     "AUSteer",
     "FeatureSteering",
+    "FreeSliders",
     "SAEFeatures",
     "TextEmbedding",
     "Vector",
@@ -22,6 +24,7 @@ __all__ = [
     "caa",
     "feature_steering",
     "fit",
+    "free_sliders",
     "load_vector",
     "pci",
     "sae_features",

@@ -55,7 +55,6 @@ def prompt_method(
     negative: str,
     prompts: str | PromptSet,
     settings: Any,
-    **more: Any,
 ) -> Method:
     """Make a method for a concept of a prompt set, by default between its first two values.
 
@@ -76,7 +75,6 @@ def prompt_method(
         negative=away[0],
         sites=cross_attentions(model, sites),
         sigmas=tuple(model.sigmas(settings)),
-        **more,
     )
 
 

@@ -33,6 +33,11 @@ class RowEdit:
         return not self.acts_on_nothing and self.edit.window.acts_at(step, sigma, pass_name)
 
     @property
+    def changes_call(self) -> bool:
+        """Whether it changes values in a call, not only the velocity after it."""
+        return self.edit.target != "velocity"
+
+    @property
     def acts_on_nothing(self) -> bool:
         """Whether the row has no conditioning token of the edit's segments."""
         return self.positions == ()
@@ -64,7 +69,7 @@ def plan_batch(runs: Sequence[Clip | Run]) -> Batch:
     first, then the sources, then the edited runs, each with those that follow it.
 
     Raises:
-        UserError: if a run follows one that itself follows another.
+        UserError: if a run follows one that itself follows another, or has no velocity that an edit could change.
     """
     requested = [as_run(run).without_idle_edits() for run in runs]
     plan = _Plan()
@@ -111,6 +116,11 @@ class _Plan:
         if followed is not None and self.rows[followed].shadow_of is not None:
             raise UserError(
                 "A run can only follow a run that has latents, not one that itself follows another."
+            )
+        if followed is not None and any(edit.target == "velocity" for edit in run.edits):
+            raise UserError(
+                "A run that follows another has no sampler, so an edit of its velocity would change nothing. Edit the "
+                "velocity of the run that it follows."
             )
         row = len(self.rows)
         self.rows.append(Row(run.clip.prompt, run.clip.seed, run.clip.lyrics, followed))

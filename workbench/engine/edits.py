@@ -1,7 +1,8 @@
 """Edits as data: what to change in a run, where and when, as frozen objects with canonical JSON.
 
-`patch`, `random_patch`, `ablate`, `add`, `add_difference`, `clamp`, `steer_back`, `edit_features`, `low_rank` and
-`blend` create them. A source is a run: a clip, a `Run`, or a name to be bound to one later (`Run.bound`).
+`patch`, `random_patch`, `ablate`, `add`, `add_difference`, `add_velocity`, `clamp`, `steer_back`, `edit_features`,
+`low_rank` and `blend` create them. A source is a run: a clip, a `Run`, or a name to be bound to one later
+(`Run.bound`).
 """
 
 import math
@@ -15,7 +16,14 @@ from pydantic import ConfigDict
 from cache.errors import UserError
 from cache.protocol import Pass
 from cache.wording import quoted
-from workbench.engine.operators import NO_PARAMETERS, OPERATORS, FeatureMode, Operator, Parameters
+from workbench.engine.operators import (
+    NO_PARAMETERS,
+    OPERATORS,
+    Difference,
+    FeatureMode,
+    Operator,
+    Parameters,
+)
 from workbench.engine.runs import Clip
 from workbench.engine.sites import LINEAR_PARTS, TARGETS, EditTarget, Site, Target, listed_sites
 from workbench.engine.tensors import HashedTensor, Numbers, Tensors
@@ -113,7 +121,9 @@ class Edit:
 
     The target `output` is the output of each site; `conditioning` is what the cross-attention at each site reads: keys,
     values, padding mask and positions of the conditioning tokens; `weights` are those of the linear module whose output
-    is the site. A run with other weights is read like any other: its values are those of its own weights.
+    is the site. A run with other weights is read like any other: its values are those of its own weights. `velocity`,
+    which has no sites, is what the sampler follows: the network's prediction after guidance. The velocities of sources
+    are those of one pass.
 
     `made_on` is the name and the weights hash of the model that its parameters belong to, as those of a steering vector
     do: other models refuse the edit. `made_at` are the sigmas of the steps that they belong to: runs with other steps
@@ -135,7 +145,7 @@ class Edit:
     def __post_init__(self) -> None:
         allowed = _operator(self.operator)
         must_be(str, self.target, f"The target of an edit must be {', '.join(TARGETS)}")
-        if not self.sites:
+        if not self.sites and self.target != "velocity":
             raise UserError(
                 f"The edit '{self.operator}' must have at least one site, such as tf3.cross_attn."
             )
@@ -156,6 +166,12 @@ class Edit:
             raise UserError(f"'{self.operator}' must have {number} source runs; got {len(self.sources)}.")
         self.parameters.check_sources(len(self.sources))
         _CHECKS[self.target](self)
+
+    @property
+    def described(self) -> str:
+        """Its operator and place, for sentences."""
+        place = f"at {', '.join(self.sites)}" if self.sites else "of the velocity"
+        return f"The edit '{self.operator}' {place}"
 
     @property
     def conditioning_parts(self) -> tuple[ConditioningPart, ...]:
@@ -407,6 +423,17 @@ def add_difference(
     return _edit("add_difference", sites, (plus, minus), window, strength=strength, constant=constant)
 
 
+def add_velocity(plus: Source, minus: Source, strength: float = 1.0, **window: Unpack[WindowOptions]) -> Edit:
+    """Add `strength` times the difference of two runs' velocities to the velocity that the sampler follows.
+
+    The runs' velocities are those of the cond pass, or another one of `passes`; that of the edited run is what guidance
+    makes of its passes. Runs that follow the edited one, `Run(clip, follows=Run("self"))`, give their velocities at its
+    latents, as in FreeSliders.
+    """
+    given: WindowOptions = {"passes": ("cond",), **window}
+    return _edit("add_difference", (), (plus, minus), given, "velocity", strength=strength, constant=False)
+
+
 def clamp(
     vector: Numbers,
     sites: str | Sequence[str],
@@ -583,6 +610,20 @@ def _check_weights(edit: Edit) -> None:
         )
 
 
+def _check_velocity(edit: Edit) -> None:
+    if edit.sites:
+        raise UserError(f"An edit of the velocity has no sites; got {', '.join(edit.sites)}.")
+    window = edit.window
+    restricted = set(window.options) - {"steps", "sigmas", "passes"}
+    if restricted or window.passes is None or len(window.passes) != 1:
+        raise UserError(
+            "The window of an edit of the velocity can have steps and sigmas, and must have one pass, whose velocities "
+            f"are read; got {', '.join(sorted(window.options)) or 'none'}."
+        )
+    if isinstance(edit.parameters, Difference) and edit.parameters.constant:
+        raise UserError("A difference of velocities cannot be constant, because a velocity has no tokens.")
+
+
 def _advice(edit: Edit) -> str:
     """Say how to edit the outputs of sites, for which a conditioning edit was given."""
     if "output" in _operator(edit.operator).targets:
@@ -590,7 +631,12 @@ def _advice(edit: Edit) -> str:
     return f"To edit the output of a site, use an edit other than '{edit.operator}'."
 
 
-_CHECKS = {"weights": _check_weights, "output": _check_output, "conditioning": _check_conditioning}
+_CHECKS = {
+    "weights": _check_weights,
+    "output": _check_output,
+    "conditioning": _check_conditioning,
+    "velocity": _check_velocity,
+}
 
 
 def edit_from_json(data: Any, tensors: Tensors | None = None) -> Edit:

@@ -59,12 +59,15 @@ class Region:
 
 @dataclass(frozen=True)
 class Operands:
-    """The operands of an operator: the row's own region, after earlier edits, and the complete source rows."""
+    """The operands of an operator: the row's own region, after earlier edits, and the complete source rows.
+
+    A velocity is one token, and has no site.
+    """
 
     own: Float[torch.Tensor, "some_tokens some_channels"]
     sources: Float[torch.Tensor, "source token channel"]
     region: Region
-    site: Site
+    site: Site | None
 
     def source(self, place: int = 0) -> Float[torch.Tensor, "some_tokens some_channels"]:
         """Return the region of a source."""
@@ -301,6 +304,7 @@ def take_source(given: Operands, parameters: Parameters) -> Value:  # noqa: ARG0
 
 def as_far_as_source(given: Operands, parameters: Seeded) -> Value:
     """Return a value as far from the row's own as the source's, per token, in directions drawn from seed and site."""
+    assert given.site is not None
     part = given.site.block * len(PARTS) + PARTS.index(given.site.part)
     draws = torch.Generator().manual_seed((parameters.seed * 100_003 + part) % 2**64)
     direction = torch.randn(given.own.shape, generator=draws).to(given.own)
@@ -438,7 +442,7 @@ OPERATORS: dict[str, Operator] = {
     "mean": Operator(mean_of_sources, sources=(1, MANY)),
     "resample": Operator(take_source, sources=(1, 1)),
     "add": Operator(add_vector, Addition),
-    "add_difference": Operator(add_source_difference, Difference, sources=(2, 2)),
+    "add_difference": Operator(add_source_difference, Difference, ("output", "velocity"), sources=(2, 2)),
     "clamp": Operator(set_projection, Projection),
     "steer_back": Operator(remove_projection, Removal),
     "low_rank": Operator(low_rank_changes, LowRank, ("weights",)),

@@ -48,7 +48,7 @@ def call_rows(
         for pass_name in set(label.passes)
         if edit.acts_at(label.step, label.sigma, pass_name)
     ]
-    changed = {(edit.row, pass_name) for edit, pass_name in acting}
+    changed = {(edit.row, pass_name) for edit, pass_name in acting if edit.changes_call}
     needed = _needed(label, clips, acting, reads_velocities)
     keys: dict[Hashable, int] = {}
     run: list[int] = []

@@ -30,9 +30,9 @@ LINEAR_PARTS = tuple(
 Target = Literal["conditioning", "output"]
 """Targets of a patch at a site: the conditioning that a cross-attention reads, changed as it enters it, and the site's
 output, changed as soon as it is computed."""
-EditTarget = Literal["weights", "conditioning", "output"]
-"""Targets of an edit at a site, in order of computation: the weights of the linear module whose output it is, and those
-of a patch."""
+EditTarget = Literal["weights", "conditioning", "output", "velocity"]
+"""Targets of an edit, in order of computation: at a site, the weights of the linear module whose output it is, and
+those of a patch; without sites, the velocity, which the sampler follows."""
 TARGETS: tuple[EditTarget, ...] = get_args(EditTarget)
 _TEXT = "A site must be text, such as tf3.cross_attn"
 _BLOCK = re.compile(r"tf(0|[1-9][0-9]*)")  # one way to write each

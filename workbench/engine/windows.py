@@ -24,8 +24,8 @@ def check_steps(edit: Edit, sigmas: Sequence[float]) -> None:
     )
     if not same:
         raise UserError(
-            f"{_named(edit)} was made for {_steps(made_at)}, but this run has {_steps(sigmas)}. Make it again with the "
-            "settings of this run."
+            f"{edit.described} was made for {_steps(made_at)}, but this run has {_steps(sigmas)}. Make it again with "
+            "the settings of this run."
         )
 
 
@@ -40,14 +40,14 @@ def check_windows(
         window = edit.window
         if not any(window.acts_at(step, sigma, name) for step, sigma in enumerate(sigmas) for name in passes):
             raise UserError(
-                f"{_named(edit)} acts in no call of this run: its window is {_calls(window)}, and the run has "
+                f"{edit.described} acts in no call of this run: its window is {_calls(window)}, and the run has "
                 f"{_steps(sigmas)}, numbered from 0, and the passes {', '.join(passes)}."
             )
         most = max(map(n_tokens, edit.value_sites)) if window.tokens is not None else 0
         if window.tokens is not None and window.tokens[0] >= most:
             first, last = window.tokens
             raise UserError(
-                f"{_named(edit)} acts on no token of this run: its window is tokens {first} to {last}, and the site "
+                f"{edit.described} acts on no token of this run: its window is tokens {first} to {last}, and the site "
                 f"has tokens 0 to {most - 1}."
             )
 
@@ -64,10 +64,6 @@ def check_segments(edits: Iterable[RowEdit]) -> None:
                 f"An edit acts on no token: no clip has conditioning tokens of the segment {', '.join(names)}. The "
                 "segments of words (swapped, before, after) depend on where the two prompts differ."
             )
-
-
-def _named(edit: Edit) -> str:
-    return f"The edit '{edit.operator}' at {', '.join(edit.sites)}"
 
 
 def _calls(window: Window) -> str:

@@ -5,8 +5,10 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, overload
 
@@ -28,6 +30,7 @@ from workbench.engine.runs import CallInputs, CallLabel, Capture, Clip, Generati
 from workbench.engine.segments import Conditioning, Span, batch_tokens, out_of_place, segment_positions
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import PARTS, Site, check_blocks, listed_sites, parse_sites
+from workbench.engine.velocities import VelocityEdits
 from workbench.engine.visit import visit_call
 from workbench.engine.windows import check_segments, check_steps, check_windows
 from workbench.models import unreachable_weights
@@ -222,6 +225,22 @@ class AudioDiffusionModel(ABC):
 
     def _encode(self, clips: Sequence[Clip], access: PipelineCall, sharing: bool) -> None:  # noqa: B027 - may be nothing
         """Read or change the encoded conditioning, inside a trace before the first call."""
+
+    @contextmanager
+    def _following(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+        """Inside, the sampler follows `change` of the velocities of each step, which are those after guidance."""
+        scheduler = self.pipeline.scheduler
+        step = scheduler.step
+
+        @wraps(step)
+        def changed(velocity: torch.Tensor, *rest: Any, **options: Any) -> Any:
+            return step(change(velocity), *rest, **options)
+
+        scheduler.step = changed
+        try:
+            yield
+        finally:
+            del scheduler.step  # the class's own again
 
     # Shared by all models
 
@@ -419,11 +438,14 @@ class AudioDiffusionModel(ABC):
         computed: list[int] = []
         finite: list[torch.Tensor] = []
 
+        changes = VelocityEdits(batch.edits)
+
         def keep(site: Site, step: int, values: torch.Tensor) -> None:  # noqa: ARG001 - steps come in order
             kept[site].append(values)
 
         access = self.call_access(self._traced_denoiser())
-        with torch.no_grad(), self.nn.trace(**self._pipeline_arguments(clips, settings)) as tracer:
+        following = self._following(changes.apply) if changes else nullcontext()
+        with following, torch.no_grad(), self.nn.trace(**self._pipeline_arguments(clips, settings)) as tracer:
             self._encode(clips, access, sharing=bool(batch.edits))
             for _ in tracer.iter[: settings.num_steps]:
                 label = self.label_call(access.arguments(), len(clips))
@@ -442,6 +464,8 @@ class AudioDiffusionModel(ABC):
                     if table.complete and not batch.embeds_conditioning:
                         access.skip_conditioning(len(rows.run))
                 visit_call(access, rows, batch, capture, mask, sink or keep, table)
+                if changes:
+                    changes.read(rows, access.velocities())
                 velocity = access.give_rows(rows, read=reads_velocities)
                 if velocity is not None:
                     cond = [label.row(clip, "cond") for clip in batch.requested]
@@ -591,7 +615,7 @@ class AudioDiffusionModel(ABC):
         if edit.made_on is not None and edit.made_on[1] != self.weights_hash:
             name, weights_hash = edit.made_on
             raise UserError(
-                f"The edit '{edit.operator}' at {', '.join(edit.sites)} was made on {name} (weights {weights_hash}), "
+                f"{edit.described} was made on {name} (weights {weights_hash}), "
                 f"but this model is {self.name} (weights {self.weights_hash}). Make it again on this model."
             )
         check_steps(edit, self.sigmas(settings))

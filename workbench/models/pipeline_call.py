@@ -70,6 +70,10 @@ class PipelineCall(ABC):
         chosen = select_rows(self.inputs(rows, clips), list(rows.run), len(rows.take))
         self.network.inputs = ((), chosen)
 
+    def velocities(self) -> Float[torch.Tensor, "row ..."]:
+        """Return the network's output for the computed rows, in the pipeline's layout."""
+        return self.network.output[0]
+
     def give_rows(self, rows: CallRows, read: bool) -> Float[torch.Tensor, "row frame latent_channel"] | None:
         """Expand the computed outputs to all rows of the call; return them if `read`."""
         if rows.all_run and not read:

@@ -1,6 +1,7 @@
 """Adapter for ACE-Step v1 3.5B, the model of the TADA paper (arXiv 2602.11910)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -209,6 +210,14 @@ class AceStepV1(AudioDiffusionModel):
             "guidance": guidance(settings),
             "output_type": "latent",
         }
+
+    @contextmanager
+    def _following(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+        self.pipeline.after_guidance = change
+        try:
+            yield
+        finally:
+            del self.pipeline.after_guidance  # the class's own again
 
     def _latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
         return latents_by_frame(output.audios)

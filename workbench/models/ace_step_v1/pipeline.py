@@ -153,6 +153,13 @@ class AceStepV1Pipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "text_encoder->transformer->dcae->vocoder"
 
+    @staticmethod
+    def after_guidance(
+        velocity: Float[Tensor, "row channel band frame"],
+    ) -> Float[Tensor, "row channel band frame"]:
+        """Return what the scheduler follows, given the guided velocity; may be replaced in an instance."""
+        return velocity
+
     def __init__(
         self,
         transformer: AceStepV1Transformer,
@@ -261,7 +268,7 @@ class AceStepV1Pipeline(DiffusionPipeline):
         for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             passes = guidance.passes_at(step, n_calls)
             velocities = self._velocities(latents, timestep, encoded, passes, guidance.erg_diffusion)
-            velocity = guidance.combine(velocities, step, n_calls, momentum)
+            velocity = self.after_guidance(guidance.combine(velocities, step, n_calls, momentum))
             latents = self.scheduler.step(velocity, timestep, latents, omega, omega_reduction, generators)
         audios = latents
         if output_type == "audio":
