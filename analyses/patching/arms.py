@@ -21,9 +21,8 @@ from workbench.engine.edits import (
     ablate,
     edit_from_json,
     patch,
-    random_patch,
 )
-from workbench.engine.operators import Weights
+from workbench.engine.operators import Seeded, Weights
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import PARTS, Site, Target, check_blocks
@@ -204,8 +203,8 @@ def null_arms(arms: Iterable[Arm], kinds: Sequence[Null]) -> list[Arm]:
 def _nulled(edits: Iterable[Edit], kind: Null) -> Iterator[Edit]:
     for edit in edits:
         if kind == "random":
-            seed = RANDOM_NULL_SEED
-            yield random_patch(edit.sites, "clean", seed, target=edit.target, **edit.window.options)
+            seeded = Seeded(seed=RANDOM_NULL_SEED)
+            yield replace(edit, operator="random_patch", parameters=seeded, sources=(Run("clean"),))
         else:
             yield replace(edit, sources=(Run(kind),))
 
