@@ -16,6 +16,7 @@ from dashboards.address import LOCAL
 from dashboards.formats import DEFAULT_FORMAT, FileFormat
 from workbench.cli.cache import app as cache_app
 from workbench.cli.console import AllowStore, Device, StudyFolder, console, note, open_study, output, progress
+from workbench.cli.generate import generate
 from workbench.cli.imports import app as import_app
 from workbench.cli.options import offers
 from workbench.cli.pairs import app as pairs_app
@@ -115,6 +116,7 @@ def trace(
 
 
 app.command()(patch)
+app.command()(generate)
 
 
 @app.command()

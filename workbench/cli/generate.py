@@ -1,0 +1,110 @@
+"""The `workbench generate` command: one clip, steered or not."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from analyses.steering.spec import PASS_MODES
+from cache.errors import UserError
+from cache.protocol import Dtype
+from workbench.cli.console import Device, note, output
+from workbench.engine.settings import GenerationSettings
+
+if TYPE_CHECKING:
+    from analyses.steering import Vector
+    from workbench.models.base import AudioDiffusionModel
+
+    PassMode = str
+else:
+    PassMode = Literal[PASS_MODES]
+
+SIGMA = "sigma"
+
+
+def generate(
+    model: Annotated[
+        str, typer.Argument(help="organism-shared, organism-split, a pipeline folder, or a hub id.")
+    ],
+    prompt: Annotated[str, typer.Option(help="Prompt.")],
+    out: Annotated[Path, typer.Option("--out", help="Audio file to write: .flac, .wav, .ogg or .mp3.")],
+    lyrics: Annotated[str, typer.Option(help="Lyrics.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the initial noise.")] = 0,
+    pack: Annotated[
+        list[Path] | None, typer.Option(help="File of a steering vector. Repeatable; the vectors add up.")
+    ] = None,
+    strength: Annotated[
+        list[float] | None, typer.Option(help="Strength of each vector, in the same order; 1 by default.")
+    ] = None,
+    unit: Annotated[
+        Literal["difference", "norm"],
+        typer.Option(help="What a strength of 1 adds: the mean difference, or a vector of length 1."),
+    ] = "difference",
+    passes: Annotated[PassMode, typer.Option(help="Passes that are steered.")] = "cond_only",
+    schedule: Annotated[
+        str, typer.Option(help="Course of the strength: constant, linear, cosine, early or late.")
+    ] = "constant",
+    start_step: Annotated[int, typer.Option(min=0, help="First step that is steered.")] = 0,
+    keep_norm: Annotated[bool, typer.Option("--keep-norm", help="Keep the norm of every token.")] = False,
+    resample: Annotated[
+        Literal["sigma"] | None,
+        typer.Option(help="Use vectors of other steps: each step gets the direction of the nearest sigma."),
+    ] = None,
+    duration: Annotated[float | None, typer.Option(help="Clip duration in seconds.")] = None,
+    num_steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 disables guidance.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the model, such as shift=3. Repeatable.")
+    ] = None,
+    model_dtype: Annotated[Dtype, typer.Option(help="Dtype of the model weights.")] = "float32",
+    device: Device = "cpu",
+) -> None:
+    """Generate one clip, steered by vectors if any are given, and write its audio.
+
+    Settings that are not given are those of the first vector or, without one, the model's defaults.
+    """
+    from analyses.steering import load_vector
+    from workbench.engine.runs import Clip
+    from workbench.models import load_model
+    from workbench.studies.selection import parse_options
+
+    vectors = [load_vector(file) for file in pack or []]
+    strengths = _strengths(strength or [], vectors)
+    asked = {"duration": duration, "num_steps": num_steps, "guidance_scale": guidance}
+    settings = _settings(vectors, asked, parse_options(option or []))
+    adapter = load_model(model, device=device, dtype=model_dtype)
+    if resample:
+        vectors = [_resampled(vector, adapter, settings) for vector in vectors]
+    how: dict[str, Any] = {
+        "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
+    }  # fmt: skip
+    edits = [vector.at(value, **how) for vector, value in zip(vectors, strengths, strict=True)]
+    made = adapter.generate(Clip(prompt, seed, lyrics), settings, edits=edits)
+    output.print(f"Wrote {made.save(out)} ({settings.duration:g} s).", soft_wrap=True)
+
+
+def _strengths(given: list[float], vectors: "list[Vector]") -> list[float]:
+    """Return a strength for each vector; raise UserError for another number of them."""
+    if given and len(given) != len(vectors):
+        raise UserError(
+            f"Give one strength for each steering vector (--pack, --strength): there are {len(vectors)} vectors and "
+            f"{len(given)} strengths."
+        )
+    return given or [1.0] * len(vectors)
+
+
+def _settings(
+    vectors: "list[Vector]", asked: dict[str, Any], options: dict[str, Any]
+) -> GenerationSettings:
+    """Return the settings that were asked for, and otherwise those of the first vector, if there is one."""
+    base = vectors[0].settings if vectors else GenerationSettings()
+    given = {name: value for name, value in asked.items() if value is not None}
+    return GenerationSettings(**{**base.model_dump(), **given, "options": {**base.options, **options}})
+
+
+def _resampled(vector: "Vector", model: "AudioDiffusionModel", settings: GenerationSettings) -> "Vector":
+    """Return the vector for the run's sigmas, saying so if they are others."""
+    sigmas = model.sigmas(settings)
+    resampled = vector.resampled(sigmas)
+    note(f"The vector of {vector.concept} is resampled {resampled.provenance['resampled']}.")
+    return resampled
