@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
+from analyses.steering.study_packs import load_packs
 from dashboards.app import create_app
 from dashboards.context import Context
 from dashboards.media import audio_url
 from dashboards.pages import PAGES
 from tests.e2e.cli import Workbench
+from tests.tolerances import AUDIO_STEP, difference
 from workbench.audio import read_audio
 from workbench.studies.study import Study
 
@@ -45,6 +48,35 @@ def check_sae(workbench: Workbench, folder: Path, site: str) -> None:
     result = Study.open(folder).result(f"sae-{site}")
     assert 0 < float(result.final_l0) <= 8
     assert float(result.final_explained_variance) > 0
+
+
+def check_steering(workbench: Workbench, folder: Path) -> None:
+    """Check that a vector of mood is computed, steers new prompts, and is compared with patches of all blocks."""
+    of_mood = ("--concept", "mood", "--sites", "all")
+    few = ("--pairs", "2", "--random", "1")
+    for command in (
+        ("fit", folder, *of_mood, "--pairs", "3"),
+        ("apply", folder, "--pack", "mood", *few, "--strength", "-1", "--strength", "2"),
+        ("ladder", folder, *of_mood, "--fit-pairs", "2", *few, "--strength", "1"),
+    ):
+        outcome = workbench("steer", *command)
+        assert outcome.code == 0, outcome
+    study = Study.open(folder)
+    steered, ladder = study.result("steering-mood"), study.result("steering-ladder-mood")
+    prompts = {example.prompt for example in load_packs(folder)["mood"].examples}
+    assert len(prompts) == 6 and prompts.isdisjoint(steered.corrupt_prompt.values)
+    assert steered.arm.values[2:].tolist() == [
+        "mood × -1", "mood × 2", "random 1 (like mood) × -1", "random 1 (like mood) × 2",
+    ]  # fmt: skip
+
+    def heard(result: xr.Dataset, arm: str) -> np.ndarray:
+        return read_audio(study.path / str(result.audio.sel(arm=arm).values[0, 0]))[0]
+
+    clips = {arm: heard(steered, arm) for arm in steered.arm.values}
+    for arm in steered.arm.values[2:]:
+        assert difference(clips[arm], clips["corrupt"]) > 2 * AUDIO_STEP, arm
+    patched = heard(ladder, "conditioning patch × 1")
+    assert difference(patched, heard(ladder, "clean")) < AUDIO_STEP, "all blocks read the other prompt"
 
 
 def check_dashboard(folder: Path) -> None:

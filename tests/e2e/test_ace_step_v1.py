@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.cli import Workbench, without, workbench
-from tests.e2e.small_study import audio_of, check_dashboard, check_probe, check_sae
+from tests.e2e.small_study import audio_of, check_dashboard, check_probe, check_sae, check_steering
 from tests.tiny_ace_step_v1 import save_tiny_v1
 from tests.tolerances import AUDIO_STEP
 from tests.workbench.models.ace_step_v1.tiny_lyrics import write_vocabulary
@@ -97,6 +97,10 @@ def test_patch_segments(workbench: Workbench, folder: Path) -> None:
     assert np.abs(audio_of(folder, "tf1 speaker", name) - corrupt).max() <= AUDIO_STEP
     assert np.abs(audio_of(folder, "tf1 lyrics", name) - corrupt).max() <= AUDIO_STEP
     assert np.abs(audio_of(folder, "tf1 text", name) - corrupt).max() > 10 * AUDIO_STEP
+
+
+def test_steer(workbench: Workbench, folder: Path) -> None:
+    check_steering(workbench, folder)
 
 
 def test_probe(workbench: Workbench, folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from dashboards.figures.patching_comparison import PatchingComparisonSpec, compare
 from dashboards.tables.probes import block_labels, probes_frame
 from tests.e2e.cli import Workbench, workbench
-from tests.e2e.small_study import audio_of
+from tests.e2e.small_study import audio_of, check_steering
 from tests.tiny_audioldm2 import save_tiny_pipeline
 from tests.tolerances import AUDIO_STEP
 from workbench.audio import read_audio
@@ -88,6 +88,10 @@ def test_patch_through_each_encoder(workbench: Workbench, folder: Path) -> None:
     apart = {str(arm): np.abs(audio_of(folder, str(arm), name) - corrupt).max() for arm in result.arm.values}
     same = {arm for arm, difference in apart.items() if difference <= 2 * AUDIO_STEP}
     assert same == {"corrupt", "up1tf5attn0 text", "up1tf6attn0 generated"}, "not read there"
+
+
+def test_steer(workbench: Workbench, folder: Path) -> None:
+    check_steering(workbench, folder)
 
 
 def test_probe(workbench: Workbench, folder: Path) -> None:

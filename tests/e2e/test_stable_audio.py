@@ -9,7 +9,7 @@ from dashboards.tables.features import features_frame
 from dashboards.tables.patching import cells_frame
 from dashboards.tables.probes import probes_frame
 from tests.e2e.cli import Workbench, without, workbench
-from tests.e2e.small_study import audio_of, check_dashboard, check_probe, check_sae
+from tests.e2e.small_study import audio_of, check_dashboard, check_probe, check_sae, check_steering
 from tests.tiny_stable_audio import FRAME_SECONDS, FRAMES, WIDTH, save_tiny_stable_audio
 from tests.tolerances import AUDIO_STEP
 from workbench.audio import read_audio
@@ -99,6 +99,10 @@ def test_patch_the_conditionings_segments(workbench: Workbench, folder: Path) ->
         assert np.abs(arms["timing"] - corrupt).max() <= AUDIO_STEP
         assert np.abs(arms["text"] - corrupt).max() > 10 * AUDIO_STEP
         assert np.abs(arms["swapped"] - corrupt).max() > 3 * AUDIO_STEP
+
+
+def test_steer(workbench: Workbench, folder: Path) -> None:
+    check_steering(workbench, folder)
 
 
 def test_probe(workbench: Workbench, folder: Path) -> None:
