@@ -1,5 +1,6 @@
 """Make sites, vectors and ways of steering from a user's options."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -118,6 +119,12 @@ def fit_vector(
     options |= {"prompts": study.spec.prompts, "settings": study.spec.settings}
     (vector,) = fit(model, concept, asked_sites(study, model, concept, sites), [fitted], **options)
     return vector
+
+
+def check_name(name: str) -> None:
+    """Raise UserError for a name that a pack cannot have."""
+    if not re.fullmatch(r"[\w.+-]*", name):
+        raise UserError(f"The name of a pack may have letters, digits, and . + - _; got '{name[:80]}'.")
 
 
 def asked_pack(study: Study, name: str) -> Vector:

@@ -93,9 +93,7 @@ def _strengths(given: list[float], vectors: "list[Vector]") -> list[float]:
     return given or [1.0] * len(vectors)
 
 
-def _settings(
-    vectors: "list[Vector]", asked: dict[str, Any], options: dict[str, Any]
-) -> GenerationSettings:
+def _settings(vectors: "list[Vector]", asked: dict[str, Any], options: dict[str, Any]) -> GenerationSettings:
     """Return the settings that were asked for, and otherwise those of the first vector, if there is one."""
     base = vectors[0].settings if vectors else GenerationSettings()
     given = {name: value for name, value in asked.items() if value is not None}

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from analyses.steering.spec import METHODS, PASS_MODES, SteeringSpec
 from cache.errors import UserError
+from cache.protocol import Pass
 from workbench.cli.console import (
     Device,
     StudyFolder,
@@ -25,7 +26,6 @@ from workbench.cli.reports import report_steering
 
 if TYPE_CHECKING:
     from analyses.steering.run import Way
-    from cache.protocol import Pass
     from workbench.models.base import AudioDiffusionModel
     from workbench.studies.study import Study
 
@@ -90,7 +90,7 @@ def fit(
     pairs: Annotated[int, typer.Option(min=1, help="Pairs from which the vector is computed.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the pairs and their noise.")] = 0,
     pass_name: Annotated[
-        list[str] | None,
+        list[Pass] | None,
         typer.Option("--pass", help="Pass that gets directions (cond by default). Repeatable."),
     ] = None,
     time: Annotated[
@@ -102,10 +102,11 @@ def fit(
     device: Device = "cpu",
 ) -> None:
     """Compute a steering vector from counterfactual pairs, and keep it in the study's folder packs."""
-    from analyses.steering.asking import fit_vector
+    from analyses.steering.asking import check_name, fit_vector
     from analyses.steering.study_packs import save_pack
 
     study = open_study(study_folder)
+    check_name(name)
     own = {"time": int(time) if time and time.isdecimal() else time, "k": k}
     vector = fit_vector(
         study,
@@ -118,7 +119,7 @@ def fit(
         negative=negative,
         pairs=pairs,
         seed=seed,
-        passes=cast("list[Pass]", pass_name) or ["cond"],
+        passes=pass_name or ["cond"],
     )
     show(save_pack(study.path, name or concept, vector))
 
