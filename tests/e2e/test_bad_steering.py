@@ -47,7 +47,7 @@ def study(tiny: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("fit", *SITES, "--method", "magic"), ("'magic'", "caa")),
         (("fit", *SITES, "--positive", "fast", "--negative", "fast"), ("must differ",)),
         (("fit", *SITES, "--positive", "quick"), ("Unknown value 'quick'", "slow, fast")),
-        (("fit", *SITES, "--pass", "both"), ("'--pass'", "'both'", "cond")),
+        (("fit", *SITES, "--pass", "both"), ("Unknown pass 'both'", "--pass", "cond")),
         (("fit", *SITES, "--pairs", "1", "--name", "a/b"), ("letters, digits", "a/b")),
         (("apply", "--pack", "mood"), ("mood", "cannot be read")),
         (("apply", *PACK, "--strength", "much"), ("strengths", "number")),

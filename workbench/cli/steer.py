@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
@@ -90,7 +90,7 @@ def fit(
     pairs: Annotated[int, typer.Option(min=1, help="Pairs from which the vector is computed.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the pairs and their noise.")] = 0,
     pass_name: Annotated[
-        list[Pass] | None,
+        list[str] | None,
         typer.Option("--pass", help="Pass that gets directions (cond by default). Repeatable."),
     ] = None,
     time: Annotated[
@@ -119,7 +119,7 @@ def fit(
         negative=negative,
         pairs=pairs,
         seed=seed,
-        passes=pass_name or ["cond"],
+        passes=_passes(pass_name or ["cond"]),
     )
     show(save_pack(study.path, name or concept, vector))
 
@@ -212,3 +212,10 @@ def _try(
     with progress("Steering prompts") as report:
         run_steering(study, model or study.load_model(device), spec, ways, report, note)
     report_steering(study, spec.result_name)
+
+
+def _passes(given: list[str]) -> list[Pass]:
+    """Return passes; raise UserError for unknown ones."""
+    if unknown := [name for name in given if name not in get_args(Pass)]:
+        raise UserError(f"Unknown pass '{unknown[0]}' (--pass). Passes: {', '.join(get_args(Pass))}.")
+    return cast(list[Pass], given)
