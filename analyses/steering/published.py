@@ -61,12 +61,12 @@ def vector_from_published(
         AudioDiffusionModel, model, "Published vectors are read for a model, such as wb.load('ace-step-v1')"
     )
     must_be(str, source, "The source of published vectors must be a folder, a file, or a hub id")
+    is_austeer = "austeer" in Path(source).name or (Path(source) / "austeer.pkl").exists()
+    artefact = (read_austeer if is_austeer else read_caa)(source, concept)
     if model.options_class.architecture != ARCHITECTURE:
         raise UserError(
             f"The published vectors are of {ARCHITECTURE}; {model.name} is {model.options_class.architecture}."
         )
-    is_austeer = "austeer" in Path(source).name or (Path(source) / "austeer.pkl").exists()
-    artefact = (read_austeer if is_austeer else read_caa)(source, concept)
     chosen = _chosen_sites(artefact, model, sites)
     directions, method, unit = _directions(artefact, chosen, k)
     passes = [name for name in PASSES if (chosen[0], name) in directions]

@@ -1,7 +1,6 @@
 """Commands for steering vectors and their files, packs."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
@@ -15,12 +14,10 @@ from workbench.cli.console import (
     console,
     note,
     open_study,
-    output,
-    print_rows,
-    print_table,
     progress,
 )
 from workbench.cli.options import offers
+from workbench.cli.packs import export_pack, import_pack, list_packs, show
 from workbench.cli.parsing import CommandLine
 from workbench.cli.reports import report_steering
 
@@ -44,39 +41,12 @@ if TYPE_CHECKING:
     PassMode = str
 else:
     PassMode = Literal[PASS_MODES]
-Pack = Annotated[Path, typer.Argument(metavar="PACK", help="File of a steering vector.")]
 
 
-@app.command()
-def show(pack: Pack) -> None:
-    """Describe a steering vector: concept, sites, norms, base model, sampling, pairs and reliability."""
-    from analyses.steering import load_vector
-    from analyses.steering.pack_summary import pack_facts, pack_sites
-
-    vector = load_vector(pack)
-    print_rows(pack_facts(vector))
-    print_table(
-        "Sites (means over the steps; cosines compare directions of disjoint pairs)", pack_sites(vector)
-    )
-
-
-@app.command("list")
-def list_packs(study_folder: StudyFolder) -> None:
-    """List the steering vectors of a study, in its folder packs."""
-    import pandas as pd
-
-    from analyses.steering.pack_summary import pack_line
-    from analyses.steering.study_packs import load_packs
-
-    packs = load_packs(open_study(study_folder).path)
-    lines = [pack_line(name, pack) for name, pack in packs.items() if not isinstance(pack, UserError)]
-    if lines:
-        print_table(f"Steering vectors of {study_folder}", pd.DataFrame(lines))
-    elif not packs:
-        output.print(f"{study_folder} has no steering vectors.", soft_wrap=True)
-    for pack in packs.values():
-        if isinstance(pack, UserError):
-            note(str(pack))
+app.command()(show)
+app.command("list")(list_packs)
+app.command("import")(import_pack)
+app.command("export")(export_pack)
 
 
 @app.command()
@@ -142,6 +112,10 @@ def apply(
     ] = "constant",
     start_step: Annotated[int, typer.Option(min=0, help="First step that is steered.")] = 0,
     keep_norm: Annotated[bool, typer.Option("--keep-norm", help="Keep the norm of every token.")] = False,
+    resample: Annotated[
+        Literal["sigma"] | None,
+        typer.Option(help="Use vectors of other steps: each step gets the direction of the nearest sigma."),
+    ] = None,
     device: Device = "cpu",
     **asked: Any,
 ) -> None:
@@ -154,10 +128,15 @@ def apply(
     study = open_study(study_folder)
     packs = {name: asked_pack(study, name) for name in dict.fromkeys(pack)}
     spec = asked_steering(list(packs.values()), study, **asked)
+    model = study.load_model(device)
+    if resample is not None:
+        packs = {name: vector.resampled(model.sigmas(study.spec.settings)) for name, vector in packs.items()}
+        for name, vector in packs.items():
+            note(f"{name} is resampled {vector.provenance['resampled']}.")
     how = {
         "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
     }  # fmt: skip
-    _try(study, spec, ways_of_packs(packs, spec.randoms, spec.seed, **how), device)
+    _try(study, spec, ways_of_packs(packs, spec.randoms, spec.seed, **how), device, model)
 
 
 @app.command()

@@ -1,19 +1,26 @@
 """`workbench steer`: what it says of vectors, and one sentence for each mistake."""
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from analyses.steering import Vector
+from analyses.steering import Vector, load_vector
 from analyses.steering.pack_summary import pack_facts, pack_sites
 from analyses.steering.reliability import reliability
 from analyses.steering.study_packs import load_packs, pack_file, save_pack
 from cache.errors import UserError
 from tests.analyses.planted_study import make_planted_study
+from tests.analyses.steering.test_demon import pack as write_pack
+from tests.analyses.steering.test_published import published_austeer, published_caa
 from tests.analyses.steering.test_vector import SITE, vector_of
 from tests.e2e.cli import Workbench, runner
+from tests.workbench.artefacts.test_hostile import RunsCode
 from workbench.cli.main import main
+from workbench.models.ace_step import AceStep15
+from workbench.studies.study import Study
 
 
 @pytest.fixture
@@ -137,3 +144,149 @@ def test_other_files_are_refused_in_one_sentence(
     outcome = workbench("steer", "show", file)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("Error: ") and outcome.err.count("\n") == 1
+
+
+# Import and export
+
+
+@pytest.fixture
+def demon(tmp_path: Path, tiny: AceStep15) -> Path:
+    return write_pack(tmp_path / "bright.safetensors", tiny)
+
+
+def test_a_pack_of_demon_becomes_a_vector_and_goes_back(
+    demon: Path, tiny_folder: Path, tmp_path: Path, workbench: Workbench
+) -> None:
+    out, back = tmp_path / "out" / "bright.safetensors", tmp_path / "back.safetensors"
+    option = ("--num-steps", 4, "--option", "shift=1")
+    outcome = workbench("steer", "import", demon, "--model", tiny_folder, "--out", out, *option)
+    assert outcome.code == 0, outcome.err
+    shown = words(outcome.out)
+    for expected in (
+        "concept Bright",
+        "a unit of DEMON's knob",
+        "steps 4,",
+        "shift = 1.0",
+        "passes='separate'",
+    ):
+        assert expected in shown, expected
+    vector = load_vector(out)
+    assert (len(vector.sigmas), list(vector.directions)) == (4, ["tf1.cross_attn"])
+    assert workbench("steer", "export", out, "--to", "demon", "--out", back).code == 0
+    assert workbench("steer", "import", back, "--model", tiny_folder, "--out", out, *option).code == 0
+    again = load_vector(out)
+    for site, directions in vector.directions.items():
+        np.testing.assert_allclose(again.directions[site], directions, rtol=1e-6)
+
+
+def test_published_vectors_become_vectors_of_a_model(
+    tiny_v1_folder: Path, tmp_path: Path, workbench: Workbench
+) -> None:
+    sources = {
+        "caa": published_caa(tmp_path / "caa"),
+        "austeer": published_austeer(tmp_path / "austeer"),
+    }
+    for method, source in sources.items():
+        out = tmp_path / f"{method}.safetensors"
+        k = ("--k", 5) if method == "austeer" else ()
+        outcome = workbench(
+            *(
+                "steer",
+                "import",
+                source,
+                "--model",
+                tiny_v1_folder,
+                "--out",
+                out,
+                "--site",
+                "tf1.cross_attn",
+                *k,
+            )
+        )
+        assert outcome.code == 0, outcome.err
+        assert "does not identify its base model" in words(outcome.out)
+        vector = load_vector(out)
+        assert (vector.method, list(vector.directions)) == (method, ["tf1.cross_attn"])
+
+
+def test_a_vector_is_imported_into_a_study(
+    demon: Path, tiny: AceStep15, tmp_path: Path, workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_planted_study(tmp_path / "study")
+    monkeypatch.setattr(Study, "load_model", lambda study, device: tiny)
+    assert workbench("steer", "import", demon, "--study", study.path).code == 0
+    assert workbench("steer", "import", demon, "--study", study.path, "--name", "mine").code == 0
+    assert sorted(load_packs(study.path)) == [pack_file(study.path, "Bright").stem, "mine"]
+    assert len(load_vector(pack_file(study.path, "mine")).sigmas) == study.spec.settings.num_steps
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--out", "x", "--study", "y", "--model", "m"), "not both or neither"),
+        (("--model", "m"), "not both or neither"),
+        (("--out", "x"), "give the model"),
+        (("--out", "x", "--model", "m", "--name", "n"), "no name"),
+        (("--study", "y", "--model", "m"), "The model is the study's"),
+        (("--out", "x", "--model", "m", "--k", 3), "DEMON's packs have no option --k"),
+        (("--out", "x", "--model", "m", "--site", "tf0.mlp"), "DEMON's packs have no option --site"),
+        (("--out", "x", "--model", "TINY", "--option", "shift"), "name=value"),
+        (("--out", "x", "--model", "TINY", "--option", "shift=-1"), "shift must be above 0"),
+        (("--out", "x", "--model", "TINY", "--num-steps", 20000), "num_steps must be at most 10000"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    demon: Path,
+    tiny_folder: Path,
+    workbench: Workbench,
+    monkeypatch: pytest.MonkeyPatch,
+    options: Any,
+    expected: str,
+) -> None:
+    monkeypatch.chdir(demon.parent)
+    given = [tiny_folder if option == "TINY" else option for option in options]
+    outcome = workbench("steer", "import", demon, *given)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert expected in words(outcome.err)
+    assert [file.name for file in demon.parent.iterdir()] == [demon.name], "nothing is written"
+
+
+def test_options_of_demon_s_packs_are_refused_for_published_vectors(
+    tmp_path: Path, workbench: Workbench
+) -> None:
+    source = published_caa(tmp_path / "caa")
+    outcome = workbench("steer", "import", source, "--model", "m", "--out", tmp_path / "x", "--num-steps", 8)
+    assert outcome.code == 2 and "Published vectors have no option --num-steps" in words(outcome.err)
+
+
+@pytest.mark.parametrize("kind", ["cut", "hostile", "nowhere"])
+def test_bad_sources_are_refused_and_nothing_is_written(
+    demon: Path, tiny_folder: Path, tiny_v1_folder: Path, tmp_path: Path, workbench: Workbench, kind: str
+) -> None:
+    source: object = demon
+    model, canary = tiny_folder, tmp_path / "canary"
+    if kind == "cut":
+        demon.write_bytes(demon.read_bytes()[:-9])
+    elif kind == "hostile":
+        source, model = published_caa(tmp_path / "caa"), tiny_v1_folder
+        (tmp_path / "caa" / "sv.pkl").write_bytes(pickle.dumps(RunsCode(canary)))
+    else:
+        source = tmp_path / "nowhere"
+    outcome = workbench("steer", "import", source, "--model", model, "--out", tmp_path / "x")
+    if kind == "nowhere":
+        assert "neither an existing file" in outcome.err
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("Error: ") and outcome.err.count("\n") == 1
+    assert not canary.exists() and not (tmp_path / "x").exists()
+
+
+def test_a_vector_that_demon_cannot_express_is_not_exported(
+    vector: Vector, tmp_path: Path, workbench: Workbench
+) -> None:
+    file = vector.save(tmp_path / "mood.safetensors")
+    outcome = workbench("steer", "export", file, "--to", "demon", "--out", tmp_path / "x")
+    assert outcome.code == 2 and "DEMON's packs are for ACE-Step 1.5; this vector is of tiny" in words(
+        outcome.err
+    )
+    assert workbench("steer", "export", file, "--to", "midi", "--out", tmp_path / "x").code == 2
+    assert not (tmp_path / "x").exists()
