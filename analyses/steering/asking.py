@@ -17,7 +17,7 @@ from analyses.steering.ladder import nulls
 from analyses.steering.pairs import ends
 from analyses.steering.run import Way
 from analyses.steering.spec import METHODS, SteeringSpec
-from analyses.steering.study_packs import pack_file
+from analyses.steering.study_packs import find_pack
 from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
 from workbench.engine.sites import check_blocks, parse_blocks
@@ -131,7 +131,7 @@ def asked_pack(study: Study, name: str) -> Vector:
     """Load a pack of the study by its name, or any by its file; raise UserError if there is neither."""
     if name.endswith(".safetensors") or "/" in name:
         return load_vector(Path(name))
-    return load_vector(pack_file(study.path, name), root=study.path)
+    return load_vector(find_pack(study.path, name), root=study.path)
 
 
 def ways_of_packs(packs: Mapping[str, Vector], randoms: int, seed: int, **how: Any) -> list[Way]:

@@ -15,6 +15,12 @@ def pack_file(study: Path, name: str) -> Path:
     return study / FOLDER / f"{file_name(name)}.safetensors"
 
 
+def find_pack(study: Path, name: str) -> Path:
+    """Return the file of a study's pack by its name, or by its file's name as `load_packs` gives it."""
+    listed = study / FOLDER / f"{name}.safetensors"
+    return listed if listed in pack_files(study) else pack_file(study, name)
+
+
 def save_pack(study: Path, name: str, vector: Vector) -> Path:
     """Write a vector into a study's folder; raise UserError as `Vector.save` does, or if its path contains a link."""
     return vector.save(pack_file(study, name), root=study)

@@ -8,12 +8,12 @@ import typer
 from analyses.steering.spec import PASS_MODES
 from cache.errors import UserError
 from cache.protocol import Dtype
-from workbench.cli.console import Device, note, output
+from workbench.cli.console import Device, output
+from workbench.cli.packs import resampled
 from workbench.engine.settings import GenerationSettings
 
 if TYPE_CHECKING:
     from analyses.steering import Vector
-    from workbench.models.base import AudioDiffusionModel
 
     PassMode = str
 else:
@@ -74,7 +74,8 @@ def generate(
     settings = _settings(vectors, asked, parse_options(option or []))
     adapter = load_model(model, device=device, dtype=model_dtype)
     if resample:
-        vectors = [_resampled(vector, adapter, settings) for vector in vectors]
+        sigmas = adapter.sigmas(settings)
+        vectors = [resampled(vector, vector.concept, sigmas) for vector in vectors]
     how: dict[str, Any] = {
         "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
     }  # fmt: skip
@@ -98,11 +99,3 @@ def _settings(vectors: "list[Vector]", asked: dict[str, Any], options: dict[str,
     base = vectors[0].settings if vectors else GenerationSettings()
     given = {name: value for name, value in asked.items() if value is not None}
     return GenerationSettings(**{**base.model_dump(), **given, "options": {**base.options, **options}})
-
-
-def _resampled(vector: "Vector", model: "AudioDiffusionModel", settings: GenerationSettings) -> "Vector":
-    """Return the vector for the run's sigmas, saying so if they are others."""
-    sigmas = model.sigmas(settings)
-    resampled = vector.resampled(sigmas)
-    note(f"The vector of {vector.concept} is resampled {resampled.provenance['resampled']}.")
-    return resampled

@@ -1,5 +1,6 @@
 """Commands for the files of steering vectors, packs: show, list, import and export."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from cache.errors import UserError
 from workbench.cli.console import Device, StudyFolder, note, open_study, output, print_rows, print_table
 
 if TYPE_CHECKING:
+    from analyses.steering import Vector
     from workbench.engine.settings import GenerationSettings
     from workbench.models.base import AudioDiffusionModel
     from workbench.studies.study import Study
@@ -80,11 +82,13 @@ def import_pack(
     device: Device = "cpu",
 ) -> None:
     """Convert DEMON's packs and published vectors into steering vectors of a model."""
+    from analyses.steering.asking import check_name
     from analyses.steering.demon import vector_from_demon
     from analyses.steering.published import vector_from_published
     from analyses.steering.study_packs import save_pack
     from workbench.studies.selection import parse_options
 
+    check_name(name)
     is_demon = source.endswith(SUFFIX)
     of_demon = {"--num-steps": num_steps, "--option": option}
     of_published = {"--concept": concept, "--site": site, "--k": k}
@@ -148,3 +152,10 @@ def _refuse(options: dict[str, Any], kind: str) -> None:
     for name, value in options.items():
         if value:
             raise UserError(f"{kind} have no option {name}. Leave it out.")
+
+
+def resampled(vector: "Vector", name: str, sigmas: Sequence[float]) -> "Vector":
+    """Return a vector for runs with these sigmas, by the nearest sigma, and say so."""
+    changed = vector.resampled(sigmas)
+    note(f"The vector {name} is resampled {changed.provenance['resampled']}.")
+    return changed

@@ -17,7 +17,7 @@ from workbench.cli.console import (
     progress,
 )
 from workbench.cli.options import offers
-from workbench.cli.packs import export_pack, import_pack, list_packs, show
+from workbench.cli.packs import export_pack, import_pack, list_packs, resampled, show
 from workbench.cli.parsing import CommandLine
 from workbench.cli.reports import report_steering
 
@@ -130,9 +130,8 @@ def apply(
     spec = asked_steering(list(packs.values()), study, **asked)
     model = study.load_model(device)
     if resample is not None:
-        packs = {name: vector.resampled(model.sigmas(study.spec.settings)) for name, vector in packs.items()}
-        for name, vector in packs.items():
-            note(f"{name} is resampled {vector.provenance['resampled']}.")
+        sigmas = model.sigmas(study.spec.settings)
+        packs = {name: resampled(vector, name, sigmas) for name, vector in packs.items()}
     how = {
         "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
     }  # fmt: skip

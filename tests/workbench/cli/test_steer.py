@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyses.steering import Vector, load_vector
+from analyses.steering import Vector, caa, load_vector
 from analyses.steering.pack_summary import pack_facts, pack_sites
 from analyses.steering.reliability import reliability
-from analyses.steering.study_packs import load_packs, pack_file, save_pack
+from analyses.steering.study_packs import find_pack, load_packs, pack_file, save_pack
 from cache.errors import UserError
 from tests.analyses.planted_study import make_planted_study
 from tests.analyses.steering.test_demon import pack as write_pack
@@ -19,6 +19,7 @@ from tests.analyses.steering.test_vector import SITE, vector_of
 from tests.e2e.cli import Workbench, runner
 from tests.workbench.artefacts.test_hostile import RunsCode
 from workbench.cli.main import main
+from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 from workbench.studies.study import Study
 
@@ -114,6 +115,14 @@ def test_list_names_the_vectors_of_a_study_and_what_is_damaged(
     assert "bad.safetensors is not a vector, or is damaged" in words(outcome.err)
 
 
+def test_a_pack_is_found_by_its_name_and_as_it_is_listed(vector: Vector, tmp_path: Path) -> None:
+    for name in ("mood", "With Drums"):
+        file = save_pack(tmp_path, name, vector)
+        assert find_pack(tmp_path, name) == find_pack(tmp_path, file.stem) == file
+    outside = vector.save(tmp_path / "outside.safetensors")
+    assert find_pack(tmp_path, "../outside") != outside and not find_pack(tmp_path, "../outside").exists()
+
+
 def test_links_in_a_study_are_not_followed(vector: Vector, tmp_path: Path, workbench: Workbench) -> None:
     study = make_planted_study(tmp_path / "study").path
     elsewhere = vector.save(tmp_path / "elsewhere" / "mood.safetensors")
@@ -144,6 +153,31 @@ def test_other_files_are_refused_in_one_sentence(
     outcome = workbench("steer", "show", file)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("Error: ") and outcome.err.count("\n") == 1
+
+
+def test_vectors_of_other_steps_are_resampled_if_asked(
+    tiny: AceStep15, tiny_folder: Path, tmp_path: Path, workbench: Workbench
+) -> None:
+    settings = GenerationSettings(duration=1.0, num_steps=2)
+    made = caa(tiny, "mood", "tf0.cross_attn", pairs=1, settings=settings)
+    file, out = made.save(tmp_path / "mood.safetensors"), tmp_path / "x.flac"
+    command = (
+        "generate",
+        tiny_folder,
+        "--prompt",
+        "a sad song",
+        "--out",
+        out,
+        "--pack",
+        file,
+        "--num-steps",
+        3,
+    )
+    outcome = workbench(*command)
+    assert outcome.code == 2 and "resample the vector" in words(outcome.err) and not out.exists()
+    outcome = workbench(*command, "--resample", "sigma")
+    assert outcome.code == 0, outcome.err
+    assert "mood is resampled by the nearest sigma, from 2 steps (sigma 1 to 0.75) to 3" in words(outcome.err)
 
 
 # Import and export
@@ -227,6 +261,7 @@ def test_a_vector_is_imported_into_a_study(
         (("--model", "m"), "not both or neither"),
         (("--out", "x"), "give the model"),
         (("--out", "x", "--model", "m", "--name", "n"), "no name"),
+        (("--study", "y", "--name", "a/b"), "may have letters, digits"),
         (("--study", "y", "--model", "m"), "The model is the study's"),
         (("--out", "x", "--model", "m", "--k", 3), "DEMON's packs have no option --k"),
         (("--out", "x", "--model", "m", "--site", "tf0.mlp"), "DEMON's packs have no option --site"),
