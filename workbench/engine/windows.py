@@ -25,7 +25,7 @@ def check_steps(edit: Edit, sigmas: Sequence[float]) -> None:
     if not same:
         raise UserError(
             f"{edit.described} was made for {_steps(made_at)}, but this run has {_steps(sigmas)}. Make it again with "
-            "the settings of this run."
+            "the settings of this run, or resample the vector by sigma."
         )
 
 
