@@ -26,12 +26,15 @@ from .prompts.clips import clips
 UserError = _errors.UserError
 austeer = _steering.austeer
 caa = _steering.caa
+concept_slider = _steering.concept_slider
 feature_steering = _steering.feature_steering
 free_sliders = _steering.free_sliders
 load = _models.load_model
+load_slider = _steering.load_slider
 load_vector = _steering.load_vector
 open = _notebook.open_study
 pci = _steering.pci
+published_slider = _steering.published_slider
 text_embedding = _steering.text_embedding
 sae_features = _steering.sae_features
 trace = _notebook.trace
@@ -50,15 +53,18 @@ __all__ = [
     "caa",
     "clamp",
     "clips",
+    "concept_slider",
     "edit_features",
     "feature_steering",
     "free_sliders",
     "load",
+    "load_slider",
     "load_vector",
     "low_rank",
     "open",
     "patch",
     "pci",
+    "published_slider",
     "random_patch",
     "sae_features",
     "steer_back",

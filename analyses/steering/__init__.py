@@ -3,11 +3,13 @@
 from analyses.steering.austeer import AUSteer, austeer
 from analyses.steering.caa import CAA, caa
 from analyses.steering.capture import fit
+from analyses.steering.concept_slider import concept_slider
 from analyses.steering.feature_steering import FeatureSteering, feature_steering
 from analyses.steering.free_sliders import FreeSliders, free_sliders
 from analyses.steering.pci import PCI, pci
 from analyses.steering.published_features import vector_from_scores
 from analyses.steering.sae_features import SAEFeatures, sae_features
+from analyses.steering.slider import Slider, load_slider, published_slider
 from analyses.steering.text_embedding import TextEmbedding, text_embedding
 from analyses.steering.vector import Vector, load_vector
 
@@ -18,15 +20,19 @@ __all__ = [
     "FeatureSteering",
     "FreeSliders",
     "SAEFeatures",
+    "Slider",
     "TextEmbedding",
     "Vector",
     "austeer",
     "caa",
+    "concept_slider",
     "feature_steering",
     "fit",
     "free_sliders",
+    "load_slider",
     "load_vector",
     "pci",
+    "published_slider",
     "sae_features",
     "text_embedding",
     "vector_from_scores",

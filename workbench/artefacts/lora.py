@@ -2,7 +2,8 @@
 
 `pytorch_lora_weights.safetensors` has `<module>.lora_A.weight` [rank, in] and `<module>.lora_B.weight` [out, rank] for
 each adapted module; `train_config.json` has the settings, with the rank (`r`) and `lora_alpha` under `lora_config`.
-At strength α a module's weight changes by α · lora_alpha / rank · B A.
+At strength α a module's weight changes by α · lora_alpha / rank · B A. PEFT's configuration in the file's own metadata,
+which diffusers writes, has precedence over that in the settings.
 """
 
 import re
@@ -19,10 +20,15 @@ from workbench.artefacts.base import Artefact
 from workbench.artefacts.checks import slug, table
 from workbench.artefacts.concepts import find_concept
 from workbench.artefacts.sources import find_artefact
+from workbench.documents import parse_document
 from workbench.tensor_files import load_tensors
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
-_PART = re.compile(r"(?:transformer\.)?(.+)\.lora_([AB])(?:\.\w+)?\.weight")
+_OTHER_KINDS = ("use_dora", "use_rslora", "alpha_pattern", "rank_pattern")
+CONFIGURATION = "lora_adapter_metadata"
+"""Diffusers' metadata entry with PEFT's configuration as JSON."""
+_PREFIX = r"(?:base_model\.model\.)?(?:(?:transformer|unet)\.)?"  # PEFT's, and a pipeline's for its network
+_PART = re.compile(rf"{_PREFIX}(.+)\.lora_([AB])(?:\.\w+)?\.weight")
 _BLOCK = re.compile(r"transformer_blocks\.(\d+)\.")
 
 
@@ -77,14 +83,15 @@ def read_lora(source: str, concept: str = "") -> ConceptSlider:
     settings = origin.settings
     steered = find_concept(concept or settings.get("concept"), source)
     parts: dict[str, dict[str, np.ndarray]] = {"A": {}, "B": {}}
-    for key, value in load_safetensors(origin.file).items():
+    weights, texts = _load(origin.file)
+    for key, value in weights.items():
         match = _PART.fullmatch(key)
         if match is None:
             raise UserError(f"{what} has the weight {key[:80]}, which is not a LoRA factor.")
         parts[match[2]][match[1]] = table(value, f"{what}, {key}")
     rank = _rank(parts, what)
-    config = settings.get("lora_config", {})
-    if not isinstance(config, Mapping) or config.get("r", rank) != rank:
+    config = _configuration(settings.get("lora_config", {}), texts, what)
+    if config.get("r", rank) != rank:
         raise UserError(f"{what} has factors of rank {rank}, but its settings give another rank.")
     alpha = config.get("lora_alpha", 1)
     if type(alpha) not in (int, float):
@@ -107,11 +114,36 @@ def load_safetensors(file: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: if the file has no arrays, or `load_tensors` cannot read it.
     """
+    weights, _ = _load(file)
+    return weights
+
+
+def _load(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     real = file.resolve()  # files in the hub's cache are links
-    weights, _ = load_tensors(real.parent, real.name)
+    weights, texts = load_tensors(real.parent, real.name)
     if not weights:
         raise UserError(f"{file} has no arrays.")
-    return weights
+    return weights, texts
+
+
+def _configuration(published: Any, texts: Mapping[str, str], what: str) -> dict[str, Any]:
+    """Return the configuration in the settings, updated by that in the file's metadata.
+
+    Raises:
+        UserError: if it is damaged, or not that of a plain LoRA with one scale.
+    """
+    if not isinstance(published, Mapping):
+        raise UserError(f"The settings of {what} must have a mapping as lora_config.")
+    try:
+        config = {**published, **parse_document(texts.get(CONFIGURATION, "{}"))}
+    except ValueError as error:
+        raise UserError(
+            f"{what} has a damaged configuration ({' '.join(str(error).split())[:200]}). Get the file again."
+        ) from error
+    for name in _OTHER_KINDS:
+        if config.get(name):
+            raise UserError(f"{what} must be a plain LoRA with one scale; its configuration has {name}.")
+    return config
 
 
 def _rank(parts: dict[str, dict[str, np.ndarray]], what: str) -> int:

@@ -29,6 +29,7 @@ class CallOfAceStep(PipelineCall):
         "cross_attn": "cross_attn",
         "mlp": "mlp",
     }
+    times: ClassVar[tuple[str, ...]] = ("timestep", "timestep_r")
 
     def __init__(self, network: Any) -> None:
         super().__init__(network)

@@ -36,6 +36,7 @@ from workbench.engine.windows import check_segments, check_steps, check_windows
 from workbench.models import unreachable_weights
 from workbench.models.folders import loading
 from workbench.models.generated import Activations, GeneratedClip, GeneratedClips, generated_clips
+from workbench.models.network_call import NetworkCall, Reached, named_arguments
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall, cond_inputs, conditionings
 from workbench.models.sampling import Sampling
@@ -552,6 +553,30 @@ class AudioDiffusionModel(ABC):
         along = None if direction is None else lambda velocity: (velocity * direction).sum()
         mask = None if inputs.mask is None else inputs.mask[clip : clip + 1]
         return linearise(network, access, arguments, sites, along, mask)
+
+    def call_at(self, clip: Clip, settings: GenerationSettings, step: int) -> NetworkCall:
+        """Run the pipeline for a clip up to a step, with the denoiser as it is, and return the call of that step.
+
+        Its arguments are those of the pipeline, without the workbench's edits and masks.
+        """
+        access, found = self.call_class, []
+
+        def stop(_: torch.nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
+            arguments = named_arguments(access.argument_names, args, given)
+            label = self.label_call(arguments, n_clips=1)
+            if label.step == step:
+                found.append(NetworkCall(arguments, label.passes, (access.latents, *access.times)))
+                raise Reached
+
+        hook = self.denoiser.register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            with torch.no_grad():
+                self.pipeline(**self._pipeline_arguments([clip], settings))
+        except Reached:
+            return found[0]
+        finally:
+            hook.remove()
+        raise ValueError(f"step {step} was not reached in {settings.num_steps} steps")
 
     def check_capture(self, capture: Capture, settings: GenerationSettings) -> None:
         """Raise UserError for sites, steps or passes that a generation with these settings does not have."""

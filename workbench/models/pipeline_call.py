@@ -29,6 +29,8 @@ class PipelineCall(ABC):
     """Names of the arguments that the pipeline passes by position."""
     latents: ClassVar[str] = "hidden_states"
     """Name of the argument that holds the latents."""
+    times: ClassVar[tuple[str, ...]] = ("timestep",)
+    """Names of the other arguments that change from step to step."""
     mask_name: ClassVar[str] = "attention_mask"
     """Name of the cross-attention's argument that hides conditioning tokens."""
 
