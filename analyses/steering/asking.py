@@ -1,7 +1,7 @@
 """Make sites, vectors and ways of steering from a user's options."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,15 @@ import xarray as xr
 from analyses.steering.austeer import AUSteer
 from analyses.steering.caa import CAA
 from analyses.steering.capture import Method, PairOptions, fit
+from analyses.steering.free_sliders import free_sliders
 from analyses.steering.ladder import nulls
 from analyses.steering.pairs import ends
+from analyses.steering.pci import pci
+from analyses.steering.prompt_method import PromptMethod
 from analyses.steering.run import Way
-from analyses.steering.spec import METHODS, SteeringSpec
+from analyses.steering.spec import METHODS, PROMPT_METHODS, SteeringSpec
 from analyses.steering.study_packs import find_pack
+from analyses.steering.text_embedding import text_embedding
 from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
 from workbench.engine.sites import check_blocks, parse_blocks
@@ -32,6 +36,9 @@ LEAST_IMPACT = 0.1
 MAP = "patching-blocks"
 
 _CLASSES: tuple[type[Method], ...] = (CAA, AUSteer)
+_PROMPT_METHODS: dict[str, Callable[..., Any]] = dict(
+    zip(PROMPT_METHODS, (pci, text_embedding, free_sliders), strict=True)
+)
 CLASSES = dict(zip(METHODS, _CLASSES, strict=True))
 """The class of each method that computes a vector from pairs; its own options are the class's fields."""
 
@@ -134,19 +141,34 @@ def asked_pack(study: Study, name: str) -> Vector:
     return load_vector(find_pack(study.path, name), root=study.path)
 
 
-def ways_of_packs(packs: Mapping[str, Vector], randoms: int, seed: int, **how: Any) -> list[Way]:
-    """Return each vector, and random vectors like it, as ways of steering; `how` are options of `Vector.at`.
+def prompt_method(
+    study: Study,
+    model: AudioDiffusionModel,
+    method: str,
+    concept: str,
+    sites: str,
+    positive: str,
+    negative: str,
+) -> PromptMethod:
+    """Return a method that steers through the prompt, for a concept of the study's prompt set.
 
     Raises:
-        UserError: if the vectors are not of one concept with the same ends.
+        UserError: if the method, the concept or a value is unknown, or the sites are not cross-attentions.
     """
-    towards = {(vector.concept, vector.positive, vector.negative) for vector in packs.values()}
-    if len(towards) != 1:
-        each = (f"{concept} ({negative} to {positive})" for concept, positive, negative in sorted(towards))
-        raise UserError(
-            "Vectors can be compared if they are of the same concept and point the same way; got "
-            f"{', '.join(each) or 'none'}."
-        )
+    made: PromptMethod = _PROMPT_METHODS[method](
+        model,
+        concept,
+        asked_sites(study, model, concept, sites),
+        positive=positive,
+        negative=negative,
+        prompts=study.spec.prompts,
+        settings=study.spec.settings,
+    )
+    return made
+
+
+def ways_of_packs(packs: Mapping[str, Vector], randoms: int, seed: int, **how: Any) -> list[Way]:
+    """Return each vector, and random vectors like it, as ways of steering; `how` are options of `Vector.at`."""
     ways = []
     for name, vector in packs.items():
         ways.append(Way(name, partial(vector.at, **how)))
@@ -155,12 +177,23 @@ def ways_of_packs(packs: Mapping[str, Vector], randoms: int, seed: int, **how: A
     return ways
 
 
-def asked_steering(vectors: Sequence[Vector], study: Study, **options: Any) -> SteeringSpec:
-    """Make the spec of a trial of vectors of one concept, on prompts that none of them was computed from."""
-    first, prompts = vectors[0], study.spec.prompts
+def asked_steering(study: Study, steered: Sequence[Vector | PromptMethod], **options: Any) -> SteeringSpec:
+    """Make the spec of a trial of vectors and methods for one concept, on prompts that no vector was computed from.
+
+    Raises:
+        UserError: if they are not for the same concept, or point different ways.
+    """
+    towards = sorted({(each.concept, each.positive) for each in steered})
+    if len(towards) != 1:
+        each = " and ".join(f"{concept} (towards {positive})" for concept, positive in towards)
+        raise UserError(
+            "Ways of steering can be compared if they are for the same concept and point the same way; got "
+            f"{each or 'none'}."
+        )
+    first, prompts = steered[0], study.spec.prompts
     known = first.concept in prompts.concepts and first.negative in prompts.concepts[first.concept]
     positive, negatives = ends(prompts, first.concept, first.positive, first.negative if known else "")
-    own = {example.prompt for vector in vectors for example in vector.examples}
+    own = {example.prompt for each in steered if isinstance(each, Vector) for example in each.examples}
     values = {
         "concept": first.concept,
         "positive": positive,

@@ -1,5 +1,6 @@
 """The shared part of the methods that steer through the prompt, whose edits read from other versions of it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
@@ -21,7 +22,7 @@ Method = TypeVar("Method", bound="PromptMethod")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptMethod:
+class PromptMethod(ABC):
     """Steering through the prompt, from the `negative` value of a concept to its `positive` one.
 
     The steered run is neutral. Its edits read from two other runs, which have the same seed and lyrics and differ in
@@ -37,6 +38,10 @@ class PromptMethod:
     negative: str
     sites: tuple[str, ...]
     sigmas: tuple[float, ...]
+
+    @abstractmethod
+    def at(self, strength: float) -> tuple[Edit, ...]:
+        """Return the edits of a strength; none for 0."""
 
     def _by_step(self, strength: Any, schedule: Schedule, over: Any, start_step: Any) -> list[Stretch]:
         """Return windows of steps and the strength in each; steps with strength 0 are in none."""

@@ -8,6 +8,8 @@ from workbench.validation import Names, distinct
 
 METHODS = ("caa", "austeer")
 """Methods that compute a vector from pairs."""
+PROMPT_METHODS = ("pci", "text-embedding", "free-sliders")
+"""Methods that steer through the prompt, without anything computed before."""
 PASS_MODES = ("cond_only", "null_only", "null_on_cond", "separate", "cond_on_both", "null_on_both")
 """Names of `analyses.steering.vector.PASS_MODES`."""
 LONGEST_NAME = 60

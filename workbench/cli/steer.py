@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
-from analyses.steering.spec import METHODS, PASS_MODES, SteeringSpec
+from analyses.steering.spec import METHODS, PASS_MODES, PROMPT_METHODS, SteeringSpec
 from cache.errors import UserError
 from cache.protocol import Pass
 from workbench.cli.console import (
@@ -99,9 +99,20 @@ def fit(
 def apply(
     study_folder: StudyFolder,
     pack: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(help="Steering vector: its name in the study, or a file. Repeatable, to compare them."),
-    ],
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Steer through the prompt, too, with a --concept, at --sites.",
+            metavar=f"<{'|'.join(PROMPT_METHODS)}>",
+        ),
+    ] = None,
+    concept: Annotated[str, typer.Option(help="Concept of the methods.")] = "",
+    sites: Sites = "",
+    positive: Positive = "",
+    negative: Negative = "",
     unit: Annotated[
         Literal["difference", "norm"],
         typer.Option(help="What a strength of 1 adds: the mean difference, or a vector of length 1."),
@@ -123,19 +134,32 @@ def apply(
 
     Prompts that a vector was computed from are left out. Runs that the study already has are not repeated.
     """
-    from analyses.steering.asking import asked_pack, asked_steering, ways_of_packs
+    from analyses.steering.asking import asked_pack, asked_steering, prompt_method, ways_of_packs
+    from analyses.steering.run import Way
 
+    if not pack and not method:
+        raise UserError(
+            "Give a steering vector (--pack) or a method that steers through the prompt (--method)."
+        )
+    if unknown := [name for name in method or [] if name not in PROMPT_METHODS]:
+        raise UserError(f"Unknown method '{unknown[0]}' (--method). Methods: {', '.join(PROMPT_METHODS)}.")
     study = open_study(study_folder)
-    packs = {name: asked_pack(study, name) for name in dict.fromkeys(pack)}
-    spec = asked_steering(list(packs.values()), study, **asked)
+    packs = {name: asked_pack(study, name) for name in dict.fromkeys(pack or [])}
     model = study.load_model(device)
     if resample is not None:
         sigmas = model.sigmas(study.spec.settings)
         packs = {name: resampled(vector, name, sigmas) for name, vector in packs.items()}
+    concept = concept or next((vector.concept for vector in packs.values()), "")
+    methods = {
+        name: prompt_method(study, model, name, concept, sites, positive, negative)
+        for name in dict.fromkeys(method or [])
+    }
+    spec = asked_steering(study, [*packs.values(), *methods.values()], **asked)
     how = {
         "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
     }  # fmt: skip
-    _try(study, spec, ways_of_packs(packs, spec.randoms, spec.seed, **how), device, model)
+    ways = ways_of_packs(packs, spec.randoms, spec.seed, **how)
+    _try(study, spec, [*ways, *(Way(name, made.at) for name, made in methods.items())], model)
 
 
 @app.command()
@@ -173,22 +197,16 @@ def ladder(
         pairs=fit_pairs,
     )
     name = asked.pop("name") or f"ladder-{concept}"
-    spec = asked_steering([vector], study, name=name, **asked)
-    _try(study, spec, rungs(vector, randoms=spec.randoms, seed=spec.seed), device, model)
+    spec = asked_steering(study, [vector], name=name, **asked)
+    _try(study, spec, rungs(vector, randoms=spec.randoms, seed=spec.seed), model)
 
 
-def _try(
-    study: "Study",
-    spec: SteeringSpec,
-    ways: "Sequence[Way]",
-    device: str,
-    model: "AudioDiffusionModel | None" = None,
-) -> None:
+def _try(study: "Study", spec: SteeringSpec, ways: "Sequence[Way]", model: "AudioDiffusionModel") -> None:
     """Run a trial and report it."""
     from analyses.steering.run import run_steering
 
     with progress("Steering prompts") as report:
-        run_steering(study, model or study.load_model(device), spec, ways, report, note)
+        run_steering(study, model, spec, ways, report, note)
     report_steering(study, spec.result_name)
 
 
