@@ -14,8 +14,9 @@ from analyses.steering.directions import labelled, labelled_norms
 from analyses.steering.reliability import unknown_reliability
 from analyses.steering.vector import Vector
 from cache.errors import UserError
+from cache.protocol import Pass
 from workbench.artefacts import AuSteerScores, CaaVectors, read_austeer, read_caa
-from workbench.artefacts.caa import LYRICS, PASSES
+from workbench.artefacts.caa import LYRICS
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import parse_sites
 from workbench.models.base import AudioDiffusionModel
@@ -69,7 +70,8 @@ def vector_from_published(
         )
     chosen = _chosen_sites(artefact, model, sites)
     directions, method, unit = _directions(artefact, chosen, k)
-    passes = [name for name in PASSES if (chosen[0], name) in directions]
+    every: tuple[Pass, ...] = ("cond", "null")
+    passes = [name for name in every if (chosen[0], name) in directions]
     settings = _settings(artefact)
     sigmas = model.sigmas(settings)
     arrays = {site: np.stack([directions[site, name] for name in passes]) for site in chosen}
