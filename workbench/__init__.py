@@ -22,6 +22,7 @@ _ALIASES = {
     "austeer": ("analyses.steering", "austeer"),
     "caa": ("analyses.steering", "caa"),
     "concept_slider": ("analyses.steering", "concept_slider"),
+    "descriptor": ("analyses.steering", "descriptor"),
     "feature_steering": ("analyses.steering", "feature_steering"),
     "free_sliders": ("analyses.steering", "free_sliders"),
     "load": ("workbench.models", "load_model"),

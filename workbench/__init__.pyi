@@ -27,6 +27,7 @@ UserError = _errors.UserError
 austeer = _steering.austeer
 caa = _steering.caa
 concept_slider = _steering.concept_slider
+descriptor = _steering.descriptor
 feature_steering = _steering.feature_steering
 free_sliders = _steering.free_sliders
 load = _models.load_model
@@ -54,6 +55,7 @@ __all__ = [
     "clamp",
     "clips",
     "concept_slider",
+    "descriptor",
     "edit_features",
     "feature_steering",
     "free_sliders",

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
@@ -411,11 +411,18 @@ def _right(
     """Whether each clip is predicted correctly by the probe of the fold that tests it."""
     right = np.zeros(len(activations), dtype=bool)
     for train, test in folds.splits:
-        # Classes may differ in size; balanced weights keep chance at one over the number of classes.
-        logistic = LogisticRegression(C=C, class_weight="balanced", max_iter=MAX_ITERATIONS)
-        probe = make_pipeline(StandardScaler(), logistic).fit(activations[train], folds.labels[train])
+        probe = fitted_probe(activations[train], folds.labels[train], C)
         right[test] = probe.predict(activations[test]) == folds.labels[test]
     return right
+
+
+def fitted_probe(
+    activations: Float[np.ndarray, "clip channel"], labels: Shaped[np.ndarray, " clip"], C: float
+) -> Pipeline:
+    """Fit a probe: a scaler, and a logistic regression with inverse penalty `C`."""
+    # Classes may differ in size; balanced weights keep chance at one over the number of classes.
+    logistic = LogisticRegression(C=C, class_weight="balanced", max_iter=MAX_ITERATIONS)
+    return make_pipeline(StandardScaler(), logistic).fit(activations, labels)
 
 
 def _accuracy(right: Bool[np.ndarray, " clip"], folds: Folds) -> Float[np.ndarray, " fold"]:

@@ -4,9 +4,11 @@ from analyses.steering.austeer import AUSteer, austeer
 from analyses.steering.caa import CAA, caa
 from analyses.steering.capture import fit
 from analyses.steering.concept_slider import concept_slider
+from analyses.steering.descriptor import MeasuredClips, descriptor, measured_clips
 from analyses.steering.feature_steering import FeatureSteering, feature_steering
 from analyses.steering.free_sliders import FreeSliders, free_sliders
 from analyses.steering.pci import PCI, pci
+from analyses.steering.probe_direction import Probe, probe
 from analyses.steering.published_features import vector_from_scores
 from analyses.steering.sae_features import SAEFeatures, sae_features
 from analyses.steering.slider import Slider, load_slider, published_slider
@@ -19,6 +21,8 @@ __all__ = [
     "AUSteer",
     "FeatureSteering",
     "FreeSliders",
+    "MeasuredClips",
+    "Probe",
     "SAEFeatures",
     "Slider",
     "TextEmbedding",
@@ -26,12 +30,15 @@ __all__ = [
     "austeer",
     "caa",
     "concept_slider",
+    "descriptor",
     "feature_steering",
     "fit",
     "free_sliders",
     "load_slider",
     "load_vector",
+    "measured_clips",
     "pci",
+    "probe",
     "published_slider",
     "sae_features",
     "text_embedding",

@@ -1,7 +1,7 @@
 """Generate counterfactual pairs once, and fit any number of methods to their activations."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol, TypedDict, Unpack, cast, runtime_checkable
 
@@ -25,7 +25,8 @@ from workbench.prompts.prompt_sets import PromptSet, asked_prompt_set
 from workbench.seeds import Seed, consecutive_seeds
 from workbench.validation import MadeByUsers, must_be, validated
 
-PAIRS_PER_BATCH = 4
+CLIPS_PER_BATCH = 8
+"""Even, so that both clips of a pair are in the same batch."""
 
 
 class PairOptions(TypedDict, total=False):
@@ -113,17 +114,15 @@ class PairCapture:
     def stream(self, fits: Sequence[Fit]) -> None:
         """Generate the pairs in batches, and pass the outputs of every site and step to all fits, in float64."""
         clips = [Clip(example.prompt, example.seed) for example in self.examples]
-        first = 0
 
-        def pass_on(site: Site, step: int, values: Float[torch.Tensor, "clip pass token channel"]) -> None:
-            wide = values.double()
-            given = PairValues(site, step, first // 2, wide[::2], wide[1::2])
+        def pass_on(
+            first: int, site: Site, step: int, outputs: Float[torch.Tensor, "clip pass token channel"]
+        ) -> None:
+            given = PairValues(site, step, first // 2, outputs[::2], outputs[1::2])
             for fit in fits:
                 fit.add(given)
 
-        for first in range(0, len(clips), 2 * PAIRS_PER_BATCH):
-            batch = clips[first : first + 2 * PAIRS_PER_BATCH]
-            self.model.generate_batch(batch, self.settings, capture=self.capture, sink=pass_on)
+        stream_clips(self.model, clips, self.settings, self.capture, pass_on)
 
     def vector(
         self,
@@ -151,6 +150,31 @@ class PairCapture:
             reliability=reliability,
             cycle=cycle,
         )
+
+
+def stream_clips(
+    model: AudioDiffusionModel,
+    clips: Sequence[Clip],
+    settings: GenerationSettings,
+    capture: Capture,
+    take: Callable[[int, Site, int, Float[torch.Tensor, "clip pass token channel"]], None],
+    hear: Callable[[Float[np.ndarray, "clip channel sample"]], None] | None = None,
+) -> None:
+    """Generate clips in batches.
+
+    The outputs of each batch, in float64, are passed to `take` with the number of its first clip, the site and the
+    step; its audio is decoded, if needed, and passed to `hear`.
+    """
+    first = 0
+
+    def pass_on(site: Site, step: int, outputs: Float[torch.Tensor, "clip pass token channel"]) -> None:
+        take(first, site, step, outputs.double())
+
+    for first in range(0, len(clips), CLIPS_PER_BATCH):
+        batch = clips[first : first + CLIPS_PER_BATCH]
+        generation = model.generate_batch(batch, settings, capture=capture, sink=pass_on)
+        if hear is not None:
+            hear(model.decode(generation.latents, settings.duration).float().cpu().numpy())
 
 
 class GroupSums:

@@ -1,0 +1,255 @@
+"""Directions of a continuous descriptor of audio, such as brightness, from the activations of generated clips."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from sklearn.linear_model import Ridge
+
+from analyses.steering.audio_descriptors import Measure, asked_descriptor
+from analyses.steering.capture import stream_clips
+from analyses.steering.directions import labelled
+from analyses.steering.examples import Example
+from analyses.steering.probe_direction import probe_direction
+from analyses.steering.reliability import GROUPS, REFITS, reliability_of_refits
+from analyses.steering.vector import Vector
+from cache.errors import UserError
+from cache.protocol import Pass
+from cache.wording import quoted
+from workbench.engine.runs import Capture, Clip
+from workbench.engine.settings import GenerationSettings, settings_or_default
+from workbench.engine.sites import Site, parse_sites
+from workbench.models.base import AudioDiffusionModel
+from workbench.validation import must_be, validated
+
+DescriptorMethod = Literal["covariance", "ridge", "probe"]
+Side = Literal["all", "above", "below"]
+UNITS: dict[DescriptorMethod, str] = {
+    "covariance": "the mean change of activations that comes with one standard deviation of the descriptor",
+    "ridge": "the shortest change of activations for which a ridge regression predicts one standard deviation more",
+    "probe": "the difference between clips above and below the median, along the weights of a logistic regression",
+}
+PENALTY = 0.1
+FEWEST_CLIPS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredClips:
+    """Clips with the value of a descriptor, and their activations, averaged over tokens; made by `measured_clips`.
+
+    `means` has dims (clip, pass, step, channel) for each site.
+    """
+
+    model: AudioDiffusionModel
+    settings: GenerationSettings
+    descriptor: str
+    clips: tuple[Clip, ...]
+    values: Float[np.ndarray, " clip"]
+    means: dict[str, Float[np.ndarray, "clip pass step _channel"]]
+    passes: tuple[Pass, ...]
+
+    def vector(self, method: DescriptorMethod = "covariance", side: Side = "all") -> Vector:
+        """Return the direction in which the descriptor rises, at each site, pass and step; see `descriptor`.
+
+        Raises:
+            UserError: if there is no such method or side, too few clips, or the descriptor is the same in all.
+        """
+        how = validated(_How, {"method": method, "side": side}, "Invalid vector")
+        chosen = self._chosen(how.side)
+        values = self.values[chosen]
+        means = {site: array[chosen] for site, array in self.means.items()}
+        n_groups = min(len(values), GROUPS)
+
+        def directions(groups: Bool[np.ndarray, " group"]) -> dict[str, np.ndarray]:
+            clips = groups[np.arange(len(values)) % n_groups]
+            return {
+                site: _directions(array[clips], values[clips], how.method) for site, array in means.items()
+            }
+
+        sigmas = self.model.sigmas(self.settings)
+        found = directions(np.ones(n_groups, dtype=bool))
+        draws = REFITS if how.method == "covariance" else 0
+        return Vector(
+            method=f"descriptor_{how.method}",
+            concept=self.descriptor,
+            positive="high",
+            negative="low",
+            directions={site: labelled(array, site, self.passes, sigmas) for site, array in found.items()},
+            unit=UNITS[how.method],
+            model=self.model.describe(),
+            settings=self.settings,
+            sampling=self.model.sampling(self.settings),
+            examples=tuple(
+                Example(prompt=clip.prompt, lyrics=clip.lyrics, seed=clip.seed, value=value, pair=None)
+                for clip, value in zip([self.clips[place] for place in chosen], values.tolist(), strict=True)
+            ),
+            reliability=reliability_of_refits(directions, n_groups, self.passes, len(values), draws),
+        )
+
+    def _chosen(self, side: Side) -> Int[np.ndarray, " some_clip"]:
+        """Return the clips on a side of the median; raise UserError for too few, or if they are all the same."""
+        median = np.median(self.values)
+        on_side = {
+            "all": self.values >= -np.inf,
+            "above": self.values >= median,
+            "below": self.values <= median,
+        }
+        chosen = np.flatnonzero(on_side[side])
+        _check_number(len(chosen))
+        if np.ptp(self.values[chosen]) == 0:
+            raise UserError(
+                f"{self.descriptor} is {self.values[chosen][0]:g} in all {len(chosen)} clips. Give clips that differ "
+                "in it."
+            )
+        return chosen
+
+
+@dataclass(frozen=True)
+class _How:
+    method: DescriptorMethod
+    side: Side
+
+
+def descriptor(
+    model: AudioDiffusionModel,
+    descriptor: str | Measure,
+    sites: str | Sequence[str],
+    clips: Sequence[Clip],
+    *,
+    method: DescriptorMethod = "covariance",
+    side: Side = "all",
+    passes: Sequence[Pass] = ("cond",),
+    settings: GenerationSettings | None = None,
+) -> Vector:
+    """Compute the direction in which a descriptor of the audio rises, at each site, pass and step.
+
+    With x the token mean of a site's output, y the descriptor, and s its standard deviation over clips:
+
+    - `covariance`: s · Cov(x, y) / Var(y), what changes with y on average.
+    - `ridge`: s · w / |w|², with the weights w of a ridge regression of y on x (its penalty is `PENALTY` times the
+      largest eigenvalue of Σ (x − x̄)(x − x̄)ᵀ).
+    - `probe`: w (w·Δ) / |w|², with the weights w of the probe (see `analyses.probes`) that tells clips above the
+      median from the others, and their mean difference Δ.
+
+    A descriptor's two ends need not lie on one line: `side` computes the direction from the clips `above` or `below`
+    the median only, which include the median itself. Use the first with positive strengths, the second with negative
+    ones.
+
+    Args:
+        model: the model.
+        descriptor: loudness (dB), brightness (spectral centroid, Hz), onset_rate (per second), or a function of mono
+            samples and their sample rate in Hz.
+        sites: sites of the directions.
+        clips: clips to generate and measure; the more they differ in the descriptor and in nothing else, the better.
+        method: covariance, ridge or probe.
+        side: all, above or below.
+        passes: passes that get directions.
+        settings: generation settings.
+
+    Raises:
+        UserError: if a descriptor, site, pass, method or side is unknown, a clip has no value, there are too few clips,
+            or the descriptor is the same in all.
+    """
+    how = validated(_How, {"method": method, "side": side}, "Invalid vector")
+    measured = measured_clips(model, descriptor, sites, clips, passes=passes, settings=settings)
+    return measured.vector(how.method, how.side)
+
+
+def measured_clips(
+    model: AudioDiffusionModel,
+    descriptor: str | Measure,
+    sites: str | Sequence[str],
+    clips: Sequence[Clip],
+    *,
+    passes: Sequence[Pass] = ("cond",),
+    settings: GenerationSettings | None = None,
+) -> MeasuredClips:
+    """Generate clips, measure a descriptor of their audio, and keep the token means of the sites' outputs.
+
+    `MeasuredClips.vector` computes directions from them, with several methods if desired. Arguments and errors are
+    those of `descriptor`.
+    """
+    must_be(AudioDiffusionModel, model, "A vector is made with a model, such as wb.load('organism-shared')")
+    must_be(Sequence, clips, "Clips must be a list, such as wb.clips(['a fast song', 'a slow song'])")
+    for clip in clips:
+        must_be(Clip, clip, "Clips must be such as those of wb.clips(['a fast song', 'a slow song'])")
+    _check_number(len(clips))
+    name, measure = asked_descriptor(descriptor)
+    settings = settings_or_default(settings)
+    capture = Capture(
+        parse_sites(sites, model.n_blocks, model.block_names), tuple(range(settings.num_steps)), tuple(passes)
+    )
+    model.check_capture(capture, settings)
+    values: list[float] = []
+    means: dict[str, dict[int, list[np.ndarray]]] = {}
+
+    def keep(first: int, site: Site, step: int, outputs: torch.Tensor) -> None:  # noqa: ARG001 - clips come in order
+        of_steps = means.setdefault(str(site), {})
+        of_steps.setdefault(step, []).append(outputs.mean(dim=2).cpu().numpy())
+
+    def hear(audio: Float[np.ndarray, "clip channel sample"]) -> None:
+        for samples in audio:
+            values.append(_measured(measure, name, samples, model.sample_rate, clips[len(values)]))
+
+    stream_clips(model, clips, settings, capture, keep, hear)
+    by_site = {
+        site: np.stack([np.concatenate(of_steps[step]) for step in capture.steps], axis=2)
+        for site, of_steps in means.items()
+    }
+    return MeasuredClips(model, settings, name, tuple(clips), np.array(values), by_site, tuple(passes))
+
+
+def _check_number(n_clips: int) -> None:
+    if n_clips < FEWEST_CLIPS:
+        raise UserError(
+            f"A direction needs at least {FEWEST_CLIPS} clips, on one side of the median, too; there are {n_clips}. "
+            "Give more clips."
+        )
+
+
+def _measured(
+    measure: Measure, name: str, samples: Float[np.ndarray, "channel sample"], sample_rate: int, clip: Clip
+) -> float:
+    value = float(measure(samples.mean(axis=0), sample_rate))
+    if not np.isfinite(value):
+        raise UserError(
+            f"The clip {quoted(clip.prompt)} (seed {clip.seed}) has no {name}; it may be silent. Leave it out."
+        )
+    return value
+
+
+def _directions(
+    means: Float[np.ndarray, "clip pass step channel"],
+    values: Float[np.ndarray, " clip"],
+    method: DescriptorMethod,
+) -> Float[np.ndarray, "pass step channel"]:
+    """Return the directions of some clips; zero if their values are all the same."""
+    found = np.zeros(means.shape[1:])
+    if np.ptp(values) == 0:
+        return found
+    for acting, step in np.ndindex(means.shape[1:3]):
+        x = means[:, acting, step] - means[:, acting, step].mean(axis=0)
+        found[acting, step] = _direction(x, values - values.mean(), method)
+    return found
+
+
+def _direction(
+    x: Float[np.ndarray, "clip channel"], y: Float[np.ndarray, " clip"], method: DescriptorMethod
+) -> Float[np.ndarray, " channel"]:
+    """Return the direction of centred activations and values."""
+    spread = float(y.std())
+    if method == "covariance":
+        return spread * (y @ x) / (y @ y)
+    if method == "probe":
+        return probe_direction(x, y > np.median(y))
+    largest = np.linalg.norm(x, ord=2) ** 2
+    weights = (
+        Ridge(alpha=PENALTY * largest, fit_intercept=False).fit(x, y).coef_
+        if largest
+        else np.zeros(x.shape[1])
+    )
+    length = float(weights @ weights)
+    return spread * weights / length if length else weights
