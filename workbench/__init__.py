@@ -33,6 +33,7 @@ _ALIASES = {
     "published_slider": ("analyses.steering", "published_slider"),
     "text_embedding": ("analyses.steering", "text_embedding"),
     "sae_features": ("analyses.steering", "sae_features"),
+    "token_embedding": ("analyses.steering", "token_embedding"),
     "trace": ("dashboards.notebook", "trace"),
 }
 _from_stub, _, _names = lazy_loader.attach_stub(__name__, __file__)

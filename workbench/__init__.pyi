@@ -10,6 +10,7 @@ from .engine.edits import (
     ablate,
     add,
     add_difference,
+    add_to_conditioning,
     add_velocity,
     blend,
     clamp,
@@ -38,6 +39,7 @@ pci = _steering.pci
 published_slider = _steering.published_slider
 text_embedding = _steering.text_embedding
 sae_features = _steering.sae_features
+token_embedding = _steering.token_embedding
 trace = _notebook.trace
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "ablate",
     "add",
     "add_difference",
+    "add_to_conditioning",
     "add_velocity",
     "austeer",
     "blend",
@@ -71,5 +74,6 @@ __all__ = [
     "sae_features",
     "steer_back",
     "text_embedding",
+    "token_embedding",
     "trace",
 ]

@@ -13,6 +13,11 @@ from analyses.steering.published_features import vector_from_scores
 from analyses.steering.sae_features import SAEFeatures, sae_features
 from analyses.steering.slider import Slider, load_slider, published_slider
 from analyses.steering.text_embedding import TextEmbedding, text_embedding
+from analyses.steering.token_embedding import (
+    TokenEmbedding,
+    token_embedding,
+    token_embedding_from_published,
+)
 from analyses.steering.vector import Vector, load_vector
 
 __all__ = [
@@ -26,6 +31,7 @@ __all__ = [
     "SAEFeatures",
     "Slider",
     "TextEmbedding",
+    "TokenEmbedding",
     "Vector",
     "austeer",
     "caa",
@@ -42,5 +48,7 @@ __all__ = [
     "published_slider",
     "sae_features",
     "text_embedding",
+    "token_embedding",
+    "token_embedding_from_published",
     "vector_from_scores",
 ]

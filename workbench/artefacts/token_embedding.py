@@ -19,6 +19,13 @@ from workbench.artefacts.torch_files import read_tensors
 
 # Both prompts need a token at the same position: other methods omit the word here, this one uses "instrument".
 _INSTRUMENTS = ("piano", "violin")
+# TADA adds the direction at this word of the neutral prompt.
+_WORDS = {
+    **dict.fromkeys(_INSTRUMENTS, "instrument"),
+    **dict.fromkeys(("mood", "tempo", "rock_genre", "electronic_music"), "song"),
+    **dict.fromkeys(("vocal_gender", "vocal_style"), "vocal"),
+    "guitar_electronic": "guitar",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +35,11 @@ class TokenDirection(Artefact):
     kind: ClassVar[str] = "token-embedding"
 
     direction: Float[np.ndarray, " hidden"]
+
+    @property
+    def word(self) -> str:
+        """The word of the steered prompt at whose token the direction is added."""
+        return _WORDS[self.concept.name]
 
     @property
     def name(self) -> str:

@@ -1,8 +1,8 @@
 """Edits as data: what to change in a run, where and when, as frozen objects with canonical JSON.
 
-`patch`, `random_patch`, `ablate`, `add`, `add_difference`, `add_velocity`, `clamp`, `steer_back`, `edit_features`,
-`low_rank` and `blend` create them. A source is a run: a clip, a `Run`, or a name to be bound to one later
-(`Run.bound`).
+`patch`, `random_patch`, `ablate`, `add`, `add_to_conditioning`, `add_difference`, `add_velocity`, `clamp`,
+`steer_back`, `edit_features`, `low_rank` and `blend` create them. A source is a run: a clip, a `Run`, or a name to be
+bound to one later (`Run.bound`).
 """
 
 import math
@@ -197,7 +197,8 @@ class Edit:
     @cached_property
     def conditioning_sites(self) -> tuple[Site, ...]:
         """The cross-attentions that take padding mask or positions from a source; empty if outputs are changed."""
-        if not self.sources or not {"mask", "keys"} & set(self.conditioning_parts):
+        takes = self.sources and OPERATORS[self.operator].takes
+        if not takes or not {"mask", "keys"} & set(self.conditioning_parts):
             return ()
         return tuple(map(Site.parse, self.sites))
 
@@ -406,6 +407,26 @@ def add(
     return _edit("add", sites, [], window, vector=given, strength=strength, keep_norm=keep_norm, cycle=cycle)
 
 
+def add_to_conditioning(
+    vector: Numbers,
+    sites: str | Sequence[str],
+    part: Literal["keys", "values"],
+    strength: float = 1.0,
+    *,
+    source: Source | None = None,
+    **window: Unpack[WindowOptions],
+) -> Edit:
+    """Add `strength * vector` to the keys or the values of conditioning tokens, such as segments=("word:song",).
+
+    Nothing is taken from the `source`, which only says where the prompts differ, for the segments `swapped`, `before`
+    and `after`.
+    """
+    sources = () if source is None else (source,)
+    given: WindowOptions = {**window, "parts": (part,)}
+    values = {"vector": HashedTensor.of(vector), "strength": strength}
+    return _edit("add_to_conditioning", sites, sources, given, "conditioning", **values)
+
+
 def add_difference(
     sites: str | Sequence[str],
     plus: Source,
@@ -592,6 +613,10 @@ def _check_conditioning(edit: Edit) -> None:
         )
     if not set(edit.conditioning_parts) <= set(CONDITIONING_PARTS):
         raise UserError(f"Parts must be at least one of {', '.join(CONDITIONING_PARTS)}.")
+    if not _operator(edit.operator).takes and edit.conditioning_parts not in (("keys",), ("values",)):
+        raise UserError(
+            f"'{edit.operator}' must have one part, keys or values; got {', '.join(edit.conditioning_parts)}."
+        )
 
 
 def _check_weights(edit: Edit) -> None:

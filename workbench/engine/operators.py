@@ -424,7 +424,9 @@ class Operator:
 
     With the target `weights` the function takes the inputs of a linear module in several rows and the parameters of
     each, and returns what is added to its output. `sources` are the minimum and maximum number of source runs. `alike`
-    means that their conditioning tokens must be at the same positions, because their values are combined.
+    means that their conditioning tokens must be at the same positions, because their values are combined. `takes` means
+    that a row takes values of its sources, with their padding mask and positions; otherwise they only say where words
+    differ.
     """
 
     function: Callable[[Any, Any], torch.Tensor]
@@ -432,6 +434,7 @@ class Operator:
     targets: tuple[EditTarget, ...] = ("output",)
     sources: tuple[int, int] = (0, 0)
     alike: bool = False
+    takes: bool = True
 
 
 MANY = 10_000
@@ -442,6 +445,7 @@ OPERATORS: dict[str, Operator] = {
     "mean": Operator(mean_of_sources, sources=(1, MANY)),
     "resample": Operator(take_source, sources=(1, 1)),
     "add": Operator(add_vector, Addition),
+    "add_to_conditioning": Operator(add_vector, Addition, ("conditioning",), sources=(0, 1), takes=False),
     "add_difference": Operator(add_source_difference, Difference, ("output", "velocity"), sources=(2, 2)),
     "clamp": Operator(set_projection, Projection),
     "steer_back": Operator(remove_projection, Removal),

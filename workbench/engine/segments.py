@@ -83,6 +83,10 @@ def _positions(name: str, target: Conditioning, source: Conditioning, n_tokens: 
     if name.startswith(WORD):
         wanted = name.removeprefix(WORD)
         matching = [word for word in words if any(wanted in map(_bare, texts) for texts in word[0])]
+        if not matching and target is source:
+            raise UserError(
+                f"A prompt does not have the word '{wanted}'. Choose a word that all prompts have."
+            )
         if not matching:
             raise UserError(
                 f"Neither prompt of a pair has the word '{wanted}'. Choose a word that all pairs have."

@@ -173,6 +173,10 @@ class AceStep15(AudioDiffusionModel):
         words = words_at_tokens(clip.prompt, mark.index("\0"), offsets, segments["text"][0])
         return Conditioning(segments, words)
 
+    def _text_projections(self, block: int) -> tuple[torch.nn.Linear, ...]:  # noqa: ARG002 - the same for all
+        embedder: torch.nn.Linear = self.pipeline.transformer.condition_embedder
+        return self.pipeline.condition_encoder.text_projector, embedder
+
     def noise(
         self, clips: Sequence[Clip], duration: float
     ) -> Float[torch.Tensor, "clip frame latent_channel"]:

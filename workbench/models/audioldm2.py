@@ -132,6 +132,7 @@ class AudioLDM2(AudioDiffusionModel):
     call_class = CallOfAudioLDM2
     options_class = AudioLDM2Options
     one_stream: ClassVar[bool] = False
+    nonlinear_text = "it reads what the language model generates"
 
     def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
         with _loading():
@@ -303,6 +304,9 @@ class AudioLDM2(AudioDiffusionModel):
         offsets = self._tokenised(clip.prompt).offset_mapping
         words = words_at_tokens(clip.prompt, 0, offsets, self._n_generated)
         return Conditioning(self.segments(clip, settings), words)
+
+    def _text_projections(self, block: int) -> tuple[torch.nn.Linear, ...]:
+        return () if self._places[block].reads_text else super()._text_projections(block)
 
     def _tokenised(self, prompt: str) -> Any:
         tokenizer = self.pipeline.tokenizer_2

@@ -60,6 +60,8 @@ class AudioDiffusionModel(ABC):
     call_class: ClassVar[type[PipelineCall]]
     options_class: ClassVar[type[Options]]
     one_stream: ClassVar[bool] = True
+    nonlinear_text: ClassVar[str] = ""
+    """What is not linear between the text encoder's states and keys and values."""
 
     def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
         # Slow to import, and not needed without a model.
@@ -293,6 +295,36 @@ class AudioDiffusionModel(ABC):
         module: torch.nn.Linear = self._modules.linear(site)
         return module
 
+    def from_text(
+        self, direction: Float[torch.Tensor, " text_channel"], site: Site
+    ) -> Float[torch.Tensor, " channel"]:
+        """Return how the keys or values of a site change if a state of the text encoder changes by a direction.
+
+        Raises:
+            UserError: if they are not affine in the text encoder's states, or these have another width.
+        """
+        change = direction.double()
+        for module in (*self._text_projections(site.block), self.linear(site)):
+            if len(change) != module.in_features:
+                raise UserError(
+                    f"The direction must have {module.in_features} numbers, the width of the text encoder of "
+                    f"{self.name}; it has {len(change)}."
+                )
+            change = module.weight.detach().to(change) @ change
+        return change
+
+    def _text_projections(self, block: int) -> tuple[torch.nn.Linear, ...]:
+        """Return the linear modules between the text encoder's states and those that a block's cross-attention reads.
+
+        Raises:
+            UserError: if there are other modules.
+        """
+        raise UserError(
+            f"The keys and values of block {self.block_names[block]} of {self.name} are not affine in the text "
+            f"encoder's states ({self.nonlinear_text}), so a direction of these states has no keys and values of its "
+            "own. Use a direction made on this model, with token_embedding."
+        )
+
     def reads(self, block: int) -> slice:
         """Return which conditioning tokens, as numbered by `segments`, the block's cross-attention reads."""
         return self._modules.reads(block)
@@ -517,7 +549,8 @@ class AudioDiffusionModel(ABC):
             names = edit.edit.window.segments
             if names is None:
                 return edit
-            positions = segment_positions(names, places[edit.row], places[edit.sources[0]], n_tokens)
+            counterpart = places[edit.sources[0] if edit.sources else edit.row]
+            positions = segment_positions(names, places[edit.row], counterpart, n_tokens)
             return replace(edit, positions=tuple(positions))
 
         return tuple(map(placed, batch.edits))

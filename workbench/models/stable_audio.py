@@ -69,6 +69,7 @@ class StableAudioOpen(AudioDiffusionModel):
     pipeline_class = StableAudioPipeline
     call_class = CallOfStableAudio
     options_class = StableAudioOptions
+    nonlinear_text = "they pass a SiLU in cross_attention_proj"
 
     def __init__(self, name: str, source: str, device: str = "cpu", dtype: str = "float32") -> None:
         super().__init__(name, source, device, dtype)

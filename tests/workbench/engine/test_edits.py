@@ -20,6 +20,8 @@ from workbench.engine.edits import (
     ablate,
     add,
     add_difference,
+    add_to_conditioning,
+    add_velocity,
     blend,
     clamp,
     edit_features,
@@ -31,6 +33,7 @@ from workbench.engine.edits import (
 )
 from workbench.engine.operators import OPERATORS
 from workbench.engine.runs import Clip
+from workbench.engine.sites import Site
 from workbench.engine.tensors import HashedTensor
 from workbench.sae.topk import TopKConfig, TopKSAE
 
@@ -45,6 +48,8 @@ MADE = [
     add([1.0, 2.0], "tf0.mlp", 2.0),
     add(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), "tf0.mlp", keep_norm=True, cycle=True),
     add_difference("tf0.mlp", CLEAN, "corrupt", 2.0, constant=True),
+    add_to_conditioning([1.0, 2.0], "tf0.cross_attn", "values", 2.0, source="clean", segments=("swapped",)),
+    add_velocity(CLEAN, Run("corrupt", follows=Run(SELF)), 2.0, steps=(1, 2)),
     clamp([1.0, 2.0], "tf0.mlp"),
     steer_back([1.0, 2.0], "tf0.mlp", 0.5),
     low_rank(ONE, torch.ones(3, 1), "tf0.cross_attn.k", 2.0, passes=("cond",)),
@@ -98,6 +103,19 @@ def test_every_operator_survives_json(edit: Edit) -> None:
 
 def test_every_operator_is_made_by_a_function() -> None:
     assert {edit.operator for edit in MADE} == set(OPERATORS)
+
+
+def test_only_what_is_taken_from_a_source_moves_positions() -> None:
+    added = add_to_conditioning([1.0], "tf0.cross_attn", "keys", source="clean")
+    assert added.conditioning_sites == ()
+    assert patch("tf0.cross_attn", "clean", parts=("keys",)).conditioning_sites == (Site(0, "cross_attn"),)
+
+
+@pytest.mark.parametrize("parts", [None, ("mask",), ("keys", "values")])
+def test_a_vector_is_added_to_keys_or_to_values(parts: Any) -> None:
+    added = add_to_conditioning([1.0], "tf0.cross_attn", "keys")
+    with pytest.raises(UserError, match="must have one part, keys or values"):
+        replace(added, window=Window(parts=parts))
 
 
 def test_json_has_no_numbers_of_a_vector() -> None:

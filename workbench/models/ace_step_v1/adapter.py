@@ -211,6 +211,9 @@ class AceStepV1(AudioDiffusionModel):
             "output_type": "latent",
         }
 
+    def _text_projections(self, block: int) -> tuple[torch.nn.Linear, ...]:  # noqa: ARG002 - the same for all
+        return (self.pipeline.transformer.genre_embedder,)
+
     @contextmanager
     def _following(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
         self.pipeline.after_guidance = change
