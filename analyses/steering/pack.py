@@ -19,6 +19,7 @@ from analyses.steering.reliability import as_dataset
 from cache.errors import UserError
 from cache.opening import UnsafeFile
 from cache.protocol import Pass
+from cache.wording import printable
 from workbench.documents import parse_document
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
@@ -72,6 +73,9 @@ class Header(_Strict):
         for name in ("model", "weights_hash"):
             if not isinstance(model.get(name), str):
                 raise ValueError(f"it must have a {name}")
+        names = model.get("block_names", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("its block_names must be a list of texts")
         return model
 
     @field_validator("provenance")
@@ -153,7 +157,7 @@ def read_pack(path: str | os.PathLike[str], root: Path | None = None) -> dict[st
             f"The vector {file} cannot be read ({error.strerror}). Give the path of its file."
         ) from error
     except (ValueError, UserError) as error:
-        reason = str(error)[:200].rstrip(".")
+        reason = printable(str(error)[:200].rstrip("."))
         raise UserError(
             f"{file} is not a vector, or is damaged ({reason}). Give a file that a vector's `save` wrote."
         ) from error
@@ -174,12 +178,15 @@ def _fields(header: Header, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         directions[site] = labelled(values, site, header.passes, header.sigmas)
         raw_norms[site] = labelled_norms(lengths, site, header.passes, header.sigmas)
     known = {name.removeprefix(_RELIABILITY): arrays[name] for name in of_reliability}
+    reliable = as_dataset(known, list(header.sites), header.passes, header.pairs)
+    if reliable.sizes["step"] != len(header.sigmas):
+        raise ValueError("its reliability is of other steps")
     return {
         **{name: getattr(header, name) for name in _PLAIN},
         "directions": directions,
         "raw_norms": raw_norms,
         "examples": tuple(header.examples),
-        "reliability": as_dataset(known, list(header.sites), header.passes, header.pairs),
+        "reliability": reliable,
     }
 
 

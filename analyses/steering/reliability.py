@@ -114,6 +114,8 @@ def as_dataset(
     """Return the arrays of `reliability` with their labels; raise ValueError if they do not fit together."""
     if set(arrays) != set(VARIABLES):
         raise ValueError(f"its reliability does not have {', '.join(VARIABLES)}")
+    if any(array.dtype.kind != "f" or array.ndim != len(VARIABLES[name]) for name, array in arrays.items()):
+        raise ValueError("its reliability does not have numbers by site, pass and step")
     steps = range(arrays["steps"].shape[-1])
     coords = {"site": list(sites), "pass": list(passes), "step": steps, "step_b": steps, "pairs": list(pairs)}
     return xr.Dataset({name: (dims, arrays[name]) for name, dims in VARIABLES.items()}, coords)

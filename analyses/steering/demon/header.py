@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workbench.engine.settings import MOST_STEPS
+
 KEY = "steering_pack"
 """The metadata entry of the header."""
 PARTS = {"post_block_residual": "block", "cross_attn_output": "cross_attn"}
@@ -11,6 +13,8 @@ PARTS = {"post_block_residual": "block", "cross_attn_output": "cross_attn"}
 FAMILIES = {"acestep": "ACE-Step 1.5"}
 """The architecture of each of DEMON's families that the workbench has."""
 METHODS = {"tada_caa": "caa", "caa_diff_means": "caa", "auscore": "austeer"}
+LARGEST = 3e38
+"""DEMON's numbers are in single precision."""
 FILE = "DEMON's pack must be given by its path, such as 'bright.safetensors'"
 
 
@@ -34,8 +38,8 @@ class OneStep(_Strict):
     """The step at the position of step `step` of `of`; `of` is by default the number of steps of the run."""
 
     kind: Literal["step"]
-    step: int = Field(0, ge=0)
-    of: int | None = Field(None, ge=1)
+    step: int = Field(0, ge=0, le=MOST_STEPS)
+    of: int | None = Field(None, ge=1, le=MOST_STEPS)
 
     def weights(self, n: int) -> list[float]:
         """Return the weight of each of `n` steps."""

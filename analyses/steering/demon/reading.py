@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from analyses.steering.demon.header import FAMILIES, FILE, KEY, METHODS, PARTS, DemonHeader
+from analyses.steering.demon.header import FAMILIES, FILE, KEY, LARGEST, METHODS, PARTS, DemonHeader
 from analyses.steering.directions import labelled, labelled_norms
 from analyses.steering.reliability import unknown_reliability
 from analyses.steering.vector import Vector
 from cache.errors import UserError
 from cache.opening import UnsafeFile
 from cache.protocol import Pass
-from cache.wording import quoted
+from cache.wording import printable, quoted
 from workbench.documents import parse_document
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import Site, parse_sites
@@ -50,9 +50,11 @@ def vector_from_demon(
     try:
         arrays, header = _load(file)
         _check_base(header, model)
-        blocks, rows = _blocks_and_rows(header, arrays)
+        with np.errstate(over="ignore", invalid="ignore"):
+            blocks, rows = _blocks_and_rows(header, arrays)
         sites = _sites(header, blocks, rows, model)
         sigmas = _sigmas(header, rows, model, settings)
+        steps = _weighted(rows, header, len(sigmas))
     except UnsafeFile:
         raise
     except OSError as error:
@@ -60,13 +62,13 @@ def vector_from_demon(
             f"{file} cannot be read ({error.strerror}). Give the path of DEMON's pack."
         ) from error
     except (ValueError, UserError) as error:
-        raise UserError(f"{file} cannot be used as DEMON's pack: {str(error)[:300].rstrip('.')}.") from error
-    weights = np.array(header.policy.weights(len(sigmas)))[:, None]
+        reason = printable(str(error)[:300].rstrip("."))
+        raise UserError(f"{file} cannot be used as DEMON's pack: {reason}.") from error
     both = [name for name in ("cond", "null") if name in model.passes(settings)]
     passes: list[Pass] = ["cond"] if header.cond_only else both  # type: ignore[assignment]
     directions, raw_norms = {}, {}
     for place, site in enumerate(sites):
-        values = np.broadcast_to(rows[place] * weights, (len(passes), len(sigmas), header.hidden_size)).copy()
+        values = np.stack([steps[place]] * len(passes))
         directions[site] = labelled(values, site, passes, sigmas)
         norm = header.norms[place] if header.norms else header.norm or np.nan
         raw_norms[site] = labelled_norms(np.full(values.shape[:2], norm), site, passes, sigmas)
@@ -139,8 +141,7 @@ def _blocks_and_rows(header: DemonHeader, arrays: Mapping[str, np.ndarray]) -> t
         rows = (arrays["vectors"] * np.array(shares)[:, None])[:, None]
     elif set(arrays) == {"vector"}:
         blocks = header.blocks or [header.block]
-        with np.errstate(over="ignore"):
-            rows = arrays["vector"].astype(float) * header.magnitude
+        rows = arrays["vector"].astype(float) * header.magnitude
         rows = rows[None, None] if rows.ndim == 1 else rows
     else:
         raise ValueError("its arrays must be one vector, or vectors (block, channel) and blocks")
@@ -153,8 +154,6 @@ def _blocks_and_rows(header: DemonHeader, arrays: Mapping[str, np.ndarray]) -> t
         )
     if len(header.norms) not in (0, len(blocks)):
         raise ValueError("it must have one of its norms for each block")
-    if not np.isfinite(rows).all():
-        raise ValueError("its numbers are too large")
     return blocks, rows.astype(float)
 
 
@@ -169,6 +168,17 @@ def _share(header: DemonHeader, row: Float[np.ndarray, " channel"], place: int) 
     if norm > 0 and abs(norm - 1) > UNIT_TOLERANCE:
         return float(knob_unit)
     return header.norms[place] * knob_unit if place < len(header.norms) else header.magnitude
+
+
+def _weighted(
+    rows: Float[np.ndarray, "block _given channel"], header: DemonHeader, n_steps: int
+) -> Float[np.ndarray, "block step channel"]:
+    """Return what a unit of the knob adds in each of the steps; raise ValueError if the numbers are too large."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = rows * np.array(header.policy.weights(n_steps))[:, None]
+    if not (np.abs(steps) < LARGEST).all():
+        raise ValueError("its numbers are too large")
+    return steps
 
 
 def _sites(header: DemonHeader, blocks: Sequence[int], rows: Rows, model: AudioDiffusionModel) -> list[str]:

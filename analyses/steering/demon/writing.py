@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from analyses.steering.demon.header import FAMILIES, FILE, KEY, METHODS, PARTS, Curve, DemonHeader, Range
+from analyses.steering.demon.header import (
+    FAMILIES,
+    FILE,
+    KEY,
+    LARGEST,
+    METHODS,
+    PARTS,
+    Curve,
+    DemonHeader,
+    Range,
+)
 from analyses.steering.vector import Vector
 from cache.errors import UserError
 from workbench.engine.sites import Site
@@ -85,6 +95,8 @@ def _one_direction_per_step(vector: Vector) -> tuple[Float[np.ndarray, "block st
             "DEMON's packs have one width; the sites of this vector have several. Choose some of them."
         )
     values = np.stack([array.values for array in arrays], axis=1)
+    if not (np.abs(values) < LARGEST).all():
+        raise UserError("DEMON's packs are in single precision; this vector has larger numbers.")
     passes = set(arrays[0]["pass"].values.tolist())
     if passes not in ({"cond"}, {"cond", "null"}) or not np.array_equal(values[0], values[-1]):
         raise UserError(

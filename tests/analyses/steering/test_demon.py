@@ -189,6 +189,8 @@ ONES = torch.ones(32)
         ({"policy": {"kind": "curve", "weights": [math.nan]}}, None, "finite"),
         ({"operation": "project"}, None, "operation is not a known name"),
         ({"magnitude": 1e300}, {"vector": 1e300 * ONES.double()}, "too large"),
+        ({"policy": {"kind": "curve", "weights": [1e300]}}, {"vector": 1e300 * ONES.double()}, "too large"),
+        ({"policy": {"kind": "step", "step": 10**400}}, None, "step must be at most"),
         ({"label": "\x1b[31m"}, None, "must be one line of text"),
         ({"provenance": {"weights_hash": "ab"}}, None, r"weights 'ab'\), but this model is"),
         ({"provenance": {"weights_hash": 3}}, None, "weights '3'"),
@@ -350,6 +352,7 @@ def test_what_demon_cannot_express_is_refused(
         (made_on(tiny64, draw.standard_normal((2, 2, 4, 32)), ("cond", "null")), "Make one of the cond pass"),
         (replace(plain, sampling=tiny_v1_64.sampling(SETTINGS)), "this vector is of ACE-Step v1"),
         (replace(plain, concept="雨"), "needs a name"),
+        (made_on(tiny64, 1e39 * values), "single precision"),
     ):
         with pytest.raises(UserError, match=words):
             write_demon(vector, tmp_path / "p")

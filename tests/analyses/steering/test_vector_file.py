@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from analyses.steering import Vector, load_vector
 from analyses.steering.directions import labelled
 from analyses.steering.pack import Header
-from analyses.steering.reliability import reliability
+from analyses.steering.reliability import reliability, unknown_reliability
 from cache.errors import UserError
 from tests.analyses.steering.test_vector import examples_of, sampling_of
 from tests.full_disk import full_disk
@@ -100,6 +100,14 @@ def directions(values: np.ndarray) -> dict[str, np.ndarray]:
     return {f"direction.{site}": values for site in SITES}
 
 
+def reliability_of(n_steps: int) -> dict[str, np.ndarray]:
+    found = unknown_reliability(SITES, ["cond", "null"], n_steps)
+    return {
+        f"reliability.{name}": np.zeros((*values.shape[:3], 1)) if name == "learning" else values.values
+        for name, values in found.items()
+    }
+
+
 HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
 
 
@@ -135,6 +143,13 @@ HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
         ),
         ({"arrays": {f"raw_norm.{SITES[0]}": None}}, "not those of its sites"),
         ({"arrays": {"reliability.learning": None}}, "its reliability does not have"),
+        ({"arrays": {"reliability.steps": np.array(1.0)}}, "numbers by site, pass and step"),
+        (
+            {"arrays": {"reliability.split_half": np.ones((2, 2, 2), dtype=bool)}},
+            "numbers by site, pass and step",
+        ),
+        ({"arrays": reliability_of(5)}, "its reliability is of other steps"),
+        ({"model": {"model": "tiny", "weights_hash": "ab", "block_names": 3}}, "block_names must be a list"),
         ({"arrays": {f"raw_norm.{SITES[0]}": np.ones(2)}}, "one raw norm for each pass and step"),
         ({"arrays": directions(np.full((2, 2, 3), np.nan))}, "finite numbers"),
         ({"arrays": directions(np.ones((2, 2, 3)))}, "its content is not what"),
