@@ -31,14 +31,16 @@ concept_slider = _steering.concept_slider
 descriptor = _steering.descriptor
 feature_steering = _steering.feature_steering
 free_sliders = _steering.free_sliders
+interference = _steering.interference
 load = _models.load_model
 load_slider = _steering.load_slider
 load_vector = _steering.load_vector
 open = _notebook.open_study
 pci = _steering.pci
 published_slider = _steering.published_slider
-text_embedding = _steering.text_embedding
 sae_features = _steering.sae_features
+stack = _steering.stack
+text_embedding = _steering.text_embedding
 token_embedding = _steering.token_embedding
 trace = _notebook.trace
 
@@ -62,6 +64,7 @@ __all__ = [
     "edit_features",
     "feature_steering",
     "free_sliders",
+    "interference",
     "load",
     "load_slider",
     "load_vector",
@@ -72,6 +75,7 @@ __all__ = [
     "published_slider",
     "random_patch",
     "sae_features",
+    "stack",
     "steer_back",
     "text_embedding",
     "token_embedding",

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol, TypedDict, Unpack, cast, runtime_checkable
+from functools import cached_property
+from typing import Annotated, Any, Protocol, TypedDict, Unpack, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import Site, parse_sites
 from workbench.models.base import AudioDiffusionModel
-from workbench.prompts.prompt_sets import PromptSet, asked_prompt_set
+from workbench.prompts.prompt_sets import Pair, PromptSet, asked_prompt_set
 from workbench.seeds import Seed, consecutive_seeds
 from workbench.validation import MadeByUsers, must_be, validated
 
@@ -79,21 +80,27 @@ class Method(BaseModel, ABC, metaclass=MadeByUsers):
 class PairCapture:
     """Pairs towards the positive value of a concept, and what is captured of their runs.
 
-    `examples` are the clips of each pair, the clean one first.
+    The runs of a pair share their noise; each pair has a different seed, from `seed` on.
     """
 
     model: AudioDiffusionModel
     concept: str
     positive: str
     negatives: tuple[str, ...]
-    examples: tuple[Example, ...]
+    pairs: tuple[Pair, ...]
+    seed: int
     capture: Capture
     settings: GenerationSettings
 
     @property
     def n_pairs(self) -> int:
         """Number of pairs."""
-        return len(self.examples) // 2
+        return len(self.pairs)
+
+    @cached_property
+    def examples(self) -> tuple[Example, ...]:
+        """The clips of each pair, the clean one first."""
+        return pair_examples(self.pairs, consecutive_seeds(self.seed, self.n_pairs).tolist())
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -220,13 +227,22 @@ def fit(
         UserError: as `capture_of_pairs`; or for anything that is not a method, or whose parameters do not suit the
             sites.
     """
-    must_be(Sequence, methods, "Methods must be a list, such as [CAA(), AUSteer(k=64)]")
-    for method in methods:
-        must_be(Method, method, "A method must be one such as CAA() or AUSteer(k=64)")
-    captured = capture_of_pairs(model, concept, sites, **options)
+    check_methods(methods)
+    return fit_to(capture_of_pairs(model, concept, sites, **options), methods)
+
+
+def fit_to(captured: PairCapture, methods: Sequence[Method]) -> list[Vector]:
+    """Generate the pairs, and fit several methods to them; return a vector for each."""
     fits = [method.start(captured) for method in methods]
     captured.stream(fits)
     return [each.vector() for each in fits]
+
+
+def check_methods(methods: Any) -> None:
+    """Raise UserError for anything that is not a list of methods."""
+    must_be(Sequence, methods, "Methods must be a list, such as [CAA(), AUSteer(k=64)]")
+    for method in methods:
+        must_be(Method, method, "A method must be one such as CAA() or AUSteer(k=64)")
 
 
 def capture_of_pairs(
@@ -268,8 +284,9 @@ def capture_of_pairs(
     kept = parse_sites(sites, model.n_blocks, model.block_names)
     capture = Capture(kept, tuple(range(settings.num_steps)), tuple(drawn.passes))
     model.check_capture(capture, settings)
-    examples = pair_examples(chosen, consecutive_seeds(drawn.seed, len(chosen)).tolist())
-    return PairCapture(model, concept, positive, tuple(negatives), examples, capture, settings)
+    return PairCapture(
+        model, concept, positive, tuple(negatives), tuple(chosen), drawn.seed, capture, settings
+    )
 
 
 @dataclass(frozen=True)
