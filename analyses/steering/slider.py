@@ -10,14 +10,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from analyses.steering.schedule import Over, Schedule, Stretch, scheduled
+from analyses.steering.schedule import Over, Schedule, scheduled
 from cache.errors import UserError
 from cache.opening import UnsafeFile
 from cache.protocol import Pass
 from cache.wording import printable
 from workbench.artefacts.lora import CONFIGURATION, read_lora
 from workbench.documents import parse_document
-from workbench.engine.edits import Edit, WindowOptions, low_rank
+from workbench.engine.edits import Edit, low_rank
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import LINEAR_PARTS, Site
 from workbench.engine.tensors import HashedTensor
@@ -118,19 +118,15 @@ class Slider:
         stretches = scheduled(strength, self.sigmas, schedule, over, start_step)
         throughout = len(stretches) == 1 and stretches[0][0] == (0, len(self.sigmas) - 1)
         made_on = None if self.model is None else (self.model["model"], self.model["weights_hash"])
-        edits = [
-            self._edit(site, stretch, passes, throughout) for site in self.factors for stretch in stretches
-        ]
+        everywhere: Any = {} if passes is None else {"passes": passes}
+        edits = []
+        for site, each in self.factors.items():
+            for steps, weight in stretches:
+                window = everywhere if throughout else {**everywhere, "steps": steps}
+                scaled = weight * self.alpha / each.rank
+                edits.append(low_rank(each.down, each.up, site, scaled, **window))
         made_at = None if throughout else self.sigmas
         return tuple(replace(edit, made_on=made_on, made_at=made_at) for edit in edits)
-
-    def _edit(self, site: str, stretch: Stretch, passes: Sequence[Pass] | None, throughout: bool) -> Edit:
-        steps, strength = stretch
-        window: WindowOptions = {} if throughout else {"steps": steps}
-        if passes is not None:
-            window["passes"] = tuple(passes)
-        factors = self.factors[site]
-        return low_rank(factors.down, factors.up, site, strength * self.alpha / self.rank, **window)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the slider as a safetensors file, which `load_slider` reads.

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cache.errors import UserError
-from workbench.files import locked
+from workbench.files import locked, remove_partials
 from workbench.provenance import content_hash
 from workbench.tensor_files import load_tensors, write_tensors
 from workbench.validation import must_be
@@ -63,8 +63,8 @@ def adapted(
     exactly = "|".join(map(re.escape, modules))
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=exactly)
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):  # PEFT draws the first weights on the CPU
+            torch.default_generator.manual_seed(seed)
             tuner = LoraModel(network, config, _ADAPTER)
         weights = {}
         for name in modules:
@@ -92,12 +92,16 @@ class Checkpoints:
         self._folder = None if folder is None else Path(folder)
         self._identity = content_hash(identity)
 
-    def held(self) -> AbstractContextManager[None]:
-        """Keep other processes out of the folder."""
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out of the folder, and remove what killed ones left half-written."""
         if self._folder is None:
-            return nullcontext()
+            yield
+            return
         busy = f"Another process is training a slider in {self._folder}. Wait for it, or use another folder."
-        return locked(self._folder / _LOCK, self._folder, busy)
+        with locked(self._folder / _LOCK, self._folder, busy):
+            remove_partials(self._folder, self._folder)
+            yield
 
     def load(self, lora: Lora, optimiser: torch.optim.Optimizer, iterations: int) -> list[float]:
         """Restore the last state, if there is one, and return the losses so far.

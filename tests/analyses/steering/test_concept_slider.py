@@ -89,9 +89,12 @@ def test_it_continues_where_it_was_killed(
 
     with pytest.raises(KeyboardInterrupt):
         trained(tiny64, 4, checkpoints=tmp_path / "state", progress=kill)
+    half_written = tmp_path / "state" / f".part-{0:032x}.safetensors"
+    half_written.touch()
     seen: list[tuple[int, int]] = []
     again = trained(tiny64, 4, checkpoints=tmp_path / "state", progress=lambda *done: seen.append(done))
     assert same(again, whole)
+    assert not half_written.exists()
     assert seen == [(2, 4), (3, 4), (4, 4)]
     assert same(trained(tiny64, 4, checkpoints=tmp_path / "state"), whole)
     longer = trained(tiny64, 5, checkpoints=tmp_path / "state")

@@ -76,6 +76,9 @@ def test_schedules_and_passes_are_windows(tiny64: AceStep15) -> None:
     assert all(edit.made_at == slider.sigmas for edit in (*late, *weighted))
     with pytest.raises(UserError, match="Unknown schedule"):
         slider.at(1.0, schedule="sometimes")
+    for passes in ("cond", ("conditional",)):
+        with pytest.raises(UserError, match="passes"):
+            Slider.at.__wrapped__(slider, 1.0, passes=passes)
     with pytest.raises(UserError, match="strength must be a finite number"):
         slider.at(float("nan"))
 
