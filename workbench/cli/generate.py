@@ -9,7 +9,7 @@ from analyses.steering.spec import PASS_MODES
 from cache.errors import UserError
 from cache.protocol import Dtype
 from workbench.cli.console import Device, output
-from workbench.cli.packs import resampled
+from workbench.cli.packs import note_differences, resampled
 from workbench.engine.settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def generate(
     asked = {"duration": duration, "num_steps": num_steps, "guidance_scale": guidance}
     settings = _settings(vectors, asked, parse_options(option or []))
     adapter = load_model(model, device=device, dtype=model_dtype)
+    for vector in vectors:
+        note_differences(vector, vector.concept, adapter.sampling(settings))
     if resample:
         sigmas = adapter.sigmas(settings)
         vectors = [resampled(vector, vector.concept, sigmas) for vector in vectors]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from analyses.steering import Vector
     from workbench.engine.settings import GenerationSettings
     from workbench.models.base import AudioDiffusionModel
+    from workbench.models.sampling import Sampling
     from workbench.studies.study import Study
 
 Pack = Annotated[Path, typer.Argument(metavar="PACK", help="File of a steering vector.")]
@@ -159,3 +160,9 @@ def resampled(vector: "Vector", name: str, sigmas: Sequence[float]) -> "Vector":
     changed = vector.resampled(sigmas)
     note(f"The vector {name} is resampled {changed.provenance['resampled']}.")
     return changed
+
+
+def note_differences(vector: "Vector", name: str, sampling: "Sampling") -> None:
+    """Say in what a run differs from those that a vector was computed from."""
+    if differences := vector.sampling.differences(sampling):
+        note(f"The vector {name} was made with {', '.join(differences)} as in this run.")

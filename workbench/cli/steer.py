@@ -17,7 +17,7 @@ from workbench.cli.console import (
     progress,
 )
 from workbench.cli.options import offers
-from workbench.cli.packs import export_pack, import_pack, list_packs, resampled, show
+from workbench.cli.packs import export_pack, import_pack, list_packs, note_differences, resampled, show
 from workbench.cli.parsing import CommandLine
 from workbench.cli.reports import report_steering
 
@@ -146,6 +146,8 @@ def apply(
     study = open_study(study_folder)
     packs = {name: asked_pack(study, name) for name in dict.fromkeys(pack or [])}
     model = study.load_model(device)
+    for name, vector in packs.items():
+        note_differences(vector, name, model.sampling(study.spec.settings))
     if resample is not None:
         sigmas = model.sigmas(study.spec.settings)
         packs = {name: resampled(vector, name, sigmas) for name, vector in packs.items()}

@@ -178,6 +178,13 @@ def test_vectors_of_other_steps_are_resampled_if_asked(
     outcome = workbench(*command, "--resample", "sigma")
     assert outcome.code == 0, outcome.err
     assert "mood is resampled by the nearest sigma, from 2 steps (sigma 1 to 0.75) to 3" in words(outcome.err)
+    assert "was made with" not in outcome.err
+    outcome = workbench(*command, "--resample", "sigma", "--guidance", 7, "--option", "shift=2")
+    assert outcome.code == 0, outcome.err
+    expected = (
+        "mood was made with guidance_scale 3.0 instead of 7.0, shift 3.0 instead of 2.0 as in this run."
+    )
+    assert expected in words(outcome.err)
 
 
 # Import and export

@@ -133,6 +133,12 @@ def check_labels_are_read_off_the_calls(subject: Subject) -> None:
         for call, names in zip(calls, of_steps, strict=True):
             assert call.passes == tuple(name for name in order if name in names for _ in range(2))
             assert call.clips == (0, 1) * len(names)
+        sampling, guided = model.sampling(settings), any(len(set(call.passes)) > 1 for call in calls)
+        assert sampling.passes == tuple(of_steps)
+        assert sampling.scheduler == type(model.pipeline.scheduler).__name__
+        assert sampling.guidance_scale == (settings.guidance_scale if guided else 1.0)
+        assert settings.options.items() <= sampling.options.items()
+        assert sampling.adapters == ()
     throughout = model.guided_throughout(subject.settings)
     assert set(model.step_passes(throughout)) == {model.passes(throughout)}
 

@@ -6,6 +6,7 @@ import torch
 from analyses.patching.arms import patch_arm
 from analyses.patching.contexts import prompt_set_contexts
 from analyses.patching.sweep import run_arms
+from cache.errors import UserError
 from tests.tolerances import assert_close, difference
 from tests.workbench.models.architectures import ace_step
 from tests.workbench.models.conformance import LinearRows
@@ -93,3 +94,26 @@ def test_organism_arms_equal_single_runs() -> None:
     for row, prompt in enumerate([context.pair.clean, context.pair.corrupt]):
         alone = organism.generate_batch([Clip(prompt.text, 5)], GenerationSettings()).latents
         assert_close(together[row], alone[0])
+
+
+def test_the_sampling_has_what_was_left_out_and_what_follows_from_it(
+    tiny: AceStep15, tiny_turbo: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = GenerationSettings(num_steps=2, guidance_scale=7.0)
+    assert tiny.sampling(settings).guidance_scale == 7.0
+    assert tiny.sampling(settings).options["shift"] == 3.0
+    assert tiny_turbo.sampling(settings).guidance_scale == 1.0, "its guidance is distilled"
+    assert tiny_turbo.sampling(settings).passes == (("cond",), ("cond",))
+    monkeypatch.setattr(tiny.denoiser, "peft_config", {"slider": None}, raising=False)
+    assert tiny.sampling(settings).adapters == ("slider",)
+    with pytest.raises(UserError, match="no option omega"):
+        tiny.sampling(settings.model_copy(update={"options": {"omega": 7}}))
+
+
+def test_what_differs_between_two_samplings_is_named(tiny: AceStep15, tiny_turbo: AceStep15) -> None:
+    settings = GenerationSettings(num_steps=2, guidance_scale=7.0)
+    guided, distilled = tiny.sampling(settings), tiny_turbo.sampling(settings)
+    assert guided.differences(guided) == []
+    assert guided.differences(distilled) == ["guidance_scale 7.0 instead of 1.0"]
+    shifted = tiny.sampling(settings.model_copy(update={"options": {"shift": 1}}))
+    assert shifted.differences(guided) == ["shift 1.0 instead of 3.0"]
