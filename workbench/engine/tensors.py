@@ -19,6 +19,7 @@ from workbench.tensor_files import load_tensors
 
 FOLDER = "tensors"
 MAX_BYTES = 2**28
+_HEADER_BYTES = 1024  # more than a file has beside the numbers
 _VALUE = "value"
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -40,7 +41,7 @@ class HashedTensor:
         """Copy values to float32, or float64 if they are float64.
 
         Raises:
-            UserError: if there are no values, or they are not finite real numbers.
+            UserError: if there are no values, too many to be stored, or they are not finite real numbers.
         """
         if isinstance(values, HashedTensor):
             return values
@@ -52,6 +53,11 @@ class HashedTensor:
             what = "complex ones" if given.is_complex() else "none"
             raise UserError(f"A tensor of an edit must have real numbers, at least one; it has {what}.")
         dtype = torch.float64 if given.dtype == torch.float64 else torch.float32
+        if (size := given.numel() * dtype.itemsize) > MAX_BYTES - _HEADER_BYTES:
+            raise UserError(
+                f"A tensor of an edit must have less than {MAX_BYTES / 2**20:.4g} MiB, so that it can be stored; it "
+                f"has {size / 2**20:.4g}."
+            )
         value = given.to("cpu", dtype, copy=True).contiguous()
         if not bool(torch.isfinite(value).all()):
             raise UserError("A tensor of an edit must have finite numbers only; it has NaN or infinity.")

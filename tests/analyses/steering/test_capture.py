@@ -64,3 +64,13 @@ def test_sums_are_over_the_pairs_of_each_group(tiny64: AceStep15) -> None:
         of_pairs = values[:, 0].sum(axis=3)
         expected = np.stack([of_pairs[group::10].sum(axis=0) for group in range(10)])
         assert_close(sums.arrays[site], expected)
+
+
+def test_all_blocks_or_all_but_some_are_just_sites(tiny64: AceStep15) -> None:
+    one_pair = {**OPTIONS, "pairs": 1}
+    (every,) = fit(tiny64, "mood", "*.cross_attn", [CAA()], **one_pair)
+    (some,) = fit(
+        tiny64, "mood", [site for site in every.directions if site != SITES[1]], [CAA()], **one_pair
+    )
+    assert list(every.directions) == SITES and list(some.directions) == SITES[:1]
+    assert_close(every.directions[SITES[0]].values, some.directions[SITES[0]].values)

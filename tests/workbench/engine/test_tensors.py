@@ -93,3 +93,16 @@ def test_a_name_that_is_no_hash_is_refused(tmp_path: Path, name: str) -> None:
 def test_numbers_must_be_finite(bad: list[float]) -> None:
     with pytest.raises(UserError, match="finite"):
         HashedTensor.of(bad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_tensor_is_at_most_as_large_as_can_be_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr("workbench.engine.tensors.MAX_BYTES", 2048)
+    most = 1024 // dtype.itemsize
+    largest = HashedTensor.of(torch.ones(most, dtype=dtype))
+    save_tensor(tmp_path, largest)
+    assert load_tensor(tmp_path, largest.hash) == largest
+    with pytest.raises(UserError, match="less than 0"):
+        HashedTensor.of(torch.ones(most + 1, dtype=dtype))
