@@ -10,37 +10,50 @@ from typing import Any, Unpack
 
 import xarray as xr
 
+from analyses.sae.run import load_sae
 from analyses.steering.austeer import AUSteer
 from analyses.steering.caa import CAA
 from analyses.steering.capture import Method, PairOptions, fit
 from analyses.steering.free_sliders import free_sliders
 from analyses.steering.ladder import nulls
 from analyses.steering.pairs import ends
-from analyses.steering.pci import pci
+from analyses.steering.pci import PCI, pci
+from analyses.steering.probe_direction import Probe
 from analyses.steering.prompt_method import PromptMethod
 from analyses.steering.run import Way
+from analyses.steering.sae_features import SAEFeatures
+from analyses.steering.schedule import Schedule
+from analyses.steering.slider import Slider, load_slider
 from analyses.steering.spec import METHODS, PROMPT_METHODS, SteeringSpec
 from analyses.steering.study_packs import find_pack
 from analyses.steering.text_embedding import text_embedding
+from analyses.steering.token_embedding import TokenEmbedding, token_embedding
 from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
+from workbench.engine.edits import Edit
 from workbench.engine.sites import check_blocks, parse_blocks
 from workbench.models.base import AudioDiffusionModel
 from workbench.studies.study import Study
 from workbench.validation import validated
 
+SLIDERS = "sliders"
+"""Folder of a study's concept sliders."""
 EVERY, BUT = "all", "all-"
 PART = "cross_attn"
 LEAST_IMPACT = 0.1
 """Blocks of at least this impact are functional (TADA, arXiv 2602.11910, threshold of Eq. 2)."""
 MAP = "patching-blocks"
 
-_CLASSES: tuple[type[Method], ...] = (CAA, AUSteer)
+_CLASSES: tuple[type[Method], ...] = (CAA, AUSteer, SAEFeatures, Probe)
 _PROMPT_METHODS: dict[str, Callable[..., Any]] = dict(
-    zip(PROMPT_METHODS, (pci, text_embedding, free_sliders), strict=True)
+    zip(PROMPT_METHODS, (pci, text_embedding, token_embedding, free_sliders), strict=True)
 )
 CLASSES = dict(zip(METHODS, _CLASSES, strict=True))
 """The class of each method that computes a vector from pairs; its own options are the class's fields."""
+
+
+Steering = Vector | Slider | PromptMethod | TokenEmbedding
+"""Anything with edits at a strength."""
 
 
 def site_set(text: str, n_blocks: int, names: Sequence[str] = ()) -> tuple[str, ...]:
@@ -122,9 +135,11 @@ def fit_vector(
     """
     if method not in METHODS:
         raise UserError(f"Unknown method '{method}'. Methods: {', '.join(METHODS)}.")
-    fitted = validated(CLASSES[method], dict(own), f"Invalid options of {method}")
+    chosen = asked_sites(study, model, concept, sites)
+    of_study = {"saes": {site: load_sae(study, site) for site in chosen}} if method == "sae-features" else {}
+    fitted = validated(CLASSES[method], {**own, **of_study}, f"Invalid options of {method}")
     options |= {"prompts": study.spec.prompts, "settings": study.spec.settings}
-    (vector,) = fit(model, concept, asked_sites(study, model, concept, sites), [fitted], **options)
+    (vector,) = fit(model, concept, chosen, [fitted], **options)
     return vector
 
 
@@ -136,9 +151,19 @@ def check_name(name: str) -> None:
 
 def asked_pack(study: Study, name: str) -> Vector:
     """Load a pack of the study by its name, or any by its file; raise UserError if there is neither."""
-    if name.endswith(".safetensors") or "/" in name:
+    if _is_path(name):
         return load_vector(Path(name))
     return load_vector(find_pack(study.path, name), root=study.path)
+
+
+def slider_file(study: Study, name: str) -> Path:
+    """Return the file of the study's slider called `name`, or any by its path."""
+    return Path(name) if _is_path(name) else study.path / SLIDERS / f"{name}.safetensors"
+
+
+def asked_slider(study: Study, name: str) -> Slider:
+    """Load a slider of the study by its name, or any by its file; raise UserError if there is neither."""
+    return load_slider(slider_file(study, name))
 
 
 def prompt_method(
@@ -149,13 +174,13 @@ def prompt_method(
     sites: str,
     positive: str,
     negative: str,
-) -> PromptMethod:
+) -> PromptMethod | TokenEmbedding:
     """Return a method that steers through the prompt, for a concept of the study's prompt set.
 
     Raises:
         UserError: if the method, the concept or a value is unknown, or the sites are not cross-attentions.
     """
-    made: PromptMethod = _PROMPT_METHODS[method](
+    made: PromptMethod | TokenEmbedding = _PROMPT_METHODS[method](
         model,
         concept,
         asked_sites(study, model, concept, sites),
@@ -177,7 +202,17 @@ def ways_of_packs(packs: Mapping[str, Vector], randoms: int, seed: int, **how: A
     return ways
 
 
-def asked_steering(study: Study, steered: Sequence[Vector | PromptMethod], **options: Any) -> SteeringSpec:
+def way_of(
+    name: str, steering: Slider | PromptMethod | TokenEmbedding, schedule: Schedule, start_step: int
+) -> Way:
+    """Return a slider or a method as a way of steering; PCI, whose strength is a number of steps, has no schedule."""
+    if isinstance(steering, PCI):
+        return Way(name, steering.at)
+    at: Callable[..., tuple[Edit, ...]] = steering.at
+    return Way(name, partial(at, schedule=schedule, start_step=start_step))
+
+
+def asked_steering(study: Study, steered: Sequence[Steering], **options: Any) -> SteeringSpec:
     """Make the spec of a trial of vectors and methods for one concept, on prompts that no vector was computed from.
 
     Raises:
@@ -193,7 +228,7 @@ def asked_steering(study: Study, steered: Sequence[Vector | PromptMethod], **opt
     first, prompts = steered[0], study.spec.prompts
     known = first.concept in prompts.concepts and first.negative in prompts.concepts[first.concept]
     positive, negatives = ends(prompts, first.concept, first.positive, first.negative if known else "")
-    own = {example.prompt for each in steered if isinstance(each, Vector) for example in each.examples}
+    own = {prompt for each in steered for prompt in _prompts(each)}
     values = {
         "concept": first.concept,
         "positive": positive,
@@ -202,3 +237,16 @@ def asked_steering(study: Study, steered: Sequence[Vector | PromptMethod], **opt
         **options,
     }
     return validated(SteeringSpec, values, "Invalid steering")
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(".safetensors") or "/" in name
+
+
+def _prompts(steering: Steering) -> list[str]:
+    """Return the prompts that a direction or slider was computed from."""
+    if isinstance(steering, Vector):
+        return [example.prompt for example in steering.examples]
+    if isinstance(steering, Slider):
+        return [prompt for pair in steering.training.get("prompts", []) for prompt in pair]
+    return []

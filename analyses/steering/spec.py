@@ -6,10 +6,12 @@ from workbench.scorers import SCORERS
 from workbench.seeds import Seed
 from workbench.validation import Names, distinct
 
-METHODS = ("caa", "austeer")
+METHODS = ("caa", "austeer", "sae-features", "probe")
 """Methods that compute a vector from pairs."""
-PROMPT_METHODS = ("pci", "text-embedding", "free-sliders")
-"""Methods that steer through the prompt, without anything computed before."""
+PROMPT_METHODS = ("pci", "text-embedding", "token-embedding", "free-sliders")
+"""Methods that steer through the prompt."""
+SCORES = ("tfidf", "diff", "ratio", "cohens_d", "mean_pos", "logistic")
+"""Scores of features, by which those of a direction are chosen."""
 PASS_MODES = ("cond_only", "null_only", "null_on_cond", "separate", "cond_on_both", "null_on_both")
 """Names of `analyses.steering.vector.PASS_MODES`."""
 LONGEST_NAME = 60

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
-from analyses.steering.spec import METHODS, PASS_MODES, PROMPT_METHODS, SteeringSpec
+from analyses.steering.spec import METHODS, PASS_MODES, PROMPT_METHODS, SCORES, SteeringSpec
 from cache.errors import UserError
 from cache.protocol import Pass
 from workbench.cli.console import (
@@ -14,6 +14,7 @@ from workbench.cli.console import (
     console,
     note,
     open_study,
+    output,
     progress,
 )
 from workbench.cli.options import offers
@@ -67,7 +68,20 @@ def fit(
         str | None,
         typer.Option(help="For caa: constant in time, one direction for each token, or tokens of a cycle."),
     ] = None,
-    k: Annotated[int | None, typer.Option(min=1, help="For austeer: channels that are moved.")] = None,
+    k: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="For austeer: channels that are moved. For sae-features: features of each site."
+        ),
+    ] = None,
+    score: Annotated[
+        Literal[SCORES] | None,  # type: ignore[valid-type]
+        typer.Option(help="For sae-features: the score by which features are chosen (tfidf by default)."),
+    ] = None,
+    contrastive: Annotated[
+        bool | None,
+        typer.Option(help="For sae-features: subtract the features of the negative prompts."),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the pack; defaults to the concept.")] = "",
     device: Device = "cpu",
 ) -> None:
@@ -77,7 +91,12 @@ def fit(
 
     study = open_study(study_folder)
     check_name(name)
-    own = {"time": int(time) if time and time.isdecimal() else time, "k": k}
+    own = {
+        "time": int(time) if time and time.isdecimal() else time,
+        "k": k,
+        "score": score,
+        "contrastive": contrastive,
+    }
     vector = fit_vector(
         study,
         study.load_model(device),
@@ -94,6 +113,49 @@ def fit(
     show(save_pack(study.path, name or concept, vector))
 
 
+@app.command("train-slider")
+def train_slider(
+    study_folder: StudyFolder,
+    concept: Annotated[str, typer.Option(help="Concept.")],
+    sites: Sites = "",
+    positive: Positive = "",
+    negative: Negative = "",
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of prompts to train on.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the pairs, weights and noise.")] = 0,
+    rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA.")] = 4,
+    iterations: Annotated[int, typer.Option(min=1, help="Training steps.")] = 500,
+    eta: Annotated[float, typer.Option(help="How much more of the concept it learns.")] = 7.0,
+    name: Annotated[str, typer.Option(help="Name of the slider; defaults to the concept.")] = "",
+    device: Device = "cpu",
+) -> None:
+    """Train a concept slider, a LoRA, and keep it in the study's folder sliders. Run again to continue."""
+    from analyses.steering.asking import asked_sites, check_name, slider_file
+    from analyses.steering.concept_slider import concept_slider
+
+    study = open_study(study_folder)
+    check_name(name)
+    model = study.load_model(device)
+    file = slider_file(study, name or concept)
+    with progress("Training the slider") as report:
+        slider = concept_slider(
+            model,
+            concept,
+            asked_sites(study, model, concept, sites),
+            rank=rank,
+            positive=positive,
+            negative=negative,
+            prompts=study.spec.prompts,
+            pairs=pairs,
+            seed=seed,
+            iterations=iterations,
+            eta=eta,
+            settings=study.spec.settings,
+            checkpoints=file.with_suffix(".training"),
+            progress=report,
+        )
+    output.print(f"{slider}: {slider.save(file)}", soft_wrap=True)
+
+
 @app.command()
 @offers(SteeringSpec, randoms="--random")
 def apply(
@@ -101,6 +163,10 @@ def apply(
     pack: Annotated[
         list[str] | None,
         typer.Option(help="Steering vector: its name in the study, or a file. Repeatable, to compare them."),
+    ] = None,
+    slider: Annotated[
+        list[str] | None,
+        typer.Option(help="Concept slider: its name in the study, or a file. Repeatable."),
     ] = None,
     method: Annotated[
         list[str] | None,
@@ -134,12 +200,19 @@ def apply(
 
     Prompts that a vector was computed from are left out. Runs that the study already has are not repeated.
     """
-    from analyses.steering.asking import asked_pack, asked_steering, prompt_method, ways_of_packs
-    from analyses.steering.run import Way
+    from analyses.steering.asking import (
+        asked_pack,
+        asked_slider,
+        asked_steering,
+        prompt_method,
+        way_of,
+        ways_of_packs,
+    )
 
-    if not pack and not method:
+    if not (pack or slider or method):
         raise UserError(
-            "Give a steering vector (--pack) or a method that steers through the prompt (--method)."
+            "Give a steering vector (--pack), a concept slider (--slider) or a method that steers through the prompt "
+            "(--method)."
         )
     if unknown := [name for name in method or [] if name not in PROMPT_METHODS]:
         raise UserError(f"Unknown method '{unknown[0]}' (--method). Methods: {', '.join(PROMPT_METHODS)}.")
@@ -151,17 +224,21 @@ def apply(
     if resample is not None:
         sigmas = model.sigmas(study.spec.settings)
         packs = {name: resampled(vector, name, sigmas) for name, vector in packs.items()}
-    concept = concept or next((vector.concept for vector in packs.values()), "")
+    sliders = {name: asked_slider(study, name) for name in dict.fromkeys(slider or [])}
+    named = [each.concept for each in packs.values()] + [each.concept for each in sliders.values()]
+    concept = concept or next(iter(named), "")
     methods = {
         name: prompt_method(study, model, name, concept, sites, positive, negative)
         for name in dict.fromkeys(method or [])
     }
-    spec = asked_steering(study, [*packs.values(), *methods.values()], **asked)
+    spec = asked_steering(study, [*packs.values(), *sliders.values(), *methods.values()], **asked)
     how = {
         "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
     }  # fmt: skip
+    others = {f"slider {name}": made for name, made in sliders.items()} | methods
     ways = ways_of_packs(packs, spec.randoms, spec.seed, **how)
-    _try(study, spec, [*ways, *(Way(name, made.at) for name, made in methods.items())], model)
+    ways += [way_of(name, made, schedule, start_step) for name, made in others.items()]
+    _try(study, spec, ways, model)
 
 
 @app.command()
