@@ -8,6 +8,7 @@ import xarray as xr
 from jaxtyping import Float
 from pydantic import Field
 
+from analyses.steering.reliability import unknown_reliability
 from analyses.steering.vector import Vector
 from workbench.seeds import Seed
 from workbench.validation import must_be, validated
@@ -36,7 +37,13 @@ class _Drawn:
 def _turned(vector: Vector, seed: int, number: int) -> Vector:
     draws = np.random.default_rng((seed, number))
     directions = {site: _turned_directions(array, draws) for site, array in vector.directions.items()}
-    return replace(vector, concept=f"random {number} (like {vector.concept})", directions=directions)
+    first = next(iter(directions.values()))
+    return replace(
+        vector,
+        concept=f"random {number} (like {vector.concept})",
+        directions=directions,
+        reliability=unknown_reliability(list(directions), first["pass"].values.tolist(), first.sizes["step"]),
+    )
 
 
 def _turned_directions(directions: xr.DataArray, draws: np.random.Generator) -> xr.DataArray:

@@ -8,6 +8,7 @@ import xarray as xr
 
 from analyses.steering.directions import labelled
 from analyses.steering.nulls import random_vectors
+from analyses.steering.reliability import reliability
 from analyses.steering.vector import Vector
 from cache.errors import UserError
 from tests.analyses.steering.test_vector import SIGMAS, SITE, vector_of
@@ -86,3 +87,10 @@ def test_they_do_not_pass_for_the_concept(vector: Vector) -> None:
 def test_what_cannot_be_drawn(vector: Vector, options: dict[str, int], words: str) -> None:
     with pytest.raises(UserError, match=words):
         random_vectors(vector, **options)
+
+
+def test_they_have_no_reliability_of_pairs(vector: Vector) -> None:
+    sums = np.random.default_rng(0).standard_normal((4, *vector.directions[SITE].shape))
+    known = replace(vector, reliability=reliability({SITE: sums}, ["cond", "null"], 4))
+    assert known.reliability.split_half.notnull().all()
+    assert all(values.isnull().all() for values in random_vectors(known, 1)[0].reliability.values())
