@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from cache.errors import UserError
 from cache.wording import quoted
@@ -50,6 +51,17 @@ class Batch:
     rows: tuple[Row, ...]
     edits: tuple[RowEdit, ...] = ()
     requested: tuple[int, ...] = ()
+
+    @cached_property
+    def only_read(self) -> frozenset[int]:
+        """The rows of which nothing but the conditioning is used, so that they need no latents."""
+        used = {*self.requested, *(row.shadow_of for row in self.rows), *(edit.row for edit in self.edits)}
+        for edit in self.edits:
+            if edit.edit.target != "conditioning":
+                used |= set(edit.sources)
+        return frozenset(
+            place for place, row in enumerate(self.rows) if place not in used and row.shadow_of is None
+        )
 
     @property
     def embeds_conditioning(self) -> bool:

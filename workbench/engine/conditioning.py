@@ -20,15 +20,20 @@ class ConditioningTable:
     def __init__(self) -> None:
         self._kept: dict[Site, dict[Key, Float[torch.Tensor, "token channel"]]] = {}
         self._keys: list[Key] = []
+        self._stored: list[Key] = []
 
-    def start_call(self, keys: Sequence[Key]) -> None:
-        """Start a call whose computed rows have these conditionings."""
-        self._keys = list(keys)
+    def start_call(self, keys: Sequence[Key], stored: Sequence[Key] = ()) -> None:
+        """Start a call whose computed rows have these conditionings, and which also reads those that are `stored`."""
+        self._keys, self._stored = list(keys), list(stored)
+
+    def has(self, key: Key) -> bool:
+        """Whether a conditioning is cached at every site."""
+        return bool(self._kept) and all(key in kept for kept in self._kept.values())
 
     @property
     def complete(self) -> bool:
         """Whether the values of all rows of this call are cached at every site."""
-        return bool(self._kept) and all(set(self._keys) <= set(kept) for kept in self._kept.values())
+        return all(map(self.has, self._keys))
 
     def rows(self, site: Site) -> Float[torch.Tensor, "row token channel"] | None:
         """Return the site's output for this call's rows, or None if it is not cached yet."""
@@ -36,6 +41,13 @@ class ConditioningTable:
         if kept is None or not set(self._keys) <= set(kept):
             return None
         return torch.stack([kept[key] for key in self._keys])
+
+    def with_stored(
+        self, site: Site, value: Float[torch.Tensor, "row token channel"]
+    ) -> Float[torch.Tensor, "readable_row token channel"]:
+        """Return the site's output for this call's rows, followed by what is cached of those that are stored."""
+        kept = self._kept[site]
+        return torch.cat([value, *(kept[key][None] for key in self._stored)]) if self._stored else value
 
     def keep(self, site: Site, value: Float[torch.Tensor, "row token channel"]) -> None:
         """Cache the site's output for this call's rows, before any edit."""

@@ -127,7 +127,7 @@ def visit_call(
 ) -> None:
     """Apply a batch's edits to one call, and pass captured values (clip, pass, token, channel) to `sink`.
 
-    `mask` marks real (True) and padding (False) conditioning tokens of each computed row, or is None without padding.
+    `mask` marks real (True) and padding (False) conditioning tokens of each readable row, or is None without padding.
     An edit reads its source rows before any edit of that site in this call; captured values are those after the edits.
     With a `table`, keys and values of the constant conditioning are computed in the first call and reused.
     """
@@ -141,7 +141,7 @@ def visit_call(
     for block in plan_call(access.n_blocks, access.reads, rows, batch.edits, captured, table is not None):
         for visit in block.before:
             _visit(access, visit, give, table)
-        _write_mask(access, block, mask)
+        _write_mask(access, block, mask, len(rows.run))
         _move_positions(access, block)
         for visit in block.after:
             _visit(access, visit, give, table)
@@ -233,18 +233,23 @@ def _visit(
     value = access.read(site) if known is None else known
     if constant is not None and known is None:
         constant.keep(site, value)
+    n_rows = len(value)
+    if constant is not None:
+        value = constant.with_stored(site, value)
     if inputs is not None:
         value = _with_weights(value, inputs, visit.weights)
     edited = _edited(value, visit, access.head_dim(site.block)) if visit.edits else value
     if known is not None:
-        access.skip(site, edited)
+        access.skip(site, edited[:n_rows])
     elif visit.edits or visit.weights:
-        access.write(site, edited)
+        access.write(site, edited[:n_rows])
     if visit.captured:
         give(site, edited)
 
 
-def _write_mask(access: CallAccess, visit: BlockVisit, mask: Bool[torch.Tensor, "row token"] | None) -> None:
+def _write_mask(
+    access: CallAccess, visit: BlockVisit, mask: Bool[torch.Tensor, "row token"] | None, n_rows: int
+) -> None:
     """Hide each row's own padding or, if an edit replaces the mask, that of its first source."""
     if mask is None:
         return
@@ -254,7 +259,7 @@ def _write_mask(access: CallAccess, visit: BlockVisit, mask: Bool[torch.Tensor, 
         if "mask" in edit.edit.conditioning_parts:
             at = slice(None) if edit.positions is None else list(edit.positions)
             seen[edit.row, at] = mask[edit.sources[0], at]
-    access.write_mask(visit.block, seen)
+    access.write_mask(visit.block, seen[:n_rows])
 
 
 def _move_positions(access: CallAccess, visit: BlockVisit) -> None:

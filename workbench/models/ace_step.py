@@ -47,10 +47,10 @@ class CallOfAceStep(PipelineCall):
         self.network.condition_embedder.skip(nothing.expand(n_rows, n_tokens, 1))
 
     def row_mask(self, rows: CallRows) -> Bool[torch.Tensor, "row token"] | None:
-        """Return which conditioning tokens are visible to each computed row; None without padding."""
+        """Return which conditioning tokens are visible to each readable row; None without padding."""
         if self.real_tokens is None or bool(self.real_tokens.all()):
             return None
-        clips = [rows.label.clips[row] for row in rows.run]
+        clips = [rows.label.clips[row] for row in rows.readable]
         return self.real_tokens[torch.tensor(clips, device=self.real_tokens.device)]
 
 

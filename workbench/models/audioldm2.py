@@ -103,8 +103,8 @@ class CallOfAudioLDM2(PipelineCall):
         return slice(self.n_generated, None) if self.places[block].reads_text else generated
 
     def row_mask(self, rows: CallRows) -> Bool[torch.Tensor, "row token"] | None:
-        """Return which conditioning tokens are visible to each computed row; None without padding."""
-        text: torch.Tensor = self.arguments()["encoder_attention_mask_1"][list(rows.run)].bool()
+        """Return which conditioning tokens are visible to each readable row; None without padding."""
+        text: torch.Tensor = self.arguments()["encoder_attention_mask_1"][list(rows.readable)].bool()
         if bool(text.all()):
             return None
         return torch.cat([text.new_ones(len(text), self.n_generated), text], dim=1)

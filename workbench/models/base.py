@@ -38,7 +38,7 @@ from workbench.models.folders import loading
 from workbench.models.generated import Activations, GeneratedClip, GeneratedClips, generated_clips
 from workbench.models.network_call import NetworkCall, Reached, named_arguments
 from workbench.models.options import Options, options_of
-from workbench.models.pipeline_call import PipelineCall, cond_inputs, conditionings
+from workbench.models.pipeline_call import PipelineCall, cond_inputs, conditioning_key, conditionings
 from workbench.models.sampling import Sampling
 from workbench.provenance import weights_hash
 from workbench.seeds import seed_array
@@ -476,6 +476,9 @@ class AudioDiffusionModel(ABC):
         def keep(site: Site, step: int, values: torch.Tensor) -> None:  # noqa: ARG001 - steps come in order
             kept[site].append(values)
 
+        def is_known(clip: int, pass_name: str) -> bool:
+            return table is not None and table.has(conditioning_key(clips[clip], pass_name))
+
         access = self.call_access(self._traced_denoiser())
         following = self._following(changes.apply) if changes else nullcontext()
         with following, torch.no_grad(), self.nn.trace(**self._pipeline_arguments(clips, settings)) as tracer:
@@ -483,7 +486,9 @@ class AudioDiffusionModel(ABC):
             for _ in tracer.iter[: settings.num_steps]:
                 label = self.label_call(access.arguments(), len(clips))
                 reads_velocities = label.step in velocity_steps
-                rows = call_rows(label, clips, batch.edits, started, reads_velocities)
+                rows = call_rows(
+                    label, clips, batch.edits, started, reads_velocities, batch.only_read, is_known
+                )
                 started |= started_clips(label, batch.edits)
                 calls.append(label)
                 computed.append(len(rows.run))
@@ -493,7 +498,9 @@ class AudioDiffusionModel(ABC):
                 mask = access.row_mask(rows)
                 access.choose_rows(rows, clips)
                 if table is not None:
-                    table.start_call(conditionings(rows, clips))
+                    table.start_call(
+                        conditionings(label, rows.run, clips), conditionings(label, rows.stored, clips)
+                    )
                     if table.complete and not batch.embeds_conditioning:
                         access.skip_conditioning(len(rows.run))
                 visit_call(access, rows, batch, capture, mask, sink or keep, table)

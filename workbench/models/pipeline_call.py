@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 
 from workbench.engine.batch import Row
+from workbench.engine.conditioning import Key
 from workbench.engine.rows import CallRows
-from workbench.engine.runs import CallInputs
+from workbench.engine.runs import CallInputs, CallLabel, Clip
 from workbench.engine.sites import Site
 
 Move = tuple[int, int, tuple[int, ...] | None]
@@ -95,7 +96,7 @@ class PipelineCall(ABC):
     # Attention masks
 
     def row_mask(self, rows: CallRows) -> Bool[torch.Tensor, "row token"] | None:  # noqa: ARG002
-        """Return which conditioning tokens are visible to each computed row; None if all are."""
+        """Return which conditioning tokens are visible to each readable row; None if all are."""
         return None
 
     def reads(self, block: int) -> slice:  # noqa: ARG002 - all of them, in most networks
@@ -171,13 +172,14 @@ class PipelineCall(ABC):
         return int(attention.to_q.out_features // attention.heads)
 
 
-def conditionings(rows: CallRows, clips: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """Return the conditioning key of each computed row."""
-    label = rows.label
-    return [
-        (clips[label.clips[row]].prompt, clips[label.clips[row]].lyrics, label.passes[row])
-        for row in rows.run
-    ]
+def conditioning_key(clip: Clip, pass_name: str) -> Key:
+    """Return the key of a clip's conditioning in a pass."""
+    return clip.prompt, clip.lyrics, pass_name
+
+
+def conditionings(label: CallLabel, rows: Sequence[int], clips: Sequence[Row]) -> list[Key]:
+    """Return the conditioning keys of some rows of a call."""
+    return [conditioning_key(clips[label.clips[row]], label.passes[row]) for row in rows]
 
 
 def select_rows(arguments: dict[str, Any], rows: list[int], n_rows: int) -> dict[str, Any]:

@@ -50,12 +50,15 @@ def test_the_first_steps_are_neutral(subject: Subject) -> None:
 
 
 def test_a_strength_costs_its_steps_only(tiny64: AceStep15) -> None:
+    """And each of the other prompts one call, in which its states are computed."""
     method = pci(tiny64, "tempo", settings=SETTINGS)
-    sources = [NEUTRAL, POSITIVE, NEGATIVE]
-    made = tiny64.generate_batch([*sources, *(steered(method, k) for k in (0, 1, 3, -2, -4))], SETTINGS)
-    steps = 4 * len(sources) + 0 + 1 + 3 + 2 + 4
-    assert made.rows == 2 * steps, "cond and null"
-    assert torch.equal(made.latents[3], made.latents[0]), "strength 0 is the neutral run's row"
+    strengths = range(-4, 5)
+    made = tiny64.generate_batch([steered(method, strength) for strength in strengths], SETTINGS)
+    assert made.rows == 2 * (4 + sum(map(abs, strengths)) + 2), "cond and null"
+    both = tiny64.generate_batch([NEUTRAL, POSITIVE, steered(method, 0), steered(method, 4)], SETTINGS)
+    assert both.rows == 2 * 3 * 4, "a run that is asked for is computed"
+    assert torch.equal(both.latents[2], both.latents[0]), "strength 0 is the neutral run's row"
+    assert_close(both.latents[2:], made.latents[[4, 8]])
 
 
 def test_other_blocks_keep_their_states_in_every_pass(subject: Subject) -> None:

@@ -91,6 +91,13 @@ def test_strength_0_is_the_neutral_run(tiny64: AceStep15) -> None:
     assert method.at(2.0, schedule=[0.0] * 4) == ()
 
 
+def test_a_strength_costs_one_run(tiny64: AceStep15) -> None:
+    """And each of the other prompts one call."""
+    method = text_embedding(tiny64, "tempo", settings=SETTINGS)
+    made = tiny64.generate_batch([steered(method, strength) for strength in (1.0, 2.0)], SETTINGS)
+    assert made.rows == 2 * (2 * 4 + 2), "cond and null"
+
+
 def test_strength_follows_a_schedule(tiny64: AceStep15) -> None:
     method = text_embedding(tiny64, "tempo", settings=SETTINGS)
 

@@ -203,3 +203,27 @@ def test_clips_are_shared_that_were_one_row_all_along() -> None:
     clips = [Row(A, 1), Row(B, 1), Row(A, 1), Row(A, 1), Row(A, 2), Row(A, 1, shadow_of=0), Row(B, 1)]
     assert shared_clips(clips, {3}) == (0, 1, 0, 3, 4, 5, 1)
     assert shared_clips(clips, {0}) == (0, 1, 2, 2, 4, 5, 1)
+
+
+def test_a_clip_of_which_only_the_conditioning_is_read_is_computed_until_it_is_known() -> None:
+    clips = [Row(A, 1), Row(A, 1), Row(B, 1), Row(B, 1)]
+    read = RowEdit(patch(steps=(1, 2), passes=("cond",)), 1, (2,))
+    known: set[tuple[int, str]] = set()
+
+    def of(step: int) -> CallRows:
+        return call_rows(label(4, step=step), clips, [read], set(), False, {2}, lambda *each: each in known)
+
+    before = of(0)
+    assert computed(before) == [(0, "cond"), (3, "cond"), (0, "null"), (3, "null")]
+    assert (before.stored, before.place(2, "cond")) == ((), before.place(0, "cond")), "another row stands in"
+    first = of(1)
+    assert computed(first)[:4] == [(0, "cond"), (1, "cond"), (2, "cond"), (3, "cond")], (
+        "not shared with clip 3"
+    )
+    assert first.place(2, "cond") == 2
+    known.add((2, "cond"))
+    later = of(2)
+    assert computed(later)[:3] == [(0, "cond"), (1, "cond"), (3, "cond")]
+    assert later.stored == (2,)
+    assert later.readable == (*later.run, 2)
+    assert later.place(2, "cond") == len(later.run)

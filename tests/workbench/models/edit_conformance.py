@@ -263,6 +263,42 @@ def check_arms_cost_nothing_before_they_start(subject: Subject) -> None:
     assert difference(shared.latents[5], shared.latents[1]) > 1e-9
 
 
+def check_a_conditioning_is_read_at_the_cost_of_one_call(subject: Subject) -> None:
+    """Of a run that nothing else is read of, keys, values, mask and positions are known after the first call."""
+    model, sites = subject.exact, every(subject.exact)
+    clean, corrupt = pair("padded")
+    edits = {
+        "all": patch(sites, clean, steps=(1, 3)),
+        "a block": patch(f"tf{subject.block}.cross_attn", clean, steps=(1, 3)),
+        "keys": patch(sites, clean, parts=("keys",), steps=(1, 3)),
+        "text": patch(sites, clean, segments=("text",), steps=(1, 3)),
+    }
+    runs = {name: Run(corrupt, (edit,)) for name, edit in edits.items()}
+    twice = (patch(sites, clean, steps=(1, 1)), patch(sites, clean, steps=(3, 3)))
+    runs["with a step between"] = Run(corrupt, twice)
+    for settings in subject.variants:
+        together = model.generate_batch([clean, corrupt, *runs.values()], settings).latents[2:]
+        for (name, run), expected in zip(runs.items(), together, strict=True):
+            made = model.generate_batch([run], settings)
+            assert_close(made.latents[0], expected, (name, settings))
+            passes = [set(call.passes) for call in made.calls]
+            assert made.rows == sum(map(len, passes)) + len(set().union(*passes[1:])), (name, settings)
+
+
+def check_conditionings_that_are_first_read_at_different_steps(subject: Subject) -> None:
+    model, sites = subject.exact, every(subject.exact)
+    clean, corrupt, third = *pair("padded"), Clip("a fast sad song", 7)
+    runs = [
+        Run(corrupt, (patch(sites, clean, steps=(1, 3)),)),
+        Run(corrupt, (patch(sites, third, steps=(2, 3)), patch(sites[0], clean, steps=(3, 3)))),
+        Run(third, (ablate("tf0.mlp", steps=(3, 3)),)),
+    ]
+    alone = model.generate_batch(runs, subject.settings)
+    together = model.generate_batch([clean, corrupt, third, *runs], subject.settings)
+    assert_close(alone.latents, together.latents[3:])
+    assert alone.rows < together.rows
+
+
 def check_the_same_clip_twice_is_computed_once(subject: Subject) -> None:
     clean, corrupt = pair()
     made = subject.exact.generate_batch([clean, corrupt, clean], subject.settings)

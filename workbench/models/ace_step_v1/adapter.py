@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 
 from cache.errors import UserError
-from workbench.engine.batch import Batch
+from workbench.engine.batch import Batch, Row
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Capture, Clip
 from workbench.engine.segments import Conditioning, Span
@@ -26,6 +26,7 @@ from workbench.models.ace_step_v1.pipeline import (
     Guidance,
     published_folder,
 )
+from workbench.models.ace_step_v1.rotary import rotary_table
 from workbench.models.ace_step_v1.schedulers import OmegaReduction
 from workbench.models.base import AudioDiffusionModel, words_at_tokens
 from workbench.models.options import Options, options_of
@@ -67,22 +68,27 @@ class CallOfAceStepV1(PipelineCall):
         return network.transformer_blocks
 
     def row_mask(self, rows: CallRows) -> Bool[torch.Tensor, "row token"] | None:
-        """Return which conditioning tokens are visible to each computed row; None without padding."""
-        mask = self.arguments()["encoder_attention_mask"][list(rows.run)]
+        """Return which conditioning tokens are visible to each readable row; None without padding."""
+        mask = self.arguments()["encoder_attention_mask"][list(rows.readable)]
         return None if bool(mask.all()) else mask
 
     def as_attention_mask(self, mask: Bool[torch.Tensor, "row token"]) -> torch.Tensor:
         """Return the mask unchanged: the cross-attention takes it in this form."""
         return mask
 
+    def choose_rows(self, rows: CallRows, clips: Sequence[Row]) -> None:
+        """Make the network compute only the needed rows; remember the positions of others that are read."""
+        self._stored_positions = self.arguments()["encoder_positions"][list(rows.stored)]
+        super().choose_rows(rows, clips)
+
     def move_positions(self, block: int, moves: Sequence[Move]) -> None:
         """Give rows the rotary positions of other rows' conditioning tokens."""
         attention = self._part(block, "cross_attn")
         args, given = attention.inputs
-        attention.inputs = (
-            args,
-            {**given, "encoder_rotary": tuple(_moved(table, moves) for table in given["encoder_rotary"])},
-        )
+        cos, sin = given["encoder_rotary"]
+        stored = rotary_table(self._stored_positions, cos.shape[-1], self.network.rope_theta, cos.dtype)
+        moved = tuple(_moved(*tables, moves) for tables in zip((cos, sin), stored, strict=True))
+        attention.inputs = (args, {**given, "encoder_rotary": moved})
 
     def as_latents(
         self, output: Float[torch.Tensor, "row channel band frame"]
@@ -260,10 +266,13 @@ def _segments(n_text: int, n_lyrics: int) -> dict[str, Span]:
 
 
 def _moved(
-    table: Float[torch.Tensor, "row token channel"], moves: Sequence[Move]
+    table: Float[torch.Tensor, "row token channel"],
+    stored: Float[torch.Tensor, "stored_row token channel"],
+    moves: Sequence[Move],
 ) -> Float[torch.Tensor, "row token channel"]:
-    moved = table.clone()
+    """Return a table with positions moved between its rows, or to them from stored ones, which follow its rows."""
+    moved, readable = table.clone(), torch.cat([table, stored])
     for row, source, tokens in moves:
         at: slice | list[int] = slice(None) if tokens is None else list(tokens)
-        moved[row, at] = table[source, at]
+        moved[row, at] = readable[source, at]
     return moved
