@@ -126,7 +126,7 @@ def fit_vector(
     own: Mapping[str, Any] = MappingProxyType({}),
     **options: Unpack[PairOptions],
 ) -> Vector:
-    """Compute a vector with a method, from pairs of the study's prompt set and with its settings.
+    """Compute a vector with a method, from pairs of the study's prompt set, with its settings and lyrics.
 
     `own` are the method's own options, and `options` those of `capture_of_pairs`.
 
@@ -138,7 +138,11 @@ def fit_vector(
     chosen = asked_sites(study, model, concept, sites)
     of_study = {"saes": {site: load_sae(study, site) for site in chosen}} if method == "sae-features" else {}
     fitted = validated(CLASSES[method], {**own, **of_study}, f"Invalid options of {method}")
-    options |= {"prompts": study.spec.prompts, "settings": study.spec.settings}
+    options |= {
+        "prompts": study.spec.prompts,
+        "settings": study.spec.settings,
+        "lyrics": study.spec.lyrics,
+    }
     (vector,) = fit(model, concept, chosen, [fitted], **options)
     return vector
 

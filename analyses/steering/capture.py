@@ -26,6 +26,7 @@ from workbench.prompts.prompt_sets import Pair, PromptSet, asked_prompt_set
 from workbench.seeds import Seed, consecutive_seeds
 from workbench.validation import MadeByUsers, must_be, validated
 
+Progress = Callable[[int, int], None]
 CLIPS_PER_BATCH = 8
 """Even, so that both clips of a pair are in the same batch."""
 
@@ -40,6 +41,8 @@ class PairOptions(TypedDict, total=False):
     seed: int
     passes: Sequence[Pass]
     settings: GenerationSettings | None
+    lyrics: str
+    progress: Progress | None
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class PairCapture:
     seed: int
     capture: Capture
     settings: GenerationSettings
+    lyrics: str = ""
+    progress: Progress | None = None
 
     @property
     def n_pairs(self) -> int:
@@ -100,7 +105,7 @@ class PairCapture:
     @cached_property
     def examples(self) -> tuple[Example, ...]:
         """The clips of each pair, the clean one first."""
-        return pair_examples(self.pairs, consecutive_seeds(self.seed, self.n_pairs).tolist())
+        return pair_examples(self.pairs, consecutive_seeds(self.seed, self.n_pairs).tolist(), self.lyrics)
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -120,7 +125,7 @@ class PairCapture:
 
     def stream(self, fits: Sequence[Fit]) -> None:
         """Generate the pairs in batches, and pass the outputs of every site and step to all fits, in float64."""
-        clips = [Clip(example.prompt, example.seed) for example in self.examples]
+        clips = [Clip(example.prompt, example.seed, example.lyrics) for example in self.examples]
 
         def pass_on(
             first: int, site: Site, step: int, outputs: Float[torch.Tensor, "clip pass token channel"]
@@ -129,7 +134,7 @@ class PairCapture:
             for fit in fits:
                 fit.add(given)
 
-        stream_clips(self.model, clips, self.settings, self.capture, pass_on)
+        stream_clips(self.model, clips, self.settings, self.capture, pass_on, progress=self.progress)
 
     def vector(
         self,
@@ -166,11 +171,12 @@ def stream_clips(
     capture: Capture,
     take: Callable[[int, Site, int, Float[torch.Tensor, "clip pass token channel"]], None],
     hear: Callable[[Float[np.ndarray, "clip channel sample"]], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Generate clips in batches.
 
     The outputs of each batch, in float64, are passed to `take` with the number of its first clip, the site and the
-    step; its audio is decoded, if needed, and passed to `hear`.
+    step; its audio is decoded, if needed, and passed to `hear`. `progress(done, total)` counts clips.
     """
     first = 0
 
@@ -182,6 +188,8 @@ def stream_clips(
         generation = model.generate_batch(batch, settings, capture=capture, sink=pass_on)
         if hear is not None:
             hear(model.decode(generation.latents, settings.duration).float().cpu().numpy())
+        if progress is not None:
+            progress(first + len(batch), len(clips))
 
 
 class GroupSums:
@@ -257,6 +265,8 @@ def capture_of_pairs(
     seed: int = 0,
     passes: Sequence[Pass] = ("cond",),
     settings: GenerationSettings | None = None,
+    lyrics: str = "",
+    progress: Progress | None = None,
 ) -> PairCapture:
     """Draw the pairs of a concept from which a direction is computed; nothing is generated yet.
 
@@ -271,13 +281,17 @@ def capture_of_pairs(
         seed: draws the pairs, and is the seed of the first pair's noise.
         passes: passes that get directions.
         settings: generation settings.
+        lyrics: lyrics of all clips.
+        progress: called as `progress(done, total)` with numbers of clips, while the pairs are generated.
 
     Raises:
         UserError: if a concept, value, site, pass or prompt set is unknown, or there are fewer pairs.
     """
     must_be(AudioDiffusionModel, model, "A vector is made with a model, such as wb.load('organism-shared')")
     settings = settings_or_default(settings)
-    drawn = validated(_Drawn, {"pairs": pairs, "seed": seed, "passes": passes}, "Invalid vector")
+    drawn = validated(
+        _Drawn, {"pairs": pairs, "seed": seed, "passes": passes, "lyrics": lyrics}, "Invalid vector"
+    )
     prompt_set = asked_prompt_set(prompts)
     positive, negatives = ends(prompt_set, concept, positive, negative)
     chosen = pairs_towards(prompt_set, concept, positive, negatives, drawn.pairs, drawn.seed)
@@ -285,14 +299,24 @@ def capture_of_pairs(
     capture = Capture(kept, tuple(range(settings.num_steps)), tuple(drawn.passes))
     model.check_capture(capture, settings)
     return PairCapture(
-        model, concept, positive, tuple(negatives), tuple(chosen), drawn.seed, capture, settings
+        model,
+        concept,
+        positive,
+        tuple(negatives),
+        tuple(chosen),
+        drawn.seed,
+        capture,
+        settings,
+        drawn.lyrics,
+        progress,
     )
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Number of pairs, the seed with which they are drawn, and the passes that are captured."""
+    """Number of pairs, the seed with which they are drawn, their lyrics, and the passes that are captured."""
 
     pairs: int
     seed: Seed
+    lyrics: str
     passes: Annotated[tuple[Pass, ...], Field(min_length=1)]

@@ -26,10 +26,12 @@ class Example:
     pair: int | None
 
 
-def pair_examples(pairs: Sequence[Pair], seeds: Sequence[int]) -> tuple[Example, ...]:
-    """Return both clips of each pair, the clean one first, with the seed of the pair and without lyrics."""
+def pair_examples(pairs: Sequence[Pair], seeds: Sequence[int], lyrics: str = "") -> tuple[Example, ...]:
+    """Return both clips of each pair, the clean one first, with the seed of the pair."""
     return tuple(
-        Example(prompt=prompt.text, lyrics="", seed=int(seed), value=prompt.labels[pair.concept], pair=number)
+        Example(
+            prompt=prompt.text, lyrics=lyrics, seed=int(seed), value=prompt.labels[pair.concept], pair=number
+        )
         for number, (pair, seed) in enumerate(zip(pairs, seeds, strict=True))
         for prompt in (pair.clean, pair.corrupt)
     )

@@ -11,7 +11,6 @@ from cache.protocol import Pass
 from workbench.cli.console import (
     Device,
     StudyFolder,
-    console,
     note,
     open_study,
     output,
@@ -97,19 +96,24 @@ def fit(
         "score": score,
         "contrastive": contrastive,
     }
-    vector = fit_vector(
-        study,
-        study.load_model(device),
-        method,
-        concept,
-        sites,
-        {option: value for option, value in own.items() if value is not None},
-        positive=positive,
-        negative=negative,
-        pairs=pairs,
-        seed=seed,
-        passes=_passes(pass_name or ["cond"]),
-    )
+    given = {option: value for option, value in own.items() if value is not None}
+    passes = _passes(pass_name or ["cond"])
+    model = study.load_model(device)
+    with progress("Generating clips") as report:
+        vector = fit_vector(
+            study,
+            model,
+            method,
+            concept,
+            sites,
+            given,
+            positive=positive,
+            negative=negative,
+            pairs=pairs,
+            seed=seed,
+            passes=passes,
+            progress=report,
+        )
     show(save_pack(study.path, name or concept, vector))
 
 
@@ -263,18 +267,19 @@ def ladder(
 
     study = open_study(study_folder)
     model = study.load_model(device)
-    console.print("Computing the vector.")
-    vector = fit_vector(
-        study,
-        model,
-        "caa",
-        concept,
-        sites,
-        {"time": "token"},
-        positive=positive,
-        negative=negative,
-        pairs=fit_pairs,
-    )
+    with progress("Generating clips") as report:
+        vector = fit_vector(
+            study,
+            model,
+            "caa",
+            concept,
+            sites,
+            {"time": "token"},
+            positive=positive,
+            negative=negative,
+            pairs=fit_pairs,
+            progress=report,
+        )
     name = asked.pop("name") or f"ladder-{concept}"
     spec = asked_steering(study, [vector], name=name, **asked)
     _try(study, spec, rungs(vector, randoms=spec.randoms, seed=spec.seed), model)

@@ -10,6 +10,7 @@ from analyses.steering.capture import GroupSums, capture_of_pairs
 from cache.errors import UserError
 from tests.analyses.steering.pair_values import give, random_outputs
 from tests.tolerances import assert_close
+from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 
@@ -74,3 +75,25 @@ def test_all_blocks_or_all_but_some_are_just_sites(tiny64: AceStep15) -> None:
     )
     assert list(every.directions) == SITES and list(some.directions) == SITES[:1]
     assert_close(every.directions[SITES[0]].values, some.directions[SITES[0]].values)
+
+
+def test_all_clips_have_the_lyrics_and_are_counted(
+    tiny64: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generated: list[Clip] = []
+    generate = AceStep15.generate_batch
+    monkeypatch.setattr(
+        AceStep15,
+        "generate_batch",
+        lambda model, runs, *args, **options: (
+            generated.extend(runs) or generate(model, runs, *args, **options)
+        ),
+    )
+    counted: list[tuple[int, int]] = []
+    options = {**OPTIONS, "lyrics": "oh the end", "progress": lambda *counts: counted.append(counts)}
+    (vector,) = fit(tiny64, "mood", SITES, [CAA()], **options)
+    assert {clip.lyrics for clip in generated} == {"oh the end"}
+    assert {example.lyrics for example in vector.examples} == {"oh the end"}
+    assert counted == [(8, 10), (10, 10)]
+    with pytest.raises(UserError, match="lyrics"):
+        capture_of_pairs.__wrapped__(tiny64, "mood", SITES, lyrics=3, settings=OPTIONS["settings"])
