@@ -5,13 +5,14 @@ computed from. Random vectors of the same norms are the null. Writes the table o
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 
-from analyses.steering import CAA, AUSteer, fit, free_sliders, pci, text_embedding
+from analyses.steering import CAA, AUSteer, fit, free_sliders, pci, text_embedding, token_embedding
 from analyses.steering.ladder import nulls
 from analyses.steering.pairs import ends
 from analyses.steering.run import Way, run_steering
@@ -34,6 +35,7 @@ OWN_STRENGTHS = {
     "AUSteer": (0.2, 0.4, 0.8),
     "PCI": (2.0, 4.0, 8.0),
     "TextEmb": (0.5, 1.0, 2.0),
+    "TokEmb": (0.5, 1.0, 2.0),
     "FreeSliders": (0.5, 1.0, 2.0),
 }
 """Strengths of methods whose unit is not the mean difference: parts of the channels' signs, steps, whole prompts."""
@@ -62,9 +64,16 @@ def ways(
     yield Way("CAA", constant.at)
     yield Way("CAA by token", by_token.at)
     yield Way("AUSteer", signs.at, OWN_STRENGTHS["AUSteer"])
-    for name, method in (("PCI", pci), ("TextEmb", text_embedding), ("FreeSliders", free_sliders)):
+    through_prompt = {
+        "PCI": pci,
+        "TextEmb": text_embedding,
+        "TokEmb": token_embedding,
+        "FreeSliders": free_sliders,
+    }
+    for name, method in through_prompt.items():
         yield Way(name, method(model, concept, sites, **common).at, OWN_STRENGTHS[name])
-    yield from nulls("CAA", constant, RANDOMS, 0)
+    for null in nulls("CAA", constant, RANDOMS, 0):
+        yield replace(null, strengths=STRENGTHS[-1:])
 
 
 def tried(
@@ -106,7 +115,12 @@ def lines(doses: pd.DataFrame) -> Iterator[dict[str, str]]:
     random = own[own["role"] == "null"]
     if not random.empty:
         low, high = random["effect"].quantile([0.025, 0.975])
-        yield {"method": f"random ({RANDOMS})", **scale, "largest change [95 %]": span(low, high)}
+        yield {
+            "method": f"{RANDOMS} random vectors",
+            **scale,
+            "at": f"{STRENGTHS[-1]:g}",
+            "largest change [95 %]": span(low, high),
+        }
 
 
 def main() -> None:
