@@ -4,7 +4,7 @@ Every method is tried at the blocks that decide the concept, and at all others, 
 computed from. Random vectors of the same norms are the null. Writes the table of docs/steering-truth.md.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,7 +64,7 @@ def ways(
     yield Way("CAA", constant.at)
     yield Way("CAA by token", by_token.at)
     yield Way("AUSteer", signs.at, OWN_STRENGTHS["AUSteer"])
-    through_prompt = {
+    through_prompt: dict[str, Callable[..., Any]] = {
         "PCI": pci,
         "TextEmb": text_embedding,
         "TokEmb": token_embedding,
