@@ -45,7 +45,7 @@ def pairs_towards(
 ) -> list[Pair]:
     """Draw `n` pairs whose clean prompt has the positive value and whose corrupt prompt has a negative one.
 
-    None of their prompts is in `without`.
+    None of their corrupt prompts is in `without`.
 
     Raises:
         UserError: if there are fewer pairs.
@@ -58,7 +58,7 @@ def pairs_towards(
         for pair in drawn
         if pair.clean_value == positive
         and pair.corrupt_value in negatives
-        and not {pair.clean.text, pair.corrupt.text} & set(without)
+        and pair.corrupt.text not in without
     ]
     if not 0 < n <= len(fitting):
         others = " and with other prompts than the direction's own" if without else ""
