@@ -21,8 +21,8 @@ MOST_RUNS = 1_000_000
 class SteeringSpec(BaseModel):
     """What steering is tried on: prompts with the concept's negative values, and the texts that clips are scored for.
 
-    `pairs` are drawn from the study's prompt set; their corrupt prompts, with a negative value, are steered, and none is
-    in `without` (those that directions were computed from). `arms` is a hash of all edits. `judges`
+    `pairs` are drawn from the study's prompt set; their corrupt prompts, with a negative value, are steered. None of
+    them is in `without`, the prompts that directions were computed from. `arms` is a hash of all edits. `judges`
     (identities of the scorers) and `schema_version` (of the result) are filled in when the result is made.
     """
 
