@@ -217,7 +217,7 @@ def option_default(parameter: Any) -> str:
             return "on" if parameter.default else "off"
         return (parameter.opts if parameter.default else parameter.secondary_opts)[0]
     if isinstance(parameter.default, list):
-        return ", ".join(parameter.default) or "–"
+        return ", ".join(map(str, parameter.default)) or "–"
     return "–" if parameter.default in (None, "") else str(parameter.default)
 
 

@@ -78,9 +78,11 @@ def fit(
         typer.Option(help="For sae-features: the score by which features are chosen (tfidf by default)."),
     ] = None,
     contrastive: Annotated[
-        bool | None,
-        typer.Option(help="For sae-features: subtract the features of the negative prompts."),
-    ] = None,
+        bool,
+        typer.Option(
+            "--contrastive", help="For sae-features: subtract the features of the negative prompts."
+        ),
+    ] = False,
     name: Annotated[str, typer.Option(help="Name of the pack; defaults to the concept.")] = "",
     device: Device = "cpu",
 ) -> None:
@@ -94,7 +96,7 @@ def fit(
         "time": int(time) if time and time.isdecimal() else time,
         "k": k,
         "score": score,
-        "contrastive": contrastive,
+        "contrastive": contrastive or None,
     }
     given = {option: value for option, value in own.items() if value is not None}
     passes = _passes(pass_name or ["cond"])
