@@ -21,7 +21,7 @@ from dashboards.figures import find_figure, make_spec
 from dashboards.figures.specs import FigureSpec
 from dashboards.formats import DEFAULT_FORMAT
 from dashboards.latex import latex_table
-from dashboards.results import other_origin, outdated_result, result_origin
+from dashboards.results import other_origin, outdated_result
 from dashboards.spreadsheet import csv_text
 from workbench.files import file_name, replacing
 from workbench.provenance import code_version
@@ -141,7 +141,7 @@ def _provenance(study: Study, figure: str, spec: FigureSpec) -> dict[str, Any]:
     return {
         "figure": figure,
         "spec": spec.model_dump(mode="json"),
-        "result": result_origin(study, spec.result_name),
+        "result": spec.origin(study),
         **({} if other is None else {"compared_with": other}),
         "study": {"spec": study.spec.model_dump(mode="json"), "model": study.model},
         "code_version": code_version(),

@@ -125,8 +125,13 @@ def _steering_fault(result: xr.Dataset) -> str:
         return "has no confidence level for its intervals"
     if str(result.attrs["concept"]) not in result["concept"].values.tolist():
         return "has no scores of the steered concept"
-    if not {"clean", "corrupt"} <= set(result["arm"].values.tolist()):
+    if set(result["arm"].values[np.array(roles) == "run"].tolist()) != {"clean", "corrupt"}:
         return "has no unsteered runs"
+    if not np.all(np.isfinite(result["strength"].values.astype(float))):
+        return "has strengths that are not finite"
+    counts = result["n_pairs"].values.astype(float)
+    if not np.all((counts >= 0) & (counts <= MAX_PAIRS)):
+        return "has invalid pair counts in n_pairs"
     return ""
 
 

@@ -21,6 +21,7 @@ from workbench.studies.study import Study
 
 SCHEMA_VERSIONS = {"patching": 5, "probes": 3, "sae": 4, "steering": 1}
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae", "steering": "steer apply"}
+LADDER = "ladder-"  # with which the names of ladders begin, unless they were named
 # The variables that pages and figures read from each kind of result, and the labels that must not be empty.
 _VARIABLES = {
     "patching": (
@@ -75,9 +76,12 @@ _ADVICE = re.compile(r"(\. Delete it and compute it again)?\.?$")  # replaced by
 
 
 def command(study: Study, kind: str, site: str = "") -> str:
-    """The command line that makes a result of `kind` for this study."""
+    """The command line that makes a result of `kind` for this study; `site` is what its name says after the kind."""
+    folder = shlex.quote(str(study.path))
+    if kind == "steering" and site.startswith(LADDER):
+        return f"workbench steer ladder {folder} --concept {shlex.quote(site.removeprefix(LADDER))}"
     options = {"sae": f" --site {shlex.quote(site or study.spec.sites[0])}", "steering": " --pack NAME"}
-    return f"workbench {COMMANDS[kind]} {shlex.quote(str(study.path))}{options.get(kind, '')}"
+    return f"workbench {COMMANDS[kind]} {folder}{options.get(kind, '')}"
 
 
 def has_result(study: Study, name: str) -> bool:
@@ -216,12 +220,22 @@ def _fault(result: xr.Dataset, kind: str) -> str:
 
 def sae_sites(study: Study) -> list[str]:
     """Sites that have a trained sparse autoencoder whose result can be shown."""
-    return _of_kind("sae", usable_names(study))
+    return names_of_kind(study, "sae")
 
 
 def patching_names(study: Study) -> list[str]:
     """Names of the patching results that can be shown, without "patching-"; "blocks" first."""
-    return _of_kind("patching", usable_names(study))
+    return names_of_kind(study, "patching")
+
+
+def steering_names(study: Study) -> list[str]:
+    """Names of the steering results that can be shown, without "steering-"."""
+    return names_of_kind(study, "steering")
+
+
+def names_of_kind(study: Study, kind: str) -> list[str]:
+    """The results of a kind that can be shown, without "kind-"; "blocks" first."""
+    return _of_kind(kind, usable_names(study))
 
 
 def default_of_kind(study: Study, kind: str) -> str | None:

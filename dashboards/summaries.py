@@ -8,7 +8,7 @@ from dashboards.numbers import fixed, p_value, percent, significant
 from dashboards.tables.features import features_frame
 from dashboards.tables.patching import DIRECTIONS, cells_frame
 from dashboards.tables.probes import probes_frame
-from dashboards.tables.steering import checks_frame, doses_frame, is_interpretable
+from dashboards.tables.steering import doses_frame
 from dashboards.wording import band, interval, undefined_because
 
 NO_SCORES = "the scorer gave no scores, for the reasons in the log"
@@ -147,17 +147,3 @@ def steering_summary(result: xr.Dataset) -> pd.DataFrame:
             ],
         }
     )
-
-
-def steering_notes(result: xr.Dataset) -> list[str]:
-    """Sentences on what makes a `steering` result hard to believe, by its first scorer."""
-    notes = []
-    if not is_interpretable(result):
-        notes.append(
-            f"The scorer does not clearly tell {result.attrs['positive']} from {result.attrs['negative']} in clips of "
-            "the real prompts, so the changes cannot be interpreted."
-        )
-    checks = checks_frame(result)
-    if backwards := checks["way"][checks["inverted"]].tolist():
-        notes.append(f"Steers backwards: {', '.join(backwards)}.")
-    return notes

@@ -8,6 +8,7 @@ import xarray as xr
 
 from dashboards.numbers import UNDEFINED, fixed, span
 from dashboards.tables.patching import UNCLEAR, UNTESTED
+from dashboards.tables.steering import checks_frame, is_interpretable
 
 DAGGERS = {**dict.fromkeys(UNCLEAR, "†"), UNTESTED: "‡"}  # in tables, as hatching and dots on maps
 
@@ -57,3 +58,35 @@ def cell_text(row: pd.Series) -> str:
     if pd.isna(row["impact_lo"]):
         return fixed(row["impact"]) + mark
     return interval(row, "impact") + mark
+
+
+def steering_notes(result: xr.Dataset, scorer: str = "") -> list[str]:
+    """Sentences on what makes a `steering` result hard to believe, by one scorer, the first by default."""
+    notes = []
+    if not is_interpretable(result, scorer):
+        notes.append(
+            f"Not interpretable: the scorer does not clearly tell {result.attrs['positive']} from "
+            f"{result.attrs['negative']} in clips of the real prompts."
+        )
+    checks = checks_frame(result, scorer)
+    if backwards := checks["way"][checks["inverted"]].tolist():
+        notes.append(f"Steers backwards: {', '.join(backwards)}.")
+    return notes
+
+
+def steering_sample(result: xr.Dataset, scorer: str = "") -> str:
+    """The prompts, seeds and n of a `steering` result by one scorer, the first by default."""
+    one = result.sel(scorer=scorer or str(result["scorer"].values[0]))
+    row = pd.Series({"n_pairs": float(one["n_pairs"]), "n": float(one["n"])})
+    return sample(row, result.sizes["seed"])
+
+
+def positive_control(result: xr.Dataset, scorer: str = "") -> str:
+    """A sentence on whether a scorer tells the real prompts of a `steering` result apart."""
+    name = scorer or str(result["scorer"].values[0])
+    one = result.sel(scorer=name)
+    names = ("denominator", "denominator_lo", "denominator_hi")
+    difference = interval({name: float(one[name]) for name in names}, "denominator")
+    ends = f"{result.attrs['positive']} − {result.attrs['negative']}"
+    verdict = "clearly tells" if is_interpretable(result, scorer) else "does not clearly tell"
+    return f"Positive control: {name} {verdict} the real prompts apart ({ends}: {difference})."

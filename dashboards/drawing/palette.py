@@ -25,6 +25,8 @@ MUTED = "#6b7785"
 RULE = "#d5dae0"
 UNDEFINED = "#e4e4e4"
 PLANTED = "#d9480f"
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Colours of lines that are apart for colour-blind readers, too (Okabe and Ito, Color Universal Design, 2002)."""
 
 
 def is_dark(level: Float[np.ndarray, "*cells"]) -> Bool[np.ndarray, "*cells"]:

@@ -98,17 +98,22 @@ def write_numbers(
     tops: list[float],
     column: float,
     row: float,
+    levels: Float[np.ndarray, "row column"] | None = None,
 ) -> None:
-    """Write each value into its cell, `column` points wide and `row` high, unless it would be unreadable."""
+    """Write each value into its cell, `column` points wide and `row` high, unless it would be unreadable.
+
+    The cells are coloured by the values, or by `levels`.
+    """
     most = fitting_size("−0.00", column - 2, min(7.5, row / LINE - 1))
     if not most:
         return
-    dark = palette.is_dark(values)
+    levels = values if levels is None else levels
+    dark = palette.is_dark(levels)
     for place, value in np.ndenumerate(values):
         text = fixed(value)
         size = 0.0 if np.isnan(value) else fitting_size(text, column - 2, most)
         if size:
-            ground = {"facecolor": CMAP(float(np.clip(value, 0, 1))), "edgecolor": "none", "pad": 0.4}
+            ground = {"facecolor": CMAP(float(np.clip(levels[place], 0, 1))), "edgecolor": "none", "pad": 0.4}
             axes.text(
                 lefts[place[1]] + 0.5,
                 tops[place[0]] + 0.5,

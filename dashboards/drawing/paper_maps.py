@@ -90,8 +90,13 @@ def map_height(parts: list[Strip], notes: list[str], width: float) -> float:
     return max(sum(part.height for part in parts), TITLE + BAR_HEIGHTS[0] + 6) + _notes_height(notes, width)
 
 
-def draw_map(figure: Figure, parts: list[Strip], notes: list[str], top: float = 0.0) -> None:
-    """Draw a map below `top`, the distance from the figure's upper edge."""
+def draw_map(
+    figure: Figure, parts: list[Strip], notes: list[str], top: float = 0.0, title: str = "impact"
+) -> None:
+    """Draw a map below `top`, the distance from the figure's upper edge.
+
+    Cells are coloured by their impact, or their `level` if the frame has one; `title` names the colours.
+    """
     width = 72 * figure.get_figwidth()
     start = top
     for part in parts:
@@ -100,7 +105,7 @@ def draw_map(figure: Figure, parts: list[Strip], notes: list[str], top: float = 
         mesh = _draw_strip(axes, part)
         if part is parts[0]:
             shown = min(max(tall, BAR_HEIGHTS[0]), BAR_HEIGHTS[1])
-            colour_bar(figure, mesh, "impact", width - BAR + 8, start + TITLE, shown)
+            colour_bar(figure, mesh, title, width - BAR + 8, start + TITLE, shown)
         start += part.height
     lines = [line for note in notes for line in wrapped(note, width - 8, NOTE_SIZE)]
     tall = 72 * figure.get_figheight()
@@ -171,11 +176,12 @@ def _titles(panels: dict[str, str], rooms: list[float]) -> tuple[list[str], floa
 def _draw_section(axes: Axes, section: Section, part: Strip) -> QuadMesh:
     """Draw cells without gaps between them, with their numbers or, if they have none, their status."""
     impact, status = section.numbers("impact"), section.table("status").astype(str)
+    level = section.numbers("level") if "level" in section.frame else impact
     lefts, tops = section.lefts, section.tops
-    mesh = draw_cells(axes, impact, lefts, tops, min(part.column, part.row))
+    mesh = draw_cells(axes, level, lefts, tops, min(part.column, part.row))
     hatch_cells(axes, np.isin(status, UNCLEAR), lefts, tops)
     hatch_cells(axes, status == UNTESTED, lefts, tops, "....")
-    write_numbers(axes, impact, lefts, tops, part.column, part.row)
+    write_numbers(axes, impact, lefts, tops, part.column, part.row, level)
     for (row, column), word in np.ndenumerate(status):
         corner = (lefts[column], tops[row])
         if word == "None":  # the map has no such cell

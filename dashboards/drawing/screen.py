@@ -74,14 +74,22 @@ def color_axis(title: str, height: int | None = None) -> dict[str, Any]:
 
 
 def cell_numbers(
-    levels: Float[np.ndarray, "row column"], lefts: list[float], tops: list[float], size: int
+    levels: Float[np.ndarray, "row column"],
+    lefts: list[float],
+    tops: list[float],
+    size: int,
+    values: Float[np.ndarray, "row column"] | None = None,
 ) -> go.Scatter:
-    """The numbers in the cells of a heatmap, black or white; see `hatch`. Plotly's own are grey on light cells."""
+    """The numbers in the cells of a heatmap, black or white; see `hatch`. Plotly's own are grey on light cells.
+
+    The numbers are the levels unless `values` are given.
+    """
+    shown = levels if values is None else values
     dark, places = palette.is_dark(levels), list(zip(*np.nonzero(~np.isnan(levels)), strict=True))
     return go.Scatter(
         x=[lefts[column] + 0.5 for _, column in places],
         y=[tops[row] + 0.5 for row, _ in places],
-        text=[fixed(levels[place]) for place in places],
+        text=[fixed(shown[place]) for place in places],
         mode="text",
         textfont={
             "size": size,

@@ -35,8 +35,13 @@ WITHOUT_NUMBER = {
 }  # statuses without a number, and the text in their cells
 
 
-def draw_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go.Figure:
-    """Draw a frame for `lay_out`; its column `hover` is the text that cells show on hover."""
+def draw_map(
+    frame: pd.DataFrame, selected: tuple[str, str] | None = None, title: str = "impact"
+) -> go.Figure:
+    """Draw a frame for `lay_out`; its column `hover` is the text that cells show on hover.
+
+    Cells are coloured by their impact, or their `level` if the frame has one; `title` names the colours.
+    """
     grid = lay_out(frame)
     figure = go.Figure()
     for section in grid.sections:
@@ -49,7 +54,7 @@ def draw_map(frame: pd.DataFrame, selected: tuple[str, str] | None = None) -> go
     # Long names are slanted below the map, and must not take space from its rows.
     names = int(SLANTED_PIXELS * max(0, longest - SHORT_NAME))
     return style(
-        figure, height=height + 100 + names, clickmode="event", coloraxis=color_axis("impact", height)
+        figure, height=height + 100 + names, clickmode="event", coloraxis=color_axis(title, height)
     ).update_layout(margin={"t": 44})
 
 
@@ -104,6 +109,7 @@ def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
         "y": [*section.tops, section.tops[-1] + 1],
     }
     status, impact = section.table("status"), section.numbers("impact")
+    level = section.numbers("level") if "level" in section.frame else impact
     names = map(_plain, (section.table("concept"), section.table("arm")))
     customdata = np.stack([*names, section.table("hover")], axis=-1)
     words = np.vectorize(lambda name: WITHOUT_NUMBER.get(name, ""), otypes=[object])(status)
@@ -116,7 +122,7 @@ def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
         "ygap": 2,
     }
     figure.add_heatmap(
-        z=impact,
+        z=level,
         coloraxis="coloraxis",
         **common,
     )
@@ -130,12 +136,13 @@ def _add_section(figure: go.Figure, section: Section, columns: int) -> None:
         **common,
     )
     unclear = np.isin(status.astype(str), UNCLEAR)
-    lines = hatch(unclear, impact, section.lefts, section.tops, sparse=columns > NUMBERS_UP_TO)
+    lines = hatch(unclear, level, section.lefts, section.tops, sparse=columns > NUMBERS_UP_TO)
     figure.add_traces(lines)
     if (status == UNTESTED).any():
-        figure.add_trace(dots(status.astype(str) == UNTESTED, impact, section.lefts, section.tops))
+        figure.add_trace(dots(status.astype(str) == UNTESTED, level, section.lefts, section.tops))
     if columns <= NUMBERS_UP_TO:
-        figure.add_trace(cell_numbers(impact, section.lefts, section.tops, 13 if columns <= 8 else 11))
+        size = 13 if columns <= 8 else 11
+        figure.add_trace(cell_numbers(level, section.lefts, section.tops, size, impact))
 
 
 def _outlines(frame: pd.DataFrame, grid: Grid, selected: tuple[str, str] | None) -> list[dict[str, Any]]:

@@ -7,14 +7,18 @@ from plotly.graph_objects import Figure as ScreenFigure
 
 from cache.errors import UserError
 from dashboards.figures import (
+    dose_response,
     feature,
     feature_clip,
+    ladder,
     patching_comparison,
     patching_map,
     patching_pairs,
     probe_folds,
     probe_maps,
     sae_training,
+    steering_effects,
+    vector_reliability,
 )
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import FigureSpec
@@ -32,6 +36,10 @@ FIGURES: dict[str, Figure] = {
         sae_training.FIGURE,
         feature.FIGURE,
         feature_clip.FIGURE,
+        dose_response.FIGURE,
+        ladder.FIGURE,
+        steering_effects.FIGURE,
+        vector_reliability.FIGURE,
     )
 }
 

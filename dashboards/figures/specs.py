@@ -2,14 +2,22 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
+import xarray as xr
 from pydantic import BaseModel, ConfigDict
 
 from cache.errors import UserError
 from dashboards.drawing.paper import Width
-from dashboards.results import default_of_kind, patching_names, problem, sae_sites
+from dashboards.results import (
+    default_of_kind,
+    load_result,
+    names_of_kind,
+    problem,
+    result_origin,
+    sae_sites,
+)
 from workbench.studies.study import Study
 
 Options = Mapping[str, Any]
@@ -57,25 +65,30 @@ class FigureSpec(BaseModel):
         del study, options
         return {}
 
+    def origin(self, study: Study) -> dict[str, Any]:
+        """Provenance of what the numbers come from."""
+        return result_origin(study, self.result_name)
+
     def compared_with(self, study: Study) -> dict[str, Any] | None:
         """Provenance of the result that a result of `study` is compared with, if any."""
         del study
         return None
 
 
-class PatchingFigureSpec(FigureSpec):
-    """One patching result, by its `name` (its question unless it was named), and one of its scorers.
+class ScoredFigureSpec(FigureSpec):
+    """One result of a kind with several, by its `name`, and one of its scorers.
 
     The defaults are the study's first result (damaged or not) and the result's first scorer.
     """
 
+    kind: ClassVar[str]
     name: str = ""
     scorer: str = ""
 
     @property
     def result_name(self) -> str:
-        """The patching result."""
-        return f"patching-{self.name}"
+        """The result."""
+        return f"{self.kind}-{self.name}"
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -87,11 +100,44 @@ class PatchingFigureSpec(FigureSpec):
         """The options with `name` filled in."""
         name = options.get("name", "")
         if name == "":
-            name = default_of_kind(study, "patching") or "blocks"
-        _refuse_damaged(study, f"patching-{name}")
-        if known := patching_names(study):
-            check_choice("patching result", name, known)
+            name = default_of_kind(study, cls.kind) or cls._usual_name(study)
+        _refuse_damaged(study, f"{cls.kind}-{name}")
+        if known := names_of_kind(study, cls.kind):
+            check_choice(f"{cls.kind} result", name, known)
         return {**options, "name": name}
+
+    @classmethod
+    @abstractmethod
+    def _usual_name(cls, study: Study) -> str:
+        """The name of the result that the study would have first."""
+
+
+class PatchingFigureSpec(ScoredFigureSpec):
+    """One patching result, by its `name` (its question unless it was named), and one of its scorers."""
+
+    kind: ClassVar[str] = "patching"
+
+    @classmethod
+    def _usual_name(cls, study: Study) -> str:
+        del study
+        return "blocks"
+
+
+class SteeringFigureSpec(ScoredFigureSpec):
+    """One steering result, by its `name` (its concept unless it was named), and one of its scorers."""
+
+    kind: ClassVar[str] = "steering"
+
+    @classmethod
+    def _usual_name(cls, study: Study) -> str:
+        return next(iter(study.spec.prompts.concepts))
+
+    def load(self, study: Study) -> xr.Dataset:
+        """The result; raise UserError if it is missing or damaged, or has no such scorer."""
+        result = load_result(study, self.result_name)
+        if self.scorer:
+            check_choice("scorer", self.scorer, result["scorer"].values.tolist())
+        return result
 
 
 class ProbesFigureSpec(FigureSpec):

@@ -3,7 +3,7 @@
 The selection is part of the URL: a click changes the URL, and everything on a page follows from it.
 """
 
-from dashboards.pages import comparison, features, imported, overview, patching, probes
+from dashboards.pages import comparison, features, imported, overview, patching, probes, steering
 from dashboards.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
@@ -11,6 +11,7 @@ PAGES: tuple[Page, ...] = (
     patching.PAGE,
     probes.PAGE,
     features.PAGE,
+    steering.PAGE,
     comparison.PAGE,
     imported.PAGE,
 )

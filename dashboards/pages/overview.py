@@ -13,8 +13,9 @@ from dashboards.components.player import player
 from dashboards.components.text import hint, key_values, numbers, panel
 from dashboards.context import Context
 from dashboards.links import address, change_query, read_query
+from dashboards.pages import steering_vectors
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, patching_names, sae_sites, usable_names
+from dashboards.results import command, names_of_kind, usable_names
 from dashboards.truth import truth_frame
 from workbench.studies.study import Study
 
@@ -25,6 +26,7 @@ KINDS = {
     "patching": ("Patching", "/patching", "Which parts of the network put a concept into the music"),
     "probes": ("Probes", "/probes", "Where a concept can be decoded from the activations"),
     "sae": ("Features", "/features", "Features found by a sparse autoencoder"),
+    "steering": ("Steering", "/steering", "What turning a concept up or down does to the music"),
 }
 
 BADGES = {"computed": "teal", "missing": "gray", "damaged": "red"}
@@ -37,7 +39,7 @@ def layout(context: Context, query: Query) -> Component:
     return dmc.Stack(
         [
             html.Div([panel("Study", _counts(study)), html.Div(id="truth-table")]),
-            dmc.SimpleGrid([_result_card(study, kind) for kind in KINDS], cols=3),
+            dmc.SimpleGrid([_result_card(study, kind) for kind in KINDS], cols={"base": 2, "lg": 4}),
             panel(
                 "Clips",
                 dmc.Grid(
@@ -124,18 +126,19 @@ def _counts(study: Study) -> Component:
 
 def _result_card(study: Study, kind: str) -> Component:
     title, path, sentence = KINDS[kind]
-    results = {"sae": sae_sites(study), "patching": patching_names(study)}.get(kind, [])
+    results = [] if kind == "probes" else names_of_kind(study, kind)
     present = bool(results) or (kind == "probes" and kind in usable_names(study))
     state = "computed" if present else "missing"
     if not present and any(name.partition("-")[0] == kind for name in study.result_names()):
         state = "damaged"
     badge = dmc.Badge(state, color=BADGES[state], variant="light", tt="none")
     heading = dmc.Group([dmc.Title(title, order=4), badge], justify="space-between")
-    named = {"sae": "Sites", "patching": "Questions"}
+    named = {"sae": "Sites", "patching": "Questions", "steering": "Results"}
     detail = f"{sentence}. {named[kind]}: {', '.join(results)}." if results else f"{sentence}."
     action = dmc.Anchor(f"Open {title.lower()}", href=address(path), size="sm", fw=500)
     if not present:
-        action = dmc.Code(command(study, kind), block=True, className="command")
+        made = steering_vectors.commands(study) if kind == "steering" else command(study, kind)
+        action = dmc.Code(made, block=True, className="command")
     return dmc.Paper(
         dmc.Stack([heading, dmc.Text(detail, size="sm", c="dimmed"), action], gap="xs"),
         withBorder=True,

@@ -1,10 +1,16 @@
 """Tables of a steering result: what each way of steering does at each strength, and to which concept."""
 
+from collections.abc import Hashable
+from typing import Any
+
 import pandas as pd
 import xarray as xr
 
 from analyses.statistics import ALPHA, smallest_p
 from dashboards.tables.patching import UNTESTED
+
+POSITIVE, UNSTEERED = "clean", "corrupt"
+"""The arms of the real prompts: with the positive value, and the one that is steered."""
 
 CLEAR = "clear"
 ARM_VALUES = ("effect", "effect_lo", "effect_hi", "p", "p_adjusted", "null_lo", "null_hi")
@@ -32,9 +38,92 @@ def doses_frame(result: xr.Dataset, scorer: str = "") -> pd.DataFrame:
         frame["concept"], frame["own"] = concept, concept == result.attrs["concept"]
         frames.append(frame)
     table = pd.concat(frames, ignore_index=True)
-    table["status"] = [_status(row, int(result.sizes["pair"])) for _, row in table.iterrows()]
+    few = smallest_p(int(result.sizes["pair"])) > ALPHA
+    table["status"] = [_status(row, few) for row in table.to_dict("records")]
     first = ["concept", "own", "arm", "way", "strength", "role", "score"]
     return table[[*first, *ARM_VALUES, "status"]]
+
+
+def ways(result: xr.Dataset) -> list[str]:
+    """The ways of steering of a `steering` result, in its order, without the random ones."""
+    return [str(name) for name in dict.fromkeys(result["row"].values[result["role"].values == "cell"])]
+
+
+def strengths(result: xr.Dataset) -> list[float]:
+    """The strengths that ways of steering were tried at, in order."""
+    return sorted({float(value) for value in result["strength"].values[result["role"].values == "cell"]})
+
+
+def chosen_frame(result: xr.Dataset, scorer: str = "", strength: float | None = None) -> pd.DataFrame:
+    """One row of `doses_frame` for each way of steering, on the steered concept: the dose that stands for it.
+
+    It is the dose at `strength`; for ways that were not tried at it, or without a strength, the one with the largest
+    effect. The columns impact, impact_lo, impact_hi, band_lo, band_hi (the null band as impact) and best (whether it
+    is the one with the largest effect) are added; `status` is "undefined" where impacts are.
+    """
+    doses = doses_frame(result, scorer)
+    cells = doses[doses["own"] & (doses["role"] == "cell")]
+    rows = []
+    for _, part in cells.groupby("way", sort=False):
+        best = part["effect"].fillna(float("-inf")).idxmax()
+        asked = part.index[part["strength"] == strength]
+        rows.append(part.loc[asked[0] if len(asked) else best].to_dict() | {"best": not len(asked)})
+    one = result.sel(scorer=scorer or str(result["scorer"].values[0]))
+    table = pd.DataFrame(rows)
+    for name in IMPACTS:
+        table[name] = one[name].sel(arm=table["arm"].tolist()).values
+    whole = float(one["denominator"]) if is_interpretable(result, scorer) else float("nan")
+    table["band_lo"], table["band_hi"] = table["null_lo"] / whole, table["null_hi"] / whole
+    if not is_interpretable(result, scorer):
+        table["status"] = table["status"].where(table["status"] == "no score", "undefined")
+    return table
+
+
+def steered_frame(result: xr.Dataset, arm: str, concept: str, scorer: str = "") -> pd.DataFrame:
+    """One row for each pair and seed of an arm: these, noise seed, prompts, and the scores for a concept.
+
+    The scores are `unsteered`, `steered` and `real` (of the prompt with the positive value); NaN where there is none.
+    """
+    score = result["score"].sel(scorer=scorer or str(result["scorer"].values[0]), concept=concept)
+    score = score.transpose("pair", "seed", "arm")
+    sides = {"unsteered": UNSTEERED, "steered": arm, "real": POSITIVE}
+    shape = score.shape[:2]
+    rows = []
+    for p, s in ((p, s) for p in range(shape[0]) for s in range(shape[1])):
+        place = {"pair": p, "seed": s}
+        rows.append(
+            {
+                "pair": int(result["pair"].values[p]),
+                "seed": int(result["seed"].values[s]),
+                "noise_seed": int(result["noise_seed"].isel(place)),
+                "clean_prompt": str(result["clean_prompt"].isel(pair=p).item()),
+                "corrupt_prompt": str(result["corrupt_prompt"].isel(pair=p).item()),
+                **{side: float(score.isel(place).sel(arm=name)) for side, name in sides.items()},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def clips_frame(
+    result: xr.Dataset, way: str, pair: int, seed: int, concept: str, scorer: str = ""
+) -> pd.DataFrame:
+    """The clips of a pair and seed in one way of steering, by strength: arm, strength, score, audio.
+
+    The unsteered run is the one with strength 0; the real prompt with the positive value comes last.
+    """
+    one = result.sel(pair=pair, seed=seed)
+    score = one["score"].sel(concept=concept, scorer=scorer or str(result["scorer"].values[0]))
+    table = pd.DataFrame(
+        {
+            "arm": result["arm"].values.astype(str),
+            "strength": result["strength"].values.astype(float),
+            "score": score.values.astype(float),
+            "audio": one["audio"].values.astype(str),
+        }
+    )
+    of_way = (result["row"].values == way) & (result["role"].values == "cell")
+    steered = table[of_way | (table["arm"] == UNSTEERED).to_numpy()].sort_values("strength", kind="stable")
+    return pd.concat([steered, table[table["arm"] == POSITIVE]], ignore_index=True)
 
 
 def checks_frame(result: xr.Dataset, scorer: str = "") -> pd.DataFrame:
@@ -49,14 +138,14 @@ def is_interpretable(result: xr.Dataset, scorer: str = "") -> bool:
     return bool(result["defined"].sel(scorer=scorer or str(result["scorer"].values[0])))
 
 
-def _status(row: pd.Series, n_pairs: int) -> str:
+def _status(row: dict[Hashable, Any], few: bool) -> str:
     if row["role"] == "run":
         return "unsteered"
     if pd.isna(row["effect"]):
         return "no score"
     if row["role"] == "null":
         return "null arm"
-    if smallest_p(n_pairs) > ALPHA:
+    if few:
         return UNTESTED
     if not row["p_adjusted"] <= ALPHA:
         return "not significant"

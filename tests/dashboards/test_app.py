@@ -32,6 +32,14 @@ SELECTIONS = {
     },
     "Probes": {"part": "mlp", "quantity": "control"},
     "Features": {"site": "tf4.cross_attn", "feature": "5"},
+    "Steering": {
+        "result": "tempo",
+        "scorer": "clap",
+        "shown": "mood",
+        "strength": "2",
+        "arm": "vector × 1",
+        "pack": "tempo",
+    },
 }
 
 OF_RESULTS = [page for page in PAGES if page.name in SELECTIONS]
@@ -61,7 +69,12 @@ def test_pages_open_with_a_selection_a_wrong_one_and_none(study: Study, page: Pa
 
 @pytest.mark.parametrize(
     ("name", "command"),
-    [("Patching", "workbench patch "), ("Probes", "workbench probe "), ("Features", "workbench sae ")],
+    [
+        ("Patching", "workbench patch "),
+        ("Probes", "workbench probe "),
+        ("Features", "workbench sae "),
+        ("Steering", "workbench steer fit "),
+    ],
 )
 def test_a_missing_result_names_its_command(bare_study: Study, name: str, command: str) -> None:
     page = next(page for page in PAGES if name == page.name)

@@ -28,6 +28,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sae-training": {"site": "tf4.cross_attn"},
     "feature": {"feature": 7, "width": "single"},
     "feature-clip": {"feature": 5, "clip": 3},
+    "dose-response": {"concept": "mood"},
+    "ladder": {"strength": 1.0},
+    "steering-effects": {},
+    "vector-reliability": {"site": "tf3.cross_attn"},
 }
 
 
@@ -127,6 +131,13 @@ def test_the_json_of_a_comparison_names_both_sources(
     assert told["compared_with"]["sha256"] == hashlib.sha256(published.read_bytes()).hexdigest()
 
 
+def test_the_json_of_a_vectors_figure_names_its_file(study: Study, tmp_path: Path) -> None:
+    told = json.loads(export_figure(study, "vector-reliability", "svg", tmp_path)[2].read_text())["result"]
+    file = study.path / "packs" / told["file"]
+    assert told["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert (told["kind"], told["method"], told["concept"]) == ("vector", "caa", "tempo")
+
+
 def test_a_map_of_another_question_goes_through_the_command_line(study: Study, tmp_path: Path) -> None:
     words = ["export", str(study.path), "--figure", "patching", "--format", "svg", "--out", str(tmp_path)]
     chosen = ["--option", "name=steps", "--option", "concept=tempo"]
@@ -175,6 +186,15 @@ def test_figures_go_into_the_study_and_keep_apart(study: Study) -> None:
         ("probes", "pdf", {"part": "block"}, ["part 'block'", "cross_attn, mlp"]),
         ("probe-folds", "pdf", {"concept": "key", "site": "tf0.mlp", "step": 0}, ["concept 'key'", "tempo"]),
         ("feature-clip", "pdf", {"feature": 1, "clip": 99}, ["clip '99'"]),
+        ("dose-response", "pdf", {"name": "mood"}, ["steering result 'mood'", "tempo"]),
+        ("dose-response", "pdf", {"concept": "key"}, ["concept 'key'", "tempo, instrument"]),
+        ("dose-response", "pdf", {"scorer": "ears"}, ["scorer 'ears'", "embedded, clap"]),
+        ("ladder", "pdf", {"strength": 7}, ["strength '7.0'", "-1.0, 1.0, 2.0"]),
+        ("ladder", "pdf", {"strength": "loud"}, ["strength", "loud"]),
+        ("steering-effects", "pdf", {"strength": float("nan")}, ["strength 'nan'"]),
+        ("vector-reliability", "pdf", {"pack": "mood"}, ["steering vector 'mood'", "tempo"]),
+        ("vector-reliability", "pdf", {"site": "tf9.mlp"}, ["site 'tf9.mlp'", "tf3.cross_attn"]),
+        ("vector-reliability", "pdf", {"pass_name": "null"}, ["pass 'null'", "cond"]),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(
@@ -189,6 +209,10 @@ def test_mistakes_are_told_in_one_sentence(
 def test_a_missing_result_names_its_command(bare_study: Study) -> None:
     with pytest.raises(UserError, match="workbench patch "):
         export_figure(bare_study, "patching")
+    with pytest.raises(UserError, match="workbench steer apply "):
+        export_figure(bare_study, "dose-response")
+    with pytest.raises(UserError, match="workbench steer fit"):
+        export_figure(bare_study, "vector-reliability")
     with pytest.raises(UserError, match=r"workbench sae .* --site tf0\.cross_attn"):
         export_figure(bare_study, "sae-training", site="tf0.cross_attn")
 

@@ -27,7 +27,7 @@ def spoilt(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
 def audio(path: str) -> Change:
     def change(result: xr.Dataset) -> xr.Dataset:
         values = result["audio"].values.astype(object)
-        values[0, 0, 0, 0] = path
+        values.flat[0] = path
         return result.assign(audio=(result["audio"].dims, values))
 
     change.__name__ = path or "none"
@@ -104,6 +104,22 @@ CASES = [
         replaced("top_clip", lambda old: old - 10),
         "names clips that the study does not have",
     ),
+    ("steering-tempo", audio("../secret.flac"), "names recordings outside"),
+    ("steering-tempo", attribute("kind", "patching"), "has kind 'patching', not 'steering'"),
+    ("steering-tempo", attribute("concept", "key"), "has no scores of the steered concept"),
+    ("steering-tempo", replaced("strength", lambda old: old.astype(str)), "strength that are not numbers"),
+    ("steering-tempo", replaced("strength", lambda old: old * np.nan), "strengths that are not finite"),
+    ("steering-tempo", replaced("role", lambda old: ("arm", ["cell"] * old.size)), "has no unsteered runs"),
+    (
+        "steering-tempo",
+        replaced("row", lambda old: ("arm", np.arange(old.size))),
+        "values of row that are not text",
+    ),
+    ("steering-tempo", replaced("effect", lambda old: old.isel(arm=0, drop=True)), "for effect"),
+    ("steering-tempo", replaced("impact", lambda old: old.isel(scorer=0, drop=True)), "for impact"),
+    ("steering-tempo", replaced("upward", lambda old: old.astype(str)), "upward that are not numbers"),
+    ("steering-tempo", replaced("p", lambda old: old + 3), "values of p outside the range 0 to 1"),
+    ("steering-tempo", replaced("n_pairs", lambda old: old * np.nan), "invalid pair counts"),
     ("sae-tf3.cross_attn", replaced("final_loss", lambda _: ("bin", np.zeros(12))), "for final_loss"),
 ]
 
@@ -151,11 +167,23 @@ def lacking(kind: str) -> list[tuple[str, Change]]:
         ),
         "probes": ("accuracy", "site", "step", "concept", "chance"),
         "sae-tf3.cross_attn": ("feature", "density", "hist_edge", "train_step", "step", "auroc"),
+        "steering-tempo": (
+            "way",
+            "effect",
+            "upward",
+            "impact",
+            "strength",
+            "arm",
+            "concept",
+            "defined",
+            "null_lo",
+        ),
     }[kind]
     dimensions = {
         "patching-blocks": ("concept", "arm", "scorer", "scorer_b", "pair", "seed"),
         "probes": ("concept", "site", "step"),
         "sae-tf3.cross_attn": ("feature", "step"),
+        "steering-tempo": ("concept", "arm", "scorer", "pair", "seed"),
     }[kind]
     return [
         *((f"no {name}", lambda old, name=name: old.drop_vars(name)) for name in names),
@@ -171,11 +199,17 @@ OTHER = [
     ("patching-blocks", "n_pairs", lambda old: old.assign(n_pairs=old["n_pairs"] * np.nan)),
     ("patching-blocks", "n_pairs", lambda old: old.assign(n_pairs=old["n_pairs"] * 0 + 10**9)),
 ]
+OTHER += [("steering-tempo", told, change) for _, told, change in OTHER[:4]]
 FIGURES_OF: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "patching-blocks": [
         ("patching", {"name": "blocks"}),
         ("patching", {"name": "blocks", "concept": "all"}),
         ("patching-pairs", {"name": "blocks", "concept": "tempo", "arm": "tf3"}),
+    ],
+    "steering-tempo": [
+        ("dose-response", {"name": "tempo"}),
+        ("ladder", {"name": "tempo"}),
+        ("steering-effects", {"name": "tempo"}),
     ],
     "probes": [("probes", {}), ("probe-folds", {"concept": "tempo", "site": "tf3.cross_attn", "step": 0})],
     "sae-tf3.cross_attn": [

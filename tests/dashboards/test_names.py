@@ -39,11 +39,13 @@ def named(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("named") / "study"
     shutil.copytree(study.path, folder, symlinks=True)  # other tests make a loop of links
     renamed = Study.open(folder)
-    for name in ("patching-blocks", "probes", *(f"sae-{site}" for site in SAE_SITES)):
+    for name in ("patching-blocks", "probes", "steering-tempo", *(f"sae-{site}" for site in SAE_SITES)):
         result = renamed.result(name)
         for coordinate in {"concept", "value"} & set(result.coords):
             values = [_renamed(str(value)) for value in result[coordinate].values]
             result = result.assign_coords({coordinate: values})
+        if "concept" in result.attrs:
+            result.attrs["concept"] = NAMES[result.attrs["concept"]]
         (folder / "results" / f"{name}.nc").unlink()
         result.to_netcdf(folder / "results" / f"{name}.nc", engine="h5netcdf")
     return renamed
@@ -60,6 +62,8 @@ SELECTIONS: dict[str, dict[str, Any]] = {
     "probes": {"part": "mlp"},
     "probe-folds": {"concept": NAMES["tempo"], "site": "tf4.mlp", "step": 4},
     "feature": {"feature": 7},
+    "dose-response": {"concept": NAMES["drums"]},
+    "steering-effects": {},
 }
 
 

@@ -11,6 +11,7 @@ import dash
 import pytest
 import xarray as xr
 
+from analyses.steering.study_packs import save_pack
 from cache.errors import UserError
 from dashboards import shell
 from dashboards.address import Address
@@ -20,9 +21,11 @@ from dashboards.export import export_figure
 from dashboards.figures import FIGURES, make_spec
 from dashboards.links import page_path
 from dashboards.media import audio_url, spectrogram_url
-from dashboards.pages import PAGES, features, imported, overview, patching, probes
+from dashboards.packs import load_pack, pack_names
+from dashboards.pages import PAGES, features, imported, overview, patching, probes, steering
 from dashboards.pages.page import Page
 from dashboards.results import load_result, patching_names, problems, sae_sites
+from tests.dashboards.synthetic_steering import vector
 from tests.dashboards.test_pages import callback
 from workbench.studies.study import Study
 
@@ -30,7 +33,12 @@ RESULTS = {
     "patching-steps": patching,
     "probes": probes,
     "sae-tf3.cross_attn": features,
+    "steering-tempo": steering,
 }
+COMMANDS = {
+    "patching": "workbench patch", "probes": "workbench probe", "sae": "workbench sae", "steering": "workbench steer",
+}  # fmt: skip
+STEERING_FIGURES = ("dose-response", "ladder", "steering-effects")
 
 
 @pytest.fixture
@@ -75,14 +83,12 @@ def test_a_damaged_result_blanks_no_page(damaged: Study, name: str, damage: Any)
     kind = name.partition("-")[0]
     site = " --site tf3.cross_attn" if kind == "sae" else ""
     app = create_app(damaged.path)
-    for module in (overview, patching, probes, features):
+    for module in (overview, patching, probes, features, steering):
         text = page_text(app, module.PATH)
         assert module.SENTENCE in text
         assert f"{name}.nc" in text
         assert text.count("again") == text.count("compute it again with") == 1, "one piece of advice"
-        assert {"patching": "workbench patch", "probes": "workbench probe", "sae": "workbench sae"}[
-            kind
-        ] in text
+        assert COMMANDS[kind] in text
         assert site in text
     assert patching_names(damaged) == (["blocks"] if kind == "patching" else ["blocks", "steps"])
     assert len(sae_sites(damaged)) == (1 if kind == "sae" else 2)
@@ -101,13 +107,13 @@ def test_an_export_of_a_damaged_result_says_so(damaged: Study) -> None:
 
 
 @pytest.mark.parametrize("cut_all", [False, True], ids=["the default", "all"])
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", [figure for figure in FIGURES if figure != "vector-reliability"])
 def test_an_export_does_not_take_another_result_for_a_damaged_default(
     damaged: Study, figure: str, cut_all: bool
 ) -> None:
     """The default is named, though there are others of its kind; or, where all are damaged, the first."""
     default = {"patching": "patching-blocks", "probe": "probes"}.get(re.split("s|-", figure)[0])
-    default = default or f"sae-{sae_sites(damaged)[0]}"
+    default = "steering-tempo" if figure in STEERING_FIGURES else default or f"sae-{sae_sites(damaged)[0]}"
     kind = default.partition("-")[0]
     for file in (damaged.path / "results").glob(f"{kind}*.nc"):
         if cut_all or file.stem == default:
@@ -165,6 +171,33 @@ def test_a_damaged_autoencoder_says_so_in_its_pictures(damaged: Study) -> None:
     assert "sae" in answer.text
 
 
+def test_a_damaged_vector_says_so_and_leaves_the_others(damaged: Study) -> None:
+    save_pack(damaged.path, "other", vector())
+    (damaged.path / "packs" / "tempo.safetensors").write_bytes(b"nonsense")
+    text = page_text(create_app(damaged.path), "/steering")
+    assert "tempo.safetensors" in text
+    assert "Some vectors cannot be shown" in text
+    assert '"other"' in text.replace("'", '"')
+    with pytest.raises(UserError, match=r"tempo\.safetensors"):
+        export_figure(damaged, "vector-reliability", pack="tempo")
+
+
+def test_a_folder_of_vectors_that_is_a_link_is_not_followed(damaged: Study, tmp_path: Path) -> None:
+    (damaged.path / "packs").rename(tmp_path / "elsewhere")
+    (damaged.path / "packs").symlink_to(tmp_path / "elsewhere")
+    assert pack_names(damaged) == []
+    assert steering.SENTENCE in page_text(create_app(damaged.path), "/steering")
+    with pytest.raises(UserError):
+        load_pack(damaged, "tempo")
+
+
+def test_the_advice_on_a_damaged_ladder_names_its_command(damaged: Study) -> None:
+    folder = damaged.path / "results"
+    cut((folder / "steering-tempo.nc").rename(folder / "steering-ladder-tempo.nc"))
+    (told,) = problems(damaged)
+    assert f"workbench steer ladder {damaged.path} --concept tempo" in told
+
+
 def test_a_damaged_import_leaves_the_others(damaged: Study) -> None:
     (damaged.path / "imported").mkdir()
     (damaged.path / "imported" / "piano.safetensors").write_bytes(b"nonsense")
@@ -196,6 +229,20 @@ def test_a_damaged_import_leaves_the_others(damaged: Study) -> None:
         ),
         ("/features", "?site=tf0.mlp&feature=-1", ["site 'tf0.mlp'", "feature '-1'"]),
         ("/patching", "?arm=" + "9" * 5000, ["There is no arm"]),
+        (
+            "/steering",
+            "?result=x&scorer=y&shown=z&strength=9&arm=clean&pair=77&pack=v&site=s",
+            [
+                "result 'x'",
+                "scorer 'y'",
+                "shown 'z'",
+                "strength '9'",
+                "arm 'clean'",
+                "pair '77'",
+                "pack 'v'",
+                "site 's'",
+            ],
+        ),
     ],
 )
 def test_unknown_parts_of_an_address_fall_back_and_say_so(
@@ -215,6 +262,10 @@ def test_a_known_address_has_no_remark(app: dash.Dash) -> None:
         ("/patching", "?concept=drums&arm=tf3&pair=1&seed=1&arms=all"),
         ("/probes/", "?concept=drums&site=tf3.cross_attn&step=4&part=mlp&quantity=control"),
         ("/features", "?site=tf4.cross_attn&feature=5"),
+        (
+            "/steering",
+            "?result=tempo&scorer=clap&shown=mood&strength=2&arm=vector+×+-1&pair=1&seed=0&pack=tempo",
+        ),
         ("/", "?clip=3"),
     ):
         remarks = callback(app, shell, "show_remarks")(path, search)

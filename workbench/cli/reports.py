@@ -65,7 +65,8 @@ def report_sae(study: "Study", site: str) -> None:
 
 def report_steering(study: "Study", name: str) -> None:
     """Print what each way of steering does to the concept, and to the others."""
-    from dashboards.summaries import steering_notes, steering_summary
+    from dashboards.summaries import steering_summary
+    from dashboards.wording import steering_notes
 
     result = _where(study, name)
     print_table(

@@ -1,0 +1,49 @@
+"""A study's steering vectors (packs), each read once per version of its file."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from analyses.steering.study_packs import pack_files
+from analyses.steering.vector import Vector, load_vector
+from cache.errors import UserError
+from dashboards.results import Identity
+from workbench.files import file_version
+from workbench.studies.study import Study
+
+
+def pack_names(study: Study) -> list[str]:
+    """Names of the study's vectors, damaged or not; none if their folder cannot be read."""
+    try:
+        return [file.stem for file in pack_files(study.path)]
+    except UserError:
+        return []
+
+
+def load_pack(study: Study, name: str) -> Vector:
+    """Load one of the study's vectors by its name.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    file = pack_path(study, name)
+    try:
+        return _load(file, study.path, file_version(file))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def pack_path(study: Study, name: str) -> Path:
+    """The file of one of the study's vectors; raise UserError if there is none."""
+    files = {file.stem: file for file in pack_files(study.path)}
+    if name not in files:
+        have = ", ".join(files) or "none yet"
+        raise UserError(
+            f"{study.path} has no steering vector '{name}' (it has {have}): make one with `workbench steer fit`."
+        )
+    return files[name]
+
+
+@lru_cache(maxsize=32)
+def _load(file: Path, root: Path, version: Identity) -> Vector:
+    del version  # only part of the cache key: a changed file is read again
+    return load_vector(file, root=root)

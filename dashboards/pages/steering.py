@@ -1,0 +1,306 @@
+"""Steering: what each way of steering does at each strength, to its own concept and to others."""
+
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+import xarray as xr
+from dash import Input, Output, State, html, no_update
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+
+from dashboards.components.export import figure_data
+from dashboards.components.graph import figure_panel
+from dashboards.components.text import empty_state, legend
+from dashboards.context import Context
+from dashboards.drawing.grids import cell_at
+from dashboards.figures import dose_response, ladder, steering_effects
+from dashboards.figures.dose_response import DoseResponseSpec
+from dashboards.figures.ladder import LadderSpec
+from dashboards.figures.steering_effects import SteeringEffectsSpec
+from dashboards.links import change_query, read_query
+from dashboards.packs import pack_names
+from dashboards.pages import steering_arm, steering_vectors
+from dashboards.pages.page import Page, Query
+from dashboards.results import load_result, steering_names
+from dashboards.tables.patching import UNCLEAR, UNTESTED, scorers
+from dashboards.tables.steering import checks_frame, strengths
+from dashboards.wording import positive_control, steering_notes, steering_sample
+from workbench.studies.study import Study
+
+PATH = "/steering"
+NAME = "Steering"
+SENTENCE = (
+    "What steering does to prompts that it was not computed from: how far each strength moves the concept's score, "
+    "what it does to other concepts, and how it compares with random vectors and with the real prompt."
+)
+DOSE_HELP = (
+    "The change in the score from the unsteered run, the mean over pairs and seeds, with its interval. Hollow: not "
+    "significant after correction, or inside the null band. Shaded: the null band of random vectors. Dashed: the "
+    "prompt that names the positive value. Points at one strength are moved apart. Click a point to hear its clips."
+)
+LADDER_HELP = (
+    "How much of the real prompt's change each way of steering makes: 0 is the unsteered run, 1 the real prompt. On "
+    "the recovery ladder, each row knows less than the row above it. Grey: the null band of random vectors."
+)
+EFFECTS_HELP = (
+    "The change in the score for every concept, divided by the change that the real prompt makes in the steered one. A "
+    "good way of steering changes the first column only. Hatched: not significant, or inside the null band."
+)
+BEST = "best"
+SELECTION = ("scorer", "shown", "strength", *steering_arm.SELECTION)
+
+
+def layout(context: Context, query: Query) -> Component:
+    """The page: the vectors, and below them the trials; or instructions if there is neither."""
+    study = context.study
+    vectors = [steering_vectors.layout(study)] if pack_names(study) else []
+    if not steering_names(study):
+        return dmc.Stack([_nothing(study), *vectors], gap="md")
+    left = [
+        html.Div([_controls(study, query), html.Div(id="steering-facts"), html.Div(id="steering-legend")]),
+    ]
+    dose = figure_panel("dose-response", "Dose and response", DOSE_HELP, *left)
+    rungs = figure_panel("ladder", "How much comes back", LADDER_HELP)
+    leaks = figure_panel("steering-effects", "What it does to other concepts", EFFECTS_HELP)
+    columns = [
+        dmc.GridCol(dose, span={"base": 24, "lg": 13}),
+        dmc.GridCol(steering_arm.layout(), span={"base": 24, "lg": 11}),
+        dmc.GridCol(rungs, span={"base": 24, "lg": 12}),
+        dmc.GridCol(leaks, span={"base": 24, "lg": 12}),
+        *(dmc.GridCol(panel, span=24) for panel in vectors),
+    ]
+    return dmc.Grid(columns, columns=24, gutter="md")
+
+
+def _nothing(study: Study) -> Component:
+    then = "This page shows what steering does at each strength, to its own concept and to others."
+    return empty_state("No steering results yet.", then, steering_vectors.commands(study))
+
+
+def view(study: Study, query: Query) -> DoseResponseSpec:
+    """The result, scorer and concept selected in the URL; unknown values fall back to the default.
+
+    Raises:
+        PreventUpdate: the study has no steering result (any more).
+    """
+    names = steering_names(study)
+    if not names:
+        raise PreventUpdate
+    name = query["result"] if query.get("result") in names else names[0]
+    result = load_result(study, f"steering-{name}")
+    asked = {"scorer": query.get("scorer"), "concept": query.get("shown")}
+    known = {"scorer": scorers(result), "concept": [str(one) for one in result["concept"].values]}
+    return DoseResponseSpec(
+        name=name, **{field: value for field, value in asked.items() if value in known[field]}
+    )
+
+
+def _strength(result: xr.Dataset, query: Query) -> float | None:
+    """The strength selected in the URL; None for the best of each way of steering."""
+    return {f"{value:g}": value for value in strengths(result)}.get(query.get("strength", BEST))
+
+
+def choices(context: Context, query: Query) -> dict[str, list[str]]:
+    """The values that this page accepts in its URL."""
+    study = context.study
+    names = steering_names(study)
+    known = {"result": names, **steering_vectors.choices(study, query)}
+    if not names:
+        return known
+    result = load_result(study, view(study, query).result_name)
+    return {
+        **known,
+        "scorer": scorers(result),
+        "shown": [str(concept) for concept in result["concept"].values],
+        "strength": [BEST, *(f"{value:g}" for value in strengths(result))],
+        **steering_arm.choices(result),
+    }
+
+
+def _controls(study: Study, query: Query) -> Component:
+    spec = view(study, query)
+    selects = [
+        _select("steering-result", "result", steering_names(study), spec.name),
+        *(
+            _select(f"steering-{field}", label, data, value)
+            for field, (label, data, value) in _choices(study, query).items()
+        ),
+    ]
+    return html.Div(selects, className="controls")
+
+
+def _select(id: str, label: str, data: list[Any], value: str) -> Component:
+    return dmc.Select(id=id, label=label, data=data, value=value, allowDeselect=False, size="xs")
+
+
+def _choices(study: Study, query: Query) -> dict[str, tuple[str, list[Any], str]]:
+    """The controls that depend on the result: label, choices, selected value."""
+    spec = view(study, query)
+    result = load_result(study, spec.result_name)
+    strength = _strength(result, query)
+    steered = str(result.attrs["concept"])
+    concepts = [
+        {"value": str(name), "label": f"{name} (steered)" if name == steered else str(name)}
+        for name in result["concept"].values
+    ]
+    doses = [{"value": BEST, "label": "each at its best"}, *(f"{value:g}" for value in strengths(result))]
+    return {
+        "scorer": ("scorer", scorers(result), spec.scorer or scorers(result)[0]),
+        "shown": ("concept", concepts, spec.concept or steered),
+        "strength": ("strength of the comparison", doses, BEST if strength is None else f"{strength:g}"),
+    }
+
+
+def register(app: dash.Dash, context: Context) -> None:
+    """Keep controls, figures and the selected arm in sync with the selection in the URL."""
+    study = context.study
+    steering_arm.register(app, study, view)
+    steering_vectors.register(app, study)
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("steering-result", "value"),
+        Input("steering-scorer", "value"),
+        Input("steering-shown", "value"),
+        Input("steering-strength", "value"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def choose(name: str, scorer: str, shown: str, strength: str, search: str | None) -> Any:
+        query = read_query(search)
+        if name != view(study, query).name:
+            return change_query(search, **{**dict.fromkeys(SELECTION), "result": name})
+        now = {field: value for field, (_, _, value) in _choices(study, query).items()}
+        asked = {"scorer": scorer, "shown": shown, "strength": strength}
+        changed = {field: value for field, value in asked.items() if value and value != now[field]}
+        return change_query(search, **changed) if changed else no_update
+
+    @app.callback(
+        Output("steering-result", "value"),
+        *(
+            Output(f"steering-{field}", part)
+            for field in ("scorer", "shown", "strength")
+            for part in ("data", "value")
+        ),
+        Input("url", "search"),
+    )
+    def show_controls(search: str | None) -> tuple[Any, ...]:
+        query = read_query(search)
+        parts = [part for _, data, value in _choices(study, query).values() for part in (data, value)]
+        return view(study, query).name, *parts
+
+    @app.callback(
+        Output("dose-response-graph", "figure"),
+        Output("dose-response-graph", "clickData"),
+        Output({"type": "figure", "key": "dose-response"}, "data"),
+        Output("steering-legend", "children"),
+        Output("steering-facts", "children"),
+        Output("ladder-graph", "figure"),
+        Output("ladder-graph", "clickData"),
+        Output({"type": "figure", "key": "ladder"}, "data"),
+        Output("steering-effects-graph", "figure"),
+        Output("steering-effects-graph", "clickData"),
+        Output({"type": "figure", "key": "steering-effects"}, "data"),
+        Input("url", "search"),
+    )
+    def draw(search: str | None) -> tuple[Any, ...]:
+        query = read_query(search)
+        spec = view(study, query)
+        result, arm = load_result(study, spec.result_name), query.get("arm", "")
+        strength = _strength(result, query)
+        of_result = {"name": spec.name, "scorer": spec.scorer, "strength": strength}
+        doses = dose_response.response_frame(result, spec.concept, spec.scorer)
+        rungs = ladder.rungs_frame(result, spec.scorer, strength)
+        leaks = steering_effects.leaks_frame(result, spec.scorer, strength)
+        shown = spec.concept or str(result.attrs["concept"])
+        return (
+            dose_response.draw_screen(doses, arm),
+            None,
+            figure_data("dose-response", spec),
+            _legend(doses),
+            facts(result, spec.scorer),
+            ladder.draw_screen(rungs, arm),
+            None,
+            figure_data("ladder", LadderSpec(**of_result)),
+            steering_effects.draw_screen(leaks, (shown, arm)),
+            None,
+            figure_data("steering-effects", SteeringEffectsSpec(**of_result)),
+        )
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("dose-response-graph", "clickData"),
+        Input("ladder-graph", "clickData"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select_point(dose: dict[str, Any] | None, rung: dict[str, Any] | None, search: str | None) -> Any:
+        click = dose or rung
+        point = click["points"][0].get("customdata") if click else None
+        if not isinstance(point, list) or not isinstance(point[0], str):
+            return no_update
+        return change_query(search, arm=point[0])
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("steering-effects-graph", "clickData"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select_cell(click: dict[str, Any] | None, search: str | None) -> Any:
+        if not click:
+            return no_update
+        query = read_query(search)
+        spec = view(study, query)
+        result = load_result(study, spec.result_name)
+        leaks = steering_effects.leaks_frame(result, spec.scorer, _strength(result, query))
+        frame = steering_effects.frame_for_clicks(leaks)
+        cell = cell_at(frame, click["points"][0]["x"], click["points"][0]["y"])
+        if cell is None:
+            return no_update
+        arm = cell[1] if cell[1] in steering_arm.choices(result)["arm"] else None
+        return change_query(search, shown=cell[0], arm=arm)
+
+
+def _legend(doses: Any) -> Component:
+    if (doses["status"] == UNTESTED).any():
+        return legend({"key-hollow": "too few pairs for a test"})
+    unclear = doses["status"].isin(UNCLEAR).any()
+    return legend({"key-hollow": "not significant, or inside the null band"} if unclear else {})
+
+
+def facts(result: xr.Dataset, scorer: str = "") -> Component:
+    """What the figures rest on, in words: the sample, the positive control, the sign of each way of steering."""
+    attributes = result.attrs
+    sentences = [
+        f"Steers {attributes['concept']} from {attributes['negative']} to {attributes['positive']}: "
+        f"{steering_sample(result, scorer)}.",
+        positive_control(result, scorer),
+        *steering_notes(result, scorer),
+        _signs(result, scorer),
+    ]
+    return html.Ul([html.Li(sentence) for sentence in filter(None, sentences)], className="notes")
+
+
+def _signs(result: xr.Dataset, scorer: str) -> str:
+    checks = checks_frame(result, scorer)
+    if checks.empty:
+        return ""
+    right = checks["upward_lo"] > 0
+    groups = {
+        "the right way": right,
+        "backwards": checks["inverted"],
+        "neither clearly": ~right & ~checks["inverted"],
+    }
+    found = {words: ", ".join(checks.loc[of_group, "way"]) for words, of_group in groups.items()}
+    each = [f"{words} {names}" for words, names in found.items() if names]
+    return f"Sign check, by the change from minus to plus at the smallest strengths: {'; '.join(each)}."
+
+
+def _is_linked(context: Context) -> bool:
+    names = context.study.result_names()
+    return any(name.startswith("steering-") for name in names) or bool(pack_names(context.study))
+
+
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, _is_linked)

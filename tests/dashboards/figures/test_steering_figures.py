@@ -1,0 +1,255 @@
+"""Dose and response, the ladder, effects on every concept, and the reliability of vectors."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from dashboards.drawing import palette
+from dashboards.figures import (
+    FIGURES,
+    dose_response,
+    ladder,
+    screen_figure,
+    steering_effects,
+    vector_reliability,
+)
+from dashboards.figures.ladder import LadderSpec
+from dashboards.figures.vector_reliability import reliability_frame
+from tests.dashboards.figures.helpers import HOSTILE, caption, expect_text, table_of
+from tests.dashboards.synthetic_steering import BAND, EFFECTS, LEAK, PATCH, SITE, VECTOR, WIDTH, vector
+from workbench.studies.study import Study
+
+REAL = EFFECTS["clean"]
+
+
+@pytest.fixture(scope="module")
+def result(study: Study) -> xr.Dataset:
+    return study.result("steering-tempo")
+
+
+def with_pairs(result: xr.Dataset, n: int) -> xr.Dataset:
+    """The result with fewer pairs."""
+    return result.isel(pair=slice(n))
+
+
+def test_doses_have_the_results_numbers(study: Study, result: xr.Dataset) -> None:
+    table = table_of(study, "dose-response")
+    assert table["way"].tolist() == ["real prompt", "unsteered", PATCH, *[VECTOR] * 3]
+    assert table["effect"].tolist() == [REAL, 0.0, REAL, -0.1, 0.3, 0.45]
+    assert table["score"].to_numpy() == pytest.approx(
+        result["score"].sel(concept="tempo", scorer="embedded").mean(("pair", "seed")).values[: len(table)]
+    )
+    assert np.isnan(table["strength"].iloc[0])
+    assert table["status"].tolist() == [*["unsteered"] * 2, "clear", "not significant", "clear", "clear"]
+    assert table.loc[table["way"] == VECTOR, ["null_lo", "null_hi"]].to_numpy().tolist() == [list(BAND)] * 3
+
+
+def test_doses_of_another_concept_are_its_leakage(study: Study) -> None:
+    table = table_of(study, "dose-response", concept="mood")
+    assert table["effect"].tolist() == [0.0] * 5 + [LEAK]
+    assert "mood, which is not steered" in caption(study, "dose-response", concept="mood")
+
+
+def test_a_line_goes_through_the_unsteered_run(study: Study) -> None:
+    figure = screen_figure(study, "dose-response")
+    (line,) = [trace for trace in figure.data if trace.mode == "lines" and trace.fill is None]
+    assert list(line.y) == [-0.1, 0.0, 0.3, 0.45]
+    assert line.x[1] == 0.0
+    (shaded,) = [trace for trace in figure.data if trace.fill == "toself"]
+    assert (max(shaded.y), min(shaded.y)) == (BAND[1], BAND[0])
+    assert [shape.y0 for shape in figure.layout.shapes] == [0, REAL]
+
+
+def test_points_that_are_not_clear_are_hollow(study: Study) -> None:
+    points = {
+        trace.name: trace
+        for trace in screen_figure(study, "dose-response").data
+        if trace.customdata is not None
+    }
+    colour = palette.LINES[1]
+    assert list(points[VECTOR].marker.color) == ["white", colour, colour]
+    assert [one[0] for one in points[VECTOR].customdata] == ["vector × -1", "vector × 1", "vector × 2"]
+    assert list(points[VECTOR].error_y.array) == pytest.approx([WIDTH] * 3)
+    ringed = dose_response.draw_screen(table_of(study, "dose-response"), "vector × 1")
+    (chosen,) = [trace for trace in ringed.data if trace.name == VECTOR]
+    assert chosen.marker.line.color[1] == palette.INK != chosen.marker.line.color[0]
+
+
+def test_each_way_stands_at_its_best_strength_or_the_given_one(study: Study) -> None:
+    best = table_of(study, "ladder")
+    assert best["arm"].tolist() == [f"{PATCH} × 1", f"{VECTOR} × 2"]
+    assert best["impact"].tolist() == [1.0, EFFECTS[VECTOR, 2.0] / REAL]
+    assert best["best"].all()
+    assert best.loc[1, ["band_lo", "band_hi"]].tolist() == [edge / REAL for edge in BAND]
+    assert best.loc[0, ["band_lo", "band_hi"]].isna().all()
+    minus = table_of(study, "ladder", strength=-1)
+    assert minus["arm"].tolist() == [f"{PATCH} × 1", f"{VECTOR} × -1"]
+    assert minus["best"].tolist() == [True, False]
+    assert f"Strength -1 ({PATCH}: at the strength with the largest change)" in caption(
+        study, "ladder", strength=-1
+    )
+    assert "chosen on the same prompts" in caption(study, "ladder")
+
+
+def test_the_ladder_draws_its_table(study: Study) -> None:
+    (points,) = screen_figure(study, "ladder").data
+    assert list(points.x) == [1.0, EFFECTS[VECTOR, 2.0] / REAL]
+    assert list(points.y) == [0, 1]
+    axes = FIGURES["ladder"].paper(study, LadderSpec(name="tempo"), table_of(study, "ladder")).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"{PATCH} × 1", f"{VECTOR} × 2"]
+    (patch,) = axes.patches
+    assert (patch.get_x(), patch.get_x() + patch.get_width()) == pytest.approx([edge / REAL for edge in BAND])
+
+
+def test_effects_are_relative_to_the_real_prompt(study: Study) -> None:
+    table = table_of(study, "steering-effects").set_index(["arm", "concept"])
+    assert table.loc[("clean", "tempo"), "relative"] == 1.0
+    assert table.loc[(f"{VECTOR} × 2", "mood"), "relative"] == pytest.approx(LEAK / REAL)
+    assert table.loc[(f"{VECTOR} × 2", "mood"), "effect"] == LEAK
+    assert table.loc[(f"{VECTOR} × 2", "drums"), "status"] == "not significant"
+    figure = screen_figure(study, "steering-effects")
+    assert np.nanmin(np.array(figure.data[0].z, dtype=float)) >= 0, "coloured by size"
+    assert "−0.20" in [
+        text
+        for trace in figure.data
+        for text in (trace.text if trace.type == "scatter" and trace.mode == "text" else ())
+    ]
+
+
+@pytest.mark.parametrize("figure", ["dose-response", "ladder", "steering-effects"])
+def test_a_scorer_that_cannot_tell_the_real_prompts_apart_is_named(study: Study, figure: str) -> None:
+    told = caption(study, figure, scorer="clap")
+    assert "Not interpretable: the scorer does not clearly tell fast from slow" in told
+    assert f"Steers backwards: {VECTOR}." in told
+    told = caption(study, figure)
+    assert "Not interpretable" not in told
+    assert "backwards" not in told
+
+
+def test_without_a_clear_denominator_there_are_no_impacts(study: Study) -> None:
+    rungs, leaks = (
+        table_of(study, "ladder", scorer="clap"),
+        table_of(study, "steering-effects", scorer="clap"),
+    )
+    assert rungs["impact"].isna().all()
+    assert set(rungs["status"]) == set(leaks["status"]) == {"undefined"}
+    assert [note.text for note in screen_figure(study, "ladder", scorer="clap").layout.annotations][2:] == [
+        "undefined"
+    ] * 2
+    assert "Hollow" not in caption(study, "ladder", scorer="clap")
+
+
+def test_too_few_pairs_are_said(result: xr.Dataset) -> None:
+    few = with_pairs(result, 3)
+    said = "3 pairs: smallest possible p is 0.25"
+    doses = dose_response.response_frame(few)
+    assert set(doses["status"]) == {"unsteered", "too few pairs"}
+    assert said in dose_response.write_caption(few, doses)
+    assert said in ladder.write_caption(few, ladder.rungs_frame(few), LadderSpec(name="tempo"))
+    spec = steering_effects.SteeringEffectsSpec(name="tempo")
+    assert said in steering_effects.write_caption(few, steering_effects.leaks_frame(few), spec)
+
+
+def test_without_random_vectors_there_is_no_band(result: xr.Dataset) -> None:
+    alone = result.isel(arm=result["role"].values != "null")
+    alone = alone.assign(null_lo=alone["null_lo"] * np.nan, null_hi=alone["null_hi"] * np.nan)
+    doses, rungs = dose_response.response_frame(alone), ladder.rungs_frame(alone)
+    assert not [trace for trace in dose_response.draw_screen(doses).data if trace.fill]
+    assert not [shape for shape in ladder.draw_screen(rungs).layout.shapes if shape.type == "rect"]
+    for told in (
+        dose_response.write_caption(alone, doses),
+        ladder.write_caption(alone, rungs, LadderSpec(name="tempo")),
+    ):
+        assert "There are no random vectors to compare with." in told
+        assert "Shaded" not in told
+        assert "Grey" not in told
+
+
+def test_a_way_without_scores_is_drawn_without_numbers(result: xr.Dataset) -> None:
+    silent = result.copy(deep=True)
+    for name in ("effect", "effect_lo", "effect_hi", "p", "p_adjusted", "impact", "impact_lo", "impact_hi"):
+        silent[name] = silent[name].where(silent["row"] != PATCH)
+    rungs = ladder.rungs_frame(silent)
+    assert rungs["status"].tolist() == ["no score", "clear"]
+    assert "no score" in [note.text for note in ladder.draw_screen(rungs).layout.annotations]
+    assert steering_effects.leaks_frame(silent)["status"].tolist().count("no score") == 4
+    doses = dose_response.response_frame(silent)
+    (points,) = [trace for trace in dose_response.draw_screen(doses).data if trace.name == PATCH]
+    assert len(points.x) == 0
+
+
+def test_reliability_has_the_vectors_numbers(study: Study) -> None:
+    table, known = (
+        table_of(study, "vector-reliability"),
+        vector().reliability.sel({"site": SITE, "pass": "cond"}),
+    )
+    for quantity, other in (("learning", "pairs"), ("steps", "step_b")):
+        rows = table[table["quantity"] == quantity].pivot(index="step", columns="at", values="value")
+        np.testing.assert_array_equal(rows.to_numpy(), known[quantity].transpose("step", other).values)
+    halves = table[table["quantity"] == "split_half"]
+    for column, name in (("value", "split_half"), ("low", "split_half_lo"), ("high", "split_half_hi")):
+        assert halves[column].tolist() == known[name].values.tolist()
+    told = caption(study, "vector-reliability")
+    assert "computed from 5 pairs" in told
+    assert "estimated cosine 0." in told
+
+
+@pytest.mark.parametrize("width", ["single", "double"])
+def test_a_vector_of_unknown_pairs_says_so(width: Any) -> None:
+    table = reliability_frame(vector(known=False), "elsewhere", SITE, "cond")
+    assert set(table["quantity"]) == {"split_half", "steps"}
+    told = vector_reliability.write_caption(vector(known=False), table)
+    assert "unknown pairs" in told
+    assert "How much it depends on the pairs is unknown." in told
+    notes = [note.text for note in vector_reliability.draw_screen(table).layout.annotations]
+    assert notes.count("unknown") == 2
+    vector_reliability.draw_paper(table, width)
+    assert not plt.get_fignums()
+
+
+DRAWN: list[tuple[str, Callable[[Study], Any]]] = [
+    ("way", lambda study: dose_response.draw_screen(table_of(study, "dose-response").assign(way=HOSTILE))),
+    (
+        "concept",
+        lambda study: dose_response.draw_screen(table_of(study, "dose-response").assign(concept=HOSTILE)),
+    ),
+    ("arm", lambda study: ladder.draw_screen(table_of(study, "ladder").assign(arm=HOSTILE))),
+]
+
+
+@pytest.mark.parametrize(("name", "draw"), DRAWN, ids=lambda value: value if isinstance(value, str) else "")
+def test_names_are_text(study: Study, name: str, draw: Callable[[Study], Any]) -> None:
+    del name
+    drawn = draw(study)
+    for trace in drawn.data:
+        if trace.customdata is not None:  # its first entry is what a click selects; it is not shown
+            trace.customdata = [row[1:] for row in trace.customdata]
+    expect_text(drawn)
+    table = table_of(study, "steering-effects")
+    expect_text(steering_effects.draw_screen(table.assign(concept=HOSTILE + table["concept"])))
+
+
+def test_many_ways_have_lines_of_their_own(study: Study) -> None:
+    table = table_of(study, "dose-response")
+    cell = table[table["way"] == VECTOR]
+    many = pd.concat(
+        [table, *(cell.assign(way=f"way {k}", arm=f"way {k}") for k in range(20))], ignore_index=True
+    )
+    lines = [
+        trace for trace in dose_response.draw_screen(many).data if trace.mode == "lines" and not trace.fill
+    ]
+    looks = {(line.line.color, line.line.dash) for line in lines}
+    assert len(lines) == 21
+    assert len(looks) >= 3 * len(palette.LINES) - 1
+
+
+def test_another_vector_is_drawn_by_its_name(study: Study) -> None:
+    other = replace(vector(), concept="mood")
+    table = reliability_frame(other, "other", SITE, "cond")
+    assert "direction other (caa; mood, from slow to fast)" in vector_reliability.write_caption(other, table)
