@@ -48,7 +48,7 @@ _VARIABLES = {
             "clean_prompt",
             "corrupt_prompt",
         ),
-        *(*ARM_VALUES, *CHECKS, *IMPACTS, *DENOMINATOR, "defined", "n", "n_pairs"),
+        *(*ARM_VALUES, *CHECKS, *IMPACTS, *DENOMINATOR, "defined", "n", "n_pairs", "way"),
     ),
 }
 _LABELS = {

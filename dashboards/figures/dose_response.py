@@ -36,7 +36,10 @@ MARKERS = {
 """Names of the markers in Plotly and in matplotlib, in the order of the ways of steering."""
 DASHES = {"solid": "-", "dash": "--", "dot": ":"}
 """Names of the dashes in both, for the first ways that use all colours, the next, and the rest."""
-APART = 0.01  # of the range of strengths, between points of two ways of steering at the same strength
+APART, SPREAD = 0.01, 0.1
+"""Distance between points of two ways at the same strength, and between the first and last; of all strengths' range."""
+NAMED = len(palette.LINES) * len(DASHES)
+"""Ways that the legend on paper names; further ones would look like others."""
 LEGEND_NAME = 30  # characters
 LABEL = 130.0  # points beside the axis, for its name
 NUMBERS = ["score", "effect", "effect_lo", "effect_hi", "p", "p_adjusted", "null_lo", "null_hi"]
@@ -99,7 +102,7 @@ def _path(part: pd.DataFrame, offset: float) -> pd.DataFrame:
 def _offsets(table: pd.DataFrame, n: int) -> np.ndarray:
     """How far the points of each way are moved sideways, so that none hides another."""
     reach = table["strength"].max() - table["strength"].min()
-    return APART * float(reach) * (np.arange(n) - (n - 1) / 2)
+    return min(APART, SPREAD / max(n, 1)) * float(reach) * (np.arange(n) - (n - 1) / 2)
 
 
 def _whole(table: pd.DataFrame) -> float:
@@ -225,13 +228,16 @@ def hover(row: dict[Hashable, Any]) -> str:
 def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
     """Lines over strength, with intervals; hollow where not significant or inside the null band."""
     lines = _lines(table)
-    names = fitting_names([way for way, _ in lines] or [""], POINTS[width] - 60, 8.0)
+    more = [f"and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
+    names = fitting_names([*(way for way, _ in lines[:NAMED]), *more], POINTS[width] - 60, 8.0)
     columns = max(1, int(POINTS[width] // (max(width_of(name, 8.0) for name in names) + 36)))
-    figure = new_figure(width, 2.3 + 0.16 * -(-(len(lines) + 2) // columns))
+    figure = new_figure(width, 2.3 + 0.16 * -(-(len(names) + 2) // columns))
     axes = figure.subplots()
     offsets = _offsets(table, len(lines))
-    for index, ((_, part), name) in enumerate(zip(lines, names, strict=True)):
-        _draw_line(axes, part, name, index, float(offsets[index]))
+    for index, (_, part) in enumerate(lines):
+        _draw_line(axes, part, names[index] if index < NAMED else "", index, float(offsets[index]))
+    for name in names[NAMED:]:
+        axes.plot([], [], linestyle="", label=name)
     axes.axhline(0, color=palette.MUTED, linestyle=":", linewidth=0.8)
     axes.plot([0.0], [0.0], "x", color=palette.INK, markersize=5, zorder=4, label=START)
     if not np.isnan(_whole(table)):
@@ -276,7 +282,8 @@ def _draw_line(axes: Axes, part: pd.DataFrame, name: str, index: int, offset: fl
             capsize=1.5,
             label="_hidden",
         )
-    axes.plot([], [], marker=marker, color=colour, markersize=4.2, linewidth=0.9, label=name)
+    if name:
+        axes.plot([], [], marker=marker, color=colour, markersize=4.2, linewidth=0.9, label=name)
 
 
 def write_caption(result: xr.Dataset, table: pd.DataFrame, scorer: str = "") -> str:

@@ -16,14 +16,17 @@ from matplotlib.transforms import Bbox
 from dashboards.drawing.paper import PAPER_STYLE, Width
 from dashboards.figures import (
     FIGURES,
+    dose_response,
     feature,
     feature_clip,
+    ladder,
     make_spec,
     patching_comparison,
     patching_map,
     patching_pairs,
     probe_folds,
     probe_maps,
+    steering_effects,
 )
 from dashboards.tables.comparison import Map, compare_maps
 from dashboards.tables.patching import UNTESTED
@@ -194,6 +197,11 @@ def test_features_of_many_values_can_be_read(width: Width, monkeypatch: pytest.M
         ("feature", {"feature": 7}),
         ("feature", {"feature": 47}),  # a dead one
         ("feature-clip", {"feature": 5, "clip": 3}),
+        ("dose-response", {}),
+        ("ladder", {}),
+        ("ladder", {"scorer": "clap"}),  # undefined
+        ("steering-effects", {}),
+        ("vector-reliability", {}),
     ],
 )
 def test_the_other_figures_can_be_read(
@@ -202,6 +210,36 @@ def test_the_other_figures_can_be_read(
     spec = make_spec(study, figure, {**options, "width": width})
     drawn = FIGURES[figure].paper(study, spec, FIGURES[figure].table(study, spec))
     assert "nan" not in " ".join(check(drawn, monkeypatch))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("ways", [12, 120])
+def test_steering_figures_of_many_ways_can_be_read(
+    study: Study, ways: int, width: Width, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{way}: a rather long name of a vector, {way}" for way in range(ways)]
+    rungs = FIGURES["ladder"].table(study, make_spec(study, "ladder", {}))
+    rungs = pd.concat(
+        [rungs.iloc[[1]].assign(way=name, arm=f"{name} × 2") for name in names], ignore_index=True
+    )
+    assert ladder.draw_paper(rungs, width).get_figheight() < TALLEST
+    check(ladder.draw_paper(rungs, width), monkeypatch)
+    doses = FIGURES["dose-response"].table(study, make_spec(study, "dose-response", {}))
+    cell = doses[doses["way"] == "vector"]
+    doses = pd.concat(
+        [doses, *(cell.assign(way=name, concept="c" * 90) for name in names)], ignore_index=True
+    )
+    drawn = dose_response.draw_paper(doses, width)
+    assert drawn.get_figheight() < TALLEST
+    check(drawn, monkeypatch)
+    leaks = FIGURES["steering-effects"].table(study, make_spec(study, "steering-effects", {}))
+    cell = leaks[leaks["arm"] == "vector × 2"]
+    leaks = pd.concat(
+        [leaks, *(cell.assign(way=name, arm=f"{name} × 2") for name in names)], ignore_index=True
+    )
+    drawn = steering_effects.draw_paper(leaks, width)
+    assert drawn.get_figheight() < TALLEST
+    check(drawn, monkeypatch)
 
 
 def test_figures_of_nothing_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

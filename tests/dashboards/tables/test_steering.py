@@ -1,0 +1,77 @@
+"""Tables of steering results, and what is said about them."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from dashboards.summaries import steering_summary
+from dashboards.tables.steering import (
+    checks_frame,
+    chosen_frame,
+    clips_frame,
+    is_interpretable,
+    steered_frame,
+    strengths,
+    ways,
+)
+from dashboards.wording import positive_control, steering_notes, steering_sample
+from tests.dashboards.synthetic_steering import EFFECTS, LEAK, PAIRS, PATCH, STRENGTHS, VECTOR
+from workbench.studies.study import Study
+
+
+@pytest.fixture(scope="module")
+def result(study: Study) -> xr.Dataset:
+    return study.result("steering-tempo")
+
+
+def test_ways_and_strengths_are_those_of_the_cells(result: xr.Dataset) -> None:
+    assert ways(result) == [PATCH, VECTOR]
+    assert strengths(result) == list(STRENGTHS)
+
+
+def test_the_best_dose_of_a_way_without_scores_is_its_first(result: xr.Dataset) -> None:
+    silent = result.assign(effect=result["effect"].where(result["row"] != VECTOR))
+    assert chosen_frame(silent)["arm"].tolist() == [f"{PATCH} × 1", f"{VECTOR} × -1"]
+
+
+def test_the_prompts_of_an_arm_have_three_scores(result: xr.Dataset) -> None:
+    runs = steered_frame(result, f"{VECTOR} × 1", "tempo")
+    assert len(runs) == PAIRS
+    assert runs["steered"].to_numpy() - runs["unsteered"].to_numpy() == pytest.approx(EFFECTS[VECTOR, 1.0])
+    assert runs["real"].to_numpy() - runs["unsteered"].to_numpy() == pytest.approx(EFFECTS["clean"])
+    assert runs["corrupt_prompt"].tolist() == result["corrupt_prompt"].values.tolist()
+    assert runs["noise_seed"].tolist() == result["noise_seed"].values.ravel().tolist()
+    other = steered_frame(result.transpose("seed", ...), f"{VECTOR} × 2", "mood", "clap")
+    assert other["steered"].to_numpy() - other["unsteered"].to_numpy() == pytest.approx(LEAK)
+
+
+def test_the_clips_of_a_way_are_in_order_of_strength(result: xr.Dataset) -> None:
+    clips = clips_frame(result, VECTOR, 1, 0, "tempo")
+    assert clips["arm"].tolist() == [f"{VECTOR} × -1", "corrupt", f"{VECTOR} × 1", f"{VECTOR} × 2", "clean"]
+    assert (
+        clips["audio"].tolist()
+        == result["audio"].sel(pair=1, seed=0, arm=clips["arm"].tolist()).values.tolist()
+    )
+    assert np.diff(clips["score"]) == pytest.approx([0.1, 0.3, 0.15, 0.15])
+
+
+def test_what_makes_a_result_hard_to_believe_is_said(result: xr.Dataset) -> None:
+    assert is_interpretable(result, "embedded")
+    assert steering_notes(result) == steering_notes(result, "embedded") == []
+    assert not is_interpretable(result, "clap")
+    assert steering_notes(result, "clap") == [
+        "Not interpretable: the scorer does not clearly tell fast from slow in clips of the real prompts.",
+        f"Steers backwards: {VECTOR}.",
+    ]
+    assert checks_frame(result, "clap")["inverted"].tolist() == [False, True]
+    assert positive_control(result) == (
+        "Positive control: embedded clearly tells the real prompts apart (fast − slow: 0.60 [0.50, 0.70])."
+    )
+    assert "clap does not clearly tell" in positive_control(result, "clap")
+    assert steering_sample(result) == f"{PAIRS} pairs × 1 seed (n = {PAIRS})"
+
+
+def test_the_summary_names_the_concept_that_changes_most(result: xr.Dataset) -> None:
+    table = steering_summary(result).set_index(["steering", "strength"])
+    assert table.loc[(VECTOR, "2"), "other concepts"] == "mood −0.12"
+    assert table.loc[(VECTOR, "1"), "change [95 %]"] == "0.30 [0.26, 0.34]"

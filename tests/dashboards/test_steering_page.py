@@ -1,0 +1,179 @@
+"""What the page on steering answers when something is chosen or clicked, without a browser."""
+
+from typing import Any
+
+import dash
+import pytest
+from dash import no_update
+
+from dashboards.context import Context
+from dashboards.links import read_query
+from dashboards.pages import overview, steering, steering_arm, steering_vectors
+from dashboards.shell import shell
+from tests.dashboards.synthetic_steering import PACK, PATCH, SITE, VECTOR
+from tests.dashboards.test_pages import callback
+from workbench.studies.study import Study
+
+DRAWN = (
+    "dose",
+    "click",
+    "dose_data",
+    "legend",
+    "facts",
+    "ladder",
+    "rung",
+    "ladder_data",
+    "map",
+    "cell",
+    "map_data",
+)
+SHOWN = ("hidden", "hint", "numbers", "rows", "selected", "players")
+
+
+def drawn(app: dash.Dash, search: str) -> dict[str, Any]:
+    return dict(zip(DRAWN, callback(app, steering, "draw")(search), strict=True))
+
+
+def shown(app: dash.Dash, search: str) -> dict[str, Any]:
+    return dict(zip(SHOWN, callback(app, steering_arm, "show_arm")(search), strict=True))
+
+
+def test_the_address_says_what_is_shown(study: Study) -> None:
+    asked = {"result": "tempo", "scorer": "clap", "shown": "mood"}
+    spec = steering.view(study, asked)
+    assert (spec.name, spec.scorer, spec.concept) == ("tempo", "clap", "mood")
+    assert steering.view(study, dict.fromkeys(asked, "nonsense")) == steering.view(study, {})
+
+
+def test_the_figures_follow_the_address(app: dash.Dash) -> None:
+    page = drawn(app, "?shown=mood&strength=1&scorer=clap")
+    assert page["dose_data"]["options"]["concept"] == "mood"
+    assert page["ladder_data"]["options"] == {
+        "width": "double",
+        "name": "tempo",
+        "scorer": "clap",
+        "strength": 1.0,
+    }
+    assert page["map_data"]["figure"] == "steering-effects"
+    assert drawn(app, "")["ladder_data"]["options"]["strength"] is None
+    assert list(drawn(app, "?strength=1")["ladder"].layout.yaxis.ticktext) == [
+        f"{PATCH} × 1",
+        f"{VECTOR} × 1",
+    ]
+
+
+def test_the_page_says_what_the_figures_rest_on(app: dash.Dash) -> None:
+    told = str(drawn(app, "")["facts"])
+    for words in (
+        "Steers tempo from slow to fast: 6 pairs × 1 seed (n = 6).",
+        "embedded clearly tells the real prompts apart",
+        f"the right way {PATCH}, {VECTOR}",
+    ):
+        assert words in told
+    told = str(drawn(app, "?scorer=clap")["facts"])
+    for words in (
+        "Not interpretable",
+        f"Steers backwards: {VECTOR}.",
+        f"backwards {VECTOR}; neither clearly {PATCH}",
+    ):
+        assert words in told
+
+
+def test_the_legend_has_what_the_figure_has(app: dash.Dash) -> None:
+    assert "not significant" in str(drawn(app, "")["legend"])
+
+
+def test_a_click_on_a_point_selects_its_arm(app: dash.Dash) -> None:
+    select = callback(app, steering, "select_point")
+    click = {"points": [{"x": 1.0, "y": 0.3, "curveNumber": 4, "customdata": [f"{VECTOR} × 1", "", ""]}]}
+    expected = {"shown": "mood", "arm": f"{VECTOR} × 1"}
+    assert read_query(select(click, None, "?shown=mood")) == expected
+    assert read_query(select(None, click, "?shown=mood&arm=x")) == expected
+    assert select(None, None, "") is no_update
+    assert select({"points": [{"x": 0.0, "y": 0.0}]}, None, "") is no_update, "the unsteered run"
+    assert select({"points": [{"x": 0.0, "y": 0.0, "customdata": [3, {}]}]}, None, "") is no_update
+
+
+def test_a_click_on_the_map_selects_concept_and_arm(app: dash.Dash) -> None:
+    select = callback(app, steering, "select_cell")
+    assert read_query(select({"points": [{"x": 2.5, "y": 2.5}]}, "")) == {
+        "shown": "mood",
+        "arm": f"{VECTOR} × 2",
+    }
+    assert read_query(select({"points": [{"x": 3.5, "y": 0.5}]}, "?arm=x")) == {"shown": "drums"}, (
+        "the real prompt"
+    )
+    assert select({"points": [{"x": 9.0, "y": 0.5}]}, "") is no_update
+    assert select(None, "") is no_update
+
+
+def test_controls_change_the_address_only_if_something_changed(app: dash.Dash) -> None:
+    choose = callback(app, steering, "choose")
+    assert choose("tempo", "embedded", "tempo", "best", "") is no_update
+    assert read_query(choose("tempo", "clap", "mood", "2", "?arm=a&pair=1")) == {
+        "scorer": "clap", "shown": "mood", "strength": "2", "arm": "a", "pair": "1",
+    }  # fmt: skip
+    assert read_query(choose("other", "clap", "mood", "2", "?scorer=clap&arm=a&pair=1&pack=p")) == {
+        "result": "other", "pack": "p",
+    }  # fmt: skip
+    names = ("result", "scorers", "scorer", "concepts", "shown", "strengths", "strength")
+    controls = dict(
+        zip(names, callback(app, steering, "show_controls")("?shown=mood&strength=-1"), strict=True)
+    )
+    assert (controls["result"], controls["shown"], controls["strength"]) == ("tempo", "mood", "-1")
+    assert {"value": "tempo", "label": "tempo (steered)"} in controls["concepts"]
+
+
+def test_an_arm_has_its_numbers_prompts_and_clips(app: dash.Dash) -> None:
+    arm = shown(app, f"?arm={VECTOR}+×+2&pair=1&seed=0")
+    assert not arm["hidden"]
+    for words in ("0.450 [0.410, 0.490]", "[−0.05, 0.07]", "0.02, 0.03", "clear"):
+        assert words in str(arm["numbers"])
+    assert arm["selected"] == {"ids": ["1-0"]}
+    assert [row["id"] for row in arm["rows"]] == [f"{pair}-0" for pair in range(6)]
+    players = str(arm["players"])
+    names = ["× −1", "unsteered", "× 1", "× 2", "real"]
+    places = [players.index(f"play {name}") for name in names]
+    assert places == sorted(places)
+    assert players.count("Audio(") == 5
+    leak = shown(app, f"?arm={VECTOR}+×+2&shown=mood")
+    assert "change in mood" in str(leak["numbers"])
+    assert "−0.120" in str(leak["numbers"])
+
+
+@pytest.mark.parametrize("search", ["", "?arm=clean", "?arm=nonsense", "?arm=random+1+(like+vector)+×+1"])
+def test_without_a_known_arm_there_is_a_hint(app: dash.Dash, search: str) -> None:
+    arm = shown(app, search)
+    assert (arm["hidden"], arm["hint"], arm["rows"]) == (True, False, [])
+
+
+def test_a_row_selects_its_prompt(app: dash.Dash) -> None:
+    select = callback(app, steering_arm, "select_run")
+    rows = [{"id": "0-0", "pair": 0, "seed": 0}, {"id": "1-0", "pair": 1, "seed": 0}]
+    assert read_query(select([rows[1]], rows, "?arm=a")) == {"arm": "a", "pair": "1", "seed": "0"}
+    assert select([rows[0]], rows, "?arm=a") is no_update, "it is shown"
+    assert select({"ids": ["1-0"]}, rows, "") is no_update, "a callback set it"
+
+
+def test_a_vector_has_its_reliability_and_facts(app: dash.Dash) -> None:
+    hidden, selected, sites, site, picture, facts, data = callback(app, steering_vectors, "show_vector")("")
+    assert (hidden, selected, sites, site) == (False, {"ids": [PACK]}, [SITE], SITE)
+    assert len(picture.data) == 4
+    assert "5 pairs" in str(facts)
+    assert data["options"]["pack"] == PACK
+    select = callback(app, steering_vectors, "select_vector")
+    assert select([{"id": PACK}], "") is no_update
+    assert read_query(select([{"id": "other"}], "?site=x&arm=a")) == {"pack": "other", "arm": "a"}
+    assert callback(app, steering_vectors, "select_site")(SITE, "") is no_update
+
+
+def test_the_page_is_linked_where_there_is_something_to_show(study: Study, bare_study: Study) -> None:
+    assert "/steering" in str(shell(Context(study)))
+    assert "/steering" not in str(shell(Context(bare_study)))
+
+
+def test_the_overview_names_the_steering_results(study: Study, bare_study: Study) -> None:
+    assert "Results: tempo." in str(overview.layout(Context(study), {}))
+    told = str(overview.layout(Context(bare_study), {}))
+    assert f"workbench steer fit {bare_study.path} --concept instrument" in told
+    assert f"workbench steer apply {bare_study.path} --pack instrument" in told
