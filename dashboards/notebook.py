@@ -23,7 +23,7 @@ from dashboards.export import export_figure
 from dashboards.formats import DEFAULT_FORMAT, FileFormat
 from dashboards.results import is_usable, load_result
 from dashboards.signatures import takes
-from dashboards.summaries import patching_summary, probes_summary, sae_summary
+from dashboards.summaries import patching_summary, probes_summary, sae_summary, steering_summary
 from workbench.cli.console import note, progress
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import numbered_site
@@ -215,8 +215,14 @@ _SUMMARIES: dict[str, Callable[[xr.Dataset, pd.DataFrame], pd.DataFrame]] = {
     "patching": lambda result, _: patching_summary(result),
     "probes": lambda result, _: probes_summary(result),
     "sae": sae_summary,
+    "steering": lambda result, _: steering_summary(result),
 }
-_MAIN_FIGURES = {"patching": ("patching", "name"), "probes": ("probes", ""), "sae": ("sae-training", "site")}
+_MAIN_FIGURES = {
+    "patching": ("patching", "name"),
+    "probes": ("probes", ""),
+    "sae": ("sae-training", "site"),
+    "steering": ("dose-response", "name"),
+}
 """The main figure for each kind of result, and the figure's option that selects the result."""
 
 _FOLDER = "A study must be given by its folder, such as 'studies/first'"

@@ -42,6 +42,7 @@ NAMED = len(palette.LINES) * len(DASHES)
 """Ways that the legend on paper names; further ones would look like others."""
 LEGEND_NAME = 30  # characters
 LABEL = 130.0  # points beside the axis, for its name
+SHOWN = ["effect", "effect_lo", "effect_hi", "null_lo", "null_hi"]
 NUMBERS = ["score", "effect", "effect_lo", "effect_hi", "p", "p_adjusted", "null_lo", "null_hi"]
 
 
@@ -68,7 +69,8 @@ def response_frame(result: xr.Dataset, concept: str = "", scorer: str = "") -> p
     """One row for the unsteered run, for the real prompt, and for each way of steering at each strength.
 
     Columns: scorer, concept, way, arm, strength (none for the real prompt), score, effect (the change from the
-    unsteered run) with its interval, p, p_adjusted, null band, status.
+    unsteered run) with its interval, p, p_adjusted, null band, steered_change (the real prompt's effect on the steered
+    concept, which the axis has room for, so that leakage is seen on the scale of the change that is wanted), status.
     """
     doses = doses_frame(result, scorer)
     shown = concept or str(result.attrs["concept"])
@@ -78,7 +80,9 @@ def response_frame(result: xr.Dataset, concept: str = "", scorer: str = "") -> p
     frame["way"] = frame["way"].where(~is_run, frame["arm"].map(names))
     frame["strength"] = frame["strength"].where(frame["arm"] != POSITIVE)
     frame.insert(0, "scorer", choose("scorer", scorer, scorers(result)))
-    return frame[["scorer", "concept", "way", "arm", "strength", *NUMBERS, "status"]]
+    real = doses[doses["own"] & (doses["arm"] == POSITIVE)]
+    frame["steered_change"] = float(real["effect"].iloc[0])
+    return frame[["scorer", "concept", "way", "arm", "strength", *NUMBERS, "steered_change", "status"]]
 
 
 def _lines(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -116,6 +120,14 @@ def _concept(table: pd.DataFrame) -> str:
 
 def _axis_title(concept: str) -> str:
     return f"change in score for {concept}"
+
+
+def _limits(table: pd.DataFrame) -> tuple[float, float]:
+    """Ends of the axis: all numbers fit, and the real prompt's effect on the steered concept."""
+    values = table[[*SHOWN, "steered_change"]].to_numpy(float)
+    values = np.append(values[~np.isnan(values)], 0.0)
+    margin = 0.06 * float(np.ptp(values)) or 1.0
+    return float(values.min() - margin), float(values.max() + margin)
 
 
 def draw_screen(table: pd.DataFrame, selected: str = "") -> go.Figure:
@@ -159,7 +171,11 @@ def draw_screen(table: pd.DataFrame, selected: str = "") -> go.Figure:
         )
     strengths = sorted(set(table["strength"].dropna()))
     figure.update_xaxes(title="strength", tickvals=strengths, fixedrange=True)
-    figure.update_yaxes(title=plain(_axis_title(shortened(_concept(table), LONGEST_NAME))), fixedrange=True)
+    figure.update_yaxes(
+        title=plain(_axis_title(shortened(_concept(table), LONGEST_NAME))),
+        fixedrange=True,
+        range=list(_limits(table)),
+    )
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
     styled = style(figure, height=400, clickmode="event", hovermode="closest", legend=legend)
     return styled.update_layout(showlegend=True)
@@ -244,6 +260,7 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
         axes.axhline(_whole(table), color=palette.INK, linestyle="--", linewidth=0.9, label=REAL)
     strengths = sorted(set(table["strength"].dropna()))
     axes.set_xticks(strengths, [f"{strength:g}".replace("-", "−") for strength in strengths])
+    axes.set_ylim(*_limits(table))
     axes.set_xlabel("strength", labelpad=1)
     axes.set_ylabel(fitting_names([_axis_title(_concept(table))], LABEL, 8.0)[0])
     figure.legend(loc="outside lower center", ncols=columns, frameon=False, handlelength=1.5)

@@ -24,7 +24,7 @@ from dashboards.wording import band, interval
 from workbench.studies.study import Study
 
 SELECTION = ("arm", "pair", "seed")
-SIDES = ("unsteered", "steered", "real")
+SIDE_WIDTHS = {"unsteered": 86, "steered": 70, "real": 58}
 HELP = "One way of steering at one strength: its numbers, its prompts, and the clips of one prompt at every strength."
 
 View = Callable[[Study, Query], DoseResponseSpec]
@@ -35,8 +35,11 @@ def layout() -> Component:
     columns = [
         {"field": "pair", "width": 42},
         {"field": "seed", "width": 46},
-        {"field": "noise_seed", "headerName": "noise", "width": 94, **WRAPPED},
-        *({"field": side, "width": 88, **number_column(".3f", "no score")} for side in SIDES),
+        {"field": "noise_seed", "headerName": "noise", "width": 88, **WRAPPED},
+        *(
+            {"field": side, "width": width, **number_column(".3f", "no score")}
+            for side, width in SIDE_WIDTHS.items()
+        ),
         {
             "field": "corrupt_prompt",
             "headerName": "prompt",

@@ -11,6 +11,7 @@ from dashboards.summaries import (
     probes_summary,
     sae_metrics,
     sae_summary,
+    steering_summary,
     undefined_notes,
 )
 from dashboards.tables.features import features_frame
@@ -91,3 +92,6 @@ def test_results_in_python_have_the_tables_of_the_commands(study: Study) -> None
     site = SAE_SITES[0]
     table = Result(study, f"sae-{site}", study.result(f"sae-{site}")).table()
     pd.testing.assert_frame_equal(table, sae_summary(study.result(f"sae-{site}"), study.clips))
+    steering = Result(study, "steering-tempo", study.result("steering-tempo"))
+    pd.testing.assert_frame_equal(steering.table(), steering_summary(study.result("steering-tempo")))
+    assert steering.plot(scorer="clap").data[0].fill == "toself"

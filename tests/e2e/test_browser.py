@@ -106,7 +106,12 @@ def expect_playable(players: Locator, count: int) -> None:
 def test_pages_are_reached_from_the_first(page: Page, address: str) -> None:
     page.goto(address)
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-    for name, graph in (("Patching", "patching"), ("Probes", "probes"), ("Features", "sae-training")):
+    for name, graph in (
+        ("Patching", "patching"),
+        ("Probes", "probes"),
+        ("Features", "sae-training"),
+        ("Steering", "ladder"),
+    ):
         page.get_by_role("link", name=name, exact=True).click()
         expect(page.get_by_role("heading", name=name, level=2)).to_be_visible()
         expect(page.locator(f"#{graph}-graph .main-svg").first).to_be_visible()
@@ -288,7 +293,10 @@ def test_two_maps_are_compared(page: Page, address: str) -> None:
 
 
 @pytest.mark.parametrize("width", [1000, 1440])
-@pytest.mark.parametrize("view", ["/patching?concept=tempo&arm=tf3", "/patching?result=steps", "/comparison"])
+@pytest.mark.parametrize(
+    "view",
+    ["/patching?concept=tempo&arm=tf3", "/patching?result=steps", "/steering?arm=vector+×+2", "/comparison"],
+)
 def test_nothing_is_wider_than_the_window(page: Page, address: str, width: int, view: str) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{address}{view}")
@@ -371,6 +379,35 @@ def test_a_feature_is_found_heard_and_drawn(page: Page, address: str) -> None:
         page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture)
     expect(page.locator("#sae-training-graph .scatterlayer .trace")).to_have_count(4)
     assert selection(page) == {"site": "tf3.cross_attn", "feature": "16"}
+
+
+def test_a_steered_prompt_is_heard_at_every_strength(page: Page, address: str) -> None:
+    page.goto(f"{address}/steering")
+    expect(page.locator("#steering-facts")).to_contain_text("embedded clearly tells the real prompts apart")
+    points = page.locator("#ladder-graph .scatterlayer .point")
+    expect(points).to_have_count(2)
+    expect(
+        page.locator("#vector-reliability-graph .main-svg").first
+    ).to_be_visible()  # moves nothing any more
+    points.nth(1).scroll_into_view_if_needed()
+    box = points.nth(1).bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.locator("#ladder-graph .hoverlayer")).to_contain_text("vector × 2")
+    page.mouse.down()
+    page.mouse.up()
+    expect(page.locator("#steered-numbers")).to_contain_text("0.450 [0.410, 0.490]")
+    expect_playable(page.locator("#steered-players .ab-side"), 5)
+    assert selection(page) == {"arm": "vector × 2"}
+    page.locator("#steered-grid .ag-row[row-id='1-0']").click()
+    expect(page.locator("#steered-players audio").first).to_have_attribute(
+        "src", "/audio/steering/1/vector_%C3%97_-1.flac"
+    )
+    page.locator("#steering-shown").click()
+    page.get_by_role("option", name="mood").click()
+    expect(page.locator("#steered-numbers")).to_contain_text("change in mood")
+    expect(page.locator("#dose-response-graph")).to_contain_text("change in score for mood")
+    assert selection(page) == {"arm": "vector × 2", "pair": "1", "seed": "0", "shown": "mood"}
 
 
 def test_a_link_opens_the_same_view(page: Page, address: str) -> None:

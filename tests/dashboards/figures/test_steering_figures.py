@@ -56,6 +56,15 @@ def test_doses_of_another_concept_are_its_leakage(study: Study) -> None:
     assert "mood, which is not steered" in caption(study, "dose-response", concept="mood")
 
 
+def test_leakage_is_drawn_on_the_scale_of_the_change_that_is_wanted(study: Study) -> None:
+    for concept in ("tempo", "mood", "drums"):
+        low, high = screen_figure(study, "dose-response", concept=concept).layout.yaxis.range
+        assert low < 0
+        assert REAL < high < 1.2 * REAL
+    assert low == pytest.approx(BAND[0], abs=0.06)
+    assert screen_figure(study, "dose-response", concept="mood").layout.yaxis.range[0] < LEAK - WIDTH
+
+
 def test_a_line_goes_through_the_unsteered_run(study: Study) -> None:
     figure = screen_figure(study, "dose-response")
     (line,) = [trace for trace in figure.data if trace.mode == "lines" and trace.fill is None]
