@@ -153,10 +153,10 @@ def draw_screen(table: pd.DataFrame, selected: str = "") -> go.Figure:
         y=[0.0],
         mode="markers",
         marker={
-            "color": palette.INK,
+            "color": palette.MUTED,
             "size": 8,
             "symbol": "x-thin",
-            "line": {"width": 2, "color": palette.INK},
+            "line": {"width": 2, "color": palette.MUTED},
         },
         hovertemplate=f"{START}<extra></extra>",
         name=START,
@@ -165,7 +165,7 @@ def draw_screen(table: pd.DataFrame, selected: str = "") -> go.Figure:
     if not np.isnan(_whole(table)):
         figure.add_hline(
             y=_whole(table),
-            line={"color": palette.INK, "width": 1.5, "dash": "dash"},
+            line={"color": palette.MUTED, "width": 1.5, "dash": "dash"},
             annotation={"text": f"{REAL} {fixed(_whole(table))}", "font": {"size": 11}},
             annotation_position="top left",
         )
@@ -215,12 +215,12 @@ def _points(way: str, part: pd.DataFrame, index: int, offset: float, selected: s
         name=plain(way, LEGEND_NAME),
         marker={
             "symbol": symbol,
-            "size": 10,
+            "size": [15 if one else 10 for one in chosen],
             "opacity": 1,
             "color": [colour if row["status"] == CLEAR else "white" for row in rows],
             "line": {
                 "width": [3 if one else 1.8 for one in chosen],
-                "color": [palette.INK if one else colour for one in chosen],
+                "color": [palette.PLANTED if one else colour for one in chosen],
             },
         },
         error_y={

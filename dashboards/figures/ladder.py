@@ -80,7 +80,7 @@ def draw_screen(table: pd.DataFrame, selected: str = "") -> go.Figure:
         figure.add_vline(
             x=place,
             line={
-                "color": palette.INK if place else palette.MUTED,
+                "color": palette.MUTED,
                 "width": 1,
                 "dash": "dash" if place else "dot",
             },

@@ -87,7 +87,8 @@ def test_points_that_are_not_clear_are_hollow(study: Study) -> None:
     assert list(points[VECTOR].error_y.array) == pytest.approx([WIDTH] * 3)
     ringed = dose_response.draw_screen(table_of(study, "dose-response"), "vector × 1")
     (chosen,) = [trace for trace in ringed.data if trace.name == VECTOR]
-    assert chosen.marker.line.color[1] == palette.INK != chosen.marker.line.color[0]
+    assert list(chosen.marker.line.color) == [colour, palette.PLANTED, colour]
+    assert chosen.marker.size[1] > chosen.marker.size[0]
 
 
 def test_each_way_stands_at_its_best_strength_or_the_given_one(study: Study) -> None:
