@@ -94,4 +94,8 @@ def test_results_in_python_have_the_tables_of_the_commands(study: Study) -> None
     pd.testing.assert_frame_equal(table, sae_summary(study.result(f"sae-{site}"), study.clips))
     steering = Result(study, "steering-tempo", study.result("steering-tempo"))
     pd.testing.assert_frame_equal(steering.table(), steering_summary(study.result("steering-tempo")))
-    assert steering.plot(scorer="clap").data[0].fill == "toself"
+    assert [trace.name for trace in steering.plot().data if trace.name] == [
+        "output patch",
+        "vector",
+        "unsteered",
+    ]
