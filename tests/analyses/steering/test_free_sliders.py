@@ -25,6 +25,11 @@ def steered(method: FreeSliders, strength: float, **options: Any) -> Run:
     return Run(NEUTRAL, method.at(strength, **VERSIONS, **options))
 
 
+def two_steps(subject: Subject) -> GenerationSettings:
+    """Settings for a look at the first step."""
+    return subject.settings.model_copy(update={"num_steps": 2})
+
+
 def followed(subject: Subject, runs: Sequence[Clip | Run]) -> torch.Tensor:
     """The velocities that the sampler follows in the first step, by run."""
     model = subject.exact
@@ -38,7 +43,7 @@ def followed(subject: Subject, runs: Sequence[Clip | Run]) -> torch.Tensor:
 
     with pytest.MonkeyPatch.context() as change:
         change.setattr(scheduler, "step", record)
-        model.generate_batch(runs, subject.settings)
+        model.generate_batch(runs, two_steps(subject))
     return subject.architecture.by_frame(given[0])
 
 
@@ -48,22 +53,22 @@ def velocities(model: AudioDiffusionModel, runs: Sequence[Run | Clip], settings:
 
 
 def test_it_adds_the_difference_of_the_other_prompts_velocities(subject: Subject) -> None:
-    method = free_sliders(subject.exact, "tempo", settings=subject.settings)
+    method = free_sliders(subject.exact, "tempo", settings=two_steps(subject))
     neutral, moved = followed(subject, [NEUTRAL, steered(method, 1.5)])[:2]
-    positive, negative = velocities(subject.exact, [POSITIVE, NEGATIVE], subject.settings)
+    positive, negative = velocities(subject.exact, [POSITIVE, NEGATIVE], two_steps(subject))
     assert difference(positive, negative) > 1e-6
     assert_close(moved, neutral + 1.5 * (positive - negative))
 
 
 def test_only_the_chosen_blocks_see_the_other_prompts(subject: Subject) -> None:
     site = f"tf{subject.block}.cross_attn"
-    method = free_sliders(subject.exact, "tempo", site, settings=subject.settings)
+    method = free_sliders(subject.exact, "tempo", site, settings=two_steps(subject))
     assert {*method.sites, *method.others} == {
         f"tf{block}.cross_attn" for block in range(subject.exact.n_blocks)
     }
     neutral, moved = followed(subject, [NEUTRAL, steered(method, -0.5)])[:2]
     patched = [Run(NEUTRAL, (patch(site, clip),)) for clip in (POSITIVE, NEGATIVE)]
-    positive, negative = velocities(subject.exact, patched, subject.settings)
+    positive, negative = velocities(subject.exact, patched, two_steps(subject))
     assert difference(positive, negative) > 1e-6
     assert_close(moved, neutral - 0.5 * (positive - negative))
 
