@@ -1,7 +1,7 @@
 """Studies in Python and in notebooks: each command on a study as a method that returns something to look at."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,11 @@ from analyses.probes.run import asked_probes, run_probes
 from analyses.probes.spec import ProbeSpec
 from analyses.sae.run import asked_training, is_trained, load_sae, run_sae
 from analyses.sae.spec import TrainSettings
+from analyses.steering.asking import asked_steering, fit_vector, ways_of_packs
+from analyses.steering.ladder import ladder
+from analyses.steering.run import Way, run_steering
+from analyses.steering.spec import SteeringSpec
+from analyses.steering.vector import Vector
 from cache.errors import UserError
 from dashboards import figures
 from dashboards.export import export_figure
@@ -186,6 +191,57 @@ class OpenStudy:
             with progress("Training the autoencoder") as report:
                 run_sae(self.folder, spec, self.device, report, note)
         return SaeResult(self.folder, name, load_result(self.folder, name))
+
+    @takes(SteeringSpec)
+    def steer(self, vectors: Vector | Mapping[str, Vector], **options: Any) -> Result:
+        """Steer new prompts with a vector, or several by name, and random ones, as `workbench steer apply` does.
+
+        The vectors are of one concept. `options` are the fields of `analyses.steering.spec.SteeringSpec`: strengths,
+        pairs, randoms …
+        """
+        must_be((Vector, Mapping), vectors, "Vectors must be one, such as wb.caa returns, or several by name")
+        named = {vectors.concept: vectors} if isinstance(vectors, Vector) else dict(vectors)
+        for vector in named.values():
+            must_be(Vector, vector, "A vector must be one such as wb.caa returns")
+        spec = asked_steering(self.folder, list(named.values()), **options)
+        return self._try(spec, ways_of_packs(named, spec.randoms, spec.seed))
+
+    @takes(SteeringSpec)
+    def ladder(
+        self,
+        concept: str,
+        sites: str = "",
+        *,
+        positive: str = "",
+        negative: str = "",
+        fit_pairs: int = 16,
+        **options: Any,
+    ) -> Result:
+        """Show where a concept is lost between patching and steering, as `workbench steer ladder` does.
+
+        `sites` are blocks, such as tf3+tf4, by default those with an impact of at least .1 in the study's map of
+        blocks.
+        """
+        with progress("Generating clips") as report:
+            vector = fit_vector(
+                self.folder,
+                self.model,
+                "caa",
+                concept,
+                sites,
+                {"time": "token"},
+                positive=positive,
+                negative=negative,
+                pairs=fit_pairs,
+                progress=report,
+            )
+        spec = asked_steering(self.folder, [vector], **{"name": f"ladder-{concept}", **options})
+        return self._try(spec, ladder(vector, randoms=spec.randoms, seed=spec.seed))
+
+    def _try(self, spec: SteeringSpec, ways: Sequence[Way]) -> Result:
+        with progress("Steering prompts") as report:
+            run_steering(self.folder, self.model, spec, ways, report, note)
+        return self.result(spec.result_name)
 
     def figure(self, figure: str, /, **options: Any) -> "go.Figure":
         """Draw a figure for the screen, by its name and options in `workbench export`."""

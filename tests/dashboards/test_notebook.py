@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 from analyses.patching.asking import asked_spec
+from analyses.steering import caa
 from cache.errors import UserError
 from dashboards.notebook import OpenStudy, SaeResult, open_study, trace
 from dashboards.results import is_usable
@@ -90,6 +91,24 @@ def test_probes_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {file.suffix for file in files} == {".svg", ".csv", ".json", ".tex", ".txt"}
     with pytest.raises(UserError, match="quantity"):
         study.figure("probes", quantity="colour")
+
+
+def test_steering(study: OpenStudy) -> None:
+    options = {"prompts": study.folder.spec.prompts, "settings": study.settings, "pairs": 2}
+    vector = caa(study.model, "mood", ["tf3.cross_attn"], **options)
+    result = study.steer(vector, pairs=2, randoms=1, strengths=(2.0,))
+    assert result.name == "steering-mood"
+    assert result.data.row.values.tolist() == ["", "", "mood", "random 1 (like mood)"]
+    assert result.table()["steering"].tolist() == ["(the positive prompt)", "(no steering)", "mood"]
+    named = study.steer({"one": vector, "other": vector}, pairs=2, randoms=0, strengths=(2.0,), name="two")
+    own = named.data.score.sel(concept="mood")
+    np.testing.assert_array_equal(own.sel(arm="one × 2"), own.sel(arm="other × 2"))
+
+
+def test_the_ladder(study: OpenStudy) -> None:
+    result = study.ladder("mood", "tf3+tf4", fit_pairs=2, pairs=1, randoms=0, strengths=(1.0,))
+    assert result.name == "steering-ladder-mood"
+    assert result.data.row.values[2:4].tolist() == ["conditioning patch", "output patch"]
 
 
 def test_what_is_damaged_is_computed_again(study: OpenStudy) -> None:

@@ -131,6 +131,7 @@ def train_slider(
     rank: Annotated[int, typer.Option(min=1, help="Rank of the LoRA.")] = 4,
     iterations: Annotated[int, typer.Option(min=1, help="Training steps.")] = 500,
     eta: Annotated[float, typer.Option(help="How much more of the concept it learns.")] = 7.0,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of AdamW.")] = 1e-4,
     name: Annotated[str, typer.Option(help="Name of the slider; defaults to the concept.")] = "",
     device: Device = "cpu",
 ) -> None:
@@ -155,6 +156,7 @@ def train_slider(
             seed=seed,
             iterations=iterations,
             eta=eta,
+            learning_rate=learning_rate,
             settings=study.spec.settings,
             checkpoints=file.with_suffix(".training"),
             progress=report,
