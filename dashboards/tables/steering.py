@@ -44,11 +44,6 @@ def doses_frame(result: xr.Dataset, scorer: str = "") -> pd.DataFrame:
     return table[[*first, *ARM_VALUES, "status"]]
 
 
-def ways(result: xr.Dataset) -> list[str]:
-    """The ways of steering of a `steering` result, in its order, without the random ones."""
-    return [str(name) for name in dict.fromkeys(result["row"].values[result["role"].values == "cell"])]
-
-
 def strengths(result: xr.Dataset) -> list[float]:
     """The strengths that ways of steering were tried at, in order."""
     return sorted({float(value) for value in result["strength"].values[result["role"].values == "cell"]})

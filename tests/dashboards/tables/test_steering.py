@@ -12,7 +12,6 @@ from dashboards.tables.steering import (
     is_interpretable,
     steered_frame,
     strengths,
-    ways,
 )
 from dashboards.wording import positive_control, steering_notes, steering_sample
 from tests.dashboards.synthetic_steering import EFFECTS, LEAK, PAIRS, PATCH, STRENGTHS, VECTOR
@@ -24,8 +23,7 @@ def result(study: Study) -> xr.Dataset:
     return study.result("steering-tempo")
 
 
-def test_ways_and_strengths_are_those_of_the_cells(result: xr.Dataset) -> None:
-    assert ways(result) == [PATCH, VECTOR]
+def test_strengths_are_those_of_the_cells(result: xr.Dataset) -> None:
     assert strengths(result) == list(STRENGTHS)
 
 
