@@ -20,7 +20,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture(scope="session")
 def other_study(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A study like the first, with other impacts."""
-    other = Study.open(shutil.copytree(study.path, tmp_path_factory.mktemp("other") / "other"))
+    folder = tmp_path_factory.mktemp("other") / "other"
+    other = Study.open(shutil.copytree(study.path, folder, symlinks=True))  # other tests make a loop of links
     save_changed(other, "patching-blocks", 0.5)
     return other
 
