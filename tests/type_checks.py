@@ -3,8 +3,9 @@
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, get_args
+from functools import partial, wraps
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import jaxtyping
 import jaxtyping._storage
@@ -31,22 +32,62 @@ def checked(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
     if function is None:
         return partial(checked, typechecker=typechecker)
     if dataclasses.is_dataclass(function) and inspect.isfunction(vars(function).get("__init__")):
-        if _has_arrays(function.__init__.__annotations__.values()):
-            return _with_shapes(function, typechecker=typechecker)
-        function.__init__ = _plain(function.__init__)
+        function.__init__ = _checked(function.__init__, typechecker)
         return function
-    if inspect.isfunction(function) and not _has_arrays(function.__annotations__.values()):
-        return _plain(function)
-    return _with_shapes(function, typechecker=typechecker)
+    return _checked(function, typechecker) if inspect.isfunction(function) else function
 
 
-def _has_arrays(annotations: Iterable[Any]) -> bool:
-    return any(
-        isinstance(annotation, str)
-        or getattr(annotation, "__module__", "") == "jaxtyping"
-        or _has_arrays(annotation if isinstance(annotation, list) else get_args(annotation))
-        for annotation in annotations
-    )
+def _checked(function: Callable[..., Any], typechecker: Callable[[Any], Any]) -> Callable[..., Any]:
+    annotations = function.__annotations__.values()
+    if _some(lambda annotation: isinstance(annotation, str), annotations):
+        return _checked_from_the_first_call_on(function, typechecker)
+    if _some(lambda annotation: getattr(annotation, "__module__", "") == "jaxtyping", annotations):
+        return _with_shapes(function, typechecker=typechecker)
+    return _plain(function)
+
+
+def _checked_from_the_first_call_on(
+    function: Callable[..., Any], typechecker: Callable[[Any], Any]
+) -> Callable[..., Any]:
+    """A function with types in quotes, whose classes may be defined after it."""
+    inner: Callable[..., Any] | None = None
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal inner
+        if inner is None:
+            function.__annotations__ = {
+                name: _without_quotes(annotation, function.__globals__)
+                for name, annotation in function.__annotations__.items()
+            }
+            inner = _checked(function, typechecker)
+        return inner(*args, **kwargs)
+
+    return call
+
+
+def _without_quotes(annotation: Any, names: dict[str, Any]) -> Any:
+    """The type that an annotation means; any type, as in jaxtyping, if it is imported for type checkers only."""
+    try:
+        return get_type_hints(
+            SimpleNamespace(__annotations__={"it": annotation}), names, include_extras=True
+        )["it"]
+    except (NameError, AttributeError):
+        return Any
+
+
+def _some(test: Callable[[Any], bool], annotations: Iterable[Any]) -> bool:
+    """Whether an annotation, or a part of one that is a type, passes a test."""
+    return any(test(annotation) or _some(test, _parts(annotation)) for annotation in annotations)
+
+
+def _parts(annotation: Any) -> Iterable[Any]:
+    if isinstance(annotation, list):  # the arguments of a Callable
+        return annotation
+    if get_origin(annotation) is Literal:
+        return ()
+    parts = get_args(annotation)
+    return parts[:1] if get_origin(annotation) is Annotated else parts
 
 
 def check_types(*packages: str) -> None:

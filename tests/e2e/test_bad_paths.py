@@ -139,10 +139,12 @@ def _parameters() -> Iterator[tuple[tuple[str, ...], Any, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("path", "command", "parameter"),
-    [pytest.param(*each, id=" ".join([*each[0], each[2].name])) for each in _parameters()],
+    ("path", "command", "parameter", "empty"),
+    [
+        pytest.param(*each, ("", "  ")[number % 2], id=" ".join([*each[0], each[2].name]))
+        for number, each in enumerate(_parameters())
+    ],
 )
-@pytest.mark.parametrize("empty", ["", "  "])
 def test_nothing_empty_is_taken_for_a_name_or_a_folder(
     workbench: Workbench,
     tmp_path: Path,

@@ -244,7 +244,7 @@ ARCHITECTURES = (
         parts=("attn1", "attn2", "ff"),
         by_frame=lambda latents: latents.transpose(1, 2).flatten(2),
         order=("null", "cond"),
-        duration=0.5,
+        duration=0.26,
         odd_duration=0.49,
         changes=(NEGATIVE,),
     ),

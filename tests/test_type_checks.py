@@ -1,0 +1,58 @@
+"""The checks of types that run with the tests."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import beartype
+import jaxtyping
+import numpy as np
+import pytest
+
+from tests.type_checks import checked
+
+if TYPE_CHECKING:
+    from nowhere import Unknown
+
+
+def checks(function: Any) -> Any:
+    return checked(function, typechecker=beartype.beartype)
+
+
+@checks
+def in_quotes(value: "Later", name: Literal["a", "b"] = "a") -> "list[Later]":
+    return [value] if name == "a" else ["not one"]
+
+
+@checks
+def of_sizes(one: "jaxtyping.Float[np.ndarray, 'n']", other: jaxtyping.Float[np.ndarray, "n"]) -> None: ...
+
+
+@checks
+def unknown(value: "Unknown", number: int) -> None: ...
+
+
+@checks
+@dataclass
+class Later:
+    number: int
+    other: "Later | None" = None
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (lambda: in_quotes(Later(1)), lambda: in_quotes("later")),
+        (lambda: in_quotes(Later(1)), lambda: in_quotes(Later(1), "c")),
+        (lambda: in_quotes(Later(1)), lambda: in_quotes(Later(1), "b")),
+        (lambda: Later(1, Later(2)), lambda: Later(1, 2)),
+        (lambda: of_sizes(np.zeros(2), np.zeros(2)), lambda: of_sizes(np.zeros(2), np.zeros(3))),
+        (lambda: unknown("anything", 1), lambda: unknown("anything", "1")),
+    ],
+    ids=["argument", "literal", "result", "dataclass", "sizes", "imported for type checkers"],
+)
+def test_types_in_quotes_are_checked(right: Callable[[], Any], wrong: Callable[[], Any]) -> None:
+    for _ in range(2):  # they are resolved in the first call
+        right()
+        with pytest.raises(TypeError):
+            wrong()
