@@ -90,6 +90,8 @@ def test_links_out_of_the_study_are_refused(client: FlaskClient, study: Study, o
     for name in ("file-link.flac", f"folder-link/{outside.name}", "loop.flac"):
         assert client.get(f"/audio/{name}").status_code == 404
         assert find_audio(study, name) is None
+    for link in (file, folder, loop):  # other tests copy the study
+        link.unlink()
 
 
 def test_a_spectrogram_is_a_picture_of_that_clip(client: FlaskClient) -> None:
