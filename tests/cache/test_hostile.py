@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,21 +34,29 @@ SITE = "tf1.mlp"
 SHARD = f"{SITE}/c.1.0.0.0.0"
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    """A finished cache."""
-    return write_cache(tmp_path / "cache.zarr", PLAN)
-
-
-@pytest.fixture
-def victim(tmp_path: Path) -> Path:
-    """Another cache of the user's, with other numbers in the same shape."""
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two finished caches, of which each test gets copies."""
+    folder = tmp_path_factory.mktemp("written")
+    write_cache(folder / "cache.zarr", PLAN)
     plan = make_plan(identity={"model": "another"})
-    with CacheWriter(tmp_path / "victim.zarr", plan, make_clips(plan)) as writer:
+    with CacheWriter(folder / "victim.zarr", plan, make_clips(plan)) as writer:
         for shard in writer.missing():
             values = {site: 1 + array for site, array in shard_values(plan, shard).items()}
             writer.write_shard(shard, values)
-    return tmp_path / "victim.zarr"
+    return folder
+
+
+@pytest.fixture
+def cache(written: Path, tmp_path: Path) -> Path:
+    """A finished cache."""
+    return shutil.copytree(written / "cache.zarr", tmp_path / "cache.zarr")
+
+
+@pytest.fixture
+def victim(written: Path, tmp_path: Path) -> Path:
+    """Another cache of the user's, with other numbers in the same shape."""
+    return shutil.copytree(written / "victim.zarr", tmp_path / "victim.zarr")
 
 
 # Links, pipes and devices
