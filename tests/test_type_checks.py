@@ -12,7 +12,7 @@ import pytest
 from tests.type_checks import checked
 
 if TYPE_CHECKING:
-    from nowhere import Unknown
+    from decimal import Decimal
 
 
 def checks(function: Any) -> Any:
@@ -29,7 +29,7 @@ def of_sizes(one: "jaxtyping.Float[np.ndarray, 'n']", other: jaxtyping.Float[np.
 
 
 @checks
-def unknown(value: "Unknown", number: int) -> None: ...
+def unknown(value: "Decimal", number: int) -> None: ...
 
 
 @checks
