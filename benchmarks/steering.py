@@ -16,7 +16,7 @@ from analyses.steering import CAA, AUSteer, fit, free_sliders, pci, text_embeddi
 from analyses.steering.ladder import nulls
 from analyses.steering.pairs import ends
 from analyses.steering.run import Way, run_steering
-from analyses.steering.spec import SteeringSpec
+from analyses.steering_spec import SteeringSpec
 from benchmarks._result import write_result
 from dashboards.numbers import fixed, span
 from dashboards.tables.steering import doses_frame

@@ -17,11 +17,11 @@ from analyses.probes.run import asked_probes, run_probes
 from analyses.probes.spec import ProbeSpec
 from analyses.sae.run import asked_training, is_trained, load_sae, run_sae
 from analyses.sae.spec import TrainSettings
-from analyses.steering.asking import asked_steering, fit_vector, ways_of_packs
+from analyses.steering.asking import asked_steering, check_pairs, fit_vector, ways_of_packs
 from analyses.steering.ladder import ladder
 from analyses.steering.run import Way, run_steering
-from analyses.steering.spec import SteeringSpec
 from analyses.steering.vector import Vector
+from analyses.steering_spec import SteeringSpec
 from cache.errors import UserError
 from dashboards import figures
 from dashboards.export import export_figure
@@ -42,7 +42,7 @@ from workbench.studies.planning import plan_study, words_unknown
 from workbench.studies.request import StudyRequest
 from workbench.studies.study import Study
 from workbench.studies.tracing import trace_study
-from workbench.validation import must_be
+from workbench.validation import must_be, validated
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -196,7 +196,7 @@ class OpenStudy:
     def steer(self, vectors: Vector | Mapping[str, Vector], **options: Any) -> Result:
         """Steer new prompts with a vector, or several by name, and random ones, as `workbench steer apply` does.
 
-        The vectors are of one concept. `options` are the fields of `analyses.steering.spec.SteeringSpec`: strengths,
+        The vectors are of one concept. `options` are the fields of `analyses.steering_spec.SteeringSpec`: strengths,
         pairs, randoms …
         """
         must_be((Vector, Mapping), vectors, "Vectors must be one, such as wb.caa returns, or several by name")
@@ -222,6 +222,10 @@ class OpenStudy:
         `sites` are blocks, such as tf3+tf4, by default those with an impact of at least .1 in the study's map of
         blocks.
         """
+        asked = validated(
+            SteeringSpec, {"concept": concept, "positive": "", "negatives": (), **options}, "Invalid ladder"
+        )
+        check_pairs(self.folder, concept, positive, negative, fit_pairs, asked.pairs, asked.seed)
         with progress("Generating clips") as report:
             vector = fit_vector(
                 self.folder,

@@ -16,7 +16,7 @@ from analyses.steering.caa import CAA
 from analyses.steering.capture import Method, PairOptions, fit
 from analyses.steering.free_sliders import free_sliders
 from analyses.steering.ladder import nulls
-from analyses.steering.pairs import ends
+from analyses.steering.pairs import ends, pairs_towards
 from analyses.steering.pci import PCI, pci
 from analyses.steering.probe_direction import Probe
 from analyses.steering.prompt_method import PromptMethod
@@ -24,11 +24,11 @@ from analyses.steering.run import Way
 from analyses.steering.sae_features import SAEFeatures
 from analyses.steering.schedule import Schedule
 from analyses.steering.slider import Slider, load_slider
-from analyses.steering.spec import METHODS, PROMPT_METHODS, SteeringSpec
 from analyses.steering.study_packs import find_pack
 from analyses.steering.text_embedding import text_embedding
 from analyses.steering.token_embedding import TokenEmbedding, token_embedding
 from analyses.steering.vector import Vector, load_vector
+from analyses.steering_spec import METHODS, PROMPT_METHODS, SteeringSpec
 from cache.errors import UserError
 from workbench.engine.edits import Edit
 from workbench.engine.sites import check_blocks, parse_blocks
@@ -113,7 +113,12 @@ def _of_blocks(found: xr.Dataset, concept: str) -> xr.DataArray:
 
 
 def asked_sites(study: Study, model: AudioDiffusionModel, concept: str, sites: str) -> tuple[str, ...]:
-    """Return the sites of a set of blocks, or without one the functional sites of the concept."""
+    """Return the sites of a set of blocks, or without one the functional sites of the concept.
+
+    Raises:
+        UserError: as `site_set` and `functional_sites`; or if the concept is unknown.
+    """
+    ends(study.spec.prompts, concept)
     return site_set(sites, model.n_blocks, model.block_names) if sites else functional_sites(study, concept)
 
 
@@ -145,6 +150,17 @@ def fit_vector(
     }
     (vector,) = fit(model, concept, chosen, [fitted], **options)
     return vector
+
+
+def check_pairs(
+    study: Study, concept: str, positive: str, negative: str, fit_pairs: int, pairs: int, seed: int
+) -> None:
+    """Raise UserError if there are not enough pairs to compute a vector and to try it on others."""
+    prompts = study.spec.prompts
+    towards = (concept, *ends(prompts, concept, positive, negative))
+    fitted = pairs_towards(prompts, *towards, fit_pairs, 0)
+    own = {prompt.text for pair in fitted for prompt in (pair.clean, pair.corrupt)}
+    pairs_towards(prompts, *towards, pairs, seed, own)
 
 
 def check_name(name: str) -> None:

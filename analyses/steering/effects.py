@@ -12,13 +12,27 @@ OF_ARM = ("effect", "effect_lo", "effect_hi", "p", "null_lo", "null_hi")
 Rows = Float[np.ndarray, "pair seed arm"]
 
 
-def effects(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) -> xr.Dataset:
+def changes(score: xr.DataArray, concept: str, resolution: float) -> xr.DataArray:
+    """Return the change of each score from the unsteered run; ties are exactly 0.
+
+    A change is a tie if it is smaller than the `resolution` times the mean clean-corrupt difference of the steered
+    `concept`: the sign of a rounding error has no meaning. Dims are those of the scores.
+    """
+    unsteered = score.sel(arm="corrupt", drop=True)
+    own = score.sel(concept=concept, drop=True)
+    whole = own.sel(arm="clean", drop=True) - own.sel(arm="corrupt", drop=True)
+    tie = resolution * abs(whole).mean(("pair", "seed"))
+    change = score - unsteered
+    return change.where(change.isnull() | (abs(change) >= tie), 0.0).transpose(*score.dims)
+
+
+def effects(change: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) -> xr.Dataset:
     """Compute the mean change of each score from the unsteered run, with intervals, p-values and null bands.
 
     Args:
-        score: scores with dims (concept, pair, seed, arm, scorer), NaN where missing. The unsteered run is the arm
-            `corrupt`; coordinates along `arm` are `role` ("run", "cell", "null") and `null_of`, the name of the arm
-            that an arm is a null of.
+        change: changes of scores (see `changes`) with dims (concept, pair, seed, arm, scorer), NaN where missing.
+            Coordinates along `arm` are `role` ("run", "cell", "null") and `null_of`, the name of the arm that an arm is
+            a null of.
         confidence: confidence level of the intervals and of the null bands.
         seed: seed of all random draws.
 
@@ -29,9 +43,8 @@ def effects(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) 
         of the pooled bootstrap distributions of its null arms). The effect of the arm `clean` is that of the real
         prompt: whether the scorer can tell the two prompts apart at all.
     """
-    change = score - score.sel(arm="corrupt", drop=True)
-    names, roles = score["arm"].values, score["role"].values
-    is_null_of = np.array([(roles == "null") & (score["null_of"].values == name) for name in names])
+    names, roles = change["arm"].values, change["role"].values
+    is_null_of = np.array([(roles == "null") & (change["null_of"].values == name) for name in names])
     values = xr.apply_ufunc(
         lambda rows: _of_arms(rows, is_null_of, confidence, seed),
         change,
@@ -40,8 +53,8 @@ def effects(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) 
         vectorize=True,
     )
     found = xr.Dataset(dict(zip(OF_ARM, values, strict=True))).transpose("concept", "arm", "scorer")
-    found["p"] = found.p.where(score.role != "run")
-    family = found.p.where(score.role == "cell")
+    found["p"] = found.p.where(change.role != "run")
+    family = found.p.where(change.role == "cell")
     found["p_adjusted"] = xr.apply_ufunc(
         benjamini_hochberg,
         family,
@@ -52,13 +65,13 @@ def effects(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) 
     return found
 
 
-def sign_checks(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) -> xr.Dataset:
+def sign_checks(change: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) -> xr.Dataset:
     """Compute whether each way of steering moves its concept the right way: the change from minus to plus.
 
     Compared are the smallest strength above 0 and the largest below it or, if there is none, the unsteered run.
 
     Args:
-        score: as in `effects`, of one concept (no dim `concept`), with coordinates `row` and `strength` along `arm`.
+        change: as in `effects`, of one concept (no dim `concept`), with coordinates `row` and `strength` along `arm`.
         confidence: confidence level of the intervals.
         seed: seed of all random draws.
 
@@ -66,23 +79,23 @@ def sign_checks(score: xr.DataArray, confidence: float = CONFIDENCE, seed: int =
         By (way, scorer), of rows with a strength above 0: `upward`, `upward_lo`, `upward_hi`. A way of steering whose
         interval is below 0 is inverted.
     """
-    is_cell = score.role == "cell"
-    rows = list(dict.fromkeys(score.row.values[is_cell.values & (score.strength.values > 0)].tolist()))
-    changes = []
+    is_cell = change.role == "cell"
+    rows = list(dict.fromkeys(change.row.values[is_cell.values & (change.strength.values > 0)].tolist()))
+    upward = []
     for row in rows:
-        of_row = score.sel(arm=is_cell & (score.row == row))
+        of_row = change.sel(arm=is_cell & (change.row == row))
         strengths = of_row.strength.values
         plus = of_row.isel(arm=int(np.argmin(np.where(strengths > 0, strengths, np.inf))))
-        minus = score.sel(arm="corrupt")
+        minus = change.sel(arm="corrupt")  # 0
         if (strengths < 0).any():
             minus = of_row.isel(arm=int(np.argmax(np.where(strengths < 0, strengths, -np.inf))))
-        changes.append(plus.reset_coords(drop=True) - minus.reset_coords(drop=True))
+        upward.append(plus.reset_coords(drop=True) - minus.reset_coords(drop=True))
     names = ("upward", "upward_lo", "upward_hi")
-    if not changes:
-        empty = np.zeros((0, score.sizes["scorer"]))
-        coords = {"way": np.array([], dtype=object), "scorer": score.scorer.values}
+    if not upward:
+        empty = np.zeros((0, change.sizes["scorer"]))
+        coords = {"way": np.array([], dtype=object), "scorer": change.scorer.values}
         return xr.Dataset(dict.fromkeys(names, (("way", "scorer"), empty)), coords)
-    of_rows = xr.concat(changes, xr.DataArray(rows, dims="way", name="way"))
+    of_rows = xr.concat(upward, xr.DataArray(rows, dims="way", name="way"))
     values = xr.apply_ufunc(
         lambda cells: _mean(cells, confidence, seed)[:3],
         of_rows,

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,9 @@ from analyses.patching.contexts import PairContext, drop_indistinguishable, with
 from analyses.patching.impact import RESOLUTION, impact
 from analyses.patching.sweep import OWN, Sweep
 from analyses.statistics import too_few_pairs
-from analyses.steering.effects import CONFIDENCE, effects, sign_checks
+from analyses.steering.effects import CONFIDENCE, changes, effects, sign_checks
 from analyses.steering.pairs import pairs_towards
-from analyses.steering.spec import SteeringSpec
+from analyses.steering_spec import SteeringSpec
 from cache.errors import UserError
 from workbench.engine.edits import Edit, Run
 from workbench.models.base import AudioDiffusionModel
@@ -30,7 +31,7 @@ from workbench.studies.study import Study
 _log = logging.getLogger(__name__)
 
 KIND = "steering"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RUNS = ("clean", "corrupt")
 # The runs that edits read from, by the roles of a pair.
 SOURCES = {"positive": [Run("clean")], "negative": [Run("corrupt")]}
@@ -126,7 +127,7 @@ def run_steering(
         executor: runs the units of work, by default in this process.
 
     Returns:
-        The saved result.
+        The saved result, also an earlier one of the same spec, ways and study.
 
     Raises:
         UserError: if the model is not the study's, a concept, value or scorer is unknown, there are fewer pairs, an
@@ -139,6 +140,9 @@ def run_steering(
     spec = settled(spec, asked, {name: scorer.identity for name, scorer in scorers.items()})
     with study.making(spec.result_name):
         contexts = _contexts(study, model, spec)
+        with suppress(UserError):  # damaged: made again
+            if study.is_done(spec.result_name, spec):
+                return study.result(spec.result_name)
         for scorer in scorers.values():
             scorer.check_texts([text for context in contexts for text in context.texts])
         sweep = Sweep(study, model, scorers, {spec.concept: contexts}, executor)
@@ -189,12 +193,12 @@ def _dataset(
     """Return scores, effects, the sign checks, and impacts on the steered concept, labelled."""
     score, audio = _scores(study, spec, sweep, contexts, asked)
     result = xr.Dataset({"score": score, "audio": audio, **_texts(contexts, spec)})
-    own = score.sel(concept=spec.concept)
     resolution = RESOLUTION[study.model["dtype"]]
     restored = impact(score.sel(concept=[spec.concept]), resolution=resolution)
     restored = restored.isel(concept=0, drop=True)
     kept = ["impact", "impact_lo", "impact_hi", "denominator", "denominator_lo", "denominator_hi"]
-    result = result.merge(effects(score)).merge(sign_checks(own))
+    change = changes(score, spec.concept, resolution)
+    result = result.merge(effects(change)).merge(sign_checks(change.sel(concept=spec.concept, drop=True)))
     result = result.merge(restored[[*kept, "defined", "n", "n_pairs"]], compat="no_conflicts")
     result.attrs |= {
         "kind": KIND,
@@ -203,6 +207,7 @@ def _dataset(
         "positive": spec.positive,
         "negative": " or ".join(spec.negatives),
         "confidence": CONFIDENCE,
+        "resolution": resolution,
         "denoiser_rows": sweep.rows,
     }
     return result

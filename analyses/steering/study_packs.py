@@ -21,6 +21,15 @@ def find_pack(study: Path, name: str) -> Path:
     return listed if listed in pack_files(study) else pack_file(study, name)
 
 
+def check_new_pack(study: Path, name: str) -> None:
+    """Raise UserError if the study has a pack of this name, which must not be lost."""
+    file = pack_file(study, name)
+    if file.exists():
+        raise UserError(
+            f"{study} has a vector '{name}' already. Give another name (--name), or delete {file}."
+        )
+
+
 def save_pack(study: Path, name: str, vector: Vector) -> Path:
     """Write a vector into a study's folder; raise UserError as `Vector.save` does, or if its path contains a link."""
     return vector.save(pack_file(study, name), root=study)

@@ -94,7 +94,7 @@ def steering_result(study: Study, audio: Any) -> xr.Dataset:
         },
         attrs={
             "kind": "steering",
-            "schema_version": 1,
+            "schema_version": 2,
             "concept": STEERED,
             "positive": POSITIVE,
             "negative": NEGATIVE,

@@ -34,7 +34,8 @@ def study(tiny: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("fit", "--concept", "genre"), ("no map of blocks", "workbench patch", "--sites tf3+tf4")),
+        (("fit", "--concept", "genre"), ("Unknown concept 'genre'", "tempo, drums")),
+        (("fit", *CONCEPT), ("no map of blocks", "workbench patch", "--sites tf3+tf4")),
         (("fit", "--concept", "genre", "--sites", "all"), ("Unknown concept 'genre'", "tempo, drums")),
         (("fit", *CONCEPT, "--sites", "tf9"), ("tf9 does not exist", "tf0 to tf1")),
         (("fit", *CONCEPT, "--sites", "all-tf0+tf1"), ("leaves no block",)),
@@ -49,7 +50,13 @@ def study(tiny: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("fit", *SITES, "--positive", "quick"), ("Unknown value 'quick'", "slow, fast")),
         (("fit", *SITES, "--pass", "both"), ("Unknown pass 'both'", "--pass", "cond")),
         (("fit", *SITES, "--pairs", "1", "--name", "a/b"), ("letters, digits", "a/b")),
+        (("fit", *SITES, "--pairs", "1", "--name", "tempo"), ("has a vector 'tempo' already", "--name")),
         (("apply", "--pairs", "1"), ("--pack", "--method")),
+        (("apply", *PACK, "--concept", "drums"), ("--concept is for methods", "Leave it out")),
+        (("apply", *PACK, "--sites", "tf1"), ("--sites is for methods", "Leave it out")),
+        (("apply", *SITES, "--method", "pci", "--keep-norm"), ("--keep-norm is for steering vectors",)),
+        (("apply", *SITES, "--method", "pci", "--schedule", "early"), ("cannot be combined", "pci")),
+        (("apply", "--sites", "all", "--method", "pci"), ("Give the concept", "--concept")),
         (("apply", *SITES, "--method", "magic"), ("Unknown method 'magic'", "pci")),
         (("apply", *SITES, "--method", "pci", "--strength", "1.5"), ("1.5", "whole")),
         (("apply", *SITES, "--method", "pci", "--strength", "9"), ("3", "9")),
@@ -76,6 +83,8 @@ def test_steer_refuses(
 ) -> None:
     before = tree(study)
     command, *options = arguments
+    if command == "fit" and "--name" not in options:
+        options += ["--name", "new"]
     assert_refused(workbench("steer", command, study, *options), *words)
     assert {name for name in tree(study) if not name.startswith("locks")} == {
         name for name in before if not name.startswith("locks")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from analyses.steering.spec import PASS_MODES
+from analyses.steering_spec import PASS_MODES
 from cache.errors import UserError
 from cache.protocol import Dtype
 from workbench.cli.console import Device, output

@@ -1,11 +1,12 @@
 """Commands for steering vectors and their files, packs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
-from analyses.steering.spec import METHODS, PASS_MODES, PROMPT_METHODS, SCORES, SteeringSpec
+from analyses.steering_spec import METHODS, PASS_MODES, PROMPT_METHODS, SCORES, SteeringSpec
 from cache.errors import UserError
 from cache.protocol import Pass
 from workbench.cli.console import (
@@ -88,10 +89,11 @@ def fit(
 ) -> None:
     """Compute a steering vector from counterfactual pairs, and keep it in the study's folder packs."""
     from analyses.steering.asking import check_name, fit_vector
-    from analyses.steering.study_packs import save_pack
+    from analyses.steering.study_packs import check_new_pack, save_pack
 
     study = open_study(study_folder)
     check_name(name)
+    check_new_pack(study.path, name or concept)
     own = {
         "time": int(time) if time and time.isdecimal() else time,
         "k": k,
@@ -224,17 +226,36 @@ def apply(
         )
     if unknown := [name for name in method or [] if name not in PROMPT_METHODS]:
         raise UserError(f"Unknown method '{unknown[0]}' (--method). Methods: {', '.join(PROMPT_METHODS)}.")
+    of_methods = {"--concept": concept, "--sites": sites, "--positive": positive, "--negative": negative}
+    of_vectors = {
+        "--unit": unit != "difference",
+        "--passes": passes != "cond_only",
+        "--keep-norm": keep_norm,
+        "--resample": resample is not None,
+    }
+    if not method:
+        _refuse(
+            of_methods, "methods that steer through the prompt (--method); vectors and sliders have their own"
+        )
+    if not pack:
+        _refuse(of_vectors, "steering vectors (--pack)")
+    if "pci" in (method or []) and (schedule != "constant" or start_step):
+        raise UserError(
+            "--schedule and --start-step cannot be combined with --method pci, whose strength is a number of steps."
+        )
     study = open_study(study_folder)
-    packs = {name: asked_pack(study, name) for name in dict.fromkeys(pack or [])}
+    packs = {_short(name): asked_pack(study, name) for name in dict.fromkeys(pack or [])}
     model = study.load_model(device)
     for name, vector in packs.items():
         note_differences(vector, name, model.sampling(study.spec.settings))
     if resample is not None:
         sigmas = model.sigmas(study.spec.settings)
         packs = {name: resampled(vector, name, sigmas) for name, vector in packs.items()}
-    sliders = {name: asked_slider(study, name) for name in dict.fromkeys(slider or [])}
+    sliders = {_short(name): asked_slider(study, name) for name in dict.fromkeys(slider or [])}
     named = [each.concept for each in packs.values()] + [each.concept for each in sliders.values()]
     concept = concept or next(iter(named), "")
+    if not concept:
+        raise UserError("Give the concept that the methods steer (--concept).")
     methods = {
         name: prompt_method(study, model, name, concept, sites, positive, negative)
         for name in dict.fromkeys(method or [])
@@ -243,6 +264,10 @@ def apply(
     how = {
         "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
     }  # fmt: skip
+    if 0 in spec.strengths:
+        note("The unsteered clips, of strength 0, are always compared.")
+    if spec.randoms and not packs:
+        note("There are no random vectors, which are made like a vector (--pack).")
     others = {f"slider {name}": made for name, made in sliders.items()} | methods
     ways = ways_of_packs(packs, spec.randoms, spec.seed, **how)
     ways += [way_of(name, made, schedule, start_step) for name, made in others.items()]
@@ -266,10 +291,11 @@ def ladder(
     From the conditioning patch to the exact output, the difference of the same pair by token and as its mean over time,
     a vector of other pairs, and random vectors.
     """
-    from analyses.steering.asking import asked_steering, fit_vector
+    from analyses.steering.asking import asked_steering, check_pairs, fit_vector
     from analyses.steering.ladder import ladder as rungs
 
     study = open_study(study_folder)
+    check_pairs(study, concept, positive, negative, fit_pairs, asked["pairs"], asked["seed"])
     model = study.load_model(device)
     with progress("Generating clips") as report:
         vector = fit_vector(
@@ -287,6 +313,17 @@ def ladder(
     name = asked.pop("name") or f"ladder-{concept}"
     spec = asked_steering(study, [vector], name=name, **asked)
     _try(study, spec, rungs(vector, randoms=spec.randoms, seed=spec.seed), model)
+
+
+def _refuse(given: dict[str, Any], owner: str) -> None:
+    """Raise UserError if an option is given that has no effect."""
+    if useless := [option for option, value in given.items() if value]:
+        raise UserError(f"{useless[0]} is for {owner}. Leave it out.")
+
+
+def _short(name: str) -> str:
+    """Return the name of a pack or slider that is given by its name or file."""
+    return Path(name).name.removesuffix(".safetensors")
 
 
 def _try(study: "Study", spec: SteeringSpec, ways: "Sequence[Way]", model: "AudioDiffusionModel") -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.steering.effects import effects, sign_checks
+from analyses.steering.effects import changes, effects, sign_checks
 
 PAIRS = 8
 ARMS = [  # name, row, strength, role, null_of
@@ -36,9 +36,13 @@ def planted(noise: float = 0.02) -> xr.DataArray:
     )
 
 
+def planted_changes() -> xr.DataArray:
+    return changes(planted(), "mood", 1e-4)
+
+
 def test_an_effect_is_the_mean_change_from_the_unsteered_run() -> None:
     score = planted()
-    found = effects(score).isel(scorer=0)
+    found = effects(changes(score, "mood", 0.0)).isel(scorer=0)
     expected = (score - score.sel(arm="corrupt", drop=True)).mean(("pair", "seed")).isel(scorer=0)
     np.testing.assert_allclose(found.effect.transpose(*expected.dims), expected, atol=1e-12)
     own = found.sel(concept="mood")
@@ -49,7 +53,7 @@ def test_an_effect_is_the_mean_change_from_the_unsteered_run() -> None:
 
 
 def test_a_moved_score_is_significant_and_another_is_not() -> None:
-    found = effects(planted()).isel(scorer=0)
+    found = effects(planted_changes()).isel(scorer=0)
     assert found.p.sel(concept="mood", arm="up × 2") == pytest.approx(2 / 2**PAIRS), "all pairs agree"
     assert found.p_adjusted.sel(concept="mood", arm="up × 2") < 0.05
     assert found.p_adjusted.sel(concept="tempo", arm="up × 2") > 0.05
@@ -58,7 +62,7 @@ def test_a_moved_score_is_significant_and_another_is_not() -> None:
 
 
 def test_the_null_band_is_that_of_an_arms_own_nulls() -> None:
-    own = effects(planted()).isel(scorer=0).sel(concept="mood")
+    own = effects(planted_changes()).isel(scorer=0).sel(concept="mood")
     of_up = own.sel(arm="up × 2")
     nulls = own.effect.sel(arm=["random 1 × 2", "random 2 × 2"])
     assert of_up.null_lo < nulls.min() and nulls.max() < of_up.null_hi
@@ -71,13 +75,13 @@ def test_missing_scores_are_left_out_and_do_not_count_as_zero() -> None:
     score.loc[{"pair": 0, "arm": "up × 1"}] = np.nan
     score.loc[{"pair": 1, "seed": 0, "arm": "up × 1"}] = np.nan
     score.loc[{"arm": "down × 1"}] = np.nan
-    own = effects(score).isel(scorer=0).sel(concept="mood")
+    own = effects(changes(score, "mood", 1e-4)).isel(scorer=0).sel(concept="mood")
     assert own.effect.sel(arm="up × 1") == pytest.approx(0.2)
     assert np.isnan(own.effect.sel(arm="down × 1"))
 
 
 def test_the_sign_check_finds_a_vector_that_steers_backwards() -> None:
-    found = sign_checks(planted().sel(concept="mood", drop=True)).isel(scorer=0)
+    found = sign_checks(planted_changes().sel(concept="mood", drop=True)).isel(scorer=0)
     assert found.way.values.tolist() == ["up", "down"]
     assert found.upward.sel(way="up") == pytest.approx(0.3, abs=0.05), "from -1 to 1, not to 2"
     assert found.upward.sel(way="down") == pytest.approx(-0.3, abs=0.05), "from the unsteered run"
@@ -85,6 +89,21 @@ def test_the_sign_check_finds_a_vector_that_steers_backwards() -> None:
 
 
 def test_there_is_no_sign_check_without_a_positive_strength() -> None:
-    score = planted().sel(concept="mood", drop=True)
-    below = score.sel(arm=score.strength <= 0)
+    change = planted_changes().sel(concept="mood", drop=True)
+    below = change.sel(arm=change.strength <= 0)
     assert sign_checks(below).sizes == {"way": 0, "scorer": 1}
+
+
+def test_a_change_as_small_as_a_rounding_error_has_no_sign() -> None:
+    score = planted(noise=0.0)
+    score.loc[{"arm": "down × 1"}] = score.sel(arm="corrupt") - 1e-9
+    score.loc[{"concept": "tempo", "arm": "up × 1"}] = score.sel(concept="tempo", arm="corrupt") + 1e-9
+    change = changes(score, "mood", 1e-4)
+    found, check = (
+        effects(change).isel(scorer=0),
+        sign_checks(change.sel(concept="mood", drop=True)).isel(scorer=0),
+    )
+    assert (change.sel(arm="down × 1") == 0).all()
+    assert found.p.sel(concept="mood", arm="down × 1") == found.p.sel(concept="tempo", arm="up × 1") == 1
+    assert float(check.upward.sel(way="down")) == float(check.upward_hi.sel(way="down")) == 0
+    assert found.effect.sel(concept="mood", arm="up × 2") == pytest.approx(0.5)

@@ -7,7 +7,7 @@ import pytest
 
 from analyses.steering import free_sliders, pci, run, text_embedding, token_embedding
 from analyses.steering.run import Way, run_steering
-from analyses.steering.spec import SteeringSpec
+from analyses.steering_spec import SteeringSpec
 from tests.analyses.steering.test_run import PROMPTS, Heard
 from tests.tolerances import SCORE
 from tests.workbench.studies.test_study import study_spec

@@ -11,7 +11,7 @@ from analyses.steering import Vector, caa, run
 from analyses.steering.ladder import ladder
 from analyses.steering.pairs import pairs_towards
 from analyses.steering.run import Way, doses, run_steering
-from analyses.steering.spec import SteeringSpec
+from analyses.steering_spec import SteeringSpec
 from cache.errors import UserError
 from tests.tolerances import SCORE, difference
 from tests.workbench.studies.test_study import study_spec
@@ -105,9 +105,11 @@ def test_prompts_with_the_negative_value_are_steered_and_heard_for_every_concept
 def test_what_the_study_has_is_not_run_again(study: Study, tiny: AceStep15, vector: Vector) -> None:
     way = Way("vector", vector.at)
     first = run_steering(study, tiny, SPEC, [way])
-    again = run_steering(study, tiny, SPEC, [way])
-    assert first.attrs["denoiser_rows"] > 0 == again.attrs["denoiser_rows"]
-    xr.testing.assert_equal(first, again)
+    assert first.attrs["denoiser_rows"] > 0
+    xr.testing.assert_identical(run_steering(study, tiny, SPEC, [way]), first)
+    other = run_steering(study, tiny, SPEC.model_copy(update={"name": "other"}), [way])
+    assert other.attrs["denoiser_rows"] == 0
+    xr.testing.assert_equal(other, first)
 
 
 def test_the_prompts_of_a_vector_are_left_out(study: Study, tiny: AceStep15, vector: Vector) -> None:

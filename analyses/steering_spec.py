@@ -1,4 +1,7 @@
-"""Specs of steering results. Imports nothing slow: `workbench steer` takes its options from here."""
+"""The spec of steering results. Imports nothing slow: `workbench steer` takes its options from here.
+
+It is beside the package `analyses.steering`, which imports all methods.
+"""
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
