@@ -19,6 +19,19 @@ def pack_names(study: Study) -> list[str]:
         return []
 
 
+def readable_packs(study: Study) -> list[str]:
+    """Names of the study's vectors that can be read."""
+    return [name for name in pack_names(study) if _is_readable(study, name)]
+
+
+def _is_readable(study: Study, name: str) -> bool:
+    try:
+        load_pack(study, name)
+    except UserError:
+        return False
+    return True
+
+
 def load_pack(study: Study, name: str) -> Vector:
     """Load one of the study's vectors by its name.
 
@@ -36,7 +49,7 @@ def pack_path(study: Study, name: str) -> Path:
     """The file of one of the study's vectors; raise UserError if there is none."""
     files = {file.stem: file for file in pack_files(study.path)}
     if name not in files:
-        have = ", ".join(files) or "none yet"
+        have = ", ".join(readable_packs(study)) or ("none that can be read" if files else "none yet")
         raise UserError(
             f"{study.path} has no steering vector '{name}' (it has {have}): make one with `workbench steer fit`."
         )

@@ -3,6 +3,7 @@
 import pandas as pd
 import xarray as xr
 
+from analyses.statistics import too_few_pairs
 from cache.wording import counted
 from dashboards.numbers import fixed, p_value, percent, significant
 from dashboards.tables.features import features_frame
@@ -147,3 +148,12 @@ def steering_summary(result: xr.Dataset) -> pd.DataFrame:
             ],
         }
     )
+
+
+def steering_summary_notes(result: xr.Dataset) -> list[str]:
+    """Sentences on the p-values in the table of `steering_summary`."""
+    sentences = [
+        "p, adjusted: sign flips of pairs, after Benjamini–Hochberg over the steered rows of the table.",
+        too_few_pairs(int(result.sizes["pair"])),
+    ]
+    return list(filter(None, sentences))

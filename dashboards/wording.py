@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from analyses.statistics import too_few_pairs
 from dashboards.numbers import UNDEFINED, fixed, span
 from dashboards.tables.patching import UNCLEAR, UNTESTED
-from dashboards.tables.steering import checks_frame, is_interpretable
+from dashboards.tables.steering import BACKWARDS, TOO_FEW, checks_frame, is_interpretable
 
 DAGGERS = {**dict.fromkeys(UNCLEAR, "†"), UNTESTED: "‡"}  # in tables, as hatching and dots on maps
 
@@ -68,9 +69,14 @@ def steering_notes(result: xr.Dataset, scorer: str = "") -> list[str]:
             f"Not interpretable: the scorer does not clearly tell {result.attrs['positive']} from "
             f"{result.attrs['negative']} in clips of the real prompts."
         )
+    pairs = result.sizes["pair"]
+    if pairs > 1 and too_few_pairs(pairs):
+        notes.append("Intervals of so few pairs are little more than the range of the pairs.")
     checks = checks_frame(result, scorer)
-    if backwards := checks["way"][checks["inverted"]].tolist():
+    if backwards := checks["way"][checks["verdict"] == BACKWARDS].tolist():
         notes.append(f"Steers backwards: {', '.join(backwards)}.")
+    if unknown := checks["way"][checks["verdict"] == TOO_FEW].tolist():
+        notes.append(f"Sign check: {TOO_FEW} ({', '.join(unknown)}).")
     return notes
 
 

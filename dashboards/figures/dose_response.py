@@ -1,5 +1,6 @@
 """How far steering moves a score, by strength: a line for each way of steering, with interval and null band."""
 
+from collections import Counter
 from collections.abc import Hashable
 from typing import Any
 
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as PaperFigure
 
 from analyses.statistics import ALPHA, too_few_pairs
+from cache.wording import counted
 from dashboards.drawing import palette
 from dashboards.drawing.measure import fitting_names, width_of
 from dashboards.drawing.paper import POINTS, Width, new_figure
@@ -344,7 +346,7 @@ def test_sentence(result: xr.Dataset, table: pd.DataFrame) -> str:
         )
     n = random_count(result)
     shaded = (
-        f" Shaded: the null band of {n}, at the same strength."
+        f" Shaded: null bands, each of {n} at the same strength."
         if n
         else " There are no random vectors to compare with."
     )
@@ -352,9 +354,12 @@ def test_sentence(result: xr.Dataset, table: pd.DataFrame) -> str:
 
 
 def random_count(result: xr.Dataset) -> str:
-    """The number of random vectors in words; "" if there are none."""
-    n = len(set(result["row"].values[result["role"].values == "null"].tolist()))
-    return f"{n} random vector{'' if n == 1 else 's'}" if n else ""
+    """The number of random vectors behind each null band, in words; "" if there are none."""
+    counts = Counter(result["null_of"].values[result["role"].values == "null"].tolist()).values()
+    if not counts:
+        return ""
+    fewest, most = min(counts), max(counts)
+    return counted(most, "random vector") if fewest == most else f"{fewest} to {most} random vectors"
 
 
 def print_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from dashboards.figures.dose_response import hover, random_count
 from dashboards.figures.specs import SteeringFigureSpec, check_choice
 from dashboards.numbers import p_value, span
 from dashboards.tables.patching import UNTESTED, choose, scorers
-from dashboards.tables.steering import CLEAR, chosen_frame, strengths
+from dashboards.tables.steering import CLEAR, arm_labels, chosen_frame, strengths
 from dashboards.wording import confidence, interval, steering_notes, steering_sample
 from workbench.studies.study import Study
 
@@ -125,7 +125,7 @@ def draw_screen(table: pd.DataFrame, selected: str = "") -> go.Figure:
     figure.update_xaxes(title=AXIS, range=list(_limits(table)), fixedrange=True)
     figure.update_yaxes(
         tickvals=list(table.index),
-        ticktext=[plain(name, LONGEST_NAME) for name in table["arm"]],
+        ticktext=[plain(name, LONGEST_NAME) for name in arm_labels(table["arm"].tolist())],
         range=[len(table) - 0.4, -0.6],
         showgrid=False,
         fixedrange=True,
@@ -178,7 +178,7 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
             0.5, place, table["status"].loc[place], ha="center", va="center", fontsize=7, color=palette.MUTED
         )
     one_in = every(8.0, 72 * row)
-    names = fitting_names(list(table["arm"]), 0.42 * POINTS[width], 8.0)
+    names = fitting_names(arm_labels(table["arm"].tolist()), 0.42 * POINTS[width], 8.0)
     axes.set_yticks(table.index[::one_in], names[::one_in])
     axes.set_xlim(*_limits(table))
     axes.set_ylim(len(table) - 0.4, -0.6)
@@ -197,7 +197,7 @@ def write_caption(result: xr.Dataset, table: pd.DataFrame, spec: LadderSpec) -> 
         _strengths_sentence(table, spec.strength),
         f"Bars: {confidence(result)} BCa bootstrap intervals over pairs.",
         _hollow_sentence(result, table),
-        f"Grey: the null band of {n}, at the same strength."
+        f"Grey: null bands, each of {n} at the same strength."
         if n
         else "There are no random vectors to compare with.",
         *steering_notes(result, spec.scorer),

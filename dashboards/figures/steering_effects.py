@@ -20,6 +20,7 @@ from dashboards.tables.patching import UNCLEAR, UNTESTED, choose, scorers
 from dashboards.tables.steering import (
     ARM_VALUES,
     POSITIVE,
+    arm_labels,
     chosen_frame,
     doses_frame,
     is_interpretable,
@@ -67,10 +68,13 @@ def leaks_frame(result: xr.Dataset, scorer: str = "", strength: float | None = N
 
 def _map(table: pd.DataFrame) -> pd.DataFrame:
     """The table as a map: concepts across, in one panel."""
+    arms = table["arm"].where(table["arm"] != POSITIVE, REAL)
+    names = arms.unique().tolist()
+    labels = dict(zip(names, arm_labels(names), strict=True))
     return table.assign(
         panel=PANEL,
         across=table["concept"],
-        label=table["arm"].where(table["arm"] != POSITIVE, REAL),
+        label=arms.map(labels),
         group="cell",
         block=-1,
         direction="",

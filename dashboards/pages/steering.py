@@ -24,7 +24,7 @@ from dashboards.pages import steering_arm, steering_vectors
 from dashboards.pages.page import Page, Query
 from dashboards.results import load_result, steering_names
 from dashboards.tables.patching import UNCLEAR, UNTESTED, scorers
-from dashboards.tables.steering import checks_frame, strengths
+from dashboards.tables.steering import BACKWARDS, NOT_CLEAR, RIGHT, TOO_FEW, checks_frame, strengths
 from dashboards.wording import positive_control, steering_notes, steering_sample
 from workbench.studies.study import Study
 
@@ -287,15 +287,13 @@ def _signs(result: xr.Dataset, scorer: str) -> str:
     checks = checks_frame(result, scorer)
     if checks.empty:
         return ""
-    right = checks["upward_lo"] > 0
-    groups = {
-        "the right way": right,
-        "backwards": checks["inverted"],
-        "neither clearly": ~right & ~checks["inverted"],
+    ways = checks["way"] + " (" + checks["compared"] + ")"
+    found = {
+        verdict: ", ".join(ways[checks["verdict"] == verdict])
+        for verdict in (RIGHT, BACKWARDS, NOT_CLEAR, TOO_FEW)
     }
-    found = {words: ", ".join(checks.loc[of_group, "way"]) for words, of_group in groups.items()}
-    each = [f"{words} {names}" for words, names in found.items() if names]
-    return f"Sign check, by the change from minus to plus at the smallest strengths: {'; '.join(each)}."
+    each = [f"{verdict}: {names}" for verdict, names in found.items() if names]
+    return f"Sign check, by the change between the smallest strengths: {'; '.join(each)}."
 
 
 def _is_linked(context: Context) -> bool:

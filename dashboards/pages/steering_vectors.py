@@ -19,7 +19,7 @@ from dashboards.components.text import key_values, panel
 from dashboards.figures import vector_reliability
 from dashboards.figures.vector_reliability import VectorReliabilitySpec
 from dashboards.links import change_query, read_query
-from dashboards.packs import load_pack, pack_names
+from dashboards.packs import load_pack, pack_names, readable_packs
 from dashboards.pages.page import Query
 from workbench.studies.study import Study
 
@@ -71,7 +71,7 @@ def _lines(study: Study) -> tuple[list[dict[str, str]], list[str]]:
 
 def choices(study: Study, query: Query) -> dict[str, list[str]]:
     """The values that the panel accepts in the page's URL."""
-    names = [row["id"] for row in _lines(study)[0]]
+    names = readable_packs(study)
     if not names:
         return {"pack": names}
     return {"pack": names, "site": list(load_pack(study, _chosen(query, names)).directions)}
@@ -83,7 +83,7 @@ def _chosen(query: Query, names: list[str]) -> str:
 
 def commands(study: Study) -> str:
     """The commands that make a vector and try it, one line each."""
-    folder, names = shlex.quote(str(study.path)), pack_names(study)
+    folder, names = shlex.quote(str(study.path)), readable_packs(study)
     concept = shlex.quote(next(iter(study.spec.prompts.concepts)))
     fit = [] if names else [f"workbench steer fit {folder} --concept {concept}"]
     pack = shlex.quote(names[0]) if names else concept
@@ -100,7 +100,7 @@ def register(app: dash.Dash, study: Study) -> None:
         prevent_initial_call=True,
     )
     def select_vector(rows: Any, search: str | None) -> Any:
-        row, names = selected_row(rows), pack_names(study)
+        row, names = selected_row(rows), readable_packs(study)
         if row is None or not names or row["id"] == _chosen(read_query(search), names):
             return no_update
         return change_query(search, pack=row["id"], site=None)

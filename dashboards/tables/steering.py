@@ -1,22 +1,28 @@
 """Tables of a steering result: what each way of steering does at each strength, and to which concept."""
 
+import re
 from collections.abc import Hashable
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
-from analyses.statistics import ALPHA, smallest_p
+from analyses.statistics import ALPHA, fewest_pairs, smallest_p
+from dashboards.names import shortened
 from dashboards.tables.patching import UNTESTED
 
 POSITIVE, UNSTEERED = "clean", "corrupt"
 """The arms of the real prompts: with the positive value, and the one that is steered."""
 
 CLEAR = "clear"
+LONGEST_LABEL = 30  # characters beside a figure
+FILE = re.compile(r"^.*/([^/]+)\.safetensors")
 ARM_VALUES = ("effect", "effect_lo", "effect_hi", "p", "p_adjusted", "null_lo", "null_hi")
 IMPACTS = ("impact", "impact_lo", "impact_hi")
 DENOMINATOR = ("denominator", "denominator_lo", "denominator_hi")
 CHECKS = ("upward", "upward_lo", "upward_hi")
+RIGHT, BACKWARDS, NOT_CLEAR, TOO_FEW = "the right way", "backwards", "not clear", "too few pairs to tell"
+"""The verdicts of the sign check."""
 
 
 def doses_frame(result: xr.Dataset, scorer: str = "") -> pd.DataFrame:
@@ -74,6 +80,15 @@ def chosen_frame(result: xr.Dataset, scorer: str = "", strength: float | None = 
     return table
 
 
+def arm_labels(arms: list[str]) -> list[str]:
+    """Short labels of different arms: of a vector given by its path, the name of its file.
+
+    They are the arms' own names where two labels would be the same.
+    """
+    labels = [shortened(FILE.sub(r"\1", arm), LONGEST_LABEL) for arm in arms]
+    return labels if len(set(labels)) == len(arms) else list(arms)
+
+
 def steered_frame(result: xr.Dataset, arm: str, concept: str, scorer: str = "") -> pd.DataFrame:
     """One row for each pair and seed of an arm: these, noise seed, prompts, and the scores for a concept.
 
@@ -122,10 +137,38 @@ def clips_frame(
 
 
 def checks_frame(result: xr.Dataset, scorer: str = "") -> pd.DataFrame:
-    """One row for each way of steering: way, upward with its interval, inverted (whether it steers backwards)."""
+    """One row for each way of steering: way, compared (the two strengths), pairs, upward with its interval, verdict.
+
+    Pairs are those with a score at both strengths. With fewer than `fewest_pairs` the interval is little more than the
+    range of the pairs and decides nothing.
+    """
     one = result.sel(scorer=scorer or str(result["scorer"].values[0]))
     frame = pd.DataFrame({"way": result["way"].values, **{name: one[name].values for name in CHECKS}})
-    return frame.assign(inverted=frame["upward_hi"] < 0)
+    compared = [_compared(one, way) for way in frame["way"]]
+    frame["compared"], frame["pairs"] = zip(*compared, strict=True) if compared else ((), ())
+    frame["verdict"] = [_verdict(row) for row in frame.to_dict("records")]
+    return frame
+
+
+def _compared(one: xr.Dataset, way: str) -> tuple[str, int]:
+    """The strengths that the sign check of a way of steering compares, and the number of pairs with both scores."""
+    cells = one["arm"].values[(one["row"].values == way) & (one["role"].values == "cell")]
+    by_strength = {float(one["strength"].sel(arm=arm)): arm for arm in cells}
+    plus = min(strength for strength in by_strength if strength > 0)
+    minus = max((strength for strength in by_strength if strength < 0), default=None)
+    start = UNSTEERED if minus is None else by_strength[minus]
+    score = one["score"].sel(concept=one.attrs["concept"])
+    both = (score.sel(arm=by_strength[plus]) - score.sel(arm=start)).notnull()
+    words = "unsteered" if minus is None else f"{minus:g}".replace("-", "−")
+    return f"from {words} to {plus:g}", int(both.any("seed").sum())
+
+
+def _verdict(check: dict[Hashable, Any]) -> str:
+    if check["pairs"] < fewest_pairs():
+        return TOO_FEW
+    if check["upward_lo"] > 0:
+        return RIGHT
+    return BACKWARDS if check["upward_hi"] < 0 else NOT_CLEAR
 
 
 def is_interpretable(result: xr.Dataset, scorer: str = "") -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import dash
 import pytest
 import xarray as xr
+from dash import no_update
 
 from analyses.steering.study_packs import save_pack
 from cache.errors import UserError
@@ -22,7 +23,7 @@ from dashboards.figures import FIGURES, make_spec
 from dashboards.links import page_path
 from dashboards.media import audio_url, spectrogram_url
 from dashboards.packs import load_pack, pack_names
-from dashboards.pages import PAGES, features, imported, overview, patching, probes, steering
+from dashboards.pages import PAGES, features, imported, overview, patching, probes, steering, steering_vectors
 from dashboards.pages.page import Page
 from dashboards.results import load_result, patching_names, problems, sae_sites
 from tests.dashboards.synthetic_steering import vector
@@ -180,6 +181,26 @@ def test_a_damaged_vector_says_so_and_leaves_the_others(damaged: Study) -> None:
     assert '"other"' in text.replace("'", '"')
     with pytest.raises(UserError, match=r"tempo\.safetensors"):
         export_figure(damaged, "vector-reliability", pack="tempo")
+    with pytest.raises(UserError, match=r"'nope' \(it has other\)"):
+        export_figure(damaged, "vector-reliability", pack="nope")
+    assert "There is no pack 'tempo' here (choices: other)" in page_text(
+        create_app(damaged.path), "/steering", "?pack=tempo"
+    )
+
+
+def test_a_damaged_vector_in_the_address_stays_there(damaged: Study) -> None:
+    """The row of the vector that is shown instead is selected by the page, which is no choice of the reader's."""
+    save_pack(damaged.path, "other", vector())
+    (damaged.path / "packs" / "tempo.safetensors").write_bytes(b"nonsense")
+    select = callback(create_app(damaged.path), steering_vectors, "select_vector")
+    assert select([{"id": "other"}], "?pack=tempo") is no_update
+
+
+def test_where_no_vector_can_be_read_none_is_offered(damaged: Study) -> None:
+    (damaged.path / "packs" / "tempo.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="none that can be read"):
+        load_pack(damaged, "nope")
+    assert "There is no pack 'tempo' here." in page_text(create_app(damaged.path), "/steering", "?pack=tempo")
 
 
 def test_a_folder_of_vectors_that_is_a_link_is_not_followed(damaged: Study, tmp_path: Path) -> None:

@@ -67,16 +67,22 @@ def test_the_page_says_what_the_figures_rest_on(app: dash.Dash) -> None:
     for words in (
         "Steers tempo from slow to fast: 6 pairs × 1 seed (n = 6).",
         "embedded clearly tells the real prompts apart",
-        f"the right way {PATCH}, {VECTOR}",
+        f"the right way: {PATCH} (from unsteered to 1), {VECTOR} (from −1 to 1).",
     ):
         assert words in told
     told = str(drawn(app, "?scorer=clap")["facts"])
     for words in (
         "Not interpretable",
         f"Steers backwards: {VECTOR}.",
-        f"backwards {VECTOR}; neither clearly {PATCH}",
+        f"backwards: {VECTOR} (from −1 to 1); not clear: {PATCH} (from unsteered to 1).",
     ):
         assert words in told
+
+
+def test_the_page_tells_no_sign_of_too_few_pairs(study: Study) -> None:
+    told = str(steering.facts(study.result("steering-tempo").isel(pair=slice(2))))
+    assert f"too few pairs to tell: {PATCH} (from unsteered to 1), {VECTOR} (from −1 to 1)." in told
+    assert "the right way" not in told
 
 
 def test_the_legend_has_what_the_figure_has(app: dash.Dash) -> None:

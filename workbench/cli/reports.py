@@ -65,14 +65,14 @@ def report_sae(study: "Study", site: str) -> None:
 
 def report_steering(study: "Study", name: str) -> None:
     """Print what each way of steering does to the concept, and to the others."""
-    from dashboards.summaries import steering_summary
+    from dashboards.summaries import steering_summary, steering_summary_notes
     from dashboards.wording import steering_notes
 
     result = _where(study, name)
     print_table(
         f"Steering {result.attrs['concept']} towards {result.attrs['positive']}", steering_summary(result)
     )
-    for sentence in steering_notes(result):
+    for sentence in (*steering_summary_notes(result), *steering_notes(result)):
         _say(sentence)
     _say_next(study, "dashboard")
 

@@ -164,6 +164,45 @@ def test_too_few_pairs_are_said(result: xr.Dataset) -> None:
     assert said in ladder.write_caption(few, ladder.rungs_frame(few), LadderSpec(name="tempo"))
     spec = steering_effects.SteeringEffectsSpec(name="tempo")
     assert said in steering_effects.write_caption(few, steering_effects.leaks_frame(few), spec)
+    assert "Sign check: too few pairs to tell" in dose_response.write_caption(few, doses)
+
+
+def two_ways(result: xr.Dataset, of_second: int) -> xr.Dataset:
+    """The result with some of the vector's random vectors again, for the patch."""
+    nulls = result.isel(arm=(result["role"] == "null") & (result["strength"] == 1.0)).isel(
+        arm=slice(of_second)
+    )
+    again = nulls.assign_coords(
+        arm=[f"{name}, again" for name in nulls["arm"].values],
+        row=("arm", [f"{row}, again" for row in nulls["row"].values]),
+        null_of=("arm", [f"{PATCH} × 1"] * of_second),
+    )
+    return xr.concat([result, again], "arm", data_vars="minimal")
+
+
+@pytest.mark.parametrize(("of_second", "said"), [(2, "2 random vectors"), (1, "1 to 2 random vectors")])
+def test_the_random_vectors_of_one_band_are_counted(result: xr.Dataset, of_second: int, said: str) -> None:
+    both = two_ways(result, of_second)
+    doses, rungs = dose_response.response_frame(both), ladder.rungs_frame(both)
+    for told in (
+        dose_response.write_caption(both, doses),
+        ladder.write_caption(both, rungs, LadderSpec(name="tempo")),
+    ):
+        assert f"null bands, each of {said} at the same strength" in told
+
+
+def test_long_names_of_ways_leave_room_for_the_map(study: Study) -> None:
+    path = f"/home/somebody/{'a-long-folder/' * 5}"
+    leaks, rungs = table_of(study, "steering-effects"), table_of(study, "ladder")
+    long = [table.assign(arm=path + table["arm"]) for table in (leaks, rungs)]
+    figures = steering_effects.draw_screen(long[0]), ladder.draw_screen(long[1])
+    for figure in figures:
+        names = figure.layout.yaxis.ticktext
+        assert max(map(len, names)) <= 30
+        assert len(set(names)) == len(names)
+        assert names[-1].endswith(("× 1", "× 2"))
+    arms = steering_effects.frame_for_clicks(long[0])["arm"]
+    assert arms.tolist() == long[0]["arm"].tolist(), "a click selects the whole name"
 
 
 def test_without_random_vectors_there_is_no_band(result: xr.Dataset) -> None:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboards.summaries import steering_summary
+from dashboards.summaries import steering_summary, steering_summary_notes
 from dashboards.tables.steering import (
+    arm_labels,
     checks_frame,
     chosen_frame,
     clips_frame,
@@ -61,12 +62,67 @@ def test_what_makes_a_result_hard_to_believe_is_said(result: xr.Dataset) -> None
         "Not interpretable: the scorer does not clearly tell fast from slow in clips of the real prompts.",
         f"Steers backwards: {VECTOR}.",
     ]
-    assert checks_frame(result, "clap")["inverted"].tolist() == [False, True]
+    assert checks_frame(result, "clap")["verdict"].tolist() == ["not clear", "backwards"]
     assert positive_control(result) == (
         "Positive control: embedded clearly tells the real prompts apart (fast − slow: 0.60 [0.50, 0.70])."
     )
     assert "clap does not clearly tell" in positive_control(result, "clap")
     assert steering_sample(result) == f"{PAIRS} pairs × 1 seed (n = {PAIRS})"
+
+
+def test_the_sign_check_says_what_it_compares(result: xr.Dataset) -> None:
+    assert checks_frame(result)["compared"].tolist() == ["from unsteered to 1", "from −1 to 1"]
+    assert checks_frame(result)["verdict"].tolist() == ["the right way"] * 2
+
+
+def test_a_sign_that_is_0_is_not_clear(result: xr.Dataset) -> None:
+    still = result.assign({name: result[name] * 0.0 for name in ("upward", "upward_lo", "upward_hi")})
+    assert checks_frame(still)["verdict"].tolist() == ["not clear"] * 2
+    assert steering_notes(still) == []
+
+
+def test_of_too_few_pairs_no_sign_is_told(result: xr.Dataset) -> None:
+    few = result.isel(pair=slice(5))
+    for scorer in ("embedded", "clap"):
+        assert checks_frame(few, scorer)["verdict"].tolist() == ["too few pairs to tell"] * 2
+        assert steering_notes(few, scorer)[-2:] == [
+            "Intervals of so few pairs are little more than the range of the pairs.",
+            f"Sign check: too few pairs to tell ({PATCH}, {VECTOR}).",
+        ]
+
+
+def test_one_pair_has_no_interval_to_speak_of(result: xr.Dataset) -> None:
+    assert steering_notes(result.isel(pair=slice(1))) == [
+        f"Sign check: too few pairs to tell ({PATCH}, {VECTOR})."
+    ]
+
+
+def test_without_strengths_above_0_there_is_no_sign_check(result: xr.Dataset) -> None:
+    none = result.isel(way=slice(0))
+    assert checks_frame(none).empty
+    assert steering_notes(none) == []
+
+
+def test_labels_are_short_and_tell_arms_apart() -> None:
+    folder = "/home/somebody/" + "vectors/" * 8
+    files = [f"{folder}caa.safetensors × 1", f"{folder}probe.safetensors × 1", "mood × -1"]
+    assert arm_labels(files) == ["caa × 1", "probe × 1", "mood × -1"]
+    same = [f"{folder}one/mood.safetensors × 1", f"{folder}two/mood.safetensors × 1"]
+    assert arm_labels(same) == same
+    assert len(arm_labels(["a" * 60 + " × 0.25"])[0]) == 30
+
+
+def test_pairs_without_scores_do_not_count_for_the_sign(result: xr.Dataset) -> None:
+    lost = (result["pair"] == 0) & (result["arm"] == f"{VECTOR} × -1")
+    silent = result.assign(score=result["score"].where(~lost))
+    assert checks_frame(silent)["pairs"].tolist() == [PAIRS, PAIRS - 1]
+    assert checks_frame(silent)["verdict"].tolist() == ["the right way", "too few pairs to tell"]
+
+
+def test_the_summary_says_how_p_was_corrected(result: xr.Dataset) -> None:
+    (corrected,) = steering_summary_notes(result)
+    assert "Benjamini–Hochberg over the steered rows" in corrected
+    assert "at least 6 pairs are needed" in steering_summary_notes(result.isel(pair=slice(2)))[1]
 
 
 def test_the_summary_names_the_concept_that_changes_most(result: xr.Dataset) -> None:
