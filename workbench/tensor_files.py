@@ -18,6 +18,10 @@ MAX_AXES = 8
 _NUMBERS = {"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64"}
 
 
+class NotTensors(UserError):
+    """A file that is not a valid safetensors file."""
+
+
 def tensor_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> bytes:
     """Return the content of a safetensors file.
 
@@ -48,19 +52,19 @@ def load_tensors(
     """Load the arrays (bfloat16 as float32) and the metadata of a safetensors file in `root`.
 
     Raises:
-        UserError: if the file is damaged, or declares more than it has.
+        NotTensors: if the file is damaged, or declares more than it has.
         FileNotFoundError, cache.opening.UnsafeFile: as `cache.opening.open_file` raises them.
     """
     with open_file(root, name, limit) as file:
         header = int.from_bytes(file.read(8), "little")
     if header > MAX_HEADER_BYTES:
-        raise UserError(
+        raise NotTensors(
             f"{root / name} is not a valid safetensors file (it declares a header of {header} bytes)."
         )
     try:
         return _load(root / name)
     except (SafetensorError, OSError, ValueError, TypeError, OverflowError) as error:
-        raise UserError(
+        raise NotTensors(
             f"{root / name} is not a valid safetensors file ({' '.join(str(error).split())})."
         ) from error
 

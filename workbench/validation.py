@@ -117,7 +117,12 @@ def name_problem(name: str) -> str:
     """Return what is wrong with a name that figures, tables and files show, as the rest of a sentence, or ""."""
     if len(name) > LONGEST_NAME:
         return f"must have at most {LONGEST_NAME} characters, not {len(name)}"
-    if any(unicodedata.category(character) in _NOT_IN_NAMES for character in name):
+    return line_problem(name)
+
+
+def line_problem(text: str) -> str:
+    """Return what is wrong with a text of any length that is shown in one line, as the rest of a sentence, or ""."""
+    if any(unicodedata.category(character) in _NOT_IN_NAMES for character in text):
         return "must be one line of text without control characters"
     return ""
 

@@ -6,36 +6,49 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from analyses.steering.directions import labelled, labelled_norms
 from analyses.steering.examples import Example
+from analyses.steering.files import damaged, read_file
 from analyses.steering.reliability import as_dataset
 from cache.errors import UserError
-from cache.opening import UnsafeFile
 from cache.protocol import Pass
-from cache.wording import printable
+from cache.wording import quoted
 from workbench.documents import parse_document
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.sampling import Sampling
 from workbench.provenance import content_hash
-from workbench.tensor_files import load_tensors, write_tensors
-from workbench.validation import must_be, validated
+from workbench.tensor_files import write_tensors
+from workbench.validation import distinct, line_problem, must_be, validated
 
 VERSION = 3
-_HEADER = "steering_vector"
+_HEADER: Final = "steering_vector"
+_ROUNDING = 1e-6
+"""By how much rounding may take a cosine beyond 1."""
 _DIRECTIONS, _RAW_NORMS, _RELIABILITY = "direction.", "raw_norm.", "reliability."
 _FILE = "A vector's file must be given by its path, such as 'vectors/mood.safetensors'"
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def _one_line(text: str) -> str:
+    if problem := line_problem(text):
+        raise ValueError(problem)
+    return text
+
+
+Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
+"""A text that is shown in one line."""
 
 
 class PackSite(_Strict):
@@ -50,11 +63,11 @@ class Header(_Strict):
 
     version: Literal[3]
     operation: Literal["add"]
-    method: str = Field(min_length=1)
-    concept: str
-    positive: str
-    negative: str
-    unit: str = Field(min_length=1)
+    method: Line
+    concept: Line
+    positive: Line
+    negative: Line
+    unit: Line
     sites: dict[str, PackSite] = Field(min_length=1)
     passes: list[Pass] = Field(min_length=1)
     sigmas: list[float] = Field(min_length=1)
@@ -86,6 +99,39 @@ class Header(_Strict):
                 raise ValueError(f"it must have a {name}")
         return provenance
 
+    @field_validator("passes")
+    @classmethod
+    def _once(cls, passes: list[Pass]) -> list[Pass]:
+        return list(distinct(tuple(passes)))
+
+    @field_validator("sigmas")
+    @classmethod
+    def _falling(cls, sigmas: list[float]) -> list[float]:
+        if min(sigmas) <= 0 or not _rises([-sigma for sigma in sigmas]):
+            raise ValueError("must be positive numbers that fall from step to step")
+        return sigmas
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> "Header":
+        if self.positive == self.negative:
+            raise ValueError(f"positive and negative must differ; both are {quoted(self.positive)}")
+        steps = self.settings.num_steps
+        if len(self.sigmas) != steps and "resampled" not in self.provenance:
+            raise ValueError(f"it has {len(self.sigmas)} sigmas, but settings.num_steps is {steps}")
+        if len(self.sampling.passes) != steps:
+            raise ValueError(
+                f"sampling.passes has {len(self.sampling.passes)} entries, but settings.num_steps is {steps}"
+            )
+        numbers = {example.pair for example in self.examples} - {None}
+        most = len(numbers or self.examples)  # without pairs, each clip counts as one
+        if self.pairs and (self.pairs[0] < 1 or self.pairs[-1] > most or not _rises(self.pairs)):
+            raise ValueError(f"pairs must be rising numbers from 1 to {most}, the number of pairs")
+        return self
+
+
+def _rises(numbers: Sequence[Any]) -> bool:
+    return all(one < following for one, following in pairwise(numbers))
+
 
 _PLAIN = (
     "method",
@@ -115,20 +161,27 @@ def write_pack(path: str | os.PathLike[str], fields: Mapping[str, Any], root: Pa
     arrays = {f"{_DIRECTIONS}{site}": array.values for site, array in directions.items()}
     arrays |= {f"{_RAW_NORMS}{site}": array.values for site, array in fields["raw_norms"].items()}
     arrays |= {f"{_RELIABILITY}{name}": array.values for name, array in reliable.items()}
-    header = Header(
+    values = {
         **{name: fields[name] for name in _PLAIN},
-        version=VERSION,
-        operation="add",
-        sites={
+        "version": VERSION,
+        "operation": "add",
+        "sites": {
             site: PackSite(hook=hook(site), width=array.sizes["channel"])
             for site, array in directions.items()
         },
-        passes=first["pass"].values.tolist(),
-        sigmas=first["sigma"].values.tolist(),
-        examples=list(fields["examples"]),
-        pairs=reliable["pairs"].values.tolist(),
-        content="",
-    ).model_dump(mode="json")
+        "passes": first["pass"].values.tolist(),
+        "sigmas": first["sigma"].values.tolist(),
+        "examples": list(fields["examples"]),
+        "pairs": reliable["pairs"].values.tolist(),
+        "content": "",
+    }
+    refused = f"The vector cannot be written to {file}"
+    checked = validated(Header, values, refused)
+    try:
+        _fields(checked, arrays)
+    except ValueError as error:
+        raise UserError(f"{refused}: {error}.") from error
+    header = checked.model_dump(mode="json")
     header["content"] = _content(header, arrays)
     write_tensors(file, arrays, {_HEADER: json.dumps(header, ensure_ascii=False)}, root)
     return file
@@ -138,29 +191,33 @@ def read_pack(path: str | os.PathLike[str], root: Path | None = None) -> dict[st
     """Return the fields of the `Vector` in a pack; see `load_vector`."""
     must_be((str, os.PathLike), path, _FILE)
     file = Path(path)
+    arrays, text = read_file(file, _HEADER, root)
     try:
-        folder = root or file.parent
-        arrays, texts = load_tensors(folder, file.relative_to(folder))
-        if _HEADER not in texts:
-            raise ValueError("it has no vector")
-        document = parse_document(texts[_HEADER])
-        if document.get("version", VERSION) != VERSION:
-            raise ValueError(f"its format has another version than {VERSION}; compute it again")
-        fields = _fields(validated(Header, document, "its header is incomplete or wrong"), arrays)
-        if document["content"] != _content(document, arrays):
+        document = parse_document(text)
+        _check_version(document.get("version"), file)
+        header = validated(Header, document, "its header is incomplete or wrong")
+        if header.content != _content(document, arrays):
             raise ValueError("its content is not what was written")
-        return fields
-    except UnsafeFile:
+        return _fields(header, arrays)
+    except _OtherVersion:
         raise
-    except OSError as error:
-        raise UserError(
-            f"The vector {file} cannot be read ({error.strerror}). Give the path of its file."
-        ) from error
     except (ValueError, UserError) as error:
-        reason = printable(str(error)[:200].rstrip("."))
-        raise UserError(
-            f"{file} is not a vector, or is damaged ({reason}). Give a file that a vector's `save` wrote."
-        ) from error
+        raise damaged(file, _HEADER, str(error)) from error
+
+
+class _OtherVersion(UserError):
+    """A vector of another version of the format."""
+
+
+def _check_version(version: Any, file: Path) -> None:
+    if type(version) is not int or version == VERSION:
+        return  # what is no number is refused with the rest of the header
+    if version < VERSION:
+        raise _OtherVersion(f"{file} is a vector of version {version}, not {VERSION}. Compute it again.")
+    raise _OtherVersion(
+        f"{file} is a vector of version {version}; this workbench reads version {VERSION}. Update it, or compute the "
+        "vector again."
+    )
 
 
 def _fields(header: Header, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -175,12 +232,18 @@ def _fields(header: Header, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         _check_directions(site, values, declared, header)
         if lengths.dtype.kind != "f" or lengths.shape != values.shape[:2]:
             raise ValueError(f"{site} does not have one raw norm for each pass and step")
+        if np.isinf(lengths).any() or (lengths < 0).any():
+            raise ValueError(f"{site} has raw norms below 0 or infinite")
         directions[site] = labelled(values, site, header.passes, header.sigmas)
         raw_norms[site] = labelled_norms(lengths, site, header.passes, header.sigmas)
     known = {name.removeprefix(_RELIABILITY): arrays[name] for name in of_reliability}
     reliable = as_dataset(known, list(header.sites), header.passes, header.pairs)
     if reliable.sizes["step"] != len(header.sigmas):
         raise ValueError("its reliability is of other steps")
+    if any((np.abs(array.values) > 1 + _ROUNDING).any() for array in reliable.values()):
+        raise ValueError("its reliability has cosines outside -1 to 1")
+    if header.cycle and all("token" not in array.dims for array in directions.values()):
+        raise ValueError("it is a cycle without tokens")
     return {
         **{name: getattr(header, name) for name in _PLAIN},
         "directions": directions,

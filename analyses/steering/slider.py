@@ -5,14 +5,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from analyses.steering.files import damaged, read_file
 from analyses.steering.schedule import Over, Schedule, scheduled
 from cache.errors import UserError
-from cache.opening import UnsafeFile
 from cache.protocol import Pass
 from cache.wording import printable
 from workbench.artefacts.lora import CONFIGURATION, read_lora
@@ -23,11 +23,11 @@ from workbench.engine.sites import LINEAR_PARTS, Site
 from workbench.engine.tensors import HashedTensor
 from workbench.models.base import AudioDiffusionModel
 from workbench.provenance import content_hash
-from workbench.tensor_files import load_tensors, write_tensors
+from workbench.tensor_files import write_tensors
 from workbench.validation import must_be, validated
 
 _FILE = "A slider's file must be given by its path, such as 'sliders/mood.safetensors'"
-_HEADER = "concept_slider"
+_HEADER: Final = "concept_slider"
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 UNUSED = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 """Modules of ACE-Step v1's cross-attentions that published LoRAs change and that compute nothing."""
@@ -196,23 +196,12 @@ def load_slider(path: str | os.PathLike[str]) -> Slider:
     """
     must_be((str, os.PathLike), path, _FILE)
     file = Path(path)
+    arrays, text = read_file(file, _HEADER)
     try:
-        arrays, texts = load_tensors(file.parent, file.name)
-        if _HEADER not in texts:
-            raise ValueError("it has no slider; a published LoRA is read by wb.published_slider")
-        header = validated(_Header, parse_document(texts[_HEADER]), "its header is incomplete or wrong")
+        header = validated(_Header, parse_document(text), "its header is incomplete or wrong")
         return _slider(header, arrays)
-    except UnsafeFile:
-        raise
-    except OSError as error:
-        raise UserError(
-            f"The slider {file} cannot be read ({error.strerror}). Give the path of its file."
-        ) from error
     except (ValueError, UserError) as error:
-        reason = str(error)[:200].rstrip(".")
-        raise UserError(
-            f"{file} is not a slider, or is damaged ({reason}). Give a file that a slider's `save` wrote."
-        ) from error
+        raise damaged(file, _HEADER, str(error)) from error
 
 
 def _slider(header: _Header, arrays: Mapping[str, np.ndarray]) -> Slider:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ EVERY = 10
 """Iterations from one checkpoint to the next."""
 _FILE, _LOCK, _HEADER = "checkpoint.safetensors", "lock", "slider_training"
 _ADAPTER = "slider"
+_ELSEWHERE = "use another folder (on the command line, another --name)"
 _LOSSES = "losses"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -98,10 +99,22 @@ class Checkpoints:
         if self._folder is None:
             yield
             return
-        busy = f"Another process is training a slider in {self._folder}. Wait for it, or use another folder."
+        busy = f"Another process is training a slider in {self._folder}. Wait for it, or {_ELSEWHERE}."
+        made = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
         with locked(self._folder / _LOCK, self._folder, busy):
-            remove_partials(self._folder, self._folder)
-            yield
+            try:
+                remove_partials(self._folder, self._folder)
+                yield
+            finally:
+                self._remove_unused(made)
+
+    def _remove_unused(self, made: Sequence[Path]) -> None:
+        """Remove the folders that this training made, inner ones first, if it kept no state."""
+        if self._folder is not None and made and not (self._folder / _FILE).exists():
+            (self._folder / _LOCK).unlink()
+            with suppress(OSError):  # something else is in them
+                for folder in made:
+                    folder.rmdir()
 
     def load(self, lora: Lora, optimiser: torch.optim.Optimizer, iterations: int) -> list[float]:
         """Restore the last state, if there is one, and return the losses so far.
@@ -118,12 +131,14 @@ class Checkpoints:
         what = f"{self._folder / _FILE} is the state of"
         if texts.get(_HEADER) != self._identity or not _fits(arrays, lora):
             raise UserError(
-                f"{what} another training than this one, or damaged. Use another folder, or remove it."
+                f"{what} another training than this one, or damaged. To start anew, {_ELSEWHERE}, or remove "
+                f"{self._folder}."
             )
         losses: list[float] = arrays[_LOSSES].tolist()
         if len(losses) > iterations:
             raise UserError(
-                f"{what} {len(losses)} iterations; this training has only {iterations}. Use another folder."
+                f"{what} {len(losses)} iterations; this training has only {iterations}. Ask for at least as many, or "
+                f"{_ELSEWHERE}."
             )
         for name, weight in lora.weights.items():
             own, *moments = (torch.from_numpy(arrays[each]) for each in _names(name))

@@ -11,9 +11,10 @@ from pydantic import Field
 
 from analyses.steering.examples import Example
 from analyses.steering.reliability import unknown_reliability
-from analyses.steering.vector import Vector
+from analyses.steering.vector import RESAMPLED, Vector
 from cache.errors import UserError
 from workbench.engine.windows import SAME_SIGMA
+from workbench.provenance import provenance
 from workbench.validation import Number, must_be, validated
 
 Budget = Literal["raw", "root", "mean", "shared"]
@@ -76,6 +77,9 @@ def stack(
             list(directions), directions[next(iter(directions))]["pass"].values.tolist(), len(first.sigmas)
         ),
         cycle=any(vector.cycle for vector in vectors),
+        provenance=provenance(
+            **{name: first.provenance[name] for name in RESAMPLED if name in first.provenance}
+        ),
     )
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,6 +35,9 @@ PASS_MODES: dict[PassMode, dict[Pass, Pass]] = {
     "null_on_both": {"cond": "null", "null": "null"},
 }
 """For each mode of TADA's code, the passes that are steered, and the pass whose direction they get."""
+
+RESAMPLED = ("resampled", "original_sigmas", "original_steps")
+"""Entries of a resampled vector's provenance, whose sigmas are not those of its settings."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -204,9 +208,11 @@ class Vector:
             sigmas: those of the runs, such as `model.sigmas(settings)`.
 
         Raises:
-            UserError: if there are no sigmas, or one is not a positive number.
+            UserError: if there are no sigmas, or they are not positive numbers that fall from step to step.
         """
         wanted = validated(_Resampling, {"sigmas": sigmas}, "Invalid steps").sigmas
+        if any(following >= sigma for sigma, following in pairwise(wanted)):
+            raise UserError("Invalid steps: sigmas must fall from step to step.")
         steps = nearest_steps(self.sigmas, wanted)
         reliability = self.reliability.isel(step=steps, step_b=steps)
         numbers = range(len(steps))
@@ -236,7 +242,8 @@ class Vector:
             The path.
 
         Raises:
-            UserError: if the file cannot be written; an existing file is then unchanged.
+            UserError: if the vector contradicts itself, so that `load_vector` would refuse it, or the file cannot be
+                written; an existing file is then unchanged.
         """
         return write_pack(path, {each.name: getattr(self, each.name) for each in fields(self)}, root)
 

@@ -165,4 +165,6 @@ def resampled(vector: "Vector", name: str, sigmas: Sequence[float]) -> "Vector":
 def note_differences(vector: "Vector", name: str, sampling: "Sampling") -> None:
     """Say in what a run differs from those that a vector was computed from."""
     if differences := vector.sampling.differences(sampling):
-        note(f"The vector {name} was made with {', '.join(differences)} as in this run.")
+        made = " and ".join(f"{each} {own}" for each, (own, _) in differences.items())
+        run = " and ".join(str(its) for _, its in differences.values())
+        note(f"The vector {name} was made with {made}; this run has {run}.")

@@ -22,13 +22,13 @@ class Sampling(BaseModel):
     options: dict[str, Any]
     adapters: tuple[str, ...]
 
-    def differences(self, other: "Sampling") -> list[str]:
-        """Return what differs, such as "guidance_scale 3.0 instead of 7.0"; the passes follow from the rest."""
+    def differences(self, other: "Sampling") -> dict[str, tuple[Any, Any]]:
+        """Return the two values of everything that differs, this one's first; the passes follow from the rest."""
         mine, its = (
             {**each.model_dump(exclude={"passes", "options"}), **each.options} for each in (self, other)
         )
-        return [
-            f"{name} {mine.get(name)} instead of {its.get(name)}"
+        return {
+            name: (mine.get(name), its.get(name))
             for name in {**mine, **its}
             if mine.get(name) != its.get(name)
-        ]
+        }

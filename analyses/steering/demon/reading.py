@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from analyses.steering.demon.header import FAMILIES, FILE, KEY, LARGEST, METHODS, PARTS, DemonHeader
 from analyses.steering.directions import labelled, labelled_norms
+from analyses.steering.files import refuse_folder
 from analyses.steering.reliability import unknown_reliability
 from analyses.steering.vector import Vector
 from cache.errors import UserError
@@ -47,6 +48,7 @@ def vector_from_demon(
         AudioDiffusionModel, model, "DEMON's packs are read for a model, such as wb.load('organism-shared')"
     )
     file, settings = Path(path), settings_or_default(settings)
+    refuse_folder(file, "Give the file of DEMON's pack.")
     try:
         arrays, header = _load(file)
         _check_base(header, model)

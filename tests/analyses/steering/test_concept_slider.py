@@ -112,8 +112,9 @@ def damaged(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     ("change", "options", "words"),
     [
         (None, {"seed": 1}, "another training"),
+        (None, {"rank": 3}, "another --name"),
         (None, {"eta": 2.0}, "another training"),
-        (None, {"iterations": 1}, "has only 1"),
+        (None, {"iterations": 1}, "has only 1.*another --name"),
         ({"losses": np.zeros((2, 2))}, {}, "or damaged"),
         ({"layers.1.cross_attn.to_q.down": np.zeros((3, 3))}, {}, "or damaged"),
         ({"more": np.zeros(1)}, {}, "or damaged"),
@@ -129,6 +130,19 @@ def test_the_state_of_another_training_is_refused(
     with pytest.raises(UserError, match=words):
         trained(tiny64, **{"iterations": 2, "checkpoints": tmp_path, **options})
     assert (tmp_path / "checkpoint.safetensors").read_bytes() == kept
+
+
+@pytest.mark.parametrize("options", [{"learning_rate": 1e300}, {"eta": 1e300}])
+def test_a_training_that_kept_no_state_leaves_no_folder(
+    tiny64: AceStep15, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match="not finite"):
+        trained(tiny64, 4, checkpoints=tmp_path / "sliders" / "mood.training", **options)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="not finite"):
+        trained(tiny64, 4, checkpoints=tmp_path / "mine", **options)
+    assert (tmp_path / "mine").is_dir(), "it was there before"
 
 
 @pytest.mark.parametrize(

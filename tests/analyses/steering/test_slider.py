@@ -138,6 +138,11 @@ def test_files_that_are_no_sliders_are_refused(tmp_path: Path) -> None:
     for name, words in [("text", "damaged"), ("plain.safetensors", "no slider"), ("none", "cannot be read")]:
         with pytest.raises(UserError, match=words):
             load_slider(tmp_path / name)
+    with pytest.raises(UserError, match=r"is a folder. Give the file of a slider.$"):
+        load_slider(tmp_path)
+    save_file({"a": torch.zeros(1)}, tmp_path / "vector", {"steering_vector": "{}"})
+    with pytest.raises(UserError, match="is a steering vector; `workbench steer apply --pack` uses it"):
+        load_slider(tmp_path / "vector")
 
 
 # Published LoRAs

@@ -12,9 +12,9 @@ import pytest
 import xarray as xr
 from safetensors.numpy import save_file
 
-from analyses.steering import Vector, load_vector
+from analyses.steering import Vector, load_vector, stack
 from analyses.steering.directions import labelled
-from analyses.steering.pack import Header
+from analyses.steering.pack import Header, _content
 from analyses.steering.reliability import reliability, unknown_reliability
 from cache.errors import UserError
 from tests.analyses.steering.test_vector import examples_of, sampling_of
@@ -88,11 +88,13 @@ def test_values_in_single_precision_stay_so(vector: Vector, tmp_path: Path) -> N
 def changed(
     file: Path, arrays: dict[str, np.ndarray | None] | None = None, without: str = "", **fields: Any
 ) -> None:
-    """Write the file again with other fields in its header, or without one, or with other arrays."""
+    """Write a file with its right hash again, with other fields in its header, or without one, or other arrays."""
     old, texts = load_tensors(file.parent, file.name)
     header = {**json.loads(texts["steering_vector"]), **fields}
     header.pop(without, None)
     kept = {name: array for name, array in {**old, **(arrays or {})}.items() if array is not None}
+    if header.keys() - fields.keys() >= {"content"}:
+        header["content"] = _content(header, kept)
     save_file(kept, file, {"steering_vector": json.dumps(header)})
 
 
@@ -114,7 +116,7 @@ HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"version": 2}, "another version than 3; compute it again"),
+        ({"version": "2"}, "version must be 3"),
         ({"operation": "multiply"}, "operation must be 'add'"),
         ({"method": ""}, "method must not be empty"),
         ({"examples": [{"prompt": "a song"}]}, "examples.0.lyrics is missing"),
@@ -123,7 +125,7 @@ HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
         ({"provenance": {"code_version": "1"}}, "created"),
         ({"sampling": {"scheduler": "Euler"}}, "sampling.architecture is missing"),
         ({"settings": {"num_steps": 0}}, "settings.num_steps must be at least 1"),
-        ({"sigmas": [1.0]}, "one direction for each pass and step"),
+        ({"sigmas": [1.0]}, "1 sigmas, but settings.num_steps is 2"),
         ({"passes": ["cond"]}, "one direction for each pass and step"),
         ({"passes": ["cond", "x"]}, "passes.1 must be"),
         ({"sites": {SITES[0]: HOOKS[SITES[0]]}}, "not those of its sites"),
@@ -133,7 +135,31 @@ HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
         ),
         ({"sites": {**HOOKS, SITES[1]: {"hook": "cross_attn output", "width": 4}}}, "but its width is 4"),
         ({"pairs": [1, 2]}, "conflicting sizes"),
-        ({"concept": "Tempo"}, "its content is not what was written"),
+        ({"negative": "fröhlich"}, "positive and negative must differ; both are 'fröhlich'"),
+        ({"sigmas": [1.0, 1.0]}, "positive numbers that fall from step to step"),
+        ({"sigmas": [0.5, 1.0]}, "positive numbers that fall from step to step"),
+        ({"sigmas": [1.0, -1.0]}, "positive numbers that fall from step to step"),
+        ({"settings": {"num_steps": 20}}, "2 sigmas, but settings.num_steps is 20"),
+        ({"sampling": sampling_of([("cond", "null")]).model_dump()}, "sampling.passes has 1 entries"),
+        ({"passes": ["cond", "cond"]}, "'cond' is given twice"),
+        ({"pairs": [3, 2, 1]}, "pairs must be rising numbers from 1 to 5"),
+        ({"pairs": [6]}, "pairs must be rising numbers from 1 to 5"),
+        ({"pairs": [0]}, "pairs must be rising numbers from 1 to 5"),
+        ({"examples": [], "pairs": [1]}, "pairs must be rising numbers from 1 to 0"),
+        ({"concept": ""}, "concept must not be empty"),
+        ({"concept": "mo\x1b[31mod"}, "concept: must be one line of text"),
+        ({"positive": "happy\n"}, "positive: must be one line of text"),
+        (
+            {"arrays": {"reliability.steps": np.full((2, 2, 2, 2), -1.01)}},
+            "cosines outside -1 to 1",
+        ),
+        (
+            {"arrays": {"reliability.split_half": np.full((2, 2, 2), np.inf)}},
+            "cosines outside -1 to 1",
+        ),
+        ({"arrays": {f"raw_norm.{SITES[0]}": np.full((2, 2), -1.0)}}, "raw norms below 0"),
+        ({"arrays": directions(np.ones((2, 2, 3)))}, "a cycle without tokens"),
+        ({"content": "0" * 16}, "its content is not what was written"),
         (
             {
                 "sites": {**HOOKS, "x": HOOKS[SITES[0]]},
@@ -152,7 +178,6 @@ HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
         ({"model": {"model": "tiny", "weights_hash": "ab", "block_names": 3}}, "block_names must be a list"),
         ({"arrays": {f"raw_norm.{SITES[0]}": np.ones(2)}}, "one raw norm for each pass and step"),
         ({"arrays": directions(np.full((2, 2, 3), np.nan))}, "finite numbers"),
-        ({"arrays": directions(np.ones((2, 2, 3)))}, "its content is not what"),
         ({"arrays": directions(np.ones((2, 2, 3), dtype=int))}, "finite numbers"),
         ({"arrays": directions(np.ones((2, 2)))}, "one direction for each pass and step"),
     ],
@@ -165,6 +190,50 @@ def test_a_damaged_file_is_refused(
     changed(file, **fields)
     with pytest.raises(UserError, match=f"mood.safetensors is not a vector, or is damaged .*{words}"):
         load_vector(file)
+
+
+def test_vectors_that_could_not_be_read_again_are_not_written(vector: Vector, tmp_path: Path) -> None:
+    file = vector.save(tmp_path / "mood.safetensors")
+    before = file.read_bytes()
+    for wrong in (
+        {"concept": "mood\n"},
+        {"negative": vector.positive},
+        {"reliability": vector.reliability + 2},
+        {"settings": vector.settings.model_copy(update={"num_steps": 20})},
+    ):
+        with pytest.raises(UserError, match=r"The vector cannot be written to .*mood.safetensors: "):
+            replace(vector, **wrong).save(file)
+    assert file.read_bytes() == before
+
+
+def test_resampled_vectors_have_other_steps_than_their_settings(vector: Vector, tmp_path: Path) -> None:
+    other = vector.resampled((500.0, 0.4, 0.3))
+    for number, made in enumerate((other, other.resampled((0.9,)), stack([other, other]))):
+        assert load_vector(made.save(tmp_path / str(number))).sigmas == made.sigmas
+
+
+def test_cosines_may_be_rounded(vector: Vector, tmp_path: Path) -> None:
+    rounded = vector.reliability.assign(steps=vector.reliability.steps * 0 + np.nextafter(1.0, 2.0))
+    load_vector(replace(vector, reliability=rounded).save(tmp_path / "v"))
+
+
+@pytest.mark.parametrize(("version", "advice"), [(2, "Compute it again"), (4, "Update it")])
+def test_a_file_of_another_version_says_so(vector: Vector, tmp_path: Path, version: int, advice: str) -> None:
+    file = vector.save(tmp_path / "mood.safetensors")
+    changed(file, version=version)
+    with pytest.raises(UserError, match=f"is a vector of version {version}.*{advice}") as raised:
+        load_vector(file)
+    assert "damaged" not in str(raised.value)
+
+
+def test_other_files_are_named_with_their_use(tmp_path: Path) -> None:
+    for kind, words in (
+        ("concept_slider", "is a concept slider; `workbench steer apply --slider` uses it"),
+        ("steering_pack", "is a pack of DEMON; `workbench steer import`"),
+    ):
+        save_file({"value": np.ones(3)}, tmp_path / kind, {kind: "{}"})
+        with pytest.raises(UserError, match=words):
+            load_vector(tmp_path / kind)
 
 
 @pytest.mark.parametrize("name", Header.model_fields)
@@ -205,15 +274,18 @@ def test_files_of_other_kinds_are_refused(vector: Vector, tmp_path: Path) -> Non
     text.write_text("a vector")
     cut.write_bytes(vector.save(tmp_path / "whole").read_bytes()[:-8])
     for file in (tensors, text, cut):
-        with pytest.raises(UserError, match="is not a vector, or is damaged"):
+        with pytest.raises(UserError, match="is not a vector, or is damaged") as raised:
             load_vector(file)
+        assert str(raised.value).count(str(file)) == 1 and "`save`" not in str(raised.value)
     for missing in (tmp_path / "nowhere", tmp_path / "text" / "x", tmp_path / "no" / "x"):
         with pytest.raises(UserError, match="cannot be read"):
             load_vector(missing)
     (tmp_path / "link").symlink_to(tmp_path / "whole")
-    for other in (tmp_path, tmp_path / "link"):
-        with pytest.raises(UserError, match="must be a file"):
-            load_vector(other)
+    with pytest.raises(UserError, match="must be a file"):
+        load_vector(tmp_path / "link")
+    with pytest.raises(UserError) as raised:
+        load_vector(tmp_path)
+    assert str(raised.value) == f"{tmp_path} is a folder. Give the file of a vector."
 
 
 def test_a_place_where_no_file_can_be_is_refused(vector: Vector, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_raw_norms_are_shown_if_the_directions_are_normalised(vector: Vector) ->
 def test_texts_of_a_file_cannot_command_the_terminal(
     vector: Vector, tmp_path: Path, workbench: Workbench
 ) -> None:
-    object.__setattr__(vector, "concept", "\x1b]0;title\x07[red]mood")
+    object.__setattr__(vector, "provenance", {**vector.provenance, "source": "\x1b]0;title\x07[red]mood"})
     outcome = workbench("steer", "show", vector.save(tmp_path / "mood.safetensors"))
     assert "�]0;title�[red]mood" in outcome.out and "\x1b" not in outcome.out
 
@@ -181,9 +181,7 @@ def test_vectors_of_other_steps_are_resampled_if_asked(
     assert "was made with" not in outcome.err
     outcome = workbench(*command, "--resample", "sigma", "--guidance", 7, "--option", "shift=2")
     assert outcome.code == 0, outcome.err
-    expected = (
-        "mood was made with guidance_scale 3.0 instead of 7.0, shift 3.0 instead of 2.0 as in this run."
-    )
+    expected = "mood was made with guidance_scale 3.0 and shift 3.0; this run has 7.0 and 2.0."
     assert expected in words(outcome.err)
 
 

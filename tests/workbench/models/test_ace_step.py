@@ -113,7 +113,7 @@ def test_the_sampling_has_what_was_left_out_and_what_follows_from_it(
 def test_what_differs_between_two_samplings_is_named(tiny: AceStep15, tiny_turbo: AceStep15) -> None:
     settings = GenerationSettings(num_steps=2, guidance_scale=7.0)
     guided, distilled = tiny.sampling(settings), tiny_turbo.sampling(settings)
-    assert guided.differences(guided) == []
-    assert guided.differences(distilled) == ["guidance_scale 7.0 instead of 1.0"]
+    assert guided.differences(guided) == {}
+    assert guided.differences(distilled) == {"guidance_scale": (7.0, 1.0)}
     shifted = tiny.sampling(settings.model_copy(update={"options": {"shift": 1}}))
-    assert shifted.differences(guided) == ["shift 1.0 instead of 3.0"]
+    assert shifted.differences(guided) == {"shift": (1.0, 3.0)}

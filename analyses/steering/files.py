@@ -1,0 +1,68 @@
+"""Open the files that steering uses: vectors, sliders and DEMON's packs, told apart by their metadata."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cache.errors import UserError
+from cache.opening import UnsafeFile
+from cache.wording import printable
+from workbench.tensor_files import NotTensors, load_tensors
+
+Kind = Literal["steering_vector", "concept_slider"]
+"""The metadata entry that has the header of such a file."""
+_NAMES: dict[Kind, str] = {"steering_vector": "vector", "concept_slider": "slider"}
+_USES = {
+    "steering_vector": "a steering vector; `workbench steer apply --pack` uses it",
+    "concept_slider": "a concept slider; `workbench steer apply --slider` uses it",
+    "steering_pack": "a pack of DEMON; `workbench steer import` makes a vector of it",
+}
+
+
+def read_file(file: Path, kind: Kind, root: Path | None = None) -> tuple[dict[str, np.ndarray], str]:
+    """Return the arrays and the header of a vector's or slider's file; `root` is the study that it is in, if it is.
+
+    Raises:
+        UserError: if it cannot be read or is damaged, or is another kind of file.
+    """
+    name = _NAMES[kind]
+    if root is None:
+        refuse_folder(file, f"Give the file of a {name}.")
+    folder = root or file.parent
+    try:
+        arrays, texts = load_tensors(folder, file.relative_to(folder))
+    except UnsafeFile:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"The {name} {file} cannot be read ({error.strerror}). Give the path of its file."
+        ) from error
+    except NotTensors as error:
+        raise damaged(file, kind, "it is not a valid safetensors file") from error
+    if kind not in texts:
+        raise _other(file, kind, texts)
+    return arrays, texts[kind]
+
+
+def refuse_folder(file: Path, advice: str) -> None:
+    """Raise UserError if a path that a user gives for a file is a folder."""
+    if os.path.isdir(file) and not os.path.islink(file):
+        raise UserError(f"{file} is a folder. {advice}")
+
+
+def damaged(file: Path, kind: Kind, reason: str) -> UserError:
+    """Return the error for a file that is not what it should be."""
+    name = _NAMES[kind]
+    why = printable(reason[:200].rstrip("."))
+    return UserError(f"{file} is not a {name}, or is damaged ({why}). Give the file of a {name}.")
+
+
+def _other(file: Path, kind: Kind, texts: Mapping[str, str]) -> UserError:
+    for other, use in _USES.items():
+        if other in texts:
+            return UserError(f"{file} is {use}.")
+    hint = "; a published LoRA is read by wb.published_slider" if kind == "concept_slider" else ""
+    return damaged(file, kind, f"it has no {_NAMES[kind]}{hint}")
