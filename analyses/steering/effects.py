@@ -76,8 +76,8 @@ def sign_checks(change: xr.DataArray, confidence: float = CONFIDENCE, seed: int 
         seed: seed of all random draws.
 
     Returns:
-        By (way, scorer), of rows with a strength above 0: `upward`, `upward_lo`, `upward_hi`. A way of steering whose
-        interval is below 0 is inverted.
+        By (way, scorer), of rows with a strength above 0: `upward`, `upward_lo`, `upward_hi`. A way of steering
+        whose interval is below 0 is inverted, if there are enough pairs to tell.
     """
     is_cell = change.role == "cell"
     rows = list(dict.fromkeys(change.row.values[is_cell.values & (change.strength.values > 0)].tolist()))

@@ -88,7 +88,9 @@ def unit(tiny: AceStep15, tmp_path: Path) -> Unit:
 def test_a_unit_makes_what_is_missing_and_judges_it(unit: Unit, tiny: AceStep15) -> None:
     worker = Worker([tiny])
     rows = worker.make(unit)
-    assert rows == 2 * 2 * (3 + 1), "two steps and passes of plain, patched and its source, and of added"
+    assert rows == 2 * 2 * (2 + 1) + 2, (
+        "two steps and passes of plain, patched and added, and one call of the run that is patched from"
+    )
     records = unit.store.records(unit.runs)
     assert len({record.audio for record in records}) == 3
     assert all(len(record.scores) == 1 for record in records)

@@ -117,8 +117,10 @@ def moved_table(moves: list[tuple[int, int, tuple[int, ...] | None]]) -> list[li
     """The rotary table that three rows of five tokens get; a value is a row's number and the token's, 10 and 1 each."""
     table = 10.0 * torch.arange(3)[:, None, None] + torch.arange(5.0)[:, None].expand(5, 2)
     attention = SimpleNamespace(inputs=((), {"encoder_rotary": (table, table), "rotary": "stays"}))
-    network = SimpleNamespace(transformer_blocks=[None, SimpleNamespace(cross_attn=attention)])
-    CallOfAceStepV1(network).move_positions(1, moves)
+    blocks = [None, SimpleNamespace(cross_attn=attention)]
+    call = CallOfAceStepV1(SimpleNamespace(transformer_blocks=blocks, rope_theta=1.0))
+    call._stored_positions = torch.zeros(0, 5, dtype=torch.int64)  # no row is read that is not computed
+    call.move_positions(1, moves)
     cos, sin = attention.inputs[1]["encoder_rotary"]
     assert torch.equal(cos, sin)
     assert attention.inputs[1]["rotary"] == "stays"
