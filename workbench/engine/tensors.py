@@ -67,7 +67,7 @@ class HashedTensor:
         return cls(digest.hexdigest(), value)
 
 
-Numbers = HashedTensor | torch.Tensor | np.ndarray | Sequence[float | Sequence[float]]
+Numbers = HashedTensor | torch.Tensor | np.ndarray | Sequence[int | float | Sequence[int | float]]
 """Types that are accepted as a tensor."""
 Tensors = Callable[[str], HashedTensor]
 """Returns the tensor with a hash."""
