@@ -53,7 +53,7 @@ def check_sae(workbench: Workbench, folder: Path, site: str) -> None:
 def check_steering(workbench: Workbench, folder: Path) -> None:
     """Check that a vector of mood is computed, steers new prompts, and is compared with patches of all blocks."""
     of_mood = ("--concept", "mood", "--sites", "all")
-    few = ("--pairs", "2", "--random", "1")
+    few = ("--pairs", "1", "--random", "1")
     for command in (
         ("fit", folder, *of_mood, "--pairs", "3"),
         ("apply", folder, "--pack", "mood", *few, "--strength", "-1", "--strength", "2"),

@@ -213,7 +213,7 @@ def test_the_other_figures_can_be_read(
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("ways", [12, 120])
+@pytest.mark.parametrize("ways", [12, 40])
 def test_steering_figures_of_many_ways_can_be_read(
     study: Study, ways: int, width: Width, monkeypatch: pytest.MonkeyPatch
 ) -> None:
