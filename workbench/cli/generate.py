@@ -1,25 +1,19 @@
 """The `workbench generate` command: one clip, steered or not."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from analyses.steering_spec import PASS_MODES
 from cache.errors import UserError
 from cache.protocol import Dtype
 from workbench.cli.console import Device, output
 from workbench.cli.packs import note_differences, resampled
+from workbench.cli.steering_options import KeepNorm, Passes, Resample, Schedule, StartStep, Unit
 from workbench.engine.settings import GenerationSettings
 
 if TYPE_CHECKING:
     from analyses.steering import Vector
-
-    PassMode = str
-else:
-    PassMode = Literal[PASS_MODES]
-
-SIGMA = "sigma"
 
 
 def generate(
@@ -36,20 +30,12 @@ def generate(
     strength: Annotated[
         list[float] | None, typer.Option(help="Strength of each vector, in the same order; 1 by default.")
     ] = None,
-    unit: Annotated[
-        Literal["difference", "norm"],
-        typer.Option(help="What a strength of 1 adds: the mean difference, or a vector of length 1."),
-    ] = "difference",
-    passes: Annotated[PassMode, typer.Option(help="Passes that are steered.")] = "cond_only",
-    schedule: Annotated[
-        str, typer.Option(help="Course of the strength: constant, linear, cosine, early or late.")
-    ] = "constant",
-    start_step: Annotated[int, typer.Option(min=0, help="First step that is steered.")] = 0,
-    keep_norm: Annotated[bool, typer.Option("--keep-norm", help="Keep the norm of every token.")] = False,
-    resample: Annotated[
-        Literal["sigma"] | None,
-        typer.Option(help="Use vectors of other steps: each step gets the direction of the nearest sigma."),
-    ] = None,
+    unit: Unit = "difference",
+    passes: Passes = "cond_only",
+    schedule: Schedule = "constant",
+    start_step: StartStep = 0,
+    keep_norm: KeepNorm = False,
+    resample: Resample = None,
     duration: Annotated[float | None, typer.Option(help="Clip duration in seconds.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 disables guidance.")] = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
-from analyses.steering_spec import METHODS, PASS_MODES, PROMPT_METHODS, SCORES, SteeringSpec
+from analyses.steering_spec import METHODS, PROMPT_METHODS, SCORES, SteeringSpec
 from cache.errors import UserError
 from cache.protocol import Pass
 from workbench.cli.console import (
@@ -21,6 +21,7 @@ from workbench.cli.options import offers
 from workbench.cli.packs import export_pack, import_pack, list_packs, note_differences, resampled, show
 from workbench.cli.parsing import CommandLine
 from workbench.cli.reports import report_steering
+from workbench.cli.steering_options import KeepNorm, Passes, Resample, Schedule, StartStep, Unit
 
 if TYPE_CHECKING:
     from analyses.steering.run import Way
@@ -38,11 +39,6 @@ Sites = Annotated[
 ]
 Positive = Annotated[str, typer.Option(help="Value to steer towards; by default the concept's first.")]
 Negative = Annotated[str, typer.Option(help="Value to steer away from; by default all others.")]
-if TYPE_CHECKING:
-    PassMode = str
-else:
-    PassMode = Literal[PASS_MODES]
-
 
 app.command()(show)
 app.command("list")(list_packs)
@@ -189,20 +185,12 @@ def apply(
     sites: Sites = "",
     positive: Positive = "",
     negative: Negative = "",
-    unit: Annotated[
-        Literal["difference", "norm"],
-        typer.Option(help="What a strength of 1 adds: the mean difference, or a vector of length 1."),
-    ] = "difference",
-    passes: Annotated[PassMode, typer.Option(help="Passes that are steered.")] = "cond_only",
-    schedule: Annotated[
-        str, typer.Option(help="Course of the strength: constant, linear, cosine, early or late.")
-    ] = "constant",
-    start_step: Annotated[int, typer.Option(min=0, help="First step that is steered.")] = 0,
-    keep_norm: Annotated[bool, typer.Option("--keep-norm", help="Keep the norm of every token.")] = False,
-    resample: Annotated[
-        Literal["sigma"] | None,
-        typer.Option(help="Use vectors of other steps: each step gets the direction of the nearest sigma."),
-    ] = None,
+    unit: Unit = "difference",
+    passes: Passes = "cond_only",
+    schedule: Schedule = "constant",
+    start_step: StartStep = 0,
+    keep_norm: KeepNorm = False,
+    resample: Resample = None,
     device: Device = "cpu",
     **asked: Any,
 ) -> None:

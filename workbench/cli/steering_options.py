@@ -1,0 +1,27 @@
+"""Options that commands with steering vectors share."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from analyses.steering_spec import PASS_MODES
+
+if TYPE_CHECKING:
+    PassMode = str
+else:
+    PassMode = Literal[PASS_MODES]
+
+Unit = Annotated[
+    Literal["difference", "norm"],
+    typer.Option(help="What a strength of 1 adds: the mean difference, or a vector of length 1."),
+]
+Passes = Annotated[PassMode, typer.Option(help="Passes that are steered.")]
+Schedule = Annotated[
+    str, typer.Option(help="Course of the strength: constant, linear, cosine, early or late.")
+]
+StartStep = Annotated[int, typer.Option(min=0, help="First step that is steered.")]
+KeepNorm = Annotated[bool, typer.Option("--keep-norm", help="Keep the norm of every token.")]
+Resample = Annotated[
+    Literal["sigma"] | None,
+    typer.Option(help="Use vectors of other steps: each step gets the direction of the nearest sigma."),
+]
