@@ -12,16 +12,8 @@ from pydantic import ConfigDict
 from analyses.patching.spec import Ablation, Direction, Null, PatchingSpec
 from cache.errors import UserError
 from cache.wording import quoted
-from workbench.engine.edits import (
-    CONDITIONING_PARTS,
-    SELF,
-    Edit,
-    Run,
-    WindowOptions,
-    ablate,
-    edit_from_json,
-    patch,
-)
+from workbench.engine.edits import SELF, Edit, Run, ablate, edit_from_json, patch
+from workbench.engine.edits.window import CONDITIONING_PARTS, WindowOptions
 from workbench.engine.operators import Seeded, Weights
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings

@@ -455,6 +455,13 @@ OPERATORS: dict[str, Operator] = {
 }
 
 
+def operator_named(name: str) -> Operator:
+    """Return an operator by its name; raise UserError for an unknown one."""
+    if not isinstance(name, str) or name not in OPERATORS:
+        raise UserError(f"Unknown operator '{name}'. Use one of {', '.join(OPERATORS)}.")
+    return OPERATORS[name]
+
+
 @lru_cache(maxsize=16)
 def _on(tensor: HashedTensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """Return a large tensor on a device, where it stays for the next calls."""

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from cache.errors import UserError
 from cache.plan import TokenReduction
-from workbench.engine.edits import Pass
+from cache.protocol import Pass
 
 
 def parse_steps(text: str, sigmas: Sequence[float]) -> tuple[int, ...]:

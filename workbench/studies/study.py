@@ -28,9 +28,8 @@ from cache.opening import (
     remove_folder,
 )
 from cache.plan import TokenReduction
-from cache.protocol import CLIPS, canonical_json
+from cache.protocol import CLIPS, Pass, canonical_json
 from workbench.documents import read_document
-from workbench.engine.edits import Pass
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.files import file_name, locked, replacing

@@ -1,0 +1,40 @@
+"""Edits of the features of a sparse autoencoder at sites' outputs."""
+
+from collections.abc import Sequence
+from typing import Any, Unpack
+
+from workbench.engine.edits.edit import Edit, listed, make_edit
+from workbench.engine.edits.window import WindowOptions
+from workbench.engine.operators import FeatureMode
+from workbench.engine.tensors import HashedTensor
+from workbench.sae.topk import TopKSAE
+from workbench.validation import must_be
+
+
+def edit_features(
+    sae: TopKSAE,
+    features: int | Sequence[int],
+    sites: str | Sequence[str],
+    strength: float = 1.0,
+    *,
+    mode: FeatureMode = "post_topk",
+    **window: Unpack[WindowOptions],
+) -> Edit:
+    """Edit features of a TopK SAE at every token of the sites' outputs, and keep the SAE's reconstruction error.
+
+    With features z and z' before and after the edit, z' W_dec − z W_dec is added to the output. With a strength s:
+
+    - `post_topk` multiplies the activations of the features by 1 + s; it changes only those that are active.
+    - `pre_topk` multiplies them before the k largest are chosen, by 1 + s but not below 0: features may become active,
+      and others then do not.
+    - `inject` sets the activations to s, also of features that are not active.
+
+    Strength 0 always leaves the run as it is; -1 turns features off, except with `inject`.
+
+    Raises:
+        UserError: if the autoencoder is of another kind or lacks a feature, or the strength is not finite.
+    """
+    must_be(TopKSAE, sae, "An autoencoder must be a TopK one, such as that of study.train_sae or read_sae")
+    parameters: dict[str, Any] = {name: HashedTensor.of(value) for name, value in sae.state_dict().items()}
+    parameters |= {"k": sae.config.k, "features": listed(features), "strength": strength, "mode": mode}
+    return make_edit("edit_features", sites, [], window, **parameters)
