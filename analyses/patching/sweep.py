@@ -17,6 +17,7 @@ from workbench.engine.runs import Clip, Generation
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import check_blocks
 from workbench.models.base import AudioDiffusionModel
+from workbench.models.checks import check_runs
 from workbench.models.memory import clips_that_fit
 from workbench.models.reference import ModelReference
 from workbench.scorers import Scorer, score_key
@@ -106,7 +107,7 @@ class Sweep:
         for concept, context in ((name, each) for name, pairs in self.contexts.items() for each in pairs):
             runs = runs_of_pair(context, 0, arms, self._lyrics)
             batch = self._model.plan(runs, self._settings)
-            self._model.check_windows(runs, self._settings)
+            check_runs(self._model, runs, self._settings)
             own = batch.requested[: len(RUNS)]
             of_pair = [edit for edit in batch.edits if edit.acts_on_nothing and edit.sources[0] in own]
             empty.update({(concept, ", ".join(edit.edit.window.segments or ())) for edit in of_pair})

@@ -22,6 +22,7 @@ from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import Site, parse_sites
 from workbench.models.base import AudioDiffusionModel
+from workbench.models.checks import check_capture
 from workbench.prompts.prompt_sets import Pair, PromptSet, asked_prompt_set
 from workbench.seeds import Seed, consecutive_seeds
 from workbench.validation import MadeByUsers, must_be, validated
@@ -297,7 +298,7 @@ def capture_of_pairs(
     chosen = pairs_towards(prompt_set, concept, positive, negatives, drawn.pairs, drawn.seed)
     kept = parse_sites(sites, model.n_blocks, model.block_names)
     capture = Capture(kept, tuple(range(settings.num_steps)), tuple(drawn.passes))
-    model.check_capture(capture, settings)
+    check_capture(model, capture, settings)
     return PairCapture(
         model,
         concept,

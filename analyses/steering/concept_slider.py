@@ -20,7 +20,7 @@ from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import Site, parse_sites
 from workbench.engine.tensors import HashedTensor
 from workbench.models.base import AudioDiffusionModel
-from workbench.models.network_call import NetworkCall
+from workbench.models.network_call import NetworkCall, call_at
 from workbench.prompts.prompt_sets import Pair, PromptSet, asked_prompt_set
 from workbench.provenance import provenance
 from workbench.seeds import Seed
@@ -210,7 +210,7 @@ class _Objective:
         step = int(draws.integers(1, self._settings.num_steps))
         noise = int(draws.integers(2**63))
         network = self._model.denoiser
-        negative = self._model.call_at(Clip(pair.corrupt.text, noise), self._settings, step)
+        negative = call_at(self._model, Clip(pair.corrupt.text, noise), self._settings, step)
         positive = self._first_call(pair.clean.text).at_step_of(negative.of_pass("cond"))
         with torch.no_grad(), lora.off():
             target = slider_target(
@@ -226,7 +226,7 @@ class _Objective:
     def _first_call(self, prompt: str) -> NetworkCall:
         """Return the cond pass of a prompt's first call, whose conditioning is that of all its calls."""
         if prompt not in self._first_calls:
-            call = self._model.call_at(Clip(prompt, 0), self._settings, 0)
+            call = call_at(self._model, Clip(prompt, 0), self._settings, 0)
             self._first_calls[prompt] = call.of_pass("cond")
         return self._first_calls[prompt]
 

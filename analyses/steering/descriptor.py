@@ -23,6 +23,7 @@ from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import Site, parse_sites
 from workbench.models.base import AudioDiffusionModel
+from workbench.models.checks import check_capture
 from workbench.validation import must_be, validated
 
 DescriptorMethod = Literal["covariance", "ridge", "probe"]
@@ -182,7 +183,7 @@ def measured_clips(
     capture = Capture(
         parse_sites(sites, model.n_blocks, model.block_names), tuple(range(settings.num_steps)), tuple(passes)
     )
-    model.check_capture(capture, settings)
+    check_capture(model, capture, settings)
     values: list[float] = []
     means: dict[str, dict[int, list[np.ndarray]]] = {}
 

@@ -51,7 +51,7 @@ def patched(traced: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("os", "replace", 9),
         ("os", "replace", 20),
         ("workbench.studies.runs", "RunStore._change", 6),
-        ("workbench.models.base", "visit_call", 6),
+        ("workbench.models.running", "visit_call", 6),
         ("workbench.scorers.embedded", "EmbeddedScorer.score", 3),
     ],
     ids=lambda killer: f"{killer[1]}-{killer[2]}",

@@ -55,7 +55,7 @@ def model(folder: Path, device: str) -> AudioDiffusionModel:
 def test_traced_equals_untraced(model: AudioDiffusionModel, settings: GenerationSettings) -> None:
     capture = Capture(tuple(model.sites()), (0, 3), ("cond", "null"))
     traced = model.generate_batch([CLEAN, CORRUPT], settings, capture=capture).latents
-    untraced = model._latents(model.pipeline(**model._pipeline_arguments([CLEAN, CORRUPT], settings)))
+    untraced = model.output_latents(model.pipeline(**model.pipeline_arguments([CLEAN, CORRUPT], settings)))
     assert traced.device.type == model.device
     assert torch.equal(traced, untraced)
 

@@ -10,7 +10,7 @@ from cache.errors import UserError
 from tests.workbench.studies.test_study import study_spec
 from workbench.engine.runs import Clip
 from workbench.models.ace_step import AceStep15
-from workbench.models.base import seeded_noise
+from workbench.models.noise import seeded_noise
 from workbench.sae.topk import TopKObjective
 from workbench.seeds import LARGEST_SEED, consecutive_seeds, random_state
 from workbench.studies.study import clip_table

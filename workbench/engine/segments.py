@@ -1,5 +1,7 @@
 """Resolve names to conditioning tokens: segments, words of the prompt, and the words that a pair swaps."""
 
+import itertools
+import re
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -139,3 +141,25 @@ def _bare(word: str) -> str:
 
 def _tokens(words: Sequence[Aligned]) -> set[int]:
     return {position for _, first, last in words for position in range(first, last)}
+
+
+def words_at_tokens(
+    prompt: str, start: int, offsets: Sequence[tuple[int, int]], first: int
+) -> tuple[tuple[str, int, int], ...]:
+    """Return the words of a prompt with their spans of tokens (first, last + 1).
+
+    The prompt begins at character `start` of the tokenised text; `offsets` are the character spans of the tokens, the
+    first of which is token `first` of the conditioning.
+    """
+    # A token begins where the previous one ends: if a tokenizer rewrites its text, its start offsets may be wrong.
+    ends = [0, *itertools.accumulate((end for _, end in offsets), max)]
+    words = []
+    for word in re.finditer(r"\S+", prompt):
+        inside = [
+            first + token
+            for token, (begin, end) in enumerate(itertools.pairwise(ends))
+            if begin < start + word.end() and end > start + word.start()
+        ]
+        if inside:  # a long prompt is truncated
+            words.append((word.group(), inside[0], inside[-1] + 1))
+    return tuple(words)

@@ -11,9 +11,10 @@ from pydantic import Field, model_validator
 
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Clip
-from workbench.engine.segments import Conditioning
+from workbench.engine.segments import Conditioning, words_at_tokens
 from workbench.engine.settings import GenerationSettings
-from workbench.models.base import AudioDiffusionModel, seeded_noise, words_at_tokens
+from workbench.models.base import AudioDiffusionModel
+from workbench.models.noise import seeded_noise
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall, select_rows
 
@@ -217,7 +218,7 @@ class AceStep15(AudioDiffusionModel):
         audio = audio / audio.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1.0)
         return audio * (PEAK / audio.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-6))
 
-    def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
+    def pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
         return {
             "prompt": [clip.prompt for clip in clips],
             "lyrics": [clip.lyrics for clip in clips],
@@ -229,10 +230,10 @@ class AceStep15(AudioDiffusionModel):
             "output_type": "latent",
         }
 
-    def _latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
+    def output_latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
         return output.audios
 
-    def _encode(self, clips: Sequence[Clip], access: PipelineCall, sharing: bool) -> None:
+    def encode(self, clips: Sequence[Clip], access: PipelineCall, sharing: bool) -> None:
         """Record which tokens are padding; if conditionings are shared, encode each distinct one once."""
         assert isinstance(access, CallOfAceStep)
         if sharing:

@@ -17,10 +17,11 @@ from transformers import GPT2LMHeadModel, GPT2Model
 from cache.errors import UserError
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Clip
-from workbench.engine.segments import Conditioning, Span
+from workbench.engine.segments import Conditioning, Span, words_at_tokens
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
-from workbench.models.base import AudioDiffusionModel, seeded_noise, words_at_tokens
+from workbench.models.base import AudioDiffusionModel
+from workbench.models.noise import seeded_noise
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall
 
@@ -162,7 +163,7 @@ class AudioLDM2(AudioDiffusionModel):
         """The UNet."""
         return self.pipeline.unet
 
-    def _traced_denoiser(self) -> Any:
+    def traced_denoiser(self) -> Any:
         return self.nn.unet
 
     # Sizes
@@ -348,7 +349,7 @@ class AudioLDM2(AudioDiffusionModel):
         shape = (int(self.config.in_channels), self.frames(duration), self.bands)
         return seeded_noise(clips, shape).to(self.device, self.pipeline.unet.dtype)
 
-    def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
+    def pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
         return {
             **self._encoded([clip.prompt for clip in clips], settings),
             "audio_length_in_s": settings.duration,
@@ -358,7 +359,7 @@ class AudioLDM2(AudioDiffusionModel):
             "output_type": "latent",
         }
 
-    def _latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
+    def output_latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
         return frames_first(output.audios)
 
     @torch.no_grad()

@@ -12,9 +12,13 @@ import xarray as xr
 from jaxtyping import Float
 
 from cache.errors import UserError
+from cache.protocol import DIMS
 from workbench.audio import audio_html, write_audio
-from workbench.engine.runs import Clip
+from workbench.engine.runs import Capture, Clip, Generation
+from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import numbered_site
+from workbench.models.architecture import Architecture
+from workbench.seeds import seed_array
 from workbench.validation import must_be
 
 
@@ -127,6 +131,35 @@ def generated_clips(
         for place, (clip, samples) in enumerate(zip(clips, audio, strict=True))
     ]
     return GeneratedClips(tuple(each), activations)
+
+
+def labelled(
+    model: Architecture,
+    clips: Sequence[Clip],
+    settings: GenerationSettings,
+    generation: Generation,
+    capture: Capture | None,
+) -> Activations:
+    """Label the captured activations of clips."""
+    if capture is None:
+        return Activations({}, model.block_names)
+    coords = {
+        "clip": range(len(clips)),
+        "prompt": ("clip", [clip.prompt for clip in clips]),
+        "lyrics": ("clip", [clip.lyrics for clip in clips]),
+        "seed": ("clip", seed_array([clip.seed for clip in clips])),
+        "step": list(capture.steps),
+        "sigma": ("step", model.sigmas(settings)),
+        "pass": list(capture.passes),
+    }
+    arrays = {}
+    for site, values in generation.activations.items():
+        array = xr.DataArray(values.float().cpu().numpy(), coords, DIMS, name=str(site))
+        if not site.on_conditioning:
+            seconds = np.arange(array.sizes["token"]) * model.token_seconds_at(site)
+            array = array.assign_coords(seconds=("token", seconds))
+        arrays[str(site)] = array
+    return Activations(arrays, model.block_names)
 
 
 def _show(generated: GeneratedClip | GeneratedClips) -> None:

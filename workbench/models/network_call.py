@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+from workbench.engine.runs import Clip
+from workbench.engine.settings import GenerationSettings
+from workbench.models.architecture import Architecture
 from workbench.models.pipeline_call import select_rows
 
 
@@ -37,10 +40,35 @@ class NetworkCall:
         return output
 
 
-class Reached(Exception):
+class _Reached(Exception):
     """Raised inside a pipeline to end it, once the wanted call is reached."""
 
 
-def named_arguments(names: Sequence[str], args: Sequence[Any], given: dict[str, Any]) -> dict[str, Any]:
+def _named_arguments(names: Sequence[str], args: Sequence[Any], given: dict[str, Any]) -> dict[str, Any]:
     """Return positional arguments, which have these names, and the others by name."""
     return {**dict(zip(names, args, strict=False)), **given}
+
+
+def call_at(model: Architecture, clip: Clip, settings: GenerationSettings, step: int) -> NetworkCall:
+    """Run the pipeline for a clip up to a step, with the denoiser as it is, and return the call of that step.
+
+    Its arguments are those of the pipeline, without the workbench's edits and masks.
+    """
+    access, found = model.call_class, []
+
+    def stop(_: torch.nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
+        arguments = _named_arguments(access.argument_names, args, given)
+        label = model.label_call(arguments, n_clips=1)
+        if label.step == step:
+            found.append(NetworkCall(arguments, label.passes, (access.latents, *access.times)))
+            raise _Reached
+
+    hook = model.denoiser.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            model.pipeline(**model.pipeline_arguments([clip], settings))
+    except _Reached:
+        return found[0]
+    finally:
+        hook.remove()
+    raise ValueError(f"step {step} was not reached in {settings.num_steps} steps")

@@ -14,9 +14,9 @@ from cache.errors import UserError
 from workbench.engine.batch import Row
 from workbench.engine.rows import CallRows
 from workbench.engine.runs import CallLabel, Clip
-from workbench.engine.segments import Conditioning, Span
+from workbench.engine.segments import Conditioning, Span, words_at_tokens
 from workbench.engine.settings import GenerationSettings
-from workbench.models.base import AudioDiffusionModel, words_at_tokens
+from workbench.models.base import AudioDiffusionModel
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import PipelineCall
 
@@ -175,7 +175,7 @@ class StableAudioOpen(AudioDiffusionModel):
                 f"The duration must be at most {longest:.2f} s for Stable Audio Open; got {settings.duration:g} s."
             )
 
-    def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
+    def pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
         negative = options_of(StableAudioOptions, settings).negative_prompt
         shape = (int(self.config.in_channels), int(self.config.sample_size))
         # Depending on the scheduler, the sampler continues the generators of the initial noise, or derives noise from
@@ -193,5 +193,5 @@ class StableAudioOpen(AudioDiffusionModel):
             "output_type": "latent",
         }
 
-    def _latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
+    def output_latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
         return output.audios.transpose(1, 2)

@@ -25,6 +25,7 @@ from workbench.engine.sites import Site, parse_sites
 from workbench.files import remove_partials
 from workbench.models import located
 from workbench.models.base import AudioDiffusionModel
+from workbench.models.checks import check_capture
 from workbench.models.token_axis import finest_site, shared_tokens
 from workbench.prompts.reading import check_prompts, encoder
 from workbench.studies.pricing import check_price
@@ -238,7 +239,7 @@ def study_capture(spec: StudySpec, model: AudioDiffusionModel) -> Capture:
     capture = Capture(parse_sites(spec.sites, model.n_blocks), spec.steps, spec.passes)
     model.check_settings(spec.settings)
     model.check_lyrics(spec.lyrics)
-    model.check_capture(capture, spec.settings)
+    check_capture(model, capture, spec.settings)
     for site in capture.sites:
         if site.on_conditioning:
             raise UserError(

@@ -18,7 +18,7 @@ from workbench.engine.rows import CallRows
 from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import LINEAR_PARTS, Site
-from workbench.models import base
+from workbench.models import running
 from workbench.models.base import AudioDiffusionModel
 
 
@@ -256,7 +256,7 @@ def check_arms_cost_nothing_before_they_start(subject: Subject) -> None:
         return CallRows(label, rows, rows)
 
     with pytest.MonkeyPatch.context() as change:
-        change.setattr(base, "call_rows", every_row)
+        change.setattr(running, "call_rows", every_row)
         whole = model.generate_batch(runs, subject.settings)
     assert whole.rows == 6 * sum(passes)
     assert_close(shared.latents, whole.latents)

@@ -12,8 +12,8 @@ from pydantic import Field
 from cache.errors import UserError
 from workbench.engine.batch import Batch, Row
 from workbench.engine.rows import CallRows
-from workbench.engine.runs import CallLabel, Capture, Clip
-from workbench.engine.segments import Conditioning, Span
+from workbench.engine.runs import CallLabel, Clip
+from workbench.engine.segments import Conditioning, Span, words_at_tokens
 from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step_v1.audio import decode_latents
 from workbench.models.ace_step_v1.pipeline import (
@@ -28,7 +28,7 @@ from workbench.models.ace_step_v1.pipeline import (
 )
 from workbench.models.ace_step_v1.rotary import rotary_table
 from workbench.models.ace_step_v1.schedulers import OmegaReduction
-from workbench.models.base import AudioDiffusionModel, words_at_tokens
+from workbench.models.base import AudioDiffusionModel
 from workbench.models.options import Options, options_of
 from workbench.models.pipeline_call import Move, PipelineCall
 
@@ -150,9 +150,9 @@ class AceStepV1(AudioDiffusionModel):
         ).offset_mapping
         return Conditioning(self.segments(clip, settings), words_at_tokens(clip.prompt, 0, offsets, 1))
 
-    def _conditionings(self, clips: Sequence[Clip], settings: GenerationSettings) -> list[Conditioning]:
+    def conditionings(self, clips: Sequence[Clip], settings: GenerationSettings) -> list[Conditioning]:
         """Like `conditioning`, with texts padded to the batch's longest, so that lyrics begin at the same token."""
-        alone = super()._conditionings(clips, settings)
+        alone = super().conditionings(clips, settings)
         n_text = max(last for place in alone for first, last in [place.segments["text"]]) - 1
         lengths = [last - first for place in alone for first, last in [place.segments["lyrics"]]]
         return [
@@ -193,15 +193,15 @@ class AceStepV1(AudioDiffusionModel):
         """Raise UserError for lyrics in an unsupported script, or if their vocabulary is missing."""
         self.pipeline.lyric_ids(lyrics)
 
-    def _check(self, batch: Batch, settings: GenerationSettings, capture: Capture | None) -> None:
-        super()._check(batch, settings, capture)
+    def check_batch(self, batch: Batch, settings: GenerationSettings) -> None:
+        """Raise UserError for edits in a batch whose clips influence each other."""
         if batch.edits and options(settings).omega_reduction == "batch":
             raise UserError(
                 "With omega_reduction=batch the clips of a batch influence each other, so one arm's patch would affect "
                 "all of them. Use omega_reduction=sample."
             )
 
-    def _pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
+    def pipeline_arguments(self, clips: Sequence[Clip], settings: GenerationSettings) -> dict[str, Any]:
         chosen = options(settings)
         return {
             "prompt": [clip.prompt for clip in clips],
@@ -221,14 +221,14 @@ class AceStepV1(AudioDiffusionModel):
         return (self.pipeline.transformer.genre_embedder,)
 
     @contextmanager
-    def _following(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    def following(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
         self.pipeline.after_guidance = change
         try:
             yield
         finally:
             del self.pipeline.after_guidance  # the class's own again
 
-    def _latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
+    def output_latents(self, output: Any) -> Float[torch.Tensor, "clip frame latent_channel"]:
         return latents_by_frame(output.audios)
 
 

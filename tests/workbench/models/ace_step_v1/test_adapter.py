@@ -86,7 +86,7 @@ def test_segments_cover_the_conditioning(sung: AceStepV1) -> None:
 
 def test_lyrics_of_a_batch_begin_at_one_token(sung: AceStepV1) -> None:
     clips = [Clip(SHORT.prompt, 1, "oh"), Clip(LONG.prompt, 1, "the end")]
-    first, second = sung._conditionings(clips, settings())
+    first, second = sung.conditionings(clips, settings())
     assert first.segments["text"] == second.segments["text"] == (1, 9)
     assert first.segments["lyrics"][0] == second.segments["lyrics"][0] == 9
 
