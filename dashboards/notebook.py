@@ -17,7 +17,8 @@ from analyses.probes.run import asked_probes, run_probes
 from analyses.probes.spec import ProbeSpec
 from analyses.sae.run import asked_training, is_trained, load_sae, run_sae
 from analyses.sae.spec import TrainSettings
-from analyses.steering.asking import asked_steering, check_pairs, fit_vector, ways_of_packs
+from analyses.steering.asking import asked_steering, check_name, check_pairs, fit_vector, ways_of_packs
+from analyses.steering.judging import STRENGTHS, judged
 from analyses.steering.ladder import ladder
 from analyses.steering.run import Way, run_steering
 from analyses.steering.vector import Vector
@@ -205,6 +206,30 @@ class OpenStudy:
             must_be(Vector, vector, "A vector must be one such as wb.caa returns")
         spec = asked_steering(self.folder, list(named.values()), **options)
         return self._try(spec, ways_of_packs(named, spec.randoms, spec.seed))
+
+    def check(
+        self,
+        vector: Vector,
+        name: str = "",
+        *,
+        pairs: int = 8,
+        seeds: int = 1,
+        strengths: Sequence[float] = STRENGTHS,
+        scorers: str | Sequence[str] = "embedded",
+        seed: int = 0,
+    ) -> Vector:
+        """Have a vector judged on prompts that it was not computed from, as `workbench steer check` does.
+
+        `name` is that of the result, `steering-check-NAME`, and by default the vector's concept.
+
+        Returns:
+            The vector with what each judge says as its `checks`, which `save` writes with the rest.
+        """
+        must_be(Vector, vector, "A vector must be one such as wb.caa returns")
+        check_name(name)
+        asked = {"pairs": pairs, "seeds": seeds, "strengths": strengths, "scorers": scorers, "seed": seed}
+        with progress("Judging the vector") as report:
+            return judged(self.folder, self.model, vector, name or vector.concept, report, note, **asked)
 
     @takes(SteeringSpec)
     def ladder(

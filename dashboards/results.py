@@ -10,6 +10,7 @@ from typing import Any
 
 import xarray as xr
 
+from analyses.steering_spec import CHECK
 from cache.errors import UserError
 from dashboards.result_shapes import shape_fault
 from dashboards.tables.features import MEASURES
@@ -80,6 +81,8 @@ def command(study: Study, kind: str, site: str = "") -> str:
     folder = shlex.quote(str(study.path))
     if kind == "steering" and site.startswith(LADDER):
         return f"workbench steer ladder {folder} --concept {shlex.quote(site.removeprefix(LADDER))}"
+    if kind == "steering" and site.startswith(CHECK):
+        return f"workbench steer check {folder} {shlex.quote(site.removeprefix(CHECK))}"
     options = {"sae": f" --site {shlex.quote(site or study.spec.sites[0])}", "steering": " --pack NAME"}
     return f"workbench {COMMANDS[kind]} {folder}{options.get(kind, '')}"
 
@@ -234,7 +237,7 @@ def steering_names(study: Study) -> list[str]:
 
 
 def names_of_kind(study: Study, kind: str) -> list[str]:
-    """The results of a kind that can be shown, without "kind-"; "blocks" first."""
+    """The results of a kind that can be shown, without "kind-", in the order of `_of_kind`."""
     return _of_kind(kind, usable_names(study))
 
 
@@ -244,9 +247,9 @@ def default_of_kind(study: Study, kind: str) -> str | None:
 
 
 def _of_kind(kind: str, names: list[str]) -> list[str]:
-    """The results of a kind, without "kind-"; "blocks" first."""
+    """The results of a kind, without "kind-"; "blocks" first, and trials that vectors were judged by last."""
     found = [name.removeprefix(f"{kind}-") for name in names if name.startswith(f"{kind}-")]
-    return sorted(found, key=lambda name: name != "blocks")
+    return sorted(found, key=lambda name: (name != "blocks", name.startswith(CHECK)))
 
 
 def result_origin(study: Study, name: str) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import pandas as pd
 import xarray as xr
 
 from analyses.statistics import too_few_pairs
+from analyses.steering.checks import BACKWARDS, TOO_FEW
 from dashboards.numbers import UNDEFINED, fixed, span
 from dashboards.tables.patching import UNCLEAR, UNTESTED
-from dashboards.tables.steering import BACKWARDS, TOO_FEW, checks_frame, is_interpretable
+from dashboards.tables.steering import checks_frame, is_interpretable
 
 DAGGERS = {**dict.fromkeys(UNCLEAR, "†"), UNTESTED: "‡"}  # in tables, as hatching and dots on maps
 

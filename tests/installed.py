@@ -35,12 +35,14 @@ export study --figure patching --format pdf
 export study --figure probes --format svg
 export study --figure sae-training --option site={SITE} --format png
 export study --figure feature-clip --option site={SITE} --option feature=0 --option clip=0
-steer fit study --concept mood --sites tf3+tf4 --pairs 2
+steer fit study --concept mood --sites tf3+tf4 --pairs 2 --check-pairs 0
+steer check study mood --pairs 1
 steer train-slider study --concept mood --sites tf4 --pairs 2 --iterations 2
 steer apply study --pack mood --slider mood --method pci --concept mood --sites all --pairs 1 --random 1 --strength 2
 steer ladder study --concept mood --sites tf3+tf4 --fit-pairs 2 --pairs 1 --random 1 --strength 1
 steer list study
 steer show study/packs/mood.safetensors
+steer show study/sliders/mood.safetensors
 steer export study/packs/mood.safetensors --to demon --out demon.safetensors
 generate organism-shared --prompt happy --pack study/packs/mood.safetensors --strength 2 --out clip.flac
 cache verify study

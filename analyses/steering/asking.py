@@ -25,6 +25,7 @@ from analyses.steering.sae_features import SAEFeatures
 from analyses.steering.schedule import Schedule
 from analyses.steering.slider import Slider, load_slider
 from analyses.steering.study_packs import find_pack
+from analyses.steering.study_sliders import slider_file
 from analyses.steering.text_embedding import text_embedding
 from analyses.steering.token_embedding import TokenEmbedding, token_embedding
 from analyses.steering.vector import Vector, load_vector
@@ -36,8 +37,6 @@ from workbench.models.base import AudioDiffusionModel
 from workbench.studies.study import Study
 from workbench.validation import validated
 
-SLIDERS = "sliders"
-"""Folder of a study's concept sliders."""
 EVERY, BUT = "all", "all-"
 PART = "cross_attn"
 LEAST_IMPACT = 0.1
@@ -176,14 +175,11 @@ def asked_pack(study: Study, name: str) -> Vector:
     return load_vector(find_pack(study.path, name), root=study.path)
 
 
-def slider_file(study: Study, name: str) -> Path:
-    """Return the file of the study's slider called `name`, or any by its path."""
-    return Path(name) if _is_path(name) else study.path / SLIDERS / f"{name}.safetensors"
-
-
 def asked_slider(study: Study, name: str) -> Slider:
     """Load a slider of the study by its name, or any by its file; raise UserError if there is neither."""
-    return load_slider(slider_file(study, name))
+    if _is_path(name):
+        return load_slider(Path(name))
+    return load_slider(slider_file(study.path, name), root=study.path)
 
 
 def prompt_method(

@@ -1,12 +1,16 @@
 """What steering does: how far each arm moves the scores of its own and of other concepts, with intervals and nulls."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
 from analyses.statistics import benjamini_hochberg, cluster_bootstrap, sign_flip_p
+from analyses.steering.checks import compared
 
 CONFIDENCE = 0.95
+UNSTEERED = "corrupt"
 OF_ARM = ("effect", "effect_lo", "effect_hi", "p", "null_lo", "null_hi")
 
 Rows = Float[np.ndarray, "pair seed arm"]
@@ -79,17 +83,13 @@ def sign_checks(change: xr.DataArray, confidence: float = CONFIDENCE, seed: int 
         By (way, scorer), of rows with a strength above 0: `upward`, `upward_lo`, `upward_hi`. A way of steering
         whose interval is below 0 is inverted, if there are enough pairs to tell.
     """
-    is_cell = change.role == "cell"
-    rows = list(dict.fromkeys(change.row.values[is_cell.values & (change.strength.values > 0)].tolist()))
+    rows = [row for row in dict.fromkeys(change.row.values.tolist()) if compared_arms(change, row)]
     upward = []
     for row in rows:
-        of_row = change.sel(arm=is_cell & (change.row == row))
-        strengths = of_row.strength.values
-        plus = of_row.isel(arm=int(np.argmin(np.where(strengths > 0, strengths, np.inf))))
-        minus = change.sel(arm="corrupt")  # 0
-        if (strengths < 0).any():
-            minus = of_row.isel(arm=int(np.argmax(np.where(strengths < 0, strengths, -np.inf))))
-        upward.append(plus.reset_coords(drop=True) - minus.reset_coords(drop=True))
+        minus, plus = (
+            change.sel(arm=arm).reset_coords(drop=True) for arm in compared_arms(change, row).values()
+        )
+        upward.append(plus - minus)
     names = ("upward", "upward_lo", "upward_hi")
     if not upward:
         empty = np.zeros((0, change.sizes["scorer"]))
@@ -104,6 +104,22 @@ def sign_checks(change: xr.DataArray, confidence: float = CONFIDENCE, seed: int 
         vectorize=True,
     )
     return xr.Dataset(dict(zip(names, values, strict=True))).transpose("way", "scorer")
+
+
+def compared_arms(labelled: xr.DataArray | xr.Dataset, way: str) -> dict[float, str]:
+    """Return the arms that the sign check of a way of steering compares (see `compared`), by strength, the lower first.
+
+    `labelled` has the coordinates `row`, `strength` and `role` along `arm`. Empty without a strength above 0.
+    """
+    cells = labelled["arm"].values[(labelled["row"].values == way) & (labelled["role"].values == "cell")]
+    by_strength = {0.0: UNSTEERED, **{float(labelled["strength"].sel(arm=arm)): str(arm) for arm in cells}}
+    return {strength: by_strength[strength] for strength in compared(by_strength) or ()}
+
+
+def pairs_with_both(score: xr.DataArray, arms: Iterable[str]) -> int:
+    """Return the number of pairs with scores of all `arms` for the same noise; dims are pair, seed and arm."""
+    known = score.sel(arm=list(arms)).notnull().all("arm")
+    return int(known.any("seed").sum())
 
 
 def _of_arms(

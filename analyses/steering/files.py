@@ -22,11 +22,20 @@ _USES = {
 }
 
 
+class OtherKind(UserError):
+    """A file of another kind than the one that was asked for; `kind` is its metadata entry."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 def read_file(file: Path, kind: Kind, root: Path | None = None) -> tuple[dict[str, np.ndarray], str]:
     """Return the arrays and the header of a vector's or slider's file; `root` is the study that it is in, if it is.
 
     Raises:
-        UserError: if it cannot be read or is damaged, or is another kind of file.
+        OtherKind: if it is a known file of another kind.
+        UserError: if it cannot be read or is damaged.
     """
     name = _NAMES[kind]
     if root is None:
@@ -63,6 +72,6 @@ def damaged(file: Path, kind: Kind, reason: str) -> UserError:
 def _other(file: Path, kind: Kind, texts: Mapping[str, str]) -> UserError:
     for other, use in _USES.items():
         if other in texts:
-            return UserError(f"{file} is {use}.")
+            return OtherKind(f"{file} is {use}.", other)
     hint = "; a published LoRA is read by wb.published_slider" if kind == "concept_slider" else ""
     return damaged(file, kind, f"it has no {_NAMES[kind]}{hint}")

@@ -3,33 +3,31 @@
 `docs/reference/packs.md` defines the format.
 """
 
-import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from analyses.steering.checks import Checks
 from analyses.steering.directions import labelled, labelled_norms
 from analyses.steering.examples import Example
 from analyses.steering.files import damaged, read_file
+from analyses.steering.header import Line, ModelEntry, Sigmas, Strict, check_ends, content_of, rises
 from analyses.steering.reliability import as_dataset
 from cache.errors import UserError
 from cache.protocol import Pass
-from cache.wording import quoted
 from workbench.documents import parse_document
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.sampling import Sampling
-from workbench.provenance import content_hash
 from workbench.tensor_files import write_tensors
-from workbench.validation import distinct, line_problem, must_be, validated
+from workbench.validation import distinct, must_be, validated
 
-VERSION = 3
+VERSION = 4
 _HEADER: Final = "steering_vector"
 _ROUNDING = 1e-6
 """By how much rounding may take a cosine beyond 1."""
@@ -37,31 +35,17 @@ _DIRECTIONS, _RAW_NORMS, _RELIABILITY = "direction.", "raw_norm.", "reliability.
 _FILE = "A vector's file must be given by its path, such as 'vectors/mood.safetensors'"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-def _one_line(text: str) -> str:
-    if problem := line_problem(text):
-        raise ValueError(problem)
-    return text
-
-
-Line = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
-"""A text that is shown in one line."""
-
-
-class PackSite(_Strict):
+class PackSite(Strict):
     """A site of a pack: what its directions are added to, and their width."""
 
     hook: str
     width: int = Field(ge=1)
 
 
-class Header(_Strict):
+class Header(Strict):
     """Everything that a pack says beside its arrays; `content` is a hash of both."""
 
-    version: Literal[3]
+    version: Literal[4]
     operation: Literal["add"]
     method: Line
     concept: Line
@@ -70,26 +54,16 @@ class Header(_Strict):
     unit: Line
     sites: dict[str, PackSite] = Field(min_length=1)
     passes: list[Pass] = Field(min_length=1)
-    sigmas: list[float] = Field(min_length=1)
+    sigmas: Sigmas
     cycle: bool
-    model: dict[str, Any]
+    model: ModelEntry
     settings: GenerationSettings
     sampling: Sampling
     examples: list[Example]
     pairs: list[int]
+    checks: Checks
     provenance: dict[str, Any]
     content: str
-
-    @field_validator("model")
-    @classmethod
-    def _identified(cls, model: dict[str, Any]) -> dict[str, Any]:
-        for name in ("model", "weights_hash"):
-            if not isinstance(model.get(name), str):
-                raise ValueError(f"it must have a {name}")
-        names = model.get("block_names", [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("its block_names must be a list of texts")
-        return model
 
     @field_validator("provenance")
     @classmethod
@@ -104,17 +78,9 @@ class Header(_Strict):
     def _once(cls, passes: list[Pass]) -> list[Pass]:
         return list(distinct(tuple(passes)))
 
-    @field_validator("sigmas")
-    @classmethod
-    def _falling(cls, sigmas: list[float]) -> list[float]:
-        if min(sigmas) <= 0 or not _rises([-sigma for sigma in sigmas]):
-            raise ValueError("must be positive numbers that fall from step to step")
-        return sigmas
-
     @model_validator(mode="after")
     def _agreeing(self) -> "Header":
-        if self.positive == self.negative:
-            raise ValueError(f"positive and negative must differ; both are {quoted(self.positive)}")
+        check_ends(self.positive, self.negative)
         steps = self.settings.num_steps
         if len(self.sigmas) != steps and "resampled" not in self.provenance:
             raise ValueError(f"it has {len(self.sigmas)} sigmas, but settings.num_steps is {steps}")
@@ -124,13 +90,9 @@ class Header(_Strict):
             )
         numbers = {example.pair for example in self.examples} - {None}
         most = len(numbers or self.examples)  # without pairs, each clip counts as one
-        if self.pairs and (self.pairs[0] < 1 or self.pairs[-1] > most or not _rises(self.pairs)):
+        if self.pairs and (self.pairs[0] < 1 or self.pairs[-1] > most or not rises(self.pairs)):
             raise ValueError(f"pairs must be rising numbers from 1 to {most}, the number of pairs")
         return self
-
-
-def _rises(numbers: Sequence[Any]) -> bool:
-    return all(one < following for one, following in pairwise(numbers))
 
 
 _PLAIN = (
@@ -143,6 +105,7 @@ _PLAIN = (
     "model",
     "settings",
     "sampling",
+    "checks",
     "provenance",
 )
 
@@ -182,7 +145,7 @@ def write_pack(path: str | os.PathLike[str], fields: Mapping[str, Any], root: Pa
     except ValueError as error:
         raise UserError(f"{refused}: {error}.") from error
     header = checked.model_dump(mode="json")
-    header["content"] = _content(header, arrays)
+    header["content"] = content_of(header, arrays)
     write_tensors(file, arrays, {_HEADER: json.dumps(header, ensure_ascii=False)}, root)
     return file
 
@@ -196,7 +159,7 @@ def read_pack(path: str | os.PathLike[str], root: Path | None = None) -> dict[st
         document = parse_document(text)
         _check_version(document.get("version"), file)
         header = validated(Header, document, "its header is incomplete or wrong")
-        if header.content != _content(document, arrays):
+        if header.content != content_of(document, arrays):
             raise ValueError("its content is not what was written")
         return _fields(header, arrays)
     except _OtherVersion:
@@ -262,13 +225,3 @@ def _check_directions(site: str, values: np.ndarray, declared: PackSite, header:
         raise ValueError(f"{site} does not have one direction for each pass and step")
     if values.shape[-1] != declared.width:
         raise ValueError(f"{site} has {values.shape[-1]} channels, but its width is {declared.width}")
-
-
-def _content(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
-    """Return a hash of a header without its own `content`, and of all numbers, which shows damage."""
-    data = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    numbers = {
-        name: [array.dtype.str, list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
-        for name, array in data.items()
-    }
-    return content_hash([{**header, "content": ""}, numbers])

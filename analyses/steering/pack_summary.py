@@ -1,9 +1,12 @@
 """Summaries of vectors for people: what a vector is, what it was made from, and how far it can be trusted."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from analyses.steering.checks import NOT_JUDGED, Check, Interval
 from analyses.steering.pack import hook
 from analyses.steering.reliability import cosine_with_truth
 from analyses.steering.vector import Vector
@@ -31,6 +34,7 @@ def pack_facts(vector: Vector) -> dict[str, str]:
         "options": ", ".join(f"{name} = {value}" for name, value in sampling.options.items()),
         "adapters": ", ".join(sampling.adapters),
         "made from": _examples(vector),
+        **_checks(vector),
         "made at": f"{vector.provenance['created']} by version {vector.provenance['code_version']}",
         **{name: str(vector.provenance[name]) for name in NOTES if name in vector.provenance},
     }
@@ -46,16 +50,57 @@ def pack_sites(vector: Vector) -> pd.DataFrame:
 
 def pack_line(name: str, vector: Vector) -> dict[str, str]:
     """Return one line about a vector, by column."""
-    sites = list(vector.directions)
     return {
         "name": name,
         "concept": vector.concept,
         "+ is": vector.positive,
         "− is": vector.negative,
         "method": vector.method,
-        "sites": ", ".join(sites) if len(sites) <= 4 else f"{sites[0]} … {sites[-1]} ({len(sites)})",
+        "sites": sites_in_words(list(vector.directions)),
         "split-half cosine": _number(vector.reliability["split_half"]),
+        "judge": _verdicts(vector),
     }
+
+
+def sites_in_words(sites: Sequence[str]) -> str:
+    """Return the sites or, of many, the first and the last."""
+    return ", ".join(sites) if len(sites) <= 4 else f"{sites[0]} … {sites[-1]} ({len(sites)})"
+
+
+def _verdicts(vector: Vector) -> str:
+    """Say in a few words what each judge says; the judge is named if there are several."""
+    checks = vector.checks
+    if len(checks) < 2:
+        return checks[0].words if checks else NOT_JUDGED
+    return "; ".join(f"{check.scorer}: {check.words}" for check in checks)
+
+
+def _checks(vector: Vector) -> dict[str, str]:
+    """Return what each judge says, with its numbers."""
+    return {f"judge {check.scorer}": _check(check) for check in vector.checks} or {"judge": NOT_JUDGED}
+
+
+def _check(check: Check) -> str:
+    sign, control = check.sign, check.control
+    effects = ", ".join(f"{_signed(each.strength)}: {_interval(each)}" for each in check.effects)
+    start = _signed(sign.minus) if sign.minus else "unsteered"
+    return (
+        f"{check.words} (score from {start} to {_signed(sign.plus)}: {_interval(sign)}; change at {effects}; "
+        f"real prompts: {_interval(control)}; {counted(check.pairs, 'pair')})"
+    )
+
+
+def _interval(values: Interval) -> str:
+    if values.mean is None:
+        return "unknown"
+    mean = _signed(values.mean, ".3f")
+    if values.low is None or values.high is None:
+        return mean
+    return f"{mean} [{_signed(values.low, '.3f')}, {_signed(values.high, '.3f')}]"
+
+
+def _signed(number: float, digits: str = "g") -> str:
+    return format(number, f"+{digits}").replace("-", "−")
 
 
 def _site_row(vector: Vector, site: str, pass_name: str) -> dict[str, str]:

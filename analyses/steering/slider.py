@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, field_validator, model_validator
 
 from analyses.steering.files import damaged, read_file
+from analyses.steering.header import Line, ModelEntry, Sigmas, Strict, check_ends, content_of
 from analyses.steering.schedule import Over, Schedule, scheduled
 from cache.errors import UserError
 from cache.protocol import Pass
@@ -22,11 +23,11 @@ from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import LINEAR_PARTS, Site
 from workbench.engine.tensors import HashedTensor
 from workbench.models.base import AudioDiffusionModel
-from workbench.provenance import content_hash
 from workbench.tensor_files import write_tensors
-from workbench.validation import must_be, validated
+from workbench.validation import Number, distinct, must_be, validated
 
 _FILE = "A slider's file must be given by its path, such as 'sliders/mood.safetensors'"
+VERSION = 2
 _HEADER: Final = "concept_slider"
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 UNUSED = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
@@ -128,31 +129,42 @@ class Slider:
         made_at = None if throughout else self.sigmas
         return tuple(replace(edit, made_on=made_on, made_at=made_at) for edit in edits)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], root: Path | None = None) -> Path:
         """Write the slider as a safetensors file, which `load_slider` reads.
 
         Its factors have the names that PEFT and diffusers give them (`<module>.lora_A.weight`, `.lora_B.weight`), and
         its metadata has PEFT's configuration: diffusers' `load_lora_adapter` reads it with `use_safetensors=True`.
 
+        Args:
+            path: the file. Missing folders are created, and an existing file is replaced.
+            root: the study's folder, if the file is in a study; links between the two are not followed.
+
         Returns:
-            The path. Missing folders are created, and an existing file is replaced.
+            The path.
 
         Raises:
-            UserError: if the file cannot be written; an existing file is then unchanged.
+            UserError: if the slider contradicts itself, so that `load_slider` would refuse it, or the file cannot be
+                written; an existing file is then unchanged.
         """
         must_be((str, os.PathLike), path, _FILE)
         file = Path(path)
         arrays = {name: array for each in self.factors.values() for name, array in each.arrays.items()}
-        header = _Header(
+        values = {
             **{name: getattr(self, name) for name in _PLAIN},
-            modules={site: each.module for site, each in self.factors.items()},
-            rank=self.rank,
-            content=_content(arrays),
-        )
-        text = json.dumps(header.model_dump(mode="json"), ensure_ascii=False)
-        modules = [each.module for each in self.factors.values()]
-        config = {"r": self.rank, "lora_alpha": self.alpha, "target_modules": modules}
-        write_tensors(file, arrays, {_HEADER: text, CONFIGURATION: json.dumps(config)})
+            "version": VERSION,
+            "modules": {site: each.module for site, each in self.factors.items()},
+            "rank": self.rank,
+            "content": "",
+        }
+        header = validated(_Header, values, f"The slider cannot be written to {file}").model_dump(mode="json")
+        header["content"] = content_of(header, arrays)
+        config = {
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "target_modules": list(header["modules"].values()),
+        }
+        metadata = {_HEADER: json.dumps(header, ensure_ascii=False), CONFIGURATION: json.dumps(config)}
+        write_tensors(file, arrays, metadata, root)
         return file
 
     def __repr__(self) -> str:
@@ -161,44 +173,68 @@ class Slider:
         return printable(f"Slider({ends}; rank {self.rank} at {', '.join(self.sites)} of {model})")
 
 
-class _Header(BaseModel):
-    """What the file of a slider says about its arrays; `modules` are by site, `content` is a hash of the arrays."""
+class _Header(Strict):
+    """What the file of a slider says beside its arrays; `modules` are by site, `content` is a hash of both."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    version: Literal[1] = 1
-    concept: str
-    positive: str
-    negative: str
-    modules: dict[str, str] = Field(min_length=1)
+    version: Literal[2]
+    concept: Line
+    positive: Line
+    negative: Line
+    modules: dict[str, Line] = Field(min_length=1)
     rank: int = Field(ge=1)
-    alpha: float
-    model: dict[str, Any] | None
+    alpha: Number = Field(gt=0)
+    model: ModelEntry | None
     settings: GenerationSettings
-    sigmas: tuple[float, ...] = Field(min_length=1)
+    sigmas: Sigmas
     training: dict[str, Any]
     content: str
+
+    @field_validator("modules")
+    @classmethod
+    def _once(cls, modules: dict[str, str]) -> dict[str, str]:
+        distinct(tuple(modules.values()))
+        return modules
+
+    @field_validator("training")
+    @classmethod
+    def _trained(cls, training: dict[str, Any]) -> dict[str, Any]:
+        prompts, iterations = training.get("prompts", []), training.get("iterations", 1)
+        if not isinstance(prompts, list) or not all(map(_is_pair, prompts)):
+            raise ValueError("its prompts must be pairs of texts")
+        if type(iterations) is not int or iterations < 1:
+            raise ValueError("its iterations must be a whole number of at least 1")
+        return training
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> "_Header":
+        check_ends(self.positive, self.negative)
+        steps = self.settings.num_steps
+        if len(self.sigmas) != steps:
+            raise ValueError(f"it has {len(self.sigmas)} sigmas, but settings.num_steps is {steps}")
+        return self
+
+
+def _is_pair(prompts: Any) -> bool:
+    return isinstance(prompts, list) and len(prompts) == 2 and all(isinstance(text, str) for text in prompts)
 
 
 _PLAIN = ("concept", "positive", "negative", "alpha", "model", "settings", "sigmas", "training")
 
 
-def _content(arrays: Mapping[str, np.ndarray]) -> str:
-    """Return a hash of all numbers, which shows damage."""
-    return content_hash({name: HashedTensor.of(array).hash for name, array in arrays.items()})
-
-
-def load_slider(path: str | os.PathLike[str]) -> Slider:
-    """Load a slider that `Slider.save` wrote.
+def load_slider(path: str | os.PathLike[str], root: Path | None = None) -> Slider:
+    """Load a slider that `Slider.save` wrote; see there for `root`.
 
     Raises:
         UserError: if the file does not exist, is damaged, or is not a slider.
     """
     must_be((str, os.PathLike), path, _FILE)
     file = Path(path)
-    arrays, text = read_file(file, _HEADER)
+    arrays, text = read_file(file, _HEADER, root)
     try:
-        header = validated(_Header, parse_document(text), "its header is incomplete or wrong")
+        document = parse_document(text)
+        header = validated(_Header, document, "its header is incomplete or wrong")
+        if header.content != content_of(document, arrays):
+            raise ValueError("its content is not what was written")
         return _slider(header, arrays)
     except (ValueError, UserError) as error:
         raise damaged(file, _HEADER, str(error)) from error
@@ -206,13 +242,8 @@ def load_slider(path: str | os.PathLike[str]) -> Slider:
 
 def _slider(header: _Header, arrays: Mapping[str, np.ndarray]) -> Slider:
     """Combine a header with its arrays; raise ValueError or UserError unless they fit together."""
-    for name in ("model", "weights_hash"):
-        if header.model is not None and not isinstance(header.model.get(name), str):
-            raise ValueError(f"its model has no {name}")
     if arrays.keys() != {f"{module}{end}" for module in header.modules.values() for end in (_DOWN, _UP)}:
         raise ValueError("its arrays are not those of its modules")
-    if header.content != _content(arrays):
-        raise ValueError("its numbers are not those that were written")
     factors = {}
     for site, module in header.modules.items():
         each = _factors(module, arrays[f"{module}{_DOWN}"], arrays[f"{module}{_UP}"])
@@ -268,7 +299,7 @@ def published_slider(
         model=None,
         settings=settings,
         sigmas=tuple(model.sigmas(settings)),
-        training={**read.origin.settings, "source": source, "sha256": read.origin.sha256},
+        training={"settings": read.origin.settings, "source": source, "sha256": read.origin.sha256},
     )
 
 

@@ -26,7 +26,8 @@ def check_new_pack(study: Path, name: str) -> None:
     file = pack_file(study, name)
     if file.exists():
         raise UserError(
-            f"{study} has a vector '{name}' already. Give another name (--name), or delete {file}."
+            f"{study} has a vector '{name}' already. Give another name (--name), delete {file}, or judge it with "
+            "`workbench steer check`."
         )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import xarray as xr
 from pydantic import Field
 
+from analyses.steering.checks import Check
 from analyses.steering.directions import at_steps, nearest_steps, norms
 from analyses.steering.examples import Example
 from analyses.steering.pack import read_pack, write_pack
@@ -60,6 +61,8 @@ class Vector:
         cycle: whether the tokens are a cycle that repeats along the clip.
         raw_norms: the norms by site, pass and step before the directions were normalised, NaN if they are unknown; by
             default their own, if they are not normalised.
+        checks: what judges say of it on other prompts, an entry for each (see `analyses.steering.judging`); empty if it
+            was not judged, as after any change of its directions.
         provenance: versions and time of the computation.
     """
 
@@ -76,6 +79,7 @@ class Vector:
     reliability: xr.Dataset
     cycle: bool = False
     raw_norms: Mapping[str, xr.DataArray] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=provenance)
 
     def __post_init__(self) -> None:
@@ -102,7 +106,7 @@ class Vector:
         if all("token" not in array.dims for array in self.directions.values()):
             return self
         means = {site: array.mean("token") for site, array in self.directions.items()}
-        return replace(self, directions=means, cycle=False, raw_norms={})
+        return replace(self, directions=means, cycle=False, raw_norms={}, checks=())
 
     def at(
         self,
@@ -180,7 +184,7 @@ class Vector:
         )
 
     def only(self, sites: str | Sequence[str]) -> "Vector":
-        """Return the vector with some of its sites; raise UserError for a site that it does not have."""
+        """Return the vector with some of its sites, or itself for all; raise UserError for a site that it lacks."""
         names = self.model.get("block_names", ())
         chosen = [str(Site.parse(numbered_site(site, names))) for site in listed_sites(sites)]
         for site in chosen:
@@ -191,11 +195,14 @@ class Vector:
         if not chosen:
             raise UserError("Choose at least one site of the vector.")
         kept = [site for site in self.directions if site in chosen]
+        if kept == list(self.directions):
+            return self
         return replace(
             self,
             directions={site: self.directions[site] for site in kept},
             raw_norms={site: self.raw_norms[site] for site in kept},
             reliability=self.reliability.sel(site=kept),
+            checks=(),
         )
 
     def resampled(self, sigmas: Sequence[float]) -> "Vector":
@@ -222,6 +229,7 @@ class Vector:
             directions={site: at_steps(array, steps, wanted) for site, array in self.directions.items()},
             raw_norms={site: at_steps(array, steps, wanted) for site, array in self.raw_norms.items()},
             reliability=reliability.assign_coords(step=numbers, step_b=numbers),
+            checks=(),
             provenance={
                 **self.provenance,
                 "resampled": f"by the nearest sigma, from {counted(len(self.sigmas), 'step')} (sigma {first:.4g} to "

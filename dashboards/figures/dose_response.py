@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as PaperFigure
 
 from analyses.statistics import ALPHA, too_few_pairs
+from analyses.steering.effects import UNSTEERED
 from cache.wording import counted
 from dashboards.drawing import palette
 from dashboards.drawing.measure import fitting_names, width_of
@@ -22,7 +23,7 @@ from dashboards.figures.specs import SteeringFigureSpec, check_choice
 from dashboards.names import shortened
 from dashboards.numbers import compared_p, fixed, p_value
 from dashboards.tables.patching import UNTESTED, choose, scorers
-from dashboards.tables.steering import CLEAR, POSITIVE, UNSTEERED, doses_frame
+from dashboards.tables.steering import CLEAR, POSITIVE, doses_frame
 from dashboards.wording import band, confidence, interval, steering_notes, steering_sample
 from workbench.studies.study import Study
 

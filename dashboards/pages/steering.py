@@ -9,6 +9,7 @@ from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
+from analyses.steering.checks import BACKWARDS, NOT_CLEAR, RIGHT, TOO_FEW
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
 from dashboards.components.text import empty_state, legend
@@ -20,11 +21,12 @@ from dashboards.figures.ladder import LadderSpec
 from dashboards.figures.steering_effects import SteeringEffectsSpec
 from dashboards.links import change_query, read_query
 from dashboards.packs import pack_names
-from dashboards.pages import steering_arm, steering_vectors
+from dashboards.pages import steering_arm, steering_sliders, steering_vectors
 from dashboards.pages.page import Page, Query
 from dashboards.results import load_result, steering_names
+from dashboards.sliders import sliders
 from dashboards.tables.patching import UNCLEAR, UNTESTED, scorers
-from dashboards.tables.steering import BACKWARDS, NOT_CLEAR, RIGHT, TOO_FEW, checks_frame, strengths
+from dashboards.tables.steering import checks_frame, strengths
 from dashboards.wording import positive_control, steering_notes, steering_sample
 from workbench.studies.study import Study
 
@@ -52,11 +54,12 @@ SELECTION = ("scorer", "shown", "strength", *steering_arm.SELECTION)
 
 
 def layout(context: Context, query: Query) -> Component:
-    """The page: the vectors, and below them the trials; or instructions if there is neither."""
+    """The page: the trials, or instructions if there are none, and below them the vectors and concept sliders."""
     study = context.study
-    vectors = [steering_vectors.layout(study)] if pack_names(study) else []
+    kept = [steering_vectors.layout(study) if pack_names(study) else None, steering_sliders.layout(study)]
+    panels = [panel for panel in kept if panel is not None]
     if not steering_names(study):
-        return dmc.Stack([_nothing(study), *vectors], gap="md")
+        return dmc.Stack([_nothing(study), *panels], gap="md")
     left = [
         html.Div([_controls(study, query), html.Div(id="steering-facts"), html.Div(id="steering-legend")]),
     ]
@@ -68,7 +71,7 @@ def layout(context: Context, query: Query) -> Component:
         dmc.GridCol(steering_arm.layout(), span={"base": 24, "lg": 11}),
         dmc.GridCol(rungs, span={"base": 24, "lg": 12}),
         dmc.GridCol(leaks, span={"base": 24, "lg": 12}),
-        *(dmc.GridCol(panel, span=24) for panel in vectors),
+        *(dmc.GridCol(panel, span=24) for panel in panels),
     ]
     return dmc.Grid(columns, columns=24, gutter="md")
 
@@ -297,8 +300,9 @@ def _signs(result: xr.Dataset, scorer: str) -> str:
 
 
 def _is_linked(context: Context) -> bool:
-    names = context.study.result_names()
-    return any(name.startswith("steering-") for name in names) or bool(pack_names(context.study))
+    study = context.study
+    tried = any(name.startswith("steering-") for name in study.result_names())
+    return tried or bool(pack_names(study) or sliders(study))
 
 
 PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register, _is_linked)

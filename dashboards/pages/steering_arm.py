@@ -11,6 +11,7 @@ from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
+from analyses.steering.effects import UNSTEERED
 from dashboards.components.ab import Side, ab_player
 from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
 from dashboards.components.text import details, numbers, panel
@@ -19,7 +20,7 @@ from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.pages.page import Query
 from dashboards.results import load_result, steering_names
-from dashboards.tables.steering import POSITIVE, UNSTEERED, clips_frame, doses_frame, steered_frame
+from dashboards.tables.steering import POSITIVE, clips_frame, doses_frame, steered_frame
 from dashboards.wording import band, interval
 from workbench.studies.study import Study
 

@@ -25,7 +25,7 @@ from workbench.studies.study import Study
 
 HELP = (
     "Cosines compare directions that were computed from disjoint sets of pairs: near 1, other pairs would have given "
-    "the same direction. Select a row to see a vector."
+    "the same direction. The judge was asked on other prompts whether + raises its score. Select a row to see a vector."
 )
 
 
@@ -34,7 +34,7 @@ def layout(study: Study) -> Component:
     rows, faults = _lines(study)
     columns = [
         {"field": name, "flex": 1, "minWidth": 80, "tooltipField": name, **WRAPPED}
-        for name in ("name", "concept", "+ is", "− is", "method", "sites", "split-half cosine")
+        for name in ("name", "concept", "+ is", "− is", "method", "sites", "split-half cosine", "judge")
     ]
     site = dmc.Select(id="vector-site", label="site", data=[], size="xs", w=190, allowDeselect=False)
     body = [

@@ -7,12 +7,14 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from analyses.statistics import ALPHA, fewest_pairs, smallest_p
+from analyses.statistics import ALPHA, smallest_p
+from analyses.steering.checks import sign_verdict
+from analyses.steering.effects import UNSTEERED, compared_arms, pairs_with_both
 from dashboards.names import shortened
 from dashboards.tables.patching import UNTESTED
 
-POSITIVE, UNSTEERED = "clean", "corrupt"
-"""The arms of the real prompts: with the positive value, and the one that is steered."""
+POSITIVE = "clean"
+"""The arm of the real prompt with the positive value; `UNSTEERED` is the one that is steered."""
 
 CLEAR = "clear"
 LONGEST_LABEL = 30  # characters beside a figure
@@ -21,8 +23,6 @@ ARM_VALUES = ("effect", "effect_lo", "effect_hi", "p", "p_adjusted", "null_lo", 
 IMPACTS = ("impact", "impact_lo", "impact_hi")
 DENOMINATOR = ("denominator", "denominator_lo", "denominator_hi")
 CHECKS = ("upward", "upward_lo", "upward_hi")
-RIGHT, BACKWARDS, NOT_CLEAR, TOO_FEW = "the right way", "backwards", "not clear", "too few pairs to tell"
-"""The verdicts of the sign check."""
 
 
 def doses_frame(result: xr.Dataset, scorer: str = "") -> pd.DataFrame:
@@ -139,36 +139,23 @@ def clips_frame(
 def checks_frame(result: xr.Dataset, scorer: str = "") -> pd.DataFrame:
     """One row for each way of steering: way, compared (the two strengths), pairs, upward with its interval, verdict.
 
-    Pairs are those with a score at both strengths. With fewer than `fewest_pairs` the interval is little more than the
-    range of the pairs and decides nothing.
+    Pairs are those with a score at both strengths. The verdict is that of `analyses.steering.checks.sign_verdict`.
     """
     one = result.sel(scorer=scorer or str(result["scorer"].values[0]))
     frame = pd.DataFrame({"way": result["way"].values, **{name: one[name].values for name in CHECKS}})
     compared = [_compared(one, way) for way in frame["way"]]
     frame["compared"], frame["pairs"] = zip(*compared, strict=True) if compared else ((), ())
-    frame["verdict"] = [_verdict(row) for row in frame.to_dict("records")]
+    found = (frame[name] for name in ("pairs", "upward_lo", "upward_hi"))
+    frame["verdict"] = [sign_verdict(*each) for each in zip(*found, strict=True)]
     return frame
 
 
 def _compared(one: xr.Dataset, way: str) -> tuple[str, int]:
     """The strengths that the sign check of a way of steering compares, and the number of pairs with both scores."""
-    cells = one["arm"].values[(one["row"].values == way) & (one["role"].values == "cell")]
-    by_strength = {float(one["strength"].sel(arm=arm)): arm for arm in cells}
-    plus = min(strength for strength in by_strength if strength > 0)
-    minus = max((strength for strength in by_strength if strength < 0), default=None)
-    start = UNSTEERED if minus is None else by_strength[minus]
-    score = one["score"].sel(concept=one.attrs["concept"])
-    both = (score.sel(arm=by_strength[plus]) - score.sel(arm=start)).notnull()
-    words = "unsteered" if minus is None else f"{minus:g}".replace("-", "−")
-    return f"from {words} to {plus:g}", int(both.any("seed").sum())
-
-
-def _verdict(check: dict[Hashable, Any]) -> str:
-    if check["pairs"] < fewest_pairs():
-        return TOO_FEW
-    if check["upward_lo"] > 0:
-        return RIGHT
-    return BACKWARDS if check["upward_hi"] < 0 else NOT_CLEAR
+    arms = compared_arms(one, way)
+    start, end = (f"{strength:g}".replace("-", "−") for strength in arms)
+    pairs = pairs_with_both(one["score"].sel(concept=one.attrs["concept"]), arms.values())
+    return f"from {'unsteered' if start == '0' else start} to {end}", pairs
 
 
 def is_interpretable(result: xr.Dataset, scorer: str = "") -> bool:

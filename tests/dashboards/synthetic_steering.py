@@ -7,8 +7,11 @@ import xarray as xr
 
 from analyses.steering.examples import Example
 from analyses.steering.reliability import reliability
+from analyses.steering.slider import Factors, Slider
 from analyses.steering.vector import Vector
+from tests.analyses.steering.checked import check_of
 from workbench.engine.settings import GenerationSettings
+from workbench.engine.tensors import HashedTensor
 from workbench.models.sampling import Sampling
 from workbench.studies.study import Study
 
@@ -163,4 +166,22 @@ def vector(known: bool = True) -> Vector:
         ),
         examples=examples if known else (),
         reliability=reliable,
+        checks=(check_of(),) if known else (),
     )  # fmt: skip
+
+
+def slider() -> Slider:
+    """A slider of rank 2 at one site, trained for 40 steps."""
+    settings = GenerationSettings(duration=2.0, num_steps=2)
+    down, up = (HashedTensor.of(np.ones(shape, dtype=np.float32)) for shape in ((2, 4), (4, 2)))
+    return Slider(
+        concept=STEERED,
+        positive=POSITIVE,
+        negative=NEGATIVE,
+        factors={SITE: Factors("layers.3.cross_attn.to_out.0", down, up)},
+        alpha=1.0,
+        model={"model": "synthetic", "weights_hash": "0123456789abcdef"},
+        settings=settings,
+        sigmas=(1.0, 0.5),
+        training={"iterations": 40, "prompts": [["a fast song", "a slow song"]]},
+    )

@@ -105,6 +105,16 @@ def test_steering(study: OpenStudy) -> None:
     np.testing.assert_array_equal(own.sel(arm="one × 2"), own.sel(arm="other × 2"))
 
 
+def test_judging_a_vector(study: OpenStudy) -> None:
+    options = {"prompts": study.folder.spec.prompts, "settings": study.settings, "pairs": 1}
+    vector = caa(study.model, "mood", ["tf3.cross_attn"], **options)
+    (check,) = study.check(vector, "mine", pairs=1, strengths=[1.0]).checks
+    assert (check.scorer, check.pairs, check.sign.minus, check.sign.plus) == ("embedded", 1, 0, 1)
+    assert study.result("steering-check-mine").data.row.values.tolist() == ["", "", "vector"]
+    with pytest.raises(UserError, match="A vector must be one"):
+        study.check.__wrapped__(study, "mood")
+
+
 def test_the_ladder(study: OpenStudy) -> None:
     result = study.ladder("mood", "tf3+tf4", fit_pairs=2, pairs=1, randoms=0, strengths=(1.0,))
     assert result.name == "steering-ladder-mood"

@@ -25,8 +25,8 @@ from dashboards.media import audio_url, spectrogram_url
 from dashboards.packs import load_pack, pack_names
 from dashboards.pages import PAGES, features, imported, overview, patching, probes, steering, steering_vectors
 from dashboards.pages.page import Page
-from dashboards.results import load_result, patching_names, problems, sae_sites
-from tests.dashboards.synthetic_steering import vector
+from dashboards.results import load_result, patching_names, problems, sae_sites, steering_names
+from tests.dashboards.synthetic_steering import slider, vector
 from tests.dashboards.test_pages import callback
 from workbench.studies.study import Study
 
@@ -212,11 +212,36 @@ def test_a_folder_of_vectors_that_is_a_link_is_not_followed(damaged: Study, tmp_
         load_pack(damaged, "tempo")
 
 
-def test_the_advice_on_a_damaged_ladder_names_its_command(damaged: Study) -> None:
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("ladder-tempo", "ladder {study} --concept tempo"), ("check-tempo", "check {study} tempo")],
+)
+def test_the_advice_on_a_damaged_trial_names_its_command(damaged: Study, name: str, command: str) -> None:
     folder = damaged.path / "results"
-    cut((folder / "steering-tempo.nc").rename(folder / "steering-ladder-tempo.nc"))
+    cut((folder / "steering-tempo.nc").rename(folder / f"steering-{name}.nc"))
     (told,) = problems(damaged)
-    assert f"workbench steer ladder {damaged.path} --concept tempo" in told
+    assert f"workbench steer {command.format(study=damaged.path)}" in told
+
+
+def test_trials_before_a_judge_are_not_shown_first(damaged: Study) -> None:
+    folder = damaged.path / "results"
+    shutil.copy(folder / "steering-tempo.nc", folder / "steering-check-tempo.nc")
+    assert steering_names(damaged) == ["tempo", "check-tempo"]
+
+
+def test_a_damaged_slider_says_so_and_leaves_the_others(damaged: Study) -> None:
+    slider().save(damaged.path / "sliders" / "mine.safetensors")
+    (damaged.path / "sliders" / "bad.safetensors").write_bytes(b"nonsense")
+    text = page_text(create_app(damaged.path), "/steering")
+    assert "bad.safetensors is not a slider, or is damaged" in text and "Some sliders cannot be shown" in text
+    assert "'mine'" in text.replace('"', "'")
+
+
+def test_a_folder_of_sliders_that_is_a_link_is_not_followed(damaged: Study, tmp_path: Path) -> None:
+    slider().save(tmp_path / "elsewhere" / "mine.safetensors")
+    (damaged.path / "sliders").symlink_to(tmp_path / "elsewhere")
+    text = page_text(create_app(damaged.path), "/steering")
+    assert steering.SENTENCE in text and "Concept sliders" not in text
 
 
 def test_a_damaged_import_leaves_the_others(damaged: Study) -> None:

@@ -1,5 +1,7 @@
 """What the page on steering answers when something is chosen or clicked, without a browser."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import dash
@@ -8,9 +10,9 @@ from dash import no_update
 
 from dashboards.context import Context
 from dashboards.links import read_query
-from dashboards.pages import overview, steering, steering_arm, steering_vectors
+from dashboards.pages import overview, steering, steering_arm, steering_sliders, steering_vectors
 from dashboards.shell import shell
-from tests.dashboards.synthetic_steering import PACK, PATCH, SITE, VECTOR
+from tests.dashboards.synthetic_steering import PACK, PATCH, SITE, VECTOR, slider
 from tests.dashboards.test_pages import callback
 from workbench.studies.study import Study
 
@@ -166,11 +168,30 @@ def test_a_vector_has_its_reliability_and_facts(app: dash.Dash) -> None:
     assert (hidden, selected, sites, site) == (False, {"ids": [PACK]}, [SITE], SITE)
     assert len(picture.data) == 4
     assert "5 pairs" in str(facts)
+    assert "+ raises the judge's score (score from −1 to +1: +0.400 [+0.300, +0.500]" in str(facts)
     assert data["options"]["pack"] == PACK
     select = callback(app, steering_vectors, "select_vector")
     assert select([{"id": PACK}], "") is no_update
     assert read_query(select([{"id": "other"}], "?site=x&arm=a")) == {"pack": "other", "arm": "a"}
     assert callback(app, steering_vectors, "select_site")(SITE, "") is no_update
+
+
+def test_the_table_of_vectors_says_what_the_judge_says(study: Study) -> None:
+    shown = str(steering_vectors.layout(study))
+    assert "'field': 'judge'" in shown
+    assert '"judge": "+ raises the judge\'s score"'.replace('"judge"', "'judge'") in shown
+
+
+def test_sliders_are_listed(study: Study, bare_study: Study, tmp_path: Path) -> None:
+    assert steering_sliders.layout(study) is None
+    shutil.copytree(bare_study.path, tmp_path / "study")
+    own = Study.open(tmp_path / "study")
+    slider().save(own.path / "sliders" / "mine.safetensors")
+    shown = str(steering_sliders.layout(own))
+    for text in ("mine", "tempo", "fast", "slow", SITE, "steps trained", "'40'"):
+        assert text in shown
+    assert "/steering" in str(shell(Context(own)))
+    assert "Concept sliders" in str(steering.layout(Context(own), {}))
 
 
 def test_the_page_is_linked_where_there_is_something_to_show(study: Study, bare_study: Study) -> None:

@@ -55,7 +55,7 @@ def check_steering(workbench: Workbench, folder: Path) -> None:
     of_mood = ("--concept", "mood", "--sites", "all")
     few = ("--pairs", "1", "--random", "1")
     for command in (
-        ("fit", folder, *of_mood, "--pairs", "3"),
+        ("fit", folder, *of_mood, "--pairs", "3", "--check-pairs", "0"),
         ("apply", folder, "--pack", "mood", *few, "--strength", "-1", "--strength", "2"),
         ("ladder", folder, *of_mood, "--fit-pairs", "2", *few, "--strength", "1"),
     ):

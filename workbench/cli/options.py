@@ -5,7 +5,7 @@ only when they are needed (`defer_build`).
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from inspect import Parameter
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -16,17 +16,20 @@ from pydantic.fields import FieldInfo
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
-def offers(spec: type[BaseModel], prefix: str = "", **spelled: str) -> Callable[[Command], Command]:
+def offers(
+    spec: type[BaseModel], prefix: str = "", only: Collection[str] | None = None, **spelled: str
+) -> Callable[[Command], Command]:
     """Add an option to a command for every field of a spec that has a description, which becomes the option's help.
 
     The command receives the values in its `**asked`, by field name with the `prefix` before it. An option is named
     after its field, with hyphens (`--n-prompts`), in the singular if it can be repeated (`--concept` for `concepts`),
-    and without a final "name" (`--pass` for `pass_name`). `spelled` has, by field, the options with other names.
+    and without a final "name" (`--pass` for `pass_name`). `spelled` has, by field, the options with other names; `only`
+    are the fields to offer, if not all.
     """
     offered = [
         _parameter(prefix + name, field, spelled.get(name))
         for name, field in spec.model_fields.items()
-        if field.description
+        if field.description and (only is None or name in only)
     ]
 
     def decorate(command: Command) -> Command:

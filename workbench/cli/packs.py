@@ -1,8 +1,8 @@
 """Commands for the files of steering vectors, packs: show, list, import and export."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -16,16 +16,29 @@ if TYPE_CHECKING:
     from workbench.models.sampling import Sampling
     from workbench.studies.study import Study
 
+Kept = TypeVar("Kept")
 Pack = Annotated[Path, typer.Argument(metavar="PACK", help="File of a steering vector.")]
 SUFFIX = ".safetensors"
 
 
-def show(pack: Pack) -> None:
-    """Describe a steering vector: concept, sites, norms, base model, sampling, pairs and reliability."""
-    from analyses.steering import load_vector
+def show(
+    pack: Annotated[
+        Path, typer.Argument(metavar="PACK", help="File of a steering vector or concept slider.")
+    ],
+) -> None:
+    """Describe a steering vector: concept, sites, norms, model, sampling, pairs, reliability, judges; or a slider."""
+    from analyses.steering import load_slider, load_vector
+    from analyses.steering.files import OtherKind
     from analyses.steering.pack_summary import pack_facts, pack_sites
+    from analyses.steering.slider_summary import slider_facts
 
-    vector = load_vector(pack)
+    try:
+        vector = load_vector(pack)
+    except OtherKind as error:
+        if error.kind != "concept_slider":
+            raise
+        print_rows(slider_facts(load_slider(pack)))
+        return
     print_rows(pack_facts(vector))
     print_table(
         "Sites (means over the steps; cosines compare directions of disjoint pairs)", pack_sites(vector)
@@ -33,21 +46,31 @@ def show(pack: Pack) -> None:
 
 
 def list_packs(study_folder: StudyFolder) -> None:
-    """List the steering vectors of a study, in its folder packs."""
+    """List the steering vectors and concept sliders of a study, in its folders packs and sliders."""
+    from analyses.steering.pack_summary import pack_line
+    from analyses.steering.slider_summary import slider_line
+    from analyses.steering.study_packs import load_packs
+    from analyses.steering.study_sliders import load_sliders
+
+    study = open_study(study_folder).path
+    packs, sliders = load_packs(study), load_sliders(study)
+    _list(f"Steering vectors of {study_folder}", packs, pack_line)
+    _list(f"Concept sliders of {study_folder}", sliders, slider_line)
+    if not (packs or sliders):
+        output.print(f"{study_folder} has no steering vectors and no concept sliders.", soft_wrap=True)
+    for each in (*packs.values(), *sliders.values()):
+        if isinstance(each, UserError):
+            note(str(each))
+
+
+def _list(
+    title: str, kept: Mapping[str, Kept | UserError], line: Callable[[str, Kept], dict[str, str]]
+) -> None:
+    """Print a table of those that can be read."""
     import pandas as pd
 
-    from analyses.steering.pack_summary import pack_line
-    from analyses.steering.study_packs import load_packs
-
-    packs = load_packs(open_study(study_folder).path)
-    lines = [pack_line(name, pack) for name, pack in packs.items() if not isinstance(pack, UserError)]
-    if lines:
-        print_table(f"Steering vectors of {study_folder}", pd.DataFrame(lines))
-    elif not packs:
-        output.print(f"{study_folder} has no steering vectors.", soft_wrap=True)
-    for pack in packs.values():
-        if isinstance(pack, UserError):
-            note(str(pack))
+    if lines := [line(name, each) for name, each in kept.items() if not isinstance(each, UserError)]:
+        print_table(title, pd.DataFrame(lines))
 
 
 def import_pack(

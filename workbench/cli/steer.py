@@ -81,15 +81,24 @@ def fit(
         ),
     ] = False,
     name: Annotated[str, typer.Option(help="Name of the pack; defaults to the concept.")] = "",
+    check_pairs: Annotated[
+        int, typer.Option(min=0, help="Other pairs, on which the vector is then judged; 0 leaves this out.")
+    ] = 8,
+    scorer: Annotated[
+        list[str] | None, typer.Option(help="Scorer that judges it (embedded by default). Repeatable.")
+    ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Compute a steering vector from counterfactual pairs, and keep it in the study's folder packs."""
+    """Compute a steering vector from counterfactual pairs, keep it in the study's folder packs, and judge it."""
     from analyses.steering.asking import check_name, fit_vector
     from analyses.steering.study_packs import check_new_pack, save_pack
 
     study = open_study(study_folder)
     check_name(name)
     check_new_pack(study.path, name or concept)
+    judges = _checked_judges(scorer or ["embedded"], check_pairs) if check_pairs else ()
+    if scorer and not check_pairs:
+        raise UserError("--scorer is for judging the vector (--check-pairs). Leave it out.")
     own = {
         "time": int(time) if time and time.isdecimal() else time,
         "k": k,
@@ -114,7 +123,36 @@ def fit(
             passes=passes,
             progress=report,
         )
-    show(save_pack(study.path, name or concept, vector))
+    file = save_pack(study.path, name or concept, vector)
+    if check_pairs:
+        try:
+            _judge(study, model, name or concept, pairs=check_pairs, scorers=judges)
+        except UserError as error:  # the vector is there
+            note(f"The vector is not judged. {error} Judge it with `workbench steer check`.")
+    show(file)
+
+
+@app.command()
+@offers(SteeringSpec, only=("pairs", "seeds", "scorers", "seed"))
+def check(
+    study_folder: StudyFolder,
+    pack: Annotated[str, typer.Argument(metavar="NAME", help="Name of a steering vector of the study.")],
+    strength: Annotated[
+        list[float] | None, typer.Option(help="Strength; -1 and 1 by default. Repeatable.")
+    ] = None,
+    device: Device = "cpu",
+    **asked: Any,
+) -> None:
+    """Judge a vector of the study on pairs that it was not computed from, and keep what is found in its pack.
+
+    Does + raise the judge's score, and does the judge tell the real prompts apart at all?
+    """
+    study = open_study(study_folder)
+    show(
+        _judge(
+            study, study.load_model(device), pack, **asked, **({"strengths": strength} if strength else {})
+        )
+    )
 
 
 @app.command("train-slider")
@@ -134,13 +172,14 @@ def train_slider(
     device: Device = "cpu",
 ) -> None:
     """Train a concept slider, a LoRA, and keep it in the study's folder sliders. Run again to continue."""
-    from analyses.steering.asking import asked_sites, check_name, slider_file
+    from analyses.steering.asking import asked_sites, check_name
     from analyses.steering.concept_slider import concept_slider
+    from analyses.steering.study_sliders import slider_file
 
     study = open_study(study_folder)
     check_name(name)
     model = study.load_model(device)
-    file = slider_file(study, name or concept)
+    file = slider_file(study.path, name or concept)
     with progress("Training the slider") as report:
         slider = concept_slider(
             model,
@@ -159,7 +198,7 @@ def train_slider(
             checkpoints=file.with_suffix(".training"),
             progress=report,
         )
-    output.print(f"{slider}: {slider.save(file)}", soft_wrap=True)
+    output.print(f"{slider}: {slider.save(file, study.path)}", soft_wrap=True)
 
 
 @app.command()
@@ -321,6 +360,26 @@ def _try(study: "Study", spec: SteeringSpec, ways: "Sequence[Way]", model: "Audi
     with progress("Steering prompts") as report:
         run_steering(study, model, spec, ways, report, note)
     report_steering(study, spec.result_name)
+
+
+def _checked_judges(scorers: "Sequence[str]", pairs: int) -> tuple[str, ...]:
+    """Return the scorers of a check; raise UserError, before anything is computed, if they or the pairs are invalid."""
+    from workbench.scorers import scorer_identity
+    from workbench.validation import validated
+
+    asked = {"concept": "", "positive": "", "negatives": (), "pairs": pairs, "scorers": scorers}
+    spec = validated(SteeringSpec, asked, "Invalid check")
+    for name in spec.scorers:
+        scorer_identity(name)
+    return spec.scorers
+
+
+def _judge(study: "Study", model: "AudioDiffusionModel", name: str, **options: Any) -> Path:
+    """Have a pack of the study judged, and return its file."""
+    from analyses.steering.judging import judge_pack
+
+    with progress("Judging the vector") as report:
+        return judge_pack(study, model, name, report, note, **options)
 
 
 def _passes(given: list[str]) -> list[Pass]:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from analyses.steering import Slider, load_slider, published_slider
+from analyses.steering.header import content_of
 from analyses.steering.slider import Factors, linear_sites
 from cache.errors import UserError
 from tests.tolerances import assert_close, difference
@@ -107,15 +108,32 @@ def test_it_comes_back_as_it_was(tiny64: AceStep15, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "arrays", "words"),
     [
-        ({"version": 2}, {}, "version must be 1"),
+        ({"version": 1}, {}, "version must be 2"),
         ({"extra": 1}, {}, "extra is not a known name"),
-        ({"model": {"model": "tiny"}}, {}, "no weights_hash"),
-        ({"alpha": float("inf")}, {}, "alpha must be|Infinity"),
+        ({"concept": ""}, {}, "concept must not be empty"),
+        ({"positive": "a\nb"}, {}, "positive: must be one line"),
+        ({"positive": "traurig"}, {}, "positive and negative must differ"),
+        ({"model": {"model": "tiny"}}, {}, "must have a weights_hash"),
+        ({"model": {"model": "tiny", "weights_hash": "ab", "block_names": "a"}}, {}, "block_names must be"),
+        ({"alpha": float("inf"), "content": ""}, {}, "alpha must be|Infinity"),
+        ({"alpha": 0}, {}, "alpha must be above 0"),
         ({"rank": 3}, {}, "has rank 2, not 3"),
         ({"modules": {"tf1.cross_attn.k": "layers.1.cross_attn.to_k"}}, {}, "not those of its modules"),
-        ({"modules": {**ENDS, "tf0.mlp": ENDS["tf0.self_attn"]}}, {}, "not the output of one linear module"),
+        ({"modules": {**ENDS, "tf0.cross_attn": ENDS["tf0.self_attn"]}}, {}, "is given twice"),
+        (
+            {"modules": {"tf1.cross_attn.k": ENDS["tf1.cross_attn.k"], "tf0.mlp": ENDS["tf0.self_attn"]}},
+            {},
+            "not the output of one linear module",
+        ),
         ({"settings": {"num_steps": 0}}, {}, "settings.num_steps"),
-        ({}, {"layers.1.cross_attn.to_k.lora_A.weight": torch.zeros(2, 2)}, "numbers are not those"),
+        ({"settings": {"num_steps": 20}}, {}, "3 sigmas, but settings.num_steps is 20"),
+        ({"sigmas": [1.0, 1.0, 0.5]}, {}, "fall from step to step"),
+        ({"sigmas": [1.0, 0.5, -0.5]}, {}, "fall from step to step"),
+        ({"training": {"prompts": 3}}, {}, "prompts must be pairs of texts"),
+        ({"training": {"prompts": [["a", 3]]}}, {}, "prompts must be pairs of texts"),
+        ({"training": {"iterations": "many"}}, {}, "iterations must be a whole number"),
+        ({"training": {"iterations": True}}, {}, "iterations must be a whole number"),
+        ({"content": "0" * 16}, {}, "content is not what was written"),
         ({}, {"more": torch.zeros(2)}, "not those of its modules"),
     ],
 )
@@ -126,10 +144,35 @@ def test_other_files_are_refused(
     old, texts = load_tensors(tmp_path, file.name)
     header = {**json.loads(texts["concept_slider"]), **fields}
     tensors = {**{name: torch.from_numpy(array) for name, array in old.items()}, **arrays}
+    if "content" not in fields:
+        header["content"] = content_of(header, {name: value.numpy() for name, value in tensors.items()})
     save_file(tensors, file, {"concept_slider": json.dumps(header)})
     with pytest.raises(UserError, match=words) as raised:
         load_slider(file)
     assert "not a slider, or is damaged" in str(raised.value)
+
+
+@pytest.mark.parametrize("from_end", [1, 40])
+def test_a_changed_number_is_noticed(tiny64: AceStep15, tmp_path: Path, from_end: int) -> None:
+    file = slider_of(tiny64).save(tmp_path / "mood.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-from_end] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(UserError, match="content is not what was written"):
+        load_slider(file)
+
+
+def test_sliders_that_could_not_be_read_again_are_not_written(tiny64: AceStep15, tmp_path: Path) -> None:
+    slider = slider_of(tiny64)
+    for wrong in (
+        {"positive": slider.negative},
+        {"concept": "a\nb"},
+        {"alpha": float("nan")},
+        {"sigmas": slider.sigmas[:2]},
+    ):
+        with pytest.raises(UserError, match=r"The slider cannot be written to .*mood"):
+            replace(slider, **wrong).save(tmp_path / "mood")
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_that_are_no_sliders_are_refused(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from safetensors.numpy import save_file
 
 from analyses.steering import Vector, load_vector, stack
 from analyses.steering.directions import labelled
-from analyses.steering.pack import Header, _content
+from analyses.steering.header import content_of
+from analyses.steering.pack import Header
 from analyses.steering.reliability import reliability, unknown_reliability
 from cache.errors import UserError
+from tests.analyses.steering.checked import PAIRS, check_of
 from tests.analyses.steering.test_vector import examples_of, sampling_of
 from tests.full_disk import full_disk
 from workbench.engine.settings import GenerationSettings
@@ -57,6 +59,7 @@ def vector() -> Vector:
         examples=examples_of(5),
         reliability=reliable,
         cycle=True,
+        checks=(check_of(), check_of(-0.3, 0.05, scorer="clap")),
     )
 
 
@@ -94,7 +97,7 @@ def changed(
     header.pop(without, None)
     kept = {name: array for name, array in {**old, **(arrays or {})}.items() if array is not None}
     if header.keys() - fields.keys() >= {"content"}:
-        header["content"] = _content(header, kept)
+        header["content"] = content_of(header, kept)
     save_file(kept, file, {"steering_vector": json.dumps(header)})
 
 
@@ -110,13 +113,28 @@ def reliability_of(n_steps: int) -> dict[str, np.ndarray]:
     }
 
 
+def check(**changed: Any) -> dict[str, Any]:
+    """The header's checks with one check, of which some entries are changed; None leaves one out."""
+    whole = check_of().model_dump(mode="json")
+    for name, value in changed.items():
+        outer, _, inner = name.rpartition("__")
+        (whole[outer] if outer else whole)[inner] = value
+        if value is None and not outer:
+            del whole[inner]
+    return {"checks": [whole]}
+
+
+def effects(*strengths: float) -> list[dict[str, Any]]:
+    return [{"strength": strength, "mean": 0.1, "low": 0.0, "high": 0.2} for strength in strengths]
+
+
 HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"version": "2"}, "version must be 3"),
+        ({"version": "2"}, "version must be 4"),
         ({"operation": "multiply"}, "operation must be 'add'"),
         ({"method": ""}, "method must not be empty"),
         ({"examples": [{"prompt": "a song"}]}, "examples.0.lyrics is missing"),
@@ -159,6 +177,31 @@ HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
         ),
         ({"arrays": {f"raw_norm.{SITES[0]}": np.full((2, 2), -1.0)}}, "raw norms below 0"),
         ({"arrays": directions(np.ones((2, 2, 3)))}, "a cycle without tokens"),
+        ({"checks": None}, "checks must be a list"),
+        ({"checks": [check_of().model_dump()] * 2}, "the scorer 'embedded' is given twice"),
+        (check(scorer="a\nb"), "checks.0.scorer: must be one line"),
+        (check(identity=""), "checks.0.identity must not be empty"),
+        (check(identity=None), "checks.0.identity is missing"),
+        (check(extra=1), "checks.0.extra is not a known name"),
+        (check(pairs=0), "checks.0.pairs must be at least 1"),
+        (check(pairs=PAIRS - 1), f"scores of more than its {PAIRS - 1} pairs"),
+        (check(effects=[]), "checks.0.effects must have at least 1"),
+        (check(effects=effects(1.0, -1.0)), "rising numbers other than 0"),
+        (check(effects=effects(-1.0, 0.0, 1.0)), "rising numbers other than 0"),
+        (check(effects=effects(-1.0, 0.5, 1.0)), "its sign must compare the smallest strengths"),
+        (check(effects=effects(-1.0)), "its sign must compare the smallest strengths"),
+        (check(effects=[{"strength": "1"}]), "checks.0.effects.0.mean is missing"),
+        (check(sign__low=0.6), "the interval from 0.6 to 0.5 must rise"),
+        (check(sign__low=None), "must have both ends and a mean"),
+        (check(sign__mean=None), "must have both ends and a mean"),
+        (check(sign__mean="0.4"), "checks.0.sign.mean must be a number"),
+        (check(sign__verdict="backwards"), "verdict is 'backwards', but its numbers say 'the right way'"),
+        (check(sign__verdict="good"), "checks.0.sign.verdict must be"),
+        (check(sign__pairs=1), "but its numbers say 'too few pairs to tell'"),
+        (check(sign__low=-0.1), "but its numbers say 'not clear'"),
+        (check(control__interpretable=False), "interpretable must be true if its interval is above 0"),
+        (check(control__low=-0.1), "interpretable must be true if its interval is above 0"),
+        (check(control__pairs=-1), "checks.0.control.pairs must be at least 0"),
         ({"content": "0" * 16}, "its content is not what was written"),
         (
             {
@@ -217,7 +260,7 @@ def test_cosines_may_be_rounded(vector: Vector, tmp_path: Path) -> None:
     load_vector(replace(vector, reliability=rounded).save(tmp_path / "v"))
 
 
-@pytest.mark.parametrize(("version", "advice"), [(2, "Compute it again"), (4, "Update it")])
+@pytest.mark.parametrize(("version", "advice"), [(3, "Compute it again"), (5, "Update it")])
 def test_a_file_of_another_version_says_so(vector: Vector, tmp_path: Path, version: int, advice: str) -> None:
     file = vector.save(tmp_path / "mood.safetensors")
     changed(file, version=version)

@@ -1,6 +1,7 @@
 """`workbench steer`: what it says of vectors, and one sentence for each mistake."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ from analyses.steering import Vector, caa, load_vector
 from analyses.steering.pack_summary import pack_facts, pack_sites
 from analyses.steering.reliability import reliability
 from analyses.steering.study_packs import find_pack, load_packs, pack_file, save_pack
+from analyses.steering.study_sliders import load_sliders, slider_file
 from cache.errors import UserError
 from tests.analyses.planted_study import make_planted_study
+from tests.analyses.steering.checked import check_of
 from tests.analyses.steering.test_demon import pack as write_pack
 from tests.analyses.steering.test_published import published_austeer, published_caa
 from tests.analyses.steering.test_vector import SITE, vector_of
+from tests.dashboards.synthetic_steering import slider
 from tests.e2e.cli import Workbench, runner
 from tests.workbench.artefacts.test_hostile import RunsCode
 from workbench.cli.main import main
@@ -104,15 +108,53 @@ def test_list_names_the_vectors_of_a_study_and_what_is_damaged(
     vector: Vector, tmp_path: Path, workbench: Workbench
 ) -> None:
     study = make_planted_study(tmp_path / "study").path
-    assert "has no steering vectors" in workbench("steer", "list", study).out
+    assert "has no steering vectors and no concept sliders" in words(workbench("steer", "list", study).out)
     save_pack(study, "mood", vector)
     save_pack(study, "A name", vector)
     pack_file(study, "bad").write_bytes(b"no vector")
     outcome = workbench("steer", "list", study)
     assert outcome.code == 0
     assert "mood mood happy sad caa" in words(outcome.out)
+    assert words(outcome.out).count("not judged") == 2 and "Concept sliders" not in outcome.out
     assert len([line for line in outcome.out.splitlines() if " caa " in line]) == 2
     assert "bad.safetensors is not a vector, or is damaged" in words(outcome.err)
+
+
+def test_list_and_show_say_what_judges_say(vector: Vector, tmp_path: Path, workbench: Workbench) -> None:
+    study = make_planted_study(tmp_path / "study").path
+    one, other = check_of(-0.4), check_of(0.4, 0.05, scorer="clap")
+    file = save_pack(study, "one", replace(vector, checks=(one,)))
+    save_pack(study, "two", replace(vector, checks=(one, other)))
+    lines = workbench("steer", "list", study).out
+    assert "inverted" in lines and "embedded" in lines and "not interpretable" in words(lines)
+    assert (
+        "judge embedded − raises the judge's score: inverted (score from −1 to +1: −0.400 [−0.500, −0.300]; change at "
+        "−1: +0.200 [+0.100, +0.300], +1: −0.200 [−0.300, −0.100]; real prompts: +0.800 [+0.700, +0.900]; 6 pairs)"
+    ) in words(workbench("steer", "show", file).out)
+
+
+def test_list_and_show_know_sliders(tmp_path: Path, workbench: Workbench) -> None:
+    study = make_planted_study(tmp_path / "study").path
+    file = slider().save(study / "sliders" / "mine.safetensors")
+    (study / "sliders" / "bad.safetensors").write_bytes(b"no slider")
+    outcome = workbench("steer", "list", study)
+    assert "mine tempo fast slow tf3.cross_attn 2 40" in words(outcome.out)
+    assert "Steering vectors" not in outcome.out
+    assert "bad.safetensors is not a slider, or is damaged" in words(outcome.err)
+    shown = words(workbench("steer", "show", file).out)
+    for expected in ("method concept_slider", "rank 2", "steps trained 40", "1 pair, such as 'a fast song'"):
+        assert expected in shown
+    plain = replace(slider(), model=None, training={"source": "a folder"}).save(tmp_path / "published")
+    shown = words(workbench("steer", "show", plain).out)
+    assert "unknown weights" in shown and "steps trained unknown" in shown and "source a folder" in shown
+
+
+def test_a_slider_is_found_by_its_name_and_as_it_is_listed(tmp_path: Path) -> None:
+    for name in ("mood", "With Drums", "a/b"):
+        file = slider().save(slider_file(tmp_path, name))
+        assert slider_file(tmp_path, name) == slider_file(tmp_path, file.stem) == file
+        assert file.parent == tmp_path / "sliders"
+    assert len(load_sliders(tmp_path)) == 3
 
 
 def test_a_pack_is_found_by_its_name_and_as_it_is_listed(vector: Vector, tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""A study's concept sliders, each read once per version of its file."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from analyses.steering.slider import Slider, load_slider
+from analyses.steering.study_sliders import slider_files
+from cache.errors import UserError
+from dashboards.results import Identity
+from workbench.files import file_version
+from workbench.studies.study import Study
+
+
+def sliders(study: Study) -> dict[str, Slider | UserError]:
+    """The study's sliders by name; those that cannot be read are their error. None if their folder cannot be read."""
+    try:
+        files = slider_files(study.path)
+    except UserError:
+        return {}
+    return {file.stem: _loaded(file, study.path) for file in files}
+
+
+def _loaded(file: Path, root: Path) -> Slider | UserError:
+    try:
+        return _load(file, root, file_version(file))
+    except OSError as error:
+        return UserError(f"{file} cannot be read: {error.strerror}.")
+    except UserError as error:
+        return error
+
+
+@lru_cache(maxsize=32)
+def _load(file: Path, root: Path, version: Identity) -> Slider:
+    del version  # only part of the cache key: a changed file is read again
+    return load_slider(file, root=root)
