@@ -22,6 +22,7 @@ from cache.wording import counted, printable
 from workbench.engine.edits import Edit, add
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site, listed_sites, numbered_site
+from workbench.engine.tensors import HashedTensor
 from workbench.models.sampling import Sampling
 from workbench.provenance import provenance
 from workbench.validation import Number, validated
@@ -101,6 +102,19 @@ class Vector:
         """The norm of each site's direction by pass and step; if it has tokens, the root mean square over them."""
         return {site: norms(array) for site, array in self.directions.items()}
 
+    @cached_property
+    def _tensors(self) -> dict[tuple[str, Pass, int], HashedTensor]:
+        """The directions that edits have taken so far."""
+        return {}
+
+    def _direction(self, site: str, pass_name: Pass, step: int) -> HashedTensor:
+        key = (site, pass_name, step)
+        if key not in self._tensors:
+            self._tensors[key] = HashedTensor.of(
+                self.directions[site].sel({"pass": pass_name, "step": step}).values
+            )
+        return self._tensors[key]
+
     def over_time(self) -> "Vector":
         """Return the vector whose directions are constant in time: the means over tokens, or itself if they are."""
         if all("token" not in array.dims for array in self.directions.values()):
@@ -152,8 +166,8 @@ class Vector:
             for acting, own in PASS_MODES[how.passes].items()
             for step in range(start_step, len(by_step))
         )
-        made_on = (self.model["model"], self.model["weights_hash"])
-        return tuple(replace(edit, made_on=made_on, made_at=self.sigmas) for edit in edits)
+        made_on, made_at = (self.model["model"], self.model["weights_hash"]), self.sigmas
+        return tuple(replace(edit, made_on=made_on, made_at=made_at) for edit in edits)
 
     def _edit(
         self,
@@ -166,15 +180,13 @@ class Vector:
         keep_norm: bool,
     ) -> Edit:
         """Return the edit of one site and step in the pass `acting`, with the direction of the pass `own`."""
-        array = self.directions[site]
-        if own not in array["pass"].values:
+        if own not in self.directions[site]["pass"].values:
             raise UserError(
                 f"This vector has no direction of the {own} pass. Make it with passes=('cond', 'null')."
             )
-        place = {"pass": own, "step": step}
-        length = float(self.norms[site].sel(place)) if how.unit == "norm" else 1.0
+        length = float(self.norms[site].sel({"pass": own, "step": step})) if how.unit == "norm" else 1.0
         return add(
-            array.sel(place).values,
+            self._direction(site, own, step),
             site,
             how.strength * weight / (length or 1.0),
             keep_norm=keep_norm,

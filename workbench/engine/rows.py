@@ -57,7 +57,7 @@ def call_rows(
     acting = [
         (edit, pass_name)
         for edit in edits
-        for pass_name in set(label.passes)
+        for pass_name in label.distinct_passes
         if edit.acts_at(label.step, label.sigma, pass_name)
     ]
     changed = {(edit.row, pass_name) for edit, pass_name in acting if edit.changes_call}
@@ -113,13 +113,13 @@ def _has_latents(clip: int, clips: Sequence[Row], only_read: Collection[int]) ->
     return clips[clip].shadow_of is None and clip not in only_read
 
 
-def started_clips(label: CallLabel, edits: Sequence[RowEdit]) -> set[int]:
-    """Return the clips that an edit changes in this call."""
-    return {
-        edit.row
+def acting_edits(label: CallLabel, edits: Sequence[RowEdit]) -> tuple[RowEdit, ...]:
+    """Return the edits that act in a pass of this call."""
+    return tuple(
+        edit
         for edit in edits
-        if any(edit.acts_at(label.step, label.sigma, pass_name) for pass_name in label.passes)
-    }
+        if any(edit.acts_at(label.step, label.sigma, pass_name) for pass_name in label.distinct_passes)
+    )
 
 
 def shared_clips(clips: Sequence[Row], started: set[int]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -50,12 +51,18 @@ class CallLabel:
     clips: tuple[int, ...]
     passes: tuple[str, ...]
 
+    @cached_property
+    def distinct_passes(self) -> tuple[str, ...]:
+        """The passes of its rows, each once."""
+        return tuple(dict.fromkeys(self.passes))
+
+    @cached_property
+    def _rows(self) -> dict[tuple[int, str], int]:
+        return {place: row for row, place in enumerate(zip(self.clips, self.passes, strict=True))}
+
     def row(self, clip: int, pass_name: str) -> int:
         """Return the batch row of this pass of this clip; raise KeyError if the call does not run it."""
-        for row, (row_clip, row_pass) in enumerate(zip(self.clips, self.passes, strict=True)):
-            if (row_clip, row_pass) == (clip, pass_name):
-                return row
-        raise KeyError((clip, pass_name))
+        return self._rows[clip, pass_name]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class VelocityEdits:
         self._acting = [
             (edit, velocities[[rows.place(source, name) for source in edit.sources]])
             for edit in self._edits
-            for name in dict.fromkeys(label.passes)
+            for name in label.distinct_passes
             if edit.acts_at(label.step, label.sigma, name)
         ]
 

@@ -161,7 +161,7 @@ def plan_call(
     """
     by_site: dict[Site, list[CallEdit]] = defaultdict(list)
     conditioning: dict[int, list[CallEdit]] = defaultdict(list)
-    for edit in acting_edits(rows, edits):
+    for edit in _call_edits(rows, edits):
         for site in edit.edit.value_sites:
             by_site[site].append(edit.read_by(reads(site.block)))
         for site in edit.edit.conditioning_sites:
@@ -194,7 +194,7 @@ def _site_visit(site: Site, edits: Sequence[CallEdit], constant: bool, captured:
     return SiteVisit(site, weights, others, constant, captured)
 
 
-def acting_edits(rows: CallRows, edits: Sequence[RowEdit]) -> list[CallEdit]:
+def _call_edits(rows: CallRows, edits: Sequence[RowEdit]) -> list[CallEdit]:
     """Return the edits that act in this call, once for every pass of their row in the call, ordered by target."""
     label = rows.label
     acting = [
@@ -205,7 +205,7 @@ def acting_edits(rows: CallRows, edits: Sequence[RowEdit]) -> list[CallEdit]:
             edit.positions,
         )
         for edit in edits
-        for pass_name in dict.fromkeys(label.passes)
+        for pass_name in label.distinct_passes
         if edit.acts_at(label.step, label.sigma, pass_name) and (edit.row, pass_name) not in rows.idle
     ]
     return sorted(acting, key=lambda edit: TARGETS.index(edit.edit.target))

@@ -212,9 +212,10 @@ class AudioDiffusionModel(Architecture):
         must_be(Sequence, runs, "A batch must be a list of clips or runs")
         must_be(GenerationSettings, settings, "Settings must be made by wb.GenerationSettings")
         self.check_settings(settings)
+        sigmas = self.sigmas(settings)
         for run in map(as_run, runs):
             for edit in run.nested_edits:
-                check_edit(self, edit, settings)
+                check_edit(self, edit, settings, sigmas)
         batch = plan_batch(runs)
         check_batch(self, batch, settings, capture)
         return replace(batch, edits=placed_edits(self, batch, settings))

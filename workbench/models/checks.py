@@ -73,20 +73,26 @@ def check_runs(model: Architecture, runs: Sequence[Run], settings: GenerationSet
         every = batch_tokens(model.conditionings(clips, settings))
         return len(range(every)[model.reads(site.block)])
 
+    sigmas = model.sigmas(settings)
     for edit in edits:
-        check_edit(model, edit, settings)
-    check_windows(edits, model.sigmas(settings), model.passes(settings), n_tokens)
+        check_edit(model, edit, settings, sigmas)
+    check_windows(edits, sigmas, model.passes(settings), n_tokens)
 
 
-def check_edit(model: Architecture, edit: Edit, settings: GenerationSettings) -> None:
-    """Raise UserError for an edit made on another model or for other steps, or that does not fit the sites."""
+def check_edit(
+    model: Architecture, edit: Edit, settings: GenerationSettings, sigmas: Sequence[float]
+) -> None:
+    """Raise UserError for an edit made on another model or for other steps, or that does not fit the sites.
+
+    `sigmas` are those of runs with the settings.
+    """
     if edit.made_on is not None and edit.made_on[1] != model.weights_hash:
         name, weights_hash = edit.made_on
         raise UserError(
             f"{edit.described} was made on {name} (weights {weights_hash}), "
             f"but this model is {model.name} (weights {model.weights_hash}). Make it again on this model."
         )
-    check_steps(edit, model.sigmas(settings))
+    check_steps(edit, sigmas)
     check_blocks(sorted(edit.blocks), model.n_blocks)
     heads = edit.window.heads
     for site in edit.value_sites if edit.target == "weights" else ():

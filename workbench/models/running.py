@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool
 
 from workbench.engine.batch import Batch, Row
 from workbench.engine.conditioning import ConditioningTable
-from workbench.engine.rows import call_rows, shared_clips, started_clips
+from workbench.engine.rows import acting_edits, call_rows, shared_clips
 from workbench.engine.runs import CallInputs, CallLabel, Capture, Generation, Sink
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
@@ -55,8 +56,9 @@ def run_batch(
         for _ in tracer.iter[: settings.num_steps]:
             label = model.label_call(access.arguments(), len(clips))
             reads_velocities = label.step in velocity_steps
-            rows = call_rows(label, clips, batch.edits, started, reads_velocities, batch.only_read, is_known)
-            started |= started_clips(label, batch.edits)
+            acting = acting_edits(label, batch.edits)
+            rows = call_rows(label, clips, acting, started, reads_velocities, batch.only_read, is_known)
+            started |= {edit.row for edit in acting}
             calls.append(label)
             computed.append(len(rows.run))
             finite.append(access.finite_rows())
@@ -70,7 +72,7 @@ def run_batch(
                 )
                 if table.complete and not batch.embeds_conditioning:
                     access.skip_conditioning(len(rows.run))
-            visit_call(access, rows, batch, capture, mask, sink or keep, table)
+            visit_call(access, rows, replace(batch, edits=acting), capture, mask, sink or keep, table)
             if changes:
                 changes.read(rows, access.velocities())
             velocity = access.give_rows(rows, read=reads_velocities)

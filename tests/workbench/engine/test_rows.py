@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from workbench.engine.batch import Row, RowEdit
 from workbench.engine.edits import Edit, ablate
 from workbench.engine.edits import patch as patch_sites
-from workbench.engine.rows import CallRows, call_rows, shared_clips, started_clips
+from workbench.engine.rows import CallRows, acting_edits, call_rows, shared_clips
 from workbench.engine.runs import CallLabel
 
 A, B = "a slow song", "a fast song"
@@ -65,8 +65,8 @@ def test_an_edit_that_does_not_act_in_this_call_shares(window: dict) -> None:
     edit = RowEdit(ablate("tf0.mlp", **window), 1)
     clips = [Row(A, 1)] * 2
     assert len(call_rows(label(2, ("cond",), step=2), clips, [edit], set()).run) == 1
-    assert started_clips(label(2, ("cond",), step=2), [edit]) == set()
-    assert started_clips(label(2, step=1), [edit]) == {1}
+    assert acting_edits(label(2, ("cond",), step=2), [edit]) == ()
+    assert acting_edits(label(2, step=1), [edit]) == (edit,)
     assert len(call_rows(label(2, step=1), clips, [edit], set()).run) > 2
 
 
@@ -124,7 +124,7 @@ def test_a_sweep_of_single_steps_costs_what_its_arms_have_left(n_steps: int, pas
     for step in range(n_steps):
         call = label(len(clips), passes, step)
         total += len(call_rows(call, clips, edits, started).run)
-        started |= started_clips(call, edits)
+        started |= {edit.row for edit in acting_edits(call, edits)}
     assert total == len(passes) * (2 * n_steps + blocks * n_steps * (n_steps + 1) // 2)
 
 
@@ -194,9 +194,9 @@ def test_clips_of_their_own_are_never_left_out(call: tuple) -> None:
     with_all = call_rows(where, clips, edits, started | set(range(len(clips))), probing)
     own = {clip for clip in range(len(clips)) if clips[clip].shadow_of is None}
     assert {(clip, name) for clip in own for name in where.passes} <= set(computed(with_all))
-    assert started_clips(where, edits) == {
-        i.row for i in edits for name in where.passes if i.acts_at(where.step, where.sigma, name)
-    }
+    assert acting_edits(where, edits) == tuple(
+        i for i in edits if any(i.acts_at(where.step, where.sigma, name) for name in where.passes)
+    )
 
 
 def test_clips_are_shared_that_were_one_row_all_along() -> None:
