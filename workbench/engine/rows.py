@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 
 from workbench.engine.batch import Row, RowEdit
-from workbench.engine.runs import CallLabel
+from workbench.engine.runs import CallLabel, Capture
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,15 @@ def call_rows(
     reads_velocities: bool = False,
     only_read: Collection[int] = (),
     is_known: Callable[[int, str], bool] = lambda clip, pass_name: False,  # noqa: ARG005 - none are
+    captured: Collection[tuple[int, str]] = (),
 ) -> CallRows:
     """Return the rows of a call that must be computed, given the clips that edits have `started` to change before it.
 
     Clips that no edit has changed yet are equal if they have the same prompt, lyrics and seed: their rows are computed
     once, so that an arm that starts at step s costs nothing before it and has exactly its base run's output there. A
-    shadow is computed only if an edit reads it, or in the cond pass, if `reads_velocities`. Of the clips `only_read`
-    nothing but the conditioning is used: they are computed only if an edit reads it and it is not known yet (`is_known`
-    of clip and pass).
+    shadow is computed only if an edit reads it, if this pass of it is `captured`, or in the cond pass, if
+    `reads_velocities`. Of the clips `only_read` nothing but the conditioning is used: they are computed only if an edit
+    reads it and it is not known yet (`is_known` of clip and pass).
     """
     acting = [
         (edit, pass_name)
@@ -61,7 +62,7 @@ def call_rows(
         if edit.acts_at(label.step, label.sigma, pass_name)
     ]
     changed = {(edit.row, pass_name) for edit, pass_name in acting if edit.changes_call}
-    used = _needed(label, clips, acting, reads_velocities, only_read)
+    used = _needed(label, clips, acting, reads_velocities, only_read, captured)
     known = {(clip, pass_name) for clip, pass_name in used if clip in only_read and is_known(clip, pass_name)}
     needed = used - known
     stored = tuple(label.row(clip, pass_name) for clip, pass_name in sorted(known))
@@ -91,9 +92,10 @@ def _needed(
     acting: Sequence[tuple[RowEdit, str]],
     reads_velocities: bool,
     only_read: Collection[int],
+    captured: Collection[tuple[int, str]],
 ) -> set[tuple[int, str]]:
-    """Return the clips and passes whose output is used: by the sampler, as a velocity, or as a source."""
-    needed = {
+    """Return the clips and passes whose output is used: by the sampler, as a velocity or source, or captured."""
+    needed = set(captured) | {
         (clip, pass_name)
         for clip, pass_name in zip(label.clips, label.passes, strict=True)
         if _has_latents(clip, clips, only_read)
@@ -111,6 +113,13 @@ def _needed(
 def _has_latents(clip: int, clips: Sequence[Row], only_read: Collection[int]) -> bool:
     """Whether a clip's latents are of use: it is no shadow, and more than its conditioning is read."""
     return clips[clip].shadow_of is None and clip not in only_read
+
+
+def captured_passes(capture: Capture | None, step: int, clips: Sequence[int]) -> set[tuple[int, str]]:
+    """Return the passes of some clips that are captured at a step."""
+    if capture is None or step not in capture.steps:
+        return set()
+    return {(clip, pass_name) for clip in clips for pass_name in capture.passes}
 
 
 def acting_edits(label: CallLabel, edits: Sequence[RowEdit]) -> tuple[RowEdit, ...]:

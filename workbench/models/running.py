@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 from workbench.engine.batch import Batch, Row
 from workbench.engine.conditioning import ConditioningTable
-from workbench.engine.rows import acting_edits, call_rows, shared_clips
+from workbench.engine.rows import acting_edits, call_rows, captured_passes, shared_clips
 from workbench.engine.runs import CallInputs, CallLabel, Capture, Generation, Sink
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
@@ -57,7 +57,10 @@ def run_batch(
             label = model.label_call(access.arguments(), len(clips))
             reads_velocities = label.step in velocity_steps
             acting = acting_edits(label, batch.edits)
-            rows = call_rows(label, clips, acting, started, reads_velocities, batch.only_read, is_known)
+            captured = captured_passes(capture, label.step, batch.requested)
+            rows = call_rows(
+                label, clips, acting, started, reads_velocities, batch.only_read, is_known, captured
+            )
             started |= {edit.row for edit in acting}
             calls.append(label)
             computed.append(len(rows.run))
