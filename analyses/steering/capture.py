@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Protocol, TypedDict, Unpack, cast, runtime_checkable
 
@@ -16,8 +16,9 @@ from analyses.steering.directions import labelled
 from analyses.steering.examples import Example, pair_examples
 from analyses.steering.pairs import ends, pairs_towards
 from analyses.steering.reliability import GROUPS
-from analyses.steering.vector import Vector
+from analyses.steering.vector import Latents, Vector
 from cache.protocol import Pass
+from workbench.engine.edits import Run
 from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import Site, parse_sites
@@ -43,12 +44,13 @@ class PairOptions(TypedDict, total=False):
     passes: Sequence[Pass]
     settings: GenerationSettings | None
     lyrics: str
+    latents: Latents
     progress: Progress | None
 
 
 @dataclass(frozen=True)
 class PairValues:
-    """The outputs of a site at a step in clean and corrupt runs of consecutive pairs, from number `first` on."""
+    """The outputs of a site at a step for the clean and corrupt prompts of consecutive pairs, from `first` on."""
 
     site: Site
     step: int
@@ -84,7 +86,8 @@ class Method(BaseModel, ABC, metaclass=MadeByUsers):
 class PairCapture:
     """Pairs towards the positive value of a concept, and what is captured of their runs.
 
-    The runs of a pair share their noise; each pair has a different seed, from `seed` on.
+    The runs of a pair share their noise; each pair has a different seed, from `seed` on. With `latents` "positive" or
+    "negative" they share the latents of every step, too: the other run follows the one with this value.
     """
 
     model: AudioDiffusionModel
@@ -96,6 +99,7 @@ class PairCapture:
     capture: Capture
     settings: GenerationSettings
     lyrics: str = ""
+    latents: Latents = "own"
     progress: Progress | None = None
 
     @property
@@ -124,9 +128,19 @@ class PairCapture:
         groups = np.arange(self.n_pairs) % self.n_groups
         return np.bincount(groups).astype(float)
 
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of each pair, the clean one first."""
+        clips = [Run(Clip(example.prompt, example.seed, example.lyrics)) for example in self.examples]
+        pairs = list(zip(clips[::2], clips[1::2], strict=True))
+        if self.latents == "positive":
+            pairs = [(clean, replace(corrupt, follows=clean)) for clean, corrupt in pairs]
+        if self.latents == "negative":
+            pairs = [(replace(clean, follows=corrupt), corrupt) for clean, corrupt in pairs]
+        return [run for pair in pairs for run in pair]
+
     def stream(self, fits: Sequence[Fit]) -> None:
         """Generate the pairs in batches, and pass the outputs of every site and step to all fits, in float64."""
-        clips = [Clip(example.prompt, example.seed, example.lyrics) for example in self.examples]
 
         def pass_on(
             first: int, site: Site, step: int, outputs: Float[torch.Tensor, "clip pass token channel"]
@@ -135,7 +149,7 @@ class PairCapture:
             for fit in fits:
                 fit.add(given)
 
-        stream_clips(self.model, clips, self.settings, self.capture, pass_on, progress=self.progress)
+        stream_clips(self.model, self.runs, self.settings, self.capture, pass_on, progress=self.progress)
 
     def vector(
         self,
@@ -161,13 +175,14 @@ class PairCapture:
             sampling=self.model.sampling(self.settings),
             examples=self.examples,
             reliability=reliability,
+            latents=self.latents,
             cycle=cycle,
         )
 
 
 def stream_clips(
     model: AudioDiffusionModel,
-    clips: Sequence[Clip],
+    clips: Sequence[Clip | Run],
     settings: GenerationSettings,
     capture: Capture,
     take: Callable[[int, Site, int, Float[torch.Tensor, "clip pass token channel"]], None],
@@ -267,6 +282,7 @@ def capture_of_pairs(
     passes: Sequence[Pass] = ("cond",),
     settings: GenerationSettings | None = None,
     lyrics: str = "",
+    latents: Latents = "own",
     progress: Progress | None = None,
 ) -> PairCapture:
     """Draw the pairs of a concept from which a direction is computed; nothing is generated yet.
@@ -283,6 +299,8 @@ def capture_of_pairs(
         passes: passes that get directions.
         settings: generation settings.
         lyrics: lyrics of all clips.
+        latents: the latents at which the two prompts of a pair are compared: each its `own` run's, as published, or for
+            both those of the `positive` or of the `negative` run.
         progress: called as `progress(done, total)` with numbers of clips, while the pairs are generated.
 
     Raises:
@@ -291,7 +309,9 @@ def capture_of_pairs(
     must_be(AudioDiffusionModel, model, "A vector is made with a model, such as wb.load('organism-shared')")
     settings = settings_or_default(settings)
     drawn = validated(
-        _Drawn, {"pairs": pairs, "seed": seed, "passes": passes, "lyrics": lyrics}, "Invalid vector"
+        _Drawn,
+        {"pairs": pairs, "seed": seed, "passes": passes, "lyrics": lyrics, "latents": latents},
+        "Invalid vector",
     )
     prompt_set = asked_prompt_set(prompts)
     positive, negatives = ends(prompt_set, concept, positive, negative)
@@ -309,15 +329,17 @@ def capture_of_pairs(
         capture,
         settings,
         drawn.lyrics,
+        drawn.latents,
         progress,
     )
 
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Number of pairs, the seed with which they are drawn, their lyrics, and the passes that are captured."""
+    """Number of pairs, the seed with which they are drawn, their lyrics and latents, and the captured passes."""
 
     pairs: int
     seed: Seed
     lyrics: str
+    latents: Latents
     passes: Annotated[tuple[Pass, ...], Field(min_length=1)]

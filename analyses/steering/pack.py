@@ -55,6 +55,7 @@ class Header(Strict):
     sites: dict[str, PackSite] = Field(min_length=1)
     passes: list[Pass] = Field(min_length=1)
     sigmas: Sigmas
+    latents: Literal["own", "positive", "negative", "mixed", "unknown"]
     cycle: bool
     model: ModelEntry
     settings: GenerationSettings
@@ -101,6 +102,7 @@ _PLAIN = (
     "positive",
     "negative",
     "unit",
+    "latents",
     "cycle",
     "model",
     "settings",

@@ -12,6 +12,13 @@ from analyses.steering.reliability import cosine_with_truth
 from analyses.steering.vector import Vector
 from cache.wording import counted, quoted
 
+LATENTS = {
+    "own": "",
+    "positive": "the latents of the positive run, for both prompts",
+    "negative": "the latents of the negative run, for both prompts",
+    "mixed": "different latents (a stack)",
+    "unknown": "unknown latents",
+}
 NOTES = ("resampled", "source", "note")
 """Facts of the provenance that are shown, besides time and version."""
 
@@ -28,6 +35,7 @@ def pack_facts(vector: Vector) -> dict[str, str]:
         "strength 1 adds": vector.unit,
         "raw norms": _raw_norms(vector),
         "along the clip": _time(vector),
+        "pairs compared at": LATENTS[vector.latents],
         "steps": f"{len(sigmas)}, sigma {sigmas[0]:.4g} to {sigmas[-1]:.4g}",
         "model": f"{model['model']} (weights {model['weights_hash']}, {model.get('dtype', 'unknown dtype')})",
         "sampling": f"{sampling.scheduler}, guidance {sampling.guidance_scale:g}, {vector.settings.duration:g} s",

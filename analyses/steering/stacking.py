@@ -76,6 +76,7 @@ def stack(
         reliability=unknown_reliability(
             list(directions), directions[next(iter(directions))]["pass"].values.tolist(), len(first.sigmas)
         ),
+        latents=first.latents if len({vector.latents for vector in vectors}) == 1 else "mixed",
         cycle=any(vector.cycle for vector in vectors),
         provenance=provenance(
             **{name: first.provenance[name] for name in RESAMPLED if name in first.provenance}

@@ -27,6 +27,11 @@ from workbench.models.sampling import Sampling
 from workbench.provenance import provenance
 from workbench.validation import Number, validated
 
+Latents = Literal["own", "positive", "negative"]
+"""At which latents the prompts of a pair are compared: each at those of its own run, or both at those of one run."""
+KnownLatents = Latents | Literal["mixed", "unknown"]
+"""Those of a vector, which may be a stack of different ones, or come from elsewhere."""
+
 PassMode = Literal["cond_only", "null_only", "null_on_cond", "separate", "cond_on_both", "null_on_both"]
 PASS_MODES: dict[PassMode, dict[Pass, Pass]] = {
     "cond_only": {"cond": "cond"},
@@ -59,6 +64,7 @@ class Vector:
         sampling: what the model did with these settings (its `sampling(settings)`).
         examples: the clips that they were computed from; empty if they are unknown.
         reliability: how much they depend on the choice of pairs (see `analyses.steering.reliability`).
+        latents: at which latents the clips of a pair were compared (see `KnownLatents`).
         cycle: whether the tokens are a cycle that repeats along the clip.
         raw_norms: the norms by site, pass and step before the directions were normalised, NaN if they are unknown; by
             default their own, if they are not normalised.
@@ -78,6 +84,7 @@ class Vector:
     sampling: Sampling
     examples: tuple[Example, ...]
     reliability: xr.Dataset
+    latents: KnownLatents = "own"
     cycle: bool = False
     raw_norms: Mapping[str, xr.DataArray] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()

@@ -56,6 +56,13 @@ def fit(
     negative: Negative = "",
     pairs: Annotated[int, typer.Option(min=1, help="Pairs from which the vector is computed.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the pairs and their noise.")] = 0,
+    latents: Annotated[
+        Literal["own", "positive", "negative"],
+        typer.Option(
+            help="At which latents the prompts of a pair are compared: each at those of its own run, as published, "
+            "or both at those of the positive or of the negative run."
+        ),
+    ] = "own",
     pass_name: Annotated[
         list[str] | None,
         typer.Option("--pass", help="Pass that gets directions (cond by default). Repeatable."),
@@ -120,6 +127,7 @@ def fit(
             negative=negative,
             pairs=pairs,
             seed=seed,
+            latents=latents,
             passes=passes,
             progress=report,
         )

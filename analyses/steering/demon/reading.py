@@ -86,6 +86,7 @@ def vector_from_demon(
         settings=settings,
         sampling=model.sampling(settings),
         examples=(),
+        latents="unknown",
         reliability=unknown_reliability(sites, passes, len(sigmas)),
         raw_norms=raw_norms,
         provenance=provenance(

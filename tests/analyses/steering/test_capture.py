@@ -1,6 +1,6 @@
 """Several methods fitted to pairs that are generated once."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -9,9 +9,11 @@ from analyses.steering import CAA, AUSteer, austeer, caa, fit
 from analyses.steering.capture import GroupSums, capture_of_pairs
 from cache.errors import UserError
 from tests.analyses.steering.pair_values import give, random_outputs
-from tests.tolerances import assert_close
-from workbench.engine.runs import Clip
+from tests.tolerances import assert_close, difference
+from workbench.engine.edits import Run, as_run, patch
+from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings
+from workbench.engine.sites import parse_sites
 from workbench.models.ace_step import AceStep15
 
 SITES = ["tf0.cross_attn", "tf1.cross_attn"]
@@ -92,8 +94,32 @@ def test_all_clips_have_the_lyrics_and_are_counted(
     counted: list[tuple[int, int]] = []
     options = {**OPTIONS, "lyrics": "oh the end", "progress": lambda *counts: counted.append(counts)}
     (vector,) = fit(tiny64, "mood", SITES, [CAA()], **options)
-    assert {clip.lyrics for clip in generated} == {"oh the end"}
+    assert {as_run(run).clip.lyrics for run in generated} == {"oh the end"}
     assert {example.lyrics for example in vector.examples} == {"oh the end"}
     assert counted == [(8, 10), (10, 10)]
     with pytest.raises(UserError, match="lyrics"):
         capture_of_pairs.__wrapped__(tiny64, "mood", SITES, lyrics=3, settings=OPTIONS["settings"])
+
+
+@pytest.mark.parametrize("latents", ["positive", "negative"])
+def test_prompts_can_be_compared_at_the_latents_of_one_run(
+    tiny64: AceStep15, latents: Literal["positive", "negative"]
+) -> None:
+    """The difference is then what an edit that reads both prompts at these latents adds."""
+    options = {**OPTIONS, "pairs": 1, "settings": GenerationSettings(duration=1.0, num_steps=4)}
+    vector = caa(tiny64, "mood", SITES[1], time="token", latents=latents, **options)
+    own = caa(tiny64, "mood", SITES[1], time="token", **options)
+    found, of_own = (each.directions[SITES[1]].sel({"pass": "cond"}).values for each in (vector, own))
+    clean, corrupt = (Clip(example.prompt, example.seed) for example in vector.examples)
+    base, other = (clean, corrupt) if latents == "positive" else (corrupt, clean)
+    step = 3
+    moved = Run(base, (patch(SITES[1], Run(other, follows=Run(base)), target="output", steps=(step, step)),))
+    capture = Capture(parse_sites(SITES[1], 2), (step,), ("cond",))
+    generation = tiny64.generate_batch([base, moved], options["settings"], capture)
+    (followed, follower) = next(iter(generation.activations.values()))[:, 0, 0].double().numpy()
+    sign = 1 if latents == "positive" else -1
+    assert_close(found[step], sign * (followed - follower))
+    assert_close(found[0], of_own[0])  # all runs start from the same noise
+    assert difference(found[step], of_own[step]) > 1e-3
+    assert vector.latents == latents and own.latents == "own"
+    assert vector.n_pairs == 1

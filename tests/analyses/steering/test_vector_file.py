@@ -137,6 +137,7 @@ HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
         ({"version": "2"}, "version must be 4"),
         ({"operation": "multiply"}, "operation must be 'add'"),
         ({"method": ""}, "method must not be empty"),
+        ({"latents": "both"}, "latents must be"),
         ({"examples": [{"prompt": "a song"}]}, "examples.0.lyrics is missing"),
         ({"extra": 1}, "extra is not a known name"),
         ({"model": {"model": "tiny"}}, "weights_hash"),

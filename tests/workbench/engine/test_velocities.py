@@ -9,10 +9,20 @@ import torch
 from cache.errors import UserError
 from tests.tolerances import assert_close, difference
 from workbench.engine.batch import Row, RowEdit, plan_batch
-from workbench.engine.edits import SELF, Edit, Run, Window, add_difference, add_velocity, edit_from_json
+from workbench.engine.edits import (
+    SELF,
+    Edit,
+    Run,
+    Window,
+    add_difference,
+    add_velocity,
+    edit_from_json,
+    patch,
+)
 from workbench.engine.rows import call_rows
-from workbench.engine.runs import CallLabel, Clip
+from workbench.engine.runs import CallLabel, Capture, Clip
 from workbench.engine.settings import GenerationSettings
+from workbench.engine.sites import Site
 from workbench.engine.velocities import VelocityEdits
 from workbench.models.base import AudioDiffusionModel
 
@@ -48,6 +58,20 @@ def test_differences_are_added_to_their_rows_in_their_steps() -> None:
         assert found[step][:, 0, 0].tolist() == [pushed, 0.0, third]
         assert (found[step] == found[step][:, :1, :1]).all()
     assert not guided.any(), "the guided velocities are not changed in place"
+
+
+def test_what_is_captured_of_a_run_that_follows_is_its_own(tiny64: AudioDiffusionModel) -> None:
+    """It is what an edit reads from it: patched into the followed run at one step, it is captured there, too."""
+    site, step = Site.parse("tf1.cross_attn"), 2
+    capture = Capture((site,), (step,), ("cond", "null"))
+    follower = Run(PLUS, follows=Run(CLIP))
+    patched = Run(CLIP, (patch(str(site), follower, target="output", steps=(step, step)),))
+    plain, own, read = tiny64.generate_batch([CLIP, follower, patched], SETTINGS, capture).activations[site]
+    assert_close(own, read)
+    assert difference(own[:, 0], plain[:, 0]) > 1e-3
+    assert_close(own[:, 1], plain[:, 1])  # the null pass has no prompt
+    (alone,) = tiny64.generate_batch([follower], SETTINGS, capture).activations[site]
+    assert_close(alone, own)
 
 
 def test_runs_with_latents_of_their_own_can_be_read(tiny64: AudioDiffusionModel) -> None:
