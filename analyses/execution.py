@@ -116,7 +116,7 @@ def _audio(
         return audio[0].float().cpu().numpy()
     assert isinstance(run.clip, Clip)
     what = f"The run '{name}' of {quoted(run.clip.prompt)} (seed {run.clip.seed})"
-    sentence = not_finite(what, broke_at, store.dtype)
+    sentence = not_finite(what, broke_at, store.dtype, bool(run.edits))
     if not run.edits:
         raise UserError(sentence)
     _log.error("%s", sentence)

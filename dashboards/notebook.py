@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 import xarray as xr
@@ -17,10 +18,11 @@ from analyses.probes.run import asked_probes, run_probes
 from analyses.probes.spec import ProbeSpec
 from analyses.sae.run import asked_training, is_trained, load_sae, run_sae
 from analyses.sae.spec import TrainSettings
-from analyses.steering.asking import asked_steering, check_name, check_pairs, fit_vector, ways_of_packs
+from analyses.steering.asking import Steering, check_name
 from analyses.steering.judging import STRENGTHS, judged
-from analyses.steering.ladder import ladder
 from analyses.steering.run import Way, run_steering
+from analyses.steering.slider import Slider
+from analyses.steering.trials import asked_ladder, asked_trial, rungs_of_ladder, ways_of_trial
 from analyses.steering.vector import Vector
 from analyses.steering_spec import SteeringSpec
 from cache.errors import UserError
@@ -43,7 +45,7 @@ from workbench.studies.planning import plan_study, words_unknown
 from workbench.studies.request import StudyRequest
 from workbench.studies.study import Study
 from workbench.studies.tracing import trace_study
-from workbench.validation import must_be, validated
+from workbench.validation import must_be
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -194,18 +196,18 @@ class OpenStudy:
         return SaeResult(self.folder, name, load_result(self.folder, name))
 
     @takes(SteeringSpec)
-    def steer(self, vectors: Vector | Mapping[str, Vector], **options: Any) -> Result:
-        """Steer new prompts with a vector, or several by name, and random ones, as `workbench steer apply` does.
+    def steer(self, ways: Steering | Mapping[str, Steering], **options: Any) -> Result:
+        """Steer new prompts in a way, or several by name, and with random vectors, as `workbench steer apply` does.
 
-        The vectors are of one concept. `options` are the fields of `analyses.steering_spec.SteeringSpec`: strengths,
-        pairs, randoms …
+        Ways of steering are vectors, concept sliders and methods that steer through the prompt, all for one concept.
+        `options` are the fields of `analyses.steering_spec.SteeringSpec`: strengths, pairs, randoms …
         """
-        must_be((Vector, Mapping), vectors, "Vectors must be one, such as wb.caa returns, or several by name")
-        named = {vectors.concept: vectors} if isinstance(vectors, Vector) else dict(vectors)
-        for vector in named.values():
-            must_be(Vector, vector, "A vector must be one such as wb.caa returns")
-        spec = asked_steering(self.folder, list(named.values()), **options)
-        return self._try(spec, ways_of_packs(named, spec.randoms, spec.seed))
+        must_be((*_STEERING, Mapping), ways, f"{_WAY}, or several by name")
+        named = list(ways.items()) if isinstance(ways, Mapping) else [(ways.concept, ways)]
+        for _, each in named:
+            must_be(_STEERING, each, _WAY)
+        spec = asked_trial(self.folder, named, **options)
+        return self._try(spec, ways_of_trial(named, spec, note))
 
     def check(
         self,
@@ -240,32 +242,22 @@ class OpenStudy:
         positive: str = "",
         negative: str = "",
         fit_pairs: int = 16,
+        others: Mapping[str, Vector | Slider] = MappingProxyType({}),
         **options: Any,
     ) -> Result:
         """Show where a concept is lost between patching and steering, as `workbench steer ladder` does.
 
         `sites` are blocks, such as tf3+tf4, by default those with an impact of at least .1 in the study's map of
-        blocks.
+        blocks. `others` are further vectors and concept sliders of the concept by name, each a rung of its own.
         """
-        asked = validated(
-            SteeringSpec, {"concept": concept, "positive": "", "negatives": (), **options}, "Invalid ladder"
-        )
-        check_pairs(self.folder, concept, positive, negative, fit_pairs, asked.pairs, asked.seed)
+        must_be(Mapping, others, "Others must be vectors or sliders by name, such as {'signs': vector}")
+        for each in others.values():
+            must_be((Vector, Slider), each, "Each of the others must be a vector or a concept slider")
+        named = list(others.items())
+        spec = asked_ladder(self.folder, concept, positive, negative, fit_pairs, named, **options)
         with progress("Generating clips") as report:
-            vector = fit_vector(
-                self.folder,
-                self.model,
-                "caa",
-                concept,
-                sites,
-                {"time": "token"},
-                positive=positive,
-                negative=negative,
-                pairs=fit_pairs,
-                progress=report,
-            )
-        spec = asked_steering(self.folder, [vector], **{"name": f"ladder-{concept}", **options})
-        return self._try(spec, ladder(vector, randoms=spec.randoms, seed=spec.seed))
+            rungs = rungs_of_ladder(self.folder, self.model, spec, note, sites, fit_pairs, named, report)
+        return self._try(spec, rungs)
 
     def _try(self, spec: SteeringSpec, ways: Sequence[Way]) -> Result:
         with progress("Steering prompts") as report:
@@ -310,6 +302,8 @@ _MAIN_FIGURES = {
 }
 """The main figure for each kind of result, and the figure's option that selects the result."""
 
+_STEERING = get_args(Steering)
+_WAY = "A way of steering must be a vector, such as wb.caa returns, a concept slider or a prompt method"
 _FOLDER = "A study must be given by its folder, such as 'studies/first'"
 
 

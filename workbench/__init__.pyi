@@ -17,6 +17,7 @@ from .engine.edits import (
     edit_features,
     low_rank,
     patch,
+    patch_reconstruction,
     random_patch,
     steer_back,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "low_rank",
     "open",
     "patch",
+    "patch_reconstruction",
     "pci",
     "published_slider",
     "random_patch",

@@ -85,8 +85,11 @@ def unscorable(audio: Float[np.ndarray, "channel sample"]) -> str:
     return ""
 
 
-def not_finite(what: str, step: int | None, dtype: str) -> str:
-    """Return the error for `what`, whose numbers became NaN or infinite in a step, or in decoding (None)."""
+def not_finite(what: str, step: int | None, dtype: str, edited: bool = False) -> str:
+    """Return the error for `what`, whose numbers became NaN or infinite in a step, or in decoding (None).
+
+    If it was `edited`, the edits are the first suspect: the numbers of a huge strength overflow.
+    """
     where = "in decoding" if step is None else f"in step {step}"
     wider = {"float16": "bfloat16 or float32", "bfloat16": "float32"}.get(dtype)
     advice = (
@@ -94,6 +97,8 @@ def not_finite(what: str, step: int | None, dtype: str) -> str:
         if wider
         else "check the model's weights and the settings"
     )
+    if edited:
+        advice = f"use smaller strengths in its edits, or {advice}"
     return f"{what} became NaN or infinite {where} (the model runs in {dtype}): {advice}."
 
 

@@ -112,7 +112,12 @@ def save_sae(study: Study, sae: SAE, result: xr.Dataset, spec: BaseModel, second
 
 def is_trained(study: Study, spec: TrainSpec) -> bool:
     """Whether the study has an SAE trained with exactly this spec, and its result."""
-    return (sae_folder(study, spec.site) / CONFIG_FILE).is_file() and study.is_done(f"sae-{spec.site}", spec)
+    return has_sae(study, spec.site) and study.is_done(f"sae-{spec.site}", spec)
+
+
+def has_sae(study: Study, site: str) -> bool:
+    """Whether the study has an SAE of a site."""
+    return (sae_folder(study, site) / CONFIG_FILE).is_file()
 
 
 def load_sae(study: Study, site: str) -> SAE:

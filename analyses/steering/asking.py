@@ -1,9 +1,7 @@
-"""Make sites, vectors and ways of steering from a user's options."""
+"""Make sites, vectors, sliders and prompt methods from a user's options."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Unpack
@@ -15,28 +13,25 @@ from analyses.steering.austeer import AUSteer
 from analyses.steering.caa import CAA
 from analyses.steering.capture import Method, PairOptions, fit
 from analyses.steering.free_sliders import free_sliders
-from analyses.steering.ladder import nulls
-from analyses.steering.pairs import ends, pairs_towards
-from analyses.steering.pci import PCI, pci
+from analyses.steering.pairs import ends
+from analyses.steering.pci import pci
 from analyses.steering.probe_direction import Probe
 from analyses.steering.prompt_method import PromptMethod
-from analyses.steering.run import Way
 from analyses.steering.sae_features import SAEFeatures
-from analyses.steering.schedule import Schedule
 from analyses.steering.slider import Slider, load_slider
 from analyses.steering.study_packs import find_pack
 from analyses.steering.study_sliders import slider_file
 from analyses.steering.text_embedding import text_embedding
 from analyses.steering.token_embedding import TokenEmbedding, token_embedding
 from analyses.steering.vector import Vector, load_vector
-from analyses.steering_spec import METHODS, PROMPT_METHODS, SteeringSpec
+from analyses.steering_spec import METHODS, PROMPT_METHODS
 from cache.errors import UserError
-from workbench.engine.edits import Edit
 from workbench.engine.sites import check_blocks, parse_blocks
 from workbench.models.base import AudioDiffusionModel
 from workbench.studies.study import Study
 from workbench.validation import validated
 
+SUFFIX = ".safetensors"
 EVERY, BUT = "all", "all-"
 PART = "cross_attn"
 LEAST_IMPACT = 0.1
@@ -140,26 +135,19 @@ def fit_vector(
     if method not in METHODS:
         raise UserError(f"Unknown method '{method}'. Methods: {', '.join(METHODS)}.")
     chosen = asked_sites(study, model, concept, sites)
-    of_study = {"saes": {site: load_sae(study, site) for site in chosen}} if method == "sae-features" else {}
-    fitted = validated(CLASSES[method], {**own, **of_study}, f"Invalid options of {method}")
-    options |= {
+    saes = {"saes": {site: load_sae(study, site) for site in chosen}} if method == "sae-features" else {}
+    fitted = validated(CLASSES[method], {**own, **saes}, f"Invalid options of {method}")
+    (vector,) = fit(model, concept, chosen, [fitted], **{**options, **of_study(study)})
+    return vector
+
+
+def of_study(study: Study) -> PairOptions:
+    """Return the options of pairs that are a study's: its prompt set, settings and lyrics."""
+    return {
         "prompts": study.spec.prompts,
         "settings": study.spec.settings,
         "lyrics": study.spec.lyrics,
     }
-    (vector,) = fit(model, concept, chosen, [fitted], **options)
-    return vector
-
-
-def check_pairs(
-    study: Study, concept: str, positive: str, negative: str, fit_pairs: int, pairs: int, seed: int
-) -> None:
-    """Raise UserError if there are not enough pairs to compute a vector and to try it on others."""
-    prompts = study.spec.prompts
-    towards = (concept, *ends(prompts, concept, positive, negative))
-    fitted = pairs_towards(prompts, *towards, fit_pairs, 0)
-    own = {prompt.text for pair in fitted for prompt in (pair.clean, pair.corrupt)}
-    pairs_towards(prompts, *towards, pairs, seed, own)
 
 
 def check_name(name: str) -> None:
@@ -180,6 +168,34 @@ def asked_slider(study: Study, name: str) -> Slider:
     if _is_path(name):
         return load_slider(Path(name))
     return load_slider(slider_file(study.path, name), root=study.path)
+
+
+def asked_steering(
+    study: Study, packs: Sequence[str], sliders: Sequence[str]
+) -> list[tuple[str, Vector | Slider]]:
+    """Load packs and sliders, given by name or file, with the names that results show: those of the files.
+
+    Raises:
+        UserError: as `asked_pack` and `asked_slider`; or if two packs, or two sliders, have the same name.
+    """
+    return [
+        *((name, asked_pack(study, given)) for name, given in _by_name(packs)),
+        *((name, asked_slider(study, given)) for name, given in _by_name(sliders)),
+    ]
+
+
+def _by_name(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return names or files with the name that results show for each."""
+    found: dict[str, str] = {}
+    for given in names:
+        name = Path(given).name.removesuffix(SUFFIX)
+        if name in found:
+            raise UserError(
+                f"{found[name]} and {given} would have the same name in results, '{name}'. Give each one once, and "
+                "rename one of two files with the same name."
+            )
+        found[name] = given
+    return list(found.items())
 
 
 def prompt_method(
@@ -208,61 +224,5 @@ def prompt_method(
     return made
 
 
-def ways_of_packs(packs: Mapping[str, Vector], randoms: int, seed: int, **how: Any) -> list[Way]:
-    """Return each vector, and random vectors like it, as ways of steering; `how` are options of `Vector.at`."""
-    ways = []
-    for name, vector in packs.items():
-        ways.append(Way(name, partial(vector.at, **how)))
-        drawn = nulls(name, vector, randoms, seed)
-        ways += [replace(way, at=partial(way.at, **how)) for way in drawn]
-    return ways
-
-
-def way_of(
-    name: str, steering: Slider | PromptMethod | TokenEmbedding, schedule: Schedule, start_step: int
-) -> Way:
-    """Return a slider or a method as a way of steering; PCI, whose strength is a number of steps, has no schedule."""
-    if isinstance(steering, PCI):
-        return Way(name, steering.at)
-    at: Callable[..., tuple[Edit, ...]] = steering.at
-    return Way(name, partial(at, schedule=schedule, start_step=start_step))
-
-
-def asked_steering(study: Study, steered: Sequence[Steering], **options: Any) -> SteeringSpec:
-    """Make the spec of a trial of vectors and methods for one concept, on prompts that no vector was computed from.
-
-    Raises:
-        UserError: if they are not for the same concept, or point different ways.
-    """
-    towards = sorted({(each.concept, each.positive) for each in steered})
-    if len(towards) != 1:
-        each = " and ".join(f"{concept} (towards {positive})" for concept, positive in towards)
-        raise UserError(
-            "Ways of steering can be compared if they are for the same concept and point the same way; got "
-            f"{each or 'none'}."
-        )
-    first, prompts = steered[0], study.spec.prompts
-    known = first.concept in prompts.concepts and first.negative in prompts.concepts[first.concept]
-    positive, negatives = ends(prompts, first.concept, first.positive, first.negative if known else "")
-    own = {prompt for each in steered for prompt in _prompts(each)}
-    values = {
-        "concept": first.concept,
-        "positive": positive,
-        "negatives": negatives,
-        "without": sorted(own),
-        **options,
-    }
-    return validated(SteeringSpec, values, "Invalid steering")
-
-
 def _is_path(name: str) -> bool:
-    return name.endswith(".safetensors") or "/" in name
-
-
-def _prompts(steering: Steering) -> list[str]:
-    """Return the prompts that a direction or slider was computed from."""
-    if isinstance(steering, Vector):
-        return [example.prompt for example in steering.examples]
-    if isinstance(steering, Slider):
-        return [prompt for pair in steering.training.get("prompts", []) for prompt in pair]
-    return []
+    return name.endswith(SUFFIX) or "/" in name

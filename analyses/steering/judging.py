@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyses.steering.asking import asked_steering
 from analyses.steering.checks import Check, Control, Effect, Sign, compared, sign_verdict
 from analyses.steering.effects import compared_arms, pairs_with_both
 from analyses.steering.run import Progress, Way, run_steering
 from analyses.steering.study_packs import find_pack
+from analyses.steering.trials import asked_trial
 from analyses.steering.vector import PassMode, Vector, load_vector
 from analyses.steering_spec import CHECK, LONGEST_NAME
 from cache.errors import UserError
@@ -58,7 +58,7 @@ def judged(
             concept; or if no strength is above 0.
     """
     asked = {"strengths": STRENGTHS, **options, "name": trial_name(name), "randoms": 0}
-    spec = asked_steering(study, [vector], **asked)
+    spec = asked_trial(study, [(name, vector)], **asked)
     if compared(spec.strengths) is None:
         raise UserError("A check needs a strength above 0, whose effect shows the sign.")
     way = Way(WAY, partial(vector.at, passes=_passes(vector)))

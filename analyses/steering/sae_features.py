@@ -28,9 +28,9 @@ ScoreName = Literal["tfidf", "diff", "ratio", "cohens_d", "mean_pos", "logistic"
 class SAEFeatures(Method):
     """The decoder rows of the `k` features of each site, pass and step that are most specific to the positive prompts.
 
-    `saes` are by site. The `score` says how specific a feature is (see `analyses.steering.feature_scores`); features
-    with a score of 0 or less are left out. If `contrastive`, the decoder rows of the `k` features most specific to the
-    negative prompts are subtracted.
+    `saes` are by site; sites without one get no direction. The `score` says how specific a feature is (see
+    `analyses.steering.feature_scores`); features with a score of 0 or less are left out. If `contrastive`, the decoder
+    rows of the `k` features most specific to the negative prompts are subtracted.
     """
 
     saes: Mapping[str, SAE]
@@ -39,16 +39,17 @@ class SAEFeatures(Method):
     contrastive: bool = False
 
     def start(self, captured: PairCapture) -> "FeatureFit":
-        """Start a fit; raise UserError if a site has no autoencoder, or one of another width or with fewer features."""
-        names = captured.model.block_names
-        given = saes_by_site(self.saes, names)
-        for site in captured.capture.sites:
-            if str(site) not in given:
-                raise UserError(f"There is no autoencoder for {site}, only for {', '.join(given)}.")
+        """Start a fit; raise UserError if no site has an autoencoder, or one is too narrow or has too few features."""
+        given = saes_by_site(self.saes, captured.model.block_names)
+        every = captured.capture.sites
+        sites = [site for site in every if str(site) in given]
+        if not sites:
+            raise UserError(
+                f"There is no autoencoder for {' or '.join(map(str, every))}, only for {', '.join(given) or 'no site'}."
+            )
+        for site in sites:
             check_sae(given[str(site)], site, captured.model, self.k)
-        of_sites = {
-            str(site): deepcopy(given[str(site)]).to(captured.model.device) for site in captured.capture.sites
-        }
+        of_sites = {str(site): deepcopy(given[str(site)]).to(captured.model.device) for site in sites}
         return FeatureFit(self, of_sites, captured)
 
 
@@ -107,6 +108,8 @@ class FeatureFit:
 
     def add(self, values: PairValues) -> None:
         site = str(values.site)
+        if site not in self._saes:
+            return
         self._tokens[site] = values.clean.shape[2]
         for outputs, sums, squares in zip(
             (values.clean, values.corrupt), self._sums, self._squares, strict=True

@@ -175,8 +175,9 @@ def _check_alike(first: Vector, other: Vector) -> None:
         )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the sum is checked
 def _sum(array: xr.DataArray, how: _How) -> xr.DataArray:
-    """Return the sum of a site's directions under the budget."""
+    """Return the sum of a site's directions under the budget; raise UserError if it is not finite."""
     weights = np.array(how.weights)
     values = array.values.astype(float)
     flat = values.reshape(*values.shape[:3], -1)
@@ -188,7 +189,10 @@ def _sum(array: xr.DataArray, how: _How) -> xr.DataArray:
         "mean": 1 / len(weights),
         "shared": _shared_scale(lengths, np.linalg.norm(total, axis=-1)),
     }[how.budget]
-    return array.isel(vector=0, drop=True).copy(data=(total * scale).reshape(values.shape[1:]))
+    together = (total * scale).reshape(values.shape[1:])
+    if not np.isfinite(together).all():
+        raise UserError("The sum of the vectors is too large for a number. Give smaller weights.")
+    return array.isel(vector=0, drop=True).copy(data=together)
 
 
 def _shared_scale(

@@ -43,7 +43,8 @@ DOSE_HELP = (
 )
 LADDER_HELP = (
     "How much of the real prompt's change each way of steering makes: 0 is the unsteered run, 1 the real prompt. On "
-    "the recovery ladder, each row knows less than the row above it. Grey: the null band of random vectors."
+    "the recovery ladder, each row down to the vector knows less than the row above it. Grey: the null band of random "
+    "vectors."
 )
 EFFECTS_HELP = (
     "The change in the score for every concept, divided by the change that the real prompt makes in the steered one. A "

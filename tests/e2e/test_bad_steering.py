@@ -18,6 +18,7 @@ __all__ = ["workbench"]
 CONCEPT = ("--concept", "tempo")
 SITES = (*CONCEPT, "--sites", "all")
 PACK = ("--pack", "tempo", "--pairs", "1")
+LADDER = (*SITES, "--fit-pairs", "1", "--pairs", "1")
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,20 @@ def study(tiny: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("apply", *PACK, "--name", "a/b"), ("name", "letters, digits")),
         (("apply", "--pack", "tempo", "--pairs", "2"), ("from 1 to 1", "other prompts", "got 2")),
         (("apply", *PACK, "--scorer", "ears"), ("Unknown scorer 'ears'",)),
+        (
+            ("apply", *PACK, "--pack", "other/tempo.safetensors"),
+            ("same name in results, 'tempo'", "rename one"),
+        ),
+        (("apply", "--slider", "a/b", "--slider", "c/b"), ("a/b and c/b", "same name in results")),
         (("ladder", "--concept", "genre", "--sites", "all"), ("Unknown concept 'genre'",)),
         (("ladder", *SITES, "--fit-pairs", "2", "--pairs", "1"), ("from 1 to 0", "other prompts")),
+        (("ladder", *LADDER, "--strength", "-1"), ("above 0", "towards slow", "got -1")),
+        (("ladder", *LADDER, "--pack", "mood"), ("mood", "cannot be read")),
+        (
+            ("ladder", *LADDER, "--pack", "tempo", "--positive", "fast"),
+            ("towards fast", "tempo (towards slow)"),
+        ),
+        (("ladder", *LADDER, "--resample", "sigma"), ("--resample is for steering vectors",)),
     ],
 )
 def test_steer_refuses(

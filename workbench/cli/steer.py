@@ -25,6 +25,7 @@ from workbench.cli.steering_options import KeepNorm, Passes, Resample, Schedule,
 
 if TYPE_CHECKING:
     from analyses.steering.run import Way
+    from analyses.steering.trials import Others
     from workbench.models.base import AudioDiffusionModel
     from workbench.studies.study import Study
 
@@ -39,6 +40,14 @@ Sites = Annotated[
 ]
 Positive = Annotated[str, typer.Option(help="Value to steer towards; by default the concept's first.")]
 Negative = Annotated[str, typer.Option(help="Value to steer away from; by default all others.")]
+Packs = Annotated[
+    list[str] | None,
+    typer.Option(help="Steering vector: its name in the study, or a file. Repeatable, to compare them."),
+]
+Sliders = Annotated[
+    list[str] | None,
+    typer.Option(help="Concept slider: its name in the study, or a file. Repeatable."),
+]
 
 app.command()(show)
 app.command("list")(list_packs)
@@ -213,14 +222,8 @@ def train_slider(
 @offers(SteeringSpec, randoms="--random")
 def apply(
     study_folder: StudyFolder,
-    pack: Annotated[
-        list[str] | None,
-        typer.Option(help="Steering vector: its name in the study, or a file. Repeatable, to compare them."),
-    ] = None,
-    slider: Annotated[
-        list[str] | None,
-        typer.Option(help="Concept slider: its name in the study, or a file. Repeatable."),
-    ] = None,
+    pack: Packs = None,
+    slider: Sliders = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -245,14 +248,8 @@ def apply(
 
     Prompts that a vector was computed from are left out. Runs that the study already has are not repeated.
     """
-    from analyses.steering.asking import (
-        asked_pack,
-        asked_slider,
-        asked_steering,
-        prompt_method,
-        way_of,
-        ways_of_packs,
-    )
+    from analyses.steering.asking import asked_steering, prompt_method
+    from analyses.steering.trials import asked_trial, ways_of_trial
 
     if not (pack or slider or method):
         raise UserError(
@@ -279,34 +276,19 @@ def apply(
             "--schedule and --start-step cannot be combined with --method pci, whose strength is a number of steps."
         )
     study = open_study(study_folder)
-    packs = {_short(name): asked_pack(study, name) for name in dict.fromkeys(pack or [])}
-    model = study.load_model(device)
-    for name, vector in packs.items():
-        note_differences(vector, name, model.sampling(study.spec.settings))
-    if resample is not None:
-        sigmas = model.sigmas(study.spec.settings)
-        packs = {name: resampled(vector, name, sigmas) for name, vector in packs.items()}
-    sliders = {_short(name): asked_slider(study, name) for name in dict.fromkeys(slider or [])}
-    named = [each.concept for each in packs.values()] + [each.concept for each in sliders.values()]
-    concept = concept or next(iter(named), "")
+    given = asked_steering(study, pack or [], slider or [])
+    concept = concept or next((each.concept for _, each in given), "")
     if not concept:
         raise UserError("Give the concept that the methods steer (--concept).")
-    methods = {
-        name: prompt_method(study, model, name, concept, sites, positive, negative)
+    model = study.load_model(device)
+    methods = [
+        (name, prompt_method(study, model, name, concept, sites, positive, negative))
         for name in dict.fromkeys(method or [])
-    }
-    spec = asked_steering(study, [*packs.values(), *sliders.values(), *methods.values()], **asked)
-    how = {
-        "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
-    }  # fmt: skip
-    if 0 in spec.strengths:
-        note("The unsteered clips, of strength 0, are always compared.")
-    if spec.randoms and not packs:
-        note("There are no random vectors, which are made like a vector (--pack).")
-    others = {f"slider {name}": made for name, made in sliders.items()} | methods
-    ways = ways_of_packs(packs, spec.randoms, spec.seed, **how)
-    ways += [way_of(name, made, schedule, start_step) for name, made in others.items()]
-    _try(study, spec, ways, model)
+    ]
+    steered = [*_for_study(given, study, model, resample), *methods]
+    spec = asked_trial(study, steered, **asked)
+    how = {"unit": unit, "passes": passes, "keep_norm": keep_norm}
+    _try(study, spec, ways_of_trial(steered, spec, note, schedule, start_step, **how), model)
 
 
 @app.command()
@@ -318,47 +300,52 @@ def ladder(
     positive: Positive = "",
     negative: Negative = "",
     fit_pairs: Annotated[int, typer.Option(min=1, help="Pairs from which the vector is computed.")] = 16,
+    pack: Packs = None,
+    slider: Sliders = None,
+    resample: Resample = None,
     device: Device = "cpu",
     **asked: Any,
 ) -> None:
     """Show where a concept is lost between patching and steering, on the same prompts.
 
     From the conditioning patch to the exact output, the difference of the same pair by token and as its mean over time,
-    a vector of other pairs, and random vectors.
+    a vector of other pairs, features of the study's autoencoders of the sites, further vectors and sliders, and random
+    vectors.
     """
-    from analyses.steering.asking import asked_steering, check_pairs, fit_vector
-    from analyses.steering.ladder import ladder as rungs
+    from analyses.steering.asking import asked_steering
+    from analyses.steering.trials import asked_ladder, rungs_of_ladder
 
+    if not pack:
+        _refuse({"--resample": resample is not None}, "steering vectors (--pack)")
     study = open_study(study_folder)
-    check_pairs(study, concept, positive, negative, fit_pairs, asked["pairs"], asked["seed"])
+    given = asked_steering(study, pack or [], slider or [])
+    spec = asked_ladder(study, concept, positive, negative, fit_pairs, given, **asked)
     model = study.load_model(device)
+    others = _for_study(given, study, model, resample)
     with progress("Generating clips") as report:
-        vector = fit_vector(
-            study,
-            model,
-            "caa",
-            concept,
-            sites,
-            {"time": "token"},
-            positive=positive,
-            negative=negative,
-            pairs=fit_pairs,
-            progress=report,
-        )
-    name = asked.pop("name") or f"ladder-{concept}"
-    spec = asked_steering(study, [vector], name=name, **asked)
-    _try(study, spec, rungs(vector, randoms=spec.randoms, seed=spec.seed), model)
+        rungs = rungs_of_ladder(study, model, spec, note, sites, fit_pairs, others, report)
+    _try(study, spec, rungs, model)
+
+
+def _for_study(
+    given: "Others", study: "Study", model: "AudioDiffusionModel", resample: str | None
+) -> "Others":
+    """Return vectors and sliders for a study's runs, with the vectors resampled if asked; say how the runs differ."""
+    from analyses.steering import Vector
+
+    settings, found = study.spec.settings, []
+    for name, each in given:
+        if isinstance(each, Vector):
+            note_differences(each, name, model.sampling(settings))
+            each = each if resample is None else resampled(each, name, model.sigmas(settings))
+        found.append((name, each))
+    return found
 
 
 def _refuse(given: dict[str, Any], owner: str) -> None:
     """Raise UserError if an option is given that has no effect."""
     if useless := [option for option, value in given.items() if value]:
         raise UserError(f"{useless[0]} is for {owner}. Leave it out.")
-
-
-def _short(name: str) -> str:
-    """Return the name of a pack or slider that is given by its name or file."""
-    return Path(name).name.removesuffix(".safetensors")
 
 
 def _try(study: "Study", spec: SteeringSpec, ways: "Sequence[Way]", model: "AudioDiffusionModel") -> None:

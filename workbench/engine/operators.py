@@ -248,17 +248,14 @@ FeatureMode = Literal["pre_topk", "post_topk", "inject"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureEdit(Parameters):
-    """A TopK SAE (its parameters with SAELens' names, and k), and what is done to some of its features."""
+class Autoencoder(Parameters):
+    """A TopK SAE: its parameters with SAELens' names, and k."""
 
     W_enc: HashedTensor
     b_enc: HashedTensor
     W_dec: HashedTensor
     b_dec: HashedTensor
     k: Annotated[int, Field(ge=1)]
-    features: tuple[int, ...]
-    strength: Number = 1.0
-    mode: FeatureMode = "post_topk"
 
     def __post_init__(self) -> None:
         features, channels = self.W_dec.value.shape if self.W_dec.value.ndim == 2 else (0, 0)
@@ -270,20 +267,6 @@ class FeatureEdit(Parameters):
             )
         if self.k > features:
             raise UserError(f"k must be at most the number of features, {features}; got {self.k}.")
-        if not self.features or len(set(self.features)) < len(self.features):
-            raise UserError(
-                f"Features must be at least one, each given once; got {', '.join(map(str, self.features)) or 'none'}."
-            )
-        if not all(0 <= feature < features for feature in self.features):
-            raise UserError(
-                f"This autoencoder has features 0 to {features - 1}; got "
-                f"{next(feature for feature in self.features if not 0 <= feature < features)}."
-            )
-
-    @property
-    def changes_nothing(self) -> bool:
-        """Whether the strength is 0."""
-        return self.strength == 0
 
     def check_size(self, site: Site, tokens: int | None, channels: int) -> None:  # noqa: ARG002 - the same for all
         """Raise UserError for an autoencoder of another width."""
@@ -292,6 +275,33 @@ class FeatureEdit(Parameters):
             raise UserError(
                 f"The autoencoder must have {channels} channels, those of {site}; it has {width}."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureEdit(Autoencoder):
+    """An SAE, and what is done to some of its features."""
+
+    features: tuple[int, ...]
+    strength: Number = 1.0
+    mode: FeatureMode = "post_topk"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        n_features = len(self.b_enc.value)
+        if not self.features or len(set(self.features)) < len(self.features):
+            raise UserError(
+                f"Features must be at least one, each given once; got {', '.join(map(str, self.features)) or 'none'}."
+            )
+        if not all(0 <= feature < n_features for feature in self.features):
+            raise UserError(
+                f"This autoencoder has features 0 to {n_features - 1}; got "
+                f"{next(feature for feature in self.features if not 0 <= feature < n_features)}."
+            )
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the strength is 0."""
+        return self.strength == 0
 
 
 Value = Float[torch.Tensor, "some_tokens some_channels"]
@@ -395,14 +405,7 @@ def edit_sae_features(given: Operands, parameters: FeatureEdit) -> Value:
     - post_topk: z'_j = (1 + s) · z_j, which changes only features that are active;
     - inject: z'_j = s, active or not.
     """
-    # Half precision would move activations across the threshold of TopK.
-    wide = torch.promote_types(given.own.dtype, torch.float32)
-    W_enc, b_enc, W_dec, b_dec = (
-        _on(each, given.own.device, wide)
-        for each in (parameters.W_enc, parameters.b_enc, parameters.W_dec, parameters.b_dec)
-    )
-    own = given.own.to(wide)
-    every = ((own - b_dec) @ W_enc + b_enc).relu()
+    own, every = _pre_topk(parameters, given.own)
     acts = keep_largest(every, parameters.k)
     features = list(parameters.features)
     if parameters.mode == "pre_topk":
@@ -411,11 +414,27 @@ def edit_sae_features(given: Operands, parameters: FeatureEdit) -> Value:
     else:
         edited = acts.clone()
         edited[:, features] = (
-            parameters.strength
+            acts.new_tensor(parameters.strength)  # infinite if it is too large, as in other operators
             if parameters.mode == "inject"
             else (1 + parameters.strength) * acts[:, features]
         )
-    return (own + (edited - acts) @ W_dec).to(given.own)
+    return (own + (edited - acts) @ _like(parameters.W_dec, own)).to(given.own)
+
+
+def take_reconstruction(given: Operands, parameters: Autoencoder) -> Value:
+    """Return z W_dec + b_dec with the SAE's features z of the source's value (see `edit_sae_features`)."""
+    source = given.source()
+    wide, every = _pre_topk(parameters, source)
+    acts = keep_largest(every, parameters.k)
+    return (acts @ _like(parameters.W_dec, wide) + _like(parameters.b_dec, wide)).to(source)
+
+
+def _pre_topk(sae: Autoencoder, value: Value) -> tuple[Value, Float[torch.Tensor, "some_tokens feature"]]:
+    """Return a value in at least float32, and its features' activations before TopK."""
+    # Half precision would move activations across the threshold of TopK.
+    wide = value.to(torch.promote_types(value.dtype, torch.float32))
+    W_enc, b_enc, b_dec = (_like(each, wide) for each in (sae.W_enc, sae.b_enc, sae.b_dec))
+    return wide, ((wide - b_dec) @ W_enc + b_enc).relu()
 
 
 @dataclass(frozen=True)
@@ -451,6 +470,7 @@ OPERATORS: dict[str, Operator] = {
     "steer_back": Operator(remove_projection, Removal),
     "low_rank": Operator(low_rank_changes, LowRank, ("weights",)),
     "edit_features": Operator(edit_sae_features, FeatureEdit),
+    "patch_reconstruction": Operator(take_reconstruction, Autoencoder, sources=(1, 1)),
     "blend": Operator(weighted_sum, Weights, ("conditioning",), sources=(1, MANY), alike=True),
 }
 
@@ -460,6 +480,11 @@ def operator_named(name: str) -> Operator:
     if not isinstance(name, str) or name not in OPERATORS:
         raise UserError(f"Unknown operator '{name}'. Use one of {', '.join(OPERATORS)}.")
     return OPERATORS[name]
+
+
+def _like(tensor: HashedTensor, value: torch.Tensor) -> torch.Tensor:
+    """Return a large tensor with the device and dtype of a value."""
+    return _on(tensor, value.device, value.dtype)
 
 
 @lru_cache(maxsize=16)

@@ -169,7 +169,9 @@ class AudioDiffusionModel(Architecture):
         audio = self.decode(generation.latents, settings.duration).float().cpu().numpy()
         for clip, step, samples in zip(asked, generation.broke_at, audio, strict=True):
             if step is not None or not np.isfinite(samples).all():
-                raise UserError(not_finite(f"The clip {quoted(clip.prompt)}", step, self.dtype))
+                raise UserError(
+                    not_finite(f"The clip {quoted(clip.prompt)}", step, self.dtype, bool(of_each))
+                )
         kept = labelled(self, asked, settings, generation, wanted)
         generated = generated_clips(asked, audio, self.sample_rate, kept)
         return generated[0] if isinstance(clips, Clip) else generated

@@ -218,7 +218,7 @@ def test_an_arm_of_nan_has_no_score(
     score = result.score.squeeze(drop=True)
     assert np.isnan(score.sel(arm="tf1")) and not np.isnan(score.drop_sel(arm="tf1")).any()
     assert result.audio.sel(arm="tf1").item() == ""
-    assert "'tf1' of" in caplog.text and "step 1" in caplog.text
+    assert "'tf1' of" in caplog.text and "step 1" in caplog.text and "smaller strengths" in caplog.text
     monkeypatch.setattr(tiny, "generate_batch", nothing_more)
     assert np.isnan(run_patching(study, tiny, SPEC).score.sel(arm="tf1")).all(), "it is not run again"
 
@@ -229,7 +229,7 @@ def test_a_base_run_of_nan_ends_the_sweep(
 ) -> None:
     monkeypatch.setattr(Sweep, "rows_per_batch", 100)
     monkeypatch.setattr(tiny, "generate_batch", breaking(tiny.generate_batch, place))
-    with pytest.raises(UserError, match=r"NaN or infinite in step 1 \(the model runs in float32\)"):
+    with pytest.raises(UserError, match=r"NaN or infinite in step 1 \(the model runs in float32\): check"):
         run_patching(study, tiny, SPEC)
     assert not kept(study) and study.result_names() == []
 

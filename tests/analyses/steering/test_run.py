@@ -8,7 +8,6 @@ import pytest
 import xarray as xr
 
 from analyses.steering import Vector, caa, run
-from analyses.steering.ladder import ladder
 from analyses.steering.pairs import pairs_towards
 from analyses.steering.run import Way, doses, run_steering
 from analyses.steering_spec import SteeringSpec
@@ -130,31 +129,3 @@ def test_ways_and_strengths_that_cannot_be_told_apart_are_refused(vector: Vector
         doses([Way("vector", vector.at)], [0.0])
     with pytest.raises(UserError, match="name of an unsteered run"):
         doses([Way("clean", vector.at)], [1.0])
-
-
-def test_the_ladder_goes_from_the_patch_to_random_vectors(
-    study: Study, tiny: AceStep15, vector: Vector
-) -> None:
-    rungs = ladder(vector, randoms=3)
-    result = run_steering(study, tiny, SPEC, rungs).isel(scorer=0)
-    assert list(dict.fromkeys(result.row.values[2:].tolist())) == [
-        "conditioning patch", "output patch", "difference of the same pair", "its mean over time", "vector by token",
-        "vector", "random 1 (like vector)", "random 2 (like vector)", "random 3 (like vector)",
-    ]  # fmt: skip
-    nulls = result.sel(arm=result.role == "null")
-    assert set(nulls.null_of.values) == {"vector × -1", "vector × 1"}
-    assert result.null_lo.sel(concept="tempo", arm="vector × 1").notnull()
-    score = result.score
-    for arm in ("conditioning patch × 1", "output patch × 1"):
-        assert difference(score.sel(arm=arm), score.sel(arm="clean")) < SCORE, (
-            "all cross-attentions of the model"
-        )
-
-
-def test_a_constant_vector_has_one_random_band_and_no_rung_by_token(vector: Vector) -> None:
-    constant = vector.over_time()
-    names = [way.name for way in ladder(constant, randoms=1)]
-    assert "vector by token" not in names and names[-2:] == ["vector", "random 1 (like vector)"]
-    for site, directions in constant.directions.items():
-        np.testing.assert_allclose(directions, vector.directions[site].mean("token"))
-    np.testing.assert_allclose(constant.raw_norms[SITES[0]], constant.norms[SITES[0]])

@@ -136,6 +136,13 @@ def test_what_there_is_not(tiny64: AceStep15, changed: dict[str, Any], words: st
         sae_features.__wrapped__(tiny64, "mood", **{"k": 1, "pairs": 1, "settings": SETTINGS, **changed})
 
 
-def test_a_site_without_an_autoencoder_is_named(captured: PairCapture, saes: dict[str, TopKSAE]) -> None:
-    with pytest.raises(UserError, match=r"no autoencoder for tf1.cross_attn, only for tf0.cross_attn"):
-        SAEFeatures(saes={SITES[0]: saes[SITES[0]]}, k=1).start(captured)
+def test_only_sites_with_an_autoencoder_get_directions(
+    captured: PairCapture, saes: dict[str, TopKSAE]
+) -> None:
+    outputs = random_outputs(captured, widths(saes))
+    some = fitted(captured, {SITES[1]: saes[SITES[1]]}, outputs)
+    assert list(some.directions) == list(some.reliability.site.values) == [SITES[1]]
+    every = fitted(captured, saes, outputs)
+    np.testing.assert_array_equal(some.directions[SITES[1]], every.directions[SITES[1]])
+    with pytest.raises(UserError, match=r"tf0.cross_attn or tf1.cross_attn, only for tf0.mlp"):
+        SAEFeatures(saes={"tf0.mlp": saes[SITES[0]]}, k=1).start(captured)

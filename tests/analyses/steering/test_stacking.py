@@ -164,3 +164,9 @@ def test_what_is_no_list_of_vectors(vectors: Any) -> None:
     for function in (stack, interference):
         with pytest.raises(UserError, match="ector"):
             function.__wrapped__(vectors)
+
+
+def test_weights_whose_sum_overflows_are_refused(three: list[Vector]) -> None:
+    for budget in ("raw", "shared"):
+        with pytest.raises(UserError, match="smaller weights"):
+            stack(three[:2], [1.7e308, 1.7e308], budget=budget)

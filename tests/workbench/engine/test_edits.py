@@ -28,6 +28,7 @@ from workbench.engine.edits import (
     edit_from_json,
     low_rank,
     patch,
+    patch_reconstruction,
     random_patch,
     steer_back,
 )
@@ -38,6 +39,7 @@ from workbench.engine.tensors import HashedTensor
 from workbench.sae.topk import TopKConfig, TopKSAE
 
 ONE = torch.ones(1, 1)
+SAE = TopKSAE(TopKConfig(d_in=2, d_sae=3, k=1))
 CLEAN, CORRUPT = Clip("a slow song", 1), Clip("a fast song", 1, "la")
 MADE = [
     patch("tf1.cross_attn", CLEAN, parts=("keys",), segments=("text",)),
@@ -53,7 +55,8 @@ MADE = [
     clamp([1.0, 2.0], "tf0.mlp"),
     steer_back([1.0, 2.0], "tf0.mlp", 0.5),
     low_rank(ONE, torch.ones(3, 1), "tf0.cross_attn.k", 2.0, passes=("cond",)),
-    edit_features(TopKSAE(TopKConfig(d_in=2, d_sae=3, k=1)), [2, 0], "tf0.mlp", 3.0, mode="inject"),
+    edit_features(SAE, [2, 0], "tf0.mlp", 3.0, mode="inject"),
+    patch_reconstruction(SAE, "tf0.mlp", CLEAN, passes=("cond",)),
     blend("tf0.cross_attn", [CLEAN, CORRUPT], [0.25, 0.75]),
     replace(
         add([1.0, 2.0], "tf0.mlp", 2.0), made_on=("organism-shared", "0123456789abcdef"), made_at=(1.0, 0.75)

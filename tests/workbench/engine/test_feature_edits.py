@@ -8,7 +8,7 @@ import torch
 
 from cache.errors import UserError
 from tests.tolerances import assert_close
-from workbench.engine.edits import Edit, Run, edit_features
+from workbench.engine.edits import Edit, Run, edit_features, patch_reconstruction
 from workbench.engine.operators import OPERATORS, Operands, Region
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
@@ -103,6 +103,22 @@ def test_features_are_computed_in_single_precision_at_least() -> None:
     assert found.dtype == torch.bfloat16
     wide = applied(edit_features(SAE, 2, SITE, 4.0, mode="inject"), half.float())
     assert_close(found, wide.to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_patch_through_the_autoencoder_is_its_reconstruction_of_the_source(dtype: torch.dtype) -> None:
+    edit, source = patch_reconstruction(SAE, SITE, "positive"), VALUE.to(dtype)
+    operands = Operands(torch.zeros_like(source), source[None], Region(None, None, None, 2), Site.parse(SITE))
+    found = OPERATORS[edit.operator].function(operands, edit.parameters)
+    wide = source.to(torch.promote_types(dtype, torch.float32))
+    assert found.dtype == dtype
+    assert_close(found, SAE.to(wide.dtype)(wide).to(dtype).detach())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_strength_beyond_single_precision_is_infinite(mode: str) -> None:
+    edit = edit_features(SAE, list(range(FEATURES)), SITE, 1e39, mode=mode)
+    assert not torch.isfinite(applied(edit, VALUE.float())).all()
 
 
 @pytest.mark.parametrize("mode", MODES)

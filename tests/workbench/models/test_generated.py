@@ -13,7 +13,7 @@ import torch
 
 from cache.errors import UserError
 from tests.tolerances import assert_close, difference
-from workbench.engine.edits import Edit, Run, ablate, all_edits, patch
+from workbench.engine.edits import Edit, Run, ablate, add, add_velocity, all_edits, low_rank, patch
 from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
@@ -107,8 +107,23 @@ def test_activations_that_were_not_asked_for(two: GeneratedClips, tiny: AceStep1
 def test_numbers_that_break_are_an_error(tiny: AceStep15, monkeypatch: pytest.MonkeyPatch) -> None:
     decode = tiny.decode
     monkeypatch.setattr(tiny, "decode", lambda *given: decode(*given) * float("nan"))
-    with pytest.raises(UserError, match=r"a happy song.*NaN or infinite"):
+    with pytest.raises(UserError, match=r"a happy song.*NaN or infinite.*: check the model's weights"):
         tiny.generate(CLIPS[1], SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        add(np.ones(32, np.float32), "tf0.cross_attn", 1e39),
+        add(np.full(32, 1e20, np.float32), "tf0.cross_attn", 1e20),
+        low_rank(np.ones((1, 32)), np.ones((32, 1)), "tf0.cross_attn", 1e39),
+        add_velocity(CLIPS[0], CLIPS[1], 1e39),
+    ],
+    ids=["strength", "product", "low_rank", "velocity"],
+)
+def test_strengths_are_the_first_suspects_where_numbers_overflow(tiny: AceStep15, edit: Edit) -> None:
+    with pytest.raises(UserError, match=r"a happy song.*NaN or infinite.*smaller strengths"):
+        tiny.generate(CLIPS[1], SETTINGS, edits=edit)
 
 
 LOUD = GeneratedClip(Clip("a <b>loud</b> song", 0), np.full((2, 800), 1.5, np.float32), 8000, Activations({}))

@@ -1,9 +1,9 @@
-"""Edits of the features of a sparse autoencoder at sites' outputs."""
+"""Edits with a sparse autoencoder of sites' outputs: of its features, or with its reconstruction."""
 
 from collections.abc import Sequence
 from typing import Any, Unpack
 
-from workbench.engine.edits.edit import Edit, listed, make_edit
+from workbench.engine.edits.edit import Edit, Source, as_run, listed, make_edit
 from workbench.engine.edits.window import WindowOptions
 from workbench.engine.operators import FeatureMode
 from workbench.engine.tensors import HashedTensor
@@ -34,7 +34,24 @@ def edit_features(
     Raises:
         UserError: if the autoencoder is of another kind or lacks a feature, or the strength is not finite.
     """
+    changed = {"features": listed(features), "strength": strength, "mode": mode}
+    return make_edit("edit_features", sites, [], window, **_autoencoder(sae), **changed)
+
+
+def patch_reconstruction(
+    sae: TopKSAE, sites: str | Sequence[str], source: Source, **window: Unpack[WindowOptions]
+) -> Edit:
+    """Patch the sites' outputs with the reconstruction of the source's by a TopK SAE.
+
+    What a patch of the output restores and this one does not is lost by the SAE.
+
+    Raises:
+        UserError: if the autoencoder is of another kind.
+    """
+    return make_edit("patch_reconstruction", sites, as_run(source), window, **_autoencoder(sae))
+
+
+def _autoencoder(sae: Any) -> dict[str, Any]:
+    """Return the parameters of edits with an SAE; raise UserError unless it is a TopK one."""
     must_be(TopKSAE, sae, "An autoencoder must be a TopK one, such as that of study.train_sae or read_sae")
-    parameters: dict[str, Any] = {name: HashedTensor.of(value) for name, value in sae.state_dict().items()}
-    parameters |= {"k": sae.config.k, "features": listed(features), "strength": strength, "mode": mode}
-    return make_edit("edit_features", sites, [], window, **parameters)
+    return {**{name: HashedTensor.of(value) for name, value in sae.state_dict().items()}, "k": sae.config.k}
