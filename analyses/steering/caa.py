@@ -37,7 +37,7 @@ class CAA(Method):
     def start(self, captured: PairCapture) -> Fit:
         """Start a fit; raise UserError for directions along the clip that a site cannot have."""
         for site in captured.capture.sites:
-            _check_time(self.time, site, captured.model.tokens_at(site, captured.settings.duration))
+            check_time(self.time, site, captured.model.tokens_at(site, captured.settings.duration))
         return _MeanDifference(self.time, captured)
 
 
@@ -65,7 +65,7 @@ def caa(
     return vector
 
 
-def _check_time(time: Time, site: Site, tokens: int) -> None:
+def check_time(time: Time, site: Site, tokens: int) -> None:
     """Raise UserError for directions along the clip that the site cannot have."""
     if time != "constant" and site.on_conditioning:
         raise UserError(

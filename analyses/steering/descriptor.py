@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import Ridge
 
 from analyses.steering.audio_descriptors import Measure, asked_descriptor
+from analyses.steering.caa import check_time
 from analyses.steering.capture import stream_clips
 from analyses.steering.directions import labelled
 from analyses.steering.examples import Example
@@ -28,6 +29,7 @@ from workbench.validation import must_be, validated
 
 DescriptorMethod = Literal["covariance", "ridge", "probe"]
 Side = Literal["all", "above", "below"]
+OverTime = Literal["constant", "token"]
 UNITS: dict[DescriptorMethod, str] = {
     "covariance": "the mean change of activations that comes with one standard deviation of the descriptor",
     "ridge": "the shortest change of activations for which a ridge regression predicts one standard deviation more",
@@ -39,9 +41,10 @@ FEWEST_CLIPS = 3
 
 @dataclass(frozen=True, eq=False)
 class MeasuredClips:
-    """Clips with the value of a descriptor, and their activations, averaged over tokens; made by `measured_clips`.
+    """Clips with the value of a descriptor, and their activations; made by `measured_clips`.
 
-    `means` has dims (clip, pass, step, channel) for each site.
+    For each site, `outputs` has dims (clip, pass, step, channel), the means over tokens, or (clip, pass, step, token,
+    channel).
     """
 
     model: AudioDiffusionModel
@@ -49,11 +52,11 @@ class MeasuredClips:
     descriptor: str
     clips: tuple[Clip, ...]
     values: Float[np.ndarray, " clip"]
-    means: dict[str, Float[np.ndarray, "clip pass step _channel"]]
+    outputs: dict[str, Float[np.ndarray, "clip pass step *_kept"]]
     passes: tuple[Pass, ...]
 
     def vector(self, method: DescriptorMethod = "covariance", side: Side = "all") -> Vector:
-        """Return the direction in which the descriptor rises, at each site, pass and step; see `descriptor`.
+        """Return the direction in which the descriptor rises, at each site, pass, step and token; see `descriptor`.
 
         Raises:
             UserError: if there is no such method or side, too few clips, or the descriptor is the same in all.
@@ -61,13 +64,13 @@ class MeasuredClips:
         how = validated(_How, {"method": method, "side": side}, "Invalid vector")
         chosen = self._chosen(how.side)
         values = self.values[chosen]
-        means = {site: array[chosen] for site, array in self.means.items()}
+        outputs = {site: array[chosen] for site, array in self.outputs.items()}
         n_groups = min(len(values), GROUPS)
 
         def directions(groups: Bool[np.ndarray, " group"]) -> dict[str, np.ndarray]:
             clips = groups[np.arange(len(values)) % n_groups]
             return {
-                site: _directions(array[clips], values[clips], how.method) for site, array in means.items()
+                site: _directions(array[clips], values[clips], how.method) for site, array in outputs.items()
             }
 
         sigmas = self.model.sigmas(self.settings)
@@ -114,6 +117,11 @@ class _How:
     side: Side
 
 
+@dataclass(frozen=True)
+class _OverTime:
+    time: OverTime
+
+
 def descriptor(
     model: AudioDiffusionModel,
     descriptor: str | Measure,
@@ -122,18 +130,25 @@ def descriptor(
     *,
     method: DescriptorMethod = "covariance",
     side: Side = "all",
+    time: OverTime = "constant",
     passes: Sequence[Pass] = ("cond",),
     settings: GenerationSettings | None = None,
 ) -> Vector:
     """Compute the direction in which a descriptor of the audio rises, at each site, pass and step.
 
-    With x the token mean of a site's output, y the descriptor, and s its standard deviation over clips:
+    With x a site's output, y the descriptor, and s its standard deviation over clips:
 
     - `covariance`: s · Cov(x, y) / Var(y), what changes with y on average.
     - `ridge`: s · w / |w|², with the weights w of a ridge regression of y on x (its penalty is `PENALTY` times the
       largest eigenvalue of Σ (x − x̄)(x − x̄)ᵀ).
     - `probe`: w (w·Δ) / |w|², with the weights w of the probe (see `analyses.probes`) that tells clips above the
       median from the others, and their mean difference Δ.
+
+    x is the mean over tokens, so that the direction is constant in time; or the output at each token, which then has a
+    direction of its own. Only the latter can carry rhythm, such as that of drums, which are bright.
+
+    A strength of 1 adds what comes with one standard deviation of y. Between clips with a low and with a high y there
+    are two or more, and a single site gives only a part of the change: useful strengths are from 2 to 6.
 
     A descriptor's two ends need not lie on one line: `side` computes the direction from the clips `above` or `below`
     the median only, which include the median itself. Use the first with positive strengths, the second with negative
@@ -147,15 +162,16 @@ def descriptor(
         clips: clips to generate and measure; the more they differ in the descriptor and in nothing else, the better.
         method: covariance, ridge or probe.
         side: all, above or below.
+        time: constant, or a direction for each token.
         passes: passes that get directions.
         settings: generation settings.
 
     Raises:
         UserError: if a descriptor, site, pass, method or side is unknown, a clip has no value, there are too few clips,
-            or the descriptor is the same in all.
+            or the descriptor is the same in all; or for directions by token at a site without latent time.
     """
     how = validated(_How, {"method": method, "side": side}, "Invalid vector")
-    measured = measured_clips(model, descriptor, sites, clips, passes=passes, settings=settings)
+    measured = measured_clips(model, descriptor, sites, clips, time=time, passes=passes, settings=settings)
     return measured.vector(how.method, how.side)
 
 
@@ -165,13 +181,14 @@ def measured_clips(
     sites: str | Sequence[str],
     clips: Sequence[Clip],
     *,
+    time: OverTime = "constant",
     passes: Sequence[Pass] = ("cond",),
     settings: GenerationSettings | None = None,
 ) -> MeasuredClips:
-    """Generate clips, measure a descriptor of their audio, and keep the token means of the sites' outputs.
+    """Generate clips, measure a descriptor of their audio, and keep the sites' outputs or their means over tokens.
 
     `MeasuredClips.vector` computes directions from them, with several methods if desired. Arguments and errors are
-    those of `descriptor`.
+    those of `descriptor`. All outputs by token are held in memory, in float64.
     """
     must_be(AudioDiffusionModel, model, "A vector is made with a model, such as wb.load('organism-shared')")
     must_be(Sequence, clips, "Clips must be a list, such as wb.clips(['a fast song', 'a slow song'])")
@@ -184,12 +201,15 @@ def measured_clips(
         parse_sites(sites, model.n_blocks, model.block_names), tuple(range(settings.num_steps)), tuple(passes)
     )
     check_capture(model, capture, settings)
+    by_token = validated(_OverTime, {"time": time}, "Invalid vector").time == "token"
+    for site in capture.sites if by_token else ():
+        check_time("token", site, model.tokens_at(site, settings.duration))
     values: list[float] = []
-    means: dict[str, dict[int, list[np.ndarray]]] = {}
+    kept: dict[str, dict[int, list[np.ndarray]]] = {}
 
     def keep(first: int, site: Site, step: int, outputs: torch.Tensor) -> None:  # noqa: ARG001 - clips come in order
-        of_steps = means.setdefault(str(site), {})
-        of_steps.setdefault(step, []).append(outputs.mean(dim=2).cpu().numpy())
+        of_steps = kept.setdefault(str(site), {})
+        of_steps.setdefault(step, []).append((outputs if by_token else outputs.mean(dim=2)).cpu().numpy())
 
     def hear(audio: Float[np.ndarray, "clip channel sample"]) -> None:
         for samples in audio:
@@ -198,7 +218,7 @@ def measured_clips(
     stream_clips(model, clips, settings, capture, keep, hear)
     by_site = {
         site: np.stack([np.concatenate(of_steps[step]) for step in capture.steps], axis=2)
-        for site, of_steps in means.items()
+        for site, of_steps in kept.items()
     }
     return MeasuredClips(model, settings, name, tuple(clips), np.array(values), by_site, tuple(passes))
 
@@ -223,27 +243,26 @@ def _measured(
 
 
 def _directions(
-    means: Float[np.ndarray, "clip pass step channel"],
+    outputs: Float[np.ndarray, "clip pass step *token channel"],
     values: Float[np.ndarray, " clip"],
     method: DescriptorMethod,
-) -> Float[np.ndarray, "pass step channel"]:
+) -> Float[np.ndarray, "pass step *token channel"]:
     """Return the directions of some clips; zero if their values are all the same."""
-    found = np.zeros(means.shape[1:])
+    found = np.zeros(outputs.shape[1:])
     if np.ptp(values) == 0:
         return found
-    for acting, step in np.ndindex(means.shape[1:3]):
-        x = means[:, acting, step] - means[:, acting, step].mean(axis=0)
-        found[acting, step] = _direction(x, values - values.mean(), method)
+    x, y = outputs - outputs.mean(axis=0), values - values.mean()
+    if method == "covariance":
+        return y.std() * np.tensordot(y, x, axes=1) / (y @ y)
+    for cell in np.ndindex(outputs.shape[1:-1]):
+        found[cell] = _direction(x[(slice(None), *cell)], y, method)
     return found
 
 
 def _direction(
-    x: Float[np.ndarray, "clip channel"], y: Float[np.ndarray, " clip"], method: DescriptorMethod
+    x: Float[np.ndarray, "clip channel"], y: Float[np.ndarray, " clip"], method: Literal["ridge", "probe"]
 ) -> Float[np.ndarray, " channel"]:
-    """Return the direction of centred activations and values."""
-    spread = float(y.std())
-    if method == "covariance":
-        return spread * (y @ x) / (y @ y)
+    """Return the direction of a model that predicts y from x, both centred."""
     if method == "probe":
         return probe_direction(x, y > np.median(y))
     largest = np.linalg.norm(x, ord=2) ** 2
@@ -253,4 +272,4 @@ def _direction(
         else np.zeros(x.shape[1])
     )
     length = float(weights @ weights)
-    return spread * weights / length if length else weights
+    return float(y.std()) * weights / length if length else weights

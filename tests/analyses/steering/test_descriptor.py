@@ -1,5 +1,6 @@
 """Directions of audio descriptors against their formulas."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,10 @@ CLIPS = tuple(Clip(f"song {place % 5}", place) for place in range(N_CLIPS))
 @pytest.fixture
 def measured(tiny64: AceStep15) -> MeasuredClips:
     draws = np.random.default_rng(0)
-    means = {SITE: draws.standard_normal((N_CLIPS, 1, 2, WIDTH))}
+    outputs = {SITE: draws.standard_normal((N_CLIPS, 1, 2, WIDTH))}
     values = draws.standard_normal(N_CLIPS) * 100 + 440
-    means[SITE][..., 2] += values[:, None, None] / 50
-    return MeasuredClips(tiny64, SETTINGS, "brightness", CLIPS, values, means, ("cond",))
+    outputs[SITE][..., 2] += values[:, None, None] / 50
+    return MeasuredClips(tiny64, SETTINGS, "brightness", CLIPS, values, outputs, ("cond",))
 
 
 def by_hand(method: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -50,7 +51,7 @@ def test_it_is_its_formula_on_its_side_of_the_median(measured: MeasuredClips, me
     order = np.argsort(y)
     chosen = np.sort({"all": order, "above": order[N_CLIPS // 2 :], "below": order[: N_CLIPS // 2]}[side])
     for step in range(2):
-        expected = by_hand(method, measured.means[SITE][chosen, 0, step], y[chosen])
+        expected = by_hand(method, measured.outputs[SITE][chosen, 0, step], y[chosen])
         np.testing.assert_allclose(vector.directions[SITE].values[0, step], expected, rtol=1e-8)
     assert [example.value for example in vector.examples] == y[chosen].tolist()
     assert [example.seed for example in vector.examples] == chosen.tolist()
@@ -62,6 +63,17 @@ def test_it_is_its_formula_on_its_side_of_the_median(measured: MeasuredClips, me
     )
 
 
+@pytest.mark.parametrize("method", ["covariance", "ridge", "probe"])
+def test_each_token_has_the_direction_of_its_own_outputs(measured: MeasuredClips, method: Any) -> None:
+    later = measured.outputs[SITE] ** 3
+    measured.outputs[SITE] = np.stack([measured.outputs[SITE], later], axis=3)
+    found = measured.vector(method).directions[SITE]
+    assert found.dims == ("pass", "step", "token", "channel")
+    for token in range(2):
+        alone = replace(measured, outputs={SITE: measured.outputs[SITE][:, :, :, token]})
+        assert_close(found.values[:, :, token], alone.vector(method).directions[SITE].values)
+
+
 @pytest.mark.parametrize("method", ["covariance", "ridge"])
 def test_the_planted_channel_rises_with_the_descriptor(measured: MeasuredClips, method: Any) -> None:
     for direction in measured.vector(method).directions[SITE].values[0]:
@@ -69,7 +81,7 @@ def test_the_planted_channel_rises_with_the_descriptor(measured: MeasuredClips, 
 
 
 def test_the_probe_tells_clips_above_the_median_from_the_others(measured: MeasuredClips) -> None:
-    x, above = measured.means[SITE][:, 0], measured.values > np.median(measured.values)
+    x, above = measured.outputs[SITE][:, 0], measured.values > np.median(measured.values)
     for step, direction in enumerate(measured.vector("probe").directions[SITE].values[0]):
         assert_close(direction, probe_direction(x[:, step], above))
         assert direction[2] > 0
@@ -77,7 +89,7 @@ def test_the_probe_tells_clips_above_the_median_from_the_others(measured: Measur
 
 def test_one_standard_deviation_is_what_covariances_add(measured: MeasuredClips) -> None:
     """Where a channel is the descriptor itself, a strength of 1 adds its standard deviation."""
-    measured.means[SITE][..., 4] = 3 * measured.values[:, None, None]
+    measured.outputs[SITE][..., 4] = 3 * measured.values[:, None, None]
     added = measured.vector("covariance").directions[SITE].values[0, :, 4]
     assert_close(added, np.full(2, 3 * measured.values.std()))
 
@@ -85,7 +97,7 @@ def test_one_standard_deviation_is_what_covariances_add(measured: MeasuredClips)
 def test_reliable_directions_are_told_from_noise(measured: MeasuredClips) -> None:
     reliable = measured.vector().reliability
     assert reliable.split_half.min() > 0.5
-    measured.means[SITE][:] = np.random.default_rng(1).standard_normal(measured.means[SITE].shape)
+    measured.outputs[SITE][:] = np.random.default_rng(1).standard_normal(measured.outputs[SITE].shape)
     assert measured.vector().reliability.split_half.max() < 0.5
     assert measured.vector("ridge").reliability.split_half.isnull().all()
 
@@ -101,11 +113,16 @@ def test_it_measures_and_averages_what_the_model_generates(tiny64: AceStep15, tm
     generated = [tiny64.generate(clip, SETTINGS, capture=SITE) for clip in clips]
     expected = [np.abs(one.samples.mean(axis=0)).max() for one in generated]
     assert_close(measured.values.astype(np.float32), np.array(expected))
-    for one, mean in zip(generated, measured.means[SITE], strict=True):
+    for one, mean in zip(generated, measured.outputs[SITE], strict=True):
         tokens = one.activations[SITE].sel({"pass": ["cond"]}).mean("token").isel(clip=0)
         assert_close(mean.astype(np.float32), tokens.transpose("pass", "step", "channel").values)
     vector = measured.vector("covariance")
     assert vector.concept == "peak"
+    by_token = measured_clips(tiny64, peak, SITE, clips, time="token", settings=SETTINGS)
+    for one, outputs in zip(generated, by_token.outputs[SITE], strict=True):
+        tokens = one.activations[SITE].sel({"pass": ["cond"]}).isel(clip=0)
+        assert_close(outputs.astype(np.float32), tokens.transpose("pass", "step", "token", "channel").values)
+    assert_close(by_token.vector().over_time().directions[SITE].values, vector.directions[SITE].values)
     back = load_vector(vector.save(tmp_path / "peak.safetensors"))
     assert back.at(1.0) == vector.at(1.0)
 
@@ -136,6 +153,8 @@ def test_descriptors_of_known_sounds() -> None:
         ({"clips": ["a song"]}, "must be such as those of wb.clips"),
         ({"sites": "tf9.cross_attn"}, "tf0 to tf1"),
         ({"passes": ("text",)}, "Passes must be among"),
+        ({"time": "token", "sites": "tf1.cross_attn.k"}, "no latent time"),
+        ({"time": "bar"}, "time must be"),
         ({"descriptor": lambda samples, sample_rate: np.nan}, "has no <lambda>"),
     ],
 )

@@ -1,0 +1,25 @@
+"""Names that are kept apart, so that `--help` imports nothing slow, are those of what they name."""
+
+from typing import get_args
+
+from analyses import steering_spec
+from analyses.steering import asking
+from analyses.steering.feature_scores import SCORES
+from analyses.steering.vector import PASS_MODES, PassMode
+
+
+def test_every_method_is_called_after_its_class() -> None:
+    assert tuple(asking.CLASSES) == steering_spec.METHODS
+    for name, made_by in asking.CLASSES.items():
+        assert made_by.__name__.lower() == name.replace("-", "")
+
+
+def test_every_prompt_method_is_called_after_its_function() -> None:
+    assert tuple(asking._PROMPT_METHODS) == steering_spec.PROMPT_METHODS
+    for name, made_by in asking._PROMPT_METHODS.items():
+        assert made_by.__name__ == name.replace("-", "_")
+
+
+def test_pass_modes_and_scores_are_those_of_the_code() -> None:
+    assert steering_spec.PASS_MODES == tuple(PASS_MODES) == get_args(PassMode)
+    assert tuple(SCORES) == steering_spec.SCORES
