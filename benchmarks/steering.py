@@ -18,6 +18,7 @@ from analyses.steering.pairs import ends
 from analyses.steering.run import Way, run_steering
 from analyses.steering_spec import SteeringSpec
 from benchmarks._result import write_result
+from benchmarks._tables import write_table
 from dashboards.numbers import fixed, span
 from dashboards.tables.steering import doses_frame
 from workbench.engine.sites import Site
@@ -39,8 +40,6 @@ OWN_STRENGTHS = {
     "FreeSliders": (0.5, 1.0, 2.0),
 }
 """Strengths of methods whose unit is not the mean difference: parts of the channels' signs, steps, whole prompts."""
-DOCS = Path(__file__).parents[1] / "docs" / "steering-truth.md"
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
 def ways(
@@ -141,7 +140,7 @@ def main() -> None:
                     print(pd.DataFrame(found).to_string(), flush=True)
                     rows += found
     write_result("steering", {"rows": rows, "fit_pairs": FIT_PAIRS, "pairs": PAIRS, "randoms": RANDOMS})
-    write_table(pd.DataFrame(rows).fillna(""))
+    write_table("steering-truth.md", "table", pd.DataFrame(rows).fillna(""))
 
 
 def planted_blocks(study: Study) -> dict[str, list[int]]:
@@ -153,16 +152,6 @@ def planted_blocks(study: Study) -> dict[str, list[int]]:
 
 def _shown(where: str, blocks: Sequence[int]) -> str:
     return "all others" if where == "others" else "+".join(f"tf{block}" for block in blocks)
-
-
-def write_table(table: pd.DataFrame) -> None:
-    """Put the table between its markers in the docs."""
-    text = DOCS.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    head = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
-    body = ["| " + " | ".join(row) + " |" for row in table.itertuples(index=False)]
-    DOCS.write_text(f"{before}{BEGIN}\n{chr(10).join([*head, *body])}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
