@@ -19,6 +19,7 @@ from workbench.engine.runs import CallInputs, Capture, Clip, Generation, Lineari
 from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import Site, listed_sites, parse_sites
 from workbench.engine.windows import check_segments
+from workbench.freed_memory import keep_freed_memory
 from workbench.models import unreachable_weights
 from workbench.models.architecture import Architecture
 from workbench.models.checks import check_batch, check_edit, check_runs
@@ -55,6 +56,8 @@ class AudioDiffusionModel(Architecture):
             self.nn = DiffusionModel(
                 str(folder), automodel=self.pipeline_class, dispatch=True, dtype=getattr(torch, dtype)
             )
+        if device == "cpu":
+            keep_freed_memory()
         self.pipeline: Any = self.nn.pipeline
         self.pipeline.to(device)
         self.pipeline.set_progress_bar_config(disable=True)
