@@ -19,6 +19,7 @@ from analyses.probes.spec import ProbeSpec
 from analyses.sae.run import asked_training, is_trained, load_sae, run_sae
 from analyses.sae.spec import TrainSettings
 from analyses.steering.asking import Steering, check_name
+from analyses.steering.fit_state import fit_state
 from analyses.steering.judging import STRENGTHS, judged
 from analyses.steering.run import Way, run_steering
 from analyses.steering.slider import Slider
@@ -255,9 +256,12 @@ class OpenStudy:
             must_be((Vector, Slider), each, "Each of the others must be a vector or a concept slider")
         named = list(others.items())
         spec = asked_ladder(self.folder, concept, positive, negative, fit_pairs, named, **options)
-        with progress("Generating clips") as report:
-            rungs = rungs_of_ladder(self.folder, self.model, spec, note, sites, fit_pairs, named, report)
-        return self._try(spec, rungs)
+        with fit_state(self.folder, "ladder", spec.result_name, note) as state:
+            with progress("Generating clips") as report:
+                rungs = rungs_of_ladder(
+                    self.folder, self.model, spec, note, sites, fit_pairs, named, report, state
+                )
+            return self._try(spec, rungs)
 
     def _try(self, spec: SteeringSpec, ways: Sequence[Way]) -> Result:
         with progress("Steering prompts") as report:

@@ -1,5 +1,6 @@
 """Write safetensors files, and read those from untrusted sources: the header is checked before any array is loaded."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,15 @@ def tensor_bytes(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] |
     """
     plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     return save(plain, dict(metadata) if metadata else None)
+
+
+def digests(arrays: Mapping[str, np.ndarray]) -> dict[str, list[object]]:
+    """Return dtype, shape and SHA-256 of each array, which show damage: safetensors files have no checksums."""
+    data = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return {
+        name: [array.dtype.str, list(array.shape), hashlib.sha256(array.data).hexdigest()]
+        for name, array in data.items()
+    }
 
 
 def write_tensors(

@@ -67,6 +67,10 @@ class _Consistency:
         self._above, self._below = GroupSums(captured), GroupSums(captured)
         self._tokens: dict[str, int] = {}
 
+    @property
+    def sums(self) -> list[GroupSums]:
+        return [self._above, self._below]
+
     def add(self, values: PairValues) -> None:
         difference = values.clean - values.corrupt
         self._tokens[str(values.site)] = difference.shape[2]

@@ -83,6 +83,10 @@ class _MeanDifference:
         self._captured = captured
         self._differences = GroupSums(captured)
 
+    @property
+    def sums(self) -> list[GroupSums]:
+        return [self._differences]
+
     def add(self, values: PairValues) -> None:
         self._differences.add(values, _along_time(values.clean - values.corrupt, self._time))
 

@@ -1,7 +1,7 @@
 """Generate counterfactual pairs once, and fit any number of methods to their activations."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Protocol, TypedDict, Unpack, cast, runtime_checkable
@@ -12,8 +12,10 @@ import xarray as xr
 from jaxtyping import Float, Real
 from pydantic import BaseModel, ConfigDict, Field
 
+from analyses.steering.clip_stream import Kept, Progress, Taken, stream_clips
 from analyses.steering.directions import labelled
 from analyses.steering.examples import Example, pair_examples
+from analyses.steering.fit_state import FitState, damaged_state
 from analyses.steering.pairs import ends, pairs_towards
 from analyses.steering.reliability import GROUPS
 from analyses.steering.vector import Latents, Vector
@@ -27,10 +29,6 @@ from workbench.models.checks import check_capture
 from workbench.prompts.prompt_sets import Pair, PromptSet, asked_prompt_set
 from workbench.seeds import Seed, consecutive_seeds
 from workbench.validation import MadeByUsers, must_be, validated
-
-Progress = Callable[[int, int], None]
-CLIPS_PER_BATCH = 8
-"""Even, so that both clips of a pair are in the same batch."""
 
 
 class PairOptions(TypedDict, total=False):
@@ -46,6 +44,7 @@ class PairOptions(TypedDict, total=False):
     lyrics: str
     latents: Latents
     progress: Progress | None
+    state: FitState | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,11 @@ class PairValues:
 class Fit(Protocol):
     """A method at work: it takes the outputs of the pairs in batches, and then gives its vector."""
 
+    @property
+    def sums(self) -> "Sequence[GroupSums]":
+        """Everything that it has taken."""
+        ...
+
     def add(self, values: PairValues) -> None:
         """Take the outputs of some pairs at one site and step."""
         ...
@@ -76,6 +80,11 @@ class Method(BaseModel, ABC, metaclass=MadeByUsers):
     """A method that computes directions from pairs, with its parameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that determines what it makes of the pairs, as JSON."""
+        return {"method": type(self).__name__, **self.model_dump(mode="json")}
 
     @abstractmethod
     def start(self, captured: "PairCapture") -> Fit:
@@ -101,6 +110,7 @@ class PairCapture:
     lyrics: str = ""
     latents: Latents = "own"
     progress: Progress | None = None
+    state: FitState | None = None
 
     @property
     def n_pairs(self) -> int:
@@ -139,8 +149,11 @@ class PairCapture:
             pairs = [(replace(clean, follows=corrupt), corrupt) for clean, corrupt in pairs]
         return [run for pair in pairs for run in pair]
 
-    def stream(self, fits: Sequence[Fit]) -> None:
-        """Generate the pairs in batches, and pass the outputs of every site and step to all fits, in float64."""
+    def stream(self, methods: Sequence["Method"], fits: Sequence[Fit]) -> None:
+        """Generate the pairs in batches, and pass the outputs of every site and step to all fits, in float64.
+
+        The fits are those of the methods. If there is a state of such fits, it is restored, and its clips are left out.
+        """
 
         def pass_on(
             first: int, site: Site, step: int, outputs: Float[torch.Tensor, "clip pass token channel"]
@@ -149,7 +162,12 @@ class PairCapture:
             for fit in fits:
                 fit.add(given)
 
-        stream_clips(self.model, self.runs, self.settings, self.capture, pass_on, progress=self.progress)
+        kept = None
+        if self.state is not None:
+            kept = Kept(self.state, {"methods": [method.identity for method in methods]}, _Together(fits))
+        stream_clips(
+            self.model, self.runs, self.settings, self.capture, pass_on, progress=self.progress, kept=kept
+        )
 
     def vector(
         self,
@@ -180,32 +198,27 @@ class PairCapture:
         )
 
 
-def stream_clips(
-    model: AudioDiffusionModel,
-    clips: Sequence[Clip | Run],
-    settings: GenerationSettings,
-    capture: Capture,
-    take: Callable[[int, Site, int, Float[torch.Tensor, "clip pass token channel"]], None],
-    hear: Callable[[Float[np.ndarray, "clip channel sample"]], None] | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """Generate clips in batches.
+class _Together(Taken):
+    """The sums of all fits."""
 
-    The outputs of each batch, in float64, are passed to `take` with the number of its first clip, the site and the
-    step; its audio is decoded, if needed, and passed to `hear`. `progress(done, total)` counts clips.
-    """
-    first = 0
+    def __init__(self, fits: Sequence[Fit]) -> None:
+        self._parts = {
+            f"{number}.": sums for number, sums in enumerate(sums for fit in fits for sums in fit.sums)
+        }
 
-    def pass_on(site: Site, step: int, outputs: Float[torch.Tensor, "clip pass token channel"]) -> None:
-        take(first, site, step, outputs.double())
+    @property
+    def names(self) -> list[str]:
+        return [prefix + name for prefix, part in self._parts.items() for name in part.names]
 
-    for first in range(0, len(clips), CLIPS_PER_BATCH):
-        batch = clips[first : first + CLIPS_PER_BATCH]
-        generation = model.generate_batch(batch, settings, capture=capture, sink=pass_on)
-        if hear is not None:
-            hear(model.decode(generation.latents, settings.duration).float().cpu().numpy())
-        if progress is not None:
-            progress(first + len(batch), len(clips))
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        return {
+            prefix + name: array for prefix, part in self._parts.items() for name, array in part.state.items()
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        for prefix, part in self._parts.items():
+            part.restore({name: state[prefix + name] for name in part.names})
 
 
 class GroupSums:
@@ -216,23 +229,44 @@ class GroupSums:
 
     def __init__(self, captured: PairCapture, n_groups: int | None = None) -> None:
         self._n_groups = captured.n_groups if n_groups is None else n_groups
-        self._steps = captured.capture.steps
+        self._capture = captured.capture
         self._sums: dict[str, dict[int, np.ndarray]] = {}
 
     def add(self, values: PairValues, each: Real[torch.Tensor, "pair pass *kept"]) -> None:
         """Add a number for each pair, computed from `values`, to the sums of the pairs' groups."""
         steps = self._sums.setdefault(str(values.site), {})
+        shape = (self._n_groups, *each.shape[1:])
         if values.step not in steps:
-            steps[values.step] = np.zeros((self._n_groups, *each.shape[1:]))
+            steps[values.step] = np.zeros(shape)
+        sums = steps[values.step]
+        if sums.shape != shape or sums.dtype != np.float64:
+            raise damaged_state()
         for pair, of_pair in enumerate(each.cpu().numpy(), values.first):
-            steps[values.step][pair % self._n_groups] += of_pair
+            sums[pair % self._n_groups] += of_pair
 
     @property
     def arrays(self) -> dict[str, Float[np.ndarray, "group pass step *kept"]]:
         """The sums of each site."""
         return {
-            site: np.stack([steps[step] for step in self._steps], axis=2)
+            site: np.stack([steps[step] for step in self._capture.steps], axis=2)
             for site, steps in self._sums.items()
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the arrays of `state`."""
+        return [f"{site}.{step}" for site in self._capture.sites for step in self._capture.steps]
+
+    @property
+    def state(self) -> dict[str, Float[np.ndarray, "group pass *kept"]]:
+        """The sums so far, by site and step."""
+        return {f"{site}.{step}": sums for site, steps in self._sums.items() for step, sums in steps.items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from these sums."""
+        self._sums = {
+            str(site): {step: state[f"{site}.{step}"] for step in self._capture.steps}
+            for site in self._capture.sites
         }
 
 
@@ -258,7 +292,7 @@ def fit(
 def fit_to(captured: PairCapture, methods: Sequence[Method]) -> list[Vector]:
     """Generate the pairs, and fit several methods to them; return a vector for each."""
     fits = [method.start(captured) for method in methods]
-    captured.stream(fits)
+    captured.stream(methods, fits)
     return [each.vector() for each in fits]
 
 
@@ -284,6 +318,7 @@ def capture_of_pairs(
     lyrics: str = "",
     latents: Latents = "own",
     progress: Progress | None = None,
+    state: FitState | None = None,
 ) -> PairCapture:
     """Draw the pairs of a concept from which a direction is computed; nothing is generated yet.
 
@@ -302,6 +337,7 @@ def capture_of_pairs(
         latents: the latents at which the two prompts of a pair are compared: each its `own` run's, as published, or for
             both those of the `positive` or of the `negative` run.
         progress: called as `progress(done, total)` with numbers of clips, while the pairs are generated.
+        state: keeps the state of the fit, so that it continues after an interruption (see `fit_state`).
 
     Raises:
         UserError: if a concept, value, site, pass or prompt set is unknown, or there are fewer pairs.
@@ -331,6 +367,7 @@ def capture_of_pairs(
         drawn.lyrics,
         drawn.latents,
         progress,
+        state,
     )
 
 

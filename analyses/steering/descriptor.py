@@ -1,6 +1,6 @@
 """Directions of a continuous descriptor of audio, such as brightness, from the activations of generated clips."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +11,10 @@ from sklearn.linear_model import Ridge
 
 from analyses.steering.audio_descriptors import Measure, asked_descriptor
 from analyses.steering.caa import check_time
-from analyses.steering.capture import stream_clips
+from analyses.steering.clip_stream import Kept, Progress, Taken, stream_clips
 from analyses.steering.directions import labelled
 from analyses.steering.examples import Example
+from analyses.steering.fit_state import FitState, damaged_state
 from analyses.steering.probe_direction import probe_direction
 from analyses.steering.reliability import GROUPS, REFITS, reliability_of_refits
 from analyses.steering.vector import Vector
@@ -133,6 +134,8 @@ def descriptor(
     time: OverTime = "constant",
     passes: Sequence[Pass] = ("cond",),
     settings: GenerationSettings | None = None,
+    progress: Progress | None = None,
+    state: FitState | None = None,
 ) -> Vector:
     """Compute the direction in which a descriptor of the audio rises, at each site, pass and step.
 
@@ -165,13 +168,25 @@ def descriptor(
         time: constant, or a direction for each token.
         passes: passes that get directions.
         settings: generation settings.
+        progress: called as `progress(done, total)` with numbers of clips.
+        state: keeps the state of the fit, so that it continues after an interruption (see `fit_state`).
 
     Raises:
         UserError: if a descriptor, site, pass, method or side is unknown, a clip has no value, there are too few clips,
             or the descriptor is the same in all; or for directions by token at a site without latent time.
     """
     how = validated(_How, {"method": method, "side": side}, "Invalid vector")
-    measured = measured_clips(model, descriptor, sites, clips, time=time, passes=passes, settings=settings)
+    measured = measured_clips(
+        model,
+        descriptor,
+        sites,
+        clips,
+        time=time,
+        passes=passes,
+        settings=settings,
+        progress=progress,
+        state=state,
+    )
     return measured.vector(how.method, how.side)
 
 
@@ -184,6 +199,8 @@ def measured_clips(
     time: OverTime = "constant",
     passes: Sequence[Pass] = ("cond",),
     settings: GenerationSettings | None = None,
+    progress: Progress | None = None,
+    state: FitState | None = None,
 ) -> MeasuredClips:
     """Generate clips, measure a descriptor of their audio, and keep the sites' outputs or their means over tokens.
 
@@ -204,23 +221,65 @@ def measured_clips(
     by_token = validated(_OverTime, {"time": time}, "Invalid vector").time == "token"
     for site in capture.sites if by_token else ():
         check_time("token", site, model.tokens_at(site, settings.duration))
-    values: list[float] = []
-    kept: dict[str, dict[int, list[np.ndarray]]] = {}
-
-    def keep(first: int, site: Site, step: int, outputs: torch.Tensor) -> None:  # noqa: ARG001 - clips come in order
-        of_steps = kept.setdefault(str(site), {})
-        of_steps.setdefault(step, []).append((outputs if by_token else outputs.mean(dim=2)).cpu().numpy())
+    if state is not None and callable(descriptor):
+        raise UserError(
+            "The state of a fit is kept for a descriptor that is given by its name. Leave it out."
+        )
+    taken = _Values(capture, by_token)
 
     def hear(audio: Float[np.ndarray, "clip channel sample"]) -> None:
         for samples in audio:
-            values.append(_measured(measure, name, samples, model.sample_rate, clips[len(values)]))
+            clip = clips[len(taken.values)]
+            taken.values.append(_measured(measure, name, samples, model.sample_rate, clip))
 
-    stream_clips(model, clips, settings, capture, keep, hear)
-    by_site = {
-        site: np.stack([np.concatenate(of_steps[step]) for step in capture.steps], axis=2)
-        for site, of_steps in kept.items()
-    }
-    return MeasuredClips(model, settings, name, tuple(clips), np.array(values), by_site, tuple(passes))
+    kept = Kept(state, {"descriptor": name, "by_token": by_token}, taken) if state else None
+    stream_clips(model, clips, settings, capture, taken.add, hear, progress, kept)
+    values = np.array(taken.values)
+    return MeasuredClips(model, settings, name, tuple(clips), values, taken.outputs, tuple(passes))
+
+
+class _Values(Taken):
+    """The values of clips, and the outputs of their sites or their means over tokens."""
+
+    def __init__(self, capture: Capture, by_token: bool) -> None:
+        self.values: list[float] = []
+        self._capture = capture
+        self._by_token = by_token
+        self._outputs: dict[str, list[np.ndarray]] = {}
+
+    def add(self, first: int, site: Site, step: int, outputs: torch.Tensor) -> None:
+        """Take the outputs of clips, from number `first` on."""
+        kept = (outputs if self._by_token else outputs.mean(dim=2)).cpu().numpy()
+        batches = self._outputs.setdefault(f"{site}.{step}", [])
+        alike = all(batch.shape[1:] == kept.shape[1:] and batch.dtype == kept.dtype for batch in batches)
+        if not alike or sum(map(len, batches)) != first or len(self.values) != first:
+            raise damaged_state()
+        batches.append(kept)
+
+    @property
+    def outputs(self) -> dict[str, Float[np.ndarray, "clip pass step *token _channel"]]:
+        """The outputs by site."""
+        arrays, steps = self.state, self._capture.steps
+        return {
+            str(site): np.stack([arrays[f"{site}.{step}"] for step in steps], axis=2)
+            for site in self._capture.sites
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the arrays of `state`."""
+        return ["values", *(f"{site}.{step}" for site in self._capture.sites for step in self._capture.steps)]
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """The values, and the outputs by site and step."""
+        outputs = {name: np.concatenate(batches) for name, batches in self._outputs.items()}
+        return {"values": np.array(self.values), **outputs}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from these values and outputs."""
+        self.values = state["values"].ravel().tolist()
+        self._outputs = {name: [array] for name, array in state.items() if name != "values"}
 
 
 def _check_number(n_clips: int) -> None:

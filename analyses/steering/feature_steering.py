@@ -127,7 +127,7 @@ def feature_steering(
         site: replace(edit_features(sae, 0, site), made_on=made_on, made_at=sigmas)
         for site, sae in saes_by_site(saes, model.block_names).items()
     }
-    captured.stream([fit])
+    captured.stream([method], [fit])
     coordinates = {"pass": list(captured.passes), "step": range(len(sigmas))}
     features = {
         site: xr.DataArray(chosen.plus, coordinates, ("pass", "step", "feature"), name=site)

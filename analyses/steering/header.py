@@ -1,6 +1,5 @@
 """What the headers of steering's files have in common: strict entries, lines of text, models, sigmas, and a hash."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cache.wording import quoted
 from workbench.provenance import content_hash
+from workbench.tensor_files import digests
 from workbench.validation import Number, line_problem
 
 
@@ -62,9 +62,4 @@ def check_ends(positive: str, negative: str) -> None:
 
 def content_of(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """Return a hash of a header without its own `content`, and of all numbers, which shows damage."""
-    data = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    numbers = {
-        name: [array.dtype.str, list(array.shape), hashlib.sha256(array.tobytes()).hexdigest()]
-        for name, array in data.items()
-    }
-    return content_hash([{**header, "content": ""}, numbers])
+    return content_hash([{**header, "content": ""}, digests(arrays)])

@@ -61,6 +61,10 @@ class _ProbeFit:
         self._captured = captured
         self._clean, self._corrupt = (GroupSums(captured, captured.n_pairs) for _ in range(2))
 
+    @property
+    def sums(self) -> list[GroupSums]:
+        return [self._clean, self._corrupt]
+
     def add(self, values: PairValues) -> None:
         self._clean.add(values, values.clean.mean(dim=2))
         self._corrupt.add(values, values.corrupt.mean(dim=2))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal, TypeVar, Unpack
+from typing import Any, Literal, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from cache.errors import UserError
 from workbench.engine.sites import Site, numbered_site
 from workbench.models.base import AudioDiffusionModel
 from workbench.sae.base import SAE
+from workbench.tensor_files import digests
 from workbench.validation import must_be
 
 UNIT = "the sum of the decoder rows of the chosen features"
@@ -37,6 +38,16 @@ class SAEFeatures(Method):
     k: int = Field(ge=1)
     score: ScoreName = "tfidf"
     contrastive: bool = False
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Its options, and hashes of the autoencoders."""
+        options = self.model_dump(mode="json", exclude={"saes"})
+        return {
+            "method": "SAEFeatures",
+            **options,
+            "saes": {site: _hashes(sae) for site, sae in self.saes.items()},
+        }
 
     def start(self, captured: PairCapture) -> "FeatureFit":
         """Start a fit; raise UserError if no site has an autoencoder, or one is too narrow or has too few features."""
@@ -106,6 +117,10 @@ class FeatureFit:
         self._n_groups = n_groups
         self._tokens: dict[str, int] = {}
 
+    @property
+    def sums(self) -> list[GroupSums]:
+        return [*self._sums, *self._squares]
+
     def add(self, values: PairValues) -> None:
         site = str(values.site)
         if site not in self._saes:
@@ -146,6 +161,12 @@ class FeatureFit:
         draws = 0 if self._is_logistic else REFITS
         reliable = reliability_of_refits(directions, self._n_groups, captured.passes, captured.n_pairs, draws)
         return captured.vector("sae_features", UNIT, directions(every), reliable)
+
+
+def _hashes(sae: SAE) -> dict[str, Any]:
+    """Return what identifies an autoencoder: its configuration, and the hashes of its weights."""
+    weights = {name: value.cpu().double().numpy() for name, value in sae.state_dict().items()}
+    return {"config": sae.config.model_dump(mode="json"), "weights": digests(weights)}
 
 
 def activations(

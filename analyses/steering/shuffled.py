@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from pydantic import Field, SerializeAsAny
 
-from analyses.steering.capture import Fit, Method, PairCapture, PairValues
+from analyses.steering.capture import Fit, GroupSums, Method, PairCapture, PairValues
 from analyses.steering.descriptor import MeasuredClips
 from analyses.steering.vector import Vector
 from cache.errors import UserError
@@ -26,6 +26,11 @@ class Shuffled(Method):
     method: SerializeAsAny[Method]
     number: int = Field(0, ge=0)
     seed: Seed = 0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Its draw, and what the method is."""
+        return {"method": ["Shuffled", self.method.identity], "number": self.number, "seed": self.seed}
 
     def start(self, captured: PairCapture) -> Fit:
         """Start a fit; raise UserError for a single pair."""
@@ -80,6 +85,10 @@ class _Exchanged:
         self._fit = fit
         self._exchanged = exchanged
         self._name = name
+
+    @property
+    def sums(self) -> list[GroupSums]:
+        return list(self._fit.sums)
 
     def add(self, values: PairValues) -> None:
         of_batch = self._exchanged[values.first : values.first + len(values.clean)]

@@ -7,7 +7,9 @@ from typing import Any
 from analyses.sae.run import has_sae, load_sae
 from analyses.steering.asking import Steering, asked_sites, of_study
 from analyses.steering.caa import CAA
-from analyses.steering.capture import Progress, fit
+from analyses.steering.capture import fit
+from analyses.steering.clip_stream import Progress
+from analyses.steering.fit_state import FitState
 from analyses.steering.ladder import ladder, nulls, sae_method
 from analyses.steering.pairs import ends, pairs_towards
 from analyses.steering.pci import PCI
@@ -128,11 +130,12 @@ def rungs_of_ladder(
     fit_pairs: int = 16,
     others: Others = (),
     progress: Progress | None = None,
+    state: FitState | None = None,
 ) -> list[Way]:
     """Compute the vectors of a ladder from pairs that are generated once, and return its rungs.
 
     The rungs with features are at the sites of which the study has sparse autoencoders; without any, `note` is called
-    with a sentence that says how to train one.
+    with a sentence that says how to train one. The `state` keeps that of the vectors (see `fit_state`).
 
     Raises:
         UserError: if the sites are unknown or none is functional, an autoencoder does not fit its site, or another way
@@ -153,6 +156,7 @@ def rungs_of_ladder(
         negative=spec.negatives[0] if len(spec.negatives) == 1 else "",
         pairs=fit_pairs,
         progress=progress,
+        state=state,
         **of_study(study),
     )
     return ladder(vector, saes, *of_features, others=others, randoms=spec.randoms, seed=spec.seed)

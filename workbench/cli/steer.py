@@ -105,13 +105,16 @@ def fit(
     ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Compute a steering vector from counterfactual pairs, keep it in the study's folder packs, and judge it."""
+    """Compute a steering vector from counterfactual pairs, keep it in the study's folder packs, and judge it.
+
+    Run again to continue an interrupted computation.
+    """
     from analyses.steering.asking import check_name, fit_vector
+    from analyses.steering.fit_state import fit_state
     from analyses.steering.study_packs import check_new_pack, save_pack
 
     study = open_study(study_folder)
     check_name(name)
-    check_new_pack(study.path, name or concept)
     judges = _checked_judges(scorer or ["embedded"], check_pairs) if check_pairs else ()
     if scorer and not check_pairs:
         raise UserError("--scorer is for judging the vector (--check-pairs). Leave it out.")
@@ -123,24 +126,27 @@ def fit(
     }
     given = {option: value for option, value in own.items() if value is not None}
     passes = _passes(pass_name or ["cond"])
-    model = study.load_model(device)
-    with progress("Generating clips") as report:
-        vector = fit_vector(
-            study,
-            model,
-            method,
-            concept,
-            sites,
-            given,
-            positive=positive,
-            negative=negative,
-            pairs=pairs,
-            seed=seed,
-            latents=latents,
-            passes=passes,
-            progress=report,
-        )
-    file = save_pack(study.path, name or concept, vector)
+    with fit_state(study, "vector", name or concept, note) as state:
+        check_new_pack(study.path, name or concept)
+        model = study.load_model(device)
+        with progress("Generating clips") as report:
+            vector = fit_vector(
+                study,
+                model,
+                method,
+                concept,
+                sites,
+                given,
+                positive=positive,
+                negative=negative,
+                pairs=pairs,
+                seed=seed,
+                latents=latents,
+                passes=passes,
+                progress=report,
+                state=state,
+            )
+        file = save_pack(study.path, name or concept, vector)
     if check_pairs:
         try:
             _judge(study, model, name or concept, pairs=check_pairs, scorers=judges)
@@ -313,6 +319,7 @@ def ladder(
     vectors.
     """
     from analyses.steering.asking import asked_steering
+    from analyses.steering.fit_state import fit_state
     from analyses.steering.trials import asked_ladder, rungs_of_ladder
 
     if not pack:
@@ -322,9 +329,10 @@ def ladder(
     spec = asked_ladder(study, concept, positive, negative, fit_pairs, given, **asked)
     model = study.load_model(device)
     others = _for_study(given, study, model, resample)
-    with progress("Generating clips") as report:
-        rungs = rungs_of_ladder(study, model, spec, note, sites, fit_pairs, others, report)
-    _try(study, spec, rungs, model)
+    with fit_state(study, "ladder", spec.result_name, note) as state:
+        with progress("Generating clips") as report:
+            rungs = rungs_of_ladder(study, model, spec, note, sites, fit_pairs, others, report, state)
+        _try(study, spec, rungs, model)
 
 
 def _for_study(

@@ -431,12 +431,13 @@ class Study:
                 "Trace it again into another folder."
             )
 
-    def making(self, name: str) -> AbstractContextManager[None]:
-        """Lock a result while it is computed: a second process gets a UserError."""
+    def making(self, name: str, kind: str = "result") -> AbstractContextManager[None]:
+        """Lock a result, or something of another kind, while it is computed: a second process gets a UserError."""
+        own = name if kind == "result" else f"{kind} {name}"  # `file_name` keeps no space: it is no result's
         return locked(
-            self.path / LOCKS / f"{file_name(name)}.lock",
+            self.path / LOCKS / f"{file_name(own)}.lock",
             self.path,
-            f"Another process is computing the result '{name}' of {self.path}. Wait until it has finished, or stop it.",
+            f"Another process is computing the {kind} '{name}' of {self.path}. Wait until it has finished, or stop it.",
         )
 
     def remove_result(self, name: str) -> None:

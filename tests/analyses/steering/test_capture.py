@@ -53,11 +53,13 @@ def test_what_is_no_method(tiny64: AceStep15, methods: Any) -> None:
 def test_sums_are_over_the_pairs_of_each_group(tiny64: AceStep15) -> None:
     captured = capture_of_pairs(tiny64, "mood", SITES, **{**OPTIONS, "pairs": 23})
     outputs = random_outputs(captured, (4, 6))
-    sums = GroupSums(captured)
+    taken = GroupSums(captured)
 
     class Clean:
+        sums = (taken,)
+
         def add(self, values: Any) -> None:
-            sums.add(values, values.clean.sum(dim=2))
+            taken.add(values, values.clean.sum(dim=2))
 
         def vector(self) -> Any: ...
 
@@ -66,7 +68,7 @@ def test_sums_are_over_the_pairs_of_each_group(tiny64: AceStep15) -> None:
     for site, values in outputs.items():
         of_pairs = values[:, 0].sum(axis=3)
         expected = np.stack([of_pairs[group::10].sum(axis=0) for group in range(10)])
-        assert_close(sums.arrays[site], expected)
+        assert_close(taken.arrays[site], expected)
 
 
 def test_all_blocks_or_all_but_some_are_just_sites(tiny64: AceStep15) -> None:
