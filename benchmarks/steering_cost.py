@@ -3,6 +3,11 @@
 Measured for contrastive activation addition, prompt switching (PCI) and a low-rank change of weights (the edits of a
 concept slider). Also the cost of computing directions: all cross-attentions from one capture in batches, against the
 reference's one generation per prompt (TADA: batch 1).
+
+Of the single generations, which all take the same time, every second one is timed, half of them before the batch and
+half after it, and their time is scaled to all. Beside them, the bare pipeline generates the unedited clip: no code
+that makes one generation per strength is faster. Seconds are those of the processor and of the clock: on a shared
+machine only the former are comparable.
 """
 
 import time
@@ -14,20 +19,41 @@ import torch
 from analyses.steering import caa, pci
 from benchmarks._result import write_result
 from workbench.engine.edits import Edit, Run, low_rank
-from workbench.engine.runs import Capture, Clip
+from workbench.engine.runs import Capture, Clip, Generation
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import parse_sites
 from workbench.models import load_model
 from workbench.models.base import AudioDiffusionModel
-from workbench.prompts.prompt_sets import load_prompt_set
+from workbench.prompts.prompt_sets import Pair, load_prompt_set
 
 MODEL = "organism-shared"
 SITES = ["tf3.cross_attn", "tf4.cross_attn"]
 STEPS = 15
 STRENGTHS = range(-STEPS, STEPS + 1)
 PROMPTS, PAIRS, RANK = 8, 48, 4
+TIMED_OF_FIT = 4
+"""Of the reference's generations for a fit, every fourth is timed."""
 SETTINGS = GenerationSettings(num_steps=STEPS)
 At = Callable[[float], Sequence[Edit]]
+
+
+class Stopwatch:
+    """Seconds of the clock and of the processor."""
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = 0.0
+
+    def __enter__(self) -> "Stopwatch":
+        self._begun = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wall += time.perf_counter() - self._begun[0]
+        self.cpu += time.process_time() - self._begun[1]
+
+    def ratio(self, other: "Stopwatch", share: float = 1.0) -> dict[str, float]:
+        """Ratios to another one, which timed this share of the work."""
+        return {"wall_ratio": self.wall / other.wall * share, "cpu_ratio": self.cpu / other.cpu * share}
 
 
 def slider(model: AudioDiffusionModel) -> At:
@@ -42,60 +68,70 @@ def slider(model: AudioDiffusionModel) -> At:
     return lambda strength: [low_rank(down, up, site, strength / 100) for down, up, site in factors]
 
 
-def compared(model: AudioDiffusionModel, runs: Sequence[Run]) -> dict[str, Any]:
-    """Generate the runs of one prompt as a batch, and one by one; return seconds, rows and the largest difference."""
-    begun = time.perf_counter()
-    together = model.generate_batch(runs, SETTINGS)
-    halfway = time.perf_counter()
-    alone = [model.generate_batch([run], SETTINGS) for run in runs]
-    done = time.perf_counter()
-    latents = torch.cat([one.latents for one in alone])
-    difference = (together.latents - latents).abs().max() / latents.abs().max()
-    return {
-        "seconds": halfway - begun,
-        "seconds_one_by_one": done - halfway,
-        "rows": together.rows,
-        "rows_one_by_one": sum(one.rows for one in alone),
-        "difference": float(difference),
+def bare(model: AudioDiffusionModel, clip: Clip) -> None:
+    """Generate a clip by the pipeline alone, without the workbench and nnsight."""
+    with torch.no_grad():
+        model.pipeline(**model.pipeline_arguments([clip], SETTINGS))
+
+
+def runs_of(pair: Pair, at: At, seed: int) -> list[Run]:
+    """Return the runs of a prompt at all strengths."""
+    sources = {
+        "positive": [Run(Clip(pair.clean.text, seed))],
+        "negative": [Run(Clip(pair.corrupt.text, seed))],
     }
+    base = Clip(pair.corrupt.text, seed)
+    return [Run(base, tuple(edit.bound(sources) for edit in at(strength))) for strength in STRENGTHS]
 
 
-def of_method(model: AudioDiffusionModel, at: At, pairs: Sequence[Any]) -> dict[str, float]:
-    """Sum over the prompts; return ratios of seconds and rows to one generation per strength."""
-    found = []
+def of_method(model: AudioDiffusionModel, at: At, pairs: Sequence[Pair]) -> dict[str, float]:
+    """Return ratios of time and rows to one generation per strength, summed over the prompts."""
+    batches, singles, plain = Stopwatch(), Stopwatch(), Stopwatch()
+    rows, n_singles, differences = 0, 0, []
+
+    def differ(place: int, alone: Generation, together: Generation) -> float:
+        return float((together.latents[place] - alone.latents[0]).abs().max() / alone.latents.abs().max())
+
     for number, pair in enumerate(pairs):
-        sources = {
-            "positive": [Run(Clip(pair.clean.text, number))],
-            "negative": [Run(Clip(pair.corrupt.text, number))],
-        }
-        base = Clip(pair.corrupt.text, number)
-        runs = [Run(base, tuple(edit.bound(sources) for edit in at(strength))) for strength in STRENGTHS]
-        found.append(compared(model, runs))
-    total = {name: sum(each[name] for each in found) for name in found[0]}
+        runs = runs_of(pair, at, number)
+        timed = range(number % 2, len(runs), 2)
+        alone: dict[int, Generation] = {}
+        for half in (timed[::2], None, timed[1::2]):
+            if half is None:
+                with batches:
+                    together = model.generate_batch(runs, SETTINGS)
+                with plain:
+                    bare(model, Clip(pair.corrupt.text, number))
+                continue
+            with singles:
+                alone |= {place: model.generate_batch([runs[place]], SETTINGS) for place in half}
+        rows += together.rows
+        n_singles += len(alone)
+        differences += [differ(place, single, together) for place, single in alone.items()]
+    n_runs = len(pairs) * len(STRENGTHS)
+    of_bare = batches.ratio(plain, len(pairs) / n_runs)
     return {
-        "wall_ratio": total["seconds"] / total["seconds_one_by_one"],
-        "row_ratio": total["rows"] / total["rows_one_by_one"],
-        "seconds": total["seconds"],
-        "seconds_one_by_one": total["seconds_one_by_one"],
-        "largest_difference": max(each["difference"] for each in found),
+        **batches.ratio(singles, n_singles / n_runs),
+        **{f"bare_{name}": value for name, value in of_bare.items()},
+        "row_ratio": rows / (n_runs * STEPS * len(model.passes(SETTINGS))),
+        "batch_cpu_seconds": batches.cpu / len(pairs),
+        "single_cpu_seconds": singles.cpu / n_singles,
+        "bare_cpu_seconds": plain.cpu / len(pairs),
+        "largest_difference": max(differences),
     }
 
 
 def fitting(model: AudioDiffusionModel) -> dict[str, float]:
     """Compare one capture of all cross-attentions in batches with one captured generation per prompt."""
-    begun = time.perf_counter()
-    caa(model, "instrument", "*.cross_attn", positive="violin", pairs=PAIRS, settings=SETTINGS)
-    halfway = time.perf_counter()
+    ours, reference = Stopwatch(), Stopwatch()
+    with ours:
+        caa(model, "instrument", "*.cross_attn", positive="violin", pairs=PAIRS, settings=SETTINGS)
     capture = Capture(parse_sites("*.cross_attn", model.n_blocks), tuple(range(STEPS)), ("cond", "null"))
-    for number in range(2 * PAIRS):
-        clip = Clip("a slow happy violin song with drums", number)
-        model.generate_batch([clip], SETTINGS, capture=capture, sink=lambda *_: None)
-    done = time.perf_counter()
-    return {
-        "seconds": halfway - begun,
-        "reference_seconds": done - halfway,
-        "ratio": (halfway - begun) / (done - halfway),
-    }
+    with reference:
+        for number in range(0, 2 * PAIRS, TIMED_OF_FIT):
+            clip = Clip("a slow happy violin song with drums", number)
+            model.generate_batch([clip], SETTINGS, capture=capture, sink=lambda *_: None)
+    return ours.ratio(reference, 1 / TIMED_OF_FIT) | {"cpu_seconds": ours.cpu}
 
 
 def main() -> None:
@@ -111,8 +147,11 @@ def main() -> None:
     }
     metrics: dict[str, Any] = {name: of_method(model, at, pairs) for name, at in methods.items()}
     metrics["fit"] = fitting(model)
-    print(metrics)
-    write_result("steering_cost", {**metrics, "strengths": len(STRENGTHS), "prompts": PROMPTS})
+    print(
+        write_result(
+            "steering_cost", {**metrics, "strengths": len(STRENGTHS), "prompts": PROMPTS}
+        ).read_text()
+    )
 
 
 if __name__ == "__main__":
