@@ -5,18 +5,24 @@ NUMERIC := tests/workbench tests/analyses tests/oracles tests/benchmarks
 SERVE ?= 1
 STUDY ?= studies/demo
 
-.PHONY: demo test test-portable test-install docs bench clean
+.PHONY: demo test checks pytest test-portable test-install docs bench clean
 
 demo: .venv/ready
 	$(BIN)/workbench demo --out $(STUDY) $(if $(filter 0,$(SERVE)),--no-serve)
 
+# mypy has one process: tests use the other processor meanwhile.
 test: .venv/ready
+	$(MAKE) --jobs=2 checks pytest
+
+checks: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/deptry tests benchmarks --ignore DEP002,DEP004 --exclude '.*/(make_patching_fixtures|saelens_store)' --extend-exclude build/
+
+pytest: .venv/ready
 	$(PYTEST)
 
 # What computes numbers, as older processors compute it, with two threads, and rounded as nowhere (tests/rounding.py).

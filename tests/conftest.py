@@ -1,5 +1,6 @@
-"""Set-up before any test is imported: threads, type checks, and the order of files."""
+"""Set-up before any test is imported: threads, type checks, the order of files, and the garbage collector."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -11,6 +12,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import pytest
 
 from tests.type_checks import check_types
+
+gc.disable()  # until all tests are imported: full collections meanwhile would take seconds
 
 # Tests must not see what a user has confirmed; commands that tests run inherit this.
 _STATE = tempfile.TemporaryDirectory(prefix="workbench-state-")
@@ -25,27 +28,29 @@ pytest_plugins = ["tests.fixtures"]
 
 
 LONGEST = (
-    "e2e/test_truth_shared.py",
-    "cache/test_resume.py",
     "e2e/test_browser.py",
+    "e2e/test_truth_shared.py",
     "cache/test_faults.py",
     "workbench/models/test_conformance.py",
     "e2e/test_truth_split.py",
+    "cache/test_resume.py",
+    "dashboards/figures/test_legible.py",
+    "dashboards/test_hostile_shapes.py",
+    "e2e/test_browser_faults.py",
+    "dashboards/test_robust.py",
     "e2e/test_path.py",
+    "analyses/patching/test_run.py",
+    "e2e/test_audioldm2.py",
     "e2e/test_resume_patch.py",
     "analyses/test_simulations.py",
-    "dashboards/figures/test_legible.py",
-    "e2e/test_browser_faults.py",
-    "analyses/test_execution.py",
-    "analyses/patching/test_run.py",
     "analyses/probes/test_run.py",
+    "analyses/test_execution.py",
     "e2e/test_resume_trace.py",
     "analyses/probes/test_significance.py",
     "e2e/test_stable_audio.py",
     "benchmarks/organisms/embedded/test_train.py",
     "test_notebooks.py",
     "e2e/test_ace_step_v1.py",
-    "e2e/test_audioldm2.py",
     "e2e/test_parallel.py",
     "cache/test_hostile.py",
     "oracles/test_clap_equal.py",
@@ -58,3 +63,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {TESTS / name: place for place, name in enumerate(LONGEST)}
     assert all(map(Path.is_file, places)), "LONGEST names files that are not there"
     items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector all that was imported, which it would go through again in each full collection."""
+    gc.freeze()
+    gc.enable()
