@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from analyses.statistics import bootstrap_interval
 from analyses.steering.audio_descriptors import Measure, asked_descriptor
+from analyses.steering.clip_stream import Progress
 from analyses.steering.nulls import random_vectors
 from analyses.steering.vector import Vector
 from workbench.engine.edits import Run
@@ -28,6 +29,7 @@ def descriptor_effects(
     descriptor: str | Measure | None = None,
     randoms: int = 20,
     seed: int = 0,
+    progress: Progress | None = None,
     **how: Any,
 ) -> xr.Dataset:
     """Steer clips at several strengths, and measure how a descriptor of their audio changes.
@@ -42,6 +44,7 @@ def descriptor_effects(
         descriptor: the descriptor (see `analyses.steering.descriptor`), by default the vector's concept.
         randoms: number of random vectors of the same norms, which are steered at every strength, too; 0 for none.
         seed: seed of the random vectors.
+        progress: called as `progress(done, total)` with numbers of steered clips.
         how: options of `Vector.at`.
 
     Returns:
@@ -57,7 +60,7 @@ def descriptor_effects(
     drawn = random_vectors(vector, randoms, seed) if randoms else []
     arms = [each.at(strength, **how) for each in (vector, *drawn) for strength in strengths]
     runs = [Run(clip, edits) for clip in clips for edits in ((), *arms)]
-    values = _values(model, vector, runs, measure).reshape(len(clips), 1 + len(arms)).T
+    values = _values(model, vector, runs, measure, progress).reshape(len(clips), 1 + len(arms)).T
     change = (values[1:] - values[0]).reshape(1 + len(drawn), len(strengths), len(clips))
     random_effect = np.nanmean(change[1:], axis=-1)
     intervals = [bootstrap_interval(np.mean, (row[~np.isnan(row)],)) for row in change[0]]
@@ -77,12 +80,18 @@ def descriptor_effects(
 
 
 def _values(
-    model: AudioDiffusionModel, vector: Vector, runs: Sequence[Run], measure: Measure
+    model: AudioDiffusionModel,
+    vector: Vector,
+    runs: Sequence[Run],
+    measure: Measure,
+    progress: Progress | None,
 ) -> Float[np.ndarray, " run"]:
     """Return the descriptor of each run's audio, NaN where it has none."""
-    values = []
+    values: list[float] = []
     for first in range(0, len(runs), RUNS_PER_BATCH):
         latents = model.generate_batch(runs[first : first + RUNS_PER_BATCH], vector.settings).latents
         audio = model.decode(latents, vector.settings.duration).float().cpu().numpy()
         values += [float(measure(samples.mean(axis=0), model.sample_rate)) for samples in audio]
+        if progress is not None:
+            progress(len(values), len(runs))
     return np.array(values)

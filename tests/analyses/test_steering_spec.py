@@ -4,6 +4,8 @@ from typing import get_args
 
 from analyses import steering_spec
 from analyses.steering import asking
+from analyses.steering.audio_descriptors import DESCRIPTORS
+from analyses.steering.descriptor import UNITS, DescriptorMethod
 from analyses.steering.feature_scores import SCORES
 from analyses.steering.vector import PASS_MODES, PassMode
 
@@ -18,6 +20,11 @@ def test_every_prompt_method_is_called_after_its_function() -> None:
     assert tuple(asking._PROMPT_METHODS) == steering_spec.PROMPT_METHODS
     for name, made_by in asking._PROMPT_METHODS.items():
         assert made_by.__name__ == name.replace("-", "_")
+
+
+def test_descriptors_and_their_methods_are_those_of_the_code() -> None:
+    assert tuple(DESCRIPTORS) == steering_spec.DESCRIPTORS
+    assert get_args(DescriptorMethod) == tuple(UNITS) == steering_spec.DESCRIPTOR_METHODS
 
 
 def test_pass_modes_and_scores_are_those_of_the_code() -> None:

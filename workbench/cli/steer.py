@@ -17,6 +17,7 @@ from workbench.cli.console import (
     output,
     progress,
 )
+from workbench.cli.descriptors import fit_descriptor, measure
 from workbench.cli.options import offers
 from workbench.cli.packs import export_pack, import_pack, list_packs, note_differences, resampled, show
 from workbench.cli.parsing import CommandLine
@@ -53,6 +54,8 @@ app.command()(show)
 app.command("list")(list_packs)
 app.command("import")(import_pack)
 app.command("export")(export_pack)
+app.command("fit-descriptor")(fit_descriptor)
+app.command()(measure)
 
 
 @app.command()
