@@ -10,22 +10,33 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analyses.steering import CAA, AUSteer, fit, free_sliders, pci, text_embedding, token_embedding
+from analyses.sae.run import load_sae
+from analyses.steering import (
+    CAA,
+    AUSteer,
+    SAEFeatures,
+    Vector,
+    concept_slider,
+    fit,
+    free_sliders,
+    pci,
+    text_embedding,
+    token_embedding,
+)
 from analyses.steering.ladder import nulls
 from analyses.steering.pairs import ends
 from analyses.steering.run import Way, run_steering
 from analyses.steering_spec import SteeringSpec
 from benchmarks._result import write_result
 from benchmarks._tables import write_table
+from dashboards.notebook import OpenStudy, trace
 from dashboards.numbers import fixed, span
 from dashboards.tables.steering import doses_frame
+from workbench.engine.edits import Edit
 from workbench.engine.sites import Site
-from workbench.models import load_model
-from workbench.models.base import AudioDiffusionModel
-from workbench.prompts.reading import encoder
-from workbench.studies.planning import plan_study
 from workbench.studies.study import Study
 
 ORGANISMS = ("organism-shared", "organism-split")
@@ -33,36 +44,53 @@ POSITIVE = {"instrument": "violin", "mood": "happy", "tempo": "fast", "drums": "
 FIT_PAIRS, PAIRS, RANDOMS = 20, 8, 20
 STRENGTHS = (1.0, 2.0, 3.0)
 OWN_STRENGTHS = {
-    "AUSteer": (0.2, 0.4, 0.8),
+    "Concept Slider": (1.0, 2.0, 4.0),
     "PCI": (2.0, 4.0, 8.0),
     "TextEmb": (0.5, 1.0, 2.0),
     "TokEmb": (0.5, 1.0, 2.0),
     "FreeSliders": (0.5, 1.0, 2.0),
 }
-"""Strengths of methods whose unit is not the mean difference: parts of the channels' signs, steps, whole prompts."""
+"""Strengths of methods whose unit is not the mean difference: LoRAs, steps, whole prompts."""
+FEATURES, TOP_K, TRACED = 8, 8, 56
+"""Features of a site's direction, active features of the autoencoders, and prompts that they are trained on."""
+ITERATIONS, LEARNING_RATE = 300, 3e-3
+"""Of the sliders: the organisms are small, and need a larger learning rate than TADA's models."""
 
 
 def ways(
-    study: Study, model: AudioDiffusionModel, concept: str, sites: Sequence[str], fitted: list[str]
+    study: OpenStudy,
+    concept: str,
+    sites: Sequence[str],
+    strengths_of_random: Sequence[float],
+    fitted: list[str],
 ) -> Iterator[Way]:
     """Yield every method at some sites, and random vectors; add the prompts of the pairs they fit to `fitted`.
 
-    All vectors are computed from one capture of the same pairs.
+    Vectors of the same latents are computed from one capture of the same pairs.
     """
+    model, spec = study.model, study.folder.spec
     common: dict[str, Any] = {
         "positive": POSITIVE[concept],
-        "prompts": study.spec.prompts,
-        "settings": study.spec.settings,
+        "prompts": spec.prompts,
+        "settings": spec.settings,
     }
     channels = sum(model.channels(site) for site in map(Site.parse, sites))
-    by_token, signs = fit(
-        model, concept, sites, [CAA(time="token"), AUSteer(k=channels // 2)], pairs=FIT_PAIRS, **common
-    )
+    saes = {site: load_sae(study.folder, site) for site in sites}
+    own = [CAA(time="token"), AUSteer(k=channels // 2), SAEFeatures(saes=saes, k=FEATURES)]
+    by_token, signs, features = fit(model, concept, sites, own, pairs=FIT_PAIRS, **common)
+    (same,) = fit(model, concept, sites, own[:1], pairs=FIT_PAIRS, latents="positive", **common)
     fitted += sorted({example.prompt for example in by_token.examples})
     constant = by_token.over_time()
     yield Way("CAA", constant.at)
     yield Way("CAA by token", by_token.at)
-    yield Way("AUSteer", signs.at, OWN_STRENGTHS["AUSteer"])
+    yield Way("CAA, same latents", same.over_time().at)
+    yield Way("CAA by token, same latents", same.at)
+    yield Way("AUSteer", scaled(signs, constant))
+    yield Way("SAE features", scaled(features, constant))
+    slider = concept_slider(
+        model, concept, sites, iterations=ITERATIONS, learning_rate=LEARNING_RATE, pairs=FIT_PAIRS, **common
+    )
+    yield Way("Concept Slider", slider.at, OWN_STRENGTHS["Concept Slider"])
     through_prompt: dict[str, Callable[..., Any]] = {
         "PCI": pci,
         "TextEmb": text_embedding,
@@ -72,16 +100,26 @@ def ways(
     for name, method in through_prompt.items():
         yield Way(name, method(model, concept, sites, **common).at, OWN_STRENGTHS[name])
     for null in nulls("CAA", constant, RANDOMS, 0):
-        yield replace(null, strengths=STRENGTHS[-1:])
+        yield replace(null, strengths=tuple(strengths_of_random))
 
 
-def tried(
-    study: Study, model: AudioDiffusionModel, concept: str, sites: Sequence[str], where: str
-) -> pd.DataFrame:
+def scaled(vector: Vector, like: Vector) -> Callable[[float], Sequence[Edit]]:
+    """Return a vector's edits at a strength in norms of another: their mean norms at a strength are the same."""
+    own, other = mean_norm(vector), mean_norm(like)
+    return lambda strength: vector.at(strength * other / own) if own else ()
+
+
+def mean_norm(vector: Vector) -> float:
+    """Return the mean norm over sites, passes and steps."""
+    return float(np.mean([norms.values.mean() for norms in vector.norms.values()]))
+
+
+def tried(study: OpenStudy, concept: str, sites: Sequence[str], where: str) -> pd.DataFrame:
     """Try every method at some sites; return a row for each dose and concept (see `doses_frame`)."""
     fitted: list[str] = []
-    methods = list(ways(study, model, concept, sites, fitted))
-    positive, negatives = ends(study.spec.prompts, concept, POSITIVE[concept])
+    of_random = STRENGTHS if where == "planted" else STRENGTHS[-1:]
+    methods = list(ways(study, concept, sites, of_random, fitted))
+    positive, negatives = ends(study.folder.spec.prompts, concept, POSITIVE[concept])
     spec = SteeringSpec(
         name=f"{concept}-{where}",
         concept=concept,
@@ -91,7 +129,7 @@ def tried(
         strengths=STRENGTHS,
         without=tuple(fitted),
     )
-    return doses_frame(run_steering(study, model, spec, methods))
+    return doses_frame(run_steering(study.folder, study.model, spec, methods))
 
 
 def lines(doses: pd.DataFrame) -> Iterator[dict[str, str]]:
@@ -111,34 +149,33 @@ def lines(doses: pd.DataFrame) -> Iterator[dict[str, str]]:
             "at": f"{best['strength']:g}",
             "others at this strength": leaks,
         }
-    random = own[own["role"] == "null"]
-    if not random.empty:
+    for strength, random in own[own["role"] == "null"].groupby("strength"):
         low, high = random["effect"].quantile([0.025, 0.975])
         yield {
             "method": f"{RANDOMS} random vectors",
             **scale,
-            "at": f"{STRENGTHS[-1]:g}",
+            "at": f"{strength:g}",
             "largest change [95 %]": span(low, high),
         }
 
 
-def main() -> None:
-    """Try every method on every concept of both organisms; write results/steering.json and the table in the docs."""
-    rows: list[dict[str, str]] = []
-    for name in ORGANISMS:
-        model = load_model(name)
-        spec = plan_study(model)
-        with TemporaryDirectory() as folder:
-            encode = encoder(model, spec.lyrics, spec.settings)
-            study = Study.create(Path(folder) / name, spec, model.describe(), encode)
-            for concept, planted in planted_blocks(study).items():
-                others = [block for block in range(model.n_blocks) if block not in planted]
-                for where, blocks in (("planted", planted), ("others", others)):
-                    sites = [f"tf{block}.cross_attn" for block in blocks]
-                    place = {"organism": name, "concept": concept, "blocks": _shown(where, blocks)}
-                    found = [{**place, **line} for line in lines(tried(study, model, concept, sites, where))]
-                    print(pd.DataFrame(found).to_string(), flush=True)
-                    rows += found
+def of_organism(name: str) -> Iterator[dict[str, str]]:
+    """Try every method on every concept of an organism; yield the lines of the table."""
+    with TemporaryDirectory() as folder:
+        study = trace(name, out=Path(folder) / name, sites="*.cross_attn", n_prompts=TRACED)
+        blocks = range(study.model.n_blocks)
+        for block in blocks:
+            study.train_sae(f"tf{block}.cross_attn", k=TOP_K)
+        for concept, planted in planted_blocks(study.folder).items():
+            others = [block for block in blocks if block not in planted]
+            for where, chosen in (("planted", planted), ("others", others)):
+                sites = [f"tf{block}.cross_attn" for block in chosen]
+                place = {"organism": name, "concept": concept, "blocks": _shown(where, chosen)}
+                yield from ({**place, **line} for line in lines(tried(study, concept, sites, where)))
+
+
+def write(rows: Sequence[dict[str, str]]) -> None:
+    """Write results/steering.json and the table in the docs."""
     write_result("steering", {"rows": rows, "fit_pairs": FIT_PAIRS, "pairs": PAIRS, "randoms": RANDOMS})
     write_table("steering-truth.md", "table", pd.DataFrame(rows).fillna(""))
 
@@ -155,4 +192,4 @@ def _shown(where: str, blocks: Sequence[int]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    write([row for name in ORGANISMS for row in of_organism(name)])
