@@ -13,7 +13,9 @@ def keep_freed_memory() -> None:
     By default glibc returns freed memory to the system at once, so that each layer of a network gets pages that must be
     mapped and cleared first: about a tenth of the time of a batch on a CPU. Other C libraries are left alone.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
         library.mallopt(_M_MMAP_THRESHOLD, LARGEST_BYTES)

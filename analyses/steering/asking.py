@@ -137,7 +137,8 @@ def fit_vector(
     chosen = asked_sites(study, model, concept, sites)
     saes = {"saes": {site: load_sae(study, site) for site in chosen}} if method == "sae-features" else {}
     fitted = validated(CLASSES[method], {**own, **saes}, f"Invalid options of {method}")
-    (vector,) = fit(model, concept, chosen, [fitted], **{**options, **of_study(study)})
+    together: PairOptions = {**options, **of_study(study)}
+    (vector,) = fit(model, concept, chosen, [fitted], **together)
     return vector
 
 

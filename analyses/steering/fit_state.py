@@ -40,6 +40,10 @@ class FitState:
         self._is_kept = True
         self._written, self._cost = -np.inf, 0.0
 
+    def beside(self, name: str) -> "FitState":
+        """Return the state of another fit for the same thing, which is removed with this one."""
+        return FitState(self._root, self.file.parent / name, self._note)
+
     def load(
         self, identity: Mapping[str, Any], names: Collection[str], known: Collection[int]
     ) -> tuple[int, dict[str, np.ndarray]]:

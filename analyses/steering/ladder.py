@@ -1,8 +1,9 @@
 """The recovery ladder: how much of a concept comes back on each step from a patch to a fixed vector.
 
 A hot map does not mean that a vector steers. From rung to rung one thing is given up: the exact conditioning, the exact
-output, the time course of its difference, the same pair. The last rungs are features of sparse autoencoders, other ways
-of steering, and random vectors of the same norms.
+output, the time course of its difference, the same pair. Two prompts differ first at the same latents, then at those of
+their own runs. The last rungs are features of sparse autoencoders, other ways of steering, and random vectors of the
+same norms.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,23 +20,26 @@ from analyses.steering.run import Way
 from analyses.steering.sae_features import SAEFeatures
 from analyses.steering.slider import Slider
 from analyses.steering.vector import Vector
-from workbench.engine.edits import Edit, add_difference, patch, patch_reconstruction
+from workbench.engine.edits import Edit, Run, add_difference, patch, patch_reconstruction
 from workbench.engine.sites import Site
-from workbench.sae.topk import TopKSAE
+from workbench.sae.base import SAE
 
 WHOLE = (1.0,)
 """The strength of a patch, which is there or not."""
+SAME_LATENTS = ", same latents"
+"""End of the names of rungs whose prompts are compared at the latents of the positive run."""
 FEATURES = 10
 """Features of each site, pass and step in the rung of SAE features, if there are as many."""
 
 
 def ladder(
     vector: Vector,
-    saes: Mapping[str, TopKSAE] = MappingProxyType({}),
+    saes: Mapping[str, SAE] = MappingProxyType({}),
     features: Vector | None = None,
     others: Sequence[tuple[str, Vector | Slider]] = (),
     randoms: int = 20,
     seed: int = 0,
+    same: Vector | None = None,
 ) -> list[Way]:
     """Return the rungs of the ladder at a vector's sites, as ways of steering.
 
@@ -49,6 +53,7 @@ def ladder(
         others: further vectors and sliders, with their names.
         randoms: number of random vectors like the vector.
         seed: seed of the random vectors.
+        same: the vector of the same pairs at the latents of the positive run, for rungs of such differences.
     """
     sites = list(vector.directions)
     rungs = []
@@ -60,25 +65,23 @@ def ladder(
     if saes:
         name = f"output patch, reconstructed{_where(saes, sites)}"
         rungs.append(Way(name, lambda _: _reconstructed(saes, sites), WHOLE))
-    rungs += [
-        Way("difference of the same pair", lambda strength: [_difference(sites, strength)]),
-        Way("its mean over time", lambda strength: [_difference(sites, strength, constant=True)]),
-    ]
-    constant = vector.over_time()
-    if constant is not vector:
-        rungs.append(Way("vector by token", vector.at))
-    rungs.append(Way("vector", constant.at))
+    if same is not None:
+        rungs += _differences(sites, same, SAME_LATENTS, follows=Run("positive"))
+    rungs += _differences(sites, vector)
     if features is not None:
         rungs.append(
-            Way(f"SAE features{_where(features.directions, sites)}", as_long_as(features, constant).at)
+            Way(
+                f"SAE features{_where(features.directions, sites)}",
+                as_long_as(features, vector.over_time()).at,
+            )
         )
     rungs += [
         Way(f"{'pack' if isinstance(each, Vector) else 'slider'} {name}", each.at) for name, each in others
     ]
-    return [*rungs, *nulls("vector", constant, randoms, seed)]
+    return [*rungs, *nulls("vector", vector.over_time(), randoms, seed)]
 
 
-def sae_method(saes: Mapping[str, TopKSAE]) -> SAEFeatures:
+def sae_method(saes: Mapping[str, SAE]) -> SAEFeatures:
     """Return the method of the rung of SAE features."""
     return SAEFeatures(saes=saes, k=min(FEATURES, *(sae.config.d_sae for sae in saes.values())))
 
@@ -119,7 +122,7 @@ def _ratio(wanted: xr.DataArray, own: xr.DataArray) -> xr.DataArray:
     return xr.zeros_like(own).copy(data=np.divide(wanted, own, out=np.zeros(own.shape), where=own.values > 0))
 
 
-def _reconstructed(saes: Mapping[str, TopKSAE], sites: Sequence[str]) -> list[Edit]:
+def _reconstructed(saes: Mapping[str, SAE], sites: Sequence[str]) -> list[Edit]:
     """Return patches of the outputs, through the autoencoders of the sites that have one."""
     return [
         patch_reconstruction(saes[site], site, "positive", passes=("cond",))
@@ -129,5 +132,23 @@ def _reconstructed(saes: Mapping[str, TopKSAE], sites: Sequence[str]) -> list[Ed
     ]
 
 
-def _difference(sites: Sequence[str], strength: float, constant: bool = False) -> Edit:
-    return add_difference(sites, "positive", "negative", strength, constant=constant, passes=("cond",))
+def _differences(
+    sites: Sequence[str], vector: Vector, where: str = "", follows: Run | None = None
+) -> list[Way]:
+    """Return the rungs of the difference of the same pair and of the vector, by token and as means over time.
+
+    The negative run `follows` the positive one, if they are compared at the same latents; `where` ends the names.
+    """
+
+    def difference(strength: float, constant: bool = False) -> list[Edit]:
+        negative = Run("negative", follows=follows)
+        return [add_difference(sites, "positive", negative, strength, constant=constant, passes=("cond",))]
+
+    rungs = [
+        Way(f"difference of the same pair{where}", difference),
+        Way(f"its mean over time{where}", partial(difference, constant=True)),
+    ]
+    constant = vector.over_time()
+    if constant is not vector:
+        rungs.append(Way(f"vector by token{where}", vector.at))
+    return [*rungs, Way(f"vector{where}", constant.at)]

@@ -7,7 +7,7 @@ from typing import Any
 from analyses.sae.run import has_sae, load_sae
 from analyses.steering.asking import Steering, asked_sites, of_study
 from analyses.steering.caa import CAA
-from analyses.steering.capture import fit
+from analyses.steering.capture import Method, PairOptions, fit
 from analyses.steering.clip_stream import Progress
 from analyses.steering.fit_state import FitState
 from analyses.steering.ladder import ladder, nulls, sae_method
@@ -147,19 +147,33 @@ def rungs_of_ladder(
     saes = {site: load_sae(study, site) for site in chosen if has_sae(study, site)}
     if not saes:
         note(_no_features(study, chosen))
-    vector, *of_features = fit(
-        model,
-        spec.concept,
-        chosen,
-        [CAA(time="token"), *([sae_method(saes)] if saes else [])],
-        positive=spec.positive,
-        negative=spec.negatives[0] if len(spec.negatives) == 1 else "",
-        pairs=fit_pairs,
-        progress=progress,
-        state=state,
+    first: PairOptions = {
+        "positive": spec.positive,
+        "negative": spec.negatives[0] if len(spec.negatives) == 1 else "",
+        "pairs": fit_pairs,
+        "progress": _half(progress, 0),
+        "state": state,
         **of_study(study),
-    )
-    return ladder(vector, saes, *of_features, others=others, randoms=spec.randoms, seed=spec.seed)
+    }
+    second: PairOptions = {
+        **first,
+        "latents": "positive",
+        "progress": _half(progress, 1),
+        "state": state and state.beside("same-latents"),
+    }
+    by_token = CAA(time="token")
+    methods: list[Method] = [by_token, *([sae_method(saes)] if saes else [])]
+    vector, *of_features = fit(model, spec.concept, chosen, methods, **first)
+    (same,) = fit(model, spec.concept, chosen, [by_token], **second)
+    features = of_features[0] if of_features else None
+    return ladder(vector, saes, features, others, spec.randoms, spec.seed, same)
+
+
+def _half(progress: Progress | None, done: int) -> Progress | None:
+    """Return what reports the progress of the first (0) or second (1) of two equal halves."""
+    if progress is None:
+        return None
+    return lambda part, total: progress(done * total + part, 2 * total)
 
 
 def _no_features(study: Study, sites: Sequence[str]) -> str:

@@ -17,6 +17,8 @@ from cache.errors import UserError
 from tests.analyses.steering.test_run import SITES, SPEC, Heard, study, vector
 from tests.tolerances import SCORE, assert_close, difference
 from tests.workbench.engine.test_feature_edits import random_sae
+from workbench.engine.edits import Run
+from workbench.engine.runs import Clip
 from workbench.models.ace_step import AceStep15
 from workbench.sae.folder import save_folder
 from workbench.sae.topk import TopKSAE
@@ -51,6 +53,23 @@ def test_it_goes_from_the_patch_to_random_vectors(study: Study, tiny: AceStep15,
         assert difference(score.sel(arm=arm), score.sel(arm="clean")) < SCORE, (
             "all cross-attentions of the model"
         )
+
+
+def test_differences_of_prompts_at_the_same_latents_have_rungs_of_their_own(
+    study: Study, tiny: AceStep15, vector: Vector
+) -> None:
+    rungs = ladder(vector, randoms=0, same=vector)
+    assert names(rungs)[2:6] == [
+        "difference of the same pair, same latents", "its mean over time, same latents",
+        "vector by token, same latents", "vector, same latents",
+    ]  # fmt: skip
+    (own,), (same,) = (rung.at(2.0) for rung in (rungs[6], rungs[2]))
+    assert [run.follows for run in own.sources] == [None, None]
+    assert [run.follows for run in same.sources] == [None, Run("positive")]
+    positive, negative = (Run(Clip(f"a {tempo} song", 0)) for tempo in ("fast", "slow"))
+    bound = same.bound({"positive": [positive], "negative": [negative]})
+    assert bound.sources == (positive, Run(negative.clip, follows=positive))
+    run_steering(study, tiny, SPEC, rungs[2:3])
 
 
 def test_a_constant_vector_has_one_random_band_and_no_rung_by_token(vector: Vector) -> None:

@@ -7,6 +7,7 @@ from workbench.engine.edits.edit import Edit, Source, as_run, listed, make_edit
 from workbench.engine.edits.window import WindowOptions
 from workbench.engine.operators import FeatureMode
 from workbench.engine.tensors import HashedTensor
+from workbench.sae.base import SAE
 from workbench.sae.topk import TopKSAE
 from workbench.validation import must_be
 
@@ -34,12 +35,12 @@ def edit_features(
     Raises:
         UserError: if the autoencoder is of another kind or lacks a feature, or the strength is not finite.
     """
-    changed = {"features": listed(features), "strength": strength, "mode": mode}
+    changed: dict[str, Any] = {"features": listed(features), "strength": strength, "mode": mode}
     return make_edit("edit_features", sites, [], window, **_autoencoder(sae), **changed)
 
 
 def patch_reconstruction(
-    sae: TopKSAE, sites: str | Sequence[str], source: Source, **window: Unpack[WindowOptions]
+    sae: SAE, sites: str | Sequence[str], source: Source, **window: Unpack[WindowOptions]
 ) -> Edit:
     """Patch the sites' outputs with the reconstruction of the source's by a TopK SAE.
 
