@@ -51,8 +51,8 @@ OWN_STRENGTHS = {
     "FreeSliders": (0.5, 1.0, 2.0),
 }
 """Strengths of methods whose unit is not the mean difference: LoRAs, steps, whole prompts."""
-FEATURES, TOP_K, TRACED = 8, 8, 56
-"""Features of a site's direction, active features of the autoencoders, and prompts that they are trained on."""
+FEATURES, TOP_K, SAE_STEPS, TRACED = 8, 8, 400, 56
+"""Features of a site's direction; active features and training steps of the autoencoders, and their clips."""
 ITERATIONS, LEARNING_RATE = 300, 3e-3
 """Of the sliders: the organisms are small, and need a larger learning rate than TADA's models."""
 
@@ -162,10 +162,10 @@ def lines(doses: pd.DataFrame) -> Iterator[dict[str, str]]:
 def of_organism(name: str) -> Iterator[dict[str, str]]:
     """Try every method on every concept of an organism; yield the lines of the table."""
     with TemporaryDirectory() as folder:
-        study = trace(name, out=Path(folder) / name, sites="*.cross_attn", n_prompts=TRACED)
+        study = trace(name, out=Path(folder) / name, sites="*.cross_attn", n_prompts=TRACED, seeds=1)
         blocks = range(study.model.n_blocks)
         for block in blocks:
-            study.train_sae(f"tf{block}.cross_attn", k=TOP_K)
+            study.train_sae(f"tf{block}.cross_attn", k=TOP_K, train_steps=SAE_STEPS)
         for concept, planted in planted_blocks(study.folder).items():
             others = [block for block in blocks if block not in planted]
             for where, chosen in (("planted", planted), ("others", others)):
