@@ -86,7 +86,8 @@ def _load(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             declared = stored.get_slice(name)
             if declared.get_dtype() not in _NUMBERS or len(declared.get_shape()) > MAX_AXES:
                 raise ValueError(f"{name[:80]} is not an array of plain numbers with up to {MAX_AXES} axes")
-        tensors = {name: stored.get_tensor(name) for name in names}
+        # Copied, because a tensor is a view of the file: it changes with it, and a shorter file ends the process.
+        tensors = {name: stored.get_tensor(name).clone() for name in names}
         metadata = stored.metadata() or {}
     is_bfloat16 = {name: str(tensor.dtype) == "torch.bfloat16" for name, tensor in tensors.items()}
     return {

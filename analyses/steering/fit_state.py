@@ -67,7 +67,7 @@ class FitState:
         if not (is_own and clips in map(str, known) and arrays.keys() == set(names)):
             self._note(f"{self.file} is the state of another fit, or damaged. The fit starts anew.")
             return 0, {}
-        return int(clips), {name: array.copy() for name, array in arrays.items()}
+        return int(clips), arrays
 
     def save(self, identity: Mapping[str, Any], clips: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the sums over so many clips, whole or not at all, unless it would take too much of the time."""

@@ -21,6 +21,14 @@ def test_arrays_come_back_with_their_axes_and_metadata(tmp_path: Path) -> None:
     assert metadata == {"name": "é"}
 
 
+def test_arrays_do_not_change_with_the_file(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "a.safetensors", ARRAYS, {})
+    arrays, _ = load_tensors(tmp_path, "a.safetensors")
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(bytes(file.stat().st_size))  # the same file, not a new one
+    np.testing.assert_array_equal(arrays["rows"], ARRAYS["rows"])
+
+
 def test_the_file_has_the_mode_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     write_tensors(tmp_path / "a.safetensors", ARRAYS, {})

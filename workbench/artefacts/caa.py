@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from cache.errors import UserError
 from workbench.artefacts.base import Artefact
-from workbench.artefacts.checks import MemoryBudget, consecutive, mapping, vector
+from workbench.artefacts.checks import MemoryBudget, consecutive, declared, mapping, vector
 from workbench.artefacts.concepts import find_concept
 from workbench.artefacts.pickles import read_pickle
 from workbench.artefacts.sources import Origin, find_artefact
@@ -127,10 +127,14 @@ def _check_complete(vectors: dict[tuple[str, str], np.ndarray], origin: Origin, 
     missing = [f"{site} {name}" for site in sites for name in passes if (site, name) not in vectors]
     if missing:
         raise UserError(f"{what} lacks the vectors of {', '.join(sorted(missing)[:5])}.")
-    counts = {len(array) for array in vectors.values()}
-    declared = origin.settings.get("num_inference_steps", next(iter(counts)))
-    if counts != {declared}:
-        raise UserError(f"{what} has vectors for {sorted(counts)} steps, but its settings say {declared}.")
+    for array in vectors.values():
+        declared(
+            origin.settings.get("num_inference_steps", len(array)),
+            len(array),
+            f"The number of steps of {what}",
+        )
+    if len({len(array) for array in vectors.values()}) > 1:
+        raise UserError(f"{what} must have as many steps at each site, in each pass.")
     for site in sites:
         if len({vectors[site, name].shape[1] for name in passes}) > 1:
             raise UserError(f"{what} must have one width for all passes of {site}.")

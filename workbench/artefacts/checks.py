@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import UserError
+from cache.wording import quoted
 
 _SLUG = re.compile(r"[A-Za-z0-9][\w.+-]{0,79}")
 
@@ -62,7 +63,11 @@ def numbers(value: object, axes: int, what: str) -> Float[np.ndarray, "..."]:
         raise UserError(f"{what} must be a non-empty array with {axes} axes; its shape is {value.shape}.")
     if not np.isfinite(value).all():
         raise UserError(f"{what} must have finite numbers only; it has NaN or infinity.")
-    return np.ascontiguousarray(value, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(value, dtype=np.float32)
+    if np.isinf(single).any():
+        raise UserError(f"{what} must have numbers of single precision; it has larger ones.")
+    return single
 
 
 def one_shape(arrays: Mapping[Any, np.ndarray], what: str) -> tuple[int, ...]:
@@ -86,8 +91,21 @@ def consecutive(steps: Collection[object], what: str) -> int:
     return count
 
 
+def declared(value: object, actual: int, what: str) -> None:
+    """Raise UserError unless a number that settings declare is the actual one; `what` says what it counts."""
+    if type(value) is not int or value != actual:
+        raise UserError(f"{what} is {actual}, but its settings say {shown(value)}.")
+
+
+def shown(value: object) -> str:
+    """Return any value of a file in a form for messages: one line, short and printable."""
+    if isinstance(value, str):
+        return quoted(value)
+    return str(value)[:60] if isinstance(value, int | float | None) else f"a {type(value).__name__}"
+
+
 def slug(text: str, what: str) -> str:
     """Return `text`, which becomes part of a file name; raise UserError if it could be a path."""
     if not _SLUG.fullmatch(text):
-        raise UserError(f"{what} is '{text[:40]}', which cannot be part of a file name.")
+        raise UserError(f"{what} is {quoted(text)}, which cannot be part of a file name.")
     return text

@@ -7,6 +7,7 @@ which diffusers writes, has precedence over that in the settings.
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +95,8 @@ def read_lora(source: str, concept: str = "") -> ConceptSlider:
     if config.get("r", rank) != rank:
         raise UserError(f"{what} has factors of rank {rank}, but its settings give another rank.")
     alpha = config.get("lora_alpha", 1)
-    if type(alpha) not in (int, float):
-        raise UserError(f"{source} must have a number as lora_alpha in its settings.")
+    if type(alpha) not in (int, float) or not 0 < alpha <= sys.float_info.max:
+        raise UserError(f"{source} must have a positive number as lora_alpha in its settings.")
     layers = slug(str(settings.get("layers", "all")), f"the layer set of {source}")
     return ConceptSlider(
         concept=steered,

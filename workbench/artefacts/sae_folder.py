@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cache.errors import UserError
-from workbench.artefacts.checks import table, vector
+from workbench.artefacts.checks import shown, table, vector
 from workbench.artefacts.lora import load_safetensors
 from workbench.artefacts.sources import Origin, check_inside, open_source, read_settings, sha256_of
 from workbench.engine.sites import Site
@@ -66,14 +66,16 @@ def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedS
         )
     check_inside(root, folder / CONFIG, folder / WEIGHTS)
     settings = read_settings(folder / CONFIG)
-    architecture = str(settings.get("architecture", "topk"))[:80]
+    architecture = settings.get("architecture", "topk")
     if architecture != "topk":
         raise UserError(
-            f"{folder / CONFIG} is of an autoencoder that is not supported: {architecture}. It must be 'topk'."
+            f"{folder / CONFIG} is of an autoencoder that is not supported: {shown(architecture)}. It must be 'topk'."
         )
     for key, value in _SUPPORTED.items():
         if settings.get(key, value) != value:
-            raise UserError(f"{folder / CONFIG} says {key}={settings[key]!r}; only {value!r} is supported.")
+            raise UserError(
+                f"{folder / CONFIG} says {key}={shown(settings[key])}; only {value!r} is supported."
+            )
     file = folder / WEIGHTS
     origin = Origin(source, file, sha256_of(file), settings)
     weights = load_safetensors(file)
@@ -130,7 +132,7 @@ def _site(name: str) -> str:
 def _integer(settings: dict[str, object], key: str, folder: Path) -> int:
     value = settings.get(key)
     if type(value) is not int or value < 0:
-        raise UserError(f"{folder / CONFIG} says {key}={value!r}; {key} must be a whole number from 0.")
+        raise UserError(f"{folder / CONFIG} says {key}={shown(value)}; {key} must be a whole number from 0.")
     return value
 
 

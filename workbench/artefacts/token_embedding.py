@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from cache.errors import UserError
 from workbench.artefacts.base import Artefact
-from workbench.artefacts.checks import mapping, vector
+from workbench.artefacts.checks import declared, mapping, vector
 from workbench.artefacts.concepts import find_concept
 from workbench.artefacts.sources import find_artefact
 from workbench.artefacts.torch_files import read_tensors
@@ -66,8 +65,5 @@ def read_token_embedding(source: str, concept: str = "") -> TokenDirection:
     if steered.name in _INSTRUMENTS:
         steered = replace(steered, negative="an instrument", negative_prompt="{p}, with instrument")
     direction = vector(contents.get("direction"), f"{what}, direction")
-    if contents.get("hidden_dim", len(direction)) != len(direction):
-        raise UserError(
-            f"{what} says hidden_dim={contents['hidden_dim']}, but has {len(direction)} dimensions."
-        )
+    declared(contents.get("hidden_dim", len(direction)), len(direction), f"The width of {what}")
     return TokenDirection(concept=steered, origin=origin, direction=direction)

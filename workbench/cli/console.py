@@ -64,7 +64,7 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
 
 def note(sentence: str) -> None:
     """Print a sentence that a user should know before a long run."""
-    console.print(Text.assemble(("Note: ", "bold yellow"), sentence), soft_wrap=True)
+    console.print(Text.assemble(("Note: ", "bold yellow"), printable(sentence)), soft_wrap=True)
 
 
 def open_study(folder: Path, allow_store: bool = False) -> "Study":

@@ -12,6 +12,7 @@ from analyses.sae.spec import TrainSettings
 from cache.errors import UserError
 from cache.opening import create_file, file_size
 from cache.protocol import ITEMSIZE, Dtype
+from cache.wording import printable
 from dashboards.address import LOCAL
 from dashboards.formats import DEFAULT_FORMAT, FileFormat
 from workbench.cli.cache import app as cache_app
@@ -252,7 +253,7 @@ def run(commands: typer.Typer) -> None:
 
 
 def _fail(sentence: str) -> None:
-    console.print(Text.assemble(("Error:", "bold red"), f" {sentence}"), soft_wrap=True)
+    console.print(Text.assemble(("Error:", "bold red"), f" {printable(sentence)}"), soft_wrap=True)
     sys.exit(2)
 
 

@@ -259,9 +259,20 @@ def test_wrong_steering_vectors_are_refused(tmp_path: Path, name: str) -> None:
     refuse(KINDS[0], folder, tmp_path)
 
 
-def test_vectors_of_other_steps_than_the_settings_say_are_refused(tmp_path: Path) -> None:
-    folder = builders.write_caa(tmp_path / "source", num_inference_steps=30)
-    assert "its settings say 30" in refuse(KINDS[0], folder, tmp_path)
+@pytest.mark.parametrize(("steps", "told"), [(30, "30"), ([3], "a list"), ("a\nb", "'a�b'")])
+def test_vectors_of_other_steps_than_the_settings_say_are_refused(
+    tmp_path: Path, steps: Any, told: str
+) -> None:
+    folder = builders.write_caa(tmp_path / "source", num_inference_steps=steps)
+    assert f"its settings say {told}" in refuse(KINDS[0], folder, tmp_path)
+
+
+@pytest.mark.parametrize("alpha", [0, -1.0, float("nan"), float("inf"), 10**400, True, "1"])
+def test_a_slider_without_a_scale_is_refused(tmp_path: Path, alpha: Any) -> None:
+    folder = builders.write_lora(tmp_path / "source")
+    config = {"concept": "mood", "lora_config": {"r": 4, "lora_alpha": alpha}}
+    builders.write_json(folder / "train_config.json", config)
+    assert "positive number as lora_alpha" in refuse(KINDS[3], folder, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -344,7 +355,9 @@ def test_a_slider_of_another_rank_than_it_says_is_refused(tmp_path: Path) -> Non
     [
         ({"direction": torch.full((16,), torch.nan)}, "must have finite numbers"),
         ({"direction": torch.ones(2, 8)}, "shape"),
-        ({"direction": torch.ones(8)}, "says hidden_dim=16, but has 8"),
+        ({"direction": torch.ones(8)}, "is 8, but its settings say 16"),
+        ({"hidden_dim": torch.ones(2)}, "is 16, but its settings say a ndarray"),
+        ({"direction": torch.full((16,), 1e300, dtype=torch.float64)}, "single precision"),
         ({"direction": None}, "must be an array"),
         ({"concept": "../piano"}, "unknown concept"),
     ],
