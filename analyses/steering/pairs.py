@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Collection, Sequence
 
+from analyses.steering_spec import DESCRIPTORS
 from cache.errors import UserError
 from workbench.prompts.prompt_sets import Pair, PromptSet
 from workbench.validation import must_be
@@ -20,8 +21,11 @@ def ends(prompts: PromptSet, concept: str, positive: str = "", negative: str = "
     for value in (positive, negative):
         must_be(str, value, "A value of a concept must be given by its name")
     if concept not in prompts.concepts:
+        hint = (
+            f" To try a vector of {concept}, use `workbench steer measure`." if concept in DESCRIPTORS else ""
+        )
         raise UserError(
-            f"Unknown concept '{concept}'. Concepts of this prompt set: {', '.join(prompts.concepts)}."
+            f"Unknown concept '{concept}'. Concepts of this prompt set: {', '.join(prompts.concepts)}.{hint}"
         )
     values = list(prompts.concepts[concept])
     for value in filter(None, (positive, negative)):

@@ -37,6 +37,10 @@ def test_a_descriptor_is_fitted_and_measured_on_other_prompts(workbench: Workben
     )
     assert measured.code == 0, measured.err
     assert "Change of loudness" in measured.out and "in 2 unsteered clips" in measured.out
+    for command in (("apply", study, "--pack", "loudness"), ("check", study, "loudness")):
+        assert_refused(
+            workbench("steer", *command), "Unknown concept 'loudness'", "`workbench steer measure`"
+        )
     again = workbench("steer", "fit-descriptor", study, *FIT)
     assert_refused(again, "has a vector 'loudness' already", "--name")
 
