@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, Unpack
 
 import numpy as np
@@ -53,7 +53,7 @@ class SAEFeatures(Method):
         """Start a fit; raise UserError if no site has an autoencoder, or one is too narrow or has too few features."""
         given = saes_by_site(self.saes, captured.model.block_names)
         every = captured.capture.sites
-        sites = [site for site in every if str(site) in given]
+        sites = tuple(site for site in every if str(site) in given)
         if not sites:
             raise UserError(
                 f"There is no autoencoder for {' or '.join(map(str, every))}, only for {', '.join(given) or 'no site'}."
@@ -61,7 +61,7 @@ class SAEFeatures(Method):
         for site in sites:
             check_sae(given[str(site)], site, captured.model, self.k)
         of_sites = {str(site): deepcopy(given[str(site)]).to(captured.model.device) for site in sites}
-        return FeatureFit(self, of_sites, captured)
+        return FeatureFit(self, of_sites, replace(captured, capture=replace(captured.capture, sites=sites)))
 
 
 def sae_features(

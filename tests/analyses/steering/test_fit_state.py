@@ -90,7 +90,8 @@ def same(one: Vector, other: Vector) -> bool:
 def test_every_method_continues_to_the_same_vector(tiny64: AceStep15, tmp_path: Path) -> None:
     saes = {site: random_sae(tiny64.channels(Site.parse(site)), 40) for site in SITES}
     of_features = SAEFeatures(saes=saes, k=3, score="logistic")
-    methods = [CAA(time="token"), AUSteer(k=9), Probe(), of_features, *shuffled(of_features, 1)]
+    of_one_site = SAEFeatures(saes={SITES[1]: saes[SITES[1]]}, k=3)
+    methods = [CAA(time="token"), AUSteer(k=9), Probe(), of_features, *shuffled(of_features, 1), of_one_site]
     whole = fitted(tiny64, methods)
     notes, counted = Notes(), []
     state = notes.state(interrupted(tmp_path, tiny64, *methods))
