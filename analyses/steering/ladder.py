@@ -29,7 +29,7 @@ WHOLE = (1.0,)
 SAME_LATENTS = ", same latents"
 """End of the names of rungs whose prompts are compared at the latents of the positive run."""
 FEATURES = 10
-"""Features of each site, pass and step in the rung of SAE features, if there are as many."""
+"""Features of either end at each site, pass and step in the rung of SAE features, if there are as many."""
 
 
 def ladder(
@@ -63,7 +63,7 @@ def ladder(
         Way("output patch", lambda _: [patch(sites, "positive", target="output", passes=("cond",))], WHOLE)
     )
     if saes:
-        name = f"output patch, reconstructed{_where(saes, sites)}"
+        name = f"SAE reconstruction{_where(saes, sites)}"
         rungs.append(Way(name, lambda _: _reconstructed(saes, sites), WHOLE))
     if same is not None:
         rungs += _differences(sites, same, SAME_LATENTS, follows=Run("positive"))
@@ -82,8 +82,9 @@ def ladder(
 
 
 def sae_method(saes: Mapping[str, SAE]) -> SAEFeatures:
-    """Return the method of the rung of SAE features."""
-    return SAEFeatures(saes=saes, k=min(FEATURES, *(sae.config.d_sae for sae in saes.values())))
+    """Return the method of the rung of SAE features: from those of the negative values to those of the positive one."""
+    k = min(FEATURES, *(sae.config.d_sae for sae in saes.values()))
+    return SAEFeatures(saes=saes, k=k, contrastive=True)
 
 
 def as_long_as(vector: Vector, other: Vector) -> Vector:
@@ -145,7 +146,7 @@ def _differences(
         return [add_difference(sites, "positive", negative, strength, constant=constant, passes=("cond",))]
 
     rungs = [
-        Way(f"difference of the same pair{where}", difference),
+        Way(f"same-pair difference{where}", difference),
         Way(f"its mean over time{where}", partial(difference, constant=True)),
     ]
     constant = vector.over_time()

@@ -188,6 +188,11 @@ def _dash(index: int, dashes: list[str]) -> str:
     return dashes[min(index // len(palette.LINES), len(dashes) - 1)]
 
 
+def _marker(index: int) -> int:
+    """Return the number of a way's marker, which is another one for each way of a colour."""
+    return (index + index // len(palette.LINES)) % len(MARKERS)
+
+
 def _add_band(figure: go.Figure, part: pd.DataFrame, colour: str) -> None:
     """The null band of a way of steering, shaded; none if it has no random vectors."""
     edges = _with_start(part, ["null_lo", "null_hi"])
@@ -207,7 +212,7 @@ def _add_band(figure: go.Figure, part: pd.DataFrame, colour: str) -> None:
 
 
 def _points(way: str, part: pd.DataFrame, index: int, offset: float, selected: str) -> go.Scatter:
-    colour, symbol = palette.LINES[index % len(palette.LINES)], list(MARKERS)[index % len(MARKERS)]
+    colour, symbol = palette.LINES[index % len(palette.LINES)], list(MARKERS)[_marker(index)]
     part = part.dropna(subset=["effect"])
     rows = part.to_dict("records")
     chosen = [row["arm"] == selected for row in rows]
@@ -271,7 +276,7 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
 
 
 def _draw_line(axes: Axes, part: pd.DataFrame, name: str, index: int, offset: float) -> None:
-    colour, marker = palette.LINES[index % len(palette.LINES)], list(MARKERS.values())[index % len(MARKERS)]
+    colour, marker = palette.LINES[index % len(palette.LINES)], list(MARKERS.values())[_marker(index)]
     edges = _with_start(part, ["null_lo", "null_hi"])
     if len(edges) > 1:
         axes.fill_between(

@@ -42,7 +42,7 @@ def test_it_goes_from_the_patch_to_random_vectors(study: Study, tiny: AceStep15,
     rungs = ladder(vector, randoms=3)
     result = run_steering(study, tiny, SPEC, rungs).isel(scorer=0)
     assert list(dict.fromkeys(result.row.values[2:].tolist())) == [
-        "conditioning patch", "output patch", "difference of the same pair", "its mean over time", "vector by token",
+        "conditioning patch", "output patch", "same-pair difference", "its mean over time", "vector by token",
         "vector", "random 1 (like vector)", "random 2 (like vector)", "random 3 (like vector)",
     ]  # fmt: skip
     nulls = result.sel(arm=result.role == "null")
@@ -60,7 +60,7 @@ def test_differences_of_prompts_at_the_same_latents_have_rungs_of_their_own(
 ) -> None:
     rungs = ladder(vector, randoms=0, same=vector)
     assert names(rungs)[2:6] == [
-        "difference of the same pair, same latents", "its mean over time, same latents",
+        "same-pair difference, same latents", "its mean over time, same latents",
         "vector by token, same latents", "vector, same latents",
     ]  # fmt: skip
     (own,), (same,) = (rung.at(2.0) for rung in (rungs[6], rungs[2]))
@@ -84,12 +84,12 @@ def test_a_constant_vector_has_one_random_band_and_no_rung_by_token(vector: Vect
 def test_features_have_a_rung_and_outputs_one_through_the_autoencoder(vector: Vector, sae: TopKSAE) -> None:
     """At the sites that have an autoencoder, which their names say if others do not."""
     every = ladder(vector, dict.fromkeys(SITES, sae), vector.over_time(), [("signs", vector)], randoms=0)
-    assert names(every)[1:3] == ["output patch", "output patch, reconstructed"]
+    assert names(every)[1:3] == ["output patch", "SAE reconstruction"]
     assert names(every)[-3:] == ["vector", "SAE features", "pack signs"]
     assert [edit.operator for edit in every[2].at(1.0)] == ["patch_reconstruction"] * 2
 
     some = ladder(vector, {SITES[1]: sae}, vector.only(SITES[1]).over_time(), randoms=0)
-    assert [names(some)[2], names(some)[-1]] == ["output patch, reconstructed at tf1", "SAE features at tf1"]
+    assert [names(some)[2], names(some)[-1]] == ["SAE reconstruction at tf1", "SAE features at tf1"]
     assert [(edit.operator, *edit.sites) for edit in some[2].at(1.0)] == [
         ("patch", SITES[0]),
         ("patch_reconstruction", SITES[1]),
@@ -130,7 +130,7 @@ def test_the_study_s_autoencoders_are_used(
     result = run_steering(study, tiny, spec, rungs)
     assert not set(result.corrupt_prompt.values) & set(spec.without)
     effect = result.effect.sel(concept="tempo").isel(scorer=0)
-    assert (effect.sel(arm=["output patch, reconstructed at tf1 × 1", "SAE features at tf1 × 1"]) != 0).all()
+    assert (effect.sel(arm=["SAE reconstruction at tf1 × 1", "SAE features at tf1 × 1"]) != 0).all()
 
 
 def test_what_others_were_computed_from_is_not_tried(study: Study, vector: Vector, tmp_path: Path) -> None:

@@ -91,6 +91,16 @@ def test_points_that_are_not_clear_are_hollow(study: Study) -> None:
     assert chosen.marker.size[1] > chosen.marker.size[0]
 
 
+def test_many_ways_look_different(study: Study) -> None:
+    table = table_of(study, "dose-response")
+    one = table[table["way"] == VECTOR]
+    more = [one.assign(way=f"way {number}") for number in range(18)]
+    many = pd.concat([table, *more], ignore_index=True)
+    points = [trace for trace in dose_response.draw_screen(many).data if trace.customdata is not None]
+    looks = {(trace.error_y.color, trace.marker.symbol) for trace in points}
+    assert len(points) == len(looks) == 20
+
+
 def test_each_way_stands_at_its_best_strength_or_the_given_one(study: Study) -> None:
     best = table_of(study, "ladder")
     assert best["arm"].tolist() == [f"{PATCH} × 1", f"{VECTOR} × 2"]
