@@ -21,6 +21,8 @@ SCORES = ("tfidf", "diff", "ratio", "cohens_d", "mean_pos", "logistic")
 """Scores of features, by which those of a direction are chosen."""
 PASS_MODES = ("cond_only", "null_only", "null_on_cond", "separate", "cond_on_both", "null_on_both")
 """Names of `analyses.steering.vector.PASS_MODES`."""
+OPERATIONS = ("add", "clamp", "steer_back")
+"""What is done with a vector: `analyses.steering.vector.Operation`."""
 CHECK = "check-"
 """What the names of the trials begin with that vectors are judged by."""
 LONGEST_NAME = 60

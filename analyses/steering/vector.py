@@ -1,7 +1,7 @@
 """A steering direction for each site and step."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
@@ -19,7 +19,8 @@ from analyses.steering.schedule import Schedule, weights
 from cache.errors import UserError
 from cache.protocol import Pass
 from cache.wording import counted, printable
-from workbench.engine.edits import Edit, add
+from workbench.engine.edits import Edit, add, clamp, steer_back
+from workbench.engine.edits.window import WindowOptions
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site, listed_sites, numbered_site
 from workbench.engine.tensors import HashedTensor
@@ -32,6 +33,8 @@ Latents = Literal["own", "positive", "negative"]
 KnownLatents = Latents | Literal["mixed", "unknown"]
 """Those of a vector, which may be a stack of different ones, or come from elsewhere."""
 
+Operation = Literal["add", "clamp", "steer_back"]
+"""What is done with a direction (see `Vector.at`)."""
 PassMode = Literal["cond_only", "null_only", "null_on_cond", "separate", "cond_on_both", "null_on_both"]
 PASS_MODES: dict[PassMode, dict[Pass, Pass]] = {
     "cond_only": {"cond": "cond"},
@@ -139,6 +142,7 @@ class Vector:
         over: Literal["steps", "sigmas"] = "steps",
         start_step: int = 0,
         keep_norm: bool = False,
+        operation: Operation = "add",
     ) -> tuple[Edit, ...]:
         """Return edits that add `strength` times the direction to every token at each site and step.
 
@@ -146,61 +150,89 @@ class Vector:
         refuse them.
 
         Args:
-            strength: the factor; negative towards the `negative` values.
-            unit: what a strength of 1 adds: the direction as it is, which is a mean `difference`, or one of length 1 at
+            strength: the factor; negative towards the `negative` values. 0 leaves the run as it is.
+            unit: the length of a strength of 1: that of the direction as it is, which is a mean `difference`, or 1 at
                 every site, pass and step (`norm`, as in TADA).
             passes: to which passes the direction is added, and of which pass it is (see `PASS_MODES`).
             schedule: how the strength changes over the steps, by name or as a weight per step (see `weights`).
             over: whether a named schedule follows the number of the step or its sigma.
             start_step: first step that is steered.
             keep_norm: scale every token to the norm that it had before the addition.
+            operation: what is done to every token x, with the unit vector u of the direction: `add` it; `clamp` x·u to
+                `strength` times the length (Verdini, arXiv 2609.33810); or `steer_back`: take `|strength|` of x·u out
+                of tokens on the other side, that is x·u < 0 if the strength is positive (TADA).
 
         Raises:
             UserError: for an unknown mode or schedule, a strength that is not finite, a pass that the vector does not
-                have, or a first step beyond its last.
+                have, a first step beyond its last, or an operation that cannot be combined with the other options or
+                with directions that change along the clip.
         """
         how = validated(
             _Application,
-            {"strength": strength, "unit": unit, "passes": passes, "over": over, "start_step": start_step},
+            {
+                "strength": strength, "unit": unit, "passes": passes, "over": over, "start_step": start_step,
+                "keep_norm": keep_norm, "operation": operation,
+            },
             "Invalid steering",
-        )
+        )  # fmt: skip
+        if how.operation != "add":
+            self._check_projection(how)
         by_step = weights(schedule, self.sigmas, over)
         if start_step >= len(by_step):
             raise UserError(f"The first steered step must be from 0 to {len(by_step) - 1}; got {start_step}.")
         edits = (
-            self._edit(site, acting, own, step, how, float(by_step[step]), keep_norm)
+            edit
             for site in self.directions
             for acting, own in PASS_MODES[how.passes].items()
             for step in range(start_step, len(by_step))
+            for edit in self._edits(site, acting, own, step, how, float(by_step[step]))
         )
         made_on, made_at = (self.model["model"], self.model["weights_hash"]), self.sigmas
         return tuple(replace(edit, made_on=made_on, made_at=made_at) for edit in edits)
 
-    def _edit(
-        self,
-        site: str,
-        acting: Pass,
-        own: Pass,
-        step: int,
-        how: "_Application",
-        weight: float,
-        keep_norm: bool,
-    ) -> Edit:
-        """Return the edit of one site and step in the pass `acting`, with the direction of the pass `own`."""
+    def _check_projection(self, how: "_Application") -> None:
+        """Raise UserError if a projection onto the direction cannot be changed as asked."""
+        if how.keep_norm:
+            raise UserError(
+                f"keep_norm is for adding a vector, and cannot be combined with '{how.operation}'."
+            )
+        if how.operation == "steer_back" and how.unit == "norm":
+            raise UserError("A strength of 'steer_back' is a share of the projection, and has no unit.")
+        if self.over_time() is not self:
+            raise UserError(
+                f"A vector by token can only be added. For '{how.operation}' use one that is constant in time, such as "
+                "its mean (over_time())."
+            )
+
+    def _edits(
+        self, site: str, acting: Pass, own: Pass, step: int, how: "_Application", weight: float
+    ) -> Iterator[Edit]:
+        """Yield the edit of one site and step in the pass `acting`, with the direction of the pass `own`, if any."""
         if own not in self.directions[site]["pass"].values:
             raise UserError(
                 f"This vector has no direction of the {own} pass. Make it with passes=('cond', 'null')."
             )
-        length = float(self.norms[site].sel({"pass": own, "step": step})) if how.unit == "norm" else 1.0
-        return add(
-            self._direction(site, own, step),
-            site,
-            how.strength * weight / (length or 1.0),
-            keep_norm=keep_norm,
-            cycle=self.cycle,
-            steps=(step, step),
-            passes=(acting,),
-        )
+        direction, strength = self._direction(site, own, step), how.strength * weight
+        window: WindowOptions = {"steps": (step, step), "passes": (acting,)}
+        if how.operation == "add":
+            length = self._norm(site, own, step) if how.unit == "norm" else 1.0
+            yield add(
+                direction,
+                site,
+                strength / (length or 1.0),
+                keep_norm=how.keep_norm,
+                cycle=self.cycle,
+                **window,
+            )
+        elif strength and (norm := self._norm(site, own, step)):
+            if how.operation == "clamp":
+                yield clamp(direction, site, strength * (norm if how.unit == "difference" else 1.0), **window)
+            else:
+                other_side = direction.value * (-1.0 if strength > 0 else 1.0)
+                yield steer_back(other_side, site, abs(strength), **window)
+
+    def _norm(self, site: str, pass_name: Pass, step: int) -> float:
+        return float(self.norms[site].sel({"pass": pass_name, "step": step}))
 
     def only(self, sites: str | Sequence[str]) -> "Vector":
         """Return the vector with some of its sites, or itself for all; raise UserError for a site that it lacks."""
@@ -298,6 +330,8 @@ class _Application:
     passes: PassMode
     over: Literal["steps", "sigmas"]
     start_step: Annotated[int, Field(ge=0)]
+    keep_norm: bool
+    operation: Operation
 
 
 def load_vector(path: str | os.PathLike[str], root: Path | None = None) -> Vector:

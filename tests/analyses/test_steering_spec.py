@@ -7,7 +7,7 @@ from analyses.steering import asking
 from analyses.steering.audio_descriptors import DESCRIPTORS
 from analyses.steering.descriptor import UNITS, DescriptorMethod
 from analyses.steering.feature_scores import SCORES
-from analyses.steering.vector import PASS_MODES, PassMode
+from analyses.steering.vector import PASS_MODES, Operation, PassMode
 
 
 def test_every_method_is_called_after_its_class() -> None:
@@ -28,5 +28,6 @@ def test_descriptors_and_their_methods_are_those_of_the_code() -> None:
 
 
 def test_pass_modes_and_scores_are_those_of_the_code() -> None:
+    assert get_args(Operation) == steering_spec.OPERATIONS
     assert steering_spec.PASS_MODES == tuple(PASS_MODES) == get_args(PassMode)
     assert tuple(SCORES) == steering_spec.SCORES

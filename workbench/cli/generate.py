@@ -9,7 +9,7 @@ from cache.errors import UserError
 from cache.protocol import Dtype
 from workbench.cli.console import Device, output
 from workbench.cli.packs import note_differences, resampled
-from workbench.cli.steering_options import KeepNorm, Passes, Resample, Schedule, StartStep, Unit
+from workbench.cli.steering_options import KeepNorm, Operation, Passes, Resample, Schedule, StartStep, Unit
 from workbench.engine.settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def generate(
     schedule: Schedule = "constant",
     start_step: StartStep = 0,
     keep_norm: KeepNorm = False,
+    operation: Operation = "add",
     resample: Resample = None,
     duration: Annotated[float | None, typer.Option(help="Clip duration in seconds.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
@@ -66,6 +67,7 @@ def generate(
         vectors = [resampled(vector, vector.concept, sigmas) for vector in vectors]
     how: dict[str, Any] = {
         "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
+        "operation": operation,
     }  # fmt: skip
     edits = [vector.at(value, **how) for vector, value in zip(vectors, strengths, strict=True)]
     made = adapter.generate(Clip(prompt, seed, lyrics), settings, edits=edits)

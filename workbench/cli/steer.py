@@ -22,7 +22,7 @@ from workbench.cli.options import offers
 from workbench.cli.packs import export_pack, import_pack, list_packs, note_differences, resampled, show
 from workbench.cli.parsing import CommandLine
 from workbench.cli.reports import report_steering
-from workbench.cli.steering_options import KeepNorm, Passes, Resample, Schedule, StartStep, Unit
+from workbench.cli.steering_options import KeepNorm, Operation, Passes, Resample, Schedule, StartStep, Unit
 
 if TYPE_CHECKING:
     from analyses.steering.run import Way
@@ -249,6 +249,7 @@ def apply(
     schedule: Schedule = "constant",
     start_step: StartStep = 0,
     keep_norm: KeepNorm = False,
+    operation: Operation = "add",
     resample: Resample = None,
     device: Device = "cpu",
     **asked: Any,
@@ -272,6 +273,7 @@ def apply(
         "--unit": unit != "difference",
         "--passes": passes != "cond_only",
         "--keep-norm": keep_norm,
+        "--operation": operation != "add",
         "--resample": resample is not None,
     }
     if not method:
@@ -296,7 +298,7 @@ def apply(
     ]
     steered = [*_for_study(given, study, model, resample), *methods]
     spec = asked_trial(study, steered, **asked)
-    how = {"unit": unit, "passes": passes, "keep_norm": keep_norm}
+    how = {"unit": unit, "passes": passes, "keep_norm": keep_norm, "operation": operation}
     _try(study, spec, ways_of_trial(steered, spec, note, schedule, start_step, **how), model)
 
 

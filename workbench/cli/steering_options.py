@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from analyses.steering_spec import PASS_MODES
+from analyses.steering_spec import OPERATIONS, PASS_MODES
 
 if TYPE_CHECKING:
+    OperationName = str
     PassMode = str
 else:
+    OperationName = Literal[OPERATIONS]
     PassMode = Literal[PASS_MODES]
 
 Unit = Annotated[
@@ -21,6 +23,13 @@ Schedule = Annotated[
 ]
 StartStep = Annotated[int, typer.Option(min=0, help="First step that is steered.")]
 KeepNorm = Annotated[bool, typer.Option("--keep-norm", help="Keep the norm of every token.")]
+Operation = Annotated[
+    OperationName,
+    typer.Option(
+        help="Add the vector; clamp every token's projection onto it to the strength times its length; or steer back: "
+        "take the strength's share out of projections on the other side."
+    ),
+]
 Resample = Annotated[
     Literal["sigma"] | None,
     typer.Option(help="Use vectors of other steps: each step gets the direction of the nearest sigma."),

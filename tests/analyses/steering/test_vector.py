@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -120,9 +120,46 @@ def test_norms_of_tokens_are_kept_if_asked(vector: Vector) -> None:
     assert not any(edit.parameters.keep_norm for edit in vector.at(1.0))
 
 
+def test_projections_are_clamped_to_the_strength_in_lengths_of_the_direction(vector: Vector) -> None:
+    for unit, length in (("difference", LENGTHS["cond"]), ("norm", 1.0)):
+        edits = vector.at(-2.0, operation="clamp", unit=unit, start_step=1)
+        assert [(edit.operator, edit.window.steps) for edit in edits] == [
+            ("clamp", (1, 1)),
+            ("clamp", (2, 2)),
+        ]
+        assert_close([edit.parameters.projection for edit in edits], [-2.0 * length] * 2)
+        assert_close(edits[0].parameters.vector.value, vector.directions[SITE].values[0, 1])
+
+
+@pytest.mark.parametrize("strength", [0.5, -0.5])
+def test_steering_back_takes_out_what_lies_on_the_other_side(vector: Vector, strength: float) -> None:
+    first, *_ = vector.at(strength, operation="steer_back", passes="separate")
+    assert (first.operator, first.parameters.amount) == ("steer_back", 0.5)
+    assert_close(first.parameters.vector.value, -np.sign(strength) * vector.directions[SITE].values[0, 0])
+
+
+@pytest.mark.parametrize("operation", ["clamp", "steer_back"])
+def test_where_nothing_is_asked_no_projection_is_changed(
+    vector: Vector, operation: Literal["clamp", "steer_back"]
+) -> None:
+    """At strength 0, in steps of weight 0, and where there is no direction."""
+    assert vector.at(0.0, operation=operation) == ()
+    (only,) = vector.at(1.0, operation=operation, schedule=[0.0, 1.0, 0.0])
+    assert only.window.steps == (1, 1)
+    assert vector_of(np.zeros((1, len(SIGMAS), 4)), ("cond",)).at(1.0, operation=operation) == ()
+    by_token = vector_of(np.ones((1, len(SIGMAS), 5, 4)), ("cond",))
+    with pytest.raises(UserError, match="constant in time"):
+        by_token.at(1.0, operation=operation)
+    with pytest.raises(UserError, match="keep_norm is for adding"):
+        vector.at(1.0, operation=operation, keep_norm=True)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"operation": "multiply"}, "operation must be"),
+        ({"operation": "steer_back", "unit": "norm"}, "share of the projection"),
+        ({"keep_norm": 3}, "keep_norm must be"),
         ({"strength": float("nan")}, "strength"),
         ({"strength": "2x"}, "strength must be"),
         ({"unit": "token"}, "unit must be"),
