@@ -26,7 +26,7 @@ from workbench.sae.base import SAE
 
 WHOLE = (1.0,)
 """The strength of a patch, which is there or not."""
-SAME_LATENTS = ", same latents"
+SAME_LATENTS = " (same latents)"
 """End of the names of rungs whose prompts are compared at the latents of the positive run."""
 FEATURES = 10
 """Features of either end at each site, pass and step in the rung of SAE features, if there are as many."""

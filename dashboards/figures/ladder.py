@@ -28,6 +28,7 @@ ROW_PIXELS = 34
 ROW_INCHES, LOW_ROW_INCHES = 0.2, 0.06
 TALLEST = 9.0  # inches
 MANY_ROWS = 42
+LONGEST_LABEL = 40  # characters; the rungs' own names have fewer
 IMPACT = ["impact", "impact_lo", "impact_hi", "band_lo", "band_hi"]
 EFFECT = ["effect", "effect_lo", "effect_hi", "p", "p_adjusted"]
 AXIS = "fraction of the real prompt's change"
@@ -125,13 +126,17 @@ def draw_screen(table: pd.DataFrame, selected: str = "") -> go.Figure:
     figure.update_xaxes(title=AXIS, range=list(_limits(table)), fixedrange=True)
     figure.update_yaxes(
         tickvals=list(table.index),
-        ticktext=[plain(name, LONGEST_NAME) for name in arm_labels(table["arm"].tolist())],
+        ticktext=[plain(name, LONGEST_NAME) for name in _labels(table)],
         range=[len(table) - 0.4, -0.6],
         showgrid=False,
         fixedrange=True,
     )
     styled = style(figure, height=90 + ROW_PIXELS * len(table), clickmode="event", hovermode="closest")
     return styled.update_layout(margin={"t": 26})
+
+
+def _labels(table: pd.DataFrame) -> list[str]:
+    return arm_labels(table["arm"].tolist(), LONGEST_LABEL)
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -178,7 +183,7 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
             0.5, place, table["status"].loc[place], ha="center", va="center", fontsize=7, color=palette.MUTED
         )
     one_in = every(8.0, 72 * row)
-    names = fitting_names(arm_labels(table["arm"].tolist()), 0.42 * POINTS[width], 8.0)
+    names = fitting_names(_labels(table), 0.42 * POINTS[width], 8.0)
     axes.set_yticks(table.index[::one_in], names[::one_in])
     axes.set_xlim(*_limits(table))
     axes.set_ylim(len(table) - 0.4, -0.6)

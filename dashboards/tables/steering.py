@@ -80,12 +80,12 @@ def chosen_frame(result: xr.Dataset, scorer: str = "", strength: float | None = 
     return table
 
 
-def arm_labels(arms: list[str]) -> list[str]:
-    """Short labels of different arms: of a vector given by its path, the name of its file.
+def arm_labels(arms: list[str], most: int = LONGEST_LABEL) -> list[str]:
+    """Labels of different arms, of at most so many characters: of a vector given by its path, the name of its file.
 
     They are the arms' own names where two labels would be the same.
     """
-    labels = [shortened(FILE.sub(r"\1", arm), LONGEST_LABEL) for arm in arms]
+    labels = [shortened(FILE.sub(r"\1", arm), most) for arm in arms]
     return labels if len(set(labels)) == len(arms) else list(arms)
 
 

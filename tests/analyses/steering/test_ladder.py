@@ -60,8 +60,8 @@ def test_differences_of_prompts_at_the_same_latents_have_rungs_of_their_own(
 ) -> None:
     rungs = ladder(vector, randoms=0, same=vector)
     assert names(rungs)[2:6] == [
-        "same-pair difference, same latents", "its mean over time, same latents",
-        "vector by token, same latents", "vector, same latents",
+        "same-pair difference (same latents)", "its mean over time (same latents)",
+        "vector by token (same latents)", "vector (same latents)",
     ]  # fmt: skip
     (own,), (same,) = (rung.at(2.0) for rung in (rungs[6], rungs[2]))
     assert [run.follows for run in own.sources] == [None, None]
