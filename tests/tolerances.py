@@ -21,6 +21,8 @@ FLOAT16 = 2e-3
 BFLOAT16 = 2e-2
 AUDIO_STEP = 2**-15
 """Distance of two neighbouring values of 16-bit audio: samples that are equal up to rounding may be this far apart."""
+OPTIMISED = 1e-4
+"""For weights of a logistic regression, whose solver stops at a gradient that depends on the starting point."""
 SCORE = 1e-4
 """For the scores of clips whose audio is equal up to rounding."""
 _TOLERANCES = {

@@ -59,7 +59,11 @@ def site_set(text: str, n_blocks: int, names: Sequence[str] = ()) -> tuple[str, 
     Raises:
         UserError: if a block does not exist, or none is left.
     """
-    blocks, _, part = text.partition(".")
+    blocks, dot, part = text.partition(".")
+    if dot and not part:
+        raise UserError(
+            f"'{text}' names no part of the blocks after its dot, such as .mlp. Leave out the dot."
+        )
     every = range(n_blocks)
     if blocks == EVERY:
         chosen: Sequence[int] = every
@@ -72,7 +76,9 @@ def site_set(text: str, n_blocks: int, names: Sequence[str] = ()) -> tuple[str, 
         check_blocks(chosen, n_blocks)
     if not chosen:
         raise UserError(f"'{text}' leaves no block. Leave out fewer.")
-    return tuple(f"tf{block}.{part or PART}" for block in sorted(set(chosen)))
+    if len(set(chosen)) < len(chosen):
+        raise UserError(f"'{text}' has a block twice. Give each block once.")
+    return tuple(f"tf{block}.{part or PART}" for block in sorted(chosen))
 
 
 def functional_sites(study: Study, concept: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Concept Sliders: train LoRAs that turn a concept up (Gandikota et al., arXiv 2311.12092; TADA, arXiv 2602.11910)."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -111,6 +111,7 @@ def concept_slider(
     positive, negatives = ends(prompt_set, concept, positive, negative)
     chosen = pairs_towards(prompt_set, concept, positive, negatives, options.pairs, options.seed)
     modules = _modules(model, sites)
+    _check_rank(options.rank, modules, model)
     training = {
         **options.__dict__,
         "prompts": [[pair.clean.text, pair.corrupt.text] for pair in chosen],
@@ -186,6 +187,17 @@ def _modules(model: AudioDiffusionModel, sites: str | Sequence[str]) -> dict[str
                 f"tf3.cross_attn.k; got {site}."
             )
     return {str(site): names[site] for site in sorted(chosen, key=lambda site: site.order)}
+
+
+def _check_rank(rank: int, modules: Mapping[str, str], model: AudioDiffusionModel) -> None:
+    """Raise UserError for a rank that a module's weights cannot have."""
+    for site in modules:
+        linear = model.linear(Site.parse(site))
+        highest = min(linear.in_features, linear.out_features)
+        if rank > highest:
+            raise UserError(
+                f"The rank must be at most {highest}, the highest of the weights of {site}; got {rank}."
+            )
 
 
 class _Objective:

@@ -40,6 +40,8 @@ def study(tiny: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("fit", "--concept", "genre", "--sites", "all"), ("Unknown concept 'genre'", "tempo, drums")),
         (("fit", *CONCEPT, "--sites", "tf9"), ("tf9 does not exist", "tf0 to tf1")),
         (("fit", *CONCEPT, "--sites", "all-tf0+tf1"), ("leaves no block",)),
+        (("fit", *CONCEPT, "--sites", "tf0+tf0"), ("'tf0+tf0' has a block twice",)),
+        (("fit", *CONCEPT, "--sites", "tf0."), ("'tf0.' names no part",)),
         (("fit", *CONCEPT, "--sites", "tf0.ears", "--pairs", "1"), ("'tf0.ears' is not a site",)),
         (("fit", *SITES, "--pairs", "9"), ("from 1 to 2", "got 9")),
         (("fit", *SITES, "--pairs", "1", "--time", "99"), ("at most the", "got 99")),

@@ -149,6 +149,8 @@ def test_a_training_that_kept_no_state_leaves_no_folder(
     ("options", "words"),
     [
         ({"rank": 0}, "rank must be at least 1"),
+        ({"rank": 33}, "rank must be at most 32.*tf1"),
+        ({"rank": 10**30}, "rank must be at most"),
         ({"iterations": 0}, "iterations must be at least 1"),
         ({"learning_rate": float("nan")}, "learning_rate must be"),
         ({"alpha": -1.0}, "alpha must be above 0"),

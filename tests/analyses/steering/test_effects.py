@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from analyses.steering.effects import changes, effects, sign_checks
+from tests.tolerances import assert_close
 
 PAIRS = 8
 ARMS = [  # name, row, strength, role, null_of
@@ -44,7 +45,7 @@ def test_an_effect_is_the_mean_change_from_the_unsteered_run() -> None:
     score = planted()
     found = effects(changes(score, "mood", 0.0)).isel(scorer=0)
     expected = (score - score.sel(arm="corrupt", drop=True)).mean(("pair", "seed")).isel(scorer=0)
-    np.testing.assert_allclose(found.effect.transpose(*expected.dims), expected, atol=1e-12)
+    assert_close(found.effect.transpose(*expected.dims).values, expected.values)
     own = found.sel(concept="mood")
     for arm, moved in MOVED.items():
         assert own.effect.sel(arm=arm) == pytest.approx(moved, abs=0.03)

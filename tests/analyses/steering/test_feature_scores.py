@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from analyses.steering.feature_scores import SCORES, Responses, most_specific
-from tests.tolerances import assert_close
+from tests.tolerances import OPTIMISED, assert_close
 
 CLIPS, TOKENS, FEATURES = 6, 4, 5
 
@@ -61,7 +61,7 @@ def test_the_logistic_score_is_the_weight_that_tells_clips_apart(
     means = np.concatenate([values.mean(axis=1) for values in samples])
     labels = [1] * CLIPS + [0] * CLIPS
     expected = LogisticRegression(max_iter=1000).fit(StandardScaler().fit_transform(means), labels).coef_[0]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(found, expected, atol=OPTIMISED)
     assert found.argmax() == 0 and found[-1] == 0
 
 

@@ -9,7 +9,7 @@ from analyses.steering.capture import capture_of_pairs
 from analyses.steering.probe_direction import probe_direction
 from cache.errors import UserError
 from tests.analyses.steering.pair_values import give, random_outputs
-from tests.tolerances import assert_close
+from tests.tolerances import OPTIMISED, assert_close
 from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 
@@ -28,7 +28,7 @@ def test_it_is_the_difference_along_the_weights_in_the_activations_units() -> No
     unit = fitted.coef_[0] / x.std(axis=0)
     unit /= np.linalg.norm(unit)
     difference = x[positive].mean(axis=0) - x[~positive].mean(axis=0)
-    np.testing.assert_allclose(found, unit * (unit @ difference), rtol=1e-4)
+    np.testing.assert_allclose(found, unit * (unit @ difference), rtol=OPTIMISED)
     assert found @ difference > 0
 
 

@@ -12,7 +12,7 @@ from analyses.steering.pairs import pairs_towards
 from analyses.steering.run import Way, doses, run_steering
 from analyses.steering_spec import SteeringSpec
 from cache.errors import UserError
-from tests.tolerances import SCORE, difference
+from tests.tolerances import SCORE, assert_close, difference
 from tests.workbench.studies.test_study import study_spec
 from workbench.audio import read_audio
 from workbench.engine.edits import patch
@@ -93,9 +93,7 @@ def test_prompts_with_the_negative_value_are_steered_and_heard_for_every_concept
             audio, _ = read_audio(study.path / result.audio.sel(arm=arm).values[pair, 0])
             for concept, text in texts.items():
                 expected = Heard.of_text(audio, text)
-                assert score.sel(arm=arm, pair=pair, concept=concept).item() == pytest.approx(
-                    expected, rel=1e-5
-                )
+                assert_close(score.sel(arm=arm, pair=pair, concept=concept).item(), expected)
     assert difference(score.sel(arm="patch × 1"), score.sel(arm="clean")) < SCORE
     assert difference(score.sel(arm="vector × 1"), score.sel(arm="corrupt")) > SCORE
     assert study.result_names() == ["steering-tempo"]

@@ -5,6 +5,7 @@ import pytest
 
 from analyses.steering.schedule import stretches, weights
 from cache.errors import UserError
+from tests.tolerances import assert_close
 
 SIGMAS = (1.0, 0.9, 0.5, 0.2, 0.1)
 
@@ -15,7 +16,7 @@ SIGMAS = (1.0, 0.9, 0.5, 0.2, 0.1)
         ("constant", "steps", [1, 1, 1, 1, 1]),
         ("linear", "steps", [1, 0.8, 0.6, 0.4, 0.2]),
         ("linear", "sigmas", SIGMAS),
-        ("cosine", "steps", [1, 0.9045085, 0.6545085, 0.3454915, 0.0954915]),
+        ("cosine", "steps", (1 + np.cos(np.pi * np.arange(5) / 5)) / 2),
         ("cosine", "sigmas", (1 + np.cos(np.pi * (1 - np.array(SIGMAS)))) / 2),
         ("early", "steps", [1, 1, 0, 0, 0]),
         ("early", "sigmas", [1, 1, 0, 0, 0]),
@@ -25,7 +26,7 @@ SIGMAS = (1.0, 0.9, 0.5, 0.2, 0.1)
     ],
 )
 def test_weights_of_steps(schedule, over, expected) -> None:
-    np.testing.assert_allclose(weights(schedule, SIGMAS, over), expected, atol=1e-7)
+    assert_close(weights(schedule, SIGMAS, over), np.array(expected, dtype=float))
 
 
 def test_early_and_late_are_four_tenths_of_the_steps() -> None:

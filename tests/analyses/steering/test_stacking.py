@@ -116,7 +116,7 @@ def test_interference_is_the_cosine(three: list[Vector]) -> None:
             a, b = (values(three[place])[acting, step] for place in (one, other))
             expected = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
             cell = found.sel(vector=one, vector_b=other, site=SITE).values[acting, step]
-            assert cell == pytest.approx(expected, abs=1e-12)
+            assert_close(cell, expected)
 
 
 def test_a_vector_without_a_direction_has_no_cosine(three: list[Vector]) -> None:
