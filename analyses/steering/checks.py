@@ -14,6 +14,8 @@ RIGHT: Verdict = "the right way"
 BACKWARDS: Verdict = "backwards"
 NOT_CLEAR: Verdict = "not clear"
 TOO_FEW: Verdict = "too few pairs to tell"
+LEAST_SHARE = 0.01
+"""A change of less than this part of the real prompts' difference is none to speak of, whatever its sign."""
 NOT_JUDGED = "not judged"
 NOT_INTERPRETABLE = "not interpretable: the judge does not tell the real prompts apart"
 _WORDS: dict[Verdict, str] = {
@@ -35,16 +37,18 @@ def compared(strengths: Iterable[float]) -> tuple[float, float] | None:
     return None if plus is None else (minus, plus)
 
 
-def sign_verdict(pairs: int, low: float | None, high: float | None) -> Verdict:
+def sign_verdict(pairs: int, low: float | None, high: float | None, control: float | None) -> Verdict:
     """Return what a sign check says, by the number of pairs with both scores and the ends of the interval.
 
-    With fewer than `fewest_pairs` the interval is little more than the range of the pairs and decides nothing.
+    With fewer than `fewest_pairs` the interval is little more than the range of the pairs and decides nothing. It must
+    lie beyond `LEAST_SHARE` of `control`, the real prompts' difference (0 if unknown).
     """
     if pairs < fewest_pairs():
         return TOO_FEW
-    if low is not None and low > 0:
+    least = LEAST_SHARE * abs(control or 0.0)
+    if low is not None and low > least:
         return RIGHT
-    return BACKWARDS if high is not None and high < 0 else NOT_CLEAR
+    return BACKWARDS if high is not None and high < -least else NOT_CLEAR
 
 
 class Interval(Strict):
@@ -76,13 +80,6 @@ class Sign(Interval):
     plus: Number
     pairs: int = Field(ge=0)
     verdict: Verdict
-
-    @model_validator(mode="after")
-    def _concluded(self) -> "Sign":
-        follows = sign_verdict(self.pairs, self.low, self.high)
-        if self.verdict != follows:
-            raise ValueError(f"its verdict is '{self.verdict}', but its numbers say '{follows}'")
-        return self
 
 
 class Control(Interval):
@@ -120,6 +117,9 @@ class Check(Strict):
             raise ValueError("its sign must compare the smallest strengths")
         if max(self.sign.pairs, self.control.pairs) > self.pairs:
             raise ValueError(f"it has scores of more than its {self.pairs} pairs")
+        follows = sign_verdict(self.sign.pairs, self.sign.low, self.sign.high, self.control.mean)
+        if self.sign.verdict != follows:
+            raise ValueError(f"its verdict is '{self.sign.verdict}', but its numbers say '{follows}'")
         return self
 
     @property

@@ -80,8 +80,8 @@ def sign_checks(change: xr.DataArray, confidence: float = CONFIDENCE, seed: int 
         seed: seed of all random draws.
 
     Returns:
-        By (way, scorer), of rows with a strength above 0: `upward`, `upward_lo`, `upward_hi`. A way of steering
-        whose interval is below 0 is inverted, if there are enough pairs to tell.
+        By (way, scorer), of rows with a strength above 0: `upward`, `upward_lo`, `upward_hi`. What
+        they mean is said by `analyses.steering.checks.sign_verdict`.
     """
     rows = [row for row in dict.fromkeys(change.row.values.tolist()) if compared_arms(change, row)]
     upward = []

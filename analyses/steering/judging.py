@@ -111,7 +111,7 @@ def _check(one: xr.Dataset, scorer: str, identity: str) -> Check:
             minus=minus,
             plus=plus,
             pairs=pairs,
-            verdict=sign_verdict(pairs, upward["low"], upward["high"]),
+            verdict=sign_verdict(pairs, upward["low"], upward["high"], control["mean"]),
             **upward,
         ),
         control=Control(pairs=int(own["n_pairs"]), interpretable=bool(own["defined"]), **control),

@@ -101,10 +101,10 @@ def _check(check: Check) -> str:
 def _interval(values: Interval) -> str:
     if values.mean is None:
         return "unknown"
-    mean = _signed(values.mean, ".3f")
+    mean = _signed(values.mean, ".2g")
     if values.low is None or values.high is None:
         return mean
-    return f"{mean} [{_signed(values.low, '.3f')}, {_signed(values.high, '.3f')}]"
+    return f"{mean} [{_signed(values.low, '.2g')}, {_signed(values.high, '.2g')}]"
 
 
 def _signed(number: float, digits: str = "g") -> str:

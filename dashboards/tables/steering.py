@@ -146,7 +146,8 @@ def checks_frame(result: xr.Dataset, scorer: str = "") -> pd.DataFrame:
     compared = [_compared(one, way) for way in frame["way"]]
     frame["compared"], frame["pairs"] = zip(*compared, strict=True) if compared else ((), ())
     found = (frame[name] for name in ("pairs", "upward_lo", "upward_hi"))
-    frame["verdict"] = [sign_verdict(*each) for each in zip(*found, strict=True)]
+    control = float(one["denominator"].fillna(0.0))
+    frame["verdict"] = [sign_verdict(*each, control) for each in zip(*found, strict=True)]
     return frame
 
 

@@ -168,7 +168,7 @@ def test_a_vector_has_its_reliability_and_facts(app: dash.Dash) -> None:
     assert (hidden, selected, sites, site) == (False, {"ids": [PACK]}, [SITE], SITE)
     assert len(picture.data) == 4
     assert "5 pairs" in str(facts)
-    assert "+ raises the judge's score (score from −1 to +1: +0.400 [+0.300, +0.500]" in str(facts)
+    assert "+ raises the judge's score (score from −1 to +1: +0.4 [+0.3, +0.5]" in str(facts)
     assert data["options"]["pack"] == PACK
     select = callback(app, steering_vectors, "select_vector")
     assert select([{"id": PACK}], "") is no_update

@@ -140,6 +140,9 @@ def test_the_smallest_strengths_are_compared() -> None:
     assert compared([-1.0, 0.0]) is None
 
 
-def test_without_an_interval_no_sign_is_clear() -> None:
-    assert sign_verdict(8, None, None) == sign_verdict(8, 0.0, 0.1) == "not clear"
-    assert sign_verdict(1, 0.1, 0.2) == "too few pairs to tell"
+def test_the_sign_of_too_few_pairs_or_too_small_a_change_is_not_clear() -> None:
+    assert sign_verdict(8, None, None, 1.0) == sign_verdict(8, 0.0, 0.1, 1.0) == "not clear"
+    assert sign_verdict(1, 0.1, 0.2, 1.0) == "too few pairs to tell"
+    assert sign_verdict(8, -0.009, -0.001, 1.0) == sign_verdict(8, 0.001, 0.2, -1.0) == "not clear"
+    assert sign_verdict(8, -0.009, -0.001, 0.01) == sign_verdict(8, -0.009, -0.001, None) == "backwards"
+    assert sign_verdict(8, 0.011, 0.2, 1.0) == "the right way"

@@ -199,6 +199,7 @@ HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
         (check(sign__verdict="backwards"), "verdict is 'backwards', but its numbers say 'the right way'"),
         (check(sign__verdict="good"), "checks.0.sign.verdict must be"),
         (check(sign__pairs=1), "but its numbers say 'too few pairs to tell'"),
+        (check(sign__low=0.007), "but its numbers say 'not clear'"),
         (check(sign__low=-0.1), "but its numbers say 'not clear'"),
         (check(control__interpretable=False), "interpretable must be true if its interval is above 0"),
         (check(control__low=-0.1), "interpretable must be true if its interval is above 0"),

@@ -81,6 +81,13 @@ def test_a_sign_that_is_0_is_not_clear(result: xr.Dataset) -> None:
     assert steering_notes(still) == []
 
 
+def test_a_change_that_is_tiny_beside_the_real_prompts_has_no_clear_sign(result: xr.Dataset) -> None:
+    tiny = result.assign({name: result[name] * 0.01 for name in ("upward", "upward_lo", "upward_hi")})
+    assert checks_frame(tiny)["verdict"].tolist() == ["not clear"] * 2
+    unknown = tiny.assign(denominator=tiny["denominator"] * float("nan"))
+    assert checks_frame(unknown)["verdict"].tolist() == ["the right way"] * 2
+
+
 def test_of_too_few_pairs_no_sign_is_told(result: xr.Dataset) -> None:
     few = result.isel(pair=slice(5))
     for scorer in ("embedded", "clap"):
