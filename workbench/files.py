@@ -42,6 +42,8 @@ def replacing(path: Path, root: Path | None = None) -> Iterator[Path]:
     except OSError as error:
         is_named = error.filename and not opening.is_partial(Path(error.filename).name)
         sentence = refusal(OSError(error.errno, error.strerror, error.filename if is_named else str(path)))
+        if isinstance(error, FileNotFoundError) and error.filename == str(path):  # as in /proc
+            sentence = f"{path} cannot be written ({error.strerror}). Give another path."
         if sentence is None:
             raise
         raise UserError(sentence) from error

@@ -146,18 +146,21 @@ def concept_slider(
     return Slider(**described, factors=factors, alpha=options.alpha, training=training)
 
 
+Finite = Annotated[Number, Field(allow_inf_nan=False)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Options:
     """Checked options of a training."""
 
     rank: Annotated[int, Field(ge=1)]
-    alpha: Annotated[Number, Field(gt=0)]
+    alpha: Annotated[Finite, Field(gt=0)]
     pairs: int
     seed: Seed
     iterations: Annotated[int, Field(ge=1)]
-    eta: Number
-    learning_rate: Annotated[Number, Field(gt=0)]
-    weight_decay: Annotated[Number, Field(ge=0)]
+    eta: Finite
+    learning_rate: Annotated[Finite, Field(gt=0)]
+    weight_decay: Annotated[Finite, Field(ge=0)]
 
 
 def _check_settings(model: AudioDiffusionModel, settings: GenerationSettings) -> None:

@@ -55,6 +55,12 @@ def generate(
     from workbench.models import load_model
     from workbench.studies.selection import parse_options
 
+    how: dict[str, Any] = {
+        "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
+        "operation": operation,
+    }  # fmt: skip
+    if not pack:
+        _refuse_without_vectors({**how, "resample": resample})
     vectors = [load_vector(file) for file in pack or []]
     strengths = _strengths(strength or [], vectors)
     asked = {"duration": duration, "num_steps": num_steps, "guidance_scale": guidance}
@@ -65,13 +71,18 @@ def generate(
     if resample:
         sigmas = adapter.sigmas(settings)
         vectors = [resampled(vector, vector.concept, sigmas) for vector in vectors]
-    how: dict[str, Any] = {
-        "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
-        "operation": operation,
-    }  # fmt: skip
     edits = [vector.at(value, **how) for vector, value in zip(vectors, strengths, strict=True)]
     made = adapter.generate(Clip(prompt, seed, lyrics), settings, edits=edits)
     output.print(f"Wrote {made.save(out)} ({settings.duration:g} s).", soft_wrap=True)
+
+
+def _refuse_without_vectors(given: dict[str, Any]) -> None:
+    """Raise UserError for an option of vectors that is not its default."""
+    defaults = {"unit": "difference", "passes": "cond_only", "schedule": "constant", "operation": "add"}
+    for name, value in given.items():
+        if value and value != defaults.get(name):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} is for steering vectors (--pack). Leave it out.")
 
 
 def _strengths(given: list[float], vectors: "list[Vector]") -> list[float]:
