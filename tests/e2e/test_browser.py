@@ -1,6 +1,7 @@
 """The dashboard as a person uses it, in a real browser."""
 
 import io
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,11 +27,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def compared(study: Study, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """What its maps stand beside: another study, and a published table of a deeper network."""
-    other = make_study(tmp_path_factory.mktemp("other"))
-    save_changed(other, "patching-blocks", 0.5)
-    folder = other.path.rename(other.path.with_name("other"))
+    folder = shutil.copytree(study.path, tmp_path_factory.mktemp("other") / "other")
+    save_changed(Study.open(folder), "patching-blocks", 0.5)
     rows = [f"deep,{concept},tf{block},0.1" for concept in ("tempo", "jazz") for block in range(12)]
     table = folder.parent / "paper.csv"
     table.write_text("\n".join(["model,concept,block,impact", *rows]), encoding="utf-8")
