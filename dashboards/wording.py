@@ -77,7 +77,8 @@ def steering_notes(result: xr.Dataset, scorer: str = "") -> list[str]:
     if backwards := checks["way"][checks["verdict"] == BACKWARDS].tolist():
         notes.append(f"Steers backwards: {', '.join(backwards)}.")
     if unknown := checks["way"][checks["verdict"] == TOO_FEW].tolist():
-        notes.append(f"Sign check: {TOO_FEW} ({', '.join(unknown)}).")
+        names = f" ({', '.join(unknown)})" if len(unknown) < len(checks) else ""
+        notes.append(f"Sign check: {TOO_FEW}{names}.")
     return notes
 
 

@@ -94,14 +94,18 @@ def test_of_too_few_pairs_no_sign_is_told(result: xr.Dataset) -> None:
         assert checks_frame(few, scorer)["verdict"].tolist() == ["too few pairs to tell"] * 2
         assert steering_notes(few, scorer)[-2:] == [
             "Intervals of so few pairs are little more than the range of the pairs.",
-            f"Sign check: too few pairs to tell ({PATCH}, {VECTOR}).",
+            "Sign check: too few pairs to tell.",
         ]
 
 
 def test_one_pair_has_no_interval_to_speak_of(result: xr.Dataset) -> None:
-    assert steering_notes(result.isel(pair=slice(1))) == [
-        f"Sign check: too few pairs to tell ({PATCH}, {VECTOR})."
-    ]
+    assert steering_notes(result.isel(pair=slice(1))) == ["Sign check: too few pairs to tell."]
+
+
+def test_ways_whose_sign_cannot_be_told_are_named_beside_others(result: xr.Dataset) -> None:
+    broken = (result["row"] == PATCH) & (result["pair"] > 0)
+    some = result.assign(score=result["score"].where(~broken))
+    assert steering_notes(some) == [f"Sign check: too few pairs to tell ({PATCH})."]
 
 
 def test_without_strengths_above_0_there_is_no_sign_check(result: xr.Dataset) -> None:
