@@ -145,9 +145,9 @@ def checks_frame(result: xr.Dataset, scorer: str = "") -> pd.DataFrame:
     frame = pd.DataFrame({"way": result["way"].values, **{name: one[name].values for name in CHECKS}})
     compared = [_compared(one, way) for way in frame["way"]]
     frame["compared"], frame["pairs"] = zip(*compared, strict=True) if compared else ((), ())
-    found = (frame[name] for name in ("pairs", "upward_lo", "upward_hi"))
+    found = zip(frame["pairs"], frame["upward_lo"], frame["upward_hi"], strict=True)
     control = float(one["denominator"].fillna(0.0))
-    frame["verdict"] = [sign_verdict(*each, control) for each in zip(*found, strict=True)]
+    frame["verdict"] = [sign_verdict(pairs, low, high, control) for pairs, low, high in found]
     return frame
 
 
