@@ -11,10 +11,11 @@ from jaxtyping import Float
 from pydantic import Field
 
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.validation import Number, must_be, validated
 
 Schedule = str | Sequence[float]
-"""The name of a schedule (constant, linear, cosine, early, late), or the weight of each step."""
+"""The name of a schedule (constant, linear, cosine, early, late), or the weight of each step, also as "1,1,0.5,0"."""
 Over = Literal["steps", "sigmas"]
 Stretch = tuple[tuple[int, int], float]
 """A window of steps (first, last), and the strength in it."""
@@ -40,10 +41,11 @@ def weights(schedule: Schedule, sigmas: Sequence[float], over: Over = "steps") -
     Raises:
         UserError: for an unknown name, or a list whose length is not the number of steps or that is not finite.
     """
-    if isinstance(schedule, str):
+    if isinstance(schedule, str) and "," not in schedule:
         if schedule not in _NAMED:
             raise UserError(
-                f"Unknown schedule '{schedule}'. Use one of {', '.join(_NAMED)}, or a weight per step."
+                f"Unknown schedule {quoted(schedule)}. Use one of {', '.join(_NAMED)}, or a weight per step, such as "
+                "1,1,0.5,0."
             )
         if over == "sigmas":
             progress = [1 - sigma / sigmas[0] for sigma in sigmas]
@@ -52,7 +54,7 @@ def weights(schedule: Schedule, sigmas: Sequence[float], over: Over = "steps") -
         return np.array([_NAMED[schedule](each) for each in progress])
     must_be(Sequence, schedule, f"A schedule must be one of {', '.join(_NAMED)}, or a list of weights")
     try:
-        given = np.array(schedule, dtype=float)
+        given = np.array(schedule.split(",") if isinstance(schedule, str) else schedule, dtype=float)
     except (TypeError, ValueError) as error:
         raise UserError("The weights of a schedule must be numbers.") from error
     if given.shape != (len(sigmas),) or not np.isfinite(given).all():

@@ -1,7 +1,8 @@
 """Set up trials and recovery ladders as users ask for them: specs, which are checked first, and ways of steering."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from analyses.sae.run import has_sae, load_sae
@@ -14,7 +15,6 @@ from analyses.steering.ladder import ladder, nulls, sae_method
 from analyses.steering.pairs import ends, pairs_towards
 from analyses.steering.pci import PCI
 from analyses.steering.run import Way
-from analyses.steering.schedule import Schedule
 from analyses.steering.slider import Slider
 from analyses.steering.vector import Vector
 from analyses.steering_spec import SteeringSpec
@@ -55,13 +55,13 @@ def ways_of_trial(
     steered: Named,
     spec: SteeringSpec,
     note: Note,
-    schedule: Schedule = "constant",
-    start_step: int = 0,
+    course: Mapping[str, Any] = MappingProxyType({}),
     **how: Any,
 ) -> list[Way]:
-    """Return ways of steering for a trial, and random vectors like each vector; `how` are further options of vectors.
+    """Return ways of steering for a trial, and random vectors like each vector.
 
-    PCI, whose strength is a number of steps, has no schedule. `note` is called with sentences on the trial.
+    `course` are `schedule`, `over` and `start_step` of all but PCI, whose strength is a number of steps; `how` are
+    further options of vectors. `note` is called with sentences on the trial.
     """
     if 0 in spec.strengths:
         note("The unsteered clips, of strength 0, are always compared.")
@@ -71,14 +71,14 @@ def ways_of_trial(
     for name, each in steered:
         at: Callable[..., Sequence[Edit]] = each.at
         if isinstance(each, Vector):
-            of_vector = {"schedule": schedule, "start_step": start_step, **how}
+            of_vector = {**course, **how}
             drawn = nulls(name, each, spec.randoms, spec.seed, **of_vector)
             ways += [Way(name, partial(at, **of_vector)), *drawn]
         elif isinstance(each, PCI):
             ways.append(Way(name, at))
         else:
             shown = f"slider {name}" if isinstance(each, Slider) else name
-            ways.append(Way(shown, partial(at, schedule=schedule, start_step=start_step)))
+            ways.append(Way(shown, partial(at, **course)))
     return ways
 
 

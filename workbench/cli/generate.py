@@ -9,7 +9,16 @@ from cache.errors import UserError
 from cache.protocol import Dtype
 from workbench.cli.console import Device, output
 from workbench.cli.packs import note_differences, resampled
-from workbench.cli.steering_options import KeepNorm, Operation, Passes, Resample, Schedule, StartStep, Unit
+from workbench.cli.steering_options import (
+    KeepNorm,
+    Operation,
+    Over,
+    Passes,
+    Resample,
+    Schedule,
+    StartStep,
+    Unit,
+)
 from workbench.engine.settings import GenerationSettings
 
 if TYPE_CHECKING:
@@ -33,6 +42,7 @@ def generate(
     unit: Unit = "difference",
     passes: Passes = "cond_only",
     schedule: Schedule = "constant",
+    over: Over = "steps",
     start_step: StartStep = 0,
     keep_norm: KeepNorm = False,
     operation: Operation = "add",
@@ -56,8 +66,8 @@ def generate(
     from workbench.studies.selection import parse_options
 
     how: dict[str, Any] = {
-        "unit": unit, "passes": passes, "schedule": schedule, "start_step": start_step, "keep_norm": keep_norm,
-        "operation": operation,
+        "unit": unit, "passes": passes, "schedule": schedule, "over": over, "start_step": start_step,
+        "keep_norm": keep_norm, "operation": operation,
     }  # fmt: skip
     if not pack:
         _refuse_without_vectors({**how, "resample": resample})

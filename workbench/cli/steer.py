@@ -22,7 +22,16 @@ from workbench.cli.options import offers
 from workbench.cli.packs import export_pack, import_pack, list_packs, note_differences, resampled, show
 from workbench.cli.parsing import CommandLine
 from workbench.cli.reports import report_steering
-from workbench.cli.steering_options import KeepNorm, Operation, Passes, Resample, Schedule, StartStep, Unit
+from workbench.cli.steering_options import (
+    KeepNorm,
+    Operation,
+    Over,
+    Passes,
+    Resample,
+    Schedule,
+    StartStep,
+    Unit,
+)
 
 if TYPE_CHECKING:
     from analyses.steering.run import Way
@@ -247,6 +256,7 @@ def apply(
     unit: Unit = "difference",
     passes: Passes = "cond_only",
     schedule: Schedule = "constant",
+    over: Over = "steps",
     start_step: StartStep = 0,
     keep_norm: KeepNorm = False,
     operation: Operation = "add",
@@ -282,9 +292,10 @@ def apply(
         )
     if not pack:
         _refuse(of_vectors, "steering vectors (--pack)")
-    if "pci" in (method or []) and (schedule != "constant" or start_step):
+    if "pci" in (method or []) and (schedule != "constant" or over != "steps" or start_step):
         raise UserError(
-            "--schedule and --start-step cannot be combined with --method pci, whose strength is a number of steps."
+            "--schedule, --over and --start-step cannot be combined with --method pci, whose strength is a number of "
+            "steps."
         )
     study = open_study(study_folder)
     given = asked_steering(study, pack or [], slider or [])
@@ -299,7 +310,8 @@ def apply(
     steered = [*_for_study(given, study, model, resample), *methods]
     spec = asked_trial(study, steered, **asked)
     how = {"unit": unit, "passes": passes, "keep_norm": keep_norm, "operation": operation}
-    _try(study, spec, ways_of_trial(steered, spec, note, schedule, start_step, **how), model)
+    course = {"schedule": schedule, "over": over, "start_step": start_step}
+    _try(study, spec, ways_of_trial(steered, spec, note, course, **how), model)
 
 
 @app.command()

@@ -19,7 +19,13 @@ Unit = Annotated[
 ]
 Passes = Annotated[PassMode, typer.Option(help="Passes that are steered.")]
 Schedule = Annotated[
-    str, typer.Option(help="Course of the strength: constant, linear, cosine, early or late.")
+    str,
+    typer.Option(
+        help="Course of the strength: constant, linear, cosine, early, late, or a weight for each step: 1,1,0.5,0."
+    ),
+]
+Over = Annotated[
+    Literal["steps", "sigmas"], typer.Option(help="What a named schedule follows: steps or sigmas.")
 ]
 StartStep = Annotated[int, typer.Option(min=0, help="First step that is steered.")]
 KeepNorm = Annotated[bool, typer.Option("--keep-norm", help="Keep the norm of every token.")]

@@ -23,6 +23,7 @@ SIGMAS = (1.0, 0.9, 0.5, 0.2, 0.1)
         ("late", "steps", [0, 0, 0, 1, 1]),
         ("late", "sigmas", [0, 0, 0, 1, 1]),
         ([0.0, -1.0, 2.5, 0.0, 1.0], "steps", [0, -1, 2.5, 0, 1]),
+        ("0,-1,2.5, 0,1", "steps", [0, -1, 2.5, 0, 1]),
     ],
 )
 def test_weights_of_steps(schedule, over, expected) -> None:
@@ -39,6 +40,8 @@ def test_early_and_late_are_four_tenths_of_the_steps() -> None:
     ("schedule", "words"),
     [
         ("quadratic", "Unknown schedule 'quadratic'"),
+        ("1,1,x,1,1", "must be numbers"),
+        ("1,1", "finite weight"),
         ([1.0, 1.0], "each of the 5 steps"),
         ([1.0, 1.0, 1.0, 1.0, float("nan")], "finite weight"),
         (["a"] * 5, "must be numbers"),
