@@ -15,6 +15,7 @@ from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.base import AudioDiffusionModel
+from workbench.validation import must_be
 
 Progress = Callable[[int, int], None]
 CLIPS_PER_BATCH = 8
@@ -41,11 +42,18 @@ class Taken(ABC):
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of clips while they are generated; `identity` is what determines it beside the clips, as JSON."""
+    """What is kept of clips while they are generated; `identity` is what determines it beside the clips, as JSON.
+
+    Raises:
+        UserError: for a `state` that is none.
+    """
 
     state: FitState
     identity: Mapping[str, Any]
     taken: Taken
+
+    def __post_init__(self) -> None:
+        must_be(FitState, self.state, "The state of a fit must be one of analyses.steering.fit_state")
 
 
 def stream_clips(
@@ -65,6 +73,7 @@ def stream_clips(
     batches whose outputs are in the state are left out. The last batch is never kept: generating it again compares a
     restored state with outputs.
     """
+    check_progress(progress)
     first = 0
 
     def pass_on(site: Site, step: int, outputs: Float[torch.Tensor, "clip pass token channel"]) -> None:
@@ -85,6 +94,13 @@ def stream_clips(
             kept.state.save(identity, done, kept.taken.state)
         if progress is not None:
             progress(done, total)
+
+
+def check_progress(progress: Any) -> None:
+    """Raise UserError for what is not a function or None."""
+    must_be(
+        (Callable, type(None)), progress, "The progress must be a function, which is called with two numbers"
+    )
 
 
 def _identity(

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 
+from analyses.steering.clip_stream import check_progress
 from analyses.steering.pairs import ends, pairs_towards
 from analyses.steering.slider import Factors, Slider, linear_sites
 from analyses.steering.slider_training import Checkpoints, Lora, adapted
@@ -92,6 +93,7 @@ def concept_slider(
     """
     must_be(AudioDiffusionModel, model, "A slider is made with a model, such as wb.load('organism-shared')")
     settings = model.guided_throughout(settings_or_default(settings))
+    check_progress(progress)
     options = validated(
         _Options,
         {

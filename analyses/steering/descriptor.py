@@ -232,7 +232,7 @@ def measured_clips(
             clip = clips[len(taken.values)]
             taken.values.append(_measured(measure, name, samples, model.sample_rate, clip))
 
-    kept = Kept(state, {"descriptor": name, "by_token": by_token}, taken) if state else None
+    kept = Kept(state, {"descriptor": name, "by_token": by_token}, taken) if state is not None else None
     stream_clips(model, clips, settings, capture, taken.add, hear, progress, kept)
     values = np.array(taken.values)
     return MeasuredClips(model, settings, name, tuple(clips), values, taken.outputs, tuple(passes))

@@ -233,5 +233,13 @@ def test_the_ladder_continues_its_vector(
     monkeypatch.setattr("analyses.steering.run.run_steering", lambda *_: None)
     monkeypatch.setattr("workbench.cli.steer.report_steering", lambda *_: None)
     outcome = workbench(*command)
-    assert (outcome.code, batches) == (0, [2, 2, 2]), outcome.err
+    assert (outcome.code, batches) == (0, [2, 2, 2, 2, 2]), (
+        outcome.err
+    )  # four, of which the second was killed
     assert not list((study / "results").iterdir())
+
+
+@pytest.mark.parametrize("progress", [True, 3, "bar"])
+def test_what_is_no_progress_is_refused(progress: Any) -> None:
+    with pytest.raises(UserError, match="must be a function"):
+        clip_stream.check_progress(progress)
