@@ -88,7 +88,9 @@ def generate(
 
 def _refuse_without_vectors(given: dict[str, Any]) -> None:
     """Raise UserError for an option of vectors that is not its default."""
-    defaults = {"unit": "difference", "passes": "cond_only", "schedule": "constant", "operation": "add"}
+    defaults = {
+        "unit": "difference", "passes": "cond_only", "schedule": "constant", "over": "steps", "operation": "add",
+    }  # fmt: skip
     for name, value in given.items():
         if value and value != defaults.get(name):
             option = f"--{name.replace('_', '-')}"
