@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 
 from analyses.steering.fit_state import FitState
+from cache.errors import UserError
 from workbench.engine.edits import Run, as_run
 from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings
@@ -98,9 +99,10 @@ def stream_clips(
 
 def check_progress(progress: Any) -> None:
     """Raise UserError for what is not a function or None."""
-    must_be(
-        (Callable, type(None)), progress, "The progress must be a function, which is called with two numbers"
-    )
+    if progress is not None and not callable(progress):
+        raise UserError(
+            f"The progress must be a function, which is called with two numbers; got {progress!r}."
+        )
 
 
 def _identity(

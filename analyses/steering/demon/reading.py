@@ -208,7 +208,9 @@ def _sigmas(
             f"it has directions for {rows.shape[1]} steps, but the settings have {len(sigmas)}; give as many, and "
             "resample the vector"
         )
-    if own is not None and not (_numbers(own) and np.allclose(own, sigmas, rtol=1e-3, atol=0)):
+    if own is not None and not (
+        _numbers(own) and np.allclose(np.array(own, float), sigmas, rtol=1e-3, atol=0)
+    ):
         raise ValueError(
             "its steps have other sigmas than the settings; give the settings that it was made with"
         )
@@ -216,7 +218,9 @@ def _sigmas(
 
 
 def _numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(type(value) in (int, float) for value in values)
+    return isinstance(values, list) and all(
+        type(value) in (int, float) and abs(value) < LARGEST for value in values
+    )
 
 
 def _note(header: DemonHeader) -> str:
