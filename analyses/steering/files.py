@@ -30,11 +30,16 @@ class OtherKind(UserError):
         self.kind = kind
 
 
+class UnknownKind(UserError):
+    """A file whose kind cannot be told, because it is of none or is damaged."""
+
+
 def read_file(file: Path, kind: Kind, root: Path | None = None) -> tuple[dict[str, np.ndarray], str]:
     """Return the arrays and the header of a vector's or slider's file; `root` is the study that it is in, if it is.
 
     Raises:
         OtherKind: if it is a known file of another kind.
+        UnknownKind: if it is not a safetensors file, or of no known kind.
         UserError: if it cannot be read or is damaged.
     """
     name = _NAMES[kind]
@@ -50,7 +55,7 @@ def read_file(file: Path, kind: Kind, root: Path | None = None) -> tuple[dict[st
             f"The {name} {file} cannot be read ({error.strerror}). Give the path of its file."
         ) from error
     except NotTensors as error:
-        raise damaged(file, kind, "it is not a valid safetensors file") from error
+        raise UnknownKind(_damaged(file, kind, "it is not a valid safetensors file")) from error
     if kind not in texts:
         raise _other(file, kind, texts)
     return arrays, texts[kind]
@@ -64,9 +69,13 @@ def refuse_folder(file: Path, advice: str) -> None:
 
 def damaged(file: Path, kind: Kind, reason: str) -> UserError:
     """Return the error for a file that is not what it should be."""
+    return UserError(_damaged(file, kind, reason))
+
+
+def _damaged(file: Path, kind: Kind, reason: str) -> str:
     name = _NAMES[kind]
     why = printable(reason[:200].rstrip("."))
-    return UserError(f"{file} is not a {name}, or is damaged ({why}). Give the file of a {name}.")
+    return f"{file} is not a {name}, or is damaged ({why}). Give the file of a {name}."
 
 
 def _other(file: Path, kind: Kind, texts: Mapping[str, str]) -> UserError:
@@ -74,4 +83,4 @@ def _other(file: Path, kind: Kind, texts: Mapping[str, str]) -> UserError:
         if other in texts:
             return OtherKind(f"{file} is {use}.", other)
     hint = "; a published LoRA is read by wb.published_slider" if kind == "concept_slider" else ""
-    return damaged(file, kind, f"it has no {_NAMES[kind]}{hint}")
+    return UnknownKind(_damaged(file, kind, f"it has no {_NAMES[kind]}{hint}"))

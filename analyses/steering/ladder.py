@@ -147,7 +147,7 @@ def _differences(
 
     rungs = [
         Way(f"same-pair difference{where}", difference),
-        Way(f"its mean over time{where}", partial(difference, constant=True)),
+        Way(f"same-pair mean over time{where}", partial(difference, constant=True)),
     ]
     constant = vector.over_time()
     if constant is not vector:

@@ -90,10 +90,10 @@ def _checks(vector: Vector) -> dict[str, str]:
 
 def _check(check: Check) -> str:
     sign, control = check.sign, check.control
-    effects = ", ".join(f"{_signed(each.strength)}: {_interval(each)}" for each in check.effects)
-    start = _signed(sign.minus) if sign.minus else "unsteered"
+    effects = ", ".join(f"{_strength(each.strength)}: {_interval(each)}" for each in check.effects)
+    start = f"strength {_strength(sign.minus)}" if sign.minus else "unsteered"
     return (
-        f"{check.words} (score from {start} to {_signed(sign.plus)}: {_interval(sign)}; change at {effects}; "
+        f"{check.words} (change of the score from {start} to {_strength(sign.plus)}: {_interval(sign)}; at {effects}; "
         f"real prompts: {_interval(control)}; {counted(check.pairs, 'pair')})"
     )
 
@@ -101,14 +101,18 @@ def _check(check: Check) -> str:
 def _interval(values: Interval) -> str:
     if values.mean is None:
         return "unknown"
-    mean = _signed(values.mean, ".2g")
+    mean = _signed(values.mean)
     if values.low is None or values.high is None:
         return mean
-    return f"{mean} [{_signed(values.low, '.2g')}, {_signed(values.high, '.2g')}]"
+    return f"{mean} [{_signed(values.low)}, {_signed(values.high)}]"
 
 
-def _signed(number: float, digits: str = "g") -> str:
-    return format(number, f"+{digits}").replace("-", "−")
+def _strength(number: float) -> str:
+    return f"{number:g}".replace("-", "−")
+
+
+def _signed(number: float) -> str:
+    return format(number, "+.2g").replace("-", "−")
 
 
 def _site_row(vector: Vector, site: str, pass_name: str) -> dict[str, str]:

@@ -43,7 +43,7 @@ APART, SPREAD = 0.01, 0.1
 """Distance between points of two ways at the same strength, and between the first and last; of all strengths' range."""
 NAMED = len(palette.LINES) * len(DASHES)
 """Ways that the legend on paper names; further ones would look like others."""
-LEGEND_NAME = 30  # characters
+LEGEND_NAME = 44  # characters; the names of the ladder's rungs have fewer
 LABEL = 130.0  # points beside the axis, for its name
 SHOWN = ["effect", "effect_lo", "effect_hi", "null_lo", "null_hi"]
 NUMBERS = ["score", "effect", "effect_lo", "effect_hi", "p", "p_adjusted", "null_lo", "null_hi"]

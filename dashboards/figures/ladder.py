@@ -12,9 +12,9 @@ from matplotlib.patches import Rectangle
 
 from analyses.statistics import ALPHA, too_few_pairs
 from dashboards.drawing import palette
-from dashboards.drawing.measure import every, fitting_names
+from dashboards.drawing.measure import every, fitting_names, width_of, wrapped
 from dashboards.drawing.paper import POINTS, Width, new_figure
-from dashboards.drawing.screen import LONGEST_NAME, plain, style
+from dashboards.drawing.screen import plain, style
 from dashboards.figures.base import Figure
 from dashboards.figures.dose_response import hover, random_count
 from dashboards.figures.specs import SteeringFigureSpec, check_choice
@@ -25,10 +25,13 @@ from dashboards.wording import confidence, interval, steering_notes, steering_sa
 from workbench.studies.study import Study
 
 ROW_PIXELS = 34
-ROW_INCHES, LOW_ROW_INCHES = 0.2, 0.06
+ROW_INCHES, TWO_LINE_INCHES, LOW_ROW_INCHES = 0.2, 0.3, 0.06
 TALLEST = 9.0  # inches
 MANY_ROWS = 42
-LONGEST_LABEL = 40  # characters; the rungs' own names have fewer
+MOST_TWO_LINE_ROWS = 28
+NAME_ROOM = 0.42  # of the width, for the names on paper
+NAME_SIZE = 7.5
+LONGEST_LABEL = 48  # characters; the rungs' own names, with their strengths, have fewer
 IMPACT = ["impact", "impact_lo", "impact_hi", "band_lo", "band_hi"]
 EFFECT = ["effect", "effect_lo", "effect_hi", "p", "p_adjusted"]
 AXIS = "fraction of the real prompt's change"
@@ -126,7 +129,7 @@ def draw_screen(table: pd.DataFrame, selected: str = "") -> go.Figure:
     figure.update_xaxes(title=AXIS, range=list(_limits(table)), fixedrange=True)
     figure.update_yaxes(
         tickvals=list(table.index),
-        ticktext=[plain(name, LONGEST_NAME) for name in _labels(table)],
+        ticktext=[plain(name, LONGEST_LABEL) for name in _labels(table)],
         range=[len(table) - 0.4, -0.6],
         showgrid=False,
         fixedrange=True,
@@ -137,6 +140,21 @@ def draw_screen(table: pd.DataFrame, selected: str = "") -> go.Figure:
 
 def _labels(table: pd.DataFrame) -> list[str]:
     return arm_labels(table["arm"].tolist(), LONGEST_LABEL)
+
+
+def _paper_names(table: pd.DataFrame, room: float) -> list[str]:
+    """The labels in one line or, if there is room for such rows, in two; those that don't fit are shortened."""
+    labels = _labels(table)
+    names = fitting_names(labels, room, NAME_SIZE)
+    if len(table) > MOST_TWO_LINE_ROWS:
+        return names
+    lines = [wrapped(label, room, NAME_SIZE) for label in labels]
+    is_whole = [
+        len(parts) <= 2 and all(width_of(part, NAME_SIZE) <= room for part in parts) for parts in lines
+    ]
+    return [
+        "\n".join(parts) if whole else name for parts, whole, name in zip(lines, is_whole, names, strict=True)
+    ]
 
 
 def _limits(table: pd.DataFrame) -> tuple[float, float]:
@@ -154,7 +172,10 @@ def _hover(row: dict[Hashable, Any]) -> str:
 
 def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
     """A row for each way, with its interval; hollow where not significant or inside the null band."""
+    names = _paper_names(table, NAME_ROOM * POINTS[width])
     row = ROW_INCHES if len(table) <= MANY_ROWS else max(LOW_ROW_INCHES, TALLEST / len(table))
+    if any("\n" in name for name in names):
+        row = TWO_LINE_INCHES
     figure = new_figure(width, 0.65 + row * len(table))
     axes = figure.subplots()
     for one in table[table["band_lo"].notna()].itertuples():
@@ -182,9 +203,8 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
         axes.text(
             0.5, place, table["status"].loc[place], ha="center", va="center", fontsize=7, color=palette.MUTED
         )
-    one_in = every(8.0, 72 * row)
-    names = fitting_names(_labels(table), 0.42 * POINTS[width], 8.0)
-    axes.set_yticks(table.index[::one_in], names[::one_in])
+    one_in = every(NAME_SIZE, 72 * row)
+    axes.set_yticks(table.index[::one_in], names[::one_in], fontsize=NAME_SIZE)
     axes.set_xlim(*_limits(table))
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlabel(AXIS, labelpad=1)

@@ -10,6 +10,7 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from analyses.steering.checks import BACKWARDS, NOT_CLEAR, RIGHT, TOO_FEW
+from cache.wording import counted
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
 from dashboards.components.text import empty_state, legend
@@ -275,7 +276,7 @@ def _legend(doses: Any) -> Component:
 
 
 def facts(result: xr.Dataset, scorer: str = "") -> Component:
-    """What the figures rest on, in words: the sample, the positive control, the sign of each way of steering."""
+    """What the figures rest on, in words: the sample, the positive control, the signs of the ways of steering."""
     attributes = result.attrs
     sentences = [
         f"Steers {attributes['concept']} from {attributes['negative']} to {attributes['positive']}: "
@@ -291,13 +292,12 @@ def _signs(result: xr.Dataset, scorer: str) -> str:
     checks = checks_frame(result, scorer)
     if checks.empty:
         return ""
-    ways = checks["way"] + " (" + checks["compared"] + ")"
-    found = {
-        verdict: ", ".join(ways[checks["verdict"] == verdict])
-        for verdict in (RIGHT, BACKWARDS, NOT_CLEAR, TOO_FEW)
-    }
-    each = [f"{verdict}: {names}" for verdict, names in found.items() if names]
-    return f"Sign check, by the change between the smallest strengths: {'; '.join(each)}."
+    is_backwards = checks["verdict"] == BACKWARDS
+    ways = ", ".join((checks["way"] + " (" + checks["compared"] + ")")[is_backwards])
+    counts = checks["verdict"].value_counts()
+    others = [f"{counts[verdict]} {verdict}" for verdict in (RIGHT, NOT_CLEAR, TOO_FEW) if verdict in counts]
+    each = [*([f"backwards: {ways}"] if ways else []), *([", ".join(others)] if others else [])]
+    return f"Sign check of {counted(len(checks), 'way')} of steering: {'; '.join(each)}."
 
 
 def _is_linked(context: Context) -> bool:

@@ -69,21 +69,21 @@ def test_the_page_says_what_the_figures_rest_on(app: dash.Dash) -> None:
     for words in (
         "Steers tempo from slow to fast: 6 pairs × 1 seed (n = 6).",
         "embedded clearly tells the real prompts apart",
-        f"the right way: {PATCH} (from unsteered to 1), {VECTOR} (from −1 to 1).",
+        "Sign check of 2 ways of steering: 2 the right way.",
     ):
         assert words in told
     told = str(drawn(app, "?scorer=clap")["facts"])
     for words in (
         "Not interpretable",
         f"Steers backwards: {VECTOR}.",
-        f"backwards: {VECTOR} (from −1 to 1); not clear: {PATCH} (from unsteered to 1).",
+        f"Sign check of 2 ways of steering: backwards: {VECTOR} (from −1 to 1); 1 not clear.",
     ):
         assert words in told
 
 
 def test_the_page_tells_no_sign_of_too_few_pairs(study: Study) -> None:
     told = str(steering.facts(study.result("steering-tempo").isel(pair=slice(2))))
-    assert f"too few pairs to tell: {PATCH} (from unsteered to 1), {VECTOR} (from −1 to 1)." in told
+    assert "Sign check of 2 ways of steering: 2 too few pairs to tell." in told
     assert "the right way" not in told
 
 
@@ -168,7 +168,9 @@ def test_a_vector_has_its_reliability_and_facts(app: dash.Dash) -> None:
     assert (hidden, selected, sites, site) == (False, {"ids": [PACK]}, [SITE], SITE)
     assert len(picture.data) == 4
     assert "5 pairs" in str(facts)
-    assert "+ raises the judge's score (score from −1 to +1: +0.4 [+0.3, +0.5]" in str(facts)
+    assert "+ raises the judge's score (change of the score from strength −1 to 1: +0.4 [+0.3, +0.5]" in str(
+        facts
+    )
     assert data["options"]["pack"] == PACK
     select = callback(app, steering_vectors, "select_vector")
     assert select([{"id": PACK}], "") is no_update

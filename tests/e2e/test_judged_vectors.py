@@ -38,7 +38,9 @@ def test_a_new_vector_is_judged(workbench: Workbench, study: Path) -> None:
     assert outcome.code == 0, outcome.err
     (check,) = pack(study, "judged").checks
     assert (check.scorer, check.pairs, check.sign.minus, check.sign.plus) == ("embedded", 1, -1, 1)
-    assert "judge embedded too few pairs to tell (score from −1 to +1: " in words(outcome.out)
+    assert "judge embedded too few pairs to tell (change of the score from strength −1 to 1: " in words(
+        outcome.out
+    )
     assert "steering-check-judged" in Study.open(study).result_names()
     assert "too few pairs to tell" in words(workbench("steer", "list", study).out)
 

@@ -28,12 +28,16 @@ def show(
 ) -> None:
     """Describe a steering vector: concept, sites, norms, model, sampling, pairs, reliability, judges; or a slider."""
     from analyses.steering import load_slider, load_vector
-    from analyses.steering.files import OtherKind
+    from analyses.steering.files import OtherKind, UnknownKind
     from analyses.steering.pack_summary import pack_facts, pack_sites
     from analyses.steering.slider_summary import slider_facts
 
     try:
         vector = load_vector(pack)
+    except UnknownKind as error:
+        raise UserError(
+            f"{pack} is not a vector or slider, or is damaged. Give the file of a vector or slider."
+        ) from error
     except OtherKind as error:
         if error.kind != "concept_slider":
             raise

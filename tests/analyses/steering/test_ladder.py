@@ -42,7 +42,7 @@ def test_it_goes_from_the_patch_to_random_vectors(study: Study, tiny: AceStep15,
     rungs = ladder(vector, randoms=3)
     result = run_steering(study, tiny, SPEC, rungs).isel(scorer=0)
     assert list(dict.fromkeys(result.row.values[2:].tolist())) == [
-        "conditioning patch", "output patch", "same-pair difference", "its mean over time", "vector by token",
+        "conditioning patch", "output patch", "same-pair difference", "same-pair mean over time", "vector by token",
         "vector", "random 1 (like vector)", "random 2 (like vector)", "random 3 (like vector)",
     ]  # fmt: skip
     nulls = result.sel(arm=result.role == "null")
@@ -60,7 +60,7 @@ def test_differences_of_prompts_at_the_same_latents_have_rungs_of_their_own(
 ) -> None:
     rungs = ladder(vector, randoms=0, same=vector)
     assert names(rungs)[2:6] == [
-        "same-pair difference (same latents)", "its mean over time (same latents)",
+        "same-pair difference (same latents)", "same-pair mean over time (same latents)",
         "vector by token (same latents)", "vector (same latents)",
     ]  # fmt: skip
     (own,), (same,) = (rung.at(2.0) for rung in (rungs[6], rungs[2]))

@@ -206,13 +206,37 @@ def test_long_names_of_ways_leave_room_for_the_map(study: Study) -> None:
     leaks, rungs = table_of(study, "steering-effects"), table_of(study, "ladder")
     long = [table.assign(arm=path + table["arm"]) for table in (leaks, rungs)]
     figures = steering_effects.draw_screen(long[0]), ladder.draw_screen(long[1])
-    for figure, most in zip(figures, (30, 40), strict=True):
+    for figure, most in zip(figures, (30, ladder.LONGEST_LABEL), strict=True):
         names = figure.layout.yaxis.ticktext
         assert max(map(len, names)) <= most
         assert len(set(names)) == len(names)
         assert names[-1].endswith(("× 1", "× 2"))
     arms = steering_effects.frame_for_clicks(long[0])["arm"]
     assert arms.tolist() == long[0]["arm"].tolist(), "a click selects the whole name"
+
+
+RUNGS = [
+    f"{name}{end}"
+    for name in ("same-pair difference", "same-pair mean over time", "vector by token", "vector")
+    for end in ("", " (same latents)")
+] + ["conditioning patch", "output patch", "SAE reconstruction at tf3+tf4", "SAE features at tf3+tf4"]
+
+
+@pytest.mark.parametrize("width", ["single", "double"])
+def test_no_name_of_a_rung_is_cut(study: Study, width: Any) -> None:
+    rungs = table_of(study, "ladder").iloc[[1]]
+    rungs = pd.concat([rungs.assign(way=name, arm=f"{name} × 0.25") for name in RUNGS], ignore_index=True)
+    arms = [f"{name} × 0.25" for name in RUNGS]
+    assert list(ladder.draw_screen(rungs).layout.yaxis.ticktext) == arms
+    labels = ladder.draw_paper(rungs, width).axes[0].get_yticklabels()
+    assert [label.get_text().replace("\n", " ") for label in labels] == arms
+    doses = table_of(study, "dose-response")
+    cell = doses[doses["way"] == VECTOR]
+    runs = doses[doses["way"].isin(["real prompt", "unsteered"])]
+    doses = pd.concat([runs, *(cell.assign(way=name) for name in RUNGS)], ignore_index=True)
+    assert {trace.name for trace in dose_response.draw_screen(doses).data} >= set(RUNGS)
+    (legend,) = dose_response.draw_paper(doses, width).legends
+    assert {text.get_text() for text in legend.get_texts()} >= set(RUNGS)
 
 
 def test_without_random_vectors_there_is_no_band(result: xr.Dataset) -> None:

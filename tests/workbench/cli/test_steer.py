@@ -128,8 +128,8 @@ def test_list_and_show_say_what_judges_say(vector: Vector, tmp_path: Path, workb
     lines = workbench("steer", "list", study).out
     assert "inverted" in lines and "embedded" in lines and "not interpretable" in words(lines)
     assert (
-        "judge embedded − raises the judge's score: inverted (score from −1 to +1: −0.4 [−0.5, −0.3]; change at "
-        "−1: +0.2 [+0.1, +0.3], +1: −0.2 [−0.3, −0.1]; real prompts: +0.8 [+0.7, +0.9]; 6 pairs)"
+        "judge embedded − raises the judge's score: inverted (change of the score from strength −1 to 1: "
+        "−0.4 [−0.5, −0.3]; at −1: +0.2 [+0.1, +0.3], 1: −0.2 [−0.3, −0.1]; real prompts: +0.8 [+0.7, +0.9]; 6 pairs)"
     ) in words(workbench("steer", "show", file).out)
 
 
