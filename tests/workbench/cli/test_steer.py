@@ -144,6 +144,10 @@ def test_list_and_show_know_sliders(tmp_path: Path, workbench: Workbench) -> Non
     shown = words(workbench("steer", "show", file).out)
     for expected in ("method concept_slider", "rank 2", "steps trained 40", "1 pair, such as 'a fast song'"):
         assert expected in shown
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(file.read_bytes()[:-8])
+    outcome = workbench("steer", "show", cut)
+    assert outcome.code == 2 and "Give the file of a vector or slider." in words(outcome.err)
     plain = replace(slider(), model=None, training={"source": "a folder"}).save(tmp_path / "published")
     shown = words(workbench("steer", "show", plain).out)
     assert "unknown weights" in shown and "steps trained unknown" in shown and "source a folder" in shown
