@@ -50,6 +50,18 @@ DESCRIPTORS: dict[str, Measure] = {
     "brightness": brightness,
     "onset_rate": onset_rate,
 }
+UNITS = {"loudness": "dB", "brightness": "Hz", "onset_rate": "onsets per second"}
+"""Their units; a function's is unknown."""
+
+
+def four_digits(value: float) -> str:
+    """Format a descriptor's value with 4 significant digits, large ones without an exponent; "undefined" for NaN."""
+    return "undefined" if np.isnan(value) else f"{float(f'{value:.4g}'):g}".replace("-", "−")
+
+
+def in_unit(descriptor: str, value: float) -> str:
+    """Format a descriptor's value with 4 significant digits and its unit, if it is known."""
+    return f"{four_digits(value)} {UNITS.get(descriptor, '')}".strip()
 
 
 def asked_descriptor(descriptor: Any) -> tuple[str, Measure]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from analyses.steering.audio_descriptors import in_unit
 from analyses.steering.checks import NOT_JUDGED, Check, Interval
 from analyses.steering.pack import hook
 from analyses.steering.reliability import cosine_with_truth
@@ -165,11 +166,17 @@ def _time(vector: Vector) -> str:
     return f"a cycle of {counted(n_tokens, 'token')}" if vector.cycle else f"by token ({n_tokens})"
 
 
+def _value(vector: Vector, value: str | float) -> str:
+    return value if isinstance(value, str) else in_unit(vector.concept, value)
+
+
 def _examples(vector: Vector) -> str:
     if not vector.examples:
         return "unknown clips"
     seeds = sorted({example.seed for example in vector.examples})
     number = counted(vector.n_pairs, "pair") if vector.n_pairs else counted(len(vector.examples), "clip")
-    shown = " and ".join(f"{quoted(each.prompt)} ({each.value})" for each in vector.examples[:2])
+    shown = " and ".join(
+        f"{quoted(each.prompt)} ({_value(vector, each.value)})" for each in vector.examples[:2]
+    )
     between = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     return f"{number} with {between}, such as {shown}"

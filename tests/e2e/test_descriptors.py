@@ -36,7 +36,7 @@ def test_a_descriptor_is_fitted_and_measured_on_other_prompts(workbench: Workben
         "steer", "measure", study, "--pack", "loudness", "--clips", "2", "--strength", "3", "--random", "1"
     )
     assert measured.code == 0, measured.err
-    assert "Change of loudness" in measured.out and "in 2 unsteered clips" in measured.out
+    assert "Change of loudness in dB (" in measured.out and " dB in 2 unsteered clips" in measured.out
     for command in (("apply", study, "--pack", "loudness"), ("check", study, "loudness")):
         assert_refused(
             workbench("steer", *command), "Unknown concept 'loudness'", "`workbench steer measure`"

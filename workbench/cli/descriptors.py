@@ -119,10 +119,10 @@ def measure(
 def _print_effects(effects: "xr.Dataset", descriptor: str) -> None:
     import pandas as pd
 
-    from dashboards.numbers import significant
+    from analyses.steering.audio_descriptors import UNITS, four_digits, in_unit
 
     def interval(low: float, high: float) -> str:
-        return f"[{significant(low)}, {significant(high)}]"
+        return f"[{four_digits(low)}, {four_digits(high)}]"
 
     lines = []
     for strength in effects.strength.values:
@@ -131,12 +131,15 @@ def _print_effects(effects: "xr.Dataset", descriptor: str) -> None:
         }
         line = {
             "strength": f"{strength:g}",
-            "mean change": significant(dose["effect"]),
+            "mean change": four_digits(dose["effect"]),
             "95 %": interval(dose["effect_lo"], dose["effect_hi"]),
         }
         if "null_lo" in dose:
             line["random vectors"] = interval(dose["null_lo"], dose["null_hi"])
         lines.append(line)
-    unsteered = significant(float(effects.unsteered.mean()))
+    unsteered = in_unit(descriptor, float(effects.unsteered.mean()))
+    unit = f" in {UNITS[descriptor]}" if descriptor in UNITS else ""
     n_clips = effects.sizes["clip"]
-    print_table(f"Change of {descriptor} ({unsteered} in {n_clips} unsteered clips)", pd.DataFrame(lines))
+    print_table(
+        f"Change of {descriptor}{unit} ({unsteered} in {n_clips} unsteered clips)", pd.DataFrame(lines)
+    )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from analyses.steering import Vector, caa, load_vector
+from analyses.steering.examples import Example
 from analyses.steering.pack_summary import pack_facts, pack_sites
 from analyses.steering.reliability import reliability
 from analyses.steering.study_packs import find_pack, load_packs, pack_file, save_pack
@@ -86,6 +87,23 @@ def test_its_numbers_are_those_of_the_vector(vector: Vector) -> None:
     )
     steps = of_site["steps"].values
     assert row["between steps"] == f"{steps[~np.eye(3, dtype=bool)].mean():.3g}"
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "value", "shown"),
+    [
+        ("brightness", 1262.0924788546918, "(1262 Hz)"),
+        ("brightness", 12620.924788546918, "(12620 Hz)"),
+        ("loudness", -23.456789, "(−23.46 dB)"),
+        ("my_measure", 0.123456, "(0.1235)"),
+    ],
+)
+def test_values_of_descriptors_have_four_digits_and_their_unit(
+    vector: Vector, descriptor: str, value: float, shown: str
+) -> None:
+    example = Example(prompt="a song", lyrics="", seed=0, value=value, pair=None)
+    measured = replace(vector, concept=descriptor, examples=(example,), checks=())
+    assert pack_facts(measured)["made from"].endswith(f"'a song' {shown}")
 
 
 def test_raw_norms_are_shown_if_the_directions_are_normalised(vector: Vector) -> None:
