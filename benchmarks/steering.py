@@ -6,6 +6,7 @@ computed from. Random vectors of the same norms are the null. Writes the table o
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,14 +44,16 @@ ORGANISMS = ("organism-shared", "organism-split")
 POSITIVE = {"instrument": "violin", "mood": "happy", "tempo": "fast", "drums": "with drums"}
 FIT_PAIRS, PAIRS, RANDOMS = 20, 8, 20
 STRENGTHS = (1.0, 2.0, 3.0)
+KEPT = "CAA, same latents, norms kept"
 OWN_STRENGTHS = {
+    KEPT: (2.0, 4.0, 8.0),
     "Concept Slider": (1.0, 2.0, 4.0),
     "PCI": (2.0, 4.0, 8.0),
     "TextEmb": (0.5, 1.0, 2.0),
     "TokEmb": (0.5, 1.0, 2.0),
     "FreeSliders": (0.5, 1.0, 2.0),
 }
-"""Strengths of methods whose unit is not the mean difference: LoRAs, steps, whole prompts."""
+"""Strengths of methods of other units (LoRAs, steps, whole prompts), or that need larger ones (kept norms)."""
 FEATURES, TOP_K, SAE_STEPS, TRACED = 8, 8, 400, 56
 """Features of a site's direction; active features and training steps of the autoencoders, and their clips."""
 ITERATIONS, LEARNING_RATE = 300, 3e-3
@@ -85,6 +88,7 @@ def ways(
     yield Way("CAA by token", by_token.at)
     yield Way("CAA, same latents", same.over_time().at)
     yield Way("CAA by token, same latents", same.at)
+    yield Way(KEPT, partial(same.over_time().at, keep_norm=True), OWN_STRENGTHS[KEPT])
     yield Way("AUSteer", scaled(signs, constant))
     yield Way("SAE features", scaled(features, constant))
     slider = concept_slider(
