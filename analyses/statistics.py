@@ -174,15 +174,15 @@ def fewest_significant(smallest: float, n_tests: int) -> int:
     return math.ceil(round(smallest * n_tests / ALPHA, 9))
 
 
-def too_few_for_one(n_pairs: int, n_cells: int) -> str:
-    """Return a sentence if a cell of a map cannot be significant unless others are, else ""."""
+def too_few_for_one(n_pairs: int, n_cells: int, cells: str = "cells") -> str:
+    """Return a sentence if one of some `cells`, as of a map, cannot be significant unless others are, else ""."""
     smallest = smallest_p(n_pairs)
     needed = fewest_significant(smallest, n_cells)
     if smallest > ALPHA or needed <= 1:
         return ""
     return (
         f"{counted(n_pairs, 'pair')}: smallest possible p is {smallest:.3g}, so that after correction over {n_cells} "
-        f"cells none can be significant unless at least {needed} are. Use more pairs or fewer cells."
+        f"{cells} none can be significant unless at least {needed} are. Use more pairs or fewer {cells}."
     )
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import xarray as xr
 
-from analyses.statistics import too_few_pairs
+from analyses.statistics import too_few_for_one, too_few_pairs
 from cache.wording import counted
 from dashboards.numbers import fixed, p_value, percent, significant
 from dashboards.tables.features import features_frame
@@ -150,10 +150,19 @@ def steering_summary(result: xr.Dataset) -> pd.DataFrame:
     )
 
 
+def _random_vectors(result: xr.Dataset) -> str:
+    """Say how many random vectors a band is of, if there are any."""
+    nulls = result["null_of"].values[result["role"].values == "null"].tolist()
+    numbers = sorted({nulls.count(name) for name in nulls})
+    return f"random: where 95 % of {' or '.join(map(str, numbers))} random vectors lie." if numbers else ""
+
+
 def steering_summary_notes(result: xr.Dataset) -> list[str]:
     """Sentences on the p-values in the table of `steering_summary`."""
+    pairs, steered = int(result.sizes["pair"]), int((result["role"] == "cell").sum())
     sentences = [
         "p, adjusted: sign flips of pairs, after Benjamini–Hochberg over the steered rows of the table.",
-        too_few_pairs(int(result.sizes["pair"])),
+        too_few_pairs(pairs) or too_few_for_one(pairs, steered, "rows"),
+        _random_vectors(result),
     ]
     return list(filter(None, sentences))

@@ -145,6 +145,11 @@ def fit_vector(
     fitted = validated(CLASSES[method], {**own, **saes}, f"Invalid options of {method}")
     together: PairOptions = {**options, **of_study(study)}
     (vector,) = fit(model, concept, chosen, [fitted], **together)
+    if not any(norms.values.any() for norms in vector.norms.values()):
+        raise UserError(
+            f"The prompts of the pairs make no difference at {', '.join(chosen)} in the captured passes, so that the "
+            "vector is zero. Choose other sites (--sites) or passes (--pass)."
+        )
     return vector
 
 
@@ -159,8 +164,10 @@ def of_study(study: Study) -> PairOptions:
 
 def check_name(name: str) -> None:
     """Raise UserError for a name that a pack cannot have."""
-    if not re.fullmatch(r"[\w.+-]*", name):
-        raise UserError(f"The name of a pack may have letters, digits, and . + - _; got '{name[:80]}'.")
+    if not re.fullmatch(r"[\w.+-]*", name) or name.startswith("-"):
+        raise UserError(
+            f"The name of a pack may have letters, digits, and . + - _, but not begin with -; got '{name[:80]}'."
+        )
 
 
 def asked_pack(study: Study, name: str) -> Vector:

@@ -18,6 +18,7 @@ LEAST_SHARE = 0.01
 """A change of less than this part of the real prompts' difference is none to speak of, whatever its sign."""
 NOT_JUDGED = "not judged"
 NOT_INTERPRETABLE = "not interpretable: the judge does not tell the real prompts apart"
+BOTH_WAYS = "+ raises the judge's score, but so does −"
 _WORDS: dict[Verdict, str] = {
     RIGHT: "+ raises the judge's score",
     BACKWARDS: "− raises the judge's score: inverted",
@@ -127,6 +128,10 @@ class Check(Strict):
         """What the judge says, in a few words."""
         if self.sign.verdict != TOO_FEW and not self.control.interpretable:
             return NOT_INTERPRETABLE
+        if self.sign.verdict == RIGHT and any(
+            effect.strength < 0 and effect.low is not None and effect.low > 0 for effect in self.effects
+        ):
+            return BOTH_WAYS
         return _WORDS[self.sign.verdict]
 
 

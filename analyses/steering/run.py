@@ -14,7 +14,7 @@ from analyses.patching.arms import Arm
 from analyses.patching.contexts import PairContext, drop_indistinguishable, with_noise
 from analyses.patching.impact import RESOLUTION, impact
 from analyses.patching.sweep import OWN, Sweep
-from analyses.statistics import too_few_pairs
+from analyses.statistics import too_few_for_one, too_few_pairs
 from analyses.steering.effects import CONFIDENCE, changes, effects, sign_checks
 from analyses.steering.pairs import pairs_towards
 from analyses.steering_spec import SteeringSpec
@@ -147,7 +147,12 @@ def run_steering(
             scorer.check_texts([text for context in contexts for text in context.texts])
         sweep = Sweep(study, model, scorers, {spec.concept: contexts}, executor)
         arms = [dose.arm for dose in asked]
-        sentences = [*sweep.check(arms), too_few_pairs(len(contexts)), study.replaced(spec.result_name, spec)]
+        cells = sum(arm.role == "cell" for arm in arms)
+        sentences = [
+            *sweep.check(arms),
+            too_few_pairs(len(contexts)) or too_few_for_one(len(contexts), cells, "ways and strengths"),
+            study.replaced(spec.result_name, spec),
+        ]
         for sentence in filter(None, sentences):
             note(sentence)
         total = len(contexts) * spec.seeds

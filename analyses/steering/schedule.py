@@ -41,6 +41,9 @@ def weights(schedule: Schedule, sigmas: Sequence[float], over: Over = "steps") -
     Raises:
         UserError: for an unknown name, or a list whose length is not the number of steps or that is not finite.
     """
+    is_curve = isinstance(schedule, str) and schedule in _NAMED and schedule != "constant"
+    if over == "sigmas" and not is_curve:
+        raise UserError("Only linear, cosine, early and late schedules follow sigmas (over). Leave it out.")
     if isinstance(schedule, str) and "," not in schedule:
         if schedule not in _NAMED:
             raise UserError(

@@ -72,14 +72,38 @@ def ways_of_trial(
         at: Callable[..., Sequence[Edit]] = each.at
         if isinstance(each, Vector):
             of_vector = {**course, **how}
-            drawn = nulls(name, each, spec.randoms, spec.seed, **of_vector)
-            ways += [Way(name, partial(at, **of_vector)), *drawn]
+            shown = f"{name}{_told(of_vector)}"
+            drawn = nulls(shown, each, spec.randoms, spec.seed, **of_vector)
+            ways += [Way(shown, partial(at, **of_vector)), *drawn]
         elif isinstance(each, PCI):
             ways.append(Way(name, at))
         else:
             shown = f"slider {name}" if isinstance(each, Slider) else name
-            ways.append(Way(shown, partial(at, **course)))
+            ways.append(Way(f"{shown}{_told(course)}", partial(at, **course)))
     return ways
+
+
+_DEFAULTS = {
+    "unit": "difference", "passes": "cond_only", "operation": "add", "schedule": "constant", "over": "steps",
+    "start_step": 0, "keep_norm": False,
+}  # fmt: skip
+_WORDS = {
+    "unit": "unit {}",
+    "passes": "{}",
+    "over": "over {}",
+    "start_step": "from step {}",
+    "keep_norm": "norms kept",
+}
+
+
+def _told(how: Mapping[str, Any]) -> str:
+    """Return options that are not the defaults as the end of a name, such as " (clamp, early)"; "" for the defaults."""
+    other = [
+        _WORDS.get(option, "{}").format(value).replace("_", " ")
+        for option, value in how.items()
+        if value != _DEFAULTS[option]
+    ]
+    return f" ({', '.join(other)})" if other else ""
 
 
 def asked_ladder(

@@ -70,7 +70,9 @@ def report_steering(study: "Study", name: str) -> None:
 
     result = _where(study, name)
     print_table(
-        f"Steering {result.attrs['concept']} towards {result.attrs['positive']}", steering_summary(result)
+        f"Steering {result.attrs['concept']} towards {result.attrs['positive']} "
+        f"({counted(result.sizes['pair'], 'pair')}, scorer {result['scorer'].values[0]})",
+        steering_summary(result),
     )
     for sentence in (*steering_summary_notes(result), *steering_notes(result)):
         _say(sentence)

@@ -213,7 +213,8 @@ class RunStore:
                 partial.write_bytes(document.model_dump_json().encode())
 
 
-@lru_cache(maxsize=256)
+# Few, because each change of a document leaves its former version here, and runs with many edits are large.
+@lru_cache(maxsize=16)
 def _read_records(root: Path, name: str, version: tuple[int, int, int]) -> Records:  # noqa: ARG001 - tells versions apart
     try:
         return _Document.model_validate_json(read_file(root, name, MAX_DOCUMENT_BYTES)).runs

@@ -120,6 +120,13 @@ def test_a_changed_vector_has_not_been_judged(vector: Vector) -> None:
         assert not changed.checks
 
 
+def test_a_check_says_if_both_signs_raise_the_score() -> None:
+    check = check_of()
+    other = check.effects[0].model_copy(update={"strength": -1.0, "mean": 0.2, "low": 0.1, "high": 0.3})
+    both = check.model_copy(update={"effects": [other, *check.effects]})
+    assert both.words == "+ raises the judge's score, but so does −"
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

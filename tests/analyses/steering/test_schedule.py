@@ -56,3 +56,9 @@ def test_what_is_no_schedule(schedule, words: str) -> None:
 def test_steps_of_equal_strength_are_one_window() -> None:
     assert stretches([0.5, 0.5, 0.0, 0.5, -1.0]) == [((0, 1), 0.5), ((3, 3), 0.5), ((4, 4), -1.0)]
     assert stretches([0.0, 0.0]) == stretches([]) == []
+
+
+@pytest.mark.parametrize("schedule", ["constant", "1,1,1,0,0", [1.0, 1.0, 1.0, 0.0, 0.0]])
+def test_only_curves_by_name_follow_sigmas(schedule) -> None:
+    with pytest.raises(UserError, match="follow sigmas"):
+        weights(schedule, SIGMAS, "sigmas")

@@ -131,8 +131,12 @@ def test_pairs_without_scores_do_not_count_for_the_sign(result: xr.Dataset) -> N
 
 
 def test_the_summary_says_how_p_was_corrected(result: xr.Dataset) -> None:
-    (corrected,) = steering_summary_notes(result)
+    corrected, few, randoms = steering_summary_notes(result)
     assert "Benjamini–Hochberg over the steered rows" in corrected
+    steered = (result["role"] == "cell").sum().item()
+    assert f"over {steered} rows none can be significant unless at least" in few
+    number = (result["null_of"] == f"{VECTOR} × 1").sum().item()
+    assert randoms == f"random: where 95 % of {number} random vectors lie."
     assert "at least 6 pairs are needed" in steering_summary_notes(result.isel(pair=slice(2)))[1]
 
 

@@ -1,0 +1,45 @@
+"""Trials as users ask for them: what results call ways of steering, and vectors that are refused."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from analyses.steering import Vector, asking
+from analyses.steering.asking import fit_vector
+from analyses.steering.trials import asked_trial, ways_of_trial
+from cache.errors import UserError
+from tests.analyses.steering.test_run import SITES, study, vector
+from workbench.models.ace_step import AceStep15
+from workbench.studies.study import Study
+
+__all__ = ["study", "vector"]
+
+
+@pytest.mark.parametrize(
+    ("course", "how", "name"),
+    [
+        ({"schedule": "constant", "over": "steps", "start_step": 0}, {"operation": "add"}, "mine"),
+        ({}, {"operation": "steer_back", "unit": "difference"}, "mine (steer back)"),
+        (
+            {"schedule": "early", "over": "sigmas", "start_step": 1},
+            {"unit": "norm", "keep_norm": True},
+            "mine (early, over sigmas, from step 1, unit norm, norms kept)",
+        ),
+    ],
+)
+def test_names_of_ways_say_how_they_steer(
+    study: Study, vector: Vector, course: dict[str, Any], how: dict[str, Any], name: str
+) -> None:
+    spec = asked_trial(study, [("mine", vector.over_time())], pairs=1, randoms=1)
+    way, random = ways_of_trial([("mine", vector.over_time())], spec, print, course, **how)
+    assert (way.name, random.null_of) == (name, name)
+
+
+def test_a_vector_of_no_difference_is_refused(
+    study: Study, tiny: AceStep15, vector: Vector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = {site: array * 0 for site, array in vector.directions.items()}
+    monkeypatch.setattr(asking, "fit", lambda *_, **__: [replace(vector, directions=none, raw_norms={})])
+    with pytest.raises(UserError, match=f"no difference at {', '.join(SITES)}.*--pass"):
+        fit_vector(study, tiny, "caa", "tempo", "all")
