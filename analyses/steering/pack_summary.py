@@ -9,7 +9,7 @@ import xarray as xr
 from analyses.steering.audio_descriptors import in_unit
 from analyses.steering.checks import NOT_JUDGED, Check, Interval
 from analyses.steering.pack import hook
-from analyses.steering.reliability import cosine_with_truth
+from analyses.steering.reliability import cosine_in_words, cosine_with_truth
 from analyses.steering.vector import Vector
 from cache.wording import counted, quoted
 
@@ -66,7 +66,7 @@ def pack_line(name: str, vector: Vector) -> dict[str, str]:
         "− is": vector.negative,
         "method": vector.method,
         "sites": sites_in_words(list(vector.directions)),
-        "split-half cosine": _number(vector.reliability["split_half"]),
+        "split-half cosine": _cosine(vector.reliability["split_half"]),
         "judge": _verdicts(vector),
     }
 
@@ -119,17 +119,17 @@ def _signed(number: float) -> str:
 def _site_row(vector: Vector, site: str, pass_name: str) -> dict[str, str]:
     place = {"site": site, "pass": pass_name}
     reliable = vector.reliability.sel(place)
-    low, high = _number(reliable["split_half_lo"]), _number(reliable["split_half_hi"])
-    halves = _number(reliable["split_half"])
+    low, high = _cosine(reliable["split_half_lo"]), _cosine(reliable["split_half_hi"])
+    halves = _cosine(reliable["split_half"])
     return {
         "site": site,
         "pass": pass_name,
         "channels": str(vector.directions[site].sizes["channel"]),
-        "norm": _number(vector.norms[site].sel({"pass": pass_name})),
-        "split-half cosine": f"{halves} [{low}, {high}]" if halves else "",
+        "norm": f"{vector.norms[site].sel({'pass': pass_name}).mean().item():.3g}",
+        "split-half cosine": f"{halves} [{low}, {high}]" if low else halves,
         "learning curve": _learning(reliable["learning"]),
-        "all pairs, estimated": _number(cosine_with_truth(reliable["split_half"])),
-        "between steps": _number(_between_steps(reliable["steps"])),
+        "all pairs, estimated": _cosine(cosine_with_truth(reliable["split_half"])),
+        "between steps": _cosine(_between_steps(reliable["steps"])),
     }
 
 
@@ -144,7 +144,7 @@ def _raw_norms(vector: Vector) -> str:
 
 def _learning(learning: xr.DataArray) -> str:
     """Return the last two points of a learning curve."""
-    points = [(int(pairs), _number(learning.sel(pairs=pairs))) for pairs in learning["pairs"].values[-2:]]
+    points = [(int(pairs), _cosine(learning.sel(pairs=pairs))) for pairs in learning["pairs"].values[-2:]]
     return ", ".join(f"{pairs}: {cosine}" for pairs, cosine in points if cosine)
 
 
@@ -153,10 +153,10 @@ def _between_steps(steps: xr.DataArray) -> xr.DataArray:
     return steps.where(steps["step"] != steps["step_b"])
 
 
-def _number(values: xr.DataArray) -> str:
-    """Return the mean of the values that are defined, or "" if none is."""
+def _cosine(values: xr.DataArray) -> str:
+    """Return the mean of the cosines that are defined, or "" if none is."""
     known = values.values[np.isfinite(values.values)]
-    return f"{known.mean():.3g}" if known.size else ""
+    return cosine_in_words(float(known.mean())) if known.size else ""
 
 
 def _time(vector: Vector) -> str:

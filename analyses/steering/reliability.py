@@ -15,6 +15,8 @@ HALVINGS = 500
 REFITS = 100
 """Halvings for directions that are not means of differences, which must be computed again for each."""
 CONFIDENCE = 0.95
+EXACT = 1e-6
+"""Cosines this close to 1 are of equal directions, to rounding."""
 _BY_STEP = ("site", "pass", "step")
 VARIABLES = {
     "split_half": _BY_STEP,
@@ -48,7 +50,8 @@ def reliability(
         the directions of two halves of the groups, over random halvings; the direction of all pairs is closer to the
         true one). By (site, pass, step, pairs): `learning`, the mean cosine of the directions of two disjoint sets of
         so many pairs each. By (site, pass, step, step_b): `steps`, the cosine of the directions of two steps. NaN for a
-        direction that is zero, and all but `steps` for fewer than two groups.
+        direction that is zero, for all but `steps` of fewer than two groups, and for the interval of two groups, which
+        have a single halving.
     """
     of_sites = [_of_site(values, seed) for values in sums.values()]
     n_groups = len(next(iter(sums.values())))
@@ -83,7 +86,7 @@ def reliability_of_refits(
     if draws and sizes:
         halves = halvings(n_groups, draws, seed).astype(bool)
         order = np.random.default_rng(seed).permuted(np.tile(np.arange(n_groups), (draws, 1)), axis=1)
-        arrays |= _split_half(_compared(refit, halves, ~halves))
+        arrays |= _split_half(_compared(refit, halves, ~halves), n_groups)
         for place, size in enumerate(sizes):
             cosines = _compared(refit, order < size, (order >= size) & (order < 2 * size))
             arrays["learning"][..., place] = cosines.mean(axis=-1)
@@ -99,6 +102,12 @@ def cosine_with_truth(split_half: xr.DataArray) -> xr.DataArray:
     """
     positive = split_half.where(split_half > 0)
     return (2 * positive / (1 + positive)) ** 0.5
+
+
+def cosine_in_words(cosine: float) -> str:
+    """Format a cosine with 3 significant digits; one below 1 is never rounded to 1."""
+    rounded = f"{cosine:.3g}"
+    return "> 0.999" if rounded == "1" and cosine < 1 - EXACT else rounded
 
 
 def unknown_reliability(sites: Sequence[str], passes: Sequence[Pass], n_steps: int) -> xr.Dataset:
@@ -139,14 +148,24 @@ def _of_site(sums: Float[np.ndarray, "group pass step *token channel"], seed: in
         learning[..., place] = _cosines(products, order < size, (order >= size) & (order < 2 * size)).mean(
             axis=-1
         )
-    return {**_split_half(of_halves), "learning": learning, "steps": _cosines_of_steps(sums.sum(axis=0))}
+    return {
+        **_split_half(of_halves, n_groups),
+        "learning": learning,
+        "steps": _cosines_of_steps(sums.sum(axis=0)),
+    }
 
 
-def _split_half(cosines: Float[np.ndarray, "*cell draw"]) -> dict[str, np.ndarray]:
-    """Return the mean and the central 95 % of the cosines of two halves over the draws."""
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(cosines, (tail, 1 - tail), axis=-1)
-    return {"split_half": cosines.mean(axis=-1), "split_half_lo": low, "split_half_hi": high}
+def _split_half(cosines: Float[np.ndarray, "*cell draw"], n_groups: int) -> dict[str, np.ndarray]:
+    """Return the mean and the central 95 % of the cosines of two halves over the draws.
+
+    Two groups have a single halving, which has no interval.
+    """
+    mean, tail = cosines.mean(axis=-1), (1 - CONFIDENCE) / 2
+    if n_groups == 2:
+        low = high = np.full_like(mean, np.nan)
+    else:
+        low, high = np.quantile(cosines, (tail, 1 - tail), axis=-1)
+    return {"split_half": mean, "split_half_lo": low, "split_half_hi": high}
 
 
 def _cosines_of_steps(

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as PaperFigure
 from plotly.subplots import make_subplots
 
-from analyses.steering.reliability import cosine_with_truth
+from analyses.steering.reliability import cosine_in_words, cosine_with_truth
 from analyses.steering.vector import Vector
 from cache.errors import UserError
 from cache.wording import counted
@@ -19,7 +19,6 @@ from dashboards.drawing.screen import color_axis, style
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import FigureSpec, Options, check_choice
 from dashboards.names import shortened
-from dashboards.numbers import fixed
 from dashboards.packs import load_pack, pack_names, pack_path
 from workbench.provenance import file_hash
 from workbench.studies.study import Study
@@ -290,9 +289,9 @@ def write_caption(vector: Vector, table: pd.DataFrame) -> str:
         truth = cosine_with_truth(
             vector.reliability["split_half"].sel({"site": first["site"], "pass": first["pass"]})
         )
-        estimated = fixed(float(truth.mean())) if bool(truth.notnull().any()) else "undefined"
+        estimated = cosine_in_words(float(truth.mean())) if bool(truth.notnull().any()) else "undefined"
         parts.append(
-            "Of two halves: cosine of the directions of two halves of the pairs, mean and central 95 % over halvings; "
+            f"Of two halves: cosine of the directions of two halves of the pairs{_over(table)}; "
             "the direction of all pairs is closer to that of endlessly many (estimated cosine "
             f"{estimated}, mean over the steps)."
         )
@@ -300,6 +299,11 @@ def write_caption(vector: Vector, table: pd.DataFrame) -> str:
     if len(parts) < 3:
         parts.append("How much it depends on the pairs is unknown.")
     return " ".join([start, *parts])
+
+
+def _over(table: pd.DataFrame) -> str:
+    """Say what the points and bars are, unless there is a single halving."""
+    return "" if _known(table, HALVES)["low"].isna().all() else ", mean and central 95 % over halvings"
 
 
 def print_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import xarray as xr
 
 from analyses.steering.reliability import (
     HALVINGS,
+    cosine_in_words,
     cosine_with_truth,
     reliability,
     reliability_of_refits,
@@ -65,6 +66,26 @@ def test_one_pair_has_no_reliability() -> None:
     assert found.split_half.isnull().all()
     assert found.sizes["pairs"] == 0
     assert found.steps.notnull().all()
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_a_single_halving_has_no_interval(groups: int) -> None:
+    sums = planted(0.2, groups=groups)
+    refits = reliability_of_refits(
+        lambda chosen: {"tf0.mlp": sums[chosen].sum(axis=0)}, groups, ["cond"], groups, draws=20
+    )
+    for found in (reliability({"tf0.mlp": sums}, ["cond"], groups), refits):
+        assert found.split_half.notnull().all()
+        for end in (found.split_half_lo, found.split_half_hi):
+            assert end.isnull().all() if groups == 2 else end.notnull().all()
+
+
+@pytest.mark.parametrize(
+    ("cosine", "shown"),
+    [(0.99583, "0.996"), (0.99972, "> 0.999"), (1.0, "1"), (1 - 1e-12, "1"), (-0.2, "-0.2")],
+)
+def test_a_cosine_is_never_rounded_up_to_1(cosine: float, shown: str) -> None:
+    assert cosine_in_words(cosine) == shown
 
 
 def test_sites_and_passes_are_labelled() -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from analyses.steering.pack_summary import pack_sites
 from dashboards.drawing import palette
 from dashboards.figures import (
     FIGURES,
@@ -281,6 +282,23 @@ def test_reliability_has_the_vectors_numbers(study: Study) -> None:
     told = caption(study, "vector-reliability")
     assert "computed from 5 pairs" in told
     assert "estimated cosine 0." in told
+
+
+@pytest.mark.parametrize("width", ["single", "double"])
+def test_a_single_halving_is_drawn_without_an_interval(width: Any) -> None:
+    one = vector()
+    ends = {name: one.reliability[name] * np.nan for name in ("split_half_lo", "split_half_hi")}
+    one = replace(one, reliability=one.reliability.assign(ends))
+    table = reliability_frame(one, "one", SITE, "cond")
+    told = vector_reliability.write_caption(one, table)
+    assert "halves of the pairs; the direction" in told
+    (row,) = [
+        row for row in pack_sites(one).to_dict("records") if row["site"] == SITE and row["pass"] == "cond"
+    ]
+    assert "[" not in row["split-half cosine"] and row["split-half cosine"]
+    assert f"(estimated cosine {row['all pairs, estimated']}, mean" in told, "the digits of `show`"
+    vector_reliability.draw_paper(table, width)
+    vector_reliability.draw_screen(table)
 
 
 @pytest.mark.parametrize("width", ["single", "double"])
