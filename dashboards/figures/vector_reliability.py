@@ -24,8 +24,8 @@ from workbench.provenance import file_hash
 from workbench.studies.study import Study
 
 LEARNING, HALVES, STEPS = "learning", "split_half", "steps"
-TITLES = {LEARNING: "by number of pairs", HALVES: "of two halves of the pairs", STEPS: "of two steps"}
-AXES = {LEARNING: "pairs in each set", HALVES: "denoising step", STEPS: "denoising step"}
+TITLES = {LEARNING: "by number of {units}", HALVES: "of two halves of the {units}", STEPS: "of two steps"}
+AXES = {LEARNING: "{units} in each set", HALVES: "denoising step", STEPS: "denoising step"}
 UNKNOWN = "unknown"
 
 
@@ -84,7 +84,7 @@ def make_table(study: Study, spec: VectorReliabilitySpec) -> pd.DataFrame:
 
 
 def reliability_frame(vector: Vector, name: str, site: str, pass_name: str) -> pd.DataFrame:
-    """Cosines between directions of one site and pass: pack, site, pass, quantity, step, at, value, low, high.
+    """Cosines between directions of one site and pass: pack, site, pass, units, quantity, step, at, value, low, high.
 
     Quantities: `learning` (of two disjoint sets of `at` pairs each), `split_half` (of two halves of the pairs, with the
     central 95 % over halvings), `steps` (of the directions of `step` and of the step `at`).
@@ -100,11 +100,18 @@ def reliability_frame(vector: Vector, name: str, site: str, pass_name: str) -> p
         rows.append(_row(HALVES, step, step, float(one["split_half"]), *limits))
         rows += [_row(STEPS, step, other, float(one["steps"].sel(step_b=other))) for other in steps]
     table = pd.DataFrame(rows)
-    for place, (label, value) in enumerate((("pack", name), ("site", site), ("pass", pass_name))):
+    units = "clips" if vector.examples and not vector.n_pairs else "pairs"
+    labels = (("pack", name), ("site", site), ("pass", pass_name), ("units", units))
+    for place, (label, value) in enumerate(labels):
         table.insert(place, label, value)
     return table.sort_values(
         "quantity", key=lambda names: names.map(list(TITLES).index), kind="stable"
     ).reset_index(drop=True)
+
+
+def _units(table: pd.DataFrame) -> str:
+    """What the vector was computed from: pairs or, for a descriptor, clips."""
+    return str(table["units"].iloc[0])
 
 
 def _row(
@@ -135,7 +142,7 @@ def draw_screen(table: pd.DataFrame) -> go.Figure:
     figure = make_subplots(
         rows=1,
         cols=3,
-        subplot_titles=[f"cosine {title}" for title in TITLES.values()],
+        subplot_titles=[f"cosine {title.format(units=_units(table))}" for title in TITLES.values()],
         horizontal_spacing=0.08,
     )
     curve, halves = _curve(table), _known(table, HALVES)
@@ -157,7 +164,7 @@ def draw_screen(table: pd.DataFrame) -> go.Figure:
         y=curve["mean"],
         mode="lines+markers",
         line={"color": colour, "width": 2},
-        hovertemplate="%{x} pairs in each set: %{y:.3f}<extra></extra>",
+        hovertemplate=f"%{{x}} {AXES[LEARNING].format(units=_units(table))}: %{{y:.3f}}<extra></extra>",
         row=1,
         col=1,
     )
@@ -189,7 +196,9 @@ def draw_screen(table: pd.DataFrame) -> go.Figure:
     for column, (quantity, title) in enumerate(AXES.items(), start=1):
         place = {"row": 1, "col": column}
         figure.update_xaxes(
-            title={"text": title, "font": {"size": 11}, "standoff": 4}, fixedrange=True, **place
+            title={"text": title.format(units=_units(table)), "font": {"size": 11}, "standoff": 4},
+            fixedrange=True,
+            **place,
         )
         figure.update_yaxes(fixedrange=True, **place)
         if quantity != STEPS:
@@ -222,8 +231,8 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
     first = table.iloc[0]
     figure.suptitle(shortened(f"{first['pack']}, {first['site']}, {first['pass']}", 60), fontsize=8)
     for quantity, axes in panels.items():
-        axes.set_title(f"cosine {TITLES[quantity]}", pad=3)
-        axes.set_xlabel(AXES[quantity], labelpad=1)
+        axes.set_title(f"cosine {TITLES[quantity].format(units=_units(table))}", pad=3)
+        axes.set_xlabel(AXES[quantity].format(units=_units(table)), labelpad=1)
         if quantity != STEPS:
             axes.set_ylim(*_range(table))
         if _known(table, quantity).empty:
@@ -274,7 +283,8 @@ def write_caption(vector: Vector, table: pd.DataFrame) -> str:
     """Say what the direction is, what was compared, and how close to the truth all pairs together come."""
     first = table.iloc[0]
     ends = f"{vector.concept}, from {vector.negative} to {vector.positive}"
-    pairs = counted(vector.n_pairs, "pair") if vector.n_pairs else "unknown pairs"
+    known = vector.n_pairs or len(vector.examples)
+    pairs = counted(known, _units(table)[:-1]) if known else "unknown pairs"
     start = (
         f"Reliability of the direction {first['pack']} ({vector.method}; {ends}) at {first['site']} in the "
         f"{first['pass']} pass, computed from {pairs}."
@@ -282,8 +292,8 @@ def write_caption(vector: Vector, table: pd.DataFrame) -> str:
     parts = []
     if not _known(table, LEARNING).empty:
         parts.append(
-            "By number of pairs: cosine of the directions of two disjoint sets of so many pairs each, mean over the "
-            "steps, shaded from the lowest to the highest step."
+            f"By number of {_units(table)}: cosine of the directions of two disjoint sets of so many each, mean over "
+            "the steps, shaded from the lowest to the highest step."
         )
     if not _known(table, HALVES).empty:
         truth = cosine_with_truth(
@@ -291,13 +301,13 @@ def write_caption(vector: Vector, table: pd.DataFrame) -> str:
         )
         estimated = cosine_in_words(float(truth.mean())) if bool(truth.notnull().any()) else "undefined"
         parts.append(
-            f"Of two halves: cosine of the directions of two halves of the pairs{_over(table)}; "
-            "the direction of all pairs is closer to that of endlessly many (estimated cosine "
+            f"Of two halves: cosine of the directions of two halves of the {_units(table)}{_over(table)}; "
+            f"the direction of all {_units(table)} is closer to that of endlessly many (estimated cosine "
             f"{estimated}, mean over the steps)."
         )
     parts.append("Of two steps: cosine of the directions of two denoising steps.")
     if len(parts) < 3:
-        parts.append("How much it depends on the pairs is unknown.")
+        parts.append(f"How much it depends on the {_units(table)} is unknown.")
     return " ".join([start, *parts])
 
 

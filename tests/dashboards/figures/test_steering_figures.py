@@ -314,6 +314,18 @@ def test_a_vector_of_unknown_pairs_says_so(width: Any) -> None:
     assert not plt.get_fignums()
 
 
+def test_a_vector_of_clips_has_no_pairs() -> None:
+    one = vector()
+    clips = tuple(replace(example, pair=None, value=1.5) for example in one.examples)
+    one = replace(one, examples=clips, checks=())
+    table = reliability_frame(one, "one", SITE, "cond")
+    layout = vector_reliability.draw_screen(table).layout
+    assert layout.xaxis.title.text == "clips in each set"
+    assert "cosine by number of clips" in [note.text for note in layout.annotations]
+    told = vector_reliability.write_caption(one, table)
+    assert "computed from 10 clips." in told and "pairs" not in told
+
+
 DRAWN: list[tuple[str, Callable[[Study], Any]]] = [
     ("way", lambda study: dose_response.draw_screen(table_of(study, "dose-response").assign(way=HOSTILE))),
     (
