@@ -8,6 +8,7 @@ import torch
 
 from cache.errors import UserError
 from cache.opening import UnsafeFile, file_size, remove_file
+from cache.wording import quoted
 from workbench.documents import read_document
 from workbench.files import replacing
 from workbench.sae.architectures import ARCHITECTURES, Architecture
@@ -74,7 +75,7 @@ def _architecture(stored: dict[str, Any], file: Path) -> Architecture:
     if name not in ARCHITECTURES:
         allowed = " or ".join(map(repr, ARCHITECTURES))
         raise UnsupportedSAE(
-            f"{file} is of an autoencoder that is not supported: {name[:80]}. It must be {allowed}."
+            f"{file} is of an autoencoder that is not supported: {quoted(name)}. It must be {allowed}."
         )
     for key, value in ARCHITECTURES[name].config.FIXED.items():
         given = stored.get(key, value)

@@ -76,7 +76,7 @@ def test_other_arithmetic_is_refused(tmp_path: Path, key: str, value: object) ->
     save_folder(random_sae(), tmp_path)
     config = tmp_path / "cfg.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), key: value}))
-    shown = f"not supported: {value}" if key == "architecture" else f"not supported: {key}={value!r}"
+    shown = f"not supported: '{value}'" if key == "architecture" else f"not supported: {key}={value!r}"
     with pytest.raises(UserError, match=shown):
         load_folder(tmp_path)
 
@@ -86,9 +86,9 @@ def test_other_architectures_of_saelens_are_not_damaged(tmp_path: Path, architec
     """They have neither k nor weights of these names."""
     (tmp_path / "cfg.json").write_text(json.dumps({"architecture": architecture, "d_in": 4, "d_sae": 8}))
     save_file({"threshold": torch.zeros(8)}, tmp_path / "sae_weights.safetensors")
-    with pytest.raises(UserError, match=f"not supported: {architecture}"):
+    with pytest.raises(UserError, match=f"not supported: '{architecture}'"):
         load_folder(tmp_path)
-    with pytest.raises(UserError, match=f"not supported: {architecture}"):
+    with pytest.raises(UserError, match=f"not supported: '{architecture}'"):
         read_sae(str(tmp_path), "tf6.cross_attn")
 
 
