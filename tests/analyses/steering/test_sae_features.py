@@ -143,6 +143,6 @@ def test_only_sites_with_an_autoencoder_get_directions(
     some = fitted(captured, {SITES[1]: saes[SITES[1]]}, outputs)
     assert list(some.directions) == list(some.reliability.site.values) == [SITES[1]]
     every = fitted(captured, saes, outputs)
-    np.testing.assert_array_equal(some.directions[SITES[1]], every.directions[SITES[1]])
+    assert_close(some.directions[SITES[1]].values, every.directions[SITES[1]].values)
     with pytest.raises(UserError, match=r"tf0.cross_attn or tf1.cross_attn, only for tf0.mlp"):
         SAEFeatures(saes={"tf0.mlp": saes[SITES[0]]}, k=1).start(captured)
