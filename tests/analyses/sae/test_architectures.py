@@ -131,7 +131,7 @@ def test_without_its_entry_its_folder_is_not_supported(
     published = PublishedSAE(SITE, "null", random_sae(), Origin("theirs", tmp_path / "sae", "0" * 64))
     folder = convert_sae(published, tmp_path / "converted")
     monkeypatch.delitem(ARCHITECTURES, "soft_threshold")
-    with pytest.raises(UserError, match="not supported: soft_threshold"):
+    with pytest.raises(UserError, match="not supported: 'soft_threshold'"):
         load_folder(folder)
 
 
