@@ -83,3 +83,10 @@ class Reconstruction:
     def dead_fraction(self) -> float:
         """Fraction of the features that were positive on no row."""
         return 1 - self._fired.double().mean().item()
+
+
+def explained_variance(x: Float[Tensor, "row channel"], x_hat: Float[Tensor, "row channel"]) -> float:
+    """Return the explained variance of one batch."""
+    metrics = Reconstruction(x.shape[-1], 1)
+    metrics.add(x, x_hat, x.new_zeros((len(x), 1)))
+    return metrics.explained_variance

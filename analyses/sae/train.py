@@ -11,11 +11,11 @@ from pydantic import InstanceOf, SerializeAsAny
 from torch import Tensor
 from transformers.optimization import get_wsd_schedule
 
-from analyses.sae.metrics import Reconstruction
+from analyses.sae.metrics import explained_variance
 from analyses.sae.spec import TrainSettings
 from cache.errors import UserError
 from workbench.sae.architectures import ARCHITECTURES
-from workbench.sae.base import SAE, Objective, TrainingBatch
+from workbench.sae.base import SAE, Objective, TrainingBatch, TrainingStep
 from workbench.validation import check_names, validated
 
 # Mean and scale of the inputs are measured on at most this many rows.
@@ -108,7 +108,7 @@ def train_sae(
             "(run `workbench cache verify`), or the learning rate is too large."
         )
     sae.unscale(scale.factor)
-    return sae.cpu(), trainer.curves().assign_attrs(input_scale=scale.factor)
+    return spec.objective.trained(sae).cpu(), trainer.curves().assign_attrs(input_scale=scale.factor)
 
 
 def measure_scale(rows: Rows) -> Scale:
@@ -166,24 +166,18 @@ class Trainer:
 
     def step(self, step: int, x: Float[Tensor, "row channel"]) -> None:
         """Take an optimiser step on a scaled batch."""
-        batch = self.forward(x)
-        loss = self.spec.objective.loss(self.sae, batch)
+        objective = self.spec.objective
+        dead = self.silent_steps >= DEAD_AFTER
+        done = objective.step(self.sae, TrainingBatch(x, x, dead, step / self.spec.train_steps))
         self.optimiser.zero_grad()
-        loss.backward()
-        self._keep_unit_decoder_gradient()
+        torch.stack(list(done.terms.values())).sum().backward()
+        objective.constrain_gradient(self.sae)
         self.optimiser.step()
         self.schedule.step()
-        self._keep_unit_decoder()
-        self.silent_steps = torch.where((batch.encoding.acts > 0).any(0), 0, self.silent_steps + 1)
+        objective.constrain(self.sae)
+        self.silent_steps = torch.where(done.fired > 0, 0, self.silent_steps + 1)
         if step % self._interval == 0 or step == self.spec.train_steps - 1:
-            self._record(step, batch)
-
-    def forward(self, x: Float[Tensor, "row channel"]) -> TrainingBatch:
-        """Encode and decode a scaled batch."""
-        encoding = self.sae.encode_with_pre(x)
-        x_hat = self.sae.decode(encoding.acts)
-        error = (x_hat - x).square().mean()
-        return TrainingBatch(x, encoding, x_hat, error, self.silent_steps >= DEAD_AFTER)
+            self._record(step, x, done)
 
     def curves(self) -> xr.Dataset:
         """Return the training curves, dim `train_step`."""
@@ -197,23 +191,11 @@ class Trainer:
     def _interval(self) -> int:
         return max(1, self.spec.train_steps // CURVE_POINTS)
 
-    def _record(self, step: int, batch: TrainingBatch) -> None:
-        acts = batch.encoding.acts.detach()
-        metrics = Reconstruction(batch.x.shape[-1], acts.shape[-1])
-        metrics.add(batch.x, batch.x_hat.detach(), acts)
+    def _record(self, step: int, x: Float[Tensor, "row channel"], done: TrainingStep) -> None:
+        explained = explained_variance(x, done.x_hat.detach())
+        l0 = done.fired.sum().item() / len(x)
         dead_fraction = (self.silent_steps >= DEAD_AFTER).double().mean().item()
-        self.points.append((step, batch.error.item(), metrics.explained_variance, metrics.l0, dead_fraction))
-
-    @torch.no_grad()
-    def _keep_unit_decoder_gradient(self) -> None:
-        # Normalisation would undo movement along a row, but Adam's moments would keep it.
-        gradient, rows = self.sae.W_dec.grad, self.sae.W_dec
-        assert gradient is not None
-        gradient -= (gradient * rows).sum(1, keepdim=True) * rows
-
-    @torch.no_grad()
-    def _keep_unit_decoder(self) -> None:
-        self.sae.W_dec.div_(self.sae.W_dec.norm(dim=1, keepdim=True))
+        self.points.append((step, done.terms["error"].item(), explained, l0, dead_fraction))
 
 
 def _full_batches(rows: Rows) -> Iterator[Float[Tensor, "row channel"]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -36,12 +36,10 @@ class SAEConfig(BaseModel):
         """Settings specific to this architecture."""
         return self.model_dump(exclude=set(SAEConfig.model_fields))
 
-
-class Encoding(NamedTuple):
-    """Feature activations, and the pre-activations (of either sign) that they were computed from."""
-
-    acts: Float[Tensor, "*rows feature"]
-    pre: Float[Tensor, "*rows feature"]
+    @property
+    def d_out(self) -> int:
+        """Channels of the reconstruction; a transcoder reconstructs another site's."""
+        return self.d_in
 
 
 class SAE(nn.Module, ABC):
@@ -73,8 +71,8 @@ class SAE(nn.Module, ABC):
         return {
             "W_enc": (config.d_in, config.d_sae),
             "b_enc": (config.d_sae,),
-            "W_dec": (config.d_sae, config.d_in),
-            "b_dec": (config.d_in,),
+            "W_dec": (config.d_sae, config.d_out),
+            "b_dec": (config.d_out,),
         }
 
     @abstractmethod
@@ -83,12 +81,7 @@ class SAE(nn.Module, ABC):
 
     def encode(self, x: Float[Tensor, "*rows channel"]) -> Float[Tensor, "*rows feature"]:
         """Return the feature activations of `x`."""
-        return self.encode_with_pre(x).acts
-
-    def encode_with_pre(self, x: Float[Tensor, "*rows channel"]) -> Encoding:
-        """Return the feature activations of `x` with the pre-activations, which some objectives need."""
-        pre = self.pre_activations(x)
-        return Encoding(self.activate(pre), pre)
+        return self.activate(self.pre_activations(x))
 
     def pre_activations(self, x: Float[Tensor, "*rows channel"]) -> Float[Tensor, "*rows feature"]:
         """Return what `activate` is applied to."""
@@ -101,6 +94,10 @@ class SAE(nn.Module, ABC):
     def forward(self, x: Float[Tensor, "*rows channel"]) -> Float[Tensor, "*rows channel"]:
         """Return the reconstruction of `x`."""
         return self.decode(self.encode(x))
+
+    def at(self, step: int) -> "SAE":  # noqa: ARG002 - for those whose inputs are scaled per step
+        """Return the SAE for a denoising step's activations; itself, as its inputs are scaled alike at all steps."""
+        return self
 
     @torch.no_grad()
     def unscale(self, factor: float) -> None:
@@ -124,17 +121,27 @@ class SAE(nn.Module, ABC):
 
 
 class TrainingBatch(NamedTuple):
-    """A training batch: the inputs, the SAE's output for them, and which features are dead."""
+    """A training batch, scaled, and where the training stands."""
 
     x: Float[Tensor, "row channel"]
-    encoding: Encoding
-    x_hat: Float[Tensor, "row channel"]
-    error: Float[Tensor, ""]  # mean squared error over rows and channels
+    target: Float[
+        Tensor, "row channel_out"
+    ]  # what is reconstructed: `x`, or for a transcoder another site's rows
     dead: Bool[Tensor, " feature"]  # not active for many steps
+    progress: float  # fraction of the training steps taken so far, for what is warmed up
+
+
+class TrainingStep(NamedTuple):
+    """What an objective makes of a batch."""
+
+    terms: dict[str, Tensor]
+    """Weighted terms of the loss, scalars; the loss is their sum. "error": mean squared error, rows and channels."""
+    x_hat: Float[Tensor, "row channel_out"]
+    fired: Int64[Tensor, " feature"]  # number of rows on which each feature is active
 
 
 class Objective(BaseModel, ABC):
-    """Training objective of one architecture: its settings and its loss."""
+    """Training objective of one architecture: its settings, its loss, its constraints."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -145,5 +152,24 @@ class Objective(BaseModel, ABC):
         """Return an SAE with these settings and all weights zero."""
 
     @abstractmethod
-    def loss(self, sae: SAE, batch: TrainingBatch) -> Float[Tensor, ""]:
-        """Return the loss to minimise, a scalar."""
+    def step(self, sae: SAE, batch: TrainingBatch) -> TrainingStep:
+        """Encode and decode a batch, and return the loss by its terms."""
+
+    @torch.no_grad()
+    def constrain_gradient(self, sae: SAE) -> None:
+        """Before an optimiser step: remove the part of the decoder's gradient along its rows.
+
+        `constrain` would undo movement along a row, but Adam's moments would keep it.
+        """
+        gradient, rows = sae.W_dec.grad, sae.W_dec
+        assert gradient is not None
+        gradient -= (gradient * rows).sum(1, keepdim=True) * rows
+
+    @torch.no_grad()
+    def constrain(self, sae: SAE) -> None:
+        """After an optimiser step: give the decoder rows unit norm."""
+        sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True))
+
+    def trained(self, sae: SAE) -> SAE:
+        """Return what is kept of a trained SAE; the SAE itself, unless it is used otherwise than it is trained."""
+        return sae

@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from cache.errors import UserError
-from workbench.sae.base import SAE, Objective, SAEConfig, TrainingBatch
+from workbench.sae.base import SAE, Objective, SAEConfig, TrainingBatch, TrainingStep
 from workbench.sae.settings import TopKSettings
+from workbench.sae.sparse import decode, fired, largest
 
 # Mean squares below this are rounding error.
 ROUNDING = 1e-12
@@ -54,14 +55,16 @@ class TopKObjective(TopKSettings, Objective):
         """Return a TopK SAE with all weights zero."""
         return TopKSAE(TopKConfig(d_in=d_in, d_sae=d_sae, k=self.k, metadata=dict(metadata)))
 
-    def loss(self, sae: SAE, batch: TrainingBatch) -> Float[Tensor, ""]:
-        """Return the mean squared error, plus the weighted auxiliary loss while any feature is dead."""
-        if self.aux_coefficient == 0 or not batch.dead.any():
-            return batch.error
-        residual = (batch.x - batch.x_hat).detach()
-        return batch.error + self.aux_coefficient * auxiliary_loss(
-            sae, batch.encoding.pre, residual, batch.dead
-        )
+    def step(self, sae: SAE, batch: TrainingBatch) -> TrainingStep:
+        """Return the mean squared error, and the weighted auxiliary loss while any feature is dead."""
+        pre = sae.pre_activations(batch.x)
+        codes = largest(pre, self.k)
+        x_hat = decode(codes, sae.W_dec) + sae.b_dec
+        terms = {"error": (x_hat - batch.target).square().mean()}
+        if self.aux_coefficient and batch.dead.any():
+            residual = (batch.target - x_hat).detach()
+            terms["auxiliary"] = self.aux_coefficient * auxiliary_loss(sae, pre, residual, batch.dead)
+        return TrainingStep(terms, x_hat, fired(codes, sae.config.d_sae))
 
 
 def auxiliary_loss(

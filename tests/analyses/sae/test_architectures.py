@@ -9,7 +9,7 @@ import torch
 
 from analyses.sae.published import convert_sae, import_sae
 from analyses.sae.run import feature_trace, is_trained, load_sae, run_sae
-from analyses.sae.train import Trainer, TrainSpec, initial_sae, measure_scale, train_sae, train_spec
+from analyses.sae.train import TrainSpec, initial_sae, measure_scale, train_sae, train_spec
 from cache.errors import UserError
 from dashboards.figures.sae_training import training_frame
 from dashboards.tables.features import features_frame
@@ -19,7 +19,7 @@ from tests.workbench.sae.soft_threshold import SOFT_THRESHOLD, SoftThresholdObje
 from workbench.artefacts import PublishedSAE
 from workbench.artefacts.sources import Origin
 from workbench.sae.architectures import ARCHITECTURES
-from workbench.sae.base import SAE
+from workbench.sae.base import SAE, TrainingBatch
 from workbench.sae.folder import load_folder
 from workbench.sae.topk import TopKObjective
 from workbench.studies.study import Study
@@ -92,12 +92,11 @@ def test_its_scale_is_folded_back() -> None:
 def test_training_encodes_as_the_module_does(objective: TopKObjective | SoftThresholdObjective) -> None:
     rows = torch.randn(64, CHANNELS, generator=torch.Generator().manual_seed(0))
     own = TrainSpec(site=SITE, objective=objective, expansion=2)
-    trainer = Trainer(initial_sae(measure_scale([rows]), own), own)
-    trainer.step(0, rows)
-    batch = trainer.forward(rows)
+    sae = initial_sae(measure_scale([rows]), own)
     with torch.no_grad():
-        assert torch.equal(batch.encoding.acts, trainer.sae.encode(rows))
-        assert torch.equal(batch.x_hat, trainer.sae(rows))
+        done = objective.step(sae, TrainingBatch(rows, rows, torch.zeros(sae.config.d_sae).bool(), 0.0))
+        assert_close(done.x_hat, sae(rows))
+        assert done.fired.tolist() == (sae.encode(rows) > 0).sum(0).tolist()
 
 
 def random_sae() -> SAE:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from workbench.sae.architectures import Architecture
-from workbench.sae.base import SAE, Objective, SAEConfig, TrainingBatch
+from workbench.sae.base import SAE, Objective, SAEConfig, TrainingBatch, TrainingStep
 
 
 class SoftThresholdConfig(SAEConfig):
@@ -39,8 +39,14 @@ class SoftThresholdObjective(Objective):
     def new_sae(self, d_in: int, d_sae: int, metadata: Mapping[str, Any]) -> SoftThresholdSAE:
         return SoftThresholdSAE(SoftThresholdConfig(d_in=d_in, d_sae=d_sae, metadata=dict(metadata)))
 
-    def loss(self, sae: SAE, batch: TrainingBatch) -> Float[Tensor, ""]:
-        return batch.error + self.l1_coefficient * batch.encoding.acts.sum(-1).mean()
+    def step(self, sae: SAE, batch: TrainingBatch) -> TrainingStep:
+        acts = sae.encode(batch.x)
+        x_hat = sae.decode(acts)
+        terms = {
+            "error": (x_hat - batch.target).square().mean(),
+            "l1": self.l1_coefficient * acts.sum(-1).mean(),
+        }
+        return TrainingStep(terms, x_hat, (acts > 0).sum(0))
 
 
 SOFT_THRESHOLD = Architecture(SoftThresholdConfig, SoftThresholdSAE, SoftThresholdObjective)

@@ -5,7 +5,7 @@ import torch
 
 from cache.errors import UserError
 from tests.workbench.sae.random_sae import random_sae
-from workbench.sae.base import Encoding, TrainingBatch
+from workbench.sae.base import TrainingBatch
 from workbench.sae.topk import TopKConfig, TopKObjective, TopKSAE, auxiliary_loss, keep_largest
 
 
@@ -70,13 +70,24 @@ def test_auxiliary_loss_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("aux_coefficient", "dead", "expected"),
-    [(0.5, [False, True, True, True], 8 + 0.5 / 16), (0.5, [False] * 4, 8.0), (0.0, [True] * 4, 8.0)],
+    [
+        (0.5, [False, True, True, True], {"error": 8.0, "auxiliary": 0.5 / 16}),
+        (0.5, [False] * 4, {"error": 8.0}),
+        (0.0, [True] * 4, {"error": 8.0}),
+    ],
 )
-def test_the_loss_by_hand(aux_coefficient: float, dead: list[bool], expected: float) -> None:
+def test_the_terms_of_the_loss_by_hand(
+    aux_coefficient: float, dead: list[bool], expected: dict[str, float]
+) -> None:
     sae = sae_of_four_directions()
-    pre = torch.tensor([[9.0, 1.0, 3.0, 0.0]])
-    x, acts = torch.tensor([[9.0, -4.0]]), torch.tensor([[9.0, 0.0, 0.0, 0.0]])
-    x_hat = sae.decode(acts)
-    batch = TrainingBatch(x, Encoding(acts, pre), x_hat, (x_hat - x).square().mean(), torch.tensor(dead))
-    objective = TopKObjective(k=1, aux_coefficient=aux_coefficient)
-    assert objective.loss(sae, batch).item() == pytest.approx(expected)
+    with torch.no_grad():
+        # Pre-activations of (9, -4): 9, 1, 3, 0. The largest reconstructs (9, 0).
+        sae.W_enc.copy_(torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]))
+        sae.b_enc.copy_(torch.tensor([0.0, 1.0, 3.0, 0.0]))
+    x = torch.tensor([[9.0, -4.0]])
+    done = TopKObjective(k=1, aux_coefficient=aux_coefficient).step(
+        sae, TrainingBatch(x, x, torch.tensor(dead), 0.0)
+    )
+    assert {name: term.item() for name, term in done.terms.items()} == pytest.approx(expected)
+    assert done.x_hat.tolist() == [[9.0, 0.0]]
+    assert done.fired.tolist() == [1, 0, 0, 0]
