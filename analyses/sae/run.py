@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from pydantic import BaseModel
 
-from analyses.sae.features import ClipActivations, encoded, feature_table
-from analyses.sae.metrics import EXPLAINED_VARIANCE, Reconstruction
+from analyses.sae.features import encoded, feature_table
+from analyses.sae.metrics import EXPLAINED_VARIANCE
+from analyses.sae.quality import gate, quality
 from analyses.sae.rows import by_clip, split_by_prompt
 from analyses.sae.train import TrainSpec, train_sae, train_spec
 from cache.errors import UserError
@@ -21,12 +21,13 @@ from cache.opening import checked_folder
 from workbench.engine.sites import numbered_site
 from workbench.sae.base import SAE
 from workbench.sae.folder import CONFIG_FILE, load_folder, save_folder
+from workbench.sae.gate import set_gate
 from workbench.studies.study import Study
 
 _log = logging.getLogger(__name__)
 
 KIND = "sae"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def asked_training(study: Study, site: str, **options: Any) -> TrainSpec:
@@ -86,9 +87,9 @@ def describe(
     """
     cache, clips = study.cache, study.clips
     of_clips = partial(by_clip, cache, site, pass_name)
-    final = final_metrics(sae, of_clips(held_out), curves.attrs["input_scale"])
+    measured = quality(sae, of_clips(held_out), cache.plan, curves.attrs["input_scale"])
     table = feature_table(sae, lambda: of_clips(clips["clip"].tolist()), clips, cache.plan)
-    result = xr.merge([curves, final, table], combine_attrs="drop")
+    result = xr.merge([curves, measured, table], combine_attrs="drop")
     return result.assign_attrs(
         kind=KIND,
         schema_version=SCHEMA_VERSION,
@@ -106,6 +107,7 @@ def save_sae(study: Study, sae: SAE, result: xr.Dataset, spec: BaseModel, second
     """Save an SAE and its result, and return the result; an SAE is never stored beside another SAE's result."""
     site = str(result.attrs["site"])
     study.remove_result(f"sae-{site}")
+    set_gate(sae, gate(result))
     save_folder(sae.cpu(), sae_folder(study, site), study.path)
     return study.save_result(f"sae-{site}", result, spec, seconds)
 
@@ -170,22 +172,3 @@ def feature_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataAr
 def sae_folder(study: Study, site: str) -> Path:
     """Return the folder of a site's SAE."""
     return study.path / "sae" / site
-
-
-def final_metrics(sae: SAE, clip_acts: ClipActivations, input_scale: float) -> xr.Dataset:
-    """Compute the scalar `final_...` metrics over the rows of the given clips, one clip at a time."""
-    metrics = Reconstruction(sae.config.d_in, sae.config.d_sae)
-    for acts in clip_acts:
-        x = torch.from_numpy(acts).flatten(0, 1).to(sae.device)
-        with torch.no_grad():
-            z = sae.encode(x)
-            metrics.add(x, sae.decode(z), z)
-    return xr.Dataset(
-        {
-            "final_loss": metrics.squared_error * input_scale**2,
-            "final_explained_variance": metrics.explained_variance,
-            "final_normalised_error": metrics.normalised_error,
-            "final_l0": metrics.l0,
-            "final_dead_fraction": metrics.dead_fraction,
-        }
-    )

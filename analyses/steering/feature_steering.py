@@ -1,6 +1,6 @@
 """Steer by changing the activations of SAE features while the model runs, instead of adding their decoder rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Unpack
 
@@ -16,6 +16,7 @@ from cache.protocol import Pass
 from workbench.engine.edits import Edit, Window, edit_features
 from workbench.engine.operators import FeatureMode
 from workbench.models.base import AudioDiffusionModel
+from workbench.sae.gate import GatedStep, refusals
 from workbench.sae.topk import TopKSAE
 from workbench.validation import must_be, validated
 
@@ -32,6 +33,8 @@ class FeatureSteering:
         edits: by site, an edit with its autoencoder.
         model: the model that they are valid for (its `describe()`).
         sigmas: the sigma of each step.
+        closed: by site, the steps at which its autoencoder may not be used (see `workbench.sae.gate`), with the
+            sentences that say so.
     """
 
     method: ClassVar[str] = "sae_activations"
@@ -43,6 +46,7 @@ class FeatureSteering:
     edits: Mapping[str, Edit]
     model: Mapping[str, Any]
     sigmas: tuple[float, ...]
+    closed: Mapping[str, Mapping[int, str]]
 
     def at(
         self,
@@ -53,6 +57,7 @@ class FeatureSteering:
         schedule: Schedule = "constant",
         over: Literal["steps", "sigmas"] = "steps",
         start_step: int = 0,
+        ignore_gate: bool = False,
     ) -> tuple[Edit, ...]:
         """Return edits of the features' activations at each site and step; none for strength 0.
 
@@ -63,13 +68,14 @@ class FeatureSteering:
             schedule: how the strength changes over the steps (see `weights`).
             over: whether a named schedule follows the number of the step or its sigma.
             start_step: first step that is steered.
+            ignore_gate: use autoencoders also at steps at which they may not be used.
 
         Raises:
-            UserError: for an unknown mode or schedule, a strength that is not finite, a pass without features, or a
-                first step beyond the last.
+            UserError: for an unknown mode or schedule, a strength that is not finite, a pass without features, a first
+                step beyond the last, or a step at which an autoencoder may not be used.
         """
         how = validated(_How, {"mode": mode, "passes": passes}, "Invalid steering")
-        return tuple(
+        edits = tuple(
             edit
             for (first, last), at_steps in scheduled(strength, self.sigmas, schedule, over, start_step)
             for site in self.features
@@ -77,6 +83,16 @@ class FeatureSteering:
             for step in range(first, last + 1)
             for edit in self._edit(site, acting, own, step, at_steps, how.mode)
         )
+        if not ignore_gate:
+            self._check_gate(edits)
+        return edits
+
+    def _check_gate(self, edits: Sequence[Edit]) -> None:
+        """Raise GatedStep for an edit at a step at which its autoencoder may not be used."""
+        for edit in edits:
+            assert edit.window.steps is not None
+            if sentence := self.closed[edit.sites[0]].get(edit.window.steps[0]):
+                raise GatedStep(sentence)
 
     def _edit(
         self, site: str, acting: Pass, own: Pass, step: int, strength: float, mode: FeatureMode
@@ -119,13 +135,14 @@ def feature_steering(
         UserError: as `sae_features`; or for autoencoders other than TopK ones.
     """
     must_be(Mapping, saes, "Autoencoders must be given by site, such as {'tf4.cross_attn': sae}")
-    method = SAEFeatures(saes=saes, k=k, score=score)
+    method = SAEFeatures(saes=saes, k=k, score=score, ignore_gate=True)  # `at` says which steps are steered
     captured = capture_of_pairs(model, concept, list(saes), **options)
+    given = saes_by_site(saes, model.block_names)
     fit = method.start(captured)
     made_on, sigmas = (model.name, model.weights_hash), tuple(model.sigmas(captured.settings))
     edits = {
-        site: replace(edit_features(sae, 0, site), made_on=made_on, made_at=sigmas)
-        for site, sae in saes_by_site(saes, model.block_names).items()
+        site: replace(edit_features(sae, 0, site, ignore_gate=True), made_on=made_on, made_at=sigmas)
+        for site, sae in given.items()
     }
     captured.stream([method], [fit])
     coordinates = {"pass": list(captured.passes), "step": range(len(sigmas))}
@@ -141,4 +158,5 @@ def feature_steering(
         edits=edits,
         model=model.describe(),
         sigmas=sigmas,
+        closed={site: refusals(sae, sigmas) for site, sae in given.items()},
     )

@@ -82,9 +82,12 @@ def ladder(
 
 
 def sae_method(saes: Mapping[str, SAE]) -> SAEFeatures:
-    """Return the method of the rung of SAE features: from those of the negative values to those of the positive one."""
+    """Return the method of the rung of SAE features: from those of the negative values to those of the positive one.
+
+    The ladder shows what autoencoders lose, so that it uses them wherever they are.
+    """
     k = min(FEATURES, *(sae.config.d_sae for sae in saes.values()))
-    return SAEFeatures(saes=saes, k=k, contrastive=True)
+    return SAEFeatures(saes=saes, k=k, contrastive=True, ignore_gate=True)
 
 
 def as_long_as(vector: Vector, other: Vector) -> Vector:

@@ -18,6 +18,7 @@ from cache.errors import UserError
 from workbench.engine.sites import Site, numbered_site
 from workbench.models.base import AudioDiffusionModel
 from workbench.sae.base import SAE
+from workbench.sae.gate import GatedStep, refusals
 from workbench.tensor_files import digests
 from workbench.validation import must_be
 
@@ -31,13 +32,15 @@ class SAEFeatures(Method):
 
     `saes` are by site; sites without one get no direction. The `score` says how specific a feature is (see
     `analyses.steering.feature_scores`); features with a score of 0 or less are left out. If `contrastive`, the decoder
-    rows of the `k` features most specific to the negative prompts are subtracted.
+    rows of the `k` features most specific to the negative prompts are subtracted. An autoencoder must be good enough at
+    every step (see `workbench.sae.gate`), unless `ignore_gate`.
     """
 
     saes: Mapping[str, SAE]
     k: int = Field(ge=1)
     score: ScoreName = "tfidf"
     contrastive: bool = False
+    ignore_gate: bool = False
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -50,7 +53,7 @@ class SAEFeatures(Method):
         }
 
     def start(self, captured: PairCapture) -> "FeatureFit":
-        """Start a fit; raise UserError if no site has an autoencoder, or one is too narrow or has too few features."""
+        """Start a fit; raise UserError if no site has an autoencoder, or one does not fit or may not be used."""
         given = saes_by_site(self.saes, captured.model.block_names)
         every = captured.capture.sites
         sites = tuple(site for site in every if str(site) in given)
@@ -60,6 +63,9 @@ class SAEFeatures(Method):
             )
         for site in sites:
             check_sae(given[str(site)], site, captured.model, self.k)
+            closed = refusals(given[str(site)], captured.model.sigmas(captured.settings))
+            if closed and not self.ignore_gate:
+                raise GatedStep(next(iter(closed.values())))
         of_sites = {str(site): deepcopy(given[str(site)]).to(captured.model.device) for site in sites}
         return FeatureFit(self, of_sites, replace(captured, capture=replace(captured.capture, sites=sites)))
 
@@ -72,6 +78,7 @@ def sae_features(
     k: int,
     score: ScoreName = "tfidf",
     contrastive: bool = False,
+    ignore_gate: bool = False,
     **options: Unpack[PairOptions],
 ) -> Vector:
     """Compute a direction as a sum of decoder rows at each site of `saes` (see `SAEFeatures`); options as for `caa`.
@@ -80,10 +87,11 @@ def sae_features(
     features; no autoencoder is needed to steer, and the parts that it cannot reconstruct are kept.
 
     Raises:
-        UserError: as `caa`; or if an autoencoder does not fit its site or has fewer than `k` features.
+        UserError: as `caa`; or if an autoencoder does not fit its site, has fewer than `k` features, or may not be used
+            at a step and `ignore_gate` is not given.
     """
     must_be(Mapping, saes, "Autoencoders must be given by site, such as {'tf4.cross_attn': sae}")
-    method = SAEFeatures(saes=saes, k=k, score=score, contrastive=contrastive)
+    method = SAEFeatures(saes=saes, k=k, score=score, contrastive=contrastive, ignore_gate=ignore_gate)
     (vector,) = fit(model, concept, list(saes), [method], **options)
     return vector
 

@@ -108,6 +108,12 @@ def fit(
             "--contrastive", help="For sae-features: subtract the features of the negative prompts."
         ),
     ] = False,
+    ignore_gate: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-gate", help="For sae-features: use autoencoders also at steps that their gate closes."
+        ),
+    ] = False,
     name: Annotated[str, typer.Option(help="Name of the pack; defaults to the concept.")] = "",
     check_pairs: Annotated[
         int, typer.Option(min=0, help="Other pairs, on which the vector is then judged; 0 leaves this out.")
@@ -135,6 +141,7 @@ def fit(
         "k": k,
         "score": score,
         "contrastive": contrastive or None,
+        "ignore_gate": ignore_gate or None,
     }
     given = {option: value for option, value in own.items() if value is not None}
     passes = _passes(pass_name or ["cond"])

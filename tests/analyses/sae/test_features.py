@@ -127,10 +127,13 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
     by_feature = dict.fromkeys(("density", "max_activation", "mean_activation", "alive"), ("feature",))
     top = dict.fromkeys(("top_clip", "top_activation", "top_second", "top_step"), ("feature", "rank"))
     curves = dict.fromkeys(("loss", "explained_variance", "l0", "dead_fraction"), ("train_step",))
-    metrics = ("loss", "explained_variance", "normalised_error", "l0", "dead_fraction")
+    metrics = ("explained_variance", "normalised_error", "l0", "dead_fraction", "dense_fraction")
     assert {name: variable.dims for name, variable in result.data_vars.items()} == {
         **curves,
+        "final_loss": (),
         **{f"final_{name}": () for name in metrics},
+        **{f"step_{name}": ("step",) for name in metrics},
+        "gated": ("step",),
         **by_feature,
         **top,
         "hist_count": ("feature", "bin"),

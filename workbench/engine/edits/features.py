@@ -8,6 +8,7 @@ from workbench.engine.edits.window import WindowOptions
 from workbench.engine.operators import FeatureMode
 from workbench.engine.tensors import HashedTensor
 from workbench.sae.base import SAE
+from workbench.sae.gate import check_steps
 from workbench.sae.topk import TopKSAE
 from workbench.validation import must_be
 
@@ -19,6 +20,7 @@ def edit_features(
     strength: float = 1.0,
     *,
     mode: FeatureMode = "post_topk",
+    ignore_gate: bool = False,
     **window: Unpack[WindowOptions],
 ) -> Edit:
     """Edit features of a TopK SAE at every token of the sites' outputs, and keep the SAE's reconstruction error.
@@ -32,11 +34,18 @@ def edit_features(
 
     Strength 0 always leaves the run as it is; -1 turns features off, except with `inject`.
 
+    The SAE must be good enough at the steps of the window, those of the study that it was measured on (see
+    `workbench.sae.gate`), or `ignore_gate` be given.
+
     Raises:
-        UserError: if the autoencoder is of another kind or lacks a feature, or the strength is not finite.
+        UserError: if the autoencoder is of another kind or lacks a feature, the strength is not finite, or the
+            autoencoder may not be used at a step.
     """
     changed: dict[str, Any] = {"features": listed(features), "strength": strength, "mode": mode}
-    return make_edit("edit_features", sites, [], window, **_autoencoder(sae), **changed)
+    edit = make_edit("edit_features", sites, [], window, **_autoencoder(sae), **changed)
+    if not ignore_gate:
+        check_steps(sae, edit.window.includes)
+    return edit
 
 
 def patch_reconstruction(

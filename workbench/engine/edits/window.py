@@ -61,10 +61,12 @@ class Window:
 
     def acts_at(self, step: int, sigma: float, pass_name: str) -> bool:
         """Whether the window includes this pass of this call."""
+        return self.includes(step, sigma) and (self.passes is None or pass_name in self.passes)
+
+    def includes(self, step: int, sigma: float) -> bool:
+        """Whether the window includes any pass of this call."""
         in_steps = self.steps is None or self.steps[0] <= step <= self.steps[1]
-        in_sigmas = self.sigmas is None or self.sigmas[0] < sigma <= self.sigmas[1]
-        in_passes = self.passes is None or pass_name in self.passes
-        return in_steps and in_sigmas and in_passes
+        return in_steps and (self.sigmas is None or self.sigmas[0] < sigma <= self.sigmas[1])
 
     @property
     def options(self) -> "WindowOptions":

@@ -1,0 +1,82 @@
+"""How good an SAE's reconstruction is, over all denoising steps and at each of them; the steps that its gate closes."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+
+from analyses.sae.metrics import Reconstruction
+from cache import CachePlan
+from workbench.sae.base import SAE
+from workbench.sae.gate import Gate
+
+MEASURES: dict[str, Callable[[Reconstruction], float]] = {
+    "explained_variance": lambda metrics: metrics.explained_variance,
+    "normalised_error": lambda metrics: metrics.normalised_error,
+    "l0": lambda metrics: metrics.l0,
+    "dead_fraction": lambda metrics: metrics.dead_fraction,
+    "dense_fraction": lambda metrics: metrics.dense_fraction,
+}
+"""The metrics of `analyses.sae.metrics` by the names that results have for them."""
+
+
+def quality(
+    sae: SAE,
+    clip_acts: Iterable[Float[np.ndarray, "step token channel"]],
+    plan: CachePlan,
+    input_scale: float,
+) -> xr.Dataset:
+    """Measure an SAE on the rows of some clips, holding one clip at a time in memory.
+
+    Args:
+        sae: the autoencoder, which is applied to each step's rows as `sae.at(step)`.
+        clip_acts: activations of clips (step, token, channel).
+        plan: plan of the cache that they come from.
+        input_scale: what the SAE's inputs were multiplied by in training.
+
+    Returns:
+        For each metric of `MEASURES`, `final_<metric>`, a scalar over all rows, and `step_<metric>` over those of each
+        step, dims (step), coords step and sigma. `final_loss` is the squared error per channel, scaled as in training.
+        `gated` (step): whether the SAE may not be used at the step (see `workbench.sae.gate`).
+    """
+    of_steps = [Reconstruction(sae.config.d_in, sae.config.d_sae) for _ in plan.steps]
+    for acts in clip_acts:
+        for step, rows, metrics in zip(plan.steps, acts, of_steps, strict=True):
+            own, x = sae.at(step), torch.from_numpy(rows).to(sae.device)
+            with torch.no_grad():
+                z = own.encode(x)
+                metrics.add(x, own.decode(z), z)
+    whole = Reconstruction(sae.config.d_in, sae.config.d_sae)
+    for metrics in of_steps:
+        whole.merge(metrics)
+    by_step = {
+        name: ("step", [measure(metrics) for metrics in of_steps]) for name, measure in MEASURES.items()
+    }
+    measured = xr.Dataset(
+        {
+            "final_loss": whole.squared_error * input_scale**2,
+            **{f"final_{name}": measure(whole) for name, measure in MEASURES.items()},
+            **{f"step_{name}": values for name, values in by_step.items()},
+        },
+        {"step": list(plan.steps), "sigma": ("step", list(plan.sigmas))},
+    )
+    closed = {step for step, _, _ in gate(measured).closed}
+    return measured.assign(gated=("step", [step in closed for step in plan.steps]))
+
+
+def gate(measured: xr.Dataset, loss_recovered: Sequence[float] | None = None) -> Gate:
+    """Return the gate from the explained variance of each step and, if it was measured, the loss recovered."""
+    steps = measured["step"].values.tolist()
+    return Gate(
+        steps=steps,
+        sigmas=measured["sigma"].values.tolist(),
+        explained_variance=[_known(value) for value in measured["step_explained_variance"].values.tolist()],
+        loss_recovered=[_known(value) for value in loss_recovered or [math.nan] * len(steps)],
+    )
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
