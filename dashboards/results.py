@@ -20,7 +20,7 @@ from dashboards.tables.steering import ARM_VALUES, CHECKS, DENOMINATOR, IMPACTS
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-SCHEMA_VERSIONS = {"patching": 5, "probes": 3, "sae": 4, "steering": 2}
+SCHEMA_VERSIONS = {"patching": 5, "probes": 3, "sae": 5, "steering": 2}
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae", "steering": "steer apply"}
 LADDER = "ladder-"  # with which the names of ladders begin, unless they were named
 # The variables that pages and figures read from each kind of result, and the labels that must not be empty.

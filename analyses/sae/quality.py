@@ -1,7 +1,7 @@
 """How good an SAE's reconstruction is, over all denoising steps and at each of them; the steps that its gate closes."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,7 +9,6 @@ import xarray as xr
 from jaxtyping import Float
 
 from analyses.sae.metrics import Reconstruction
-from cache import CachePlan
 from workbench.sae.base import SAE
 from workbench.sae.gate import Gate
 
@@ -26,7 +25,7 @@ MEASURES: dict[str, Callable[[Reconstruction], float]] = {
 def quality(
     sae: SAE,
     clip_acts: Iterable[Float[np.ndarray, "step token channel"]],
-    plan: CachePlan,
+    sigmas: Mapping[int, float],
     input_scale: float,
 ) -> xr.Dataset:
     """Measure an SAE on the rows of some clips, holding one clip at a time in memory.
@@ -34,7 +33,7 @@ def quality(
     Args:
         sae: the autoencoder, which is applied to each step's rows as `sae.at(step)`.
         clip_acts: activations of clips (step, token, channel).
-        plan: plan of the cache that they come from.
+        sigmas: their steps, with the sigma of each.
         input_scale: what the SAE's inputs were multiplied by in training.
 
     Returns:
@@ -42,9 +41,9 @@ def quality(
         step, dims (step), coords step and sigma. `final_loss` is the squared error per channel, scaled as in training.
         `gated` (step): whether the SAE may not be used at the step (see `workbench.sae.gate`).
     """
-    of_steps = [Reconstruction(sae.config.d_in, sae.config.d_sae) for _ in plan.steps]
+    of_steps = [Reconstruction(sae.config.d_in, sae.config.d_sae) for _ in sigmas]
     for acts in clip_acts:
-        for step, rows, metrics in zip(plan.steps, acts, of_steps, strict=True):
+        for step, rows, metrics in zip(sigmas, acts, of_steps, strict=True):
             own, x = sae.at(step), torch.from_numpy(rows).to(sae.device)
             with torch.no_grad():
                 z = own.encode(x)
@@ -61,10 +60,10 @@ def quality(
             **{f"final_{name}": measure(whole) for name, measure in MEASURES.items()},
             **{f"step_{name}": values for name, values in by_step.items()},
         },
-        {"step": list(plan.steps), "sigma": ("step", list(plan.sigmas))},
+        {"step": list(sigmas), "sigma": ("step", list(sigmas.values()))},
     )
     closed = {step for step, _, _ in gate(measured).closed}
-    return measured.assign(gated=("step", [step in closed for step in plan.steps]))
+    return measured.assign(gated=("step", [step in closed for step in sigmas]))
 
 
 def gate(measured: xr.Dataset, loss_recovered: Sequence[float] | None = None) -> Gate:

@@ -87,7 +87,8 @@ def describe(
     """
     cache, clips = study.cache, study.clips
     of_clips = partial(by_clip, cache, site, pass_name)
-    measured = quality(sae, of_clips(held_out), cache.plan, curves.attrs["input_scale"])
+    sigmas = dict(zip(cache.plan.steps, cache.plan.sigmas, strict=True))
+    measured = quality(sae, of_clips(held_out), sigmas, curves.attrs["input_scale"])
     table = feature_table(sae, lambda: of_clips(clips["clip"].tolist()), clips, cache.plan)
     result = xr.merge([curves, measured, table], combine_attrs="drop")
     return result.assign_attrs(

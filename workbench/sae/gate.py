@@ -64,9 +64,7 @@ class Gate(BaseModel):
         """Return why the SAE may not be used at the measured step nearest in sigma, or ""."""
         if not self.steps:
             return ""
-        return self._reason(
-            min(range(len(self.steps)), key=lambda place: abs(self.sigmas[place] - sigma))
-        )
+        return self._reason(min(range(len(self.steps)), key=lambda place: abs(self.sigmas[place] - sigma)))
 
     def _reason(self, place: int) -> str:
         for name, values, least in (
@@ -118,6 +116,6 @@ def refusals(sae: SAE, sigmas: Sequence[float]) -> dict[int, str]:
 def _refusal(sae: SAE, step: int, sigma: float, reason: str) -> str:
     site = sae.config.metadata.get("hook_name", "this site")
     return (
-        f"The autoencoder of {site} may not be used at step {step} (sigma {sigma:.3g}): {reason}. Leave out such steps, "
-        "or use it all the same (ignore_gate=True, --ignore-gate)."
+        f"The autoencoder of {site} may not be used at step {step} (sigma {sigma:.3g}): {reason}. Leave out such "
+        "steps, or use it all the same (ignore_gate=True, --ignore-gate)."
     )

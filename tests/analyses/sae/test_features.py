@@ -144,7 +144,7 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
     }
     expected = {
         "kind": "sae",
-        "schema_version": 4,
+        "schema_version": 5,
         "site": SITE,
         "pass": "cond",
         "architecture": "topk",

@@ -1,5 +1,6 @@
 """Changing the activations of chosen features while a model runs."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from workbench.engine.edits import Run, edit_features, edit_from_json
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
+from workbench.sae.gate import Gate, GatedStep, refusals, set_gate
 from workbench.sae.topk import TopKSAE
 
 SITES = ["tf0.cross_attn", "tf1.cross_attn"]
@@ -103,3 +105,46 @@ def test_a_pass_without_features_is_named(tiny64: AceStep15, saes: dict[str, Top
     of_cond = feature_steering(tiny64, "mood", saes, **{**OPTIONS, "passes": ("cond",), "pairs": 1})
     with pytest.raises(UserError, match="no features of the null pass"):
         of_cond.at(1.0, passes="separate")
+
+
+def gated(saes: dict[str, TopKSAE], tiny64: AceStep15) -> dict[str, TopKSAE]:
+    """The same autoencoders, of which that of the second site may not be used at the last step."""
+    site, sae = SITES[1], random_sae(32, 50, seed=1)
+    sigmas = tuple(tiny64.sigmas(SETTINGS))
+    set_gate(
+        sae,
+        Gate(
+            steps=(0, 2),
+            sigmas=(sigmas[0], sigmas[2]),
+            explained_variance=(0.9, 0.1),
+            loss_recovered=(None, None),
+        ),
+    )
+    return {**saes, site: sae}
+
+
+def test_steps_that_a_gate_closes_are_steered_only_if_it_is_ignored(
+    tiny64: AceStep15, saes: dict[str, TopKSAE], steering: FeatureSteering
+) -> None:
+    closed = replace(
+        steering,
+        closed={site: refusals(sae, steering.sigmas) for site, sae in gated(saes, tiny64).items()},
+    )
+    with pytest.raises(GatedStep, match="may not be used at step 2"):
+        closed.at(1.0)
+    assert closed.at(1.0, schedule=[1.0, 1.0, 0.0]) == steering.at(1.0, schedule=[1.0, 1.0, 0.0])
+    assert closed.at(1.0, ignore_gate=True) == steering.at(1.0)
+
+
+def test_a_vector_of_features_is_refused_where_a_gate_is_closed(
+    tiny64: AceStep15, saes: dict[str, TopKSAE]
+) -> None:
+    with pytest.raises(GatedStep, match="may not be used at step 2"):
+        sae_features(tiny64, "mood", gated(saes, tiny64), **OPTIONS)
+    assert feature_steering(tiny64, "mood", gated(saes, tiny64), **{**OPTIONS, "pairs": 1}).closed[SITES[1]]
+    one = {**OPTIONS, "pairs": 1}
+    ignoring = sae_features(tiny64, "mood", gated(saes, tiny64), ignore_gate=True, **one)
+    assert_close(
+        ignoring.directions[SITES[1]].values,
+        sae_features(tiny64, "mood", saes, **one).directions[SITES[1]].values,
+    )

@@ -14,6 +14,7 @@ from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.base import AudioDiffusionModel
+from workbench.sae.gate import Gate, GatedStep, set_gate
 from workbench.sae.topk import TopKConfig, TopKSAE
 
 SITE = "tf1.cross_attn"
@@ -178,3 +179,15 @@ def test_an_autoencoder_of_another_width_is_refused(tiny64: AudioDiffusionModel)
             GenerationSettings(duration=1.0, num_steps=1),
             edits=edit_features(SAE, 1, SITE),
         )
+
+
+def test_steps_that_the_gate_closes_are_refused_unless_it_is_ignored() -> None:
+    sae = random_sae()
+    gate = Gate(steps=(0, 1), sigmas=(1.0, 0.5), explained_variance=(0.9, -0.2), loss_recovered=(None, None))
+    set_gate(sae, gate)
+    for window in ({"steps": (0, 0)}, {"sigmas": (0.5, 1.0)}):
+        edit_features(sae, 1, SITE, **window)
+    for window in ({}, {"steps": (1, 1)}, {"sigmas": (0.1, 0.5)}):
+        with pytest.raises(GatedStep, match=r"step 1 \(sigma 0.5\): its explained variance there is -0.20"):
+            edit_features(sae, 1, SITE, **window)
+        edit_features(sae, 1, SITE, ignore_gate=True, **window)

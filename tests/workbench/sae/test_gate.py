@@ -55,7 +55,7 @@ def test_a_damaged_one_is_refused(damaged: object) -> None:
 
 def test_only_what_acts_at_closed_steps_is_refused() -> None:
     sae = random_sae(4, 6, 2)
-    check_steps(sae, lambda step, sigma: True)  # noqa: ARG005 - it was not measured
+    check_steps(sae, lambda step, sigma: True)
     set_gate(sae, GATE)
     check_steps(sae, lambda step, _: step == 3)
     check_steps(sae, lambda _, sigma: 0.1 < sigma < 1.0)
