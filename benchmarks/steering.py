@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.sae.run import load_sae
+from analyses.sae.names import load_sae
 from analyses.steering import (
     CAA,
     AUSteer,

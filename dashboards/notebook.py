@@ -16,7 +16,8 @@ from analyses.patching.run import run_patching, settled
 from analyses.patching.spec import DEFAULT_QUESTION, PatchingSpec
 from analyses.probes.run import asked_probes, run_probes
 from analyses.probes.spec import ProbeSpec
-from analyses.sae.run import asked_training, is_trained, load_sae, run_sae
+from analyses.sae.names import PREFIX, load_sae
+from analyses.sae.run import asked_training, run_sae, trained_name
 from analyses.sae.spec import TrainSettings
 from analyses.steering.asking import Steering, check_name
 from analyses.steering.fit_state import fit_state
@@ -102,7 +103,7 @@ class SaeResult(Result):
     @property
     def autoencoder(self) -> SAE:
         """The autoencoder, on the CPU."""
-        return load_sae(self.study, str(self.data.attrs["site"]))
+        return load_sae(self.study, self.name.removeprefix(PREFIX))
 
 
 class OpenStudy:
@@ -184,17 +185,18 @@ class OpenStudy:
         return self.result("probes")
 
     @takes(TrainSettings, TopKSettings)
-    def train_sae(self, site: str, **options: Any) -> SaeResult:
-        """Train a sparse autoencoder on a recorded site and describe its features, as `workbench sae` does.
+    def train_sae(self, site: str, name: str = "", **options: Any) -> SaeResult:
+        """Train a sparse autoencoder on a recorded site and describe its features, as `workbench sae train` does.
 
+        It is kept by its name; without one it is called like the site, or if that one exists `<site>-2`, and so on.
         `options` are those of `analyses.sae.train.train_spec`: k, expansion, train_steps …
         """
         spec = asked_training(self.folder, site, **options)
-        name = f"sae-{spec.site}"
-        if not (is_trained(self.folder, spec) and is_usable(self.folder, name)):
+        trained = trained_name(self.folder, spec, name)
+        if not (trained and is_usable(self.folder, PREFIX + trained)):
             with progress("Training the autoencoder") as report:
-                run_sae(self.folder, spec, self.device, report, note)
-        return SaeResult(self.folder, name, load_result(self.folder, name))
+                trained = run_sae(self.folder, spec, self.device, report, name).attrs["name"]
+        return SaeResult(self.folder, PREFIX + trained, load_result(self.folder, PREFIX + trained))
 
     @takes(SteeringSpec)
     def steer(self, ways: Steering | Mapping[str, Steering], **options: Any) -> Result:

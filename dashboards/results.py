@@ -21,7 +21,7 @@ from workbench.files import file_version
 from workbench.studies.study import Study
 
 SCHEMA_VERSIONS = {"patching": 5, "probes": 3, "sae": 5, "steering": 2}
-COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae", "steering": "steer apply"}
+COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae train", "steering": "steer apply"}
 LADDER = "ladder-"  # with which the names of ladders begin, unless they were named
 # The variables that pages and figures read from each kind of result, and the labels that must not be empty.
 _VARIABLES = {
@@ -76,14 +76,16 @@ Identity = tuple[int, int, int]
 _ADVICE = re.compile(r"(\. Delete it and compute it again)?\.?$")  # replaced by the command
 
 
-def command(study: Study, kind: str, site: str = "") -> str:
-    """The command line that makes a result of `kind` for this study; `site` is what its name says after the kind."""
+def command(study: Study, kind: str, name: str = "") -> str:
+    """The command line that makes a result of `kind` for this study; `name` is what its name says after the kind."""
     folder = shlex.quote(str(study.path))
-    if kind == "steering" and site.startswith(LADDER):
-        return f"workbench steer ladder {folder} --concept {shlex.quote(site.removeprefix(LADDER))}"
-    if kind == "steering" and site.startswith(CHECK):
-        return f"workbench steer check {folder} {shlex.quote(site.removeprefix(CHECK))}"
-    options = {"sae": f" --site {shlex.quote(site or study.spec.sites[0])}", "steering": " --pack NAME"}
+    if kind == "steering" and name.startswith(LADDER):
+        return f"workbench steer ladder {folder} --concept {shlex.quote(name.removeprefix(LADDER))}"
+    if kind == "steering" and name.startswith(CHECK):
+        return f"workbench steer check {folder} {shlex.quote(name.removeprefix(CHECK))}"
+    site = name if name in study.spec.sites else study.spec.sites[0]
+    named = "" if name in ("", site) else f" --name {shlex.quote(name)}"
+    options = {"sae": f" --site {shlex.quote(site)}{named}", "steering": " --pack NAME"}
     return f"workbench {COMMANDS[kind]} {folder}{options.get(kind, '')}"
 
 

@@ -93,6 +93,18 @@ def sae_metrics(result: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame({"held-out metric": metrics.keys(), "value": metrics.values()})
 
 
+def sae_line(result: xr.Dataset) -> dict[str, str]:
+    """What a `sae` result is of, and its metrics on held-out clips, for a list of autoencoders."""
+    attrs, metrics = result.attrs, sae_metrics(result)
+    return {
+        "site": attrs["site"],
+        "pass": attrs["pass"],
+        "architecture": attrs["architecture"],
+        "features": str(attrs["d_sae"]),
+        **dict(zip(metrics["held-out metric"], metrics["value"], strict=True)),
+    }
+
+
 def sae_summary(result: xr.Dataset, clips: pd.DataFrame) -> pd.DataFrame:
     """The features of a `sae` result that best distinguish a concept's value; `clips` is the study's clip table.
 

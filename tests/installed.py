@@ -30,7 +30,8 @@ STUDY = f"""
 trace organism-shared --out study --n-prompts 16 --seeds 1 --site {SITE} --steps 2,5
 patch study --concept mood --pairs 2 --seeds 1
 probe study --concept mood --folds 4
-sae study --site {SITE} --expansion 2 --k 8 --train-steps 50
+sae train study --site {SITE} --expansion 2 --k 8 --train-steps 50
+sae list study
 export study --figure patching --format pdf
 export study --figure probes --format svg
 export study --figure sae-training --option site={SITE} --format png

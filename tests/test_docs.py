@@ -237,7 +237,7 @@ def test_results_figures_and_sites_are_described() -> None:
 
     results = (DOCS / "reference/results.md").read_text(encoding="utf-8")
     for kind in COMMANDS:
-        assert re.search(rf"^## `{kind}(-<site>)?`$", results, re.MULTILINE), kind
+        assert re.search(rf"^## `{kind}(-<name>)?`$", results, re.MULTILINE), kind
         assert re.search(rf"kind `{kind}`, schema version \d", results), kind
     assert all(f"| `{figure}` |" in results for figure in FIGURES)
     models = (DOCS / "reference/models.md").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 from pydantic import BaseModel, ConfigDict
 
+from analyses.sae.names import PREFIX, chosen_name
 from analyses.sae.rows import by_clip
 from analyses.sae.run import describe, save_sae
 from analyses.sae.train import CURVES, measure_scale
@@ -40,18 +41,23 @@ def convert_sae(published: PublishedSAE, folder: Path) -> Path:
     return folder
 
 
-def import_sae(study: Study, published: PublishedSAE, device: str = "cpu") -> xr.Dataset:
-    """Store a published autoencoder in `sae/<site>/` of a study; save and return the result "sae-<site>".
+def import_sae(study: Study, published: PublishedSAE, device: str = "cpu", name: str = "") -> xr.Dataset:
+    """Store a published autoencoder in `sae/<name>/` of a study; save and return the result "sae-<name>".
+
+    Without a `name` it is called like its site, or if that one exists `<site>-2`, and so on.
 
     The result is like that of `run_sae`, without training curves. The autoencoder was not trained on the study's clips,
     so the `final_` metrics are computed on all of them; `final_loss` is scaled as if it had been trained on this study.
 
     Raises:
-        UserError: if the study lacks the site or pass, or the width of its activations is not the autoencoder's.
+        UserError: if the study lacks the site or pass, or the width of its activations is not the
+            autoencoder's, or it has another SAE of this name.
     """
     started = time.monotonic()
     site, pass_name, sae, origin = published.site, published.pass_name, published.sae, published.origin
-    with study.making(f"sae-{site}"):
+    spec = PublishedSAESpec(site=site, pass_name=pass_name, source=origin.source, sha256=origin.sha256)
+    name = chosen_name(study, spec, site, name)
+    with study.making(PREFIX + name):
         cache = study.cache
         channels = cache.channels(site)
         cache.positions("pass", [pass_name])
@@ -70,6 +76,5 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu") -> xr
             {"input_scale": scale.factor},
         )
         result = describe(study, sae.to(device), untrained, clips, site, pass_name)
-        spec = PublishedSAESpec(site=site, pass_name=pass_name, source=origin.source, sha256=origin.sha256)
         result = result.assign_attrs(published=origin.source)
-        return save_sae(study, sae, result, spec, time.monotonic() - started)
+        return save_sae(study, name, sae, result, spec, time.monotonic() - started)

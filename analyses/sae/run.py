@@ -1,10 +1,8 @@
 """A study's sparse autoencoders: train one on the cache, describe its features, follow a feature through a clip."""
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,18 +11,16 @@ from pydantic import BaseModel
 
 from analyses.sae.features import encoded, feature_table
 from analyses.sae.metrics import EXPLAINED_VARIANCE
+from analyses.sae.names import PREFIX, chosen_name, has_sae, load_sae, sae_folder
 from analyses.sae.quality import gate, quality
 from analyses.sae.rows import by_clip, split_by_prompt
 from analyses.sae.train import TrainSpec, train_sae, train_spec
 from cache.errors import UserError
-from cache.opening import checked_folder
 from workbench.engine.sites import numbered_site
 from workbench.sae.base import SAE
-from workbench.sae.folder import CONFIG_FILE, load_folder, save_folder
+from workbench.sae.folder import save_folder
 from workbench.sae.gate import set_gate
 from workbench.studies.study import Study
-
-_log = logging.getLogger(__name__)
 
 KIND = "sae"
 SCHEMA_VERSION = 5
@@ -46,27 +42,26 @@ def run_sae(
     spec: TrainSpec,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
-    note: Callable[[str], None] = _log.warning,
+    name: str = "",
 ) -> xr.Dataset:
-    """Train an SAE on a site of a study, save it in `sae/<site>/`, and save and return the result "sae-<site>".
+    """Train an SAE on a site of a study, save it in `sae/<name>/`, and save and return the result "sae-<name>".
+
+    Without a `name` it is called like its site, or if that one exists `<site>-2`, and so on.
 
     Held-out prompts (`held_out_fraction`) are not used in training; the `final_` metrics are computed on them
     (formulas: `analyses.sae.metrics`; `final_loss` is the squared error per channel, scaled as in training). The
-    feature table (`analyses.sae.features`) covers all clips. `progress(done, total)` is called with training steps, and
-    `note` with a sentence if an SAE of other options is replaced.
+    feature table (`analyses.sae.features`) covers all clips. `progress(done, total)` is called with training steps.
 
     Raises:
-        UserError: if the study lacks the site or pass, has fewer than two prompts, its rows are all equal, or another
-            process is training an SAE on the site.
+        UserError: if the study lacks the site or pass, has another SAE of this name, has fewer than two prompts, its
+            rows are all equal, or another process is training an SAE of this name.
     """
     started = time.monotonic()
-    name = f"sae-{spec.site}"
-    with study.making(name):
+    name = chosen_name(study, spec, spec.site, name)
+    with study.making(PREFIX + name):
         cache = study.cache
         cache.channels(spec.site)
         cache.positions("pass", [spec.pass_name])
-        if sentence := study.replaced(name, spec):
-            note(sentence)
         training, held_out = split_by_prompt(study.clips, spec.held_out_fraction, spec.seed)
         rows = cache.shuffled_rows(
             spec.site, spec.batch_size, spec.seed, clips=training, passes=[spec.pass_name], device=device
@@ -75,7 +70,7 @@ def run_sae(
         sae.to(device)
 
         result = describe(study, sae, curves, held_out, spec.site, spec.pass_name)
-        return save_sae(study, sae, result, spec, time.monotonic() - started)
+        return save_sae(study, name, sae, result, spec, time.monotonic() - started)
 
 
 def describe(
@@ -104,58 +99,44 @@ def describe(
     )
 
 
-def save_sae(study: Study, sae: SAE, result: xr.Dataset, spec: BaseModel, seconds: float) -> xr.Dataset:
+def save_sae(
+    study: Study, name: str, sae: SAE, result: xr.Dataset, spec: BaseModel, seconds: float
+) -> xr.Dataset:
     """Save an SAE and its result, and return the result; an SAE is never stored beside another SAE's result."""
-    site = str(result.attrs["site"])
-    study.remove_result(f"sae-{site}")
+    study.remove_result(PREFIX + name)
     set_gate(sae, gate(result))
-    save_folder(sae.cpu(), sae_folder(study, site), study.path)
-    return study.save_result(f"sae-{site}", result, spec, seconds)
+    save_folder(sae.cpu(), sae_folder(study, name), study.path)
+    return study.save_result(PREFIX + name, result.assign_attrs(name=name), spec, seconds)
 
 
-def is_trained(study: Study, spec: TrainSpec) -> bool:
-    """Whether the study has an SAE trained with exactly this spec, and its result."""
-    return has_sae(study, spec.site) and study.is_done(f"sae-{spec.site}", spec)
-
-
-def has_sae(study: Study, site: str) -> bool:
-    """Whether the study has an SAE of a site."""
-    return (sae_folder(study, site) / CONFIG_FILE).is_file()
-
-
-def load_sae(study: Study, site: str) -> SAE:
-    """Load the SAE of a site.
+def trained_name(study: Study, spec: TrainSpec, name: str = "") -> str:
+    """Return the name of the study's SAE trained with exactly this spec (of the given name, if any), "" without one.
 
     Raises:
-        UserError: if the study has no SAE for this site.
+        UserError: if the study has another SAE of the given name.
     """
-    folder = checked_folder(study.path, Path("sae", site))
-    if not folder.is_dir():
-        trained = ", ".join(study.files("sae", "")) or "none yet"
-        raise UserError(
-            f"{study.path} has no sparse autoencoder for '{site}' (it has {trained}). Train one first."
-        )
-    return load_folder(folder, study.path)
+    found = chosen_name(study, spec, spec.site, name)
+    return found if has_sae(study, found) and study.is_done(PREFIX + found, spec) else ""
 
 
-def feature_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataArray:
+def feature_trace(study: Study, name: str, feature: int, clip: int) -> xr.DataArray:
     """Compute the activations of one feature over one clip, dims (step, token), coords step, sigma and seconds.
 
     They are computed from the cached activations of the pass that the SAE was trained on.
 
     Raises:
-        UserError: if the site has no SAE, or there is no such feature or clip.
+        UserError: if the study has no such SAE, or there is no such feature or clip.
     """
-    sae = load_sae(study, site)
+    sae = load_sae(study, name)
     if not 0 <= feature < sae.config.d_sae:
         raise UserError(
-            f"The sparse autoencoder of '{site}' has features 0 to {sae.config.d_sae - 1}; got {feature}."
+            f"The sparse autoencoder '{name}' has features 0 to {sae.config.d_sae - 1}; got {feature}."
         )
     cache = study.cache
-    pass_name = sae.config.metadata.get("pass_name")
-    if not isinstance(pass_name, str) or cache.channels(site) != sae.config.d_in:
+    site, pass_name = (sae.config.metadata.get(key) for key in ("hook_name", "pass_name"))
+    if not (isinstance(site, str) and isinstance(pass_name, str) and cache.channels(site) == sae.config.d_in):
         raise UserError(
-            f"The sparse autoencoder of '{site}' in {study.path} was not trained on these activations. Train it again."
+            f"The sparse autoencoder '{name}' in {study.path} was not trained on these activations. Train it again."
         )
     acts = next(encoded(sae, by_clip(cache, site, pass_name, [clip])))
     return xr.DataArray(
@@ -166,10 +147,5 @@ def feature_trace(study: Study, site: str, feature: int, clip: int) -> xr.DataAr
             "sigma": ("step", list(cache.plan.sigmas)),
             "seconds": ("token", np.arange(cache.plan.tokens) * cache.plan.token_seconds),
         },
-        name=f"{site} feature {feature}",
+        name=f"{name} feature {feature}",
     )
-
-
-def sae_folder(study: Study, site: str) -> Path:
-    """Return the folder of a site's SAE."""
-    return study.path / "sae" / site

@@ -1,4 +1,4 @@
-"""Settings for training a sparse autoencoder. Imports nothing slow: `workbench sae` takes its options from here."""
+"""Settings for training a sparse autoencoder. Imports nothing slow: `workbench sae train` offers them."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import xarray as xr
 
-from analyses.sae.run import load_sae
+from analyses.sae.names import load_sae, sae_of_site
 from analyses.steering.austeer import AUSteer
 from analyses.steering.caa import CAA
 from analyses.steering.capture import Method, PairOptions, fit
@@ -141,7 +141,11 @@ def fit_vector(
     if method not in METHODS:
         raise UserError(f"Unknown method '{method}'. Methods: {', '.join(METHODS)}.")
     chosen = asked_sites(study, model, concept, sites)
-    saes = {"saes": {site: load_sae(study, site) for site in chosen}} if method == "sae-features" else {}
+    saes = (
+        {"saes": {site: load_sae(study, sae_of_site(study, site)) for site in chosen}}
+        if method == "sae-features"
+        else {}
+    )
     fitted = validated(CLASSES[method], {**own, **saes}, f"Invalid options of {method}")
     together: PairOptions = {**options, **of_study(study)}
     (vector,) = fit(model, concept, chosen, [fitted], **together)

@@ -5,7 +5,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from analyses.sae.run import has_sae, load_sae
+from analyses.sae.names import load_sae, sae_names
 from analyses.steering.asking import Steering, asked_sites, of_study
 from analyses.steering.caa import CAA
 from analyses.steering.capture import Method, PairOptions, fit
@@ -168,7 +168,7 @@ def rungs_of_ladder(
     chosen = asked_sites(study, model, spec.concept, sites)
     for _, each in others:  # those that do not fit are refused before anything is generated
         model.plan([Run(Clip(spec.concept, 0), all_edits(each.at(1.0)))], study.spec.settings)
-    saes = {site: load_sae(study, site) for site in chosen if has_sae(study, site)}
+    saes = {site: load_sae(study, names[0]) for site in chosen if (names := sae_names(study, site))}
     if not saes:
         note(_no_features(study, chosen))
     first: PairOptions = {
@@ -203,9 +203,9 @@ def _half(progress: Progress | None, done: int) -> Progress | None:
 def _no_features(study: Study, sites: Sequence[str]) -> str:
     recorded = [site for site in sites if site in study.spec.sites]
     advice = (
-        f"train one with `workbench sae {study.path} --site {recorded[0]}`"
+        f"train one with `workbench sae train {study.path} --site {recorded[0]}`"
         if recorded
-        else f"trace a study that records one of the sites (--site {sites[0]}), and train one with `workbench sae`"
+        else f"trace a study that records one of the sites (--site {sites[0]}), and train one there"
     )
     return (
         f"There is no rung of SAE features, because the study has no sparse autoencoder of {' or '.join(sites)}: "

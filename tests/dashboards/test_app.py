@@ -72,7 +72,7 @@ def test_pages_open_with_a_selection_a_wrong_one_and_none(study: Study, page: Pa
     [
         ("Patching", "workbench patch "),
         ("Probes", "workbench probe "),
-        ("Features", "workbench sae "),
+        ("Features", "workbench sae train "),
         ("Steering", "workbench steer fit "),
     ],
 )

@@ -39,8 +39,11 @@ RESULTS = {
     "steering-tempo": steering,
 }
 COMMANDS = {
-    "patching": "workbench patch", "probes": "workbench probe", "sae": "workbench sae", "steering": "workbench steer",
-}  # fmt: skip
+    "patching": "workbench patch",
+    "probes": "workbench probe",
+    "sae": "workbench sae train",
+    "steering": "workbench steer",
+}
 STEERING_FIGURES = ("dose-response", "ladder", "steering-effects")
 
 

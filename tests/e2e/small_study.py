@@ -43,7 +43,9 @@ def check_probe(workbench: Workbench, folder: Path, site: str) -> None:
 
 def check_sae(workbench: Workbench, folder: Path, site: str) -> None:
     """Check that a site's autoencoder is trained, sparse, and better than the mean."""
-    outcome = workbench("sae", folder, "--site", site, "--expansion", "2", "--k", "8", "--train-steps", "200")
+    outcome = workbench(
+        "sae", "train", folder, "--site", site, "--expansion", "2", "--k", "8", "--train-steps", "200"
+    )
     assert outcome.code == 0, outcome
     result = Study.open(folder).result(f"sae-{site}")
     assert 0 < float(result.final_l0) <= 8

@@ -104,7 +104,9 @@ def test_probe(workbench: Workbench, folder: Path) -> None:
 
 
 def test_sae(workbench: Workbench, folder: Path) -> None:
-    outcome = workbench("sae", folder, "--site", SITE, "--expansion", "2", "--k", "4", "--train-steps", "50")
+    outcome = workbench(
+        "sae", "train", folder, "--site", SITE, "--expansion", "2", "--k", "4", "--train-steps", "50"
+    )
     assert outcome.code == 0, outcome
     assert 0 < float(Study.open(folder).result("sae-tf6.cross_attn").final_l0) <= 4
 

@@ -174,7 +174,7 @@ def test_a_half_written_study(workbench: Workbench, study: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("probe", "--folds", "2"), ("sae", "--site", "tf0.cross_attn", "--expansion", "1", "--k", "2")],
+    [("probe", "--folds", "2"), ("sae train", "--site", "tf0.cross_attn", "--expansion", "1", "--k", "2")],
 )
 def test_a_corrupt_shard_is_found_by_its_checksum(
     workbench: Workbench, study: Path, command: tuple[str, ...]
@@ -184,7 +184,7 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
     content[100] ^= 1
     shard.write_bytes(content)
     name, *options = command
-    assert_refused(workbench(name, study, *options), "checksum", shard.relative_to(study).parts[1])
+    assert_refused(workbench(*name.split(), study, *options), "checksum", shard.relative_to(study).parts[1])
     assert not (study / "results").exists()
 
 
@@ -207,7 +207,7 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
         (("patch", "--set", "tf0+tf1", "--set", "tf1+tf0"), ("sets", "given twice")),
         (("patch", "--direction", "necessity", "--direction", "necessity"), ("'--direction'", "given twice")),
         (("patch", "--stop-top", "100"), ("less than the number of cells", "got 100")),
-        (("sae", "--site", "tf1.block", "--site", "tf0.block"), ("'--site'", "given twice")),
+        (("sae train", "--site", "tf1.block", "--site", "tf0.block"), ("'--site'", "given twice")),
         (
             ("export", "--figure", "feature", "--option", "site=a", "--option", "site=b"),
             ("site is given twice",),
@@ -241,10 +241,10 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
             ("patch", "--question", "paths", "--block", "tf1", "--receiver", "self_attn"),
             ("paths has nothing to patch",),
         ),
-        (("sae", "--site", "tf1.block", "--expansion", "99999999"), ("'--expansion'", "at most 1024")),
+        (("sae train", "--site", "tf1.block", "--expansion", "99999999"), ("'--expansion'", "at most 1024")),
         (("probe", "--concept", "genre"), ("genre", "tempo")),
         (("probe", "--folds", "2", "--site", "tf1.mlp"), ("tf1.mlp", "tf1.block")),
-        (("sae", "--site", "tf1.mlp"), ("tf1.mlp", "tf1.block")),
+        (("sae train", "--site", "tf1.mlp"), ("tf1.mlp", "tf1.block")),
         (("export", "--figure", "portrait"), ("portrait", "patching")),
         (("export", "--figure", "feature", "--option", "site"), ("'site' is not an option",)),
         (("export", "--figure", "patching"), ("no result 'patching",)),
@@ -259,7 +259,7 @@ def test_commands_refuse(
     for name, file in files.items():
         file.write_text(texts[name])
     name, *options = (argument.format(**files) for argument in arguments)
-    assert_refused(workbench(name, traced, *options), *words)
+    assert_refused(workbench(*name.split(), traced, *options), *words)
     assert not (traced / "results").exists()
     assert not (traced / "audio" / "patching").exists()
 

@@ -45,12 +45,12 @@ def test_two_maps_at_once_lose_nothing(study: Path) -> None:
     [
         ("patching-blocks", ["patch", *PATCH]),
         ("probes", ["probe", "--folds", "2"]),
-        ("sae-tf0.cross_attn", ["sae", "--site", "tf0.cross_attn"]),
+        ("sae-tf0.cross_attn", ["sae train", "--site", "tf0.cross_attn"]),
     ],
 )
 def test_a_result_that_another_process_makes_is_refused(study: Path, name: str, command: list[str]) -> None:
     with Study.open(study).making(name):
-        code, said = Command(command[0], study, *command[1:]).end()
+        code, said = Command(*command[0].split(), study, *command[1:]).end()
     assert code == 2
     assert f"Another process is computing the result '{name}'" in said
     assert name not in Study.open(study).result_names()

@@ -118,7 +118,9 @@ def test_probe(workbench: Workbench, folder: Path) -> None:
 
 
 def test_sae(workbench: Workbench, folder: Path) -> None:
-    outcome = workbench("sae", folder, "--site", SITE, "--expansion", "2", "--k", "8", "--train-steps", "200")
+    outcome = workbench(
+        "sae", "train", folder, "--site", SITE, "--expansion", "2", "--k", "8", "--train-steps", "200"
+    )
     assert outcome.code == 0, outcome
     assert "explained variance" in outcome.out
     assert f"workbench export {folder} --figure sae-training --option site={SITE}" in outcome.out

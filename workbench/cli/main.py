@@ -8,13 +8,14 @@ import typer
 from rich.text import Text
 
 from analyses.probes.spec import ProbeSpec
-from analyses.sae.spec import TrainSettings
 from cache.errors import UserError
 from cache.opening import create_file, file_size
 from cache.protocol import ITEMSIZE, Dtype
 from cache.wording import printable
 from dashboards.address import LOCAL
 from dashboards.formats import DEFAULT_FORMAT, FileFormat
+from workbench.cli.autoencoders import app as sae_app
+from workbench.cli.autoencoders import train as train_sae
 from workbench.cli.cache import app as cache_app
 from workbench.cli.console import AllowStore, Device, StudyFolder, console, note, open_study, output, progress
 from workbench.cli.generate import generate
@@ -23,11 +24,10 @@ from workbench.cli.options import offers
 from workbench.cli.pairs import app as pairs_app
 from workbench.cli.parsing import CommandLine, Commands
 from workbench.cli.patch import patch
-from workbench.cli.reports import report_probes, report_sae, report_trace
+from workbench.cli.reports import report_probes, report_trace
 from workbench.cli.steer import app as steer_app
 from workbench.engine.settings import GenerationSettings
 from workbench.prompts.defaults import PROMPT_SET
-from workbench.sae.settings import TopKSettings
 from workbench.studies.request import StudyRequest
 from workbench.system_errors import refusal
 
@@ -49,6 +49,7 @@ app.add_typer(
     help="Import published artefacts: vectors, autoencoders, score tables, localisation.",
 )
 app.add_typer(pairs_app, name="pairs", help="Build, filter and import counterfactual pairs of captions.")
+app.add_typer(sae_app, name="sae", help="Train, list and describe sparse autoencoders.")
 app.add_typer(steer_app, name="steer", help="Show, list, import and export steering vectors.")
 
 # The demonstration.
@@ -138,26 +139,6 @@ def probe(study_folder: StudyFolder, allow_store: AllowStore = False, **asked: A
 
 
 @app.command()
-@offers(TrainSettings)
-@offers(TopKSettings)
-def sae(
-    study_folder: StudyFolder, device: Device = "cpu", allow_store: AllowStore = False, **asked: Any
-) -> None:
-    """Train a TopK sparse autoencoder on a site's cached activations and describe its features."""
-    from analyses.sae.run import asked_training, is_trained, run_sae
-    from dashboards.results import is_usable
-
-    study = open_study(study_folder, allow_store)
-    spec = asked_training(study, **asked)
-    if is_trained(study, spec) and is_usable(study, f"sae-{spec.site}"):
-        console.print("The autoencoder is trained already.")
-    else:
-        with progress("Training the autoencoder") as report:
-            run_sae(study, spec, device, report, note)
-    report_sae(study, spec.site)
-
-
-@app.command()
 def dashboard(
     study_folder: StudyFolder,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = LOCAL.host,
@@ -226,7 +207,7 @@ def demo(
         trace(DEMO_MODEL, out)
         patch(out, sets=[DEMO_SET], nulls=["unrelated"])
         probe(out)
-        sae(out, site=DEMO_SITE)
+        train_sae(out, site=DEMO_SITE)
         for figure in ("patching", "probes"):
             export(out, figure)
         create_file(out, DEMO_MARKER).close()

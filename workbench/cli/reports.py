@@ -50,17 +50,17 @@ def report_probes(study: "Study") -> None:
     result = _where(study, "probes")
     best = probes_summary(result)
     print_table("Most accurate probe of each concept", best)
-    _say_next(study, f"sae --site {best['site'].iloc[0]}", "dashboard", "export --figure probes")
+    _say_next(study, f"sae train --site {best['site'].iloc[0]}", "dashboard", "export --figure probes")
 
 
-def report_sae(study: "Study", site: str) -> None:
+def report_sae(study: "Study", name: str) -> None:
     """Print the quality of an autoencoder, and the features that distinguish concepts best."""
     from dashboards.summaries import sae_metrics, sae_summary
 
-    result = _where(study, f"sae-{site}")
-    print_table(f"Sparse autoencoder of {site}", sae_metrics(result))
+    result = _where(study, f"sae-{name}")
+    print_table(f"Sparse autoencoder {name}", sae_metrics(result))
     print_table("Features that distinguish a value best", sae_summary(result, study.clips))
-    _say_next(study, "dashboard", f"export --figure sae-training --option site={site}")
+    _say_next(study, "dashboard", f"export --figure sae-training --option site={shlex.quote(name)}")
 
 
 def report_steering(study: "Study", name: str) -> None:

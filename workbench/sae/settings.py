@@ -1,4 +1,4 @@
-"""Training settings by architecture. Imports nothing slow: `workbench sae` takes options from here."""
+"""Training settings by architecture. Imports nothing slow: `workbench sae train` takes options from here."""
 
 from typing import Literal
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from analyses.sae.names import load_sae
 from analyses.sae.published import convert_sae, import_sae
-from analyses.sae.run import feature_trace, is_trained, load_sae, run_sae
+from analyses.sae.run import feature_trace, run_sae, trained_name
 from analyses.sae.train import TrainSpec, initial_sae, measure_scale, train_sae, train_spec
 from cache.errors import UserError
 from dashboards.figures.sae_training import training_frame
@@ -51,8 +52,8 @@ def spec(l1_coefficient: float = 0.05, train_steps: int = 300) -> TrainSpec:
 
 def test_it_is_trained_saved_loaded_and_described(study: Study) -> None:
     result = run_sae(study, spec())
-    assert is_trained(study, spec())
-    assert not is_trained(study, spec(l1_coefficient=0.06))
+    assert trained_name(study, spec()) == SITE
+    assert trained_name(study, spec(l1_coefficient=0.06)) == ""
     assert (result.attrs["architecture"], result.attrs["d_sae"]) == ("soft_threshold", D_SAE)
     assert "k" not in result.attrs
     assert result.loss[-1] < 0.5 * result.loss[0]

@@ -11,7 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from analyses.sae.features import BINS, TOP_CLIPS, auroc, concept_aurocs, feature_table, shuffled_aurocs
 from analyses.sae.metrics import Reconstruction
-from analyses.sae.run import feature_trace, load_sae, run_sae
+from analyses.sae.names import load_sae
+from analyses.sae.run import feature_trace, run_sae
 from analyses.sae.train import train_spec
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, CONCEPTS, PLANTED, SIGMAS, STEPS, TOKEN_SECONDS, TOKENS
@@ -292,7 +293,7 @@ def test_a_value_of_a_single_prompt_has_no_auroc(prompts: list[int]) -> None:
 
 def test_what_there_is_not_is_told(planted_study: Study, result: xr.Dataset) -> None:
     assert "density" in result
-    with pytest.raises(UserError, match=r"no sparse autoencoder for 'tf9\.mlp' \(it has .*tf1\.cross_attn"):
+    with pytest.raises(UserError, match=r"no sparse autoencoder named 'tf9\.mlp' \(it has .*tf1\.cross_attn"):
         load_sae(planted_study, "tf9.mlp")
     with pytest.raises(UserError, match=f"features 0 to {D_SAE - 1}; got {D_SAE}"):
         feature_trace(planted_study, SITE, D_SAE, 0)

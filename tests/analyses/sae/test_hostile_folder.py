@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from analyses.sae.run import load_sae, sae_folder
+from analyses.sae.names import load_sae, sae_folder
 from cache.errors import UserError
 from cache.opening import UnsafeFile
 from tests.workbench.artefacts import builders

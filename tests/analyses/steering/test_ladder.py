@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyses.sae.run import sae_folder
+from analyses.sae.names import sae_folder
 from analyses.steering import Slider, Vector, load_vector, run
 from analyses.steering.ladder import as_long_as, ladder
 from analyses.steering.run import run_steering
@@ -121,7 +121,7 @@ def test_the_study_s_autoencoders_are_used(
     without = rungs_of_ladder(study, tiny, spec, notes.append, "all", fit_pairs=1)
     assert names(without)[-1] == "vector"
     (said,) = notes
-    assert f"workbench sae {study.path} --site {SITES[0]}" in said, "the study records tf0.cross_attn"
+    assert f"workbench sae train {study.path} --site {SITES[0]}" in said, "the study records tf0.cross_attn"
 
     save_folder(sae, sae_folder(study, SITES[1]), study.path)
     rungs = rungs_of_ladder(study, tiny, spec, notes.append, "all", fit_pairs=1)

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from analyses.patching.published_map import load_published_map
-from analyses.sae.run import load_sae
+from analyses.sae.names import load_sae
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, make_planted_study
 from tests.workbench.artefacts import builders

@@ -57,7 +57,10 @@ def kitchen(cooked: list[dict[str, Any]]) -> CommandLine:
 
 def options(line: typer.Typer, command: str) -> dict[str, Any]:
     """A command's parameters by the names that it gets their values by."""
-    return {each.name: each for each in typer.main.get_command(line).commands[command].params}  # type: ignore[attr-defined]
+    found: Any = typer.main.get_command(line)
+    for name in command.split():
+        found = found.commands[name]
+    return {each.name: each for each in found.params}
 
 
 def test_names_defaults_help_and_bounds_are_the_fields(kitchen: CommandLine) -> None:
@@ -154,8 +157,8 @@ def test_what_a_field_does_not_take_is_refused(
         ("trace", StudyRequest, {"settings", "site_dtypes"}),
         ("trace", GenerationSettings, {"options"}),
         ("probe", ProbeSpec, set()),
-        ("sae", TrainSettings, set()),
-        ("sae", TopKSettings, {"architecture"}),
+        ("sae train", TrainSettings, set()),
+        ("sae train", TopKSettings, {"architecture"}),
     ],
 )
 def test_commands_offer_their_whole_spec(command: str, spec: type[BaseModel], elsewhere: set[str]) -> None:

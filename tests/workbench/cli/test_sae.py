@@ -1,11 +1,11 @@
-"""`workbench sae` hands every field of a training's spec on."""
+"""`workbench sae train` hands every field of a training's spec on."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from analyses.sae.run import load_sae
+from analyses.sae.names import load_sae
 from cache.errors import UserError
 from tests.analyses.planted_study import make_planted_study
 from workbench.cli.main import app
@@ -18,7 +18,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def run(study: Study, *options: object) -> None:
-    app(["sae", str(study.path), "--site", "tf0.cross_attn", *map(str, options)], standalone_mode=False)
+    app(
+        ["sae", "train", str(study.path), "--site", "tf0.cross_attn", *map(str, options)],
+        standalone_mode=False,
+    )
 
 
 def test_every_option_reaches_the_spec(study: Study, capsys: pytest.CaptureFixture[str]) -> None:

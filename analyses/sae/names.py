@@ -1,0 +1,111 @@
+"""The sparse autoencoders of a study, by name: the folder `sae/<name>/` and the result `sae-<name>`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from cache.errors import UserError
+from cache.opening import checked_folder
+from workbench.files import file_name
+from workbench.sae.base import SAE
+from workbench.sae.folder import CONFIG_FILE, load_folder
+from workbench.studies.study import Study
+
+FOLDER = "sae"
+PREFIX = "sae-"
+
+
+def sae_names(study: Study, site: str | None = None) -> list[str]:
+    """Return the names of a study's autoencoders that have a result; with `site`, of those of a site.
+
+    One that is called like its site comes first, as it is the first that was trained there.
+    """
+    names = [name.removeprefix(PREFIX) for name in study.result_names() if name.startswith(PREFIX)]
+    found = [name for name in names if has_sae(study, name) and site in (None, _site(study, name))]
+    return sorted(found, key=lambda name: (name != site, name))
+
+
+def _site(study: Study, name: str) -> str:
+    """Return the site of an autoencoder, "" if its result is damaged."""
+    with suppress(UserError):
+        return str(study.result_attributes(PREFIX + name).get("site", ""))
+    return ""
+
+
+def sae_of_site(study: Study, site: str) -> str:
+    """Return the name of a site's autoencoder, of several the one called like the site, else the first by name.
+
+    Raises:
+        UserError: if the site has none.
+    """
+    names = sae_names(study, site)
+    if not names:
+        raise UserError(_has_none(study, f"at '{site}'"))
+    return names[0]
+
+
+def has_sae(study: Study, name: str) -> bool:
+    """Whether the study has an autoencoder of this name."""
+    return (sae_folder(study, name) / CONFIG_FILE).is_file()
+
+
+def load_sae(study: Study, name: str) -> SAE:
+    """Load an autoencoder.
+
+    Raises:
+        UserError: if the study has none of this name, or it is damaged.
+    """
+    folder = checked_folder(study.path, Path(FOLDER, name))
+    if not folder.is_dir():
+        raise UserError(_has_none(study, f"named '{name}'"))
+    return load_folder(folder, study.path)
+
+
+def sae_folder(study: Study, name: str) -> Path:
+    """Return the folder of an autoencoder."""
+    return study.path / FOLDER / name
+
+
+def chosen_name(study: Study, spec: BaseModel, site: str, name: str = "") -> str:
+    """Return the name to keep an autoencoder by: that of one of the same spec, else the given or next free one.
+
+    Without a given name, the first of a site is called like the site, the next `<site>-2`, and so on.
+
+    Raises:
+        UserError: if the study has another autoencoder of the given name.
+    """
+    if name:
+        if file_name(name) != name:
+            raise UserError(f"The name must be a file name, such as {file_name(name)}; got '{name}'.")
+        if name in study.files(FOLDER, "") and not _is_of(study, name, spec):
+            raise UserError(
+                f"{study.path} has an autoencoder '{name}' already, trained with other options. Give another name."
+            )
+        return name
+    taken = study.files(FOLDER, "")
+    same = [each for each in taken if _is_of(study, each, spec)]
+    return same[0] if same else next(each for each in _names(site) if each not in taken)
+
+
+def _names(site: str) -> Iterator[str]:
+    yield site
+    for number in count(2):
+        yield f"{site}-{number}"
+
+
+def _is_of(study: Study, name: str, spec: BaseModel) -> bool:
+    """Whether an autoencoder was made with this spec, or is not complete (one whose result is missing or damaged)."""
+    try:
+        stored = json.loads(study.result_attributes(PREFIX + name)["spec"])
+    except (UserError, ValueError, KeyError):
+        return True
+    return bool(stored == json.loads(spec.model_dump_json()))
+
+
+def _has_none(study: Study, which: str) -> str:
+    trained = ", ".join(study.files(FOLDER, "")) or "none yet"
+    return f"{study.path} has no sparse autoencoder {which} (it has {trained}). Train one first."

@@ -1,0 +1,58 @@
+"""A study keeps several autoencoders by name, and replaces none."""
+
+from pathlib import Path
+
+import pytest
+
+from analyses.sae.names import load_sae, sae_names, sae_of_site
+from analyses.sae.run import run_sae, trained_name
+from analyses.sae.train import TrainSpec, train_spec
+from cache.errors import UserError
+from tests.analyses.planted_study import make_planted_study
+from workbench.studies.study import Study
+
+SITE, OTHER = "tf0.cross_attn", "tf1.cross_attn"
+
+
+def spec(k: int, site: str = SITE) -> TrainSpec:
+    return train_spec(site, k=k, expansion=1, train_steps=2, batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    study = make_planted_study(tmp_path_factory.mktemp("names") / "study")
+    for k, name in ((2, ""), (3, ""), (4, "wide")):
+        run_sae(study, spec(k), name=name)
+    return study
+
+
+def test_each_gets_a_name_and_none_is_replaced(study: Study) -> None:
+    assert sae_names(study) == [f"{SITE}", f"{SITE}-2", "wide"]
+    assert [load_sae(study, name).config.settings["k"] for name in sae_names(study)] == [2, 3, 4]
+    assert [study.result(f"sae-{name}").attrs["name"] for name in sae_names(study)] == sae_names(study)
+
+
+def test_the_same_spec_is_found_by_its_name(study: Study) -> None:
+    assert [trained_name(study, spec(k)) for k in (2, 3, 4, 5)] == [SITE, f"{SITE}-2", "wide", ""]
+    assert trained_name(study, spec(4), "wide") == "wide"
+
+
+def test_a_name_that_is_taken_is_refused(study: Study) -> None:
+    before = load_sae(study, "wide").state_dict()
+    with pytest.raises(UserError, match="has an autoencoder 'wide' already"):
+        run_sae(study, spec(5), name="wide")
+    assert all((load_sae(study, "wide").state_dict()[key] == value).all() for key, value in before.items())
+
+
+@pytest.mark.parametrize("name", ["../wide", "a/b", ".hidden", "x" * 300])
+def test_a_name_that_is_no_file_name_is_refused(study: Study, name: str) -> None:
+    with pytest.raises(UserError, match="must be a file name"):
+        run_sae(study, spec(5), name=name)
+    assert not list(Path(study.path).parent.glob("wide"))
+
+
+def test_a_site_has_its_own(study: Study) -> None:
+    assert sae_names(study, SITE)[0] == sae_of_site(study, SITE) == SITE
+    assert sae_names(study, OTHER) == []
+    with pytest.raises(UserError, match=f"no sparse autoencoder at '{OTHER}'"):
+        sae_of_site(study, OTHER)

@@ -1,0 +1,80 @@
+"""Commands for sparse autoencoders."""
+
+from typing import Annotated, Any
+
+import typer
+
+from analyses.sae.spec import TrainSettings
+from cache.errors import UserError
+from workbench.cli.console import (
+    AllowStore,
+    Device,
+    StudyFolder,
+    console,
+    note,
+    open_study,
+    output,
+    print_table,
+    progress,
+)
+from workbench.cli.options import offers
+from workbench.cli.parsing import CommandLine
+from workbench.cli.reports import report_sae
+from workbench.sae.settings import TopKSettings
+
+app = CommandLine(help="Train, list and describe sparse autoencoders.", no_args_is_help=True)
+
+Name = Annotated[
+    str,
+    typer.Option(
+        help="Name to keep it by; by default that of its site, or if that one exists <site>-2, and so on."
+    ),
+]
+
+
+@app.command()
+@offers(TrainSettings)
+@offers(TopKSettings)
+def train(
+    study_folder: StudyFolder,
+    name: Name = "",
+    device: Device = "cpu",
+    allow_store: AllowStore = False,
+    **asked: Any,
+) -> None:
+    """Train a sparse autoencoder on a site's cached activations and describe its features."""
+    from analyses.sae.names import PREFIX
+    from analyses.sae.run import asked_training, run_sae, trained_name
+    from dashboards.results import is_usable
+
+    study = open_study(study_folder, allow_store)
+    spec = asked_training(study, **asked)
+    trained = trained_name(study, spec, name)
+    if trained and is_usable(study, PREFIX + trained):
+        console.print("The autoencoder is trained already.")
+    else:
+        with progress("Training the autoencoder") as report:
+            trained = run_sae(study, spec, device, report, name).attrs["name"]
+    report_sae(study, trained)
+
+
+@app.command("list")
+def list_autoencoders(study_folder: StudyFolder, allow_store: AllowStore = False) -> None:
+    """List the sparse autoencoders of a study."""
+    import pandas as pd
+
+    from analyses.sae.names import PREFIX, sae_names
+    from dashboards.results import load_result
+    from dashboards.summaries import sae_line
+
+    study = open_study(study_folder, allow_store)
+    lines = []
+    for name in sae_names(study):
+        try:
+            lines.append({"name": name, **sae_line(load_result(study, PREFIX + name))})
+        except UserError as error:
+            note(str(error))
+    if lines:
+        print_table(f"Sparse autoencoders of {study_folder}", pd.DataFrame(lines))
+    else:
+        output.print(f"{study_folder} has no sparse autoencoders.", soft_wrap=True)
