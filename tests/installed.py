@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("cache", "workbench", "analyses", "dashboards")
-NEEDS_AN_EXTRA = ("workbench.scorers.clap_laion",)
+NEEDS_AN_EXTRA = ("workbench.scorers.clap_laion", "workbench.sae.bags_cuda")
 SITE = "tf4.cross_attn"
 STARTS_WITHIN = 120  # seconds, of the dashboard
 

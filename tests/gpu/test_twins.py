@@ -19,6 +19,7 @@ from workbench.engine.runs import Capture, Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.models import load_model
 from workbench.models.base import AudioDiffusionModel
+from workbench.sae.bags import bag_dots, bag_sums
 
 CLEAN, CORRUPT = Clip("a slow happy song", 1), Clip("a fast sad song", 1)
 SETTINGS = {
@@ -167,3 +168,18 @@ def test_a_training_step_is_that_of_the_cpu(device: str) -> None:
         assert difference(parameter, there.get_parameter(name)) <= FLOAT32, name
     for name in expected:
         assert difference(curves[name].values, expected[name].values) <= FLOAT32, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sparse_products_are_those_of_the_cpu(device: str, dtype: torch.dtype) -> None:
+    """Bags without codes, with one, and with more than a program reads at once; channels that fill no block."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.tensor([0, 0, 1, 40, 41, 41, 60])
+    index = torch.randint(30, (60,), generator=generator)
+    table, rows, value = (
+        torch.randn(shape, generator=generator, dtype=dtype) for shape in ((30, 700), (6, 700), (60,))
+    )
+    for product, given in ((bag_sums, value), (bag_dots, rows)):
+        here = product(table.to(device), index.to(device), given.to(device), start.to(device))
+        assert here.device.type == device
+        assert_close(here, product(table, index, given, start))

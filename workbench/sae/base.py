@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int64
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from workbench.sae.sparse import Codes, Selection, encode
+
 
 class SAEConfig(BaseModel):
     """Sizes of an SAE, and where its inputs come from; each architecture's subclass adds its own settings.
@@ -85,7 +87,24 @@ class SAE(nn.Module, ABC):
 
     def pre_activations(self, x: Float[Tensor, "*rows channel"]) -> Float[Tensor, "*rows feature"]:
         """Return what `activate` is applied to."""
-        return (x - self.b_dec) @ self.W_enc + self.b_enc
+        return self.pre_activations_of(x, slice(None))
+
+    def pre_activations_of(
+        self, x: Float[Tensor, "*rows channel"], features: Int64[Tensor, " some"] | slice
+    ) -> Float[Tensor, "*rows some"]:
+        """Return the pre-activations of some of the features."""
+        shifted = x if self.input_shift is None else x - self.input_shift
+        # Features as rows: the gradient of a choice of columns is slow.
+        return shifted @ self.W_enc.T[features].T + self.b_enc[features]
+
+    def active_codes(self, x: Float[Tensor, "row channel"], select: Selection) -> Codes:
+        """Return the pre-activations that `select` chooses, as codes with sparse gradients."""
+        return encode(x, self.input_shift, self.W_enc, self.b_enc, select)
+
+    @property
+    def input_shift(self) -> Float[Tensor, " channel"] | None:
+        """What is subtracted from the input: `b_dec`."""
+        return self.b_dec
 
     def decode(self, acts: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows channel"]:
         """Return the reconstruction from feature activations."""

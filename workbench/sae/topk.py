@@ -1,6 +1,7 @@
 """TopK: the k largest features of each row are active (Gao et al. 2024, arXiv 2406.04093)."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -57,19 +58,18 @@ class TopKObjective(TopKSettings, Objective):
 
     def step(self, sae: SAE, batch: TrainingBatch) -> TrainingStep:
         """Return the mean squared error, and the weighted auxiliary loss while any feature is dead."""
-        pre = sae.pre_activations(batch.x)
-        codes = largest(pre, self.k)
+        codes = sae.active_codes(batch.x, partial(largest, k=self.k))
         x_hat = decode(codes, sae.W_dec) + sae.b_dec
         terms = {"error": (x_hat - batch.target).square().mean()}
         if self.aux_coefficient and batch.dead.any():
             residual = (batch.target - x_hat).detach()
-            terms["auxiliary"] = self.aux_coefficient * auxiliary_loss(sae, pre, residual, batch.dead)
+            terms["auxiliary"] = self.aux_coefficient * auxiliary_loss(sae, batch.x, residual, batch.dead)
         return TrainingStep(terms, x_hat, fired(codes, sae.config.d_sae))
 
 
 def auxiliary_loss(
     sae: SAE,
-    pre: Float[Tensor, "row feature"],
+    x: Float[Tensor, "row channel_in"],
     residual: Float[Tensor, "row channel"],
     dead: Bool[Tensor, " feature"],
 ) -> Float[Tensor, ""]:
@@ -77,9 +77,9 @@ def auxiliary_loss(
 
     Each row uses its largest dead features, half as many as there are channels (Gao et al. 2024, appendix A.2).
     """
-    dead_pre = pre[:, dead]
-    count = min(dead_pre.shape[-1], residual.shape[-1] // 2)
-    prediction = keep_largest(dead_pre, count) @ sae.W_dec[dead]
+    features = dead.nonzero()[:, 0]
+    count = min(len(features), residual.shape[-1] // 2)
+    prediction = keep_largest(sae.pre_activations_of(x, features), count) @ sae.W_dec[features]
     return (prediction - residual).square().mean() / residual.square().mean().clamp(min=ROUNDING)
 
 

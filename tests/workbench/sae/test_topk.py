@@ -61,11 +61,14 @@ def sae_of_four_directions() -> TopKSAE:
 
 
 def test_auxiliary_loss_by_hand() -> None:
-    pre = torch.tensor([[9.0, 1.0, 3.0, 0.0]])
+    sae = sae_of_four_directions()
+    with torch.no_grad():
+        sae.b_enc.copy_(torch.tensor([9.0, 1.0, 3.0, 0.0]))
     residual = torch.tensor([[0.0, -4.0]])
     dead = torch.tensor([False, True, True, True])
     # Half of two channels is one feature: the third, which predicts (0, -3). Error 1 of 16.
-    assert auxiliary_loss(sae_of_four_directions(), pre, residual, dead).item() == pytest.approx(1 / 16)
+    loss = auxiliary_loss(sae, torch.zeros(1, 2), residual, dead)
+    assert loss.item() == pytest.approx(1 / 16)
 
 
 @pytest.mark.parametrize(
