@@ -1,11 +1,11 @@
-"""A feature's activation over one clip, computed from the activation cache on demand and memoised."""
+"""A feature's activation over one clip, looked up in the codes of the clip, and memoised."""
 
 from functools import lru_cache
 from pathlib import Path
 
 import xarray as xr
 
-from analyses.sae.run import feature_trace
+from analyses.sae.trace import feature_trace
 from dashboards.results import Identity, result_identity
 from workbench.studies.study import Study
 

@@ -75,6 +75,6 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu", name:
             {"train_step": [0]},
             {"input_scale": scale.factor},
         )
-        result = describe(study, sae.to(device), untrained, clips, site, pass_name)
+        result = describe(study, name, sae.to(device), untrained, clips, site, pass_name)
         result = result.assign_attrs(published=origin.source)
         return save_sae(study, name, sae, result, spec, time.monotonic() - started)

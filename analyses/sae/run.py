@@ -1,24 +1,26 @@
-"""A study's sparse autoencoders: train one on the cache, describe its features, follow a feature through a clip."""
+"""A study's sparse autoencoders: train one on the cache, describe its features, and keep both in the study."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from pydantic import BaseModel
 
-from analyses.sae.features import encoded, feature_table
+from analyses.sae.codes import Axes, encode_clip, keep_codes, new_codes, write_codes
+from analyses.sae.features import feature_table
 from analyses.sae.metrics import EXPLAINED_VARIANCE
-from analyses.sae.names import PREFIX, chosen_name, has_sae, load_sae, sae_folder
+from analyses.sae.names import FOLDER, PREFIX, chosen_name, has_sae, sae_folder
 from analyses.sae.quality import gate, quality
 from analyses.sae.rows import by_clip, split_by_prompt
 from analyses.sae.train import TrainSpec, train_sae, train_spec
-from cache.errors import UserError
+from cache.opening import remove_file, remove_folder
 from workbench.engine.sites import numbered_site
 from workbench.sae.base import SAE
-from workbench.sae.folder import save_folder
+from workbench.sae.folder import CONFIG_FILE, save_folder
 from workbench.sae.gate import set_gate
 from workbench.studies.study import Study
 
@@ -69,22 +71,22 @@ def run_sae(
         sae, curves = train_sae(rows, spec, device, progress)
         sae.to(device)
 
-        result = describe(study, sae, curves, held_out, spec.site, spec.pass_name)
+        result = describe(study, name, sae, curves, held_out, spec.site, spec.pass_name)
         return save_sae(study, name, sae, result, spec, time.monotonic() - started)
 
 
 def describe(
-    study: Study, sae: SAE, curves: xr.Dataset, held_out: list[int], site: str, pass_name: str
+    study: Study, name: str, sae: SAE, curves: xr.Dataset, held_out: list[int], site: str, pass_name: str
 ) -> xr.Dataset:
     """Return the result of an SAE on a study: its curves, its metrics on held-out clips, its features on all clips.
 
-    The final loss is scaled by the curves' attribute `input_scale`.
+    The final loss is scaled by the curves' attribute `input_scale`. The codes of all clips are written for `save_sae`.
     """
     cache, clips = study.cache, study.clips
     of_clips = partial(by_clip, cache, site, pass_name)
     sigmas = dict(zip(cache.plan.steps, cache.plan.sigmas, strict=True))
     measured = quality(sae, of_clips(held_out), sigmas, curves.attrs["input_scale"])
-    table = feature_table(sae, lambda: of_clips(clips["clip"].tolist()), clips, cache.plan)
+    table = _describe_features(study, name, sae, of_clips(clips["clip"].tolist()))
     result = xr.merge([curves, measured, table], combine_attrs="drop")
     return result.assign_attrs(
         kind=KIND,
@@ -99,12 +101,25 @@ def describe(
     )
 
 
+def _describe_features(study: Study, name: str, sae: SAE, clip_acts: Iterator[np.ndarray]) -> xr.Dataset:
+    """Encode every clip once, write its codes, and return the table of features that is computed from them."""
+    axes, clips = Axes.of_plan(study.cache.plan), study.clips
+    folder = new_codes(Path(FOLDER, name))
+    remove_folder(study.path, folder)  # of a process that was killed
+    encoded = (encode_clip(sae, acts, axes.steps) for acts in clip_acts)
+    codes = write_codes(study.path, folder, clips["clip"].tolist(), encoded, axes)
+    return feature_table(codes, axes, sae.W_dec.numpy(force=True), clips)
+
+
 def save_sae(
     study: Study, name: str, sae: SAE, result: xr.Dataset, spec: BaseModel, seconds: float
 ) -> xr.Dataset:
     """Save an SAE and its result, and return the result; an SAE is never stored beside another SAE's result."""
     study.remove_result(PREFIX + name)
     set_gate(sae, gate(result))
+    # The configuration exists only while codes and weights are those of one SAE.
+    remove_file(study.path, Path(FOLDER, name, CONFIG_FILE))
+    keep_codes(study.path, Path(FOLDER, name))
     save_folder(sae.cpu(), sae_folder(study, name), study.path)
     return study.save_result(PREFIX + name, result.assign_attrs(name=name), spec, seconds)
 
@@ -117,35 +132,3 @@ def trained_name(study: Study, spec: TrainSpec, name: str = "") -> str:
     """
     found = chosen_name(study, spec, spec.site, name)
     return found if has_sae(study, found) and study.is_done(PREFIX + found, spec) else ""
-
-
-def feature_trace(study: Study, name: str, feature: int, clip: int) -> xr.DataArray:
-    """Compute the activations of one feature over one clip, dims (step, token), coords step, sigma and seconds.
-
-    They are computed from the cached activations of the pass that the SAE was trained on.
-
-    Raises:
-        UserError: if the study has no such SAE, or there is no such feature or clip.
-    """
-    sae = load_sae(study, name)
-    if not 0 <= feature < sae.config.d_sae:
-        raise UserError(
-            f"The sparse autoencoder '{name}' has features 0 to {sae.config.d_sae - 1}; got {feature}."
-        )
-    cache = study.cache
-    site, pass_name = (sae.config.metadata.get(key) for key in ("hook_name", "pass_name"))
-    if not (isinstance(site, str) and isinstance(pass_name, str) and cache.channels(site) == sae.config.d_in):
-        raise UserError(
-            f"The sparse autoencoder '{name}' in {study.path} was not trained on these activations. Train it again."
-        )
-    acts = next(encoded(sae, by_clip(cache, site, pass_name, [clip])))
-    return xr.DataArray(
-        acts[..., feature].numpy(),
-        dims=("step", "token"),
-        coords={
-            "step": list(cache.plan.steps),
-            "sigma": ("step", list(cache.plan.sigmas)),
-            "seconds": ("token", np.arange(cache.plan.tokens) * cache.plan.token_seconds),
-        },
-        name=f"{name} feature {feature}",
-    )

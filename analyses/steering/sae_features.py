@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
 
+from analyses.sae.feature_scores import SCORES, Responses, most_specific
 from analyses.steering.capture import GroupSums, Method, PairCapture, PairOptions, PairValues, fit
-from analyses.steering.feature_scores import SCORES, Responses, most_specific
 from analyses.steering.reliability import REFITS, reliability_of_refits
 from analyses.steering.vector import Vector
 from cache.errors import UserError
@@ -31,7 +31,7 @@ class SAEFeatures(Method):
     """The decoder rows of the `k` features of each site, pass and step that are most specific to the positive prompts.
 
     `saes` are by site; sites without one get no direction. The `score` says how specific a feature is (see
-    `analyses.steering.feature_scores`); features with a score of 0 or less are left out. If `contrastive`, the decoder
+    `analyses.sae.feature_scores`); features with a score of 0 or less are left out. If `contrastive`, the decoder
     rows of the `k` features most specific to the negative prompts are subtracted. An autoencoder must be good enough at
     every step (see `workbench.sae.gate`), unless `ignore_gate`.
     """

@@ -3,10 +3,10 @@
 from typing import get_args
 
 from analyses import steering_spec
+from analyses.sae.feature_scores import SCORES
 from analyses.steering import asking
 from analyses.steering.audio_descriptors import DESCRIPTORS
 from analyses.steering.descriptor import UNITS, DescriptorMethod
-from analyses.steering.feature_scores import SCORES
 from analyses.steering.vector import PASS_MODES, Operation, PassMode
 
 

@@ -9,7 +9,8 @@ import torch
 
 from analyses.sae.names import load_sae
 from analyses.sae.published import convert_sae, import_sae
-from analyses.sae.run import feature_trace, run_sae, trained_name
+from analyses.sae.run import run_sae, trained_name
+from analyses.sae.trace import feature_trace
 from analyses.sae.train import TrainSpec, initial_sae, measure_scale, train_sae, train_spec
 from cache.errors import UserError
 from dashboards.figures.sae_training import training_frame

@@ -9,10 +9,15 @@ import torch
 import xarray as xr
 from sklearn.metrics import roc_auc_score
 
-from analyses.sae.features import BINS, TOP_CLIPS, auroc, concept_aurocs, feature_table, shuffled_aurocs
+from analyses.sae.activity import BINS
+from analyses.sae.auroc import auroc, chance_aurocs, concept_aurocs
+from analyses.sae.codes import Axes, encode_clip
+from analyses.sae.concept_scores import SCORED
+from analyses.sae.features import TOP_CLIPS, feature_table
 from analyses.sae.metrics import Reconstruction
 from analyses.sae.names import load_sae
-from analyses.sae.run import feature_trace, run_sae
+from analyses.sae.run import run_sae
+from analyses.sae.trace import feature_trace
 from analyses.sae.train import train_spec
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, CONCEPTS, PLANTED, SIGMAS, STEPS, TOKEN_SECONDS, TOKENS
@@ -129,6 +134,8 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
     top = dict.fromkeys(("top_clip", "top_activation", "top_second", "top_step"), ("feature", "rank"))
     curves = dict.fromkeys(("loss", "explained_variance", "l0", "dead_fraction"), ("train_step",))
     metrics = ("explained_variance", "normalised_error", "l0", "dead_fraction", "dense_fraction")
+    scores = [f"{name}{end}" for name in SCORED for end in ("", "_lo", "_hi")] + ["p_adjusted"]
+    nearest = ("decoder_neighbour", "decoder_cosine", "coactive_neighbour", "coactive_jaccard")
     assert {name: variable.dims for name, variable in result.data_vars.items()} == {
         **curves,
         "final_loss": (),
@@ -140,8 +147,11 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
         "hist_count": ("feature", "bin"),
         "hist_edge": ("feature", "bin"),
         "step_profile": ("feature", "step"),
-        "auroc": ("feature", "value"),
         "auroc_shuffled": ("value",),
+        "label": ("feature",),
+        **dict.fromkeys(scores, ("feature", "value")),
+        **dict.fromkeys(nearest, ("feature", "neighbour")),
+        **{name.replace("top", "quantile"): ("feature", "quantile") for name in top},
     }
     expected = {
         "kind": "sae",
@@ -162,6 +172,37 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
 def test_the_result_is_saved(planted_study: Study, result: xr.Dataset) -> None:
     xr.testing.assert_identical(planted_study.result(f"sae-{SITE}"), result)
     assert planted_study.is_done(f"sae-{SITE}", SPEC)
+
+
+def test_the_table_is_that_of_the_activations(
+    planted_study: Study, result: xr.Dataset, acts: np.ndarray
+) -> None:
+    """Quantiles, neighbours and labels of a whole run; each is compared in a test of its own."""
+    flat = acts.reshape(-1, D_SAE)
+    best = result.auroc.sel(value="tempo=fast").argmax("feature").item()
+    assert result.label[best] == "tempo=fast"
+    assert set(result.label.values.tolist()) <= {"", "tempo=fast", "tempo=slow"}
+    row = result.sel(feature=best)
+    positive = flat[flat[:, best] > 0, best]
+    assert_close(row.quantile_activation, np.quantile(positive, row["quantile"], method="inverted_cdf"))
+    for clip, second, step, value in zip(
+        row.quantile_clip, row.quantile_second, row.quantile_step, row.quantile_activation, strict=True
+    ):
+        token = round(second.item() / TOKEN_SECONDS)
+        assert acts[clip.item(), STEPS.index(step.item()), token, best] == value
+    w_dec = load_sae(planted_study, SITE).W_dec.numpy(force=True)
+    nearest = row.decoder_neighbour[0].item()
+    assert_close(row.decoder_cosine[0], w_dec[best] @ w_dec[nearest])
+    active, other = flat[:, best] > 0, flat[:, row.coactive_neighbour[0].item()] > 0
+    assert row.coactive_jaccard[0] == pytest.approx((active & other).sum() / (active | other).sum())
+
+
+def test_the_folder_has_configuration_weights_and_codes(planted_study: Study, result: xr.Dataset) -> None:
+    folder = planted_study.path / "sae" / SITE
+    assert result.sizes["feature"] == D_SAE
+    names = {file.relative_to(folder).parts[0] for file in folder.rglob("*")}
+    assert names == {"cfg.json", "sae_weights.safetensors", "codes"}
+    assert len(list((folder / "codes").iterdir())) == len(planted_study.clips)
 
 
 def test_a_trace_is_the_encoding_of_the_cached_clip(planted_study: Study, acts: np.ndarray) -> None:
@@ -192,7 +233,9 @@ def test_dead_features_and_clips_in_which_a_feature_is_silent(planted_study: Stu
     )
     acts = np.zeros((4, len(STEPS), TOKENS, 1), dtype=np.float32)
     acts[1, 1, 2] = 4.0
-    table = feature_table(sae, lambda: acts, clips, planted_study.cache.plan)
+    axes = Axes.of_plan(planted_study.cache.plan)
+    codes = [encode_clip(sae, of_clip, axes.steps) for of_clip in acts]
+    table = feature_table(codes, axes, sae.W_dec.numpy(force=True), clips)
     assert table.top_clip.values.tolist() == [[1, -1, -1, -1], [-1] * 4]
     np.testing.assert_array_equal(table.top_activation, [[4, np.nan, np.nan, np.nan], [np.nan] * 4])
     np.testing.assert_array_equal(table.top_second[0], [2 * TOKEN_SECONDS, np.nan, np.nan, np.nan])
@@ -204,15 +247,16 @@ def test_dead_features_and_clips_in_which_a_feature_is_silent(planted_study: Stu
     np.testing.assert_array_equal(table.auroc, [[0.75, 0.25], [np.nan, np.nan]])
 
 
-def test_on_noise_few_features_are_above_shuffled_labels() -> None:
+def test_on_noise_few_features_are_above_shuffled_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """With 200 features of 24 prompts the best one separates any value well; in some 5 % of draws it is above."""
+    monkeypatch.setattr("analyses.sae.auroc.SHUFFLES", 200)
     labels = np.repeat(["fast", "slow"], 12)
     clips = pd.DataFrame({"encoding": np.arange(24).repeat(2), "label_tempo": labels.repeat(2)})
     above = []
     for draw in range(200):
         noise = np.random.default_rng(draw).normal(size=(24, 200)).repeat(2, axis=0)
         _, areas = concept_aurocs(noise, clips)
-        above.append(bool((areas.max(axis=0) > shuffled_aurocs(noise, clips, seed=draw)).any()))
+        above.append(bool((areas.max(axis=0) > chance_aurocs(noise, clips, seed=draw).auroc).any()))
     assert areas.max() > 0.75
     assert 0.01 < np.mean(above) < 0.12, "two values, mirror images of each other"
 
@@ -222,11 +266,11 @@ def test_labels_are_shuffled_between_prompts() -> None:
     prompts = np.arange(6).repeat([5, 1, 1, 1, 1, 1])
     clips = pd.DataFrame({"encoding": prompts, "label_mood": np.where(prompts < 3, "happy", "sad")})
     feature = (prompts == 0)[:, None].astype(float)
-    happy, sad = shuffled_aurocs(feature, clips)
+    happy, sad = chance_aurocs(feature, clips).auroc
     # The prompt is happy in half of all shuffles: 5 of 7 happy clips are active, and none of 3 sad ones.
     assert happy == pytest.approx((5 + 2 / 2) / 7)
     assert sad == pytest.approx((5 + 2 / 2) / 7)
-    assert np.isnan(shuffled_aurocs(feature[:, :0], clips)).all()
+    assert np.isnan(chance_aurocs(feature[:, :0], clips).auroc).all()
 
 
 def test_auroc_by_hand() -> None:
@@ -257,7 +301,7 @@ def test_prompts_that_are_the_same_tokens_count_as_one() -> None:
     clips = pd.DataFrame({"encoding": read, "prompt_id": np.arange(24) // 2, "label_tempo": tempo})
     feature = (tempo == "slow")[:, None].astype(float)
     np.testing.assert_array_equal(concept_aurocs(feature, clips)[1], [[0, 1]])
-    np.testing.assert_array_equal(shuffled_aurocs(feature, clips), [1, 1])
+    np.testing.assert_array_equal(chance_aurocs(feature, clips).auroc, [1, 1])
 
 
 def test_a_value_of_several_spellings_of_one_prompt_has_no_auroc() -> None:
@@ -271,7 +315,7 @@ def test_a_value_of_several_spellings_of_one_prompt_has_no_auroc() -> None:
     names, aurocs = concept_aurocs(np.arange(6.0)[:, None], clips)
     assert names == ["tempo=fast", "tempo=slow"]
     assert np.isnan(aurocs).all()
-    assert np.isnan(shuffled_aurocs(np.arange(6.0)[:, None], clips)).all()
+    assert np.isnan(chance_aurocs(np.arange(6.0)[:, None], clips).auroc).all()
 
 
 def test_values_that_are_the_same_tokens_have_no_auroc() -> None:
@@ -281,7 +325,7 @@ def test_values_that_are_the_same_tokens_have_no_auroc() -> None:
     names, aurocs = concept_aurocs(np.array([[0.0, 1, 5, 2, 3, 4]]).T, clips)
     assert names == ["instrument=oboe", "instrument=violin", "instrument=zither"]
     np.testing.assert_array_equal(aurocs, [[np.nan, 1, np.nan]])
-    np.testing.assert_array_equal(np.isnan(shuffled_aurocs(np.zeros((6, 1)), clips)), [True, False, True])
+    np.testing.assert_array_equal(np.isnan(chance_aurocs(np.zeros((6, 1)), clips).auroc), [True, False, True])
 
 
 @pytest.mark.parametrize("prompts", [[0, 0, 1, 2], [0, 1, 2, 2], [0, 0, 1, 1]])

@@ -8,7 +8,8 @@ import torch
 from analyses.sae.metrics import Reconstruction
 from analyses.sae.names import load_sae
 from analyses.sae.published import PublishedSAESpec, convert_sae, import_sae
-from analyses.sae.run import feature_trace, run_sae
+from analyses.sae.run import run_sae
+from analyses.sae.trace import feature_trace
 from analyses.sae.train import train_spec
 from cache.errors import UserError
 from dashboards.figures.sae_training import draw_screen, training_frame

@@ -33,12 +33,12 @@ class Responses:
     """Activations of features on the positive or on the negative prompts, summed over the clips of several groups.
 
     `sums` and `squares` are sums over the clips and tokens of each group, `n` is the number of clips and tokens in all
-    groups together.
+    groups together, or in those of each cell.
     """
 
     sums: Float[np.ndarray, "group *cell feature"]
     squares: Float[np.ndarray, "group *cell feature"]
-    n: float
+    n: float | Float[np.ndarray, "*#cell 1"]
 
     @property
     def mean(self) -> Scores:

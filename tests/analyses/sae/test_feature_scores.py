@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from analyses.steering.feature_scores import SCORES, Responses, most_specific
+from analyses.sae.feature_scores import SCORES, Responses, most_specific
 from tests.tolerances import OPTIMISED, assert_close
 
 CLIPS, TOKENS, FEATURES = 6, 4, 5
