@@ -39,7 +39,12 @@ def save_folder(sae: SAE, folder: Path, root: Path | None = None) -> None:
         partial.write_bytes(
             tensor_bytes({name: value.cpu().numpy() for name, value in sae.state_dict().items()})
         )
-    with replacing(config, root) as partial:
+    save_config(sae, folder, root)
+
+
+def save_config(sae: SAE, folder: Path, root: Path | None = None) -> None:
+    """Write `cfg.json` alone, beside weights that are there already."""
+    with replacing(folder / CONFIG_FILE, root) as partial:
         partial.write_text(json.dumps({**sae.config.model_dump(), **sae.config.FIXED, **FORMAT}))
 
 
