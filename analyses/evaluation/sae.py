@@ -87,9 +87,11 @@ def evaluate_sae(
     with study.making(spec.result_name):
         if study.is_done(spec.result_name, spec):
             return study.result(spec.result_name)
-        for sentence in filter(
-            None, [spec.pairs and too_few_pairs(spec.pairs), study.replaced(spec.result_name, spec)]
-        ):
+        sentences = [
+            too_few_pairs(spec.pairs) if spec.pairs else "",
+            study.replaced(spec.result_name, spec),
+        ]
+        for sentence in filter(None, sentences):
             note(sentence)
         held_out = [int(clip) for clip in np.atleast_1d(trained.attrs["held_out_clips"])]
         steps = trained["step"].values.tolist()
