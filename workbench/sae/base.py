@@ -36,7 +36,7 @@ class SAEConfig(BaseModel):
     @property
     def settings(self) -> dict[str, Any]:
         """Settings specific to this architecture."""
-        return self.model_dump(exclude=set(SAEConfig.model_fields))
+        return self.model_dump(exclude=set(SAEConfig.model_fields), by_alias=True)
 
     @property
     def d_out(self) -> int:
@@ -50,6 +50,9 @@ class SAE(nn.Module, ABC):
     Parameters have SAELens' names and axes: `W_enc` (channel, feature), `b_enc` (feature), `W_dec` (feature,
     channel), `b_dec` (channel). Without `weights`, all are zero.
     """
+
+    STORED_NAMES: ClassVar[Mapping[str, str]] = {}
+    """Names that parameters have in files, where they differ."""
 
     config: SAEConfig
     W_enc: nn.Parameter
@@ -127,6 +130,22 @@ class SAE(nn.Module, ABC):
         """
         self.b_enc.div_(factor)
         self.b_dec.div_(factor)
+
+    @torch.no_grad()
+    def scale_features(self, factor: Float[Tensor, " feature"]) -> None:
+        """Multiply the features' activations by positive factors, and divide their decoder rows by them.
+
+        The reconstruction stays the same, unless the k largest are chosen and the factors differ. An architecture with
+        a threshold must also multiply the threshold.
+        """
+        self.W_enc.mul_(factor)
+        self.b_enc.mul_(factor)
+        self.W_dec.div_(factor[:, None])
+
+    @torch.no_grad()
+    def shift_input(self, shift: Float[Tensor, " channel"]) -> None:
+        """Turn the SAE into one whose features for `x` are those that it had for `x + shift`."""
+        self.b_enc.add_((shift.double() @ self.W_enc.double()).to(self.b_enc.dtype))
 
     def extra_repr(self) -> str:
         """Sizes and settings for `repr`."""

@@ -11,8 +11,9 @@ from cache.opening import UnsafeFile, file_size, remove_file
 from cache.wording import quoted
 from workbench.documents import read_document
 from workbench.files import replacing
-from workbench.sae.architectures import ARCHITECTURES, Architecture
-from workbench.sae.base import SAE
+from workbench.sae.architectures import Architecture, kept_architectures
+from workbench.sae.base import SAE, SAEConfig
+from workbench.sae.saelens import FOLDED, RELU_TRANSCODER, UnsupportedSAE, current_form, current_weights, fold
 from workbench.tensor_files import load_tensors, tensor_bytes
 
 CONFIG_FILE = "cfg.json"
@@ -21,10 +22,6 @@ MAX_CONFIG_BYTES = 2**24
 
 # SAELens keeps a folder's metadata only if the folder says that its format is that of version 6.
 FORMAT = {"sae_lens_version": "6.0.0", "dtype": "float32", "device": "cpu"}
-
-
-class UnsupportedSAE(UserError):
-    """The autoencoder's arithmetic is that of no supported architecture."""
 
 
 def save_folder(sae: SAE, folder: Path, root: Path | None = None) -> None:
@@ -37,19 +34,21 @@ def save_folder(sae: SAE, folder: Path, root: Path | None = None) -> None:
         # The configuration exists only while the weights are complete.
         remove_file(root or folder, config.relative_to(root or folder))
         partial.write_bytes(
-            tensor_bytes({name: value.cpu().numpy() for name, value in sae.state_dict().items()})
+            tensor_bytes(
+                {
+                    sae.STORED_NAMES.get(name, name): value.cpu().numpy()
+                    for name, value in sae.state_dict().items()
+                }
+            )
         )
-    save_config(sae, folder, root)
-
-
-def save_config(sae: SAE, folder: Path, root: Path | None = None) -> None:
-    """Write `cfg.json` alone, beside weights that are there already."""
-    with replacing(folder / CONFIG_FILE, root) as partial:
-        partial.write_text(json.dumps({**sae.config.model_dump(), **sae.config.FIXED, **FORMAT}))
+    with replacing(config, root) as partial:
+        partial.write_text(json.dumps({**sae.config.model_dump(by_alias=True), **sae.config.FIXED, **FORMAT}))
 
 
 def load_folder(folder: Path, root: Path | None = None) -> SAE:
-    """Read a folder written by `save_folder`, or a SAELens folder with the same arithmetic, as float32 on the CPU.
+    """Read a folder written by `save_folder` or SAELens, as float32 on the CPU.
+
+    SAELens' settings that have no counterpart here, but equal weights, are moved into the weights (`saelens.fold`).
 
     Raises:
         UserError: if the folder is missing or damaged, its configuration needs unsupported arithmetic, or there are
@@ -59,33 +58,49 @@ def load_folder(folder: Path, root: Path | None = None) -> SAE:
     if not folder.is_dir() or file_size(root or folder, inside / CONFIG_FILE) is None:
         raise UserError(f"{folder} is not a sparse autoencoder (it has no {CONFIG_FILE}). Train one first.")
     try:
-        stored = read_document(root or folder, inside / CONFIG_FILE, MAX_CONFIG_BYTES)
-        architecture = _architecture(stored, folder / CONFIG_FILE)
-        config = architecture.config.model_validate(
-            {name: stored[name] for name in architecture.config.model_fields}
+        stored = current_form(read_document(root or folder, inside / CONFIG_FILE, MAX_CONFIG_BYTES))
+        name = str(stored["architecture"])
+        architecture = _architecture(name, stored, folder / CONFIG_FILE)
+        arrays, _ = load_tensors(root or folder, inside / WEIGHTS_FILE)
+        weights = current_weights(
+            {key: torch.from_numpy(value).float() for key, value in arrays.items()}, name
         )
-        weights, _ = load_tensors(root or folder, inside / WEIGHTS_FILE)
-        return architecture.sae(
-            config, {name: torch.from_numpy(value).float() for name, value in weights.items()}
+        own_names = {there: name for name, there in architecture.sae.STORED_NAMES.items()}
+        sae = architecture.sae(
+            _config(architecture, stored),
+            {own_names.get(key, key): value for key, value in weights.items()},
         )
+        fold(sae, stored)
+        return sae
     except (UnsafeFile, UnsupportedSAE):
         raise
     except (FileNotFoundError, ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(f"The sparse autoencoder in {folder} is damaged. Train it again.") from error
 
 
-def _architecture(stored: dict[str, Any], file: Path) -> Architecture:
+def _config(architecture: Architecture, stored: dict[str, Any]) -> SAEConfig:
+    """Return the entries of a configuration that its architecture has."""
+    names = {field.alias or name for name, field in architecture.config.model_fields.items()} - {
+        "architecture"
+    }
+    stored = {"metadata": {}, **stored}
+    return architecture.config.model_validate({name: stored[name] for name in names})
+
+
+def _architecture(name: str, stored: dict[str, Any], file: Path) -> Architecture:
     """Return a configuration's architecture; raises UnsupportedSAE if no supported one has its arithmetic."""
-    name = str(stored["architecture"])
-    if name not in ARCHITECTURES:
-        allowed = " or ".join(map(repr, ARCHITECTURES))
+    supported = kept_architectures()
+    supported[RELU_TRANSCODER] = supported["jumprelu_transcoder"]
+    if name not in supported:
+        allowed = ", ".join(map(repr, supported))
         raise UnsupportedSAE(
-            f"{file} is of an autoencoder that is not supported: {quoted(name)}. It must be {allowed}."
+            f"{file} is of an autoencoder that is not supported: {quoted(name)}. It must be one of {allowed}."
         )
-    for key, value in ARCHITECTURES[name].config.FIXED.items():
+    fixed = supported[name].config.FIXED
+    for key, value in fixed.items():
         given = stored.get(key, value)
-        if given != value:
+        if given != value and (key, given) not in FOLDED:
             raise UnsupportedSAE(
                 f"{file} is of an autoencoder that is not supported: {key}={repr(given)[:80]}. It must be {value!r}."
             )
-    return ARCHITECTURES[name]
+    return supported[name]

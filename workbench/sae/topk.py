@@ -52,7 +52,7 @@ class TopKSAE(SAE):
 class TopKObjective(TopKSettings, Objective):
     """Squared error, plus `aux_coefficient` times the auxiliary loss, which revives dead features."""
 
-    def new_sae(self, d_in: int, d_sae: int, metadata: Mapping[str, Any]) -> TopKSAE:
+    def new_sae(self, d_in: int, d_sae: int, metadata: Mapping[str, Any]) -> SAE:
         """Return a TopK SAE with all weights zero."""
         return TopKSAE(TopKConfig(d_in=d_in, d_sae=d_sae, k=self.k, metadata=dict(metadata)))
 

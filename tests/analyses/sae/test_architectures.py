@@ -140,8 +140,8 @@ def test_without_its_entry_its_folder_is_not_supported(
     ("options", "message"),
     [
         (
-            {"architecture": "gated"},
-            "Unknown autoencoder architecture 'gated'. Use one of topk, soft_threshold",
+            {"architecture": "temporal"},
+            "Unknown autoencoder architecture 'temporal'. Use one of topk, .*soft_threshold",
         ),
         ({"l1_coefficient": 0.1}, "l1_coefficient is not a known name"),
         ({"architecture": "soft_threshold", "k": 8}, "k is not a known name"),

@@ -1,14 +1,32 @@
-"""A TopK autoencoder with random weights."""
+"""Autoencoders with random weights."""
+
+from typing import TypeVar
 
 import torch
 
+from workbench.sae.architectures import ARCHITECTURES
+from workbench.sae.base import SAE
 from workbench.sae.topk import TopKConfig, TopKSAE
+
+Kind = TypeVar("Kind", bound=SAE)
 
 
 def random_sae(d_in: int = 6, d_sae: int = 20, k: int = 3) -> TopKSAE:
-    sae = TopKSAE(TopKConfig(d_in=d_in, d_sae=d_sae, k=k, metadata={"hook_name": "tf1.cross_attn"}))
+    return randomised(
+        TopKSAE(TopKConfig(d_in=d_in, d_sae=d_sae, k=k, metadata={"hook_name": "tf1.cross_attn"}))
+    )
+
+
+def random_kind(architecture: str, d_in: int = 6, d_sae: int = 20) -> SAE:
+    """What an architecture's objective trains, with its default settings."""
+    objective = ARCHITECTURES[architecture].objective.model_validate({})
+    return randomised(objective.new_sae(d_in, d_sae, {"hook_name": "tf1.cross_attn"}))
+
+
+def randomised(sae: Kind) -> Kind:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in sae.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        for name, parameter in sae.named_parameters():
+            drawn = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(drawn.abs() / 2 if name == "threshold" else drawn)
     return sae

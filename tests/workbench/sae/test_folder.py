@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cache.errors import UserError
-from tests.workbench.sae.random_sae import random_sae
+from tests.workbench.sae.random_sae import random_kind, random_sae
 from workbench.artefacts import read_sae
+from workbench.sae.architectures import ARCHITECTURES
 from workbench.sae.folder import load_folder, save_folder
+from workbench.sae.standard import StandardSAE
 
 
 def test_saved_and_loaded_weights_are_bit_equal(tmp_path: Path) -> None:
@@ -70,7 +72,12 @@ def test_an_interrupted_save_leaves_no_folder_that_loads(
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("architecture", "jumprelu"), ("normalize_activations", "layer_norm"), ("apply_b_dec_to_input", False)],
+    [
+        ("architecture", "matching_pursuit"),
+        ("normalize_activations", "layer_norm"),
+        ("reshape_activations", "hook_z"),
+        ("apply_b_dec_to_input", 2),
+    ],
 )
 def test_other_arithmetic_is_refused(tmp_path: Path, key: str, value: object) -> None:
     save_folder(random_sae(), tmp_path)
@@ -81,15 +88,80 @@ def test_other_arithmetic_is_refused(tmp_path: Path, key: str, value: object) ->
         load_folder(tmp_path)
 
 
-@pytest.mark.parametrize("architecture", ["jumprelu", "gated", "standard", "matryoshka_batchtopk"])
+@pytest.mark.parametrize("architecture", ["matching_pursuit", "temporal", "skip_transcoder", "batchtopk"])
 def test_other_architectures_of_saelens_are_not_damaged(tmp_path: Path, architecture: str) -> None:
-    """They have neither k nor weights of these names."""
+    """They have neither k nor weights of these names; a BatchTopK one is a checkpoint of a training."""
     (tmp_path / "cfg.json").write_text(json.dumps({"architecture": architecture, "d_in": 4, "d_sae": 8}))
     save_file({"threshold": torch.zeros(8)}, tmp_path / "sae_weights.safetensors")
     with pytest.raises(UserError, match=f"not supported: '{architecture}'"):
         load_folder(tmp_path)
     with pytest.raises(UserError, match=f"not supported: '{architecture}'"):
         read_sae(str(tmp_path), "tf6.cross_attn")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_any_architecture_keeps_is_saved_and_loaded(tmp_path: Path, architecture: str) -> None:
+    objective = ARCHITECTURES[architecture].objective.model_validate({})
+    sae = objective.trained(random_kind(architecture))
+    save_folder(sae, tmp_path)
+    loaded = load_folder(tmp_path)
+    assert type(loaded) is type(sae) is ARCHITECTURES[architecture].sae
+    assert loaded.config == sae.config
+    rows = torch.randn(10, 6, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(loaded.encode(rows), sae.encode(rows))
+        assert torch.equal(loaded(rows), sae(rows))
+
+
+def test_a_batch_topk_sae_names_its_training(tmp_path: Path) -> None:
+    save_folder(random_kind("batchtopk"), tmp_path)
+    stored = json.loads((tmp_path / "cfg.json").read_text())
+    assert (stored["architecture"], stored["metadata"]["training_architecture"]) == ("jumprelu", "batchtopk")
+
+
+OLD = {
+    "d_in": 2,
+    "d_sae": 3,
+    "dtype": "torch.float32",
+    "hook_point": "blocks.1.hook_mlp_out",
+    "model_name": "small",
+    "normalize_activations": False,
+    "activation_fn_str": "relu",
+}
+
+
+def old_folder(folder: Path, weights: dict[str, torch.Tensor] | None = None, **settings: object) -> Path:
+    (folder / "cfg.json").write_text(json.dumps({**OLD, **settings}))
+    sizes = {"W_enc": (2, 3), "b_enc": (3,), "W_dec": (3, 2), "b_dec": (2,)}
+    ones = {name: torch.ones(size) for name, size in sizes.items()}
+    save_file({**ones, **(weights or {})}, folder / "sae_weights.safetensors")
+    return folder
+
+
+def test_a_folder_of_saelens_before_version_6_is_read(tmp_path: Path) -> None:
+    sae = load_folder(old_folder(tmp_path, {"scaling_factor": torch.ones(3)}))
+    assert isinstance(sae, StandardSAE)
+    assert sae.config.metadata == {"hook_name": "blocks.1.hook_mlp_out", "model_name": "small"}
+    # x - b_dec = (1, 2): pre-activations 1 + 2 + 1.
+    assert sae.encode(torch.tensor([2.0, 3.0])).tolist() == [4.0, 4.0, 4.0]
+    topk = load_folder(old_folder(tmp_path, activation_fn_str="topk", activation_fn_kwargs={"k": 2}))
+    assert (topk.config.architecture, topk.config.settings) == ("topk", {"k": 2})
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights", "message"),
+    [
+        ({"activation_fn_str": "tanh-relu"}, {}, "activation function is 'tanh-relu'"),
+        ({}, {"scaling_factor": torch.tensor([1.0, 2.0, 1.0])}, "fine-tuned scales"),
+        ({"normalize_activations": "expected_average_only_in"}, {}, "normalize_activations="),
+    ],
+    ids=["activation", "scales", "normalisation"],
+)
+def test_other_arithmetic_before_version_6_is_refused(
+    tmp_path: Path, settings: dict[str, object], weights: dict[str, torch.Tensor], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        load_folder(old_folder(tmp_path, weights, **settings))
 
 
 def test_damage_is_told(tmp_path: Path) -> None:
