@@ -32,6 +32,8 @@ patch study --concept mood --pairs 2 --seeds 1
 probe study --concept mood --folds 4
 sae train study --site {SITE} --expansion 2 --k 8 --train-steps 50
 sae list study
+sae export study {SITE} --format saelens --out exported
+sae import exported --study study --name imported
 export study --figure patching --format pdf
 export study --figure probes --format svg
 export study --figure sae-training --option site={SITE} --format png

@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 from pydantic import BaseModel, ConfigDict
 
+from analyses.sae.export import check_new
 from analyses.sae.names import PREFIX, chosen_name
 from analyses.sae.rows import by_clip
 from analyses.sae.run import describe, save_sae
@@ -15,6 +16,7 @@ from analyses.sae.train import CURVES, measure_scale
 from cache.errors import UserError
 from workbench.artefacts import PublishedSAE
 from workbench.sae.folder import save_folder
+from workbench.sae.transcoder import Transcoder
 from workbench.studies.study import Study
 
 
@@ -35,8 +37,7 @@ def convert_sae(published: PublishedSAE, folder: Path) -> Path:
     Raises:
         UserError: if the folder already contains something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} already exists. Give a new or empty folder.")
+    check_new(folder)
     save_folder(published.sae, folder)
     return folder
 
@@ -51,11 +52,16 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu", name:
 
     Raises:
         UserError: if the study lacks the site or pass, or the width of its activations is not the
-            autoencoder's, or it has another SAE of this name.
+            autoencoder's, or it has another SAE of this name, or the autoencoder is a transcoder.
     """
     started = time.monotonic()
     site, pass_name, sae, origin = published.site, published.pass_name, published.sae, published.origin
     spec = PublishedSAESpec(site=site, pass_name=pass_name, source=origin.source, sha256=origin.sha256)
+    if isinstance(sae, Transcoder):
+        raise UserError(
+            f"{origin.source} is a transcoder, which reconstructs another site than {site}. Give --out instead of "
+            "--study."
+        )
     name = chosen_name(study, spec, site, name)
     with study.making(PREFIX + name):
         cache = study.cache

@@ -1,36 +1,24 @@
-"""Published sparse autoencoders in the format of EleutherAI's sparsify, as published with TADA (arXiv 2602.11910).
+"""Published sparse autoencoders: folders of SAELens, of sparsify, and of TADA (arXiv 2602.11910), which are sparsify's.
 
-A folder `<hookpoint>/` has `cfg.json` and `sae.safetensors` with `encoder.weight` [feature, channel], `encoder.bias`,
-`W_dec` [feature, channel] and `b_dec`. Encoding is TopK(relu((x − b_dec) encoder.weightᵀ + encoder.bias)), decoding
-z W_dec + b_dec. TopK is per row here, even if training took it over the batch (`batch_topk`).
+All have a `cfg.json`; the name of the file with the weights says whose it is.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
-
-import numpy as np
-import torch
+from typing import Any, ClassVar
 
 from cache.errors import UserError
-from workbench.artefacts.checks import shown, table, vector
 from workbench.artefacts.lora import load_safetensors
 from workbench.artefacts.sources import Origin, check_inside, open_source, read_settings, sha256_of
+from workbench.artefacts.sparsify import CONFIG, WEIGHTS, from_sparsify
 from workbench.engine.sites import Site
 from workbench.sae.base import SAE
-from workbench.sae.topk import TopKConfig, TopKSAE
+from workbench.sae.folder import WEIGHTS_FILE as SAELENS_WEIGHTS
+from workbench.sae.folder import from_saelens
 
-CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
-# Settings that change the computation, with the only values supported here.
-_SUPPORTED = {
-    "input_unit_norm": False,
-    "transcode": False,
-    "skip_connection": False,
-    "signed": False,
-    "activation": "topk",
-}
-_CHECKS = {"encoder.weight": table, "encoder.bias": vector, "W_dec": table, "b_dec": vector}
+_FILES = (CONFIG, WEIGHTS, SAELENS_WEIGHTS)
 _HOOKPOINT = re.compile(r"(?:transformer_blocks\.|tf)(\d+)[._-]cross[_-]attn")
 
 
@@ -46,66 +34,58 @@ class PublishedSAE:
     origin: Origin
 
 
-def read_sae(source: str, site: str = "", pass_name: str = "cond") -> PublishedSAE:
+def read_sae(source: str, site: str = "", pass_name: str = "") -> PublishedSAE:
     """Read and validate a published autoencoder.
 
     Args:
         source: its folder, or a folder of several.
-        site: its site; required if the folder's name does not give it, or to choose one of several.
-        pass_name: the guidance pass it was trained on.
+        site: its site; required if neither the folder's name nor its settings give it, or to choose one of several.
+        pass_name: the guidance pass it was trained on; by default that in its settings, else the conditional one.
 
     Raises:
         UserError: if files are missing, damaged or in another format, or their settings are not supported.
     """
-    root = open_source(source, [CONFIG, WEIGHTS, f"*/{CONFIG}", f"*/{WEIGHTS}"])
+    root = open_source(source, [*_FILES, *(f"*/{name}" for name in _FILES)])
     folder = _folder(root, source, site)
-    named = site or _site(folder.name) or _site(source)
+    check_inside(root, *(folder / name for name in _FILES))
+    settings = read_settings(folder / CONFIG)
+    named = site or _site_in(settings) or _site(folder.name) or _site(source)
     if not named:
         raise UserError(
             f"The name of {source} does not include the site. Give the site, such as tf6.cross_attn."
         )
-    check_inside(root, folder / CONFIG, folder / WEIGHTS)
-    settings = read_settings(folder / CONFIG)
-    architecture = settings.get("architecture", "topk")
-    if architecture != "topk":
-        raise UserError(
-            f"{folder / CONFIG} is of an autoencoder that is not supported: {shown(architecture)}. It must be 'topk'."
-        )
-    for key, value in _SUPPORTED.items():
-        if settings.get(key, value) != value:
-            raise UserError(
-                f"{folder / CONFIG} says {key}={shown(settings[key])}; only {value!r} is supported."
-            )
-    file = folder / WEIGHTS
+    file = folder / (SAELENS_WEIGHTS if (folder / SAELENS_WEIGHTS).exists() else WEIGHTS)
     origin = Origin(source, file, sha256_of(file), settings)
-    weights = load_safetensors(file)
-    if set(weights) != set(_CHECKS):
-        names = ", ".join(sorted(weights)[:8])
-        raise UserError(f"{file} must have the weights {', '.join(_CHECKS)}; it has {names}.")
-    checked = {name: check(weights[name], f"{file}, {name}") for name, check in _CHECKS.items()}
-    features, channels = _check_shapes(checked, settings, folder)
-    k = _integer(settings, "k", folder)
-    if not 1 <= k <= features:
-        raise UserError(
-            f"{folder / CONFIG} says k={k}; k must be from 1 to the number of features, {features}."
-        )
-    name = str(Site.parse(named))
     metadata = {
-        "hook_name": name,
-        "pass_name": pass_name,
+        **_metadata(settings),
+        "hook_name": str(Site.parse(named)),
+        "pass_name": pass_name or _pass_in(settings),
         "source": source,
         "source_sha256": origin.sha256,
-        "source_config": settings,
     }
-    config = TopKConfig(d_in=channels, d_sae=features, k=k, metadata=metadata)
-    converted = {
-        "W_enc": checked["encoder.weight"].T,
-        "b_enc": checked["encoder.bias"],
-        "W_dec": checked["W_dec"],
-        "b_dec": checked["b_dec"],
-    }
-    sae = TopKSAE(config, {name: torch.from_numpy(value.copy()) for name, value in converted.items()})
-    return PublishedSAE(name, pass_name, sae, origin)
+    weights = load_safetensors(file)
+    if file.name == WEIGHTS:
+        sae = from_sparsify(settings, weights, folder, {**metadata, "source_config": settings})
+    else:
+        sae = from_saelens({**settings, "metadata": metadata}, weights, folder)
+    return PublishedSAE(metadata["hook_name"], metadata["pass_name"], sae, origin)
+
+
+def _metadata(settings: dict[str, Any]) -> dict[str, Any]:
+    metadata = settings.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _pass_in(settings: dict[str, Any]) -> str:
+    name = _metadata(settings).get("pass_name")
+    return name if isinstance(name, str) else "cond"
+
+
+def _site_in(settings: dict[str, Any]) -> str:
+    """Return the site that the settings name, "" for that of another library."""
+    with suppress(UserError):
+        return str(Site.parse(str(_metadata(settings).get("hook_name"))))
+    return ""
 
 
 def _folder(root: Path, source: str, site: str) -> Path:
@@ -127,30 +107,3 @@ def _folder(root: Path, source: str, site: str) -> Path:
 def _site(name: str) -> str:
     match = _HOOKPOINT.search(name)
     return f"tf{match[1]}.cross_attn" if match else ""
-
-
-def _integer(settings: dict[str, object], key: str, folder: Path) -> int:
-    value = settings.get(key)
-    if type(value) is not int or value < 0:
-        raise UserError(f"{folder / CONFIG} says {key}={shown(value)}; {key} must be a whole number from 0.")
-    return value
-
-
-def _check_shapes(
-    weights: dict[str, np.ndarray], settings: dict[str, object], folder: Path
-) -> tuple[int, int]:
-    """Return the numbers of features and channels; raise UserError if the weights have other shapes."""
-    width = weights["encoder.weight"].shape[1]
-    channels = _integer({"d_in": width, **settings}, "d_in", folder)
-    declared = _integer({"num_latents": 0, **settings}, "num_latents", folder)
-    features = (
-        declared or _integer({"expansion_factor": 0, **settings}, "expansion_factor", folder) * channels
-    )
-    expected = ((features, channels), (features,), (features, channels), (channels,))
-    shapes = tuple(array.shape for array in weights.values())
-    if shapes != expected:
-        raise UserError(
-            f"{folder} has weights of the shapes {', '.join(map(str, shapes))}, but its settings say {features} "
-            f"features of {channels} channels."
-        )
-    return features, channels

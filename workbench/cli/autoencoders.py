@@ -1,6 +1,7 @@
 """Commands for sparse autoencoders."""
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,12 +18,14 @@ from workbench.cli.console import (
     print_table,
     progress,
 )
+from workbench.cli.imports import sae as import_autoencoder
 from workbench.cli.options import offers
 from workbench.cli.parsing import CommandLine
 from workbench.cli.reports import report_sae
 from workbench.sae.settings import TopKSettings
 
-app = CommandLine(help="Train, list and describe sparse autoencoders.", no_args_is_help=True)
+app = CommandLine(help="Train, list, import and export sparse autoencoders.", no_args_is_help=True)
+app.command("import")(import_autoencoder)
 
 Name = Annotated[
     str,
@@ -78,3 +81,22 @@ def list_autoencoders(study_folder: StudyFolder, allow_store: AllowStore = False
         print_table(f"Sparse autoencoders of {study_folder}", pd.DataFrame(lines))
     else:
         output.print(f"{study_folder} has no sparse autoencoders.", soft_wrap=True)
+
+
+@app.command()
+def export(
+    study_folder: StudyFolder,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the autoencoder (`workbench sae list`).")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="New folder to write it to.")],
+    form: Annotated[
+        Literal["saelens", "sparsify"], typer.Option("--format", help="Library whose folder to write.")
+    ] = "saelens",
+    allow_store: AllowStore = False,
+) -> None:
+    """Write an autoencoder of a study as a folder of SAELens or sparsify."""
+    from analyses.sae.export import export_sae
+
+    written = export_sae(open_study(study_folder, allow_store), name, form, out)
+    output.print(f"Wrote {name} for {form} to {written}.", soft_wrap=True)

@@ -87,10 +87,19 @@ def sae(
     study: Annotated[
         Path | None, typer.Option("--study", help="Study to add it to instead, with a table of its features.")
     ] = None,
-    site: Annotated[str, typer.Option(help="Site, if the folder name does not include it.")] = "",
+    site: Annotated[
+        str, typer.Option(help="Site, if neither its settings nor its folder's name include it.")
+    ] = "",
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Name to keep it by in the study; by default that of its site, or the next free one."
+        ),
+    ] = "",
     device: Device = "cpu",
 ) -> None:
-    """Sparse autoencoder: cfg.json and sae.safetensors."""
+    """Sparse autoencoder of SAELens or sparsify: cfg.json and weights."""
+    from analyses.sae.names import sae_folder
     from analyses.sae.published import convert_sae, import_sae
     from workbench.artefacts import read_sae
 
@@ -99,8 +108,7 @@ def sae(
     if isinstance(target, Path):
         written = convert_sae(published, target)
     else:
-        import_sae(target, published, device=device)
-        written = target.path / "sae" / published.site
+        written = sae_folder(target, import_sae(target, published, device, name).attrs["name"])
     config = published.sae.config
     print_rows(
         {

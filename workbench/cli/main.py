@@ -49,7 +49,7 @@ app.add_typer(
     help="Import published artefacts: vectors, autoencoders, score tables, localisation.",
 )
 app.add_typer(pairs_app, name="pairs", help="Build, filter and import counterfactual pairs of captions.")
-app.add_typer(sae_app, name="sae", help="Train, list and describe sparse autoencoders.")
+app.add_typer(sae_app, name="sae", help="Train, list, import and export sparse autoencoders.")
 app.add_typer(steer_app, name="steer", help="Show, list, import and export steering vectors.")
 
 # The demonstration.

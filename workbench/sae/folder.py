@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cache.errors import UserError
@@ -41,12 +42,7 @@ def save_folder(sae: SAE, folder: Path, root: Path | None = None) -> None:
                 }
             )
         )
-    save_config(sae, folder, root)
-
-
-def save_config(sae: SAE, folder: Path, root: Path | None = None) -> None:
-    """Write `cfg.json` alone, beside weights that are there already."""
-    with replacing(folder / CONFIG_FILE, root) as partial:
+    with replacing(config, root) as partial:
         partial.write_text(json.dumps({**sae.config.model_dump(by_alias=True), **sae.config.FIXED, **FORMAT}))
 
 
@@ -63,12 +59,28 @@ def load_folder(folder: Path, root: Path | None = None) -> SAE:
     if not folder.is_dir() or file_size(root or folder, inside / CONFIG_FILE) is None:
         raise UserError(f"{folder} is not a sparse autoencoder (it has no {CONFIG_FILE}). Train one first.")
     try:
-        stored = current_form(read_document(root or folder, inside / CONFIG_FILE, MAX_CONFIG_BYTES))
-        name = str(stored["architecture"])
-        architecture = _architecture(name, stored, folder / CONFIG_FILE)
+        stored = read_document(root or folder, inside / CONFIG_FILE, MAX_CONFIG_BYTES)
+        check_supported(current_form(stored), folder)
         arrays, _ = load_tensors(root or folder, inside / WEIGHTS_FILE)
+    except (UnsafeFile, UnsupportedSAE):
+        raise
+    except (FileNotFoundError, ValueError, KeyError, TypeError, UserError) as error:
+        raise UserError(f"The sparse autoencoder in {folder} is damaged. Train it again.") from error
+    return from_saelens(stored, arrays, folder)
+
+
+def from_saelens(stored: dict[str, Any], arrays: dict[str, np.ndarray], folder: Path) -> SAE:
+    """Return the autoencoder of a SAELens configuration and weights, which were read from a folder.
+
+    Raises:
+        UserError: if they do not fit together, or need unsupported arithmetic.
+    """
+    try:
+        stored = current_form(stored)
+        architecture = check_supported(stored, folder)
         weights = current_weights(
-            {key: torch.from_numpy(value).float() for key, value in arrays.items()}, name
+            {key: torch.from_numpy(value).float() for key, value in arrays.items()},
+            str(stored["architecture"]),
         )
         own_names = {there: name for name, there in architecture.sae.STORED_NAMES.items()}
         sae = architecture.sae(
@@ -77,9 +89,9 @@ def load_folder(folder: Path, root: Path | None = None) -> SAE:
         )
         fold(sae, stored)
         return sae
-    except (UnsafeFile, UnsupportedSAE):
+    except UnsupportedSAE:
         raise
-    except (FileNotFoundError, ValueError, KeyError, TypeError, UserError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         raise UserError(f"The sparse autoencoder in {folder} is damaged. Train it again.") from error
 
 
@@ -92,9 +104,9 @@ def _config(architecture: Architecture, stored: dict[str, Any]) -> SAEConfig:
     return architecture.config.model_validate({name: stored[name] for name in names})
 
 
-def _architecture(name: str, stored: dict[str, Any], file: Path) -> Architecture:
+def check_supported(stored: dict[str, Any], folder: Path) -> Architecture:
     """Return a configuration's architecture; raises UnsupportedSAE if no supported one has its arithmetic."""
-    supported = kept_architectures()
+    name, file, supported = str(stored["architecture"]), folder / CONFIG_FILE, kept_architectures()
     supported[RELU_TRANSCODER] = supported["jumprelu_transcoder"]
     if name not in supported:
         allowed = ", ".join(map(repr, supported))

@@ -11,8 +11,10 @@ import torch
 from safetensors import safe_open
 
 from cache.errors import UserError
+from tests.tolerances import assert_close
 from tests.workbench.artefacts import builders
 from tests.workbench.artefacts.builders import BLOCKS, FEATURES, STEPS, WIDTH
+from tests.workbench.sae.random_sae import random_kind
 from workbench.artefacts import (
     CONCEPTS,
     list_imported,
@@ -28,7 +30,10 @@ from workbench.artefacts import (
 from workbench.artefacts.caa import site_name
 from workbench.artefacts.concepts import find_concept
 from workbench.artefacts.sources import open_source
+from workbench.artefacts.sparsify import write_sparsify
 from workbench.artefacts.written import metadata_of, study_file
+from workbench.sae.folder import save_folder
+from workbench.sae.transcoder import TopKTranscoderObjective
 
 # The two ends of each published concept.
 ENDS = {
@@ -268,7 +273,6 @@ def test_the_number_of_features_may_be_told_either_way(tmp_path: Path) -> None:
     "setting",
     [
         {"input_unit_norm": True},
-        {"transcode": True},
         {"skip_connection": True},
         {"signed": True},
         {"activation": "groupmax"},
@@ -278,6 +282,58 @@ def test_the_number_of_features_may_be_told_either_way(tmp_path: Path) -> None:
 def test_autoencoders_of_another_arithmetic_are_refused(tmp_path: Path, setting: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"says {next(iter(setting))}="):
         read_sae(str(builders.write_sae(tmp_path / "tf1.cross_attn", **setting)))
+
+
+def test_a_transcoder_does_not_subtract_the_decoder_bias(tmp_path: Path) -> None:
+    sae = read_sae(str(builders.write_sae(tmp_path / "tf1.cross_attn", transcode=True))).sae
+    held = builders.sae_weights()
+    assert sae.config.settings == {"k": 4, "d_out": WIDTH}
+    x = torch.ones(1, WIDTH)
+    pre = x @ held["encoder.weight"].T + held["encoder.bias"]
+    with torch.no_grad():
+        assert_close(sae.encode(x).max()[None], pre.max()[None])
+
+
+def test_a_folder_of_saelens_is_read_with_its_site_and_pass(tmp_path: Path) -> None:
+    sae = random_kind("gated")
+    save_folder(sae, tmp_path)
+    read = read_sae(str(tmp_path))
+    assert (read.site, read.pass_name, read.origin.file.name) == (
+        "tf1.cross_attn",
+        "cond",
+        "sae_weights.safetensors",
+    )
+    config = tmp_path / "cfg.json"
+    stored = json.loads(config.read_text())
+    config.write_text(
+        json.dumps({**stored, "metadata": {"hook_name": "blocks.3.hook_resid_post", "pass_name": "null"}})
+    )
+    with pytest.raises(UserError, match="does not include the site"):
+        read_sae(str(tmp_path))
+    read = read_sae(str(tmp_path), "tf2.mlp")
+    assert (read.site, read.pass_name) == ("tf2.mlp", "null")
+    with torch.no_grad():
+        assert_close(read.sae(torch.ones(2, 6)), sae(torch.ones(2, 6)))
+
+
+def test_what_sparsify_has_not_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="this one is 'gated'"):
+        write_sparsify(random_kind("gated"), tmp_path / "sae")
+    wide = TopKTranscoderObjective(k=2, d_out=7).new_sae(6, 20, {})
+    with pytest.raises(UserError, match="from 6 channels to 7"):
+        write_sparsify(wide, tmp_path / "sae")
+    assert not (tmp_path / "sae").exists()
+
+
+@pytest.mark.parametrize("architecture", ["topk", "topk_transcoder"])
+def test_what_is_written_for_sparsify_is_read(tmp_path: Path, architecture: str) -> None:
+    sae = random_kind(architecture)
+    write_sparsify(sae, tmp_path)
+    read = read_sae(str(tmp_path))
+    assert read.site == "tf1.cross_attn"
+    assert read.sae.config.settings == sae.config.settings
+    for name, value in sae.state_dict().items():
+        assert torch.equal(read.sae.state_dict()[name], value)
 
 
 def test_settings_of_the_training_do_not_matter(tmp_path: Path) -> None:

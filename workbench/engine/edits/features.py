@@ -14,7 +14,7 @@ from workbench.validation import must_be
 
 
 def edit_features(
-    sae: SAE,
+    sae: TopKSAE,
     features: int | Sequence[int],
     sites: str | Sequence[str],
     strength: float = 1.0,
