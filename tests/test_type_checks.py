@@ -29,6 +29,12 @@ def of_sizes(one: "jaxtyping.Float[np.ndarray, 'n']", other: jaxtyping.Float[np.
 
 
 @checks
+def resized(one: jaxtyping.Float[np.ndarray, "n"], size: int) -> jaxtyping.Float[np.ndarray, "n"]:
+    of_sizes(np.zeros(size + 1), np.zeros(size + 1))  # whose n is another
+    return np.zeros(size)
+
+
+@checks
 def unknown(value: "Decimal", number: int) -> None: ...
 
 
@@ -47,9 +53,18 @@ class Later:
         (lambda: in_quotes(Later(1)), lambda: in_quotes(Later(1), "b")),
         (lambda: Later(1, Later(2)), lambda: Later(1, 2)),
         (lambda: of_sizes(np.zeros(2), np.zeros(2)), lambda: of_sizes(np.zeros(2), np.zeros(3))),
+        (lambda: resized(np.zeros(2), 2), lambda: resized(np.zeros(2), 3)),
         (lambda: unknown("anything", 1), lambda: unknown("anything", "1")),
     ],
-    ids=["argument", "literal", "result", "dataclass", "sizes", "imported for type checkers"],
+    ids=[
+        "argument",
+        "literal",
+        "result",
+        "dataclass",
+        "sizes",
+        "size of a result",
+        "imported for type checkers",
+    ],
 )
 def test_types_in_quotes_are_checked(right: Callable[[], Any], wrong: Callable[[], Any]) -> None:
     for _ in range(2):  # they are resolved in the first call
