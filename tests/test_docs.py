@@ -5,6 +5,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,15 @@ def lines_of(program: str) -> list[Any]:
     ]
 
 
+@cache
+def program() -> Any:
+    """The whole command line; made once, which takes longer than most checks of a line."""
+    return typer.main.get_command(app)
+
+
 def find_command(words: list[str]) -> tuple[Any, list[str]]:
     """The command that the first words name, and the words after them."""
-    command: Any = typer.main.get_command(app)
+    command = program()
     while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
     return command, words
@@ -75,7 +82,7 @@ def find_command(words: list[str]) -> tuple[Any, list[str]]:
 def commands() -> dict[str, Any]:
     """Every command that is no group, by its full name."""
     found: dict[str, Any] = {}
-    groups: dict[str, Any] = {"workbench": typer.main.get_command(app)}
+    groups: dict[str, Any] = {"workbench": program()}
     while groups:
         full_name, group = groups.popitem()
         for short_name, command in group.commands.items():
