@@ -109,11 +109,11 @@ class SAE(nn.Module, ABC):
         """What is subtracted from the input: `b_dec`."""
         return self.b_dec
 
-    def decode(self, acts: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows channel"]:
+    def decode(self, acts: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows channel_out"]:
         """Return the reconstruction from feature activations."""
         return acts @ self.W_dec + self.b_dec
 
-    def forward(self, x: Float[Tensor, "*rows channel"]) -> Float[Tensor, "*rows channel"]:
+    def forward(self, x: Float[Tensor, "*rows channel"]) -> Float[Tensor, "*rows channel_out"]:
         """Return the reconstruction of `x`."""
         return self.decode(self.encode(x))
 
