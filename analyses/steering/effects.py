@@ -16,17 +16,16 @@ OF_ARM = ("effect", "effect_lo", "effect_hi", "p", "null_lo", "null_hi")
 Rows = Float[np.ndarray, "pair seed arm"]
 
 
-def changes(score: xr.DataArray, concept: str, resolution: float) -> xr.DataArray:
-    """Return the change of each score from the unsteered run; ties are exactly 0.
+def changes(score: xr.DataArray, concept: str, resolution: float, unsteered: str = UNSTEERED) -> xr.DataArray:
+    """Return the change of each score from the unsteered run, by default the corrupt one; ties are exactly 0.
 
     A change is a tie if it is smaller than the `resolution` times the mean clean-corrupt difference of the steered
     `concept`: the sign of a rounding error has no meaning. Dims are those of the scores.
     """
-    unsteered = score.sel(arm="corrupt", drop=True)
     own = score.sel(concept=concept, drop=True)
     whole = own.sel(arm="clean", drop=True) - own.sel(arm="corrupt", drop=True)
     tie = resolution * abs(whole).mean(("pair", "seed"))
-    change = score - unsteered
+    change = score - score.sel(arm=unsteered, drop=True)
     return change.where(change.isnull() | (abs(change) >= tie), 0.0).transpose(*score.dims)
 
 

@@ -42,7 +42,12 @@ def save_folder(sae: SAE, folder: Path, root: Path | None = None) -> None:
                 }
             )
         )
-    with replacing(config, root) as partial:
+    save_config(sae, folder, root)
+
+
+def save_config(sae: SAE, folder: Path, root: Path | None = None) -> None:
+    """Write `cfg.json` alone, beside weights that are there already."""
+    with replacing(folder / CONFIG_FILE, root) as partial:
         partial.write_text(json.dumps({**sae.config.model_dump(by_alias=True), **sae.config.FIXED, **FORMAT}))
 
 

@@ -14,7 +14,7 @@ from workbench.validation import must_be
 
 
 def edit_features(
-    sae: TopKSAE,
+    sae: SAE,
     features: int | Sequence[int],
     sites: str | Sequence[str],
     strength: float = 1.0,

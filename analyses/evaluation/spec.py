@@ -1,0 +1,75 @@
+"""The specs of evaluations of SAEs. Imports nothing slow: `workbench sae` takes its options from here."""
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from workbench.scorers import SCORERS
+from workbench.seeds import Seed
+from workbench.validation import Names, distinct
+
+MOST_RUNS = 1_000_000
+
+
+class _Spec(BaseModel):
+    """What both have: an SAE of the study by its name, prompts, and judges.
+
+    `weights` (hash of the SAE's weights), `judges` (identities of the scorers) and `schema_version` (of the result) are
+    filled in when the result is made.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
+
+    name: str
+    seeds: int = Field(1, ge=1, le=MOST_RUNS, description="Seeds of initial noise per pair.")
+    scorers: Names = Field(
+        ("embedded",), min_length=1, description=f"Scorer for the clips: {', '.join(SCORERS)}."
+    )
+    seed: Seed = Field(0, description="Seed of the pairs and their noise.")
+    weights: str = ""
+    judges: dict[str, str] = {}
+    schema_version: int = 0
+
+
+class EvaluationSpec(_Spec):
+    """What an SAE is evaluated on: held-out clips for the loss recovered, pairs of each concept for the scores kept."""
+
+    clips: int = Field(
+        16, ge=1, le=MOST_RUNS, description="Held-out clips on which the loss recovered is measured."
+    )
+    pairs: int = Field(
+        8, ge=0, le=MOST_RUNS, description="Pairs of each concept for the scores kept; 0 leaves these out."
+    )
+    against: Names = Field(
+        (),
+        description="Another autoencoder of the study, such as one of another seed, to match features with.",
+    )
+
+    _distinct = field_validator("scorers", "against")(distinct)
+
+    @property
+    def result_name(self) -> str:
+        """Name of the result."""
+        return f"evaluation-{self.name}"
+
+
+class EffectsSpec(_Spec):
+    """Which features are changed, by how much, and on which prompts.
+
+    Of each concept value, the features with the highest AUROC are changed on prompts with that value, as are `randoms`
+    random features as a null.
+    """
+
+    concepts: Names = Field((), description="Concept whose features are changed; by default all.")
+    features: int = Field(3, ge=1, le=MOST_RUNS, description="Features of each concept value.")
+    factors: tuple[float, ...] = Field(
+        (0.0, 2.0), min_length=1, description="Factor by which the activations are multiplied."
+    )
+    pairs: int = Field(12, ge=1, le=MOST_RUNS, description="Prompts with each value, with a counterpart.")
+    randoms: int = Field(5, ge=0, le=MOST_RUNS, description="Random features of each value, as a null.")
+    ignore_gate: bool = Field(False, description="Change features also at steps that the gate closes.")
+
+    _distinct = field_validator("scorers", "concepts", "factors")(distinct)
+
+    @property
+    def result_name(self) -> str:
+        """Name of the result."""
+        return f"feature-effects-{self.name}"

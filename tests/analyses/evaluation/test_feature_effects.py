@@ -1,0 +1,144 @@
+"""Effects of features on a tiny model: which features are changed, and what that does, from runs made one by one."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from analyses.evaluation import feature_effects
+from analyses.evaluation.feature_effects import asked_effects, chosen_features, run_effects
+from analyses.evaluation.prompts import contexts_of_value, own_texts
+from analyses.sae.names import load_sae
+from analyses.statistics import benjamini_hochberg
+from cache.errors import UserError
+from tests.analyses.evaluation.conftest import OTHER, PROMPTS, SITE, heard
+from tests.tolerances import SCORE
+from workbench.engine.edits import Run, edit_features
+from workbench.engine.runs import Clip
+from workbench.models.ace_step import AceStep15
+from workbench.sae.gate import Gate, GatedStep, set_gate
+from workbench.studies.study import Study
+
+OPTIONS = {"pairs": 2, "features": 1, "randoms": 1, "concepts": ["mood"], "ignore_gate": True}
+VALUES = ["mood=happy", "mood=sad"]
+
+
+@pytest.fixture(autouse=True)
+def judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_effects, "load_scorer", heard)
+
+
+@pytest.fixture(scope="module")
+def result(evaluated_study: Study, tiny: AceStep15) -> xr.Dataset:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(feature_effects, "load_scorer", heard)
+        return run_effects(
+            evaluated_study, tiny, asked_effects(evaluated_study, OTHER, **OPTIONS), note=lambda _: None
+        )
+
+
+def test_it_has_its_schema_and_is_saved(evaluated_study: Study, result: xr.Dataset) -> None:
+    of_effects = ("effect", "effect_lo", "effect_hi", "p", "p_adjusted", "null_lo", "null_hi")
+    of_prompts = ("control", "control_lo", "control_hi", "unedited")
+    assert {name: variable.dims for name, variable in result.data_vars.items()} == {
+        **dict.fromkeys(of_effects, ("cell", "factor", "concept", "scorer")),
+        **dict.fromkeys(of_prompts, ("cell", "concept", "scorer")),
+        **dict.fromkeys(("value", "feature", "auroc", "role", "n_pairs"), ("cell",)),
+    }
+    assert result["factor"].values.tolist() == [0.0, 2.0]
+    assert result["concept"].values.tolist() == list(PROMPTS.concepts)
+    assert result["value"].values.tolist() == [value for value in VALUES for _ in range(2)]
+    assert result["role"].values.tolist() == ["cell", "null"] * 2
+    assert (result.attrs["kind"], result.attrs["sae"], result.attrs["site"]) == (
+        "feature-effects",
+        OTHER,
+        SITE,
+    )
+    assert evaluated_study.result(f"feature-effects-{OTHER}").identical(result)
+
+
+def test_the_features_are_those_with_the_highest_auroc(evaluated_study: Study, result: xr.Dataset) -> None:
+    trained = evaluated_study.result(f"sae-{OTHER}")
+    for cell in range(result.sizes["cell"]):
+        of_cell = result.isel(cell=cell)
+        areas = trained["auroc"].sel(value=of_cell["value"].item())
+        assert of_cell["auroc"].item() == areas.sel(feature=of_cell["feature"].item())
+        if of_cell["role"].item() == "cell":
+            assert of_cell["auroc"].item() == areas.max()
+        else:
+            assert of_cell["feature"].item() in trained["feature"].values[trained["alive"].values]
+
+
+def test_effects_by_hand(evaluated_study: Study, tiny: AceStep15, result: xr.Dataset) -> None:
+    """Of the feature of sadness turned off and doubled, on two sad prompts, for every concept."""
+    cell = result.isel(cell=2, scorer=0)
+    feature, sae = int(cell["feature"]), load_sae(evaluated_study, OTHER)
+    changes = []
+    for context in contexts_of_value(evaluated_study, tiny, "mood=sad", 2, 0, 1):
+        clip = Clip(context.pair.clean.text, context.seeds[0])
+        assert "sad" in clip.prompt
+        edits = [
+            edit_features(sae, feature, SITE, strength, passes=("cond",), ignore_gate=True)
+            for strength in (-1.0, 1.0)
+        ]
+        made = tiny.generate_batch(
+            [Run(clip), *(Run(clip, (e,)) for e in edits)], evaluated_study.spec.settings
+        )
+        audio = tiny.decode(made.latents, evaluated_study.spec.settings.duration).float().cpu().numpy()
+        texts = own_texts(PROMPTS, context.pair.clean)
+        scores = heard("").score(audio, tiny.sample_rate, [texts[c] for c in PROMPTS.concepts])
+        changes.append(scores[1:] - scores[0])
+    assert cell["effect"].values == pytest.approx(np.mean(changes, axis=0), abs=SCORE * 1e-2)
+    assert (np.abs(cell["effect"].values) > 0).any()
+
+
+def test_the_null_and_the_correction(result: xr.Dataset) -> None:
+    """Random features are the null of the features beside them, and count in no correction."""
+    cells = result.isel(cell=[0, 2])
+    nulls = result.isel(cell=[1, 3])
+    assert (cells["null_lo"].values <= nulls["effect"].values + 1e-12).all()
+    assert (nulls["effect"].values <= cells["null_hi"].values + 1e-12).all()
+    assert nulls["p_adjusted"].isnull().all()
+    for concept in result["concept"].values:
+        of_concept = cells.sel(concept=concept).isel(scorer=0)
+        expected = benjamini_hochberg(of_concept["p"].values)
+        assert of_concept["p_adjusted"].values == pytest.approx(expected)
+
+
+def test_the_same_effects_are_not_measured_again(
+    evaluated_study: Study, tiny: AceStep15, result: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_effects, "Sweep", None)
+    assert run_effects(evaluated_study, tiny, asked_effects(evaluated_study, OTHER, **OPTIONS)).identical(
+        result
+    )
+
+
+def test_steps_that_the_gate_closes_are_left_out(
+    evaluated_study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae = load_sae(evaluated_study, OTHER)
+    monkeypatch.setattr(feature_effects, "load_sae", lambda *_: sae)
+    spec = asked_effects(evaluated_study, OTHER, **{**OPTIONS, "ignore_gate": False})
+    trained = evaluated_study.result(f"sae-{OTHER}")
+    chosen = chosen_features(trained, ["mood"], 1, 1, 0)
+    explained = {"steps": (0, 1, 2), "sigmas": (1.0, 0.6, 0.3), "loss_recovered": (None,) * 3}
+    set_gate(sae, Gate(explained_variance=(0.9, 0.1, 0.8), **explained))
+    arms = feature_effects._arms(sae, trained, chosen, spec)["mood=sad"]
+    assert {tuple(edit.window.steps for edit in arm.edits) for arm in arms} == {((0, 0), (2, 2))}
+    set_gate(sae, Gate(explained_variance=(0.4, 0.1, 0.3), **explained))
+    with pytest.raises(GatedStep, match=r"may not be used at any step: its explained variance there is 0.40"):
+        run_effects(evaluated_study, tiny, spec)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"concepts": ["key"]}, "Unknown concept 'key'"),
+        ({"factors": [1.0]}, "A factor of 1"),
+        ({"factors": []}, "factors"),
+        ({"features": 0}, "features must be at least 1"),
+    ],
+)
+def test_what_cannot_be_asked_for(evaluated_study: Study, options: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        asked_effects(evaluated_study, OTHER, **options)

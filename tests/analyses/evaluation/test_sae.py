@@ -1,0 +1,143 @@
+"""Evaluating an autoencoder of a tiny study: what its result has, by hand where it can be, and its gate."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from analyses.evaluation import sae as evaluation
+from analyses.evaluation.sae import asked_evaluation, evaluate_sae, step_means
+from analyses.sae.names import load_sae
+from cache.errors import UserError
+from tests.analyses.evaluation.conftest import NAME, OTHER, SITE, heard
+from tests.tolerances import SCORE, assert_close
+from workbench.engine.edits import SELF, Run, patch_reconstruction
+from workbench.engine.runs import Clip
+from workbench.models.ace_step import AceStep15
+from workbench.sae.gate import gate_of
+from workbench.studies.study import Study
+
+OPTIONS = {"pairs": 2, "against": [OTHER], "clips": 3}
+
+
+@pytest.fixture(autouse=True)
+def judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "load_scorer", heard)
+
+
+@pytest.fixture(scope="module")
+def study(evaluated_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("copy") / "study"
+    shutil.copytree(evaluated_study.path, folder)
+    return Study.open(folder)
+
+
+@pytest.fixture(scope="module")
+def result(study: Study, tiny: AceStep15) -> xr.Dataset:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(evaluation, "load_scorer", heard)
+        return evaluate_sae(study, tiny, asked_evaluation(study, NAME, **OPTIONS), note=lambda _: None)
+
+
+def test_it_has_its_schema_and_is_saved(study: Study, result: xr.Dataset) -> None:
+    assert {name: variable.dims for name, variable in result.data_vars.items()} == {
+        **{f"final_{name}": () for name in evaluation.MEASURES},
+        **{f"step_{name}": ("step",) for name in evaluation.MEASURES},
+        "gated": ("step",),
+        "velocity_error": ("replacement", "step"),
+        "velocity_square": ("step",),
+        **{f"loss_recovered{end}": ("ablation", "step") for end in ("", "_lo", "_hi")},
+        **{f"loss_recovered_all{end}": ("ablation",) for end in ("", "_lo", "_hi")},
+        **{f"score_kept{end}": ("concept", "replacement", "scorer") for end in ("", "_lo", "_hi")},
+        **{f"contrast{end}": ("concept", "scorer") for end in ("", "_lo", "_hi")},
+        "pairs": ("concept", "scorer"),
+        "matched_cosine": ("other", "feature"),
+        "matched_feature": ("other", "feature"),
+        "matched_share": ("other", "threshold"),
+    }
+    assert (result.attrs["kind"], result.attrs["sae"], result.attrs["site"]) == ("sae-evaluation", NAME, SITE)
+    assert (result.attrs["held_out"], result.attrs["held_out_prompts"]) == (3, 3)
+    assert study.result(f"evaluation-{NAME}").identical(result)
+    trained = study.result(f"sae-{NAME}")
+    assert result["step_explained_variance"].equals(trained["step_explained_variance"])
+
+
+def test_the_gate_is_kept_with_the_autoencoder(study: Study, result: xr.Dataset) -> None:
+    gate = gate_of(load_sae(study, NAME))
+    assert gate is not None
+    recovered = result["loss_recovered"].sel(ablation="mean").values
+    assert gate.loss_recovered == tuple(recovered.tolist())
+    assert gate.explained_variance == tuple(result["step_explained_variance"].values.tolist())
+    assert [step for step, _, _ in gate.closed] == result["step"].values[result["gated"].values].tolist()
+
+
+def test_the_velocities_are_those_of_held_out_clips(
+    study: Study, tiny: AceStep15, result: xr.Dataset
+) -> None:
+    held_out = study.result(f"sae-{NAME}").attrs["held_out_clips"][:3]
+    sae, errors = load_sae(study, NAME), []
+    for row in study.clips.set_index("clip").loc[held_out].itertuples():
+        clip = Clip(row.prompt, int(row.seed))
+        edit = patch_reconstruction(sae, SITE, SELF, passes=("cond",))
+        runs = [Run(clip), Run(clip, (edit,), follows=Run(clip))]
+        made = tiny.generate_batch(runs, study.spec.settings, velocity_steps=(0, 1, 2))
+        errors.append(
+            [float((made.velocities[s][1] - made.velocities[s][0]).square().mean()) for s in (0, 1, 2)]
+        )
+    found = result["velocity_error"].sel(replacement="reconstruction").values
+    assert found == pytest.approx(np.mean(errors, axis=0), rel=1e-3)
+
+
+def test_scores_kept_by_hand(study: Study, tiny: AceStep15, result: xr.Dataset) -> None:
+    """Of tempo, from the audio of runs that are generated here, one by one."""
+    kept = result["score_kept"].sel(concept="tempo", replacement="reconstruction", scorer="embedded").item()
+    contrast = result["contrast"].sel(concept="tempo", scorer="embedded").item()
+    edit = patch_reconstruction(load_sae(study, NAME), SITE, SELF, passes=("cond",))
+    from analyses.patching.contexts import prompt_set_contexts, with_noise
+
+    drawn = {"tempo": prompt_set_contexts(study.spec.prompts, "tempo", 2, 0)}
+    gains, wholes = [], []
+    for context in with_noise(drawn, (study.spec.seed, 0), 1)["tempo"]:
+        clean, corrupt = (
+            Clip(prompt.text, context.seeds[0]) for prompt in (context.pair.clean, context.pair.corrupt)
+        )
+        made = tiny.generate_batch([Run(clean), Run(corrupt), Run(clean, (edit,))], study.spec.settings)
+        audio = tiny.decode(made.latents, study.spec.settings.duration).float().cpu().numpy()
+        scores = heard("").score(audio, tiny.sample_rate, [context.pair.text])[:, 0]
+        wholes.append(scores[0] - scores[1])
+        gains.append(scores[2] - scores[1])
+    assert contrast == pytest.approx(np.mean(wholes), rel=SCORE, abs=SCORE * 1e-2)
+    if not np.isnan(kept):  # the judge tells the prompts apart
+        assert kept == pytest.approx(np.sum(gains) / np.sum(wholes), rel=1e-2)
+
+
+def test_the_same_evaluation_is_not_repeated(
+    study: Study, tiny: AceStep15, result: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "loss_recovered", None)
+    assert evaluate_sae(study, tiny, asked_evaluation(study, NAME, **OPTIONS)).identical(result)
+
+
+def test_the_mean_is_that_of_all_clips_and_tokens() -> None:
+    acts = np.random.default_rng(0).normal(size=(3, 2, 5, 4)).astype(np.float32)
+    means = step_means(list(acts), [0, 7])
+    assert list(means) == [0, 7]
+    assert_close(means[7], torch.from_numpy(acts[:, 1].reshape(-1, 4).mean(axis=0)))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("none", {}, "no sparse autoencoder named 'none'"),
+        (NAME, {"against": ["none"]}, "no sparse autoencoder named 'none'"),
+        (NAME, {"pairs": -1}, "pairs must be at least 0"),
+        (NAME, {"sampels": 1}, "sampels"),
+    ],
+)
+def test_what_cannot_be_asked_for(
+    evaluated_study: Study, name: str, options: dict[str, object], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        asked_evaluation(evaluated_study, name, **options)
