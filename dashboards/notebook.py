@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import pandas as pd
 import xarray as xr
 
+from analyses.evaluation.feature_effects import asked_effects, run_effects
+from analyses.evaluation.sae import asked_evaluation, evaluate_sae
+from analyses.evaluation.spec import EffectsSpec, EvaluationSpec
 from analyses.patching.asking import asked_spec, tensors_beside
 from analyses.patching.run import run_patching, settled
 from analyses.patching.spec import DEFAULT_QUESTION, PatchingSpec
@@ -33,7 +36,14 @@ from dashboards.export import export_figure
 from dashboards.formats import DEFAULT_FORMAT, FileFormat
 from dashboards.results import is_usable, load_result
 from dashboards.signatures import takes
-from dashboards.summaries import patching_summary, probes_summary, sae_summary, steering_summary
+from dashboards.summaries import (
+    effects_summary,
+    evaluation_summary,
+    patching_summary,
+    probes_summary,
+    sae_summary,
+    steering_summary,
+)
 from workbench.cli.console import note, progress
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import numbered_site
@@ -198,6 +208,29 @@ class OpenStudy:
                 trained = run_sae(self.folder, spec, self.device, report, name).attrs["name"]
         return SaeResult(self.folder, PREFIX + trained, load_result(self.folder, PREFIX + trained))
 
+    @takes(EvaluationSpec)
+    def evaluate_sae(self, name: str, **options: Any) -> Result:
+        """Measure what the model loses with an autoencoder in its site's place, as `workbench sae evaluate` does.
+
+        Sets the autoencoder's gate: the steps at which it may not be used. `options` are fields of
+        `analyses.evaluation.spec.EvaluationSpec`: clips, pairs, against …
+        """
+        spec = asked_evaluation(self.folder, name, **options)
+        with progress("Evaluating the autoencoder") as report:
+            evaluate_sae(self.folder, self.model, spec, report, note)
+        return self.result(spec.result_name)
+
+    @takes(EffectsSpec)
+    def feature_effects(self, name: str, **options: Any) -> Result:
+        """Turn an autoencoder's features off, and double them, as `workbench sae effects` does.
+
+        `options` are fields of `analyses.evaluation.spec.EffectsSpec`: concepts, features, factors …
+        """
+        spec = asked_effects(self.folder, name, **options)
+        with progress("Changing features") as report:
+            run_effects(self.folder, self.model, spec, report, note)
+        return self.result(spec.result_name)
+
     @takes(SteeringSpec)
     def steer(self, ways: Steering | Mapping[str, Steering], **options: Any) -> Result:
         """Steer new prompts in a way, or several by name, and with random vectors, as `workbench steer apply` does.
@@ -299,6 +332,8 @@ _SUMMARIES: dict[str, Callable[[xr.Dataset, pd.DataFrame], pd.DataFrame]] = {
     "probes": lambda result, _: probes_summary(result),
     "sae": sae_summary,
     "steering": lambda result, _: steering_summary(result),
+    "sae-evaluation": lambda result, _: evaluation_summary(result),
+    "feature-effects": lambda result, _: effects_summary(result),
 }
 _MAIN_FIGURES = {
     "patching": ("patching", "name"),

@@ -5,7 +5,7 @@ import xarray as xr
 
 from analyses.statistics import too_few_for_one, too_few_pairs
 from cache.wording import counted
-from dashboards.numbers import fixed, p_value, percent, significant
+from dashboards.numbers import fixed, p_value, percent, significant, span
 from dashboards.tables.features import features_frame
 from dashboards.tables.patching import DIRECTIONS, cells_frame
 from dashboards.tables.probes import probes_frame
@@ -123,6 +123,113 @@ def sae_summary(result: xr.Dataset, clips: pd.DataFrame) -> pd.DataFrame:
             "density": top["density"].map(lambda density: fixed(density, 3)),
         }
     )
+
+
+def evaluation_summary(result: xr.Dataset) -> pd.DataFrame:
+    """What a `sae-evaluation` result says of each step.
+
+    Columns: step, sigma, explained variance, normalised error, L0, dead, dense, loss recovered relative to mean and to
+    zero ablation with its interval, and closed.
+    """
+    lines = []
+    for step in result["step"].values:
+        one = result.sel(step=step)
+        lines.append(
+            {
+                "step": str(step),
+                "sigma": significant(float(one["sigma"])),
+                "explained variance": fixed(float(one["step_explained_variance"]), 3),
+                "normalised error": fixed(float(one["step_normalised_error"]), 3),
+                "L0": significant(float(one["step_l0"])),
+                "dead": percent(float(one["step_dead_fraction"])),
+                "dense": percent(float(one["step_dense_fraction"])),
+                **{
+                    f"loss recovered, {ablation}": _with_interval(
+                        one.sel(ablation=ablation), "loss_recovered"
+                    )
+                    for ablation in result["ablation"].values.tolist()
+                },
+                "gate": "closed" if bool(one["gated"]) else "open",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def kept_summary(result: xr.Dataset) -> pd.DataFrame:
+    """The concept scores kept of a `sae-evaluation` result by its first scorer; empty if they were not measured.
+
+    Columns: concept, the score kept with each replacement, with its interval, and pairs.
+    """
+    if "score_kept" not in result:
+        return pd.DataFrame()
+    one = result.isel(scorer=0)
+    return pd.DataFrame(
+        {
+            "concept": concept,
+            **{
+                str(name): _with_interval(one.sel(concept=concept, replacement=name), "score_kept")
+                for name in one["replacement"].values
+            },
+            "pairs": str(int(one["pairs"].sel(concept=concept))),
+        }
+        for concept in one["concept"].values.tolist()
+    )
+
+
+def stability_summary(result: xr.Dataset) -> pd.DataFrame:
+    """The shares of features that others have, too, of a `sae-evaluation` result; empty if there are no others."""
+    if "matched_share" not in result:
+        return pd.DataFrame()
+    return pd.DataFrame(
+        {
+            "autoencoder": other,
+            **{
+                f"cosine above {threshold:g}": percent(
+                    float(result["matched_share"].sel(other=other, threshold=threshold))
+                )
+                for threshold in result["threshold"].values.tolist()
+            },
+        }
+        for other in result["other"].values.tolist()
+    )
+
+
+def effects_summary(result: xr.Dataset) -> pd.DataFrame:
+    """What each feature of a `feature-effects` result does at each factor, by the first scorer.
+
+    Columns: responds to, feature, AUROC, factor, the change of the score of its own value with its interval, random
+    (the null band), the adjusted p, and the changes of the other concepts' scores.
+    """
+    one, lines = result.isel(scorer=0), []
+    for cell in one["cell"].values[one["role"].values == "cell"]:
+        of_cell = one.sel(cell=cell)
+        value = str(of_cell["value"].item())
+        concept = value.partition("=")[0]
+        for factor in one["factor"].values:
+            at = of_cell.sel(factor=factor)
+            own, others = at.sel(concept=concept), at["effect"].drop_sel(concept=concept).dropna("concept")
+            lines.append(
+                {
+                    "responds to": value,
+                    "feature": str(int(of_cell["feature"])),
+                    "AUROC": fixed(float(of_cell["auroc"])),
+                    "factor": f"{factor:g}",
+                    "change [95 %]": _with_interval(own, "effect"),
+                    "random": span(float(own["null_lo"]), float(own["null_hi"])),
+                    "p, adjusted": p_value(float(own["p_adjusted"])),
+                    "other concepts": ", ".join(
+                        f"{name} {fixed(float(others.sel(concept=name)))}"
+                        for name in others["concept"].values
+                    ),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def _with_interval(one: xr.Dataset, name: str) -> str:
+    """A number with its interval."""
+    value, low, high = (float(one[each]) for each in (name, f"{name}_lo", f"{name}_hi"))
+    return fixed(value) if pd.isna(value) else f"{fixed(value)} {span(low, high)}"
 
 
 def _clips_with(clips: pd.DataFrame, value: str) -> int:

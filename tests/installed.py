@@ -34,6 +34,8 @@ sae train study --site {SITE} --expansion 2 --k 8 --train-steps 50
 sae list study
 sae export study {SITE} --format saelens --out exported
 sae import exported --study study --name imported
+sae evaluate study {SITE} --clips 1 --pairs 1
+sae effects study {SITE} --concept mood --features 1 --randoms 1 --pairs 1 --factor 0 --ignore-gate
 export study --figure patching --format pdf
 export study --figure probes --format svg
 export study --figure sae-training --option site={SITE} --format png

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from analyses.evaluation.spec import EffectsSpec, EvaluationSpec
 from analyses.sae.spec import TrainSettings
 from cache.errors import UserError
 from workbench.cli.console import (
@@ -21,7 +22,7 @@ from workbench.cli.console import (
 from workbench.cli.imports import sae as import_autoencoder
 from workbench.cli.options import offers
 from workbench.cli.parsing import CommandLine
-from workbench.cli.reports import report_sae
+from workbench.cli.reports import report_effects, report_evaluation, report_sae
 from workbench.sae.settings import TopKSettings
 
 app = CommandLine(help="Train, list, import and export sparse autoencoders.", no_args_is_help=True)
@@ -59,6 +60,50 @@ def train(
         with progress("Training the autoencoder") as report:
             trained = run_sae(study, spec, device, report, name).attrs["name"]
     report_sae(study, trained)
+
+
+@app.command()
+@offers(EvaluationSpec)
+def evaluate(
+    study_folder: StudyFolder,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of an autoencoder of the study.")],
+    device: Device = "cpu",
+    allow_store: AllowStore = False,
+    **asked: Any,
+) -> None:
+    """Measure what the model loses with an autoencoder in the place of its site, and close the steps where it fails.
+
+    The loss recovered at each step, the concept scores kept in whole generations, and features shared with others.
+    """
+    from analyses.evaluation.sae import asked_evaluation, evaluate_sae
+
+    study = open_study(study_folder, allow_store)
+    spec = asked_evaluation(study, name, **asked)
+    with progress("Evaluating the autoencoder") as report:
+        evaluate_sae(study, study.load_model(device), spec, report, note)
+    report_evaluation(study, name)
+
+
+@app.command()
+@offers(EffectsSpec)
+def effects(
+    study_folder: StudyFolder,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of an autoencoder of the study.")],
+    device: Device = "cpu",
+    allow_store: AllowStore = False,
+    **asked: Any,
+) -> None:
+    """Turn features of each concept value off, and double them: what does that do to every concept?
+
+    Runs that the study already has are not repeated.
+    """
+    from analyses.evaluation.feature_effects import asked_effects, run_effects
+
+    study = open_study(study_folder, allow_store)
+    spec = asked_effects(study, name, **asked)
+    with progress("Changing features") as report:
+        run_effects(study, study.load_model(device), spec, report, note)
+    report_effects(study, name)
 
 
 @app.command("list")

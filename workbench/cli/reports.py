@@ -63,6 +63,34 @@ def report_sae(study: "Study", name: str) -> None:
     _say_next(study, "dashboard", f"export --figure sae-training --option site={shlex.quote(name)}")
 
 
+def report_evaluation(study: "Study", name: str) -> None:
+    """Print what an autoencoder keeps at each step and of each concept, and which steps its gate closes."""
+    from dashboards.summaries import evaluation_summary, kept_summary, stability_summary
+
+    result = _where(study, f"evaluation-{name}")
+    print_table(
+        f"{name} at each step ({counted(int(result.attrs['held_out']), 'held-out clip')})",
+        evaluation_summary(result),
+    )
+    for title, table in (
+        ("Concept scores kept", kept_summary(result)),
+        ("Features found by others, too", stability_summary(result)),
+    ):
+        if len(table):
+            print_table(title, table)
+    _say_next(study, f"sae effects {shlex.quote(name)}")
+
+
+def report_effects(study: "Study", name: str) -> None:
+    """Print what turning features off, or doubling them, does to their own concept and to the others."""
+    from dashboards.summaries import effects_summary
+
+    result = _where(study, f"feature-effects-{name}")
+    print_table(
+        f"Effects of features of {name}, scorer {result['scorer'].values[0]}", effects_summary(result)
+    )
+
+
 def report_steering(study: "Study", name: str) -> None:
     """Print what each way of steering does to the concept, and to the others."""
     from dashboards.summaries import steering_summary, steering_summary_notes

@@ -10,6 +10,8 @@ from analyses.evaluation.prompts import contexts_of_value, own_texts
 from analyses.sae.names import load_sae
 from analyses.statistics import benjamini_hochberg
 from cache.errors import UserError
+from dashboards.numbers import fixed
+from dashboards.summaries import effects_summary
 from tests.analyses.evaluation.conftest import OTHER, PROMPTS, SITE, heard
 from tests.tolerances import SCORE
 from workbench.engine.edits import Run, edit_features
@@ -142,3 +144,12 @@ def test_steps_that_the_gate_closes_are_left_out(
 def test_what_cannot_be_asked_for(evaluated_study: Study, options: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         asked_effects(evaluated_study, OTHER, **options)
+
+
+def test_the_table_has_a_line_for_each_feature_and_factor(result: xr.Dataset) -> None:
+    table = effects_summary(result)
+    assert table["responds to"].tolist() == [value for value in VALUES for _ in range(2)]
+    assert table["factor"].tolist() == ["0", "2"] * 2
+    own = result["effect"].isel(cell=2, scorer=0).sel(factor=2.0, concept="mood").item()
+    assert table["change [95 %]"][3].startswith(fixed(own))
+    assert table["other concepts"][3].split(", ")[0].startswith("tempo ")

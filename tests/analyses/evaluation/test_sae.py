@@ -11,6 +11,8 @@ from analyses.evaluation import sae as evaluation
 from analyses.evaluation.sae import asked_evaluation, evaluate_sae, step_means
 from analyses.sae.names import load_sae
 from cache.errors import UserError
+from dashboards.numbers import fixed, percent
+from dashboards.summaries import evaluation_summary, kept_summary, stability_summary
 from tests.analyses.evaluation.conftest import NAME, OTHER, SITE, heard
 from tests.tolerances import SCORE, assert_close
 from workbench.engine.edits import SELF, Run, patch_reconstruction
@@ -141,3 +143,18 @@ def test_what_cannot_be_asked_for(
 ) -> None:
     with pytest.raises(UserError, match=words):
         asked_evaluation(evaluated_study, name, **options)
+
+
+def test_the_tables_say_what_the_result_has(result: xr.Dataset) -> None:
+    steps = evaluation_summary(result)
+    assert steps["step"].tolist() == ["0", "1", "2"]
+    assert steps["gate"].tolist() == ["closed" if closed else "open" for closed in result["gated"].values]
+    recovered = result["loss_recovered"].sel(ablation="zero", step=1).item()
+    assert steps["loss recovered, zero"][1].startswith(fixed(recovered))
+    kept = kept_summary(result)
+    assert kept["concept"].tolist() == list(result["concept"].values)
+    shared = stability_summary(result)
+    assert shared["autoencoder"].tolist() == [OTHER]
+    assert shared["cosine above 0.7"][0] == percent(result["matched_share"].sel(threshold=0.7).item())
+    assert not len(kept_summary(result.drop_vars("score_kept")))
+    assert not len(stability_summary(result.drop_vars("matched_share")))

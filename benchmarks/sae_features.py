@@ -1,0 +1,194 @@
+"""Features of autoencoders against planted circuits: what tells each concept value apart, and what removing it does.
+
+Autoencoders are trained at the blocks that decide a concept, and at an early one that decides none. Writes
+results/sae_features.json and the tables of docs/sae-truth.md; with the name of an organism, measures that one only.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+
+from analyses.evaluation.feature_effects import asked_effects, run_effects
+from analyses.evaluation.sae import asked_evaluation, evaluate_sae
+from analyses.sae.auroc import chance_aurocs, concept_aurocs
+from analyses.sae.names import load_sae
+from analyses.sae.rows import by_clip
+from benchmarks._result import RESULTS, write_result
+from benchmarks._tables import write_table
+from dashboards.notebook import OpenStudy, trace
+from dashboards.numbers import fixed, p_value, span
+
+SITES = {
+    "organism-split": ("tf2", "tf3", "tf4", "tf5"),
+    "organism-shared": ("tf4",),
+}
+"""Planted blocks that autoencoders are trained at."""
+EARLY = "tf0"
+PART = "cross_attn"
+FEATURES, RANDOMS, PAIRS, KEPT_PAIRS = 1, 2, 8, 6
+
+
+def of_organism(name: str) -> dict[str, list[dict[str, Any]]]:
+    """Train, evaluate and change features; return the lines of the three tables."""
+    tables: dict[str, list[dict[str, Any]]] = {"features": [], "sites": [], "early": []}
+    with TemporaryDirectory() as folder:
+        sites = [f"{block}.{PART}" for block in (*SITES[name], EARLY)]
+        study = trace(name, out=Path(folder) / name, sites=sites)
+        card = study.folder.truth_card()
+        assert card is not None
+        for site in sites:
+            result = study.train_sae(site).data
+            if site.startswith(EARLY):
+                tables["early"] += [{"organism": name, **line} for line in early_lines(study, site)]
+                continue
+            planted = [
+                concept for concept, blocks in card["concepts"].items() if int(site[2]) in map(int, blocks)
+            ]
+            evaluated = evaluate_sae(
+                study.folder, study.model, asked_evaluation(study.folder, site, pairs=KEPT_PAIRS)
+            )
+            options = {"features": FEATURES, "randoms": RANDOMS, "pairs": PAIRS, "concepts": planted}
+            effects = run_effects(study.folder, study.model, asked_effects(study.folder, site, **options))
+            place = {"organism": name, "site": site}
+            tables["features"] += [{**place, **line} for line in feature_lines(result, effects)]
+            tables["sites"].append({**place, **site_line(evaluated, planted)})
+    return tables
+
+
+def feature_lines(trained: xr.Dataset, effects: xr.Dataset) -> Iterator[dict[str, Any]]:
+    """Yield a line for each value: its best feature, and what turning it off and doubling it does."""
+    one = effects.isel(scorer=0)
+    for cell in one["cell"].values[one["role"].values == "cell"]:
+        of_cell = one.sel(cell=cell)
+        value = str(of_cell["value"].item())
+        concept = value.split("=", 1)[0]
+        off, doubled = (of_cell.sel(factor=factor) for factor in (0.0, 2.0))
+        own = off.sel(concept=concept)
+        others = [name for name in one["concept"].values if name != concept]
+        yield {
+            "value": value,
+            "feature": int(of_cell["feature"]),
+            "AUROC": float(of_cell["auroc"]),
+            "chance": float(trained["auroc_shuffled"].sel(value=value)),
+            "unedited": float(own["unedited"]),
+            "counterpart": float(own["control"]),
+            "off": [float(own[name]) for name in ("effect", "effect_lo", "effect_hi")],
+            "p": float(own["p_adjusted"]),
+            "null": [float(own["null_lo"]), float(own["null_hi"])],
+            "doubled": float(doubled.sel(concept=concept)["effect"]),
+            "others": {str(name): float(off["effect"].sel(concept=name)) for name in others},
+        }
+
+
+def site_line(evaluated: xr.Dataset, planted: Sequence[str]) -> dict[str, Any]:
+    """Return how good an autoencoder is, over all steps and at the worst one."""
+    by_step = evaluated["step_explained_variance"]
+    recovered = evaluated["loss_recovered"]
+    kept = evaluated["score_kept"].isel(scorer=0).sel(concept=list(planted))
+    return {
+        "concepts": ", ".join(planted),
+        "explained variance": float(evaluated["final_explained_variance"]),
+        "at each step": by_step.values.tolist(),
+        "L0": float(evaluated["final_l0"]),
+        "dead": float(evaluated["final_dead_fraction"]),
+        "recovered from mean": recovered.sel(ablation="mean").values.tolist(),
+        "recovered from zero": recovered.sel(ablation="zero").values.tolist(),
+        "kept": kept.sel(replacement="reconstruction").values.tolist(),
+        "kept with the mean": kept.sel(replacement="mean").values.tolist(),
+        "closed": evaluated["step"].values[evaluated["gated"].values].tolist(),
+    }
+
+
+def early_lines(study: OpenStudy, site: str) -> Iterator[dict[str, Any]]:
+    """Yield the best feature of each value at the first step of a site, and its p, corrected for all features."""
+    sae = load_sae(study.folder, site)
+    rows = by_clip(study.folder.cache, site, "cond", study.clips["clip"].tolist())
+    with torch.no_grad():
+        means = np.stack([sae.encode(torch.from_numpy(acts[0])).mean(dim=0).numpy() for acts in rows])
+    alive = means[:, means.any(axis=0)].astype(float)
+    values, areas = concept_aurocs(alive, study.clips)
+    chance = chance_aurocs(alive, study.clips)
+    for place, value in enumerate(values):
+        best = np.nanmax(areas[:, place], initial=0.5)
+        p = float(np.nanmin(chance.corrected_p(areas)[:, place], initial=1.0))
+        yield {
+            "site": site,
+            "value": value,
+            "AUROC": float(best),
+            "chance": float(chance.auroc[place]),
+            "p": p,
+        }
+
+
+def write(tables: dict[str, list[dict[str, Any]]]) -> None:
+    """Write results/sae_features.json and the tables in the docs."""
+    write_result("sae_features", {**tables, "pairs": PAIRS, "kept_pairs": KEPT_PAIRS, "randoms": RANDOMS})
+    write_table("sae-truth.md", "features", pd.DataFrame(map(_feature_row, tables["features"])))
+    write_table("sae-truth.md", "sites", pd.DataFrame(map(_site_row, tables["sites"])))
+    write_table("sae-truth.md", "early", pd.DataFrame(map(_early_row, tables["early"])))
+
+
+def _feature_row(line: dict[str, Any]) -> dict[str, str]:
+    effect, low, high = line["off"]
+    return {
+        "organism": line["organism"],
+        "site": line["site"],
+        "value": line["value"],
+        "feature": str(line["feature"]),
+        "AUROC": fixed(line["AUROC"], 3),
+        "chance": fixed(line["chance"]),
+        "unedited": fixed(line["unedited"]),
+        "other value": fixed(line["counterpart"]),
+        "turned off [95 %]": f"{fixed(effect)} {span(low, high)}",
+        "p": p_value(line["p"]),
+        "random features": span(*line["null"]),
+        "doubled": fixed(line["doubled"]),
+        "others, turned off": ", ".join(f"{name} {fixed(value)}" for name, value in line["others"].items()),
+    }
+
+
+def _site_row(line: dict[str, Any]) -> dict[str, str]:
+    return {
+        "organism": line["organism"],
+        "site": line["site"],
+        "explained variance": fixed(line["explained variance"], 3),
+        "at each step": _listed(line["at each step"]),
+        "L0": fixed(line["L0"], 1),
+        "dead": fixed(line["dead"]),
+        "loss recovered, from mean": _listed(line["recovered from mean"]),
+        "from zero": _listed(line["recovered from zero"]),
+        "scores kept": f"{line['concepts']}: {_listed(line['kept'])}",
+        "with the mean": _listed(line["kept with the mean"]),
+        "closed steps": ", ".join(map(str, line["closed"])) or "none",
+    }
+
+
+def _early_row(line: dict[str, Any]) -> dict[str, str]:
+    numbers = {"AUROC": fixed(line["AUROC"]), "chance": fixed(line["chance"]), "p": p_value(line["p"])}
+    return {"organism": line["organism"], "site": line["site"], "value": line["value"], **numbers}
+
+
+def _listed(values: Sequence[float]) -> str:
+    return " / ".join(map(fixed, values))
+
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:] or list(SITES)
+    file = RESULTS / "sae_features.json"
+    kept = json.loads(file.read_text())["metrics"] if file.exists() and sys.argv[1:] else {}
+    found: dict[str, list[dict[str, Any]]] = {
+        name: [line for line in kept.get(name, []) if line["organism"] not in wanted]
+        for name in ("features", "sites", "early")
+    }
+    for organism in wanted:
+        for name, lines in of_organism(organism).items():
+            found[name] += lines
+    write(found)
