@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int16, Int64, Shaped
 
 from cache.errors import UserError
 from cache.protocol import canonical_json
@@ -100,7 +100,21 @@ class ShuffledRows:
         Raises:
             CacheError: if a shard is missing or damaged.
         """
-        with closing(self._groups()) as groups:
+        with closing(self._batches()) as batches:
+            for batch, _ in batches:
+                yield batch
+
+    def with_steps(
+        self,
+    ) -> Iterator[tuple[Shaped[torch.Tensor, "row channel"], Int64[torch.Tensor, " row"]]]:
+        """Yield batches as iteration does, with the position of each row's step among the cache's steps."""
+        yield from self._batches(with_steps=True)
+
+    def _batches(
+        self, with_steps: bool = False
+    ) -> Generator[tuple[Shaped[torch.Tensor, "row channel"], Int64[torch.Tensor, " _row"]], None, None]:
+        """Yield batches with the steps of their rows, or with no steps at all."""
+        with closing(self._groups(with_steps)) as groups:
             gather = _Gather(groups)
             for first in range(self._row, self.n_rows, self.batch_size):
                 size = min(self.batch_size, self.n_rows - first)
@@ -109,11 +123,12 @@ class ShuffledRows:
                     batch = torch.empty((size, self.channels), dtype=self.dtype, pin_memory=True)
                 else:
                     batch = _host_memory(size, self.channels, self.dtype)
-                gather.fill(batch)
+                steps = torch.empty(size if with_steps else 0, dtype=torch.int64)
+                gather.fill(batch, steps)
                 self._row = first + size
                 if self._row == self.n_rows:
                     self._epoch, self._row = self._epoch + 1, 0
-                yield batch.to(self._device, non_blocking=True)
+                yield batch.to(self._device, non_blocking=True), steps.to(self._device)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain JSON: the epoch, the next row in it, and what determines the order."""
@@ -141,7 +156,7 @@ class ShuffledRows:
             "selection": self._source.selection,
         }
 
-    def _groups(self) -> Generator["_Group", None, None]:
+    def _groups(self, with_steps: bool) -> Generator["_Group", None, None]:
         """Yield the remaining groups of the current epoch, the first one from the current row on."""
         epoch, sizes = self._epoch, self._source.sizes
         groups = _cut(self._rng(epoch, 0).permutation(len(sizes)), sizes, self._group_rows)
@@ -162,7 +177,8 @@ class ShuffledRows:
                 group = loading.result()
                 if number + 1 < len(groups):
                     loading = load(number + 1)
-                yield _Group(group.rows, group.order[skipped:])
+                steps = self._source.steps(groups[number].tolist()) if with_steps else group.steps
+                yield _Group(group.rows, group.order[skipped:], steps)
                 skipped = 0
 
     def _load(
@@ -179,7 +195,7 @@ class ShuffledRows:
             if self.n_rows <= self._group_rows:
                 self._kept = buffer
         rows = buffer if self._kept is None else self._kept
-        return _Group(rows, torch.from_numpy(rng.permutation(len(rows))))
+        return _Group(rows, torch.from_numpy(rng.permutation(len(rows))), torch.empty(0, dtype=torch.int16))
 
     def _rng(self, epoch: int, number: int) -> np.random.Generator:
         """Return the generator for the order of an epoch's chunks (0), or of the rows of its group `number` - 1."""
@@ -187,10 +203,11 @@ class ShuffledRows:
 
 
 class _Group(NamedTuple):
-    """Rows in memory, and the order in which the remaining ones are returned."""
+    """Rows in memory, the order in which the remaining ones are returned, and the steps of all, if they are needed."""
 
     rows: Shaped[torch.Tensor, "row channel"]
     order: Int64[torch.Tensor, " left"]
+    steps: Int16[torch.Tensor, " labelled"]
 
 
 class _Source:
@@ -229,6 +246,7 @@ class _Source:
         slices = np.ones(len(self._chunks), dtype=np.int64)
         for wanted, length, corner in zip(self._wanted, self._shape, corners.T, strict=True):
             slices *= np.bincount(wanted // length)[corner // length]
+        self._tokens = plan.tokens
         self.sizes: Int64[np.ndarray, " chunk"] = slices * plan.tokens
         what = [plan.hash, site, *(wanted.tolist() for wanted in self._wanted)]
         self.selection = hashlib.sha256(canonical_json(what).encode()).hexdigest()
@@ -246,6 +264,21 @@ class _Source:
         ]
         self._reader.read_in(pool, reads)
 
+    def steps(self, numbers: list[int]) -> Int16[torch.Tensor, " row"]:
+        """Return the positions of the steps of the selected rows of chunks, in the order of `read_all`."""
+        of_chunks = [np.meshgrid(*self._inside(number), indexing="ij")[1].ravel() for number in numbers]
+        first = [self._chunks[number].corner[1] for number in numbers]
+        steps = np.concatenate([inside + start for inside, start in zip(of_chunks, first, strict=True)])
+        return torch.from_numpy(np.repeat(steps, self._tokens).astype(np.int16))
+
+    def _inside(self, number: int) -> list[Int64[np.ndarray, " _"]]:
+        """Return the selected positions along clip, step and pass within a chunk."""
+        inside = []
+        for wanted, start, length in zip(self._wanted, self._chunks[number].corner, self._shape, strict=True):
+            low, high = np.searchsorted(wanted, (start, start + length))
+            inside.append(wanted[low:high] - start)
+        return inside
+
     def read(self, number: int, target: Shaped[torch.Tensor, "row channel"]) -> None:
         """Read a chunk and copy its selected rows to `target`.
 
@@ -259,11 +292,7 @@ class _Source:
             self._reader.read_chunk(chunk, bits.reshape(self._reader.chunk_shape).view(self._reader.dtype))
             return
         content = self._reader.read_chunk(chunk)
-        inside = []
-        for wanted, start, length in zip(self._wanted, chunk.corner, self._shape, strict=True):
-            low, high = np.searchsorted(wanted, (start, start + length))
-            inside.append(wanted[low:high] - start)
-        slices = np.ravel_multi_index(np.ix_(*inside), self._shape).ravel()
+        slices = np.ravel_multi_index(np.ix_(*self._inside(number)), self._shape).ravel()
         bits = bits.reshape(len(slices), -1)
         # "clip" lets numpy write to `out` without a copy.
         np.take(content.view(bits.dtype).reshape(-1, bits.shape[1]), slices, axis=0, out=bits, mode="clip")
@@ -274,19 +303,24 @@ class _Gather:
 
     def __init__(self, groups: Iterator[_Group]) -> None:
         self._groups = groups
-        self._group = _Group(torch.empty((0, 0)), torch.empty(0, dtype=torch.int64))
+        empty = torch.empty(0, dtype=torch.int64)
+        self._group = _Group(torch.empty((0, 0)), empty, empty.short())
 
-    def fill(self, batch: Shaped[torch.Tensor, "row channel"]) -> None:
-        """Fill a batch with the next rows."""
+    def fill(
+        self, batch: Shaped[torch.Tensor, "row channel"], steps: Int64[torch.Tensor, " labelled"]
+    ) -> None:
+        """Fill a batch with the next rows, and `steps`, unless it is empty, with their steps."""
         filled = 0
         while filled < len(batch):
             if len(self._group.order) == 0:
                 self._group = next(self._groups)
-            rows, order = self._group
+            rows, order, of_rows = self._group
             index, left = order[: len(batch) - filled], order[len(batch) - filled :]
             torch.index_select(rows, 0, index, out=batch[filled : filled + len(index)])
+            if len(steps):
+                steps[filled : filled + len(index)] = of_rows[index].long()
             filled += len(index)
-            self._group = _Group(rows, left)
+            self._group = _Group(rows, left, of_rows)
 
 
 def _host_memory(rows: int, channels: int, dtype: torch.dtype) -> Shaped[torch.Tensor, "row channel"]:

@@ -20,7 +20,7 @@ from analyses.patching.spec import DEFAULT_QUESTION, PatchingSpec
 from analyses.probes.run import asked_probes, run_probes
 from analyses.probes.spec import ProbeSpec
 from analyses.sae.names import PREFIX, load_sae
-from analyses.sae.run import asked_training, run_sae, trained_name
+from analyses.sae.run import asked_trainings, run_saes, trained_names
 from analyses.sae.spec import TrainSettings
 from analyses.steering.asking import Steering, check_name
 from analyses.steering.fit_state import fit_state
@@ -52,7 +52,7 @@ from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.defaults import PROMPT_SET
 from workbench.prompts.prompt_sets import PromptSet
 from workbench.sae.base import SAE
-from workbench.sae.settings import TopKSettings
+from workbench.sae.settings import SETTINGS
 from workbench.studies.planning import plan_study, words_unknown
 from workbench.studies.request import StudyRequest
 from workbench.studies.study import Study
@@ -194,19 +194,35 @@ class OpenStudy:
                 run_probes(self.folder, spec, report, note)
         return self.result("probes")
 
-    @takes(TrainSettings, TopKSettings)
+    @takes(TrainSettings, *SETTINGS)
     def train_sae(self, site: str, name: str = "", **options: Any) -> SaeResult:
         """Train a sparse autoencoder on a recorded site and describe its features, as `workbench sae train` does.
 
         It is kept by its name; without one it is called like the site, or if that one exists `<site>-2`, and so on.
         `options` are those of `analyses.sae.train.train_spec`: k, expansion, train_steps …
         """
-        spec = asked_training(self.folder, site, **options)
-        trained = trained_name(self.folder, spec, name)
-        if not (trained and is_usable(self.folder, PREFIX + trained)):
-            with progress("Training the autoencoder") as report:
-                trained = run_sae(self.folder, spec, self.device, report, name).attrs["name"]
-        return SaeResult(self.folder, PREFIX + trained, load_result(self.folder, PREFIX + trained))
+        must_be(str, site, "An autoencoder is trained on one site; several are trained by train_saes")
+        (result,) = self.train_saes(site, name, **options)
+        return result
+
+    @takes(TrainSettings, *SETTINGS)
+    def train_saes(
+        self, sites: str | Sequence[str], name: str = "", architecture: str = "topk", **options: Any
+    ) -> list[SaeResult]:
+        """Train several sparse autoencoders in one pass over the activations, as `workbench sae train` does.
+
+        Of `pass_name`, `expansion`, `k` and `seed` there may be several values, in a list: every one is combined with
+        every other, at every site. The other `options` are those of `train_sae`.
+        """
+        specs = asked_trainings(self.folder, sites, architecture, **options)
+        names = trained_names(self.folder, specs, name)
+        if not all(each and is_usable(self.folder, PREFIX + each) for each in names):
+            with progress("Training") as report:
+                made = run_saes(self.folder, specs, self.device, report, name, note)
+            names = [result.attrs["name"] for result in made]
+        return [
+            SaeResult(self.folder, PREFIX + each, load_result(self.folder, PREFIX + each)) for each in names
+        ]
 
     @takes(EvaluationSpec)
     def evaluate_sae(self, name: str, **options: Any) -> Result:

@@ -1,13 +1,15 @@
 """The sparse autoencoders of a study, by name: the folder `sae/<name>/` and the result `sae-<name>`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
+from analyses.sae.spec import TrainSettings
 from cache.errors import UserError
 from cache.opening import checked_folder
 from workbench.files import file_name
@@ -78,17 +80,43 @@ def chosen_name(study: Study, spec: BaseModel, site: str, name: str = "") -> str
     Raises:
         UserError: if the study has another autoencoder of the given name.
     """
-    if name:
-        if file_name(name) != name:
-            raise UserError(f"The name must be a file name, such as {file_name(name)}; got '{name}'.")
-        if name in study.files(FOLDER, "") and not _is_of(study, name, spec):
-            raise UserError(
-                f"{study.path} has an autoencoder '{name}' already, trained with other options. Give another name."
-            )
-        return name
     taken = study.files(FOLDER, "")
-    same = [each for each in taken if _is_of(study, each, spec)]
-    return same[0] if same else next(each for each in _names(site) if each not in taken)
+    if not name:
+        return _free_name(study, spec, site, taken)
+    _check_name(name)
+    if name in taken and not _is_of(study, name, spec):
+        raise UserError(
+            f"{study.path} has an autoencoder '{name}' already, trained with other options. Give another name."
+        )
+    return name
+
+
+def chosen_names(study: Study, specs: Sequence[TrainSettings], name: str = "") -> list[str]:
+    """Return the names to keep several by, as `chosen_name`; with a given name, `<name>`, `<name>-2`, and so on."""
+    if len(specs) == 1:
+        return [chosen_name(study, specs[0], specs[0].site, name)]
+    if name:
+        _check_name(name)
+    taken, names = study.files(FOLDER, ""), list[str]()
+    for spec in specs:
+        own = [each for each in taken if each not in names and _is_complete(study, each, spec)]
+        free = (each for each in _names(name or spec.site) if each not in (*taken, *names))
+        names.append(own[0] if own else next(free))
+    return names
+
+
+def _free_name(study: Study, spec: BaseModel, site: str, taken: Sequence[str]) -> str:
+    same = [each for each in taken if _is_complete(study, each, spec)]
+    return (
+        same[0]
+        if same
+        else next(each for each in _names(site) if each not in taken or _stored_spec(study, each) is None)
+    )
+
+
+def _check_name(name: str) -> None:
+    if file_name(name) != name:
+        raise UserError(f"The name must be a file name, such as {file_name(name)}; got '{name}'.")
 
 
 def _names(site: str) -> Iterator[str]:
@@ -99,11 +127,19 @@ def _names(site: str) -> Iterator[str]:
 
 def _is_of(study: Study, name: str, spec: BaseModel) -> bool:
     """Whether an autoencoder was made with this spec, or is not complete (one whose result is missing or damaged)."""
-    try:
-        stored = json.loads(study.result_attributes(PREFIX + name)["spec"])
-    except (UserError, ValueError, KeyError):
-        return True
-    return bool(stored == json.loads(spec.model_dump_json()))
+    stored = _stored_spec(study, name)
+    return stored is None or stored == json.loads(spec.model_dump_json())
+
+
+def _is_complete(study: Study, name: str, spec: BaseModel) -> bool:
+    return _stored_spec(study, name) == json.loads(spec.model_dump_json())
+
+
+def _stored_spec(study: Study, name: str) -> Any:
+    """Return the spec that an autoencoder was made with, None if its result is missing or damaged."""
+    with suppress(UserError, ValueError, KeyError):
+        return json.loads(study.result_attributes(PREFIX + name)["spec"])
+    return None
 
 
 def _has_none(study: Study, which: str) -> str:

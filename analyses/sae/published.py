@@ -12,7 +12,8 @@ from analyses.sae.export import check_new
 from analyses.sae.names import PREFIX, chosen_name
 from analyses.sae.rows import by_clip
 from analyses.sae.run import describe, save_sae
-from analyses.sae.train import CURVES, measure_scale
+from analyses.sae.scaling import measure
+from analyses.sae.train import CURVES
 from cache.errors import UserError
 from workbench.artefacts import PublishedSAE
 from workbench.sae.folder import save_folder
@@ -74,12 +75,16 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu", name:
             )
         clips = study.clips["clip"].tolist()
         acts = by_clip(cache, site, pass_name, clips)
-        scale = measure_scale(torch.from_numpy(of_clip).flatten(0, 1) for of_clip in acts)
+        of_all = torch.zeros(0, dtype=torch.int64)
+        scale = measure(((torch.from_numpy(each).flatten(0, 1), of_all) for each in acts), "global", ())
         # A single NaN point because figures expect a curve.
         untrained = xr.Dataset(
-            {name: ("train_step", [np.nan]) for name in CURVES},
-            {"train_step": [0]},
-            {"input_scale": scale.factor},
+            {
+                **{name: ("train_step", [np.nan]) for name in CURVES},
+                "mean_to_spread": ("scaled", scale.ratio),
+            },
+            {"train_step": [0], "scaled": [-1]},
+            {"input_scale": scale.error_factor},
         )
         result = describe(study, name, sae.to(device), untrained, clips, site, pass_name)
         result = result.assign_attrs(published=origin.source)

@@ -1,8 +1,11 @@
 """A study's sparse autoencoders: train one on the cache, describe its features, and keep both in the study."""
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,17 @@ import xarray as xr
 from pydantic import BaseModel
 
 from analyses.sae.codes import Axes, encode_clip, keep_codes, new_codes, write_codes
+from analyses.sae.distributed import process_group
 from analyses.sae.features import feature_table
 from analyses.sae.metrics import EXPLAINED_VARIANCE
-from analyses.sae.names import FOLDER, PREFIX, chosen_name, has_sae, sae_folder
+from analyses.sae.names import FOLDER, PREFIX, chosen_names, has_sae, sae_folder
 from analyses.sae.quality import gate, quality
 from analyses.sae.rows import by_clip, split_by_prompt
-from analyses.sae.train import TrainSpec, train_sae, train_spec
+from analyses.sae.stream import ResumableRows
+from analyses.sae.train import TrainSpec, train_spec
+from analyses.sae.training import Training, check_together
+from analyses.sae.training_state import TrainingState
+from cache.errors import UserError
 from cache.opening import remove_file, remove_folder
 from workbench.engine.sites import numbered_site
 from workbench.sae.base import SAE
@@ -24,19 +32,41 @@ from workbench.sae.folder import CONFIG_FILE, save_folder
 from workbench.sae.gate import set_gate
 from workbench.studies.study import Study
 
+_log = logging.getLogger(__name__)
+
 KIND = "sae"
 SCHEMA_VERSION = 5
 
 
-def asked_training(study: Study, site: str, **options: Any) -> TrainSpec:
-    """Return the spec for training on a study's site, whose block may be given by number or by the model's own name.
+GRID = ("pass_name", "expansion", "k", "seed")
+"""Options of which several values can be asked for, each with each."""
 
-    `options` are those of `train_spec`.
+
+def asked_trainings(
+    study: Study, sites: str | Sequence[str], architecture: str = "topk", **options: Any
+) -> list[TrainSpec]:
+    """Return the specs for training on a study's sites, whose blocks may be given by number or the model's own name.
+
+    `options` are those of `train_spec`; of each in `GRID` there may be several, in a list: every one is combined with
+    every other.
 
     Raises:
         UserError: if an option is unknown or its value is not allowed.
     """
-    return train_spec(numbered_site(site, study.block_names), **options)
+    named = [
+        numbered_site(site, study.block_names) for site in ([sites] if isinstance(sites, str) else sites)
+    ]
+    if options.get("target_site"):
+        options["target_site"] = numbered_site(options["target_site"], study.block_names)
+    grid = {name: _several(options.pop(name)) for name in GRID if name in options}
+    return [
+        train_spec(site, architecture, **dict(zip(grid, values, strict=True)), **options)
+        for site, *values in product(named, *grid.values())
+    ]
+
+
+def _several(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list | tuple) else [given]
 
 
 def run_sae(
@@ -46,33 +76,102 @@ def run_sae(
     progress: Callable[[int, int], None] | None = None,
     name: str = "",
 ) -> xr.Dataset:
-    """Train an SAE on a site of a study, save it in `sae/<name>/`, and save and return the result "sae-<name>".
+    """Train one SAE as `run_saes` does, and return its result."""
+    (result,) = run_saes(study, [spec], device, progress, name)
+    return result
 
-    Without a `name` it is called like its site, or if that one exists `<site>-2`, and so on.
+
+def run_saes(
+    study: Study,
+    specs: Sequence[TrainSpec],
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    name: str = "",
+    note: Callable[[str], None] = _log.warning,
+) -> list[xr.Dataset]:
+    """Train SAEs in one pass over the activations, save each in `sae/<name>/` and its result as "sae-<name>".
+
+    Without a `name` each is called like its site, or if that one exists `<site>-2`, and so on; with one, several are
+    `<name>`, `<name>-2`, and so on. Those that the study has are not trained again. A training that was killed goes on
+    from its state, which the study keeps (`analyses.sae.training_state`), to the same weights.
 
     Held-out prompts (`held_out_fraction`) are not used in training; the `final_` metrics are computed on them
     (formulas: `analyses.sae.metrics`; `final_loss` is the squared error per channel, scaled as in training). The
-    feature table (`analyses.sae.features`) covers all clips. `progress(done, total)` is called with training steps.
+    feature table (`analyses.sae.features`) covers all clips.
+
+    Started by `torchrun`, several processes share every batch; only the first one writes.
+
+    Args:
+        study: the study.
+        specs: their specs, which share `analyses.sae.training.TOGETHER`.
+        device: torch device.
+        progress: called as `progress(done, total)` with training steps.
+        name: the name to keep them by.
+        note: called with a sentence if a kept state cannot be used.
+
+    Returns:
+        The results, in the order of the specs; of a process that is not the first, none.
 
     Raises:
-        UserError: if the study lacks the site or pass, has another SAE of this name, has fewer than two prompts, its
-            rows are all equal, or another process is training an SAE of this name.
+        UserError: if the study lacks a site or pass, has another SAE of this name, has fewer than two prompts, rows are
+            all equal, the specs cannot be trained together, or another process trains one of them.
     """
     started = time.monotonic()
-    name = chosen_name(study, spec, spec.site, name)
-    with study.making(PREFIX + name):
-        cache = study.cache
-        cache.channels(spec.site)
-        cache.positions("pass", [spec.pass_name])
-        training, held_out = split_by_prompt(study.clips, spec.held_out_fraction, spec.seed)
-        rows = cache.shuffled_rows(
-            spec.site, spec.batch_size, spec.seed, clips=training, passes=[spec.pass_name], device=device
-        )
-        sae, curves = train_sae(rows, spec, device, progress)
-        sae.to(device)
+    check_together(specs)
+    for spec in specs:
+        check_spec(study, spec)
+    names = chosen_names(study, specs, name)
+    state = TrainingState(study, specs, note)
+    with process_group(device) as ranks, ExitStack() as stack:
+        missing = [
+            spec for spec, each in zip(specs, names, strict=True) if not _is_trained(study, spec, each)
+        ]
+        if ranks.is_first:
+            for each in names:
+                stack.enter_context(study.making(PREFIX + each))
+        rows, held_out = training_rows(study, specs[0], device)
+        training = Training(specs, rows, study.cache.plan.steps, state, device, ranks)
+        trained = training.run(missing, progress) if missing else []
+        if not ranks.is_first:
+            return []
+        made = {}
+        for spec, sae, curves in trained:
+            own = names[specs.index(spec)]
+            result = describe(study, own, sae.to(device), curves, held_out, spec.site, spec.pass_name)
+            made[own] = save_sae(study, own, sae, result, spec, (time.monotonic() - started) / len(trained))
+        state.remove()
+        return [made[each] if each in made else study.result(PREFIX + each) for each in names]
 
-        result = describe(study, name, sae, curves, held_out, spec.site, spec.pass_name)
-        return save_sae(study, name, sae, result, spec, time.monotonic() - started)
+
+def check_spec(study: Study, spec: TrainSpec) -> None:
+    """Raise UserError for a spec that does not fit the study or itself."""
+    cache = study.cache
+    cache.channels(spec.site)
+    cache.positions("pass", [spec.pass_name])
+    is_transcoder = "d_out" in type(spec.objective).model_fields
+    if is_transcoder != bool(spec.target_site):
+        raise UserError(
+            "A transcoder needs a target site, and nothing else has one: use --architecture topk_transcoder with "
+            "--target-site."
+        )
+    if spec.target_site:
+        cache.channels(spec.target_site)
+        if spec.input_scale != "global":
+            raise UserError("The inputs of a transcoder are scaled globally: use --input-scale global.")
+
+
+def training_rows(
+    study: Study, spec: TrainSpec, device: str
+) -> tuple[Callable[[str, str], ResumableRows], list[int]]:
+    """Return what gives the training rows of a site and pass, and the held-out clips."""
+    training, held_out = split_by_prompt(study.clips, spec.held_out_fraction, spec.data_seed)
+
+    def rows(site: str, pass_name: str) -> ResumableRows:
+        return study.cache.shuffled_rows(
+            site, spec.batch_size, spec.data_seed, clips=training, passes=[pass_name], device=device
+        )
+
+    return rows, held_out
 
 
 def describe(
@@ -124,11 +223,15 @@ def save_sae(
     return study.save_result(PREFIX + name, result.assign_attrs(name=name), spec, seconds)
 
 
-def trained_name(study: Study, spec: TrainSpec, name: str = "") -> str:
-    """Return the name of the study's SAE trained with exactly this spec (of the given name, if any), "" without one.
+def trained_names(study: Study, specs: Sequence[TrainSpec], name: str = "") -> list[str]:
+    """Return the names of the study's SAEs trained with exactly these specs, "" for each that it lacks.
 
     Raises:
         UserError: if the study has another SAE of the given name.
     """
-    found = chosen_name(study, spec, spec.site, name)
-    return found if has_sae(study, found) and study.is_done(PREFIX + found, spec) else ""
+    names = chosen_names(study, specs, name)
+    return [each if _is_trained(study, spec, each) else "" for spec, each in zip(specs, names, strict=True)]
+
+
+def _is_trained(study: Study, spec: TrainSpec, name: str) -> bool:
+    return has_sae(study, name) and study.is_done(PREFIX + name, spec)

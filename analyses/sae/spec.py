@@ -1,8 +1,13 @@
 """Settings for training a sparse autoencoder. Imports nothing slow: `workbench sae train` offers them."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.seeds import Seed
+
+InputScale = Literal["global", "channel", "step"]
+"""What inputs are scaled alike: all of them, those of a channel, or those of a step."""
 
 MOST_TRAIN_STEPS = 100_000_000
 MOST_FEATURES = 1024  # per channel: more would not fit into memory
@@ -20,8 +25,16 @@ class TrainSettings(BaseModel):
     )
     train_steps: int = Field(1000, ge=1, le=MOST_TRAIN_STEPS, description="Training steps.")
     batch_size: int = Field(1024, ge=1, description="Activation vectors per training step.")
+    target_site: str = Field("", description="For a transcoder: the site that it reconstructs.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Number format of the products in training; the weights stay in float32."
+    )
     learning_rate: float = Field(3e-3, gt=0, description="Learning rate of Adam.")
+    input_scale: InputScale = Field(
+        "global", description="Centre and scale the inputs alike (global), per channel, or per step."
+    )
     held_out_fraction: float = Field(
         0.1, gt=0, lt=1, description="Fraction of the prompts held out for the final metrics."
     )
-    seed: Seed = Field(0, description="Seed of the initialisation and data order.")
+    seed: Seed = Field(0, description="Seed of the initialisation.")
+    data_seed: Seed = Field(0, description="Seed of the data order and the held-out prompts.")

@@ -1,7 +1,8 @@
 """Train sparse autoencoders of any architecture on rows of activations."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,17 +10,17 @@ import xarray as xr
 from jaxtyping import Float
 from pydantic import InstanceOf, SerializeAsAny
 from torch import Tensor
-from transformers.optimization import get_wsd_schedule
 
+from analyses.sae.distributed import ALONE, Ranks, average_gradients, total
 from analyses.sae.metrics import explained_variance
+from analyses.sae.scaling import Scale, folded
 from analyses.sae.spec import TrainSettings
+from analyses.sae.stream import ResumableRows, Rows, Scaled, Stream
 from cache.errors import UserError
 from workbench.sae.architectures import ARCHITECTURES
 from workbench.sae.base import SAE, Objective, TrainingBatch, TrainingStep
 from workbench.validation import check_names, validated
 
-# Mean and scale of the inputs are measured on at most this many rows.
-MEASURED_ROWS = 65_536
 # A feature that has not been positive on any row for this many training steps is dead.
 DEAD_AFTER = 100
 # The training curves, and their number of points.
@@ -27,10 +28,8 @@ CURVES = ("loss", "explained_variance", "l0", "dead_fraction")
 CURVE_POINTS = 50
 # The learning rate falls linearly to zero over this last fraction of the training.
 DECAY_FRACTION = 0.2
-# Variance below this fraction of the mean square is rounding.
-ROUNDING = 1e-12
-
-Rows = Iterable[Float[Tensor, "_row channel"]]  # batches may differ in length
+# Prefixes of the names in a training's state.
+_WEIGHTS, _OPTIMISER = "weights.", "optimiser."
 
 
 class TrainSpec(TrainSettings):
@@ -57,25 +56,19 @@ def train_spec(site: str, architecture: str = "topk", **options: Any) -> TrainSp
     return validated(TrainSpec, {"site": site, "objective": objective, **of_training}, what)
 
 
-class Scale(NamedTuple):
-    """Mean and scale of the inputs."""
-
-    mean: Float[Tensor, " channel"]
-    factor: float  # multiplies the inputs, so that their mean variance over channels is 1
-
-
 def train_sae(
-    rows: Rows,
+    rows: Rows | ResumableRows,
     spec: TrainSpec,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    steps: tuple[int, ...] = (),
+    target: Rows | ResumableRows | None = None,
 ) -> tuple[SAE, xr.Dataset]:
     """Train an SAE and return it, on the CPU, with its training curves.
 
-    The inputs are scaled by one number to unit mean variance; at the end the scale is folded into the biases, so that
-    the SAE takes unscaled activations. `b_dec` is initialised to the mean, the decoder to random unit-norm rows, and
-    the encoder to the decoder's transpose. Decoder rows are kept at unit norm, and their gradients orthogonal to them.
-    The same rows, spec and device give the same weights.
+    The inputs are centred and scaled (`analyses.sae.scaling`); at the end the scale is folded into the weights, so that
+    the SAE takes unscaled activations. The decoder is initialised to random unit-norm rows, the encoder to its
+    transpose, the biases to 0, which after folding is the mean. The same rows, spec and device give the same weights.
 
     Args:
         rows: the training rows in batches (row, channel), iterated over once per pass; `cache.shuffle.ShuffledRows`
@@ -83,126 +76,158 @@ def train_sae(
         spec: settings and objective.
         device: torch device.
         progress: called as `progress(done, total)` with numbers of training steps.
+        steps: the steps of the rows' positions, for inputs scaled per step.
+        target: rows that a transcoder reconstructs, in the same order.
 
     Returns:
         The SAE, and curves with dim `train_step`: `loss` (mean squared error of the scaled training batch, without the
         objective's other terms), `explained_variance`, `l0` (of the batch) and `dead_fraction` (features not active in
-        the last `DEAD_AFTER` steps). Their attribute `input_scale` is the scale.
+        the last `DEAD_AFTER` steps). `mean_to_spread`, dim `scaled`, is the norm of the inputs' mean relative to their
+        spread, of all rows or at each step; large ratios foretell dead features (arXiv 2605.31518). The attribute
+        `input_scale` is the factor of the inputs.
 
     Raises:
-        UserError: if there are no rows, all rows are equal, or k is larger than the number of features.
+        UserError: if there are no rows, all rows are equal, k is larger than the number of features, or weights become
+            infinite.
     """
-    scale = measure_scale(rows)
-    sae = initial_sae(scale, spec).to(device)
-    trainer = Trainer(sae, spec)
-    batches = _full_batches(rows)
-    for step in range(spec.train_steps):
-        if progress:
-            progress(step, spec.train_steps)
-        trainer.step(step, next(batches).to(device).float() * scale.factor)
+    with closing(Stream(rows, spec.input_scale, steps, target, device)) as stream:
+        trainer = Trainer(spec, stream.scales, device)
+        for step in range(spec.train_steps):
+            if progress:
+                progress(step, spec.train_steps)
+            trainer.step(step, stream.next())
     if progress:
         progress(spec.train_steps, spec.train_steps)
-    if not all(bool(torch.isfinite(value).all()) for value in sae.state_dict().values()):
-        raise UserError(
-            "The autoencoder's weights became NaN or infinite in training. Either the activations have such numbers "
-            "(run `workbench cache verify`), or the learning rate is too large."
-        )
-    sae.unscale(scale.factor)
-    return spec.objective.trained(sae).cpu(), trainer.curves().assign_attrs(input_scale=scale.factor)
-
-
-def measure_scale(rows: Rows) -> Scale:
-    """Measure the mean per channel, and the factor that gives unit mean variance, on up to `MEASURED_ROWS` rows.
-
-    Raises:
-        UserError: if the rows are not finite, or all equal.
-    """
-    count, total, square = 0, np.zeros(1), 0.0
-    for batch in rows:
-        values = batch.cpu().double().numpy()
-        count, total, square = count + len(values), total + values.sum(0), square + float((values**2).sum())
-        if count >= MEASURED_ROWS:
-            break
-    mean = total / max(count, 1)
-    mean_square = square / max(count, 1) / len(mean)
-    variance = mean_square - float((mean**2).mean())
-    if not variance > ROUNDING * mean_square:
-        raise UserError(
-            f"Activations must be finite and not all equal to train a sparse autoencoder; these {count} rows are not."
-        )
-    return Scale(torch.from_numpy(mean).float(), variance**-0.5)
-
-
-def initial_sae(scale: Scale, spec: TrainSpec) -> SAE:
-    """Return the untrained SAE: random unit-norm decoder rows, the encoder their transpose, `b_dec` the mean."""
-    d_in = len(scale.mean)
-    origin = {"hook_name": spec.site, "pass_name": spec.pass_name}
-    sae = spec.objective.new_sae(d_in, spec.expansion * d_in, origin)
-    generator = torch.Generator().manual_seed(spec.seed)
-    directions = torch.randn(sae.W_dec.shape, generator=generator)
-    with torch.no_grad():
-        sae.W_dec.copy_(directions / directions.norm(dim=1, keepdim=True))
-        sae.W_enc.copy_(sae.W_dec.T)
-        sae.b_dec.copy_(scale.mean * scale.factor)
-    return sae
+    return trainer.finish()
 
 
 class Trainer:
-    """State of training: the optimiser, the steps since each feature was last active, the curves."""
+    """State of one SAE's training: its weights, the optimiser, the steps since each feature was active, the curves."""
 
-    def __init__(self, sae: SAE, spec: TrainSpec) -> None:
-        self.sae = sae
+    def __init__(
+        self, spec: TrainSpec, scales: Sequence[Scale], device: str = "cpu", ranks: Ranks = ALONE
+    ) -> None:
         self.spec = spec
-        self.optimiser = torch.optim.Adam(sae.parameters(), lr=spec.learning_rate)
-        self.schedule = get_wsd_schedule(
-            self.optimiser,
-            num_warmup_steps=0,
-            num_decay_steps=round(DECAY_FRACTION * spec.train_steps),
-            num_training_steps=spec.train_steps,
-            decay_type="linear",
-        )
-        self.silent_steps = torch.zeros_like(sae.b_enc, dtype=torch.int64)
-        self.points: list[tuple[int, float, float, float, float]] = []
+        self.sae = initial_sae(spec, scales[0].mean.shape[1], scales[-1].mean.shape[1]).to(device)
+        self.optimiser = torch.optim.Adam(self.sae.parameters(), lr=spec.learning_rate)
+        self.silent_steps = torch.zeros(self.sae.config.d_sae, dtype=torch.int64, device=device)
+        self.points: list[tuple[float, ...]] = []
+        self._scales = [scale.to("cpu") for scale in scales]
+        self._ranks = ranks
 
-    def step(self, step: int, x: Float[Tensor, "row channel"]) -> None:
+    def step(self, step: int, rows: Scaled) -> None:
         """Take an optimiser step on a scaled batch."""
-        objective = self.spec.objective
+        objective, total_steps = self.spec.objective, self.spec.train_steps
         dead = self.silent_steps >= DEAD_AFTER
-        done = objective.step(self.sae, TrainingBatch(x, x, dead, step / self.spec.train_steps))
+        batch = TrainingBatch(rows.x, rows.target, dead, step / total_steps)
+        with torch.autocast(rows.x.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
+            done = objective.step(self.sae, batch)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.spec.learning_rate * _decay(step, total_steps)
         self.optimiser.zero_grad()
-        torch.stack(list(done.terms.values())).sum().backward()
+        torch.stack([term.float() for term in done.terms.values()]).sum().backward()
+        average_gradients(self.sae, self._ranks)
         objective.constrain_gradient(self.sae)
         self.optimiser.step()
-        self.schedule.step()
         objective.constrain(self.sae)
-        self.silent_steps = torch.where(done.fired > 0, 0, self.silent_steps + 1)
-        if step % self._interval == 0 or step == self.spec.train_steps - 1:
-            self._record(step, x, done)
+        self.silent_steps = torch.where(total(done.fired, self._ranks) > 0, 0, self.silent_steps + 1)
+        if step % max(1, total_steps // CURVE_POINTS) == 0 or step == total_steps - 1:
+            self._record(step, rows.target, done)
 
-    def curves(self) -> xr.Dataset:
-        """Return the training curves, dim `train_step`."""
-        step, *values = (np.array(column) for column in zip(*self.points, strict=True))
+    def finish(self) -> tuple[SAE, xr.Dataset]:
+        """Return the SAE for unscaled inputs, on the CPU, and the training curves."""
+        sae = self.sae.cpu()
+        if not all(bool(torch.isfinite(value).all()) for value in sae.state_dict().values()):
+            raise UserError(
+                "The autoencoder's weights became NaN or infinite in training. Either the activations have such "
+                "numbers (run `workbench cache verify`), or the learning rate is too large."
+            )
+        sae = folded(self.spec.objective.trained(sae), self._scales)
+        return sae, self._curves()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything that the next steps depend on, as arrays by name."""
+        weights = {f"{_WEIGHTS}{name}": value for name, value in self.sae.state_dict().items()}
+        moments = {
+            f"{_OPTIMISER}{name}.{key}": value
+            for name, parameter in self.sae.named_parameters()
+            for key, value in self.optimiser.state[parameter].items()
+        }
+        tensors = {**weights, **moments, "silent_steps": self.silent_steps}
+        return {
+            **{name: value.detach().cpu().numpy() for name, value in tensors.items()},
+            "points": np.array(self.points, dtype=np.float64),
+        }
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from a `state`.
+
+        Raises:
+            KeyError, ValueError: if it is of another training.
+        """
+        # Copied into own memory: products may depend on where in memory a matrix begins.
+        weights = {
+            name.removeprefix(_WEIGHTS): torch.from_numpy(value)
+            for name, value in state.items()
+            if name.startswith(_WEIGHTS)
+        }
+        if {name: value.shape for name, value in weights.items()} != {
+            name: value.shape for name, value in self.sae.state_dict().items()
+        }:
+            raise ValueError("the weights have other shapes")
+        self.sae.load_state_dict(weights)
+        for name, parameter in self.sae.named_parameters():
+            keys = [key for key in state if key.startswith(f"{_OPTIMISER}{name}.")]
+            self.optimiser.state[parameter] = {
+                key.rpartition(".")[2]: _like(parameter, torch.from_numpy(state[key])) for key in keys
+            }
+        self.silent_steps = torch.from_numpy(state["silent_steps"].copy()).to(self.silent_steps)
+        self.points = [tuple(point) for point in state["points"].tolist()]
+
+    def _curves(self) -> xr.Dataset:
+        step, *values = np.array(self.points).T
+        scale = self._scales[0]
         return xr.Dataset(
-            {name: ("train_step", value) for name, value in zip(CURVES, values, strict=True)},
-            {"train_step": step},
+            {
+                **{name: ("train_step", value) for name, value in zip(CURVES, values, strict=True)},
+                "mean_to_spread": ("scaled", scale.ratio),
+            },
+            {"train_step": step.astype(int), "scaled": list(scale.steps or (-1,))},
+            {"input_scale": scale.error_factor},
         )
 
-    @property
-    def _interval(self) -> int:
-        return max(1, self.spec.train_steps // CURVE_POINTS)
-
-    def _record(self, step: int, x: Float[Tensor, "row channel"], done: TrainingStep) -> None:
-        explained = explained_variance(x, done.x_hat.detach())
-        l0 = done.fired.sum().item() / len(x)
+    def _record(self, step: int, target: Float[Tensor, "row channel"], done: TrainingStep) -> None:
+        explained = explained_variance(target, done.x_hat.detach())
+        l0 = done.fired.sum().item() / len(target)
         dead_fraction = (self.silent_steps >= DEAD_AFTER).double().mean().item()
         self.points.append((step, done.terms["error"].item(), explained, l0, dead_fraction))
 
 
-def _full_batches(rows: Rows) -> Iterator[Float[Tensor, "row channel"]]:
-    """Iterate over passes endlessly, skipping short batches: a step on the last few rows of a pass is mostly noise."""
-    size = 0
-    while True:
-        for batch in rows:
-            if len(batch) >= size:
-                size = len(batch)
-                yield batch
+def initial_sae(spec: TrainSpec, d_in: int, d_out: int) -> SAE:
+    """Return the untrained SAE: random unit-norm decoder rows, the encoder their transpose."""
+    origin = {"hook_name": spec.site, "pass_name": spec.pass_name}
+    objective = spec.objective
+    if spec.target_site:
+        origin["hook_name_out"] = spec.target_site
+        objective = objective.model_copy(update={"d_out": d_out})
+    sae = objective.new_sae(d_in, spec.expansion * d_in, origin)
+    generator = torch.Generator().manual_seed(spec.seed)
+    directions = torch.randn(sae.W_dec.shape, generator=generator)
+    with torch.no_grad():
+        sae.W_dec.copy_(directions / directions.norm(dim=1, keepdim=True))
+        # A transcoder's features have no known direction in its input.
+        sae.W_enc.copy_(
+            sae.W_dec.T if d_in == d_out else torch.randn(sae.W_enc.shape, generator=generator) / d_in**0.5
+        )
+    return sae
+
+
+def _decay(step: int, total_steps: int) -> float:
+    """Return the fraction of the learning rate at a step."""
+    return min(1.0, (total_steps - step) / max(1, round(DECAY_FRACTION * total_steps)))
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """Return a copy of a moment on the parameter's device; the number of steps, a scalar, stays on the CPU."""
+    return value.to(parameter.device, copy=True) if value.ndim else value.clone()

@@ -118,7 +118,12 @@ def test_every_row_once_an_epoch_in_full_batches(
         patch.setattr(protocol, "MIN_CHUNK_BYTES", chunk_bytes)
         cache = numbered_cache(plan)
         rows = shuffled(cache, batch_size, seed=1, buffer_bytes=buffer_bytes, **labels)
-        epochs = [list(rows), list(rows)]
+        epochs = [list(rows), []]
+        for batch, step in rows.with_steps():
+            epochs[1].append(batch)
+            number = batch[:, 0].long()
+            after = len(plan.passes) * plan.tokens
+            assert step.tolist() == (number // after % len(plan.steps)).tolist()
     steps = [plan.steps.index(step) for step in set(labels["steps"])]
     passes = [plan.passes.index(name) for name in set(labels["passes"])]
     wanted = row_numbers_on_disk(plan)[np.ix_(list(set(labels["clips"])), steps, passes)].ravel()

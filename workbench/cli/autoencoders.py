@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from analyses.evaluation.spec import EffectsSpec, EvaluationSpec
-from analyses.sae.spec import TrainSettings
+from analyses.sae.spec import MOST_FEATURES, TrainSettings
 from cache.errors import UserError
 from workbench.cli.console import (
     AllowStore,
@@ -20,46 +20,72 @@ from workbench.cli.console import (
     progress,
 )
 from workbench.cli.imports import sae as import_autoencoder
-from workbench.cli.options import offers
+from workbench.cli.options import offers, offers_any
 from workbench.cli.parsing import CommandLine
 from workbench.cli.reports import report_effects, report_evaluation, report_sae
-from workbench.sae.settings import TopKSettings
+from workbench.sae.settings import ARCHITECTURES, SETTINGS
 
 app = CommandLine(help="Train, list, import and export sparse autoencoders.", no_args_is_help=True)
 app.command("import")(import_autoencoder)
 
-Name = Annotated[
-    str,
-    typer.Option(
-        help="Name to keep it by; by default that of its site, or if that one exists <site>-2, and so on."
-    ),
-]
+GRID = ("site", "pass_name", "expansion", "seed")
+"""Settings of which several can be given, besides k: all are trained in one pass."""
 
 
 @app.command()
-@offers(TrainSettings)
-@offers(TopKSettings)
+@offers(TrainSettings, only=[name for name in TrainSettings.model_fields if name not in GRID])
+@offers_any(*SETTINGS, without=["k"])
 def train(
     study_folder: StudyFolder,
-    name: Name = "",
+    site: Annotated[
+        list[str], typer.Option(help="Cached site to decompose. Repeatable, to train several in one pass.")
+    ],
+    architecture: Annotated[Literal[ARCHITECTURES], typer.Option(help="Architecture.")] = "topk",  # type: ignore[valid-type]
+    pass_name: Annotated[
+        list[str] | None, typer.Option("--pass", help="Guidance pass to decompose (cond). Repeatable.")
+    ] = None,
+    expansion: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            max=MOST_FEATURES,
+            help="Expansion factor: features per channel of the site (4). Repeatable.",
+        ),
+    ] = None,
+    k: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Active features per token, of TopK and its variants (8). Repeatable."),
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="Seed of the initialisation (0). Repeatable.")
+    ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Name to keep it by; by default that of its site. Others of the same name get <name>-2, and so on."
+        ),
+    ] = "",
     device: Device = "cpu",
     allow_store: AllowStore = False,
     **asked: Any,
 ) -> None:
-    """Train a sparse autoencoder on a site's cached activations and describe its features."""
+    """Train sparse autoencoders on cached activations and describe their features. Run again to continue."""
     from analyses.sae.names import PREFIX
-    from analyses.sae.run import asked_training, run_sae, trained_name
+    from analyses.sae.run import asked_trainings, run_saes, trained_names
     from dashboards.results import is_usable
 
     study = open_study(study_folder, allow_store)
-    spec = asked_training(study, **asked)
-    trained = trained_name(study, spec, name)
-    if trained and is_usable(study, PREFIX + trained):
-        console.print("The autoencoder is trained already.")
+    several = {"pass_name": pass_name, "expansion": expansion, "k": k, "seed": seed}
+    given = {option: value for option, value in {**several, **asked}.items() if value not in (None, [])}
+    specs = asked_trainings(study, site, architecture, **given)
+    names = trained_names(study, specs, name)
+    if all(each and is_usable(study, PREFIX + each) for each in names):
+        console.print("Trained already.")
     else:
-        with progress("Training the autoencoder") as report:
-            trained = run_sae(study, spec, device, report, name).attrs["name"]
-    report_sae(study, trained)
+        with progress("Training") as report:
+            names = [made.attrs["name"] for made in run_saes(study, specs, device, report, name, note)]
+    for each in names:
+        report_sae(study, each)
 
 
 @app.command()

@@ -5,7 +5,7 @@ only when they are needed (`defer_build`).
 """
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from inspect import Parameter
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -31,6 +31,33 @@ def offers(
         for name, field in spec.model_fields.items()
         if field.description and (only is None or name in only)
     ]
+
+    return _adding(offered)
+
+
+def offers_any(*specs: type[BaseModel], without: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Add an option for every described field of any of the specs, which the command gets as None if it is not given.
+
+    Fields of the same name are one option. The help says the default, and which specs have the field (by their field
+    `architecture`), unless all do. `without` are the fields that are left out.
+    """
+    fields = {name: field for spec in specs for name, field in spec.model_fields.items() if field.description}
+    offered = []
+    for name, field in fields.items():
+        if name in without:
+            continue
+        own = _parameter(name, field, None)
+        option = own.annotation.__metadata__[0]
+        having = [spec.model_fields["architecture"].default for spec in specs if name in spec.model_fields]
+        of = "" if len(having) == len(specs) else f"{', '.join(having)}; "
+        option.help = f"{field.description} ({of}default {field.default})"
+        kind = get_args(own.annotation)[0]
+        offered.append(own.replace(default=None, annotation=Annotated[kind | None, option]))
+    return _adding(offered)
+
+
+def _adding(offered: Sequence[Parameter]) -> Callable[[Command], Command]:
+    """Return what adds options to a command."""
 
     def decorate(command: Command) -> Command:
         own = [

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from cache.errors import UserError
 from workbench.sae.sparse import Codes, Selection, encode
 
 
@@ -39,6 +40,18 @@ class SAEConfig(BaseModel):
         return self.model_dump(exclude=set(SAEConfig.model_fields), by_alias=True)
 
     @property
+    def scaled_steps(self) -> tuple[int, ...]:
+        """Denoising steps whose inputs were scaled each in its own way (metadata `scaled_steps`); empty if all alike.
+
+        Raises:
+            ValueError: if the metadata has something else.
+        """
+        steps = self.metadata.get("scaled_steps", [])
+        if not isinstance(steps, list) or any(type(step) is not int or step < 0 for step in steps):
+            raise ValueError("scaled_steps must be a list of steps")
+        return tuple(steps)
+
+    @property
     def d_out(self) -> int:
         """Channels of the reconstruction; a transcoder reconstructs another site's."""
         return self.d_in
@@ -49,6 +62,9 @@ class SAE(nn.Module, ABC):
 
     Parameters have SAELens' names and axes: `W_enc` (channel, feature), `b_enc` (feature), `W_dec` (feature,
     channel), `b_dec` (channel). Without `weights`, all are zero.
+
+    If inputs were scaled per step, as `(x - step_mean) * step_factor` with a row of `step_mean` (step, channel) and
+    `step_factor` (step, 1) for each of `config.scaled_steps`, only the SAE that `at` returns for a step can be applied.
     """
 
     STORED_NAMES: ClassVar[Mapping[str, str]] = {}
@@ -73,11 +89,14 @@ class SAE(nn.Module, ABC):
     @classmethod
     def shapes(cls, config: SAEConfig) -> dict[str, tuple[int, ...]]:
         """Shape of each parameter. An architecture with further parameters adds them."""
+        n_steps = len(config.scaled_steps)
+        of_steps = {"step_mean": (n_steps, config.d_in), "step_factor": (n_steps, 1)}
         return {
             "W_enc": (config.d_in, config.d_sae),
             "b_enc": (config.d_sae,),
             "W_dec": (config.d_sae, config.d_out),
             "b_dec": (config.d_out,),
+            **(of_steps if n_steps else {}),
         }
 
     @abstractmethod
@@ -95,7 +114,9 @@ class SAE(nn.Module, ABC):
     def pre_activations_of(
         self, x: Float[Tensor, "*rows channel"], features: Int64[Tensor, " some"] | slice
     ) -> Float[Tensor, "*rows some"]:
-        """Return the pre-activations of some of the features."""
+        """Return the pre-activations of some of the features; raise UserError if inputs were scaled per step."""
+        if self.config.scaled_steps:
+            raise UserError("The autoencoder's inputs were scaled per step: use `sae.at(step)`.")
         shifted = x if self.input_shift is None else x - self.input_shift
         # Features as rows: the gradient of a choice of columns is slow.
         return shifted @ self.W_enc.T[features].T + self.b_enc[features]
@@ -117,9 +138,39 @@ class SAE(nn.Module, ABC):
         """Return the reconstruction of `x`."""
         return self.decode(self.encode(x))
 
-    def at(self, step: int) -> "SAE":  # noqa: ARG002 - for those whose inputs are scaled per step
-        """Return the SAE for a denoising step's activations; itself, as its inputs are scaled alike at all steps."""
-        return self
+    def at(self, step: int) -> "SAE":
+        """Return the SAE for the activations of a denoising step; itself, unless inputs were scaled per step.
+
+        Raises:
+            UserError: if inputs were scaled per step, and this step was not one of them.
+        """
+        steps = self.config.scaled_steps
+        if not steps:
+            return self
+        if step not in steps:
+            raise UserError(
+                f"The autoencoder was trained on steps {', '.join(map(str, steps))}; it cannot be used at step {step}."
+            )
+        others = {name: value for name, value in self.config.metadata.items() if name != "scaled_steps"}
+        # The matrices are shared: the scale of a step changes only the biases.
+        weights = {
+            name: value.detach() if name in ("W_enc", "W_dec") else value.detach().clone()
+            for name, value in self.state_dict().items()
+            if name not in ("step_mean", "step_factor")
+        }
+        sae = type(self)(self.config.model_copy(update={"metadata": others}), weights)
+        place = steps.index(step)
+        sae.unscale(self.get_parameter("step_factor")[place, 0].item())
+        sae.shift(self.get_parameter("step_mean")[place].detach())
+        return sae
+
+    @torch.no_grad()
+    def shift(self, mean: Float[Tensor, " channel"]) -> None:
+        """Turn an SAE trained on inputs from which `mean` was subtracted into an equivalent one for the inputs."""
+        if self.input_shift is None:
+            self.b_enc.sub_(mean @ self.W_enc)
+        else:
+            self.b_dec.add_(mean)
 
     @torch.no_grad()
     def unscale(self, factor: float) -> None:

@@ -112,3 +112,17 @@ class BatchTopKTranscoderSettings(TopKSettings):
 
     architecture: Literal["batchtopk_transcoder"] = "batchtopk_transcoder"  # type: ignore[assignment]
     d_out: int | None = Field(None, ge=1)
+
+
+SETTINGS = (
+    TopKSettings,
+    BatchTopKSettings,
+    MatryoshkaSettings,
+    JumpReLUSettings,
+    StandardSettings,
+    GatedSettings,
+    TopKTranscoderSettings,
+    BatchTopKTranscoderSettings,
+)
+"""Those of all architectures."""
+ARCHITECTURES: tuple[str, ...] = tuple(each.model_fields["architecture"].default for each in SETTINGS)

@@ -9,9 +9,9 @@ import torch
 
 from analyses.sae.names import load_sae
 from analyses.sae.published import convert_sae, import_sae
-from analyses.sae.run import run_sae, trained_name
+from analyses.sae.run import run_sae, trained_names
 from analyses.sae.trace import feature_trace
-from analyses.sae.train import TrainSpec, initial_sae, measure_scale, train_sae, train_spec
+from analyses.sae.train import TrainSpec, initial_sae, train_sae, train_spec
 from cache.errors import UserError
 from dashboards.figures.sae_training import training_frame
 from dashboards.tables.features import features_frame
@@ -53,8 +53,8 @@ def spec(l1_coefficient: float = 0.05, train_steps: int = 300) -> TrainSpec:
 
 def test_it_is_trained_saved_loaded_and_described(study: Study) -> None:
     result = run_sae(study, spec())
-    assert trained_name(study, spec()) == SITE
-    assert trained_name(study, spec(l1_coefficient=0.06)) == ""
+    assert trained_names(study, [spec()]) == [SITE]
+    assert trained_names(study, [spec(l1_coefficient=0.06)]) == [""]
     assert (result.attrs["architecture"], result.attrs["d_sae"]) == ("soft_threshold", D_SAE)
     assert "k" not in result.attrs
     assert result.loss[-1] < 0.5 * result.loss[0]
@@ -94,7 +94,7 @@ def test_its_scale_is_folded_back() -> None:
 def test_training_encodes_as_the_module_does(objective: TopKObjective | SoftThresholdObjective) -> None:
     rows = torch.randn(64, CHANNELS, generator=torch.Generator().manual_seed(0))
     own = TrainSpec(site=SITE, objective=objective, expansion=2)
-    sae = initial_sae(measure_scale([rows]), own)
+    sae = initial_sae(own, CHANNELS, CHANNELS)
     with torch.no_grad():
         done = objective.step(sae, TrainingBatch(rows, rows, torch.zeros(sae.config.d_sae).bool(), 0.0))
         assert_close(done.x_hat, sae(rows))

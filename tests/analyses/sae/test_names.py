@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from analyses.sae.names import load_sae, sae_names, sae_of_site
-from analyses.sae.run import run_sae, trained_name
+from analyses.sae.run import run_sae, trained_names
 from analyses.sae.train import TrainSpec, train_spec
 from cache.errors import UserError
 from tests.analyses.planted_study import make_planted_study
@@ -33,8 +33,8 @@ def test_each_gets_a_name_and_none_is_replaced(study: Study) -> None:
 
 
 def test_the_same_spec_is_found_by_its_name(study: Study) -> None:
-    assert [trained_name(study, spec(k)) for k in (2, 3, 4, 5)] == [SITE, f"{SITE}-2", "wide", ""]
-    assert trained_name(study, spec(4), "wide") == "wide"
+    assert trained_names(study, [spec(k) for k in (2, 3, 4, 5)]) == [SITE, f"{SITE}-2", "wide", ""]
+    assert trained_names(study, [spec(4)], "wide") == ["wide"]
 
 
 def test_a_name_that_is_taken_is_refused(study: Study) -> None:

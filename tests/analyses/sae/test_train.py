@@ -7,16 +7,9 @@ import pytest
 import torch
 
 from analyses.sae.metrics import Reconstruction
-from analyses.sae.train import (
-    DEAD_AFTER,
-    Scale,
-    Trainer,
-    TrainSpec,
-    initial_sae,
-    measure_scale,
-    train_sae,
-    train_spec,
-)
+from analyses.sae.scaling import Scale
+from analyses.sae.stream import Scaled
+from analyses.sae.train import DEAD_AFTER, Trainer, TrainSpec, initial_sae, train_sae, train_spec
 from cache.errors import UserError
 from workbench.sae.base import SAE
 from workbench.sae.topk import TopKObjective
@@ -83,8 +76,9 @@ def test_rows_not_trained_on_are_reconstructed(planted: tuple) -> None:
 
 def test_curves(planted: tuple) -> None:
     curves = planted[3]
-    assert set(curves.data_vars) == {"loss", "explained_variance", "l0", "dead_fraction"}
-    assert {variable.dims for variable in curves.data_vars.values()} == {("train_step",)}
+    measures = {"loss", "explained_variance", "l0", "dead_fraction"}
+    assert set(curves.data_vars) == measures | {"mean_to_spread"}
+    assert {curves[name].dims for name in measures} == {("train_step",)}
     assert curves.train_step[0] == 0
     assert curves.train_step[-1] == SPEC.train_steps - 1
     assert curves.loss[-1] < 0.3 * curves.loss[0]
@@ -131,23 +125,20 @@ def test_scale_and_place_of_the_rows_do_not_matter() -> None:
     torch.testing.assert_close(there(x * 64) / 64, here(x), rtol=1e-2, atol=1e-2)
 
 
-def test_measured_scale() -> None:
-    rows = torch.tensor([[1.0, 0.0], [3.0, 4.0]], dtype=torch.float16)  # variances 1 and 4
-    scale = measure_scale([rows[:1], rows[1:]])
-    assert scale.mean.tolist() == [2.0, 2.0]
-    assert scale.factor == pytest.approx(2.5**-0.5)
+def scale_of(d_in: int) -> list[Scale]:
+    return [Scale(torch.zeros(1, d_in), torch.ones(1, 1), (), np.zeros(1))]
 
 
 def test_training_starts_at_the_mean_with_a_tied_encoder() -> None:
-    sae = initial_sae(Scale(torch.tensor([2.0, 4.0]), 0.5), train_spec(site="s", expansion=3, k=2))
-    assert sae.b_dec.tolist() == [1.0, 2.0]
+    sae = initial_sae(train_spec(site="s", expansion=3, k=2), 2, 2)
+    assert not sae.b_dec.any(), "inputs are centred"
     assert torch.equal(sae.W_enc, sae.W_dec.T)
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(6))
 
 
 def test_the_auxiliary_loss_revives_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    def half_dead(scale: Scale, spec: TrainSpec) -> SAE:
-        sae = initial_sae(scale, spec)
+    def half_dead(spec: TrainSpec, d_in: int, d_out: int) -> SAE:
+        sae = initial_sae(spec, d_in, d_out)
         with torch.no_grad():
             sae.b_enc[::2] = -3  # never positive at the start, so that the main loss has no gradient for them
         return sae
@@ -171,10 +162,10 @@ def test_the_auxiliary_loss_revives_features(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_decoder_sees_no_gradient_along_its_rows() -> None:
     rows = planted_rows()[1]
-    sae = initial_sae(measure_scale([torch.from_numpy(rows)]), SPEC)
+    trainer = Trainer(SPEC, scale_of(CHANNELS))
+    sae, x = trainer.sae, torch.from_numpy(rows[:512])
     before = sae.W_dec.detach().clone()
-    trainer = Trainer(sae, SPEC)
-    trainer.step(0, torch.from_numpy(rows[:512]))
+    trainer.step(0, Scaled(x, x))
     assert sae.W_dec.grad is not None
     assert sae.W_dec.grad.norm() > 0.1
     torch.testing.assert_close((sae.W_dec.grad * before).sum(1), torch.zeros(len(before)), atol=1e-5, rtol=0)
@@ -183,22 +174,21 @@ def test_the_decoder_sees_no_gradient_along_its_rows() -> None:
 def test_the_learning_rate_falls_at_the_end() -> None:
     rows = torch.from_numpy(planted_rows()[1])
     spec = SPEC.model_copy(update={"train_steps": 20})
-    trainer = Trainer(initial_sae(measure_scale([rows]), spec), spec)
+    trainer = Trainer(spec, scale_of(CHANNELS))
     rates = []
     for step in range(20):
+        trainer.step(step, Scaled(rows[:64], rows[:64]))
         rates.append(trainer.optimiser.param_groups[0]["lr"])
-        trainer.step(step, rows[:64])
     assert rates == pytest.approx([spec.learning_rate * factor for factor in [1] * 17 + [0.75, 0.5, 0.25]])
-    assert trainer.optimiser.param_groups[0]["lr"] == 0
 
 
 def test_passes_follow_each_other_without_their_short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     step = Trainer.step
 
-    def spy(self: Trainer, number: int, x: torch.Tensor) -> None:
-        sizes.append(len(x))
-        step(self, number, x)
+    def spy(self: Trainer, number: int, rows: Scaled) -> None:
+        sizes.append(len(rows.x))
+        step(self, number, rows)
 
     monkeypatch.setattr(Trainer, "step", spy)
     rows = Shuffled(planted_rows()[1][:133], 64)  # batches of 64, 64 and 5

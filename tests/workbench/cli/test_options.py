@@ -14,7 +14,7 @@ from workbench.cli.main import app
 from workbench.cli.options import offers
 from workbench.cli.parsing import CommandLine, Commands
 from workbench.engine.settings import GenerationSettings
-from workbench.sae.settings import TopKSettings
+from workbench.sae.settings import SETTINGS
 from workbench.studies.request import StudyRequest
 
 
@@ -158,7 +158,7 @@ def test_what_a_field_does_not_take_is_refused(
         ("trace", GenerationSettings, {"options"}),
         ("probe", ProbeSpec, set()),
         ("sae train", TrainSettings, set()),
-        ("sae train", TopKSettings, {"architecture"}),
+        *(("sae train", each, {"d_out"} & each.model_fields.keys()) for each in SETTINGS),
     ],
 )
 def test_commands_offer_their_whole_spec(command: str, spec: type[BaseModel], elsewhere: set[str]) -> None:

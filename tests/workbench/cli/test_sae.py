@@ -34,7 +34,10 @@ def test_every_option_reaches_the_spec(study: Study, capsys: pytest.CaptureFixtu
         "batch_size": 32,
         "learning_rate": 0.01,
         "held_out_fraction": 0.25,
+        "input_scale": "channel",
+        "precision": "bfloat16",
         "seed": 7,
+        "data_seed": 8,
     }
     options = [
         part
@@ -46,10 +49,10 @@ def test_every_option_reaches_the_spec(study: Study, capsys: pytest.CaptureFixtu
     spec = json.loads(result.attrs["spec"])
     objective = spec.pop("objective")
     assert objective.pop("architecture") == "topk"
-    assert {**spec, **objective} == {"site": "tf0.cross_attn", **given}
+    assert {**spec, **objective} == {"site": "tf0.cross_attn", "target_site": "", **given}
     assert load_sae(study, "tf0.cross_attn").config.metadata["pass_name"] == "null"
     run(study, *options)
-    assert "trained already" in " ".join(capsys.readouterr().err.split())
+    assert "Trained already" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,170 @@
+"""Several autoencoders in one pass, and trainings that are killed and go on."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from analyses.sae.distributed import ALONE
+from analyses.sae.names import load_sae, sae_folder, sae_names
+from analyses.sae.run import asked_trainings, run_saes, training_rows
+from analyses.sae.train import Trainer, TrainSpec
+from analyses.sae.training import Training
+from analyses.sae.training_state import FOLDER, TrainingState
+from cache.errors import UserError
+from tests.analyses.planted_study import make_planted_study
+from tests.analyses.sae import killed_training
+from workbench.sae.folder import WEIGHTS_FILE
+from workbench.studies.study import Study
+
+SITES = killed_training.SITES
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_planted_study(tmp_path_factory.mktemp("training") / "study").path
+
+
+@pytest.fixture
+def study(untrained: Path, tmp_path: Path) -> Study:
+    return Study.open(Path(shutil.copytree(untrained, tmp_path / "study")))
+
+
+@pytest.fixture(scope="module")
+def whole(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Trained without an interruption."""
+    folder = Path(shutil.copytree(untrained, tmp_path_factory.mktemp("whole") / "study"))
+    killed_training.train(folder)
+    return Study.open(folder)
+
+
+def specs(study: Study, **changes: object) -> list[TrainSpec]:
+    options = {"k": [2, 3], "train_steps": 12, "batch_size": 64, "expansion": 1, **changes}
+    return asked_trainings(study, SITES, **options)
+
+
+def run(
+    study: Study, asked: list[TrainSpec], progress: object = None, note: object = None
+) -> dict[str, list[torch.Tensor]]:
+    """Train without describing the features; returns the weights by spec."""
+    state = TrainingState(study, asked, note or pytest.fail)  # type: ignore[arg-type]
+    state.is_due = lambda: True  # type: ignore[method-assign]
+    rows, _ = training_rows(study, asked[0], "cpu")
+    training = Training(asked, rows, study.cache.plan.steps, state, "cpu", ALONE)
+    done = training.run(asked, progress)  # type: ignore[arg-type]
+    return {each.spec.model_dump_json(): list(each.sae.state_dict().values()) for each in done}
+
+
+def assert_same_bytes(ours: dict[str, list[torch.Tensor]], theirs: dict[str, list[torch.Tensor]]) -> None:
+    assert ours.keys() <= theirs.keys()
+    for name, values in ours.items():
+        assert all(map(torch.equal, values, theirs[name]))
+
+
+def weights(study: Study) -> dict[str, bytes]:
+    return {name: (sae_folder(study, name) / WEIGHTS_FILE).read_bytes() for name in sae_names(study)}
+
+
+def states(study: Study) -> list[Path]:
+    return list((study.path / FOLDER).glob("*"))
+
+
+def test_a_grid_gets_a_name_each_in_the_order_asked_for(whole: Study) -> None:
+    names = [f"{site}{end}" for site in SITES for end in ("", "-2")]
+    assert sorted(sae_names(whole)) == sorted(names)
+    made = [(load_sae(whole, name).config.d_sae, whole.result(f"sae-{name}").attrs["site"]) for name in names]
+    assert made == [(size, site) for site in SITES for size in (8, 16)]
+    assert states(whole) == []
+
+
+def test_trained_together_is_trained_alone(study: Study) -> None:
+    asked = specs(study, seed=[0, 1])
+    together = run(study, asked)
+    assert len(together) == 8
+    assert_same_bytes(run(study, asked[5:6]), together)
+    first, second = (together[spec.model_dump_json()] for spec in asked[:2])
+    assert not torch.equal(first[0], second[0]), "they differ in their seed"
+
+
+def test_those_that_exist_are_not_trained_again(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_saes(study, specs(study, k=[2])[:1])
+    trained: list[str] = []
+    finish = Trainer.finish
+    monkeypatch.setattr(
+        Trainer, "finish", lambda self: (trained.append(str(self.spec.objective)), finish(self))[1]
+    )
+    results = run_saes(study, specs(study)[:2])
+    assert len(trained) == 1 and "k=3" in trained[0]
+    assert [result.attrs["k"] for result in results] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"train_steps": 13}, "share their train_steps; got 12 and 13"),
+        ({"batch_size": 65}, "share their batch_size; got 64 and 65"),
+        ({"data_seed": 1}, "share their data_seed; got 0 and 1"),
+        ({}, "Two of the autoencoders are the same"),
+    ],
+    ids=str,
+)
+def test_specs_that_cannot_share_a_pass_are_refused(
+    study: Study, change: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        run_saes(study, [*specs(study), *specs(study, **change)])
+    assert not (study.path / "sae").exists()
+
+
+class Killed(BaseException):
+    """Ends a process at once."""
+
+
+def killed_at(step: int) -> object:
+    def progress(done: int, total: int) -> None:
+        if done == step:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize("step", [1, 7, 12])
+@pytest.mark.parametrize("changes", [{}, {"input_scale": "step"}, {"batch_size": 4096}], ids=str)
+def test_a_training_goes_on_where_it_was(study: Study, step: int, changes: dict[str, object]) -> None:
+    asked, steps = specs(study, **changes), list[int]()
+    with pytest.raises(Killed):
+        run(study, asked, killed_at(step))
+    assert len(states(study)) == 1
+    resumed = run(study, asked, lambda done, _: steps.append(done))
+    assert steps[0] == step
+    states(study)[0].unlink()
+    assert_same_bytes(resumed, run(study, asked))
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(study: Study, whole: Study) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.analyses.sae.killed_training", str(study.path), "20", "0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["20", "0"], done.stderr
+    assert weights(study) == weights(whole)
+    assert states(study) == []
+
+
+def test_a_damaged_state_is_told_and_not_used(study: Study) -> None:
+    with pytest.raises(Killed):
+        run(study, specs(study), killed_at(5))
+    (file,) = states(study)
+    content = bytearray(file.read_bytes())
+    content[-10] ^= 1
+    file.write_bytes(content)
+    said: list[str] = []
+    steps: list[int] = []
+    run(study, specs(study), lambda done, _: steps.append(done), said.append)
+    assert "is damaged, or of another study. The training starts anew." in said[0]
+    assert steps[0] == 0
