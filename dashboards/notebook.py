@@ -34,7 +34,7 @@ from cache.errors import UserError
 from dashboards import figures
 from dashboards.export import export_figure
 from dashboards.formats import DEFAULT_FORMAT, FileFormat
-from dashboards.results import is_usable, load_result
+from dashboards.results import is_usable, load_result, remove_unusable
 from dashboards.signatures import takes
 from dashboards.summaries import (
     effects_summary,
@@ -215,8 +215,11 @@ class OpenStudy:
         every other, at every site. The other `options` are those of `train_sae`.
         """
         specs = asked_trainings(self.folder, sites, architecture, **options)
+        remove_unusable(
+            self.folder, [PREFIX + each for each in trained_names(self.folder, specs, name) if each]
+        )
         names = trained_names(self.folder, specs, name)
-        if not all(each and is_usable(self.folder, PREFIX + each) for each in names):
+        if not all(names):
             with progress("Training") as report:
                 made = run_saes(self.folder, specs, self.device, report, name, note)
             names = [result.attrs["name"] for result in made]

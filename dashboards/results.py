@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -174,6 +175,13 @@ def usable_names(study: Study) -> list[str]:
 def is_usable(study: Study, name: str) -> bool:
     """Whether the study has the result and it can be shown."""
     return has_result(study, name) and problem(study, name) is None
+
+
+def remove_unusable(study: Study, names: Iterable[str]) -> None:
+    """Remove those of the results that cannot be shown, so that they are computed again."""
+    for name in names:
+        if not is_usable(study, name):
+            study.remove_result(name)
 
 
 def _file(study_path: Path, name: str) -> Path:

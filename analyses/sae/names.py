@@ -82,7 +82,8 @@ def chosen_name(study: Study, spec: BaseModel, site: str, name: str = "") -> str
     """
     taken = study.files(FOLDER, "")
     if not name:
-        return _free_name(study, spec, site, taken)
+        same = [each for each in taken if _is_complete(study, each, spec)]
+        return same[0] if same else _free_name(study, site, taken)
     _check_name(name)
     if name in taken and not _is_of(study, name, spec):
         raise UserError(
@@ -100,17 +101,16 @@ def chosen_names(study: Study, specs: Sequence[TrainSettings], name: str = "") -
     taken, names = study.files(FOLDER, ""), list[str]()
     for spec in specs:
         own = [each for each in taken if each not in names and _is_complete(study, each, spec)]
-        free = (each for each in _names(name or spec.site) if each not in (*taken, *names))
-        names.append(own[0] if own else next(free))
+        names.append(own[0] if own else _free_name(study, name or spec.site, taken, names))
     return names
 
 
-def _free_name(study: Study, spec: BaseModel, site: str, taken: Sequence[str]) -> str:
-    same = [each for each in taken if _is_complete(study, each, spec)]
-    return (
-        same[0]
-        if same
-        else next(each for each in _names(site) if each not in taken or _stored_spec(study, each) is None)
+def _free_name(study: Study, base: str, taken: Sequence[str], given: Sequence[str] = ()) -> str:
+    """Return the first name that no autoencoder has, or one whose result is missing or damaged."""
+    return next(
+        each
+        for each in _names(base)
+        if each not in given and (each not in taken or _stored_spec(study, each) is None)
     )
 
 

@@ -68,7 +68,7 @@ def test_an_autoencoder(study: OpenStudy, monkeypatch: pytest.MonkeyPatch) -> No
     assert isinstance(made, SaeResult)
     assert made.autoencoder.config.k == 4
     assert isinstance(made.plot(), go.Figure)
-    monkeypatch.setattr("dashboards.notebook.run_sae", _must_not_run)
+    monkeypatch.setattr("dashboards.notebook.run_saes", _must_not_run)
     assert study.train_sae(SITE, **options).data.equals(made.data)
     assert isinstance(study.result(f"sae-{SITE}"), SaeResult)
     with pytest.raises(UserError, match="k must be"):

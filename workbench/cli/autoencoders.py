@@ -72,14 +72,15 @@ def train(
     """Train sparse autoencoders on cached activations and describe their features. Run again to continue."""
     from analyses.sae.names import PREFIX
     from analyses.sae.run import asked_trainings, run_saes, trained_names
-    from dashboards.results import is_usable
+    from dashboards.results import remove_unusable
 
     study = open_study(study_folder, allow_store)
     several = {"pass_name": pass_name, "expansion": expansion, "k": k, "seed": seed}
     given = {option: value for option, value in {**several, **asked}.items() if value not in (None, [])}
     specs = asked_trainings(study, site, architecture, **given)
+    remove_unusable(study, [PREFIX + each for each in trained_names(study, specs, name) if each])
     names = trained_names(study, specs, name)
-    if all(each and is_usable(study, PREFIX + each) for each in names):
+    if all(names):
         console.print("Trained already.")
     else:
         with progress("Training") as report:

@@ -138,6 +138,7 @@ def test_the_result_has_its_schema(result: xr.Dataset) -> None:
     nearest = ("decoder_neighbour", "decoder_cosine", "coactive_neighbour", "coactive_jaccard")
     assert {name: variable.dims for name, variable in result.data_vars.items()} == {
         **curves,
+        "mean_to_spread": ("scaled",),
         "final_loss": (),
         **{f"final_{name}": () for name in metrics},
         **{f"step_{name}": ("step",) for name in metrics},

@@ -1,14 +1,12 @@
 """Which clips train, and clips one by one."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from analyses.sae.rows import by_clip, split_by_prompt
-from analyses.sae.run import run_sae
+from analyses.sae.run import training_rows
 from analyses.sae.train import train_spec
 from cache.errors import UserError
 from workbench.studies.study import Study
@@ -44,20 +42,13 @@ def test_clips_come_one_by_one_in_order(planted_study: Study) -> None:
     np.testing.assert_array_equal(acts, cache.read(SITE, clips=clips, passes=["null"])[:, :, 0])
 
 
-def test_the_training_sees_every_row_of_its_clips_and_no_other(
-    planted_study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    passes = []
-
-    def spy(rows: Iterable[torch.Tensor], *_: object) -> None:
-        passes.extend([torch.cat(list(rows)).numpy() for _ in range(2)])
-        raise InterruptedError
-
-    monkeypatch.setattr("analyses.sae.run.train_sae", spy)
-    spec = train_spec(SITE, pass_name="null", held_out_fraction=0.3, batch_size=50)
-    with pytest.raises(InterruptedError):
-        run_sae(planted_study, spec)
-    training, _ = split_by_prompt(planted_study.clips, 0.3, spec.seed)
+def test_the_training_sees_every_row_of_its_clips_and_no_other(planted_study: Study) -> None:
+    spec = train_spec(SITE, pass_name="null", held_out_fraction=0.3, batch_size=50, data_seed=4)
+    of_site, held_out = training_rows(planted_study, spec, "cpu")
+    rows_of_training = of_site(SITE, "null")
+    passes = [torch.cat(list(rows_of_training)).numpy() for _ in range(2)]
+    training, rest = split_by_prompt(planted_study.clips, 0.3, spec.data_seed)
+    assert held_out == rest
     wanted = planted_study.cache.read(SITE, clips=training, passes=["null"])
     wanted = wanted.reshape(-1, wanted.shape[-1])
     for rows in passes:
