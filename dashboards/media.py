@@ -33,9 +33,9 @@ def spectrogram_url(path: str) -> str:
     return address(f"spectrogram/{path.removeprefix('audio/')}.png")
 
 
-def activation_url(site: str, feature: int, clip: int, kind: str) -> str:
+def activation_url(name: str, feature: int, clip: int, kind: str) -> str:
     """URL of an image of a feature's activation in a clip: "svg" is a line over time, "png" shows all steps."""
-    return address(f"activation/{site}/{feature}/{clip}.{kind}")
+    return address(f"activation/{name}/{feature}/{clip}.{kind}")
 
 
 def add_media_routes(server: Flask, study: Study) -> None:
@@ -54,13 +54,13 @@ def add_media_routes(server: Flask, study: Study) -> None:
         except UserError as error:
             return _sentence(error)
 
-    def activation(site: str, feature: int, clip: int, kind: str) -> ResponseReturnValue:
-        if not has_result(study, f"sae-{site}"):
+    def activation(name: str, feature: int, clip: int, kind: str) -> ResponseReturnValue:
+        if not has_result(study, f"sae-{name}"):
             abort(404)
         try:
-            result = load_result(study, f"sae-{site}")
+            result = load_result(study, f"sae-{name}")
             known = feature in result["feature"].values and clip in study.clips["clip"].to_numpy()
-            trace = activation_trace(study, site, feature, clip) if known else None
+            trace = activation_trace(study, name, feature, clip) if known else None
         except UserError as error:
             return _sentence(error)
         if trace is None:
@@ -87,7 +87,7 @@ def add_media_routes(server: Flask, study: Study) -> None:
     server.add_url_rule("/audio/<path:name>", view_func=audio)
     server.add_url_rule("/spectrogram/<path:name>.png", view_func=spectrogram)
     server.add_url_rule(
-        "/activation/<site>/<int:feature>/<int:clip>.<any(png, svg):kind>", view_func=activation
+        "/activation/<name>/<int:feature>/<int:clip>.<any(png, svg):kind>", view_func=activation
     )
     server.before_request(refuse_unknown)
 

@@ -357,7 +357,7 @@ _SUMMARIES: dict[str, Callable[[xr.Dataset, pd.DataFrame], pd.DataFrame]] = {
 _MAIN_FIGURES = {
     "patching": ("patching", "name"),
     "probes": ("probes", ""),
-    "sae": ("sae-training", "site"),
+    "sae": ("sae-training", "name"),
     "steering": ("dose-response", "name"),
 }
 """The main figure for each kind of result, and the figure's option that selects the result."""

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from dashboards.tables.features import MEASURES
+from dashboards.tables.features import MEASURES, NEARNESS, SCORES, STEP_MEASURES
 from dashboards.tables.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.tables.probes import HELD_TOGETHER
 from dashboards.tables.steering import ARM_VALUES, CHECKS, DENOMINATOR, IMPACTS
@@ -30,15 +30,23 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "concept site step": {
         "probes": ("accuracy_mean", "accuracy_lo", "accuracy_hi", "control_mean", "selectivity", "p_value")
     },
-    "step": {"probes": ("sigma",)},
+    "step": {"probes": ("sigma",), "sae": ("sigma", "gated", *(f"step_{name}" for name in STEP_MEASURES))},
     "concept": {"probes": ("chance", "n", "groups", "held_together")},
     "train_step": {"sae": MEASURES},
     "": {"sae": tuple(f"final_{name}" for name in MEASURES)},
-    "feature": {"sae": ("density", "max_activation", "mean_activation", "alive")},
+    "feature": {"sae": ("density", "max_activation", "mean_activation", "alive", "label")},
     "feature rank": {"sae": ("top_clip", "top_activation", "top_second", "top_step")},
     "feature bin": {"sae": ("hist_edge", "hist_count")},
     "feature step": {"sae": ("step_profile",)},
-    "feature value": {"sae": ("auroc",)},
+    "feature quantile": {
+        "sae": ("quantile_clip", "quantile_activation", "quantile_second", "quantile_step"),
+    },
+    "feature neighbour": {
+        "sae": tuple(f"{by}_{what}" for by, measure in NEARNESS.items() for what in ("neighbour", measure))
+    },
+    "feature value": {
+        "sae": ("p_adjusted", *(f"{name}{end}" for name in SCORES for end in ("", "_lo", "_hi")))
+    },
     "value": {"sae": ("auroc_shuffled",)},
 }
 # Variables that are between 0 and 1, or NaN.
@@ -55,7 +63,7 @@ _FRACTIONS = {
         "p_value",
         "chance",
     ),
-    "sae": ("density", "auroc", "auroc_shuffled", "dead_fraction", "final_dead_fraction"),
+    "sae": ("density", "auroc", "auroc_shuffled", "p_adjusted", "dead_fraction", "final_dead_fraction"),
 }
 _ROUNDING = 1e-6
 MAX_PAIRS = 10_000
@@ -63,7 +71,7 @@ _KINDS = ("patching", "probes", "sae", "steering")
 ROLES = {"run", "cell", "null"}
 _TEXTS = {
     *("audio", "row", "column", "direction", "role", "null_of", "null_kind", *TEXTS),
-    *("concept", "arm", "scorer", "scorer_b", "site", "value", "metric", "held_together", "way"),
+    *("concept", "arm", "scorer", "scorer_b", "site", "value", "metric", "held_together", "way", "label"),
 }
 _TEXT_LABELS = _TEXTS | {"block"}  # published maps name their blocks
 
@@ -95,8 +103,8 @@ def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
         return fault
     if kind == "probes" and not set(result["held_together"].values.tolist()) <= set(HELD_TOGETHER):
         return f"has values of held_together other than {', '.join(HELD_TOGETHER)}"
-    if kind == "sae" and not _are_clips(result["top_clip"].values, n_clips):
-        return "names clips that the study does not have"
+    if kind == "sae":
+        return _sae_fault(result, n_clips)
     return ""
 
 
@@ -132,6 +140,18 @@ def _steering_fault(result: xr.Dataset) -> str:
     counts = result["n_pairs"].values.astype(float)
     if not np.all((counts >= 0) & (counts <= MAX_PAIRS)):
         return "has invalid pair counts in n_pairs"
+    return ""
+
+
+def _sae_fault(result: xr.Dataset, n_clips: int) -> str:
+    """Why an autoencoder's result with the right shapes is not valid; "" if it is."""
+    if not all(_are_clips(result[name].values, n_clips) for name in ("top_clip", "quantile_clip")):
+        return "names clips that the study does not have"
+    features = set(result["feature"].values.tolist()) | {-1}
+    if not all(set(result[f"{by}_neighbour"].values.ravel().tolist()) <= features for by in NEARNESS):
+        return "names neighbours that are not features"
+    if not set(result["label"].values.tolist()) <= {*map(str, result["value"].values.tolist()), ""}:
+        return "has labels that are not values of concepts"
     return ""
 
 

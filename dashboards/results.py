@@ -14,7 +14,7 @@ import xarray as xr
 from analyses.steering_spec import CHECK
 from cache.errors import UserError
 from dashboards.result_shapes import shape_fault
-from dashboards.tables.features import MEASURES
+from dashboards.tables.features import MEASURES, NEARNESS, SCORES, STEP_MEASURES
 from dashboards.tables.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.tables.probes import COLUMNS
 from dashboards.tables.steering import ARM_VALUES, CHECKS, DENOMINATOR, IMPACTS
@@ -35,8 +35,11 @@ _VARIABLES = {
     "sae": (
         *("train_step", "rank", "value", "density", "max_activation", "mean_activation", "alive", "top_clip"),
         *("top_activation", "top_second", "top_step", "hist_edge", "hist_count", "step_profile", "auroc"),
-        "auroc_shuffled",
-        *(*MEASURES, *(f"final_{name}" for name in MEASURES)),
+        *("auroc_shuffled", "p_adjusted", "label", "sigma", "gated"),
+        *("quantile", "quantile_clip", "quantile_activation", "quantile_second", "quantile_step"),
+        *(f"{name}{end}" for name in SCORES for end in ("", "_lo", "_hi")),
+        *(f"{by}_{what}" for by, measure in NEARNESS.items() for what in ("neighbour", measure)),
+        *(*MEASURES, *(f"final_{name}" for name in MEASURES), *(f"step_{name}" for name in STEP_MEASURES)),
     ),
     "steering": (
         *(
@@ -70,7 +73,7 @@ _ATTRIBUTES = {
         "provenance",
     ),
     "probes": ("result_id", "spec", "provenance"),
-    "sae": ("explained_variance_convention", "result_id", "spec", "provenance"),
+    "sae": ("site", "architecture", "explained_variance_convention", "result_id", "spec", "provenance"),
     "steering": ("concept", "positive", "negative", "schema_version", "result_id", "spec", "provenance"),
 }
 Identity = tuple[int, int, int]
@@ -231,8 +234,8 @@ def _fault(result: xr.Dataset, kind: str) -> str:
     return ""
 
 
-def sae_sites(study: Study) -> list[str]:
-    """Sites that have a trained sparse autoencoder whose result can be shown."""
+def sae_names(study: Study) -> list[str]:
+    """Names of the sparse autoencoders whose results can be shown, without "sae-"."""
     return names_of_kind(study, "sae")
 
 

@@ -108,18 +108,17 @@ def sae_line(result: xr.Dataset) -> dict[str, str]:
 def sae_summary(result: xr.Dataset, clips: pd.DataFrame) -> pd.DataFrame:
     """The features of a `sae` result that best distinguish a concept's value; `clips` is the study's clip table.
 
-    Columns: feature, responds to, clips (that have this value), AUROC, shuffled (the AUROC that the best feature
-    exceeds in 5 % of shuffles of the labels) and density.
+    Columns: feature, responds to, clips (that have this value), AUROC with its interval, p (corrected for the number of
+    features and values) and density.
     """
-    features = features_frame(result).dropna(subset="best_auroc")
-    top = features.sort_values("best_auroc", ascending=False, kind="stable").head(TOP_FEATURES)
+    top = _best_features(result).head(TOP_FEATURES)
     return pd.DataFrame(
         {
             "feature": top["feature"].astype(str),
             "responds to": top["best_value"],
             "clips": [str(_clips_with(clips, value)) for value in top["best_value"]],
-            "AUROC": top["best_auroc"].map(fixed),
-            "shuffled": top["shuffled_auroc"].map(fixed),
+            "AUROC [95 %]": [interval(row, "best_auroc") for _, row in top.iterrows()],
+            "p, adjusted": top["best_p"].map(p_value),
             "density": top["density"].map(lambda density: fixed(density, 3)),
         }
     )
@@ -230,6 +229,38 @@ def _with_interval(one: xr.Dataset, name: str) -> str:
     """A number with its interval."""
     value, low, high = (float(one[each]) for each in (name, f"{name}_lo", f"{name}_hi"))
     return fixed(value) if pd.isna(value) else f"{fixed(value)} {span(low, high)}"
+
+
+def sae_features_table(result: xr.Dataset, top: int) -> pd.DataFrame:
+    """The `top` features of a `sae` result with the highest AUROCs.
+
+    Columns: feature, label (the proposed one), best value, AUROC with its interval, p (adjusted), tf-idf, difference
+    and d for this value, density, and nearest (by decoder).
+    """
+    best = _best_features(result).head(top)
+    values = result.sel(feature=best["feature"].to_numpy())
+    of_best = values.sel(value=xr.DataArray(best["best_value"].to_numpy(dtype=str), dims="feature"))
+    return pd.DataFrame(
+        {
+            "feature": best["feature"].astype(str),
+            "label": best["label"].replace("", "–"),
+            "best value": best["best_value"],
+            "AUROC [95 %]": [interval(row, "best_auroc") for _, row in best.iterrows()],
+            "p, adjusted": best["best_p"].map(p_value),
+            "tf-idf": [significant(score) for score in of_best["tfidf"].values],
+            "difference": [significant(score) for score in of_best["diff"].values],
+            "d": [fixed(score) for score in of_best["cohens_d"].values],
+            "density": best["density"].map(lambda density: fixed(density, 3)),
+            "nearest": [str(near) if near >= 0 else "–" for near in values["decoder_neighbour"].values[:, 0]],
+        }
+    )
+
+
+def _best_features(result: xr.Dataset) -> pd.DataFrame:
+    """The features with an AUROC, labelled ones first, by their highest AUROC."""
+    features = features_frame(result).dropna(subset="best_auroc")
+    features = features.assign(is_labelled=features["label"] != "")
+    return features.sort_values(["is_labelled", "best_auroc"], ascending=False, kind="stable")
 
 
 def _clips_with(clips: pd.DataFrame, value: str) -> int:

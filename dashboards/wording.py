@@ -8,7 +8,7 @@ import xarray as xr
 
 from analyses.statistics import too_few_pairs
 from analyses.steering.checks import BACKWARDS, TOO_FEW
-from dashboards.numbers import UNDEFINED, fixed, span
+from dashboards.numbers import UNDEFINED, compared_p, fixed, span
 from dashboards.tables.patching import UNCLEAR, UNTESTED
 from dashboards.tables.steering import checks_frame, is_interpretable
 
@@ -80,6 +80,24 @@ def steering_notes(result: xr.Dataset, scorer: str = "") -> list[str]:
         names = f" ({', '.join(unknown)})" if len(unknown) < len(checks) else ""
         notes.append(f"Sign check: {TOO_FEW}{names}.")
     return notes
+
+
+def label_evidence(scores: pd.DataFrame, label: str) -> str:
+    """A feature's proposed label with its evidence and the next value, or why there is none.
+
+    `scores` is the feature's `scores_frame`.
+    """
+    if scores.empty:
+        return "no label: the feature has no scores"
+    chosen = label or str(scores["value"].iloc[0])
+    row = scores.set_index("value").loc[chosen]
+    limits = "" if pd.isna(row["auroc_lo"]) else f" {span(row['auroc_lo'], row['auroc_hi'])}"
+    evidence = f"AUROC {fixed(row['auroc'])}{limits}, p {compared_p(row['p_adjusted'])}"
+    if not label:
+        return f"no label: no value is significant after correction (highest: {chosen}, {evidence})"
+    others = scores[scores["value"] != label]
+    following = "" if others.empty else f"; next: {others['value'].iloc[0]}, {fixed(others['auroc'].iloc[0])}"
+    return f"{label}: {evidence}{following}"
 
 
 def steering_sample(result: xr.Dataset, scorer: str = "") -> str:

@@ -36,10 +36,11 @@ sae export study {SITE} --format saelens --out exported
 sae import exported --study study --name imported
 sae evaluate study {SITE} --clips 1 --pairs 1
 sae effects study {SITE} --concept mood --features 1 --randoms 1 --pairs 1 --factor 0 --ignore-gate
+sae features study {SITE}
 export study --figure patching --format pdf
 export study --figure probes --format svg
-export study --figure sae-training --option site={SITE} --format png
-export study --figure feature-clip --option site={SITE} --option feature=0 --option clip=0
+export study --figure sae-training --option name={SITE} --format png
+export study --figure feature-clip --option name={SITE} --option feature=0 --option clip=0
 steer fit study --concept mood --sites tf3+tf4 --pairs 2 --check-pairs 0
 steer check study mood --pairs 1
 steer train-slider study --concept mood --sites tf4 --pairs 2 --iterations 2

@@ -16,7 +16,7 @@ from dashboards.drawing.paper import Width, new_figure
 from dashboards.drawing.screen import LONGEST_NAME, plain, style
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import Options, SaeFigureSpec, best_row, check_choice
-from dashboards.numbers import fixed
+from dashboards.numbers import compared_p, fixed, span
 from dashboards.results import load_result
 from dashboards.tables.features import features_frame
 from workbench.studies.study import Study
@@ -30,27 +30,28 @@ PAPER_COLOUR = palette.SEQUENTIAL[6]
 
 
 class FeatureSpec(SaeFigureSpec):
-    """One feature of a site's autoencoder."""
+    """One feature of an autoencoder."""
 
     feature: int
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Site and feature."""
-        return (self.site, str(self.feature))
+        """Name and feature."""
+        return (self.name, str(self.feature))
 
     @classmethod
     def example(cls, study: Study, options: Options) -> dict[str, Any]:
         """The feature that distinguishes a concept's value best."""
-        features = features_frame(load_result(study, f"sae-{options['site']}"))
+        features = features_frame(load_result(study, f"sae-{options['name']}"))
         return {"feature": int(best_row(features, "best_auroc", {})["feature"])}
 
 
 def make_table(study: Study, spec: FeatureSpec) -> pd.DataFrame:
-    """The numbers of one feature's figure, in long form: feature, panel, label, x, value.
+    """The numbers of one feature's figure, in long form: feature, panel, label, x, value, value_lo, value_hi.
 
     Panels: "histogram" (x: left edge of the activation bin, value: count), "step_profile" (x: step, value: mean
-    activation), "auroc" (label: concept value, value: AUROC of the clip-mean activation).
+    activation), "auroc" (label: concept value, value: AUROC of the clip-mean activation, with its interval if it has
+    one).
     """
     result = load_result(study, spec.result_name)
     check_choice("feature", spec.feature, result["feature"].values.tolist())
@@ -61,11 +62,18 @@ def make_table(study: Study, spec: FeatureSpec) -> pd.DataFrame:
         pd.DataFrame(
             {"panel": "step_profile", "x": result["step"].values, "value": one["step_profile"].values}
         ),
-        pd.DataFrame({"panel": "auroc", "label": values, "value": one["auroc"].values}),
+        pd.DataFrame(
+            {
+                "panel": "auroc",
+                "label": values,
+                **{f"value{end}": one[f"auroc{end}"].values for end in ("", "_lo", "_hi")},
+            }
+        ),
     ]
     table = pd.concat(panels, ignore_index=True).assign(feature=spec.feature)
     table["label"] = table["label"].fillna("")
-    return table[["feature", "panel", "label", "x", "value"]].astype({"x": float, "value": float})
+    numbers = ["x", "value", "value_lo", "value_hi"]
+    return table[["feature", "panel", "label", *numbers]].astype(dict.fromkeys(numbers, float))
 
 
 def extreme_values(panel: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -138,16 +146,15 @@ def _screen_profile(figure: go.Figure, panel: pd.DataFrame) -> None:
 
 def _screen_scores(figure: go.Figure, panel: pd.DataFrame) -> None:
     places = list(range(len(panel)))
+    below, above = _arms(panel)
     figure.add_bar(
         x=panel["value"] - 0.5,
         base=0.5,
         y=places,
         orientation="h",
         marker={"color": np.where(panel["value"] >= 0.5, SCREEN_COLOUR, palette.SEQUENTIAL[2])},
-        customdata=[
-            (plain(label), fixed(value, 3))
-            for label, value in zip(panel["label"], panel["value"], strict=True)
-        ],
+        error_x={"array": above, "arrayminus": below, "symmetric": False, "thickness": 1.2, "width": 2},
+        customdata=[(plain(row.label), fixed(row.value, 3) + _limits(row)) for row in panel.itertuples()],
         hovertemplate="%{customdata[0]}: AUROC %{customdata[1]}<extra></extra>",
         row=2,
         col=1,
@@ -156,6 +163,15 @@ def _screen_scores(figure: go.Figure, panel: pd.DataFrame) -> None:
     figure.update_xaxes(title={"text": "0.5 = chance", "font": {"size": 11}, "standoff": 4}, row=2, col=1)
     names = [plain(label, LONGEST_NAME) for label in panel["label"]]
     figure.update_yaxes(tickvals=places, ticktext=names, tickfont={"size": 10}, row=2, col=1)
+
+
+def _arms(panel: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Lengths of the error bars to both sides; NaN without an interval."""
+    return panel["value"] - panel["value_lo"], panel["value_hi"] - panel["value"]
+
+
+def _limits(row: Any) -> str:
+    return "" if np.isnan(row.value_lo) else f" {span(row.value_lo, row.value_hi)}"
 
 
 def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
@@ -205,7 +221,17 @@ def _paper_profile(axes: Axes, panel: pd.DataFrame) -> None:
 
 def _paper_scores(axes: Axes, panel: pd.DataFrame, title: str) -> None:
     rows = np.arange(len(panel))
+    known = panel["value_lo"].notna().to_numpy()
     axes.barh(rows, panel["value"] - 0.5, left=0.5, height=0.7, color=PAPER_COLOUR)
+    axes.errorbar(
+        panel["value"][known],
+        rows[known],
+        xerr=[arm[known] for arm in _arms(panel)],
+        fmt="none",
+        ecolor=palette.INK,
+        elinewidth=0.8,
+        capsize=1.5,
+    )
     axes.set_yticks(rows, fitting_names(panel["label"].tolist() or [""], LONGEST_LABEL, 7.0)[: len(rows)])
     axes.axvline(0.5, color=palette.INK, linewidth=0.8)
     axes.set_xlim(0, 1)
@@ -214,21 +240,25 @@ def _paper_scores(axes: Axes, panel: pd.DataFrame, title: str) -> None:
     axes.tick_params(axis="y", length=0, labelsize=7)
 
 
-def write_caption(site: str, feature: int, features: pd.DataFrame) -> str:
-    """Name the feature, describe the panels, and compare its best AUROC with that of shuffled labels.
+def write_caption(name: str, feature: int, features: pd.DataFrame) -> str:
+    """Name the feature, describe the panels, and give its best AUROC with its interval and corrected p.
 
     `features` is the autoencoder's `features_frame`.
     """
     panels = (
-        f"Feature {feature} of the sparse autoencoder of {site}: its positive activations, its mean activation by "
+        f"Feature {feature} of the sparse autoencoder {name}: its positive activations, its mean activation by "
         "denoising step, and how well its mean over a clip identifies each concept value (AUROC, chance 0.5)."
     )
     row = features.set_index("feature").loc[feature]
     if not row["best_value"]:
         return panels
+    known = not np.isnan(row["best_auroc_lo"])
+    limits = f" {span(row['best_auroc_lo'], row['best_auroc_hi'])}" if known else ""
+    bars = " Bars: 95 % intervals over prompts, where computed." if known else ""
     return (
-        f"{panels} Highest for {row['best_value']}: {fixed(row['best_auroc'], 3)}; with shuffled labels, the best of "
-        f"the {len(features)} features exceeds {fixed(row['shuffled_auroc'], 3)} in 5 % of shuffles."
+        f"{panels}{bars} Highest for {row['best_value']}: {fixed(row['best_auroc'], 3)}{limits}, "
+        f"p {compared_p(row['best_p'])}, corrected for {len(features)} features and all values; with shuffled labels, "
+        f"the best feature exceeds {fixed(row['shuffled_auroc'], 3)} in 5 % of shuffles."
     )
 
 
@@ -239,6 +269,6 @@ FIGURE = Figure(
     screen=lambda _study, _spec, table: draw_screen(table),
     paper=lambda _study, spec, table: draw_paper(table, spec.width),
     caption=lambda study, spec, _table: write_caption(
-        spec.site, spec.feature, features_frame(load_result(study, spec.result_name))
+        spec.name, spec.feature, features_frame(load_result(study, spec.result_name))
     ),
 )

@@ -29,13 +29,13 @@ class FeatureClipSpec(FeatureSpec):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Site, feature and clip."""
-        return (self.site, str(self.feature), f"clip{self.clip}")
+        """Name, feature and clip."""
+        return (self.name, str(self.feature), f"clip{self.clip}")
 
     @classmethod
     def example(cls, study: Study, options: Options) -> dict[str, Any]:
         """The top-activating clip of the feature, or of the best feature if none is given."""
-        result = load_result(study, f"sae-{options['site']}")
+        result = load_result(study, f"sae-{options['name']}")
         feature = int(options.get("feature", super().example(study, options)["feature"]))
         known = feature in result["feature"].values
         clips = examples_frame(result, feature)["clip"].tolist() if known else []
@@ -46,7 +46,7 @@ def make_table(study: Study, spec: FeatureClipSpec) -> pd.DataFrame:
     """The feature's activation in the clip, one row for each step and token, with sigma and seconds."""
     check_choice("feature", spec.feature, load_result(study, spec.result_name)["feature"].values.tolist())
     check_choice("clip", spec.clip, study.clips["clip"].tolist())
-    trace = activation_trace(study, spec.site, spec.feature, spec.clip)
+    trace = activation_trace(study, spec.name, spec.feature, spec.clip)
     rows = trace.rename("value").to_dataframe().reset_index().assign(feature=spec.feature, clip=spec.clip)
     return rows[["feature", "clip", "step", "sigma", "token", "seconds", "value"]].astype({"value": float})
 
@@ -122,10 +122,10 @@ def draw_paper(
     return figure
 
 
-def write_caption(site: str, feature: int, clip: int) -> str:
+def write_caption(name: str, feature: int, clip: int) -> str:
     """Name the feature and the clip, and describe the panels."""
     return (
-        f"Feature {feature} of the sparse autoencoder of {site} in clip {clip}: mel spectrogram, activation over time "
+        f"Feature {feature} of the sparse autoencoder {name} in clip {clip}: mel spectrogram, activation over time "
         "(maximum over denoising steps), and activation at each step."
     )
 
@@ -142,5 +142,5 @@ FIGURE = Figure(
     table=make_table,
     screen=lambda study, spec, table: draw_screen(table, *_spectrogram(study, spec.clip)),
     paper=lambda study, spec, table: draw_paper(table, *_spectrogram(study, spec.clip), spec.width),
-    caption=lambda _study, spec, _table: write_caption(spec.site, spec.feature, spec.clip),
+    caption=lambda _study, spec, _table: write_caption(spec.name, spec.feature, spec.clip),
 )

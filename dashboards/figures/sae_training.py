@@ -31,11 +31,11 @@ SCREEN_TITLES = {**PAPER_TITLES, "l0": "L0 (active features per token)"}
 
 
 class SaeTrainingSpec(SaeFigureSpec):
-    """The training of a site's autoencoder."""
+    """The training of an autoencoder."""
 
 
 def make_table(study: Study, spec: SaeTrainingSpec) -> pd.DataFrame:
-    """The rows of `training_frame` for the site's autoencoder."""
+    """The rows of `training_frame` for the autoencoder."""
     return training_frame(load_result(study, spec.result_name))
 
 
@@ -112,13 +112,13 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
     return figure
 
 
-def write_caption(table: pd.DataFrame, site: str) -> str:
+def write_caption(table: pd.DataFrame, name: str) -> str:
     """Name the autoencoder and its metrics on held-out tokens."""
     held_out = table[table["split"] == "held-out"]
     metrics = ", ".join(
         f"{PAPER_TITLES[row.metric]} {significant(row.value)}" for row in held_out.itertuples()
     )
-    return f"Training of the sparse autoencoder of {site}; dashed: the metrics on held-out tokens ({metrics}). {DEAD}."
+    return f"Training of the sparse autoencoder {name}; dashed: the metrics on held-out tokens ({metrics}). {DEAD}."
 
 
 FIGURE = Figure(
@@ -127,5 +127,5 @@ FIGURE = Figure(
     table=make_table,
     screen=lambda _study, _spec, table: draw_screen(table),
     paper=lambda _study, spec, table: draw_paper(table, spec.width),
-    caption=lambda _study, spec, table: write_caption(table, spec.site),
+    caption=lambda _study, spec, table: write_caption(table, spec.name),
 )

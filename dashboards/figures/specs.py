@@ -16,7 +16,7 @@ from dashboards.results import (
     names_of_kind,
     problem,
     result_origin,
-    sae_sites,
+    sae_names,
 )
 from workbench.studies.study import Study
 
@@ -150,31 +150,31 @@ class ProbesFigureSpec(FigureSpec):
 
 
 class SaeFigureSpec(FigureSpec):
-    """The sparse autoencoder of one site, by default the study's first (damaged or not)."""
+    """One sparse autoencoder, by its `name`; by default the study's first (damaged or not)."""
 
-    site: str
+    name: str
 
     @property
     def result_name(self) -> str:
-        """The result of the site's autoencoder."""
-        return f"sae-{self.site}"
+        """The result of the autoencoder."""
+        return f"sae-{self.name}"
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The site."""
-        return (self.site,)
+        """The name."""
+        return (self.name,)
 
     @classmethod
     def complete(cls, study: Study, options: Options) -> dict[str, Any]:
-        """The options with `site` filled in, if the study has an autoencoder."""
+        """The options with `name` filled in, if the study has an autoencoder."""
         default = default_of_kind(study, "sae")
         if default is None:
             return dict(options)
-        site = options.get("site", default)
-        _refuse_damaged(study, f"sae-{site}")
-        if sites := sae_sites(study):
-            check_choice("sparse autoencoder for site", site, sites)
-        return {**options, "site": site}
+        name = options.get("name", default)
+        _refuse_damaged(study, f"sae-{name}")
+        if names := sae_names(study):
+            check_choice("sparse autoencoder", name, names)
+        return {**options, "name": name}
 
 
 def check_choice(what: str, value: object, choices: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""One feature: its numbers, its figure, and its top-activating clips."""
+"""One feature: its numbers, label, figure, scores and neighbours, and clips in which it is active."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import dash
 import dash_mantine_components as dmc
 import pandas as pd
 import plotly.graph_objects as go
-from dash import Input, Output, html
+from dash import Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 from dashboards.components.export import export_button, figure_data
@@ -16,26 +16,52 @@ from dashboards.components.text import details, hint, numbers, panel
 from dashboards.figures import feature as feature_figure
 from dashboards.figures.feature import FeatureSpec
 from dashboards.figures.feature_clip import FeatureClipSpec
-from dashboards.links import read_query
+from dashboards.links import change_query, read_query
 from dashboards.media import activation_url
-from dashboards.numbers import fixed, percent, significant
-from dashboards.results import load_result, sae_sites
-from dashboards.tables.features import examples_frame, features_frame
+from dashboards.numbers import fixed, p_value, percent, significant
+from dashboards.results import load_result, sae_names
+from dashboards.tables.features import (
+    examples_frame,
+    features_frame,
+    neighbours_frame,
+    quantiles_frame,
+    scores_frame,
+)
+from dashboards.wording import interval, label_evidence
 from workbench.studies.study import Study
 
 SHOWN_CLIPS = 6
+SHOWN_VALUES = 5
+NOT_SHOWN = {"display": "none"}
 CLIPS_HELP = (
     "Line: the feature's activation over time (maximum over steps; the top edge is the feature's overall maximum). "
     "Strip: its activation at each denoising step, from top to bottom."
 )
+NEAR = {
+    "decoder": "Nearest by decoder (cosine)",
+    "coactive": "Active on the same tokens (Jaccard similarity)",
+}
 
 
 def layout() -> Component:
     """The card, empty until a feature is selected."""
+    more = dmc.Button(
+        "Show clips at quantiles of the activation",
+        id="feature-quantiles",
+        variant="light",
+        size="xs",
+        mt="md",
+    )
     body = details(
         "feature",
         "Select a feature in the table to see its statistics and hear its top-activating clips.",
-        [html.Div(id="feature-numbers"), graph("feature-graph"), html.Div(id="feature-clips")],
+        [
+            *(html.Div(id=f"feature-{part}") for part in ("numbers", "label")),
+            graph("feature-graph"),
+            *(html.Div(id=f"feature-{part}") for part in ("scores", "neighbours", "clips")),
+            more,
+            html.Div(id="feature-samples"),
+        ],
     )
     return panel("Feature", body, help=CLIPS_HELP, actions=[export_button("feature")])
 
@@ -47,36 +73,67 @@ def register(app: dash.Dash, study: Study) -> None:
         Output("feature", "hidden"),
         Output("feature-hint", "hidden"),
         Output("feature-numbers", "children"),
+        Output("feature-label", "children"),
         Output("feature-graph", "figure"),
         Output({"type": "figure", "key": "feature"}, "data"),
+        Output("feature-scores", "children"),
+        Output("feature-neighbours", "children"),
         Output("feature-clips", "children"),
+        Output("feature-samples", "children"),
+        Output("feature-quantiles", "style"),
         Input("url", "search"),
     )
     def show_feature(search: str | None) -> tuple[Any, ...]:
         query = read_query(search)
-        nothing = (True, False, None, go.Figure(), None, None)
-        site = query.get("site", "")
-        if site not in sae_sites(study):
+        nothing = (True, False, None, None, go.Figure(), *[None] * 5, NOT_SHOWN)
+        name = query.get("sae", "")
+        if name not in sae_names(study):
             return nothing
-        result = load_result(study, f"sae-{site}")
+        result = load_result(study, f"sae-{name}")
         table = features_frame(result)
         chosen = table[table["feature"].astype(str) == query.get("feature")]
         if chosen.empty:
             return nothing
         row = chosen.iloc[0]
-        spec = FeatureSpec(site=site, feature=int(row["feature"]))
-        picture = feature_figure.draw_screen(feature_figure.make_table(study, spec))
-        examples = examples_frame(result, spec.feature)
-        clips = _clips(study, spec, examples[examples["clip"].isin(study.clips["clip"])])
-        return False, True, _numbers(row), picture, figure_data("feature", spec), clips
+        spec = FeatureSpec(name=name, feature=int(row["feature"]))
+        scores, examples = scores_frame(result, spec.feature), examples_frame(result, spec.feature)
+        return (
+            False,
+            True,
+            _numbers(row),
+            dmc.Text(_sentence(label_evidence(scores, row["label"])), size="sm", my="xs"),
+            feature_figure.draw_screen(feature_figure.make_table(study, spec)),
+            figure_data("feature", spec),
+            _scores(scores),
+            _neighbours(neighbours_frame(result, spec.feature), table, search),
+            _top_clips(study, spec, examples),
+            None,
+            NOT_SHOWN if examples.empty else {},
+        )
+
+    @app.callback(
+        Output("feature-samples", "children", allow_duplicate=True),
+        Input("feature-quantiles", "n_clicks"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def show_samples(clicks: int | None, search: str | None) -> Any:
+        query = read_query(search)
+        name, feature = query.get("sae", ""), query.get("feature", "")
+        if not clicks or name not in sae_names(study):
+            return None
+        result = load_result(study, f"sae-{name}")
+        if feature not in set(map(str, result["feature"].values.tolist())):
+            return None
+        spec = FeatureSpec(name=name, feature=int(feature))
+        return _samples(study, spec, quantiles_frame(result, spec.feature))
+
+
+def _sentence(evidence: str) -> str:
+    return f"{'' if evidence.startswith('no label') else 'Proposed label: '}{evidence}."
 
 
 def _numbers(row: pd.Series) -> Component:
-    best = (
-        f"{row['best_value']} ({fixed(row['best_auroc'], 3)}; shuffled labels: {fixed(row['shuffled_auroc'], 3)})"
-        if row["best_value"]
-        else "none"
-    )
     return numbers(
         {
             "feature": str(row["feature"]),
@@ -84,29 +141,93 @@ def _numbers(row: pd.Series) -> Component:
             "density": percent(row["density"], 2),
             "max activation": significant(row["max_activation"]),
             "mean when active": significant(row["mean_activation"]),
-            "best concept (AUROC)": best,
         }
     )
 
 
-def _clips(study: Study, spec: FeatureSpec, examples: pd.DataFrame) -> Component:
+def _scores(scores: pd.DataFrame) -> Component | None:
+    """The values with the highest AUROCs, with all scores."""
+    if scores.empty:
+        return None
+    names = {"auroc": "AUROC", "tfidf": "tf-idf", "diff": "difference", "cohens_d": "Cohen's d"}
+    head = dmc.TableTr([dmc.TableTh(text) for text in ("value", *names.values(), "p, adjusted")])
+    body = [
+        dmc.TableTr(
+            [
+                dmc.TableTd(row["value"]),
+                *(dmc.TableTd(_score(row, name)) for name in names),
+                dmc.TableTd(p_value(row["p_adjusted"])),
+            ]
+        )
+        for _, row in scores.head(SHOWN_VALUES).iterrows()
+    ]
+    title = f"Scores of {len(body)} of the {len(scores)} values [95 % interval over prompts, where computed]"
+    table = dmc.Table([dmc.TableThead(head), dmc.TableTbody(body)], fz="xs", verticalSpacing=3)
+    return html.Div([_heading(title), dmc.ScrollArea(table)])
+
+
+def _score(row: pd.Series, name: str) -> str:
+    return significant(row[name]) if pd.isna(row[f"{name}_lo"]) else interval(row, name)
+
+
+def _neighbours(near: pd.DataFrame, features: pd.DataFrame, search: str | None) -> Component | None:
+    """Links to the nearest features, with their labels."""
+    if near.empty:
+        return None
+    labels = features.set_index("feature")["label"]
+    lines = []
+    for by, title in NEAR.items():
+        some = near[near["by"] == by]
+        links = [
+            dcc.Link(
+                f"{row.neighbour} {labels[row.neighbour]}".strip() + f" ({fixed(row.similarity)})",
+                href=change_query(search, feature=row.neighbour),
+            )
+            for row in some.itertuples()
+        ]
+        lines.append(_heading(title))
+        lines.append(dmc.Group(links, gap="md", fz="xs") if links else dmc.Text("none", size="xs"))
+    return html.Div(lines)
+
+
+def _heading(text: str) -> Component:
+    return dmc.Title(text, order=6, mt="sm", mb=4)
+
+
+def _top_clips(study: Study, spec: FeatureSpec, examples: pd.DataFrame) -> Component:
     if examples.empty:
         return hint("This feature is dead: no clip activates it.")
-    cards = [_clip(study, spec, example) for _, example in examples.head(SHOWN_CLIPS).iterrows()]
+    shown = examples[examples["clip"].isin(study.clips["clip"])].head(SHOWN_CLIPS)
+    cards = [_clip(study, spec, example) for _, example in shown.iterrows()]
     return html.Div(
         [dmc.Title("Top-activating clips", order=5, mt="md", mb="xs"), dmc.SimpleGrid(cards, cols=2)]
     )
 
 
-def _clip(study: Study, spec: FeatureSpec, example: pd.Series) -> Component:
-    clip = int(example["clip"])
+def _samples(study: Study, spec: FeatureSpec, moments: pd.DataFrame) -> Component:
+    """Clips with moments at quantiles of the positive activations: what the feature does when it is weakly active."""
+    cards = [
+        _clip(study, spec, moment, f"{100 * moment['quantile']:g} % quantile: ")
+        for _, moment in moments[moments["clip"].isin(study.clips["clip"])].iterrows()
+    ]
+    return dmc.SimpleGrid(cards, cols=2, mt="xs")
+
+
+def _clip(study: Study, spec: FeatureSpec, moment: pd.Series, prefix: str = "") -> Component:
+    """A clip with the activation over it; `prefix` tells moments at quantiles from the clips' largest activations."""
+    clip = int(moment["clip"])
     row = study.clips.set_index("clip").loc[clip]
     path = study.audio_path(clip).relative_to(study.path).as_posix()
-    line, strip = (activation_url(spec.site, spec.feature, clip, kind) for kind in ("svg", "png"))
-    clip_spec = FeatureClipSpec(site=spec.site, feature=spec.feature, clip=clip)
-    button = export_button(f"feature-clip-{clip}", figure_data("feature-clip", clip_spec))
-    peak = f"{significant(example['activation'])} at {fixed(example['second'])} s, step {fixed(example['step'], 0)}"
-    heading = dmc.Group([dmc.Text(f"Clip {clip}", fw=600, size="sm"), dmc.Text(peak, size="xs")], gap="sm")
+    line, strip = (activation_url(spec.name, spec.feature, clip, kind) for kind in ("svg", "png"))
+    clip_spec = FeatureClipSpec(name=spec.name, feature=spec.feature, clip=clip)
+    key = f"feature-clip-{clip}" + (f"-{moment['quantile']:g}" if prefix else "")
+    button = export_button(key, figure_data("feature-clip", clip_spec))
+    where = (
+        f"{significant(moment['activation'])} at {fixed(moment['second'])} s, step {fixed(moment['step'], 0)}"
+    )
+    heading = dmc.Group(
+        [dmc.Text(f"Clip {clip}", fw=600, size="sm"), dmc.Text(prefix + where, size="xs")], gap="sm"
+    )
     return html.Div(
         [
             dmc.Group([heading, button], justify="space-between", wrap="nowrap"),

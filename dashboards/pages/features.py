@@ -14,13 +14,14 @@ from dashboards.components.graph import figure_panel
 from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
 from dashboards.components.text import empty_state, numbers, panel
 from dashboards.context import Context
-from dashboards.figures import sae_training
+from dashboards.figures import sae_quality, sae_training
+from dashboards.figures.sae_quality import SaeQualitySpec
 from dashboards.figures.sae_training import SaeTrainingSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, percent, significant
 from dashboards.pages import feature_card
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, load_result, sae_sites
+from dashboards.results import command, load_result, sae_names
 from dashboards.tables.features import features_frame
 from workbench.studies.study import Study
 
@@ -32,10 +33,15 @@ SENTENCE = (
 )
 TABLE_HELP = (
     "Density: fraction of tokens, over all clips and steps, on which the feature is active. Best concept: the "
-    "concept value that the feature distinguishes best, by the AUROC of its mean over each clip (0.5 = chance). Dead "
-    "features never fire. Select a row to see the feature."
+    "concept value that the feature distinguishes best, by the AUROC of its mean over each clip (0.5 = chance). "
+    "p: of that AUROC, corrected for the number of features and values. Label: the value, if that p is at most 0.05. "
+    "Dead features never fire. Select a row to see the feature."
 )
 DEAD_FEATURES = f"{sae_training.DEAD}; those alive in all clips fired on at least one token of any clip."
+QUALITY_HELP = (
+    "Each metric on the held-out tokens of one denoising step; explained variance is about the step's own mean. Open "
+    "marks: steps at which the autoencoder may not be used for steering, unless told otherwise."
+)
 TRAINING_HELP = (
     "Solid: each metric on the batch of each training step (except dead features). Dashed: on held-out tokens. "
     f"{sae_training.DEAD}."
@@ -45,21 +51,25 @@ TRAINING_HELP = (
 def layout(context: Context, query: Query) -> Component:
     """The page, or instructions if there is no sparse autoencoder."""
     study = context.study
-    sites = sae_sites(study)
-    if not sites:
+    names = sae_names(study)
+    if not names:
         then = (
             "This page lists a sparse autoencoder's features, with audio and spectrograms of their top clips."
         )
         return empty_state("No sparse autoencoder yet.", then, command(study, "sae"))
-    site = _site(query, sites)
-    chooser = dmc.Select(id="sae-site", data=sites, value=site, allowDeselect=False, size="xs", w=150)
-    search = dmc.TextInput(id="feature-search", placeholder="Search, e.g. violin", size="xs", w=140)
+    data = [{"value": name, "label": _described(study, name)} for name in names]
+    chooser = dmc.Select(
+        id="sae-name", data=data, value=_name(query, names), allowDeselect=False, size="xs", w=260
+    )
+    search = dmc.TextInput(id="feature-search", placeholder="Search, e.g. violin", size="xs", w=120)
     training = figure_panel("sae-training", "Training", TRAINING_HELP, html.Div(id="sae-numbers"))
+    quality = figure_panel("sae-quality", "Quality by step", QUALITY_HELP, html.Div(id="sae-gate"))
     return dmc.Grid(
         [
             dmc.GridCol(panel("Features", _grid(), help=TABLE_HELP, actions=[search, chooser]), span=12),
             dmc.GridCol(feature_card.layout(), span=12),
             dmc.GridCol(training, span=24),
+            dmc.GridCol(quality, span=24),
         ],
         columns=24,
         gutter="md",
@@ -69,21 +79,21 @@ def layout(context: Context, query: Query) -> Component:
 def choices(context: Context, query: Query) -> dict[str, list[str]]:
     """The values that this page accepts in its URL."""
     study = context.study
-    sites = sae_sites(study)
-    if not sites:
-        return {"site": sites}
-    result = load_result(study, f"sae-{_site(query, sites)}")
-    return {"site": sites, "feature": [str(feature) for feature in result["feature"].values]}
+    names = sae_names(study)
+    if not names:
+        return {"sae": names}
+    result = load_result(study, f"sae-{_name(query, names)}")
+    return {"sae": names, "feature": [str(feature) for feature in result["feature"].values]}
 
 
 def _grid() -> Component:
     columns = [
-        {"field": "feature", "width": 76, **_filter("Number")},
+        {"field": "feature", "width": 68, **_filter("Number")},
         {
             "field": "best_value",
             "headerName": "best concept",
             "flex": 1,
-            "minWidth": 130,
+            "minWidth": 110,
             "tooltipField": "best_value",
             **WRAPPED,
             **_filter("Text"),
@@ -91,26 +101,28 @@ def _grid() -> Component:
         {
             "field": "best_auroc",
             "headerName": "AUROC",
-            "width": 66,
+            "width": 62,
             **number_column(".3f"),
             **_filter("Number"),
         },
         {
-            "field": "shuffled_auroc",
-            "headerName": "shuffled",
-            "headerTooltip": "AUROC that the best feature exceeds in 5 % of shuffles of the labels between prompts",
-            "width": 76,
-            **number_column(".3f"),
+            "field": "best_p",
+            "headerName": "p",
+            "headerTooltip": "p of the AUROC, corrected for the number of features and of values",
+            "width": 54,
+            **number_column(".2g"),
+            **_filter("Number"),
         },
-        {"field": "density", "width": 72, **number_column(".2%"), **_filter("Number")},
+        {"field": "label", "width": 84, "tooltipField": "label", **_filter("Text")},
+        {"field": "density", "width": 66, **number_column(".2%"), **_filter("Number")},
         {
             "field": "max_activation",
             "headerName": "max",
-            "width": 58,
+            "width": 50,
             **number_column(".2f"),
             **_filter("Number"),
         },
-        {"field": "alive", "width": 58, **_filter("Text")},
+        {"field": "alive", "width": 52, **_filter("Text")},
     ]
     return row_grid("features-grid", columns, height=640)
 
@@ -127,14 +139,14 @@ def register(app: dash.Dash, context: Context) -> None:
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
-        Input("sae-site", "value"),
+        Input("sae-name", "value"),
         State("url", "search"),
         prevent_initial_call=True,
     )
-    def select_site(site: str, search: str | None) -> Any:
-        if site == _site(read_query(search), sae_sites(study)):
+    def select_autoencoder(name: str, search: str | None) -> Any:
+        if name == _name(read_query(search), sae_names(study)):
             return no_update
-        return change_query(search, site=site, feature=None)
+        return change_query(search, sae=name, feature=None)
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -146,7 +158,7 @@ def register(app: dash.Dash, context: Context) -> None:
         query, row = read_query(search), selected_row(rows)
         if row is None or row["id"] == query.get("feature"):
             return no_update
-        return change_query(search, site=_site(query, sae_sites(study)), feature=row["id"])
+        return change_query(search, sae=_name(query, sae_names(study)), feature=row["id"])
 
     @app.callback(
         Output("features-grid", "rowData"),
@@ -155,11 +167,14 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("sae-training-graph", "figure"),
         Output("sae-numbers", "children"),
         Output({"type": "figure", "key": "sae-training"}, "data"),
-        Input("sae-site", "value"),
+        Output("sae-quality-graph", "figure"),
+        Output("sae-gate", "children"),
+        Output({"type": "figure", "key": "sae-quality"}, "data"),
+        Input("sae-name", "value"),
         State("url", "search"),
     )
-    def show_site(site: str | None, search: str | None) -> tuple[Any, ...]:
-        spec = SaeTrainingSpec(site=str(site))
+    def show_autoencoder(name: str | None, search: str | None) -> tuple[Any, ...]:
+        spec, by_step = SaeTrainingSpec(name=str(name)), SaeQualitySpec(name=str(name))
         table = features_frame(load_result(study, spec.result_name))
         table = table.sort_values("best_auroc", ascending=False, kind="stable")
         table = table.assign(
@@ -171,7 +186,14 @@ def register(app: dash.Dash, context: Context) -> None:
         chosen = chosen if chosen in set(table["id"]) else None
         selected = {"ids": [chosen]} if chosen else []
         place = {"rowId": chosen, "rowPosition": "middle"} if chosen else None
-        return rows, selected, place, picture, _numbers(study, spec), figure_data("sae-training", spec)
+        steps = sae_quality.make_table(study, by_step)
+        return (
+            *(rows, selected, place),
+            *(picture, _numbers(study, spec), figure_data("sae-training", spec)),
+            sae_quality.draw_screen(steps),
+            dmc.Text(sae_quality.closed_steps(steps), size="xs", c="dimmed"),
+            figure_data("sae-quality", by_step),
+        )
 
     @app.callback(
         Output("features-grid", "dashGridOptions"),
@@ -183,10 +205,23 @@ def register(app: dash.Dash, context: Context) -> None:
         return {**(options or {}), "quickFilterText": text or ""}
 
 
-def _site(query: Query, sites: list[str]) -> str:
-    if not sites:  # any more
+def _name(query: Query, names: list[str]) -> str:
+    if not names:  # any more
         raise PreventUpdate
-    return query["site"] if query.get("site") in sites else sites[0]
+    return query["sae"] if query.get("sae") in names else names[0]
+
+
+def _described(study: Study, name: str) -> str:
+    """An autoencoder's name, its site if that is another, architecture, number of features, and k."""
+    result = load_result(study, f"sae-{name}")
+    site = str(result.attrs["site"])
+    parts = [
+        *([site] if site != name else []),
+        str(result.attrs["architecture"]),
+        f"{result.sizes['feature']} features",
+        *([f"k {result.attrs['k']}"] if "k" in result.attrs else []),
+    ]
+    return f"{name} ({', '.join(parts)})"
 
 
 def _numbers(study: Study, spec: SaeTrainingSpec) -> Component:
@@ -195,7 +230,7 @@ def _numbers(study: Study, spec: SaeTrainingSpec) -> Component:
     features, alive = result.sizes["feature"], int(result["alive"].sum())
     metrics = numbers(
         {
-            "site": spec.site,
+            "site": str(result.attrs["site"]),
             "alive in all clips": f"{alive} of {features}",
             "held-out loss": significant(float(result["final_loss"]), 4),
             "held-out explained variance": fixed(float(result["final_explained_variance"]), 3),

@@ -5,19 +5,29 @@ import pandas as pd
 import xarray as xr
 
 MEASURES = ("loss", "explained_variance", "l0", "dead_fraction")
+STEP_MEASURES = ("explained_variance", "normalised_error", "l0", "dead_fraction")
+SCORES = ("auroc", "tfidf", "diff", "cohens_d")
+NEARNESS = {"decoder": "cosine", "coactive": "jaccard"}
+"""What features are near by, and its measure."""
 
 
 def features_frame(result: xr.Dataset) -> pd.DataFrame:
-    """One row for each feature: feature, alive, density, max_activation, mean_activation, best_value, best_auroc,
-    shuffled_auroc.
+    """One row for each feature: feature, alive, density, max_activation, mean_activation, label, best_value,
+    best_auroc, its interval best_auroc_lo and best_auroc_hi, best_p, shuffled_auroc.
 
-    `best_value` is the concept value that the feature distinguishes best; "" if no AUROC is defined. `shuffled_auroc`
-    is the AUROC for that value that the best feature exceeds in 5 % of shuffles of its labels.
+    `label` is the proposed label, or "". `best_value` is the concept value that the feature distinguishes best; "" if
+    no AUROC is defined. `best_p` is its p, corrected for the number of features and values; `shuffled_auroc` is the
+    AUROC for that value that the best feature exceeds in 5 % of shuffles of its labels.
     """
     auroc = result["auroc"].transpose("feature", "value").values.astype(float)
     known = ~np.isnan(auroc).all(axis=1)
     best = np.where(np.isnan(auroc), -np.inf, auroc).argmax(axis=1)
     names = np.asarray([str(value) for value in result["value"].values], dtype=object)
+
+    def of_best(name: str) -> np.ndarray:
+        values = result[name].transpose("feature", "value").values.astype(float)
+        return np.where(known, values[np.arange(len(best)), best], np.nan)
+
     return pd.DataFrame(
         {
             "feature": result["feature"].values.astype(int),
@@ -25,8 +35,12 @@ def features_frame(result: xr.Dataset) -> pd.DataFrame:
             "density": result["density"].values.astype(float),
             "max_activation": result["max_activation"].values.astype(float),
             "mean_activation": result["mean_activation"].values.astype(float),
+            "label": [str(label) for label in result["label"].values],
             "best_value": np.where(known, names[best], ""),
-            "best_auroc": np.where(known, auroc[np.arange(len(best)), best], np.nan),
+            "best_auroc": of_best("auroc"),
+            "best_auroc_lo": of_best("auroc_lo"),
+            "best_auroc_hi": of_best("auroc_hi"),
+            "best_p": of_best("p_adjusted"),
             "shuffled_auroc": np.where(known, result["auroc_shuffled"].values.astype(float)[best], np.nan),
         }
     )
@@ -45,3 +59,53 @@ def examples_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
         }
     )
     return frame[frame["clip"] >= 0].reset_index(drop=True)
+
+
+def quantiles_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
+    """Moments at quantiles of a feature's positive activations: quantile, clip, activation, second, step; empty if it
+    is dead.
+    """
+    one = result.sel(feature=feature)
+    frame = pd.DataFrame(
+        {
+            "quantile": result["quantile"].values.astype(float),
+            "clip": one["quantile_clip"].values.astype(int),
+            "activation": one["quantile_activation"].values.astype(float),
+            "second": one["quantile_second"].values.astype(float),
+            "step": one["quantile_step"].values.astype(int),
+        }
+    )
+    return frame[frame["clip"] >= 0].reset_index(drop=True)
+
+
+def scores_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
+    """A feature's scores, highest AUROC first: value, then each of `SCORES` with `_lo` and `_hi`, and p_adjusted; empty
+    if it is dead.
+    """
+    one = result.sel(feature=feature)
+    columns = [f"{name}{end}" for name in SCORES for end in ("", "_lo", "_hi")]
+    frame = pd.DataFrame(
+        {
+            "value": [str(value) for value in result["value"].values],
+            **{name: one[name].values.astype(float) for name in (*columns, "p_adjusted")},
+        }
+    )
+    frame = frame.dropna(subset="auroc").sort_values("auroc", ascending=False, kind="stable")
+    return frame.reset_index(drop=True)
+
+
+def neighbours_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
+    """The nearest features of a feature, nearest first: by (a key of `NEARNESS`), neighbour, similarity."""
+    one = result.sel(feature=feature)
+    frames = [
+        pd.DataFrame(
+            {
+                "by": by,
+                "neighbour": one[f"{by}_neighbour"].values.astype(int),
+                "similarity": one[f"{by}_{measure}"].values.astype(float),
+            }
+        )
+        for by, measure in NEARNESS.items()
+    ]
+    frame = pd.concat(frames, ignore_index=True)
+    return frame[frame["neighbour"] >= 0].reset_index(drop=True)

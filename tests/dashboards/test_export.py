@@ -25,7 +25,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "patching-compare": {},  # the other study is only known when there is one
     "probes": {"part": "mlp", "quantity": "selectivity"},
     "probe-folds": {"concept": "drums", "site": "tf4.mlp", "step": 4},
-    "sae-training": {"site": "tf4.cross_attn"},
+    "sae-training": {"name": "tf4.cross_attn"},
+    "sae-quality": {"name": "tf4.cross_attn"},
     "feature": {"feature": 7, "width": "single"},
     "feature-clip": {"feature": 5, "clip": 3},
     "dose-response": {"concept": "mood"},
@@ -153,7 +154,7 @@ def test_a_map_of_another_question_goes_through_the_command_line(study: Study, t
 
 def test_figures_go_into_the_study_and_keep_apart(study: Study) -> None:
     first = export_figure(study, "feature", "svg", feature=1)
-    second = export_figure(study, "feature", "svg", feature=2, site="tf4.cross_attn")
+    second = export_figure(study, "feature", "svg", feature=2, name="tf4.cross_attn")
     assert first[0] == study.path / "figures" / "feature-tf3.cross_attn-1.svg"
     assert second[0] == study.path / "figures" / "feature-tf4.cross_attn-2.svg"
     assert not list((study.path / "figures").glob(".part-*"))
@@ -180,7 +181,7 @@ def test_figures_go_into_the_study_and_keep_apart(study: Study) -> None:
         (
             "feature",
             "pdf",
-            {"feature": 1, "site": "tf9.mlp"},
+            {"feature": 1, "name": "tf9.mlp"},
             ["'tf9.mlp'", "tf3.cross_attn, tf4.cross_attn"],
         ),
         ("probes", "pdf", {"part": "block"}, ["part 'block'", "cross_attn, mlp"]),
@@ -214,7 +215,7 @@ def test_a_missing_result_names_its_command(bare_study: Study) -> None:
     with pytest.raises(UserError, match="workbench steer fit"):
         export_figure(bare_study, "vector-reliability")
     with pytest.raises(UserError, match=r"workbench sae train .* --site tf0\.cross_attn"):
-        export_figure(bare_study, "sae-training", site="tf0.cross_attn")
+        export_figure(bare_study, "sae-training", name="tf0.cross_attn")
 
 
 def test_a_folder_that_cannot_be_written_is_told(study: Study, tmp_path: Path) -> None:
@@ -244,6 +245,7 @@ def test_names_of_figures_and_formats_are_text(study: Study, given: Any) -> None
 @pytest.mark.parametrize("given", [{}, [], 0, None])
 def test_names_of_results_are_text(study: Study, given: Any) -> None:
     """Nothing but a missing or empty name asks for the default."""
-    for figure, option in (("patching", "name"), ("sae-training", "site"), ("patching", "scorer")):
-        with pytest.raises(UserError, match=option if option != "name" else "patching result"):
+    for figure, option in (("patching", "name"), ("sae-training", "name"), ("patching", "scorer")):
+        default = {"patching": "patching result", "sae-training": "sparse autoencoder"}[figure]
+        with pytest.raises(UserError, match=option if option != "name" else default):
             export_figure(study, figure, **{option: given})

@@ -111,6 +111,23 @@ CASES = [
         replaced("top_clip", lambda old: old - 10),
         "names clips that the study does not have",
     ),
+    (
+        "sae-tf3.cross_attn",
+        replaced("quantile_clip", lambda old: old + 10**6),
+        "names clips that the study does not have",
+    ),
+    (
+        "sae-tf3.cross_attn",
+        replaced("coactive_neighbour", lambda old: old + 10**6),
+        "names neighbours that are not features",
+    ),
+    (
+        "sae-tf3.cross_attn",
+        replaced("label", lambda old: ("feature", ["?"] * old.size)),
+        "labels that are not values of concepts",
+    ),
+    ("sae-tf3.cross_attn", replaced("label", lambda old: old == ""), "values of label that are not text"),
+    ("sae-tf3.cross_attn", replaced("p_adjusted", lambda old: old + 3), "values of p_adjusted outside"),
     ("steering-tempo", audio("../secret.flac"), "names recordings outside"),
     ("steering-tempo", attribute("kind", "patching"), "has kind 'patching', not 'steering'"),
     ("steering-tempo", attribute("concept", "key"), "has no scores of the steered concept"),
@@ -221,8 +238,8 @@ FIGURES_OF: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "probes": [("probes", {}), ("probe-folds", {"concept": "tempo", "site": "tf3.cross_attn", "step": 0})],
     "sae-tf3.cross_attn": [
-        ("sae-training", {"site": "tf3.cross_attn"}),
-        ("feature", {"site": "tf3.cross_attn", "feature": 0}),
+        ("sae-training", {"name": "tf3.cross_attn"}),
+        ("feature", {"name": "tf3.cross_attn", "feature": 0}),
     ],
 }
 

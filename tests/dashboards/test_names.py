@@ -44,6 +44,11 @@ def named(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
         for coordinate in {"concept", "value"} & set(result.coords):
             values = [_renamed(str(value)) for value in result[coordinate].values]
             result = result.assign_coords({coordinate: values})
+        if "label" in result:
+            result["label"] = (
+                "feature",
+                [_renamed(label) if label else "" for label in result["label"].values],
+            )
         if "concept" in result.attrs:
             result.attrs["concept"] = NAMES[result.attrs["concept"]]
         (folder / "results" / f"{name}.nc").unlink()

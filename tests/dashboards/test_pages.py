@@ -255,7 +255,7 @@ def test_a_study_with_patching_only_from_elsewhere_opens(tmp_path: Any) -> None:
 
 
 def test_the_page_explains_dead_features_as_the_caption_does(app: dash.Dash, study: Study) -> None:
-    shown = str(callback(app, features, "show_site")("tf4.cross_attn", "")[4])
+    shown = str(callback(app, features, "show_autoencoder")("tf4.cross_attn", "")[4])
     assert shown.count(sae_training.DEAD) >= 2, "as text and on hover"
     assert "alive in all clips fired on at least one token of any clip" in shown
     assert f"{sae_training.DEAD}." in sae_training.write_caption(

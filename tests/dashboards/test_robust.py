@@ -27,7 +27,7 @@ from dashboards.media import audio_url, spectrogram_url
 from dashboards.packs import load_pack, pack_names
 from dashboards.pages import PAGES, features, imported, overview, patching, probes, steering, steering_vectors
 from dashboards.pages.page import Page
-from dashboards.results import load_result, patching_names, problems, sae_sites, steering_names
+from dashboards.results import load_result, patching_names, problems, sae_names, steering_names
 from tests.dashboards.synthetic_steering import slider, vector
 from tests.dashboards.test_pages import callback
 from workbench.studies.study import Study
@@ -138,7 +138,7 @@ def test_a_damaged_result_blanks_no_page(damaged: Study, name: str, damage: Any)
         assert COMMANDS[kind] in text
         assert site in text
     assert patching_names(damaged) == (["blocks"] if kind == "patching" else ["blocks", "steps"])
-    assert len(sae_sites(damaged)) == (1 if kind == "sae" else 2)
+    assert len(sae_names(damaged)) == (1 if kind == "sae" else 2)
 
 
 def test_a_result_of_another_version_is_left_out(damaged: Study) -> None:
@@ -160,7 +160,7 @@ def test_an_export_does_not_take_another_result_for_a_damaged_default(
 ) -> None:
     """The default is named, though there are others of its kind; or, where all are damaged, the first."""
     default = {"patching": "patching-blocks", "probe": "probes"}.get(re.split("s|-", figure)[0])
-    default = "steering-tempo" if figure in STEERING_FIGURES else default or f"sae-{sae_sites(damaged)[0]}"
+    default = "steering-tempo" if figure in STEERING_FIGURES else default or f"sae-{sae_names(damaged)[0]}"
     kind = default.partition("-")[0]
     for file in (damaged.path / "results").glob(f"{kind}*.nc"):
         if cut_all or file.stem == default:
@@ -174,7 +174,7 @@ def test_an_export_does_not_take_another_result_for_a_damaged_default(
     ("figure", "default", "other"),
     [
         ("patching", "patching-blocks", {"name": "steps"}),
-        ("sae-training", "sae-tf3.cross_attn", {"site": "tf4.cross_attn"}),
+        ("sae-training", "sae-tf3.cross_attn", {"name": "tf4.cross_attn"}),
     ],
 )
 def test_an_export_takes_the_result_that_is_asked_for_beside_a_damaged_default(
@@ -212,10 +212,10 @@ def test_a_damaged_recording_says_so_in_its_player(damaged: Study) -> None:
 
 
 def test_a_damaged_autoencoder_says_so_in_its_pictures(damaged: Study) -> None:
-    next((damaged.path / "sae" / "tf3.cross_attn").glob("*.safetensors")).write_bytes(b"nonsense")
+    (damaged.path / "sae" / "tf3.cross_attn" / "codes" / "00003.safetensors").write_bytes(b"nonsense")
     answer = create_app(damaged.path).server.test_client().get("/activation/tf3.cross_attn/5/3.svg")
     assert (answer.status_code, answer.mimetype) == (422, "text/plain")
-    assert "sae" in answer.text
+    assert "of clip 3" in answer.text
 
 
 def test_a_damaged_vector_says_so_and_leaves_the_others(damaged: Study) -> None:
@@ -319,7 +319,7 @@ def test_a_damaged_import_leaves_the_others(damaged: Study) -> None:
             "?concept=x&site=y&step=z&part=w&quantity=v",
             ["concept 'x'", "step 'z'", "quantity 'v'"],
         ),
-        ("/features", "?site=tf0.mlp&feature=-1", ["site 'tf0.mlp'", "feature '-1'"]),
+        ("/features", "?sae=tf0.mlp&feature=-1", ["sae 'tf0.mlp'", "feature '-1'"]),
         ("/patching", "?arm=" + "9" * 5000, ["There is no arm"]),
         (
             "/steering",
@@ -353,7 +353,7 @@ def test_a_known_address_has_no_remark(app: dash.Dash) -> None:
         ("/patching", "?result=steps&scorer=clap&shown=all&column=steps+2–3&concept=drums&arm=tf3+steps+2–3"),
         ("/patching", "?concept=drums&arm=tf3&pair=1&seed=1&arms=all"),
         ("/probes/", "?concept=drums&site=tf3.cross_attn&step=4&part=mlp&quantity=control"),
-        ("/features", "?site=tf4.cross_attn&feature=5"),
+        ("/features", "?sae=tf4.cross_attn&feature=5"),
         (
             "/steering",
             "?result=tempo&scorer=clap&shown=mood&strength=2&arm=vector+×+-1&pair=1&seed=0&pack=tempo",

@@ -9,6 +9,7 @@ from dashboards.summaries import (
     has_impacts,
     patching_summary,
     probes_summary,
+    sae_features_table,
     sae_metrics,
     sae_summary,
     steering_summary,
@@ -62,11 +63,26 @@ def test_the_metrics_of_an_autoencoder_and_its_best_features(study: Study) -> No
     assert metrics["dead features"] == f"{float(result['final_dead_fraction']):.1%}"
     best = features_frame(result)["best_auroc"]
     table = sae_summary(result, study.clips)
-    assert table["AUROC"].iloc[0] == f"{np.nanmax(best):.2f}"
-    assert set(table["shuffled"]) == {"0.81"}
+    assert table["AUROC [95 %]"].iloc[0] == f"{np.nanmax(best):.2f} [0.92, 0.99]"
+    assert set(table["p, adjusted"]) == {"0.004"}
     assert table["feature"].is_unique
     concept, _, value = table["responds to"].iloc[0].partition("=")
     assert table["clips"].iloc[0] == str((study.clips[f"label_{concept}"] == value).sum())
+
+
+def test_labelled_features_come_first_with_their_scores(study: Study) -> None:
+    result = study.result(f"sae-{SAE_SITES[0]}")
+    table = sae_features_table(result, 20)
+    assert len(table) == 20
+    labelled = [str(label) for label in result["label"].values if label]
+    assert table["label"].tolist() == [*labelled, *["–"] * (20 - len(labelled))]
+    row = table.iloc[1]
+    assert row["feature"] == "3"
+    one = result.sel(feature=3, value=row["best value"])
+    assert row["label"] == row["best value"] == str(result["label"].sel(feature=3).item())
+    assert (row["tf-idf"], row["difference"]) == (f"{float(one['tfidf']):.3g}", f"{float(one['diff']):.3g}")
+    assert row["d"] == f"{float(one['cohens_d']):.2f}"
+    assert row["nearest"] == "4"
 
 
 def test_undefined_impacts_have_their_reason(study: Study) -> None:

@@ -336,7 +336,7 @@ def test_what_is_chosen_and_scored_is_not_cut(page: Page, address: str) -> None:
 
 def test_no_text_of_a_feature_lies_over_another(page: Page, address: str) -> None:
     page.set_viewport_size({"width": 1280, "height": 800})
-    page.goto(f"{address}/features?site=tf3.cross_attn&feature=16")
+    page.goto(f"{address}/features?sae=tf3.cross_attn&feature=16")
     expect(page.locator("#feature-graph .bars path").first).to_be_visible()
     assert (
         page.locator("#feature-graph text:visible").evaluate_all(
@@ -372,16 +372,19 @@ def test_a_feature_is_found_heard_and_drawn(page: Page, address: str) -> None:
     rows = page.locator("#features-grid .ag-center-cols-container .ag-row")
     expect(rows).to_have_count(4)
     page.locator("#features-grid .ag-row[row-id='16']").click()
-    expect(page.locator("#feature-numbers")).to_contain_text(
-        "instrument=trumpet (0.970; shuffled labels: 0.810)"
+    expect(page.locator("#feature-label")).to_contain_text(
+        "(highest: instrument=trumpet, AUROC 0.97 [0.92, 0.99]"
     )
     expect(page.locator("#feature-graph .bars path").first).to_be_visible()
     expect_playable(page.locator("#feature-clips .player"), 5)
     for name in ("overlay", "strip"):
         picture = page.locator(f"#feature-clips img.{name}").first.element_handle()
         page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture)
+    page.locator("#feature-quantiles").click()
+    expect_playable(page.locator("#feature-samples .player"), 3)
     expect(page.locator("#sae-training-graph .scatterlayer .trace")).to_have_count(4)
-    assert selection(page) == {"site": "tf3.cross_attn", "feature": "16"}
+    expect(page.locator("#sae-quality-graph .scatterlayer .trace")).to_have_count(4)
+    assert selection(page) == {"sae": "tf3.cross_attn", "feature": "16"}
 
 
 def test_a_steered_prompt_is_heard_at_every_strength(page: Page, address: str) -> None:
@@ -414,10 +417,13 @@ def test_a_steered_prompt_is_heard_at_every_strength(page: Page, address: str) -
 
 
 def test_a_link_opens_the_same_view(page: Page, address: str) -> None:
-    page.goto(f"{address}/features?site=tf4.cross_attn&feature=7")
-    expect(page.locator("#feature-numbers")).to_contain_text("tempo=slow")
+    page.goto(f"{address}/features?sae=tf4.cross_attn&feature=7")
+    expect(page.locator("#feature-label")).to_contain_text("tempo=slow")
     expect(page.locator("#features-grid .ag-row[row-id='7']")).to_have_attribute("aria-selected", "true")
     expect(page.locator("#sae-numbers")).to_contain_text("tf4.cross_attn")
+    page.locator("#feature-neighbours a").first.click()
+    expect(page.locator("#feature-numbers")).to_contain_text("8")
+    assert selection(page) == {"sae": "tf4.cross_attn", "feature": "8"}
 
 
 @pytest.mark.parametrize(
@@ -427,7 +433,7 @@ def test_a_link_opens_the_same_view(page: Page, address: str) -> None:
         ("/patching?concept=drums&arm=tf3", "patching-pairs", "PNG", "patching-pairs-blocks-drums-tf3"),
         ("/comparison", "patching-compare", "PDF", "patching-compare-blocks-sufficiency-embedded-vs-other"),
         (
-            "/features?site=tf3.cross_attn&feature=5",
+            "/features?sae=tf3.cross_attn&feature=5",
             "feature-clip-6",
             "SVG",
             "feature-clip-tf3.cross_attn-5-clip6",

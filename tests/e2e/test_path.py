@@ -123,7 +123,7 @@ def test_sae(workbench: Workbench, folder: Path) -> None:
     )
     assert outcome.code == 0, outcome
     assert "explained variance" in outcome.out
-    assert f"workbench export {folder} --figure sae-training --option site={SITE}" in outcome.out
+    assert f"workbench export {folder} --figure sae-training --option name={SITE}" in outcome.out
     result = Study.open(folder).result(f"sae-{SITE}")
     assert float(result.final_explained_variance) > 0.5
     assert 0 < float(result.final_l0) <= 8

@@ -172,3 +172,21 @@ def export(
 
     written = export_sae(open_study(study_folder, allow_store), name, form, out)
     output.print(f"Wrote {name} for {form} to {written}.", soft_wrap=True)
+
+
+@app.command()
+def features(
+    study_folder: StudyFolder,
+    name: Annotated[str, typer.Argument(help="Name of the autoencoder.", show_default=False)],
+    top: Annotated[int, typer.Option(min=1, help="Number of features to show.")] = 20,
+    allow_store: AllowStore = False,
+) -> None:
+    """Show the features that distinguish concept values best, with their labels and scores."""
+    from analyses.sae.names import PREFIX
+    from dashboards.results import load_result
+    from dashboards.summaries import sae_features_table
+
+    study = open_study(study_folder, allow_store)
+    result = load_result(study, PREFIX + name)
+    table = sae_features_table(result, top)
+    print_table(f"{len(table)} of the {result.sizes['feature']} features of {name}", table)

@@ -60,7 +60,7 @@ def report_sae(study: "Study", name: str) -> None:
     result = _where(study, f"sae-{name}")
     print_table(f"Sparse autoencoder {name}", sae_metrics(result))
     print_table("Features that distinguish a value best", sae_summary(result, study.clips))
-    _say_next(study, "dashboard", f"export --figure sae-training --option site={shlex.quote(name)}")
+    _say_next(study, "dashboard", f"export --figure sae-training --option name={shlex.quote(name)}")
 
 
 def report_evaluation(study: "Study", name: str) -> None:

@@ -14,7 +14,7 @@ def test_names_on_the_other_figures_are_text(study: Study) -> None:
     expect_text(patching_pairs.draw_screen(pairs.assign(corrupt_prompt=HOSTILE)))
     probes = table_of(study, "probes")
     expect_text(probe_maps.draw_screen(probes.assign(concept=HOSTILE + probes["concept"]), "accuracy"))
-    one = table_of(study, "feature", site="tf3.cross_attn", feature=5)
+    one = table_of(study, "feature", name="tf3.cross_attn", feature=5)
     expect_text(feature.draw_screen(one.assign(label=HOSTILE + one["label"])))
 
 

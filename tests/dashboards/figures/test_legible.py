@@ -178,7 +178,15 @@ def test_features_of_many_values_can_be_read(width: Width, monkeypatch: pytest.M
     panels = [
         pd.DataFrame({"panel": "histogram", "label": "", "x": np.zeros(20), "value": np.nan}),
         pd.DataFrame({"panel": "step_profile", "label": "", "x": np.arange(60.0), "value": 0.0}),
-        pd.DataFrame({"panel": "auroc", "label": values, "x": np.nan, "value": np.linspace(0.2, 1, 400)}),
+        pd.DataFrame(
+            {
+                "panel": "auroc",
+                "label": values,
+                "value": np.linspace(0.2, 1, 400),
+                "value_lo": 0.1,
+                "value_hi": 1.0,
+            }
+        ),
     ]
     panels[2].loc[7, "value"] = np.nan
     figure = feature.draw_paper(pd.concat(panels, ignore_index=True), width)
@@ -194,6 +202,7 @@ def test_features_of_many_values_can_be_read(width: Width, monkeypatch: pytest.M
         ("patching-pairs", {"concept": "drums", "arm": "tf3 necessity"}),
         ("probe-folds", {"concept": "drums", "site": "tf4.mlp", "step": 4}),
         ("sae-training", {}),
+        ("sae-quality", {}),
         ("feature", {"feature": 7}),
         ("feature", {"feature": 47}),  # a dead one
         ("feature-clip", {"feature": 5, "clip": 3}),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dashboards.figures import feature, sae_training, screen_figure
+from dashboards.figures import feature, sae_quality, sae_training, screen_figure
 from dashboards.tables.features import features_frame
 from dashboards.traces import activation_trace
 from tests.dashboards.figures.helpers import caption, table_of
@@ -24,7 +24,7 @@ def test_training_ends_with_the_held_out_metrics(study: Study) -> None:
 
 def test_one_feature_equals_the_result(study: Study) -> None:
     one = study.result(f"sae-{SITE}").sel(feature=5)
-    panels = dict(iter(table_of(study, "feature", site=SITE, feature=5).groupby("panel")))
+    panels = dict(iter(table_of(study, "feature", name=SITE, feature=5).groupby("panel")))
     assert panels["histogram"]["value"].tolist() == one.hist_count.values.tolist()
     assert panels["step_profile"]["x"].tolist() == one.step.values.tolist()
     assert panels["auroc"]["label"].tolist() == one["value"].values.tolist()
@@ -32,7 +32,7 @@ def test_one_feature_equals_the_result(study: Study) -> None:
 
 def test_a_trace_becomes_one_row_for_each_step_and_token(study: Study) -> None:
     trace = activation_trace(study, SITE, 5, 3)
-    frame = table_of(study, "feature-clip", site=SITE, feature=5, clip=3)
+    frame = table_of(study, "feature-clip", name=SITE, feature=5, clip=3)
     assert len(frame) == trace.size
     row = frame.iloc[frame["value"].argmax()]
     assert row["value"] == trace.values.max() > 0
@@ -48,11 +48,16 @@ def test_training_and_feature_figures_draw_their_tables(study: Study) -> None:
     bars = feature.draw_screen(table).data[2]
     scores = table[table["panel"] == "auroc"].set_index("label")["value"]
     shown = dict(bars.customdata)
-    assert shown == {label: f"{score:.3f}" for label, score in scores.items()}
+    best = scores.idxmax()
+    assert shown == {
+        label: f"{score:.3f}" + (" [0.92, 0.99]" if label == best else "") for label, score in scores.items()
+    }
+    assert np.nanmax(bars.error_x.array) == pytest.approx(0.02)
+    assert np.isnan(bars.error_x.arrayminus).sum() == len(scores) - 1
 
 
 def test_one_feature_in_one_clip_is_drawn_over_its_time(study: Study) -> None:
-    options = {"site": SITE, "feature": 5, "clip": 3}
+    options = {"name": SITE, "feature": 5, "clip": 3}
     table = table_of(study, "feature-clip", **options)
     mel, line, steps = screen_figure(study, "feature-clip", **options).data
     assert list(line.y[:-1]) == table.groupby("seconds")["value"].max().tolist()
@@ -61,14 +66,31 @@ def test_one_feature_in_one_clip_is_drawn_over_its_time(study: Study) -> None:
     assert line.x[-1] == steps.x[-1] == mel.x[-1] == SECONDS
 
 
+def test_the_quality_figure_marks_the_steps_that_are_closed(study: Study) -> None:
+    result = study.result(f"sae-{SITE}")
+    table = table_of(study, "sae-quality", name=SITE)
+    values = table[table["metric"] == "explained_variance"]
+    assert values["value"].tolist() == result["step_explained_variance"].values.tolist()
+    assert values["sigma"].tolist() == result["sigma"].values.tolist()
+    assert values["gated"].tolist() == [False, False, False, True]
+    curve = sae_quality.draw_screen(table).data[0]
+    assert list(curve.marker.symbol) == ["circle"] * 3 + ["circle-open"]
+    assert caption(study, "sae-quality", name=SITE).endswith(
+        "The gate closes 1 of the 4 steps (open marks): 6."
+    )
+    none = table.assign(gated=False)
+    assert sae_quality.closed_steps(none) == "The gate closes none of the 4 steps."
+
+
 def test_a_feature_is_compared_with_the_best_of_shuffled_labels(study: Study) -> None:
     site = SAE_SITES[0]
     features = features_frame(study.result(f"sae-{site}")).set_index("feature")
     chosen = int(features["best_auroc"].idxmax())
     row = features.loc[chosen]
-    assert caption(study, "feature", site=site, feature=chosen).endswith(
-        f"Highest for {row['best_value']}: {row['best_auroc']:.3f}; with shuffled labels, the best of the "
-        f"{len(features)} features exceeds {row['shuffled_auroc']:.3f} in 5 % of shuffles."
+    assert caption(study, "feature", name=site, feature=chosen).endswith(
+        f"Highest for {row['best_value']}: {row['best_auroc']:.3f} [0.92, 0.99], p = 0.004, corrected for "
+        f"{len(features)} features and all values; with shuffled labels, the best feature exceeds "
+        f"{row['shuffled_auroc']:.3f} in 5 % of shuffles."
     )
     none = features.assign(best_value="").reset_index()
     assert "shuffled" not in feature.write_caption(site, chosen, none)

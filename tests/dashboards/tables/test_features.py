@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from dashboards.tables.features import examples_frame, features_frame
+from dashboards.tables.features import (
+    examples_frame,
+    features_frame,
+    neighbours_frame,
+    quantiles_frame,
+    scores_frame,
+)
+from dashboards.wording import label_evidence
 from tests.dashboards.synthetic_study import SAE_SITES
 from workbench.studies.study import Study
 
@@ -21,3 +28,44 @@ def test_a_dead_feature_has_no_examples(study: Study) -> None:
     result = study.result(f"sae-{SITE}")
     assert examples_frame(result, 5)["clip"].tolist() == [5, 6, 7, 8, 9]
     assert examples_frame(result, 47).empty
+
+
+def test_scores_stand_in_order_with_their_intervals(study: Study) -> None:
+    result = study.result(f"sae-{SITE}")
+    scores = scores_frame(result, 3)
+    assert scores["value"].iloc[0] == "instrument=trumpet"
+    assert scores["auroc"].is_monotonic_decreasing
+    assert scores.loc[0, ["auroc_lo", "auroc_hi", "p_adjusted"]].tolist() == [0.97 - 0.05, 0.97 + 0.02, 0.004]
+    assert scores.loc[1:, "tfidf_lo"].isna().all()
+    assert scores_frame(result, 47).empty
+
+
+def test_moments_and_neighbours_are_those_of_the_result(study: Study) -> None:
+    result = study.result(f"sae-{SITE}")
+    moments = quantiles_frame(result, 5)
+    assert moments["quantile"].tolist() == [0.1, 0.5, 0.9]
+    assert moments["clip"].tolist() == [5, 7, 9]
+    near = neighbours_frame(result, 5)
+    assert near["by"].tolist() == ["decoder", "decoder", "coactive", "coactive"]
+    assert near["neighbour"].tolist() == [6, 4, 6, 4]
+    assert near["similarity"].tolist() == [0.8, 0.6, 0.8, 0.6]
+    assert quantiles_frame(result, 47).empty
+    assert neighbours_frame(result, 47).empty
+
+
+def test_a_label_comes_with_its_evidence(study: Study) -> None:
+    result = study.result(f"sae-{SITE}")
+    scores = scores_frame(result, 3)
+    following = f"{scores['value'][1]}, {scores['auroc'][1]:.2f}"
+    evidence = "AUROC 0.97 [0.92, 0.99], p = 0.004"
+    assert (
+        label_evidence(scores, "instrument=trumpet") == f"instrument=trumpet: {evidence}; next: {following}"
+    )
+    assert label_evidence(scores, "") == (
+        f"no label: no value is significant after correction (highest: instrument=trumpet, {evidence})"
+    )
+    assert label_evidence(scores.iloc[1:], "") == (
+        f"no label: no value is significant after correction (highest: {scores['value'][1]}, AUROC "
+        f"{scores['auroc'][1]:.2f}, p = 0.7)"
+    )
+    assert label_evidence(scores.iloc[:0], "") == "no label: the feature has no scores"

@@ -72,3 +72,15 @@ def test_values_that_cannot_be_are_refused(tmp_path: Path, options: tuple[object
         run(study, *options)
     assert not (study.path / "sae").exists()
     assert study.result_names() == []
+
+
+def test_features_are_shown_with_their_scores(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    run(study, "--expansion", 2, "--k", 2, "--train-steps", 3, "--name", "small")
+    capsys.readouterr()
+    app(["sae", "features", str(study.path), "small", "--top", "3"], standalone_mode=False)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "3 of the 16 features of small" in shown
+    for column in ("feature", "label", "best value", "AUROC", "tf-idf", "density", "nearest"):
+        assert column in shown
+    with pytest.raises(UserError, match="has no result 'sae-other'"):
+        app(["sae", "features", str(study.path), "other"], standalone_mode=False)
