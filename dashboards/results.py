@@ -77,6 +77,7 @@ _ATTRIBUTES = {
     "steering": ("concept", "positive", "negative", "schema_version", "result_id", "spec", "provenance"),
 }
 Identity = tuple[int, int, int]
+_SITE, _NUMBER = re.compile(r"tf\d+\.[a-z_.]+(-\d+)?"), re.compile(r"-\d+$")
 _ADVICE = re.compile(r"(\. Delete it and compute it again)?\.?$")  # replaced by the command
 
 
@@ -87,7 +88,8 @@ def command(study: Study, kind: str, name: str = "") -> str:
         return f"workbench steer ladder {folder} --concept {shlex.quote(name.removeprefix(LADDER))}"
     if kind == "steering" and name.startswith(CHECK):
         return f"workbench steer check {folder} {shlex.quote(name.removeprefix(CHECK))}"
-    site = name if name in study.spec.sites else study.spec.sites[0]
+    # The first autoencoder of a site is called like it, the next <site>-2.
+    site = _NUMBER.sub("", name) if _SITE.fullmatch(name) else study.spec.sites[0]
     named = "" if name in ("", site) else f" --name {shlex.quote(name)}"
     options = {"sae": f" --site {shlex.quote(site)}{named}", "steering": " --pack NAME"}
     return f"workbench {COMMANDS[kind]} {folder}{options.get(kind, '')}"
