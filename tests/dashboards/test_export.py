@@ -214,7 +214,7 @@ def test_a_missing_result_names_its_command(bare_study: Study) -> None:
         export_figure(bare_study, "dose-response")
     with pytest.raises(UserError, match="workbench steer fit"):
         export_figure(bare_study, "vector-reliability")
-    with pytest.raises(UserError, match=r"workbench sae train .* --site tf4\.cross_attn"):
+    with pytest.raises(UserError, match=r"workbench sae train .* --site tf0\.cross_attn"):
         export_figure(bare_study, "sae-training", name="tf0.cross_attn")
 
 
