@@ -61,12 +61,14 @@ def test_absurd_numbers(workbench: Workbench, tmp_path: Path, command: str, word
         ("patch --seeds 9999999999999", "--seeds': it must be at most 1000000"),
         ("patch --pairs 99999999999999999999999", "--pairs': it must be at most 1000000"),
         ("patch --screen velocity --top 99999999999999999999", "--top': it must be at most"),
-        ("sae --site tf0.cross_attn --train-steps 99999999999999", "--train-steps': it must be at most"),
+        (
+            "sae train --site tf0.cross_attn --train-steps 99999999999999",
+            "--train-steps': it must be at most",
+        ),
     ],
 )
 def test_absurd_numbers_of_a_study(workbench: Workbench, traced: Path, options: str, words: str) -> None:
-    name, *rest = options.split()
-    assert_refused(workbench(name, traced, *rest), words)
+    assert_refused(workbench(*options.split(), traced), words)
     assert not (traced / "results").exists()
 
 
