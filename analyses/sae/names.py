@@ -22,20 +22,20 @@ PREFIX = "sae-"
 
 
 def sae_names(study: Study, site: str | None = None) -> list[str]:
-    """Return the names of a study's autoencoders that have a result; with `site`, of those of a site.
+    """Return the names of a study's autoencoders; with `site`, of those of a site.
 
     One that is called like its site comes first, as it is the first that was trained there.
     """
-    names = [name.removeprefix(PREFIX) for name in study.result_names() if name.startswith(PREFIX)]
-    found = [name for name in names if has_sae(study, name) and site in (None, _site(study, name))]
+    names = [name for name in study.files(FOLDER, "") if has_sae(study, name)]
+    found = [name for name in names if site in (None, _site(study, name))]
     return sorted(found, key=lambda name: (name != site, name))
 
 
 def _site(study: Study, name: str) -> str:
-    """Return the site of an autoencoder, "" if its result is damaged."""
+    """Return the site of an autoencoder; without a result that says so, it is called like its site."""
     with suppress(UserError):
-        return str(study.result_attributes(PREFIX + name).get("site", ""))
-    return ""
+        return str(study.result_attributes(PREFIX + name).get("site", name))
+    return name
 
 
 def sae_of_site(study: Study, site: str) -> str:
