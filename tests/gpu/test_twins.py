@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.sae.train import Scale, Trainer, initial_sae, train_spec
+from analyses.sae.scaling import Scale
+from analyses.sae.stream import Scaled
+from analyses.sae.train import Trainer, train_spec
 from cache import ActivationCache, CachePlan, CacheWriter
 from cache.object_storage import memory_storage
 from cache.pipeline import ShardPipeline
@@ -157,17 +159,17 @@ def test_a_training_step_is_that_of_the_cpu(device: str) -> None:
     rows = torch.randn(3, 256, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     trained = []
     for where in (device, "cpu"):
-        sae = initial_sae(Scale(torch.zeros(24), 1.0), spec).double().to(where)
-        trainer = Trainer(sae, spec)
+        trainer = Trainer(spec, [Scale(torch.zeros(1, 24), torch.ones(1, 1), (), np.zeros(1))], where)
+        trainer.sae.double()
         trainer.silent_steps[:50] = 1000  # dead ones: the auxiliary loss takes part
         for step, batch in enumerate(rows):
-            trainer.step(step, batch.to(where))
-        trained.append((sae, trainer.curves()))
+            trainer.step(step, Scaled(batch.to(where), batch.to(where)))
+        trained.append(trainer.finish())
     (here, curves), (there, expected) = trained
     for name, parameter in here.named_parameters():
         assert difference(parameter, there.get_parameter(name)) <= FLOAT32, name
-    for name in expected:
-        assert difference(curves[name].values, expected[name].values) <= FLOAT32, name
+    for curve in expected:
+        assert difference(curves[curve].values, expected[curve].values) <= FLOAT32, curve
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
