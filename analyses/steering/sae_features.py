@@ -202,7 +202,12 @@ def saes_by_site(saes: Mapping[str, AnySAE], block_names: Sequence[str]) -> dict
 
 
 def check_sae(sae: SAE, site: Site, model: AudioDiffusionModel, k: int) -> None:
-    """Raise UserError for an autoencoder of another width than a site's, or with fewer than `k` features."""
+    """Raise UserError for an autoencoder of another width than a site's, with fewer than `k` features, or of steps."""
+    if sae.config.scaled_steps:
+        raise UserError(
+            f"The inputs of the autoencoder of {site} were scaled per step, and its features cannot be steered. Train "
+            "another with `--input-scale global`."
+        )
     channels = model.channels(site)
     if sae.config.d_in != channels:
         raise UserError(

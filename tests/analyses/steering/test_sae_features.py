@@ -12,6 +12,7 @@ from cache.errors import UserError
 from tests.analyses.steering.pair_values import Outputs, give, random_outputs
 from tests.tolerances import assert_close
 from tests.workbench.engine.test_feature_edits import random_sae
+from tests.workbench.sae.random_sae import sae_of_steps
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
@@ -124,6 +125,10 @@ def test_the_given_autoencoder_stays_as_it_is(captured: PairCapture, saes: dict[
         ({"saes": {}}, "at least one site"),
         ({"saes": {"tf9.cross_attn": random_sae(32)}}, "tf0 to tf1"),
         ({"saes": {SITES[0]: random_sae(5)}}, "must have 32 channels, those of tf0.cross_attn; it has 5"),
+        (
+            {"saes": {SITES[0]: sae_of_steps(32, [0, 1])}},
+            "scaled per step, and its features cannot be steered",
+        ),
         ({"saes": {SITES[0]: random_sae(32)}, "k": 11}, "k must be at most 10"),
         ({"saes": {SITES[0]: random_sae(32)}, "k": 0}, "k must be at least 1"),
         ({"saes": {SITES[0]: "sae"}}, "saes.*SAE"),

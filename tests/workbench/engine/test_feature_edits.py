@@ -8,6 +8,7 @@ import torch
 
 from cache.errors import UserError
 from tests.tolerances import assert_close
+from tests.workbench.sae.random_sae import sae_of_steps
 from workbench.engine.edits import Edit, Run, edit_features, patch_reconstruction
 from workbench.engine.operators import OPERATORS, Operands, Region
 from workbench.engine.runs import Clip
@@ -164,6 +165,7 @@ def test_a_site_gets_the_edited_value(model64: AudioDiffusionModel) -> None:
         ({"strength": float("nan")}, "strength"),
         ({"mode": "scale"}, "mode must be"),
         ({"sae": None}, "must be a TopK one"),
+        ({"sae": sae_of_steps(4, [0, 1])}, "scaled per step"),
     ],
 )
 def test_what_cannot_be_edited(changed: dict[str, Any], words: str) -> None:

@@ -17,6 +17,11 @@ def random_sae(d_in: int = 6, d_sae: int = 20, k: int = 3) -> TopKSAE:
     )
 
 
+def sae_of_steps(d_in: int, steps: list[int]) -> TopKSAE:
+    """One whose inputs were scaled per step, all weights zero."""
+    return TopKSAE(TopKConfig(d_in=d_in, d_sae=10, k=3, metadata={"scaled_steps": steps}))
+
+
 def random_kind(architecture: str, d_in: int = 6, d_sae: int = 20) -> SAE:
     """What an architecture's objective trains, with its default settings."""
     objective = ARCHITECTURES[architecture].objective.model_validate({})

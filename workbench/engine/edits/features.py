@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Unpack
 
+from cache.errors import UserError
 from workbench.engine.edits.edit import Edit, Source, as_run, listed, make_edit
 from workbench.engine.edits.window import WindowOptions
 from workbench.engine.operators import FeatureMode
@@ -62,6 +63,10 @@ def patch_reconstruction(
 
 
 def _autoencoder(sae: Any) -> dict[str, Any]:
-    """Return the parameters of edits with an SAE; raise UserError unless it is a TopK one."""
+    """Return the parameters of edits with an SAE; raise UserError unless it is a TopK one for all steps alike."""
     must_be(TopKSAE, sae, "An autoencoder must be a TopK one, such as that of study.train_sae or read_sae")
+    if sae.config.scaled_steps:
+        raise UserError(
+            "The autoencoder's inputs were scaled per step: make an edit of `sae.at(step)` for each step."
+        )
     return {**{name: HashedTensor.of(value) for name, value in sae.state_dict().items()}, "k": sae.config.k}
