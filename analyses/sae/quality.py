@@ -27,6 +27,7 @@ def quality(
     clip_acts: Iterable[Float[np.ndarray, "step token channel"]],
     sigmas: Mapping[int, float],
     input_scale: float,
+    targets: Iterable[Float[np.ndarray, "step token channel_out"]] | None = None,
 ) -> xr.Dataset:
     """Measure an SAE on the rows of some clips, holding one clip at a time in memory.
 
@@ -34,21 +35,23 @@ def quality(
         sae: the autoencoder, which is applied to each step's rows as `sae.at(step)`.
         clip_acts: activations of clips (step, token, channel).
         sigmas: their steps, with the sigma of each.
-        input_scale: what the SAE's inputs were multiplied by in training.
+        input_scale: what the targets, of anything but a transcoder its inputs, were multiplied by in training.
+        targets: for a transcoder, what it reconstructs: the other site's activations of the same clips.
 
     Returns:
         For each metric of `MEASURES`, `final_<metric>`, a scalar over all rows, and `step_<metric>` over those of each
         step, dims (step), coords step and sigma. `final_loss` is the squared error per channel, scaled as in training.
         `gated` (step): whether the SAE may not be used at the step (see `workbench.sae.gate`).
     """
-    of_steps = [Reconstruction(sae.config.d_in, sae.config.d_sae) for _ in sigmas]
-    for acts in clip_acts:
-        for step, rows, metrics in zip(sigmas, acts, of_steps, strict=True):
-            own, x = sae.at(step), torch.from_numpy(rows).to(sae.device)
+    of_steps = [Reconstruction(sae.config.d_out, sae.config.d_sae) for _ in sigmas]
+    clips = ((acts, acts) for acts in clip_acts) if targets is None else zip(clip_acts, targets, strict=True)
+    for of_clip in clips:
+        for step, *rows, metrics in zip(sigmas, *of_clip, of_steps, strict=True):
+            own, (x, target) = sae.at(step), (torch.from_numpy(each).to(sae.device) for each in rows)
             with torch.no_grad():
                 z = own.encode(x)
-                metrics.add(x, own.decode(z), z)
-    whole = Reconstruction(sae.config.d_in, sae.config.d_sae)
+                metrics.add(target, own.decode(z), z)
+    whole = Reconstruction(sae.config.d_out, sae.config.d_sae)
     for metrics in of_steps:
         whole.merge(metrics)
     by_step = {

@@ -184,7 +184,9 @@ def describe(
     cache, clips = study.cache, study.clips
     of_clips = partial(by_clip, cache, site, pass_name)
     sigmas = dict(zip(cache.plan.steps, cache.plan.sigmas, strict=True))
-    measured = quality(sae, of_clips(held_out), sigmas, curves.attrs["input_scale"])
+    target_site = sae.config.metadata.get("hook_name_out")
+    targets = by_clip(cache, target_site, pass_name, held_out) if isinstance(target_site, str) else None
+    measured = quality(sae, of_clips(held_out), sigmas, curves.attrs["input_scale"], targets)
     table = _describe_features(study, name, sae, of_clips(clips["clip"].tolist()))
     result = xr.merge([curves, measured, table], combine_attrs="drop")
     return result.assign_attrs(

@@ -30,6 +30,8 @@ CURVE_POINTS = 50
 DECAY_FRACTION = 0.2
 # Prefixes of the names in a training's state.
 _WEIGHTS, _OPTIMISER = "weights.", "optimiser."
+# Adam's state of a parameter: the number of steps, a scalar, and the moments, which have its shape.
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class TrainSpec(TrainSettings):
@@ -84,7 +86,7 @@ def train_sae(
         objective's other terms), `explained_variance`, `l0` (of the batch) and `dead_fraction` (features not active in
         the last `DEAD_AFTER` steps). `mean_to_spread`, dim `scaled`, is the norm of the inputs' mean relative to their
         spread, of all rows or at each step; large ratios foretell dead features (arXiv 2605.31518). The attribute
-        `input_scale` is the factor of the inputs.
+        `input_scale` is the factor of the targets, of anything but a transcoder the inputs.
 
     Raises:
         UserError: if there are no rows, all rows are equal, k is larger than the number of features, or weights become
@@ -176,11 +178,15 @@ class Trainer:
             name: value.shape for name, value in self.sae.state_dict().items()
         }:
             raise ValueError("the weights have other shapes")
+        if state["silent_steps"].shape != (self.sae.config.d_sae,) or state["points"].shape[1:] != (
+            1 + len(CURVES),
+        ):
+            raise ValueError("the counts or the curves have other shapes")
         self.sae.load_state_dict(weights)
         for name, parameter in self.sae.named_parameters():
-            keys = [key for key in state if key.startswith(f"{_OPTIMISER}{name}.")]
             self.optimiser.state[parameter] = {
-                key.rpartition(".")[2]: _like(parameter, torch.from_numpy(state[key])) for key in keys
+                key: _like(parameter, torch.from_numpy(state[f"{_OPTIMISER}{name}.{key}"]))
+                for key in _MOMENTS
             }
         self.silent_steps = torch.from_numpy(state["silent_steps"].copy()).to(self.silent_steps)
         self.points = [tuple(point) for point in state["points"].tolist()]
@@ -194,7 +200,7 @@ class Trainer:
                 "mean_to_spread": ("scaled", scale.ratio),
             },
             {"train_step": step.astype(int), "scaled": list(scale.steps or (-1,))},
-            {"input_scale": scale.error_factor},
+            {"input_scale": self._scales[-1].error_factor},
         )
 
     def _record(self, step: int, target: Float[Tensor, "row channel"], done: TrainingStep) -> None:
@@ -229,5 +235,11 @@ def _decay(step: int, total_steps: int) -> float:
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:
-    """Return a copy of a moment on the parameter's device; the number of steps, a scalar, stays on the CPU."""
+    """Return a copy of a moment on the parameter's device; the number of steps, a scalar, stays on the CPU.
+
+    Raises:
+        ValueError: if it has another shape than the parameter.
+    """
+    if value.ndim and value.shape != parameter.shape:
+        raise ValueError("a moment has another shape than its weights")
     return value.to(parameter.device, copy=True) if value.ndim else value.clone()

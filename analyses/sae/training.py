@@ -91,24 +91,36 @@ class Training:
         """Train the wanted ones of the specs, or continue; progress is called with numbers of training steps.
 
         Raises:
-            UserError: if rows are not finite or all equal, or an objective cannot be used.
+            UserError: if rows are not finite or all equal, an objective cannot be used, or the kept state is damaged.
         """
         kept = self._state.load() if self._state else None
+        with ExitStack() as stack:
+            try:
+                streams, trainers, first = self._begin(kept, wanted, stack)
+            except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+                if not (self._state and kept):
+                    raise
+                raise UserError(
+                    f"{self._state.file} is damaged. Remove it, and train again from the start."
+                ) from error
+            self._train(first, streams, trainers, progress)
+        return [Trained(trainer.spec, *trainer.finish()) for trainer in trainers if trainer.spec in wanted]
+
+    def _begin(
+        self, kept: Kept | None, wanted: Sequence[TrainSpec], stack: ExitStack
+    ) -> tuple[dict[StreamKey, Stream], list[Trainer], int]:
+        """Return what is trained, restored from a kept state with all that is wanted, and the steps done."""
         if kept and not {self._specs.index(spec) for spec in wanted} <= set(kept.header["specs"]):
             kept = None  # others were saved since
         chosen = [self._specs[place] for place in kept.header["specs"]] if kept else list(wanted)
-        with ExitStack() as stack:
-            streams = {
-                key: stack.enter_context(closing(self._stream(key, kept)))
-                for key in dict.fromkeys(map(StreamKey.of, chosen))
-            }
-            trainers = [
-                Trainer(spec, streams[StreamKey.of(spec)].scales, self._device, self._ranks)
-                for spec in chosen
-            ]
-            first = self._restore(kept, streams, trainers) if kept else 0
-            self._train(first, streams, trainers, progress)
-        return [Trained(trainer.spec, *trainer.finish()) for trainer in trainers if trainer.spec in wanted]
+        streams = {
+            key: stack.enter_context(closing(self._stream(key, kept)))
+            for key in dict.fromkeys(map(StreamKey.of, chosen))
+        }
+        trainers = [
+            Trainer(spec, streams[StreamKey.of(spec)].scales, self._device, self._ranks) for spec in chosen
+        ]
+        return streams, trainers, self._restore(kept, streams, trainers) if kept else 0
 
     def _train(
         self,
@@ -176,7 +188,10 @@ class Training:
                     if name.startswith(prefix)
                 }
             )
-        return int(kept.header["done"])
+        done, total = kept.header["done"], trainers[0].spec.train_steps
+        if type(done) is not int or not 0 <= done <= total:
+            raise ValueError(f"{done!r} of {total} training steps are done")
+        return done
 
 
 def _scale_arrays(key: StreamKey, scales: Sequence[Scale]) -> dict[str, np.ndarray]:

@@ -49,7 +49,7 @@ class TrainingState:
             }
         )
         self.name = f"training-{self._identity[:16]}"
-        self._file = self._root / FOLDER / f"{self.name}.safetensors"
+        self.file = self._root / FOLDER / f"{self.name}.safetensors"
         self._note = note
         self._due = time.monotonic() + FIRST_AFTER
 
@@ -59,9 +59,9 @@ class TrainingState:
         Raises:
             cache.opening.UnsafeFile: if the path of the file contains a link.
         """
-        remove_partials(self._root, self._file.parent)
+        remove_partials(self._root, self.file.parent)
         try:
-            arrays, texts = load_tensors(self._root, self._file.relative_to(self._root))
+            arrays, texts = load_tensors(self._root, self.file.relative_to(self._root))
             header = json.loads(texts[_HEADER])
             if header["identity"] == self._identity and texts[_CONTENT] == _content(texts[_HEADER], arrays):
                 return Kept(header, arrays)
@@ -71,7 +71,7 @@ class TrainingState:
             raise
         except (UserError, OSError, ValueError, KeyError, TypeError):
             pass
-        self._note(f"{self._file} is damaged, or of another study. The training starts anew.")
+        self._note(f"{self.file} is damaged, or of another study. The training starts anew.")
         return None
 
     def is_due(self) -> bool:
@@ -82,13 +82,13 @@ class TrainingState:
         """Write the state, whole or not at all."""
         started = time.monotonic()
         text = json.dumps({**header, "identity": self._identity})
-        write_tensors(self._file, arrays, {_HEADER: text, _CONTENT: _content(text, arrays)}, self._root)
+        write_tensors(self.file, arrays, {_HEADER: text, _CONTENT: _content(text, arrays)}, self._root)
         now = time.monotonic()
         self._due = now + (now - started) / SHARE
 
     def remove(self) -> None:
         """Remove the state, as what it leads to is kept."""
-        remove_file(self._root, self._file.relative_to(self._root))
+        remove_file(self._root, self.file.relative_to(self._root))
 
 
 def _content(header: str, arrays: Mapping[str, np.ndarray]) -> str:

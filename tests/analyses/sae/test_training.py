@@ -18,6 +18,7 @@ from cache.errors import UserError
 from tests.analyses.planted_study import make_planted_study
 from tests.analyses.sae import killed_training
 from workbench.sae.folder import WEIGHTS_FILE
+from workbench.sae.settings import ARCHITECTURES
 from workbench.studies.study import Study
 
 SITES = killed_training.SITES
@@ -168,3 +169,73 @@ def test_a_damaged_state_is_told_and_not_used(study: Study) -> None:
     run(study, specs(study), lambda done, _: steps.append(done), said.append)
     assert "is damaged, or of another study. The training starts anew." in said[0]
     assert steps[0] == 0
+
+
+@pytest.mark.parametrize("missing", ["0/weights.W_enc", "0/optimiser.W_dec.exp_avg", "0/points", "scale/"])
+def test_a_state_that_lacks_something_is_refused(study: Study, missing: str) -> None:
+    asked = specs(study)
+    with pytest.raises(Killed):
+        run(study, asked, killed_at(5))
+    state = TrainingState(study, asked, pytest.fail)  # type: ignore[arg-type]
+    kept = state.load()
+    assert kept is not None
+    state.save(
+        kept.header, {name: value for name, value in kept.arrays.items() if not name.startswith(missing)}
+    )
+    with pytest.raises(UserError, match=r"is damaged\. Remove it, and train again"):
+        run(study, asked)
+
+
+@pytest.mark.parametrize("change", [{"done": 13}, {"done": -1}, {"done": "1"}, {"streams": []}], ids=str)
+def test_a_state_of_nonsense_is_refused(study: Study, change: dict[str, object]) -> None:
+    asked = specs(study)
+    with pytest.raises(Killed):
+        run(study, asked, killed_at(5))
+    state = TrainingState(study, asked, pytest.fail)  # type: ignore[arg-type]
+    kept = state.load()
+    assert kept is not None
+    state.save({**kept.header, **change}, kept.arrays)
+    with pytest.raises(UserError, match=r"is damaged\. Remove it, and train again"):
+        Training(
+            asked, training_rows(study, asked[0], "cpu")[0], study.cache.plan.steps, state, "cpu", ALONE
+        ).run(asked[:1])
+
+
+def test_every_architecture_is_trained_and_judged_by_what_it_reconstructs(study: Study) -> None:
+    options = {"train_steps": 20, "batch_size": 256, "expansion": 1}
+    asked = [
+        spec
+        for name in ARCHITECTURES
+        for spec in asked_trainings(
+            study, SITES[0], name, target_site=SITES[1] if "transcoder" in name else "", **options
+        )
+    ]
+    for name, result in zip(ARCHITECTURES, run_saes(study, asked), strict=True):
+        sae, clips = load_sae(study, result.attrs["name"]), result.attrs["held_out_clips"]
+        x, target = (
+            torch.from_numpy(study.cache.read(site, clips=clips, passes=["cond"])[:, :, 0])
+            for site in (SITES[0], SITES[1] if "transcoder" in name else SITES[0])
+        )
+        with torch.no_grad():
+            error = (sae(x) - target).double().square().sum()
+        spread = (target.double() - target.double().mean((0, 1, 2))).square().sum()
+        assert result.final_explained_variance.item() == pytest.approx(
+            1 - (error / spread).item(), rel=1e-5
+        ), name
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "sentence"),
+    [
+        ("topk_transcoder", {}, "A transcoder needs a target site"),
+        ("topk", {"target_site": SITES[1]}, "A transcoder needs a target site"),
+        ("topk_transcoder", {"target_site": SITES[1], "input_scale": "step"}, "scaled globally"),
+        ("topk_transcoder", {"target_site": "tf9.mlp"}, "tf9"),
+    ],
+)
+def test_transcoders_that_cannot_be_are_refused(
+    study: Study, architecture: str, options: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        run_saes(study, asked_trainings(study, SITES[0], architecture, **options))
+    assert not (study.path / "sae").exists()
