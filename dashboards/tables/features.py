@@ -48,33 +48,23 @@ def features_frame(result: xr.Dataset) -> pd.DataFrame:
 
 def examples_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
     """Top-activating clips of a feature, highest first: rank, clip, activation, second, step; empty if it is dead."""
-    one = result.sel(feature=feature)
-    frame = pd.DataFrame(
-        {
-            "rank": result["rank"].values.astype(int),
-            "clip": one["top_clip"].values.astype(int),
-            "activation": one["top_activation"].values.astype(float),
-            "second": one["top_second"].values.astype(float),
-            "step": one["top_step"].values.astype(int),
-        }
-    )
-    return frame[frame["clip"] >= 0].reset_index(drop=True)
+    ranks = pd.Series(result["rank"].values.astype(int), name="rank")
+    return _moments_frame(result.sel(feature=feature), ranks, "top")
 
 
 def quantiles_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
     """Moments at quantiles of a feature's positive activations: quantile, clip, activation, second, step; empty if it
     is dead.
     """
-    one = result.sel(feature=feature)
-    frame = pd.DataFrame(
-        {
-            "quantile": result["quantile"].values.astype(float),
-            "clip": one["quantile_clip"].values.astype(int),
-            "activation": one["quantile_activation"].values.astype(float),
-            "second": one["quantile_second"].values.astype(float),
-            "step": one["quantile_step"].values.astype(int),
-        }
-    )
+    quantiles = pd.Series(result["quantile"].values.astype(float), name="quantile")
+    return _moments_frame(result.sel(feature=feature), quantiles, "quantile")
+
+
+def _moments_frame(one: xr.Dataset, labels: pd.Series, prefix: str) -> pd.DataFrame:
+    """Moments of a feature by label, from the variables with a prefix; those without a clip are left out."""
+    kinds: dict[str, type] = {"clip": int, "activation": float, "second": float, "step": int}
+    columns = {name: one[f"{prefix}_{name}"].values.astype(kind) for name, kind in kinds.items()}
+    frame = pd.DataFrame({labels.name: labels, **columns})
     return frame[frame["clip"] >= 0].reset_index(drop=True)
 
 
