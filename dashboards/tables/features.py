@@ -62,8 +62,10 @@ def quantiles_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
 
 def _moments_frame(one: xr.Dataset, labels: pd.Series, prefix: str) -> pd.DataFrame:
     """Moments of a feature by label, from the variables with a prefix; those without a clip are left out."""
-    kinds: dict[str, type] = {"clip": int, "activation": float, "second": float, "step": int}
-    columns = {name: one[f"{prefix}_{name}"].values.astype(kind) for name, kind in kinds.items()}
+    kinds = {"clip": int, "activation": float, "second": float, "step": int}
+    columns: dict[str, np.ndarray] = {
+        name: one[f"{prefix}_{name}"].values.astype(kind) for name, kind in kinds.items()
+    }
     frame = pd.DataFrame({labels.name: labels, **columns})
     return frame[frame["clip"] >= 0].reset_index(drop=True)
 
