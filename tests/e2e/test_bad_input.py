@@ -206,7 +206,7 @@ def test_a_corrupt_shard_is_found_by_its_checksum(
         (("patch", "--set", "tf0+tf1", "--set", "tf1+tf0"), ("sets", "given twice")),
         (("patch", "--direction", "necessity", "--direction", "necessity"), ("'--direction'", "given twice")),
         (("patch", "--stop-top", "100"), ("less than the number of cells", "got 100")),
-        (("sae train", "--site", "tf1.block", "--site", "tf1.block"), ("autoencoders are the same",)),
+        (("sae train", "--site", "tf1.block", "--site", "tf1.block"), ("'--site'", "given twice")),
         (
             ("export", "--figure", "feature", "--option", "site=a", "--option", "site=b"),
             ("site is given twice",),
