@@ -44,11 +44,10 @@ bench: .venv/ready
 clean:
 	rm -rf .venv site build *.egg-info
 
-# Set up once, and again whenever a dependency changes. Python compiles what is imported; pip would compile everything,
-# which takes longer than the rest of the installation.
+# Set up once, and again whenever a dependency changes.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 13) else "The pinned set-up needs Python 3.11 or 3.12; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[clap,dev,docs]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[clap,dev,docs]'
 	touch $@
