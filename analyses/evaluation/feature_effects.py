@@ -24,7 +24,7 @@ from analyses.patching.contexts import PairContext
 from analyses.patching.impact import RESOLUTION
 from analyses.patching.sweep import Sweep
 from analyses.sae.names import PREFIX, load_sae
-from analyses.sae.replacements import by_step
+from analyses.sae.replacements import by_step, written_site
 from analyses.statistics import benjamini_hochberg, too_few_for_one, too_few_pairs
 from analyses.steering.effects import CONFIDENCE, changes, effects
 from cache.errors import UserError
@@ -161,8 +161,8 @@ def _arms(
             f"The autoencoder '{spec.name}' may not be used at any step: {next(iter(closed.values()))}, to begin with. "
             "Train a better one, or use it all the same (ignore_gate=True, --ignore-gate)."
         )
-    site, window = str(trained.attrs["site"]), Window(passes=(trained.attrs["pass"],))
-    edits = by_step(sae, steps, window, lambda own: edit_features(own, 0, site, ignore_gate=True))
+    site, window = written_site(sae, trained.attrs["site"]), Window(passes=(trained.attrs["pass"],))
+    edits = by_step(edit_features(sae, 0, site, ignore_gate=True), steps, window)
     return {
         value: [
             Arm(

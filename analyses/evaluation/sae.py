@@ -17,7 +17,7 @@ from analyses.execution import Executor
 from analyses.sae.loss_recovered import CONFIDENCE, PASS, loss_recovered
 from analyses.sae.names import PREFIX, load_sae, sae_folder
 from analyses.sae.quality import MEASURES, gate
-from analyses.sae.replacements import replacements
+from analyses.sae.replacements import replacements, written_site
 from analyses.sae.rows import by_clip
 from analyses.sae.stability import stability
 from analyses.statistics import too_few_pairs
@@ -95,12 +95,13 @@ def evaluate_sae(
             note(sentence)
         held_out = [int(clip) for clip in np.atleast_1d(trained.attrs["held_out_clips"])]
         steps = trained["step"].values.tolist()
-        means = step_means(by_clip(study.cache, site, PASS, held_out), steps)
+        written = written_site(sae, site)
+        means = step_means(by_clip(study.cache, written, PASS, held_out), steps)
         rows = study.clips.set_index("clip").loc[held_out[: spec.clips]]
         clips = [Clip(str(row.prompt), int(row.seed), str(row.lyrics)) for row in rows.itertuples()]
         sae.to(model.device)
         result = loss_recovered(
-            model, sae, site, clips, rows["encoding"].tolist(), study.spec.settings, means, progress
+            model, sae, written, clips, rows["encoding"].tolist(), study.spec.settings, means, progress
         )
         counts = {"held_out": result.attrs["clips"], "held_out_prompts": result.attrs["prompts"]}
         own = trained[[name for name in OF_SAE if name in trained]].drop_vars("gated")
@@ -109,7 +110,7 @@ def evaluate_sae(
         closed = {step for step, _, _ in found.closed}
         result["gated"] = ("step", [step in closed for step in steps])
         if spec.pairs:
-            edits = replacements(sae, site, PASS, means)
+            edits = replacements(sae, written, PASS, means)
             kept = scores_kept(
                 study, model, edits, scorers, spec.pairs, spec.seeds, spec.seed, progress, executor
             )

@@ -49,7 +49,7 @@ def loss_recovered(
 
     Args:
         model: the model.
-        sae: the autoencoder of the site's outputs in the cond pass.
+        sae: the autoencoder of the site's outputs in the cond pass, or a transcoder that reconstructs them.
         site: the site.
         clips: clips that the SAE was not trained on.
         prompts: what tells which clips are of the same prompt; intervals are over prompts.

@@ -15,6 +15,7 @@ from cache.opening import checked_folder
 from workbench.files import file_name
 from workbench.sae.base import SAE
 from workbench.sae.folder import CONFIG_FILE, load_folder
+from workbench.sae.transcoder import Transcoder
 from workbench.studies.study import Study
 
 FOLDER = "sae"
@@ -38,16 +39,18 @@ def _site(study: Study, name: str) -> str:
     return name
 
 
-def sae_of_site(study: Study, site: str) -> str:
-    """Return the name of a site's autoencoder, of several the one called like the site, else the first by name.
+def saes_of_sites(study: Study, sites: Sequence[str]) -> dict[str, tuple[str, SAE]]:
+    """Return name and autoencoder of each site that has one, of several the one called like the site, else the first.
 
-    Raises:
-        UserError: if the site has none.
+    Transcoders, which reconstruct another site, are left out.
     """
-    names = sae_names(study, site)
-    if not names:
-        raise UserError(_has_none(study, f"at '{site}'"))
-    return names[0]
+    found = {}
+    for site in sites:
+        loaded = ((name, load_sae(study, name)) for name in sae_names(study, site))
+        first = next((each for each in loaded if not isinstance(each[1], Transcoder)), None)
+        if first is not None:
+            found[site] = first
+    return found
 
 
 def has_sae(study: Study, name: str) -> bool:
@@ -63,7 +66,7 @@ def load_sae(study: Study, name: str) -> SAE:
     """
     folder = checked_folder(study.path, Path(FOLDER, name))
     if not folder.is_dir():
-        raise UserError(_has_none(study, f"named '{name}'"))
+        raise UserError(has_none(study, f"named '{name}'"))
     return load_folder(folder, study.path)
 
 
@@ -142,6 +145,7 @@ def _stored_spec(study: Study, name: str) -> Any:
     return None
 
 
-def _has_none(study: Study, which: str) -> str:
+def has_none(study: Study, which: str) -> str:
+    """Return the sentence that a study lacks an autoencoder; `which` says which one."""
     trained = ", ".join(study.files(FOLDER, "")) or "none yet"
     return f"{study.path} has no sparse autoencoder {which} (it has {trained}). Train one first."

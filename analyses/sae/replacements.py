@@ -1,6 +1,6 @@
 """What a site's output may be replaced by: an SAE's reconstruction, and the two ablations that it is compared with."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -10,6 +10,7 @@ from workbench.engine.edits import SELF, Edit, ablate, patch_reconstruction
 from workbench.engine.edits.window import Window
 from workbench.sae.base import SAE
 from workbench.sae.topk import TopKConfig, TopKSAE
+from workbench.sae.transcoder import Transcoder
 
 RECONSTRUCTION, MEAN, ZERO = "reconstruction", "mean", "zero"
 REPLACEMENTS = (RECONSTRUCTION, MEAN, ZERO)
@@ -22,32 +23,30 @@ def replacements(
     """Return edits that replace a site's output at some steps, by the name of what replaces it.
 
     Args:
-        sae: the autoencoder, which is applied as `sae.at(step)`.
+        sae: the autoencoder; a transcoder reconstructs the site from the one that it reads.
         site: the site.
         pass_name: the pass in which it is replaced.
         means: the mean of its outputs at each step at which it is replaced.
     """
     window = Window(passes=(pass_name,))  # type: ignore[arg-type]  # checked when the edits are made
     return {
-        RECONSTRUCTION: by_step(sae, tuple(means), window, lambda own: patch_reconstruction(own, site, SELF)),
+        RECONSTRUCTION: by_step(patch_reconstruction(sae, site, SELF), tuple(means), window),
         MEAN: tuple(
-            replace(_constant(mean, site), window=replace(window, steps=(step, step)))
-            for step, mean in means.items()
+            edit for step, mean in means.items() for edit in by_step(_constant(mean, site), [step], window)
         ),
-        ZERO: tuple(
-            replace(ablate(site, "zero"), window=replace(window, steps=(step, step))) for step in means
-        ),
+        ZERO: by_step(ablate(site, "zero"), tuple(means), window),
     }
 
 
-def by_step(sae: SAE, steps: Sequence[int], window: Window, edit: Callable[[SAE], Edit]) -> tuple[Edit, ...]:
-    """Return an edit with `sae.at(step)` for each step; `edit` is called once for each different SAE."""
-    own = [sae.at(step) for step in steps]
-    edits = {each: edit(each) for each in dict.fromkeys(own)}
-    return tuple(
-        replace(edits[each], window=replace(window, steps=(step, step)))
-        for each, step in zip(own, steps, strict=True)
-    )
+def written_site(sae: SAE, site: str) -> str:
+    """Return the site that an SAE of a site reconstructs: another one for a transcoder."""
+    written = sae.config.metadata.get("hook_name_out")
+    return written if isinstance(sae, Transcoder) and isinstance(written, str) else site
+
+
+def by_step(edit: Edit, steps: Sequence[int], window: Window) -> tuple[Edit, ...]:
+    """Return the edit in the window at each of some steps."""
+    return tuple(replace(edit, window=replace(window, steps=(step, step))) for step in steps)
 
 
 def _constant(value: Float[torch.Tensor, " channel"], site: str) -> Edit:

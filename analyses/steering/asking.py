@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import xarray as xr
 
-from analyses.sae.names import load_sae, sae_of_site
+from analyses.sae.names import has_none, saes_of_sites
 from analyses.steering.austeer import AUSteer
 from analyses.steering.caa import CAA
 from analyses.steering.capture import Method, PairOptions, fit
@@ -141,11 +141,7 @@ def fit_vector(
     if method not in METHODS:
         raise UserError(f"Unknown method '{method}'. Methods: {', '.join(METHODS)}.")
     chosen = asked_sites(study, model, concept, sites)
-    saes = (
-        {"saes": {site: load_sae(study, sae_of_site(study, site)) for site in chosen}}
-        if method == "sae-features"
-        else {}
-    )
+    saes = _all_saes(study, chosen) if method == "sae-features" else {}
     fitted = validated(CLASSES[method], {**own, **saes}, f"Invalid options of {method}")
     together: PairOptions = {**options, **of_study(study)}
     (vector,) = fit(model, concept, chosen, [fitted], **together)
@@ -155,6 +151,15 @@ def fit_vector(
             "vector is zero. Choose other sites (--sites) or passes (--pass)."
         )
     return vector
+
+
+def _all_saes(study: Study, sites: Sequence[str]) -> dict[str, Any]:
+    """Return the option of SAE features that has the autoencoders; raise UserError for a site without one."""
+    found = saes_of_sites(study, sites)
+    for site in sites:
+        if site not in found:
+            raise UserError(has_none(study, f"at '{site}'"))
+    return {"saes": {site: sae for site, (_, sae) in found.items()}}
 
 
 def of_study(study: Study) -> PairOptions:

@@ -16,8 +16,8 @@ from cache.protocol import Pass
 from workbench.engine.edits import Edit, Window, edit_features
 from workbench.engine.operators import FeatureMode
 from workbench.models.base import AudioDiffusionModel
+from workbench.sae.base import SAE
 from workbench.sae.gate import GatedStep, refusals
-from workbench.sae.topk import TopKSAE
 from workbench.validation import must_be, validated
 
 
@@ -52,7 +52,7 @@ class FeatureSteering:
         self,
         strength: float,
         *,
-        mode: FeatureMode = "post_topk",
+        mode: FeatureMode = "post_activation",
         passes: PassMode = "cond_only",
         schedule: Schedule = "constant",
         over: Literal["steps", "sigmas"] = "steps",
@@ -63,7 +63,7 @@ class FeatureSteering:
 
         Args:
             strength: what it does depends on the mode; see `workbench.engine.edits.edit_features`.
-            mode: `post_topk`, `pre_topk` or `inject`.
+            mode: `post_activation`, `pre_activation` or `inject`.
             passes: which passes are edited, and in which pass the features were chosen (see `PASS_MODES`).
             schedule: how the strength changes over the steps (see `weights`).
             over: whether a named schedule follows the number of the step or its sigma.
@@ -120,7 +120,7 @@ class _How:
 def feature_steering(
     model: AudioDiffusionModel,
     concept: str,
-    saes: Mapping[str, TopKSAE],
+    saes: Mapping[str, SAE],
     *,
     k: int,
     score: ScoreName = "tfidf",
@@ -132,7 +132,7 @@ def feature_steering(
     outputs.
 
     Raises:
-        UserError: as `sae_features`; or for autoencoders other than TopK ones.
+        UserError: as `sae_features`.
     """
     must_be(Mapping, saes, "Autoencoders must be given by site, such as {'tf4.cross_attn': sae}")
     method = SAEFeatures(saes=saes, k=k, score=score, ignore_gate=True)  # `at` says which steps are steered

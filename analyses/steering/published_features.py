@@ -67,7 +67,7 @@ def vector_from_scores(
         if table.site not in given:
             raise UserError(f"There is no autoencoder for {table.site}, only for {', '.join(given)}.")
         sae = given[table.site]
-        check_sae(sae, Site.parse(table.site), model, k)
+        check_sae(sae, Site.parse(table.site), model, k, len(sigmas))
         scores = _scores(table, score, len(sigmas), sae.config.d_sae)
         chosen = chosen_features(scores, -scores if contrastive else None, k)
         directions[table.site] = chosen.direction(sae)

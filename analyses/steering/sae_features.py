@@ -19,6 +19,7 @@ from workbench.engine.sites import Site, numbered_site
 from workbench.models.base import AudioDiffusionModel
 from workbench.sae.base import SAE
 from workbench.sae.gate import GatedStep, refusals
+from workbench.sae.transcoder import Transcoder
 from workbench.tensor_files import digests
 from workbench.validation import must_be
 
@@ -62,8 +63,9 @@ class SAEFeatures(Method):
                 f"There is no autoencoder for {' or '.join(map(str, every))}, only for {', '.join(given) or 'no site'}."
             )
         for site in sites:
-            check_sae(given[str(site)], site, captured.model, self.k)
-            closed = refusals(given[str(site)], captured.model.sigmas(captured.settings))
+            sigmas = captured.model.sigmas(captured.settings)
+            check_sae(given[str(site)], site, captured.model, self.k, len(sigmas))
+            closed = refusals(given[str(site)], sigmas)
             if closed and not self.ignore_gate:
                 raise GatedStep(next(iter(closed.values())))
         of_sites = {str(site): deepcopy(given[str(site)]).to(captured.model.device) for site in sites}
@@ -134,10 +136,11 @@ class FeatureFit:
         if site not in self._saes:
             return
         self._tokens[site] = values.clean.shape[2]
+        sae = self._saes[site].at(values.step)
         for outputs, sums, squares in zip(
             (values.clean, values.corrupt), self._sums, self._squares, strict=True
         ):
-            acts = activations(self._saes[site], outputs)
+            acts = activations(sae, outputs)
             sums.add(values, acts.sum(dim=2))
             squares.add(values, acts.square().sum(dim=2))
 
@@ -180,9 +183,13 @@ def _hashes(sae: SAE) -> dict[str, Any]:
 def activations(
     sae: SAE, outputs: Float[torch.Tensor, "*rows channel"]
 ) -> Float[torch.Tensor, "*rows feature"]:
-    """Return the features' activations without TopK in float64: relu(pre-activations)."""
+    """Return the features' activations in float64, without the choice of the largest or of those above thresholds.
+
+    That is relu(pre-activations), from which TADA chooses features; of a gated SAE, what its gates let through.
+    """
     with torch.no_grad():
-        return sae.pre_activations(outputs.to(sae.W_enc)).relu().double()
+        given = outputs.to(sae.W_enc)
+        return (sae.pre_activations(given).relu() if sae.SELECTS else sae.encode(given)).double()
 
 
 def chosen_features(
@@ -201,13 +208,19 @@ def saes_by_site(saes: Mapping[str, AnySAE], block_names: Sequence[str]) -> dict
     return {str(Site.parse(numbered_site(site, block_names))): sae for site, sae in saes.items()}
 
 
-def check_sae(sae: SAE, site: Site, model: AudioDiffusionModel, k: int) -> None:
-    """Raise UserError for an autoencoder of another width than a site's, with fewer than `k` features, or of steps."""
-    if sae.config.scaled_steps:
+def check_sae(sae: SAE, site: Site, model: AudioDiffusionModel, k: int, steps: int) -> None:
+    """Raise UserError for an autoencoder that does not fit a site.
+
+    That is one of another width, with fewer than `k` features, that cannot be used at one of the steps of a run, or
+    whose features are of another site than their decoder rows (a transcoder).
+    """
+    if isinstance(sae, Transcoder):
         raise UserError(
-            f"The inputs of the autoencoder of {site} were scaled per step, and its features cannot be steered. Train "
-            "another with `--input-scale global`."
+            f"The features of a transcoder are not those of one site, and cannot steer {site}. Use an autoencoder of "
+            "this site."
         )
+    for step in range(steps):
+        sae.config.check_step(step)
     channels = model.channels(site)
     if sae.config.d_in != channels:
         raise UserError(

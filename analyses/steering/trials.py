@@ -5,7 +5,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from analyses.sae.names import load_sae, sae_names
+from analyses.sae.names import saes_of_sites
 from analyses.steering.asking import Steering, asked_sites, of_study
 from analyses.steering.caa import CAA
 from analyses.steering.capture import Method, PairOptions, fit
@@ -168,7 +168,7 @@ def rungs_of_ladder(
     chosen = asked_sites(study, model, spec.concept, sites)
     for _, each in others:  # those that do not fit are refused before anything is generated
         model.plan([Run(Clip(spec.concept, 0), all_edits(each.at(1.0)))], study.spec.settings)
-    saes = {site: load_sae(study, names[0]) for site in chosen if (names := sae_names(study, site))}
+    saes = {site: sae for site, (_, sae) in saes_of_sites(study, chosen).items()}
     if not saes:
         note(_no_features(study, chosen))
     first: PairOptions = {

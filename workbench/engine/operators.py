@@ -3,17 +3,16 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from cache.errors import UserError
+from workbench.engine.autoencoders import HashedSAE
 from workbench.engine.sites import PARTS, EditTarget, Site
 from workbench.engine.tensors import HashedTensor
-from workbench.sae.topk import keep_largest
 from workbench.seeds import Seed
 from workbench.validation import Number
 
@@ -61,15 +60,18 @@ class Region:
 class Operands:
     """The operands of an operator: the row's own region, after earlier edits, and the complete source rows.
 
-    A velocity is one token, and has no site.
+    A velocity is one token, and has no site. If the edit reads another site than it changes, `read` is the row's own
+    region there, and the source rows are those of that site.
     """
 
     own: Float[torch.Tensor, "some_tokens some_channels"]
-    sources: Float[torch.Tensor, "source token channel"]
+    sources: Float[torch.Tensor, "source token channel_read"]
     region: Region
     site: Site | None
+    step: int
+    read: Float[torch.Tensor, "some_tokens some_channels_read"] | None = None
 
-    def source(self, place: int = 0) -> Float[torch.Tensor, "some_tokens some_channels"]:
+    def source(self, place: int = 0) -> Float[torch.Tensor, "some_tokens some_channels_read"]:
         """Return the region of a source."""
         return self.region.read(self.sources[place])
 
@@ -95,6 +97,17 @@ class Parameters:
 
         `tokens` is None for a site along the conditioning tokens, whose number depends on the clips.
         """
+
+    @property
+    def read_site(self) -> Site | None:
+        """The site whose values are read instead of those of the edited site; None for the edited one."""
+        return None
+
+    def check_read(self, site: Site, channels: int) -> None:
+        """Raise UserError if they do not fit the site that is read, which has this many channels."""
+
+    def check_step(self, step: int) -> None:
+        """Raise UserError if they cannot be applied at a step of a run."""
 
     def check_weight(self, site: Site, n_out: int, n_in: int) -> None:
         """Raise UserError if they do not fit the weight (out, in) of the linear module of a site."""
@@ -243,38 +256,36 @@ class LowRank(Parameters):
             )
 
 
-FeatureMode = Literal["pre_topk", "post_topk", "inject"]
+FeatureMode = Literal["pre_activation", "post_activation", "inject"]
 """How an edit changes SAE features; see `edit_features`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Autoencoder(Parameters):
-    """A TopK SAE: its parameters with SAELens' names, and k."""
+    """An SAE of any architecture."""
 
-    W_enc: HashedTensor
-    b_enc: HashedTensor
-    W_dec: HashedTensor
-    b_dec: HashedTensor
-    k: Annotated[int, Field(ge=1)]
+    sae: HashedSAE
 
-    def __post_init__(self) -> None:
-        features, channels = self.W_dec.value.shape if self.W_dec.value.ndim == 2 else (0, 0)
-        shapes = [tuple(each.value.shape) for each in (self.W_enc, self.b_enc, self.W_dec, self.b_dec)]
-        if shapes != [(channels, features), (features,), (features, channels), (channels,)]:
-            raise UserError(
-                "An autoencoder must have W_enc (channel, feature), b_enc (feature), W_dec (feature, channel) and "
-                f"b_dec (channel); got the shapes {', '.join(map(str, shapes))}."
-            )
-        if self.k > features:
-            raise UserError(f"k must be at most the number of features, {features}; got {self.k}.")
+    @property
+    def read_site(self) -> Site | None:
+        """The site that a transcoder reads."""
+        return Site.parse(self.sae.read_site) if self.sae.read_site else None
+
+    def check_step(self, step: int) -> None:
+        """Raise UserError if inputs were scaled per step, and this step was not one of them."""
+        self.sae.checked_config.check_step(step)
+
+    def check_read(self, site: Site, channels: int) -> None:
+        """Raise UserError for a transcoder whose inputs have another width."""
+        self._check_width(site, channels, self.sae.checked_config.d_in)
 
     def check_size(self, site: Site, tokens: int | None, channels: int) -> None:  # noqa: ARG002 - the same for all
         """Raise UserError for an autoencoder of another width."""
-        width = len(self.b_dec.value)
-        if width != channels:
-            raise UserError(
-                f"The autoencoder must have {channels} channels, those of {site}; it has {width}."
-            )
+        self._check_width(site, channels, self.sae.checked_config.d_out)
+
+    def _check_width(self, site: Site, channels: int, own: int) -> None:
+        if own != channels:
+            raise UserError(f"The autoencoder must have {channels} channels, those of {site}; it has {own}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,11 +294,15 @@ class FeatureEdit(Autoencoder):
 
     features: tuple[int, ...]
     strength: Number = 1.0
-    mode: FeatureMode = "post_topk"
+    mode: FeatureMode = "post_activation"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        n_features = len(self.b_enc.value)
+        n_features = self.sae.checked_config.d_sae
+        if self.mode == "pre_activation" and not self.sae.kind.SELECTS:
+            raise UserError(
+                "Features can be scaled before the activation function where it chooses them by their size, as in TopK "
+                f"and JumpReLU, not in a {self.sae.checked_config.architecture} one. Use mode='post_activation'."
+            )
         if not self.features or len(set(self.features)) < len(self.features):
             raise UserError(
                 f"Features must be at least one, each given once; got {', '.join(map(str, self.features)) or 'none'}."
@@ -396,21 +411,24 @@ def low_rank_changes(
 
 
 def edit_sae_features(given: Operands, parameters: FeatureEdit) -> Value:
-    """Return h + (z' − z) W_dec with the SAE's features z of the row's own value h, and z' after the edit.
+    """Return h + (z' − z) W_dec with the SAE's features z of the row's own value, and z' after the edit.
 
-    The SAE's error h − (z W_dec + b_dec) is kept. z = TopK(a) with a = relu((h − b_dec) W_enc + b_enc). With strength
-    s, z' is for the edited features j:
+    h is the row's own value, so that the SAE's error h − (z W_dec + b_dec) is kept. A transcoder has the features z of
+    the value at the site that it reads. z = f(a) with the pre-activations a and the activation function f. With
+    strength s, z' is for the edited features j:
 
-    - pre_topk: TopK(a'), with a'_j = relu(1 + s) · a_j, so that features may enter and leave the k largest;
-    - post_topk: z'_j = (1 + s) · z_j, which changes only features that are active;
+    - pre_activation: f(a') with a'_j = relu(1 + s) · a_j, so that features may become active, or no longer be;
+    - post_activation: z'_j = (1 + s) · z_j, which changes only features that are active;
     - inject: z'_j = s, active or not.
     """
-    own, every = _pre_topk(parameters, given.own)
-    acts = keep_largest(every, parameters.k)
+    read = _wide(given.own if given.read is None else given.read)
+    sae = parameters.sae.for_values(read, given.step)
+    pre = sae.pre_activations(read)
+    acts = sae.activate(pre)
     features = list(parameters.features)
-    if parameters.mode == "pre_topk":
-        every[:, features] *= max(0.0, 1 + parameters.strength)
-        edited = keep_largest(every, parameters.k)
+    if parameters.mode == "pre_activation":
+        pre[:, features] *= max(0.0, 1 + parameters.strength)
+        edited = sae.activate(pre)
     else:
         edited = acts.clone()
         edited[:, features] = (
@@ -418,23 +436,18 @@ def edit_sae_features(given: Operands, parameters: FeatureEdit) -> Value:
             if parameters.mode == "inject"
             else (1 + parameters.strength) * acts[:, features]
         )
-    return (own + (edited - acts) @ _like(parameters.W_dec, own)).to(given.own)
+    return (_wide(given.own) + (edited - acts) @ sae.W_dec).to(given.own)
 
 
 def take_reconstruction(given: Operands, parameters: Autoencoder) -> Value:
     """Return z W_dec + b_dec with the SAE's features z of the source's value (see `edit_sae_features`)."""
-    source = given.source()
-    wide, every = _pre_topk(parameters, source)
-    acts = keep_largest(every, parameters.k)
-    return (acts @ _like(parameters.W_dec, wide) + _like(parameters.b_dec, wide)).to(source)
+    source = _wide(given.source())
+    return parameters.sae.for_values(source, given.step)(source).to(given.own)
 
 
-def _pre_topk(sae: Autoencoder, value: Value) -> tuple[Value, Float[torch.Tensor, "some_tokens feature"]]:
-    """Return a value in at least float32, and its features' activations before TopK."""
-    # Half precision would move activations across the threshold of TopK.
-    wide = value.to(torch.promote_types(value.dtype, torch.float32))
-    W_enc, b_enc, b_dec = (_like(each, wide) for each in (sae.W_enc, sae.b_enc, sae.b_dec))
-    return wide, ((wide - b_dec) @ W_enc + b_enc).relu()
+def _wide(value: Value) -> Value:
+    """Return a value in at least float32: half precision would move activations across thresholds."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
 @dataclass(frozen=True)
@@ -480,17 +493,6 @@ def operator_named(name: str) -> Operator:
     if not isinstance(name, str) or name not in OPERATORS:
         raise UserError(f"Unknown operator '{name}'. Use one of {', '.join(OPERATORS)}.")
     return OPERATORS[name]
-
-
-def _like(tensor: HashedTensor, value: torch.Tensor) -> torch.Tensor:
-    """Return a large tensor with the device and dtype of a value."""
-    return _on(tensor, value.device, value.dtype)
-
-
-@lru_cache(maxsize=16)
-def _on(tensor: HashedTensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Return a large tensor on a device, where it stays for the next calls."""
-    return tensor.value.to(device, dtype)
 
 
 def _unit(vector: HashedTensor, like: torch.Tensor) -> Float[torch.Tensor, " channel"]:

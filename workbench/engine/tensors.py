@@ -2,10 +2,11 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from workbench.files import replacing
 from workbench.tensor_files import load_tensors
 
 FOLDER = "tensors"
-MAX_BYTES = 2**28
+MAX_BYTES = 2**30
+"""Twice the matrix of an SAE with 2,560 channels and 16 features for each, in float32."""
 _HEADER_BYTES = 1024  # more than a file has beside the numbers
 _VALUE = "value"
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -58,13 +60,31 @@ class HashedTensor:
                 f"A tensor of an edit must have less than {MAX_BYTES / 2**20:.4g} MiB, so that it can be stored; it "
                 f"has {size / 2**20:.4g}."
             )
-        value = given.to("cpu", dtype, copy=True).contiguous()
+        value = given.to("cpu", dtype).contiguous()
         if not bool(torch.isfinite(value).all()):
             raise UserError("A tensor of an edit must have finite numbers only; it has NaN or infinity.")
         data = value.numpy()
-        name = canonical_json([data.dtype.name, list(data.shape)]).encode()
-        digest = hashlib.sha256(name + data.astype(data.dtype.newbyteorder("<")).tobytes())
-        return cls(digest.hexdigest(), value)
+        digest = hashlib.sha256(canonical_json([data.dtype.name, list(data.shape)]).encode())
+        digest.update(np.ascontiguousarray(data, data.dtype.newbyteorder("<")).data)
+        name = digest.hexdigest()
+        # Many edits with the same large tensor share one copy.
+        known = _in_use.get(name)
+        if known is None:
+            is_copy = not isinstance(values, torch.Tensor) or value.data_ptr() != values.data_ptr()
+            known = _in_use[name] = cls(name, value if is_copy else value.clone())
+        return known
+
+    @property
+    def tensors(self) -> Iterator["HashedTensor"]:
+        """Yield itself."""
+        yield self
+
+    def to_json(self) -> dict[str, str]:
+        """Return its hash as JSON data."""
+        return {"tensor": self.hash}
+
+
+_in_use: WeakValueDictionary[str, HashedTensor] = WeakValueDictionary()
 
 
 Numbers = HashedTensor | torch.Tensor | np.ndarray | Sequence[int | float | Sequence[int | float]]

@@ -18,6 +18,7 @@ class VelocityEdits:
     def __init__(self, edits: Sequence[RowEdit]) -> None:
         self._edits = [edit for edit in edits if edit.edit.target == "velocity"]
         self._acting: list[tuple[RowEdit, Float[torch.Tensor, "source ..."]]] = []
+        self._step = 0
 
     def __bool__(self) -> bool:
         return bool(self._edits)
@@ -25,6 +26,7 @@ class VelocityEdits:
     def read(self, rows: CallRows, velocities: Float[torch.Tensor, "row ..."]) -> None:
         """Keep the sources of the edits that act in this call; `velocities` are those of its computed rows."""
         label = rows.label
+        self._step = label.step
         self._acting = [
             (edit, velocities[[rows.place(source, name) for source in edit.sources]])
             for edit in self._edits
@@ -37,7 +39,7 @@ class VelocityEdits:
         followed = guided.clone()
         for edit, sources in self._acting:
             own = followed[edit.row]
-            operands = Operands(own.reshape(1, -1), sources.flatten(1)[:, None], _WHOLE, None)
+            operands = Operands(own.reshape(1, -1), sources.flatten(1)[:, None], _WHOLE, None, self._step)
             changed = OPERATORS[edit.edit.operator].function(operands, edit.edit.parameters)
             followed[edit.row] = changed.reshape(own.shape)
         return followed

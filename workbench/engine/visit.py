@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -93,7 +93,8 @@ class CallEdit:
 class SiteVisit:
     """The plan for a site: reuse its value from the first call or read it, apply edits in order, and capture it.
 
-    `weights` are the edits that change the weights it is computed with.
+    `weights` are the edits that change the weights it is computed with. `read_later` means that edits of later sites
+    read its value.
     """
 
     site: Site
@@ -101,6 +102,17 @@ class SiteVisit:
     edits: tuple[CallEdit, ...]
     constant: bool
     captured: bool
+    read_later: bool
+
+
+class ReadValue(NamedTuple):
+    """A site's value before and after the edits of it, for edits of later sites."""
+
+    before: Float[torch.Tensor, "row token channel"]
+    after: Float[torch.Tensor, "row token channel"]
+
+
+ReadValues = dict[Site, ReadValue]
 
 
 @dataclass(frozen=True)
@@ -138,13 +150,14 @@ def visit_call(
         assert capture is not None
         sink(site, label.step, _by_clip(value, rows, batch.requested, capture.passes))
 
+    read: ReadValues = {}
     for block in plan_call(access.n_blocks, access.reads, rows, batch.edits, captured, table is not None):
         for visit in block.before:
-            _visit(access, visit, give, table)
+            _visit(access, visit, label.step, give, table, read)
         _write_mask(access, block, mask, len(rows.run))
         _move_positions(access, block)
         for visit in block.after:
-            _visit(access, visit, give, table)
+            _visit(access, visit, label.step, give, table, read)
 
 
 def plan_call(
@@ -160,8 +173,11 @@ def plan_call(
     `reads` returns which conditioning tokens a block reads.
     """
     by_site: dict[Site, list[CallEdit]] = defaultdict(list)
+    read_later = set()
     conditioning: dict[int, list[CallEdit]] = defaultdict(list)
     for edit in _call_edits(rows, edits):
+        if (read := edit.edit.parameters.read_site) is not None:
+            read_later.add(read)
         for site in edit.edit.value_sites:
             by_site[site].append(edit.read_by(reads(site.block)))
         for site in edit.edit.conditioning_sites:
@@ -170,11 +186,12 @@ def plan_call(
     def planned(block: int, parts: Sequence[str]) -> tuple[SiteVisit, ...]:
         sites = [Site(block, part) for part in parts]
         return tuple(
-            _site_visit(site, by_site[site], constant, site in captured)
+            _site_visit(site, by_site[site], constant, site in captured, site in read_later)
             for site in sites
             if (constant := constant_conditioning and site.on_conditioning)
             or site in by_site
             or site in captured
+            or site in read_later
         )
 
     return [
@@ -188,10 +205,12 @@ def plan_call(
     ]
 
 
-def _site_visit(site: Site, edits: Sequence[CallEdit], constant: bool, captured: bool) -> SiteVisit:
+def _site_visit(
+    site: Site, edits: Sequence[CallEdit], constant: bool, captured: bool, read_later: bool
+) -> SiteVisit:
     weights = tuple(edit for edit in edits if edit.edit.target == "weights")
     others = tuple(edit for edit in edits if edit.edit.target != "weights")
-    return SiteVisit(site, weights, others, constant, captured)
+    return SiteVisit(site, weights, others, constant, captured, read_later)
 
 
 def _call_edits(rows: CallRows, edits: Sequence[RowEdit]) -> list[CallEdit]:
@@ -222,10 +241,12 @@ def read_positions(positions: tuple[int, ...] | None, reads: slice) -> tuple[int
 def _visit(
     access: CallAccess,
     visit: SiteVisit,
+    step: int,
     give: Callable[[Site, Float[torch.Tensor, "row token channel"]], None],
     table: ConditioningTable | None,
+    read: ReadValues,
 ) -> None:
-    """Run the plan for one site of a running call."""
+    """Run the plan for one site of a running call; `read` are the values that edits of later sites read."""
     site = visit.site
     constant = table if visit.constant else None
     known = None if constant is None else constant.rows(site)
@@ -238,7 +259,9 @@ def _visit(
         value = constant.with_stored(site, value)
     if inputs is not None:
         value = _with_weights(value, inputs, visit.weights)
-    edited = _edited(value, visit, access.head_dim(site.block)) if visit.edits else value
+    edited = _edited(value, visit, step, access.head_dim(site.block), read) if visit.edits else value
+    if visit.read_later:
+        read[site] = ReadValue(value, edited)
     if known is not None:
         access.skip(site, edited[:n_rows])
     elif visit.edits or visit.weights:
@@ -289,13 +312,25 @@ def _with_weights(
 
 
 def _edited(
-    value: Float[torch.Tensor, "row token channel"], visit: SiteVisit, head_dim: int
+    value: Float[torch.Tensor, "row token channel"],
+    visit: SiteVisit,
+    step: int,
+    head_dim: int,
+    read: ReadValues,
 ) -> Float[torch.Tensor, "row token channel"]:
     """Apply edits in order to a copy of a site's output; sources are read before any of them."""
     edited = value.clone()
     for edit in visit.edits:
-        region = edit.region(head_dim)
-        operands = Operands(region.read(edited[edit.row]), value[list(edit.sources)], region, visit.site)
+        region, site = edit.region(head_dim), edit.edit.parameters.read_site
+        before, after = (value, None) if site is None else read[site]
+        operands = Operands(
+            region.read(edited[edit.row]),
+            before[list(edit.sources)],
+            region,
+            visit.site,
+            step,
+            None if after is None else region.read(after[edit.row]),
+        )
         function = OPERATORS[edit.edit.operator].function
         region.write(edited[edit.row], function(operands, edit.edit.parameters))
     return edited

@@ -16,6 +16,9 @@ MOST_SHOWN = 12
 
 def check_steps(edit: Edit, sigmas: Sequence[float]) -> None:
     """Raise UserError if an edit's parameters belong to other steps than those of a run with these sigmas."""
+    for step, sigma in enumerate(sigmas):
+        if edit.window.includes(step, sigma):
+            edit.parameters.check_step(step)
     made_at = edit.made_at
     if made_at is None:
         return

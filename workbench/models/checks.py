@@ -94,6 +94,9 @@ def check_edit(
         )
     check_steps(edit, sigmas)
     check_blocks(sorted(edit.blocks), model.n_blocks)
+    if (read := edit.parameters.read_site) is not None:
+        check_blocks([read.block], model.n_blocks)
+        edit.parameters.check_read(read, model.channels(read))
     heads = edit.window.heads
     for site in edit.value_sites if edit.target == "weights" else ():
         module = model.linear(site)

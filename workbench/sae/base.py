@@ -51,6 +51,14 @@ class SAEConfig(BaseModel):
             raise ValueError("scaled_steps must be a list of steps")
         return tuple(steps)
 
+    def check_step(self, step: int) -> None:
+        """Raise UserError if inputs were scaled per step, and this step was not one of them."""
+        steps = self.scaled_steps
+        if steps and step not in steps:
+            raise UserError(
+                f"The autoencoder was trained on steps {', '.join(map(str, steps))}; it cannot be used at step {step}."
+            )
+
     @property
     def d_out(self) -> int:
         """Channels of the reconstruction; a transcoder reconstructs another site's."""
@@ -69,6 +77,8 @@ class SAE(nn.Module, ABC):
 
     STORED_NAMES: ClassVar[Mapping[str, str]] = {}
     """Names that parameters have in files, where they differ."""
+    SELECTS: ClassVar[bool] = False
+    """Whether features are active by the size of their pre-activations: the largest, or those above a threshold."""
 
     config: SAEConfig
     W_enc: nn.Parameter
@@ -147,10 +157,7 @@ class SAE(nn.Module, ABC):
         steps = self.config.scaled_steps
         if not steps:
             return self
-        if step not in steps:
-            raise UserError(
-                f"The autoencoder was trained on steps {', '.join(map(str, steps))}; it cannot be used at step {step}."
-            )
+        self.config.check_step(step)
         others = {name: value for name, value in self.config.metadata.items() if name != "scaled_steps"}
         # The matrices are shared: the scale of a step changes only the biases.
         weights = {

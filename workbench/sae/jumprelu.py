@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +24,8 @@ class JumpReLUSAE(SAE):
 
     The threshold has no gradient here: `LogThresholdSAE` learns it, and BatchTopK measures it.
     """
+
+    SELECTS: ClassVar[bool] = True
 
     threshold: nn.Parameter
 

@@ -42,6 +42,8 @@ class TopKConfig(SAEConfig):
 class TopKSAE(SAE):
     """SAE with `activate(pre) = TopK_k(relu(pre))`: at most k features of each row are positive, all others are 0."""
 
+    SELECTS: ClassVar[bool] = True
+
     config: TopKConfig
 
     def activate(self, pre: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows feature"]:

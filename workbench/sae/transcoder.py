@@ -58,10 +58,9 @@ class Transcoder(SAE):
 
 
 class TopKTranscoder(Transcoder):
-    """The k largest features of each row are active.
+    """The k largest features of each row are active."""
 
-    It is no `TopKSAE`: edits of a site's output with one would add the reconstruction of another site.
-    """
+    SELECTS: ClassVar[bool] = True
 
     config: TopKTranscoderConfig
 

@@ -15,6 +15,8 @@ from workbench.studies.study import Study
 from workbench.studies.tracing import trace_study
 
 SITE, NAME, OTHER = "tf0.cross_attn", "one", "two"
+WRITTEN = "tf0.mlp"
+"""The site that a transcoder of the first reconstructs."""
 PROMPTS = PromptSet.model_validate(
     {
         "templates": ["a {tempo} {mood} song {drums}"],
@@ -48,7 +50,7 @@ def heard(name: str, device: str = "cpu") -> Heard:
 def evaluated_study(tiny: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A traced study with two autoencoders of a site, which differ in their seeds."""
     spec = study_spec(
-        tiny, prompts=PROMPTS, sites=(SITE,), steps=(0, 1, 2), n_prompts=8, seeds=1, clips_per_shard=8
+        tiny, prompts=PROMPTS, sites=(SITE, WRITTEN), steps=(0, 1, 2), n_prompts=8, seeds=1, clips_per_shard=8
     )
     study = trace_study(tmp_path_factory.mktemp("evaluated") / "study", spec, tiny)
     for seed, name in enumerate((NAME, OTHER)):

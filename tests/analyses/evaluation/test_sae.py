@@ -1,19 +1,24 @@
 """Evaluating an autoencoder of a tiny study: what its result has, by hand where it can be, and its gate."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
+from analyses.evaluation import feature_effects
 from analyses.evaluation import sae as evaluation
+from analyses.evaluation.feature_effects import asked_effects
 from analyses.evaluation.sae import asked_evaluation, evaluate_sae, step_means
 from analyses.sae.names import load_sae
+from analyses.sae.replacements import replacements
+from analyses.sae.run import asked_trainings, run_sae
 from cache.errors import UserError
 from dashboards.numbers import fixed, percent
 from dashboards.summaries import evaluation_summary, kept_summary, stability_summary
-from tests.analyses.evaluation.conftest import NAME, OTHER, SITE, heard
+from tests.analyses.evaluation.conftest import NAME, OTHER, SITE, WRITTEN, heard
 from tests.tolerances import SCORE, assert_close
 from workbench.engine.edits import SELF, Run, patch_reconstruction
 from workbench.engine.runs import Clip
@@ -120,6 +125,38 @@ def test_the_same_evaluation_is_not_repeated(
 ) -> None:
     monkeypatch.setattr(evaluation, "loss_recovered", None)
     assert evaluate_sae(study, tiny, asked_evaluation(study, NAME, **OPTIONS)).identical(result)
+
+
+def test_a_transcoder_is_judged_by_the_site_that_it_reconstructs(
+    evaluated_study: Study, tiny: AceStep15, tmp_path: Path
+) -> None:
+    """Its output is put at that site, read in the same call; features are edited there, too."""
+    study = Study.open(Path(shutil.copytree(evaluated_study.path, tmp_path / "study")))
+    options = {"train_steps": 30, "batch_size": 16, "held_out_fraction": 0.5, "target_site": WRITTEN}
+    (spec,) = asked_trainings(study, [SITE], "batchtopk_transcoder", **options)
+    run_sae(study, spec, name="across")
+    result = evaluate_sae(
+        study, tiny, asked_evaluation(study, "across", pairs=0, clips=2), note=lambda _: None
+    )
+    sae, trained = load_sae(study, "across"), study.result("sae-across")
+    held_out = trained.attrs["held_out_clips"].tolist()
+    mean = torch.from_numpy(study.cache.read(WRITTEN, clips=held_out, passes=["cond"])[:, 1]).mean((0, 1, 2))
+    errors = []
+    for row in study.clips.set_index("clip").loc[held_out[:2]].itertuples():
+        clip = Clip(row.prompt, int(row.seed))
+        edits = [
+            patch_reconstruction(sae, WRITTEN, SELF, passes=("cond",)),
+            replacements(sae, WRITTEN, "cond", {1: mean})["mean"][0],
+        ]
+        runs = [Run(clip), *(Run(clip, (edit,), follows=Run(clip)) for edit in edits)]
+        v, *others = tiny.generate_batch(runs, study.spec.settings, velocity_steps=(1,)).velocities[1]
+        errors.append([float((other - v).square().mean()) for other in others])
+    found = result["velocity_error"].sel(replacement=["reconstruction", "mean"], step=1).values
+    assert found == pytest.approx(np.mean(errors, axis=0), rel=1e-3)
+    chosen: dict[str, tuple[list[int], list[int]]] = {"mood=sad": ([3], [])}
+    effects = asked_effects(study, "across", ignore_gate=True)
+    (arm, _) = feature_effects._arms(sae, trained, chosen, effects)["mood=sad"]
+    assert {edit.sites for edit in arm.edits} == {(WRITTEN,)}
 
 
 def test_the_mean_is_that_of_all_clips_and_tokens() -> None:

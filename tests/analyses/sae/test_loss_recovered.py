@@ -12,6 +12,7 @@ from workbench.engine.edits import SELF, Run, ablate, patch_reconstruction
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
+from workbench.sae.jumprelu import JumpReLUConfig, JumpReLUSAE
 from workbench.sae.topk import TopKSAE
 
 SITE, WIDTH = "tf1.cross_attn", 32
@@ -35,17 +36,24 @@ def linear(b_dec: torch.Tensor, scale: float) -> TopKSAE:
     return sae
 
 
-class ByStep(TopKSAE):
-    """Another SAE at each step: the mean predictor at the first, a perfect one at the others."""
+def by_step() -> JumpReLUSAE:
+    """Inputs were scaled per step: the mean predictor at the first step, a perfect one at the others.
 
-    def at(self, step: int) -> TopKSAE:
-        return linear(MEANS[step], 0.0 if step == 0 else 1.0)
+    At the first step, all values are below the thresholds.
+    """
+    config = JumpReLUConfig(d_in=WIDTH, d_sae=2 * WIDTH, metadata={"scaled_steps": list(MEANS)})
+    weights = {
+        **dict(linear(torch.zeros(WIDTH), 1.0).state_dict()),
+        "threshold": torch.ones(2 * WIDTH),
+        "step_mean": torch.stack(list(MEANS.values())),
+        "step_factor": torch.tensor([[1e-6], [1e20], [1e20]]),
+    }
+    return JumpReLUSAE(config, {name: value.double() for name, value in weights.items()})
 
 
 def test_the_ends_of_the_scale(tiny64: AceStep15) -> None:
     """Where the mean is given, nothing is recovered relative to it; where everything is, all."""
-    first = linear(MEANS[0], 0.0)
-    sae = ByStep(first.config, dict(first.state_dict()))
+    sae = by_step()
     seen: list[tuple[int, int]] = []
     found = loss_recovered(
         tiny64, sae, SITE, CLIPS, PROMPTS, SETTINGS, MEANS, lambda *done: seen.append(done)
@@ -93,15 +101,11 @@ def test_by_hand() -> None:
     assert low[0] < value[0] < high[0]
 
 
-def test_every_step_has_edits_with_its_own_autoencoder() -> None:
-    first = linear(MEANS[0], 0.0)
-    by_step = ByStep(first.config, dict(first.state_dict()))
-    edits = replacements(by_step, SITE, "cond", MEANS)
+def test_each_step_has_an_edit_of_its_own() -> None:
+    edits = replacements(by_step(), SITE, "cond", MEANS)
     assert list(edits) == ["reconstruction", "mean", "zero"]
     for of_steps in edits.values():
         assert [edit.window.steps for edit in of_steps] == [(0, 0), (1, 1), (2, 2)]
     assert all(edit.window.passes == ("cond",) for each in edits.values() for edit in each)
-    for step, edit in enumerate(edits["reconstruction"]):
-        assert edit.parameters == patch_reconstruction(by_step.at(step), SITE, SELF).parameters
-    same = replacements(first, SITE, "cond", MEANS)["reconstruction"]
-    assert all(edit.parameters is same[0].parameters for edit in same)
+    first, *others = edits["reconstruction"]
+    assert all(edit.parameters is first.parameters for edit in others), "its weights are kept once"

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from analyses.sae.names import load_sae, sae_names, sae_of_site
+from analyses.sae import names
+from analyses.sae.names import load_sae, sae_names, saes_of_sites
 from analyses.sae.run import run_sae, trained_names
 from analyses.sae.train import TrainSpec, train_spec
 from cache.errors import UserError
 from tests.analyses.planted_study import make_planted_study
+from tests.workbench.sae.random_sae import randomised
+from workbench.sae.transcoder import TopKTranscoderObjective
 from workbench.studies.study import Study
 
 SITE, OTHER = "tf0.cross_attn", "tf1.cross_attn"
@@ -52,7 +55,14 @@ def test_a_name_that_is_no_file_name_is_refused(study: Study, name: str) -> None
 
 
 def test_a_site_has_its_own(study: Study) -> None:
-    assert sae_names(study, SITE)[0] == sae_of_site(study, SITE) == SITE
+    assert sae_names(study, SITE)[0] == SITE
     assert sae_names(study, OTHER) == []
-    with pytest.raises(UserError, match=f"no sparse autoencoder at '{OTHER}'"):
-        sae_of_site(study, OTHER)
+    (found,) = saes_of_sites(study, [SITE, OTHER]).items()
+    assert (found[0], found[1][0], found[1][1].config.settings["k"]) == (SITE, SITE, 2)
+
+
+def test_a_transcoder_is_not_one_of_its_site(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    across = randomised(TopKTranscoderObjective(k=2).new_sae(4, 8, {}))
+    wide = load_sae(study, "wide")
+    monkeypatch.setattr(names, "load_sae", lambda _, name: wide if name == "wide" else across)
+    assert saes_of_sites(study, [SITE]) == {SITE: ("wide", wide)}

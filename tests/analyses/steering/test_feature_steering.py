@@ -43,7 +43,7 @@ def test_its_features_are_those_of_the_vector(
         assert_close(sums, vector.directions[site].values)
 
 
-@pytest.mark.parametrize("mode", ["pre_topk", "post_topk", "inject"])
+@pytest.mark.parametrize("mode", ["pre_activation", "post_activation", "inject"])
 def test_every_site_and_step_has_an_edit_of_its_features(
     saes: dict[str, TopKSAE], steering: FeatureSteering, mode: str
 ) -> None:

@@ -11,7 +11,7 @@ from analyses.steering.capture import PairCapture, capture_of_pairs
 from cache.errors import UserError
 from tests.analyses.steering.pair_values import Outputs, give, random_outputs
 from tests.tolerances import assert_close
-from tests.workbench.engine.test_feature_edits import random_sae
+from tests.workbench.engine.test_feature_edits import random_sae, sae_of_kind, transcoder
 from tests.workbench.sae.random_sae import sae_of_steps
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
@@ -77,6 +77,22 @@ def test_it_is_the_sum_of_the_decoder_rows_of_the_most_specific_features(
             assert_close(vector.directions[site].values[acting, step], expected, (site, acting, step))
 
 
+@pytest.mark.parametrize("architecture", ["batchtopk", "gated", "standard"])
+def test_inputs_scaled_per_step_are_encoded_with_the_scale_of_their_step(
+    captured: PairCapture, architecture: str
+) -> None:
+    """Features without the choice by threshold, and those of open gates."""
+    sae = sae_of_kind(architecture, steps=[0, 1], channels=32)
+    outputs = random_outputs(captured, [32, 32])
+    vector = fitted(captured, {SITES[0]: sae}, outputs, score="mean_pos", k=2)
+    for acting, step in np.ndindex(2, 2):
+        own = sae.at(step)
+        clean = torch.from_numpy(outputs[SITES[0]][:, 0, acting, step])
+        acts = own.encode(clean) if architecture == "gated" else own.pre_activations(clean).relu()
+        best = acts.mean(dim=(0, 1)).topk(2).indices
+        assert_close(vector.directions[SITES[0]].values[acting, step], sae.W_dec[best].sum(dim=0).detach())
+
+
 @pytest.mark.parametrize("score", ["diff", "cohens_d", "mean_pos", "logistic"])
 def test_a_planted_feature_is_found(captured: PairCapture, saes: dict[str, TopKSAE], score: str) -> None:
     """The encoder of feature 7 is the only one that sees the concept.
@@ -126,9 +142,10 @@ def test_the_given_autoencoder_stays_as_it_is(captured: PairCapture, saes: dict[
         ({"saes": {"tf9.cross_attn": random_sae(32)}}, "tf0 to tf1"),
         ({"saes": {SITES[0]: random_sae(5)}}, "must have 32 channels, those of tf0.cross_attn; it has 5"),
         (
-            {"saes": {SITES[0]: sae_of_steps(32, [0, 1])}},
-            "scaled per step, and its features cannot be steered",
+            {"saes": {SITES[0]: sae_of_steps(32, [0, 2])}},
+            "trained on steps 0, 2; it cannot be used at step 1",
         ),
+        ({"saes": {SITES[0]: transcoder(channels=32)}}, "features of a transcoder are not those of one site"),
         ({"saes": {SITES[0]: random_sae(32)}, "k": 11}, "k must be at most 10"),
         ({"saes": {SITES[0]: random_sae(32)}, "k": 0}, "k must be at least 1"),
         ({"saes": {SITES[0]: "sae"}}, "saes.*SAE"),

@@ -1,5 +1,6 @@
 """Edits of SAE features against their definitions, worked out token by token."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -8,19 +9,21 @@ import torch
 
 from cache.errors import UserError
 from tests.tolerances import assert_close
-from tests.workbench.sae.random_sae import sae_of_steps
-from workbench.engine.edits import Edit, Run, edit_features, patch_reconstruction
+from tests.workbench.sae.random_sae import randomised
+from workbench.engine.edits import SELF, Edit, Run, edit_features, edit_from_json, patch_reconstruction
 from workbench.engine.operators import OPERATORS, Operands, Region
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.models.base import AudioDiffusionModel
+from workbench.sae.architectures import ARCHITECTURES
 from workbench.sae.gate import Gate, GatedStep, set_gate
 from workbench.sae.topk import TopKConfig, TopKSAE
 
 SITE = "tf1.cross_attn"
 CHANNELS, FEATURES, K = 4, 10, 3
-MODES = ("pre_topk", "post_topk", "inject")
+KINDS = [name for name in ARCHITECTURES if "transcoder" not in name]
+MODES = ("pre_activation", "post_activation", "inject")
 
 
 def random_sae(channels: int = CHANNELS, features: int = FEATURES, seed: int = 0) -> TopKSAE:
@@ -31,13 +34,34 @@ def random_sae(channels: int = CHANNELS, features: int = FEATURES, seed: int = 0
     return TopKSAE(config, {name: torch.randn(s, generator=draw).double() for name, s in shapes.items()})
 
 
+def sae_of_kind(architecture: str, steps: list[int] | None = None, channels: int = CHANNELS) -> Any:
+    """An SAE with random weights in float64, as it is kept after training."""
+    objective = ARCHITECTURES[architecture].objective.model_validate(
+        {"k": K} if "topk" in architecture else {}
+    )
+    metadata = {} if steps is None else {"scaled_steps": steps}
+    return objective.trained(randomised(objective.new_sae(channels, FEATURES, metadata))).double()
+
+
+def transcoder(
+    read: str = SITE, channels: int = CHANNELS, channels_out: int = CHANNELS, architecture: str = "batchtopk"
+) -> Any:
+    """A transcoder with random weights in float64."""
+    objective = ARCHITECTURES[f"{architecture}_transcoder"].objective.model_validate(
+        {"k": K, "d_out": channels_out}
+    )
+    metadata = {"hook_name": read} if read else {}
+    return randomised(objective.new_sae(channels, FEATURES, metadata)).double()
+
+
 SAE = random_sae()
 VALUE = torch.randn((7, CHANNELS), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def applied(edit: Edit, value: torch.Tensor = VALUE) -> torch.Tensor:
+def applied(edit: Edit, value: torch.Tensor = VALUE, step: int = 0) -> torch.Tensor:
+    """A row's value under an edit of which it is the source, too, if it has one."""
     region = Region(edit.window.tokens, edit.window.heads, None, head_dim=2)
-    operands = Operands(region.read(value), value[None][:0], region, Site.parse(SITE))
+    operands = Operands(region.read(value), value[None][: len(edit.sources)], region, Site.parse(SITE), step)
     return OPERATORS[edit.operator].function(operands, edit.parameters)
 
 
@@ -55,11 +79,11 @@ def by_hand(features: list[int], strength: float, mode: str) -> np.ndarray:
         factors = np.ones(FEATURES)
         before = features_of(token, factors)
         after = before.copy()
-        if mode == "pre_topk":
+        if mode == "pre_activation":
             factors[features] = max(0.0, 1 + strength)
             after = features_of(token, factors)
         for feature in features:
-            if mode == "post_topk":
+            if mode == "post_activation":
                 after[feature] = before[feature] * (1 + strength)
             if mode == "inject":
                 after[feature] = strength
@@ -82,7 +106,7 @@ def test_boosted_features_push_others_out_only_before_topk() -> None:
     token, feature = next(map(tuple, ((every > 0) & (acts == 0)).nonzero().tolist()))
     before, after = (
         applied(edit_features(SAE, feature, SITE, 1e6, mode=mode))[token]
-        for mode in ("post_topk", "pre_topk")
+        for mode in ("post_activation", "pre_activation")
     )
     assert_close(before, VALUE[token], "a feature that is not active")
     assert (after - VALUE[token]).norm() > 1e3
@@ -109,12 +133,95 @@ def test_features_are_computed_in_single_precision_at_least() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_patch_through_the_autoencoder_is_its_reconstruction_of_the_source(dtype: torch.dtype) -> None:
-    edit, source = patch_reconstruction(SAE, SITE, "positive"), VALUE.to(dtype)
-    operands = Operands(torch.zeros_like(source), source[None], Region(None, None, None, 2), Site.parse(SITE))
-    found = OPERATORS[edit.operator].function(operands, edit.parameters)
+    source = VALUE.to(dtype)
+    found = applied(patch_reconstruction(SAE, SITE, "positive"), source)
     wide = source.to(torch.promote_types(dtype, torch.float32))
     assert found.dtype == dtype
     assert_close(found, SAE.to(wide.dtype)(wide).to(dtype).detach())
+
+
+@pytest.mark.parametrize("architecture", KINDS)
+def test_every_kind_is_edited_and_written(architecture: str) -> None:
+    sae = sae_of_kind(architecture)
+    acts, x = sae.encode(VALUE), VALUE
+    assert (acts > 0).any()
+    off = acts.clone()
+    off[:, [3, 5]] = 0.0
+    set_ = acts.clone()
+    set_[:, 4] = 2.0
+    decoder = sae.W_dec
+    scaled = edit_features(sae, [3, 5], SITE, -1.0)
+    assert_close(applied(scaled), (x + (off - acts) @ decoder).detach())
+    injected = edit_features(sae, 4, SITE, 2.0, mode="inject")
+    assert_close(applied(injected), (x + (set_ - acts) @ decoder).detach())
+    whole = patch_reconstruction(sae, SITE, "positive")
+    assert_close(applied(whole), sae(x).detach())
+    for edit in (scaled, injected, whole):
+        held = {tensor.hash: tensor for tensor in edit.tensors}
+        again = edit_from_json(json.loads(json.dumps(edit.to_json())), held.__getitem__)
+        assert (again, again.hash) == (edit, edit.hash)
+
+
+def test_thresholds_are_passed_before_the_activation_function() -> None:
+    sae = sae_of_kind("batchtopk")
+    pre = sae.pre_activations(VALUE)
+    below = (pre > 0) & (sae.encode(VALUE) == 0)
+    feature = int(below.sum(dim=0).argmax())
+    changed = pre.clone()
+    changed[:, feature] *= 100.0
+    expected = VALUE + (sae.activate(changed) - sae.activate(pre)) @ sae.W_dec
+    found = applied(edit_features(sae, feature, SITE, 99.0, mode="pre_activation"))
+    assert_close(found, expected.detach())
+    assert (found - VALUE)[below[:, feature]].abs().min() > 0
+
+
+@pytest.mark.parametrize("architecture", ["topk", "jumprelu", "gated", "standard"])
+def test_inputs_scaled_per_step_are_those_of_the_step(tiny64: AudioDiffusionModel, architecture: str) -> None:
+    sae = sae_of_kind(architecture, steps=[0, 2])
+    whole, off = patch_reconstruction(sae, SITE, "positive"), edit_features(sae, 4, SITE, -1.0)
+    for step in (0, 2):
+        own = sae.at(step)
+        assert_close(applied(whole, step=step), own(VALUE).detach())
+        assert torch.equal(applied(off, step=step), applied(edit_features(own, 4, SITE, -1.0)))
+    assert (applied(whole, step=0) - applied(whole, step=2)).abs().max() > 1e-3
+    clip, settings = Clip("a sad song", 3), GenerationSettings(duration=1.0, num_steps=3)
+    with pytest.raises(UserError, match="trained on steps 0, 2; it cannot be used at step 1"):
+        tiny64.generate(clip, settings, edits=edit_features(sae, 1, SITE))
+
+
+def test_a_transcoder_reads_one_site_and_changes_another(tiny64: AudioDiffusionModel) -> None:
+    """Each row's own values of the call, and a source's before it is edited, as of any other patch."""
+    clip, settings = Clip("a sad song", 3), GenerationSettings(duration=1.0, num_steps=2)
+    read, changed = "tf1.self_attn", "tf1.mlp"
+    sae = transcoder(read, tiny64.channels(Site.parse(read)), tiny64.channels(Site.parse(changed)))
+    first = edit_features(random_sae(sae.config.d_in), 1, read, 3.0, mode="inject")
+    edits = {
+        "patched": (patch_reconstruction(sae, changed, SELF),),
+        "after another": (first, patch_reconstruction(sae, changed, SELF)),
+        "steered": (first, edit_features(sae, 5, changed, 3.0, mode="inject", steps=(1, 1))),
+        "first": (first,),
+    }
+
+    def values(name: str, site: str) -> torch.Tensor:
+        found = tiny64.generate(clip, settings, edits=list(edits[name]), capture=[read, changed]).activations
+        return torch.from_numpy(found[site][0].sel({"step": 1, "pass": "cond"}).values).float()
+
+    def reconstructed(name: str) -> torch.Tensor:
+        return sae(values(name, read).double()).detach().float()
+
+    assert_close(values("patched", changed), reconstructed("patched"))
+    own = values("after another", read)
+    assert (own - values("patched", read)).abs().max() > 1e-3
+    assert (values("after another", changed) - reconstructed("after another")).abs().max() > 1e-3
+    acts = sae.encode(values("steered", read).double())
+    expected = values("first", changed) + (3.0 - acts[:, 5:6]) * sae.W_dec[5]
+    assert_close(values("steered", changed), expected.detach().float())
+
+
+def test_a_transcoder_of_another_width_is_refused(tiny64: AudioDiffusionModel) -> None:
+    edit = edit_features(transcoder("tf1.self_attn", 4, 32), 1, SITE)
+    with pytest.raises(UserError, match=r"must have 32 channels, those of tf1.self_attn; it has 4"):
+        tiny64.generate(Clip("a sad song", 3), GenerationSettings(duration=1.0, num_steps=1), edits=edit)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -164,8 +271,12 @@ def test_a_site_gets_the_edited_value(model64: AudioDiffusionModel) -> None:
         ({"features": True}, "features"),
         ({"strength": float("nan")}, "strength"),
         ({"mode": "scale"}, "mode must be"),
-        ({"sae": None}, "must be a TopK one"),
-        ({"sae": sae_of_steps(4, [0, 1])}, "scaled per step"),
+        ({"sae": None}, "must be an SAE"),
+        ({"sae": sae_of_kind("gated"), "mode": "pre_activation"}, "not in a gated one"),
+        ({"sae": sae_of_kind("standard"), "mode": "pre_activation"}, "not in a standard one"),
+        ({"sae": transcoder()}, "tf1.cross_attn cannot be reconstructed from tf1.cross_attn"),
+        ({"sae": transcoder(), "sites": "tf1.cross_attn.v"}, "cannot be reconstructed from"),
+        ({"sae": transcoder("")}, "must say which site it reads"),
     ],
 )
 def test_what_cannot_be_edited(changed: dict[str, Any], words: str) -> None:

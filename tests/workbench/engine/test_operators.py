@@ -19,7 +19,7 @@ def applied(edit: Edit, value: torch.Tensor = VALUE) -> torch.Tensor:
     """A row's whole value under one edit."""
     region = Region(edit.window.tokens, edit.window.heads, None, head_dim=2)
     edited = value.clone()
-    operands = Operands(region.read(value), SOURCES[: len(edit.sources)], region, SITE)
+    operands = Operands(region.read(value), SOURCES[: len(edit.sources)], region, SITE, 0)
     region.write(edited, OPERATORS[edit.operator].function(operands, edit.parameters))
     return edited
 

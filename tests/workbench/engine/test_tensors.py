@@ -106,3 +106,19 @@ def test_a_tensor_is_at_most_as_large_as_can_be_read_back(
     assert load_tensor(tmp_path, largest.hash) == largest
     with pytest.raises(UserError, match="less than 0"):
         HashedTensor.of(torch.ones(most + 1, dtype=dtype))
+
+
+def test_matrices_of_published_autoencoders_fit() -> None:
+    assert 2560 * (16 * 2560) * torch.float32.itemsize < MAX_BYTES
+    too_many = torch.zeros(1, dtype=torch.float64).expand(2**27)  # takes no memory
+    with pytest.raises(UserError, match="less than 1024 MiB"):
+        HashedTensor.of(too_many)
+
+
+def test_a_large_tensor_of_many_edits_is_kept_once() -> None:
+    given = torch.ones(3)
+    first = HashedTensor.of(given)
+    assert HashedTensor.of(given).value is first.value
+    given += 1
+    assert first.value.tolist() == [1, 1, 1]
+    assert HashedTensor.of(given) != first

@@ -7,6 +7,7 @@ from typing import Any
 
 from cache.errors import UserError
 from cache.wording import quoted
+from workbench.engine.autoencoders import HashedSAE
 from workbench.engine.edits.targets import check_target
 from workbench.engine.edits.window import (
     CONDITIONING_PARTS,
@@ -131,7 +132,7 @@ class Edit:
             "target": self.target,
             "sites": list(self.sites),
             "parameters": {
-                name: {"tensor": value.hash} if isinstance(value, HashedTensor) else value
+                name: value.to_json() if isinstance(value, HashedTensor | HashedSAE) else value
                 for name, value in self.parameters.__dict__.items()
             },
             "window": dict(self.window.options),
@@ -143,7 +144,9 @@ class Edit:
     @property
     def tensors(self) -> Iterator[HashedTensor]:
         """Yield its tensors, including those of its sources' edits."""
-        yield from (value for value in self.parameters.__dict__.values() if isinstance(value, HashedTensor))
+        for value in self.parameters.__dict__.values():
+            if isinstance(value, HashedTensor | HashedSAE):
+                yield from value.tensors
         for run in self.runs:
             for edit in run.edits:
                 yield from edit.tensors

@@ -88,9 +88,11 @@ def _clip_from_json(data: Any) -> Clip | str:
 
 
 def _with_tensor(value: Any, tensors: Tensors | None) -> Any:
-    """Return the tensor that a value refers to, or the value itself."""
+    """Return the tensor that a value refers to, an autoencoder with its tensors, or the value itself."""
     if not isinstance(value, dict):
         return value
+    if isinstance(weights := value.get("weights"), dict):
+        return {**value, "weights": {name: _with_tensor(each, tensors) for name, each in weights.items()}}
     if set(value) != {"tensor"} or not isinstance(value["tensor"], str):
         raise UserError('A tensor of an edit must be written as {"tensor": hash}.')
     if tensors is None:

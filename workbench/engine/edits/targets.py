@@ -26,6 +26,20 @@ def _check_output(edit: "Edit") -> None:
     without = [site for site, part in parts.items() if part not in _PER_HEAD]
     if window.heads is not None and without:
         raise UserError(f"{without[0]} has no separate heads. Use .heads, .q, .k or .v of its attention.")
+    if (read := edit.parameters.read_site) is not None:
+        _check_read(edit, read)
+
+
+def _check_read(edit: "Edit", read: Site) -> None:
+    """Raise UserError for sites, or a window, of which an edit cannot get the values of another site in the call."""
+    for site in map(Site.parse, edit.sites):
+        if site.order <= read.order or site.on_conditioning != read.on_conditioning:
+            raise UserError(
+                f"{site} cannot be reconstructed from {read}, which is not computed before it, or not along the same "
+                "tokens. Give the site that the transcoder reconstructs."
+            )
+    if edit.window.heads is not None:
+        raise UserError("An edit with a transcoder cannot be of heads. Leave them out.")
 
 
 def _check_conditioning(edit: "Edit") -> None:
