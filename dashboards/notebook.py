@@ -251,10 +251,13 @@ class OpenStudy:
         return self.result(spec.result_name)
 
     @takes(SteeringSpec)
-    def steer(self, ways: Steering | Mapping[str, Steering], **options: Any) -> Result:
+    def steer(
+        self, ways: Steering | Mapping[str, Steering], *, ignore_gate: bool = False, **options: Any
+    ) -> Result:
         """Steer new prompts in a way, or several by name, and with random vectors, as `workbench steer apply` does.
 
         Ways of steering are vectors, concept sliders and methods that steer through the prompt, all for one concept.
+        With `ignore_gate` vectors of SAE features steer also at steps that the gate of their autoencoder closes.
         `options` are the fields of `analyses.steering_spec.SteeringSpec`: strengths, pairs, randoms …
         """
         must_be((*_STEERING, Mapping), ways, f"{_WAY}, or several by name")
@@ -262,7 +265,7 @@ class OpenStudy:
         for _, each in named:
             must_be(_STEERING, each, _WAY)
         spec = asked_trial(self.folder, named, **options)
-        return self._try(spec, ways_of_trial(named, spec, note))
+        return self._try(spec, ways_of_trial(named, spec, note, ignore_gate=ignore_gate))
 
     def check(
         self,
@@ -274,6 +277,7 @@ class OpenStudy:
         strengths: Sequence[float] = STRENGTHS,
         scorers: str | Sequence[str] = "embedded",
         seed: int = 0,
+        ignore_gate: bool = False,
     ) -> Vector:
         """Have a vector judged on prompts that it was not computed from, as `workbench steer check` does.
 
@@ -285,8 +289,11 @@ class OpenStudy:
         must_be(Vector, vector, "A vector must be one such as wb.caa returns")
         check_name(name)
         asked = {"pairs": pairs, "seeds": seeds, "strengths": strengths, "scorers": scorers, "seed": seed}
+        named = name or vector.concept
         with progress("Judging the vector") as report:
-            return judged(self.folder, self.model, vector, name or vector.concept, report, note, **asked)
+            return judged(
+                self.folder, self.model, vector, named, report, note, ignore_gate=ignore_gate, **asked
+            )
 
     @takes(SteeringSpec)
     def ladder(
@@ -298,6 +305,7 @@ class OpenStudy:
         negative: str = "",
         fit_pairs: int = 16,
         others: Mapping[str, Vector | Slider] = MappingProxyType({}),
+        ignore_gate: bool = False,
         **options: Any,
     ) -> Result:
         """Show where a concept is lost between patching and steering, as `workbench steer ladder` does.
@@ -313,7 +321,7 @@ class OpenStudy:
         with fit_state(self.folder, "ladder", spec.result_name, note) as state:
             with progress("Generating clips") as report:
                 rungs = rungs_of_ladder(
-                    self.folder, self.model, spec, note, sites, fit_pairs, named, report, state
+                    self.folder, self.model, spec, note, sites, fit_pairs, named, report, state, ignore_gate
                 )
             return self._try(spec, rungs)
 

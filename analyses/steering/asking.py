@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Unpack
@@ -28,6 +29,7 @@ from analyses.steering_spec import METHODS, PROMPT_METHODS
 from cache.errors import UserError
 from workbench.engine.sites import check_blocks, parse_blocks
 from workbench.models.base import AudioDiffusionModel
+from workbench.sae.base import SAE
 from workbench.studies.study import Study
 from workbench.validation import validated
 
@@ -142,7 +144,8 @@ def fit_vector(
         raise UserError(f"Unknown method '{method}'. Methods: {', '.join(METHODS)}.")
     chosen = asked_sites(study, model, concept, sites)
     saes = _all_saes(study, chosen) if method == "sae-features" else {}
-    fitted = validated(CLASSES[method], {**own, **saes}, f"Invalid options of {method}")
+    given = {"saes": {site: sae for site, (_, sae) in saes.items()}} if saes else {}
+    fitted = validated(CLASSES[method], {**own, **given}, f"Invalid options of {method}")
     together: PairOptions = {**options, **of_study(study)}
     (vector,) = fit(model, concept, chosen, [fitted], **together)
     if not any(norms.values.any() for norms in vector.norms.values()):
@@ -150,16 +153,17 @@ def fit_vector(
             f"The prompts of the pairs make no difference at {', '.join(chosen)} in the captured passes, so that the "
             "vector is zero. Choose other sites (--sites) or passes (--pass)."
         )
-    return vector
+    named = (each.model_copy(update={"name": saes[each.site][0]}) for each in vector.saes)
+    return replace(vector, saes=tuple(named))
 
 
-def _all_saes(study: Study, sites: Sequence[str]) -> dict[str, Any]:
-    """Return the option of SAE features that has the autoencoders; raise UserError for a site without one."""
+def _all_saes(study: Study, sites: Sequence[str]) -> dict[str, tuple[str, SAE]]:
+    """Return name and autoencoder of every site; raise UserError for a site without one."""
     found = saes_of_sites(study, sites)
     for site in sites:
         if site not in found:
             raise UserError(has_none(study, f"at '{site}'"))
-    return {"saes": {site: sae for site, (_, sae) in found.items()}}
+    return found
 
 
 def of_study(study: Study) -> PairOptions:

@@ -1,6 +1,6 @@
 """Steer by changing the activations of SAE features while the model runs, instead of adding their decoder rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Unpack
 
@@ -10,14 +10,14 @@ import xarray as xr
 from analyses.steering.capture import PairOptions, capture_of_pairs
 from analyses.steering.sae_features import SAEFeatures, ScoreName, saes_by_site
 from analyses.steering.schedule import Schedule, scheduled
-from analyses.steering.vector import PASS_MODES, PassMode
+from analyses.steering.used_saes import UsedSAE, check_open, used_saes
+from analyses.steering.vector import PASS_MODES, PassMode, edited_places
 from cache.errors import UserError
 from cache.protocol import Pass
 from workbench.engine.edits import Edit, Window, edit_features
 from workbench.engine.operators import FeatureMode
 from workbench.models.base import AudioDiffusionModel
 from workbench.sae.base import SAE
-from workbench.sae.gate import GatedStep, refusals
 from workbench.validation import must_be, validated
 
 
@@ -33,8 +33,7 @@ class FeatureSteering:
         edits: by site, an edit with its autoencoder.
         model: the model that they are valid for (its `describe()`).
         sigmas: the sigma of each step.
-        closed: by site, the steps at which its autoencoder may not be used (see `workbench.sae.gate`), with the
-            sentences that say so.
+        saes: the autoencoders of the sites, with the steps at which they may not be used.
     """
 
     method: ClassVar[str] = "sae_activations"
@@ -46,7 +45,7 @@ class FeatureSteering:
     edits: Mapping[str, Edit]
     model: Mapping[str, Any]
     sigmas: tuple[float, ...]
-    closed: Mapping[str, Mapping[int, str]]
+    saes: tuple[UsedSAE, ...]
 
     def at(
         self,
@@ -84,15 +83,8 @@ class FeatureSteering:
             for edit in self._edit(site, acting, own, step, at_steps, how.mode)
         )
         if not ignore_gate:
-            self._check_gate(edits)
+            check_open(self.saes, edited_places(edits), self.sigmas)
         return edits
-
-    def _check_gate(self, edits: Sequence[Edit]) -> None:
-        """Raise GatedStep for an edit at a step at which its autoencoder may not be used."""
-        for edit in edits:
-            assert edit.window.steps is not None
-            if sentence := self.closed[edit.sites[0]].get(edit.window.steps[0]):
-                raise GatedStep(sentence)
 
     def _edit(
         self, site: str, acting: Pass, own: Pass, step: int, strength: float, mode: FeatureMode
@@ -158,5 +150,5 @@ def feature_steering(
         edits=edits,
         model=model.describe(),
         sigmas=sigmas,
-        closed={site: refusals(sae, sigmas) for site, sae in given.items()},
+        saes=used_saes(given, sigmas),
     )

@@ -37,6 +37,8 @@ def judged(
     name: str,
     progress: Progress | None = None,
     note: Callable[[str], None] = _log.warning,
+    *,
+    ignore_gate: bool = False,
     **options: Any,
 ) -> Vector:
     """Return the vector with its `checks`: what each judge says of it on prompts that it was not computed from.
@@ -51,17 +53,18 @@ def judged(
         name: its name, for that of the result.
         progress: called as `progress(done, total)` with numbers of pairs times seeds.
         note: called with each sentence on the limitations of the trial.
+        ignore_gate: steer also at steps at which the vector's autoencoders may not be used.
         options: of `SteeringSpec`: pairs, seeds, strengths (`STRENGTHS` by default), scorers, seed.
 
     Raises:
         UserError: as `run_steering` does, such as for too few other prompts; if the prompt set does not have the
-            concept; or if no strength is above 0.
+            concept; if no strength is above 0; or if an autoencoder of the vector may not be used at a step.
     """
     asked = {"strengths": STRENGTHS, **options, "name": trial_name(name), "randoms": 0}
     spec = asked_trial(study, [(name, vector)], **asked)
     if compared(spec.strengths) is None:
         raise UserError("A check needs a strength above 0, whose effect shows the sign.")
-    way = Way(WAY, partial(vector.at, passes=_passes(vector)))
+    way = Way(WAY, partial(vector.at, passes=_passes(vector), ignore_gate=ignore_gate))
     result = run_steering(study, model, spec, [way], progress, note)
     return replace(vector, checks=checks_of(result))
 

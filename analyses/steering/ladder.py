@@ -81,13 +81,10 @@ def ladder(
     return [*rungs, *nulls("vector", vector.over_time(), randoms, seed)]
 
 
-def sae_method(saes: Mapping[str, SAE]) -> SAEFeatures:
-    """Return the method of the rung of SAE features: from those of the negative values to those of the positive one.
-
-    The ladder shows what autoencoders lose, so that it uses them wherever they are.
-    """
+def sae_method(saes: Mapping[str, SAE], ignore_gate: bool = False) -> SAEFeatures:
+    """Return the method of the rung of SAE features: from those of the negative values to those of the positive one."""
     k = min(FEATURES, *(sae.config.d_sae for sae in saes.values()))
-    return SAEFeatures(saes=saes, k=k, contrastive=True, ignore_gate=True)
+    return SAEFeatures(saes=saes, k=k, contrastive=True, ignore_gate=ignore_gate)
 
 
 def as_long_as(vector: Vector, other: Vector) -> Vector:

@@ -43,6 +43,7 @@ def _turned(vector: Vector, seed: int, number: int) -> Vector:
         concept=f"random {number} (like {vector.concept})",
         directions=directions,
         reliability=unknown_reliability(list(directions), first["pass"].values.tolist(), first.sizes["step"]),
+        saes=(),
         checks=(),
     )
 

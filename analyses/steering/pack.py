@@ -18,6 +18,7 @@ from analyses.steering.examples import Example
 from analyses.steering.files import damaged, read_file
 from analyses.steering.header import Line, ModelEntry, Sigmas, Strict, check_ends, content_of, rises
 from analyses.steering.reliability import as_dataset
+from analyses.steering.used_saes import UsedSAEs
 from cache.errors import UserError
 from cache.protocol import Pass
 from workbench.documents import parse_document
@@ -27,7 +28,7 @@ from workbench.models.sampling import Sampling
 from workbench.tensor_files import write_tensors
 from workbench.validation import distinct, must_be, validated
 
-VERSION = 4
+VERSION = 5
 _HEADER: Final = "steering_vector"
 _ROUNDING = 1e-6
 """By how much rounding may take a cosine beyond 1."""
@@ -45,7 +46,7 @@ class PackSite(Strict):
 class Header(Strict):
     """Everything that a pack says beside its arrays; `content` is a hash of both."""
 
-    version: Literal[4]
+    version: Literal[5]
     operation: Literal["add"]
     method: Line
     concept: Line
@@ -62,6 +63,7 @@ class Header(Strict):
     sampling: Sampling
     examples: list[Example]
     pairs: list[int]
+    saes: UsedSAEs
     checks: Checks
     provenance: dict[str, Any]
     content: str
@@ -89,6 +91,11 @@ class Header(Strict):
             raise ValueError(
                 f"sampling.passes has {len(self.sampling.passes)} entries, but settings.num_steps is {steps}"
             )
+        for sae in self.saes:
+            if sae.site not in self.sites:
+                raise ValueError(f"it has an autoencoder of {sae.site}, but no directions there")
+            if sae.closed and sae.closed[-1].step >= len(self.sigmas):
+                raise ValueError(f"closed steps of its autoencoders must be from 0 to {len(self.sigmas) - 1}")
         numbers = {example.pair for example in self.examples} - {None}
         most = len(numbers or self.examples)  # without pairs, each clip counts as one
         if self.pairs and (self.pairs[0] < 1 or self.pairs[-1] > most or not rises(self.pairs)):
@@ -107,6 +114,7 @@ _PLAIN = (
     "model",
     "settings",
     "sampling",
+    "saes",
     "checks",
     "provenance",
 )

@@ -34,6 +34,7 @@ def pack_facts(vector: Vector) -> dict[str, str]:
         "method": vector.method,
         "operation": f"adds to the {', '.join(dict.fromkeys(map(hook, vector.directions)))}",
         "strength 1 adds": vector.unit,
+        **_saes(vector),
         "raw norms": _raw_norms(vector),
         "along the clip": _time(vector),
         "pairs compared at": LATENTS[vector.latents],
@@ -87,6 +88,17 @@ def _verdicts(vector: Vector) -> str:
 def _checks(vector: Vector) -> dict[str, str]:
     """Return what each judge says, with its numbers."""
     return {f"judge {check.scorer}": _check(check) for check in vector.checks} or {"judge": NOT_JUDGED}
+
+
+def _saes(vector: Vector) -> dict[str, str]:
+    """Return the autoencoder of each site, and where it may not be used."""
+    found: dict[str, list[str]] = {}
+    for sae in vector.saes:
+        closed = ", ".join(str(each.step) for each in sae.closed) or "none"
+        found.setdefault(f"autoencoder of {sae.site}", []).append(
+            f"{sae.name} (weights {sae.weights}; closed steps: {closed})"
+        )
+    return {name: " and ".join(each) for name, each in found.items()}
 
 
 def _check(check: Check) -> str:

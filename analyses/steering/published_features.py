@@ -9,6 +9,7 @@ from jaxtyping import Float
 from analyses.steering.directions import labelled
 from analyses.steering.reliability import reliability_of_refits
 from analyses.steering.sae_features import UNIT, check_sae, chosen_features, saes_by_site
+from analyses.steering.used_saes import used_saes
 from analyses.steering.vector import Vector
 from cache.errors import UserError
 from workbench.artefacts.concepts import Concept
@@ -83,6 +84,7 @@ def vector_from_scores(
         sampling=model.sampling(settings),
         examples=(),
         reliability=reliability_of_refits(lambda _: directions, 1, ["cond"], 0),
+        saes=used_saes({site: given[site] for site in directions}, sigmas),
         provenance=provenance(scores=[table.origin.source for table in tables]),
     )
 

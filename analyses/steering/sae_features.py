@@ -13,12 +13,12 @@ from pydantic import Field
 from analyses.sae.feature_scores import SCORES, Responses, most_specific
 from analyses.steering.capture import GroupSums, Method, PairCapture, PairOptions, PairValues, fit
 from analyses.steering.reliability import REFITS, reliability_of_refits
+from analyses.steering.used_saes import check_open, used_saes
 from analyses.steering.vector import Vector
 from cache.errors import UserError
 from workbench.engine.sites import Site, numbered_site
 from workbench.models.base import AudioDiffusionModel
 from workbench.sae.base import SAE
-from workbench.sae.gate import GatedStep, refusals
 from workbench.sae.transcoder import Transcoder
 from workbench.tensor_files import digests
 from workbench.validation import must_be
@@ -62,12 +62,12 @@ class SAEFeatures(Method):
             raise UserError(
                 f"There is no autoencoder for {' or '.join(map(str, every))}, only for {', '.join(given) or 'no site'}."
             )
+        sigmas = captured.model.sigmas(captured.settings)
         for site in sites:
-            sigmas = captured.model.sigmas(captured.settings)
             check_sae(given[str(site)], site, captured.model, self.k, len(sigmas))
-            closed = refusals(given[str(site)], sigmas)
-            if closed and not self.ignore_gate:
-                raise GatedStep(next(iter(closed.values())))
+        if not self.ignore_gate:
+            used = used_saes({str(site): given[str(site)] for site in sites}, sigmas)
+            check_open(used, [(str(site), step) for site in sites for step in range(len(sigmas))], sigmas)
         of_sites = {str(site): deepcopy(given[str(site)]).to(captured.model.device) for site in sites}
         return FeatureFit(self, of_sites, replace(captured, capture=replace(captured.capture, sites=sites)))
 
@@ -171,7 +171,8 @@ class FeatureFit:
         every = np.ones(self._n_groups, dtype=bool)
         draws = 0 if self._is_logistic else REFITS
         reliable = reliability_of_refits(directions, self._n_groups, captured.passes, captured.n_pairs, draws)
-        return captured.vector("sae_features", UNIT, directions(every), reliable)
+        vector = captured.vector("sae_features", UNIT, directions(every), reliable)
+        return replace(vector, saes=used_saes(self._saes, vector.sigmas))
 
 
 def _hashes(sae: SAE) -> dict[str, Any]:

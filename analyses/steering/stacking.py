@@ -11,6 +11,7 @@ from pydantic import Field
 
 from analyses.steering.examples import Example
 from analyses.steering.reliability import unknown_reliability
+from analyses.steering.used_saes import UsedSAE
 from analyses.steering.vector import RESAMPLED, Vector
 from cache.errors import UserError
 from workbench.engine.windows import SAME_SIGMA
@@ -78,6 +79,7 @@ def stack(
         ),
         latents=first.latents if len({vector.latents for vector in vectors}) == 1 else "mixed",
         cycle=any(vector.cycle for vector in vectors),
+        saes=_saes(vectors),
         provenance=provenance(
             **{name: first.provenance[name] for name in RESAMPLED if name in first.provenance}
         ),
@@ -219,6 +221,12 @@ def _orthogonalised(
         lengths = [np.linalg.norm(each[place], axis=-1, keepdims=True) for each in (result, flat)]
         result[place] = np.where(lengths[0] > ROUNDING * lengths[1], result[place], 0.0)
     return result
+
+
+def _saes(vectors: Sequence[Vector]) -> tuple[UsedSAE, ...]:
+    """Return the autoencoders of all vectors, each with all steps at which one of the vectors may not use it."""
+    by_closed = sorted((sae for vector in vectors for sae in vector.saes), key=lambda sae: len(sae.closed))
+    return tuple({(sae.site, sae.weights): sae for sae in by_closed}.values())
 
 
 def _examples(vectors: Sequence[Vector]) -> tuple[Example, ...]:

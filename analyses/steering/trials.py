@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from analyses.sae.names import saes_of_sites
 from analyses.steering.asking import Steering, asked_sites, of_study
@@ -29,6 +29,7 @@ Named = Sequence[tuple[str, Steering]]
 """Ways of steering with the names that results show."""
 Others = Sequence[tuple[str, Vector | Slider]]
 Note = Callable[[str], None]
+AnySteering = TypeVar("AnySteering")
 
 
 def asked_trial(study: Study, steered: Named, **options: Any) -> SteeringSpec:
@@ -56,19 +57,25 @@ def ways_of_trial(
     spec: SteeringSpec,
     note: Note,
     course: Mapping[str, Any] = MappingProxyType({}),
+    ignore_gate: bool = False,
     **how: Any,
 ) -> list[Way]:
     """Return ways of steering for a trial, and random vectors like each vector.
 
     `course` are `schedule`, `over` and `start_step` of all but PCI, whose strength is a number of steps; `how` are
-    further options of vectors. `note` is called with sentences on the trial.
+    further options of vectors. `note` is called with sentences on the trial. With `ignore_gate` vectors of SAE features
+    steer also at steps at which their autoencoders may not be used.
+
+    Raises:
+        GatedStep: if one would without it.
     """
     if 0 in spec.strengths:
         note("The unsteered clips, of strength 0, are always compared.")
     if spec.randoms and not any(isinstance(each, Vector) for _, each in steered):
         note("There are no random vectors, which are made like a vector.")
     ways: list[Way] = []
-    for name, each in steered:
+    for name, given in steered:
+        each = opened(given, ignore_gate)
         at: Callable[..., Sequence[Edit]] = each.at
         if isinstance(each, Vector):
             of_vector = {**course, **how}
@@ -81,6 +88,13 @@ def ways_of_trial(
             shown = f"slider {name}" if isinstance(each, Slider) else name
             ways.append(Way(f"{shown}{_told(course)}", partial(at, **course)))
     return ways
+
+
+def opened(each: AnySteering, ignore_gate: bool) -> AnySteering:
+    """Return a way of steering; with `ignore_gate` a vector that steers also where its autoencoders may not be used."""
+    if ignore_gate and isinstance(each, Vector):
+        return cast(AnySteering, each.ignoring_gate())
+    return each
 
 
 _DEFAULTS = {
@@ -155,6 +169,7 @@ def rungs_of_ladder(
     others: Others = (),
     progress: Progress | None = None,
     state: FitState | None = None,
+    ignore_gate: bool = False,
 ) -> list[Way]:
     """Compute the vectors of a ladder from pairs that are generated once, and return its rungs.
 
@@ -162,9 +177,11 @@ def rungs_of_ladder(
     with a sentence that says how to train one. The `state` keeps that of the vectors (see `fit_state`).
 
     Raises:
-        UserError: if the sites are unknown or none is functional, an autoencoder does not fit its site, or another way
-            of steering does not fit the model or its steps.
+        UserError: if the sites are unknown or none is functional; an autoencoder does not fit its site, or may not be
+            used at a step and `ignore_gate` is not given; or another way of steering does not fit the model or its
+            steps.
     """
+    others = [(name, opened(each, ignore_gate)) for name, each in others]
     chosen = asked_sites(study, model, spec.concept, sites)
     for _, each in others:  # those that do not fit are refused before anything is generated
         model.plan([Run(Clip(spec.concept, 0), all_edits(each.at(1.0)))], study.spec.settings)
@@ -186,10 +203,10 @@ def rungs_of_ladder(
         "state": state and state.beside("same-latents"),
     }
     by_token = CAA(time="token")
-    methods: list[Method] = [by_token, *([sae_method(saes)] if saes else [])]
+    methods: list[Method] = [by_token, *([sae_method(saes, ignore_gate)] if saes else [])]
     vector, *of_features = fit(model, spec.concept, chosen, methods, **first)
     (same,) = fit(model, spec.concept, chosen, [by_token], **second)
-    features = of_features[0] if of_features else None
+    features = opened(of_features[0], ignore_gate) if of_features else None
     return ladder(vector, saes, features, others, spec.randoms, spec.seed, same)
 
 

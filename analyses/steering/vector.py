@@ -16,6 +16,7 @@ from analyses.steering.directions import at_steps, nearest_steps, norms
 from analyses.steering.examples import Example
 from analyses.steering.pack import read_pack, write_pack
 from analyses.steering.schedule import Schedule, weights
+from analyses.steering.used_saes import UsedSAE, check_open
 from cache.errors import UserError
 from cache.protocol import Pass
 from cache.wording import counted, printable
@@ -71,6 +72,8 @@ class Vector:
         cycle: whether the tokens are a cycle that repeats along the clip.
         raw_norms: the norms by site, pass and step before the directions were normalised, NaN if they are unknown; by
             default their own, if they are not normalised.
+        saes: the sparse autoencoders whose features the directions are, if any, with the steps at which they may not be
+            used.
         checks: what judges say of it on other prompts, an entry for each (see `analyses.steering.judging`); empty if it
             was not judged, as after any change of its directions.
         provenance: versions and time of the computation.
@@ -90,6 +93,7 @@ class Vector:
     latents: KnownLatents = "own"
     cycle: bool = False
     raw_norms: Mapping[str, xr.DataArray] = field(default_factory=dict)
+    saes: tuple[UsedSAE, ...] = ()
     checks: tuple[Check, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=provenance)
 
@@ -143,6 +147,7 @@ class Vector:
         start_step: int = 0,
         keep_norm: bool = False,
         operation: Operation = "add",
+        ignore_gate: bool = False,
     ) -> tuple[Edit, ...]:
         """Return edits that add `strength` times the direction to every token at each site and step.
 
@@ -161,8 +166,10 @@ class Vector:
             operation: what is done to every token x, with the unit vector u of the direction: `add` it; `clamp` x·u to
                 `strength` times the length (Verdini, arXiv 2609.33810); or `steer_back`: take `|strength|` of x·u out
                 of tokens on the other side, that is x·u < 0 if the strength is positive (TADA).
+            ignore_gate: steer also at steps at which its autoencoders may not be used.
 
         Raises:
+            GatedStep: for a steered step at which an autoencoder of the site may not be used.
             UserError: for an unknown mode or schedule, a strength that is not finite, a pass that the vector does not
                 have, a first step beyond its last, or an operation that cannot be combined with the other options or
                 with directions that change along the clip.
@@ -180,15 +187,21 @@ class Vector:
         by_step = weights(schedule, self.sigmas, over)
         if start_step >= len(by_step):
             raise UserError(f"The first steered step must be from 0 to {len(by_step) - 1}; got {start_step}.")
-        edits = (
+        edits = [
             edit
             for site in self.directions
             for acting, own in PASS_MODES[how.passes].items()
             for step in range(start_step, len(by_step))
             for edit in self._edits(site, acting, own, step, how, float(by_step[step]))
-        )
+        ]
+        if not ignore_gate:
+            check_open(self.saes, edited_places(edits), self.sigmas)
         made_on, made_at = (self.model["model"], self.model["weights_hash"]), self.sigmas
         return tuple(replace(edit, made_on=made_on, made_at=made_at) for edit in edits)
+
+    def ignoring_gate(self) -> "Vector":
+        """Return the vector that steers also at steps at which its autoencoders may not be used."""
+        return replace(self, saes=tuple(sae.model_copy(update={"closed": ()}) for sae in self.saes))
 
     def _check_projection(self, how: "_Application") -> None:
         """Raise UserError if a projection onto the direction cannot be changed as asked."""
@@ -253,6 +266,7 @@ class Vector:
             directions={site: self.directions[site] for site in kept},
             raw_norms={site: self.raw_norms[site] for site in kept},
             reliability=self.reliability.sel(site=kept),
+            saes=tuple(sae for sae in self.saes if sae.site in kept),
             checks=(),
         )
 
@@ -280,6 +294,7 @@ class Vector:
             directions={site: at_steps(array, steps, wanted) for site, array in self.directions.items()},
             raw_norms={site: at_steps(array, steps, wanted) for site, array in self.raw_norms.items()},
             reliability=reliability.assign_coords(step=numbers, step_b=numbers),
+            saes=tuple(sae.at_steps(steps) for sae in self.saes),
             checks=(),
             provenance={
                 **self.provenance,
@@ -332,6 +347,15 @@ class _Application:
     start_step: Annotated[int, Field(ge=0)]
     keep_norm: bool
     operation: Operation
+
+
+def edited_places(edits: Sequence[Edit]) -> list[tuple[str, int]]:
+    """Return site and step of edits, each of one site and step, that change anything."""
+    return [
+        (edit.sites[0], edit.window.steps[0])
+        for edit in edits
+        if edit.window.steps is not None and not edit.parameters.changes_nothing
+    ]
 
 
 def load_vector(path: str | os.PathLike[str], root: Path | None = None) -> Vector:

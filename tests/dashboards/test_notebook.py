@@ -116,7 +116,9 @@ def test_judging_a_vector(study: OpenStudy) -> None:
 
 
 def test_the_ladder(study: OpenStudy) -> None:
-    result = study.ladder("mood", "tf3+tf4", fit_pairs=2, pairs=1, randoms=0, strengths=(1.0,))
+    result = study.ladder(
+        "mood", "tf3+tf4", fit_pairs=2, pairs=1, randoms=0, strengths=(1.0,), ignore_gate=True
+    )
     assert result.name == "steering-ladder-mood"
     assert result.data.row.values[2:4].tolist() == ["conditioning patch", "output patch"]
 

@@ -7,6 +7,7 @@ import typer
 from analyses.steering_spec import DESCRIPTOR_METHODS, DESCRIPTORS
 from workbench.cli.console import Device, StudyFolder, note, open_study, print_table, progress
 from workbench.cli.packs import show
+from workbench.cli.steering_options import IgnoreGate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -91,6 +92,7 @@ def measure(
         int, typer.Option("--random", min=0, help="Random vectors of the same norm, as a null.")
     ] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the prompts, noise and random vectors.")] = 0,
+    ignore_gate: IgnoreGate = False,
     device: Device = "cpu",
 ) -> None:
     """Steer clips of other prompts at several strengths, and measure how a descriptor of their audio changes."""
@@ -112,6 +114,7 @@ def measure(
             randoms=randoms,
             seed=seed,
             progress=report,
+            ignore_gate=ignore_gate,
         )
     _print_effects(effects, descriptor or vector.concept)
 

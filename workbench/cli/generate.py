@@ -10,6 +10,7 @@ from cache.protocol import Dtype
 from workbench.cli.console import Device, output
 from workbench.cli.packs import note_differences, resampled
 from workbench.cli.steering_options import (
+    IgnoreGate,
     KeepNorm,
     Operation,
     Over,
@@ -47,6 +48,7 @@ def generate(
     keep_norm: KeepNorm = False,
     operation: Operation = "add",
     resample: Resample = None,
+    ignore_gate: IgnoreGate = False,
     duration: Annotated[float | None, typer.Option(help="Clip duration in seconds.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 disables guidance.")] = None,
@@ -67,7 +69,7 @@ def generate(
 
     how: dict[str, Any] = {
         "unit": unit, "passes": passes, "schedule": schedule, "over": over, "start_step": start_step,
-        "keep_norm": keep_norm, "operation": operation,
+        "keep_norm": keep_norm, "operation": operation, "ignore_gate": ignore_gate,
     }  # fmt: skip
     if not pack:
         _refuse_without_vectors({**how, "resample": resample})

@@ -8,6 +8,7 @@ import typer
 
 from cache.errors import UserError
 from workbench.cli.console import Device, StudyFolder, note, open_study, output, print_rows, print_table
+from workbench.cli.steering_options import IgnoreGate
 
 if TYPE_CHECKING:
     from analyses.steering import Vector
@@ -140,12 +141,15 @@ def export_pack(
     name: Annotated[
         str, typer.Option(help="Name of its knob, steer_NAME; made of the concept by default.")
     ] = "",
+    ignore_gate: IgnoreGate = False,
 ) -> None:
     """Write a steering vector in the format of another program."""
     from analyses.steering import load_vector
     from analyses.steering.demon import write_demon
 
-    output.print(f"Written to {write_demon(load_vector(pack), out, name)}.", soft_wrap=True)
+    vector = load_vector(pack)
+    vector = vector.ignoring_gate() if ignore_gate else vector
+    output.print(f"Written to {write_demon(vector, out, name)}.", soft_wrap=True)
 
 
 def _target_and_base(

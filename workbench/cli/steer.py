@@ -23,6 +23,7 @@ from workbench.cli.packs import export_pack, import_pack, list_packs, note_diffe
 from workbench.cli.parsing import CommandLine
 from workbench.cli.reports import report_steering
 from workbench.cli.steering_options import (
+    IgnoreGate,
     KeepNorm,
     Operation,
     Over,
@@ -168,7 +169,7 @@ def fit(
         file = save_pack(study.path, name or concept, vector)
     if check_pairs:
         try:
-            _judge(study, model, name or concept, pairs=check_pairs, scorers=judges)
+            _judge(study, model, name or concept, pairs=check_pairs, scorers=judges, ignore_gate=ignore_gate)
         except UserError as error:  # the vector is there
             note(f"The vector is not judged. {error} Judge it with `workbench steer check`.")
     show(file)
@@ -182,6 +183,7 @@ def check(
     strength: Annotated[
         list[float] | None, typer.Option(help="Strength; -1 and 1 by default. Repeatable.")
     ] = None,
+    ignore_gate: IgnoreGate = False,
     device: Device = "cpu",
     **asked: Any,
 ) -> None:
@@ -192,7 +194,12 @@ def check(
     study = open_study(study_folder)
     show(
         _judge(
-            study, study.load_model(device), pack, **asked, **({"strengths": strength} if strength else {})
+            study,
+            study.load_model(device),
+            pack,
+            ignore_gate=ignore_gate,
+            **asked,
+            **({"strengths": strength} if strength else {}),
         )
     )
 
@@ -268,6 +275,7 @@ def apply(
     keep_norm: KeepNorm = False,
     operation: Operation = "add",
     resample: Resample = None,
+    ignore_gate: IgnoreGate = False,
     device: Device = "cpu",
     **asked: Any,
 ) -> None:
@@ -292,6 +300,7 @@ def apply(
         "--keep-norm": keep_norm,
         "--operation": operation != "add",
         "--resample": resample is not None,
+        "--ignore-gate": ignore_gate,
     }
     if not method:
         _refuse(
@@ -318,7 +327,7 @@ def apply(
     spec = asked_trial(study, steered, **asked)
     how = {"unit": unit, "passes": passes, "keep_norm": keep_norm, "operation": operation}
     course = {"schedule": schedule, "over": over, "start_step": start_step}
-    _try(study, spec, ways_of_trial(steered, spec, note, course, **how), model)
+    _try(study, spec, ways_of_trial(steered, spec, note, course, ignore_gate, **how), model)
 
 
 @app.command()
@@ -333,6 +342,7 @@ def ladder(
     pack: Packs = None,
     slider: Sliders = None,
     resample: Resample = None,
+    ignore_gate: IgnoreGate = False,
     device: Device = "cpu",
     **asked: Any,
 ) -> None:
@@ -355,7 +365,9 @@ def ladder(
     others = _for_study(given, study, model, resample)
     with fit_state(study, "ladder", spec.result_name, note) as state:
         with progress("Generating clips") as report:
-            rungs = rungs_of_ladder(study, model, spec, note, sites, fit_pairs, others, report, state)
+            rungs = rungs_of_ladder(
+                study, model, spec, note, sites, fit_pairs, others, report, state, ignore_gate
+            )
         _try(study, spec, rungs, model)
 
 

@@ -40,3 +40,10 @@ Resample = Annotated[
     Literal["sigma"] | None,
     typer.Option(help="Use vectors of other steps: each step gets the direction of the nearest sigma."),
 ]
+IgnoreGate = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-gate",
+        help="Use vectors of SAE features also at steps that the gate of their autoencoder closes.",
+    ),
+]

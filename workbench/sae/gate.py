@@ -98,11 +98,12 @@ def check_steps(sae: SAE, acts_at: Callable[[int, float], bool]) -> None:
     gate = gate_of(sae)
     for step, sigma, reason in gate.closed if gate else ():
         if acts_at(step, sigma):
-            raise GatedStep(_refusal(sae, step, sigma, reason))
+            site = sae.config.metadata.get("hook_name", "this site")
+            raise GatedStep(refusal(site, step, sigma, reason))
 
 
-def refusals(sae: SAE, sigmas: Sequence[float]) -> dict[int, str]:
-    """Return the sentences that refuse steps of a run with these sigmas, by the number of the step.
+def closed_steps(sae: SAE, sigmas: Sequence[float]) -> dict[int, str]:
+    """Return why steps of a run with these sigmas are closed, by the number of the step.
 
     A run may have other steps than those that the SAE was measured at: each is judged by the nearest of them in sigma.
     """
@@ -110,12 +111,12 @@ def refusals(sae: SAE, sigmas: Sequence[float]) -> dict[int, str]:
     if gate is None:
         return {}
     reasons = {step: gate.reason_at(sigma) for step, sigma in enumerate(sigmas)}
-    return {step: _refusal(sae, step, sigmas[step], reason) for step, reason in reasons.items() if reason}
+    return {step: reason for step, reason in reasons.items() if reason}
 
 
-def _refusal(sae: SAE, step: int, sigma: float, reason: str) -> str:
-    site = sae.config.metadata.get("hook_name", "this site")
+def refusal(site: str, step: int, sigma: float, reason: str) -> str:
+    """Return the sentence that refuses a closed step of an SAE of a site."""
     return (
         f"The autoencoder of {site} may not be used at step {step} (sigma {sigma:.3g}): {reason}. Leave out such "
-        "steps, or use it all the same (ignore_gate=True, --ignore-gate)."
+        "steps (with a weight of 0 in a schedule), or use it all the same (ignore_gate=True, --ignore-gate)."
     )

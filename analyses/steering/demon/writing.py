@@ -20,6 +20,7 @@ from analyses.steering.demon.header import (
     DemonHeader,
     Range,
 )
+from analyses.steering.used_saes import check_open
 from analyses.steering.vector import Vector
 from cache.errors import UserError
 from workbench.engine.sites import Site
@@ -33,7 +34,8 @@ def write_demon(vector: Vector, path: str | os.PathLike[str], name: str = "") ->
     """Write a vector as DEMON's pack, whose knob `steer_NAME` has a unit of a strength of 1.
 
     One site with one direction becomes a single `vector` of length 1 with its magnitude and a curve of weights; other
-    vectors have one for each block and step, at the same sigmas as here.
+    vectors have one for each block and step, at the same sigmas as here. A pack has no gate, so that no step may be
+    closed (see `Vector.ignoring_gate`).
 
     Args:
         vector: the vector.
@@ -44,10 +46,13 @@ def write_demon(vector: Vector, path: str | os.PathLike[str], name: str = "") ->
         The path.
 
     Raises:
+        GatedStep: if an autoencoder of the vector may not be used at a step.
         UserError: if DEMON's packs cannot express the vector, or the file cannot be written.
     """
     must_be((str, os.PathLike), path, FILE)
     must_be(Vector, vector, "A pack is written of a vector, such as one of wb.caa")
+    every = [(site, step) for site in vector.directions for step in range(len(vector.sigmas))]
+    check_open(vector.saes, every, vector.sigmas)
     rows, cond_only = _one_direction_per_step(vector)
     hook, blocks = _hook_and_blocks(vector)
     tensor, of_numbers = _as_single(rows, vector) if len(rows) == 1 else (None, {})

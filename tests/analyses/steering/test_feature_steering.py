@@ -1,13 +1,24 @@
 """Changing the activations of chosen features while a model runs."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from analyses.steering import FeatureSteering, feature_steering, sae_features
+from analyses.steering import (
+    FeatureSteering,
+    feature_steering,
+    load_vector,
+    random_vectors,
+    sae_features,
+    stack,
+)
+from analyses.steering.demon import write_demon
+from analyses.steering.pack_summary import pack_facts
+from analyses.steering.used_saes import used_saes, weights_hash
 from cache.errors import UserError
 from tests.tolerances import assert_close
 from tests.workbench.engine.test_feature_edits import random_sae
@@ -15,7 +26,7 @@ from workbench.engine.edits import Run, edit_features, edit_from_json
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
-from workbench.sae.gate import Gate, GatedStep, refusals, set_gate
+from workbench.sae.gate import Gate, GatedStep, set_gate
 from workbench.sae.topk import TopKSAE
 
 SITES = ["tf0.cross_attn", "tf1.cross_attn"]
@@ -126,10 +137,7 @@ def gated(saes: dict[str, TopKSAE], tiny64: AceStep15) -> dict[str, TopKSAE]:
 def test_steps_that_a_gate_closes_are_steered_only_if_it_is_ignored(
     tiny64: AceStep15, saes: dict[str, TopKSAE], steering: FeatureSteering
 ) -> None:
-    closed = replace(
-        steering,
-        closed={site: refusals(sae, steering.sigmas) for site, sae in gated(saes, tiny64).items()},
-    )
+    closed = replace(steering, saes=used_saes(gated(saes, tiny64), steering.sigmas))
     with pytest.raises(GatedStep, match="may not be used at step 2"):
         closed.at(1.0)
     assert closed.at(1.0, schedule=[1.0, 1.0, 0.0]) == steering.at(1.0, schedule=[1.0, 1.0, 0.0])
@@ -137,14 +145,33 @@ def test_steps_that_a_gate_closes_are_steered_only_if_it_is_ignored(
 
 
 def test_a_vector_of_features_is_refused_where_a_gate_is_closed(
-    tiny64: AceStep15, saes: dict[str, TopKSAE]
+    tiny64: AceStep15, saes: dict[str, TopKSAE], tmp_path: Path
 ) -> None:
+    """When it is made, and when it steers, also after it was written, resampled or stacked."""
+    own, one = gated(saes, tiny64), {**OPTIONS, "pairs": 1}
     with pytest.raises(GatedStep, match="may not be used at step 2"):
-        sae_features(tiny64, "mood", gated(saes, tiny64), **OPTIONS)
-    assert feature_steering(tiny64, "mood", gated(saes, tiny64), **{**OPTIONS, "pairs": 1}).closed[SITES[1]]
-    one = {**OPTIONS, "pairs": 1}
-    ignoring = sae_features(tiny64, "mood", gated(saes, tiny64), ignore_gate=True, **one)
-    assert_close(
-        ignoring.directions[SITES[1]].values,
-        sae_features(tiny64, "mood", saes, **one).directions[SITES[1]].values,
-    )
+        sae_features(tiny64, "mood", own, **OPTIONS)
+    of_run = feature_steering(tiny64, "mood", own, **one)
+    made = sae_features(tiny64, "mood", own, ignore_gate=True, **one)
+    assert of_run.saes == made.saes
+    assert [(sae.site, sae.weights) for sae in made.saes] == [(s, weights_hash(own[s])) for s in SITES]
+    assert [[each.step for each in sae.closed] for sae in made.saes] == [[], [2]]
+    open_one = sae_features(tiny64, "mood", saes, **one)
+    assert_close(made.directions[SITES[1]].values, open_one.directions[SITES[1]].values)
+    vector = load_vector(made.save(tmp_path / "v.safetensors"))
+    assert vector.saes == made.saes
+    assert pack_facts(vector)[f"autoencoder of {SITES[1]}"].endswith("closed steps: 2)")
+    sentence = r"tf1.cross_attn may not be used at step 2 .*weight of 0 in a schedule.*--ignore-gate"
+    for operation in ("add", "clamp", "steer_back"):
+        with pytest.raises(GatedStep, match=sentence):
+            vector.at(1.0, operation=operation)
+    assert vector.at(1.0, ignore_gate=True) == vector.ignoring_gate().at(1.0) == open_one.at(1.0)
+    assert vector.at(1.0, schedule=[1.0, 1.0, 0.0]) == open_one.at(1.0, schedule=[1.0, 1.0, 0.0])
+    assert vector.at(0.0) and vector.only(SITES[0]).at(1.0)
+    late = vector.resampled([vector.sigmas[0], *np.linspace(vector.sigmas[2], 0.01, 3).tolist()])
+    assert [each.step for each in late.saes[1].closed] == [1, 2, 3]
+    for stacked in (stack([vector, vector.ignoring_gate()]), stack([vector.ignoring_gate(), vector])):
+        assert {each.site: each for each in stacked.saes} == {each.site: each for each in vector.saes}
+    assert random_vectors(vector, 1)[0].saes == ()
+    with pytest.raises(GatedStep, match="may not be used at step 2"):
+        write_demon(vector, tmp_path / "demon")

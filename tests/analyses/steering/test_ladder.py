@@ -1,6 +1,7 @@
 """The recovery ladder: its rungs, with and without sparse autoencoders, and what is asked of it."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from workbench.engine.edits import Run
 from workbench.engine.runs import Clip
 from workbench.models.ace_step import AceStep15
 from workbench.sae.folder import save_folder
+from workbench.sae.gate import Gate, GatedStep, set_gate
 from workbench.sae.topk import TopKSAE
 from workbench.studies.study import Study
 
@@ -123,8 +125,18 @@ def test_the_study_s_autoencoders_are_used(
     (said,) = notes
     assert f"workbench sae train {study.path} --site {SITES[0]}" in said, "the study records tf0.cross_attn"
 
-    save_folder(sae, sae_folder(study, SITES[1]), study.path)
-    rungs = rungs_of_ladder(study, tiny, spec, notes.append, "all", fit_pairs=1)
+    gated, sigmas = deepcopy(sae), tuple(tiny.sigmas(study.spec.settings))
+    none = (None,) * len(sigmas)
+    set_gate(
+        gated,
+        Gate(
+            steps=range(len(sigmas)), sigmas=sigmas, explained_variance=(0.1, *none[1:]), loss_recovered=none
+        ),
+    )
+    save_folder(gated, sae_folder(study, SITES[1]), study.path)
+    with pytest.raises(GatedStep, match=rf"{SITES[1]} may not be used at step 0"):
+        rungs_of_ladder(study, tiny, spec, notes.append, "all", fit_pairs=1)
+    rungs = rungs_of_ladder(study, tiny, spec, notes.append, "all", fit_pairs=1, ignore_gate=True)
     assert len(notes) == 1 and names(rungs)[-1] == "SAE features at tf1"
     monkeypatch.setattr(run, "load_scorer", lambda name, device="cpu": Heard())
     result = run_steering(study, tiny, spec, rungs)

@@ -17,11 +17,13 @@ from analyses.steering.directions import labelled
 from analyses.steering.header import content_of
 from analyses.steering.pack import Header
 from analyses.steering.reliability import reliability, unknown_reliability
+from analyses.steering.used_saes import ClosedStep, UsedSAE
 from cache.errors import UserError
 from tests.analyses.steering.checked import PAIRS, check_of
 from tests.analyses.steering.test_vector import examples_of, sampling_of
 from tests.full_disk import full_disk
 from workbench.engine.settings import GenerationSettings
+from workbench.sae.gate import GatedStep
 from workbench.tensor_files import load_tensors
 
 SITES = ("tf4.cross_attn", "tf3.cross_attn")  # not in alphabetical order
@@ -59,6 +61,11 @@ def vector() -> Vector:
         examples=examples_of(5),
         reliability=reliable,
         cycle=True,
+        saes=(
+            UsedSAE(
+                site=SITES[0], name="wide", weights="ab", closed=(ClosedStep(step=1, reason="it fails"),)
+            ),
+        ),
         checks=(check_of(), check_of(-0.3, 0.05, scorer="clap")),
     )
 
@@ -76,8 +83,11 @@ def test_it_comes_back_as_it_was(vector: Vector, tmp_path: Path) -> None:
     for name in {field.name for field in fields(Vector)} - set(arrays):
         assert getattr(back, name) == getattr(vector, name), name
     xr.testing.assert_identical(back.reliability, vector.reliability)
-    assert back.at(2.0) == vector.at(2.0)
-    assert [edit.hash for edit in back.at(-1.5)] == [edit.hash for edit in vector.at(-1.5)]
+    with pytest.raises(GatedStep, match=r"'wide'\) may not be used at step 1 \(sigma 0.3\): it fails\."):
+        back.at(2.0)
+    own, its = (each.at(-1.5, ignore_gate=True) for each in (vector, back))
+    assert its == own
+    assert [edit.hash for edit in its] == [edit.hash for edit in own]
 
 
 def test_values_in_single_precision_stay_so(vector: Vector, tmp_path: Path) -> None:
@@ -128,13 +138,19 @@ def effects(*strengths: float) -> list[dict[str, Any]]:
     return [{"strength": strength, "mean": 0.1, "low": 0.0, "high": 0.2} for strength in strengths]
 
 
+def used(**changed: Any) -> dict[str, Any]:
+    """The header's autoencoders with one, of which some entries are changed; None leaves one out."""
+    whole = {"site": SITES[0], "name": "one", "weights": "ab", "closed": [], **changed}
+    return {"saes": [{name: value for name, value in whole.items() if value is not None}]}
+
+
 HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"version": "2"}, "version must be 4"),
+        ({"version": "2"}, "version must be 5"),
         ({"operation": "multiply"}, "operation must be 'add'"),
         ({"method": ""}, "method must not be empty"),
         ({"latents": "both"}, "latents must be"),
@@ -178,6 +194,14 @@ HOOKS = {site: {"hook": "cross_attn output", "width": 3} for site in SITES}
         ),
         ({"arrays": {f"raw_norm.{SITES[0]}": np.full((2, 2), -1.0)}}, "raw norms below 0"),
         ({"arrays": directions(np.ones((2, 2, 3)))}, "a cycle without tokens"),
+        ({"saes": None}, "saes must be a list"),
+        (used(closed=None), "saes.0.closed is missing"),
+        (used(name=""), "saes.0.name must not be empty"),
+        (used(site="tf3.mlp"), "an autoencoder of tf3.mlp, but no directions there"),
+        (used(closed=[{"step": 2, "reason": "bad"}]), "closed steps of its autoencoders must be from 0 to 1"),
+        (used(closed=[{"step": s, "reason": "bad"} for s in (1, 0)]), "closed steps must rise"),
+        (used(closed=[{"step": -1, "reason": "bad"}]), "saes.0.closed.0.step must be at least 0"),
+        ({"saes": used()["saes"] * 2}, "an autoencoder is given twice for a site"),
         ({"checks": None}, "checks must be a list"),
         ({"checks": [check_of().model_dump()] * 2}, "the scorer 'embedded' is given twice"),
         (check(scorer="a\nb"), "checks.0.scorer: must be one line"),
@@ -262,7 +286,7 @@ def test_cosines_may_be_rounded(vector: Vector, tmp_path: Path) -> None:
     load_vector(replace(vector, reliability=rounded).save(tmp_path / "v"))
 
 
-@pytest.mark.parametrize(("version", "advice"), [(3, "Compute it again"), (5, "Update it")])
+@pytest.mark.parametrize(("version", "advice"), [(4, "Compute it again"), (6, "Update it")])
 def test_a_file_of_another_version_says_so(vector: Vector, tmp_path: Path, version: int, advice: str) -> None:
     file = vector.save(tmp_path / "mood.safetensors")
     changed(file, version=version)

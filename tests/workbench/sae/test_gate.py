@@ -7,7 +7,7 @@ import pytest
 from cache.errors import UserError
 from tests.workbench.sae.random_sae import random_sae
 from workbench.sae.folder import load_folder, save_folder
-from workbench.sae.gate import Gate, GatedStep, check_steps, gate_of, refusals, set_gate
+from workbench.sae.gate import Gate, GatedStep, check_steps, closed_steps, gate_of, set_gate
 
 GATE = Gate(
     steps=(0, 3, 7),
@@ -65,8 +65,8 @@ def test_only_what_acts_at_closed_steps_is_refused() -> None:
 
 def test_other_steps_are_judged_by_the_nearest_sigma() -> None:
     sae = random_sae(4, 6, 2)
-    assert refusals(sae, [0.01]) == {}
+    assert closed_steps(sae, [0.01]) == {}
     set_gate(sae, GATE)
-    found = refusals(sae, [0.7, 0.4, 0.34])
+    found = closed_steps(sae, [0.7, 0.4, 0.34])
     assert list(found) == [2]
-    assert found[2].startswith("The autoencoder of tf1.cross_attn may not be used at step 2 (sigma 0.34)")
+    assert found[2].startswith("its explained variance there is 0.32")
