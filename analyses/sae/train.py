@@ -111,7 +111,7 @@ class Trainer:
     ) -> None:
         self.spec = spec
         self.sae = initial_sae(spec, scales[0].mean.shape[1], scales[-1].mean.shape[1]).to(device)
-        self.optimiser = torch.optim.Adam(self.sae.parameters(), lr=spec.learning_rate)
+        self.optimiser = torch.optim.Adam(self.sae.parameters(), lr=spec.learning_rate, fused=True)
         self.silent_steps = torch.zeros(self.sae.config.d_sae, dtype=torch.int64, device=device)
         self.points: list[tuple[float, ...]] = []
         self._scales = [scale.to("cpu") for scale in scales]

@@ -259,7 +259,7 @@ class Objective(BaseModel, ABC):
         """
         gradient, rows = sae.W_dec.grad, sae.W_dec
         assert gradient is not None
-        gradient -= (gradient * rows).sum(1, keepdim=True) * rows
+        gradient.addcmul_(torch.einsum("fc,fc->f", gradient, rows)[:, None], rows, value=-1)
 
     @torch.no_grad()
     def constrain(self, sae: SAE) -> None:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from pydantic import Field, model_validator
 from torch import Tensor
+from torch.nn import functional
 
 from cache.errors import UserError
 from workbench.sae.base import SAE, Objective, SAEConfig, TrainingBatch, TrainingStep
@@ -62,7 +63,7 @@ class TopKObjective(TopKSettings, Objective):
         """Return the mean squared error, and the weighted auxiliary loss while any feature is dead."""
         codes = sae.active_codes(batch.x, partial(largest, k=self.k))
         x_hat = decode(codes, sae.W_dec) + sae.b_dec
-        terms = {"error": (x_hat - batch.target).square().mean()}
+        terms = {"error": functional.mse_loss(x_hat, batch.target)}
         if self.aux_coefficient and batch.dead.any():
             residual = (batch.target - x_hat).detach()
             terms["auxiliary"] = self.aux_coefficient * auxiliary_loss(sae, batch.x, residual, batch.dead)
