@@ -150,14 +150,14 @@ def ring(device: str, tiny: bool) -> Metrics:
 def sae_training(device: str, tiny: bool) -> Metrics:
     """Compare training a sparse autoencoder from the cache with training on rows already on the device."""
     from benchmarks.gpu_paths import write
-    from benchmarks.sae_training import SPEC, measure
+    from benchmarks.sae_from_cache import SPEC, WIDE_PLAN, measure
     from workbench.sae.topk import TopKObjective
 
     smaller = (
         {"expansion": 2, "objective": TopKObjective(k=4), "train_steps": 5, "batch_size": 64} if tiny else {}
     )
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder) / "cache", _plan(tiny), device)
+        write(Path(folder) / "cache", _plan(True) if tiny else WIDE_PLAN, device)
         return measure(Path(folder) / "cache", device, SPEC.model_copy(update=smaller))
 
 
