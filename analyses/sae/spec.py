@@ -9,6 +9,11 @@ from workbench.seeds import Seed
 InputScale = Literal["global", "channel", "step"]
 """What inputs are scaled alike: all of them, those of a channel, or those of a step."""
 
+DEAD_AFTER = 20
+"""A feature that has not been positive on any row for this many training steps is dead, and is revived.
+
+Features die for good when they are left longer: of 67,200 rows, 20 steps are a third.
+"""
 MOST_TRAIN_STEPS = 100_000_000
 MOST_FEATURES = 1024  # per channel: more would not fit into memory
 
@@ -34,7 +39,10 @@ class TrainSettings(BaseModel):
         "global", description="Centre and scale the inputs alike (global), per channel, or per step."
     )
     held_out_fraction: float = Field(
-        0.1, gt=0, lt=1, description="Fraction of the prompts held out for the final metrics."
+        0.15,
+        gt=0,
+        lt=1,
+        description="Fraction of the prompts held out for the final metrics; every concept value is among them.",
     )
     seed: Seed = Field(0, description="Seed of the initialisation.")
     data_seed: Seed = Field(0, description="Seed of the data order and the held-out prompts.")

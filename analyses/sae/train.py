@@ -14,15 +14,13 @@ from torch import Tensor
 from analyses.sae.distributed import ALONE, Ranks, average_gradients, total
 from analyses.sae.metrics import explained_variance
 from analyses.sae.scaling import Scale, folded
-from analyses.sae.spec import TrainSettings
+from analyses.sae.spec import DEAD_AFTER, TrainSettings
 from analyses.sae.stream import ResumableRows, Rows, Scaled, Stream
 from cache.errors import UserError
 from workbench.sae.architectures import ARCHITECTURES
 from workbench.sae.base import SAE, Objective, TrainingBatch, TrainingStep
 from workbench.validation import check_names, validated
 
-# A feature that has not been positive on any row for this many training steps is dead.
-DEAD_AFTER = 100
 # The training curves, and their number of points.
 CURVES = ("loss", "explained_variance", "l0", "dead_fraction")
 CURVE_POINTS = 50

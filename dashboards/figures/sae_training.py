@@ -6,7 +6,7 @@ import xarray as xr
 from matplotlib.figure import Figure as PaperFigure
 from plotly.subplots import make_subplots
 
-from analyses.sae.train import DEAD_AFTER
+from analyses.sae.spec import DEAD_AFTER
 from dashboards.drawing import palette
 from dashboards.drawing.paper import Width, new_figure
 from dashboards.drawing.screen import style

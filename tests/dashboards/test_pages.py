@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from dash import no_update
 
-from analyses.sae.train import DEAD_AFTER
+from analyses.sae.spec import DEAD_AFTER
 from dashboards.app import create_app
 from dashboards.components.export import figure_options
 from dashboards.context import Context

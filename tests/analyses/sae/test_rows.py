@@ -15,7 +15,9 @@ SITE = "tf0.cross_attn"
 
 
 def clip_table(prompts: int) -> pd.DataFrame:
-    return pd.DataFrame({"clip": range(3 * prompts), "encoding": np.repeat(np.arange(prompts), 3)})
+    return pd.DataFrame(
+        {"clip": range(3 * prompts), "encoding": np.repeat(np.arange(prompts), 3).astype(str)}
+    )
 
 
 def test_prompts_are_held_out_whole() -> None:
@@ -26,6 +28,18 @@ def test_prompts_are_held_out_whole() -> None:
     assert not set(clips.encoding[training]) & set(clips.encoding[held_out])
     assert split_by_prompt(clips, 0.1, seed=1)[1] != held_out
     assert len(split_by_prompt(clips, 0.5, seed=0)[1]) == 30
+
+
+def test_held_out_prompts_have_every_value_that_several_prompts_have() -> None:
+    values = ["violin"] * 30 + ["piano"] * 4 + ["flute"] * 2 + ["horn", "", ""]
+    clips = clip_table(len(values)).assign(label_instrument=np.repeat(values, 3))
+    for seed in range(20):
+        held_out = split_by_prompt(clips, 0.1, seed)[1]
+        assert len(held_out) == 12
+        found = set(clips.label_instrument[held_out])
+        assert {"violin", "piano", "flute"} <= found
+        assert set(clips.label_instrument) - set(clips.label_instrument.drop(held_out)) == set()
+        assert len(set(clips.encoding[held_out])) == 4
 
 
 def test_one_prompt_is_held_out_and_one_trains_at_least() -> None:

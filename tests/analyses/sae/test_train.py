@@ -8,8 +8,9 @@ import torch
 
 from analyses.sae.metrics import Reconstruction
 from analyses.sae.scaling import Scale
+from analyses.sae.spec import DEAD_AFTER
 from analyses.sae.stream import Scaled
-from analyses.sae.train import DEAD_AFTER, Trainer, TrainSpec, initial_sae, train_sae, train_spec
+from analyses.sae.train import Trainer, TrainSpec, initial_sae, train_sae, train_spec
 from cache.errors import UserError
 from workbench.sae.base import SAE
 from workbench.sae.topk import TopKObjective
