@@ -1,9 +1,13 @@
-"""One SAE trained by several processes (data parallel): each takes a part of every batch; they share gradients."""
+"""SAEs trained by several processes (data parallel): each takes a part of every batch; they share gradients.
+
+What is an average over rows is the same as in one process on the whole batch. What depends on a batch in another way is
+of each process's rows: which features BatchTopK chooses, and the residual that an auxiliary loss is relative to.
+"""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -11,6 +15,8 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from cache.errors import UserError
+
+Value = TypeVar("Value")
 
 
 class Ranks(NamedTuple):
@@ -27,6 +33,11 @@ class Ranks(NamedTuple):
 
 ALONE = Ranks()
 """A process that trains alone."""
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and prints, before it has joined the others."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
@@ -54,14 +65,15 @@ def process_group(device: str) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def average_gradients(module: nn.Module, ranks: Ranks) -> None:
-    """Replace every gradient by its mean over all processes."""
+def average(module: nn.Module, ranks: Ranks) -> None:
+    """Replace every gradient by its mean over all processes, as well as parameters that are measured, not learned."""
     if ranks.size == 1:
         return
     for parameter in module.parameters():
-        if parameter.grad is not None:
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= ranks.size
+        shared = parameter.grad if parameter.requires_grad else parameter.data
+        if shared is not None:
+            dist.all_reduce(shared)
+            shared /= ranks.size
 
 
 def total(counts: Int64[Tensor, " feature"], ranks: Ranks) -> Int64[Tensor, " feature"]:
@@ -70,3 +82,11 @@ def total(counts: Int64[Tensor, " feature"], ranks: Ranks) -> Int64[Tensor, " fe
         counts = counts.clone()
         dist.all_reduce(counts)
     return counts
+
+
+def of_first(value: Value, ranks: Ranks) -> Value:
+    """Return the first process's value in all processes."""
+    values = [value]
+    if ranks.size > 1:
+        dist.broadcast_object_list(values)
+    return values[0]

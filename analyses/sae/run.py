@@ -14,7 +14,7 @@ import xarray as xr
 from pydantic import BaseModel
 
 from analyses.sae.codes import Axes, encode_clip, keep_codes, new_codes, write_codes
-from analyses.sae.distributed import process_group
+from analyses.sae.distributed import of_first, process_group
 from analyses.sae.features import feature_table
 from analyses.sae.metrics import EXPLAINED_VARIANCE
 from analyses.sae.names import FOLDER, PREFIX, chosen_names, has_sae, sae_folder
@@ -99,7 +99,7 @@ def run_saes(
     (formulas: `analyses.sae.metrics`; `final_loss` is the squared error per channel, scaled as in training). The
     feature table (`analyses.sae.features`) covers all clips.
 
-    Started by `torchrun`, several processes share every batch; only the first one writes.
+    Started by `torchrun`, several processes share every batch (`analyses.sae.distributed`); only the first one writes.
 
     Args:
         study: the study.
@@ -120,15 +120,14 @@ def run_saes(
     check_together(specs)
     for spec in specs:
         check_spec(study, spec)
-    names = chosen_names(study, specs, name)
-    state = TrainingState(study, specs, note)
     with process_group(device) as ranks, ExitStack() as stack:
-        missing = [
-            spec for spec, each in zip(specs, names, strict=True) if not _is_trained(study, spec, each)
-        ]
+        names = of_first(chosen_names(study, specs, name), ranks)
         if ranks.is_first:
             for each in names:
                 stack.enter_context(study.making(PREFIX + each))
+        is_missing = [not _is_trained(study, *each) for each in zip(specs, names, strict=True)]
+        missing = [spec for spec, lacks in zip(specs, of_first(is_missing, ranks), strict=True) if lacks]
+        state = TrainingState(study, specs, note)
         rows, held_out = training_rows(study, specs[0], device)
         training = Training(specs, rows, study.cache.plan.steps, state, device, ranks)
         trained = training.run(missing, progress) if missing else []

@@ -89,9 +89,13 @@ class Stream:
         self._batches = self._full_batches()
 
     def next(self) -> Scaled:
-        """Return the next batch, or of several processes this one's share of it."""
+        """Return the next batch, or of several processes this one's share of it.
+
+        All shares have the same number of rows; up to one row less than there are processes is left out.
+        """
+        rank, size = self._ranks
         parts = [
-            scale.apply(*(part[self._ranks.rank :: self._ranks.size].to(self._device) for part in batch))
+            scale.apply(*(part[: len(part) // size * size][rank::size].to(self._device) for part in batch))
             for scale, batch in zip(self.scales, next(self._batches), strict=True)
         ]
         return Scaled(parts[0], parts[-1])

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import InstanceOf, SerializeAsAny
 from torch import Tensor
 
-from analyses.sae.distributed import ALONE, Ranks, average_gradients, total
+from analyses.sae.distributed import ALONE, Ranks, average, total
 from analyses.sae.metrics import explained_variance
 from analyses.sae.scaling import Scale, folded
 from analyses.sae.spec import DEAD_AFTER, TrainSettings
@@ -126,7 +126,7 @@ class Trainer:
             group["lr"] = self.spec.learning_rate * _decay(step, total_steps)
         self.optimiser.zero_grad()
         torch.stack([term.float() for term in done.terms.values()]).sum().backward()
-        average_gradients(self.sae, self._ranks)
+        average(self.sae, self._ranks)
         objective.constrain_gradient(self.sae)
         self.optimiser.step()
         objective.constrain(self.sae)
@@ -182,10 +182,11 @@ class Trainer:
             raise ValueError("the counts or the curves have other shapes")
         self.sae.load_state_dict(weights)
         for name, parameter in self.sae.named_parameters():
-            self.optimiser.state[parameter] = {
-                key: _like(parameter, torch.from_numpy(state[f"{_OPTIMISER}{name}.{key}"]))
-                for key in _MOMENTS
-            }
+            if parameter.requires_grad:  # not a threshold that is measured
+                self.optimiser.state[parameter] = {
+                    key: _like(parameter, torch.from_numpy(state[f"{_OPTIMISER}{name}.{key}"]))
+                    for key in _MOMENTS
+                }
         self.silent_steps = torch.from_numpy(state["silent_steps"].copy()).to(self.silent_steps)
         self.points = [tuple(point) for point in state["points"].tolist()]
 

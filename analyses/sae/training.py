@@ -103,7 +103,7 @@ class Training:
                 raise UserError(
                     f"{self._state.file} is damaged. Remove it, and train again from the start."
                 ) from error
-            self._train(first, streams, trainers, progress)
+            self._train(first, streams, trainers, progress if self._ranks.is_first else None)
         return [Trained(trainer.spec, *trainer.finish()) for trainer in trainers if trainer.spec in wanted]
 
     def _begin(

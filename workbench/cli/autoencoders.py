@@ -70,6 +70,7 @@ def train(
     **asked: Any,
 ) -> None:
     """Train sparse autoencoders on cached activations and describe their features. Run again to continue."""
+    from analyses.sae.distributed import is_first
     from analyses.sae.names import PREFIX
     from analyses.sae.run import asked_trainings, run_saes, trained_names
     from dashboards.results import remove_unusable
@@ -78,13 +79,12 @@ def train(
     several = {"pass_name": pass_name, "expansion": expansion, "k": k, "seed": seed}
     given = {option: value for option, value in {**several, **asked}.items() if value not in (None, [])}
     specs = asked_trainings(study, site, architecture, **given)
-    remove_unusable(study, [PREFIX + each for each in trained_names(study, specs, name) if each])
-    names = trained_names(study, specs, name)
-    if all(names):
-        console.print("Trained already.")
-    else:
-        with progress("Training") as report:
-            names = [made.attrs["name"] for made in run_saes(study, specs, device, report, name, note)]
+    if is_first():
+        remove_unusable(study, [PREFIX + each for each in trained_names(study, specs, name) if each])
+        if all(trained_names(study, specs, name)):
+            console.print("Trained already.")
+    with progress("Training") as report:
+        names = [made.attrs["name"] for made in run_saes(study, specs, device, report, name, note)]
     for each in names:
         report_sae(study, each)
 

@@ -133,7 +133,9 @@ def killed_at(step: int) -> object:
 
 
 @pytest.mark.parametrize("step", [1, 7, 12])
-@pytest.mark.parametrize("changes", [{}, {"input_scale": "step"}, {"batch_size": 4096}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"architecture": "batchtopk"}, {"input_scale": "step"}, {"batch_size": 4096}], ids=str
+)
 def test_a_training_goes_on_where_it_was(study: Study, step: int, changes: dict[str, object]) -> None:
     asked, steps = specs(study, **changes), list[int]()
     with pytest.raises(Killed):
