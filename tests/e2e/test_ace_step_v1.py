@@ -1,16 +1,25 @@
 """A whole small study of an ACE-Step v1 folder through the command line, up to the dashboard's pages."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from analyses.steering import load_vector
+from analyses.steering.study_packs import pack_file
 from tests.e2e.cli import Workbench, without, workbench
 from tests.e2e.small_study import audio_of, check_dashboard, check_probe, check_sae, check_steering
 from tests.tiny_ace_step_v1 import save_tiny_v1
-from tests.tolerances import AUDIO_STEP
+from tests.tolerances import AUDIO_STEP, difference
+from tests.workbench.artefacts.builders import write_sae
 from tests.workbench.models.ace_step_v1.tiny_lyrics import write_vocabulary
+from workbench.artefacts import read_sae
 from workbench.audio import read_audio
+from workbench.engine.edits import Run
+from workbench.engine.runs import Clip
+from workbench.sae.folder import save_folder
 from workbench.studies.study import Study
 
 __all__ = ["workbench"]
@@ -109,6 +118,69 @@ def test_probe(workbench: Workbench, folder: Path) -> None:
 
 def test_sae(workbench: Workbench, folder: Path) -> None:
     check_sae(workbench, folder, SITE)
+
+
+def test_a_published_autoencoder_is_judged_shown_and_steered(
+    workbench: Workbench, folder: Path, tmp_path: Path
+) -> None:
+    """One in the layout of TADA's for this model: a feature for either sign of each channel, so that nothing is lost.
+
+    The same with SAELens' layout and a poor decoder is closed by its gate.
+    """
+    both = torch.cat([torch.eye(32), -torch.eye(32)])
+    weights = {
+        "encoder.weight": both, "encoder.bias": torch.zeros(64), "W_dec": both.clone(), "b_dec": torch.zeros(32),
+    }  # fmt: skip
+    published = write_sae(
+        tmp_path / "ace-step-sae-tf1-cross-attn", weights, k=32, d_in=32, expansion_factor=2
+    )
+    poor = read_sae(str(published)).sae
+    poor.W_dec.data.mul_(-1)
+    save_folder(poor, tmp_path / "saelens")
+    study = Path(shutil.copytree(folder, tmp_path / "study"))
+    shutil.rmtree(study / "sae", ignore_errors=True)
+
+    def run(*command: object, code: int = 0) -> str:
+        outcome = workbench(*command)
+        assert outcome.code == code, outcome
+        return " ".join((outcome.out if code == 0 else outcome.err).split())
+
+    run("sae", "import", published, "--study", study)
+    run("sae", "import", tmp_path / "saelens", "--study", study, "--site", SITE, "--name", "poor")
+    run("sae", "evaluate", study, SITE, "--pairs", "0", "--clips", "2")
+    recovered = Study.open(study).result(f"evaluation-{SITE}").loss_recovered.sel(ablation="mean")
+    assert recovered.values == pytest.approx(np.ones(2), abs=1e-3)
+    assert "mood" in run("sae", "features", study, SITE)
+    fit = (
+        "steer",
+        "fit",
+        study,
+        "--concept",
+        "mood",
+        "--method",
+        "sae-features",
+        "--sites",
+        "tf1",
+        "--k",
+        "2",
+    )
+    run(*fit, "--pairs", "2", "--check-pairs", "0")
+    vector = load_vector(pack_file(study, "mood"))
+    assert [(sae.name, sae.closed) for sae in vector.saes] == [(SITE, ())]
+    rows = np.abs(vector.directions[SITE].values).sum(axis=-1)
+    assert rows.max() <= 2 and (rows > 0).any(), "a sum of up to two decoder rows"
+    (study / "sae" / SITE).rename(tmp_path / "good")
+    again = (*fit, "--name", "other", "--pairs", "2", "--check-pairs", "0")
+    assert "may not be used at step 0" in run(*again, code=2)
+    run(*again, "--ignore-gate")
+    few = ("--pairs", "1", "--random", "0", "--strength", "2")
+    apply = ("steer", "apply", study, "--pack", "mood", "--pack", "other", *few)
+    assert "(ignore_gate=True, --ignore-gate)" in run(*apply, code=2)
+    other = load_vector(pack_file(study, "other"))
+    clip, opened = Clip("a slow sad song", 0), Study.open(study)
+    runs = [Run(clip, edits) for edits in ((), vector.at(2.0), other.at(2.0, ignore_gate=True))]
+    plain, *steered = opened.load_model().generate_batch(runs, opened.spec.settings).latents
+    assert all(difference(each, plain) > 1e-2 for each in steered)
 
 
 def test_the_dashboard_opens_the_study(folder: Path) -> None:
