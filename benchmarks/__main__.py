@@ -11,6 +11,7 @@ BENCHMARKS = (
     "cache_io",
     "cache_open",
     "trace_memory",
+    "sae_memory",
     "faults",
 )
 

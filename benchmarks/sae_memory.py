@@ -17,19 +17,21 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from analyses.sae.train import train_sae, train_spec
 from cache import ActivationCache, CachePlan, CacheWriter
+from cache.shuffle import ShuffledRows
 SITE = "tf0.mlp"
 plan = CachePlan(
     sites={SITE: 256}, dtypes="float32", n_clips=32, steps=(0,), sigmas=(1.0,), passes=("cond",), tokens=256,
     token_seconds=0.08, clips_per_shard=4, identity={"benchmark": "sae_memory"},
 )
-with tempfile.TemporaryDirectory() as folder:
+with tempfile.TemporaryDirectory() as temporary:
+    folder = Path(temporary) / 'cache'
     values = np.random.default_rng(0).standard_normal(plan.shape(SITE), dtype=np.float32)
     with CacheWriter(folder, plan, pd.DataFrame({"clip": range(plan.n_clips)})) as writer:
         for shard in writer.missing():
             first, last = plan.shard_clips(shard)
             writer.write_shard(shard, {SITE: values[first : last + 1]})
     # The buffer holds a part of the rows, so that every pass reads the store.
-    rows = ActivationCache(folder).shuffled_rows(SITE, 256, seed=0, buffer_bytes=4 * 2**20)
+    rows = ShuffledRows(ActivationCache(folder), SITE, 256, seed=0, buffer_bytes=4 * 2**20)
     spec = train_spec(SITE, expansion=4, k=8, train_steps=int(sys.argv[1]), batch_size=256)
     started = time.perf_counter()
     train_sae(rows, spec)
@@ -42,7 +44,7 @@ print(json.dumps({"peak": peak, "seconds": time.perf_counter() - started}))
 def train(steps: int) -> dict[str, float]:
     """Peak resident bytes and seconds of one training."""
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(steps)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM, str(steps)], stdout=subprocess.PIPE, text=True, check=True
     )
     return dict(json.loads(run.stdout.splitlines()[-1]))
 
