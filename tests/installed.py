@@ -30,7 +30,7 @@ STUDY = f"""
 trace organism-shared --out study --n-prompts 16 --seeds 1 --site {SITE} --steps 2,5
 patch study --concept mood --pairs 2 --seeds 1
 probe study --concept mood --folds 4
-sae train study --site {SITE} --expansion 2 --k 8 --train-steps 50
+sae train study --site {SITE} --expansion 2 --k 8 --train-steps 50 --job 1/1
 sae list study
 sae export study {SITE} --format saelens --out exported
 sae import exported --study study --name imported

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -33,6 +33,8 @@ from workbench.sae.gate import set_gate
 from workbench.studies.study import Study
 
 _log = logging.getLogger(__name__)
+
+Each = TypeVar("Each")
 
 KIND = "sae"
 SCHEMA_VERSION = 5
@@ -88,6 +90,7 @@ def run_saes(
     progress: Callable[[int, int], None] | None = None,
     name: str = "",
     note: Callable[[str], None] = _log.warning,
+    job: tuple[int, int] = (1, 1),
 ) -> list[xr.Dataset]:
     """Train SAEs in one pass over the activations, save each in `sae/<name>/` and its result as "sae-<name>".
 
@@ -108,20 +111,24 @@ def run_saes(
         progress: called as `progress(done, total)` with training steps.
         name: the name to keep them by.
         note: called with a sentence if a kept state cannot be used.
+        job: (k, n) trains only the k-th of n parts of the SAEs, so that several processes can share the work, each
+            with SAEs of its own, which are named and trained as in one process.
 
     Returns:
         The results, in the order of the specs; of a process that is not the first, none.
 
     Raises:
         UserError: if the study lacks a site or pass, has another SAE of this name, has fewer than two prompts, rows are
-            all equal, the specs cannot be trained together, or another process trains one of them.
+            all equal, the specs cannot be trained together, there is no such job, or another process trains one of
+            them.
     """
     started = time.monotonic()
     check_together(specs)
     for spec in specs:
         check_spec(study, spec)
     with process_group(device) as ranks, ExitStack() as stack:
-        names = of_first(chosen_names(study, specs, name), ranks)
+        names = of_job(of_first(chosen_names(study, specs, name), ranks), job)
+        specs = of_job(specs, job)
         if ranks.is_first:
             for each in names:
                 stack.enter_context(study.making(PREFIX + each))
@@ -224,14 +231,26 @@ def save_sae(
     return study.save_result(PREFIX + name, result.assign_attrs(name=name), spec, seconds)
 
 
-def trained_names(study: Study, specs: Sequence[TrainSpec], name: str = "") -> list[str]:
-    """Return the names of the study's SAEs trained with exactly these specs, "" for each that it lacks.
+def of_job(each: Sequence[Each], job: tuple[int, int]) -> Sequence[Each]:
+    """Return the entries of job k of n, for SAEs or their names; raise UserError if there is no such job."""
+    number, jobs = job
+    if not 1 <= number <= jobs <= len(each):
+        raise UserError(
+            f"A job must be k/n with 1 ≤ k ≤ n ≤ {len(each)}, the number of autoencoders; got {number}/{jobs}."
+        )
+    return each[len(each) * (number - 1) // jobs : len(each) * number // jobs]
+
+
+def trained_names(
+    study: Study, specs: Sequence[TrainSpec], name: str = "", job: tuple[int, int] = (1, 1)
+) -> list[str]:
+    """Return the names of the study's SAEs trained with exactly these specs of a job, "" for each that it lacks.
 
     Raises:
-        UserError: if the study has another SAE of the given name.
+        UserError: if the study has another SAE of the given name, or there is no such job.
     """
-    names = chosen_names(study, specs, name)
-    return [each if _is_trained(study, spec, each) else "" for spec, each in zip(specs, names, strict=True)]
+    named = list(zip(specs, chosen_names(study, specs, name), strict=True))
+    return [each if _is_trained(study, spec, each) else "" for spec, each in of_job(named, job)]
 
 
 def _is_trained(study: Study, spec: TrainSpec, name: str) -> bool:

@@ -21,7 +21,7 @@ from workbench.cli.console import (
 )
 from workbench.cli.imports import sae as import_autoencoder
 from workbench.cli.options import offers, offers_any
-from workbench.cli.parsing import CommandLine
+from workbench.cli.parsing import CommandLine, parse_job
 from workbench.cli.reports import report_effects, report_evaluation, report_sae
 from workbench.sae.settings import ARCHITECTURES, SETTINGS
 
@@ -65,6 +65,12 @@ def train(
             help="Name to keep it by; by default that of its site. Others of the same name get <name>-2, and so on."
         ),
     ] = "",
+    job: Annotated[
+        str,
+        typer.Option(
+            help="Train part k of n (such as 2/4) of the autoencoders; parts can be trained in parallel."
+        ),
+    ] = "1/1",
     device: Device = "cpu",
     allow_store: AllowStore = False,
     **asked: Any,
@@ -78,13 +84,13 @@ def train(
     study = open_study(study_folder, allow_store)
     several = {"pass_name": pass_name, "expansion": expansion, "k": k, "seed": seed}
     given = {option: value for option, value in {**several, **asked}.items() if value not in (None, [])}
-    specs = asked_trainings(study, site, architecture, **given)
+    specs, part = asked_trainings(study, site, architecture, **given), parse_job(job)
     if is_first():
-        remove_unusable(study, [PREFIX + each for each in trained_names(study, specs, name) if each])
-        if all(trained_names(study, specs, name)):
+        remove_unusable(study, [PREFIX + each for each in trained_names(study, specs, name, part) if each])
+        if all(trained_names(study, specs, name, part)):
             console.print("Trained already.")
     with progress("Training") as report:
-        names = [made.attrs["name"] for made in run_saes(study, specs, device, report, name, note)]
+        names = [made.attrs["name"] for made in run_saes(study, specs, device, report, name, note, part)]
     for each in names:
         report_sae(study, each)
 

@@ -22,7 +22,7 @@ from workbench.cli.generate import generate
 from workbench.cli.imports import app as import_app
 from workbench.cli.options import offers
 from workbench.cli.pairs import app as pairs_app
-from workbench.cli.parsing import CommandLine, Commands
+from workbench.cli.parsing import CommandLine, Commands, parse_job
 from workbench.cli.patch import patch
 from workbench.cli.reports import report_probes, report_trace
 from workbench.cli.steer import app as steer_app
@@ -108,12 +108,12 @@ def trace(
         **asked,
     )
     if dry_run:
-        _print_price(out, spec, adapter, store, _parse_job(job))
+        _print_price(out, spec, adapter, store, parse_job(job))
         return
     if sentence := words_unknown(adapter, spec):
         note(sentence)
     with progress("Tracing clips") as report:
-        study = trace_study(out, spec, adapter, report, store, _parse_job(job), note)
+        study = trace_study(out, spec, adapter, report, store, parse_job(job), note)
     report_trace(study)
 
 
@@ -269,13 +269,6 @@ def _parse_site_dtypes(texts: list[str]) -> dict[str, Dtype]:
             raise UserError(f"The dtype of '{name}' is given twice (--site-dtype). Give it once.")
         dtypes[name] = cast(Dtype, dtype)
     return dtypes
-
-
-def _parse_job(text: str) -> tuple[int, int]:
-    number, slash, jobs = text.partition("/")
-    if not (number.isdecimal() and slash and jobs.isdecimal()):
-        raise UserError(f"'{text}' is not a job. Write job k of n as k/n, such as 2/4.")
-    return int(number), int(jobs)
 
 
 def _parse_options(texts: list[str]) -> dict[str, str]:

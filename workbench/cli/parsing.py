@@ -1,10 +1,12 @@
-"""Typer commands with the workbench's error messages."""
+"""Typer commands with the workbench's error messages, and options that several commands read in the same way."""
 
 import sys
 from typing import Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from cache.errors import UserError
 
 MAY_BE_EMPTY = ("lyrics", "url_prefix")
 """Options for which "" is valid: no lyrics, no prefix. In any other option, "" is likely an unset shell variable."""
@@ -57,6 +59,14 @@ class CommandLine(typer.Typer):
     def command(self, *args: Any, **options: Any) -> Any:
         """Return a decorator that makes a function a command, like Typer's."""
         return super().command(*args, cls=Command, **options)
+
+
+def parse_job(text: str) -> tuple[int, int]:
+    """Return (k, n) of job k of n, written k/n; raise UserError for anything else."""
+    number, slash, jobs = text.partition("/")
+    if not (number.isdecimal() and slash and jobs.isdecimal()):
+        raise UserError(f"'{text}' is not a job. Write job k of n as k/n, such as 2/4.")
+    return int(number), int(jobs)
 
 
 def _is_text(argument: str) -> bool:

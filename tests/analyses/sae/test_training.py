@@ -90,6 +90,22 @@ def test_trained_together_is_trained_alone(study: Study) -> None:
     assert not torch.equal(first[0], second[0]), "they differ in their seed"
 
 
+def test_jobs_make_the_files_of_one_command(study: Study, whole: Study) -> None:
+    asked = asked_trainings(study, SITES, **killed_training.OPTIONS)
+    made = [[each.attrs["name"] for each in run_saes(study, asked, job=(job, 3))] for job in (3, 1, 2)]
+    names = [f"{site}{end}" for site in SITES for end in ("", "-2")]
+    assert made == [names[2:], names[:1], names[1:2]]
+    assert weights(study) == weights(whole)
+    assert states(study) == []
+
+
+@pytest.mark.parametrize("job", [(0, 2), (3, 2), (1, 5)])
+def test_jobs_that_do_not_exist_are_refused(study: Study, job: tuple[int, int]) -> None:
+    with pytest.raises(UserError, match="1 ≤ k ≤ n ≤ 4, the number of autoencoders"):
+        run_saes(study, specs(study), job=job)
+    assert not (study.path / "sae").exists()
+
+
 def test_those_that_exist_are_not_trained_again(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     run_saes(study, specs(study, k=[2])[:1])
     trained: list[str] = []
