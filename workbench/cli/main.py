@@ -207,7 +207,7 @@ def demo(
         trace(DEMO_MODEL, out)
         patch(out, sets=[DEMO_SET], nulls=["unrelated"])
         probe(out)
-        train_sae(out, site=DEMO_SITE, input_scale="step")
+        train_sae(out, site=[DEMO_SITE], k=[16], input_scale="step")
         for figure in ("patching", "probes"):
             export(out, figure)
         create_file(out, DEMO_MARKER).close()
