@@ -51,7 +51,7 @@ def measure(rows: LabelledRows, kind: InputScale, steps: tuple[int, ...]) -> Sca
     """Measure the scale on up to `MEASURED_ROWS` rows.
 
     After scaling the mean of every channel is 0, and the variance is 1: its mean over channels ("global", and "step" at
-    every step), or that of each channel ("channel").
+    every step), or that of each channel ("channel"). "uncentred" is "global" without taking the mean away.
 
     Args:
         rows: the rows with their steps.
@@ -89,7 +89,7 @@ def measure(rows: LabelledRows, kind: InputScale, steps: tuple[int, ...]) -> Sca
     # A channel that never changes is centred only.
     factor = np.where(variance > floor, np.maximum(variance, floor), 1.0) ** -0.5
     return Scale(
-        torch.from_numpy(mean).float(),
+        torch.from_numpy(np.zeros_like(mean) if kind == "uncentred" else mean).float(),
         torch.from_numpy(factor).float(),
         steps if kind == "step" else (),
         np.linalg.norm(mean, axis=1) / spread,

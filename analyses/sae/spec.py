@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.seeds import Seed
 
-InputScale = Literal["global", "channel", "step"]
-"""What inputs are scaled alike: all of them, those of a channel, or those of a step."""
+InputScale = Literal["global", "channel", "step", "uncentred"]
+"""What inputs are centred and scaled alike: all, those of a channel, or those of a step; or all are only scaled."""
 
 DEAD_AFTER = 20
 """A feature that has not been positive on any row for this many training steps is dead, and is revived.
@@ -36,7 +36,9 @@ class TrainSettings(BaseModel):
     )
     learning_rate: float = Field(3e-3, gt=0, description="Learning rate of Adam.")
     input_scale: InputScale = Field(
-        "global", description="Centre and scale the inputs alike (global), per channel, or per step."
+        "global",
+        description="Centre and scale the inputs alike (global), per channel, or per step; or only scale them "
+        "(uncentred).",
     )
     held_out_fraction: float = Field(
         0.15,

@@ -67,7 +67,7 @@ def train_sae(
     """Train an SAE and return it, on the CPU, with its training curves.
 
     The inputs are centred and scaled (`analyses.sae.scaling`); at the end the scale is folded into the weights, so that
-    the SAE takes unscaled activations. The decoder is initialised to random unit-norm rows, the encoder to its
+    the SAE takes unscaled activations. The decoder is initialised to random rows of one norm, the encoder to its
     transpose, the biases to 0, which after folding is the mean. The same rows, spec and device give the same weights.
 
     Args:
@@ -210,7 +210,7 @@ class Trainer:
 
 
 def initial_sae(spec: TrainSpec, d_in: int, d_out: int) -> SAE:
-    """Return the untrained SAE: random unit-norm decoder rows, the encoder their transpose."""
+    """Return the untrained SAE: random decoder rows of the objective's initial norm, the encoder their transpose."""
     origin = {"hook_name": spec.site, "pass_name": spec.pass_name}
     objective = spec.objective
     if spec.target_site:
@@ -220,7 +220,7 @@ def initial_sae(spec: TrainSpec, d_in: int, d_out: int) -> SAE:
     generator = torch.Generator().manual_seed(spec.seed)
     directions = torch.randn(sae.W_dec.shape, generator=generator)
     with torch.no_grad():
-        sae.W_dec.copy_(directions / directions.norm(dim=1, keepdim=True))
+        sae.W_dec.copy_(objective.initial_norm * directions / directions.norm(dim=1, keepdim=True))
         # A transcoder's features have no known direction in its input.
         sae.W_enc.copy_(
             sae.W_dec.T if d_in == d_out else torch.randn(sae.W_enc.shape, generator=generator) / d_in**0.5

@@ -241,6 +241,9 @@ class Objective(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    initial_norm: ClassVar[float] = 1.0
+    """Norm of the decoder rows before training."""
+
     architecture: str
 
     @abstractmethod

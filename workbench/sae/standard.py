@@ -4,7 +4,7 @@ The sum is weighted by the norms of the decoder rows, which are free (Conerly et
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -34,7 +34,11 @@ class FreeDecoder(Objective):
 
     Making features smaller and their rows longer then gains nothing. At the end, the norms are moved into the
     features, so that rows have unit norm as in every other architecture.
+
+    Rows are short at first, so that the first training steps turn them towards the data (Conerly et al.).
     """
+
+    initial_norm: ClassVar[float] = 0.1
 
     def constrain_gradient(self, sae: SAE) -> None:
         """Leave the gradient as it is."""

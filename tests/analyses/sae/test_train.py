@@ -130,11 +130,12 @@ def scale_of(d_in: int) -> list[Scale]:
     return [Scale(torch.zeros(1, d_in), torch.ones(1, 1), (), np.zeros(1))]
 
 
-def test_training_starts_at_the_mean_with_a_tied_encoder() -> None:
-    sae = initial_sae(train_spec(site="s", expansion=3, k=2), 2, 2)
+@pytest.mark.parametrize(("architecture", "norm"), [("topk", 1.0), ("standard", 0.1), ("gated", 0.1)])
+def test_training_starts_at_the_mean_with_a_tied_encoder(architecture: str, norm: float) -> None:
+    sae = initial_sae(train_spec("s", architecture, expansion=4), 2, 2)
     assert not sae.b_dec.any(), "inputs are centred"
     assert torch.equal(sae.W_enc, sae.W_dec.T)
-    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(6))
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.full((8,), norm))
 
 
 def test_the_auxiliary_loss_revives_features(monkeypatch: pytest.MonkeyPatch) -> None:
