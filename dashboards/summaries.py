@@ -93,6 +93,15 @@ def sae_metrics(result: xr.Dataset) -> pd.DataFrame:
     return pd.DataFrame({"held-out metric": metrics.keys(), "value": metrics.values()})
 
 
+def mean_to_spread(result: xr.Dataset) -> str:
+    """A sentence on how far the inputs' mean is from 0, of inputs scaled per step at the step where it is farthest."""
+    ratio = float(result["mean_to_spread"].max())
+    return (
+        f"The mean of the inputs has {significant(ratio)} times the norm of the spread about it. "
+        "The larger this ratio, the more features tend to be dead."
+    )
+
+
 def sae_line(result: xr.Dataset) -> dict[str, str]:
     """What a `sae` result is of, and its metrics on held-out clips, for a list of autoencoders."""
     attrs, metrics = result.attrs, sae_metrics(result)

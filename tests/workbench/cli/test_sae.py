@@ -7,6 +7,7 @@ import pytest
 
 from analyses.sae.names import load_sae
 from cache.errors import UserError
+from dashboards.numbers import significant
 from tests.analyses.planted_study import make_planted_study
 from workbench.cli.main import app
 from workbench.studies.study import Study
@@ -51,8 +52,12 @@ def test_every_option_reaches_the_spec(study: Study, capsys: pytest.CaptureFixtu
     assert objective.pop("architecture") == "topk"
     assert {**spec, **objective} == {"site": "tf0.cross_attn", "target_site": "", **given}
     assert load_sae(study, "tf0.cross_attn").config.metadata["pass_name"] == "null"
+    capsys.readouterr()
     run(study, *options)
-    assert "Trained already" in " ".join(capsys.readouterr().err.split())
+    shown = capsys.readouterr()
+    ratio = significant(result.mean_to_spread.max().item())
+    assert f"The mean of the inputs has {ratio} times the norm" in shown.out
+    assert "Trained already" in " ".join(shown.err.split())
 
 
 @pytest.mark.parametrize(
