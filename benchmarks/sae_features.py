@@ -33,7 +33,9 @@ SITES = {
 """Planted blocks that autoencoders are trained at."""
 EARLY = "tf0"
 PART = "cross_attn"
-FEATURES, RANDOMS, PAIRS, KEPT_PAIRS = 1, 2, 8, 6
+OPTIONS: dict[str, Any] = {"k": 16, "input_scale": "step"}
+"""Options of the autoencoders: those of the demonstration."""
+FEATURES, TOGETHER, RANDOMS, PAIRS, KEPT_PAIRS = 1, 48, 2, 8, 6
 
 
 def of_organism(name: str) -> dict[str, list[dict[str, Any]]]:
@@ -45,7 +47,7 @@ def of_organism(name: str) -> dict[str, list[dict[str, Any]]]:
         card = study.folder.truth_card()
         assert card is not None
         for site in sites:
-            result = study.train_sae(site).data
+            result = study.train_sae(site, **OPTIONS).data
             if site.startswith(EARLY):
                 tables["early"] += [{"organism": name, **line} for line in early_lines(study, site)]
                 continue
@@ -55,7 +57,13 @@ def of_organism(name: str) -> dict[str, list[dict[str, Any]]]:
             evaluated = evaluate_sae(
                 study.folder, study.model, asked_evaluation(study.folder, site, pairs=KEPT_PAIRS)
             )
-            options = {"features": FEATURES, "randoms": RANDOMS, "pairs": PAIRS, "concepts": planted}
+            options = {
+                "features": FEATURES,
+                "together": TOGETHER,
+                "randoms": RANDOMS,
+                "pairs": PAIRS,
+                "concepts": planted,
+            }
             effects = run_effects(study.folder, study.model, asked_effects(study.folder, site, **options))
             place = {"organism": name, "site": site}
             tables["features"] += [{**place, **line} for line in feature_lines(result, effects)]
@@ -64,18 +72,20 @@ def of_organism(name: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def feature_lines(trained: xr.Dataset, effects: xr.Dataset) -> Iterator[dict[str, Any]]:
-    """Yield a line for each value: its best feature, and what turning it off and doubling it does."""
+    """Yield a line for each value: what its best feature and its best features do, turned off and doubled."""
     one = effects.isel(scorer=0)
-    for cell in one["cell"].values[one["role"].values == "cell"]:
+    is_changed = one["role"].values == "cell"
+    for cell, several in np.split(one["cell"].values[is_changed], int(is_changed.sum()) // 2):
         of_cell = one.sel(cell=cell)
         value = str(of_cell["value"].item())
         concept = value.split("=", 1)[0]
         off, doubled = (of_cell.sel(factor=factor) for factor in (0.0, 2.0))
-        own = off.sel(concept=concept)
+        all_off, all_doubled = (one.sel(cell=several, factor=factor) for factor in (0.0, 2.0))
+        own, own_of_all = off.sel(concept=concept), all_off.sel(concept=concept)
         others = [name for name in one["concept"].values if name != concept]
         yield {
             "value": value,
-            "feature": int(of_cell["feature"]),
+            "feature": int(of_cell["features"]),
             "AUROC": float(of_cell["auroc"]),
             "chance": float(trained["auroc_shuffled"].sel(value=value)),
             "unedited": float(own["unedited"]),
@@ -84,7 +94,11 @@ def feature_lines(trained: xr.Dataset, effects: xr.Dataset) -> Iterator[dict[str
             "p": float(own["p_adjusted"]),
             "null": [float(own["null_lo"]), float(own["null_hi"])],
             "doubled": float(doubled.sel(concept=concept)["effect"]),
-            "others": {str(name): float(off["effect"].sel(concept=name)) for name in others},
+            "all off": [float(own_of_all[name]) for name in ("effect", "effect_lo", "effect_hi")],
+            "p of all": float(own_of_all["p_adjusted"]),
+            "null of all": [float(own_of_all["null_lo"]), float(own_of_all["null_hi"])],
+            "all doubled": float(all_doubled.sel(concept=concept)["effect"]),
+            "others": {str(name): float(all_off["effect"].sel(concept=name)) for name in others},
         }
 
 
@@ -109,7 +123,7 @@ def site_line(evaluated: xr.Dataset, planted: Sequence[str]) -> dict[str, Any]:
 
 def early_lines(study: OpenStudy, site: str) -> Iterator[dict[str, Any]]:
     """Yield the best feature of each value at the first step of a site, and its p, corrected for all features."""
-    sae = load_sae(study.folder, site)
+    sae = load_sae(study.folder, site).at(study.folder.cache.plan.steps[0])
     rows = by_clip(study.folder.cache, site, "cond", study.clips["clip"].tolist())
     with torch.no_grad():
         means = np.stack([sae.encode(torch.from_numpy(acts[0])).mean(dim=0).numpy() for acts in rows])
@@ -130,14 +144,16 @@ def early_lines(study: OpenStudy, site: str) -> Iterator[dict[str, Any]]:
 
 def write(tables: dict[str, list[dict[str, Any]]]) -> None:
     """Write results/sae_features.json and the tables in the docs."""
-    write_result("sae_features", {**tables, "pairs": PAIRS, "kept_pairs": KEPT_PAIRS, "randoms": RANDOMS})
+    write_result(
+        "sae_features",
+        {**tables, "pairs": PAIRS, "kept_pairs": KEPT_PAIRS, "randoms": RANDOMS, "together": TOGETHER},
+    )
     write_table("sae-truth.md", "features", pd.DataFrame(map(_feature_row, tables["features"])))
     write_table("sae-truth.md", "sites", pd.DataFrame(map(_site_row, tables["sites"])))
     write_table("sae-truth.md", "early", pd.DataFrame(map(_early_row, tables["early"])))
 
 
 def _feature_row(line: dict[str, Any]) -> dict[str, str]:
-    effect, low, high = line["off"]
     return {
         "organism": line["organism"],
         "site": line["site"],
@@ -147,12 +163,22 @@ def _feature_row(line: dict[str, Any]) -> dict[str, str]:
         "chance": fixed(line["chance"]),
         "unedited": fixed(line["unedited"]),
         "other value": fixed(line["counterpart"]),
-        "turned off [95 %]": f"{fixed(effect)} {span(low, high)}",
-        "p": p_value(line["p"]),
-        "random features": span(*line["null"]),
+        "turned off [95 %]": _with_interval(line["off"]),
+        "random feature": span(*line["null"]),
         "doubled": fixed(line["doubled"]),
-        "others, turned off": ", ".join(f"{name} {fixed(value)}" for name, value in line["others"].items()),
+        f"the {TOGETHER} best turned off [95 %]": _with_interval(line["all off"]),
+        "p": p_value(line["p of all"]),
+        f"{TOGETHER} random features": span(*line["null of all"]),
+        f"the {TOGETHER} best doubled": fixed(line["all doubled"]),
+        f"others, the {TOGETHER} best turned off": ", ".join(
+            f"{name} {fixed(value)}" for name, value in line["others"].items()
+        ),
     }
+
+
+def _with_interval(numbers: Sequence[float]) -> str:
+    effect, low, high = numbers
+    return f"{fixed(effect)} {span(low, high)}"
 
 
 def _site_row(line: dict[str, Any]) -> dict[str, str]:

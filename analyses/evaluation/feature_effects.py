@@ -1,8 +1,9 @@
 """Causal effects of features: what the model does to every concept when a feature is turned off, or doubled.
 
 A feature that tells a value apart (AUROC) need not cause it. The features with the highest AUROC of each concept value
-are multiplied by each factor, at every token of the site and with the SAE's error kept, in whole generations of prompts
-with that value. Random features, changed in the same way on the same prompts, are the null.
+are multiplied by each factor, each alone and several at once, at every token of the site and with the SAE's error kept,
+in whole generations of prompts with that value. As many random features, changed in the same way on the same prompts,
+are the null.
 """
 
 import logging
@@ -10,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -40,8 +41,8 @@ from workbench.validation import validated
 _log = logging.getLogger(__name__)
 
 KIND = "feature-effects"
-SCHEMA_VERSION = 1
-CORRECTION = "Benjamini-Hochberg over all features and factors, by concept and scorer"
+SCHEMA_VERSION = 2
+CORRECTION = "Benjamini-Hochberg over all features, sets of features and factors, by concept and scorer"
 OF_ARM = ("effect", "effect_lo", "effect_hi", "p", "null_lo", "null_hi")
 UNEDITED, COUNTERPART = "clean", "corrupt"
 
@@ -96,7 +97,7 @@ def run_effects(
         if study.is_done(spec.result_name, spec):
             return study.result(spec.result_name)
         concepts = spec.concepts or tuple(study.spec.prompts.concepts)
-        chosen = chosen_features(trained, concepts, spec.features, spec.randoms, spec.seed)
+        chosen = chosen_features(trained, concepts, spec)
         arms = _arms(sae, trained, chosen, spec)
         contexts = {
             value: contexts_of_value(study, model, value, spec.pairs, spec.seed, spec.seeds)
@@ -123,25 +124,47 @@ def run_effects(
         return study.save_result(spec.result_name, result, spec, time.monotonic() - started)
 
 
+class FeatureSet(NamedTuple):
+    """Features that are changed at once: one, or several."""
+
+    features: tuple[int, ...]
+    is_random: bool = False
+
+    def arm(self, factor: float) -> str:
+        """Return the name of the arm that multiplies them by a factor."""
+        return f"{self.row} × {factor:g}"
+
+    @property
+    def row(self) -> str:
+        """What is changed, in words."""
+        if len(self.features) == 1:
+            return f"feature {self.features[0]}"
+        return f"features {', '.join(map(str, self.features))}"
+
+
 def chosen_features(
-    trained: xr.Dataset, concepts: Sequence[str], n: int, randoms: int, seed: int
-) -> dict[str, tuple[list[int], list[int]]]:
-    """Return, by value, the `n` features with the highest AUROC and up to `randoms` random others that are active.
+    trained: xr.Dataset, concepts: Sequence[str], spec: EffectsSpec
+) -> dict[str, list[FeatureSet]]:
+    """Return what is changed on prompts with each value: features with the highest AUROC, and random active ones.
+
+    Each of `spec.features` features alone, then the `spec.together` best at once, or, with fewer than twice as many
+    active features, half of these. As many random sets of either size are their null.
 
     Raises:
         UserError: if no value of these concepts has features with an AUROC.
     """
     found = {}
-    alive = set(trained["feature"].values[trained["alive"].values].tolist())
+    alive = trained["feature"].values[trained["alive"].values].tolist()
     for value in trained["value"].values.tolist():
-        areas = trained["auroc"].sel(value=value)
-        known = areas.dropna("feature")
+        known = trained["auroc"].sel(value=value).dropna("feature")
         if value.split("=", 1)[0] not in concepts or not known.size:
             continue
-        top = known["feature"].values[np.argsort(-known.values, kind="stable")[:n]].tolist()
-        others = sorted(alive - set(top))
-        drawn = random.Random(f"{value}-{seed}").sample(others, min(randoms, len(others)))
-        found[value] = (top, drawn)
+        best = known["feature"].values[np.argsort(-known.values, kind="stable")].tolist()
+        draw = random.Random(f"{value}-{spec.seed}")
+        together = min(spec.together, len(best) // 2)
+        found[value] = _with_randoms([(each,) for each in best[: spec.features]], alive, spec.randoms, draw)
+        if together > 1:
+            found[value] += _with_randoms([tuple(best[:together])], alive, spec.randoms, draw)
     if not found:
         raise UserError(
             f"No value of {', '.join(concepts)} has features with an AUROC. Trace more prompts, and train again."
@@ -149,8 +172,21 @@ def chosen_features(
     return found
 
 
+def _with_randoms(
+    chosen: Sequence[tuple[int, ...]], alive: Sequence[int], randoms: int, draw: random.Random
+) -> list[FeatureSet]:
+    """Return sets of one size, and up to this many random ones of the same size without any of their features."""
+    others = sorted(set(alive) - {feature for features in chosen for feature in features})
+    size = len(chosen[0])
+    if size == 1:
+        drawn: list[tuple[int, ...]] = [(each,) for each in draw.sample(others, min(randoms, len(others)))]
+    else:
+        drawn = [tuple(draw.sample(others, size)) for _ in range(randoms)]
+    return [*map(FeatureSet, chosen), *(FeatureSet(each, is_random=True) for each in drawn)]
+
+
 def _arms(
-    sae: SAE, trained: xr.Dataset, chosen: Mapping[str, tuple[list[int], list[int]]], spec: EffectsSpec
+    sae: SAE, trained: xr.Dataset, chosen: Mapping[str, list[FeatureSet]], spec: EffectsSpec
 ) -> dict[str, list[Arm]]:
     """Return the arms of each value: its features and the random ones, at every factor."""
     gate = gate_of(sae)
@@ -166,27 +202,27 @@ def _arms(
     return {
         value: [
             Arm(
-                name=_name(feature, factor),
-                row=str(feature),
+                name=each.arm(factor),
+                row=each.row,
                 column=f"{factor:g}",
-                edits=tuple(_changed(edit, feature, factor) for edit in edits),
+                edits=tuple(_changed(edit, each.features, factor) for edit in edits),
                 direction="necessity",
-                role="null" if feature in drawn else "cell",
-                null_of=_name(top[0], factor) if feature in drawn else "",
+                role="null" if each.is_random else "cell",
+                null_of=_first_of_size(sets, each).arm(factor) if each.is_random else "",
             )
-            for feature in (*top, *drawn)
+            for each in sets
             for factor in spec.factors
         ]
-        for value, (top, drawn) in chosen.items()
+        for value, sets in chosen.items()
     }
 
 
-def _name(feature: int, factor: float) -> str:
-    return f"feature {feature} × {factor:g}"
+def _first_of_size(sets: Sequence[FeatureSet], like: FeatureSet) -> FeatureSet:
+    return next(each for each in sets if len(each.features) == len(like.features))
 
 
-def _changed(edit: Edit, feature: int, factor: float) -> Edit:
-    changed: dict[str, Any] = {"features": (feature,), "strength": factor - 1}
+def _changed(edit: Edit, features: tuple[int, ...], factor: float) -> Edit:
+    changed: dict[str, Any] = {"features": features, "strength": factor - 1}
     return replace(edit, parameters=replace(edit.parameters, **changed))
 
 
@@ -195,19 +231,19 @@ def _dataset(
     sweep: Sweep,
     contexts: Mapping[str, Sequence[PairContext]],
     arms: Mapping[str, Sequence[Arm]],
-    chosen: Mapping[str, tuple[list[int], list[int]]],
+    chosen: Mapping[str, list[FeatureSet]],
     spec: EffectsSpec,
     trained: xr.Dataset,
 ) -> xr.Dataset:
-    """Return the effects of every feature at every factor on every concept, labelled."""
+    """Return the effects of every feature and set of features at every factor on every concept, labelled."""
     parts = []
-    for value, (top, drawn) in chosen.items():
+    for value, sets in chosen.items():
         score = own_scores(sweep, study, contexts[value], arms[value], list(study.spec.prompts.concepts))
         resolution = RESOLUTION[study.model["dtype"]]
         change = changes(score, value.split("=", 1)[0], resolution, unsteered=UNEDITED)
-        found = _of_value(effects(change), [*top, *drawn], spec.factors)
+        found = _of_value(effects(change), sets, spec.factors)
         found["unedited"] = score.sel(arm=UNEDITED).mean(("pair", "seed")).reset_coords(drop=True)
-        parts.append(_labelled(found, value, top, drawn, len(contexts[value]), trained))
+        parts.append(_labelled(found, value, sets, len(contexts[value]), trained))
     result = xr.concat(parts, "cell", data_vars="all").assign_coords(
         cell=range(sum(p.sizes["cell"] for p in parts))
     )
@@ -231,23 +267,24 @@ def _dataset(
     )
 
 
-def _of_value(found: xr.Dataset, features: Sequence[int], factors: Sequence[float]) -> xr.Dataset:
+def _of_value(found: xr.Dataset, sets: Sequence[FeatureSet], factors: Sequence[float]) -> xr.Dataset:
     """Return the effects of a value's features by (cell, factor, concept, scorer), and those of the counterparts.
 
-    The random features are a null of all features of the value.
+    The random sets of a size are a null of all of this size.
     """
     of_factors = [
         found[list(OF_ARM)]
-        .sel(arm=[_name(feature, factor) for feature in features])
+        .sel(arm=[each.arm(factor) for each in sets])
         .reset_coords(drop=True)
-        .assign_coords(arm=range(len(features)))
+        .assign_coords(arm=range(len(sets)))
         .rename(arm="cell")
         for factor in factors
     ]
     of_cells = xr.concat(of_factors, xr.DataArray(list(factors), dims="factor", name="factor"))
     of_cells = of_cells.transpose("cell", "factor", "concept", "scorer")
+    first = [sets.index(_first_of_size(sets, each)) for each in sets]
     for name in ("null_lo", "null_hi"):
-        of_cells[name] = of_cells[name].isel(cell=0, drop=True).broadcast_like(of_cells["effect"])
+        of_cells[name] = of_cells[name].isel(cell=first).assign_coords(cell=of_cells["cell"])
     control = found.sel(arm=COUNTERPART).reset_coords(drop=True)
     for name, effect in (("control", "effect"), ("control_lo", "effect_lo"), ("control_hi", "effect_hi")):
         of_cells[name] = control[effect]
@@ -255,16 +292,17 @@ def _of_value(found: xr.Dataset, features: Sequence[int], factors: Sequence[floa
 
 
 def _labelled(
-    found: xr.Dataset, value: str, top: list[int], drawn: list[int], pairs: int, trained: xr.Dataset
+    found: xr.Dataset, value: str, sets: Sequence[FeatureSet], pairs: int, trained: xr.Dataset
 ) -> xr.Dataset:
-    """Add what a value's cells are: the value, the feature, its AUROC and its role."""
-    features = [*top, *drawn]
+    """Add what a value's cells are: the value, the features, the lowest of their AUROCs and their role."""
+    areas = trained["auroc"].sel(value=value)
     return found.assign(
         {
-            "value": ("cell", [value] * len(features)),
-            "feature": ("cell", features),
-            "auroc": ("cell", trained["auroc"].sel(value=value, feature=features).values),
-            "role": ("cell", ["cell"] * len(top) + ["null"] * len(drawn)),
-            "n_pairs": ("cell", [pairs] * len(features)),
+            "value": ("cell", [value] * len(sets)),
+            "features": ("cell", [", ".join(map(str, each.features)) for each in sets]),
+            "size": ("cell", [len(each.features) for each in sets]),
+            "auroc": ("cell", [float(areas.sel(feature=list(each.features)).min()) for each in sets]),
+            "role": ("cell", ["null" if each.is_random else "cell" for each in sets]),
+            "n_pairs": ("cell", [pairs] * len(sets)),
         }
     )

@@ -54,17 +54,28 @@ class EvaluationSpec(_Spec):
 class EffectsSpec(_Spec):
     """Which features are changed, by how much, and on which prompts.
 
-    Of each concept value, the features with the highest AUROC are changed on prompts with that value, as are `randoms`
-    random features as a null.
+    Of each concept value, the features with the highest AUROC are changed on prompts with that value, each alone and
+    `together` of them at once, as are random ones as a null.
     """
 
     concepts: Names = Field((), description="Concept whose features are changed; by default all.")
     features: int = Field(3, ge=1, le=MOST_RUNS, description="Features of each concept value.")
+    together: int = Field(
+        16,
+        ge=0,
+        le=MOST_RUNS,
+        description="The best features of each concept value that are also changed all at once; 0 for none.",
+    )
     factors: tuple[float, ...] = Field(
         (0.0, 2.0), min_length=1, description="Factor by which the activations are multiplied."
     )
     pairs: int = Field(12, ge=1, le=MOST_RUNS, description="Prompts with each value, with a counterpart.")
-    randoms: int = Field(5, ge=0, le=MOST_RUNS, description="Random features of each value, as a null.")
+    randoms: int = Field(
+        5,
+        ge=0,
+        le=MOST_RUNS,
+        description="Random features, and random sets of features, of each value, as a null.",
+    )
     ignore_gate: bool = Field(False, description="Change features also at steps that the gate closes.")
 
     _distinct = field_validator("scorers", "concepts", "factors")(distinct)

@@ -20,8 +20,12 @@ from workbench.models.ace_step import AceStep15
 from workbench.sae.gate import Gate, GatedStep, set_gate
 from workbench.studies.study import Study
 
-OPTIONS = {"pairs": 2, "features": 1, "randoms": 1, "concepts": ["mood"], "ignore_gate": True}
+OPTIONS = {"pairs": 2, "features": 1, "together": 3, "randoms": 1, "concepts": ["mood"], "ignore_gate": True}
 VALUES = ["mood=happy", "mood=sad"]
+
+
+def features_of(cell: xr.Dataset) -> list[int]:
+    return [int(each) for each in str(cell["features"].item()).split(", ")]
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +48,13 @@ def test_it_has_its_schema_and_is_saved(evaluated_study: Study, result: xr.Datas
     assert {name: variable.dims for name, variable in result.data_vars.items()} == {
         **dict.fromkeys(of_effects, ("cell", "factor", "concept", "scorer")),
         **dict.fromkeys(of_prompts, ("cell", "concept", "scorer")),
-        **dict.fromkeys(("value", "feature", "auroc", "role", "n_pairs"), ("cell",)),
+        **dict.fromkeys(("value", "features", "size", "auroc", "role", "n_pairs"), ("cell",)),
     }
     assert result["factor"].values.tolist() == [0.0, 2.0]
     assert result["concept"].values.tolist() == list(PROMPTS.concepts)
-    assert result["value"].values.tolist() == [value for value in VALUES for _ in range(2)]
-    assert result["role"].values.tolist() == ["cell", "null"] * 2
+    assert result["value"].values.tolist() == [value for value in VALUES for _ in range(4)]
+    assert result["role"].values.tolist() == ["cell", "null"] * 4
+    assert result["size"].values.tolist() == [1, 1, 3, 3] * 2
     assert (result.attrs["kind"], result.attrs["sae"], result.attrs["site"]) == (
         "feature-effects",
         OTHER,
@@ -63,23 +68,39 @@ def test_the_features_are_those_with_the_highest_auroc(evaluated_study: Study, r
     for cell in range(result.sizes["cell"]):
         of_cell = result.isel(cell=cell)
         areas = trained["auroc"].sel(value=of_cell["value"].item())
-        assert of_cell["auroc"].item() == areas.sel(feature=of_cell["feature"].item())
+        changed = features_of(of_cell)
+        of_set = sorted(areas.sel(feature=changed).values.tolist())
+        assert (len(set(changed)), of_set[0]) == (of_cell["size"].item(), of_cell["auroc"].item())
         if of_cell["role"].item() == "cell":
-            assert of_cell["auroc"].item() == areas.max()
+            assert of_set == sorted(areas.dropna("feature").values.tolist())[-len(changed) :]
         else:
-            assert of_cell["feature"].item() in trained["feature"].values[trained["alive"].values]
+            best = features_of(result.isel(cell=cell - 1))
+            alive = trained["feature"].values[trained["alive"].values].tolist()
+            assert set(changed) <= set(alive) - set(best)
 
 
-def test_effects_by_hand(evaluated_study: Study, tiny: AceStep15, result: xr.Dataset) -> None:
-    """Of the feature of sadness turned off and doubled, on two sad prompts, for every concept."""
-    cell = result.isel(cell=2, scorer=0)
-    feature, sae = int(cell["feature"]), load_sae(evaluated_study, OTHER)
+def test_a_set_is_at_most_half_of_the_features(evaluated_study: Study) -> None:
+    trained = evaluated_study.result(f"sae-{OTHER}")
+    known = trained["auroc"].sel(value="mood=sad").dropna("feature").sizes["feature"]
+    spec = asked_effects(evaluated_study, OTHER, **{**OPTIONS, "together": 10_000})
+    sets = chosen_features(trained, ["mood"], spec)["mood=sad"]
+    assert [len(each.features) for each in sets] == [1, 1, known // 2, known // 2]
+    assert not set(sets[2].features) & set(sets[3].features)
+    spec = asked_effects(evaluated_study, OTHER, **{**OPTIONS, "together": 0})
+    assert [len(each.features) for each in chosen_features(trained, ["mood"], spec)["mood=sad"]] == [1, 1]
+
+
+@pytest.mark.parametrize("place", [4, 6])
+def test_effects_by_hand(evaluated_study: Study, tiny: AceStep15, result: xr.Dataset, place: int) -> None:
+    """Of the best feature of sadness, and the best three, turned off and doubled, for every concept."""
+    cell = result.isel(cell=place, scorer=0)
+    features, sae = features_of(cell), load_sae(evaluated_study, OTHER)
     changes = []
     for context in contexts_of_value(evaluated_study, tiny, "mood=sad", 2, 0, 1):
         clip = Clip(context.pair.clean.text, context.seeds[0])
         assert "sad" in clip.prompt
         edits = [
-            edit_features(sae, feature, SITE, strength, passes=("cond",), ignore_gate=True)
+            edit_features(sae, features, SITE, strength, passes=("cond",), ignore_gate=True)
             for strength in (-1.0, 1.0)
         ]
         made = tiny.generate_batch(
@@ -95,8 +116,8 @@ def test_effects_by_hand(evaluated_study: Study, tiny: AceStep15, result: xr.Dat
 
 def test_the_null_and_the_correction(result: xr.Dataset) -> None:
     """Random features are the null of the features beside them, and count in no correction."""
-    cells = result.isel(cell=[0, 2])
-    nulls = result.isel(cell=[1, 3])
+    cells = result.isel(cell=[0, 2, 4, 6])
+    nulls = result.isel(cell=[1, 3, 5, 7])
     assert (cells["null_lo"].values <= nulls["effect"].values + 1e-12).all()
     assert (nulls["effect"].values <= cells["null_hi"].values + 1e-12).all()
     assert nulls["p_adjusted"].isnull().all()
@@ -122,7 +143,7 @@ def test_steps_that_the_gate_closes_are_left_out(
     monkeypatch.setattr(feature_effects, "load_sae", lambda *_: sae)
     spec = asked_effects(evaluated_study, OTHER, **{**OPTIONS, "ignore_gate": False})
     trained = evaluated_study.result(f"sae-{OTHER}")
-    chosen = chosen_features(trained, ["mood"], 1, 1, 0)
+    chosen = chosen_features(trained, ["mood"], spec)
     explained = {"steps": (0, 1, 2), "sigmas": (1.0, 0.6, 0.3), "loss_recovered": (None,) * 3}
     set_gate(sae, Gate(explained_variance=(0.9, 0.1, 0.8), **explained))
     arms = feature_effects._arms(sae, trained, chosen, spec)["mood=sad"]
@@ -139,6 +160,7 @@ def test_steps_that_the_gate_closes_are_left_out(
         ({"factors": [1.0]}, "A factor of 1"),
         ({"factors": []}, "factors"),
         ({"features": 0}, "features must be at least 1"),
+        ({"together": -1}, "together must be at least 0"),
     ],
 )
 def test_what_cannot_be_asked_for(evaluated_study: Study, options: dict[str, object], words: str) -> None:
@@ -148,8 +170,9 @@ def test_what_cannot_be_asked_for(evaluated_study: Study, options: dict[str, obj
 
 def test_the_table_has_a_line_for_each_feature_and_factor(result: xr.Dataset) -> None:
     table = effects_summary(result)
-    assert table["responds to"].tolist() == [value for value in VALUES for _ in range(2)]
-    assert table["factor"].tolist() == ["0", "2"] * 2
-    own = result["effect"].isel(cell=2, scorer=0).sel(factor=2.0, concept="mood").item()
-    assert table["change [95 %]"][3].startswith(fixed(own))
-    assert table["other concepts"][3].split(", ")[0].startswith("tempo ")
+    assert table["responds to"].tolist() == [value for value in VALUES for _ in range(4)]
+    assert table["factor"].tolist() == ["0", "2"] * 4
+    assert table["feature"].tolist()[4:] == [*[result["features"].values[4]] * 2, *["the 3 best"] * 2]
+    own = result["effect"].isel(cell=4, scorer=0).sel(factor=2.0, concept="mood").item()
+    assert table["change [95 %]"][5].startswith(fixed(own))
+    assert table["other concepts"][5].split(", ")[0].startswith("tempo ")
