@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.sae.base import SAE, Objective, SAEConfig, TrainingBatch, TrainingStep
 from workbench.sae.settings import StandardSettings
@@ -41,7 +41,11 @@ class FreeDecoder(Objective):
     initial_norm: ClassVar[float] = 0.1
 
     def constrain_gradient(self, sae: SAE) -> None:
-        """Leave the gradient as it is."""
+        """Clip the gradient's norm, as SAELens does: to 1, of a loss that is summed over channels.
+
+        The first gradients are so large that Adam, which remembers a thousand steps, would take small steps long after.
+        """
+        nn.utils.clip_grad_norm_(sae.parameters(), 1 / sae.config.d_out)
 
     def constrain(self, sae: SAE) -> None:
         """Leave the decoder rows as they are."""
