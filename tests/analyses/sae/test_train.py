@@ -12,6 +12,7 @@ from analyses.sae.spec import DEAD_AFTER
 from analyses.sae.stream import Scaled
 from analyses.sae.train import Trainer, TrainSpec, initial_sae, train_sae, train_spec
 from cache.errors import UserError
+from tests.tolerances import assert_close
 from workbench.sae.base import SAE
 from workbench.sae.topk import TopKObjective
 
@@ -233,3 +234,20 @@ def test_progress_is_told() -> None:
 def test_rows_that_cannot_train(rows: np.ndarray) -> None:
     with pytest.raises(UserError, match="finite and not all equal"):
         train_sae(Shuffled(rows, 10), SPEC)
+
+
+def test_a_step_is_adams_on_the_gradient_across_the_decoder_rows() -> None:
+    rate, eps = SPEC.learning_rate, 1e-8
+    unscaled = Scale(torch.zeros(1, CHANNELS), torch.ones(1, 1), (), np.ones(1))
+    trainer = Trainer(SPEC, [unscaled])
+    rows = torch.from_numpy(planted_rows()[1][:64]) / 7
+    before = {name: value.clone() for name, value in trainer.sae.state_dict().items()}
+    trainer.step(1, Scaled(rows, rows))
+    sae, w_dec = trainer.sae, before["W_dec"]
+    gradient = {name: value.grad for name, value in sae.named_parameters()}
+    # The gradient is left without the part along the rows, and the first step is that of its sign.
+    assert_close((gradient["W_dec"] * w_dec).sum(1), torch.zeros(len(w_dec)))
+    moved = {name: before[name] - rate * slope / (slope.abs() + eps) for name, slope in gradient.items()}
+    moved["W_dec"] /= moved["W_dec"].norm(dim=1, keepdim=True)
+    for name, value in moved.items():
+        assert_close(sae.state_dict()[name], value)
