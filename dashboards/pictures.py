@@ -33,8 +33,8 @@ def _spectrogram(study_path: Path, name: str, version: Identity) -> bytes:
 
 
 def warm_up() -> None:
-    """Draw a short silence, so that the first visitor does not wait for librosa to load and compile."""
-    mel_spectrogram(np.zeros((1, 4096), dtype=np.float32), 16000)
+    """Draw a short silence, so that the first visitor does not wait for librosa and Pillow to load."""
+    _png(mel_spectrogram(np.zeros((1, 4096), dtype=np.float32), 16000), CMAP)
 
 
 def activation_png(trace: xr.DataArray) -> bytes:
@@ -69,5 +69,7 @@ def activation_svg(trace: xr.DataArray, maximum: float) -> str:
 def _png(levels: Float[np.ndarray, "row column"], colours: Colormap) -> bytes:
     """Levels from 0 to 1 as a PNG, row 0 at the top."""
     buffer = io.BytesIO()
-    imsave(buffer, colours(np.clip(levels, 0, 1), bytes=True), format="png")
+    # The default level, 6, takes four times as long for a tenth fewer bytes.
+    fast = {"compress_level": 1}
+    imsave(buffer, colours(np.clip(levels, 0, 1), bytes=True), format="png", pil_kwargs=fast)
     return buffer.getvalue()
