@@ -4,6 +4,7 @@ from typing import Any
 
 import dash
 import dash_mantine_components as dmc
+import pandas as pd
 import plotly.graph_objects as go
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
@@ -62,11 +63,12 @@ def layout(context: Context, query: Query) -> Component:
         id="sae-name", data=data, value=_name(query, names), allowDeselect=False, size="xs", w=260
     )
     search = dmc.TextInput(id="feature-search", placeholder="Search, e.g. violin", size="xs", w=120)
+    table = row_grid("features-grid", _columns(), height=640)
     training = figure_panel("sae-training", "Training", TRAINING_HELP, html.Div(id="sae-numbers"))
     quality = figure_panel("sae-quality", "Quality by step", QUALITY_HELP, html.Div(id="sae-gate"))
     return dmc.Grid(
         [
-            dmc.GridCol(panel("Features", _grid(), help=TABLE_HELP, actions=[search, chooser]), span=12),
+            dmc.GridCol(panel("Features", table, help=TABLE_HELP, actions=[search, chooser]), span=12),
             dmc.GridCol(feature_card.layout(), span=12),
             dmc.GridCol(training, span=24),
             dmc.GridCol(quality, span=24),
@@ -86,8 +88,9 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
     return {"sae": names, "feature": [str(feature) for feature in result["feature"].values]}
 
 
-def _grid() -> Component:
-    columns = [
+def _columns() -> list[dict[str, Any]]:
+    """The table's columns."""
+    return [
         {"field": "feature", "width": 68, **_filter("Number")},
         {
             "field": "best_value",
@@ -124,7 +127,6 @@ def _grid() -> Component:
         },
         {"field": "alive", "width": 52, **_filter("Text")},
     ]
-    return row_grid("features-grid", columns, height=640)
 
 
 def _filter(kind: str) -> dict[str, Any]:
@@ -176,14 +178,10 @@ def register(app: dash.Dash, context: Context) -> None:
     def show_autoencoder(name: str | None, search: str | None) -> tuple[Any, ...]:
         spec, by_step = SaeTrainingSpec(name=str(name)), SaeQualitySpec(name=str(name))
         table = features_frame(load_result(study, spec.result_name))
-        table = table.sort_values("best_auroc", ascending=False, kind="stable")
-        table = table.assign(
-            id=table["feature"].astype(str), alive=table["alive"].map({True: "yes", False: "dead"})
-        )
-        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        rows = _rows(table)
         picture: go.Figure = sae_training.draw_screen(sae_training.make_table(study, spec))
         chosen = read_query(search).get("feature")
-        chosen = chosen if chosen in set(table["id"]) else None
+        chosen = chosen if chosen in {row["id"] for row in rows} else None
         selected = {"ids": [chosen]} if chosen else []
         place = {"rowId": chosen, "rowPosition": "middle"} if chosen else None
         steps = sae_quality.make_table(study, by_step)
@@ -203,6 +201,14 @@ def register(app: dash.Dash, context: Context) -> None:
     )
     def search_table(text: str | None, options: dict[str, Any] | None) -> dict[str, Any]:
         return {**(options or {}), "quickFilterText": text or ""}
+
+
+def _rows(features: pd.DataFrame) -> list[dict[str, Any]]:
+    """The table's rows, highest AUROC first, with no more than its columns: there may be tens of thousands of rows."""
+    table = features.sort_values("best_auroc", ascending=False, kind="stable")
+    table = table.assign(alive=table["alive"].map({True: "yes", False: "dead"}))
+    table = table[[column["field"] for column in _columns()]].assign(id=table["feature"].astype(str))
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def _name(query: Query, names: list[str]) -> str:

@@ -21,7 +21,7 @@ from dashboards.links import read_query
 from dashboards.pages import comparison, features, overview, patching, patching_cell, probes
 from dashboards.results import load_result
 from dashboards.shell import shell
-from tests.dashboards.synthetic_study import STOPPED, make_study
+from tests.dashboards.synthetic_study import FEATURES, STOPPED, make_study
 from workbench.studies.study import Study
 
 
@@ -252,6 +252,21 @@ def test_what_cannot_be_compared_is_a_sentence_on_the_page(study: Study, tmp_pat
 def test_a_study_with_patching_only_from_elsewhere_opens(tmp_path: Any) -> None:
     app = create_app(make_study(tmp_path, results=False).path)
     assert app.server.test_client().get("/patching").status_code == 200
+
+
+def test_the_table_of_features_is_sent_no_more_than_its_columns(app: dash.Dash, study: Study) -> None:
+    rows = callback(app, features, "show_autoencoder")("tf4.cross_attn", "")[0]
+    (table,) = [
+        part
+        for part in features.layout(Context(study), {})._traverse()
+        if getattr(part, "id", "") == "features-grid"
+    ]
+    fields = {column["field"] for column in table.columnDefs}
+    assert len(rows) == FEATURES
+    assert {frozenset(row) for row in rows} == {frozenset(fields | {"id"})}
+    best = [row["best_auroc"] for row in rows if row["alive"] == "yes"]
+    assert best == sorted(best, reverse=True)
+    assert [row["best_auroc"] for row in rows[len(best) :]] == [None] * (FEATURES - len(best))
 
 
 def test_the_page_explains_dead_features_as_the_caption_does(app: dash.Dash, study: Study) -> None:
