@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from dashboards.drawing import palette
 from dashboards.drawing.measure import fitting_names
 from dashboards.drawing.paper import Width, new_figure
-from dashboards.drawing.screen import LONGEST_NAME, plain, style
+from dashboards.drawing.screen import plain, style
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import Options, SaeFigureSpec, best_row, check_choice
 from dashboards.numbers import compared_p, fixed, span
@@ -24,6 +24,9 @@ from workbench.studies.study import Study
 UPPER, GAP = 170, 75  # pixels of the upper panels on screen, and between them and the lower one
 MAX_ON_SCREEN = 40  # concept values shown; hundreds would be unreadable
 MAX_ON_PAPER = 30
+LONGEST_ON_SCREEN = (
+    24  # characters of a value's name, which all panels make room for; hovering shows it whole
+)
 LONGEST_LABEL = 90.0  # points
 SCREEN_COLOUR = palette.SEQUENTIAL[5]
 PAPER_COLOUR = palette.SEQUENTIAL[6]
@@ -161,7 +164,7 @@ def _screen_scores(figure: go.Figure, panel: pd.DataFrame) -> None:
     )
     figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], row=2, col=1)
     figure.update_xaxes(title={"text": "0.5 = chance", "font": {"size": 11}, "standoff": 4}, row=2, col=1)
-    names = [plain(label, LONGEST_NAME) for label in panel["label"]]
+    names = [plain(label, LONGEST_ON_SCREEN) for label in panel["label"]]
     figure.update_yaxes(tickvals=places, ticktext=names, tickfont={"size": 10}, row=2, col=1)
 
 

@@ -89,7 +89,7 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
 
 
 def _columns() -> list[dict[str, Any]]:
-    """The table's columns."""
+    """The table's columns; a long name takes at most three lines, and hovering shows it whole."""
     return [
         {"field": "feature", "width": 68, **_filter("Number")},
         {
@@ -98,6 +98,7 @@ def _columns() -> list[dict[str, Any]]:
             "flex": 1,
             "minWidth": 110,
             "tooltipField": "best_value",
+            "cellClass": "three-lines",
             **WRAPPED,
             **_filter("Text"),
         },

@@ -56,6 +56,16 @@ def test_training_and_feature_figures_draw_their_tables(study: Study) -> None:
     assert np.isnan(bars.error_x.arrayminus).sum() == len(scores) - 1
 
 
+def test_a_long_name_leaves_room_for_the_panels_and_is_whole_on_hover(study: Study) -> None:
+    table = table_of(study, "feature", feature=5)
+    long = "instrument=a slow fingerpicked nylon-string acoustic guitar"
+    table.loc[table["label"] == "instrument=violin", "label"] = long
+    figure = feature.draw_screen(table)
+    names = figure.layout.yaxis3.ticktext
+    assert max(map(len, names)) == feature.LONGEST_ON_SCREEN < len(long)
+    assert long in dict(figure.data[2].customdata)
+
+
 def test_one_feature_in_one_clip_is_drawn_over_its_time(study: Study) -> None:
     options = {"name": SITE, "feature": 5, "clip": 3}
     table = table_of(study, "feature-clip", **options)
