@@ -33,6 +33,7 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "step": {"probes": ("sigma",), "sae": ("sigma", "gated", *(f"step_{name}" for name in STEP_MEASURES))},
     "concept": {"probes": ("chance", "n", "groups", "held_together")},
     "train_step": {"sae": MEASURES},
+    "scaled": {"sae": ("mean_to_spread",)},
     "": {"sae": tuple(f"final_{name}" for name in MEASURES)},
     "feature": {"sae": ("density", "max_activation", "mean_activation", "alive", "label")},
     "feature rank": {"sae": ("top_clip", "top_activation", "top_second", "top_step")},

@@ -24,7 +24,7 @@ from workbench.studies.study import Study
 SCHEMA_VERSIONS = {"patching": 5, "probes": 3, "sae": 5, "steering": 2}
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae train", "steering": "steer apply"}
 LADDER = "ladder-"  # with which the names of ladders begin, unless they were named
-# The variables that pages and figures read from each kind of result, and the labels that must not be empty.
+# The variables that pages and figures read from each kind of result, and which must not be empty.
 _VARIABLES = {
     "patching": (
         *("score", "audio", "noise_seed", "agreement", "row", "column", "direction", "role"),
@@ -35,7 +35,7 @@ _VARIABLES = {
     "sae": (
         *("train_step", "rank", "value", "density", "max_activation", "mean_activation", "alive", "top_clip"),
         *("top_activation", "top_second", "top_step", "hist_edge", "hist_count", "step_profile", "auroc"),
-        *("auroc_shuffled", "p_adjusted", "label", "sigma", "gated"),
+        *("auroc_shuffled", "p_adjusted", "label", "sigma", "gated", "mean_to_spread"),
         *("quantile", "quantile_clip", "quantile_activation", "quantile_second", "quantile_step"),
         *(f"{name}{end}" for name in SCORES for end in ("", "_lo", "_hi")),
         *(f"{by}_{what}" for by, measure in NEARNESS.items() for what in ("neighbour", measure)),
@@ -59,7 +59,7 @@ _VARIABLES = {
 _LABELS = {
     "patching": ("concept", "arm", "scorer", "pair", "seed"),
     "probes": ("concept", "site", "step"),
-    "sae": ("feature", "step"),
+    "sae": ("feature", "step", "mean_to_spread"),
     "steering": ("concept", "arm", "scorer", "pair", "seed"),
 }
 _ATTRIBUTES = {

@@ -23,6 +23,7 @@ from dashboards.numbers import fixed, percent, significant
 from dashboards.pages import feature_card
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, sae_names
+from dashboards.summaries import mean_to_spread
 from dashboards.tables.features import features_frame
 from workbench.studies.study import Study
 
@@ -251,7 +252,7 @@ def _numbers(study: Study, spec: SaeTrainingSpec) -> Component:
             "held-out dead features": DEAD_FEATURES,
         },
     )
-    note = f"Explained variance is {convention}. {DEAD_FEATURES}"
+    note = f"Explained variance is {convention}. {DEAD_FEATURES} {mean_to_spread(result)}"
     return html.Div([metrics, dmc.Text(note, size="xs", c="dimmed", mb="xs")])
 
 

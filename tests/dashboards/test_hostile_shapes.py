@@ -126,6 +126,11 @@ CASES = [
         replaced("label", lambda old: ("feature", ["?"] * old.size)),
         "labels that are not values of concepts",
     ),
+    (
+        "sae-tf3.cross_attn",
+        replaced("mean_to_spread", lambda old: old.astype(str)),
+        "values of mean_to_spread that are not numbers",
+    ),
     ("sae-tf3.cross_attn", replaced("label", lambda old: old == ""), "values of label that are not text"),
     ("sae-tf3.cross_attn", replaced("p_adjusted", lambda old: old + 3), "values of p_adjusted outside"),
     ("steering-tempo", audio("../secret.flac"), "names recordings outside"),

@@ -277,6 +277,7 @@ def test_the_page_explains_dead_features_as_the_caption_does(app: dash.Dash, stu
         sae_training.training_frame(load_result(study, "sae-tf4.cross_attn")), "tf4.cross_attn"
     )
     assert f"no token of the last {DEAD_AFTER} training steps" in sae_training.DEAD
+    assert "The mean of the inputs has 1.25 times the norm of the spread about it." in shown
     text = (Path(__file__).parents[2] / "docs" / "reference" / "results.md").read_text()
     row = "`dead_fraction` | train_step | fraction of the features that fired on no token of the last"
     assert f"{row} {DEAD_AFTER} training steps" in text
