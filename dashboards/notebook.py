@@ -196,7 +196,9 @@ class OpenStudy:
 
     @takes(TrainSettings, *SETTINGS)
     def train_sae(self, site: str, name: str = "", **options: Any) -> SaeResult:
-        """Train a sparse autoencoder on a recorded site and describe its features, as `workbench sae train` does.
+        """Train a sparse autoencoder on a site and describe its features, as `workbench sae train` does.
+
+        The site is a recorded one, or any one with `source="generation"`.
 
         It is kept by its name; without one it is called like the site, or if that one exists `<site>-2`, and so on.
         `options` are those of `analyses.sae.train.train_spec`: k, expansion, train_steps …

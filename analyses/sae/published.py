@@ -9,6 +9,7 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict
 
 from analyses.sae.export import check_new
+from analyses.sae.generated import clip_reader
 from analyses.sae.names import PREFIX, chosen_name
 from analyses.sae.rows import by_clip
 from analyses.sae.run import describe, save_sae
@@ -86,6 +87,8 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu", name:
             {"train_step": [0], "scaled": [-1]},
             {"input_scale": scale.error_factor},
         )
-        result = describe(study, name, sae.to(device), untrained, clips, site, pass_name)
+        result = describe(
+            study, name, sae.to(device), untrained, clips, site, pass_name, clip_reader(study, None)
+        )
         result = result.assign_attrs(published=origin.source)
         return save_sae(study, name, sae, result, spec, time.monotonic() - started)

@@ -16,10 +16,11 @@ from pydantic import BaseModel
 from analyses.sae.codes import Axes, encode_clip, keep_codes, new_codes, write_codes
 from analyses.sae.distributed import of_first, process_group
 from analyses.sae.features import feature_table
+from analyses.sae.generated import ClipReader, GeneratedClips, clip_reader, generated_clips
 from analyses.sae.metrics import EXPLAINED_VARIANCE
 from analyses.sae.names import FOLDER, PREFIX, chosen_names, has_sae, sae_folder
 from analyses.sae.quality import gate, quality
-from analyses.sae.rows import by_clip, split_by_prompt
+from analyses.sae.rows import split_by_prompt
 from analyses.sae.stream import ResumableRows
 from analyses.sae.train import TrainSpec, train_spec
 from analyses.sae.training import Training, check_together
@@ -94,6 +95,9 @@ def run_saes(
 ) -> list[xr.Dataset]:
     """Train SAEs in one pass over the activations, save each in `sae/<name>/` and its result as "sae-<name>".
 
+    The activations are cached ones, or, with the source "generation", those of clips that the study's model generates
+    meanwhile (`analyses.sae.generated`).
+
     Without a `name` each is called like its site, or if that one exists `<site>-2`, and so on; with one, several are
     `<name>`, `<name>-2`, and so on. Those that the study has are not trained again. A training that was killed goes on
     from its state, which the study keeps (`analyses.sae.training_state`), to the same weights.
@@ -110,7 +114,7 @@ def run_saes(
         device: torch device.
         progress: called as `progress(done, total)` with training steps.
         name: the name to keep them by.
-        note: called with a sentence if a kept state cannot be used.
+        note: called with a sentence on how much will be generated, and if a kept state cannot be used.
         job: (k, n) trains only the k-th of n parts of the SAEs, so that several processes can share the work, each
             with SAEs of its own, which are named and trained as in one process.
 
@@ -135,7 +139,8 @@ def run_saes(
         is_missing = [not _is_trained(study, *each) for each in zip(specs, names, strict=True)]
         missing = [spec for spec, lacks in zip(specs, of_first(is_missing, ranks), strict=True) if lacks]
         state = TrainingState(study, specs, note)
-        rows, held_out = training_rows(study, specs[0], device)
+        generated = generated_clips(study, specs, device, note) if missing else None
+        rows, held_out = training_rows(study, specs[0], device, generated)
         training = Training(specs, rows, study.cache.plan.steps, state, device, ranks)
         trained = training.run(missing, progress) if missing else []
         if not ranks.is_first:
@@ -143,7 +148,8 @@ def run_saes(
         made = {}
         for spec, sae, curves in trained:
             own = names[specs.index(spec)]
-            result = describe(study, own, sae.to(device), curves, held_out, spec.site, spec.pass_name)
+            read = clip_reader(study, generated)
+            result = describe(study, own, sae.to(device), curves, held_out, spec.site, spec.pass_name, read)
             made[own] = save_sae(study, own, sae, result, spec, (time.monotonic() - started) / len(trained))
         state.remove()
         return [made[each] if each in made else study.result(PREFIX + each) for each in names]
@@ -151,28 +157,29 @@ def run_saes(
 
 def check_spec(study: Study, spec: TrainSpec) -> None:
     """Raise UserError for a spec that does not fit the study or itself."""
-    cache = study.cache
-    cache.channels(spec.site)
-    cache.positions("pass", [spec.pass_name])
+    if spec.source == "cache":
+        for site in spec.sites:
+            study.cache.channels(site)
+        study.cache.positions("pass", [spec.pass_name])
     is_transcoder = "d_out" in type(spec.objective).model_fields
     if is_transcoder != bool(spec.target_site):
         raise UserError(
             "A transcoder needs a target site, and nothing else has one: use --architecture topk_transcoder with "
             "--target-site."
         )
-    if spec.target_site:
-        cache.channels(spec.target_site)
-        if spec.input_scale != "global":
-            raise UserError("The inputs of a transcoder are scaled globally: use --input-scale global.")
+    if spec.target_site and spec.input_scale != "global":
+        raise UserError("The inputs of a transcoder are scaled globally: use --input-scale global.")
 
 
 def training_rows(
-    study: Study, spec: TrainSpec, device: str
+    study: Study, spec: TrainSpec, device: str, generated: GeneratedClips | None = None
 ) -> tuple[Callable[[str, str], ResumableRows], list[int]]:
-    """Return what gives the training rows of a site and pass, and the held-out clips."""
+    """Return what gives the training rows of a site and pass, cached or generated ones, and the held-out clips."""
     training, held_out = split_by_prompt(study.clips, spec.held_out_fraction, spec.data_seed)
 
     def rows(site: str, pass_name: str) -> ResumableRows:
+        if generated:
+            return generated.rows(site, pass_name, spec.batch_size)
         return study.cache.shuffled_rows(
             site, spec.batch_size, spec.data_seed, clips=training, passes=[pass_name], device=device
         )
@@ -181,17 +188,24 @@ def training_rows(
 
 
 def describe(
-    study: Study, name: str, sae: SAE, curves: xr.Dataset, held_out: list[int], site: str, pass_name: str
+    study: Study,
+    name: str,
+    sae: SAE,
+    curves: xr.Dataset,
+    held_out: list[int],
+    site: str,
+    pass_name: str,
+    read: ClipReader,
 ) -> xr.Dataset:
     """Return the result of an SAE on a study: its curves, its metrics on held-out clips, its features on all clips.
 
     The final loss is scaled by the curves' attribute `input_scale`. The codes of all clips are written for `save_sae`.
     """
-    cache, clips = study.cache, study.clips
-    of_clips = partial(by_clip, cache, site, pass_name)
-    sigmas = dict(zip(cache.plan.steps, cache.plan.sigmas, strict=True))
+    plan, clips = study.cache.plan, study.clips
+    of_clips = partial(read, site, pass_name)
+    sigmas = dict(zip(plan.steps, plan.sigmas, strict=True))
     target_site = sae.config.metadata.get("hook_name_out")
-    targets = by_clip(cache, target_site, pass_name, held_out) if isinstance(target_site, str) else None
+    targets = read(target_site, pass_name, held_out) if isinstance(target_site, str) else None
     measured = quality(sae, of_clips(held_out), sigmas, curves.attrs["input_scale"], targets)
     table = _describe_features(study, name, sae, of_clips(clips["clip"].tolist()))
     result = xr.merge([curves, measured, table], combine_attrs="drop")

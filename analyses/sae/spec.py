@@ -23,7 +23,7 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 
-    site: str = Field(description="Cached site to decompose.")
+    site: str = Field(description="Site to decompose; a cached one, unless the source is generation.")
     pass_name: str = Field("cond", description="Guidance pass to decompose.")
     expansion: int = Field(
         4, ge=1, le=MOST_FEATURES, description="Expansion factor: features per channel of the site."
@@ -33,6 +33,10 @@ class TrainSettings(BaseModel):
     target_site: str = Field("", description="For a transcoder: the site that it reconstructs.")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Number format of the products in training; the weights stay in float32."
+    )
+    source: Literal["cache", "generation"] = Field(
+        "cache",
+        description="Where activations come from: the study's cache, or clips that the model generates meanwhile.",
     )
     learning_rate: float = Field(3e-3, gt=0, description="Learning rate of Adam.")
     input_scale: InputScale = Field(
@@ -48,3 +52,8 @@ class TrainSettings(BaseModel):
     )
     seed: Seed = Field(0, description="Seed of the initialisation.")
     data_seed: Seed = Field(0, description="Seed of the data order and the held-out prompts.")
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The site, and that of the target if there is one."""
+        return (self.site, self.target_site) if self.target_site else (self.site,)

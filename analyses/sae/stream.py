@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analyses.sae.distributed import ALONE, Ranks
+from analyses.sae.generated import GeneratedRows
 from analyses.sae.scaling import Scale, measure
 from analyses.sae.spec import InputScale
 from cache.errors import UserError
@@ -119,8 +120,12 @@ class Stream:
         self._batches.close()
 
     def _measured(self, source: Rows | ResumableRows, steps: tuple[int, ...]) -> Scale:
+        begin = source.state_dict() if isinstance(source, GeneratedRows) else None
         with closing(self._labelled(source)) as rows:
-            return measure(rows, self._kind, steps)
+            scale = measure(rows, self._kind, steps)
+        if begin and isinstance(source, GeneratedRows):
+            source.load_state_dict(begin)  # they cost too much to be measured only
+        return scale
 
     def _labelled(self, source: Rows | ResumableRows) -> Labelled:
         """Yield one pass; without the steps of the rows where they do not matter."""

@@ -40,7 +40,7 @@ class Trained(NamedTuple):
     curves: xr.Dataset
 
 
-TOGETHER = ("train_steps", "batch_size", "held_out_fraction", "data_seed")
+TOGETHER = ("source", "train_steps", "batch_size", "held_out_fraction", "data_seed")
 """Settings that SAEs trained in one pass must share."""
 
 

@@ -38,7 +38,11 @@ GRID = ("site", "pass_name", "expansion", "seed")
 def train(
     study_folder: StudyFolder,
     site: Annotated[
-        list[str], typer.Option(help="Cached site to decompose. Repeatable, to train several in one pass.")
+        list[str],
+        typer.Option(
+            help="Site to decompose; a cached one, unless the source is generation. Repeatable, to train several in "
+            "one pass."
+        ),
     ],
     architecture: Annotated[Literal[ARCHITECTURES], typer.Option(help="Architecture.")] = "topk",  # type: ignore[valid-type]
     pass_name: Annotated[
@@ -75,7 +79,7 @@ def train(
     allow_store: AllowStore = False,
     **asked: Any,
 ) -> None:
-    """Train sparse autoencoders on cached activations and describe their features. Run again to continue."""
+    """Train sparse autoencoders on activations and describe their features. Run again to continue."""
     from analyses.sae.distributed import is_first
     from analyses.sae.names import PREFIX
     from analyses.sae.run import asked_trainings, run_saes, trained_names
