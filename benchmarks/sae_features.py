@@ -35,6 +35,7 @@ EARLY = "tf0"
 PART = "cross_attn"
 OPTIONS: dict[str, Any] = {"k": 16, "input_scale": "step"}
 """Options of the autoencoders: those of the demonstration."""
+FACTORS = (0.0, 2.0, -1.0)
 FEATURES, TOGETHER, RANDOMS, PAIRS, KEPT_PAIRS = 1, 48, 2, 8, 6
 
 
@@ -60,6 +61,7 @@ def of_organism(name: str) -> dict[str, list[dict[str, Any]]]:
             options = {
                 "features": FEATURES,
                 "together": TOGETHER,
+                "factors": FACTORS,
                 "randoms": RANDOMS,
                 "pairs": PAIRS,
                 "concepts": planted,
@@ -79,8 +81,8 @@ def feature_lines(trained: xr.Dataset, effects: xr.Dataset) -> Iterator[dict[str
         of_cell = one.sel(cell=cell)
         value = str(of_cell["value"].item())
         concept = value.split("=", 1)[0]
-        off, doubled = (of_cell.sel(factor=factor) for factor in (0.0, 2.0))
-        all_off, all_doubled = (one.sel(cell=several, factor=factor) for factor in (0.0, 2.0))
+        off, doubled, _ = (of_cell.sel(factor=factor) for factor in FACTORS)
+        all_off, all_doubled, all_inverted = (one.sel(cell=several, factor=factor) for factor in FACTORS)
         own, own_of_all = off.sel(concept=concept), all_off.sel(concept=concept)
         others = [name for name in one["concept"].values if name != concept]
         yield {
@@ -90,16 +92,26 @@ def feature_lines(trained: xr.Dataset, effects: xr.Dataset) -> Iterator[dict[str
             "chance": float(trained["auroc_shuffled"].sel(value=value)),
             "unedited": float(own["unedited"]),
             "counterpart": float(own["control"]),
-            "off": [float(own[name]) for name in ("effect", "effect_lo", "effect_hi")],
+            "off": _effect(own),
             "p": float(own["p_adjusted"]),
-            "null": [float(own["null_lo"]), float(own["null_hi"])],
+            "null": _null(own),
             "doubled": float(doubled.sel(concept=concept)["effect"]),
-            "all off": [float(own_of_all[name]) for name in ("effect", "effect_lo", "effect_hi")],
+            "all off": _effect(own_of_all),
             "p of all": float(own_of_all["p_adjusted"]),
-            "null of all": [float(own_of_all["null_lo"]), float(own_of_all["null_hi"])],
+            "null of all": _null(own_of_all),
             "all doubled": float(all_doubled.sel(concept=concept)["effect"]),
+            "all inverted": _effect(all_inverted.sel(concept=concept)),
+            "null of all inverted": _null(all_inverted.sel(concept=concept)),
             "others": {str(name): float(all_off["effect"].sel(concept=name)) for name in others},
         }
+
+
+def _effect(own: xr.Dataset) -> list[float]:
+    return [float(own[name]) for name in ("effect", "effect_lo", "effect_hi")]
+
+
+def _null(own: xr.Dataset) -> list[float]:
+    return [float(own["null_lo"]), float(own["null_hi"])]
 
 
 def site_line(evaluated: xr.Dataset, planted: Sequence[str]) -> dict[str, Any]:
@@ -170,6 +182,8 @@ def _feature_row(line: dict[str, Any]) -> dict[str, str]:
         "p": p_value(line["p of all"]),
         f"{TOGETHER} random features": span(*line["null of all"]),
         f"the {TOGETHER} best doubled": fixed(line["all doubled"]),
+        "inverted [95 %]": _with_interval(line["all inverted"]),
+        "random, inverted": span(*line["null of all inverted"]),
         f"others, the {TOGETHER} best turned off": ", ".join(
             f"{name} {fixed(value)}" for name, value in line["others"].items()
         ),
