@@ -109,11 +109,12 @@ def chosen_names(study: Study, specs: Sequence[TrainSettings], name: str = "") -
 
 
 def _free_name(study: Study, base: str, taken: Sequence[str], given: Sequence[str] = ()) -> str:
-    """Return the first name that no autoencoder has, or one whose result is missing or damaged."""
+    """Return the first name that no autoencoder has, or one without a result, which was not finished."""
+    finished = study.result_names()
     return next(
         each
         for each in _names(base)
-        if each not in given and (each not in taken or _stored_spec(study, each) is None)
+        if each not in given and (each not in taken or PREFIX + each not in finished)
     )
 
 

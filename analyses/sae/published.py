@@ -85,7 +85,7 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu", name:
                 "mean_to_spread": ("scaled", scale.ratio),
             },
             {"train_step": [0], "scaled": [-1]},
-            {"input_scale": scale.error_factor},
+            {"input_scale": scale.factor.double().numpy()},
         )
         result = describe(
             study, name, sae.to(device), untrained, clips, site, pass_name, clip_reader(study, None)

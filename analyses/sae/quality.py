@@ -26,7 +26,7 @@ def quality(
     sae: SAE,
     clip_acts: Iterable[Float[np.ndarray, "step token channel"]],
     sigmas: Mapping[int, float],
-    input_scale: float,
+    input_scale: Float[np.ndarray, "steps channels"],
     targets: Iterable[Float[np.ndarray, "step token channel_out"]] | None = None,
 ) -> xr.Dataset:
     """Measure an SAE on the rows of some clips, holding one clip at a time in memory.
@@ -35,7 +35,8 @@ def quality(
         sae: the autoencoder, which is applied to each step's rows as `sae.at(step)`.
         clip_acts: activations of clips (step, token, channel).
         sigmas: their steps, with the sigma of each.
-        input_scale: what the targets, of anything but a transcoder its inputs, were multiplied by in training.
+        input_scale: what the targets, of anything but a transcoder its inputs, were multiplied by in training: one
+            number, one a step, or one a channel.
         targets: for a transcoder, what it reconstructs: the other site's activations of the same clips.
 
     Returns:
@@ -44,13 +45,18 @@ def quality(
         `gated` (step): whether the SAE may not be used at the step (see `workbench.sae.gate`).
     """
     of_steps = [Reconstruction(sae.config.d_out, sae.config.d_sae) for _ in sigmas]
+    factors = torch.from_numpy(np.broadcast_to(input_scale, (len(sigmas), input_scale.shape[1])).copy())
+    scaled_error, n = 0.0, 0
     clips = ((acts, acts) for acts in clip_acts) if targets is None else zip(clip_acts, targets, strict=True)
     for of_clip in clips:
-        for step, *rows, metrics in zip(sigmas, *of_clip, of_steps, strict=True):
+        for step, *rows, metrics, factor in zip(sigmas, *of_clip, of_steps, factors, strict=True):
             own, (x, target) = sae.at(step), (torch.from_numpy(each).to(sae.device) for each in rows)
             with torch.no_grad():
                 z = own.encode(x)
-                metrics.add(target, own.decode(z), z)
+                x_hat = own.decode(z)
+                metrics.add(target, x_hat, z)
+                scaled_error += float(((target - x_hat).cpu().double() * factor).square().sum())
+                n += target.numel()
     whole = Reconstruction(sae.config.d_out, sae.config.d_sae)
     for metrics in of_steps:
         whole.merge(metrics)
@@ -59,7 +65,7 @@ def quality(
     }
     measured = xr.Dataset(
         {
-            "final_loss": whole.squared_error * input_scale**2,
+            "final_loss": scaled_error / n if n else math.nan,
             **{f"final_{name}": measure(whole) for name, measure in MEASURES.items()},
             **{f"step_{name}": values for name, values in by_step.items()},
         },

@@ -167,6 +167,10 @@ def check_spec(study: Study, spec: TrainSpec) -> None:
             "A transcoder needs a target site, and nothing else has one: use --architecture topk_transcoder with "
             "--target-site."
         )
+    if spec.target_site == spec.site:
+        raise UserError(
+            "A transcoder reconstructs another site. Give one that is computed before --target-site."
+        )
     if spec.target_site and spec.input_scale != "global":
         raise UserError("The inputs of a transcoder are scaled globally: use --input-scale global.")
 

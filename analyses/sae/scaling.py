@@ -41,11 +41,6 @@ class Scale(NamedTuple):
         """Return it on a device."""
         return self._replace(mean=self.mean.to(device), factor=self.factor.to(device))
 
-    @property
-    def error_factor(self) -> float:
-        """Square root of the mean by which squared errors of scaled rows are larger than those of the activations."""
-        return float(self.factor.double().square().mean().sqrt())
-
 
 def measure(rows: LabelledRows, kind: InputScale, steps: tuple[int, ...]) -> Scale:
     """Measure the scale on up to `MEASURED_ROWS` rows.

@@ -84,7 +84,7 @@ def train_sae(
         objective's other terms), `explained_variance`, `l0` (of the batch) and `dead_fraction` (features not active in
         the last `DEAD_AFTER` steps). `mean_to_spread`, dim `scaled`, is the norm of the inputs' mean relative to their
         spread, of all rows or at each step; large ratios foretell dead features (arXiv 2605.31518). The attribute
-        `input_scale` is the factor of the targets, of anything but a transcoder the inputs.
+        `input_scale` (step or 1, channel or 1) is the factor of the targets, of anything but a transcoder the inputs.
 
     Raises:
         UserError: if there are no rows, all rows are equal, k is larger than the number of features, or weights become
@@ -199,7 +199,7 @@ class Trainer:
                 "mean_to_spread": ("scaled", scale.ratio),
             },
             {"train_step": step.astype(int), "scaled": list(scale.steps or (-1,))},
-            {"input_scale": self._scales[-1].error_factor},
+            {"input_scale": self._scales[-1].factor.double().numpy()},
         )
 
     def _record(self, step: int, target: Float[Tensor, "row channel"], done: TrainingStep) -> None:

@@ -175,12 +175,16 @@ def export(
     form: Annotated[
         Literal["saelens", "sparsify"], typer.Option("--format", help="Library whose folder to write.")
     ] = "saelens",
+    step: Annotated[
+        int | None,
+        typer.Option(min=0, help="The step whose autoencoder to write, if inputs were scaled per step."),
+    ] = None,
     allow_store: AllowStore = False,
 ) -> None:
     """Write an autoencoder of a study as a folder of SAELens or sparsify."""
     from analyses.sae.export import export_sae
 
-    written = export_sae(open_study(study_folder, allow_store), name, form, out)
+    written = export_sae(open_study(study_folder, allow_store), name, form, out, step)
     output.print(f"Wrote {name} for {form} to {written}.", soft_wrap=True)
 
 

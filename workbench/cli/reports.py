@@ -123,6 +123,12 @@ def _say(sentence: str) -> None:
 def _say_next(study: "Study", *commands: str) -> None:
     """Print the commands to run next, with the study's folder quoted for the shell."""
     folder = shlex.quote(str(study.path))
-    verbs = [command.partition(" ") for command in commands]
-    lines = "\n".join(f"  workbench {verb} {folder} {options}".rstrip() for verb, _, options in verbs)
+    lines = "\n".join(f"  workbench {_with_folder(command, folder)}" for command in commands)
     _say(f"Next:\n{lines}")
+
+
+def _with_folder(command: str, folder: str) -> str:
+    """Put the study's folder behind the command's name, which may have two words."""
+    words = command.split(" ")
+    n = 2 if words[0] in ("sae", "steer") else 1
+    return " ".join([*words[:n], folder, *words[n:]])

@@ -1,11 +1,13 @@
 """Sparse autoencoders on disk, in SAELens' format: a folder with `cfg.json` and `sae_weights.safetensors`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cache.errors import UserError
 from cache.opening import UnsafeFile, file_size, remove_file
@@ -70,7 +72,9 @@ def load_folder(folder: Path, root: Path | None = None) -> SAE:
     except (UnsafeFile, UnsupportedSAE):
         raise
     except (FileNotFoundError, ValueError, KeyError, TypeError, UserError) as error:
-        raise UserError(f"The sparse autoencoder in {folder} is damaged. Train it again.") from error
+        raise UserError(
+            f"The sparse autoencoder in {folder} is damaged. Train it again, or get it again."
+        ) from error
     return from_saelens(stored, arrays, folder)
 
 
@@ -87,6 +91,7 @@ def from_saelens(stored: dict[str, Any], arrays: dict[str, np.ndarray], folder: 
             {key: torch.from_numpy(value).float() for key, value in arrays.items()},
             str(stored["architecture"]),
         )
+        _check_finite(weights, folder)
         own_names = {there: name for name, there in architecture.sae.STORED_NAMES.items()}
         sae = architecture.sae(
             _config(architecture, stored),
@@ -97,7 +102,19 @@ def from_saelens(stored: dict[str, Any], arrays: dict[str, np.ndarray], folder: 
     except UnsupportedSAE:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
-        raise UserError(f"The sparse autoencoder in {folder} is damaged. Train it again.") from error
+        raise UserError(
+            f"The sparse autoencoder in {folder} is damaged. Train it again, or get it again."
+        ) from error
+
+
+def _check_finite(weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Raise UnsupportedSAE if a weight is NaN or infinite."""
+    for name, value in weights.items():
+        if not bool(torch.isfinite(value).all()):
+            raise UnsupportedSAE(
+                f"{folder / WEIGHTS_FILE} cannot be used: {name} has numbers that are not finite. Train it again, or "
+                "get it again."
+            )
 
 
 def _config(architecture: Architecture, stored: dict[str, Any]) -> SAEConfig:

@@ -3,19 +3,21 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from analyses.sae.export import export_sae
 from analyses.sae.names import load_sae, sae_folder, sae_names
 from analyses.sae.published import import_sae
+from analyses.sae.scaling import Scale, folded
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
 from tests.workbench.sae.random_sae import random_kind
 from workbench.artefacts import read_sae
 from workbench.cli.main import app
 from workbench.sae.base import SAE
-from workbench.sae.folder import save_folder
+from workbench.sae.folder import load_folder, save_folder
 from workbench.studies.study import Study
 
 SITE = PLANTED[0]
@@ -73,6 +75,26 @@ def test_a_library_without_the_kind_is_told(study: Study, tmp_path: Path) -> Non
     assert not out.exists()
     export_sae(study, "batchtopk", "saelens", out)
     assert json.loads((out / "cfg.json").read_text())["architecture"] == "jumprelu"
+
+
+def test_inputs_scaled_per_step_are_exported_for_one_step(study: Study, tmp_path: Path) -> None:
+    sae = keep(study, "topk")
+    per_step = folded(
+        sae, [Scale(torch.randn(2, CHANNELS), torch.tensor([[2.0], [0.5]]), (0, 3), np.ones(2))]
+    )
+    save_folder(per_step, sae_folder(study, "per-step"), study.path)
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=r"export it for one of the steps 0, 3 with --step"):
+        export_sae(study, "per-step", "sparsify", out)
+    with pytest.raises(UserError, match=r"'topk' is the same at every step. Leave out --step"):
+        export_sae(study, "topk", "saelens", out, step=0)
+    with pytest.raises(UserError, match="1"):
+        export_sae(study, "per-step", "saelens", out, step=1)
+    assert not out.exists()
+    x = torch.randn(5, CHANNELS)
+    again = load_folder(export_sae(study, "per-step", "saelens", out, step=3))
+    assert again.config.scaled_steps == ()
+    torch.testing.assert_close(again.decode(again.encode(x)), per_step.at(3).decode(per_step.at(3).encode(x)))
 
 
 def test_a_transcoder_is_not_one_of_its_site(study: Study, tmp_path: Path) -> None:
