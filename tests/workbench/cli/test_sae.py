@@ -39,6 +39,7 @@ def test_every_option_reaches_the_spec(study: Study, capsys: pytest.CaptureFixtu
         "precision": "bfloat16",
         "seed": 7,
         "data_seed": 8,
+        "source": "cache",
     }
     options = [
         part
