@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from analyses.evaluation.spec import EffectsSpec, EvaluationSpec
-from analyses.steering.used_saes import weights_hash
 from workbench.sae.base import SAE
+from workbench.sae.identity import weights_hash
 from workbench.scorers import Scorer
 
 AnySpec = TypeVar("AnySpec", EvaluationSpec, EffectsSpec)

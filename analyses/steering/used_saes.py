@@ -6,10 +6,9 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from analyses.steering.header import Line, Strict, rises
-from workbench.provenance import content_hash
 from workbench.sae.base import SAE
 from workbench.sae.gate import GatedStep, closed_steps, refusal
-from workbench.tensor_files import digests
+from workbench.sae.identity import weights_hash
 
 
 class ClosedStep(Strict):
@@ -73,11 +72,6 @@ def used_saes(saes: Mapping[str, SAE], sigmas: Sequence[float]) -> tuple[UsedSAE
         )
         for site, sae in saes.items()
     )
-
-
-def weights_hash(sae: SAE) -> str:
-    """Return a hash of an autoencoder's weights."""
-    return content_hash(digests({name: value.cpu().numpy() for name, value in sae.state_dict().items()}))
 
 
 def check_open(used: Sequence[UsedSAE], places: Sequence[tuple[str, int]], sigmas: Sequence[float]) -> None:

@@ -24,9 +24,7 @@ from workbench.studies.study import Study
 UPPER, GAP = 170, 75  # pixels of the upper panels on screen, and between them and the lower one
 MAX_ON_SCREEN = 40  # concept values shown; hundreds would be unreadable
 MAX_ON_PAPER = 30
-LONGEST_ON_SCREEN = (
-    24  # characters of a value's name, which all panels make room for; hovering shows it whole
-)
+LONGEST_ON_SCREEN = 24  # characters of a value's name, for which all panels make room
 LONGEST_LABEL = 90.0  # points
 SCREEN_COLOUR = palette.SEQUENTIAL[5]
 PAPER_COLOUR = palette.SEQUENTIAL[6]

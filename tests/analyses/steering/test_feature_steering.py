@@ -18,7 +18,7 @@ from analyses.steering import (
 )
 from analyses.steering.demon import write_demon
 from analyses.steering.pack_summary import pack_facts
-from analyses.steering.used_saes import used_saes, weights_hash
+from analyses.steering.used_saes import used_saes
 from cache.errors import UserError
 from tests.tolerances import assert_close
 from tests.workbench.engine.test_feature_edits import random_sae
@@ -27,6 +27,7 @@ from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.models.ace_step import AceStep15
 from workbench.sae.gate import Gate, GatedStep, set_gate
+from workbench.sae.identity import weights_hash
 from workbench.sae.topk import TopKSAE
 
 SITES = ["tf0.cross_attn", "tf1.cross_attn"]

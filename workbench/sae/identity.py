@@ -1,0 +1,10 @@
+"""What identifies a sparse autoencoder."""
+
+from workbench.provenance import content_hash
+from workbench.sae.base import SAE
+from workbench.tensor_files import digests
+
+
+def weights_hash(sae: SAE) -> str:
+    """Return a hash of an autoencoder's weights."""
+    return content_hash(digests({name: value.cpu().numpy() for name, value in sae.state_dict().items()}))
