@@ -17,13 +17,17 @@ from analyses.sae.scaling import measure
 from analyses.sae.train import CURVES
 from cache.errors import UserError
 from workbench.artefacts import PublishedSAE
+from workbench.provenance import content_hash
 from workbench.sae.folder import save_folder
 from workbench.sae.transcoder import Transcoder
 from workbench.studies.study import Study
 
 
 class PublishedSAESpec(BaseModel):
-    """A published autoencoder, and the site and pass to run it on; `sha256` is the hash of its weights file."""
+    """A published autoencoder, and the site and pass to run it on.
+
+    `sha256` is the hash of its weights file, and `settings` that of its configuration, which says what they mean.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,6 +35,18 @@ class PublishedSAESpec(BaseModel):
     pass_name: str = "cond"
     source: str
     sha256: str
+    settings: str
+
+    @classmethod
+    def of(cls, published: PublishedSAE) -> "PublishedSAESpec":
+        """Return that of an autoencoder that was read."""
+        return cls(
+            site=published.site,
+            pass_name=published.pass_name,
+            source=published.origin.source,
+            sha256=published.origin.sha256,
+            settings=content_hash(dict(published.origin.settings)),
+        )
 
 
 def convert_sae(published: PublishedSAE, folder: Path) -> Path:
@@ -58,7 +74,7 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu", name:
     """
     started = time.monotonic()
     site, pass_name, sae, origin = published.site, published.pass_name, published.sae, published.origin
-    spec = PublishedSAESpec(site=site, pass_name=pass_name, source=origin.source, sha256=origin.sha256)
+    spec = PublishedSAESpec.of(published)
     if isinstance(sae, Transcoder):
         raise UserError(
             f"{origin.source} is a transcoder, which reconstructs another site than {site}. Give --out instead of "

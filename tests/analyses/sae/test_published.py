@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analyses.sae.metrics import Reconstruction
-from analyses.sae.names import load_sae
+from analyses.sae.names import load_sae, sae_names
 from analyses.sae.published import PublishedSAESpec, convert_sae, import_sae
 from analyses.sae.run import run_sae
 from analyses.sae.trace import feature_trace
@@ -97,8 +97,19 @@ def test_a_study_shows_the_features_of_a_published_autoencoder(tmp_path: Path, s
     clip = torch.from_numpy(study.cache.read(SITE, clips=[7], passes=["cond"])[0, :, 0])
     expected = published_encoding(clip.reshape(-1, CHANNELS))[:, 3].reshape(trace.shape)
     assert_close(trace, expected)
-    spec = PublishedSAESpec(site=SITE, source=published.origin.source, sha256=published.origin.sha256)
-    assert study.is_done(f"sae-{SITE}", spec)
+    assert study.is_done(f"sae-{SITE}", PublishedSAESpec.of(published))
+
+
+def test_the_same_weights_with_another_configuration_are_another_autoencoder(tmp_path: Path) -> None:
+    study = make_planted_study(tmp_path / "study")
+    for k in (4, 2, 4):
+        import_sae(study, read_sae(str(folder(tmp_path, k=k))))
+    assert {name: load_sae(study, name).config.settings for name in sae_names(study)} == {
+        SITE: {"k": 4},
+        f"{SITE}-2": {"k": 2},
+    }
+    with pytest.raises(UserError, match=f"has an autoencoder '{SITE}' already"):
+        import_sae(study, read_sae(str(folder(tmp_path, k=2))), name=SITE)
 
 
 def test_its_result_has_the_form_of_a_trained_one(tmp_path: Path, study: Study) -> None:
