@@ -16,6 +16,7 @@ from cache.errors import UserError
 from workbench.artefacts.checks import shown, table, vector
 from workbench.files import replacing
 from workbench.sae.base import SAE
+from workbench.sae.folder import check_weights, naming
 from workbench.sae.topk import TopKConfig, TopKSAE
 from workbench.sae.transcoder import TopKTranscoder, TopKTranscoderConfig
 from workbench.tensor_files import tensor_bytes
@@ -61,12 +62,15 @@ def from_sparsify(
         "b_dec": checked["b_dec"],
     }
     tensors = {name: torch.from_numpy(value.copy()) for name, value in converted.items()}
-    if settings.get("transcode"):
-        return TopKTranscoder(
-            TopKTranscoderConfig(d_in=channels, d_out=channels, d_sae=features, k=k, metadata=metadata),
-            tensors,
-        )
-    return TopKSAE(TopKConfig(d_in=channels, d_sae=features, k=k, metadata=metadata), tensors)
+    sizes: dict[str, Any] = {"d_in": channels, "d_sae": features, "k": k, "metadata": metadata}
+    sae: SAE = (
+        TopKTranscoder(TopKTranscoderConfig(**sizes, d_out=channels), tensors)
+        if _truth(settings, "transcode", folder)
+        else TopKSAE(TopKConfig(**sizes), tensors)
+    )
+    with naming(folder / WEIGHTS):
+        check_weights(sae)
+    return sae
 
 
 def write_sparsify(sae: SAE, folder: Path) -> None:
@@ -112,6 +116,13 @@ def _integer(settings: dict[str, object], key: str, folder: Path) -> int:
     value = settings.get(key)
     if type(value) is not int or value < 0:
         raise UserError(f"{folder / CONFIG} says {key}={shown(value)}; {key} must be a whole number from 0.")
+    return value
+
+
+def _truth(settings: dict[str, object], key: str, folder: Path) -> bool:
+    value = settings.get(key, False)
+    if not isinstance(value, bool):
+        raise UserError(f"{folder / CONFIG} says {key}={shown(value)}; {key} must be true or false.")
     return value
 
 

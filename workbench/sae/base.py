@@ -1,15 +1,16 @@
 """Base classes of sparse autoencoders: configuration, module and training objective."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.sae.sparse import Codes, Selection, encode
 
 
@@ -21,7 +22,7 @@ class SAEConfig(BaseModel):
     value here: a folder with another value needs arithmetic that is not implemented.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     FIXED: ClassVar[Mapping[str, Any]] = {
         "apply_b_dec_to_input": True,
@@ -41,15 +42,16 @@ class SAEConfig(BaseModel):
 
     @property
     def scaled_steps(self) -> tuple[int, ...]:
-        """Denoising steps whose inputs were scaled each in its own way (metadata `scaled_steps`); empty if all alike.
+        """Denoising steps whose inputs were scaled each in its own way (metadata `scaled_steps`); empty if alike."""
+        return tuple(self.metadata.get("scaled_steps", []))
 
-        Raises:
-            ValueError: if the metadata has something else.
-        """
-        steps = self.metadata.get("scaled_steps", [])
+    @field_validator("metadata")
+    @classmethod
+    def _has_steps(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        steps = metadata.get("scaled_steps", [])
         if not isinstance(steps, list) or any(type(step) is not int or step < 0 for step in steps):
             raise ValueError("scaled_steps must be a list of steps")
-        return tuple(steps)
+        return metadata
 
     def check_step(self, step: int) -> None:
         """Raise UserError if inputs were scaled per step, and this step was not one of them."""
@@ -80,6 +82,9 @@ class SAE(nn.Module, ABC):
     SELECTS: ClassVar[bool] = False
     """Whether features are active by the size of their pre-activations: the largest, or those above a threshold."""
 
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ()
+    """Parameters that must be at least 0."""
+
     config: SAEConfig
     W_enc: nn.Parameter
     b_enc: nn.Parameter
@@ -91,8 +96,8 @@ class SAE(nn.Module, ABC):
         self.config = config
         shapes = self.shapes(config)
         # Compared before anything of that size is allocated: a configuration may claim any size.
-        if weights is not None and {name: tuple(value.shape) for name, value in weights.items()} != shapes:
-            raise ValueError("the shapes of the weights are not those of the configuration")
+        if weights is not None:
+            self._check_shapes({name: tuple(value.shape) for name, value in weights.items()}, shapes)
         for name, shape in shapes.items():
             setattr(self, name, nn.Parameter(torch.zeros(shape) if weights is None else weights[name]))
 
@@ -108,6 +113,21 @@ class SAE(nn.Module, ABC):
             "b_dec": (config.d_out,),
             **(of_steps if n_steps else {}),
         }
+
+    @classmethod
+    def _check_shapes(cls, given: Mapping[str, Sequence[int]], expected: Mapping[str, Sequence[int]]) -> None:
+        """Raise ValueError for the first weight that is missing, has another shape, or does not belong here."""
+        for name in [*expected, *given]:
+            stored = cls.STORED_NAMES.get(name, name)
+            if name not in given:
+                raise ValueError(f"{stored} is missing")
+            if name not in expected:
+                raise ValueError(f"{quoted(stored)} is not a weight of this kind")
+            if given[name] != expected[name]:
+                raise ValueError(
+                    f"{stored} has the shape {_shape(given[name])}, but its configuration says "
+                    f"{_shape(expected[name])}"
+                )
 
     @abstractmethod
     def activate(self, pre: Float[Tensor, "*rows feature"]) -> Float[Tensor, "*rows feature"]:
@@ -214,6 +234,10 @@ class SAE(nn.Module, ABC):
     def device(self) -> torch.device:
         """Device of the parameters."""
         return self.b_dec.device
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    return " × ".join(map(str, sizes)) or "of one number"
 
 
 class TrainingBatch(NamedTuple):

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cache.errors import UserError
 from workbench.sae.base import SAE, Objective, TrainingBatch, TrainingStep
 from workbench.sae.jumprelu import JumpReLUConfig, JumpReLUSAE
 from workbench.sae.settings import BatchTopKSettings
 from workbench.sae.sparse import Codes, decode, fired, largest_of_batch
-from workbench.sae.topk import auxiliary_loss
+from workbench.sae.topk import auxiliary_loss, check_k
 
 # Weight of a batch in the running estimate of the threshold.
 THRESHOLD_RATE = 0.01
@@ -49,12 +48,6 @@ class BatchTopKObjective(BatchTopKSettings, Objective):
     def further_terms(self, sae: SAE, batch: TrainingBatch, codes: Codes) -> dict[str, Tensor]:  # noqa: ARG002
         """Return the terms that an objective has besides: none here."""
         return {}
-
-
-def check_k(k: int, d_sae: int) -> None:
-    """Raise UserError if k is larger than the number of features."""
-    if k > d_sae:
-        raise UserError(f"k is {k}, but the autoencoder has only {d_sae} features. Give a smaller k.")
 
 
 @torch.no_grad()

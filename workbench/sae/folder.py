@@ -1,13 +1,14 @@
 """Sparse autoencoders on disk, in SAELens' format: a folder with `cfg.json` and `sae_weights.safetensors`."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cache.errors import UserError
 from cache.opening import UnsafeFile, file_size, remove_file
@@ -18,10 +19,14 @@ from workbench.sae.architectures import Architecture, kept_architectures
 from workbench.sae.base import SAE, SAEConfig
 from workbench.sae.saelens import FOLDED, RELU_TRANSCODER, UnsupportedSAE, current_form, current_weights, fold
 from workbench.tensor_files import load_tensors, tensor_bytes
+from workbench.validation import validated
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
 MAX_CONFIG_BYTES = 2**24
+LARGEST_WEIGHT = 1e12
+"""Sums of products of two such weights with inputs of a million are still finite in float32."""
+_DAMAGED = "is damaged; train it again, or get it again"
 
 # SAELens keeps a folder's metadata only if the folder says that its format is that of version 6.
 FORMAT = {"sae_lens_version": "6.0.0", "dtype": "float32", "device": "cpu"}
@@ -65,16 +70,11 @@ def load_folder(folder: Path, root: Path | None = None) -> SAE:
     inside = folder.relative_to(root) if root else Path()
     if not folder.is_dir() or file_size(root or folder, inside / CONFIG_FILE) is None:
         raise UserError(f"{folder} is not a sparse autoencoder (it has no {CONFIG_FILE}). Train one first.")
-    try:
+    with naming(folder / CONFIG_FILE):
         stored = read_document(root or folder, inside / CONFIG_FILE, MAX_CONFIG_BYTES)
         check_supported(current_form(stored), folder)
+    with naming(folder / WEIGHTS_FILE):
         arrays, _ = load_tensors(root or folder, inside / WEIGHTS_FILE)
-    except (UnsafeFile, UnsupportedSAE):
-        raise
-    except (FileNotFoundError, ValueError, KeyError, TypeError, UserError) as error:
-        raise UserError(
-            f"The sparse autoencoder in {folder} is damaged. Train it again, or get it again."
-        ) from error
     return from_saelens(stored, arrays, folder)
 
 
@@ -84,50 +84,69 @@ def from_saelens(stored: dict[str, Any], arrays: dict[str, np.ndarray], folder: 
     Raises:
         UserError: if they do not fit together, or need unsupported arithmetic.
     """
-    try:
+    with naming(folder / CONFIG_FILE):
         stored = current_form(stored)
         architecture = check_supported(stored, folder)
+    config = _config(architecture, stored, folder / CONFIG_FILE)
+    with naming(folder / WEIGHTS_FILE):
         weights = current_weights(
             {key: torch.from_numpy(value).float() for key, value in arrays.items()},
             str(stored["architecture"]),
         )
-        _check_finite(weights, folder)
         own_names = {there: name for name, there in architecture.sae.STORED_NAMES.items()}
-        sae = architecture.sae(
-            _config(architecture, stored),
-            {own_names.get(key, key): value for key, value in weights.items()},
-        )
+        sae = architecture.sae(config, {own_names.get(key, key): value for key, value in weights.items()})
+        check_weights(sae)
         fold(sae, stored)
-        return sae
-    except UnsupportedSAE:
+        check_weights(sae)
+    return sae
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Turn what is wrong with a file of an autoencoder into a UserError that names the file."""
+    try:
+        yield
+    except (UnsafeFile, UnsupportedSAE):
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
-        raise UserError(
-            f"The sparse autoencoder in {folder} is damaged. Train it again, or get it again."
-        ) from error
+    except FileNotFoundError as error:
+        raise UserError(f"{file} {_DAMAGED}: there is no such file.") from error
+    except (ValueError, UserError) as error:
+        raise UserError(f"{file} {_DAMAGED}: {str(error).rstrip('.')}.") from error
 
 
-def _check_finite(weights: Mapping[str, Tensor], folder: Path) -> None:
-    """Raise UnsupportedSAE if a weight is NaN or infinite."""
-    for name, value in weights.items():
-        if not bool(torch.isfinite(value).all()):
-            raise UnsupportedSAE(
-                f"{folder / WEIGHTS_FILE} cannot be used: {name} has numbers that are not finite. Train it again, or "
-                "get it again."
+def check_weights(sae: SAE) -> None:
+    """Raise ValueError if a weight is not finite, so large that products overflow, or wrongly negative."""
+    for name, value in sae.state_dict().items():
+        stored, (low, high) = sae.STORED_NAMES.get(name, name), (each.item() for each in value.aminmax())
+        # Gated SAEs use the exponential of r_mag.
+        most = math.log(LARGEST_WEIGHT) if name == "r_mag" else LARGEST_WEIGHT
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"{stored} has numbers that are not finite")
+        if max(-low, high) > most:
+            raise ValueError(
+                f"{stored} has {max(low, high, key=abs):.3g}, beyond the largest weight, {most:.3g}"
             )
+        if name in sae.NOT_NEGATIVE and low < 0:
+            raise ValueError(f"{stored} has {low:.3g}, but must be at least 0")
 
 
-def _config(architecture: Architecture, stored: dict[str, Any]) -> SAEConfig:
-    """Return the entries of a configuration that its architecture has."""
+def _config(architecture: Architecture, stored: dict[str, Any], file: Path) -> SAEConfig:
+    """Return the entries of a configuration that its architecture has; raise UserError if they are wrong."""
     names = {field.alias or name for name, field in architecture.config.model_fields.items()} - {
         "architecture"
     }
-    stored = {"metadata": {}, **stored}
-    return architecture.config.model_validate({name: stored[name] for name in names})
+    return validated(
+        architecture.config, {name: stored[name] for name in names if name in stored}, f"{file} {_DAMAGED}"
+    )
 
 
 def check_supported(stored: dict[str, Any], folder: Path) -> Architecture:
-    """Return a configuration's architecture; raises UnsupportedSAE if no supported one has its arithmetic."""
+    """Return a configuration's architecture; raises UnsupportedSAE if no supported one has its arithmetic.
+
+    Raises ValueError if it names none.
+    """
+    if "architecture" not in stored:
+        raise ValueError("architecture is missing")
     name, file, supported = str(stored["architecture"]), folder / CONFIG_FILE, kept_architectures()
     supported[RELU_TRANSCODER] = supported["jumprelu_transcoder"]
     if name not in supported:

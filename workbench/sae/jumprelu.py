@@ -26,6 +26,7 @@ class JumpReLUSAE(SAE):
     """
 
     SELECTS: ClassVar[bool] = True
+    NOT_NEGATIVE: ClassVar[tuple[str, ...]] = ("threshold",)
 
     threshold: nn.Parameter
 

@@ -14,7 +14,8 @@ Weights = dict[str, Tensor]
 # Written by SAELens before version 6; the values are dropped if they are all 1, as SAELens does.
 _FINE_TUNING = ("scaling_factor", "finetuning_scaling_factor")
 
-FOLDED = (("apply_b_dec_to_input", False), ("rescale_acts_by_decoder_norm", True))
+RESCALE = "rescale_acts_by_decoder_norm"
+FOLDED = (("apply_b_dec_to_input", False), (RESCALE, True))
 """Settings other than the workbench's that `fold` moves into the weights."""
 
 RELU_TRANSCODER = "transcoder"
@@ -31,7 +32,12 @@ def current_form(stored: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         UnsupportedSAE: if the activation function is neither ReLU nor TopK.
+        ValueError: if an entry is not what it should be.
     """
+    if not isinstance(stored.get("metadata", {}), dict):
+        raise ValueError("metadata must be a mapping (name: value)")
+    if not isinstance(stored.get(RESCALE, False), bool):
+        raise ValueError(f"{RESCALE} must be true or false")
     if _version(stored) >= 6:
         return stored
     function = stored.get("activation_fn", stored.get("activation_fn_str", "relu"))
@@ -42,7 +48,10 @@ def current_form(stored: dict[str, Any]) -> dict[str, Any]:
         )
     current = {"architecture": "standard", **stored}
     if function == "topk":
-        current |= {"architecture": "topk", "k": stored.get("activation_fn_kwargs", {})["k"]}
+        arguments = stored.get("activation_fn_kwargs")
+        if not isinstance(arguments, dict) or "k" not in arguments:
+            raise ValueError("activation_fn_kwargs must be a mapping that has k")
+        current |= {"architecture": "topk", "k": arguments["k"]}
     if not stored.get("normalize_activations"):
         current["normalize_activations"] = "none"
     site = stored.get("hook_name", stored.get("hook_point"))
@@ -82,5 +91,10 @@ def fold(sae: SAE, stored: dict[str, Any]) -> None:
     """
     if sae.config.FIXED["apply_b_dec_to_input"] and not stored.get("apply_b_dec_to_input", True):
         sae.shift_input(sae.b_dec.detach())
-    if stored.get("rescale_acts_by_decoder_norm", False):
-        sae.scale_features(sae.W_dec.detach().norm(dim=1))
+    if stored.get(RESCALE, False):
+        norms = sae.W_dec.detach().norm(dim=1)
+        if not bool((norms > 0).all()):
+            raise ValueError(
+                f"W_dec has zeros only at feature {int(norms.argmin())}, by whose norm its features are rescaled"
+            )
+        sae.scale_features(norms)

@@ -20,11 +20,7 @@ ROUNDING = 1e-12
 
 
 class TopKConfig(SAEConfig):
-    """Sizes of a TopK SAE, and the number of features that may be active on a row.
-
-    Raises:
-        UserError: if k is larger than the number of features.
-    """
+    """Sizes of a TopK SAE, and the number of features that may be active on a row."""
 
     FIXED: ClassVar[Mapping[str, Any]] = {**SAEConfig.FIXED, "rescale_acts_by_decoder_norm": False}
 
@@ -34,9 +30,7 @@ class TopKConfig(SAEConfig):
     @model_validator(mode="after")
     def _k_fits(self) -> "TopKConfig":
         if self.k > self.d_sae:
-            raise UserError(
-                f"k is {self.k}, but the autoencoder has only {self.d_sae} features. Give a smaller k."
-            )
+            raise ValueError(f"k is {self.k}, but the autoencoder has only {self.d_sae} features")
         return self
 
 
@@ -56,7 +50,8 @@ class TopKObjective(TopKSettings, Objective):
     """Squared error, plus `aux_coefficient` times the auxiliary loss, which revives dead features."""
 
     def new_sae(self, d_in: int, d_sae: int, metadata: Mapping[str, Any]) -> SAE:
-        """Return a TopK SAE with all weights zero."""
+        """Return a TopK SAE with all weights zero; raise UserError if k is larger than the number of features."""
+        check_k(self.k, d_sae)
         return TopKSAE(TopKConfig(d_in=d_in, d_sae=d_sae, k=self.k, metadata=dict(metadata)))
 
     def step(self, sae: SAE, batch: TrainingBatch) -> TrainingStep:
@@ -68,6 +63,12 @@ class TopKObjective(TopKSettings, Objective):
             residual = (batch.target - x_hat).detach()
             terms["auxiliary"] = self.aux_coefficient * auxiliary_loss(sae, batch.x, residual, batch.dead)
         return TrainingStep(terms, x_hat, fired(codes, sae.config.d_sae))
+
+
+def check_k(k: int, d_sae: int) -> None:
+    """Raise UserError if k is larger than the number of features."""
+    if k > d_sae:
+        raise UserError(f"k is {k}, but the autoencoder has only {d_sae} features. Give a smaller k.")
 
 
 def auxiliary_loss(

@@ -12,10 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from workbench.sae.base import SAE, SAEConfig
-from workbench.sae.batch_topk import BatchTopKObjective, check_k
+from workbench.sae.batch_topk import BatchTopKObjective
 from workbench.sae.jumprelu import JumpReLUSAE
 from workbench.sae.settings import BatchTopKTranscoderSettings, TopKTranscoderSettings
-from workbench.sae.topk import TopKConfig, TopKObjective, keep_largest
+from workbench.sae.topk import TopKConfig, TopKObjective, check_k, keep_largest
 
 _FIXED = {**SAEConfig.FIXED, "apply_b_dec_to_input": False}
 
@@ -78,7 +78,8 @@ class TopKTranscoderObjective(TopKTranscoderSettings, TopKObjective):
 
     def new_sae(self, d_in: int, d_sae: int, metadata: Mapping[str, Any]) -> TopKTranscoder:
         """Return a TopK transcoder with all weights zero."""
-        sizes = {"d_in": d_in, "d_sae": d_sae, "d_out": self.d_out or d_in}
+        check_k(self.k, d_sae)
+        sizes: dict[str, Any] = {"d_in": d_in, "d_sae": d_sae, "d_out": self.d_out or d_in}
         return TopKTranscoder(TopKTranscoderConfig(**sizes, k=self.k, metadata=dict(metadata)))
 
 
@@ -88,6 +89,6 @@ class BatchTopKTranscoderObjective(BatchTopKTranscoderSettings, BatchTopKObjecti
     def new_sae(self, d_in: int, d_sae: int, metadata: Mapping[str, Any]) -> JumpReLUTranscoder:
         """Return a JumpReLU transcoder with all weights zero."""
         check_k(self.k, d_sae)
-        sizes = {"d_in": d_in, "d_sae": d_sae, "d_out": self.d_out or d_in}
+        sizes: dict[str, Any] = {"d_in": d_in, "d_sae": d_sae, "d_out": self.d_out or d_in}
         of_training = {"training_architecture": self.architecture, "training_k": self.k}
         return JumpReLUTranscoder(JumpReLUTranscoderConfig(**sizes, metadata={**metadata, **of_training}))

@@ -48,23 +48,31 @@ def rewrite(study: Study, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "fault"),
     [
-        {"d_in": 10**6, "d_sae": 10**6},
-        {"d_sae": 16},
-        {"d_sae": 1, "k": 1},
-        {"k": 9},
-        {"k": "two"},
-        {"k": None},
-        {"d_in": -4},
-        {"metadata": [1]},
-        {"d_in": 10**300},
+        (
+            {"d_in": 10**6, "d_sae": 10**6},
+            "W_enc has the shape 4 × 8, but its configuration says 1000000 × 1000000",
+        ),
+        ({"d_sae": 16}, "W_enc has the shape 4 × 8, but its configuration says 4 × 16"),
+        ({"d_sae": 1, "k": 1}, "W_enc has the shape 4 × 8, but its configuration says 4 × 1"),
+        ({"k": 9}, "k is 9, but the autoencoder has only 8 features"),
+        ({"k": "8"}, "k must be a whole number, not '8'"),
+        ({"k": True}, "k must be a whole number, not True"),
+        ({"k": None}, "k must be a whole number, not None"),
+        ({"d_in": -4}, "d_in must be at least 1, not -4"),
+        ({"metadata": [1]}, "metadata must be a mapping"),
+        ({"metadata": {"scaled_steps": [-1]}}, "metadata: scaled_steps must be a list of steps"),
+        ({"rescale_acts_by_decoder_norm": "no"}, "rescale_acts_by_decoder_norm must be true or false"),
+        ({"d_in": 10**300}, "W_enc has the shape 4 × 8"),
     ],
 )
-def test_a_configuration_of_other_sizes_makes_nothing(study: Study, changes: dict[str, Any]) -> None:
+def test_a_configuration_of_other_sizes_makes_nothing(
+    study: Study, changes: dict[str, Any], fault: str
+) -> None:
     rewrite(study, **changes)
     tracemalloc.start()
-    with pytest.raises(UserError, match=r"is damaged\. Train it again"):
+    with pytest.raises(UserError, match=rf"(cfg\.json|safetensors) is damaged; train it again.*: {fault}"):
         load_sae(study, SITE)
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
@@ -75,27 +83,39 @@ def test_a_configuration_of_other_sizes_makes_nothing(study: Study, changes: dic
 )
 def test_a_configuration_that_is_none_gets_a_sentence(study: Study, text: bytes) -> None:
     (sae_folder(study, SITE) / "cfg.json").write_bytes(text)
-    with pytest.raises(UserError, match=r"is damaged\. Train it again"):
+    with pytest.raises(UserError, match=r"cfg\.json is damaged; train it again, or get it again: "):
         load_sae(study, SITE)
 
 
+WEIGHTS = {
+    "W_enc": torch.zeros(4, 8),
+    "b_enc": torch.zeros(8),
+    "W_dec": torch.zeros(8, 4),
+    "b_dec": torch.zeros(4),
+}
+
+
 @pytest.mark.parametrize(
-    "weights",
+    ("weights", "fault"),
     [
-        {},
-        {"W_enc": torch.zeros(4, 8)},
-        {
-            "W_enc": torch.zeros(8, 4),
-            "b_enc": torch.zeros(8),
-            "W_dec": torch.zeros(8, 4),
-            "b_dec": torch.zeros(4),
-        },
+        ({}, "W_enc is missing"),
+        ({"W_enc": WEIGHTS["W_enc"]}, "b_enc is missing"),
+        (
+            {**WEIGHTS, "W_enc": torch.zeros(8, 4)},
+            "W_enc has the shape 8 × 4, but its configuration says 4 × 8",
+        ),
+        ({**WEIGHTS, "b\x1b[31m": torch.zeros(1)}, "'b�.*' is not a weight of this kind"),
+        (
+            {**WEIGHTS, "b_enc": torch.full((8,), 1e35)},
+            "b_enc has 1e\\+35, beyond the largest weight, 1e\\+12",
+        ),
+        ({**WEIGHTS, "b_dec": torch.full((4,), torch.inf)}, "b_dec has numbers that are not finite"),
     ],
-    ids=["none", "one", "turned"],
+    ids=["none", "one", "turned", "more", "large", "infinite"],
 )
-def test_other_weights_get_a_sentence(study: Study, weights: dict[str, torch.Tensor]) -> None:
+def test_other_weights_get_a_sentence(study: Study, weights: dict[str, torch.Tensor], fault: str) -> None:
     save_file(weights, sae_folder(study, SITE) / "sae_weights.safetensors")
-    with pytest.raises(UserError, match=r"is damaged\. Train it again"):
+    with pytest.raises(UserError, match=rf"sae_weights\.safetensors is damaged; train it again.*: {fault}"):
         load_sae(study, SITE)
 
 

@@ -371,6 +371,7 @@ def test_wrong_token_directions_are_refused(tmp_path: Path, change: dict[str, An
     ("change", "told"),
     [
         ({"b_dec": torch.full((8,), torch.nan)}, "must have finite numbers"),
+        ({"b_dec": torch.full((8,), -1e35)}, "b_dec has -1e+35, beyond the largest weight"),
         ({"W_dec": torch.ones(8, 24)}, "its settings say 24 features of 8 channels"),
         ({"encoder.bias": torch.ones(23)}, "its settings say"),
         ({"W_skip": torch.ones(8, 8)}, "must have the weights"),

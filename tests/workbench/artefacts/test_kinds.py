@@ -276,6 +276,7 @@ def test_the_number_of_features_may_be_told_either_way(tmp_path: Path) -> None:
         {"skip_connection": True},
         {"signed": True},
         {"activation": "groupmax"},
+        {"transcode": "no"},
     ],
     ids=lambda setting: next(iter(setting)),
 )

@@ -177,5 +177,30 @@ def test_damage_is_told(tmp_path: Path) -> None:
 def test_weights_of_another_size_are_told(tmp_path: Path) -> None:
     save_folder(random_sae(), tmp_path)
     save_file({"W_enc": torch.zeros(2, 2)}, tmp_path / "sae_weights.safetensors")
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="W_enc has the shape 2 × 2, but its configuration says 6 × 20"):
         load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "fault"),
+    [
+        ("batchtopk", {"threshold": -torch.ones(20)}, "threshold has -1, but must be at least 0"),
+        ("gated", {"r_mag": torch.full((20,), 90.0)}, "r_mag has 90, beyond the largest weight, 27.6"),
+        ("gated", {"b_gate": torch.ones(2)}, "b_gate has the shape 2, but its configuration says 20"),
+        ("standard", {"b_dec": torch.full((6,), torch.nan)}, "b_dec has numbers that are not finite"),
+    ],
+)
+def test_weights_that_no_arithmetic_can_use_are_told(
+    tmp_path: Path, architecture: str, changes: dict[str, torch.Tensor], fault: str
+) -> None:
+    save_folder(random_kind(architecture), tmp_path)
+    file = tmp_path / "sae_weights.safetensors"
+    save_file({**load_file(file), **changes}, file)
+    with pytest.raises(UserError, match=fault):
+        load_folder(tmp_path)
+
+
+def test_rows_of_zeros_are_not_rescaled(tmp_path: Path) -> None:
+    weights = {"W_dec": torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])}
+    with pytest.raises(UserError, match="W_dec has zeros only at feature 1"):
+        load_folder(old_folder(tmp_path, weights, rescale_acts_by_decoder_norm=True))

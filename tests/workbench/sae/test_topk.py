@@ -40,7 +40,7 @@ def test_leading_axes_do_not_matter() -> None:
 
 def test_k_beyond_the_features_is_refused() -> None:
     with pytest.raises(UserError, match="k is 9, but the autoencoder has only 8 features"):
-        TopKConfig(d_in=2, d_sae=8, k=9)
+        TopKObjective(k=9).new_sae(2, 8, {})
 
 
 def test_unscale_by_hand() -> None:
