@@ -242,12 +242,13 @@ class OpenStudy:
         return self.result(spec.result_name)
 
     @takes(EffectsSpec)
-    def feature_effects(self, name: str, **options: Any) -> Result:
-        """Turn an autoencoder's features off, and double them, as `workbench sae effects` does.
+    def feature_effects(self, names: str | Sequence[str], **options: Any) -> Result:
+        """Turn features of an autoencoder off, and double them, as `workbench sae effects` does.
 
-        `options` are fields of `analyses.evaluation.spec.EffectsSpec`: concepts, features, factors …
+        Of several autoencoders, features are changed at all their sites at once. `options` are fields of
+        `analyses.evaluation.spec.EffectsSpec`: concepts, features, factors …
         """
-        spec = asked_effects(self.folder, name, **options)
+        spec = asked_effects(self.folder, names, **options)
         with progress("Changing features") as report:
             run_effects(self.folder, self.model, spec, report, note)
         return self.result(spec.result_name)

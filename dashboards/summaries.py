@@ -205,9 +205,9 @@ def stability_summary(result: xr.Dataset) -> pd.DataFrame:
 def effects_summary(result: xr.Dataset) -> pd.DataFrame:
     """What each feature of a `feature-effects` result does at each factor, by the first scorer.
 
-    Columns: responds to, feature (or how many are changed at once), AUROC (of these the lowest), factor, the change of
-    the score of its own value with its interval, random (the null band), the adjusted p, and the changes of the other
-    concepts' scores.
+    Columns: responds to, feature (of each autoencoder, or how many are changed at once), AUROC (of these the lowest),
+    factor, the change of the score of its own value with its interval, random (the null band), the adjusted p, and the
+    changes of the other concepts' scores.
     """
     one, lines = result.isel(scorer=0), []
     for cell in one["cell"].values[one["role"].values == "cell"]:
@@ -221,7 +221,7 @@ def effects_summary(result: xr.Dataset) -> pd.DataFrame:
                 {
                     "responds to": value,
                     "feature": _features_changed(of_cell),
-                    "AUROC": fixed(float(of_cell["auroc"])),
+                    "AUROC": fixed(float(of_cell["auroc"].min())),
                     "factor": f"{factor:g}",
                     "change [95 %]": _with_interval(own, "effect"),
                     "random": span(float(own["null_lo"]), float(own["null_hi"])),
@@ -236,8 +236,10 @@ def effects_summary(result: xr.Dataset) -> pd.DataFrame:
 
 
 def _features_changed(of_cell: xr.Dataset) -> str:
-    size = int(of_cell["size"])
-    return str(of_cell["features"].item()) if size == 1 else f"the {size} best"
+    size, several = int(of_cell["size"]), of_cell.sizes["sae"] > 1
+    if size == 1:
+        return " and ".join(of_cell["features"].values)
+    return f"the {size} best of each" if several else f"the {size} best"
 
 
 def _with_interval(one: xr.Dataset, name: str) -> str:

@@ -3,19 +3,18 @@
 A feature that tells a value apart (AUROC) need not cause it. The features with the highest AUROC of each concept value
 are multiplied by each factor, each alone and several at once, at every token of the site and with the SAE's error kept,
 in whole generations of prompts with that value. As many random features, changed in the same way on the same prompts,
-are the null.
+are the null. Where several sites decide a concept together, features of an SAE of each are changed at once.
 """
 
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import xarray as xr
 
+from analyses.evaluation.feature_sets import FeatureSet, chosen_features, numbers
 from analyses.evaluation.identity import settled
 from analyses.evaluation.prompts import contexts_of_value, own_scores
 from analyses.evaluation.spec import EffectsSpec
@@ -34,6 +33,7 @@ from workbench.engine.edits.window import Window
 from workbench.models.base import AudioDiffusionModel
 from workbench.sae.base import SAE
 from workbench.sae.gate import GatedStep, gate_of
+from workbench.sae.identity import weights_hash
 from workbench.scorers import load_scorer
 from workbench.studies.study import Study
 from workbench.validation import validated
@@ -41,7 +41,7 @@ from workbench.validation import validated
 _log = logging.getLogger(__name__)
 
 KIND = "feature-effects"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CORRECTION = "Benjamini-Hochberg over all features, sets of features and factors, by concept and scorer"
 OF_ARM = ("effect", "effect_lo", "effect_hi", "p", "null_lo", "null_hi")
 UNEDITED, COUNTERPART = "clean", "corrupt"
@@ -49,13 +49,26 @@ UNEDITED, COUNTERPART = "clean", "corrupt"
 Progress = Callable[[int, int], None]
 
 
-def asked_effects(study: Study, name: str, **options: Any) -> EffectsSpec:
-    """Make the spec of a measurement of effects; `options` are fields of `EffectsSpec`.
+class Used(NamedTuple):
+    """An SAE whose features are changed, and its result."""
+
+    name: str
+    sae: SAE
+    trained: xr.Dataset
+
+    @property
+    def site(self) -> str:
+        """The site that the SAE reconstructs, where its features are changed."""
+        return written_site(self.sae, self.trained.attrs["site"])
+
+
+def asked_effects(study: Study, names: str | Sequence[str], **options: Any) -> EffectsSpec:
+    """Make the spec of a measurement of effects of one SAE or several; `options` are fields of `EffectsSpec`.
 
     Raises:
         UserError: if an option is unknown or not allowed, or a concept is not one of the study.
     """
-    spec = validated(EffectsSpec, {"name": name, **options}, "The effects of features cannot be measured")
+    spec = validated(EffectsSpec, {"names": names, **options}, "The effects of features cannot be measured")
     known = study.spec.prompts.concepts
     if unknown := [concept for concept in spec.concepts if concept not in known]:
         raise UserError(f"Unknown concept '{unknown[0]}'. Concepts of this prompt set: {', '.join(known)}.")
@@ -72,9 +85,10 @@ def run_effects(
     note: Callable[[str], None] = _log.warning,
     executor: Executor | None = None,
 ) -> xr.Dataset:
-    """Change the features of an SAE of the study, and save and return the result "feature-effects-NAME".
+    """Change features of SAEs of the study, and save and return the result "feature-effects-NAME".
 
-    Runs that the study already has are not repeated (schema of the result: `docs/reference/results.md`).
+    Of several SAEs, features are changed at all sites at once, and NAME is their names with "+" between. Runs that the
+    study already has are not repeated (schema of the result: `docs/reference/results.md`).
 
     Args:
         study: the study, whose prompt set, settings and run store are used.
@@ -85,20 +99,21 @@ def run_effects(
         executor: runs the units of work, by default in this process.
 
     Raises:
-        UserError: if there is no such SAE, no value has features with an AUROC, the gate closes every step, a scorer is
-            unknown, or another process computes the same result.
+        UserError: if there is no such SAE, two are of the same site and pass, no value has features with an AUROC, the
+            gate closes every step, a scorer is unknown, or another process computes the same result.
     """
     started = time.monotonic()
     study.check_model(model.weights_hash)
-    sae, trained = load_sae(study, spec.name), study.result(PREFIX + spec.name)
+    saes = [Used(name, load_sae(study, name), study.result(PREFIX + name)) for name in spec.names]
+    _check_places(saes)
     scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
-    spec = settled(spec, sae, scorers, SCHEMA_VERSION)
+    spec = settled(spec, {each.name: weights_hash(each.sae) for each in saes}, scorers, SCHEMA_VERSION)
     with study.making(spec.result_name):
         if study.is_done(spec.result_name, spec):
             return study.result(spec.result_name)
         concepts = spec.concepts or tuple(study.spec.prompts.concepts)
-        chosen = chosen_features(trained, concepts, spec)
-        arms = _arms(sae, trained, chosen, spec)
+        chosen = chosen_features([each.trained for each in saes], concepts, spec)
+        arms = _arms(saes, chosen, spec)
         contexts = {
             value: contexts_of_value(study, model, value, spec.pairs, spec.seed, spec.seeds)
             for value in chosen
@@ -120,92 +135,39 @@ def run_effects(
         for done, _ in enumerate(sweep.run(arms, range(max(map(len, contexts.values())))), 1):
             if progress is not None:
                 progress(done, total)
-        result = _dataset(study, sweep, contexts, arms, chosen, spec, trained)
+        result = _dataset(study, sweep, contexts, arms, chosen, spec, saes)
         return study.save_result(spec.result_name, result, spec, time.monotonic() - started)
 
 
-class FeatureSet(NamedTuple):
-    """Features that are changed at once: one, or several."""
-
-    features: tuple[int, ...]
-    is_random: bool = False
-
-    def arm(self, factor: float) -> str:
-        """Return the name of the arm that multiplies them by a factor."""
-        return f"{self.row} × {factor:g}"
-
-    @property
-    def row(self) -> str:
-        """What is changed, in words."""
-        if len(self.features) == 1:
-            return f"feature {self.features[0]}"
-        return f"features {', '.join(map(str, self.features))}"
-
-
-def chosen_features(
-    trained: xr.Dataset, concepts: Sequence[str], spec: EffectsSpec
-) -> dict[str, list[FeatureSet]]:
-    """Return what is changed on prompts with each value: features with the highest AUROC, and random active ones.
-
-    Each of `spec.features` features alone, then the `spec.together` best at once, or, with fewer than twice as many
-    active features, half of these. As many random sets of either size are their null.
-
-    Raises:
-        UserError: if no value of these concepts has features with an AUROC.
-    """
-    found = {}
-    alive = trained["feature"].values[trained["alive"].values].tolist()
-    for value in trained["value"].values.tolist():
-        known = trained["auroc"].sel(value=value).dropna("feature")
-        if value.split("=", 1)[0] not in concepts or not known.size:
-            continue
-        best = known["feature"].values[np.argsort(-known.values, kind="stable")].tolist()
-        draw = random.Random(f"{value}-{spec.seed}")
-        together = min(spec.together, len(best) // 2)
-        found[value] = _with_randoms([(each,) for each in best[: spec.features]], alive, spec.randoms, draw)
-        if together > 1:
-            found[value] += _with_randoms([tuple(best[:together])], alive, spec.randoms, draw)
-    if not found:
-        raise UserError(
-            f"No value of {', '.join(concepts)} has features with an AUROC. Trace more prompts, and train again."
-        )
-    return found
-
-
-def _with_randoms(
-    chosen: Sequence[tuple[int, ...]], alive: Sequence[int], randoms: int, draw: random.Random
-) -> list[FeatureSet]:
-    """Return sets of one size, and up to this many random ones of the same size without any of their features."""
-    others = sorted(set(alive) - {feature for features in chosen for feature in features})
-    size = len(chosen[0])
-    if size == 1:
-        drawn: list[tuple[int, ...]] = [(each,) for each in draw.sample(others, min(randoms, len(others)))]
-    else:
-        drawn = [tuple(draw.sample(others, size)) for _ in range(randoms)]
-    return [*map(FeatureSet, chosen), *(FeatureSet(each, is_random=True) for each in drawn)]
+def _check_places(saes: Sequence[Used]) -> None:
+    """Raise UserError for two SAEs of the same site and pass, of which the second would see the first one's changes."""
+    taken: dict[tuple[str, str], str] = {}
+    for name, sae, trained in saes:
+        place = written_site(sae, trained.attrs["site"]), trained.attrs["pass"]
+        if place in taken:
+            raise UserError(
+                f"The autoencoders '{taken[place]}' and '{name}' are both of {place[0]} ({place[1]} pass). Give one of "
+                "each site and pass, or measure their effects one by one."
+            )
+        taken[place] = name
 
 
 def _arms(
-    sae: SAE, trained: xr.Dataset, chosen: Mapping[str, list[FeatureSet]], spec: EffectsSpec
+    saes: Sequence[Used], chosen: Mapping[str, list[FeatureSet]], spec: EffectsSpec
 ) -> dict[str, list[Arm]]:
     """Return the arms of each value: its features and the random ones, at every factor."""
-    gate = gate_of(sae)
-    closed = {} if gate is None or spec.ignore_gate else {step: reason for step, _, reason in gate.closed}
-    steps = [step for step in trained["step"].values.tolist() if step not in closed]
-    if not steps:
-        raise GatedStep(
-            f"The autoencoder '{spec.name}' may not be used at any step: {next(iter(closed.values()))}, to begin with. "
-            "Train a better one, or use it all the same (ignore_gate=True, --ignore-gate)."
-        )
-    site, window = written_site(sae, trained.attrs["site"]), Window(passes=(trained.attrs["pass"],))
-    edits = by_step(edit_features(sae, 0, site, ignore_gate=True), steps, window)
+    edits = [_edits(each, ignore_gate=spec.ignore_gate) for each in saes]
     return {
         value: [
             Arm(
                 name=each.arm(factor),
                 row=each.row,
                 column=f"{factor:g}",
-                edits=tuple(_changed(edit, each.features, factor) for edit in edits),
+                edits=tuple(
+                    _changed(edit, features, factor)
+                    for of_sae, features in zip(edits, each.features, strict=True)
+                    for edit in of_sae
+                ),
                 direction="necessity",
                 role="null" if each.is_random else "cell",
                 null_of=_first_of_size(sets, each).arm(factor) if each.is_random else "",
@@ -217,8 +179,26 @@ def _arms(
     }
 
 
+def _edits(used: Used, *, ignore_gate: bool) -> tuple[Edit, ...]:
+    """Return an edit of features of an SAE at each recorded step that its gate leaves open.
+
+    Raises:
+        GatedStep: if it closes every step.
+    """
+    gate = gate_of(used.sae)
+    closed = {} if gate is None or ignore_gate else {step: reason for step, _, reason in gate.closed}
+    steps = [step for step in used.trained["step"].values.tolist() if step not in closed]
+    if not steps:
+        raise GatedStep(
+            f"The autoencoder '{used.name}' may not be used at any step: {next(iter(closed.values()))}, to begin with. "
+            "Train a better one, or use it all the same (ignore_gate=True, --ignore-gate)."
+        )
+    window = Window(passes=(used.trained.attrs["pass"],))
+    return by_step(edit_features(used.sae, 0, used.site, ignore_gate=True), steps, window)
+
+
 def _first_of_size(sets: Sequence[FeatureSet], like: FeatureSet) -> FeatureSet:
-    return next(each for each in sets if len(each.features) == len(like.features))
+    return next(each for each in sets if each.size == like.size)
 
 
 def _changed(edit: Edit, features: tuple[int, ...], factor: float) -> Edit:
@@ -233,7 +213,7 @@ def _dataset(
     arms: Mapping[str, Sequence[Arm]],
     chosen: Mapping[str, list[FeatureSet]],
     spec: EffectsSpec,
-    trained: xr.Dataset,
+    saes: Sequence[Used],
 ) -> xr.Dataset:
     """Return the effects of every feature and set of features at every factor on every concept, labelled."""
     parts = []
@@ -243,7 +223,7 @@ def _dataset(
         change = changes(score, value.split("=", 1)[0], resolution, unsteered=UNEDITED)
         found = _of_value(effects(change), sets, spec.factors)
         found["unedited"] = score.sel(arm=UNEDITED).mean(("pair", "seed")).reset_coords(drop=True)
-        parts.append(_labelled(found, value, sets, len(contexts[value]), trained))
+        parts.append(_labelled(found, value, sets, len(contexts[value]), saes))
     result = xr.concat(parts, "cell", data_vars="all").assign_coords(
         cell=range(sum(p.sizes["cell"] for p in parts))
     )
@@ -259,8 +239,6 @@ def _dataset(
     return result.assign_attrs(
         kind=KIND,
         schema_version=SCHEMA_VERSION,
-        sae=spec.name,
-        site=str(trained.attrs["site"]),
         confidence=CONFIDENCE,
         correction=CORRECTION,
         denoiser_rows=sweep.rows,
@@ -292,17 +270,24 @@ def _of_value(found: xr.Dataset, sets: Sequence[FeatureSet], factors: Sequence[f
 
 
 def _labelled(
-    found: xr.Dataset, value: str, sets: Sequence[FeatureSet], pairs: int, trained: xr.Dataset
+    found: xr.Dataset, value: str, sets: Sequence[FeatureSet], pairs: int, saes: Sequence[Used]
 ) -> xr.Dataset:
-    """Add what a value's cells are: the value, the features, the lowest of their AUROCs and their role."""
-    areas = trained["auroc"].sel(value=value)
+    """Add what a value's cells are: the value, the features of each SAE, the lowest of their AUROCs, and their role."""
+    areas = [each.trained["auroc"].sel(value=value) for each in saes]
+    lowest = [
+        [
+            float(area.sel(feature=list(of_sae)).min())
+            for area, of_sae in zip(areas, each.features, strict=True)
+        ]
+        for each in sets
+    ]
     return found.assign(
         {
             "value": ("cell", [value] * len(sets)),
-            "features": ("cell", [", ".join(map(str, each.features)) for each in sets]),
-            "size": ("cell", [len(each.features) for each in sets]),
-            "auroc": ("cell", [float(areas.sel(feature=list(each.features)).min()) for each in sets]),
+            "features": (("cell", "sae"), [list(map(numbers, each.features)) for each in sets]),
+            "size": ("cell", [each.size for each in sets]),
+            "auroc": (("cell", "sae"), lowest),
             "role": ("cell", ["null" if each.is_random else "cell" for each in sets]),
             "n_pairs": ("cell", [pairs] * len(sets)),
         }
-    )
+    ).assign_coords(sae=[each.name for each in saes], site=("sae", [each.site for each in saes]))

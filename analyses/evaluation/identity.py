@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from analyses.evaluation.spec import EffectsSpec, EvaluationSpec
-from workbench.sae.base import SAE
-from workbench.sae.identity import weights_hash
 from workbench.scorers import Scorer
 
 AnySpec = TypeVar("AnySpec", EvaluationSpec, EffectsSpec)
 
 
-def settled(spec: AnySpec, sae: SAE, scorers: Mapping[str, Scorer], schema_version: int) -> AnySpec:
-    """Return the spec with the hash of the SAE's weights, whatever its gate says, and the scorers' identities."""
+def settled(
+    spec: AnySpec, weights: str | Mapping[str, str], scorers: Mapping[str, Scorer], schema_version: int
+) -> AnySpec:
+    """Return the spec with the hash of the SAE's weights, or those of several by name, and the scorers' identities."""
     return spec.model_copy(
         update={
-            "weights": weights_hash(sae),
+            "weights": weights,
             "judges": {name: scorer.identity for name, scorer in scorers.items()},
             "schema_version": schema_version,
         }

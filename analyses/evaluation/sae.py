@@ -26,6 +26,7 @@ from workbench.engine.runs import Clip
 from workbench.models.base import AudioDiffusionModel
 from workbench.sae.folder import save_config
 from workbench.sae.gate import set_gate
+from workbench.sae.identity import weights_hash
 from workbench.scorers import load_scorer
 from workbench.studies.study import Study
 from workbench.validation import validated
@@ -83,7 +84,7 @@ def evaluate_sae(
     others = {name: load_sae(study, name) for name in spec.against}
     site = _checked_site(trained, spec.name)
     scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
-    spec = settled(spec, sae, scorers, SCHEMA_VERSION)
+    spec = settled(spec, weights_hash(sae), scorers, SCHEMA_VERSION)
     with study.making(spec.result_name):
         if study.is_done(spec.result_name, spec):
             return study.result(spec.result_name)

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from workbench.files import file_name
 from workbench.scorers import SCORERS
 from workbench.seeds import Seed
 from workbench.validation import Names, distinct
@@ -10,21 +11,19 @@ MOST_RUNS = 1_000_000
 
 
 class _Spec(BaseModel):
-    """What both have: an SAE of the study by its name, prompts, and judges.
+    """What both have: prompts, and judges.
 
-    `weights` (hash of the SAE's weights), `judges` (identities of the scorers) and `schema_version` (of the result) are
-    filled in when the result is made.
+    `weights` (hash of the SAE's weights, or of several by name), `judges` (identities of the scorers) and
+    `schema_version` (of the result) are filled in when the result is made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 
-    name: str
     seeds: int = Field(1, ge=1, le=MOST_RUNS, description="Seeds of initial noise per pair.")
     scorers: Names = Field(
         ("embedded",), min_length=1, description=f"Scorer for the clips: {', '.join(SCORERS)}."
     )
     seed: Seed = Field(0, description="Seed of the pairs and their noise.")
-    weights: str = ""
     judges: dict[str, str] = {}
     schema_version: int = 0
 
@@ -32,6 +31,8 @@ class _Spec(BaseModel):
 class EvaluationSpec(_Spec):
     """What an SAE is evaluated on: held-out clips for the loss recovered, pairs of each concept for the scores kept."""
 
+    name: str
+    weights: str = ""
     clips: int = Field(
         16, ge=1, le=MOST_RUNS, description="Held-out clips on which the loss recovered is measured."
     )
@@ -52,12 +53,14 @@ class EvaluationSpec(_Spec):
 
 
 class EffectsSpec(_Spec):
-    """Which features are changed, by how much, and on which prompts.
+    """Which features of which SAEs of the study, by their names, are changed, by how much, and on which prompts.
 
     Of each concept value, the features with the highest AUROC are changed on prompts with that value, each alone and
-    `together` of them at once, as are random ones as a null.
+    `together` of them at once, as are random ones as a null. Of several SAEs, as many of each are changed at once.
     """
 
+    names: Names = Field(min_length=1)
+    weights: dict[str, str] = {}
     concepts: Names = Field((), description="Concept whose features are changed; by default all.")
     features: int = Field(3, ge=1, le=MOST_RUNS, description="Features of each concept value.")
     together: int = Field(
@@ -78,9 +81,9 @@ class EffectsSpec(_Spec):
     )
     ignore_gate: bool = Field(False, description="Change features also at steps that the gate closes.")
 
-    _distinct = field_validator("scorers", "concepts", "factors")(distinct)
+    _distinct = field_validator("names", "scorers", "concepts", "factors")(distinct)
 
     @property
     def result_name(self) -> str:
         """Name of the result."""
-        return f"feature-effects-{self.name}"
+        return f"feature-effects-{file_name('+'.join(self.names))}"

@@ -125,7 +125,13 @@ def evaluate(
 @offers(EffectsSpec)
 def effects(
     study_folder: StudyFolder,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of an autoencoder of the study.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            help="Name of an autoencoder of the study; of several, features are changed at all their sites at once.",
+        ),
+    ],
     device: Device = "cpu",
     allow_store: AllowStore = False,
     **asked: Any,
@@ -137,10 +143,10 @@ def effects(
     from analyses.evaluation.feature_effects import asked_effects, run_effects
 
     study = open_study(study_folder, allow_store)
-    spec = asked_effects(study, name, **asked)
+    spec = asked_effects(study, names, **asked)
     with progress("Changing features") as report:
         run_effects(study, study.load_model(device), spec, report, note)
-    report_effects(study, name)
+    report_effects(study, spec.result_name)
 
 
 @app.command("list")

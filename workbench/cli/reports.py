@@ -86,9 +86,10 @@ def report_effects(study: "Study", name: str) -> None:
     """Print what turning features off, or doubling them, does to their own concept and to the others."""
     from dashboards.summaries import effects_summary
 
-    result = _where(study, f"feature-effects-{name}")
+    result = _where(study, name)
+    names = ", ".join(result["sae"].values)
     print_table(
-        f"Effects of features of {name}, scorer {result['scorer'].values[0]}", effects_summary(result)
+        f"Effects of features of {names}, scorer {result['scorer'].values[0]}", effects_summary(result)
     )
 
 

@@ -1,18 +1,25 @@
 """Effects of features on a tiny model: which features are changed, and what that does, from runs made one by one."""
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import xarray as xr
 
 from analyses.evaluation import feature_effects
-from analyses.evaluation.feature_effects import asked_effects, chosen_features, run_effects
+from analyses.evaluation.feature_effects import Used, asked_effects, run_effects
+from analyses.evaluation.feature_sets import chosen_features
 from analyses.evaluation.prompts import contexts_of_value, own_texts
 from analyses.sae.names import load_sae
+from analyses.sae.run import run_sae
+from analyses.sae.train import train_spec
 from analyses.statistics import benjamini_hochberg
 from cache.errors import UserError
 from dashboards.numbers import fixed
 from dashboards.summaries import effects_summary
-from tests.analyses.evaluation.conftest import OTHER, PROMPTS, SITE, heard
+from tests.analyses.evaluation.conftest import NAME, OTHER, PROMPTS, SITE, WRITTEN, heard
 from tests.tolerances import SCORE
 from workbench.engine.edits import Run, edit_features
 from workbench.engine.runs import Clip
@@ -34,6 +41,16 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
+def study_of_two(evaluated_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The study with an autoencoder of another site, too."""
+    folder = tmp_path_factory.mktemp("copy") / "study"
+    study = Study.open(Path(shutil.copytree(evaluated_study.path, folder)))
+    options: dict[str, Any] = {"k": 4, "train_steps": 20, "batch_size": 16, "held_out_fraction": 0.5}
+    run_sae(study, train_spec(WRITTEN, **options), name="written")
+    return study
+
+
+@pytest.fixture(scope="module")
 def result(evaluated_study: Study, tiny: AceStep15) -> xr.Dataset:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(feature_effects, "load_scorer", heard)
@@ -48,17 +65,18 @@ def test_it_has_its_schema_and_is_saved(evaluated_study: Study, result: xr.Datas
     assert {name: variable.dims for name, variable in result.data_vars.items()} == {
         **dict.fromkeys(of_effects, ("cell", "factor", "concept", "scorer")),
         **dict.fromkeys(of_prompts, ("cell", "concept", "scorer")),
-        **dict.fromkeys(("value", "features", "size", "auroc", "role", "n_pairs"), ("cell",)),
+        **dict.fromkeys(("value", "size", "role", "n_pairs"), ("cell",)),
+        **dict.fromkeys(("features", "auroc"), ("cell", "sae")),
     }
     assert result["factor"].values.tolist() == [0.0, 2.0]
     assert result["concept"].values.tolist() == list(PROMPTS.concepts)
     assert result["value"].values.tolist() == [value for value in VALUES for _ in range(4)]
     assert result["role"].values.tolist() == ["cell", "null"] * 4
     assert result["size"].values.tolist() == [1, 1, 3, 3] * 2
-    assert (result.attrs["kind"], result.attrs["sae"], result.attrs["site"]) == (
+    assert (result.attrs["kind"], result["sae"].values.tolist(), result["site"].values.tolist()) == (
         "feature-effects",
-        OTHER,
-        SITE,
+        [OTHER],
+        [SITE],
     )
     assert evaluated_study.result(f"feature-effects-{OTHER}").identical(result)
 
@@ -70,7 +88,7 @@ def test_the_features_are_those_with_the_highest_auroc(evaluated_study: Study, r
         areas = trained["auroc"].sel(value=of_cell["value"].item())
         changed = features_of(of_cell)
         of_set = sorted(areas.sel(feature=changed).values.tolist())
-        assert (len(set(changed)), of_set[0]) == (of_cell["size"].item(), of_cell["auroc"].item())
+        assert (len(set(changed)), of_set[:1]) == (of_cell["size"].item(), of_cell["auroc"].values.tolist())
         if of_cell["role"].item() == "cell":
             assert of_set == sorted(areas.dropna("feature").values.tolist())[-len(changed) :]
         else:
@@ -83,30 +101,72 @@ def test_a_set_is_at_most_half_of_the_features(evaluated_study: Study) -> None:
     trained = evaluated_study.result(f"sae-{OTHER}")
     known = trained["auroc"].sel(value="mood=sad").dropna("feature").sizes["feature"]
     spec = asked_effects(evaluated_study, OTHER, **{**OPTIONS, "together": 10_000})
-    sets = chosen_features(trained, ["mood"], spec)["mood=sad"]
-    assert [len(each.features) for each in sets] == [1, 1, known // 2, known // 2]
-    assert not set(sets[2].features) & set(sets[3].features)
+    sets = chosen_features([trained], ["mood"], spec)["mood=sad"]
+    assert [len(each.features[0]) for each in sets] == [1, 1, known // 2, known // 2]
+    assert not set(sets[2].features[0]) & set(sets[3].features[0])
     spec = asked_effects(evaluated_study, OTHER, **{**OPTIONS, "together": 0})
-    assert [len(each.features) for each in chosen_features(trained, ["mood"], spec)["mood=sad"]] == [1, 1]
+    assert [each.size for each in chosen_features([trained], ["mood"], spec)["mood=sad"]] == [1, 1]
 
 
 @pytest.mark.parametrize("place", [4, 6])
 def test_effects_by_hand(evaluated_study: Study, tiny: AceStep15, result: xr.Dataset, place: int) -> None:
     """Of the best feature of sadness, and the best three, turned off and doubled, for every concept."""
-    cell = result.isel(cell=place, scorer=0)
-    features, sae = features_of(cell), load_sae(evaluated_study, OTHER)
+    check_by_hand(evaluated_study, tiny, result.isel(cell=place, scorer=0))
+
+
+def test_effects_of_several_by_hand(study_of_two: Study, tiny: AceStep15, result: xr.Dataset) -> None:
+    """Features of the autoencoders of two sites are changed at once."""
+    options = {**OPTIONS, "together": 2, "randoms": 0, "factors": [0.0, 2.0]}
+    found = run_effects(
+        study_of_two, tiny, asked_effects(study_of_two, [OTHER, "written"], **options), note=lambda _: None
+    )
+    assert study_of_two.result(f"feature-effects-{OTHER}+written").identical(found)
+    assert found["site"].sel(sae=[OTHER, "written"]).values.tolist() == [SITE, WRITTEN]
+    assert found["size"].values.tolist() == [1, 2] * 2
+    check_by_hand(study_of_two, tiny, found.isel(cell=3, scorer=0))
+    alone = result["features"].isel(cell=4).item()
+    assert found["features"].isel(cell=2).sel(sae=OTHER) == alone
+    table = effects_summary(found)
+    assert table["feature"].tolist()[4:] == [
+        *[f"{alone} and {found['features'].values[2, 1]}"] * 2,
+        *["the 2 best of each"] * 2,
+    ]
+    assert table["AUROC"].tolist()[::2] == [fixed(area) for area in found["auroc"].min("sae").values]
+
+
+def test_random_features_of_several_are_as_many_of_each(study_of_two: Study) -> None:
+    trained = [study_of_two.result(f"sae-{name}") for name in (OTHER, "written")]
+    spec = asked_effects(study_of_two, [OTHER, "written"], **OPTIONS)
+    best, by_chance = chosen_features(trained, ["mood"], spec)["mood=sad"][2:]
+    assert by_chance.is_random
+    assert not best.is_random
+    for of_sae, some, others in zip(trained, best.features, by_chance.features, strict=True):
+        assert len(set(some)) == len(set(others)) == 3
+        assert set(others) <= set(of_sae["feature"].values[of_sae["alive"].values].tolist()) - set(some)
+
+
+def check_by_hand(study: Study, tiny: AceStep15, cell: xr.Dataset) -> None:
+    """Compare a cell of sadness with changes of scores from runs that are generated here."""
     changes = []
-    for context in contexts_of_value(evaluated_study, tiny, "mood=sad", 2, 0, 1):
+    for context in contexts_of_value(study, tiny, "mood=sad", 2, 0, 1):
         clip = Clip(context.pair.clean.text, context.seeds[0])
         assert "sad" in clip.prompt
         edits = [
-            edit_features(sae, features, SITE, strength, passes=("cond",), ignore_gate=True)
+            tuple(
+                edit_features(
+                    load_sae(study, name),
+                    features_of(cell.sel(sae=name)),
+                    site,
+                    strength,
+                    passes=("cond",),
+                    ignore_gate=True,
+                )
+                for name, site in zip(cell["sae"].values, cell["site"].values, strict=True)
+            )
             for strength in (-1.0, 1.0)
         ]
-        made = tiny.generate_batch(
-            [Run(clip), *(Run(clip, (e,)) for e in edits)], evaluated_study.spec.settings
-        )
-        audio = tiny.decode(made.latents, evaluated_study.spec.settings.duration).float().cpu().numpy()
+        made = tiny.generate_batch([Run(clip), *(Run(clip, each) for each in edits)], study.spec.settings)
+        audio = tiny.decode(made.latents, study.spec.settings.duration).float().cpu().numpy()
         texts = own_texts(PROMPTS, context.pair.clean)
         scores = heard("").score(audio, tiny.sample_rate, [texts[c] for c in PROMPTS.concepts])
         changes.append(scores[1:] - scores[0])
@@ -143,14 +203,19 @@ def test_steps_that_the_gate_closes_are_left_out(
     monkeypatch.setattr(feature_effects, "load_sae", lambda *_: sae)
     spec = asked_effects(evaluated_study, OTHER, **{**OPTIONS, "ignore_gate": False})
     trained = evaluated_study.result(f"sae-{OTHER}")
-    chosen = chosen_features(trained, ["mood"], spec)
+    chosen = chosen_features([trained], ["mood"], spec)
     explained = {"steps": (0, 1, 2), "sigmas": (1.0, 0.6, 0.3), "loss_recovered": (None,) * 3}
     set_gate(sae, Gate(explained_variance=(0.9, 0.1, 0.8), **explained))
-    arms = feature_effects._arms(sae, trained, chosen, spec)["mood=sad"]
+    arms = feature_effects._arms([Used(OTHER, sae, trained)], chosen, spec)["mood=sad"]
     assert {tuple(edit.window.steps for edit in arm.edits) for arm in arms} == {((0, 0), (2, 2))}
     set_gate(sae, Gate(explained_variance=(0.4, 0.1, 0.3), **explained))
     with pytest.raises(GatedStep, match=r"may not be used at any step: its explained variance there is 0.40"):
         run_effects(evaluated_study, tiny, spec)
+
+
+def test_two_of_the_same_site_are_refused(evaluated_study: Study, tiny: AceStep15) -> None:
+    with pytest.raises(UserError, match=f"'{NAME}' and '{OTHER}' are both of {SITE} \\(cond pass\\)"):
+        run_effects(evaluated_study, tiny, asked_effects(evaluated_study, [NAME, OTHER]))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +237,7 @@ def test_the_table_has_a_line_for_each_feature_and_factor(result: xr.Dataset) ->
     table = effects_summary(result)
     assert table["responds to"].tolist() == [value for value in VALUES for _ in range(4)]
     assert table["factor"].tolist() == ["0", "2"] * 4
-    assert table["feature"].tolist()[4:] == [*[result["features"].values[4]] * 2, *["the 3 best"] * 2]
+    assert table["feature"].tolist()[4:] == [*[result["features"].values[4, 0]] * 2, *["the 3 best"] * 2]
     own = result["effect"].isel(cell=4, scorer=0).sel(factor=2.0, concept="mood").item()
     assert table["change [95 %]"][5].startswith(fixed(own))
     assert table["other concepts"][5].split(", ")[0].startswith("tempo ")

@@ -10,7 +10,8 @@ import xarray as xr
 
 from analyses.evaluation import feature_effects
 from analyses.evaluation import sae as evaluation
-from analyses.evaluation.feature_effects import FeatureSet, asked_effects
+from analyses.evaluation.feature_effects import Used, asked_effects
+from analyses.evaluation.feature_sets import FeatureSet
 from analyses.evaluation.sae import asked_evaluation, evaluate_sae, step_means
 from analyses.sae.names import load_sae
 from analyses.sae.replacements import replacements
@@ -153,9 +154,9 @@ def test_a_transcoder_is_judged_by_the_site_that_it_reconstructs(
         errors.append([float((other - v).square().mean()) for other in others])
     found = result["velocity_error"].sel(replacement=["reconstruction", "mean"], step=1).values
     assert found == pytest.approx(np.mean(errors, axis=0), rel=1e-3)
-    chosen = {"mood=sad": [FeatureSet((3,))]}
+    chosen = {"mood=sad": [FeatureSet(((3,),))]}
     effects = asked_effects(study, "across", ignore_gate=True)
-    (arm, _) = feature_effects._arms(sae, trained, chosen, effects)["mood=sad"]
+    (arm, _) = feature_effects._arms([Used("across", sae, trained)], chosen, effects)["mood=sad"]
     assert {edit.sites for edit in arm.edits} == {(WRITTEN,)}
 
 
