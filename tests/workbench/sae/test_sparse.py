@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.tolerances import assert_close
 from workbench.sae.sparse import Codes, Selection, decode, dense, encode, fired, largest, largest_of_batch
 
-ROWS, CHANNELS, FEATURES = 7, 12, 96  # three blocks of features, so that k = 2 is found block by block
+ROWS, CHANNELS, FEATURES = 7, 12, 96  # the largest 1, 2 and 10 are searched in groups of 8, 8 and 4
 NAMES = ("x", "shift", "w_enc", "b_enc", "w_dec")
 
 
@@ -86,6 +86,18 @@ def test_only_positive_pre_activations_are_active() -> None:
         assert torch.equal(fired(codes, FEATURES), (pre > 0).sum(0))
     gradients = torch.autograd.grad(sparse_output(partial(largest, k=20), *given).sum(), given)
     assert torch.equal(gradients[3] != 0, (pre > 0).any(0))
+
+
+@pytest.mark.parametrize("features", [50, 40_000])
+def test_the_decoders_gradient_is_summed_by_feature_at_any_width(features: int) -> None:
+    """Narrow and wide autoencoders sort their codes in different ways."""
+    generator = torch.Generator().manual_seed(0)
+    pre = torch.randn(5, features, generator=generator)
+    weights = torch.randn(5, 2, generator=generator)
+    w_dec = torch.randn(features, 2, generator=generator, requires_grad=True)
+    codes = largest(pre, 7)
+    (gradient,) = torch.autograd.grad((decode(codes, w_dec) * weights).sum(), w_dec)
+    assert_close(gradient, dense(codes, features).T @ weights)
 
 
 @pytest.mark.parametrize("name", SELECTIONS)
