@@ -70,6 +70,10 @@ class Site:
         """Sort key: the order of computation."""
         return self.block, PARTS.index(self.part)
 
+    def leads_to(self, other: "Site") -> bool:
+        """Whether another site can be computed from this one in the same call: it is later, along the same tokens."""
+        return self.order < other.order and self.on_conditioning == other.on_conditioning
+
     @property
     def on_conditioning(self) -> bool:
         """Whether the token axis is the conditioning instead of latent time."""

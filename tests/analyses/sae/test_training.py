@@ -257,3 +257,11 @@ def test_transcoders_that_cannot_be_are_refused(
     with pytest.raises(UserError, match=sentence):
         run_saes(study, asked_trainings(study, SITES[0], architecture, **options))
     assert not (study.path / "sae").exists()
+
+
+@pytest.mark.parametrize("target", SITES)
+def test_a_transcoder_against_the_order_of_computation_is_refused(study: Study, target: str) -> None:
+    asked = asked_trainings(study, SITES[1], "topk_transcoder", target_site=target)
+    with pytest.raises(UserError, match=f"{target} is not computed from {SITES[1]}"):
+        run_saes(study, asked)
+    assert not (study.path / "sae").exists()

@@ -33,7 +33,7 @@ def _check_output(edit: "Edit") -> None:
 def _check_read(edit: "Edit", read: Site) -> None:
     """Raise UserError for sites, or a window, of which an edit cannot get the values of another site in the call."""
     for site in map(Site.parse, edit.sites):
-        if site.order <= read.order or site.on_conditioning != read.on_conditioning:
+        if not read.leads_to(site):
             raise UserError(
                 f"{site} cannot be reconstructed from {read}, which is not computed before it, or not along the same "
                 "tokens. Give the site that the transcoder reconstructs."
