@@ -273,7 +273,7 @@ def run_patching(
             at the end.
     """
     started = time.monotonic()
-    with study.making(spec.result_name):
+    with study.making(spec.result_name, can_be_named=True):
         plan = check_patching(study, model, spec, executor, tensors)
         for tensor in {tensor for arm in plan.arms for edit in arm.edits for tensor in edit.tensors}:
             save_tensor(study.path, tensor)

@@ -81,7 +81,7 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu", name:
             "--study."
         )
     name = chosen_name(study, spec, site, name)
-    with study.making(PREFIX + name):
+    with study.making(PREFIX + name, can_be_named=True):
         cache = study.cache
         channels = cache.channels(site)
         cache.positions("pass", [pass_name])

@@ -27,7 +27,7 @@ from analyses.sae.training import Training, check_together
 from analyses.sae.training_state import TrainingState
 from cache.errors import UserError
 from cache.opening import remove_file, remove_folder
-from workbench.engine.sites import numbered_site
+from workbench.engine.sites import Site, numbered_site
 from workbench.sae.base import SAE
 from workbench.sae.folder import CONFIG_FILE, save_folder
 from workbench.sae.gate import set_gate
@@ -135,7 +135,7 @@ def run_saes(
         specs = of_job(specs, job)
         if ranks.is_first:
             for each in names:
-                stack.enter_context(study.making(PREFIX + each))
+                stack.enter_context(study.making(PREFIX + each, can_be_named=True))
         is_missing = [not _is_trained(study, *each) for each in zip(specs, names, strict=True)]
         missing = [spec for spec, lacks in zip(specs, of_first(is_missing, ranks), strict=True) if lacks]
         state = TrainingState(study, specs, note)
@@ -167,9 +167,10 @@ def check_spec(study: Study, spec: TrainSpec) -> None:
             "A transcoder needs a target site, and nothing else has one: use --architecture topk_transcoder with "
             "--target-site."
         )
-    if spec.target_site == spec.site:
+    if spec.target_site and not Site.parse(spec.site).leads_to(Site.parse(spec.target_site)):
         raise UserError(
-            "A transcoder reconstructs another site. Give one that is computed before --target-site."
+            f"A transcoder reconstructs a site that is computed after the one that it reads, along the same tokens; "
+            f"{spec.target_site} is not computed from {spec.site}. Give another --target-site."
         )
     if spec.target_site and spec.input_scale != "global":
         raise UserError("The inputs of a transcoder are scaled globally: use --input-scale global.")

@@ -100,7 +100,7 @@ def fit_state(
         UserError: if another process makes the same, or a folder or file of the state is a link.
     """
     folder = study.path / _FOLDERS[kind] / f"{file_name(name)}.fit"
-    with study.making(name, kind):
+    with study.making(name, kind, can_be_named=kind == "vector"):
         remove_partials(study.path, folder)
         state = FitState(study.path, folder, note)
         yield state

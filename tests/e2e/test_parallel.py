@@ -53,6 +53,7 @@ def test_a_result_that_another_process_makes_is_refused(study: Path, name: str, 
         code, said = Command(*command[0].split(), study, *command[1:]).end()
     assert code == 2
     assert f"Another process is computing the result '{name}'" in said
+    assert ("give another name (--name)" in said) == (name != "probes")
     assert name not in Study.open(study).result_names()
 
 

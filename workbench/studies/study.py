@@ -431,13 +431,23 @@ class Study:
                 "Trace it again into another folder."
             )
 
-    def making(self, name: str, kind: str = "result") -> AbstractContextManager[None]:
-        """Lock a result, or something of another kind, while it is computed: a second process gets a UserError."""
+    def making(
+        self, name: str, kind: str = "result", can_be_named: bool = False
+    ) -> AbstractContextManager[None]:
+        """Lock a result, or something of another kind, while it is computed: a second process gets a UserError.
+
+        It is advised to use another name, too, if users name results of this kind.
+        """
+        ways = [
+            "Wait until it has finished",
+            *(["give another name (--name)"] if can_be_named else []),
+            "or stop it",
+        ]
         own = name if kind == "result" else f"{kind} {name}"  # `file_name` keeps no space: it is no result's
         return locked(
             self.path / LOCKS / f"{file_name(own)}.lock",
             self.path,
-            f"Another process is computing the {kind} '{name}' of {self.path}. Wait until it has finished, or stop it.",
+            f"Another process is computing the {kind} '{name}' of {self.path}. {', '.join(ways)}.",
         )
 
     def remove_result(self, name: str) -> None:
