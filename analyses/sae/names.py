@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -81,7 +80,7 @@ def chosen_name(study: Study, spec: BaseModel, site: str, name: str = "") -> str
     Without a given name, the first of a site is called like the site, the next `<site>-2`, and so on.
 
     Raises:
-        UserError: if the study has another autoencoder of the given name.
+        UserError: if the study has another autoencoder of the given name, or one whose result is damaged.
     """
     taken = study.files(FOLDER, "")
     if not name:
@@ -90,7 +89,7 @@ def chosen_name(study: Study, spec: BaseModel, site: str, name: str = "") -> str
     _check_name(name)
     if name in taken and not _is_of(study, name, spec):
         raise UserError(
-            f"{study.path} has an autoencoder '{name}' already, trained with other options. Give another name."
+            f"{study.path} has an autoencoder '{name}' already, made with other options. Give another name."
         )
     return name
 
@@ -130,20 +129,21 @@ def _names(site: str) -> Iterator[str]:
 
 
 def _is_of(study: Study, name: str, spec: BaseModel) -> bool:
-    """Whether an autoencoder was made with this spec, or is not complete (one whose result is missing or damaged)."""
-    stored = _stored_spec(study, name)
-    return stored is None or stored == json.loads(spec.model_dump_json())
+    """Whether an autoencoder was made with this spec, or was not finished: it has no result.
+
+    Raises:
+        UserError: if its result is damaged, so that nobody knows what would be replaced.
+    """
+    if PREFIX + name not in study.result_names():
+        return True
+    return bool(json.loads(study.result_attributes(PREFIX + name)["spec"]) == spec.model_dump(mode="json"))
 
 
 def _is_complete(study: Study, name: str, spec: BaseModel) -> bool:
-    return _stored_spec(study, name) == json.loads(spec.model_dump_json())
-
-
-def _stored_spec(study: Study, name: str) -> Any:
-    """Return the spec that an autoencoder was made with, None if its result is missing or damaged."""
-    with suppress(UserError, ValueError, KeyError):
-        return json.loads(study.result_attributes(PREFIX + name)["spec"])
-    return None
+    """Whether an autoencoder was made with this spec and has a result that can be read."""
+    with suppress(UserError):
+        return PREFIX + name in study.result_names() and _is_of(study, name, spec)
+    return False
 
 
 def has_none(study: Study, which: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from analyses.sae import names
-from analyses.sae.names import load_sae, sae_names, saes_of_sites
+from analyses.sae.names import chosen_name, load_sae, sae_names, saes_of_sites
 from analyses.sae.run import run_sae, trained_names
 from analyses.sae.train import TrainSpec, train_spec
 from cache.errors import UserError
@@ -45,6 +45,21 @@ def test_a_name_that_is_taken_is_refused(study: Study) -> None:
     with pytest.raises(UserError, match="has an autoencoder 'wide' already"):
         run_sae(study, spec(5), name="wide")
     assert all((load_sae(study, "wide").state_dict()[key] == value).all() for key, value in before.items())
+
+
+def test_one_whose_result_is_damaged_is_not_replaced(study: Study) -> None:
+    file = study.path / "results" / "sae-wide.nc"
+    content = file.read_bytes()
+    file.write_bytes(content[:100])
+    try:
+        for k in (4, 5):
+            with pytest.raises(UserError, match=r"sae-wide\.nc is damaged .* Delete it and compute it again"):
+                chosen_name(study, spec(k), SITE, "wide")
+        assert chosen_name(study, spec(4), SITE) == f"{SITE}-3"
+        file.unlink()
+        assert chosen_name(study, spec(5), SITE, "wide") == "wide"
+    finally:
+        file.write_bytes(content)
 
 
 @pytest.mark.parametrize("name", ["../wide", "a/b", ".hidden", "x" * 300])
