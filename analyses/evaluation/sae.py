@@ -45,11 +45,17 @@ def asked_evaluation(study: Study, name: str, **options: Any) -> EvaluationSpec:
     """Make the spec of an evaluation; `options` are fields of `EvaluationSpec`.
 
     Raises:
-        UserError: if an option is unknown or not allowed, or the study lacks an autoencoder.
+        UserError: if an option is unknown or not allowed, the study lacks an autoencoder, or one is compared with
+            itself, under the same name or another.
     """
     spec = validated(EvaluationSpec, {"name": name, **options}, "The autoencoder cannot be evaluated")
-    for each in (spec.name, *spec.against):
-        load_sae(study, each)
+    sae = load_sae(study, spec.name)
+    for each in spec.against:
+        if torch.equal(sae.W_dec, load_sae(study, each).W_dec):
+            raise UserError(
+                f"'{each}' has the decoder of '{spec.name}', so that all features would match. Compare with another "
+                "autoencoder, such as one of another seed, or leave out --against."
+            )
     return spec
 
 

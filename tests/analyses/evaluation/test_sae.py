@@ -172,6 +172,7 @@ def test_the_mean_is_that_of_all_clips_and_tokens() -> None:
     [
         ("none", {}, "no sparse autoencoder named 'none'"),
         (NAME, {"against": ["none"]}, "no sparse autoencoder named 'none'"),
+        (NAME, {"against": [NAME]}, f"'{NAME}' has the decoder of '{NAME}'"),
         (NAME, {"pairs": -1}, "pairs must be at least 0"),
         (NAME, {"sampels": 1}, "sampels"),
     ],
