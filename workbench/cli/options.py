@@ -49,8 +49,10 @@ def offers_any(*specs: type[BaseModel], without: Collection[str] = ()) -> Callab
         own = _parameter(name, field, None)
         option = own.annotation.__metadata__[0]
         having = [spec.model_fields["architecture"].default for spec in specs if name in spec.model_fields]
-        of = "" if len(having) == len(specs) else f"{', '.join(having)}; "
-        option.help = f"{field.description} ({of}default {field.default})"
+        notes = [] if len(having) == len(specs) else [", ".join(having)]
+        if field.default not in ((), ""):  # what these mean is in the description
+            notes.append(f"default {field.default}")
+        option.help += f" ({'; '.join(notes)})" if notes else ""
         kind = get_args(own.annotation)[0]
         offered.append(own.replace(default=None, annotation=Annotated[kind | None, option]))
     return _adding(offered)

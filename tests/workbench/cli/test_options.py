@@ -63,6 +63,13 @@ def options(line: typer.Typer, command: str) -> dict[str, Any]:
     return {each.name: each for each in found.params}
 
 
+def test_the_help_says_defaults_and_which_spec_has_an_option() -> None:
+    made = options(app, "sae train")
+    assert made["widths"].help.endswith("Default: 1, 3, 7 and 15 of 32. Repeatable. (matryoshka_batchtopk)")
+    assert made["sparsity"].help.endswith(" (jumprelu; default l0)")
+    assert not any("default ()" in str(each.help) for each in made.values())
+
+
 def test_names_defaults_help_and_bounds_are_the_fields(kitchen: CommandLine) -> None:
     made = options(kitchen, "cook")
     assert {name: each.opts for name, each in made.items() if name not in ("kitchen", "quick")} == {
