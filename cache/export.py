@@ -16,7 +16,7 @@ from safetensors.torch import save
 from cache.encoding import STORED, decode
 from cache.errors import UserError
 from cache.formats import ExportDtype, Format
-from cache.opening import remove_folder
+from cache.opening import create_folder, remove_folder
 from cache.plan import CachePlan
 from cache.protocol import DIMS, canonical_json
 from cache.reader import ActivationCache
@@ -73,7 +73,8 @@ def export(
     partial = folder / f".{out.name}.partial"
     if folder.is_dir():
         remove_folder(folder, partial.name)  # left by an export that was killed
-    partial.mkdir(parents=True)
+    create_folder(folder)
+    partial.mkdir()
     try:
         _write_labels(cache, partial, formats)
         _write_values(cache, partial, form, formats, progress)

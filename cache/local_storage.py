@@ -229,7 +229,7 @@ def make_folder(path: Path) -> None:
     """Create a folder and its parents so that they survive a power cut."""
     if not path.is_dir():
         make_folder(path.absolute().parent)
-        path.mkdir(exist_ok=True)
+        opening.create_folder(path)
         sync_path(path.absolute().parent)
 
 

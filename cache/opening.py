@@ -131,6 +131,18 @@ def list_files(root: Path, name: str | Path = "", hidden: bool = False) -> dict[
         return {}
 
 
+def create_folder(folder: Path) -> None:
+    """Create a folder and its parents, wherever a user wants it, unless it exists.
+
+    Raises:
+        UserError: where the system has no room for folders, such as below /proc.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} cannot be created ({error.strerror}). Give another path.") from error
+
+
 def make_folder(root: Path, name: str | Path) -> None:
     """Create a folder inside `root` (which must exist) and its parents, so that they survive a power cut.
 

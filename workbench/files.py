@@ -35,7 +35,7 @@ def replacing(path: Path, root: Path | None = None) -> Iterator[Path]:
     folder = root or path.parent
     name = path.relative_to(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        opening.create_folder(folder)
         opening.make_folder(folder, name.parent)
         with opening.replacing(folder, name) as partial:
             yield partial
@@ -82,7 +82,7 @@ def locked(path: Path, root: Path, busy: str = "") -> Iterator[None]:
     Raises:
         cache.opening.UnsafeFile: if the path contains a link, or is not a regular file.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    opening.create_folder(root)
     opening.make_folder(root, path.relative_to(root).parent)
     opening.file_size(root, path.relative_to(root))  # raises for a link
     lock = FileLock(path, timeout=0 if busy else -1)

@@ -1,14 +1,18 @@
 """A file is replaced whole, or left as it was."""
 
+import errno
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from cache.errors import UserError
+from cache.local_storage import make_folder
 from cache.opening import UnsafeFile
 from tests.full_disk import full_disk
 from workbench.files import file_name, locked, replacing
@@ -50,6 +54,33 @@ def test_the_folder_is_made(tmp_path: Path) -> None:
     with replacing(tmp_path / "new" / "notes.txt") as partial:
         partial.write_text("new")
     assert (tmp_path / "new" / "notes.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: replacing(folder / "notes.txt"),
+        lambda folder: locked(folder / "locks" / "notes.lock", folder),
+        lambda folder: nullcontext(make_folder(folder)),
+    ],
+    ids=["file", "lock", "cache"],
+)
+def test_where_no_folder_can_be_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], AbstractContextManager[object]]
+) -> None:
+    """Below /proc, a new folder "does not exist"."""
+
+    def refused(folder: Path, **_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(folder))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with (
+        pytest.raises(
+            UserError, match=r"new cannot be created \(No such file or directory\)\. Give another path"
+        ),
+        write(tmp_path / "new"),
+    ):
+        pass
 
 
 def test_links_in_a_folder_from_elsewhere_are_not_followed(tmp_path: Path) -> None:
