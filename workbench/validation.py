@@ -186,12 +186,12 @@ def _is_text(text: str | bytes) -> bool:
     return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
 
 
-def check_names(given: Iterable[str], models: Sequence[type[Any]], what: str) -> None:
-    """Raise UserError for a name that is no field of any of the models; `what` begins the sentence."""
+def check_names(given: Iterable[str], models: Sequence[type[Any]], what: str, advice: str = "") -> None:
+    """Raise UserError for a name that is no field of any of the models; the sentence begins with `what`."""
     known = list(dict.fromkeys(name for model in models for name in _annotations(model)))
     for name in given:
         if name not in known:
-            raise UserError(f"{what}: {name} is not a known name{_known(name, known)}.")
+            raise UserError(f"{what}: {name} is not a known name{_known(name, known)}.{advice}")
 
 
 def distinct(value: Value) -> Value:

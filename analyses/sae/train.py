@@ -50,7 +50,10 @@ def train_spec(site: str, architecture: str = "topk", **options: Any) -> TrainSp
         )
     what = "The autoencoder cannot be trained"
     kind = ARCHITECTURES[architecture].objective
-    check_names(options, (TrainSpec, kind), what)
+    own = [name for name in kind.model_fields if name not in ("architecture", "d_out")]
+    check_names(
+        options, (TrainSpec, kind), what, f" The options of '{architecture}' alone are {', '.join(own)}."
+    )
     of_training = {name: options.pop(name) for name in TrainSpec.model_fields if name in options}
     objective = validated(kind, options, what)
     return validated(TrainSpec, {"site": site, "objective": objective, **of_training}, what)

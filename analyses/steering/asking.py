@@ -124,6 +124,21 @@ def asked_sites(study: Study, model: AudioDiffusionModel, concept: str, sites: s
     return site_set(sites, model.n_blocks, model.block_names) if sites else functional_sites(study, concept)
 
 
+def check_options(method: str, own: Mapping[str, Any]) -> None:
+    """Raise UserError if a method is unknown, or its own options are; before a model is loaded."""
+    if method not in METHODS:
+        raise UserError(f"Unknown method '{method}'. Methods: {', '.join(METHODS)}.")
+    for name, field in CLASSES[method].model_fields.items():
+        if field.is_required() and field.description and name not in own:
+            raise UserError(f"{method} needs {name}, {field.description}. Give it (--{name}).")
+    _method(method, own, {})
+
+
+def _method(method: str, own: Mapping[str, Any], saes: Mapping[str, SAE]) -> Method:
+    given = {"saes": saes} if CLASSES[method] is SAEFeatures else {}
+    return validated(CLASSES[method], {**own, **given}, f"Invalid options of {method}")
+
+
 def fit_vector(
     study: Study,
     model: AudioDiffusionModel,
@@ -140,12 +155,10 @@ def fit_vector(
     Raises:
         UserError: as the method does, or if it is unknown or has no such option.
     """
-    if method not in METHODS:
-        raise UserError(f"Unknown method '{method}'. Methods: {', '.join(METHODS)}.")
+    check_options(method, own)
     chosen = asked_sites(study, model, concept, sites)
     saes = _all_saes(study, chosen) if method == "sae-features" else {}
-    given = {"saes": {site: sae for site, (_, sae) in saes.items()}} if saes else {}
-    fitted = validated(CLASSES[method], {**own, **given}, f"Invalid options of {method}")
+    fitted = _method(method, own, {site: sae for site, (_, sae) in saes.items()})
     together: PairOptions = {**options, **of_study(study)}
     (vector,) = fit(model, concept, chosen, [fitted], **together)
     if not any(norms.values.any() for norms in vector.norms.values()):

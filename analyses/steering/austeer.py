@@ -25,7 +25,7 @@ class AUSteer(Method):
     all others are 0; of equal ones, those of earlier sites and channels are kept.
     """
 
-    k: int = Field(ge=1)
+    k: int = Field(ge=1, description="the number of channels that are moved")
 
     def start(self, captured: PairCapture) -> Fit:
         """Start a fit; raise UserError if the sites do not have `k` channels."""

@@ -38,7 +38,7 @@ class SAEFeatures(Method):
     """
 
     saes: Mapping[str, SAE]
-    k: int = Field(ge=1)
+    k: int = Field(ge=1, description="the number of features of each site")
     score: ScoreName = "tfidf"
     contrastive: bool = False
     ignore_gate: bool = False

@@ -2,18 +2,39 @@
 
 from typing import get_args
 
+import pytest
+
 from analyses import steering_spec
 from analyses.sae.feature_scores import SCORES
 from analyses.steering import asking
 from analyses.steering.audio_descriptors import DESCRIPTORS
 from analyses.steering.descriptor import UNITS, DescriptorMethod
 from analyses.steering.vector import PASS_MODES, Operation, PassMode
+from cache.errors import UserError
 
 
 def test_every_method_is_called_after_its_class() -> None:
     assert tuple(asking.CLASSES) == steering_spec.METHODS
     for name, made_by in asking.CLASSES.items():
         assert made_by.__name__.lower() == name.replace("-", "")
+
+
+@pytest.mark.parametrize(
+    ("method", "own", "words"),
+    [
+        (
+            "sae-features",
+            {"score": "diff"},
+            r"needs k, the number of features of each site\. Give it \(--k\)",
+        ),
+        ("sae-features", {"k": 0}, "Invalid options of sae-features: k must be at least 1"),
+        ("austeer", {}, r"needs k, the number of channels that are moved\. Give it \(--k\)"),
+        ("caa", {"k": 4}, r"Invalid options of caa: k is not a known name \(known: time\)"),
+    ],
+)
+def test_options_are_checked_without_a_model(method: str, own: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        asking.check_options(method, own)
 
 
 def test_every_prompt_method_is_called_after_its_function() -> None:

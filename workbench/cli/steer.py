@@ -128,7 +128,7 @@ def fit(
 
     Run again to continue an interrupted computation.
     """
-    from analyses.steering.asking import check_name, fit_vector
+    from analyses.steering.asking import check_name, check_options, fit_vector
     from analyses.steering.fit_state import fit_state
     from analyses.steering.study_packs import check_new_pack, save_pack
 
@@ -145,6 +145,7 @@ def fit(
         "ignore_gate": ignore_gate or None,
     }
     given = {option: value for option, value in own.items() if value is not None}
+    check_options(method, given)
     passes = _passes(pass_name or ["cond"])
     with fit_state(study, "vector", name or concept, note) as state:
         check_new_pack(study.path, name or concept)

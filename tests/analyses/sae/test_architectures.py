@@ -144,7 +144,10 @@ def test_without_its_entry_its_folder_is_not_supported(
             "Unknown autoencoder architecture 'temporal'. Use one of topk, .*soft_threshold",
         ),
         ({"l1_coefficient": 0.1}, "l1_coefficient is not a known name"),
-        ({"architecture": "soft_threshold", "k": 8}, "k is not a known name"),
+        (
+            {"architecture": "standard", "k": 8},
+            r"k is not a known name\. The options of 'standard' alone are l1_coefficient, warm_up\.",
+        ),
         ({"expnsion": 4}, "expnsion is not a known name .did you mean expansion"),
         ({"k": 0}, "k must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
