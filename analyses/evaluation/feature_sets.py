@@ -78,9 +78,14 @@ def chosen_features(
 
 
 def _best(trained: xr.Dataset, value: str) -> list[int]:
-    """Return the features of an SAE that have an AUROC for a value, those with the highest first."""
-    known = trained["auroc"].sel(value=value).dropna("feature")
-    return known["feature"].values[np.argsort(-known.values, kind="stable")].tolist()
+    """Return the features of an SAE that have an AUROC for a value, those with the highest first.
+
+    Many tell clips apart without an error. Of equal ones, the first is the one that is more active with the value by
+    the largest difference.
+    """
+    of_value = trained[["auroc", "diff"]].sel(value=value).dropna("feature", subset=["auroc"])
+    order = np.lexsort((-of_value["diff"].values, -of_value["auroc"].values))
+    return of_value["feature"].values[order].tolist()
 
 
 def _with_randoms(

@@ -97,6 +97,18 @@ def test_the_features_are_those_with_the_highest_auroc(evaluated_study: Study, r
             assert set(changed) <= set(alive) - set(best)
 
 
+def test_of_equal_aurocs_the_largest_difference_is_first(evaluated_study: Study) -> None:
+    """One with a larger difference but a lower AUROC comes after them, and one without an AUROC not at all."""
+    of_feature = {"auroc": [1.0, 0.9, 1.0, np.nan, 1.0, 0.8], "diff": [0.1, 0.9, 0.3, 0.9, 0.2, 0.0]}
+    trained = xr.Dataset(
+        {name: (("value", "feature"), [numbers]) for name, numbers in of_feature.items()},
+        {"value": ["mood=sad"], "feature": range(6)},
+    ).assign(alive=("feature", [True] * 6))
+    spec = asked_effects(evaluated_study, OTHER, **{**OPTIONS, "features": 5, "together": 2, "randoms": 0})
+    sets = chosen_features([trained], ["mood"], spec)["mood=sad"]
+    assert [each.features for each in sets] == [*[((f,),) for f in (2, 4, 0, 1, 5)], ((2, 4),)]
+
+
 def test_a_set_is_at_most_half_of_the_features(evaluated_study: Study) -> None:
     trained = evaluated_study.result(f"sae-{OTHER}")
     known = trained["auroc"].sel(value="mood=sad").dropna("feature").sizes["feature"]
