@@ -14,11 +14,11 @@ from analyses.evaluation.identity import settled
 from analyses.evaluation.scores_kept import scores_kept
 from analyses.evaluation.spec import EvaluationSpec
 from analyses.execution import Executor
+from analyses.sae.generated import reader_at
 from analyses.sae.loss_recovered import CONFIDENCE, PASS, loss_recovered
 from analyses.sae.names import PREFIX, load_sae, sae_folder
 from analyses.sae.quality import MEASURES, gate
 from analyses.sae.replacements import replacements, written_site
-from analyses.sae.rows import by_clip
 from analyses.sae.stability import stability
 from analyses.statistics import too_few_pairs
 from cache.errors import UserError
@@ -70,7 +70,8 @@ def evaluate_sae(
     """Evaluate an SAE of a study, save and return the result "evaluation-NAME", and set the SAE's gate.
 
     The loss recovered is measured on clips that the SAE was not trained on (see `analyses.sae.loss_recovered`), the
-    concept scores kept on new clips (see `analyses.evaluation.scores_kept`); schema: `docs/reference/results.md`.
+    concept scores kept on new clips (see `analyses.evaluation.scores_kept`); schema: `docs/reference/results.md`. The
+    study's cache need not have the site: its mean is then that of the same clips, which the model generates again.
 
     Args:
         study: the study, whose prompt set, settings and run store are used.
@@ -103,7 +104,8 @@ def evaluate_sae(
         held_out = [int(clip) for clip in np.atleast_1d(trained.attrs["held_out_clips"])]
         steps = trained["step"].values.tolist()
         written = written_site(sae, site)
-        means = step_means(by_clip(study.cache, written, PASS, held_out), steps)
+        read = reader_at(study, model, written, PASS, note)
+        means = step_means(read(written, PASS, held_out), steps)
         rows = study.clips.set_index("clip").loc[held_out[: spec.clips]]
         clips = [Clip(str(row.prompt), int(row.seed), str(row.lyrics)) for row in rows.itertuples()]
         sae.to(model.device)

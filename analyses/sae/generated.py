@@ -252,12 +252,9 @@ def generated_clips(
     if first.source == "cache":
         return None
     clips = GeneratedClips(study, study.load_model(device), specs)
-    plan = study.cache.plan
-    is_cached = all(
-        site in plan.sites and spec.pass_name in plan.passes for spec in specs for site in spec.sites
-    )
+    all_cached = all(is_cached(study, site, spec.pass_name) for spec in specs for site in spec.sites)
     described = (
-        "" if is_cached else f", and the {len(study.clips)} clips of the study to describe the features"
+        "" if all_cached else f", and the {len(study.clips)} clips of the study to describe the features"
     )
     note(
         f"{clips.needed(first.train_steps, first.batch_size)} clips are generated for {first.train_steps} training "
@@ -266,14 +263,28 @@ def generated_clips(
     return clips
 
 
+def is_cached(study: Study, site: str, pass_name: str) -> bool:
+    """Whether a study's cache has a site and pass."""
+    return site in study.cache.plan.sites and pass_name in study.cache.plan.passes
+
+
+def reader_at(
+    study: Study, model: AudioDiffusionModel, site: str, pass_name: str, note: Callable[[str], None]
+) -> ClipReader:
+    """Return what reads the study's clips at a site and pass: from its cache, or, which it says, from the model."""
+    if is_cached(study, site, pass_name):
+        return clip_reader(study, None)
+    note(f"The study's cache has no {site} ({pass_name} pass): clips of the study are generated again.")
+    return clip_reader(study, GeneratedClips(study, model, [TrainSettings(site=site, pass_name=pass_name)]))
+
+
 def clip_reader(study: Study, generated: GeneratedClips | None) -> ClipReader:
     """Return what reads the study's clips: from its cache, or generates them if that lacks a site or pass."""
 
     def read(
         site: str, pass_name: str, clips: Sequence[int]
     ) -> Iterator[Float[np.ndarray, "step token channel"]]:
-        plan = study.cache.plan
-        if generated is None or (site in plan.sites and pass_name in plan.passes):
+        if generated is None or is_cached(study, site, pass_name):
             return by_clip(study.cache, site, pass_name, clips)
         return generated.by_clip(site, pass_name, clips)
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from analyses.evaluation.sae import asked_evaluation, evaluate_sae
 from analyses.sae import generated
 from analyses.sae.distributed import ALONE
-from analyses.sae.generated import GeneratedClips
+from analyses.sae.generated import GeneratedClips, reader_at
 from analyses.sae.names import sae_names
 from analyses.sae.run import asked_trainings, run_saes, training_rows
 from analyses.sae.train import TrainSpec
@@ -142,6 +143,26 @@ def test_a_site_that_is_not_in_the_cache_is_trained_and_described(
     assert sae_names(study, MISSING) == [MISSING]
     assert result.attrs["held_out_clips"] and np.isfinite(result["final_explained_variance"])
     assert not (Path(study.cache_location) / MISSING).exists()
+
+
+def test_a_site_that_is_not_in_the_cache_is_evaluated(study: Study, tiny: AceStep15) -> None:
+    said: list[str] = []
+    (trained,) = run_saes(study, specs(study, MISSING), note=said.append)
+    asked = asked_evaluation(study, trained.attrs["name"], pairs=0, clips=1)
+    result = evaluate_sae(study, tiny, asked, note=said.append)
+    assert (
+        said[-1] == f"The study's cache has no {MISSING} (cond pass): clips of the study are generated again."
+    )
+    assert (result["velocity_error"].sel(replacement="mean") > 0).all()
+
+
+def test_clips_that_are_generated_again_are_those_of_the_cache(
+    study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = list(reader_at(study, tiny, CACHED, "cond", pytest.fail)(CACHED, "cond", [1, 6]))
+    monkeypatch.setattr(generated, "is_cached", lambda *_: False)
+    again = list(reader_at(study, tiny, CACHED, "cond", lambda _: None)(CACHED, "cond", [1, 6]))
+    assert_close(np.stack(again), np.stack(cached))
 
 
 @pytest.mark.parametrize(
