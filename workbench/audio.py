@@ -1,4 +1,4 @@
-"""Audio files and their spectrograms."""
+"""Audio files."""
 
 import base64
 import html
@@ -18,8 +18,6 @@ SILENCE_RMS = 1e-5  # a third of the smallest step of 16-bit audio
 LONGEST_SECONDS = 1200.0
 LOWEST_RATE, HIGHEST_RATE = 1000, 192_000
 MOST_CHANNELS = 2
-FLOOR_DB = -80.0  # of spectrograms, relative to their maximum
-SILENCE = 1e-10  # mel power below which librosa treats sound as rounding
 
 
 def write_flac(
@@ -150,24 +148,3 @@ def read_audio(
 
 def _recording(file: IO[bytes]) -> soundfile.SoundFile:
     return soundfile.SoundFile(file.fileno(), closefd=False)
-
-
-def mel_spectrogram(
-    audio: Float[np.ndarray, "channel sample"], sample_rate: int, n_mels: int = 96, hop_seconds: float = 0.01
-) -> Float[np.ndarray, "mel frame"]:
-    """Return the mel power spectrogram of the channel mean in dB relative to its maximum, floored at `FLOOR_DB`.
-
-    Frames are `hop_seconds` apart, the first centred on time 0. Silence, which has no maximum, is at the floor.
-    """
-    import librosa  # slow to import, and only images need it
-
-    power = librosa.feature.melspectrogram(
-        y=audio.mean(axis=0),
-        sr=sample_rate,
-        n_fft=2048 if sample_rate > 24000 else 1024,
-        hop_length=round(hop_seconds * sample_rate),
-        n_mels=n_mels,
-    )
-    if power.max(initial=0.0) <= SILENCE:
-        return np.full_like(power, FLOOR_DB)
-    return librosa.power_to_db(power, ref=np.max, top_db=-FLOOR_DB)

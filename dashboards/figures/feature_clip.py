@@ -18,7 +18,7 @@ from dashboards.figures.specs import Options, check_choice
 from dashboards.results import load_result
 from dashboards.tables.features import examples_frame
 from dashboards.traces import activation_trace
-from workbench.audio import FLOOR_DB, mel_spectrogram
+from workbench.spectrogram import FLOOR_DB, mel_spectrogram
 from workbench.studies.study import Study
 
 

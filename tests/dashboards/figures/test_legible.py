@@ -30,7 +30,7 @@ from dashboards.figures import (
 )
 from dashboards.tables.comparison import Map, compare_maps
 from dashboards.tables.patching import UNTESTED
-from workbench.audio import FLOOR_DB, mel_spectrogram
+from workbench.spectrogram import FLOOR_DB, mel_spectrogram
 from workbench.studies.study import Study
 
 WIDTHS: tuple[Width, ...] = ("single", "double")
