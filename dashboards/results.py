@@ -164,7 +164,7 @@ def other_origin(study: Study, name: str) -> str:
     """What a result was computed from, if not from the study in its current state, to follow "The result"; or ""."""
     if name.partition("-")[0] not in COMMANDS:
         return ""
-    attributes = study.result_attributes(name)
+    attributes = _attributes(study.path, name, file_version(_file(study.path, name)))
     if study.made(attributes):
         return ""
     if study.made_before_extension(attributes):
@@ -197,6 +197,12 @@ def _file(study_path: Path, name: str) -> Path:
 def _load(study_path: Path, name: str, version: Identity) -> xr.Dataset:
     del version  # only part of the cache key: a changed result is read again
     return Study.open(study_path).result(name)
+
+
+@lru_cache(maxsize=1024)
+def _attributes(study_path: Path, name: str, version: Identity) -> dict[str, Any]:
+    del version  # only part of the cache key: a changed result is read again
+    return Study.open(study_path).result_attributes(name)
 
 
 @lru_cache(maxsize=1024)

@@ -1,7 +1,6 @@
 """A feature's activation over one clip, looked up in the codes of the clip, and memoised."""
 
 from functools import lru_cache
-from pathlib import Path
 
 import xarray as xr
 
@@ -13,11 +12,11 @@ REMEMBERED = 64
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _trace(study_path: Path, version: Identity, name: str, feature: int, clip: int) -> xr.DataArray:
+def _trace(study: Study, version: Identity, name: str, feature: int, clip: int) -> xr.DataArray:
     del version  # only part of the key: a new autoencoder must not get the old one's traces
-    return feature_trace(Study.open(study_path), name, feature, clip)
+    return feature_trace(study, name, feature, clip)
 
 
 def activation_trace(study: Study, name: str, feature: int, clip: int) -> xr.DataArray:
     """Activation of a feature in a clip, dims (step, token), coords seconds and sigma."""
-    return _trace(study.path, result_identity(study, f"sae-{name}"), name, feature, clip)
+    return _trace(study, result_identity(study, f"sae-{name}"), name, feature, clip)
