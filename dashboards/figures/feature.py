@@ -8,12 +8,11 @@ import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as PaperFigure
 from matplotlib.ticker import MaxNLocator
-from plotly.subplots import make_subplots
 
 from dashboards.drawing import palette
 from dashboards.drawing.measure import fitting_names
 from dashboards.drawing.paper import Width, new_figure
-from dashboards.drawing.screen import plain, style
+from dashboards.drawing.screen import AXIS, common_layout, plain
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import Options, SaeFigureSpec, best_row, check_choice
 from dashboards.numbers import compared_p, fixed, span
@@ -94,76 +93,121 @@ def draw_screen(table: pd.DataFrame) -> go.Figure:
         if left_out
         else "AUROC by concept value"
     )
-    lower = max(60, 17 * len(scores))
-    figure = make_subplots(
-        rows=2,
-        cols=2,
-        specs=[[{}, {}], [{"colspan": 2}, None]],  # the names of concept values need the full width
-        row_heights=[UPPER, lower],
-        vertical_spacing=GAP / (UPPER + lower + GAP),
-        horizontal_spacing=0.14,
-        subplot_titles=["positive activations", "mean activation by step", title],
+    lower = max(60, 17 * len(scores))  # pixels
+    whole = UPPER + GAP + lower
+    above, below = [1 - UPPER / whole, 1.0], [0.0, lower / whole]
+    left, right, all_across = [0.0, 0.43], [0.57, 1.0], [0.0, 1.0]
+    axes = {
+        **_axes("", left, above, *_histogram_axes()),
+        **_axes("2", right, above, *_profile_axes()),
+        **_axes(
+            "3", all_across, below, *_score_axes(scores)
+        ),  # the names of concept values need the full width
+    }
+    titles = [
+        _title("positive activations", left, above),
+        _title("mean activation by step", right, above),
+        _title(title, all_across, below),
+    ]
+    layout = {**common_layout(whole + 80), "margin": {"l": 8, "r": 8, "t": 32, "b": 8}, "bargap": 0.25}
+    return go.Figure(
+        [
+            _histogram(panels["histogram"]),
+            {**_profile(panels["step_profile"]), "xaxis": "x2", "yaxis": "y2"},
+            {**_score_bars(scores), "xaxis": "x3", "yaxis": "y3"},
+        ],
+        {**layout, **axes, "annotations": titles},
     )
-    _screen_histogram(figure, panels["histogram"])
-    _screen_profile(figure, panels["step_profile"])
-    _screen_scores(figure, scores)
-    figure.update_annotations(font={"size": 12})
-    figure.update_xaxes(fixedrange=True)
-    figure.update_yaxes(fixedrange=True)
-    return style(figure, height=UPPER + lower + GAP + 80, bargap=0.25).update_layout(margin={"t": 32})
 
 
-def _screen_histogram(figure: go.Figure, panel: pd.DataFrame) -> None:
+def _axes(
+    number: str, across: list[float], up: list[float], x: dict[str, Any], y: dict[str, Any]
+) -> dict[str, Any]:
+    """The axes of a panel that takes these parts of the figure's width and height."""
+    fixed_range = {**AXIS, "fixedrange": True}
+    return {
+        f"xaxis{number}": {**fixed_range, "domain": across, "anchor": f"y{number}", **x},
+        f"yaxis{number}": {**fixed_range, "domain": up, "anchor": f"x{number}", **y},
+    }
+
+
+def _title(text: str, across: list[float], up: list[float]) -> dict[str, Any]:
+    """A panel's title, above its middle."""
+    return {
+        "text": text,
+        "font": {"size": 12},
+        "showarrow": False,
+        "x": sum(across) / 2,
+        "y": up[1],
+        "xref": "paper",
+        "yref": "paper",
+        "xanchor": "center",
+        "yanchor": "bottom",
+    }
+
+
+def _axis_title(text: str) -> dict[str, Any]:
+    return {"title": {"text": text, "font": {"size": 11}, "standoff": 4}}
+
+
+def _histogram_axes() -> tuple[dict[str, Any], dict[str, Any]]:
+    return {**_axis_title("activation"), "nticks": 4, "tickangle": 0}, _axis_title("tokens")
+
+
+def _histogram(panel: pd.DataFrame) -> dict[str, Any]:
     edges = panel["x"].to_numpy()
     widths = np.diff(edges, append=2 * edges[-1] - edges[-2]) if len(edges) > 1 else np.ones(len(edges))
-    figure.add_bar(
-        x=edges,
-        y=panel["value"],
-        width=widths,
-        offset=0,
-        marker={"color": SCREEN_COLOUR, "line": {"color": "white", "width": 0.5}},
-        hovertemplate="from %{x:.3g}: %{y} tokens<extra></extra>",
-        row=1,
-        col=1,
-    )
-    figure.update_xaxes(title={"text": "activation", "font": {"size": 11}, "standoff": 4}, row=1, col=1)
-    figure.update_xaxes(nticks=4, tickangle=0, row=1, col=1)
-    figure.update_yaxes(title={"text": "tokens", "font": {"size": 11}, "standoff": 4}, row=1, col=1)
+    return {
+        "type": "bar",
+        "x": edges,
+        "y": panel["value"],
+        "width": widths,
+        "offset": 0,
+        "marker": {"color": SCREEN_COLOUR, "line": {"color": "white", "width": 0.5}},
+        "hovertemplate": "from %{x:.3g}: %{y} tokens<extra></extra>",
+    }
 
 
-def _screen_profile(figure: go.Figure, panel: pd.DataFrame) -> None:
-    figure.add_scatter(
-        x=panel["x"],
-        y=panel["value"],
-        mode="lines+markers",
-        line={"color": SCREEN_COLOUR, "width": 2},
-        hovertemplate="step %{x}: %{y:.4g}<extra></extra>",
-        row=1,
-        col=2,
-    )
-    figure.update_yaxes(rangemode="tozero", exponentformat="e", nticks=6, row=1, col=2)
-    figure.update_xaxes(title={"text": "denoising step", "font": {"size": 11}, "standoff": 4}, row=1, col=2)
+def _profile_axes() -> tuple[dict[str, Any], dict[str, Any]]:
+    return _axis_title("denoising step"), {"rangemode": "tozero", "exponentformat": "e", "nticks": 6}
 
 
-def _screen_scores(figure: go.Figure, panel: pd.DataFrame) -> None:
-    places = list(range(len(panel)))
-    below, above = _arms(panel)
-    figure.add_bar(
-        x=panel["value"] - 0.5,
-        base=0.5,
-        y=places,
-        orientation="h",
-        marker={"color": np.where(panel["value"] >= 0.5, SCREEN_COLOUR, palette.SEQUENTIAL[2])},
-        error_x={"array": above, "arrayminus": below, "symmetric": False, "thickness": 1.2, "width": 2},
-        customdata=[(plain(row.label), fixed(row.value, 3) + _limits(row)) for row in panel.itertuples()],
-        hovertemplate="%{customdata[0]}: AUROC %{customdata[1]}<extra></extra>",
-        row=2,
-        col=1,
-    )
-    figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], row=2, col=1)
-    figure.update_xaxes(title={"text": "0.5 = chance", "font": {"size": 11}, "standoff": 4}, row=2, col=1)
+def _profile(panel: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "x": panel["x"],
+        "y": panel["value"],
+        "mode": "lines+markers",
+        "line": {"color": SCREEN_COLOUR, "width": 2},
+        "hovertemplate": "step %{x}: %{y:.4g}<extra></extra>",
+    }
+
+
+def _score_axes(panel: pd.DataFrame) -> tuple[dict[str, Any], dict[str, Any]]:
     names = [plain(label, LONGEST_ON_SCREEN) for label in panel["label"]]
-    figure.update_yaxes(tickvals=places, ticktext=names, tickfont={"size": 10}, row=2, col=1)
+    values = {"tickvals": list(range(len(panel))), "ticktext": names, "tickfont": {"size": 10}}
+    return {**_axis_title("0.5 = chance"), "range": [0, 1], "tickvals": [0, 0.5, 1]}, values
+
+
+def _score_bars(panel: pd.DataFrame) -> dict[str, Any]:
+    below, above = _arms(panel)
+    return {
+        "type": "bar",
+        "x": panel["value"] - 0.5,
+        "base": 0.5,
+        "y": list(range(len(panel))),
+        "orientation": "h",
+        "marker": {"color": np.where(panel["value"] >= 0.5, SCREEN_COLOUR, palette.SEQUENTIAL[2])},
+        "error_x": {
+            "array": above,
+            "arrayminus": below,
+            "symmetric": False,
+            "thickness": 1.2,
+            "width": 2,
+        },
+        "customdata": [(plain(row.label), fixed(row.value, 3) + _limits(row)) for row in panel.itertuples()],
+        "hovertemplate": "%{customdata[0]}: AUROC %{customdata[1]}<extra></extra>",
+    }
 
 
 def _arms(panel: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
