@@ -6,6 +6,7 @@ import dash
 import dash_mantine_components as dmc
 import pandas as pd
 import plotly.graph_objects as go
+import xarray as xr
 from dash import Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
@@ -69,46 +70,52 @@ def layout() -> Component:
 def register(app: dash.Dash, study: Study) -> None:
     """Show the feature selected in the URL."""
 
+    # Two callbacks: while the figure is drawn, the browser already loads the clips' pictures.
     @app.callback(
         Output("feature", "hidden"),
         Output("feature-hint", "hidden"),
         Output("feature-numbers", "children"),
         Output("feature-label", "children"),
-        Output("feature-graph", "figure"),
-        Output({"type": "figure", "key": "feature"}, "data"),
-        Output("feature-scores", "children"),
-        Output("feature-neighbours", "children"),
         Output("feature-clips", "children"),
         Output("feature-samples", "children"),
         Output("feature-quantiles", "style"),
         Input("url", "search"),
     )
     def show_feature(search: str | None) -> tuple[Any, ...]:
-        query = read_query(search)
-        nothing = (True, False, None, None, go.Figure(), *[None] * 5, NOT_SHOWN)
-        name = query.get("sae", "")
-        if name not in sae_names(study):
-            return nothing
-        result = load_result(study, f"sae-{name}")
-        table = features_frame(result)
-        chosen = table[table["feature"].astype(str) == query.get("feature")]
-        if chosen.empty:
-            return nothing
-        row = chosen.iloc[0]
-        spec = FeatureSpec(name=name, feature=int(row["feature"]))
+        spec = _selected(study, search)
+        if spec is None:
+            return (True, False, *[None] * 4, NOT_SHOWN)
+        result = load_result(study, spec.result_name)
+        row = features_frame(result.sel(feature=[spec.feature])).iloc[0]
         scores, examples = scores_frame(result, spec.feature), examples_frame(result, spec.feature)
         return (
             False,
             True,
             _numbers(row),
             dmc.Text(_sentence(label_evidence(scores, row["label"])), size="sm", my="xs"),
-            feature_figure.draw_screen(feature_figure.make_table(study, spec)),
-            figure_data("feature", spec),
-            _scores(scores),
-            _neighbours(neighbours_frame(result, spec.feature), table, search),
             _top_clips(study, spec, examples),
             None,
             NOT_SHOWN if examples.empty else {},
+        )
+
+    @app.callback(
+        Output("feature-graph", "figure"),
+        Output({"type": "figure", "key": "feature"}, "data"),
+        Output("feature-scores", "children"),
+        Output("feature-neighbours", "children"),
+        Input("url", "search"),
+    )
+    def show_statistics(search: str | None) -> tuple[Any, ...]:
+        spec = _selected(study, search)
+        if spec is None:
+            return go.Figure(), None, None, None
+        result = load_result(study, spec.result_name)
+        near = neighbours_frame(result, spec.feature)
+        return (
+            feature_figure.draw_screen(feature_figure.make_table(study, spec)),
+            figure_data("feature", spec),
+            _scores(scores_frame(result, spec.feature)),
+            _neighbours(near, result["label"].sel(feature=near["neighbour"].to_numpy()), search),
         )
 
     @app.callback(
@@ -118,15 +125,22 @@ def register(app: dash.Dash, study: Study) -> None:
         prevent_initial_call=True,
     )
     def show_samples(clicks: int | None, search: str | None) -> Any:
-        query = read_query(search)
-        name, feature = query.get("sae", ""), query.get("feature", "")
-        if not clicks or name not in sae_names(study):
+        spec = _selected(study, search) if clicks else None
+        if spec is None:
             return None
-        result = load_result(study, f"sae-{name}")
-        if feature not in set(map(str, result["feature"].values.tolist())):
-            return None
-        spec = FeatureSpec(name=name, feature=int(feature))
+        result = load_result(study, spec.result_name)
         return _samples(study, spec, quantiles_frame(result, spec.feature))
+
+
+def _selected(study: Study, search: str | None) -> FeatureSpec | None:
+    """The feature in the URL; None if there is none, or no such one."""
+    query = read_query(search)
+    name, feature = query.get("sae", ""), query.get("feature", "")
+    if name not in sae_names(study) or not (feature.isascii() and feature.isdigit()):
+        return None
+    known = load_result(study, f"sae-{name}").indexes["feature"]
+    is_known = str(int(feature)) == feature and int(feature) in known
+    return FeatureSpec(name=name, feature=int(feature)) if is_known else None
 
 
 def _sentence(evidence: str) -> str:
@@ -170,17 +184,17 @@ def _score(row: pd.Series, name: str) -> str:
     return significant(row[name]) if pd.isna(row[f"{name}_lo"]) else interval(row, name)
 
 
-def _neighbours(near: pd.DataFrame, features: pd.DataFrame, search: str | None) -> Component | None:
-    """Links to the nearest features, with their labels."""
+def _neighbours(near: pd.DataFrame, labels: xr.DataArray, search: str | None) -> Component | None:
+    """Links to the nearest features; `labels` has the label of each row of `near`."""
     if near.empty:
         return None
-    labels = features.set_index("feature")["label"]
+    near = near.assign(label=labels.values)
     lines = []
     for by, title in NEAR.items():
         some = near[near["by"] == by]
         links = [
             dcc.Link(
-                f"{row.neighbour} {labels[row.neighbour]}".strip() + f" ({fixed(row.similarity)})",
+                f"{row.neighbour} {row.label}".strip() + f" ({fixed(row.similarity)})",
                 href=change_query(search, feature=row.neighbour),
             )
             for row in some.itertuples()
@@ -197,8 +211,9 @@ def _heading(text: str) -> Component:
 def _top_clips(study: Study, spec: FeatureSpec, examples: pd.DataFrame) -> Component:
     if examples.empty:
         return hint("This feature is dead: no clip activates it.")
-    shown = examples[examples["clip"].isin(study.clips["clip"])].head(SHOWN_CLIPS)
-    cards = [_clip(study, spec, example) for _, example in shown.iterrows()]
+    clips = study.clips.set_index("clip")
+    shown = examples[examples["clip"].isin(clips.index)].head(SHOWN_CLIPS)
+    cards = [_clip(study, spec, clips.loc[int(example["clip"])], example) for _, example in shown.iterrows()]
     return html.Div(
         [dmc.Title("Top-activating clips", order=5, mt="md", mb="xs"), dmc.SimpleGrid(cards, cols=2)]
     )
@@ -206,17 +221,26 @@ def _top_clips(study: Study, spec: FeatureSpec, examples: pd.DataFrame) -> Compo
 
 def _samples(study: Study, spec: FeatureSpec, moments: pd.DataFrame) -> Component:
     """Clips with moments at quantiles of the positive activations: what the feature does when it is weakly active."""
+    clips = study.clips.set_index("clip")
     cards = [
-        _clip(study, spec, moment, f"{100 * moment['quantile']:g} % quantile: ")
-        for _, moment in moments[moments["clip"].isin(study.clips["clip"])].iterrows()
+        _clip(
+            study,
+            spec,
+            clips.loc[int(moment["clip"])],
+            moment,
+            f"{100 * moment['quantile']:g} % quantile: ",
+        )
+        for _, moment in moments[moments["clip"].isin(clips.index)].iterrows()
     ]
     return dmc.SimpleGrid(cards, cols=2, mt="xs")
 
 
-def _clip(study: Study, spec: FeatureSpec, moment: pd.Series, prefix: str = "") -> Component:
-    """A clip with the activation over it; `prefix` tells moments at quantiles from the clips' largest activations."""
+def _clip(study: Study, spec: FeatureSpec, row: pd.Series, moment: pd.Series, prefix: str = "") -> Component:
+    """A clip, a `row` of the study's clips, with the activation over it.
+
+    `prefix` tells moments at quantiles from the clips' largest activations.
+    """
     clip = int(moment["clip"])
-    row = study.clips.set_index("clip").loc[clip]
     path = study.audio_path(clip).relative_to(study.path).as_posix()
     line, strip = (activation_url(spec.name, spec.feature, clip, kind) for kind in ("svg", "png"))
     clip_spec = FeatureClipSpec(name=spec.name, feature=spec.feature, clip=clip)
