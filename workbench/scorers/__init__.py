@@ -14,6 +14,7 @@ from workbench.provenance import content_hash
 # a class method `identify`, which returns the `identity` of a scorer without loading its network.
 SCORERS = {
     "embedded": ("workbench.scorers.embedded", "EmbeddedScorer"),
+    "musicnn": ("workbench.scorers.musicnn", "MusicnnScorer"),
     "clap": ("workbench.scorers.clap_transformers", "TransformersClapScorer"),
     "clap-laion": ("workbench.scorers.clap_laion", "LaionClapScorer"),
 }
@@ -48,7 +49,7 @@ def score_key(name: str, identity: str, text: str) -> str:
 
 
 def load_scorer(name: str, device: str = "cpu", **options: Any) -> Scorer:
-    """Load the scorer `name`: "embedded", "clap" (with transformers) or "clap-laion" (with laion-clap).
+    """Load the scorer `name`: "embedded", "musicnn", "clap" (with transformers) or "clap-laion".
 
     `device` is a torch device, for scorers with a network; `options` are passed to the scorer's constructor.
 
