@@ -1,10 +1,12 @@
 """The sparse codes of a study's clips, kept beside the SAE, so that what a feature does in a clip is a look-up.
 
 A safetensors file a clip, `<clip>.safetensors`, with the positive feature activations of the clip sorted by feature,
-then by row. A row is a token of a denoising step: `step position * tokens + token`.
+then by row. A row is a token of a denoising step: `step position * tokens + token`. Reading a file compares its content
+with a checksum in it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +17,7 @@ from jaxtyping import Float, Float32, Int, Int32
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cache import CachePlan
+from cache.checksum import xxh3
 from cache.errors import UserError
 from cache.opening import UnsafeFile, move_file, remove_folder
 from workbench.sae.base import SAE
@@ -25,7 +28,11 @@ MOST_BYTES = 2**29
 ROWS_AT_ONCE = 1024
 CODES = "codes"
 """Folder of the codes in that of the SAE."""
-_AXES = "axes"
+_AXES, _CHECKSUM = "axes", "xxh3"
+_AGAIN = (
+    "Run the command again that made the autoencoder (`workbench sae train` or `workbench sae import`, with the same "
+    "options)."
+)
 
 
 class Axes(BaseModel):
@@ -127,7 +134,9 @@ def write_codes(
                 "autoencoder must be sparser: train it with a smaller k, or a larger sparsity coefficient."
             )
         file = root / folder / _file_name(clip)
-        write_tensors(file, of_clip._asdict(), {_AXES: axes.model_dump_json()}, root)
+        texts = {_AXES: axes.model_dump_json()}
+        texts[_CHECKSUM] = _checksum(of_clip, texts[_AXES])
+        write_tensors(file, of_clip._asdict(), texts, root)
     return StoredCodes(root, folder, clips)
 
 
@@ -143,17 +152,28 @@ def read_codes(root: Path, folder: Path, clip: int) -> tuple[ClipCodes, Axes]:
         axes = Axes.model_validate_json(metadata[_AXES])
         codes = ClipCodes(arrays["pointer"], arrays["row"], arrays["value"])
         _check(codes, axes)
+        if metadata[_CHECKSUM] != _checksum(codes, metadata[_AXES]):
+            raise ValueError("the checksum differs")
     except UnsafeFile:
         raise
     except FileNotFoundError as error:
-        raise UserError(
-            f"{root / folder} has no feature activations of clip {clip}. Train the autoencoder again."
-        ) from error
+        raise UserError(f"{root / folder} has no feature activations of clip {clip}. {_AGAIN}") from error
     except (UserError, ValidationError, KeyError, ValueError) as error:
         raise UserError(
-            f"The feature activations of clip {clip} in {root / folder} are damaged. Train the autoencoder again."
+            f"The feature activations of clip {clip} in {root / folder} are damaged. {_AGAIN}"
         ) from error
     return codes, axes
+
+
+def are_whole(root: Path, folder: Path, clips: Sequence[int]) -> bool:
+    """Whether the codes of all these clips are there and undamaged; reads them."""
+    with suppress(UserError):
+        return all(read_codes(root, folder, clip) for clip in clips)
+    return False
+
+
+def _checksum(codes: ClipCodes, axes: str) -> str:
+    return xxh3(b"".join([axes.encode(), *(array.tobytes() for array in codes)]))
 
 
 def _check(codes: ClipCodes, axes: Axes) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from pydantic import BaseModel
 
-from analyses.sae.codes import Axes, encode_clip, keep_codes, new_codes, write_codes
+from analyses.sae.codes import CODES, Axes, are_whole, encode_clip, keep_codes, new_codes, write_codes
 from analyses.sae.distributed import of_first, process_group
 from analyses.sae.features import feature_table
 from analyses.sae.generated import ClipReader, GeneratedClips, clip_reader, generated_clips
@@ -219,6 +219,7 @@ def describe(
         schema_version=SCHEMA_VERSION,
         site=site,
         architecture=sae.config.architecture,
+        trained_as=sae.config.trained_as,
         **sae.config.settings,
         d_sae=sae.config.d_sae,
         explained_variance_convention=EXPLAINED_VARIANCE,
@@ -273,4 +274,5 @@ def trained_names(
 
 
 def _is_trained(study: Study, spec: TrainSpec, name: str) -> bool:
-    return has_sae(study, name) and study.is_done(PREFIX + name, spec)
+    is_done = has_sae(study, name) and study.is_done(PREFIX + name, spec)
+    return is_done and are_whole(study.path, Path(FOLDER, name, CODES), study.clips["clip"].tolist())

@@ -20,6 +20,7 @@ from analyses.sae.codes import (
     read_codes,
     write_codes,
 )
+from cache.checksum import xxh3
 from cache.errors import UserError
 from cache.opening import UnsafeFile
 from tests.analyses.sae.sparse_codes import AXES, random_acts, sparse
@@ -107,13 +108,26 @@ def _file(root: Path) -> Path:
 def changed(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
     def spoil(file: Path) -> None:
         arrays = load_file(file)
-        save_file({**arrays, name: change(arrays[name])}, file, {"axes": AXES.model_dump_json()})
+        rewrite(file, {**arrays, name: change(arrays[name])}, AXES.model_dump_json())
 
     return spoil
 
 
 def axes(text: str) -> Callable[[Path], None]:
-    return lambda file: save_file(load_file(file), file, {"axes": text})
+    return lambda file: rewrite(file, load_file(file), text)
+
+
+def rewrite(file: Path, arrays: dict[str, np.ndarray], axes: str) -> None:
+    """Write a file whose checksum is right."""
+    checksum = xxh3(
+        b"".join([axes.encode(), *(arrays[name].tobytes() for name in ("pointer", "row", "value"))])
+    )
+    save_file(arrays, file, {"axes": axes, "xxh3": checksum})
+
+
+def test_a_file_that_is_written_again_is_read(stored: StoredCodes, tmp_path: Path) -> None:
+    changed("value", lambda array: array)(_file(tmp_path))
+    assert read_codes(tmp_path, FOLDER, 1)[1] == AXES
 
 
 def _set(place: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -127,6 +141,7 @@ def _set(place: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
 
 SPOILED = {
     "no tensors": lambda file: file.write_bytes(b"{}"),
+    "another bit": lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\x40"),
     "cut": lambda file: file.write_bytes(file.read_bytes()[:-4]),
     "no axes": lambda file: save_file(load_file(file), file),
     "other axes": axes("[" * 100_000),
@@ -155,7 +170,7 @@ def test_damaged_codes_get_a_sentence(
 ) -> None:
     assert len(list(stored)) == 3
     spoil(_file(tmp_path))
-    with pytest.raises(UserError, match=r"of clip 1 in .* are damaged\. Train the autoencoder again\."):
+    with pytest.raises(UserError, match=r"of clip 1 in .* are damaged\. Run the command again .* sae train"):
         read_codes(tmp_path, FOLDER, 1)
 
 
@@ -174,7 +189,7 @@ def test_new_codes_replace_all_of_the_old_ones(stored: StoredCodes, tmp_path: Pa
 
 def test_missing_codes_get_a_sentence(stored: StoredCodes, tmp_path: Path) -> None:
     _file(tmp_path).unlink()
-    with pytest.raises(UserError, match=r"has no feature activations of clip 1\. Train"):
+    with pytest.raises(UserError, match=r"has no feature activations of clip 1\. Run the command again"):
         list(stored)
 
 

@@ -7,6 +7,7 @@ import pytest
 from analyses.sae import names
 from analyses.sae.names import chosen_name, load_sae, sae_names, saes_of_sites
 from analyses.sae.run import run_sae, trained_names
+from analyses.sae.trace import feature_trace
 from analyses.sae.train import TrainSpec, train_spec
 from cache.errors import UserError
 from tests.analyses.planted_study import make_planted_study
@@ -38,6 +39,18 @@ def test_each_gets_a_name_and_none_is_replaced(study: Study) -> None:
 def test_the_same_spec_is_found_by_its_name(study: Study) -> None:
     assert trained_names(study, [spec(k) for k in (2, 3, 4, 5)]) == [SITE, f"{SITE}-2", "wide", ""]
     assert trained_names(study, [spec(4)], "wide") == ["wide"]
+
+
+def test_one_whose_codes_are_damaged_is_made_again(study: Study) -> None:
+    file = study.path / "sae" / "wide" / "codes" / "00001.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(UserError, match=r"of clip 1 in .* are damaged"):
+        feature_trace(study, "wide", 0, 1)
+    assert trained_names(study, [spec(4)]) == [""]
+    run_sae(study, spec(4))
+    feature_trace(study, "wide", 0, 1)
+    assert trained_names(study, [spec(4)]) == ["wide"]
 
 
 def test_a_name_that_is_taken_is_refused(study: Study) -> None:
