@@ -10,7 +10,7 @@ from dashboards.tables.features import features_frame
 from dashboards.tables.patching import DIRECTIONS, cells_frame
 from dashboards.tables.probes import probes_frame
 from dashboards.tables.steering import doses_frame
-from dashboards.wording import band, interval, undefined_because
+from dashboards.wording import band, interval, sae_kind, undefined_because
 
 NO_SCORES = "the scorer gave no scores, for the reasons in the log"
 TOP_CELLS = 2
@@ -108,7 +108,7 @@ def sae_line(result: xr.Dataset) -> dict[str, str]:
     return {
         "site": attrs["site"],
         "pass": attrs["pass"],
-        "architecture": attrs["architecture"],
+        "architecture": sae_kind(attrs.get("trained_as", attrs["architecture"]), attrs["architecture"]),
         "features": str(attrs["d_sae"]),
         **dict(zip(metrics["held-out metric"], metrics["value"], strict=True)),
     }

@@ -25,6 +25,7 @@ from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, sae_names
 from dashboards.summaries import mean_to_spread
 from dashboards.tables.features import features_frame
+from dashboards.wording import sae_kind
 from workbench.studies.study import Study
 
 PATH = "/features"
@@ -222,10 +223,10 @@ def _name(query: Query, names: list[str]) -> str:
 def _described(study: Study, name: str) -> str:
     """An autoencoder's name, its site if that is another, architecture, number of features, and k."""
     result = load_result(study, f"sae-{name}")
-    site = str(result.attrs["site"])
+    site, kept_as = str(result.attrs["site"]), str(result.attrs["architecture"])
     parts = [
         *([site] if site != name else []),
-        str(result.attrs["architecture"]),
+        sae_kind(str(result.attrs.get("trained_as", kept_as)), kept_as),
         f"{result.sizes['feature']} features",
         *([f"k {result.attrs['k']}"] if "k" in result.attrs else []),
     ]

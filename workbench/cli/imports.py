@@ -101,6 +101,7 @@ def sae(
     """Sparse autoencoder of SAELens or sparsify: cfg.json and weights."""
     from analyses.sae.names import sae_folder
     from analyses.sae.published import convert_sae, import_sae
+    from dashboards.wording import sae_kind
     from workbench.artefacts import read_sae
 
     target = _target(out, study)
@@ -112,7 +113,7 @@ def sae(
     config = published.sae.config
     print_rows(
         {
-            "what": f"sparse autoencoder ({config.architecture})",
+            "what": f"sparse autoencoder ({sae_kind(config.trained_as, config.architecture)})",
             "site": published.site,
             "features": f"{config.d_sae} of {config.d_in} channels",
             "settings": ", ".join(f"{name} = {value}" for name, value in config.settings.items()),

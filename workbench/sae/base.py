@@ -41,6 +41,12 @@ class SAEConfig(BaseModel):
         return self.model_dump(exclude=set(SAEConfig.model_fields), by_alias=True)
 
     @property
+    def trained_as(self) -> str:
+        """The architecture that it was trained as, which may be kept as another (metadata `training_architecture`)."""
+        given = self.metadata.get("training_architecture")
+        return given if isinstance(given, str) else self.architecture
+
+    @property
     def scaled_steps(self) -> tuple[int, ...]:
         """Denoising steps whose inputs were scaled each in its own way (metadata `scaled_steps`); empty if alike."""
         return tuple(self.metadata.get("scaled_steps", []))

@@ -15,6 +15,7 @@ from analyses.sae.train import Trainer, TrainSpec
 from analyses.sae.training import Training
 from analyses.sae.training_state import FOLDER, TrainingState
 from cache.errors import UserError
+from dashboards.summaries import sae_line
 from tests.analyses.planted_study import make_planted_study
 from tests.analyses.sae import killed_training
 from workbench.sae.folder import WEIGHTS_FILE
@@ -230,6 +231,9 @@ def test_every_architecture_is_trained_and_judged_by_what_it_reconstructs(study:
     ]
     for name, result in zip(ARCHITECTURES, run_saes(study, asked), strict=True):
         sae, clips = load_sae(study, result.attrs["name"]), result.attrs["held_out_clips"]
+        assert sae_line(result)["architecture"].split(", kept as ") == list(
+            dict.fromkeys([name, sae.config.architecture])
+        )
         x, target = (
             torch.from_numpy(study.cache.read(site, clips=clips, passes=["cond"])[:, :, 0])
             for site in (SITES[0], SITES[1] if "transcoder" in name else SITES[0])
