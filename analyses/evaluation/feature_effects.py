@@ -34,7 +34,7 @@ from workbench.models.base import AudioDiffusionModel
 from workbench.sae.base import SAE
 from workbench.sae.gate import GatedStep, gate_of
 from workbench.sae.identity import weights_hash
-from workbench.scorers import load_scorer
+from workbench.scorers import check_heard, load_scorer
 from workbench.studies.study import Study
 from workbench.validation import validated
 
@@ -118,14 +118,16 @@ def run_effects(
             value: contexts_of_value(study, model, value, spec.pairs, spec.seed, spec.seeds)
             for value in chosen
         }
-        for scorer in scorers.values():
-            scorer.check_texts([text for pairs in contexts.values() for c in pairs for text in c.texts])
+        unheard = check_heard(
+            scorers.values(), [text for pairs in contexts.values() for c in pairs for text in c.texts]
+        )
         sweep = Sweep(study, model, scorers, contexts, executor)
         for value, pairs in contexts.items():  # each value has arms of its own
             Sweep(study, model, scorers, {value: pairs}, executor).check(arms[value])
         tests = sum(arm.role == "cell" for of_value in arms.values() for arm in of_value)
         fewest = min(map(len, contexts.values()))
         sentences = [
+            *unheard,
             too_few_pairs(fewest) or too_few_for_one(fewest, tests, "features and factors"),
             study.replaced(spec.result_name, spec),
         ]

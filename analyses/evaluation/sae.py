@@ -121,7 +121,7 @@ def evaluate_sae(
         if spec.pairs:
             edits = replacements(sae, written, PASS, means)
             kept = scores_kept(
-                study, model, edits, scorers, spec.pairs, spec.seeds, spec.seed, progress, executor
+                study, model, edits, scorers, spec.pairs, spec.seeds, spec.seed, progress, executor, note
             )
             result = result.merge(kept)
         if others:

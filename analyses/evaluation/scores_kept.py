@@ -9,6 +9,7 @@ where the impact is that of patching (necessity; `analyses.patching.impact`). 1 
 much as the prompt without it has. Undefined where the judge does not tell the clean from the corrupt runs.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 
 import xarray as xr
@@ -22,10 +23,11 @@ from analyses.patching.sweep import Sweep
 from workbench.engine.edits import Edit
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.reading import encoder
-from workbench.scorers import Scorer
+from workbench.scorers import Scorer, check_heard
 from workbench.studies.study import Study
 
 Progress = Callable[[int, int], None]
+_log = logging.getLogger(__name__)
 
 
 def scores_kept(
@@ -38,6 +40,7 @@ def scores_kept(
     seed: int,
     progress: Progress | None = None,
     executor: Executor | None = None,
+    note: Callable[[str], None] = _log.warning,
 ) -> xr.Dataset:
     """Run pairs of every concept with the site replaced, and return what is kept of their scores.
 
@@ -51,6 +54,7 @@ def scores_kept(
         seed: seed of the pairs.
         progress: called as `progress(done, total)` with numbers of pairs times seeds.
         executor: runs the units of work, by default in this process.
+        note: called with a sentence on each scorer that cannot score some of the texts.
 
     Returns:
         `score_kept`, `score_kept_lo`, `score_kept_hi` (concept, replacement, scorer), with BCa bootstrap intervals over
@@ -65,8 +69,9 @@ def scores_kept(
     }
     kept, _ = drop_indistinguishable(drawn, (), encode)
     contexts = with_noise(kept, (study.spec.seed, seed), seeds)
-    for scorer in scorers.values():
-        scorer.check_texts([text for of_concept in contexts.values() for c in of_concept for text in c.texts])
+    texts = [text for of_concept in contexts.values() for c in of_concept for text in c.texts]
+    for sentence in check_heard(scorers.values(), texts):
+        note(sentence)
     arms = [Arm(name, name, "", each, direction="necessity") for name, each in edits.items()]
     sweep = Sweep(study, model, scorers, contexts, executor)
     sweep.check(arms)

@@ -37,7 +37,7 @@ from workbench.prompts.pair_files import load_pairs
 from workbench.prompts.prompt_sets import Pair
 from workbench.prompts.reading import Encode, encoder, unknown_words
 from workbench.provenance import content_hash
-from workbench.scorers import Scorer, load_scorer, scorer_identity
+from workbench.scorers import Scorer, check_heard, load_scorer, scorer_identity
 from workbench.studies.study import Study
 
 _log = logging.getLogger(__name__)
@@ -167,10 +167,9 @@ def check_patching(
     encode = encoder(model, study.spec.lyrics, study.spec.settings)
     sources = {source for arm in arms for source in arm.sources} - OWN
     contexts, dropped = drop_indistinguishable(_contexts(study, spec, listed, encode), sources, encode)
-    for scorer in scorers.values():
-        scorer.check_texts(
-            [text for pairs in contexts.values() for context in pairs for text in context.texts]
-        )
+    unheard = check_heard(
+        scorers.values(), [text for pairs in contexts.values() for context in pairs for text in context.texts]
+    )
     sweep = Sweep(
         study, model, scorers, with_noise(contexts, (study.spec.seed, spec.seed), spec.seeds), executor
     )
@@ -180,6 +179,7 @@ def check_patching(
     notes = [
         *_notes(spec, model, contexts, dropped, _n_cells(arms), _n_pairs(study, listed, encode)),
         *empty,
+        *unheard,
         *filter(None, [_half_written(study)]),
     ]
     return Plan(spec, arms, dropped, notes, sweep)

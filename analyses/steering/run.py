@@ -24,7 +24,7 @@ from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.prompt_sets import Pair
 from workbench.prompts.reading import encoder
 from workbench.provenance import content_hash
-from workbench.scorers import load_scorer
+from workbench.scorers import check_heard, load_scorer
 from workbench.seeds import seed_array
 from workbench.studies.study import Study
 
@@ -143,12 +143,12 @@ def run_steering(
         with suppress(UserError):  # damaged: made again
             if study.is_done(spec.result_name, spec):
                 return study.result(spec.result_name)
-        for scorer in scorers.values():
-            scorer.check_texts([text for context in contexts for text in context.texts])
+        unheard = check_heard(scorers.values(), [text for context in contexts for text in context.texts])
         sweep = Sweep(study, model, scorers, {spec.concept: contexts}, executor)
         arms = [dose.arm for dose in asked]
         cells = sum(arm.role == "cell" for arm in arms)
         sentences = [
+            *unheard,
             *sweep.check(arms),
             too_few_pairs(len(contexts)) or too_few_for_one(len(contexts), cells, "ways and strengths"),
             study.replaced(spec.result_name, spec),

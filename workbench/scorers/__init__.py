@@ -1,6 +1,6 @@
 """Scorers, which measure how well audio matches a text or shows a concept's value."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import UserError
+from cache.wording import quoted
 from workbench.provenance import content_hash
 
 # Modules are named, not imported: a scorer's libraries take seconds to import and may not be installed. Each class has
@@ -41,6 +42,41 @@ class Scorer(Protocol):
     ) -> Float[np.ndarray, "clip text"]:
         """Score clips of audio in [-1, 1] at `sample_rate` Hz against texts; NaN for clips that failed."""
         ...
+
+
+def heard(scorer: Scorer, texts: Iterable[str]) -> list[str]:
+    """Return those of the texts that a scorer can score, each once."""
+    return [text for text in dict.fromkeys(texts) if not _refusal(scorer, text)]
+
+
+def check_heard(scorers: Iterable[Scorer], texts: Iterable[str]) -> list[str]:
+    """Return a sentence for each scorer that cannot score some of the texts, which have no scores by it.
+
+    Raises:
+        UserError: if there is a text that none of the scorers can score.
+    """
+    every, scorers = list(dict.fromkeys(texts)), list(scorers)
+    for text in every:
+        refusals = [_refusal(scorer, text) for scorer in scorers]
+        if all(refusals):
+            raise UserError(" ".join(refusals))
+    by_scorer = {
+        scorer.name: [text for text in every if text not in heard(scorer, every)] for scorer in scorers
+    }
+    return [
+        f"The scorer {name} cannot score {', '.join(map(quoted, silent))}: there are no scores by it."
+        for name, silent in by_scorer.items()
+        if silent
+    ]
+
+
+def _refusal(scorer: Scorer, text: str) -> str:
+    """Return the sentence with which a scorer refuses a text, or ""."""
+    try:
+        scorer.check_texts([text])
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def score_key(name: str, identity: str, text: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from workbench.audio import unscorable
 from workbench.engine.edits import Run
-from workbench.scorers import Scorer, score_key
+from workbench.scorers import Scorer, heard, score_key
 from workbench.studies.recordings import read_recording
 from workbench.studies.runs import Audio, RunRecord, RunStore
 
@@ -40,7 +40,7 @@ def judge(store: RunStore, runs: Sequence[Run], scorer: Scorer, texts: Sequence[
 def _score_files(
     store: RunStore, records: Sequence[RunRecord], scorer: Scorer, texts: Sequence[str]
 ) -> dict[str, dict[str, float | None]]:
-    """Return the scores of recordings for each text by file; None if the audio cannot be scored."""
+    """Return the scores of recordings for each text by file; None if the audio or the text cannot be scored."""
     scores: dict[str, dict[str, float | None]] = {
         text: {record.audio: None for record in records} for text in texts
     }
@@ -55,9 +55,9 @@ def _score_files(
             _log.error("%s cannot be scored: %s.", record.audio, fault)
         else:
             clips[record.audio] = clip
-    if clips:
-        values = scorer.score(np.stack(list(clips.values())), rate, list(texts))
-        for text, of_text in zip(texts, values.T, strict=True):
+    if clips and (known := heard(scorer, texts)):
+        values = scorer.score(np.stack(list(clips.values())), rate, known)
+        for text, of_text in zip(known, values.T, strict=True):
             of_files = zip(clips, of_text, strict=True)
             scores[text] |= {file: float(value) if np.isfinite(value) else None for file, value in of_files}
     return scores

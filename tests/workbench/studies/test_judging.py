@@ -15,7 +15,7 @@ from workbench.studies.runs import RunStore
 
 
 class Mean:
-    """Scores audio by its mean, and fails for what is loud."""
+    """Scores audio by its mean, fails for what is loud, and cannot tell a mood."""
 
     name, identity = "mean", "1"
     min_seconds = 0.0
@@ -24,9 +24,11 @@ class Mean:
         self.scored = 0
 
     def check_texts(self, texts: Sequence[str]) -> None:
-        pass
+        if "sad" in texts:
+            raise UserError("Mean cannot score 'sad'.")
 
     def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
+        self.check_texts(texts)
         self.scored += len(audio)
         means = audio.mean(axis=(1, 2))
         return np.where(means > 0.15, np.nan, means)[:, None] + np.zeros(len(texts))
@@ -50,6 +52,13 @@ def test_a_judge_hears_each_file_once_for_a_text(tmp_path: Path) -> None:
     mean.identity = "2"
     judge(store, RUNS, mean, ["quiet"])
     assert mean.scored == 6
+
+
+def test_a_text_that_the_judge_cannot_score_has_no_score_and_the_others_do(tmp_path: Path) -> None:
+    store, mean = made_store(tmp_path / "study", RUNS, [0, 0, 2]), Mean()
+    judge(store, [PLAIN], mean, ["sad", "loud"])
+    assert scores(store, [PLAIN], "sad") == [None]
+    assert scores(store, [PLAIN], "loud") == pytest.approx([1 / 16], abs=2**-14)
 
 
 def test_several_texts_need_one_hearing(tmp_path: Path) -> None:
