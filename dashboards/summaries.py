@@ -10,7 +10,8 @@ from dashboards.tables.features import features_frame
 from dashboards.tables.patching import DIRECTIONS, cells_frame
 from dashboards.tables.probes import probes_frame
 from dashboards.tables.steering import doses_frame
-from dashboards.wording import band, interval, sae_kind, undefined_because
+from dashboards.wording import band, interval, undefined_because
+from workbench.sae.settings import sae_kind
 
 NO_SCORES = "the scorer gave no scores, for the reasons in the log"
 TOP_CELLS = 2

@@ -24,11 +24,6 @@ def interval(row: Mapping[Any, Any] | pd.Series, name: str, digits: int = 2) -> 
     return f"{fixed(row[name], digits, zero)} {limits}"
 
 
-def sae_kind(trained_as: str, kept_as: str) -> str:
-    """The kind that an autoencoder was trained as, and what it is kept as if that is another."""
-    return kept_as if trained_as == kept_as else f"{trained_as}, kept as {kept_as}"
-
-
 def undefined_because(row: Mapping[Any, Any] | pd.Series) -> str:
     """Why a concept's impacts are undefined."""
     if row["n_pairs"] == 1:

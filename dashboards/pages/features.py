@@ -25,7 +25,7 @@ from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, sae_names
 from dashboards.summaries import mean_to_spread
 from dashboards.tables.features import features_frame
-from dashboards.wording import sae_kind
+from workbench.sae.settings import sae_kind
 from workbench.studies.study import Study
 
 PATH = "/features"

@@ -101,8 +101,8 @@ def sae(
     """Sparse autoencoder of SAELens or sparsify: cfg.json and weights."""
     from analyses.sae.names import sae_folder
     from analyses.sae.published import convert_sae, import_sae
-    from dashboards.wording import sae_kind
     from workbench.artefacts import read_sae
+    from workbench.sae.settings import sae_kind
 
     target = _target(out, study)
     published = read_sae(source, site)

@@ -126,3 +126,8 @@ SETTINGS = (
 )
 """Those of all architectures."""
 ARCHITECTURES: tuple[str, ...] = tuple(each.model_fields["architecture"].default for each in SETTINGS)
+
+
+def sae_kind(trained_as: str, kept_as: str) -> str:
+    """Return the kind that an autoencoder was trained as, and what it is kept as if that is another."""
+    return kept_as if trained_as == kept_as else f"{trained_as}, kept as {kept_as}"
