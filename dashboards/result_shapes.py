@@ -74,7 +74,13 @@ _TEXTS = {
     *("audio", "row", "column", "direction", "role", "null_of", "null_kind", *TEXTS),
     *("concept", "arm", "scorer", "scorer_b", "site", "value", "metric", "held_together", "way", "label"),
 }
-_TEXT_LABELS = _TEXTS | {"replacement", "ablation", "other", "block"}  # published maps name their blocks
+_TEXT_LABELS = _TEXTS | {
+    "replacement",
+    "ablation",
+    "other",
+    "sae",
+    "block",
+}  # published maps name their blocks
 
 
 def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:

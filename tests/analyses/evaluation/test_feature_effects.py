@@ -18,6 +18,7 @@ from analyses.sae.train import train_spec
 from analyses.statistics import benjamini_hochberg
 from cache.errors import UserError
 from dashboards.numbers import fixed
+from dashboards.results import load_result
 from dashboards.summaries import effects_summary
 from tests.analyses.evaluation.conftest import NAME, OTHER, PROMPTS, SITE, WRITTEN, heard
 from tests.tolerances import SCORE
@@ -132,7 +133,7 @@ def test_effects_of_several_by_hand(study_of_two: Study, tiny: AceStep15, result
     found = run_effects(
         study_of_two, tiny, asked_effects(study_of_two, [OTHER, "written"], **options), note=lambda _: None
     )
-    assert study_of_two.result(f"feature-effects-{OTHER}+written").identical(found)
+    assert load_result(study_of_two, f"feature-effects-{OTHER}+written").identical(found)
     assert found["site"].sel(sae=[OTHER, "written"]).values.tolist() == [SITE, WRITTEN]
     assert found["size"].values.tolist() == [1, 2] * 2
     check_by_hand(study_of_two, tiny, found.isel(cell=3, scorer=0))
