@@ -3,6 +3,7 @@
 import pandas as pd
 import xarray as xr
 
+from analyses.sae.spec import foretelling
 from analyses.statistics import too_few_for_one, too_few_pairs
 from cache.wording import counted
 from dashboards.numbers import fixed, p_value, percent, significant, span
@@ -96,11 +97,7 @@ def sae_metrics(result: xr.Dataset) -> pd.DataFrame:
 
 def mean_to_spread(result: xr.Dataset) -> str:
     """A sentence on how far the inputs' mean is from 0, of inputs scaled per step at the step where it is farthest."""
-    ratio = float(result["mean_to_spread"].max())
-    return (
-        f"The mean of the inputs has {significant(ratio)} times the norm of the spread about it. "
-        "The larger this ratio, the more features tend to be dead."
-    )
+    return foretelling(float(result["mean_to_spread"].max()))
 
 
 def sae_line(result: xr.Dataset) -> dict[str, str]:

@@ -114,7 +114,8 @@ def run_saes(
         device: torch device.
         progress: called as `progress(done, total)` with training steps.
         name: the name to keep them by.
-        note: called with a sentence on how much will be generated, and if a kept state cannot be used.
+        note: called with a sentence on how much will be generated, on how far the inputs' mean is from 0, and if a kept
+            state cannot be used.
         job: (k, n) trains only the k-th of n parts of the SAEs, so that several processes can share the work, each
             with SAEs of its own, which are named and trained as in one process.
 
@@ -141,7 +142,7 @@ def run_saes(
         state = TrainingState(study, specs, note)
         generated = generated_clips(study, specs, device, note) if missing else None
         rows, held_out = training_rows(study, specs[0], device, generated)
-        training = Training(specs, rows, study.cache.plan.steps, state, device, ranks)
+        training = Training(specs, rows, study.cache.plan.steps, state, device, ranks, note)
         trained = training.run(missing, progress) if missing else []
         if not ranks.is_first:
             return []

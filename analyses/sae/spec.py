@@ -57,3 +57,11 @@ class TrainSettings(BaseModel):
     def sites(self) -> tuple[str, ...]:
         """The site, and that of the target if there is one."""
         return (self.site, self.target_site) if self.target_site else (self.site,)
+
+
+def foretelling(ratio: float, where: str = "") -> str:
+    """Return a sentence on the ratio of the inputs' mean to their spread, which foretells dead features."""
+    return (
+        f"The mean of the inputs{where} has {ratio:.3g} times the norm of the spread about it. The larger this ratio, "
+        "the more features tend to be dead."
+    )

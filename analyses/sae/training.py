@@ -1,5 +1,6 @@
 """Train several SAEs of a study in one pass over the activations, so that the training can be killed and continued."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
@@ -10,12 +11,14 @@ import xarray as xr
 
 from analyses.sae.distributed import Ranks
 from analyses.sae.scaling import Scale
-from analyses.sae.spec import InputScale
+from analyses.sae.spec import InputScale, foretelling
 from analyses.sae.stream import ResumableRows, Stream
 from analyses.sae.train import Trainer, TrainSpec
 from analyses.sae.training_state import Kept, TrainingState
 from cache.errors import UserError
 from workbench.sae.base import SAE
+
+_log = logging.getLogger(__name__)
 
 
 class StreamKey(NamedTuple):
@@ -66,6 +69,7 @@ class Training:
         steps: the steps that the rows' positions refer to.
         state: where the training is kept, or None.
         device: torch device.
+        note: called with a sentence on each stream of rows before it is trained on.
         ranks: this process and the others that share the work.
     """
 
@@ -77,6 +81,7 @@ class Training:
         state: TrainingState | None,
         device: str,
         ranks: Ranks,
+        note: Callable[[str], None] = _log.info,
     ) -> None:
         self._specs = specs
         self._rows = rows
@@ -84,6 +89,7 @@ class Training:
         self._state = state
         self._device = device
         self._ranks = ranks
+        self._note = note
 
     def run(
         self, wanted: Sequence[TrainSpec], progress: Callable[[int, int], None] | None = None
@@ -103,8 +109,15 @@ class Training:
                 raise UserError(
                     f"{self._state.file} is damaged. Remove it, and train again from the start."
                 ) from error
+            if self._ranks.is_first:
+                self._foretell(streams)
             self._train(first, streams, trainers, progress if self._ranks.is_first else None)
         return [Trained(trainer.spec, *trainer.finish()) for trainer in trainers if trainer.spec in wanted]
+
+    def _foretell(self, streams: Mapping[StreamKey, Stream]) -> None:
+        for key, stream in streams.items():
+            where = f" at {key.site} ({key.pass_name} pass)"
+            self._note(foretelling(float(stream.scales[0].ratio.max()), where))
 
     def _begin(
         self, kept: Kept | None, wanted: Sequence[TrainSpec], stack: ExitStack

@@ -135,10 +135,10 @@ def test_a_site_that_is_not_in_the_cache_is_trained_and_described(
     asked = specs(study, MISSING)
     (result,) = run_saes(study, asked, note=said.append)
     needed = GeneratedClips(study, tiny, asked).needed(9, 8)
-    assert said == [
+    assert said[0] == (
         f"{needed} clips are generated for 9 training steps of 8 activation vectors, and the 8 clips of the study to "
         "describe the features."
-    ]
+    )
     assert sum(map(len, runs)) == needed + 8
     assert sae_names(study, MISSING) == [MISSING]
     assert result.attrs["held_out_clips"] and np.isfinite(result["final_explained_variance"])

@@ -246,6 +246,29 @@ def test_every_architecture_is_trained_and_judged_by_what_it_reconstructs(study:
         ), name
 
 
+def test_how_far_the_mean_is_from_0_is_said_before_training(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    asked = asked_trainings(study, SITES, train_steps=2)
+    _, held_out = training_rows(study, asked[0], "cpu")
+    monkeypatch.setattr(Trainer, "step", _interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_saes(study, asked, note=said.append)
+    assert [sentence.partition(" has ")[0] for sentence in said] == [
+        f"The mean of the inputs at {site} (cond pass)" for site in SITES
+    ]
+    trained = [clip for clip in study.clips["clip"] if clip not in held_out]
+    x = torch.from_numpy(study.cache.read(SITES[0], clips=trained, passes=["cond"])).double().flatten(0, -2)
+    ratio = (x.mean(0).norm() / x.var(0, unbiased=False).sum().sqrt()).item()
+    shown = float(said[0].split(" has ")[1].split(" times ")[0])
+    assert shown == pytest.approx(ratio, rel=5e-3)  # three digits
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     ("architecture", "options", "sentence"),
     [
