@@ -23,7 +23,7 @@ from analyses.patching.arms import Arm
 from analyses.patching.contexts import PairContext
 from analyses.patching.impact import RESOLUTION
 from analyses.patching.sweep import Sweep
-from analyses.sae.names import PREFIX, load_sae
+from analyses.sae.names import PREFIX, check_has, load_sae
 from analyses.sae.replacements import by_step, written_site
 from analyses.statistics import benjamini_hochberg, too_few_for_one, too_few_pairs
 from analyses.steering.effects import CONFIDENCE, changes, effects
@@ -66,9 +66,11 @@ def asked_effects(study: Study, names: str | Sequence[str], **options: Any) -> E
     """Make the spec of a measurement of effects of one SAE or several; `options` are fields of `EffectsSpec`.
 
     Raises:
-        UserError: if an option is unknown or not allowed, or a concept is not one of the study.
+        UserError: if an option is unknown or not allowed, or the study lacks an autoencoder or a concept.
     """
     spec = validated(EffectsSpec, {"names": names, **options}, "The effects of features cannot be measured")
+    for name in spec.names:
+        check_has(study, name)
     known = study.spec.prompts.concepts
     if unknown := [concept for concept in spec.concepts if concept not in known]:
         raise UserError(f"Unknown concept '{unknown[0]}'. Concepts of this prompt set: {', '.join(known)}.")

@@ -57,6 +57,12 @@ def has_sae(study: Study, name: str) -> bool:
     return (sae_folder(study, name) / CONFIG_FILE).is_file()
 
 
+def check_has(study: Study, name: str) -> None:
+    """Raise UserError if the study has no autoencoder of this name."""
+    if name not in study.files(FOLDER, ""):
+        raise UserError(has_none(study, f"named '{name}'"))
+
+
 def load_sae(study: Study, name: str) -> SAE:
     """Load an autoencoder.
 

@@ -202,11 +202,12 @@ def features(
     allow_store: AllowStore = False,
 ) -> None:
     """Show the features that distinguish concept values best, with their labels and scores."""
-    from analyses.sae.names import PREFIX
+    from analyses.sae.names import PREFIX, check_has
     from dashboards.results import load_result
     from dashboards.summaries import sae_features_table
 
     study = open_study(study_folder, allow_store)
+    check_has(study, name)
     result = load_result(study, PREFIX + name)
     table = sae_features_table(result, top)
     print_table(f"{len(table)} of the {result.sizes['feature']} features of {name}", table)

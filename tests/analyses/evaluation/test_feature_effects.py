@@ -226,6 +226,11 @@ def test_steps_that_the_gate_closes_are_left_out(
         run_effects(evaluated_study, tiny, spec)
 
 
+def test_names_are_checked_before_a_model_is_loaded(evaluated_study: Study) -> None:
+    with pytest.raises(UserError, match="no sparse autoencoder named 'none'"):
+        asked_effects(evaluated_study, [OTHER, "none"])
+
+
 def test_two_of_the_same_site_are_refused(evaluated_study: Study, tiny: AceStep15) -> None:
     with pytest.raises(UserError, match=f"'{NAME}' and '{OTHER}' are both of {SITE} \\(cond pass\\)"):
         run_effects(evaluated_study, tiny, asked_effects(evaluated_study, [NAME, OTHER]))

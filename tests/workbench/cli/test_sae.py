@@ -88,5 +88,5 @@ def test_features_are_shown_with_their_scores(study: Study, capsys: pytest.Captu
     assert "3 of the 16 features of small" in shown
     for column in ("feature", "label", "best value", "AUROC", "tf-idf", "density", "nearest"):
         assert column in shown
-    with pytest.raises(UserError, match="has no result 'sae-other'"):
+    with pytest.raises(UserError, match=r"no sparse autoencoder named 'other' \(it has .*small"):
         app(["sae", "features", str(study.path), "other"], standalone_mode=False)

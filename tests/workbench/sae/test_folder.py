@@ -12,6 +12,8 @@ from tests.workbench.sae.random_sae import random_kind, random_sae
 from workbench.artefacts import read_sae
 from workbench.sae.architectures import ARCHITECTURES
 from workbench.sae.folder import load_folder, save_folder
+from workbench.sae.gate import Gate, set_gate
+from workbench.sae.identity import weights_hash
 from workbench.sae.standard import StandardSAE
 
 
@@ -48,6 +50,16 @@ def test_the_folder_is_in_the_form_of_saelens(tmp_path: Path) -> None:
         name: tuple(value.shape) for name, value in load_file(tmp_path / "sae_weights.safetensors").items()
     }
     assert shapes == {"W_enc": (6, 20), "b_enc": (20,), "W_dec": (20, 6), "b_dec": (6,)}
+
+
+def test_settings_and_weights_identify_it_and_what_was_measured_does_not() -> None:
+    sae = random_sae(k=3)
+    same, other = random_sae(k=3), random_sae(k=4)  # their weights are the same
+    set_gate(same, Gate(steps=(0,), sigmas=(1.0,), explained_variance=(0.1,), loss_recovered=(None,)))
+    assert weights_hash(same) == weights_hash(sae) != weights_hash(other)
+    with torch.no_grad():
+        same.b_dec[0] += 1
+    assert weights_hash(same) != weights_hash(sae)
 
 
 def test_the_files_have_the_mode_of_any_new_file(tmp_path: Path) -> None:
