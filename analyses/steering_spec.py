@@ -1,7 +1,4 @@
-"""The spec of steering results. Imports nothing slow: `workbench steer` takes its options from here.
-
-It is beside the package `analyses.steering`, which imports all methods.
-"""
+"""The spec of steering results. Imports nothing slow: `workbench steer` takes its options from here."""
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.steering import Vector, measured_clips
 from analyses.steering.audio_descriptors import DESCRIPTORS
+from analyses.steering.descriptor import measured_clips
 from analyses.steering.descriptor_effects import descriptor_effects
+from analyses.steering.vector import Vector
 from benchmarks._result import write_result
 from benchmarks._tables import write_table
 from dashboards.numbers import fixed, span

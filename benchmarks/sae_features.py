@@ -22,8 +22,9 @@ from analyses.evaluation.prompts import contexts_of_value
 from analyses.evaluation.sae import asked_evaluation, evaluate_sae
 from analyses.sae.auroc import auroc, chance_aurocs, concept_aurocs
 from analyses.sae.codes import CODES, read_codes
-from analyses.sae.names import FOLDER, PREFIX, load_sae
+from analyses.sae.names import PREFIX, load_sae
 from analyses.sae.rows import by_clip
+from analyses.sae.spec import FOLDER
 from benchmarks._result import RESULTS, write_result
 from benchmarks._tables import write_table
 from dashboards.notebook import OpenStudy, trace

@@ -15,21 +15,19 @@ import numpy as np
 import pandas as pd
 
 from analyses.sae.names import load_sae
-from analyses.steering import (
-    CAA,
-    AUSteer,
-    SAEFeatures,
-    Vector,
-    concept_slider,
-    fit,
-    free_sliders,
-    pci,
-    text_embedding,
-    token_embedding,
-)
+from analyses.steering.austeer import AUSteer
+from analyses.steering.caa import CAA
+from analyses.steering.capture import fit
+from analyses.steering.concept_slider import concept_slider
+from analyses.steering.free_sliders import free_sliders
 from analyses.steering.ladder import nulls
 from analyses.steering.pairs import ends
+from analyses.steering.pci import pci
 from analyses.steering.run import Way, run_steering
+from analyses.steering.sae_features import SAEFeatures
+from analyses.steering.text_embedding import text_embedding
+from analyses.steering.token_embedding import token_embedding
+from analyses.steering.vector import Vector
 from analyses.steering_spec import SteeringSpec
 from benchmarks._result import write_result
 from benchmarks._tables import write_table

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from analyses.steering import caa, pci
+from analyses.steering.caa import caa
+from analyses.steering.pci import pci
 from benchmarks._result import write_result
 from workbench.engine.edits import Edit, Run, low_rank
 from workbench.engine.runs import Capture, Clip, Generation

@@ -2,16 +2,19 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from analyses.steering.slider import Slider, load_slider
-from analyses.steering.study_sliders import slider_files
+from analyses.steering.study_files import slider_files
 from cache.errors import UserError
 from dashboards.results import Identity
 from workbench.files import file_version
 from workbench.studies.study import Study
 
+if TYPE_CHECKING:
+    from analyses.steering.slider import Slider
 
-def sliders(study: Study) -> dict[str, Slider | UserError]:
+
+def sliders(study: Study) -> "dict[str, Slider | UserError]":
     """The study's sliders by name; those that cannot be read are their error. None if their folder cannot be read."""
     try:
         files = slider_files(study.path)
@@ -20,7 +23,7 @@ def sliders(study: Study) -> dict[str, Slider | UserError]:
     return {file.stem: _loaded(file, study.path) for file in files}
 
 
-def _loaded(file: Path, root: Path) -> Slider | UserError:
+def _loaded(file: Path, root: Path) -> "Slider | UserError":
     try:
         return _load(file, root, file_version(file))
     except OSError as error:
@@ -30,6 +33,8 @@ def _loaded(file: Path, root: Path) -> Slider | UserError:
 
 
 @lru_cache(maxsize=32)
-def _load(file: Path, root: Path, version: Identity) -> Slider:
+def _load(file: Path, root: Path, version: Identity) -> "Slider":
     del version  # only part of the cache key: a changed file is read again
+    from analyses.steering.slider import load_slider  # imports torch; only studies with sliders need it
+
     return load_slider(file, root=root)

@@ -1,6 +1,18 @@
 """The names of `import workbench as wb`. `__init__.py` reads the relative imports here, and repeats the aliases."""
 
-import analyses.steering as _steering
+import analyses.steering.austeer as _austeer
+import analyses.steering.caa as _caa
+import analyses.steering.concept_slider as _concept_slider
+import analyses.steering.descriptor as _descriptor
+import analyses.steering.feature_steering as _feature_steering
+import analyses.steering.free_sliders as _free_sliders
+import analyses.steering.pci as _pci
+import analyses.steering.sae_features as _sae_features
+import analyses.steering.slider as _slider
+import analyses.steering.stacking as _stacking
+import analyses.steering.text_embedding as _text_embedding
+import analyses.steering.token_embedding as _token_embedding
+import analyses.steering.vector as _vector
 import cache.errors as _errors
 import dashboards.notebook as _notebook
 import workbench.models as _models
@@ -26,23 +38,23 @@ from .engine.settings import GenerationSettings
 from .prompts.clips import clips
 
 UserError = _errors.UserError
-austeer = _steering.austeer
-caa = _steering.caa
-concept_slider = _steering.concept_slider
-descriptor = _steering.descriptor
-feature_steering = _steering.feature_steering
-free_sliders = _steering.free_sliders
-interference = _steering.interference
+austeer = _austeer.austeer
+caa = _caa.caa
+concept_slider = _concept_slider.concept_slider
+descriptor = _descriptor.descriptor
+feature_steering = _feature_steering.feature_steering
+free_sliders = _free_sliders.free_sliders
+interference = _stacking.interference
 load = _models.load_model
-load_slider = _steering.load_slider
-load_vector = _steering.load_vector
+load_slider = _slider.load_slider
+load_vector = _vector.load_vector
 open = _notebook.open_study
-pci = _steering.pci
-published_slider = _steering.published_slider
-sae_features = _steering.sae_features
-stack = _steering.stack
-text_embedding = _steering.text_embedding
-token_embedding = _steering.token_embedding
+pci = _pci.pci
+published_slider = _slider.published_slider
+sae_features = _sae_features.sae_features
+stack = _stacking.stack
+text_embedding = _text_embedding.text_embedding
+token_embedding = _token_embedding.token_embedding
 trace = _notebook.trace
 
 __all__ = [

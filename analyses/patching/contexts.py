@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from cache.errors import UserError
 from cache.wording import quoted
-from workbench.prompts.prompt_sets import Pair, PromptSet
-from workbench.prompts.reading import SAME, Encode
+from workbench.prompts.prompt_sets import Encode, Pair, PromptSet
+from workbench.prompts.reading import SAME
 from workbench.provenance import content_hash
 
 N_REFERENCES = 4

@@ -34,8 +34,8 @@ from cache.wording import counted, quoted
 from workbench.engine.tensors import Tensors, load_tensor, save_tensor
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.pair_files import load_pairs
-from workbench.prompts.prompt_sets import Pair
-from workbench.prompts.reading import Encode, encoder, unknown_words
+from workbench.prompts.prompt_sets import Encode, Pair
+from workbench.prompts.reading import encoder, unknown_words
 from workbench.provenance import content_hash
 from workbench.scorers import Scorer, check_heard, load_scorer, scorer_identity
 from workbench.studies.study import Study

@@ -21,7 +21,7 @@ from workbench.models.checks import check_runs
 from workbench.models.memory import clips_that_fit
 from workbench.models.reference import ModelReference
 from workbench.scorers import Scorer, score_key
-from workbench.studies.runs import RunRecord
+from workbench.studies.runs import RunRecord, RunStore
 from workbench.studies.study import Study
 
 CLEAN = Arm("clean", "", "", (), "necessity")
@@ -83,7 +83,7 @@ class Sweep:
         self.scorers = scorers
         self._model = model
         self._settings, self._lyrics = study.spec.settings, study.spec.lyrics
-        self._store = study.runs
+        self._store = RunStore.of(study)
         self._executor = InProcess(Worker([model], scorers)) if executor is None else executor
 
     @property

@@ -12,20 +12,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float32, Int, Int32
+from jaxtyping import Float32, Int, Int32
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cache import CachePlan
 from cache.checksum import xxh3
 from cache.errors import UserError
 from cache.opening import UnsafeFile, move_file, remove_folder
-from workbench.sae.base import SAE
 from workbench.tensor_files import load_tensors, write_tensors
 
 MOST_BYTES = 2**29
 """Of one clip's file: 67 million activations, those of 2,000 rows with 33,000 active features each."""
-ROWS_AT_ONCE = 1024
 CODES = "codes"
 """Folder of the codes in that of the SAE."""
 _AXES, _CHECKSUM = "axes", "xxh3"
@@ -79,30 +76,6 @@ class ClipCodes(NamedTuple):
         activation = np.zeros(rows, dtype=np.float32)
         activation[self.row[of_feature]] = self.value[of_feature]
         return activation
-
-
-def encode_clip(sae: SAE, acts: Float[np.ndarray, "step token channel"], steps: Sequence[int]) -> ClipCodes:
-    """Encode a clip with the SAE of each denoising step; never more than `ROWS_AT_ONCE` dense rows are in memory."""
-    rows, features, values = [], [], []
-    tokens = acts.shape[1]
-    for position, step in enumerate(steps):
-        of_step = sae.at(step)
-        for first in range(0, tokens, ROWS_AT_ONCE):
-            x = torch.from_numpy(acts[position, first : first + ROWS_AT_ONCE]).to(sae.device)
-            with torch.no_grad():
-                z = of_step.encode(x)
-                row, feature = (z > 0).nonzero(as_tuple=True)
-                values.append(z[row, feature].float().numpy(force=True))
-            rows.append((row + position * tokens + first).int().numpy(force=True))
-            features.append(feature.int().numpy(force=True))
-    of_clip = np.concatenate(features)
-    order = np.argsort(of_clip, kind="stable")
-    counts = np.bincount(of_clip, minlength=sae.config.d_sae)
-    return ClipCodes(
-        np.append(0, np.cumsum(counts)).astype(np.int32),
-        np.concatenate(rows)[order],
-        np.concatenate(values)[order],
-    )
 
 
 @dataclass(frozen=True)

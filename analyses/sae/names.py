@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from analyses.sae.spec import TrainSettings
+from analyses.sae.spec import FOLDER, TrainSettings
 from cache.errors import UserError
 from cache.opening import checked_folder
 from workbench.files import file_name
@@ -17,7 +17,6 @@ from workbench.sae.folder import CONFIG_FILE, load_folder
 from workbench.sae.transcoder import Transcoder
 from workbench.studies.study import Study
 
-FOLDER = "sae"
 PREFIX = "sae-"
 
 

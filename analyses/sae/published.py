@@ -16,7 +16,7 @@ from analyses.sae.run import describe, save_sae
 from analyses.sae.scaling import measure
 from analyses.sae.train import CURVES
 from cache.errors import UserError
-from workbench.artefacts import PublishedSAE
+from workbench.artefacts.sae_folder import PublishedSAE
 from workbench.provenance import content_hash
 from workbench.sae.folder import save_folder
 from workbench.sae.transcoder import Transcoder

@@ -13,14 +13,16 @@ import numpy as np
 import xarray as xr
 from pydantic import BaseModel
 
-from analyses.sae.codes import CODES, Axes, are_whole, encode_clip, keep_codes, new_codes, write_codes
+from analyses.sae.codes import CODES, Axes, are_whole, keep_codes, new_codes, write_codes
 from analyses.sae.distributed import of_first, process_group
+from analyses.sae.encoding import encode_clip
 from analyses.sae.features import feature_table
 from analyses.sae.generated import ClipReader, GeneratedClips, clip_reader, generated_clips
 from analyses.sae.metrics import EXPLAINED_VARIANCE
-from analyses.sae.names import FOLDER, PREFIX, chosen_names, has_sae, sae_folder
+from analyses.sae.names import PREFIX, chosen_names, has_sae, sae_folder
 from analyses.sae.quality import gate, quality
 from analyses.sae.rows import split_by_prompt
+from analyses.sae.spec import FOLDER
 from analyses.sae.stream import ResumableRows
 from analyses.sae.train import TrainSpec, train_spec
 from analyses.sae.training import Training, check_together

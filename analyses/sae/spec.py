@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workbench.seeds import Seed
 
+FOLDER = "sae"
+"""In a study, of its autoencoders."""
+
 InputScale = Literal["global", "channel", "step", "uncentred"]
 """What inputs are centred and scaled alike: all, those of a channel, or those of a step; or all are only scaled."""
 

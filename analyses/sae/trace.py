@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from analyses.sae.codes import CODES, read_codes
-from analyses.sae.names import FOLDER
+from analyses.sae.spec import FOLDER
 from cache.errors import UserError
 from workbench.studies.study import Study
 

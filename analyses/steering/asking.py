@@ -20,8 +20,7 @@ from analyses.steering.probe_direction import Probe
 from analyses.steering.prompt_method import PromptMethod
 from analyses.steering.sae_features import SAEFeatures
 from analyses.steering.slider import Slider, load_slider
-from analyses.steering.study_packs import find_pack
-from analyses.steering.study_sliders import slider_file
+from analyses.steering.study_files import find_pack, slider_file
 from analyses.steering.text_embedding import text_embedding
 from analyses.steering.token_embedding import TokenEmbedding, token_embedding
 from analyses.steering.vector import Vector, load_vector

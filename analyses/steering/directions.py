@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from workbench.engine.sites import Site
+
 
 def labelled(values: np.ndarray, site: str, passes: Sequence[str], sigmas: Sequence[float]) -> xr.DataArray:
     """Return a site's directions (pass, step, channel) or (pass, step, token, channel) with their coordinates."""
@@ -38,3 +40,8 @@ def norms(directions: xr.DataArray) -> xr.DataArray:
     """Return the norm of each direction by pass and step; if it has tokens, the root mean square over them."""
     squares = (directions.astype(float) ** 2).sum("channel")
     return (squares.mean("token") if "token" in squares.dims else squares) ** 0.5
+
+
+def hook(site: str) -> str:
+    """Return what a direction at a site is added to: the output of the site's module."""
+    return f"{Site.parse(site).part} output"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from analyses.steering.study_packs import FOLDER as PACKS
+from analyses.steering.study_files import PACKS
 from cache.errors import UserError
 from cache.opening import UnsafeFile, remove_folder
 from workbench.files import file_name, remove_partials

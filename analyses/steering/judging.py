@@ -14,7 +14,7 @@ import xarray as xr
 from analyses.steering.checks import Check, Control, Effect, Sign, compared, sign_verdict
 from analyses.steering.effects import compared_arms, pairs_with_both
 from analyses.steering.run import Progress, Way, run_steering
-from analyses.steering.study_packs import find_pack
+from analyses.steering.study_files import find_pack
 from analyses.steering.trials import asked_trial
 from analyses.steering.vector import PassMode, Vector, load_vector
 from analyses.steering_spec import CHECK, LONGEST_NAME

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from analyses.steering.checks import Checks
-from analyses.steering.directions import labelled, labelled_norms
+from analyses.steering.directions import hook, labelled, labelled_norms
 from analyses.steering.examples import Example
 from analyses.steering.files import damaged, read_file
 from analyses.steering.header import Line, ModelEntry, Sigmas, Strict, check_ends, content_of, rises
@@ -23,7 +23,6 @@ from cache.errors import UserError
 from cache.protocol import Pass
 from workbench.documents import parse_document
 from workbench.engine.settings import GenerationSettings
-from workbench.engine.sites import Site
 from workbench.models.sampling import Sampling
 from workbench.tensor_files import write_tensors
 from workbench.validation import distinct, must_be, validated
@@ -118,11 +117,6 @@ _PLAIN = (
     "checks",
     "provenance",
 )
-
-
-def hook(site: str) -> str:
-    """Return what a direction at a site is added to: the output of the site's module."""
-    return f"{Site.parse(site).part} output"
 
 
 def write_pack(path: str | os.PathLike[str], fields: Mapping[str, Any], root: Path | None = None) -> Path:

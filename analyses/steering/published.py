@@ -15,8 +15,8 @@ from analyses.steering.reliability import unknown_reliability
 from analyses.steering.vector import Vector
 from cache.errors import UserError
 from cache.protocol import Pass
-from workbench.artefacts import AuSteerScores, CaaVectors, read_austeer, read_caa
-from workbench.artefacts.caa import LYRICS
+from workbench.artefacts.austeer import AuSteerScores, read_austeer
+from workbench.artefacts.caa import LYRICS, CaaVectors, read_caa
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import parse_sites
 from workbench.models.base import AudioDiffusionModel

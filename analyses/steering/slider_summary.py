@@ -1,11 +1,15 @@
 """Summaries of concept sliders for people."""
 
+from typing import TYPE_CHECKING
+
 from analyses.steering.pack_summary import sites_in_words
-from analyses.steering.slider import Slider
 from cache.wording import counted, quoted
 
+if TYPE_CHECKING:
+    from analyses.steering.slider import Slider  # imports torch, which is slow
 
-def slider_facts(slider: Slider) -> dict[str, str]:
+
+def slider_facts(slider: "Slider") -> dict[str, str]:
     """Return what a slider is and what it was made from, by name; a text is empty if it does not apply."""
     model, training = slider.model, slider.training
     of_model = "" if model is None else f"{model['model']} (weights {model['weights_hash']})"
@@ -25,7 +29,7 @@ def slider_facts(slider: Slider) -> dict[str, str]:
     }
 
 
-def slider_line(name: str, slider: Slider) -> dict[str, str]:
+def slider_line(name: str, slider: "Slider") -> dict[str, str]:
     """Return one line about a slider, by column."""
     return {
         "name": name,
@@ -44,5 +48,5 @@ def _prompts(pairs: list[list[str]]) -> str:
     return f"{counted(len(pairs), 'pair')}, such as {' and '.join(map(quoted, pairs[0]))}"
 
 
-def _trained(slider: Slider) -> str:
+def _trained(slider: "Slider") -> str:
     return str(slider.training.get("iterations", "unknown"))

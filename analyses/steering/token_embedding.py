@@ -12,7 +12,7 @@ from analyses.steering.pairs import ends, pairs_towards
 from analyses.steering.prompt_method import EVERYWHERE, POSITIVE, cross_attentions
 from analyses.steering.schedule import Over, Schedule, scheduled
 from cache.errors import UserError
-from workbench.artefacts import read_token_embedding
+from workbench.artefacts.token_embedding import read_token_embedding
 from workbench.engine.edits import Edit, Source, add_to_conditioning
 from workbench.engine.runs import Capture, Clip
 from workbench.engine.segments import WORD, segment_positions

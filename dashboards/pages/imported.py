@@ -26,8 +26,7 @@ from dashboards.results import is_usable, load_result, patching_names
 from dashboards.tables.comparison import Map, imported_map, study_map
 from dashboards.tables.imported import artefacts_frame
 from dashboards.tables.patching import columns, default_columns, scorers
-from workbench.artefacts import Imported
-from workbench.artefacts.written import FOLDER, imported_files, open_imported
+from workbench.artefacts.written import FOLDER, Imported, imported_files, open_imported
 from workbench.studies.study import Study
 
 PATH = "/imported"

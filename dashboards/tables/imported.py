@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from dashboards.numbers import significant
-from workbench.artefacts import Imported
+from workbench.artefacts.written import Imported
 
 
 def artefacts_frame(imported: Sequence[Imported]) -> pd.DataFrame:

@@ -26,8 +26,11 @@ from dashboards.tables.comparison import imported_map
 from dashboards.tables.imported import artefacts_frame
 from tests.dashboards.synthetic_study import IMPACT, make_study
 from tests.workbench.artefacts import builders
-from workbench.artefacts import list_imported, read_austeer, read_caa, read_lora, read_scores, write_artefact
-from workbench.artefacts.written import study_file
+from workbench.artefacts.austeer import read_austeer
+from workbench.artefacts.caa import read_caa
+from workbench.artefacts.lora import read_lora
+from workbench.artefacts.scores import read_scores
+from workbench.artefacts.written import list_imported, study_file, write_artefact
 from workbench.studies.study import Study
 
 

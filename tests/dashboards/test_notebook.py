@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from analyses.patching.asking import asked_spec
-from analyses.steering import caa
+from analyses.steering.caa import caa
 from cache.errors import UserError
 from dashboards.notebook import OpenStudy, SaeResult, open_study, trace
 from dashboards.results import is_usable

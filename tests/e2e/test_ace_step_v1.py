@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.steering import load_vector
-from analyses.steering.study_packs import pack_file
+from analyses.steering.study_files import pack_file
+from analyses.steering.vector import load_vector
 from tests.e2e.cli import Workbench, without, workbench
 from tests.e2e.small_study import audio_of, check_dashboard, check_probe, check_sae, check_steering
 from tests.tiny_ace_step_v1 import save_tiny_v1
 from tests.tolerances import AUDIO_STEP, difference
 from tests.workbench.artefacts.builders import write_sae
 from tests.workbench.models.ace_step_v1.tiny_lyrics import write_vocabulary
-from workbench.artefacts import read_sae
+from workbench.artefacts.sae_folder import read_sae
 from workbench.audio import read_audio
 from workbench.engine.edits import Run
 from workbench.engine.runs import Clip

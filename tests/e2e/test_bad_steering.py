@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from analyses.steering import caa
+from analyses.steering.caa import caa
 from analyses.steering.study_packs import save_pack
 from tests.e2e.cli import Workbench, workbench
 from tests.e2e.killed import tree

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from analyses.steering import load_vector
 from analyses.steering.descriptor_clips import study_clips
+from analyses.steering.vector import load_vector
 from tests.e2e.cli import Workbench, workbench
 from tests.e2e.test_bad_input import assert_refused
 from tests.workbench.studies.test_study import study_spec

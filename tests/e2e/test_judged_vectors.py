@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from analyses.steering import Vector, judging, load_vector
+from analyses.steering import judging
 from analyses.steering.study_packs import load_packs
+from analyses.steering.vector import Vector, load_vector
 from tests.e2e.cli import Workbench, workbench
 from tests.e2e.killed import tree
 from tests.e2e.test_bad_input import assert_refused

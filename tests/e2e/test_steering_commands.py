@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from analyses.steering import caa, run
+from analyses.steering import run
+from analyses.steering.caa import caa
 from tests.analyses.steering.test_run import Heard
 from tests.e2e.cli import Workbench, workbench
 from tests.workbench.studies.test_study import PROMPTS, study_spec

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from peft import LoraConfig
 
-from analyses.steering import concept_slider
+from analyses.steering.concept_slider import concept_slider
 from tests.tolerances import assert_close, difference
 from workbench.engine.edits import Run
 from workbench.engine.runs import Clip

@@ -13,7 +13,7 @@ from tests.oracles import sae_cases as cases
 from tests.oracles.our_saes import OBJECTIVES, TRANSCODERS, our_sae, write_folders
 from tests.oracles.test_sae_kinds import assert_equal_tensors
 from tests.tolerances import assert_close
-from workbench.artefacts import read_sae
+from workbench.artefacts.sae_folder import read_sae
 from workbench.sae.base import TrainingBatch
 from workbench.sae.topk import auxiliary_loss
 

@@ -56,7 +56,8 @@ def fit_descriptor(
     from analyses.steering.descriptor import descriptor as fitted
     from analyses.steering.descriptor_clips import study_clips
     from analyses.steering.fit_state import fit_state
-    from analyses.steering.study_packs import check_new_pack, save_pack
+    from analyses.steering.study_files import check_new_pack
+    from analyses.steering.study_packs import save_pack
 
     study = open_study(study_folder)
     check_name(name)

@@ -23,7 +23,7 @@ from workbench.cli.steering_options import (
 from workbench.engine.settings import GenerationSettings
 
 if TYPE_CHECKING:
-    from analyses.steering import Vector
+    from analyses.steering.vector import Vector
 
 
 def generate(
@@ -62,7 +62,7 @@ def generate(
 
     Settings that are not given are those of the first vector or, without one, the model's defaults.
     """
-    from analyses.steering import load_vector
+    from analyses.steering.vector import load_vector
     from workbench.engine.runs import Clip
     from workbench.models import load_model
     from workbench.studies.selection import parse_options

@@ -35,7 +35,7 @@ ConceptName = Annotated[
 @app.command()
 def caa(source: Source, out: Out = None, study: InStudy = None, concept: ConceptName = "") -> None:
     """Steering vectors (CAA): sv.pkl and config.json."""
-    from workbench.artefacts import read_caa
+    from workbench.artefacts.caa import read_caa
 
     _import(lambda: read_caa(source, concept), "CAA steering vectors", out, study)
 
@@ -49,7 +49,7 @@ def scores(
     site: Annotated[str, typer.Option(help="Site, if the file name does not include it.")] = "",
 ) -> None:
     """Scores of an autoencoder's features: tf6_scores.pkl."""
-    from workbench.artefacts import read_scores
+    from workbench.artefacts.scores import read_scores
 
     _import(lambda: read_scores(source, concept, site), "feature scores", out, study)
 
@@ -57,7 +57,7 @@ def scores(
 @app.command()
 def austeer(source: Source, out: Out = None, study: InStudy = None, concept: ConceptName = "") -> None:
     """AUSteer scores of channels: austeer.pkl and config.json."""
-    from workbench.artefacts import read_austeer
+    from workbench.artefacts.austeer import read_austeer
 
     _import(lambda: read_austeer(source, concept), "AUSteer channel scores", out, study)
 
@@ -65,7 +65,7 @@ def austeer(source: Source, out: Out = None, study: InStudy = None, concept: Con
 @app.command()
 def lora(source: Source, out: Out = None, study: InStudy = None, concept: ConceptName = "") -> None:
     """Concept Sliders (LoRA): pytorch_lora_weights.safetensors and train_config.json."""
-    from workbench.artefacts import read_lora
+    from workbench.artefacts.lora import read_lora
 
     _import(lambda: read_lora(source, concept), "Concept Slider (LoRA)", out, study)
 
@@ -75,7 +75,7 @@ def token_embedding(
     source: Source, out: Out = None, study: InStudy = None, concept: ConceptName = ""
 ) -> None:
     """Token-embedding directions: CONCEPT_direction.pt."""
-    from workbench.artefacts import read_token_embedding
+    from workbench.artefacts.token_embedding import read_token_embedding
 
     _import(lambda: read_token_embedding(source, concept), "token-embedding direction", out, study)
 
@@ -101,7 +101,7 @@ def sae(
     """Sparse autoencoder of SAELens or sparsify: cfg.json and weights."""
     from analyses.sae.names import sae_folder
     from analyses.sae.published import convert_sae, import_sae
-    from workbench.artefacts import read_sae
+    from workbench.artefacts.sae_folder import read_sae
     from workbench.sae.settings import sae_kind
 
     target = _target(out, study)

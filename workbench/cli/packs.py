@@ -11,7 +11,7 @@ from workbench.cli.console import Device, StudyFolder, note, open_study, output,
 from workbench.cli.steering_options import IgnoreGate
 
 if TYPE_CHECKING:
-    from analyses.steering import Vector
+    from analyses.steering.vector import Vector
     from workbench.engine.settings import GenerationSettings
     from workbench.models.base import AudioDiffusionModel
     from workbench.models.sampling import Sampling
@@ -28,10 +28,11 @@ def show(
     ],
 ) -> None:
     """Describe a steering vector: concept, sites, norms, model, sampling, pairs, reliability, judges; or a slider."""
-    from analyses.steering import load_slider, load_vector
     from analyses.steering.files import OtherKind, UnknownKind
     from analyses.steering.pack_summary import pack_facts, pack_sites
+    from analyses.steering.slider import load_slider
     from analyses.steering.slider_summary import slider_facts
+    from analyses.steering.vector import load_vector
 
     try:
         vector = load_vector(pack)
@@ -144,8 +145,8 @@ def export_pack(
     ignore_gate: IgnoreGate = False,
 ) -> None:
     """Write a steering vector in the format of another program."""
-    from analyses.steering import load_vector
     from analyses.steering.demon import write_demon
+    from analyses.steering.vector import load_vector
 
     vector = load_vector(pack)
     vector = vector.ignoring_gate() if ignore_gate else vector

@@ -130,7 +130,8 @@ def fit(
     """
     from analyses.steering.asking import check_name, check_options, fit_vector
     from analyses.steering.fit_state import fit_state
-    from analyses.steering.study_packs import check_new_pack, save_pack
+    from analyses.steering.study_files import check_new_pack
+    from analyses.steering.study_packs import save_pack
 
     study = open_study(study_folder)
     check_name(name)
@@ -224,7 +225,7 @@ def train_slider(
     """Train a concept slider, a LoRA, and keep it in the study's folder sliders. Run again to continue."""
     from analyses.steering.asking import asked_sites, check_name
     from analyses.steering.concept_slider import concept_slider
-    from analyses.steering.study_sliders import slider_file
+    from analyses.steering.study_files import slider_file
 
     study = open_study(study_folder)
     check_name(name)
@@ -376,7 +377,7 @@ def _for_study(
     given: "Others", study: "Study", model: "AudioDiffusionModel", resample: str | None
 ) -> "Others":
     """Return vectors and sliders for a study's runs, with the vectors resampled if asked; say how the runs differ."""
-    from analyses.steering import Vector
+    from analyses.steering.vector import Vector
 
     settings, found = study.spec.settings, []
     for name, each in given:

@@ -6,7 +6,7 @@ import os
 import random
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ MOST_PROMPTS = 10_000_000
 
 Context = tuple[str, dict[str, str]]
 """A template, and a value for each slot except that of the concept."""
+
+Encode = Callable[[str], str]
+"""Returns a key of the tokens that a model reads from a prompt."""
 
 _PIECES = re.compile(r"(\{\{|\}\})|\{([^{}]*)\}|([{}])|[^{}]+")
 

@@ -1,6 +1,6 @@
 """Find the tokens that a model reads from a prompt; prompts with the same tokens are the same prompt to it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache, partial
 
 from cache.errors import UserError
@@ -8,6 +8,7 @@ from cache.wording import quoted
 from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.models.base import AudioDiffusionModel
+from workbench.prompts.prompt_sets import Encode
 from workbench.provenance import content_hash
 
 SAME = (
@@ -15,8 +16,6 @@ SAME = (
     "does not know"
 )
 
-Encode = Callable[[str], str]
-"""Returns a key of the tokens that a model reads from a prompt."""
 
 SHOWN = 8  # unknown words that are listed
 

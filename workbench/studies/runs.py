@@ -25,6 +25,7 @@ from workbench.engine.runs import Clip
 from workbench.engine.settings import GenerationSettings
 from workbench.files import file_version, locked, remove_partials, replacing
 from workbench.provenance import content_hash
+from workbench.studies.study import Study
 
 FOLDER = "audio/runs"
 DOCUMENT = "runs.json"
@@ -72,6 +73,11 @@ class RunStore:
     weights_hash: str
     dtype: str
     settings: GenerationSettings
+
+    @classmethod
+    def of(cls, study: Study) -> "RunStore":
+        """Return the run store of a study's model and settings."""
+        return cls(study.path, study.model["weights_hash"], study.model["dtype"], study.spec.settings)
 
     def records(self, runs: Sequence[Run]) -> list[RunRecord | None]:
         """Return the record of each run, or None if it has not been generated.

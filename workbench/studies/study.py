@@ -34,15 +34,13 @@ from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import Site
 from workbench.files import file_name, locked, replacing
 from workbench.models import ORGANISMS, load_model, model_source
-from workbench.prompts.prompt_sets import Prompt, PromptSet
-from workbench.prompts.reading import Encode
+from workbench.prompts.prompt_sets import Encode, Prompt, PromptSet
 from workbench.provenance import content_hash, provenance
 from workbench.seeds import consecutive_seeds
 from workbench.studies.confirmed import UnconfirmedStore, confirm, is_confirmed
 from workbench.studies.recordings import read_recording
 from workbench.studies.request import StudyOptions
 from workbench.studies.result_files import load_result_file, read_result_attributes, save_result_file
-from workbench.studies.runs import RunStore
 
 if TYPE_CHECKING:
     from workbench.models.base import AudioDiffusionModel
@@ -306,11 +304,6 @@ class Study:
     def read_audio(self, name: str) -> tuple[Float[np.ndarray, "channel sample"], int]:
         """Read a recording of the study by its relative path; raise UserError as `read_recording` does."""
         return read_recording(self.path, name, self.spec.settings.duration)
-
-    @property
-    def runs(self) -> RunStore:
-        """The run store of the study's model and settings."""
-        return RunStore(self.path, self.model["weights_hash"], self.model["dtype"], self.spec.settings)
 
     def truth_card(self) -> dict[str, Any] | None:
         """Return the planted truth of the study's model, if any. For tests and display; analyses never read it.

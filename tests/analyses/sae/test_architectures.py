@@ -18,7 +18,7 @@ from dashboards.tables.features import features_frame
 from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
 from tests.tolerances import assert_close
 from tests.workbench.sae.soft_threshold import SOFT_THRESHOLD, SoftThresholdObjective, SoftThresholdSAE
-from workbench.artefacts import PublishedSAE
+from workbench.artefacts.sae_folder import PublishedSAE
 from workbench.artefacts.sources import Origin
 from workbench.sae.architectures import ARCHITECTURES
 from workbench.sae.base import SAE, TrainingBatch

@@ -14,12 +14,12 @@ from analyses.sae.codes import (
     ClipCodes,
     StoredCodes,
     by_feature,
-    encode_clip,
     keep_codes,
     new_codes,
     read_codes,
     write_codes,
 )
+from analyses.sae.encoding import encode_clip
 from cache.checksum import xxh3
 from cache.errors import UserError
 from cache.opening import UnsafeFile
@@ -57,7 +57,7 @@ def stored(tmp_path: Path) -> StoredCodes:
 
 
 def test_a_clip_is_encoded_with_the_sae_of_each_step(sae: ByStep, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codes_module, "ROWS_AT_ONCE", 3)  # two parts of five tokens
+    monkeypatch.setattr("analyses.sae.encoding.ROWS_AT_ONCE", 3)  # two parts of five tokens
     acts = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     expected = [sae.at(step).encode(torch.from_numpy(acts[i])) for i, step in enumerate(AXES.steps)]
     codes = encode_clip(sae, acts, AXES.steps)

@@ -14,7 +14,7 @@ from analyses.sae.scaling import Scale, folded
 from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
 from tests.workbench.sae.random_sae import random_kind
-from workbench.artefacts import read_sae
+from workbench.artefacts.sae_folder import read_sae
 from workbench.cli.main import app
 from workbench.sae.base import SAE
 from workbench.sae.folder import load_folder, save_folder

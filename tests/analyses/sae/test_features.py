@@ -11,8 +11,9 @@ from sklearn.metrics import roc_auc_score
 
 from analyses.sae.activity import BINS
 from analyses.sae.auroc import auroc, chance_aurocs, concept_aurocs
-from analyses.sae.codes import Axes, encode_clip
+from analyses.sae.codes import Axes
 from analyses.sae.concept_scores import SCORED
+from analyses.sae.encoding import encode_clip
 from analyses.sae.features import TOP_CLIPS, feature_table
 from analyses.sae.metrics import Reconstruction
 from analyses.sae.names import load_sae

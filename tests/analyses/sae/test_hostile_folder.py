@@ -17,8 +17,8 @@ from cache.errors import UserError
 from cache.opening import UnsafeFile
 from tests.workbench.artefacts import builders
 from tests.workbench.studies.foreign_study import make_foreign_study
-from workbench.artefacts import list_imported, read_caa, write_artefact
-from workbench.artefacts.written import study_file
+from workbench.artefacts.caa import read_caa
+from workbench.artefacts.written import list_imported, study_file, write_artefact
 from workbench.sae.folder import save_folder
 from workbench.sae.topk import TopKConfig, TopKSAE
 from workbench.studies.study import Study

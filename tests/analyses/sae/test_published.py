@@ -17,7 +17,7 @@ from dashboards.tables.features import features_frame
 from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
 from tests.tolerances import assert_close
 from tests.workbench.artefacts.builders import sae_weights, write_sae
-from workbench.artefacts import read_sae
+from workbench.artefacts.sae_folder import read_sae
 from workbench.sae.folder import load_folder
 from workbench.studies.study import Study
 

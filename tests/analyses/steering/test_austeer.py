@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyses.steering import AUSteer, Vector, austeer
-from analyses.steering.austeer import largest_of_all_sites, signed_fractions
+from analyses.steering.austeer import AUSteer, austeer, largest_of_all_sites, signed_fractions
 from analyses.steering.capture import PairCapture, capture_of_pairs
+from analyses.steering.vector import Vector
 from cache.errors import UserError
 from tests.analyses.steering.pair_values import Outputs, give, random_outputs
 from tests.tolerances import assert_close

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from analyses.steering import free_sliders, pci
+from analyses.steering.free_sliders import free_sliders
+from analyses.steering.pci import pci
 from tests.analyses.steering.by_hand import Loop, LoopOfAceStep, LoopOfAceStepV1
 from tests.analyses.steering.versions import NEGATIVE, NEUTRAL, POSITIVE, VERSIONS
 from tests.tolerances import assert_close, difference

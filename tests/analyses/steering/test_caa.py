@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.steering import Vector, caa
+from analyses.steering.caa import caa
 from analyses.steering.reliability import reliability
+from analyses.steering.vector import Vector
 from cache.errors import UserError
 from tests.tolerances import assert_close
 from workbench.engine.edits import Run, edit_from_json, patch

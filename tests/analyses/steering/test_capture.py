@@ -5,8 +5,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from analyses.steering import CAA, AUSteer, austeer, caa, fit
-from analyses.steering.capture import GroupSums, capture_of_pairs
+from analyses.steering.austeer import AUSteer, austeer
+from analyses.steering.caa import CAA, caa
+from analyses.steering.capture import GroupSums, capture_of_pairs, fit
 from cache.errors import UserError
 from tests.analyses.steering.pair_values import give, random_outputs
 from tests.tolerances import assert_close, difference

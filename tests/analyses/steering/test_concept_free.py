@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from analyses.steering import CAA, AUSteer, caa, concept_free
+from analyses.steering.austeer import AUSteer
+from analyses.steering.caa import CAA, caa
+from analyses.steering.concept_free import concept_free
 from cache.errors import UserError
 from tests.analyses.steering.test_caa import COLOURS
 from tests.tolerances import assert_close

@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from analyses.steering import Slider, concept_slider, slider_training
+from analyses.steering import slider_training
+from analyses.steering.concept_slider import concept_slider
+from analyses.steering.slider import Slider
 from cache.errors import UserError
 from tests.tolerances import assert_close, difference
 from tests.workbench.models.architectures import Subject

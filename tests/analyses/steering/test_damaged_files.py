@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyses.steering import Slider, Vector, load_slider, load_vector
 from analyses.steering.demon import vector_from_demon
 from analyses.steering.header import content_of
 from analyses.steering.pack_summary import pack_facts, pack_sites
 from analyses.steering.published import vector_from_published
+from analyses.steering.slider import Slider, load_slider
 from analyses.steering.slider_summary import slider_facts
+from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
 from tests.analyses.steering import test_demon as demon
 from tests.analyses.steering import test_slider as slider

@@ -12,9 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from analyses.steering import Vector, load_vector
 from analyses.steering.demon import vector_from_demon, write_demon
 from analyses.steering.directions import labelled
+from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
 from tests.analyses.steering.test_vector import vector_of
 from tests.tolerances import assert_close

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyses.steering import MeasuredClips, descriptor, load_vector, measured_clips
 from analyses.steering.audio_descriptors import brightness, loudness, onset_rate
-from analyses.steering.descriptor import PENALTY
+from analyses.steering.descriptor import PENALTY, MeasuredClips, descriptor, measured_clips
 from analyses.steering.probe_direction import probe_direction
+from analyses.steering.vector import load_vector
 from cache.errors import UserError
 from tests.tolerances import assert_close
 from workbench.engine.runs import Clip

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analyses.steering import MeasuredClips, measured_clips
+from analyses.steering.descriptor import MeasuredClips, measured_clips
 from analyses.steering.descriptor_effects import descriptor_effects
 from cache.errors import UserError
 from tests.tolerances import assert_close, difference

@@ -8,17 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.steering import (
-    FeatureSteering,
-    feature_steering,
-    load_vector,
-    random_vectors,
-    sae_features,
-    stack,
-)
 from analyses.steering.demon import write_demon
+from analyses.steering.feature_steering import FeatureSteering, feature_steering
+from analyses.steering.nulls import random_vectors
 from analyses.steering.pack_summary import pack_facts
+from analyses.steering.sae_features import sae_features
+from analyses.steering.stacking import stack
 from analyses.steering.used_saes import used_saes
+from analyses.steering.vector import load_vector
 from cache.errors import UserError
 from tests.tolerances import assert_close
 from tests.workbench.engine.test_feature_edits import random_sae

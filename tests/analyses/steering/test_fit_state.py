@@ -7,20 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyses.steering import (
-    CAA,
-    AUSteer,
-    Probe,
-    SAEFeatures,
-    Vector,
-    clip_stream,
-    fit,
-    fit_state,
-    load_vector,
-    measured_clips,
-    shuffled,
-)  # fmt: skip
+from analyses.steering import clip_stream, fit_state
+from analyses.steering.austeer import AUSteer
+from analyses.steering.caa import CAA
+from analyses.steering.capture import fit
+from analyses.steering.descriptor import measured_clips
 from analyses.steering.fit_state import FitState
+from analyses.steering.probe_direction import Probe
+from analyses.steering.sae_features import SAEFeatures
+from analyses.steering.shuffled import shuffled
+from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
 from tests.analyses.steering.test_run import PROMPTS
 from tests.e2e.cli import Workbench, workbench

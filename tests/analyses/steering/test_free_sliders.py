@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from analyses.steering import FreeSliders, free_sliders
+from analyses.steering.free_sliders import FreeSliders, free_sliders
 from cache.errors import UserError
 from tests.analyses.steering.versions import NEGATIVE, NEUTRAL, POSITIVE, VERSIONS
 from tests.tolerances import assert_close, difference

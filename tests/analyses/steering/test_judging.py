@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.steering import Vector, load_vector, random_vectors, run, stack
+from analyses.steering import run
 from analyses.steering.checks import Check, compared, sign_verdict
 from analyses.steering.judging import judge_pack, judged, trial_name
-from analyses.steering.study_packs import pack_file, save_pack
+from analyses.steering.nulls import random_vectors
+from analyses.steering.stacking import stack
+from analyses.steering.study_files import pack_file
+from analyses.steering.study_packs import save_pack
+from analyses.steering.vector import Vector, load_vector
 from analyses.steering_spec import SteeringSpec
 from cache.errors import UserError
 from tests.analyses.steering.checked import check_of

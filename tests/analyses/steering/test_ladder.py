@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from analyses.sae.names import sae_folder
-from analyses.steering import Slider, Vector, load_vector, run
+from analyses.steering import run
 from analyses.steering.ladder import as_long_as, ladder
 from analyses.steering.run import run_steering
+from analyses.steering.slider import Slider
 from analyses.steering.trials import asked_ladder, rungs_of_ladder
+from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
 from tests.analyses.steering.test_run import SITES, SPEC, Heard, study, vector
 from tests.tolerances import SCORE, assert_close, difference

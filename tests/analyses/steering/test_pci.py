@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.steering import PCI, pci
+from analyses.steering.pci import PCI, pci
 from cache.errors import UserError
 from tests.analyses.steering.versions import NEGATIVE, NEUTRAL, POSITIVE, VERSIONS
 from tests.tolerances import assert_close, difference

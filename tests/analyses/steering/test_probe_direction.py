@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from analyses.steering import Probe, probe
 from analyses.steering.capture import capture_of_pairs
-from analyses.steering.probe_direction import probe_direction
+from analyses.steering.probe_direction import Probe, probe, probe_direction
 from cache.errors import UserError
 from tests.analyses.steering.pair_values import give, random_outputs
 from tests.tolerances import OPTIMISED, assert_close

@@ -5,8 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyses.steering import free_sliders, pci, run, text_embedding, token_embedding
+from analyses.steering import run
+from analyses.steering.free_sliders import free_sliders
+from analyses.steering.pci import pci
 from analyses.steering.run import Way, run_steering
+from analyses.steering.text_embedding import text_embedding
+from analyses.steering.token_embedding import token_embedding
 from analyses.steering_spec import SteeringSpec
 from tests.analyses.steering.test_run import PROMPTS, Heard
 from tests.tolerances import SCORE

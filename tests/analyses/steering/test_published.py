@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyses.steering import Vector, load_vector
 from analyses.steering.published import vector_from_published
+from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
 from tests.tolerances import assert_close
 from tests.workbench.artefacts import builders

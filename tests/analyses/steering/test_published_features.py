@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyses.steering import load_vector, vector_from_scores
+from analyses.steering.published_features import vector_from_scores
+from analyses.steering.vector import load_vector
 from cache.errors import UserError
 from tests.tolerances import assert_close
 from tests.workbench.engine.test_feature_edits import random_sae

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.steering import Vector, caa, run
+from analyses.steering import run
+from analyses.steering.caa import caa
 from analyses.steering.pairs import pairs_towards
 from analyses.steering.run import Way, doses, run_steering
+from analyses.steering.vector import Vector
 from analyses.steering_spec import SteeringSpec
 from cache.errors import UserError
 from tests.tolerances import SCORE, assert_close, difference

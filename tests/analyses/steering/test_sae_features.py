@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.steering import SAEFeatures, Vector, sae_features
 from analyses.steering.capture import PairCapture, capture_of_pairs
+from analyses.steering.sae_features import SAEFeatures, sae_features
+from analyses.steering.vector import Vector
 from cache.errors import UserError
 from tests.analyses.steering.pair_values import Outputs, give, random_outputs
 from tests.tolerances import assert_close

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from analyses.steering import CAA, AUSteer, Probe, shuffled, shuffled_clips
+from analyses.steering.austeer import AUSteer
+from analyses.steering.caa import CAA
 from analyses.steering.capture import Method, PairCapture, capture_of_pairs
+from analyses.steering.probe_direction import Probe
+from analyses.steering.shuffled import shuffled, shuffled_clips
 from cache.errors import UserError
 from tests.analyses.steering.pair_values import give, random_outputs
 from tests.analyses.steering.test_descriptor import measured  # noqa: F401 - a fixture

@@ -9,9 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from analyses.steering import Slider, load_slider, published_slider
 from analyses.steering.header import content_of
-from analyses.steering.slider import Factors, linear_sites
+from analyses.steering.slider import Factors, Slider, linear_sites, load_slider, published_slider
 from cache.errors import UserError
 from tests.tolerances import assert_close, difference
 from tests.workbench.artefacts.builders import write_lora

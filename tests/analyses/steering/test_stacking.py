@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyses.steering import Vector, interference, load_vector, stack
 from analyses.steering.directions import labelled
+from analyses.steering.stacking import interference, stack
+from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
 from tests.analyses.steering.test_vector import SIGMAS, SITE, vector_of
 from tests.tolerances import assert_close

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from analyses.steering import TextEmbedding, text_embedding
+from analyses.steering.text_embedding import TextEmbedding, text_embedding
 from cache.errors import UserError
 from tests.analyses.steering.versions import NEGATIVE, NEUTRAL, POSITIVE, VERSIONS
 from tests.tolerances import assert_close, difference

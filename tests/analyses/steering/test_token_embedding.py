@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from analyses.steering import TokenEmbedding, token_embedding, token_embedding_from_published
 from analyses.steering.pairs import pairs_towards
+from analyses.steering.token_embedding import TokenEmbedding, token_embedding, token_embedding_from_published
 from cache.errors import UserError
 from tests.analyses.steering.versions import NEUTRAL, POSITIVE
 from tests.tolerances import assert_close, difference

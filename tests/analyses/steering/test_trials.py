@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from analyses.steering import Vector, asking
+from analyses.steering import asking
 from analyses.steering.asking import fit_vector
 from analyses.steering.trials import asked_trial, ways_of_trial
 from analyses.steering.used_saes import ClosedStep, UsedSAE
+from analyses.steering.vector import Vector
 from cache.errors import UserError
 from tests.analyses.steering.test_run import SITES, study, vector
 from workbench.models.ace_step import AceStep15

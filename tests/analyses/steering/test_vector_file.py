@@ -12,12 +12,13 @@ import pytest
 import xarray as xr
 from safetensors.numpy import save_file
 
-from analyses.steering import Vector, load_vector, stack
 from analyses.steering.directions import labelled
 from analyses.steering.header import content_of
 from analyses.steering.pack import Header
 from analyses.steering.reliability import reliability, unknown_reliability
+from analyses.steering.stacking import stack
 from analyses.steering.used_saes import ClosedStep, UsedSAE
+from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
 from tests.analyses.steering.checked import PAIRS, check_of
 from tests.analyses.steering.test_vector import examples_of, sampling_of

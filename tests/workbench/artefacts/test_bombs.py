@@ -18,9 +18,14 @@ from cache.errors import UserError
 from cache.opening import UnsafeFile
 from tests.workbench.artefacts import builders
 from tests.workbench.artefacts.test_pickles import archive, write
-from workbench.artefacts import pickles, read_austeer, read_caa, read_lora, read_sae, read_scores
+from workbench.artefacts import pickles
+from workbench.artefacts.austeer import read_austeer
+from workbench.artefacts.caa import read_caa
 from workbench.artefacts.checks import MemoryBudget
+from workbench.artefacts.lora import read_lora
 from workbench.artefacts.pickles import read_pickle
+from workbench.artefacts.sae_folder import read_sae
+from workbench.artefacts.scores import read_scores
 from workbench.artefacts.sources import find_artefact, read_settings
 from workbench.artefacts.torch_files import read_tensors
 from workbench.tensor_files import load_tensors

@@ -11,7 +11,7 @@ from cache.errors import UserError
 from tests.analyses.planted_study import CHANNELS, make_planted_study
 from tests.workbench.artefacts import builders
 from tests.workbench.artefacts.test_hostile import KINDS, Kind, run
-from workbench.artefacts import list_imported
+from workbench.artefacts.written import list_imported
 from workbench.sae.folder import load_folder
 from workbench.studies.study import Study
 

@@ -15,23 +15,16 @@ from tests.tolerances import assert_close
 from tests.workbench.artefacts import builders
 from tests.workbench.artefacts.builders import BLOCKS, FEATURES, STEPS, WIDTH
 from tests.workbench.sae.random_sae import random_kind
-from workbench.artefacts import (
-    CONCEPTS,
-    list_imported,
-    open_imported,
-    read_austeer,
-    read_caa,
-    read_lora,
-    read_sae,
-    read_scores,
-    read_token_embedding,
-    write_artefact,
-)
-from workbench.artefacts.caa import site_name
-from workbench.artefacts.concepts import find_concept
+from workbench.artefacts.austeer import read_austeer
+from workbench.artefacts.caa import read_caa, site_name
+from workbench.artefacts.concepts import CONCEPTS, find_concept
+from workbench.artefacts.lora import read_lora
+from workbench.artefacts.sae_folder import read_sae
+from workbench.artefacts.scores import read_scores
 from workbench.artefacts.sources import open_source
 from workbench.artefacts.sparsify import write_sparsify
-from workbench.artefacts.written import metadata_of, study_file
+from workbench.artefacts.token_embedding import read_token_embedding
+from workbench.artefacts.written import list_imported, metadata_of, open_imported, study_file, write_artefact
 from workbench.sae.folder import save_folder
 from workbench.sae.transcoder import TopKTranscoderObjective
 

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analyses.steering import Vector, caa, load_vector
+from analyses.steering.caa import caa
 from analyses.steering.examples import Example
 from analyses.steering.pack_summary import pack_facts, pack_sites
 from analyses.steering.reliability import reliability
-from analyses.steering.study_packs import find_pack, load_packs, pack_file, save_pack
-from analyses.steering.study_sliders import load_sliders, slider_file
+from analyses.steering.study_files import find_pack, pack_file, slider_file
+from analyses.steering.study_packs import load_packs, save_pack
+from analyses.steering.study_sliders import load_sliders
+from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
 from tests.analyses.planted_study import make_planted_study
 from tests.analyses.steering.checked import check_of

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from cache.errors import UserError
 from tests.workbench.sae.random_sae import random_kind, random_sae
-from workbench.artefacts import read_sae
+from workbench.artefacts.sae_folder import read_sae
 from workbench.sae.architectures import ARCHITECTURES
 from workbench.sae.folder import load_folder, save_folder
 from workbench.sae.gate import Gate, set_gate
