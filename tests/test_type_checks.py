@@ -25,11 +25,11 @@ def in_quotes(value: "Later", name: Literal["a", "b"] = "a") -> "list[Later]":
 
 
 @checks
-def of_sizes(one: "jaxtyping.Float[np.ndarray, 'n']", other: jaxtyping.Float[np.ndarray, "n"]) -> None: ...
+def of_sizes(one: "jaxtyping.Float[np.ndarray, ' n']", other: jaxtyping.Float[np.ndarray, " n"]) -> None: ...
 
 
 @checks
-def resized(one: jaxtyping.Float[np.ndarray, "n"], size: int) -> jaxtyping.Float[np.ndarray, "n"]:
+def resized(one: jaxtyping.Float[np.ndarray, " n"], size: int) -> jaxtyping.Float[np.ndarray, " n"]:
     of_sizes(np.zeros(size + 1), np.zeros(size + 1))  # whose n is another
     return np.zeros(size)
 

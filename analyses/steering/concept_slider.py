@@ -249,11 +249,11 @@ class _Objective:
 
 
 def slider_target(
-    negative: Float[torch.Tensor, "row *latent"],
-    positive: Float[torch.Tensor, "row *latent"],
-    null: Float[torch.Tensor, "row *latent"],
+    negative: Float[torch.Tensor, " row *latent"],
+    positive: Float[torch.Tensor, " row *latent"],
+    null: Float[torch.Tensor, " row *latent"],
     eta: float,
-) -> Float[torch.Tensor, "row *latent"]:
+) -> Float[torch.Tensor, " row *latent"]:
     """Return the velocity that a slider is trained to predict for the positive prompt, from those of three prompts."""
     return negative + eta * (positive - null)
 

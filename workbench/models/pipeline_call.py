@@ -61,7 +61,7 @@ class PipelineCall(ABC):
         ]
         return {**given, self.latents: given[self.latents][owners]}
 
-    def finite_rows(self) -> Bool[torch.Tensor, "_rows"]:
+    def finite_rows(self) -> Bool[torch.Tensor, " _rows"]:
         """Whether the latents of each row of the call are finite."""
         return torch.isfinite(self.arguments()[self.latents]).flatten(1).all(dim=1)
 

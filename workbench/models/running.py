@@ -101,7 +101,7 @@ def run_batch(
 
 
 def _broke_at(
-    calls: Sequence[CallLabel], finite: Sequence[Bool[torch.Tensor, "_rows"]], clips: Sequence[Row]
+    calls: Sequence[CallLabel], finite: Sequence[Bool[torch.Tensor, " _rows"]], clips: Sequence[Row]
 ) -> tuple[int | None, ...]:
     """Return the step at which each clip's latents became NaN or infinite, or None.
 

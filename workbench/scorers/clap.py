@@ -144,7 +144,7 @@ class ClapScorer(ABC):
     @torch.inference_mode()
     def _embed_clip(
         self, clip: Float[np.ndarray, "channel sample"], sample_rate: int
-    ) -> Float[np.ndarray, "dim"]:
+    ) -> Float[np.ndarray, " dim"]:
         windows, seconds = cut_windows(quantise(mono_48k(clip, sample_rate)))
         embedded = _unit(self._embed_windows(torch.from_numpy(windows).to(self._device)))
         mean = np.average(embedded, axis=0, weights=seconds)

@@ -30,8 +30,8 @@ class _Scheduler(SchedulerMixin, ConfigMixin):
 
     order = 1
 
-    timesteps: Float[torch.Tensor, "call"]
-    sigmas: Float[torch.Tensor, "point"]
+    timesteps: Float[torch.Tensor, " call"]
+    sigmas: Float[torch.Tensor, " point"]
 
     @register_to_config
     def __init__(self, num_train_timesteps: int = 1000, shift: float = 3.0) -> None:  # noqa: ARG002  in self.config
@@ -62,7 +62,7 @@ class _Scheduler(SchedulerMixin, ConfigMixin):
         """Return the number of steps of the training schedule."""
         return self.config.num_train_timesteps
 
-    def _calls(self, timesteps: Float[torch.Tensor, "point"]) -> Float[torch.Tensor, "call"]:
+    def _calls(self, timesteps: Float[torch.Tensor, " point"]) -> Float[torch.Tensor, " call"]:
         """Return the timesteps of the denoiser's calls, given those of the schedule's points."""
         return timesteps
 
@@ -161,7 +161,7 @@ class AceStepV1HeunScheduler(_Scheduler):
         change = mean_shifted(length * direction, omega, omega_reduction)
         return (start + change).to(velocity.dtype)
 
-    def _calls(self, timesteps: Float[torch.Tensor, "point"]) -> Float[torch.Tensor, "call"]:
+    def _calls(self, timesteps: Float[torch.Tensor, " point"]) -> Float[torch.Tensor, " call"]:
         return torch.cat([timesteps[:1], timesteps[1:].repeat_interleave(2)])
 
 

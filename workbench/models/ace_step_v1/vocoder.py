@@ -98,7 +98,7 @@ class WeightNormed(nn.Module):
         transposed = isinstance(convolution, nn.ConvTranspose1d)
         self.convolve = partial(F.conv_transpose1d if transposed else F.conv1d, **settings)
 
-    def forward(self, x: Float[torch.Tensor, "row in sample"]) -> Float[torch.Tensor, "row out longer"]:
+    def forward(self, x: Float[torch.Tensor, " row in sample"]) -> Float[torch.Tensor, "row out longer"]:
         """Apply the convolution."""
         return self.convolve(x, self.weight_v * (self.weight_g / _lengths(self.weight_v)), self.bias)
 
