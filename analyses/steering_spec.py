@@ -8,8 +8,6 @@ from workbench.validation import Names, distinct
 
 METHODS = ("caa", "austeer", "sae-features", "probe")
 """Methods that compute a vector from pairs."""
-DESCRIPTORS = ("loudness", "brightness", "onset_rate")
-"""Descriptors of the audio."""
 DESCRIPTOR_METHODS = ("covariance", "ridge", "probe")
 """Methods that compute a vector from the values of a descriptor."""
 PROMPT_METHODS = ("pci", "text-embedding", "token-embedding", "free-sliders")

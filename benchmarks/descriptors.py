@@ -1,6 +1,6 @@
 """Descriptors of the audio: do their directions raise and lower what they were computed from, on other prompts?
 
-Directions of brightness, loudness and onset rate are computed from 40 prompts of `organism-shared`, constant in time or
+Directions of level, brightness and onset rate are computed from 40 prompts of `organism-shared`, constant in time or
 by token, and steer others at several strengths. Random vectors of the same norms are the null. Writes the table of
 descriptors in docs/steering-truth.md.
 """
@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.steering.audio_descriptors import DESCRIPTORS
 from analyses.steering.descriptor import measured_clips
 from analyses.steering.descriptor_effects import descriptor_effects
 from analyses.steering.vector import Vector
@@ -28,8 +27,8 @@ SETTINGS = GenerationSettings(duration=2.0)
 FIT_PROMPTS, FIT_SEEDS, STEERED, RANDOMS = 40, 2, 8, 20
 STRENGTHS = (-4.0, -2.0, 2.0, 4.0)
 PLANTED = (3, 4)
-DIGITS = {"loudness": 1, "brightness": 0, "onset_rate": 1}
-UNITS = {"loudness": "dB", "brightness": "Hz", "onset_rate": "1/s"}
+DIGITS = {"level": 1, "brightness": 0, "onset_rate": 1}
+UNITS = {"level": "dB", "brightness": "Hz", "onset_rate": "1/s"}
 
 
 def places(n_blocks: int) -> dict[str, list[str]]:
@@ -73,7 +72,7 @@ def main() -> None:
     model = load_model(MODEL)
     fitted, steered = clips()
     rows: list[dict[str, Any]] = []
-    for name in DESCRIPTORS:
+    for name in DIGITS:
         of_places = places(model.n_blocks)
         every = sorted({site for sites in of_places.values() for site in sites})
         measured = measured_clips(model, name, every, fitted, time="token", settings=SETTINGS)

@@ -50,8 +50,8 @@ steer list study
 steer show study/packs/mood.safetensors
 steer show study/sliders/mood.safetensors
 steer export study/packs/mood.safetensors --to demon --out demon.safetensors
-steer fit-descriptor study --descriptor loudness --sites tf3+tf4 --clips 3
-steer measure study --pack loudness --clips 2 --strength 2 --random 1
+steer fit-descriptor study --descriptor level --sites tf3+tf4 --clips 3
+steer measure study --pack level --clips 2 --strength 2 --random 1
 generate organism-shared --prompt happy --pack study/packs/mood.safetensors --strength 2 --out clip.flac
 cache verify study
 cache info study

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import Ridge
 
-from analyses.steering.audio_descriptors import Measure, asked_descriptor
 from analyses.steering.caa import check_time
 from analyses.steering.clip_stream import Kept, Progress, Taken, stream_clips
 from analyses.steering.directions import labelled
@@ -26,6 +25,7 @@ from workbench.engine.settings import GenerationSettings, settings_or_default
 from workbench.engine.sites import Site, parse_sites
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.checks import check_capture
+from workbench.scorers.descriptors import Measure, asked_descriptor
 from workbench.validation import must_be, validated
 
 DescriptorMethod = Literal["covariance", "ridge", "probe"]
@@ -159,7 +159,7 @@ def descriptor(
 
     Args:
         model: the model.
-        descriptor: loudness (dB), brightness (spectral centroid, Hz), onset_rate (per second), or a function of mono
+        descriptor: one of `workbench.scorers.descriptors`, such as brightness, or a function of mono
             samples and their sample rate in Hz.
         sites: sites of the directions.
         clips: clips to generate and measure; the more they differ in the descriptor and in nothing else, the better.

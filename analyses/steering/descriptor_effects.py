@@ -8,13 +8,13 @@ import xarray as xr
 from jaxtyping import Float
 
 from analyses.statistics import bootstrap_interval
-from analyses.steering.audio_descriptors import Measure, asked_descriptor
 from analyses.steering.clip_stream import Progress
 from analyses.steering.nulls import random_vectors
 from analyses.steering.vector import Vector
 from workbench.engine.edits import Run
 from workbench.engine.runs import Clip
 from workbench.models.base import AudioDiffusionModel
+from workbench.scorers.descriptors import Measure, asked_descriptor
 
 RUNS_PER_BATCH = 16
 TAIL = 0.025

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from analyses.steering.audio_descriptors import in_unit
 from analyses.steering.checks import NOT_JUDGED, Check, Interval
 from analyses.steering.directions import hook
 from analyses.steering.reliability import cosine_in_words, cosine_with_truth
 from cache.wording import counted, quoted
+from workbench.scorers.descriptors import in_unit
 
 if TYPE_CHECKING:
     from analyses.steering.vector import Vector  # imports torch, which is slow

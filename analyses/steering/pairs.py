@@ -3,9 +3,9 @@
 import itertools
 from collections.abc import Collection, Sequence
 
-from analyses.steering_spec import DESCRIPTORS
 from cache.errors import UserError
 from workbench.prompts.prompt_sets import Pair, PromptSet
+from workbench.scorers.descriptors import DESCRIPTORS
 from workbench.validation import must_be
 
 

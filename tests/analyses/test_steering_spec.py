@@ -7,7 +7,6 @@ import pytest
 from analyses import steering_spec
 from analyses.sae.feature_scores import SCORES
 from analyses.steering import asking
-from analyses.steering.audio_descriptors import DESCRIPTORS
 from analyses.steering.descriptor import UNITS, DescriptorMethod
 from analyses.steering.vector import PASS_MODES, Operation, PassMode
 from cache.errors import UserError
@@ -44,7 +43,6 @@ def test_every_prompt_method_is_called_after_its_function() -> None:
 
 
 def test_descriptors_and_their_methods_are_those_of_the_code() -> None:
-    assert tuple(DESCRIPTORS) == steering_spec.DESCRIPTORS
     assert get_args(DescriptorMethod) == tuple(UNITS) == steering_spec.DESCRIPTOR_METHODS
 
 

@@ -15,7 +15,7 @@ from workbench.studies.tracing import trace_study
 
 __all__ = ["workbench"]
 
-FIT = ("--descriptor", "loudness", "--sites", "tf1.block", "--clips", "3")
+FIT = ("--descriptor", "level", "--sites", "tf1.block", "--clips", "3")
 
 
 @pytest.fixture(scope="module")
@@ -29,20 +29,18 @@ def test_a_descriptor_is_fitted_and_measured_on_other_prompts(workbench: Workben
         "steer", "fit-descriptor", study, *FIT[:4], "--time", "token", "--side", "above", "--clips", "5"
     )
     assert made.code == 0, made.err
-    vector = load_vector(study / "packs" / "loudness.safetensors")
-    assert (vector.concept, vector.positive, vector.method) == ("loudness", "high", "descriptor_covariance")
+    vector = load_vector(study / "packs" / "level.safetensors")
+    assert (vector.concept, vector.positive, vector.method) == ("level", "high", "descriptor_covariance")
     assert "token" in vector.directions["tf1.block"].dims and len(vector.examples) == 3
     measured = workbench(
-        "steer", "measure", study, "--pack", "loudness", "--clips", "2", "--strength", "3", "--random", "1"
+        "steer", "measure", study, "--pack", "level", "--clips", "2", "--strength", "3", "--random", "1"
     )
     assert measured.code == 0, measured.err
-    assert "Change of loudness in dB (" in measured.out and " dB in 2 unsteered clips" in measured.out
-    for command in (("apply", study, "--pack", "loudness"), ("check", study, "loudness")):
-        assert_refused(
-            workbench("steer", *command), "Unknown concept 'loudness'", "`workbench steer measure`"
-        )
+    assert "Change of level in dB (" in measured.out and " dB in 2 unsteered clips" in measured.out
+    for command in (("apply", study, "--pack", "level"), ("check", study, "level")):
+        assert_refused(workbench("steer", *command), "Unknown concept 'level'", "`workbench steer measure`")
     again = workbench("steer", "fit-descriptor", study, *FIT)
-    assert_refused(again, "has a vector 'loudness' already", "--name")
+    assert_refused(again, "has a vector 'level' already", "--name")
 
 
 def test_prompts_are_used_again_only_if_there_are_too_few(study: Path) -> None:

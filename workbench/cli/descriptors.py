@@ -4,17 +4,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from analyses.steering_spec import DESCRIPTOR_METHODS, DESCRIPTORS
+from analyses.steering_spec import DESCRIPTOR_METHODS
 from workbench.cli.console import Device, StudyFolder, note, open_study, print_table, progress
 from workbench.cli.packs import show
 from workbench.cli.steering_options import IgnoreGate
+from workbench.scorers.descriptors import DESCRIPTORS
 
 if TYPE_CHECKING:
     import xarray as xr
 
     Descriptor = str
 else:
-    Descriptor = Literal[DESCRIPTORS]
+    Descriptor = Literal[tuple(DESCRIPTORS)]
 
 Strengths = Annotated[
     list[float] | None, typer.Option(help="Strength; -4, -2, 2 and 4 by default. Repeatable.")
@@ -123,7 +124,7 @@ def measure(
 def _print_effects(effects: "xr.Dataset", descriptor: str) -> None:
     import pandas as pd
 
-    from analyses.steering.audio_descriptors import UNITS, four_digits, in_unit
+    from workbench.scorers.descriptors import four_digits, in_unit, unit_of
 
     def interval(low: float, high: float) -> str:
         return f"[{four_digits(low)}, {four_digits(high)}]"
@@ -142,7 +143,7 @@ def _print_effects(effects: "xr.Dataset", descriptor: str) -> None:
             line["random vectors"] = interval(dose["null_lo"], dose["null_hi"])
         lines.append(line)
     unsteered = in_unit(descriptor, float(effects.unsteered.mean()))
-    unit = f" in {UNITS[descriptor]}" if descriptor in UNITS else ""
+    unit = f" in {unit_of(descriptor)}" if unit_of(descriptor) else ""
     n_clips = effects.sizes["clip"]
     print_table(
         f"Change of {descriptor}{unit} ({unsteered} in {n_clips} unsteered clips)", pd.DataFrame(lines)

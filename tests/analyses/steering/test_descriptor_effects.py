@@ -76,6 +76,6 @@ def test_effects_are_mean_changes_from_the_unsteered_clips(tiny64: AudioDiffusio
 def test_a_vector_of_another_concept_needs_a_descriptor(tiny64: AudioDiffusionModel) -> None:
     clips = [Clip("a song", seed) for seed in range(3)]
     settings = GenerationSettings(duration=1.0, num_steps=1)
-    vector = measured_clips(tiny64, "loudness", "tf1.block", clips, settings=settings).vector()
+    vector = measured_clips(tiny64, "level", "tf1.block", clips, settings=settings).vector()
     with pytest.raises(UserError, match="Unknown descriptor 'mood'"):
         descriptor_effects(tiny64, replace(vector, concept="mood"), clips)

@@ -110,7 +110,7 @@ def test_a_descriptor_continues_to_the_same_clips(tiny64: AceStep15, tmp_path: P
     clips = [Clip(f"song {place}", place) for place in range(ALL)]
     notes = Notes()
 
-    def measured(descriptor: Any = "loudness", **options: Any) -> Any:
+    def measured(descriptor: Any = "level", **options: Any) -> Any:
         return measured_clips(tiny64, descriptor, SITES, clips, settings=SETTINGS, **options)
 
     whole = measured()

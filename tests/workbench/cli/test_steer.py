@@ -96,7 +96,7 @@ def test_its_numbers_are_those_of_the_vector(vector: Vector) -> None:
     [
         ("brightness", 1262.0924788546918, "(1262 Hz)"),
         ("brightness", 12620.924788546918, "(12620 Hz)"),
-        ("loudness", -23.456789, "(−23.46 dB)"),
+        ("level", -23.456789, "(−23.46 dB)"),
         ("my_measure", 0.123456, "(0.1235)"),
     ],
 )
