@@ -30,7 +30,7 @@ class Reconstruction:
         self._rows = 0
         self._mean = torch.zeros(d_in, dtype=torch.float64)
         self._spread = 0.0
-        self._error = 0.0
+        self._error = torch.zeros(d_in, dtype=torch.float64)
         self._ratio = 0.0
         self._nonzero_rows = 0
         self._fired = torch.zeros(d_sae, dtype=torch.int64)
@@ -43,12 +43,13 @@ class Reconstruction:
     ) -> None:
         """Add a batch."""
         x = x.double().cpu()
-        error = (x - x_hat.double().cpu()).square().sum(-1)
+        errors = (x - x_hat.double().cpu()).square()
+        error = errors.sum(-1)
         square = x.square().sum(-1)
         nonzero = square > 0
         mean = x.mean(0)
         self._add_spread(len(x), mean, (x - mean).square().sum().item())
-        self._error += error.sum().item()
+        self._error += errors.sum(0)
         self._ratio += (error[nonzero] / square[nonzero]).sum().item()
         self._nonzero_rows += int(nonzero.sum())
         self._fired += (acts > 0).sum(0).cpu()
@@ -74,12 +75,16 @@ class Reconstruction:
     @property
     def squared_error(self) -> float:
         """Mean over rows and channels of the squared error, in squared units of the activations."""
-        return self._error / (self._rows * len(self._mean))
+        return self.scaled_error(torch.ones(1, dtype=torch.float64))
+
+    def scaled_error(self, factor: Float[Tensor, " _"]) -> float:
+        """Return the squared error of activations multiplied by a factor, or by one of each channel."""
+        return (self._error * factor.square()).sum().item() / (self._rows * len(self._mean))
 
     @property
     def explained_variance(self) -> float:
         """Fraction of the variance about the mean that is reconstructed; NaN when all rows are equal."""
-        return 1 - self._error / self._spread if self._spread > 0 else float("nan")
+        return 1 - self._error.sum().item() / self._spread if self._spread > 0 else float("nan")
 
     @property
     def normalised_error(self) -> float:

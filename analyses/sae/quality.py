@@ -46,17 +46,13 @@ def quality(
     """
     of_steps = [Reconstruction(sae.config.d_out, sae.config.d_sae) for _ in sigmas]
     factors = torch.from_numpy(np.broadcast_to(input_scale, (len(sigmas), input_scale.shape[1])).copy())
-    scaled_error, n = 0.0, 0
     clips = ((acts, acts) for acts in clip_acts) if targets is None else zip(clip_acts, targets, strict=True)
     for of_clip in clips:
-        for step, *rows, metrics, factor in zip(sigmas, *of_clip, of_steps, factors, strict=True):
+        for step, *rows, metrics in zip(sigmas, *of_clip, of_steps, strict=True):
             own, (x, target) = sae.at(step), (torch.from_numpy(each).to(sae.device) for each in rows)
             with torch.no_grad():
                 z = own.encode(x)
-                x_hat = own.decode(z)
-                metrics.add(target, x_hat, z)
-                scaled_error += float(((target - x_hat).cpu().double() * factor).square().sum())
-                n += target.numel()
+                metrics.add(target, own.decode(z), z)
     whole = Reconstruction(sae.config.d_out, sae.config.d_sae)
     for metrics in of_steps:
         whole.merge(metrics)
@@ -65,7 +61,10 @@ def quality(
     }
     measured = xr.Dataset(
         {
-            "final_loss": scaled_error / n if n else math.nan,
+            # Every step has as many rows.
+            "final_loss": np.mean(
+                [metrics.scaled_error(factor) for metrics, factor in zip(of_steps, factors, strict=True)]
+            ),
             **{f"final_{name}": measure(whole) for name, measure in MEASURES.items()},
             **{f"step_{name}": values for name, values in by_step.items()},
         },
