@@ -1,7 +1,7 @@
 """SAEs trained by several processes (data parallel): each takes a part of every batch; they share gradients.
 
-What is an average over rows is the same as in one process on the whole batch. What depends on a batch in another way is
-of each process's rows: which features BatchTopK chooses, and the residual that an auxiliary loss is relative to.
+They train what one process trains on the whole batch, up to rounding: what is an average over rows is averaged, and
+what depends on a batch in another way is told (`Told`).
 """
 
 import os
@@ -11,10 +11,11 @@ from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from cache.errors import UserError
+from workbench.sae.base import Sharing
 
 Value = TypeVar("Value")
 
@@ -65,15 +66,36 @@ def process_group(device: str) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
+class Told(Sharing):
+    """What processes tell one another about their rows, with collective operations."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def gathered(self, values: Float[Tensor, " value"]) -> Float[Tensor, " gathered"]:
+        """Return the values of all processes, each of which gives equally many."""
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
+    def mean(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Return the mean of a number over all processes."""
+        return self.gathered(value.detach()[None]).mean()
+
+
+def sharing(ranks: Ranks) -> Sharing:
+    """Return how a process shares its batches."""
+    return Told(ranks.size) if ranks.size > 1 else Sharing()
+
+
 def average(module: nn.Module, ranks: Ranks) -> None:
-    """Replace every gradient by its mean over all processes, as well as parameters that are measured, not learned."""
+    """Replace every gradient by its mean over all processes."""
     if ranks.size == 1:
         return
     for parameter in module.parameters():
-        shared = parameter.grad if parameter.requires_grad else parameter.data
-        if shared is not None:
-            dist.all_reduce(shared)
-            shared /= ranks.size
+        if parameter.grad is not None:
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= ranks.size
 
 
 def total(counts: Int64[Tensor, " feature"], ranks: Ranks) -> Int64[Tensor, " feature"]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import InstanceOf, SerializeAsAny
 from torch import Tensor
 
-from analyses.sae.distributed import ALONE, Ranks, average, total
+from analyses.sae.distributed import ALONE, Ranks, average, sharing, total
 from analyses.sae.metrics import explained_variance
 from analyses.sae.scaling import Scale, folded
 from analyses.sae.spec import DEAD_AFTER, TrainSettings
@@ -122,7 +122,7 @@ class Trainer:
         """Take an optimiser step on a scaled batch."""
         objective, total_steps = self.spec.objective, self.spec.train_steps
         dead = self.silent_steps >= DEAD_AFTER
-        batch = TrainingBatch(rows.x, rows.target, dead, step / total_steps)
+        batch = TrainingBatch(rows.x, rows.target, dead, step / total_steps, sharing(self._ranks))
         with torch.autocast(rows.x.device.type, torch.bfloat16, enabled=self.spec.precision == "bfloat16"):
             done = objective.step(self.sae, batch)
         for group in self.optimiser.param_groups:

@@ -69,7 +69,7 @@ def test_auxiliary_loss(kind: str, precision: str) -> None:
             return pre[:, features]
 
     sae.__class__ = Positive
-    ours = auxiliary_loss(sae, batch.x, left_over, batch.dead)
+    ours = auxiliary_loss(sae, batch, left_over)
     scale = min(1.0, float(batch.dead.sum()) / (cases.CHANNELS // 2))
     convert = scale * float(left_over.square().sum()) / variance
     assert_close(ours.detach() * convert, found["auxk"])

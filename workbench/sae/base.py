@@ -246,6 +246,27 @@ def _shape(sizes: Sequence[int]) -> str:
     return " × ".join(map(str, sizes)) or "of one number"
 
 
+class Sharing:
+    """What processes that share every batch tell one another about their rows; this one trains alone.
+
+    All have equally many rows. Nothing that is told has a gradient.
+    """
+
+    size = 1
+    """Number of processes."""
+
+    def gathered(self, values: Float[Tensor, " value"]) -> Float[Tensor, " gathered"]:
+        """Return the values of all processes, each of which gives equally many."""
+        return values
+
+    def mean(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Return the mean of a number over all processes."""
+        return value
+
+
+ALONE = Sharing()
+
+
 class TrainingBatch(NamedTuple):
     """A training batch, scaled, and where the training stands."""
 
@@ -255,6 +276,7 @@ class TrainingBatch(NamedTuple):
     ]  # what is reconstructed: `x`, or for a transcoder another site's rows
     dead: Bool[Tensor, " feature"]  # not active for many steps
     progress: float  # fraction of the training steps taken so far, for what is warmed up
+    sharing: Sharing = ALONE  # with the processes that have the batch's other rows
 
 
 class TrainingStep(NamedTuple):

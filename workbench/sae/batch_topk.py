@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.sae.base import SAE, Objective, TrainingBatch, TrainingStep
+from workbench.sae.base import SAE, Objective, Sharing, TrainingBatch, TrainingStep
 from workbench.sae.jumprelu import JumpReLUConfig, JumpReLUSAE
 from workbench.sae.settings import BatchTopKSettings
 from workbench.sae.sparse import Codes, decode, fired, largest_of_batch
@@ -36,13 +36,15 @@ class BatchTopKObjective(BatchTopKSettings, Objective):
 
     def step(self, sae: SAE, batch: TrainingBatch) -> TrainingStep:
         """Return the terms of TopK's loss, and bring the SAE's threshold up to date."""
-        codes = sae.active_codes(batch.x, partial(largest_of_batch, k=self.k))
-        update_threshold(sae, codes)
+        sharing = batch.sharing
+        select = partial(largest_of_batch, k=self.k, sharing=sharing.size, gathered=sharing.gathered)
+        codes = sae.active_codes(batch.x, select)
+        update_threshold(sae, codes, sharing)
         x_hat = decode(codes, sae.W_dec) + sae.b_dec
         terms = {"error": (x_hat - batch.target).square().mean(), **self.further_terms(sae, batch, codes)}
         if self.aux_coefficient and batch.dead.any():
             residual = (batch.target - x_hat).detach()
-            terms["auxiliary"] = self.aux_coefficient * auxiliary_loss(sae, batch.x, residual, batch.dead)
+            terms["auxiliary"] = self.aux_coefficient * auxiliary_loss(sae, batch, residual)
         return TrainingStep(terms, x_hat, fired(codes, sae.config.d_sae))
 
     def further_terms(self, sae: SAE, batch: TrainingBatch, codes: Codes) -> dict[str, Tensor]:  # noqa: ARG002
@@ -51,14 +53,15 @@ class BatchTopKObjective(BatchTopKSettings, Objective):
 
 
 @torch.no_grad()
-def update_threshold(sae: SAE, codes: Codes) -> None:
+def update_threshold(sae: SAE, codes: Codes, sharing: Sharing) -> None:
     """Move a JumpReLU SAE's threshold, the same of all features, towards the smallest activation of the batch.
 
     The first batch sets it: a threshold of 0 is none yet.
     """
     assert isinstance(sae, JumpReLUSAE)
-    active = codes.value > 0
-    if active.any():
-        smallest = codes.value[active].min().to(sae.threshold.dtype)
+    none = sae.threshold.new_full((1,), torch.inf)  # a process may have no active feature
+    positive = codes.value[codes.value > 0].to(none.dtype)
+    smallest = sharing.gathered(torch.cat([positive, none]).min()[None]).min()
+    if smallest < torch.inf:
         moved = torch.lerp(sae.threshold, smallest.expand_as(sae.threshold), THRESHOLD_RATE)
         sae.threshold.copy_(torch.where(sae.threshold > 0, moved, smallest))

@@ -72,13 +72,23 @@ def largest(pre: Float[Tensor, "row feature"], k: int) -> Codes:
     return Codes(feature.flatten(), torch.relu(values).flatten(), start)
 
 
-def largest_of_batch(pre: Float[Tensor, "row feature"], k: int) -> Codes:
-    """Return the largest positive pre-activations of a batch, k a row on average.
+def largest_of_batch(
+    pre: Float[Tensor, "row feature"],
+    k: int,
+    sharing: int = 1,
+    gathered: Callable[[Float[Tensor, " value"]], Float[Tensor, " gathered"]] = lambda values: values,
+) -> Codes:
+    """Return the largest positive pre-activations of a batch, k a row on average. Which of equal ones is not specified.
 
-    Which of equal ones is not specified.
+    If `sharing` processes each have such rows of the batch, they are the largest of all, for which `gathered` returns
+    the values of all processes.
     """
     rows, features = pre.shape
-    values, place = (found[0] for found in _largest(pre.reshape(1, -1), rows * k))
+    count = sharing * rows * k
+    values, place = (found[0] for found in _largest(pre.reshape(1, -1), min(count, pre.numel())))
+    if sharing > 1:
+        least = gathered(values.detach()).topk(count, sorted=False).values.min()
+        place, values = place[values >= least], values[values >= least]
     place = place[values > 0].sort().values
     counts = torch.bincount(place // features, minlength=rows)
     start = torch.cat([counts.new_zeros(1), counts.cumsum(0)])

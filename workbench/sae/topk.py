@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
@@ -61,7 +61,7 @@ class TopKObjective(TopKSettings, Objective):
         terms = {"error": functional.mse_loss(x_hat, batch.target)}
         if self.aux_coefficient and batch.dead.any():
             residual = (batch.target - x_hat).detach()
-            terms["auxiliary"] = self.aux_coefficient * auxiliary_loss(sae, batch.x, residual, batch.dead)
+            terms["auxiliary"] = self.aux_coefficient * auxiliary_loss(sae, batch, residual)
         return TrainingStep(terms, x_hat, fired(codes, sae.config.d_sae))
 
 
@@ -72,19 +72,17 @@ def check_k(k: int, d_sae: int) -> None:
 
 
 def auxiliary_loss(
-    sae: SAE,
-    x: Float[Tensor, "row channel_in"],
-    residual: Float[Tensor, "row channel"],
-    dead: Bool[Tensor, " feature"],
+    sae: SAE, batch: TrainingBatch, residual: Float[Tensor, "row channel"]
 ) -> Float[Tensor, ""]:
     """Return the squared error of predicting the residual from dead features, relative to the residual's square.
 
     Each row uses its largest dead features, half as many as there are channels (Gao et al. 2024, appendix A.2).
     """
-    features = dead.nonzero()[:, 0]
+    features = batch.dead.nonzero()[:, 0]
     count = min(len(features), residual.shape[-1] // 2)
-    prediction = keep_largest(sae.pre_activations_of(x, features), count) @ sae.W_dec[features]
-    return (prediction - residual).square().mean() / residual.square().mean().clamp(min=ROUNDING)
+    prediction = keep_largest(sae.pre_activations_of(batch.x, features), count) @ sae.W_dec[features]
+    square = batch.sharing.mean(residual.square().mean())
+    return (prediction - residual).square().mean() / square.clamp(min=ROUNDING)
 
 
 def keep_largest(values: Float[Tensor, "*rows feature"], k: int) -> Float[Tensor, "*rows feature"]:

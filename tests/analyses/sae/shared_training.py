@@ -17,7 +17,7 @@ from analyses.sae.training_state import TrainingState
 from tests.analyses.planted_study import PLANTED
 from workbench.studies.study import Study
 
-OPTIONS = {"k": 2, "train_steps": 40, "batch_size": 64, "expansion": 4, "aux_coefficient": 0.0}
+OPTIONS = {"k": 2, "train_steps": 40, "batch_size": 64, "expansion": 4}
 INTERRUPTED_AT = 15
 
 
@@ -26,7 +26,7 @@ class Interrupted(Exception):
 
 
 def specs(study: Study) -> list[TrainSpec]:
-    """One whose loss is an average over rows, so that it is equal in one process, and one that has a threshold."""
+    """One that selects features by row, and one that selects them by batch; both with an auxiliary loss."""
     return [
         *asked_trainings(study, PLANTED[0], "topk", **OPTIONS),
         *asked_trainings(study, PLANTED[0], "batchtopk", **OPTIONS),

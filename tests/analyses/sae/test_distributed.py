@@ -63,13 +63,14 @@ def alone(study: Study, number: int) -> Trainer:
     return trainer
 
 
+@pytest.mark.parametrize("number", [0, 1], ids=["topk", "batchtopk"])
 def test_they_end_with_the_weights_and_counts_of_one_process(
-    study: Study, shared: tuple[Study, list[Any]]
+    number: int, study: Study, shared: tuple[Study, list[Any]]
 ) -> None:
-    one, (_, (_, topk, _)) = alone(study, 0), shared[1][0]
+    one, both = alone(study, number), shared[1][0][1][1 + number]
     for name, value in one.sae.state_dict().items():
-        assert_close(topk[name], value, name)
-    assert torch.equal(topk["silent_steps"], one.silent_steps)
+        assert_close(both[name], value, name)
+    assert torch.equal(both["silent_steps"], one.silent_steps)
 
 
 def test_all_have_the_same_weights_thresholds_and_counts(shared: tuple[Study, list[Any]]) -> None:

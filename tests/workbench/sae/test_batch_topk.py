@@ -6,7 +6,7 @@ import torch
 from cache.errors import UserError
 from tests.tolerances import assert_close
 from tests.workbench.sae.random_sae import random_kind
-from workbench.sae.base import TrainingBatch
+from workbench.sae.base import ALONE, TrainingBatch
 from workbench.sae.batch_topk import BatchTopKObjective, update_threshold
 from workbench.sae.jumprelu import JumpReLUConfig, JumpReLUSAE
 from workbench.sae.matryoshka import MatryoshkaObjective
@@ -18,11 +18,11 @@ ALIVE = torch.zeros(4).bool()
 def test_the_threshold_is_a_running_mean_of_the_smallest_activation() -> None:
     sae = JumpReLUSAE(JumpReLUConfig(d_in=2, d_sae=4))
     feature, start = torch.tensor([0, 1]), torch.tensor([0, 2])
-    update_threshold(sae, Codes(feature, torch.tensor([3.0, 2.0]), start))
+    update_threshold(sae, Codes(feature, torch.tensor([3.0, 2.0]), start), ALONE)
     assert sae.threshold.tolist() == [2.0] * 4
-    update_threshold(sae, Codes(feature, torch.tensor([4.0, 0.0]), start))
+    update_threshold(sae, Codes(feature, torch.tensor([4.0, 0.0]), start), ALONE)
     assert_close(sae.threshold, torch.full((4,), 2.0 + 0.01 * 2.0))
-    update_threshold(sae, Codes(feature, torch.zeros(2), start))
+    update_threshold(sae, Codes(feature, torch.zeros(2), start), ALONE)
     assert_close(sae.threshold, torch.full((4,), 2.02))
 
 

@@ -143,3 +143,14 @@ def test_the_bias_of_the_encoder_takes_no_shift() -> None:
     without.value.sum().backward()
     assert given[3].grad is not None
     assert given[3].grad.sum() == ROWS * 3
+
+
+def test_a_batchs_largest_are_those_of_all_processes() -> None:
+    pre = torch.randn(6, FEATURES, generator=torch.Generator().manual_seed(0)) - 0.5
+    pre[:3] += 1  # the first process has most of them
+    whole, told = largest_of_batch(pre, 3), []
+    for share in (pre[:3], pre[3:]):
+        largest_of_batch(share, 3, 2, lambda values: told.append(values) or torch.cat([values, values]))
+    parts = [largest_of_batch(share, 3, 2, lambda _: torch.cat(told)) for share in (pre[:3], pre[3:])]
+    assert torch.cat([dense(part, FEATURES) for part in parts]).equal(dense(whole, FEATURES))
+    assert len(parts[0].value) > 3 * 3 > len(parts[1].value)

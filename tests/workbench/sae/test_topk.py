@@ -5,7 +5,7 @@ import torch
 
 from cache.errors import UserError
 from tests.workbench.sae.random_sae import random_sae
-from workbench.sae.base import TrainingBatch
+from workbench.sae.base import Sharing, TrainingBatch
 from workbench.sae.topk import TopKConfig, TopKObjective, TopKSAE, auxiliary_loss, keep_largest
 
 
@@ -67,8 +67,17 @@ def test_auxiliary_loss_by_hand() -> None:
     residual = torch.tensor([[0.0, -4.0]])
     dead = torch.tensor([False, True, True, True])
     # Half of two channels is one feature: the third, which predicts (0, -3). Error 1 of 16.
-    loss = auxiliary_loss(sae, torch.zeros(1, 2), residual, dead)
-    assert loss.item() == pytest.approx(1 / 16)
+    batch = TrainingBatch(torch.zeros(1, 2), residual, dead, 0.0)
+    assert auxiliary_loss(sae, batch, residual).item() == pytest.approx(1 / 16)
+
+    class OtherLeavesMore(Sharing):
+        def mean(self, value: torch.Tensor) -> torch.Tensor:
+            return (value + 3 * value) / 2
+
+    shared = batch._replace(sharing=OtherLeavesMore())
+    assert auxiliary_loss(sae, shared, residual).item() == pytest.approx(1 / 32), (
+        "of the square of all processes"
+    )
 
 
 @pytest.mark.parametrize(
