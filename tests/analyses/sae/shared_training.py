@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from analyses.sae import train
 from analyses.sae.run import asked_trainings, run_saes
 from analyses.sae.train import Trainer, TrainSpec
 from analyses.sae.training_state import TrainingState
@@ -19,6 +20,7 @@ from workbench.studies.study import Study
 
 OPTIONS = {"k": 2, "train_steps": 40, "batch_size": 64, "expansion": 4}
 INTERRUPTED_AT = 15
+DEAD_AFTER = 2  # so that there are dead features, and the auxiliary loss acts
 
 
 class Interrupted(Exception):
@@ -36,6 +38,7 @@ def specs(study: Study) -> list[TrainSpec]:
 def main(folder: Path, ports: list[str], rank: int) -> None:
     """Train as one of two processes, once interrupted, and keep what each has at the end as `rank<n>.pt`."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "RANK": str(rank), "WORLD_SIZE": "2"}
+    train.DEAD_AFTER = DEAD_AFTER
     TrainingState.is_due = lambda self: True  # type: ignore[method-assign]
     study, seen, finish, step = Study.open(folder), list[object](), Trainer.finish, Trainer.step
 

@@ -65,8 +65,9 @@ def alone(study: Study, number: int) -> Trainer:
 
 @pytest.mark.parametrize("number", [0, 1], ids=["topk", "batchtopk"])
 def test_they_end_with_the_weights_and_counts_of_one_process(
-    number: int, study: Study, shared: tuple[Study, list[Any]]
+    number: int, study: Study, shared: tuple[Study, list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("analyses.sae.train.DEAD_AFTER", shared_training.DEAD_AFTER)
     one, both = alone(study, number), shared[1][0][1][1 + number]
     for name, value in one.sae.state_dict().items():
         assert_close(both[name], value, name)
