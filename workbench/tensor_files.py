@@ -11,11 +11,13 @@ from safetensors.numpy import save
 
 from cache.errors import UserError
 from cache.opening import open_file
+from cache.protocol import canonical_json
 from workbench.files import replacing
 
 MAX_BYTES = 16 * 2**30
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_AXES = 8
+_SEAL = "sha256"
 _NUMBERS = {"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64", "F16", "BF16", "F32", "F64"}
 
 
@@ -40,6 +42,17 @@ def digests(arrays: Mapping[str, np.ndarray]) -> dict[str, list[object]]:
         name: [array.dtype.str, list(array.shape), hashlib.sha256(array.data).hexdigest()]
         for name, array in data.items()
     }
+
+
+def sealed(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Return metadata with a hash of them and of the arrays, by which `is_whole` finds damage."""
+    content = canonical_json([dict(metadata), digests(arrays)])
+    return {**metadata, _SEAL: hashlib.sha256(content.encode()).hexdigest()}
+
+
+def is_whole(metadata: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether these are metadata that `sealed` returned, and the arrays that it was given."""
+    return sealed({name: text for name, text in metadata.items() if name != _SEAL}, arrays) == metadata
 
 
 def write_tensors(

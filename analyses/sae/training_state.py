@@ -13,7 +13,7 @@ from cache.opening import UnsafeFile, remove_file
 from workbench.files import remove_partials
 from workbench.provenance import content_hash
 from workbench.studies.study import Study
-from workbench.tensor_files import digests, load_tensors, write_tensors
+from workbench.tensor_files import is_whole, load_tensors, sealed, write_tensors
 
 VERSION = 1
 SHARE = 0.05
@@ -21,7 +21,7 @@ SHARE = 0.05
 FIRST_AFTER = 5.0
 """Seconds of training before the first state is written."""
 FOLDER = "training"
-_HEADER, _CONTENT = "sae_training", "content"
+_HEADER = "sae_training"
 
 
 class Kept(NamedTuple):
@@ -63,7 +63,7 @@ class TrainingState:
         try:
             arrays, texts = load_tensors(self._root, self.file.relative_to(self._root))
             header = json.loads(texts[_HEADER])
-            if header["identity"] == self._identity and texts[_CONTENT] == _content(texts[_HEADER], arrays):
+            if header["identity"] == self._identity and is_whole(texts, arrays):
                 return Kept(header, arrays)
         except FileNotFoundError:
             return None
@@ -82,15 +82,10 @@ class TrainingState:
         """Write the state, whole or not at all."""
         started = time.monotonic()
         text = json.dumps({**header, "identity": self._identity})
-        write_tensors(self.file, arrays, {_HEADER: text, _CONTENT: _content(text, arrays)}, self._root)
+        write_tensors(self.file, arrays, sealed({_HEADER: text}, arrays), self._root)
         now = time.monotonic()
         self._due = now + (now - started) / SHARE
 
     def remove(self) -> None:
         """Remove the state, as what it leads to is kept."""
         remove_file(self._root, self.file.relative_to(self._root))
-
-
-def _content(header: str, arrays: Mapping[str, np.ndarray]) -> str:
-    """Return a hash of a state, as safetensors files have no checksums."""
-    return content_hash([header, digests(arrays)])

@@ -14,7 +14,7 @@ from cache.opening import UnsafeFile, remove_folder
 from workbench.files import file_name, remove_partials
 from workbench.provenance import code_version, content_hash
 from workbench.studies.study import Study
-from workbench.tensor_files import digests, load_tensors, write_tensors
+from workbench.tensor_files import is_whole, load_tensors, sealed, write_tensors
 
 VERSION = 1
 SHARE = 0.05
@@ -23,7 +23,7 @@ MAX_BYTES = 4 * 2**30
 """Larger states are not kept, because writing one takes as much memory again."""
 _FOLDERS = {"vector": PACKS, "ladder": "results"}
 """Folders of a study in which the states of these are kept, beside what they lead to."""
-_FILE, _HEADER, _CLIPS, _CONTENT = "state.safetensors", "steering_fit", "clips", "content"
+_FILE, _HEADER, _CLIPS = "state.safetensors", "steering_fit", "clips"
 
 
 class FitState:
@@ -63,7 +63,7 @@ class FitState:
         except (UserError, OSError):
             arrays, texts = {}, {}
         clips = texts.get(_CLIPS, "")
-        is_own = texts.get(_HEADER) == _hashed(identity) and texts.get(_CONTENT) == _content(clips, arrays)
+        is_own = texts.get(_HEADER) == _hashed(identity) and is_whole(texts, arrays)
         if not (is_own and clips in map(str, known) and arrays.keys() == set(names)):
             self._note(f"{self.file} is the state of another fit, or damaged. The fit starts anew.")
             return 0, {}
@@ -77,7 +77,7 @@ class FitState:
         try:
             if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
                 raise UserError("its state is too large to be kept.")
-            texts = {_HEADER: _hashed(identity), _CLIPS: str(clips), _CONTENT: _content(str(clips), arrays)}
+            texts = sealed({_HEADER: _hashed(identity), _CLIPS: str(clips)}, arrays)
             write_tensors(self.file, arrays, texts, self._root)
         except UserError as error:
             self._is_kept = False
@@ -116,7 +116,3 @@ def damaged_state() -> UserError:
 
 def _hashed(identity: Mapping[str, Any]) -> str:
     return content_hash([VERSION, code_version(), identity], 64)
-
-
-def _content(clips: str, arrays: Mapping[str, np.ndarray]) -> str:
-    return content_hash([clips, digests(arrays)], 64)

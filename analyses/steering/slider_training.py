@@ -14,7 +14,7 @@ import torch
 from cache.errors import UserError
 from workbench.files import locked, remove_partials
 from workbench.provenance import content_hash
-from workbench.tensor_files import load_tensors, write_tensors
+from workbench.tensor_files import is_whole, load_tensors, sealed, write_tensors
 from workbench.validation import must_be
 
 EVERY = 10
@@ -129,7 +129,7 @@ class Checkpoints:
         except FileNotFoundError:
             return []
         what = f"{self._folder / _FILE} is the state of"
-        if texts.get(_HEADER) != self._identity or not _fits(arrays, lora):
+        if texts.get(_HEADER) != self._identity or not (is_whole(texts, arrays) and _fits(arrays, lora)):
             raise UserError(
                 f"{what} another training than this one, or damaged. To start anew, {_ELSEWHERE}, or remove "
                 f"{self._folder}."
@@ -160,7 +160,7 @@ class Checkpoints:
             values = (weight, *(optimiser.state[weight][key] for key in _MOMENTS))
             for each, value in zip(_names(name), values, strict=True):
                 arrays[each] = value.detach().cpu().numpy()
-        write_tensors(self._folder / _FILE, arrays, {_HEADER: self._identity}, self._folder)
+        write_tensors(self._folder / _FILE, arrays, sealed({_HEADER: self._identity}, arrays), self._folder)
 
 
 def _names(weight: str) -> tuple[str, ...]:

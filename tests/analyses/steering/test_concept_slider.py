@@ -12,6 +12,7 @@ from analyses.steering import slider_training
 from analyses.steering.concept_slider import concept_slider
 from analyses.steering.slider import Slider
 from cache.errors import UserError
+from tests.resealed import resealed
 from tests.tolerances import assert_close, difference
 from tests.workbench.models.architectures import Subject
 from workbench.engine.edits import Run
@@ -107,7 +108,17 @@ def test_it_continues_where_it_was_killed(
 def damaged(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     file = folder / "checkpoint.safetensors"
     old, texts = load_tensors(folder, file.name)
-    save_file({**old, **arrays}, file, texts)
+    new = {**old, **arrays}
+    save_file(new, file, resealed(texts, new))
+
+
+def test_one_changed_number_is_found(tiny64: AceStep15, tmp_path: Path) -> None:
+    trained(tiny64, 2, checkpoints=tmp_path)
+    arrays, texts = load_tensors(tmp_path, "checkpoint.safetensors")
+    arrays["losses"][0] += 1
+    save_file(arrays, tmp_path / "checkpoint.safetensors", texts)
+    with pytest.raises(UserError, match="or damaged"):
+        trained(tiny64, 2, checkpoints=tmp_path)
 
 
 @pytest.mark.parametrize(

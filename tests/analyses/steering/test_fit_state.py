@@ -20,6 +20,7 @@ from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
 from tests.analyses.steering.test_run import PROMPTS
 from tests.e2e.cli import Workbench, workbench
+from tests.resealed import resealed
 from tests.tolerances import FLOAT32, difference
 from tests.workbench.engine.test_feature_edits import random_sae
 from tests.workbench.studies.test_study import study_spec
@@ -157,7 +158,7 @@ def test_a_state_that_no_fit_writes_is_refused(tiny64: AceStep15, tmp_path: Path
     state = Notes().state(interrupted(tmp_path, tiny64))
     arrays, texts = load_tensors(state.file.parent, state.file.name)
     arrays[next(iter(arrays))] = array
-    write_tensors(state.file, arrays, {**texts, "content": fit_state._content(texts["clips"], arrays)})
+    write_tensors(state.file, arrays, resealed(texts, arrays))
     with pytest.raises(UserError, match="state of this fit is damaged"):
         fitted(tiny64, state=state)
 
