@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,16 +93,23 @@ def load_tensors(
 
 
 def _load(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    with safe_open(file, "pt") as stored:  # numpy has no bfloat16
-        names = list(stored.keys())
+    with safe_open(file, "np") as stored:
+        names, metadata = list(stored.keys()), stored.metadata() or {}
+        kinds = {}
         for name in names:
             declared = stored.get_slice(name)
-            if declared.get_dtype() not in _NUMBERS or len(declared.get_shape()) > MAX_AXES:
+            kinds[name] = declared.get_dtype()
+            if kinds[name] not in _NUMBERS or len(declared.get_shape()) > MAX_AXES:
                 raise ValueError(f"{name[:80]} is not an array of plain numbers with up to {MAX_AXES} axes")
-        # Copied, because a tensor is a view of the file: it changes with it, and a shorter file ends the process.
-        tensors = {name: stored.get_tensor(name).clone() for name in names}
-        metadata = stored.metadata() or {}
-    is_bfloat16 = {name: str(tensor.dtype) == "torch.bfloat16" for name, tensor in tensors.items()}
-    return {
-        name: (tensor.float() if is_bfloat16[name] else tensor).numpy() for name, tensor in tensors.items()
-    }, metadata
+        # Copied: of a view of the file, the numbers change with it, and a shorter file ends the process.
+        arrays = {name: np.array(stored.get_tensor(name)) for name in names if kinds[name] != "BF16"}
+    arrays |= _bfloat16(file, [name for name in names if kinds[name] == "BF16"])
+    return {name: arrays[name] for name in names}, metadata
+
+
+def _bfloat16(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Load bfloat16 arrays as float32. NumPy has no bfloat16, and torch is slow to import, which this does."""
+    if not names:
+        return {}
+    with safe_open(file, "pt") as stored:
+        return {name: stored.get_tensor(name).float().numpy() for name in names}
