@@ -13,8 +13,9 @@ from workbench.sae.settings import BatchTopKSettings
 from workbench.sae.sparse import Codes, decode, fired, largest_of_batch
 from workbench.sae.topk import auxiliary_loss, check_k
 
-# Weight of a batch in the running estimate of the threshold.
-THRESHOLD_RATE = 0.01
+# Weight of a batch in the running mean of the threshold: about the last ten batches count. The smallest activations
+# fall as the learning rate does at the end; a longer mean lags behind, and single rows have fewer than k features.
+THRESHOLD_RATE = 0.1
 
 
 class BatchTopKObjective(BatchTopKSettings, Objective):

@@ -21,9 +21,9 @@ def test_the_threshold_is_a_running_mean_of_the_smallest_activation() -> None:
     update_threshold(sae, Codes(feature, torch.tensor([3.0, 2.0]), start), ALONE)
     assert sae.threshold.tolist() == [2.0] * 4
     update_threshold(sae, Codes(feature, torch.tensor([4.0, 0.0]), start), ALONE)
-    assert_close(sae.threshold, torch.full((4,), 2.0 + 0.01 * 2.0))
+    assert_close(sae.threshold, torch.full((4,), 2.0 + 0.1 * 2.0))
     update_threshold(sae, Codes(feature, torch.zeros(2), start), ALONE)
-    assert_close(sae.threshold, torch.full((4,), 2.02))
+    assert_close(sae.threshold, torch.full((4,), 2.2))
 
 
 def test_a_step_sets_the_threshold_that_single_rows_are_encoded_with() -> None:
