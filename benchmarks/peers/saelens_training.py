@@ -28,10 +28,12 @@ def batches(rows: np.ndarray, size: int) -> Iterator[torch.Tensor]:
 
 
 def train(rows: np.ndarray, settings: dict[str, Any], folder: Path) -> None:
-    """Train an autoencoder of `settings`: architecture, options, seed, and those of the trainer."""
-    torch.manual_seed(settings["seed"])
+    """Train an autoencoder of `settings`: architecture, options, first directions, and those of the trainer."""
     sae_class, config_class = get_sae_training_class(settings["architecture"])
     sae = sae_class(config_class(d_in=rows.shape[1], **settings["options"]))
+    start = sae.cfg.decoder_init_norm * torch.from_numpy(np.load(settings["directions"]))
+    sae.W_dec.data.copy_(start)
+    sae.W_enc.data.copy_(start.T)
     size = settings["batch_size"]
     config = SAETrainerConfig(
         total_training_samples=settings["train_steps"] * size,

@@ -19,7 +19,8 @@ from benchmarks.planted_features import (
     trees,
 )
 from benchmarks.planted_metrics import planted_metrics
-from benchmarks.sae_planted import KINDS, below, check_environment, table
+from benchmarks.planted_report import below, by_side, differences, differences_table
+from benchmarks.sae_planted import KINDS, check_environment, chosen
 from tests.tolerances import FLOAT32, assert_close
 from workbench.sae.standard import StandardConfig, StandardSAE
 
@@ -149,9 +150,28 @@ def test_ours_is_below_by_more_than_the_margin_only() -> None:
 
 
 def test_the_table_has_means_and_ranges_of_both_sides() -> None:
-    made = table(rows(0.7))
+    made = by_side(rows(0.7))
     assert made["side"].tolist() == ["ours", "SAELens"] * len(KINDS)
     assert made["F1"].iloc[0] == "0.705 (0.700 to 0.710)"
+
+
+def test_differences_are_of_the_same_seed_with_an_interval() -> None:
+    found = rows(0.7)
+    found.loc[(found["side"] == "ours") & (found["seed"] == 1), "f1"] += 0.02
+    first = differences(found).iloc[0]
+    assert (first["kind"], first["metric"]) == (next(iter(KINDS)), "f1")
+    assert first["mean"] == pytest.approx(0.11)  # 0.10 and 0.12
+    assert first["high"] - first["mean"] == pytest.approx(12.706 * 0.01, rel=1e-4)  # t of 1 degree of freedom
+    assert first["low"] == pytest.approx(2 * first["mean"] - first["high"])
+    made = differences_table(found)
+    assert made["kind"].tolist() == list(KINDS)
+    assert made["F1"].iloc[0] == "+0.110 (-0.017 to +0.237)"
+    assert made["MCC"].iloc[0] == "+0.000 (+0.000 to +0.000)"
+
+
+def test_the_coefficient_is_found_between_two_trials() -> None:
+    trials = pd.DataFrame({"coefficient": [0.5, 2.0], "l0": [8.0, 0.5]})
+    assert chosen(trials) == pytest.approx(0.5 * 2**0.5)  # l0 falls with the coefficient's square
 
 
 def test_an_environment_without_saelens_is_refused_in_one_sentence() -> None:
