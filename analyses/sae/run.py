@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -19,7 +19,7 @@ from analyses.sae.encoding import encode_clip
 from analyses.sae.features import feature_table
 from analyses.sae.generated import ClipReader, GeneratedClips, clip_reader, generated_clips
 from analyses.sae.metrics import EXPLAINED_VARIANCE
-from analyses.sae.names import PREFIX, chosen_names, has_sae, sae_folder
+from analyses.sae.names import PREFIX, chosen_names, has_sae, load_sae, sae_folder
 from analyses.sae.quality import gate, quality
 from analyses.sae.rows import split_by_prompt
 from analyses.sae.spec import FOLDER
@@ -32,7 +32,7 @@ from cache.opening import remove_file, remove_folder
 from workbench.engine.sites import Site, numbered_site
 from workbench.sae.base import SAE
 from workbench.sae.folder import CONFIG_FILE, save_folder
-from workbench.sae.gate import set_gate
+from workbench.sae.gate import gate_of, set_gate
 from workbench.studies.study import Study
 
 _log = logging.getLogger(__name__)
@@ -277,5 +277,10 @@ def trained_names(
 
 
 def _is_trained(study: Study, spec: TrainSpec, name: str) -> bool:
-    is_done = has_sae(study, name) and study.is_done(PREFIX + name, spec)
-    return is_done and are_whole(study.path, Path(FOLDER, name, CODES), study.clips["clip"].tolist())
+    """Whether an SAE is there, whole, with a result of this spec: what is damaged is made again."""
+    if not (has_sae(study, name) and study.is_done(PREFIX + name, spec)):
+        return False
+    with suppress(UserError):
+        gate_of(load_sae(study, name))
+        return are_whole(study.path, Path(FOLDER, name, CODES), study.clips["clip"].tolist())
+    return False

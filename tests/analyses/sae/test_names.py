@@ -41,14 +41,26 @@ def test_the_same_spec_is_found_by_its_name(study: Study) -> None:
     assert trained_names(study, [spec(4)], "wide") == ["wide"]
 
 
-def test_one_whose_codes_are_damaged_is_made_again(study: Study) -> None:
-    file = study.path / "sae" / "wide" / "codes" / "00001.safetensors"
-    whole = file.read_bytes()
-    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(UserError, match=r"of clip 1 in .* are damaged"):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("codes/00001.safetensors", r"of clip 1 in .* are damaged\. Run the command again"),
+        (
+            "sae_weights.safetensors",
+            r"sae_weights\.safetensors is damaged; train it again|not a valid safetensors",
+        ),
+        ("cfg.json", r"cfg\.json is damaged; train it again"),
+    ],
+)
+def test_what_is_damaged_is_made_again(study: Study, name: str, words: str) -> None:
+    file = study.path / "sae" / "wide" / name
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(UserError, match=words):
+        load_sae(study, "wide")
         feature_trace(study, "wide", 0, 1)
     assert trained_names(study, [spec(4)]) == [""]
     run_sae(study, spec(4))
+    assert load_sae(study, "wide").config.settings == {"k": 4}
     feature_trace(study, "wide", 0, 1)
     assert trained_names(study, [spec(4)]) == ["wide"]
 
