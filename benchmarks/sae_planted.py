@@ -85,9 +85,10 @@ _JUMPRELU = {
 }
 KINDS = {
     "topk": Kind({"k": K}, _TOPK),
-    "batchtopk": Kind({"k": K}, _TOPK),
+    # Decoder rows are free as in SAELens: settings are equal, not defaults.
+    "batchtopk": Kind({"k": K, "decoder_norm": "free"}, _TOPK),
     "matryoshka_batchtopk": Kind(
-        {"k": K, "widths": tuple(WIDTHS)},
+        {"k": K, "widths": tuple(WIDTHS), "decoder_norm": "free"},
         {**_TOPK, "matryoshka_widths": [*WIDTHS, D_SAE], "use_matryoshka_aux_loss": True},
     ),
     "jumprelu": Kind({"bandwidth": 0.1, "threshold": 1.0}, _JUMPRELU, True, "l0_coefficient"),

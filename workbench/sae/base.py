@@ -293,9 +293,6 @@ class Objective(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    initial_norm: ClassVar[float] = 1.0
-    """Norm of the decoder rows before training."""
-
     architecture: str
 
     @abstractmethod
@@ -305,6 +302,11 @@ class Objective(BaseModel, ABC):
     @abstractmethod
     def step(self, sae: SAE, batch: TrainingBatch) -> TrainingStep:
         """Encode and decode a batch, and return the loss by its terms."""
+
+    @property
+    def initial_norm(self) -> float:
+        """Norm of the decoder rows before training."""
+        return 1.0
 
     @torch.no_grad()
     def constrain_gradient(self, sae: SAE) -> None:

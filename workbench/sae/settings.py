@@ -26,9 +26,13 @@ class BatchTopKSettings(TopKSettings):
     """Settings of `BatchTopKObjective`; k is the mean over the tokens of a batch."""
 
     architecture: Literal["batchtopk"] = "batchtopk"  # type: ignore[assignment]
+    decoder_norm: Literal["unit", "free"] = Field(
+        "unit",
+        description="Norms of decoder rows in training; free as in SAELens, which leaves more features dead.",
+    )
 
 
-class MatryoshkaSettings(TopKSettings):
+class MatryoshkaSettings(BatchTopKSettings):
     """Settings of `MatryoshkaObjective`."""
 
     architecture: Literal["matryoshka_batchtopk"] = "matryoshka_batchtopk"  # type: ignore[assignment]
@@ -107,7 +111,7 @@ class TopKTranscoderSettings(TopKSettings):
     d_out: int | None = Field(None, ge=1)  # as many as the inputs have
 
 
-class BatchTopKTranscoderSettings(TopKSettings):
+class BatchTopKTranscoderSettings(BatchTopKSettings):
     """Settings of `BatchTopKTranscoderObjective`."""
 
     architecture: Literal["batchtopk_transcoder"] = "batchtopk_transcoder"  # type: ignore[assignment]

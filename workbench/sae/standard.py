@@ -4,13 +4,14 @@ The sum is weighted by the norms of the decoder rows, which are free (Conerly et
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.sae.base import SAE, Objective, SAEConfig, TrainingBatch, TrainingStep
+from workbench.sae.free_decoder import INITIAL_NORM, clip_gradient, move_norms
 from workbench.sae.settings import StandardSettings
 from workbench.sae.warm_up import warmed_up
 
@@ -30,30 +31,23 @@ class StandardSAE(SAE):
 
 
 class FreeDecoder(Objective):
-    """An objective whose sparsity term weighs features by the norms of their decoder rows, which are free.
+    """An objective whose sparsity term weighs features by the norms of their decoder rows, which are free."""
 
-    Making features smaller and their rows longer then gains nothing. At the end, the norms are moved into the
-    features, so that rows have unit norm as in every other architecture.
-
-    Rows are short at first, so that the first training steps turn them towards the data (Conerly et al.).
-    """
-
-    initial_norm: ClassVar[float] = 0.1
+    @property
+    def initial_norm(self) -> float:
+        """Norm of the decoder rows before training."""
+        return INITIAL_NORM
 
     def constrain_gradient(self, sae: SAE) -> None:
-        """Clip the gradient's norm, as SAELens does: to 1, of a loss that is summed over channels.
-
-        The first gradients are so large that Adam, which remembers a thousand steps, would take small steps long after.
-        """
-        nn.utils.clip_grad_norm_(sae.parameters(), 1 / sae.config.d_out)
+        """Clip the gradient's norm."""
+        clip_gradient(sae)
 
     def constrain(self, sae: SAE) -> None:
         """Leave the decoder rows as they are."""
 
     def trained(self, sae: SAE) -> SAE:
         """Return the SAE with decoder rows of unit norm and the same reconstructions."""
-        norms = sae.W_dec.detach().norm(dim=1)
-        sae.scale_features(torch.where(norms > 0, norms, 1))
+        move_norms(sae)
         return sae
 
 
