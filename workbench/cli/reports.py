@@ -55,11 +55,10 @@ def report_probes(study: "Study") -> None:
 
 def report_sae(study: "Study", name: str) -> None:
     """Print the quality of an autoencoder, and the features that distinguish concepts best."""
-    from dashboards.summaries import mean_to_spread, sae_metrics, sae_summary
+    from dashboards.summaries import sae_metrics, sae_summary
 
     result = _where(study, f"sae-{name}")
     print_table(f"Sparse autoencoder {name}", sae_metrics(result))
-    output.print(mean_to_spread(result), soft_wrap=True)
     print_table("Features that distinguish a value best", sae_summary(result, study.clips))
     _say_next(study, "dashboard", f"export --figure sae-training --option name={shlex.quote(name)}")
 
