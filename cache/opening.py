@@ -12,6 +12,7 @@ Below the root:
 - new files have unguessable names, and are created only where nothing exists.
 """
 
+import errno
 import os
 import re
 import secrets
@@ -136,9 +137,12 @@ def create_folder(folder: Path) -> None:
 
     Raises:
         UserError: where the system has no room for folders, such as below /proc.
+        NotADirectoryError: where something else is in its place.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
     except FileNotFoundError as error:
         raise UserError(f"{folder} cannot be created ({error.strerror}). Give another path.") from error
 

@@ -239,4 +239,4 @@ def test_what_the_system_refuses_is_a_sentence(
     folder = write(tmp_path / "a")
     (tmp_path / "file").touch()
     sentence = refusal(monkeypatch, capsys, "export", folder, "--out", tmp_path / "file" / "out")
-    assert ".out.partial cannot be used (Not a directory). Give another path" in " ".join(sentence.split())
+    assert "/file cannot be used (Not a directory). Give another path" in " ".join(sentence.split())
