@@ -1,5 +1,6 @@
-"""Weights and rows of the comparisons of autoencoders, which both sides make for themselves. Needs torch only."""
+"""Weights and rows of the comparisons of autoencoders, which both sides make for themselves. Needs no workbench."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,9 +15,9 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
 def draw(*shape: int, seed: int) -> Tensor:
-    """Standard normal numbers, the same in both precisions."""
-    numbers = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
-    return numbers.double()
+    """Standard normal numbers, the same in both precisions, and on every processor (those of torch are not)."""
+    numbers = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    return torch.from_numpy(numbers).double()
 
 
 def rows() -> Tensor:
