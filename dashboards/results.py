@@ -18,6 +18,7 @@ from dashboards.tables.features import MEASURES, NEARNESS, SCORES, STEP_MEASURES
 from dashboards.tables.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.tables.probes import COLUMNS
 from dashboards.tables.steering import ARM_VALUES, CHECKS, DENOMINATOR, IMPACTS
+from workbench.documents import read_document
 from workbench.files import file_version
 from workbench.studies.study import Study
 
@@ -78,6 +79,7 @@ _ATTRIBUTES = {
 }
 Identity = tuple[int, int, int]
 _SITE, _NUMBER = re.compile(r"tf\d+\.[a-z_.]+(-\d+)?"), re.compile(r"-\d+$")
+MOST_CONFIG_BYTES = 2**20
 _ADVICE = re.compile(r"(\. Delete it and compute it again)?\.?$")  # replaced by the command
 
 
@@ -88,11 +90,20 @@ def command(study: Study, kind: str, name: str = "") -> str:
         return f"workbench steer ladder {folder} --concept {shlex.quote(name.removeprefix(LADDER))}"
     if kind == "steering" and name.startswith(CHECK):
         return f"workbench steer check {folder} {shlex.quote(name.removeprefix(CHECK))}"
-    # The first autoencoder of a site is called like it, the next <site>-2.
-    site = _NUMBER.sub("", name) if _SITE.fullmatch(name) else study.spec.sites[0]
+    site = _site_of_sae(study, name) if kind == "sae" else ""
     named = "" if name in ("", site) else f" --name {shlex.quote(name)}"
     options = {"sae": f" --site {shlex.quote(site)}{named}", "steering": " --pack NAME"}
     return f"workbench {COMMANDS[kind]} {folder}{options.get(kind, '')}"
+
+
+def _site_of_sae(study: Study, name: str) -> str:
+    """The site that an autoencoder says it is of, or its name if it is called like a site, or the study's first."""
+    with suppress(UserError, OSError, ValueError, KeyError, TypeError):
+        config = read_document(study.path, f"sae/{name}/cfg.json", MOST_CONFIG_BYTES)
+        if _SITE.fullmatch(site := config["metadata"]["hook_name"]):
+            return str(site)
+    # The first autoencoder of a site is called like it, the next <site>-2.
+    return _NUMBER.sub("", name) if _SITE.fullmatch(name) else study.spec.sites[0]
 
 
 def has_result(study: Study, name: str) -> bool:
@@ -218,9 +229,12 @@ def _problem(study_path: Path, name: str, version: Identity) -> str | None:
     if not fault:
         return None
     study = Study.open(study_path)
-    return (
-        f"{fault}: compute it again with `{command(study, kind, site)}`." if kind in COMMANDS else f"{fault}."
-    )
+    if kind not in COMMANDS:
+        return f"{fault}."
+    # An autoencoder whose result is damaged is never replaced: nobody knows what that would be.
+    how = "delete it, and compute it again with" if kind == "sae" else "compute it again with"
+    options = " and the options that it had" if kind == "sae" else ""
+    return f"{fault}: {how} `{command(study, kind, site)}`{options}."
 
 
 def _fault(result: xr.Dataset, kind: str) -> str:

@@ -24,8 +24,9 @@ from analyses.statistics import too_few_pairs
 from cache.errors import UserError
 from workbench.engine.runs import Clip
 from workbench.models.base import AudioDiffusionModel
+from workbench.sae.base import SAE
 from workbench.sae.folder import save_config
-from workbench.sae.gate import set_gate
+from workbench.sae.gate import Gate, set_gate
 from workbench.sae.identity import weights_hash
 from workbench.scorers import load_scorer
 from workbench.studies.study import Study
@@ -94,7 +95,9 @@ def evaluate_sae(
     spec = settled(spec, weights_hash(sae), scorers, SCHEMA_VERSION)
     with study.making(spec.result_name):
         if study.is_done(spec.result_name, spec):
-            return study.result(spec.result_name)
+            result = study.result(spec.result_name)
+            _keep_gate(study, spec.name, sae, result)  # the SAE may have been trained again since
+            return result
         sentences = [
             too_few_pairs(spec.pairs) if spec.pairs else "",
             study.replaced(spec.result_name, spec),
@@ -115,8 +118,7 @@ def evaluate_sae(
         counts = {"held_out": result.attrs["clips"], "held_out_prompts": result.attrs["prompts"]}
         own = trained[[name for name in OF_SAE if name in trained]].drop_vars("gated")
         result = result.merge(own, compat="override")
-        found = gate(result, result["loss_recovered"].sel(ablation="mean").values.tolist())
-        closed = {step for step, _, _ in found.closed}
+        closed = {step for step, _, _ in _gate(result).closed}
         result["gated"] = ("step", [step in closed for step in steps])
         if spec.pairs:
             edits = replacements(sae, written, PASS, means)
@@ -134,9 +136,18 @@ def evaluate_sae(
             "confidence": CONFIDENCE,
             **counts,
         }
-        set_gate(sae, found)
-        save_config(sae, sae_folder(study, spec.name), study.path)
+        _keep_gate(study, spec.name, sae, result)
         return study.save_result(spec.result_name, result, spec, time.monotonic() - started)
+
+
+def _gate(result: xr.Dataset) -> Gate:
+    return gate(result, result["loss_recovered"].sel(ablation="mean").values.tolist())
+
+
+def _keep_gate(study: Study, name: str, sae: SAE, result: xr.Dataset) -> None:
+    """Keep the gate of an evaluation with the SAE."""
+    set_gate(sae, _gate(result))
+    save_config(sae, sae_folder(study, name), study.path)
 
 
 def _checked_site(trained: xr.Dataset, name: str) -> str:

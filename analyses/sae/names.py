@@ -125,6 +125,8 @@ def _free_name(study: Study, base: str, taken: Sequence[str], given: Sequence[st
 def _check_name(name: str) -> None:
     if file_name(name) != name:
         raise UserError(f"The name must be a file name, such as {file_name(name)}; got '{name}'.")
+    if "+" in name:
+        raise UserError(f"The name must not contain '+', which joins the names of several; got '{name}'.")
 
 
 def _names(site: str) -> Iterator[str]:

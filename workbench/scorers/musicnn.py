@@ -23,6 +23,8 @@ from workbench.tensor_files import load_tensors
 
 WEIGHTS = Path(__file__).parent / "embedded_weights" / "musicnn.safetensors"
 SAMPLE_RATE = 16_000
+LARGEST_SAMPLE = 10.0
+"""Power of larger ones may not fit into 16 bits, to which it is rounded."""
 
 _FFT, _HOP = 512, 256
 _ABSENT = "without "
@@ -76,7 +78,8 @@ class MusicnnScorer:
     ) -> Float[np.ndarray, "clip text"]:
         """Return the probability of each text for clips of audio in [-1, 1] at `sample_rate` Hz.
 
-        A clip that is silent, shorter than `min_seconds` or not finite gets NaN and an error in the log.
+        A clip that is silent, shorter than `min_seconds`, not finite or far beyond [-1, 1] gets NaN and an error in the
+        log.
 
         Raises:
             UserError: if no tag stands for a text.
@@ -128,6 +131,8 @@ class MusicnnScorer:
             return fault
         if clip.shape[1] < self.min_seconds * sample_rate:
             return f"it is shorter than {self.min_seconds:.3g} s"
+        if np.abs(clip).max() > LARGEST_SAMPLE:
+            return f"it has samples beyond ±{LARGEST_SAMPLE:g}"
         return ""
 
 

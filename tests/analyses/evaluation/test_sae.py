@@ -82,6 +82,20 @@ def test_the_gate_is_kept_with_the_autoencoder(study: Study, result: xr.Dataset)
     assert [step for step, _, _ in gate.closed] == result["step"].values[result["gated"].values].tolist()
 
 
+def test_an_autoencoder_that_was_trained_again_gets_its_gate_back(
+    study: Study, tiny: AceStep15, result: xr.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The evaluation is done, as its weights are the same, but training does not know the loss recovered."""
+    gate, sae = gate_of(load_sae(study, NAME)), load_sae(study, NAME)
+    assert gate is not None
+    unknown = gate.model_copy(update={"loss_recovered": (None,) * len(gate.loss_recovered)})
+    evaluation._keep_gate(study, NAME, sae, result.assign(loss_recovered=result["loss_recovered"] * np.nan))
+    assert gate_of(load_sae(study, NAME)) == unknown
+    monkeypatch.setattr(evaluation, "load_scorer", heard)
+    evaluate_sae(study, tiny, asked_evaluation(study, NAME, **OPTIONS))
+    assert gate_of(load_sae(study, NAME)) == gate
+
+
 def test_the_velocities_are_those_of_held_out_clips(
     study: Study, tiny: AceStep15, result: xr.Dataset
 ) -> None:

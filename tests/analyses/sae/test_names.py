@@ -94,6 +94,11 @@ def test_a_name_that_is_no_file_name_is_refused(study: Study, name: str) -> None
     assert not list(Path(study.path).parent.glob("wide"))
 
 
+def test_a_name_like_that_of_several_is_refused(study: Study) -> None:
+    with pytest.raises(UserError, match=r"must not contain '\+'"):
+        run_sae(study, spec(5), name="wide+narrow")
+
+
 def test_a_site_has_its_own(study: Study) -> None:
     assert sae_names(study, SITE)[0] == SITE
     assert sae_names(study, OTHER) == []

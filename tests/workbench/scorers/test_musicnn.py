@@ -89,12 +89,15 @@ def test_what_cannot_be_scored_is_nan_and_logged(
     with caplog.at_level(logging.ERROR):
         scores = scorer.score(np.stack([np.zeros_like(broken), fresh[0][0], broken]), RATE, ["slow"])
         short = scorer.score(fresh[0][:1, :, : 2 * RATE], RATE, ["slow"])
+        loud = scorer.score(1e5 * fresh[0][:1], RATE, ["slow"])
     assert np.isnan(scores[:, 0]).tolist() == [True, False, True]
     assert np.isnan(short).all()
+    assert np.isnan(loud).all()
     assert [record.getMessage() for record in caplog.records] == [
         "musicnn cannot score clip 0: it is silent.",
         "musicnn cannot score clip 2: it has samples that are not finite numbers.",
         "musicnn cannot score clip 0: it is shorter than 2.98 s.",
+        "musicnn cannot score clip 0: it has samples beyond ±10.",
     ]
 
 
