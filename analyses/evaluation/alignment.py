@@ -62,8 +62,7 @@ def area(curve: Curve, cutoff: float) -> float:
     path ends at the cutoff itself, on the line from the farthest point within it to the nearest one beyond; otherwise
     it ends where the method does.
     """
-    kept = curve.up_to(cutoff)
-    distance, change = kept
+    distance, change = curve.up_to(cutoff)
     beyond = curve.distance > cutoff
     if beyond.any() and len(distance):
         last = int(np.argmax(distance))

@@ -149,9 +149,8 @@ def _largest(
     size = 2 ** round(math.log2(count / k) / 2) if k else 1
     if size == 1 or count % size:
         return values.topk(k, sorted=False)
-    stride = (
-        count // size
-    )  # a group is every stride-th value, so that maxima are taken of whole stretches at once
+    # A group is every stride-th value, so that maxima are taken of whole stretches at once.
+    stride = count // size
     groups = values.unflatten(1, (size, stride)).amax(1).topk(k, sorted=False).indices
     members = torch.arange(0, count, stride, device=values.device)
     places = (groups[:, None, :] + members[:, None]).flatten(1)
