@@ -9,7 +9,7 @@ from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, RootModel, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, RootModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, PydanticKnownError
 
 from cache.errors import UserError
@@ -70,8 +70,13 @@ def _no_text_or_truth(value: Any) -> Any:
     return value
 
 
-Number = Annotated[float, BeforeValidator(_no_text_or_truth)]
-"""A number that is not written as text: in Python and in JSON, not in options."""
+def _positive_zero(value: float) -> float:
+    # -0.0 equals 0.0, but is written differently in JSON, so equal objects would have different hashes.
+    return value + 0.0
+
+
+Number = Annotated[float, BeforeValidator(_no_text_or_truth), AfterValidator(_positive_zero)]
+"""A number that is not written as text: in Python and in JSON, not in options. Minus zero becomes zero."""
 
 
 def _one_as_list(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cache.errors import UserError
@@ -95,6 +95,7 @@ def test_json_round_trip_keeps_value_and_hash(edit: Edit) -> None:
 
 
 @given(edits, edits)
+@example(add([1.0], "tf1.mlp", 0.0), add([1.0], "tf1.mlp", -0.0))
 def test_hashes_tell_edits_apart(a: Edit, b: Edit) -> None:
     assert (a.hash == b.hash) == (a.to_json() == b.to_json())
 
