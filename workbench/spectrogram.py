@@ -23,8 +23,25 @@ def mel_spectrogram(
 ) -> Float[np.ndarray, "mel frame"]:
     """Return the mel power spectrogram of the channel mean in dB relative to its maximum, floored at `FLOOR_DB`.
 
-    Frames are `hop_seconds` apart, but at most a frame's length, and the first is centred on time 0. Silence, which has
-    no maximum, is at the floor.
+    Frames are as in `mel_power`. Silence, which has no maximum, is at the floor.
+    """
+    power = mel_power(audio, sample_rate, n_mels, hop_seconds)
+    loudest = power.max(initial=0.0)
+    if loudest <= SILENCE:
+        return np.full_like(power, FLOOR_DB)
+    decibels = 10 * np.log10(np.maximum(power, SILENCE) / loudest)
+    return np.maximum(decibels, FLOOR_DB)
+
+
+def mel_power(
+    audio: Float[np.ndarray, "channel sample"],
+    sample_rate: int,
+    n_mels: int = 96,
+    hop_seconds: float = 0.01,
+) -> Float32[np.ndarray, "mel frame"]:
+    """Return the power of the channel mean in mel bands up to half the sample rate.
+
+    Frames are `hop_seconds` apart, but at most a frame's length, and the first is centred on time 0.
     """
     length = 2048 if sample_rate > 24000 else 1024
     hop = min(round(hop_seconds * sample_rate), length)
@@ -37,11 +54,7 @@ def mel_spectrogram(
         some = slice(first, first + _FRAMES_AT_ONCE)
         spectrum = fft.rfft(frames[some] * window)
         power[:, some] = filters @ (spectrum.real**2 + spectrum.imag**2).T
-    loudest = power.max(initial=0.0)
-    if loudest <= SILENCE:
-        return np.full_like(power, FLOOR_DB)
-    decibels = 10 * np.log10(np.maximum(power, SILENCE) / loudest)
-    return np.maximum(decibels, FLOOR_DB)
+    return power
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,129 @@
+"""What all distances have in common, and closed forms of those between spectrograms."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from cache.errors import UserError
+from tests.tolerances import assert_close
+from workbench.scorers.distances import DISTANCES, Distance, distance_identity, load_distance
+from workbench.spectrogram import FLOOR_DB
+
+RATE = 16_000
+WEIGHT_FREE = ("log-mel", "mr-stft")
+SYMMETRIC = ("log-mel",)
+
+
+def noise(seed: int = 0, seconds: float = 1.0, rate: int = RATE) -> np.ndarray:
+    """A clip (channel, sample) of white noise in both channels."""
+    return np.random.default_rng(seed).uniform(-0.3, 0.3, (2, round(seconds * rate)))
+
+
+def apart(name: str, audio: np.ndarray, reference: np.ndarray, rate: int = RATE) -> float:
+    return float(load_distance(name).compare(audio[None], reference[None], rate)[0])
+
+
+@pytest.fixture(params=WEIGHT_FREE)
+def distance(request: pytest.FixtureRequest) -> Distance:
+    return load_distance(request.param)
+
+
+def test_every_distance_has_its_name_and_an_identity_of_its_own() -> None:
+    loaded = [load_distance(name) for name in WEIGHT_FREE]
+    assert [one.name for one in loaded] == list(WEIGHT_FREE)
+    assert all(isinstance(one, Distance) for one in loaded)
+    identities = [distance_identity(name) for name in WEIGHT_FREE]
+    assert identities == [one.identity for one in loaded]
+    assert len(set(identities)) == len(identities)
+
+
+def test_a_new_version_of_a_formula_has_another_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = distance_identity("log-mel")
+    monkeypatch.setattr("workbench.scorers.log_mel_distance.LogMelDistance.version", 2)
+    assert distance_identity("log-mel") != before
+
+
+def test_an_unknown_distance_is_refused_with_the_list() -> None:
+    with pytest.raises(
+        UserError, match=rf"Unknown distance 'mel'. Distances: {', '.join(map(repr, DISTANCES))}"
+    ):
+        load_distance("mel")
+
+
+def test_a_clip_is_0_from_itself_and_more_from_others(distance: Distance) -> None:
+    one, other = noise(0), noise(1)
+    found = distance.compare(np.stack([one, other, one]), np.stack([one, one, other]), RATE)
+    assert found[0] == 0
+    assert (found[1:] > 0).all()
+    if distance.name in SYMMETRIC:
+        assert found[1] == found[2]
+    else:
+        assert found[1] != found[2]
+
+
+def test_a_pair_is_compared_alone_and_by_the_mean_of_its_channels(distance: Distance) -> None:
+    one, other = noise(0), noise(1)
+    together = distance.compare(np.stack([noise(2), one]), np.stack([noise(3), other]), RATE)
+    assert_close(distance.compare(one[None], other[None], RATE)[0], together[1])
+    mono = distance.compare(one.mean(axis=0)[None, None], other.mean(axis=0)[None, None], RATE)
+    assert_close(mono[0], together[1])
+
+
+def test_what_cannot_be_compared_is_nan_with_a_reason(
+    distance: Distance, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = noise()
+    broken, opposite = good.copy(), good.copy()
+    broken[1, 5] = np.nan
+    opposite[1] = -opposite[0]
+    audio = np.stack([np.zeros_like(good), good, good, broken, opposite])
+    reference = np.stack([good, np.zeros_like(good), good, good, good])
+    with caplog.at_level(logging.ERROR):
+        found = distance.compare(audio, reference, RATE)
+        short = distance.compare(*[good[None, :, : round(distance.min_seconds * RATE) - 1]] * 2, RATE)
+    assert np.isnan(found).tolist() == [True, True, False, True, True]
+    assert np.isnan(short).all()
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        "it is silent.",
+        "its reference is silent.",
+        "it has samples that are not finite numbers.",
+        "it is silent.",
+        f"it is shorter than {distance.min_seconds:g} s.",
+    ]
+
+
+def test_the_shortest_clip_has_a_distance(distance: Distance) -> None:
+    for rate in (1000, RATE, 48_000):
+        pair = [noise(seed, distance.min_seconds, rate)[None] for seed in (0, 1)]
+        assert np.isfinite(distance.compare(*pair, rate)).all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_numbers_too_large_have_no_distance(distance: Distance) -> None:
+    assert np.isnan(distance.compare(1e200 * noise()[None], noise()[None], RATE)).all()
+
+
+# Closed forms
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100, 48_000])
+def test_a_gain_is_as_many_decibels_of_log_mel(rate: int) -> None:
+    clip = noise(rate=rate)
+    assert apart("log-mel", 0.5 * clip, clip, rate) == pytest.approx(20 * np.log10(2), rel=1e-5)
+
+
+def test_log_mel_levels_end_80_decibels_below_the_loudest() -> None:
+    clip = noise()
+    assert apart("log-mel", 1e-4 * clip, clip) == pytest.approx(
+        apart("log-mel", 1.01e-4 * clip, clip), rel=1e-5
+    )
+    assert apart("log-mel", 1e-4 * clip, clip) < -FLOOR_DB
+
+
+@pytest.mark.parametrize("rate", [16_000, 24_000, 44_100])
+def test_a_gain_changes_magnitudes_and_their_logarithms_by_known_amounts(rate: int) -> None:
+    """Magnitudes g times as large: spectral convergence is |g - 1|, the logarithms differ by |log g|."""
+    clip = noise(rate=rate)
+    assert apart("mr-stft", 3 * clip, clip, rate) == pytest.approx(2 + np.log(3), rel=1e-4)
+    assert apart("mr-stft", clip, 3 * clip, rate) == pytest.approx(2 / 3 + np.log(3), rel=1e-4)

@@ -1,0 +1,82 @@
+"""The base class of distances: which clips are compared, and when there is no distance."""
+
+import logging
+from abc import ABC, abstractmethod
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench.audio import unscorable
+from workbench.provenance import content_hash
+
+Samples = Float[np.ndarray, " sample"]
+
+_log = logging.getLogger(__name__)
+
+
+class NoDistanceError(Exception):
+    """Two clips have no distance; the message says why, such as "its reference has no beats"."""
+
+
+class ClipDistance(ABC):
+    """A distance between the channel means of a clip and of its reference.
+
+    There is none, but NaN and an error in the log, if one of them is silent, shorter than `min_seconds` or not finite.
+    Every pair is compared alone, so that its distance does not depend on the other clips of the call.
+    """
+
+    name: str
+    min_seconds: float
+    version = 1
+    """Part of the identity; it counts up when a formula changes."""
+
+    def __init__(self, device: str = "cpu") -> None:  # noqa: ARG002 - for those with a network
+        self.identity = self.identify()
+
+    @classmethod
+    def identify(cls) -> str:
+        """Return the hash of the distance's name and version."""
+        return content_hash([cls.name, cls.version])
+
+    def compare(
+        self,
+        audio: Float[np.ndarray, "clip channel sample"],
+        reference: Float[np.ndarray, "clip channel sample"],
+        sample_rate: int,
+    ) -> Float[np.ndarray, " clip"]:
+        """Return the distance of clips in [-1, 1] at `sample_rate` Hz, each from its reference."""
+        distances = np.full(len(audio), np.nan)
+        for number, pair in enumerate(zip(audio, reference, strict=True)):
+            try:
+                distances[number] = self._compare(*pair, sample_rate)
+            except NoDistanceError as error:
+                _log.error("%s cannot compare clip %d: %s.", self.name, number, error)
+        return distances
+
+    def _compare(
+        self,
+        audio: Float[np.ndarray, "channel sample"],
+        reference: Float[np.ndarray, "channel sample"],
+        sample_rate: int,
+    ) -> float:
+        one, other = self._mono(audio, sample_rate, "it"), self._mono(reference, sample_rate, "its reference")
+        distance = self.distance(one, other, sample_rate)
+        if not np.isfinite(distance):
+            raise NoDistanceError("its distance is not finite")
+        return distance
+
+    def _mono(self, clip: Float[np.ndarray, "channel sample"], sample_rate: int, whose: str) -> Samples:
+        mono = clip.mean(axis=0, dtype=np.float64)
+        if fault := unscorable(mono[None]):
+            raise NoDistanceError(fault.replace("it", whose, 1))
+        if len(mono) < self.min_seconds * sample_rate:
+            raise NoDistanceError(f"{whose} is shorter than {self.min_seconds:g} s")
+        return mono
+
+    @abstractmethod
+    def distance(self, mono: Samples, reference: Samples, sample_rate: int) -> float:
+        """Return the distance of two mono clips that are neither silent nor too short.
+
+        Raises:
+            NoDistanceError: if they have none.
+        """
