@@ -5,9 +5,10 @@ study's run store and returns plain data.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -19,10 +20,13 @@ from workbench.engine.runs import Clip, Generation
 from workbench.models.base import AudioDiffusionModel
 from workbench.models.reference import ModelReference
 from workbench.scorers import Scorer, load_scorer
+from workbench.scorers.distances import Distance, load_distance
+from workbench.studies.distancing import measure
 from workbench.studies.judging import judge
 from workbench.studies.runs import Audio, RunStore
 
 _log = logging.getLogger(__name__)
+Loaded = TypeVar("Loaded", Scorer, Distance)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Unit:
     """Runs that are generated and scored in one place.
 
     The runs of each of `batches`, which have readable names, are generated together, unless the store has all of them.
-    Then the `judges` (identities by name) score all `runs` in the store for each of the `texts`.
+    Then the `judges` (identities by name) score all `runs` in the store for each of the `texts`, and the `distances`
+    (identities by name) of all runs from the `reference` are measured, which is one of them.
     """
 
     store: RunStore
@@ -39,6 +44,8 @@ class Unit:
     runs: tuple[Run, ...]
     judges: Mapping[str, str]
     texts: tuple[str, ...]
+    distances: Mapping[str, str] = field(default_factory=dict)
+    reference: Run | None = None
 
 
 @runtime_checkable
@@ -51,13 +58,16 @@ class Executor(Protocol):
 
 
 class Worker:
-    """Runs units in this process. Models and judges are loaded on first use and kept."""
+    """Runs units in this process. Models, judges and distances are loaded on first use and kept."""
 
     def __init__(
-        self, models: Iterable[AudioDiffusionModel] = (), judges: Mapping[str, Scorer] | None = None
+        self,
+        models: Iterable[AudioDiffusionModel] = (),
+        judges: Mapping[str, Scorer] = MappingProxyType({}),
+        distances: Mapping[str, Distance] = MappingProxyType({}),
     ) -> None:
         self._models = {ModelReference.of(model): model for model in models}
-        self._judges = dict(judges or {})
+        self._judges, self._distances = dict(judges), dict(distances)
 
     def make(self, unit: Unit) -> int:
         """Generate and score the missing runs of a unit, and return the number of computed denoiser rows.
@@ -68,7 +78,12 @@ class Worker:
         """
         rows = sum(self._generate(unit, batch) for batch in unit.batches)
         for name, identity in unit.judges.items():
-            judge(unit.store, unit.runs, self._judge(name, identity, unit), unit.texts)
+            scorer = _loaded("scorer", self._judges, load_scorer, name, identity, unit.model.device)
+            judge(unit.store, unit.runs, scorer, unit.texts)
+        for name, identity in unit.distances.items():
+            distance = _loaded("distance", self._distances, load_distance, name, identity, unit.model.device)
+            assert unit.reference is not None, "distances are from a reference"
+            measure(unit.store, unit.runs, unit.reference, distance)
         return rows
 
     def _generate(self, unit: Unit, batch: tuple[tuple[str, Run], ...]) -> int:
@@ -95,14 +110,18 @@ class Worker:
             )
         return model
 
-    def _judge(self, name: str, identity: str, unit: Unit) -> Scorer:
-        if name not in self._judges:
-            self._judges[name] = load_scorer(name, device=unit.model.device)
-        if self._judges[name].identity != identity:
-            raise UserError(
-                f"The scorer {name} differs from the one the work was planned with. Get the same weights."
-            )
-        return self._judges[name]
+
+def _loaded(
+    kind: str, known: dict[str, Loaded], load: Callable[..., Loaded], name: str, identity: str, device: str
+) -> Loaded:
+    """Return a scorer or distance, loaded on first use; raise UserError unless it is the one that was planned with."""
+    if name not in known:
+        known[name] = load(name, device=device)
+    if known[name].identity != identity:
+        raise UserError(
+            f"The {kind} {name} differs from the one the work was planned with. Get the same weights."
+        )
+    return known[name]
 
 
 def _audio(

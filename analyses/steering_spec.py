@@ -1,8 +1,11 @@
 """The spec of steering results. Imports nothing slow: `workbench steer` takes its options from here."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from workbench.scorers import SCORERS
+from workbench.scorers.distances import DISTANCES
 from workbench.seeds import Seed
 from workbench.validation import Names, distinct
 
@@ -27,9 +30,10 @@ MOST_RUNS = 1_000_000
 class SteeringSpec(BaseModel):
     """What steering is tried on: prompts with the concept's negative values, and the texts that clips are scored for.
 
-    `pairs` are drawn from the study's prompt set; their corrupt prompts, with a negative value, are steered. None of
-    them is in `without`, the prompts that directions were computed from. `arms` is a hash of all edits. `judges`
-    (identities of the scorers) and `schema_version` (of the result) are filled in when the result is made.
+    `pairs` are drawn from the study's prompt set; their prompts with a negative value, or if `steered` says so with the
+    positive one, are steered. None of those is in `without`, the prompts that directions were computed from. Pairs that
+    are given instead of drawn are identified by `pairs_hash`. `arms` is a hash of all edits. `judges` and `measures`
+    (identities of the scorers and distances) and the result's `schema_version` are filled in when it is made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -52,13 +56,19 @@ class SteeringSpec(BaseModel):
     scorers: Names = Field(
         ("embedded",), min_length=1, description=f"Scorer for the clips: {', '.join(SCORERS)}."
     )
+    distances: Names = Field(
+        (), description=f"Distance of clips from the unsteered ones: {', '.join(DISTANCES)}."
+    )
     seed: Seed = Field(0, description="Seed of the prompts, their noise and the random vectors.")
+    steered: Literal["negative", "positive"] = "negative"
     without: tuple[str, ...] = ()
+    pairs_hash: str = ""
     arms: str = ""
     judges: dict[str, str] = {}
+    measures: dict[str, str] = {}
     schema_version: int = 0
 
-    _distinct = field_validator("strengths", "scorers")(distinct)
+    _distinct = field_validator("strengths", "scorers", "distances")(distinct)
 
     @property
     def result_name(self) -> str:

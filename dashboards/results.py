@@ -22,7 +22,7 @@ from workbench.documents import read_document
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-SCHEMA_VERSIONS = {"patching": 5, "probes": 3, "sae": 5, "steering": 2}
+SCHEMA_VERSIONS = {"patching": 5, "probes": 3, "sae": 5, "steering": 3}
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae train", "steering": "steer apply"}
 LADDER = "ladder-"  # with which the names of ladders begin, unless they were named
 # The variables that pages and figures read from each kind of result, and which must not be empty.

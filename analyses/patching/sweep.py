@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float
@@ -21,6 +22,8 @@ from workbench.models.checks import check_runs
 from workbench.models.memory import clips_that_fit
 from workbench.models.reference import ModelReference
 from workbench.scorers import Scorer, score_key
+from workbench.scorers.distances import Distance
+from workbench.studies.distancing import measure, measured
 from workbench.studies.runs import RunRecord, RunStore
 from workbench.studies.study import Study
 
@@ -66,8 +69,9 @@ def run_arms(
 class Sweep:
     """Runs a map's arms over its pairs and seeds, and reads their scores and audio from the study's run store.
 
-    Runs that the study already has, from any map, are not repeated. Every pair and seed is a unit of work. `rows`
-    counts the denoiser rows that were computed.
+    Runs that the study already has, from any map, are not repeated. Every pair and seed is a unit of work. With
+    `distances`, those of all runs of a unit from its corrupt run are measured. `rows` counts the denoiser rows that
+    were computed.
     """
 
     def __init__(
@@ -77,14 +81,16 @@ class Sweep:
         scorers: Mapping[str, Scorer],
         contexts: Mapping[str, Sequence[PairContext]],
         executor: Executor | None = None,
+        distances: Mapping[str, Distance] = MappingProxyType({}),
     ) -> None:
         self.contexts = contexts
         self.rows = 0
         self.scorers = scorers
+        self._distances = distances
         self._model = model
         self._settings, self._lyrics = study.spec.settings, study.spec.lyrics
         self._store = RunStore.of(study)
-        self._executor = InProcess(Worker([model], scorers)) if executor is None else executor
+        self._executor = InProcess(Worker([model], scorers, distances)) if executor is None else executor
 
     @property
     def n_seeds(self) -> int:
@@ -150,6 +156,8 @@ class Sweep:
             runs=tuple(runs),
             judges={name: scorer.identity for name, scorer in self.scorers.items()},
             texts=context.texts,
+            distances={name: distance.identity for name, distance in self._distances.items()},
+            reference=runs[1] if self._distances else None,
         )
 
     def scores(
@@ -166,6 +174,25 @@ class Sweep:
     def audio(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> list[str]:
         """Return audio files, relative to the study, of the clean run, the corrupt run and the arms; "" if not run."""
         return [record.audio if record else "" for record in self._records(context, seed, arms)]
+
+    def distances(
+        self, context: PairContext, seed: int, arms: Sequence[Arm]
+    ) -> Float[np.ndarray, "arm distance"]:
+        """Return how far the clean run, the corrupt run and the arms are from the corrupt run; NaN if unknown."""
+        runs = runs_of_pair(context, seed, arms, self._lyrics)
+        return measured(self._store, runs, runs[1], list(self._distances.values()))
+
+    def distances_between_seeds(self, context: PairContext) -> Float[np.ndarray, "seed distance"]:
+        """Return how far a pair's corrupt run with each seed is from that with the next; NaN if there is one seed."""
+        runs = [Run(Clip(context.pair.corrupt.text, seed, self._lyrics)) for seed in context.seeds]
+        distances = list(self._distances.values())
+        found = np.full((len(runs), len(distances)), np.nan)
+        for place, (run, other) in enumerate(zip(runs, [*runs[1:], runs[0]], strict=True)):
+            if run != other:
+                for distance in distances:
+                    measure(self._store, [run], other, distance)
+                found[place] = measured(self._store, [run], other, distances)[0]
+        return found
 
     def missing(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> list[str]:
         """Return the names of the arms, including the clean and the corrupt run, that are not run or not scored."""

@@ -1,7 +1,7 @@
 """Generate counterfactual pairs once, and fit any number of methods to their activations."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Protocol, TypedDict, Unpack, cast, runtime_checkable
@@ -37,6 +37,7 @@ class PairOptions(TypedDict, total=False):
     positive: str
     negative: str
     prompts: str | PromptSet
+    held_out: Collection[str]
     pairs: int
     seed: int
     passes: Sequence[Pass]
@@ -311,6 +312,7 @@ def capture_of_pairs(
     positive: str = "",
     negative: str = "",
     prompts: str | PromptSet = "organism",
+    held_out: Collection[str] = (),
     pairs: int = 16,
     seed: int = 0,
     passes: Sequence[Pass] = ("cond",),
@@ -329,6 +331,7 @@ def capture_of_pairs(
         positive: value that the directions point towards; by default the concept's first.
         negative: value that they point away from; by default all others.
         prompts: prompt set, or its name or file.
+        held_out: prompts that are in none of the pairs.
         pairs: number of pairs, which differ only in the concept.
         seed: draws the pairs, and is the seed of the first pair's noise.
         passes: passes that get directions.
@@ -351,7 +354,9 @@ def capture_of_pairs(
     )
     prompt_set = asked_prompt_set(prompts)
     positive, negatives = ends(prompt_set, concept, positive, negative)
-    chosen = pairs_towards(prompt_set, concept, positive, negatives, drawn.pairs, drawn.seed)
+    chosen = pairs_towards(
+        prompt_set, concept, positive, negatives, drawn.pairs, drawn.seed, held_out=held_out
+    )
     kept = parse_sites(sites, model.n_blocks, model.block_names)
     capture = Capture(kept, tuple(range(settings.num_steps)), tuple(drawn.passes))
     check_capture(model, capture, settings)

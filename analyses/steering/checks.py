@@ -28,14 +28,14 @@ _WORDS: dict[Verdict, str] = {
 
 
 def compared(strengths: Iterable[float]) -> tuple[float, float] | None:
-    """Return the two strengths that a sign check compares, or None if no strength is above 0.
+    """Return the two strengths that a sign check compares, or None if all are 0.
 
-    They are the largest one below 0 or, if there is none, 0 (the unsteered run), and the smallest one above it.
+    They are the largest one below 0 and the smallest one above it; 0, the unsteered run, where there is none.
     """
     known = list(strengths)
-    plus = min((strength for strength in known if strength > 0), default=None)
+    plus = min((strength for strength in known if strength > 0), default=0.0)
     minus = max((strength for strength in known if strength < 0), default=0.0)
-    return None if plus is None else (minus, plus)
+    return (minus, plus) if minus < plus else None
 
 
 def sign_verdict(pairs: int, low: float | None, high: float | None, control: float | None) -> Verdict:

@@ -1,7 +1,7 @@
 """Concept Sliders: train LoRAs that turn a concept up (Gandikota et al., arXiv 2311.12092; TADA, arXiv 2602.11910)."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -43,6 +43,7 @@ def concept_slider(
     positive: str = "",
     negative: str = "",
     prompts: str | PromptSet = "organism",
+    held_out: Collection[str] = (),
     pairs: int = 16,
     seed: int = 0,
     iterations: int = 500,
@@ -73,6 +74,7 @@ def concept_slider(
         positive: value that a positive strength leads to; by default the concept's first.
         negative: value of the neutral prompts; by default all others.
         prompts: prompt set, or its name or file.
+        held_out: prompts that are in none of the pairs.
         pairs: number of pairs of prompts.
         seed: draws the pairs, the LoRA's initial weights, and the pair, step and noise of each iteration.
         iterations: training steps.
@@ -111,7 +113,9 @@ def concept_slider(
     _check_settings(model, settings)
     prompt_set = asked_prompt_set(prompts)
     positive, negatives = ends(prompt_set, concept, positive, negative)
-    chosen = pairs_towards(prompt_set, concept, positive, negatives, options.pairs, options.seed)
+    chosen = pairs_towards(
+        prompt_set, concept, positive, negatives, options.pairs, options.seed, held_out=held_out
+    )
     modules = _modules(model, sites)
     _check_rank(options.rank, modules, model)
     training = {

@@ -71,7 +71,7 @@ def effects(change: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0)
 def sign_checks(change: xr.DataArray, confidence: float = CONFIDENCE, seed: int = 0) -> xr.Dataset:
     """Compute whether each way of steering moves its concept the right way: the change from minus to plus.
 
-    Compared are the smallest strength above 0 and the largest below it or, if there is none, the unsteered run.
+    Compared are the smallest strength above 0 and the largest below it; the unsteered run where there is none.
 
     Args:
         change: as in `effects`, of one concept (no dim `concept`), with coordinates `row` and `strength` along `arm`.
@@ -79,8 +79,8 @@ def sign_checks(change: xr.DataArray, confidence: float = CONFIDENCE, seed: int 
         seed: seed of all random draws.
 
     Returns:
-        By (way, scorer), of rows with a strength above 0: `upward`, `upward_lo`, `upward_hi`. What
-        they mean is said by `analyses.steering.checks.sign_verdict`.
+        By (way, scorer): `upward`, `upward_lo`, `upward_hi`. What they mean is said by
+        `analyses.steering.checks.sign_verdict`.
     """
     rows = [row for row in dict.fromkeys(change.row.values.tolist()) if compared_arms(change, row)]
     upward = []
@@ -90,10 +90,6 @@ def sign_checks(change: xr.DataArray, confidence: float = CONFIDENCE, seed: int 
         )
         upward.append(plus - minus)
     names = ("upward", "upward_lo", "upward_hi")
-    if not upward:
-        empty = np.zeros((0, change.sizes["scorer"]))
-        coords = {"way": np.array([], dtype=object), "scorer": change.scorer.values}
-        return xr.Dataset(dict.fromkeys(names, (("way", "scorer"), empty)), coords)
     of_rows = xr.concat(upward, xr.DataArray(rows, dims="way", name="way"))
     values = xr.apply_ufunc(
         lambda cells: _mean(cells, confidence, seed)[:3],
@@ -108,7 +104,7 @@ def sign_checks(change: xr.DataArray, confidence: float = CONFIDENCE, seed: int 
 def compared_arms(labelled: xr.DataArray | xr.Dataset, way: str) -> dict[float, str]:
     """Return the arms that the sign check of a way of steering compares (see `compared`), by strength, the lower first.
 
-    `labelled` has the coordinates `row`, `strength` and `role` along `arm`. Empty without a strength above 0.
+    `labelled` has the coordinates `row`, `strength` and `role` along `arm`. Empty for runs and null arms.
     """
     cells = labelled["arm"].values[(labelled["row"].values == way) & (labelled["role"].values == "cell")]
     by_strength = {0.0: UNSTEERED, **{float(labelled["strength"].sel(arm=arm)): str(arm) for arm in cells}}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyses.steering.checks import Check, Control, Effect, Sign, compared, sign_verdict
+from analyses.steering.checks import Check, Control, Effect, Sign, sign_verdict
 from analyses.steering.effects import compared_arms, pairs_with_both
 from analyses.steering.run import Progress, Way, run_steering
 from analyses.steering.study_files import find_pack
@@ -62,7 +62,7 @@ def judged(
     """
     asked = {"strengths": STRENGTHS, **options, "name": trial_name(name), "randoms": 0}
     spec = asked_trial(study, [(name, vector)], **asked)
-    if compared(spec.strengths) is None:
+    if max(spec.strengths) <= 0:
         raise UserError("A check needs a strength above 0, whose effect shows the sign.")
     way = Way(WAY, partial(vector.at, passes=_passes(vector), ignore_gate=ignore_gate))
     result = run_steering(study, model, spec, [way], progress, note)

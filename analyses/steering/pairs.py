@@ -46,26 +46,30 @@ def pairs_towards(
     n: int,
     seed: int,
     without: Collection[str] = (),
+    held_out: Collection[str] = (),
 ) -> list[Pair]:
     """Draw `n` pairs whose clean prompt has the positive value and whose corrupt prompt has a negative one.
 
-    None of their corrupt prompts is in `without`.
+    None of their corrupt prompts is in `without`, and neither of their prompts in `held_out`.
 
     Raises:
         UserError: if there are fewer pairs.
     """
     swaps = len(list(itertools.permutations(prompts.concepts[concept], 2)))
     every = prompts.n_pairs(concept)
-    drawn = prompts.pairs(concept, min(n * swaps, every) if n > 0 and not without else every, seed)
+    drawn = prompts.pairs(
+        concept, min(n * swaps, every) if n > 0 and not (without or held_out) else every, seed
+    )
     fitting = [
         pair
         for pair in drawn
         if pair.clean_value == positive
         and pair.corrupt_value in negatives
         and pair.corrupt.text not in without
+        and not {pair.clean.text, pair.corrupt.text} & set(held_out)
     ]
     if not 0 < n <= len(fitting):
-        others = " and with other prompts than the direction's own" if without else ""
+        others = " and with other prompts than the direction's own" if without or held_out else ""
         raise UserError(
             f"The number of pairs of {concept} must be from 1 to {len(fitting)} (from {' or '.join(negatives)} to "
             f"{positive}{others}) for this prompt set; got {n}."

@@ -4,7 +4,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import xarray as xr
@@ -24,17 +25,21 @@ from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.prompt_sets import Pair
 from workbench.prompts.reading import encoder
 from workbench.provenance import content_hash
-from workbench.scorers import check_heard, load_scorer
+from workbench.scorers import Scorer, check_heard, load_scorer
+from workbench.scorers.distances import Distance, load_distance
 from workbench.seeds import seed_array
 from workbench.studies.study import Study
 
 _log = logging.getLogger(__name__)
 
 KIND = "steering"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 RUNS = ("clean", "corrupt")
-# The runs that edits read from, by the roles of a pair.
-SOURCES = {"positive": [Run("clean")], "negative": [Run("corrupt")]}
+# The runs that edits read from, by the value whose prompts are steered.
+SOURCES = {
+    "negative": {"positive": [Run("clean")], "negative": [Run("corrupt")]},
+    "positive": {"positive": [Run("corrupt")], "negative": [Run("clean")]},
+}
 DIMS = ("concept", "pair", "seed", "arm", "scorer")
 
 Progress = Callable[[int, int], None]
@@ -45,13 +50,14 @@ class Way:
     """A way of steering: a name, and its edits at a strength, which may read from runs "positive" and "negative".
 
     `strengths` are its own, or empty for those that all have. `null_of` is the name of the way that this one is a null
-    of, or "".
+    of, or "". A way that `is_floor` steers by next to nothing: what it changes is the noise of the computation.
     """
 
     name: str
     at: Callable[[float], Sequence[Edit]]
     strengths: tuple[float, ...] = ()
     null_of: str = ""
+    is_floor: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,14 @@ class Dose:
     strength: float
     arm: Arm
 
+    @property
+    def role(self) -> str:
+        """Its role among the arms: "cell", "null" or "floor"."""
+        return "floor" if self.way.is_floor else self.arm.role
 
-def doses(ways: Sequence[Way], strengths: Sequence[float]) -> list[Dose]:
-    """Return every way at every strength but 0, which is the unsteered run.
+
+def doses(ways: Sequence[Way], strengths: Sequence[float], steered: str = "negative") -> list[Dose]:
+    """Return every way at every strength but 0, which is the unsteered run; `steered` prompts have that value.
 
     Raises:
         UserError: if two ways have the same name, or there is nothing to try.
@@ -75,7 +86,7 @@ def doses(ways: Sequence[Way], strengths: Sequence[float]) -> list[Dose]:
             f"Two ways of steering are called '{twice}', or it is the name of an unsteered run. Rename one."
         )
     made = [
-        Dose(way, strength, _arm(way, strength))
+        Dose(way, strength, _arm(way, strength, steered))
         for way in ways
         for strength in (way.strengths or strengths)
         if strength
@@ -85,8 +96,8 @@ def doses(ways: Sequence[Way], strengths: Sequence[float]) -> list[Dose]:
     return made
 
 
-def _arm(way: Way, strength: float) -> Arm:
-    edits = tuple(edit.bound(SOURCES) for edit in way.at(strength))
+def _arm(way: Way, strength: float, steered: str) -> Arm:
+    edits = tuple(edit.bound(SOURCES[steered]) for edit in way.at(strength))
     null_of = _arm_name(way.null_of, strength) if way.null_of else ""
     return Arm(
         name=_arm_name(way.name, strength),
@@ -111,11 +122,13 @@ def run_steering(
     progress: Progress | None = None,
     note: Callable[[str], None] = _log.warning,
     executor: Executor | None = None,
+    pairs: Sequence[Pair] = (),
 ) -> xr.Dataset:
     """Steer prompts in every way at every strength, score the clips for all concepts, and save the result.
 
-    The corrupt prompts of pairs, with a negative value, are steered; runs that the study already has are not repeated
-    (schema of the result: `docs/reference/results.md`).
+    The prompts of pairs with a negative value are steered, or, if `spec.steered` says so, those with the positive one;
+    the other prompt of the pair is the real one. Runs that the study already has are not repeated (schema of the
+    result: `docs/reference/results.md`).
 
     Args:
         study: the study, whose prompt set, settings and run store are used.
@@ -125,26 +138,28 @@ def run_steering(
         progress: called as `progress(done, total)` with numbers of pairs times seeds.
         note: called with each sentence on the limitations of the result, before anything runs.
         executor: runs the units of work, by default in this process.
+        pairs: pairs towards the positive value, instead of `spec.pairs` that are drawn.
 
     Returns:
         The saved result, also an earlier one of the same spec, ways and study.
 
     Raises:
-        UserError: if the model is not the study's, a concept, value or scorer is unknown, there are fewer pairs, an
-            edit cannot be applied, or another process computes the same result.
+        UserError: if the model is not the study's, a concept, value, scorer or distance is unknown, there are fewer
+            pairs, an edit cannot be applied, or another process computes the same result.
     """
     started = time.monotonic()
     study.check_model(model.weights_hash)
-    asked = doses(ways, spec.strengths)
+    asked = doses(ways, spec.strengths, spec.steered)
     scorers = {name: load_scorer(name, device=model.device) for name in spec.scorers}
-    spec = settled(spec, asked, {name: scorer.identity for name, scorer in scorers.items()})
+    distances = {name: load_distance(name, device=model.device) for name in spec.distances}
+    spec = settled(spec, asked, scorers, distances, pairs)
     with study.making(spec.result_name):
-        contexts = _contexts(study, model, spec)
+        contexts = _contexts(study, model, spec, pairs)
         with suppress(UserError):  # damaged: made again
             if study.is_done(spec.result_name, spec):
                 return study.result(spec.result_name)
         unheard = check_heard(scorers.values(), [text for context in contexts for text in context.texts])
-        sweep = Sweep(study, model, scorers, {spec.concept: contexts}, executor)
+        sweep = Sweep(study, model, scorers, {spec.concept: contexts}, executor, distances)
         arms = [dose.arm for dose in asked]
         cells = sum(arm.role == "cell" for arm in arms)
         sentences = [
@@ -163,10 +178,22 @@ def run_steering(
         return study.save_result(spec.result_name, result, spec, time.monotonic() - started)
 
 
-def settled(spec: SteeringSpec, asked: Sequence[Dose], judges: Mapping[str, str]) -> SteeringSpec:
-    """Return the spec with the identities of its edits and scorers."""
-    arms = content_hash([[dose.arm.to_json(), dose.strength] for dose in asked])
-    outside = {"arms": arms, "judges": dict(judges), "schema_version": SCHEMA_VERSION}
+def settled(
+    spec: SteeringSpec,
+    asked: Sequence[Dose],
+    scorers: Mapping[str, Scorer],
+    distances: Mapping[str, Distance] = MappingProxyType({}),
+    pairs: Sequence[Pair] = (),
+) -> SteeringSpec:
+    """Return the spec with the identities of its edits, scorers, distances and given pairs."""
+    outside: dict[str, object] = {
+        "arms": content_hash([[dose.arm.to_json(), dose.strength] for dose in asked]),
+        "judges": {name: scorer.identity for name, scorer in scorers.items()},
+        "measures": {name: distance.identity for name, distance in distances.items()},
+        "schema_version": SCHEMA_VERSION,
+    }
+    if pairs:
+        outside |= {"pairs": len(pairs), "pairs_hash": content_hash([asdict(pair) for pair in pairs])}
     return spec.model_copy(update=outside)
 
 
@@ -177,12 +204,16 @@ def readings(study: Study, pair: Pair) -> dict[str, str]:
     return {pair.concept: pair.text, **{name: text for name, text in others.items() if name != pair.concept}}
 
 
-def _contexts(study: Study, model: AudioDiffusionModel, spec: SteeringSpec) -> list[PairContext]:
-    """Return the pairs whose corrupt prompts are steered."""
+def _contexts(
+    study: Study, model: AudioDiffusionModel, spec: SteeringSpec, given: Sequence[Pair]
+) -> list[PairContext]:
+    """Return the given pairs, or drawn ones, with the prompt that is steered as the corrupt one."""
     prompts = study.spec.prompts
-    pairs = pairs_towards(
+    pairs = given or pairs_towards(
         prompts, spec.concept, spec.positive, spec.negatives, spec.pairs, spec.seed, spec.without
     )
+    if spec.steered == "positive":
+        pairs = [replace(pair, clean=pair.corrupt, corrupt=pair.clean) for pair in pairs]
     contexts = [
         PairContext(pair, None, None, (), more_texts=tuple(readings(study, pair).values())[1:])
         for pair in pairs
@@ -198,6 +229,8 @@ def _dataset(
     """Return scores, effects, the sign checks, and impacts on the steered concept, labelled."""
     score, audio = _scores(study, spec, sweep, contexts, asked)
     result = xr.Dataset({"score": score, "audio": audio, **_texts(contexts, spec)})
+    if spec.distances:
+        result = result.merge(_distances(spec, sweep, contexts, asked))
     resolution = RESOLUTION[study.model["dtype"]]
     restored = impact(score.sel(concept=[spec.concept]), resolution=resolution)
     restored = restored.isel(concept=0, drop=True)
@@ -244,6 +277,20 @@ def _scores(
     return score, xr.DataArray(audio, dims=DIMS[1:-1])
 
 
+def _distances(
+    spec: SteeringSpec, sweep: Sweep, contexts: Sequence[PairContext], asked: Sequence[Dose]
+) -> xr.Dataset:
+    """Return distances from the unsteered clips, and of those of neighbouring seeds from each other."""
+    arms = [dose.arm for dose in asked]
+    of_arms = [[sweep.distances(context, seed, arms).T for seed in context.seeds] for context in contexts]
+    of_seeds = [sweep.distances_between_seeds(context) for context in contexts]
+    dims = ("pair", "seed", "measure")
+    return xr.Dataset(
+        {"distance": ((*dims, "arm"), np.array(of_arms)), "seed_distance": (dims, np.array(of_seeds))},
+        {"measure": list(spec.distances)},
+    ).transpose("measure", "pair", "seed", "arm")
+
+
 def _arm_coords(asked: Sequence[Dose]) -> dict[str, tuple[str, list[object]]]:
     """Return the labels of arms; the two unsteered runs come first."""
 
@@ -255,7 +302,7 @@ def _arm_coords(asked: Sequence[Dose]) -> dict[str, tuple[str, list[object]]]:
         "row": column("", [dose.way.name for dose in asked]),
         "strength": column(0.0, [float(dose.strength) for dose in asked]),
         "direction": column("", [dose.arm.direction for dose in asked]),
-        "role": column("run", [dose.arm.role for dose in asked]),
+        "role": column("run", [dose.role for dose in asked]),
         "null_of": column("", [dose.arm.null_of for dose in asked]),
     }
 

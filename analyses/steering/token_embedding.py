@@ -1,6 +1,6 @@
 """Token-embedding steering: a direction at the tokens of the concept's word (TokEmb; TADA, arXiv 2602.11910)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -102,6 +102,7 @@ def token_embedding(
     positive: str = "",
     negative: str = "",
     prompts: str | PromptSet = "organism",
+    held_out: Collection[str] = (),
     pairs: int = 16,
     seed: int = 0,
     settings: GenerationSettings | None = None,
@@ -122,6 +123,7 @@ def token_embedding(
         positive: the value that the directions point towards, by default the concept's first.
         negative: the value that they point away from, by default all others.
         prompts: the prompt set.
+        held_out: prompts that are in none of the pairs.
         pairs: number of pairs.
         seed: with which the pairs are drawn.
         settings: the steps of the runs to steer; the directions do not depend on them.
@@ -136,7 +138,7 @@ def token_embedding(
     drawn = validated(_Drawn, {"pairs": pairs, "seed": seed}, "Invalid token embedding")
     prompt_set = asked_prompt_set(prompts)
     towards, away = ends(prompt_set, concept, positive, negative)
-    chosen = pairs_towards(prompt_set, concept, towards, away, drawn.pairs, drawn.seed)
+    chosen = pairs_towards(prompt_set, concept, towards, away, drawn.pairs, drawn.seed, held_out=held_out)
     clips = [Clip(prompt.text, 0) for pair in chosen for prompt in (pair.clean, pair.corrupt)]
     at = _word_tokens(model, clips, word, settings)
     reading = [

@@ -97,7 +97,7 @@ def steering_result(study: Study, audio: Any) -> xr.Dataset:
         },
         attrs={
             "kind": "steering",
-            "schema_version": 2,
+            "schema_version": 3,
             "concept": STEERED,
             "positive": POSITIVE,
             "negative": NEGATIVE,

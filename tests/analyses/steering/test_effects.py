@@ -89,10 +89,11 @@ def test_the_sign_check_finds_a_vector_that_steers_backwards() -> None:
     assert found.upward_hi.sel(way="down") < 0 < found.upward_lo.sel(way="up")
 
 
-def test_there_is_no_sign_check_without_a_positive_strength() -> None:
+def test_strengths_below_0_alone_are_compared_with_the_unsteered_run() -> None:
     change = planted_changes().sel(concept="mood", drop=True)
-    below = change.sel(arm=change.strength <= 0)
-    assert sign_checks(below).sizes == {"way": 0, "scorer": 1}
+    found = sign_checks(change.sel(arm=change.strength <= 0)).isel(scorer=0)
+    assert found.way.values.tolist() == ["up"]
+    assert found.upward.sel(way="up") == pytest.approx(-change.sel(arm="up × -1").mean().item())
 
 
 def test_a_change_as_small_as_a_rounding_error_has_no_sign() -> None:

@@ -148,7 +148,8 @@ def test_a_check_says_one_thing(given: Check, words: str) -> None:
 def test_the_smallest_strengths_are_compared() -> None:
     assert compared([-2.0, 3.0, -0.5, 1.0]) == (-0.5, 1.0)
     assert compared([0.0, 2.0]) == (0.0, 2.0)
-    assert compared([-1.0, 0.0]) is None
+    assert compared([-1.0, -2.0]) == (-1.0, 0.0)
+    assert compared([0.0]) is None
 
 
 def test_the_sign_of_too_few_pairs_or_too_small_a_change_is_not_clear() -> None:

@@ -1,5 +1,6 @@
 """Steering on trial on a tiny model: prompts, doses, scores of every concept, and the rungs of the ladder."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from workbench.audio import read_audio
 from workbench.engine.edits import patch
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import PromptSet
+from workbench.scorers.distances import load_distance
 from workbench.studies.study import Study
 
 SITES = ["tf0.cross_attn", "tf1.cross_attn"]
@@ -99,6 +101,42 @@ def test_prompts_with_the_negative_value_are_steered_and_heard_for_every_concept
     assert difference(score.sel(arm="patch × 1"), score.sel(arm="clean")) < SCORE
     assert difference(score.sel(arm="vector × 1"), score.sel(arm="corrupt")) > SCORE
     assert study.result_names() == ["steering-tempo"]
+
+
+def test_prompts_with_the_positive_value_are_steered_and_distances_are_from_these(
+    study: Study, tiny: AceStep15, vector: Vector
+) -> None:
+    asked = SPEC.model_copy(
+        update={"steered": "positive", "seeds": 2, "distances": ("log-mel",), "name": "away"}
+    )
+    pairs = pairs_towards(study.spec.prompts, "tempo", "fast", ["slow"], 3, 0)[1:]
+    ways = [
+        Way("towards negative", lambda _: [patch(SITES, "negative")], (-1.0,)),
+        Way("towards positive", patched, (-1.0,)),
+        Way("tiny", vector.at, (-1e-6,), is_floor=True),
+    ]
+    result = run_steering(study, tiny, asked, ways, pairs=pairs)
+    assert result.corrupt_prompt.values.tolist() == [pair.clean.text for pair in pairs]
+    assert result.clean_prompt.values.tolist() == [pair.corrupt.text for pair in pairs]
+    assert result.role.values.tolist() == ["run", "run", "cell", "cell", "floor"]
+    score = result.score.sel(concept="tempo").isel(scorer=0)
+    assert difference(score.sel(arm="towards negative × -1"), score.sel(arm="clean")) < SCORE
+    assert difference(score.sel(arm="towards positive × -1"), score.sel(arm="corrupt")) < SCORE
+    distance = result.distance.sel(measure="log-mel")
+    compare = load_distance("log-mel").compare
+    for pair, seed in itertools.product(range(2), range(2)):
+        names = result.audio.values[pair, seed]
+        clips = np.stack([read_audio(study.path / name)[0] for name in names])
+        direct = compare(clips, np.broadcast_to(clips[1], clips.shape), tiny.sample_rate)
+        assert_close(distance.values[pair, seed], direct)
+        other = read_audio(study.path / result.audio.values[pair, 1 - seed, 1])[0]
+        apart = compare(clips[1:2], other[None], tiny.sample_rate)[0]
+        assert_close(result.seed_distance.values[0, pair, seed], apart)
+    assert (distance.sel(arm="corrupt") == 0).all()
+    assert (result.seed_distance > 10 * distance.sel(arm="tiny × -1e-06")).all()
+    again = run_steering(study, tiny, asked.model_copy(update={"name": "again"}), ways, pairs=pairs)
+    assert again.attrs["denoiser_rows"] == 0
+    xr.testing.assert_equal(again, result)
 
 
 def test_what_the_study_has_is_not_run_again(study: Study, tiny: AceStep15, vector: Vector) -> None:
