@@ -62,18 +62,30 @@ def area(curve: Curve, cutoff: float) -> float:
     path ends at the cutoff itself, on the line from the farthest point within it to the nearest one beyond; otherwise
     it ends where the method does.
     """
-    distance, change = curve.up_to(cutoff)
-    beyond = curve.distance > cutoff
-    if beyond.any() and len(distance):
-        last = int(np.argmax(distance))
-        nearest = int(np.argmin(np.where(beyond, curve.distance, np.inf)))
-        at_cutoff = np.interp(
-            cutoff,
-            [distance[last], curve.distance[nearest]],
-            [change[last], curve.change[nearest]],
-        )
-        distance, change = np.append(distance, cutoff), np.append(change, at_cutoff)
-    return float(trapezoid(change, distance))
+    return float(areas(curve.distance[None], curve.change[None], np.array([cutoff]))[0])
+
+
+def areas(
+    distance: Float[np.ndarray, "*#curves point"],
+    change: Float[np.ndarray, "*#curves point"],
+    cutoff: Float[np.ndarray, "*#curves"],
+) -> Float[np.ndarray, "*curves"]:
+    """Return the `area` of many curves at once; NaN where a distance is."""
+    distance, change = np.broadcast_arrays(distance, change)
+    within = distance <= cutoff[..., None]
+    # A point beyond the cutoff is put on the one before it within: a step of no length adds nothing.
+    kept = np.maximum.accumulate(np.where(within, np.arange(distance.shape[-1]), 0), axis=-1)
+    last = np.where(within, distance, -np.inf).argmax(axis=-1)
+    nearest = np.where(within, np.inf, distance).argmin(axis=-1)
+    path = [np.take_along_axis(values, kept, axis=-1) for values in (distance, change)]
+    (from_d, from_c), (to_d, to_c) = ((_at(distance, point), _at(change, point)) for point in (last, nearest))
+    rise = to_d - from_d
+    part = np.divide(cutoff - from_d, rise, out=np.zeros(rise.shape), where=rise > 0)
+    ends = within.any(axis=-1) & ~within.all(axis=-1)
+    end_d = np.where(ends, cutoff, path[0][..., -1])
+    end_c = np.where(ends, from_c + part * (to_c - from_c), path[1][..., -1])
+    found = trapezoid(np.append(path[1], end_c[..., None], -1), np.append(path[0], end_d[..., None], -1))
+    return np.where(np.isnan(distance).any(axis=-1), np.nan, found)
 
 
 def smoothness(curve: Curve, cutoff: float) -> float:
@@ -98,6 +110,10 @@ def quality(distance: Points, scores: Float[np.ndarray, "point score"], cutoff: 
     wanted = np.linspace(0, cutoff, QUALITY_POINTS)
     wanted = wanted[(wanted >= distance.min()) & (wanted <= distance.max())]
     return float(np.mean([np.interp(wanted, distance[order], column[order]) for column in scores.T]))
+
+
+def _at(values: Float[np.ndarray, "*curves point"], point: np.ndarray) -> Float[np.ndarray, "*curves"]:
+    return np.take_along_axis(values, point[..., None], axis=-1)[..., 0]
 
 
 def alignment(metrics: pd.DataFrame, judges: Iterable[str]) -> pd.DataFrame:
