@@ -1,0 +1,107 @@
+"""Dose-response curves of ways of steering: mean change of a score and mean distance by strength, in every replicate.
+
+All changes and distances are from one common zero point, the unsteered run of the same prompt and noise.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from analyses.evaluation.alignment import SIGNS
+from analyses.evaluation.replicates import Replicates
+from analyses.patching.impact import RESOLUTION
+from analyses.steering.effects import UNSTEERED, changes
+
+Key = tuple[str, str]
+"""Name of a way of steering, and sign."""
+
+
+@dataclass(frozen=True)
+class DoseCurve:
+    """Means by strength of one way and sign, from the unsteered run on; a change the sign's way is above 0.
+
+    `strength` is without its sign; `n` and `n_distance` are the numbers of pairs that all points rest on.
+    """
+
+    strength: Float[np.ndarray, " dose"]
+    change: Float[np.ndarray, "replicate dose scorer"]
+    distance: Float[np.ndarray, "replicate dose measure"]
+    n: Int[np.ndarray, " scorer"]
+    n_distance: Int[np.ndarray, " measure"]
+
+
+@dataclass(frozen=True)
+class TrialMeans:
+    """Means of every arm of a trial, in every replicate of its pairs, and the numbers of pairs they rest on."""
+
+    replicates: Replicates
+    change: xr.DataArray  # (replicate, arm, scorer)
+    distance: xr.DataArray  # (replicate, arm, measure)
+    n_change: xr.DataArray  # (arm, scorer)
+    n_distance: xr.DataArray  # (arm, measure)
+
+    def curve(self, way: str, sign: str) -> DoseCurve | None:
+        """Return the curve of a way of steering, or None if it has no strength of this sign."""
+        arms = arms_of(self.change, way, sign)
+        if len(arms) < 2:
+            return None
+        change, distance = self.change.sel(arm=arms), self.distance.sel(arm=arms)
+        return DoseCurve(
+            abs(change.strength.values),
+            SIGNS[sign] * change.values,
+            distance.values,
+            self.n_change.sel(arm=arms).min("arm").values,
+            self.n_distance.sel(arm=arms).min("arm").values,
+        )
+
+    def curves(self, ways: Iterable[str]) -> dict[Key, DoseCurve]:
+        """Return the curves of ways of steering by way and sign, without those that have no strengths."""
+        found = {(way, sign): self.curve(way, sign) for way in ways for sign in SIGNS}
+        return {key: curve for key, curve in found.items() if curve is not None}
+
+
+def trial_means(trial: xr.Dataset, replicates: Replicates, concept: str = "") -> TrialMeans:
+    """Return the mean changes of a concept's scores, by default the steered one's, and the mean distances.
+
+    Args:
+        trial: result of `run_steering`.
+        replicates: of its pairs.
+        concept: whose scores are taken.
+    """
+    change = score_changes(trial).sel(concept=concept or trial.attrs["concept"], drop=True)
+    distance = trial.distance.transpose("pair", "seed", "arm", "measure")
+
+    def mean(values: xr.DataArray) -> xr.DataArray:
+        dims = ("replicate", *values.dims[2:])
+        coords = {name: coord for name, coord in values.coords.items() if set(coord.dims) <= set(dims)}
+        return xr.DataArray(replicates.means(values.values), coords, dims)
+
+    n_change, n_distance = (known.notnull().any("seed").sum("pair") for known in (change, distance))
+    return TrialMeans(replicates, mean(change), mean(distance), n_change, n_distance)
+
+
+def score_changes(trial: xr.Dataset) -> xr.DataArray:
+    """Return the changes of all scores from the unsteered run, with dims pair, seed, arm, scorer and concept."""
+    resolution = trial.attrs.get("resolution", RESOLUTION["float32"])
+    change = changes(trial.score, trial.attrs["concept"], resolution)
+    return change.transpose("pair", "seed", "arm", "scorer", "concept")
+
+
+def ways_of(trial: xr.Dataset | xr.DataArray, role: str = "cell") -> list[str]:
+    """Return the names of the ways of steering with arms of a role, in the order of the trial."""
+    rows = trial["row"].values[trial["role"].values == role]
+    return list(dict.fromkeys(map(str, rows)))
+
+
+def arms_of(labelled: xr.Dataset | xr.DataArray, way: str, sign: str) -> list[str]:
+    """Return the unsteered run and the arms of a way with strengths of a sign, from the weakest to the strongest."""
+    strength = SIGNS[sign] * labelled["strength"].values
+    own = (
+        (labelled["row"].values == way) & np.isin(labelled["role"].values, ("cell", "null")) & (strength > 0)
+    )
+    places = np.flatnonzero(own)
+    places = places[np.argsort(strength[places], kind="stable")]
+    return [UNSTEERED, *map(str, labelled["arm"].values[places])]

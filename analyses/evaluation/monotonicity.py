@@ -1,0 +1,44 @@
+"""Monotonicity of a dose-response curve: how many steps of strength go the wrong way."""
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from scipy import stats
+
+from analyses.evaluation.alignment import SIGNS
+from analyses.evaluation.dose_curves import arms_of
+from analyses.evaluation.replicates import CONFIDENCE, Interval, Replicates
+
+
+def violations(
+    change: xr.DataArray, way: str, sign: str, tie: Float[np.ndarray, " scorer"], replicates: Replicates
+) -> Interval:
+    """Return the share of steps of strength that go the wrong way by more than a tie, over pairs and steps.
+
+    A step is from one strength to the next one, or from the unsteered run to the first, in a pair's mean over its
+    seeds. A way without effect has half of its steps wrong by noise alone, so that 0 is good and .5 is nothing.
+
+    Args:
+        change: changes of scores, with dims pair, seed, arm and scorer.
+        way: the way of steering.
+        sign: "positive" or "negative".
+        tie: a step of at most this much goes neither way.
+        replicates: of the pairs.
+
+    Returns:
+        By scorer, with the percentile interval over pairs; if no two pairs differ, with the exact interval of as many
+        independent pairs (Clopper and Pearson 1934). NaN for a way without strengths of the sign.
+    """
+    arms = arms_of(change, way, sign)
+    of_pair = SIGNS[sign] * change.sel(arm=arms).mean("seed").transpose("pair", "arm", "scorer").values
+    steps = np.diff(of_pair, axis=1)
+    wrong = np.where(np.isnan(steps), np.nan, steps < -tie)
+    n = (~np.isnan(steps)).any(axis=1).sum(axis=0)
+    found = replicates.interval(replicates.means(wrong), n, corrected=False)
+    low, high = (np.array(end) for end in (found.low, found.high))
+    for scorer in np.flatnonzero((low == high) & (n > 1)):
+        exact = stats.binomtest(round(found.value[scorer] * n[scorer]), int(n[scorer])).proportion_ci(
+            CONFIDENCE
+        )
+        low[scorer], high[scorer] = exact.low, exact.high
+    return Interval(found.value, low, high)

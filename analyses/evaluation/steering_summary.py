@@ -1,0 +1,112 @@
+"""The strict summary of a trial of ways of steering: every number with its interval, and none of a deaf judge.
+
+Intervals are of 95 %, by a paired bootstrap over whole pairs. How each number is computed and why:
+`docs/steering-benchmark.md`.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+from analyses.evaluation.alignment import SIGNS
+from analyses.evaluation.curve_summaries import curve_summaries
+from analyses.evaluation.dose_curves import TrialMeans, score_changes, trial_means
+from analyses.evaluation.noise_floor import change_sizes, seed_changes
+from analyses.evaluation.positive_control import positive_control
+from analyses.evaluation.replicates import CONFIDENCE, Replicates
+from analyses.evaluation.slopes import CONVERGED
+from analyses.evaluation.strength_selection import selected, selection_warnings
+from analyses.evaluation.tradeoff import tradeoff
+from analyses.statistics import CLUSTER_RESAMPLES
+
+OF_CONTROL = ("control", "control_lo", "control_hi", "control_share", "control_share_lo", "control_share_hi")
+
+
+def summarise(
+    trial: xr.Dataset,
+    selection: xr.Dataset | None = None,
+    fixed_distance: Mapping[str, float] | None = None,
+    resamples: int = CLUSTER_RESAMPLES,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Summarise what ways of steering do to their own concept, with intervals.
+
+    Args:
+        trial: result of `run_steering` with `distance` (measure, pair, seed, arm) from the unsteered run and, if clips
+            have one, `quality` (pair, seed, arm; see `tradeoff`). Arms are of the roles "run" (`clean`, `corrupt`),
+            "cell", "null" and "floor" (a way at a tiny strength).
+        selection: a trial of the same ways on other prompts, by which the strength of each way is chosen; without it,
+            the strength is chosen on the reported prompts.
+        fixed_distance: by measure, the distance at which ways are compared; by default the largest that all reach.
+        resamples: number of resamples of the pairs.
+        seed: seed of the resamples.
+
+    Returns:
+        The summaries, by way, sign, scorer, measure or arm. Those of a judge that is not `interpretable` are NaN, with
+        the `reason` (scorer). The attribute `warnings` has a sentence a line on what makes numbers look too good.
+    """
+    replicates = Replicates(trial.sizes["pair"], resamples, seed)
+    means = trial_means(trial, replicates)
+    of_arms = arm_summaries(trial, means)
+    chooser = of_arms
+    if selection is not None:
+        of_selection = trial_means(selection, Replicates(selection.sizes["pair"], resamples, seed))
+        chooser = arm_summaries(selection, of_selection)
+    curves = _with_slopes(curve_summaries(trial, means, fixed_distance))
+    floor = seed_changes(trial.score.sel(concept=trial.attrs["concept"], drop=True), replicates)
+    chosen = selected(trial, of_arms, chooser)
+    found = xr.merge([of_arms, curves, chosen, floor], join="exact", compat="override")
+    found = _of_interpretable(found)
+    warnings = selection_warnings(trial, selection, found.selected_by)
+    found.attrs = {
+        "concept": trial.attrs["concept"],
+        "confidence": CONFIDENCE,
+        "n_pairs": trial.sizes["pair"],
+        "n_seeds": trial.sizes["seed"],
+        "warnings": "\n".join(warnings),
+    }
+    return found
+
+
+def arm_summaries(trial: xr.Dataset, means: TrialMeans) -> xr.Dataset:
+    """Return the positive control, and of each arm effect, ratio to the real prompt, distance, floor and trade-off."""
+    replicates, n = means.replicates, means.n_change.values
+    score = trial.score.sel(concept=trial.attrs["concept"], drop=True)
+    sign = np.where(means.change.strength.values < 0, SIGNS["negative"], SIGNS["positive"])[:, None]
+    change = means.change.values
+    control = change[:, means.change["arm"].values.tolist().index("clean")][:, None]
+    ratio = sign * change / np.where(control > 0, control, np.nan)
+    variables = {
+        **replicates.interval(change, n).named("effect", "arm", "scorer"),
+        **replicates.interval(ratio, n).named("ratio", "arm", "scorer"),
+        **replicates.interval(means.distance.values, means.n_distance.values).named(
+            "distance", "arm", "measure"
+        ),
+        "n": (("arm", "scorer"), n),
+        "n_distance": (("arm", "measure"), means.n_distance.values),
+    }
+    labels = means.change.isel(replicate=0, drop=True).coords
+    found = xr.Dataset(variables, {**labels, "measure": trial.measure.values})
+    sizes = change_sizes(score_changes(trial).sel(concept=trial.attrs["concept"], drop=True), replicates)
+    return found.assign(
+        {**sizes, **tradeoff(means, trial.get("quality")), **positive_control(score, replicates)}
+    )
+
+
+def _with_slopes(curves: xr.Dataset) -> xr.Dataset:
+    """Add the slope to go by: the mixed model's where it converged, otherwise the bootstrap's."""
+    converged = curves.slope_status == CONVERGED
+    for end in ("", "_lo", "_hi"):
+        curves[f"slope{end}"] = curves[f"slope_mixed{end}"].where(converged, curves[f"slope_bootstrap{end}"])
+    return curves
+
+
+def _of_interpretable(found: xr.Dataset) -> xr.Dataset:
+    """Return the summaries with NaN in place of all numbers of judges that are not interpretable."""
+    hidden = [
+        name
+        for name, values in found.data_vars.items()
+        if "scorer" in values.dims and values.dtype.kind == "f" and name not in OF_CONTROL
+    ]
+    return found.assign({name: found[name].where(found.interpretable) for name in hidden})
