@@ -12,6 +12,10 @@ from cache.errors import UserError
 DISTANCES = {
     "log-mel": ("workbench.scorers.log_mel_distance", "LogMelDistance"),
     "mr-stft": ("workbench.scorers.stft_distance", "StftDistance"),
+    "harmony": ("workbench.scorers.harmony_distance", "HarmonyDistance"),
+    "self-similarity": ("workbench.scorers.self_similarity_distance", "SelfSimilarityDistance"),
+    "rhythm": ("workbench.scorers.rhythm_distance", "RhythmDistance"),
+    "melody": ("workbench.scorers.melody_distance", "MelodyDistance"),
 }
 
 

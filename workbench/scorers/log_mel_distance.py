@@ -1,6 +1,7 @@
 """The log-mel distance: how far apart the levels of two clips are, by time and frequency."""
 
 import numpy as np
+from jaxtyping import Float
 
 from workbench.scorers.clip_distance import ClipDistance, Samples
 from workbench.spectrogram import FLOOR_DB, mel_power
@@ -17,9 +18,14 @@ class LogMelDistance(ClipDistance):
     name = "log-mel"
     min_seconds = 0.1
 
-    def distance(self, mono: Samples, reference: Samples, sample_rate: int) -> float:
+    def features(self, mono: Samples, sample_rate: int) -> Float[np.ndarray, "mel frame"]:
+        """Return the power in mel bands."""
+        return mel_power(mono[None], sample_rate).astype(float)
+
+    def between(
+        self, ours: Float[np.ndarray, "mel frame"], reference: Float[np.ndarray, "mel frame"]
+    ) -> float:
         """Return the mean absolute difference in dB."""
-        powers = np.stack([mel_power(clip[None], sample_rate) for clip in (mono, reference)]).astype(float)
-        floor = powers.max() * 10 ** (FLOOR_DB / 10)
-        levels = 10 * np.log10(np.maximum(powers, floor))
+        floor = max(ours.max(), reference.max()) * 10 ** (FLOOR_DB / 10)
+        levels = [10 * np.log10(np.maximum(power, floor)) for power in (ours, reference)]
         return float(np.abs(levels[0] - levels[1]).mean())

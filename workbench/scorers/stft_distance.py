@@ -5,6 +5,8 @@ from jaxtyping import Float
 
 from workbench.scorers.clip_distance import ClipDistance, Samples
 
+Magnitudes = Float[np.ndarray, "bin frame"]
+
 RATE = 24_000
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 """Lengths of transform, hop and window in samples at `RATE`, as published."""
@@ -23,17 +25,21 @@ class StftDistance(ClipDistance):
     name = "mr-stft"
     min_seconds = 0.1
 
-    def distance(self, mono: Samples, reference: Samples, sample_rate: int) -> float:
+    def features(self, mono: Samples, sample_rate: int) -> list[Magnitudes]:
+        """Return the magnitudes of each resolution."""
+        scaled = [[round(size * sample_rate / RATE) for size in sizes] for sizes in RESOLUTIONS]
+        return [magnitudes(mono, *sizes) for sizes in scaled]
+
+    def between(self, ours: list[Magnitudes], reference: list[Magnitudes]) -> float:
         """Return the mean over the resolutions."""
-        terms = []
-        for sizes in RESOLUTIONS:
-            scaled = [round(size * sample_rate / RATE) for size in sizes]
-            ours, theirs = magnitudes(mono, *scaled), magnitudes(reference, *scaled)
-            terms.append(spectral_convergence(ours, theirs) + log_magnitude_difference(ours, theirs))
+        terms = [
+            spectral_convergence(one, other) + log_magnitude_difference(one, other)
+            for one, other in zip(ours, reference, strict=True)
+        ]
         return float(np.mean(terms))
 
 
-def magnitudes(mono: Samples, length: int, hop: int, window: int) -> Float[np.ndarray, "bin frame"]:
+def magnitudes(mono: Samples, length: int, hop: int, window: int) -> Magnitudes:
     """Return STFT magnitudes, at least the square root of `FLOOR`: frames centred, their ends mirrored."""
     import torch  # slow to import
 
@@ -48,15 +54,11 @@ def magnitudes(mono: Samples, length: int, hop: int, window: int) -> Float[np.nd
     return wave.abs().square().clamp(min=FLOOR).sqrt().numpy()
 
 
-def spectral_convergence(
-    ours: Float[np.ndarray, "bin frame"], reference: Float[np.ndarray, "bin frame"]
-) -> float:
+def spectral_convergence(ours: Magnitudes, reference: Magnitudes) -> float:
     """Return the Frobenius norm of the difference, relative to the reference's norm."""
     return float(np.linalg.norm(reference - ours) / np.linalg.norm(reference))
 
 
-def log_magnitude_difference(
-    ours: Float[np.ndarray, "bin frame"], reference: Float[np.ndarray, "bin frame"]
-) -> float:
+def log_magnitude_difference(ours: Magnitudes, reference: Magnitudes) -> float:
     """Return the mean absolute difference of the natural logarithms."""
     return float(np.abs(np.log(ours) - np.log(reference)).mean())
