@@ -7,7 +7,8 @@ import logging
 import os
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,8 @@ class ClapScorer(ABC):
         self._template = template
         self._device = torch.device(device)
         self._tokenizer = load_tokenizer(tokenizer)
-        try:
+        with complete(path):
             self._build(load_state_dict(path, self._device))
-        except KeyError as error:
-            raise UserError(
-                f"{path} is not a LAION-CLAP checkpoint with HTSAT: {error} is missing."
-            ) from error
 
     def check_texts(self, texts: Sequence[str]) -> None:
         """Raise UserError for an empty text."""
@@ -219,6 +216,15 @@ def load_state_dict(path: Path, device: torch.device) -> dict[str, torch.Tensor]
     # Present or not, depending on the version of transformers used in training; current networks do not have it.
     state.pop("text_branch.embeddings.position_ids", None)
     return state
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[None]:
+    """Raise UserError if a network that is built inside the block misses a tensor of the checkpoint."""
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(f"{path} is not a LAION-CLAP checkpoint with HTSAT: {error} is missing.") from error
 
 
 def _log_types() -> list[Any]:

@@ -33,8 +33,8 @@ class ClipDistance(ABC):
     version = 1
     """Part of the identity; it counts up when a formula changes."""
 
-    def __init__(self, device: str = "cpu") -> None:  # noqa: ARG002 - for those with a network
-        self.identity = self.identify()
+    def __init__(self, device: str = "cpu", **options: Any) -> None:  # noqa: ARG002 - for those with a network
+        self.identity = self.identify(**options)
         self._last: tuple[Any, Any] = None, None
 
     @classmethod

@@ -16,6 +16,7 @@ DISTANCES = {
     "self-similarity": ("workbench.scorers.self_similarity_distance", "SelfSimilarityDistance"),
     "rhythm": ("workbench.scorers.rhythm_distance", "RhythmDistance"),
     "melody": ("workbench.scorers.melody_distance", "MelodyDistance"),
+    "lpaps": ("workbench.scorers.lpaps", "LpapsDistance"),
 }
 
 

@@ -11,6 +11,12 @@ from tokenizers import pre_tokenizers
 from transformers import ClapConfig, ClapModel
 
 WORDS = 400
+TINY_HTSAT: dict[str, Any] = {
+    "hidden_size": 128,
+    "patch_embeds_hidden_size": 16,
+    "depths": [2, 1, 1, 1],
+    "num_attention_heads": [1, 1, 2, 2],
+}
 _AUDIO_NAMES = (
     ("audio_model.audio_encoder", "audio_branch"),
     ("batch_norm", "bn0"),
@@ -37,12 +43,7 @@ def tiny_state() -> dict[str, torch.Tensor]:
                 "intermediate_size": 32,
                 "max_position_embeddings": 80,
             },
-            audio_config={
-                "hidden_size": 128,
-                "patch_embeds_hidden_size": 16,
-                "depths": [2, 1, 1, 1],
-                "num_attention_heads": [1, 1, 2, 2],
-            },
+            audio_config=TINY_HTSAT,
         )
     )
     tensors = model.state_dict()
