@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from analyses.evaluation.alignment import SIGNS, areas
 from analyses.evaluation.dose_curves import DoseCurve, TrialMeans, arms_of, score_changes, ways_of
@@ -15,7 +15,7 @@ from analyses.evaluation.monotonicity import violations
 from analyses.evaluation.null_bands import band, nulls_of
 from analyses.evaluation.ranking import rank_interval
 from analyses.evaluation.replicates import Interval, Replicates, Values
-from analyses.evaluation.slopes import mixed_slope, ols_slope
+from analyses.evaluation.slopes import NO_SLOPE, mixed_slope, ols_slope
 
 BANDED = ("slope_bootstrap", "effect_at_distance", "area")
 """Statistics that null ways have, too."""
@@ -61,13 +61,17 @@ class Table:
 
 
 def curve_summaries(
-    trial: xr.Dataset, means: TrialMeans, fixed_distance: Mapping[str, float] | None = None
+    trial: xr.Dataset,
+    means: TrialMeans,
+    able: Bool[np.ndarray, " scorer"],
+    fixed_distance: Mapping[str, float] | None = None,
 ) -> xr.Dataset:
     """Summarise the curve of each way of steering and sign.
 
     Args:
         trial: the trial, with its own concept's scores.
         means: of the trial.
+        able: which judges are interpretable; no mixed model is fitted for the others.
         fixed_distance: by measure, the distance at which ways are compared; by default the largest that all reach.
 
     Returns:
@@ -83,11 +87,11 @@ def curve_summaries(
     distances = common_distances(curves, fixed)
     found: dict[str, dict[tuple[str, str], Statistic]] = defaultdict(dict)
     for (way, sign), curve in curves.items():
-        for name, statistic in statistics_of(curve, distances[sign], _control(means)).items():
+        for name, statistic in statistics_of(curve, distances[sign], control_of(means)).items():
             found[name][way, sign] = statistic
             interval = means.replicates.interval(statistic.values, statistic.n)
             table.fill_interval(name, way, sign, interval, *statistic.dims)
-        _fill_slopes(table, trial, way, sign)
+        _fill_slopes(table, trial, able, way, sign)
         _fill_bands(table, trial, means, way, sign, distances[sign])
     _fill_violations(table, trial, means.replicates)
     _fill_ranks(table, found["effect_at_distance"], means.replicates)
@@ -119,17 +123,23 @@ def statistics_of(
     }
 
 
-def _control(means: TrialMeans) -> Float[np.ndarray, "replicate scorer"]:
+def control_of(means: TrialMeans) -> Float[np.ndarray, "replicate scorer"]:
+    """Return the real prompts' difference in every replicate."""
     return means.change.sel(arm="clean").values
 
 
-def _fill_slopes(table: Table, trial: xr.Dataset, way: str, sign: str) -> None:
-    """Fill in the mixed model's slope, and the better of both: the mixed model's where it converged."""
+def _fill_slopes(
+    table: Table, trial: xr.Dataset, able: Bool[np.ndarray, " scorer"], way: str, sign: str
+) -> None:
+    """Fill in the mixed model's slope, for judges that are interpretable."""
     arms = arms_of(trial, way, sign)
     score = trial.score.sel(arm=arms, concept=trial.attrs["concept"])
     strength = np.abs(score.strength.values)
     score = SIGNS[sign] * score.transpose("scorer", "pair", "seed", "arm")
-    fits = [mixed_slope(strength, of_scorer.values) for of_scorer in score]
+    fits = [
+        mixed_slope(strength, of_scorer.values) if hears else NO_SLOPE
+        for of_scorer, hears in zip(score, able, strict=True)
+    ]
     value, error, low, high, status = (np.array(column) for column in zip(*fits, strict=True))
     table.fill_interval("slope_mixed", way, sign, Interval(value, low, high), "scorer")
     table.fill("slope_mixed_se", way, sign, error, "scorer")
@@ -142,7 +152,7 @@ def _fill_bands(
     """Fill in the random bands, from the null ways' curves."""
     first = 1 + means.replicates.weights.shape[1]
     nulls = [means.curve(null, sign) for null in nulls_of(trial, way)]
-    of_nulls = [statistics_of(curve, distance, _control(means)) for curve in nulls if curve is not None]
+    of_nulls = [statistics_of(curve, distance, control_of(means)) for curve in nulls if curve is not None]
     for name in BANDED:
         ends = band([statistics[name].values[first:] for statistics in of_nulls])
         if ends is not None:

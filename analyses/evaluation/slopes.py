@@ -1,10 +1,10 @@
 """Slopes of dose-response curves: by a linear mixed model, and by a bootstrap of whole pairs as a check."""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from analyses.evaluation.replicates import CONFIDENCE
@@ -15,7 +15,7 @@ NOT_CONVERGED = "not converged"
 TOO_FEW = "too few pairs or strengths"
 LEAST_PAIRS = 3
 LEAST_VARIANCE = 1e-6
-"""A component of the variance below this part of the scores' variance is estimated as none: the fit is singular."""
+"""A component of the variance below this, of scores of variance 1, is estimated as none: the fit is singular."""
 
 
 class MixedSlope(NamedTuple):
@@ -28,6 +28,9 @@ class MixedSlope(NamedTuple):
     status: str
 
 
+NO_SLOPE = MixedSlope(np.nan, np.nan, np.nan, np.nan, "")
+
+
 def mixed_slope(
     strength: Float[np.ndarray, " dose"],
     score: Float[np.ndarray, "pair seed dose"],
@@ -36,7 +39,8 @@ def mixed_slope(
     """Fit score = a + b strength by restricted maximum likelihood, with random a and b of each pair and a of each seed.
 
     The random slope is always kept: without it, pairs that respond differently would make the interval too narrow (Barr
-    et al. 2013). The variance of seeds within pairs is left out if it is estimated as none. The interval is that of
+    et al. 2013). The intercepts of seeds are left out if the fit does not converge with them: a slope does not
+    depend on them. The interval is that of
     Student's t with one degree of freedom fewer than pairs, which is exact in balanced designs with normal effects.
 
     Args:
@@ -50,13 +54,14 @@ def mixed_slope(
     """
     known = ~np.isnan(score)
     n = int(known.any(axis=(1, 2)).sum())
-    if n < LEAST_PAIRS or len(np.unique(strength)) < 2 or np.ptp(score[known]) == 0:
-        return MixedSlope(*(np.nan,) * 4, TOO_FEW if n < LEAST_PAIRS or len(strength) < 2 else SINGULAR)
-    found = MixedSlope(*(np.nan,) * 4, NOT_CONVERGED)
-    for with_seeds in (True, False) if (known.any(axis=2).sum(axis=1) > 1).any() else (False,):
-        found = _fitted(strength, score, known, n, with_seeds, confidence)
-        if found.status == CONVERGED:
-            break
+    if n < LEAST_PAIRS or len(np.unique(strength)) < 2:
+        return NO_SLOPE._replace(status=TOO_FEW)
+    if np.ptp(score[known]) == 0:
+        return NO_SLOPE._replace(status=SINGULAR)
+    several = bool((known.any(axis=2).sum(axis=1) > 1).any())
+    found = _fitted(strength, score, known, several, confidence)
+    if several and found.status != CONVERGED:
+        found = _fitted(strength, score, known, False, confidence)
     return found
 
 
@@ -71,38 +76,42 @@ def ols_slope(
 def _fitted(
     strength: Float[np.ndarray, " dose"],
     score: Float[np.ndarray, "pair seed dose"],
-    known: np.ndarray,
-    n: int,
+    known: Bool[np.ndarray, "pair seed dose"],
     with_seeds: bool,
     confidence: float,
 ) -> MixedSlope:
-    from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec  # slow to import
+    from statsmodels.regression.mixed_linear_model import MixedLM  # slow to import
 
     pair, seed, dose = np.nonzero(known)
-    unit = np.abs(strength).max()  # the optimiser wants variances of one size
-    spread = score[known].std()
-    fixed = np.column_stack([np.ones(len(dose)), strength[dose] / unit])
-    components = None
-    if with_seeds:
-        seeds = [seed[pair == one] for one in np.unique(pair)]
-        columns = [np.unique(own) for own in seeds]
-        matrices = [(own[:, None] == kinds).astype(float) for own, kinds in zip(seeds, columns, strict=True)]
-        components = VCSpec(["seed"], [[[str(kind) for kind in kinds] for kinds in columns]], [matrices])
+    # Of one size and uncorrelated, as the optimiser wants them: neither changes the slope.
+    unit, spread = np.abs(strength).max(), score[known].std()
+    line = np.column_stack([np.ones(len(dose)), (strength[dose] - strength.mean()) / unit])
+    components = _of_seeds(pair, seed) if with_seeds else None
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            fit = MixedLM(score[known] / spread, fixed, pair, exog_re=fixed, exog_vc=components).fit(
-                reml=True
-            )
-        except (np.linalg.LinAlgError, ValueError):  # no residual variance is left
-            return MixedSlope(*(np.nan,) * 4, SINGULAR)
-    variances = [*np.linalg.eigvalsh(fit.cov_re), *fit.vcomp]
-    boundary = any("boundary" in str(one.message) or "singular" in str(one.message) for one in said)
-    slope, error = (float(values[1]) * spread / unit for values in (fit.fe_params, fit.bse_fe))
+            model = MixedLM(score[known] / spread, line, pair, exog_re=line, exog_vc=components)
+            fit = model.fit(reml=True, method=["lbfgs"])
+            slope, error = (float(values[1]) * spread / unit for values in (fit.fe_params, fit.bse_fe))
+        except (np.linalg.LinAlgError, ValueError):  # nothing is left for the residual variance
+            return NO_SLOPE._replace(status=SINGULAR)
+    edge = any("boundary" in str(one.message) or "singular" in str(one.message) for one in said)
+    least = min([*np.linalg.eigvalsh(fit.cov_re), *fit.vcomp])
     status = CONVERGED
     if not fit.converged:
         status = NOT_CONVERGED
-    elif boundary or min(variances) < LEAST_VARIANCE or not np.isfinite(error):
+    elif edge or least < LEAST_VARIANCE or not np.isfinite(error):
         status = SINGULAR
+    n = int(known.any(axis=(1, 2)).sum())
     half = stats.t.ppf((1 + confidence) / 2, n - 1) * error
     return MixedSlope(slope, error, slope - half, slope + half, status)
+
+
+def _of_seeds(pair: Int[np.ndarray, " row"], seed: Int[np.ndarray, " row"]) -> Any:
+    """Return the design of a random intercept of each seed of a pair."""
+    from statsmodels.regression.mixed_linear_model import VCSpec  # slow to import
+
+    of_pairs = [seed[pair == one] for one in np.unique(pair)]
+    kinds = [np.unique(own) for own in of_pairs]
+    designs = [(own[:, None] == of_pair).astype(float) for own, of_pair in zip(of_pairs, kinds, strict=True)]
+    return VCSpec(["seed"], [[[str(kind) for kind in of_pair] for of_pair in kinds]], [designs])

@@ -53,7 +53,7 @@ def summarise(
     if selection is not None:
         of_selection = trial_means(selection, Replicates(selection.sizes["pair"], resamples, seed))
         chooser = arm_summaries(selection, of_selection)
-    curves = _with_slopes(curve_summaries(trial, means, fixed_distance))
+    curves = _with_slopes(curve_summaries(trial, means, of_arms.interpretable.values, fixed_distance))
     floor = seed_changes(trial.score.sel(concept=trial.attrs["concept"], drop=True), replicates)
     chosen = selected(trial, of_arms, chooser)
     found = xr.merge([of_arms, curves, chosen, floor], join="exact", compat="override")
