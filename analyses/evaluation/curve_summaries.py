@@ -9,7 +9,7 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from analyses.evaluation.alignment import SIGNS, areas
-from analyses.evaluation.dose_curves import DoseCurve, TrialMeans, arms_of, score_changes, ways_of
+from analyses.evaluation.dose_curves import DoseCurve, TrialMeans, arms_of, score_changes, signs_of, ways_of
 from analyses.evaluation.equal_distance import AtMeasure, common_distances, place_at, strength_at, value_at
 from analyses.evaluation.monotonicity import violations
 from analyses.evaluation.null_bands import band, nulls_of
@@ -35,7 +35,7 @@ class Table:
     def __init__(self, trial: xr.Dataset, ways: list[str]) -> None:
         self.coords = {
             "way": ways,
-            "sign": list(SIGNS),
+            "sign": signs_of(trial),
             "scorer": trial.scorer.values,
             "measure": trial.measure.values,
         }
@@ -87,7 +87,7 @@ def curve_summaries(
     distances = common_distances(curves, fixed)
     found: dict[str, dict[tuple[str, str], Statistic]] = defaultdict(dict)
     for (way, sign), curve in curves.items():
-        for name, statistic in statistics_of(curve, distances[sign], control_of(means)).items():
+        for name, statistic in statistics_of(curve, distances[sign], means.control).items():
             found[name][way, sign] = statistic
             interval = means.replicates.interval(statistic.values, statistic.n)
             table.fill_interval(name, way, sign, interval, *statistic.dims)
@@ -123,11 +123,6 @@ def statistics_of(
     }
 
 
-def control_of(means: TrialMeans) -> Float[np.ndarray, "replicate scorer"]:
-    """Return the real prompts' difference in every replicate."""
-    return means.change.sel(arm="clean").values
-
-
 def _fill_slopes(
     table: Table, trial: xr.Dataset, able: Bool[np.ndarray, " scorer"], way: str, sign: str
 ) -> None:
@@ -152,7 +147,7 @@ def _fill_bands(
     """Fill in the random bands, from the null ways' curves."""
     first = 1 + means.replicates.weights.shape[1]
     nulls = [means.curve(null, sign) for null in nulls_of(trial, way)]
-    of_nulls = [statistics_of(curve, distance, control_of(means)) for curve in nulls if curve is not None]
+    of_nulls = [statistics_of(curve, distance, means.control) for curve in nulls if curve is not None]
     for name in BANDED:
         ends = band([statistics[name].values[first:] for statistics in of_nulls])
         if ends is not None:
@@ -166,7 +161,7 @@ def _fill_violations(table: Table, trial: xr.Dataset, replicates: Replicates) ->
     whole = abs(change.sel(arm="clean")).mean(("pair", "seed"))
     tie = trial.attrs["resolution"] * whole.values
     for way in table.coords["way"]:
-        for sign in SIGNS:
+        for sign in table.coords["sign"]:
             if len(arms_of(change, way, sign)) > 1:
                 found = violations(change, way, sign, tie, replicates)
                 table.fill_interval("violations", way, sign, found, "scorer")
@@ -174,7 +169,7 @@ def _fill_violations(table: Table, trial: xr.Dataset, replicates: Replicates) ->
 
 def _fill_ranks(table: Table, effects: Mapping[tuple[str, str], Statistic], replicates: Replicates) -> None:
     """Fill in the rank of each way by its effect at equal distance, among those with strengths of the sign."""
-    for sign in SIGNS:
+    for sign in table.coords["sign"]:
         ways = [way for way, own in effects if own == sign]
         if not ways:
             continue

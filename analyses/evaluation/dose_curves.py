@@ -3,6 +3,7 @@
 All changes and distances are from one common zero point, the unsteered run of the same prompt and noise.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,7 +13,6 @@ from jaxtyping import Float, Int
 
 from analyses.evaluation.alignment import SIGNS
 from analyses.evaluation.replicates import Replicates
-from analyses.patching.impact import RESOLUTION
 from analyses.steering.effects import UNSTEERED, changes
 
 Key = tuple[str, str]
@@ -35,13 +35,27 @@ class DoseCurve:
 
 @dataclass(frozen=True)
 class TrialMeans:
-    """Means of every arm of a trial, in every replicate of its pairs, and the numbers of pairs they rest on."""
+    """Means of every arm of a trial, in every replicate of its pairs, and the numbers of pairs they rest on.
 
+    `towards` is the sign of what the real prompts do: -1 if those with the positive value are steered.
+    """
+
+    towards: int
     replicates: Replicates
     change: xr.DataArray  # (replicate, arm, scorer)
     distance: xr.DataArray  # (replicate, arm, measure)
     n_change: xr.DataArray  # (arm, scorer)
     n_distance: xr.DataArray  # (arm, measure)
+
+    @property
+    def control(self) -> Float[np.ndarray, "replicate scorer"]:
+        """The difference between the real prompts, positive minus negative."""
+        return self.towards * self.change.sel(arm="clean").values
+
+    @property
+    def signs(self) -> Int[np.ndarray, " arm"]:
+        """The sign of each arm's strength; of runs without one, that of what the real prompts do."""
+        return np.where(self.change.strength == 0, self.towards, np.sign(self.change.strength)).astype(int)
 
     def curve(self, way: str, sign: str) -> DoseCurve | None:
         """Return the curve of a way of steering, or None if it has no strength of this sign."""
@@ -80,13 +94,17 @@ def trial_means(trial: xr.Dataset, replicates: Replicates, concept: str = "") ->
         return xr.DataArray(replicates.means(values.values), coords, dims)
 
     n_change, n_distance = (known.notnull().any("seed").sum("pair") for known in (change, distance))
-    return TrialMeans(replicates, mean(change), mean(distance), n_change, n_distance)
+    return TrialMeans(towards(trial), replicates, mean(change), mean(distance), n_change, n_distance)
+
+
+def towards(trial: xr.Dataset) -> int:
+    """Return 1 if prompts with negative values are steered, whose real prompt has the positive one, or -1."""
+    return -1 if json.loads(trial.attrs["spec"])["steered"] == "positive" else 1
 
 
 def score_changes(trial: xr.Dataset) -> xr.DataArray:
     """Return the changes of all scores from the unsteered run, with dims pair, seed, arm, scorer and concept."""
-    resolution = trial.attrs.get("resolution", RESOLUTION["float32"])
-    change = changes(trial.score, trial.attrs["concept"], resolution)
+    change = changes(trial.score, trial.attrs["concept"], trial.attrs["resolution"])
     return change.transpose("pair", "seed", "arm", "scorer", "concept")
 
 
@@ -94,6 +112,12 @@ def ways_of(trial: xr.Dataset | xr.DataArray, role: str = "cell") -> list[str]:
     """Return the names of the ways of steering with arms of a role, in the order of the trial."""
     rows = trial["row"].values[trial["role"].values == role]
     return list(dict.fromkeys(map(str, rows)))
+
+
+def signs_of(trial: xr.Dataset | xr.DataArray) -> list[str]:
+    """Return the signs of the strengths of a trial's ways of steering."""
+    strength = trial["strength"].values[trial["role"].values == "cell"]
+    return [name for name, sign in SIGNS.items() if (sign * strength > 0).any()]
 
 
 def arms_of(labelled: xr.Dataset | xr.DataArray, way: str, sign: str) -> list[str]:

@@ -7,14 +7,13 @@ import xarray as xr
 from jaxtyping import Float
 
 from analyses.evaluation.alignment import SIGNS
-from analyses.evaluation.curve_summaries import control_of
 from analyses.evaluation.dose_curves import TrialMeans, trial_means, ways_of
 from analyses.evaluation.equal_distance import common_distances, place_at, value_at
 from analyses.evaluation.positive_control import positive_control
-from analyses.evaluation.replicates import Replicates
+from analyses.evaluation.replicates import Interval, Replicates
 
 
-def leakage(trials: Mapping[str, xr.Dataset], means: Mapping[str, TrialMeans]) -> xr.Dataset:
+def leakage(trials: Mapping[str, xr.Dataset], means: Mapping[str, TrialMeans], sign: str) -> xr.Dataset:
     """Compute the change of every concept's score when each is steered, as a part of its own real prompts' difference.
 
     Taken is the distance at which ways of steering are compared (`common_distances`). A concept other than the steered
@@ -24,19 +23,18 @@ def leakage(trials: Mapping[str, xr.Dataset], means: Mapping[str, TrialMeans]) -
     Args:
         trials: the trial of each concept, in which the others are judged, too.
         means: their means, from independent replicates.
+        sign: of the strengths.
 
     Returns:
-        By (concept, judged, way, sign, scorer, measure): `leakage`, `leakage_lo`, `leakage_hi`, from a bootstrap over
-        the pairs of both trials. NaN where the judge is not interpretable for the judged concept.
+        By (concept, judged, way, scorer, measure): `leakage`, `leakage_lo`, `leakage_hi`, from a bootstrap over the
+        pairs of both trials. NaN where the judge is not interpretable for the judged concept.
     """
     names = list(trials)
-    ways = list(dict.fromkeys(way for trial in trials.values() for way in ways_of(trial)))
     first = next(iter(trials.values()))
     coords = {
         "concept": names,
         "judged": names,
-        "way": ways,
-        "sign": list(SIGNS),
+        "way": list(dict.fromkeys(way for trial in trials.values() for way in ways_of(trial))),
         "scorer": first.scorer.values,
         "measure": first.measure.values,
     }
@@ -44,36 +42,35 @@ def leakage(trials: Mapping[str, xr.Dataset], means: Mapping[str, TrialMeans]) -
     ends = ("leakage", "leakage_lo", "leakage_hi")
     found = xr.Dataset({name: (tuple(coords), np.full(shape, np.nan)) for name in ends}, coords)
     for judged, trial in trials.items():
-        control = positive_control(trial.score.sel(concept=judged, drop=True), means[judged].replicates)
+        own = means[judged]
+        score = trial.score.sel(concept=judged, drop=True)
+        able = positive_control(score, own.replicates, own.towards).interpretable.values
         for concept in names:
-            if judged not in trials[concept].concept.values:
-                continue
-            of_ways = _of_trial(trials[concept], means[concept], judged, means[judged])
-            for (way, sign), interval in of_ways.items():
-                for name, values in zip(ends, interval, strict=True):
-                    hidden = np.where(control.interpretable.values[:, None], values, np.nan)
-                    found[name].loc[concept, judged, way, sign] = hidden
+            if judged in trials[concept].concept.values:
+                for way, interval in _of_trial(trials[concept], means[concept], judged, own, sign).items():
+                    for name, values in zip(ends, interval, strict=True):
+                        found[name].loc[concept, judged, way] = np.where(able[:, None], values, np.nan)
     return found
 
 
 def _of_trial(
-    trial: xr.Dataset, own: TrialMeans, judged: str, judged_own: TrialMeans
-) -> dict[tuple[str, str], tuple[np.ndarray, ...]]:
-    """Return the leakage of each way and sign of a trial to one concept, with its interval."""
+    trial: xr.Dataset, own: TrialMeans, judged: str, judged_own: TrialMeans, sign: str
+) -> dict[str, Interval]:
+    """Return the leakage of each way of a trial to one concept, with its interval."""
     curves = own.curves(ways_of(trial))
-    distances = common_distances(curves)
+    distance = common_distances(curves)[sign]
     of_judged = trial_means(trial, own.replicates, judged)
     control = _aligned(judged_own, own.replicates)
+    # Of another concept, + is not the sign's direction but more of its own value.
+    turned = 1 if judged == trial.attrs["concept"] else SIGNS[sign]
     found = {}
-    for (way, sign), curve in curves.items():
-        other = of_judged.curve(way, sign)
-        assert other is not None  # the same arms
-        # Of another concept, + is not the sign's direction but more of its own value.
-        change = other.change if judged == trial.attrs["concept"] else SIGNS[sign] * other.change
-        moved = value_at(change, place_at(curve.distance, distances[sign]))
-        part = moved / np.where(control > 0, control, np.nan)[..., None]
-        n = np.minimum(other.n[:, None], curve.n_distance)
-        found[way, sign] = tuple(own.replicates.interval(part, n, corrected=False))
+    for (way, of_way), other in of_judged.curves(ways_of(trial)).items():
+        if of_way == sign:
+            curve = curves[way, sign]
+            moved = turned * value_at(other.change, place_at(curve.distance, distance))
+            part = moved / np.where(control > 0, control, np.nan)[..., None]
+            n = np.minimum(other.n[:, None], curve.n_distance)
+            found[way] = own.replicates.interval(part, n, corrected=False)
     return found
 
 
@@ -82,7 +79,7 @@ def _aligned(means: TrialMeans, replicates: Replicates) -> Float[np.ndarray, "re
 
     The samples without a pair are those of the other trial: this one is whole there.
     """
-    control = control_of(means)
+    control = means.control
     if means.replicates is replicates:
         return control
     n, n_own = replicates.weights.shape[1], means.replicates.weights.shape[1]

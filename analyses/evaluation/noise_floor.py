@@ -22,6 +22,18 @@ def change_sizes(change: xr.DataArray, replicates: Replicates) -> xr.Dataset:
     return xr.Dataset(found.named("change_size", "arm", "scorer"))
 
 
+def seed_distances(apart: xr.DataArray, replicates: Replicates) -> xr.Dataset:
+    """Return the mean distance between unsteered clips of a prompt with other seeds, by measure, with its interval.
+
+    Args:
+        apart: distances with dims measure, pair and seed, NaN with one seed.
+        replicates: of the pairs.
+    """
+    values = apart.transpose("pair", "seed", "measure").values
+    n = (~np.isnan(values)).any(axis=1).sum(axis=0)
+    return xr.Dataset(replicates.interval(replicates.means(values), n).named("seed_distance", "measure"))
+
+
 def seed_changes(score: xr.DataArray, replicates: Replicates) -> xr.Dataset:
     """Return the mean difference, without sign, between two seeds' unsteered clips of a prompt; NaN with one seed.
 

@@ -21,7 +21,7 @@ TOO_OFTEN_WRONG = "not interpretable: the judge gets too few of the real prompts
 
 
 def positive_control(
-    score: xr.DataArray, replicates: Replicates, confidence: float = CONFIDENCE
+    score: xr.DataArray, replicates: Replicates, towards: int = 1, confidence: float = CONFIDENCE
 ) -> xr.Dataset:
     """Compare a judge's scores of the real positive prompts' clips with those of the real negative ones.
 
@@ -31,17 +31,17 @@ def positive_control(
     Args:
         score: scores of one concept, with dims pair, seed, arm and scorer; the arms include `clean` and `corrupt`.
         replicates: of the same pairs.
+        towards: 1 if `clean` is the positive prompt's run, -1 if it is the negative one's.
         confidence: confidence level.
 
     Returns:
-        By scorer: `control` (mean difference clean - corrupt), `control_lo`, `control_hi`, `control_share` (of the
+        By scorer: `control` (mean difference positive - negative), `control_lo`, `control_hi`, `control_share` (of the
         pairs, the part whose mean difference is above 0, ties counting half: the common-language effect of McGraw and
         Wong, 1992, for pairs), `control_share_lo`, `control_share_hi` (Wilson 1927), `control_n` (pairs),
         `interpretable`, and `reason`, why it is not, or "".
     """
-    difference = (score.sel(arm="clean", drop=True) - score.sel(arm="corrupt", drop=True)).transpose(
-        "pair", "seed", "scorer"
-    )
+    difference = towards * (score.sel(arm="clean", drop=True) - score.sel(arm="corrupt", drop=True))
+    difference = difference.transpose("pair", "seed", "scorer")
     of_pair = difference.mean("seed").values
     n = (~np.isnan(of_pair)).sum(axis=0)
     effect = replicates.interval(replicates.means(difference.values), n, confidence)

@@ -1,140 +1,91 @@
 """Ways of steering compared over concepts: the summaries of their trials, leakage, and a ranking over all."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import xarray as xr
 
 from analyses.evaluation.alignment import SIGNS
-from analyses.evaluation.curve_summaries import control_of, statistics_of
-from analyses.evaluation.dose_curves import TrialMeans, trial_means, ways_of
-from analyses.evaluation.equal_distance import common_distances
+from analyses.evaluation.dose_curves import TrialMeans, signs_of, trial_means
 from analyses.evaluation.leakage import leakage
-from analyses.evaluation.ranking import rank_interval
-from analyses.evaluation.replicates import Replicates, Values
+from analyses.evaluation.overall_ranking import overall_ranking
+from analyses.evaluation.replicates import CONFIDENCE, Replicates
 from analyses.evaluation.steering_summary import summarise
 from analyses.statistics import CLUSTER_RESAMPLES
 
 
 def compare(
-    trials: Mapping[str, xr.Dataset],
-    selections: Mapping[str, xr.Dataset] | None = None,
+    trials: Mapping[str, Sequence[xr.Dataset]],
+    selections: Mapping[str, Sequence[xr.Dataset]] | None = None,
     resamples: int = CLUSTER_RESAMPLES,
     seed: int = 0,
 ) -> xr.Dataset:
     """Summarise the trials of several concepts, with the leakage between them and a ranking over all.
 
     Args:
-        trials: a trial of each concept, with the same judges and distances, and the other concepts judged, too (see
-            `summarise`).
-        selections: by concept, the trials that choose the strengths.
+        trials: of each concept a trial with strengths of both signs, or one of each sign; with the same judges and
+            distances, and the other concepts judged, too (see `summarise`).
+        selections: trials that choose the strengths of `trials`, in the same places.
         resamples: number of resamples of each trial's pairs.
         seed: seed of the resamples.
 
     Returns:
-        The summaries with the dim `concept`; `leakage` (see there); and by (way, sign, scorer, measure) `overall`, the
-        mean over interpretable concepts of the ratio to the real prompt at equal distance, `overall_rank`, both with
-        intervals, `overall_first`, the share of resamples in which the way is first, and `overall_n`, the number of
-        concepts (scorer).
+        The summaries with the dims `concept` and `sign`, those of `leakage`, and those of `overall_ranking`. The
+        attribute `warnings` has a sentence a line on what makes numbers look too good.
     """
-    chosen = selections or {}
-    summaries = [
-        summarise(trial, chosen.get(concept), resamples=resamples, seed=seed)
-        for concept, trial in trials.items()
-    ]
-    means = {  # other draws for each: they have no pairs in common
-        concept: trial_means(trial, Replicates(trial.sizes["pair"], resamples, seed + 1 + number))
-        for number, (concept, trial) in enumerate(trials.items())
+    summaries: dict[str, dict[str, xr.Dataset]] = {sign: {} for sign in SIGNS}
+    of_sign: dict[str, dict[str, xr.Dataset]] = {sign: {} for sign in SIGNS}
+    means: dict[str, dict[str, TrialMeans]] = {sign: {} for sign in SIGNS}
+    warnings = []
+    for number, (concept, of_concept) in enumerate(trials.items()):
+        choosing = selections[concept] if selections else [None] * len(of_concept)
+        for trial, selection in zip(of_concept, choosing, strict=True):
+            summary = summarise(trial, selection, resamples=resamples, seed=seed)
+            warnings += [f"{concept}: {line}" for line in summary.attrs["warnings"].splitlines()]
+            # Other draws for each concept: their pairs have nothing in common.
+            own = trial_means(trial, Replicates(trial.sizes["pair"], resamples, seed + 1 + number))
+            for sign in signs_of(trial):
+                summaries[sign][concept] = summary.sel(sign=sign, drop=True)
+                of_sign[sign][concept], means[sign][concept] = trial, own
+    found = {
+        sign: _of_sign(of_concepts, of_sign[sign], means[sign], sign)
+        for sign, of_concepts in summaries.items()
+        if of_concepts
     }
-    found = _side_by_side(list(trials), summaries)
+    result = _side_by_side("sign", found)
+    result.attrs = {"confidence": CONFIDENCE, "warnings": "\n".join(dict.fromkeys(warnings))}
+    return result
+
+
+def _of_sign(
+    summaries: Mapping[str, xr.Dataset],
+    trials: Mapping[str, xr.Dataset],
+    means: Mapping[str, TrialMeans],
+    sign: str,
+) -> xr.Dataset:
+    """Return the summaries of one sign along `concept`, with the leakage and the ranking."""
+    found = _side_by_side("concept", summaries)
     able = found.interpretable.transpose("concept", "scorer").values
-    overall = _overall(trials, means, able).reindex(way=found.way)
-    return found.merge(leakage(trials, means), join="exact").merge(overall, join="exact")
+    ranking = overall_ranking(trials, means, able, sign).reindex(way=found.way)
+    return found.merge(leakage(trials, means, sign), join="exact").merge(ranking, join="exact")
 
 
-def _side_by_side(concepts: list[str], summaries: list[xr.Dataset]) -> xr.Dataset:
-    """Return the summaries along `concept`; ways and arms that a concept lacks are NaN or "" there."""
+def _side_by_side(dim: str, summaries: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Return summaries along a new dim; what one of them lacks is NaN or "" there."""
     labels: dict[str, dict[str, object]] = {name: {} for name in ("row", "strength", "role", "null_of")}
-    for summary in summaries:
+    for summary in summaries.values():
         for name, known in labels.items():
             known |= dict(zip(summary["arm"].values.tolist(), summary[name].values.tolist(), strict=True))
     arms = list(labels["row"])
-    ways = list(dict.fromkeys(way for summary in summaries for way in summary.way.values.tolist()))
     of_arms = {name: ("arm", [known[arm] for arm in arms]) for name, known in labels.items()}
-    texts = [name for name, values in summaries[0].data_vars.items() if values.dtype == object]
-    whole = [one.reindex(arm=arms, way=ways).assign_coords(of_arms) for one in summaries]
-    whole = [one.assign({name: one[name].fillna("") for name in texts}) for one in whole]
-    found = xr.concat(
-        whole, xr.Variable("concept", concepts), coords="minimal", compat="override", join="exact"
-    )
-    warnings = [
-        f"{concept}: {line}"
-        for concept, one in zip(concepts, summaries, strict=True)
-        for line in one.attrs["warnings"].splitlines()
-    ]
-    found.attrs = {"confidence": summaries[0].attrs["confidence"], "warnings": "\n".join(warnings)}
-    return found
-
-
-def _overall(
-    trials: Mapping[str, xr.Dataset], means: Mapping[str, TrialMeans], able: np.ndarray
-) -> xr.Dataset:
-    """Return the mean ratio at equal distance over concepts, and ranks by it, of ways that all concepts have."""
-    first = next(iter(trials.values()))
-    ways = [way for way in ways_of(first) if all(way in ways_of(trial) for trial in trials.values())]
-    coords = {
-        "way": ways,
-        "sign": list(SIGNS),
-        "scorer": first.scorer.values,
-        "measure": first.measure.values,
-    }
-    shape = [len(labels) for labels in coords.values()]
-    names = [name + end for name in ("overall", "overall_rank") for end in ("", "_lo", "_hi")]
-    found = xr.Dataset(
-        {name: (tuple(coords), np.full(shape, np.nan)) for name in [*names, "overall_first"]}, coords
-    )
-    found["overall_n"] = "scorer", able.sum(axis=0)
-    least = min(trial.sizes["pair"] for trial in trials.values())
-    for sign in SIGNS:
-        ratios = [
-            _ratios(trial, own, ways, sign, able[number])
-            for number, (trial, own) in enumerate(zip(trials.values(), means.values(), strict=True))
-        ]
-        known = [ratio for ratio in ratios if ratio is not None]
-        if not ways or len(known) < len(ratios):
-            continue
-        values = _mean_over_concepts(known)
-        replicates = Replicates(1, len(values) - 2)  # their rows: the sample, none without a pair, resamples
-        interval = replicates.interval(values, least, corrected=False)
-        rank, best = rank_interval(values, least, replicates)
-        for name, of_name in zip([*names, "overall_first"], (*interval, *rank, best), strict=True):
-            found[name].loc[:, sign] = of_name
-    return found
-
-
-def _ratios(
-    trial: xr.Dataset, means: TrialMeans, ways: list[str], sign: str, able: np.ndarray
-) -> Values | None:
-    """Return ratios at equal distance (replicate, way, scorer, measure) of the sample and the resamples."""
-    curves = means.curves(ways)
-    if any((way, sign) not in curves for way in ways):
-        return None
-    distance = common_distances(means.curves(ways_of(trial)))[sign]
-    of_ways = [
-        statistics_of(curves[way, sign], distance, control_of(means))["ratio_at_distance"].values
-        for way in ways
-    ]
-    n = means.replicates.weights.shape[1]
-    stacked = np.where(able[:, None], np.stack(of_ways, axis=1), np.nan)
-    return np.concatenate([stacked[:1], stacked[:1], stacked[1 + n :]])
-
-
-def _mean_over_concepts(ratios: list[Values]) -> Values:
-    """Return the mean over concepts whose judge is interpretable; NaN without any."""
-    stacked = np.stack(ratios)
-    able = ~np.isnan(stacked[:, 0]).all(axis=1)  # (concept, scorer, measure)
-    weight = able[:, None, None].astype(float)
-    total = np.where(weight > 0, stacked, 0).sum(axis=0)
-    return np.divide(
-        total, weight.sum(axis=0), out=np.full(total.shape, np.nan), where=weight.sum(axis=0) > 0
-    )
+    indexes = {"arm": arms}
+    for name in {"way", "concept", "judged"} & {*next(iter(summaries.values())).dims}:
+        of_all = [summary[name].values.tolist() for summary in summaries.values()]
+        indexes[str(name)] = list(dict.fromkeys(itertools.chain(*of_all)))
+    whole = []
+    for summary in summaries.values():
+        texts = [name for name, values in summary.data_vars.items() if values.dtype == object]
+        filled = summary.reindex(indexes).assign_coords(of_arms)
+        whole.append(filled.assign({name: filled[name].fillna("") for name in texts}))
+    along = xr.Variable(dim, list(summaries))
+    return xr.concat(whole, along, coords="minimal", compat="override", join="exact", data_vars="all")

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from analyses.evaluation.alignment import SIGNS
 from analyses.evaluation.curve_summaries import curve_summaries
 from analyses.evaluation.dose_curves import TrialMeans, score_changes, trial_means
-from analyses.evaluation.noise_floor import change_sizes, seed_changes
+from analyses.evaluation.noise_floor import change_sizes, seed_changes, seed_distances
 from analyses.evaluation.positive_control import positive_control
 from analyses.evaluation.replicates import CONFIDENCE, Replicates
 from analyses.evaluation.slopes import CONVERGED
@@ -33,9 +32,8 @@ def summarise(
     """Summarise what ways of steering do to their own concept, with intervals.
 
     Args:
-        trial: result of `run_steering` with `distance` (measure, pair, seed, arm) from the unsteered run and, if clips
-            have one, `quality` (pair, seed, arm; see `tradeoff`). Arms are of the roles "run" (`clean`, `corrupt`),
-            "cell", "null" and "floor" (a way at a tiny strength).
+        trial: result of `run_steering` with distances and, if clips have one, `quality` (pair, seed, arm; see
+            `tradeoff`).
         selection: a trial of the same ways on other prompts, by which the strength of each way is chosen; without it,
             the strength is chosen on the reported prompts.
         fixed_distance: by measure, the distance at which ways are compared; by default the largest that all reach.
@@ -43,8 +41,9 @@ def summarise(
         seed: seed of the resamples.
 
     Returns:
-        The summaries, by way, sign, scorer, measure or arm. Those of a judge that is not `interpretable` are NaN, with
-        the `reason` (scorer). The attribute `warnings` has a sentence a line on what makes numbers look too good.
+        The summaries, by way, sign (of the trial's strengths), scorer, measure or arm. Those of a judge that is not
+        `interpretable` are NaN, with the `reason` (scorer). The attribute `warnings` has a sentence a line on what
+        makes numbers look too good.
     """
     replicates = Replicates(trial.sizes["pair"], resamples, seed)
     means = trial_means(trial, replicates)
@@ -54,16 +53,15 @@ def summarise(
         of_selection = trial_means(selection, Replicates(selection.sizes["pair"], resamples, seed))
         chooser = arm_summaries(selection, of_selection)
     curves = _with_slopes(curve_summaries(trial, means, of_arms.interpretable.values, fixed_distance))
-    floor = seed_changes(trial.score.sel(concept=trial.attrs["concept"], drop=True), replicates)
+    score = trial.score.sel(concept=trial.attrs["concept"], drop=True)
+    floor = [seed_changes(score, replicates), seed_distances(trial.seed_distance, replicates)]
     chosen = selected(trial, of_arms, chooser)
-    found = xr.merge([of_arms, curves, chosen, floor], join="exact", compat="override")
-    found = _of_interpretable(found)
+    found = xr.merge([of_arms, curves, chosen, *floor], join="exact", compat="override")
+    found = _of_interpretable(found).assign(n_pairs=trial.sizes["pair"], n_seeds=trial.sizes["seed"])
     warnings = selection_warnings(trial, selection, found.selected_by)
     found.attrs = {
         "concept": trial.attrs["concept"],
         "confidence": CONFIDENCE,
-        "n_pairs": trial.sizes["pair"],
-        "n_seeds": trial.sizes["seed"],
         "warnings": "\n".join(warnings),
     }
     return found
@@ -73,10 +71,8 @@ def arm_summaries(trial: xr.Dataset, means: TrialMeans) -> xr.Dataset:
     """Return the positive control, and of each arm effect, ratio to the real prompt, distance, floor and trade-off."""
     replicates, n = means.replicates, means.n_change.values
     score = trial.score.sel(concept=trial.attrs["concept"], drop=True)
-    sign = np.where(means.change.strength.values < 0, SIGNS["negative"], SIGNS["positive"])[:, None]
-    change = means.change.values
-    control = change[:, means.change["arm"].values.tolist().index("clean")][:, None]
-    ratio = sign * change / np.where(control > 0, control, np.nan)
+    change, control = means.change.values, means.control[:, None]
+    ratio = means.signs[:, None] * change / np.where(control > 0, control, np.nan)
     variables = {
         **replicates.interval(change, n).named("effect", "arm", "scorer"),
         **replicates.interval(ratio, n).named("ratio", "arm", "scorer"),
@@ -90,7 +86,11 @@ def arm_summaries(trial: xr.Dataset, means: TrialMeans) -> xr.Dataset:
     found = xr.Dataset(variables, {**labels, "measure": trial.measure.values})
     sizes = change_sizes(score_changes(trial).sel(concept=trial.attrs["concept"], drop=True), replicates)
     return found.assign(
-        {**sizes, **tradeoff(means, trial.get("quality")), **positive_control(score, replicates)}
+        {
+            **sizes,
+            **tradeoff(means, trial.get("quality")),
+            **positive_control(score, replicates, means.towards),
+        }
     )
 
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from analyses.evaluation.alignment import SIGNS
-from analyses.evaluation.dose_curves import arms_of, ways_of
+from analyses.evaluation.dose_curves import arms_of, signs_of, ways_of
 
 SAME_PROMPTS = (
     "The strengths were chosen on the prompts that report them: their scores are too high. "
@@ -28,7 +27,7 @@ def selected(trial: xr.Dataset, of_arms: xr.Dataset, chooser: xr.Dataset) -> xr.
     """Report each way of steering at the strength that a trial on other prompts chooses.
 
     Chosen is the arm with the largest harmonic mean of on-target, preservation and quality, on average over the judges
-    of `selecting_judges`.
+    of `selecting_judges`. Which judges are interpretable is known from the trial that reports, which has more pairs.
 
     Args:
         trial: the trial that reports.
@@ -41,15 +40,16 @@ def selected(trial: xr.Dataset, of_arms: xr.Dataset, chooser: xr.Dataset) -> xr.
         chose, separated by commas.
     """
     ways, scorers, measures = ways_of(trial), trial.scorer.values.tolist(), trial.measure.values.tolist()
-    judges = {scorer: selecting_judges(scorer, chooser.interpretable) for scorer in scorers}
-    shape = (len(ways), len(SIGNS), len(scorers), len(measures))
+    judges = {scorer: selecting_judges(scorer, of_arms.interpretable) for scorer in scorers}
+    signs = signs_of(trial)
+    shape = (len(ways), len(signs), len(scorers), len(measures))
     arm = np.full(shape, "", dtype=object)
     for w, way in enumerate(ways):
-        for s, sign in enumerate(SIGNS):
+        for s, sign in enumerate(signs):
             for c, scorer in enumerate(scorers):
                 arm[w, s, c] = _best(chooser, arms_of(trial, way, sign)[1:], judges[scorer], measures)
     dims = ("way", "sign", "scorer", "measure")
-    coords = {"way": ways, "sign": list(SIGNS), "scorer": scorers, "measure": measures}
+    coords = {"way": ways, "sign": signs, "scorer": scorers, "measure": measures}
     chosen = xr.DataArray(arm, coords, dims)
     found = xr.Dataset({"selected_arm": chosen, "selected_strength": _at(trial.strength, chosen)})
     for name in REPORTED:

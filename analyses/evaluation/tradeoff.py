@@ -8,7 +8,6 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from analyses.evaluation.alignment import SIGNS
 from analyses.evaluation.dose_curves import TrialMeans
 from analyses.evaluation.replicates import Values
 from analyses.steering.effects import UNSTEERED
@@ -33,8 +32,7 @@ def tradeoff(means: TrialMeans, quality: xr.DataArray | None = None) -> xr.Datas
     arms = means.change["arm"].values.tolist()
     change, distance = means.change.values, means.distance.values
     real, unsteered = arms.index("clean"), arms.index(UNSTEERED)
-    sign = np.where(means.change.strength.values < 0, SIGNS["negative"], SIGNS["positive"])
-    on_target = _part(sign[:, None] * change, change[:, [real]])
+    on_target = _part(means.signs[:, None] * change, means.control[:, None])
     preservation = 1 - _part(distance, distance[:, [real]])
     n_change, n_distance = means.n_change.values, means.n_distance.values
     n_both = np.minimum(n_change[:, :, None], n_distance[:, None])

@@ -1,5 +1,6 @@
 """A trial of ways of steering with simulated scores and distances, as `run_steering` returns it."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -49,6 +50,7 @@ def simulated_trial(
         {
             "score": (("concept", "pair", "seed", "arm", "scorer"), np.stack([score, other])),
             "distance": (("measure", "pair", "seed", "arm"), np.stack([distance, 3 * distance**2])),
+            "seed_distance": (("measure", "pair", "seed"), np.ones((2, pairs, seeds))),
             "clean_prompt": ("pair", [f"{prompts} {number}, happy" for number in range(pairs)]),
             "corrupt_prompt": ("pair", [f"{prompts} {number}, sad" for number in range(pairs)]),
         },
@@ -64,5 +66,5 @@ def simulated_trial(
             "scorer": list(judges),
             "measure": ["mel", "stft"],
         },
-        {"concept": CONCEPTS[0], "resolution": 1e-4},
+        {"concept": CONCEPTS[0], "resolution": 1e-4, "spec": json.dumps({"steered": "negative"})},
     )
