@@ -4,7 +4,7 @@ import base64
 import html
 import io
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import soundfile
@@ -70,6 +70,15 @@ def audio_html(audio: Float[np.ndarray, "channel sample"], sample_rate: int, tit
         f'<figure style="margin: 0.5em 0"><figcaption>{html.escape(title)}</figcaption>'
         f'<audio controls src="data:audio/flac;base64,{data}"></audio></figure>'
     )
+
+
+def check_clips(audio: Any) -> None:
+    """Raise UserError unless audio has the three dimensions of clips: clip, channel and sample."""
+    if np.ndim(audio) != 3:
+        raise UserError(
+            "Audio must have three dimensions, clip, channel and sample; it has "
+            f"{np.ndim(audio)}. One mono clip is samples[None, None]."
+        )
 
 
 def unscorable(audio: Float[np.ndarray, "channel sample"]) -> str:

@@ -16,6 +16,7 @@ from workbench.provenance import content_hash
 SCORERS = {
     "embedded": ("workbench.scorers.embedded", "EmbeddedScorer"),
     "musicnn": ("workbench.scorers.musicnn", "MusicnnScorer"),
+    "descriptors": ("workbench.scorers.descriptor_scorer", "DescriptorScorer"),
     "clap": ("workbench.scorers.clap_transformers", "TransformersClapScorer"),
     "clap-laion": ("workbench.scorers.clap_laion", "LaionClapScorer"),
 }
@@ -85,7 +86,7 @@ def score_key(name: str, identity: str, text: str) -> str:
 
 
 def load_scorer(name: str, device: str = "cpu", **options: Any) -> Scorer:
-    """Load the scorer `name`: "embedded", "musicnn", "clap" (with transformers) or "clap-laion".
+    """Load the scorer `name`: "embedded", "musicnn", "descriptors", "clap" (with transformers) or "clap-laion".
 
     `device` is a torch device, for scorers with a network; `options` are passed to the scorer's constructor.
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from cache.errors import UserError
 from cache.wording import quoted
-from workbench.audio import unscorable
+from workbench.audio import check_clips, unscorable
 from workbench.provenance import content_hash, file_hash
 from workbench.scorers.windows import cut_windows, mono_48k, quantise
 
@@ -95,8 +95,10 @@ class ClapScorer(ABC):
     ) -> Float[np.ndarray, "clip text"]:
         """Return the cosine similarity of clips of audio, in [-1, 1] at `sample_rate` Hz, with texts.
 
-        A clip that cannot be scored gets NaN and an error in the log.
+        A clip that cannot be scored gets NaN and an error in the log. Raises UserError if audio does not have three
+        dimensions.
         """
+        check_clips(audio)
         clips, embedded_texts = self.embed_audio(audio, sample_rate), self.embed_texts(texts)
         # No matrix product: BLAS rounds differently for different numbers of clips.
         return (clips[:, None] * embedded_texts).sum(axis=-1)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from cache.errors import UserError
 from cache.wording import quoted
+from workbench.audio import check_clips
 from workbench.provenance import file_hash
 
 _LOG = logging.getLogger(__name__)
@@ -166,8 +167,9 @@ class EmbeddedScorer:
         other clips of the call.
 
         Raises:
-            UserError: if a text is not a concept value.
+            UserError: if a text is not a concept value, or the audio does not have three dimensions.
         """
+        check_clips(audio)
         self.check_texts(texts)
         scores = np.full((len(audio), len(texts)), np.nan)
         for row, clip in enumerate(audio):

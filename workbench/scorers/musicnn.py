@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cache.errors import UserError
 from cache.wording import quoted
-from workbench.audio import unscorable
+from workbench.audio import check_clips, unscorable
 from workbench.provenance import file_hash
 from workbench.scorers.musicnn_network import FRAMES, MusicnnNetwork
 from workbench.tensor_files import load_tensors
@@ -29,6 +29,12 @@ LARGEST_SAMPLE = 10.0
 _FFT, _HOP = 512, 256
 _ABSENT = "without "
 _PRESENT = "with "
+# Tags of what music may have; music is not "with slow".
+_THINGS = (
+    *("guitar", "strings", "drums", "piano", "beat", "beats", "violin", "synth", "harpsichord", "flute", "sitar", "harp"),
+    *("cello", "vocal", "vocals", "female vocal", "male vocal", "singing", "voice", "female voice", "male voice"),
+    "choir",
+)
 
 _log = logging.getLogger(__name__)
 
@@ -82,8 +88,9 @@ class MusicnnScorer:
         log.
 
         Raises:
-            UserError: if no tag stands for a text.
+            UserError: if no tag stands for a text, or the audio does not have three dimensions.
         """
+        check_clips(audio)
         self.check_texts(texts)
         places = [self.tags.index(_tag(text)) for text in texts]
         absent = np.array([text not in self.tags and text.startswith(_ABSENT) for text in texts])
@@ -137,5 +144,6 @@ class MusicnnScorer:
 
 
 def _tag(text: str) -> str:
-    """Return the tag that stands for a text, "drums" for "with drums" and "without drums"."""
-    return text.removeprefix(_PRESENT).removeprefix(_ABSENT)
+    """Return the tag that stands for a text: "drums" for "with drums" and "without drums", a tag for itself."""
+    thing = text.removeprefix(_ABSENT if text.startswith(_ABSENT) else _PRESENT)
+    return thing if thing in _THINGS else text

@@ -111,7 +111,7 @@ def test_the_shortest_clip_is_one_window(scorer: MusicnnScorer) -> None:
 def test_other_texts_and_missing_or_damaged_weights_are_refused(
     scorer: MusicnnScorer, tmp_path: Path
 ) -> None:
-    for text in ("trumpet", "without a tag", ""):
+    for text in ("trumpet", "without a tag", "with without drums", "without with drums", "with slow", ""):
         with pytest.raises(UserError, match=r"not one of its tags.*violin"):
             scorer.check_texts(["violin", text])
     with pytest.raises(UserError, match="weights of the musicnn scorer are missing"):
