@@ -34,8 +34,8 @@ class Unit:
     """Runs that are generated and scored in one place.
 
     The runs of each of `batches`, which have readable names, are generated together, unless the store has all of them.
-    Then the `judges` (identities by name) score all `runs` in the store for each of the `texts`, and the `distances`
-    (identities by name) of all runs from the `reference` are measured, which is one of them.
+    Then the `judges` (identities by name) score all `runs` in the store for their `texts` (by judge), and the
+    `distances` (identities by name) of all runs from the `reference` are measured, which is one of them.
     """
 
     store: RunStore
@@ -43,7 +43,7 @@ class Unit:
     batches: tuple[tuple[tuple[str, Run], ...], ...]
     runs: tuple[Run, ...]
     judges: Mapping[str, str]
-    texts: tuple[str, ...]
+    texts: Mapping[str, tuple[str, ...]]
     distances: Mapping[str, str] = field(default_factory=dict)
     reference: Run | None = None
 
@@ -79,7 +79,7 @@ class Worker:
         rows = sum(self._generate(unit, batch) for batch in unit.batches)
         for name, identity in unit.judges.items():
             scorer = _loaded("scorer", self._judges, load_scorer, name, identity, unit.model.device)
-            judge(unit.store, unit.runs, scorer, unit.texts)
+            judge(unit.store, unit.runs, scorer, unit.texts[name])
         for name, identity in unit.distances.items():
             distance = _loaded("distance", self._distances, load_distance, name, identity, unit.model.device)
             assert unit.reference is not None, "distances are from a reference"

@@ -116,6 +116,32 @@ def cluster_bootstrap(
     return ClusterBootstrap(value, np.where(same, value, low), np.where(same, value, high), resampled)
 
 
+def cluster_interval(
+    samples: tuple[Float[np.ndarray, "cluster cell"], ...],
+    statistic: Callable[..., np.ndarray],
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Compute one number, `statistic(*totals)`, and its BCa bootstrap interval over whole clusters.
+
+    Like `cluster_bootstrap`, but `statistic` maps sums over clusters, (..., cell), to (...), such as a correlation over
+    the cells. The samples have no NaN.
+
+    Returns:
+        The value, and the interval's ends: NaN for fewer than two clusters or an undefined value, and the value itself
+        if no resample differs from it.
+    """
+    value = float(statistic(*(sample.sum(axis=0) for sample in samples)))
+    if len(samples[0]) < 2 or np.isnan(value):
+        return value, np.nan, np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high, resampled = _bca(
+            samples, lambda *sums: statistic(*sums)[..., None], confidence, CLUSTER_RESAMPLES, seed
+        )
+    same = bool((resampled == resampled[:, :1]).all())
+    return (value, value, value) if same else (value, float(low[0]), float(high[0]))
+
+
 def sign_flip_p(
     changes: Float[np.ndarray, "cluster cell"], flips: int = SIGN_FLIPS, seed: int = 0
 ) -> Float[np.ndarray, " cell"]:

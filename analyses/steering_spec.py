@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from workbench.scorers import SCORERS
+from workbench.scorers import SCORERS, ScorerNames
 from workbench.scorers.distances import DISTANCES
 from workbench.seeds import Seed
 from workbench.validation import Names, distinct
@@ -53,7 +53,7 @@ class SteeringSpec(BaseModel):
         (1.0, 2.0, 3.0), min_length=1, description="Strength; negative towards the negative values."
     )
     randoms: int = Field(20, ge=0, le=MOST_RUNS, description="Random vectors of the same norm, as a null.")
-    scorers: Names = Field(
+    scorers: ScorerNames = Field(
         ("embedded",), min_length=1, description=f"Scorer for the clips: {', '.join(SCORERS)}."
     )
     distances: Names = Field(

@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from dashboards.tables.features import MEASURES, NEARNESS, SCORES, STEP_MEASURES
-from dashboards.tables.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
+from dashboards.tables.patching import AGREEMENT, CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.tables.probes import HELD_TOGETHER
 from dashboards.tables.steering import ARM_VALUES, CHECKS, DENOMINATOR, IMPACTS
 
@@ -21,7 +21,8 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "way scorer": {"steering": CHECKS},
     "scorer": {"steering": (*DENOMINATOR, "defined", "n", "n_pairs")},
     "concept scorer": {"patching": CONCEPT_VALUES},
-    "concept scorer scorer_b": {"patching": ("agreement",)},
+    "concept scorer scorer_b": {"patching": AGREEMENT},
+    "concept pair scorer": {"patching": ("orientation",)},
     "arm": {
         "patching": ("row", "column", "direction", "role", "block", "null_of", "null_kind"),
         "steering": ("row", "strength", "role", "null_of"),

@@ -15,22 +15,22 @@ from analyses.steering_spec import CHECK
 from cache.errors import UserError
 from dashboards.result_shapes import shape_fault
 from dashboards.tables.features import MEASURES, NEARNESS, SCORES, STEP_MEASURES
-from dashboards.tables.patching import CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
+from dashboards.tables.patching import AGREEMENT, CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.tables.probes import COLUMNS
 from dashboards.tables.steering import ARM_VALUES, CHECKS, DENOMINATOR, IMPACTS
 from workbench.documents import read_document
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-SCHEMA_VERSIONS = {"patching": 5, "probes": 3, "sae": 5, "steering": 3}
+SCHEMA_VERSIONS = {"patching": 6, "probes": 3, "sae": 5, "steering": 3}
 COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae train", "steering": "steer apply"}
 LADDER = "ladder-"  # with which the names of ladders begin, unless they were named
 # The variables that pages and figures read from each kind of result, and which must not be empty.
 _VARIABLES = {
     "patching": (
-        *("score", "audio", "noise_seed", "agreement", "row", "column", "direction", "role"),
+        *("score", "audio", "noise_seed", "orientation", "row", "column", "direction", "role"),
         *("block", "null_of", "null_kind"),
-        *(*TEXTS, *CELL_VALUES, *TESTS, *CONCEPT_VALUES),
+        *(*TEXTS, *CELL_VALUES, *TESTS, *CONCEPT_VALUES, *AGREEMENT),
     ),
     "probes": ("accuracy", "control", "fold", *(name for name in COLUMNS if name != "q_value")),
     "sae": (

@@ -1,5 +1,7 @@
 """Summary tables of results, as commands print them."""
 
+from itertools import combinations
+
 import pandas as pd
 import xarray as xr
 
@@ -8,7 +10,7 @@ from analyses.statistics import too_few_for_one, too_few_pairs
 from cache.wording import counted
 from dashboards.numbers import fixed, p_value, percent, significant, span
 from dashboards.tables.features import features_frame
-from dashboards.tables.patching import DIRECTIONS, cells_frame
+from dashboards.tables.patching import DIRECTIONS, agreement, cells_frame, scorers
 from dashboards.tables.probes import probes_frame
 from dashboards.tables.steering import doses_frame
 from dashboards.wording import band, interval, undefined_because
@@ -19,13 +21,15 @@ TOP_CELLS = 2
 TOP_FEATURES = 5
 
 
-def patching_summary(result: xr.Dataset) -> pd.DataFrame:
-    """The cells with the largest impact for each concept and direction of a `patching` result, by its first scorer.
+def patching_summary(result: xr.Dataset, scorer: str = "") -> pd.DataFrame:
+    """The cells with the largest impact for each concept and direction of a `patching` result, by one scorer.
 
-    Columns: concept, direction, cell, impact with its interval, the adjusted p and pairs.
+    The scorer is the first by default; concepts of which it has no scores are left out, unless that are all. Columns:
+    concept, direction, cell, impact with its interval, the adjusted p and pairs.
     """
-    cells = cells_frame(result)
+    cells = cells_frame(result, scorer)
     cells = cells[cells["group"] == "cell"].sort_values("impact", ascending=False, kind="stable")
+    cells = cells[cells["n_pairs"] > 0] if (cells["n_pairs"] > 0).any() else cells
     by_map = dict(tuple(cells.groupby(["concept", "direction"], sort=False)))
     order = dict.fromkeys(
         (str(concept), direction) for concept in result["concept"].values for direction in DIRECTIONS
@@ -43,9 +47,30 @@ def patching_summary(result: xr.Dataset) -> pd.DataFrame:
     )
 
 
-def undefined_notes(result: xr.Dataset) -> list[str]:
-    """Sentences on why impacts of a `patching` result by its first scorer are undefined, one for each reason."""
-    cells = cells_frame(result)
+def agreement_summary(result: xr.Dataset) -> pd.DataFrame:
+    """How far the maps of each two scorers of a `patching` result agree; empty if there is one scorer.
+
+    Columns: concept, scorers, rank correlation with its interval, cells and pairs.
+    """
+    lines = [
+        {
+            "concept": concept,
+            "scorers": f"{one}, {other}",
+            "rank correlation [95 %]": interval(agreed, "agreement"),
+            "cells": str(agreed["agreement_cells"]),
+            "pairs": str(agreed["agreement_pairs"]),
+        }
+        for concept in result["concept"].values.tolist()
+        for one, other in combinations(scorers(result), 2)
+        for agreed in [agreement(result, concept, one)[other]]
+        if agreed["agreement_cells"]
+    ]
+    return pd.DataFrame(lines)
+
+
+def undefined_notes(result: xr.Dataset, scorer: str = "") -> list[str]:
+    """Sentences on why impacts of a `patching` result by one scorer are undefined, one for each reason."""
+    cells = cells_frame(result, scorer)
     cells = cells[cells["group"] == "cell"]
     by_reason: dict[str, list[str]] = {}
     for status in ("undefined", "no score"):
@@ -57,9 +82,9 @@ def undefined_notes(result: xr.Dataset) -> list[str]:
     return [f"undefined: {reason} ({', '.join(counts)})." for reason, counts in by_reason.items()]
 
 
-def has_impacts(result: xr.Dataset) -> bool:
-    """Whether a cell of a `patching` result has an impact by its first scorer."""
-    cells = cells_frame(result)
+def has_impacts(result: xr.Dataset, scorer: str = "") -> bool:
+    """Whether a cell of a `patching` result has an impact by one scorer."""
+    cells = cells_frame(result, scorer)
     return bool(cells[cells["group"] == "cell"]["impact"].notna().any())
 
 

@@ -8,6 +8,7 @@ import xarray as xr
 
 from analyses.statistics import too_few_pairs
 from analyses.steering.checks import BACKWARDS, TOO_FEW
+from cache.wording import counted
 from dashboards.numbers import UNDEFINED, compared_p, fixed, span
 from dashboards.tables.patching import UNCLEAR, UNTESTED
 from dashboards.tables.steering import checks_frame, is_interpretable
@@ -34,6 +35,14 @@ def undefined_because(row: Mapping[Any, Any] | pd.Series) -> str:
 def band(row: pd.Series) -> str:
     """The null band of a row, or "none"."""
     return "none" if pd.isna(row["null_lo"]) else span(row["null_lo"], row["null_hi"])
+
+
+def agreed_text(agreed: Mapping[str, float | int]) -> str:
+    """The agreement of two scorers' maps with its interval and number of cells, or why there is none."""
+    cells = int(agreed["agreement_cells"])
+    if not cells:
+        return "undefined (no cell has an impact by both)"
+    return f"{interval(agreed, 'agreement')} (n = {counted(cells, 'cell')})"
 
 
 def sample(row: pd.Series, seeds: int) -> str:

@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from workbench.files import file_name
-from workbench.scorers import SCORERS
+from workbench.scorers import SCORERS, ScorerNames
 from workbench.seeds import Seed
 from workbench.validation import Names, distinct
 
@@ -20,7 +20,7 @@ class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, allow_inf_nan=False)
 
     seeds: int = Field(1, ge=1, le=MOST_RUNS, description="Seeds of initial noise per pair.")
-    scorers: Names = Field(
+    scorers: ScorerNames = Field(
         ("embedded",), min_length=1, description=f"Scorer for the clips: {', '.join(SCORERS)}."
     )
     seed: Seed = Field(0, description="Seed of the pairs and their noise.")

@@ -8,12 +8,15 @@ from typing import Any
 
 from analyses.patching.arms import arms_from_file
 from analyses.patching.run import custom_arms
-from analyses.patching.spec import DEFAULT_QUESTION, PatchingSpec, Screening
+from analyses.patching.spec import DEFAULT_QUESTION, DEFAULT_SCORER, PatchingSpec, Screening
 from workbench.engine.sites import parse_block, parse_blocks
 from workbench.engine.tensors import Tensors, load_tensor
+from workbench.scorers import heard, load_scorer
 from workbench.studies.study import Study
 from workbench.text_files import LARGEST_DOCUMENT, read_text
 from workbench.validation import must_be, validated
+
+SECOND_SCORER = "musicnn"
 
 
 def asked_spec(
@@ -32,7 +35,8 @@ def asked_spec(
 
     `blocks` are names, such as "tf3", or numbers; `sets` are blocks that are patched together, such as "tf3+tf4".
     Without `directions` the map has both for the question blocks without screening, otherwise sufficiency. `arms` is a
-    JSON file of arms to run instead of those of a question. `options` are further fields of `PatchingSpec`.
+    JSON file of arms to run instead of those of a question. `options` are further fields of `PatchingSpec`; without
+    scorers they are the `default_scorers`, without descriptors those of the study's prompt set.
 
     Raises:
         UserError: if a name is unknown, or options cannot be combined.
@@ -52,7 +56,27 @@ def asked_spec(
         "pairs_file": "" if pairs_file is None else os.path.abspath(pairs_file),
         **options,
     }
+    if _is_empty(values.get("descriptors", ())):
+        values["descriptors"] = study.spec.prompts.descriptors
+    if _is_empty(values.get("scorers", ())) and not pairs_file:
+        values["scorers"] = default_scorers(study)
     return validated(PatchingSpec, values, "Invalid map")
+
+
+def default_scorers(study: Study) -> tuple[str, ...]:
+    """Return the scorers of a map that names none: of embedded and musicnn those that hear a value of the prompt set.
+
+    The two learnt from different sounds, so that what both hear does not rest on either. Clips may be too short for
+    one. If neither hears anything it is embedded, whose error says what it hears.
+    """
+    concepts = study.spec.prompts.concepts.values()
+    texts = [value.text for values in concepts for value in values.values()]
+    known = [
+        scorer.name
+        for scorer in map(load_scorer, (DEFAULT_SCORER, SECOND_SCORER))
+        if study.spec.settings.duration >= scorer.min_seconds and heard(scorer, texts)
+    ]
+    return tuple(known) or (DEFAULT_SCORER,)
 
 
 def _parsed(given: Any, parse: Callable[[str], Any]) -> Any:

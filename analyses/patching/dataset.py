@@ -34,7 +34,7 @@ def score_array(
 ) -> xr.DataArray:
     """Return scores with dims (concept, pair, seed, arm, scorer), and labels of arms; NaN if the study has none."""
     n_pairs = max(len(pairs) for pairs in contexts.values())
-    shape = (len(contexts), n_pairs, sweep.n_seeds, 2 + len(arms), len(sweep.scorers))
+    shape = (len(contexts), n_pairs, sweep.n_seeds, 2 + len(arms), len(sweep.columns))
     values = np.full(shape, np.nan)
     for c, pairs in enumerate(contexts.values()):
         for p, context in enumerate(pairs):
@@ -44,7 +44,7 @@ def score_array(
         "concept": list(contexts),
         "pair": range(n_pairs),
         "seed": range(sweep.n_seeds),
-        "scorer": list(sweep.scorers),
+        "scorer": sweep.columns,
         **_arm_coords(arms),
     }
     return xr.DataArray(values, coords=coords, dims=DIMS)

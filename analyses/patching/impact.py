@@ -57,11 +57,9 @@ def impact(
         central `confidence` of all null arms' pooled bootstrap distributions), `stability`, `stability_lo`,
         `stability_hi` (mean and percentiles, over random halvings of the pairs, of Spearman's correlation between the
         cells' impacts in the two halves).
-
-        By (concept, scorer, scorer_b): `agreement`, Spearman's correlation of two scorers' impacts over the cells.
     """
     score = score.transpose(*DIMS)
-    gain, rest = _gain_and_rest(score, resolution)
+    gain, rest = gain_and_rest(score, resolution)
     by_concept = _denominator(score, confidence, seed)
     maps = _maps(gain, rest, confidence, seed).where(by_concept.defined)
     result = by_concept.merge(maps)
@@ -79,11 +77,10 @@ def impact(
         .where(result.p.notnull())
         .transpose("concept", "arm", "scorer")
     )
-    result["agreement"] = _agreement(result.impact.sel(arm=cells))
     return result
 
 
-def _gain_and_rest(score: xr.DataArray, resolution: float) -> tuple[xr.DataArray, xr.DataArray]:
+def gain_and_rest(score: xr.DataArray, resolution: float) -> tuple[xr.DataArray, xr.DataArray]:
     """Return each arm's distance from its base run (gain) and to the other run (rest); ties are exactly 0.
 
     They sum to clean - corrupt. An arm that equals one of the runs has gain or rest exactly 0, so its impact is
@@ -109,8 +106,8 @@ def _denominator(score: xr.DataArray, confidence: float, seed: int) -> xr.Datase
     difference = clean - corrupt
 
     def mean(values: Float[np.ndarray, "pair seed"]) -> tuple[float, float, float]:
-        totals, rows = _totals(values[..., None]), _totals(np.where(np.isnan(values), np.nan, 1.0)[..., None])
-        boot = cluster_bootstrap((totals, rows), lambda total, n: total / n, confidence, seed=seed)
+        sums, rows = totals(values[..., None]), totals(np.where(np.isnan(values), np.nan, 1.0)[..., None])
+        boot = cluster_bootstrap((sums, rows), lambda total, n: total / n, confidence, seed=seed)
         return float(boot.value[0]), float(boot.low[0]), float(boot.high[0])
 
     value, low, high = xr.apply_ufunc(
@@ -151,10 +148,10 @@ def _of_arms(
     gain: Rows, rest: Rows, is_null: Bool[np.ndarray, " arm"], confidence: float, seed: int
 ) -> tuple[np.ndarray | float, ...]:
     """Return impact, interval and p of each arm, and the null band; NaN if an arm's rows do not sum to more than 0."""
-    totals = _totals(gain), _totals(rest)
-    boot = cluster_bootstrap(totals, fraction, confidence, seed=seed)
-    p = sign_flip_p(totals[0] / (~np.isnan(gain)).sum(axis=1).clip(min=1), seed=seed)
-    known = np.nansum(totals, axis=(0, 1)) > 0
+    of_pairs = totals(gain), totals(rest)
+    boot = cluster_bootstrap(of_pairs, fraction, confidence, seed=seed)
+    p = sign_flip_p(of_pairs[0] / (~np.isnan(gain)).sum(axis=1).clip(min=1), seed=seed)
+    known = np.nansum(of_pairs, axis=(0, 1)) > 0
     of_arm = (np.where(known, values, np.nan) for values in (boot.value, boot.low, boot.high, p))
     return *of_arm, *_central(boot.resampled[is_null & known], confidence)
 
@@ -164,7 +161,7 @@ def _stability(gain: Rows, rest: Rows, confidence: float, seed: int) -> tuple[fl
     run = ~np.isnan(gain).all(axis=(1, 2))
     if run.sum() < 2:
         return (np.nan,) * 3
-    sums = [np.nan_to_num(_totals(rows[run])) for rows in (gain, rest)]
+    sums = [np.nan_to_num(totals(rows[run])) for rows in (gain, rest)]
     first = halvings(int(run.sum()), HALVINGS, seed)
     one, other = (fraction(*(half @ rows for rows in sums)) for half in (first, 1 - first))
     known = ~np.isnan(one).any(axis=0) & ~np.isnan(other).any(axis=0)
@@ -181,19 +178,6 @@ def _central(values: np.ndarray, confidence: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _agreement(impacts: xr.DataArray) -> xr.DataArray:
-    """Return the rank correlation of each two scorers over the cells for which both have an impact."""
-
-    def correlation(a: Float[np.ndarray, " cell"], b: Float[np.ndarray, " cell"]) -> float:
-        both = ~np.isnan(a) & ~np.isnan(b)
-        return float(rank_correlation(a[both], b[both]))
-
-    other = impacts.rename(scorer="scorer_b")
-    return xr.apply_ufunc(
-        correlation, impacts, other, input_core_dims=[("arm",)] * 2, vectorize=True
-    ).transpose("concept", "scorer", "scorer_b")
-
-
 def fraction(gain: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """Return gain / (gain + rest) of totals: the impact as a ratio of means; NaN where they sum to 0."""
     whole = gain + rest
@@ -201,6 +185,6 @@ def fraction(gain: np.ndarray, rest: np.ndarray) -> np.ndarray:
         return np.where(whole == 0, np.nan, gain / whole)
 
 
-def _totals(rows: Rows) -> Float[np.ndarray, "pair arm"]:
+def totals(rows: Rows) -> Float[np.ndarray, "pair arm"]:
     """Sum over each pair's seeds, ignoring NaN; NaN if all are NaN."""
     return np.where(np.isnan(rows).all(axis=1), np.nan, np.nansum(rows, axis=1))

@@ -12,6 +12,7 @@ from pathlib import Path
 import xarray as xr
 
 from analyses.execution import Executor
+from analyses.patching.agreement import agreement
 from analyses.patching.arms import Arm, Request, arm_from_json, arms_of, null_arms
 from analyses.patching.contexts import (
     PairContext,
@@ -24,6 +25,7 @@ from analyses.patching.contexts import (
 from analyses.patching.dataset import Arms, map_dataset
 from analyses.patching.greedy import GreedyStep, grow_sets
 from analyses.patching.impact import CONFIDENCE, RESOLUTION, impact
+from analyses.patching.orientation import orientation
 from analyses.patching.screening import check_screening, choose_arms, rank_agreement, screen_arms
 from analyses.patching.spec import QUESTIONS, PatchingSpec
 from analyses.patching.stopping import Progress, run_pairs
@@ -38,11 +40,12 @@ from workbench.prompts.prompt_sets import Encode, Pair
 from workbench.prompts.reading import encoder, unknown_words
 from workbench.provenance import content_hash
 from workbench.scorers import Scorer, check_heard, load_scorer, scorer_identity
+from workbench.scorers.descriptor_scorer import MEASURE
 from workbench.studies.study import Study
 
 _log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 NAMED_PAIRS = 3  # dropped pairs that are named before a map is made; its result lists all of them
 CORRECTION = "Benjamini–Hochberg"
 
@@ -122,7 +125,11 @@ def settled(spec: PatchingSpec) -> PatchingSpec:
 def _settled(spec: PatchingSpec, listed: dict[str, list[Pair]], judges: dict[str, str]) -> PatchingSpec:
     content = {concept: [asdict(pair) for pair in pairs] for concept, pairs in listed.items()}
     pairs_hash = content_hash(content) if content else ""
-    outside = {"pairs_hash": pairs_hash, "judges": judges, "schema_version": SCHEMA_VERSION}
+    outside = {
+        "pairs_hash": pairs_hash,
+        "judges": {**judges, MEASURE: scorer_identity(MEASURE)} if spec.descriptors else judges,
+        "schema_version": SCHEMA_VERSION,
+    }
     return spec.model_copy(update=outside)
 
 
@@ -170,9 +177,8 @@ def check_patching(
     unheard = check_heard(
         scorers.values(), [text for pairs in contexts.values() for context in pairs for text in context.texts]
     )
-    sweep = Sweep(
-        study, model, scorers, with_noise(contexts, (study.spec.seed, spec.seed), spec.seeds), executor
-    )
+    noisy = with_noise(contexts, (study.spec.seed, spec.seed), spec.seeds)
+    sweep = Sweep(study, model, scorers, noisy, executor, descriptors=spec.descriptors)
     empty = sweep.check(arms)
     for scorer in scorers.values():
         _check_length(scorer, study, model)
@@ -301,7 +307,12 @@ def _make(study: Study, model: AudioDiffusionModel, plan: Plan, progress: Progre
         chosen = dict.fromkeys(sweep.contexts, arms)
     result = map_dataset(sweep, arms, chosen, n_run)
     resolution = RESOLUTION[study.model["dtype"]]
-    result = result.merge(impact(result.score, resolution=resolution), compat="no_conflicts")
+    result["orientation"] = orientation(
+        result.score, result.clean_value.values, result.corrupt_value.values, spec.descriptors
+    )
+    oriented = result.score * result.orientation
+    result = result.merge(impact(oriented, resolution=resolution), compat="no_conflicts")
+    result = result.merge(agreement(oriented, result.impact, resolution))
     if screen is not None:
         result = _with_screen(result, screen, spec)
     result.attrs |= {
@@ -353,8 +364,7 @@ def _with_screen(result: xr.Dataset, screen: xr.DataArray, spec: PatchingSpec) -
     """Add every cell's screening score, and its rank agreement with exact patching, to the result."""
     assert spec.screening is not None
     result["screen"] = screen.reindex(arm=result.arm)
-    agreement = rank_agreement(result.screen, result.impact.isel(scorer=0))
-    result["screen_agreement"] = agreement
+    result["screen_agreement"] = rank_agreement(result.screen, result.impact.isel(scorer=0))
     screened = {**spec.screening.model_dump(), "rows": int(screen.attrs["rows"])}
     result.attrs["screened"] = json.dumps(screened)
     return result

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from workbench.engine.settings import MOST_STEPS
 from workbench.engine.sites import Target
-from workbench.scorers import SCORERS
+from workbench.scorers import SCORERS, ScorerNames
+from workbench.scorers.descriptors import DESCRIPTORS, DescriptorNames
 from workbench.seeds import Seed
 from workbench.validation import Names, distinct
 
@@ -42,6 +43,7 @@ QUESTIONS = {
 """A question's arms are made by `<question>_arms` in `analyses.patching.arms`; those of custom come from the user."""
 
 DEFAULT_QUESTION = "blocks"
+DEFAULT_SCORER = "embedded"
 
 if TYPE_CHECKING:
     QuestionName = str
@@ -86,9 +88,10 @@ class PatchingSpec(BaseModel):
     are the parts at which paths end. `nulls` are null arms of every patch from the clean run. With `stop_top`, pairs
     are added from `min_pairs` on until the intervals of that many top cells lie above those of all other cells, or
     until `pairs` have been run. With `greedy_fraction` (question sets), blocks are added one at a time until that
-    fraction of the concept is restored. `custom_arms` (question custom) are arms as JSON. `pairs_file` is a CSV file of
-    pairs, used instead of the study's. `pairs_hash` (of that file's pairs), `judges` (identities of the scorers) and
-    `schema_version` (of the result) are filled in when the map is made (`settled`).
+    fraction of the concept is restored. `descriptors` get a map beside those of the scorers. `custom_arms` (question
+    custom) are arms as JSON. `pairs_file` is a CSV file of pairs, used instead of the study's. `pairs_hash` (of that
+    file's pairs), `judges` (identities of the scorers) and `schema_version` (of the result) are filled in when the map
+    is made (`settled`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -131,8 +134,16 @@ class PatchingSpec(BaseModel):
         description="Stop early once the intervals of this many top cells lie above all others; 0 disables it.",
     )
     min_pairs: int = Field(10, ge=2, le=MOST_RUNS, description="Minimum pairs before early stopping.")
-    scorers: Names = Field(
-        ("embedded",), min_length=1, description=f"Scorer for the clips: {', '.join(SCORERS)}."
+    scorers: ScorerNames = Field(
+        (),
+        validate_default=True,
+        description=f"Scorer for the clips: {', '.join(SCORERS)}. By default embedded, and musicnn where it hears the "
+        "concepts.",
+    )
+    descriptors: DescriptorNames = Field(
+        (),
+        description=f"Descriptor of the audio that gets a map, too: {', '.join(DESCRIPTORS)}. By default those of the "
+        "study's prompt set.",
     )
     seed: Seed = Field(0, description="Seed of the pairs.")
     custom_arms: str = ""
@@ -142,6 +153,11 @@ class PatchingSpec(BaseModel):
     schema_version: int = 0
 
     _distinct = field_validator("*")(distinct)
+
+    @field_validator("scorers")
+    @classmethod
+    def _some(cls, scorers: tuple[str, ...]) -> tuple[str, ...]:
+        return scorers or (DEFAULT_SCORER,)
 
     @model_validator(mode="after")
     def _check_applicable(self) -> "PatchingSpec":

@@ -1,7 +1,7 @@
 """The runs behind patching maps: units of work for a map's missing arms, and their scores and audio as arrays."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
@@ -21,7 +21,8 @@ from workbench.models.base import AudioDiffusionModel
 from workbench.models.checks import check_runs
 from workbench.models.memory import clips_that_fit
 from workbench.models.reference import ModelReference
-from workbench.scorers import Scorer, score_key
+from workbench.scorers import Scorer, load_scorer, score_key
+from workbench.scorers.descriptor_scorer import MEASURE, high
 from workbench.scorers.distances import Distance
 from workbench.studies.distancing import measure, measured
 from workbench.studies.runs import RunRecord, RunStore
@@ -69,9 +70,10 @@ def run_arms(
 class Sweep:
     """Runs a map's arms over its pairs and seeds, and reads their scores and audio from the study's run store.
 
-    Runs that the study already has, from any map, are not repeated. Every pair and seed is a unit of work. With
-    `distances`, those of all runs of a unit from its corrupt run are measured. `rows` counts the denoiser rows that
-    were computed.
+    Runs that the study already has, from any map, are not repeated. Every pair and seed is a unit of work. The
+    `scorers` score the texts of the contexts; `descriptors` are measured beside them, as if each were a further scorer:
+    `columns` names both. With `distances`, those of all runs of a unit from its corrupt run are measured. `rows` counts
+    the denoiser rows that were computed.
     """
 
     def __init__(
@@ -82,15 +84,21 @@ class Sweep:
         contexts: Mapping[str, Sequence[PairContext]],
         executor: Executor | None = None,
         distances: Mapping[str, Distance] = MappingProxyType({}),
+        descriptors: Sequence[str] = (),
     ) -> None:
         self.contexts = contexts
         self.rows = 0
         self.scorers = scorers
+        self.columns = [*scorers, *descriptors]
+        self._measured = tuple(map(high, descriptors))
+        self._judges = (
+            {**scorers, MEASURE: scorers.get(MEASURE) or load_scorer(MEASURE)} if descriptors else scorers
+        )
         self._distances = distances
         self._model = model
         self._settings, self._lyrics = study.spec.settings, study.spec.lyrics
         self._store = RunStore.of(study)
-        self._executor = InProcess(Worker([model], scorers, distances)) if executor is None else executor
+        self._executor = InProcess(Worker([model], self._judges, distances)) if executor is None else executor
 
     @property
     def n_seeds(self) -> int:
@@ -154,20 +162,23 @@ class Sweep:
             model=ModelReference.of(self._model),
             batches=tuple(map(tuple, batches)),
             runs=tuple(runs),
-            judges={name: scorer.identity for name, scorer in self.scorers.items()},
-            texts=context.texts,
+            judges={name: scorer.identity for name, scorer in self._judges.items()},
+            texts={name: self._texts(context, name) for name in self._judges},
             distances={name: distance.identity for name, distance in self._distances.items()},
             reference=runs[1] if self._distances else None,
         )
 
     def scores(
         self, context: PairContext, seed: int, arms: Sequence[Arm], text: str | None = None
-    ) -> Float[np.ndarray, "arm scorer"]:
+    ) -> Float[np.ndarray, "arm column"]:
         """Return the scores of the clean run, the corrupt run and the arms; NaN if not run, or if the scorer failed.
 
-        They are for one of the context's texts, by default the pair's own.
+        They are for one of the context's texts, by default the pair's own, and the values of the descriptors.
         """
-        keys, records = self._keys([text or context.pair.text]), self._records(context, seed, arms)
+        asked = [(scorer, text or context.pair.text) for scorer in self.scorers.values()]
+        asked += [(self._judges[MEASURE], measured) for measured in self._measured]
+        keys = [score_key(scorer.name, scorer.identity, text) for scorer, text in asked]
+        records = self._records(context, seed, arms)
         scores = [[None if record is None else record.scores.get(key) for key in keys] for record in records]
         return np.array(scores, dtype=np.float64)
 
@@ -196,17 +207,21 @@ class Sweep:
 
     def missing(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> list[str]:
         """Return the names of the arms, including the clean and the corrupt run, that are not run or not scored."""
-        keys = set(self._keys(context.texts))
+        keys = {
+            score_key(scorer.name, scorer.identity, text)
+            for name, scorer in self._judges.items()
+            for text in self._texts(context, name)
+        }
         records = zip((*RUNS, *arms), self._records(context, seed, arms), strict=True)
         return [arm.name for arm, record in records if record is None or not keys <= record.scores.keys()]
 
     def _records(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> list[RunRecord | None]:
         return self._store.records(runs_of_pair(context, seed, arms, self._lyrics))
 
-    def _keys(self, texts: Iterable[str]) -> list[str]:
-        """Return the keys of each scorer's scores for the texts in the run store."""
-        scorers = self.scorers.values()
-        return [score_key(scorer.name, scorer.identity, text) for text in texts for scorer in scorers]
+    def _texts(self, context: PairContext, judge: str) -> tuple[str, ...]:
+        """Return the texts for which a judge scores a pair's runs."""
+        own = context.texts if judge in self.scorers else ()
+        return (*own, *self._measured) if judge == MEASURE else own
 
 
 def _chunks(asked: Sequence[tuple[Arm, Run]], rows: int) -> list[list[tuple[Arm, Run]]]:

@@ -13,7 +13,7 @@ from dashboards.drawing import paper_maps, screen_maps
 from dashboards.drawing.paper import POINTS, Width, empty_figure
 from dashboards.figures.base import Figure
 from dashboards.figures.specs import PatchingFigureSpec
-from dashboards.numbers import compared_p, fixed, p_value
+from dashboards.numbers import compared_p, p_value
 from dashboards.results import load_result
 from dashboards.tables.patching import (
     ALL,
@@ -30,7 +30,15 @@ from dashboards.tables.patching import (
     untested_notes,
 )
 from dashboards.truth import planted_blocks
-from dashboards.wording import band, cell_text, confidence, interval, sample, undefined_because
+from dashboards.wording import (
+    agreed_text,
+    band,
+    cell_text,
+    confidence,
+    interval,
+    sample,
+    undefined_because,
+)
 from workbench.studies.study import Study
 
 MEANINGS = {
@@ -218,14 +226,14 @@ def _no_impacts(row: pd.Series) -> str:
     return "not clearly above zero, so impacts are undefined"
 
 
-def _concept_sentence(row: pd.Series, seeds: int, agreements: dict[str, float]) -> str:
+def _concept_sentence(row: pd.Series, seeds: int, agreements: dict[str, dict[str, float | int]]) -> str:
     if not row["n_pairs"]:
         return "the scorer gave no scores"
     facts = [sample(row, seeds), f"denominator (clean − corrupt) {interval(row, 'denominator')}"]
     if not row["defined"]:
         return ", ".join([*facts, _no_impacts(row)])
     facts += [f"null band {band(row)}", f"stability {interval(row, 'stability')}"]
-    facts += [f"agreement with {name} {fixed(value)}" for name, value in agreements.items()]
+    facts += [f"agreement with {name} {agreed_text(agreed)}" for name, agreed in agreements.items()]
     return ", ".join(facts)
 
 

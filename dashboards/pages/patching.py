@@ -21,7 +21,6 @@ from dashboards.drawing.grids import cell_at, lay_out
 from dashboards.figures import patching_map
 from dashboards.figures.patching_map import PatchingMapSpec
 from dashboards.links import change_query, read_query
-from dashboards.numbers import fixed
 from dashboards.pages import patching_cell
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, has_result, load_result, patching_names
@@ -40,7 +39,7 @@ from dashboards.tables.patching import (
     tested_cells,
     untested_notes,
 )
-from dashboards.wording import band, confidence, interval, short_sample
+from dashboards.wording import agreed_text, band, confidence, interval, short_sample
 from workbench.studies.study import Study
 
 PATH = "/patching"
@@ -62,7 +61,8 @@ FACTS = {
     "clean − corrupt": "The denominator of the impact, with its interval; it must be clearly above zero.",
     "stability": "Rank correlation of the maps of two random halves of the pairs.",
     "null band": "Range of the impacts of null arms.",
-    "agreement": "Rank correlation of the map with that of another scorer.",
+    "agreement": "Rank correlation of the map with that of another scorer, over the cells of which both have an "
+    "impact, with its interval over pairs.",
 }
 
 
@@ -276,7 +276,7 @@ def facts(result: xr.Dataset, frame: pd.DataFrame) -> Component:
             interval(row, "denominator"),
             interval(row, "stability"),
             band(row),
-            *(fixed(agreed[name]) for name in others),
+            *(agreed_text(agreed[name]) for name in others),
         ]
         rows.append(dmc.TableTr([dmc.TableTd(cell) for cell in cells]))
     table = dmc.Table(

@@ -29,6 +29,7 @@ CONCEPT_VALUES = (
     "null_lo",
     "null_hi",
 )
+AGREEMENT = ("agreement", "agreement_lo", "agreement_hi", "agreement_cells", "agreement_pairs")
 SCREENED_OUT = "screened out"  # status of cells that a screening left out, so that they were not run
 UNTESTED = "too few pairs"  # status of dotted cells: with so few pairs, no p-value can be significant
 CLEAR = "clear"
@@ -155,11 +156,13 @@ def arms_frame(result: xr.Dataset, concept: str, pair: int, seed: int, scorer: s
     return grouped.agg(arms=("arm", list), score=("score", "first")).reset_index()
 
 
-def agreement(result: xr.Dataset, concept: str, scorer: str = "") -> dict[str, float]:
-    """Rank correlation of one scorer's map of a concept with each other scorer's map."""
+def agreement(result: xr.Dataset, concept: str, scorer: str = "") -> dict[str, dict[str, float | int]]:
+    """`AGREEMENT` of one scorer's map of a concept with each other scorer's map: the rank correlation, and counts."""
     name = choose("scorer", scorer, scorers(result))
     return {
-        other: float(result["agreement"].sel(concept=concept, scorer=name, scorer_b=other))
+        other: {
+            each: result[each].sel(concept=concept, scorer=name, scorer_b=other).item() for each in AGREEMENT
+        }
         for other in scorers(result)
         if other != name
     }

@@ -81,7 +81,7 @@ def unit(tiny: AceStep15, tmp_path: Path) -> Unit:
         batches=batches,
         runs=tuple(RUNS.values()),
         judges={"embedded": scorer_identity("embedded")},
-        texts=("slow",),
+        texts={"embedded": ("slow",)},
     )
 
 

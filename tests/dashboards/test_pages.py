@@ -55,6 +55,7 @@ def test_the_map_tells_what_it_rests_on(app: dash.Dash) -> None:
         "0.93 [0.81, 0.98]",
         "[−0.05, 0.07]",
         "agreement with clap",
+        "0.87 [0.71, 0.95] (n = 18 cells)",
     ):
         assert words in told
     assert "Benjamini–Hochberg over the 60 cells" in told

@@ -6,6 +6,7 @@ import xarray as xr
 
 from dashboards.notebook import Result
 from dashboards.summaries import (
+    agreement_summary,
     has_impacts,
     patching_summary,
     probes_summary,
@@ -36,6 +37,26 @@ def test_the_cells_of_largest_impact_stand_first(study: Study) -> None:
             assert float(shown["impact [95 %]"].iloc[0].split(" [")[0]) == round(float(impacts.max()), 2)
     assert set(table.loc[table["concept"] == UNDEFINED, "impact [95 %]"]) == {"undefined"}
     assert set(table.loc[table["concept"] == UNDEFINED, "p, adjusted"]) == {"–"}
+
+
+def test_each_scorer_has_its_own_table_without_the_concepts_that_it_does_not_hear(study: Study) -> None:
+    result = study.result("patching-blocks").copy(deep=True)
+    result["n_pairs"].loc[{"scorer": "clap", "concept": "tempo"}] = 0
+    result["impact"].loc[{"scorer": "clap", "concept": "tempo"}] = np.nan
+    result["impact"].loc[{"scorer": "clap", "concept": "drums", "arm": "tf0"}] = 7.0
+    pd.testing.assert_frame_equal(patching_summary(result), patching_summary(result, "embedded"))
+    table = patching_summary(result, "clap")
+    assert set(patching_summary(result)["concept"]) - set(table["concept"]) == {"tempo"}
+    assert table.loc[table["concept"] == "drums", "cell"].iloc[0] == "tf0"
+    assert undefined_notes(result, "clap")[-1] == f"{UNSCORED} (tempo: 0 pairs)."
+
+
+def test_agreement_has_its_interval_and_numbers(study: Study) -> None:
+    result = study.result("patching-blocks")
+    table = agreement_summary(result).set_index("concept")
+    assert UNDEFINED not in table.index
+    assert table.loc["tempo"].tolist() == ["embedded, clap", "0.87 [0.71, 0.95]", "18", "12"]
+    assert agreement_summary(result.isel(scorer=[0], scorer_b=[0])).empty
 
 
 def test_cells_of_other_questions_are_named_by_row_and_column(study: Study) -> None:

@@ -55,6 +55,7 @@ app.add_typer(steer_app, name="steer", help="Show, list, import and export steer
 # The demonstration.
 DEMO_MODEL = "organism-shared"
 DEMO_SET = "tf3+tf4"
+DEMO_SCORERS = ["embedded", "musicnn"]
 DEMO_SITE = "tf4.cross_attn"
 DEMO_MARKER = "demo-finished"
 
@@ -205,7 +206,7 @@ def demo(
     if not out.is_dir() or file_size(out, DEMO_MARKER) is None:
         console.rule(f"Demonstration study of {DEMO_MODEL} in {out}")
         trace(DEMO_MODEL, out)
-        patch(out, sets=[DEMO_SET], nulls=["unrelated"])
+        patch(out, sets=[DEMO_SET], nulls=["unrelated"], scorers=DEMO_SCORERS)
         probe(out)
         train_sae(out, site=[DEMO_SITE], k=[16], input_scale="step")
         for figure in ("patching", "probes"):

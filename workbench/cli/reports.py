@@ -31,14 +31,18 @@ def report_trace(study: "Study") -> None:
 
 
 def report_map(study: "Study", name: str) -> None:
-    """Print the main values of a patching map, by its name without "patching-"."""
-    from dashboards.summaries import has_impacts, patching_summary, undefined_notes
+    """Print the main values of a patching map by each scorer, by its name without "patching-", and how they agree."""
+    from dashboards.summaries import agreement_summary, has_impacts, patching_summary, undefined_notes
+    from dashboards.tables.patching import scorers
 
     result = _where(study, f"patching-{name}")
-    title = "cells of largest impact" if has_impacts(result) else "no impact is defined"
-    print_table(f"Map {name}: {title}", patching_summary(result))
-    for sentence in undefined_notes(result):
-        _say(sentence)
+    for scorer in scorers(result):
+        title = "cells of largest impact" if has_impacts(result, scorer) else "no impact is defined"
+        print_table(f"Map {name} by {scorer}: {title}", patching_summary(result, scorer))
+        for sentence in undefined_notes(result, scorer):
+            _say(f"{scorer}: {sentence}")
+    if len(agreed := agreement_summary(result)):
+        print_table("Agreement of the scorers' maps", agreed)
     option = "" if name == "blocks" else f" --option name={shlex.quote(name)}"
     _say_next(study, "dashboard", f"export --figure patching{option}")
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from cache.errors import UserError
 from cache.wording import quoted
 from workbench.prompts.built_in import load_set
+from workbench.scorers.descriptors import DescriptorNames
 from workbench.validation import must_be, name_problem, shown, validated
 
 BUILT_IN = Path(__file__).parent / "prompt_sets"
@@ -73,13 +74,15 @@ class PromptSet(BaseModel):
 
     A template has concepts in braces ("a {tempo} song with {instrument}"); literal braces are doubled. A concept has at
     least two values with different phrases. In a file a value may be abbreviated to `name: phrase`; its scorer text is
-    then its name.
+    then its name. `descriptors` are continuous concepts: no prompt names them, but all audio has values of them
+    (`workbench.scorers.descriptors`), which maps and probes take beside the concepts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     templates: tuple[str, ...] = Field(min_length=1)
     concepts: dict[str, dict[str, Value]] = Field(min_length=1)
+    descriptors: DescriptorNames = ()
 
     @field_validator("concepts", mode="before")
     @classmethod
@@ -99,6 +102,8 @@ class PromptSet(BaseModel):
                     f"template {quoted(template)} must have slots in braces, "
                     f"each a concept of the file ({', '.join(self.concepts)})"
                 )
+        if both := [name for name in self.descriptors if name in self.concepts]:
+            raise ValueError(f"{both[0]!r} is a concept and a descriptor: rename the concept")
         if (twice := _first_repeated(self.templates)) is not None:
             raise ValueError(f"the template {quoted(twice)} is duplicated")
         for what, count in {

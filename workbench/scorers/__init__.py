@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import AfterValidator
 
 from cache.errors import UserError
 from cache.wording import quoted
 from workbench.provenance import content_hash
+from workbench.validation import Names
 
 # Modules are named, not imported: a scorer's libraries take seconds to import and may not be installed. Each class has
 # a class method `identify`, which returns the `identity` of a scorer without loading its network.
@@ -20,6 +22,16 @@ SCORERS = {
     "clap": ("workbench.scorers.clap_transformers", "TransformersClapScorer"),
     "clap-laion": ("workbench.scorers.clap_laion", "LaionClapScorer"),
 }
+
+
+def _in_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of scorers in the order of `SCORERS`, unknown ones last."""
+    known = list(SCORERS)
+    return tuple(sorted(names, key=lambda name: known.index(name) if name in known else len(known)))
+
+
+ScorerNames = Annotated[Names, AfterValidator(_in_order)]
+"""Scorers of a spec. Their order is fixed, so that asking for the same ones in another order is the same spec."""
 
 
 @runtime_checkable

@@ -15,6 +15,8 @@ from workbench.provenance import content_hash, file_hash
 from workbench.scorers import descriptors
 from workbench.scorers.descriptors import DESCRIPTORS
 
+MEASURE = "descriptors"
+"""The scorer's name."""
 SIGNS = {"high ": 1.0, "low ": -1.0}
 WORDS = {
     "fast": "high onset_rate",
@@ -49,7 +51,7 @@ class DescriptorScorer:
     name of any descriptor; or one of `WORDS`, which stands for such a text. Channels are averaged.
     """
 
-    name = "descriptors"
+    name = MEASURE
     min_seconds = 0.4
 
     def __init__(self, device: str = "cpu") -> None:  # noqa: ARG002 - no network

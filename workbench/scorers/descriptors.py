@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import AfterValidator
 
 from cache.errors import UserError
-from workbench.validation import must_be
+from workbench.validation import Names, distinct, must_be
 
 Samples = Float[np.ndarray, " sample"]
 Measure = Callable[[Samples, int], float]
@@ -176,6 +177,16 @@ DESCRIPTORS = {
     "percussive_share": Descriptor("", percussive_share),
     "mode": Descriptor("", mode),
 }
+
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := [name for name in names if name not in DESCRIPTORS]:
+        raise ValueError(f"there is no descriptor {unknown[0]!r}: use {', '.join(DESCRIPTORS)}")
+    return distinct(names)
+
+
+DescriptorNames = Annotated[Names, AfterValidator(_known)]
+"""Descriptors in a spec or a prompt set: names, each once."""
 
 
 def four_digits(value: float) -> str:

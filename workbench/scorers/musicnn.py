@@ -31,9 +31,9 @@ _ABSENT = "without "
 _PRESENT = "with "
 # Tags of what music may have; music is not "with slow".
 _THINGS = (
-    *("guitar", "strings", "drums", "piano", "beat", "beats", "violin", "synth", "harpsichord", "flute", "sitar", "harp"),
-    *("cello", "vocal", "vocals", "female vocal", "male vocal", "singing", "voice", "female voice", "male voice"),
-    "choir",
+    *("guitar", "strings", "drums", "piano", "beat", "beats", "violin", "synth", "harpsichord", "flute"),
+    *("sitar", "harp", "cello", "vocal", "vocals", "female vocal", "male vocal", "singing", "voice"),
+    *("female voice", "male voice", "choir"),
 )
 
 _log = logging.getLogger(__name__)

@@ -555,7 +555,8 @@ def cache_identity(spec: StudySpec, weights_hash: str) -> dict[str, Any]:
     return {
         "weights_hash": weights_hash,
         "settings": spec.settings.model_dump(mode="json"),
-        "prompts": spec.prompts.model_dump(mode="json"),
+        # Descriptors are measured in the audio, and change no activation.
+        "prompts": spec.prompts.model_dump(mode="json", exclude={"descriptors"}),
         "seed": spec.seed,
         "lyrics": spec.lyrics,
     }

@@ -101,8 +101,7 @@ def test_the_result_has_the_documented_dims() -> None:
     by_arm = {"impact", "impact_lo", "impact_hi", "p", "p_adjusted"}
     assert {str(name) for name in result.data_vars if "arm" in result[name].dims} == by_arm
     assert all(result[name].dims == ("concept", "arm", "scorer") for name in by_arm)
-    assert result.agreement.dims == ("concept", "scorer", "scorer_b")
-    assert all(result[name].dims == ("concept", "scorer") for name in set(result) - by_arm - {"agreement"})
+    assert all(result[name].dims == ("concept", "scorer") for name in set(result) - by_arm)
     assert {"row", "column", "direction", "role"} <= set(result.coords)
     for name in by_arm:
         assert result[name].sel(arm=["clean", "corrupt"]).isnull().all()
@@ -169,7 +168,6 @@ def test_a_denominator_that_may_be_zero_makes_the_map_undefined() -> None:
         "null_lo",
         "null_hi",
         "stability",
-        "agreement",
     ]
     assert all(result[name].isnull().all() for name in unknown)
 
@@ -344,20 +342,6 @@ def test_stability_draws_whole_pairs() -> None:
 def test_two_cells_have_no_order_to_be_stable() -> None:
     result = impact(noisy(2, 4))
     assert result.stability.isnull().all()
-    assert result.agreement.isnull().all()
-
-
-def test_agreement_is_the_rank_correlation_of_two_scorers() -> None:
-    result = impact(noisy(8, 3))
-    cells = result.impact.sel(concept="tempo", arm=result.role == "cell")
-    expected = stats.spearmanr(cells.sel(scorer="a"), cells.sel(scorer="b")).statistic
-    agreement = result.agreement.sel(concept="tempo").values
-    np.testing.assert_allclose(agreement, [[1.0, expected], [expected, 1.0]])
-
-
-def test_equal_impacts_have_no_agreement() -> None:
-    cells = {f"tf{i}": CORRUPT for i in range(4)}
-    assert impact(one_concept(CLEAN, CORRUPT, **cells)).agreement.isnull().all()
 
 
 def test_a_wider_confidence_is_a_wider_interval() -> None:

@@ -129,7 +129,7 @@ def test_the_map_labels_scores_and_audio(study: Study, tiny: AceStep15) -> None:
     assert difference(score.sel(arm="tf0+tf1 necessity"), score.sel(arm="corrupt")) < FLOAT32
     assert (result.clean_value != result.corrupt_value).all()
     attrs = result.attrs
-    assert (attrs["kind"], attrs["question"], attrs["schema_version"]) == ("patching", "blocks", 5)
+    assert (attrs["kind"], attrs["question"], attrs["schema_version"]) == ("patching", "blocks", 6)
     assert study.result_names() == ["patching-blocks"]
 
 
@@ -384,6 +384,7 @@ class KnownScores(Sweep):
         ]
         self.contexts = {"tempo": [PairContext(pair, None, None, (), (8,)) for pair in made]}
         self.scorers = {"embedded": Loudness()}
+        self.columns = ["embedded"]
         self.share, self.noise, self.asked = share, noise, 0
 
     def run(self, arms: Mapping[str, Sequence[Arm]], pairs: range) -> Iterator[None]:
@@ -541,6 +542,28 @@ def test_dropped_pairs_are_named_up_to_a_few(tiny: AceStep15) -> None:
     notes = run._notes(PatchingSpec(), tiny, {}, dropped, n_cells=4, n_pairs={})
     assert notes[0] == "The pair 'a0' / 'b0' of x is dropped: alike."
     assert notes[3:] == ["2 more pairs are dropped for similar reasons."]
+
+
+def test_a_descriptor_of_the_prompt_set_has_a_map_beside_the_judges(study: Study, tiny: AceStep15) -> None:
+    prompts = study.spec.prompts.model_copy(update={"descriptors": ("level",)})
+    study.spec = study.spec.model_copy(update={"prompts": prompts})
+    spec = asked_spec(study, concepts=("tempo",), pairs=3)
+    assert spec.descriptors == ("level",)
+    assert asked_spec(study, descriptors=("flatness",)).descriptors == ("flatness",)
+    result = run_patching(study, tiny, spec)
+    assert result.scorer.values.tolist() == ["embedded", "level"]
+    assert json.loads(result.attrs["spec"])["judges"].keys() == {"embedded", "descriptors"}
+    assert (result.orientation.sel(scorer="embedded") == 1).all()
+    by_judge, level = (result.score.sel(scorer=name).values for name in ("embedded", "level"))
+    np.testing.assert_allclose(level, 10 * np.log10(by_judge), rtol=1e-5)
+
+
+def test_the_order_of_scorers_makes_no_other_map() -> None:
+    orders = [("clap", "musicnn", "embedded"), ("embedded", "clap", "musicnn")]
+    one, other = (PatchingSpec(scorers=scorers) for scorers in orders)
+    assert one == other
+    assert one.scorers == ("embedded", "musicnn", "clap")
+    assert PatchingSpec(scorers=("own", "clap")).scorers == ("clap", "own")
 
 
 @pytest.mark.parametrize(("min_seconds", "is_refused"), [(0.52, False), (0.53, True), (2.0, True)])

@@ -212,7 +212,7 @@ def test_names_on_a_patching_map_are_text(study: Study, column: str) -> None:
         "tempo: 12 pairs × 2 seeds (n = 24), denominator (clean − corrupt) 0.60 [0.50, 0.70]",
         "null band [−0.05, 0.07]",
         "stability 0.93 [0.81, 0.98]",
-        "agreement with clap 0.87",
+        "agreement with clap 0.87 [0.71, 0.95] (n = 18 cells)",
         "95 % BCa bootstrap intervals over pairs",
         "p > 0.05 after Benjamini–Hochberg over 60 cells",
         "fraction of the concept that is restored",
@@ -229,7 +229,7 @@ def test_a_map_of_one_concept_speaks_of_that_one(study: Study) -> None:
     told = caption(study, "patching", name="steps", concept="tempo", scorer="clap", truth=True)
     assert "Impact of patching on tempo, by block (rows) and step window (columns)" in told
     assert "scorer clap" in told
-    assert "agreement with embedded 0.87" in told
+    assert "agreement with embedded 0.87 [0.71, 0.95]" in told
     assert "over 96 cells" in told
     assert "truth card" in told
     assert "drums" not in told

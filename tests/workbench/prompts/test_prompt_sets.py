@@ -110,6 +110,18 @@ def test_unknown_concept(organism: PromptSet) -> None:
         ("templates: ['{a}']\nconcepts: {a: {x: [x], y: y}}", "concepts.a.x must be a mapping"),
         ("templates: ['{a}']\nconcepts: {a: {x: x, y: y}}\nextra: x", "extra is not a known name"),
         (
+            "templates: ['{a}']\nconcepts: {a: {x: x, y: y}}\ndescriptors: [warmth]",
+            "descriptors: there is no descriptor 'warmth': use level.*onset_rate",
+        ),
+        (
+            "templates: ['{a}']\nconcepts: {a: {x: x, y: y}}\ndescriptors: [mode, mode]",
+            "descriptors: 'mode' is given twice",
+        ),
+        (
+            "templates: ['{tempo}']\nconcepts: {tempo: {x: x, y: y}}\ndescriptors: [tempo]",
+            "'tempo' is a concept and a descriptor: rename the concept",
+        ),
+        (
             "templates: ['{a}']\nconcepts: {a: {x: z, y: z}}",
             "values x and y of concept 'a' must have different phrases; both have 'z'",
         ),

@@ -296,7 +296,8 @@ def test_a_silent_clip_gets_no_score(scorer: Any) -> None:
 
 def test_an_unknown_scorer_is_refused_with_the_list() -> None:
     with pytest.raises(
-        UserError, match=r"Unknown scorer 'clapp'. Scorers: 'embedded', 'musicnn', 'descriptors', 'clap', 'clap-laion'"
+        UserError,
+        match=r"Unknown scorer 'clapp'. Scorers: 'embedded', 'musicnn', 'descriptors', 'clap', 'clap-laion'",
     ):
         load_scorer("clapp")
 

@@ -103,7 +103,9 @@ def test_audio_without_its_three_dimensions_is_refused(shape: tuple[int, ...]) -
         check_clips(np.zeros(shape))
 
 
-@pytest.mark.parametrize("scorer", [EmbeddedScorer(), MusicnnScorer(), SCORER], ids=lambda scorer: scorer.name)
+@pytest.mark.parametrize(
+    "scorer", [EmbeddedScorer(), MusicnnScorer(), SCORER], ids=lambda scorer: scorer.name
+)
 def test_every_scorer_refuses_it(scorer: Scorer) -> None:
     unchecked = inspect.unwrap(type(scorer).score)  # tests check types before
     with pytest.raises(UserError, match="three dimensions"):
