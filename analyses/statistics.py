@@ -4,7 +4,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -111,7 +111,9 @@ def cluster_bootstrap(
             cells = (known == pattern[:, None]).all(axis=0)
             if pattern.sum() > 1:
                 some = tuple(sample[np.ix_(pattern, cells)] for sample in samples)
-                low[cells], high[cells], resampled[cells] = _bca(some, statistic, confidence, resamples, seed)
+                low[cells], high[cells], resampled[cells] = _bootstrapped(
+                    some, statistic, confidence, resamples, seed
+                )
     same = (resampled == resampled[:, :1]).all(axis=1)
     return ClusterBootstrap(value, np.where(same, value, low), np.where(same, value, high), resampled)
 
@@ -122,10 +124,10 @@ def cluster_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """Compute one number, `statistic(*totals)`, and its BCa bootstrap interval over whole clusters.
+    """Compute one number, `statistic(*totals)`, and its percentile bootstrap interval over whole clusters.
 
-    Like `cluster_bootstrap`, but `statistic` maps sums over clusters, (..., cell), to (...), such as a correlation over
-    the cells. The samples have no NaN.
+    Like `cluster_bootstrap`, but `statistic` maps sums over clusters, (..., cell), to (...), such as a rank correlation
+    of the cells. Such a number takes few values, for which BCa's corrections are erratic. The samples have no NaN.
 
     Returns:
         The value, and the interval's ends: NaN for fewer than two clusters or an undefined value, and the value itself
@@ -135,8 +137,13 @@ def cluster_interval(
     if len(samples[0]) < 2 or np.isnan(value):
         return value, np.nan, np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
-        low, high, resampled = _bca(
-            samples, lambda *sums: statistic(*sums)[..., None], confidence, CLUSTER_RESAMPLES, seed
+        low, high, resampled = _bootstrapped(
+            samples,
+            lambda *sums: statistic(*sums)[..., None],
+            confidence,
+            CLUSTER_RESAMPLES,
+            seed,
+            "percentile",
         )
     same = bool((resampled == resampled[:, :1]).all())
     return (value, value, value) if same else (value, float(low[0]), float(high[0]))
@@ -266,12 +273,13 @@ def separated(
     return bool(low[order[:top]].min() > high[order[top:]].max())
 
 
-def _bca(
+def _bootstrapped(
     samples: tuple[Float[np.ndarray, "cluster cell"], ...],
     statistic: Callable[..., np.ndarray],
     confidence: float,
     resamples: int,
     seed: int,
+    method: Literal["BCa", "percentile"] = "BCa",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return interval ends (cell) and resampled values (cell, resample) of cells that have all clusters."""
     n = len(samples[0])
@@ -292,7 +300,7 @@ def _bca(
             vectorized=True,
             confidence_level=expanded_confidence(confidence, n),
             n_resamples=resamples,
-            method="BCa",
+            method=method,
             random_state=np.random.default_rng(seed),
         )
     return result.confidence_interval.low, result.confidence_interval.high, result.bootstrap_distribution

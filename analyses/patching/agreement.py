@@ -22,8 +22,9 @@ def agreement(
 ) -> xr.Dataset:
     """Compute the rank correlation of each two scorers' maps of a concept, with its interval over pairs.
 
-    It is Spearman's, over the cells of which both have an impact, computed from the pairs that both have scored. Cells
-    without an effect are ranked by their noise, so that two right maps of few effective cells need not agree closely.
+    It is Spearman's, over the cells of which both have an impact, computed from the pairs that both have scored. Impacts
+    are floored at 0, as the paper's are: otherwise cells without an effect would be ranked by their noise, some of them
+    below cells that cannot have any.
 
     Args:
         score: scores as `impact` takes them.
@@ -33,9 +34,9 @@ def agreement(
         seed: seed of the bootstrap.
 
     Returns:
-        By (concept, scorer, scorer_b): `agreement`, `agreement_lo`, `agreement_hi` (BCa bootstrap over whole pairs,
-        which both maps share), NaN for fewer than three cells, maps of equal impacts, or one pair; `agreement_cells`
-        and `agreement_pairs`, the numbers of cells and pairs.
+        By (concept, scorer, scorer_b): `agreement`, `agreement_lo`, `agreement_hi` (percentile bootstrap over whole
+        pairs, which both maps share), NaN for fewer than three cells, maps of equal impacts, or one pair;
+        `agreement_cells` and `agreement_pairs`, the numbers of cells and pairs.
     """
     score = score.transpose(*DIMS)
     gain, rest = gain_and_rest(score, resolution)
@@ -70,7 +71,7 @@ def _correlation(
     """Return the rank correlation of two maps, from gain and rest of the one and of the other, with its interval."""
 
     def statistic(*sums: np.ndarray) -> np.ndarray:
-        first, second = (np.round(fraction(*sums[place : place + 2]), _DECIMALS) for place in (0, 2))
-        return rank_correlation(first, second)
+        impacts = (fraction(*sums[place : place + 2]).clip(min=0) for place in (0, 2))
+        return rank_correlation(*(np.round(impact, _DECIMALS) for impact in impacts))
 
     return cluster_interval(tuple(map(np.nan_to_num, parts)), statistic, confidence, seed)

@@ -38,7 +38,7 @@ def judged(*effects: list[float], pairs: int = 12, noise: float = 0.02) -> xr.Da
 def test_it_is_the_rank_correlation_of_two_maps_with_an_interval_around_it() -> None:
     score = noisy(8, 3)
     cells = impact(score).impact.sel(concept="tempo", arm=score.role == "cell")
-    expected = stats.spearmanr(cells.sel(scorer="a"), cells.sel(scorer="b")).statistic
+    expected = stats.spearmanr(*(cells.sel(scorer=name).clip(min=0) for name in ("a", "b"))).statistic
     found = agreed(score).sel(concept="tempo")
     np.testing.assert_allclose(found.agreement, [[1.0, expected], [expected, 1.0]])
     low, high = (float(found[f"agreement_{end}"].sel(scorer="a", scorer_b="b")) for end in ("lo", "hi"))
@@ -55,6 +55,11 @@ def test_judges_that_rank_alike_agree_and_those_that_rank_backwards_disagree() -
     np.testing.assert_allclose(both.agreement, [1, 1, -1])
     np.testing.assert_allclose(both.agreement_lo, [1, 1, -1])
     np.testing.assert_allclose(both.agreement_hi, [1, 1, -1])
+
+
+def test_cells_below_zero_are_all_the_same() -> None:
+    score = judged([0.0, -0.3, 0.6, 0.9], [-0.2, 0.0, 0.6, 0.9], noise=0.0)
+    assert agreed(score).agreement.sel(scorer="judge0", scorer_b="judge1").item() == pytest.approx(1)
 
 
 def test_only_pairs_that_both_have_scored_count() -> None:
