@@ -22,9 +22,9 @@ def agreement(
 ) -> xr.Dataset:
     """Compute the rank correlation of each two scorers' maps of a concept, with its interval over pairs.
 
-    It is Spearman's, over the cells of which both have an impact, computed from the pairs that both have scored. Impacts
-    are floored at 0, as the paper's are: otherwise cells without an effect would be ranked by their noise, some of them
-    below cells that cannot have any.
+    It is Spearman's, over the cells of which both have an impact, computed from the pairs that both have scored.
+    Impacts are floored at 0, as the paper's are: otherwise cells without an effect would be ranked by their noise, some
+    of them below cells that cannot have any.
 
     Args:
         score: scores as `impact` takes them.
