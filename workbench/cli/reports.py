@@ -33,10 +33,9 @@ def report_trace(study: "Study") -> None:
 def report_map(study: "Study", name: str) -> None:
     """Print the main values of a patching map by each scorer, by its name without "patching-", and how they agree."""
     from dashboards.summaries import agreement_summary, has_impacts, patching_summary, undefined_notes
-    from dashboards.tables.patching import scorers
 
     result = _where(study, f"patching-{name}")
-    for scorer in scorers(result):
+    for scorer in result["scorer"].values.tolist():
         title = "cells of largest impact" if has_impacts(result, scorer) else "no impact is defined"
         print_table(f"Map {name} by {scorer}: {title}", patching_summary(result, scorer))
         for sentence in undefined_notes(result, scorer):
