@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -9,6 +10,7 @@ from analyses.sae.spec import foretelling
 from analyses.statistics import too_few_for_one, too_few_pairs
 from cache.wording import counted
 from dashboards.numbers import fixed, p_value, percent, significant, span
+from dashboards.tables.benchmark import published_frame, ranking_frame
 from dashboards.tables.features import features_frame
 from dashboards.tables.patching import DIRECTIONS, agreement, cells_frame, scorers
 from dashboards.tables.probes import probes_frame
@@ -356,3 +358,58 @@ def steering_summary_notes(result: xr.Dataset) -> list[str]:
         _random_vectors(result),
     ]
     return list(filter(None, sentences))
+
+
+def benchmark_summary(result: xr.Dataset, scorer: str) -> pd.DataFrame:
+    """What each method does by one judge, at the strength that other prompts and judges chose, and at equal distance.
+
+    Columns: concept, direction, steering, strength, change with its interval, of the real prompt (at equal distance,
+    with its interval), random (the null band, of the same), kept (preservation) and rank with its interval.
+    """
+    table = ranking_frame(result, scorer)
+    table = table[table["status"] == ""]
+    return pd.DataFrame(
+        {
+            "concept": table["concept"],
+            "direction": table["direction"],
+            "steering": table["way"],
+            "strength": table["strength"].map("{:g}".format),
+            "change [95 %]": [interval(row, "effect") for _, row in table.iterrows()],
+            "of the real prompt [95 %]": [interval(row, "ratio_at") for _, row in table.iterrows()],
+            "random": [
+                span(row["band_lo"] / row["control"], row["band_hi"] / row["control"])
+                if np.isfinite(row["band_lo"])
+                else ""
+                for _, row in table.iterrows()
+            ],
+            "kept": table["preservation"].map(fixed),
+            "rank [95 %]": [interval(row, "rank", 1) for _, row in table.iterrows()],
+        }
+    )
+
+
+def deaf_notes(result: xr.Dataset) -> list[str]:
+    """Sentences on the judges that cannot tell the real prompts of a concept apart, whose numbers are left out."""
+    found = []
+    for scorer in result["scorer"].values.tolist():
+        table = ranking_frame(result, scorer)
+        for (concept, direction), part in table[table["status"] != ""].groupby(
+            ["concept", "direction"], sort=False
+        ):
+            found.append(f"{scorer}, {concept}, {direction}: {part['status'].iloc[0]}.")
+    return found
+
+
+def published_summary(result: xr.Dataset, scorer: str) -> pd.DataFrame:
+    """TADA's areas and smoothness of each method by one judge: concept, steering, area, towards, away, smoothness."""
+    table = published_frame(result, scorer)
+    return pd.DataFrame(
+        {
+            "concept": table["concept"],
+            "steering": table["way"],
+            "area": table["area"].map(lambda value: fixed(value, 3)),
+            "towards": table["area_positive"].map(lambda value: fixed(value, 3)),
+            "away": table["area_negative"].map(lambda value: fixed(value, 3)),
+            "smoothness": table["smoothness"].map(lambda value: fixed(value, 3)),
+        }
+    )

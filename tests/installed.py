@@ -45,6 +45,7 @@ steer fit study --concept mood --sites tf3+tf4 --pairs 2 --check-pairs 0
 steer check study mood --pairs 1
 steer train-slider study --concept mood --sites tf4 --pairs 2 --iterations 2
 steer apply study --pack mood --slider mood --method pci --concept mood --sites all --pairs 1 --random 1 --strength 2
+steer evaluate study --concept mood --sites tf3+tf4 --method pci --pairs 2 --selection-pairs 1 --random 0 --part 1
 steer ladder study --concept mood --sites tf3+tf4 --fit-pairs 2 --pairs 1 --random 1 --strength 1 --ignore-gate
 steer list study
 steer show study/packs/mood.safetensors

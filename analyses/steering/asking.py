@@ -156,15 +156,35 @@ def fit_vector(
     """
     check_options(method, own)
     chosen = asked_sites(study, model, concept, sites)
-    saes = _all_saes(study, chosen) if method == "sae-features" else {}
-    fitted = _method(method, own, {site: sae for site, (_, sae) in saes.items()})
+    (vector,) = fit_vectors(study, model, [(method, own)], concept, chosen, **options)
+    return vector
+
+
+def fit_vectors(
+    study: Study,
+    model: AudioDiffusionModel,
+    methods: Sequence[tuple[str, Mapping[str, Any]]],
+    concept: str,
+    sites: Sequence[str],
+    **options: Unpack[PairOptions],
+) -> list[Vector]:
+    """Compute vectors with several methods, each with its own options, from the same pairs; see `fit_vector`."""
+    saes = _all_saes(study, sites) if "sae-features" in dict(methods) else {}
+    of_sites = {site: sae for site, (_, sae) in saes.items()}
     together: PairOptions = {**options, **of_study(study)}
-    (vector,) = fit(model, concept, chosen, [fitted], **together)
-    if not any(norms.values.any() for norms in vector.norms.values()):
-        raise UserError(
-            f"The prompts of the pairs make no difference at {', '.join(chosen)} in the captured passes, so that the "
-            "vector is zero. Choose other sites (--sites) or passes (--pass)."
-        )
+    fitted = [_method(method, own, of_sites) for method, own in methods]
+    vectors = fit(model, concept, sites, fitted, **together)
+    for vector in vectors:
+        if not any(norms.values.any() for norms in vector.norms.values()):
+            raise UserError(
+                f"The prompts of the pairs make no difference at {', '.join(sites)} in the captured passes, so that "
+                "the vector is zero. Choose other sites (--sites) or passes (--pass)."
+            )
+    return [_with_names(vector, saes) for vector in vectors]
+
+
+def _with_names(vector: Vector, saes: Mapping[str, tuple[str, SAE]]) -> Vector:
+    """Return a vector with the names that its autoencoders have in the study."""
     named = (each.model_copy(update={"name": saes[each.site][0]}) for each in vector.saes)
     return replace(vector, saes=tuple(named))
 

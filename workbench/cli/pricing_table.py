@@ -51,7 +51,7 @@ def price_table(price: Price) -> Group:
     sums.add_row("bytes to write", f"{limit}{decimal(price.total_bytes)}")
     free = "not limited" if price.free_bytes is None else decimal(price.free_bytes)
     sums.add_row("free disk", free)
-    sums.add_row("estimated time", f"{_duration(price.seconds)} ({price.trial.call_seconds:.3g} s a call)")
+    sums.add_row("estimated time", f"{in_words(price.seconds)} ({price.trial.call_seconds:.3g} s a call)")
     return Group(sites, sums)
 
 
@@ -66,7 +66,8 @@ def _reduction(price: Price) -> str:
     return what[reduction.kind]
 
 
-def _duration(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """Return a time as it is read: in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

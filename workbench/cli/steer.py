@@ -18,6 +18,7 @@ from workbench.cli.console import (
     progress,
 )
 from workbench.cli.descriptors import fit_descriptor, measure
+from workbench.cli.evaluate import evaluate
 from workbench.cli.options import offers
 from workbench.cli.packs import export_pack, import_pack, list_packs, note_differences, resampled, show
 from workbench.cli.parsing import CommandLine
@@ -66,6 +67,7 @@ app.command("import")(import_pack)
 app.command("export")(export_pack)
 app.command("fit-descriptor")(fit_descriptor)
 app.command()(measure)
+app.command()(evaluate)
 
 
 @app.command()

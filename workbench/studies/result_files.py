@@ -63,7 +63,8 @@ def result_bytes(result: xr.Dataset) -> bytes:
     To be written by the caller: HDF5 crashes the process if the system refuses to write, such as for a full disk.
     """
     with io.BytesIO() as file:
-        result.to_netcdf(file, engine="h5netcdf")
+        # How the variables of other results were stored, such as the length of their texts, is not how these are.
+        result.drop_encoding().to_netcdf(file, engine="h5netcdf")
         return file.getvalue()
 
 

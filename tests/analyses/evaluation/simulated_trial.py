@@ -21,6 +21,7 @@ def simulated_trial(
     noise: float = 0.05,
     judges: Mapping[str, float] | None = None,
     prompts: str = "prompt",
+    steered: str = "negative",
     seed: int = 0,
 ) -> xr.Dataset:
     """Return a trial of `slopes`' ways, with random ways as nulls of the first, and a floor arm each.
@@ -66,5 +67,5 @@ def simulated_trial(
             "scorer": list(judges),
             "measure": ["mel", "stft"],
         },
-        {"concept": CONCEPTS[0], "resolution": 1e-4, "spec": json.dumps({"steered": "negative"})},
+        {"concept": CONCEPTS[0], "resolution": 1e-4, "spec": json.dumps({"steered": steered})},
     )

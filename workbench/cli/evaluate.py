@@ -1,0 +1,56 @@
+"""The command that evaluates methods of steering."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from analyses.evaluation.benchmark_spec import BenchmarkSpec
+from workbench.cli.console import Device, StudyFolder, note, open_study, output, progress
+from workbench.cli.options import offers
+from workbench.cli.reports import report_benchmark
+
+if TYPE_CHECKING:
+    from analyses.evaluation.benchmark_price import BenchmarkPrice
+
+
+@offers(BenchmarkSpec, randoms="--random")
+def evaluate(
+    study_folder: StudyFolder,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what it costs.")] = False,
+    device: Device = "cpu",
+    **asked: Any,
+) -> None:
+    """Compare methods of steering on prompts that none was computed from, with controls, nulls and intervals.
+
+    Strengths are chosen on other prompts, and by other judges, than those that report. Run again to continue: vectors,
+    sliders and clips that the study has are not made again.
+    """
+    from analyses.evaluation.benchmark import asked_benchmark, run_benchmark
+    from analyses.evaluation.benchmark_price import benchmark_price
+
+    study = open_study(study_folder)
+    spec = asked_benchmark(study, **asked)
+    model = study.load_model(device)
+    _print_price(benchmark_price(study, model, spec))
+    if dry_run:
+        return
+    with ExitStack() as bars:
+
+        def bar(title: str) -> Callable[[int, int], None]:
+            bars.close()
+            return bars.enter_context(progress(title))
+
+        run_benchmark(study, model, spec, bar, note)
+    report_benchmark(study, spec.result_name)
+
+
+def _print_price(price: "BenchmarkPrice") -> None:
+    from workbench.cli.pricing_table import in_words
+
+    output.print(
+        f"At most {price.steered:,} steered clips with their unsteered and real ones, and {price.fitted:,} clips that "
+        f"vectors are computed from: {in_words(price.seconds)} on one process, without training concept sliders.",
+        soft_wrap=True,
+    )
