@@ -1,4 +1,4 @@
-"""The address of a dashboard: where it listens, the host names it answers to, and a proxy's URL prefix."""
+"""The address of a server: where it listens, the host names it answers to, and a proxy's URL prefix."""
 
 import ipaddress
 import os

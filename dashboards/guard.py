@@ -1,4 +1,4 @@
-"""Request checks and security headers that keep other sites away from a dashboard's content."""
+"""Request checks and security headers that keep other sites away from the content of a server of ours."""
 
 from flask import Flask, Response, request
 from werkzeug.datastructures import Headers
@@ -8,12 +8,13 @@ from dashboards.address import Address, host_name
 READING = frozenset({"GET", "HEAD"})
 
 
-def add_guard(server: Flask, address: Address, script_hashes: list[str]) -> None:
-    """Answer only the dashboard's own pages; `script_hashes` are the quoted hashes of Dash's own inline scripts.
+def add_guard(server: Flask, address: Address, script_hashes: list[str], inline_styles: bool = True) -> None:
+    """Answer only the server's own pages; `script_hashes` are the quoted hashes of Dash's own inline scripts.
 
-    Links from anywhere may open a page; all other requests must come from the same origin.
+    Links from anywhere may open a page; all other requests must come from the same origin. Without `inline_styles`,
+    styles come from files only.
     """
-    headers = security_headers(address, script_hashes)
+    headers = security_headers(address, script_hashes, inline_styles)
 
     def refuse() -> Response | None:
         sentence = refusal(address, request.method, request.headers)
@@ -30,44 +31,46 @@ def add_guard(server: Flask, address: Address, script_hashes: list[str]) -> None
 def refusal(address: Address, method: str, headers: Headers) -> str | None:
     """Why a request is refused, in one sentence; None if it is allowed.
 
-    Checks the Host header against the dashboard's names, the Origin against the Host, and Sec-Fetch-Site if the browser
+    Checks the Host header against the server's names, the Origin against the Host, and Sec-Fetch-Site if the browser
     sends it (W3C Fetch Metadata).
     """
     host = headers.get("Host")
     if not address.answers_to(host):
         name = host_name(host or "")
         if name is None:
-            return "This dashboard needs a Host header with a valid host name, as browsers send it."
+            return "This server needs a Host header with a valid host name, as browsers send it."
         return (
-            f"This dashboard does not answer to the host '{name}': if that is its address, start it with "
+            f"This server does not answer to the host '{name}': if that is its address, start it with "
             f"--allow-host {name}."
         )
     origin = headers.get("Origin")
     if origin is not None and not _is_own(address, origin, host or ""):
-        return f"This dashboard answers only its own pages, not those of {origin}."
+        return f"This server answers only its own pages, not those of {origin}."
     where = headers.get("Sec-Fetch-Site", "same-origin")
     followed_link = headers.get("Sec-Fetch-Mode") == "navigate" and method in READING
     if where not in ("same-origin", "none") and not followed_link:
-        return "This dashboard answers only its own pages."
+        return "This server answers only its own pages."
     return None
 
 
 def _is_own(address: Address, origin: str, host: str) -> bool:
-    """Whether an Origin header is the dashboard's own: the requested host or an allowed proxy name."""
+    """Whether an Origin header is the server's own: the requested host or an allowed proxy name."""
     place = origin.lower().partition("://")[
         2
     ]  # an origin is a scheme, a host and a port, without path (RFC 6454)
     return place == host.lower() or host_name(place) in {name.lower() for name in address.names}
 
 
-def security_headers(address: Address, script_hashes: list[str]) -> dict[str, str]:
-    """Headers of every response: load from this server only; be read and framed only by the dashboard's own pages."""
+def security_headers(
+    address: Address, script_hashes: list[str], inline_styles: bool = True
+) -> dict[str, str]:
+    """Headers of every response: load from this server only; be read and framed only by its own pages."""
     framed = address.frames
     policy = (
         "default-src 'self'",
-        f"script-src 'self' {' '.join(script_hashes)}",
+        " ".join(("script-src 'self'", *script_hashes)),
         # Plotly, Mantine and AG Grid set styles from scripts.
-        "style-src 'self' 'unsafe-inline'",
+        "style-src 'self' 'unsafe-inline'" if inline_styles else "style-src 'self'",
         "img-src 'self' data: blob:",
         "font-src 'self' data:",
         "object-src 'none'",

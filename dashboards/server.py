@@ -1,4 +1,4 @@
-"""The HTTP server of a dashboard: waitress, with limits on connections, requests, and idle or slow clients."""
+"""The HTTP server: waitress, with limits on connections, requests, and idle or slow clients."""
 
 import logging
 import select
@@ -95,5 +95,5 @@ def open_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
         raise UserError(
-            f"The dashboard cannot listen on {host}:{port} ({reason}): choose a free --port, or this machine's --host."
+            f"The server cannot listen on {host}:{port} ({reason}): choose a free --port, or this machine's --host."
         ) from error

@@ -51,6 +51,11 @@ def write_audio(path: Path, audio: Float[np.ndarray, "channel sample"], sample_r
     return path
 
 
+def wav_bytes(audio: Float[np.ndarray, "channel sample"], sample_rate: int) -> bytes:
+    """Return audio in [-1, 1] as the content of a 16-bit WAV file, whose size says only how long it is."""
+    return _encoded(audio, sample_rate, "WAV", "PCM_16")
+
+
 def _encoded(
     audio: Float[np.ndarray, "channel sample"], sample_rate: int, format: str, subtype: str | None = None
 ) -> bytes:

@@ -58,10 +58,11 @@ def text_lines(text: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
-def read_document(path: Path, what: str) -> Any:
+def read_document(path: Path, what: str, allow_empty: bool = False) -> Any:
     """Read a YAML file (JSON if its name ends in .json) of mappings, lists and text.
 
-    All scalars in YAML are text, including `yes`, `1990` and `80s`. `what` is what errors call the file.
+    All scalars in YAML are text, including `yes`, `1990` and `80s`. `what` is what errors call the file. With
+    `allow_empty`, empty values are "".
 
     Raises:
         UserError: if the file cannot be read, is too large, invalid or nested too deeply, or has duplicate keys, empty
@@ -74,7 +75,7 @@ def read_document(path: Path, what: str) -> Any:
         node = yaml.compose(text, Loader=yaml.BaseLoader)
         if node is None:
             raise UserError(f"{what} is empty.")
-        return _Reading(what).value(node, 0)
+        return _Reading(what, allow_empty).value(node, 0)
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{what} is not valid YAML{line}: {error.problem or error.context}.") from error
@@ -113,8 +114,9 @@ def parse_json(text: str, what: str) -> Any:
 class _Reading:
     """Converts YAML nodes to plain values."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, allow_empty: bool) -> None:
         self.what = what
+        self.allow_empty = allow_empty
         self.nodes = 0
 
     def value(self, node: yaml.Node, depth: int) -> Any:
@@ -148,6 +150,8 @@ class _Reading:
 
     def text(self, node: yaml.ScalarNode) -> str:
         if node.style is None and node.value in _NULLS:
+            if self.allow_empty:
+                return ""
             raise self.refusal(node, 'has an empty value: write "" for empty text')
         return str(node.value)
 
