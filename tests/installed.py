@@ -54,6 +54,9 @@ steer export study/packs/mood.safetensors --to demon --out demon.safetensors
 steer fit-descriptor study --descriptor level --sites tf3+tf4 --clips 3
 steer measure study --pack level --clips 2 --strength 2 --random 1
 generate organism-shared --prompt happy --pack study/packs/mood.safetensors --strength 2 --out clip.flac
+listen make study --out heard --items 1 --any-device
+listen export heard --out web
+listen import web/configs/heard.yaml --out again
 cache verify study
 cache info study
 cache ls .
@@ -67,7 +70,7 @@ pairs import pairs.csv --out imported.csv
 """The commands to run, in order, in a folder with captions.txt."""
 
 HELP = (
-    *("dashboard", "demo", "pairs filter", "steer import"),
+    *("dashboard", "demo", "pairs filter", "steer import", "listen serve", "listen analyse"),
     *(
         f"import {kind}"
         for kind in ("caa", "sae", "scores", "austeer", "lora", "token-embedding", "localisation")

@@ -20,6 +20,7 @@ from workbench.cli.cache import app as cache_app
 from workbench.cli.console import AllowStore, Device, StudyFolder, console, note, open_study, output, progress
 from workbench.cli.generate import generate
 from workbench.cli.imports import app as import_app
+from workbench.cli.listen import app as listen_app
 from workbench.cli.options import offers
 from workbench.cli.pairs import app as pairs_app
 from workbench.cli.parsing import CommandLine, Commands, parse_job
@@ -48,6 +49,7 @@ app.add_typer(
     name="import",
     help="Import published artefacts: vectors, autoencoders, score tables, localisation.",
 )
+app.add_typer(listen_app, name="listen", help="Make, serve and analyse listening studies.")
 app.add_typer(pairs_app, name="pairs", help="Build, filter and import counterfactual pairs of captions.")
 app.add_typer(sae_app, name="sae", help="Train, list, import and export sparse autoencoders.")
 app.add_typer(steer_app, name="steer", help="Show, list, import and export steering vectors.")

@@ -1,0 +1,1 @@
+"""What listeners preferred and rated, with intervals over listeners."""

@@ -1,0 +1,1 @@
+"""Listening studies: their design, their folder, and the answers of listeners."""
