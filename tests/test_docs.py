@@ -16,6 +16,8 @@ import yaml
 from workbench.cli.main import app
 from workbench.engine.sites import PARTS
 from workbench.prompts.prompt_sets import PromptSet
+from workbench.scorers import SCORERS
+from workbench.scorers.distances import DISTANCES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -236,6 +238,11 @@ def test_the_command_line_reference_is_complete(command: str) -> None:
         if parameter.name != "help"
     }
     assert documented_options(command) == expected
+
+
+def test_judges_and_distances_are_described() -> None:
+    page = (DOCS / "reference" / "judges-and-distances.md").read_text(encoding="utf-8")
+    assert [name for name in (*SCORERS, *DISTANCES) if f"| `{name}` |" not in page] == []
 
 
 def test_results_figures_and_sites_are_described() -> None:

@@ -21,6 +21,8 @@ SCORERS = {
     "descriptors": ("workbench.scorers.descriptor_scorer", "DescriptorScorer"),
     "clap": ("workbench.scorers.clap_transformers", "TransformersClapScorer"),
     "clap-laion": ("workbench.scorers.clap_laion", "LaionClapScorer"),
+    "muq-mulan": ("workbench.scorers.muq_mulan", "MuqMulanScorer"),
+    "audiobox": ("workbench.scorers.audiobox", "AudioboxScorer"),
 }
 
 
@@ -98,7 +100,7 @@ def score_key(name: str, identity: str, text: str) -> str:
 
 
 def load_scorer(name: str, device: str = "cpu", **options: Any) -> Scorer:
-    """Load the scorer `name`: "embedded", "musicnn", "descriptors", "clap" (with transformers) or "clap-laion".
+    """Load the scorer `name`, one of `SCORERS`.
 
     `device` is a torch device, for scorers with a network; `options` are passed to the scorer's constructor.
 

@@ -3,12 +3,14 @@
 import hashlib
 import logging
 from abc import ABC, abstractmethod
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from workbench.audio import unscorable
+from cache.errors import UserError
+from workbench.audio import check_clips, unscorable
 from workbench.provenance import content_hash
 
 Samples = Float[np.ndarray, " sample"]
@@ -30,8 +32,10 @@ class ClipDistance(ABC):
 
     name: str
     min_seconds: float
-    version = 1
+    formula = 1
     """Part of the identity; it counts up when a formula changes."""
+    libraries: tuple[str, ...] = ()
+    """Packages that decide what is found in a clip; their versions are part of the identity, too."""
 
     def __init__(self, device: str = "cpu", **options: Any) -> None:  # noqa: ARG002 - for those with a network
         self.identity = self.identify(**options)
@@ -39,8 +43,8 @@ class ClipDistance(ABC):
 
     @classmethod
     def identify(cls) -> str:
-        """Return the hash of the distance's name and version."""
-        return content_hash([cls.name, cls.version])
+        """Return the hash of the distance's name and formula, and of its libraries' versions."""
+        return content_hash([cls.name, cls.formula, [version(library) for library in cls.libraries]])
 
     def compare(
         self,
@@ -48,7 +52,18 @@ class ClipDistance(ABC):
         reference: Float[np.ndarray, "clip channel sample"],
         sample_rate: int,
     ) -> Float[np.ndarray, " clip"]:
-        """Return the distance of clips in [-1, 1] at `sample_rate` Hz, each from its reference."""
+        """Return the distance of clips in [-1, 1] at `sample_rate` Hz, each from its reference.
+
+        Raises:
+            UserError: if the audio of either does not have three dimensions, or the two differ in them.
+        """
+        check_clips(audio)
+        check_clips(reference)
+        if len(audio) != len(reference) or audio.shape[2] != reference.shape[2]:
+            raise UserError(
+                f"Clips and references must be as many and as long; got {audio.shape} and {reference.shape}"
+                " (clips, channels, samples)."
+            )
         distances = np.full(len(audio), np.nan)
         for number, pair in enumerate(zip(audio, reference, strict=True)):
             try:

@@ -18,6 +18,7 @@ class HarmonyDistance(ClipDistance):
 
     name = "harmony"
     min_seconds = 2.0
+    libraries = ("librosa",)
 
     def features(self, mono: Samples, sample_rate: int) -> Chroma:
         """Return the chroma."""

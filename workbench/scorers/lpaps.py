@@ -47,8 +47,8 @@ class LpapsDistance(ClipDistance):
 
     @classmethod
     def identify(cls, checkpoint: str | Path | None = None) -> str:
-        """Return the hash of the distance's version and the checkpoint's bytes."""
-        return content_hash([cls.name, cls.version, file_hash(find_checkpoint(checkpoint))])
+        """Return the hash of the distance's formula and the checkpoint's bytes."""
+        return content_hash([cls.name, cls.formula, file_hash(find_checkpoint(checkpoint))])
 
     @torch.inference_mode()
     def features(self, mono: Samples, sample_rate: int) -> list[Stage]:

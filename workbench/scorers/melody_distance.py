@@ -19,6 +19,7 @@ class MelodyDistance(ClipDistance):
 
     name = "melody"
     min_seconds = 0.5
+    libraries = ("librosa", "mir_eval")
 
     def features(self, mono: Samples, sample_rate: int) -> Pitches:
         """Return the pitch of each frame in Hz, 0 where there is none."""

@@ -18,6 +18,7 @@ class RhythmDistance(ClipDistance):
 
     name = "rhythm"
     min_seconds = 2.0
+    libraries = ("librosa", "mir_eval")
 
     def features(self, mono: Samples, sample_rate: int) -> Beats:
         """Return the times of beats in seconds."""

@@ -21,6 +21,7 @@ class SelfSimilarityDistance(ClipDistance):
 
     name = "self-similarity"
     min_seconds = 2.0
+    libraries = ("librosa",)
 
     def features(self, mono: Samples, sample_rate: int) -> Chroma:
         """Return the chroma."""

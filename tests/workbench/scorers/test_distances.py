@@ -40,10 +40,12 @@ def test_every_distance_has_its_name_and_an_identity_of_its_own() -> None:
     assert len(set(identities)) == len(identities)
 
 
-def test_a_new_version_of_a_formula_has_another_identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = distance_identity("log-mel")
-    monkeypatch.setattr("workbench.scorers.log_mel_distance.LogMelDistance.version", 2)
-    assert distance_identity("log-mel") != before
+def test_another_formula_or_library_is_another_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = distance_identity("log-mel"), distance_identity("rhythm")
+    monkeypatch.setattr("workbench.scorers.log_mel_distance.LogMelDistance.formula", 2)
+    monkeypatch.setattr("workbench.scorers.clip_distance.version", lambda library: "0")
+    assert distance_identity("log-mel") != before[0]
+    assert distance_identity("rhythm") != before[1]
 
 
 def test_an_unknown_distance_is_refused_with_the_list() -> None:
@@ -121,6 +123,17 @@ def test_the_shortest_clip_has_a_distance(distance: Distance) -> None:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_numbers_too_large_have_no_distance(distance: Distance) -> None:
     assert np.isnan(distance.compare(1e200 * noise()[None], noise()[None], RATE)).all()
+
+
+def test_clips_of_another_shape_are_refused(distance: Distance) -> None:
+    compare = type(distance).compare.__wrapped__  # without the type check, which users do not have
+    clips = noise()[None]
+    with pytest.raises(UserError, match="three dimensions"):
+        compare(distance, clips, clips[0], RATE)
+    for others in (np.repeat(clips, 2, axis=0), clips[..., 1:]):
+        with pytest.raises(UserError, match=r"as many and as long; got \(1, 2, 16000\) and "):
+            compare(distance, clips, others, RATE)
+    assert compare(distance, clips, clips.mean(axis=1, keepdims=True), RATE) == 0  # channels may differ
 
 
 # Closed forms
