@@ -59,10 +59,10 @@ class ClipDistance(ABC):
         """
         check_clips(audio)
         check_clips(reference)
-        if len(audio) != len(reference) or audio.shape[2] != reference.shape[2]:
+        if audio.shape != reference.shape:
             raise UserError(
-                f"Clips and references must be as many and as long; got {audio.shape} and {reference.shape}"
-                " (clips, channels, samples)."
+                "Clips and references must have the same number of clips, channels and samples; got"
+                f" {audio.shape} and {reference.shape}."
             )
         distances = np.full(len(audio), np.nan)
         for number, pair in enumerate(zip(audio, reference, strict=True)):

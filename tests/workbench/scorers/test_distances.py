@@ -131,9 +131,8 @@ def test_clips_of_another_shape_are_refused(distance: Distance) -> None:
     with pytest.raises(UserError, match="three dimensions"):
         compare(distance, clips, clips[0], RATE)
     for others in (np.repeat(clips, 2, axis=0), clips[..., 1:]):
-        with pytest.raises(UserError, match=r"as many and as long; got \(1, 2, 16000\) and "):
+        with pytest.raises(UserError, match=r"same number of .*; got \(1, 2, 16000\) and "):
             compare(distance, clips, others, RATE)
-    assert compare(distance, clips, clips.mean(axis=1, keepdims=True), RATE) == 0  # channels may differ
 
 
 # Closed forms
