@@ -27,6 +27,8 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "patching": ("row", "column", "direction", "role", "block", "null_of", "null_kind"),
         "steering": ("row", "strength", "role", "null_of"),
     },
+    "descriptor site step": {"probes": ("r2", "r2_lo", "r2_hi", "r2_control", "r2_p")},
+    "descriptor": {"probes": ("descriptor_n", "descriptor_groups")},
     "concept site step fold": {"probes": ("accuracy", "control")},
     "concept site step": {
         "probes": ("accuracy_mean", "accuracy_lo", "accuracy_hi", "control_mean", "selectivity", "p_value")
@@ -67,13 +69,27 @@ _FRACTIONS = {
     ),
     "sae": ("density", "auroc", "auroc_shuffled", "p_adjusted", "dead_fraction", "final_dead_fraction"),
 }
+_OPTIONAL = {"probes": ("r2", "r2_lo", "r2_hi", "r2_control", "r2_p", "descriptor_n", "descriptor_groups")}
+"""Variables that a result has either all or none of."""
 _ROUNDING = 1e-6
 MAX_PAIRS = 10_000
 _KINDS = ("patching", "probes", "sae", "steering")
 ROLES = {"run", "cell", "null"}
 _TEXTS = {
     *("audio", "row", "column", "direction", "role", "null_of", "null_kind", *TEXTS),
-    *("concept", "arm", "scorer", "scorer_b", "site", "value", "metric", "held_together", "way", "label"),
+    *(
+        "concept",
+        "descriptor",
+        "arm",
+        "scorer",
+        "scorer_b",
+        "site",
+        "value",
+        "metric",
+        "held_together",
+        "way",
+        "label",
+    ),
 }
 _TEXT_LABELS = _TEXTS | {
     "replacement",
@@ -88,8 +104,14 @@ def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
     """Why a complete result of `kind`, from a study with `n_clips` clips, is not valid; "" if it is."""
     if kind in _KINDS and result.attrs["kind"] != kind:
         return f"has kind {str(result.attrs['kind'])[:40]!r}, not {kind!r}"
+    optional = _OPTIONAL.get(kind, ())
+    absent = [name for name in optional if name not in result]
+    if absent and (len(absent) < len(optional) or "descriptor" in result.dims):
+        return f"is incomplete (it has no {', '.join(absent)})"
     for dimensions, kinds in _DIMENSIONS.items():
         for name in kinds.get(kind, ()):
+            if name in absent:
+                continue
             if set(result[name].dims) != set(dimensions.split()):
                 return f"has wrong dimensions ({', '.join(map(str, result[name].dims))[:80]}) for {name}"
             if not _is_typed(result[name], name):

@@ -13,7 +13,7 @@ from dashboards.numbers import fixed, p_value, percent, significant, span
 from dashboards.tables.benchmark import published_frame, ranking_frame
 from dashboards.tables.features import features_frame
 from dashboards.tables.patching import DIRECTIONS, agreement, cells_frame, scorers
-from dashboards.tables.probes import probes_frame
+from dashboards.tables.probes import descriptors_frame, has_descriptors, probes_frame
 from dashboards.tables.steering import doses_frame
 from dashboards.wording import band, interval, undefined_because
 from workbench.sae.settings import sae_kind
@@ -106,6 +106,29 @@ def probes_summary(result: xr.Dataset) -> pd.DataFrame:
             "accuracy [95 %]": [interval(row, "accuracy") for _, row in best.iterrows()],
             "shuffled": (best["accuracy"] - best["selectivity"]).map(fixed),
             "chance": best["chance"].map(fixed),
+            "p, adjusted": best["q_value"].map(p_value),
+            "clips": best["n"].map(lambda clips: fixed(clips, 0)),
+        }
+    )
+
+
+def ridge_summary(result: xr.Dataset) -> pd.DataFrame:
+    """The best ridge probe for each descriptor of a `probes` result; empty if it has none.
+
+    Columns: descriptor, site, step, R² with its interval, shuffled (that of the same probe with shuffled values), the
+    adjusted p and clips.
+    """
+    if not has_descriptors(result):
+        return pd.DataFrame()
+    probes = descriptors_frame(result)
+    best = probes.loc[probes.groupby("concept", sort=False)["r2"].idxmax()]
+    return pd.DataFrame(
+        {
+            "descriptor": best["concept"],
+            "site": best["site"],
+            "step": best["step"].astype(str),
+            "R² [95 %]": [interval(row, "r2") for _, row in best.iterrows()],
+            "shuffled": best["control"].map(fixed),
             "p, adjusted": best["q_value"].map(p_value),
             "clips": best["n"].map(lambda clips: fixed(clips, 0)),
         }

@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from analyses.probes.ridge import descriptor_tasks, ridge_dataset, ridge_scores
 from analyses.probes.significance import (
     permutation_p,
     shuffles_per_probe,
@@ -100,10 +101,12 @@ class ProbeScores(NamedTuple):
 def asked_probes(study: Study, sites: str | Sequence[str] = (), **options: Any) -> ProbeSpec:
     """Return the spec for probing a study, whose sites may be written with its model's names of blocks.
 
-    `options` are further fields of `ProbeSpec`. Raises UserError for unknown or invalid options.
+    `options` are further fields of `ProbeSpec`; without descriptors they are those of the study's prompt set. Raises
+    UserError for unknown or invalid options.
     """
     named = [numbered_site(site, study.block_names) for site in listed_sites(sites)]
-    return validated(ProbeSpec, {"sites": named, **options}, "Invalid probes")
+    descriptors = options.pop("descriptors", ()) or study.spec.prompts.descriptors
+    return validated(ProbeSpec, {"sites": named, "descriptors": descriptors, **options}, "Invalid probes")
 
 
 def run_probes(
@@ -115,10 +118,11 @@ def run_probes(
     """Probe a study's concepts at its sites and steps; save and return the result "probes".
 
     The input of a probe is the activations of a clip in one pass, averaged over tokens; clips without a value of a
-    concept are left out of its probes. See `probe_arrays` for the metrics. `progress(done, total)` counts (site, step)
-    cells.
+    concept are left out of its probes. See `probe_arrays` for the metrics, and `analyses.probes.ridge` for those of
+    descriptors. `progress(done, total)` counts (site, step) cells.
 
-    A concept that cannot be probed is skipped: `note` is called with the reason, which the attribute `skipped` keeps.
+    A concept or descriptor that cannot be probed is skipped: `note` is called with the reason, which the attribute
+    `skipped` keeps.
 
     Raises:
         UserError: if the study lacks a requested site, step, pass or concept, none of the concepts can be probed (a
@@ -133,12 +137,14 @@ def run_probes(
             cache.positions("step", [step])
         cache.positions("pass", [spec.pass_name])
         tasks, skipped = _concept_tasks(study, spec)
+        measured, unmeasured = descriptor_tasks(study, spec)
+        skipped |= unmeasured
         for sentence in filter(
             None, [*skipped.values(), *_insignificant(tasks, len(cells)), study.replaced("probes", spec)]
         ):
             note(sentence)
 
-        scores, n_shuffles = [], shuffles_per_probe(spec.shuffles, len(cells))
+        scores, of_descriptors, n_shuffles = [], [], shuffles_per_probe(spec.shuffles, len(cells))
         for done, (site, step) in enumerate(cells):
             if progress:
                 progress(done, len(cells))
@@ -149,9 +155,18 @@ def run_probes(
                     for task in tasks.values()
                 ]
             )
+            of_descriptors.append(
+                [
+                    ridge_scores(activations[each.clips], each, each.shuffled(n_shuffles, site, step))
+                    for each in measured.values()
+                ]
+            )
         if progress:
             progress(len(cells), len(cells))
         result = _dataset(scores, tasks, spec, cache).assign_attrs(skipped=json.dumps(skipped))
+        if measured:
+            sites, steps = (result[name].values.tolist() for name in ("site", "step"))
+            result = result.merge(ridge_dataset(of_descriptors, measured, sites, steps))
         return study.save_result("probes", result, spec, time.monotonic() - started)
 
 

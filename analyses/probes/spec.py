@@ -4,15 +4,23 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from workbench.scorers.descriptors import DescriptorNames
 from workbench.seeds import Seed
 
 
 class ProbeSpec(BaseModel):
-    """Settings for probing a study. Empty `sites`, `steps` or `concepts` mean all that the study has."""
+    """Settings for probing a study. Empty `sites`, `steps` or `concepts` mean all that the study has.
+
+    `descriptors` are predicted by ridge regression, beside the concepts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     concepts: tuple[str, ...] = Field((), description="Concept to probe; all by default.")
+    descriptors: DescriptorNames = Field(
+        (),
+        description="Descriptor of the audio to predict; by default those of the study's prompt set.",
+    )
     sites: tuple[str, ...] = Field((), description="Site to probe; all cached ones by default.")
     steps: tuple[int, ...] = Field((), description="Step to probe; all cached ones by default.")
     pass_name: str = Field("cond", description="Guidance pass to probe.")

@@ -1,8 +1,8 @@
 """Probe maps: one map per concept, blocks down and denoising steps across."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -81,17 +81,25 @@ def is_unclear(q_values: Any) -> Any:
     return ~(q_values.astype(float) < ALPHA)
 
 
+class Said(NamedTuple):
+    """What maps say of a row of their table: beside a map's name, and of a cell under the pointer."""
+
+    beside: Callable[[Mapping[Hashable, Any]], str]
+    hover: Callable[[Mapping[Hashable, Any]], str]
+
+
 def draw_screen(
-    table: pd.DataFrame, quantity: str, selected: tuple[str, str, int] | None = None
+    table: pd.DataFrame, quantity: str, selected: tuple[str, str, int] | None = None, said: Said | None = None
 ) -> go.Figure:
     """One heatmap of `quantity` per concept, blocks down and steps across.
 
     Cells not significantly above the control (q >= 0.05) are hatched; the `selected` one (concept, site, step) is
     outlined.
     """
+    said = said or OF_CONCEPTS
     concepts = list(dict.fromkeys(table["concept"]))
     rows = -(-len(concepts) // SCREEN_COLUMNS)
-    titles, extra = _screen_titles(table)
+    titles, extra = _screen_titles(table, said)
     height = rows * (ROW_PIXELS * table["block"].nunique() + 84 + extra)
     figure = make_subplots(
         rows=rows,
@@ -103,21 +111,19 @@ def draw_screen(
     for index, concept in enumerate(concepts):
         place = {"row": index // SCREEN_COLUMNS + 1, "col": index % SCREEN_COLUMNS + 1}
         mark = selected[1:] if selected is not None and selected[0] == concept else None
-        _add_panel(figure, table[table["concept"] == concept], quantity, mark, place)
+        _add_panel(figure, table[table["concept"] == concept], quantity, mark, place, said)
     figure.update_annotations(font={"size": 13, "color": palette.INK})
     styled = style(figure, height=height, coloraxis=color_axis(quantity), clickmode="event")
     return styled.update_layout(margin={"t": 34 + extra})
 
 
-def _screen_titles(table: pd.DataFrame) -> tuple[list[str], int]:
+def _screen_titles(table: pd.DataFrame, said: Said) -> tuple[list[str], int]:
     """The panels' titles, on two lines if one is too long for its panel, and the second line's height in pixels."""
-    chance = table.groupby("concept", sort=False)["chance"].first().map(fixed)
-    names = [plain(concept, SCREEN_TITLE) for concept in chance.index]
-    if any(
-        len(f"{name}  (chance {value})") > SCREEN_TITLE for name, value in zip(names, chance, strict=True)
-    ):
-        return [f"<b>{name}</b><br>chance {value}" for name, value in zip(names, chance, strict=True)], 16
-    return [f"<b>{name}</b>  (chance {value})" for name, value in zip(names, chance, strict=True)], 0
+    panels = table.drop_duplicates("concept").to_dict("records")
+    titles = [(plain(row["concept"], SCREEN_TITLE), said.beside(row)) for row in panels]
+    if any(len(f"{name}  ({beside})") > SCREEN_TITLE for name, beside in titles):
+        return [f"<b>{name}</b><br>{beside}" for name, beside in titles], 16
+    return [f"<b>{name}</b>" + (f"  ({beside})" if beside else "") for name, beside in titles], 0
 
 
 def probe_at(table: pd.DataFrame, curve: int, x: float, y: float) -> tuple[str, str, int] | None:
@@ -137,9 +143,10 @@ def _add_panel(
     quantity: str,
     selected: tuple[str, int] | None,
     place: dict[str, int],
+    said: Said,
 ) -> None:
     frame = frame.assign(
-        hover=[_hover(row) for row in frame.to_dict("records")], name=frame["concept"].map(plain)
+        hover=[said.hover(row) for row in frame.to_dict("records")], name=frame["concept"].map(plain)
     )
     sites, steps = list(dict.fromkeys(frame["site"])), list(dict.fromkeys(frame["step"]))
 
@@ -185,13 +192,20 @@ def _add_panel(
             figure.add_shape(shape, **place)
 
 
-def _hover(row: dict[Hashable, Any]) -> str:
+def _chance(row: Mapping[Hashable, Any]) -> str:
+    return f"chance {fixed(float(row['chance']))}"
+
+
+def _hover(row: Mapping[Hashable, Any]) -> str:
     return (
         f"accuracy {interval(row, 'accuracy', 3)}<br>"
         f"shuffled labels {fixed(row['control'], 3)}, selectivity {fixed(row['selectivity'], 3)}<br>"
         f"chance {fixed(row['chance'], 3)}, q {compared_p(row['q_value'])}, σ = {fixed(row['sigma'], 3)}<br>"
         f"n = {fixed(row['n'], 0)} clips from {fixed(row['groups'], 0)} prompts"
     )
+
+
+OF_CONCEPTS = Said(_chance, _hover)
 
 
 @dataclass(frozen=True)
@@ -238,7 +252,7 @@ class Panels:
         return self.spacing is ROOMY or index // self.columns == self.rows - 1
 
 
-def draw_paper(table: pd.DataFrame, quantity: str, width: Width) -> PaperFigure:
+def draw_paper(table: pd.DataFrame, quantity: str, width: Width, said: Said = OF_CONCEPTS) -> PaperFigure:
     """One map of `quantity` per concept, hatched where q >= 0.05."""
     concepts = list(dict.fromkeys(table["concept"]))
     names = fitting_names(block_labels(table), 60.0, NAME_SIZE)
@@ -247,7 +261,7 @@ def draw_paper(table: pd.DataFrame, quantity: str, width: Width) -> PaperFigure:
     figure = empty_figure(width, height)
     for index, concept in enumerate(concepts):
         one = table[table["concept"] == concept]
-        mesh = _draw_panel(figure, one, quantity, panels, index, names)
+        mesh = _draw_panel(figure, one, quantity, panels, index, names, said)
     bar = min(150.0, height - 18)
     colour_bar(figure, mesh, quantity, POINTS[width] - BAR + 8, panels.spacing.title, bar)
     return figure
@@ -270,7 +284,13 @@ def _panels(n: int, names: list[str], width: Width) -> Panels:
 
 
 def _draw_panel(
-    figure: PaperFigure, frame: pd.DataFrame, quantity: str, panels: Panels, index: int, names: list[str]
+    figure: PaperFigure,
+    frame: pd.DataFrame,
+    quantity: str,
+    panels: Panels,
+    index: int,
+    names: list[str],
+    said: Said,
 ) -> QuadMesh:
     blocks, steps = list(dict.fromkeys(frame["block"])), list(dict.fromkeys(frame["step"]))
 
@@ -296,13 +316,13 @@ def _draw_panel(
             axes.set_xlabel("denoising step", labelpad=1, fontsize=size)
     else:
         axes.set_xticks([])
-    _title(axes, frame, panels.wide)
+    _title(axes, frame, panels.wide, said)
     return mesh
 
 
-def _title(axes: Any, frame: pd.DataFrame, wide: float) -> None:
-    concept = str(frame["concept"].iloc[0])
-    full = f"{shortened(concept, 40)} (chance {fixed(float(frame['chance'].iloc[0]))})"
+def _title(axes: Any, frame: pd.DataFrame, wide: float, said: Said) -> None:
+    concept, beside = str(frame["concept"].iloc[0]), said.beside(frame.to_dict("records")[0])
+    full = shortened(concept, 40) + (f" ({beside})" if beside else "")
     size = fitting_size(full, wide, 8.0)
     text = full if size else fitting_names([concept], wide, 6.0)[0]
     axes.set_title(text, fontsize=size or 6.0, pad=3)

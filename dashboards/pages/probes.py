@@ -13,14 +13,15 @@ from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import figure_panel, graph
 from dashboards.components.text import empty_state, hint, legend, numbers, panel
 from dashboards.context import Context
-from dashboards.figures import probe_folds, probe_maps
+from dashboards.figures import probe_descriptors, probe_folds, probe_maps
+from dashboards.figures.probe_descriptors import ProbeDescriptorsSpec
 from dashboards.figures.probe_folds import ProbeFoldsSpec
 from dashboards.figures.probe_maps import ProbeMapsSpec, Quantity, probe_at
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, is_usable, load_result
-from dashboards.tables.probes import HELD_TOGETHER, probes_frame
+from dashboards.tables.probes import HELD_TOGETHER, has_descriptors, probes_frame
 from dashboards.wording import interval
 from workbench.studies.study import Study
 
@@ -34,6 +35,11 @@ HELP = (
     "Accuracy is balanced and cross-validated. Control: the same probe trained on shuffled labels. Selectivity: "
     "accuracy − mean control over all of the concept's probes. Hatched: not significantly above shuffled labels "
     "(q ≥ 0.05 after Benjamini–Hochberg over all maps). Click a cell to see its folds."
+)
+RIDGE_HELP = (
+    "R² of a ridge regression of the descriptor, cross-validated over held-out prompts: 1 predicts it exactly, 0 knows "
+    "no more than its mean. Hatched: not significantly above values shuffled between prompts (q ≥ 0.05 after "
+    "Benjamini–Hochberg over all of these maps)."
 )
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
@@ -78,12 +84,16 @@ def layout(context: Context, query: Query) -> Component:
         ]
     )
     folds_help = "The accuracy of one probe in each fold."
+    ridge = [figure_panel("probe-descriptors", "Descriptors of the audio", RIDGE_HELP)]
+    has_ridge = has_descriptors(load_result(study, "probes"))
     return dmc.Grid(
         [
             dmc.GridCol(figure_panel("probes", "Probe maps", HELP, above), span=8),
             dmc.GridCol(
                 panel("Probe", detail, help=folds_help, actions=[export_button("probe-folds")]), span=4
             ),
+            # Always there, because its graph is a callback's output.
+            dmc.GridCol(ridge, span=8, display="auto" if has_ridge else "none"),
         ],
         gutter="md",
     )
@@ -132,6 +142,18 @@ def register(app: dash.Dash, context: Context) -> None:
         table = probe_maps.make_table(study, spec)
         picture = probe_maps.draw_screen(table, spec.quantity, selected)
         return picture, None, figure_data("probes", spec), _legend(table)
+
+    @app.callback(
+        Output("probe-descriptors-graph", "figure"),
+        Output({"type": "figure", "key": "probe-descriptors"}, "data"),
+        Input("url", "search"),
+    )
+    def draw_descriptors(search: str | None) -> tuple[go.Figure, dict[str, Any] | None]:
+        if not has_descriptors(load_result(study, "probes")):
+            return go.Figure(), None
+        spec = ProbeDescriptorsSpec(part=_part(read_query(search), _parts(study)))
+        picture = probe_descriptors.draw_screen(probe_descriptors.make_table(study, spec))
+        return picture, figure_data("probe-descriptors", spec)
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),

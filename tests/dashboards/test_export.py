@@ -25,6 +25,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "patching-compare": {},  # the other study is only known when there is one
     "probes": {"part": "mlp", "quantity": "selectivity"},
     "probe-folds": {"concept": "drums", "site": "tf4.mlp", "step": 4},
+    "probe-descriptors": {"part": "mlp"},
     "sae-training": {"name": "tf4.cross_attn"},
     "sae-quality": {"name": "tf4.cross_attn"},
     "feature": {"feature": 7, "width": "single"},

@@ -241,7 +241,11 @@ FIGURES_OF: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("ladder", {"name": "tempo"}),
         ("steering-effects", {"name": "tempo"}),
     ],
-    "probes": [("probes", {}), ("probe-folds", {"concept": "tempo", "site": "tf3.cross_attn", "step": 0})],
+    "probes": [
+        ("probes", {}),
+        ("probe-folds", {"concept": "tempo", "site": "tf3.cross_attn", "step": 0}),
+        ("probe-descriptors", {}),
+    ],
     "sae-tf3.cross_attn": [
         ("sae-training", {"name": "tf3.cross_attn"}),
         ("feature", {"name": "tf3.cross_attn", "feature": 0}),

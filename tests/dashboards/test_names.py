@@ -65,6 +65,7 @@ SELECTIONS: dict[str, dict[str, Any]] = {
     "patching": {},
     "patching-pairs": {"concept": NAMES["drums"], "arm": "tf3"},
     "probes": {"part": "mlp"},
+    "probe-descriptors": {"part": "mlp"},
     "probe-folds": {"concept": NAMES["tempo"], "site": "tf4.mlp", "step": 4},
     "feature": {"feature": 7},
     "dose-response": {"concept": NAMES["drums"]},

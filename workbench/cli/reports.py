@@ -47,12 +47,14 @@ def report_map(study: "Study", name: str) -> None:
 
 
 def report_probes(study: "Study") -> None:
-    """Print the site and step at which each concept is decoded best."""
-    from dashboards.summaries import probes_summary
+    """Print the site and step at which each concept is decoded, and each descriptor predicted, best."""
+    from dashboards.summaries import probes_summary, ridge_summary
 
     result = _where(study, "probes")
     best = probes_summary(result)
     print_table("Most accurate probe of each concept", best)
+    if len(predicted := ridge_summary(result)):
+        print_table("Best ridge probe of each descriptor", predicted)
     _say_next(study, f"sae train --site {best['site'].iloc[0]}", "dashboard", "export --figure probes")
 
 

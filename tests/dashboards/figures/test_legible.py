@@ -201,6 +201,7 @@ def test_features_of_many_values_can_be_read(width: Width, monkeypatch: pytest.M
     [
         ("patching-pairs", {"concept": "drums", "arm": "tf3 necessity"}),
         ("probe-folds", {"concept": "drums", "site": "tf4.mlp", "step": 4}),
+        ("probe-descriptors", {}),
         ("sae-training", {}),
         ("sae-quality", {}),
         ("feature", {"feature": 7}),
