@@ -62,7 +62,9 @@ def asked_benchmark(study: Study, **options: object) -> BenchmarkSpec:
         )
     if spec.protocol == "published" and spec.methods and "pci" not in spec.methods:
         raise UserError("The published protocol takes its cutoffs from PCI. Give it, too (--method pci).")
-    questions(study, spec)
+    known = {question.concept for question in questions(study, spec)}
+    if strange := [each for each in spec.sites if "=" in each and each.rpartition("=")[0] not in known]:
+        raise UserError(f"'{strange[0]}' gives the blocks of a concept that is not evaluated. Leave it out.")
     return spec
 
 
@@ -182,7 +184,7 @@ def _computed(
     progress: Progress,
 ) -> Computed:
     """Return the methods at a place, and CAA's vector there."""
-    localised = asked_sites(study, model, question.concept, spec.sites)
+    localised = asked_sites(study, model, question.concept, spec.sites_of(question.concept))
     fitting = Fitting(
         concept=question.concept,
         positive=question.positive,
@@ -227,18 +229,18 @@ def _trial_spec(spec: BenchmarkSpec, question: Question, direction: str, stage: 
 def _ways(spec: BenchmarkSpec, places: Mapping[Place, Computed], direction: str, stage: str) -> list[Way]:
     """Return the ways of steering of a trial; those that report have controls, too."""
     sign = SIGNS[DIRECTIONS[direction]]
-    ways = [cell.way(spec.parts, sign) for found, _ in places.values() for cell in found]
+    ways = [cell.way(spec.parts_at(place), sign) for place, (found, _) in places.items() for cell in found]
     if spec.protocol == "strict" and stage == REPORT:
         ways += _controls(spec, places, sign)
     return ways
 
 
 def _controls(spec: BenchmarkSpec, places: Mapping[Place, Computed], sign: int) -> list[Way]:
-    """Return random vectors like CAA's at each place, and each place's first vector at next to no strength."""
+    """Return random vectors like CAA's, and CAA's at next to no strength, at each place that is no control itself."""
     found: list[Way] = []
-    for of_place, vector in places.values():
+    for place, (of_place, vector) in places.items():
         caa = next((cell for cell in of_place if cell.method == "caa"), None)
-        if caa is None or vector is None:
+        if place == "others" or caa is None or vector is None:
             continue
         way = caa.way(spec.parts, sign)
         drawn = nulls(way.name, vector, spec.randoms, spec.seed)

@@ -33,8 +33,9 @@ class BenchmarkPrice:
 def benchmark_price(study: Study, model: AudioDiffusionModel, spec: BenchmarkSpec) -> BenchmarkPrice:
     """Estimate the cost of an evaluation of which nothing is there yet; runs a few short clips and writes nothing."""
     methods = spec.methods or METHODS
-    doses = len(methods) * len(spec.places) * len(spec.parts)
-    controls = len(spec.places) * (spec.randoms * len(spec.parts) + 1) if "caa" in methods else 0
+    doses = len(methods) * sum(len(spec.parts_at(place)) for place in spec.places)
+    tried = [place for place in spec.places if place != "others"]
+    controls = len(tried) * (spec.randoms * len(spec.parts) + 1) if "caa" in methods else 0
     steered = 0
     for question in questions(study, spec):
         for stage, direction in stages(spec):

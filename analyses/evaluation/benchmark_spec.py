@@ -14,7 +14,7 @@ VECTOR_METHODS = ("caa", "caa-same-latents", "caa-by-token", "austeer", "sae-fea
 """Methods that compute a vector: CAA as published, at the same latents, and there with a direction for each token."""
 METHODS = (*VECTOR_METHODS, "concept-slider", *PROMPT_METHODS)
 Place = Literal["localised", "all", "others"]
-"""The blocks that decide the concept, all blocks, or all but those that decide it."""
+"""The blocks that decide the concept, all blocks, or as a control all but those that decide it."""
 Protocol = Literal["strict", "published"]
 LONGEST_NAME = 40
 MOST_RUNS = 1_000_000
@@ -47,12 +47,12 @@ class BenchmarkSpec(BaseModel):
     places: tuple[Place, ...] = Field(
         ("localised", "all"),
         min_length=1,
-        description="Blocks: localised (--sites), all, or all others.",
+        description="Blocks: localised (--sites), all, or all others, at full strength only.",
     )
-    sites: str = Field(
-        "",
-        description="The localised blocks, like tf3+tf4; by default those with an impact of at least .1 on the concept "
-        "in the study's map of blocks.",
+    sites: Names = Field(
+        (),
+        description="The localised blocks, like tf3+tf4, or of one concept, like mood=tf3; by default those with an "
+        "impact of at least .1 on the concept in the study's map of blocks.",
     )
     pairs: int = Field(
         8, ge=2, le=MOST_RUNS, description="Prompts that are steered and reported, at either end."
@@ -87,6 +87,15 @@ class BenchmarkSpec(BaseModel):
     schema_version: int = 0
 
     _distinct = field_validator("concepts", "methods", "places", "parts", "scorers", "distances")(distinct)
+
+    def parts_at(self, place: Place) -> tuple[float, ...]:
+        """Return the parts of a method's full strength at a place: of a control the largest alone."""
+        return (max(self.parts),) if place == "others" else self.parts
+
+    def sites_of(self, concept: str) -> str:
+        """Return the localised blocks of a concept, or "" for those of the study's map."""
+        named = {name: blocks for name, _, blocks in (each.rpartition("=") for each in self.sites)}
+        return named.get(concept, named.get("", ""))
 
     @property
     def result_name(self) -> str:

@@ -98,6 +98,7 @@ class Sweep:
         self._model = model
         self._settings, self._lyrics = study.spec.settings, study.spec.lyrics
         self._store = RunStore.of(study)
+        self._last: tuple[PairContext, int, Sequence[Arm], list[Run]] | None = None
         self._executor = InProcess(Worker([model], self._judges, distances)) if executor is None else executor
 
     @property
@@ -149,7 +150,7 @@ class Sweep:
 
     def _unit(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> Unit:
         """Return the missing arms of a pair in batches, each with the clean and the corrupt run."""
-        runs = runs_of_pair(context, seed, arms, self._lyrics)
+        runs = self._runs(context, seed, arms)
         every = list(zip((*RUNS, *arms), runs, strict=True))
         missing = [
             asked for asked, is_held in zip(every, self._store.holds(runs), strict=True) if not is_held
@@ -190,7 +191,7 @@ class Sweep:
         self, context: PairContext, seed: int, arms: Sequence[Arm]
     ) -> Float[np.ndarray, "arm distance"]:
         """Return how far the clean run, the corrupt run and the arms are from the corrupt run; NaN if unknown."""
-        runs = runs_of_pair(context, seed, arms, self._lyrics)
+        runs = self._runs(context, seed, arms)
         return measured(self._store, runs, runs[1], list(self._distances.values()))
 
     def distances_between_seeds(self, context: PairContext) -> Float[np.ndarray, "seed distance"]:
@@ -216,7 +217,15 @@ class Sweep:
         return [arm.name for arm, record in records if record is None or not keys <= record.scores.keys()]
 
     def _records(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> list[RunRecord | None]:
-        return self._store.records(runs_of_pair(context, seed, arms, self._lyrics))
+        return self._store.records(self._runs(context, seed, arms))
+
+    def _runs(self, context: PairContext, seed: int, arms: Sequence[Arm]) -> list[Run]:
+        """Return the runs of a pair. The last ones are kept: binding arms takes longer than looking their scores up."""
+        last = self._last
+        if last is None or last[0] != context or last[1] != seed or last[2] is not arms:
+            last = context, seed, arms, runs_of_pair(context, seed, arms, self._lyrics)
+            self._last = last
+        return last[3]
 
     def _texts(self, context: PairContext, judge: str) -> tuple[str, ...]:
         """Return the texts for which a judge scores a pair's runs."""

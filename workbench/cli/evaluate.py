@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from analyses.evaluation.benchmark_price import BenchmarkPrice
 
 
-@offers(BenchmarkSpec, randoms="--random")
+@offers(BenchmarkSpec, randoms="--random", sites="--sites")
 def evaluate(
     study_folder: StudyFolder,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what it costs.")] = False,

@@ -38,7 +38,7 @@ ASKED = {
     "concepts": ["tempo=fast"],
     "methods": ["caa", "pci"],
     "places": ["localised", "all"],
-    "sites": "tf1",
+    "sites": ["tempo=tf1"],
     "pairs": 2,
     "selection_pairs": 1,
     "fit_pairs": 1,
@@ -137,6 +137,7 @@ def test_published_areas_are_those_of_the_means_of_all_clips() -> None:
         ({"concepts": ["tempo=quick"]}, "Unknown value 'quick'"),
         ({"protocol": "published", "places": ["all"]}, "Give both"),
         ({"protocol": "published", "methods": ["caa"]}, "cutoffs from PCI"),
+        ({"sites": ["mood=tf1"]}, "is not evaluated"),
         ({"parts": [0.0]}, "must be above 0"),
     ],
 )
