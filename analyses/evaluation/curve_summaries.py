@@ -36,19 +36,20 @@ class Table:
         self.coords = {
             "way": ways,
             "sign": signs_of(trial),
-            "scorer": trial.scorer.values,
-            "measure": trial.measure.values,
+            "scorer": trial.scorer.values.tolist(),
+            "measure": trial.measure.values.tolist(),
         }
-        self._variables: dict[str, xr.DataArray] = {}
+        self._variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
 
     def fill(self, name: str, way: str, sign: str, values: np.ndarray, *dims: str) -> None:
         """Set one way's and sign's values of a variable."""
         if name not in self._variables:
-            coords = {dim: self.coords[dim] for dim in ("way", "sign", *dims)}
-            shape = [len(labels) for labels in coords.values()]
-            empty = np.full(shape, "" if values.dtype == object else np.nan, dtype=values.dtype)
-            self._variables[name] = xr.DataArray(empty, coords, tuple(coords))
-        self._variables[name].loc[way, sign] = values
+            whole = ("way", "sign", *dims)
+            shape = [len(self.coords[dim]) for dim in whole]
+            empty = "" if values.dtype == object else np.nan
+            self._variables[name] = whole, np.full(shape, empty, dtype=values.dtype)
+        place = self.coords["way"].index(way), self.coords["sign"].index(sign)
+        self._variables[name][1][place] = values
 
     def fill_interval(self, name: str, way: str, sign: str, interval: Interval, *dims: str) -> None:
         """Set one way's and sign's value and ends."""

@@ -5,8 +5,12 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
+from scipy import stats
+from scipy.special import ndtr
 
 from analyses.evaluation.replicates import CONFIDENCE, Values
+
+FEWEST_NULLS = 2
 
 
 def nulls_of(trial: xr.Dataset | xr.DataArray, way: str) -> list[str]:
@@ -19,16 +23,27 @@ def nulls_of(trial: xr.Dataset | xr.DataArray, way: str) -> list[str]:
 def band(
     nulls: Iterable[Values], confidence: float = CONFIDENCE
 ) -> tuple[Float[np.ndarray, "*cells"], Float[np.ndarray, "*cells"]] | None:
-    """Return the central part of the pooled bootstrap distributions of null ways' statistics, or None without any.
+    """Return the central part of the pooled bootstrap distributions of null ways' statistics.
 
-    It covers the differences between null ways and the noise of each. NaN values are ignored.
+    It covers the differences between null ways and the noise of each, and holds a further null way with at least the
+    given confidence, also if there are few: each tail is set to that of Student's t prediction interval of one more
+    from k, Phi(-sqrt((k + 1) / (k - 1)) t) with k - 1 degrees of freedom (as in `expanded_confidence`).
+
+    Args:
+        nulls: the statistic of each null way in every resample; NaN values are ignored.
+        confidence: confidence level.
+
+    Returns:
+        The ends, or None with fewer than `FEWEST_NULLS`.
     """
-    pooled = [values for values in nulls if values.size]
-    if not pooled:
+    pooled = list(nulls)
+    k = len(pooled)
+    if k < FEWEST_NULLS:
         return None
     together = np.concatenate(pooled)
-    tail = (1 - confidence) / 2
+    tail = ndtr(-np.sqrt((k + 1) / (k - 1)) * stats.t.ppf((1 + confidence) / 2, k - 1))
     known = ~np.isnan(together).all(axis=0)
     low, high = np.full((2, *together.shape[1:]), np.nan)
-    low[known], high[known] = np.nanquantile(together[:, known], [tail, 1 - tail], axis=0)
+    if known.any():
+        low[known], high[known] = np.nanquantile(together[:, known], [tail, 1 - tail], axis=0)
     return low, high

@@ -14,6 +14,8 @@ SINGULAR = "singular"
 NOT_CONVERGED = "not converged"
 TOO_FEW = "too few pairs or strengths"
 LEAST_PAIRS = 3
+LEAST_GAIN = 0.05
+"""Intercepts of seeds that raise the log-likelihood by no more than this explain nothing."""
 LEAST_VARIANCE = 1e-6
 """A component of the variance below this, of scores of variance 1, is estimated as none: the fit is singular."""
 
@@ -39,8 +41,8 @@ def mixed_slope(
     """Fit score = a + b strength by restricted maximum likelihood, with random a and b of each pair and a of each seed.
 
     The random slope is always kept: without it, pairs that respond differently would make the interval too narrow (Barr
-    et al. 2013). The intercepts of seeds are left out if the fit does not converge with them: a slope does not
-    depend on them. The interval is that of
+    et al. 2013). The intercepts of seeds are left out if the fit does not converge with them and they explain
+    nothing. The interval is that of
     Student's t with one degree of freedom fewer than pairs, which is exact in balanced designs with normal effects.
 
     Args:
@@ -59,9 +61,11 @@ def mixed_slope(
     if np.ptp(score[known]) == 0:
         return NO_SLOPE._replace(status=SINGULAR)
     several = bool((known.any(axis=2).sum(axis=1) > 1).any())
-    found = _fitted(strength, score, known, several, confidence)
+    found, likelihood = _fitted(strength, score, known, several, confidence)
     if several and found.status != CONVERGED:
-        found = _fitted(strength, score, known, False, confidence)
+        without, likelihood_without = _fitted(strength, score, known, False, confidence)
+        if not likelihood > likelihood_without + LEAST_GAIN:
+            return without
     return found
 
 
@@ -79,7 +83,8 @@ def _fitted(
     known: Bool[np.ndarray, "pair seed dose"],
     with_seeds: bool,
     confidence: float,
-) -> MixedSlope:
+) -> tuple[MixedSlope, float]:
+    """Return the slope and the log-likelihood of the fit, NaN if there is none."""
     from statsmodels.regression.mixed_linear_model import MixedLM  # slow to import
 
     pair, seed, dose = np.nonzero(known)
@@ -94,7 +99,7 @@ def _fitted(
             fit = model.fit(reml=True, method=["lbfgs"])
             slope, error = (float(values[1]) * spread / unit for values in (fit.fe_params, fit.bse_fe))
         except (np.linalg.LinAlgError, ValueError):  # nothing is left for the residual variance
-            return NO_SLOPE._replace(status=SINGULAR)
+            return NO_SLOPE._replace(status=SINGULAR), np.nan
     edge = any("boundary" in str(one.message) or "singular" in str(one.message) for one in said)
     least = min([*np.linalg.eigvalsh(fit.cov_re), *fit.vcomp])
     status = CONVERGED
@@ -104,7 +109,7 @@ def _fitted(
         status = SINGULAR
     n = int(known.any(axis=(1, 2)).sum())
     half = stats.t.ppf((1 + confidence) / 2, n - 1) * error
-    return MixedSlope(slope, error, slope - half, slope + half, status)
+    return MixedSlope(slope, error, slope - half, slope + half, status), float(fit.llf)
 
 
 def _of_seeds(pair: Int[np.ndarray, " row"], seed: Int[np.ndarray, " row"]) -> Any:

@@ -43,7 +43,9 @@ def simulated_trial(
     )
     of_pair = rng.normal(size=(pairs, 1, 1))
     heard = np.array(list(judges.values()))
-    score = (of_pair + effect * (1 + noise * rng.normal(size=(pairs, 1, len(arms)))))[..., None] * heard
+    place = [list(dict.fromkeys(rows)).index(row) for row in rows]  # pairs respond differently to each way
+    response = 1 + 3 * noise * rng.normal(size=(pairs, 1, 1 + max(place)))[:, :, place]
+    score = (of_pair + effect * response)[..., None] * heard
     score = score + noise * rng.normal(size=(pairs, seeds, len(arms), len(judges)))
     other = noise * rng.normal(size=score.shape)
     distance = np.where(np.array(names) == "clean", 2.0, 0.5 * np.abs(strength)) * np.ones((pairs, seeds, 1))

@@ -7,13 +7,15 @@ import xarray as xr
 from analyses.evaluation.steering_summary import summarise
 from tests.analyses.evaluation.simulated_trial import simulated_trial
 
-RESAMPLES = 300
+RESAMPLES = 200
 
 
 @pytest.fixture(scope="module")
 def summary() -> xr.Dataset:
-    trial = simulated_trial(judges={"one": 1.0, "other": 1.0, "deaf": 0.0}, noise=0.02)
-    return summarise(trial, simulated_trial(prompts="other", seed=1), resamples=RESAMPLES)
+    trial = simulated_trial(judges={"one": 1.0, "deaf": 0.0}, seeds=1, noise=0.02)
+    return summarise(
+        trial, simulated_trial(prompts="other", seed=1, judges={"one": 1.0}), resamples=RESAMPLES
+    )
 
 
 def of_one(summary: xr.Dataset, name: str, way: str, sign: str) -> float:
@@ -36,7 +38,7 @@ def test_planted_effects_are_found(summary: xr.Dataset, way: str, slope: float, 
         "ratio_at_distance": 2 * slope,
         "area": slope,  # half of 1 × 2 slope
     }.items():
-        assert of_one(summary, name, way, sign) == pytest.approx(planted, abs=0.04), name
+        assert of_one(summary, name, way, sign) == pytest.approx(planted, abs=0.06), name
         low, high = (of_one(summary, name + end, way, sign) for end in ("_lo", "_hi"))
         assert low - 1e-9 <= of_one(summary, name, way, sign) <= high + 1e-9, name
     assert of_one(summary, "violations", way, sign) == 0

@@ -1,0 +1,56 @@
+"""Ways of steering at equal distance: curves by hand."""
+
+import numpy as np
+import pytest
+
+from analyses.evaluation.dose_curves import DoseCurve
+from analyses.evaluation.equal_distance import common_distances, place_at, strength_at, value_at
+from tests.tolerances import assert_close
+
+STRENGTH = np.array([0.0, 1.0, 2.0, 4.0])
+
+
+def curve(distance: list[float]) -> DoseCurve:
+    """A curve of one replicate with twice its strengths as changes."""
+    change = 2 * STRENGTH[None, :, None]
+    return DoseCurve(
+        STRENGTH, change, np.array(distance, dtype=float)[None, :, None], np.array([8]), np.array([8])
+    )
+
+
+@pytest.mark.parametrize(
+    ("distance", "wanted", "strength"),
+    [
+        ([0, 1, 2, 4], 1.0, 1.0),
+        ([0, 1, 2, 4], 3.0, 3.0),
+        ([0, 1, 2, 4], 4.0, 4.0),
+        ([0, 1, 2, 4], 4.1, np.nan),  # never reached
+        ([0, 3, 1, 4], 2.0, 2 / 3),  # first on the way up
+        ([0, 0, 0, 4], 2.0, 3.0),
+        ([0, 2, 2, 2], 2.0, 1.0),
+        ([0, 1, np.nan, 4], 1.0, np.nan),
+    ],
+)
+def test_the_strength_at_a_distance_and_the_change_there(
+    distance: list[float], wanted: float, strength: float
+) -> None:
+    one = curve(distance)
+    place = place_at(one.distance, np.array([[wanted]]))
+    found = strength_at(STRENGTH, place), value_at(one.change, place)[:, :, 0]
+    if np.isnan(strength):
+        assert np.isnan(found).all()
+    else:
+        assert_close(found[0][0, 0], strength)
+        assert_close(found[1][0, 0], 2 * strength)
+
+
+def test_the_common_distance_is_the_largest_that_all_reach() -> None:
+    curves = {
+        ("near", "positive"): curve([0, 1, 2, 3]),
+        ("far", "positive"): curve([0, 4, 6, 5]),
+        ("far", "negative"): curve([0, 4, 6, 5]),
+    }
+    common = common_distances(curves)
+    assert {sign: float(values[0, 0]) for sign, values in common.items()} == {"positive": 3, "negative": 6}
+    fixed = common_distances(curves, np.array([5.0]))
+    assert {float(values[0, 0]) for values in fixed.values()} == {5}

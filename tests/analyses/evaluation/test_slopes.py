@@ -1,0 +1,75 @@
+"""Slopes of dose-response curves: the closed form of balanced designs, fits that fail, and coverage."""
+
+import numpy as np
+import pytest
+
+from analyses.evaluation.replicates import Replicates
+from analyses.evaluation.slopes import CONVERGED, SINGULAR, TOO_FEW, mixed_slope, ols_slope
+from benchmarks.evaluation_simulations import bootstrap_coverage, even
+from tests.tolerances import OPTIMISED, assert_close, difference
+
+FITTED = 10 * OPTIMISED
+"""Variances are flat near their optimum: measured were 4e-5."""
+RESAMPLES = 400
+DOSES = np.array([0.0, 1.0, 2.5, 4.0])
+
+
+def scores(seeds: int = 2) -> np.ndarray:
+    """Scores (pair, seed, dose) of 6 pairs with slopes of their own."""
+    rng = np.random.default_rng(0)
+    slopes = 0.5 + 0.4 * rng.normal(size=(6, 1, 1))
+    return rng.normal(size=(6, seeds, 1)) + slopes * DOSES + 0.1 * rng.normal(size=(6, seeds, len(DOSES)))
+
+
+def of_pairs(score: np.ndarray) -> np.ndarray:
+    """Each pair's own slope, by least squares."""
+    return np.polyfit(DOSES, score.mean(axis=1).T, 1)[0]
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_balanced_design_has_the_mean_of_the_pairs_slopes_and_its_standard_error(seeds: int) -> None:
+    """REML of a balanced design is the analysis of variance: the pairs' slopes are a simple sample."""
+    score = scores(seeds)
+    slopes = of_pairs(score)
+    found = mixed_slope(DOSES, score)
+    assert found.status == CONVERGED
+    assert difference(found.value, slopes.mean()) < OPTIMISED
+    error = slopes.std(ddof=1) / np.sqrt(6)
+    assert difference(found.standard_error, error) < FITTED
+    assert difference(found.high - found.value, 2.5705818 * error) < FITTED  # t of 5 degrees of freedom
+
+
+def test_the_slope_is_per_unit_of_strength_and_of_the_score() -> None:
+    once, scaled = mixed_slope(DOSES, scores(1)), mixed_slope(10 * DOSES, 3 * scores(1) + 7)
+    assert difference(scaled.value, 0.3 * once.value) < OPTIMISED
+    assert difference(scaled.standard_error, 0.3 * once.standard_error) < FITTED
+
+
+def test_missing_scores_are_left_out() -> None:
+    score = scores()
+    score[0] = np.nan
+    found, without = mixed_slope(DOSES, score), mixed_slope(DOSES, score[1:])
+    assert (found.value, found.standard_error) == (without.value, without.standard_error)
+
+
+def test_a_fit_that_cannot_be_trusted_says_so() -> None:
+    rng = np.random.default_rng(1)
+    alike = rng.normal(size=(6, 1, 1)) + DOSES + rng.normal(size=(6, 1, 1)) * np.array([1.0, -1, -1, 1])
+    assert mixed_slope(DOSES, alike).status == SINGULAR  # slopes do not differ between pairs
+    assert mixed_slope(DOSES, np.ones((6, 2, 4))).status == SINGULAR
+    assert mixed_slope(DOSES, scores()[:2]).status == TOO_FEW
+    assert np.isnan(mixed_slope(DOSES, np.full((6, 1, 4), np.nan)).value)
+
+
+def test_the_bootstrap_agrees_with_the_mixed_model() -> None:
+    score = scores()
+    replicates = Replicates(6, RESAMPLES)
+    found = replicates.interval(ols_slope(DOSES, replicates.means(score)[..., None]), 6)
+    mixed = mixed_slope(DOSES, score)
+    assert_close(found.value[0], of_pairs(score).mean())
+    assert (found.high - found.low)[0] == pytest.approx(mixed.high - mixed.low, rel=0.3)
+
+
+@pytest.mark.parametrize(("pairs", "seeds"), [(8, 2), (16, 1)])
+def test_intervals_of_slopes_cover_the_planted_one(pairs: int, seeds: int) -> None:
+    assert bootstrap_coverage(even, pairs, seeds, 1500, RESAMPLES) == pytest.approx(0.95, abs=0.02)
