@@ -85,7 +85,7 @@ def curve_summaries(
     fixed = (
         None if fixed_distance is None else np.array([fixed_distance[name] for name in trial.measure.values])
     )
-    distances = common_distances(curves, fixed)
+    distances = common_distances(curves, means.real_distance, fixed)
     found: dict[str, dict[tuple[str, str], Statistic]] = defaultdict(dict)
     for (way, sign), curve in curves.items():
         for name, statistic in statistics_of(curve, distances[sign], means.control).items():

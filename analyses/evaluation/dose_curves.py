@@ -53,6 +53,11 @@ class TrialMeans:
         return self.towards * self.change.sel(arm="clean").values
 
     @property
+    def real_distance(self) -> Float[np.ndarray, " measure"]:
+        """The mean distance of the real prompts' clips."""
+        return self.distance.sel(arm="clean").values[0]
+
+    @property
     def signs(self) -> Int[np.ndarray, " arm"]:
         """The sign of each arm's strength; of runs without one, that of what the real prompts do."""
         return np.where(self.change.strength == 0, self.towards, np.sign(self.change.strength)).astype(int)

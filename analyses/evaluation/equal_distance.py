@@ -11,23 +11,41 @@ from jaxtyping import Float
 from analyses.evaluation.alignment import SIGNS
 from analyses.evaluation.dose_curves import DoseCurve, Key
 
+LEAST_REACH = 0.25
+"""A way that does not get this part of the real prompts' distance moves the clips too little to be compared."""
+
 AtMeasure = Float[np.ndarray, "replicate measure"]
 
 
 def common_distances(
-    curves: Mapping[Key, DoseCurve], fixed: Float[np.ndarray, " measure"] | None = None
+    curves: Mapping[Key, DoseCurve],
+    real: Float[np.ndarray, " measure"],
+    fixed: Float[np.ndarray, " measure"] | None = None,
 ) -> dict[str, AtMeasure]:
     """Return, by sign, the distance at which ways of steering are compared.
 
-    It is the largest one that all of them reach: the smallest of their largest mean distances, in every replicate of
-    its own; or `fixed`. A way without strengths of a sign is not compared there.
+    It is the largest one that all compared ways reach: the smallest of their largest mean distances, in every replicate
+    of its own. Not compared are ways without strengths of a sign, and those that hardly move the clips (`LEAST_REACH`).
+
+    Args:
+        curves: the curves of all ways.
+        real: the mean distance of the real prompts' clips.
+        fixed: the distance to take instead.
+
+    Returns:
+        Distances by replicate and measure; NaN if no way is compared.
     """
     found = {}
     for sign in SIGNS:
-        farthest = [curve.distance.max(axis=1) for (_, own), curve in curves.items() if own == sign]
-        if farthest:
-            reached = np.min(farthest, axis=0)
-            found[sign] = reached if fixed is None else np.broadcast_to(fixed, reached.shape)
+        reached = [curve.distance.max(axis=1) for (_, own), curve in curves.items() if own == sign]
+        if not reached:
+            continue
+        farthest = np.stack(reached)
+        compared = farthest[:, 0] >= LEAST_REACH * real
+        common = np.where(compared[:, None], farthest, np.inf).min(axis=0)
+        found[sign] = np.where(np.isfinite(common), common, np.nan)
+        if fixed is not None:
+            found[sign] = np.broadcast_to(fixed, common.shape)
     return found
 
 

@@ -57,7 +57,7 @@ def overall_ranking(
 def _ratios(trial: xr.Dataset, means: TrialMeans, sign: str) -> dict[str, Values]:
     """Return the ratios of each way, of the sample (twice, the second for the samples without a pair) and resamples."""
     curves = means.curves(ways_of(trial))
-    distance = common_distances(curves)[sign]
+    distance = common_distances(curves, means.real_distance)[sign]
     resamples = slice(1 + means.replicates.weights.shape[1], None)
     found = {}
     for (way, of_way), curve in curves.items():
