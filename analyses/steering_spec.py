@@ -23,6 +23,7 @@ OPERATIONS = ("add", "clamp", "steer_back")
 """What is done with a vector: `analyses.steering.vector.Operation`."""
 CHECK = "check-"
 """What the names of the trials begin with that vectors are judged by."""
+DEFAULT_SCORER = "embedded"
 LONGEST_NAME = 60
 MOST_RUNS = 1_000_000
 
@@ -54,7 +55,7 @@ class SteeringSpec(BaseModel):
     )
     randoms: int = Field(20, ge=0, le=MOST_RUNS, description="Random vectors of the same norm, as a null.")
     scorers: ScorerNames = Field(
-        ("embedded",), min_length=1, description=f"Scorer for the clips: {', '.join(SCORERS)}."
+        (DEFAULT_SCORER,), min_length=1, description=f"Scorer for the clips: {', '.join(SCORERS)}."
     )
     distances: Names = Field(
         (), description=f"Distance of clips from the unsteered ones: {', '.join(DISTANCES)}."

@@ -22,7 +22,9 @@ def ends(prompts: PromptSet, concept: str, positive: str = "", negative: str = "
         must_be(str, value, "A value of a concept must be given by its name")
     if concept not in prompts.concepts:
         hint = (
-            f" To try a vector of {concept}, use `workbench steer measure`." if concept in DESCRIPTORS else ""
+            f" A vector of {concept} is computed by `workbench steer fit-descriptor`."
+            if concept in DESCRIPTORS
+            else ""
         )
         raise UserError(
             f"Unknown concept '{concept}'. Concepts of this prompt set: {', '.join(prompts.concepts)}.{hint}"

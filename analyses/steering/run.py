@@ -16,6 +16,7 @@ from analyses.patching.contexts import PairContext, drop_indistinguishable, with
 from analyses.patching.impact import RESOLUTION, impact
 from analyses.patching.sweep import OWN, Sweep
 from analyses.statistics import too_few_for_one, too_few_pairs
+from analyses.steering.descriptor_pairs import descriptor_pairs, is_descriptor
 from analyses.steering.effects import CONFIDENCE, changes, effects, sign_checks
 from analyses.steering.pairs import pairs_towards
 from analyses.steering_spec import SteeringSpec
@@ -209,9 +210,14 @@ def _contexts(
 ) -> list[PairContext]:
     """Return the given pairs, or drawn ones, with the prompt that is steered as the corrupt one."""
     prompts = study.spec.prompts
-    pairs = given or pairs_towards(
-        prompts, spec.concept, spec.positive, spec.negatives, spec.pairs, spec.seed, spec.without
-    )
+    if given:
+        pairs = list(given)
+    elif is_descriptor(prompts, spec.concept):
+        pairs = descriptor_pairs(study, spec)
+    else:
+        pairs = pairs_towards(
+            prompts, spec.concept, spec.positive, spec.negatives, spec.pairs, spec.seed, spec.without
+        )
     if spec.steered == "positive":
         pairs = [replace(pair, clean=pair.corrupt, corrupt=pair.clean) for pair in pairs]
     contexts = [

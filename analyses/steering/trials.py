@@ -10,6 +10,7 @@ from analyses.steering.asking import Steering, asked_sites, of_study
 from analyses.steering.caa import CAA
 from analyses.steering.capture import Method, PairOptions, fit
 from analyses.steering.clip_stream import Progress
+from analyses.steering.descriptor_pairs import is_descriptor
 from analyses.steering.fit_state import FitState
 from analyses.steering.ladder import ladder, nulls, sae_method
 from analyses.steering.pairs import ends, pairs_towards
@@ -17,11 +18,12 @@ from analyses.steering.pci import PCI
 from analyses.steering.run import Way
 from analyses.steering.slider import Slider
 from analyses.steering.vector import Vector
-from analyses.steering_spec import SteeringSpec
+from analyses.steering_spec import DEFAULT_SCORER, SteeringSpec
 from cache.errors import UserError
 from workbench.engine.edits import Edit, Run, all_edits
 from workbench.engine.runs import Clip
 from workbench.models.base import AudioDiffusionModel
+from workbench.scorers.descriptor_scorer import MEASURE
 from workbench.studies.study import Study
 from workbench.validation import must_be, validated
 
@@ -35,6 +37,8 @@ AnySteering = TypeVar("AnySteering")
 def asked_trial(study: Study, steered: Named, **options: Any) -> SteeringSpec:
     """Make the spec of a trial of ways of steering for one concept, on prompts that none was computed from.
 
+    A vector of a descriptor is judged by the scorer that measures it, not by the default one.
+
     `options` are the fields of `SteeringSpec` that have a description.
 
     Raises:
@@ -47,9 +51,19 @@ def asked_trial(study: Study, steered: Named, **options: Any) -> SteeringSpec:
             f"{_together(towards) or 'none'}."
         )
     first, prompts = steered[0][1], study.spec.prompts
+    if is_descriptor(prompts, first.concept):
+        options["scorers"] = _measuring(options.get("scorers") or ())
+        return _spec(first.concept, first.positive, (first.negative,), _own_prompts(steered), options)
     known = first.concept in prompts.concepts and first.negative in prompts.concepts[first.concept]
     positive, negatives = ends(prompts, first.concept, first.positive, first.negative if known else "")
     return _spec(first.concept, positive, negatives, _own_prompts(steered), options)
+
+
+def _measuring(scorers: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the judges of a descriptor's vector: the one that measures it, and others only if asked for."""
+    asked = (scorers,) if isinstance(scorers, str) else tuple(scorers)
+    others = () if asked == (DEFAULT_SCORER,) else asked
+    return tuple(dict.fromkeys((MEASURE, *others)))
 
 
 def ways_of_trial(

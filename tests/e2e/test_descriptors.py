@@ -37,8 +37,26 @@ def test_a_descriptor_is_fitted_and_measured_on_other_prompts(workbench: Workben
     )
     assert measured.code == 0, measured.err
     assert "Change of level in dB (" in measured.out and " dB in 2 unsteered clips" in measured.out
-    for command in (("apply", study, "--pack", "level"), ("check", study, "level")):
-        assert_refused(workbench("steer", *command), "Unknown concept 'level'", "`workbench steer measure`")
+    fitted = workbench(
+        "steer", "fit", study, "--concept", "level", "--sites", "tf1.block", "--name", "of-pairs"
+    )
+    assert_refused(fitted, "Unknown concept 'level'", "`workbench steer fit-descriptor`")
+    few = ("--pairs", "2", "--strength", "3")
+    applied = workbench("steer", "apply", study, "--pack", "level", *few, "--random", "1")
+    assert applied.code == 0, applied.err
+    assert "scorer descriptors" in applied.out
+    result = Study.open(study).result("steering-level")
+    assert result.scorer.values.tolist() == ["descriptors"]
+    own = result.isel(scorer=0).sel(concept="level")
+    assert own.score.notnull().all()
+    assert own.effect.sel(arm="level × 3").item() == pytest.approx(
+        float((own.score.sel(arm="level × 3") - own.score.sel(arm="corrupt")).mean())
+    )
+    steered = set(result.corrupt_prompt.values.tolist())
+    assert not steered & {example.prompt for example in vector.examples}
+    checked = workbench("steer", "check", study, "level", *few[:2])
+    assert checked.code == 0, checked.err
+    assert load_vector(study / "packs" / "level.safetensors").checks[0].scorer == "descriptors"
     again = workbench("steer", "fit-descriptor", study, *FIT)
     assert_refused(again, "has a vector 'level' already", "--name")
 
