@@ -54,7 +54,7 @@ steer export study/packs/mood.safetensors --to demon --out demon.safetensors
 steer fit-descriptor study --descriptor level --sites tf3+tf4 --clips 3
 steer measure study --pack level --clips 2 --strength 2 --random 1
 generate organism-shared --prompt happy --pack study/packs/mood.safetensors --strength 2 --out clip.flac
-listen make study --out heard --items 1 --any-device
+listen make study --result steering-mood --way mood --out heard --items 1 --any-device
 listen export heard --out web
 listen import web/configs/heard.yaml --out again
 cache verify study

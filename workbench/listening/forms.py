@@ -1,7 +1,7 @@
 """What a listener sees and answers on a page: plain data that names no condition."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,9 +13,10 @@ BEST = 100
 """Highest rating of MUSHRA."""
 POINTS = 5
 SCALE = ("1", "2", "3", "4", "5")
-LOWEST, HIGHEST = "not at all", "very much"
+SCALE_WORDS = ("not at all", "very much")
 NO_DIFFERENCE = "No difference"
-LOWEST_QUALITY, HIGHEST_QUALITY = "0, bad", "100, excellent"
+MUSHRA_WORDS = ("Bad", "Poor", "Fair", "Good", "Excellent")
+"""What the fifths of the scale from 0 to 100 mean (ITU-R BS.1534-3, 5.5)."""
 _CHECK_PAIR = "To check that you are listening: which clip has short, high tones in it?"
 _CHECK_COUNT = "To check that you are listening: how many short, high tones does this clip have?"
 _TRAINING = "This is for practice; the answer does not count."
@@ -33,13 +34,12 @@ class Clip(_Shown):
 
 
 class Field(_Shown):
-    """A question, with options of which one is chosen, or a slider from 0 to 100; words at its two ends."""
+    """A question, with options of which one is chosen, or a slider from 0 to 100; words along it, from low to high."""
 
     question: str
     kind: Literal["options", "slider"]
     options: tuple[str, ...] = ()
-    low: str = ""
-    high: str = ""
+    words: tuple[str, ...] = ()
 
     def allows(self, answer: int) -> bool:
         """Whether an answer is one of the options' places, or on the slider."""
@@ -127,9 +127,9 @@ def _fields(config: ListeningConfig, trial: Trial, step: Step) -> tuple[Field, .
     if config.design == "ratings":
         if trial.kind == "check":
             return (Field(question=_CHECK_COUNT, kind="options", options=SCALE),)
-        ends: dict[str, Any] = {"low": LOWEST, "high": HIGHEST}
         return tuple(
-            Field(question=question, kind="options", options=SCALE, **ends) for question in questions
+            Field(question=question, kind="options", options=SCALE, words=SCALE_WORDS)
+            for question in questions
         )
-    ends = {"low": LOWEST_QUALITY, "high": HIGHEST_QUALITY}
-    return tuple(Field(question=f"Clip {clip.label}", kind="slider", **ends) for clip in _clips(step.stimuli))
+    clips = _clips(step.stimuli)
+    return tuple(Field(question=f"Clip {clip.label}", kind="slider", words=MUSHRA_WORDS) for clip in clips)

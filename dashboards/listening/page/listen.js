@@ -82,6 +82,11 @@ function makePlayer(clip, place) {
 
 // ---- questions
 
+function makeWords(words) {
+  const spans = words.map((word) => make("span", {}, word));
+  return make("p", { className: words.length > 2 ? "words fifths" : "words" }, ...spans);
+}
+
 function makeOptions(field, number) {
   const group = `field-${number}`;
   const options = field.options.map((text, place) => {
@@ -90,7 +95,7 @@ function makeOptions(field, number) {
     return make("label", {}, input, text);
   });
   const parts = [make("legend", {}, field.question), make("div", { className: "options" }, ...options)];
-  if (field.low) parts.push(make("p", { className: "ends" }, make("span", {}, field.low), make("span", {}, field.high)));
+  if (field.words.length) parts.push(makeWords(field.words));
   const element = make("fieldset", {}, ...parts);
   const answer = () => {
     const chosen = element.querySelector("input:checked");
@@ -114,7 +119,7 @@ function makeSlider(field) {
     "fieldset", {},
     make("legend", {}, field.question),
     make("div", { className: "slider" }, input, value),
-    make("p", { className: "ends" }, make("span", {}, field.low), make("span", {}, field.high)),
+    makeWords(field.words),
   );
   return { element, answer: () => (isMoved ? Number(input.value) : null) };
 }
@@ -141,11 +146,12 @@ function show(page) {
   const form = page.form;
   const players = form.clips.map(makePlayer);
   const fields = form.fields.map((field, number) => (field.kind === "slider" ? makeSlider(field) : makeOptions(field, number)));
+  const sliders = form.fields.filter((field) => field.kind === "slider");
   shown = { step: page.step, players, fields, isSending: false };
   part("heading").textContent = form.heading;
   part("content").replaceChildren(
     ...form.paragraphs.map((text) => make("p", {}, text)),
-    ...(players.length ? [make("div", { className: "clips" }, ...players.map((player) => player.button))] : []),
+    ...(players.length ? [make("div", { className: sliders.length ? "clips staying" : "clips" }, ...players.map((player) => player.button))] : []),
     ...fields.map((field) => field.element),
   );
   part("progress").max = page.of;
