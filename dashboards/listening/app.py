@@ -89,15 +89,15 @@ def serve(folder: Path, address: Address, listeners: int = 0) -> None:
         UserError: if the study or the address cannot be used, or others could reach it without links.
     """
     is_open = listeners == 0
-    if is_open and not address.is_local:
+    if is_open and not (address.is_local and not address.names):
         raise UserError(
-            f"On {address.host} others than this machine can reach the study. Give every listener a link of their own: "
-            "add --listeners with their number."
+            "Others than this machine can reach the study. Give every listener a link of their own: add --listeners "
+            "with their number."
         )
     server = create_server(folder, address, is_open)
     with open_socket(address.host, address.port) as listening:
         console, port = Console(stderr=True), listening.getsockname()[1]
-        url = f"http://{_shown_host(address)}:{port}{address.url_prefix}"
+        url = _url(address, port)
         config = read_config(folder)
         if is_open:
             sentence = f"Listening study {folder}: {url} (stop with Ctrl-C)"
@@ -108,11 +108,12 @@ def serve(folder: Path, address: Address, listeners: int = 0) -> None:
         make_server(server, listening, address).run()
 
 
-def _shown_host(address: Address) -> str:
-    """Return the host of links: a name that was given, or where the server listens."""
-    host = address.names[0] if address.names else address.host
-    host = socket.gethostname() if host in EVERYWHERE else host
-    return f"[{host}]" if ":" in host else host
+def _url(address: Address, port: int) -> str:
+    """Return the address of the start page: a proxy's, with HTTPS, or the server's own."""
+    if address.names:
+        return f"https://{address.names[0]}{address.url_prefix}"
+    host = socket.gethostname() if address.host in EVERYWHERE else address.host
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{address.url_prefix}"
 
 
 def _add_pages(server: Flask, config: ListeningConfig, store: AnswerStore, is_open: bool) -> None:

@@ -78,18 +78,27 @@ def read_answers(folder: Path) -> Answers:
 
 def _step(folder: Path, config: ListeningConfig, listener: Listener, answer: Answer) -> Step:
     """Return the page that was answered; raise UserError unless the answer is one that it allows."""
-    known = config.by_token
-    steps = listener.steps
-    step = steps[answer.step] if 0 <= answer.step < len(steps) else None
-    if step is not None and step.number < max(len(config.trials), len(config.headphones)):
-        fields = form_of(config, step).fields
-        if (
-            len(fields) == len(answer.answers)
-            and all(field.allows(number) for field, number in zip(fields, answer.answers, strict=True))
-            and all(token in known for token in step.stimuli)
-        ):
-            return step
+    if 0 <= answer.step < len(listener.steps):
+        step = listener.steps[answer.step]
+        if _exists(config, step):
+            fields = form_of(config, step).fields
+            if len(fields) == len(answer.answers) and all(
+                field.allows(number) for field, number in zip(fields, answer.answers, strict=True)
+            ):
+                return step
     raise UserError(f"The answers of {folder} do not fit its study.json. Restore both from one copy.")
+
+
+def _exists(config: ListeningConfig, step: Step) -> bool:
+    """Whether a study has such a page."""
+    if step.kind in ("consent", "volume"):
+        return True
+    if step.kind == "headphones":
+        return 0 <= step.number < len(config.headphones)
+    if not 0 <= step.number < len(config.trials):
+        return False
+    trial = config.trials[step.number]
+    return trial.kind == step.kind and sorted(trial.stimuli) == sorted(step.stimuli)
 
 
 def _preference(config: ListeningConfig, listener: Listener, step: Step, answer: Answer) -> dict[str, Any]:

@@ -210,9 +210,22 @@ def test_with_links_nobody_starts_without_one(folder: Path, config: ListeningCon
     )  # they stay
 
 
-def test_others_can_reach_it_only_with_links(folder: Path) -> None:
+@pytest.mark.parametrize("address", [Address(host="0.0.0.0"), Address(names=("lab.example",))])
+def test_others_can_reach_it_only_with_links(folder: Path, address: Address) -> None:
     with pytest.raises(UserError, match="--listeners"):
-        serve(folder, Address(host="0.0.0.0"))
+        serve(folder, address)
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        (Address(), "http://127.0.0.1:8060/"),
+        (Address(host="::1"), "http://[::1]:8060/"),
+        (Address(names=("lab.example",), prefix="/listen"), "https://lab.example/listen/"),
+    ],
+)
+def test_links_lead_to_the_server_or_its_proxy(address: Address, url: str) -> None:
+    assert app._url(address, 8060) == url
 
 
 def test_the_log_has_nothing_of_listeners(
