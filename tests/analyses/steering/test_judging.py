@@ -96,8 +96,8 @@ def test_a_vector_that_cannot_be_judged_is_as_it_was(study: Study, tiny: AceStep
     ):
         with pytest.raises(UserError, match=words):
             judge_pack(study, tiny, "mine", **options)
-    save_pack(study.path, "other", replace(vector, concept="brightness"))
-    with pytest.raises(UserError, match="Unknown concept 'brightness'"):
+    save_pack(study.path, "other", replace(vector, concept="genre"))
+    with pytest.raises(UserError, match="Unknown concept 'genre'"):
         judge_pack(study, tiny, "other", pairs=1)
     with pytest.raises(UserError, match="cannot be read"):
         judge_pack(study, tiny, "nowhere", pairs=1)
