@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cache.errors import UserError
+from workbench.documents import parse_document
 from workbench.listening.request import MOST_ITEMS, ListeningRequest
 from workbench.validation import name_problem
 
@@ -224,10 +225,11 @@ def _item(
 
 
 def _text_of(study: "Study", result: "xr.Dataset") -> str:
-    """Return the words of the value that a result steers towards."""
-    concept, positive = str(result.attrs["concept"]), str(result.attrs["positive"])
-    values = study.spec.prompts.concepts.get(concept, {})
-    return str(values[positive].text) if positive in values else positive
+    """Return the words of the value that a result steers towards: the negative one if it steers positive prompts."""
+    is_away = parse_document(result.attrs["spec"]).get("steered") == "positive"
+    value = str(result.attrs["negative" if is_away else "positive"])
+    values = study.spec.prompts.concepts.get(str(result.attrs["concept"]), {})
+    return str(values[value].text) if value in values else value
 
 
 def _read_any(path: Path) -> tuple[Float[np.ndarray, "channel sample"], int]:

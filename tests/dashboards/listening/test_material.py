@@ -3,7 +3,7 @@
 import pytest
 
 from cache.errors import UserError
-from tests.dashboards.synthetic_steering import PAIRS, POSITIVE, STRENGTHS, VECTOR
+from tests.dashboards.synthetic_steering import NEGATIVE, PAIRS, POSITIVE, STRENGTHS, VECTOR
 from workbench.listening.material import REAL, UNSTEERED, from_result
 from workbench.listening.request import ListeningRequest
 from workbench.studies.study import Study
@@ -27,6 +27,15 @@ def test_arms_of_a_prompt_become_conditions(study: Study, result: str) -> None:
             assert item.clips[condition].path == study.path / file
         assert item.reference == item.clips[UNSTEERED]
         assert item.text == study.spec.prompts.concepts["tempo"][POSITIVE].text
+
+
+def test_clips_that_are_steered_away_are_asked_for_the_negative_value(
+    study: Study, result: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = study.result(result).assign_attrs(spec='{"steered": "positive"}')
+    monkeypatch.setattr(Study, "result", lambda self, name: away)
+    text = study.spec.prompts.concepts["tempo"][NEGATIVE].text
+    assert from_result(study, result, ListeningRequest()).items[0].text == text
 
 
 def test_all_ways_and_strengths_are_compared_but_no_nulls(study: Study, result: str) -> None:
