@@ -55,7 +55,7 @@ def test_an_unknown_distance_is_refused_with_the_list() -> None:
         load_distance("mel")
 
 
-@pytest.mark.parametrize("name", WEIGHT_FREE)
+@pytest.mark.parametrize("name", WEIGHT_FREE[:-1])  # melody takes a second, and is in test_mir_distances.py
 def test_a_clip_is_0_from_itself(name: str) -> None:
     assert_close(apart(name, tune(seconds=2), tune(seconds=2)), 0.0)
 

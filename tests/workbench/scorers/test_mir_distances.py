@@ -50,6 +50,7 @@ def test_a_melody_in_another_key_is_entirely_different() -> None:
     reference, higher = TUNE[None, :, first], tune(transposed=3)[None, :, first]
     distance = load_distance("melody")
     assert distance.compare(higher, reference, RATE) > 0.9
+    assert distance.compare(reference, reference, RATE) == 0
     assert distance.compare(0.5 * reference, reference, RATE) == pytest.approx(0, abs=0.1)
 
 
