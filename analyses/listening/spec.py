@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from workbench.seeds import Seed
 
 HIDDEN_REFERENCE = 90.0
-"""Rating of the hidden reference below which a MUSHRA trial counts against a listener (ITU-R BS.1534-3, 4.1.2)."""
+"""Rating of the hidden reference below which a MUSHRA trial counts against a listener (ITU-R BS.1534-3)."""
 
 
 class ListeningSpec(BaseModel):

@@ -19,7 +19,7 @@ def write_links(folder: Path, config: ListeningConfig, store: AnswerStore, count
     Raises:
         UserError: if there are more listeners than a study can have.
     """
-    while len(store.listeners()) < count:
+    for _ in range(count - len(store.listeners())):
         if store.add_listener(lambda number: steps_of(config, number)) is None:
             raise UserError(f"A listening study has at most {MOST_LISTENERS:,} listeners.")
     lines = [f"{listener.number},{url}listener/{listener.token}/" for listener in store.listeners()]

@@ -16,7 +16,7 @@ SCALE = ("1", "2", "3", "4", "5")
 SCALE_WORDS = ("not at all", "very much")
 NO_DIFFERENCE = "No difference"
 MUSHRA_WORDS = ("Bad", "Poor", "Fair", "Good", "Excellent")
-"""What the fifths of the scale from 0 to 100 mean (ITU-R BS.1534-3, 5.5)."""
+"""What the fifths of the scale from 0 to 100 mean (ITU-R BS.1534-3)."""
 _CHECK_PAIR = "To check that you are listening: which clip has short, high tones in it?"
 _CHECK_COUNT = "To check that you are listening: how many short, high tones does this clip have?"
 _TRAINING = "This is for practice; the answer does not count."

@@ -13,7 +13,7 @@ REFERENCES: tuple[Reference, ...] = get_args(Reference)
 
 MOST_ITEMS = 200
 MOST_CONDITIONS = 12
-"""Of one item: as many stimuli as a MUSHRA trial may have (ITU-R BS.1534-3, 5.2)."""
+"""Of one item: as many stimuli as a MUSHRA trial may have (ITU-R BS.1534-3)."""
 LONGEST_TEXT = 4000
 
 TEXT = "{text}"

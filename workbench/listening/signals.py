@@ -22,7 +22,7 @@ _TONE_PEAK, _BED_PEAK = 0.25, 0.1
 
 
 def low_anchor(audio: Audio, sample_rate: int) -> Audio:
-    """Return the low anchor of MUSHRA: audio without what is above 3.5 kHz (ITU-R BS.1534-3, 5.1), not delayed.
+    """Return the low anchor of MUSHRA: audio without what is above 3.5 kHz (ITU-R BS.1534-3), not delayed.
 
     Raises:
         UserError: if the sample rate is too low for the filter.
