@@ -38,11 +38,10 @@ def band(row: pd.Series) -> str:
 
 
 def agreed_text(agreed: Mapping[str, float | int]) -> str:
-    """The agreement of two scorers' maps with its interval and number of cells, or why there is none."""
-    cells = int(agreed["agreement_cells"])
-    if not cells:
-        return "undefined (no cell has an impact by both)"
-    return f"{interval(agreed, 'agreement')} (n = {counted(cells, 'cell')})"
+    """The agreement of two scorers' maps with its interval and number of cells, or "undefined"."""
+    found = interval(agreed, "agreement")
+    cells = counted(int(agreed["agreement_cells"]), "cell")
+    return found if found == UNDEFINED else f"{found} (n = {cells})"
 
 
 def sample(row: pd.Series, seeds: int) -> str:

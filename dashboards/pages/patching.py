@@ -260,33 +260,44 @@ def _legend(frame: pd.DataFrame) -> Component:
 
 
 def facts(result: xr.Dataset, frame: pd.DataFrame) -> Component:
-    """The amount of data behind a map and its certainty: a row per concept, and notes on the whole map."""
-    scorer = str(frame["scorer"].iloc[0])
-    others = [name for name in scorers(result) if name != scorer]
-    explanations = {name: FACTS[name] for name in list(FACTS)[:4]}
-    explanations |= {f"agreement with {name}": FACTS["agreement"] for name in others}
-    explained = [dmc.TableTh(html.Span(name, title=help)) for name, help in explanations.items()]
-    heads = [dmc.TableTh("concept"), *explained]
-    rows = []
-    for _, row in frame.drop_duplicates("concept").iterrows():
-        agreed = agreement(result, row["concept"], scorer)
-        cells = [
+    """The amount of data behind a map and its certainty: a row per concept, how far others agree, and notes."""
+    rows = [
+        [
             row["concept"],
             short_sample(row, result.sizes["seed"]),
             interval(row, "denominator"),
             interval(row, "stability"),
             band(row),
-            *(agreed_text(agreed[name]) for name in others),
         ]
-        rows.append(dmc.TableTr([dmc.TableTd(cell) for cell in cells]))
-    table = dmc.Table(
-        [dmc.TableThead(dmc.TableTr(heads)), dmc.TableTbody(rows)],
+        for _, row in frame.drop_duplicates("concept").iterrows()
+    ]
+    tables = [_table({name: FACTS[name] for name in list(FACTS)[:4]}, rows)]
+    scorer = str(frame["scorer"].iloc[0])
+    if others := [name for name in scorers(result) if name != scorer]:
+        agreed = {concept: agreement(result, concept, scorer) for concept, *_ in rows}
+        heads = {f"agreement with {name}": FACTS["agreement"] for name in others}
+        tables.append(
+            _table(heads, [[concept, *map(agreed_text, agreed[concept].values())] for concept in agreed])
+        )
+    notes = html.Ul([html.Li(note) for note in _notes(result, frame)], className="notes")
+    return html.Div(
+        [*(html.Div(table, className="facts-wrap") for table in tables), notes], className="facts"
+    )
+
+
+def _table(heads: dict[str, str], rows: list[list[str]]) -> Component:
+    """A table of concepts, with an explanation of each further column."""
+    named = [
+        dmc.TableTh("concept"),
+        *(dmc.TableTh(html.Span(name, title=help)) for name, help in heads.items()),
+    ]
+    body = [dmc.TableTr([dmc.TableTd(cell) for cell in row]) for row in rows]
+    return dmc.Table(
+        [dmc.TableThead(dmc.TableTr(named)), dmc.TableTbody(body)],
         verticalSpacing=3,
         horizontalSpacing=6,
         fz=12,
     )
-    notes = html.Ul([html.Li(note) for note in _notes(result, frame)], className="notes")
-    return html.Div([html.Div(table, className="facts-wrap"), notes], className="facts")
 
 
 def _notes(result: xr.Dataset, frame: pd.DataFrame) -> list[str]:
