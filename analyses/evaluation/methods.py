@@ -21,6 +21,7 @@ from workbench.engine.edits import Edit
 from workbench.engine.sites import Site
 from workbench.models.base import AudioDiffusionModel
 from workbench.provenance import content_hash
+from workbench.sae.gate import gate_of
 from workbench.studies.study import Study
 
 FEATURES = 8
@@ -132,14 +133,27 @@ def cells(
 
 
 def _possible(study: Study, methods: Sequence[str], fitting: Fitting, note: Note) -> list[str]:
-    """Return the methods without SAE features, if the study does not have an autoencoder of every site."""
-    lacking = sorted(set(fitting.sites) - set(saes_of_sites(study, fitting.sites)))
-    if "sae-features" not in methods or not lacking:
+    """Return the methods without SAE features, if a site lacks an autoencoder, or one may not be used at some step."""
+    reason = _no_features(study, fitting) if "sae-features" in methods else ""
+    if not reason:
         return list(methods)
-    note(
-        f"sae-features is left out at the {fitting.place} blocks: the study has no sparse autoencoder of {lacking[0]}."
-    )
+    note(f"sae-features is left out at the {fitting.place} blocks: {reason}")
     return [method for method in methods if method != "sae-features"]
+
+
+def _no_features(study: Study, fitting: Fitting) -> str:
+    """Return why features of the study's autoencoders cannot be taken at the sites, as a sentence, or ""."""
+    saes = saes_of_sites(study, fitting.sites)
+    for site in fitting.sites:
+        if site not in saes:
+            return f"the study has no sparse autoencoder of {site}."
+        name, sae = saes[site]
+        gate = gate_of(sae)
+        closed = next(gate.closed, None) if gate is not None else None
+        if closed is not None:
+            step, _, why = closed
+            return f"the autoencoder {name} may not be used at step {step}: {why}."
+    return ""
 
 
 def _vectors(
