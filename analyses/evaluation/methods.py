@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from analyses.steering.asking import fit_vectors, prompt_method
 from analyses.steering.clip_stream import Progress
 from analyses.steering.concept_slider import concept_slider
 from analyses.steering.fit_state import fit_state
+from analyses.steering.prompt_method import NEGATIVE, POSITIVE
 from analyses.steering.run import Way
 from analyses.steering.slider import Slider, load_slider
 from analyses.steering.study_files import pack_file, slider_file
 from analyses.steering.study_packs import save_pack
+from analyses.steering.token_embedding import TokenEmbedding, token_embedding
 from analyses.steering.vector import Vector, load_vector
 from workbench.engine.edits import Edit
 from workbench.engine.sites import Site
@@ -137,7 +140,7 @@ def _possible(study: Study, methods: Sequence[str], fitting: Fitting, note: Note
     reason = _no_features(study, fitting) if "sae-features" in methods else ""
     if not reason:
         return list(methods)
-    note(f"sae-features is left out at the {fitting.place} blocks: {reason}")
+    note(f"sae-features is left out at the blocks '{fitting.place}': {reason}")
     return [method for method in methods if method != "sae-features"]
 
 
@@ -221,11 +224,34 @@ def _cell(
         return Cell(method, place, lambda strength: vector.at(strength * ratio), FULL_OF_VECTORS)
     if method == "concept-slider":
         return Cell(method, place, _slider(study, model, fitting, progress).at, FULL_OF_SLIDERS)
+    if method == "token-embedding":
+        embedding = _embedding(study, model, fitting)
+        return Cell(method, place, partial(_at_other_words, embedding), FULL_OF_PROMPTS)
     blocks = "+".join(f"tf{Site.parse(site).block}" for site in fitting.sites)
     through = prompt_method(study, model, method, fitting.concept, blocks, fitting.positive, fitting.negative)
     if method == "pci":
         return Cell(method, place, through.at, float(study.spec.settings.num_steps), in_steps=True)
     return Cell(method, place, through.at, FULL_OF_PROMPTS)
+
+
+def _embedding(study: Study, model: AudioDiffusionModel, fitting: Fitting) -> TokenEmbedding:
+    """Return the token embedding of the sites."""
+    return token_embedding(
+        model,
+        fitting.concept,
+        fitting.sites,
+        positive=fitting.positive,
+        negative=fitting.negative,
+        prompts=study.spec.prompts,
+        held_out=fitting.held_out,
+        pairs=fitting.pairs,
+        settings=study.spec.settings,
+    )
+
+
+def _at_other_words(embedding: TokenEmbedding, strength: float) -> Sequence[Edit]:
+    """Return the edits at the words that differ from the real prompt, which has the value that is steered towards."""
+    return embedding.at(strength, positive=POSITIVE if strength > 0 else NEGATIVE)
 
 
 def _slider(study: Study, model: AudioDiffusionModel, fitting: Fitting, progress: Progress | None) -> Slider:

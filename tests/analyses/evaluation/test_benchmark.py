@@ -13,6 +13,7 @@ from analyses.evaluation.alignment import area, curve_of, cutoff_of
 from analyses.evaluation.benchmark import asked_benchmark, run_benchmark
 from analyses.evaluation.benchmark_price import benchmark_price
 from analyses.evaluation.benchmark_result import benchmark_result
+from analyses.evaluation.methods import Fitting, cells
 from analyses.steering.run import run_steering
 from cache.errors import UserError
 from tests.analyses.evaluation.simulated_trial import simulated_trial
@@ -97,6 +98,26 @@ def test_methods_are_compared_in_both_directions_and_an_interrupted_evaluation_i
     shown = result.effect.sel(concept="tempo", sign="negative", arm=f"pci (all) × {-steps}")
     assert shown.isnull().all() or difference(shown, result.control.sel(sign="negative")) < SCORE
     xr.testing.assert_identical(run_benchmark(study, tiny, spec, silent, print), result)
+
+
+def test_token_embeddings_are_added_at_the_words_that_the_real_prompt_has_instead(
+    study: Study, tiny: AceStep15
+) -> None:
+    fitting = Fitting("tempo", "fast", ("slow",), "localised", ("tf1.cross_attn",), 2, frozenset(), 1, 1e-3)
+    (found,), _ = cells(study, tiny, ["token-embedding"], fitting, print)
+    for sign, end in ((1, "positive"), (-1, "negative")):
+        assert {source.clip for edit in found.at(sign * 2.0) for source in edit.sources} == {end}
+    assert found.way([0.5, 1.0], -1).strengths == (-1.0, -2.0)
+
+
+def test_features_of_autoencoders_are_left_out_where_there_are_none(study: Study, tiny: AceStep15) -> None:
+    sentences: list[str] = []
+    fitting = Fitting("tempo", "fast", ("slow",), "all", ("tf1.cross_attn",), 2, frozenset(), 1, 1e-3)
+    found, _ = cells(study, tiny, ["sae-features", "pci"], fitting, sentences.append)
+    assert [cell.method for cell in found] == ["pci"]
+    assert sentences == [
+        "sae-features is left out at the blocks 'all': the study has no sparse autoencoder of tf1.cross_attn."
+    ]
 
 
 def of_sign(steered: str, strengths: tuple[float, ...], **how: Any) -> xr.Dataset:
