@@ -56,16 +56,18 @@ def run_pairs(
 
 
 def _is_separated(sweep: Sweep, concept: str, n_pairs: int, arms: Sequence[Arm], top: int) -> bool:
+    """Whether the top cells are clear of all others by every scorer that hears the concept."""
     cells = [arm for arm in arms if arm.role == "cell"]
     scores = score_array(sweep, {concept: sweep.contexts[concept][:n_pairs]}, cells)
     found = impact(scores).sel(concept=concept)
     cells_only = found.sel(arm=found.role == "cell")
-    return all(
+    hearing = [scorer for scorer in sweep.scorers if found.n.sel(scorer=scorer) > 0]
+    return bool(hearing) and all(
         separated(
             cells_only.impact.sel(scorer=scorer).values,
             cells_only.impact_lo.sel(scorer=scorer).values,
             cells_only.impact_hi.sel(scorer=scorer).values,
             top,
         )
-        for scorer in sweep.scorers
+        for scorer in hearing
     )

@@ -25,6 +25,7 @@ from dashboards.numbers import fixed, p_value
 from dashboards.results import load_result, patching_names
 from dashboards.tables.patching import ALL, SCREENED_OUT, UNTESTED, arms_frame, cells_frame, pairs_frame
 from dashboards.wording import interval
+from workbench.scorers.descriptors import DESCRIPTORS, unit_of
 from workbench.studies.study import Study
 
 SELECTION = ("concept", "arm", "pair", "seed", "arms")
@@ -217,8 +218,8 @@ def _players(study: Study, row: pd.Series, cell: pd.Series) -> Component:
             )
         )
     note = (
-        f"Pair {row['pair']}, noise of seed {row['noise_seed']}. The number is the score: how well the clip matches "
-        f"“{row['text']}”. The patched run is the {base} run with the patch, from the same initial noise."
+        f"Pair {row['pair']}, noise of seed {row['noise_seed']}. The number is {_number(row, cell['scorer'])}. The "
+        f"patched run is the {base} run with the patch, from the same initial noise."
     )
     return html.Div(
         [
@@ -226,6 +227,14 @@ def _players(study: Study, row: pd.Series, cell: pd.Series) -> Component:
             ab_player(study, sides, study.spec.settings.duration),
         ]
     )
+
+
+def _number(row: pd.Series, scorer: str) -> str:
+    """What the number beside a clip says."""
+    if scorer not in DESCRIPTORS:
+        return f"the score: how well the clip matches “{row['text']}”"
+    unit = unit_of(scorer)
+    return f"the clip's {scorer}" + (f" in {unit}" if unit else "")
 
 
 def _arms(study: Study, recordings: pd.DataFrame) -> Component:

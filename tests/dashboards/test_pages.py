@@ -291,3 +291,10 @@ def test_the_table_of_pairs_has_what_changes_and_the_prompts(app: dash.Dash) -> 
         assert row["values"] == f"{row['clean_value']} → {row['corrupt_value']}"
         assert row["prompts"] == f"clean: {row['clean_prompt']}; corrupt: {row['corrupt_prompt']}"
         assert row["noise_seed"].isdigit()
+
+
+def test_the_number_of_a_clip_is_its_score_or_its_descriptor() -> None:
+    row = pd.Series({"text": "fast"})
+    assert patching_cell._number(row, "clap") == "the score: how well the clip matches “fast”"
+    assert patching_cell._number(row, "onset_rate") == "the clip's onset_rate in onsets per second"
+    assert patching_cell._number(row, "flatness") == "the clip's flatness"

@@ -418,6 +418,19 @@ def test_pairs_are_added_until_the_top_cell_is_clear(study: Study, tiny: AceStep
     assert sentence.endswith("none. Ended with the budget of 30 pairs: tempo.")
 
 
+def test_a_judge_that_does_not_hear_the_concept_keeps_no_map_from_stopping(
+    study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear = KnownScores({frozenset({1}): 0.8}, noise=0.05, pairs=30)
+    clear.scorers["musicnn"], clear.columns = Loudness(), ["embedded", "musicnn"]
+    heard = clear.scores
+    monkeypatch.setattr(
+        clear, "scores", lambda *asked: np.pad(heard(*asked), ((0, 0), (0, 1)), constant_values=np.nan)
+    )
+    n_run, _ = run_pairs(clear, {"tempo": block_arms(study, tiny)}, 1, 4, lambda done, total: None)
+    assert n_run["tempo"] == 4
+
+
 def greedy_arm(blocks: Sequence[int]) -> Arm:
     return patch_arm(set_name(blocks), "greedy", [f"tf{block}.cross_attn" for block in blocks])
 
