@@ -58,19 +58,22 @@ def asked_spec(
     }
     if _is_empty(values.get("descriptors", ())):
         values["descriptors"] = study.spec.prompts.descriptors
+    spec = validated(PatchingSpec, values, "Invalid map")
     if _is_empty(values.get("scorers", ())) and not pairs_file:
-        values["scorers"] = default_scorers(study)
-    return validated(PatchingSpec, values, "Invalid map")
+        return spec.model_copy(update={"scorers": default_scorers(study, spec.concepts)})
+    return spec
 
 
-def default_scorers(study: Study) -> tuple[str, ...]:
-    """Return the scorers of a map that names none: of embedded and musicnn those that hear a value of the prompt set.
+def default_scorers(study: Study, concepts: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the scorers of a map that names none: of embedded and musicnn those that hear a value of its concepts.
 
-    The two learnt from different sounds, so that what both hear does not rest on either. Clips may be too short for
-    one. If neither hears anything it is embedded, whose error says what it hears.
+    Without `concepts` it has all of the prompt set. The two learnt from different sounds, so that what both hear does
+    not rest on either. Clips may be too short for one. If neither hears anything it is embedded, whose error says what
+    it hears.
     """
-    concepts = study.spec.prompts.concepts.values()
-    texts = [value.text for values in concepts for value in values.values()]
+    every = study.spec.prompts.concepts
+    chosen = [values for concept, values in every.items() if concept in (concepts or every)]
+    texts = [value.text for values in chosen for value in values.values()]
     known = [
         scorer.name
         for scorer in map(load_scorer, (DEFAULT_SCORER, SECOND_SCORER))
