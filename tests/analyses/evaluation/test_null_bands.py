@@ -19,6 +19,13 @@ def test_a_band_of_many_nulls_is_no_wider_than_it_must_be() -> None:
     assert (low, high) == (pytest.approx(-2.03, abs=0.06), pytest.approx(2.03, abs=0.06))
 
 
+def test_a_band_of_few_nulls_is_that_of_a_prediction_interval() -> None:
+    even = np.linspace(0, 1, 2001)[:, None]
+    low, high = band([even] * 10) or (np.nan, np.nan)
+    tail = 0.0062  # of a normal value beyond 2.2622 (t of 9 degrees of freedom) × √(11 / 9)
+    assert (low[0], high[0]) == (pytest.approx(tail, abs=5e-4), pytest.approx(1 - tail, abs=5e-4))
+
+
 def test_unknown_values_are_ignored_and_one_null_makes_no_band() -> None:
     values = np.stack([np.full((4, 1), np.nan), np.ones((4, 1))])
     assert band(values) == (1.0, 1.0)
