@@ -88,6 +88,7 @@ def curve_summaries(
     distances = common_distances(curves, means.real_distance, fixed)
     found: dict[str, dict[tuple[str, str], Statistic]] = defaultdict(dict)
     for (way, sign), curve in curves.items():
+        table.fill("curve_n", way, sign, curve.n.astype(float), "scorer")
         for name, statistic in statistics_of(curve, distances[sign], means.control).items():
             found[name][way, sign] = statistic
             interval = means.replicates.interval(statistic.values, statistic.n)

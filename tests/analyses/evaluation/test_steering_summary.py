@@ -42,6 +42,7 @@ def test_planted_effects_are_found(summary: xr.Dataset, way: str, slope: float, 
         low, high = (of_one(summary, name + end, way, sign) for end in ("_lo", "_hi"))
         assert low - 1e-9 <= of_one(summary, name, way, sign) <= high + 1e-9, name
     assert of_one(summary, "violations", way, sign) == 0
+    assert of_one(summary, "curve_n", way, sign) == 10
     assert of_one(summary, "rank", way, sign) == (1 if way == "strong" else 2)
     assert of_one(summary, "first", way, sign) == (way == "strong")
 
