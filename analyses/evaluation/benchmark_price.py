@@ -9,6 +9,7 @@ from analyses.evaluation.benchmark_spec import METHODS, VECTOR_METHODS, Benchmar
 from workbench.engine.runs import Clip
 from workbench.models.base import AudioDiffusionModel
 from workbench.scorers import heard, load_scorer
+from workbench.scorers.audiobox import AXES
 from workbench.scorers.distances import load_distance
 from workbench.studies.study import Study
 
@@ -67,7 +68,8 @@ def _clip_seconds(study: Study, model: AudioDiffusionModel, spec: BenchmarkSpec)
     decoded = time.perf_counter() - started
     step = took[1] / TRIAL_STEPS / TRIAL_CLIPS
     started = time.perf_counter()
-    texts = [value.text for values in study.spec.prompts.concepts.values() for value in values.values()]
+    values = (value for of_concept in study.spec.prompts.concepts.values() for value in of_concept.values())
+    texts = [*(value.text for value in values), *AXES]
     for name in spec.scorers:
         scorer = load_scorer(name, device=model.device)
         if known := heard(scorer, texts):

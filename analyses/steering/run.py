@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from analyses.execution import Executor
 from analyses.patching.arms import Arm
@@ -27,6 +28,7 @@ from workbench.prompts.prompt_sets import Pair
 from workbench.prompts.reading import encoder
 from workbench.provenance import content_hash
 from workbench.scorers import Scorer, check_heard, load_scorer
+from workbench.scorers.audiobox import AXES
 from workbench.scorers.distances import Distance, load_distance
 from workbench.seeds import seed_array
 from workbench.studies.study import Study
@@ -41,6 +43,8 @@ SOURCES = {
     "negative": {"positive": [Run("clean")], "negative": [Run("corrupt")]},
     "positive": {"positive": [Run("corrupt")], "negative": [Run("clean")]},
 }
+QUALITY = "audiobox"
+"""The scorer that rates clips, whatever they contain. It is no judge of concepts."""
 DIMS = ("concept", "pair", "seed", "arm", "scorer")
 
 Progress = Callable[[int, int], None]
@@ -159,7 +163,8 @@ def run_steering(
         with suppress(UserError):  # damaged: made again
             if study.is_done(spec.result_name, spec):
                 return study.result(spec.result_name)
-        unheard = check_heard(scorers.values(), [text for context in contexts for text in context.texts])
+        hearing = [scorer for name, scorer in scorers.items() if name != QUALITY]
+        unheard = check_heard(hearing, [text for c in contexts for text in readings(study, c.pair).values()])
         sweep = Sweep(study, model, scorers, {spec.concept: contexts}, executor, distances)
         arms = [dose.arm for dose in asked]
         cells = sum(arm.role == "cell" for arm in arms)
@@ -220,8 +225,9 @@ def _contexts(
         )
     if spec.steered == "positive":
         pairs = [replace(pair, clean=pair.corrupt, corrupt=pair.clean) for pair in pairs]
+    ratings = tuple(AXES) if QUALITY in spec.scorers else ()
     contexts = [
-        PairContext(pair, None, None, (), more_texts=tuple(readings(study, pair).values())[1:])
+        PairContext(pair, None, None, (), more_texts=(*list(readings(study, pair).values())[1:], *ratings))
         for pair in pairs
     ]
     encode = encoder(model, study.spec.lyrics, study.spec.settings)
@@ -237,6 +243,8 @@ def _dataset(
     result = xr.Dataset({"score": score, "audio": audio, **_texts(contexts, spec)})
     if spec.distances:
         result = result.merge(_distances(spec, sweep, contexts, asked))
+    if QUALITY in spec.scorers:
+        result["quality"] = DIMS[1:-1], _quality(sweep, contexts, asked)
     resolution = RESOLUTION[study.model["dtype"]]
     restored = impact(score.sel(concept=[spec.concept]), resolution=resolution)
     restored = restored.isel(concept=0, drop=True)
@@ -263,7 +271,8 @@ def _scores(
     """Return scores (concept, pair, seed, arm, scorer) and audio files (pair, seed, arm)."""
     concepts = [spec.concept, *(name for name in study.spec.prompts.concepts if name != spec.concept)]
     arms = [dose.arm for dose in asked]
-    shape = (len(concepts), len(contexts), spec.seeds, len(RUNS) + len(arms), len(sweep.scorers))
+    judges = [name for name in sweep.scorers if name != QUALITY]
+    shape = (len(concepts), len(contexts), spec.seeds, len(RUNS) + len(arms), len(judges))
     values = np.full(shape, np.nan)
     audio = np.full(shape[1:-1], "", dtype=object)
     for p, context in enumerate(contexts):
@@ -271,16 +280,33 @@ def _scores(
         for s, seed in enumerate(context.seeds):
             audio[p, s] = sweep.audio(context, seed, arms)
             for concept, text in texts.items():
-                values[concepts.index(concept), p, s] = sweep.scores(context, seed, arms, text)
+                scores = sweep.scores(context, seed, arms, text)
+                values[concepts.index(concept), p, s] = scores[:, [name != QUALITY for name in sweep.scorers]]
     coords = {
         "concept": concepts,
         "pair": range(len(contexts)),
         "seed": range(spec.seeds),
-        "scorer": list(sweep.scorers),
+        "scorer": judges,
         **_arm_coords(asked),
     }
     score = xr.DataArray(values, coords, DIMS)
     return score, xr.DataArray(audio, dims=DIMS[1:-1])
+
+
+def _quality(
+    sweep: Sweep, contexts: Sequence[PairContext], asked: Sequence[Dose]
+) -> Float[np.ndarray, "pair seed arm"]:
+    """Return the mean of the ratings of each clip's quality."""
+    arms, rater = [dose.arm for dose in asked], list(sweep.scorers).index(QUALITY)
+    return np.array(
+        [
+            [
+                np.mean([sweep.scores(context, seed, arms, axis)[:, rater] for axis in AXES], axis=0)
+                for seed in context.seeds
+            ]
+            for context in contexts
+        ]
+    )
 
 
 def _distances(

@@ -21,6 +21,7 @@ from workbench.audio import read_audio
 from workbench.engine.edits import patch
 from workbench.models.ace_step import AceStep15
 from workbench.prompts.prompt_sets import PromptSet
+from workbench.scorers.audiobox import AXES
 from workbench.scorers.distances import load_distance
 from workbench.studies.study import Study
 
@@ -137,6 +138,34 @@ def test_prompts_with_the_positive_value_are_steered_and_distances_are_from_thes
     again = run_steering(study, tiny, asked.model_copy(update={"name": "again"}), ways, pairs=pairs)
     assert again.attrs["denoiser_rows"] == 0
     xr.testing.assert_equal(again, result)
+
+
+class Rater(Heard):
+    """Rates the loudest sample, differently on each axis."""
+
+    name = "audiobox"
+
+    def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
+        return np.stack([audio.max(axis=(-2, -1)) + list(AXES).index(text) for text in texts], axis=1)
+
+    def check_texts(self, texts: Sequence[str]) -> None:
+        if set(texts) - set(AXES):
+            raise UserError("It hears no concepts.")
+
+
+def test_ratings_of_quality_are_kept_apart_from_the_judges(
+    study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorers = {"embedded": Heard(), "audiobox": Rater()}
+    monkeypatch.setattr(run, "load_scorer", lambda name, device="cpu": scorers[name])
+    asked = SPEC.model_copy(update={"scorers": ("embedded", "audiobox"), "pairs": 1})
+    sentences: list[str] = []
+    result = run_steering(study, tiny, asked, [Way("patch", patched, (1.0,))], note=sentences.append)
+    assert result.scorer.values.tolist() == ["embedded"]
+    assert not any("audiobox" in sentence for sentence in sentences)
+    for arm in result.arm.values:
+        audio, _ = read_audio(study.path / result.audio.sel(arm=arm).values[0, 0])
+        assert_close(result.quality.sel(arm=arm).values[0, 0], audio.max() + 1.5)
 
 
 def test_what_the_study_has_is_not_run_again(study: Study, tiny: AceStep15, vector: Vector) -> None:
