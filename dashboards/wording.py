@@ -1,5 +1,6 @@
 """Phrases shared by captions, tables, tooltips and pages: numbers with intervals, null bands, samples."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,11 @@ from analyses.statistics import too_few_pairs
 from analyses.steering.checks import BACKWARDS, TOO_FEW
 from cache.wording import counted
 from dashboards.numbers import UNDEFINED, compared_p, fixed, span
+from dashboards.tables.benchmark import DIRECTIONS as BENCHMARK_DIRECTIONS
+from dashboards.tables.benchmark import of_judge
 from dashboards.tables.patching import UNCLEAR, UNTESTED
-from dashboards.tables.steering import checks_frame, is_interpretable
+from dashboards.tables.steering import checks_frame, is_interpretable, steered_ends
+from workbench.studies.study import Study
 
 DAGGERS = {**dict.fromkeys(UNCLEAR, "†"), UNTESTED: "‡"}  # in tables, as hatching and dots on maps
 
@@ -121,6 +125,40 @@ def positive_control(result: xr.Dataset, scorer: str = "") -> str:
     one = result.sel(scorer=name)
     names = ("denominator", "denominator_lo", "denominator_hi")
     difference = interval({name: float(one[name]) for name in names}, "denominator")
-    ends = f"{result.attrs['positive']} − {result.attrs['negative']}"
+    ends = " − ".join(reversed(steered_ends(result)))
     verdict = "clearly tells" if is_interpretable(result, scorer) else "does not clearly tell"
     return f"Positive control: {name} {verdict} the real prompts apart ({ends}: {difference})."
+
+
+def from_to(result: xr.Dataset) -> str:
+    """From which value a `steering` result steers to which: "from slow to fast"."""
+    return "from {} to {}".format(*steered_ends(result))
+
+
+def positive_value(study: Study, result: xr.Dataset, concept: str) -> str:
+    """The value of a concept towards which an evaluation steers."""
+    asked = [str(one).partition("=") for one in json.loads(result.attrs["spec"]).get("concepts", [])]
+    named = [value for name, _, value in asked if name == concept and value]
+    return named[0] if named else next(iter(study.spec.prompts.concepts.get(concept, [concept])))
+
+
+def benchmark_sample(result: xr.Dataset, scorer: str, measure: str) -> str:
+    """The judge, the distance, the prompts and the intervals of an evaluation's numbers."""
+    one = of_judge(result, scorer, measure)
+    pairs, seeds = (int(one[name].max()) for name in ("n_pairs", "n_seeds"))
+    return (
+        f"Judge {one['scorer'].item()}, distance {one['measure'].item()}; {counted(pairs, 'held-out prompt')} × "
+        f"{counted(seeds, 'seed')} in each direction; {confidence(result)} bootstrap intervals over prompts."
+    )
+
+
+def deaf_sentences(result: xr.Dataset, scorer: str = "", concept: str = "") -> list[str]:
+    """Sentences on the concepts, or the one, that a judge of an evaluation cannot hear, whose numbers are hidden."""
+    name = scorer or str(result["scorer"].values[0])
+    one = result["reason"].sel(scorer=name)
+    found: dict[str, list[str]] = {}
+    for each in [concept] if concept else one["concept"].values.tolist():
+        for sign in one["sign"].values.tolist():
+            if reason := str(one.sel(concept=each, sign=sign).item()):
+                found.setdefault(reason, []).append(f"{each}, {BENCHMARK_DIRECTIONS[sign]}")
+    return [f"No numbers by {name} of {'; '.join(places)}: {reason}." for reason, places in found.items()]

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
+from analyses.patching.impact import impact
 from analyses.statistics import benjamini_hochberg, cluster_bootstrap, sign_flip_p
 from analyses.steering.checks import compared
 
@@ -99,6 +100,29 @@ def sign_checks(change: xr.DataArray, confidence: float = CONFIDENCE, seed: int 
         vectorize=True,
     )
     return xr.Dataset(dict(zip(names, values, strict=True))).transpose("way", "scorer")
+
+
+def restored_impacts(score: xr.DataArray, resolution: float, steered: str = "negative") -> xr.Dataset:
+    """Compute how much of the real prompt's change each arm makes (see `analyses.patching.impact`).
+
+    Args:
+        score: scores of the steered concept alone, with dims (concept, pair, seed, arm, scorer).
+        resolution: as in `changes`.
+        steered: the end whose prompts are steered: "negative", or "positive", which the score is to fall for.
+
+    Returns:
+        What `impact` does, without the dim `concept`. The `denominator` is the effect of the arm `clean`, below 0 if
+        positive prompts are steered.
+    """
+    if steered == "negative":
+        return impact(score, resolution=resolution).isel(concept=0, drop=True)
+    found = impact(-score, resolution=resolution).isel(concept=0, drop=True)
+    ends = {
+        "denominator": "denominator",
+        "denominator_lo": "denominator_hi",
+        "denominator_hi": "denominator_lo",
+    }
+    return found.assign({name: -found[other] for name, other in ends.items()})
 
 
 def compared_arms(labelled: xr.DataArray | xr.Dataset, way: str) -> dict[float, str]:

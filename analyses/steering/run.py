@@ -14,11 +14,11 @@ from jaxtyping import Float
 from analyses.execution import Executor
 from analyses.patching.arms import Arm
 from analyses.patching.contexts import PairContext, drop_indistinguishable, with_noise
-from analyses.patching.impact import RESOLUTION, impact
+from analyses.patching.impact import RESOLUTION
 from analyses.patching.sweep import OWN, Sweep
 from analyses.statistics import too_few_for_one, too_few_pairs
 from analyses.steering.descriptor_pairs import descriptor_pairs, is_descriptor
-from analyses.steering.effects import CONFIDENCE, changes, effects, sign_checks
+from analyses.steering.effects import CONFIDENCE, changes, effects, restored_impacts, sign_checks
 from analyses.steering.pairs import pairs_towards
 from analyses.steering_spec import SteeringSpec
 from cache.errors import UserError
@@ -246,8 +246,7 @@ def _dataset(
     if QUALITY in spec.scorers:
         result["quality"] = DIMS[1:-1], _quality(sweep, contexts, asked)
     resolution = RESOLUTION[study.model["dtype"]]
-    restored = impact(score.sel(concept=[spec.concept]), resolution=resolution)
-    restored = restored.isel(concept=0, drop=True)
+    restored = restored_impacts(score.sel(concept=[spec.concept]), resolution, spec.steered)
     kept = ["impact", "impact_lo", "impact_hi", "denominator", "denominator_lo", "denominator_hi"]
     change = changes(score, spec.concept, resolution)
     result = result.merge(effects(change)).merge(sign_checks(change.sel(concept=spec.concept, drop=True)))

@@ -23,8 +23,8 @@ from dashboards.figures.specs import SteeringFigureSpec, check_choice
 from dashboards.names import shortened
 from dashboards.numbers import compared_p, fixed, p_value
 from dashboards.tables.patching import UNTESTED, choose, scorers
-from dashboards.tables.steering import CLEAR, POSITIVE, doses_frame
-from dashboards.wording import band, confidence, interval, steering_notes, steering_sample
+from dashboards.tables.steering import CLEAR, POSITIVE, doses_frame, steered_ends
+from dashboards.wording import band, confidence, from_to, interval, steering_notes, steering_sample
 from workbench.studies.study import Study
 
 REAL, START = "real prompt", "unsteered"
@@ -321,8 +321,8 @@ def write_caption(result: xr.Dataset, table: pd.DataFrame, scorer: str = "") -> 
         else ", which is not steered (it is scored for the value that the prompt names),"
     )
     sentences = [
-        f"Change in the score for {concept}{about} over the strength of steering {steered} from "
-        f"{result.attrs['negative']} to {result.attrs['positive']}; scorer {table['scorer'].iloc[0]}, "
+        f"Change in the score for {concept}{about} over the strength of steering {steered} {from_to(result)}; scorer "
+        f"{table['scorer'].iloc[0]}, "
         f"{steering_sample(result, scorer)}. Strength 0 is the unsteered run.",
         real_sentence(table, result),
         test_sentence(result, table),
@@ -334,8 +334,9 @@ def write_caption(result: xr.Dataset, table: pd.DataFrame, scorer: str = "") -> 
 def real_sentence(table: pd.DataFrame, result: xr.Dataset) -> str:
     """Say what the dashed line and the intervals are."""
     real = table[table["arm"] == POSITIVE].iloc[0]
+    start, end = steered_ends(result)
     return (
-        f"Dashed: the prompt with {result.attrs['positive']} in place of {result.attrs['negative']}, from the same "
+        f"Dashed: the prompt with {end} in place of {start}, from the same "
         f"noise ({interval(real, 'effect')}). Bars: {confidence(result)} BCa bootstrap intervals over pairs."
     )
 

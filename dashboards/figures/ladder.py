@@ -21,7 +21,7 @@ from dashboards.figures.specs import SteeringFigureSpec, check_choice
 from dashboards.numbers import p_value, span
 from dashboards.tables.patching import UNTESTED, choose, scorers
 from dashboards.tables.steering import CLEAR, arm_labels, chosen_frame, strengths
-from dashboards.wording import confidence, interval, steering_notes, steering_sample
+from dashboards.wording import confidence, from_to, interval, steering_notes, steering_sample
 from workbench.studies.study import Study
 
 ROW_PIXELS = 34
@@ -215,7 +215,7 @@ def write_caption(result: xr.Dataset, table: pd.DataFrame, spec: LadderSpec) -> 
     """Describe the rows, how their strengths were chosen, the tests and the null band."""
     n, steered = random_count(result), result.attrs["concept"]
     sentences = [
-        f"Impact of each way of steering {steered} from {result.attrs['negative']} to {result.attrs['positive']}: its "
+        f"Impact of each way of steering {steered} {from_to(result)}: its "
         "change in the score as a fraction of the change that the real prompt makes from the same noise (0: unsteered, "
         "1: real prompt); "
         f"scorer {table['scorer'].iloc[0]}, {steering_sample(result, spec.scorer)}.",

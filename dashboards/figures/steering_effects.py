@@ -26,7 +26,7 @@ from dashboards.tables.steering import (
     is_interpretable,
     strengths,
 )
-from dashboards.wording import DAGGERS, steering_notes, steering_sample
+from dashboards.wording import DAGGERS, from_to, steering_notes, steering_sample
 from workbench.studies.study import Study
 
 PANEL = "change relative to the real prompt's"
@@ -120,7 +120,7 @@ def write_caption(result: xr.Dataset, table: pd.DataFrame, spec: SteeringEffects
         else f"strength {spec.strength:g} (or, if it was not tried at it, its strength with the largest change)"
     )
     sentences = [
-        f"What steering {steered} from {result.attrs['negative']} to {result.attrs['positive']} does to every concept: "
+        f"What steering {steered} {from_to(result)} does to every concept: "
         f"the change in its score, divided by the change that the real prompt makes in the score for {steered}; other "
         f"concepts are scored for the value that the prompt names. Scorer {table['scorer'].iloc[0]}, "
         f"{steering_sample(result, spec.scorer)}. Each way of steering at {chosen}.",

@@ -28,7 +28,7 @@ from dashboards.results import load_result, steering_names
 from dashboards.sliders import sliders
 from dashboards.tables.patching import UNCLEAR, UNTESTED, scorers
 from dashboards.tables.steering import checks_frame, strengths
-from dashboards.wording import positive_control, steering_notes, steering_sample
+from dashboards.wording import from_to, positive_control, steering_notes, steering_sample
 from workbench.studies.study import Study
 
 PATH = "/steering"
@@ -277,10 +277,8 @@ def _legend(doses: Any) -> Component:
 
 def facts(result: xr.Dataset, scorer: str = "") -> Component:
     """What the figures rest on, in words: the sample, the positive control, the signs of the ways of steering."""
-    attributes = result.attrs
     sentences = [
-        f"Steers {attributes['concept']} from {attributes['negative']} to {attributes['positive']}: "
-        f"{steering_sample(result, scorer)}.",
+        f"Steers {result.attrs['concept']} {from_to(result)}: {steering_sample(result, scorer)}.",
         positive_control(result, scorer),
         *steering_notes(result, scorer),
         _signs(result, scorer),

@@ -1,5 +1,6 @@
 """Tables of a steering result: what each way of steering does at each strength, and to which concept."""
 
+import json
 import re
 from collections.abc import Hashable
 from typing import Any
@@ -14,7 +15,10 @@ from dashboards.names import shortened
 from dashboards.tables.patching import UNTESTED
 
 POSITIVE = "clean"
-"""The arm of the real prompt with the positive value; `UNSTEERED` is the one that is steered."""
+"""The arm of the real prompt that is steered to, with the positive value unless it is steered away from it;
+`UNSTEERED` is the one that is steered."""
+FLOOR = "floor"
+"""The role of a vector at next to no strength."""
 
 CLEAR = "clear"
 LONGEST_LABEL = 30  # characters beside a figure
@@ -31,6 +35,7 @@ def doses_frame(result: xr.Dataset, scorer: str = "") -> pd.DataFrame:
     Columns: concept, own (whether it is the steered one), arm, way, strength, role ("run", "cell", "null"), score (mean
     over pairs and seeds), effect with its interval, p, p_adjusted, null band, and status: "clear", "too few pairs" (for
     any p-value to be significant), "not significant", "inside null band", "null arm", "unsteered" or "no score".
+    Floors, whose strength is next to nothing, are left out.
     """
     name = scorer or str(result["scorer"].values[0])
     one = result.sel(scorer=name)
@@ -42,7 +47,7 @@ def doses_frame(result: xr.Dataset, scorer: str = "") -> pd.DataFrame:
         frame["way"], frame["strength"] = result["row"].values, result["strength"].values
         frame["arm"], frame["role"] = result["arm"].values, result["role"].values
         frame["concept"], frame["own"] = concept, concept == result.attrs["concept"]
-        frames.append(frame)
+        frames.append(frame[frame["role"] != FLOOR])
     table = pd.concat(frames, ignore_index=True)
     few = smallest_p(int(result.sizes["pair"])) > ALPHA
     table["status"] = [_status(row, few) for row in table.to_dict("records")]
@@ -59,14 +64,14 @@ def chosen_frame(result: xr.Dataset, scorer: str = "", strength: float | None = 
     """One row of `doses_frame` for each way of steering, on the steered concept: the dose that stands for it.
 
     It is the dose at `strength`; for ways that were not tried at it, or without a strength, the one with the largest
-    effect. The columns impact, impact_lo, impact_hi, band_lo, band_hi (the null band as impact) and best (whether it
-    is the one with the largest effect) are added; `status` is "undefined" where impacts are.
+    effect in the wanted direction. The columns impact, impact_lo, impact_hi, band_lo, band_hi (the null band as impact)
+    and best (whether it is the one with the largest effect) are added; `status` is "undefined" where impacts are.
     """
     doses = doses_frame(result, scorer)
     cells = doses[doses["own"] & (doses["role"] == "cell")]
-    rows = []
+    rows, wanted = [], -1 if is_away(result) else 1
     for _, part in cells.groupby("way", sort=False):
-        best = part["effect"].fillna(float("-inf")).idxmax()
+        best = (wanted * part["effect"]).fillna(float("-inf")).idxmax()
         asked = part.index[part["strength"] == strength]
         rows.append(part.loc[asked[0] if len(asked) else best].to_dict() | {"best": not len(asked)})
     one = result.sel(scorer=scorer or str(result["scorer"].values[0]))
@@ -74,7 +79,8 @@ def chosen_frame(result: xr.Dataset, scorer: str = "", strength: float | None = 
     for name in IMPACTS:
         table[name] = one[name].sel(arm=table["arm"].tolist()).values
     whole = float(one["denominator"]) if is_interpretable(result, scorer) else float("nan")
-    table["band_lo"], table["band_hi"] = table["null_lo"] / whole, table["null_hi"] / whole
+    ends = ("null_hi", "null_lo") if is_away(result) else ("null_lo", "null_hi")
+    table["band_lo"], table["band_hi"] = (table[end] / whole for end in ends)
     if not is_interpretable(result, scorer):
         table["status"] = table["status"].where(table["status"] == "no score", "undefined")
     return table
@@ -157,6 +163,17 @@ def _compared(one: xr.Dataset, way: str) -> tuple[str, int]:
     start, end = (f"{strength:g}".replace("-", "−") for strength in arms)
     pairs = pairs_with_both(one["score"].sel(concept=one.attrs["concept"]), arms.values())
     return f"from {'unsteered' if start == '0' else start} to {end}", pairs
+
+
+def is_away(result: xr.Dataset) -> bool:
+    """Whether the prompts with the positive value are steered, away from it, as in trials of an evaluation."""
+    return bool(json.loads(result.attrs["spec"]).get("steered") == "positive")
+
+
+def steered_ends(result: xr.Dataset) -> tuple[str, str]:
+    """The value that the steered prompts have, and the one that the real prompts have in its place."""
+    ends = str(result.attrs["negative"]), str(result.attrs["positive"])
+    return (ends[1], ends[0]) if is_away(result) else ends
 
 
 def is_interpretable(result: xr.Dataset, scorer: str = "") -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analyses.steering.effects import changes, effects, sign_checks
+from analyses.steering.effects import changes, effects, restored_impacts, sign_checks
 from tests.tolerances import assert_close
 
 PAIRS = 8
@@ -109,3 +109,19 @@ def test_a_change_as_small_as_a_rounding_error_has_no_sign() -> None:
     assert found.p.sel(concept="mood", arm="down × 1") == found.p.sel(concept="tempo", arm="up × 1") == 1
     assert float(check.upward.sel(way="down")) == float(check.upward_hi.sel(way="down")) == 0
     assert found.effect.sel(concept="mood", arm="up × 2") == pytest.approx(0.5)
+
+
+def test_steering_away_restores_the_fall_of_the_real_prompts_score() -> None:
+    score = planted().sel(concept=["mood"])
+    directed = score.assign_coords(
+        direction=("arm", ["" if role == "run" else "sufficiency" for role in score["role"].values])
+    )
+    towards = restored_impacts(directed, 1e-4)
+    away = restored_impacts(-directed, 1e-4, "positive")
+    cells = directed["role"].values != "run"
+    for name in ("impact", "impact_lo", "impact_hi"):
+        assert_close(away[name].values[cells], towards[name].values[cells])
+    assert_close(away.denominator.values, -towards.denominator.values)
+    assert_close(away.denominator_lo.values, -towards.denominator_hi.values)
+    assert away.defined.all() and (away.denominator_hi < 0).all()
+    assert not restored_impacts(directed, 1e-4, "positive").defined.any(), "the wrong way"

@@ -1,15 +1,18 @@
 """Tables of steering results, and what is said about them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
+from dashboards.figures import dose_response, ladder
 from dashboards.summaries import steering_summary, steering_summary_notes
 from dashboards.tables.steering import (
     arm_labels,
     checks_frame,
     chosen_frame,
     clips_frame,
+    doses_frame,
     is_interpretable,
     steered_frame,
     strengths,
@@ -144,3 +147,32 @@ def test_the_summary_names_the_concept_that_changes_most(result: xr.Dataset) -> 
     table = steering_summary(result).set_index(["steering", "strength"])
     assert table.loc[(VECTOR, "2"), "other concepts"] == "mood −0.12"
     assert table.loc[(VECTOR, "1"), "change [95 %]"] == "0.30 [0.26, 0.34]"
+
+
+def away_from(result: xr.Dataset) -> xr.Dataset:
+    """The same result with every change turned round, as if the prompts with the positive value were steered."""
+    turned = result.copy(deep=True)
+    for name in ("effect", "null", "denominator"):
+        low, high = -result[f"{name}_hi"], -result[f"{name}_lo"]
+        turned = turned.assign({f"{name}_lo": low, f"{name}_hi": high})
+    turned = turned.assign(effect=-result["effect"], denominator=-result["denominator"])
+    return turned.assign_attrs(spec='{"steered": "positive"}')
+
+
+def test_steering_away_is_told_as_such(result: xr.Dataset) -> None:
+    away = away_from(result)
+    names = ["arm", "best", "impact", "band_lo", "band_hi", "status"]
+    pd.testing.assert_frame_equal(chosen_frame(away)[names], chosen_frame(result)[names])
+    assert "(slow − fast: −0.60 [−0.70, −0.50])" in positive_control(away)
+    doses = dose_response.response_frame(away)
+    told = dose_response.write_caption(away, doses)
+    assert "steering tempo from fast to slow" in told and "the prompt with slow in place of fast" in told
+    rungs = ladder.rungs_frame(away)
+    assert "tempo from fast to slow" in ladder.write_caption(away, rungs, ladder.LadderSpec(name="tempo"))
+
+
+def test_next_to_no_strength_is_no_dose(result: xr.Dataset) -> None:
+    floors = result.assign_coords(role=result["role"].where(result["arm"] != f"{VECTOR} × 1", "floor"))
+    assert f"{VECTOR} × 1" not in set(doses_frame(floors)["arm"])
+    assert f"{VECTOR} × 2" in set(doses_frame(floors)["arm"])
+    assert strengths(floors) == [-1.0, 1.0, 2.0], "that of the patch"
