@@ -37,10 +37,12 @@ from dashboards.formats import DEFAULT_FORMAT, FileFormat
 from dashboards.results import is_usable, load_result, remove_unusable
 from dashboards.signatures import takes
 from dashboards.summaries import (
+    benchmark_summary,
     effects_summary,
     evaluation_summary,
     patching_summary,
     probes_summary,
+    published_summary,
     sae_summary,
     steering_summary,
 )
@@ -362,14 +364,24 @@ _SUMMARIES: dict[str, Callable[[xr.Dataset, pd.DataFrame], pd.DataFrame]] = {
     "probes": lambda result, _: probes_summary(result),
     "sae": sae_summary,
     "steering": lambda result, _: steering_summary(result),
+    "steering-benchmark": lambda result, _: _benchmark_table(result),
     "sae-evaluation": lambda result, _: evaluation_summary(result),
     "feature-effects": lambda result, _: effects_summary(result),
 }
+
+
+def _benchmark_table(result: xr.Dataset) -> pd.DataFrame:
+    """What an evaluation's first judge says."""
+    of_protocol = published_summary if result.attrs["protocol"] == "published" else benchmark_summary
+    return of_protocol(result, str(result["scorer"].values[0]))
+
+
 _MAIN_FIGURES = {
     "patching": ("patching", "name"),
     "probes": ("probes", ""),
     "sae": ("sae-training", "name"),
     "steering": ("dose-response", "name"),
+    "steering-benchmark": ("method-ranking", "name"),
 }
 """The main figure for each kind of result, and the figure's option that selects the result."""
 

@@ -1,8 +1,11 @@
 """Check the shapes and types of results from elsewhere (docs/reference/results.md describes the schema)."""
 
+import json
+
 import numpy as np
 import xarray as xr
 
+from dashboards.tables import benchmark
 from dashboards.tables.features import MEASURES, NEARNESS, SCORES, STEP_MEASURES
 from dashboards.tables.patching import AGREEMENT, CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.tables.probes import HELD_TOGETHER
@@ -53,6 +56,8 @@ _DIMENSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "value": {"sae": ("auroc_shuffled",)},
 }
+_PUBLISHED_ONLY = "published benchmark"
+_BENCHMARKS = {"benchmark": benchmark.STRICT | benchmark.PUBLISHED, _PUBLISHED_ONLY: benchmark.PUBLISHED}
 # Variables that are between 0 and 1, or NaN.
 _FRACTIONS = {
     "patching": TESTS,
@@ -73,8 +78,11 @@ _OPTIONAL = {"probes": ("r2", "r2_lo", "r2_hi", "r2_control", "r2_p", "descripto
 """Variables that a result has either all or none of."""
 _ROUNDING = 1e-6
 MAX_PAIRS = 10_000
-_KINDS = ("patching", "probes", "sae", "steering")
+KINDS = {kind: kind for kind in ("patching", "probes", "sae", "steering")} | {
+    "benchmark": "steering-benchmark"
+}
 ROLES = {"run", "cell", "null"}
+STEERING_ROLES = ROLES | {"floor"}
 _TEXTS = {
     *("audio", "row", "column", "direction", "role", "null_of", "null_kind", *TEXTS),
     *(
@@ -90,6 +98,7 @@ _TEXTS = {
         "way",
         "label",
     ),
+    *("measure", "sign", "judged", *benchmark.TEXTS),
 }
 _TEXT_LABELS = _TEXTS | {
     "replacement",
@@ -102,14 +111,14 @@ _TEXT_LABELS = _TEXTS | {
 
 def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
     """Why a complete result of `kind`, from a study with `n_clips` clips, is not valid; "" if it is."""
-    if kind in _KINDS and result.attrs["kind"] != kind:
-        return f"has kind {str(result.attrs['kind'])[:40]!r}, not {kind!r}"
+    if kind in KINDS and result.attrs["kind"] != KINDS[kind]:
+        return f"has kind {str(result.attrs['kind'])[:40]!r}, not {KINDS[kind]!r}"
     optional = _OPTIONAL.get(kind, ())
     absent = [name for name in optional if name not in result]
     if absent and (len(absent) < len(optional) or "descriptor" in result.dims):
         return f"is incomplete (it has no {', '.join(absent)})"
-    for dimensions, kinds in _DIMENSIONS.items():
-        for name in kinds.get(kind, ()):
+    for dimensions, names in _dimensions(result, kind).items():
+        for name in names:
             if name in absent:
                 continue
             if set(result[name].dims) != set(dimensions.split()):
@@ -131,11 +140,20 @@ def shape_fault(result: xr.Dataset, kind: str, n_clips: int) -> str:
         return "names recordings outside the study"
     if kind == "steering" and (fault := _steering_fault(result)):
         return fault
+    if kind == "benchmark" and (fault := _benchmark_fault(result)):
+        return fault
     if kind == "probes" and not set(result["held_together"].values.tolist()) <= set(HELD_TOGETHER):
         return f"has values of held_together other than {', '.join(HELD_TOGETHER)}"
     if kind == "sae":
         return _sae_fault(result, n_clips)
     return ""
+
+
+def _dimensions(result: xr.Dataset, kind: str) -> dict[str, tuple[str, ...]]:
+    """The variables of a kind of result by their dims."""
+    if kind == "benchmark":
+        return _BENCHMARKS[_PUBLISHED_ONLY if result.attrs["protocol"] == "published" else kind]
+    return {dimensions: kinds.get(kind, ()) for dimensions, kinds in _DIMENSIONS.items()}
 
 
 def _patching_fault(result: xr.Dataset) -> str:
@@ -157,8 +175,8 @@ def _patching_fault(result: xr.Dataset) -> str:
 def _steering_fault(result: xr.Dataset) -> str:
     """Why a steering result with the right shapes is not valid; "" if it is."""
     roles = result["role"].values.tolist()
-    if "cell" not in roles or not set(roles) <= ROLES:
-        return f"has no cells, or arms with roles other than {', '.join(sorted(ROLES))}"
+    if "cell" not in roles or not set(roles) <= STEERING_ROLES:
+        return f"has no cells, or arms with roles other than {', '.join(sorted(STEERING_ROLES))}"
     if not isinstance(result.attrs.get("confidence"), float | np.floating):
         return "has no confidence level for its intervals"
     if str(result.attrs["concept"]) not in result["concept"].values.tolist():
@@ -170,6 +188,39 @@ def _steering_fault(result: xr.Dataset) -> str:
     counts = result["n_pairs"].values.astype(float)
     if not np.all((counts >= 0) & (counts <= MAX_PAIRS)):
         return "has invalid pair counts in n_pairs"
+    return ""
+
+
+def _benchmark_fault(result: xr.Dataset) -> str:
+    """Why an evaluation with the right shapes is not valid; "" if it is."""
+    if not isinstance(json.loads(result.attrs["spec"]).get("trials"), dict):
+        return "has a spec that does not name its trials"
+    if not set(result["sign"].values.tolist()) <= set(benchmark.DIRECTIONS):
+        return f"has signs other than {', '.join(benchmark.DIRECTIONS)}"
+    if result.attrs["protocol"] == "published":
+        return ""
+    if result.attrs["protocol"] != "strict":
+        return f"has an unknown protocol {str(result.attrs['protocol'])[:40]!r}"
+    if not isinstance(result.attrs.get("confidence"), float | np.floating):
+        return "has no confidence level for its intervals"
+    if not isinstance(result.attrs.get("warnings"), str):
+        return "does not say what makes its numbers look too good (it has no warnings)"
+    roles = set(result["role"].values.tolist())
+    if "cell" not in roles or not roles <= STEERING_ROLES:
+        return f"has no cells, or arms with roles other than {', '.join(sorted(STEERING_ROLES))}"
+    rows = set(result["row"].values[result["role"].values == "cell"].tolist())
+    if not rows <= set(result["way"].values.tolist()):
+        return "has arms of ways of steering that it does not have"
+    if set(result["judged"].values.tolist()) != set(result["concept"].values.tolist()):
+        return "judges other concepts than it steers"
+    for name in ("n_pairs", "n_seeds", "overall_n"):
+        counts = result[name].values.astype(float)
+        if not np.all((counts >= 0) & (counts <= MAX_PAIRS)):
+            return f"has invalid counts in {name}"
+    if set(result["arm"].values[result["role"].values == "run"].tolist()) != {"clean", "corrupt"}:
+        return "has no unsteered runs"
+    if not np.all(np.isfinite(result["strength"].values.astype(float))):
+        return "has strengths that are not finite"
     return ""
 
 

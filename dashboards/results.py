@@ -14,6 +14,7 @@ import xarray as xr
 from analyses.steering_spec import CHECK
 from cache.errors import UserError
 from dashboards.result_shapes import shape_fault
+from dashboards.tables import benchmark
 from dashboards.tables.features import MEASURES, NEARNESS, SCORES, STEP_MEASURES
 from dashboards.tables.patching import AGREEMENT, CELL_VALUES, CONCEPT_VALUES, TESTS, TEXTS
 from dashboards.tables.probes import COLUMNS
@@ -22,9 +23,17 @@ from workbench.documents import read_document
 from workbench.files import file_version
 from workbench.studies.study import Study
 
-SCHEMA_VERSIONS = {"patching": 6, "probes": 3, "sae": 5, "steering": 3}
-COMMANDS = {"patching": "patch", "probes": "probe", "sae": "sae train", "steering": "steer apply"}
+SCHEMA_VERSIONS = {"patching": 6, "probes": 3, "sae": 5, "steering": 3, "benchmark": 1}
+COMMANDS = {
+    "patching": "patch",
+    "probes": "probe",
+    "sae": "sae train",
+    "steering": "steer apply",
+    "benchmark": "steer evaluate",
+}
+PROTOCOLS = ("strict", "published")
 LADDER = "ladder-"  # with which the names of ladders begin, unless they were named
+TRIAL = "benchmark-"  # with which the names of the trials of an evaluation begin
 # The variables that pages and figures read from each kind of result, and which must not be empty.
 _VARIABLES = {
     "patching": (
@@ -56,12 +65,14 @@ _VARIABLES = {
         ),
         *(*ARM_VALUES, *CHECKS, *IMPACTS, *DENOMINATOR, "defined", "n", "n_pairs", "way"),
     ),
+    "benchmark": tuple(name for names in (benchmark.STRICT | benchmark.PUBLISHED).values() for name in names),
 }
 _LABELS = {
     "patching": ("concept", "arm", "scorer", "pair", "seed"),
     "probes": ("concept", "site", "step"),
     "sae": ("feature", "step", "mean_to_spread"),
     "steering": ("concept", "arm", "scorer", "pair", "seed"),
+    "benchmark": ("concept", "way", "sign", "scorer", "measure"),
 }
 _ATTRIBUTES = {
     "patching": (
@@ -76,6 +87,7 @@ _ATTRIBUTES = {
     "probes": ("result_id", "spec", "provenance"),
     "sae": ("site", "architecture", "explained_variance_convention", "result_id", "spec", "provenance"),
     "steering": ("concept", "positive", "negative", "schema_version", "result_id", "spec", "provenance"),
+    "benchmark": ("protocol", "schema_version", "result_id", "spec", "provenance"),
 }
 Identity = tuple[int, int, int]
 _SITE, _NUMBER = re.compile(r"tf\d+\.[a-z_.]+(-\d+)?"), re.compile(r"-\d+$")
@@ -90,6 +102,12 @@ def command(study: Study, kind: str, name: str = "") -> str:
         return f"workbench steer ladder {folder} --concept {shlex.quote(name.removeprefix(LADDER))}"
     if kind == "steering" and name.startswith(CHECK):
         return f"workbench steer check {folder} {shlex.quote(name.removeprefix(CHECK))}"
+    if kind == "steering" and name.startswith(TRIAL):
+        return f"workbench steer evaluate {folder}"
+    if kind == "benchmark":
+        protocol = name in PROTOCOLS[1:]
+        option = f" --{'protocol' if protocol else 'name'} {shlex.quote(name)}"
+        return f"workbench steer evaluate {folder}{'' if name in ('', PROTOCOLS[0]) else option}"
     site = _site_of_sae(study, name) if kind == "sae" else ""
     named = "" if name in ("", site) else f" --name {shlex.quote(name)}"
     options = {"sae": f" --site {shlex.quote(site)}{named}", "steering": " --pack NAME"}
@@ -239,7 +257,10 @@ def _problem(study_path: Path, name: str, version: Identity) -> str | None:
 
 def _fault(result: xr.Dataset, kind: str) -> str:
     """Why a result of `kind` cannot be shown; "" if it can."""
-    needed = {name: name in result.variables for name in (*_VARIABLES.get(kind, ()), *_LABELS.get(kind, ()))}
+    variables = _VARIABLES.get(kind, ())
+    if kind == "benchmark" and result.attrs.get("protocol") == "published":
+        variables = tuple(name for names in benchmark.PUBLISHED.values() for name in names)
+    needed = {name: name in result.variables for name in (*variables, *_LABELS.get(kind, ()))}
     needed |= {
         name: name == "schema_version" or isinstance(result.attrs.get(name), str)
         for name in _ATTRIBUTES.get(kind, ())
@@ -271,6 +292,23 @@ def steering_names(study: Study) -> list[str]:
     return names_of_kind(study, "steering")
 
 
+def benchmark_names(study: Study) -> list[str]:
+    """Names of the evaluations that can be shown, without "benchmark-"."""
+    return names_of_kind(study, "benchmark")
+
+
+def trial_name(study: Study, result: xr.Dataset, concept: str, direction: str) -> str:
+    """The trial that an evaluation reports of a concept and direction, without "steering-"; "" if there is none."""
+    trials = json.loads(result.attrs["spec"])["trials"]
+    for name in steering_names(study):
+        if name.startswith(TRIAL):
+            full = f"steering-{name}"
+            made = _attributes(study.path, full, file_version(_file(study.path, full)))
+            if trials.get(made["result_id"]) == f"{concept}-{direction}-report":
+                return name
+    return ""
+
+
 def names_of_kind(study: Study, kind: str) -> list[str]:
     """The results of a kind that can be shown, without "kind-", in the order of `_of_kind`."""
     return _of_kind(kind, usable_names(study))
@@ -282,9 +320,9 @@ def default_of_kind(study: Study, kind: str) -> str | None:
 
 
 def _of_kind(kind: str, names: list[str]) -> list[str]:
-    """The results of a kind, without "kind-"; "blocks" first, and trials that vectors were judged by last."""
+    """The results of a kind, without "kind-"; "blocks" first, and trials of vectors' checks and evaluations last."""
     found = [name.removeprefix(f"{kind}-") for name in names if name.startswith(f"{kind}-")]
-    return sorted(found, key=lambda name: (name != "blocks", name.startswith(CHECK)))
+    return sorted(found, key=lambda name: (name != "blocks", name.startswith((CHECK, TRIAL))))
 
 
 def result_origin(study: Study, name: str) -> dict[str, Any]:

@@ -411,18 +411,6 @@ def benchmark_summary(result: xr.Dataset, scorer: str) -> pd.DataFrame:
     )
 
 
-def deaf_notes(result: xr.Dataset) -> list[str]:
-    """Sentences on the judges that cannot tell the real prompts of a concept apart, whose numbers are left out."""
-    found = []
-    for scorer in result["scorer"].values.tolist():
-        table = ranking_frame(result, scorer)
-        for (concept, direction), part in table[table["status"] != ""].groupby(
-            ["concept", "direction"], sort=False
-        ):
-            found.append(f"{scorer}, {concept}, {direction}: {part['status'].iloc[0]}.")
-    return found
-
-
 def published_summary(result: xr.Dataset, scorer: str) -> pd.DataFrame:
     """TADA's areas and smoothness of each method by one judge: concept, steering, area, towards, away, smoothness."""
     table = published_frame(result, scorer)

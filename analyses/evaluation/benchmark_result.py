@@ -8,6 +8,7 @@ import xarray as xr
 from analyses.evaluation.alignment import SIGNS, alignment
 from analyses.evaluation.benchmark_spec import Protocol
 from analyses.evaluation.steering_comparison import compare
+from analyses.statistics import CLUSTER_RESAMPLES
 
 DIRECTIONS = {"towards": "positive", "away": "negative"}
 """Prompts with a negative value are steered towards the positive one, those with the positive one away from it, with
@@ -19,12 +20,13 @@ Trials = Mapping[tuple[str, str, str], xr.Dataset]
 _SHORT = {"localised": "loc"}
 
 
-def benchmark_result(trials: Trials, protocol: Protocol) -> xr.Dataset:
+def benchmark_result(trials: Trials, protocol: Protocol, resamples: int = CLUSTER_RESAMPLES) -> xr.Dataset:
     """Return the summaries of all trials.
 
     Args:
         trials: results of `run_steering` with distances.
         protocol: "strict", or "published" for the published areas alone.
+        resamples: number of resamples of each trial's pairs.
 
     Returns:
         What `published_areas` returns and, with the strict protocol, what `compare` does.
@@ -39,8 +41,10 @@ def benchmark_result(trials: Trials, protocol: Protocol) -> xr.Dataset:
         }
         for stage in (REPORT, SELECTION)
     }
-    strict = compare(of_stage[REPORT], of_stage[SELECTION])
-    return strict.drop_vars("direction").merge(published, join="outer").sel(way=_ways(trials))
+    strict = compare(of_stage[REPORT], of_stage[SELECTION], resamples)
+    found = strict.drop_vars("direction").merge(published, join="outer")  # in alphabetical order
+    order = {dim: strict[dim].values for dim in ("concept", "sign", "scorer", "measure")}
+    return found.sel({"way": _ways(trials), **order})
 
 
 def published_areas(trials: Trials) -> xr.Dataset:

@@ -42,7 +42,9 @@ def overall_ranking(
     coords = {"way": ways, "scorer": first.scorer.values, "measure": first.measure.values}
     found = xr.Dataset({"overall_n": ("scorer", able.sum(axis=0))}, coords)
     if not ways:
-        return found
+        nothing = np.zeros((0, first.sizes["scorer"], first.sizes["measure"]))
+        numbers = [name + end for name in ("overall", "overall_rank") for end in ("", "_lo", "_hi")]
+        return found.assign(dict.fromkeys([*numbers, "overall_first"], (DIMS, nothing)))
     ratios = np.stack([np.stack([of_trial[way] for way in ways], axis=1) for of_trial in of_trials])
     values = _mean_over_concepts(ratios, able)
     replicates = Replicates(

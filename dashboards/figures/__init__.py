@@ -7,10 +7,13 @@ from plotly.graph_objects import Figure as ScreenFigure
 
 from cache.errors import UserError
 from dashboards.figures import (
+    alignment_preservation,
     dose_response,
     feature,
     feature_clip,
     ladder,
+    leakage,
+    method_ranking,
     patching_comparison,
     patching_map,
     patching_pairs,
@@ -44,6 +47,9 @@ FIGURES: dict[str, Figure] = {
         ladder.FIGURE,
         steering_effects.FIGURE,
         vector_reliability.FIGURE,
+        alignment_preservation.FIGURE,
+        method_ranking.FIGURE,
+        leakage.FIGURE,
     )
 }
 

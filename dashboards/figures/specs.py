@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from cache.errors import UserError
 from dashboards.drawing.paper import Width
 from dashboards.results import (
+    command,
     default_of_kind,
     load_result,
     names_of_kind,
@@ -137,6 +138,39 @@ class SteeringFigureSpec(ScoredFigureSpec):
         result = load_result(study, self.result_name)
         if self.scorer:
             check_choice("scorer", self.scorer, result["scorer"].values.tolist())
+        return result
+
+
+class BenchmarkFigureSpec(ScoredFigureSpec):
+    """One evaluation of steering methods, by its `name` (its protocol unless it was named), one judge, one distance.
+
+    The default distance, the `measure`, is the result's first.
+    """
+
+    kind: ClassVar[str] = "benchmark"
+    measure: str = ""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name and, if given, scorer and distance."""
+        return tuple(filter(None, (self.name, self.scorer, self.measure)))
+
+    @classmethod
+    def _usual_name(cls, study: Study) -> str:
+        del study
+        return "strict"
+
+    def load(self, study: Study) -> xr.Dataset:
+        """The result; raise UserError if it is missing or damaged, lacks the scorer or distance, or is not strict."""
+        result = load_result(study, self.result_name)
+        for what, value, dim in (("scorer", self.scorer, "scorer"), ("distance", self.measure, "measure")):
+            if value:
+                check_choice(what, value, result[dim].values.tolist())
+        if result.attrs["protocol"] != "strict":
+            raise UserError(
+                f"The result {self.result_name} has the published protocol, which only gives areas. For this figure, "
+                f"run `{command(study, 'benchmark')}`."
+            )
         return result
 
 

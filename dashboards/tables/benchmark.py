@@ -1,13 +1,47 @@
 """Tables of an evaluation of steering methods."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
+
+from dashboards.tables.steering import CLEAR
 
 DIRECTIONS = {"positive": "towards", "negative": "away"}
 """What a sign of the strengths means: steering towards the positive value, or away from it."""
 SELECTED = ("effect", "on_target", "preservation", "harmonic")
 ENDS = ("", "_lo", "_hi")
+
+
+def _with_ends(*names: str) -> tuple[str, ...]:
+    return tuple(name + end for name in names for end in ENDS)
+
+
+STRICT = {
+    "arm": ("row", "strength", "role", "null_of"),
+    "sign concept": ("n_pairs", "n_seeds"),
+    "sign concept scorer": (*_with_ends("control"), "interpretable", "reason", "selected_by"),
+    "sign concept measure": _with_ends("common_distance"),
+    "sign concept arm scorer": _with_ends("effect", "ratio"),
+    "sign concept arm measure": _with_ends("distance", "preservation"),
+    "sign concept way scorer measure": (
+        *_with_ends("effect_at_distance", "ratio_at_distance", "rank"),
+        *("null_effect_at_distance_lo", "null_effect_at_distance_hi", "first", "selected_strength"),
+        *_with_ends(*(f"selected_{name}" for name in SELECTED)),
+    ),
+    "sign concept judged way scorer measure": _with_ends("leakage"),
+    "sign way scorer measure": (*_with_ends("overall", "overall_rank"), "overall_first"),
+    "sign scorer": ("overall_n",),
+}
+"""The variables of a result with the strict protocol that are shown, by their dims."""
+PUBLISHED = {
+    "concept way sign scorer measure": ("published_area", "published_smoothness", "published_cutoff"),
+    "concept way scorer measure": ("published_area_mean", "published_smoothness_mean"),
+}
+"""Those of the published protocol."""
+TEXTS = ("row", "role", "null_of", "reason", "selected_by")
 
 
 def ranking_frame(result: xr.Dataset, scorer: str = "", measure: str = "") -> pd.DataFrame:
@@ -87,3 +121,139 @@ def _band(part: xr.Dataset, way: str, end: str) -> float:
     bands = part[f"null_effect_at_distance{end}"].sel(way=at_place).values
     known = bands[~np.isnan(bands)]
     return float(known[0]) if known.size else np.nan
+
+
+def place_of(way: str) -> str:
+    """The blocks of a way of steering: "localised" of "caa (localised)", and of a random vector like it."""
+    return way.rpartition("(")[2].rstrip(")") if "(" in way else ""
+
+
+def method_of(way: str) -> str:
+    """The method of a way of steering: "caa" of "caa (localised)"."""
+    return way.partition(" (")[0]
+
+
+def methods(result: xr.Dataset) -> list[str]:
+    """The methods that were compared."""
+    return list(dict.fromkeys(method_of(way) for way in result["way"].values.tolist()))
+
+
+def curves_frame(result: xr.Dataset, concept: str, scorer: str = "", measure: str = "") -> pd.DataFrame:
+    """One row for each direction and arm of a concept: what it does, and how far from the unsteered clips it is.
+
+    Columns: direction, way, place, arm, strength, role ("run", "cell", "null"); distance and preservation, effect (in
+    units of the score) and ratio (of the wanted change, as a fraction of the real prompt's), each with its interval;
+    common_distance, at which ways are compared; and status: why there are no numbers, or "".
+    """
+    one = of_judge(result, scorer, measure).sel(concept=concept)
+    frames = []
+    for sign in one["sign"].values.tolist():
+        part = one.sel(sign=sign)
+        numbers = [name + end for name in ("distance", "preservation", "effect", "ratio") for end in ENDS]
+        frame = pd.DataFrame({name: part[name].values for name in ("arm", "strength", "role")})
+        frame["direction"], frame["way"] = DIRECTIONS[sign], part["row"].values
+        frame["place"] = frame["way"].map(place_of)
+        frame = frame.assign(**{name: part[name].values.astype(float) for name in numbers})
+        frame["common_distance"], frame["status"] = (
+            float(part["common_distance"]),
+            str(part["reason"].values),
+        )
+        of_sign = frame["strength"] > 0 if sign == "positive" else frame["strength"] < 0
+        # An arm of another concept, whose ways have other strengths, has no numbers.
+        tried = (
+            of_sign & frame["role"].isin(("cell", "null")) & frame[["distance", "effect"]].notna().any(axis=1)
+        )
+        frames.append(frame[(frame["role"] == "run") | tried])
+    first = ["direction", "way", "place", "arm", "strength", "role"]
+    return pd.concat(frames, ignore_index=True)[[*first, *numbers, "common_distance", "status"]]
+
+
+def methods_frame(result: xr.Dataset, concept: str = "", scorer: str = "", measure: str = "") -> pd.DataFrame:
+    """One row for each way of steering and direction, the best first: what it does at equal distance.
+
+    It is of one concept or, without one, the mean over those that the judge can hear. Columns: direction, way, ratio
+    (of the wanted change, as a fraction of the real prompt's) with its interval; band_lo and band_hi, where random
+    vectors at the same blocks lie (of one concept); rank with its interval; first, the share of resamples in which the
+    way is the first; n, the number of pairs or concepts; status: why there are no numbers, or ""; and verdict: "clear",
+    "not clear" (the interval includes 0), "inside random band" or "undefined". The best has the largest ratio in the
+    mean over the directions.
+    """
+    one = of_judge(result, scorer, measure)
+    rows = []
+    for sign in one["sign"].values.tolist():
+        part = one.sel(sign=sign)
+        of_concept = _of_concept(part.sel(concept=concept)) if concept else _of_all(part)
+        rows += [{"direction": DIRECTIONS[sign], **row} for row in of_concept]
+    frame = pd.DataFrame(rows)
+    frame["verdict"] = [_verdict(row) for row in rows]
+    means = frame.groupby("way")["ratio"].mean()
+    order = means.sort_values(ascending=False, kind="stable", na_position="last").index.tolist()
+    frame["place"] = frame["way"].map(order.index)
+    return frame.sort_values("place", kind="stable", ignore_index=True).drop(columns="place")
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    if np.isnan(row["ratio"]):
+        return "undefined"
+    if row["band_lo"] <= row["ratio"] <= row["band_hi"]:
+        return "inside random band"
+    return CLEAR if row["ratio_lo"] > 0 or row["ratio_hi"] < 0 else "not clear"
+
+
+def _of_concept(part: xr.Dataset) -> list[dict[str, Any]]:
+    control = float(part["control"])
+    rows: list[dict[str, Any]] = []
+    for way in part["way"].values.tolist():
+        of_way = part.sel(way=way)
+        rows.append(
+            {
+                "way": way,
+                **{f"ratio{end}": float(of_way[f"ratio_at_distance{end}"]) for end in ENDS},
+                **{
+                    f"band{end}": _band(part, way, end) / control if control > 0 else np.nan
+                    for end in ENDS[1:]
+                },
+                **{f"rank{end}": float(of_way[f"rank{end}"]) for end in ENDS},
+                "first": float(of_way["first"]),
+                "n": int(part["n_pairs"]),
+                "status": str(part["reason"].values),
+            }
+        )
+    return rows
+
+
+def _of_all(part: xr.Dataset) -> list[dict[str, Any]]:
+    n = int(part["overall_n"])
+    return [
+        {
+            "way": way,
+            **{f"ratio{end}": float(part[f"overall{end}"].sel(way=way)) for end in ENDS},
+            **dict.fromkeys(("band_lo", "band_hi"), np.nan),
+            **{f"rank{end}": float(part[f"overall_rank{end}"].sel(way=way)) for end in ENDS},
+            "first": float(part["overall_first"].sel(way=way)),
+            "n": n,
+            "status": "" if n else "the judge does not tell the real prompts of any concept apart",
+        }
+        for way in part["way"].values.tolist()
+    ]
+
+
+def leakage_frame(
+    result: xr.Dataset, direction: str, method: str = "", scorer: str = "", measure: str = ""
+) -> pd.DataFrame:
+    """One row for each way of steering (of one method, or of all), steered concept and judged concept.
+
+    Columns: direction, way, concept, judged, own (whether they are the same), leakage with its interval (the change at
+    equal distance, as a fraction of what the judged concept's own prompts do), and status: "clear", "not clear" (the
+    interval includes 0) or "undefined".
+    """
+    (sign,) = (sign for sign, name in DIRECTIONS.items() if name == direction)
+    one = of_judge(result, scorer, measure).sel(sign=sign)
+    names = [f"leakage{end}" for end in ENDS]
+    order = ("way", "concept", "judged")
+    frame = one[names].transpose(*order).to_dataframe(dim_order=order)[names].reset_index()
+    frame.insert(0, "direction", direction)
+    frame.insert(4, "own", frame["concept"] == frame["judged"])
+    is_clear = (frame["leakage_lo"] > 0) | (frame["leakage_hi"] < 0)
+    frame["status"] = np.where(frame["leakage"].isna(), "undefined", np.where(is_clear, CLEAR, "not clear"))
+    return frame[frame["way"].map(method_of) == method].reset_index(drop=True) if method else frame

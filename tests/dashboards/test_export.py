@@ -34,6 +34,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ladder": {"strength": 1.0},
     "steering-effects": {},
     "vector-reliability": {"site": "tf3.cross_attn"},
+    "alignment-preservation": {"concept": "tempo"},
+    "method-ranking": {"width": "single"},
+    "leakage": {"direction": "away"},
 }
 
 

@@ -149,6 +149,24 @@ CASES = [
     ("steering-tempo", replaced("upward", lambda old: old.astype(str)), "upward that are not numbers"),
     ("steering-tempo", replaced("p", lambda old: old + 3), "values of p outside the range 0 to 1"),
     ("steering-tempo", replaced("n_pairs", lambda old: old * np.nan), "invalid pair counts"),
+    ("benchmark-strict", attribute("kind", "benchmark"), "has kind 'benchmark', not 'steering-benchmark'"),
+    ("benchmark-strict", attribute("spec", "{}"), "has a spec that does not name its trials"),
+    ("benchmark-strict", attribute("protocol", "lenient"), "has an unknown protocol 'lenient'"),
+    ("benchmark-strict", attribute("confidence", "95"), "has no confidence level"),
+    ("benchmark-strict", attribute("warnings", 3), "it has no warnings"),
+    ("benchmark-strict", replaced("sign", lambda _: ("sign", ["positive", "up"])), "signs other than"),
+    ("benchmark-strict", replaced("ratio", lambda old: old.isel(arm=0, drop=True)), "for ratio"),
+    ("benchmark-strict", replaced("leakage", lambda old: old.astype(str)), "leakage that are not numbers"),
+    ("benchmark-strict", replaced("reason", lambda old: old == ""), "values of reason that are not text"),
+    ("benchmark-strict", replaced("strength", lambda old: old * np.nan), "strengths that are not finite"),
+    (
+        "benchmark-strict",
+        replaced("row", lambda old: ("arm", [f"{row}!" for row in old.values])),
+        "arms of ways of steering that it does not",
+    ),
+    ("benchmark-strict", replaced("role", lambda old: ("arm", ["cell"] * old.size)), "that it does not have"),
+    ("benchmark-strict", replaced("n_pairs", lambda old: old * np.nan), "invalid counts in n_pairs"),
+    ("benchmark-strict", replaced("judged", lambda _: ("judged", ["mood", "key"])), "judges other concepts"),
     ("sae-tf3.cross_attn", replaced("final_loss", lambda _: ("bin", np.zeros(12))), "for final_loss"),
 ]
 
@@ -208,12 +226,14 @@ def lacking(kind: str) -> list[tuple[str, Change]]:
             "defined",
             "null_lo",
         ),
+        "benchmark-strict": ("way", "ratio", "reason", "judged", "arm", "overall", "published_area_mean"),
     }[kind]
     dimensions = {
         "patching-blocks": ("concept", "arm", "scorer", "scorer_b", "pair", "seed"),
         "probes": ("concept", "site", "step"),
         "sae-tf3.cross_attn": ("feature", "step"),
         "steering-tempo": ("concept", "arm", "scorer", "pair", "seed"),
+        "benchmark-strict": ("concept", "arm", "way", "sign", "scorer", "measure"),
     }[kind]
     return [
         *((f"no {name}", lambda old, name=name: old.drop_vars(name)) for name in names),
@@ -249,6 +269,11 @@ FIGURES_OF: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "sae-tf3.cross_attn": [
         ("sae-training", {"name": "tf3.cross_attn"}),
         ("feature", {"name": "tf3.cross_attn", "feature": 0}),
+    ],
+    "benchmark-strict": [
+        ("alignment-preservation", {"name": "strict"}),
+        ("method-ranking", {"name": "strict"}),
+        ("leakage", {"name": "strict"}),
     ],
 }
 

@@ -115,20 +115,19 @@ def report_steering(study: "Study", name: str) -> None:
 
 def report_benchmark(study: "Study", name: str) -> None:
     """Print what each method does by each judge, and the published areas where there are any."""
-    from dashboards.summaries import benchmark_summary, deaf_notes, published_summary
+    from dashboards.summaries import benchmark_summary, published_summary
+    from dashboards.wording import deaf_sentences
 
-    _say(f"Result: {study.path / 'results' / name}.nc")
-    result = study.result(name)
+    result = _where(study, name)
     is_strict = result.attrs["protocol"] == "strict"
     for scorer in result["scorer"].values.tolist():
         if is_strict and len(table := benchmark_summary(result, scorer)):
             print_table(f"Methods of steering, judge {scorer}", table)
         if not is_strict:
             print_table(f"TADA's areas, judge {scorer}", published_summary(result, scorer))
-    for sentence in (
-        *(deaf_notes(result) if is_strict else ()),
-        *result.attrs.get("warnings", "").splitlines(),
-    ):
+        for sentence in deaf_sentences(result, scorer) if is_strict else ():
+            _say(sentence)
+    for sentence in result.attrs.get("warnings", "").splitlines():
         _say(sentence)
     _say_next(study, "dashboard")
 

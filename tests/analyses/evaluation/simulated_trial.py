@@ -38,8 +38,9 @@ def simulated_trial(
     arms += [(f"{way} × {a:g}", way, a, "null", f"{first} × {a:g}") for way in random for a in strengths]
     arms += [(f"{way} × 0.001", way, 0.001, "floor", "") for way in slopes]
     names, rows, strength, roles, null_of = (list(column) for column in zip(*arms, strict=True))
+    real = 1.0 if steered == "negative" else -1.0
     effect = np.array(
-        [{"clean": 1.0}.get(name, ({**slopes, **random}).get(row, 0.0) * a) for name, row, a, *_ in arms]
+        [{"clean": real}.get(name, ({**slopes, **random}).get(row, 0.0) * a) for name, row, a, *_ in arms]
     )
     of_pair = rng.normal(size=(pairs, 1, 1))
     heard = np.array(list(judges.values()))
@@ -66,6 +67,7 @@ def simulated_trial(
             "strength": ("arm", strength),
             "role": ("arm", roles),
             "null_of": ("arm", null_of),
+            "direction": ("arm", ["" if role == "run" else "sufficiency" for role in roles]),
             "scorer": list(judges),
             "measure": ["mel", "stft"],
         },

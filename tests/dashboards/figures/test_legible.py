@@ -212,6 +212,11 @@ def test_features_of_many_values_can_be_read(width: Width, monkeypatch: pytest.M
         ("ladder", {"scorer": "clap"}),  # undefined
         ("steering-effects", {}),
         ("vector-reliability", {}),
+        ("alignment-preservation", {}),
+        ("alignment-preservation", {"across": "preservation", "scorer": "deaf"}),  # hidden
+        ("method-ranking", {"concept": "tempo"}),
+        ("method-ranking", {"scorer": "deaf"}),
+        ("leakage", {}),
     ],
 )
 def test_the_other_figures_can_be_read(
