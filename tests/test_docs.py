@@ -247,10 +247,11 @@ def test_judges_and_distances_are_described() -> None:
 
 def test_results_figures_and_sites_are_described() -> None:
     from dashboards.figures import FIGURES  # imports every drawing library: seconds
+    from dashboards.result_shapes import KINDS
     from dashboards.results import COMMANDS
 
     results = (DOCS / "reference/results.md").read_text(encoding="utf-8")
-    for kind in COMMANDS:
+    for kind in map(KINDS.__getitem__, COMMANDS):
         assert re.search(rf"^## `{kind}(-<name>)?`$", results, re.MULTILINE), kind
         assert re.search(rf"kind `{kind}`, schema version \d", results), kind
     assert all(f"| `{figure}` |" in results for figure in FIGURES)

@@ -3,7 +3,7 @@
 The selection is part of the URL: a click changes the URL, and everything on a page follows from it.
 """
 
-from dashboards.pages import comparison, features, imported, overview, patching, probes, steering
+from dashboards.pages import comparison, evaluation, features, imported, overview, patching, probes, steering
 from dashboards.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
@@ -12,6 +12,7 @@ PAGES: tuple[Page, ...] = (
     probes.PAGE,
     features.PAGE,
     steering.PAGE,
+    evaluation.PAGE,
     comparison.PAGE,
     imported.PAGE,
 )

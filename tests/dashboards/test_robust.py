@@ -25,7 +25,17 @@ from dashboards.figures import FIGURES, make_spec
 from dashboards.links import page_path
 from dashboards.media import audio_url, spectrogram_url
 from dashboards.packs import load_pack, pack_names
-from dashboards.pages import PAGES, features, imported, overview, patching, probes, steering, steering_vectors
+from dashboards.pages import (
+    PAGES,
+    evaluation,
+    features,
+    imported,
+    overview,
+    patching,
+    probes,
+    steering,
+    steering_vectors,
+)
 from dashboards.pages.page import Page
 from dashboards.results import load_result, patching_names, problems, sae_names, steering_names
 from tests.dashboards.synthetic_steering import slider, vector
@@ -37,14 +47,17 @@ RESULTS = {
     "probes": probes,
     "sae-tf3.cross_attn": features,
     "steering-tempo": steering,
+    "benchmark-strict": evaluation,
 }
 COMMANDS = {
     "patching": "workbench patch",
     "probes": "workbench probe",
     "sae": "workbench sae train",
     "steering": "workbench steer",
+    "benchmark": "workbench steer evaluate",
 }
 STEERING_FIGURES = ("dose-response", "ladder", "steering-effects")
+BENCHMARK_FIGURES = ("alignment-preservation", "method-ranking", "leakage")
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +143,7 @@ def test_a_damaged_result_blanks_no_page(damaged: Study, name: str, damage: Any)
     kind = name.partition("-")[0]
     site = " --site tf3.cross_attn" if kind == "sae" else ""
     app = create_app(damaged.path)
-    for module in (overview, patching, probes, features, steering):
+    for module in (overview, patching, probes, features, steering, evaluation):
         text = page_text(app, module.PATH)
         assert module.SENTENCE in text
         assert f"{name}.nc" in text
@@ -160,6 +173,7 @@ def test_an_export_does_not_take_another_result_for_a_damaged_default(
 ) -> None:
     """The default is named, though there are others of its kind; or, where all are damaged, the first."""
     default = {"patching": "patching-blocks", "probe": "probes"}.get(re.split("s|-", figure)[0])
+    default = "benchmark-strict" if figure in BENCHMARK_FIGURES else default
     default = "steering-tempo" if figure in STEERING_FIGURES else default or f"sae-{sae_names(damaged)[0]}"
     kind = default.partition("-")[0]
     for file in (damaged.path / "results").glob(f"{kind}*.nc"):
