@@ -38,7 +38,7 @@ SENTENCE = (
     "value and away from it, and what it changes besides."
 )
 CURVES_HELP = (
-    "The change in the score as a fraction of the real prompt's, against the distance from the unsteered clip. Solid: "
+    "The change in the score as a fraction of the real prompt's, over the distance from the unsteered clip. Solid: "
     "all blocks; dashed: the localised ones; dotted: others. Grey: random vectors. Star: the real prompt. Dashed line: "
     "the distance at which methods are compared. Click a point to hear its clips."
 )

@@ -54,6 +54,7 @@ def _trial(number: int, concept: str, direction: str, stage: str) -> xr.Dataset:
         pairs=6,
         seeds=1,
         nulls=2,
+        noise=0.02,
         judges=JUDGES,
         prompts=f"{concept} {stage}",
         steered="negative" if sign > 0 else "positive",
