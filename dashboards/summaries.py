@@ -10,7 +10,7 @@ from analyses.sae.spec import foretelling
 from analyses.statistics import too_few_for_one, too_few_pairs
 from cache.wording import counted
 from dashboards.numbers import fixed, p_value, percent, significant, span
-from dashboards.tables.benchmark import published_frame, ranking_frame
+from dashboards.tables.benchmark import areas_of_tada, published_frame, ranking_frame
 from dashboards.tables.features import features_frame
 from dashboards.tables.patching import DIRECTIONS, agreement, cells_frame, scorers
 from dashboards.tables.probes import descriptors_frame, has_descriptors, probes_frame
@@ -411,16 +411,23 @@ def benchmark_summary(result: xr.Dataset, scorer: str) -> pd.DataFrame:
     )
 
 
-def published_summary(result: xr.Dataset, scorer: str) -> pd.DataFrame:
-    """TADA's areas and smoothness of each method by one judge: concept, steering, area, towards, away, smoothness."""
+def published_summary(result: xr.Dataset, scorer: str, metrics: pd.DataFrame | None = None) -> pd.DataFrame:
+    """TADA's areas and smoothness of each method by one judge: concept, steering, area, towards, away, smoothness.
+
+    With TADA's own `metrics` (see `areas_of_tada`), its areas of the same concepts and methods stand beside.
+    """
     table = published_frame(result, scorer)
-    return pd.DataFrame(
-        {
-            "concept": table["concept"],
-            "steering": table["way"],
-            "area": table["area"].map(lambda value: fixed(value, 3)),
-            "towards": table["area_positive"].map(lambda value: fixed(value, 3)),
-            "away": table["area_negative"].map(lambda value: fixed(value, 3)),
-            "smoothness": table["smoothness"].map(lambda value: fixed(value, 3)),
-        }
-    )
+    shown = pd.DataFrame({"concept": table["concept"], "steering": table["way"]})
+    columns = {
+        "area": "area",
+        "towards": "area_positive",
+        "away": "area_negative",
+        "smoothness": "smoothness",
+    }
+    if metrics is not None:
+        theirs = areas_of_tada(metrics)
+        table = table.merge(theirs, on=["concept", "way"], how="left")
+        columns |= {name: name for name in theirs.columns.drop(["concept", "way"])}
+    for name, column in columns.items():
+        shown[name] = table[column].map(lambda value: "" if pd.isna(value) else fixed(value, 3))
+    return shown

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from analyses.evaluation.alignment import alignment
 from dashboards.tables.steering import CLEAR
 
 DIRECTIONS = {"positive": "towards", "negative": "away"}
@@ -41,6 +42,14 @@ PUBLISHED = {
     "concept way scorer measure": ("published_area_mean", "published_smoothness_mean"),
 }
 """Those of the published protocol."""
+_CELLS_OF_TADA = {
+    "cs": "concept-slider",
+    "textemb": "text-embedding",
+    "tokemb": "token-embedding",
+    "freesliders": "free-sliders",
+    "sae": "sae-features",
+}
+_JUDGES_OF_TADA = {"muqt": "TADA MuQ", "clap": "TADA CLAP"}
 TEXTS = ("row", "role", "null_of", "reason", "selected_by")
 
 
@@ -89,6 +98,24 @@ def published_frame(result: xr.Dataset, scorer: str = "", measure: str = "") -> 
                 }
             )
     return pd.DataFrame(rows)
+
+
+def areas_of_tada(metrics: pd.DataFrame) -> pd.DataFrame:
+    """One row for each concept and way of steering of TADA's table: concept, way and the areas "TADA MuQ", "TADA CLAP".
+
+    `metrics` is what `load_steering_metrics` returns; taken is its axis of distances by LPAPS. Ways are called as in
+    evaluations here.
+    """
+    found = alignment(metrics[metrics["axis"] == "lpaps"], list(_JUDGES_OF_TADA))
+    found["way"] = found["cell"].map(_way_of_cell)
+    table = found.pivot(index=["concept", "way"], columns="judge", values="area")
+    return table.rename(columns=_JUDGES_OF_TADA).rename_axis(columns=None).reset_index()
+
+
+def _way_of_cell(cell: str) -> str:
+    """Return a cell of TADA's table as it is called here: "concept-slider (all)" of `cs_all`."""
+    method, _, place = cell.partition("_")
+    return f"{_CELLS_OF_TADA.get(method, method)} ({'all' if place == 'all' else 'localised'})"
 
 
 def of_judge(result: xr.Dataset, scorer: str = "", measure: str = "") -> xr.Dataset:

@@ -6,7 +6,7 @@ import xarray as xr
 from tests.e2e.planted_truth import CONCEPTS, assert_nothing_outside, impact_map
 from workbench.models.ace_step import AceStep15
 
-PAIRS = 6  # a concept of two blocks is spread over them differently from pair to pair
+PAIRS = 4  # a concept of two blocks is spread over them differently from pair to pair
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 @offers(BenchmarkSpec, randoms="--random", sites="--sites")
 def evaluate(
     study_folder: StudyFolder,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table published with TADA (steering_metrics.csv), whose areas are shown beside those of this study."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what it costs.")] = False,
     device: Device = "cpu",
     **asked: Any,
@@ -29,7 +36,9 @@ def evaluate(
     """
     from analyses.evaluation.benchmark import asked_benchmark, run_benchmark
     from analyses.evaluation.benchmark_price import benchmark_price
+    from workbench.artefacts.steering_metrics import load_steering_metrics
 
+    metrics = None if published is None else load_steering_metrics(published)
     study = open_study(study_folder)
     spec = asked_benchmark(study, **asked)
     model = study.load_model(device)
@@ -43,7 +52,7 @@ def evaluate(
             return bars.enter_context(progress(title))
 
         run_benchmark(study, model, spec, bar, note)
-    report_benchmark(study, spec.result_name)
+    report_benchmark(study, spec.result_name, metrics)
 
 
 def _print_price(price: "BenchmarkPrice") -> None:

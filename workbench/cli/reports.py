@@ -7,6 +7,7 @@ from cache.wording import counted
 from workbench.cli.console import output, print_table
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
     from workbench.studies.study import Study
@@ -113,8 +114,8 @@ def report_steering(study: "Study", name: str) -> None:
     _say_next(study, "dashboard")
 
 
-def report_benchmark(study: "Study", name: str) -> None:
-    """Print what each method does by each judge, and the published areas where there are any."""
+def report_benchmark(study: "Study", name: str, published: "pd.DataFrame | None" = None) -> None:
+    """Print what each method does by each judge; with the published protocol, or `published` areas, those beside."""
     from dashboards.summaries import benchmark_summary, published_summary
     from dashboards.wording import deaf_sentences
 
@@ -123,8 +124,8 @@ def report_benchmark(study: "Study", name: str) -> None:
     for scorer in result["scorer"].values.tolist():
         if is_strict and len(table := benchmark_summary(result, scorer)):
             print_table(f"Methods of steering, judge {scorer}", table)
-        if not is_strict:
-            print_table(f"TADA's areas, judge {scorer}", published_summary(result, scorer))
+        if not is_strict or published is not None:
+            print_table(f"TADA's areas, judge {scorer}", published_summary(result, scorer, published))
         for sentence in deaf_sentences(result, scorer) if is_strict else ():
             _say(sentence)
     for sentence in result.attrs.get("warnings", "").splitlines():
