@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import pandas as pd
 import xarray as xr
 
+from analyses.evaluation.benchmark import asked_benchmark, run_benchmark
+from analyses.evaluation.benchmark_spec import BenchmarkSpec
 from analyses.evaluation.feature_effects import asked_effects, run_effects
 from analyses.evaluation.sae import asked_evaluation, evaluate_sae
 from analyses.evaluation.spec import EffectsSpec, EvaluationSpec
@@ -46,7 +48,7 @@ from dashboards.summaries import (
     sae_summary,
     steering_summary,
 )
-from workbench.cli.console import note, progress
+from workbench.cli.console import note, progress, progress_of_parts
 from workbench.engine.settings import GenerationSettings
 from workbench.engine.sites import numbered_site
 from workbench.models import load_model
@@ -271,6 +273,18 @@ class OpenStudy:
             must_be(_STEERING, each, _WAY)
         spec = asked_trial(self.folder, named, **options)
         return self._try(spec, ways_of_trial(named, spec, note, ignore_gate=ignore_gate))
+
+    @takes(BenchmarkSpec)
+    def evaluate_steering(self, **options: Any) -> Result:
+        """Compare methods of steering on prompts that none was computed from, as `workbench steer evaluate` does.
+
+        `options` are the fields of `analyses.evaluation.benchmark_spec.BenchmarkSpec`: concepts, methods, sites …
+        Call it again to continue after an interruption.
+        """
+        spec = asked_benchmark(self.folder, **options)
+        with progress_of_parts() as parts:
+            run_benchmark(self.folder, self.model, spec, parts, note)
+        return self.result(spec.result_name)
 
     def check(
         self,

@@ -41,9 +41,9 @@ def mixed_slope(
     """Fit score = a + b strength by restricted maximum likelihood, with random a and b of each pair and a of each seed.
 
     The random slope is always kept: without it, pairs that respond differently would make the interval too narrow (Barr
-    et al. 2013). The intercepts of seeds are left out if the fit does not converge with them and they explain
-    nothing. The interval is that of
-    Student's t with one degree of freedom fewer than pairs, which is exact in balanced designs with normal effects.
+    et al. 2013). The intercepts of seeds are left out if the fit does not converge with them and they explain nothing.
+    The interval is that of Student's t with one degree of freedom fewer than pairs, which is exact in balanced designs
+    with normal effects.
 
     Args:
         strength: strengths, with that of the unsteered run.

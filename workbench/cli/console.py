@@ -1,7 +1,7 @@
 """Shared by the commands: messages, progress bars, and opening a study."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,6 +60,18 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
         bar = bars.add_task(title, total=None, visible=False)
         yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
+
+
+@contextmanager
+def progress_of_parts() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+    """Show a progress bar for each part of a long run; call the yielded function with a part's title, as it begins."""
+    with ExitStack() as bars:
+
+        def begin(title: str) -> Callable[[int, int], None]:
+            bars.close()
+            return bars.enter_context(progress(title))
+
+        yield begin
 
 
 def note(sentence: str) -> None:

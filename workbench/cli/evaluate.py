@@ -1,14 +1,12 @@
 """The command that evaluates methods of steering."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from analyses.evaluation.benchmark_spec import BenchmarkSpec
-from workbench.cli.console import Device, StudyFolder, note, open_study, output, progress
+from workbench.cli.console import Device, StudyFolder, note, open_study, output, progress_of_parts
 from workbench.cli.options import offers
 from workbench.cli.reports import report_benchmark
 
@@ -45,13 +43,8 @@ def evaluate(
     _print_price(benchmark_price(study, model, spec))
     if dry_run:
         return
-    with ExitStack() as bars:
-
-        def bar(title: str) -> Callable[[int, int], None]:
-            bars.close()
-            return bars.enter_context(progress(title))
-
-        run_benchmark(study, model, spec, bar, note)
+    with progress_of_parts() as parts:
+        run_benchmark(study, model, spec, parts, note)
     report_benchmark(study, spec.result_name, metrics)
 
 
