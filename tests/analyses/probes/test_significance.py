@@ -25,7 +25,7 @@ def test_on_noise_few_probes_are_significant() -> None:
     """A t-test over prompts, as if they were independent, finds 0.105 of these below 0.05 and 0.02 below 0.01."""
     task = paired(14, 3, ProbeSpec(folds=4))
     rng = np.random.default_rng(0)
-    cells = [score_cell(rng.normal(size=(84, 12)), task, task.shuffled(3, step=step)) for step in range(200)]
+    cells = [score_cell(rng.normal(size=(84, 12)), task, task.shuffled(2, step=step)) for step in range(200)]
     accuracies = np.array([cell.accuracy.mean() for cell in cells])
     null = np.concatenate([cell.shuffled for cell in cells])
     p_values = permutation_p(accuracies, null, smallest_p(task.group_labels))
