@@ -386,8 +386,9 @@ def steering_summary_notes(result: xr.Dataset) -> list[str]:
 def benchmark_summary(result: xr.Dataset, scorer: str) -> pd.DataFrame:
     """What each method does by one judge, at the strength that other prompts and judges chose, and at equal distance.
 
-    Columns: concept, direction, steering, strength, change with its interval, of the real prompt (at equal distance,
-    with its interval), random (the null band, of the same), kept (preservation) and rank with its interval.
+    Columns: concept, direction, steering; chosen strength, and there change with its interval and kept (preservation);
+    strength at equal distance, and there of the real prompt with its interval, random (the null band of the same) and
+    rank with its interval.
     """
     table = ranking_frame(result, scorer)
     table = table[table["status"] == ""]
@@ -396,17 +397,18 @@ def benchmark_summary(result: xr.Dataset, scorer: str) -> pd.DataFrame:
             "concept": table["concept"],
             "direction": table["direction"],
             "steering": table["way"],
-            "strength": table["strength"].map("{:g}".format),
-            "change [95 %]": [interval(row, "effect") for _, row in table.iterrows()],
-            "of the real prompt [95 %]": [interval(row, "ratio_at") for _, row in table.iterrows()],
-            "random": [
+            "chosen strength": table["strength"].map("{:g}".format),
+            "there: change [95 %]": [interval(row, "effect") for _, row in table.iterrows()],
+            "there: kept": table["preservation"].map(fixed),
+            "strength at equal distance": table["strength_at"].map("{:.2g}".format),
+            "there: of the real prompt [95 %]": [interval(row, "ratio_at") for _, row in table.iterrows()],
+            "there: random": [
                 span(row["band_lo"] / row["control"], row["band_hi"] / row["control"])
                 if np.isfinite(row["band_lo"])
                 else ""
                 for _, row in table.iterrows()
             ],
-            "kept": table["preservation"].map(fixed),
-            "rank [95 %]": [interval(row, "rank", 1) for _, row in table.iterrows()],
+            "there: rank [95 %]": [interval(row, "rank", 1) for _, row in table.iterrows()],
         }
     )
 

@@ -92,10 +92,11 @@ def smoothness(curve: Curve, cutoff: float) -> float:
     """Return how unevenly the change grows up to the cutoff: lower is smoother; NaN if nothing changes that way.
 
     The population standard deviation of the differences between neighbouring strengths, relative to the largest change.
+    A single difference has none.
     """
     change = curve.up_to(cutoff).change
     peak = float(np.clip(change, 0, None).max(initial=0))
-    return float(np.diff(change / peak).std()) if peak > NO_PEAK and len(change) > 1 else np.nan
+    return float(np.diff(change / peak).std()) if peak > NO_PEAK and len(change) > 2 else np.nan
 
 
 def quality(distance: Points, scores: Float[np.ndarray, "point score"], cutoff: float) -> float:

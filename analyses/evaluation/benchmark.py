@@ -62,7 +62,12 @@ def asked_benchmark(study: Study, **options: object) -> BenchmarkSpec:
         )
     if spec.protocol == "published" and spec.methods and "pci" not in spec.methods:
         raise UserError("The published protocol takes its cutoffs from PCI. Give it, too (--method pci).")
-    known = {question.concept for question in questions(study, spec)}
+    asked = [question.concept for question in questions(study, spec)]
+    if twice := next((concept for place, concept in enumerate(asked) if concept in asked[:place]), ""):
+        raise UserError(
+            f"{twice} is asked for twice (--concept). Evaluate each value in a result of its own (--name)."
+        )
+    known = set(asked)
     if strange := [each for each in spec.sites if "=" in each and each.rpartition("=")[0] not in known]:
         raise UserError(f"'{strange[0]}' gives the blocks of a concept that is not evaluated. Leave it out.")
     return spec
@@ -81,6 +86,43 @@ def questions(study: Study, spec: BenchmarkSpec) -> list[Question]:
         )
         found.append(Question(concept, positive, tuple(negatives), pairs))
     return found
+
+
+def check_benchmark(study: Study, model: AudioDiffusionModel, spec: BenchmarkSpec) -> list[str]:
+    """Return a sentence on each concept that has fewer pairs than asked for.
+
+    Raises:
+        UserError: if the localised blocks of a concept are unknown, none is left at a place, or a part of the full
+            strength of PCI is less than a step.
+    """
+    for question in questions(study, spec):
+        localised = asked_sites(study, model, question.concept, spec.sites_of(question.concept))
+        for place in spec.places:
+            _sites(model, localised, place)
+    steps = study.spec.settings.num_steps
+    if "pci" in (spec.methods or METHODS) and round(min(spec.parts) * steps) == 0:
+        raise UserError(
+            f"The smallest part of the full strength ({min(spec.parts):g}, --part) is less than one of the {steps} "
+            "steps of pci. Give a larger one, or leave pci out."
+        )
+    return [sentence for question in questions(study, spec) if (sentence := _shortage(question, spec))]
+
+
+def _shortage(question: Question, spec: BenchmarkSpec) -> str:
+    """Return a sentence if a concept has fewer prompts than asked for, or ""."""
+    wanted = {REPORT: spec.pairs, SELECTION: spec.selection_pairs}
+    few = [
+        f"{stage}, {direction}: {len(getattr(ends, direction))} of {wanted[stage]}"
+        for stage, direction in stages(spec)
+        for ends in [getattr(question.pairs, stage)]
+        if len(getattr(ends, direction)) < wanted[stage]
+    ]
+    if not few:
+        return ""
+    return (
+        f"{question.concept} has fewer different prompts than asked for, if some are left to compute directions from "
+        f"({', '.join(few)})."
+    )
 
 
 def run_benchmark(
@@ -109,6 +151,8 @@ def run_benchmark(
     """
     started = time.monotonic()
     study.check_model(model.weights_hash)
+    for sentence in check_benchmark(study, model, spec):
+        note(sentence)
     with study.making(spec.result_name):
         trials = {
             (question.concept, direction, stage): trial

@@ -89,12 +89,13 @@ def curve_summaries(
     found: dict[str, dict[tuple[str, str], Statistic]] = defaultdict(dict)
     for (way, sign), curve in curves.items():
         table.fill("curve_n", way, sign, curve.n.astype(float), "scorer")
-        for name, statistic in statistics_of(curve, distances[sign], means.control).items():
+        statistics = statistics_of(curve, distances[sign], means.control)
+        for name, statistic in statistics.items():
             found[name][way, sign] = statistic
             interval = means.replicates.interval(statistic.values, statistic.n)
             table.fill_interval(name, way, sign, interval, *statistic.dims)
         _fill_slopes(table, trial, able, way, sign)
-        _fill_bands(table, trial, means, way, sign, distances[sign])
+        _fill_bands(table, trial, means, way, sign, distances[sign], statistics)
     _fill_violations(table, trial, means.replicates)
     _fill_ranks(table, found["effect_at_distance"], means.replicates)
     return table.dataset().merge(_distances(table, distances, means))
@@ -144,18 +145,22 @@ def _fill_slopes(
 
 
 def _fill_bands(
-    table: Table, trial: xr.Dataset, means: TrialMeans, way: str, sign: str, distance: AtMeasure
+    table: Table,
+    trial: xr.Dataset,
+    means: TrialMeans,
+    way: str,
+    sign: str,
+    distance: AtMeasure,
+    own: Mapping[str, Statistic],
 ) -> None:
-    """Fill in the random bands, from the null ways' curves."""
-    first = 1 + means.replicates.weights.shape[1]
+    """Fill in the random bands of a way's `own` statistics, from the null ways' curves; NaN if it has too few."""
     nulls = [means.curve(null, sign) for null in nulls_of(trial, way)]
-    of_nulls = [statistics_of(curve, distance, means.control) for curve in nulls if curve is not None]
+    of_nulls = [statistics_of(null, distance, means.control) for null in nulls if null is not None]
     for name in BANDED:
-        ends = band([statistics[name].values[first:] for statistics in of_nulls])
-        if ends is not None:
-            dims = of_nulls[0][name].dims
-            table.fill(f"null_{name}_lo", way, sign, ends[0], *dims)
-            table.fill(f"null_{name}_hi", way, sign, ends[1], *dims)
+        values = [statistics[name].values[0] for statistics in of_nulls]
+        ends = band(np.array(values).reshape(len(values), *own[name].values.shape[1:]))
+        for end, limit in zip(("_lo", "_hi"), ends, strict=True):
+            table.fill(f"null_{name}{end}", way, sign, limit, *own[name].dims)
 
 
 def _fill_violations(table: Table, trial: xr.Dataset, replicates: Replicates) -> None:

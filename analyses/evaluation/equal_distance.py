@@ -25,7 +25,8 @@ def common_distances(
     """Return, by sign, the distance at which ways of steering are compared.
 
     It is the largest one that all compared ways reach: the smallest of their largest mean distances, in every replicate
-    of its own. Not compared are ways without strengths of a sign, and those that hardly move the clips (`LEAST_REACH`).
+    of its own; but not more than that of the real prompts' clips. Not compared are ways without strengths of a sign,
+    and those that hardly move the clips (`LEAST_REACH`).
 
     Args:
         curves: the curves of all ways.
@@ -43,7 +44,7 @@ def common_distances(
         farthest = np.stack(reached)
         compared = farthest[:, 0] >= LEAST_REACH * real
         common = np.where(compared[:, None], farthest, np.inf).min(axis=0)
-        found[sign] = np.where(np.isfinite(common), common, np.nan)
+        found[sign] = np.where(np.isfinite(common), np.minimum(common, real), np.nan)
         if fixed is not None:
             found[sign] = np.broadcast_to(fixed, common.shape)
     return found

@@ -1,16 +1,16 @@
 """The random band: what ways of steering that carry no concept reach, by any statistic of their curves."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from scipy import stats
-from scipy.special import ndtr
 
-from analyses.evaluation.replicates import CONFIDENCE, Values
+from analyses.evaluation.replicates import CONFIDENCE
 
-FEWEST_NULLS = 2
+FEWEST_NULLS = 3
+
+Nulls = Float[np.ndarray, "null *cells"]
+"""A statistic of every null way, by cell."""
 
 
 def nulls_of(trial: xr.Dataset | xr.DataArray, way: str) -> list[str]:
@@ -21,29 +21,25 @@ def nulls_of(trial: xr.Dataset | xr.DataArray, way: str) -> list[str]:
 
 
 def band(
-    nulls: Iterable[Values], confidence: float = CONFIDENCE
-) -> tuple[Float[np.ndarray, "*cells"], Float[np.ndarray, "*cells"]] | None:
-    """Return the central part of the pooled bootstrap distributions of null ways' statistics.
+    nulls: Nulls, confidence: float = CONFIDENCE
+) -> tuple[Float[np.ndarray, "*cells"], Float[np.ndarray, "*cells"]]:
+    """Return the prediction interval of one more null way's statistic on the same pairs.
 
-    It covers the differences between null ways and the noise of each, and holds a further null way with at least the
-    given confidence, also if there are few: each tail is set to that of Student's t prediction interval of one more
-    from k, Phi(-sqrt((k + 1) / (k - 1)) t) with k - 1 degrees of freedom (as in `expanded_confidence`).
+    With the mean m and standard deviation s of k null ways it is m ± t s √(1 + 1/k), with Student's t of k - 1 degrees
+    of freedom: exact if null ways are normally distributed, however much they differ from one another.
 
     Args:
-        nulls: the statistic of each null way in every resample; NaN values are ignored.
+        nulls: the statistic of each null way; those that are NaN, because the way does not get there, do not count.
         confidence: confidence level.
 
     Returns:
-        The ends, or None with fewer than `FEWEST_NULLS`.
+        The ends; NaN with fewer than `FEWEST_NULLS`.
     """
-    pooled = list(nulls)
-    k = len(pooled)
-    if k < FEWEST_NULLS:
-        return None
-    together = np.concatenate(pooled)
-    tail = ndtr(-np.sqrt((k + 1) / (k - 1)) * stats.t.ppf((1 + confidence) / 2, k - 1))
-    known = ~np.isnan(together).all(axis=0)
-    low, high = np.full((2, *together.shape[1:]), np.nan)
-    if known.any():
-        low[known], high[known] = np.nanquantile(together[:, known], [tail, 1 - tail], axis=0)
+    known = ~np.isnan(nulls)
+    k = known.sum(axis=0)
+    enough = np.maximum(k, FEWEST_NULLS)
+    mean = np.where(known, nulls, 0).sum(axis=0) / enough
+    variance = (np.where(known, nulls - mean, 0) ** 2).sum(axis=0) / (enough - 1)
+    half = stats.t.ppf((1 + confidence) / 2, enough - 1) * np.sqrt(variance * (1 + 1 / enough))
+    low, high = (np.where(k >= FEWEST_NULLS, end, np.nan) for end in (mean - half, mean + half))
     return low, high

@@ -264,7 +264,7 @@ def _hollow_sentence(table: pd.DataFrame) -> str:
         return "Hollow: the interval includes 0."
     return (
         "Hollow: the interval includes 0, or the point lies where random vectors at the same blocks do (grey: the "
-        "central 95 % of theirs)."
+        "95 % prediction interval of one more)."
     )
 
 

@@ -61,6 +61,7 @@ NUMBERS = {
     "effect": ("change", ".2f"),
     "preservation": ("kept", ".2f"),
     "harmonic": ("together", ".2f"),
+    "strength_at": ("strength", ".2~g"),
     "ratio_at": ("of the real", ".2f"),
     "rank": ("rank", ".1f"),
 }
@@ -113,22 +114,29 @@ def layout(context: Context, query: Query) -> Component:
 
 
 def _grid() -> Component:
+    numbers = {
+        name: {
+            "field": name,
+            "headerName": heading,
+            "width": 86,
+            **number_column(format),
+            **({"tooltipField": f"{name}_text"} if name in INTERVALS else {}),
+        }
+        for name, (heading, format) in NUMBERS.items()
+    }
+    at_distance = [
+        *(numbers[name] for name in ("strength_at", "ratio_at")),
+        {"field": "ratio_span", "headerName": "of the real, 95 %", "width": 128},
+        {"field": "random", "headerName": "random vectors", "width": 128},
+        numbers["rank"],
+        {"field": "rank_span", "headerName": "rank, 95 %", "width": 96},
+    ]
+    chosen = [numbers[name] for name in ("strength", "effect", "preservation", "harmonic")]
     columns: list[dict[str, Any]] = [
         {"field": "concept", "width": 90, "tooltipField": "concept"},
         {"field": "way", "headerName": "method", "flex": 1, "minWidth": 150, "tooltipField": "way"},
-        *(
-            {
-                "field": name,
-                "headerName": heading,
-                "width": 86,
-                **number_column(format),
-                **({"tooltipField": f"{name}_text"} if name in INTERVALS else {}),
-            }
-            for name, (heading, format) in NUMBERS.items()
-        ),
-        {"field": "ratio_span", "headerName": "of the real, 95 %", "width": 128},
-        {"field": "random", "headerName": "random vectors", "width": 128},
-        {"field": "rank_span", "headerName": "rank, 95 %", "width": 96},
+        {"headerName": "at the chosen strength", "children": chosen},
+        {"headerName": "at equal distance", "children": at_distance},
     ]
     return row_grid("evaluation-grid", columns, height=300)
 

@@ -25,6 +25,7 @@ STRICT = {
     "sign concept": ("n_pairs", "n_seeds"),
     "sign concept scorer": (*_with_ends("control"), "interpretable", "reason", "selected_by"),
     "sign concept measure": _with_ends("common_distance"),
+    "sign concept way measure": ("strength_at_distance",),
     "sign concept arm scorer": _with_ends("effect", "ratio"),
     "sign concept arm measure": _with_ends("distance", "preservation"),
     "sign concept way scorer measure": (
@@ -57,9 +58,10 @@ def ranking_frame(result: xr.Dataset, scorer: str = "", measure: str = "") -> pd
     """One row for each concept, direction and way of steering of a `steering-benchmark` by one judge and distance.
 
     They are the first by default. Columns: concept, direction, way, strength (chosen on other prompts) and there the
-    effect, on_target, preservation and harmonic, with their intervals; at equal distance: effect_at, ratio_at (as a
-    fraction of the real prompt's) and rank, with their intervals; band_lo and band_hi, where random vectors at the same
-    blocks lie there; control, the effect of the real prompt; and status: why there are no numbers, or "".
+    effect, on_target, preservation and harmonic, with their intervals; strength_at, the strength at equal distance, and
+    there effect_at, ratio_at (as a fraction of the real prompt's) and rank, with their intervals; band_lo and band_hi,
+    where random vectors at the same blocks lie there; control, the effect of the real prompt; and status: why there are
+    no numbers, or "".
     """
     one = of_judge(result, scorer, measure)
     rows = []
@@ -136,6 +138,7 @@ def _row(part: xr.Dataset, way: str) -> dict[str, float | str]:
         ("rank", "rank"),
     ):
         values |= {short + end: float(of_way[name + end]) for end in ENDS}
+    values["strength_at"] = float(of_way["strength_at_distance"])
     values |= {f"band{end}": _band(part, way, end) for end in ("_lo", "_hi")}
     values["control"] = float(part["control"])
     return values | {"status": str(part["reason"].values)}

@@ -53,7 +53,7 @@ def _trial(number: int, concept: str, direction: str, stage: str) -> xr.Dataset:
         [sign * strength for strength in STRENGTHS],
         pairs=6,
         seeds=1,
-        nulls=2,
+        nulls=3,
         noise=0.02,
         judges=JUDGES,
         prompts=f"{concept} {stage}",

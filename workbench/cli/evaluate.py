@@ -32,7 +32,7 @@ def evaluate(
     Strengths are chosen on other prompts, and by other judges, than those that report. Run again to continue: vectors,
     sliders and clips that the study has are not made again.
     """
-    from analyses.evaluation.benchmark import asked_benchmark, run_benchmark
+    from analyses.evaluation.benchmark import asked_benchmark, check_benchmark, run_benchmark
     from analyses.evaluation.benchmark_price import benchmark_price
     from workbench.artefacts.steering_metrics import load_steering_metrics
 
@@ -40,6 +40,9 @@ def evaluate(
     study = open_study(study_folder)
     spec = asked_benchmark(study, **asked)
     model = study.load_model(device)
+    if dry_run:
+        for sentence in check_benchmark(study, model, spec):
+            note(sentence)
     _print_price(benchmark_price(study, model, spec))
     if dry_run:
         return

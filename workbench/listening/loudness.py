@@ -18,7 +18,8 @@ def loudness(audio: Audio, sample_rate: int, name: str) -> float:
     """Return the integrated loudness in LUFS.
 
     Raises:
-        UserError: if the clip, called `name`, is silent or shorter than 0.4 s, the length of a block.
+        UserError: if the clip, called `name`, is silent, has samples that are not finite, or is shorter than
+            0.4 s, the length of a block.
     """
     import pyloudnorm
 
@@ -26,6 +27,8 @@ def loudness(audio: Audio, sample_rate: int, name: str) -> float:
     if audio.shape[1] < meter.block_size * sample_rate:
         raise UserError(f"{name} is too short: a clip must have at least {meter.block_size:g} s.")
     found = float(meter.integrated_loudness(np.ascontiguousarray(audio.T, dtype=float)))
+    if not np.isfinite(audio).all():
+        raise UserError(f"{name} has samples that are not finite numbers. Leave it out.")
     if not np.isfinite(found):
         raise UserError(f"{name} is silent, so it cannot be made as loud as the others. Leave it out.")
     return found

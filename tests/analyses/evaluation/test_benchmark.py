@@ -10,7 +10,7 @@ import xarray as xr
 
 from analyses.evaluation import benchmark, methods
 from analyses.evaluation.alignment import area, curve_of, cutoff_of
-from analyses.evaluation.benchmark import asked_benchmark, run_benchmark
+from analyses.evaluation.benchmark import asked_benchmark, check_benchmark, run_benchmark
 from analyses.evaluation.benchmark_price import benchmark_price
 from analyses.evaluation.benchmark_result import benchmark_result
 from analyses.evaluation.methods import Fitting, cells
@@ -120,6 +120,18 @@ def test_features_of_autoencoders_are_left_out_where_there_are_none(study: Study
     ]
 
 
+def test_what_fails_later_is_refused_before_anything_runs(study: Study, tiny: AceStep15) -> None:
+    asked = {**ASKED, "sites": []}
+    with pytest.raises(UserError, match="has no map of blocks"):
+        check_benchmark(study, tiny, asked_benchmark(study, **asked))
+    with pytest.raises(UserError, match=r"0\.1, --part\) is less than one of the 2 steps"):
+        check_benchmark(study, tiny, asked_benchmark(study, **{**ASKED, "parts": [0.1, 1.0]}))
+    assert check_benchmark(study, tiny, asked_benchmark(study, **{**ASKED, "pairs": 3})) == [
+        "tempo has fewer different prompts than asked for, if some are left to compute directions from "
+        "(report, towards: 2 of 3, report, away: 2 of 3)."
+    ]
+
+
 def of_sign(steered: str, strengths: tuple[float, ...], **how: Any) -> xr.Dataset:
     ways = {"caa (all)": 0.4, "pci (localised)": 0.2, "pci (all)": 0.3}
     return simulated_trial(ways, strengths, steered=steered, **how)
@@ -159,6 +171,7 @@ def test_published_areas_are_those_of_the_means_of_all_clips() -> None:
         ({"protocol": "published", "places": ["all"]}, "Give both"),
         ({"protocol": "published", "places": ["localised", "all"], "methods": ["caa"]}, "cutoffs from PCI"),
         ({"sites": ["mood=tf1"]}, "is not evaluated"),
+        ({"concepts": ["tempo=fast", "tempo=slow"]}, "tempo is asked for twice"),
         ({"parts": [0.0]}, "must be above 0"),
     ],
 )

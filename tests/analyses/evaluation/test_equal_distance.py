@@ -44,7 +44,7 @@ def test_the_strength_at_a_distance_and_the_change_there(
         assert_close(found[1][0, 0], 2 * strength)
 
 
-def test_the_common_distance_is_the_largest_that_all_reach() -> None:
+def test_the_common_distance_is_the_largest_that_all_reach_and_not_beyond_the_real_prompts() -> None:
     curves = {
         ("near", "positive"): curve([0, 1, 2, 3]),
         ("far", "positive"): curve([0, 4, 6, 5]),
@@ -52,7 +52,7 @@ def test_the_common_distance_is_the_largest_that_all_reach() -> None:
     }
     real = np.array([4.0])
     common = common_distances(curves, real)
-    assert {sign: float(values[0, 0]) for sign, values in common.items()} == {"positive": 3, "negative": 6}
+    assert {sign: float(values[0, 0]) for sign, values in common.items()} == {"positive": 3, "negative": 4}
     fixed = common_distances(curves, real, np.array([5.0]))
     assert {float(values[0, 0]) for values in fixed.values()} == {5}
     # The first hardly moves the clips, beside real prompts' that are 20 away, and the others do not beside 100.

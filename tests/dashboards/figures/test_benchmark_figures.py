@@ -144,7 +144,7 @@ def test_random_vectors_are_a_band_around_nothing(study: Study) -> None:
     figure = screen_figure(study, "alignment-preservation", concept="tempo")
     grey = next(trace for trace in traces_of(figure, "x2") if trace.fill and trace.opacity == 0.25)
     assert (min(grey.y), max(grey.y)) == (nulls["ratio_lo"].min(), nulls["ratio_hi"].max())
-    assert "intervals of 2 random vectors" in caption(study, "alignment-preservation")
+    assert "intervals of 3 random vectors" in caption(study, "alignment-preservation")
 
 
 def test_preservation_falls_from_one(study: Study) -> None:
