@@ -5,12 +5,14 @@ The organisms are evaluated at the same time, with one thread each. Writes the t
 
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +20,7 @@ import xarray as xr
 
 from analyses.evaluation.benchmark import asked_benchmark, run_benchmark
 from benchmarks._result import write_result
-from benchmarks._tables import write_table
+from benchmarks._tables import DOCS, write_table
 from benchmarks.steering import (
     ITERATIONS,
     LEARNING_RATE,
@@ -29,13 +31,21 @@ from benchmarks.steering import (
     TRACED,
     planted_blocks,
 )
+from dashboards.export import export_figure
 from dashboards.notebook import OpenStudy, trace
 from dashboards.numbers import fixed, span
 from dashboards.tables.benchmark import DIRECTIONS, of_judge, ranking_frame
+from workbench.studies.study import Study
 
 PAGE = "steering-benchmark.md"
 PAIRS, SELECTION_PAIRS, FIT_PAIRS, RANDOMS = 6, 2, 12, 5
 JUDGES = ("embedded", "musicnn")
+FIGURES: dict[str, dict[str, Any]] = {
+    "method-ranking": {},
+    "alignment-preservation": {"concept": "mood"},
+    "leakage": {"direction": "towards"},
+}
+"""Figures of the docs, of the first organism, with their options."""
 PLACES = {"localised": "planted", "others": "others"}
 
 
@@ -140,6 +150,16 @@ def controls(organism: str, result: xr.Dataset) -> list[dict[str, str]]:
     ]
 
 
+def draw(folder: Path, organism: str) -> None:
+    """Write the figures of an evaluation into the docs."""
+    study = Study.open(folder)
+    with TemporaryDirectory() as made:
+        for figure, options in FIGURES.items():
+            files = export_figure(study, figure, "svg", Path(made), name=organism, **options)
+            (picture,) = (file for file in files if file.suffix == ".svg")
+            shutil.copy(picture, DOCS / "images" / f"{organism}-{figure}.svg")
+
+
 class _Row:
     """Numbers of a dataset as attributes, as those of a table's row."""
 
@@ -163,6 +183,7 @@ def main(organisms: Sequence[str] = ORGANISMS) -> None:
         with ProcessPoolExecutor(len(organisms), mp_context=spawning) as pool:
             folders = [Path(folder) / name for name in organisms]
             done = list(pool.map(evaluated, organisms, folders))
+        draw(folders[0], organisms[0])
         results = {name: xr.load_dataset(file) for name, (file, _) in zip(organisms, done, strict=True)}
     rows = {
         judge: [line for name, result in results.items() for line in lines(name, result, judge)]
