@@ -20,7 +20,7 @@ checks: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
-	$(BIN)/deptry tests benchmarks --ignore DEP002,DEP004 --exclude '.*/(make_musicnn_fixtures|make_patching_fixtures|make_sae_fixtures|saelens_store|saelens_training|sae_steps)' --extend-exclude build/
+	$(BIN)/deptry tests benchmarks --ignore DEP002,DEP004 --exclude '.*/(make_distance_fixtures|make_musicnn_fixtures|make_patching_fixtures|make_sae_fixtures|saelens_store|saelens_training|sae_steps|test_distance_peers)' --extend-exclude build/
 
 pytest: .venv/ready
 	$(PYTEST)
