@@ -33,7 +33,7 @@ def row_grid(
     """Return a table whose rows are identified by their text field `id`; one can be selected. `height` in pixels."""
     return dag.AgGrid(
         id=id,
-        columnDefs=[{"headerName": column["field"], **column} for column in columns],
+        columnDefs=[_headed(column) for column in columns],
         rowData=rows or [],
         defaultColDef={
             "sortable": True,
@@ -62,3 +62,10 @@ def number_column(format: str, missing: str = "–") -> dict[str, Any]:
 def selected_row(rows: list[dict[str, Any]] | dict[str, Any] | None) -> dict[str, Any] | None:
     """The row that the user selected, from a table's `selectedRows`; None if a callback set it."""
     return rows[0] if isinstance(rows, list) and rows else None
+
+
+def _headed(column: dict[str, Any]) -> dict[str, Any]:
+    """Return a column, or a group of columns (`children`), with headings: by default the names of their fields."""
+    if "children" in column:
+        return {**column, "children": [_headed(child) for child in column["children"]]}
+    return {"headerName": column["field"], **column}
