@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from analyses.evaluation.methods import mean_norm
 from analyses.sae.names import load_sae
 from analyses.steering.austeer import AUSteer
 from analyses.steering.caa import CAA
@@ -109,11 +109,6 @@ def scaled(vector: Vector, like: Vector) -> Callable[[float], Sequence[Edit]]:
     """Return a vector's edits at a strength in norms of another: their mean norms at a strength are the same."""
     own, other = mean_norm(vector), mean_norm(like)
     return lambda strength: vector.at(strength * other / own) if own else ()
-
-
-def mean_norm(vector: Vector) -> float:
-    """Return the mean norm over sites, passes and steps."""
-    return float(np.mean([norms.values.mean() for norms in vector.norms.values()]))
 
 
 def tried(study: OpenStudy, concept: str, sites: Sequence[str], where: str) -> pd.DataFrame:

@@ -34,7 +34,7 @@ from benchmarks.steering import (
 from dashboards.export import export_figure
 from dashboards.notebook import OpenStudy, trace
 from dashboards.numbers import fixed, span
-from dashboards.tables.benchmark import DIRECTIONS, of_judge, ranking_frame
+from dashboards.tables.benchmark import DIRECTIONS, method_of, of_judge, ranking_frame
 from workbench.studies.study import Study
 
 PAGE = "steering-benchmark.md"
@@ -94,7 +94,7 @@ def lines(organism: str, result: xr.Dataset, scorer: str) -> list[dict[str, str]
     table = ranking_frame(result, scorer)
     at = {place: table[table["way"].str.endswith(f"({place})")].copy() for place in PLACES}
     for part in at.values():
-        part["method"] = part["way"].str.partition(" (")[0]
+        part["method"] = part["way"].map(method_of)
     keys = ["concept", "direction", "method"]
     both = at["localised"].merge(at["others"], on=keys, suffixes=("", "_elsewhere"))
     leaks = largest_leaks(result, scorer)

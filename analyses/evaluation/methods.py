@@ -220,7 +220,7 @@ def _cell(
         vector = vectors[method]
         if method in _IN_DIFFERENCES:
             return Cell(method, place, vector.at, FULL_OF_VECTORS)
-        ratio = _mean_norm(vectors["caa"]) / _mean_norm(vector)
+        ratio = mean_norm(vectors["caa"]) / mean_norm(vector)
         return Cell(method, place, lambda strength: vector.at(strength * ratio), FULL_OF_VECTORS)
     if method == "concept-slider":
         return Cell(method, place, _slider(study, model, fitting, progress).at, FULL_OF_SLIDERS)
@@ -276,6 +276,6 @@ def _slider(study: Study, model: AudioDiffusionModel, fitting: Fitting, progress
     return load_slider(file, root=study.path)
 
 
-def _mean_norm(vector: Vector) -> float:
+def mean_norm(vector: Vector) -> float:
     """Return the mean norm over sites, passes and steps."""
     return float(np.mean([norms.values.mean() for norms in vector.norms.values()]))

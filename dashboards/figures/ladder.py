@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as PaperFigure
 from matplotlib.patches import Rectangle
 
@@ -170,14 +171,11 @@ def _hover(row: dict[Hashable, Any]) -> str:
     return f"impact {interval(row, 'impact', 3)}<br>{hover(row)}{best}"
 
 
-def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
-    """A row for each way, with its interval; hollow where not significant or inside the null band."""
-    names = _paper_names(table, NAME_ROOM * POINTS[width])
-    row = ROW_INCHES if len(table) <= MANY_ROWS else max(LOW_ROW_INCHES, TALLEST / len(table))
-    if any("\n" in name for name in names):
-        row = TWO_LINE_INCHES
-    figure = new_figure(width, 0.65 + row * len(table))
-    axes = figure.subplots()
+def draw_rows(axes: Axes, table: pd.DataFrame, name: str, verdict: str) -> None:
+    """Draw a point with its interval for each row, its null band, and lines at 0 and 1; hollow where not clear.
+
+    `name` is the column of the numbers, `verdict` that which says "clear".
+    """
     for one in table[table["band_lo"].notna()].itertuples():
         corner = (one.band_lo, one.Index - 0.36)
         wide = one.band_hi - one.band_lo
@@ -186,11 +184,11 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
     axes.axvline(1, color=palette.INK, linestyle="--", linewidth=0.8)
     colour = palette.SEQUENTIAL[6]
     for is_clear in (True, False):
-        some = table[table["impact"].notna() & ((table["status"] == CLEAR) == is_clear)]
+        some = table[table[name].notna() & ((table[verdict] == CLEAR) == is_clear)]
         axes.errorbar(
-            some["impact"],
+            some[name],
             some.index,
-            xerr=(some["impact"] - some["impact_lo"], some["impact_hi"] - some["impact"]),
+            xerr=(some[name] - some[f"{name}_lo"], some[f"{name}_hi"] - some[name]),
             fmt="o",
             color=colour,
             markerfacecolor=colour if is_clear else "white",
@@ -199,6 +197,17 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
             elinewidth=0.9,
             capsize=1.5,
         )
+
+
+def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
+    """A row for each way, with its interval; hollow where not significant or inside the null band."""
+    names = _paper_names(table, NAME_ROOM * POINTS[width])
+    row = ROW_INCHES if len(table) <= MANY_ROWS else max(LOW_ROW_INCHES, TALLEST / len(table))
+    if any("\n" in name for name in names):
+        row = TWO_LINE_INCHES
+    figure = new_figure(width, 0.65 + row * len(table))
+    axes = figure.subplots()
+    draw_rows(axes, table, "impact", "status")
     for place in table.index[table["impact"].isna()]:
         axes.text(
             0.5, place, table["status"].loc[place], ha="center", va="center", fontsize=7, color=palette.MUTED

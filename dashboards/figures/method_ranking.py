@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as PaperFigure
-from matplotlib.patches import Rectangle
 from plotly.subplots import make_subplots
 
 from dashboards.drawing import palette
@@ -17,7 +15,7 @@ from dashboards.drawing.measure import every, fitting_names, width_of, wrapped
 from dashboards.drawing.paper import POINTS, Width, new_figure
 from dashboards.drawing.screen import plain, style
 from dashboards.figures.base import Figure
-from dashboards.figures.ladder import LONGEST_LABEL, NAME_SIZE, ROW_INCHES, ROW_PIXELS, TALLEST
+from dashboards.figures.ladder import LONGEST_LABEL, NAME_SIZE, ROW_INCHES, ROW_PIXELS, TALLEST, draw_rows
 from dashboards.figures.specs import BenchmarkFigureSpec, check_choice
 from dashboards.numbers import fixed, percent, span
 from dashboards.tables.benchmark import methods_frame
@@ -182,7 +180,7 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
     grid = figure.subplots(1, len(parts), sharey=True, squeeze=False).ravel()
     one_in = every(NAME_SIZE, 72 * row)
     for axes, (direction, part) in zip(grid, parts, strict=True):
-        _draw_rows(axes, part)
+        draw_rows(axes, part, "ratio", "verdict")
         axes.set_title(direction)
         axes.set_xlim(*_limits(table))
         axes.set_yticks(range(0, len(names), one_in), names[::one_in], fontsize=NAME_SIZE)
@@ -202,33 +200,6 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
     grid[0].set_ylim(len(names) - 0.4, -0.6)
     figure.supxlabel(AXIS if width == "double" else SHORT_AXIS, fontsize=8)
     return figure
-
-
-def _draw_rows(axes: Axes, part: pd.DataFrame) -> None:
-    for one in part[part["band_lo"].notna()].itertuples():
-        corner = (one.band_lo, one.Index - 0.36)
-        axes.add_patch(
-            Rectangle(
-                corner, one.band_hi - one.band_lo, 0.72, facecolor=palette.MUTED, alpha=0.28, linewidth=0
-            )
-        )
-    axes.axvline(0, color=palette.MUTED, linestyle=":", linewidth=0.8)
-    axes.axvline(1, color=palette.INK, linestyle="--", linewidth=0.8)
-    colour = palette.SEQUENTIAL[6]
-    for is_clear in (True, False):
-        some = part[part["ratio"].notna() & ((part["verdict"] == CLEAR) == is_clear)]
-        axes.errorbar(
-            some["ratio"],
-            some.index,
-            xerr=(some["ratio"] - some["ratio_lo"], some["ratio_hi"] - some["ratio"]),
-            fmt="o",
-            color=colour,
-            markerfacecolor=colour if is_clear else "white",
-            markersize=4.2,
-            markeredgewidth=0.9,
-            elinewidth=0.9,
-            capsize=1.5,
-        )
 
 
 def write_caption(study: Study, result: xr.Dataset, table: pd.DataFrame, spec: MethodRankingSpec) -> str:

@@ -146,8 +146,7 @@ def _row(part: xr.Dataset, way: str) -> dict[str, float | str]:
 
 def _band(part: xr.Dataset, way: str, end: str) -> float:
     """Return an end of the band of random vectors at a way's blocks; NaN without any. They are like CAA's vectors."""
-    _, _, place = way.partition(" ")
-    at_place = [other for other in part["way"].values.tolist() if other.partition(" ")[2] == place]
+    at_place = [other for other in part["way"].values.tolist() if place_of(other) == place_of(way)]
     bands = part[f"null_effect_at_distance{end}"].sel(way=at_place).values
     known = bands[~np.isnan(bands)]
     return float(known[0]) if known.size else np.nan

@@ -568,7 +568,7 @@ def test_a_descriptor_of_the_prompt_set_has_a_map_beside_the_judges(study: Study
     assert json.loads(result.attrs["spec"])["judges"].keys() == {"embedded", "descriptors"}
     assert (result.orientation.sel(scorer="embedded") == 1).all()
     by_judge, level = (result.score.sel(scorer=name).values for name in ("embedded", "level"))
-    np.testing.assert_allclose(level, 10 * np.log10(by_judge), rtol=1e-5)
+    np.testing.assert_allclose(level, 10 * np.log10(by_judge), rtol=FLOAT32)
 
 
 @pytest.mark.parametrize(
