@@ -1,7 +1,7 @@
 """The base class of all models: a diffusers pipeline on nnsight's `DiffusionModel`, traced and edited."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -196,19 +196,21 @@ class AudioDiffusionModel(Architecture):
         capture: Capture | None = None,
         sink: Sink | None = None,
         velocity_steps: Sequence[int] = (),
+        progress: Callable[[int, int], None] | None = None,
     ) -> Generation:
         """Generate all runs as one batch, with their edits; captured values are passed to the sink, if there is one.
 
         Runs that edits read from need not be among `runs`: they become additional rows of the batch. Rows that equal
         another one are computed once, and shadows only if they are read. With edits, equal prompts are encoded once,
-        and keys and values of the conditioning are computed once.
+        and keys and values of the conditioning are computed once. `progress` is called before each step with its index
+        and the number of steps; what it raises ends the generation.
 
         Raises:
             UserError: for an empty batch, unknown blocks, heads or segments, unbound names of runs, edits of another
                 model or of other steps, or passes or steps that the run does not have.
         """
         batch = self.plan(runs, settings, capture)
-        return run_batch(self, batch, settings, capture, sink, velocity_steps)
+        return run_batch(self, batch, settings, capture, sink, velocity_steps, progress)
 
     def plan(
         self, runs: Sequence[Clip | Run], settings: GenerationSettings, capture: Capture | None = None

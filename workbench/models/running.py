@@ -1,7 +1,7 @@
 """Run a model's pipeline for a batch of rows: the visit of each call, and what it gives."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -27,6 +27,7 @@ def run_batch(
     capture: Capture | None,
     sink: Sink | None,
     velocity_steps: Sequence[int],
+    progress: Callable[[int, int], None] | None = None,
 ) -> Generation:
     """Generate the runs of a planned batch (see `AudioDiffusionModel.generate_batch`)."""
     from workbench.plain_nnsight import save
@@ -55,6 +56,8 @@ def run_batch(
         model.encode(clips, access, sharing=bool(batch.edits))
         for _ in tracer.iter[: settings.num_steps]:
             label = model.label_call(access.arguments(), len(clips))
+            if progress is not None:
+                progress(label.step, settings.num_steps)
             reads_velocities = label.step in velocity_steps
             acting = acting_edits(label, batch.edits)
             captured = captured_passes(capture, label.step, batch.requested)
