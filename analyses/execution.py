@@ -58,14 +58,19 @@ class Executor(Protocol):
 
 
 class Worker:
-    """Runs units in this process. Models, judges and distances are loaded on first use and kept."""
+    """Runs units in this process. Models, judges and distances are loaded on first use and kept.
+
+    `progress` is called before each denoising step (see `AudioDiffusionModel.generate_batch`).
+    """
 
     def __init__(
         self,
         models: Iterable[AudioDiffusionModel] = (),
         judges: Mapping[str, Scorer] = MappingProxyType({}),
         distances: Mapping[str, Distance] = MappingProxyType({}),
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
+        self._progress = progress
         self._models = {ModelReference.of(model): model for model in models}
         self._judges, self._distances = dict(judges), dict(distances)
 
@@ -91,7 +96,7 @@ class Worker:
         if all(store.holds(runs)):
             return 0
         model = self._model(unit)
-        made = model.generate_batch(runs, store.settings)
+        made = model.generate_batch(runs, store.settings, progress=self._progress)
 
         def audio(place: int) -> Audio | None:
             return _audio(model, store, made, place, *batch[place])

@@ -172,6 +172,11 @@ class OpenStudy:
         made = SaeResult if data.attrs["kind"] == "sae" else Result
         return made(self.folder, name, data)
 
+    def autoencoder(self, name: str) -> SAE:
+        """Load a sparse autoencoder of the study by its name, on the CPU; raise UserError if there is none."""
+        must_be(str, name, "An autoencoder must be given by its name, such as 'tf4.cross_attn'")
+        return load_sae(self.folder, name)
+
     @takes(PatchingSpec, maker=asked_spec)
     def patch(self, question: str = DEFAULT_QUESTION, **options: Any) -> Result:
         """Make a patching map for a question, as `workbench patch` does.

@@ -147,6 +147,7 @@ class Vector:
         start_step: int = 0,
         keep_norm: bool = False,
         operation: Operation = "add",
+        tokens: tuple[int, int] | None = None,
         ignore_gate: bool = False,
     ) -> tuple[Edit, ...]:
         """Return edits that add `strength` times the direction to every token at each site and step.
@@ -166,6 +167,7 @@ class Vector:
             operation: what is done to every token x, with the unit vector u of the direction: `add` it; `clamp` x·u to
                 `strength` times the length (Verdini, arXiv 2609.33810); or `steer_back`: take `|strength|` of x·u out
                 of tokens on the other side, that is x·u < 0 if the strength is positive (TADA).
+            tokens: first and last token that is steered, by default all.
             ignore_gate: steer also at steps at which its autoencoders may not be used.
 
         Raises:
@@ -178,7 +180,7 @@ class Vector:
             _Application,
             {
                 "strength": strength, "unit": unit, "passes": passes, "over": over, "start_step": start_step,
-                "keep_norm": keep_norm, "operation": operation,
+                "keep_norm": keep_norm, "operation": operation, "tokens": tokens,
             },
             "Invalid steering",
         )  # fmt: skip
@@ -226,7 +228,7 @@ class Vector:
                 f"This vector has no direction of the {own} pass. Make it with passes=('cond', 'null')."
             )
         direction, strength = self._direction(site, own, step), how.strength * weight
-        window: WindowOptions = {"steps": (step, step), "passes": (acting,)}
+        window: WindowOptions = {"steps": (step, step), "passes": (acting,), "tokens": how.tokens}
         if how.operation == "add":
             length = self._norm(site, own, step) if how.unit == "norm" else 1.0
             yield add(
@@ -347,6 +349,7 @@ class _Application:
     start_step: Annotated[int, Field(ge=0)]
     keep_norm: bool
     operation: Operation
+    tokens: tuple[int, int] | None
 
 
 def edited_places(edits: Sequence[Edit]) -> list[tuple[str, int]]:

@@ -1,0 +1,143 @@
+"""The lab: renders requests with one model, stores the clips as runs of the study, and has judges hear them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from analyses.execution import Unit, Worker
+from analyses.lab.edits import edits_of
+from analyses.lab.request import LabRequest
+from analyses.lab.scores import DISTANCE, Score, Scores, judges_of, readings
+from cache.errors import UserError
+from workbench.engine.edits import Run
+from workbench.engine.runs import Clip
+from workbench.engine.windows import check_segments
+from workbench.models import located
+from workbench.models.base import AudioDiffusionModel
+from workbench.models.checks import check_runs
+from workbench.models.reference import ModelReference
+from workbench.scorers import Scorer, load_scorer, score_key
+from workbench.scorers.distances import Distance, load_distance
+from workbench.studies.distancing import measured
+from workbench.studies.runs import RunStore
+from workbench.studies.study import Study
+
+Report = Callable[[str, float], None]
+"""Called with what is done and how much of it, from 0 to 1; what it raises ends the rendering."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The two clips of a request: files relative to the study, and seconds."""
+
+    unedited: str
+    edited: str
+    seconds: float
+
+
+class Lab:
+    """One model with its judges, loaded on first use and kept: those of the last study that was asked for.
+
+    A model that is loaded already may be given.
+    """
+
+    def __init__(self, device: str = "cpu", model: AudioDiffusionModel | None = None) -> None:
+        self._device = device
+        self._reference = None if model is None else ModelReference.of(model)
+        self._model = model
+        self._judges: dict[str, Scorer] = {}
+        self._distances: dict[str, Distance] = {}
+
+    def load(self, study: Study, report: Report) -> AudioDiffusionModel:
+        """Return the study's model; raise UserError if it cannot be loaded here, or is another one by now."""
+        wanted = ModelReference(located(study.spec.model), self._device, study.model["dtype"])
+        if self._model is None or self._reference != wanted:
+            report("Loading the model", 0.0)
+            self._model = None  # first, so that there is memory for the other one
+            self._model, self._reference = study.load_model(self._device), wanted
+        study.check_model(self._model.weights_hash)
+        return self._model
+
+    def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
+        """Generate what the study does not have of a request, and return its clips.
+
+        Raises:
+            UserError: for an edit that the study or the model refuses, or numbers that become NaN or infinite.
+        """
+        store, runs = plan(study, request)
+        named = (("unedited", runs[0]), ("edited", runs[1]))[: 2 if runs[1].edits else 1]
+        missing = tuple(
+            each for each, held in zip(named, store.holds([run for _, run in named]), strict=True) if not held
+        )
+        if missing:
+            model = self.load(study, report)
+            check_runs(model, [runs[1]], store.settings)
+            check_segments(model.plan([runs[1]], store.settings).edits)
+
+            def step(done: int, total: int) -> None:
+                report(f"Denoising, step {done + 1} of {total}", done / total)
+
+            reference = ModelReference.of(model)
+            Worker([model], progress=step).make(Unit(store, reference, (missing,), tuple(runs), {}, {}))
+        unedited, edited = (record.audio if record else "" for record in store.records(runs))
+        if not edited:
+            raise UserError(
+                "The numbers of the edited clip became NaN or infinite, so it has no sound. Use smaller strengths."
+            )
+        return Rendered(unedited, edited, store.settings.duration)
+
+    def score(self, study: Study, request: LabRequest) -> Scores:
+        """Have every judge of the study hear the clips of a rendered request, and measure their distance.
+
+        Scores that the study has are not computed again.
+        """
+        store, runs = plan(study, request)
+        judges, notes = self._judges_of(study)
+        asked = list(readings(study.spec.prompts, judges))
+        texts = {name: tuple(each.text for each in asked if each.judge == name) for name in judges}
+        if DISTANCE not in self._distances:
+            self._distances[DISTANCE] = load_distance(DISTANCE)
+        distance = self._distances[DISTANCE]
+        Worker(judges=judges, distances=self._distances).make(
+            Unit(
+                store=store,
+                model=ModelReference(study.spec.model, self._device, store.dtype),
+                batches=(),
+                runs=tuple(runs),
+                judges={name: judge.identity for name, judge in judges.items()},
+                texts=texts,
+                distances={DISTANCE: distance.identity},
+                reference=runs[0],
+            )
+        )
+        found = [record.scores if record else {} for record in store.records(runs)]
+        keys = [score_key(each.judge, judges[each.judge].identity, each.text) for each in asked]
+        scores = tuple(
+            Score(each, found[0].get(key), found[1].get(key)) for each, key in zip(asked, keys, strict=True)
+        )
+        apart = float(measured(store, runs, runs[0], [distance])[1, 0])
+        return Scores(scores, None if math.isnan(apart) else apart, tuple(notes))
+
+    def _judges_of(self, study: Study) -> tuple[dict[str, Scorer], list[str]]:
+        """Return the study's judges, loaded, and a sentence for each that cannot be."""
+        notes = []
+        for name in judges_of(study):
+            if name not in self._judges:
+                try:
+                    self._judges[name] = load_scorer(name, device=self._device)
+                except UserError as error:
+                    notes.append(f"There are no scores by {name}: {error}")
+        return {name: self._judges[name] for name in judges_of(study) if name in self._judges}, notes
+
+
+def plan(study: Study, request: LabRequest) -> tuple[RunStore, list[Run]]:
+    """Return the store of a request's runs, and its unedited and edited run; raise UserError as `edits_of` does."""
+    settings = request.settings(study.spec.settings)
+    longest = 2 * study.spec.settings.duration
+    if settings.duration > longest:
+        raise UserError(
+            f"The duration must be at most {longest:g} s, twice that of the study's clips; got {settings.duration:g}."
+        )
+    clip = Clip(request.prompt, request.seed, request.lyrics)
+    store = RunStore(study.path, study.model["weights_hash"], study.model["dtype"], settings)
+    return store, [Run(clip), Run(clip, edits_of(study, request))]

@@ -1,0 +1,193 @@
+"""What the dashboard computes in the background: jobs of the lab, in a queue that one thread with one model works off.
+
+Renderings come first, then the scores of clips that can be heard already. torch is imported by the thread, when the
+first job runs.
+"""
+
+import logging
+import secrets
+import threading
+from collections import OrderedDict, deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from analyses.lab.request import LabRequest
+from cache.errors import UserError
+from workbench.studies.study import Study
+from workbench.system_errors import refusal
+
+if TYPE_CHECKING:
+    from analyses.lab.lab import Rendered, Report
+    from analyses.lab.scores import Scores
+
+MOST_WAITING = 32
+MOST_KEPT = 256
+"""Finished jobs that are remembered; their clips stay in the study."""
+NO_MEMORY = (
+    "There is not enough memory for this clip. Make it shorter or with fewer edits, or run the dashboard on a machine "
+    "with more memory."
+)
+FAULT = "This is a bug in the workbench. The traceback is in the terminal that runs the dashboard."
+
+State = Literal["waiting", "rendering", "scoring", "done", "failed", "cancelled"]
+_log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Renders(Protocol):
+    """What renders requests and has them scored: `analyses.lab.lab.Lab`."""
+
+    def render(self, study: Study, request: LabRequest, report: "Report") -> "Rendered": ...
+    def score(self, study: Study, request: LabRequest) -> "Scores": ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request and what has become of it.
+
+    The clips can be heard as soon as there is `rendered`, while they are scored. `error` is a sentence if it failed.
+    `progress` is the part of the rendering that is done, from 0 to 1, and `message` says what is being done.
+    """
+
+    id: str
+    study: Study
+    request: LabRequest
+    state: State = "waiting"
+    message: str = "Waiting"
+    progress: float = 0.0
+    rendered: "Rendered | None" = None
+    scores: "Scores | None" = None
+    error: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will become of it."""
+        return self.state in ("done", "failed", "cancelled")
+
+
+class _Cancelled(Exception):
+    """Ends the rendering of a cancelled job before its next denoising step."""
+
+
+class Jobs:
+    """The queue of one server, whatever pages are open."""
+
+    def __init__(self, device: str = "cpu", lab: Renders | None = None) -> None:
+        self._device, self._lab = device, lab
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._to_render: deque[str] = deque()
+        self._to_score: deque[str] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, study: Study, request: LabRequest) -> Job:
+        """Queue a request; raise UserError if too many wait."""
+        with self._changed:
+            if len(self._to_render) >= MOST_WAITING:
+                raise UserError(f"{MOST_WAITING} clips are waiting already. Wait until some are done.")
+            job = Job(secrets.token_hex(8), study, request)
+            self._jobs[job.id] = job
+            self._forget()
+            self._to_render.append(job.id)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="lab", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+            return job
+
+    def get(self, id: str) -> Job | None:
+        """Return a job as it is now; None for an unknown or forgotten one."""
+        with self._changed:
+            return self._jobs.get(id)
+
+    def ahead(self, id: str) -> int:
+        """Return how many jobs are rendered before a waiting one."""
+        with self._changed:
+            if id not in self._to_render:
+                return 0
+            busy = any(job.state == "rendering" for job in self._jobs.values())
+            return self._to_render.index(id) + busy
+
+    def cancel(self, id: str) -> None:
+        """Cancel a job: a waiting one is not begun, one that is rendered ends before its next denoising step."""
+        with self._changed:
+            job = self._jobs.get(id)
+            if job is None or job.is_over:
+                return
+            for queue in (self._to_render, self._to_score):
+                if id in queue:
+                    queue.remove(id)
+            self._set(id, state="cancelled", message="Cancelled")
+
+    def wait(self, id: str, timeout: float | None = None) -> Job | None:
+        """Return a job when it is over, or as it is after a time in seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: id not in self._jobs or self._jobs[id].is_over, timeout)
+            return self._jobs.get(id)
+
+    def _forget(self) -> None:
+        over = [id for id, job in self._jobs.items() if job.is_over]
+        for id in over[: max(0, len(over) - MOST_KEPT)]:
+            del self._jobs[id]
+
+    def _set(self, id: str, **changes: Any) -> Job:
+        """Change a job; the lock must be held."""
+        self._jobs[id] = job = replace(self._jobs[id], **changes)
+        self._changed.notify_all()
+        return job
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._to_render or self._to_score)
+                renders = bool(self._to_render)
+                id = (self._to_render if renders else self._to_score).popleft()
+                job = self._set(id, state="rendering", message="Preparing") if renders else self._jobs[id]
+            try:
+                changes = (
+                    self._render(job) if renders else {"scores": self._labs.score(job.study, job.request)}
+                )
+                state: State = "scoring" if renders else "done"
+                message = "Scoring" if renders else "Done"
+            except _Cancelled:
+                continue
+            except Exception as error:  # noqa: BLE001 - the thread must live on, and the page says what happened
+                changes, state, message = {"error": _sentence(error)}, "failed", "Failed"
+            with self._changed:
+                if self._jobs[id].state == "cancelled":
+                    continue
+                self._set(id, state=state, message=message, **changes)
+                if state == "scoring":
+                    self._to_score.append(id)
+
+    @property
+    def _labs(self) -> Renders:
+        if self._lab is None:
+            from analyses.lab.lab import Lab  # imports torch
+
+            self._lab = Lab(self._device)
+        return self._lab
+
+    def _render(self, job: Job) -> dict[str, Any]:
+        def report(message: str, progress: float) -> None:
+            with self._changed:
+                if self._jobs[job.id].state == "cancelled":
+                    raise _Cancelled
+                self._set(job.id, message=message, progress=progress)
+
+        return {"rendered": self._labs.render(job.study, job.request, report), "progress": 1.0}
+
+
+def _sentence(error: Exception) -> str:
+    """Return what a page says about an error; what no user can mend is logged as well."""
+    if isinstance(error, UserError):
+        return str(error)
+    if (
+        isinstance(error, MemoryError) or "memory" in str(error).lower()
+    ):  # torch raises RuntimeError on the CPU
+        _log.error("Not enough memory for a clip of the lab: %s", error)
+        return NO_MEMORY
+    if isinstance(error, OSError) and (sentence := refusal(error)):
+        return sentence
+    _log.error("A job of the lab failed.", exc_info=error)
+    return FAULT

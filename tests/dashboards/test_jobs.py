@@ -1,0 +1,156 @@
+"""Jobs in the background: their order and places, cancelling, errors, and a renderer that never stops the queue."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from analyses.lab.folder import lab_study
+from analyses.lab.lab import Lab, Rendered, Report
+from analyses.lab.request import LabRequest, request_of
+from analyses.lab.scores import Scores
+from cache.errors import UserError
+from dashboards.jobs import FAULT, MOST_WAITING, NO_MEMORY, Jobs
+from workbench.models.ace_step import AceStep15
+from workbench.studies.study import Study
+
+SECONDS = 60.0
+
+
+class Waits:
+    """Renders nothing, step by step as it is allowed to, and keeps a record of what it was asked for."""
+
+    def __init__(self) -> None:
+        self.steps, self.begun = threading.Semaphore(0), threading.Semaphore(0)
+        self.asked: list[str] = []
+
+    def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
+        del study
+        self.asked.append(request.prompt)
+        for step in range(4):
+            report(f"step {step}", step / 4)
+            self.begun.release()
+            assert self.steps.acquire(timeout=SECONDS)
+        return Rendered("a.flac", f"{request.prompt}.flac", 4.0)
+
+    def score(self, study: Study, request: LabRequest) -> Scores:
+        del study
+        self.asked.append(f"score {request.prompt}")
+        return Scores((), 1.0)
+
+
+class Fails(Waits):
+    """Fails as its prompt says."""
+
+    def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
+        del study, report
+        errors = {
+            "user": UserError("Give another pack."),
+            "memory": RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            "cuda": torch.OutOfMemoryError("CUDA out of memory"),
+            "bug": ZeroDivisionError("x"),
+            "folder": FileNotFoundError("gone"),
+        }
+        if request.prompt in errors:
+            raise errors[request.prompt]
+        return Rendered("a.flac", "b.flac", 4.0)
+
+
+def ask(prompt: str) -> LabRequest:
+    return LabRequest(prompt=prompt)
+
+
+def test_two_users_queue_and_see_their_place(study: Study) -> None:
+    lab = Waits()
+    jobs = Jobs(lab=lab)
+    one, two, three = (jobs.submit(study, ask(name)) for name in ("one", "two", "three"))
+    assert lab.begun.acquire(timeout=SECONDS)
+    assert [jobs.ahead(job.id) for job in (one, two, three)] == [0, 1, 2]
+    now = jobs.get(one.id)
+    assert now is not None and (now.state, now.message, now.progress) == ("rendering", "step 0", 0.0)
+    jobs.cancel(two.id)
+    assert jobs.ahead(three.id) == 1
+    for _ in range(8):
+        lab.steps.release()
+    done = [jobs.wait(job.id, SECONDS) for job in (one, two, three)]
+    assert [job.state for job in done if job] == ["done", "cancelled", "done"]
+    assert lab.asked == ["one", "three", "score one", "score three"], "sounds come before scores"
+    assert done[2] is not None and done[2].rendered == Rendered("a.flac", "three.flac", 4.0)
+    assert jobs.get("nonsense") is None
+
+
+def test_a_cancelled_rendering_ends_before_its_next_step(study: Study) -> None:
+    lab = Waits()
+    jobs = Jobs(lab=lab)
+    first = jobs.submit(study, ask("first"))
+    assert lab.begun.acquire(timeout=SECONDS)
+    jobs.cancel(first.id)
+    lab.steps.release()
+    after = jobs.submit(study, ask("after"))
+    for _ in range(4):
+        lab.steps.release()
+    finished = jobs.wait(after.id, SECONDS)
+    assert finished is not None and finished.state == "done"
+    assert lab.asked == ["first", "after", "score after"]
+    assert (
+        lab.begun.acquire(blocking=False)
+        and [lab.begun.acquire(blocking=False) for _ in range(4)].count(True) == 3
+    ), "one step of the first, four of the other"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [("user", "Give another pack."), ("memory", NO_MEMORY), ("cuda", NO_MEMORY), ("bug", FAULT), ("folder", FAULT)],
+)  # fmt: skip
+def test_an_error_is_a_sentence_and_the_next_job_works(study: Study, prompt: str, said: str) -> None:
+    jobs = Jobs(lab=Fails())
+    failed = jobs.wait(jobs.submit(study, ask(prompt)).id, SECONDS)
+    assert failed is not None and (failed.state, failed.error) == ("failed", said)
+    good = jobs.wait(jobs.submit(study, ask("good")).id, SECONDS)
+    assert good is not None and good.state == "done"
+
+
+def test_the_queue_is_bounded(study: Study) -> None:
+    lab = Waits()
+    jobs = Jobs(lab=lab)
+    queued = [jobs.submit(study, ask("first"))]
+    assert lab.begun.acquire(timeout=SECONDS)
+    queued += [jobs.submit(study, ask("x")) for _ in range(MOST_WAITING)]
+    with pytest.raises(UserError, match="32 clips are waiting already"):
+        jobs.submit(study, ask("x"))
+    for job in queued:
+        jobs.cancel(job.id)
+    lab.steps.release()
+
+
+class Stops(Lab):
+    """A real lab that is stopped at its third step, as if somebody had pressed Cancel then."""
+
+    jobs: Jobs
+    seen: list[str]
+
+    def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
+        def watched(message: str, progress: float) -> None:
+            self.seen.append(message)
+            if message.startswith("Denoising, step 3"):
+                self.jobs.cancel(next(iter(self.jobs._jobs)))
+            report(message, progress)
+
+        return super().render(study, request, watched)
+
+
+def test_a_cancelled_organism_leaves_no_file(organism_shared: AceStep15, tmp_path: Path) -> None:
+    study = lab_study(organism_shared, tmp_path / "lab", settings={"duration": 1.0})
+    lab = Stops(model=organism_shared)
+    lab.seen = []
+    lab.jobs = jobs = Jobs(lab=lab)
+    before = sorted(study.path.rglob("*"))
+    request = request_of({"prompt": "a slow song", "edits": [{"kind": "ablate", "sites": ["tf3.mlp"]}]})
+    jobs.submit(study, request)
+    wrong = {"kind": "ablate", "sites": ["tf99.mlp"]}
+    failed = jobs.wait(jobs.submit(study, request_of({"prompt": "x", "edits": [wrong]})).id, SECONDS)
+    assert lab.seen[-1].startswith("Denoising, step 3 of")
+    assert sorted(study.path.rglob("*")) == before
+    assert {file.name for file in study.path.iterdir()} == {"study.json", "clips.parquet", "locks"}
+    assert failed is not None and failed.error == "Block tf99 does not exist; this model has tf0 to tf7."
