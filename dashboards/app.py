@@ -2,13 +2,19 @@
 
 import html
 import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dash
 from dash.exceptions import DependencyException
+from flask_compress import Compress
 from rich.console import Console
 from rich.text import Text
 
+from cache.errors import UserError
 from dashboards import shell
 from dashboards.address import LOCAL, Address
 from dashboards.callback_requests import add_check
@@ -19,10 +25,50 @@ from dashboards.guard import add_guard
 from dashboards.links import mount
 from dashboards.media import add_media_routes
 from dashboards.pictures import warm_up
+from dashboards.results import problems
 from dashboards.server import make_server, open_socket
+from dashboards.versions import own_version
 from workbench.studies.study import Study
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 ASSETS = Path(__file__).parent / "assets"
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}</head>
+<body>{%app_entry%}{%config%}{%scripts%}{%renderer%}</body>
+</html>"""
+
+
+class Dashboard:
+    """The WSGI application of a study's dashboard; `app` is its Dash app.
+
+    The app is made anew when the study's own files change, as when the study is extended; open pages continue with it.
+    """
+
+    def __init__(self, context: Context, address: Address) -> None:
+        self._address = address
+        self._context = context
+        self._lock = threading.Lock()
+        self._version = own_version(context.study.path)
+        self.app = make_app(context, address)
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer a request."""
+        with self._lock:
+            self._follow()
+        return self.app.server(environ, start_response)
+
+    def _follow(self) -> None:
+        """Open the study again if its own files have changed; while they are half-written, it stays as it was."""
+        path = self._context.study.path
+        version = own_version(path)
+        if version != self._version:
+            with suppress(UserError):
+                self._context = replace(self._context, study=Study.open(path))
+                self.app = make_app(self._context, self._address)
+                self._version = version
 
 
 def create_app(
@@ -38,13 +84,28 @@ def create_app(
         UserError: the folder is not a study, `compare` or `published` cannot be read, or the address has an invalid
             host name or prefix.
     """
-    address.check()
-    study = Study.open(study_path)
-    context = Context(study, compare, published)
+    return make_app(open_context(study_path, compare=compare, published=published), address)
+
+
+def open_context(study_path: Path, *, compare: Path | None = None, published: Path | None = None) -> Context:
+    """Open what the pages of a dashboard share.
+
+    Raises:
+        UserError: the folder is not a study, or `compare` or `published` cannot be read.
+    """
+    context = Context(Study.open(study_path), compare, published)
     context.check()
+    return context
+
+
+def make_app(context: Context, address: Address) -> dash.Dash:
+    """Make the Dash app of a context; raise UserError if the address has an invalid host name or prefix."""
+    address.check()
+    study = context.study
     app = dash.Dash(
         "workbench",
         assets_folder=str(ASSETS),
+        index_string=PAGE,
         title=html.escape(f"{study.path.resolve().name} · workbench"),  # Dash does not escape it
         update_title=None,
         serve_locally=True,
@@ -54,6 +115,7 @@ def create_app(
         on_error=report_failure,
     )
     mount(app.server, address.url_prefix)
+    Compress(app.server)
     app.layout = lambda: shell.shell(context)
     shell.register(app, context)
     export.register(app, context)
@@ -82,12 +144,20 @@ def serve(
     Raises:
         UserError: the study or the address cannot be used.
     """
-    app = create_app(study_path, address, compare=compare, published=published)
+    context = open_context(study_path, compare=compare, published=published)
+    dashboard = Dashboard(context, address)
     with open_socket(address.host, address.port) as listening:
         for sentence in welcome(study_path, address, listening.getsockname()[1]):
             Console(stderr=True).print(Text(sentence), soft_wrap=True)
-        threading.Thread(target=warm_up, daemon=True).start()
-        make_server(app.server, listening, address).run()  # until Ctrl-C
+        threading.Thread(target=_warm_up, args=(context.study,), daemon=True).start()
+        make_server(dashboard, listening, address).run()  # until Ctrl-C
+
+
+def _warm_up(study: Study) -> None:
+    """Read the results and draw a picture, so that the first visitor does not wait for it."""
+    warm_up()
+    with suppress(UserError):
+        problems(study)
 
 
 def welcome(study_path: Path, address: Address, port: int) -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from workbench.documents import parse_document
 
 PATH = "/_dash-update-component"
+ALL = '["ALL"]'  # in the name of an output that stands for all components that match a pattern
 MULTIPLE = ".."  # prefix of the name of multiple outputs, which are joined by three dots
 
 
@@ -121,7 +122,7 @@ def fault_of(content: bytes, callbacks: dict[str, Any]) -> str | None:
         return "its content has an incomplete character"
     except ValueError:
         return "its content is not a JSON object"
-    if body.output not in callbacks:
+    if "callback" not in callbacks.get(body.output, {}):  # those of scripts have none
         return "it asks for an unknown output"
     callback = callbacks[body.output]
     for name, given in (("inputs", body.inputs), ("state", body.state)):
@@ -132,7 +133,7 @@ def fault_of(content: bytes, callbacks: dict[str, Any]) -> str | None:
     is_whole = (
         isinstance(body.outputs, list) and len(body.outputs) == len(parts)
         if parts
-        else (isinstance(body.outputs, _Property))
+        else isinstance(body.outputs, list if ALL in body.output else _Property)
     )
     return None if is_whole else "its 'outputs' do not match the output"
 

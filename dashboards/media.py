@@ -11,6 +11,7 @@ from dashboards.links import address
 from dashboards.pictures import activation_png, activation_svg, spectrogram_png
 from dashboards.results import has_result, load_result
 from dashboards.traces import activation_trace
+from dashboards.versions import shown_version
 from workbench.studies.study import Study
 
 
@@ -78,9 +79,9 @@ def add_media_routes(server: Flask, study: Study) -> None:
         ):
             abort(404)
 
-    def alive() -> tuple[str, int]:
-        """Answer open pages that check whether the server is still running."""
-        return "", 204
+    def alive() -> tuple[str, int, dict[str, str]]:
+        """Answer open pages that check whether the server is still running, and whether the study has changed."""
+        return "", 204, {"Study-Version": shown_version(study.path)}
 
     endpoints = ("audio", "spectrogram", "activation")
     server.add_url_rule("/_alive", view_func=alive)

@@ -4,14 +4,17 @@ import logging
 import select
 import socket
 import time
+from typing import TYPE_CHECKING
 
-from flask import Flask
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer
 
 from cache.errors import UserError
 from dashboards.address import Address
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 THREADS = 8
 # Python's select() on Windows takes 512 sockets, and a process may often open no more than 1024 files.
@@ -60,8 +63,8 @@ class Server(TcpWSGIServer):
                 channel.will_close = True
 
 
-def make_server(application: Flask, listening: socket.socket, address: Address) -> Server:
-    """A server for an application on a listening socket; `run()` serves until Ctrl-C.
+def make_server(application: "WSGIApplication", listening: socket.socket, address: Address) -> Server:
+    """A server for a WSGI application on a listening socket; `run()` serves until Ctrl-C.
 
     Requests may come with or without the address's prefix: some proxies strip it.
     """

@@ -2,7 +2,7 @@
 
 import dash
 import dash_mantine_components as dmc
-from dash import Input, Output, State, dcc, html
+from dash import ALL, ClientsideFunction, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 from dashboards.components.notices import failed_page, remarks
@@ -11,65 +11,95 @@ from dashboards.drawing.screen import FONT
 from dashboards.links import address, page_path, read_query
 from dashboards.pages import PAGES
 from dashboards.pages.page import Page, Query
-from dashboards.results import Identity, outdated, problems
+from dashboards.results import outdated, problems
 from dashboards.truth import has_truth
-from workbench.files import file_version
+from dashboards.versions import shown_version
 from workbench.studies.study import Study
 
 MAX_NAMED = 8
-CHANGED = (
-    "The study's own files (study.json, clips.parquet) have changed since this dashboard was started: restart the "
-    "dashboard."
-)
+WIDE = "md"
+"""The width from which the navigation stands beside the page; below, a button opens it."""
 TRUTH_HELP = "Known blocks of this model were built to read each concept. Switch on to mark them; analyses ignore this."
 
 
 def shell(context: Context) -> Component:
     """The frame around the pages of a study."""
     study = context.study
+    name = study.path.resolve().name
+    burger = dmc.Burger(id="burger", opened=False, size="sm", **{"aria-label": "navigation"})
+    header = dmc.AppShellHeader(
+        dmc.Group(
+            [burger, dmc.Text(name, fw=600, size="sm", truncate=True)], h="100%", px="md", wrap="nowrap"
+        ),
+        hiddenFrom=WIDE,
+    )
     navbar = dmc.AppShellNavbar(
         [
             dmc.Stack(
                 [
                     dmc.Text("Audio diffusion workbench", fw=700, size="sm"),
-                    dmc.Text(study.path.resolve().name, size="xs", c="dimmed", truncate=True),
+                    dmc.Text(name, size="xs", c="dimmed", truncate=True),
                 ],
                 gap=0,
                 className="brand",
             ),
-            dmc.Stack(
-                [
-                    dmc.NavLink(label=page.name, href=address(page.path), active="exact", className="nav")
-                    for page in PAGES
-                    if page.is_linked(context)
-                ],
-                gap=2,
-            ),
+            dmc.Stack([_link(page, context) for page in PAGES], gap=2),
             dmc.Stack(
                 [_truth_switch(study), dmc.ColorSchemeToggle("Light / dark", **_TOGGLE)], className="foot"
             ),
         ],
         p="sm",
     )
+    content = html.Div(
+        [html.Div(id="remarks"), html.Div(id="page", className="page")],
+        id="content",
+        tabIndex=-1,
+        **{"data-version": shown_version(study.path)},
+    )
     frame = dmc.AppShell(
-        [navbar, dmc.AppShellMain([html.Div(id="remarks"), html.Div(id="page", className="page")])],
-        navbar={"width": 230, "breakpoint": 0},
-        padding="lg",
+        [header, navbar, dmc.AppShellMain(content)],
+        id="frame",
+        header={"height": {"base": 48, WIDE: 0}},
+        navbar=_NAVBAR,
+        padding={"base": "sm", WIDE: "lg"},
     )
     return dmc.MantineProvider(
-        [dcc.Location(id="url", refresh=False), dmc.NotificationContainer(id="notices"), frame],
+        [
+            html.A("Skip to the content", href="#content", className="skip"),
+            dcc.Location(id="url", refresh=False),
+            dcc.Store(id="study-name", data=name),
+            dmc.NotificationContainer(id="notices"),
+            frame,
+        ],
         theme={"primaryColor": "blue", "fontFamily": FONT, "headings": {"fontFamily": FONT}},
         defaultColorScheme="light",
     )
 
 
+_NAVBAR = {"width": 230, "breakpoint": WIDE, "collapsed": {"mobile": True}}
 _TOGGLE = {
     "lightIcon": html.Span("☀"),
     "darkIcon": html.Span("☾"),
     "variant": "default",
     "size": "sm",
     "id": "color-scheme",
+    "aria-label": "light or dark colours",
 }
+
+
+def _link(page: Page, context: Context) -> Component:
+    """A link of the navigation, hidden while its page has nothing to show; the page's script adds its selection."""
+    return dmc.NavLink(
+        id={"type": "nav", "page": page.path},
+        label=page.name,
+        href=address(page.path),
+        className="nav",
+        style=_shown(page, context),
+    )
+
+
+def _shown(page: Page, context: Context) -> dict[str, str]:
+    return {} if page.is_linked(context) else {"display": "none"}
 
 
 def _truth_switch(study: Study) -> Component:
@@ -89,9 +119,13 @@ def _truth_switch(study: Study) -> Component:
 
 
 def register(app: dash.Dash, context: Context) -> None:
-    """Show the page at the current URL, below alerts about anything that cannot be shown."""
+    """Show the page at the current URL, below alerts about anything that cannot be shown.
+
+    Open pages set the URL's `search` anew when a file of the study has changed (`connection.js`), so that every
+    callback that follows the URL also follows the study.
+    """
     study = context.study
-    opened = _versions(study)
+    links = {"type": "nav", "page": ALL}
 
     @app.callback(
         Output("page", "children"),
@@ -108,9 +142,8 @@ def register(app: dash.Dash, context: Context) -> None:
         asked = unknown_parts(page.choices(context, query), query)
         if page_path(path) != page.path:
             asked = [f"There is no page '{page_path(path)}', so the {page.name.lower()} is shown."]
-        changed = [] if _versions(study) == opened else [CHANGED]
         return [
-            remarks([*changed, *problems(study)], "Parts of this study cannot be shown", "red"),
+            remarks(problems(study), "Parts of this study cannot be shown", "red"),
             remarks(
                 outdated(Study.open(study.path)),
                 "Parts of this study are incomplete or out of date",
@@ -119,6 +152,31 @@ def register(app: dash.Dash, context: Context) -> None:
             remarks(asked, "The URL asks for something that does not exist", "yellow"),
         ]
 
+    @app.callback(Output(links, "style"), Input("url", "search"), prevent_initial_call=True)
+    def show_links(search: str | None) -> list[dict[str, str]]:
+        del search  # only says that something may have changed
+        return [_shown(page, context) for page in PAGES]
+
+    app.clientside_callback(
+        ClientsideFunction("shell", "follow"),
+        Output(links, "href"),
+        Output(links, "active"),
+        Output("burger", "opened"),
+        Input("url", "pathname"),
+        Input("url", "search"),
+        State(links, "id"),
+        State(links, "label"),
+        State("study-name", "data"),
+        State("truth", "persistence"),
+    )
+    app.clientside_callback(
+        ClientsideFunction("shell", "collapse"),
+        Output("frame", "navbar"),
+        Input("burger", "opened"),
+        State("frame", "navbar"),
+        prevent_initial_call=True,
+    )
+
     for page in PAGES:
         page.register(app, context)
 
@@ -126,15 +184,6 @@ def register(app: dash.Dash, context: Context) -> None:
 def _page(path: str | None) -> Page:
     """The page at a path; the first page if there is none."""
     return next((page for page in PAGES if page.path == page_path(path)), PAGES[0])
-
-
-def _versions(study: Study) -> list[Identity]:
-    """Versions of the study's own files; results are reloaded when they change, these files are not."""
-    return [
-        file_version(study.path / name)
-        for name in ("study.json", "clips.parquet")
-        if (study.path / name).exists()
-    ]
 
 
 def unknown_parts(choices: dict[str, list[str]], query: Query) -> list[str]:

@@ -1,4 +1,4 @@
-// Show a banner while the server is not responding.
+// Ask the server again and again: show a banner while it does not respond, and follow changes of the study.
 (function () {
   "use strict";
 
@@ -9,13 +9,15 @@
     "date. Restart it with “workbench dashboard”; this message disappears once it responds.";
   let banner = null;
 
-  async function answers() {
+  // The version of what the pages show; null if the server does not respond.
+  async function ask() {
     const prefix = JSON.parse(document.getElementById("_dash-config").textContent).requests_pathname_prefix;
     try {
       const options = { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) };
-      return (await fetch(prefix + "_alive", options)).status === 204;
+      const answer = await fetch(prefix + "_alive", options);
+      return answer.status === 204 ? answer.headers.get("Study-Version") : null;
     } catch {
-      return false;
+      return null;
     }
   }
 
@@ -32,9 +34,23 @@
     }
   }
 
+  // Whatever follows the URL is computed anew. A page that waits for its first result is laid out anew; others keep
+  // their players, which may be playing.
+  function follow() {
+    const isWaiting = document.querySelector("#page .empty");
+    const { pathname, search } = window.location;
+    window.dash_clientside.set_props("url", isWaiting ? { pathname, search } : { search });
+  }
+
   async function watch() {
     if (!document.hidden) {
-      show(!(await answers()));
+      const now = await ask();
+      const content = document.getElementById("content");
+      show(now === null);
+      if (now !== null && content && content.dataset.version !== now) {
+        content.dataset.version = now;
+        follow();
+      }
     }
     setTimeout(watch, EVERY_MS);
   }

@@ -8,13 +8,15 @@ from dash.development.base_component import Component
 def page_header(title: str, sentence: str) -> Component:
     """A page's title and a description of what it shows."""
     return dmc.Stack(
-        [dmc.Title(title, order=2), dmc.Text(sentence, c="dimmed", size="sm", maw=980)], gap=4, mb="md"
+        [dmc.Title(title, order=1, size="h2"), dmc.Text(sentence, c="dimmed", size="sm", maw=980)],
+        gap=4,
+        mb="md",
     )
 
 
 def panel(title: str, *children: object, help: str = "", actions: list[Component] | None = None) -> Component:
     """A card with a title, help on hover, and actions on the right."""
-    heading = [dmc.Title(title, order=4)]
+    heading = [dmc.Title(title, order=2, size="h4")]
     if help:
         mark = html.Span("?", className="help", tabIndex=0, **{"aria-label": help})
         heading.append(dmc.Tooltip(mark, label=help, multiline=True, w=320, withArrow=True))

@@ -215,7 +215,10 @@ def _top_clips(study: Study, spec: FeatureSpec, examples: pd.DataFrame) -> Compo
     shown = examples[examples["clip"].isin(clips.index)].head(SHOWN_CLIPS)
     cards = [_clip(study, spec, clips.loc[int(example["clip"])], example) for _, example in shown.iterrows()]
     return html.Div(
-        [dmc.Title("Top-activating clips", order=5, mt="md", mb="xs"), dmc.SimpleGrid(cards, cols=2)]
+        [
+            dmc.Title("Top-activating clips", order=3, size="h5", mt="md", mb="xs"),
+            dmc.SimpleGrid(cards, cols=2),
+        ]
     )
 
 

@@ -132,7 +132,7 @@ def _result_card(study: Study, kind: str) -> Component:
     if not present and any(name.partition("-")[0] == kind for name in study.result_names()):
         state = "damaged"
     badge = dmc.Badge(state, color=BADGES[state], variant="light", tt="none")
-    heading = dmc.Group([dmc.Title(title, order=4), badge], justify="space-between")
+    heading = dmc.Group([dmc.Title(title, order=2, size="h4"), badge], justify="space-between")
     named = {"sae": "Sites", "patching": "Questions", "steering": "Results"}
     detail = f"{sentence}. {named[kind]}: {', '.join(results)}." if results else f"{sentence}."
     action = dmc.Anchor(f"Open {title.lower()}", href=address(path), size="sm", fw=500)

@@ -13,12 +13,13 @@ import dash
 import pytest
 import xarray as xr
 from dash import no_update
+from werkzeug.test import Client
 
 from analyses.steering.study_packs import save_pack
 from cache.errors import UserError
 from dashboards import shell
 from dashboards.address import Address
-from dashboards.app import create_app
+from dashboards.app import Dashboard, create_app, open_context
 from dashboards.components import notices
 from dashboards.export import export_figure
 from dashboards.figures import FIGURES, make_spec
@@ -38,6 +39,7 @@ from dashboards.pages import (
 )
 from dashboards.pages.page import Page
 from dashboards.results import load_result, patching_names, problems, sae_names, steering_names
+from dashboards.versions import shown_version
 from tests.dashboards.synthetic_steering import slider, vector
 from tests.dashboards.test_pages import callback
 from workbench.studies.study import Study
@@ -388,13 +390,41 @@ def test_a_threshold_that_is_none_falls_back(threshold: str) -> None:
     assert imported._threshold({"threshold": threshold}) == imported.THRESHOLD
 
 
-def test_a_study_that_was_changed_says_so(damaged: Study) -> None:
-    show = callback(create_app(damaged.path), shell, "show_remarks")
-    assert show("/", "") == [None, None, None]
-    file = damaged.path / "clips.parquet"
-    shutil.copy(file, file.with_suffix(".new"))
-    file.with_suffix(".new").replace(file)
-    assert "restart the dashboard" in str(show("/", ""))
+def test_a_dashboard_opens_a_changed_study_again(damaged: Study) -> None:
+    """A half-written study is not shown; the last whole one is."""
+    dashboard = Dashboard(open_context(damaged.path), Address())
+    client = Client(dashboard)
+    version = client.get("/_alive").headers["Study-Version"]
+    first = dashboard.app
+    assert client.get("/_alive").headers["Study-Version"] == version
+    assert dashboard.app is first
+    before = (damaged.path / "study.json").read_text()
+    (damaged.path / "study.json").write_text(before[:100])
+    assert client.get("/_alive").headers["Study-Version"] != version
+    assert dashboard.app is first
+    (damaged.path / "study.json").write_text(before.replace('"synthetic"', '"another"'))
+    assert client.get("/_alive").status_code == 204
+    assert dashboard.app is not first
+    assert "another" in page_text(dashboard.app, "/")
+
+
+@pytest.mark.parametrize("name", ["results/probes.nc", "packs/tempo.safetensors"])
+def test_open_pages_notice_new_and_removed_files(damaged: Study, name: str) -> None:
+    before = shown_version(damaged.path)
+    (damaged.path / name).rename(damaged.path / f"{name}.moved")
+    between = shown_version(damaged.path)
+    (damaged.path / f"{name}.moved").unlink()
+    assert len({before, between, shown_version(damaged.path)}) == 3
+
+
+def test_a_page_with_its_first_result_is_linked(damaged: Study) -> None:
+    app = create_app(damaged.path)
+    shown = callback(app, shell, "show_links")
+    place = [page.path for page in PAGES].index("/imported")
+    assert shown("")[place] == {"display": "none"}
+    (damaged.path / "imported").mkdir()
+    (damaged.path / "imported" / "piano.safetensors").write_bytes(b"nonsense")
+    assert shown("")[place] == {}
 
 
 class Sent(list[dict[str, Any]]):

@@ -1,6 +1,8 @@
 """The HTTP server: many clients are answered, idle and slow ones closed, a prefix is taken off."""
 
+import gzip
 import http.client
+import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -112,3 +114,13 @@ def test_a_page_is_found_with_the_prefix_and_without_it(study: Study) -> None:
             assert b"/user/m%40x/proxy/8050/assets/" in urlopen(url + path).read()
         for path in ("/audio/clips/00000.flac", "/user/m%40x/proxy/8050/audio/clips/00000.flac"):
             assert urlopen(url + path).read(4) == b"fLaC"
+
+
+def test_text_is_compressed_and_sound_is_not(app: dash.Dash) -> None:
+    client, headers = app.server.test_client(), {"Accept-Encoding": "gzip"}
+    page = client.get("/_dash-layout", headers=headers)
+    assert page.headers["Content-Encoding"] == "gzip"
+    assert json.loads(gzip.decompress(page.data)) == client.get("/_dash-layout").json
+    sound = client.get("/audio/clips/00000.flac", headers={**headers, "Range": "bytes=0-3"})
+    assert (sound.status_code, sound.data) == (206, b"fLaC")
+    assert "Content-Encoding" not in sound.headers

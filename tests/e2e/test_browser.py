@@ -113,7 +113,7 @@ def test_pages_are_reached_from_the_first(page: Page, address: str) -> None:
         ("Steering", "ladder"),
     ):
         page.get_by_role("link", name=name, exact=True).click()
-        expect(page.get_by_role("heading", name=name, level=2)).to_be_visible()
+        expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
         expect(page.locator(f"#{graph}-graph .main-svg").first).to_be_visible()
 
 

@@ -96,7 +96,7 @@ def test_everything_is_found_below_a_prefix(page: Page, study: Study, strips: bo
             page.get_by_role("menuitem", name="SVG").click()
         assert download.value.suggested_filename == "patching-blocks.zip"
         page.reload()
-        expect(page.get_by_role("heading", name="Patching", level=2)).to_be_visible()
+        expect(page.get_by_role("heading", name="Patching", level=1)).to_be_visible()
     assert outside == []
     assert faults == []
 

@@ -1,0 +1,34 @@
+"""Versions of a study's files, by which the dashboard and its open pages notice changes."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from dashboards.results import Identity
+from workbench.files import file_version
+
+OWN_FILES = ("study.json", "clips.parquet")
+FOLDERS = ("results", "packs", "sliders", "imported")
+"""The folders whose files the pages show; what they hold changes while the dashboard runs."""
+
+
+def own_version(study: Path) -> tuple[Identity | None, ...]:
+    """Versions of the study's own files, which `Study.open` reads once; None for one that is missing."""
+    return tuple(_version(study / name) for name in OWN_FILES)
+
+
+def shown_version(study: Path) -> str:
+    """A text that changes whenever a file that the pages show is added, replaced or removed."""
+    files = [file for folder in FOLDERS for file in _files(study / folder)]
+    described = repr([own_version(study), [(str(file), _version(file)) for file in files]])
+    return sha256(described.encode()).hexdigest()[:16]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+
+
+def _version(file: Path) -> Identity | None:
+    try:
+        return file_version(file)
+    except OSError:  # removed meanwhile
+        return None
