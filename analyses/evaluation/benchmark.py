@@ -273,7 +273,8 @@ def _trial_spec(spec: BenchmarkSpec, question: Question, direction: str, stage: 
 def _ways(spec: BenchmarkSpec, places: Mapping[Place, Computed], direction: str, stage: str) -> list[Way]:
     """Return the ways of steering of a trial; those that report have controls, too."""
     sign = SIGNS[DIRECTIONS[direction]]
-    ways = [cell.way(spec.parts_at(place), sign) for place, (found, _) in places.items() for cell in found]
+    parts = spec.parts_by_place(chooses=stage == SELECTION)
+    ways = [cell.way(parts[place], sign) for place in parts for cell in places[place][0]]
     if spec.protocol == "strict" and stage == REPORT:
         ways += _controls(spec, places, sign)
     return ways

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from analyses.evaluation.benchmark import questions, stages
-from analyses.evaluation.benchmark_result import REPORT
+from analyses.evaluation.benchmark_result import REPORT, SELECTION
 from analyses.evaluation.benchmark_spec import METHODS, VECTOR_METHODS, BenchmarkSpec
 from workbench.engine.runs import Clip
 from workbench.models.base import AudioDiffusionModel
@@ -34,13 +34,14 @@ class BenchmarkPrice:
 def benchmark_price(study: Study, model: AudioDiffusionModel, spec: BenchmarkSpec) -> BenchmarkPrice:
     """Estimate the cost of an evaluation of which nothing is there yet; runs a few short clips and writes nothing."""
     methods = spec.methods or METHODS
-    doses = len(methods) * sum(len(spec.parts_at(place)) for place in spec.places)
     tried = [place for place in spec.places if place != "others"]
     controls = len(tried) * (spec.randoms * len(spec.parts) + 1) if "caa" in methods else 0
     steered = 0
     for question in questions(study, spec):
         for stage, direction in stages(spec):
             pairs = len(getattr(getattr(question.pairs, stage), direction))
+            parts = spec.parts_by_place(chooses=stage == SELECTION)
+            doses = len(methods) * sum(map(len, parts.values()))
             extra = controls if stage == REPORT and spec.protocol == "strict" else 0
             steered += pairs * spec.seeds * (2 + doses + extra)
     captures = 2 if {"caa-same-latents", "caa-by-token"} & set(methods) else 1

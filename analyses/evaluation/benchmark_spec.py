@@ -88,9 +88,14 @@ class BenchmarkSpec(BaseModel):
 
     _distinct = field_validator("concepts", "methods", "places", "parts", "scorers", "distances")(distinct)
 
-    def parts_at(self, place: Place) -> tuple[float, ...]:
-        """Return the parts of a method's full strength at a place: of a control the largest alone."""
-        return (max(self.parts),) if place == "others" else self.parts
+    def parts_by_place(self, *, chooses: bool = False) -> dict[Place, tuple[float, ...]]:
+        """Return the parts of a method's full strength at each place: of a control the largest alone.
+
+        A trial that chooses a strength leaves out places where there is one alone, unless there are no others.
+        """
+        parts = {place: (max(self.parts),) if place == "others" else self.parts for place in self.places}
+        several = {place: of_place for place, of_place in parts.items() if len(of_place) > 1}
+        return several or parts if chooses else parts
 
     def sites_of(self, concept: str) -> str:
         """Return the localised blocks of a concept, or "" for those of the study's map."""

@@ -47,7 +47,9 @@ def selected(trial: xr.Dataset, of_arms: xr.Dataset, chooser: xr.Dataset) -> xr.
     for w, way in enumerate(ways):
         for s, sign in enumerate(signs):
             for c, scorer in enumerate(scorers):
-                arm[w, s, c] = _best(chooser, arms_of(trial, way, sign)[1:], judges[scorer], measures)
+                arms = arms_of(trial, way, sign)[1:]
+                choosing = chooser if len(arms) > 1 else of_arms  # one strength alone is no choice
+                arm[w, s, c] = _best(choosing, arms, judges[scorer], measures)
     dims = ("way", "sign", "scorer", "measure")
     coords = {"way": ways, "sign": signs, "scorer": scorers, "measure": measures}
     chosen = xr.DataArray(arm, coords, dims)

@@ -46,6 +46,14 @@ def test_the_reported_numbers_are_those_of_the_strength_that_others_chose() -> N
             assert reported == report[f"effect{end}"].sel(arm=arm, scorer=scorer)
 
 
+def test_a_single_strength_is_reported_without_a_choice() -> None:
+    trial, other = simulated_trial(), simulated_trial(prompts="other")
+    alone = trial.sel(arm=[name != "strong × 1" for name in trial.arm.values])
+    choosing = other.sel(arm=[not str(name).startswith("strong") for name in other.arm.values])
+    found = selected(alone, of_arms(alone), of_arms(choosing)).sel(way="strong", sign="positive")
+    assert set(found.selected_arm.values.flat) == {"strong × 2"}
+
+
 def test_the_same_prompts_or_judge_are_warned_of() -> None:
     trial, other = simulated_trial(), simulated_trial(prompts="other")
     judges = xr.DataArray(["other", "one"], {"scorer": ["one", "other"]}, "scorer")
