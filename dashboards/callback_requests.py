@@ -7,6 +7,7 @@ import dash
 from flask import Flask, Response, request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from dashboards.tables.paging import RowsRequest
 from workbench.documents import parse_document
 
 PATH = "/_dash-update-component"
@@ -59,7 +60,7 @@ _VALUES: dict[str, TypeAdapter[Any]] = {
     "selectedRows": TypeAdapter(list[_Row] | _RowIds | None),
     "rowData": TypeAdapter(list[_Row] | None),
     "clickData": TypeAdapter(_Click | None),
-    "dashGridOptions": TypeAdapter(dict[str, Any] | None),
+    "getRowsRequest": TypeAdapter(RowsRequest | None),
     "data": TypeAdapter(_Figure | None),
 }
 

@@ -13,7 +13,7 @@ from dash.development.base_component import Component
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
 from dashboards.components.player import player
-from dashboards.components.text import details, hint, numbers, panel
+from dashboards.components.text import hint, numbers, panel
 from dashboards.figures import feature as feature_figure
 from dashboards.figures.feature import FeatureSpec
 from dashboards.figures.feature_clip import FeatureClipSpec
@@ -53,9 +53,8 @@ def layout() -> Component:
         size="xs",
         mt="md",
     )
-    body = details(
-        "feature",
-        "Select a feature in the table to see its statistics and hear its top-activating clips.",
+    nothing = hint("Select a feature in the table to see its statistics and hear its top-activating clips.")
+    body = dmc.Collapse(
         [
             *(html.Div(id=f"feature-{part}") for part in ("numbers", "label")),
             graph("feature-graph"),
@@ -63,8 +62,18 @@ def layout() -> Component:
             more,
             html.Div(id="feature-samples"),
         ],
+        id="feature",
+        opened=False,
+        keepMounted=False,  # what draws the graph is large, and loaded with the first feature
+        transitionDuration=0,
     )
-    return panel("Feature", body, help=CLIPS_HELP, actions=[export_button("feature")])
+    return panel(
+        "Feature",
+        html.Div(nothing, id="feature-hint", hidden=True),
+        body,
+        help=CLIPS_HELP,
+        actions=[export_button("feature")],
+    )
 
 
 def register(app: dash.Dash, study: Study) -> None:
@@ -72,7 +81,7 @@ def register(app: dash.Dash, study: Study) -> None:
 
     # Two callbacks: while the figure is drawn, the browser already loads the clips' pictures.
     @app.callback(
-        Output("feature", "hidden"),
+        Output("feature", "opened"),
         Output("feature-hint", "hidden"),
         Output("feature-numbers", "children"),
         Output("feature-label", "children"),
@@ -82,14 +91,14 @@ def register(app: dash.Dash, study: Study) -> None:
         Input("url", "search"),
     )
     def show_feature(search: str | None) -> tuple[Any, ...]:
-        spec = _selected(study, search)
+        spec = selected(study, search)
         if spec is None:
-            return (True, False, *[None] * 4, NOT_SHOWN)
+            return (False, False, *[None] * 4, NOT_SHOWN)
         result = load_result(study, spec.result_name)
         row = features_frame(result.sel(feature=[spec.feature])).iloc[0]
         scores, examples = scores_frame(result, spec.feature), examples_frame(result, spec.feature)
         return (
-            False,
+            True,
             True,
             _numbers(row),
             dmc.Text(_sentence(label_evidence(scores, row["label"])), size="sm", my="xs"),
@@ -106,7 +115,7 @@ def register(app: dash.Dash, study: Study) -> None:
         Input("url", "search"),
     )
     def show_statistics(search: str | None) -> tuple[Any, ...]:
-        spec = _selected(study, search)
+        spec = selected(study, search)
         if spec is None:
             return go.Figure(), None, None, None
         result = load_result(study, spec.result_name)
@@ -125,14 +134,14 @@ def register(app: dash.Dash, study: Study) -> None:
         prevent_initial_call=True,
     )
     def show_samples(clicks: int | None, search: str | None) -> Any:
-        spec = _selected(study, search) if clicks else None
+        spec = selected(study, search) if clicks else None
         if spec is None:
             return None
         result = load_result(study, spec.result_name)
         return _samples(study, spec, quantiles_frame(result, spec.feature))
 
 
-def _selected(study: Study, search: str | None) -> FeatureSpec | None:
+def selected(study: Study, search: str | None) -> FeatureSpec | None:
     """The feature in the URL; None if there is none, or no such one."""
     query = read_query(search)
     name, feature = query.get("sae", ""), query.get("feature", "")

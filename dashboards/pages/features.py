@@ -4,17 +4,18 @@ from typing import Any
 
 import dash
 import dash_mantine_components as dmc
-import pandas as pd
 import plotly.graph_objects as go
-from dash import Input, Output, State, html, no_update
+from dash import ClientsideFunction, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
-from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
+from dashboards.components.grid import number_column, selected_row
+from dashboards.components.paged_grid import TYPING_MS, paged_grid, server_filter
 from dashboards.components.text import empty_state, numbers, panel
 from dashboards.context import Context
+from dashboards.feature_browser import View, Visible, page_of_rows, place
 from dashboards.figures import sae_quality, sae_training
 from dashboards.figures.sae_quality import SaeQualitySpec
 from dashboards.figures.sae_training import SaeTrainingSpec
@@ -24,7 +25,7 @@ from dashboards.pages import feature_card
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, sae_names
 from dashboards.summaries import mean_to_spread
-from dashboards.tables.features import features_frame
+from dashboards.tables.paging import RANGE_HELP, RowsRequest
 from workbench.sae.settings import sae_kind
 from workbench.studies.study import Study
 
@@ -38,9 +39,12 @@ TABLE_HELP = (
     "Density: fraction of tokens, over all clips and steps, on which the feature is active. Best concept: the "
     "concept value that the feature distinguishes best, by the AUROC of its mean over each clip (0.5 = chance). "
     "p: of that AUROC, corrected for the number of features and values. Label: the value, if that p is at most 0.05. "
-    "Dead features never fire. Select a row to see the feature."
+    f"Dead features never fire. Below a number's name, filter by {RANGE_HELP}. Select a row, or move with the arrow "
+    "keys, to see the feature; / goes to the search."
 )
 DEAD_FEATURES = f"{sae_training.DEAD}; those alive in all clips fired on at least one token of any clip."
+VIEWS = {"table": "Features", "training": "Training and quality"}
+_HALF = {"base": 24, "lg": 12}
 QUALITY_HELP = (
     "Each metric on the held-out tokens of one denoising step; explained variance is about the step's own mean. Open "
     "marks: steps at which the autoencoder may not be used for steering, unless told otherwise."
@@ -64,19 +68,38 @@ def layout(context: Context, query: Query) -> Component:
     chooser = dmc.Select(
         id="sae-name", data=data, value=_name(query, names), allowDeselect=False, size="xs", w=260
     )
-    search = dmc.TextInput(id="feature-search", placeholder="Search, e.g. violin", size="xs", w=120)
-    table = row_grid("features-grid", _columns(), height=640)
+    search = dmc.TextInput(
+        id="feature-search",
+        placeholder="Search, e.g. violin",
+        size="xs",
+        w=120,
+        debounce=TYPING_MS,
+        **{"data-search": "true", "aria-label": "Search features"},
+    )
+    table = [
+        paged_grid("features-grid", _columns(), height=640),
+        dmc.Text(html.Span(id="features-count", role="status"), size="xs", c="dimmed", mt=4),
+        dcc.Store(id="features-place"),
+    ]
     training = figure_panel("sae-training", "Training", TRAINING_HELP, html.Div(id="sae-numbers"))
     quality = figure_panel("sae-quality", "Quality by step", QUALITY_HELP, html.Div(id="sae-gate"))
-    return dmc.Grid(
+    browser = dmc.Grid(
         [
-            dmc.GridCol(panel("Features", table, help=TABLE_HELP, actions=[search, chooser]), span=12),
-            dmc.GridCol(feature_card.layout(), span=12),
-            dmc.GridCol(training, span=24),
-            dmc.GridCol(quality, span=24),
+            dmc.GridCol(panel("Features", *table, help=TABLE_HELP, actions=[search, chooser]), span=_HALF),
+            dmc.GridCol(feature_card.layout(), span=_HALF),
         ],
         columns=24,
         gutter="md",
+    )
+    return dmc.Tabs(
+        [
+            dmc.TabsList([dmc.TabsTab(name, value=value) for value, name in VIEWS.items()], mb="md"),
+            dmc.TabsPanel(browser, value="table", keepMounted=True),
+            dmc.TabsPanel(dmc.Stack([training, quality]), value="training"),
+        ],
+        id="features-tabs",
+        value=_view(query),
+        keepMounted=False,  # what draws graphs is large, and loaded only when needed
     )
 
 
@@ -87,54 +110,42 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
     if not names:
         return {"sae": names}
     result = load_result(study, f"sae-{_name(query, names)}")
-    return {"sae": names, "feature": [str(feature) for feature in result["feature"].values]}
+    features = [str(feature) for feature in result["feature"].values]
+    return {"sae": names, "feature": features, "view": list(VIEWS)[1:]}
 
 
 def _columns() -> list[dict[str, Any]]:
-    """The table's columns; a long name takes at most three lines, and hovering shows it whole."""
+    """The table's columns; hovering shows a long text whole."""
     return [
-        {"field": "feature", "width": 68, **_filter("Number")},
+        {"field": "feature", "width": 68, **server_filter()},
         {
             "field": "best_value",
             "headerName": "best concept",
             "flex": 1,
             "minWidth": 110,
             "tooltipField": "best_value",
-            "cellClass": "three-lines",
-            **WRAPPED,
-            **_filter("Text"),
+            **server_filter(),
         },
+        _number("best_auroc", "AUROC", 62, ".3f"),
         {
-            "field": "best_auroc",
-            "headerName": "AUROC",
-            "width": 62,
-            **number_column(".3f"),
-            **_filter("Number"),
-        },
-        {
-            "field": "best_p",
-            "headerName": "p",
+            **_number("best_p", "p", 54, ".2g"),
             "headerTooltip": "p of the AUROC, corrected for the number of features and of values",
-            "width": 54,
-            **number_column(".2g"),
-            **_filter("Number"),
         },
-        {"field": "label", "width": 84, "tooltipField": "label", **_filter("Text")},
-        {"field": "density", "width": 66, **number_column(".2%"), **_filter("Number")},
-        {
-            "field": "max_activation",
-            "headerName": "max",
-            "width": 50,
-            **number_column(".2f"),
-            **_filter("Number"),
-        },
-        {"field": "alive", "width": 52, **_filter("Text")},
+        {"field": "label", "width": 84, "tooltipField": "label", **server_filter()},
+        _number("density", "density", 66, ".2%"),
+        _number("max_activation", "max", 54, ".2f"),
+        {"field": "alive", "width": 52, **server_filter()},
     ]
 
 
-def _filter(kind: str) -> dict[str, Any]:
-    """Settings of a column with a filter below its name."""
-    return {"filter": f"ag{kind}ColumnFilter", "floatingFilter": True, "suppressFloatingFilterButton": True}
+def _number(field: str, name: str, width: int, form: str) -> dict[str, Any]:
+    return {
+        "field": field,
+        "headerName": name,
+        "width": width,
+        **number_column(form),
+        **server_filter(),
+    }
 
 
 def register(app: dash.Dash, context: Context) -> None:
@@ -166,9 +177,74 @@ def register(app: dash.Dash, context: Context) -> None:
         return change_query(search, sae=_name(query, sae_names(study)), feature=row["id"])
 
     @app.callback(
-        Output("features-grid", "rowData"),
-        Output("features-grid", "selectedRows"),
-        Output("features-grid", "scrollTo"),
+        Output("features-grid", "getRowsResponse"),
+        Output("features-count", "children"),
+        Input("features-grid", "getRowsRequest"),
+        State("sae-name", "value"),
+        State("feature-search", "value"),
+    )
+    def send_rows(request: dict[str, Any] | None, name: str, words: str | None) -> tuple[Any, str]:
+        if request is None:
+            raise PreventUpdate
+        asked = RowsRequest.model_validate(request)
+        view = View.of_request(_known(study, name), asked, words or "")
+        rows, shown = page_of_rows(study, view, asked.startRow, asked.endRow)
+        return {"rowData": rows, "rowCount": len(shown.positions)}, _counted(study, view, shown)
+
+    @app.callback(
+        Output("features-place", "data"),
+        Input("url", "search"),
+        State("features-grid", "getRowsRequest"),
+        State("feature-search", "value"),
+    )
+    def find_row(search: str | None, request: dict[str, Any] | None, words: str | None) -> dict[str, Any]:
+        query = read_query(search)
+        spec = feature_card.selected(study, search)
+        if spec is None:
+            return {"feature": None, "row": None}
+        asked = None if request is None else RowsRequest.model_validate(request)
+        view = View.of_request(_name(query, sae_names(study)), asked, words or "")
+        return {"feature": str(spec.feature), "row": place(study, view, spec.feature)}
+
+    app.clientside_callback(
+        ClientsideFunction("features", "place"),
+        Output("features-place", "id"),
+        Input("features-place", "data"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("features", "refresh"),
+        Output("feature-search", "id"),
+        Input("feature-search", "value"),
+        Input("sae-name", "value"),
+        prevent_initial_call=True,
+    )
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("features-tabs", "value"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select_view(value: str, search: str | None) -> Any:
+        if value == _view(read_query(search)):
+            return no_update
+        return change_query(search, view=None if value == "table" else value)
+
+    @app.callback(
+        Output("sae-name", "value"),
+        Output("features-tabs", "value"),
+        Input("url", "search"),
+        State("sae-name", "value"),
+        State("features-tabs", "value"),
+        prevent_initial_call=True,
+    )
+    def follow_address(search: str | None, name: str, shown: str) -> tuple[Any, Any]:
+        query = read_query(search)
+        asked, view = _name(query, sae_names(study)), _view(query)
+        return no_update if asked == name else asked, no_update if view == shown else view
+
+    @app.callback(
         Output("sae-training-graph", "figure"),
         Output("sae-numbers", "children"),
         Output({"type": "figure", "key": "sae-training"}, "data"),
@@ -176,42 +252,38 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("sae-gate", "children"),
         Output({"type": "figure", "key": "sae-quality"}, "data"),
         Input("sae-name", "value"),
-        State("url", "search"),
+        Input("features-tabs", "value"),
     )
-    def show_autoencoder(name: str | None, search: str | None) -> tuple[Any, ...]:
+    def show_training(name: str | None, view: str) -> tuple[Any, ...]:
+        if view != "training":
+            raise PreventUpdate
         spec, by_step = SaeTrainingSpec(name=str(name)), SaeQualitySpec(name=str(name))
-        table = features_frame(load_result(study, spec.result_name))
-        rows = _rows(table)
         picture: go.Figure = sae_training.draw_screen(sae_training.make_table(study, spec))
-        chosen = read_query(search).get("feature")
-        chosen = chosen if chosen in {row["id"] for row in rows} else None
-        selected = {"ids": [chosen]} if chosen else []
-        place = {"rowId": chosen, "rowPosition": "middle"} if chosen else None
         steps = sae_quality.make_table(study, by_step)
         return (
-            *(rows, selected, place),
             *(picture, _numbers(study, spec), figure_data("sae-training", spec)),
             sae_quality.draw_screen(steps),
             dmc.Text(sae_quality.closed_steps(steps), size="xs", c="dimmed"),
             figure_data("sae-quality", by_step),
         )
 
-    @app.callback(
-        Output("features-grid", "dashGridOptions"),
-        Input("feature-search", "value"),
-        State("features-grid", "dashGridOptions"),
-        prevent_initial_call=True,
-    )
-    def search_table(text: str | None, options: dict[str, Any] | None) -> dict[str, Any]:
-        return {**(options or {}), "quickFilterText": text or ""}
+
+def _view(query: Query) -> str:
+    return query["view"] if query.get("view") in VIEWS else "table"
 
 
-def _rows(features: pd.DataFrame) -> list[dict[str, Any]]:
-    """The table's rows, highest AUROC first, with no more than its columns: there may be tens of thousands of rows."""
-    table = features.sort_values("best_auroc", ascending=False, kind="stable")
-    table = table.assign(alive=table["alive"].map({True: "yes", False: "dead"}))
-    table = table[[column["field"] for column in _columns()]].assign(id=table["feature"].astype(str))
-    return table.astype(object).where(table.notna(), None).to_dict("records")
+def _known(study: Study, name: str) -> str:
+    """The autoencoder, if it can still be shown."""
+    if name not in sae_names(study):
+        raise PreventUpdate
+    return name
+
+
+def _counted(study: Study, view: View, shown: Visible) -> str:
+    """How many features the table shows, and which filters have no effect."""
+    total, count = load_result(study, f"sae-{view.name}").sizes["feature"], len(shown.positions)
+    counted = f"{total:,} features" if count == total else f"{count:,} of {total:,} features"
+    return " ".join([f"{counted}.", *shown.sentences])
 
 
 def _name(query: Query, names: list[str]) -> str:

@@ -115,21 +115,21 @@ def test_what_a_page_sends_is_answered(client: FlaskClient) -> None:
     assert client.post(PATH, json=export_request(None)).status_code == 200
 
 
-def test_outputs_have_no_values(app: dash.Dash, client: FlaskClient) -> None:
-    """Nor need the state: the search of the table of features gets both."""
-    (name,) = (name for name in app.callback_map if name.startswith("features-grid.dashGridOptions"))
-    grid = {"id": "features-grid", "property": "dashGridOptions"}
-    for state in (grid, {**grid, "value": {"theme": {}}}):
-        body = {
-            "output": name,
-            "outputs": grid,
-            "inputs": [{"id": "feature-search", "property": "value", "value": "violin"}],
-            "state": [state],
-            "changedPropIds": ["feature-search.value"],
-        }
-        answer = client.post(PATH, json=body)
-        assert answer.status_code == 200
-        assert '"quickFilterText":"violin"' in answer.text
+def test_outputs_have_no_values(client: FlaskClient) -> None:
+    """Nor need the state: a table that has not asked for rows yet has neither request nor search."""
+    body = {
+        "output": "features-place.data",
+        "outputs": {"id": "features-place", "property": "data"},
+        "inputs": [{"id": "url", "property": "search", "value": "?sae=tf3.cross_attn&feature=5"}],
+        "state": [
+            {"id": "features-grid", "property": "getRowsRequest"},
+            {"id": "feature-search", "property": "value"},
+        ],
+        "changedPropIds": ["url.search"],
+    }
+    answer = client.post(PATH, json=body)
+    assert answer.status_code == 200
+    assert '"feature":"5"' in answer.text
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,10 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
                 {"points": [{"x": 1, "y": 1, "curveNumber": 0, "customdata": [1]}]},
             ],
         ),
-        "dashGridOptions": ([None, {}], [[], 5]),
+        "getRowsRequest": (
+            [None, {"startRow": 0, "endRow": 100, "sortModel": [], "filterModel": {}, "context": {}}],
+            [[], 5, {}, {"startRow": 0, "endRow": "all"}, {"startRow": 0, "endRow": 1, "filterModel": []}],
+        ),
         "data": (
             [None, {"figure": "patching", "options": {"name": "blocks", "truth": True}}],
             [

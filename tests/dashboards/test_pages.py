@@ -260,23 +260,54 @@ def test_a_study_with_patching_only_from_elsewhere_opens(tmp_path: Any) -> None:
     assert app.server.test_client().get("/patching").status_code == 200
 
 
-def test_the_table_of_features_is_sent_no_more_than_its_columns(app: dash.Dash, study: Study) -> None:
-    rows = callback(app, features, "show_autoencoder")("tf4.cross_attn", "")[0]
+def test_the_table_of_features_is_sent_in_pages(app: dash.Dash, study: Study) -> None:
+    send = callback(app, features, "send_rows")
     (table,) = [
         part
         for part in features.layout(Context(study), {})._traverse()
         if getattr(part, "id", "") == "features-grid"
     ]
     fields = {column["field"] for column in table.columnDefs}
-    assert len(rows) == FEATURES
-    assert {frozenset(row) for row in rows} == {frozenset(fields | {"id"})}
-    best = [row["best_auroc"] for row in rows if row["alive"] == "yes"]
+
+    def rows(words: str = "", **asked: Any) -> tuple[list[dict[str, Any]], int, str]:
+        answer, counted = send({"startRow": 0, "endRow": 100, **asked}, "tf4.cross_attn", words)
+        return answer["rowData"], answer["rowCount"], counted
+
+    every, count, counted = rows()
+    assert (count, counted) == (FEATURES, f"{FEATURES} features.")
+    assert {frozenset(row) for row in every} == {frozenset(fields | {"id"})}
+    best = [row["best_auroc"] for row in every if row["alive"] == "yes"]
     assert best == sorted(best, reverse=True)
-    assert [row["best_auroc"] for row in rows[len(best) :]] == [None] * (FEATURES - len(best))
+    assert [row["best_auroc"] for row in every[len(best) :]] == [None] * (FEATURES - len(best))
+    assert rows(startRow=10, endRow=15)[0] == every[10:15]
+    some, count, counted = rows(words="trumpet")
+    assert [row["best_value"] for row in some] == ["instrument=trumpet"] * count
+    assert counted == f"{count} of {FEATURES} features."
+    dense = {"density": {"filterType": "text", "type": "contains", "filter": ">3%"}}
+    some, count, _ = rows(filterModel=dense, sortModel=[{"colId": "density", "sort": "asc"}])
+    shares = [row["density"] for row in some]
+    assert len(shares) == count > 1
+    assert min(shares) > 0.03
+    assert shares == sorted(shares)
+    assert rows(words="nothing has this")[:2] == ([], 0)
+
+
+def test_a_link_finds_its_row_in_the_table_as_it_is(app: dash.Dash) -> None:
+    find = callback(app, features, "find_row")
+    search = "?sae=tf4.cross_attn&feature=7"
+    at = find(search, None, None)["row"]
+    by_feature = {
+        "startRow": 0, "endRow": 9, "filterModel": {}, "sortModel": [{"colId": "feature", "sort": "desc"}]
+    }  # fmt: skip
+    answer, _ = callback(app, features, "send_rows")({"startRow": at, "endRow": at + 1}, "tf4.cross_attn", "")
+    assert [row["id"] for row in answer["rowData"]] == ["7"]
+    assert find(search, by_feature, "")["row"] == FEATURES - 8
+    assert find(search, None, "nothing has this") == {"feature": "7", "row": None}
+    assert find("?sae=tf4.cross_attn&feature=-1", None, None) == {"feature": None, "row": None}
 
 
 def test_the_page_explains_dead_features_as_the_caption_does(app: dash.Dash, study: Study) -> None:
-    shown = str(callback(app, features, "show_autoencoder")("tf4.cross_attn", "")[4])
+    shown = str(callback(app, features, "show_training")("tf4.cross_attn", "training")[1])
     assert shown.count(sae_training.DEAD) >= 2, "as text and on hover"
     assert "alive in all clips fired on at least one token of any clip" in shown
     assert f"{sae_training.DEAD}." in sae_training.write_caption(

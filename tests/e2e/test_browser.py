@@ -1,6 +1,7 @@
 """The dashboard as a person uses it, in a real browser."""
 
 import io
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -383,9 +384,27 @@ def test_a_feature_is_found_heard_and_drawn(page: Page, address: str) -> None:
         page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture)
     page.locator("#feature-quantiles").click()
     expect_playable(page.locator("#feature-samples .player"), 3)
+    assert selection(page) == {"sae": "tf3.cross_attn", "feature": "16"}
+    page.get_by_role("tab", name="Training and quality").click()
     expect(page.locator("#sae-training-graph .scatterlayer .trace")).to_have_count(4)
     expect(page.locator("#sae-quality-graph .scatterlayer .trace")).to_have_count(4)
-    assert selection(page) == {"sae": "tf3.cross_attn", "feature": "16"}
+    page.go_back()
+    selected = page.locator("#features-grid .ag-row-selected").first
+    expect(selected).to_have_attribute("row-id", "16")
+    selected.click()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#feature-numbers")).to_contain_text("29")
+    expect(selected).to_have_attribute("row-id", "29")
+    page.go_back()
+    expect(page.locator("#feature-numbers")).to_contain_text("16")
+    expect(selected).to_have_attribute("row-id", "16")
+    page.locator("#feature-search").fill("no feature has this")
+    expect(rows).to_have_count(0)
+    page.locator("#feature-search").fill("")
+    expect(rows).not_to_have_count(0)
+    page.locator("#feature-neighbours a").first.focus()
+    page.keyboard.press("/")
+    expect(page.locator("#feature-search")).to_be_focused()
 
 
 def test_a_steered_prompt_is_heard_at_every_strength(page: Page, address: str) -> None:
@@ -421,7 +440,7 @@ def test_a_link_opens_the_same_view(page: Page, address: str) -> None:
     page.goto(f"{address}/features?sae=tf4.cross_attn&feature=7")
     expect(page.locator("#feature-label")).to_contain_text("tempo=slow")
     expect(page.locator("#features-grid .ag-row[row-id='7']")).to_have_attribute("aria-selected", "true")
-    expect(page.locator("#sae-numbers")).to_contain_text("tf4.cross_attn")
+    expect(page.locator("#sae-name")).to_have_value(re.compile("^tf4"))
     page.locator("#feature-neighbours a").first.click()
     expect(page.locator("#feature-numbers")).to_contain_text("8")
     assert selection(page) == {"sae": "tf4.cross_attn", "feature": "8"}

@@ -1,0 +1,95 @@
+// The table of features: rows come from the server, arrow keys move the selection, and "/" goes to the search.
+(function () {
+  "use strict";
+
+  const GRID = "features-grid";
+
+  function apiOf(id) {
+    try {
+      return window.dash_ag_grid.getApi(id) || null;
+    } catch (error) {
+      return null; // not drawn yet
+    }
+  }
+
+  // Resolves when the table has `count` rows or more, or node `id`; the table may still be drawn, or wait for rows.
+  function whenever(test, tries) {
+    return new Promise((resolve) => {
+      const look = (left) => {
+        const api = apiOf(GRID);
+        if (api && !api.isDestroyed() && test(api)) {
+          resolve(api);
+        } else if (left) {
+          requestAnimationFrame(() => look(left - 1));
+        } else {
+          resolve(null);
+        }
+      };
+      look(tries);
+    });
+  }
+
+  let wanted = null; // the row to show last: an earlier one that still waits gives up
+
+  async function show(place) {
+    wanted = place;
+    const isOld = () => wanted !== place;
+    if (place.row === null) {
+      const api = apiOf(GRID);
+      if (api) {
+        api.deselectAll();
+      }
+      return;
+    }
+    const isSelected = (api) => api.getSelectedRows().some((row) => row.id === place.feature);
+    let api = apiOf(GRID);
+    if (api && isSelected(api)) {
+      return;
+    }
+    api = await whenever((one) => isOld() || one.getDisplayedRowCount() > place.row, 600);
+    if (!api || isOld()) {
+      return;
+    }
+    api.ensureIndexVisible(place.row, "middle");
+    api = await whenever((one) => isOld() || one.getRowNode(place.feature), 600);
+    if (api && !isOld()) {
+      api.getRowNode(place.feature).setSelected(true, true, "api");
+    }
+  }
+
+  window.dash_clientside = window.dash_clientside || {};
+  window.dash_clientside.features = {
+    // Ask for the rows again, because something that is not in the table's header has changed.
+    refresh: function () {
+      const api = apiOf(GRID);
+      if (api) {
+        api.purgeInfiniteCache();
+      }
+      return window.dash_clientside.no_update;
+    },
+    place: function (place) {
+      if (place) {
+        show(place);
+      }
+      return window.dash_clientside.no_update;
+    },
+  };
+
+  window.dashAgGridFunctions = window.dashAgGridFunctions || {};
+  window.dashAgGridFunctions.selectFocused = function (params) {
+    const node = params.rowIndex === null ? null : params.api.getDisplayedRowAtIndex(params.rowIndex);
+    if (node && node.data && !node.isSelected()) {
+      node.setSelected(true, true, "keyboardSelectRow");
+    }
+  };
+
+  document.addEventListener("keydown", (event) => {
+    const isTyping = event.target.closest && event.target.closest("input, textarea, select, [contenteditable]");
+    const search = document.querySelector("[data-search] input, input[data-search]");
+    if (event.key === "/" && search && !isTyping && !event.ctrlKey && !event.metaKey && !event.altKey) {
+      event.preventDefault();
+      search.focus();
+      search.select();
+    }
+  });
+})();
