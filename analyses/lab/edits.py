@@ -1,12 +1,12 @@
 """The engine's edits of what the lab is asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
-from analyses.lab.request import AblateEdit, FeatureEdit, LabEdit, LabRequest, PatchEdit, SteerEdit
-from analyses.sae.names import load_sae, sae_folder
+from analyses.lab.request import AblateEdit, FeatureEdit, LabEdit, PatchEdit, SteerEdit, schedule
+from analyses.sae.names import check_has, has_sae, load_sae, sae_folder
 from analyses.steering.study_files import find_pack, pack_files
 from analyses.steering.vector import Vector, load_vector
 from cache.errors import UserError
@@ -16,75 +16,89 @@ from workbench.engine.runs import Clip
 from workbench.engine.sites import numbered_site
 from workbench.files import file_version
 from workbench.sae.base import SAE
-from workbench.sae.folder import CONFIG_FILE
 from workbench.studies.study import Study
 
+MOST_LISTED = 12
 
-def edits_of(study: Study, request: LabRequest) -> tuple[Edit, ...]:
-    """Return the edits of a request that are on, in its order, with the study's vectors and autoencoders.
+
+def edits_of(
+    edits: Sequence[LabEdit], clip: Clip, study: Path | None, block_names: Sequence[str] = ()
+) -> tuple[Edit, ...]:
+    """Return the edits that are on, in their order, for a clip, with the vectors and autoencoders of a study's folder.
 
     Raises:
         UserError: for a site that cannot exist, an edit that contradicts itself, a vector or an autoencoder that the
             study does not have, or one of a closed gate.
     """
-    return tuple(each for edit in request.active for each in _built(study, request, edit))
+    place = _Place(clip, study, block_names)
+    return tuple(each for edit in edits if edit.on for each in _BUILDERS[type(edit)](place, edit))
 
 
-def _built(study: Study, request: LabRequest, edit: LabEdit) -> tuple[Edit, ...]:
-    return _BUILDERS[type(edit)](study, request, edit)
+@dataclass(frozen=True)
+class _Place:
+    """What edits are made for: the clip, the study that they name things of, and the names of the model's blocks."""
+
+    clip: Clip
+    folder: Path | None
+    block_names: Sequence[str]
+
+    def other(self, prompt: str) -> Clip:
+        """Return the clip of another prompt, with the same noise and lyrics."""
+        return Clip(prompt, self.clip.seed, self.clip.lyrics)
+
+    def sites(self, edit: LabEdit) -> list[str]:
+        """Return the sites of an edit by the numbers of their blocks."""
+        if not edit.sites:
+            raise UserError(f"The edit '{edit.kind}' must have at least one site, such as tf3.cross_attn.")
+        return [numbered_site(site, self.block_names) for site in edit.sites]
+
+    @property
+    def study(self) -> Path:
+        """The folder of the study."""
+        if self.folder is None:
+            raise UserError("An edit names a vector or an autoencoder of a study. Give the study (--study).")
+        return self.folder
 
 
-def _patch(study: Study, request: LabRequest, edit: PatchEdit) -> tuple[Edit, ...]:
-    source = Clip(edit.prompt, request.seed, request.lyrics)
-    window = {**_window(edit), "segments": edit.segments}
-    return (patch(_sites(study, edit), source, target=edit.target, **cast(WindowOptions, window)),)
+def _patch(place: _Place, edit: PatchEdit) -> tuple[Edit, ...]:
+    source = place.other(edit.prompt)
+    window: WindowOptions = {**_window(edit), "segments": edit.segments}
+    return (patch(place.sites(edit), source, target=edit.target, **window),)
 
 
-def _ablate(study: Study, request: LabRequest, edit: AblateEdit) -> tuple[Edit, ...]:
-    source = () if edit.method == "zero" else _ablation_source(request, edit)
-    return (ablate(_sites(study, edit), edit.method, source, **_window(edit)),)
-
-
-def _ablation_source(request: LabRequest, edit: AblateEdit) -> Clip:
-    if not edit.prompt.strip():
+def _ablate(place: _Place, edit: AblateEdit) -> tuple[Edit, ...]:
+    if edit.method != "zero" and not edit.prompt.strip():
         raise UserError(
             f"The ablation '{edit.method}' takes its values from another prompt. Give that prompt."
         )
-    return Clip(edit.prompt, request.seed, request.lyrics)
+    source = () if edit.method == "zero" else place.other(edit.prompt)
+    return (ablate(place.sites(edit), edit.method, source, **_window(edit)),)
 
 
-def _steer(study: Study, request: LabRequest, edit: SteerEdit) -> tuple[Edit, ...]:  # noqa: ARG001 - as the others
-    vector = _vector(study, edit.pack)
-    vector = vector.only(_sites(study, edit)) if edit.sites else vector
+def _steer(place: _Place, edit: SteerEdit) -> tuple[Edit, ...]:
+    vector = _vector(place.study, edit.pack)
+    vector = vector.only(place.sites(edit)) if edit.sites else vector
     return vector.at(
         edit.strength,
         unit=edit.unit,
-        schedule=steered_steps(edit, len(vector.sigmas)),
+        schedule=schedule(edit, len(vector.sigmas)),
         tokens=edit.tokens,
         ignore_gate=edit.ignore_gate,
     )
 
 
-def steered_steps(edit: SteerEdit, n_steps: int) -> str | tuple[float, ...]:
-    """Return the schedule of a vector's strength that is 1 at the edit's steps and otherwise 0.
-
-    Raises:
-        UserError: if the edit has a step that the vector does not have.
-    """
-    if edit.steps is None:
-        return "constant"
-    first, last = edit.steps
-    if not first <= last < n_steps:
-        raise UserError(
-            f"The steps of '{edit.pack}' must be from 0 to {n_steps - 1}, the lower one first; got {first} to {last}."
-        )
-    return tuple(float(first <= step <= last) for step in range(n_steps))
-
-
-def _feature(study: Study, request: LabRequest, edit: FeatureEdit) -> tuple[Edit, ...]:  # noqa: ARG001
-    sae = _sae(study, edit.sae)
-    how = {"mode": edit.mode, "ignore_gate": edit.ignore_gate, **_window(edit)}
-    return (edit_features(sae, edit.feature, _sites(study, edit), edit.strength, **how),)  # type: ignore[arg-type]
+def _feature(place: _Place, edit: FeatureEdit) -> tuple[Edit, ...]:
+    return (
+        edit_features(
+            _sae(place.study, edit.sae),
+            edit.feature,
+            place.sites(edit),
+            edit.strength,
+            mode=edit.mode,
+            ignore_gate=edit.ignore_gate,
+            **_window(edit),
+        ),
+    )
 
 
 _BUILDERS: dict[type[LabEdit], Callable[..., tuple[Edit, ...]]] = {
@@ -95,29 +109,23 @@ _BUILDERS: dict[type[LabEdit], Callable[..., tuple[Edit, ...]]] = {
 }
 
 
-def _sites(study: Study, edit: LabEdit) -> list[str]:
-    if not edit.sites:
-        raise UserError(f"The edit '{edit.kind}' must have at least one site, such as tf3.cross_attn.")
-    return [numbered_site(site, study.block_names) for site in edit.sites]
-
-
 def _window(edit: PatchEdit | AblateEdit | FeatureEdit) -> WindowOptions:
     return {"steps": edit.steps, "tokens": edit.tokens}
 
 
-def _vector(study: Study, name: str) -> Vector:
-    file = find_pack(study.path, name)
-    if file not in pack_files(study.path):
-        have = ", ".join(each.stem for each in pack_files(study.path)[:12]) or "none yet"
-        raise UserError(f"{study.path} has no steering vector '{name}' (it has {have}).")
-    return _loaded_vector(file, study.path, file_version(file))
+def _vector(study: Path, name: str) -> Vector:
+    file, files = find_pack(study, name), pack_files(study)
+    if file not in files:
+        have = ", ".join(each.stem for each in files[:MOST_LISTED]) or "none yet"
+        raise UserError(f"{study} has no steering vector '{name}' (it has {have}).")
+    return _loaded_vector(file, study, file_version(file))
 
 
-def _sae(study: Study, name: str) -> SAE:
-    config = sae_folder(study, name) / CONFIG_FILE
-    if name not in study.files("sae", "") or not config.is_file():
-        return load_sae(study, name)  # raises the sentence on what there is
-    return _loaded_sae(study, name, file_version(config))
+def _sae(study: Path, name: str) -> SAE:
+    opened = Study.open(study)
+    check_has(opened, name)
+    version = file_version(sae_folder(opened, name)) if has_sae(opened, name) else (0, 0, 0)
+    return _loaded_sae(study, name, version)
 
 
 @lru_cache(maxsize=32)
@@ -127,6 +135,6 @@ def _loaded_vector(file: Path, root: Path, version: tuple[int, int, int]) -> Vec
 
 
 @lru_cache(maxsize=4)
-def _loaded_sae(study: Study, name: str, version: tuple[int, int, int]) -> SAE:
+def _loaded_sae(study: Path, name: str, version: tuple[int, int, int]) -> SAE:
     del version
-    return load_sae(study, name)
+    return load_sae(Study.open(study), name)

@@ -13,6 +13,11 @@ from workbench.studies.study import DOCUMENT, Study
 N_PROMPTS = 16
 
 
+def has_study(folder: Path) -> bool:
+    """Whether a folder has a study."""
+    return (folder / DOCUMENT).is_file()
+
+
 def lab_study(
     model: AudioDiffusionModel, out: Path, prompts: str = PROMPT_SET, settings: dict[str, Any] | None = None
 ) -> Study:
@@ -21,7 +26,7 @@ def lab_study(
     Raises:
         UserError: if the study is of another model, the folder has other files, or the prompts or settings are invalid.
     """
-    if (out / DOCUMENT).is_file():
+    if has_study(out):
         study = Study.open(out)
         study.check_model(model.weights_hash)
         return study

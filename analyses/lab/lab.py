@@ -140,4 +140,4 @@ def plan(study: Study, request: LabRequest) -> tuple[RunStore, list[Run]]:
         )
     clip = Clip(request.prompt, request.seed, request.lyrics)
     store = RunStore(study.path, study.model["weights_hash"], study.model["dtype"], settings)
-    return store, [Run(clip), Run(clip, edits_of(study, request))]
+    return store, [Run(clip), Run(clip, edits_of(request.edits, clip, study.path, study.block_names))]

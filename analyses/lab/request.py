@@ -133,6 +133,22 @@ def edits_as_text(edits: Sequence[LabEdit]) -> str:
     return json.dumps([edit_as_data(edit) for edit in edits], ensure_ascii=False, separators=(",", ":"))
 
 
+def schedule(edit: SteerEdit, n_steps: int) -> str | tuple[float, ...]:
+    """Return the schedule of a vector's strength that is 1 at the edit's steps and otherwise 0.
+
+    Raises:
+        UserError: if the edit has a step that a run of `n_steps` does not have.
+    """
+    if edit.steps is None:
+        return "constant"
+    first, last = edit.steps
+    if not first <= last < n_steps:
+        raise UserError(
+            f"The steps of '{edit.pack}' must be from 0 to {n_steps - 1}, the lower one first; got {first} to {last}."
+        )
+    return tuple(float(first <= step <= last) for step in range(n_steps))
+
+
 def request_of(values: Any) -> LabRequest:
     """Return the request of plain data; raise UserError with a sentence on the first mistake."""
     return validated(LabRequest, values, "Invalid request")

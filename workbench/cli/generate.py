@@ -24,6 +24,8 @@ from workbench.engine.settings import GenerationSettings
 
 if TYPE_CHECKING:
     from analyses.steering.vector import Vector
+    from workbench.engine.edits import Edit
+    from workbench.engine.runs import Clip
 
 
 def generate(
@@ -49,6 +51,13 @@ def generate(
     operation: Operation = "add",
     resample: Resample = None,
     ignore_gate: IgnoreGate = False,
+    edit: Annotated[
+        list[str] | None,
+        typer.Option(help="Edit as JSON, as the lab writes it (see the how-to on the lab). Repeatable."),
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(help="Study whose vectors and autoencoders the edits name.")
+    ] = None,
     duration: Annotated[float | None, typer.Option(help="Clip duration in seconds.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 disables guidance.")] = None,
@@ -58,7 +67,7 @@ def generate(
     model_dtype: Annotated[Dtype, typer.Option(help="Dtype of the model weights.")] = "float32",
     device: Device = "cpu",
 ) -> None:
-    """Generate one clip, steered by vectors if any are given, and write its audio.
+    """Generate one clip, steered by vectors or edited if any are given, and write its audio.
 
     Settings that are not given are those of the first vector or, without one, the model's defaults.
     """
@@ -83,9 +92,23 @@ def generate(
     if resample:
         sigmas = adapter.sigmas(settings)
         vectors = [resampled(vector, vector.concept, sigmas) for vector in vectors]
-    edits = [vector.at(value, **how) for vector, value in zip(vectors, strengths, strict=True)]
-    made = adapter.generate(Clip(prompt, seed, lyrics), settings, edits=edits)
+    clip = Clip(prompt, seed, lyrics)
+    edits = [
+        *(vector.at(value, **how) for vector, value in zip(vectors, strengths, strict=True)),
+        _asked_edits(edit or [], clip, study, adapter.block_names),
+    ]
+    made = adapter.generate(clip, settings, edits=edits)
     output.print(f"Wrote {made.save(out)} ({settings.duration:g} s).", soft_wrap=True)
+
+
+def _asked_edits(
+    texts: list[str], clip: "Clip", study: Path | None, block_names: tuple[str, ...]
+) -> "tuple[Edit, ...]":
+    """Return the edits that are written as JSON."""
+    from analyses.lab.edits import edits_of
+    from analyses.lab.request import edit_of
+
+    return edits_of(tuple(map(edit_of, texts)), clip, study, block_names)
 
 
 def _refuse_without_vectors(given: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Requests of the lab: round trips through addresses, and what is refused."""
 
 import json
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -11,7 +12,7 @@ from dashboards.lab_link import lab_address
 from workbench.engine.settings import GenerationSettings
 
 PATCH = {"kind": "patch", "sites": ["tf3.cross_attn"], "prompt": "a <b>fast</b> song & more, ‘x’"}
-EDITS = [
+EDITS: list[dict[str, Any]] = [
     PATCH,
     {"kind": "ablate", "sites": ["tf3.mlp", "tf4.mlp"], "on": False, "tokens": [0, 9]},
     {"kind": "steer", "pack": "mood", "strength": -2.5, "steps": [2, 7]},

@@ -1,0 +1,173 @@
+"""The lab with an organism: clips in the run store, scores, refusals, and code that makes the same clips."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pytest import MonkeyPatch
+
+from analyses.lab.code import as_command, as_python
+from analyses.lab.folder import lab_study
+from analyses.lab.lab import Lab, Rendered, plan
+from analyses.lab.request import LabRequest, request_of
+from analyses.lab.scores import Scores
+from analyses.sae.names import sae_folder
+from analyses.steering.caa import caa
+from analyses.steering.study_packs import save_pack
+from cache.errors import UserError
+from tests.e2e.cli import Workbench, workbench
+from tests.tolerances import AUDIO_STEP, difference
+from tests.workbench.sae.random_sae import random_sae
+from workbench.audio import read_audio
+from workbench.engine.settings import GenerationSettings
+from workbench.engine.sites import Site
+from workbench.models.ace_step import AceStep15
+from workbench.sae.folder import save_folder
+from workbench.sae.gate import Gate, set_gate
+from workbench.studies.study import Study
+
+__all__ = ["workbench"]
+
+PROMPT, OTHER = "a slow sad piano song without drums", "a fast happy piano song without drums"
+SETTINGS = {"duration": 2.0, "num_steps": 4}
+EDITS: list[dict[str, Any]] = [
+    {"kind": "patch", "sites": ["tf3.cross_attn"], "prompt": OTHER, "steps": [0, 2], "segments": ["text"]},
+    {"kind": "ablate", "sites": ["tf6.mlp"], "method": "mean", "prompt": OTHER, "tokens": [0, 4]},
+    {"kind": "steer", "pack": "mood", "strength": 2.0, "steps": [1, 3], "tokens": [0, 9]},
+    {"kind": "feature", "sae": "own", "feature": 1, "sites": ["tf1.cross_attn"], "mode": "inject"},
+    {"kind": "ablate", "sites": ["tf0.block"], "on": False},
+]
+GATED = {"kind": "feature", "sae": "gated", "feature": 1, "sites": ["tf1.cross_attn"]}
+
+
+@pytest.fixture(scope="module")
+def study(organism_shared: AceStep15, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study of the lab with a vector and two autoencoders, one of which is closed at step 3."""
+    study = lab_study(organism_shared, tmp_path_factory.mktemp("lab") / "a study", settings=SETTINGS)
+    settings = GenerationSettings(duration=2.0, num_steps=4)
+    vector = caa(organism_shared, "mood", "tf4.cross_attn", pairs=2, settings=settings)
+    save_pack(study.path, "mood", vector)
+    huge = {site: directions * 1e38 for site, directions in vector.directions.items()}
+    save_pack(study.path, "huge", replace(vector, directions=huge, raw_norms={}))
+    sae = random_sae(d_in=organism_shared.channels(Site.parse("tf1.cross_attn")))
+    save_folder(sae, sae_folder(study, "own"))
+    sigmas = tuple(organism_shared.sigmas(settings))
+    set_gate(sae, Gate(steps=(3,), sigmas=sigmas[3:], explained_variance=(0.1,), loss_recovered=(None,)))
+    save_folder(sae, sae_folder(study, "gated"))
+    return study
+
+
+@pytest.fixture(scope="module")
+def lab(organism_shared: AceStep15) -> Lab:
+    return Lab(model=organism_shared)
+
+
+def asked(*edits: dict[str, Any]) -> LabRequest:
+    return request_of({"prompt": PROMPT, "seed": 5, "edits": edits})
+
+
+def render(lab: Lab, study: Study, request: LabRequest) -> tuple[Rendered, list[str]]:
+    told: list[str] = []
+    return lab.render(study, request, lambda message, _: told.append(message)), told
+
+
+@pytest.fixture(scope="module")
+def rendered(lab: Lab, study: Study) -> tuple[Rendered, list[str]]:
+    return render(lab, study, asked(*EDITS))
+
+
+def audio(study: Study, file: str) -> np.ndarray:
+    return read_audio(study.path / file)[0]
+
+
+def test_clips_are_runs_of_the_study_and_are_made_once(
+    lab: Lab, study: Study, rendered: tuple[Rendered, list[str]]
+) -> None:
+    clips, told = rendered
+    assert told == [f"Denoising, step {step} of 4" for step in (1, 2, 3, 4)]
+    store, runs = plan(study, asked(*EDITS))
+    assert [record.audio for record in store.records(runs) if record] == [clips.unedited, clips.edited]
+    assert difference(audio(study, clips.edited), audio(study, clips.unedited)) > 0.01
+    assert render(lab, study, asked(*EDITS)) == (clips, [])
+    plain, told = render(lab, study, asked(EDITS[-1]))
+    assert (plain.edited, told) == (clips.unedited, []), "an edit that is off is none"
+
+
+def test_every_judge_hears_both_clips(
+    lab: Lab, study: Study, rendered: tuple[Rendered, list[str]], monkeypatch: MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "analyses.lab.scores.ALWAYS", ("embedded",)
+    )  # the others have tests of their own, and are slow
+    heard = lab.score(study, asked(*EDITS))
+    places = {(each.reading.judge, each.reading.concept, each.reading.value) for each in heard.scores}
+    assert {("embedded", "mood", "happy"), ("embedded", "tempo", "fast")} <= places
+    assert {judge for judge, *_ in places} == {"embedded"}
+    of_mood = [each for each in heard.scores if each.reading.concept == "mood"]
+    assert sum(each.edited or 0 for each in of_mood) == pytest.approx(1)
+    assert all(each.change is not None and abs(each.change) > 0 for each in of_mood)
+    assert heard.distance is not None and heard.distance > 0
+    unedited = lab.score(study, asked())
+    assert isinstance(unedited, Scores) and unedited.distance == 0
+    assert {each.change for each in unedited.scores} == {0}
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ({"kind": "ablate", "sites": ["tf99.mlp"]}, "Block tf99 does not exist"),
+        ({"kind": "ablate", "sites": ["door"]}, "'door' is not a site"),
+        ({"kind": "ablate", "sites": []}, "must have at least one site"),
+        ({"kind": "ablate", "sites": ["tf1.mlp"], "tokens": [9000, 9001]}, "acts on no token of this run"),
+        ({"kind": "ablate", "sites": ["tf1.mlp"], "steps": [70, 71]}, "acts in no call of this run"),
+        ({"kind": "ablate", "sites": ["tf1.mlp"], "method": "mean"}, "Give that prompt"),
+        ({**EDITS[0], "segments": ["door"]}, "Unknown conditioning segment 'door'"),
+        ({"kind": "steer", "pack": "../door"}, r"has no steering vector '../door' \(it has huge, mood\)"),
+        ({"kind": "steer", "pack": "mood", "sites": ["tf1.mlp"]}, "no direction at tf1.mlp"),
+        ({"kind": "steer", "pack": "mood", "steps": [0, 4]}, "steps of 'mood' must be from 0 to 3"),
+        ({**EDITS[3], "sae": "../door"}, "no sparse autoencoder named '../door'"),
+        ({**EDITS[3], "feature": 20}, "20"),
+        (GATED, "may not be used at step 3"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_in_a_sentence(
+    lab: Lab, study: Study, edit: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        render(lab, study, asked(edit))
+
+
+def test_a_closed_gate_is_ignored_if_asked_for(lab: Lab, study: Study) -> None:
+    assert render(lab, study, asked({**GATED, "ignore_gate": True}))[0].edited
+    assert render(lab, study, asked({**GATED, "steps": [0, 2]}))[0].edited, "the gate is open there"
+
+
+def test_settings_and_numbers_that_overflow_are_told(lab: Lab, study: Study) -> None:
+    with pytest.raises(UserError, match="at most 4 s, twice that of the study's clips; got 5"):
+        render(lab, study, asked().model_copy(update={"duration": 5.0}))
+    for _ in range(2):  # also when it is in the store
+        with pytest.raises(UserError, match="became NaN or infinite"):
+            render(lab, study, asked({"kind": "steer", "pack": "huge", "strength": 1000}))
+
+
+def test_command_and_python_make_the_same_clip(
+    study: Study,
+    rendered: tuple[Rendered, list[str]],
+    workbench: Workbench,
+    monkeypatch: MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    expected = audio(study, rendered[0].edited)
+    monkeypatch.chdir(tmp_path)
+    name, *arguments = shlex.split(as_command(study, asked(*EDITS)))
+    outcome = workbench(*arguments)
+    assert (name, outcome.code) == ("workbench", 0), outcome
+    by_command = read_audio(tmp_path / "clip.flac")[0]
+    assert difference(by_command, expected) <= 2 * AUDIO_STEP / np.abs(expected).max()
+    (tmp_path / "clip.flac").unlink()
+    exec(as_python(study, asked(*EDITS)), {})
+    by_python = read_audio(tmp_path / "clip.flac")[0]
+    assert difference(by_python, expected) <= 2 * AUDIO_STEP / np.abs(expected).max()
