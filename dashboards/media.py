@@ -1,4 +1,4 @@
-"""Routes for audio, images of audio, and a health check."""
+"""Routes for audio, its loudness, images of audio, and a health check."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from cache.errors import UserError
 from cache.opening import UnsafeFile, checked_path
+from dashboards.levels import recording_level
 from dashboards.links import address
 from dashboards.pictures import activation_png, activation_svg, spectrogram_png
 from dashboards.results import has_result, load_result
@@ -34,13 +35,18 @@ def spectrogram_url(path: str) -> str:
     return address(f"spectrogram/{path.removeprefix('audio/')}.png")
 
 
+def level_url(path: str) -> str:
+    """URL of the loudness of an audio file, from its path relative to the study."""
+    return address(f"level/{path.removeprefix('audio/')}.json")
+
+
 def activation_url(name: str, feature: int, clip: int, kind: str) -> str:
     """URL of an image of a feature's activation in a clip: "svg" is a line over time, "png" shows all steps."""
     return address(f"activation/{name}/{feature}/{clip}.{kind}")
 
 
 def add_media_routes(server: Flask, study: Study) -> None:
-    """Serve the study's audio (with byte ranges, so that players can seek), spectrograms and activation images."""
+    """Serve the study's audio (with byte ranges, so that players can seek), its loudness, and images of it."""
 
     def audio(name: str) -> Response:
         file = _found(study, name).absolute()  # Flask resolves a relative path against the app's own folder
@@ -52,6 +58,12 @@ def add_media_routes(server: Flask, study: Study) -> None:
                 spectrogram_png(study, _found(study, name).relative_to(study.path).as_posix()),
                 mimetype="image/png",
             )
+        except UserError as error:
+            return _sentence(error)
+
+    def level(name: str) -> ResponseReturnValue:
+        try:
+            return {"lufs": recording_level(study, _found(study, name).relative_to(study.path).as_posix())}
         except UserError as error:
             return _sentence(error)
 
@@ -74,7 +86,7 @@ def add_media_routes(server: Flask, study: Study) -> None:
     def refuse_unknown() -> None:
         """Answer 404 under these routes, where Dash would answer unknown URLs with its page."""
         if (
-            request.path.startswith(("/audio/", "/spectrogram/", "/activation/"))
+            request.path.startswith(("/audio/", "/spectrogram/", "/level/", "/activation/"))
             and request.endpoint not in endpoints
         ):
             abort(404)
@@ -83,10 +95,11 @@ def add_media_routes(server: Flask, study: Study) -> None:
         """Answer open pages that check whether the server is still running, and whether the study has changed."""
         return "", 204, {"Study-Version": shown_version(study.path)}
 
-    endpoints = ("audio", "spectrogram", "activation")
+    endpoints = ("audio", "spectrogram", "level", "activation")
     server.add_url_rule("/_alive", view_func=alive)
     server.add_url_rule("/audio/<path:name>", view_func=audio)
     server.add_url_rule("/spectrogram/<path:name>.png", view_func=spectrogram)
+    server.add_url_rule("/level/<path:name>.json", view_func=level)
     server.add_url_rule(
         "/activation/<name>/<int:feature>/<int:clip>.<any(png, svg):kind>", view_func=activation
     )
@@ -94,7 +107,7 @@ def add_media_routes(server: Flask, study: Study) -> None:
 
 
 def _sentence(error: UserError) -> Response:
-    """Explain why an image cannot be drawn; the page shows the sentence in its place."""
+    """Explain why an image or a level cannot be had; the page shows the sentence in its place."""
     return Response(str(error), 422, mimetype="text/plain")
 
 

@@ -1,79 +1,62 @@
 """Recordings of the same length side by side, with shared playback controls and a switch for the audible one."""
 
+import json
 from dataclasses import dataclass
 
 from dash import html
 from dash.development.base_component import Component
 
-from dashboards.components.text import hint
-from dashboards.media import audio_url, find_audio, spectrogram_url
+from dashboards.media import audio_url, find_audio, level_url, spectrogram_url
 from workbench.studies.study import Study
-
-HELP = "Space: play or pause. Arrow keys: skip 5 %. 1, 2, 3: choose the recording you hear."
 
 
 @dataclass(frozen=True)
 class Side:
-    """One recording: its name, a detail beside it, a note below, and its audio's path relative to the study."""
+    """One recording: its name, a detail beside it, a note below, and its audio's path relative to the study.
+
+    The parts of the note at odd places are marked (see `dashboards.differences.marked`). Recordings that have a
+    `strength` are also chosen with a slider.
+    """
 
     name: str
     detail: str
-    note: str
+    note: tuple[str, ...]
     path: str
+    strength: float | None = None
 
 
-def ab_player(study: Study, sides: list[Side], seconds: float) -> Component:
-    """Players for `sides`, all `seconds` long, that share their position; a hint replaces missing files."""
-    there = [find_audio(study, side.path.removeprefix("audio/")) is not None for side in sides]
-    playing = there.index(True) if any(there) else -1
-    cards = [
-        _card(side, number, exists, number == playing)
-        for number, (side, exists) in enumerate(zip(sides, there, strict=True))
-    ]
-    play = html.Button("Play", className="ab-play", type="button", **{"aria-label": "play"})
-    seek = html.Div(
-        html.Div(className="ab-done"),
-        className="ab-seek",
-        role="slider",
-        tabIndex=0,
-        **{
-            "aria-label": "position",
-            "aria-valuemin": "0",
-            "aria-valuemax": "100",
-            "aria-valuenow": "0",
-        },
-    )
-    time = html.Span(f"0.0 / {seconds:.1f} s", className="ab-time")
+def ab_player(id: str) -> Component:
+    """An A/B player without recordings: its property `data-sides` (see `ab_sides`) says what it plays.
+
+    A callback that sets the property replaces only what differs: playback, position and the audible recording are
+    kept. Returned as part of a callback's `children`, the player would start anew.
+    """
     return html.Div(
-        [
-            html.Div(cards, className="ab-sides", role="radiogroup", **{"aria-label": "audible recording"}),
-            html.Div([play, seek, time], className="ab-transport"),
-            html.Div(HELP, className="ab-help"),
-        ],
+        id=id,
         className="ab",
         role="group",
-        tabIndex=0,
-        **{"aria-label": "compare by ear", "data-seconds": f"{seconds:g}"},
+        tabIndex=-1,
+        hidden=True,
+        **{"aria-label": "compare by ear", "data-sides": "{}"},
     )
 
 
-def _card(side: Side, number: int, exists: bool, playing: bool) -> Component:
-    heading = [html.Span(f"{number + 1}", className="ab-number"), html.Span(side.name, className="ab-name")]
-    switch = html.Button(
-        [*heading, html.Span(side.detail, className="number ab-detail")],
-        className="ab-switch",
-        type="button",
-        role="radio",
-        disabled=not exists,
-        **{"aria-checked": "true" if playing else "false", "aria-label": f"play {side.name}"},
-    )
-    note = html.Div(side.note, className="ab-note", title=side.note)
-    if not exists:
-        return html.Div(
-            [switch, note, hint(f"The audio file {side.path} is missing from the study.")],
-            className="ab-side",
-        )
-    mel = html.Img(src=spectrogram_url(side.path), className="mel", alt=f"mel spectrogram, {side.name}")
-    audio = html.Audio(src=audio_url(side.path), preload="auto")
-    picture = html.Div([mel, html.Div(className="playhead")], className="picture")
-    return html.Div([switch, note, picture, audio], className="ab-side")
+def ab_sides(study: Study, sides: list[Side], seconds: float, caption: str = "", heard: str = "") -> str:
+    """The property `data-sides` of an A/B player for `sides`, all `seconds` long; a sentence replaces missing files.
+
+    A new `heard`, the name of a side, makes that side the audible one.
+    """
+    described = [_described(study, side) for side in sides]
+    return json.dumps({"caption": caption, "seconds": seconds, "heard": heard, "sides": described})
+
+
+def _described(study: Study, side: Side) -> dict[str, object]:
+    texts = {"name": side.name, "detail": side.detail, "note": side.note, "strength": side.strength}
+    if find_audio(study, side.path.removeprefix("audio/")) is None:
+        return {**texts, "missing": f"The audio file {side.path} is missing from the study."}
+    urls = {
+        "audio": audio_url(side.path),
+        "mel": spectrogram_url(side.path),
+        "level": level_url(side.path),
+    }
+    return {**texts, **urls}

@@ -1,33 +1,65 @@
-"""A player: the mel spectrogram of a clip with a playhead over it, and the audio's controls."""
+"""Players of one recording each: the mel spectrogram with a playhead over it, and the audio's controls."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from dash import html
 from dash.development.base_component import Component
 
-from dashboards.components.text import hint
 from dashboards.media import audio_url, find_audio, spectrogram_url
 from workbench.studies.study import Study
 
-PICTURE_HELP = "Mel spectrogram with a range of 80 dB. Click to seek."
-STRIP_HELP = "The feature's activation: denoising steps from top to bottom, time from left to right."
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording: its audio's path relative to the study, its length, and what stands above it.
+
+    `hover` is the whole of a shortened title, `overlay` the URL of an image drawn over the spectrogram, `strip` of one
+    below it, on the same time axis. The parts of the `note` at odd places are marked (`dashboards.differences.marked`).
+    """
+
+    path: str
+    seconds: float
+    title: str = ""
+    hover: str = ""
+    detail: str = ""
+    note: tuple[str, ...] = ()
+    overlay: str | None = None
+    strip: str | None = None
+
+
+def players(id: str, recordings: str = "[]") -> Component:
+    """Players of the `recordings` (see `recordings_data`), which a callback changes by the property `data-recordings`.
+
+    Players whose recordings stay are left alone, so that what plays goes on. Returned as part of a callback's
+    `children`, they would start anew.
+    """
+    return html.Div(id=id, className="players", **{"data-recordings": recordings})
+
+
+def recordings_data(study: Study, recordings: Sequence[Recording]) -> str:
+    """The property `data-recordings` of `players`; a sentence replaces missing files."""
+    return json.dumps([_described(study, one) for one in recordings])
 
 
 def player(
     study: Study, path: str, seconds: float, overlay: str | None = None, strip: str | None = None
 ) -> Component:
-    """Return a player for the audio at `path` (relative to the study), `seconds` long; a note if the file is missing.
+    """A player of one recording that no callback changes; see `Recording`."""
+    data = recordings_data(study, [Recording(path, seconds, overlay=overlay, strip=strip)])
+    return html.Div(className="players", **{"data-recordings": data})
 
-    `overlay` is the URL of an image drawn over the spectrogram, `strip` of one below it, on the same time axis.
-    """
-    if find_audio(study, path.removeprefix("audio/")) is None:
-        return hint(f"The audio file {path} is missing from the study.")
-    layers = [html.Img(src=spectrogram_url(path), className="mel", alt="mel spectrogram", title=PICTURE_HELP)]
-    if overlay is not None:
-        layers.append(html.Img(src=overlay, className="overlay", alt="activation over time"))
-    layers.append(html.Div(className="playhead"))
-    parts = [html.Div(layers, className="picture")]
-    if strip is not None:
-        parts.append(html.Img(src=strip, className="strip", alt="activation at each step", title=STRIP_HELP))
-    ticks = [html.Span(f"{seconds * fraction:g} s") for fraction in (0, 0.5, 1)]
-    parts.append(html.Div(ticks, className="seconds"))
-    parts.append(html.Audio(src=audio_url(path), controls=True, preload="metadata"))
-    return html.Div(parts, className="player")
+
+def _described(study: Study, one: Recording) -> dict[str, object]:
+    texts = {
+        "title": one.title,
+        "hover": one.hover,
+        "detail": one.detail,
+        "note": one.note,
+        "seconds": one.seconds,
+    }
+    if find_audio(study, one.path.removeprefix("audio/")) is None:
+        return {**texts, "missing": f"The audio file {one.path} is missing from the study."}
+    pictures = {"mel": spectrogram_url(one.path), "overlay": one.overlay, "strip": one.strip}
+    return {**texts, "audio": audio_url(one.path), **pictures}

@@ -243,7 +243,7 @@ def register(app: dash.Dash, context: Context) -> None:
         cell = cell_at(frame, click["points"][0]["x"], click["points"][0]["y"])
         if cell is None:
             return no_update
-        return change_query(search, concept=cell[0], arm=cell[1], pair=None, seed=None)
+        return change_query(search, concept=cell[0], arm=cell[1])
 
 
 def _legend(frame: pd.DataFrame) -> Component:

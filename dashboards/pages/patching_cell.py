@@ -12,12 +12,13 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from analyses.statistics import too_few_pairs
-from dashboards.components.ab import Side, ab_player
+from dashboards.components.ab import Side, ab_player, ab_sides
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
 from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
-from dashboards.components.player import player
+from dashboards.components.player import Recording, players, recordings_data
 from dashboards.components.text import details, numbers, panel
+from dashboards.differences import in_brackets, marked
 from dashboards.figures import patching_pairs
 from dashboards.figures.patching_pairs import PatchingPairsSpec
 from dashboards.links import change_query, read_query
@@ -30,6 +31,8 @@ from workbench.studies.study import Study
 
 SELECTION = ("concept", "arm", "pair", "seed", "arms")
 SIDES = ("clean", "corrupt", "patched")
+PROMPTS = {"clean": "corrupt", "corrupt": "clean"}
+"""Whose prompts are compared."""
 SHOWN_ARMS = 3  # names shown of arms that share a recording; the rest are counted
 
 
@@ -45,20 +48,25 @@ def layout() -> Component:
             "flex": 1,
             "minWidth": 90,
             "tooltipField": "prompts",
+            "getQuickFilterText": {"function": "params.data.prompts + ' ' + params.value"},
             **WRAPPED,
         },
     ]
     all_arms = dmc.Button("", id="all-arms", variant="default", size="compact-sm", fw=500, mt="md")
+    search = dmc.TextInput(
+        id="pairs-filter", placeholder="Filter pairs by prompt, value or number", size="xs", mb=6
+    )
     body = details(
         "cell",
         "Click a cell of the map to see its numbers and prompt pairs, and to hear the clips.",
         [
             html.Div(id="cell-numbers"),
             graph("patching-pairs-graph"),
+            search,
             row_grid("pairs-grid", columns, height=240),
-            html.Div(id="cell-players"),
+            ab_player("cell-players"),
             all_arms,
-            html.Div(id="cell-arms"),
+            html.Div(players("cell-arms"), className="recordings"),
         ],
     )
     help = "Numbers, pairs and audio of one cell. Each dot is one pair and seed; click it to hear the clips."
@@ -121,6 +129,15 @@ def register(app: dash.Dash, study: Study) -> None:
         return change_query(search, arms=None if read_query(search).get("arms") == "all" else "all")
 
     @app.callback(
+        Output("pairs-grid", "dashGridOptions"),
+        Input("pairs-filter", "value"),
+        State("pairs-grid", "dashGridOptions"),
+        prevent_initial_call=True,
+    )
+    def filter_pairs(text: str | None, options: dict[str, Any] | None) -> dict[str, Any]:
+        return {**(options or {}), "quickFilterText": text or ""}
+
+    @app.callback(
         Output("cell", "hidden"),
         Output("cell-hint", "hidden"),
         Output("cell-numbers", "children"),
@@ -128,9 +145,9 @@ def register(app: dash.Dash, study: Study) -> None:
         Output({"type": "figure", "key": "patching-pairs"}, "data"),
         Output("pairs-grid", "rowData"),
         Output("pairs-grid", "selectedRows"),
-        Output("cell-players", "children"),
+        Output("cell-players", "data-sides"),
         Output("all-arms", "children"),
-        Output("cell-arms", "children"),
+        Output("cell-arms", "data-recordings"),
         Input("url", "search"),
     )
     def show_cell(search: str | None) -> tuple[Any, ...]:
@@ -142,7 +159,7 @@ def register(app: dash.Dash, study: Study) -> None:
         scorer = query["scorer"] if query.get("scorer") in result["scorer"].values else ""
         cells = cells_frame(result, scorer)
         cell = cells[(cells["concept"] == query.get("concept")) & (cells["arm"] == query.get("arm"))]
-        nothing: tuple[Any, ...] = (True, False, None, go.Figure(), None, [], [], None, "", None)
+        nothing: tuple[Any, ...] = (True, False, None, go.Figure(), None, [], [], "{}", "", "[]")
         if cell.empty:
             return nothing
         spec = PatchingPairsSpec(name=name, scorer=scorer, concept=query["concept"], arm=query["arm"])
@@ -151,7 +168,10 @@ def register(app: dash.Dash, study: Study) -> None:
             return nothing
         pairs["noise_seed"] = pairs["noise_seed"].astype(str)  # JavaScript integers are exact up to 2⁵³
         pairs["values"] = pairs["clean_value"] + " → " + pairs["corrupt_value"]
-        pairs["prompts"] = "clean: " + pairs["clean_prompt"] + "; corrupt: " + pairs["corrupt_prompt"]
+        pairs["prompts"] = [
+            f"clean: {in_brackets(clean, corrupt)}; corrupt: {in_brackets(corrupt, clean)}"
+            for clean, corrupt in zip(pairs["clean_prompt"], pairs["corrupt_prompt"], strict=True)
+        ]
         pairs["id"] = [_pair_id(pair, seed) for pair, seed in zip(pairs["pair"], pairs["seed"], strict=True)]
         chosen = pairs[pairs["id"] == _pair_id(query.get("pair"), query.get("seed"))]
         row = (pairs if chosen.empty else chosen).iloc[0]
@@ -168,9 +188,9 @@ def register(app: dash.Dash, study: Study) -> None:
             figure_data("patching-pairs", spec),
             pairs.astype(object).where(pairs.notna(), None).to_dict("records"),
             {"ids": [row["id"]]},
-            _players(study, row, cell.iloc[0]),
+            _sides(study, row, cell.iloc[0]),
             label,
-            _arms(study, recordings) if open_arms else None,
+            _arms(study, recordings) if open_arms else "[]",
         )
 
 
@@ -202,31 +222,25 @@ def _numbers(cell: pd.Series) -> Component:
     )
 
 
-def _players(study: Study, row: pd.Series, cell: pd.Series) -> Component:
+def _sides(study: Study, row: pd.Series, cell: pd.Series) -> str:
     base = "clean" if cell["direction"] == "necessity" else "corrupt"
-    sides = []
-    for side in SIDES:
-        same = side == "patched" and row["patched_audio"] == row[f"{base}_audio"]
-        prompt = row[f"{base if side == 'patched' else side}_prompt"]
-        score = "no score" if pd.isna(row[side]) else fixed(row[side], 3)
-        sides.append(
-            Side(
-                name=side,
-                detail=score,
-                note=f"Identical to the {base} run." if same else prompt,
-                path=row[f"{side}_audio"],
-            )
+    prompts = {side: marked(row[f"{side}_prompt"], row[f"{rest}_prompt"]) for side, rest in PROMPTS.items()}
+    same = row["patched_audio"] == row[f"{base}_audio"]
+    notes = {**prompts, "patched": (f"Identical to the {base} run.",) if same else prompts[base]}
+    sides = [
+        Side(
+            name=side,
+            detail="no score" if pd.isna(row[side]) else fixed(row[side], 3),
+            note=notes[side],
+            path=row[f"{side}_audio"],
         )
-    note = (
+        for side in SIDES
+    ]
+    caption = (
         f"Pair {row['pair']}, noise of seed {row['noise_seed']}. The number is {_number(row, cell['scorer'])}. The "
         f"patched run is the {base} run with the patch, from the same initial noise."
     )
-    return html.Div(
-        [
-            dmc.Text(note, size="xs", c="dimmed", mt="sm", mb="xs"),
-            ab_player(study, sides, study.spec.settings.duration),
-        ]
-    )
+    return ab_sides(study, sides, study.spec.settings.duration, caption)
 
 
 def _number(row: pd.Series, scorer: str) -> str:
@@ -237,22 +251,23 @@ def _number(row: pd.Series, scorer: str) -> str:
     return f"the clip's {scorer}" + (f" in {unit}" if unit else "")
 
 
-def _arms(study: Study, recordings: pd.DataFrame) -> Component:
-    cards = []
-    for row in recordings.itertuples():
-        names = ", ".join(row.arms[:SHOWN_ARMS])
-        more = len(row.arms) - SHOWN_ARMS
-        title = f"{names} and {more} more" if more > 0 else names
-        score = "no score" if pd.isna(row.score) else fixed(row.score, 3)
-        heading = html.Div(title, className="arms-shared", title=", ".join(row.arms))
-        line = dmc.Group(
-            [dmc.Text(heading, size="xs", fw=600, miw=0), dmc.Text(score, size="xs", className="number")],
-            justify="space-between",
-            wrap="nowrap",
-            gap="xs",
-            mb=4,
-        )
-        cards.append(
-            html.Div([line, player(study, row.audio, study.spec.settings.duration)], className="clip")
-        )
-    return dmc.SimpleGrid(cards, cols={"base": 2, "sm": 3}, spacing="md", mt="sm")
+def _arms(study: Study, recordings: pd.DataFrame) -> str:
+    return recordings_data(
+        study,
+        [
+            Recording(
+                path=row.audio,
+                seconds=study.spec.settings.duration,
+                title=_arm_names(row.arms),
+                hover=", ".join(row.arms),
+                detail="no score" if pd.isna(row.score) else fixed(row.score, 3),
+            )
+            for row in recordings.itertuples()
+        ],
+    )
+
+
+def _arm_names(arms: list[str]) -> str:
+    more = len(arms) - SHOWN_ARMS
+    names = ", ".join(arms[:SHOWN_ARMS])
+    return f"{names} and {more} more" if more > 0 else names

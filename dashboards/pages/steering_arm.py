@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import dash
-import dash_mantine_components as dmc
 import pandas as pd
 import xarray as xr
 from dash import Input, Output, State, html, no_update
@@ -12,9 +11,10 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from analyses.steering.effects import UNSTEERED
-from dashboards.components.ab import Side, ab_player
+from dashboards.components.ab import Side, ab_player, ab_sides
 from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
 from dashboards.components.text import details, numbers, panel
+from dashboards.differences import marked
 from dashboards.figures.dose_response import DoseResponseSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
@@ -56,7 +56,7 @@ def layout() -> Component:
         [
             html.Div(id="steered-numbers"),
             row_grid("steered-grid", columns, height=240),
-            html.Div(id="steered-players"),
+            ab_player("steered-players"),
         ],
     )
     return panel("Prompts and clips", body, help=HELP)
@@ -97,7 +97,7 @@ def register(app: dash.Dash, study: Study, view: View) -> None:
         Output("steered-numbers", "children"),
         Output("steered-grid", "rowData"),
         Output("steered-grid", "selectedRows"),
-        Output("steered-players", "children"),
+        Output("steered-players", "data-sides"),
         Input("url", "search"),
     )
     def show_arm(search: str | None) -> tuple[Any, ...]:
@@ -107,7 +107,7 @@ def register(app: dash.Dash, study: Study, view: View) -> None:
         spec = view(study, query)
         result, arm = load_result(study, spec.result_name), query.get("arm", "")
         if arm not in choices(result)["arm"]:
-            return True, False, None, [], [], None
+            return True, False, None, [], [], "{}"
         concept = spec.concept or str(result.attrs["concept"])
         runs = steered_frame(result, arm, concept, spec.scorer)
         runs["noise_seed"] = runs["noise_seed"].astype(str)  # JavaScript integers are exact up to 2⁵³
@@ -120,7 +120,7 @@ def register(app: dash.Dash, study: Study, view: View) -> None:
             _numbers(result, arm, concept, spec.scorer),
             runs.astype(object).where(runs.notna(), None).to_dict("records"),
             {"ids": [run["id"]]},
-            _players(study, result, run, arm, concept, spec.scorer),
+            _sides(study, result, run, arm, concept, spec.scorer),
         )
 
 
@@ -146,31 +146,29 @@ def _numbers(result: xr.Dataset, arm: str, concept: str, scorer: str) -> Compone
     return numbers(shown, helps)
 
 
-def _players(
-    study: Study, result: xr.Dataset, run: pd.Series, arm: str, concept: str, scorer: str
-) -> Component:
-    pair, seed = int(run["pair"]), int(run["seed"])
+def _sides(study: Study, result: xr.Dataset, run: pd.Series, arm: str, concept: str, scorer: str) -> str:
     way = str(result["row"].sel(arm=arm).item())
-    clips = clips_frame(result, way, pair, seed, concept, scorer)
+    clips = clips_frame(result, way, int(run["pair"]), int(run["seed"]), concept, scorer).to_dict("records")
+    prompts = {
+        POSITIVE: marked(run["clean_prompt"], run["corrupt_prompt"]),
+        UNSTEERED: marked(run["corrupt_prompt"], run["clean_prompt"]),
+    }
     sides = [
         Side(
             name=_side_name(clip),
             detail="no score" if pd.isna(clip["score"]) else fixed(clip["score"], 3),
-            note=str(run["clean_prompt"] if clip["arm"] == POSITIVE else run["corrupt_prompt"]),
+            note=prompts.get(clip["arm"], prompts[UNSTEERED]),
             path=str(clip["audio"]),
+            strength=None if clip["arm"] == POSITIVE else float(clip["strength"]),
         )
-        for clip in clips.to_dict("records")
+        for clip in clips
     ]
-    note = (
-        f"{way}: pair {pair}, noise of seed {run['noise_seed']}. The number is the score for {concept}. All clips "
-        "start from the same initial noise."
+    caption = (
+        f"{way}: pair {run['pair']}, noise of seed {run['noise_seed']}. The number is the score for {concept}. All "
+        "clips start from the same initial noise."
     )
-    return html.Div(
-        [
-            dmc.Text(note, size="xs", c="dimmed", mt="sm", mb="xs"),
-            ab_player(study, sides, study.spec.settings.duration),
-        ]
-    )
+    heard = next(_side_name(clip) for clip in clips if clip["arm"] == arm)
+    return ab_sides(study, sides, study.spec.settings.duration, caption, heard)
 
 
 def _side_name(clip: dict[Any, Any]) -> str:

@@ -5,13 +5,15 @@ from pathlib import Path
 import dash
 import numpy as np
 import pytest
+import soundfile
 from flask.testing import FlaskClient
 
 from dashboards.app import create_app
-from dashboards.media import activation_url, audio_url, find_audio, spectrogram_url
+from dashboards.media import activation_url, audio_url, find_audio, level_url, spectrogram_url
 from dashboards.pictures import activation_svg
 from dashboards.traces import activation_trace
 from tests.dashboards.synthetic_study import SAE_SITES
+from workbench.listening.loudness import loudness
 from workbench.studies.study import Study
 
 CLIP = "audio/clips/00003.flac"
@@ -54,7 +56,7 @@ def test_media_of_a_study_at_a_relative_path_are_served(
     assert client.get(activation_url(SAE_SITES[0], 0, 3, "svg")).status_code == 200
 
 
-@pytest.mark.parametrize("route", ["/audio/", "/spectrogram/"])
+@pytest.mark.parametrize("route", ["/audio/", "/spectrogram/", "/level/"])
 @pytest.mark.parametrize(
     "name",
     [
@@ -72,7 +74,7 @@ def test_media_of_a_study_at_a_relative_path_are_served(
     ],
 )
 def test_nothing_else_is_served(client: FlaskClient, route: str, name: str) -> None:
-    suffix = ".png" if route == "/spectrogram/" else ""
+    suffix = {"/spectrogram/": ".png", "/level/": ".json"}.get(route, "")
     assert client.get(f"{route}{name}{suffix}").status_code == 404
 
 
@@ -99,6 +101,21 @@ def test_a_spectrogram_is_a_picture_of_that_clip(client: FlaskClient) -> None:
     assert first.mimetype == "image/png"
     assert first.data.startswith(b"\x89PNG")
     assert first.data != second.data
+
+
+def test_the_level_of_a_recording_is_measured(client: FlaskClient, study: Study) -> None:
+    audio, rate = study.read_audio(CLIP)
+    answer = client.get(level_url(CLIP))
+    assert answer.json == {"lufs": loudness(audio, rate, CLIP)}
+
+
+def test_a_silent_recording_has_no_level_but_a_sentence(client: FlaskClient, study: Study) -> None:
+    file = study.path / "audio" / "silent.flac"
+    soundfile.write(file, np.zeros(16000), 16000)
+    answer = client.get(level_url("audio/silent.flac"))
+    file.unlink()
+    assert answer.status_code == 422
+    assert "is silent" in answer.text
 
 
 def test_activation_pictures_exist_for_known_features_and_clips_only(client: FlaskClient) -> None:

@@ -1,44 +1,74 @@
-"""Players, and what stands in their place when the audio is gone."""
+"""What players are told to play, and what stands in their place when the audio is gone."""
 
-from dashboards.components.ab import Side, ab_player
-from dashboards.components.player import player
+import json
+from typing import Any
+
+import pytest
+
+from dashboards.components.ab import Side, ab_player, ab_sides
+from dashboards.components.player import Recording, player, players, recordings_data
 from workbench.studies.study import Study
+
+FOLDER = "audio/patching/blocks/drums/000-0"
+
+
+def told(component: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(getattr(component, "data-recordings"))
+    return found
 
 
 def test_a_player_names_its_sound_and_its_pictures(study: Study) -> None:
-    text = str(
-        player(study, "audio/patching/blocks/drums/000-0/tf3+tf4.flac", 2.0, overlay="/a.svg", strip="/a.png")
-    )
-    assert "src='/audio/patching/blocks/drums/000-0/tf3%2Btf4.flac'" in text
-    assert "src='/spectrogram/patching/blocks/drums/000-0/tf3%2Btf4.flac.png'" in text
-    assert "src='/a.svg'" in text
-    assert "src='/a.png'" in text
-    assert "2 s" in text
+    (one,) = told(player(study, f"{FOLDER}/tf3+tf4.flac", 2.0, overlay="/a.svg", strip="/a.png"))
+    assert one["audio"] == "/audio/patching/blocks/drums/000-0/tf3%2Btf4.flac"
+    assert one["mel"] == "/spectrogram/patching/blocks/drums/000-0/tf3%2Btf4.flac.png"
+    assert (one["overlay"], one["strip"], one["seconds"]) == ("/a.svg", "/a.png", 2.0)
+
+
+def test_players_have_titles_and_no_sound_at_first(study: Study) -> None:
+    assert told(players("some")) == []
+    recordings = [
+        Recording(f"{FOLDER}/{name}.flac", 2.0, name, note=("a ", "b", "")) for name in ("tf3", "clean")
+    ]
+    one, other = json.loads(recordings_data(study, recordings))
+    assert (one["title"], other["title"]) == ("tf3", "clean")
+    assert one["note"] == ["a ", "b", ""]
 
 
 def test_audio_that_is_gone_is_told(study: Study) -> None:
-    text = str(player(study, "audio/clips/99999.flac", 2.0))
-    assert "audio/clips/99999.flac is missing from the study" in text
-    assert "Audio(" not in text
+    (one,) = told(player(study, "audio/clips/99999.flac", 2.0))
+    assert one["missing"] == "The audio file audio/clips/99999.flac is missing from the study."
+    assert "audio" not in one
 
 
 def sides(*names: str) -> list[Side]:
-    folder = "audio/patching/blocks/drums/000-0"
-    return [Side(name, "0.5", "a prompt", f"{folder}/{name}.flac") for name in names]
+    return [Side(name, "0.5", ("a prompt",), f"{FOLDER}/{name}.flac") for name in names]
 
 
-def test_a_comparison_by_ear_has_one_transport_and_a_switch_for_each_side(study: Study) -> None:
-    text = str(ab_player(study, sides("clean", "corrupt", "tf3"), 2.0))
-    assert text.count("Audio(") == text.count("role='radio'") == 3
-    assert text.count("role='slider'") == text.count("className='ab-play'") == 1
-    assert "controls" not in text
-    assert text.count("'aria-checked': 'true'") + text.count("aria-checked='true'") == 1
-    assert "src='/audio/patching/blocks/drums/000-0/tf3.flac'" in text
+def test_a_comparison_by_ear_names_its_recordings_and_where_their_levels_are(study: Study) -> None:
+    found = json.loads(ab_sides(study, sides("clean", "corrupt", "tf3"), 2.0, "Pair 0.", heard="tf3"))
+    assert [side["name"] for side in found["sides"]] == ["clean", "corrupt", "tf3"]
+    assert (found["seconds"], found["caption"], found["heard"]) == (2.0, "Pair 0.", "tf3")
+    side = found["sides"][2]
+    assert side["audio"] == "/audio/patching/blocks/drums/000-0/tf3.flac"
+    assert side["level"] == "/level/patching/blocks/drums/000-0/tf3.flac.json"
+    assert (side["detail"], side["note"], side["strength"]) == ("0.5", ["a prompt"], None)
 
 
-def test_a_lost_recording_cannot_be_chosen(study: Study) -> None:
-    group = ab_player(study, sides("lost", "clean"), 2.0)
-    lost, clean = (card.children[0] for card in group.children[0].children)
-    assert (lost.disabled, clean.disabled) == (True, False)
-    assert (getattr(lost, "aria-checked"), getattr(clean, "aria-checked")) == ("false", "true")
-    assert "lost.flac is missing from the study" in str(group)
+def test_an_ab_player_is_empty_until_a_callback_fills_it() -> None:
+    group = ab_player("some")
+    assert getattr(group, "data-sides") == "{}"
+    assert not getattr(group, "children", None), "what a callback returns as children is made anew"
+
+
+def test_a_lost_recording_has_a_sentence_in_its_place(study: Study) -> None:
+    lost, clean = json.loads(ab_sides(study, sides("lost", "clean"), 2.0))["sides"]
+    assert lost["missing"] == f"The audio file {FOLDER}/lost.flac is missing from the study."
+    assert "audio" not in lost
+    assert "missing" not in clean
+
+
+@pytest.mark.parametrize("path", ["audio/../study.json", "/etc/passwd", "audio/../../secret.flac"])
+def test_no_file_outside_the_audio_is_named(study: Study, path: str) -> None:
+    (side,) = json.loads(ab_sides(study, [Side("a", "", ("",), path)], 2.0))["sides"]
+    assert "audio" not in side
+    assert "missing" in side

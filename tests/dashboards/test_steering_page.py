@@ -1,5 +1,6 @@
 """What the page on steering answers when something is chosen or clicked, without a browser."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -139,11 +140,11 @@ def test_an_arm_has_its_numbers_prompts_and_clips(app: dash.Dash) -> None:
         assert words in str(arm["numbers"])
     assert arm["selected"] == {"ids": ["1-0"]}
     assert [row["id"] for row in arm["rows"]] == [f"{pair}-0" for pair in range(6)]
-    players = str(arm["players"])
+    players = json.loads(arm["players"])
     names = ["× −1", "unsteered", "× 1", "× 2", "real"]
-    places = [players.index(f"play {name}") for name in names]
-    assert places == sorted(places)
-    assert players.count("Audio(") == 5
+    assert [side["name"] for side in players["sides"]] == names
+    assert [side["strength"] for side in players["sides"]] == [-1.0, 0.0, 1.0, 2.0, None]
+    assert players["heard"] == "× 2", "the point that was clicked"
     leak = shown(app, f"?arm={VECTOR}+×+2&shown=mood")
     assert "change in mood" in str(leak["numbers"])
     assert "−0.120" in str(leak["numbers"])

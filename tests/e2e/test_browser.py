@@ -243,6 +243,42 @@ def test_a_switch_keeps_the_position(page: Page, address: str) -> None:
     )
 
 
+def test_sound_goes_on_while_the_page_changes(page: Page, address: str) -> None:
+    page.goto(f"{address}/patching?concept=drums&arm=tf3&pair=1&seed=1")
+    expect_playable(page.locator("#cell-players .ab-side"), 3)
+    page.locator("#cell-players audio").evaluate_all(
+        "all => all.forEach((one) => { one.dataset.mark = 'old'; })"
+    )
+    page.get_by_role("button", name="Loop").click()
+    page.get_by_role("button", name="Match levels").click()
+    expect(page.locator(".ab-gains")).to_contain_text("corrupt 0.0, patched −0.2 dB (all at −20.0 LUFS)")
+    page.keyboard.press("2")  # wherever the focus is
+    page.keyboard.press(" ")
+    goes_on = """() => [...document.querySelectorAll("#cell-players audio")].every(
+        (one, place) => one.dataset.mark && !one.paused && one.muted === (place !== 1) && one.currentTime > 0)"""
+    page.wait_for_function(goes_on)
+    page.locator("#all-arms").click()
+    expect(page.locator("#cell-arms .player")).to_have_count(28)
+    assert page.evaluate(goes_on)
+    click_cell(page, "patching-graph", 0.5, 3.5)
+    expect(page.locator("#cell-players audio").first).to_have_attribute(
+        "src", "/audio/patching/blocks/instrument/001-1/clean.flac"
+    )
+    page.wait_for_function(goes_on)
+
+    page.get_by_role("button", name="Blind test").click()
+    expect(page.locator(".ab-result")).to_have_text("Trial 1 of 12.")
+    for _ in range(12):
+        page.keyboard.press("3")
+        page.keyboard.press("a")
+    expect(page.locator(".ab-result")).to_have_text(
+        re.compile(r"\d+ of 12 right, p [=<] 0\.\d+ \(binomial, one-sided\)")
+    )
+    assert page.evaluate("[10, 6, 0].map((right) => workbench.ab.chance(right, 12))") == pytest.approx(
+        [79 / 4096, 2510 / 4096, 1]
+    )
+
+
 def test_all_arms_of_a_pair_are_heard(page: Page, address: str) -> None:
     page.goto(f"{address}/patching?result=steps&concept=drums&arm=tf3%20steps%200%E2%80%931")
     button = page.locator("#all-arms")
