@@ -54,6 +54,8 @@ class _Figure(BaseModel):
 _VALUES: dict[str, TypeAdapter[Any]] = {
     "pathname": TypeAdapter(str | None),
     "search": TypeAdapter(str | None),
+    "data-clip": TypeAdapter(str | None),
+    "data-version": TypeAdapter(str | None),
     "checked": TypeAdapter(bool | None),
     "n_clicks": TypeAdapter(int | None),
     "value": TypeAdapter(str | int | float | None),
@@ -61,6 +63,7 @@ _VALUES: dict[str, TypeAdapter[Any]] = {
     "rowData": TypeAdapter(list[_Row] | None),
     "clickData": TypeAdapter(_Click | None),
     "getRowsRequest": TypeAdapter(RowsRequest | None),
+    "dashGridOptions": TypeAdapter(dict[str, Any] | None),
     "data": TypeAdapter(_Figure | None),
 }
 

@@ -34,11 +34,12 @@
     }
   }
 
-  // Whatever follows the URL is computed anew. A page that waits for its first result is laid out anew; others keep
-  // their players, which may be playing.
-  function follow() {
+  // Whatever follows the URL or the version is computed anew. A page that waits for its first result is laid out anew;
+  // others keep their players, which may be playing.
+  function follow(version) {
     const isWaiting = document.querySelector("#page .empty");
     const { pathname, search } = window.location;
+    window.dash_clientside.set_props("content", { "data-version": version });
     window.dash_clientside.set_props("url", isWaiting ? { pathname, search } : { search });
   }
 
@@ -48,8 +49,7 @@
       const content = document.getElementById("content");
       show(now === null);
       if (now !== null && content && content.dataset.version !== now) {
-        content.dataset.version = now;
-        follow();
+        follow(now);
       }
     }
     setTimeout(watch, EVERY_MS);

@@ -33,7 +33,7 @@ def row_grid(
     """Return a table whose rows are identified by their text field `id`; one can be selected. `height` in pixels."""
     return dag.AgGrid(
         id=id,
-        columnDefs=[_headed(column) for column in columns],
+        columnDefs=headed(columns),
         rowData=rows or [],
         defaultColDef={
             "sortable": True,
@@ -64,8 +64,11 @@ def selected_row(rows: list[dict[str, Any]] | dict[str, Any] | None) -> dict[str
     return rows[0] if isinstance(rows, list) and rows else None
 
 
-def _headed(column: dict[str, Any]) -> dict[str, Any]:
-    """Return a column, or a group of columns (`children`), with headings: by default the names of their fields."""
-    if "children" in column:
-        return {**column, "children": [_headed(child) for child in column["children"]]}
-    return {"headerName": column["field"], **column}
+def headed(columns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return columns, or groups of columns (`children`), with headings: by default the names of their fields."""
+    return [
+        {**column, "children": headed(column["children"])}
+        if "children" in column
+        else {"headerName": column["field"], **column}
+        for column in columns
+    ]

@@ -113,7 +113,7 @@ def draw_screen(
         mark = selected[1:] if selected is not None and selected[0] == concept else None
         _add_panel(figure, table[table["concept"] == concept], quantity, mark, place, said)
     figure.update_annotations(font={"size": 13, "color": palette.INK})
-    styled = style(figure, height=height, coloraxis=color_axis(quantity), clickmode="event")
+    styled = style(figure, height=height, coloraxis=color_axis(quantity, height), clickmode="event")
     return styled.update_layout(margin={"t": 34 + extra})
 
 

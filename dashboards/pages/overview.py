@@ -8,11 +8,13 @@ import dash_mantine_components as dmc
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
-from dashboards.components.grid import row_grid, selected_row
+from dashboards.components.concepts import ConceptPicker
+from dashboards.components.grid import WRAPPED, headed, row_grid, selected_row
 from dashboards.components.player import player
 from dashboards.components.text import hint, key_values, numbers, panel
 from dashboards.context import Context
 from dashboards.links import address, change_query, read_query
+from dashboards.names import shortened
 from dashboards.pages import steering_vectors
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, names_of_kind, usable_names
@@ -29,49 +31,71 @@ KINDS = {
     "steering": ("Steering", "/steering", "What turning a concept up or down does to the music"),
 }
 
+CLIPS_HELP = "All generated and traced clips, with their values of the concepts. Select one to hear it."
+SELECT = "Select a clip to hear it and see its spectrogram."
+MOST_NAMED = 12
+LONGEST_LIST = 500  # characters
+PICKER = ConceptPicker("clips", most=8)
 BADGES = {"computed": "teal", "missing": "gray", "damaged": "red"}
 
 
 def layout(context: Context, query: Query) -> Component:
     """The page."""
-    del query  # the clip's callback reads the URL
     study = context.study
     return dmc.Stack(
         [
-            html.Div([panel("Study", _counts(study)), html.Div(id="truth-table")]),
-            dmc.SimpleGrid([_result_card(study, kind) for kind in KINDS], cols={"base": 2, "lg": 4}),
-            panel(
-                "Clips",
-                dmc.Grid(
-                    [
-                        dmc.GridCol(_clip_grid(study), span=9),
-                        dmc.GridCol(html.Div(id="clip-player"), span=3),
-                    ],
-                    gutter="lg",
-                ),
-                help="All generated and traced clips. Select one to hear it.",
+            html.Div(
+                [panel("Study", html.Div(_counts(study), id="study-counts")), html.Div(id="truth-table")]
             ),
+            html.Div(_result_cards(study), id="result-cards"),
+            panel("Clips", _clips(study, query), help=CLIPS_HELP),
             dmc.SimpleGrid(
                 [
-                    panel("Settings", key_values(_settings(study))),
-                    panel("Provenance", key_values(_provenance(study))),
+                    panel("Settings", html.Div(key_values(_settings(study)), id="study-settings")),
+                    panel("Provenance", html.Div(key_values(_provenance(study)), id="study-provenance")),
                 ],
-                cols=2,
+                cols={"base": 1, "sm": 2},
             ),
         ],
         gap="md",
     )
 
 
+def _clips(study: Study, query: Query) -> Component:
+    """The table of clips, and the player of the selected one beside it."""
+    search = dmc.TextInput(
+        id="clip-search", label="clips", placeholder="all: type to find some", size="xs", w=220, debounce=300
+    )
+    concepts = _concepts(study)
+    controls = dmc.Group([search, PICKER.layout(concepts, query)], gap="xl", align="end", mb="xs")
+    columns, rows = _clip_columns(PICKER.picked(concepts, query)), _clip_rows(study)
+    grid = row_grid("clips-grid", columns, height=380, rows=rows)
+    return html.Div(
+        [
+            controls,
+            dmc.Grid(
+                [
+                    dmc.GridCol(grid, span={"base": 12, "md": 8, "xl": 9}),
+                    dmc.GridCol(
+                        html.Div(hint(SELECT), id="clip-player"), span={"base": 12, "md": 4, "xl": 3}
+                    ),
+                ],
+                gutter="lg",
+            ),
+        ]
+    )
+
+
 def choices(context: Context, query: Query) -> dict[str, list[str]]:
     """The values that this page accepts in its URL."""
-    del query
-    return {"clip": [str(clip) for clip in context.study.clips["clip"]]}
+    clips = [str(clip) for clip in context.study.clips["clip"]]
+    return {"clip": clips, **PICKER.choices(_concepts(context.study), query)}
 
 
 def register(app: dash.Dash, context: Context) -> None:
-    """Select and play a clip; show the planted truth on request."""
+    """Select and play a clip; follow the study's files; show the planted truth on request."""
     study = context.study
+    PICKER.register(app, lambda _query: _concepts(study))
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -85,15 +109,57 @@ def register(app: dash.Dash, context: Context) -> None:
             return no_update
         return change_query(search, clip=row["id"])
 
-    @app.callback(Output("clip-player", "children"), Input("url", "search"))
-    def show_clip(search: str | None) -> Component:
+    @app.callback(
+        Output("clips-grid", "selectedRows"),
+        Output("clip-player", "children"),
+        Output("clip-player", "data-clip"),
+        Input("url", "search"),
+        State("clip-player", "data-clip"),
+    )
+    def show_clip(search: str | None, shown: str | None) -> tuple[Any, ...]:
         chosen = study.clips[study.clips["clip"].astype(str) == read_query(search).get("clip")]
         if chosen.empty:
-            return hint("Select a clip to hear it and see its spectrogram.")
+            return {"ids": []}, hint(SELECT), None
         clip = chosen.iloc[0]
+        name = str(clip["clip"])
+        if name == shown:  # it may be playing
+            return no_update, no_update, no_update
         path = study.audio_path(int(clip["clip"])).relative_to(study.path).as_posix()
-        title = dmc.Text(f"Clip {clip['clip']}: {clip['prompt']}", size="sm", fw=500, mb="xs")
-        return html.Div([title, player(study, path, float(clip["duration"]))])
+        title = dmc.Text(f"Clip {name}: {clip['prompt']}", size="sm", fw=500, mb="xs")
+        return {"ids": [name]}, html.Div([title, player(study, path, float(clip["duration"]))]), name
+
+    @app.callback(
+        Output("clips-grid", "columnDefs"),
+        Input("clips-find", "value"),
+        Input("clips-page", "value"),
+        prevent_initial_call=True,
+    )
+    def show_labels(text: str | None, page: int | None) -> Any:
+        query = {"find": text or "", "page": str(page)}
+        return headed(_clip_columns(PICKER.picked(_concepts(study), query)))
+
+    @app.callback(
+        Output("clips-grid", "dashGridOptions"),
+        Input("clip-search", "value"),
+        State("clips-grid", "dashGridOptions"),
+        prevent_initial_call=True,
+    )
+    def search_clips(text: str | None, options: dict[str, Any] | None) -> dict[str, Any]:
+        return {**(options or {}), "quickFilterText": text or ""}
+
+    @app.callback(
+        Output("study-counts", "children"),
+        Output("result-cards", "children"),
+        Output("study-settings", "children"),
+        Output("study-provenance", "children"),
+        Output("clips-grid", "rowData"),
+        Input("content", "data-version"),
+        prevent_initial_call=True,
+    )
+    def follow_study(version: str | None) -> tuple[Any, ...]:
+        del version  # only says that something has changed
+        tables = [key_values(rows) for rows in (_settings(study), _provenance(study))]
+        return _counts(study), _result_cards(study), *tables, _clip_rows(study)
 
     @app.callback(Output("truth-table", "children"), Input("truth", "checked"))
     def show_truth(on: bool | None) -> Component | None:
@@ -104,8 +170,12 @@ def register(app: dash.Dash, context: Context) -> None:
         return html.Div(panel("Planted truth", key_values(rows), help=help), style={"marginTop": "16px"})
 
 
+def _concepts(study: Study) -> list[str]:
+    return list(study.spec.prompts.concepts)
+
+
 def _counts(study: Study) -> Component:
-    spec = study.spec
+    spec, concepts = study.spec, list(study.spec.prompts.concepts)
     return numbers(
         {
             "model": str(study.model.get("model", spec.model)),
@@ -115,13 +185,18 @@ def _counts(study: Study) -> Component:
             "seconds per clip": f"{spec.settings.duration:g}",
             "denoising steps": f"{spec.settings.num_steps} ({len(spec.steps)} recorded)",
             "sites": f"{len(spec.sites)}",
-            "concepts": ", ".join(spec.prompts.concepts),
+            "concepts": ", ".join(concepts) if len(concepts) <= MOST_NAMED else f"{len(concepts)}",
         },
         {
+            "concepts": shortened(", ".join(concepts), LONGEST_LIST),
             "sites": ", ".join(spec.sites),
             "denoising steps": "Recorded steps: " + ", ".join(map(str, spec.steps)),
         },
     )
+
+
+def _result_cards(study: Study) -> Component:
+    return dmc.SimpleGrid([_result_card(study, kind) for kind in KINDS], cols={"base": 1, "xs": 2, "lg": 4})
 
 
 def _result_card(study: Study, kind: str) -> Component:
@@ -147,25 +222,28 @@ def _result_card(study: Study, kind: str) -> Component:
     )
 
 
-def _clip_grid(study: Study) -> Component:
+def _clip_columns(concepts: list[str]) -> list[dict[str, Any]]:
+    """The columns of the table of clips, with the labels of these concepts."""
+    return [
+        {"field": "clip", "width": 64},
+        {"field": "prompt", "flex": 1, "minWidth": 260, **WRAPPED},
+        {"field": "seed", "width": 64},
+        *({"field": f"label_{name}", "headerName": name, "width": 108} for name in concepts),
+    ]
+
+
+def _clip_rows(study: Study) -> list[dict[str, Any]]:
     labels = [name for name in study.clips if name.startswith("label_")]
     shown = study.clips[["clip", "prompt", "seed", *labels]]
-    columns = [
-        {"field": "clip", "width": 64},
-        {"field": "prompt", "flex": 1, "minWidth": 160, "tooltipField": "prompt"},
-        {"field": "seed", "width": 64},
-        *({"field": name, "headerName": name.removeprefix("label_"), "width": 108} for name in labels),
-    ]
     # JavaScript integers are exact only up to 2⁵³, so seeds are sent as text.
-    rows = shown.assign(id=shown["clip"].astype(str), seed=shown["seed"].astype(str)).to_dict("records")
-    return row_grid("clips-grid", columns, height=330, rows=rows)
+    return shown.assign(id=shown["clip"].astype(str), seed=shown["seed"].astype(str)).to_dict("records")
 
 
 def _settings(study: Study) -> dict[str, str]:
     spec = study.spec
     return {
         **{name.replace("_", " "): str(value) for name, value in spec.settings.model_dump().items()},
-        "prompt templates": "; ".join(spec.prompts.templates),
+        "prompt templates": shortened("; ".join(spec.prompts.templates), LONGEST_LIST),
         "sites": ", ".join(spec.sites),
         "recorded steps": ", ".join(map(str, spec.steps)),
         "recorded passes": ", ".join(spec.passes),

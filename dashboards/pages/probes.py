@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 
+from dashboards.components.concepts import ConceptPicker
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import figure_panel, graph
 from dashboards.components.text import empty_state, hint, legend, numbers, panel
@@ -41,6 +42,7 @@ RIDGE_HELP = (
     "no more than its mean. Hatched: not significantly above values shuffled between prompts (q ≥ 0.05 after "
     "Benjamini–Hochberg over all of these maps)."
 )
+PICKER = ConceptPicker("probes", most=8)
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 
@@ -74,7 +76,8 @@ def layout(context: Context, query: Query) -> Component:
         justify="space-between",
         mb="xs",
     )
-    above = html.Div([controls, html.Div(id="probes-legend")])
+    picker = PICKER.layout(_concepts(study), query)
+    above = html.Div([controls, picker, html.Div(id="probes-legend")])
     detail = html.Div(
         [
             html.Div(
@@ -88,12 +91,14 @@ def layout(context: Context, query: Query) -> Component:
     has_ridge = has_descriptors(load_result(study, "probes"))
     return dmc.Grid(
         [
-            dmc.GridCol(figure_panel("probes", "Probe maps", HELP, above), span=8),
+            dmc.GridCol(figure_panel("probes", "Probe maps", HELP, above), span={"base": 12, "lg": 8}),
             dmc.GridCol(
-                panel("Probe", detail, help=folds_help, actions=[export_button("probe-folds")]), span=4
+                panel("Probe", detail, help=folds_help, actions=[export_button("probe-folds")]),
+                span={"base": 12, "lg": 4},
+                className="beside",
             ),
             # Always there, because its graph is a callback's output.
-            dmc.GridCol(ridge, span=8, display="auto" if has_ridge else "none"),
+            dmc.GridCol(ridge, span={"base": 12, "lg": 8}, display="auto" if has_ridge else "none"),
         ],
         gutter="md",
     )
@@ -101,18 +106,19 @@ def layout(context: Context, query: Query) -> Component:
 
 def choices(context: Context, query: Query) -> dict[str, list[str]]:
     """The values that this page accepts in its URL."""
-    del query
     study = context.study
     if not is_usable(study, "probes"):
         return {}
     frame = probes_frame(load_result(study, "probes"))
     labels = {name: [str(value) for value in frame[name].unique()] for name in ("concept", "site", "step")}
-    return {"part": _parts(study), "quantity": list(QUANTITIES), **labels}
+    picked = PICKER.choices(_concepts(study), query)
+    return {"part": _parts(study), "quantity": list(QUANTITIES), **labels, **picked}
 
 
 def register(app: dash.Dash, context: Context) -> None:
     """Keep maps and folds in sync with the selection in the URL."""
     study = context.study
+    PICKER.register(app, lambda _query: _concepts(study))
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -139,7 +145,7 @@ def register(app: dash.Dash, context: Context) -> None:
         spec = ProbeMapsSpec(part=_part(query, _parts(study)), quantity=_quantity(query))
         steps = {str(step): int(step) for step in load_result(study, "probes")["step"].values}
         selected = (query.get("concept", ""), query.get("site", ""), steps.get(query.get("step", ""), -1))
-        table = probe_maps.make_table(study, spec)
+        table = _picked(study, spec, query)
         picture = probe_maps.draw_screen(table, spec.quantity, selected)
         return picture, None, figure_data("probes", spec), _legend(table)
 
@@ -164,9 +170,9 @@ def register(app: dash.Dash, context: Context) -> None:
     def select_probe(click: dict[str, Any] | None, search: str | None) -> Any:
         if not click:
             return no_update
-        part = _part(read_query(search), _parts(study))
+        query = read_query(search)
         point = click["points"][0]
-        frame = probe_maps.make_table(study, ProbeMapsSpec(part=part))
+        frame = _picked(study, ProbeMapsSpec(part=_part(query, _parts(study))), query)
         probe = probe_at(frame, point["curveNumber"], point["x"], point["y"])
         if probe is None:
             return no_update
@@ -196,6 +202,16 @@ def register(app: dash.Dash, context: Context) -> None:
 def _legend(table: pd.DataFrame) -> Component:
     hatched = probe_maps.is_unclear(table["q_value"]).any()
     return legend({"key-hatched": "not significantly above the control"} if hatched else {})
+
+
+def _concepts(study: Study) -> list[str]:
+    return list(map(str, load_result(study, "probes")["concept"].values))
+
+
+def _picked(study: Study, spec: ProbeMapsSpec, query: Query) -> pd.DataFrame:
+    """The probes of the concepts that are shown."""
+    table = probe_maps.make_table(study, spec)
+    return table[table["concept"].isin(PICKER.picked(_concepts(study), query))].reset_index(drop=True)
 
 
 def _parts(study: Study) -> list[str]:

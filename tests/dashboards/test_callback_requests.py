@@ -169,6 +169,9 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
             [None, {"startRow": 0, "endRow": 100, "sortModel": [], "filterModel": {}, "context": {}}],
             [[], 5, {}, {"startRow": 0, "endRow": "all"}, {"startRow": 0, "endRow": 1, "filterModel": []}],
         ),
+        "dashGridOptions": ([None, {}], [[], 5]),
+        "data-clip": ([None, "3"], [3, []]),
+        "data-version": ([None, "a1"], [1, []]),
         "data": (
             [None, {"figure": "patching", "options": {"name": "blocks", "truth": True}}],
             [

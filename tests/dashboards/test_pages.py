@@ -365,3 +365,13 @@ def test_the_number_of_a_clip_is_its_score_or_its_descriptor() -> None:
     assert patching_cell._number(row, "clap") == "the score: how well the clip matches “fast”"
     assert patching_cell._number(row, "onset_rate") == "the clip's onset_rate in onsets per second"
     assert patching_cell._number(row, "flatness") == "the clip's flatness"
+
+
+def test_a_clip_that_plays_is_left_alone(app: dash.Dash) -> None:
+    """Only another clip has another player, whatever else follows the URL."""
+    show = callback(app, overview, "show_clip")
+    selected, player, shown = show("?clip=3", None)
+    assert (selected, shown) == ({"ids": ["3"]}, "3")
+    assert "/audio/clips/00003.flac" in str(player)
+    assert show("?clip=3&find=drums", "3") == (no_update, no_update, no_update)
+    assert show("", "3")[::2] == ({"ids": []}, None)
