@@ -20,6 +20,7 @@ preload(
     "dashboards.figures",
     "diffusers.pipelines.ace_step",
     "h5netcdf",
+    "netCDF4",
     "workbench.cli.main",
     "workbench.models.ace_step",
     "workbench.scorers.embedded",

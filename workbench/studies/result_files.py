@@ -50,9 +50,7 @@ def load_result_file(root: Path, name: str) -> xr.Dataset:
     content = read_file(root, name, MAX_BYTES)
     with _read_safely(root / name):
         _checked_attributes(io.BytesIO(content))
-        result = xr.load_dataset(
-            io.BytesIO(content), engine="h5netcdf", decode_times=False, decode_timedelta=False
-        )
+        result = xr.load_dataset(content, engine="netcdf4", decode_times=False, decode_timedelta=False)
         _check_labels(result)
         return result
 
