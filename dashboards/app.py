@@ -24,6 +24,7 @@ from dashboards.context import Context
 from dashboards.guard import add_guard
 from dashboards.links import mount
 from dashboards.media import add_media_routes
+from dashboards.packs import readable_packs
 from dashboards.pictures import warm_up
 from dashboards.results import problems
 from dashboards.server import make_server, open_socket
@@ -154,10 +155,11 @@ def serve(
 
 
 def _warm_up(study: Study) -> None:
-    """Read the results and draw a picture, so that the first visitor does not wait for it."""
+    """Read the results and vectors and draw a picture, so that the first visitor does not wait for it."""
     warm_up()
     with suppress(UserError):
         problems(study)
+        readable_packs(study)  # imports torch, if there are any
 
 
 def welcome(study_path: Path, address: Address, port: int) -> list[str]:

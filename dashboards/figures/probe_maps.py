@@ -108,13 +108,27 @@ def draw_screen(
         horizontal_spacing=0.09,
         vertical_spacing=(86 + extra) / height,
     )
+    panels: list[_Panel] = []
+    axes: dict[str, dict[str, Any]] = {}
     for index, concept in enumerate(concepts):
-        place = {"row": index // SCREEN_COLUMNS + 1, "col": index % SCREEN_COLUMNS + 1}
         mark = selected[1:] if selected is not None and selected[0] == concept else None
-        _add_panel(figure, table[table["concept"] == concept], quantity, mark, place, said)
+        panels.append(_panel(table[table["concept"] == concept], quantity, mark, said))
+        number = index + 1 if index else ""
+        axes |= {f"xaxis{number}": panels[-1].across, f"yaxis{number}": panels[-1].down}
+    places = [divmod(index, SCREEN_COLUMNS) for index, panel in enumerate(panels) for _ in panel.traces]
+    figure.add_traces(
+        [trace for panel in panels for trace in panel.traces],
+        rows=[row + 1 for row, _ in places],
+        cols=[column + 1 for _, column in places],
+    )
     figure.update_annotations(font={"size": 13, "color": palette.INK})
     styled = style(figure, height=height, coloraxis=color_axis(quantity, height), clickmode="event")
-    return styled.update_layout(margin={"t": 34 + extra})
+    styled.update_layout(axes, margin={"t": 34 + extra})
+    for index, panel in enumerate(panels):
+        row, column = divmod(index, SCREEN_COLUMNS)
+        for shape in panel.shapes:
+            styled.add_shape(shape, row=row + 1, col=column + 1)
+    return styled
 
 
 def _screen_titles(table: pd.DataFrame, said: Said) -> tuple[list[str], int]:
@@ -137,59 +151,64 @@ def probe_at(table: pd.DataFrame, curve: int, x: float, y: float) -> tuple[str, 
     return (concepts[curve // TRACES], sites[row], int(steps[column])) if known else None
 
 
-def _add_panel(
-    figure: go.Figure,
-    frame: pd.DataFrame,
-    quantity: str,
-    selected: tuple[str, int] | None,
-    place: dict[str, int],
-    said: Said,
-) -> None:
-    frame = frame.assign(
-        hover=[said.hover(row) for row in frame.to_dict("records")], name=frame["concept"].map(plain)
-    )
+class _Panel(NamedTuple):
+    """The map of one concept on screen: its traces, its axes and the frame around the selected cell."""
+
+    traces: list[Any]
+    across: dict[str, Any]
+    down: dict[str, Any]
+    shapes: list[dict[str, Any]]
+
+
+def _panel(frame: pd.DataFrame, quantity: str, selected: tuple[str, int] | None, said: Said) -> _Panel:
+    rows = frame.to_dict("records")
+    frame = frame.assign(hover=[said.hover(row) for row in rows], name=plain(rows[0]["concept"]))
     sites, steps = list(dict.fromkeys(frame["site"])), list(dict.fromkeys(frame["step"]))
 
     def table(column: str) -> np.ndarray:
-        return frame.pivot(index="site", columns="step", values=column).loc[sites, steps].to_numpy()
+        return frame[column].to_numpy().reshape(len(sites), len(steps))
 
     values = table(quantity).astype(float)
     lefts, tops = list(map(float, range(len(steps)))), list(map(float, range(len(sites))))
-    figure.add_heatmap(
+    cells = go.Heatmap(
         z=values,
         x=list(range(len(steps) + 1)),
         y=list(range(len(sites) + 1)),
         coloraxis="coloraxis",
-        customdata=np.stack([table(name) for name in ("name", "site", "step", "hover")], axis=-1),
+        customdata=np.stack(
+            [table(name).astype(object) for name in ("name", "site", "step", "hover")], axis=-1
+        ),
         hovertemplate=HOVER,
         xgap=1,
         ygap=1,
-        **place,
     )
-    for trace in hatch(is_unclear(table("q_value")), values, lefts, tops, sparse=len(steps) > NUMBERS_UP_TO):
-        figure.add_trace(trace, **place)
-    shown = values if len(steps) <= NUMBERS_UP_TO else np.full_like(values, np.nan)
-    figure.add_trace(cell_numbers(shown, lefts, tops, 10), **place)
-    ticks = steps if len(steps) <= NUMBERS_UP_TO else steps[:: -(-len(steps) // NUMBERS_UP_TO)]
-    figure.update_xaxes(
-        tickvals=[steps.index(step) + 0.5 for step in ticks],
-        ticktext=[str(step) for step in ticks],
-        title={"text": "denoising step", "font": {"size": 11, "color": palette.MUTED}, "standoff": 4},
-        range=[0, len(steps)],
-        **place,
+    few = len(steps) <= NUMBERS_UP_TO
+    hatching = hatch(is_unclear(table("q_value")), values, lefts, tops, sparse=not few)
+    shown = cell_numbers(values if few else np.full_like(values, np.nan), lefts, tops, 10)
+    ticks = steps if few else steps[:: -(-len(steps) // NUMBERS_UP_TO)]
+    still = {"showgrid": False, "fixedrange": True}
+    across = {
+        "tickvals": [steps.index(step) + 0.5 for step in ticks],
+        "ticktext": [str(step) for step in ticks],
+        "title": {
+            "text": "denoising step",
+            "font": {"size": 11, "color": palette.MUTED},
+            "standoff": 4,
+        },
+        "range": [0, len(steps)],
+    }
+    down = {
+        "tickvals": [top + 0.5 for top in tops],
+        "ticktext": list(map(plain, block_labels(frame))),
+        "range": [len(sites), 0],
+    }
+    is_here = selected is not None and selected[0] in sites and selected[1] in steps
+    shapes = (
+        selection(float(steps.index(selected[1])), float(sites.index(selected[0])))
+        if selected is not None and is_here
+        else []
     )
-    names = list(map(plain, block_labels(frame)))
-    figure.update_yaxes(
-        tickvals=[top + 0.5 for top in tops],
-        ticktext=names,
-        range=[len(sites), 0],
-        **place,
-    )
-    figure.update_xaxes(showgrid=False, fixedrange=True, **place)
-    figure.update_yaxes(showgrid=False, fixedrange=True, **place)
-    if selected is not None and selected[0] in sites and selected[1] in steps:
-        for shape in selection(float(steps.index(selected[1])), float(sites.index(selected[0]))):
-            figure.add_shape(shape, **place)
+    return _Panel([cells, *hatching, shown], across | still, down | still, shapes)
 
 
 def _chance(row: Mapping[Hashable, Any]) -> str:
