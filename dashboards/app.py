@@ -2,13 +2,14 @@
 
 import html
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dash
+from dash.development.base_component import Component
 from dash.exceptions import DependencyException
 from flask_compress import Compress
 from rich.console import Console
@@ -28,11 +29,12 @@ from dashboards.packs import readable_packs
 from dashboards.pictures import warm_up
 from dashboards.results import problems
 from dashboards.server import make_server, open_socket
+from dashboards.studies_folder import StudiesFolder
 from dashboards.versions import own_version
 from workbench.studies.study import Study
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 ASSETS = Path(__file__).parent / "assets"
 PAGE = """<!DOCTYPE html>
@@ -88,26 +90,49 @@ def create_app(
     return make_app(open_context(study_path, compare=compare, published=published), address)
 
 
-def open_context(study_path: Path, *, compare: Path | None = None, published: Path | None = None) -> Context:
+def open_context(
+    study_path: Path,
+    *,
+    compare: Path | None = None,
+    published: Path | None = None,
+    folder: StudiesFolder | None = None,
+) -> Context:
     """Open what the pages of a dashboard share.
 
     Raises:
         UserError: the folder is not a study, or `compare` or `published` cannot be read.
     """
-    context = Context(Study.open(study_path), compare, published)
+    context = Context(Study.open(study_path), compare, published, folder)
     context.check()
     return context
 
 
 def make_app(context: Context, address: Address) -> dash.Dash:
     """Make the Dash app of a context; raise UserError if the address has an invalid host name or prefix."""
+
+    def register(app: dash.Dash) -> None:
+        shell.register(app, context)
+        export.register(app, context)
+        add_media_routes(app.server, context.study)
+
+    title = f"{context.study.path.resolve().name} · workbench"
+    return bare_app(title, address, lambda: shell.shell(context), register)
+
+
+def bare_app(
+    title: str, address: Address, layout: Callable[[], Component], register: Callable[[dash.Dash], None]
+) -> dash.Dash:
+    """Make a guarded Dash app; `register` adds its callbacks and routes.
+
+    Raises:
+        UserError: the address has an invalid host name or prefix.
+    """
     address.check()
-    study = context.study
     app = dash.Dash(
         "workbench",
         assets_folder=str(ASSETS),
         index_string=PAGE,
-        title=html.escape(f"{study.path.resolve().name} · workbench"),  # Dash does not escape it
+        title=html.escape(title),  # Dash does not escape it
         update_title=None,
         serve_locally=True,
         requests_pathname_prefix=address.url_prefix,
@@ -117,10 +142,8 @@ def make_app(context: Context, address: Address) -> dash.Dash:
     )
     mount(app.server, address.url_prefix)
     Compress(app.server)
-    app.layout = lambda: shell.shell(context)
-    shell.register(app, context)
-    export.register(app, context)
-    add_media_routes(app.server, study)
+    app.layout = layout
+    register(app)
     add_guard(app.server, address, app.csp_hashes())
     add_check(app.server, app)
     app.server.register_error_handler(DependencyException, _no_such_script)
@@ -146,12 +169,18 @@ def serve(
         UserError: the study or the address cannot be used.
     """
     context = open_context(study_path, compare=compare, published=published)
-    dashboard = Dashboard(context, address)
+    run(Dashboard(context, address), study_path, address, lambda: _warm_up(context.study))
+
+
+def run(
+    application: "WSGIApplication", path: Path, address: Address, prepare: Callable[[], None] = warm_up
+) -> None:
+    """Run the server of `path`'s dashboard until interrupted; `prepare` is called meanwhile."""
     with open_socket(address.host, address.port) as listening:
-        for sentence in welcome(study_path, address, listening.getsockname()[1]):
+        for sentence in welcome(path, address, listening.getsockname()[1]):
             Console(stderr=True).print(Text(sentence), soft_wrap=True)
-        threading.Thread(target=_warm_up, args=(context.study,), daemon=True).start()
-        make_server(dashboard, listening, address).run()  # until Ctrl-C
+        threading.Thread(target=prepare, daemon=True).start()
+        make_server(application, listening, address).run()  # until Ctrl-C
 
 
 def _warm_up(study: Study) -> None:
@@ -168,7 +197,7 @@ def welcome(study_path: Path, address: Address, port: int) -> list[str]:
     sentences = [f"Dashboard of {study_path}: http://{host}:{port}{address.url_prefix} (stop with Ctrl-C)"]
     if not address.is_local:
         sentences.append(
-            f"It listens on {address.host} and has no password: anyone who can reach port {port} can see and hear this "
-            "study, and export figures into it."
+            f"It listens on {address.host} and has no password: anyone who can reach port {port} can see and hear what "
+            "it shows, and export figures into it."
         )
     return sentences

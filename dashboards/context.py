@@ -5,17 +5,22 @@ from pathlib import Path
 
 from analyses.patching.published_map import published_names
 from dashboards.figures.patching_comparison import PatchingComparisonSpec
+from dashboards.studies_folder import Listed, StudiesFolder
 from workbench.artefacts.published import load_published, published_models
 from workbench.studies.study import Study
 
 
 @dataclass(frozen=True)
 class Context:
-    """The study shown and, optionally, another study's folder and a published table to compare it with."""
+    """The study shown and, optionally, another study's folder and a published table to compare it with.
+
+    `folder` is the folder of studies that it is opened from, if any, whose other studies it can be compared with.
+    """
 
     study: Study
     compare: Path | None = None
     published: Path | None = None
+    folder: StudiesFolder | None = None
 
     def check(self) -> None:
         """Raise UserError if `compare` or `published` cannot be read."""
@@ -28,6 +33,9 @@ class Context:
     def comparisons(self) -> dict[str, dict[str, str]]:
         """The maps to compare with: their display names and the options of the figure."""
         choices = {}
+        if self.folder is not None:
+            with_maps = [one.name for one in self.neighbours if "patching" in one.results]
+            choices = {name: {"compare": str(self.folder.path / name)} for name in with_maps}
         if self.compare is not None:
             choices[self.compare.resolve().name] = {"compare": str(self.compare)}
         if self.published is not None:
@@ -37,6 +45,12 @@ class Context:
         for model in published_names(self.study):
             choices[f"published, {model}"] = {"imported": model}
         return choices
+
+    @property
+    def neighbours(self) -> list[Listed]:
+        """The other studies of the folder that can be opened."""
+        listed = [] if self.folder is None else self.folder.listed()
+        return [one for one in listed if not one.fault and one.name != self.study.path.name]
 
     def comparison_spec(self, beside: str, /, **options: str) -> PatchingComparisonSpec:
         """The spec of a comparison with one of `comparisons`, by name; `options` are its other fields."""

@@ -38,7 +38,7 @@ def shell(context: Context) -> Component:
             dmc.Stack(
                 [
                     dmc.Text("Audio diffusion workbench", fw=700, size="sm"),
-                    dmc.Text(name, size="xs", c="dimmed", truncate=True),
+                    _study_switch(context) or dmc.Text(name, size="xs", c="dimmed", truncate=True),
                 ],
                 gap=0,
                 className="brand",
@@ -63,17 +63,34 @@ def shell(context: Context) -> Component:
         navbar=_NAVBAR,
         padding={"base": "sm", WIDE: "lg"},
     )
-    return dmc.MantineProvider(
+    return provider(
         [
             html.A("Skip to the content", href="#content", className="skip"),
             dcc.Location(id="url", refresh=False),
             dcc.Store(id="study-name", data=name),
             dmc.NotificationContainer(id="notices"),
             frame,
-        ],
+        ]
+    )
+
+
+def provider(children: list[Component]) -> Component:
+    """What every page stands in: its theme and colours."""
+    return dmc.MantineProvider(
+        children,
         theme={"primaryColor": "blue", "fontFamily": FONT, "headings": {"fontFamily": FONT}},
         defaultColorScheme="light",
     )
+
+
+def _study_switch(context: Context) -> Component | None:
+    """The study's name, which opens links to the list and the other studies; None if there is no folder of studies."""
+    folder, name = context.folder, context.study.path.name
+    if folder is None:
+        return None
+    others = [(other.name, folder.url(other.name)) for other in context.neighbours]
+    links = [html.Li(html.A(text, href=href)) for text, href in (("All studies", folder.url_prefix), *others)]
+    return html.Details([html.Summary(name), html.Ul(links)], className="study-switch")
 
 
 _NAVBAR = {"width": 230, "breakpoint": WIDE, "collapsed": {"mobile": True}}

@@ -143,7 +143,9 @@ def probe(study_folder: StudyFolder, allow_store: AllowStore = False, **asked: A
 
 @app.command()
 def dashboard(
-    study_folder: StudyFolder,
+    study_folder: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="Study folder, or a folder of studies.")
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = LOCAL.host,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = LOCAL.port,
     url_prefix: Annotated[
@@ -167,12 +169,22 @@ def dashboard(
     ] = None,
     allow_store: AllowStore = False,
 ) -> None:
-    """Browse a study: patching maps, probes, features, audio."""
+    """Browse a study, or a folder of studies: patching maps, probes, features, audio."""
     from dashboards.address import Address
-    from dashboards.app import serve
+    from dashboards.app import run, serve
+    from dashboards.studies_app import StudiesDashboard
+    from dashboards.studies_folder import is_folder_of_studies
 
-    open_study(study_folder, allow_store)
     address = Address(host, port, tuple(allow_host or ()), url_prefix, allow_frames)
+    if is_folder_of_studies(study_folder):
+        if compare is not None or allow_store:
+            raise UserError(
+                f"{study_folder} is a folder of studies: --compare and --allow-store need one study's folder. Studies "
+                "of one folder can be compared with each other without --compare."
+            )
+        run(StudiesDashboard(study_folder, address, published=published), study_folder, address)
+        return
+    open_study(study_folder, allow_store)
     serve(study_folder, address, compare=compare, published=published)
 
 
