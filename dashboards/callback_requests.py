@@ -50,21 +50,33 @@ class _Figure(BaseModel):
     options: dict[str, str | int | float | bool | None]
 
 
+class _Read(BaseModel):
+    """The revisions of a feature's label, note and star that a page shows."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    label: int
+    note: int
+    star: int
+    saved: int = 0
+
+
 # The form of each property's values; those of other properties, which no callback takes, are not checked.
 _VALUES: dict[str, TypeAdapter[Any]] = {
     "pathname": TypeAdapter(str | None),
     "search": TypeAdapter(str | None),
     "data-clip": TypeAdapter(str | None),
     "data-version": TypeAdapter(str | None),
+    "contents": TypeAdapter(str | None),
     "checked": TypeAdapter(bool | None),
     "n_clicks": TypeAdapter(int | None),
-    "value": TypeAdapter(str | int | float | None),
+    "value": TypeAdapter(str | int | float | list[str] | None),
     "selectedRows": TypeAdapter(list[_Row] | _RowIds | None),
     "rowData": TypeAdapter(list[_Row] | None),
     "clickData": TypeAdapter(_Click | None),
     "getRowsRequest": TypeAdapter(RowsRequest | None),
     "dashGridOptions": TypeAdapter(dict[str, Any] | None),
-    "data": TypeAdapter(_Figure | None),
+    "data": TypeAdapter(_Figure | _Read | None),
 }
 
 

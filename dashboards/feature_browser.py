@@ -1,22 +1,46 @@
 """The table of an autoencoder's features as it is browsed: read once, then filtered, sorted and sent in pages."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from cache.errors import UserError
 from dashboards.results import Identity, load_result, result_identity
 from dashboards.tables.features import features_frame
 from dashboards.tables.paging import MOST_ROWS, RowsRequest, filtered, ordered, records
+from workbench.files import file_version
+from workbench.studies.feature_notes import FILE, read_all, read_set
 from workbench.studies.study import Study
 
-SHOWN = ("feature", "best_value", "best_auroc", "best_p", "label", "density", "max_activation", "alive")
+SHOWN = (
+    "star",
+    "feature",
+    "best_value",
+    "best_auroc",
+    "best_p",
+    "label",
+    "density",
+    "max_activation",
+    "alive",
+)
 """The columns that are sent to the browser."""
+STARRED = "★"
+"""The set of the starred features."""
 BEST_FIRST = (("best_auroc", False),)
+
+
+class Version(NamedTuple):
+    """Whose features, and versions of the files that the table is made of."""
+
+    name: str
+    result: Identity
+    notes: Identity | None
 
 
 @dataclass(frozen=True)
@@ -27,13 +51,16 @@ class View:
     order: tuple[tuple[str, bool], ...] = ()
     filters: tuple[tuple[str, str], ...] = ()
     words: str = ""
+    of_set: str = ""
+    """Name of a set, or `STARRED`; "" for all features."""
 
     @classmethod
-    def of_request(cls, name: str, request: RowsRequest | None, words: str) -> "View":
+    def of_request(
+        cls, name: str, request: RowsRequest | None, words: str | None, of_set: str | None
+    ) -> "View":
         """The view of a grid's request; all features in the default order if it has made none yet."""
-        if request is None:
-            return cls(name, words=words)
-        return cls(name, request.order, request.filters, words)
+        order, filters = (request.order, request.filters) if request else ((), ())
+        return cls(name, order, filters, words or "", of_set or "")
 
 
 @dataclass(frozen=True)
@@ -44,14 +71,21 @@ class Visible:
     sentences: tuple[str, ...]
 
 
+def _version(study: Study, name: str) -> Version:
+    notes = study.path / FILE
+    return Version(
+        name, result_identity(study, f"sae-{name}"), file_version(notes) if notes.exists() else None
+    )
+
+
 def browser_frame(study: Study, name: str) -> pd.DataFrame:
     """The table, a row for each feature: the columns `SHOWN`, and `text`, in which a search looks."""
-    return _frame(study.path, name, result_identity(study, f"sae-{name}"))
+    return _frame(study.path, _version(study, name))
 
 
 def visible(study: Study, view: View) -> Visible:
     """The features of a view."""
-    return _visible(study.path, result_identity(study, f"sae-{view.name}"), view)
+    return _visible(study.path, _version(study, view.name), view)
 
 
 def page_of_rows(study: Study, view: View, start: int, end: int) -> tuple[list[dict[str, Any]], Visible]:
@@ -70,11 +104,34 @@ def place(study: Study, view: View, feature: int) -> int | None:
 
 
 @lru_cache(maxsize=8)
-def _frame(study_path: Path, name: str, version: Identity) -> pd.DataFrame:
+def _found(study_path: Path, name: str, version: Identity) -> pd.DataFrame:
+    """The table without what people wrote."""
     del version  # only part of the cache key: a changed result is read again
     table = features_frame(load_result(Study.open(study_path), f"sae-{name}"))
     table["alive"] = table["alive"].map({True: "yes", False: "dead"})
-    return table[list(SHOWN)].assign(text=_joined(table, ("feature", "label", "best_value")))
+    table["text"] = _joined(table, ("feature", "label", "best_value"))
+    return table.assign(star="", note="")[[*SHOWN, "note", "text"]]
+
+
+@lru_cache(maxsize=8)
+def _frame(study_path: Path, version: Version) -> pd.DataFrame:
+    """The table with what people wrote: their labels take the place of proposed ones, and the search finds notes."""
+    table = _found(study_path, version.name, version.result)
+    written = {}
+    if version.notes:
+        with suppress(UserError):  # the card says why
+            written = read_all(study_path, version.name)
+    rows = {feature: row for row, feature in enumerate(table["feature"])} if written else {}
+    known = {rows[feature]: fields for feature, fields in written.items() if feature in rows}
+    if not known:
+        return table
+    columns = {name: table[name].tolist() for name in ("label", "star", "note", "text")}
+    for row, fields in known.items():
+        columns["label"][row] = fields.get("label", columns["label"][row])
+        columns["star"][row] = STARRED if "star" in fields else ""
+        columns["note"][row] = fields.get("note", "")
+        columns["text"][row] += f" {fields.get('label', '')} {fields.get('note', '')}".casefold()
+    return table.assign(**{name: pd.Series(values, dtype="str") for name, values in columns.items()})
 
 
 def _joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
@@ -85,8 +142,12 @@ def _joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
 
 
 @lru_cache(maxsize=32)
-def _visible(study_path: Path, version: Identity, view: View) -> Visible:
-    frame = _frame(study_path, view.name, version)
+def _visible(study_path: Path, version: Version, view: View) -> Visible:
+    frame = _frame(study_path, version)
     passes, sentences = filtered(frame, view.filters, view.words)
+    if view.of_set == STARRED:
+        passes &= (frame["star"] != "").to_numpy()
+    elif view.of_set:
+        passes &= frame["feature"].isin(read_set(study_path, view.of_set, view.name)).to_numpy()
     places = ordered(frame, view.order or BEST_FIRST)
     return Visible(places[passes[places]], tuple(sentences))

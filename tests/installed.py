@@ -37,6 +37,8 @@ sae import exported --study study --name imported
 sae evaluate study {SITE} --clips 1 --pairs 1
 sae effects study {SITE} --concept mood --features 1 --randoms 1 --pairs 1 --factor 0 --ignore-gate
 sae features study {SITE}
+sae notes export study --out notes.csv
+sae notes import study notes.csv
 export study --figure patching --format pdf
 export study --figure probes --format svg
 export study --figure sae-training --option name={SITE} --format png

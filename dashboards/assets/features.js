@@ -67,6 +67,14 @@
       }
       return window.dash_clientside.no_update;
     },
+    // Ask for the rows in view again, because something that they show was written.
+    renew: function (read) {
+      const api = apiOf(GRID);
+      if (api && read.some((one) => one && one.saved)) {
+        api.refreshInfiniteCache();
+      }
+      return window.dash_clientside.no_update;
+    },
     place: function (place) {
       if (place) {
         show(place);

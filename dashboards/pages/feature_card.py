@@ -20,6 +20,7 @@ from dashboards.figures.feature_clip import FeatureClipSpec
 from dashboards.links import change_query, read_query
 from dashboards.media import activation_url
 from dashboards.numbers import fixed, p_value, percent, significant
+from dashboards.pages import feature_notes
 from dashboards.results import load_result, sae_names
 from dashboards.tables.features import (
     examples_frame,
@@ -56,7 +57,7 @@ def layout() -> Component:
     nothing = hint("Select a feature in the table to see its statistics and hear its top-activating clips.")
     body = dmc.Collapse(
         [
-            *(html.Div(id=f"feature-{part}") for part in ("numbers", "label")),
+            *(html.Div(id=f"feature-{part}") for part in ("numbers", "label", "notes")),
             graph("feature-graph"),
             *(html.Div(id=f"feature-{part}") for part in ("scores", "neighbours", "clips")),
             more,
@@ -78,6 +79,7 @@ def layout() -> Component:
 
 def register(app: dash.Dash, study: Study) -> None:
     """Show the feature selected in the URL."""
+    feature_notes.register(app, study)
 
     # Two callbacks: while the figure is drawn, the browser already loads the clips' pictures.
     @app.callback(
@@ -85,6 +87,7 @@ def register(app: dash.Dash, study: Study) -> None:
         Output("feature-hint", "hidden"),
         Output("feature-numbers", "children"),
         Output("feature-label", "children"),
+        Output("feature-notes", "children"),
         Output("feature-clips", "children"),
         Output("feature-samples", "children"),
         Output("feature-quantiles", "style"),
@@ -93,7 +96,7 @@ def register(app: dash.Dash, study: Study) -> None:
     def show_feature(search: str | None) -> tuple[Any, ...]:
         spec = selected(study, search)
         if spec is None:
-            return (False, False, *[None] * 4, NOT_SHOWN)
+            return (False, False, *[None] * 5, NOT_SHOWN)
         result = load_result(study, spec.result_name)
         row = features_frame(result.sel(feature=[spec.feature])).iloc[0]
         scores, examples = scores_frame(result, spec.feature), examples_frame(result, spec.feature)
@@ -102,6 +105,7 @@ def register(app: dash.Dash, study: Study) -> None:
             True,
             _numbers(row),
             dmc.Text(_sentence(label_evidence(scores, row["label"])), size="sm", my="xs"),
+            feature_notes.editor(study, spec.name, spec.feature),
             _top_clips(study, spec, examples),
             None,
             NOT_SHOWN if examples.empty else {},

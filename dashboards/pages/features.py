@@ -9,24 +9,26 @@ from dash import ClientsideFunction, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
+from cache.errors import UserError
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
 from dashboards.components.grid import number_column, selected_row
 from dashboards.components.paged_grid import TYPING_MS, paged_grid, server_filter
 from dashboards.components.text import empty_state, numbers, panel
 from dashboards.context import Context
-from dashboards.feature_browser import View, Visible, page_of_rows, place
+from dashboards.feature_browser import STARRED, View, Visible, page_of_rows, place
 from dashboards.figures import sae_quality, sae_training
 from dashboards.figures.sae_quality import SaeQualitySpec
 from dashboards.figures.sae_training import SaeTrainingSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, percent, significant
-from dashboards.pages import feature_card
+from dashboards.pages import feature_card, feature_notes
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, sae_names
 from dashboards.summaries import mean_to_spread
 from dashboards.tables.paging import RANGE_HELP, RowsRequest
 from workbench.sae.settings import sae_kind
+from workbench.studies.feature_notes import set_names
 from workbench.studies.study import Study
 
 PATH = "/features"
@@ -38,7 +40,8 @@ SENTENCE = (
 TABLE_HELP = (
     "Density: fraction of tokens, over all clips and steps, on which the feature is active. Best concept: the "
     "concept value that the feature distinguishes best, by the AUROC of its mean over each clip (0.5 = chance). "
-    "p: of that AUROC, corrected for the number of features and values. Label: the value, if that p is at most 0.05. "
+    "p: of that AUROC, corrected for the number of features and values. Label: yours or, if that p is at most "
+    "0.05, the value. "
     f"Dead features never fire. Below a number's name, filter by {RANGE_HELP}. Select a row, or move with the arrow "
     "keys, to see the feature; / goes to the search."
 )
@@ -65,27 +68,41 @@ def layout(context: Context, query: Query) -> Component:
         )
         return empty_state("No sparse autoencoder yet.", then, command(study, "sae"))
     data = [{"value": name, "label": _described(study, name)} for name in names]
-    chooser = dmc.Select(
-        id="sae-name", data=data, value=_name(query, names), allowDeselect=False, size="xs", w=260
-    )
+    chooser = dmc.Select(id="sae-name", data=data, value=_name(query, names), allowDeselect=False, size="xs")
     search = dmc.TextInput(
         id="feature-search",
         placeholder="Search, e.g. violin",
         size="xs",
-        w=120,
         debounce=TYPING_MS,
         **{"data-search": "true", "aria-label": "Search features"},
+    )
+    sets = dmc.Select(
+        id="feature-set",
+        data=_sets(study),
+        value=query.get("set", ""),
+        allowDeselect=False,
+        size="xs",
+        **{"aria-label": "Set of features"},
     )
     table = [
         paged_grid("features-grid", _columns(), height=640),
         dmc.Text(html.Span(id="features-count", role="status"), size="xs", c="dimmed", mt=4),
         dcc.Store(id="features-place"),
+        feature_notes.exchange(),
     ]
     training = figure_panel("sae-training", "Training", TRAINING_HELP, html.Div(id="sae-numbers"))
     quality = figure_panel("sae-quality", "Quality by step", QUALITY_HELP, html.Div(id="sae-gate"))
     browser = dmc.Grid(
         [
-            dmc.GridCol(panel("Features", *table, help=TABLE_HELP, actions=[search, chooser]), span=_HALF),
+            dmc.GridCol(
+                panel(
+                    "Features",
+                    html.Div([chooser, search, sets], className="controls"),
+                    *table,
+                    help=TABLE_HELP,
+                ),
+                span=_HALF,
+            ),
             dmc.GridCol(feature_card.layout(), span=_HALF),
         ],
         columns=24,
@@ -111,12 +128,13 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
         return {"sae": names}
     result = load_result(study, f"sae-{_name(query, names)}")
     features = [str(feature) for feature in result["feature"].values]
-    return {"sae": names, "feature": features, "view": list(VIEWS)[1:]}
+    return {"sae": names, "feature": features, "view": list(VIEWS)[1:], "set": _set_values(study)}
 
 
 def _columns() -> list[dict[str, Any]]:
     """The table's columns; hovering shows a long text whole."""
     return [
+        {"field": "star", "headerName": "★", "width": 36, "headerTooltip": "starred"},
         {"field": "feature", "width": 68, **server_filter()},
         {
             "field": "best_value",
@@ -182,12 +200,15 @@ def register(app: dash.Dash, context: Context) -> None:
         Input("features-grid", "getRowsRequest"),
         State("sae-name", "value"),
         State("feature-search", "value"),
+        State("feature-set", "value"),
     )
-    def send_rows(request: dict[str, Any] | None, name: str, words: str | None) -> tuple[Any, str]:
+    def send_rows(
+        request: dict[str, Any] | None, name: str, words: str | None, of_set: str | None
+    ) -> tuple[Any, str]:
         if request is None:
             raise PreventUpdate
         asked = RowsRequest.model_validate(request)
-        view = View.of_request(_known(study, name), asked, words or "")
+        view = View.of_request(_known(study, name), asked, words, of_set)
         rows, shown = page_of_rows(study, view, asked.startRow, asked.endRow)
         return {"rowData": rows, "rowCount": len(shown.positions)}, _counted(study, view, shown)
 
@@ -203,7 +224,7 @@ def register(app: dash.Dash, context: Context) -> None:
         if spec is None:
             return {"feature": None, "row": None}
         asked = None if request is None else RowsRequest.model_validate(request)
-        view = View.of_request(_name(query, sae_names(study)), asked, words or "")
+        view = View.of_request(_name(query, sae_names(study)), asked, words, query.get("set"))
         return {"feature": str(spec.feature), "row": place(study, view, spec.feature)}
 
     app.clientside_callback(
@@ -217,6 +238,7 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("feature-search", "id"),
         Input("feature-search", "value"),
         Input("sae-name", "value"),
+        Input("feature-set", "value"),
         prevent_initial_call=True,
     )
 
@@ -234,15 +256,30 @@ def register(app: dash.Dash, context: Context) -> None:
     @app.callback(
         Output("sae-name", "value"),
         Output("features-tabs", "value"),
+        Output("feature-set", "value"),
+        Output("feature-set", "data"),
         Input("url", "search"),
         State("sae-name", "value"),
         State("features-tabs", "value"),
+        State("feature-set", "value"),
         prevent_initial_call=True,
     )
-    def follow_address(search: str | None, name: str, shown: str) -> tuple[Any, Any]:
+    def follow_address(search: str | None, *shown: str) -> tuple[Any, ...]:
         query = read_query(search)
-        asked, view = _name(query, sae_names(study)), _view(query)
-        return no_update if asked == name else asked, no_update if view == shown else view
+        asked = (_name(query, sae_names(study)), _view(query), query.get("set", ""))
+        changed = (no_update if one == now else one for one, now in zip(asked, shown, strict=True))
+        return (*changed, _sets(study))
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("feature-set", "value"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select_set(name: str | None, search: str | None) -> Any:
+        if (name or "") == read_query(search).get("set", ""):
+            return no_update
+        return change_query(search, set=name)
 
     @app.callback(
         Output("sae-training-graph", "figure"),
@@ -266,6 +303,20 @@ def register(app: dash.Dash, context: Context) -> None:
             dmc.Text(sae_quality.closed_steps(steps), size="xs", c="dimmed"),
             figure_data("sae-quality", by_step),
         )
+
+
+def _set_values(study: Study) -> list[str]:
+    return [one["value"] for one in _sets(study)]
+
+
+def _sets(study: Study) -> list[dict[str, str]]:
+    """All features, the starred ones, and the sets."""
+    try:
+        names = set_names(study.path)
+    except UserError:  # the card says why
+        names = []
+    fixed_sets = [{"value": "", "label": "All features"}, {"value": STARRED, "label": "Starred"}]
+    return fixed_sets + [{"value": name, "label": name} for name in names]
 
 
 def _view(query: Query) -> str:

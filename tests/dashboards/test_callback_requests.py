@@ -150,7 +150,8 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
         "pathname": ([None, "/patching"], [5, [], {}]),
         "checked": ([None, True], [[], {}, "maybe"]),
         "n_clicks": ([None, 1], [[], {}, "often"]),
-        "value": ([None, "tf3", 0.5], [[], {}]),
+        "value": ([None, "tf3", 0.5, ["loud", "late"]], [[5], {}]),
+        "contents": ([None, "data:text/csv;base64,YQ=="], [5, [], {}]),
         "selectedRows": (
             [None, [], {"ids": []}, [{"id": "1-0", "pair": 1, "seed": 0, "clean": 0.5}]],
             ["a", 5, [1], [{"pair": 1}], [{"id": 5}], {"points": []}],
@@ -173,11 +174,16 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
         "data-clip": ([None, "3"], [3, []]),
         "data-version": ([None, "a1"], [1, []]),
         "data": (
-            [None, {"figure": "patching", "options": {"name": "blocks", "truth": True}}],
+            [
+                None,
+                {"figure": "patching", "options": {"name": "blocks", "truth": True}},
+                {"label": 0, "note": 2, "star": 1},
+            ],
             [
                 *([], 5, "patching", {}, {"figure": "patching"}, {"options": {}}),
                 *({"figure": "patching", "options": options} for options in ([], 5, {"other": []})),
                 {"figure": ["patching"], "options": {}},
+                {"label": 0, "note": "two", "star": 1},
             ],
         ),
     }

@@ -298,7 +298,7 @@ def test_the_table_of_features_is_sent_in_pages(app: dash.Dash, study: Study) ->
     fields = {column["field"] for column in table.columnDefs}
 
     def rows(words: str = "", **asked: Any) -> tuple[list[dict[str, Any]], int, str]:
-        answer, counted = send({"startRow": 0, "endRow": 100, **asked}, "tf4.cross_attn", words)
+        answer, counted = send({"startRow": 0, "endRow": 100, **asked}, "tf4.cross_attn", words, "")
         return answer["rowData"], answer["rowCount"], counted
 
     every, count, counted = rows()
@@ -327,7 +327,9 @@ def test_a_link_finds_its_row_in_the_table_as_it_is(app: dash.Dash) -> None:
     by_feature = {
         "startRow": 0, "endRow": 9, "filterModel": {}, "sortModel": [{"colId": "feature", "sort": "desc"}]
     }  # fmt: skip
-    answer, _ = callback(app, features, "send_rows")({"startRow": at, "endRow": at + 1}, "tf4.cross_attn", "")
+    answer, _ = callback(app, features, "send_rows")(
+        {"startRow": at, "endRow": at + 1}, "tf4.cross_attn", "", ""
+    )
     assert [row["id"] for row in answer["rowData"]] == ["7"]
     assert find(search, by_feature, "")["row"] == FEATURES - 8
     assert find(search, None, "nothing has this") == {"feature": "7", "row": None}

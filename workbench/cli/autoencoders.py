@@ -19,6 +19,7 @@ from workbench.cli.console import (
     print_table,
     progress,
 )
+from workbench.cli.feature_notes import app as notes_app
 from workbench.cli.imports import sae as import_autoencoder
 from workbench.cli.options import offers, offers_any
 from workbench.cli.parsing import CommandLine, parse_job
@@ -27,6 +28,7 @@ from workbench.sae.settings import ARCHITECTURES, SETTINGS
 
 app = CommandLine(help="Train, list, import and export sparse autoencoders.", no_args_is_help=True)
 app.command("import")(import_autoencoder)
+app.add_typer(notes_app, name="notes", help="Export and import labels, notes and stars of features.")
 
 GRID = ("site", "pass_name", "expansion", "seed")
 """Settings of which several can be given, besides k: all are trained in one pass."""

@@ -1,0 +1,120 @@
+"""Labels, notes, stars and sets as the page of features writes them."""
+
+import base64
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dash
+import pytest
+from dash import no_update
+from dash.exceptions import PreventUpdate
+
+from dashboards.app import create_app
+from dashboards.feature_browser import STARRED, View, page_of_rows
+from dashboards.pages import feature_notes, features
+from tests.dashboards.synthetic_study import make_study
+from tests.dashboards.test_pages import callback
+from workbench.studies.feature_notes import change_set, read_all, read_set, write
+from workbench.studies.study import Study
+
+SAE = "tf4.cross_attn"
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def own_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return make_study(tmp_path_factory.mktemp("noted"))
+
+
+@pytest.fixture
+def study(own_study: Study) -> Study:
+    (own_study.path / "notes.sqlite").unlink(missing_ok=True)
+    return own_study
+
+
+@pytest.fixture
+def app(study: Study) -> dash.Dash:
+    return create_app(study.path)
+
+
+def triggered(monkeypatch: pytest.MonkeyPatch, kind: str, of: str) -> None:
+    context = SimpleNamespace(triggered_id={"kind": kind, "of": of}, triggered=[{"prop_id": "x"}])
+    monkeypatch.setattr(feature_notes, "ctx", context)
+
+
+def test_a_note_is_written_and_what_another_tab_wrote_stays(
+    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = callback(app, feature_notes, "save")
+    triggered(monkeypatch, "note", f"{SAE}/5")
+    unread = {"label": 0, "note": 0, "star": 0}
+    said, read, note, _, _ = save("", "first", None, unread)
+    assert (said, read["note"], read["saved"], note) == ("Saved.", 1, 1, no_update)
+    said, read, note, _, earlier = save("", HOSTILE, None, unread)
+    assert "both are kept" in said
+    assert note.startswith(HOSTILE)
+    assert note.endswith("first")
+    assert "first" in str(earlier)
+    with pytest.raises(PreventUpdate):
+        save("", note, None, read)
+    assert save("", "x" * 20_000, None, read)[0].startswith("Not saved: A note has at most 10,000")
+    assert read_all(study.path, SAE) == {5: {"note": note}}
+
+
+@pytest.mark.parametrize("of", [f"{SAE}/48", f"{SAE}/-1", "nothing/5", "", f"{SAE}/5x"])
+def test_nothing_is_written_about_a_feature_that_there_is_not(
+    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    triggered(monkeypatch, "note", of)
+    with pytest.raises(PreventUpdate):
+        callback(app, feature_notes, "save")("", "note", None, None)
+    assert not (study.path / "notes.sqlite").exists()
+
+
+def test_sets_are_changed_by_their_names(
+    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = callback(app, feature_notes, "save_sets")
+    triggered(monkeypatch, "sets", f"{SAE}/5")
+    assert save(["loud", "late"]) == "Saved."
+    assert save(["loud", "late"]) is no_update
+    assert save(["late"]) == "Saved."
+    assert (read_set(study.path, "loud", SAE), read_set(study.path, "late", SAE)) == ([], [5])
+    assert save(["late", "x" * 101]).startswith("Not saved")
+
+
+def test_the_table_shows_and_finds_what_is_written(study: Study) -> None:
+    def shown(view: View) -> list[Any]:
+        return page_of_rows(study, view, 0, 100)[0]
+
+    proposed = {row["id"]: row["label"] for row in shown(View(SAE))}
+    write(study.path, SAE, 7, "label", HOSTILE)
+    write(study.path, SAE, 7, "note", "A Nasal sound")
+    write(study.path, SAE, 9, "star", "1")
+    change_set(study.path, "late", SAE, add=[9, 11])
+    labels = {row["id"]: row["label"] for row in shown(View(SAE))}
+    assert labels == {**proposed, "7": HOSTILE}
+    assert [row["id"] for row in shown(View(SAE, words="nasal"))] == ["7"]
+    assert [(row["id"], row["star"]) for row in shown(View(SAE, of_set=STARRED))] == [("9", STARRED)]
+    assert {row["id"] for row in shown(View(SAE, of_set="late"))} == {"9", "11"}
+    assert shown(View("tf3.cross_attn", of_set="late")) == []
+
+
+def test_notes_are_exported_and_imported(app: dash.Dash, study: Study) -> None:
+    export, read_file = (callback(app, feature_notes, name) for name in ("export", "read_file"))
+    write(study.path, SAE, 7, "label", "=1+1")
+    file, _ = export(1)
+    assert file["content"] == f"sae,feature,label,note,star\n{SAE},7,'=1+1,,\n"
+    content = base64.b64encode(file["content"].replace("1+1", "2").encode()).decode()
+    assert read_file(f"data:text/csv;base64,{content}")[0].startswith("Imported: 1 ")
+    assert read_all(study.path, SAE) == {7: {"label": "=2"}}
+    assert read_file("data:text/csv;base64,###")[0].startswith("Nothing imported")
+
+
+def test_a_damaged_file_of_notes_leaves_the_page(app: dash.Dash, study: Study, tmp_path: Path) -> None:
+    (study.path / "notes.sqlite").write_bytes(b"no database" * 100)
+    assert "damaged" in str(feature_notes.editor(study, SAE, 5))
+    assert features._set_values(study) == ["", STARRED]
+    assert page_of_rows(study, View(SAE), 0, 5)[0]
+    assert "damaged" in callback(app, feature_notes, "export")(1)[1]
