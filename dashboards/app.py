@@ -169,7 +169,7 @@ def serve(
         UserError: the study or the address cannot be used.
     """
     context = open_context(study_path, compare=compare, published=published)
-    run(Dashboard(context, address), study_path, address, lambda: _warm_up(context.study))
+    run(Dashboard(context, address), study_path, address, lambda: read_ahead(context.study))
 
 
 def run(
@@ -183,7 +183,7 @@ def run(
         make_server(application, listening, address).run()  # until Ctrl-C
 
 
-def _warm_up(study: Study) -> None:
+def read_ahead(study: Study) -> None:
     """Read the results and vectors and draw a picture, so that the first visitor does not wait for it."""
     warm_up()
     with suppress(UserError):

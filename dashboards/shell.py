@@ -78,7 +78,13 @@ def provider(children: list[Component]) -> Component:
     """What every page stands in: its theme and colours."""
     return dmc.MantineProvider(
         children,
-        theme={"primaryColor": "blue", "fontFamily": FONT, "headings": {"fontFamily": FONT}},
+        # Lighter shades have too little contrast with white.
+        theme={
+            "primaryColor": "blue",
+            "primaryShade": {"light": 9, "dark": 8},
+            "fontFamily": FONT,
+            "headings": {"fontFamily": FONT},
+        },
         defaultColorScheme="light",
     )
 

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from cache.errors import UserError
 from dashboards.address import Address
-from dashboards.app import Dashboard, bare_app, open_context
+from dashboards.app import Dashboard, bare_app, open_context, read_ahead
 from dashboards.components.text import page_header
 from dashboards.shell import provider
 from dashboards.studies_folder import KINDS, STUDY_PATH, Listed, StudiesFolder
@@ -60,6 +60,7 @@ class StudiesDashboard:
                 address = replace(self._address, prefix=self._folder.url(name))
                 context = open_context(path, published=self._published, folder=self._folder)
                 self._dashboards[name] = Dashboard(context, address)
+                threading.Thread(target=read_ahead, args=(context.study,), daemon=True).start()
             return self._dashboards[name]
 
 

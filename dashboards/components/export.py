@@ -38,7 +38,11 @@ def export_button(key: str, data: dict[str, Any] | None = None) -> Component:
     return html.Div(
         [
             dmc.Menu(
-                [dmc.MenuTarget(target), dmc.MenuDropdown([label, *items])],
+                [
+                    # The element around the button says whether the menu is open, for which it needs a role.
+                    dmc.MenuTarget(target, boxWrapperProps={"role": "group"}),
+                    dmc.MenuDropdown([label, *items]),
+                ],
                 position="bottom-end",
                 shadow="md",
             ),

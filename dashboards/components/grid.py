@@ -14,6 +14,18 @@ THEME = {
     })"""
 }
 
+OPTIONS = {
+    "theme": THEME,
+    "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
+    "tooltipShowDelay": 300,
+    "suppressFieldDotNotation": True,  # concept names may contain dots
+    "suppressNoRowsOverlay": True,
+    # A table is one stop of the tab key; arrow keys move within it.
+    "tabToNextCell": {"function": "false"},
+    "tabToNextHeader": {"function": "false"},
+}
+"""Options of all tables."""
+
 # Settings of a column whose text continues on further lines; rows grow with it.
 WRAPPED = {
     "wrapText": True,
@@ -41,13 +53,7 @@ def row_grid(
             "suppressHeaderMenuButton": True,
             "suppressHeaderFilterButton": True,
         },
-        dashGridOptions={
-            "theme": THEME,
-            "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
-            "tooltipShowDelay": 300,
-            "suppressFieldDotNotation": True,  # concept names may contain dots
-            "suppressNoRowsOverlay": True,
-        },
+        dashGridOptions=OPTIONS,
         getRowId="params.data.id",
         style={"height": height},
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 import dash_ag_grid as dag
 
-from dashboards.components.grid import THEME
+from dashboards.components.grid import OPTIONS
 
 PAGE_ROWS = 100
 TYPING_MS = 60
@@ -27,11 +27,7 @@ def paged_grid(id: str, columns: list[dict[str, Any]], height: int) -> dag.AgGri
             "suppressHeaderFilterButton": True,
         },
         dashGridOptions={
-            "theme": THEME,
-            "rowSelection": {"mode": "singleRow", "checkboxes": False, "enableClickSelection": True},
-            "tooltipShowDelay": 300,
-            "suppressFieldDotNotation": True,  # concept names may contain dots
-            "suppressNoRowsOverlay": True,
+            **OPTIONS,
             "cacheBlockSize": PAGE_ROWS,
             "maxBlocksInCache": 20,
             "maxConcurrentDatasourceRequests": 1,  # an answer is taken for that of the last request

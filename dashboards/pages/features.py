@@ -68,7 +68,14 @@ def layout(context: Context, query: Query) -> Component:
         )
         return empty_state("No sparse autoencoder yet.", then, command(study, "sae"))
     data = [{"value": name, "label": _described(study, name)} for name in names]
-    chooser = dmc.Select(id="sae-name", data=data, value=_name(query, names), allowDeselect=False, size="xs")
+    chooser = dmc.Select(
+        id="sae-name",
+        data=data,
+        value=_name(query, names),
+        allowDeselect=False,
+        size="xs",
+        **{"aria-label": "sparse autoencoder"},
+    )
     search = dmc.TextInput(
         id="feature-search",
         placeholder="Search, e.g. violin",

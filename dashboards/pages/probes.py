@@ -58,22 +58,18 @@ def layout(context: Context, query: Query) -> Component:
             dmc.SegmentedControl(
                 id="probes-quantity", data=list(QUANTITIES), value=_quantity(query), size="xs"
             ),
-            dmc.Group(
-                [
-                    dmc.Text("part of the block", size="xs", c="dimmed"),
-                    dmc.Select(
-                        id="probes-part",
-                        data=parts,
-                        value=_part(query, parts),
-                        allowDeselect=False,
-                        size="xs",
-                        w=140,
-                    ),
-                ],
-                gap="xs",
+            dmc.Select(
+                id="probes-part",
+                label="part of the block",
+                data=parts,
+                value=_part(query, parts),
+                allowDeselect=False,
+                size="xs",
+                w=140,
             ),
         ],
         justify="space-between",
+        align="end",
         mb="xs",
     )
     picker = PICKER.layout(_concepts(study), query)
