@@ -52,6 +52,23 @@
     return isDigit;
   }
 
+  // From the start of the page to the player in one step.
+  const skip = window.workbench.ab.element("a", { href: "#", class: "skip-to-player", hidden: "" }, "Skip to the player");
+  skip.addEventListener("click", (event) => {
+    event.preventDefault();
+    const group = current(skip);
+    if (group) {
+      group.querySelector(".ab-play").focus();
+    }
+  });
+  document.addEventListener("focusin", () => { skip.hidden = !current(document.body); });
+  document.addEventListener("sideschange", () => {
+    if (!skip.isConnected) {
+      document.body.prepend(skip);
+    }
+    requestAnimationFrame(() => { skip.hidden = !current(document.body); });
+  });
+
   // In the capture phase, before a table or a graph takes the key for itself.
   document.addEventListener("keydown", (event) => {
     if (event.key === "Tab" || event.key.startsWith("Arrow")) {

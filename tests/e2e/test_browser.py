@@ -171,6 +171,25 @@ def test_a_dot_of_the_distribution_chooses_its_pair(page: Page, address: str) ->
     assert (selection(page)["pair"], selection(page)["seed"]) == ("1", "1")
 
 
+def test_a_cell_is_reached_and_chosen_by_keyboard(page: Page, address: str) -> None:
+    page.goto(f"{address}/patching?concept=drums&arm=tf3")
+    page.locator("#patching-graph .heatmaplayer image").first.wait_for()
+    expect_playable(page.locator("#cell-players .ab-side"), 3)
+    page.locator("#patching-graph").focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+    expect(page.locator(".map-cursor")).to_be_visible()
+    expect(page.locator(".map-live")).to_contain_text("tempo · tf3, sufficiency impact 0.930 [0.870, 0.980]")
+    page.keyboard.press("Enter")
+    expect(page.locator("#cell-numbers")).to_contain_text("0.930 [0.870, 0.980]")
+    assert selection(page) == {"concept": "tempo", "arm": "tf3"}
+    expect(page.locator("#patching-graph")).to_be_focused()
+    page.locator("body").evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # the way to the player
+    expect(page.get_by_role("button", name="play", exact=True)).to_be_focused()
+
+
 def test_another_question_concept_and_scorer_are_chosen(page: Page, address: str) -> None:
     page.goto(f"{address}/patching?concept=drums&arm=tf3")
     expect(page.locator("#cell")).to_be_visible()
