@@ -294,7 +294,6 @@ def register(app: dash.Dash, context: Context) -> None:
 
     @app.callback(
         Output("alignment-preservation-graph", "figure"),
-        Output("alignment-preservation-graph", "clickData"),
         Output({"type": "figure", "key": "alignment-preservation"}, "data"),
         Output("evaluation-heard", "children"),
         Output("method-ranking-graph", "figure"),
@@ -312,7 +311,6 @@ def register(app: dash.Dash, context: Context) -> None:
         arm = query.get("arm", "")
         return (
             _curves(study, curves, arm),
-            None,
             figure_data("alignment-preservation", curves),
             _heard(study, result, now, curves.concept, arm),
             method_ranking.draw_screen(method_ranking.make_table(study, ranking)),
@@ -323,15 +321,18 @@ def register(app: dash.Dash, context: Context) -> None:
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
+        Output("alignment-preservation-graph", "clickData"),
         Input("alignment-preservation-graph", "clickData"),
         State("url", "search"),
         prevent_initial_call=True,
     )
     def select_point(click: dict[str, Any] | None, search: str | None) -> Any:
-        point = click["points"][0].get("customdata") if click else None
+        if not click:
+            return no_update, no_update
+        point = click["points"][0].get("customdata")
         if not isinstance(point, list) or not all(isinstance(one, str) for one in point[:2]):
-            return no_update
-        return change_query(search, arm=point[0], direction=point[1])
+            return no_update, None
+        return change_query(search, arm=point[0], direction=point[1]), None
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),

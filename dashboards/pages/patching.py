@@ -13,6 +13,7 @@ from dash.exceptions import PreventUpdate
 
 from analyses.patching.spec import QUESTIONS
 from cache.wording import counted
+from dashboards.components.concepts import ConceptPicker
 from dashboards.components.export import figure_data
 from dashboards.components.graph import figure_panel
 from dashboards.components.text import empty_state, legend
@@ -55,7 +56,9 @@ HELP = (
     "see and hear its pairs."
 )
 HATCHED = "not significant, or inside the null band"
-MAX_BESIDE = 8.5  # columns; a wider map needs the whole width
+PICKER = ConceptPicker("patching", most=6)
+MAX_BESIDE = 12.5  # columns, such as six concepts in both directions; a wider map needs the whole width
+MANY = 12  # choices of a control that can be searched
 FACTS = {
     "pairs × seeds": "Counterfactual pairs, seeds per pair, and n: the (pair, seed) combinations with scores.",
     "clean − corrupt": "The denominator of the impact, with its interval; it must be clearly above zero.",
@@ -78,7 +81,8 @@ def layout(context: Context, query: Query) -> Component:
             missing = "This study's patching result is from an older version: compute it again."
         return empty_state(missing, then, command(study, "patching"))
     spec = view(study, query)
-    above = html.Div([_controls(study, spec), html.Div(id="patching-legend")])
+    picker = html.Div(PICKER.layout(_concepts(study, query), query), id="patching-concepts")
+    above = html.Div([_controls(study, spec), picker, html.Div(id="patching-legend")])
     map_panel = figure_panel("patching", "Impact", HELP, above)
     map_panel.children.append(html.Div(id="patching-facts"))
     return dmc.Grid(
@@ -125,6 +129,7 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
         "scorer": scorers(result),
         "shown": [ALL, *map(str, result["concept"].values)],
         "column": ["-", *columns(result)],
+        **PICKER.choices(_concepts(study, query), query),
         **patching_cell.choices(result),
     }
 
@@ -143,7 +148,27 @@ def _controls(study: Study, spec: PatchingMapSpec) -> Component:
 
 
 def _select(id: str, label: str, data: list[Any], value: str) -> Component:
-    return dmc.Select(id=id, label=label, data=data, value=value, allowDeselect=False, size="xs")
+    return dmc.Select(
+        id=id,
+        label=label,
+        data=data,
+        value=value,
+        allowDeselect=False,
+        searchable=len(data) > MANY,
+        size="xs",
+    )
+
+
+def _concepts(study: Study, query: Query) -> list[str]:
+    return [str(name) for name in load_result(study, view(study, query).result_name)["concept"].values]
+
+
+def _frame(study: Study, spec: PatchingMapSpec, query: Query) -> pd.DataFrame:
+    """The map, with all its concepts or those that are picked."""
+    frame = patching_map.make_table(study, spec)
+    if frame["concept"].nunique() == 1:
+        return frame
+    return frame[frame["concept"].isin(PICKER.picked(_concepts(study, query), query))].reset_index(drop=True)
 
 
 def _choices(study: Study, spec: PatchingMapSpec) -> dict[str, tuple[str, list[Any], str]]:
@@ -172,6 +197,7 @@ def register(app: dash.Dash, context: Context) -> None:
     """Keep controls, map and cell in sync with the selection in the URL."""
     study = context.study
     patching_cell.register(app, study)
+    PICKER.register(app, lambda query: _concepts(study, query))
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -185,7 +211,7 @@ def register(app: dash.Dash, context: Context) -> None:
     def choose(name: str, scorer: str, shown: str, column: str, search: str | None) -> Any:
         spec = view(study, read_query(search))
         if name != spec.name:
-            cleared = dict.fromkeys(("scorer", "shown", "column", *patching_cell.SELECTION))
+            cleared = dict.fromkeys(("scorer", "shown", "column", "find", "page", *patching_cell.SELECTION))
             return change_query(search, **{**cleared, "result": name})
         now = {field: value for field, (_, _, value) in _choices(study, spec).items()}
         asked = {"scorer": scorer, "shown": shown, "column": column}
@@ -201,49 +227,58 @@ def register(app: dash.Dash, context: Context) -> None:
         ),
         Output("patching-column", "label"),
         Output("patching-column", "display"),
+        Output("patching-concepts", "hidden"),
         Input("url", "search"),
     )
     def show_controls(search: str | None) -> tuple[Any, ...]:
         spec = view(study, read_query(search))
         choices = _choices(study, spec)
         parts = [part for _, data, value in choices.values() for part in (data, value)]
-        return spec.name, *parts, choices["column"][0], "block" if choices["shown"][2] == ALL else "none"
+        is_all = choices["shown"][2] == ALL
+        return spec.name, *parts, choices["column"][0], "block" if is_all else "none", not is_all
 
     @app.callback(
         Output("patching-graph", "figure"),
-        Output("patching-graph", "clickData"),
         Output({"type": "figure", "key": "patching"}, "data"),
         Output("patching-legend", "children"),
         Output("patching-facts", "children"),
         Output("patching-map", "span"),
         Output("patching-detail", "span"),
+        Output("patching-detail", "className"),
         Input("url", "search"),
         Input("truth", "checked"),
     )
     def draw(search: str | None, truth: bool | None) -> tuple[Any, ...]:
         query = read_query(search)
         spec = view(study, query).model_copy(update={"truth": bool(truth)})
-        frame = patching_map.make_table(study, spec)
+        frame = _frame(study, spec, query)
         result = load_result(study, spec.result_name)
         picture: go.Figure = patching_map.draw_screen(frame, (query.get("concept", ""), query.get("arm", "")))
         beside = lay_out(frame).width <= MAX_BESIDE
         spans = [{"base": 24, "lg": span if beside else 24} for span in (13, 11)]
-        return picture, None, figure_data("patching", spec), _legend(frame), facts(result, frame), *spans
+        return (
+            picture,
+            figure_data("patching", spec),
+            _legend(frame),
+            facts(result, frame),
+            *spans,
+            "beside" if beside else "",
+        )
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
+        Output("patching-graph", "clickData"),
         Input("patching-graph", "clickData"),
         State("url", "search"),
         prevent_initial_call=True,
     )
     def select_cell(click: dict[str, Any] | None, search: str | None) -> Any:
         if not click:
-            return no_update
-        frame = patching_map.make_table(study, view(study, read_query(search)))
+            return no_update, no_update
+        query = read_query(search)
+        frame = _frame(study, view(study, query), query)
         cell = cell_at(frame, click["points"][0]["x"], click["points"][0]["y"])
-        if cell is None:
-            return no_update
-        return change_query(search, concept=cell[0], arm=cell[1])
+        return no_update if cell is None else change_query(search, concept=cell[0], arm=cell[1]), None
 
 
 def _legend(frame: pd.DataFrame) -> Component:

@@ -131,19 +131,18 @@ def register(app: dash.Dash, context: Context) -> None:
 
     @app.callback(
         Output("probes-graph", "figure"),
-        Output("probes-graph", "clickData"),
         Output({"type": "figure", "key": "probes"}, "data"),
         Output("probes-legend", "children"),
         Input("url", "search"),
     )
-    def draw(search: str | None) -> tuple[go.Figure, None, dict[str, Any], Component]:
+    def draw(search: str | None) -> tuple[go.Figure, dict[str, Any], Component]:
         query = read_query(search)
         spec = ProbeMapsSpec(part=_part(query, _parts(study)), quantity=_quantity(query))
         steps = {str(step): int(step) for step in load_result(study, "probes")["step"].values}
         selected = (query.get("concept", ""), query.get("site", ""), steps.get(query.get("step", ""), -1))
         table = _picked(study, spec, query)
         picture = probe_maps.draw_screen(table, spec.quantity, selected)
-        return picture, None, figure_data("probes", spec), _legend(table)
+        return picture, figure_data("probes", spec), _legend(table)
 
     @app.callback(
         Output("probe-descriptors-graph", "figure"),
@@ -159,20 +158,21 @@ def register(app: dash.Dash, context: Context) -> None:
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
+        Output("probes-graph", "clickData"),
         Input("probes-graph", "clickData"),
         State("url", "search"),
         prevent_initial_call=True,
     )
     def select_probe(click: dict[str, Any] | None, search: str | None) -> Any:
         if not click:
-            return no_update
+            return no_update, no_update
         query = read_query(search)
         point = click["points"][0]
         frame = _picked(study, ProbeMapsSpec(part=_part(query, _parts(study))), query)
         probe = probe_at(frame, point["curveNumber"], point["x"], point["y"])
         if probe is None:
-            return no_update
-        return change_query(search, concept=probe[0], site=probe[1], step=probe[2])
+            return no_update, None
+        return change_query(search, concept=probe[0], site=probe[1], step=probe[2]), None
 
     @app.callback(
         Output("probe", "hidden"),

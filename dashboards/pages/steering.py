@@ -197,15 +197,12 @@ def register(app: dash.Dash, context: Context) -> None:
 
     @app.callback(
         Output("dose-response-graph", "figure"),
-        Output("dose-response-graph", "clickData"),
         Output({"type": "figure", "key": "dose-response"}, "data"),
         Output("steering-legend", "children"),
         Output("steering-facts", "children"),
         Output("ladder-graph", "figure"),
-        Output("ladder-graph", "clickData"),
         Output({"type": "figure", "key": "ladder"}, "data"),
         Output("steering-effects-graph", "figure"),
-        Output("steering-effects-graph", "clickData"),
         Output({"type": "figure", "key": "steering-effects"}, "data"),
         Input("url", "search"),
     )
@@ -221,20 +218,19 @@ def register(app: dash.Dash, context: Context) -> None:
         shown = spec.concept or str(result.attrs["concept"])
         return (
             dose_response.draw_screen(doses, arm),
-            None,
             figure_data("dose-response", spec),
             _legend(doses),
             facts(result, spec.scorer),
             ladder.draw_screen(rungs, arm),
-            None,
             figure_data("ladder", LadderSpec(**of_result)),
             steering_effects.draw_screen(leaks, (shown, arm)),
-            None,
             figure_data("steering-effects", SteeringEffectsSpec(**of_result)),
         )
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
+        Output("dose-response-graph", "clickData"),
+        Output("ladder-graph", "clickData"),
         Input("dose-response-graph", "clickData"),
         Input("ladder-graph", "clickData"),
         State("url", "search"),
@@ -242,20 +238,23 @@ def register(app: dash.Dash, context: Context) -> None:
     )
     def select_point(dose: dict[str, Any] | None, rung: dict[str, Any] | None, search: str | None) -> Any:
         click = dose or rung
-        point = click["points"][0].get("customdata") if click else None
+        if not click:
+            return no_update, no_update, no_update
+        point = click["points"][0].get("customdata")
         if not isinstance(point, list) or not isinstance(point[0], str):
-            return no_update
-        return change_query(search, arm=point[0])
+            return no_update, None, None
+        return change_query(search, arm=point[0]), None, None
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
+        Output("steering-effects-graph", "clickData"),
         Input("steering-effects-graph", "clickData"),
         State("url", "search"),
         prevent_initial_call=True,
     )
     def select_cell(click: dict[str, Any] | None, search: str | None) -> Any:
         if not click:
-            return no_update
+            return no_update, no_update
         query = read_query(search)
         spec = view(study, query)
         result = load_result(study, spec.result_name)
@@ -263,9 +262,9 @@ def register(app: dash.Dash, context: Context) -> None:
         frame = steering_effects.frame_for_clicks(leaks)
         cell = cell_at(frame, click["points"][0]["x"], click["points"][0]["y"])
         if cell is None:
-            return no_update
+            return no_update, None
         arm = cell[1] if cell[1] in steering_arm.choices(result)["arm"] else None
-        return change_query(search, shown=cell[0], arm=arm)
+        return change_query(search, shown=cell[0], arm=arm), None
 
 
 def _legend(doses: Any) -> Component:

@@ -17,7 +17,7 @@ from tests.dashboards.synthetic_benchmark import ORDER, SPEC, WARNING, benchmark
 from tests.dashboards.test_pages import callback
 from workbench.studies.study import Study
 
-DRAWN = ("curves", "click", "curves_data", "heard", "ranking", "ranking_data", "leakage", "leakage_data")
+DRAWN = ("curves", "curves_data", "heard", "ranking", "ranking_data", "leakage", "leakage_data")
 SHOWN = ("strict", "published", "warnings", "facts", "rows", "selected", "areas")
 TRIAL = "benchmark-strict-tempo-towards-report"
 
@@ -114,10 +114,10 @@ def test_a_click_leads_to_the_clips_of_its_trial(evaluated: Study, dashboard: da
     select = callback(dashboard, evaluation, "select_point")
     arm = "caa (all) × 2"
     click = {"points": [{"customdata": [arm, "towards", "", ""]}]}
-    found = read_query(select(click, "?result=strict&concept=tempo&direction=away"))
+    found = read_query(select(click, "?result=strict&concept=tempo&direction=away")[0])
     assert found == {"result": "strict", "concept": "tempo", "direction": "towards", "arm": arm}
-    assert select({"points": [{"customdata": [None, None, "", ""]}]}, "") is no_update
-    assert select(None, "") is no_update
+    assert select({"points": [{"customdata": [None, None, "", ""]}]}, "") == (no_update, None)
+    assert select(None, "") == (no_update, no_update)
     heard = drawn(dashboard, f"?result=strict&concept=tempo&arm={arm}")["heard"]
     (link,) = [part for part in heard.children if getattr(part, "href", None)]
     path, _, query = link.href.partition("?")

@@ -1,5 +1,6 @@
 """What the pages answer when something is chosen or clicked, without a browser."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ def callback(app: dash.Dash, module: ModuleType, name: str) -> Callable[..., Any
 
 
 def draw(app: dash.Dash, search: str, truth: bool = False) -> dict[str, Any]:
-    names = ("figure", "click", "export", "legend", "facts", "map", "detail")
+    names = ("figure", "export", "legend", "facts", "map", "detail", "place")
     return dict(zip(names, callback(app, patching, "draw")(search, truth), strict=True))
 
 
@@ -123,15 +124,35 @@ def test_a_wide_map_has_the_whole_width(app: dash.Dash, monkeypatch: pytest.Monk
     assert draw(app, "")["map"]["lg"] == draw(app, "")["detail"]["lg"] == 24
 
 
+def test_many_concepts_are_shown_a_few_at_a_time(
+    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patching, "PICKER", dataclasses.replace(patching.PICKER, most=2))
+    assert {"instrument", "tempo"} == _shown_concepts(draw(app, ""))
+    assert {"mood", "drums"} == _shown_concepts(draw(app, "?page=2"))
+    assert {"mood", "drums"} == _shown_concepts(draw(app, "?concept=drums&arm=tf3"))
+    assert {"mood", "drums"} == _shown_concepts(draw(app, "?shown=mood&page=2")) | {"drums"}
+    click = {"points": [{"x": 1.5, "y": 3.5}]}
+    chosen = read_query(callback(app, patching, "select_cell")(click, "?page=2")[0])
+    assert chosen == {"page": "2", "concept": "drums", "arm": "tf3"}
+
+
+def _shown_concepts(page: dict[str, Any]) -> set[str]:
+    cells = [trace.customdata for trace in page["figure"].data if trace.type == "heatmap"]
+    return {str(name) for table in cells for name in np.asarray(table)[..., 0].ravel() if name is not None}
+
+
 def test_a_click_selects_its_cell_and_keeps_the_pair(app: dash.Dash) -> None:
     select = callback(app, patching, "select_cell")
     click = {"points": [{"x": 5.7, "y": 3.2}]}
-    changed = read_query(select(click, "?scorer=clap&concept=mood&arm=tf1&pair=1&seed=0"))
+    search, reset = select(click, "?scorer=clap&concept=mood&arm=tf1&pair=1&seed=0")
+    assert reset is None, "so that the next click is a change, even on the same cell"
+    changed = read_query(search)
     assert changed == {
         "scorer": "clap", "concept": "tempo", "arm": "tf3 necessity", "pair": "1", "seed": "0",
     }  # fmt: skip
-    assert select({"points": [{"x": 4.2, "y": 3.2}]}, "") is no_update
-    assert select(None, "") is no_update
+    assert select({"points": [{"x": 4.2, "y": 3.2}]}, "") == (no_update, None)
+    assert select(None, "") == (no_update, no_update)
 
 
 def test_another_question_forgets_what_the_last_one_showed(app: dash.Dash) -> None:
@@ -145,12 +166,16 @@ def test_another_question_forgets_what_the_last_one_showed(app: dash.Dash) -> No
 
 
 def test_the_controls_follow_the_address(app: dash.Dash) -> None:
-    names = ("result", "scorers", "scorer", "concepts", "shown", "columns", "column", "label", "display")
+    names = (
+        *("result", "scorers", "scorer", "concepts", "shown", "columns", "column", "label", "display"),
+        "unpicked",
+    )
     show = callback(app, patching, "show_controls")
     blocks, steps = (
         dict(zip(names, show(search), strict=True)) for search in ("", "?result=steps&shown=all")
     )
     assert (blocks["shown"], blocks["column"], blocks["display"]) == ("all", "-", "block")
+    assert blocks["unpicked"] is False
     assert (steps["result"], steps["column"], steps["label"]) == ("steps", "steps 0–1", "step window")
     assert dict(zip(names, show("?result=steps"), strict=True))["display"] == "none"
 

@@ -46,7 +46,7 @@
           const place = { x: xaxis.p2d(x), y: yaxis.p2d(y), curveNumber: curve };
           const hover = { curveNumber: curve, xval: xaxis.p2c(x), yval: yaxis.p2c(y) };
           const middle = { x: xaxis._offset + x, y: yaxis._offset + y };
-          found.push({ ...middle, width, height, number: [row, column], place, curve, hover, subplot: subplot(trace) });
+          found.push({ ...middle, width, height, number: [row, column], isCell: true, place, curve, hover, subplot: subplot(trace) });
         }
       });
     });
@@ -184,6 +184,7 @@
   });
   new ResizeObserver(place).observe(document.documentElement);
 
+  window.workbench.maps = { plotOf, targets };
   window.workbench.watch("graph", "data-map", (graph) => {
     const panel = graph.closest(".mantine-Paper-root");
     const title = panel && panel.querySelector("h4");
