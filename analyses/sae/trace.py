@@ -1,8 +1,9 @@
-"""One feature's activation over one clip, from the codes that were kept when the features were described."""
+"""Activations of features in one clip, from the codes that were kept when the features were described."""
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from analyses.sae.codes import CODES, read_codes
@@ -19,8 +20,7 @@ def feature_trace(study: Study, name: str, feature: int, clip: int) -> xr.DataAr
     Raises:
         UserError: if there is no such autoencoder, feature or clip, or what was kept of the clip is damaged.
     """
-    if clip not in study.clips["clip"].to_numpy():
-        raise UserError(f"{study.path} has no clip {clip}: its clips are 0 to {len(study.clips) - 1}.")
+    _check_clip(study, clip)
     codes, axes = read_codes(study.path, Path(FOLDER, name, CODES), clip)
     n_features = len(codes.pointer) - 1
     if not 0 <= feature < n_features:
@@ -35,3 +35,54 @@ def feature_trace(study: Study, name: str, feature: int, clip: int) -> xr.DataAr
         },
         name=f"{name} feature {feature}",
     )
+
+
+def active_features(
+    study: Study, name: str, clip: int, second: float | None = None, step: int | None = None
+) -> pd.DataFrame:
+    """Return the features that are active in a clip, at a second and at a step of it.
+
+    Columns feature, activation (the largest at these tokens and steps), and where that is: second (start of the token)
+    and step; largest activation first.
+
+    Args:
+        study: the study.
+        name: the autoencoder.
+        clip: number of the clip.
+        second: a time in the clip; None for all tokens.
+        step: a denoising step; None for all.
+
+    Raises:
+        UserError: if there is no such clip, second or step, or what was kept of the clip is missing or damaged.
+    """
+    _check_clip(study, clip)
+    codes, axes = read_codes(study.path, Path(FOLDER, name, CODES), clip)
+    place, token = np.divmod(codes.row, axes.tokens)
+    wanted = np.ones(len(codes.row), dtype=bool)
+    if second is not None:
+        if not 0 <= second <= axes.tokens * axes.token_seconds:
+            raise UserError(
+                f"Clip {clip} lasts {axes.tokens * axes.token_seconds:g} s; there is no second {second:g}."
+            )
+        wanted &= token == min(int(second / axes.token_seconds), axes.tokens - 1)
+    if step is not None:
+        if step not in axes.steps:
+            raise UserError(
+                f"There is no step {step} among the cached ones: {', '.join(map(str, axes.steps))}."
+            )
+        wanted &= place == axes.steps.index(step)
+    found = pd.DataFrame(
+        {
+            "feature": codes.feature[wanted],
+            "activation": codes.value[wanted].astype(float),
+            "second": token[wanted] * axes.token_seconds,
+            "step": np.asarray(axes.steps)[place[wanted]],
+        }
+    )
+    found = found.sort_values("activation", ascending=False, kind="stable")
+    return found.drop_duplicates("feature").reset_index(drop=True)
+
+
+def _check_clip(study: Study, clip: int) -> None:
+    if clip not in study.clips["clip"].to_numpy():
+        raise UserError(f"{study.path} has no clip {clip}: its clips are 0 to {len(study.clips) - 1}.")

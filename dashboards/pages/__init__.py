@@ -3,7 +3,17 @@
 The selection is part of the URL: a click changes the URL, and everything on a page follows from it.
 """
 
-from dashboards.pages import comparison, evaluation, features, imported, overview, patching, probes, steering
+from dashboards.pages import (
+    clip,
+    comparison,
+    evaluation,
+    features,
+    imported,
+    overview,
+    patching,
+    probes,
+    steering,
+)
 from dashboards.pages.page import Page
 
 PAGES: tuple[Page, ...] = (
@@ -11,6 +21,7 @@ PAGES: tuple[Page, ...] = (
     patching.PAGE,
     probes.PAGE,
     features.PAGE,
+    clip.PAGE,
     steering.PAGE,
     evaluation.PAGE,
     comparison.PAGE,

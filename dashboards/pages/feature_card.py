@@ -20,6 +20,7 @@ from dashboards.figures.feature_clip import FeatureClipSpec
 from dashboards.links import change_query, read_query
 from dashboards.media import activation_url
 from dashboards.numbers import fixed, p_value, percent, significant
+from dashboards.pages import clip as clip_page
 from dashboards.pages import feature_notes
 from dashboards.results import load_result, sae_names
 from dashboards.tables.features import (
@@ -230,7 +231,7 @@ def _top_clips(study: Study, spec: FeatureSpec, examples: pd.DataFrame) -> Compo
     return html.Div(
         [
             dmc.Title("Top-activating clips", order=3, size="h5", mt="md", mb="xs"),
-            dmc.SimpleGrid(cards, cols=2),
+            dmc.SimpleGrid(cards, cols={"base": 1, "sm": 2}),
         ]
     )
 
@@ -248,7 +249,7 @@ def _samples(study: Study, spec: FeatureSpec, moments: pd.DataFrame) -> Componen
         )
         for _, moment in moments[moments["clip"].isin(clips.index)].iterrows()
     ]
-    return dmc.SimpleGrid(cards, cols=2, mt="xs")
+    return dmc.SimpleGrid(cards, cols={"base": 1, "sm": 2}, mt="xs")
 
 
 def _clip(study: Study, spec: FeatureSpec, row: pd.Series, moment: pd.Series, prefix: str = "") -> Component:
@@ -265,13 +266,19 @@ def _clip(study: Study, spec: FeatureSpec, row: pd.Series, moment: pd.Series, pr
     where = (
         f"{significant(moment['activation'])} at {fixed(moment['second'])} s, step {fixed(moment['step'], 0)}"
     )
+    here = clip_page.features_of(clip, spec.name, float(moment["second"]), int(moment["step"]))
     heading = dmc.Group(
-        [dmc.Text(f"Clip {clip}", fw=600, size="sm"), dmc.Text(prefix + where, size="xs")], gap="sm"
+        [
+            dmc.Text(f"Clip {clip}", fw=600, size="sm"),
+            dmc.Text(prefix + where, size="xs"),
+            dcc.Link("features here", href=here, className="small-link"),
+        ],
+        gap="sm",
     )
     return html.Div(
         [
             dmc.Group([heading, button], justify="space-between", wrap="nowrap"),
-            dmc.Text(row["prompt"], size="xs", c="dimmed", truncate=True, mb=4),
+            dmc.Text(row["prompt"], size="xs", c="dimmed", mb=4, style={"overflowWrap": "anywhere"}),
             player(study, path, float(row["duration"]), overlay=line, strip=strip),
         ],
         className="clip",

@@ -1,0 +1,259 @@
+"""Clip: which features fire in a clip, at a second and a step of it."""
+
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+from dash import Input, Output, State, dcc, html, no_update
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+
+from analyses.sae.trace import active_features
+from cache.errors import UserError
+from dashboards.components.player import Recording, players, recordings_data
+from dashboards.components.text import empty_state, panel
+from dashboards.context import Context
+from dashboards.feature_browser import browser_frame
+from dashboards.links import address, change_query, read_query, write_query
+from dashboards.numbers import fixed, percent, significant
+from dashboards.pages.page import Page, Query
+from dashboards.results import command, load_result, sae_names
+from workbench.studies.study import Study
+
+PATH = "/clip"
+NAME = "Clips"
+SENTENCE = "The features that fire in a clip. Click the spectrogram to see those of a second; choose a denoising step."
+SHOWN = 40
+EVERY_STEP, BY_ACTIVATION, BY_SHARE = "all", "activation", "share"
+HELP = (
+    "Activation: the largest at the chosen second and step, or over all of them. Of its maximum: divided by the "
+    "feature's largest activation in any clip, which finds features that seldom fire as strongly as here."
+)
+
+
+def layout(context: Context, query: Query) -> Component:
+    """The clip and the features that fire in it, or instructions if there is no sparse autoencoder."""
+    study = context.study
+    names = sae_names(study)
+    if not names:
+        then = "This page lists the features that fire in a clip, at any second and denoising step of it."
+        return empty_state("No sparse autoencoder yet.", then, command(study, "sae"))
+    controls = [
+        dmc.NumberInput(
+            id="firing-number",
+            label=f"Clip (0 to {len(study.clips) - 1:,})",
+            value=_clip(study, query),
+            min=0,
+            max=len(study.clips) - 1,
+            allowDecimal=False,
+            debounce=True,
+            size="xs",
+        ),
+        dmc.Select(
+            id="firing-sae",
+            label="Autoencoder",
+            data=names,
+            value=_name(study, query),
+            allowDeselect=False,
+            size="xs",
+        ),
+        dmc.NumberInput(
+            id="firing-second",
+            label="Second (empty: all)",
+            value=query.get("second", ""),
+            min=0,
+            step=0.1,
+            decimalScale=2,
+            debounce=True,
+            size="xs",
+        ),
+        dmc.Select(
+            id="firing-step",
+            label="Denoising step",
+            data=[{"value": EVERY_STEP, "label": "all steps"}, *_steps(study, _name(study, query))],
+            value=query.get("step", EVERY_STEP),
+            allowDeselect=False,
+            size="xs",
+        ),
+        dmc.Select(
+            id="firing-order",
+            label="Ranked by",
+            data=[
+                {"value": BY_ACTIVATION, "label": "activation"},
+                {"value": BY_SHARE, "label": "activation of its maximum"},
+            ],
+            value=query.get("by", BY_ACTIVATION),
+            allowDeselect=False,
+            size="xs",
+        ),
+    ]
+    return dmc.Stack(
+        [
+            panel(
+                "Clip",
+                html.Div(controls, className="controls"),
+                dmc.Text(id="firing-prompt", size="sm", mb="xs", style={"overflowWrap": "anywhere"}),
+                html.Div(players("firing-player"), id="firing-picture", **{"data-seconds": "0"}),
+            ),
+            panel("Features that fire here", html.Div(id="firing-features"), help=HELP),
+        ]
+    )
+
+
+def choices(context: Context, query: Query) -> dict[str, list[str]]:
+    """The values that this page accepts in its URL; a second is any number."""
+    study = context.study
+    names = sae_names(study)
+    if not names:
+        return {}
+    allowed = {
+        "sae": names,
+        "clip": [str(clip) for clip in study.clips["clip"]],
+        "step": [step["value"] for step in _steps(study, _name(study, query))],
+        "by": [BY_SHARE],
+    }
+    second = query.get("second", "")
+    return {**allowed, "second": [second] if _number(second) is not None else ["0.5"]}
+
+
+def register(app: dash.Dash, context: Context) -> None:
+    """Keep clip, moment and features in sync with the selection in the URL."""
+    study = context.study
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("firing-number", "value"),
+        Input("firing-sae", "value"),
+        Input("firing-second", "value"),
+        Input("firing-step", "value"),
+        Input("firing-order", "value"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    def select(clip: Any, name: str, second: Any, step: str, by: str, search: str | None) -> Any:
+        asked = {
+            "clip": "" if clip in (None, "") else str(clip),
+            "sae": name,
+            "second": "" if _number(str(second)) is None else f"{float(second):g}",
+            "step": "" if step == EVERY_STEP else step,
+            "by": "" if by == BY_ACTIVATION else by,
+        }
+        query = read_query(search)
+        shown = {**query, "clip": str(_clip(study, query)), "sae": _name(study, query)}
+        if asked == {name: shown.get(name, "") for name in asked}:
+            return no_update
+        return change_query(search, **asked)
+
+    @app.callback(
+        Output("firing-number", "value"),
+        Output("firing-sae", "value"),
+        Output("firing-second", "value"),
+        Output("firing-step", "value"),
+        Output("firing-order", "value"),
+        Output("firing-player", "data-recordings"),
+        Output("firing-picture", "data-seconds"),
+        Output("firing-prompt", "children"),
+        Output("firing-features", "children"),
+        Input("url", "search"),
+    )
+    def show(search: str | None) -> tuple[Any, ...]:
+        query = read_query(search)
+        if not sae_names(study):  # any more
+            raise PreventUpdate
+        clip, name = _clip(study, query), _name(study, query)
+        row = study.clips.set_index("clip").loc[clip]
+        path = study.audio_path(clip).relative_to(study.path).as_posix()
+        seconds = float(row["duration"])
+        return (
+            *(
+                clip,
+                name,
+                query.get("second", ""),
+                query.get("step", EVERY_STEP),
+                query.get("by", BY_ACTIVATION),
+            ),
+            recordings_data(study, [Recording(path, seconds, title=f"Clip {clip}")]),
+            f"{seconds:g}",
+            str(row["prompt"]),
+            _features(study, name, clip, query),
+        )
+
+
+def features_of(clip: int, name: str, second: float | None = None, step: int | None = None) -> str:
+    """The URL of this page for a clip, and a moment of it."""
+    moment = None if second is None else f"{second:g}"
+    return address(PATH) + write_query({"clip": clip, "sae": name, "second": moment, "step": step})
+
+
+def _features(study: Study, name: str, clip: int, query: Query) -> Component:
+    second, step = _number(query.get("second", "")), query.get("step", "")
+    try:
+        found = active_features(
+            study, name, clip, second, int(step) if step.isascii() and step.isdigit() else None
+        )
+    except UserError as error:
+        return dmc.Text(str(error), size="sm", c="dimmed")
+    if found.empty:
+        return dmc.Text("No feature fires here.", size="sm", c="dimmed")
+    maximum = load_result(study, f"sae-{name}")["max_activation"].values
+    found["share"] = found["activation"] / maximum[found["feature"]]
+    count = len(found)
+    found = found.sort_values("share" if query.get("by") == BY_SHARE else "activation", ascending=False).head(
+        SHOWN
+    )
+    written = browser_frame(study, name).set_index("feature").loc[found["feature"], ["label", "best_value"]]
+    rows = [
+        _row(name, moment, *texts) for moment, texts in zip(found.itertuples(), written.values, strict=True)
+    ]
+    heads = ("feature", "label", "best concept", "activation", "of its maximum", "at")
+    table = dmc.Table(
+        [dmc.TableThead(dmc.TableTr([dmc.TableTh(head) for head in heads])), dmc.TableTbody(rows)],
+        fz="xs",
+        verticalSpacing=3,
+    )
+    said = f"{count:,} {'feature fires' if count == 1 else 'features fire'} here"
+    said += f"; the first {SHOWN} are shown." if count > SHOWN else "."
+    return html.Div([dmc.Text(said, size="xs", c="dimmed"), dmc.ScrollArea(table)])
+
+
+def _row(name: str, moment: Any, label: str, best: str) -> Component:
+    link = address("/features") + write_query({"sae": name, "feature": int(moment.feature)})
+    cells = (
+        dcc.Link(str(moment.feature), href=link),
+        label,
+        best,
+        significant(moment.activation),
+        percent(moment.share, 0),
+        f"{fixed(moment.second)} s, step {moment.step}",
+    )
+    return dmc.TableTr([dmc.TableTd(cell) for cell in cells])
+
+
+def _clip(study: Study, query: Query) -> int:
+    asked, clips = query.get("clip", ""), study.clips["clip"]
+    is_number = asked.isascii() and asked.isdigit() and len(asked) < 10
+    return int(asked) if is_number and int(asked) in clips.to_numpy() else int(clips.iloc[0])
+
+
+def _name(study: Study, query: Query) -> str:
+    names = sae_names(study)
+    return query["sae"] if query.get("sae") in names else names[0]
+
+
+def _steps(study: Study, name: str) -> list[dict[str, str]]:
+    result = load_result(study, f"sae-{name}")
+    levels = zip(result["step"].values, result["sigma"].values, strict=True)
+    return [{"value": str(step), "label": f"step {step} (σ {sigma:.2f})"} for step, sigma in levels]
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 <= number < 1e6 else None
+
+
+PAGE = Page(
+    PATH, NAME, SENTENCE, layout, choices, register, is_linked=lambda context: bool(sae_names(context.study))
+)

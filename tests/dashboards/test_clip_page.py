@@ -1,0 +1,66 @@
+"""Which features fire in a clip: what the page lists, and the selection in its URL."""
+
+import dash
+import numpy as np
+import pytest
+
+from analyses.sae.trace import active_features, feature_trace
+from cache.errors import UserError
+from dashboards.links import read_query
+from dashboards.pages import clip
+from tests.dashboards.synthetic_study import SECONDS, STEPS, TOKENS
+from tests.dashboards.test_pages import callback
+from workbench.studies.study import Study
+
+SAE = "tf3.cross_attn"
+
+
+@pytest.mark.parametrize(("second", "step"), [(None, None), (0.5, None), (None, 4), (SECONDS, 2)])
+def test_features_are_listed_with_their_largest_activation(
+    study: Study, second: float | None, step: int | None
+) -> None:
+    found = active_features(study, SAE, 3, second, step).set_index("feature")
+    token = None if second is None else min(int(second / SECONDS * TOKENS), TOKENS - 1)
+    largest = {}
+    for feature in range(48):
+        trace = feature_trace(study, SAE, feature, 3)
+        trace = trace if token is None else trace.isel(token=[token])
+        trace = trace if step is None else trace.sel(step=[step])
+        if float(trace.max()) > 0:
+            largest[feature] = float(trace.max())
+    assert found["activation"].to_dict() == largest
+    assert (np.diff(found["activation"]) <= 0).all()
+    one = found.iloc[0]
+    trace = feature_trace(study, SAE, int(found.index[0]), 3)
+    at = trace.sel(step=one["step"]).isel(token=round(one["second"] / SECONDS * TOKENS))
+    assert float(at) == one["activation"]
+
+
+@pytest.mark.parametrize(
+    ("where", "said"), [((99,), "no clip 99"), ((0, 9.0), "second"), ((0, None, 3), "step")]
+)
+def test_a_moment_that_there_is_not_is_refused(study: Study, where: tuple[int, ...], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        active_features(study, SAE, *where)
+
+
+def test_the_page_ranks_features_and_links_to_their_cards(app: dash.Dash, study: Study) -> None:
+    show = callback(app, clip, "show")
+    *controls, recordings, seconds, prompt, listed = show(f"?sae={SAE}&clip=3&second=0.5&step=4&by=share")
+    assert controls == [3, SAE, "0.5", "4", "share"]
+    assert "00003.flac" in recordings
+    assert (float(seconds), prompt) == (SECONDS, study.clips["prompt"].iloc[3])
+    best = active_features(study, SAE, 3, 0.5, 4)
+    assert f"{len(best)} features fire here" in str(listed)
+    assert f"feature={best['feature'].iloc[0]}'" in str(listed)
+    assert "no second 500" in str(show("?second=500")[-1])
+
+
+def test_a_click_keeps_the_rest_of_the_selection(app: dash.Dash) -> None:
+    select = callback(app, clip, "select")
+    chosen = read_query(select(3, SAE, 0.52, "all", "activation", "?clip=3&by=share"))
+    assert chosen == {"clip": "3", "sae": SAE, "second": "0.52"}
+    assert select(0, SAE, "", "all", "activation", "") is dash.no_update
+    assert read_query(select(0, SAE, "-", str(STEPS[1]), "share", "")) == {
+        "clip": "0", "sae": SAE, "step": "2", "by": "share"
+    }  # fmt: skip
