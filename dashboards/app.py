@@ -23,6 +23,7 @@ from dashboards.components import export
 from dashboards.components.notices import report_failure
 from dashboards.context import Context
 from dashboards.guard import add_guard
+from dashboards.jobs import Jobs
 from dashboards.links import mount
 from dashboards.media import add_media_routes
 from dashboards.packs import readable_packs
@@ -96,13 +97,14 @@ def open_context(
     compare: Path | None = None,
     published: Path | None = None,
     folder: StudiesFolder | None = None,
+    jobs: Jobs | None = None,
 ) -> Context:
     """Open what the pages of a dashboard share.
 
     Raises:
         UserError: the folder is not a study, or `compare` or `published` cannot be read.
     """
-    context = Context(Study.open(study_path), compare, published, folder)
+    context = Context(Study.open(study_path), compare, published, folder, jobs or Jobs())
     context.check()
     return context
 
@@ -162,22 +164,28 @@ def serve(
     *,
     compare: Path | None = None,
     published: Path | None = None,
+    jobs: Jobs | None = None,
+    page: str = "/",
 ) -> None:
-    """Serve a study's dashboard until interrupted.
+    """Serve a study's dashboard until interrupted; `jobs` are its own background jobs, and `page` is named first.
 
     Raises:
         UserError: the study or the address cannot be used.
     """
-    context = open_context(study_path, compare=compare, published=published)
-    run(Dashboard(context, address), study_path, address, lambda: read_ahead(context.study))
+    context = open_context(study_path, compare=compare, published=published, jobs=jobs)
+    run(Dashboard(context, address), study_path, address, lambda: read_ahead(context.study), page)
 
 
 def run(
-    application: "WSGIApplication", path: Path, address: Address, prepare: Callable[[], None] = warm_up
+    application: "WSGIApplication",
+    path: Path,
+    address: Address,
+    prepare: Callable[[], None] = warm_up,
+    page: str = "/",
 ) -> None:
     """Run the server of `path`'s dashboard until interrupted; `prepare` is called meanwhile."""
     with open_socket(address.host, address.port) as listening:
-        for sentence in welcome(path, address, listening.getsockname()[1]):
+        for sentence in welcome(path, address, listening.getsockname()[1], page):
             Console(stderr=True).print(Text(sentence), soft_wrap=True)
         threading.Thread(target=prepare, daemon=True).start()
         make_server(application, listening, address).run()  # until Ctrl-C
@@ -191,10 +199,11 @@ def read_ahead(study: Study) -> None:
         readable_packs(study)  # imports torch, if there are any
 
 
-def welcome(study_path: Path, address: Address, port: int) -> list[str]:
+def welcome(study_path: Path, address: Address, port: int, page: str = "/") -> list[str]:
     """The lines printed to the terminal when the dashboard starts."""
     host = f"[{address.host}]" if ":" in address.host else address.host
-    sentences = [f"Dashboard of {study_path}: http://{host}:{port}{address.url_prefix} (stop with Ctrl-C)"]
+    url = f"http://{host}:{port}{address.url_prefix}{page.lstrip('/')}"
+    sentences = [f"Dashboard of {study_path}: {url} (stop with Ctrl-C)"]
     if not address.is_local:
         sentences.append(
             f"It listens on {address.host} and has no password: anyone who can reach port {port} can see and hear what "

@@ -61,6 +61,15 @@ class _Read(BaseModel):
     saved: int = 0
 
 
+class _Asked(BaseModel):
+    """The data of the lab's store: the page's latest jobs, and the address of what it asked for last."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    jobs: Annotated[list[Annotated[str, Field(max_length=32)]], Field(max_length=16)]
+    query: Annotated[str, Field(max_length=500_000)]
+
+
 # The form of each property's values; those of other properties, which no callback takes, are not checked.
 _VALUES: dict[str, TypeAdapter[Any]] = {
     "pathname": TypeAdapter(str | None),
@@ -76,7 +85,9 @@ _VALUES: dict[str, TypeAdapter[Any]] = {
     "clickData": TypeAdapter(_Click | None),
     "getRowsRequest": TypeAdapter(RowsRequest | None),
     "dashGridOptions": TypeAdapter(dict[str, Any] | None),
-    "data": TypeAdapter(_Figure | _Read | None),
+    "id": TypeAdapter(str | dict[str, str]),
+    "n_intervals": TypeAdapter(int | None),
+    "data": TypeAdapter(_Figure | _Asked | _Read | None),
 }
 
 

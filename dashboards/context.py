@@ -1,10 +1,11 @@
 """The data shared by a dashboard's pages: the study, and the maps it can be compared with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from analyses.patching.published_map import published_names
 from dashboards.figures.patching_comparison import PatchingComparisonSpec
+from dashboards.jobs import Jobs
 from dashboards.studies_folder import Listed, StudiesFolder
 from workbench.artefacts.published import load_published, published_models
 from workbench.studies.study import Study
@@ -15,12 +16,14 @@ class Context:
     """The study shown and, optionally, another study's folder and a published table to compare it with.
 
     `folder` is the folder of studies that it is opened from, if any, whose other studies it can be compared with.
+    `jobs` runs the study's model in the background, for all pages.
     """
 
     study: Study
     compare: Path | None = None
     published: Path | None = None
     folder: StudiesFolder | None = None
+    jobs: Jobs = field(default_factory=Jobs, compare=False)
 
     def check(self) -> None:
         """Raise UserError if `compare` or `published` cannot be read."""

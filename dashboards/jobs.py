@@ -1,13 +1,14 @@
-"""What the dashboard computes in the background: jobs of the lab, in a queue that one thread with one model works off.
+"""What the dashboard computes in the background: jobs of the lab, in a queue for all pages.
 
-Renderings come first, then the scores of clips that can be heard already. torch is imported by the thread, when the
-first job runs.
+One thread, which owns the model, renders them; another has judges hear clips that can be played already, so that no
+sound waits for a score. torch is imported by the first job.
 """
 
 import logging
 import secrets
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -78,7 +79,7 @@ class Jobs:
         self._to_render: deque[str] = deque()
         self._to_score: deque[str] = deque()
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def submit(self, study: Study, request: LabRequest) -> Job:
         """Queue a request; raise UserError if too many wait."""
@@ -89,9 +90,8 @@ class Jobs:
             self._jobs[job.id] = job
             self._forget()
             self._to_render.append(job.id)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="lab", daemon=True)
-                self._thread.start()
+            if not self._threads:
+                self._threads = [self._started(self._render_all), self._started(self._score_all)]
             self._changed.notify_all()
             return job
 
@@ -125,6 +125,12 @@ class Jobs:
             self._changed.wait_for(lambda: id not in self._jobs or self._jobs[id].is_over, timeout)
             return self._jobs.get(id)
 
+    @staticmethod
+    def _started(work: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=work, name="lab", daemon=True)
+        thread.start()
+        return thread
+
     def _forget(self) -> None:
         over = [id for id, job in self._jobs.items() if job.is_over]
         for id in over[: max(0, len(over) - MOST_KEPT)]:
@@ -136,37 +142,47 @@ class Jobs:
         self._changed.notify_all()
         return job
 
-    def _work(self) -> None:
+    def _render_all(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._to_render or self._to_score)
-                renders = bool(self._to_render)
-                id = (self._to_render if renders else self._to_score).popleft()
-                job = self._set(id, state="rendering", message="Preparing") if renders else self._jobs[id]
-            try:
-                changes = (
-                    self._render(job) if renders else {"scores": self._labs.score(job.study, job.request)}
-                )
-                state: State = "scoring" if renders else "done"
-                message = "Scoring" if renders else "Done"
-            except _Cancelled:
-                continue
-            except Exception as error:  # noqa: BLE001 - the thread must live on, and the page says what happened
-                changes, state, message = {"error": _sentence(error)}, "failed", "Failed"
+                self._changed.wait_for(lambda: self._to_render)
+                job = self._set(self._to_render.popleft(), state="rendering", message="Preparing")
+            if self._ends(job, self._render, "scoring", "Scoring"):
+                with self._changed:
+                    self._to_score.append(job.id)
+                    self._changed.notify_all()
+
+    def _score_all(self) -> None:
+        while True:
             with self._changed:
-                if self._jobs[id].state == "cancelled":
-                    continue
-                self._set(id, state=state, message=message, **changes)
-                if state == "scoring":
-                    self._to_score.append(id)
+                self._changed.wait_for(lambda: self._to_score)
+                job = self._jobs[self._to_score.popleft()]
+            self._ends(job, self._score, "done", "Done")
+
+    def _ends(self, job: Job, act: Callable[[Job], dict[str, Any]], state: State, message: str) -> bool:
+        """Do a part of a job, and keep what becomes of it; return whether it was done and the job is not cancelled."""
+        try:
+            changes = act(job)
+        except _Cancelled:
+            return False
+        except Exception as error:  # noqa: BLE001 - the thread must live on, and the page says what happened
+            changes, state, message = {"error": _sentence(error)}, "failed", "Failed"
+        with self._changed:
+            if self._jobs[job.id].state == "cancelled":
+                return False
+            self._set(job.id, state=state, message=message, **changes)
+        return state != "failed"
 
     @property
     def _labs(self) -> Renders:
-        if self._lab is None:
+        if self._lab is None:  # first asked for by the thread that renders
             from analyses.lab.lab import Lab  # imports torch
 
             self._lab = Lab(self._device)
         return self._lab
+
+    def _score(self, job: Job) -> dict[str, Any]:
+        return {"scores": self._labs.score(job.study, job.request)}
 
     def _render(self, job: Job) -> dict[str, Any]:
         def report(message: str, progress: float) -> None:

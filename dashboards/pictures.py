@@ -1,7 +1,9 @@
 """Images drawn by the server: mel spectrograms, and a feature's activation over a clip."""
 
+import base64
 import io
 from functools import lru_cache
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -13,12 +15,15 @@ from PIL import Image
 from dashboards.drawing.paper import CMAP
 from dashboards.results import Identity
 from workbench.files import file_version
-from workbench.spectrogram import FLOOR_DB, mel_spectrogram
+from workbench.spectrogram import FLOOR_DB, SILENCE, mel_power, mel_spectrogram
+from workbench.studies.recordings import read_recording
 from workbench.studies.study import Study
 
 REMEMBERED = 256
 COLUMNS = 600
 """Of a spectrogram, unless its clip is shorter: more than a screen shows."""
+DIFFERENCE_DB = 40.0
+"""Difference of two spectrograms at which the colours end."""
 
 
 def spectrogram_png(study: Study, name: str) -> bytes:
@@ -33,6 +38,29 @@ def _spectrogram(study: Study, name: str, version: Identity) -> bytes:
     hop_seconds = max(0.01, audio.shape[1] / sample_rate / COLUMNS)
     levels = mel_spectrogram(audio, sample_rate, hop_seconds=hop_seconds) / -FLOOR_DB + 1.0
     return _png(levels[::-1], matplotlib.colormaps["magma"])
+
+
+def difference_png(study: Study, name: str, reference: str, seconds: float) -> str:
+    """Mel spectrogram of a recording minus that of another one, as the URL of a PNG without axes; red is louder.
+
+    Levels are in decibels relative to the louder recording, at least `FLOOR_DB`; colours end at ±`DIFFERENCE_DB`.
+    """
+    files = tuple(file_version(study.path / each) for each in (name, reference))
+    return _difference(study.path, name, reference, seconds, files)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _difference(root: Path, name: str, reference: str, seconds: float, versions: tuple[Identity, ...]) -> str:
+    del versions
+    powers = []
+    for file in (name, reference):
+        audio, sample_rate = read_recording(root, file, seconds)
+        hop_seconds = max(0.01, audio.shape[1] / sample_rate / COLUMNS)
+        powers.append(mel_power(audio, sample_rate, hop_seconds=hop_seconds))
+    loudest = max(SILENCE, *(float(power.max(initial=0.0)) for power in powers))
+    one, other = (np.maximum(10 * np.log10(np.maximum(each, SILENCE) / loudest), FLOOR_DB) for each in powers)
+    image = _png(((one - other) / (2 * DIFFERENCE_DB) + 0.5)[::-1], matplotlib.colormaps["RdBu_r"])
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
 
 
 def warm_up() -> None:

@@ -17,6 +17,7 @@ from cache.errors import UserError
 from dashboards.address import Address
 from dashboards.app import Dashboard, bare_app, open_context, read_ahead
 from dashboards.components.text import page_header
+from dashboards.jobs import Jobs
 from dashboards.shell import provider
 from dashboards.studies_folder import KINDS, STUDY_PATH, Listed, StudiesFolder
 
@@ -28,13 +29,19 @@ HEADINGS = ("study", "model", "clips", "results", "last change")
 
 
 class StudiesDashboard:
-    """The WSGI application of a folder of studies; a study's dashboard is made when it is first asked for."""
+    """The WSGI application of a folder of studies; a study's dashboard is made when it is first asked for.
 
-    def __init__(self, path: Path, address: Address, *, published: Path | None = None) -> None:
+    All of them have the same background `jobs`: one model at a time.
+    """
+
+    def __init__(
+        self, path: Path, address: Address, *, published: Path | None = None, jobs: Jobs | None = None
+    ) -> None:
         address.check()
         self._folder = StudiesFolder(path, address.url_prefix)
         self._address = address
         self._published = published
+        self._jobs = jobs or Jobs()
         self._dashboards: dict[str, Dashboard] = {}
         self._lock = threading.Lock()
         self.app = _list_app(self._folder, address)
@@ -58,7 +65,7 @@ class StudiesDashboard:
         with self._lock:
             if name not in self._dashboards:
                 address = replace(self._address, prefix=self._folder.url(name))
-                context = open_context(path, published=self._published, folder=self._folder)
+                context = open_context(path, published=self._published, folder=self._folder, jobs=self._jobs)
                 self._dashboards[name] = Dashboard(context, address)
                 threading.Thread(target=read_ahead, args=(context.study,), daemon=True).start()
             return self._dashboards[name]

@@ -72,7 +72,7 @@ pairs import pairs.csv --out imported.csv
 """The commands to run, in order, in a folder with captions.txt."""
 
 HELP = (
-    *("dashboard", "demo", "pairs filter", "steer import", "listen serve", "listen analyse"),
+    *("dashboard", "demo", "lab", "pairs filter", "steer import", "listen serve", "listen analyse"),
     *(
         f"import {kind}"
         for kind in ("caa", "sae", "scores", "austeer", "lora", "token-embedding", "localisation")

@@ -9,6 +9,7 @@ from dashboards.pages import (
     evaluation,
     features,
     imported,
+    lab,
     overview,
     patching,
     probes,
@@ -24,6 +25,7 @@ PAGES: tuple[Page, ...] = (
     clip.PAGE,
     steering.PAGE,
     evaluation.PAGE,
+    lab.PAGE,
     comparison.PAGE,
     imported.PAGE,
 )

@@ -152,6 +152,8 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
         "n_clicks": ([None, 1], [[], {}, "often"]),
         "value": ([None, "tf3", 0.5, ["loud", "late"]], [[5], {}]),
         "contents": ([None, "data:text/csv;base64,YQ=="], [5, [], {}]),
+        "id": (["lab", {"type": "lab-card", "edit": "1f"}], [None, 5, [], {"edit": {}}]),
+        "n_intervals": ([None, 1], [[], {}, "often"]),
         "selectedRows": (
             [None, [], {"ids": []}, [{"id": "1-0", "pair": 1, "seed": 0, "clean": 0.5}]],
             ["a", 5, [1], [{"pair": 1}], [{"id": 5}], {"points": []}],
@@ -178,8 +180,11 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
                 None,
                 {"figure": "patching", "options": {"name": "blocks", "truth": True}},
                 {"label": 0, "note": 2, "star": 1},
+                {"jobs": ["1f"], "query": "?seed=1"},
             ],
             [
+                *({"jobs": jobs, "query": ""} for jobs in ("a", [1], ["a" * 33], ["a"] * 17)),
+                {"jobs": [], "query": "a", "path": "b"},
                 *([], 5, "patching", {}, {"figure": "patching"}, {"options": {}}),
                 *({"figure": "patching", "options": options} for options in ([], 5, {"other": []})),
                 {"figure": ["patching"], "options": {}},

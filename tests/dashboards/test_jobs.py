@@ -24,6 +24,7 @@ class Waits:
     def __init__(self) -> None:
         self.steps, self.begun = threading.Semaphore(0), threading.Semaphore(0)
         self.asked: list[str] = []
+        self.scored: list[str] = []
 
     def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
         del study
@@ -36,8 +37,20 @@ class Waits:
 
     def score(self, study: Study, request: LabRequest) -> Scores:
         del study
-        self.asked.append(f"score {request.prompt}")
+        self.scored.append(request.prompt)
         return Scores((), 1.0)
+
+
+class Deaf(Waits):
+    """Its judges hear nothing until they are allowed to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hears = threading.Event()
+
+    def score(self, study: Study, request: LabRequest) -> Scores:
+        assert self.hears.wait(SECONDS)
+        return super().score(study, request)
 
 
 class Fails(Waits):
@@ -75,9 +88,23 @@ def test_two_users_queue_and_see_their_place(study: Study) -> None:
         lab.steps.release()
     done = [jobs.wait(job.id, SECONDS) for job in (one, two, three)]
     assert [job.state for job in done if job] == ["done", "cancelled", "done"]
-    assert lab.asked == ["one", "three", "score one", "score three"], "sounds come before scores"
+    assert (lab.asked, lab.scored) == (["one", "three"], ["one", "three"])
     assert done[2] is not None and done[2].rendered == Rendered("a.flac", "three.flac", 4.0)
     assert jobs.get("nonsense") is None
+
+
+def test_no_sound_waits_for_judges(study: Study) -> None:
+    lab = Deaf()
+    jobs = Jobs(lab=lab)
+    for _ in range(8):
+        lab.steps.release()
+    first, second = jobs.submit(study, ask("first")), jobs.submit(study, ask("second"))
+    for _ in range(8):
+        assert lab.begun.acquire(timeout=SECONDS)
+    lab.hears.set()
+    for job in (first, second):
+        done = jobs.wait(job.id, SECONDS)
+        assert done is not None and done.state == "done"
 
 
 def test_a_cancelled_rendering_ends_before_its_next_step(study: Study) -> None:
@@ -92,7 +119,7 @@ def test_a_cancelled_rendering_ends_before_its_next_step(study: Study) -> None:
         lab.steps.release()
     finished = jobs.wait(after.id, SECONDS)
     assert finished is not None and finished.state == "done"
-    assert lab.asked == ["first", "after", "score after"]
+    assert (lab.asked, lab.scored) == (["first", "after"], ["after"])
     assert (
         lab.begun.acquire(blocking=False)
         and [lab.begun.acquire(blocking=False) for _ in range(4)].count(True) == 3

@@ -20,6 +20,7 @@ from workbench.cli.cache import app as cache_app
 from workbench.cli.console import AllowStore, Device, StudyFolder, console, note, open_study, output, progress
 from workbench.cli.generate import generate
 from workbench.cli.imports import app as import_app
+from workbench.cli.lab import lab
 from workbench.cli.listen import app as listen_app
 from workbench.cli.options import offers
 from workbench.cli.pairs import app as pairs_app
@@ -122,6 +123,7 @@ def trace(
 
 app.command()(patch)
 app.command()(generate)
+app.command()(lab)
 
 
 @app.command()
@@ -167,25 +169,28 @@ def dashboard(
     published: Annotated[
         Path | None, typer.Option(help="Table (CSV) of published block impacts to compare with.")
     ] = None,
+    device: Device = "cpu",
     allow_store: AllowStore = False,
 ) -> None:
-    """Browse a study, or a folder of studies: patching maps, probes, features, audio."""
+    """Browse a study, or a folder of studies: patching maps, probes, features, audio; make clips in the lab."""
     from dashboards.address import Address
     from dashboards.app import run, serve
+    from dashboards.jobs import Jobs
     from dashboards.studies_app import StudiesDashboard
     from dashboards.studies_folder import is_folder_of_studies
 
     address = Address(host, port, tuple(allow_host or ()), url_prefix, allow_frames)
+    jobs = Jobs(device)
     if is_folder_of_studies(study_folder):
         if compare is not None or allow_store:
             raise UserError(
                 f"{study_folder} is a folder of studies: --compare and --allow-store need one study's folder. Studies "
                 "of one folder can be compared with each other without --compare."
             )
-        run(StudiesDashboard(study_folder, address, published=published), study_folder, address)
+        run(StudiesDashboard(study_folder, address, published=published, jobs=jobs), study_folder, address)
         return
     open_study(study_folder, allow_store)
-    serve(study_folder, address, compare=compare, published=published)
+    serve(study_folder, address, compare=compare, published=published, jobs=jobs)
 
 
 @app.command()

@@ -1,0 +1,194 @@
+"""The lab: a clip with edits, made in the background and heard against the unedited clip.
+
+The address holds the whole request. The names of its query are those of `dashboards.lab_link`: `prompt`, `lyrics`,
+`seed`, `duration` (seconds), `steps`, `guidance`, and `edits`, a JSON list; or `clip`, the number of one of the study's
+clips, in place of the first three. Other pages link here with `dashboards.lab_link.lab_address`.
+"""
+
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+from dash import ALL, ClientsideFunction, Input, Output, State, ctx, dcc, html, no_update
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+
+from analyses.lab.request import LabRequest, read_request, request_of
+from cache.errors import UserError
+from dashboards.components.text import panel
+from dashboards.context import Context
+from dashboards.lab_link import PATH
+from dashboards.links import read_query, write_query
+from dashboards.pages import lab_clip, lab_edits, lab_result
+from dashboards.pages.page import Page, Query
+from workbench.models import model_source
+from workbench.studies.study import Study
+
+NAME = "Lab"
+SENTENCE = (
+    "Make a clip with edits and hear it against the unedited one: patch, ablate, and steer by any vector or feature of "
+    "the study. Finished clips are kept as runs of the study."
+)
+CLIP_HELP = "The prompt, lyrics and seed of both clips. Settings that are left empty are those of the study."
+EDITS_HELP = (
+    "What is changed in the edited clip, in this order. An edit that is switched off is kept but not made."
+)
+KEYS = "Press Enter or G outside of text fields, or Ctrl+Enter inside of them, to render and listen."
+
+
+def layout(context: Context, query: Query) -> Component:
+    """The page with what the address asks for, or a sentence if the study's model cannot be loaded here."""
+    study = context.study
+    try:
+        model_source(study.spec.model)
+    except UserError as error:
+        return dmc.Alert(f"The lab needs the study's model. {error}", title="No model", color="yellow")
+    request, fault = asked(study, query)
+    left = dmc.Stack(
+        [
+            panel("Clip", *lab_clip.layout(study, request), help=CLIP_HELP),
+            panel("Edits", *lab_edits.layout(study, request), help=EDITS_HELP),
+            dmc.Group(
+                [dmc.Button("Render", id="lab-render", rightSection=dmc.Kbd("G")), _cancel()], gap="sm"
+            ),
+            dmc.Text(KEYS, size="xs", c="dimmed"),
+        ],
+        gap="md",
+    )
+    columns = [
+        dmc.GridCol(left, span={"base": 24, "lg": 10}),
+        dmc.GridCol(lab_result.layout(fault), span={"base": 24, "lg": 14}),
+    ]
+    state = [
+        dcc.Store(id="lab-asked", data={"jobs": [], "query": write_query(dict(query))}),
+        dcc.Store(id="lab-over"),
+        dcc.Interval(id="lab-tick", interval=150, disabled=True),
+    ]
+    return html.Div([*state, dmc.Grid(columns, columns=24, gutter="md")], className="lab")
+
+
+def _cancel() -> Component:
+    return dmc.Button("Cancel", id="lab-cancel", variant="default", disabled=True)
+
+
+def asked(study: Study, query: Query) -> tuple[LabRequest, str]:
+    """The request of an address, and a sentence if the address cannot be read: the first clip is then shown."""
+    try:
+        return _request(study, query), ""
+    except UserError as error:
+        return lab_clip.of_clip(study, 0), str(error)
+
+
+def _request(study: Study, query: Query) -> LabRequest:
+    given = dict(query)
+    number = given.pop("clip", None)
+    if number is None and "prompt" in given:
+        return read_request(given)
+    clip = lab_clip.of_clip(study, lab_clip.clip_number(study, number or "0"))
+    return read_request({**clip.query(), **given})
+
+
+def choices(context: Context, query: Query) -> dict[str, list[str]]:
+    """The values that this page accepts in its URL: all of a valid request; a fault is shown on the page itself."""
+    del context
+    names = ("clip", "prompt", "lyrics", "seed", "duration", "steps", "guidance", "edits")
+    return {name: [query[name]] if name in query else [] for name in names}
+
+
+_CLIP = [State(f"lab-{name}", "value") for name in lab_clip.FIELDS]
+_EDITS = [
+    State({"type": "lab-field", "edit": ALL, "field": ALL}, "value"),
+    State({"type": "lab-field", "edit": ALL, "field": ALL}, "id"),
+    State({"type": "lab-switch", "edit": ALL, "field": ALL}, "checked"),
+    State({"type": "lab-switch", "edit": ALL, "field": ALL}, "id"),
+]
+
+
+def register(app: dash.Dash, context: Context) -> None:
+    """Send requests to the queue, show what becomes of them, and keep the address in step."""
+    study = context.study
+    lab_clip.register(app, study)
+    lab_edits.register(app, study)
+    lab_result.register(app, context)
+    # In the browser: an answer about an earlier job must not end the questions about the latest.
+    app.clientside_callback(
+        ClientsideFunction("lab", "isOver"),
+        Output("lab-tick", "disabled"),
+        Input("lab-asked", "data"),
+        Input("lab-over", "data"),
+    )
+
+    @app.callback(
+        Output("lab-asked", "data"),
+        Output("url", "search", allow_duplicate=True),
+        Output("lab-error", "children"),
+        Output("lab-error-holder", "hidden"),
+        Input("lab-render", "n_clicks"),
+        Input({"type": "lab-field", "edit": ALL, "field": "strength"}, "value"),
+        Input({"type": "lab-switch", "edit": ALL, "field": "on"}, "checked"),
+        *_CLIP,
+        *_EDITS,
+        State("lab-asked", "data"),
+        prevent_initial_call=True,
+    )
+    def render(clicks: int | None, strengths: list[Any], switches: list[Any], *form: Any) -> tuple[Any, ...]:
+        del strengths, switches
+        *values, latest = form
+        try:
+            request = form_request(values)
+        except UserError as error:
+            if ctx.triggered_id != "lab-render":
+                raise PreventUpdate from error
+            return no_update, no_update, str(error), False
+        query = write_query(dict(request.query()))
+        if ctx.triggered_id == "lab-render":
+            if not clicks:
+                raise PreventUpdate
+        elif not lab_result.is_change(latest, query):
+            raise PreventUpdate
+        return (*submitted(context, request, latest), "", True)
+
+    @app.callback(
+        Output("lab-asked", "data", allow_duplicate=True),
+        *(Output(f"lab-{name}", "value") for name in lab_clip.FIELDS),
+        Output("lab-edits", "children"),
+        Input("url", "search"),
+        State("lab-asked", "data"),
+        prevent_initial_call=True,
+    )
+    def follow_address(search: str | None, latest: dict[str, Any] | None) -> tuple[Any, ...]:
+        query = read_query(search)
+        if latest is None or read_query(latest.get("query")) == query:
+            raise PreventUpdate
+        request, fault = asked(study, query)
+        if fault:
+            raise UserError(fault)
+        fields = (*lab_clip.values(request), lab_edits.cards(study, request))
+        if not latest.get("jobs"):
+            return {**latest, "query": search or ""}, *fields
+        return submitted(context, request, latest)[0], *fields
+
+
+def form_request(values: list[Any]) -> LabRequest:
+    """The request of the page's fields; raise UserError with a sentence on what is wrong in them."""
+    of_clip, (fields, field_ids, switches, switch_ids) = (
+        values[: len(lab_clip.FIELDS)],
+        values[len(lab_clip.FIELDS) :],
+    )
+    given = [*zip(field_ids, fields, strict=True), *zip(switch_ids, switches, strict=True)]
+    return request_of({**lab_clip.given(of_clip), "edits": lab_edits.given(given)})
+
+
+def submitted(
+    context: Context, request: LabRequest, latest: dict[str, Any] | None
+) -> tuple[dict[str, Any], str]:
+    """Queue a request in place of the page's last one; return the store's data, and the address."""
+    known = (latest or {}).get("jobs", [])
+    for id in known:
+        context.jobs.cancel(id)  # what is over stays so
+    job = context.jobs.submit(context.study, request)
+    query = write_query(dict(request.query()))
+    return {"jobs": [*known, job.id][-lab_result.MOST_SHOWN :], "query": query}, query
+
+
+PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)

@@ -1,0 +1,183 @@
+"""The lab's fields of a clip: one of the study's clips or free text, lyrics, seed and settings."""
+
+import re
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+from dash import Input, Output, State
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+
+from analyses.lab.request import LabRequest
+from cache.errors import UserError
+from workbench.prompts.prompt_sets import PromptSet
+from workbench.studies.study import Study
+
+FIELDS = ("prompt", "lyrics", "seed", "duration", "steps", "guidance")
+MOST_CLIPS = 500
+"""Clips of the study that are offered; any other one is opened by its number in the address."""
+
+
+def of_clip(study: Study, number: int) -> LabRequest:
+    """The request for one of the study's clips, without edits."""
+    clip = study.clips.iloc[number]
+    return LabRequest(prompt=str(clip["prompt"]), lyrics=str(clip["lyrics"]), seed=int(clip["seed"]))
+
+
+def clip_number(study: Study, text: str) -> int:
+    """The number of one of the study's clips; raise UserError for anything else."""
+    if not (text.isdecimal() and len(text) < 10 and int(text) < len(study.clips)):
+        raise UserError(f"There is no clip '{text[:40]}'. The study has clips 0 to {len(study.clips) - 1}.")
+    return int(text)
+
+
+def layout(study: Study, request: LabRequest) -> list[Component]:
+    """The fields, with what the request has."""
+    settings = study.spec.settings
+    offered = study.clips.head(MOST_CLIPS)
+    clips = [
+        {"value": str(number), "label": f"{number}: {prompt} (seed {seed})"}
+        for number, prompt, seed in zip(offered["clip"], offered["prompt"], offered["seed"], strict=True)
+    ]
+    fields = dict(zip(FIELDS, values(request), strict=True))
+    return [
+        dmc.SimpleGrid(
+            [
+                dmc.Select(
+                    id="lab-clip",
+                    label="Clip of the study",
+                    data=clips,
+                    placeholder="choose",
+                    searchable=True,
+                    size="xs",
+                ),
+                dmc.Select(
+                    id="lab-concept",
+                    label="Change a concept in the prompt",
+                    data=concept_choices(study.spec.prompts),
+                    placeholder="choose",
+                    searchable=True,
+                    size="xs",
+                ),
+            ],
+            cols={"base": 1, "xs": 2},
+            spacing="xs",
+        ),
+        dmc.Textarea(
+            id="lab-prompt",
+            label="Prompt",
+            value=fields["prompt"],
+            autosize=True,
+            minRows=2,
+            size="sm",
+            mt="xs",
+        ),
+        dmc.Textarea(
+            id="lab-lyrics",
+            label="Lyrics",
+            value=fields["lyrics"],
+            autosize=True,
+            minRows=1,
+            size="sm",
+            mt="xs",
+        ),
+        dmc.SimpleGrid(
+            [
+                # A seed may be larger than a number of JavaScript.
+                dmc.TextInput(id="lab-seed", label="Seed", value=fields["seed"], size="xs"),
+                _number("duration", "Seconds", fields["duration"], f"{settings.duration:g}"),
+                _number("steps", "Steps", fields["steps"], str(settings.num_steps)),
+                _number("guidance", "Guidance", fields["guidance"], f"{settings.guidance_scale:g}"),
+            ],
+            cols={"base": 2, "xs": 4},
+            spacing="xs",
+            mt="xs",
+        ),
+    ]
+
+
+def _choose(name: str, label: str, data: list[Any]) -> Component:
+    return dmc.Select(
+        id=f"lab-{name}", label=label, data=data, placeholder="choose", searchable=True, size="xs"
+    )
+
+
+def _text(name: str, label: str, value: str, rows: int) -> Component:
+    return dmc.Textarea(
+        id=f"lab-{name}", label=label, value=value, autosize=True, minRows=rows, size="sm", mt="xs"
+    )
+
+
+def _number(name: str, label: str, value: Any, placeholder: str) -> Component:
+    return dmc.NumberInput(
+        id=f"lab-{name}", label=label, value=value, placeholder=placeholder, size="xs", hideControls=True
+    )
+
+
+def values(request: LabRequest) -> tuple[Any, ...]:
+    """The values of `FIELDS` for a request; "" for settings of the study."""
+    settings = (
+        "" if value is None else value for value in (request.duration, request.steps, request.guidance)
+    )
+    return request.prompt, request.lyrics, str(request.seed), *settings
+
+
+def given(of_fields: list[Any]) -> dict[str, Any]:
+    """What the fields say, as values of a request; raise UserError for a seed that is no number."""
+    found = {name: value for name, value in zip(FIELDS, of_fields, strict=True) if value not in (None, "")}
+    seed = str(found.get("seed", "0")).strip()
+    if not (seed.isdecimal() and len(seed) <= 20):
+        raise UserError(f"The seed must be a whole number, not '{seed[:40]}'.")
+    return {"prompt": "", **found, "seed": int(seed)}
+
+
+def concept_choices(prompts: PromptSet) -> list[dict[str, Any]]:
+    """The values of a prompt set's concepts, as the choices of a select."""
+    return [
+        {"group": concept, "items": [{"value": f"{concept}={label}", "label": label} for label in known]}
+        for concept, known in prompts.concepts.items()
+    ]
+
+
+def with_value(prompts: PromptSet, prompt: str, choice: str) -> str:
+    """A prompt with the phrase of a concept's value in place of that of another one, or after it if it has none."""
+    concept, _, label = str(choice).partition("=")
+    known = prompts.concepts.get(concept, {})
+    if label not in known:
+        raise UserError(f"There is no value '{choice[:80]}' in the study's prompt set.")
+    phrase = known[label].phrase
+    for other in sorted((value.phrase for value in known.values()), key=len, reverse=True):
+        found = re.search(rf"(?<!\w){re.escape(other)}(?!\w)", prompt) if other else None
+        if found:
+            return f"{prompt[: found.start()]}{phrase}{prompt[found.end() :]}"
+    return f"{prompt} {phrase}".strip()
+
+
+def register(app: dash.Dash, study: Study) -> None:
+    """Fill the fields with a chosen clip, and change a concept in the prompt."""
+
+    @app.callback(
+        Output("lab-prompt", "value", allow_duplicate=True),
+        Output("lab-lyrics", "value", allow_duplicate=True),
+        Output("lab-seed", "value", allow_duplicate=True),
+        Input("lab-clip", "value"),
+        prevent_initial_call=True,
+    )
+    def choose_clip(number: str | None) -> tuple[str, str, str]:
+        if number is None:
+            raise PreventUpdate
+        clip = of_clip(study, clip_number(study, str(number)))
+        return clip.prompt, clip.lyrics, str(clip.seed)
+
+    @app.callback(
+        Output("lab-prompt", "value", allow_duplicate=True),
+        Output("lab-concept", "value"),
+        Input("lab-concept", "value"),
+        State("lab-prompt", "value"),
+        prevent_initial_call=True,
+    )
+    def change_concept(choice: str | None, prompt: str | None) -> tuple[str, None]:
+        if choice is None:
+            raise PreventUpdate
+        return with_value(study.spec.prompts, str(prompt or ""), choice), None

@@ -1,0 +1,293 @@
+"""What becomes of the lab's requests: progress, the two clips side by side, their difference, scores, and code."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dash
+import dash_mantine_components as dmc
+from dash import Input, Output, State, dcc, html
+from dash.development.base_component import Component
+from dash.exceptions import PreventUpdate
+
+from analyses.lab.code import as_command, as_python
+from analyses.lab.request import FeatureEdit, LabEdit, LabRequest, SteerEdit, edits_as_text
+from analyses.lab.scores import DISTANCE, Score, Scores
+from dashboards.components.ab import Side, ab_player, ab_sides
+from dashboards.components.text import panel
+from dashboards.context import Context
+from dashboards.jobs import Job
+from dashboards.links import read_query
+from dashboards.numbers import fixed
+from dashboards.pictures import DIFFERENCE_DB, difference_png
+from workbench.scorers.descriptors import four_digits
+from workbench.studies.study import Study
+
+MOST_SHOWN = 5
+"""Clips of a page's latest requests that stay in the player."""
+UNEDITED = "unedited"
+LISTEN_HELP = (
+    "The unedited clip, and those of the latest requests with the same prompt, lyrics, seed and settings. All start "
+    "from the same initial noise; a switch keeps the position."
+)
+DIFFERENCE_HELP = (
+    "Mel spectrogram of the latest edited clip minus that of the unedited one, in decibels: red is louder in the "
+    f"edited clip, blue is softer, and the colours end at ±{DIFFERENCE_DB:g} dB. Levels more than 80 dB below the "
+    "loudest are equal."
+)
+SCORES_HELP = (
+    "What each judge of the study gives both clips: for trained judges the probability of a value, for descriptors the "
+    "value in its unit. The distance is that of the two clips' log-mel spectrograms."
+)
+CODE_HELP = (
+    "The command and the Python program that make the edited clip. The page's address makes the request anew."
+)
+
+
+def layout(fault: str) -> Component:
+    """The panels, empty until something is rendered; `fault` is a sentence on the address."""
+    alert = dmc.Alert(fault, id="lab-error", title="This cannot be rendered", color="red", variant="light")
+    error = html.Div(alert, id="lab-error-holder", hidden=not fault, role="alert")
+    progress = html.Div(
+        [
+            dmc.Text("Nothing has been rendered yet.", id="lab-status", size="sm"),
+            dmc.Progress(id="lab-progress", value=0),
+        ],
+        role="status",
+    )
+    difference = html.Div(
+        [
+            dmc.Text("Difference, edited minus unedited", size="xs", fw=500, mb=2),
+            html.Img(
+                id="lab-difference", className="lab-difference", alt="difference of the mel spectrograms"
+            ),
+        ],
+        id="lab-difference-holder",
+        className="lab-difference-holder",
+        hidden=True,
+        title=DIFFERENCE_HELP,
+    )
+    listen = panel("Listen", error, progress, ab_player("lab-players"), difference, help=LISTEN_HELP)
+    return dmc.Stack(
+        [
+            listen,
+            html.Div(
+                panel("Scores", html.Div(id="lab-scores"), help=SCORES_HELP),
+                id="lab-scores-holder",
+                hidden=True,
+            ),
+            html.Div(panel("Copy as code", *_code(), help=CODE_HELP), id="lab-code-holder", hidden=True),
+        ],
+        gap="md",
+    )
+
+
+def _code() -> list[Component]:
+    return [
+        html.Div(
+            [
+                dmc.Group(
+                    [
+                        dmc.Text(title, size="xs", fw=500),
+                        dcc.Clipboard(target_id=id, title=f"copy the {title}"),
+                    ],
+                    gap=6,
+                ),
+                dmc.Code(id=id, block=True, className="command"),
+            ],
+            className="lab-code",
+        )
+        for title, id in (("command", "lab-command"), ("Python", "lab-python"))
+    ]
+
+
+def _clipboard(title: str, id: str) -> Component:
+    return dcc.Clipboard(target_id=id, title=f"copy the {title}")
+
+
+def is_change(latest: dict[str, Any] | None, query: str) -> bool:
+    """Whether a query changes what the page has rendered, with as many edits: a moved slider or a switch."""
+    if not latest or not latest.get("jobs") or latest.get("query") == query:
+        return False
+    before, after = (read_query(each).get("edits", "") for each in (latest.get("query"), query))
+    return before.count('"kind":') == after.count('"kind":')
+
+
+def register(app: dash.Dash, context: Context) -> None:
+    """Ask for the page's jobs while one is not over, and show what there is; cancel the latest."""
+    study = context.study
+
+    @app.callback(
+        Output("lab-status", "children"),
+        Output("lab-progress", "value"),
+        Output("lab-over", "data"),
+        Output("lab-cancel", "disabled"),
+        Output("lab-error", "children", allow_duplicate=True),
+        Output("lab-error-holder", "hidden", allow_duplicate=True),
+        Output("lab-players", "data-sides"),
+        Output("lab-difference", "src"),
+        Output("lab-difference-holder", "hidden"),
+        Output("lab-scores", "children"),
+        Output("lab-scores-holder", "hidden"),
+        Output("lab-command", "children"),
+        Output("lab-python", "children"),
+        Output("lab-code-holder", "hidden"),
+        Input("lab-tick", "n_intervals"),
+        State("lab-asked", "data"),
+        prevent_initial_call=True,
+    )
+    def show(ticks: int | None, asked: dict[str, Any] | None) -> tuple[Any, ...]:
+        del ticks
+        jobs = [job for id in (asked or {}).get("jobs", []) if (job := context.jobs.get(id))]
+        if not jobs:
+            raise PreventUpdate
+        latest = jobs[-1]
+        heard = [job for job in jobs if job.rendered and _same_clip(job, latest)]
+        shown = heard[-1] if heard else None
+        made = latest if latest.rendered else shown
+        return (
+            _status(context, latest),
+            100 * latest.progress,
+            latest.id if latest.is_over else None,
+            latest.is_over,
+            latest.error,
+            not latest.error,
+            sides(study, heard) if shown else dash.no_update,
+            _difference(study, shown),
+            not (shown and shown.request.active),
+            _scores(latest.scores) if latest.scores else dash.no_update,
+            not (made and made.scores),
+            as_command(study, latest.request),
+            as_python(study, latest.request),
+            latest.rendered is None,
+        )
+
+    @app.callback(
+        Output("lab-cancel", "disabled", allow_duplicate=True),
+        Input("lab-cancel", "n_clicks"),
+        State("lab-asked", "data"),
+        prevent_initial_call=True,
+    )
+    def cancel(clicks: int | None, asked: dict[str, Any] | None) -> bool:
+        if not clicks or not asked or not asked.get("jobs"):
+            raise PreventUpdate
+        context.jobs.cancel(asked["jobs"][-1])
+        return True
+
+
+def _same_clip(job: Job, other: Job) -> bool:
+    bare = [each.request.model_copy(update={"edits": ()}) for each in (job, other)]
+    return bare[0] == bare[1]
+
+
+def _status(context: Context, job: Job) -> str:
+    ahead = context.jobs.ahead(job.id)
+    if job.state == "waiting" and ahead:
+        return f"Waiting: {ahead} {'clip is' if ahead == 1 else 'clips are'} rendered first."
+    texts = {
+        "scoring": "Ready to be heard. Judges are listening.",
+        "done": "Ready to be heard.",
+        "failed": "Not rendered.",
+    }
+    return texts.get(job.state, f"{job.message}.")
+
+
+def sides(study: Study, jobs: Sequence[Job]) -> str:
+    """What the player plays: the unedited clip, and the edited clips of jobs, each once; the latest is heard.
+
+    Clips that differ in one strength are also chosen by it.
+    """
+    latest = jobs[-1]
+    assert latest.rendered is not None
+    edited = {title(job.request): job for job in jobs if job.rendered and job.request.active}
+    alike = {_without_strength(job.request) for job in edited.values()}
+    by_strength = len(alike) == 1 and None not in alike
+    found = [Side(UNEDITED, "", ("no edits",), latest.rendered.unedited, 0.0 if by_strength else None)]
+    for name, job in edited.items():
+        assert job.rendered is not None
+        strength = _strengths(job.request)[0] if by_strength else None
+        found.append(Side(name, "", (name,), job.rendered.edited, strength))
+    caption, heard = f"{latest.request.prompt}, seed {latest.request.seed}", title(latest.request)
+    return ab_sides(study, found, latest.rendered.seconds, caption, heard)
+
+
+def _strengths(request: LabRequest) -> list[float]:
+    return [edit.strength for edit in request.active if isinstance(edit, SteerEdit | FeatureEdit)]
+
+
+def _without_strength(request: LabRequest) -> str | None:
+    """The edits of a request but for their only strength, as text; None if they have none or several."""
+    if len(_strengths(request)) != 1:
+        return None
+    bare = [
+        edit.model_copy(update={"strength": 0.0}) if isinstance(edit, SteerEdit | FeatureEdit) else edit
+        for edit in request.active
+    ]
+    return edits_as_text(bare)
+
+
+def title(request: LabRequest) -> str:
+    """The edits of a request in a few words, such as "mood × 2, patch tf3.cross_attn"."""
+    return ", ".join(map(_named, request.active)) or UNEDITED
+
+
+def _named(edit: LabEdit) -> str:
+    where = ", ".join(edit.sites[:2]) + (" …" if len(edit.sites) > 2 else "")
+    if edit.kind == "steer":
+        return (
+            f"{edit.pack} × {edit.strength:g}".replace("-", "−")
+            if not edit.sites
+            else f"{edit.pack} × {edit.strength:g} at {where}"
+        )
+    if edit.kind == "feature":
+        return f"feature {edit.feature} × {edit.strength:g}"
+    return f"{edit.kind} {where}"
+
+
+def _signed(strength: float) -> str:
+    return f"{strength:g}".replace("-", "−")
+
+
+def _difference(study: Study, job: Job | None) -> str:
+    if job is None or job.rendered is None or not job.request.active:
+        return ""
+    return difference_png(study, job.rendered.edited, job.rendered.unedited, job.rendered.seconds)
+
+
+def _scores(scores: Scores) -> list[Component]:
+    head = dmc.TableThead(
+        dmc.TableTr(
+            [dmc.TableTh(name) for name in ("judge", "concept", "value", "unedited", "edited", "change")]
+        )
+    )
+    rows = [dmc.TableTr([dmc.TableTd(text) for text in _row(score)]) for score in scores.scores]
+    apart = "undefined" if scores.distance is None else fixed(scores.distance, 2)
+    notes = [dmc.Text(note, size="xs", c="dimmed") for note in scores.notes]
+    table = dmc.Table([head, dmc.TableTbody(rows)], fz="xs", verticalSpacing=2, className="number")
+    distance = dmc.Text(
+        f"Distance of the two clips ({DISTANCE}): {apart}", size="sm", mb="xs", id="lab-distance"
+    )
+    return [distance, dmc.TableScrollContainer(table, minWidth=480), *notes]
+
+
+def _row(score: Score) -> list[str]:
+    reading = score.reading
+    is_unit = reading.judge == "descriptors"
+    show = _number if is_unit else _share
+    change = "–" if score.change is None else show(score.change)
+    sign = (
+        "+" if score.change is not None and score.change > 0 and float(change.replace("−", "-")) > 0 else ""
+    )
+    named = [reading.judge, reading.concept.replace("_", " "), reading.value]
+    return [
+        *named,
+        *("–" if one is None else show(one) for one in (score.unedited, score.edited)),
+        sign + change,
+    ]
+
+
+def _number(value: float) -> str:
+    return four_digits(value)
+
+
+def _share(value: float) -> str:
+    return fixed(value, 3)

@@ -1,0 +1,70 @@
+"""The `workbench lab` command: make clips with edits in the browser, without a traced study."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from cache.errors import UserError
+from cache.protocol import Dtype
+from dashboards.address import LOCAL
+from workbench.cli.console import Device, console
+from workbench.prompts.defaults import PROMPT_SET
+
+
+def lab(
+    model: Annotated[
+        str, typer.Argument(help="organism-shared, organism-split, a pipeline folder, or a hub id.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Study folder for the clips, created or continued; by default temporary."),
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help=f"Built-in prompt set, or a YAML file; {PROMPT_SET} by default.")
+    ] = None,
+    duration: Annotated[float | None, typer.Option(help="Clip duration in seconds.")] = None,
+    num_steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 disables guidance.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the model, such as shift=3. Repeatable.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = LOCAL.host,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = LOCAL.port,
+    model_dtype: Annotated[Dtype, typer.Option(help="Dtype of the model weights.")] = "float32",
+    device: Device = "cpu",
+) -> None:
+    """Make clips with edits in the browser, and hear them against the unedited clips."""
+    from analyses.lab.folder import has_study, lab_study
+    from analyses.lab.lab import Lab
+    from dashboards.address import Address
+    from dashboards.app import serve
+    from dashboards.jobs import Jobs
+    from dashboards.lab_link import PATH
+    from workbench.models import load_model
+    from workbench.studies.selection import parse_options
+
+    asked: dict[str, Any] = {"duration": duration, "num_steps": num_steps, "guidance_scale": guidance}
+    settings = {name: value for name, value in asked.items() if value is not None}
+    settings |= {"options": parse_options(option)} if option else {}
+    if out is not None and has_study(out) and (settings or prompts):
+        raise UserError(
+            f"The study in {out} has its own prompts and settings. Leave out the options that say otherwise, or give "
+            "another folder (--out)."
+        )
+    adapter = load_model(model, device=device, dtype=model_dtype)
+    with ExitStack() as ending:
+        if out is None:
+            folder = Path(ending.enter_context(TemporaryDirectory(prefix="workbench-lab-"))) / "lab"
+            console.print(
+                f"The clips are kept in {folder} until the lab ends. Give a folder (--out) to keep them.",
+                soft_wrap=True,
+            )
+        else:
+            folder = out
+            console.print(f"The clips are kept in the study {folder}.", soft_wrap=True)
+        study = lab_study(adapter, folder, prompts or PROMPT_SET, settings)
+        jobs = Jobs(device, Lab(device, adapter))
+        serve(study.path, Address(host, port), jobs=jobs, page=PATH)
