@@ -1,6 +1,6 @@
 """A figure's panel: title, explanation, export button and graph."""
 
-from dash import dcc
+from dash import dcc, html
 from dash.development.base_component import Component
 
 from dashboards.components.export import export_button
@@ -14,5 +14,9 @@ def graph(id: str) -> dcc.Graph:
 
 
 def figure_panel(key: str, title: str, help: str, *above: Component) -> Component:
-    """The panel of the figure `key`: its graph has the id `<key>-graph`, with `above` over it."""
-    return panel(title, *above, graph(f"{key}-graph"), help=help, actions=[export_button(key)])
+    """The panel of the figure `key`: its graph has the id `<key>-graph`, with `above` over it.
+
+    On a small screen, a map scrolls inside the panel.
+    """
+    drawn = html.Div(graph(f"{key}-graph"), className="scroll")
+    return panel(title, *above, drawn, help=help, actions=[export_button(key)])

@@ -21,11 +21,10 @@ def panel(title: str, *children: object, help: str = "", actions: list[Component
         mark = html.Span("?", className="help", tabIndex=0, **{"aria-label": help})
         heading.append(dmc.Tooltip(mark, label=help, multiline=True, w=320, withArrow=True))
     header = dmc.Group(
-        [dmc.Group(heading, gap=8), dmc.Group(actions or [], gap=8, wrap="nowrap")],
+        [dmc.Group(heading, gap=8, wrap="nowrap"), dmc.Group(actions or [], gap=8)],
         justify="space-between",
         mb="xs",
         mih=30,
-        wrap="nowrap",
     )
     return dmc.Paper([header, *children], withBorder=True, radius="md", p="md")
 
@@ -83,5 +82,5 @@ def details(id: str, sentence: str, parts: list[Component]) -> Component:
 
 def key_values(rows: dict[str, str]) -> Component:
     """A two-column table of names and values."""
-    body = [dmc.TableTr([dmc.TableTh(name, w=190), dmc.TableTd(value)]) for name, value in rows.items()]
+    body = [dmc.TableTr([dmc.TableTh(name, w="34%"), dmc.TableTd(value)]) for name, value in rows.items()]
     return dmc.Table(dmc.TableTbody(body), className="key-values", verticalSpacing=4, fz="sm")

@@ -125,6 +125,66 @@ def test_a_clip_is_heard_from_the_overview(page: Page, address: str) -> None:
     assert selection(page) == {"clip": "2"}
 
 
+def test_pages_follow_the_study_while_a_clip_plays(page: Page, address: str, study: Study) -> None:
+    """A result that appears or goes is noticed, and nothing that plays is stopped."""
+    page.goto(f"{address}/?clip=2")
+    cards = page.locator("#result-cards .mantine-Paper-root")
+    expect(cards.nth(1)).to_contain_text("computed")
+    audio = page.locator("#clip-player audio").element_handle()
+    page.wait_for_function("audio => audio.readyState >= 1", arg=audio)
+    audio.evaluate("audio => { audio.loop = true; return audio.play(); }")
+    result = study.path / "results" / "probes.nc"
+    aside = result.rename(result.with_suffix(".aside"))
+    try:
+        expect(cards.nth(1)).to_contain_text("missing")
+        assert audio.evaluate("audio => audio.isConnected && !audio.paused && audio.currentTime > 0")
+        waiting = page.context.new_page()
+        waiting.goto(f"{address}/probes")
+        expect(waiting.get_by_text("No probe results yet.")).to_be_visible()
+    finally:
+        aside.rename(result)
+    expect(waiting.locator("#probes-graph .main-svg").first).to_be_visible()
+    waiting.close()
+    expect(cards.nth(1)).to_contain_text("computed")
+    assert audio.evaluate("audio => audio.isConnected && !audio.paused")
+
+
+def test_selections_are_remembered_and_named(page: Page, address: str) -> None:
+    """A link leads back to what its page showed last; back and forward show it, too, in table and player."""
+    page.goto(f"{address}/?clip=2")
+    expect(page).to_have_title("Overview · clip 2 · study")
+    page.locator("#clips-grid .ag-row[row-id='3']").click()
+    expect(page).to_have_title("Overview · clip 3 · study")
+    page.get_by_role("link", name="Probes", exact=True).click()
+    expect(page).to_have_title("Probes · study")
+    page.get_by_role("link", name="Overview", exact=True).click()
+    expect(page.locator("#clip-player")).to_contain_text("Clip 3")
+    expect(page.locator("#clips-grid .ag-row[row-id='3']")).to_have_attribute("aria-selected", "true")
+    assert selection(page) == {"clip": "3"}
+    page.go_back()
+    page.go_back()
+    page.go_back()
+    expect(page.locator("#clip-player")).to_contain_text("Clip 2")
+    expect(page.locator("#clips-grid .ag-row[row-id='2']")).to_have_attribute("aria-selected", "true")
+    page.go_forward()
+    expect(page.locator("#clip-player")).to_contain_text("Clip 3")
+    assert selection(page) == {"clip": "3"}
+
+
+def test_the_navigation_opens_by_a_button_on_a_small_screen(page: Page, address: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{address}/probes")
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    link = page.get_by_role("link", name="Patching", exact=True)
+    expect(link).not_to_be_in_viewport()
+    page.get_by_role("button", name="navigation").click()
+    link.click()
+    expect(page.get_by_role("heading", name="Patching", level=1)).to_be_visible()
+    expect(link).not_to_be_in_viewport()
+    expect(page.locator("#patching-graph .xtick text").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_a_cell_of_the_patching_map_tells_its_numbers_and_plays_three_runs(page: Page, address: str) -> None:
     page.goto(f"{address}/patching")
     expect(page.locator("#patching-graph")).to_contain_text("undefined")
