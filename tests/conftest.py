@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 
-from tests.type_checks import check_types
+from tests.type_checks import check_types, next_test
 
 gc.disable()  # until all tests are imported: full collections meanwhile would take seconds
 
@@ -63,6 +63,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {TESTS / name: place for place, name in enumerate(LONGEST)}
     assert all(map(Path.is_file, places)), "LONGEST names files that are not there"
     items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
+
+
+def pytest_runtest_setup() -> None:
+    """Check the types of arrays in the first calls of each test."""
+    next_test()
 
 
 def pytest_collection_finish() -> None:

@@ -9,7 +9,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from tests.type_checks import checked
+from tests.type_checks import CHECKED_CALLS, checked, next_test
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -71,3 +71,12 @@ def test_types_in_quotes_are_checked(right: Callable[[], Any], wrong: Callable[[
         right()
         with pytest.raises(TypeError):
             wrong()
+
+
+def test_arrays_are_checked_in_the_first_calls_of_each_test() -> None:
+    for _ in range(CHECKED_CALLS):
+        of_sizes(np.zeros(2), np.zeros(2))
+    of_sizes(np.zeros(2), np.zeros(3))
+    next_test()
+    with pytest.raises(TypeError):
+        of_sizes(np.zeros(2), np.zeros(3))

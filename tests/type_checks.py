@@ -32,6 +32,14 @@ class PerGreenlet:
 
 
 _SIZES = PerGreenlet()
+CHECKED_CALLS = 20
+"""Calls of each function whose arrays are checked in each test; some functions are called thousands of times."""
+_TEST = SimpleNamespace(number=0)
+
+
+def next_test() -> None:
+    """Count the calls of functions anew."""
+    _TEST.number += 1
 
 
 def checked(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
@@ -45,25 +53,50 @@ def checked(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
 
 
 def _checked(function: Callable[..., Any], typechecker: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A function that is checked from its first call on: most functions are never called in a process of tests.
+
+    Its types may be in quotes, and their classes defined after it.
+    """
+    inner: Callable[..., Any] | None = None
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal inner
+        if inner is None:
+            if _some(lambda annotation: isinstance(annotation, str), function.__annotations__.values()):
+                function.__annotations__ = {
+                    name: _without_quotes(annotation, function.__globals__)
+                    for name, annotation in function.__annotations__.items()
+                }
+            inner = _checking(function, typechecker)
+        return inner(*args, **kwargs)
+
+    return call
+
+
+def _checking(function: Callable[..., Any], typechecker: Callable[[Any], Any]) -> Callable[..., Any]:
     annotations = function.__annotations__.values()
-    if _some(lambda annotation: isinstance(annotation, str), annotations):
-        return _checked_from_the_first_call_on(function, typechecker)
-    if _some(lambda annotation: getattr(annotation, "__module__", "") == "jaxtyping", annotations):
-        is_lazy = inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function)
-        return _jaxtyped(function, typechecker=typechecker) if is_lazy else _with_shapes(function)
-    return _plain(function)
+    if not _some(lambda annotation: getattr(annotation, "__module__", "") == "jaxtyping", annotations):
+        return _plain(function)
+    is_lazy = inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function)
+    return _jaxtyped(function, typechecker=typechecker) if is_lazy else _with_shapes(function)
 
 
 def _with_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose axes of the same name must have the same size.
+    """A function whose axes of the same name must have the same size, in its first calls of each test.
 
     `jaxtyping.jaxtyped` checks the arguments twice and binds them for each call, which takes a third of the time of
     many tests.
     """
     inner = _plain(function)
+    test, calls = -1, 0
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal test, calls
+        test, calls = _TEST.number, calls + 1 if test == _TEST.number else 1
+        if calls > CHECKED_CALLS:
+            return function(*args, **kwargs)
         sizes = _SIZES.memo_stack
         # Of axes, of groups of axes, and of trees; and the arguments, which no size refers to.
         sizes.append(({}, {}, {}, {}))
@@ -71,26 +104,6 @@ def _with_shapes(function: Callable[..., Any]) -> Callable[..., Any]:
             return inner(*args, **kwargs)
         finally:
             sizes.pop()
-
-    return call
-
-
-def _checked_from_the_first_call_on(
-    function: Callable[..., Any], typechecker: Callable[[Any], Any]
-) -> Callable[..., Any]:
-    """A function with types in quotes, whose classes may be defined after it."""
-    inner: Callable[..., Any] | None = None
-
-    @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal inner
-        if inner is None:
-            function.__annotations__ = {
-                name: _without_quotes(annotation, function.__globals__)
-                for name, annotation in function.__annotations__.items()
-            }
-            inner = _checked(function, typechecker)
-        return inner(*args, **kwargs)
 
     return call
 
