@@ -47,6 +47,12 @@ PAPER_STYLE = {
 }
 
 
+def note_in_axes(axes: Axes, words: str, size: float) -> None:
+    """Say in the middle of empty axes why they are empty; `size` in points."""
+    where = axes.transAxes
+    axes.text(0.5, 0.5, words, fontsize=size, color=palette.MUTED, ha="center", va="center", transform=where)
+
+
 def new_figure(width: Width, height: float) -> Figure:
     """An empty figure of a given column width; `height` in inches."""
     return Figure(figsize=(INCHES[width], height), layout="constrained")

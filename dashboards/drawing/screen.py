@@ -165,6 +165,20 @@ def _lines(
     return go.Scatter(x=xs, y=ys, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 
 
+def note_inside(figure: go.Figure, reason: str, **at: Any) -> None:
+    """Say in the middle of an empty panel (`at` row and column) why it is empty."""
+    figure.add_annotation(
+        x=0.5,
+        y=0.5,
+        xref="x domain",
+        yref="y domain",
+        text=plain(reason).replace(": ", ":<br>", 1).replace(" the real", "<br>the real"),
+        showarrow=False,
+        font={"size": 11, "color": palette.MUTED},
+        **at,
+    )
+
+
 def outline(left: float, top: float, colour: str, width: float = 2.5) -> dict[str, Any]:
     """A rectangle just inside the cell whose top left corner is (`left`, `top`)."""
     corners = {"x0": left + 0.05, "x1": left + 0.95, "y0": top + 0.07, "y1": top + 0.93}

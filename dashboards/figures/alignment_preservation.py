@@ -14,8 +14,8 @@ from plotly.subplots import make_subplots
 from analyses.steering.effects import UNSTEERED
 from dashboards.drawing import palette
 from dashboards.drawing.measure import fitting_names, width_of
-from dashboards.drawing.paper import POINTS, Width, new_figure
-from dashboards.drawing.screen import plain, style
+from dashboards.drawing.paper import POINTS, Width, new_figure, note_in_axes
+from dashboards.drawing.screen import note_inside, plain, style
 from dashboards.figures.base import Figure
 from dashboards.figures.dose_response import DASHES, LEGEND_NAME, MARKERS, REAL
 from dashboards.figures.specs import BenchmarkFigureSpec, check_choice
@@ -285,16 +285,7 @@ def _add_marks(figure: go.Figure, part: pd.DataFrame, across: Across, at: dict[s
         line = {"color": palette.MUTED, "width": 1, "dash": "dash"}
         figure.add_vline(x=where, line=line, **at)
     if reason := _reason(part):
-        figure.add_annotation(
-            x=0.5,
-            y=0.5,
-            xref="x domain",
-            yref="y domain",
-            text=plain(reason).replace(": ", ":<br>", 1).replace(" the real", "<br>the real"),
-            showarrow=False,
-            font={"size": 11, "color": palette.MUTED},
-            **at,
-        )
+        note_inside(figure, reason, **at)
 
 
 def _place_keys(table: pd.DataFrame) -> dict[str, str]:
@@ -364,16 +355,7 @@ def _draw_marks(axes: Axes, part: pd.DataFrame, across: Across) -> None:
         axes.axvline(where, color=palette.MUTED, linestyle="--", linewidth=0.8)
     if reason := _reason(part):
         words = reason.replace(": ", ":\n", 1).replace(" the real", "\nthe real")
-        axes.text(
-            0.5,
-            0.5,
-            words,
-            transform=axes.transAxes,
-            ha="center",
-            va="center",
-            fontsize=7,
-            color=palette.MUTED,
-        )
+        note_in_axes(axes, words, 7.0)
 
 
 def _add_legend(

@@ -73,7 +73,14 @@ def leakages(
 
 
 def _panels(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    return [(str(way), part) for way, part in table.groupby("way", sort=False)]
+    """The ways that have numbers, each with its rows; the first one if none has."""
+    every = [(str(way), part) for way, part in table.groupby("way", sort=False)]
+    return [(way, part) for way, part in every if part["leakage"].notna().any()] or every[:1]
+
+
+def _without_numbers(table: pd.DataFrame) -> list[str]:
+    shown = [way for way, _ in _panels(table)]
+    return [str(way) for way in dict.fromkeys(table["way"]) if way not in shown]
 
 
 def _square(part: pd.DataFrame, column: str, names: list[str]) -> np.ndarray:
@@ -280,6 +287,7 @@ def write_caption(result: xr.Dataset, table: pd.DataFrame, spec: LeakageSpec) ->
         benchmark_sample(result, spec.scorer, spec.measure),
         f"{NOT_CLEAR}: the interval includes 0." if (table["status"] == "not clear").any() else "",
         "Grey: no number." if (table["status"] == "undefined").any() else "",
+        f"No numbers, so no panel: {', '.join(left_out)}." if (left_out := _without_numbers(table)) else "",
         *deaf_sentences(result, spec.scorer),
     ]
     return " ".join(filter(None, sentences))

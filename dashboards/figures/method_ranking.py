@@ -12,8 +12,8 @@ from plotly.subplots import make_subplots
 
 from dashboards.drawing import palette
 from dashboards.drawing.measure import every, fitting_names, width_of, wrapped
-from dashboards.drawing.paper import POINTS, Width, new_figure
-from dashboards.drawing.screen import plain, style
+from dashboards.drawing.paper import POINTS, Width, new_figure, note_in_axes
+from dashboards.drawing.screen import note_inside, plain, style
 from dashboards.figures.base import Figure
 from dashboards.figures.ladder import LONGEST_LABEL, NAME_SIZE, ROW_INCHES, ROW_PIXELS, TALLEST, draw_rows
 from dashboards.figures.specs import BenchmarkFigureSpec, check_choice
@@ -113,16 +113,7 @@ def draw_screen(table: pd.DataFrame) -> go.Figure:
             figure.add_vline(x=place, line={"color": palette.MUTED, "width": 1, "dash": dash}, **at)
         figure.add_trace(_points(part.dropna(subset=["ratio"])), **at)
         if reason := _reason(part):
-            figure.add_annotation(
-                x=0.5,
-                y=0.5,
-                xref="x domain",
-                yref="y domain",
-                text=plain(reason).replace(": ", ":<br>", 1).replace(" the real", "<br>the real"),
-                showarrow=False,
-                font={"size": 11, "color": palette.MUTED},
-                **at,
-            )
+            note_inside(figure, reason, **at)
     names = parts[0][1]["way"].tolist()
     figure.update_xaxes(range=list(_limits(table)), fixedrange=True)
     figure.update_yaxes(range=[len(names) - 0.4, -0.6], showgrid=False, fixedrange=True)
@@ -187,16 +178,7 @@ def draw_paper(table: pd.DataFrame, width: Width) -> PaperFigure:
         if reason := _reason(part):
             room = 0.8 * (POINTS[width] - max(width_of(name, NAME_SIZE) for name in names)) / len(parts) - 8
             words = "\n".join(wrapped(reason, room, 6.0))
-            axes.text(
-                0.5,
-                0.5,
-                words,
-                transform=axes.transAxes,
-                ha="center",
-                va="center",
-                fontsize=6,
-                color=palette.MUTED,
-            )
+            note_in_axes(axes, words, 6.0)
     grid[0].set_ylim(len(names) - 0.4, -0.6)
     figure.supxlabel(AXIS if width == "double" else SHORT_AXIS, fontsize=8)
     return figure

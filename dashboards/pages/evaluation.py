@@ -23,7 +23,7 @@ from dashboards.figures.leakage import LeakageSpec
 from dashboards.figures.method_ranking import ALL, MethodRankingSpec
 from dashboards.links import address, change_query, read_query, write_query
 from dashboards.numbers import span
-from dashboards.pages import steering
+from dashboards.pages import evaluation_clips, steering
 from dashboards.pages.page import Page, Query
 from dashboards.results import benchmark_names, command, load_result, trial_name
 from dashboards.tables.benchmark import DIRECTIONS, method_of, methods, published_frame, ranking_frame
@@ -76,7 +76,7 @@ AREAS = {
     "cutoff_negative": "cutoff, away",
 }
 FIELDS = ("concept", "direction", "scorer", "measure", "method")
-SELECTION = (*FIELDS, "arm")
+SELECTION = (*FIELDS, "arm", *evaluation_clips.SELECTION)
 EVERY = "all"
 
 
@@ -91,11 +91,14 @@ def layout(context: Context, query: Query) -> Component:
         _controls(study, query),
         html.Div(id="evaluation-facts", style={"marginBottom": "14px"}),
     ]
-    heard = html.Div(id="evaluation-heard")
+    heard = html.Div([html.Div(id="evaluation-heard"), evaluation_clips.layout()])
     columns = [
         dmc.GridCol(panel("Methods", _grid(), help=TABLE_HELP), span=24),
         dmc.GridCol(
-            figure_panel("alignment-preservation", "What is gained and what is changed", CURVES_HELP, heard),
+            _with(
+                heard,
+                figure_panel("alignment-preservation", "What is gained and what is changed", CURVES_HELP),
+            ),
             span={"base": 24, "lg": 13},
         ),
         dmc.GridCol(
@@ -111,6 +114,12 @@ def layout(context: Context, query: Query) -> Component:
         hidden=not is_published,
     )
     return html.Div([*head, strict, areas])
+
+
+def _with(below: Component, panel: Component) -> Component:
+    """A panel with something below its graph."""
+    panel.children.append(below)
+    return panel
 
 
 def _grid() -> Component:
@@ -177,11 +186,18 @@ def _choices(result: xr.Dataset) -> dict[str, tuple[str, list[Any], str]]:
     found: dict[str, tuple[str, list[Any], str]] = {
         "concept": ("concept", [*concepts, *several], concepts[0]),
         "direction": ("direction", list(DIRECTIONS.values()), "towards"),
-        "scorer": ("judge", scorers(result), scorers(result)[0]),
+        "scorer": ("judge", scorers(result), _hearing(result)),
         "measure": ("distance", measures, measures[0]),
         "method": ("curves and leakage of", every_method, EVERY),
     }
     return found
+
+
+def _hearing(result: xr.Dataset) -> str:
+    """The judge to begin with: the first of those that tell the real prompts apart in most cases."""
+    if _is_published(result):
+        return scorers(result)[0]
+    return min(scorers(result), key=lambda name: int((result["reason"].sel(scorer=name) != "").sum()))
 
 
 def _values(choices: list[Any]) -> list[str]:
@@ -208,7 +224,26 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
     result = _result(study, query)
     known = {field: _values(each) for field, (_, each, _) in _choices(result).items()}
     arms = [] if _is_published(result) else _arms(result)
-    return {"result": benchmark_names(study), **known, "arm": arms}
+    trial = _trial(study, query)
+    runs = {} if trial is None else load_result(study, f"steering-{trial[0]}")
+    numbers = {name: [str(one) for one in runs[name].values] if trial else [] for name in ("pair", "seed")}
+    return {"result": benchmark_names(study), **known, "arm": arms, **numbers}
+
+
+def _trial(study: Study, query: Query) -> tuple[str, str, str, str] | None:
+    """The trial, arm, concept and judge of the clips that the URL asks for; None if there are none."""
+    if not benchmark_names(study):
+        return None
+    now, result, arm = view(study, query), _result(study, query), query.get("arm", "")
+    if _is_published(result) or arm not in _arms(result):
+        return None
+    concept = str(result["concept"].values[0]) if now["concept"] == EVERY else now["concept"]
+    name = trial_name(study, result, concept, now["direction"])
+    if not name:
+        return None
+    trial = load_result(study, f"steering-{name}")
+    has_all = arm in trial["arm"].values and now["scorer"] in trial["scorer"].values
+    return (name, arm, concept, now["scorer"]) if has_all else None
 
 
 def _arms(result: xr.Dataset) -> list[str]:
@@ -239,6 +274,7 @@ def _controls(study: Study, query: Query) -> Component:
 def register(app: dash.Dash, context: Context) -> None:
     """Keep controls, table and figures in sync with the selection in the URL."""
     study = context.study
+    evaluation_clips.register(app, study, _trial)
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -460,7 +496,7 @@ def _heard(study: Study, result: xr.Dataset, now: dict[str, str], concept: str, 
         [
             dmc.Text(f"{arm}, {now['direction']}", size="sm", fw=600),
             dmc.Anchor(
-                "Hear its clips",
+                "All its prompts and strengths",
                 href=address(steering.PATH) + write_query({**selection, "strength": f"{strength:g}"}),
                 size="sm",
                 fw=500,

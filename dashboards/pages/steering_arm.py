@@ -4,23 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 import dash
-import pandas as pd
 import xarray as xr
 from dash import Input, Output, State, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
-from analyses.steering.effects import UNSTEERED
-from dashboards.components.ab import Side, ab_player, ab_sides
+from dashboards.components.ab import ab_player
 from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
 from dashboards.components.text import details, numbers, panel
-from dashboards.differences import marked
 from dashboards.figures.dose_response import DoseResponseSpec
 from dashboards.links import change_query, read_query
-from dashboards.numbers import fixed, p_value
+from dashboards.numbers import p_value
 from dashboards.pages.page import Query
+from dashboards.pages.steered_clips import chosen_run, run_id, runs_of, steered_sides
 from dashboards.results import load_result, steering_names
-from dashboards.tables.steering import POSITIVE, clips_frame, doses_frame, steered_frame
+from dashboards.tables.steering import doses_frame
 from dashboards.wording import band, interval
 from workbench.studies.study import Study
 
@@ -86,7 +84,7 @@ def register(app: dash.Dash, study: Study, view: View) -> None:
         if row is None:
             return no_update
         first = runs[0]["id"] if runs else None
-        shown = _run_id(query["pair"], query["seed"]) if {"pair", "seed"} <= set(query) else first
+        shown = run_id(query["pair"], query["seed"]) if {"pair", "seed"} <= set(query) else first
         if row["id"] == shown:
             return no_update
         return change_query(search, pair=row.get("pair"), seed=row.get("seed"))
@@ -109,23 +107,16 @@ def register(app: dash.Dash, study: Study, view: View) -> None:
         if arm not in choices(result)["arm"]:
             return True, False, None, [], [], "{}"
         concept = spec.concept or str(result.attrs["concept"])
-        runs = steered_frame(result, arm, concept, spec.scorer)
-        runs["noise_seed"] = runs["noise_seed"].astype(str)  # JavaScript integers are exact up to 2⁵³
-        runs["id"] = [_run_id(pair, seed) for pair, seed in zip(runs["pair"], runs["seed"], strict=True)]
-        chosen = runs[runs["id"] == _run_id(query.get("pair"), query.get("seed"))]
-        run = (runs if chosen.empty else chosen).iloc[0]
+        runs = runs_of(result, arm, concept, spec.scorer)
+        run = chosen_run(runs, query)
         return (
             False,
             True,
             _numbers(result, arm, concept, spec.scorer),
             runs.astype(object).where(runs.notna(), None).to_dict("records"),
             {"ids": [run["id"]]},
-            _sides(study, result, run, arm, concept, spec.scorer),
+            steered_sides(study, result, run, arm, concept, spec.scorer),
         )
-
-
-def _run_id(pair: object, seed: object) -> str:
-    return f"{pair}-{seed}"
 
 
 def _numbers(result: xr.Dataset, arm: str, concept: str, scorer: str) -> Component:
@@ -144,33 +135,3 @@ def _numbers(result: xr.Dataset, arm: str, concept: str, scorer: str) -> Compone
         "p, adjusted": "Sign-flip test over pairs; then corrected over the doses of this concept.",
     }
     return numbers(shown, helps)
-
-
-def _sides(study: Study, result: xr.Dataset, run: pd.Series, arm: str, concept: str, scorer: str) -> str:
-    way = str(result["row"].sel(arm=arm).item())
-    clips = clips_frame(result, way, int(run["pair"]), int(run["seed"]), concept, scorer).to_dict("records")
-    prompts = {
-        POSITIVE: marked(run["clean_prompt"], run["corrupt_prompt"]),
-        UNSTEERED: marked(run["corrupt_prompt"], run["clean_prompt"]),
-    }
-    sides = [
-        Side(
-            name=_side_name(clip),
-            detail="no score" if pd.isna(clip["score"]) else fixed(clip["score"], 3),
-            note=prompts.get(clip["arm"], prompts[UNSTEERED]),
-            path=str(clip["audio"]),
-            strength=None if clip["arm"] == POSITIVE else float(clip["strength"]),
-        )
-        for clip in clips
-    ]
-    caption = (
-        f"{way}: pair {run['pair']}, noise of seed {run['noise_seed']}. The number is the score for {concept}. All "
-        "clips start from the same initial noise."
-    )
-    heard = next(_side_name(clip) for clip in clips if clip["arm"] == arm)
-    return ab_sides(study, sides, study.spec.settings.duration, caption, heard)
-
-
-def _side_name(clip: dict[Any, Any]) -> str:
-    runs = {POSITIVE: "real", UNSTEERED: "unsteered"}
-    return runs.get(clip["arm"], f"× {clip['strength']:g}".replace("-", "−"))

@@ -1,5 +1,6 @@
 """What the page on evaluations answers when something is chosen or clicked, without a browser."""
 
+import json
 import shutil
 from typing import Any
 
@@ -10,10 +11,12 @@ from dash import no_update
 from dashboards.app import create_app
 from dashboards.context import Context
 from dashboards.links import read_query
-from dashboards.pages import evaluation
+from dashboards.pages import evaluation, evaluation_clips
+from dashboards.pages.page import Query
 from dashboards.results import benchmark_names, command, steering_names, trial_name
 from dashboards.shell import shell
 from tests.dashboards.synthetic_benchmark import ORDER, SPEC, WARNING, benchmark
+from tests.dashboards.synthetic_steering import VECTOR
 from tests.dashboards.test_pages import callback
 from workbench.studies.study import Study
 
@@ -130,6 +133,32 @@ def test_a_click_leads_to_the_clips_of_its_trial(evaluated: Study, dashboard: da
     assert drawn(dashboard, "?result=strict&arm=other")["heard"] is None
     assert trial_name(evaluated, evaluated.result("benchmark-strict"), "tempo", "away") == ""
     assert steering_names(evaluated) == ["tempo", TRIAL], "trials of evaluations stand last"
+
+
+def test_the_clips_of_a_point_are_heard(evaluated: Study) -> None:
+    def heard(_: Study, query: Query) -> tuple[str, str, str, str] | None:
+        return (TRIAL, f"{VECTOR} × 2", "tempo", "embedded") if "arm" in query else None
+
+    app = dash.Dash()
+    evaluation_clips.register(app, evaluated, heard)
+    show, choose = (callback(app, evaluation_clips, name) for name in ("show_clips", "choose_prompt"))
+    prompts, chosen, is_hidden, players = show("?arm=a&pair=1&seed=0")
+    assert (len(prompts), chosen, is_hidden) == (6, "1-0", False)
+    found = json.loads(players)
+    assert [side["name"] for side in found["sides"]] == ["× −1", "unsteered", "× 1", "× 2", "real"]
+    assert found["heard"] == "× 2"
+    assert show("?arm=a")[1] == "0-0"
+    assert show("") == ([], None, True, "{}")
+    assert read_query(choose("2-0", "?arm=a")) == {"arm": "a", "pair": "2", "seed": "0"}
+    for shown, search in (("0-0", "?arm=a"), ("2-0", "?arm=a&pair=2&seed=0"), (None, "?arm=a")):
+        assert choose(shown, search) is no_update
+
+
+def test_the_page_opens_on_a_judge_that_hears() -> None:
+    result = benchmark()
+    assert evaluation._hearing(result) == "embedded"
+    assert evaluation._hearing(result.isel(scorer=slice(None, None, -1))) == "embedded"
+    assert [str(name) for name in result["scorer"].values] == ["embedded", "deaf"]
 
 
 def test_choosing_changes_the_address(dashboard: dash.Dash) -> None:

@@ -167,6 +167,16 @@ def test_leakage_is_the_slope_on_the_diagonal_and_nothing_beside_it(study: Study
     assert set(table_of(study, "leakage", method="pci")["way"]) == {"pci (others)"}
 
 
+def test_leakage_has_no_empty_panels(study: Study) -> None:
+    table = FIGURES["leakage"].table(study, make_spec(study, "leakage", {"name": "strict"}))
+    first, *others = dict.fromkeys(table["way"])
+    without = table.assign(leakage=table["leakage"].where(table["way"] != first))
+    assert [way for way, _ in leakage._panels(without)] == others
+    assert leakage._without_numbers(without) == [first]
+    none = table.assign(leakage=np.nan)
+    assert [way for way, _ in leakage._panels(none)] == [first], "one that says that there is nothing"
+
+
 def test_leakage_has_diverging_colours_and_framed_diagonals(study: Study) -> None:
     figure = screen_figure(study, "leakage")
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (-1, 1)
