@@ -1,6 +1,6 @@
 """The table of an autoencoder's features as it is browsed: read once, then filtered, sorted and sent in pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from analyses.sae.concept_difference import carried_shares, value_difference
+from analyses.sae.names import load_sae
 from cache.errors import UserError
 from dashboards.results import Identity, load_result, result_identity
 from dashboards.tables.features import features_frame
@@ -33,6 +35,10 @@ SHOWN = (
 STARRED = "★"
 """The set of the starred features."""
 BEST_FIRST = (("best_auroc", False),)
+CARRIED = ("difference", "share")
+"""The columns of a difference between two concept values (`analyses.sae.concept_difference`)."""
+CHOSEN = {"of_set": "set", "value": "value", "against": "against"}
+"""The fields of a `View` that are in the URL, and their names there."""
 
 
 class Version(NamedTuple):
@@ -53,14 +59,18 @@ class View:
     words: str = ""
     of_set: str = ""
     """Name of a set, or `STARRED`; "" for all features."""
+    value: str = ""
+    """Concept value whose difference from `against` (or from all others) the features are ranked by."""
+    against: str = ""
 
     @classmethod
     def of_request(
-        cls, name: str, request: RowsRequest | None, words: str | None, of_set: str | None
+        cls, name: str, request: RowsRequest | None, words: str | None, query: Mapping[str, str]
     ) -> "View":
-        """The view of a grid's request; all features in the default order if it has made none yet."""
+        """The view of a grid's request and of the selection in the URL; the grid may have made no request yet."""
         order, filters = (request.order, request.filters) if request else ((), ())
-        return cls(name, order, filters, words or "", of_set or "")
+        chosen = {field: query.get(key, "") for field, key in CHOSEN.items()}
+        return cls(name, order, filters, words or "", **chosen)
 
 
 @dataclass(frozen=True)
@@ -91,9 +101,9 @@ def visible(study: Study, view: View) -> Visible:
 def page_of_rows(study: Study, view: View, start: int, end: int) -> tuple[list[dict[str, Any]], Visible]:
     """The rows from `start` to before `end` of a view, each with its `id`; and all that it shows."""
     shown = visible(study, view)
-    frame = browser_frame(study, view.name)
+    frame = _whole(study.path, _version(study, view.name), view.value, view.against)
     rows = frame.iloc[shown.positions[start : min(end, start + MOST_ROWS)]]
-    return records(rows[list(SHOWN)].assign(id=rows["feature"].astype(str))), shown
+    return records(rows[[*SHOWN, *CARRIED]].assign(id=rows["feature"].astype(str))), shown
 
 
 def place(study: Study, view: View, feature: int) -> int | None:
@@ -141,13 +151,33 @@ def _joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     return text.str.casefold()
 
 
+@lru_cache(maxsize=8)
+def _whole(study_path: Path, version: Version, value: str, against: str) -> pd.DataFrame:
+    """The table with what each feature carries of the difference between two values; NaN if none is asked for."""
+    frame = _frame(study_path, version)
+    if not value:
+        return frame.assign(**dict.fromkeys(CARRIED, np.nan))
+    difference, share = _carried(study_path, version.name, version.result, value, against)
+    return frame.assign(difference=difference, share=share)
+
+
+@lru_cache(maxsize=16)
+def _carried(
+    study_path: Path, name: str, version: Identity, value: str, against: str
+) -> tuple[np.ndarray, np.ndarray]:
+    del version  # only part of the cache key: a changed result is read again
+    study = Study.open(study_path)
+    difference = value_difference(load_result(study, f"sae-{name}"), study.clips, value, against)
+    return difference, carried_shares(difference, load_sae(study, name).W_dec.detach().double().numpy())
+
+
 @lru_cache(maxsize=32)
 def _visible(study_path: Path, version: Version, view: View) -> Visible:
-    frame = _frame(study_path, version)
+    frame = _whole(study_path, version, view.value, view.against)
     passes, sentences = filtered(frame, view.filters, view.words)
     if view.of_set == STARRED:
         passes &= (frame["star"] != "").to_numpy()
     elif view.of_set:
         passes &= frame["feature"].isin(read_set(study_path, view.of_set, view.name)).to_numpy()
-    places = ordered(frame, view.order or BEST_FIRST)
+    places = ordered(frame, view.order or ((("share", False),) if view.value else BEST_FIRST))
     return Visible(places[passes[places]], tuple(sentences))

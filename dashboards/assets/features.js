@@ -29,6 +29,11 @@
     });
   }
 
+  const selection = (search) => {
+    const query = new URLSearchParams(search);
+    return ["set", "value", "against"].map((name) => query.get(name) || "").join("\n");
+  };
+  let chosen = selection(location.search); // what the address chooses of the features
   let wanted = null; // the row to show last: an earlier one that still waits gives up
 
   async function show(place) {
@@ -65,6 +70,16 @@
       if (api) {
         api.purgeInfiniteCache();
       }
+      return window.dash_clientside.no_update;
+    },
+    // Ask for the rows again if the address chooses others.
+    chosen: function (search) {
+      const now = selection(search || "");
+      const api = apiOf(GRID);
+      if (api && now !== chosen) {
+        api.purgeInfiniteCache();
+      }
+      chosen = now;
       return window.dash_clientside.no_update;
     },
     // Ask for the rows in view again, because something that they show was written.

@@ -16,11 +16,11 @@ from dashboards.components.grid import number_column, selected_row
 from dashboards.components.paged_grid import TYPING_MS, paged_grid, server_filter
 from dashboards.components.text import empty_state, numbers, panel
 from dashboards.context import Context
-from dashboards.feature_browser import STARRED, View, Visible, page_of_rows, place
+from dashboards.feature_browser import CARRIED, STARRED, View, Visible, page_of_rows, place
 from dashboards.figures import sae_quality, sae_training
 from dashboards.figures.sae_quality import SaeQualitySpec
 from dashboards.figures.sae_training import SaeTrainingSpec
-from dashboards.links import change_query, read_query
+from dashboards.links import address, change_query, read_query, write_query
 from dashboards.numbers import fixed, percent, significant
 from dashboards.pages import feature_card, feature_notes
 from dashboards.pages.page import Page, Query
@@ -48,6 +48,14 @@ TABLE_HELP = (
 DEAD_FEATURES = f"{sae_training.DEAD}; those alive in all clips fired on at least one token of any clip."
 VIEWS = {"table": "Features", "training": "Training and quality"}
 _HALF = {"base": 24, "lg": 12}
+DIFFERENCE_HELP = (
+    "Mean activation over the clips with the value, less that over the clips with the other one."
+)
+SHARE_HELP = (
+    "Part of the difference of means of the two values, as the autoencoder reconstructs it, that the feature carries: "
+    "its difference times its decoder's component along the whole. The parts sum to 100 %; what the model does with it "
+    "is another question (causal effects)."
+)
 QUALITY_HELP = (
     "Each metric on the held-out tokens of one denoising step; explained variance is about the step's own mean. Open "
     "marks: steps at which the autoencoder may not be used for steering, unless told otherwise."
@@ -91,8 +99,21 @@ def layout(context: Context, query: Query) -> Component:
         size="xs",
         **{"aria-label": "Set of features"},
     )
+    values = _values(study, _name(query, names))
+    ranked = [
+        dmc.Select(
+            id=f"feature-{name}",
+            data=values,
+            value=query.get(name),
+            placeholder=words,
+            clearable=True,
+            size="xs",
+            **{"aria-label": words},
+        )
+        for name, words in (("value", "Rank for a concept value"), ("against", "… against another"))
+    ]
     table = [
-        paged_grid("features-grid", _columns(), height=640),
+        paged_grid("features-grid", _columns(bool(query.get("value"))), height=640),
         dmc.Text(html.Span(id="features-count", role="status"), size="xs", c="dimmed", mt=4),
         dcc.Store(id="features-place"),
         feature_notes.exchange(),
@@ -104,7 +125,7 @@ def layout(context: Context, query: Query) -> Component:
             dmc.GridCol(
                 panel(
                     "Features",
-                    html.Div([chooser, search, sets], className="controls"),
+                    html.Div([chooser, search, sets, *ranked], className="controls"),
                     *table,
                     help=TABLE_HELP,
                 ),
@@ -135,12 +156,13 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
         return {"sae": names}
     result = load_result(study, f"sae-{_name(query, names)}")
     features = [str(feature) for feature in result["feature"].values]
-    return {"sae": names, "feature": features, "view": list(VIEWS)[1:], "set": _set_values(study)}
+    values = dict.fromkeys(("value", "against"), _values(study, _name(query, names)))
+    return {"sae": names, "feature": features, "view": list(VIEWS)[1:], "set": _set_values(study), **values}
 
 
-def _columns() -> list[dict[str, Any]]:
-    """The table's columns; hovering shows a long text whole."""
-    return [
+def _columns(is_ranked: bool) -> list[dict[str, Any]]:
+    """The table's columns, with those of a difference between concept values if it is ranked by one."""
+    columns = [
         {"field": "star", "headerName": "★", "width": 36, "headerTooltip": "starred"},
         {"field": "feature", "width": 68, **server_filter()},
         {
@@ -160,7 +182,11 @@ def _columns() -> list[dict[str, Any]]:
         _number("density", "density", 66, ".2%"),
         _number("max_activation", "max", 54, ".2f"),
         {"field": "alive", "width": 52, **server_filter()},
+        {**_number("difference", "difference", 76, ".3~g"), "headerTooltip": DIFFERENCE_HELP},
+        {**_number("share", "carries", 66, ".1%"), "headerTooltip": SHARE_HELP},
     ]
+    left_out = ("best_p", "max_activation", "alive") if is_ranked else CARRIED
+    return [{**column, "hide": column["field"] in left_out} for column in columns]
 
 
 def _number(field: str, name: str, width: int, form: str) -> dict[str, Any]:
@@ -207,16 +233,19 @@ def register(app: dash.Dash, context: Context) -> None:
         Input("features-grid", "getRowsRequest"),
         State("sae-name", "value"),
         State("feature-search", "value"),
-        State("feature-set", "value"),
+        State("url", "search"),
     )
     def send_rows(
-        request: dict[str, Any] | None, name: str, words: str | None, of_set: str | None
+        request: dict[str, Any] | None, name: str, words: str | None, search: str | None
     ) -> tuple[Any, str]:
         if request is None:
             raise PreventUpdate
         asked = RowsRequest.model_validate(request)
-        view = View.of_request(_known(study, name), asked, words, of_set)
-        rows, shown = page_of_rows(study, view, asked.startRow, asked.endRow)
+        view = View.of_request(_known(study, name), asked, words, read_query(search))
+        try:
+            rows, shown = page_of_rows(study, view, asked.startRow, asked.endRow)
+        except UserError as error:  # such as of a concept value that there is not
+            return {"rowData": [], "rowCount": 0}, str(error)
         return {"rowData": rows, "rowCount": len(shown.positions)}, _counted(study, view, shown)
 
     @app.callback(
@@ -231,8 +260,11 @@ def register(app: dash.Dash, context: Context) -> None:
         if spec is None:
             return {"feature": None, "row": None}
         asked = None if request is None else RowsRequest.model_validate(request)
-        view = View.of_request(_name(query, sae_names(study)), asked, words, query.get("set"))
-        return {"feature": str(spec.feature), "row": place(study, view, spec.feature)}
+        view = View.of_request(_name(query, sae_names(study)), asked, words, query)
+        try:
+            return {"feature": str(spec.feature), "row": place(study, view, spec.feature)}
+        except UserError:  # the table says why
+            return {"feature": str(spec.feature), "row": None}
 
     app.clientside_callback(
         ClientsideFunction("features", "place"),
@@ -245,7 +277,6 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("feature-search", "id"),
         Input("feature-search", "value"),
         Input("sae-name", "value"),
-        Input("feature-set", "value"),
         prevent_initial_call=True,
     )
 
@@ -264,29 +295,51 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("sae-name", "value"),
         Output("features-tabs", "value"),
         Output("feature-set", "value"),
+        Output("feature-value", "value"),
+        Output("feature-against", "value"),
         Output("feature-set", "data"),
+        Output("feature-value", "data"),
+        Output("feature-against", "data"),
+        Output("features-grid", "columnDefs"),
         Input("url", "search"),
         State("sae-name", "value"),
         State("features-tabs", "value"),
         State("feature-set", "value"),
+        State("feature-value", "value"),
+        State("feature-against", "value"),
         prevent_initial_call=True,
     )
-    def follow_address(search: str | None, *shown: str) -> tuple[Any, ...]:
-        query = read_query(search)
-        asked = (_name(query, sae_names(study)), _view(query), query.get("set", ""))
+    def follow_address(search: str | None, *shown: str | None) -> tuple[Any, ...]:
+        query, names = read_query(search), sae_names(study)
+        name, value = _name(query, names), query.get("value")
+        asked = (name, _view(query), query.get("set", ""), value, query.get("against"))
         changed = (no_update if one == now else one for one, now in zip(asked, shown, strict=True))
-        return (*changed, _sets(study))
+        values = _values(study, name) if name != shown[0] else no_update
+        columns = no_update if bool(value) == bool(shown[3]) else _columns(bool(value))
+        return (*changed, _sets(study), values, values, columns)
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
+        Output("features-grid", "columnDefs", allow_duplicate=True),
         Input("feature-set", "value"),
+        Input("feature-value", "value"),
+        Input("feature-against", "value"),
         State("url", "search"),
         prevent_initial_call=True,
     )
-    def select_set(name: str | None, search: str | None) -> Any:
-        if (name or "") == read_query(search).get("set", ""):
-            return no_update
-        return change_query(search, set=name)
+    def select_rows(of_set: str | None, value: str | None, against: str | None, search: str | None) -> Any:
+        asked = {"set": of_set or "", "value": value or "", "against": (against if value else "") or ""}
+        if asked == {name: read_query(search).get(name, "") for name in asked}:
+            return no_update, no_update
+        is_other = bool(value) != bool(read_query(search).get("value"))
+        return change_query(search, **asked), _columns(bool(value)) if is_other else no_update
+
+    app.clientside_callback(
+        ClientsideFunction("features", "chosen"),
+        Output("feature-set", "id"),
+        Input("url", "search"),
+        prevent_initial_call=True,
+    )
 
     @app.callback(
         Output("sae-training-graph", "figure"),
@@ -310,6 +363,12 @@ def register(app: dash.Dash, context: Context) -> None:
             dmc.Text(sae_quality.closed_steps(steps), size="xs", c="dimmed"),
             figure_data("sae-quality", by_step),
         )
+
+
+def _values(study: Study, name: str) -> list[str]:
+    """The concept values that features have scores for."""
+    scores = load_result(study, f"sae-{name}")["diff"]
+    return [str(value) for value in scores["value"].values[scores.notnull().any("feature").values]]
 
 
 def _set_values(study: Study) -> list[str]:
@@ -388,3 +447,13 @@ def _numbers(study: Study, spec: SaeTrainingSpec) -> Component:
 
 
 PAGE = Page(PATH, NAME, SENTENCE, layout, choices, register)
+
+
+def explained_by(study: Study, block: int, value: str, against: str) -> dict[str, str]:
+    """URLs of the features at a block that carry the difference of two values, such as "mood=sad", by autoencoder."""
+    sites = {name: str(load_result(study, f"sae-{name}").attrs["site"]) for name in sae_names(study)}
+    return {
+        name: address(PATH) + write_query({"sae": name, "value": value, "against": against})
+        for name, site in sites.items()
+        if site.startswith(f"tf{block}.") and {value, against} <= set(_values(study, name))
+    }

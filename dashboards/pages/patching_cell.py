@@ -7,7 +7,7 @@ import dash_mantine_components as dmc
 import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
-from dash import Input, Output, State, html, no_update
+from dash import Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
@@ -23,6 +23,7 @@ from dashboards.figures import patching_pairs
 from dashboards.figures.patching_pairs import PatchingPairsSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
+from dashboards.pages import features
 from dashboards.results import load_result, patching_names
 from dashboards.tables.patching import ALL, SCREENED_OUT, UNTESTED, arms_frame, cells_frame, pairs_frame
 from dashboards.wording import interval
@@ -183,7 +184,7 @@ def register(app: dash.Dash, study: Study) -> None:
         return (
             False,
             True,
-            _numbers(cell.iloc[0]),
+            html.Div([_numbers(cell.iloc[0]), _features(study, result, row, spec)]),
             picture,
             figure_data("patching-pairs", spec),
             pairs.astype(object).where(pairs.notna(), None).to_dict("records"),
@@ -220,6 +221,19 @@ def _numbers(cell: pd.Series) -> Component:
             "clean − corrupt score": "The denominator of the impact; it must be clearly above zero.",
         },
     )
+
+
+def _features(study: Study, result: xr.Dataset, pair: pd.Series, spec: PatchingPairsSpec) -> Component | None:
+    """Links to the features of the cell's block that carry the difference between the pair's values."""
+    clean, corrupt = (f"{spec.concept}={pair[f'{side}_value']}" for side in ("clean", "corrupt"))
+    block = int(result["block"].sel(arm=spec.arm))
+    links = [
+        dcc.Link(name, href=url) for name, url in features.explained_by(study, block, clean, corrupt).items()
+    ]
+    if not links:
+        return None
+    words = dmc.Text(f"Features here that carry {clean} against {corrupt}:", size="xs", c="dimmed")
+    return dmc.Group([words, *links], gap="xs", fz="xs", mb="xs")
 
 
 def _sides(study: Study, row: pd.Series, cell: pd.Series) -> str:

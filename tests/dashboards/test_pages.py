@@ -24,6 +24,7 @@ from dashboards.pages import comparison, features, overview, patching, patching_
 from dashboards.results import load_result
 from dashboards.shell import shell
 from tests.dashboards.synthetic_study import FEATURES, STOPPED, make_study
+from tests.tolerances import assert_close
 from workbench.studies.study import Study
 
 
@@ -321,9 +322,10 @@ def test_the_table_of_features_is_sent_in_pages(app: dash.Dash, study: Study) ->
         if getattr(part, "id", "") == "features-grid"
     ]
     fields = {column["field"] for column in table.columnDefs}
+    assert {column["field"] for column in table.columnDefs if column["hide"]} == {"difference", "share"}
 
-    def rows(words: str = "", **asked: Any) -> tuple[list[dict[str, Any]], int, str]:
-        answer, counted = send({"startRow": 0, "endRow": 100, **asked}, "tf4.cross_attn", words, "")
+    def rows(words: str = "", search: str = "", **asked: Any) -> tuple[list[dict[str, Any]], int, str]:
+        answer, counted = send({"startRow": 0, "endRow": 100, **asked}, "tf4.cross_attn", words, search)
         return answer["rowData"], answer["rowCount"], counted
 
     every, count, counted = rows()
@@ -343,6 +345,11 @@ def test_the_table_of_features_is_sent_in_pages(app: dash.Dash, study: Study) ->
     assert min(shares) > 0.03
     assert shares == sorted(shares)
     assert rows(words="nothing has this")[:2] == ([], 0)
+    some, _, _ = rows(search="?value=mood=sad&against=mood=happy")
+    shares = [row["share"] for row in some]
+    assert shares == sorted(shares, reverse=True)
+    assert_close(sum(shares), 1.0)
+    assert "Features have no scores" in rows(search="?value=mood=sad&against=tempo=slow")[2]
 
 
 def test_a_link_finds_its_row_in_the_table_as_it_is(app: dash.Dash) -> None:
@@ -359,6 +366,25 @@ def test_a_link_finds_its_row_in_the_table_as_it_is(app: dash.Dash) -> None:
     assert find(search, by_feature, "")["row"] == FEATURES - 8
     assert find(search, None, "nothing has this") == {"feature": "7", "row": None}
     assert find("?sae=tf4.cross_attn&feature=-1", None, None) == {"feature": None, "row": None}
+
+
+def test_a_cell_leads_to_the_features_of_its_block(app: dash.Dash) -> None:
+    cell = callback(app, patching_cell, "show_cell")
+    numbers = str(cell("?concept=tempo&arm=tf3")[2])
+    assert "/features?sae=tf3.cross_attn&value=tempo%3D" in numbers
+    assert "tf4.cross_attn" not in numbers
+    assert "/features?" not in str(cell("?concept=tempo&arm=all")[2])
+
+
+def test_a_value_ranks_the_features_and_shows_what_they_carry(app: dash.Dash) -> None:
+    select = callback(app, features, "select_rows")
+    search, columns = select("", "mood=sad", "mood=happy", "?sae=tf4.cross_attn")
+    assert read_query(search) == {"sae": "tf4.cross_attn", "value": "mood=sad", "against": "mood=happy"}
+    assert "share" in {column["field"] for column in columns if not column["hide"]}
+    assert select("", "mood=sad", "mood=happy", search) == (no_update, no_update)
+    search, columns = select("late", None, "mood=happy", search)
+    assert read_query(search) == {"sae": "tf4.cross_attn", "set": "late"}
+    assert "share" in {column["field"] for column in columns if column["hide"]}
 
 
 def test_the_page_explains_dead_features_as_the_caption_does(app: dash.Dash, study: Study) -> None:
