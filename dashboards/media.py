@@ -54,10 +54,8 @@ def add_media_routes(server: Flask, study: Study) -> None:
 
     def spectrogram(name: str) -> ResponseReturnValue:
         try:
-            return Response(
-                spectrogram_png(study, _found(study, name).relative_to(study.path).as_posix()),
-                mimetype="image/png",
-            )
+            path = _found(study, name).relative_to(study.path).as_posix()
+            return _picture(spectrogram_png(study, path), "image/png")
         except UserError as error:
             return _sentence(error)
 
@@ -79,9 +77,9 @@ def add_media_routes(server: Flask, study: Study) -> None:
         if trace is None:
             abort(404)
         if kind == "png":
-            return Response(activation_png(trace), mimetype="image/png")
+            return _picture(activation_png(trace), "image/png")
         maximum = float(result["max_activation"].sel(feature=feature))
-        return Response(activation_svg(trace, maximum), mimetype="image/svg+xml")
+        return _picture(activation_svg(trace, maximum), "image/svg+xml")
 
     def refuse_unknown() -> None:
         """Answer 404 under these routes, where Dash would answer unknown URLs with its page."""
@@ -104,6 +102,16 @@ def add_media_routes(server: Flask, study: Study) -> None:
         "/activation/<name>/<int:feature>/<int:clip>.<any(png, svg):kind>", view_func=activation
     )
     server.before_request(refuse_unknown)
+
+
+def _picture(content: bytes | str, mimetype: str) -> Response:
+    """A picture that browsers keep, and ask for again only whether it has changed."""
+    response = Response(content, mimetype=mimetype)
+    response.cache_control.private = True
+    response.cache_control.no_cache = True
+    response.add_etag()
+    response.make_conditional(request)
+    return response
 
 
 def _sentence(error: UserError) -> Response:

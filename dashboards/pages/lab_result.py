@@ -50,7 +50,7 @@ def layout(fault: str) -> Component:
     progress = html.Div(
         [
             dmc.Text("Nothing has been rendered yet.", id="lab-status", size="sm"),
-            dmc.Progress(id="lab-progress", value=0),
+            dmc.Progress(id="lab-progress", value=0, **{"aria-label": "progress"}),
         ],
         role="status",
     )

@@ -118,6 +118,15 @@ def test_a_silent_recording_has_no_level_but_a_sentence(client: FlaskClient, stu
     assert "is silent" in answer.text
 
 
+def test_browsers_keep_pictures_and_ask_whether_they_have_changed(client: FlaskClient) -> None:
+    for url in (spectrogram_url(CLIP), activation_url(SAE_SITES[0], 5, 3, "png")):
+        picture = client.get(url)
+        again = client.get(url, headers={"If-None-Match": picture.headers["ETag"]})
+        assert (again.status_code, again.data) == (304, b"")
+        assert client.get(url, headers={"If-None-Match": '"other"'}).data == picture.data
+        assert "no-cache" in picture.headers["Cache-Control"]
+
+
 def test_activation_pictures_exist_for_known_features_and_clips_only(client: FlaskClient) -> None:
     address = f"/activation/{SAE_SITES[0]}/5/3"
     assert client.get(f"{address}.png").data.startswith(b"\x89PNG")
