@@ -24,6 +24,7 @@ from dashboards.figures.patching_pairs import PatchingPairsSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.pages import features
+from dashboards.pages.site_links import cell_links
 from dashboards.results import load_result, patching_names
 from dashboards.tables.patching import ALL, SCREENED_OUT, UNTESTED, arms_frame, cells_frame, pairs_frame
 from dashboards.wording import interval
@@ -62,6 +63,7 @@ def layout() -> Component:
         "Click a cell of the map to see its numbers and prompt pairs, and to hear the clips.",
         [
             html.Div(id="cell-numbers"),
+            html.Div(id="cell-links"),
             graph("patching-pairs-graph"),
             search,
             row_grid("pairs-grid", columns, height=240),
@@ -142,6 +144,7 @@ def register(app: dash.Dash, study: Study) -> None:
         Output("cell", "hidden"),
         Output("cell-hint", "hidden"),
         Output("cell-numbers", "children"),
+        Output("cell-links", "children"),
         Output("patching-pairs-graph", "figure"),
         Output({"type": "figure", "key": "patching-pairs"}, "data"),
         Output("pairs-grid", "rowData"),
@@ -160,7 +163,7 @@ def register(app: dash.Dash, study: Study) -> None:
         scorer = query["scorer"] if query.get("scorer") in result["scorer"].values else ""
         cells = cells_frame(result, scorer)
         cell = cells[(cells["concept"] == query.get("concept")) & (cells["arm"] == query.get("arm"))]
-        nothing: tuple[Any, ...] = (True, False, None, go.Figure(), None, [], [], "{}", "", "[]")
+        nothing: tuple[Any, ...] = (True, False, None, None, go.Figure(), None, [], [], "{}", "", "[]")
         if cell.empty:
             return nothing
         spec = PatchingPairsSpec(name=name, scorer=scorer, concept=query["concept"], arm=query["arm"])
@@ -185,6 +188,7 @@ def register(app: dash.Dash, study: Study) -> None:
             False,
             True,
             html.Div([_numbers(cell.iloc[0]), _features(study, result, row, spec)]),
+            cell_links(study, result, cell.iloc[0], row),
             picture,
             figure_data("patching-pairs", spec),
             pairs.astype(object).where(pairs.notna(), None).to_dict("records"),

@@ -21,6 +21,7 @@ from dashboards.figures.vector_reliability import VectorReliabilitySpec
 from dashboards.links import change_query, read_query
 from dashboards.packs import load_pack, pack_names, readable_packs
 from dashboards.pages.page import Query
+from dashboards.pages.site_links import map_link
 from workbench.studies.study import Study
 
 HELP = (
@@ -45,6 +46,7 @@ def layout(study: Study) -> Component:
                 dmc.Group([site], justify="flex-end", mt="xs"),
                 graph("vector-reliability-graph"),
                 html.Div(id="vector-facts"),
+                html.Div(id="vector-links"),
             ],
             id="vector",
             hidden=True,
@@ -125,6 +127,7 @@ def register(app: dash.Dash, study: Study) -> None:
         Output("vector-site", "value"),
         Output("vector-reliability-graph", "figure"),
         Output("vector-facts", "children"),
+        Output("vector-links", "children"),
         Output({"type": "figure", "key": "vector-reliability"}, "data"),
         Input("url", "search"),
     )
@@ -137,10 +140,12 @@ def register(app: dash.Dash, study: Study) -> None:
         site = _site(query, known["site"])
         spec = VectorReliabilitySpec(pack=name, site=site)
         table = vector_reliability.make_table(study, spec)
-        facts = {label: text for label, text in pack_facts(load_pack(study, name)).items() if text}
+        pack = load_pack(study, name)
+        facts = {label: text for label, text in pack_facts(pack).items() if text}
         picture = vector_reliability.draw_screen(table)
         data = figure_data("vector-reliability", spec)
-        return False, {"ids": [name]}, known["site"], site, picture, key_values(facts), data
+        link = map_link(study, pack.concept, site)
+        return False, {"ids": [name]}, known["site"], site, picture, key_values(facts), link, data
 
 
 def _site(query: Query, sites: list[str]) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from dash import no_update
 
+from analyses.lab.request import PatchEdit, read_request
 from analyses.sae.spec import DEAD_AFTER
 from dashboards.app import create_app
 from dashboards.components.export import figure_options
@@ -181,7 +182,19 @@ def test_the_controls_follow_the_address(app: dash.Dash) -> None:
     assert dict(zip(names, show("?result=steps"), strict=True))["display"] == "none"
 
 
-CELL = ("hidden", "hint", "numbers", "figure", "export", "rows", "selected", "players", "button", "arms")
+CELL = (
+    "hidden",
+    "hint",
+    "numbers",
+    "links",
+    "figure",
+    "export",
+    "rows",
+    "selected",
+    "players",
+    "button",
+    "arms",
+)
 
 
 def show_cell(app: dash.Dash, search: str) -> dict[str, Any]:
@@ -251,6 +264,33 @@ def test_pairs_are_filtered(app: dash.Dash) -> None:
     options = callback(app, patching_cell, "filter_pairs")("fast", {"a": 1})
     assert options == {"a": 1, "quickFilterText": "fast"}
     assert callback(app, patching_cell, "filter_pairs")(None, None) == {"quickFilterText": ""}
+
+
+def linked(links: Any) -> dict[str, tuple[str, dict[str, str]]]:
+    found = {}
+    for link in links.children:
+        path, _, query = link.href.partition("?")
+        found[link.children] = (path, read_query(query))
+    return found
+
+
+def test_a_cell_leads_to_the_features_probe_vectors_and_lab_of_its_site(app: dash.Dash) -> None:
+    links = linked(show_cell(app, "?concept=drums&arm=tf3&pair=1&seed=1")["links"])
+    assert links["Features of tf3.cross_attn"] == ("/features", {"sae": "tf3.cross_attn"})
+    path, probe = links["Probe of drums at tf3.cross_attn"]
+    assert (path, probe["concept"], probe["site"]) == ("/probes", "drums", "tf3.cross_attn")
+    assert probe["step"] in ["0", "2", "4", "6"]
+    path, lab = links["Open in the lab"]
+    request = read_request(lab)
+    (edit,) = request.edits
+    assert isinstance(edit, PatchEdit)
+    assert (path, edit.sites, edit.target, edit.steps) == ("/lab", ("tf3.cross_attn",), "conditioning", None)
+    assert ("without drums" in edit.prompt, "with drums" in request.prompt, request.seed) == (True, True, 103)
+    steps = linked(show_cell(app, "?result=steps&concept=drums&arm=tf3+steps+2–3")["links"])
+    (edit,) = read_request(steps["Open in the lab"][1]).edits
+    assert edit.steps == (2, 3)
+    null = linked(show_cell(app, "?concept=drums&arm=tf1+null+random")["links"])
+    assert "Open in the lab" not in null
 
 
 def test_a_result_of_the_older_version_is_to_be_made_anew(bare_study: Study) -> None:
@@ -402,7 +442,7 @@ def test_the_page_explains_dead_features_as_the_caption_does(app: dash.Dash, stu
 
 
 def test_the_table_of_pairs_has_what_changes_and_the_prompts(app: dash.Dash) -> None:
-    rows = callback(app, patching_cell, "show_cell")("?concept=tempo&arm=tf3")[5]
+    rows = callback(app, patching_cell, "show_cell")("?concept=tempo&arm=tf3")[6]
     assert rows
     for row in rows:
         assert row["values"] == f"{row['clean_value']} → {row['corrupt_value']}"

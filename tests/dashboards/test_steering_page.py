@@ -162,7 +162,10 @@ def test_a_row_selects_its_prompt(app: dash.Dash) -> None:
 
 
 def test_a_vector_has_its_reliability_and_facts(app: dash.Dash) -> None:
-    hidden, selected, sites, site, picture, facts, data = callback(app, steering_vectors, "show_vector")("")
+    show = callback(app, steering_vectors, "show_vector")
+    hidden, selected, sites, site, picture, facts, link, data = show("")
+    assert "tempo at tf3 on the patching map" in str(link)
+    assert "/patching?concept=tempo&arm=tf3" in str(link)
     assert (hidden, selected, sites, site) == (False, {"ids": [PACK]}, [SITE], SITE)
     assert len(picture.data) == 4
     assert "5 pairs" in str(facts)

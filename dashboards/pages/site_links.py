@@ -1,0 +1,114 @@
+"""Links between the pages about one site: the cell of a map, its features, its probe, its vectors, and the lab."""
+
+import re
+from typing import Any
+
+import dash_mantine_components as dmc
+import pandas as pd
+import xarray as xr
+from dash import dcc
+from dash.development.base_component import Component
+
+from cache.errors import UserError
+from dashboards.lab_link import lab_address
+from dashboards.links import address, write_query
+from dashboards.packs import load_pack, readable_packs
+from dashboards.results import is_usable, load_result, patching_names, sae_names
+from dashboards.tables.probes import probes_frame
+from workbench.studies.study import Study
+
+BLOCKS = re.compile(r"tf\d+(\+tf\d+)*")
+STEPS = re.compile(r"steps? (\d+)(?:–(\d+))?")
+MOST_EACH = 3  # links of a kind
+
+
+def cell_links(study: Study, result: xr.Dataset, cell: pd.Series, pair: pd.Series) -> Component:
+    """Links from a cell of a patching map (a row of `cells_frame`) to pages about its sites, and to the lab.
+
+    The lab gets the cell's edit for the clip of `pair`, a row of `pairs_frame`.
+    """
+    sites = _sites(cell)
+    found = [
+        *_features(study, sites),
+        *_probe(study, sites, str(cell["concept"])),
+        *_vectors(study, sites),
+        *_lab(result, cell, pair, sites),
+    ]
+    return _line(found)
+
+
+def map_link(study: Study, concept: str, site: str) -> Component | None:
+    """A link from a vector's site back to the cell of its concept and block; None if no map has it."""
+    block = site.partition(".")[0]
+    if "blocks" not in patching_names(study):
+        return None
+    result = load_result(study, "patching-blocks")
+    if concept not in result["concept"].values or block not in result["arm"].values:
+        return None
+    return _line(
+        [(f"{concept} at {block} on the patching map", _page("/patching", concept=concept, arm=block))]
+    )
+
+
+def _line(links: list[tuple[str, str]]) -> Component:
+    anchors: list[Component] = [dcc.Link(text, href=href) for text, href in links]
+    return dmc.Group(anchors, gap="md", className="site-links")
+
+
+def _page(path: str, **selection: str | int) -> str:
+    return address(path) + write_query(selection)
+
+
+def _sites(cell: pd.Series) -> list[str]:
+    """The sites of a row of blocks; none if it is something else."""
+    row = str(cell["row"])
+    return [f"{block}.cross_attn" for block in row.split("+")] if BLOCKS.fullmatch(row) else []
+
+
+def _features(study: Study, sites: list[str]) -> list[tuple[str, str]]:
+    named = {name: load_result(study, f"sae-{name}").attrs.get("site", name) for name in sae_names(study)}
+    at_sites = [(name, site) for name, site in named.items() if site in sites]
+    return [(f"Features of {site}", _page("/features", sae=name)) for name, site in at_sites[:MOST_EACH]]
+
+
+def _probe(study: Study, sites: list[str], concept: str) -> list[tuple[str, str]]:
+    if not sites or not is_usable(study, "probes"):
+        return []
+    frame = probes_frame(load_result(study, "probes"))
+    frame = frame[(frame["concept"] == concept) & frame["site"].isin(sites)]
+    if frame.empty:
+        return []
+    best = frame.loc[frame["accuracy"].fillna(-1.0).idxmax()]
+    href = _page("/probes", concept=concept, site=str(best["site"]), step=int(best["step"]))
+    return [(f"Probe of {concept} at {best['site']}", href)]
+
+
+def _vectors(study: Study, sites: list[str]) -> list[tuple[str, str]]:
+    found = []
+    for name in readable_packs(study) if sites else []:
+        site = next((one for one in load_pack(study, name).directions if one in sites), None)
+        if site is not None:
+            found.append((f"Vector {name} at {site}", _page("/steering", pack=name, site=site)))
+    return found[:MOST_EACH]
+
+
+def _lab(result: xr.Dataset, cell: pd.Series, pair: pd.Series, sites: list[str]) -> list[tuple[str, str]]:
+    """The lab with the cell's patch; not for null arms, and questions whose edits the lab does not have."""
+    steps = STEPS.fullmatch(str(cell["column"]))
+    is_known = result.attrs["question"] == "blocks" or (result.attrs["question"] == "steps" and steps)
+    if not sites or not is_known or cell["group"] != "cell":
+        return []
+    base, source = ("clean", "corrupt") if cell["direction"] == "necessity" else ("corrupt", "clean")
+    edit: dict[str, Any] = {
+        "kind": "patch",
+        "sites": sites,
+        "prompt": str(pair[f"{source}_prompt"]),
+        "target": str(result.attrs["mode"]),
+    }
+    if steps:
+        edit["steps"] = [int(steps[1]), int(steps[2] or steps[1])]
+    try:
+        href = lab_address(str(pair[f"{base}_prompt"]), int(pair["noise_seed"]), edits=[edit])
+    except UserError:  # longer than the lab takes
+        return []
+    return [("Open in the lab", href)]
