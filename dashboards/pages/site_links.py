@@ -55,7 +55,7 @@ def _line(links: list[tuple[str, str]]) -> Component:
     return dmc.Group(anchors, gap="md", className="site-links")
 
 
-def _page(path: str, **selection: str | int) -> str:
+def _page(path: str, **selection: str | int | None) -> str:
     return address(path) + write_query(selection)
 
 
