@@ -1,0 +1,200 @@
+"""The lab's page without a browser: fields and addresses of requests, what is shown of jobs, and hostile addresses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dash
+import pytest
+from dash.exceptions import PreventUpdate
+
+from analyses.lab.lab import Rendered, Report
+from analyses.lab.request import LabRequest, request_of
+from analyses.lab.scores import Reading, Score, Scores
+from cache.errors import UserError
+from dashboards.address import LOCAL
+from dashboards.app import make_app
+from dashboards.context import Context
+from dashboards.jobs import Jobs
+from dashboards.pages import lab, lab_clip, lab_edits, lab_result
+from tests.dashboards.test_pages import callback
+from workbench.studies.study import Study
+
+EDITS: list[dict[str, Any]] = [
+    {"kind": "patch", "sites": ["tf3.cross_attn"], "prompt": "a <b>fast</b> song", "segments": ["text"]},
+    {"kind": "ablate", "sites": ["tf3.mlp", "tf4.mlp"], "on": False, "steps": [0, 2], "tokens": [3, 3]},
+    {"kind": "steer", "pack": "mood", "strength": -7.5, "unit": "norm"},
+    {"kind": "feature", "sae": "tf3.cross_attn", "feature": 7, "sites": ["tf3.cross_attn"], "ignore_gate": True},
+]  # fmt: skip
+ASKED = {"prompt": "a slow song", "lyrics": "la\nla", "seed": 2**64 - 1, "duration": 2.5, "edits": EDITS}
+
+
+class Instant:
+    """Renders at once: clips that the study has."""
+
+    def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
+        del study
+        report("Denoising, step 1 of 1", 0.0)
+        if request.prompt == "refused":
+            raise UserError("Block tf9 <i>does</i> not exist.")
+        return Rendered("audio/clips/00000.flac", "audio/clips/00001.flac", 1.0)
+
+    def score(self, study: Study, request: LabRequest) -> Scores:
+        del study, request
+        readings = [
+            Reading("embedded", "mood", "happy", "happy"),
+            Reading("descriptors", "onset_rate", "per second", "x"),
+        ]
+        return Scores(
+            (Score(readings[0], 0.25, 0.75), Score(readings[1], 2.0, None)),
+            1.5,
+            ("There are no scores by clap.",),
+        )
+
+
+@pytest.fixture
+def pages(study: Study) -> Context:
+    return Context(study, jobs=Jobs(lab=Instant()))
+
+
+@pytest.fixture
+def app(pages: Context) -> dash.Dash:
+    return make_app(pages, LOCAL)
+
+
+def fields(component: Any, kind: str, prop: str) -> list[tuple[dict[str, str], Any]]:
+    """Ids and values of the fields of one kind below a component, in order."""
+    return [
+        (each.id, getattr(each, prop))
+        for each in component._traverse()
+        if isinstance(getattr(each, "id", None), dict) and each.id["type"] == kind
+    ]
+
+
+def form(study: Study, request: LabRequest) -> list[Any]:
+    """The values of the page's fields as a browser would send them."""
+    page = dash.html.Div(lab_edits.cards(study, request))
+    values, switches = fields(page, "lab-field", "value"), fields(page, "lab-switch", "checked")
+    lists = [[value for _, value in values], [id for id, _ in values]]
+    lists += [[value for _, value in switches], [id for id, _ in switches]]
+    return [*lab_clip.values(request), *json.loads(json.dumps(lists))]
+
+
+def test_the_fields_of_a_request_give_it_again(study: Study) -> None:
+    request = request_of(ASKED)
+    assert lab.form_request(form(study, request)) == request
+    assert lab.asked(study, request.query()) == (request, "")
+
+
+def test_an_address_may_name_a_clip_of_the_study(study: Study) -> None:
+    clip = study.clips.iloc[2]
+    request, fault = lab.asked(study, {"clip": "2", "edits": json.dumps(EDITS[:1])})
+    assert (request.prompt, request.seed, len(request.edits), fault) == (clip["prompt"], clip["seed"], 1, "")
+    assert lab.asked(study, {})[0].prompt == study.clips.iloc[0]["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"clip": "9999"}, "There is no clip '9999'"),
+        ({"clip": "../x"}, "There is no clip"),
+        ({"prompt": "x", "edits": "[1]"}, "edits.0 must be a mapping"),
+        ({"prompt": "x" * 5000}, "at most 4000 characters"),
+        ({"prompt": "x", "door": "y"}, "door is not a known name"),
+    ],
+)
+def test_a_hostile_address_is_told_and_the_first_clip_is_shown(
+    study: Study, pages: Context, query: dict[str, str], said: str
+) -> None:
+    request, fault = lab.asked(study, query)
+    assert said in fault and request.prompt == study.clips.iloc[0]["prompt"]
+    assert said in str(lab.PAGE.show(pages, query))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("steps", "one", "steps must be a number or a range"),
+        ("tokens", "5-x", "tokens must be a number or a range"),
+    ],
+)
+def test_a_range_that_cannot_be_read_is_told(field: str, value: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        lab_edits.given([({"edit": "1", "field": field}, value)])
+
+
+def test_a_concept_is_changed_in_a_prompt(study: Study) -> None:
+    prompts = study.spec.prompts
+    assert lab_clip.with_value(prompts, "a slow sad song", "tempo=fast") == "a fast sad song"
+    assert lab_clip.with_value(prompts, "a song with drums", "drums=without drums") == "a song without drums"
+    assert lab_clip.with_value(prompts, "a slowly song", "tempo=fast") == "a slowly song fast"
+    with pytest.raises(UserError, match="no value"):
+        lab_clip.with_value(prompts, "a song", "tempo=<script>")
+
+
+def shown(app: dash.Dash, data: dict[str, Any] | None) -> dict[str, Any]:
+    names = (
+        "status", "progress", "over", "cannot cancel", "error", "error hidden", "sides", "difference",
+        "difference hidden", "scores", "scores hidden", "command", "python", "code hidden",
+    )  # fmt: skip
+    return dict(zip(names, callback(app, lab_result, "show")(1, data), strict=True))
+
+
+def test_a_job_is_shown_with_its_sound_scores_and_code(app: dash.Dash, pages: Context) -> None:
+    first = request_of({"prompt": "a <b>song</b>", "edits": [EDITS[2]]})
+    second = request_of({"prompt": "a <b>song</b>", "edits": [{**EDITS[2], "strength": 2.0}]})
+    data: dict[str, Any] | None = None
+    for request in (first, second):
+        data, search = lab.submitted(pages, request, data)
+        assert pages.jobs.wait(data["jobs"][-1], 60.0) is not None
+        assert search == data["query"]
+    result = shown(app, data)
+    assert (result["status"], result["over"]) == ("Ready to be heard.", data["jobs"][-1])
+    sides = json.loads(result["sides"])
+    assert [side["name"] for side in sides["sides"]] == ["unedited", "mood × −7.5", "mood × 2"]
+    assert [side["strength"] for side in sides["sides"]] == [0.0, -7.5, 2.0]
+    assert sides["heard"] == "mood × 2"
+    assert result["difference"].startswith("data:image/png;base64,") and not result["difference hidden"]
+    text = str(result["scores"])
+    for words in ("0.250", "0.750", "+0.500", "onset rate", "1.50", "There are no scores by clap."):
+        assert words in text
+    assert '\'{"kind": "steer"' in result["command"] and "wb.load(" in result["python"]
+
+
+def test_an_error_is_shown_as_text(app: dash.Dash, pages: Context) -> None:
+    data, _ = lab.submitted(pages, LabRequest(prompt="refused"), None)
+    pages.jobs.wait(data["jobs"][-1], 60.0)
+    result = shown(app, data)
+    assert (result["status"], result["error"]) == ("Not rendered.", "Block tf9 <i>does</i> not exist.")
+    assert result["error hidden"] is False and result["code hidden"] is True
+
+
+@pytest.mark.parametrize(
+    "data", [None, {"jobs": [], "query": ""}, {"jobs": ["f" * 16], "query": ""}, {"label": 0}]
+)
+def test_nothing_is_shown_of_unknown_jobs(app: dash.Dash, data: dict[str, Any] | None) -> None:
+    with pytest.raises(PreventUpdate):
+        shown(app, data)
+
+
+def test_a_moved_slider_renders_and_another_edit_waits_for_the_key() -> None:
+    steer = {"kind": "steer", "pack": "mood", "strength": 1.0}
+
+    def query(*edits: dict[str, Any]) -> str:
+        return "?" + lab.write_query(dict(request_of({"prompt": "x", "edits": edits}).query())).removeprefix(
+            "?"
+        )
+
+    latest = {"jobs": ["1"], "query": query(steer)}
+    assert lab_result.is_change(latest, query({**steer, "strength": 2.0}))
+    assert lab_result.is_change(latest, query({**steer, "on": False}))
+    assert not lab_result.is_change(latest, query(steer, steer))
+    assert not lab_result.is_change(latest, query(steer))
+    assert not lab_result.is_change({"jobs": [], "query": ""}, query(steer))
+
+
+def test_the_page_says_that_the_model_is_missing(study: Study, pages: Context, tmp_path: Path) -> None:
+    spec = study.spec.model_copy(update={"model": str(tmp_path / "gone")})
+    gone = Context(Study(study.path, spec, study.model), jobs=pages.jobs)
+    text = str(lab.PAGE.show(gone, {}))
+    assert "The lab needs the study" in text and "does not exist" in text and "lab-render" not in text
