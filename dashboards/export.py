@@ -69,13 +69,31 @@ def export_figure(
     Raises:
         UserError: unknown names or options, missing results, or a folder that cannot be written.
     """
-    kind = find_figure(figure)
     must_be(str, format, f"A format must be given by its name ({', '.join(METADATA)})")
     if format not in METADATA:
         raise UserError(f"Unknown format '{format}': choose one of {', '.join(METADATA)}.")
+    folder = check_folder(study, out_dir)
+    stem, contents = figure_contents(study, figure, format, warn, **options)
+    root = None if out_dir else study.path
+    try:
+        return [_write(folder / f"{stem}.{suffix}", content, root) for suffix, content in contents.items()]
+    except OSError as error:
+        raise UserError(f"The figure could not be written to {folder}: {error.strerror}.") from error
+
+
+def check_folder(study: Study, out_dir: Path | None) -> Path:
+    """The folder of figures: the one given, or the study's; raise UserError if a file stands there."""
     folder = out_dir or study.path / "figures"
     if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
         raise UserError(f"{file} is a file. Give a folder for the figure.")
+    return folder
+
+
+def figure_contents(
+    study: Study, figure: str, format: str, warn: Callable[[str], None], /, **options: Any
+) -> tuple[str, dict[str, bytes]]:
+    """The name shared by a figure's files, and their contents by suffix; see `export_figure`."""
+    kind = find_figure(figure)
     spec = make_spec(study, figure, options)
     table = kind.table(study, spec)
     caption = kind.caption(study, spec, table)
@@ -91,18 +109,13 @@ def export_figure(
     if lacking and format != "svg":  # SVG keeps text as text
         warn(missing_sentence(lacking))
     provenance = {**_provenance(study, figure, spec), "outdated": bool(outdated), "caption": caption}
-    contents = {
+    return stem, {
         format: picture,
         "csv": numbers.encode(),
         "json": (json.dumps(provenance, indent=2, ensure_ascii=False) + "\n").encode(),
         "tex": latex.encode(),
         "txt": f"{caption}\n".encode(),
     }
-    root = None if out_dir else study.path
-    try:
-        return [_write(folder / f"{stem}.{suffix}", content, root) for suffix, content in contents.items()]
-    except OSError as error:
-        raise UserError(f"The figure could not be written to {folder}: {error.strerror}.") from error
 
 
 def _stem(figure: str, spec: FigureSpec) -> str:

@@ -4,3 +4,5 @@ from typing import Literal
 
 FileFormat = Literal["pdf", "svg", "png"]
 DEFAULT_FORMAT: FileFormat = "pdf"
+ExportFormat = Literal["pdf", "svg", "png", "html"]
+"""Those of figures, and a page with recordings (`dashboards.standalone`)."""

@@ -43,6 +43,7 @@ export study --figure patching --format pdf
 export study --figure probes --format svg
 export study --figure sae-training --option name={SITE} --format png
 export study --figure feature-clip --option name={SITE} --option feature=0 --option clip=0
+export study --figure feature --option name={SITE} --option feature=0 --format html
 steer fit study --concept mood --sites tf3+tf4 --pairs 2 --check-pairs 0
 steer check study mood --pairs 1
 steer train-slider study --concept mood --sites tf4 --pairs 2 --iterations 2

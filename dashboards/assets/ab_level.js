@@ -9,6 +9,9 @@
     if (typeof side.level === "number") {
       return side.level;
     }
+    if (!side.level) {
+      throw new Error(side.name + " is silent or too short.");
+    }
     if (!known.has(side.level)) {
       const answer = await fetch(side.level);
       if (!answer.ok) {

@@ -1,6 +1,7 @@
 """Recordings of the same length side by side, with shared playback controls and a switch for the audible one."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dash import html
@@ -8,6 +9,9 @@ from dash.development.base_component import Component
 
 from dashboards.media import audio_url, find_audio, level_url, spectrogram_url
 from workbench.studies.study import Study
+
+Media = Callable[[Study, str], dict[str, object]]
+"""Addresses of the sound (`audio`) and the picture (`mel`) of a recording, and its `level`, by its path."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +45,30 @@ def ab_player(id: str) -> Component:
     )
 
 
-def ab_sides(study: Study, sides: list[Side], seconds: float, caption: str = "", heard: str = "") -> str:
+def served(study: Study, path: str) -> dict[str, object]:
+    """Where a page finds a recording's sound, picture and level on its server."""
+    del study
+    return {"audio": audio_url(path), "mel": spectrogram_url(path), "level": level_url(path)}
+
+
+def ab_sides(
+    study: Study,
+    sides: list[Side],
+    seconds: float,
+    caption: str = "",
+    heard: str = "",
+    media: Media = served,
+) -> str:
     """The property `data-sides` of an A/B player for `sides`, all `seconds` long; a sentence replaces missing files.
 
-    A new `heard`, the name of a side, makes that side the audible one.
+    A new `heard`, the name of a side, makes that side the audible one. `media` says where sounds and pictures are.
     """
-    described = [_described(study, side) for side in sides]
+    described = [_described(study, side, media) for side in sides]
     return json.dumps({"caption": caption, "seconds": seconds, "heard": heard, "sides": described})
 
 
-def _described(study: Study, side: Side) -> dict[str, object]:
+def _described(study: Study, side: Side, media: Media) -> dict[str, object]:
     texts = {"name": side.name, "detail": side.detail, "note": side.note, "strength": side.strength}
     if find_audio(study, side.path.removeprefix("audio/")) is None:
         return {**texts, "missing": f"The audio file {side.path} is missing from the study."}
-    urls = {
-        "audio": audio_url(side.path),
-        "mel": spectrogram_url(side.path),
-        "level": level_url(side.path),
-    }
-    return {**texts, **urls}
+    return {**texts, **media(study, side.path)}

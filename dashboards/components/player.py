@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from dash import html
 from dash.development.base_component import Component
 
-from dashboards.media import audio_url, find_audio, spectrogram_url
+from dashboards.components.ab import Media, served
+from dashboards.media import find_audio
 from workbench.studies.study import Study
 
 
@@ -38,9 +39,9 @@ def players(id: str, recordings: str = "[]") -> Component:
     return html.Div(id=id, className="players", **{"data-recordings": recordings})
 
 
-def recordings_data(study: Study, recordings: Sequence[Recording]) -> str:
-    """The property `data-recordings` of `players`; a sentence replaces missing files."""
-    return json.dumps([_described(study, one) for one in recordings])
+def recordings_data(study: Study, recordings: Sequence[Recording], media: Media = served) -> str:
+    """The property `data-recordings` of `players`; a sentence replaces missing files. `media`: see `ab_sides`."""
+    return json.dumps([_described(study, one, media) for one in recordings])
 
 
 def player(
@@ -51,7 +52,7 @@ def player(
     return html.Div(className="players", **{"data-recordings": data})
 
 
-def _described(study: Study, one: Recording) -> dict[str, object]:
+def _described(study: Study, one: Recording, media: Media) -> dict[str, object]:
     texts = {
         "title": one.title,
         "hover": one.hover,
@@ -61,5 +62,4 @@ def _described(study: Study, one: Recording) -> dict[str, object]:
     }
     if find_audio(study, one.path.removeprefix("audio/")) is None:
         return {**texts, "missing": f"The audio file {one.path} is missing from the study."}
-    pictures = {"mel": spectrogram_url(one.path), "overlay": one.overlay, "strip": one.strip}
-    return {**texts, "audio": audio_url(one.path), **pictures}
+    return {**texts, **media(study, one.path), "overlay": one.overlay, "strip": one.strip}

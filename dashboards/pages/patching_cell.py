@@ -12,29 +12,28 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from analyses.statistics import too_few_pairs
-from dashboards.components.ab import Side, ab_player, ab_sides
+from dashboards.components.ab import ab_player
 from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
 from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
+from dashboards.components.notices import notify
 from dashboards.components.player import Recording, players, recordings_data
 from dashboards.components.text import details, numbers, panel
-from dashboards.differences import in_brackets, marked
+from dashboards.differences import in_brackets
 from dashboards.figures import patching_pairs
 from dashboards.figures.patching_pairs import PatchingPairsSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.pages import features
+from dashboards.pages.patching_clips import SIDES, cell_sides
 from dashboards.pages.site_links import cell_links
 from dashboards.results import load_result, patching_names
+from dashboards.standalone import export_page
 from dashboards.tables.patching import ALL, SCREENED_OUT, UNTESTED, arms_frame, cells_frame, pairs_frame
 from dashboards.wording import interval
-from workbench.scorers.descriptors import DESCRIPTORS, unit_of
 from workbench.studies.study import Study
 
 SELECTION = ("concept", "arm", "pair", "seed", "arms")
-SIDES = ("clean", "corrupt", "patched")
-PROMPTS = {"clean": "corrupt", "corrupt": "clean"}
-"""Whose prompts are compared."""
 SHOWN_ARMS = 3  # names shown of arms that share a recording; the rest are counted
 
 
@@ -73,7 +72,9 @@ def layout() -> Component:
         ],
     )
     help = "Numbers, pairs and audio of one cell. Each dot is one pair and seed; click it to hear the clips."
-    return panel("Cell", body, help=help, actions=[export_button("patching-pairs")])
+    page = dmc.Button("Page with audio", id="cell-page", variant="default", size="compact-sm", fw=500)
+    sent = dcc.Download(id="cell-page-download")
+    return panel("Cell", body, help=help, actions=[page, sent, export_button("patching-pairs")])
 
 
 def choices(result: xr.Dataset) -> dict[str, list[str]]:
@@ -130,6 +131,24 @@ def register(app: dash.Dash, study: Study) -> None:
         if not clicks:
             return no_update
         return change_query(search, arms=None if read_query(search).get("arms") == "all" else "all")
+
+    @app.callback(
+        Output("cell-page-download", "data"),
+        Input("cell-page", "n_clicks"),
+        State({"type": "figure", "key": "patching-pairs"}, "data"),
+        prevent_initial_call=True,
+    )
+    def send_page(clicks: int | None, data: dict[str, Any] | None) -> Any:
+        """Write the cell with its recordings as one HTML file, and send it."""
+        if not clicks:
+            return no_update
+        if data is None:
+            notify("Nothing to send yet", "First select a cell.", "gray")
+            return no_update
+        said: list[str] = []
+        file = export_page(study, "patching-pairs", warn=said.append, **data["options"])
+        notify("Exported", " ".join([f"Also written to {file.parent}.", *said]), "teal")
+        return dcc.send_file(file)
 
     @app.callback(
         Output("pairs-grid", "dashGridOptions"),
@@ -193,7 +212,7 @@ def register(app: dash.Dash, study: Study) -> None:
             figure_data("patching-pairs", spec),
             pairs.astype(object).where(pairs.notna(), None).to_dict("records"),
             {"ids": [row["id"]]},
-            _sides(study, row, cell.iloc[0]),
+            cell_sides(study, row, cell.iloc[0]),
             label,
             _arms(study, recordings) if open_arms else "[]",
         )
@@ -238,35 +257,6 @@ def _features(study: Study, result: xr.Dataset, pair: pd.Series, spec: PatchingP
         return None
     words = dmc.Text(f"Features here that carry {clean} against {corrupt}:", size="xs", c="dimmed")
     return dmc.Group([words, *links], gap="xs", fz="xs", mb="xs")
-
-
-def _sides(study: Study, row: pd.Series, cell: pd.Series) -> str:
-    base = "clean" if cell["direction"] == "necessity" else "corrupt"
-    prompts = {side: marked(row[f"{side}_prompt"], row[f"{rest}_prompt"]) for side, rest in PROMPTS.items()}
-    same = row["patched_audio"] == row[f"{base}_audio"]
-    notes = {**prompts, "patched": (f"Identical to the {base} run.",) if same else prompts[base]}
-    sides = [
-        Side(
-            name=side,
-            detail="no score" if pd.isna(row[side]) else fixed(row[side], 3),
-            note=notes[side],
-            path=row[f"{side}_audio"],
-        )
-        for side in SIDES
-    ]
-    caption = (
-        f"Pair {row['pair']}, noise of seed {row['noise_seed']}. The number is {_number(row, cell['scorer'])}. The "
-        f"patched run is the {base} run with the patch, from the same initial noise."
-    )
-    return ab_sides(study, sides, study.spec.settings.duration, caption)
-
-
-def _number(row: pd.Series, scorer: str) -> str:
-    """What the number beside a clip says."""
-    if scorer not in DESCRIPTORS:
-        return f"the score: how well the clip matches “{row['text']}”"
-    unit = unit_of(scorer)
-    return f"the clip's {scorer}" + (f" in {unit}" if unit else "")
 
 
 def _arms(study: Study, recordings: pd.DataFrame) -> str:

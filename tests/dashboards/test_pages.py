@@ -21,7 +21,7 @@ from dashboards.context import Context
 from dashboards.figures import probe_maps, sae_training
 from dashboards.figures.probe_maps import ProbeMapsSpec
 from dashboards.links import read_query
-from dashboards.pages import comparison, features, overview, patching, patching_cell, probes
+from dashboards.pages import comparison, features, overview, patching, patching_cell, patching_clips, probes
 from dashboards.results import load_result
 from dashboards.shell import shell
 from tests.dashboards.synthetic_study import FEATURES, STOPPED, make_study
@@ -455,9 +455,9 @@ def test_the_table_of_pairs_has_what_changes_and_the_prompts(app: dash.Dash) -> 
 
 def test_the_number_of_a_clip_is_its_score_or_its_descriptor() -> None:
     row = pd.Series({"text": "fast"})
-    assert patching_cell._number(row, "clap") == "the score: how well the clip matches “fast”"
-    assert patching_cell._number(row, "onset_rate") == "the clip's onset_rate in onsets per second"
-    assert patching_cell._number(row, "flatness") == "the clip's flatness"
+    assert patching_clips._number(row, "clap") == "the score: how well the clip matches “fast”"
+    assert patching_clips._number(row, "onset_rate") == "the clip's onset_rate in onsets per second"
+    assert patching_clips._number(row, "flatness") == "the clip's flatness"
 
 
 def test_a_clip_that_plays_is_left_alone(app: dash.Dash) -> None:

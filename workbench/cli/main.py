@@ -13,7 +13,7 @@ from cache.opening import create_file, file_size
 from cache.protocol import ITEMSIZE, Dtype
 from cache.wording import printable
 from dashboards.address import LOCAL
-from dashboards.formats import DEFAULT_FORMAT, FileFormat
+from dashboards.formats import DEFAULT_FORMAT, ExportFormat
 from workbench.cli.autoencoders import app as sae_app
 from workbench.cli.autoencoders import train as train_sae
 from workbench.cli.cache import app as cache_app
@@ -196,8 +196,13 @@ def dashboard(
 @app.command()
 def export(
     study_folder: StudyFolder,
-    figure: Annotated[str, typer.Option(help="Figure to export: patching, probes, …")],
-    fmt: Annotated[FileFormat, typer.Option("--format", help="File format.")] = DEFAULT_FORMAT,
+    figure: Annotated[
+        str, typer.Option(help="Figure to export: patching, probes, …; all of them in a page (html).")
+    ] = "",
+    fmt: Annotated[
+        ExportFormat,
+        typer.Option("--format", help="File format; html is one page with the figure's recordings, to send."),
+    ] = DEFAULT_FORMAT,
     option: Annotated[
         list[str] | None, typer.Option(help="Figure option, such as site=tf4.cross_attn. Repeatable.")
     ] = None,
@@ -210,6 +215,17 @@ def export(
 
     study = open_study(study_folder, allow_store)
     options: dict[str, Any] = _parse_options(option or [])
+    if not figure and (fmt != "html" or options):
+        raise UserError(
+            "Name the figure (--figure); only a page of the whole study (--format html) has none."
+        )
+    if fmt == "html":
+        from dashboards.standalone import export_page
+
+        if figure:
+            make_spec(study, figure, options)
+        typer.echo(export_page(study, figure, out, warn=note, **options))
+        return
     make_spec(study, figure, options)  # first, so that no option is taken for another parameter of the export
     for file in export_figure(study, figure, fmt, out, warn=note, **options):
         typer.echo(file)
