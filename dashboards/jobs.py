@@ -39,7 +39,7 @@ class Renders(Protocol):
     """What renders requests and has them scored: `analyses.lab.lab.Lab`."""
 
     def render(self, study: Study, request: LabRequest, report: "Report") -> "Rendered": ...
-    def score(self, study: Study, request: LabRequest) -> "Scores": ...
+    def score(self, study: Study, request: LabRequest, report: "Report") -> "Scores": ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Job:
 
 
 class _Cancelled(Exception):
-    """Ends the rendering of a cancelled job before its next denoising step."""
+    """Ends a cancelled job before its next denoising step, or its next judge."""
 
 
 class Jobs:
@@ -105,8 +105,11 @@ class Jobs:
         with self._changed:
             if id not in self._to_render:
                 return 0
-            busy = any(job.state == "rendering" for job in self._jobs.values())
-            return self._to_render.index(id) + busy
+            return self._to_render.index(id) + any(job.state == "rendering" for job in self._jobs.values())
+
+    @property
+    def _is_rendering(self) -> bool:
+        return bool(self._to_render) or any(job.state == "rendering" for job in self._jobs.values())
 
     def cancel(self, id: str) -> None:
         """Cancel a job: a waiting one is not begun, one that is rendered ends before its next denoising step."""
@@ -155,7 +158,7 @@ class Jobs:
     def _score_all(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._to_score)
+                self._changed.wait_for(lambda: self._to_score and not self._is_rendering)
                 job = self._jobs[self._to_score.popleft()]
             self._ends(job, self._score, "done", "Done")
 
@@ -181,17 +184,22 @@ class Jobs:
             self._lab = Lab(self._device)
         return self._lab
 
-    def _score(self, job: Job) -> dict[str, Any]:
-        return {"scores": self._labs.score(job.study, job.request)}
-
     def _render(self, job: Job) -> dict[str, Any]:
         def report(message: str, progress: float) -> None:
+            self._go_on(job)
             with self._changed:
-                if self._jobs[job.id].state == "cancelled":
-                    raise _Cancelled
                 self._set(job.id, message=message, progress=progress)
 
         return {"rendered": self._labs.render(job.study, job.request, report), "progress": 1.0}
+
+    def _score(self, job: Job) -> dict[str, Any]:
+        return {"scores": self._labs.score(job.study, job.request, lambda *_: self._go_on(job))}
+
+    def _go_on(self, job: Job) -> None:
+        """Raise _Cancelled if a job is cancelled."""
+        with self._changed:
+            if self._jobs[job.id].state == "cancelled":
+                raise _Cancelled
 
 
 def _sentence(error: Exception) -> str:

@@ -18,7 +18,8 @@ from workbench.models.checks import check_runs
 from workbench.models.reference import ModelReference
 from workbench.scorers import Scorer, load_scorer, score_key
 from workbench.scorers.distances import Distance, load_distance
-from workbench.studies.distancing import measured
+from workbench.studies.distancing import measure, measured
+from workbench.studies.judging import judge
 from workbench.studies.runs import RunStore
 from workbench.studies.study import Study
 
@@ -86,30 +87,21 @@ class Lab:
             )
         return Rendered(unedited, edited, store.settings.duration)
 
-    def score(self, study: Study, request: LabRequest) -> Scores:
+    def score(self, study: Study, request: LabRequest, report: Report) -> Scores:
         """Have every judge of the study hear the clips of a rendered request, and measure their distance.
 
-        Scores that the study has are not computed again.
+        Scores that the study has are not computed again. `report` is called before each judge.
         """
         store, runs = plan(study, request)
         judges, notes = self._judges_of(study)
         asked = list(readings(study.spec.prompts, judges))
-        texts = {name: tuple(each.text for each in asked if each.judge == name) for name in judges}
+        for number, (name, scorer) in enumerate(judges.items()):
+            report("Scoring", number / len(judges))
+            judge(store, runs, scorer, [each.text for each in asked if each.judge == name])
         if DISTANCE not in self._distances:
             self._distances[DISTANCE] = load_distance(DISTANCE)
         distance = self._distances[DISTANCE]
-        Worker(judges=judges, distances=self._distances).make(
-            Unit(
-                store=store,
-                model=ModelReference(study.spec.model, self._device, store.dtype),
-                batches=(),
-                runs=tuple(runs),
-                judges={name: judge.identity for name, judge in judges.items()},
-                texts=texts,
-                distances={DISTANCE: distance.identity},
-                reference=runs[0],
-            )
-        )
+        measure(store, runs, runs[0], distance)
         found = [record.scores if record else {} for record in store.records(runs)]
         keys = [score_key(each.judge, judges[each.judge].identity, each.text) for each in asked]
         scores = tuple(

@@ -35,8 +35,8 @@ class Waits:
             assert self.steps.acquire(timeout=SECONDS)
         return Rendered("a.flac", f"{request.prompt}.flac", 4.0)
 
-    def score(self, study: Study, request: LabRequest) -> Scores:
-        del study
+    def score(self, study: Study, request: LabRequest, report: Report) -> Scores:
+        del study, report
         self.scored.append(request.prompt)
         return Scores((), 1.0)
 
@@ -48,9 +48,9 @@ class Deaf(Waits):
         super().__init__()
         self.hears = threading.Event()
 
-    def score(self, study: Study, request: LabRequest) -> Scores:
+    def score(self, study: Study, request: LabRequest, report: Report) -> Scores:
         assert self.hears.wait(SECONDS)
-        return super().score(study, request)
+        return super().score(study, request, report)
 
 
 class Fails(Waits):

@@ -39,8 +39,8 @@ class Instant:
             raise UserError("Block tf9 <i>does</i> not exist.")
         return Rendered("audio/clips/00000.flac", "audio/clips/00001.flac", 1.0)
 
-    def score(self, study: Study, request: LabRequest) -> Scores:
-        del study, request
+    def score(self, study: Study, request: LabRequest, report: Report) -> Scores:
+        del study, request, report
         readings = [
             Reading("embedded", "mood", "happy", "happy"),
             Reading("descriptors", "onset_rate", "per second", "x"),
@@ -143,7 +143,7 @@ def shown(app: dash.Dash, data: dict[str, Any] | None) -> dict[str, Any]:
 def test_a_job_is_shown_with_its_sound_scores_and_code(app: dash.Dash, pages: Context) -> None:
     first = request_of({"prompt": "a <b>song</b>", "edits": [EDITS[2]]})
     second = request_of({"prompt": "a <b>song</b>", "edits": [{**EDITS[2], "strength": 2.0}]})
-    data: dict[str, Any] | None = None
+    data: dict[str, Any] = {}
     for request in (first, second):
         data, search = lab.submitted(pages, request, data)
         assert pages.jobs.wait(data["jobs"][-1], 60.0) is not None

@@ -102,7 +102,9 @@ def test_every_judge_hears_both_clips(
     monkeypatch.setattr(
         "analyses.lab.scores.ALWAYS", ("embedded",)
     )  # the others have tests of their own, and are slow
-    heard = lab.score(study, asked(*EDITS))
+    told: list[str] = []
+    heard = lab.score(study, asked(*EDITS), lambda message, _: told.append(message))
+    assert told == ["Scoring"], "one judge"
     places = {(each.reading.judge, each.reading.concept, each.reading.value) for each in heard.scores}
     assert {("embedded", "mood", "happy"), ("embedded", "tempo", "fast")} <= places
     assert {judge for judge, *_ in places} == {"embedded"}
@@ -110,7 +112,7 @@ def test_every_judge_hears_both_clips(
     assert sum(each.edited or 0 for each in of_mood) == pytest.approx(1)
     assert all(each.change is not None and abs(each.change) > 0 for each in of_mood)
     assert heard.distance is not None and heard.distance > 0
-    unedited = lab.score(study, asked())
+    unedited = lab.score(study, asked(), lambda *_: None)
     assert isinstance(unedited, Scores) and unedited.distance == 0
     assert {each.change for each in unedited.scores} == {0}
 
