@@ -135,7 +135,7 @@ def use(page: Page) -> dict[str, list[float]]:
         filters.nth(1).fill("")
         filters.nth(5).fill("")
         page.wait_for_timeout(600)
-        heading = page.locator('.ag-header-cell[col-id="feature"] .ag-header-cell-label')
+        heading = page.locator('.ag-header-cell[col-id="density"] .ag-header-cell-label')
         measure("sort", heading.click)
         for _ in range(2):  # descending, and unsorted again
             heading.click()

@@ -1,5 +1,6 @@
 """One feature: its numbers, label, figure, scores and neighbours, and clips in which it is active."""
 
+import shlex
 from typing import Any
 
 import dash
@@ -19,11 +20,14 @@ from dashboards.figures.feature import FeatureSpec
 from dashboards.figures.feature_clip import FeatureClipSpec
 from dashboards.links import change_query, read_query
 from dashboards.media import activation_url
-from dashboards.numbers import fixed, p_value, percent, significant
+from dashboards.numbers import fixed, p_value, percent, significant, span
 from dashboards.pages import clip as clip_page
 from dashboards.pages import feature_notes
-from dashboards.results import load_result, sae_names
+from dashboards.results import load_result, sae_names, usable_names
 from dashboards.tables.features import (
+    EFFECTS,
+    EFFECTS_VERSION,
+    effects_frame,
     examples_frame,
     features_frame,
     neighbours_frame,
@@ -35,6 +39,7 @@ from workbench.studies.study import Study
 
 SHOWN_CLIPS = 6
 SHOWN_VALUES = 5
+EFFECTS_PREFIX = "feature-effects-"
 NOT_SHOWN = {"display": "none"}
 CLIPS_HELP = (
     "Line: the feature's activation over time (maximum over steps; the top edge is the feature's overall maximum). "
@@ -60,7 +65,7 @@ def layout() -> Component:
         [
             *(html.Div(id=f"feature-{part}") for part in ("numbers", "label", "notes")),
             graph("feature-graph"),
-            *(html.Div(id=f"feature-{part}") for part in ("scores", "neighbours", "clips")),
+            *(html.Div(id=f"feature-{part}") for part in ("scores", "effects", "neighbours", "clips")),
             more,
             html.Div(id="feature-samples"),
         ],
@@ -116,19 +121,21 @@ def register(app: dash.Dash, study: Study) -> None:
         Output("feature-graph", "figure"),
         Output({"type": "figure", "key": "feature"}, "data"),
         Output("feature-scores", "children"),
+        Output("feature-effects", "children"),
         Output("feature-neighbours", "children"),
         Input("url", "search"),
     )
     def show_statistics(search: str | None) -> tuple[Any, ...]:
         spec = selected(study, search)
         if spec is None:
-            return go.Figure(), None, None, None
+            return go.Figure(), None, None, None, None
         result = load_result(study, spec.result_name)
         near = neighbours_frame(result, spec.feature)
         return (
             feature_figure.draw_screen(feature_figure.make_table(study, spec)),
             figure_data("feature", spec),
             _scores(scores_frame(result, spec.feature)),
+            _effects(study, spec),
             _neighbours(near, result["label"].sel(feature=near["neighbour"].to_numpy()), search),
         )
 
@@ -196,6 +203,44 @@ def _scores(scores: pd.DataFrame) -> Component | None:
 
 def _score(row: pd.Series, name: str) -> str:
     return significant(row[name]) if pd.isna(row[f"{name}_lo"]) else interval(row, name)
+
+
+def _effects(study: Study, spec: FeatureSpec) -> Component | None:
+    """What turning the feature off, or doubling it, did to scores; the command that measures it if nothing has."""
+    title = _heading("Causal effects: change of the score when the feature is changed [95 % interval]")
+    frames = [
+        effects_frame(load_result(study, name), spec.name, spec.feature)
+        for name in usable_names(study)
+        if name.startswith(EFFECTS_PREFIX) and _has_effects(load_result(study, name))
+    ]
+    found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    if found.empty:
+        known = "not of this feature" if frames else "not yet"
+        asked = f"workbench sae effects {shlex.quote(str(study.path))} {shlex.quote(spec.name)}"
+        said = f"Measured {known}; {asked} measures those of the best features of each value."
+        return html.Div([title, dmc.Text(said, size="xs", c="dimmed", style={"overflowWrap": "anywhere"})])
+    names = ("prompts with", "changed", "factor", "change", "random", "p, adjusted", "other concepts")
+    head = dmc.TableTr([dmc.TableTh(text) for text in names])
+    body = [dmc.TableTr([dmc.TableTd(text) for text in _effect(row)]) for _, row in found.iterrows()]
+    table = dmc.Table([dmc.TableThead(head), dmc.TableTbody(body)], fz="xs", verticalSpacing=3)
+    return html.Div([title, dmc.ScrollArea(table)])
+
+
+def _effect(row: pd.Series) -> tuple[str, ...]:
+    return (
+        row["value"],
+        "alone" if row["changed"] == 1 else f"with the {row['changed'] - 1} next best",
+        f"× {row['factor']:g}",
+        interval(row, "effect"),
+        span(row["null_lo"], row["null_hi"]),
+        p_value(row["p_adjusted"]),
+        ", ".join(f"{name} {fixed(change)}" for name, change in row["others"].items()),
+    )
+
+
+def _has_effects(result: xr.Dataset) -> bool:
+    needed = {"value", "features", "size", "role", "scorer", "sae", "factor", "concept", *EFFECTS}
+    return result.attrs["schema_version"] == EFFECTS_VERSION and needed <= set(map(str, result.variables))
 
 
 def _neighbours(near: pd.DataFrame, labels: xr.DataArray, search: str | None) -> Component | None:

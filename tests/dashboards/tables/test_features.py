@@ -1,8 +1,13 @@
 """Tables of an autoencoder's features say what each tells apart, and which clips activate it."""
 
 import numpy as np
+import xarray as xr
 
+from analyses.evaluation.feature_effects import SCHEMA_VERSION
+from dashboards.pages import feature_card
 from dashboards.tables.features import (
+    EFFECTS_VERSION,
+    effects_frame,
     examples_frame,
     features_frame,
     neighbours_frame,
@@ -69,3 +74,49 @@ def test_a_label_comes_with_its_evidence(study: Study) -> None:
         f"{scores['auroc'][1]:.2f}, p = 0.7)"
     )
     assert label_evidence(scores.iloc[:0], "") == "no label: the feature has no scores"
+
+
+def effects() -> xr.Dataset:
+    """Feature 3 alone, 3 with 5, and a random feature, at two factors."""
+    dims = ("cell", "factor", "concept", "scorer")
+    change = np.arange(12.0).reshape(3, 2, 2, 1)
+    numbers = {
+        name: (dims, change + place) for place, name in enumerate(("effect", "effect_lo", "effect_hi"))
+    }
+    nulls = dict.fromkeys(("null_lo", "null_hi", "p_adjusted"), (dims, -change))
+    return xr.Dataset(
+        {
+            **numbers,
+            **nulls,
+            "value": ("cell", ["mood=sad"] * 3),
+            "features": (("cell", "sae"), [["3"], ["3,5"], ["13"]]),
+            "size": ("cell", [1, 2, 1]),
+            "role": ("cell", ["cell", "cell", "null"]),
+        },
+        {
+            "cell": [0, 1, 2],
+            "sae": ["s"],
+            "factor": [0.0, 2.0],
+            "concept": ["tempo", "mood"],
+            "scorer": ["clap"],
+        },
+        {"schema_version": SCHEMA_VERSION},
+    )
+
+
+def test_effects_are_those_of_the_cells_in_which_the_feature_was_changed() -> None:
+    frame = effects_frame(effects(), "s", 3)
+    assert frame[["changed", "factor", "effect"]].values.tolist() == [
+        [1, 0, 1], [1, 2, 3], [2, 0, 5], [2, 2, 7]
+    ]  # fmt: skip
+    assert frame["others"].tolist() == [{"tempo": change} for change in (0, 2, 4, 6)]
+    assert len(effects_frame(effects(), "s", 5)) == 2
+    assert effects_frame(effects(), "s", 13).empty, "a random feature is a null"
+    assert effects_frame(effects(), "other", 3).empty
+
+
+def test_only_effects_of_the_known_form_are_shown() -> None:
+    assert EFFECTS_VERSION == SCHEMA_VERSION
+    assert feature_card._has_effects(effects())
+    assert not feature_card._has_effects(effects().drop_vars("null_lo"))
+    assert not feature_card._has_effects(effects().assign_attrs(schema_version=2))
