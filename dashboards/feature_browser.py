@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.sae.concept_difference import carried_shares, value_difference
+from analyses.sae.decoder_map import decoder_map
 from analyses.sae.names import load_sae
 from cache.errors import UserError
 from dashboards.results import Identity, load_result, result_identity
@@ -37,7 +38,7 @@ STARRED = "★"
 BEST_FIRST = (("best_auroc", False),)
 CARRIED = ("difference", "share")
 """The columns of a difference between two concept values (`analyses.sae.concept_difference`)."""
-CHOSEN = {"of_set": "set", "value": "value", "against": "against"}
+CHOSEN = {"of_set": "set", "value": "value", "against": "against", "box": "box"}
 """The fields of a `View` that are in the URL, and their names there."""
 
 
@@ -62,6 +63,8 @@ class View:
     value: str = ""
     """Concept value whose difference from `against` (or from all others) the features are ranked by."""
     against: str = ""
+    box: str = ""
+    """A box on the map of the decoder: from and to on the first axis, then on the second, with commas."""
 
     @classmethod
     def of_request(
@@ -104,6 +107,15 @@ def page_of_rows(study: Study, view: View, start: int, end: int) -> tuple[list[d
     frame = _whole(study.path, _version(study, view.name), view.value, view.against)
     rows = frame.iloc[shown.positions[start : min(end, start + MOST_ROWS)]]
     return records(rows[[*SHOWN, *CARRIED]].assign(id=rows["feature"].astype(str))), shown
+
+
+def places(study: Study, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The place of each feature on the map of the decoder, and the shares of variance of its axes; see `decoder_map`.
+
+    Raises:
+        UserError: the autoencoder's weights are missing or damaged.
+    """
+    return _places(study.path, name, result_identity(study, f"sae-{name}"))
 
 
 def place(study: Study, view: View, feature: int) -> int | None:
@@ -171,6 +183,24 @@ def _carried(
     return difference, carried_shares(difference, load_sae(study, name).W_dec.detach().double().numpy())
 
 
+@lru_cache(maxsize=8)
+def _places(study_path: Path, name: str, version: Identity) -> tuple[np.ndarray, np.ndarray]:
+    del version  # only part of the cache key: a changed result is read again
+    where, shares = decoder_map(load_sae(Study.open(study_path), name).W_dec.detach().float().numpy())
+    if len(where) != load_result(Study.open(study_path), f"sae-{name}").sizes["feature"]:
+        raise UserError(f"The autoencoder '{name}' has another number of features than its result.")
+    return where, shares
+
+
+def _inside(where: np.ndarray, box: str) -> np.ndarray:
+    """Whether each place is in a box (`View.box`)."""
+    try:
+        ends = np.array([float(end) for end in box.split(",")]).reshape(2, 2)
+    except ValueError as error:
+        raise UserError("A box of the map has four numbers with commas between.") from error
+    return np.asarray(((where >= ends[:, 0]) & (where <= ends[:, 1])).all(axis=1))
+
+
 @lru_cache(maxsize=32)
 def _visible(study_path: Path, version: Version, view: View) -> Visible:
     frame = _whole(study_path, version, view.value, view.against)
@@ -179,5 +209,8 @@ def _visible(study_path: Path, version: Version, view: View) -> Visible:
         passes &= (frame["star"] != "").to_numpy()
     elif view.of_set:
         passes &= frame["feature"].isin(read_set(study_path, view.of_set, view.name)).to_numpy()
+    if view.box:
+        where, _ = _places(study_path, view.name, version.result)
+        passes &= _inside(where, view.box)
     places = ordered(frame, view.order or ((("share", False),) if view.value else BEST_FIRST))
     return Visible(places[passes[places]], tuple(sentences))

@@ -31,7 +31,7 @@
 
   const selection = (search) => {
     const query = new URLSearchParams(search);
-    return ["set", "value", "against"].map((name) => query.get(name) || "").join("\n");
+    return ["set", "value", "against", "box"].map((name) => query.get(name) || "").join("\n");
   };
   let chosen = selection(location.search); // what the address chooses of the features
   let wanted = null; // the row to show last: an earlier one that still waits gives up
@@ -81,6 +81,19 @@
       }
       chosen = now;
       return window.dash_clientside.no_update;
+    },
+    // A box on the map becomes part of the address, and the table shows the features in it.
+    brushed: function (selected) {
+      const range = selected && selected.range;
+      if (!range || !range.x || !range.y) {
+        return window.dash_clientside.no_update;
+      }
+      const ends = (pair) => [Math.min(...pair), Math.max(...pair)].map((end) => Number(end.toPrecision(4)));
+      const query = new URLSearchParams(location.search);
+      query.set("box", [...ends(range.x), ...ends(range.y)].join(","));
+      query.delete("view");
+      query.delete("feature");
+      return "?" + query.toString();
     },
     // Ask for the rows in view again, because something that they show was written.
     renew: function (read) {

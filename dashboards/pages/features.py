@@ -22,7 +22,7 @@ from dashboards.figures.sae_quality import SaeQualitySpec
 from dashboards.figures.sae_training import SaeTrainingSpec
 from dashboards.links import address, change_query, read_query, write_query
 from dashboards.numbers import fixed, percent, significant
-from dashboards.pages import feature_card, feature_notes
+from dashboards.pages import feature_card, feature_map, feature_notes
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, sae_names
 from dashboards.summaries import mean_to_spread
@@ -46,7 +46,7 @@ TABLE_HELP = (
     "keys, to see the feature; / goes to the search."
 )
 DEAD_FEATURES = f"{sae_training.DEAD}; those alive in all clips fired on at least one token of any clip."
-VIEWS = {"table": "Features", "training": "Training and quality"}
+VIEWS = {"table": "Features", "map": "Map", "training": "Training and quality"}
 _HALF = {"base": 24, "lg": 12}
 DIFFERENCE_HELP = (
     "Mean activation over the clips with the value, less that over the clips with the other one."
@@ -126,6 +126,7 @@ def layout(context: Context, query: Query) -> Component:
                 panel(
                     "Features",
                     html.Div([chooser, search, sets, *ranked], className="controls"),
+                    feature_map.box_line(),
                     *table,
                     help=TABLE_HELP,
                 ),
@@ -140,6 +141,7 @@ def layout(context: Context, query: Query) -> Component:
         [
             dmc.TabsList([dmc.TabsTab(name, value=value) for value, name in VIEWS.items()], mb="md"),
             dmc.TabsPanel(browser, value="table", keepMounted=True),
+            dmc.TabsPanel(feature_map.layout(query), value="map"),
             dmc.TabsPanel(dmc.Stack([training, quality]), value="training"),
         ],
         id="features-tabs",
@@ -154,10 +156,21 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
     names = sae_names(study)
     if not names:
         return {"sae": names}
+    box = {"box": [query["box"]]} if query.get("box") else {}
     result = load_result(study, f"sae-{_name(query, names)}")
-    features = [str(feature) for feature in result["feature"].values]
+    known = result["feature"].values
+    asked = feature_card.selected(study, write_query({**query, "sae": _name(query, names)}))
+    # Not all of tens of thousands: the one that is asked for, or some to choose from.
+    features = [str(asked.feature)] if asked else [str(feature) for feature in known[:20]] + ["…"]
     values = dict.fromkeys(("value", "against"), _values(study, _name(query, names)))
-    return {"sae": names, "feature": features, "view": list(VIEWS)[1:], "set": _set_values(study), **values}
+    return {
+        "sae": names,
+        "feature": features,
+        "view": list(VIEWS)[1:],
+        "set": _set_values(study),
+        **values,
+        **box,
+    }
 
 
 def _columns(is_ranked: bool) -> list[dict[str, Any]]:
@@ -203,6 +216,7 @@ def register(app: dash.Dash, context: Context) -> None:
     """Keep table, feature and training in sync with the selection in the URL."""
     study = context.study
     feature_card.register(app, study)
+    feature_map.register(app, study)
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),

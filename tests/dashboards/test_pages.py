@@ -21,7 +21,16 @@ from dashboards.context import Context
 from dashboards.figures import probe_maps, sae_training
 from dashboards.figures.probe_maps import ProbeMapsSpec
 from dashboards.links import read_query
-from dashboards.pages import comparison, features, overview, patching, patching_cell, patching_clips, probes
+from dashboards.pages import (
+    comparison,
+    feature_map,
+    features,
+    overview,
+    patching,
+    patching_cell,
+    patching_clips,
+    probes,
+)
 from dashboards.results import load_result
 from dashboards.shell import shell
 from tests.dashboards.synthetic_study import FEATURES, STOPPED, make_study
@@ -425,6 +434,30 @@ def test_a_value_ranks_the_features_and_shows_what_they_carry(app: dash.Dash) ->
     search, columns = select("late", None, "mood=happy", search)
     assert read_query(search) == {"sae": "tf4.cross_attn", "set": "late"}
     assert "share" in {column["field"] for column in columns if column["hide"]}
+
+
+def test_a_box_on_the_map_filters_the_table(app: dash.Dash, study: Study) -> None:
+    figure, said = callback(app, feature_map, "draw")("tf4.cross_attn", "map", "best_value")
+    points = sorted(
+        (float(x), float(y), int(t))
+        for trace in figure.data
+        for x, y, t in zip(trace.x, trace.y, trace.text, strict=True)
+    )
+    assert len(points) == FEATURES
+    assert "of the variance" in said
+    x = points[FEATURES // 2][0] + 1e-4
+    left = {str(feature) for place, _, feature in points if place <= x}
+    send = callback(app, features, "send_rows")
+    asked = {"startRow": 0, "endRow": 100}
+    answer, _ = send(asked, "tf4.cross_attn", "", f"?box=-9,{x},-9,9")
+    assert {row["id"] for row in answer["rowData"]} == left
+    assert "four numbers" in send(asked, "tf4.cross_attn", "", "?box=1,2")[1]
+    click = {"points": [{"x": points[0][0], "y": points[0][1], "curveNumber": 0}]}
+    search, _ = callback(app, feature_map, "select_point")(click, "?view=map", "tf4.cross_attn")
+    chosen = read_query(search)
+    assert chosen["sae"] == "tf4.cross_attn"
+    assert_close([point[:2] for point in points if str(point[2]) == chosen["feature"]], [points[0][:2]])
+    assert callback(app, feature_map, "show_box")("") == ("", True)
 
 
 def test_the_page_explains_dead_features_as_the_caption_does(app: dash.Dash, study: Study) -> None:
