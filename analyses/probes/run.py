@@ -3,24 +3,18 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice, product
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Bool, Float, Int, Shaped
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.stats import binomtest
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
+from jaxtyping import Float
 
+from analyses.probes.folds import ProbeTask, probe_task
 from analyses.probes.ridge import descriptor_tasks, ridge_dataset, ridge_scores
+from analyses.probes.scores import CellScores, score_cell
 from analyses.probes.significance import (
     permutation_p,
     shuffles_per_probe,
@@ -29,13 +23,11 @@ from analyses.probes.significance import (
     too_few_prompts,
 )
 from analyses.probes.spec import ProbeSpec
-from analyses.statistics import bootstrap_interval
 from cache import ActivationCache
 from cache.errors import UserError
 from cache.wording import quoted
 from workbench.engine.sites import listed_sites, numbered_site
 from workbench.prompts.reading import SAME
-from workbench.seeds import random_state
 from workbench.studies.study import Study
 from workbench.validation import validated
 
@@ -43,59 +35,6 @@ _log = logging.getLogger(__name__)
 
 KIND = "probes"
 SCHEMA_VERSION = 3
-MAX_ITERATIONS = 1000
-TRIES = 50  # shuffles drawn for each one needed before giving up
-_ROUNDING = 1e-9  # fractions of right clips that differ by less are equal
-
-
-class Folds(NamedTuple):
-    """Labels of clips and their cross-validation folds: (train, test) clip positions, each clip tested once."""
-
-    labels: Shaped[np.ndarray, " clip"]
-    splits: list[tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]]
-
-
-class ProbeTask(NamedTuple):
-    """A concept prepared for probing, the same at all sites and steps."""
-
-    clips: Int[np.ndarray, " clip"]  # rows of the clip table that have a value of the concept
-    groups: Int[np.ndarray, " clip"]  # prompts, from 0
-    held_together: Literal["context", "prompt"]
-    together: Int[np.ndarray, " clip"]  # clips with the same number are held out together
-    true: Folds
-    spec: ProbeSpec
-
-    @property
-    def group_labels(self) -> Shaped[np.ndarray, " group"]:
-        """Value of each prompt."""
-        return _labels_of_groups(self.true.labels, self.groups)
-
-    def shuffled(self, n: int, site: str = "", step: int = 0) -> Iterator[Folds]:
-        """Yield `n` cross-validations of labels shuffled between prompts, different ones for each site and step."""
-        rng = np.random.default_rng([self.spec.seed, step, *site.encode()])
-        return islice(
-            filter(_is_sound, _shuffles(self.true.labels, self.groups, self.together, self.spec, rng)), n
-        )
-
-
-class CellScores(NamedTuple):
-    """Scores of the probes of one concept at one site and step; for their meaning, see `probe_arrays`."""
-
-    accuracy: Float[np.ndarray, " fold"]
-    control: Float[np.ndarray, " fold"]
-    accuracy_lo: float
-    accuracy_hi: float
-    shuffled: Float[np.ndarray, " shuffle"]  # mean accuracy of the folds of each shuffle
-
-
-class ProbeScores(NamedTuple):
-    """The scores of one probe; `probe_arrays` says what each means."""
-
-    accuracy: Float[np.ndarray, " fold"]
-    control: Float[np.ndarray, " fold"]
-    accuracy_lo: float
-    accuracy_hi: float
-    p_value: float
 
 
 def asked_probes(study: Study, sites: str | Sequence[str] = (), **options: Any) -> ProbeSpec:
@@ -168,37 +107,6 @@ def run_probes(
             sites, steps = (result[name].values.tolist() for name in ("site", "step"))
             result = result.merge(ridge_dataset(of_descriptors, measured, sites, steps))
         return study.save_result("probes", result, spec, time.monotonic() - started)
-
-
-def probe_arrays(
-    activations: Float[np.ndarray, "clip channel"],
-    labels: Shaped[np.ndarray, " clip"],
-    groups: Shaped[np.ndarray, " clip"],
-    contexts: Shaped[np.ndarray, " clip"],
-    spec: ProbeSpec,
-) -> ProbeScores:
-    """Compute the cross-validated accuracy of logistic regression of `labels` on `activations`.
-
-    `groups` are prompts; no prompt is in both training and test. `contexts` are the rest of the prompts: counterfactual
-    partners, which differ only in the label, have the same context. Whole contexts are held out, so that no probe is
-    tested on a prompt whose partner it was trained on: such a probe falls below chance if the label cannot be decoded,
-    because the nearest training clip has the other label. Contexts that share a prompt are held out together. If a
-    label has fewer contexts than there are folds, or no folds of whole contexts train on every class, single prompts
-    are held out. Shuffles whose folds do not train on every class are drawn again.
-
-    - accuracy: balanced accuracy of each fold (mean over classes of the fraction of its test clips that is correct).
-    - control: the same with labels shuffled between groups, so that only chance remains (a control task, Hewitt &
-      Liang 2019, arXiv 1909.03368); mean over the shuffles.
-    - accuracy_lo, accuracy_hi: 95 % interval of the mean accuracy over test prompts (`accuracy_interval`). It covers
-      the choice of test prompts, but not that of training prompts, because probes are not refitted.
-    - p_value: one-sided test of the mean accuracy against the t distribution fitted to the accuracies of at least 100
-      probes refitted to shuffled labels (`permutation_p`). Not corrected for the number of probes.
-
-    Raises:
-        UserError: if there is only one class, a group has several labels, or no folds train on every class (because one
-            has too few groups).
-    """
-    return score_task(activations, probe_task(labels, groups, contexts, spec))
 
 
 def pooled_activations(
@@ -281,204 +189,6 @@ def _insignificant(tasks: dict[str, ProbeTask], n_cells: int) -> list[str]:
         *(f"No probe of {concept} can be significant. {text}" for concept, text in sentences.items() if text),
         *sorted(filter(None, lone)),
     ]
-
-
-def probe_task(
-    labels: Shaped[np.ndarray, " clip"],
-    groups: Shaped[np.ndarray, " clip"],
-    contexts: Shaped[np.ndarray, " clip"],
-    spec: ProbeSpec,
-) -> ProbeTask:
-    """Prepare the folds and shuffled labels of one concept; takes and raises the same as `probe_arrays`."""
-    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
-    group_labels = labels[first]
-    mixed = labels != group_labels[group]
-    if mixed.any():
-        raise UserError(f"each prompt must have one value; clips of prompt {groups[mixed][0]} have several.")
-    values, counts = np.unique(group_labels, return_counts=True)
-    if len(values) < 2:
-        raise UserError(f"a probe needs at least two values; its clips have {len(values)}.")
-    task = _arranged(labels, group, contexts, spec)
-    if task is None:
-        fewer = (
-            spec.model_copy(update={"folds": folds})
-            for folds in range(min(spec.folds, counts.min() + 1) - 1, 1, -1)
-        )
-        works = next((less.folds for less in fewer if _arranged(labels, group, contexts, less)), None)
-        advice = (
-            f"probe with {works} folds (--folds {works}), or trace more prompts"
-            if works
-            else "trace more prompts"
-        )
-        raise UserError(
-            f"no {spec.folds} folds of its {len(group_labels)} prompts all train on every value "
-            f"('{values[counts.argmin()]}' has {counts.min()} prompts): {advice}."
-        )
-    return task
-
-
-def _arranged(
-    labels: Shaped[np.ndarray, " clip"],
-    group: Int[np.ndarray, " clip"],
-    contexts: Shaped[np.ndarray, " clip"],
-    spec: ProbeSpec,
-) -> ProbeTask | None:
-    """Return the task with whole contexts held out, or else single prompts; None if neither gives valid folds."""
-    arrangements: dict[Literal["context", "prompt"], np.ndarray] = {
-        "context": _joined(contexts, group),
-        "prompt": group,
-    }
-    for held_together, together in arrangements.items():
-        if min(len(np.unique(together[labels == value])) for value in np.unique(labels)) < spec.folds:
-            continue
-        true = _folds(labels, together, spec)
-        if _is_sound(true) and _can_be_shuffled(labels, group, together, spec):
-            return ProbeTask(np.arange(len(labels)), group, held_together, together, true, spec)
-    return None
-
-
-def _joined(
-    contexts: Shaped[np.ndarray, " clip"], group: Int[np.ndarray, " clip"]
-) -> Int[np.ndarray, " clip"]:
-    """Number the contexts, merging those that share a prompt so that its clips are held out together."""
-    names, context = np.unique(contexts, return_inverse=True)
-    n = len(names) + group.max() + 1
-    links = coo_array((np.ones(len(group)), (context, len(names) + group)), shape=(n, n))
-    return connected_components(links, directed=False)[1][context]
-
-
-def _shuffles(
-    labels: Shaped[np.ndarray, " clip"],
-    group: Int[np.ndarray, " clip"],
-    together: Int[np.ndarray, " clip"],
-    spec: ProbeSpec,
-    rng: np.random.Generator,
-) -> Iterator[Folds]:
-    """Yield folds of labels shuffled between groups, endlessly; not all of them are valid."""
-    group_labels = _labels_of_groups(labels, group)
-    while True:
-        yield _folds(rng.permutation(group_labels)[group], together, spec)
-
-
-def _labels_of_groups(
-    labels: Shaped[np.ndarray, " clip"], group: Int[np.ndarray, " clip"]
-) -> Shaped[np.ndarray, " group"]:
-    return labels[np.unique(group, return_index=True)[1]]
-
-
-def _can_be_shuffled(
-    labels: Shaped[np.ndarray, " clip"],
-    group: Int[np.ndarray, " clip"],
-    together: Int[np.ndarray, " clip"],
-    spec: ProbeSpec,
-) -> bool:
-    """Whether at least one in `TRIES` shuffles has valid folds."""
-    drawn = islice(
-        _shuffles(labels, group, together, spec, np.random.default_rng(spec.seed)), TRIES * spec.shuffles
-    )
-    return len(list(islice(filter(_is_sound, drawn), spec.shuffles))) == spec.shuffles
-
-
-def _is_sound(folds: Folds) -> bool:
-    """Whether every fold has test clips, and trains on every class."""
-    classes = len(np.unique(folds.labels))
-    return all(
-        len(test) > 0 and len(np.unique(folds.labels[train])) == classes for train, test in folds.splits
-    )
-
-
-def score_cell(
-    activations: Float[np.ndarray, "clip channel"], task: ProbeTask, shuffled: Iterable[Folds]
-) -> CellScores:
-    """Score one task on the activations of its clips, with these shuffles of its labels; see `probe_arrays`."""
-    with threadpool_limits(1):  # for such small matrices, waiting for threads would take ten times as long
-        right = _right(activations, task.true, task.spec.C)
-        controls = np.array([_accuracy(_right(activations, folds, task.spec.C), folds) for folds in shuffled])
-    accuracy_lo, accuracy_hi = accuracy_interval(right, task)
-    return CellScores(
-        accuracy=_accuracy(right, task.true),
-        control=controls.mean(axis=0),
-        accuracy_lo=accuracy_lo,
-        accuracy_hi=accuracy_hi,
-        shuffled=controls.mean(axis=1),
-    )
-
-
-def score_task(activations: Float[np.ndarray, "clip channel"], task: ProbeTask) -> ProbeScores:
-    """Score one task at a single site and step, whose null comes from it alone; see `probe_arrays`."""
-    cell = score_cell(activations, task, task.shuffled(shuffles_per_probe(task.spec.shuffles, 1)))
-    p_value = permutation_p(
-        cell.accuracy.mean(keepdims=True), cell.shuffled, smallest_p(task.group_labels)
-    ).item()
-    return ProbeScores(cell.accuracy, cell.control, cell.accuracy_lo, cell.accuracy_hi, p_value)
-
-
-def _folds(
-    labels: Shaped[np.ndarray, " clip"], together: Shaped[np.ndarray, " clip"], spec: ProbeSpec
-) -> Folds:
-    splitter = StratifiedGroupKFold(spec.folds, shuffle=True, random_state=random_state(spec.seed))
-    return Folds(labels, list(splitter.split(labels, labels, together)))
-
-
-def _right(
-    activations: Float[np.ndarray, "clip channel"], folds: Folds, C: float
-) -> Bool[np.ndarray, " clip"]:
-    """Whether each clip is predicted correctly by the probe of the fold that tests it."""
-    right = np.zeros(len(activations), dtype=bool)
-    for train, test in folds.splits:
-        probe = fitted_probe(activations[train], folds.labels[train], C)
-        right[test] = probe.predict(activations[test]) == folds.labels[test]
-    return right
-
-
-def fitted_probe(
-    activations: Float[np.ndarray, "clip channel"], labels: Shaped[np.ndarray, " clip"], C: float
-) -> Pipeline:
-    """Fit a probe: a scaler, and a logistic regression with inverse penalty `C`."""
-    # Classes may differ in size; balanced weights keep chance at one over the number of classes.
-    logistic = LogisticRegression(C=C, class_weight="balanced", max_iter=MAX_ITERATIONS)
-    return make_pipeline(StandardScaler(), logistic).fit(activations, labels)
-
-
-def _accuracy(right: Bool[np.ndarray, " clip"], folds: Folds) -> Float[np.ndarray, " fold"]:
-    """Return the balanced accuracy of each fold over the classes among its test clips."""
-    accuracies = []
-    for _, test in folds.splits:
-        _, index, counts = np.unique(folds.labels[test], return_inverse=True, return_counts=True)
-        accuracies.append(np.mean(np.bincount(index, right[test]) / counts))
-    return np.array(accuracies)
-
-
-def accuracy_interval(right: Bool[np.ndarray, " clip"], task: ProbeTask) -> tuple[float, float]:
-    """Return the 95 % interval of the mean balanced accuracy over folds, for the test prompts, with probes as trained.
-
-    BCa bootstrap of prompts. The mean is a weighted mean over clips; each resample is normalised by its own total
-    weight. If the same fraction of every prompt's clips is right (all of them, for a perfect probe), resamples cannot
-    differ, and the interval is the exact one for n independent successes and failures (Clopper & Pearson 1934): a
-    perfect probe has (0.025 ** (1 / n), 1). It covers at least as often as nominal for fractions, too, whose variance
-    is never larger.
-
-    The unit is the prompt, in the bootstrap, too, even if contexts are held out: a prompt's clips have initial noise of
-    their own, so that for the contexts at hand its errors are independent of its partners'. For contexts that are not
-    in the study, the interval is too narrow if partners err together. Values have equal weight in a balanced accuracy,
-    so the value with the fewest prompts limits n: as if all values had as few.
-    """
-    weights = np.zeros(len(right))
-    for _, test in task.true.splits:
-        _, index, counts = np.unique(task.true.labels[test], return_inverse=True, return_counts=True)
-        weights[test] = 1 / (len(task.true.splits) * len(counts) * counts[index])
-    hits, totals = np.bincount(task.groups, weights * right), np.bincount(task.groups, weights)
-    fractions = hits / totals
-    if np.ptp(fractions) > _ROUNDING:
-        return bootstrap_interval(_ratio_of_sums, (hits, totals))
-    prompts = np.unique(task.group_labels, return_counts=True)[1]
-    n = len(prompts) * int(prompts.min())
-    exact = binomtest(round(fractions.mean() * n), n).proportion_ci(method="exact")
-    return float(exact.low), float(exact.high)
-
-
-def _ratio_of_sums(hits: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
-    return np.asarray(hits.sum(axis) / weights.sum(axis))
 
 
 def _description(spec: ProbeSpec) -> str:

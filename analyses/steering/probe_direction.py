@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from pydantic import Field
 
-from analyses.probes.run import fitted_probe
+from analyses.probes.scores import fitted_probe
 from analyses.probes.spec import ProbeSpec
 from analyses.steering.capture import Fit, GroupSums, Method, PairCapture, PairOptions, PairValues, fit
 from analyses.steering.reliability import reliability_of_refits

@@ -13,19 +13,9 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import KFold, cross_val_score
 
 from analyses.probes import significance
-from analyses.probes.run import (
-    ProbeScores,
-    ProbeTask,
-    _concept_task,
-    _escaped,
-    accuracy_interval,
-    asked_probes,
-    pooled_activations,
-    probe_arrays,
-    probe_task,
-    run_probes,
-    score_task,
-)
+from analyses.probes.folds import ProbeTask, probe_task
+from analyses.probes.run import _concept_task, _escaped, asked_probes, pooled_activations, run_probes
+from analyses.probes.scores import ProbeScores, accuracy_interval, probe_arrays, score_task
 from analyses.probes.spec import ProbeSpec
 from analyses.statistics import MIN_P
 from cache.errors import UserError

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from analyses.probes.run import ProbeTask, probe_task, score_cell, score_task
+from analyses.probes.folds import ProbeTask, probe_task
+from analyses.probes.scores import score_cell, score_task
 from analyses.probes.significance import (
     permutation_p,
     shuffles_per_probe,
