@@ -29,7 +29,7 @@ from workbench.studies.study import Study
 from workbench.validation import validated
 
 KIND = "steering-benchmark"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]

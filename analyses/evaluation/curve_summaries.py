@@ -65,7 +65,6 @@ def curve_summaries(
     trial: xr.Dataset,
     means: TrialMeans,
     able: Bool[np.ndarray, " scorer"],
-    fixed_distance: Mapping[str, float] | None = None,
 ) -> xr.Dataset:
     """Summarise the curve of each way of steering and sign.
 
@@ -73,7 +72,6 @@ def curve_summaries(
         trial: the trial, with its own concept's scores.
         means: of the trial.
         able: which judges are interpretable; no mixed model is fitted for the others.
-        fixed_distance: by measure, the distance at which ways are compared; by default the largest that all reach.
 
     Returns:
         What `docs/steering-benchmark.md` lists by way and sign, with `_lo` and `_hi` each, and `common_distance` (sign,
@@ -82,10 +80,7 @@ def curve_summaries(
     ways = ways_of(trial)
     table = Table(trial, ways)
     curves = means.curves(ways)
-    fixed = (
-        None if fixed_distance is None else np.array([fixed_distance[name] for name in trial.measure.values])
-    )
-    distances = common_distances(curves, means.real_distance, fixed)
+    distances = common_distances(curves, means.real_distance)
     found: dict[str, dict[tuple[str, str], Statistic]] = defaultdict(dict)
     for (way, sign), curve in curves.items():
         table.fill("curve_n", way, sign, curve.n.astype(float), "scorer")
@@ -94,6 +89,9 @@ def curve_summaries(
             found[name][way, sign] = statistic
             interval = means.replicates.interval(statistic.values, statistic.n)
             table.fill_interval(name, way, sign, interval, *statistic.dims)
+        slope = statistics["slope_bootstrap"]
+        by_pairs = means.replicates.student_interval(slope.values, slope.n)
+        table.fill_interval("slope", way, sign, by_pairs, *slope.dims)
         _fill_slopes(table, trial, able, way, sign)
         _fill_bands(table, trial, means, way, sign, distances[sign], statistics)
     _fill_violations(table, trial, means.replicates)

@@ -20,7 +20,6 @@ AtMeasure = Float[np.ndarray, "replicate measure"]
 def common_distances(
     curves: Mapping[Key, DoseCurve],
     real: Float[np.ndarray, " measure"],
-    fixed: Float[np.ndarray, " measure"] | None = None,
 ) -> dict[str, AtMeasure]:
     """Return, by sign, the distance at which ways of steering are compared.
 
@@ -31,7 +30,6 @@ def common_distances(
     Args:
         curves: the curves of all ways.
         real: the mean distance of the real prompts' clips.
-        fixed: the distance to take instead.
 
     Returns:
         Distances by replicate and measure; NaN if no way is compared.
@@ -45,8 +43,6 @@ def common_distances(
         compared = farthest[:, 0] >= LEAST_REACH * real
         common = np.where(compared[:, None], farthest, np.inf).min(axis=0)
         found[sign] = np.where(np.isfinite(common), np.minimum(common, real), np.nan)
-        if fixed is not None:
-            found[sign] = np.broadcast_to(fixed, common.shape)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import stats
 from scipy.special import ndtr, ndtri
 
 from analyses.statistics import CLUSTER_RESAMPLES, expanded_confidence
@@ -90,6 +91,23 @@ class Replicates:
         defined = (known.mean(axis=0) >= LEAST_DEFINED) & ~np.isnan(whole) & (n_of_cell > 1)
         low, high = (np.where(defined, end, np.nan).reshape(shape) for end in (low, high))
         return Interval(whole.reshape(shape), low, high)
+
+    def student_interval(
+        self, values: Values, n: Int[np.ndarray, "*#cells"] | int, confidence: float = CONFIDENCE
+    ) -> Interval:
+        """Return a statistic and its interval by Student's t, with the jackknife's standard error over pairs.
+
+        With n - 1 degrees of freedom for n pairs: of a mean over pairs, that is the usual interval, which is exact for
+        normal values (Tukey 1958). Args and returns as in `interval`.
+        """
+        n_pairs = self.weights.shape[1]
+        whole, without = values[0], values[1 : n_pairs + 1]
+        used = np.broadcast_to(n, whole.shape)
+        squares = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            half = stats.t.ppf((1 + confidence) / 2, used - 1) * np.sqrt((used - 1) / used * squares)
+        half = np.where(used > 1, half, np.nan)
+        return Interval(whole, whole - half, whole + half)
 
 
 def _levels(n: Int[np.ndarray, " cell"], confidence: float) -> Float[np.ndarray, " cell"]:

@@ -4,8 +4,6 @@ Intervals are of 95 %, by a paired bootstrap over whole pairs. How each number i
 `docs/steering-benchmark.md`.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import xarray as xr
 
@@ -14,7 +12,6 @@ from analyses.evaluation.dose_curves import TrialMeans, score_changes, trial_mea
 from analyses.evaluation.noise_floor import change_sizes, seed_changes, seed_distances
 from analyses.evaluation.positive_control import positive_control
 from analyses.evaluation.replicates import CONFIDENCE, Replicates
-from analyses.evaluation.slopes import CONVERGED
 from analyses.evaluation.strength_selection import selected, selection_warnings
 from analyses.evaluation.tradeoff import tradeoff
 from analyses.statistics import CLUSTER_RESAMPLES
@@ -25,7 +22,6 @@ OF_CONTROL = ("control", "control_lo", "control_hi", "control_share", "control_s
 def summarise(
     trial: xr.Dataset,
     selection: xr.Dataset | None = None,
-    fixed_distance: Mapping[str, float] | None = None,
     resamples: int = CLUSTER_RESAMPLES,
     seed: int = 0,
 ) -> xr.Dataset:
@@ -36,7 +32,6 @@ def summarise(
             `tradeoff`).
         selection: a trial of the same ways on other prompts, by which the strength of each way is chosen; without it,
             the strength is chosen on the reported prompts.
-        fixed_distance: by measure, the distance at which ways are compared; by default the largest that all reach.
         resamples: number of resamples of the pairs.
         seed: seed of the resamples.
 
@@ -52,7 +47,7 @@ def summarise(
     if selection is not None:
         of_selection = trial_means(selection, Replicates(selection.sizes["pair"], resamples, seed))
         chooser = arm_summaries(selection, of_selection)
-    curves = _with_slopes(curve_summaries(trial, means, of_arms.interpretable.values, fixed_distance))
+    curves = curve_summaries(trial, means, of_arms.interpretable.values)
     score = trial.score.sel(concept=trial.attrs["concept"], drop=True)
     floor = [seed_changes(score, replicates), seed_distances(trial.seed_distance, replicates)]
     chosen = selected(trial, of_arms, chooser)
@@ -92,14 +87,6 @@ def arm_summaries(trial: xr.Dataset, means: TrialMeans) -> xr.Dataset:
             **positive_control(score, replicates, means.towards),
         }
     )
-
-
-def _with_slopes(curves: xr.Dataset) -> xr.Dataset:
-    """Add the slope to go by: the mixed model's where it converged, otherwise the bootstrap's."""
-    converged = curves.slope_status == CONVERGED
-    for end in ("", "_lo", "_hi"):
-        curves[f"slope{end}"] = curves[f"slope_mixed{end}"].where(converged, curves[f"slope_bootstrap{end}"])
-    return curves
 
 
 def _of_interpretable(found: xr.Dataset) -> xr.Dataset:

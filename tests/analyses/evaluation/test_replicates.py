@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from analyses.evaluation.replicates import Replicates
 from analyses.statistics import cluster_bootstrap
@@ -30,6 +31,19 @@ def test_intervals_are_those_of_maps(skewed: bool) -> None:
     assert_close(found.value, known.value)
     assert (np.abs(found.low - known.low) < 0.05 * width).all()
     assert (np.abs(found.high - known.high) < 0.05 * width).all()
+
+
+def test_student_s_interval_of_a_mean_is_the_usual_one() -> None:
+    values = np.random.default_rng(0).normal(size=(7, 2, 3))
+    values[5:, :, 1] = np.nan  # pairs that are not known
+    values[1:, :, 2] = np.nan
+    replicates = Replicates(7, resamples=1)
+    found = replicates.student_interval(replicates.means(values), np.array([7, 5, 1]))
+    for cell, n in ((0, 7), (1, 5)):
+        of_pairs = values[:n, :, cell].mean(axis=1)
+        known = stats.t.interval(0.95, n - 1, of_pairs.mean(), stats.sem(of_pairs))
+        assert_close([found.low[cell], found.high[cell]], known)
+    assert np.isnan([found.low[2], found.high[2]]).all()
 
 
 def test_there_is_no_interval_without_enough_pairs_or_resamples() -> None:

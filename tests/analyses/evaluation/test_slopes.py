@@ -5,7 +5,7 @@ import pytest
 
 from analyses.evaluation.replicates import Replicates
 from analyses.evaluation.slopes import CONVERGED, SINGULAR, TOO_FEW, mixed_slope, ols_slope
-from benchmarks.evaluation_simulations import bootstrap_coverage, even
+from benchmarks.evaluation_simulations import Slopes, alike, coverage, even, skewed
 from tests.tolerances import OPTIMISED, assert_close, difference
 
 FITTED = 10 * OPTIMISED
@@ -72,4 +72,9 @@ def test_the_bootstrap_agrees_with_the_mixed_model() -> None:
 
 @pytest.mark.parametrize(("pairs", "seeds"), [(8, 2), (16, 1)])
 def test_intervals_of_slopes_cover_the_planted_one(pairs: int, seeds: int) -> None:
-    assert bootstrap_coverage(even, pairs, seeds, 1500, RESAMPLES) == pytest.approx(0.95, abs=0.02)
+    assert coverage(even, pairs, seeds, 1500, RESAMPLES) == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize(("design", "pairs"), [(even, 6), (alike, 6), (skewed, 8)])
+def test_student_s_intervals_cover_it_with_few_pairs(design: Slopes, pairs: int) -> None:
+    assert coverage(design, pairs, 1, 4000, 1, student=True) == pytest.approx(0.95, abs=0.02)
