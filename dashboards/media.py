@@ -59,7 +59,7 @@ def add_media_routes(server: Flask, study: Study) -> None:
         except UserError as error:
             return _sentence(error)
 
-    def level(name: str) -> ResponseReturnValue:
+    def level(name: str) -> dict[str, float] | Response:
         try:
             return {"lufs": recording_level(study, _found(study, name).relative_to(study.path).as_posix())}
         except UserError as error:

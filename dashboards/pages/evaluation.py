@@ -12,6 +12,7 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from dashboards.components.export import figure_data
+from dashboards.components.following import follow_study
 from dashboards.components.graph import figure_panel
 from dashboards.components.grid import number_column, row_grid, selected_row
 from dashboards.components.notices import remarks
@@ -275,6 +276,7 @@ def register(app: dash.Dash, context: Context) -> None:
     """Keep controls, table and figures in sync with the selection in the URL."""
     study = context.study
     evaluation_clips.register(app, study, _trial)
+    follow_study(app, "evaluation-result", lambda: benchmark_names(study))
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),

@@ -11,6 +11,7 @@ from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
 from dashboards.components.export import figure_data
+from dashboards.components.following import follow_study
 from dashboards.components.graph import figure_panel
 from dashboards.components.grid import number_column, selected_row
 from dashboards.components.paged_grid import TYPING_MS, paged_grid, server_filter
@@ -75,10 +76,9 @@ def layout(context: Context, query: Query) -> Component:
             "This page lists a sparse autoencoder's features, with audio and spectrograms of their top clips."
         )
         return empty_state("No sparse autoencoder yet.", then, command(study, "sae"))
-    data = [{"value": name, "label": _described(study, name)} for name in names]
     chooser = dmc.Select(
         id="sae-name",
-        data=data,
+        data=_autoencoders(study),
         value=_name(query, names),
         allowDeselect=False,
         size="xs",
@@ -217,6 +217,7 @@ def register(app: dash.Dash, context: Context) -> None:
     study = context.study
     feature_card.register(app, study)
     feature_map.register(app, study)
+    follow_study(app, "sae-name", lambda: _autoencoders(study))
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -421,6 +422,10 @@ def _name(query: Query, names: list[str]) -> str:
     if not names:  # any more
         raise PreventUpdate
     return query["sae"] if query.get("sae") in names else names[0]
+
+
+def _autoencoders(study: Study) -> list[dict[str, str]]:
+    return [{"value": name, "label": _described(study, name)} for name in sae_names(study)]
 
 
 def _described(study: Study, name: str) -> str:

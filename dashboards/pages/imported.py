@@ -14,6 +14,7 @@ from dash.exceptions import PreventUpdate
 
 from analyses.patching.published_map import PREFIX, load_published_map, published_names
 from cache.errors import UserError
+from dashboards.components.following import follow_study
 from dashboards.components.graph import graph
 from dashboards.components.notices import remarks
 from dashboards.components.text import empty_state, panel
@@ -177,6 +178,7 @@ def _number(text: str) -> float | None:
 def register(app: dash.Dash, context: Context) -> None:
     """Keep map, means and sets in sync with the selection in the URL."""
     study = context.study
+    follow_study(app, "imported-model", lambda: _models(study))
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),

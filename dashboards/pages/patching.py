@@ -15,6 +15,7 @@ from analyses.patching.spec import QUESTIONS
 from cache.wording import counted
 from dashboards.components.concepts import ConceptPicker
 from dashboards.components.export import figure_data
+from dashboards.components.following import follow_study
 from dashboards.components.graph import figure_panel
 from dashboards.components.text import empty_state, legend
 from dashboards.context import Context
@@ -135,10 +136,8 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
 
 
 def _controls(study: Study, spec: PatchingMapSpec) -> Component:
-    names = patching_names(study)
-    results = [{"value": name, "label": _question(study, name)} for name in names]
     selects = [
-        _select("patching-result", "question", results, spec.name),
+        _select("patching-result", "question", _results(study), spec.name),
         *(
             _select(f"patching-{field}", label, data, value)
             for field, (label, data, value) in _choices(study, spec).items()
@@ -187,6 +186,10 @@ def _choices(study: Study, spec: PatchingMapSpec) -> dict[str, tuple[str, list[A
     }
 
 
+def _results(study: Study) -> list[dict[str, str]]:
+    return [{"value": name, "label": _question(study, name)} for name in patching_names(study)]
+
+
 def _question(study: Study, name: str) -> str:
     question = str(load_result(study, f"patching-{name}").attrs["question"])
     label = QUESTIONS[question].title if question in QUESTIONS else question
@@ -198,6 +201,7 @@ def register(app: dash.Dash, context: Context) -> None:
     study = context.study
     patching_cell.register(app, study)
     PICKER.register(app, lambda query: _concepts(study, query))
+    follow_study(app, "patching-result", lambda: _results(study))
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),

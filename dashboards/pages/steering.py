@@ -12,6 +12,7 @@ from dash.exceptions import PreventUpdate
 from analyses.steering.checks import BACKWARDS, NOT_CLEAR, RIGHT, TOO_FEW
 from cache.wording import counted
 from dashboards.components.export import figure_data
+from dashboards.components.following import follow_study
 from dashboards.components.graph import figure_panel
 from dashboards.components.text import empty_state, legend
 from dashboards.context import Context
@@ -162,6 +163,7 @@ def register(app: dash.Dash, context: Context) -> None:
     study = context.study
     steering_arm.register(app, study, view)
     steering_vectors.register(app, study)
+    follow_study(app, "steering-result", lambda: steering_names(study))
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),

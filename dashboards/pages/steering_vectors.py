@@ -12,6 +12,7 @@ from dash.exceptions import PreventUpdate
 from analyses.steering.pack_summary import pack_facts, pack_line
 from cache.errors import UserError
 from dashboards.components.export import export_button, figure_data
+from dashboards.components.following import follow_study
 from dashboards.components.graph import graph
 from dashboards.components.grid import WRAPPED, row_grid, selected_row
 from dashboards.components.notices import remarks
@@ -94,6 +95,7 @@ def commands(study: Study) -> str:
 
 def register(app: dash.Dash, study: Study) -> None:
     """Keep the table, the figure and the facts in sync with the vector selected in the URL."""
+    follow_study(app, "vectors-grid", lambda: _lines(study)[0], "rowData")
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),

@@ -487,3 +487,19 @@ def test_paths_are_found_below_a_prefix(study: Study) -> None:
     layout = client.get("/_dash-layout").text
     assert '"href":"/user/me/proxy/8050/patching"' in layout.replace("\\u002f", "/")
     assert page_path("/patching") == "/patching"
+
+
+@pytest.mark.parametrize(
+    ("selector", "result"),
+    [
+        ("patching-result", "patching-steps"),
+        ("steering-result", "steering-tempo"),
+        ("sae-name", "sae-tf3.cross_attn"),
+    ],
+)
+def test_an_open_page_offers_what_there_is_now(damaged: Study, selector: str, result: str) -> None:
+    follow = create_app(damaged.path).callback_map[f"{selector}.data"]["callback"].__wrapped__
+    name = result.partition("-")[2]
+    assert f"'{name}'" in str(follow(""))
+    (damaged.path / "results" / f"{result}.nc").unlink()
+    assert f"'{name}'" not in str(follow(""))
