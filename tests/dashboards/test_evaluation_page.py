@@ -16,7 +16,7 @@ from dashboards.pages.page import Query
 from dashboards.results import benchmark_names, command, steering_names, trial_name
 from tests.dashboards.synthetic_benchmark import ORDER, SPEC, WARNING, benchmark
 from tests.dashboards.synthetic_steering import VECTOR
-from tests.dashboards.test_pages import callback, linked
+from tests.dashboards.test_pages import callback, shown_pages
 from workbench.studies.study import Study
 
 DRAWN = ("curves", "curves_data", "heard", "ranking", "ranking_data", "leakage", "leakage_data")
@@ -178,8 +178,8 @@ def test_choosing_changes_the_address(dashboard: dash.Dash) -> None:
 
 
 def test_the_page_is_linked_where_there_is_an_evaluation(study: Study, bare_study: Study) -> None:
-    assert "Evaluation" in linked(Context(study))
-    assert "Evaluation" not in linked(Context(bare_study))
+    assert "Evaluation" in shown_pages(Context(study))
+    assert "Evaluation" not in shown_pages(Context(bare_study))
     text = str(evaluation.PAGE.layout(Context(bare_study), {}))
     assert f"workbench steer evaluate {bare_study.path}" in text
 

@@ -24,7 +24,7 @@ from dashboards.pages import comparison, imported
 from dashboards.tables.comparison import imported_map
 from dashboards.tables.imported import artefacts_frame
 from tests.dashboards.synthetic_study import IMPACT, make_study
-from tests.dashboards.test_pages import linked
+from tests.dashboards.test_pages import shown_pages
 from tests.workbench.artefacts import builders
 from workbench.artefacts.austeer import read_austeer
 from workbench.artefacts.caa import read_caa
@@ -77,8 +77,8 @@ def test_artefacts_are_listed_with_their_two_ends(filled: Study) -> None:
 
 
 def test_the_page_is_linked_where_there_is_something(filled: Study, bare_study: Study) -> None:
-    assert "Imported" in linked(Context(filled))
-    assert "Imported" not in linked(Context(bare_study))
+    assert "Imported" in shown_pages(Context(filled))
+    assert "Imported" not in shown_pages(Context(bare_study))
     assert f"workbench import caa SOURCE --study {bare_study.path}" in str(
         imported.layout(Context(bare_study), {})
     )

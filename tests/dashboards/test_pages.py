@@ -46,7 +46,7 @@ def callback(app: dash.Dash, module: ModuleType, name: str) -> Callable[..., Any
     return found
 
 
-def linked(context: Context) -> list[str]:
+def shown_pages(context: Context) -> list[str]:
     """Names of the pages that the navigation links to."""
     links = [part for part in shell(context)._traverse() if getattr(part, "_type", "") == "NavLink"]
     return [link.label for link in links if link.style == {}]
@@ -328,8 +328,8 @@ def test_the_overview_names_the_questions_that_were_asked(study: Study, bare_stu
 def test_the_comparison_is_linked_where_there_is_something_to_compare_with(
     study: Study, other_study: Study
 ) -> None:
-    assert "Comparison" in linked(Context(study, compare=other_study.path))
-    assert "Comparison" not in linked(Context(study))
+    assert "Comparison" in shown_pages(Context(study, compare=other_study.path))
+    assert "Comparison" not in shown_pages(Context(study))
 
 
 def test_without_another_study_the_comparison_names_its_command(study: Study, bare_study: Study) -> None:

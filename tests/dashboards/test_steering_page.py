@@ -13,7 +13,7 @@ from dashboards.context import Context
 from dashboards.links import read_query
 from dashboards.pages import overview, steering, steering_arm, steering_sliders, steering_vectors
 from tests.dashboards.synthetic_steering import PACK, PATCH, SITE, VECTOR, slider
-from tests.dashboards.test_pages import callback, linked
+from tests.dashboards.test_pages import callback, shown_pages
 from workbench.studies.study import Study
 
 DRAWN = (
@@ -192,13 +192,13 @@ def test_sliders_are_listed(study: Study, bare_study: Study, tmp_path: Path) -> 
     shown = str(steering_sliders.layout(own))
     for text in ("mine", "tempo", "fast", "slow", SITE, "steps trained", "'40'"):
         assert text in shown
-    assert "Steering" in linked(Context(own))
+    assert "Steering" in shown_pages(Context(own))
     assert "Concept sliders" in str(steering.layout(Context(own), {}))
 
 
 def test_the_page_is_linked_where_there_is_something_to_show(study: Study, bare_study: Study) -> None:
-    assert "Steering" in linked(Context(study))
-    assert "Steering" not in linked(Context(bare_study))
+    assert "Steering" in shown_pages(Context(study))
+    assert "Steering" not in shown_pages(Context(bare_study))
 
 
 def test_the_overview_names_the_steering_results(study: Study, bare_study: Study) -> None:
