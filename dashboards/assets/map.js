@@ -187,7 +187,7 @@
   window.workbench.maps = { plotOf, targets };
   window.workbench.watch("graph", "data-map", (graph) => {
     const panel = graph.closest(".mantine-Paper-root");
-    const title = panel && panel.querySelector("h4");
+    const title = panel && panel.querySelector(".mantine-Title-root");
     graph.tabIndex = 0;
     graph.setAttribute("role", "application");
     graph.setAttribute("aria-label", (title ? title.textContent + ". " : "") + HELP);

@@ -29,6 +29,7 @@ KINDS = {
     "probes": ("Probes", "/probes", "Where a concept can be decoded from the activations"),
     "sae": ("Features", "/features", "Features found by a sparse autoencoder"),
     "steering": ("Steering", "/steering", "What turning a concept up or down does to the music"),
+    "benchmark": ("Evaluation", "/evaluation", "Methods of steering side by side, at equal distance"),
 }
 
 CLIPS_HELP = "All generated and traced clips, with their values of the concepts. Select one to hear it."
@@ -196,7 +197,7 @@ def _counts(study: Study) -> Component:
 
 
 def _result_cards(study: Study) -> Component:
-    return dmc.SimpleGrid([_result_card(study, kind) for kind in KINDS], cols={"base": 1, "xs": 2, "lg": 4})
+    return dmc.SimpleGrid([_result_card(study, kind) for kind in KINDS], cols={"base": 1, "xs": 2, "lg": 5})
 
 
 def _result_card(study: Study, kind: str) -> Component:
@@ -208,8 +209,8 @@ def _result_card(study: Study, kind: str) -> Component:
         state = "damaged"
     badge = dmc.Badge(state, color=BADGES[state], variant="light", tt="none")
     heading = dmc.Group([dmc.Title(title, order=2, size="h4"), badge], justify="space-between")
-    named = {"sae": "Sites", "patching": "Questions", "steering": "Results"}
-    detail = f"{sentence}. {named[kind]}: {', '.join(results)}." if results else f"{sentence}."
+    named = {"sae": "Sites", "patching": "Questions"}
+    detail = f"{sentence}. {named.get(kind, 'Results')}: {', '.join(results)}." if results else f"{sentence}."
     action = dmc.Anchor(f"Open {title.lower()}", href=address(path), size="sm", fw=500)
     if not present:
         made = steering_vectors.commands(study) if kind == "steering" else command(study, kind)

@@ -11,7 +11,7 @@ from dash import no_update
 from dashboards.app import create_app
 from dashboards.context import Context
 from dashboards.links import read_query
-from dashboards.pages import evaluation, evaluation_clips
+from dashboards.pages import evaluation, evaluation_clips, overview
 from dashboards.pages.page import Query
 from dashboards.results import benchmark_names, command, steering_names, trial_name
 from tests.dashboards.synthetic_benchmark import ORDER, SPEC, WARNING, benchmark
@@ -197,3 +197,8 @@ def test_the_command_that_makes_an_evaluation_is_named(
     study: Study, kind: str, name: str, ending: str
 ) -> None:
     assert command(study, kind, name) == f"workbench steer evaluate {study.path}{ending}"
+
+
+def test_the_overview_has_a_card(evaluated: Study, bare_study: Study) -> None:
+    assert "Results: published, strict." in str(overview.layout(Context(evaluated), {}))
+    assert f"workbench steer evaluate {bare_study.path}" in str(overview.layout(Context(bare_study), {}))
