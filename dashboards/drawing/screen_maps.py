@@ -59,8 +59,9 @@ def draw_map(
 
 
 def _label_axes(figure: go.Figure, grid: Grid) -> None:
+    between = "<br>" if len(grid.tops) <= MANY_ROWS else " "  # low rows have room for one line
     names = [
-        _null_name(label, grid.nulls[label]) if label in grid.nulls else plain(label, LONGEST_NAME)
+        _null_name(label, grid.nulls[label], between) if label in grid.nulls else plain(label, LONGEST_NAME)
         for label in grid.tops
     ]
     figure.update_xaxes(
@@ -90,8 +91,8 @@ def _plain(names: np.ndarray) -> np.ndarray:
     return np.vectorize(lambda name: None if name is None else plain(name), otypes=[object])(names)
 
 
-def _null_name(label: str, count: int) -> str:
-    several = f"<br><span style='font-size:9px'>(largest of {count})</span>" if count > 1 else ""
+def _null_name(label: str, count: int, between: str) -> str:
+    several = f"{between}<span style='font-size:9px'>(largest of {count})</span>" if count > 1 else ""
     return f"<i>{plain(label)}</i>{several}"
 
 

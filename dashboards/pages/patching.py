@@ -57,7 +57,7 @@ HELP = (
     "see and hear its pairs."
 )
 HATCHED = "not significant, or inside the null band"
-PICKER = ConceptPicker("patching", most=6)
+PICKER = ConceptPicker("patching-pick", most=6)
 MAX_BESIDE = 12.5  # columns, such as six concepts in both directions; a wider map needs the whole width
 MANY = 12  # choices of a control that can be searched
 FACTS = {

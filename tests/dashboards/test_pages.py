@@ -503,3 +503,10 @@ def test_a_clip_that_plays_is_left_alone(app: dash.Dash) -> None:
     assert "/audio/clips/00003.flac" in str(player)
     assert show("?clip=3&find=drums", "3") == (no_update, no_update, no_update)
     assert show("", "3")[::2] == ({"ids": []}, None)
+
+
+@pytest.mark.parametrize("page", [patching, probes, overview, features], ids=lambda page: page.__name__)
+def test_no_two_parts_of_a_page_have_the_same_id(study: Study, page: ModuleType) -> None:
+    layout = page.layout(Context(study), {})
+    ids = [str(part.id) for part in layout._traverse() if getattr(part, "id", None)]
+    assert len(ids) == len(set(ids)) > 3
