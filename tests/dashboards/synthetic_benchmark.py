@@ -42,7 +42,7 @@ def _benchmark(protocol: Protocol) -> xr.Dataset:
     ):  # mixed models, which no figure shows, would take most of the time
         patch.setattr(curve_summaries, "mixed_slope", lambda *_: NO_SLOPE)
         result = benchmark_result(trials, protocol, RESAMPLES)
-    result.attrs |= {"kind": "steering-benchmark", "schema_version": 1, "protocol": protocol}
+    result.attrs |= {"kind": "steering-benchmark", "schema_version": 2, "protocol": protocol}
     return result.assign_attrs(warnings=WARNING)
 
 
