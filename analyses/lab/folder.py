@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from cache.errors import UserError
 from workbench.models.base import AudioDiffusionModel
 from workbench.prompts.defaults import PROMPT_SET
 from workbench.prompts.prompt_sets import asked_prompt_set
@@ -28,6 +29,10 @@ def lab_study(
     """
     if has_study(out):
         study = Study.open(out)
+        if study.spec.model != model.name:
+            raise UserError(
+                f"The study in {out} is of {study.spec.model}, not of {model.name}. Give another folder, or that model."
+            )
         study.check_model(model.weights_hash)
         return study
     prompt_set = asked_prompt_set(prompts)

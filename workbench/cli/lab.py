@@ -56,15 +56,13 @@ def lab(
         )
     adapter = load_model(model, device=device, dtype=model_dtype)
     with ExitStack() as ending:
-        if out is None:
-            folder = Path(ending.enter_context(TemporaryDirectory(prefix="workbench-lab-"))) / "lab"
-            console.print(
-                f"The clips are kept in {folder} until the lab ends. Give a folder (--out) to keep them.",
-                soft_wrap=True,
-            )
-        else:
-            folder = out
-            console.print(f"The clips are kept in the study {folder}.", soft_wrap=True)
+        made = (
+            Path(ending.enter_context(TemporaryDirectory(prefix="workbench-lab-"))) if out is None else None
+        )
+        folder = out if made is None else made / "lab"
         study = lab_study(adapter, folder, prompts or PROMPT_SET, settings)
-        jobs = Jobs(device, Lab(device, adapter))
-        serve(study.path, Address(host, port), jobs=jobs, page=PATH)
+        kept = (
+            "the study" if made is None else "a folder that is removed when the lab ends (--out keeps them)"
+        )
+        console.print(f"The clips are kept in {kept}: {folder}", soft_wrap=True)
+        serve(study.path, Address(host, port), jobs=Jobs(device, Lab(device, adapter)), page=PATH)

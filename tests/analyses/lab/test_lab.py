@@ -173,3 +173,26 @@ def test_command_and_python_make_the_same_clip(
     exec(as_python(study, asked(*EDITS)), {})
     by_python = read_audio(tmp_path / "clip.flac")[0]
     assert difference(by_python, expected) <= 2 * AUDIO_STEP / np.abs(expected).max()
+
+
+def test_the_command_refuses_what_it_would_ignore(
+    study: Study,
+    workbench: Workbench,
+    tmp_path: Path,
+) -> None:
+    outcome = workbench("lab", "organism-shared", "--out", study.path, "--duration", "3")
+    assert outcome.code == 2 and "has its own prompts and settings" in outcome.err
+    outcome = workbench("lab", "nonsense", "--out", tmp_path / "new")
+    assert outcome.code == 2 and "Unknown model 'nonsense'" in outcome.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_another_model_or_with_wrong_settings_is_refused(
+    organism_shared: AceStep15, organism_split: AceStep15, study: Study, tmp_path: Path
+) -> None:
+    assert lab_study(organism_shared, study.path).spec == study.spec
+    with pytest.raises(UserError, match="is of organism-shared, not of organism-split"):
+        lab_study(organism_split, study.path)
+    with pytest.raises(UserError, match="num_steps must be at least 1"):
+        lab_study(organism_shared, tmp_path / "new", settings={"num_steps": 0})
+    assert not (tmp_path / "new").exists()
