@@ -56,13 +56,10 @@ def lab(
         )
     adapter = load_model(model, device=device, dtype=model_dtype)
     with ExitStack() as ending:
-        made = (
-            Path(ending.enter_context(TemporaryDirectory(prefix="workbench-lab-"))) if out is None else None
-        )
-        folder = out if made is None else made / "lab"
-        study = lab_study(adapter, folder, prompts or PROMPT_SET, settings)
-        kept = (
-            "the study" if made is None else "a folder that is removed when the lab ends (--out keeps them)"
-        )
-        console.print(f"The clips are kept in {kept}: {folder}", soft_wrap=True)
+        kept = "the study"
+        if out is None:
+            out = Path(ending.enter_context(TemporaryDirectory(prefix="workbench-lab-"))) / "lab"
+            kept = "a folder that is removed when the lab ends (--out keeps them)"
+        study = lab_study(adapter, out, prompts or PROMPT_SET, settings)
+        console.print(f"The clips are kept in {kept}: {out}", soft_wrap=True)
         serve(study.path, Address(host, port), jobs=Jobs(device, Lab(device, adapter)), page=PATH)
