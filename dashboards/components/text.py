@@ -57,7 +57,7 @@ def empty_state(what: str, then: str, command: str) -> Component:
                 dmc.Text(what, fw=600),
                 dmc.Text(then, size="sm", c="dimmed"),
                 dmc.Code(command, block=True, className="command"),
-                dmc.Text("Then reload this page.", size="sm", c="dimmed"),
+                dmc.Text("The result appears here when it is done.", size="sm", c="dimmed"),
             ],
             gap="xs",
         ),

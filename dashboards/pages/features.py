@@ -48,7 +48,7 @@ TABLE_HELP = (
 )
 DEAD_FEATURES = f"{sae_training.DEAD}; those alive in all clips fired on at least one token of any clip."
 VIEWS = {"table": "Features", "map": "Map", "training": "Training and quality"}
-_HALF = {"base": 24, "lg": 12}
+_TABLE, _CARD = {"base": 24, "lg": 14}, {"base": 24, "lg": 10}
 DIFFERENCE_HELP = (
     "Mean activation over the clips with the value, less that over the clips with the other one."
 )
@@ -130,9 +130,9 @@ def layout(context: Context, query: Query) -> Component:
                     *table,
                     help=TABLE_HELP,
                 ),
-                span=_HALF,
+                span=_TABLE,
             ),
-            dmc.GridCol(feature_card.layout(), span=_HALF),
+            dmc.GridCol(feature_card.layout(), span=_CARD),
         ],
         columns=24,
         gutter="md",
