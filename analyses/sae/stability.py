@@ -8,11 +8,10 @@ depends on the seed has none.
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 import xarray as xr
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 
+from analyses.sae.matching import one_to_one, units
 from cache.errors import UserError
 from workbench.sae.base import SAE
 
@@ -40,7 +39,7 @@ def stability(sae: SAE, others: Mapping[str, SAE]) -> xr.Dataset:
     cosines = np.full((len(others), sae.config.d_sae), np.nan)
     features = np.full(cosines.shape, -1)
     for place, other in enumerate(others.values()):
-        own, match, cosine = matched(sae.W_dec, other.W_dec)
+        own, match, cosine = one_to_one(_directions(sae), _directions(other))
         cosines[place, own], features[place, own] = cosine, match
     shares = [[(np.nan_to_num(row) > threshold).mean() for threshold in THRESHOLDS] for row in cosines]
     return xr.Dataset(
@@ -53,16 +52,5 @@ def stability(sae: SAE, others: Mapping[str, SAE]) -> xr.Dataset:
     )
 
 
-def matched(
-    decoder: Float[torch.Tensor, "feature channel"], other: Float[torch.Tensor, "feature_b channel"]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the numbers of matched features of both decoders, and the cosines of their rows; rows of zeros have 0."""
-    one, two = (_units(rows) for rows in (decoder, other))
-    cosines = (one @ two.T).cpu().numpy()
-    own, match = linear_sum_assignment(cosines, maximize=True)
-    return own, match, cosines[own, match]
-
-
-def _units(rows: Float[torch.Tensor, "feature channel"]) -> Float[torch.Tensor, "feature channel"]:
-    wide = rows.detach().double()
-    return wide / wide.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+def _directions(sae: SAE) -> Float[np.ndarray, "feature channel"]:
+    return units(sae.W_dec.detach().double().numpy(force=True))

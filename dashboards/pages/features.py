@@ -23,7 +23,7 @@ from dashboards.figures.sae_quality import SaeQualitySpec
 from dashboards.figures.sae_training import SaeTrainingSpec
 from dashboards.links import address, change_query, read_query, write_query
 from dashboards.numbers import fixed, percent, significant
-from dashboards.pages import feature_card, feature_map, feature_notes
+from dashboards.pages import feature_card, feature_map, feature_notes, feature_pairs
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, sae_names
 from dashboards.summaries import mean_to_spread
@@ -118,6 +118,12 @@ def layout(context: Context, query: Query) -> Component:
         dcc.Store(id="features-place"),
         feature_notes.exchange(),
     ]
+    others = dcc.Link(
+        "Compare with another autoencoder",
+        id="features-compare",
+        href=feature_pairs.pairs_of(_name(query, names)),
+        className="small-link",
+    )
     training = figure_panel("sae-training", "Training", TRAINING_HELP, html.Div(id="sae-numbers"))
     quality = figure_panel("sae-quality", "Quality by step", QUALITY_HELP, html.Div(id="sae-gate"))
     browser = dmc.Grid(
@@ -129,6 +135,7 @@ def layout(context: Context, query: Query) -> Component:
                     feature_map.box_line(),
                     *table,
                     help=TABLE_HELP,
+                    actions=[others],
                 ),
                 span=_TABLE,
             ),
@@ -229,6 +236,10 @@ def register(app: dash.Dash, context: Context) -> None:
         if name == _name(read_query(search), sae_names(study)):
             return no_update
         return change_query(search, sae=name, feature=None)
+
+    @app.callback(Output("features-compare", "href"), Input("sae-name", "value"), prevent_initial_call=True)
+    def link_to_pairs(name: str) -> str:
+        return feature_pairs.pairs_of(_known(study, name))
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
