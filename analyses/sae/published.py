@@ -1,6 +1,7 @@
 """Convert published sparse autoencoders, and describe their features on a study as if trained there."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,16 @@ from pydantic import BaseModel, ConfigDict
 
 from analyses.sae.export import check_new
 from analyses.sae.generated import clip_reader
-from analyses.sae.names import PREFIX, chosen_name
+from analyses.sae.names import PREFIX, chosen_name, load_sae, sae_names
 from analyses.sae.rows import by_clip
-from analyses.sae.run import describe, save_sae
+from analyses.sae.run import SCHEMA_VERSION, describe, save_sae
 from analyses.sae.scaling import measure
 from analyses.sae.train import CURVES
 from cache.errors import UserError
 from workbench.artefacts.sae_folder import PublishedSAE
 from workbench.provenance import content_hash
 from workbench.sae.folder import save_folder
+from workbench.sae.identity import weights_hash
 from workbench.sae.transcoder import Transcoder
 from workbench.studies.study import Study
 
@@ -77,8 +79,8 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu", name:
     spec = PublishedSAESpec.of(published)
     if isinstance(sae, Transcoder):
         raise UserError(
-            f"{origin.source} is a transcoder, which reconstructs another site than {site}. Give --out instead of "
-            "--study."
+            f"{origin.source} is a transcoder, which reconstructs another site than {site}: it cannot be added to a "
+            "study. Convert it with `workbench sae import SOURCE --out FOLDER`."
         )
     name = chosen_name(study, spec, site, name)
     with study.making(PREFIX + name, can_be_named=True):
@@ -108,3 +110,22 @@ def import_sae(study: Study, published: PublishedSAE, device: str = "cpu", name:
         )
         result = result.assign_attrs(published=origin.source)
         return save_sae(study, name, sae, result, spec, time.monotonic() - started)
+
+
+def imported_name(study: Study, published: PublishedSAE) -> str:
+    """Return the name of the study's autoencoder with these weights, on the same site and pass; "" if it has none.
+
+    One whose features were described before the study was extended does not count.
+    """
+    wanted = weights_hash(published.sae)
+    for name in sae_names(study, published.site):
+        with suppress(UserError):
+            made = study.result_attributes(PREFIX + name)
+            is_current = study.made(made) and made["schema_version"] == SCHEMA_VERSION
+            if (
+                is_current
+                and made["pass"] == published.pass_name
+                and weights_hash(load_sae(study, name)) == wanted
+            ):
+                return name
+    return ""

@@ -124,6 +124,7 @@ def test_a_folder_of_studies_is_told_from_a_study(folder: Path, study: Study, tm
 
 
 def test_one_study_s_options_are_refused_for_a_folder(folder: Path) -> None:
-    run = CliRunner().invoke(command, ["dashboard", str(folder), "--compare", str(folder / "A")])
-    assert isinstance(run.exception, UserError)
-    assert "--compare and --allow-store need one study's folder" in str(run.exception)
+    for option in ("--compare", "--sae"):
+        run = CliRunner().invoke(command, ["dashboard", str(folder), option, str(folder / "A")])
+        assert isinstance(run.exception, UserError)
+        assert "--compare, --sae and --allow-store need one study's folder" in str(run.exception)

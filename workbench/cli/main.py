@@ -35,7 +35,7 @@ from workbench.system_errors import refusal
 
 if TYPE_CHECKING:
     from workbench.models.base import AudioDiffusionModel
-    from workbench.studies.study import StudySpec
+    from workbench.studies.study import Study, StudySpec
 
 
 app = CommandLine(
@@ -169,6 +169,16 @@ def dashboard(
     published: Annotated[
         Path | None, typer.Option(help="Table (CSV) of published block impacts to compare with.")
     ] = None,
+    sae: Annotated[
+        str,
+        typer.Option(
+            help="Autoencoder to import into the study, as `workbench sae import` does, unless it has it: a folder, or "
+            "a hub id (owner/name). The dashboard's address is that of its features."
+        ),
+    ] = "",
+    site: Annotated[
+        str, typer.Option(help="Site of --sae, if neither its settings nor its folder's name include it.")
+    ] = "",
     device: Device = "cpu",
     allow_store: AllowStore = False,
 ) -> None:
@@ -181,16 +191,37 @@ def dashboard(
 
     address = Address(host, port, tuple(allow_host or ()), url_prefix, allow_frames)
     jobs = Jobs(device)
+    if site and not sae:
+        raise UserError("--site is that of an autoencoder: give its folder with --sae.")
     if is_folder_of_studies(study_folder):
-        if compare is not None or allow_store:
+        if compare is not None or allow_store or sae:
             raise UserError(
-                f"{study_folder} is a folder of studies: --compare and --allow-store need one study's folder. Studies "
-                "of one folder can be compared with each other without --compare."
+                f"{study_folder} is a folder of studies: --compare, --sae and --allow-store need one study's folder. "
+                "Studies of one folder can be compared with each other without --compare."
             )
         run(StudiesDashboard(study_folder, address, published=published, jobs=jobs), study_folder, address)
         return
-    open_study(study_folder, allow_store)
-    serve(study_folder, address, compare=compare, published=published, jobs=jobs)
+    study = open_study(study_folder, allow_store)
+    page = _features_page(study, sae, site, device) if sae else "/"
+    serve(study_folder, address, compare=compare, published=published, jobs=jobs, page=page)
+
+
+def _features_page(study: "Study", source: str, site: str, device: str) -> str:
+    """Import an autoencoder into a study, unless it has it, and return the address of its features."""
+    from analyses.sae.published import import_sae, imported_name
+    from dashboards.links import write_query
+    from dashboards.pages.features import PATH
+    from workbench.artefacts.sae_folder import read_sae
+
+    published = read_sae(source, site)
+    name = imported_name(study, published)
+    if name:
+        note(f"{study.path} has this autoencoder already, as {name}.")
+    else:
+        note(f"Importing {source}, and encoding the study's clips with it ...")
+        name = import_sae(study, published, device).attrs["name"]
+        note(f"Imported as {name}.")
+    return PATH + write_query({"sae": name})
 
 
 @app.command()

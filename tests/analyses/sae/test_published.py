@@ -7,7 +7,7 @@ import torch
 
 from analyses.sae.metrics import Reconstruction
 from analyses.sae.names import load_sae, sae_names
-from analyses.sae.published import PublishedSAESpec, convert_sae, import_sae
+from analyses.sae.published import PublishedSAESpec, convert_sae, import_sae, imported_name
 from analyses.sae.run import run_sae
 from analyses.sae.trace import feature_trace
 from analyses.sae.train import train_spec
@@ -18,6 +18,7 @@ from tests.analyses.planted_study import CHANNELS, PLANTED, make_planted_study
 from tests.tolerances import assert_close
 from tests.workbench.artefacts.builders import sae_weights, write_sae
 from workbench.artefacts.sae_folder import read_sae
+from workbench.cli.main import app
 from workbench.sae.folder import load_folder
 from workbench.studies.study import Study
 
@@ -110,6 +111,33 @@ def test_the_same_weights_with_another_configuration_are_another_autoencoder(tmp
     }
     with pytest.raises(UserError, match=f"has an autoencoder '{SITE}' already"):
         import_sae(study, read_sae(str(folder(tmp_path, k=2))), name=SITE)
+
+
+def test_an_autoencoder_is_known_by_its_weights_wherever_it_lies(tmp_path: Path, study: Study) -> None:
+    import_sae(study, read_sae(str(folder(tmp_path))), name="kept")
+    elsewhere = read_sae(str(convert_sae(read_sae(str(folder(tmp_path))), tmp_path / "elsewhere")))
+    assert imported_name(study, elsewhere) in ("kept", SITE)  # another test may have imported it, too
+    assert imported_name(study, read_sae(str(folder(tmp_path, k=2)))) == ""
+    assert imported_name(study, read_sae(str(folder(tmp_path)), pass_name="null")) == ""
+    assert imported_name(study, read_sae(str(folder(tmp_path)), "tf0.cross_attn")) == ""
+
+
+def test_one_command_leads_from_a_folder_to_the_page_of_its_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, source = make_planted_study(tmp_path / "study"), str(folder(tmp_path))
+    pages = []
+    monkeypatch.setattr("dashboards.app.serve", lambda *_, page, **__: pages.append(page))
+    for _ in range(2):
+        app(["dashboard", str(study.path), "--sae", source], standalone_mode=False)
+    assert pages == [f"/features?sae={SITE}"] * 2
+    assert sae_names(study) == [SITE]
+    assert f"has this autoencoder already, as {SITE}" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(UserError, match=r"no cfg\.json"):
+        app(["dashboard", str(study.path), "--sae", str(study.path)], standalone_mode=False)
+    with pytest.raises(UserError, match="give its folder with --sae"):
+        app(["dashboard", str(study.path), "--site", SITE], standalone_mode=False)
+    assert len(pages) == 2
 
 
 def test_its_result_has_the_form_of_a_trained_one(tmp_path: Path, study: Study) -> None:
