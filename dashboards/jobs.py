@@ -9,6 +9,7 @@ import secrets
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -38,6 +39,7 @@ _log = logging.getLogger(__name__)
 class Renders(Protocol):
     """What renders requests and has them scored: `analyses.lab.lab.Lab`."""
 
+    def load(self, study: Study, report: "Report") -> object: ...
     def render(self, study: Study, request: LabRequest, report: "Report") -> "Rendered": ...
     def score(self, study: Study, request: LabRequest, report: "Report") -> "Scores": ...
 
@@ -78,6 +80,7 @@ class Jobs:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._to_render: deque[str] = deque()
         self._to_score: deque[str] = deque()
+        self._to_load: Study | None = None
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
 
@@ -90,10 +93,15 @@ class Jobs:
             self._jobs[job.id] = job
             self._forget()
             self._to_render.append(job.id)
-            if not self._threads:
-                self._threads = [self._started(self._render_all), self._started(self._score_all)]
-            self._changed.notify_all()
+            self._start()
             return job
+
+    def prepare(self, study: Study) -> None:
+        """Load a study's model, so that the first clip need not wait for it; nothing if there has been any job."""
+        with self._changed:
+            if not self._threads:
+                self._to_load = study
+                self._start()
 
     def get(self, id: str) -> Job | None:
         """Return a job as it is now; None for an unknown or forgotten one."""
@@ -128,6 +136,12 @@ class Jobs:
             self._changed.wait_for(lambda: id not in self._jobs or self._jobs[id].is_over, timeout)
             return self._jobs.get(id)
 
+    def _start(self) -> None:
+        """Have the threads see what is to be done; the lock must be held."""
+        if not self._threads:
+            self._threads = [self._started(self._render_all), self._started(self._score_all)]
+        self._changed.notify_all()
+
     @staticmethod
     def _started(work: Callable[[], None]) -> threading.Thread:
         thread = threading.Thread(target=work, name="lab", daemon=True)
@@ -146,6 +160,9 @@ class Jobs:
         return job
 
     def _render_all(self) -> None:
+        if self._to_load is not None:
+            with suppress(Exception):  # the first job says what is wrong
+                self._labs.load(self._to_load, lambda *_: None)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._to_render)

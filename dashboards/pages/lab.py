@@ -62,6 +62,7 @@ def layout(context: Context, query: Query) -> Component:
     state = [
         dcc.Store(id="lab-asked", data={"jobs": [], "query": write_query(dict(query))}),
         dcc.Store(id="lab-over"),
+        dcc.Store(id="lab-ready"),
         dcc.Interval(id="lab-tick", interval=150, disabled=True),
     ]
     return html.Div([*state, dmc.Grid(columns, columns=24, gutter="md")], className="lab")
@@ -110,6 +111,14 @@ def register(app: dash.Dash, context: Context) -> None:
     lab_clip.register(app, study)
     lab_edits.register(app, study)
     lab_result.register(app, context)
+
+    @app.callback(Output("lab-ready", "data"), Input("url", "pathname"))
+    def prepare(path: str | None) -> bool:
+        """Load the model while the visitor chooses."""
+        del path
+        context.jobs.prepare(study)
+        return True
+
     # In the browser: an answer about an earlier job must not end the questions about the latest.
     app.clientside_callback(
         ClientsideFunction("lab", "isOver"),

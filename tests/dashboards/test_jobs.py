@@ -26,6 +26,10 @@ class Waits:
         self.asked: list[str] = []
         self.scored: list[str] = []
 
+    def load(self, study: Study, report: Report) -> None:
+        del report
+        self.asked.append(f"load {study.path.name}")
+
     def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
         del study
         self.asked.append(request.prompt)
@@ -91,6 +95,19 @@ def test_two_users_queue_and_see_their_place(study: Study) -> None:
     assert (lab.asked, lab.scored) == (["one", "three"], ["one", "three"])
     assert done[2] is not None and done[2].rendered == Rendered("a.flac", "three.flac", 4.0)
     assert jobs.get("nonsense") is None
+
+
+def test_the_model_is_loaded_once_before_the_first_job(study: Study) -> None:
+    lab = Waits()
+    jobs = Jobs(lab=lab)
+    jobs.prepare(study)
+    jobs.prepare(study)
+    for _ in range(4):
+        lab.steps.release()
+    done = jobs.wait(jobs.submit(study, ask("one")).id, SECONDS)
+    assert done is not None and done.state == "done"
+    jobs.prepare(study)
+    assert lab.asked == [f"load {study.path.name}", "one"]
 
 
 def test_no_sound_waits_for_judges(study: Study) -> None:

@@ -32,6 +32,8 @@ ASKED = {"prompt": "a slow song", "lyrics": "la\nla", "seed": 2**64 - 1, "durati
 class Instant:
     """Renders at once: clips that the study has."""
 
+    def load(self, study: Study, report: Report) -> None: ...
+
     def render(self, study: Study, request: LabRequest, report: Report) -> Rendered:
         del study
         report("Denoising, step 1 of 1", 0.0)
