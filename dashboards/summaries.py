@@ -284,7 +284,9 @@ def effects_summary(result: xr.Dataset) -> pd.DataFrame:
 
 
 def _features_changed(of_cell: xr.Dataset) -> str:
-    size, several = int(of_cell["size"]), of_cell.sizes["sae"] > 1
+    size, several, name = int(of_cell["size"]), of_cell.sizes["sae"] > 1, str(of_cell["set"].item())
+    if name:
+        return f"set {name} ({size}{' of each' if several else ''})"
     if size == 1:
         return " and ".join(of_cell["features"].values)
     return f"the {size} best of each" if several else f"the {size} best"

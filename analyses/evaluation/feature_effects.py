@@ -35,13 +35,14 @@ from workbench.sae.base import SAE
 from workbench.sae.gate import GatedStep, gate_of
 from workbench.sae.identity import weights_hash
 from workbench.scorers import check_heard, load_scorer
+from workbench.studies.feature_notes import read_set, set_names
 from workbench.studies.study import Study
 from workbench.validation import validated
 
 _log = logging.getLogger(__name__)
 
 KIND = "feature-effects"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 CORRECTION = "Benjamini-Hochberg over all features, sets of features and factors, by concept and scorer"
 OF_ARM = ("effect", "effect_lo", "effect_hi", "p", "null_lo", "null_hi")
 UNEDITED, COUNTERPART = "clean", "corrupt"
@@ -66,7 +67,8 @@ def asked_effects(study: Study, names: str | Sequence[str], **options: Any) -> E
     """Make the spec of a measurement of effects of one SAE or several; `options` are fields of `EffectsSpec`.
 
     Raises:
-        UserError: if an option is unknown or not allowed, or the study lacks an autoencoder or a concept.
+        UserError: if an option is unknown or not allowed, or the study lacks an autoencoder, a concept or a set, or a
+            set has not as many features of each autoencoder.
     """
     spec = validated(EffectsSpec, {"names": names, **options}, "The effects of features cannot be measured")
     for name in spec.names:
@@ -76,7 +78,35 @@ def asked_effects(study: Study, names: str | Sequence[str], **options: Any) -> E
         raise UserError(f"Unknown concept '{unknown[0]}'. Concepts of this prompt set: {', '.join(known)}.")
     if 1 in spec.factors:
         raise UserError("A factor of 1 leaves features as they are. Give others, such as 0 and 2.")
-    return spec
+    return spec.model_copy(
+        update={"members": {each: _members(study, each, spec.names) for each in spec.sets}}
+    )
+
+
+def _members(study: Study, name: str, saes: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Return the features of a set of the study's notes, of each SAE; raise UserError unless it can be changed."""
+    found = [read_set(study.path, name, sae) for sae in saes]
+    if not all(found):
+        lacking = next(sae for sae, features in zip(saes, found, strict=True) if not features)
+        known = ", ".join(set_names(study.path)) or "none yet"
+        raise UserError(
+            f"{study.path} has no set '{name}' with features of '{lacking}' (its sets: {known}). Add features to it on "
+            "the dashboard's page of features."
+        )
+    if len(set(map(len, found))) > 1:
+        sizes = ", ".join(f"{len(features)} of '{sae}'" for sae, features in zip(saes, found, strict=True))
+        raise UserError(
+            f"The set '{name}' has {sizes}: as many features of each autoencoder are changed at once. Even it out, or "
+            "measure one autoencoder alone."
+        )
+    for sae, features in zip(saes, found, strict=True):
+        width = int(study.result_attributes(PREFIX + sae)["d_sae"])
+        if features[-1] >= width:
+            raise UserError(
+                f"The set '{name}' has feature {features[-1]} of '{sae}', which has only features 0 to {width - 1}. "
+                "Remove it from the set."
+            )
+    return tuple(map(tuple, found))
 
 
 def run_effects(
@@ -289,6 +319,7 @@ def _labelled(
         {
             "value": ("cell", [value] * len(sets)),
             "features": (("cell", "sae"), [list(map(numbers, each.features)) for each in sets]),
+            "set": ("cell", [each.name for each in sets]),
             "size": ("cell", [each.size for each in sets]),
             "auroc": (("cell", "sae"), lowest),
             "role": ("cell", ["null" if each.is_random else "cell" for each in sets]),

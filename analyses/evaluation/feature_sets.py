@@ -18,6 +18,7 @@ class FeatureSet(NamedTuple):
 
     features: tuple[Features, ...]  # of each SAE
     is_random: bool = False
+    name: str = ""  # of the set in the study's notes
 
     @property
     def size(self) -> int:
@@ -47,7 +48,7 @@ def chosen_features(
 
     Of each SAE, `spec.features` features alone, then the `spec.together` best at once, or, where an SAE has fewer than
     twice as many active features, half of these. The n-th best features of all SAEs are changed at once, as are their
-    sets. As many random sets of either size are their null.
+    sets, and those of `spec.members`. As many random sets of each size are their null.
 
     Args:
         trained: the results of the SAEs.
@@ -55,7 +56,8 @@ def chosen_features(
         spec: how many features there are to be.
 
     Raises:
-        UserError: if no value of these concepts has features with an AUROC in all SAEs.
+        UserError: if no value of these concepts has features with an AUROC in all SAEs, or an SAE has too few other
+            features for random sets as large as one of the sets.
     """
     found = {}
     alive = [of_sae["feature"].values[of_sae["alive"].values].tolist() for of_sae in trained]
@@ -66,10 +68,19 @@ def chosen_features(
         draw = random.Random(f"{value}-{spec.seed}")
         together = min(spec.together, *(len(of_sae) // 2 for of_sae in best))
         singles = list(zip(*([(each,) for each in of_sae[: spec.features]] for of_sae in best), strict=False))
-        found[value] = _with_randoms(singles, alive, spec.randoms, draw)
+        chosen = [FeatureSet(each) for each in singles]
         if together > 1:
-            several = tuple(tuple(of_sae[:together]) for of_sae in best)
-            found[value] += _with_randoms([several], alive, spec.randoms, draw)
+            chosen.append(FeatureSet(tuple(tuple(of_sae[:together]) for of_sae in best)))
+        chosen += [FeatureSet(features, name=name) for name, features in spec.members.items()]
+        distinct = {each.features: each for each in chosen}  # a set may be a single one of the best
+        sizes = dict.fromkeys(each.size for each in chosen)
+        found[value] = [
+            each
+            for size in sizes
+            for each in _with_randoms(
+                [one for one in distinct.values() if one.size == size], alive, spec.randoms, draw
+            )
+        ]
     if not found:
         raise UserError(
             f"No value of {', '.join(concepts)} has features with an AUROC. Trace more prompts, and train again."
@@ -89,16 +100,21 @@ def _best(trained: xr.Dataset, value: str) -> list[int]:
 
 
 def _with_randoms(
-    chosen: Sequence[tuple[Features, ...]], alive: Sequence[Sequence[int]], randoms: int, draw: random.Random
+    chosen: Sequence[FeatureSet], alive: Sequence[Sequence[int]], randoms: int, draw: random.Random
 ) -> list[FeatureSet]:
     """Return sets of one size, and up to this many random ones of the same size without any of their features."""
-    size = len(chosen[0][0])
+    size = chosen[0].size
     drawn = []
     for place, of_sae in enumerate(alive):
-        others = sorted(set(of_sae) - {feature for features in chosen for feature in features[place]})
+        others = sorted(set(of_sae) - {feature for each in chosen for feature in each.features[place]})
+        if 1 < size > len(others) and randoms:
+            raise UserError(
+                f"A set of {size} features leaves {len(others)} other active ones, too few for random sets. "
+                "Choose a smaller set, or no random ones (--randoms 0)."
+            )
         drawn.append(_drawn(others, size, randoms, draw))
     return [
-        *map(FeatureSet, chosen),
+        *chosen,
         *(FeatureSet(each, is_random=True) for each in zip(*drawn, strict=False)),
     ]
 

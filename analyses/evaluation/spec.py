@@ -56,7 +56,8 @@ class EffectsSpec(_Spec):
     """Which features of which SAEs of the study, by their names, are changed, by how much, and on which prompts.
 
     Of each concept value, the features with the highest AUROC are changed on prompts with that value, each alone and
-    `together` of them at once, as are random ones as a null. Of several SAEs, as many of each are changed at once.
+    `together` of them at once, as are those of `sets` and random ones as a null. Of several SAEs, as many of each are
+    changed at once. `members`, the features of each set in each SAE, is filled in when the spec is made.
     """
 
     names: Names = Field(min_length=1)
@@ -69,6 +70,12 @@ class EffectsSpec(_Spec):
         le=MOST_RUNS,
         description="The best features of each concept value that are also changed all at once; 0 for none.",
     )
+    sets: Names = Field(
+        (),
+        description="Set of features of the study's notes, which are also changed all at once, on prompts with each "
+        "value.",
+    )
+    members: dict[str, tuple[tuple[int, ...], ...]] = {}
     factors: tuple[float, ...] = Field(
         (0.0, 2.0), min_length=1, description="Factor by which the activations are multiplied."
     )
@@ -81,7 +88,7 @@ class EffectsSpec(_Spec):
     )
     ignore_gate: bool = Field(False, description="Change features also at steps that the gate closes.")
 
-    _distinct = field_validator("names", "scorers", "concepts", "factors")(distinct)
+    _distinct = field_validator("names", "scorers", "concepts", "sets", "factors")(distinct)
 
     @property
     def result_name(self) -> str:

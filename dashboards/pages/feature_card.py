@@ -229,7 +229,7 @@ def _effects(study: Study, spec: FeatureSpec) -> Component | None:
 def _effect(row: pd.Series) -> tuple[str, ...]:
     return (
         row["value"],
-        "alone" if row["changed"] == 1 else f"with the {row['changed'] - 1} next best",
+        _changed(row),
         f"× {row['factor']:g}",
         interval(row, "effect"),
         span(row["null_lo"], row["null_hi"]),
@@ -238,8 +238,14 @@ def _effect(row: pd.Series) -> tuple[str, ...]:
     )
 
 
+def _changed(row: pd.Series) -> str:
+    if row["set"]:
+        return f"all {row['changed']} of the set {row['set']}"
+    return "alone" if row["changed"] == 1 else f"among the {row['changed']} best"
+
+
 def _has_effects(result: xr.Dataset) -> bool:
-    needed = {"value", "features", "size", "role", "scorer", "sae", "factor", "concept", *EFFECTS}
+    needed = {"value", "features", "set", "size", "role", "scorer", "sae", "factor", "concept", *EFFECTS}
     return result.attrs["schema_version"] == EFFECTS_VERSION and needed <= set(map(str, result.variables))
 
 

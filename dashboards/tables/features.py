@@ -104,7 +104,7 @@ def neighbours_frame(result: xr.Dataset, feature: int) -> pd.DataFrame:
 
 
 EFFECTS = ("effect", "effect_lo", "effect_hi", "null_lo", "null_hi", "p_adjusted")
-EFFECTS_VERSION = 3
+EFFECTS_VERSION = 4
 """Schema version of the results of kind "feature-effects" that `effects_frame` reads."""
 
 
@@ -112,13 +112,14 @@ def effects_frame(result: xr.Dataset, name: str, feature: int) -> pd.DataFrame:
     """What happened to scores when a feature was changed, from a result of kind "feature-effects", by its first scorer.
 
     A row for each cell in which the feature of the autoencoder `name` was changed, and factor: value (on whose
-    prompts), changed (how many features of each autoencoder), factor, each of `EFFECTS` for the value's concept, and
-    others (the effects on other concepts, by name). Empty if the result has none.
+    prompts), set (its name in the study's notes, or ""), changed (how many features of each autoencoder), factor, each
+    of `EFFECTS` for the value's concept, and others (the effects on other concepts, by name). Empty if the result has
+    none.
     """
     if name not in result["sae"].values:
         return pd.DataFrame()
     one = result.isel(scorer=0)
-    changed = [str(feature) in str(text).split(",") for text in one["features"].sel(sae=name).values]
+    changed = [str(feature) in str(text).split(", ") for text in one["features"].sel(sae=name).values]
     lines = []
     for cell in one["cell"].values[np.array(changed) & (one["role"].values == "cell")]:
         of_cell = one.sel(cell=cell)
@@ -130,6 +131,7 @@ def effects_frame(result: xr.Dataset, name: str, feature: int) -> pd.DataFrame:
             lines.append(
                 {
                     "value": value,
+                    "set": str(of_cell["set"].item()),
                     "changed": int(of_cell["size"]),
                     "factor": float(factor),
                     **{each: float(at[each].sel(concept=concept)) for each in EFFECTS},

@@ -12,6 +12,7 @@ from analyses.evaluation import feature_effects
 from analyses.evaluation.feature_effects import Used, asked_effects, run_effects
 from analyses.evaluation.feature_sets import chosen_features
 from analyses.evaluation.prompts import contexts_of_value, own_texts
+from analyses.evaluation.spec import EffectsSpec
 from analyses.sae.names import load_sae
 from analyses.sae.run import run_sae
 from analyses.sae.train import train_spec
@@ -26,6 +27,7 @@ from workbench.engine.edits import Run, edit_features
 from workbench.engine.runs import Clip
 from workbench.models.ace_step import AceStep15
 from workbench.sae.gate import Gate, GatedStep, set_gate
+from workbench.studies.feature_notes import change_set
 from workbench.studies.study import Study
 
 OPTIONS = {"pairs": 2, "features": 1, "together": 3, "randoms": 1, "concepts": ["mood"], "ignore_gate": True}
@@ -66,7 +68,7 @@ def test_it_has_its_schema_and_is_saved(evaluated_study: Study, result: xr.Datas
     assert {name: variable.dims for name, variable in result.data_vars.items()} == {
         **dict.fromkeys(of_effects, ("cell", "factor", "concept", "scorer")),
         **dict.fromkeys(of_prompts, ("cell", "concept", "scorer")),
-        **dict.fromkeys(("value", "size", "role", "n_pairs"), ("cell",)),
+        **dict.fromkeys(("value", "set", "size", "role", "n_pairs"), ("cell",)),
         **dict.fromkeys(("features", "auroc"), ("cell", "sae")),
     }
     assert result["factor"].values.tolist() == [0.0, 2.0]
@@ -119,6 +121,47 @@ def test_a_set_is_at_most_half_of_the_features(evaluated_study: Study) -> None:
     assert not set(sets[2].features[0]) & set(sets[3].features[0])
     spec = asked_effects(evaluated_study, OTHER, **{**OPTIONS, "together": 0})
     assert [each.size for each in chosen_features([trained], ["mood"], spec)["mood=sad"]] == [1, 1]
+
+
+def test_sets_of_the_notes_are_changed_too(study_of_two: Study) -> None:
+    change_set(study_of_two.path, "own", OTHER, add=[2, 5])
+    change_set(study_of_two.path, "other", "written", add=[0, 1, 3])
+    trained = study_of_two.result(f"sae-{OTHER}")
+    (best,) = (
+        each.features[0]
+        for each in chosen_features([trained], ["mood"], _asked(study_of_two))["mood=sad"][:1]
+    )
+    change_set(study_of_two.path, "best", OTHER, add=best)
+    sets = chosen_features([trained], ["mood"], _asked(study_of_two, "own", "best"))["mood=sad"]
+    named = {each.name: (each.features, each.size) for each in sets if not each.is_random}
+    assert named["own"] == (((2, 5),), 2)
+    assert named["best"] == ((best,), 1)
+    rows = [each.row for each in sets]
+    assert len(set(rows)) == len(rows) == 6, "the best one is also the set; random ones of each size"
+    assert [each.is_random for each in sets] == [False, True] * 3
+    assert not {2, 5} & set(next(each for each in sets if each.is_random and each.size == 2).features[0])
+
+
+@pytest.mark.parametrize(
+    ("names", "of_set", "words"),
+    [
+        ([OTHER], "nothing", r"no set 'nothing' with features of 'two' \(its sets: .*uneven"),
+        ([OTHER, "written"], "uneven", "3 of 'two', 1 of 'written'"),
+        ([OTHER], "beyond", "which has only features 0 to"),
+    ],
+)
+def test_sets_that_cannot_be_changed_are_refused(
+    study_of_two: Study, names: list[str], of_set: str, words: str
+) -> None:
+    change_set(study_of_two.path, "uneven", OTHER, add=[0, 1, 2])
+    change_set(study_of_two.path, "uneven", "written", add=[0])
+    change_set(study_of_two.path, "beyond", OTHER, add=[10_000])
+    with pytest.raises(UserError, match=words):
+        asked_effects(study_of_two, names, **OPTIONS, sets=[of_set])
+
+
+def _asked(study: Study, *sets: str) -> EffectsSpec:
+    return asked_effects(study, OTHER, **OPTIONS, sets=sets)
 
 
 @pytest.mark.parametrize("place", [4, 6])

@@ -89,7 +89,8 @@ def effects() -> xr.Dataset:
             **numbers,
             **nulls,
             "value": ("cell", ["mood=sad"] * 3),
-            "features": (("cell", "sae"), [["3"], ["3,5"], ["13"]]),
+            "features": (("cell", "sae"), [["3"], ["3, 5"], ["13"]]),
+            "set": ("cell", ["", "late", ""]),
             "size": ("cell", [1, 2, 1]),
             "role": ("cell", ["cell", "cell", "null"]),
         },
@@ -109,6 +110,7 @@ def test_effects_are_those_of_the_cells_in_which_the_feature_was_changed() -> No
     assert frame[["changed", "factor", "effect"]].values.tolist() == [
         [1, 0, 1], [1, 2, 3], [2, 0, 5], [2, 2, 7]
     ]  # fmt: skip
+    assert list(map(feature_card._changed, frame.iloc)) == ["alone"] * 2 + ["all 2 of the set late"] * 2
     assert frame["others"].tolist() == [{"tempo": change} for change in (0, 2, 4, 6)]
     assert len(effects_frame(effects(), "s", 5)) == 2
     assert effects_frame(effects(), "s", 13).empty, "a random feature is a null"
