@@ -210,7 +210,6 @@ def _features_page(study: "Study", source: str, site: str, device: str) -> str:
     """Import an autoencoder into a study, unless it has it, and return the address of its features."""
     from analyses.sae.published import import_sae, imported_name
     from dashboards.links import write_query
-    from dashboards.pages.features import PATH
     from workbench.artefacts.sae_folder import read_sae
 
     published = read_sae(source, site)
@@ -221,7 +220,7 @@ def _features_page(study: "Study", source: str, site: str, device: str) -> str:
         note(f"Importing {source}, and encoding the study's clips with it ...")
         name = import_sae(study, published, device).attrs["name"]
         note(f"Imported as {name}.")
-    return PATH + write_query({"sae": name})
+    return "/features" + write_query({"sae": name})
 
 
 @app.command()
