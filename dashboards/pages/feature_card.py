@@ -154,10 +154,10 @@ def register(app: dash.Dash, study: Study) -> None:
 
 
 def selected(study: Study, search: str | None) -> FeatureSpec | None:
-    """The feature in the URL; None if there is none, or no such one."""
-    query = read_query(search)
-    name, feature = query.get("sae", ""), query.get("feature", "")
-    if name not in sae_names(study) or not (feature.isascii() and feature.isdigit()):
+    """The feature in the URL, of the first autoencoder if it names none; None if there is none, or no such one."""
+    query, names = read_query(search), sae_names(study)
+    name, feature = query.get("sae", names[0] if names else ""), query.get("feature", "")
+    if name not in names or not (feature.isascii() and feature.isdigit()):
         return None
     known = load_result(study, f"sae-{name}").indexes["feature"]
     is_known = str(int(feature)) == feature and int(feature) in known

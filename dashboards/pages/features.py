@@ -17,19 +17,18 @@ from dashboards.components.grid import number_column, selected_row
 from dashboards.components.paged_grid import TYPING_MS, paged_grid, server_filter
 from dashboards.components.text import empty_state, numbers, panel
 from dashboards.context import Context
-from dashboards.feature_browser import CARRIED, STARRED, View, Visible, page_of_rows, place
+from dashboards.feature_browser import CARRIED, View, Visible, page_of_rows, place
 from dashboards.figures import sae_quality, sae_training
 from dashboards.figures.sae_quality import SaeQualitySpec
 from dashboards.figures.sae_training import SaeTrainingSpec
 from dashboards.links import address, change_query, read_query, write_query
 from dashboards.numbers import fixed, percent, significant
-from dashboards.pages import feature_card, feature_map, feature_notes, feature_pairs
+from dashboards.pages import feature_card, feature_map, feature_notes, feature_pairs, feature_sets
 from dashboards.pages.page import Page, Query
 from dashboards.results import command, load_result, sae_names
 from dashboards.summaries import mean_to_spread
 from dashboards.tables.paging import RANGE_HELP, RowsRequest
 from workbench.sae.settings import sae_kind
-from workbench.studies.feature_notes import set_names
 from workbench.studies.study import Study
 
 PATH = "/features"
@@ -93,7 +92,7 @@ def layout(context: Context, query: Query) -> Component:
     )
     sets = dmc.Select(
         id="feature-set",
-        data=_sets(study),
+        data=feature_sets.set_choices(study),
         value=query.get("set", ""),
         allowDeselect=False,
         size="xs",
@@ -116,6 +115,7 @@ def layout(context: Context, query: Query) -> Component:
         paged_grid("features-grid", _columns(bool(query.get("value"))), height=640),
         dmc.Text(html.Span(id="features-count", role="status"), size="xs", c="dimmed", mt=4),
         dcc.Store(id="features-place"),
+        feature_sets.saver(),
         feature_notes.exchange(),
     ]
     others = dcc.Link(
@@ -224,6 +224,7 @@ def register(app: dash.Dash, context: Context) -> None:
     study = context.study
     feature_card.register(app, study)
     feature_map.register(app, study)
+    feature_sets.register(app, study)
     follow_study(app, "sae-name", lambda: _autoencoders(study))
 
     @app.callback(
@@ -342,7 +343,7 @@ def register(app: dash.Dash, context: Context) -> None:
         changed = (no_update if one == now else one for one, now in zip(asked, shown, strict=True))
         values = _values(study, name) if name != shown[0] else no_update
         columns = no_update if bool(value) == bool(shown[3]) else _columns(bool(value))
-        return (*changed, _sets(study), values, values, columns)
+        return (*changed, feature_sets.set_choices(study), values, values, columns)
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -398,17 +399,7 @@ def _values(study: Study, name: str) -> list[str]:
 
 
 def _set_values(study: Study) -> list[str]:
-    return [one["value"] for one in _sets(study)]
-
-
-def _sets(study: Study) -> list[dict[str, str]]:
-    """All features, the starred ones, and the sets."""
-    try:
-        names = set_names(study.path)
-    except UserError:  # the card says why
-        names = []
-    fixed_sets = [{"value": "", "label": "All features"}, {"value": STARRED, "label": "Starred"}]
-    return fixed_sets + [{"value": name, "label": name} for name in names]
+    return [one["value"] for one in feature_sets.set_choices(study)]
 
 
 def _view(query: Query) -> str:

@@ -12,7 +12,8 @@ from dash.exceptions import PreventUpdate
 
 from dashboards.app import create_app
 from dashboards.feature_browser import STARRED, View, page_of_rows
-from dashboards.pages import feature_notes, features
+from dashboards.pages import feature_card, feature_notes, feature_sets, features
+from dashboards.results import sae_names
 from tests.dashboards.synthetic_study import make_study
 from tests.dashboards.test_pages import callback
 from workbench.studies.feature_notes import change_set, read_all, read_set, write
@@ -99,6 +100,47 @@ def test_the_table_shows_and_finds_what_is_written(study: Study) -> None:
     assert [(row["id"], row["star"]) for row in shown(View(SAE, of_set=STARRED))] == [("9", STARRED)]
     assert {row["id"] for row in shown(View(SAE, of_set="late"))} == {"9", "11"}
     assert shown(View("tf3.cross_attn", of_set="late")) == []
+
+
+def test_what_the_filters_leave_is_kept_as_a_set(
+    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = callback(app, feature_sets, "save")
+    rows = {"startRow": 0, "endRow": 5, "filterModel": {"feature": {"filter": "7..20"}}}
+    said, known, cards = save(1, " late ", SAE, rows, "", "", [{"kind": "sets", "of": f"{SAE}/7"}])
+    assert said == f"Saved: the set late has 14 features of {SAE}."
+    assert cards == [["late"]]
+    assert {"value": "late", "label": "late"} in known
+    assert read_set(study.path, "late", SAE) == list(range(7, 21))
+    again = {**rows, "filterModel": {"feature": {"filter": ">=40"}}}
+    assert "late has 22 features" in save(2, "late", SAE, again, "", "", [])[0]
+    for request, name, words in (
+        (rows, " ", "Give the set a name"),
+        ({**rows, "filterModel": {"feature": {"filter": ">1e9"}}}, "late", "shows 0 features"),
+        ({**rows, "filterModel": {"feature": {"filter": "many"}}}, "late", "filters nothing"),
+    ):
+        assert words in save(3, name, SAE, request, "", "", [])[0]
+    monkeypatch.setattr(feature_sets, "MOST_IN_SET", 20)
+    assert "shows 48 features, and a set has 1 to 20" in save(4, "all", SAE, None, "", "", [])[0]
+    assert len(read_set(study.path, "late", SAE)) == 22
+
+
+def test_the_card_says_what_was_written_before_the_autoencoder_was_made(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(study.path, SAE, 5, "note", "old")
+    assert "Written before" not in str(feature_notes.editor(study, SAE, 5))
+    later = {"provenance": {"created": "2999-01-01T00:00:00+00:00"}}
+    monkeypatch.setattr(feature_notes, "result_origin", lambda *_: later)
+    assert "was made (2999-01-01T00:00:00+00:00): note. If" in str(feature_notes.editor(study, SAE, 5))
+    assert "Written before" not in str(feature_notes.editor(study, SAE, 6))
+
+
+def test_a_feature_without_an_autoencoder_is_that_of_the_first(study: Study) -> None:
+    first = feature_card.selected(study, f"?sae={sae_names(study)[0]}&feature=5")
+    assert first is not None
+    assert feature_card.selected(study, "?feature=5") == first
+    assert feature_card.selected(study, "?feature=5&sae=none") is None
 
 
 def test_notes_are_exported_and_imported(app: dash.Dash, study: Study) -> None:
