@@ -16,6 +16,7 @@ import pandas as pd
 from cache.errors import UserError
 from cache.opening import checked_path
 from cache.wording import counted
+from dashboards.components.patching_clips import cell_sides
 from dashboards.components.player import Recording, recordings_data
 from dashboards.export import check_folder, figure_contents
 from dashboards.figures import FIGURES, find_figure, make_spec
@@ -23,7 +24,6 @@ from dashboards.figures.feature import FeatureSpec
 from dashboards.figures.patching_pairs import PatchingPairsSpec
 from dashboards.levels import recording_level
 from dashboards.numbers import fixed
-from dashboards.pages.patching_clips import cell_sides
 from dashboards.pictures import activation_svg, spectrogram_png
 from dashboards.results import load_result
 from dashboards.tables.features import examples_frame

@@ -76,6 +76,7 @@ def editor(study: Study, name: str, feature: int) -> Component:
             dmc.Group([label, tags, star], align="flex-end", gap="xs"),
             note,
             html.Div(id=id("said"), className="said", role="status"),
+            html.Div(id=id("said-note"), className="said", role="status"),
             html.Div(_earlier(earlier), id=id("earlier")),
             _of_another(fields, str(result_origin(study, f"sae-{name}")["provenance"]["created"])),
             dcc.Store(id=id("read"), data=_revisions(fields)),
@@ -108,6 +109,7 @@ def register(app: dash.Dash, study: Study) -> None:
 
     @app.callback(
         Output({"kind": "said", "of": MATCH}, "children"),
+        Output({"kind": "said-note", "of": MATCH}, "children"),
         Output({"kind": "read", "of": MATCH}, "data"),
         Output({"kind": "note", "of": MATCH}, "value"),
         Output({"kind": "star", "of": MATCH}, "children"),
@@ -127,11 +129,11 @@ def register(app: dash.Dash, study: Study) -> None:
         try:
             written = write(study.path, name, feature, field, value, (read or {}).get(field))
         except UserError as error:
-            return (f"Not saved: {error}", *[no_update] * 4)
+            return (*_lines(field, f"Not saved: {error}"), *[no_update] * 4)
         if written.entry == shown[field]:
             raise PreventUpdate
         return (
-            _said(field, written),
+            *_lines(field, _said(field, written)),
             # Only the field that was written has been read: what others wrote in the rest is not on the page.
             {**_revisions(shown), **(read or {}), field: written.entry.revision, "saved": 1},
             written.entry.value if field == "note" and written.unread else no_update,
@@ -216,6 +218,11 @@ def _asked(study: Study, id: Any, triggered: Any) -> tuple[Any, str, int]:
 
 def _revisions(fields: dict[NoteField, Entry]) -> dict[str, int]:
     return {field: entry.revision for field, entry in fields.items()}
+
+
+def _lines(field: NoteField, sentence: str) -> tuple[Any, Any]:
+    """The lines about the label and star, and about the note: what was refused stays until it is mended."""
+    return (no_update, sentence) if field == "note" else (sentence, no_update)
 
 
 def _said(field: NoteField, written: Written) -> str:

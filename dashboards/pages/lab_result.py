@@ -100,10 +100,6 @@ def _code() -> list[Component]:
     ]
 
 
-def _clipboard(title: str, id: str) -> Component:
-    return dcc.Clipboard(target_id=id, title=f"copy the {title}")
-
-
 def is_change(latest: dict[str, Any] | None, query: str) -> bool:
     """Whether a query changes what the page has rendered, with as many edits: a moved slider or a switch."""
     if not latest or not latest.get("jobs") or latest.get("query") == query:
@@ -183,6 +179,8 @@ def _status(context: Context, job: Job) -> str:
     ahead = context.jobs.ahead(job.id)
     if job.state == "waiting" and ahead:
         return f"Waiting: {ahead} {'clip is' if ahead == 1 else 'clips are'} rendered first."
+    if job.rendered and not job.request.active:
+        return "No edit is on: you hear the unedited clip."
     texts = {
         "scoring": "Ready to be heard. Judges are listening.",
         "done": "Ready to be heard.",
@@ -233,13 +231,10 @@ def title(request: LabRequest) -> str:
 def _named(edit: LabEdit) -> str:
     where = ", ".join(edit.sites[:2]) + (" …" if len(edit.sites) > 2 else "")
     if edit.kind == "steer":
-        return (
-            f"{edit.pack} × {edit.strength:g}".replace("-", "−")
-            if not edit.sites
-            else f"{edit.pack} × {edit.strength:g} at {where}"
-        )
+        name = f"{edit.pack} × {_signed(edit.strength)}"
+        return f"{name} at {where}" if edit.sites else name
     if edit.kind == "feature":
-        return f"feature {edit.feature} × {edit.strength:g}"
+        return f"feature {edit.feature} × {_signed(edit.strength)}"
     return f"{edit.kind} {where}"
 
 

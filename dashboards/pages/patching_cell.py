@@ -17,6 +17,7 @@ from dashboards.components.export import export_button, figure_data
 from dashboards.components.graph import graph
 from dashboards.components.grid import WRAPPED, number_column, row_grid, selected_row
 from dashboards.components.notices import notify
+from dashboards.components.patching_clips import SIDES, cell_sides
 from dashboards.components.player import Recording, players, recordings_data
 from dashboards.components.text import details, numbers, panel
 from dashboards.differences import in_brackets
@@ -25,7 +26,6 @@ from dashboards.figures.patching_pairs import PatchingPairsSpec
 from dashboards.links import change_query, read_query
 from dashboards.numbers import fixed, p_value
 from dashboards.pages import features
-from dashboards.pages.patching_clips import SIDES, cell_sides
 from dashboards.pages.site_links import cell_links
 from dashboards.results import load_result, patching_names
 from dashboards.standalone import export_page

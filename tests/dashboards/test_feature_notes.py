@@ -50,16 +50,17 @@ def test_a_note_is_written_and_what_another_tab_wrote_stays(
     save = callback(app, feature_notes, "save")
     triggered(monkeypatch, "note", f"{SAE}/5")
     unread = {"label": 0, "note": 0, "star": 0}
-    said, read, note, _, _ = save("", "first", None, unread)
+    other, said, read, note, _, _ = save("", "first", None, unread)
+    assert other is no_update  # a sentence about the label stays
     assert (said, read["note"], read["saved"], note) == ("Saved.", 1, 1, no_update)
-    said, read, note, _, earlier = save("", HOSTILE, None, unread)
+    _, said, read, note, _, earlier = save("", HOSTILE, None, unread)
     assert "both are kept" in said
     assert note.startswith(HOSTILE)
     assert note.endswith("first")
     assert "first" in str(earlier)
     with pytest.raises(PreventUpdate):
         save("", note, None, read)
-    assert save("", "x" * 20_000, None, read)[0].startswith("Not saved: A note has at most 10,000")
+    assert save("", "x" * 20_000, None, read)[1].startswith("Not saved: A note has at most 10,000")
     assert read_all(study.path, SAE) == {5: {"note": note}}
 
 

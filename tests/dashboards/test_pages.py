@@ -16,6 +16,7 @@ from dash import no_update
 from analyses.lab.request import PatchEdit, read_request
 from analyses.sae.spec import DEAD_AFTER
 from dashboards.app import create_app
+from dashboards.components import patching_clips
 from dashboards.components.export import figure_options
 from dashboards.context import Context
 from dashboards.figures import probe_maps, sae_training
@@ -28,7 +29,6 @@ from dashboards.pages import (
     overview,
     patching,
     patching_cell,
-    patching_clips,
     probes,
 )
 from dashboards.results import load_result

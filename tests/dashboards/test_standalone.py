@@ -4,6 +4,8 @@ import base64
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -114,3 +116,8 @@ def test_the_page_of_a_cell_is_sent(study: Study, tmp_path: Path, monkeypatch: p
     assert found["filename"] == "patching-pairs-blocks-drums-tf3.html"
     assert "0.9 MiB" in told[0]
     assert send(None, data) is send(1, None) is dash.no_update
+
+
+def test_it_can_be_imported_first() -> None:
+    """As the command does; here, the pages are there already."""
+    subprocess.run([sys.executable, "-c", "import dashboards.standalone"], check=True)
