@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analyses.sae.matching import one_to_one, units
 from analyses.sae.metrics import Reconstruction
-from analyses.sae.stability import matched
 from workbench.sae.base import SAE
 
 
@@ -41,7 +41,8 @@ def planted_metrics(
             both += (active & present).sum(0)
             fired += active.sum(0)
             planted += present.sum(0)
-    _, _, cosine = matched(sae.W_dec, directions)
+    decoder_rows, planted_rows = (rows.detach().double().numpy() for rows in (sae.W_dec, directions))
+    _, _, cosine = one_to_one(units(decoder_rows), units(planted_rows))
     return {
         "f1": (2 * both / (fired + planted).clamp(min=1)).mean().item(),
         "mcc": cosine.mean().item(),

@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 
 from analyses.sae.concept_difference import carried_shares, value_difference
-from analyses.sae.decoder_map import decoder_map
-from analyses.sae.names import load_sae
 from cache.errors import UserError
 from dashboards.results import Identity, load_result, result_identity
 from dashboards.tables.features import features_frame
@@ -180,12 +178,17 @@ def _carried(
     del version  # only part of the cache key: a changed result is read again
     study = Study.open(study_path)
     difference = value_difference(load_result(study, f"sae-{name}"), study.clips, value, against)
+    from analyses.sae.names import load_sae  # imports torch
+
     return difference, carried_shares(difference, load_sae(study, name).W_dec.detach().double().numpy())
 
 
 @lru_cache(maxsize=8)
 def _places(study_path: Path, name: str, version: Identity) -> tuple[np.ndarray, np.ndarray]:
     del version  # only part of the cache key: a changed result is read again
+    from analyses.sae.decoder_map import decoder_map  # slow to import, as is torch
+    from analyses.sae.names import load_sae
+
     where, shares = decoder_map(load_sae(Study.open(study_path), name).W_dec.detach().float().numpy())
     if len(where) != load_result(Study.open(study_path), f"sae-{name}").sizes["feature"]:
         raise UserError(f"The autoencoder '{name}' has another number of features than its result.")

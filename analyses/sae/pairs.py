@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float32
 
 from analyses.sae.codes import CODES, read_codes
 from analyses.sae.matching import centred, match_features, similarities
-from analyses.sae.names import PREFIX, load_sae
 from analyses.sae.spec import FOLDER
 from cache.errors import UserError
 from workbench.studies.study import Study
@@ -89,6 +88,8 @@ def feature_pairs(study: Study, name: str, other: str, by: By | None = None) -> 
 
 def _side(study: Study, name: str, clips: np.ndarray) -> _Side:
     """Return the profiles of the features of an SAE that are active in any clip, and which ones these are."""
+    from analyses.sae.names import PREFIX, load_sae  # imports torch
+
     alive = study.result(PREFIX + name)["alive"].values.astype(bool)
     decoder = load_sae(study, name).W_dec.detach().float().numpy()
     means = np.empty((len(clips), int(alive.sum())), dtype=np.float32)

@@ -47,7 +47,7 @@ TABLE_HELP = (
 )
 DEAD_FEATURES = f"{sae_training.DEAD}; those alive in all clips fired on at least one token of any clip."
 VIEWS = {"table": "Features", "map": "Map", "training": "Training and quality"}
-_TABLE, _CARD = {"base": 24, "lg": 14}, {"base": 24, "lg": 10}
+_HALF = {"base": 24, "lg": 12}
 DIFFERENCE_HELP = (
     "Mean activation over the clips with the value, less that over the clips with the other one."
 )
@@ -137,9 +137,9 @@ def layout(context: Context, query: Query) -> Component:
                     help=TABLE_HELP,
                     actions=[others],
                 ),
-                span=_TABLE,
+                span=_HALF,
             ),
-            dmc.GridCol(feature_card.layout(), span=_CARD),
+            dmc.GridCol(feature_card.layout(), span=_HALF),
         ],
         columns=24,
         gutter="md",
