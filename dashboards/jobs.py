@@ -9,7 +9,6 @@ import secrets
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -161,8 +160,10 @@ class Jobs:
 
     def _render_all(self) -> None:
         if self._to_load is not None:
-            with suppress(Exception):  # the first job says what is wrong
+            try:
                 self._labs.load(self._to_load, lambda *_: None)
+            except Exception as error:  # noqa: BLE001 - the first job meets it again, and its page says it
+                _log.warning("The lab's model was not loaded: %s", _sentence(error))
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._to_render)
@@ -220,7 +221,7 @@ class Jobs:
 
 
 def _sentence(error: Exception) -> str:
-    """Return what a page says about an error; what no user can mend is logged as well."""
+    """Return what a page says about an error; what no user can fix is logged as well."""
     if isinstance(error, UserError):
         return str(error)
     if (
