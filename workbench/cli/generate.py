@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cache.errors import UserError
-from cache.protocol import Dtype
 from workbench.cli.console import Device, output
+from workbench.cli.model_options import Duration, Guidance, ModelDtype, ModelOptions, NumSteps
 from workbench.cli.packs import note_differences, resampled
 from workbench.cli.steering_options import (
     IgnoreGate,
@@ -58,13 +58,11 @@ def generate(
     study: Annotated[
         Path | None, typer.Option(help="Study whose vectors and autoencoders the edits name.")
     ] = None,
-    duration: Annotated[float | None, typer.Option(help="Clip duration in seconds.")] = None,
-    num_steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 disables guidance.")] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="Option of the model, such as shift=3. Repeatable.")
-    ] = None,
-    model_dtype: Annotated[Dtype, typer.Option(help="Dtype of the model weights.")] = "float32",
+    duration: Duration = None,
+    num_steps: NumSteps = None,
+    guidance: Guidance = None,
+    option: ModelOptions = None,
+    model_dtype: ModelDtype = "float32",
     device: Device = "cpu",
 ) -> None:
     """Generate one clip, steered by vectors or edited if any are given, and write its audio.

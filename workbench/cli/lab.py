@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from cache.errors import UserError
-from cache.protocol import Dtype
 from dashboards.address import LOCAL
 from workbench.cli.console import Device, console
+from workbench.cli.model_options import Duration, Guidance, ModelDtype, ModelOptions, NumSteps
 from workbench.prompts.defaults import PROMPT_SET
 
 
@@ -25,15 +25,13 @@ def lab(
     prompts: Annotated[
         str | None, typer.Option(help=f"Built-in prompt set, or a YAML file; {PROMPT_SET} by default.")
     ] = None,
-    duration: Annotated[float | None, typer.Option(help="Clip duration in seconds.")] = None,
-    num_steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 1 disables guidance.")] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="Option of the model, such as shift=3. Repeatable.")
-    ] = None,
+    duration: Duration = None,
+    num_steps: NumSteps = None,
+    guidance: Guidance = None,
+    option: ModelOptions = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = LOCAL.host,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = LOCAL.port,
-    model_dtype: Annotated[Dtype, typer.Option(help="Dtype of the model weights.")] = "float32",
+    model_dtype: ModelDtype = "float32",
     device: Device = "cpu",
 ) -> None:
     """Make clips with edits in the browser, and hear them against the unedited clips."""

@@ -22,6 +22,7 @@ from workbench.cli.generate import generate
 from workbench.cli.imports import app as import_app
 from workbench.cli.lab import lab
 from workbench.cli.listen import app as listen_app
+from workbench.cli.model_options import ModelDtype
 from workbench.cli.options import offers
 from workbench.cli.pairs import app as pairs_app
 from workbench.cli.parsing import CommandLine, Commands, parse_job
@@ -90,7 +91,7 @@ def trace(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cost estimate without writing anything.")
     ] = False,
-    model_dtype: Annotated[Dtype, typer.Option(help="Dtype of the model weights.")] = "float32",
+    model_dtype: ModelDtype = "float32",
     device: Device = "cpu",
     **asked: Any,
 ) -> None:
