@@ -9,6 +9,7 @@ from jaxtyping import Float
 from pydantic import AfterValidator
 
 from cache.errors import UserError
+from workbench.scorers.compiling import compiling
 from workbench.validation import Names, distinct, must_be
 
 Samples = Float[np.ndarray, " sample"]
@@ -91,9 +92,10 @@ def onset_rate(samples: Samples, sample_rate: int) -> float:
     import librosa
 
     hop = _hop(sample_rate)
-    onsets = librosa.onset.onset_detect(
-        y=np.asarray(samples, dtype=np.float32), sr=sample_rate, hop_length=hop
-    )
+    with compiling("onset_detect"):
+        onsets = librosa.onset.onset_detect(
+            y=np.asarray(samples, dtype=np.float32), sr=sample_rate, hop_length=hop
+        )
     return len(onsets) * sample_rate / len(samples)
 
 
@@ -103,12 +105,14 @@ def tempo(samples: Samples, sample_rate: int) -> float:
     import librosa
 
     hop = _hop(sample_rate)
-    curve = librosa.onset.onset_strength(
-        y=np.asarray(samples, dtype=np.float32), sr=sample_rate, hop_length=hop
-    )
+    with compiling("onset_strength"):
+        curve = librosa.onset.onset_strength(
+            y=np.asarray(samples, dtype=np.float32), sr=sample_rate, hop_length=hop
+        )
     if not curve.any():
         return np.nan
-    return float(librosa.feature.tempo(onset_envelope=curve, sr=sample_rate, hop_length=hop)[0])
+    with compiling("tempo"):
+        return float(librosa.feature.tempo(onset_envelope=curve, sr=sample_rate, hop_length=hop)[0])
 
 
 @of_sound
@@ -145,9 +149,10 @@ def mode(samples: Samples, sample_rate: int) -> float:
     """
     import librosa
 
-    chroma = librosa.feature.chroma_cqt(
-        y=np.asarray(samples, dtype=np.float32), sr=sample_rate, fmin=PITCHES[0], n_octaves=5
-    ).mean(axis=1)
+    with compiling("chroma_cqt"):
+        chroma = librosa.feature.chroma_cqt(
+            y=np.asarray(samples, dtype=np.float32), sr=sample_rate, fmin=PITCHES[0], n_octaves=5
+        ).mean(axis=1)
     if not np.ptp(chroma):
         return np.nan
     major, minor = (
@@ -232,7 +237,8 @@ def _pitches(samples: Samples, sample_rate: int) -> Float[np.ndarray, " frame"]:
     """Return the pitch of each frame in Hz, NaN where there is none (pYIN: Mauch and Dixon 2014)."""
     import librosa
 
-    found, *_ = librosa.pyin(
-        np.asarray(samples, dtype=np.float32), fmin=PITCHES[0], fmax=PITCHES[1], sr=sample_rate
-    )
+    with compiling("pyin"):
+        found, *_ = librosa.pyin(
+            np.asarray(samples, dtype=np.float32), fmin=PITCHES[0], fmax=PITCHES[1], sr=sample_rate
+        )
     return found

@@ -7,6 +7,7 @@ import soxr
 from jaxtyping import Float
 
 from workbench.scorers.clip_distance import Samples
+from workbench.scorers.compiling import compiling
 
 RATE = 22_050
 HOP = 512
@@ -28,7 +29,7 @@ def unit_chroma(mono: Samples, sample_rate: int) -> Float[np.ndarray, "pitch_cla
     import librosa  # slow to import
 
     samples = at_rate(mono, sample_rate)
-    with warnings.catch_warnings():
+    with compiling("chroma at RATE"), warnings.catch_warnings():
         # Below 3 s, about frames of the lowest octave, which are longer than its few samples and padded.
         warnings.filterwarnings("ignore", message="n_fft=")
         chroma = librosa.feature.chroma_cqt(y=samples, sr=RATE, hop_length=HOP).astype(float)
@@ -40,7 +41,8 @@ def beat_times(mono: Samples, sample_rate: int) -> Float[np.ndarray, " beat"]:
     """Return the times of beats in seconds that librosa tracks (Ellis 2007)."""
     import librosa
 
-    _, beats = librosa.beat.beat_track(y=at_rate(mono, sample_rate), sr=RATE, units="time")
+    with compiling("beat_track"):
+        _, beats = librosa.beat.beat_track(y=at_rate(mono, sample_rate), sr=RATE, units="time")
     return np.asarray(beats, dtype=float)
 
 
@@ -49,7 +51,8 @@ def pitches(mono: Samples, sample_rate: int) -> Float[np.ndarray, " frame"]:
     import librosa
 
     low, high = (float(librosa.note_to_hz(note)) for note in PITCHES)
-    found, *_ = librosa.pyin(
-        at_rate(mono, sample_rate), fmin=low, fmax=high, sr=RATE, hop_length=HOP, fill_na=0.0
-    )
+    with compiling("pyin at RATE"):
+        found, *_ = librosa.pyin(
+            at_rate(mono, sample_rate), fmin=low, fmax=high, sr=RATE, hop_length=HOP, fill_na=0.0
+        )
     return found
