@@ -18,8 +18,7 @@ gc.disable()  # until all tests are imported: full collections meanwhile would t
 # Tests must not see what a user has confirmed; commands that tests run inherit this.
 _STATE = tempfile.TemporaryDirectory(prefix="workbench-state-")
 os.environ["XDG_STATE_HOME"] = _STATE.name
-# numba's cache of compiled functions is not safe for two workers that compile the same function at the same time: one
-# loads what the other is writing, and crashes.
+# Tests import librosa as they like, in two workers at the same time (workbench/scorers/librosa_import.py).
 os.environ["NUMBA_CACHE_DIR"] = f"{_STATE.name}/numba"
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from pydantic import AfterValidator
 
 from cache.errors import UserError
-from workbench.scorers.compiling import compiling
+from workbench.scorers.librosa_import import import_librosa
 from workbench.validation import Names, distinct, must_be
 
 Samples = Float[np.ndarray, " sample"]
@@ -71,48 +71,37 @@ def loudness_range(samples: Samples, sample_rate: int) -> float:
 @of_sound
 def brightness(samples: Samples, sample_rate: int) -> float:
     """Return the spectral centroid in Hz, over frames weighted by their magnitude."""
-    import librosa
-
     magnitudes = _magnitudes(samples)
-    centroids = librosa.feature.spectral_centroid(S=magnitudes, sr=sample_rate)[0]
+    centroids = import_librosa().feature.spectral_centroid(S=magnitudes, sr=sample_rate)[0]
     return float(np.average(centroids, weights=magnitudes.sum(axis=0)))
 
 
 @of_sound
 def flatness(samples: Samples, sample_rate: int) -> float:  # noqa: ARG001 - the same at all
     """Return the spectral flatness, the mean over frames: 0 for a tone, 0.56 for white noise."""
-    import librosa
-
-    return float(librosa.feature.spectral_flatness(S=_magnitudes(samples)).mean())
+    return float(import_librosa().feature.spectral_flatness(S=_magnitudes(samples)).mean())
 
 
 @of_sound
 def onset_rate(samples: Samples, sample_rate: int) -> float:
     """Return the number of onsets per second that librosa detects."""
-    import librosa
-
     hop = _hop(sample_rate)
-    with compiling("onset_detect"):
-        onsets = librosa.onset.onset_detect(
-            y=np.asarray(samples, dtype=np.float32), sr=sample_rate, hop_length=hop
-        )
+    onsets = import_librosa().onset.onset_detect(
+        y=np.asarray(samples, dtype=np.float32), sr=sample_rate, hop_length=hop
+    )
     return len(onsets) * sample_rate / len(samples)
 
 
 @of_sound
 def tempo(samples: Samples, sample_rate: int) -> float:
     """Return the tempo in beats per minute, by librosa: often half or double of what a listener would tap."""
-    import librosa
-
     hop = _hop(sample_rate)
-    with compiling("onset_strength"):
-        curve = librosa.onset.onset_strength(
-            y=np.asarray(samples, dtype=np.float32), sr=sample_rate, hop_length=hop
-        )
+    curve = import_librosa().onset.onset_strength(
+        y=np.asarray(samples, dtype=np.float32), sr=sample_rate, hop_length=hop
+    )
     if not curve.any():
         return np.nan
-    with compiling("tempo"):
-        return float(librosa.feature.tempo(onset_envelope=curve, sr=sample_rate, hop_length=hop)[0])
+    return float(import_librosa().feature.tempo(onset_envelope=curve, sr=sample_rate, hop_length=hop)[0])
 
 
 @of_sound
@@ -134,9 +123,7 @@ def percussive_share(samples: Samples, sample_rate: int) -> float:  # noqa: ARG0
 
     Fitzgerald 2010, "Harmonic/percussive separation using median filtering".
     """
-    import librosa
-
-    harmonic, percussive = librosa.decompose.hpss(_magnitudes(samples))
+    harmonic, percussive = import_librosa().decompose.hpss(_magnitudes(samples))
     energies = np.square(harmonic).sum(), np.square(percussive).sum()
     return float(energies[1] / sum(energies))
 
@@ -147,12 +134,13 @@ def mode(samples: Samples, sample_rate: int) -> float:
 
     Chroma, the mean over time, are correlated with the 24 keys' profiles (Krumhansl 1990).
     """
-    import librosa
-
-    with compiling("chroma_cqt"):
-        chroma = librosa.feature.chroma_cqt(
+    chroma = (
+        import_librosa()
+        .feature.chroma_cqt(
             y=np.asarray(samples, dtype=np.float32), sr=sample_rate, fmin=PITCHES[0], n_octaves=5
-        ).mean(axis=1)
+        )
+        .mean(axis=1)
+    )
     if not np.ptp(chroma):
         return np.nan
     major, minor = (
@@ -223,9 +211,7 @@ def asked_descriptor(descriptor: Any) -> tuple[str, Measure]:
 
 
 def _magnitudes(samples: Samples) -> Float[np.ndarray, "bin frame"]:
-    import librosa
-
-    return np.abs(librosa.stft(np.asarray(samples, dtype=np.float32))).astype(float)
+    return np.abs(import_librosa().stft(np.asarray(samples, dtype=np.float32))).astype(float)
 
 
 def _hop(sample_rate: int) -> int:
@@ -235,10 +221,7 @@ def _hop(sample_rate: int) -> int:
 
 def _pitches(samples: Samples, sample_rate: int) -> Float[np.ndarray, " frame"]:
     """Return the pitch of each frame in Hz, NaN where there is none (pYIN: Mauch and Dixon 2014)."""
-    import librosa
-
-    with compiling("pyin"):
-        found, *_ = librosa.pyin(
-            np.asarray(samples, dtype=np.float32), fmin=PITCHES[0], fmax=PITCHES[1], sr=sample_rate
-        )
+    found, *_ = import_librosa().pyin(
+        np.asarray(samples, dtype=np.float32), fmin=PITCHES[0], fmax=PITCHES[1], sr=sample_rate
+    )
     return found

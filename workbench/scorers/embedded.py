@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import soxr
 from jaxtyping import Float
 
 from cache.errors import UserError
@@ -103,9 +104,7 @@ def _prepare(audio: Float[np.ndarray, "channel sample"], sample_rate: int) -> Fl
     """The channel mean at `SAMPLE_RATE`."""
     mono = audio.mean(axis=0, dtype=np.float64)
     if sample_rate != SAMPLE_RATE:
-        import librosa  # slow to import and rarely needed
-
-        mono = librosa.resample(mono, orig_sr=sample_rate, target_sr=SAMPLE_RATE)
+        mono = soxr.resample(mono, sample_rate, SAMPLE_RATE, quality="HQ")
     return mono
 
 

@@ -7,7 +7,7 @@ import soxr
 from jaxtyping import Float
 
 from workbench.scorers.clip_distance import Samples
-from workbench.scorers.compiling import compiling
+from workbench.scorers.librosa_import import import_librosa
 
 RATE = 22_050
 HOP = 512
@@ -26,33 +26,25 @@ def unit_chroma(mono: Samples, sample_rate: int) -> Float[np.ndarray, "pitch_cla
 
     The longest filter, of the lowest note, lasts 1.6 s.
     """
-    import librosa  # slow to import
-
     samples = at_rate(mono, sample_rate)
-    with compiling("chroma at RATE"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         # Below 3 s, about frames of the lowest octave, which are longer than its few samples and padded.
         warnings.filterwarnings("ignore", message="n_fft=")
-        chroma = librosa.feature.chroma_cqt(y=samples, sr=RATE, hop_length=HOP).astype(float)
+        chroma = import_librosa().feature.chroma_cqt(y=samples, sr=RATE, hop_length=HOP).astype(float)
     lengths = np.linalg.norm(chroma, axis=0)
     return np.divide(chroma, lengths, out=np.zeros_like(chroma), where=lengths > 0)
 
 
 def beat_times(mono: Samples, sample_rate: int) -> Float[np.ndarray, " beat"]:
     """Return the times of beats in seconds that librosa tracks (Ellis 2007)."""
-    import librosa
-
-    with compiling("beat_track"):
-        _, beats = librosa.beat.beat_track(y=at_rate(mono, sample_rate), sr=RATE, units="time")
+    _, beats = import_librosa().beat.beat_track(y=at_rate(mono, sample_rate), sr=RATE, units="time")
     return np.asarray(beats, dtype=float)
 
 
 def pitches(mono: Samples, sample_rate: int) -> Float[np.ndarray, " frame"]:
     """Return the pitch of each frame in Hz, 0 where there is none, by pYIN (Mauch and Dixon 2014) from C2 to C7."""
-    import librosa
-
-    low, high = (float(librosa.note_to_hz(note)) for note in PITCHES)
-    with compiling("pyin at RATE"):
-        found, *_ = librosa.pyin(
-            at_rate(mono, sample_rate), fmin=low, fmax=high, sr=RATE, hop_length=HOP, fill_na=0.0
-        )
+    low, high = (float(import_librosa().note_to_hz(note)) for note in PITCHES)
+    found, *_ = import_librosa().pyin(
+        at_rate(mono, sample_rate), fmin=low, fmax=high, sr=RATE, hop_length=HOP, fill_na=0.0
+    )
     return found

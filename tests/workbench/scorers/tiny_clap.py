@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import librosa
 import numpy as np
 import torch
 from tokenizers import pre_tokenizers
 from transformers import ClapConfig, ClapModel
+
+from workbench.scorers.librosa_import import import_librosa
 
 WORDS = 400
 TINY_HTSAT: dict[str, Any] = {
@@ -73,7 +74,7 @@ def tiny_state() -> dict[str, torch.Tensor]:
 def _spectrogram_state() -> dict[str, torch.Tensor]:
     time, frequency = np.arange(1024), np.arange(513)[:, None]
     fourier = np.hanning(1025)[:-1] * np.exp(-2j * np.pi * frequency * time / 1024)
-    mel = librosa.filters.mel(sr=48000, n_fft=1024, n_mels=64, fmin=50, fmax=14000)
+    mel = import_librosa().filters.mel(sr=48000, n_fft=1024, n_mels=64, fmin=50, fmax=14000)
     return {
         "audio_branch.spectrogram_extractor.stft.conv_real.weight": torch.tensor(
             fourier.real[:, None]
