@@ -13,6 +13,7 @@ import xarray as xr
 
 from analyses.steering_spec import CHECK
 from cache.errors import UserError
+from dashboards.names import shortened
 from dashboards.result_shapes import shape_fault
 from dashboards.tables import benchmark
 from dashboards.tables.features import MEASURES, NEARNESS, SCORES, STEP_MEASURES
@@ -89,6 +90,7 @@ _ATTRIBUTES = {
     "steering": ("concept", "positive", "negative", "schema_version", "result_id", "spec", "provenance"),
     "benchmark": ("protocol", "schema_version", "result_id", "spec", "provenance"),
 }
+LONGEST_FACT = 60  # characters
 Identity = tuple[int, int, int]
 _SITE, _NUMBER = re.compile(r"tf\d+\.[a-z_.]+(-\d+)?"), re.compile(r"-\d+$")
 MOST_CONFIG_BYTES = 2**20
@@ -170,14 +172,16 @@ def problems(study: Study) -> list[str]:
     return [sentence for sentence in sentences if sentence is not None]
 
 
+def unfinished(study: Study) -> list[str]:
+    """A sentence if the study is only partly traced; results can be shown without its cache."""
+    with suppress(UserError):
+        return [sentence for sentence in [study.unfinished()] if sentence]
+    return []
+
+
 def outdated(study: Study) -> list[str]:
-    """Sentences on results that were not computed from the study in its current state, and on an unfinished study."""
-    sentences = []
-    with suppress(UserError):  # results can be shown without the study's cache
-        sentences = [sentence for sentence in [study.unfinished()] if sentence]
-    return sentences + [
-        sentence for name in usable_names(study) if (sentence := outdated_result(study, name))
-    ]
+    """One sentence for each result that was not computed from the study in its current state."""
+    return [sentence for name in usable_names(study) if (sentence := outdated_result(study, name))]
 
 
 def outdated_result(study: Study, name: str) -> str:
@@ -186,7 +190,7 @@ def outdated_result(study: Study, name: str) -> str:
     origin = other_origin(study, name)
     if not origin:
         return ""
-    return f"The result {name} {origin}: run `{command(study, kind, site)}` to compute it again."
+    return f"results/{name}.nc {origin}: run `{command(study, kind, site)}` to compute it again, or delete the file."
 
 
 def other_origin(study: Study, name: str) -> str:
@@ -198,7 +202,23 @@ def other_origin(study: Study, name: str) -> str:
         return ""
     if study.made_before_extension(attributes):
         return "was computed before the study was extended"
-    return "belongs to another study, or was computed when this study had another number of clips"
+    return f"was not computed from this study as it is now ({_difference(study, attributes)})"
+
+
+def _difference(study: Study, attributes: dict[str, Any]) -> str:
+    """What differs between the study that a result was computed from and this one, as far as the result tells."""
+    made, own = json.loads(attributes["provenance"]), study.model
+    facts = {
+        "model": (made.get("model"), own["model"]),
+        "weights": (made.get("weights_hash"), own["weights_hash"]),
+        "precision": (made.get("dtype"), own["dtype"]),
+        "first seed": (made.get("seed"), study.spec.seed),
+        "number of clips": (made.get("clips"), study.spec.n_clips),
+    }
+    for name, (there, here) in facts.items():
+        if there not in (None, here):
+            return f"{name} {shortened(str(there), LONGEST_FACT)} instead of {here}"
+    return "other prompts, settings or number of clips, or made by an earlier version of the workbench"
 
 
 def usable_names(study: Study) -> list[str]:

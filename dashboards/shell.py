@@ -1,22 +1,28 @@
 """The frame around every page: navigation, the planted-truth switch, alerts."""
 
+from typing import Any
+
 import dash
 import dash_mantine_components as dmc
 from dash import ALL, ClientsideFunction, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
-from dashboards.components.notices import failed_page, remarks
+from dashboards.components.notices import failed_page, folded, folded_outputs, folded_remarks, remarks
 from dashboards.context import Context
 from dashboards.drawing.screen import FONT
 from dashboards.links import address, page_path, read_query
+from dashboards.names import shortened
 from dashboards.pages import PAGES
 from dashboards.pages.page import Page, Query
-from dashboards.results import outdated, problems
+from dashboards.results import outdated, problems, unfinished
 from dashboards.truth import has_truth
 from dashboards.versions import shown_version
 from workbench.studies.study import Study
 
 MAX_NAMED = 8
+LONGEST_NAME = 80  # characters of what a URL asks for
+STATES = {"damaged": "red", "outdated": "yellow"}
+"""The lines above all pages about the state of the study, and their colours."""
 WIDE = "md"
 """The width from which the navigation stands beside the page; below, a button opens it."""
 TRUTH_HELP = "Known blocks of this model were built to read each concept. Switch on to mark them; analyses ignore this."
@@ -44,14 +50,16 @@ def shell(context: Context) -> Component:
                 className="brand",
             ),
             dmc.Stack([_link(page, context) for page in PAGES], gap=2),
-            dmc.Stack(
-                [_truth_switch(study), dmc.ColorSchemeToggle("Light / dark", **_TOGGLE)], className="foot"
-            ),
+            dmc.Stack([_truth_switch(study), scheme_switch()], className="foot"),
         ],
         p="sm",
     )
     content = html.Div(
-        [html.Div(id="remarks"), html.Div(id="page", className="page")],
+        [
+            *(folded_remarks(id, colour) for id, colour in STATES.items()),
+            html.Div(id="remarks"),
+            html.Div(id="page", className="page"),
+        ],
         id="content",
         tabIndex=-1,
         **{"data-version": shown_version(study.path)},
@@ -100,14 +108,18 @@ def _study_switch(context: Context) -> Component | None:
 
 
 _NAVBAR = {"width": 230, "breakpoint": WIDE, "collapsed": {"mobile": True}}
-_TOGGLE = {
-    "lightIcon": html.Span("☀"),
-    "darkIcon": html.Span("☾"),
-    "variant": "default",
-    "size": "sm",
-    "id": "color-scheme",
-    "aria-label": "light or dark colours",
-}
+
+
+def scheme_switch() -> Component:
+    """The switch between light and dark colours, whose choice the browser keeps."""
+    return dmc.ColorSchemeToggle(
+        id="color-scheme",
+        lightIcon=html.Span("☀"),
+        darkIcon=html.Span("☾"),
+        variant="default",
+        size="sm",
+        **{"aria-label": "light or dark colours"},
+    )
 
 
 def _link(page: Page, context: Context) -> Component:
@@ -160,19 +172,32 @@ def register(app: dash.Dash, context: Context) -> None:
         return _page(path).show(context, read_query(search))
 
     @app.callback(Output("remarks", "children"), Input("url", "pathname"), Input("url", "search"))
-    def show_remarks(path: str | None, search: str | None) -> list[Component | None]:
+    def show_remarks(path: str | None, search: str | None) -> Component | None:
         page, query = _page(path), read_query(search)
         asked = unknown_parts(page.choices(context, query), query)
         if page_path(path) != page.path:
-            asked = [f"There is no page '{page_path(path)}', so the {page.name.lower()} is shown."]
+            asked = [
+                f"There is no page '{shortened(page_path(path), LONGEST_NAME)}', so the {page.name.lower()} is shown."
+            ]
+        return remarks(asked, "The URL asks for something that does not exist", "yellow")
+
+    @app.callback(
+        *(output for id in STATES for output in folded_outputs(id)),
+        Input("content", "data-version"),
+        Input("url", "pathname"),
+    )
+    def show_state(version: str | None, path: str | None) -> list[Any]:
+        del version, path  # they only say that something may have changed
+        now = Study.open(study.path)
+        damaged, half, old = problems(study), unfinished(now), outdated(now)
+        said = ["This study is only partly traced."] if half else []
+        if old:
+            were = "1 result was" if len(old) == 1 else f"{len(old)} results were"
+            said.append(f"{were} not computed from this study as it is now.")
+        count = "1 result" if len(damaged) == 1 else f"{len(damaged)} results"
         return [
-            remarks(problems(study), "Parts of this study cannot be shown", "red"),
-            remarks(
-                outdated(Study.open(study.path)),
-                "Parts of this study are incomplete or out of date",
-                "yellow",
-            ),
-            remarks(asked, "The URL asks for something that does not exist", "yellow"),
+            *folded(f"{count} of this study cannot be shown.", damaged),
+            *folded(" ".join(said), half + old),
         ]
 
     @app.callback(Output(links, "style"), Input("url", "search"), prevent_initial_call=True)
@@ -210,13 +235,17 @@ def _page(path: str | None) -> Page:
 
 
 def unknown_parts(choices: dict[str, list[str]], query: Query) -> list[str]:
-    """One sentence for each part of a query that is not among a page's choices."""
+    """One sentence for each part of a query that is not among a page's choices; many are only counted."""
     sentences = []
     for name, value in query.items():
+        part, asked = shortened(name, LONGEST_NAME), shortened(value, LONGEST_NAME)
         if name not in choices:
-            sentences.append(f"'{name}={value}' in the URL has no effect on this page.")
+            sentences.append(f"'{part}={asked}' in the URL has no effect on this page.")
         elif value not in choices[name]:
-            some = ", ".join(choices[name][:MAX_NAMED])
+            some = ", ".join(shortened(choice, LONGEST_NAME) for choice in choices[name][:MAX_NAMED])
             some += " …" if len(choices[name]) > MAX_NAMED else ""
-            sentences.append(f"There is no {name} '{value}' here{f' (choices: {some})' if some else ''}.")
-    return sentences
+            sentences.append(f"There is no {part} '{asked}' here{f' (choices: {some})' if some else ''}.")
+    more = len(sentences) - MAX_NAMED
+    return (
+        [*sentences[:MAX_NAMED], f"{more} more parts of the URL have no effect."] if more > 1 else sentences
+    )

@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Any
 
 import dash
 import dash_mantine_components as dmc
-from dash import html
+from dash import Output, html
 from dash.development.base_component import Component
 
 from cache.errors import UserError
@@ -55,3 +56,26 @@ def remarks(sentences: Sequence[str], title: str, colour: str) -> Component | No
         return None
     lines = [html.Div(sentence) for sentence in sentences]
     return dmc.Alert(lines, title=title, color=colour, variant="light", mb="md", className="remarks")
+
+
+def folded_remarks(id: str, colour: str) -> Component:
+    """A line above all pages that opens a list of sentences; hidden until `folded` gives it some.
+
+    Its parts are changed one by one, so that it stays open.
+    """
+    parts = [html.Summary(id=f"{id}-summary"), html.Div(id=f"{id}-sentences", className="sentences")]
+    return html.Details(parts, id=id, hidden=True, className=f"folded {colour}")
+
+
+def folded_outputs(id: str) -> list[Output]:
+    """What a callback sets with the values of `folded`."""
+    return [
+        Output(id, "hidden"),
+        Output(f"{id}-summary", "children"),
+        Output(f"{id}-sentences", "children"),
+    ]
+
+
+def folded(summary: str, sentences: Sequence[str]) -> list[Any]:
+    """Values of `folded_outputs`: whether there are no sentences, the line that says what they are about, and them."""
+    return [not sentences, summary if sentences else "", [html.Div(sentence) for sentence in sentences]]

@@ -1,6 +1,5 @@
 """Overview: the study's settings, results, provenance and clips."""
 
-import json
 from typing import Any
 
 import dash
@@ -17,7 +16,7 @@ from dashboards.links import address, change_query, read_query
 from dashboards.names import shortened
 from dashboards.pages import steering_vectors
 from dashboards.pages.page import Page, Query
-from dashboards.results import command, names_of_kind, usable_names
+from dashboards.results import command, is_usable, names_of_kind, other_origin, usable_names
 from dashboards.truth import truth_frame
 from workbench.studies.study import Study
 
@@ -37,7 +36,6 @@ SELECT = "Select a clip to hear it and see its spectrogram."
 MOST_NAMED = 12
 LONGEST_LIST = 500  # characters
 PICKER = ConceptPicker("clips", most=8)
-BADGES = {"computed": "teal", "missing": "gray", "damaged": "red"}
 
 
 def layout(context: Context, query: Query) -> Component:
@@ -203,11 +201,9 @@ def _result_cards(study: Study) -> Component:
 def _result_card(study: Study, kind: str) -> Component:
     title, path, sentence = KINDS[kind]
     results = [] if kind == "probes" else names_of_kind(study, kind)
+    state, colour = _state(study, kind)
     present = bool(results) or (kind == "probes" and kind in usable_names(study))
-    state = "computed" if present else "missing"
-    if not present and any(name.partition("-")[0] == kind for name in study.result_names()):
-        state = "damaged"
-    badge = dmc.Badge(state, color=BADGES[state], variant="light", tt="none")
+    badge = dmc.Badge(state, color=colour, variant="light", tt="none")
     heading = dmc.Group([dmc.Title(title, order=2, size="h4"), badge], justify="space-between")
     named = {"sae": "Sites", "patching": "Questions"}
     detail = f"{sentence}. {named.get(kind, 'Results')}: {', '.join(results)}." if results else f"{sentence}."
@@ -221,6 +217,17 @@ def _result_card(study: Study, kind: str) -> Component:
         radius="md",
         p="md",
     )
+
+
+def _state(study: Study, kind: str) -> tuple[str, str]:
+    """What the badge of a kind of result says, as the lines above the page do, and its colour."""
+    names = [name for name in study.result_names() if name.partition("-")[0] == kind]
+    damaged = [name for name in names if not is_usable(study, name)]
+    outdated = [name for name in names if name not in damaged and other_origin(study, name)]
+    for word, found, colour in (("damaged", damaged, "red"), ("out of date", outdated, "yellow")):
+        if found:
+            return (word if len(found) == len(names) else f"{len(found)} of {len(names)} {word}"), colour
+    return ("computed", "teal") if names else ("missing", "gray")
 
 
 def _clip_columns(concepts: list[str]) -> list[dict[str, Any]]:
@@ -254,8 +261,7 @@ def _settings(study: Study) -> dict[str, str]:
 
 
 def _provenance(study: Study) -> dict[str, str]:
-    document = json.loads((study.path / "study.json").read_text(encoding="utf-8"))
-    entries = {**study.model, **document["provenance"]}
+    entries = {**study.model, **study.provenance}
     libraries = entries.pop("libraries", {})
     rows = {name.replace("_", " "): str(value) for name, value in entries.items()}
     return {**rows, "libraries": ", ".join(f"{name} {value}" for name, value in libraries.items())}

@@ -106,7 +106,7 @@ class _Document(BaseModel):
     @classmethod
     def _is_described(cls, model: dict[str, Any]) -> dict[str, Any]:
         _Model.model_validate(model)
-        if model.keys() & {"seed", "duration_s"}:  # belong to a result's provenance
+        if model.keys() & {"seed", "clips", "duration_s"}:  # belong to a result's provenance
             raise ValueError("not a property of a model")
         return model
 
@@ -173,8 +173,13 @@ class Study:
 
     def was(self, spec: StudySpec) -> bool:
         """Whether this is the study of `spec`, or was before its last extension."""
-        before = _read_document(self.path).provenance.get("extended_from")
+        before = self.provenance.get("extended_from")
         return self.spec == spec or (self.spec.extends(spec) and before == [spec.n_prompts, spec.seeds])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """With what and when the study was made or extended, from its `study.json`; raise UserError as `open` does."""
+        return _read_document(self.path).provenance
 
     @property
     def is_there(self) -> bool:
@@ -385,7 +390,7 @@ class Study:
 
     def made_before_extension(self, attributes: Mapping[str, Any]) -> bool:
         """Whether a result with these attributes was computed from the study before its last extension."""
-        before = _read_document(self.path).provenance.get("extended_from")
+        before = self.provenance.get("extended_from")
         if not (isinstance(before, list) and len(before) == 2):
             return False
         n_prompts, seeds = before
@@ -464,7 +469,12 @@ class Study:
             spec=canonical_json(spec.model_dump(mode="json")),
             result_id=self._result_id(dataset.attrs["kind"], spec),
             provenance=canonical_json(
-                provenance(**self.model, seed=self.spec.seed, duration_s=round(seconds, 1))
+                provenance(
+                    **self.model,
+                    seed=self.spec.seed,
+                    clips=self.spec.n_clips,
+                    duration_s=round(seconds, 1),
+                )
             ),
         )
         save_result_file(self.path, _result_file(name), labelled)

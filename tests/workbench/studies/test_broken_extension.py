@@ -21,7 +21,8 @@ from cache.storage import open_storage
 from dashboards import shell
 from dashboards.app import create_app
 from dashboards.export import export_figure
-from dashboards.results import outdated, outdated_result
+from dashboards.pages import overview
+from dashboards.results import outdated, outdated_result, unfinished
 from tests.dashboards.test_pages import callback
 from tests.workbench.studies.test_study import contents, interrupted, study_spec
 from tests.workbench.test_nothing_left import Break, break_at, full_disk
@@ -101,13 +102,14 @@ def test_an_extension_that_broke_is_not_read_and_goes_on(
     patching = check_patching(broken, tiny, PatchingSpec(concepts=("tempo",), pairs=1))
     assert [sentence in note for note in patching.notes].count(True) == 1
     assert not broken.result_names()
-    assert [sentence in each for each in outdated(broken)] == [True]
+    assert [sentence in each for each in unfinished(broken)] == [True]
+    assert not outdated(broken)
     gone_on = trace_study(small.path, study_spec(tiny, **LARGE), tiny)
     assert gone_on.clips.equals(whole.clips)
     assert [gone_on.audio_path(clip).read_bytes() for clip in range(3)] == audio
     assert np.isfinite(gone_on.cache.read("tf1.block")).all()
     assert gone_on.cache.plan.n_clips == 8
-    assert not outdated(gone_on)
+    assert not unfinished(gone_on)
 
 
 @pytest.mark.parametrize("how", ["full", "killed", "killed early"])
@@ -189,10 +191,16 @@ def test_a_result_from_before_the_extension_is_told_on_the_pages_and_in_figures(
     grown = trace_study(small.path, study_spec(tiny, **LARGE), tiny)
     told = outdated(grown)
     assert len(told) == 1
-    assert "sae-tf1.block was computed before the study was extended: run `workbench sae" in told[0]
-    assert "before the study was extended" in str(
-        callback(create_app(grown.path), shell, "show_remarks")("/", "")
+    assert (
+        "results/sae-tf1.block.nc was computed before the study was extended: run `workbench sae" in told[0]
     )
+    app = create_app(grown.path)
+    hidden, summary, _, *old = callback(app, shell, "show_state")("", "/")
+    assert hidden and summary == ""
+    assert old[:2] == [False, "1 result was not computed from this study as it is now."]
+    assert told[0] in str(old[2])
+    cards = [str(overview._result_card(grown, kind)) for kind in ("sae", "probes")]
+    assert [card.count("out of date") for card in cards] == [1, 0]
     notes: list[str] = []
     figure = partial(export_figure, grown, "sae-training", "svg", tmp_path / "figures", warn=notes.append)
     files = {file.suffix: file.read_text() for file in figure()}
@@ -212,22 +220,22 @@ def test_a_result_of_another_study_is_not_taken_for_one_from_before_an_extension
     other = trace_study(tmp_path / "other", study_spec(tiny, **SMALL, seed=7), tiny)
     name, copied = "sae-tf1.block", "results/sae-tf1.block.nc"
     (small.path / "results").mkdir()
-    for source in (whole, other):
+    for source, differs in ((whole, "number of clips 8 instead of 4"), (other, "first seed 7 instead of 0")):
         run_sae(source, TRAINING)
         (small.path / copied).write_bytes((source.path / copied).read_bytes())
         sentence = outdated_result(small, name)
-        assert f"{name} belongs to another study, or was computed when this study had" in sentence
+        assert f"results/{name}.nc was not computed from this study as it is now ({differs})" in sentence
     assert outdated(small) == [sentence]
     notes: list[str] = []
     files = export_figure(small, "sae-training", "svg", tmp_path / "figures", warn=notes.append)
     caption = next(file.read_text() for file in files if file.suffix == ".txt")
-    assert notes == [sentence] and "The result belongs to another study, or" in caption
+    assert notes == [sentence] and "The result was not computed from this study as it is now" in caption
     assert "extended" not in caption
     (small.path / copied).write_bytes((whole.path / copied).read_bytes())
     grown = trace_study(small.path, study_spec(tiny, **LARGE), tiny)
     assert not outdated(grown), "the study that the result was copied from is equal to this one now"
     (grown.path / copied).write_bytes((other.path / copied).read_bytes())
-    assert "belongs to another study" in outdated(grown)[0]
+    assert "(first seed 7 instead of 0)" in outdated(grown)[0]
 
 
 @pytest.mark.parametrize("before", [None, 3, "ab", [1], [1, 2, 3], [[], {}], {"a": 1}])
