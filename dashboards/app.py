@@ -1,6 +1,7 @@
 """The dashboard of a study."""
 
 import html
+import re
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -37,10 +38,12 @@ from workbench.studies.study import Study
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+SCHEME = "scheme.js"
+"""The script that chooses light or dark colours, in the head of the page; Dash adds the others at its end."""
 ASSETS = Path(__file__).parent / "assets"
 PAGE = """<!DOCTYPE html>
 <html lang="en">
-<head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}</head>
+<head>{%metas%}<script src="{scheme}"></script><title>{%title%}</title>{%favicon%}{%css%}</head>
 <body>{%app_entry%}{%config%}{%scripts%}{%renderer%}</body>
 </html>"""
 
@@ -133,7 +136,8 @@ def bare_app(
     app = dash.Dash(
         "workbench",
         assets_folder=str(ASSETS),
-        index_string=PAGE,
+        assets_ignore=re.escape(SCHEME),
+        index_string=PAGE.replace("{scheme}", f"{address.url_prefix}assets/{SCHEME}"),
         title=html.escape(title),  # Dash does not escape it
         update_title=None,
         serve_locally=True,

@@ -93,7 +93,7 @@ def provider(children: list[Component]) -> Component:
             "fontFamily": FONT,
             "headings": {"fontFamily": FONT},
         },
-        defaultColorScheme="light",
+        defaultColorScheme="auto",  # the system's, until the switch is used
     )
 
 

@@ -18,7 +18,7 @@ from dashboards.address import Address
 from dashboards.app import Dashboard, bare_app, open_context, read_ahead
 from dashboards.components.text import page_header
 from dashboards.jobs import Jobs
-from dashboards.shell import provider
+from dashboards.shell import provider, scheme_switch
 from dashboards.studies_folder import KINDS, STUDY_PATH, Listed, StudiesFolder
 
 if TYPE_CHECKING:
@@ -86,7 +86,15 @@ def _list_app(folder: StudiesFolder, address: Address) -> dash.Dash:
     def layout() -> Component:
         rows = html.Div(_table(folder), id="studies")
         content = html.Main(
-            [page_header("Studies", SENTENCE), rows],
+            [
+                dmc.Group(
+                    [page_header("Studies", SENTENCE), scheme_switch()],
+                    justify="space-between",
+                    align="start",
+                    wrap="nowrap",
+                ),
+                rows,
+            ],
             id="content",
             className="page alone",
             **{"data-version": folder.version()},

@@ -4,33 +4,40 @@
 
   const EVERY_MS = 3000;
   const PATIENCE_MS = 10000;
-  const TEXT =
+  const LONGEST = 500; // characters of the server's sentence
+  const GONE =
     "The dashboard is not responding: its server was stopped or the connection was lost. This page may be out of " +
     "date. Restart it with “workbench dashboard”; this message disappears once it responds.";
   let banner = null;
 
-  // The version of what the pages show; null if the server does not respond.
+  // The version of what the pages show, or why there is none: the server's sentence, as for a study that was removed.
   async function ask() {
     const prefix = JSON.parse(document.getElementById("_dash-config").textContent).requests_pathname_prefix;
     try {
       const options = { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) };
       const answer = await fetch(prefix + "_alive", options);
-      return answer.status === 204 ? answer.headers.get("Study-Version") : null;
+      if (answer.status === 204) {
+        return { version: answer.headers.get("Study-Version") };
+      }
+      const isText = (answer.headers.get("Content-Type") || "").startsWith("text/plain");
+      return { fault: isText ? (await answer.text()).slice(0, LONGEST) : GONE };
     } catch {
-      return null;
+      return { fault: GONE };
     }
   }
 
-  function show(gone) {
-    if (gone && !banner) {
+  function show(fault) {
+    if (fault && !banner) {
       banner = document.createElement("div");
       banner.id = "connection";
       banner.setAttribute("role", "alert");
-      banner.textContent = TEXT;
       document.body.append(banner);
-    } else if (!gone && banner) {
+    } else if (!fault && banner) {
       banner.remove();
       banner = null;
+    }
+    if (fault && banner.textContent !== fault) {
+      banner.textContent = fault;
     }
   }
 
@@ -45,11 +52,11 @@
 
   async function watch() {
     if (!document.hidden) {
-      const now = await ask();
+      const { version, fault } = await ask();
       const content = document.getElementById("content");
-      show(now === null);
-      if (now !== null && content && content.dataset.version !== now) {
-        follow(now);
+      show(fault);
+      if (version && content && content.dataset.version !== version) {
+        follow(version);
       }
     }
     setTimeout(watch, EVERY_MS);
