@@ -141,7 +141,7 @@ def run_steering(
         spec: what to try it on.
         ways: the ways of steering.
         progress: called as `progress(done, total)` with numbers of pairs times seeds.
-        note: called with each sentence on the limitations of the result, before anything runs.
+        note: called with each sentence on the limitations of the result: before anything runs what is known then.
         executor: runs the units of work, by default in this process.
         pairs: pairs towards the positive value, instead of `spec.pairs` that are drawn.
 
@@ -181,7 +181,21 @@ def run_steering(
             if progress is not None:
                 progress(done, total)
         result = _dataset(study, spec, sweep, contexts, asked)
+        for sentence in unscored(result["score"].sel(concept=spec.concept)):
+            note(sentence)
         return study.save_result(spec.result_name, result, spec, time.monotonic() - started)
+
+
+def unscored(score: xr.DataArray) -> list[str]:
+    """Return a sentence on each judge that scored only some clips: `score` (…, scorer) is NaN where there is none."""
+    missing = score.isnull().sum([dim for dim in score.dims if dim != "scorer"])
+    of_each = score.size // score.sizes["scorer"]
+    return [
+        f"The scorer {name} has no score for {count} of {of_each} clips, which means leave out. "
+        "The log has the reasons."
+        for name, count in zip(score["scorer"].values.tolist(), missing.values.tolist(), strict=True)
+        if 0 < count < of_each
+    ]
 
 
 def settled(

@@ -168,6 +168,32 @@ def test_ratings_of_quality_are_kept_apart_from_the_judges(
         assert_close(result.quality.sel(arm=arm).values[0, 0], audio.max() + 1.5)
 
 
+class Partial(Heard):
+    """Has no score for the first of the clips that it is given."""
+
+    name, identity = "partial", "2"
+
+    def score(self, audio: np.ndarray, sample_rate: int, texts: Sequence[str]) -> np.ndarray:
+        scores = super().score(audio, sample_rate, texts)
+        scores[0] = np.nan
+        return scores
+
+
+def test_clips_without_a_score_are_told(
+    study: Study, tiny: AceStep15, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorers = {"partial": Partial(), "embedded": Heard()}
+    monkeypatch.setattr(run, "load_scorer", lambda name, device="cpu": scorers[name])
+    asked = SPEC.model_copy(update={"scorers": tuple(scorers), "pairs": 1})
+    sentences: list[str] = []
+    result = run_steering(study, tiny, asked, [Way("patch", patched, (1.0,))], note=sentences.append)
+    missing = int(result.score.sel(concept="tempo", scorer="partial").isnull().sum())
+    assert 0 < missing < 3
+    assert [sentence for sentence in sentences if "no score" in sentence] == [
+        f"The scorer partial has no score for {missing} of 3 clips, which means leave out. The log has the reasons."
+    ]
+
+
 def test_what_the_study_has_is_not_run_again(study: Study, tiny: AceStep15, vector: Vector) -> None:
     way = Way("vector", vector.at)
     first = run_steering(study, tiny, SPEC, [way])
