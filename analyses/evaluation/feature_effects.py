@@ -35,7 +35,7 @@ from workbench.sae.base import SAE
 from workbench.sae.gate import GatedStep, gate_of
 from workbench.sae.identity import weights_hash
 from workbench.scorers import check_heard, load_scorer
-from workbench.studies.feature_notes import read_set, set_names
+from workbench.studies.feature_notes import read_predecessors, read_set, set_names
 from workbench.studies.study import Study
 from workbench.validation import validated
 
@@ -88,6 +88,11 @@ def _members(study: Study, name: str, saes: Sequence[str]) -> tuple[tuple[int, .
     found = [read_set(study.path, name, sae) for sae in saes]
     if not all(found):
         lacking = next(sae for sae, features in zip(saes, found, strict=True) if not features)
+        if name in read_predecessors(study.path, lacking).sets:
+            raise UserError(
+                f"The set '{name}' was made of an autoencoder '{lacking}' with other weights than {study.path} has "
+                "now, whose features are others. Make the set again on the dashboard's page of features."
+            )
         known = ", ".join(set_names(study.path)) or "none yet"
         raise UserError(
             f"{study.path} has no set '{name}' with features of '{lacking}' (its sets: {known}). Add features to it on "

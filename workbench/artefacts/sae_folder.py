@@ -15,8 +15,8 @@ from workbench.artefacts.sources import Origin, check_inside, open_source, read_
 from workbench.artefacts.sparsify import CONFIG, WEIGHTS, from_sparsify
 from workbench.engine.sites import Site
 from workbench.sae.base import SAE
-from workbench.sae.folder import WEIGHTS_FILE as SAELENS_WEIGHTS
 from workbench.sae.folder import from_saelens
+from workbench.sae.stored import WEIGHTS_FILE as SAELENS_WEIGHTS
 
 _FILES = (CONFIG, WEIGHTS, SAELENS_WEIGHTS)
 _HOOKPOINT = re.compile(r"(?:transformer_blocks\.|tf)(\d+)[._-]cross[_-]attn")

@@ -18,11 +18,11 @@ from workbench.files import replacing
 from workbench.sae.architectures import Architecture, kept_architectures
 from workbench.sae.base import SAE, SAEConfig
 from workbench.sae.saelens import FOLDED, RELU_TRANSCODER, UnsupportedSAE, current_form, current_weights, fold
+from workbench.sae.stored import WEIGHTS_FILE
 from workbench.tensor_files import load_tensors, tensor_bytes
 from workbench.validation import validated
 
 CONFIG_FILE = "cfg.json"
-WEIGHTS_FILE = "sae_weights.safetensors"
 MAX_CONFIG_BYTES = 2**24
 LARGEST_WEIGHT = 1e12
 """Sums of products of two such weights with inputs of a million are still finite in float32."""

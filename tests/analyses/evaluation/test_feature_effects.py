@@ -27,7 +27,7 @@ from workbench.engine.edits import Run, edit_features
 from workbench.engine.runs import Clip
 from workbench.models.ace_step import AceStep15
 from workbench.sae.gate import Gate, GatedStep, set_gate
-from workbench.studies.feature_notes import change_set
+from workbench.studies.feature_notes import Noted, change_set, write_all
 from workbench.studies.study import Study
 
 OPTIONS = {"pairs": 2, "features": 1, "together": 3, "randoms": 1, "concepts": ["mood"], "ignore_gate": True}
@@ -148,6 +148,7 @@ def test_sets_of_the_notes_are_changed_too(study_of_two: Study) -> None:
         ([OTHER], "nothing", r"no set 'nothing' with features of 'two' \(its sets: .*uneven"),
         ([OTHER, "written"], "uneven", "3 of 'two', 1 of 'written'"),
         ([OTHER], "beyond", "which has only features 0 to"),
+        ([OTHER], "earlier", "'earlier' was made of an autoencoder 'two' with other weights"),
     ],
 )
 def test_sets_that_cannot_be_changed_are_refused(
@@ -156,6 +157,8 @@ def test_sets_that_cannot_be_changed_are_refused(
     change_set(study_of_two.path, "uneven", OTHER, add=[0, 1, 2])
     change_set(study_of_two.path, "uneven", "written", add=[0])
     change_set(study_of_two.path, "beyond", OTHER, add=[10_000])
+    earlier = Noted(OTHER, "0" * 16, 1, {}, ("earlier",))
+    write_all(study_of_two.path, [earlier])
     with pytest.raises(UserError, match=words):
         asked_effects(study_of_two, names, **OPTIONS, sets=[of_set])
 

@@ -18,8 +18,8 @@ from cache.errors import UserError
 from dashboards.summaries import sae_line
 from tests.analyses.planted_study import make_planted_study
 from tests.analyses.sae import killed_training
-from workbench.sae.folder import WEIGHTS_FILE
 from workbench.sae.settings import ARCHITECTURES
+from workbench.sae.stored import WEIGHTS_FILE
 from workbench.studies.study import Study
 
 SITES = killed_training.SITES

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cache.errors import UserError
+from workbench.sae.stored import WEIGHTS_FILE
 from workbench.studies import feature_notes as notes
 from workbench.studies.feature_notes_csv import import_notes, notes_csv
 
@@ -17,11 +18,8 @@ HOSTILE = '=HYPERLINK("http://a")'
 
 def test_nothing_is_made_before_something_is_written(tmp_path: Path) -> None:
     assert notes.read_feature(tmp_path, SAE, 3)["label"] == notes.Entry()
-    assert (notes.read_all(tmp_path, SAE), notes.set_names(tmp_path), notes.noted_saes(tmp_path)) == (
-        {},
-        [],
-        [],
-    )
+    assert (notes.read_all(tmp_path, SAE), notes.set_names(tmp_path)) == ({}, [])
+    assert (notes.read_everything(tmp_path), notes.read_predecessors(tmp_path, SAE)) == ([], (0, {}))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -36,7 +34,6 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     }  # fmt: skip
     notes.write(tmp_path, SAE, 5, "star", "", read=1)
     assert notes.read_all(tmp_path, SAE).keys() == {3}
-    assert notes.noted_saes(tmp_path) == [SAE]
 
 
 def test_of_two_labels_the_last_stays_and_the_other_is_told_and_kept(tmp_path: Path) -> None:
@@ -99,8 +96,9 @@ def test_sets_have_features_of_autoencoders(tmp_path: Path) -> None:
     assert notes.sets_of(tmp_path, SAE, 3) == ["late", "loud"]
     notes.change_set(tmp_path, "late", SAE, remove=[3])
     assert notes.set_names(tmp_path) == ["loud"]
-    with pytest.raises(UserError, match="1 to 100"):
-        notes.change_set(tmp_path, " ", SAE, add=[1])
+    for name in (" ", "loud;late"):
+        with pytest.raises(UserError, match="1 to 100"):
+            notes.change_set(tmp_path, name, SAE, add=[1])
     with pytest.raises(UserError, match="at most"):
         notes.change_set(tmp_path, "loud", SAE, add=range(notes.MOST_IN_SET + 1))
     assert notes.read_set(tmp_path, "loud", SAE) == [3, 5], "undone"
@@ -115,11 +113,60 @@ def test_notes_go_to_csv_and_back(tmp_path: Path) -> None:
         notes.write(first, SAE, number, "label", text)
         notes.write(first, SAE, number, "note", f"{text}\nsecond line")
     notes.write(first, SAE, 0, "star", "1")
+    for name in ("=late", "loud"):
+        notes.change_set(first, name, SAE, add=[0, 9])
     content = notes_csv(first)
     assert f"\n{SAE},0,\"'=HYPERLINK" in content, "no formula"
-    assert import_notes(second, content.encode(), [SAE]) == 2 * len(texts) + 1
-    assert notes.read_all(second, SAE) == notes.read_all(first, SAE)
-    assert import_notes(second, content.encode(), [SAE]) == 0
+    assert f"\n{SAE},9,,,,'=late; loud,\n" in content
+    assert notes_csv(first, "another") == content.partition("\n")[0] + "\n"
+    assert import_notes(second, content.encode(), [SAE]) == (2 * len(texts) + 1 + 4, 0)
+    assert notes.read_everything(second) == notes.read_everything(first)
+    assert import_notes(second, content.encode(), [SAE]) == (0, 0)
+    with pytest.raises(UserError, match="at most"):
+        import_notes(second, f"sae,feature,sets\n{SAE},7,{';'.join(map(str, range(201)))}\n".encode(), [SAE])
+
+
+def train_again(study: Path, weights: bytes) -> None:
+    (study / "sae" / SAE).mkdir(parents=True, exist_ok=True)
+    (study / "sae" / SAE / WEIGHTS_FILE).write_bytes(weights)
+
+
+def test_an_autoencoder_that_was_trained_again_has_notes_of_its_own(tmp_path: Path) -> None:
+    train_again(tmp_path, b"first")
+    notes.write(tmp_path, SAE, 3, "label", "drums")
+    notes.change_set(tmp_path, "loud", SAE, add=[3, 5])
+    assert notes.read_predecessors(tmp_path, SAE) == (0, {})
+    train_again(tmp_path, b"second")
+    assert (notes.read_all(tmp_path, SAE), notes.read_set(tmp_path, "loud", SAE)) == ({}, [])
+    assert notes.read_feature(tmp_path, SAE, 3)["label"] == notes.Entry()
+    assert notes.sets_of(tmp_path, SAE, 3) == []
+    assert notes.read_predecessors(tmp_path, SAE) == (2, {"loud": 2})
+    notes.write(tmp_path, SAE, 3, "label", "snare")
+    notes.change_set(tmp_path, "loud", SAE, add=[5], remove=[3])
+    assert [each.fields.get("label") for each in notes.read_everything(tmp_path)].count("drums") == 1
+    train_again(tmp_path, b"first")
+    assert (notes.read_all(tmp_path, SAE), notes.read_set(tmp_path, "loud", SAE)) == (
+        {3: {"label": "drums"}},
+        [3, 5],
+    )
+
+
+def test_notes_from_csv_are_of_the_weights_in_it(tmp_path: Path) -> None:
+    train_again(tmp_path, b"first")
+    notes.write(tmp_path, SAE, 3, "label", "drums")
+    notes.change_set(tmp_path, "loud", SAE, add=[3])
+    content, had = notes_csv(tmp_path), notes.weights_of(tmp_path, SAE)
+    assert f"{SAE},3,drums,,,loud,{had}\n" in content
+    train_again(tmp_path, b"second")
+    (tmp_path / notes.FILE).unlink()
+    assert import_notes(tmp_path, content.encode(), [SAE]) == (2, 1)
+    assert (notes.read_all(tmp_path, SAE), notes_csv(tmp_path)) == ({}, content)
+    taken_over = content.replace(had, "")
+    assert import_notes(tmp_path, taken_over.encode(), [SAE]) == (2, 0)
+    assert (notes.read_all(tmp_path, SAE), notes.read_set(tmp_path, "loud", SAE)) == (
+        {3: {"label": "drums"}},
+        [3],
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,13 +178,15 @@ def test_notes_go_to_csv_and_back(tmp_path: Path) -> None:
         (b"sae,feature,label\ntf3.cross_attn,1,x\ntf3.cross_attn,1\n", "Line 3.*cells"),
         (b"sae,feature,label\ntf3.cross_attn,1,a\x01\n", "Line 2.*control"),
         (b"sae,feature,note\ntf3.cross_attn,1," + b"x" * 200_000 + b"\n", "Line 2"),
+        (b"sae,feature,sets\ntf3.cross_attn,1," + b"x" * 101 + b"\n", "Line 2.*1 to 100"),
+        (b"sae,feature,label,weights\ntf3.cross_attn,1,x,123\n", "Line 2.*'123'"),
         (b"\xff\xfe", "UTF-8"),
     ],
 )
 def test_a_wrong_csv_file_writes_nothing(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(UserError, match=said):
         import_notes(tmp_path, content, [SAE])
-    assert notes.noted_saes(tmp_path) == []
+    assert notes.read_everything(tmp_path) == []
 
 
 def with_trigger(file: Path) -> None:
