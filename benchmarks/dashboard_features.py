@@ -32,7 +32,8 @@ FEATURES, PROMPTS, CLIPS_OF_PROMPT, ACTIVE = 40_000, 50, 100, 64
 LOADS, REPEATS = 5, 5
 ROWS = "#features-grid .ag-center-cols-container .ag-row"
 # Starts with the next key or mouse button; resolves to milliseconds until the count below the table (and, unless there
-# are none, its first row) is another, or until the card of a feature is on the screen, then its pictures.
+# are none, its first row) is another, or until a feature is selected in the table and its card has its numbers, label,
+# scores and top clips, then until the pictures of these are drawn.
 TIMER = """
 feature => {
   const text = (where) => (document.querySelector(where) || { innerText: "" }).innerText;
@@ -42,9 +43,10 @@ feature => {
   const isChanged = () => feature === null
     ? text("#features-count") !== before[0] || (first() !== before[1] && first() !== "")
     : text("#feature-numbers").split("\\n").includes(feature)
-      && text('#features-grid .ag-row-selected [col-id="feature"]') === feature;
-  const isDrawn = () => pictures().length && pictures().every((one) => one.complete && one.naturalWidth)
-    && pictures().some((one) => one.src.includes(`/${feature}/`));
+      && text('#features-grid .ag-row-selected [col-id="feature"]') === feature
+      && text("#feature-label") && document.querySelector("#feature-scores table")
+      && pictures().some((one) => one.src.includes(`/${feature}/`));
+  const isDrawn = () => pictures().every((one) => one.complete && one.naturalWidth);
   window.answered = new Promise(resolve => {
     let began = 0, shown = 0;
     const look = () => {

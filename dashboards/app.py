@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cache.errors import UserError
-from dashboards import shell
+from dashboards import feature_browser, shell
 from dashboards.address import LOCAL, Address
 from dashboards.callback_requests import add_check
 from dashboards.components import export
@@ -200,6 +200,7 @@ def read_ahead(study: Study) -> None:
     warm_up()
     with suppress(UserError):
         problems(study)
+        feature_browser.read_ahead(study)
         readable_packs(study)  # imports torch, if there are any
 
 

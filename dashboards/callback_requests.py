@@ -75,6 +75,7 @@ _VALUES: dict[str, TypeAdapter[Any]] = {
     "pathname": TypeAdapter(str | None),
     "search": TypeAdapter(str | None),
     "data-clip": TypeAdapter(str | None),
+    "data-asked": TypeAdapter(str | None),
     "data-version": TypeAdapter(str | None),
     "contents": TypeAdapter(str | None),
     "checked": TypeAdapter(bool | None),

@@ -12,11 +12,11 @@ import pandas as pd
 
 from analyses.sae.concept_difference import carried_shares, value_difference
 from cache.errors import UserError
-from dashboards.results import Identity, load_result, result_identity
+from dashboards.results import Identity, load_result, result_identity, sae_names
 from dashboards.tables.features import features_frame
 from dashboards.tables.paging import MOST_ROWS, RowsRequest, filtered, ordered, records
 from workbench.files import file_version
-from workbench.studies.feature_notes import FILE, read_all, read_set
+from workbench.studies.feature_notes import FILE, read_all, read_set, weights_of
 from workbench.studies.study import Study
 
 SHOWN = (
@@ -31,12 +31,14 @@ SHOWN = (
     "alive",
 )
 """The columns that are sent to the browser."""
+MOST_CORNERS = 100
+"""Of a lasso on the map."""
 STARRED = "★"
 """The set of the starred features."""
 BEST_FIRST = (("best_auroc", False),)
 CARRIED = ("difference", "share")
 """The columns of a difference between two concept values (`analyses.sae.concept_difference`)."""
-CHOSEN = {"of_set": "set", "value": "value", "against": "against", "box": "box"}
+CHOSEN = {"of_set": "set", "value": "value", "against": "against", "area": "area"}
 """The fields of a `View` that are in the URL, and their names there."""
 
 
@@ -45,7 +47,8 @@ class Version(NamedTuple):
 
     name: str
     result: Identity
-    notes: Identity | None
+    notes: tuple[Identity, str] | None
+    """Of the file of notes, and the hash of the autoencoder's weights, by which it says whose notes they are."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,9 @@ class View:
     value: str = ""
     """Concept value whose difference from `against` (or from all others) the features are ranked by."""
     against: str = ""
-    box: str = ""
-    """A box on the map of the decoder: from and to on the first axis, then on the second, with commas."""
+    area: str = ""
+    """An area on the map of the decoder, numbers with commas between: a box (from and to on the first axis, then on the
+    second), or the corners of a lasso (on the first axis, on the second, …)."""
 
     @classmethod
     def of_request(
@@ -83,10 +87,17 @@ class Visible:
 
 
 def _version(study: Study, name: str) -> Version:
-    notes = study.path / FILE
-    return Version(
-        name, result_identity(study, f"sae-{name}"), file_version(notes) if notes.exists() else None
-    )
+    file, notes = study.path / FILE, None
+    if file.exists():
+        with suppress(UserError):  # the card says why
+            notes = file_version(file), weights_of(study.path, name)
+    return Version(name, result_identity(study, f"sae-{name}"), notes)
+
+
+def read_ahead(study: Study) -> None:
+    """Make the table that the page shows first, so that its first visitor does not wait for it."""
+    for name in sae_names(study)[:1]:
+        visible(study, View(name))
 
 
 def browser_frame(study: Study, name: str) -> pd.DataFrame:
@@ -116,11 +127,23 @@ def places(study: Study, name: str) -> tuple[np.ndarray, np.ndarray]:
     return _places(study.path, name, result_identity(study, f"sae-{name}"))
 
 
+def scored_values(study: Study, name: str) -> list[str]:
+    """The concept values that features have scores for."""
+    return list(_scored_values(study.path, name, result_identity(study, f"sae-{name}")))
+
+
 def place(study: Study, view: View, feature: int) -> int | None:
     """The number of the row in which a view has a feature; None if it does not show it."""
     of_feature = browser_frame(study, view.name)["feature"].to_numpy()[visible(study, view).positions]
     found = np.flatnonzero(of_feature == feature)
     return int(found[0]) if found.size else None
+
+
+@lru_cache(maxsize=32)
+def _scored_values(study_path: Path, name: str, version: Identity) -> tuple[str, ...]:
+    del version  # only part of the cache key: a changed result is read again
+    scores = load_result(Study.open(study_path), f"sae-{name}")["diff"]
+    return tuple(map(str, scores["value"].values[scores.notnull().any("feature").values]))
 
 
 @lru_cache(maxsize=8)
@@ -195,13 +218,21 @@ def _places(study_path: Path, name: str, version: Identity) -> tuple[np.ndarray,
     return where, shares
 
 
-def _inside(where: np.ndarray, box: str) -> np.ndarray:
-    """Whether each place is in a box (`View.box`)."""
-    try:
-        ends = np.array([float(end) for end in box.split(",")]).reshape(2, 2)
-    except ValueError as error:
-        raise UserError("A box of the map has four numbers with commas between.") from error
-    return np.asarray(((where >= ends[:, 0]) & (where <= ends[:, 1])).all(axis=1))
+def _inside(where: np.ndarray, area: str) -> np.ndarray:
+    """Whether each place is in an area (`View.area`)."""
+    pairs = np.empty((0, 2))
+    with suppress(ValueError):
+        pairs = np.array([float(end) for end in area.split(",", MOST_CORNERS * 2)]).reshape(-1, 2)
+    if len(pairs) < 2:
+        raise UserError(
+            "An area of the map is a box, four numbers with commas between, or a lasso, two numbers for each of 3 to "
+            f"{MOST_CORNERS} corners."
+        )
+    if len(pairs) == 2:
+        return np.asarray(((where >= pairs[:, 0]) & (where <= pairs[:, 1])).all(axis=1))
+    from matplotlib.path import Path as Outline  # slow to import
+
+    return np.asarray(Outline(pairs).contains_points(where))
 
 
 @lru_cache(maxsize=32)
@@ -212,8 +243,8 @@ def _visible(study_path: Path, version: Version, view: View) -> Visible:
         passes &= (frame["star"] != "").to_numpy()
     elif view.of_set:
         passes &= frame["feature"].isin(read_set(study_path, view.of_set, view.name)).to_numpy()
-    if view.box:
+    if view.area:
         where, _ = _places(study_path, view.name, version.result)
-        passes &= _inside(where, view.box)
+        passes &= _inside(where, view.area)
     places = ordered(frame, view.order or ((("share", False),) if view.value else BEST_FIRST))
     return Visible(places[passes[places]], tuple(sentences))

@@ -200,9 +200,9 @@ def register(app: dash.Dash, context: Context) -> None:
             *folded(" ".join(said), half + old),
         ]
 
-    @app.callback(Output(links, "style"), Input("url", "search"), prevent_initial_call=True)
-    def show_links(search: str | None) -> list[dict[str, str]]:
-        del search  # only says that something may have changed
+    @app.callback(Output(links, "style"), Input("content", "data-version"), prevent_initial_call=True)
+    def show_links(version: str | None) -> list[dict[str, str]]:
+        del version  # only says that something has changed
         return [_shown(page, context) for page in PAGES]
 
     app.clientside_callback(

@@ -6,7 +6,8 @@
 
   function apiOf(id) {
     try {
-      return window.dash_ag_grid.getApi(id) || null;
+      const api = window.dash_ag_grid.getApi(id);
+      return api && !api.isDestroyed() ? api : null;
     } catch (error) {
       return null; // not drawn yet
     }
@@ -17,7 +18,7 @@
     return new Promise((resolve) => {
       const look = (left) => {
         const api = apiOf(GRID);
-        if (api && !api.isDestroyed() && test(api)) {
+        if (api && test(api)) {
           resolve(api);
         } else if (left) {
           requestAnimationFrame(() => look(left - 1));
@@ -29,11 +30,26 @@
     });
   }
 
+  const MOST_CORNERS = 100; // of a lasso; see feature_browser.py
+
+  const ends = (range) => {
+    const sorted = (pair) => [Math.min(...pair), Math.max(...pair)];
+    return range && range.x && range.y ? [...sorted(range.x), ...sorted(range.y)] : null;
+  };
+  const corners = (points) => {
+    if (!points || points.x.length < 3) {
+      return null;
+    }
+    const each = Math.ceil(points.x.length / MOST_CORNERS);
+    return points.x.flatMap((x, place) => (place % each ? [] : [x, points.y[place]]));
+  };
+
   const selection = (search) => {
     const query = new URLSearchParams(search);
-    return ["set", "value", "against", "box"].map((name) => query.get(name) || "").join("\n");
+    return ["set", "value", "against", "area"].map((name) => query.get(name) || "").join("\n");
   };
   let chosen = selection(location.search); // what the address chooses of the features
+  let shownSae = null; // the autoencoder in the last address
   let wanted = null; // the row to show last: an earlier one that still waits gives up
 
   async function show(place) {
@@ -82,15 +98,36 @@
       chosen = now;
       return window.dash_clientside.no_update;
     },
-    // A box on the map becomes part of the address, and the table shows the features in it.
-    brushed: function (selected) {
-      const range = selected && selected.range;
-      if (!range || !range.x || !range.y) {
+    // A row that is selected becomes part of the address, and the card shows its feature.
+    selected: function (rows, sae) {
+      const row = Array.isArray(rows) && rows[0];
+      const query = new URLSearchParams(location.search);
+      if (!row || query.get("feature") === row.id) {
         return window.dash_clientside.no_update;
       }
-      const ends = (pair) => [Math.min(...pair), Math.max(...pair)].map((end) => Number(end.toPrecision(4)));
+      query.set("sae", sae);
+      query.set("feature", row.id);
+      return "?" + query.toString();
+    },
+    // What the address asks for, if the table does not show it as selected.
+    sought: function (search) {
+      const query = new URLSearchParams(search || "");
+      const [feature, sae, api] = [query.get("feature"), query.get("sae"), apiOf(GRID)];
+      const isShown = feature && sae === shownSae && api && api.getSelectedRows().some((row) => row.id === feature);
+      shownSae = sae;
+      if (!feature) {
+        show({ feature: null, row: null });
+      }
+      return isShown || !feature ? window.dash_clientside.no_update : search;
+    },
+    // A box or lasso on the map becomes part of the address, and the table shows the features in it.
+    brushed: function (selected) {
+      const area = selected && (corners(selected.lassoPoints) || ends(selected.range));
+      if (!area) {
+        return window.dash_clientside.no_update;
+      }
       const query = new URLSearchParams(location.search);
-      query.set("box", [...ends(range.x), ...ends(range.y)].join(","));
+      query.set("area", area.map((end) => Number(end.toPrecision(4))).join(","));
       query.delete("view");
       query.delete("feature");
       return "?" + query.toString();

@@ -138,7 +138,9 @@
   function start(graph) {
     const all = targets(graph);
     const kept = at && at.graph === graph && all.find((one) => isSame(one, at.target));
-    return kept || all.reduce((best, one) => (!best || one.y + one.x < best.y + best.x ? one : best), null);
+    const plot = plotOf(graph);
+    const asked = all.find((one) => plot._fullData[one.curve].meta === "start"); // such as what is selected
+    return kept || asked || all.reduce((best, one) => (!best || one.y + one.x < best.y + best.x ? one : best), null);
   }
 
   function press(graph, key) {

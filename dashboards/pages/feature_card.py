@@ -87,13 +87,14 @@ def register(app: dash.Dash, study: Study) -> None:
     """Show the feature selected in the URL."""
     feature_notes.register(app, study)
 
-    # Two callbacks: while the figure is drawn, the browser already loads the clips' pictures.
+    # Two callbacks: while the figure is drawn, the browser already shows the rest, and loads the clips' pictures.
     @app.callback(
         Output("feature", "opened"),
         Output("feature-hint", "hidden"),
         Output("feature-numbers", "children"),
         Output("feature-label", "children"),
         Output("feature-notes", "children"),
+        Output("feature-scores", "children"),
         Output("feature-clips", "children"),
         Output("feature-samples", "children"),
         Output("feature-quantiles", "style"),
@@ -102,7 +103,7 @@ def register(app: dash.Dash, study: Study) -> None:
     def show_feature(search: str | None) -> tuple[Any, ...]:
         spec = selected(study, search)
         if spec is None:
-            return (False, False, *[None] * 5, NOT_SHOWN)
+            return (False, False, *[None] * 6, NOT_SHOWN)
         result = load_result(study, spec.result_name)
         row = features_frame(result.sel(feature=[spec.feature])).iloc[0]
         scores, examples = scores_frame(result, spec.feature), examples_frame(result, spec.feature)
@@ -112,6 +113,7 @@ def register(app: dash.Dash, study: Study) -> None:
             _numbers(row),
             dmc.Text(_sentence(label_evidence(scores, row["label"])), size="sm", my="xs"),
             feature_notes.editor(study, spec.name, spec.feature),
+            _scores(scores),
             _top_clips(study, spec, examples),
             None,
             NOT_SHOWN if examples.empty else {},
@@ -120,7 +122,6 @@ def register(app: dash.Dash, study: Study) -> None:
     @app.callback(
         Output("feature-graph", "figure"),
         Output({"type": "figure", "key": "feature"}, "data"),
-        Output("feature-scores", "children"),
         Output("feature-effects", "children"),
         Output("feature-neighbours", "children"),
         Input("url", "search"),
@@ -128,13 +129,12 @@ def register(app: dash.Dash, study: Study) -> None:
     def show_statistics(search: str | None) -> tuple[Any, ...]:
         spec = selected(study, search)
         if spec is None:
-            return go.Figure(), None, None, None, None
+            return go.Figure(), None, None, None
         result = load_result(study, spec.result_name)
         near = neighbours_frame(result, spec.feature)
         return (
             feature_figure.draw_screen(feature_figure.make_table(study, spec)),
             figure_data("feature", spec),
-            _scores(scores_frame(result, spec.feature)),
             _effects(study, spec),
             _neighbours(near, result["label"].sel(feature=near["neighbour"].to_numpy()), search),
         )
@@ -160,7 +160,7 @@ def selected(study: Study, search: str | None) -> FeatureSpec | None:
     if name not in names or not (feature.isascii() and feature.isdigit()):
         return None
     known = load_result(study, f"sae-{name}").indexes["feature"]
-    is_known = str(int(feature)) == feature and int(feature) in known
+    is_known = len(feature) < 11 and str(int(feature)) == feature and int(feature) in known
     return FeatureSpec(name=name, feature=int(feature)) if is_known else None
 
 
@@ -185,20 +185,17 @@ def _scores(scores: pd.DataFrame) -> Component | None:
     if scores.empty:
         return None
     names = {"auroc": "AUROC", "tfidf": "tf-idf", "diff": "difference", "cohens_d": "Cohen's d"}
-    head = dmc.TableTr([dmc.TableTh(text) for text in ("value", *names.values(), "p, adjusted")])
     body = [
-        dmc.TableTr(
-            [
-                dmc.TableTd(row["value"]),
-                *(dmc.TableTd(_score(row, name)) for name in names),
-                dmc.TableTd(p_value(row["p_adjusted"])),
-            ]
-        )
+        [row["value"], *(_score(row, name) for name in names), p_value(row["p_adjusted"])]
         for _, row in scores.head(SHOWN_VALUES).iterrows()
     ]
     title = f"Scores of {len(body)} of the {len(scores)} values [95 % interval over prompts, where computed]"
-    table = dmc.Table([dmc.TableThead(head), dmc.TableTbody(body)], fz="xs", verticalSpacing=3)
-    return html.Div([_heading(title), dmc.ScrollArea(table)])
+    return html.Div([_heading(title), _table(["value", *names.values(), "p, adjusted"], body)])
+
+
+def _table(head: list[str], body: list[list[str]]) -> Component:
+    """A table of texts as one component: cells that are components of their own take long to draw."""
+    return dmc.ScrollArea(dmc.Table(data={"head": head, "body": body}, fz="xs", verticalSpacing=3))
 
 
 def _score(row: pd.Series, name: str) -> str:
@@ -219,15 +216,12 @@ def _effects(study: Study, spec: FeatureSpec) -> Component | None:
         asked = f"workbench sae effects {shlex.quote(str(study.path))} {shlex.quote(spec.name)}"
         said = f"Measured {known}; {asked} measures those of the best features of each value."
         return html.Div([title, dmc.Text(said, size="xs", c="dimmed", style={"overflowWrap": "anywhere"})])
-    names = ("prompts with", "changed", "factor", "change", "random", "p, adjusted", "other concepts")
-    head = dmc.TableTr([dmc.TableTh(text) for text in names])
-    body = [dmc.TableTr([dmc.TableTd(text) for text in _effect(row)]) for _, row in found.iterrows()]
-    table = dmc.Table([dmc.TableThead(head), dmc.TableTbody(body)], fz="xs", verticalSpacing=3)
-    return html.Div([title, dmc.ScrollArea(table)])
+    names = ["prompts with", "changed", "factor", "change", "random", "p, adjusted", "other concepts"]
+    return html.Div([title, _table(names, [_effect(row) for _, row in found.iterrows()])])
 
 
-def _effect(row: pd.Series) -> tuple[str, ...]:
-    return (
+def _effect(row: pd.Series) -> list[str]:
+    return [
         row["value"],
         _changed(row),
         f"× {row['factor']:g}",
@@ -235,7 +229,7 @@ def _effect(row: pd.Series) -> tuple[str, ...]:
         span(row["null_lo"], row["null_hi"]),
         p_value(row["p_adjusted"]),
         ", ".join(f"{name} {fixed(change)}" for name, change in row["others"].items()),
-    )
+    ]
 
 
 def _changed(row: pd.Series) -> str:

@@ -1,4 +1,4 @@
-"""A map of an autoencoder's features: each at its decoder's direction; a box on it filters the table."""
+"""A map of an autoencoder's features: each at its decoder's direction; an area of it filters the table."""
 
 from typing import Any
 
@@ -7,28 +7,29 @@ import dash_mantine_components as dmc
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from dash import ClientsideFunction, Input, Output, State, html, no_update
+from dash import ClientsideFunction, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
-from dashboards.components.graph import graph
 from dashboards.components.text import panel
 from dashboards.drawing import palette
-from dashboards.drawing.screen import COLORSCALE, plain, style
+from dashboards.drawing.screen import COLORSCALE, GRAPH_CONFIG, plain, style
 from dashboards.feature_browser import View, browser_frame, places, visible
-from dashboards.links import change_query, read_query
+from dashboards.links import change_query
+from dashboards.pages import feature_card
 from dashboards.pages.page import Query
 from dashboards.results import sae_names
 from workbench.studies.study import Study
 
 HELP = (
-    "The two principal components of the decoder's directions; features that write alike lie together. Draw a box to "
-    "see its features in the table; click a point to see the feature."
+    "The two principal components of the decoder's directions; features that write alike lie together. Draw a box, or "
+    "a lasso (its button is above the map), to see the features in it in the table; click a point to see the feature."
 )
 COLOURS = {"best_value": "best concept", "label": "label", "density": "density"}
 MOST_NAMES, LONGEST_NAME, HEIGHT = 12, 30, 640
-REST = "#b9c0c8"
+REST, SELECTED = "#b9c0c8", "#e8590c"
+MAP_CONFIG = {**GRAPH_CONFIG, "modeBarButtonsToRemove": ["toImage"]}
 MOST_POINTS = 5000
 """More are slow to draw; WebGL would draw more, but needs scripts that the page's policy forbids."""
 
@@ -45,11 +46,12 @@ def layout(query: Query) -> Component:
         **{"aria-label": "Colour"},
     )
     said = dmc.Text(html.Span(id="map-said", role="status"), size="xs", c="dimmed")
-    return panel("Map of the decoder", said, graph("map-graph"), help=HELP, actions=[colour])
+    drawn = dcc.Graph(id="map-graph", config=MAP_CONFIG, className="graph")
+    return panel("Map of the decoder", said, drawn, help=HELP, actions=[colour])
 
 
 def register(app: dash.Dash, study: Study) -> None:
-    """Draw the map; a click selects a feature, a box filters the table."""
+    """Draw the map; a click selects a feature, an area filters the table."""
 
     @app.callback(
         Output("map-graph", "figure"),
@@ -57,8 +59,9 @@ def register(app: dash.Dash, study: Study) -> None:
         Input("sae-name", "value"),
         Input("features-tabs", "value"),
         Input("map-colour", "value"),
+        State("url", "search"),
     )
-    def draw(name: str, view: str, colour: str) -> tuple[Any, str]:
+    def draw(name: str, view: str, colour: str, search: str | None) -> tuple[Any, str]:
         if view != "map" or name not in sae_names(study):
             raise PreventUpdate
         try:
@@ -72,8 +75,12 @@ def register(app: dash.Dash, study: Study) -> None:
             f"The axes have {shares[0]:.1%} and {shares[1]:.1%} of the variance of the decoder's directions."
         )
         if len(drawn) < len(features):
-            said += f" {len(drawn):,} of {len(features):,} features are drawn, chosen at random; a box finds all in it."
-        return draw_map(features.iloc[drawn], where[drawn], colour), said
+            said += f" {len(drawn):,} of {len(features):,} features are drawn, chosen at random; an area has all in it."
+        figure = draw_map(features.iloc[drawn], where[drawn], colour)
+        spec = feature_card.selected(study, search)
+        if spec is not None and spec.name == name:
+            mark_selected(figure, spec.feature, where[features["feature"].to_numpy() == spec.feature][0])
+        return figure, said
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -99,36 +106,31 @@ def register(app: dash.Dash, study: Study) -> None:
     )
 
     @app.callback(
-        Output("box-said", "children"),
-        Output("box-holder", "hidden"),
-        Input("url", "search"),
-    )
-    def show_box(search: str | None) -> tuple[str, bool]:
-        query, names = read_query(search), sae_names(study)
-        if not names or not query.get("box"):
-            return "", True
-        name = query["sae"] if query.get("sae") in names else names[0]
-        try:
-            count = len(visible(study, View(name, box=query["box"])).positions)
-        except UserError as error:
-            return str(error), False
-        return f"{count:,} features in a box of the map", False
-
-    @app.callback(
         Output("url", "search", allow_duplicate=True),
-        Input("box-clear", "n_clicks"),
+        Input("area-clear", "n_clicks"),
         State("url", "search"),
         prevent_initial_call=True,
     )
-    def clear_box(clicks: int | None, search: str | None) -> Any:
-        return change_query(search, box=None) if clicks else no_update
+    def clear_area(clicks: int | None, search: str | None) -> Any:
+        return change_query(search, area=None) if clicks else no_update
 
 
-def box_line() -> Component:
-    """A line above the table while a box of the map filters it."""
-    clear = dmc.Button("Show all", id="box-clear", variant="subtle", size="compact-xs")
-    line = dmc.Group([dmc.Text(id="box-said", size="xs"), clear], gap="xs", mb="xs")
-    return html.Div(line, id="box-holder", hidden=True)
+def area_line(study: Study, name: str, query: Query) -> Component:
+    """A line above the table while an area of the map filters it."""
+    said = area_said(study, name, query)
+    clear = dmc.Button("Show all", id="area-clear", variant="subtle", size="compact-xs")
+    line = dmc.Group([dmc.Text(said, id="area-said", size="xs"), clear], gap="xs", mb="xs")
+    return html.Div(line, id="area-holder", hidden=not said)
+
+
+def area_said(study: Study, name: str, query: Query) -> str:
+    """How many features are in the area of the map in the URL; "" if there is none."""
+    if not query.get("area"):
+        return ""
+    try:
+        return f"{len(visible(study, View(name, area=query['area'])).positions):,} features in an area of the map"
+    except UserError as error:
+        return str(error)
 
 
 def draw_map(features: pd.DataFrame, where: np.ndarray, colour: str) -> go.Figure:
@@ -144,7 +146,27 @@ def draw_map(features: pd.DataFrame, where: np.ndarray, colour: str) -> go.Figur
             trace.marker.symbol = "diamond"
     figure.update_xaxes(title="first component", zeroline=False)
     figure.update_yaxes(title="second component", zeroline=False)
-    return style(figure, height=HEIGHT, dragmode="select", showlegend=True, legend={"itemsizing": "constant"})
+    return style(
+        figure,
+        height=HEIGHT,
+        dragmode="select",
+        showlegend=True,
+        legend={"itemsizing": "constant"},
+        margin={"l": 8, "r": 8, "t": 36, "b": 8},  # above, the buttons cover nothing
+    )
+
+
+def mark_selected(figure: go.Figure, feature: int, where: np.ndarray) -> None:
+    """Draw a ring around the feature that the card shows, at which the keyboard begins (`map.js`)."""
+    figure.add_scatter(
+        x=[where[0]],
+        y=[where[1]],
+        mode="markers",
+        name=f"feature {feature}",
+        meta="start",
+        marker={"size": 14, "symbol": "circle-open", "color": SELECTED, "line": {"width": 3}},
+        hovertemplate=f"feature {feature}, selected<extra></extra>",
+    )
 
 
 def groups(names: pd.Series) -> list[tuple[str, np.ndarray, str]]:

@@ -10,7 +10,7 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
-from dashboards.results import load_result, result_origin, sae_names
+from dashboards.results import load_result, sae_names
 from workbench.studies.feature_notes import (
     Entry,
     NoteField,
@@ -22,7 +22,7 @@ from workbench.studies.feature_notes import (
     sets_of,
     write,
 )
-from workbench.studies.feature_notes_csv import MOST_BYTES, import_notes, notes_csv
+from workbench.studies.feature_notes_csv import MOST_BYTES, import_notes, imported_sentence, notes_csv
 from workbench.studies.study import Study
 
 NOTE_HELP = "Saved when you leave the field. Others with this study see it after their next click."
@@ -78,7 +78,6 @@ def editor(study: Study, name: str, feature: int) -> Component:
             html.Div(id=id("said"), className="said", role="status"),
             html.Div(id=id("said-note"), className="said", role="status"),
             html.Div(_earlier(earlier), id=id("earlier")),
-            _of_another(fields, str(result_origin(study, f"sae-{name}")["provenance"]["created"])),
             dcc.Store(id=id("read"), data=_revisions(fields)),
         ]
     )
@@ -183,11 +182,11 @@ def register(app: dash.Dash, study: Study) -> None:
             raise PreventUpdate
         try:
             content = base64.b64decode(contents.partition(",")[2], validate=True)
-            changed = import_notes(study.path, content, sae_names(study))
+            imported = import_notes(study.path, content, sae_names(study))
         except (UserError, ValueError) as error:
             said = str(error) if isinstance(error, UserError) else "The file could not be read."
             return f"Nothing imported: {said}", None
-        return f"Imported: {changed} labels, notes and stars changed.", None
+        return f"Imported: {imported_sentence(imported)}", None
 
     app.clientside_callback(
         ClientsideFunction("features", "refresh"),
@@ -232,18 +231,6 @@ def _said(field: NoteField, written: Written) -> str:
     if field == "note":
         return f"Saved. Somebody else had changed the note meanwhile ({other.changed}): both are kept."
     return f"Saved. It replaces “{other.value}”, which somebody else had written meanwhile ({other.changed})."
-
-
-def _of_another(fields: dict[NoteField, Entry], created: str) -> Component | None:
-    """A sentence if something was written before the autoencoder of this name was made: perhaps about another one."""
-    old = [field for field, entry in fields.items() if entry.value and entry.changed < created]
-    if not old:
-        return None
-    said = (
-        f"Written before the autoencoder of this name was made ({created}): {', '.join(old)}. If it was trained anew, "
-        "that is about a feature of the earlier one."
-    )
-    return dmc.Text(said, size="xs", c="dimmed", mt=4)
 
 
 def _earlier(earlier: list[tuple[NoteField, Entry]]) -> Component | None:

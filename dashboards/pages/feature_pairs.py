@@ -27,6 +27,7 @@ SENTENCE = "The features of two autoencoders in pairs: which of one is the same 
 SHOWN = 50
 BY: dict[By, str] = {"decoder": "decoder (cosine)", "clips": "clips (correlation)"}
 LEAST = "least"
+WAIT = "The features are being matched, which is done once: of 40,000 features each, it takes about a minute."
 HELP = (
     "Cosine: of the decoder rows, the directions that the features add. Correlation: of the features' mean activations "
     "over clips. Mutual: each is the other's nearest. Features that are active in no clip are left out."
@@ -68,7 +69,7 @@ def layout(context: Context, query: Query) -> Component:
     return panel(
         "Pairs",
         html.Div(controls, className="controls"),
-        dcc.Loading(html.Div(id="pairs-table"), delay_show=300),
+        dcc.Loading(html.Div(id="pairs-table"), delay_show=300, custom_spinner=html.P(WAIT, role="status")),
         pages,
         help=HELP,
     )

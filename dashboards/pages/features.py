@@ -10,14 +10,15 @@ from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from cache.errors import UserError
+from cache.wording import counted
 from dashboards.components.export import figure_data
 from dashboards.components.following import follow_study
 from dashboards.components.graph import figure_panel
-from dashboards.components.grid import number_column, selected_row
+from dashboards.components.grid import number_column
 from dashboards.components.paged_grid import TYPING_MS, paged_grid, server_filter
 from dashboards.components.text import empty_state, numbers, panel
 from dashboards.context import Context
-from dashboards.feature_browser import CARRIED, View, Visible, page_of_rows, place
+from dashboards.feature_browser import CARRIED, View, Visible, page_of_rows, place, scored_values
 from dashboards.figures import sae_quality, sae_training
 from dashboards.figures.sae_quality import SaeQualitySpec
 from dashboards.figures.sae_training import SaeTrainingSpec
@@ -29,6 +30,7 @@ from dashboards.results import command, load_result, sae_names
 from dashboards.summaries import mean_to_spread
 from dashboards.tables.paging import RANGE_HELP, RowsRequest
 from workbench.sae.settings import sae_kind
+from workbench.studies.feature_notes import read_predecessors
 from workbench.studies.study import Study
 
 PATH = "/features"
@@ -47,7 +49,8 @@ TABLE_HELP = (
 )
 DEAD_FEATURES = f"{sae_training.DEAD}; those alive in all clips fired on at least one token of any clip."
 VIEWS = {"table": "Features", "map": "Map", "training": "Training and quality"}
-_HALF = {"base": 24, "lg": 12}
+_TABLE, _CARD = {"base": 24, "lg": 13}, {"base": 24, "lg": 11}
+"""Parts of 24; at 1440 pixels the table shows all its columns."""
 DIFFERENCE_HELP = (
     "Mean activation over the clips with the value, less that over the clips with the other one."
 )
@@ -98,7 +101,7 @@ def layout(context: Context, query: Query) -> Component:
         size="xs",
         **{"aria-label": "Set of features"},
     )
-    values = _values(study, _name(query, names))
+    values = scored_values(study, _name(query, names))
     ranked = [
         dmc.Select(
             id=f"feature-{name}",
@@ -115,6 +118,7 @@ def layout(context: Context, query: Query) -> Component:
         paged_grid("features-grid", _columns(bool(query.get("value"))), height=640),
         dmc.Text(html.Span(id="features-count", role="status"), size="xs", c="dimmed", mt=4),
         dcc.Store(id="features-place"),
+        html.Div(id="features-sought", hidden=True),
         feature_sets.saver(),
         feature_notes.exchange(),
     ]
@@ -132,14 +136,15 @@ def layout(context: Context, query: Query) -> Component:
                 panel(
                     "Features",
                     html.Div([chooser, search, sets, *ranked], className="controls"),
-                    feature_map.box_line(),
+                    feature_map.area_line(study, _name(query, names), query),
+                    html.Div(_ranked_by(query), id="features-ranked", className="ranked"),
                     *table,
                     help=TABLE_HELP,
                     actions=[others],
                 ),
-                span=_HALF,
+                span=_TABLE,
             ),
-            dmc.GridCol(feature_card.layout(), span=_HALF),
+            dmc.GridCol(feature_card.layout(), span=_CARD),
         ],
         columns=24,
         gutter="md",
@@ -163,20 +168,20 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
     names = sae_names(study)
     if not names:
         return {"sae": names}
-    box = {"box": [query["box"]]} if query.get("box") else {}
+    area = {"area": [query["area"]]} if query.get("area") else {}
     result = load_result(study, f"sae-{_name(query, names)}")
     known = result["feature"].values
     asked = feature_card.selected(study, write_query({**query, "sae": _name(query, names)}))
     # Not all of tens of thousands: the one that is asked for, or some to choose from.
     features = [str(asked.feature)] if asked else [str(feature) for feature in known[:20]] + ["…"]
-    values = dict.fromkeys(("value", "against"), _values(study, _name(query, names)))
+    values = dict.fromkeys(("value", "against"), scored_values(study, _name(query, names)))
     return {
         "sae": names,
         "feature": features,
         "view": list(VIEWS)[1:],
         "set": _set_values(study),
         **values,
-        **box,
+        **area,
     }
 
 
@@ -242,17 +247,19 @@ def register(app: dash.Dash, context: Context) -> None:
     def link_to_pairs(name: str) -> str:
         return feature_pairs.pairs_of(_known(study, name))
 
-    @app.callback(
+    # In the browser: a round trip less before the card.
+    app.clientside_callback(
+        ClientsideFunction("features", "selected"),
         Output("url", "search", allow_duplicate=True),
         Input("features-grid", "selectedRows"),
-        State("url", "search"),
+        State("sae-name", "value"),
         prevent_initial_call=True,
     )
-    def select_feature(rows: Any, search: str | None) -> Any:
-        query, row = read_query(search), selected_row(rows)
-        if row is None or row["id"] == query.get("feature"):
-            return no_update
-        return change_query(search, sae=_name(query, sae_names(study)), feature=row["id"])
+    app.clientside_callback(
+        ClientsideFunction("features", "sought"),
+        Output("features-sought", "data-asked"),
+        Input("url", "search"),
+    )
 
     @app.callback(
         Output("features-grid", "getRowsResponse"),
@@ -277,9 +284,10 @@ def register(app: dash.Dash, context: Context) -> None:
 
     @app.callback(
         Output("features-place", "data"),
-        Input("url", "search"),
+        Input("features-sought", "data-asked"),
         State("features-grid", "getRowsRequest"),
         State("feature-search", "value"),
+        prevent_initial_call=True,
     )
     def find_row(search: str | None, request: dict[str, Any] | None, words: str | None) -> dict[str, Any]:
         query = read_query(search)
@@ -328,6 +336,9 @@ def register(app: dash.Dash, context: Context) -> None:
         Output("feature-value", "data"),
         Output("feature-against", "data"),
         Output("features-grid", "columnDefs"),
+        Output("area-said", "children"),
+        Output("area-holder", "hidden"),
+        Output("features-ranked", "children"),
         Input("url", "search"),
         State("sae-name", "value"),
         State("features-tabs", "value"),
@@ -341,9 +352,11 @@ def register(app: dash.Dash, context: Context) -> None:
         name, value = _name(query, names), query.get("value")
         asked = (name, _view(query), query.get("set", ""), value, query.get("against"))
         changed = (no_update if one == now else one for one, now in zip(asked, shown, strict=True))
-        values = _values(study, name) if name != shown[0] else no_update
+        values = scored_values(study, name) if name != shown[0] else no_update
         columns = no_update if bool(value) == bool(shown[3]) else _columns(bool(value))
-        return (*changed, feature_sets.set_choices(study), values, values, columns)
+        area = feature_map.area_said(study, name, query)
+        lines = (area, not area, _ranked_by(query))
+        return (*changed, feature_sets.set_choices(study), values, values, columns, *lines)
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -392,10 +405,16 @@ def register(app: dash.Dash, context: Context) -> None:
         )
 
 
-def _values(study: Study, name: str) -> list[str]:
-    """The concept values that features have scores for."""
-    scores = load_result(study, f"sae-{name}")["diff"]
-    return [str(value) for value in scores["value"].values[scores.notnull().any("feature").values]]
+def _ranked_by(query: Query) -> str:
+    """What the order of the table means, if it is ranked by a concept value."""
+    if not query.get("value"):
+        return ""
+    others = query.get("against") or "another value"
+    return (
+        f"Ranked by the part that a feature carries of the difference between all clips with {query['value']} and all "
+        f"with {others}, at this site. A cell of a patching map leads here by the values of its pair; the runs of the "
+        "cell itself are not used."
+    )
 
 
 def _set_values(study: Study) -> list[str]:
@@ -416,8 +435,24 @@ def _known(study: Study, name: str) -> str:
 def _counted(study: Study, view: View, shown: Visible) -> str:
     """How many features the table shows, and which filters have no effect."""
     total, count = load_result(study, f"sae-{view.name}").sizes["feature"], len(shown.positions)
-    counted = f"{total:,} features" if count == total else f"{count:,} of {total:,} features"
-    return " ".join([f"{counted}.", *shown.sentences])
+    features = f"{total:,} features" if count == total else f"{count:,} of {total:,} features"
+    return " ".join([f"{features}.", *shown.sentences, *_of_predecessors(study, view)])
+
+
+def _of_predecessors(study: Study, view: View) -> list[str]:
+    """A sentence if notes or the chosen set are of an autoencoder of this name with other weights."""
+    try:
+        found = read_predecessors(study.path, view.name)
+    except UserError:  # the card says why
+        return []
+    of_whom = f"of an earlier autoencoder {view.name}, which had other weights"
+    if view.of_set in found.sets:
+        features = counted(found.sets[view.of_set], "feature")
+        return [f"Not shown: {features} of this set, {of_whom}."]
+    if found.features:
+        features = counted(found.features, "feature")
+        return [f"Not shown, but in the exported CSV: what was written about {features} {of_whom}."]
+    return []
 
 
 def _name(query: Query, names: list[str]) -> str:
@@ -476,5 +511,5 @@ def explained_by(study: Study, block: int, value: str, against: str) -> dict[str
     return {
         name: address(PATH) + write_query({"sae": name, "value": value, "against": against})
         for name, site in sites.items()
-        if site.startswith(f"tf{block}.") and {value, against} <= set(_values(study, name))
+        if site.startswith(f"tf{block}.") and {value, against} <= set(scored_values(study, name))
     }

@@ -255,7 +255,11 @@ def _features(study: Study, result: xr.Dataset, pair: pd.Series, spec: PatchingP
     ]
     if not links:
         return None
-    words = dmc.Text(f"Features here that carry {clean} against {corrupt}:", size="xs", c="dimmed")
+    said = (
+        f"Features of the site that carry the difference between all clips with {clean} and all with {corrupt} (by "
+        "these values, not by the runs of this cell):"
+    )
+    words = dmc.Text(said, size="xs", c="dimmed")
     return dmc.Group([words, *links], gap="xs", fz="xs", mb="xs")
 
 

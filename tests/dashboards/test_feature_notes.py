@@ -16,7 +16,8 @@ from dashboards.pages import feature_card, feature_notes, feature_sets, features
 from dashboards.results import sae_names
 from tests.dashboards.synthetic_study import make_study
 from tests.dashboards.test_pages import callback
-from workbench.studies.feature_notes import change_set, read_all, read_set, write
+from workbench.sae.stored import WEIGHTS_FILE
+from workbench.studies.feature_notes import change_set, read_all, read_set, weights_of, write
 from workbench.studies.study import Study
 
 SAE = "tf4.cross_attn"
@@ -126,15 +127,30 @@ def test_what_the_filters_leave_is_kept_as_a_set(
     assert len(read_set(study.path, "late", SAE)) == 22
 
 
-def test_the_card_says_what_was_written_before_the_autoencoder_was_made(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+def test_the_page_says_what_belongs_to_other_weights(
+    app: dash.Dash, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(study.path, SAE, 5, "note", "old")
-    assert "Written before" not in str(feature_notes.editor(study, SAE, 5))
-    later = {"provenance": {"created": "2999-01-01T00:00:00+00:00"}}
-    monkeypatch.setattr(feature_notes, "result_origin", lambda *_: later)
-    assert "was made (2999-01-01T00:00:00+00:00): note. If" in str(feature_notes.editor(study, SAE, 5))
-    assert "Written before" not in str(feature_notes.editor(study, SAE, 6))
+    send, rows = callback(app, features, "send_rows"), {"startRow": 0, "endRow": 5}
+    write(study.path, SAE, 5, "label", "snare")
+    change_set(study.path, "loud", SAE, add=[5, 6])
+    assert send(rows, SAE, "", "")[1] == "48 features."
+    assert send(rows, SAE, "", "?set=loud")[1] == "2 of 48 features."
+    weights = study.path / "sae" / SAE / WEIGHTS_FILE
+    with weights.open("ab") as file:
+        file.write(b" ")
+    try:
+        answer, said = send(rows, SAE, "", "?set=loud")
+        assert (answer["rowCount"], said) == (
+            0,
+            f"0 of 48 features. Not shown: 2 features of this set, of an earlier autoencoder {SAE}, which had other "
+            "weights.",
+        )
+        answer, said = send(rows, SAE, "", "")
+        assert "what was written about 2 features" in said
+        assert "snare" not in str(answer)
+        assert "snare" not in str(feature_notes.editor(study, SAE, 5))
+    finally:
+        weights.write_bytes(weights.read_bytes()[:-1])
 
 
 def test_a_feature_without_an_autoencoder_is_that_of_the_first(study: Study) -> None:
@@ -148,7 +164,8 @@ def test_notes_are_exported_and_imported(app: dash.Dash, study: Study) -> None:
     export, read_file = (callback(app, feature_notes, name) for name in ("export", "read_file"))
     write(study.path, SAE, 7, "label", "=1+1")
     file, _ = export(1)
-    assert file["content"] == f"sae,feature,label,note,star\n{SAE},7,'=1+1,,\n"
+    own = weights_of(study.path, SAE)
+    assert file["content"] == f"sae,feature,label,note,star,sets,weights\n{SAE},7,'=1+1,,,,{own}\n"
     content = base64.b64encode(file["content"].replace("1+1", "2").encode()).decode()
     assert read_file(f"data:text/csv;base64,{content}")[0].startswith("Imported: 1 ")
     assert read_all(study.path, SAE) == {7: {"label": "=2"}}

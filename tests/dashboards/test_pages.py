@@ -438,8 +438,8 @@ def test_a_value_ranks_the_features_and_shows_what_they_carry(app: dash.Dash) ->
     assert "share" in {column["field"] for column in columns if column["hide"]}
 
 
-def test_a_box_on_the_map_filters_the_table(app: dash.Dash, study: Study) -> None:
-    figure, said = callback(app, feature_map, "draw")("tf4.cross_attn", "map", "best_value")
+def test_an_area_of_the_map_filters_the_table(app: dash.Dash, study: Study) -> None:
+    figure, said = callback(app, feature_map, "draw")("tf4.cross_attn", "map", "best_value", "")
     points = sorted(
         (float(x), float(y), int(t))
         for trace in figure.data
@@ -451,15 +451,24 @@ def test_a_box_on_the_map_filters_the_table(app: dash.Dash, study: Study) -> Non
     left = {str(feature) for place, _, feature in points if place <= x}
     send = callback(app, features, "send_rows")
     asked = {"startRow": 0, "endRow": 100}
-    answer, _ = send(asked, "tf4.cross_attn", "", f"?box=-9,{x},-9,9")
-    assert {row["id"] for row in answer["rowData"]} == left
-    assert "four numbers" in send(asked, "tf4.cross_attn", "", "?box=1,2")[1]
+    for area in (f"-9,{x},-9,9", f"-9,-9,-9,9,{x},9,{x},-9"):
+        answer, _ = send(asked, "tf4.cross_attn", "", f"?area={area}")
+        assert {row["id"] for row in answer["rowData"]} == left
+    triangle = send(asked, "tf4.cross_attn", "", f"?area=-9,-9,{x},-9,-9,-8")[0]["rowData"]
+    assert triangle == []
+    for area in ("1,2", "1,2,3", "1,2,3,x", ",".join(["1"] * 202)):
+        assert "four numbers" in send(asked, "tf4.cross_attn", "", f"?area={area}")[1]
     click = {"points": [{"x": points[0][0], "y": points[0][1], "curveNumber": 0}]}
     search, _ = callback(app, feature_map, "select_point")(click, "?view=map", "tf4.cross_attn")
     chosen = read_query(search)
     assert chosen["sae"] == "tf4.cross_attn"
     assert_close([point[:2] for point in points if str(point[2]) == chosen["feature"]], [points[0][:2]])
-    assert callback(app, feature_map, "show_box")("") == ("", True)
+    said = feature_map.area_said(study, "tf4.cross_attn", {"area": f"-9,{x},-9,9"})
+    assert said == f"{len(left)} features in an area of the map"
+    figure, _ = callback(app, feature_map, "draw")("tf4.cross_attn", "map", "density", search)
+    ring = figure.data[-1]
+    assert (ring.name, ring.meta) == (f"feature {chosen['feature']}", "start")
+    assert_close([ring.x[0], ring.y[0]], points[0][:2])
 
 
 def test_the_page_explains_dead_features_as_the_caption_does(app: dash.Dash, study: Study) -> None:
