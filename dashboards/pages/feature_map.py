@@ -151,7 +151,11 @@ def draw_map(features: pd.DataFrame, where: np.ndarray, colour: str) -> go.Figur
         height=HEIGHT,
         dragmode="select",
         showlegend=True,
-        legend={"itemsizing": "constant"},
+        legend={
+            "itemsizing": "constant",
+            "orientation": "h",
+            "y": -0.12,
+        },  # below: beside, it takes a phone's width
         margin={"l": 8, "r": 8, "t": 36, "b": 8},  # above, the buttons cover nothing
     )
 

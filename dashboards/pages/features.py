@@ -49,7 +49,7 @@ TABLE_HELP = (
 )
 DEAD_FEATURES = f"{sae_training.DEAD}; those alive in all clips fired on at least one token of any clip."
 VIEWS = {"table": "Features", "map": "Map", "training": "Training and quality"}
-_TABLE, _CARD = {"base": 24, "lg": 13}, {"base": 24, "lg": 11}
+_TABLE, _CARD = {"base": 24, "lg": 12, "xl": 13}, {"base": 24, "lg": 12, "xl": 11}
 """Parts of 24; at 1440 pixels the table shows all its columns."""
 DIFFERENCE_HELP = (
     "Mean activation over the clips with the value, less that over the clips with the other one."
@@ -188,25 +188,25 @@ def choices(context: Context, query: Query) -> dict[str, list[str]]:
 def _columns(is_ranked: bool) -> list[dict[str, Any]]:
     """The table's columns, with those of a difference between concept values if it is ranked by one."""
     columns = [
-        {"field": "star", "headerName": "★", "width": 36, "headerTooltip": "starred"},
-        {"field": "feature", "width": 68, **server_filter()},
+        {"field": "star", "headerName": "★", "width": 30, "headerTooltip": "starred"},
+        {"field": "feature", "width": 66, **server_filter()},
         {
             "field": "best_value",
             "headerName": "best concept",
             "flex": 1,
-            "minWidth": 110,
+            "minWidth": 96,
             "tooltipField": "best_value",
             **server_filter(),
         },
-        _number("best_auroc", "AUROC", 62, ".3f"),
+        _number("best_auroc", "AUROC", 64, ".3f"),
         {
-            **_number("best_p", "p", 54, ".2g"),
+            **_number("best_p", "p", 62, ".2g"),
             "headerTooltip": "p of the AUROC, corrected for the number of features and of values",
         },
-        {"field": "label", "width": 84, "tooltipField": "label", **server_filter()},
+        {"field": "label", "width": 72, "tooltipField": "label", **server_filter()},
         _number("density", "density", 66, ".2%"),
-        _number("max_activation", "max", 54, ".2f"),
-        {"field": "alive", "width": 52, **server_filter()},
+        _number("max_activation", "max", 50, ".2f"),
+        {"field": "alive", "width": 48, **server_filter()},
         {**_number("difference", "difference", 76, ".3~g"), "headerTooltip": DIFFERENCE_HELP},
         {**_number("share", "carries", 66, ".1%"), "headerTooltip": SHARE_HELP},
     ]

@@ -91,7 +91,9 @@ def imported_sentence(imported: Imported) -> str:
     said = f"{counted(imported.changed, 'change')} of labels, notes, stars and sets."
     if imported.others:
         features = counted(imported.others, "feature")
-        said += f" {features} of autoencoders with other weights than the study's, which its pages do not show."
+        said += (
+            f" {features} of autoencoders with other weights than the study's, which its pages do not show."
+        )
     return said
 
 
