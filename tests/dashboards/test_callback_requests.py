@@ -120,7 +120,9 @@ def test_outputs_have_no_values(client: FlaskClient) -> None:
     body = {
         "output": "features-place.data",
         "outputs": {"id": "features-place", "property": "data"},
-        "inputs": [{"id": "url", "property": "search", "value": "?sae=tf3.cross_attn&feature=5"}],
+        "inputs": [
+            {"id": "features-sought", "property": "data-asked", "value": "?sae=tf3.cross_attn&feature=5"}
+        ],
         "state": [
             {"id": "features-grid", "property": "getRowsRequest"},
             {"id": "feature-search", "property": "value"},
@@ -173,6 +175,7 @@ def test_values_of_the_wrong_form_are_refused(app: dash.Dash) -> None:
             [[], 5, {}, {"startRow": 0, "endRow": "all"}, {"startRow": 0, "endRow": 1, "filterModel": []}],
         ),
         "dashGridOptions": ([None, {}], [[], 5]),
+        "data-asked": ([None, "?feature=3"], [3, []]),
         "data-clip": ([None, "3"], [3, []]),
         "data-version": ([None, "a1"], [1, []]),
         "data": (
